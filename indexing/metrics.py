@@ -1,0 +1,37 @@
+"""Every metric, declared once: name, help, unit, and the bound on each label's values."""
+
+import prometheus_client
+from prometheus_client import registry
+
+PREFIX = "indexer_"
+SHARE_BUCKETS = (0.0, 0.02, 0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
+WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
+class LimiterMetrics:
+    """What the limiter counts in one process. `budget` is global, user, route or egress; `lane` one of three."""
+
+    def __init__(self, to: registry.CollectorRegistry) -> None:
+        self.permits = prometheus_client.Counter(
+            PREFIX + "ratelimit_permits_taken", "Permits taken, by lane.", ["lane"], registry=to
+        )
+        self.share_left = prometheus_client.Histogram(
+            PREFIX + "ratelimit_share_left_ratio",
+            "Share of a budget that was free right after a permit was taken (0..1).",
+            ["budget"],
+            buckets=SHARE_BUCKETS,
+            registry=to,
+        )
+        self.wait = prometheus_client.Histogram(
+            PREFIX + "ratelimit_wait_seconds",
+            "Time from asking for a permit to having it, in seconds.",
+            ["lane"],
+            buckets=WAIT_BUCKETS,
+            registry=to,
+        )
+        self.refusals = prometheus_client.Counter(
+            PREFIX + "ratelimit_refusals",
+            "Times a caller was sent away because the wait was longer than its patience.",
+            ["budget", "why"],
+            registry=to,
+        )

@@ -1,0 +1,230 @@
+"""
+Frozen values that travel between packages. Ids are Discord snowflakes as int, times are epoch seconds as float.
+
+Shapes follow Discord's documentation as read on 2026-08-06 (discord-api-docs, developers/resources).
+"""
+
+import dataclasses
+import enum
+
+DISCORD_EPOCH = 1_420_070_400.0
+"""First second of 2015, where snowflakes begin to count (developers/reference.mdx, Snowflakes)."""
+
+
+def snowflake_time(snowflake: int) -> float:
+    """Return the epoch second at which *snowflake* was made."""
+    return (snowflake >> 22) / 1000 + DISCORD_EPOCH
+
+
+class Lane(enum.StrEnum):
+    """How urgent a call to Discord is."""
+
+    INTERACTIVE = "interactive"
+    BACKGROUND = "background"
+    REFRESH = "refresh"
+
+
+class JobState(enum.StrEnum):
+    """State of one run of indexing for one user."""
+
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    SUCCEEDED_WITH_ERRORS = "SUCCEEDED_WITH_ERRORS"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can change any more."""
+        return self is not JobState.RUNNING
+
+
+class UnitState(enum.StrEnum):
+    """State of one guild inside one job."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the unit needs no further work in this job."""
+        return self not in {UnitState.QUEUED, UnitState.RUNNING}
+
+
+class Step(enum.StrEnum):
+    """What a unit still has to ask Discord."""
+
+    CHANNELS = "CHANNELS"
+    ROLES = "ROLES"
+
+
+class Access(enum.StrEnum):
+    """What our bot can do in a guild."""
+
+    UNKNOWN = "UNKNOWN"
+    INSTALLED = "INSTALLED"
+    NOT_INSTALLED = "NOT_INSTALLED"
+    DENIED = "DENIED"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UserGuild:
+    """One row of a user's guild list (developers/resources/user.mdx, Get Current User Guilds)."""
+
+    guild_id: int
+    name: str
+    icon: str | None
+    owner: bool
+    permissions: int
+    member_count: int | None
+    presence_count: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Overwrite:
+    """A channel's permission overwrite; kind 0 names a role, 1 a member (developers/resources/channel.mdx)."""
+
+    target_id: int
+    kind: int
+    allow: int
+    deny: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Channel:
+    """One guild channel. `kind` is Discord's type number; numbers not known today are kept."""
+
+    channel_id: int
+    guild_id: int
+    kind: int
+    name: str
+    topic: str | None
+    position: int
+    parent_id: int | None
+    nsfw: bool
+    flags: int
+    last_message_id: int | None
+    overwrites: tuple[Overwrite, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Guild:
+    """What is known of a guild, shared by all its users."""
+
+    guild_id: int
+    name: str
+    icon: str | None
+    access: Access
+    fetched_at: float | None
+    newest_message_id: int | None
+    channel_count: int
+    error: str
+    retry_at: float
+    lease_until: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Membership:
+    """
+    One user in one guild.
+
+    Attributes:
+        role_ids: None while unknown; @everyone is not listed.
+        roles_at: When the role ids were read.
+        listed_at: When the user's guild list last named this guild.
+    """
+
+    user_id: int
+    guild_id: int
+    owner: bool
+    permissions: int
+    role_ids: tuple[int, ...] | None
+    roles_at: float | None
+    listed_at: float
+    member_count: int | None
+    presence_count: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unit:
+    """
+    One guild inside one job: the row that watchers see.
+
+    Attributes:
+        position: 0 is the most important guild, by the rank of the latest turn.
+        retry_at: Not before this second; 0 when it may run now.
+        channel_count: Channels that this user may see, None before the first answer.
+        revision: Grows with every change of the row, see `revision_of`.
+    """
+
+    guild_id: int
+    name: str
+    state: UnitState
+    step: Step
+    position: int
+    score: float
+    attempts: int
+    retry_at: float
+    error: str
+    channel_count: int | None
+    revision: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """
+    One run of indexing for one user.
+
+    Attributes:
+        turn: Number of the turn that owns the job now; only its owner may write.
+        next_turn_at: When the job should move again; the sweeper looks for jobs past it.
+        listed: Whether the guild list is stored and the units exist.
+        waiting_for: Budget for which the job waits, or empty.
+        waiting_until: When that budget frees, 0 when the job does not wait.
+    """
+
+    job_id: str
+    user_id: int
+    state: JobState
+    force: bool
+    turn: int
+    next_turn_at: float
+    listed: bool
+    attempts: int
+    error: str
+    created_at: float
+    finished_at: float | None
+    waiting_for: str
+    waiting_until: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tally:
+    """How many units of a job are in which state."""
+
+    total: int = 0
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    skipped: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def open(self) -> int:
+        """Units that still need work."""
+        return self.queued + self.running
+
+
+def revision_of(turn: int, step: int) -> int:
+    """
+    Return the revision for the *step*-th change that *turn* makes.
+
+    Turns own the job one after the other, so revisions grow over the whole job without a shared counter;
+    2**20 changes a turn are far beyond the 200 guilds a user can have, and 2**33 turns fit into 53 bits.
+    """
+    return (turn << 20) | step
