@@ -22,3 +22,6 @@ $(READY): requirements.lock pyproject.toml
 
 lock:  ## Resolve the dependencies again and write requirements.lock.
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra embedded --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade -q -o requirements.lock
+
+proto: $(READY)  ## Generate the Python code of the API.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. $(PROTO)

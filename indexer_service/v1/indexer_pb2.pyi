@@ -1,0 +1,540 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_STATE_UNSPECIFIED: _ClassVar[JobState]
+    JOB_STATE_RUNNING: _ClassVar[JobState]
+    JOB_STATE_SUCCEEDED: _ClassVar[JobState]
+    JOB_STATE_SUCCEEDED_WITH_ERRORS: _ClassVar[JobState]
+    JOB_STATE_FAILED: _ClassVar[JobState]
+    JOB_STATE_CANCELLED: _ClassVar[JobState]
+
+class Disposition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DISPOSITION_UNSPECIFIED: _ClassVar[Disposition]
+    DISPOSITION_CREATED: _ClassVar[Disposition]
+    DISPOSITION_JOINED: _ClassVar[Disposition]
+    DISPOSITION_FRESH: _ClassVar[Disposition]
+    DISPOSITION_REPLAYED: _ClassVar[Disposition]
+
+class GuildState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GUILD_STATE_UNSPECIFIED: _ClassVar[GuildState]
+    GUILD_STATE_QUEUED: _ClassVar[GuildState]
+    GUILD_STATE_RUNNING: _ClassVar[GuildState]
+    GUILD_STATE_SUCCEEDED: _ClassVar[GuildState]
+    GUILD_STATE_SKIPPED: _ClassVar[GuildState]
+    GUILD_STATE_FAILED: _ClassVar[GuildState]
+    GUILD_STATE_CANCELLED: _ClassVar[GuildState]
+
+class ChannelOrder(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHANNEL_ORDER_UNSPECIFIED: _ClassVar[ChannelOrder]
+    CHANNEL_ORDER_POSITION: _ClassVar[ChannelOrder]
+    CHANNEL_ORDER_ACTIVITY: _ClassVar[ChannelOrder]
+
+class CredentialState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CREDENTIAL_STATE_UNSPECIFIED: _ClassVar[CredentialState]
+    CREDENTIAL_STATE_MISSING: _ClassVar[CredentialState]
+    CREDENTIAL_STATE_ACTIVE: _ClassVar[CredentialState]
+    CREDENTIAL_STATE_REAUTH_REQUIRED: _ClassVar[CredentialState]
+JOB_STATE_UNSPECIFIED: JobState
+JOB_STATE_RUNNING: JobState
+JOB_STATE_SUCCEEDED: JobState
+JOB_STATE_SUCCEEDED_WITH_ERRORS: JobState
+JOB_STATE_FAILED: JobState
+JOB_STATE_CANCELLED: JobState
+DISPOSITION_UNSPECIFIED: Disposition
+DISPOSITION_CREATED: Disposition
+DISPOSITION_JOINED: Disposition
+DISPOSITION_FRESH: Disposition
+DISPOSITION_REPLAYED: Disposition
+GUILD_STATE_UNSPECIFIED: GuildState
+GUILD_STATE_QUEUED: GuildState
+GUILD_STATE_RUNNING: GuildState
+GUILD_STATE_SUCCEEDED: GuildState
+GUILD_STATE_SKIPPED: GuildState
+GUILD_STATE_FAILED: GuildState
+GUILD_STATE_CANCELLED: GuildState
+CHANNEL_ORDER_UNSPECIFIED: ChannelOrder
+CHANNEL_ORDER_POSITION: ChannelOrder
+CHANNEL_ORDER_ACTIVITY: ChannelOrder
+CREDENTIAL_STATE_UNSPECIFIED: CredentialState
+CREDENTIAL_STATE_MISSING: CredentialState
+CREDENTIAL_STATE_ACTIVE: CredentialState
+CREDENTIAL_STATE_REAUTH_REQUIRED: CredentialState
+
+class Progress(_message.Message):
+    __slots__ = ("total", "queued", "running", "succeeded", "skipped", "failed", "cancelled")
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    skipped: int
+    failed: int
+    cancelled: int
+    def __init__(self, total: _Optional[int] = ..., queued: _Optional[int] = ..., running: _Optional[int] = ..., succeeded: _Optional[int] = ..., skipped: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ...) -> None: ...
+
+class Job(_message.Message):
+    __slots__ = ("job_id", "user_id", "state", "progress", "error", "created_at", "finished_at", "guilds_listed", "throttled")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
+    GUILDS_LISTED_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    user_id: str
+    state: JobState
+    progress: Progress
+    error: str
+    created_at: _timestamp_pb2.Timestamp
+    finished_at: _timestamp_pb2.Timestamp
+    guilds_listed: bool
+    throttled: Throttled
+    def __init__(self, job_id: _Optional[str] = ..., user_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., error: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., guilds_listed: _Optional[bool] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ...) -> None: ...
+
+class JobGuild(_message.Message):
+    __slots__ = ("guild_id", "name", "state", "position", "channel_count", "error", "attempts", "retry_at", "revision")
+    GUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    guild_id: str
+    name: str
+    state: GuildState
+    position: int
+    channel_count: int
+    error: str
+    attempts: int
+    retry_at: _timestamp_pb2.Timestamp
+    revision: int
+    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[GuildState, str]] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., retry_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class Throttled(_message.Message):
+    __slots__ = ("budget", "until")
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    budget: str
+    until: _timestamp_pb2.Timestamp
+    def __init__(self, budget: _Optional[str] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class StartIndexingRequest(_message.Message):
+    __slots__ = ("user_id", "request_id", "wait", "immediate_guilds", "force")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    IMMEDIATE_GUILDS_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    request_id: str
+    wait: _duration_pb2.Duration
+    immediate_guilds: int
+    force: bool
+    def __init__(self, user_id: _Optional[str] = ..., request_id: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., immediate_guilds: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class StartIndexingResponse(_message.Message):
+    __slots__ = ("job", "disposition", "guilds", "remaining", "watch_token")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    DISPOSITION_FIELD_NUMBER: _ClassVar[int]
+    GUILDS_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    WATCH_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    disposition: Disposition
+    guilds: _containers.RepeatedCompositeFieldContainer[JobGuild]
+    remaining: int
+    watch_token: str
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., remaining: _Optional[int] = ..., watch_token: _Optional[str] = ...) -> None: ...
+
+class WatchProgressRequest(_message.Message):
+    __slots__ = ("job_id", "user_id", "resume_token", "heartbeat")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    user_id: str
+    resume_token: str
+    heartbeat: _duration_pb2.Duration
+    def __init__(self, job_id: _Optional[str] = ..., user_id: _Optional[str] = ..., resume_token: _Optional[str] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class WatchProgressResponse(_message.Message):
+    __slots__ = ("snapshot", "snapshot_end", "guild", "job", "throttled", "heartbeat", "terminal", "going_away", "resume_token")
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_END_FIELD_NUMBER: _ClassVar[int]
+    GUILD_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    GOING_AWAY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    snapshot: Snapshot
+    snapshot_end: SnapshotEnd
+    guild: JobGuild
+    job: Job
+    throttled: Throttled
+    heartbeat: Heartbeat
+    terminal: Terminal
+    going_away: GoingAway
+    resume_token: str
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., guild: _Optional[_Union[JobGuild, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., terminal: _Optional[_Union[Terminal, _Mapping]] = ..., going_away: _Optional[_Union[GoingAway, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class Snapshot(_message.Message):
+    __slots__ = ("job", "guilds", "reason")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    GUILDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    guilds: _containers.RepeatedCompositeFieldContainer[JobGuild]
+    reason: str
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SnapshotEnd(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("at",)
+    AT_FIELD_NUMBER: _ClassVar[int]
+    at: _timestamp_pb2.Timestamp
+    def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Terminal(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class GoingAway(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class WaitJobRequest(_message.Message):
+    __slots__ = ("job_id", "wait")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    wait: _duration_pb2.Duration
+    def __init__(self, job_id: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class WaitJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class GetJobRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class GetJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class ListJobsRequest(_message.Message):
+    __slots__ = ("user_id", "page_size", "page_token")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, user_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListJobsResponse(_message.Message):
+    __slots__ = ("jobs", "next_page_token")
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[Job]
+    next_page_token: str
+    def __init__(self, jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CancelJobRequest(_message.Message):
+    __slots__ = ("job_id", "request_id")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    request_id: str
+    def __init__(self, job_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class CancelJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class RetryJobRequest(_message.Message):
+    __slots__ = ("job_id", "request_id")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    request_id: str
+    def __init__(self, job_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RetryJobResponse(_message.Message):
+    __slots__ = ("job", "disposition")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    DISPOSITION_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    disposition: Disposition
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ...) -> None: ...
+
+class Guild(_message.Message):
+    __slots__ = ("guild_id", "name", "icon", "owner", "position", "channel_count", "fetched_at", "stale", "reason")
+    GUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ICON_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FETCHED_AT_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    guild_id: str
+    name: str
+    icon: str
+    owner: bool
+    position: int
+    channel_count: int
+    fetched_at: _timestamp_pb2.Timestamp
+    stale: bool
+    reason: str
+    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., icon: _Optional[str] = ..., owner: _Optional[bool] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., fetched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stale: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ListGuildsRequest(_message.Message):
+    __slots__ = ("user_id", "page_size", "page_token")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, user_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListGuildsResponse(_message.Message):
+    __slots__ = ("guilds", "next_page_token")
+    GUILDS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    guilds: _containers.RepeatedCompositeFieldContainer[Guild]
+    next_page_token: str
+    def __init__(self, guilds: _Optional[_Iterable[_Union[Guild, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Channel(_message.Message):
+    __slots__ = ("channel_id", "guild_id", "type", "name", "topic", "position", "parent_id", "nsfw", "last_message_at")
+    CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    GUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    PARENT_ID_FIELD_NUMBER: _ClassVar[int]
+    NSFW_FIELD_NUMBER: _ClassVar[int]
+    LAST_MESSAGE_AT_FIELD_NUMBER: _ClassVar[int]
+    channel_id: str
+    guild_id: str
+    type: int
+    name: str
+    topic: str
+    position: int
+    parent_id: str
+    nsfw: bool
+    last_message_at: _timestamp_pb2.Timestamp
+    def __init__(self, channel_id: _Optional[str] = ..., guild_id: _Optional[str] = ..., type: _Optional[int] = ..., name: _Optional[str] = ..., topic: _Optional[str] = ..., position: _Optional[int] = ..., parent_id: _Optional[str] = ..., nsfw: _Optional[bool] = ..., last_message_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListChannelsRequest(_message.Message):
+    __slots__ = ("user_id", "guild_id", "name_prefix", "types", "order", "page_size", "page_token")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    GUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    guild_id: str
+    name_prefix: str
+    types: _containers.RepeatedScalarFieldContainer[int]
+    order: ChannelOrder
+    page_size: int
+    page_token: str
+    def __init__(self, user_id: _Optional[str] = ..., guild_id: _Optional[str] = ..., name_prefix: _Optional[str] = ..., types: _Optional[_Iterable[int]] = ..., order: _Optional[_Union[ChannelOrder, str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListChannelsResponse(_message.Message):
+    __slots__ = ("channels", "next_page_token")
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    channels: _containers.RepeatedCompositeFieldContainer[Channel]
+    next_page_token: str
+    def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PutCredentialRequest(_message.Message):
+    __slots__ = ("user_id", "access_token", "refresh_token", "expires_at", "scopes", "request_id")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REFRESH_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    access_token: str
+    refresh_token: str
+    expires_at: _timestamp_pb2.Timestamp
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    request_id: str
+    def __init__(self, user_id: _Optional[str] = ..., access_token: _Optional[str] = ..., refresh_token: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class PutCredentialResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetCredentialStatusRequest(_message.Message):
+    __slots__ = ("user_id",)
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    def __init__(self, user_id: _Optional[str] = ...) -> None: ...
+
+class GetCredentialStatusResponse(_message.Message):
+    __slots__ = ("state", "scopes", "expires_at")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    state: CredentialState
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, state: _Optional[_Union[CredentialState, str]] = ..., scopes: _Optional[_Iterable[str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RevokeCredentialRequest(_message.Message):
+    __slots__ = ("user_id", "request_id")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    request_id: str
+    def __init__(self, user_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RevokeCredentialResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DeleteUserDataRequest(_message.Message):
+    __slots__ = ("user_id", "request_id")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    request_id: str
+    def __init__(self, user_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DeleteUserDataResponse(_message.Message):
+    __slots__ = ("removed",)
+    class RemovedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    removed: _containers.ScalarMap[str, int]
+    def __init__(self, removed: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class Preferences(_message.Message):
+    __slots__ = ("pinned_guild_ids", "muted_guild_ids")
+    PINNED_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
+    MUTED_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
+    pinned_guild_ids: _containers.RepeatedScalarFieldContainer[str]
+    muted_guild_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, pinned_guild_ids: _Optional[_Iterable[str]] = ..., muted_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetPreferencesRequest(_message.Message):
+    __slots__ = ("user_id",)
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    def __init__(self, user_id: _Optional[str] = ...) -> None: ...
+
+class GetPreferencesResponse(_message.Message):
+    __slots__ = ("preferences",)
+    PREFERENCES_FIELD_NUMBER: _ClassVar[int]
+    preferences: Preferences
+    def __init__(self, preferences: _Optional[_Union[Preferences, _Mapping]] = ...) -> None: ...
+
+class UpdatePreferencesRequest(_message.Message):
+    __slots__ = ("user_id", "preferences", "request_id")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    PREFERENCES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    preferences: Preferences
+    request_id: str
+    def __init__(self, user_id: _Optional[str] = ..., preferences: _Optional[_Union[Preferences, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdatePreferencesResponse(_message.Message):
+    __slots__ = ("preferences",)
+    PREFERENCES_FIELD_NUMBER: _ClassVar[int]
+    preferences: Preferences
+    def __init__(self, preferences: _Optional[_Union[Preferences, _Mapping]] = ...) -> None: ...
+
+class GetRateLimitsRequest(_message.Message):
+    __slots__ = ("user_ids",)
+    USER_IDS_FIELD_NUMBER: _ClassVar[int]
+    user_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, user_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Budget(_message.Message):
+    __slots__ = ("kind", "key", "capacity", "window", "free", "next_free_at", "paused_until", "pause_reason")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    FREE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FREE_AT_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_REASON_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    key: str
+    capacity: int
+    window: _duration_pb2.Duration
+    free: int
+    next_free_at: _timestamp_pb2.Timestamp
+    paused_until: _timestamp_pb2.Timestamp
+    pause_reason: str
+    def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ..., capacity: _Optional[int] = ..., window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., free: _Optional[int] = ..., next_free_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., pause_reason: _Optional[str] = ...) -> None: ...
+
+class GetRateLimitsResponse(_message.Message):
+    __slots__ = ("budgets",)
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    budgets: _containers.RepeatedCompositeFieldContainer[Budget]
+    def __init__(self, budgets: _Optional[_Iterable[_Union[Budget, _Mapping]]] = ...) -> None: ...
