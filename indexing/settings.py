@@ -4,11 +4,17 @@ Settings from environment variables, one frozen group per concern; the only plac
 Under each field stands its meaning, its unit and why the default is what it is; docs/settings.md is made from this file.
 """
 
+import base64
+import dataclasses
 import re
-from typing import Annotated, Any
+import urllib.parse
+from typing import Annotated, Any, Literal
 
 import pydantic
 import pydantic_settings
+
+KEY_BYTES = 32
+"""Length of an AES-256 key."""
 
 
 class Rate(pydantic.BaseModel, frozen=True):
@@ -30,7 +36,7 @@ def _parse_rate(value: object) -> object:
     return value
 
 
-RateField = Annotated[Rate, pydantic.BeforeValidator(_parse_rate)]
+RateField = Annotated[Rate, pydantic_settings.NoDecode, pydantic.BeforeValidator(_parse_rate)]
 
 
 class _Group(pydantic_settings.BaseSettings):
@@ -49,3 +55,268 @@ class LimiterSettings(_Group):
     user_budget: RateField = Rate(capacity=5, window=5.0)
     """Calls made on behalf of one user: tokens/seconds.
     Not documented by Discord: the owner's conservative figure."""
+
+
+class DiscordSettings(_Group):
+    """How Discord is called."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="DISCORD_")
+
+    api_base: str = "https://discord.com/api/v10"
+    """Base URL of the API. Must be https, or http on a loopback address."""
+
+    bot_token: pydantic.SecretStr = pydantic.Field(min_length=1)
+    """The bot's token. Channels are read with it, so the bot must be installed in every guild that is to be indexed."""
+
+    timeout: float = pydantic.Field(default=10.0, gt=0, le=60)
+    """Longest time for one call, from connecting to the last byte, in seconds.
+    A permit whose call never comes back is held for this long plus the budget's window."""
+
+    connections: int = pydantic.Field(default=64, ge=1, le=1000)
+    """Connections to Discord at once in one process. 50 calls a second at 150 ms need about 8."""
+
+    max_body_bytes: int = pydantic.Field(default=8 * 2**20, ge=2**16)
+    """Longest answer that is read, in bytes. 500 channels with 1,000 overwrites each would be larger, and are refused."""
+
+    @pydantic.field_validator("api_base")
+    @classmethod
+    def _must_be_private(cls, value: str) -> str:
+        url = urllib.parse.urlsplit(value)
+        loopback = url.hostname in {"127.0.0.1", "::1", "localhost"}
+        if url.scheme != "https" and not (url.scheme == "http" and loopback):
+            raise ValueError("must be https, or http on a loopback address")
+        return value.rstrip("/")
+
+
+class RedisSettings(_Group):
+    """The Redis (6.2 or newer) or Valkey that all processes share."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="REDIS_")
+
+    url: pydantic.SecretStr = pydantic.SecretStr("redis://127.0.0.1:6379/0")
+    """redis:// or rediss:// URL. May carry a password, so it is never printed."""
+
+    timeout: float = pydantic.Field(default=2.0, gt=0, le=30)
+    """Longest wait for an answer to one command, in seconds (the limiter has a shorter one of its own)."""
+
+    connections: int = pydantic.Field(default=32, ge=2, le=1000)
+    """Connections at once in one process; more callers wait for one."""
+
+    @pydantic.field_validator("url")
+    @classmethod
+    def _must_be_redis(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+
+class MongoSettings(_Group):
+    """The MongoDB (4.4 or newer) that holds the index."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="MONGODB_")
+
+    url: pydantic.SecretStr = pydantic.SecretStr("mongodb://127.0.0.1:27017")
+    """mongodb:// or mongodb+srv:// URL. May carry a password, so it is never printed."""
+
+    database: str = pydantic.Field(default="indexer", pattern=r"^[A-Za-z0-9_-]{1,60}$")
+    """Name of the database."""
+
+    timeout: float = pydantic.Field(default=10.0, gt=0, le=60)
+    """Longest time for one operation, retries included, in seconds."""
+
+    @pydantic.field_validator("url")
+    @classmethod
+    def _must_be_mongodb(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
+        if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("must begin with mongodb:// or mongodb+srv://")
+        return value
+
+
+class IndexingSettings(_Group):
+    """The rules of indexing; the same in service and workers."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXING_")
+
+    max_age: float = pydantic.Field(default=600.0, ge=0)
+    """Seconds for which a guild's channels count as fresh, so that another user's job does not fetch them again."""
+
+    roles_max_age: float = pydantic.Field(default=3600.0, ge=0)
+    """Seconds after which a user's role ids in a guild are asked for again."""
+
+    roles_hard_age: float = pydantic.Field(default=7 * 86_400.0, ge=0)
+    """Seconds after which role ids are no longer believed: what depends on a role is hidden until they are read again."""
+
+    turn_width: int = pydantic.Field(default=5, ge=1, le=25)
+    """Guilds that one turn works on side by side. Five is what a user's budget allows at once."""
+
+    turn_time: float = pydantic.Field(default=5.0, gt=0, le=60)
+    """Seconds after which a turn starts no further guild, so that many users take turns on few threads."""
+
+    turn_lease: float = pydantic.Field(default=40.0, gt=0)
+    """Seconds after which a turn that was not heard of is given to somebody else.
+    Must exceed the time of a turn plus two timeouts of Discord."""
+
+    max_attempts: int = pydantic.Field(default=5, ge=1, le=20)
+    """Attempts for a guild that fails for a passing cause, before it counts as FAILED."""
+
+    retry_base: float = pydantic.Field(default=5.0, gt=0)
+    """Seconds before the second attempt; doubled for each further one, with jitter."""
+
+    guild_lease: float = pydantic.Field(default=25.0, gt=0)
+    """Seconds for which one process may fetch a guild alone. Must exceed the timeout of a call to Discord."""
+
+    bot_guilds_age: float = pydantic.Field(default=300.0, gt=0)
+    """Seconds for which the list of guilds that have our bot is believed."""
+
+    sweep_interval: float = pydantic.Field(default=15.0, gt=0)
+    """Seconds between two looks for jobs whose next turn is overdue."""
+
+    job_retention: float = pydantic.Field(default=7 * 86_400.0, gt=0)
+    """Seconds for which an ended job can be asked for."""
+
+
+def _keys_of(value: str) -> tuple[bytes, ...]:
+    keys = []
+    for number, text in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+        try:
+            key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except ValueError as error:
+            raise ValueError(f"key {number} is not base64url") from error
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"key {number} must have {KEY_BYTES} bytes")
+        keys.append(key)
+    if not keys:
+        raise ValueError("needs at least one key; make one with: openssl rand -base64 32 | tr '+/' '-_'")
+    return tuple(keys)
+
+
+class SecretSettings(_Group):
+    """Keys that never leave the process."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXER_")
+
+    credential_keys: pydantic.SecretStr
+    """Comma-separated base64url keys of 32 bytes for stored credentials and tokens handed out.
+    The first encrypts, all decrypt: put a new one in front to rotate."""
+
+    @pydantic.field_validator("credential_keys")
+    @classmethod
+    def _must_be_keys(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
+        _keys_of(value.get_secret_value())
+        return value
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The decoded keys, the encrypting one first."""
+        return _keys_of(self.credential_keys.get_secret_value())
+
+
+class ServiceSettings(_Group):
+    """The gRPC service."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXER_")
+
+    listen: str = pydantic.Field(default="127.0.0.1:50051", pattern=r"^(\[[0-9a-f:]+\]|[A-Za-z0-9_.-]+):\d{1,5}$")
+    """gRPC address, host:port. Only loopback is accepted as long as callers cannot be authenticated."""
+
+    metrics_port: int = pydantic.Field(default=9464, ge=0, le=65_535)
+    """Port of /metrics; 0 serves none."""
+
+    insecure: bool = False
+    """Accept a listen address that is not loopback although callers are not authenticated."""
+
+    drain: float = pydantic.Field(default=20.0, ge=0)
+    """Seconds that running calls get after SIGTERM; keep it below the pod's grace period."""
+
+    max_watchers: int = pydantic.Field(default=10_000, ge=1)
+    """WatchProgress streams at once in one process; more are refused."""
+
+
+class WorkerSettings(_Group):
+    """The worker processes."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="WORKERS_")
+
+    metrics_port: int = pydantic.Field(default=9465, ge=0, le=65_535)
+    """Port of /metrics, /livez and /readyz; 0 serves none."""
+
+    threads: int = pydantic.Field(default=32, ge=1, le=256)
+    """Turns at once in one process: each holds a thread while it waits for Discord."""
+
+    shutdown_timeout: float = pydantic.Field(default=25.0, gt=0)
+    """Seconds that running turns get after SIGTERM; keep it below the pod's grace period."""
+
+
+class LogSettings(_Group):
+    """Log lines on standard error."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="LOG_")
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is written."""
+
+    format: Literal["json", "console"] = "json"
+    """json for machines, console for people."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """All groups. The service reads `service`, the workers read `workers`, both read the rest."""
+
+    discord: DiscordSettings
+    limiter: LimiterSettings
+    redis: RedisSettings
+    mongo: MongoSettings
+    indexing: IndexingSettings
+    secrets: SecretSettings
+    service: ServiceSettings
+    workers: WorkerSettings
+    logs: LogSettings
+
+
+class BadSettings(Exception):
+    """Some variables cannot be accepted; the message has one line for each, with its name."""
+
+
+GROUPS: dict[str, type[_Group]] = {
+    "discord": DiscordSettings,
+    "limiter": LimiterSettings,
+    "redis": RedisSettings,
+    "mongo": MongoSettings,
+    "indexing": IndexingSettings,
+    "secrets": SecretSettings,
+    "service": ServiceSettings,
+    "workers": WorkerSettings,
+    "logs": LogSettings,
+}
+
+
+def variable(group: type[_Group], field: str) -> str:
+    """Return the name of the environment variable that sets *field* of *group*."""
+    return (group.model_config.get("env_prefix", "") + field).upper()
+
+
+def _problem(kind: str, message: str) -> str:
+    return "must be set" if kind == "missing" else message.removeprefix("Value error, ")
+
+
+def load() -> Settings:
+    """
+    Read all settings from the environment.
+
+    Raises:
+        BadSettings: With every problem of every group, by variable name; no value is shown.
+    """
+    problems: list[str] = []
+    groups: dict[str, Any] = {}
+    for name, group in GROUPS.items():
+        try:
+            groups[name] = group()
+        except pydantic.ValidationError as error:
+            problems += [
+                f"{variable(group, str(item['loc'][0]))}: {_problem(item['type'], item['msg'])}"
+                for item in error.errors(include_input=False, include_url=False)
+            ]
+    if problems:
+        raise BadSettings("\n".join(problems))
+    return Settings(**groups)
