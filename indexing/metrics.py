@@ -35,3 +35,47 @@ class LimiterMetrics:
             ["budget", "why"],
             registry=to,
         )
+
+
+class DiscordMetrics:
+    """Calls to Discord. `route` is one of four templates; `status` an HTTP status, unreachable or lost."""
+
+    def __init__(self, to: registry.CollectorRegistry) -> None:
+        self.calls = prometheus_client.Counter(
+            PREFIX + "discord_calls", "Calls to Discord, by route and HTTP status.", ["route", "status"], registry=to
+        )
+        self.seconds = prometheus_client.Histogram(
+            PREFIX + "discord_call_seconds", "Round trip of one call, in seconds.", ["route"], registry=to
+        )
+
+    def count(self, route: str, status: str, seconds: float) -> None:
+        """Count one call."""
+        self.calls.labels(route, status).inc()
+        self.seconds.labels(route).observe(seconds)
+
+
+class IndexingMetrics:
+    """Jobs and units. `state` is a final JobState or UnitState, `cause` one of our constants."""
+
+    def __init__(self, to: registry.CollectorRegistry) -> None:
+        self.jobs = prometheus_client.Counter(
+            PREFIX + "jobs_finished", "Jobs that ended, by final state.", ["state"], registry=to
+        )
+        self.units = prometheus_client.Counter(
+            PREFIX + "units_finished", "Guilds done inside jobs, by outcome and cause.", ["state", "cause"], registry=to
+        )
+        self.saved = prometheus_client.Counter(
+            PREFIX + "calls_saved", "Channel fetches not made because another job's result served.", registry=to
+        )
+        self.turns = prometheus_client.Histogram(
+            PREFIX + "turn_seconds", "Time of one turn of a job, in seconds.", registry=to
+        )
+
+
+class Metrics:
+    """All metrics of one process."""
+
+    def __init__(self, to: registry.CollectorRegistry) -> None:
+        self.limiter = LimiterMetrics(to)
+        self.discord = DiscordMetrics(to)
+        self.indexing = IndexingMetrics(to)

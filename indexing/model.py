@@ -4,8 +4,10 @@ Frozen values that travel between packages. Ids are Discord snowflakes as int, t
 Shapes follow Discord's documentation as read on 2026-08-06 (discord-api-docs, developers/resources).
 """
 
+import collections
 import dataclasses
 import enum
+from collections.abc import Iterable
 
 DISCORD_EPOCH = 1_420_070_400.0
 """First second of 2015, where snowflakes begin to count (developers/reference.mdx, Snowflakes)."""
@@ -218,6 +220,27 @@ class Tally:
     def open(self) -> int:
         """Units that still need work."""
         return self.queued + self.running
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Update:
+    """
+    What changed in a job: the job as it is now, and the rows that changed, whole.
+
+    Attributes:
+        position: Place in the job's stream of updates, opaque; empty when it is not from there.
+    """
+
+    job: Job
+    tally: Tally
+    units: tuple[Unit, ...] = ()
+    position: str = ""
+
+
+def tally_of(units: Iterable[Unit]) -> Tally:
+    """Count *units* by state."""
+    counts = collections.Counter(unit.state.name.lower() for unit in units)
+    return Tally(total=counts.total(), **counts)
 
 
 def revision_of(turn: int, step: int) -> int:

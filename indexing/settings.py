@@ -1,7 +1,7 @@
 """
 Settings from environment variables, one frozen group per concern; the only place that reads the environment.
 
-Under each field stands its meaning, its unit and why the default is what it is; docs/settings.md is made from this file.
+Under each field stands its meaning, its unit and why the default is what it is; docs/settings.md is made from here.
 """
 
 import base64
@@ -76,7 +76,7 @@ class DiscordSettings(_Group):
     """Connections to Discord at once in one process. 50 calls a second at 150 ms need about 8."""
 
     max_body_bytes: int = pydantic.Field(default=8 * 2**20, ge=2**16)
-    """Longest answer that is read, in bytes. 500 channels with 1,000 overwrites each would be larger, and are refused."""
+    """Longest answer that is read, in bytes. 500 channels with 1,000 overwrites each would be longer: refused."""
 
     @pydantic.field_validator("api_base")
     @classmethod
@@ -140,11 +140,14 @@ class IndexingSettings(_Group):
     max_age: float = pydantic.Field(default=600.0, ge=0)
     """Seconds for which a guild's channels count as fresh, so that another user's job does not fetch them again."""
 
+    list_max_age: float = pydantic.Field(default=60.0, ge=0)
+    """Seconds after a successful job's start during which another start is answered FRESH, without asking Discord."""
+
     roles_max_age: float = pydantic.Field(default=3600.0, ge=0)
     """Seconds after which a user's role ids in a guild are asked for again."""
 
     roles_hard_age: float = pydantic.Field(default=7 * 86_400.0, ge=0)
-    """Seconds after which role ids are no longer believed: what depends on a role is hidden until they are read again."""
+    """Seconds after which role ids are no longer believed: what depends on a role is hidden until they are read."""
 
     turn_width: int = pydantic.Field(default=5, ge=1, le=25)
     """Guilds that one turn works on side by side. Five is what a user's budget allows at once."""

@@ -1,0 +1,1 @@
+"""The only door to Discord's HTTP API."""

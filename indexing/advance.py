@@ -1,0 +1,151 @@
+"""
+One turn of a job: own it, list the guilds if that is not done, work on the best units, plan the next turn.
+
+A turn starts no further units when its time is over, when the job must wait for quota, or when nothing can run now. It
+ends by naming the moment of the next turn, so that no thread waits for quota. Only the owner of the current turn writes
+(store/jobs.py); a turn that lost its job ends silently.
+"""
+
+import dataclasses
+
+from indexing import errors, fetch, freshness, listing, logs, metrics, model, ports, settings, turns, units
+
+NOW = 0.02
+"""A turn due within this many seconds is enqueued at once."""
+
+
+class Advance:
+    """Runs turns. Round trips besides the units': 6 to MongoDB, 1 to Redis."""
+
+    def __init__(self, world: ports.World, rules: settings.IndexingSettings, seen: metrics.IndexingMetrics) -> None:
+        self._world = world
+        self._rules = rules
+        self._seen = seen
+        self._lists = listing.Listing(world, rules)
+        self._units = units.Units(world, fetch.Fetch(world, rules, seen), seen)
+        self._log = logs.get(__name__)
+
+    async def in_background(self, turn: turns.Turn) -> bool:
+        """Run a turn in the background lane, as a worker does; see `run_turn`."""
+        until = self._world.clock() + self._rules.turn_time
+        return await self.run_turn(turn, units.Limits(model.Lane.BACKGROUND, until, self._rules.turn_width))
+
+    async def run_turn(self, turn: turns.Turn, limits: units.Limits) -> bool:
+        """
+        Run a turn, if it is the job's current one; returns whether it was.
+
+        Raises:
+            errors.StoreUnavailable: The job stays owned until its lease is over; the sweeper then gives it to another.
+        """
+        now = self._world.clock()
+        job = await self._world.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._rules.turn_lease)
+        if job is None:
+            return False
+        with self._seen.turns.time():
+            try:
+                await self._advance(job, limits)
+            except errors.ReauthRequired as problem:
+                await self._world.users.require_reauth(job.user_id)
+                await self._end(job, model.JobState.FAILED, problem.reason)
+            except errors.CredentialMissing as problem:
+                await self._end(job, model.JobState.FAILED, problem.reason)
+            except errors.LimiterUnavailable as problem:
+                await self._next(job, self._world.clock() + problem.retry_after)
+        return True
+
+    async def _advance(self, job: model.Job, limits: units.Limits) -> None:
+        run = units.Run(job, limits, await self._world.users.credential(job.user_id))
+        if not job.listed and not await self._list(run):
+            return
+        await self._load(run)
+        await self._units.work(run)
+        if run.open_units():
+            await self._next(run.job, self._due(run), run)
+        else:
+            failed = any(unit.state is model.UnitState.FAILED for unit in run.units.values())
+            state = model.JobState.SUCCEEDED_WITH_ERRORS if failed else model.JobState.SUCCEEDED
+            await self._end(run.job, state, "", run)
+
+    async def _list(self, run: units.Run) -> bool:
+        """List and store the user's guilds; returns False when the turn ended here."""
+        now = self._world.clock
+        try:
+            rows = await self._lists.read(run.job, run.credential, run.purpose(now(), "list"))
+        except errors.RateLimited as refusal:
+            run.refusal = refusal
+            await self._next(run.job, now() + refusal.retry_after, run)
+        except errors.EgressBlocked as block:
+            await self._next(run.job, now() + block.retry_after)
+        except errors.DiscordTransient as failure:
+            await self._list_later(run.job, failure)
+        except errors.TokenRefused as refusal:
+            raise errors.ReauthRequired(run.job.user_id) from refusal
+        except errors.DiscordRefused as refusal:
+            await self._end(run.job, model.JobState.FAILED, refusal.reason)
+        else:
+            run.job = dataclasses.replace(run.job, listed=True, attempts=0, error="")
+            revised = [run.revised(unit) for unit in rows]
+            await self._world.jobs.add_units(run.job, revised)
+            await self._units.publish(run.update(*revised))
+            return True
+        return False
+
+    async def _list_later(self, job: model.Job, failure: errors.IndexerError) -> None:
+        attempts = job.attempts + 1
+        if attempts >= self._rules.max_attempts:
+            await self._end(job, model.JobState.FAILED, failure.reason)
+            return
+        pause = freshness.backoff(attempts, base=self._rules.retry_base)
+        later = dataclasses.replace(job, attempts=attempts, error=failure.reason)
+        await self._next(later, self._world.clock() + pause)
+
+    async def _load(self, run: units.Run) -> None:
+        """Read what the units need, in three round trips; guilds that the user has left meanwhile are done."""
+        if not run.units:
+            run.units = {unit.guild_id: unit for unit in await self._world.jobs.units(run.job.job_id)}
+        run.memberships = {row.guild_id: row for row in await self._world.users.memberships(run.job.user_id)}
+        run.guilds = await self._world.guilds.get(run.units)
+        left = [unit for unit in run.open_units() if unit.guild_id not in run.memberships]
+        gone = [dataclasses.replace(unit, state=model.UnitState.SKIPPED, error="USER_LEFT") for unit in left]
+        await self._world.jobs.write_units(run.job, [run.revised(unit) for unit in gone])
+
+    def _due(self, run: units.Run) -> float:
+        """Return when the next turn makes sense: at the moment the limiter named, or when the first unit may run."""
+        now = self._world.clock()
+        if run.refusal is not None:
+            return now + run.refusal.retry_after
+        return max(now, min(unit.retry_at for unit in run.open_units()))
+
+    async def _next(self, job: model.Job, due: float, run: units.Run | None = None) -> None:
+        """Give the job to whoever runs its next turn, at *due*; watchers learn when it waits for quota."""
+        refusal = run.refusal if run else None
+        waiting = dataclasses.replace(
+            job,
+            next_turn_at=due,
+            waiting_for=refusal.budget if refusal else "",
+            waiting_until=due if refusal else 0.0,
+        )
+        if not await self._world.jobs.save(waiting):
+            return
+        if run is not None and refusal is not None:
+            run.job = waiting
+            await self._units.publish(run.update())
+        await self._hand_over(turns.Turn(job.job_id, job.turn), due)
+
+    async def _hand_over(self, turn: turns.Turn, due: float) -> None:
+        try:
+            if due - self._world.clock() <= NOW:
+                await self._world.queue.enqueue(turn)
+            else:
+                await self._world.queue.schedule(turn, due)
+        except errors.QueueUnavailable as problem:
+            # The store knows when the job is due: the sweeper finds it when Redis is back.
+            self._log.warning("turn_not_enqueued", job=turn.job_id, error=str(problem))
+
+    async def _end(self, job: model.Job, state: model.JobState, error: str, run: units.Run | None = None) -> None:
+        ended = dataclasses.replace(job, state=state, error=error, finished_at=self._world.clock())
+        if await self._world.jobs.save(ended):
+            self._seen.jobs.labels(state.value).inc()
+            self._log.info("job_ended", job=job.job_id, state=state.value, error=error)
+            tally = model.tally_of(run.units.values() if run else await self._world.jobs.units(job.job_id))
+            await self._units.publish(model.Update(ended, tally))

@@ -1,0 +1,30 @@
+"""The set of guilds that have our bot, cached for all processes; it can be lost and is read again."""
+
+import msgspec
+import redis.asyncio
+
+from indexing.bus import connection
+
+KEY = "indexer:{installs}"
+TTL = 86_400
+
+
+class RedisInstalls:
+    """Port `ports.Installs`: one value, one round trip; 8 bytes a guild would do, JSON is easier to look at."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+
+    async def load(self) -> tuple[frozenset[int], float] | None:
+        """Return the set and when it was read; None when it is lost."""
+        with connection.translated():
+            text = await self._client.get(KEY)
+        if text is None:
+            return None
+        read_at, guild_ids = msgspec.json.decode(text, type=tuple[float, list[int]])
+        return frozenset(guild_ids), read_at
+
+    async def store(self, guild_ids: frozenset[int], now: float) -> None:
+        """Replace the set."""
+        with connection.translated():
+            await self._client.set(KEY, msgspec.json.encode([now, sorted(guild_ids)]), ex=TTL)

@@ -1,0 +1,130 @@
+"""
+Turns on their way to a worker: Dramatiq's queue for runnable ones, a sorted set of our own for waiting ones.
+
+Dramatiq's delayed messages are not used: a restart of Redis strands them (Bogdanp/dramatiq#527), and far ones starve
+near ones. Both structures may be lost: `jobs.next_turn_at` is the truth, and the sweeper enqueues from it.
+"""
+
+import asyncio
+from typing import Any
+
+import dramatiq
+import redis.asyncio
+from dramatiq.brokers.redis import RedisBroker
+
+from indexing import settings, turns
+from indexing.bus import connection
+
+WAITING = "indexer:{turns}:waiting"
+WAKE = "indexer:{turns}:wake"
+WAKE_LENGTH = 8
+POP_LIMIT = 100
+
+SCHEDULE = """
+-- Put a turn into the sorted set of waiting ones; wake an alarm if it is now the first.
+-- KEYS 1 zset: turn -> due time in ms   KEYS 2 list: one element wakes one alarm
+-- ARGV 1 turn   ARGV 2 due time in ms since the epoch   ARGV 3 longest wake list
+-- Reply: 1 if the turn is the first to come due, else 0. Atomic.
+local waiting, wake = KEYS[1], KEYS[2]
+redis.call('ZADD', waiting, ARGV[2], ARGV[1])
+if redis.call('ZRANGE', waiting, 0, 0)[1] ~= ARGV[1] then
+  return 0
+end
+redis.call('LPUSH', wake, '1')
+redis.call('LTRIM', wake, 0, ARGV[3] - 1)
+return 1
+"""
+
+POP_DUE = """
+-- Take turns that are due out of the sorted set.
+-- KEYS 1 zset: turn -> due time in ms
+-- ARGV 1 most turns to take
+-- Reply: [ms until the next one comes due or -1, turn, turn, ...]. Atomic, so each turn is taken once.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+if #due > 0 then
+  redis.call('ZREM', KEYS[1], unpack(due))
+end
+local rest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+local wait = -1
+if rest[2] then
+  wait = math.max(0, rest[2] - now)
+end
+table.insert(due, 1, tostring(wait))
+return due
+"""
+
+
+def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middleware]) -> RedisBroker:
+    """
+    Return a broker that declares our queues.
+
+    Given by URL, redis-py repeats nothing (by host it would repeat a push). Maintenance in 10 % of the commands and a
+    heartbeat of 30 s bring the messages of a killed worker back within a minute or so instead of many.
+    """
+    broker = RedisBroker(  # type: ignore[no-untyped-call]  # dramatiq leaves the constructor untyped
+        url=config.url.get_secret_value(),
+        middleware=middleware,
+        maintenance_chance=100_000,
+        heartbeat_timeout=30_000,
+    )
+    for queue in turns.QUEUES:
+        broker.declare_queue(queue)
+    return broker
+
+
+class DramatiqQueue:
+    """Port `ports.Turns`. Dramatiq's enqueue blocks, so it runs in a thread; both methods are one round trip."""
+
+    def __init__(self, broker: dramatiq.Broker, client: redis.asyncio.Redis) -> None:
+        self._broker = broker
+        self._client = client
+        self._schedule = client.register_script(SCHEDULE)
+
+    async def enqueue(self, turn: turns.Turn) -> None:
+        """Hand a turn to the workers now."""
+        message: dramatiq.Message[Any] = dramatiq.Message(
+            queue_name=turns.QUEUE, actor_name=turns.ACTOR, args=(), kwargs=turn.payload(), options={}
+        )
+        with connection.translated():
+            await asyncio.to_thread(self._broker.enqueue, message)
+
+    async def schedule(self, turn: turns.Turn, due: float) -> None:
+        """Hand a turn to the workers at *due*; called again for the same turn it moves it."""
+        with connection.translated():
+            await self._schedule(
+                keys=[WAITING, WAKE], args=[f"{turn.job_id}:{turn.number}", int(due * 1000), WAKE_LENGTH]
+            )
+
+
+class Alarm:
+    """Takes due turns out of the sorted set and enqueues them; sleeps until the next one is due or an earlier comes."""
+
+    def __init__(self, client: redis.asyncio.Redis, queue: DramatiqQueue, *, longest_sleep: float = 5.0) -> None:
+        self._blocking = connection.blocking_twin(client, longest=longest_sleep)
+        self._pop = client.register_script(POP_DUE)
+        self._queue = queue
+        self._longest_sleep = longest_sleep
+
+    async def ring(self) -> float:
+        """Enqueue what is due; returns the seconds until there is more to do. Two round trips and one for each turn."""
+        with connection.translated():
+            reply = [item.decode() for item in await self._pop(keys=[WAITING], args=[POP_LIMIT])]
+        wait, due = int(reply[0]), reply[1:]
+        for member in due:
+            job_id, number = member.rsplit(":", 1)
+            await self._queue.enqueue(turns.Turn(job_id, int(number)))
+        if len(due) == POP_LIMIT:
+            return 0.0
+        return self._longest_sleep if wait < 0 else min(wait / 1000, self._longest_sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that long, or until an earlier turn is scheduled."""
+        if seconds > 0:
+            with connection.translated():
+                await self._blocking.blpop([WAKE], timeout=max(0.001, seconds))
+
+    async def close(self) -> None:
+        """Close the blocking connection."""
+        await self._blocking.aclose()

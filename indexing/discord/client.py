@@ -1,0 +1,238 @@
+"""
+The only way to Discord: every attempt takes its own permit, has a timeout, and settles with what came back.
+
+aiohttp's own repetition of a request on a dropped connection and redirects are off, because a hidden second request
+would be one that no budget knows of. A passing failure is tried once more here; after that, the job's later turns try.
+
+Cost of one call: two Redis commands (take, settle) and one HTTP request.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TypeVar
+
+import aiohttp
+import stamina
+
+from indexing import errors, metrics, model, ports, settings
+from indexing.discord import payloads, routes
+from indexing.ratelimit import budgets, limiter
+
+T = TypeVar("T")
+USER_AGENT = "DiscordBot (https://github.com/discord-channel-indexer/discord-channel-indexer, 0.1.0)"
+"""Discord asks for this form and may block others (developers/reference.mdx:238, read 2026-08-06)."""
+MEMBERS_SCOPE = "guilds.members.read"
+PAGE = 200
+"""Most guilds in one page (resources/user.mdx, Get Current User Guilds)."""
+ATTEMPTS = 2
+EDGE_PAUSE = 60.0
+"""Seconds to stay away from an edge that blocks us and does not say for how long: our guess, it trades minutes."""
+
+
+@contextlib.asynccontextmanager
+async def open_session(config: settings.DiscordSettings) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open the process's one session: kept-alive connections, no cookies, no redirects, no hidden repetition."""
+    connector = aiohttp.TCPConnector(limit=config.connections, ttl_dns_cache=300)
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=config.timeout),
+        headers={"User-Agent": USER_AGENT},
+    ) as session:
+        session._retry_connection = False  # noqa: SLF001 -- aiohttp has no public switch; a test holds it
+        yield session
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Call:
+    route: routes.Route
+    authorization: str = dataclasses.field(repr=False)
+    identity: str
+    purpose: ports.Purpose
+    params: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    claim: ports.Claim | None = None
+
+
+class _NotWanted(Exception):
+    """The caller's claim said no."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class DiscordClient:
+    """Discord's HTTP API by port `ports.Discord`; its errors are listed there."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        permits: limiter.Limiter,
+        config: settings.DiscordSettings,
+        seen: metrics.DiscordMetrics,
+    ) -> None:
+        self._session = session
+        self._permits = permits
+        self._config = config
+        self._seen = seen
+        self._again = stamina.AsyncRetryingCaller(
+            attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_jitter=0.3
+        ).on(errors.DiscordTransient)
+
+    async def user_guilds(self, credential: ports.Credential, purpose: ports.Purpose) -> list[model.UserGuild]:
+        """Return all guilds of the credential's user, with approximate member counts."""
+        call = self._as_user(routes.user_guilds(), credential, purpose, {"with_counts": "true", "limit": str(PAGE)})
+        return await self._again(self._ask, call, payloads.decode_guilds)
+
+    async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:
+        """Return the ids of all guilds in which our bot is installed; one call for each 200."""
+        found: set[int] = set()
+        after = 0
+        while True:
+            call = self._as_bot(routes.user_guilds(), purpose, {"after": str(after), "limit": str(PAGE)})
+            page = [guild.guild_id for guild in await self._again(self._ask, call, payloads.decode_guilds)]
+            found.update(page)
+            if len(page) < PAGE or max(page) <= after:
+                return frozenset(found)
+            after = max(page)
+
+    async def guild_channels(
+        self, guild_id: int, purpose: ports.Purpose, claim: ports.Claim
+    ) -> list[model.Channel] | None:
+        """Return all channels of the guild that our bot may view; None when *claim* says no at the permit."""
+        call = dataclasses.replace(self._as_bot(routes.guild_channels(guild_id), purpose), claim=claim)
+        try:
+            return await self._again(self._ask, call, lambda body: payloads.decode_channels(body, guild_id))
+        except _NotWanted:
+            return None
+
+    async def member_roles(
+        self, user_id: int, guild_id: int, credential: ports.Credential, purpose: ports.Purpose
+    ) -> tuple[int, ...]:
+        """Return the user's role ids, with his own token where its scope allows that, else with the bot's."""
+        if MEMBERS_SCOPE in credential.scopes:
+            call = self._as_user(routes.own_member(guild_id), credential, purpose)
+        else:
+            call = self._as_bot(routes.guild_member(guild_id, user_id), purpose)
+        return await self._again(self._ask, call, payloads.decode_roles)
+
+    def _as_bot(self, route: routes.Route, purpose: ports.Purpose, params: Mapping[str, str] | None = None) -> _Call:
+        return _Call(route, f"Bot {self._config.bot_token.get_secret_value()}", "bot", purpose, params or {})
+
+    def _as_user(
+        self,
+        route: routes.Route,
+        credential: ports.Credential,
+        purpose: ports.Purpose,
+        params: Mapping[str, str] | None = None,
+    ) -> _Call:
+        return _Call(route, f"Bearer {credential.access_token}", f"user:{purpose.user}", purpose, params or {})
+
+    async def _ask(self, call: _Call, decode: Callable[[bytes], T]) -> T:
+        reply = await self._attempt(call)
+        if reply.status != 200:  # noqa: PLR2004 -- HTTP OK
+            raise _failure(reply)
+        try:
+            return decode(reply.body)
+        except (ValueError, RecursionError) as error:
+            raise errors.DiscordTransient("an answer is not the JSON it should be") from error
+
+    async def _attempt(self, call: _Call) -> _Reply:
+        """Make one request under one permit and settle it, whatever happens."""
+        charge = budgets.Charge(
+            lane=call.purpose.lane,
+            route=call.route.template,
+            identity=call.identity,
+            user=call.purpose.user,
+            major=call.route.guild,
+            waiter=call.purpose.waiter,
+        )
+        permit = await self._permits.take(charge, patience=call.purpose.patience)
+        if call.claim is not None and not await self._claimed(call.claim, permit):
+            raise _NotWanted
+        if permit.expired(time.monotonic()):
+            await self._permits.give_back(permit)
+            raise errors.RateLimited("global", retry_after=0.0, why="fence")
+        started = time.monotonic()
+        try:
+            reply = await self._send(call)
+        except aiohttp.ClientConnectorError as error:
+            await self._permits.give_back(permit)
+            self._seen.count(call.route.template, "unreachable", time.monotonic() - started)
+            raise errors.DiscordTransient("Discord cannot be reached") from error
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            took = time.monotonic() - started
+            await self._permits.settle(permit, limiter.Answer(status=None, headers={}, round_trip=took))
+            self._seen.count(call.route.template, "lost", took)
+            raise errors.DiscordTransient("no whole answer came back") from error
+        took = time.monotonic() - started
+        await self._permits.settle(permit, _answer(reply, took))
+        self._seen.count(call.route.template, str(reply.status), took)
+        return reply
+
+    async def _claimed(self, claim: ports.Claim, permit: limiter.Permit) -> bool:
+        """Ask the claim; unless it says yes, the permit goes back."""
+        wanted = False
+        try:
+            wanted = await claim()
+        finally:
+            if not wanted:
+                await self._permits.give_back(permit)
+        return wanted
+
+    async def _send(self, call: _Call) -> _Reply:
+        async with self._session.get(
+            self._config.api_base + call.route.path,
+            params=call.params,
+            headers={"Authorization": call.authorization},
+            allow_redirects=False,
+        ) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_chunked(2**16):
+                body += chunk
+                if len(body) > self._config.max_body_bytes:
+                    raise ValueError("the answer is too long")
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return _Reply(response.status, headers, bytes(body))
+
+
+def _answer(reply: _Reply, round_trip: float) -> limiter.Answer:
+    failure = payloads.decode_failure(reply.body) if reply.status in {403, 429} else None
+    return limiter.Answer(
+        status=reply.status,
+        headers=reply.headers,
+        round_trip=round_trip,
+        body_retry_after=failure.retry_after if failure else None,
+        body_global=failure.is_global if failure else False,
+        is_discord=failure is not None or reply.status not in {403, 429},
+    )
+
+
+def _failure(reply: _Reply) -> errors.IndexerError:
+    """Translate a status and Discord's JSON code; the codes are in topics/opcodes-and-status-codes.mdx."""
+    body = payloads.decode_failure(reply.body)
+    code = body.code if body else 0
+    if reply.status == 401:  # noqa: PLR2004 -- HTTP Unauthorized, whatever the code
+        return errors.TokenRefused(reply.status, code)
+    if reply.status in {403, 429} and body is None:
+        return errors.EgressBlocked(reply.status, _retry_after(reply, default=EDGE_PAUSE))
+    if reply.status == 429 and body is not None:  # noqa: PLR2004 -- HTTP Too Many Requests
+        scope = "global" if body.is_global else reply.headers.get("x-ratelimit-scope", "user")
+        wait = body.retry_after if body.retry_after is not None else _retry_after(reply, default=1.0)
+        return errors.RateLimited("route" if scope != "global" else scope, retry_after=wait, why=f"429 {scope}")
+    if reply.status >= 500 or reply.status == 408:  # noqa: PLR2004 -- server errors and Request Timeout
+        return errors.DiscordTransient(f"Discord answered {reply.status}")
+    kind = {403: errors.NoAccess, 404: errors.Gone}.get(reply.status, errors.DiscordRefused)
+    return kind(reply.status, code)
+
+
+def _retry_after(reply: _Reply, *, default: float) -> float:
+    try:
+        return float(reply.headers["retry-after"])
+    except (KeyError, ValueError):
+        return default

@@ -1,0 +1,137 @@
+"""
+Discord's JSON as typed structs, and their translation into our values.
+
+Only what is indexed is declared; unknown fields are ignored, missing optional ones get defaults, unknown channel types
+are kept. Snowflakes and permissions are decimal strings on the wire (developers/reference.mdx, read 2026-08-06).
+"""
+
+import msgspec
+
+from indexing import model
+
+INT64 = (1 << 63) - 1
+OBFUSCATED = 1 << 17
+"""Channel flag CHANNEL_OBFUSCATED: a redacted object whose name and overwrites are not real (change log 2026-08-12)."""
+
+
+class Guild(msgspec.Struct):
+    """A partial guild from the user's guild list."""
+
+    id: str
+    name: str = ""
+    icon: str | None = None
+    owner: bool = False
+    permissions: str = "0"
+    approximate_member_count: int | None = None
+    approximate_presence_count: int | None = None
+
+
+class Overwrite(msgspec.Struct):
+    """A permission overwrite."""
+
+    id: str
+    type: int
+    allow: str = "0"
+    deny: str = "0"
+
+
+class Channel(msgspec.Struct):
+    """A channel of any type."""
+
+    id: str
+    type: int
+    name: str | None = None
+    topic: str | None = None
+    position: int = 0
+    parent_id: str | None = None
+    nsfw: bool = False
+    flags: int = 0
+    last_message_id: str | None = None
+    permission_overwrites: list[Overwrite] | None = None
+
+
+class Member(msgspec.Struct):
+    """A guild member."""
+
+    roles: list[str]
+
+
+class Failure(msgspec.Struct):
+    """The body of an error; a 429 carries `retry_after` in seconds and `global`."""
+
+    message: str
+    code: int = 0
+    retry_after: float | None = None
+    is_global: bool = msgspec.field(default=False, name="global")
+
+
+_GUILDS = msgspec.json.Decoder(list[Guild] | None)
+_CHANNELS = msgspec.json.Decoder(list[Channel] | None)
+_MEMBER = msgspec.json.Decoder(Member)
+_FAILURE = msgspec.json.Decoder(Failure)
+
+
+def decode_guilds(body: bytes) -> list[model.UserGuild]:
+    """Return the guilds of a list answer. Raises ValueError on anything else."""
+    return [
+        model.UserGuild(
+            guild_id=_snowflake(guild.id),
+            name=guild.name,
+            icon=guild.icon,
+            owner=guild.owner,
+            permissions=_bits(guild.permissions),
+            member_count=guild.approximate_member_count,
+            presence_count=guild.approximate_presence_count,
+        )
+        for guild in _GUILDS.decode(body) or []
+    ]
+
+
+def decode_channels(body: bytes, guild_id: int) -> list[model.Channel]:
+    """Return the channels of a list answer, without redacted ones. Raises ValueError on anything else."""
+    rows = _CHANNELS.decode(body) or []
+    return [_channel(row, guild_id) for row in rows if not row.flags & OBFUSCATED]
+
+
+def decode_roles(body: bytes) -> tuple[int, ...]:
+    """Return a member's role ids. Raises ValueError on anything else."""
+    return tuple(_snowflake(role) for role in _MEMBER.decode(body).roles)
+
+
+def decode_failure(body: bytes) -> Failure | None:
+    """Return Discord's error body, or None when the body is not Discord's."""
+    try:
+        return _FAILURE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _channel(row: Channel, guild_id: int) -> model.Channel:
+    return model.Channel(
+        channel_id=_snowflake(row.id),
+        guild_id=guild_id,
+        kind=row.type,
+        name=row.name or "",
+        topic=row.topic,
+        position=row.position,
+        parent_id=_snowflake(row.parent_id) if row.parent_id else None,
+        nsfw=row.nsfw,
+        flags=row.flags & INT64,
+        last_message_id=_snowflake(row.last_message_id) if row.last_message_id else None,
+        overwrites=tuple(
+            model.Overwrite(_snowflake(o.id), o.type, _bits(o.allow), _bits(o.deny))
+            for o in row.permission_overwrites or ()
+        ),
+    )
+
+
+def _snowflake(text: str) -> int:
+    number = int(text)
+    if not 0 < number <= INT64:
+        raise ValueError("not a snowflake")
+    return number
+
+
+def _bits(text: str) -> int:
+    # Permissions have arbitrary precision on the wire; the store's integers have 63 bits, of which 53 are in use.
+    return int(text) & INT64

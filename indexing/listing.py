@@ -1,0 +1,82 @@
+"""A user's guild list: ask Discord, store it at once, rank it, and make the units of a job from it."""
+
+import asyncio
+
+from indexing import errors, model, ports, rank, settings
+
+BOT_NOT_INSTALLED = "BOT_NOT_INSTALLED"
+
+
+class Listing:
+    """Reads guild lists. Round trips for one: 1 to Discord, 3 to Redis, 6 to MongoDB."""
+
+    def __init__(self, world: ports.World, rules: settings.IndexingSettings) -> None:
+        self._world = world
+        self._rules = rules
+        self._one_reads = asyncio.Lock()
+
+    async def read(self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose) -> list[model.Unit]:
+        """
+        Store the user's guilds as they are now and return the units of the job, most important first, revision 0.
+
+        Raises:
+            errors.TokenRefused: The user's token is dead.
+            And whatever `ports.Discord` may raise.
+        """
+        installed = await self.installed(purpose)
+        listed = await self._world.discord.user_guilds(credential, purpose)
+        await self._world.users.listed(job.user_id, listed, self._world.clock())
+        await self._world.guilds.named(listed, installed)
+        return await self._units(job)
+
+    async def installed(self, purpose: ports.Purpose) -> frozenset[int]:
+        """Return the guilds that have our bot; asks Discord when the cached set is lost or too old."""
+        known = await self._world.installs.load()
+        if known is None or self._world.clock() - known[1] > self._rules.bot_guilds_age:
+            async with self._one_reads:
+                known = await self._world.installs.load()
+                if known is None or self._world.clock() - known[1] > self._rules.bot_guilds_age:
+                    return await self._read_installs(known, purpose)
+        return known[0]
+
+    async def _read_installs(
+        self, known: tuple[frozenset[int], float] | None, purpose: ports.Purpose
+    ) -> frozenset[int]:
+        for_all = ports.Purpose(lane=purpose.lane, user=None, waiter="installs", patience=purpose.patience)
+        try:
+            found = await self._world.discord.bot_guilds(for_all)
+        except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
+            if known is None:
+                raise
+            return known[0]
+        await self._world.installs.store(found, self._world.clock())
+        return found
+
+    async def _units(self, job: model.Job) -> list[model.Unit]:
+        memberships = {row.guild_id: row for row in await self._world.users.memberships(job.user_id)}
+        guilds = await self._world.guilds.get(memberships)
+        pinned = await self._world.users.pinned(job.user_id)
+        inputs = [rank.inputs_of(row, guilds.get(row.guild_id), pinned) for row in memberships.values()]
+        ordered = rank.order(inputs, self._world.clock())
+        return [
+            _unit(guilds[row.guild_id], position, score)
+            for position, (row, score) in enumerate(ordered)
+            if row.guild_id in guilds
+        ]
+
+
+def _unit(guild: model.Guild, position: int, score: float) -> model.Unit:
+    absent = guild.access is model.Access.NOT_INSTALLED
+    return model.Unit(
+        guild_id=guild.guild_id,
+        name=guild.name,
+        state=model.UnitState.SKIPPED if absent else model.UnitState.QUEUED,
+        step=model.Step.CHANNELS,
+        position=position,
+        score=score,
+        attempts=0,
+        retry_at=0.0,
+        error=BOT_NOT_INSTALLED if absent else "",
+        channel_count=None,
+        revision=0,
+    )

@@ -1,0 +1,235 @@
+"""
+What the use cases need from the outside world, as Protocols; the adapters stand in discord/, store/, queue and events.
+
+Every method may raise the error of its vendor's door: Discord's are listed at `Discord`, the stores' is
+`errors.StoreUnavailable`, those of queue and events `errors.QueueUnavailable`.
+"""
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol
+
+from indexing import model, turns
+
+Clock = Callable[[], float]
+"""Returns the epoch second."""
+
+
+Claim = Callable[[], Awaitable[bool]]
+"""Asked right before a call is made; returns whether it is still wanted."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Purpose:
+    """
+    For whom and how urgently Discord is asked.
+
+    Attributes:
+        user: Whose budget is charged; None for nobody's.
+        waiter: One place in the line for permits; a job's id.
+        patience: Longest wait for a permit, in seconds.
+    """
+
+    lane: model.Lane
+    user: int | None
+    waiter: str
+    patience: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Credential:
+    """A user's OAuth2 pair in the clear; its repr shows no token."""
+
+    access_token: str = dataclasses.field(repr=False)
+    refresh_token: str = dataclasses.field(repr=False)
+    expires_at: float | None
+    scopes: tuple[str, ...]
+
+
+class Discord(Protocol):
+    """
+    Discord's HTTP API.
+
+    Raises:
+        errors.RateLimited: No permit within the purpose's patience, or a 429.
+        errors.LimiterUnavailable: The budgets cannot be reached; nothing was asked.
+        errors.TokenRefused, errors.NoAccess, errors.Gone, errors.DiscordRefused: Lasting answers.
+        errors.DiscordTransient: A passing failure.
+        errors.EgressBlocked: The edge in front of Discord refuses this address.
+    """
+
+    async def user_guilds(self, credential: Credential, purpose: Purpose) -> list[model.UserGuild]:
+        """Return all guilds of the credential's user."""
+
+    async def bot_guilds(self, purpose: Purpose) -> frozenset[int]:
+        """Return the ids of all guilds in which our bot is installed."""
+
+    async def guild_channels(self, guild_id: int, purpose: Purpose, claim: Claim) -> list[model.Channel] | None:
+        """
+        Return all channels of the guild that our bot may view; None when *claim* says no.
+
+        *claim* is asked when the permit is there and before anything is sent; at a no the permit is handed back.
+        """
+
+    async def member_roles(
+        self, user_id: int, guild_id: int, credential: Credential, purpose: Purpose
+    ) -> tuple[int, ...]:
+        """Return the user's role ids in the guild; errors.Gone when he is not a member."""
+
+
+class Users(Protocol):
+    """Users, their credentials and their memberships."""
+
+    async def put_credential(self, user_id: int, credential: Credential) -> None:
+        """Store the credential, encrypted, in place of any older one."""
+
+    async def credential(self, user_id: int) -> Credential:
+        """Return the credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
+
+    async def require_reauth(self, user_id: int) -> None:
+        """Note that Discord refuses the credential."""
+
+    async def known(self, user_id: int) -> bool:
+        """Return whether anything is stored of the user."""
+
+    async def pinned(self, user_id: int) -> tuple[int, ...]:
+        """Return the user's pinned guilds in order."""
+
+    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
+        """Store the user's complete guild list; memberships that it no longer names are left."""
+
+    async def memberships(self, user_id: int) -> list[model.Membership]:
+        """Return the user's present memberships."""
+
+    async def membership(self, user_id: int, guild_id: int) -> model.Membership | None:
+        """Return one present membership."""
+
+    async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
+        """Store the user's role ids in a guild."""
+
+    async def left(self, user_id: int, guild_id: int, now: float) -> None:
+        """Note that the user is not a member (any more)."""
+
+
+class Guilds(Protocol):
+    """Guilds and their channels, shared by all users."""
+
+    async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
+        """Return those of the guilds that are stored, by id."""
+
+    async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+        """Store names and icons, and which of the guilds have our bot."""
+
+    async def lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
+        """
+        Take the right to fetch a guild alone; None if somebody holds it or it was fetched since *fetched_before*.
+
+        The number returned is the fence: it only grows, and a writer with an older one changes nothing.
+        """
+
+    async def store_channels(self, guild_id: int, *, fence: int, channels: Sequence[model.Channel], now: float) -> bool:
+        """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
+
+    async def refused(self, guild_id: int, *, fence: int, error: str, retry_at: float) -> None:
+        """Note a lasting refusal and end the lease."""
+
+    async def release(self, guild_id: int, *, fence: int) -> None:
+        """End the lease without a result."""
+
+    async def channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
+        """Return the channels of the guilds as of their latest listing, by guild, position, id."""
+
+
+class Jobs(Protocol):
+    """Jobs and their units. Only the owner of the current turn may write; others change nothing."""
+
+    async def start(self, job: model.Job) -> tuple[model.Job, bool]:
+        """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
+
+    async def get(self, job_id: str) -> model.Job | None:
+        """Return a job."""
+
+    async def latest(self, user_id: int) -> model.Job | None:
+        """Return the user's active job, else his newest."""
+
+    async def begin_turn(self, job_id: str, turn: int, *, now: float, until: float) -> model.Job | None:
+        """Own the job as turn + 1, if *turn* is current and the job runs; None otherwise."""
+
+    async def add_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+        """Store the units of a job whose guild list is read."""
+
+    async def units(self, job_id: str) -> list[model.Unit]:
+        """Return the units by position."""
+
+    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> None:
+        """Store changed units; a row with a greater revision stays."""
+
+    async def save(self, job: model.Job) -> bool:
+        """Store the job's fields if its turn is still current; returns whether it was."""
+
+    async def overdue(self, now: float, limit: int) -> list[model.Job]:
+        """Return running jobs whose next turn should have begun before *now*, most overdue first."""
+
+
+class Turns(Protocol):
+    """The queue of runnable turns and the sorted set of waiting ones."""
+
+    async def enqueue(self, turn: turns.Turn) -> None:
+        """Hand a turn to the workers now."""
+
+    async def schedule(self, turn: turns.Turn, due: float) -> None:
+        """Hand a turn to the workers at *due*; a later call for the same job replaces an earlier one."""
+
+
+class Installs(Protocol):
+    """The cached set of guilds that have our bot."""
+
+    async def load(self) -> tuple[frozenset[int], float] | None:
+        """Return the set and when it was read; None when it is lost."""
+
+    async def store(self, guild_ids: frozenset[int], now: float) -> None:
+        """Replace the set."""
+
+
+class Subscription(Protocol):
+    """
+    One watcher's view of a job's updates, conflated: only the latest row of each guild is kept while nobody reads.
+
+    Memory is bounded by the number of the job's guilds, however slow the reader is.
+    """
+
+    async def next(self, patience: float) -> model.Update | None:
+        """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
+
+    async def close(self) -> None:
+        """Stop listening."""
+
+
+class Events(Protocol):
+    """Where progress is published for watchers in any process. Losing it loses no state: the store has every row."""
+
+    async def publish(self, update: model.Update) -> None:
+        """Append an update to the job's bounded stream."""
+
+    async def tail(self, job_id: str) -> str:
+        """Return the position of the job's latest update, the first position when there is none."""
+
+    async def holds(self, job_id: str, position: str) -> bool:
+        """Return whether every update after *position* is still in the stream."""
+
+    async def subscribe(self, job_id: str, after: str) -> Subscription:
+        """Listen to the job's updates after a position."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class World:
+    """The outside world of the use cases."""
+
+    discord: Discord
+    users: Users
+    guilds: Guilds
+    jobs: Jobs
+    queue: Turns
+    events: Events
+    installs: Installs
+    clock: Clock

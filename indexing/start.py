@@ -1,0 +1,128 @@
+"""
+Start a job or join the one that runs, and wait a little for first results.
+
+The first turn of a new job runs right here, in the interactive lane, on the best few guilds. A worker's turn is
+scheduled, before the job exists, for when the caller's wait is over: so a crash here loses nothing, and workers do not
+compete for the user's budget meanwhile. When the first turn ends early, it brings the next one forward itself.
+"""
+
+import asyncio
+import dataclasses
+import enum
+import uuid
+
+from indexing import advance, errors, logs, model, ports, settings, turns, units
+
+GRACE = 2.0
+"""Seconds that the first turn may run on after the caller's wait, before a worker takes the job over."""
+
+
+class Disposition(enum.StrEnum):
+    """How a start was served."""
+
+    CREATED = "CREATED"
+    JOINED = "JOINED"
+    FRESH = "FRESH"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """What is known when the caller's wait is over; `position` is where a watcher goes on."""
+
+    job: model.Job
+    disposition: Disposition
+    rows: list[model.Unit]
+    position: str
+
+
+class Start:
+    """Starts jobs. Round trips until the first turn: 3 to MongoDB, 1 to Redis."""
+
+    def __init__(self, world: ports.World, rules: settings.IndexingSettings, turner: advance.Advance) -> None:
+        self._world = world
+        self._rules = rules
+        self._turner = turner
+        self._running: set[asyncio.Task[None]] = set()
+        self._log = logs.get(__name__)
+
+    async def run(self, user_id: int, *, wait: float, immediate: int, force: bool) -> Started:
+        """
+        Start or join, and wait up to *wait* seconds for the *immediate* most important guilds.
+
+        Raises:
+            errors.CredentialMissing, errors.ReauthRequired: The user's guilds cannot be listed.
+            errors.StoreUnavailable, errors.QueueUnavailable: Nothing was started.
+        """
+        await self._world.users.credential(user_id)
+        last = await self._world.jobs.latest(user_id)
+        if last is not None and not force and self._fresh(last):
+            return await self._answer(last.job_id, Disposition.FRESH)
+        fresh_job = self._new_job(user_id, wait=wait, force=force)
+        await self._world.queue.schedule(turns.Turn(fresh_job.job_id, 1), fresh_job.next_turn_at)
+        job, created = await self._world.jobs.start(fresh_job)
+        if created:
+            limits = units.Limits(model.Lane.INTERACTIVE, self._world.clock() + wait, max(1, immediate), immediate)
+            task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            await asyncio.wait({task}, timeout=wait)
+        elif not job.listed:
+            await self._until_listed(job, wait)
+        return await self._answer(job.job_id, Disposition.CREATED if created else Disposition.JOINED)
+
+    async def drain(self, seconds: float) -> None:
+        """Let first turns that still run end; what does not end in time is found by the sweeper."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+
+    def _new_job(self, user_id: int, *, wait: float, force: bool) -> model.Job:
+        now = self._world.clock()
+        return model.Job(
+            job_id=uuid.uuid4().hex,
+            user_id=user_id,
+            state=model.JobState.RUNNING,
+            force=force,
+            turn=0,
+            next_turn_at=now + wait + GRACE,
+            listed=False,
+            attempts=0,
+            error="",
+            created_at=now,
+            finished_at=None,
+            waiting_for="",
+            waiting_until=0.0,
+        )
+
+    def _fresh(self, last: model.Job) -> bool:
+        if last.state is not model.JobState.SUCCEEDED or last.finished_at is None:
+            return False
+        return self._world.clock() - last.created_at < self._rules.list_max_age
+
+    async def _first_turn(self, turn: turns.Turn, limits: units.Limits) -> None:
+        try:
+            await self._turner.run_turn(turn, limits)
+        except errors.IndexerError as problem:
+            self._log.warning("first_turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
+        except Exception:  # noqa: BLE001 -- nobody awaits this task's result; the sweeper takes the job over
+            self._log.exception("first_turn_broke", job=turn.job_id)
+
+    async def _until_listed(self, job: model.Job, wait: float) -> None:
+        """Wait until whoever created the job has read the guild list."""
+        deadline = self._world.clock() + wait
+        subscription = await self._world.events.subscribe(job.job_id, await self._world.events.tail(job.job_id))
+        try:
+            current = await self._world.jobs.get(job.job_id)
+            while current is not None and not current.listed and not current.state.terminal:
+                update = await subscription.next(max(0.0, deadline - self._world.clock()))
+                if update is None:
+                    return
+                current = update.job
+        finally:
+            await subscription.close()
+
+    async def _answer(self, job_id: str, disposition: Disposition) -> Started:
+        position = await self._world.events.tail(job_id)
+        job = await self._world.jobs.get(job_id)
+        if job is None:
+            raise errors.JobNotFound(job_id)
+        return Started(job, disposition, await self._world.jobs.units(job_id), position)

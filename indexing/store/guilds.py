@@ -1,0 +1,188 @@
+"""
+Guilds and channels in MongoDB, shared by all users.
+
+Who fetches a guild holds its lease: a fence number that only grows, and a time. Every channel carries the fence of its
+last writer, so that a writer whose lease was lost changes nothing, however late its answer comes.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pymongo
+
+from indexing import model
+from indexing.store import mongo
+
+
+class Guilds:
+    """Port `ports.Guilds`. Round trips: one for each method, four for `store_channels`."""
+
+    def __init__(self, database: mongo.Database) -> None:
+        self._guilds = database["guilds"]
+        self._channels = database["channels"]
+
+    async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
+        """Return those of the guilds that are stored, by id."""
+        with mongo.translated():
+            rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}).to_list(None)
+        return {row["_id"]: _guild(row) for row in rows}
+
+    async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+        """Store names and icons, and which of the guilds have our bot."""
+        changes = [
+            pymongo.UpdateOne(
+                {"_id": guild.guild_id},
+                {
+                    "$set": {
+                        "name": guild.name,
+                        "icon": guild.icon,
+                        "access": _access(guild.guild_id, installed),
+                    },
+                    "$setOnInsert": {"fence": 0, "lease_until": 0.0, "fetched_at": None},
+                },
+                upsert=True,
+            )
+            for guild in guilds
+        ]
+        with mongo.translated():
+            if changes:
+                await self._guilds.bulk_write(changes, ordered=False)
+
+    async def lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
+        """Take the right to fetch a guild alone; None if somebody holds it or it was fetched since."""
+        free = {
+            "_id": guild_id,
+            "lease_until": {"$lte": now},
+            "$or": [{"fetched_at": None}, {"fetched_at": {"$lte": fetched_before}}],
+        }
+        with mongo.translated():
+            row = await self._guilds.find_one_and_update(
+                free,
+                {"$set": {"lease_until": until}, "$inc": {"fence": 1}},
+                projection={"fence": 1},
+                return_document=pymongo.ReturnDocument.AFTER,
+            )
+        return int(row["fence"]) if row else None
+
+    async def store_channels(self, guild_id: int, *, fence: int, channels: Sequence[model.Channel], now: float) -> bool:
+        """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
+        if not await self._holds(guild_id, fence):
+            return False
+        with mongo.translated():
+            stored = await self._channels.find({"guild_id": guild_id}).to_list(None)
+        changes = _changes(stored, channels, fence, now)
+        if not await mongo.write_newest(self._channels, changes):
+            return False
+        newest = max((channel.last_message_id or 0 for channel in channels), default=0)
+        return await self._end_lease(
+            guild_id,
+            fence,
+            {
+                "fetched_at": now,
+                "access": model.Access.INSTALLED.value,
+                "channel_count": len(channels),
+                "newest_message_id": newest or None,
+                "error": "",
+                "retry_at": 0.0,
+            },
+        )
+
+    async def refused(self, guild_id: int, *, fence: int, error: str, retry_at: float) -> None:
+        """Note a lasting refusal and end the lease."""
+        change = {"error": error, "retry_at": retry_at, "access": model.Access.DENIED.value}
+        await self._end_lease(guild_id, fence, change)
+
+    async def release(self, guild_id: int, *, fence: int) -> None:
+        """End the lease without a result."""
+        await self._end_lease(guild_id, fence, {})
+
+    async def channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
+        """Return the channels of the guilds as of their latest listing, by guild, position, id."""
+        with mongo.translated():
+            rows = await self._channels.find({"guild_id": {"$in": list(guild_ids)}, "gone_at": None}).to_list(None)
+        found = [_channel(row) for row in rows]
+        return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
+
+    async def _holds(self, guild_id: int, fence: int) -> bool:
+        with mongo.translated():
+            return await self._guilds.find_one({"_id": guild_id, "fence": fence}, {"_id": 1}) is not None
+
+    async def _end_lease(self, guild_id: int, fence: int, change: mongo.Document) -> bool:
+        with mongo.translated():
+            done = await self._guilds.update_one(
+                {"_id": guild_id, "fence": fence}, {"$set": {**change, "lease_until": 0.0}}
+            )
+        return bool(done.matched_count)
+
+
+def _access(guild_id: int, installed: Collection[int]) -> str:
+    access = model.Access.INSTALLED if guild_id in installed else model.Access.NOT_INSTALLED
+    return access.value
+
+
+def _changes(stored: Sequence[mongo.Document], channels: Sequence[model.Channel], fence: int, now: float) -> list[Any]:
+    """Return the writes that turn *stored* into *channels*; what did not change is not written."""
+    before = {row["_id"]: row for row in stored}
+    changes: list[Any] = []
+    for channel in channels:
+        fields = _fields(channel)
+        old = before.pop(channel.channel_id, None)
+        if (
+            old is None
+            or old.get("gone_at") is not None
+            or any(old.get(name) != value for name, value in fields.items())
+        ):
+            guard = {"_id": channel.channel_id, "fence": {"$lte": fence}}
+            changes.append(pymongo.UpdateOne(guard, {"$set": {**fields, "fence": fence, "gone_at": None}}, upsert=True))
+    for row in before.values():
+        if row.get("gone_at") is None:
+            guard = {"_id": row["_id"], "fence": {"$lte": fence}}
+            gone = {"gone_at": now, "gone_why": "HIDDEN_OR_DELETED", "fence": fence}
+            changes.append(pymongo.UpdateOne(guard, {"$set": gone}))
+    return changes
+
+
+def _fields(channel: model.Channel) -> mongo.Document:
+    return {
+        "guild_id": channel.guild_id,
+        "kind": channel.kind,
+        "name": channel.name,
+        "topic": channel.topic,
+        "position": channel.position,
+        "parent_id": channel.parent_id,
+        "nsfw": channel.nsfw,
+        "flags": channel.flags,
+        "last_message_id": channel.last_message_id,
+        "overwrites": [[o.target_id, o.kind, o.allow, o.deny] for o in channel.overwrites],
+    }
+
+
+def _channel(row: mongo.Document) -> model.Channel:
+    return model.Channel(
+        channel_id=row["_id"],
+        guild_id=row["guild_id"],
+        kind=row["kind"],
+        name=row.get("name", ""),
+        topic=row.get("topic"),
+        position=row.get("position", 0),
+        parent_id=row.get("parent_id"),
+        nsfw=row.get("nsfw", False),
+        flags=row.get("flags", 0),
+        last_message_id=row.get("last_message_id"),
+        overwrites=tuple(model.Overwrite(*overwrite) for overwrite in row.get("overwrites", ())),
+    )
+
+
+def _guild(row: mongo.Document) -> model.Guild:
+    return model.Guild(
+        guild_id=row["_id"],
+        name=row.get("name", ""),
+        icon=row.get("icon"),
+        access=model.Access(row.get("access", "UNKNOWN")),
+        fetched_at=row.get("fetched_at"),
+        newest_message_id=row.get("newest_message_id"),
+        channel_count=row.get("channel_count", 0),
+        error=row.get("error", ""),
+        retry_at=row.get("retry_at", 0.0),
+        lease_until=row.get("lease_until", 0.0),
+    )

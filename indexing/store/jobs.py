@@ -1,0 +1,146 @@
+"""
+Jobs and units in MongoDB.
+
+A job is owned by one turn at a time: every write names the turn it belongs to, and the store takes it only while that
+turn is the current one. So redelivered messages, the sweeper and processes that wake up late change nothing.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+
+import pymongo
+import pymongo.errors
+
+from indexing import errors, model
+from indexing.store import mongo
+
+TRIES = 3
+UNIT_FIELDS = tuple(field.name for field in dataclasses.fields(model.Unit))
+
+
+class Jobs:
+    """Port `ports.Jobs`. Round trips: one for each method, two for a `start` that joins."""
+
+    def __init__(self, database: mongo.Database, *, retention: float) -> None:
+        self._jobs = database["jobs"]
+        self._units = database["units"]
+        self._retention = retention
+
+    async def start(self, job: model.Job) -> tuple[model.Job, bool]:
+        """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
+        for _ in range(TRIES):
+            try:
+                with mongo.translated():
+                    await self._jobs.insert_one({"_id": job.job_id, **self._document(job)})
+            except pymongo.errors.DuplicateKeyError:
+                with mongo.translated():
+                    row = await self._jobs.find_one({"user_id": job.user_id, "active": True})
+                if row is not None:
+                    return _job(row), False
+            else:
+                return job, True
+        raise errors.StoreUnavailable("a user's jobs end faster than they can be joined")
+
+    async def get(self, job_id: str) -> model.Job | None:
+        """Return a job."""
+        with mongo.translated():
+            row = await self._jobs.find_one({"_id": job_id})
+        return _job(row) if row else None
+
+    async def latest(self, user_id: int) -> model.Job | None:
+        """Return the user's active job, else his newest."""
+        with mongo.translated():
+            row = await self._jobs.find_one({"user_id": user_id}, sort=[("created_at", pymongo.DESCENDING)])
+        return _job(row) if row else None
+
+    async def begin_turn(self, job_id: str, turn: int, *, now: float, until: float) -> model.Job | None:
+        """Own the job as turn + 1, if *turn* is current and the job runs; None otherwise."""
+        change = {"turn": turn + 1, "next_turn_at": until, "began_at": now, "waiting_for": "", "waiting_until": 0.0}
+        with mongo.translated():
+            row = await self._jobs.find_one_and_update(
+                {"_id": job_id, "turn": turn, "active": True},
+                {"$set": change},
+                return_document=pymongo.ReturnDocument.AFTER,
+            )
+        return _job(row) if row else None
+
+    async def add_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+        """Store the units of a job whose guild list is read."""
+        await self.write_units(job, units)
+        return await self.save(dataclasses.replace(job, listed=True))
+
+    async def units(self, job_id: str) -> list[model.Unit]:
+        """Return the units by position."""
+        with mongo.translated():
+            rows = await self._units.find({"job_id": job_id}).to_list(None)
+        return sorted((_unit(row) for row in rows), key=lambda unit: unit.position)
+
+    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> None:
+        """Store changed units; a row with a greater revision stays."""
+        changes = [
+            pymongo.UpdateOne(
+                {"_id": f"{job.job_id}:{unit.guild_id}", "revision": {"$lt": unit.revision}},
+                {
+                    "$set": {
+                        **dataclasses.asdict(unit),
+                        "job_id": job.job_id,
+                        "expires_at": self._expiry(job.created_at),
+                    }
+                },
+                upsert=True,
+            )
+            for unit in units
+        ]
+        await mongo.write_newest(self._units, changes)
+
+    async def save(self, job: model.Job) -> bool:
+        """Store the job's fields if its turn is still current; returns whether it was."""
+        with mongo.translated():
+            done = await self._jobs.update_one(
+                {"_id": job.job_id, "turn": job.turn, "active": True}, {"$set": self._document(job)}
+            )
+        return bool(done.matched_count)
+
+    async def overdue(self, now: float, limit: int) -> list[model.Job]:
+        """Return running jobs whose next turn should have begun before *now*, most overdue first."""
+        with mongo.translated():
+            late = self._jobs.find({"active": True, "next_turn_at": {"$lt": now}})
+            rows = await late.sort("next_turn_at", pymongo.ASCENDING).limit(limit).to_list(None)
+        return [_job(row) for row in rows]
+
+    def _document(self, job: model.Job) -> mongo.Document:
+        row = dataclasses.asdict(job)
+        del row["job_id"]
+        return {
+            **row,
+            "state": job.state.value,
+            "active": not job.state.terminal,
+            "expires_at": self._expiry(job.created_at) if job.state.terminal else None,
+        }
+
+    def _expiry(self, created_at: float) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(created_at + self._retention, tz=datetime.UTC)
+
+
+def _job(row: mongo.Document) -> model.Job:
+    return model.Job(
+        job_id=row["_id"],
+        user_id=row["user_id"],
+        state=model.JobState(row["state"]),
+        force=row.get("force", False),
+        turn=row["turn"],
+        next_turn_at=row["next_turn_at"],
+        listed=row.get("listed", False),
+        attempts=row.get("attempts", 0),
+        error=row.get("error", ""),
+        created_at=row["created_at"],
+        finished_at=row.get("finished_at"),
+        waiting_for=row.get("waiting_for", ""),
+        waiting_until=row.get("waiting_until", 0.0),
+    )
+
+
+def _unit(row: mongo.Document) -> model.Unit:
+    fields = {name: row[name] for name in UNIT_FIELDS if name in row}
+    return model.Unit(**{**fields, "state": model.UnitState(fields["state"]), "step": model.Step(fields["step"])})

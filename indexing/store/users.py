@@ -1,0 +1,132 @@
+"""Users in MongoDB: the sealed credential, preferences, and memberships (one document for each user and guild)."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pymongo
+
+from indexing import errors, model, ports
+from indexing.store import mongo, vault
+
+
+def _key(user_id: int, guild_id: int) -> str:
+    return f"{user_id}:{guild_id}"
+
+
+class Users:
+    """Port `ports.Users`. Round trips: one for each method, two for `listed`."""
+
+    def __init__(self, database: mongo.Database, safe: vault.Vault) -> None:
+        self._users = database["users"]
+        self._memberships = database["memberships"]
+        self._safe = safe
+
+    async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
+        """Store the credential, encrypted, in place of any older one."""
+        tokens = msgspec.json.encode([credential.access_token, credential.refresh_token])
+        change = {
+            "credential": self._safe.seal(user_id, tokens),
+            "scopes": list(credential.scopes),
+            "expires_at": credential.expires_at,
+            "reauth": False,
+        }
+        with mongo.translated():
+            await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
+
+    async def credential(self, user_id: int) -> ports.Credential:
+        """Return the credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
+        with mongo.translated():
+            row = await self._users.find_one(
+                {"_id": user_id}, {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1}
+            )
+        if not row or not row.get("credential"):
+            raise errors.CredentialMissing(user_id)
+        if row.get("reauth"):
+            raise errors.ReauthRequired(user_id)
+        try:
+            access, refresh = msgspec.json.decode(self._safe.open(user_id, row["credential"]), type=tuple[str, str])
+        except vault.CannotOpen as error:
+            raise errors.ReauthRequired(user_id) from error
+        return ports.Credential(access, refresh, row.get("expires_at"), tuple(row.get("scopes", ())))
+
+    async def require_reauth(self, user_id: int) -> None:
+        """Note that Discord refuses the credential."""
+        with mongo.translated():
+            await self._users.update_one({"_id": user_id}, {"$set": {"reauth": True}})
+
+    async def known(self, user_id: int) -> bool:
+        """Return whether anything is stored of the user."""
+        with mongo.translated():
+            return await self._users.find_one({"_id": user_id}, {"_id": 1}) is not None
+
+    async def pinned(self, user_id: int) -> tuple[int, ...]:
+        """Return the user's pinned guilds in order."""
+        with mongo.translated():
+            row = await self._users.find_one({"_id": user_id}, {"pinned": 1})
+        return tuple((row or {}).get("pinned", ()))
+
+    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
+        """Store the user's complete guild list; memberships that it no longer names are left."""
+        changes = [
+            pymongo.UpdateOne(
+                {"_id": _key(user_id, guild.guild_id)},
+                {
+                    "$set": {
+                        "user_id": user_id,
+                        "guild_id": guild.guild_id,
+                        "owner": guild.owner,
+                        "permissions": guild.permissions,
+                        "member_count": guild.member_count,
+                        "presence_count": guild.presence_count,
+                        "listed_at": now,
+                        "left_at": None,
+                    }
+                },
+                upsert=True,
+            )
+            for guild in guilds
+        ]
+        left = {"user_id": user_id, "left_at": None, "guild_id": {"$nin": [guild.guild_id for guild in guilds]}}
+        with mongo.translated():
+            if changes:
+                await self._memberships.bulk_write(changes, ordered=False)
+            await self._memberships.update_many(left, {"$set": {"left_at": now}})
+
+    async def memberships(self, user_id: int) -> list[model.Membership]:
+        """Return the user's present memberships."""
+        with mongo.translated():
+            rows = await self._memberships.find({"user_id": user_id, "left_at": None}).to_list(None)
+        return [_membership(row) for row in rows]
+
+    async def membership(self, user_id: int, guild_id: int) -> model.Membership | None:
+        """Return one present membership."""
+        with mongo.translated():
+            row = await self._memberships.find_one({"_id": _key(user_id, guild_id), "left_at": None})
+        return _membership(row) if row else None
+
+    async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
+        """Store the user's role ids in a guild."""
+        change = {"$set": {"role_ids": list(roles), "roles_at": now}}
+        with mongo.translated():
+            await self._memberships.update_one({"_id": _key(user_id, guild_id)}, change)
+
+    async def left(self, user_id: int, guild_id: int, now: float) -> None:
+        """Note that the user is not a member (any more)."""
+        change = {"$set": {"left_at": now, "role_ids": None, "roles_at": None}}
+        with mongo.translated():
+            await self._memberships.update_one({"_id": _key(user_id, guild_id)}, change)
+
+
+def _membership(row: mongo.Document) -> model.Membership:
+    roles = row.get("role_ids")
+    return model.Membership(
+        user_id=row["user_id"],
+        guild_id=row["guild_id"],
+        owner=row.get("owner", False),
+        permissions=row.get("permissions", 0),
+        role_ids=None if roles is None else tuple(roles),
+        roles_at=row.get("roles_at"),
+        listed_at=row.get("listed_at", 0.0),
+        member_count=row.get("member_count"),
+        presence_count=row.get("presence_count"),
+    )

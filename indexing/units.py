@@ -1,0 +1,137 @@
+"""A turn's work on its units: several side by side, the best first, until time or quota or work is out."""
+
+import asyncio
+import dataclasses
+
+from indexing import errors, fetch, logs, metrics, model, ports
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    What one turn may do.
+
+    Attributes:
+        until: Epoch second after which no further unit is started.
+        width: Units side by side.
+        first: Only so many of the best open units; None for all.
+        patience: Longest wait for one permit, in seconds.
+    """
+
+    lane: model.Lane
+    until: float
+    width: int
+    first: int | None = None
+    patience: float = 1.0
+
+
+@dataclasses.dataclass(slots=True)
+class Run:
+    """The state of a turn while it runs: what it owns, what it read, and what stops it."""
+
+    job: model.Job
+    limits: Limits
+    credential: ports.Credential
+    units: dict[int, model.Unit] = dataclasses.field(default_factory=dict)
+    memberships: dict[int, model.Membership] = dataclasses.field(default_factory=dict)
+    guilds: dict[int, model.Guild] = dataclasses.field(default_factory=dict)
+    mine: set[int] = dataclasses.field(default_factory=set)
+    refusal: errors.RateLimited | None = None
+    changes: int = 0
+
+    def revised(self, unit: model.Unit) -> model.Unit:
+        """Remember a changed unit under the next revision."""
+        self.changes += 1
+        revised = dataclasses.replace(unit, revision=model.revision_of(self.job.turn, self.changes))
+        self.units[unit.guild_id] = revised
+        return revised
+
+    def open_units(self) -> list[model.Unit]:
+        """Return units that still need work: channels before roles, most important first."""
+        rows = [unit for unit in self.units.values() if not unit.state.terminal]
+        return sorted(rows, key=lambda unit: (unit.step is model.Step.ROLES, unit.position))
+
+    def purpose(self, now: float, waiter: str) -> ports.Purpose:
+        """Return for whom, and with how much patience, Discord is asked at *now*."""
+        patience = min(self.limits.patience, max(0.0, self.limits.until - now))
+        return ports.Purpose(self.limits.lane, self.job.user_id, f"{self.job.job_id}:{waiter}", patience)
+
+    def update(self, *units: model.Unit) -> model.Update:
+        """Return what watchers are told when *units* changed."""
+        return model.Update(self.job, model.tally_of(self.units.values()), units)
+
+
+class Units:
+    """Works on the units of turns. Round trips for each unit: those of `fetch`, 1 to MongoDB and 2 to Redis."""
+
+    def __init__(self, world: ports.World, fetcher: fetch.Fetch, seen: metrics.IndexingMetrics) -> None:
+        self._world = world
+        self._fetcher = fetcher
+        self._seen = seen
+        self._log = logs.get(__name__)
+
+    async def work(self, run: Run) -> None:
+        """
+        Work on the run's open units.
+
+        Raises:
+            errors.ReauthRequired: The user's token is dead.
+            errors.LimiterUnavailable, errors.StoreUnavailable: Nothing can be done now.
+        """
+        run.mine = {unit.guild_id for unit in run.open_units()[: run.limits.first]}
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(run.limits.width):
+                    group.create_task(self._one_after_another(run))
+        except* errors.IndexerError as problems:
+            # Side by side, several may fail for the same reason; the turn reports the first.
+            raise problems.exceptions[0] from problems
+
+    async def publish(self, update: model.Update) -> None:
+        """Tell the watchers; while Redis is away they are told nothing, and get a snapshot when it is back."""
+        try:
+            await self._world.events.publish(update)
+        except errors.QueueUnavailable as problem:
+            self._log.warning("update_not_published", job=update.job.job_id, error=str(problem))
+
+    async def _one_after_another(self, run: Run) -> None:
+        while (unit := self._pick(run)) is not None:
+            outcome = await self._step(run, unit)
+            changed = run.revised(outcome.unit)
+            if outcome.throttled is not None:
+                # Nothing was asked, so nothing is written: the next turn finds the row as it was.
+                run.refusal = outcome.throttled
+                continue
+            if changed.state.terminal:
+                self._seen.units.labels(changed.state.value, changed.error).inc()
+            else:
+                run.mine.add(unit.guild_id)
+            await self._world.jobs.write_units(run.job, [changed])
+            await self.publish(run.update(changed))
+
+    def _pick(self, run: Run) -> model.Unit | None:
+        """Take the best unit that may run now; None when the turn should start no more."""
+        now = self._world.clock()
+        if run.refusal is not None or now >= run.limits.until:
+            return None
+        for unit in run.open_units():
+            if unit.guild_id in run.mine and unit.retry_at <= now:
+                run.mine.discard(unit.guild_id)
+                return unit
+        return None
+
+    async def _step(self, run: Run, unit: model.Unit) -> fetch.Outcome:
+        async def began() -> None:
+            running = dataclasses.replace(unit, state=model.UnitState.RUNNING)
+            await self.publish(run.update(run.revised(running)))
+
+        guild, membership = run.guilds[unit.guild_id], run.memberships[unit.guild_id]
+        work = fetch.Work(run.job, unit, guild, membership, run.credential, began)
+        try:
+            return await self._fetcher.run(work, run.purpose(self._world.clock(), str(unit.guild_id)))
+        except errors.TokenRefused as refusal:
+            if unit.step is model.Step.ROLES:
+                raise errors.ReauthRequired(run.job.user_id) from refusal
+            self._log.exception("bot_token_refused", status=refusal.status)
+            failed = dataclasses.replace(unit, state=model.UnitState.FAILED, error="BOT_TOKEN_REFUSED")
+            return fetch.Outcome(failed)

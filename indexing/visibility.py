@@ -1,0 +1,85 @@
+"""
+Which channels of a guild a user may see.
+
+Discord's algorithm (developers/topics/permissions.mdx, Permission Overwrites, read 2026-08-06), for VIEW_CHANNEL only:
+the owner and administrators see all; otherwise the guild-wide permissions, then the @everyone overwrite, then all
+overwrites of the member's roles pooled (denies first, so that any allow wins), then the member's own overwrite.
+There is no inheritance from categories; a category shows when one of its channels does.
+
+The guild-wide permissions come with the user's guild list, so that roles matter only where an overwrite names them.
+While the role ids are unknown it fails closed: a channel is shown only if it would be, whatever roles the user has.
+"""
+
+from collections.abc import Collection, Iterable
+
+from indexing import model
+
+ADMINISTRATOR = 1 << 3
+VIEW_CHANNEL = 1 << 10
+CATEGORY = 4
+ROLE = 0
+MEMBER = 1
+
+
+def sees_all(membership: model.Membership) -> bool:
+    """Return whether overwrites do not matter to this user: he owns the guild or administers it."""
+    return membership.owner or bool(membership.permissions & ADMINISTRATOR)
+
+
+def needs_roles(membership: model.Membership, channels: Iterable[model.Channel]) -> bool:
+    """Return whether the user's role ids can change what he sees: only then are they worth a call."""
+    if sees_all(membership):
+        return False
+    guild = membership.guild_id
+    return any(
+        overwrite.kind == ROLE and overwrite.target_id != guild and (overwrite.allow | overwrite.deny) & VIEW_CHANNEL
+        for channel in channels
+        for overwrite in channel.overwrites
+    )
+
+
+def visible(
+    membership: model.Membership, channels: Collection[model.Channel], roles: Collection[int] | None
+) -> list[model.Channel]:
+    """
+    Return those of *channels* that the user may see, in the given order.
+
+    Args:
+        membership: The user in the guild, with his guild-wide permissions.
+        channels: All channels of that guild that are stored.
+        roles: The user's role ids, or None when they are unknown or too old to be believed.
+    """
+    if sees_all(membership):
+        return list(channels)
+    seen = {c.channel_id for c in channels if c.kind != CATEGORY and _may_view(membership, c, roles)}
+    parents = {c.parent_id for c in channels if c.channel_id in seen}
+    return [
+        c for c in channels if c.channel_id in seen or (c.kind == CATEGORY and _category(membership, c, roles, parents))
+    ]
+
+
+def _category(
+    membership: model.Membership, category: model.Channel, roles: Collection[int] | None, parents: set[int | None]
+) -> bool:
+    return category.channel_id in parents or _may_view(membership, category, roles)
+
+
+def _may_view(membership: model.Membership, channel: model.Channel, roles: Collection[int] | None) -> bool:
+    if channel.guild_id != membership.guild_id:
+        return False
+    view = bool(membership.permissions & VIEW_CHANNEL)
+    everyone = [o for o in channel.overwrites if o.kind == ROLE and o.target_id == membership.guild_id]
+    own = [o for o in channel.overwrites if o.kind == MEMBER and o.target_id == membership.user_id]
+    others = [o for o in channel.overwrites if o.kind == ROLE and o.target_id != membership.guild_id]
+    view = _apply(view, everyone)
+    if roles is not None:
+        view = _apply(view, [o for o in others if o.target_id in roles])
+    elif any(o.deny & VIEW_CHANNEL for o in others):
+        view = False
+    return _apply(view, own)
+
+
+def _apply(view: bool, overwrites: Collection[model.Overwrite]) -> bool:  # noqa: FBT001 -- the running value
+    if any(o.allow & VIEW_CHANNEL for o in overwrites):
+        return True
+    return view and not any(o.deny & VIEW_CHANNEL for o in overwrites)
