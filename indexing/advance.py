@@ -17,11 +17,17 @@ NOW = 0.02
 class Advance:
     """Runs turns. Round trips besides the units': 6 to MongoDB, 1 to Redis."""
 
-    def __init__(self, world: ports.World, rules: settings.IndexingSettings, seen: metrics.IndexingMetrics) -> None:
+    def __init__(
+        self,
+        world: ports.World,
+        rules: settings.IndexingSettings,
+        seen: metrics.IndexingMetrics,
+        lists: listing.Listing,
+    ) -> None:
         self._world = world
         self._rules = rules
         self._seen = seen
-        self._lists = listing.Listing(world, rules)
+        self._lists = lists
         self._units = units.Units(world, fetch.Fetch(world, rules, seen), seen)
         self._log = logs.get(__name__)
 

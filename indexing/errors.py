@@ -158,3 +158,13 @@ class EgressBlocked(IndexerError):
         super().__init__(f"the edge in front of Discord answered {status} without Discord's JSON")
         self.status = status
         self.retry_after = retry_after
+
+
+class TooManyWatchers(IndexerError):
+    """This process serves as many WatchProgress streams as it may."""
+
+    reason = "TOO_MANY_WATCHERS"
+    retry_after = 5.0
+
+    def __init__(self) -> None:
+        super().__init__("this process serves as many WatchProgress streams as it may; try again, another may answer")

@@ -39,6 +39,10 @@ class Listing:
                     return await self._read_installs(known, purpose)
         return known[0]
 
+    async def renew_installs(self) -> None:
+        """Keep the cached set young, so that no start has to wait for it. Raises what `ports.Discord` may raise."""
+        await self.installed(ports.Purpose(model.Lane.REFRESH, user=None, waiter="installs", patience=1.0))
+
     async def _read_installs(
         self, known: tuple[frozenset[int], float] | None, purpose: ports.Purpose
     ) -> frozenset[int]:

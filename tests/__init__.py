@@ -1,0 +1,1 @@
+"""Tests, and the programs that only tests and the demo need."""

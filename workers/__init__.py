@@ -1,0 +1,1 @@
+"""The worker processes: a thin shell around the core."""

@@ -125,6 +125,11 @@ class Alarm:
             with connection.translated():
                 await self._blocking.blpop([WAKE], timeout=max(0.001, seconds))
 
+    async def keep_ringing(self) -> None:
+        """Ring and sleep until cancelled; raises errors.QueueUnavailable when Redis is away."""
+        while True:
+            await self.sleep(await self.ring())
+
     async def close(self) -> None:
         """Close the blocking connection."""
         await self._blocking.aclose()

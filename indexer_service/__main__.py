@@ -1,0 +1,29 @@
+"""`python -m indexer_service`: the gRPC service."""
+
+import asyncio
+import sys
+
+from indexer_service import app, server
+from indexing import errors, logs, settings
+
+
+def main() -> int:
+    """Run the service; returns the exit code: 2 for settings, 1 for a server that is away."""
+    try:
+        config = settings.load()
+        logs.configure(config.logs.level, config.logs.format)
+        asyncio.run(app.main(config))
+    except settings.BadSettings as problems:
+        print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
+        return 2
+    except server.CannotListen as problem:
+        print(problem, file=sys.stderr)  # noqa: T201 -- as above
+        return 2
+    except (errors.StoreUnavailable, errors.QueueUnavailable) as problem:
+        print(f"cannot start: {problem}", file=sys.stderr)  # noqa: T201 -- as above
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

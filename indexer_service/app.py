@@ -1,0 +1,62 @@
+"""Puts the service together and runs it until it is told to stop."""
+
+import asyncio
+import contextlib
+import signal
+import time
+
+import prometheus_client
+from prometheus_client import registry
+
+from indexer_service import server, servicer, tokens
+from indexing import advance, browse, duties, listing, logs, metrics, progress, settings, start, wiring
+from indexing.bus import queue
+
+
+async def run(config: settings.Settings, stop: asyncio.Event) -> None:
+    """
+    Serve until *stop* is set, then drain.
+
+    Raises:
+        errors.StoreUnavailable, errors.QueueUnavailable: MongoDB or Redis is away at boot.
+        server.CannotListen: The address cannot be bound.
+    """
+    server.check_address(config.service)
+    log = logs.get(__name__)
+    to = registry.CollectorRegistry()
+    seen = metrics.Metrics(to)
+    broker = queue.make_broker(config.redis, middleware=[])
+    clock = time.time  # noqa: TID251 -- the one clock of this process
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(wiring.open_parts(config, broker, seen, clock))
+        lists = listing.Listing(parts.world, config.indexing)
+        turner = advance.Advance(parts.world, config.indexing, seen.indexing, lists)
+        starter = start.Start(parts.world, config.indexing, turner)
+        stack.push_async_callback(starter.drain, config.service.drain)
+        cases = servicer.Cases(starter, progress.Progress(parts.world), browse.Browse(parts.world, config.indexing))
+        handlers = servicer.Servicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
+            cases,
+            parts.world.users,
+            tokens.Tokens(config.secrets.keys),
+            max_watchers=config.service.max_watchers,
+        )
+        if config.service.metrics_port:
+            web, _ = prometheus_client.start_http_server(config.service.metrics_port, registry=to)
+            stack.callback(web.shutdown)
+        pause = config.indexing.bot_guilds_age / 2
+        await stack.enter_async_context(
+            duties.running(events=parts.events.read, installs=lambda: duties.every(pause, lists.renew_installs))
+        )
+        port = await stack.enter_async_context(server.serving(handlers, config.service))
+        log.info("serving", address=config.service.listen, port=port)
+        await stop.wait()
+        log.info("stopping")
+
+
+async def main(config: settings.Settings) -> None:
+    """Run the service until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(config, stop)

@@ -1,0 +1,95 @@
+"""Our values as messages of the API."""
+
+import datetime
+
+from google.protobuf import timestamp_pb2
+
+from indexer_service.v1 import indexer_pb2 as pb
+from indexing import browse, model
+
+
+def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
+    """Return an epoch second as a Timestamp."""
+    made = timestamp_pb2.Timestamp()
+    made.FromDatetime(datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC))
+    return made
+
+
+def maybe(seconds: float | None) -> timestamp_pb2.Timestamp | None:
+    """Return the time, or nothing for None and 0."""
+    return timestamp(seconds) if seconds else None
+
+
+def throttled(job: model.Job) -> pb.Throttled | None:
+    """Return for which budget the job waits, or nothing."""
+    if not job.waiting_for or job.state.terminal:
+        return None
+    return pb.Throttled(budget=job.waiting_for, until=timestamp(job.waiting_until))
+
+
+def job(row: model.Job, tally: model.Tally) -> pb.Job:
+    """Return a job with its numbers."""
+    return pb.Job(
+        job_id=row.job_id,
+        user_id=str(row.user_id),
+        state=f"JOB_STATE_{row.state}",
+        progress=pb.Progress(
+            total=tally.total,
+            queued=tally.queued,
+            running=tally.running,
+            succeeded=tally.succeeded,
+            skipped=tally.skipped,
+            failed=tally.failed,
+            cancelled=tally.cancelled,
+        ),
+        error=row.error,
+        created_at=timestamp(row.created_at),
+        finished_at=maybe(row.finished_at),
+        guilds_listed=row.listed,
+        throttled=throttled(row),
+    )
+
+
+def job_guild(unit: model.Unit) -> pb.JobGuild:
+    """Return one guild of a job."""
+    return pb.JobGuild(
+        guild_id=str(unit.guild_id),
+        name=unit.name,
+        state=f"GUILD_STATE_{unit.state}",
+        position=unit.position,
+        channel_count=unit.channel_count,
+        error=unit.error,
+        attempts=unit.attempts,
+        retry_at=maybe(unit.retry_at),
+        revision=unit.revision,
+    )
+
+
+def guild(view: browse.GuildView) -> pb.Guild:
+    """Return one of a user's guilds."""
+    return pb.Guild(
+        guild_id=str(view.guild.guild_id),
+        name=view.guild.name,
+        icon=view.guild.icon or "",
+        owner=view.owner,
+        position=view.position,
+        channel_count=view.channel_count,
+        fetched_at=maybe(view.guild.fetched_at),
+        stale=view.stale,
+        reason=view.reason,
+    )
+
+
+def channel(row: model.Channel) -> pb.Channel:
+    """Return one channel."""
+    return pb.Channel(
+        channel_id=str(row.channel_id),
+        guild_id=str(row.guild_id),
+        type=row.kind,
+        name=row.name,
+        topic=row.topic or "",
+        position=row.position,
+        parent_id=str(row.parent_id) if row.parent_id else "",
+        nsfw=row.nsfw,
+        last_message_at=maybe(model.snowflake_time(row.last_message_id) if row.last_message_id else None),
+    )

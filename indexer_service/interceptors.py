@@ -1,0 +1,125 @@
+"""Around every call: our errors become google.rpc.Status with details, anything else INTERNAL, logged once."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2, duration_pb2, message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from indexing import errors, logs
+
+Handler = grpc.RpcMethodHandler[Any, Any]
+DOMAIN = "indexer"
+CODES: dict[type[errors.IndexerError], int] = {
+    errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
+    errors.JobNotFound: code_pb2.NOT_FOUND,
+    errors.UserNotFound: code_pb2.NOT_FOUND,
+    errors.CredentialMissing: code_pb2.FAILED_PRECONDITION,
+    errors.ReauthRequired: code_pb2.FAILED_PRECONDITION,
+    errors.TooManyWatchers: code_pb2.RESOURCE_EXHAUSTED,
+    errors.StoreUnavailable: code_pb2.UNAVAILABLE,
+    errors.QueueUnavailable: code_pb2.UNAVAILABLE,
+    errors.LimiterUnavailable: code_pb2.UNAVAILABLE,
+    errors.RateLimited: code_pb2.UNAVAILABLE,
+}
+"""What a caller sees of our errors; one that is not here is a bug of ours and becomes INTERNAL."""
+
+
+def status_of(problem: errors.IndexerError) -> status_pb2.Status:
+    """Return the status for one of our errors."""
+    status = status_pb2.Status(code=CODES[type(problem)], message=str(problem))
+    for detail in _details(problem):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def _details(problem: errors.IndexerError) -> list[message.Message]:
+    found: list[message.Message] = [error_details_pb2.ErrorInfo(reason=problem.reason, domain=DOMAIN)]
+    if isinstance(problem, errors.InvalidArgument):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=problem.field, description=problem.problem)
+        found.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(problem, errors.CredentialMissing | errors.ReauthRequired):
+        failure = error_details_pb2.PreconditionFailure.Violation(
+            type=problem.reason, subject=f"users/{problem.user_id}", description=str(problem)
+        )
+        found.append(error_details_pb2.PreconditionFailure(violations=[failure]))
+    if isinstance(problem, errors.TooManyWatchers):
+        excess = error_details_pb2.QuotaFailure.Violation(subject="watchers", description=str(problem))
+        found.append(error_details_pb2.QuotaFailure(violations=[excess]))
+    retry_after = getattr(problem, "retry_after", None)
+    if retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(retry_after * 1000))
+        found.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return found
+
+
+class Failures(grpc.aio.ServerInterceptor[Any, Any]):
+    """Translates what handlers raise."""
+
+    def __init__(self) -> None:
+        self._log = logs.get(__name__)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler, unary or streaming answers alike."""
+        handler: Any = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/indexer_service."):
+            return handler  # type: ignore[no-any-return]  # the stubs leave handlers untyped
+        if handler.response_streaming:
+            wrapped = self._stream(handler.unary_stream, method)
+            kind: Any = grpc.unary_stream_rpc_method_handler
+        else:
+            wrapped = self._unary(handler.unary_unary, method)
+            kind = grpc.unary_unary_rpc_method_handler
+        return kind(  # type: ignore[no-any-return]  # as above
+            wrapped, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        )
+
+    def _unary(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
+        async def call(request: message.Message, context: grpc.aio.ServicerContext[Any, Any]) -> message.Message:
+            try:
+                return await behave(request, context)  # type: ignore[no-any-return]  # as above
+            except Exception as problem:
+                await self._fail(problem, method, context)
+                raise
+
+        return call
+
+    def _stream(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- as above
+        async def call(
+            request: message.Message, context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncIterator[message.Message]:
+            try:
+                async for item in behave(request, context):
+                    yield item
+            except Exception as problem:
+                await self._fail(problem, method, context)
+                raise
+
+        return call
+
+    async def _fail(self, problem: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if isinstance(problem, grpc.aio.AbortError):
+            return
+        if isinstance(problem, errors.IndexerError) and type(problem) in CODES:
+            status = status_of(problem)
+        elif isinstance(problem, NotImplementedError):
+            status = status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"{method} is not offered by this version")
+        else:
+            request_id = uuid.uuid4().hex
+            self._log.error("call_broke", method=method, request_id=request_id, exc_info=problem)
+            text = f"something broke here; the log has it under request id {request_id}"
+            status = status_pb2.Status(code=code_pb2.INTERNAL, message=text)
+        abort: Any = context
+        await abort.abort_with_status(rpc_status.to_status(status))  # missing in the stubs

@@ -1,0 +1,74 @@
+"""The gRPC server: options, health, reflection, and an orderly end."""
+
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from indexer_service import interceptors, servicer
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from indexing import settings
+
+NAME: str = pb.DESCRIPTOR.services_by_name["IndexerService"].full_name
+OPTIONS = [
+    ("grpc.max_receive_message_length", 1 << 20),
+    ("grpc.max_send_message_length", 4 << 20),
+    ("grpc.max_concurrent_streams", 20_000),
+    # Core refuses a burst of new streams beyond 1,000 pending ones as CANCELLED; watchers reconnect in bursts.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 50_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.so_reuseport", 0),
+]
+
+
+class CannotListen(Exception):
+    """The address is taken, cannot be bound, or may not be bound without authentication."""
+
+
+def check_address(config: settings.ServiceSettings) -> None:
+    """Refuse an address beyond loopback as long as callers are not authenticated. Raises CannotListen."""
+    host = config.listen.rsplit(":", 1)[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    if host != "localhost" and not config.insecure:
+        raise CannotListen(
+            f"INDEXER_LISTEN: {config.listen} is not loopback, and callers are not authenticated; "
+            "set INDEXER_INSECURE=1 to accept that"
+        )
+
+
+@contextlib.asynccontextmanager
+async def serving(handlers: servicer.Servicer, config: settings.ServiceSettings) -> AsyncIterator[int]:
+    """
+    Serve until the block ends; yields the port. At the end health says NOT_SERVING first, then calls are drained.
+
+    Raises:
+        CannotListen: The address cannot be bound.
+    """
+    check_address(config)
+    server = grpc.aio.server(interceptors=[interceptors.Failures()], options=OPTIONS)
+    pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
+    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    reflection.enable_server_reflection([NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    try:
+        port = server.add_insecure_port(config.listen)
+    except RuntimeError as error:
+        raise CannotListen(f"INDEXER_LISTEN: {config.listen} cannot be bound; is it in use?") from error
+    await server.start()
+    for name in ("", NAME):
+        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield port
+    finally:
+        await healthy.enter_graceful_shutdown()
+        await server.stop(config.drain)

@@ -1,0 +1,184 @@
+"""The API's methods: validate, call a use case, convert. What is not here yet answers UNIMPLEMENTED."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+
+from indexer_service import convert, tokens, validate
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from indexing import browse, errors, model, ports, progress, start
+
+Context = grpc.aio.ServicerContext[Any, Any]
+SNAPSHOT_ROWS = 50
+"""Most rows in one message of a snapshot: with names of 100 characters it stays far below gRPC's 4 MiB."""
+WATCH = "watch"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cases:
+    """The use cases that the service offers."""
+
+    start: start.Start
+    progress: progress.Progress
+    browse: browse.Browse
+
+
+class Servicer(pb_grpc.IndexerServiceServicer):
+    """IndexerService, as its proto file says."""
+
+    def __init__(self, cases: Cases, users: ports.Users, signer: tokens.Tokens, *, max_watchers: int) -> None:
+        self._cases = cases
+        self._users = users
+        self._tokens = signer
+        self._max_watchers = max_watchers
+        self._watchers = 0
+
+    async def StartIndexing(self, request: pb.StartIndexingRequest, context: Context) -> pb.StartIndexingResponse:
+        """Start or join a job and answer with first results."""
+        user_id = validate.snowflake("user_id", request.user_id)
+        validate.request_id("request_id", request.request_id)
+        wait = validate.seconds(
+            "wait", request.wait if request.HasField("wait") else None, default=2.0, bounds=(0.0, 10.0)
+        )
+        immediate = request.immediate_guilds if request.HasField("immediate_guilds") else 5
+        validate.number("immediate_guilds", immediate, least=0, most=25)
+        started = await self._cases.start.run(user_id, wait=wait, immediate=immediate, force=request.force)
+        return pb.StartIndexingResponse(
+            job=convert.job(started.job, model.tally_of(started.rows)),
+            disposition=f"DISPOSITION_{started.disposition}",
+            guilds=[convert.job_guild(row) for row in started.rows],
+            remaining=sum(not row.state.terminal for row in started.rows),
+            watch_token=self._tokens.make(WATCH, [started.job.job_id, started.position]),
+        )
+
+    async def WatchProgress(
+        self, request: pb.WatchProgressRequest, context: Context
+    ) -> AsyncIterator[pb.WatchProgressResponse]:
+        """Stream a job's progress until it ends."""
+        heartbeat = validate.seconds(
+            "heartbeat", request.heartbeat if request.HasField("heartbeat") else None, default=15.0, bounds=(5.0, 60.0)
+        )
+        job = await self._watched(request)
+        after = self._resumed(request.resume_token, job)
+        if self._watchers >= self._max_watchers:
+            raise errors.TooManyWatchers
+        self._watchers += 1
+        try:
+            before = after or ""
+            async for message, position in self._cases.progress.watch(job, after=after, heartbeat=heartbeat):
+                *parts, last = _responses(message)
+                # Who is cut off in the middle of a message's parts must get all of them again.
+                for part in parts:
+                    part.resume_token = self._tokens.make(WATCH, [job.job_id, before])
+                    yield part
+                last.resume_token = self._tokens.make(WATCH, [job.job_id, position])
+                yield last
+                before = position
+        finally:
+            self._watchers -= 1
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        """Return a job with its numbers as they are now."""
+        job = await self._cases.progress.find(job_id=validate.job_id("job_id", request.job_id))
+        return pb.GetJobResponse(job=convert.job(job, await self._cases.progress.tally(job)))
+
+    async def ListGuilds(self, request: pb.ListGuildsRequest, context: Context) -> pb.ListGuildsResponse:
+        """Return a page of the user's guilds."""
+        user_id = validate.snowflake("user_id", request.user_id)
+        size = validate.page_size(request.page_size, default=50, most=200)
+        purpose = f"guilds:{user_id}"
+        after = int(self._tokens.read("page_token", purpose, request.page_token)) if request.page_token else 0
+        views, following = await self._cases.browse.guilds(user_id, after=after, size=size)
+        return pb.ListGuildsResponse(
+            guilds=[convert.guild(view) for view in views],
+            next_page_token=self._tokens.make(purpose, following) if following is not None else "",
+        )
+
+    async def ListChannels(self, request: pb.ListChannelsRequest, context: Context) -> pb.ListChannelsResponse:
+        """Return a page of channels that the user may see."""
+        user_id = validate.snowflake("user_id", request.user_id)
+        wanted = _filter(request)
+        size = validate.page_size(request.page_size, default=100, most=500)
+        purpose = f"channels:{user_id}:{wanted}"
+        after = None
+        if request.page_token:
+            after = tuple(self._tokens.read("page_token", purpose, request.page_token))
+        rows, following = await self._cases.browse.channels(user_id, wanted, after=after, size=size)
+        return pb.ListChannelsResponse(
+            channels=[convert.channel(row) for row in rows],
+            next_page_token=self._tokens.make(purpose, following) if following is not None else "",
+        )
+
+    async def PutCredential(self, request: pb.PutCredentialRequest, context: Context) -> pb.PutCredentialResponse:
+        """Store a user's tokens."""
+        user_id = validate.snowflake("user_id", request.user_id)
+        validate.request_id("request_id", request.request_id)
+        validate.few("scopes", request.scopes, most=50)
+        for scope in request.scopes:
+            validate.text("scopes", scope, least=1, most=100)
+        expires_at = request.expires_at.ToNanoseconds() / 1e9 if request.HasField("expires_at") else None
+        credential = ports.Credential(
+            access_token=validate.header("access_token", request.access_token, least=1, most=2048),
+            refresh_token=validate.header("refresh_token", request.refresh_token, least=0, most=2048),
+            expires_at=expires_at,
+            scopes=tuple(request.scopes),
+        )
+        await self._users.put_credential(user_id, credential)
+        return pb.PutCredentialResponse()
+
+    async def _watched(self, request: pb.WatchProgressRequest) -> model.Job:
+        if bool(request.job_id) == bool(request.user_id):
+            raise errors.InvalidArgument("job_id", "exactly one of job_id and user_id must be given")
+        if request.job_id:
+            return await self._cases.progress.find(job_id=validate.job_id("job_id", request.job_id))
+        return await self._cases.progress.find(user_id=validate.snowflake("user_id", request.user_id))
+
+    def _resumed(self, token: str, job: model.Job) -> str | None:
+        if not token:
+            return None
+        job_id, position = self._tokens.read("resume_token", WATCH, token)
+        if job_id != job.job_id:
+            raise errors.InvalidArgument("resume_token", "belongs to another job")
+        return str(position) or None
+
+
+def _filter(request: pb.ListChannelsRequest) -> browse.Filter:
+    validate.few("types", request.types, most=20)
+    if request.order not in pb.ChannelOrder.values():
+        raise errors.InvalidArgument("order", "is not one of the orders")
+    return browse.Filter(
+        guild_id=validate.snowflake("guild_id", request.guild_id) if request.guild_id else 0,
+        name_prefix=validate.text("name_prefix", request.name_prefix, most=100),
+        kinds=tuple(sorted(set(request.types))),
+        by_activity=request.order == pb.CHANNEL_ORDER_ACTIVITY,
+    )
+
+
+def _responses(message: progress.Message) -> list[pb.WatchProgressResponse]:
+    """Return what one thing that happened looks like on the wire."""
+    if isinstance(message, progress.Snapshot):
+        return _snapshot(message)
+    if isinstance(message, progress.Silence):
+        return [pb.WatchProgressResponse(heartbeat=pb.Heartbeat(at=convert.timestamp(message.at)))]
+    if isinstance(message, progress.Ended):
+        return [pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.tally)))]
+    update = message.update
+    found = [pb.WatchProgressResponse(guild=convert.job_guild(unit)) for unit in update.units]
+    found.append(pb.WatchProgressResponse(job=convert.job(update.job, update.tally)))
+    waiting = convert.throttled(update.job)
+    if waiting is not None:
+        found.append(pb.WatchProgressResponse(throttled=waiting))
+    return found
+
+
+def _snapshot(message: progress.Snapshot) -> list[pb.WatchProgressResponse]:
+    job = convert.job(message.job, message.tally)
+    rows = [convert.job_guild(unit) for unit in message.units]
+    pages = [rows[at : at + SNAPSHOT_ROWS] for at in range(0, max(1, len(rows)), SNAPSHOT_ROWS)]
+    found = [
+        pb.WatchProgressResponse(snapshot=pb.Snapshot(job=job, guilds=page, reason=message.reason)) for page in pages
+    ]
+    return [*found, pb.WatchProgressResponse(snapshot_end=pb.SnapshotEnd())]

@@ -1,0 +1,78 @@
+"""What a request's fields may be; each refusal names the field."""
+
+import re
+import uuid
+from collections.abc import Sequence
+
+from google.protobuf import duration_pb2
+
+from indexing import errors
+
+SNOWFLAKE = re.compile(r"[1-9][0-9]{0,18}")
+JOB_ID = re.compile(r"[0-9a-f]{32}")
+INT64 = (1 << 63) - 1
+
+
+def snowflake(field: str, text: str) -> int:
+    """Return a Discord id."""
+    if not SNOWFLAKE.fullmatch(text) or int(text) > INT64:
+        raise errors.InvalidArgument(field, "must be a Discord id: a decimal number of 1 to 19 digits")
+    return int(text)
+
+
+def job_id(field: str, text: str) -> str:
+    """Return a job id."""
+    if not JOB_ID.fullmatch(text):
+        raise errors.InvalidArgument(field, "must be a job id: 32 hexadecimal digits")
+    return text
+
+
+def request_id(field: str, text: str) -> str:
+    """Return a request id, which may be empty."""
+    if text:
+        try:
+            return str(uuid.UUID(text))
+        except ValueError as error:
+            raise errors.InvalidArgument(field, "must be a UUID") from error
+    return ""
+
+
+def page_size(size: int, *, default: int, most: int) -> int:
+    """Return the page size; 0 means the default."""
+    if not 0 <= size <= most:
+        raise errors.InvalidArgument("page_size", f"must be between 1 and {most}, or 0 for {default}")
+    return size or default
+
+
+def number(field: str, value: float, *, least: float, most: float) -> float:
+    """Return a number within its bounds."""
+    if not least <= value <= most:
+        raise errors.InvalidArgument(field, f"must be between {least:g} and {most:g}")
+    return value
+
+
+def seconds(field: str, value: duration_pb2.Duration | None, *, default: float, bounds: tuple[float, float]) -> float:
+    """Return a duration in seconds; None means the default."""
+    if value is None:
+        return default
+    return number(field, value.seconds + value.nanos / 1e9, least=bounds[0], most=bounds[1])
+
+
+def text(field: str, value: str, *, most: int, least: int = 0) -> str:
+    """Return a text within its length."""
+    if not least <= len(value) <= most:
+        raise errors.InvalidArgument(field, f"must have {least} to {most} characters")
+    return value
+
+
+def few(field: str, values: Sequence[object], *, most: int) -> None:
+    """Refuse a list that is too long."""
+    if len(values) > most:
+        raise errors.InvalidArgument(field, f"must have at most {most} entries")
+
+
+def header(field: str, value: str, *, least: int, most: int) -> str:
+    """Return a text that can stand in an HTTP header: printable ASCII without blanks. The refusal never shows it."""
+    if not least <= len(value) <= most or any(not "!" <= character <= "~" for character in value):
+        raise errors.InvalidArgument(field, f"must have {least} to {most} printable ASCII characters, no blanks")
+    return value

@@ -1,0 +1,103 @@
+"""
+What a watcher of a job is told: the rows as they are, then what changes, then how it ended.
+
+Rows come whole and with a revision that only grows, so that the latest wins and duplicates are harmless. The snapshot
+is read from the store after the watcher has begun to listen, so that nothing falls between the two. A watcher that
+reads slowly gets fewer, merged updates, never a longer queue.
+"""
+
+import dataclasses
+from collections.abc import AsyncIterator
+
+from indexing import errors, model, ports
+
+TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All rows as they are; `reason` says why a watcher that resumed gets one."""
+
+    job: model.Job
+    tally: model.Tally
+    units: tuple[model.Unit, ...]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Changed:
+    """What changed since the last message."""
+
+    update: model.Update
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing changed for a while."""
+
+    at: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """The job is over."""
+
+    job: model.Job
+    tally: model.Tally
+
+
+Message = Snapshot | Changed | Silence | Ended
+
+
+class Progress:
+    """Follows jobs."""
+
+    def __init__(self, world: ports.World) -> None:
+        self._world = world
+
+    async def find(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
+        """
+        Return the job itself, or the user's active or newest one.
+
+        Raises:
+            errors.JobNotFound: There is none.
+        """
+        job = await (self._world.jobs.get(job_id) if job_id else self._world.jobs.latest(user_id))
+        if job is None:
+            raise errors.JobNotFound(job_id or f"of user {user_id}")
+        return job
+
+    async def tally(self, job: model.Job) -> model.Tally:
+        """Count the job's guilds by state."""
+        return model.tally_of(await self._world.jobs.units(job.job_id))
+
+    async def watch(self, job: model.Job, *, after: str | None, heartbeat: float) -> AsyncIterator[tuple[Message, str]]:
+        """
+        Yield what happens to the job, each with the position to resume from, until it has ended.
+
+        Args:
+            job: The job as it was found.
+            after: Position to resume from; None asks for a snapshot.
+            heartbeat: Seconds of silence after which a sign of life is sent.
+        """
+        events = self._world.events
+        resumes = after is not None and await events.holds(job.job_id, after)
+        position = after if resumes and after is not None else await events.tail(job.job_id)
+        subscription = await events.subscribe(job.job_id, position)
+        try:
+            current = await self.find(job_id=job.job_id)
+            if not resumes:
+                rows = tuple(await self._world.jobs.units(job.job_id))
+                reason = TOKEN_TOO_OLD if after is not None else ""
+                yield Snapshot(current, model.tally_of(rows), rows, reason), position
+            while not current.state.terminal:
+                update = await subscription.next(heartbeat)
+                if update is None:
+                    current = await self.find(job_id=job.job_id)
+                    yield Silence(self._world.clock()), position
+                    continue
+                current, position = update.job, update.position
+                yield Changed(update), position
+            yield Ended(current, await self.tally(current)), position
+        finally:
+            await subscription.close()

@@ -1,0 +1,65 @@
+"""The parts that service and workers have in common, opened in the running loop and closed in reverse order."""
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import AsyncIterator
+
+import dramatiq
+import redis.asyncio
+
+from indexing import metrics, ports, settings
+from indexing.bus import connection, events, installs, queue
+from indexing.discord import client
+from indexing.ratelimit import limiter, redis_budgets
+from indexing.store import guilds, jobs, mongo, users, vault
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    """What is open in this process."""
+
+    world: ports.World
+    limits: limiter.Limiter
+    queue: queue.DramatiqQueue
+    events: events.RedisEvents
+    redis: redis.asyncio.Redis
+
+
+def application_of(config: settings.DiscordSettings) -> str:
+    """Return the name under which all processes of one bot share budgets; tells nothing of its token."""
+    return hashlib.sha256(config.bot_token.get_secret_value().encode()).hexdigest()[:16]
+
+
+@contextlib.asynccontextmanager
+async def open_parts(
+    config: settings.Settings, broker: dramatiq.Broker, seen: metrics.Metrics, clock: ports.Clock
+) -> AsyncIterator[Parts]:
+    """
+    Open MongoDB, Redis and the session to Discord.
+
+    Raises:
+        errors.StoreUnavailable, errors.QueueUnavailable: A server is away.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        shared = await stack.enter_async_context(connection.open_redis(config.redis))
+        database = await stack.enter_async_context(mongo.open_database(config.mongo))
+        await mongo.make_indexes(database)
+        session = await stack.enter_async_context(client.open_session(config.discord))
+        store = redis_budgets.RedisBudgets(shared, application_of(config.discord))
+        limits = limiter.Limiter(store, config.limiter, seen.limiter)
+        await limits.warm()
+        updates = events.RedisEvents(shared)
+        stack.push_async_callback(updates.close)
+        waiting = queue.DramatiqQueue(broker, shared)
+        world = ports.World(
+            discord=client.DiscordClient(session, limits, config.discord, seen.discord),
+            users=users.Users(database, vault.Vault(config.secrets.keys)),
+            guilds=guilds.Guilds(database),
+            jobs=jobs.Jobs(database, retention=config.indexing.job_retention),
+            queue=waiting,
+            events=updates,
+            installs=installs.RedisInstalls(shared),
+            clock=clock,
+        )
+        yield Parts(world, limits, waiting, updates, shared)

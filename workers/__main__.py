@@ -1,0 +1,27 @@
+"""`python -m workers`: one worker process under Dramatiq's own command line."""
+
+import os
+import sys
+
+from indexing import settings
+
+
+def main() -> int:
+    """Check the settings, then hand over to Dramatiq; returns the exit code: 2 for settings, 1 for a failed boot."""
+    try:
+        config = settings.load()
+    except settings.BadSettings as problems:
+        print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
+        return 2
+    # An idle queue is looked at this often, in ms; Dramatiq reads it when it is imported (its default is 1000).
+    os.environ.setdefault("dramatiq_worker_timeout", "100")  # noqa: TID251 -- for Dramatiq, not for us
+    from dramatiq import cli  # noqa: PLC0415 -- after the line above
+
+    arguments = ["workers.app:setup", "--processes", "1", "--threads", str(config.workers.threads), "--skip-logging"]
+    shutdown = str(int(config.workers.shutdown_timeout * 1000))
+    options = cli.make_argument_parser().parse_args([*arguments, "--worker-shutdown-timeout", shutdown])  # type: ignore[no-untyped-call]  # untyped there
+    return int(cli.main(options) or 0)  # type: ignore[no-untyped-call]  # untyped there
+
+
+if __name__ == "__main__":
+    sys.exit(main())

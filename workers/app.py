@@ -1,0 +1,20 @@
+"""Puts a worker process together; Dramatiq's command line calls `setup` in each process it starts."""
+
+import dramatiq
+from dramatiq import middleware
+
+from indexing import logs, settings
+from indexing.bus import queue
+from workers import actors, runtime
+
+
+def setup() -> None:
+    """Read the settings, make the broker global (Dramatiq's command line asks for it), declare the actors."""
+    config = settings.load()
+    logs.configure(config.logs.level, config.logs.format)
+    parts = runtime.Runtime(config)
+    broker = queue.make_broker(
+        config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), middleware.AsyncIO(), parts]
+    )
+    actors.declare(broker, parts)
+    dramatiq.set_broker(broker)

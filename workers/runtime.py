@@ -1,0 +1,103 @@
+"""
+What lives in a worker process besides Dramatiq: the core's parts, the alarm, the sweeper, and a small web server.
+
+Listed after AsyncIO in the middleware, so that the event loop is alive at both ends. Dramatiq logs and drops what a
+hook raises, except MiddlewareError; and with the loop's thread still running the process would hang instead of exiting.
+So a failed boot stops that thread first and then raises one.
+"""
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import dramatiq
+import dramatiq.asyncio
+import dramatiq.middleware
+from prometheus_client import registry
+
+from indexing import advance, duties, errors, listing, logs, metrics, refresh, settings, turns, wiring
+from indexing.bus import queue
+from workers import web
+
+TICK = 1.0
+STALE = 30.0
+"""Seconds without a tick of the event loop after which the process counts as stuck."""
+
+
+class BootFailed(dramatiq.middleware.MiddlewareError):
+    """A server is away, so this process must end and be started again."""
+
+
+class Runtime(dramatiq.Middleware):
+    """Opens the parts before the worker takes messages and closes them after its last one."""
+
+    def __init__(self, config: settings.Settings) -> None:
+        self._config = config
+        self._stack = contextlib.AsyncExitStack()
+        self._registry = registry.CollectorRegistry()
+        self._seen = metrics.Metrics(self._registry)
+        self._advance: advance.Advance | None = None
+        self._ticked = 0.0
+        self._log = logs.get(__name__)
+
+    async def run_turn(self, turn: turns.Turn) -> None:
+        """Run one turn; a failure of a server leaves the job to the sweeper, so that no message is retried."""
+        if self._advance is None:
+            raise RuntimeError("the worker is not booted")
+        try:
+            await self._advance.in_background(turn)
+        except errors.IndexerError as problem:
+            self._log.warning("turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
+
+    def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
+        """Open everything; a failure ends the process."""
+        thread = _loop_thread()
+        try:
+            thread.run_coroutine(self._open(broker))
+        except (errors.IndexerError, OSError) as problem:
+            self._log.error("cannot_start", error=str(problem))
+            thread.stop()  # type: ignore[no-untyped-call]  # untyped there
+            raise BootFailed(str(problem)) from problem
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
+        """Close everything; the web server goes last."""
+        _loop_thread().run_coroutine(self._stack.aclose())
+
+    async def _open(self, broker: dramatiq.Broker) -> None:
+        clock = time.time  # noqa: TID251 -- the one clock of this process
+        async with contextlib.AsyncExitStack() as opening:
+            port = self._config.workers.metrics_port
+            opening.enter_context(web.serving(port, self._registry, live=self._live, ready=self._ready))
+            parts = await opening.enter_async_context(wiring.open_parts(self._config, broker, self._seen, clock))
+            rules = self._config.indexing
+            lists = listing.Listing(parts.world, rules)
+            self._advance = advance.Advance(parts.world, rules, self._seen.indexing, lists)
+            alarm = queue.Alarm(parts.redis, parts.queue)
+            opening.push_async_callback(alarm.close)
+            sweeper = refresh.Sweeper(parts.world, rules)
+            pause = rules.sweep_interval
+            await opening.enter_async_context(
+                duties.running(
+                    alarm=alarm.keep_ringing, sweeper=lambda: duties.every(pause, sweeper.sweep), tick=self._tick
+                )
+            )
+            self._stack = opening.pop_all()
+
+    async def _tick(self) -> None:
+        while True:
+            self._ticked = time.monotonic()
+            await asyncio.sleep(TICK)
+
+    def _live(self) -> bool:
+        return not self._ticked or time.monotonic() - self._ticked < STALE
+
+    def _ready(self) -> bool:
+        return self._advance is not None and self._live()
+
+
+def _loop_thread() -> dramatiq.asyncio.EventLoopThread:
+    thread = dramatiq.asyncio.get_event_loop_thread()
+    if thread is None:
+        raise BootFailed("the AsyncIO middleware must stand before Runtime")
+    return thread
