@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types proto proto-check docs docs-check bench lock format
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench lock format
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,5 +23,43 @@ $(READY): requirements.lock pyproject.toml
 lock:  ## Resolve the dependencies again and write requirements.lock.
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra embedded --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade -q -o requirements.lock
 
+OUT ?= .
 proto: $(READY)  ## Generate the Python code of the API.
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. $(PROTO)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTO)
+
+proto-check: $(READY)
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	@rm -rf build/proto && mkdir -p build/proto && $(MAKE) --no-print-directory proto OUT=build/proto
+	diff -r -x __init__.py -x __pycache__ build/proto/$(PB) $(PB)
+
+docs: $(READY)  ## Generate docs/settings.md.
+	$(BIN)/python docs/make_settings.py > docs/settings.md
+
+docs-check: $(READY)
+	$(BIN)/python docs/make_settings.py | diff docs/settings.md -
+
+check: lint types imports proto-check docs-check  ## Everything but the tests.
+
+lint: $(READY)  ## Ruff: rules and format.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY)  ## Let ruff mend what it can.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(READY)  ## mypy, strict.
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+test: $(READY)  ## All tests, on real servers that come with the packages.
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+demo: $(READY)  ## Index a made-up user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
+	@$(BIN)/python -m indexer_service.embedded demo $(ARGS)
+
+up: $(READY)  ## Keep the whole stack running for development, and print its addresses.
+	@$(BIN)/python -m indexer_service.embedded up $(ARGS)
