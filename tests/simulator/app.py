@@ -1,0 +1,114 @@
+"""Puts a simulator together and serves it on loopback until told to stop."""
+
+import asyncio
+import datetime
+import signal
+import sys
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from tests.simulator import (
+    clock,
+    control,
+    door,
+    faults,
+    foreign,
+    invalid,
+    limits,
+    models,
+    network,
+    options,
+    parts,
+    routes,
+    stats,
+    tokens,
+    wire,
+    world,
+)
+
+HOST = "127.0.0.1"
+"""The only address: nothing but a program on the same machine may take this for Discord."""
+
+GRACE = 0.2
+"""How long answers on their way may take after a signal, in seconds."""
+
+
+def assemble(chosen: options.Options, ticking: clock.Clock) -> parts.Parts:
+    """Make all parts of a simulator."""
+    played = world.World(_shape(chosen, ticking))
+    client = (chosen.client_id, chosen.client_secret)
+    issued = tokens.Tokens(frozenset(played.user_ids), chosen.bot_token, client, ticking)
+    issued.lifetime = float(chosen.token_lifetime)
+    enforced = {"all": models.NAMES, "none": ()}.get(chosen.enforce, (chosen.enforce,))
+    return parts.Parts(
+        clock=ticking,
+        world=played,
+        tokens=issued,
+        sizes=limits.Sizes(bot=chosen.global_limit, user=chosen.user_limit, routes=dict(chosen.route_limit)),
+        limiter=limits.Limiter(chosen.seed, enforced),
+        invalid=invalid.InvalidRequests(chosen.invalid_limit),
+        faults=faults.Faults(chosen.seed),
+        foreign=foreign.Foreign(),
+        network=network.Network(chosen.latency, chosen.seed),
+        stats=stats.Stats(),
+    )
+
+
+def application(held: parts.Parts, shown: dict[str, Any]) -> web.Application:
+    """Make the web application: the simulator's own endpoints, and Discord for the rest."""
+    own = web.Application(middlewares=[control.explain])
+    own.add_routes(control.Control(held, shown).routes())
+    app = web.Application(client_max_size=4 * 2**20)
+    app.add_subapp("/_sim", own)
+    app.router.add_route("*", "/{tail:.*}", wire.Wire(held, door.Door(held)).handle)
+    return app
+
+
+async def serve(chosen: options.Options) -> None:
+    """Serve until SIGTERM or SIGINT; prints one line of JSON when ready."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    held = assemble(chosen, clock.SystemClock())
+    shown: dict[str, Any] = {}
+    runner = web.AppRunner(application(held, shown), access_log=None, shutdown_timeout=GRACE)
+    await runner.setup()
+    site = web.TCPSite(runner, HOST, chosen.port, backlog=1024)
+    await site.start()
+    shown |= _introduce(chosen, held, runner.addresses[0][1])
+    sys.stdout.write(msgspec.json.encode(shown).decode() + "\n")
+    sys.stdout.flush()
+    try:
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _introduce(chosen: options.Options, held: parts.Parts, port: int) -> dict[str, Any]:
+    root = f"http://{HOST}:{port}"
+    return {
+        "port": port,
+        "base_url": root + routes.PREFIX,
+        "token_url": f"{root}/api/oauth2/token",
+        "control_url": f"{root}/_sim",
+        "bot_token": chosen.bot_token,
+        "client_id": chosen.client_id,
+        "client_secret": chosen.client_secret,
+        "users": control.users(held, 0, chosen.show_users),
+    }
+
+
+def _shape(chosen: options.Options, ticking: clock.Clock) -> world.Shape:
+    today = chosen.today or datetime.datetime.fromtimestamp(ticking.wall(), tz=datetime.UTC).date()
+    midnight = datetime.datetime.combine(today, datetime.time(), tzinfo=datetime.UTC)
+    return world.Shape(
+        seed=chosen.seed,
+        users=chosen.users,
+        guilds_per_user=chosen.guilds_per_user,
+        guilds=chosen.guilds,
+        channels_per_guild=float(chosen.channels_per_guild),
+        without_bot=chosen.without_bot,
+        now_ms=int(midnight.timestamp() * 1000),
+    )

@@ -1,0 +1,74 @@
+"""
+Traffic of somebody else who uses our bot token: invented requests that count in the limits and nowhere else.
+
+No task runs for it: before each real arrival the invented ones that were due by then are counted, at the very
+moments when they were due. So a test's manual clock moves them as well.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from tests.simulator import limits, routes
+
+LONGEST_REPLAY = 60.0
+"""Invented requests older than this are not counted any more when nobody else called for long, in seconds."""
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Requests to invent: evenly *rate* a second for *seconds*; with *route* they draw on that bucket too."""
+
+    rate: Annotated[float, msgspec.Meta(gt=0, le=500)]
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)]
+    route: str | None = None
+    guild: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}$")] = "0"
+
+    def __post_init__(self) -> None:
+        if self.route is not None and self.route not in routes.ROUTES:
+            raise ValueError(f"route must be one of: {', '.join(routes.ROUTES)}")
+
+
+class _Stream:
+    __slots__ = ("due", "end", "order")
+
+    def __init__(self, order: Order, now: float) -> None:
+        self.order = order
+        self.due = now
+        self.end = now + order.seconds
+
+
+class Foreign:
+    """All streams of invented requests."""
+
+    def __init__(self) -> None:
+        self._streams: list[_Stream] = []
+        self.admitted = 0
+        self.refused = 0
+
+    def add(self, order: Order, now: float) -> None:
+        """Start a stream at *now*."""
+        self._streams.append(_Stream(order, now))
+
+    def reset(self) -> None:
+        """Stop all streams and forget their numbers."""
+        self._streams.clear()
+        self.admitted = self.refused = 0
+
+    def due(self, now: float) -> list[tuple[float, Order]]:
+        """Take out what is due by *now*, oldest first."""
+        found: list[tuple[float, Order]] = []
+        for stream in self._streams:
+            step = 1 / stream.order.rate
+            while stream.due <= now and stream.due < stream.end:
+                if now - stream.due < LONGEST_REPLAY:
+                    found.append((stream.due, stream.order))
+                stream.due += step
+        self._streams = [stream for stream in self._streams if stream.due < stream.end]
+        return sorted(found, key=lambda pair: pair[0])
+
+    def note(self, verdict: limits.Verdict) -> None:
+        """Count how one invented request fared."""
+        if verdict.refused is None:
+            self.admitted += 1
+        else:
+            self.refused += 1

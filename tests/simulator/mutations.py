@@ -1,0 +1,241 @@
+"""Changes of the world on demand: what people do to guilds, channels and consents while an index is being kept."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from tests.simulator import channels, guilds, parts, permissions, snowflakes, tokens, world
+
+Snowflake = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}$")]
+Bits = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,30}$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class Impossible(Exception):
+    """The change speaks of something that is not there."""
+
+
+class OnOverwrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A permission overwrite as Discord writes it: `type` 0 role, 1 member; decimal bits."""
+
+    id: Snowflake
+    type: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    allow: Bits = "0"
+    deny: Bits = "0"
+
+    def read(self) -> permissions.Overwrite:
+        """Give it the form the world keeps."""
+        return permissions.Overwrite(int(self.id), self.type, int(self.allow), int(self.deny))
+
+
+class _Change(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class AddChannel(_Change, tag="add_channel"):
+    """Create a channel; answers its id."""
+
+    guild: Snowflake
+    name: Name = "new-channel"
+    type: Annotated[int, msgspec.Meta(ge=0, le=99)] = channels.TEXT
+    parent: Snowflake | None = None
+    overwrites: Sequence[OnOverwrite] = ()
+
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        """Make the change."""
+        every = held.world.editable(_guild(held.world, self.guild))
+        made = channels.Channel(_fresh_id(every, held.world.shape.now_ms), self.type, self.name, len(every))
+        made.parent_id = None if self.parent is None else int(self.parent)
+        made.overwrites = [overwrite.read() for overwrite in self.overwrites]
+        every.append(made)
+        return {"channel": str(made.id)}
+
+
+class RemoveChannel(_Change, tag="remove_channel"):
+    """Delete a channel; children of a category stay, without parent."""
+
+    guild: Snowflake
+    channel: Snowflake
+
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        """Make the change."""
+        guild = _guild(held.world, self.guild)
+        gone = _channel(held.world, guild, self.channel)
+        every = held.world.editable(guild)
+        every.remove(gone)
+        for channel in every:
+            if channel.parent_id == gone.id:
+                channel.parent_id = None
+        return {}
+
+
+class ChangeChannel(_Change, tag="change_channel"):
+    """
+    Change a channel: new name, new overwrites, hide it from our bot or show it again, let a message arrive now.
+
+    What is left out stays. `hidden` works whatever the overwrites say, and even if the bot is administrator.
+    """
+
+    guild: Snowflake
+    channel: Snowflake
+    name: Name | None = None
+    overwrites: Sequence[OnOverwrite] | None = None
+    hidden: bool | None = None
+    message: bool = False
+
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        """Make the change."""
+        guild = _guild(held.world, self.guild)
+        held.world.editable(guild)
+        channel = _channel(held.world, guild, self.channel)
+        if self.name is not None:
+            channel.name = self.name
+        if self.overwrites is not None:
+            channel.overwrites = [overwrite.read() for overwrite in self.overwrites]
+        if self.hidden is not None:
+            channel.hidden = self.hidden
+        if self.message:
+            channel.last_message_id = snowflakes.at(
+                held.world.shape.now_ms + 60_000, (channel.last_message_id or 0) + 1
+            )
+        return {}
+
+
+class ChangeGuild(_Change, tag="change_guild"):
+    """Change a guild: new name, another owner, our bot installed or removed; what is left out stays."""
+
+    guild: Snowflake
+    name: Name | None = None
+    owner: Snowflake | None = None
+    bot: bool | None = None
+
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        """Make the change."""
+        guild = _guild(held.world, self.guild)
+        guild.name = self.name or guild.name
+        guild.owner_id = guild.owner_id if self.owner is None else int(self.owner)
+        if self.bot is not None:
+            held.world.set_bot(guild, present=self.bot)
+        return {}
+
+
+class ChangeRole(_Change, tag="change_role"):
+    """Give a role other permissions; the role with the guild's id is @everyone."""
+
+    guild: Snowflake
+    role: Snowflake
+    permissions: Bits
+
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        """Make the change."""
+        guild = _guild(held.world, self.guild)
+        role = next((role for role in guild.roles if role.id == int(self.role)), None)
+        if role is None:
+            raise Impossible(f"guild {self.guild} has no role {self.role}")
+        role.permissions = int(self.permissions)
+        guild.version += 1
+        return {}
+
+
+class ChangeMember(_Change, tag="change_member"):
+    """Let a user join a guild or leave it, or wear other roles; what is left out stays."""
+
+    guild: Snowflake
+    user: Snowflake
+    joined: bool | None = None
+    roles: Sequence[Snowflake] | None = None
+
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        """Make the change."""
+        guild, user_id = _guild(held.world, self.guild), _user(held.world, self.user)
+        if self.joined is not None:
+            held.world.set_joined(user_id, guild, joined=self.joined)
+        if self.roles is not None:
+            held.world.set_roles(user_id, guild, frozenset(int(role) for role in self.roles))
+        return {}
+
+
+class ExpireToken(_Change, tag="expire_token"):
+    """Let the user's access tokens die; the refresh token lives."""
+
+    user: Snowflake
+
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        """Make the change."""
+        held.tokens.expire(_user(held.world, self.user))
+        return {}
+
+
+class RevokeGrant(_Change, tag="revoke_grant"):
+    """Let the user withdraw consent: every token dies."""
+
+    user: Snowflake
+
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        """Make the change."""
+        held.tokens.revoke(_user(held.world, self.user))
+        return {}
+
+
+class Consent(_Change, tag="consent"):
+    """Let the user consent anew; answers the new pair."""
+
+    user: Snowflake
+    scopes: Sequence[str] = tuple(sorted(tokens.ALL_SCOPES))
+
+    def apply(self, held: parts.Parts) -> dict[str, Any]:
+        """Make the change."""
+        pair = held.tokens.consent(_user(held.world, self.user), frozenset(self.scopes))
+        return {"token": pair.access, "refresh_token": pair.refresh}
+
+
+Change = (
+    AddChannel
+    | RemoveChannel
+    | ChangeChannel
+    | ChangeGuild
+    | ChangeRole
+    | ChangeMember
+    | ExpireToken
+    | RevokeGrant
+    | Consent
+)
+
+
+def parse(body: bytes) -> list[Change]:
+    """
+    Read one change or a list of changes.
+
+    Raises:
+        msgspec.ValidationError: A change says something that it cannot; the text tells where.
+        msgspec.DecodeError: It is not JSON.
+    """
+    if body.lstrip()[:1] == b"{":
+        return [msgspec.json.decode(body, type=Change)]
+    return msgspec.json.decode(body, type=list[Change])
+
+
+def _guild(played: world.World, guild_id: str) -> guilds.Guild:
+    guild = played.guild(int(guild_id))
+    if guild is None:
+        raise Impossible(f"there is no guild {guild_id}")
+    return guild
+
+
+def _user(played: world.World, user_id: str) -> int:
+    if played.user_name(int(user_id)) is None:
+        raise Impossible(f"there is no user {user_id}")
+    return int(user_id)
+
+
+def _channel(played: world.World, guild: guilds.Guild, channel_id: str) -> channels.Channel:
+    for channel in played.channels_of(guild):
+        if channel.id == int(channel_id):
+            return channel
+    raise Impossible(f"guild {guild.id} has no channel {channel_id}")
+
+
+def _fresh_id(every: Sequence[channels.Channel], now_ms: int) -> int:
+    return max(max((channel.id for channel in every), default=0), snowflakes.at(now_ms)) + 1

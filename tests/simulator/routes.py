@@ -1,0 +1,97 @@
+"""
+The routes that are played, who may call them, and how they are limited.
+
+Discord publishes no number for any route (developers/topics/rate-limits.mdx, read 2026-08-06): those here are our
+guesses, generous enough that the global and the user's budget decide in the ordinary run.
+"""
+
+import hashlib
+import re
+from typing import Final, NamedTuple
+
+from tests.simulator import models, replies
+
+PREFIX: Final = "/api/v10"
+
+USER = "GET /users/@me"
+USER_GUILDS = "GET /users/@me/guilds"
+OWN_MEMBER = "GET /users/@me/guilds/{guild.id}/member"
+GUILD_CHANNELS = "GET /guilds/{guild.id}/channels"
+GUILD_MEMBER = "GET /guilds/{guild.id}/members/{user.id}"
+TOKEN = "POST /oauth2/token"
+REVOKE = "POST /oauth2/token/revoke"
+UNKNOWN = "unknown"
+
+
+class Route(NamedTuple):
+    """One method and path; `per_guild` splits its bucket by the guild at the top of the path."""
+
+    name: str
+    pattern: re.Pattern[str]
+    bucket: str
+    limit: models.Limit
+    per_guild: bool = False
+    bot: bool = True
+    scope: str | None = None
+    oauth: bool = False
+
+
+class Match(NamedTuple):
+    """A route and the ids in its path; 0 where there is none."""
+
+    route: Route
+    guild_id: int = 0
+    user_id: int = 0
+
+
+def _route(name: str, capacity: int, window: float, **more: bool | str) -> Route:
+    method, path = name.split(" ")
+    expression = path.replace("{guild.id}", r"(?P<guild>[^/]+)").replace("{user.id}", r"(?P<user>[^/]+)")
+    digest = hashlib.blake2s(name.encode(), digest_size=16).hexdigest()
+    pattern = re.compile(f"{method} {expression}")
+    return Route(name, pattern, digest, models.Limit(capacity, window), **more)  # type: ignore[arg-type]  # by keyword
+
+
+# Which token each accepts: the `security` lists of discord-api-spec (2026-07-18), the docs where they speak.
+ROUTES: Final = {
+    route.name: route
+    for route in (
+        _route(USER, 30, 30.0, scope="identify"),
+        _route(USER_GUILDS, 10, 10.0, scope="guilds"),
+        _route(OWN_MEMBER, 10, 10.0, bot=False, scope="guilds.members.read"),
+        _route(GUILD_CHANNELS, 10, 10.0, per_guild=True),
+        _route(GUILD_MEMBER, 20, 10.0, per_guild=True),
+        _route(TOKEN, 50, 1.0, bot=False, oauth=True),
+        _route(REVOKE, 50, 1.0, bot=False, oauth=True),
+    )
+}
+
+
+def find(method: str, path: str) -> Match:
+    """
+    Find the route of a request.
+
+    Raises:
+        replies.Refused: There is none (404, code 0), not with this method (405), or an id is no snowflake (50035).
+    """
+    # The token URL of the docs has no version in its path (developers/topics/oauth2.mdx, read 2026-08-06).
+    short = path.removeprefix(PREFIX) if path.startswith(PREFIX) else path.removeprefix("/api")
+    if path.startswith(PREFIX) or short.startswith("/oauth2/"):
+        for route in ROUTES.values():
+            found = route.pattern.fullmatch(f"{method} {short}")
+            if found is not None:
+                ids = found.groupdict()
+                return Match(route, _snowflake(ids, "guild"), _snowflake(ids, "user"))
+        if any(route.pattern.fullmatch(f"{other} {short}") for other in ("GET", "POST") for route in ROUTES.values()):
+            raise replies.Refused(replies.error(405, 0, "405: Method Not Allowed"))
+    raise replies.Refused(replies.error(404, 0, "404: Not Found"))
+
+
+def _snowflake(ids: dict[str, str], name: str) -> int:
+    text = ids.get(name)
+    if text is None:
+        return 0
+    if not text.isascii() or not text.isdecimal() or len(text) > 20:
+        message = f'Value "{text[:40]}" is not snowflake.'
+        raise replies.Refused(replies.bad_form(f"{name}_id", "NUMBER_TYPE_COERCE", message))
+    return int(text)

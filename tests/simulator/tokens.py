@@ -1,0 +1,152 @@
+"""
+Who is calling: bot, user or client, and which tokens are alive.
+
+Tokens are made by rule, so that a test can write them down: a user's first access token is `sim-user-<id>`, the one
+after the n-th refresh `sim-user-<id>-<n>`; refresh tokens are `sim-refresh-<id>-<n>`, n counting from 0.
+A refresh kills the refresh token that was used (discord-api-docs issue 5942, staff); the access token before lives on
+until it expires, which the documents leave open.
+"""
+
+import base64
+import binascii
+import dataclasses
+from typing import Literal, NamedTuple
+
+from tests.simulator import clock
+
+Kind = Literal["bot", "bearer", "basic", "none"]
+
+ALL_SCOPES = frozenset({"identify", "guilds", "guilds.members.read"})
+
+LIVE_GENERATIONS = 2
+"""Access tokens of one user that may be alive at once: the newest and the one before."""
+
+
+class Identity(NamedTuple):
+    """Whose call it is; `user_id` is 0 unless `kind` is bearer."""
+
+    kind: Kind
+    user_id: int = 0
+    scopes: frozenset[str] = frozenset()
+
+
+class Pair(NamedTuple):
+    """What a grant yields."""
+
+    access: str
+    refresh: str
+    scopes: frozenset[str]
+
+
+@dataclasses.dataclass(slots=True)
+class _Grant:
+    generation: int
+    expires: dict[int, float]
+    revoked: bool = False
+    scopes: frozenset[str] = ALL_SCOPES
+
+
+class Tokens:
+    """All credentials; users' grants come into being when first looked at."""
+
+    def __init__(self, known: frozenset[int], bot_token: str, client: tuple[str, str], ticking: clock.Clock) -> None:
+        self._known = known
+        self._bot = f"Bot {bot_token}"
+        self._client = client
+        self._clock = ticking
+        self._grants: dict[int, _Grant] = {}
+        self.lifetime = 604_800.0
+
+    def identify(self, authorization: str | None) -> Identity | None:
+        """Resolve an Authorization header, None if it names nobody who may call now."""
+        if authorization is None:
+            return Identity("none")
+        if authorization == self._bot:
+            return Identity("bot")
+        scheme, _, value = authorization.partition(" ")
+        if scheme == "Basic":
+            return Identity("basic") if _basic(value) == self._client else None
+        return self._bearer(value) if scheme == "Bearer" else None
+
+    def is_client(self, client_id: str, secret: str) -> bool:
+        """Tell whether these are the application's own id and secret."""
+        return (client_id, secret) == self._client
+
+    def newest(self, user_id: int) -> Pair:
+        """Name a user's newest pair, alive or not."""
+        grant = self._grant(user_id)
+        suffix = f"-{grant.generation}" if grant.generation else ""
+        return Pair(f"sim-user-{user_id}{suffix}", f"sim-refresh-{user_id}-{grant.generation}", grant.scopes)
+
+    def refresh(self, refresh_token: str) -> Pair | None:
+        """Trade a refresh token for a new pair, None if it is dead or never was."""
+        parsed = self._parse(refresh_token, "sim-refresh-")
+        if parsed is None:
+            return None
+        user_id, generation = parsed
+        grant = self._grant(user_id)
+        if grant.revoked or generation != grant.generation or refresh_token != self.newest(user_id).refresh:
+            return None
+        return self._renew(user_id, grant)
+
+    def expire(self, user_id: int) -> None:
+        """Let a user's access tokens die now; the refresh token lives."""
+        self._grant(user_id).expires.clear()
+
+    def revoke(self, user_id: int) -> None:
+        """Let the user withdraw consent: every token of the grant dies (developers/topics/oauth2.mdx, 2026-08-06)."""
+        grant = self._grant(user_id)
+        grant.revoked = True
+        grant.expires.clear()
+
+    def revoke_token(self, token: str) -> None:
+        """Revoke the grant that a token belongs to; unknown tokens are ignored (RFC 7009, section 2.2)."""
+        parsed = self._parse(token, "sim-refresh-") or self._parse(token, "sim-user-")
+        if parsed is not None:
+            self.revoke(parsed[0])
+
+    def consent(self, user_id: int, scopes: frozenset[str]) -> Pair:
+        """Let the user consent anew, to *scopes*."""
+        grant = self._grant(user_id)
+        grant.revoked = False
+        grant.scopes = scopes
+        return self._renew(user_id, grant)
+
+    def _renew(self, user_id: int, grant: _Grant) -> Pair:
+        grant.generation += 1
+        grant.expires[grant.generation] = self._clock.monotonic() + self.lifetime
+        while len(grant.expires) > LIVE_GENERATIONS:
+            del grant.expires[min(grant.expires)]
+        return self.newest(user_id)
+
+    def _grant(self, user_id: int) -> _Grant:
+        grant = self._grants.get(user_id)
+        if grant is None:
+            grant = self._grants[user_id] = _Grant(0, {0: self.lifetime})
+        return grant
+
+    def _bearer(self, token: str) -> Identity | None:
+        parsed = self._parse(token, "sim-user-")
+        if parsed is None:
+            return None
+        user_id, generation = parsed
+        grant = self._grant(user_id)
+        if grant.expires.get(generation, 0.0) <= self._clock.monotonic():
+            return None
+        return Identity("bearer", user_id, grant.scopes)
+
+    def _parse(self, token: str, prefix: str) -> tuple[int, int] | None:
+        user, _, generation = token.removeprefix(prefix).partition("-")
+        if not token.startswith(prefix) or not user.isdecimal() or int(user) not in self._known:
+            return None
+        if generation and not generation.isdecimal():
+            return None
+        return int(user), int(generation or 0)
+
+
+def _basic(value: str) -> tuple[str, str] | None:
+    try:
+        client_id, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return client_id, secret

@@ -1,0 +1,86 @@
+"""The HTTP side of Discord: reads a request, lets it travel, sends the answer or breaks the connection."""
+
+import asyncio
+import socket
+import struct
+
+from aiohttp import web
+
+from tests.simulator import calls, door, parts, replies
+
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+_PATIENCE = 0.25
+"""How often a hanging call looks whether the client is still there, in seconds."""
+
+
+class Wire:
+    """Handles every request that is not for the simulator's own controls."""
+
+    def __init__(self, held: parts.Parts, entrance: door.Door) -> None:
+        self._held = held
+        self._door = entrance
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Play one call; it is counted when it arrives, even if the client has gone by then."""
+        self._held.stats.enter()
+        try:
+            call = calls.Call(
+                method=request.method,
+                path=request.path,
+                query=request.query,
+                headers=request.headers,
+                body=await request.read() if request.can_read_body else b"",
+                origin=request.remote or "",
+            )
+            await _travel(self._held.network.delay())
+            reply = self._door.answer(call)
+            await _travel(self._held.network.delay())
+            return await _send(request, reply)
+        finally:
+            self._held.stats.leave()
+
+
+async def _travel(seconds: float) -> None:
+    if seconds > 0:
+        await asyncio.sleep(seconds)
+
+
+async def _send(request: web.Request, reply: replies.Reply) -> web.StreamResponse:
+    response = web.Response(
+        status=reply.status,
+        body=reply.body,
+        headers={**reply.headers, "Content-Type": reply.content_type, "Server": "cloudflare"},
+    )
+    if reply.breakage == "hang":
+        await _hang(request, reply.seconds)
+    if reply.breakage in {"hang", "reset"}:
+        _reset(request)
+    if reply.breakage == "cut":
+        return await _cut(request, reply)
+    return response
+
+
+async def _hang(request: web.Request, seconds: float) -> None:
+    ends = asyncio.get_running_loop().time() + seconds
+    while request.transport is not None and (left := ends - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - aiohttp tells of a lost client in no other way
+        await asyncio.sleep(min(left, _PATIENCE))
+
+
+def _reset(request: web.Request) -> None:
+    if request.transport is None:
+        return
+    # With a linger time of zero, closing sends RST: the client sees a reset, not an end of file.
+    connected: socket.socket | None = request.transport.get_extra_info("socket")
+    if connected is not None:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+    request.transport.abort()
+
+
+async def _cut(request: web.Request, reply: replies.Reply) -> web.StreamResponse:
+    headers = {**reply.headers, "Content-Type": reply.content_type, "Content-Length": str(len(reply.body) + 1)}
+    partial = web.StreamResponse(status=reply.status, headers=headers)
+    await partial.prepare(request)
+    await partial.write(reply.body[: max(len(reply.body) // 2, 1)])
+    if request.transport is not None:
+        request.transport.close()
+    return partial

@@ -1,0 +1,180 @@
+"""The world that is played: users, the guilds they share, and what changed since it was made."""
+
+import bisect
+import dataclasses
+import random
+from collections.abc import Sequence
+
+from tests.simulator import channels, guilds, names, permissions, shelf, snowflakes
+
+CHANNELS_IN_MEMORY = 60_000
+"""Channels kept made; beyond that the longest unused are forgotten and made again, the same, when asked for."""
+
+SHARING = 4
+"""Every further user brings a quarter of his guilds into the world and shares the rest. Our guess."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How large the world is and what it is made from; equal shapes make equal worlds."""
+
+    seed: int = 1
+    users: int = 1
+    guilds_per_user: int = 60
+    guilds: int = 0
+    channels_per_guild: float = 32.0
+    without_bot: float = 0.22
+    now_ms: int = 1_795_000_000_000
+
+    def guild_count(self) -> int:
+        """All guilds there are; never fewer than one user needs."""
+        derived = self.guilds_per_user + (self.users - 1) * self.guilds_per_user // SHARING
+        return max(self.guilds or derived, self.guilds_per_user)
+
+
+@dataclasses.dataclass(slots=True)
+class Member:
+    """One user in one guild."""
+
+    roles: frozenset[int]
+    nick: str | None
+    joined_ms: int
+    timed_out: bool
+
+
+class World:
+    """Users, guilds and memberships; guilds and channels are made when first looked at."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.bot_id = snowflakes.numbered(shape.seed + 11, 0)
+        self.user_ids = [snowflakes.numbered(shape.seed + 5, index) for index in range(shape.users)]
+        self._user_index = {user_id: index for index, user_id in enumerate(self.user_ids)}
+        self._recipe = guilds.Recipe(shape.seed, shape.channels_per_guild, shape.without_bot, self.bot_id)
+        ids = [snowflakes.numbered(shape.seed, index) for index in range(shape.guild_count())]
+        self._guild_index = {guild_id: index for index, guild_id in enumerate(ids)}
+        self._joined: dict[int, set[int]] = {}
+        self._known: list[list[int]] = [[] for _ in ids]
+        for index, user_id in enumerate(self.user_ids):
+            picked = _pick(shape, index, len(ids))
+            self._joined[user_id] = {ids[number] for number in picked}
+            for number in picked:
+                self._known[number].append(user_id)
+        self._guilds: dict[int, guilds.Guild] = {}
+        self._roles_worn: dict[tuple[int, int], frozenset[int]] = {}
+        self._changed: dict[int, list[channels.Channel]] = {}
+        self._channels: shelf.Shelf[list[channels.Channel]] = shelf.Shelf(CHANNELS_IN_MEMORY, len)
+        self._bot_guilds = sorted(ids[number] for number in range(len(ids)) if self._recipe.has_bot(number))
+
+    def user_name(self, user_id: int) -> str | None:
+        """Name a user, None if there is no such user."""
+        index = self._user_index.get(user_id)
+        return None if index is None else names.user_name(index)
+
+    def guild(self, guild_id: int) -> guilds.Guild | None:
+        """Find a guild by its id."""
+        made = self._guilds.get(guild_id)
+        if made is None:
+            index = self._guild_index.get(guild_id)
+            if index is None:
+                return None
+            made = self._guilds[guild_id] = self._recipe.guild(index, self._known[index])
+        return made
+
+    def guilds_of(self, user_id: int) -> list[int]:
+        """List the ids of a user's guilds, ascending."""
+        return sorted(self._joined.get(user_id, ()))
+
+    def is_member(self, user_id: int, guild_id: int) -> bool:
+        """Tell whether a user is in a guild."""
+        return guild_id in self._joined.get(user_id, ())
+
+    def bot_guilds(self) -> list[int]:
+        """List the ids of the guilds that have our bot, ascending."""
+        return self._bot_guilds
+
+    def channels_of(self, guild: guilds.Guild) -> list[channels.Channel]:
+        """List all channels of a guild, whoever may see them."""
+        changed = self._changed.get(guild.id)
+        if changed is not None:
+            return changed
+        return self._channels.get(guild.id, lambda: channels.build(guild, self.shape.seed, self.shape.now_ms))
+
+    def member(self, user_id: int, guild: guilds.Guild) -> Member | None:
+        """Look up a user's membership, None if the user is not in the guild."""
+        if not self.is_member(user_id, guild.id):
+            return None
+        rng = random.Random(f"{self.shape.seed}/member/{guild.id}/{user_id}")
+        drawn = _draw_roles(rng, guild)
+        return Member(
+            roles=self._roles_worn.get((guild.id, user_id), drawn),
+            nick=names.channel_name(rng, 0) if rng.random() < 0.1 else None,
+            joined_ms=rng.randrange(snowflakes.born_ms(guild.id), snowflakes.NEWEST_MS + 1),
+            timed_out=rng.random() < 0.02,
+        )
+
+    def viewer(self, user_id: int, guild: guilds.Guild) -> permissions.Viewer | None:
+        """Gather what decides a user's (or our bot's) permissions, None for who is not in the guild."""
+        if user_id == self.bot_id:
+            return permissions.Viewer(user_id, guild.id, guild.bot_roles()) if guild.has_bot else None
+        member = self.member(user_id, guild)
+        if member is None:
+            return None
+        return permissions.Viewer(user_id, guild.id, member.roles, owner=guild.owner_id == user_id)
+
+    def editable(self, guild: guilds.Guild) -> list[channels.Channel]:
+        """Hand out a guild's channels for change; from now on they are kept."""
+        guild.version += 1
+        if guild.id not in self._changed:
+            self._changed[guild.id] = self.channels_of(guild)
+            self._channels.drop(guild.id)
+        return self._changed[guild.id]
+
+    def set_bot(self, guild: guilds.Guild, *, present: bool) -> None:
+        """Install our bot in a guild, or remove it."""
+        guild.has_bot = present
+        guild.version += 1
+        others = set(self._bot_guilds) - {guild.id}
+        self._bot_guilds = sorted(others | {guild.id}) if present else sorted(others)
+
+    def set_joined(self, user_id: int, guild: guilds.Guild, *, joined: bool) -> None:
+        """Let a user join a guild, or leave it."""
+        guild.members += int(joined) - int(self.is_member(user_id, guild.id))
+        if joined:
+            self._joined[user_id].add(guild.id)
+        else:
+            self._joined[user_id].discard(guild.id)
+
+    def set_roles(self, user_id: int, guild: guilds.Guild, roles: frozenset[int]) -> None:
+        """Let a member wear exactly *roles*."""
+        self._roles_worn[guild.id, user_id] = roles
+
+    def bot_guilds_between(self, after: int, before: int) -> Sequence[int]:
+        """List the ids of the bot's guilds that lie strictly between two ids, ascending."""
+        ids = self.bot_guilds()
+        return ids[bisect.bisect_right(ids, after) : bisect.bisect_left(ids, before)]
+
+
+def _pick(shape: Shape, user: int, available: int) -> list[int]:
+    rng = random.Random(f"{shape.seed}/joins/{user}")
+    if shape.guilds_per_user * 2 >= available:
+        return rng.sample(range(available), shape.guilds_per_user)
+    picked: dict[int, None] = {}
+    while len(picked) < shape.guilds_per_user:
+        # Half of them where everybody is (the cube favours low numbers), half anywhere.
+        skew = 3 if rng.random() < 0.5 else 1
+        picked[int(available * rng.random() ** skew)] = None
+    return list(picked)
+
+
+def _draw_roles(rng: random.Random, guild: guilds.Guild) -> frozenset[int]:
+    _, _, admin, moderator, member, *rest = guild.roles
+    worn = {role.id for role in rest[:12] if rng.random() < 0.2}
+    dice = rng.random()
+    if dice < 0.04:
+        worn.add(admin.id)
+    elif dice < 0.12:
+        worn.add(moderator.id)
+    if rng.random() < 0.85:
+        worn.add(member.id)
+    return frozenset(worn)
