@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -12,7 +12,8 @@ from grpc_status import rpc_status
 
 from indexing import errors, logs
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 DOMAIN = "indexer"
 CODES: dict[type[errors.IndexerError], int] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
@@ -60,7 +61,7 @@ def _details(problem: errors.IndexerError) -> list[message.Message]:
     return found
 
 
-class Failures(grpc.aio.ServerInterceptor[Any, Any]):
+class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Translates what handlers raise."""
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class Failures(grpc.aio.ServerInterceptor[Any, Any]):
         )
 
     def _unary(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        async def call(request: message.Message, context: grpc.aio.ServicerContext[Any, Any]) -> message.Message:
+        async def call(request: message.Message, context: Context) -> message.Message:
             try:
                 return await behave(request, context)  # type: ignore[no-any-return]  # as above
             except Exception as problem:
@@ -97,9 +98,7 @@ class Failures(grpc.aio.ServerInterceptor[Any, Any]):
         return call
 
     def _stream(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- as above
-        async def call(
-            request: message.Message, context: grpc.aio.ServicerContext[Any, Any]
-        ) -> AsyncIterator[message.Message]:
+        async def call(request: message.Message, context: Context) -> AsyncIterator[message.Message]:
             try:
                 async for item in behave(request, context):
                     yield item
@@ -109,7 +108,7 @@ class Failures(grpc.aio.ServerInterceptor[Any, Any]):
 
         return call
 
-    async def _fail(self, problem: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def _fail(self, problem: Exception, method: str, context: Context) -> None:
         if isinstance(problem, grpc.aio.AbortError):
             return
         if isinstance(problem, errors.IndexerError) and type(problem) in CODES:

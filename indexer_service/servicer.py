@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc.aio
 
@@ -11,7 +11,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import browse, errors, model, ports, progress, start
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 SNAPSHOT_ROWS = 50
 """Most rows in one message of a snapshot: with names of 100 characters it stays far below gRPC's 4 MiB."""
 WATCH = "watch"

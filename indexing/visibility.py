@@ -10,6 +10,7 @@ The guild-wide permissions come with the user's guild list, so that roles matter
 While the role ids are unknown it fails closed: a channel is shown only if it would be, whatever roles the user has.
 """
 
+import dataclasses
 from collections.abc import Collection, Iterable
 
 from indexing import model
@@ -30,12 +31,7 @@ def needs_roles(membership: model.Membership, channels: Iterable[model.Channel])
     """Return whether the user's role ids can change what he sees: only then are they worth a call."""
     if sees_all(membership):
         return False
-    guild = membership.guild_id
-    return any(
-        overwrite.kind == ROLE and overwrite.target_id != guild and (overwrite.allow | overwrite.deny) & VIEW_CHANNEL
-        for channel in channels
-        for overwrite in channel.overwrites
-    )
+    return any(_may_view(membership, c, NO_ROLE_HELPS) != _may_view(membership, c, EVERY_ROLE_HELPS) for c in channels)
 
 
 def visible(
@@ -51,31 +47,39 @@ def visible(
     """
     if sees_all(membership):
         return list(channels)
-    seen = {c.channel_id for c in channels if c.kind != CATEGORY and _may_view(membership, c, roles)}
-    parents = {c.parent_id for c in channels if c.channel_id in seen}
-    return [
-        c for c in channels if c.channel_id in seen or (c.kind == CATEGORY and _category(membership, c, roles, parents))
-    ]
+    pool = NO_ROLE_HELPS if roles is None else _Pool(frozenset(roles))
+    shown = {c.channel_id for c in channels if _may_view(membership, c, pool)}
+    parents = {c.parent_id for c in channels if c.channel_id in shown}
+    return [c for c in channels if c.channel_id in shown or (c.kind == CATEGORY and c.channel_id in parents)]
 
 
-def _category(
-    membership: model.Membership, category: model.Channel, roles: Collection[int] | None, parents: set[int | None]
-) -> bool:
-    return category.channel_id in parents or _may_view(membership, category, roles)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pool:
+    """Which role overwrites count: those of known roles, or, without them, the worst or the best that could be."""
+
+    roles: frozenset[int] | None
+    best: bool = False
+
+    def apply(self, view: bool, overwrites: Collection[model.Overwrite]) -> bool:  # noqa: FBT001 -- the running value
+        if self.roles is not None:
+            return _apply(view, [o for o in overwrites if o.target_id in self.roles])
+        if self.best:
+            return view or any(o.allow & VIEW_CHANNEL for o in overwrites)
+        return view and not any(o.deny & VIEW_CHANNEL for o in overwrites)
 
 
-def _may_view(membership: model.Membership, channel: model.Channel, roles: Collection[int] | None) -> bool:
+NO_ROLE_HELPS = _Pool(None)
+EVERY_ROLE_HELPS = _Pool(None, best=True)
+
+
+def _may_view(membership: model.Membership, channel: model.Channel, pool: _Pool) -> bool:
     if channel.guild_id != membership.guild_id:
         return False
-    view = bool(membership.permissions & VIEW_CHANNEL)
-    everyone = [o for o in channel.overwrites if o.kind == ROLE and o.target_id == membership.guild_id]
+    roles = [o for o in channel.overwrites if o.kind == ROLE]
+    everyone = [o for o in roles if o.target_id == membership.guild_id]
     own = [o for o in channel.overwrites if o.kind == MEMBER and o.target_id == membership.user_id]
-    others = [o for o in channel.overwrites if o.kind == ROLE and o.target_id != membership.guild_id]
-    view = _apply(view, everyone)
-    if roles is not None:
-        view = _apply(view, [o for o in others if o.target_id in roles])
-    elif any(o.deny & VIEW_CHANNEL for o in others):
-        view = False
+    view = _apply(bool(membership.permissions & VIEW_CHANNEL), everyone)
+    view = pool.apply(view, [o for o in roles if o.target_id != membership.guild_id])
     return _apply(view, own)
 
 

@@ -26,6 +26,8 @@ FIRST = "0-0"
 BLOCK_MS = 5_000
 RETRY = 1.0
 _UPDATE = msgspec.json.Decoder(model.Update)
+_ENCODER = msgspec.json.Encoder(enc_hook=int)
+"""Integers that were read from MongoDB are of a subclass of int."""
 
 
 def _key(job_id: str) -> str:
@@ -51,7 +53,7 @@ class RedisEvents:
         key = _key(update.job.job_id)
         with connection.translated():
             async with self._client.pipeline(transaction=False) as pipe:
-                pipe.xadd(key, {"u": msgspec.json.encode(update)}, maxlen=LENGTH, approximate=True)
+                pipe.xadd(key, {"u": _ENCODER.encode(update)}, maxlen=LENGTH, approximate=True)
                 pipe.expire(key, TTL)
                 await pipe.execute()
 
