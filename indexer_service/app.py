@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 
 import prometheus_client
 from prometheus_client import registry
@@ -41,8 +42,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             max_watchers=config.service.max_watchers,
         )
         if config.service.metrics_port:
-            web, _ = prometheus_client.start_http_server(config.service.metrics_port, registry=to)
-            stack.callback(web.shutdown)
+            stack.callback(_serve_metrics(config.service.metrics_port, to))
         pause = config.indexing.bot_guilds_age / 2
         await stack.enter_async_context(
             duties.running(events=parts.events.read, installs=lambda: duties.every(pause, lists.renew_installs))
@@ -51,6 +51,14 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         log.info("serving", address=config.service.listen, port=port)
         await stop.wait()
         log.info("stopping")
+
+
+def _serve_metrics(port: int, to: registry.CollectorRegistry) -> Callable[[], None]:
+    try:
+        web, _ = prometheus_client.start_http_server(port, registry=to)
+    except OSError as error:
+        raise server.CannotListen(f"INDEXER_METRICS_PORT: {port} cannot be bound; is it in use?") from error
+    return web.shutdown
 
 
 async def main(config: settings.Settings) -> None:

@@ -14,6 +14,10 @@ NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
 
 
+MOST_UNFINISHED = 5
+"""Turns that may get lost in a row before a job is given up: killed workers are forgiven, a turn that kills is not."""
+
+
 class Advance:
     """Runs turns. Round trips besides the units': 6 to MongoDB, 1 to Redis."""
 
@@ -49,7 +53,10 @@ class Advance:
             return False
         with self._seen.turns.time():
             try:
-                await self._advance(job, limits)
+                if job.unfinished > MOST_UNFINISHED:
+                    await self._end(job, model.JobState.FAILED, "TURNS_LOST")
+                else:
+                    await self._advance(job, limits)
             except errors.ReauthRequired as problem:
                 await self._world.users.require_reauth(job.user_id)
                 await self._end(job, model.JobState.FAILED, problem.reason)
@@ -130,6 +137,7 @@ class Advance:
             next_turn_at=due,
             waiting_for=refusal.budget if refusal else "",
             waiting_until=due if refusal else 0.0,
+            unfinished=0,
         )
         if not await self._world.jobs.save(waiting):
             return

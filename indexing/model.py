@@ -187,6 +187,7 @@ class Job:
         listed: Whether the guild list is stored and the units exist.
         waiting_for: Budget for which the job waits, or empty.
         waiting_until: When that budget frees, 0 when the job does not wait.
+        unfinished: Turns in a row that began and never said how they ended.
     """
 
     job_id: str
@@ -202,6 +203,7 @@ class Job:
     finished_at: float | None
     waiting_for: str
     waiting_until: float
+    unfinished: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Jobs:
         with mongo.translated():
             row = await self._jobs.find_one_and_update(
                 {"_id": job_id, "turn": turn, "active": True},
-                {"$set": change},
+                {"$set": change, "$inc": {"unfinished": 1}},
                 return_document=pymongo.ReturnDocument.AFTER,
             )
         return _job(row) if row else None
@@ -138,6 +138,7 @@ def _job(row: mongo.Document) -> model.Job:
         finished_at=row.get("finished_at"),
         waiting_for=row.get("waiting_for", ""),
         waiting_until=row.get("waiting_until", 0.0),
+        unfinished=row.get("unfinished", 0),
     )
 
 
