@@ -161,5 +161,6 @@ class Advance:
         if await self._world.jobs.save(ended):
             self._seen.jobs.labels(state.value).inc()
             self._log.info("job_ended", job=job.job_id, state=state.value, error=error)
-            tally = model.tally_of(run.units.values() if run else await self._world.jobs.units(job.job_id))
-            await self._units.publish(model.Update(ended, tally))
+            # All rows once more: watchers that missed an update while Redis was away are whole again.
+            rows = list(run.units.values()) if run else await self._world.jobs.units(job.job_id)
+            await self._units.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from indexing import errors, model, ports
 
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
+EVENTS_LOST = "EVENTS_LOST"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,17 +88,31 @@ class Progress:
         try:
             current = await self.find(job_id=job.job_id)
             if not resumes:
-                rows = tuple(await self._world.jobs.units(job.job_id))
-                reason = TOKEN_TOO_OLD if after is not None else ""
-                yield Snapshot(current, model.tally_of(rows), rows, reason), position
+                yield await self._snapshot(current, TOKEN_TOO_OLD if after is not None else ""), position
             while not current.state.terminal:
                 update = await subscription.next(heartbeat)
-                if update is None:
-                    current = await self.find(job_id=job.job_id)
-                    yield Silence(self._world.clock()), position
+                if update is not None:
+                    current, position = update.job, update.position
+                    yield Changed(update), position
                     continue
-                current, position = update.job, update.position
-                yield Changed(update), position
+                current = await self.find(job_id=job.job_id)
+                if current.state.terminal or not await self._continues(current, position):
+                    yield await self._snapshot(current, EVENTS_LOST), position
+                else:
+                    yield Silence(self._world.clock()), position
             yield Ended(current, await self.tally(current)), position
         finally:
             await subscription.close()
+
+    async def _snapshot(self, job: model.Job, reason: str) -> Snapshot:
+        rows = tuple(await self._world.jobs.units(job.job_id))
+        return Snapshot(job, model.tally_of(rows), rows, reason)
+
+    async def _continues(self, job: model.Job, position: str) -> bool:
+        """Return whether silence means that nothing happened, rather than that the stream is lost."""
+        if not job.listed:
+            return True
+        try:
+            return await self._world.events.holds(job.job_id, position)
+        except errors.QueueUnavailable:
+            return False

@@ -1,0 +1,103 @@
+"""
+What one process knows of one job's progress, shared by all its watchers of that job.
+
+The latest row of each guild, in the order of its last change, is kept once; a watcher is only a place in that order. So
+a slow watcher costs no memory: when it comes back it finds each guild once, as it is now.
+"""
+
+import asyncio
+import dataclasses
+
+from indexing import model
+
+Position = tuple[int, int]
+"""A place in the job's stream, as Redis orders entries."""
+
+
+def parse(position: str) -> Position:
+    """Return a position from its text form."""
+    first, second = position.split("-")
+    return int(first), int(second)
+
+
+class Feed:
+    """One job, from `start` on."""
+
+    def __init__(self, start: str) -> None:
+        self.start = parse(start)
+        self.position = start
+        self.last: model.Update | None = None
+        self.watchers: set[Watcher] = set()
+        self._rows: dict[int, tuple[Position, model.Unit]] = {}
+
+    def take(self, update: model.Update) -> None:
+        """Add the stream's next update and wake the watchers."""
+        place = parse(update.position)
+        if place <= parse(self.position):
+            return
+        self.position, self.last = update.position, update
+        for unit in update.units:
+            known = self._rows.get(unit.guild_id)
+            if known is None or known[1].revision < unit.revision:
+                self._rows.pop(unit.guild_id, None)
+                self._rows[unit.guild_id] = (place, unit)
+        for watcher in self.watchers:
+            watcher.wake()
+
+    def extend(self, start: str, missed: list[model.Update]) -> None:
+        """Begin earlier: *missed* are the stream's updates after *start* up to where the feed begins."""
+        later = self._rows
+        self._rows = {}
+        for update in missed:
+            place = parse(update.position)
+            if place > self.start:
+                break
+            for unit in update.units:
+                self._rows.pop(unit.guild_id, None)
+                self._rows[unit.guild_id] = (place, unit)
+        for guild_id, row in later.items():
+            self._rows.pop(guild_id, None)
+            self._rows[guild_id] = row
+        self.start = min(self.start, parse(start))
+
+    def since(self, place: Position) -> tuple[model.Unit, ...]:
+        """Return the rows that changed after *place*, oldest change first."""
+        found = []
+        for changed, unit in reversed(self._rows.values()):
+            if changed <= place:
+                break
+            found.append(unit)
+        return tuple(reversed(found))
+
+
+class Watcher:
+    """Port `ports.Subscription`: a place in a feed."""
+
+    def __init__(self, feed: Feed, after: str) -> None:
+        self._feed = feed
+        self._place = parse(after)
+        self._wake = asyncio.Event()
+        feed.watchers.add(self)
+        if parse(feed.position) > self._place:
+            self._wake.set()
+
+    def wake(self) -> None:
+        """Tell the watcher that something changed."""
+        self._wake.set()
+
+    async def next(self, patience: float) -> model.Update | None:
+        """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
+        try:
+            async with asyncio.timeout(patience):
+                while self._feed.last is None or parse(self._feed.position) <= self._place:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except TimeoutError:
+            return None
+        units = self._feed.since(self._place)
+        self._place = parse(self._feed.position)
+        return dataclasses.replace(self._feed.last, units=units)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        self._feed.watchers.discard(self)
