@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import os
 import signal
 import sys
 from typing import Any
@@ -33,6 +34,9 @@ HOST = "127.0.0.1"
 
 GRACE = 0.2
 """How long answers on their way may take after a signal, in seconds."""
+
+PARENT_CHECK = 0.5
+"""How often to look whether the parent process is still there, in seconds."""
 
 
 def assemble(chosen: options.Options, ticking: clock.Clock) -> parts.Parts:
@@ -73,17 +77,32 @@ async def serve(chosen: options.Options) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     held = assemble(chosen, clock.SystemClock())
     shown: dict[str, Any] = {}
-    runner = web.AppRunner(application(held, shown), access_log=None, shutdown_timeout=GRACE)
-    await runner.setup()
-    site = web.TCPSite(runner, HOST, chosen.port, backlog=1024)
-    await site.start()
+    runner = await listen(application(held, shown), chosen.port)
     shown |= _introduce(chosen, held, runner.addresses[0][1])
     sys.stdout.write(msgspec.json.encode(shown).decode() + "\n")
     sys.stdout.flush()
+    watch = asyncio.create_task(_outlive(os.getppid(), stop)) if chosen.with_parent else None
     try:
         await stop.wait()
     finally:
+        if watch is not None:
+            watch.cancel()
         await runner.cleanup()
+
+
+async def listen(app: web.Application, port: int) -> web.AppRunner:
+    """Open the port on loopback; the caller cleans the runner up."""
+    # No handler is cancelled when its client gives up: what was sent to Discord arrives there and counts.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE, handler_cancellation=False)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, port, backlog=1024).start()
+    return runner
+
+
+async def _outlive(parent: int, stop: asyncio.Event) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110 - an orphan is told of its parent's end in no other portable way
+        await asyncio.sleep(PARENT_CHECK)
+    stop.set()
 
 
 def _introduce(chosen: options.Options, held: parts.Parts, port: int) -> dict[str, Any]:

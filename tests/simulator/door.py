@@ -50,25 +50,28 @@ class Door:
         call.match = routes.find(call.method, call.path)
         outage = held.faults.outage(call, now)
         if outage is not None:
-            return self._broken(outage, replies.Reply(outage.status, b""))
+            held.stats.faults["outage"] += 1
+            return faults.answer(outage)
         _check_token(call, call.match.route)
         headers = self._charge(call, call.match, now)
-        rule = held.faults.strike(call)
-        right = self._served(call)
-        reply = right if rule is None else self._broken(rule, right)
-        if reply.genuine:
+        reply = self._struck(call)
+        if reply.genuine and reply.scope != "global":
             reply.headers = headers | reply.headers
         return reply
+
+    def _struck(self, call: calls.Call) -> replies.Reply:
+        rule = self._held.faults.strike(call)
+        if rule is None:
+            return self._served(call)
+        self._held.stats.faults[rule.kind] += 1
+        # A connection that breaks after the deed: a token may be rotated and its answer lost, as in real life.
+        return faults.breakage(rule, self._served(call)) if rule.kind in faults.BREAKAGES else faults.answer(rule)
 
     def _served(self, call: calls.Call) -> replies.Reply:
         try:
             return self._handlers[call.route](call)
         except replies.Refused as refusal:
             return refusal.reply
-
-    def _broken(self, rule: faults.Rule, right: replies.Reply) -> replies.Reply:
-        self._held.stats.faults[rule.kind] += 1
-        return faults.outcome(rule, right)
 
     def _charge(self, call: calls.Call, match: routes.Match, now: float) -> dict[str, str]:
         held = self._held

@@ -8,7 +8,7 @@ after the limits were charged: a client cannot know whether a broken call was co
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,6 +17,10 @@ from tests.simulator import calls, replies, routes
 
 Snowflake = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
+
+
+BREAKAGES: Mapping[str, replies.Breakage | None] = {"reset": "reset", "cut": "cut", "hang": "hang", "truncate": None}
+"""Kinds of rules that spoil the right answer, and what happens to its connection."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,16 +132,20 @@ def parse(body: bytes) -> list[Rule]:
     return msgspec.json.decode(body, type=list[Rule])
 
 
-def outcome(rule: Rule, right: replies.Reply) -> replies.Reply:
-    """Turn the right answer into the one that *rule* wants."""
+def answer(rule: Rule) -> replies.Reply:
+    """Make the answer of a rule that does not need the right one."""
     if rule.kind == "status":
         return replies.error(rule.status, rule.code, rule.message or f"{rule.status}: by demand")
     if rule.kind == "rate_limit":
         return replies.too_many(rule.scope, rule.retry_after, code=rule.code)
-    if rule.kind in {"html", "outage"}:
-        return replies.edge_page(rule.status)
+    return replies.edge_page(rule.status)
+
+
+def breakage(rule: Rule, right: replies.Reply) -> replies.Reply:
+    """Break the right answer, or the connection that would carry it."""
     if rule.kind == "truncate":
         right.body = right.body[: max(len(right.body) // 2, 1)]
-    right.breakage = rule.kind  # type: ignore[assignment]  # the kinds that are left are breakages
-    right.seconds = rule.seconds
+    else:
+        right.breakage = BREAKAGES[rule.kind]
+        right.seconds = rule.seconds
     return right

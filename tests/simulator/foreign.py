@@ -5,6 +5,7 @@ No task runs for it: before each real arrival the invented ones that were due by
 moments when they were due. So a test's manual clock moves them as well.
 """
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -29,12 +30,24 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Stream:
-    __slots__ = ("due", "end", "order")
+    __slots__ = ("_sent", "_start", "order")
 
     def __init__(self, order: Order, now: float) -> None:
         self.order = order
-        self.due = now
-        self.end = now + order.seconds
+        self._start = now
+        self._sent = 0
+
+    def take(self, now: float) -> Iterator[float]:
+        """Yield the moments of the requests due by *now* that were not taken yet."""
+        while not self.over():
+            due = self._start + self._sent / self.order.rate
+            if due > now:
+                return
+            self._sent += 1
+            yield due
+
+    def over(self) -> bool:
+        return self._sent >= int(self.order.rate * self.order.seconds)
 
 
 class Foreign:
@@ -58,12 +71,8 @@ class Foreign:
         """Take out what is due by *now*, oldest first."""
         found: list[tuple[float, Order]] = []
         for stream in self._streams:
-            step = 1 / stream.order.rate
-            while stream.due <= now and stream.due < stream.end:
-                if now - stream.due < LONGEST_REPLAY:
-                    found.append((stream.due, stream.order))
-                stream.due += step
-        self._streams = [stream for stream in self._streams if stream.due < stream.end]
+            found += [(due, stream.order) for due in stream.take(now) if now - due < LONGEST_REPLAY]
+        self._streams = [stream for stream in self._streams if not stream.over()]
         return sorted(found, key=lambda pair: pair[0])
 
     def note(self, verdict: limits.Verdict) -> None:

@@ -71,6 +71,7 @@ class Options:
     enforce: str
     show_users: int
     today: datetime.date | None
+    with_parent: bool
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -107,6 +108,7 @@ def _add_behaviour(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("behaviour").add_argument
     models_named = ("all", *models.NAMES, "none")
     add("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one (default 0)")
+    add("--with-parent", action="store_true", help="end when the program that started this one ends")
     add("--latency", type=_latency, default="typical", help="none, lan, typical, bad, or a round trip such as 20-60 ms")
     add("--global-limit", type=_limit, default="50/1", help="of the bot token, requests/seconds (default 50/1)")
     add("--user-limit", type=_limit, default="5/5", help="of each user, requests/seconds (default 5/5)")

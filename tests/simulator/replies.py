@@ -7,7 +7,7 @@ import msgspec
 
 from tests.simulator import limits
 
-Breakage = Literal["reset", "cut", "truncate", "hang"]
+Breakage = Literal["reset", "cut", "hang"]
 
 JSON = "application/json"
 HTML = "text/html; charset=UTF-8"
@@ -25,6 +25,11 @@ class Reply:
     scope: str | None = None
     breakage: Breakage | None = None
     seconds: float = 0.0
+
+    @property
+    def seen_status(self) -> int:
+        """The status the client gets to see, 0 for none."""
+        return 0 if self.breakage in {"reset", "hang"} else self.status
 
 
 class Refused(Exception):

@@ -67,7 +67,7 @@ class Stats:
         self.first = now if self.first is None else self.first
         self.last = now
         kind = "unresolved" if call.identity is None else call.identity.kind
-        self.by[call.route, kind, reply.status] += 1
+        self.by[call.route, kind, reply.seen_status] += 1
         if reply.status == 429:
             self.too_many[reply.scope or "edge"] += 1
         if call.route == routes.GUILD_CHANNELS and reply.status == 200 and reply.breakage is None:
@@ -77,7 +77,7 @@ class Stats:
         elif call.identity is not None and call.identity.user_id:
             self._users.setdefault(call.identity.user_id, Peak(USER_WINDOW)).add(now)
         who = str(call.identity.user_id) if call.identity and call.identity.user_id else kind
-        self.log.append((round(now, 6), who, call.route, str(call.guild_id or ""), reply.status))
+        self.log.append((round(now, 6), who, call.route, str(call.guild_id or ""), reply.seen_status))
 
     def document(self) -> dict[str, Any]:
         """Show all counters."""

@@ -1,0 +1,117 @@
+"""Discord's endpoints."""
+
+import pytest
+
+from tests.simulator import permissions
+from tests.unit.simulator import bench
+
+
+def test_a_user_sees_exactly_his_guilds_when_he_lists_them(sim: bench.Bench) -> None:
+    """The list has every guild of the user, by ascending id, with the documented fields and types."""
+    listed = bench.document(sim.as_user("/users/@me/guilds"))
+
+    assert [int(guild["id"]) for guild in listed] == sim.held.world.guilds_of(sim.user)
+    for guild in listed:
+        assert set(guild) == {"id", "name", "icon", "banner", "owner", "permissions", "features"}
+        assert int(guild["permissions"]) & permissions.VIEW_CHANNEL or guild["permissions"].isdecimal()
+
+
+def test_counts_come_along_when_they_are_asked_for(sim: bench.Bench) -> None:
+    """`with_counts` adds both approximate numbers."""
+    guild = bench.document(sim.as_user("/users/@me/guilds?with_counts=true"))[0]
+
+    assert guild["approximate_member_count"] >= guild["approximate_presence_count"]
+
+
+def test_pages_join_up_when_the_bot_lists_its_guilds() -> None:
+    """Following `after` page by page yields each of the bot's guilds once; `before` looks the other way."""
+    sim = bench.Bench("--users", "3", "--guilds-per-user", "20")
+    found: list[str] = []
+    after = "0"
+    while page := bench.document(sim.call(f"/users/@me/guilds?limit=7&after={after}")):
+        found += [guild["id"] for guild in page]
+        after = found[-1]
+        sim.clock.now += 1
+
+    earlier = bench.document(sim.call(f"/users/@me/guilds?limit=3&before={found[5]}"))
+
+    assert [int(guild_id) for guild_id in found] == sim.held.world.bot_guilds()
+    assert [guild["id"] for guild in earlier] == found[2:5]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "after=-1", "with_counts=perhaps"])
+def test_the_form_is_bad_when_a_parameter_is(sim: bench.Bench, query: str) -> None:
+    """Parameters out of range are 400 with code 50035."""
+    reply = sim.as_user(f"/users/@me/guilds?{query}")
+
+    assert (reply.status, bench.document(reply)["code"]) == (400, 50035)
+
+
+def test_channels_are_those_the_bot_may_view_when_it_lists_them(sim: bench.Bench) -> None:
+    """The list leaves out private channels without a trace, and ids are strings."""
+    sim.held.sizes.bot = sim.held.sizes.bot._replace(capacity=1000)
+    hidden = 0
+    for guild_id in sim.held.world.bot_guilds():
+        guild = sim.held.world.guild(guild_id)
+        assert guild is not None
+        every = {channel.id for channel in sim.held.world.channels_of(guild)}
+
+        shown = {int(channel["id"]) for channel in bench.document(sim.call(f"/guilds/{guild_id}/channels"))}
+
+        assert shown <= every
+        hidden += len(every - shown)
+    assert hidden > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/guilds/{alien}/channels", 403, 50001),
+        ("/guilds/1/channels", 404, 10004),
+        ("/guilds/{guild}/members/1", 404, 10013),
+        ("/guilds/{alien}/members/{user}", 403, 50001),
+    ],
+    ids=["bot not installed", "no such guild", "no such user", "member where the bot is not"],
+)
+def test_the_error_fits_when_the_bot_asks_for_what_it_cannot_have(
+    sim: bench.Bench, path: str, status: int, code: int
+) -> None:
+    """Missing access and unknown things have their own status and code."""
+    filled = path.format(alien=sim.guild(bot=False), guild=sim.guild(bot=True), user=sim.user)
+
+    reply = sim.call(filled)
+
+    assert (reply.status, bench.document(reply)["code"]) == (status, code)
+
+
+def test_both_routes_agree_when_a_member_is_read(sim: bench.Bench) -> None:
+    """The user's own view and the bot's view of a member are the same, and @everyone is not among the roles."""
+    guild_id = sim.guild(bot=True)
+
+    own = bench.document(sim.as_user(f"/users/@me/guilds/{guild_id}/member"))
+    seen = bench.document(sim.call(f"/guilds/{guild_id}/members/{sim.user}"))
+
+    assert own == seen
+    assert str(guild_id) not in own["roles"]
+
+
+def test_a_stranger_is_unknown_when_his_membership_is_read() -> None:
+    """Who is not in the guild is 10007 for the bot, and the guild is 10004 for himself."""
+    sim = bench.Bench("--users", "2", "--guilds-per-user", "2", "--guilds", "9", "--without-bot", "0")
+    stranger = sim.held.world.user_ids[1]
+    theirs = set(sim.held.world.guilds_of(sim.user)) - set(sim.held.world.guilds_of(stranger))
+    guild_id = theirs.pop()
+
+    by_bot = sim.call(f"/guilds/{guild_id}/members/{stranger}")
+    by_himself = sim.as_user(f"/users/@me/guilds/{guild_id}/member", f"sim-user-{stranger}")
+
+    assert (by_bot.status, bench.document(by_bot)["code"]) == (404, 10007)
+    assert (by_himself.status, bench.document(by_himself)["code"]) == (404, 10004)
+
+
+def test_the_caller_is_named_when_he_asks_who_he_is(sim: bench.Bench) -> None:
+    """`/users/@me` is the user behind a Bearer token and the bot behind the bot's."""
+    user, bot = bench.document(sim.as_user("/users/@me")), bench.document(sim.call("/users/@me"))
+
+    assert user["id"] == str(sim.user)
+    assert (bot["id"], bot["bot"]) == (str(sim.held.world.bot_id), True)

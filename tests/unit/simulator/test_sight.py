@@ -1,0 +1,56 @@
+"""What somebody really sees."""
+
+from tests.simulator import channels, permissions, sight, world
+
+
+def test_the_owner_sees_everything_when_others_see_less() -> None:
+    """In his own guild a user sees every channel; the bot without administrator does not."""
+    played = world.World(world.Shape(users=1, guilds_per_user=30))
+    user = played.user_ids[0]
+    hidden_from_bot = 0
+
+    for guild in map(played.guild, played.guilds_of(user)):
+        assert guild is not None
+        guild.owner_id = user
+        every = {str(channel.id) for channel in played.channels_of(guild)}
+
+        truth = sight.truth(played, guild, user)
+
+        assert set(truth["channels"]) == every
+        assert set(truth["indexable"]) <= every
+        assert truth["owner"]
+        hidden_from_bot += guild.has_bot and len(every) > len(truth["indexable"])
+        assert guild.has_bot or truth["indexable"] == []
+    assert hidden_from_bot > 3
+
+
+def test_nobody_sees_anything_when_he_is_not_a_member() -> None:
+    """A stranger's truth is empty."""
+    played = world.World(world.Shape(users=1, guilds_per_user=2))
+    guild = played.guild(played.guilds_of(played.user_ids[0])[0])
+    assert guild is not None
+
+    truth = sight.truth(played, guild, 1)
+
+    assert (truth["channels"], truth["permissions"], truth["owner"]) == ([], "0", False)
+
+
+def test_a_private_category_shows_when_one_of_its_channels_does() -> None:
+    """A category that denies everybody is seen by whoever sees a child of it."""
+    played = world.World(world.Shape(users=1, guilds_per_user=2, without_bot=0.0))
+    user = played.user_ids[0]
+    guild = played.guild(played.guilds_of(user)[0])
+    assert guild is not None
+    played.set_roles(user, guild, frozenset())
+    guild.roles[0].permissions = permissions.VIEW_CHANNEL
+    denial = permissions.Overwrite(guild.id, permissions.ROLE, 0, permissions.VIEW_CHANNEL)
+    made = played.editable(guild)
+    made[:] = [
+        channels.Channel(1, channels.CATEGORY, "with a child", 0, overwrites=[denial]),
+        channels.Channel(2, channels.CATEGORY, "without", 0, overwrites=[denial]),
+        channels.Channel(3, channels.TEXT, "child", 0, parent_id=1),
+    ]
+
+    truth = sight.truth(played, guild, user)
+
+    assert (truth["channels"], truth["categories"]) == (["1", "3"], ["1"])
