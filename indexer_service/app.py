@@ -9,8 +9,8 @@ from collections.abc import Callable
 import prometheus_client
 from prometheus_client import registry
 
-from indexer_service import server, servicer, tokens
-from indexing import advance, browse, duties, listing, logs, metrics, progress, settings, start, wiring
+from indexer_service import idempotency, server, servicer, tokens
+from indexing import advance, browse, control, duties, listing, logs, metrics, progress, settings, start, wiring
 from indexing.bus import queue
 
 
@@ -34,7 +34,13 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         turner = advance.Advance(parts.world, config.indexing, seen.indexing, lists)
         starter = start.Start(parts.world, config.indexing, turner)
         stack.push_async_callback(starter.drain, config.service.drain)
-        cases = servicer.Cases(starter, progress.Progress(parts.world), browse.Browse(parts.world, config.indexing))
+        cases = servicer.Cases(
+            start=starter,
+            progress=progress.Progress(parts.world),
+            browse=browse.Browse(parts.world, config.indexing),
+            control=control.Control(parts.world, config.indexing),
+        )
+        replays = idempotency.Replays(parts.requests, config.secrets.keys[0], clock)
         handlers = servicer.Servicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
             cases,
             parts.world.users,
@@ -47,7 +53,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(
             duties.running(events=parts.events.read, installs=lambda: duties.every(pause, lists.renew_installs))
         )
-        port = await stack.enter_async_context(server.serving(handlers, config.service))
+        port = await stack.enter_async_context(server.serving(handlers, replays, config.service))
         log.info("serving", address=config.service.listen, port=port)
         await stop.wait()
         log.info("stopping")

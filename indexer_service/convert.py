@@ -93,3 +93,11 @@ def channel(row: model.Channel) -> pb.Channel:
         nsfw=row.nsfw,
         last_message_at=maybe(model.snowflake_time(row.last_message_id) if row.last_message_id else None),
     )
+
+
+def preferences(wishes: model.Preferences) -> pb.Preferences:
+    """Return a user's wishes."""
+    return pb.Preferences(
+        pinned_guild_ids=[str(guild_id) for guild_id in wishes.pinned],
+        muted_guild_ids=[str(guild_id) for guild_id in wishes.muted],
+    )

@@ -17,7 +17,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 DOMAIN = "indexer"
 CODES: dict[type[errors.IndexerError], int] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
+    errors.RequestIdReused: code_pb2.INVALID_ARGUMENT,
     errors.JobNotFound: code_pb2.NOT_FOUND,
+    errors.JobRunning: code_pb2.FAILED_PRECONDITION,
+    errors.NothingFailed: code_pb2.FAILED_PRECONDITION,
     errors.UserNotFound: code_pb2.NOT_FOUND,
     errors.CredentialMissing: code_pb2.FAILED_PRECONDITION,
     errors.ReauthRequired: code_pb2.FAILED_PRECONDITION,
@@ -45,9 +48,10 @@ def _details(problem: errors.IndexerError) -> list[message.Message]:
     if isinstance(problem, errors.InvalidArgument):
         violation = error_details_pb2.BadRequest.FieldViolation(field=problem.field, description=problem.problem)
         found.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(problem, errors.CredentialMissing | errors.ReauthRequired):
+    subject = _subject(problem)
+    if subject:
         failure = error_details_pb2.PreconditionFailure.Violation(
-            type=problem.reason, subject=f"users/{problem.user_id}", description=str(problem)
+            type=problem.reason, subject=subject, description=str(problem)
         )
         found.append(error_details_pb2.PreconditionFailure(violations=[failure]))
     if isinstance(problem, errors.TooManyWatchers):
@@ -59,6 +63,15 @@ def _details(problem: errors.IndexerError) -> list[message.Message]:
         delay.FromMilliseconds(int(retry_after * 1000))
         found.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return found
+
+
+def _subject(problem: errors.IndexerError) -> str:
+    """Return what fails a precondition, or nothing."""
+    if isinstance(problem, errors.CredentialMissing | errors.ReauthRequired):
+        return f"users/{problem.user_id}"
+    if isinstance(problem, errors.JobRunning | errors.NothingFailed):
+        return f"jobs/{problem.job_id}"
+    return ""
 
 
 class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only

@@ -8,7 +8,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from indexer_service import interceptors, servicer
+from indexer_service import idempotency, interceptors, servicer
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
@@ -47,7 +47,9 @@ def check_address(config: settings.ServiceSettings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(handlers: servicer.Servicer, config: settings.ServiceSettings) -> AsyncIterator[int]:
+async def serving(
+    handlers: servicer.Servicer, replays: idempotency.Replays, config: settings.ServiceSettings
+) -> AsyncIterator[int]:
     """
     Serve until the block ends; yields the port. At the end health says NOT_SERVING first, then calls are drained.
 
@@ -55,7 +57,7 @@ async def serving(handlers: servicer.Servicer, config: settings.ServiceSettings)
         CannotListen: The address cannot be bound.
     """
     check_address(config)
-    server = grpc.aio.server(interceptors=[interceptors.Failures()], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[interceptors.Failures(), replays], options=OPTIONS)
     pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

@@ -1,6 +1,7 @@
 """The API's methods: validate, call a use case, convert. What is not here yet answers UNIMPLEMENTED."""
 
 import dataclasses
+import math
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
@@ -9,7 +10,7 @@ import grpc.aio
 from indexer_service import convert, tokens, validate
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import browse, errors, model, ports, progress, start
+from indexing import browse, control, errors, model, ports, progress, start
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 SNAPSHOT_ROWS = 50
@@ -24,6 +25,7 @@ class Cases:
     start: start.Start
     progress: progress.Progress
     browse: browse.Browse
+    control: control.Control
 
 
 class Servicer(pb_grpc.IndexerServiceServicer):
@@ -39,7 +41,6 @@ class Servicer(pb_grpc.IndexerServiceServicer):
     async def StartIndexing(self, request: pb.StartIndexingRequest, context: Context) -> pb.StartIndexingResponse:
         """Start or join a job and answer with first results."""
         user_id = validate.snowflake("user_id", request.user_id)
-        validate.request_id("request_id", request.request_id)
         wait = validate.seconds(
             "wait", request.wait if request.HasField("wait") else None, default=2.0, bounds=(0.0, 10.0)
         )
@@ -85,6 +86,59 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         job = await self._cases.progress.find(job_id=validate.job_id("job_id", request.job_id))
         return pb.GetJobResponse(job=convert.job(job, await self._cases.progress.tally(job)))
 
+    async def WaitJob(self, request: pb.WaitJobRequest, context: Context) -> pb.WaitJobResponse:
+        """Return the job when it has ended or the wait is over."""
+        job = await self._cases.progress.find(job_id=validate.job_id("job_id", request.job_id))
+        wait = validate.seconds(
+            "wait", request.wait if request.HasField("wait") else None, default=30.0, bounds=(0.0, 60.0)
+        )
+        job = await self._cases.progress.ended(job, wait)
+        return pb.WaitJobResponse(job=convert.job(job, await self._cases.progress.tally(job)))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        """Return a page of the user's jobs."""
+        user_id = validate.snowflake("user_id", request.user_id)
+        size = validate.page_size(request.page_size, default=20, most=100)
+        purpose = f"jobs:{user_id}"
+        before = math.inf
+        if request.page_token:
+            before = float(self._tokens.read("page_token", purpose, request.page_token))
+        jobs = await self._cases.progress.jobs(user_id, before=before, limit=size)
+        return pb.ListJobsResponse(
+            jobs=[convert.job(job, tally) for job, tally in jobs],
+            next_page_token=self._tokens.make(purpose, jobs[-1][0].created_at) if len(jobs) == size else "",
+        )
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
+        """Drop what is still queued."""
+        job = await self._cases.control.cancel(validate.job_id("job_id", request.job_id))
+        return pb.CancelJobResponse(job=convert.job(job, await self._cases.progress.tally(job)))
+
+    async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
+        """Start a job with what failed."""
+        job, created = await self._cases.control.retry(validate.job_id("job_id", request.job_id))
+        return pb.RetryJobResponse(
+            job=convert.job(job, await self._cases.progress.tally(job)),
+            disposition=pb.DISPOSITION_CREATED if created else pb.DISPOSITION_JOINED,
+        )
+
+    async def GetPreferences(self, request: pb.GetPreferencesRequest, context: Context) -> pb.GetPreferencesResponse:
+        """Return the user's wishes."""
+        wishes = await self._users.preferences(validate.snowflake("user_id", request.user_id))
+        return pb.GetPreferencesResponse(preferences=convert.preferences(wishes))
+
+    async def UpdatePreferences(
+        self, request: pb.UpdatePreferencesRequest, context: Context
+    ) -> pb.UpdatePreferencesResponse:
+        """Replace the user's wishes; jobs that run follow them from their next turn on."""
+        user_id = validate.snowflake("user_id", request.user_id)
+        wishes = model.Preferences(
+            pinned=validate.snowflakes("preferences.pinned_guild_ids", request.preferences.pinned_guild_ids, most=200),
+            muted=validate.snowflakes("preferences.muted_guild_ids", request.preferences.muted_guild_ids, most=200),
+        )
+        await self._users.put_preferences(user_id, wishes)
+        return pb.UpdatePreferencesResponse(preferences=convert.preferences(wishes))
+
     async def ListGuilds(self, request: pb.ListGuildsRequest, context: Context) -> pb.ListGuildsResponse:
         """Return a page of the user's guilds."""
         user_id = validate.snowflake("user_id", request.user_id)
@@ -115,7 +169,6 @@ class Servicer(pb_grpc.IndexerServiceServicer):
     async def PutCredential(self, request: pb.PutCredentialRequest, context: Context) -> pb.PutCredentialResponse:
         """Store a user's tokens."""
         user_id = validate.snowflake("user_id", request.user_id)
-        validate.request_id("request_id", request.request_id)
         validate.few("scopes", request.scopes, most=50)
         for scope in request.scopes:
             validate.text("scopes", scope, least=1, most=100)

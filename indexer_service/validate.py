@@ -20,6 +20,12 @@ def snowflake(field: str, text: str) -> int:
     return int(text)
 
 
+def snowflakes(field: str, texts: Sequence[str], *, most: int) -> tuple[int, ...]:
+    """Return Discord ids, each once, in their order."""
+    few(field, texts, most=most)
+    return tuple(dict.fromkeys(snowflake(field, text) for text in texts))
+
+
 def job_id(field: str, text: str) -> str:
     """Return a job id."""
     if not JOB_ID.fullmatch(text):

@@ -8,7 +8,7 @@ ends by naming the moment of the next turn, so that no thread waits for quota. O
 
 import dataclasses
 
-from indexing import errors, fetch, freshness, listing, logs, metrics, model, ports, settings, turns, units
+from indexing import errors, fetch, freshness, listing, logs, metrics, model, ports, rank, settings, turns, units
 
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
@@ -113,7 +113,7 @@ class Advance:
         await self._next(later, self._world.clock() + pause)
 
     async def _load(self, run: units.Run) -> None:
-        """Read what the units need, in three round trips; guilds that the user has left meanwhile are done."""
+        """Read what the units need in four round trips, rank again what is open; guilds left meanwhile are done."""
         if not run.units:
             run.units = {unit.guild_id: unit for unit in await self._world.jobs.units(run.job.job_id)}
         run.memberships = {row.guild_id: row for row in await self._world.users.memberships(run.job.user_id)}
@@ -121,6 +121,9 @@ class Advance:
         left = [unit for unit in run.open_units() if unit.guild_id not in run.memberships]
         gone = [dataclasses.replace(unit, state=model.UnitState.SKIPPED, error="USER_LEFT") for unit in left]
         await self._world.jobs.write_units(run.job, [run.revised(unit) for unit in gone])
+        wishes = await self._world.users.preferences(run.job.user_id)
+        for position, (row, _) in enumerate(rank.ordered(run.memberships, run.guilds, wishes, self._world.clock())):
+            run.order[row.guild_id] = position
 
     def _due(self, run: units.Run) -> float:
         """Return when the next turn makes sense: at the moment the limiter named, or when the first unit may run."""

@@ -60,9 +60,8 @@ class Browse:
         """
         memberships = await self._memberships(user_id)
         stored = await self._world.guilds.get(memberships)
-        pinned = await self._world.users.pinned(user_id)
-        inputs = [rank.inputs_of(row, stored.get(row.guild_id), pinned) for row in memberships.values()]
-        order = [row.guild_id for row, _ in rank.order(inputs, self._world.clock()) if row.guild_id in stored]
+        wishes = await self._world.users.preferences(user_id)
+        order = [row.guild_id for row, _ in rank.ordered(memberships, stored, wishes, self._world.clock())]
         page = order[after : after + size]
         channels = _by_guild(await self._world.guilds.channels(page))
         views = [

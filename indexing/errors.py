@@ -25,6 +25,15 @@ class InvalidArgument(IndexerError):
         self.problem = problem
 
 
+class RequestIdReused(InvalidArgument):
+    """A request id came again with another request."""
+
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self) -> None:
+        super().__init__("request_id", "was used for another request; every request needs an id of its own")
+
+
 class JobNotFound(IndexerError):
     """No such job, or its retention time is over."""
 
@@ -32,6 +41,26 @@ class JobNotFound(IndexerError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job_id: no job {job_id}")
+        self.job_id = job_id
+
+
+class JobRunning(IndexerError):
+    """The job has not ended, so there is nothing to try again yet."""
+
+    reason = "JOB_RUNNING"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job_id: job {job_id} still runs; retry it when it has ended")
+        self.job_id = job_id
+
+
+class NothingFailed(IndexerError):
+    """The job has no failed guild."""
+
+    reason = "NOTHING_FAILED"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job_id: no guild failed in job {job_id}")
         self.job_id = job_id
 
 

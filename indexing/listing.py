@@ -5,6 +5,7 @@ import asyncio
 from indexing import errors, model, ports, rank, settings
 
 BOT_NOT_INSTALLED = "BOT_NOT_INSTALLED"
+MUTED = "MUTED"
 
 
 class Listing:
@@ -59,28 +60,28 @@ class Listing:
     async def _units(self, job: model.Job) -> list[model.Unit]:
         memberships = {row.guild_id: row for row in await self._world.users.memberships(job.user_id)}
         guilds = await self._world.guilds.get(memberships)
-        pinned = await self._world.users.pinned(job.user_id)
-        inputs = [rank.inputs_of(row, guilds.get(row.guild_id), pinned) for row in memberships.values()]
-        ordered = rank.order(inputs, self._world.clock())
+        wishes = await self._world.users.preferences(job.user_id)
+        ordered = rank.ordered(memberships, guilds, wishes, self._world.clock())
         return [
-            _unit(guilds[row.guild_id], position, score)
+            _unit(guilds[row.guild_id], position, score, muted=row.guild_id in wishes.muted)
             for position, (row, score) in enumerate(ordered)
-            if row.guild_id in guilds
         ]
 
 
-def _unit(guild: model.Guild, position: int, score: float) -> model.Unit:
-    absent = guild.access is model.Access.NOT_INSTALLED
+def _unit(guild: model.Guild, position: int, score: float, *, muted: bool) -> model.Unit:
+    reason = MUTED if muted else ""
+    if guild.access is model.Access.NOT_INSTALLED:
+        reason = BOT_NOT_INSTALLED
     return model.Unit(
         guild_id=guild.guild_id,
         name=guild.name,
-        state=model.UnitState.SKIPPED if absent else model.UnitState.QUEUED,
+        state=model.UnitState.SKIPPED if reason else model.UnitState.QUEUED,
         step=model.Step.CHANNELS,
         position=position,
         score=score,
         attempts=0,
         retry_at=0.0,
-        error=BOT_NOT_INSTALLED if absent else "",
+        error=reason,
         channel_count=None,
         revision=0,
     )

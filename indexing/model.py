@@ -152,6 +152,14 @@ class Membership:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Preferences:
+    """A user's wishes: guilds that come first, in this order, and guilds that are never indexed by themselves."""
+
+    pinned: tuple[int, ...] = ()
+    muted: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Unit:
     """
     One guild inside one job: the row that watchers see.
@@ -204,6 +212,25 @@ class Job:
     waiting_for: str
     waiting_until: float
     unfinished: int = 0
+
+
+def new_job(job_id: str, user_id: int, *, now: float, due: float, force: bool) -> Job:
+    """Return a job that nobody has worked on."""
+    return Job(
+        job_id=job_id,
+        user_id=user_id,
+        state=JobState.RUNNING,
+        force=force,
+        turn=0,
+        next_turn_at=due,
+        listed=False,
+        attempts=0,
+        error="",
+        created_at=now,
+        finished_at=None,
+        waiting_for="",
+        waiting_until=0.0,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

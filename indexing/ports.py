@@ -92,8 +92,11 @@ class Users(Protocol):
     async def known(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
 
-    async def pinned(self, user_id: int) -> tuple[int, ...]:
-        """Return the user's pinned guilds in order."""
+    async def preferences(self, user_id: int) -> model.Preferences:
+        """Return the user's wishes about his guilds."""
+
+    async def put_preferences(self, user_id: int, wishes: model.Preferences) -> None:
+        """Replace the user's wishes."""
 
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Store the user's complete guild list; memberships that it no longer names are left."""
@@ -152,6 +155,9 @@ class Jobs(Protocol):
     async def latest(self, user_id: int) -> model.Job | None:
         """Return the user's active job, else his newest."""
 
+    async def of_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
+        """Return the user's jobs that were created before a time, newest first."""
+
     async def begin_turn(self, job_id: str, turn: int, *, now: float, until: float) -> model.Job | None:
         """Own the job as turn + 1, if *turn* is current and the job runs; None otherwise."""
 
@@ -169,6 +175,24 @@ class Jobs(Protocol):
 
     async def overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return running jobs whose next turn should have begun before *now*, most overdue first."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answered:
+    """What was answered, and to what: a keyed hash of the request."""
+
+    fingerprint: bytes
+    response: bytes
+
+
+class Requests(Protocol):
+    """Answers to requests that may be repeated, kept for 24 hours."""
+
+    async def find(self, key: str) -> Answered | None:
+        """Return what was answered under this key."""
+
+    async def store(self, key: str, answered: Answered, now: float) -> None:
+        """Keep an answer; of two at once the first stays."""
 
 
 class Turns(Protocol):

@@ -72,6 +72,26 @@ class Progress:
         """Count the job's guilds by state."""
         return model.tally_of(await self._world.jobs.units(job.job_id))
 
+    async def jobs(self, user_id: int, *, before: float, limit: int) -> list[tuple[model.Job, model.Tally]]:
+        """Return the user's jobs that were created before a time, newest first, with their numbers."""
+        jobs = await self._world.jobs.of_user(user_id, before=before, limit=limit)
+        return [(job, await self.tally(job)) for job in jobs]
+
+    async def ended(self, job: model.Job, seconds: float) -> model.Job:
+        """Return the job when it has ended, or as it is after that time."""
+        deadline = self._world.clock() + seconds
+        subscription = await self._world.events.subscribe(job.job_id, await self._world.events.tail(job.job_id))
+        try:
+            current = await self.find(job_id=job.job_id)
+            while not current.state.terminal:
+                update = await subscription.next(max(0.0, deadline - self._world.clock()))
+                if update is None:
+                    return await self.find(job_id=job.job_id)
+                current = update.job
+            return current
+        finally:
+            await subscription.close()
+
     async def watch(self, job: model.Job, *, after: str | None, heartbeat: float) -> AsyncIterator[tuple[Message, str]]:
         """
         Yield what happens to the job, each with the position to resume from, until it has ended.

@@ -8,6 +8,7 @@ what a user opens first; they trade nothing but order.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from indexing import model
 
@@ -50,6 +51,17 @@ def inputs_of(membership: model.Membership, guild: model.Guild | None, pinned: t
         last_activity=model.snowflake_time(newest) if newest else None,
         people=membership.presence_count if membership.presence_count is not None else membership.member_count,
     )
+
+
+def ordered(
+    memberships: Mapping[int, model.Membership],
+    guilds: Mapping[int, model.Guild],
+    wishes: model.Preferences,
+    now: float,
+) -> list[tuple[Inputs, float]]:
+    """Return the inputs and scores of a user's stored guilds, most important first."""
+    rows = [inputs_of(row, guilds[key], wishes.pinned) for key, row in memberships.items() if key in guilds]
+    return order(rows, now)
 
 
 def score(inputs: Inputs, now: float) -> float:

@@ -57,9 +57,10 @@ class Start:
         last = await self._world.jobs.latest(user_id)
         if last is not None and not force and self._fresh(last):
             return await self._answer(last.job_id, Disposition.FRESH)
-        fresh_job = self._new_job(user_id, wait=wait, force=force)
-        await self._world.queue.schedule(turns.Turn(fresh_job.job_id, 1), fresh_job.next_turn_at)
-        job, created = await self._world.jobs.start(fresh_job)
+        now = self._world.clock()
+        planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + wait + GRACE, force=force)
+        await self._world.queue.schedule(turns.Turn(planned.job_id, 1), planned.next_turn_at)
+        job, created = await self._world.jobs.start(planned)
         if created:
             limits = units.Limits(model.Lane.INTERACTIVE, self._world.clock() + wait, max(1, immediate), immediate)
             task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
@@ -74,24 +75,6 @@ class Start:
         """Let first turns that still run end; what does not end in time is found by the sweeper."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
-
-    def _new_job(self, user_id: int, *, wait: float, force: bool) -> model.Job:
-        now = self._world.clock()
-        return model.Job(
-            job_id=uuid.uuid4().hex,
-            user_id=user_id,
-            state=model.JobState.RUNNING,
-            force=force,
-            turn=0,
-            next_turn_at=now + wait + GRACE,
-            listed=False,
-            attempts=0,
-            error="",
-            created_at=now,
-            finished_at=None,
-            waiting_for="",
-            waiting_until=0.0,
-        )
 
     def _fresh(self, last: model.Job) -> bool:
         if last.state is not model.JobState.SUCCEEDED or last.finished_at is None:

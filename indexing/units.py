@@ -35,6 +35,7 @@ class Run:
     units: dict[int, model.Unit] = dataclasses.field(default_factory=dict)
     memberships: dict[int, model.Membership] = dataclasses.field(default_factory=dict)
     guilds: dict[int, model.Guild] = dataclasses.field(default_factory=dict)
+    order: dict[int, int] = dataclasses.field(default_factory=dict)
     mine: set[int] = dataclasses.field(default_factory=set)
     refusal: errors.RateLimited | None = None
     changes: int = 0
@@ -42,14 +43,17 @@ class Run:
     def revised(self, unit: model.Unit) -> model.Unit:
         """Remember a changed unit under the next revision."""
         self.changes += 1
-        revised = dataclasses.replace(unit, revision=model.revision_of(self.job.turn, self.changes))
+        revision = model.revision_of(self.job.turn, self.changes)
+        revised = dataclasses.replace(unit, revision=revision, position=self.order.get(unit.guild_id, unit.position))
         self.units[unit.guild_id] = revised
         return revised
 
     def open_units(self) -> list[model.Unit]:
         """Return units that still need work: channels before roles, most important first."""
         rows = [unit for unit in self.units.values() if not unit.state.terminal]
-        return sorted(rows, key=lambda unit: (unit.step is model.Step.ROLES, unit.position))
+        return sorted(
+            rows, key=lambda unit: (unit.step is model.Step.ROLES, self.order.get(unit.guild_id, unit.position))
+        )
 
     def purpose(self, now: float, waiter: str) -> ports.Purpose:
         """Return for whom, and with how much patience, Discord is asked at *now*."""

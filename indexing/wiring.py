@@ -12,7 +12,7 @@ from indexing import metrics, ports, settings
 from indexing.bus import connection, events, installs, queue
 from indexing.discord import client
 from indexing.ratelimit import limiter, redis_budgets
-from indexing.store import guilds, jobs, mongo, users, vault
+from indexing.store import guilds, jobs, mongo, requests, users, vault
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Parts:
     """What is open in this process."""
 
     world: ports.World
+    requests: ports.Requests
     limits: limiter.Limiter
     queue: queue.DramatiqQueue
     events: events.RedisEvents
@@ -62,4 +63,4 @@ async def open_parts(
             installs=installs.RedisInstalls(shared),
             clock=clock,
         )
-        yield Parts(world, limits, waiting, updates, shared)
+        yield Parts(world, requests.Requests(database), limits, waiting, updates, shared)

@@ -54,6 +54,13 @@ class Jobs:
             row = await self._jobs.find_one({"user_id": user_id}, sort=[("created_at", pymongo.DESCENDING)])
         return _job(row) if row else None
 
+    async def of_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
+        """Return the user's jobs that were created before a time, newest first."""
+        with mongo.translated():
+            found = self._jobs.find({"user_id": user_id, "created_at": {"$lt": before}})
+            rows = await found.sort("created_at", pymongo.DESCENDING).limit(limit).to_list(None)
+        return [_job(row) for row in rows]
+
     async def begin_turn(self, job_id: str, turn: int, *, now: float, until: float) -> model.Job | None:
         """Own the job as turn + 1, if *turn* is current and the job runs; None otherwise."""
         change = {"turn": turn + 1, "next_turn_at": until, "began_at": now, "waiting_for": "", "waiting_until": 0.0}

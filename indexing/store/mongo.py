@@ -89,6 +89,7 @@ async def make_indexes(database: Database) -> None:
         ("jobs", [("expires_at", 1)], {"expireAfterSeconds": 0}),
         ("units", [("job_id", 1)], {}),
         ("units", [("expires_at", 1)], {"expireAfterSeconds": 0}),
+        ("requests", [("expires_at", 1)], {"expireAfterSeconds": 0}),
     ]
     for collection, keys, options in wanted:
         try:

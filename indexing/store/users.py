@@ -59,11 +59,18 @@ class Users:
         with mongo.translated():
             return await self._users.find_one({"_id": user_id}, {"_id": 1}) is not None
 
-    async def pinned(self, user_id: int) -> tuple[int, ...]:
-        """Return the user's pinned guilds in order."""
+    async def preferences(self, user_id: int) -> model.Preferences:
+        """Return the user's wishes about his guilds."""
         with mongo.translated():
-            row = await self._users.find_one({"_id": user_id}, {"pinned": 1})
-        return tuple((row or {}).get("pinned", ()))
+            row = await self._users.find_one({"_id": user_id}, {"pinned": 1, "muted": 1})
+        wishes = row or {}
+        return model.Preferences(tuple(wishes.get("pinned", ())), tuple(wishes.get("muted", ())))
+
+    async def put_preferences(self, user_id: int, wishes: model.Preferences) -> None:
+        """Replace the user's wishes."""
+        change = {"pinned": list(wishes.pinned), "muted": list(wishes.muted)}
+        with mongo.translated():
+            await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
 
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Store the user's complete guild list; memberships that it no longer names are left."""

@@ -1,0 +1,80 @@
+"""
+A call with a request id may be repeated for 24 hours: the same id gives the same answer.
+
+The answer is kept when the call has succeeded. Two calls with the same id at the same moment may both run, which does
+no harm: starting joins the job that runs, cancelling and putting are the same when done twice. The request is kept as a
+keyed hash only, because it may carry a token.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+from google.protobuf import message
+
+from indexer_service import validate
+from indexer_service.v1 import indexer_pb2 as pb
+from indexing import errors, ports
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+METHODS = {method.name: method for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods}
+
+
+class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Answers repeated requests from the store. One round trip before the call, one after it; none without an id."""
+
+    def __init__(self, requests: ports.Requests, key: bytes, clock: ports.Clock) -> None:
+        self._requests = requests
+        self._key = key
+        self._clock = clock
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the methods that have a request id."""
+        handler: Any = await continuation(handler_call_details)
+        service, _, name = handler_call_details.method.lstrip("/").partition("/")
+        method = METHODS.get(name) if service == pb.DESCRIPTOR.services_by_name["IndexerService"].full_name else None
+        if handler is None or method is None or "request_id" not in method.input_type.fields_by_name:
+            return handler  # type: ignore[no-any-return]  # the stubs leave handlers untyped
+        return grpc.unary_unary_rpc_method_handler(
+            self._wrapped(handler, name),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _wrapped(self, handler: Any, name: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
+        output = getattr(pb, f"{name}Response")
+
+        async def call(request: Any, context: Context) -> message.Message:  # noqa: ANN401 -- any request
+            request_id = validate.request_id("request_id", request.request_id)
+            if not request_id:
+                return await handler.unary_unary(request, context)  # type: ignore[no-any-return]  # as above
+            key = f"{name}:{request_id}"
+            fingerprint = self._fingerprint(request)
+            known = await self._requests.find(key)
+            if known is None:
+                response: message.Message = await handler.unary_unary(request, context)
+                answered = ports.Answered(fingerprint, response.SerializeToString())
+                await self._requests.store(key, answered, self._clock())
+                return response
+            if not hmac.compare_digest(known.fingerprint, fingerprint):
+                raise errors.RequestIdReused
+            return _replayed(output.FromString(known.response))
+
+        return call
+
+    def _fingerprint(self, request: message.Message) -> bytes:
+        return hmac.digest(self._key, request.SerializeToString(deterministic=True), hashlib.sha256)
+
+
+def _replayed(response: Any) -> message.Message:  # noqa: ANN401 -- any response
+    if "disposition" in response.DESCRIPTOR.fields_by_name:
+        response.disposition = pb.DISPOSITION_REPLAYED
+    return response  # type: ignore[no-any-return]  # as above

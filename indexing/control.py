@@ -1,0 +1,108 @@
+"""
+What a caller may do to a job: cancel it, or try again what failed.
+
+Both work by owning the job for a turn, like any other turn: whoever owned it before loses it, and what it writes late
+changes nothing, while fetches that run are finished and kept with the guild.
+"""
+
+import dataclasses
+import uuid
+
+from indexing import errors, model, ports, settings, turns
+
+TRIES = 20
+"""Times that the current turn may change under us; each takes a lost race against a turn of this very job."""
+
+
+class Control:
+    """Cancels and retries jobs."""
+
+    def __init__(self, world: ports.World, rules: settings.IndexingSettings) -> None:
+        self._world = world
+        self._rules = rules
+
+    async def cancel(self, job_id: str) -> model.Job:
+        """
+        Drop what is still open; returns the job as it is then. A job that has ended stays as it is.
+
+        Raises:
+            errors.JobNotFound: There is no such job.
+            errors.StoreUnavailable: Nothing is known; calling again is safe.
+        """
+        for _ in range(TRIES):
+            found = await self._world.jobs.get(job_id)
+            if found is None:
+                raise errors.JobNotFound(job_id)
+            if found.state.terminal:
+                return found
+            owned = await self._own(found)
+            if owned is not None:
+                return await self._cancel(owned)
+        raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
+
+    async def retry(self, job_id: str) -> tuple[model.Job, bool]:
+        """
+        Start a job with only those guilds that failed in an earlier one; returns it and whether it is new.
+
+        Raises:
+            errors.JobNotFound: There is no such job.
+            errors.JobRunning: It has not ended yet.
+            errors.NothingFailed: It has no failed guild.
+        """
+        earlier = await self._world.jobs.get(job_id)
+        if earlier is None:
+            raise errors.JobNotFound(job_id)
+        if not earlier.state.terminal:
+            raise errors.JobRunning(job_id)
+        failed = [row for row in await self._world.jobs.units(job_id) if row.state is model.UnitState.FAILED]
+        if not failed:
+            raise errors.NothingFailed(job_id)
+        now = self._world.clock()
+        job, created = await self._world.jobs.start(
+            model.new_job(uuid.uuid4().hex, earlier.user_id, now=now, due=now + self._rules.turn_lease, force=True)
+        )
+        if created:
+            job = await self._fill(job, failed)
+        return job, created
+
+    async def _own(self, job: model.Job) -> model.Job | None:
+        now = self._world.clock()
+        return await self._world.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._rules.turn_lease)
+
+    async def _cancel(self, job: model.Job) -> model.Job:
+        rows = await self._world.jobs.units(job.job_id)
+        cancelled = {
+            row.guild_id: dataclasses.replace(
+                row, state=model.UnitState.CANCELLED, retry_at=0.0, revision=model.revision_of(job.turn, place)
+            )
+            for place, row in enumerate((row for row in rows if not row.state.terminal), start=1)
+        }
+        await self._world.jobs.write_units(job, list(cancelled.values()))
+        ended = dataclasses.replace(job, state=model.JobState.CANCELLED, finished_at=self._world.clock())
+        await self._world.jobs.save(ended)
+        final = [cancelled.get(row.guild_id, row) for row in rows]
+        await self._world.events.publish(model.Update(ended, model.tally_of(final), tuple(final)))
+        return ended
+
+    async def _fill(self, job: model.Job, failed: list[model.Unit]) -> model.Job:
+        """Give a new job its units and hand it to the workers; until then the sweeper would list all guilds anew."""
+        owned = await self._own(job)
+        if owned is None:
+            return job
+        rows = [
+            dataclasses.replace(
+                row,
+                state=model.UnitState.QUEUED,
+                attempts=0,
+                retry_at=0.0,
+                error="",
+                position=place,
+                revision=model.revision_of(owned.turn, place + 1),
+            )
+            for place, row in enumerate(failed)
+        ]
+        ready = dataclasses.replace(owned, listed=True, next_turn_at=self._world.clock(), unfinished=0)
+        await self._world.jobs.add_units(ready, rows)
+        await self._world.events.publish(model.Update(ready, model.tally_of(rows), tuple(rows)))
+        await self._world.queue.enqueue(turns.Turn(ready.job_id, ready.turn))
+        return ready
