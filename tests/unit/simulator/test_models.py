@@ -10,10 +10,22 @@ from hypothesis import strategies
 
 from tests.simulator import models
 
-LIMITS = strategies.builds(models.Limit, strategies.integers(1, 8), strategies.sampled_from([0.5, 1.0, 5.0]))
-GAPS = strategies.lists(
-    strategies.one_of(strategies.just(0.0), strategies.floats(0, 0.4), strategies.floats(0, 9)), max_size=80
-)
+Demand = tuple[models.Limit, list[float]]
+
+
+@strategies.composite
+def demands(draw: strategies.DrawFn) -> Demand:
+    """Draw a limit, and gaps between requests that crowd around its window: bursts, trickles, just under, just over."""
+    limit = models.Limit(draw(strategies.integers(1, 6)), draw(strategies.sampled_from([0.5, 1.0, 5.0])))
+    share = strategies.one_of(
+        strategies.just(0.0),
+        strategies.floats(0, 0.2),
+        strategies.sampled_from([0.25, 0.5, 0.85, 0.95, 0.999, 1.0, 1.001]),
+        strategies.floats(0, 2),
+    )
+    return limit, [gap * limit.window for gap in draw(strategies.lists(share, max_size=60))]
+
+
 PHASES = strategies.floats(0, 0.999)
 SLACK = 1e-6
 
@@ -29,9 +41,10 @@ def admitted(model: models.Model, gaps: list[float]) -> list[float]:
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(LIMITS, PHASES, GAPS)
-def test_wall_window_holds_when_demand_is_arbitrary(limit: models.Limit, phase: float, gaps: list[float]) -> None:
+@hypothesis.given(demands(), PHASES)
+def test_wall_window_holds_when_demand_is_arbitrary(demand: Demand, phase: float) -> None:
     """No window of the shifted wall clock ever admits more than the capacity."""
+    limit, gaps = demand
     shift = phase * limit.window
 
     times = admitted(models.WallWindow(limit, shift), gaps)
@@ -41,9 +54,10 @@ def test_wall_window_holds_when_demand_is_arbitrary(limit: models.Limit, phase: 
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(LIMITS, GAPS)
-def test_first_window_holds_when_demand_is_arbitrary(limit: models.Limit, gaps: list[float]) -> None:
+@hypothesis.given(demands())
+def test_first_window_holds_when_demand_is_arbitrary(demand: Demand) -> None:
     """No window that opens with a request ever admits more than the capacity."""
+    limit, gaps = demand
     times = admitted(models.FirstWindow(limit), gaps)
 
     opened, count = -math.inf, 0
@@ -55,9 +69,10 @@ def test_first_window_holds_when_demand_is_arbitrary(limit: models.Limit, gaps: 
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(LIMITS, GAPS)
-def test_sliding_log_holds_when_demand_is_arbitrary(limit: models.Limit, gaps: list[float]) -> None:
+@hypothesis.given(demands())
+def test_sliding_log_holds_when_demand_is_arbitrary(demand: Demand) -> None:
     """No window at any moment ever holds more than the capacity."""
+    limit, gaps = demand
     times = admitted(models.SlidingLog(limit), gaps)
 
     for last in times:
@@ -67,9 +82,10 @@ def test_sliding_log_holds_when_demand_is_arbitrary(limit: models.Limit, gaps: l
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(LIMITS, GAPS)
-def test_gcra_holds_when_demand_is_arbitrary(limit: models.Limit, gaps: list[float]) -> None:
+@hypothesis.given(demands())
+def test_gcra_holds_when_demand_is_arbitrary(demand: Demand) -> None:
     """No interval of length x ever holds more than capacity + x times rate."""
+    limit, gaps = demand
     times = admitted(models.Gcra(limit), gaps)
 
     for first, last in itertools.combinations(range(len(times)), 2):
@@ -78,9 +94,10 @@ def test_gcra_holds_when_demand_is_arbitrary(limit: models.Limit, gaps: list[flo
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(LIMITS, PHASES, GAPS)
-def test_nobody_objects_when_no_window_at_all_is_overfull(limit: models.Limit, phase: float, gaps: list[float]) -> None:
+@hypothesis.given(demands(), PHASES)
+def test_nobody_objects_when_no_window_at_all_is_overfull(demand: Demand, phase: float) -> None:
     """A client with at most N requests in every window of W, wherever it lies, is refused by no model."""
+    limit, gaps = demand
     four = models.all_four(limit, phase)
     sent: list[float] = []
     for now in itertools.accumulate(gaps):
@@ -95,9 +112,10 @@ def test_nobody_objects_when_no_window_at_all_is_overfull(limit: models.Limit, p
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(LIMITS, PHASES, GAPS)
-def test_a_request_gets_in_when_it_waits_as_told(limit: models.Limit, phase: float, gaps: list[float]) -> None:
-    """Who waits as long as the model says is admitted, and not a moment is said too much in the sliding log."""
+@hypothesis.given(demands(), PHASES)
+def test_a_request_gets_in_when_it_waits_as_told(demand: Demand, phase: float) -> None:
+    """Who waits as long as the model says is admitted."""
+    limit, gaps = demand
     for model in models.all_four(limit, phase):
         admitted(model, gaps)
         now = sum(gaps)
@@ -108,11 +126,10 @@ def test_a_request_gets_in_when_it_waits_as_told(limit: models.Limit, phase: flo
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(LIMITS, PHASES, GAPS)
-def test_remaining_says_how_many_fit_when_they_come_at_once(
-    limit: models.Limit, phase: float, gaps: list[float]
-) -> None:
+@hypothesis.given(demands(), PHASES)
+def test_remaining_says_how_many_fit_when_they_come_at_once(demand: Demand, phase: float) -> None:
     """As many requests as remain are admitted at one moment, and not one more."""
+    limit, gaps = demand
     for model in models.all_four(limit, phase):
         admitted(model, gaps)
         now = sum(gaps)
@@ -134,9 +151,10 @@ def admitted_at_once(model: models.Model, now: float) -> list[float]:
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(LIMITS, PHASES, GAPS)
-def test_everything_is_back_when_the_reset_time_is_over(limit: models.Limit, phase: float, gaps: list[float]) -> None:
+@hypothesis.given(demands(), PHASES)
+def test_everything_is_back_when_the_reset_time_is_over(demand: Demand, phase: float) -> None:
     """After reset_after seconds without requests the whole capacity is there."""
+    limit, gaps = demand
     for model in models.all_four(limit, phase):
         admitted(model, gaps)
         now = sum(gaps)
@@ -158,3 +176,16 @@ def test_models_differ_when_a_burst_straddles_a_window(name: str, refused: int) 
     got_in = admitted(model, [4.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0])
 
     assert 10 - len(got_in) == refused
+
+
+@pytest.mark.parametrize(("name", "share"), [("wall", 1.0), ("first", 1.0), ("sliding", 1.0), ("gcra", 1 / 3)])
+def test_room_returns_at_the_very_moment_when_a_burst_has_filled_it(name: str, share: float) -> None:
+    """A hair before its time a further request is refused, a hair after it is admitted."""
+    limit = models.Limit(3, 5.0)
+    model = dict(zip(models.NAMES, models.all_four(limit, 0.0), strict=True))[name]
+
+    burst = admitted(model, [0.0, 0.0, 0.0, 0.0])
+
+    assert len(burst) == 3
+    assert model.wait(share * limit.window * 0.999) > 0
+    assert model.wait(share * limit.window * 1.001) == 0
