@@ -9,7 +9,7 @@ from collections.abc import Callable
 import prometheus_client
 from prometheus_client import registry
 
-from indexer_service import idempotency, server, servicer, tokens
+from indexer_service import idempotency, server, servicer, streams, tokens
 from indexing import advance, browse, control, duties, listing, logs, metrics, progress, settings, start, wiring
 from indexing.bus import queue
 
@@ -41,11 +41,12 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             control=control.Control(parts.world, config.indexing),
         )
         replays = idempotency.Replays(parts.requests, config.secrets.keys[0], clock)
+        watchers = streams.Streams(config.service, clock)
         handlers = servicer.Servicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
             cases,
             parts.world.users,
             tokens.Tokens(config.secrets.keys),
-            max_watchers=config.service.max_watchers,
+            watchers,
         )
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
@@ -53,7 +54,12 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(
             duties.running(events=parts.events.read, installs=lambda: duties.every(pause, lists.renew_installs))
         )
-        port = await stack.enter_async_context(server.serving(handlers, replays, config.service))
+
+        def end_streams() -> None:
+            watchers.drain()
+            parts.events.poke()
+
+        port = await stack.enter_async_context(server.serving(handlers, replays, config.service, end_streams))
         log.info("serving", address=config.service.listen, port=port)
         await stop.wait()
         log.info("stopping")

@@ -1,7 +1,7 @@
 """Around every call: our errors become google.rpc.Status with details, anything else INTERNAL, logged once."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -25,6 +25,7 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.CredentialMissing: code_pb2.FAILED_PRECONDITION,
     errors.ReauthRequired: code_pb2.FAILED_PRECONDITION,
     errors.TooManyWatchers: code_pb2.RESOURCE_EXHAUSTED,
+    errors.SlowConsumer: code_pb2.UNAVAILABLE,
     errors.StoreUnavailable: code_pb2.UNAVAILABLE,
     errors.QueueUnavailable: code_pb2.UNAVAILABLE,
     errors.LimiterUnavailable: code_pb2.UNAVAILABLE,
@@ -55,7 +56,9 @@ def _details(problem: errors.IndexerError) -> list[message.Message]:
         )
         found.append(error_details_pb2.PreconditionFailure(violations=[failure]))
     if isinstance(problem, errors.TooManyWatchers):
-        excess = error_details_pb2.QuotaFailure.Violation(subject="watchers", description=str(problem))
+        excess = error_details_pb2.QuotaFailure.Violation(
+            subject=f"watchers of this {problem.whose}", description=str(problem)
+        )
         found.append(error_details_pb2.QuotaFailure(violations=[excess]))
     retry_after = getattr(problem, "retry_after", None)
     if retry_after is not None:
@@ -111,10 +114,9 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
         return call
 
     def _stream(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- as above
-        async def call(request: message.Message, context: Context) -> AsyncIterator[message.Message]:
+        async def call(request: message.Message, context: Context) -> None:
             try:
-                async for item in behave(request, context):
-                    yield item
+                await behave(request, context)
             except Exception as problem:
                 await self._fail(problem, method, context)
                 raise

@@ -2,7 +2,7 @@
 
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -48,10 +48,15 @@ def check_address(config: settings.ServiceSettings) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    handlers: servicer.Servicer, replays: idempotency.Replays, config: settings.ServiceSettings
+    handlers: servicer.Servicer,
+    replays: idempotency.Replays,
+    config: settings.ServiceSettings,
+    end_streams: Callable[[], None],
 ) -> AsyncIterator[int]:
     """
-    Serve until the block ends; yields the port. At the end health says NOT_SERVING first, then calls are drained.
+    Serve until the block ends; yields the port.
+
+    At the end health says NOT_SERVING first, then streams are told to go, then calls are drained.
 
     Raises:
         CannotListen: The address cannot be bound.
@@ -73,4 +78,5 @@ async def serving(
         yield port
     finally:
         await healthy.enter_graceful_shutdown()
+        end_streams()
         await server.stop(config.drain)

@@ -1,13 +1,13 @@
 """The API's methods: validate, call a use case, convert. What is not here yet answers UNIMPLEMENTED."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc.aio
 
-from indexer_service import convert, tokens, validate
+from indexer_service import convert, streams, tokens, validate
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import browse, control, errors, model, ports, progress, start
@@ -31,12 +31,11 @@ class Cases:
 class Servicer(pb_grpc.IndexerServiceServicer):
     """IndexerService, as its proto file says."""
 
-    def __init__(self, cases: Cases, users: ports.Users, signer: tokens.Tokens, *, max_watchers: int) -> None:
+    def __init__(self, cases: Cases, users: ports.Users, signer: tokens.Tokens, watchers: streams.Streams) -> None:
         self._cases = cases
         self._users = users
         self._tokens = signer
-        self._max_watchers = max_watchers
-        self._watchers = 0
+        self._streams = watchers
 
     async def StartIndexing(self, request: pb.StartIndexingRequest, context: Context) -> pb.StartIndexingResponse:
         """Start or join a job and answer with first results."""
@@ -55,31 +54,28 @@ class Servicer(pb_grpc.IndexerServiceServicer):
             watch_token=self._tokens.make(WATCH, [started.job.job_id, started.position]),
         )
 
-    async def WatchProgress(
+    async def WatchProgress(  # type: ignore[override]  # writes to the context, to know when a reader is stuck
         self, request: pb.WatchProgressRequest, context: Context
-    ) -> AsyncIterator[pb.WatchProgressResponse]:
+    ) -> None:
         """Stream a job's progress until it ends."""
         heartbeat = validate.seconds(
             "heartbeat", request.heartbeat if request.HasField("heartbeat") else None, default=15.0, bounds=(5.0, 60.0)
         )
         job = await self._watched(request)
         after = self._resumed(request.resume_token, job)
-        if self._watchers >= self._max_watchers:
-            raise errors.TooManyWatchers
-        self._watchers += 1
-        try:
+        with self._streams.place(job.job_id) as leave:
+            watch = self._cases.progress.watch(job, progress.Terms(after, heartbeat, leave))
             before = after or ""
-            async for message, position in self._cases.progress.watch(job, after=after, heartbeat=heartbeat):
-                *parts, last = _responses(message)
-                # Who is cut off in the middle of a message's parts must get all of them again.
-                for part in parts:
-                    part.resume_token = self._tokens.make(WATCH, [job.job_id, before])
-                    yield part
-                last.resume_token = self._tokens.make(WATCH, [job.job_id, position])
-                yield last
-                before = position
-        finally:
-            self._watchers -= 1
+            async with contextlib.aclosing(watch):
+                async for message, position in watch:
+                    *parts, last = _responses(message)
+                    # Who is cut off in the middle of a message's parts must get all of them again.
+                    for part in parts:
+                        part.resume_token = self._tokens.make(WATCH, [job.job_id, before])
+                        await streams.write(context, part)
+                    last.resume_token = self._tokens.make(WATCH, [job.job_id, position])
+                    await streams.write(context, last)
+                    before = position
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """Return a job with its numbers as they are now."""
@@ -216,6 +212,8 @@ def _responses(message: progress.Message) -> list[pb.WatchProgressResponse]:
         return _snapshot(message)
     if isinstance(message, progress.Silence):
         return [pb.WatchProgressResponse(heartbeat=pb.Heartbeat(at=convert.timestamp(message.at)))]
+    if isinstance(message, progress.Leaving):
+        return [pb.WatchProgressResponse(going_away=pb.GoingAway(reason=message.reason))]
     if isinstance(message, progress.Ended):
         return [pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.tally)))]
     update = message.update

@@ -190,10 +190,21 @@ class EgressBlocked(IndexerError):
 
 
 class TooManyWatchers(IndexerError):
-    """This process serves as many WatchProgress streams as it may."""
+    """This process, or this job in it, has as many WatchProgress streams as it may have."""
 
     reason = "TOO_MANY_WATCHERS"
     retry_after = 5.0
 
+    def __init__(self, whose: str) -> None:
+        super().__init__(f"this {whose} has as many WatchProgress streams as it may have; try again later")
+        self.whose = whose
+
+
+class SlowConsumer(IndexerError):
+    """A watcher did not read for so long that its stream was closed; its token lets it go on."""
+
+    reason = "SLOW_CONSUMER"
+    retry_after = 1.0
+
     def __init__(self) -> None:
-        super().__init__("this process serves as many WatchProgress streams as it may; try again, another may answer")
+        super().__init__("nothing was read for a minute; watch again with the last resume token")

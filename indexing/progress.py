@@ -7,7 +7,7 @@ reads slowly gets fewer, merged updates, never a longer queue.
 """
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 
 from indexing import errors, model, ports
 
@@ -47,7 +47,30 @@ class Ended:
     tally: model.Tally
 
 
-Message = Snapshot | Changed | Silence | Ended
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leaving:
+    """This process ends the stream; another one goes on with the token."""
+
+    reason: str
+
+
+Message = Snapshot | Changed | Silence | Ended | Leaving
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Terms:
+    """
+    How a watcher wants to be told, and when he has to be sent away.
+
+    Attributes:
+        after: Position to resume from; None asks for a snapshot.
+        heartbeat: Seconds of silence after which a sign of life is sent.
+        leave: Says why the stream has to end now, or nothing.
+    """
+
+    after: str | None
+    heartbeat: float
+    leave: Callable[[], str]
 
 
 class Progress:
@@ -92,16 +115,9 @@ class Progress:
         finally:
             await subscription.close()
 
-    async def watch(self, job: model.Job, *, after: str | None, heartbeat: float) -> AsyncIterator[tuple[Message, str]]:
-        """
-        Yield what happens to the job, each with the position to resume from, until it has ended.
-
-        Args:
-            job: The job as it was found.
-            after: Position to resume from; None asks for a snapshot.
-            heartbeat: Seconds of silence after which a sign of life is sent.
-        """
-        events = self._world.events
+    async def watch(self, job: model.Job, terms: Terms) -> AsyncGenerator[tuple[Message, str], None]:
+        """Yield what happens to the job, each with the position to resume from, until it has ended."""
+        events, after = self._world.events, terms.after
         resumes = after is not None and await events.holds(job.job_id, after)
         position = after if resumes and after is not None else await events.tail(job.job_id)
         subscription = await events.subscribe(job.job_id, position)
@@ -110,19 +126,25 @@ class Progress:
             if not resumes:
                 yield await self._snapshot(current, TOKEN_TOO_OLD if after is not None else ""), position
             while not current.state.terminal:
-                update = await subscription.next(heartbeat)
+                update = await subscription.next(terms.heartbeat)
                 if update is not None:
                     current, position = update.job, update.position
                     yield Changed(update), position
-                    continue
-                current = await self.find(job_id=job.job_id)
-                if current.state.terminal or not await self._continues(current, position):
-                    yield await self._snapshot(current, EVENTS_LOST), position
+                elif reason := terms.leave():
+                    yield Leaving(reason), position
+                    return
                 else:
-                    yield Silence(self._world.clock()), position
+                    current = await self.find(job_id=job.job_id)
+                    yield await self._silence(current, position), position
             yield Ended(current, await self.tally(current)), position
         finally:
             await subscription.close()
+
+    async def _silence(self, job: model.Job, position: str) -> Message:
+        """Return a sign of life, or all rows when the silence was the stream's loss."""
+        if job.state.terminal or not await self._continues(job, position):
+            return await self._snapshot(job, EVENTS_LOST)
+        return Silence(self._world.clock())
 
     async def _snapshot(self, job: model.Job, reason: str) -> Snapshot:
         rows = tuple(await self._world.jobs.units(job.job_id))

@@ -234,6 +234,12 @@ class ServiceSettings(_Group):
     max_watchers: int = pydantic.Field(default=10_000, ge=1)
     """WatchProgress streams at once in one process; more are refused."""
 
+    max_watchers_per_job: int = pydantic.Field(default=100, ge=1)
+    """WatchProgress streams of one job at once in one process; more are refused."""
+
+    max_stream_age: float = pydantic.Field(default=3600.0, gt=0)
+    """Seconds, ±20 %, after which a stream is ended so that watchers spread over the processes that run now."""
+
 
 class WorkerSettings(_Group):
     """The worker processes."""

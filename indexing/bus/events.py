@@ -78,6 +78,12 @@ class RedisEvents:
                 watcher.wake()
         return watcher
 
+    def poke(self) -> None:
+        """Let every watcher of this process return from `next` at once."""
+        for known in self._feeds.values():
+            for watcher in known.watchers:
+                watcher.poke()
+
     async def _include(self, watcher: feed.Watcher) -> None:
         """Make the reader begin again with the new stream."""
         try:

@@ -77,26 +77,36 @@ class Watcher:
         self._feed = feed
         self._place = parse(after)
         self._wake = asyncio.Event()
+        self._poked = False
         feed.watchers.add(self)
-        if parse(feed.position) > self._place:
-            self._wake.set()
 
     def wake(self) -> None:
         """Tell the watcher that something changed."""
+        self._wake.set()
+
+    def poke(self) -> None:
+        """Make `next` return although nothing changed."""
+        self._poked = True
         self._wake.set()
 
     async def next(self, patience: float) -> model.Update | None:
         """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
         try:
             async with asyncio.timeout(patience):
-                while self._feed.last is None or parse(self._feed.position) <= self._place:
+                while not self._poked and not self._behind():
                     self._wake.clear()
                     await self._wake.wait()
         except TimeoutError:
             return None
+        self._poked = False
+        if self._feed.last is None or not self._behind():
+            return None
         units = self._feed.since(self._place)
         self._place = parse(self._feed.position)
         return dataclasses.replace(self._feed.last, units=units)
+
+    def _behind(self) -> bool:
+        return self._feed.last is not None and parse(self._feed.position) > self._place
 
     async def close(self) -> None:
         """Stop listening."""
