@@ -14,7 +14,7 @@ def setup() -> None:
     logs.configure(config.logs.level, config.logs.format)
     parts = runtime.Runtime(config)
     broker = queue.make_broker(
-        config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), middleware.AsyncIO(), parts]
+        config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), runtime.EventLoop(), parts]
     )
     actors.declare(broker, parts)
     dramatiq.set_broker(broker)

@@ -1,9 +1,8 @@
 """
 What lives in a worker process besides Dramatiq: the core's parts, the alarm, the sweeper, and a small web server.
 
-Listed after AsyncIO in the middleware, so that the event loop is alive at both ends. Dramatiq logs and drops what a
-hook raises, except MiddlewareError; and with the loop's thread still running the process would hang instead of exiting.
-So a failed boot stops that thread first and then raises one.
+Listed after the event loop in the middleware, so that the loop is alive at both ends. Dramatiq logs and drops what a
+hook raises, except MiddlewareError, so a failed boot raises one.
 """
 
 import asyncio
@@ -27,6 +26,21 @@ STALE = 30.0
 
 class BootFailed(dramatiq.middleware.MiddlewareError):
     """A server is away, so this process must end and be started again."""
+
+
+class EventLoop(dramatiq.middleware.AsyncIO):
+    """
+    Dramatiq's event loop in a daemon thread.
+
+    Its own is not one: a process whose boot failed, or that got a second SIGTERM, would then never exit.
+    """
+
+    def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
+        """Start the loop."""
+        thread = dramatiq.asyncio.EventLoopThread(self.logger)  # type: ignore[no-untyped-call]  # untyped there
+        thread.daemon = True
+        thread.start(timeout=1.0)
+        dramatiq.asyncio.set_event_loop_thread(thread)
 
 
 class Runtime(dramatiq.Middleware):
@@ -57,7 +71,6 @@ class Runtime(dramatiq.Middleware):
             thread.run_coroutine(self._open(broker))
         except (errors.IndexerError, OSError) as problem:
             self._log.error("cannot_start", error=str(problem))
-            thread.stop()  # type: ignore[no-untyped-call]  # untyped there
             raise BootFailed(str(problem)) from problem
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
@@ -99,5 +112,5 @@ class Runtime(dramatiq.Middleware):
 def _loop_thread() -> dramatiq.asyncio.EventLoopThread:
     thread = dramatiq.asyncio.get_event_loop_thread()
     if thread is None:
-        raise BootFailed("the AsyncIO middleware must stand before Runtime")
+        raise BootFailed("EventLoop must stand before Runtime in the middleware")
     return thread
