@@ -35,6 +35,20 @@ class LimiterMetrics:
             ["budget", "why"],
             registry=to,
         )
+        self.rate_limited = prometheus_client.Counter(
+            PREFIX + "discord_rate_limited",
+            "429 answers by scope: user, global, shared, or egress for the edge in front of Discord.",
+            ["scope"],
+            registry=to,
+        )
+        self.foreign = prometheus_client.Counter(
+            PREFIX + "ratelimit_foreign_use", "Permits that somebody else seems to use with our token.", registry=to
+        )
+        self.script_seconds = prometheus_client.Histogram(
+            PREFIX + "ratelimit_script_seconds",
+            "Time of one call to the budgets in Redis as the caller sees it, in seconds.",
+            registry=to,
+        )
 
 
 class DiscordMetrics:

@@ -47,8 +47,11 @@ async def open_parts(
         database = await stack.enter_async_context(mongo.open_database(config.mongo))
         await mongo.make_indexes(database)
         session = await stack.enter_async_context(client.open_session(config.discord))
-        store = redis_budgets.RedisBudgets(shared, application_of(config.discord))
-        limits = limiter.Limiter(store, config.limiter, seen.limiter)
+        store = await stack.enter_async_context(
+            redis_budgets.open_budgets(config.redis, application_of(config.discord))
+        )
+        limits = limiter.Limiter(store, config.limiter, seen.limiter, call_timeout=config.discord.timeout)
+        stack.push_async_callback(limits.close)
         await limits.warm()
         updates = events.RedisEvents(shared)
         stack.push_async_callback(updates.close)

@@ -37,7 +37,7 @@ class EventLoop(dramatiq.middleware.AsyncIO):
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
         """Start the loop."""
-        thread = dramatiq.asyncio.EventLoopThread(self.logger)  # type: ignore[no-untyped-call]  # untyped there
+        thread = dramatiq.asyncio.EventLoopThread(self.logger)
         thread.daemon = True
         thread.start(timeout=1.0)
         dramatiq.asyncio.set_event_loop_thread(thread)
