@@ -8,7 +8,8 @@ What a call to Discord is charged to: which budgets, under which keys, how large
 | route   | learned         | identity, bucket id, guild       | X-RateLimit-* headers of the answers |
 | invalid | 10,000 / 10 min | everything behind one address    | developers/topics/rate-limits.mdx:130-140 |
 
-The pages were read on 2026-08-06. All keys of one application share a hash tag, so that one script may touch them in a Redis Cluster.
+The pages were read on 2026-08-06. All keys of one application share a hash tag, so that one script may touch them in
+a Redis Cluster.
 """
 
 import dataclasses
