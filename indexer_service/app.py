@@ -39,6 +39,8 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             progress=progress.Progress(parts.world),
             browse=browse.Browse(parts.world, config.indexing),
             control=control.Control(parts.world, config.indexing),
+            limits=parts.limits,
+            clock=clock,
         )
         replays = idempotency.Replays(parts.requests, config.secrets.keys[0], clock)
         watchers = streams.Streams(config.service, clock)

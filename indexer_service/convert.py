@@ -2,10 +2,11 @@
 
 import datetime
 
-from google.protobuf import timestamp_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import browse, model
+from indexing.ratelimit import limiter
 
 
 def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
@@ -100,4 +101,20 @@ def preferences(wishes: model.Preferences) -> pb.Preferences:
     return pb.Preferences(
         pinned_guild_ids=[str(guild_id) for guild_id in wishes.pinned],
         muted_guild_ids=[str(guild_id) for guild_id in wishes.muted],
+    )
+
+
+def budget(state: limiter.BudgetState, now: float) -> pb.Budget:
+    """Return how a budget stands at *now*."""
+    window = duration_pb2.Duration()
+    window.FromMilliseconds(round(state.window * 1000))
+    return pb.Budget(
+        kind=state.kind,
+        key=state.key,
+        capacity=state.capacity,
+        window=window,
+        free=state.free,
+        next_free_at=maybe(now + state.next_free_in if state.next_free_in else None),
+        paused_until=maybe(now + state.paused_for if state.paused_for else None),
+        pause_reason=state.why,
     )

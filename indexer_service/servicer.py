@@ -11,6 +11,7 @@ from indexer_service import convert, streams, tokens, validate
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import browse, control, errors, model, ports, progress, start
+from indexing.ratelimit import limiter
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 SNAPSHOT_ROWS = 50
@@ -26,6 +27,8 @@ class Cases:
     progress: progress.Progress
     browse: browse.Browse
     control: control.Control
+    limits: limiter.Limiter
+    clock: ports.Clock
 
 
 class Servicer(pb_grpc.IndexerServiceServicer):
@@ -177,6 +180,13 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         )
         await self._users.put_credential(user_id, credential)
         return pb.PutCredentialResponse()
+
+    async def GetRateLimits(self, request: pb.GetRateLimitsRequest, context: Context) -> pb.GetRateLimitsResponse:
+        """Return how the budgets stand."""
+        users = validate.snowflakes("user_ids", request.user_ids, most=50)
+        states = await self._cases.limits.snapshot(users)
+        now = self._cases.clock()
+        return pb.GetRateLimitsResponse(budgets=[convert.budget(state, now) for state in states])
 
     async def _watched(self, request: pb.WatchProgressRequest) -> model.Job:
         if bool(request.job_id) == bool(request.user_id):
