@@ -1,0 +1,90 @@
+"""
+Servers for all suites, and the event loop of those that must not wait.
+
+TEST_REDIS_URL and TEST_MONGODB_URL name servers to use instead of our own. What stands in that Redis (a database for
+each process of pytest-xdist) is flushed; in MongoDB every test has a database of its own, dropped after it.
+"""
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import redis
+import redis.asyncio
+
+from indexing import settings
+from indexing.bus import connection
+from indexing.store import mongo
+from tests import clockwork, servers
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name our markers."""
+    config.addinivalue_line("markers", "clockwork: time stands still and jumps to the next timer when nothing happens")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Give tests with the clockwork marker a loop that never waits."""
+    if item.get_closest_marker("clockwork"):
+        return {"clockwork": clockwork.Loop}
+    return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def redis_url(worker_id: str) -> Iterator[str]:
+    """URL of a real Redis or Valkey, with a database of its own for each process of pytest-xdist."""
+    number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
+    with _server("TEST_REDIS_URL", servers.valkey) as url:
+        yield f"{url.rstrip('/').removesuffix('/0')}/{number}"
+
+
+@pytest.fixture(scope="session")
+def mongodb_url() -> Iterator[str]:
+    """URL of a real MongoDB-protocol server."""
+    with _server("TEST_MONGODB_URL", servers.mongodb) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _server(variable: str, own: Callable[[], contextlib.AbstractContextManager[str]]) -> Iterator[str]:
+    url = os.environ.get(variable)  # noqa: TID251 -- for the tests, not for the product
+    if url:
+        yield url
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            url = stack.enter_context(own())
+        except servers.Missing as wheel:
+            ours = os.environ.get("CI") == "true"  # noqa: TID251 -- as above
+            (pytest.fail if ours else pytest.skip)(f"the wheel {wheel} is not installed; run make setup")
+        yield url
+
+
+@pytest.fixture
+def redis_settings(redis_url: str) -> settings.RedisSettings:
+    """Settings for an empty Redis database."""
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        client.flushdb()
+    return settings.RedisSettings(url=redis_url)
+
+
+@pytest.fixture
+async def redis_client(redis_settings: settings.RedisSettings) -> AsyncIterator[redis.asyncio.Redis]:
+    """Our own connection to an empty Redis database."""
+    async with connection.open_redis(redis_settings) as client:
+        yield client
+
+
+@pytest.fixture
+async def database(mongodb_url: str) -> AsyncIterator[mongo.Database]:
+    """A database of this test alone, with all indexes."""
+    config = settings.MongoSettings(url=mongodb_url, database=f"test-{uuid.uuid4().hex}")
+    async with mongo.open_database(config) as opened:
+        await mongo.make_indexes(opened)
+        yield opened
+        await opened.client.drop_database(config.database)
