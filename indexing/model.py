@@ -115,11 +115,17 @@ class Channel:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Guild:
-    """What is known of a guild, shared by all its users."""
+    """
+    What is known of a guild, shared by all its users.
+
+    Attributes:
+        people: Members present, else members, as Discord estimates them; None when unknown.
+    """
 
     guild_id: int
     name: str
     icon: str | None
+    people: int | None
     access: Access
     fetched_at: float | None
     newest_message_id: int | None
@@ -137,7 +143,6 @@ class Membership:
     Attributes:
         role_ids: None while unknown; @everyone is not listed.
         roles_at: When the role ids were read.
-        listed_at: When the user's guild list last named this guild.
     """
 
     user_id: int
@@ -146,9 +151,6 @@ class Membership:
     permissions: int
     role_ids: tuple[int, ...] | None
     roles_at: float | None
-    listed_at: float
-    member_count: int | None
-    presence_count: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

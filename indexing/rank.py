@@ -49,7 +49,7 @@ def inputs_of(membership: model.Membership, guild: model.Guild | None, pinned: t
         owner=membership.owner,
         permissions=membership.permissions,
         last_activity=model.snowflake_time(newest) if newest else None,
-        people=membership.presence_count if membership.presence_count is not None else membership.member_count,
+        people=guild.people if guild else None,
     )
 
 

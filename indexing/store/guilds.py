@@ -13,9 +13,13 @@ import pymongo
 from indexing import model
 from indexing.store import mongo
 
+UNREAD = {"fence": 0, "lease_until": 0.0, "fetched_at": None}
+SIZE_STEP = 0.2
+"""Share by which a guild's size must change to be written: Discord's estimate moves all the time."""
+
 
 class Guilds:
-    """Port `ports.Guilds`. Round trips: one for each method, four for `store_channels`."""
+    """Port `ports.Guilds`. Round trips: one for each method, up to three for `named`, four for `store_channels`."""
 
     def __init__(self, database: mongo.Database) -> None:
         self._guilds = database["guilds"]
@@ -28,24 +32,21 @@ class Guilds:
         return {row["_id"]: _guild(row) for row in rows}
 
     async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
-        """Store names and icons, and which of the guilds have our bot."""
-        changes = [
-            pymongo.UpdateOne(
-                {"_id": guild.guild_id},
-                {
-                    "$set": {
-                        "name": guild.name,
-                        "icon": guild.icon,
-                        "access": _access(guild.guild_id, installed),
-                    },
-                    "$setOnInsert": {"fence": 0, "lease_until": 0.0, "fetched_at": None},
-                },
-                upsert=True,
-            )
-            for guild in guilds
-        ]
+        """Store names, icons and sizes, and which of the guilds have our bot. Only changes are written."""
         with mongo.translated():
-            if changes:
+            rows = await self._guilds.find({"_id": {"$in": [guild.guild_id for guild in guilds]}}).to_list(None)
+        before = {row["_id"]: row for row in rows}
+        new, changes = [], []
+        for guild in guilds:
+            old = before.get(guild.guild_id)
+            fields = _named(guild, old, has_bot=guild.guild_id in installed)
+            if old is None:
+                new.append({"_id": guild.guild_id, **UNREAD, **fields})
+            elif any(old.get(name) != value for name, value in fields.items()):
+                changes.append(pymongo.UpdateOne({"_id": guild.guild_id}, {"$set": fields}))
+        await mongo.insert_new(self._guilds, new)
+        if changes:
+            with mongo.translated():
                 await self._guilds.bulk_write(changes, ordered=False)
 
     async def lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
@@ -115,9 +116,15 @@ class Guilds:
         return bool(done.matched_count)
 
 
-def _access(guild_id: int, installed: Collection[int]) -> str:
-    access = model.Access.INSTALLED if guild_id in installed else model.Access.NOT_INSTALLED
-    return access.value
+def _named(guild: model.UserGuild, old: mongo.Document | None, *, has_bot: bool) -> mongo.Document:
+    people = guild.presence_count if guild.presence_count is not None else guild.member_count
+    known = (old or {}).get("people")
+    if people and known and abs(people - known) < known * SIZE_STEP:
+        people = known
+    access = model.Access.INSTALLED if has_bot else model.Access.NOT_INSTALLED
+    if has_bot and old is not None and old.get("access") == model.Access.DENIED.value:
+        access = model.Access.DENIED
+    return {"name": guild.name, "icon": guild.icon, "people": people, "access": access.value}
 
 
 def _changes(stored: Sequence[mongo.Document], channels: Sequence[model.Channel], fence: int, now: float) -> list[Any]:
@@ -178,6 +185,7 @@ def _guild(row: mongo.Document) -> model.Guild:
         guild_id=row["_id"],
         name=row.get("name", ""),
         icon=row.get("icon"),
+        people=row.get("people"),
         access=model.Access(row.get("access", "UNKNOWN")),
         fetched_at=row.get("fetched_at"),
         newest_message_id=row.get("newest_message_id"),

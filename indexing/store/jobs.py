@@ -74,7 +74,7 @@ class Jobs:
 
     async def add_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
         """Store the units of a job whose guild list is read."""
-        await self.write_units(job, units)
+        await mongo.insert_new(self._units, [{"_id": _key(job, unit), **self._row(job, unit)} for unit in units])
         return await self.save(dataclasses.replace(job, listed=True))
 
     async def units(self, job_id: str) -> list[model.Unit]:
@@ -87,14 +87,8 @@ class Jobs:
         """Store changed units; a row with a greater revision stays."""
         changes = [
             pymongo.UpdateOne(
-                {"_id": f"{job.job_id}:{unit.guild_id}", "revision": {"$lt": unit.revision}},
-                {
-                    "$set": {
-                        **dataclasses.asdict(unit),
-                        "job_id": job.job_id,
-                        "expires_at": self._expiry(job.created_at),
-                    }
-                },
+                {"_id": _key(job, unit), "revision": {"$lt": unit.revision}},
+                {"$set": self._row(job, unit)},
                 upsert=True,
             )
             for unit in units
@@ -116,6 +110,9 @@ class Jobs:
             rows = await late.sort("next_turn_at", pymongo.ASCENDING).limit(limit).to_list(None)
         return [_job(row) for row in rows]
 
+    def _row(self, job: model.Job, unit: model.Unit) -> mongo.Document:
+        return {**dataclasses.asdict(unit), "job_id": job.job_id, "expires_at": self._expiry(job.created_at)}
+
     def _document(self, job: model.Job) -> mongo.Document:
         row = dataclasses.asdict(job)
         del row["job_id"]
@@ -128,6 +125,10 @@ class Jobs:
 
     def _expiry(self, created_at: float) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(created_at + self._retention, tz=datetime.UTC)
+
+
+def _key(job: model.Job, unit: model.Unit) -> str:
+    return f"{job.job_id}:{unit.guild_id}"
 
 
 def _job(row: mongo.Document) -> model.Job:

@@ -19,6 +19,8 @@ Document = dict[str, Any]
 Database = Any
 Collection = Any
 """motor's, or the mock's, which have no type in common."""
+MOST_TEXT = 200
+"""Characters of a driver's message that are passed on; it names hosts and times, never documents."""
 DUPLICATE_KEY = 11000
 INDEX_EXISTS = {85, 86}
 """Codes for "same index, other options": mongod answers 85, the embedded server 86."""
@@ -32,7 +34,8 @@ def translated() -> Iterator[None]:
     except (pymongo.errors.DuplicateKeyError, pymongo.errors.BulkWriteError):
         raise
     except pymongo.errors.PyMongoError as error:
-        raise errors.StoreUnavailable(f"MongoDB does not answer as it should: {type(error).__name__}") from error
+        text = f"MongoDB does not answer as it should: {type(error).__name__}: {str(error)[:MOST_TEXT]}"
+        raise errors.StoreUnavailable(text) from error
 
 
 async def write_newest(collection: Collection, changes: list[Any]) -> bool:
@@ -46,10 +49,24 @@ async def write_newest(collection: Collection, changes: list[Any]) -> bool:
             if changes:
                 await collection.bulk_write(changes, ordered=False)
     except pymongo.errors.BulkWriteError as error:
-        if any(item["code"] != DUPLICATE_KEY for item in error.details["writeErrors"]):
-            raise errors.StoreUnavailable("MongoDB refused a write") from error
+        _only_duplicates(error)
         return False
     return True
+
+
+async def insert_new(collection: Collection, rows: list[Document]) -> None:
+    """Insert rows, far cheaper than upserts; one that somebody else has inserted meanwhile stays as it is."""
+    try:
+        with translated():
+            if rows:
+                await collection.insert_many(rows, ordered=False)
+    except pymongo.errors.BulkWriteError as error:
+        _only_duplicates(error)
+
+
+def _only_duplicates(error: pymongo.errors.BulkWriteError) -> None:
+    if any(item["code"] != DUPLICATE_KEY for item in error.details["writeErrors"]):
+        raise errors.StoreUnavailable("MongoDB refused a write") from error
 
 
 @contextlib.asynccontextmanager

@@ -8,13 +8,16 @@ import pymongo
 from indexing import errors, model, ports
 from indexing.store import mongo, vault
 
+LEFT = {"role_ids": None, "roles_at": None}
+"""What is forgotten of a membership that has ended."""
+
 
 def _key(user_id: int, guild_id: int) -> str:
     return f"{user_id}:{guild_id}"
 
 
 class Users:
-    """Port `ports.Users`. Round trips: one for each method, two for `listed`."""
+    """Port `ports.Users`. Round trips: one for each method, up to three for `listed`."""
 
     def __init__(self, database: mongo.Database, safe: vault.Vault) -> None:
         self._users = database["users"]
@@ -73,31 +76,29 @@ class Users:
             await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
 
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
-        """Store the user's complete guild list; memberships that it no longer names are left."""
-        changes = [
-            pymongo.UpdateOne(
-                {"_id": _key(user_id, guild.guild_id)},
-                {
-                    "$set": {
-                        "user_id": user_id,
-                        "guild_id": guild.guild_id,
-                        "owner": guild.owner,
-                        "permissions": guild.permissions,
-                        "member_count": guild.member_count,
-                        "presence_count": guild.presence_count,
-                        "listed_at": now,
-                        "left_at": None,
-                    }
-                },
-                upsert=True,
-            )
-            for guild in guilds
-        ]
-        left = {"user_id": user_id, "left_at": None, "guild_id": {"$nin": [guild.guild_id for guild in guilds]}}
+        """Store the user's complete guild list; memberships it no longer names are left. Only changes are written."""
         with mongo.translated():
-            if changes:
+            rows = await self._memberships.find({"user_id": user_id}).to_list(None)
+        before = {row["guild_id"]: row for row in rows}
+        new, changes = [], []
+        for guild in guilds:
+            old = before.pop(guild.guild_id, None)
+            fields = {"owner": guild.owner, "permissions": guild.permissions, "left_at": None}
+            if old is None:
+                new.append(
+                    {"_id": _key(user_id, guild.guild_id), "user_id": user_id, "guild_id": guild.guild_id, **fields}
+                )
+            elif any(old.get(name) != value for name, value in fields.items()):
+                changes.append(pymongo.UpdateOne({"_id": old["_id"]}, {"$set": fields}))
+        changes += [
+            pymongo.UpdateOne({"_id": row["_id"]}, {"$set": LEFT | {"left_at": now}})
+            for row in before.values()
+            if row.get("left_at") is None
+        ]
+        await mongo.insert_new(self._memberships, new)
+        if changes:
+            with mongo.translated():
                 await self._memberships.bulk_write(changes, ordered=False)
-            await self._memberships.update_many(left, {"$set": {"left_at": now}})
 
     async def memberships(self, user_id: int) -> list[model.Membership]:
         """Return the user's present memberships."""
@@ -119,7 +120,7 @@ class Users:
 
     async def left(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user is not a member (any more)."""
-        change = {"$set": {"left_at": now, "role_ids": None, "roles_at": None}}
+        change = {"$set": LEFT | {"left_at": now}}
         with mongo.translated():
             await self._memberships.update_one({"_id": _key(user_id, guild_id)}, change)
 
@@ -133,7 +134,4 @@ def _membership(row: mongo.Document) -> model.Membership:
         permissions=row.get("permissions", 0),
         role_ids=None if roles is None else tuple(roles),
         roles_at=row.get("roles_at"),
-        listed_at=row.get("listed_at", 0.0),
-        member_count=row.get("member_count"),
-        presence_count=row.get("presence_count"),
     )
