@@ -1,0 +1,96 @@
+"""`indexer guilds` and `indexer channels`: what is stored, page by page."""
+
+from collections.abc import AsyncIterator
+
+from indexer_service.cli import connection, escape, output, times, words
+from indexer_service.v1 import indexer_pb2 as pb
+
+PAGE = 200
+"""Rows asked for at once."""
+KINDS = {
+    "text": 0,
+    "voice": 2,
+    "category": 4,
+    "announcement": 5,
+    "stage": 13,
+    "forum": 15,
+    "media": 16,
+}
+"""Discord's channel types by name (developers/resources/channel, read 2026-11-23)."""
+NAMES = {number: name for name, number in KINDS.items()}
+
+
+async def guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+    """List the user's guilds."""
+    found = _guilds(stub, user)
+    if as_json:
+        async for guild in found:
+            output.json(guild)
+        return 0
+    output.rows(
+        ["guild", "name", ">channels", "indexed", "note"],
+        [
+            (
+                guild.guild_id,
+                words.guild_name(guild),
+                f"{guild.channel_count}" if guild.HasField("channel_count") else "",
+                times.day(guild.fetched_at) if guild.HasField("fetched_at") else "",
+                _note(guild),
+            )
+            async for guild in found
+        ],
+    )
+    return 0
+
+
+async def channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as_json: bool) -> int:
+    """List the channels that the user may see."""
+    found = _channels(stub, request)
+    if as_json:
+        async for channel in found:
+            output.json(channel)
+        return 0
+    names = {guild.guild_id: words.guild_name(guild) async for guild in _guilds(stub, request.user_id)}
+    output.rows(
+        ["channel", "guild", "type", "name", "last message"],
+        [
+            (
+                channel.channel_id,
+                names.get(channel.guild_id, channel.guild_id),
+                NAMES.get(channel.type, str(channel.type)),
+                escape.visible(channel.name),
+                times.day(channel.last_message_at) if channel.HasField("last_message_at") else "",
+            )
+            async for channel in found
+        ],
+    )
+    return 0
+
+
+def _note(guild: pb.Guild) -> str:
+    parts = ["owner"] if guild.owner else []
+    parts += [words.cause(guild.reason)] if guild.reason else []
+    parts += ["stale"] if guild.stale else []
+    return ", ".join(parts)
+
+
+async def _guilds(stub: connection.Stub, user: str) -> AsyncIterator[pb.Guild]:
+    request = pb.ListGuildsRequest(user_id=user, page_size=PAGE)
+    while True:
+        page = await stub.ListGuilds(request, timeout=connection.DEADLINE)
+        for guild in page.guilds:
+            yield guild
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
+
+
+async def _channels(stub: connection.Stub, request: pb.ListChannelsRequest) -> AsyncIterator[pb.Channel]:
+    request.page_size = PAGE
+    while True:
+        page = await stub.ListChannels(request, timeout=connection.DEADLINE)
+        for channel in page.channels:
+            yield channel
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token

@@ -1,0 +1,179 @@
+"""The commands, their options and their help."""
+
+import asyncio
+import dataclasses
+import enum
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import grpc.aio
+import typer
+
+from indexer_service.cli import browsing, connection, credentials, follow, jobs, limits, problems
+from indexer_service.v1 import indexer_pb2 as pb
+
+User = Annotated[str, typer.Argument(metavar="USER", help="The user's Discord id.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line and nothing else.")]
+
+app = typer.Typer(
+    name="indexer",
+    help="Ask the Discord channel indexer: index a user's guilds, watch it happen, list what is there.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+credential = typer.Typer(help="The OAuth2 tokens with which a user's guilds are listed.")
+app.add_typer(credential, name="credential")
+
+
+class Order(enum.StrEnum):
+    """How channels can be ordered."""
+
+    POSITION = "position"
+    ACTIVITY = "activity"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Session:
+    """What all commands share."""
+
+    address: str
+    patience: follow.Patience
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    address: Annotated[
+        str, typer.Option(envvar="INDEXER_ADDRESS", help="The service, as host:port.")
+    ] = "127.0.0.1:50051",
+) -> None:
+    """Ask the Discord channel indexer: index a user's guilds, watch it happen, list what is there."""
+    context.obj = Session(address, context.obj)
+
+
+def ask(context: typer.Context, work: Callable[[connection.Stub], Awaitable[int]], user: str = "USER") -> int:
+    """
+    Run *work* with a connection; returns the exit code.
+
+    Raises:
+        problems.Problem: The server is away or refuses.
+    """
+    session: Session = context.obj
+
+    async def run() -> int:
+        async with connection.connected(session.address) as stub:
+            return await work(stub)
+
+    try:
+        return asyncio.run(run())
+    except grpc.aio.AioRpcError as error:
+        raise problems.explain(error, address=session.address, user=user) from error
+
+
+@app.command()
+def index(  # noqa: PLR0913 -- one parameter an option
+    context: typer.Context,
+    user: User,
+    *,
+    watch: Annotated[bool, typer.Option(help="Show the job until it ends.")] = True,
+    wait: Annotated[
+        float | None,
+        typer.Option(min=0, max=10, help="Seconds the first answer may take; the server's default is 2."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Fetch again even what is fresh.")] = False,
+    as_json: Json = False,
+) -> int:
+    """
+    Index a user's guilds, the most important first.
+
+    With --json the first line is the answer of StartIndexing, each further one a message of WatchProgress.
+    """
+    request = jobs.start_request(user, wait=wait, force=force)
+    session: Session = context.obj
+    how = jobs.How(watch=watch, as_json=as_json, patience=session.patience)
+    return ask(context, lambda stub: jobs.index(stub, request, how), user)
+
+
+@app.command()
+def job(
+    context: typer.Context,
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)],
+    *,
+    as_json: Json = False,
+) -> int:
+    """Show one job."""
+    return ask(context, lambda stub: jobs.job(stub, job_id, as_json=as_json))
+
+
+@app.command()
+def guilds(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+    """List a user's guilds as stored, the most important first."""
+    return ask(context, lambda stub: browsing.guilds(stub, user, as_json=as_json), user)
+
+
+@app.command()
+def channels(  # noqa: PLR0913 -- one parameter an option
+    context: typer.Context,
+    user: User,
+    guild: Annotated[str, typer.Argument(metavar="[GUILD]", help="Only this guild.", show_default=False)] = "",
+    *,
+    prefix: Annotated[str, typer.Option(help="Only names that begin so, ignoring case.")] = "",
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--type", help=f"Only this type: {', '.join(browsing.KINDS)}, or its number. May be repeated."),
+    ] = None,
+    order: Annotated[Order, typer.Option(help="As Discord shows them, or by newest message.")] = Order.POSITION,
+    as_json: Json = False,
+) -> int:
+    """List the channels that a user may see, as stored."""
+    request = pb.ListChannelsRequest(
+        user_id=user,
+        guild_id=guild,
+        name_prefix=prefix,
+        types=[_kind(name) for name in kinds or []],
+        order=pb.CHANNEL_ORDER_ACTIVITY if order is Order.ACTIVITY else pb.CHANNEL_ORDER_POSITION,
+    )
+    return ask(context, lambda stub: browsing.channels(stub, request, as_json=as_json), user)
+
+
+@app.command(name="limits")
+def rate_limits(
+    context: typer.Context,
+    users: Annotated[
+        list[str] | None, typer.Option("--user", help="Also this user's own budget. May be repeated.")
+    ] = None,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Ask again every second, until interrupted.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Show the rate-limit budgets: what is free, when the next call is, what is paused and why."""
+    return ask(context, lambda stub: limits.show(stub, users or [], watch=watch, as_json=as_json))
+
+
+@credential.command()
+def put(
+    context: typer.Context,
+    user: User,
+    scopes: Annotated[
+        list[str] | None, typer.Option("--scope", help="A granted scope, such as guilds. May be repeated.")
+    ] = None,
+    expires_in: Annotated[float | None, typer.Option(min=0, help="Seconds until the access token expires.")] = None,
+) -> int:
+    """
+    Store a user's OAuth2 tokens.
+
+    The access token is read from standard input, or asked for if that is a terminal.
+    A second line, if there is one, is the refresh token.
+    """
+    wanted = credentials.request(user, credentials.read_tokens(), scopes=scopes or [], expires_in=expires_in)
+    return ask(context, lambda stub: credentials.put(stub, wanted), user)
+
+
+def _kind(name: str) -> int:
+    number = browsing.KINDS.get(name.lower())
+    if number is None and name.isascii() and name.isdecimal():
+        number = int(name)
+    if number is None or number >= 1 << 31:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(browsing.KINDS)}, and no number", param_hint="--type")
+    return number

@@ -1,0 +1,55 @@
+"""`indexer credential put`: the tokens come from standard input or a hidden prompt, never from the command line."""
+
+import getpass
+import sys
+import uuid
+from collections.abc import Sequence
+
+from indexer_service.cli import connection, output, problems, times
+from indexer_service.v1 import indexer_pb2 as pb
+
+LONGEST = 8192
+"""Characters read of a line: more than any token has."""
+
+
+def read_tokens() -> tuple[str, str]:
+    """
+    Return the access token and the refresh token, which may be empty.
+
+    Raises:
+        problems.Problem: There is no access token.
+    """
+    if sys.stdin.isatty():
+        access = getpass.getpass("Access token: ").strip()
+        refresh = getpass.getpass("Refresh token (empty for none): ").strip() if access else ""
+    else:
+        access, refresh = (sys.stdin.readline(LONGEST).strip() for _ in range(2))
+    if not access:
+        raise problems.Problem(
+            "access_token: nothing was given; write it to standard input, and the refresh token, if any, below it",
+            problems.USAGE,
+        )
+    return access, refresh
+
+
+def request(
+    user: str, tokens: tuple[str, str], *, scopes: Sequence[str], expires_in: float | None
+) -> pb.PutCredentialRequest:
+    """Return the request that stores a credential."""
+    made = pb.PutCredentialRequest(
+        user_id=user,
+        access_token=tokens[0],
+        refresh_token=tokens[1],
+        scopes=scopes,
+        request_id=str(uuid.uuid4()),
+    )
+    if expires_in is not None:
+        made.expires_at.CopyFrom(times.after(expires_in))
+    return made
+
+
+async def put(stub: connection.Stub, wanted: pb.PutCredentialRequest) -> int:
+    """Store the credential."""
+    await stub.PutCredential(wanted, timeout=connection.DEADLINE)
+    output.line(f"credential stored for user {wanted.user_id}; index with: indexer index {wanted.user_id}")
+    return 0

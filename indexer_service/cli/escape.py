@@ -1,0 +1,16 @@
+"""Names of guilds and channels are data from strangers: what could move a cursor or reorder a line is made visible."""
+
+import re
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""C0, DEL and C1 controls, the line and paragraph separators, and the controls that override writing direction."""
+
+
+def visible(text: str) -> str:
+    r"""Return *text* with its controls written out, as in `\x1b` or `\u202e`; everything else stays as it is."""
+    return _UNSAFE.sub(_written_out, text)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"  # noqa: PLR2004 -- the last code of two digits

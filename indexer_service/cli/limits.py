@@ -1,0 +1,89 @@
+"""`indexer limits`: every budget with what is free of it now."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from google.protobuf import timestamp_pb2
+from rich import progress_bar, table, text
+
+from indexer_service.cli import connection, escape, output, times, views
+from indexer_service.v1 import indexer_pb2 as pb
+
+INTERVAL = 1.0
+"""Seconds between two questions while watching: budgets turn over that quickly."""
+ALARMING = 0.05
+"""Share of a budget below which its bar turns red; a guess."""
+BAR_WIDTH = 20
+
+
+class Picture:
+    """Renders the latest answer: a bar for each budget."""
+
+    def __init__(self) -> None:
+        self.budgets: Sequence[pb.Budget] = ()
+
+    def __rich__(self) -> table.Table:
+        """Draw it."""
+        drawn = table.Table(box=None, pad_edge=False, header_style="bold dim")
+        for heading in ("budget", "free", "", "window", "next free", "note"):
+            drawn.add_column(heading, no_wrap=True, overflow="ellipsis", justify="right" if not heading else "left")
+        for budget in self.budgets:
+            share = budget.free / budget.capacity if budget.capacity else 0.0
+            style = "red" if share <= ALARMING or budget.HasField("paused_until") else "green"
+            bar = progress_bar.ProgressBar(
+                max(1, budget.capacity), budget.free, width=BAR_WIDTH, complete_style=style, finished_style=style
+            )
+            name, numbers, window, following, note = (text.Text(cell) for cell in _cells(budget))
+            drawn.add_row(name, bar, numbers, window, following, note)
+        return drawn
+
+
+async def show(stub: connection.Stub, users: Sequence[str], *, watch: bool, as_json: bool) -> int:
+    """Show the budgets once, or again and again until interrupted."""
+    request = pb.GetRateLimitsRequest(user_ids=users)
+    on = output.screen(sys.stdout)
+    picture = Picture()
+    picture.budgets = await _ask(stub, request)
+    if watch and output.draws(on) and not as_json:
+        async with views.drawing(picture, on):
+            while True:
+                await asyncio.sleep(INTERVAL)
+                picture.budgets = await _ask(stub, request)
+    _print(picture, as_json=as_json)
+    while watch:
+        await asyncio.sleep(INTERVAL)
+        picture.budgets = await _ask(stub, request)
+        _print(picture, as_json=as_json)
+    return 0
+
+
+async def _ask(stub: connection.Stub, request: pb.GetRateLimitsRequest) -> Sequence[pb.Budget]:
+    answer = await stub.GetRateLimits(request, timeout=connection.DEADLINE)
+    return answer.budgets
+
+
+def _print(picture: Picture, *, as_json: bool) -> None:
+    on = output.screen(sys.stdout)
+    if as_json:
+        for budget in picture.budgets:
+            output.json(budget)
+    elif on.is_terminal:
+        on.print(picture)
+    else:
+        output.rows([], [_cells(budget) for budget in picture.budgets])
+
+
+def _cells(budget: pb.Budget) -> tuple[str, str, str, str, str]:
+    """Return name, numbers, window, next free and note."""
+    name = f"{budget.kind} {budget.key}".strip()
+    window = f"{budget.window.ToMilliseconds() / 1000:g} s"
+    note = ""
+    if budget.HasField("paused_until"):
+        note = f"paused until {times.clock(budget.paused_until)}: {budget.pause_reason or 'no reason given'}"
+    following = _precise(budget.next_free_at) if budget.HasField("next_free_at") else ""
+    return escape.visible(name), f"{budget.free}/{budget.capacity}", window, following, escape.visible(note)
+
+
+def _precise(stamp: timestamp_pb2.Timestamp) -> str:
+    return times.moment(stamp).strftime("%H:%M:%S.%f")[:-3]

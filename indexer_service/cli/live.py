@@ -1,0 +1,100 @@
+"""The live picture of one job: a bar, what it waits for, and as many guilds as the terminal has room for."""
+
+from collections.abc import Callable, Iterable
+
+from rich import console, progress_bar, table, text
+
+from indexer_service.cli import board, times, words
+from indexer_service.v1 import indexer_pb2 as pb
+
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+FRAMES_PER_SECOND = 10
+STYLES = {
+    pb.GUILD_STATE_QUEUED: ("·", "dim"),
+    pb.GUILD_STATE_RUNNING: ("", "cyan"),
+    pb.GUILD_STATE_SUCCEEDED: ("✓", "green"),
+    pb.GUILD_STATE_SKIPPED: ("-", "dim"),
+    pb.GUILD_STATE_FAILED: ("✗", "red"),
+    pb.GUILD_STATE_CANCELLED: ("-", "dim"),
+}
+AROUND_THE_ROWS = 7
+"""Lines above and below the guilds, and one for the cursor."""
+STATE_WIDTH = 30
+COUNT_WIDTH = 9
+
+
+class JobPicture:
+    """Renders a board; `elapsed` says how many seconds the job has been watched."""
+
+    def __init__(self, seen: board.Board, elapsed: Callable[[], float]) -> None:
+        self._seen = seen
+        self._elapsed = elapsed
+
+    def __rich_console__(self, screen: console.Console, options: console.ConsoleOptions) -> console.RenderResult:
+        """Draw what fits."""
+        yield self._heading()
+        yield self._bar(options.max_width)
+        yield self._status()
+        if not self._seen.rows or self._seen.ended:
+            return
+        yield ""
+        rows = self._seen.by_interest()
+        room = max(1, screen.size.height - AROUND_THE_ROWS)
+        shown = rows if len(rows) <= room else rows[: room - 1]
+        yield self._rows(shown)
+        if len(shown) < len(rows):
+            yield text.Text(f"  … {len(rows) - len(shown)} more: {_states(rows[len(shown) :])}", style="dim")
+
+    def _heading(self) -> text.Text:
+        job = self._seen.job
+        known = f"  job {job.job_id}" if job.job_id else ""
+        return text.Text.assemble(("Indexing ", "bold"), job.user_id, (known, "dim"), no_wrap=True, overflow="ellipsis")
+
+    def _bar(self, width: int) -> table.Table:
+        seen = self._seen
+        total = len(seen.rows)
+        grid = table.Table.grid(padding=(0, 1))
+        grid.add_column(width=max(10, width - 46))
+        grid.add_column(no_wrap=True)
+        style = {pb.JOB_STATE_FAILED: "red", pb.JOB_STATE_CANCELLED: "dim"}.get(seen.job.state, "green")
+        bar = progress_bar.ProgressBar(max(1, total), seen.done, complete_style=style, finished_style=style)
+        numbers = f"{seen.done} of {times.counted(total, 'guild')}, {times.counted(seen.channels, 'channel')}"
+        grid.add_row(bar, text.Text.assemble(numbers, ("  " + times.span(self._elapsed()), "dim")))
+        return grid
+
+    def _status(self) -> text.Text:
+        waits = self._seen.waits
+        if waits is not None:
+            return text.Text(words.waiting(waits), style="yellow", no_wrap=True, overflow="ellipsis")
+        if not self._seen.job.guilds_listed and not self._seen.ended:
+            return text.Text("reading the guild list", style="cyan")
+        return text.Text(words.skipped(self._seen), style="dim", no_wrap=True, overflow="ellipsis")
+
+    def _rows(self, rows: Iterable[pb.JobGuild]) -> table.Table:
+        grid = table.Table.grid(padding=(0, 1), expand=True)
+        grid.add_column(width=1)
+        grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        grid.add_column(width=STATE_WIDTH, no_wrap=True, overflow="ellipsis")
+        grid.add_column(width=COUNT_WIDTH, justify="right", no_wrap=True)
+        spinner = SPINNER[int(self._elapsed() * FRAMES_PER_SECOND) % len(SPINNER)]
+        for row in rows:
+            mark, style = STYLES.get(row.state, ("·", "dim"))
+            count = f"{row.channel_count:,} ch" if row.HasField("channel_count") else ""
+            retries = row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_at")
+            cells = (mark or spinner, words.guild_name(row), words.guild_state(row), count)
+            grid.add_row(*(text.Text(cell) for cell in cells), style="yellow" if retries else style)
+        return grid
+
+
+def _states(rows: Iterable[pb.JobGuild]) -> str:
+    """Return how many of the rows are in which state."""
+    names = {
+        pb.GUILD_STATE_QUEUED: "queued",
+        pb.GUILD_STATE_RUNNING: "running",
+        pb.GUILD_STATE_SUCCEEDED: "indexed",
+        pb.GUILD_STATE_SKIPPED: "skipped",
+        pb.GUILD_STATE_FAILED: "failed",
+        pb.GUILD_STATE_CANCELLED: "cancelled",
+    }
+    states = [row.state for row in rows]
+    return ", ".join(f"{states.count(state)} {name}" for state, name in names.items() if state in states)

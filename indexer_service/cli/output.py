@@ -1,0 +1,73 @@
+"""Standard output and standard error: a picture for a terminal, plain lines for everything else."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from google.protobuf import json_format, message
+from rich import console, table, text
+
+
+def screen(stream: TextIO) -> console.Console:
+    """
+    Return a console that draws on *stream*, or only writes if it is not a terminal.
+
+    Nothing that is printed is read as markup, and no environment variable makes a file look like a terminal.
+    """
+    terminal = stream.isatty()
+    return console.Console(
+        file=stream,
+        force_terminal=terminal,
+        color_system="auto" if terminal else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def draws(screen_: console.Console) -> bool:
+    """Return whether a picture can be drawn over again there."""
+    return screen_.is_terminal and not screen_.is_dumb_terminal
+
+
+def line(words: str) -> None:
+    """Write one line to standard output, at once."""
+    sys.stdout.write(words + "\n")
+    sys.stdout.flush()
+
+
+def warn(words: str) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write(words + "\n")
+    sys.stderr.flush()
+
+
+def json(row: message.Message) -> None:
+    """Write a message as one line of JSON; beyond ASCII everything is escaped, so no name can move the cursor."""
+    line(
+        json_format.MessageToJson(
+            row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
+        )
+    )
+
+
+def rows(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    """
+    Write a table: drawn on a terminal, tab-separated without headings elsewhere.
+
+    A heading that begins with `>` is of a column of numbers.
+    """
+    to = screen(sys.stdout)
+    if not to.is_terminal:
+        for row in cells:
+            line("\t".join(row))
+        return
+    drawn = table.Table(box=None, pad_edge=False, header_style="bold dim")
+    for heading in headings:
+        number = heading.startswith(">")
+        drawn.add_column(
+            heading.removeprefix(">"), justify="right" if number else "left", no_wrap=True, overflow="ellipsis"
+        )
+    for row in cells:
+        drawn.add_row(*(text.Text(cell) for cell in row))
+    to.print(drawn)

@@ -1,0 +1,45 @@
+"""
+Runs a command and turns whatever fails into one line on standard error.
+
+Exit codes: 0, 2 when the caller has to change what he asks for, 130 after Ctrl-C, 1 for all else.
+"""
+
+import io
+import sys
+from collections.abc import Sequence
+
+from typer import exceptions
+
+from indexer_service.cli import commands, escape, follow, output, problems
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command on the standard streams; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name must not fail on a terminal that cannot show it
+            stream.reconfigure(errors="backslashreplace")
+    return run(arguments, follow.Patience())
+
+
+def run(arguments: Sequence[str], patience: follow.Patience) -> int:
+    """Run one command; returns the exit code. *patience* bounds how often a broken watch is taken up again."""
+    try:
+        code = commands.app(args=list(arguments), prog_name="indexer", standalone_mode=False, obj=patience)
+    except exceptions.TyperException as mistake:
+        output.warn(_usage(mistake))
+        return problems.USAGE
+    except problems.Problem as problem:
+        output.warn(f"indexer: {problem}")
+        return problem.code
+    except exceptions.Abort:
+        return INTERRUPTED
+    return int(code or 0)
+
+
+def _usage(mistake: exceptions.TyperException) -> str:
+    context = getattr(mistake, "ctx", None)
+    command = context.command_path if context else "indexer"
+    text = escape.visible(mistake.format_message()).rstrip(". ")
+    return f"indexer: {text}. See: {command} --help"

@@ -1,0 +1,73 @@
+"""What a job and its guilds look like in words; every name is made harmless here."""
+
+from indexer_service.cli import board, escape, times
+from indexer_service.v1 import indexer_pb2 as pb
+
+JOBS = {
+    pb.JOB_STATE_RUNNING: "running",
+    pb.JOB_STATE_SUCCEEDED: "succeeded",
+    pb.JOB_STATE_SUCCEEDED_WITH_ERRORS: "succeeded with errors",
+    pb.JOB_STATE_FAILED: "failed",
+    pb.JOB_STATE_CANCELLED: "cancelled",
+}
+DISPOSITIONS = {
+    pb.DISPOSITION_CREATED: "started",
+    pb.DISPOSITION_JOINED: "joined, it was already running",
+    pb.DISPOSITION_FRESH: "nothing to do, everything is fresh",
+    pb.DISPOSITION_REPLAYED: "repeated",
+}
+
+
+def guild_name(row: pb.JobGuild | pb.Guild) -> str:
+    """Return the guild's name, or its id when it has none."""
+    return escape.visible(row.name) or row.guild_id
+
+
+def cause(error: str) -> str:
+    """Return a constant such as BOT_NOT_INSTALLED as words."""
+    return escape.visible(error).replace("_", " ").lower()
+
+
+def guild_state(row: pb.JobGuild) -> str:
+    """Return what happens to the guild."""
+    if row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_at"):
+        return f"retry at {times.clock(row.retry_at)}, {times.counted(row.attempts, 'failure')}"
+    if row.state == pb.GUILD_STATE_RUNNING:
+        return "reading roles" if row.HasField("channel_count") else "fetching"
+    if row.state == pb.GUILD_STATE_SKIPPED:
+        return cause(row.error) or "skipped"
+    if row.state == pb.GUILD_STATE_FAILED:
+        return f"failed: {cause(row.error)}"
+    plain = {
+        pb.GUILD_STATE_QUEUED: "queued",
+        pb.GUILD_STATE_SUCCEEDED: "indexed",
+        pb.GUILD_STATE_CANCELLED: "cancelled",
+    }
+    return plain.get(row.state, "")
+
+
+def waiting(throttled: pb.Throttled) -> str:
+    """Return for what the job waits, and until when."""
+    return f"waiting for quota until {times.clock(throttled.until)} ({escape.visible(throttled.budget)} budget)"
+
+
+def failure(row: pb.JobGuild) -> str:
+    """Return the line for a guild that could not be indexed."""
+    tried = f" after {times.counted(row.attempts, 'attempt')}" if row.attempts else ""
+    return f"not indexed: {guild_name(row)} ({row.guild_id}): {escape.visible(row.error)}{tried}"
+
+
+def skipped(seen: board.Board) -> str:
+    """Return how many guilds were skipped and why; empty when none was."""
+    return ", ".join(f"{number} {cause(error) or 'skipped'}" for error, number in seen.skipped_by_cause())
+
+
+def summary(seen: board.Board, seconds: float) -> str:
+    """Return how the job ended, in one line."""
+    progress, job = seen.job.progress, seen.job
+    numbers = f"{progress.succeeded} of {times.counted(progress.total, 'guild')} indexed"
+    parts = [numbers, times.counted(seen.channels, "channel")]
+    parts += [skipped(seen)] if progress.skipped else []
+    parts += [f"{progress.failed} failed"] if progress.failed else []
+    error = f" ({escape.visible(job.error)})" if job.error else ""
+    return f"{JOBS.get(job.state, 'ended')}{error} in {times.span(seconds)}: {', '.join(parts)}"

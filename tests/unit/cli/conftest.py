@@ -1,0 +1,55 @@
+"""Fixtures of the command line's tests."""
+
+import dataclasses
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from indexer_service.cli import follow, running
+from tests.unit.cli import service
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        """Standard output, each line read as JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def server() -> Iterator[service.FakeService]:
+    """A made-up service."""
+    with service.serving() as played:
+        yield played
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    """The seconds that commands wanted to wait; they never do."""
+    return []
+
+
+@pytest.fixture
+def indexer(server: service.FakeService, capsys: pytest.CaptureFixture[str], pauses: list[float]) -> Callable[..., Ran]:
+    """Runs a command against the made-up service, or at another address."""
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+
+    def run(*arguments: str, address: str = server.address) -> Ran:
+        patience = follow.Patience(attempts=3, pause=note, dice=random.Random(1))
+        code = running.run(["--address", address, *arguments], patience)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run

@@ -1,0 +1,134 @@
+"""`indexer guilds`, `indexer channels` and `indexer job`: what is stored, for people and for programs."""
+
+import datetime
+from collections.abc import Callable
+
+import pytest
+
+from indexer_service.v1 import indexer_pb2 as pb
+from tests.unit.cli import conftest, rows, service
+
+Indexer = Callable[..., conftest.Ran]
+DAY = datetime.datetime.fromtimestamp(rows.NOON.seconds, tz=datetime.UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+HOSTILE = "a\x1b[31m\tb\n\x9b2J\u202etxt\u2066[bold]"
+HARMLESS = "a\\x1b[31m\\x09b\\x0a\\x9b2J\\u202etxt\\u2066[bold]"
+
+
+def test_all_pages_are_listed_when_there_are_many_guilds(server: service.FakeService, indexer: Indexer) -> None:
+    """The caller sees one list, however many pages it took."""
+    first = pb.Guild(guild_id="1", name="one", channel_count=0, fetched_at=rows.NOON, owner=True)
+    second = pb.Guild(guild_id="2", name="two", position=1, reason="BOT_NOT_INSTALLED", stale=True)
+    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[first], next_page_token="next"))
+    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[second]))
+
+    ran = indexer("guilds", rows.USER)
+
+    assert ran.out.splitlines() == [f"1\tone\t0\t{DAY}\towner", "2\ttwo\t\t\tbot not installed, stale"]
+    assert [request.page_token for request in server.requests["ListGuilds"]] == ["", "next"]
+    assert ran.code == 0
+
+
+def test_each_guild_is_a_line_of_json_when_json_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
+    """Zeros and empty texts are there, so that a program need not know the defaults; a missing count is not."""
+    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name="één")]))
+
+    ran = indexer("guilds", rows.USER, "--json")
+
+    assert ran.json == [
+        {"guild_id": "1", "name": "één", "icon": "", "owner": False, "position": 0, "stale": False, "reason": ""}
+    ]
+    assert ran.out.isascii()
+
+
+def test_the_filters_are_passed_on_when_channels_are_listed(server: service.FakeService, indexer: Indexer) -> None:
+    """Guild, prefix, types by name or number, and order arrive at the service as they were meant."""
+    server.plays("ListChannels", pb.ListChannelsResponse())
+
+    indexer(
+        *("channels", rows.USER, "1000", "--prefix", "gen", "--type", "text", "--type", "13"),
+        *("--order", "activity", "--json"),
+    )
+
+    (request,) = server.requests["ListChannels"]
+    assert (request.user_id, request.guild_id, request.name_prefix) == (rows.USER, "1000", "gen")
+    assert (list(request.types), request.order) == ([0, 13], pb.CHANNEL_ORDER_ACTIVITY)
+
+
+def test_channels_come_with_their_guilds_name_when_people_read_them(
+    server: service.FakeService, indexer: Indexer
+) -> None:
+    """An id says nothing to a person: guild and type are named, a type that is not known yet keeps its number."""
+    text = pb.Channel(channel_id="5", guild_id="1", type=0, name="general", last_message_at=rows.NOON)
+    other = pb.Channel(channel_id="6", guild_id="9", type=99, name="new")
+    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name="one")]))
+    server.plays("ListChannels", pb.ListChannelsResponse(channels=[text], next_page_token="next"))
+    server.plays("ListChannels", pb.ListChannelsResponse(channels=[other]))
+
+    ran = indexer("channels", rows.USER)
+
+    assert ran.out.splitlines() == [f"5\tone\ttext\tgeneral\t{DAY}", "6\t9\t99\tnew\t"]
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["for people", "json"])
+def test_names_are_made_harmless_when_they_carry_controls(
+    server: service.FakeService, indexer: Indexer, *, as_json: bool
+) -> None:
+    """A guild or channel named by a stranger can neither move the cursor, nor turn a line around, nor add one."""
+    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name=HOSTILE)]))
+    channel = pb.Channel(channel_id="5", guild_id="1", name=HOSTILE)
+    server.plays("ListChannels", pb.ListChannelsResponse(channels=[channel]))
+
+    ran = indexer("channels", rows.USER, *(["--json"] if as_json else []))
+
+    assert len(ran.out.splitlines()) == 1
+    assert [character for character in ran.out if not character.isprintable()] == (
+        ["\n"] if as_json else ["\t"] * 4 + ["\n"]
+    )
+    if as_json:
+        assert ran.json[0]["name"] == HOSTILE
+    else:
+        assert ran.out == f"5\t{HARMLESS}\ttext\t{HARMLESS}\t\n"
+
+
+def test_the_job_is_told_in_words_when_it_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
+    """State, wait and numbers of a job, a line each."""
+    throttled = pb.Throttled(budget="user", until=rows.NOON)
+    progress = pb.Progress(total=60, succeeded=31, skipped=13, queued=16)
+    server.plays("GetJob", pb.GetJobResponse(job=rows.job(throttled=throttled, progress=progress)))
+
+    ran = indexer("job", rows.JOB)
+
+    lines = dict(line.split(maxsplit=1) for line in ran.out.splitlines())
+    assert (lines["job"], lines["user"]) == (rows.JOB, rows.USER)
+    assert lines["state"].startswith("running, waiting for quota until ")
+    assert lines["guilds"] == "60 (31 indexed, 13 skipped, 16 queued)"
+
+
+def test_the_job_is_one_line_of_json_when_json_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
+    """A program gets the job as the API has it."""
+    server.plays("GetJob", pb.GetJobResponse(job=rows.job("FAILED", error="REAUTH_REQUIRED")))
+
+    (found,) = indexer("job", rows.JOB, "--json").json
+
+    assert (found["state"], found["error"], found.get("progress")) == (
+        "JOB_STATE_FAILED",
+        "REAUTH_REQUIRED",
+        None,
+    )
+
+
+def test_each_budget_is_told_when_the_limits_are_asked_for(server: service.FakeService, indexer: Indexer) -> None:
+    """Free, capacity and window of every budget, and until when and why it is paused."""
+    paused = pb.Budget(kind="user", key="7", capacity=5, free=0, paused_until=rows.NOON, pause_reason="429")
+    paused.window.FromSeconds(5)
+    server.plays(
+        "GetRateLimits", pb.GetRateLimitsResponse(budgets=[pb.Budget(kind="global", capacity=50, free=49), paused])
+    )
+
+    ran = indexer("limits", "--user", "7")
+
+    one, two = ran.out.splitlines()
+    assert one == "global\t49/50\t0 s\t\t"
+    assert two.startswith("user 7\t0/5\t5 s\t\tpaused until ")
+    assert two.endswith(": 429")
+    assert list(server.requests["GetRateLimits"][0].user_ids) == ["7"]

@@ -1,0 +1,56 @@
+"""`indexer credential put`: tokens go from standard input to the service and appear nowhere else."""
+
+import io
+import time
+from collections.abc import Callable
+
+import pytest
+
+from indexer_service.v1 import indexer_pb2 as pb
+from tests.unit.cli import conftest, rows, service
+
+Indexer = Callable[..., conftest.Ran]
+
+
+def test_both_tokens_are_stored_when_two_lines_come_in(
+    server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first line is the access token, the second the refresh token; neither is printed."""
+    server.plays("PutCredential", pb.PutCredentialResponse())
+    monkeypatch.setattr("sys.stdin", io.StringIO("access-secret\nrefresh-secret\n"))
+
+    ran = indexer(
+        *("credential", "put", rows.USER, "--scope", "identify", "--scope", "guilds", "--expires-in", "600"),
+    )
+
+    (stored,) = server.requests["PutCredential"]
+    assert (stored.user_id, stored.access_token, stored.refresh_token) == (rows.USER, "access-secret", "refresh-secret")
+    assert list(stored.scopes) == ["identify", "guilds"]
+    assert 590 < stored.expires_at.seconds - time.clock_gettime(time.CLOCK_REALTIME) <= 601
+    assert ran.out == f"credential stored for user {rows.USER}; index with: indexer index {rows.USER}\n"
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_the_refresh_token_stays_empty_when_one_line_comes_in(
+    server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An access token alone is enough, also without the last line's end, and its lifetime may be unknown."""
+    server.plays("PutCredential", pb.PutCredentialResponse())
+    monkeypatch.setattr("sys.stdin", io.StringIO("access-secret"))
+
+    indexer("credential", "put", rows.USER)
+
+    (stored,) = server.requests["PutCredential"]
+    assert (stored.access_token, stored.refresh_token, stored.HasField("expires_at")) == ("access-secret", "", False)
+
+
+def test_no_call_is_made_when_no_token_comes_in(
+    server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty input is told as what it is, with how to do better."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+
+    ran = indexer("credential", "put", rows.USER)
+
+    assert ran.err.startswith("indexer: access_token: nothing was given; write it to standard input")
+    assert (ran.code, len(ran.err.splitlines()), server.requests["PutCredential"]) == (2, 1, [])

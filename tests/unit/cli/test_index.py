@@ -1,0 +1,241 @@
+"""`indexer index`: what it shows while a job runs, and what it returns when the job has ended."""
+
+import random
+from collections.abc import Callable
+
+import grpc
+import pytest
+from google.protobuf import timestamp_pb2
+
+from indexer_service.cli import follow
+from indexer_service.v1 import indexer_pb2 as pb
+from tests.unit.cli import conftest, rows, service
+
+Indexer = Callable[..., conftest.Ran]
+
+
+def test_every_guild_and_a_summary_are_printed_when_the_output_is_no_terminal(
+    server: service.FakeService, indexer: Indexer
+) -> None:
+    """A log of the command tells each guild's outcome, in plain lines, and ends with one line of numbers."""
+    server.plays(
+        "StartIndexing",
+        rows.started(rows.guild(0, "SUCCEEDED", channel_count=1), rows.guild(1), rows.guild(2)),
+    )
+    server.plays(
+        "WatchProgress",
+        rows.changed(rows.guild(1, "SUCCEEDED", channel_count=1502, revision=2)),
+        rows.changed(rows.guild(2, "SKIPPED", error="BOT_NOT_INSTALLED", revision=2)),
+        rows.ended(rows.job("SUCCEEDED", progress=pb.Progress(total=3, succeeded=2, skipped=1))),
+    )
+
+    ran = indexer("index", rows.USER)
+
+    *lines, last = ran.out.splitlines()
+    assert lines == [
+        f"job {rows.JOB} started",
+        "guild 0 (1000): indexed, 1 channel",
+        "guild 1 (1001): indexed, 1,502 channels",
+        "guild 2 (1002): bot not installed",
+    ]
+    assert last.startswith("succeeded in 0.")
+    assert last.endswith(" s: 2 of 3 guilds indexed, 1,503 channels, 1 bot not installed")
+    assert (ran.code, ran.err) == (0, "")
+    assert "\x1b" not in ran.out
+
+
+def test_the_watch_goes_on_from_the_answer_when_a_job_is_started(server: service.FakeService, indexer: Indexer) -> None:
+    """Nothing that happens between the start and the watch is lost: the watch begins with the token of the answer."""
+    server.plays("StartIndexing", rows.started())
+    server.plays("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
+
+    indexer("index", rows.USER, "--wait", "3.5", "--force")
+
+    (start,) = server.requests["StartIndexing"]
+    (watch,) = server.requests["WatchProgress"]
+    assert (start.user_id, start.wait.ToMilliseconds(), start.force) == (rows.USER, 3500, True)
+    assert start.request_id
+    assert (watch.job_id, watch.user_id, watch.resume_token) == (rows.JOB, "", "token-0")
+
+
+def test_every_call_has_a_deadline_when_a_command_runs(server: service.FakeService, indexer: Indexer) -> None:
+    """No call can hang for ever."""
+    server.plays("StartIndexing", rows.started())
+    server.plays("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
+
+    indexer("index", rows.USER)
+
+    assert [deadline is not None and deadline < 3700 for deadline in server.deadlines] == [True, True]
+
+
+def test_the_wait_for_quota_is_told_once_when_the_job_is_throttled(
+    server: service.FakeService, indexer: Indexer
+) -> None:
+    """The line names the time and the budget, and is repeated only when one of them changes."""
+    first = pb.Throttled(budget="user", until=rows.NOON)
+    later = pb.Throttled(budget="global", until=timestamp_pb2.Timestamp(seconds=rows.NOON.seconds + 5))
+    server.plays("StartIndexing", rows.started(rows.guild(0)))
+    server.plays(
+        "WatchProgress",
+        rows.moved(rows.job(throttled=first)),
+        pb.WatchProgressResponse(throttled=first, resume_token="token-2"),
+        pb.WatchProgressResponse(throttled=later, resume_token="token-3"),
+        rows.ended(rows.job("SUCCEEDED")),
+    )
+
+    ran = indexer("index", rows.USER)
+
+    waits = [line for line in ran.out.splitlines() if line.startswith("waiting")]
+    assert [line[: len("waiting for quota until ")] for line in waits] == ["waiting for quota until "] * 2
+    assert [line.partition(" (")[2] for line in waits] == ["user budget)", "global budget)"]
+
+
+def test_an_older_row_is_ignored_when_it_comes_late(server: service.FakeService, indexer: Indexer) -> None:
+    """Of two rows of a guild the greater revision counts, in whatever order they arrive."""
+    server.plays("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=7, revision=5)))
+    server.plays(
+        "WatchProgress",
+        rows.changed(rows.guild(0, "FAILED", error="TIMEOUT", revision=4)),
+        rows.ended(rows.job("SUCCEEDED", progress=pb.Progress(total=1, succeeded=1))),
+    )
+
+    ran = indexer("index", rows.USER)
+
+    assert "TIMEOUT" not in ran.out + ran.err
+    assert "1 of 1 guild indexed, 7 channels" in ran.out
+
+
+def test_each_failed_guild_is_named_when_a_job_ends_with_errors(server: service.FakeService, indexer: Indexer) -> None:
+    """What was not indexed stands on standard error, a line each, and the command still succeeds."""
+    failed = rows.guild(1, "FAILED", error="DISCORD_TRANSIENT", attempts=5, revision=2)
+    server.plays("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), rows.guild(1)))
+    server.plays(
+        "WatchProgress",
+        rows.changed(failed),
+        rows.ended(rows.job("SUCCEEDED_WITH_ERRORS", progress=pb.Progress(total=2, succeeded=1, failed=1))),
+    )
+
+    ran = indexer("index", rows.USER)
+
+    assert ran.code == 0
+    assert ran.err == "not indexed: guild 1 (1001): DISCORD_TRANSIENT after 5 attempts\n"
+    assert ran.out.splitlines()[-1].startswith("succeeded with errors in ")
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "told"),
+    [
+        pytest.param("FAILED", "REAUTH_REQUIRED", f"job {rows.JOB} failed: REAUTH_REQUIRED\n", id="failed"),
+        pytest.param("CANCELLED", "", f"job {rows.JOB} was cancelled\n", id="cancelled"),
+    ],
+)
+def test_the_exit_code_is_1_when_the_job_came_to_nothing(
+    server: service.FakeService, indexer: Indexer, state: str, error: str, told: str
+) -> None:
+    """A script can rely on the exit code to know that there is no index."""
+    server.plays("StartIndexing", rows.started())
+    server.plays("WatchProgress", rows.ended(rows.job(state, error=error)))
+
+    ran = indexer("index", rows.USER)
+
+    assert (ran.code, ran.err) == (1, told)
+
+
+def test_it_says_what_is_left_when_it_does_not_watch(server: service.FakeService, indexer: Indexer) -> None:
+    """Without a watch the command ends with the first answer, and tells how to look at the job later."""
+    server.plays("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), rows.guild(1)))
+
+    ran = indexer("index", rows.USER, "--no-watch")
+
+    assert ran.out.splitlines()[-1] == f"1 guild to go; see it with: indexer job {rows.JOB}"
+    assert (ran.code, server.requests["WatchProgress"]) == (0, [])
+
+
+def test_each_message_is_a_line_of_json_when_json_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
+    """The first line is the answer of the start, each further one a message, with the field names of the API."""
+    server.plays("StartIndexing", rows.started(rows.guild(0)))
+    server.plays(
+        "WatchProgress",
+        rows.changed(rows.guild(0, "SUCCEEDED", channel_count=0, revision=2)),
+        rows.ended(rows.job("SUCCEEDED")),
+    )
+
+    ran = indexer("index", rows.USER, "--json")
+
+    start, change, end = ran.json
+    assert (start["job"]["job_id"], start["remaining"], start["guilds"][0]["position"]) == (rows.JOB, 1, 0)
+    assert (change["guild"]["channel_count"], change["guild"]["state"]) == (0, "GUILD_STATE_SUCCEEDED")
+    assert (end["terminal"]["job"]["state"], end["resume_token"]) == ("JOB_STATE_SUCCEEDED", "token-9")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED],
+    ids=lambda code: code.name,
+)
+def test_the_watch_goes_on_where_it_was_when_the_stream_breaks(
+    server: service.FakeService, indexer: Indexer, pauses: list[float], code: grpc.StatusCode
+) -> None:
+    """A broken stream is followed by another one from the last token, after a short pause."""
+    server.plays("StartIndexing", rows.started(rows.guild(0)))
+    server.plays("WatchProgress", rows.changed(rows.guild(0), "token-5"), service.Refusal(code, "try another"))
+    server.plays("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
+
+    ran = indexer("index", rows.USER)
+
+    assert ran.code == 0
+    assert [watch.resume_token for watch in server.requests["WatchProgress"]] == ["token-0", "token-5"]
+    assert [0 < pause <= 0.25 for pause in pauses] == [True]
+
+
+def test_the_watch_goes_on_at_once_when_the_server_goes_away(
+    server: service.FakeService, indexer: Indexer, pauses: list[float]
+) -> None:
+    """A server that drains costs its watchers no pause."""
+    leaving = pb.WatchProgressResponse(going_away=pb.GoingAway(reason="DRAINING"), resume_token="token-6")
+    server.plays("StartIndexing", rows.started(rows.guild(0)))
+    server.plays("WatchProgress", leaving)
+    server.plays("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
+
+    ran = indexer("index", rows.USER)
+
+    assert (ran.code, pauses) == (0, [])
+    assert server.requests["WatchProgress"][1].resume_token == "token-6"
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        pytest.param(
+            (service.Refusal(grpc.StatusCode.UNAVAILABLE, "gone"),), "indexer: no indexer answers at ", id="refused"
+        ),
+        pytest.param((), "indexer: the server ends the watch again and again", id="ended without a word"),
+        pytest.param(
+            (pb.WatchProgressResponse(snapshot=pb.Snapshot(job=rows.job())),),
+            "indexer: the server ends the watch again and again",
+            id="nothing but snapshots",
+        ),
+    ],
+)
+def test_it_gives_up_when_the_streams_break_again_and_again(
+    server: service.FakeService, indexer: Indexer, pauses: list[float], steps: tuple[service.Step, ...], told: str
+) -> None:
+    """Attempts without news are bounded, their pauses grow, and the end of it is one line and exit code 1."""
+    server.plays("StartIndexing", rows.started(rows.guild(0)))
+    server.plays("WatchProgress", *steps)
+
+    ran = indexer("index", rows.USER)
+
+    assert (ran.code, len(ran.err.splitlines())) == (1, 1)
+    assert ran.err.startswith(told)
+    assert len(server.requests["WatchProgress"]) == 4
+    assert pauses == sorted(pauses)
+    assert len(pauses) == 3
+
+
+def test_the_pause_is_as_long_as_the_server_asks_when_it_names_one() -> None:
+    """RetryInfo is a lower bound: who comes back earlier is refused again."""
+    patience = follow.Patience(dice=random.Random(1))
+
+    assert 5.0 < patience.delay(0, 5.0) <= 5.25
+    assert patience.delay(100, None) <= patience.longest

@@ -1,0 +1,103 @@
+"""The live picture: what it shows, and that it fits."""
+
+import io
+
+import pytest
+from rich import console
+
+from indexer_service.cli import board, live
+from indexer_service.v1 import indexer_pb2 as pb
+from tests.unit.cli import rows
+
+
+def draw(seen: board.Board, *, width: int = 80, height: int = 24) -> list[str]:
+    """Return the picture's lines, without colours."""
+    to = console.Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    to.print(live.JobPicture(seen, lambda: 75.0))
+    assert isinstance(to.file, io.StringIO)
+    return to.file.getvalue().splitlines()
+
+
+def watched(*guilds: pb.JobGuild, of: pb.Job | None = None) -> board.Board:
+    """Return a board that has heard of these guilds."""
+    seen = board.Board()
+    seen.start(rows.started(*guilds, of=of))
+    return seen
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (60, 10), (200, 70)], ids=str)
+def test_the_picture_fits_when_there_are_more_guilds_than_lines(width: int, height: int) -> None:
+    """Whatever the terminal's size, no line is wider and the picture is not higher, the cursor's line included."""
+    guilds = [rows.guild(number, name=f"a guild with a rather long name 名前 {number}" * 3) for number in range(100)]
+
+    lines = draw(watched(*guilds), width=width, height=height)
+
+    assert len(lines) < height
+    assert max(console.Console().measure(line).maximum for line in lines) <= width
+
+
+def test_what_is_left_out_is_counted_when_it_does_not_fit() -> None:
+    """The last line says how many guilds are not shown, and in which states they are."""
+    guilds = [rows.guild(number, "SUCCEEDED" if number < 20 else "QUEUED") for number in range(60)]
+
+    lines = draw(watched(*guilds))
+
+    assert lines[-1] == "  … 44 more: 40 queued, 4 indexed"
+
+
+def test_what_happens_now_comes_first_when_guilds_are_in_all_states() -> None:
+    """Running guilds stand on top, then those that wait for another attempt, then the latest to end, then the queue."""
+    seen = watched(*(rows.guild(number) for number in range(6)), rows.guild(6, "SKIPPED", error="BOT_NOT_INSTALLED"))
+    seen.apply(rows.changed(rows.guild(0, "SUCCEEDED", channel_count=1503, revision=2)))
+    seen.apply(rows.changed(rows.guild(2, "FAILED", error="DISCORD_TRANSIENT", revision=2)))
+    seen.apply(rows.changed(rows.guild(4, attempts=1, retry_at=rows.NOON, revision=2)))
+    seen.apply(rows.changed(rows.guild(5, "RUNNING", revision=2)))
+
+    lines = draw(seen)
+
+    names = [line[2:9] for line in lines if line[2:7] == "guild"]
+    assert names == ["guild 5", "guild 4", "guild 2", "guild 0", "guild 1", "guild 3", "guild 6"]
+    assert "fetching" in lines[4]
+    assert ", 1 failure" in lines[5]
+    assert "failed: discord transient" in lines[6]
+    assert lines[7].endswith("1,503 ch")
+    assert "bot not installed" in lines[-1]
+
+
+def test_the_bar_counts_guilds_and_channels_when_some_are_done() -> None:
+    """Beside the bar stand the guilds that need no more work, of all, the channels so far and the time."""
+    seen = watched(rows.guild(0, "SUCCEEDED", channel_count=1500), rows.guild(1, "SKIPPED"), rows.guild(2))
+
+    assert draw(seen)[1].endswith("2 of 3 guilds, 1,500 channels  1:15")
+
+
+def test_the_wait_is_shown_when_the_job_is_throttled() -> None:
+    """The line under the bar says until when, and for which budget, the job waits."""
+    seen = watched(rows.guild(0), of=rows.job(throttled=pb.Throttled(budget="user", until=rows.NOON)))
+
+    line = draw(seen)[2]
+
+    assert line.startswith("waiting for quota until ")
+    assert line.rstrip().endswith(":00 (user budget)")
+
+
+def test_the_height_stays_when_the_wait_begins_and_ends() -> None:
+    """The line for the wait is always there, so that nothing jumps."""
+    calm, throttled = watched(rows.guild(0)), watched(rows.guild(0))
+    throttled.job.throttled.CopyFrom(pb.Throttled(budget="user", until=rows.NOON))
+
+    assert len(draw(calm)) == len(draw(throttled))
+
+
+def test_names_are_shown_as_they_are_when_they_look_like_markup() -> None:
+    """A guild named by a stranger paints nothing: markup and emoji codes stay letters, controls become visible."""
+    seen = watched(rows.guild(0, name="[red]x[/] :smile: \x1b[31m\u202e"))
+
+    assert "[red]x[/] :smile: \\x1b[31m\\u202e" in draw(seen, width=120)[4]
+
+
+def test_the_rows_go_away_when_the_job_has_ended() -> None:
+    """What stays on the screen is the bar; the lists have their own commands."""
+    seen = watched(rows.guild(0, "SUCCEEDED"), of=rows.job("SUCCEEDED"))
+
+    assert len(draw(seen)) == 3

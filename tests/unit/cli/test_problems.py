@@ -1,0 +1,172 @@
+"""What goes wrong is told in one line that names the field, or what to do next."""
+
+from collections.abc import Callable
+
+import grpc
+import pytest
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2
+
+from tests.unit.cli import conftest, rows, service
+
+Indexer = Callable[..., conftest.Ran]
+NOWHERE = "127.0.0.1:1"
+
+
+def info(reason: str) -> error_details_pb2.ErrorInfo:
+    """Return the detail that carries the server's reason."""
+    return error_details_pb2.ErrorInfo(reason=reason, domain="indexer")
+
+
+def bad(**fields: str) -> error_details_pb2.BadRequest:
+    """Return the detail that names fields."""
+    made = error_details_pb2.BadRequest()
+    for field, description in fields.items():
+        made.field_violations.add(field=field, description=description)
+    return made
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("index", rows.USER), id="index"),
+        pytest.param(("guilds", rows.USER), id="guilds"),
+        pytest.param(("channels", rows.USER), id="channels"),
+        pytest.param(("job", rows.JOB), id="job"),
+        pytest.param(("limits",), id="limits"),
+    ],
+)
+def test_the_address_is_named_when_no_server_answers(indexer: Indexer, arguments: tuple[str, ...]) -> None:
+    """Whoever mistyped the address, or has not started the service, learns it from one line."""
+    ran = indexer(*arguments, address=NOWHERE)
+
+    assert ran.err == (
+        f"indexer: no indexer answers at {NOWHERE}: is it running? "
+        "Name another address with --address or INDEXER_ADDRESS\n"
+    )
+    assert (ran.code, ran.out) == (1, "")
+
+
+def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeService, indexer: Indexer) -> None:
+    """A malformed id is a mistake of the caller: exit code 2, and the line says which field and why."""
+    refusal = bad(user_id="must be a Discord id", wait="must be between 0 and 10")
+    server.plays("StartIndexing", service.Refusal(grpc.StatusCode.INVALID_ARGUMENT, "bad", refusal))
+
+    ran = indexer("index", "me")
+
+    assert (ran.code, ran.err) == (2, "indexer: user_id: must be a Discord id; wait: must be between 0 and 10\n")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        pytest.param(
+            service.Refusal(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "user_id: no credential is stored for user 7; call PutCredential first",
+                info("CREDENTIAL_MISSING"),
+            ),
+            "user_id: no credential is stored for user 7; store one with: indexer credential put 7",
+            id="no credential",
+        ),
+        pytest.param(
+            service.Refusal(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "user_id: Discord refuses the credential of user 7; ask for consent again",
+                info("REAUTH_REQUIRED"),
+            ),
+            "user_id: Discord refuses the credential of user 7; "
+            "let the user consent again, then: indexer credential put 7",
+            id="consent withdrawn",
+        ),
+        pytest.param(
+            service.Refusal(grpc.StatusCode.NOT_FOUND, "user_id: nothing is known of user 7", info("USER_NOT_FOUND")),
+            "user_id: nothing is known of user 7; index first with: indexer index 7",
+            id="unknown user",
+        ),
+        pytest.param(
+            service.Refusal(grpc.StatusCode.INTERNAL, "something broke here", info("BROKEN")),
+            "something broke here (BROKEN)",
+            id="a bug",
+        ),
+    ],
+)
+def test_the_next_step_is_named_when_the_reason_is_known(
+    server: service.FakeService, indexer: Indexer, refusal: service.Refusal, told: str
+) -> None:
+    """A refusal with a remedy comes with the command that is the remedy, ready to be copied."""
+    server.plays("ListGuilds", refusal)
+
+    ran = indexer("guilds", "7")
+
+    assert (ran.code, ran.err) == (1, f"indexer: {told}\n")
+
+
+def test_the_next_step_is_named_when_the_job_is_unknown(server: service.FakeService, indexer: Indexer) -> None:
+    """An unknown job is told with how to start one."""
+    text = f"job_id: no job {rows.JOB}"
+    server.plays("GetJob", service.Refusal(grpc.StatusCode.NOT_FOUND, text, info("JOB_NOT_FOUND")))
+
+    ran = indexer("job", rows.JOB)
+
+    assert (ran.code, ran.err) == (1, f"indexer: {text}; start one with: indexer index USER\n")
+
+
+def test_the_delay_is_named_when_the_server_asks_for_one(server: service.FakeService, indexer: Indexer) -> None:
+    """A server whose store is away is not called absent: its own words, and when to come back."""
+    again = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=1, nanos=500_000_000))
+    refusal = service.Refusal(grpc.StatusCode.UNAVAILABLE, "MongoDB does not answer", info("STORE_UNAVAILABLE"), again)
+    server.plays("StartIndexing", refusal)
+
+    ran = indexer("index", rows.USER)
+
+    assert ran.err == "indexer: MongoDB does not answer (STORE_UNAVAILABLE); try again in 1.5 s\n"
+    assert ran.code == 1
+
+
+def test_it_says_what_the_server_lacks_when_a_call_is_not_implemented(indexer: Indexer) -> None:
+    """An older server is told from a broken one."""
+    ran = indexer("limits")
+
+    assert (ran.code, len(ran.err.splitlines())) == (1, 1)
+    assert "does not offer this: GetRateLimits is not offered by this version" in ran.err
+
+
+def test_the_servers_words_are_made_harmless_when_they_carry_controls(
+    server: service.FakeService, indexer: Indexer
+) -> None:
+    """Not even a refusal can move the cursor or add a line."""
+    server.plays("GetJob", service.Refusal(grpc.StatusCode.NOT_FOUND, "a\x1b[2Jb\nc\u202ed"))
+
+    ran = indexer("job", rows.JOB)
+
+    assert ran.err == "indexer: a\\x1b[2Jb\\x0ac\\u202ed\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param((), "Missing command. See: indexer --help", id="nothing"),
+        pytest.param(("index",), "Missing argument 'USER'. See: indexer index --help", id="no user"),
+        pytest.param(("fly",), "No such command 'fly'. See: indexer --help", id="unknown command"),
+        pytest.param(("index", "7", "--wait", "11"), "Invalid value for '--wait': ", id="out of bounds"),
+        pytest.param(("channels", "7", "--type", "red"), "Invalid value for --type: 'red' is none of ", id="bad type"),
+        pytest.param(("credential", "put", "7", "secret"), "Got unexpected extra argument", id="token as argument"),
+    ],
+)
+def test_the_exit_code_is_2_when_the_command_line_is_wrong(
+    indexer: Indexer, arguments: tuple[str, ...], told: str
+) -> None:
+    """A wrong command line costs one line on standard error, and no call."""
+    ran = indexer(*arguments, address=NOWHERE)
+
+    assert ran.err.startswith(f"indexer: {told}")
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+
+
+def test_help_is_shown_when_it_is_asked_for(indexer: Indexer) -> None:
+    """The help names every command and the variable that sets the address."""
+    ran = indexer("--help")
+
+    assert [word in ran.out for word in ("index", "guilds", "channels", "job", "credential", "limits")] == [True] * 6
+    assert ("INDEXER_ADDRESS" in ran.out, ran.code, ran.err) == (True, 0, "")

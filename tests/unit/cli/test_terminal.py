@@ -1,0 +1,155 @@
+"""The command as it is started by a person: in a terminal, with an interrupt, or into a pipe that closes."""
+
+import contextlib
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from indexer_service.v1 import indexer_pb2 as pb
+from tests.unit.cli import rows, service
+
+COMMAND = (sys.executable, "-c", "from indexer_service import cli; cli.main()")
+PATIENCE = 20.0
+"""Seconds until a test gives up waiting."""
+
+
+class Terminal:
+    """A command in a terminal of 80 columns and 24 lines."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._screen, inner = pty.openpty()
+        termios.tcsetwinsize(inner, (24, 80))
+        environment = {**os.environ, "TERM": "xterm-256color"}  # noqa: TID251 -- what a shell would pass on
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments], stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True
+        )
+        os.close(inner)
+        self.seen = ""
+
+    def until(self, text: str) -> str:
+        """Read until *text* was printed; returns everything so far."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.seen:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self._screen], [], [], max(0.0, left))
+            assert ready, f"waited in vain for {text!r}; saw {self.seen!r}"
+            self.seen += os.read(self._screen, 65_536).decode()
+        return self.seen
+
+    def type(self, text: str) -> None:
+        """Type *text*."""
+        os.write(self._screen, text.encode())
+
+    def end(self) -> int:
+        """Read to the end; returns the exit code."""
+        with contextlib.suppress(OSError):  # Linux says EIO when the last writer has closed
+            while found := os.read(self._screen, 65_536):
+                self.seen += found.decode()
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """End what still runs."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self._screen)
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    """Terminals that are closed at the end."""
+    opened: list[Terminal] = []
+    yield opened
+    for terminal in opened:
+        terminal.close()
+
+
+def test_the_picture_is_drawn_when_the_output_is_a_terminal(
+    server: service.FakeService, terminals: list[Terminal]
+) -> None:
+    """A person sees the guilds move and then one line of summary, and the cursor is back."""
+    server.plays("StartIndexing", rows.started(*(rows.guild(number) for number in range(60))))
+    server.plays(
+        "WatchProgress",
+        rows.changed(rows.guild(0, "SUCCEEDED", channel_count=12, revision=2)),
+        rows.ended(rows.job("SUCCEEDED", progress=pb.Progress(total=60, succeeded=60))),
+    )
+
+    terminal = Terminal("--address", server.address, "index", rows.USER)
+    terminals.append(terminal)
+
+    assert terminal.end() == 0
+    assert "\x1b[?25l" in terminal.seen
+    assert "1 of 60 guilds, 12 channels" in terminal.seen
+    assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex("\x1b[?25l")
+    assert "succeeded in " in terminal.seen.splitlines()[-1]
+
+
+def test_it_tells_that_the_job_goes_on_when_it_is_interrupted(
+    server: service.FakeService, terminals: list[Terminal]
+) -> None:
+    """Ctrl-C ends the watch and not the job; the line says how to look at it later, and no traceback is shown."""
+    server.plays("StartIndexing", rows.started(rows.guild(0)))
+    server.plays("WatchProgress")
+
+    terminal = Terminal("--address", server.address, "index", rows.USER)
+    terminals.append(terminal)
+    terminal.until("guild 0")
+    terminal.process.send_signal(signal.SIGINT)
+
+    assert terminal.end() == 130
+    assert f"the job goes on; see it with: indexer job {rows.JOB}" in terminal.seen
+    assert "Traceback" not in terminal.seen
+
+
+def test_the_token_is_not_shown_when_it_is_typed(server: service.FakeService, terminals: list[Terminal]) -> None:
+    """The prompt is hidden: a token that is typed or pasted leaves no trace on the screen."""
+    server.plays("PutCredential", pb.PutCredentialResponse())
+
+    terminal = Terminal("--address", server.address, "credential", "put", rows.USER)
+    terminals.append(terminal)
+    terminal.until("Access token: ")
+    terminal.type("access-secret\n")
+    terminal.until("Refresh token (empty for none): ")
+    terminal.type("\n")
+
+    assert terminal.end() == 0
+    assert "secret" not in terminal.seen
+    assert server.requests["PutCredential"][0].access_token == "access-secret"
+
+
+def test_it_ends_quietly_when_its_reader_is_gone(server: service.FakeService) -> None:
+    """`indexer guilds USER | head -1` prints no traceback."""
+    guilds = [pb.Guild(guild_id=str(number), name="x" * 90) for number in range(3000)]
+    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=guilds))
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [*COMMAND, "--address", server.address, "guilds", rows.USER], stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    os.read(reader, 1)
+    os.close(reader)
+
+    _, told = process.communicate(timeout=PATIENCE)
+
+    assert told == ""
+
+
+def test_the_error_stands_alone_when_the_start_fails(server: service.FakeService, terminals: list[Terminal]) -> None:
+    """No half-drawn picture is left above the line that says what is wrong."""
+    server.plays("StartIndexing", service.Refusal(grpc.StatusCode.NOT_FOUND, "no such thing"))
+
+    terminal = Terminal("--address", server.address, "index", rows.USER)
+    terminals.append(terminal)
+
+    assert terminal.end() == 1
+    assert terminal.seen.endswith("indexer: no such thing\r\n")
+    assert terminal.seen.count("\x1b[2K") >= 3
