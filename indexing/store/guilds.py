@@ -1,8 +1,9 @@
 """
 Guilds and channels in MongoDB, shared by all users.
 
-Who fetches a guild holds its lease: a fence number that only grows, and a time. Every channel carries the fence of its
-last writer, so that a writer whose lease was lost changes nothing, however late its answer comes.
+Who fetches a guild holds its lease: a fence number that only grows, and a time. It is checked before anything is
+written, and every channel carries the fence of its last writer, so that a writer whose lease was lost changes nothing,
+however late its answer comes.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +20,7 @@ SIZE_STEP = 0.2
 
 
 class Guilds:
-    """Port `ports.Guilds`. Round trips: one for each method, up to three for `named`, four for `store_channels`."""
+    """Port `ports.Guilds`. Round trips: one for each method, up to three for `named`, up to five for `store_channels`."""
 
     def __init__(self, database: mongo.Database) -> None:
         self._guilds = database["guilds"]
@@ -71,8 +72,10 @@ class Guilds:
             return False
         with mongo.translated():
             stored = await self._channels.find({"guild_id": guild_id}).to_list(None)
-        changes = _changes(stored, channels, fence, now)
-        if not await mongo.write_newest(self._channels, changes):
+        known = {row["_id"] for row in stored}
+        new = [_row(channel, fence) for channel in channels if channel.channel_id not in known]
+        await mongo.insert_new(self._channels, new)
+        if not await mongo.write_newest(self._channels, _changes(stored, channels, fence, now)):
             return False
         newest = max((channel.last_message_id or 0 for channel in channels), default=0)
         return await self._end_lease(
@@ -127,25 +130,25 @@ def _named(guild: model.UserGuild, old: mongo.Document | None, *, has_bot: bool)
     return {"name": guild.name, "icon": guild.icon, "people": people, "access": access.value}
 
 
+def _row(channel: model.Channel, fence: int) -> mongo.Document:
+    return {"_id": channel.channel_id, **_fields(channel), "fence": fence, "gone_at": None}
+
+
 def _changes(stored: Sequence[mongo.Document], channels: Sequence[model.Channel], fence: int, now: float) -> list[Any]:
-    """Return the writes that turn *stored* into *channels*; what did not change is not written."""
-    before = {row["_id"]: row for row in stored}
+    """Return the writes that turn the rows that are stored into *channels*; what did not change is not written."""
+    listed = {channel.channel_id: channel for channel in channels}
     changes: list[Any] = []
-    for channel in channels:
-        fields = _fields(channel)
-        old = before.pop(channel.channel_id, None)
-        if (
-            old is None
-            or old.get("gone_at") is not None
-            or any(old.get(name) != value for name, value in fields.items())
-        ):
-            guard = {"_id": channel.channel_id, "fence": {"$lte": fence}}
-            changes.append(pymongo.UpdateOne(guard, {"$set": {**fields, "fence": fence, "gone_at": None}}, upsert=True))
-    for row in before.values():
-        if row.get("gone_at") is None:
+    for row in stored:
+        channel = listed.get(row["_id"])
+        if channel is None:
+            fields = {"gone_at": now, "gone_why": "HIDDEN_OR_DELETED"}
+            differs = row.get("gone_at") is None
+        else:
+            fields = {**_fields(channel), "gone_at": None}
+            differs = any(row.get(name) != value for name, value in fields.items())
+        if differs:
             guard = {"_id": row["_id"], "fence": {"$lte": fence}}
-            gone = {"gone_at": now, "gone_why": "HIDDEN_OR_DELETED", "fence": fence}
-            changes.append(pymongo.UpdateOne(guard, {"$set": gone}))
+            changes.append(pymongo.UpdateOne(guard, {"$set": {**fields, "fence": fence}}))
     return changes
 
 
