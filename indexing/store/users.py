@@ -113,10 +113,10 @@ class Users:
         return _membership(row) if row else None
 
     async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
-        """Store the user's role ids in a guild."""
+        """Store the user's role ids in a guild, unless he has left meanwhile: they must not come back with him."""
         change = {"$set": {"role_ids": list(roles), "roles_at": now}}
         with mongo.translated():
-            await self._memberships.update_one({"_id": _key(user_id, guild_id)}, change)
+            await self._memberships.update_one({"_id": _key(user_id, guild_id), "left_at": None}, change)
 
     async def left(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user is not a member (any more)."""
