@@ -1,0 +1,49 @@
+"""The stores in each of their forms: in memory, over the mock, and over a real server."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+
+import mongomock_motor
+import mongomock_ng
+import pytest
+
+from indexing import ports, settings
+from indexing.store import guilds, jobs, mongo, requests, users, vault
+from tests import fakes
+
+KEY = b"k" * settings.KEY_BYTES
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stores:
+    """One of each, over the same storage."""
+
+    users: ports.Users
+    guilds: ports.Guilds
+    jobs: ports.Jobs
+    requests: ports.Requests
+
+
+@pytest.fixture(params=["memory", "mock", "server"])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+    """Empty stores."""
+    if request.param == "memory":
+        yield Stores(fakes.MemoryUsers(), fakes.MemoryGuilds(), fakes.MemoryJobs(), fakes.MemoryRequests())
+    elif request.param == "mock":
+        client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
+        yield await _over(client["indexer"])
+    else:
+        config = settings.MongoSettings(url=request.getfixturevalue("mongodb_url"), database="contract")
+        async with mongo.open_database(config) as database:
+            await database.client.drop_database(config.database)
+            yield await _over(database)
+
+
+async def _over(database: mongo.Database) -> Stores:
+    await mongo.make_indexes(database)
+    return Stores(
+        users.Users(database, vault.Vault((KEY,))),
+        guilds.Guilds(database),
+        jobs.Jobs(database, retention=3600.0),
+        requests.Requests(database),
+    )

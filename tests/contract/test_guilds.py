@@ -1,0 +1,282 @@
+"""Guilds: what is known of them, their lease and fence, and their channels."""
+
+import asyncio
+
+import pytest
+
+from indexing import model, ports
+from tests import clockwork, values
+from tests.contract import conftest
+
+NOW = clockwork.START
+GUILD = values.GUILD
+OTHER = GUILD + 1_000
+RICH = values.channel(
+    11,
+    kind=15,
+    name="général 🎉",
+    topic="what is said here",
+    position=7,
+    parent_id=10,
+    nsfw=True,
+    flags=1 << 4,
+    last_message_id=(1 << 62) + 1,
+    overwrites=(values.denied(GUILD), values.allowed(values.USER, 1), model.Overwrite(5, 0, (1 << 63) - 1, 0)),
+)
+
+
+@pytest.fixture
+async def guilds(stores: conftest.Stores) -> ports.Guilds:
+    """Guilds, one of them named."""
+    await stores.guilds.named([values.user_guild(GUILD, name="first", icon="a")], {GUILD})
+    return stores.guilds
+
+
+async def lease(guilds: ports.Guilds, *, now: float = NOW, fetched_before: float = NOW - 600) -> int:
+    """Take the lease for 25 seconds; it must be free."""
+    fence = await guilds.lease(GUILD, now=now, until=now + 25, fetched_before=fetched_before)
+    assert fence is not None
+    return fence
+
+
+async def test_only_stored_guilds_are_returned_when_more_are_asked_for(guilds: ports.Guilds) -> None:
+    """Unknown ids are left out."""
+    found = await guilds.get([GUILD, OTHER])
+
+    assert found == {GUILD: values.guild(name="first", icon="a")}
+
+
+async def test_nothing_is_returned_when_no_guild_is_asked_for(guilds: ports.Guilds) -> None:
+    """No id, no guild, no channel."""
+    assert await guilds.get([]) == {}
+    assert await guilds.channels([]) == []
+
+
+async def test_a_name_follows_when_the_guild_is_renamed(guilds: ports.Guilds) -> None:
+    """The latest name and icon count."""
+    await guilds.named([values.user_guild(GUILD, name="second", icon=None)], {GUILD})
+
+    assert (await guilds.get([GUILD]))[GUILD] == values.guild(name="second")
+
+
+async def test_the_size_is_the_people_present_when_discord_tells_both(guilds: ports.Guilds) -> None:
+    """Who is there now says more than who ever came; the members count when nothing better is known."""
+    rows = [
+        values.user_guild(GUILD, member_count=900, presence_count=300),
+        values.user_guild(OTHER, member_count=70),
+    ]
+
+    await guilds.named(rows, {GUILD, OTHER})
+
+    sizes = {key: guild.people for key, guild in (await guilds.get([GUILD, OTHER])).items()}
+    assert sizes == {GUILD: 300, OTHER: 70}
+
+
+async def test_access_follows_when_our_bot_comes_and_goes(guilds: ports.Guilds) -> None:
+    """A guild without our bot is marked, until the bot is there again."""
+    rows = [values.user_guild(GUILD)]
+
+    await guilds.named(rows, {OTHER})
+    without = (await guilds.get([GUILD]))[GUILD].access
+    await guilds.named(rows, {GUILD})
+    again = (await guilds.get([GUILD]))[GUILD].access
+
+    assert (without, again) == (model.Access.NOT_INSTALLED, model.Access.INSTALLED)
+
+
+async def test_what_was_fetched_stays_when_the_guild_is_named_again(guilds: ports.Guilds) -> None:
+    """Another user's guild list does not make a guild look unread."""
+    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
+
+    await guilds.named([values.user_guild(GUILD, name="second")], {GUILD})
+
+    found = (await guilds.get([GUILD]))[GUILD]
+    assert (found.name, found.fetched_at, found.channel_count) == ("second", NOW, 1)
+    assert await guilds.channels([GUILD]) == [RICH]
+
+
+async def test_a_refusal_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
+    """That our bot is installed does not mean that it may read."""
+    await guilds.refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", retry_at=NOW + 3600)
+
+    await guilds.named([values.user_guild(GUILD)], {GUILD})
+
+    found = (await guilds.get([GUILD]))[GUILD]
+    assert (found.access, found.error, found.retry_at) == (model.Access.DENIED, "NO_ACCESS", NOW + 3600)
+
+
+async def test_a_lease_is_refused_when_somebody_holds_it(guilds: ports.Guilds) -> None:
+    """One process fetches a guild at a time."""
+    await lease(guilds)
+
+    second = await guilds.lease(GUILD, now=NOW + 24, until=NOW + 49, fetched_before=NOW - 600)
+
+    assert second is None
+    assert (await guilds.get([GUILD]))[GUILD].lease_until == NOW + 25
+
+
+async def test_one_gets_the_lease_when_many_ask_at_once(guilds: ports.Guilds) -> None:
+    """Ten at once, one fence."""
+    asked = [guilds.lease(GUILD, now=NOW, until=NOW + 25, fetched_before=NOW) for _ in range(10)]
+
+    fences = await asyncio.gather(*asked)
+
+    assert len([fence for fence in fences if fence is not None]) == 1
+
+
+async def test_the_fence_grows_when_a_lease_has_run_out(guilds: ports.Guilds) -> None:
+    """Who did not come back loses the lease, and the next holder can be told from him."""
+    first = await lease(guilds)
+
+    second = await lease(guilds, now=NOW + 25)
+
+    assert second > first
+
+
+async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.Guilds) -> None:
+    """A listing younger than what the asker wants serves him as well; one exactly as old does not."""
+    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[], now=NOW)
+
+    fresh = await guilds.lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW - 0.5)
+    stale = await guilds.lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW)
+
+    assert fresh is None
+    assert stale is not None
+
+
+async def test_no_lease_is_given_when_the_guild_is_unknown(guilds: ports.Guilds) -> None:
+    """Nobody fetches what no user has listed."""
+    assert await guilds.lease(OTHER, now=NOW, until=NOW + 25, fetched_before=NOW) is None
+
+
+async def test_channels_come_back_whole_when_they_were_stored(guilds: ports.Guilds) -> None:
+    """Every field of a channel survives, unknown types, overwrites and 63-bit numbers included."""
+    plain = values.channel(12, kind=999)
+
+    stored = await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH, plain], now=NOW)
+
+    assert stored
+    assert await guilds.channels([GUILD]) == [plain, RICH]
+
+
+async def test_the_guild_tells_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
+    """Time, number, newest message and access are noted, and the lease ends."""
+    await guilds.refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", retry_at=NOW + 3600)
+    rows = [values.channel(1, last_message_id=70), values.channel(2, last_message_id=90), values.channel(3)]
+
+    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=rows, now=NOW + 2)
+
+    assert (await guilds.get([GUILD]))[GUILD] == values.guild(
+        name="first", icon="a", fetched_at=NOW + 2, newest_message_id=90, channel_count=3
+    )
+
+
+async def test_an_empty_listing_counts_when_the_guild_has_no_channel(guilds: ports.Guilds) -> None:
+    """No channel is an answer, too."""
+    stored = await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[], now=NOW)
+
+    found = (await guilds.get([GUILD]))[GUILD]
+    assert stored
+    assert (found.fetched_at, found.channel_count, found.newest_message_id) == (NOW, 0, None)
+
+
+async def test_channels_are_ordered_when_several_guilds_are_read(guilds: ports.Guilds) -> None:
+    """By guild, then position, then id; guilds that were not asked for stay out."""
+    await guilds.named([values.user_guild(key) for key in (OTHER, OTHER + 1)], {OTHER, OTHER + 1})
+    first = [values.channel(3, position=1), values.channel(1, position=2), values.channel(2, position=1)]
+    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=first, now=NOW)
+    for guild_id in (OTHER, OTHER + 1):
+        fence = await guilds.lease(guild_id, now=NOW, until=NOW + 25, fetched_before=NOW)
+        assert fence is not None
+        rows = [values.channel(guild_id + 1, guild_id)]
+        await guilds.store_channels(guild_id, fence=fence, channels=rows, now=NOW)
+
+    found = await guilds.channels({OTHER, GUILD})
+
+    assert [channel.channel_id for channel in found] == [2, 3, 1, OTHER + 1]
+
+
+async def test_a_channel_disappears_when_a_listing_no_longer_has_it(guilds: ports.Guilds) -> None:
+    """Deleted or hidden from our bot: it is not shown any more."""
+    rows = [values.channel(1), values.channel(2)]
+    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=rows, now=NOW)
+
+    fence = await lease(guilds, fetched_before=NOW)
+    await guilds.store_channels(GUILD, fence=fence, channels=rows[1:], now=NOW + 1)
+
+    assert await guilds.channels([GUILD]) == rows[1:]
+
+
+async def test_a_channel_comes_back_when_a_listing_has_it_again(guilds: ports.Guilds) -> None:
+    """Hidden for a while, then visible again, and unchanged."""
+    for rows in ([values.channel(1)], [], [values.channel(1)]):
+        fence = await lease(guilds, fetched_before=NOW)
+        await guilds.store_channels(GUILD, fence=fence, channels=rows, now=NOW)
+
+    assert await guilds.channels([GUILD]) == [values.channel(1)]
+
+
+async def test_overwrites_are_replaced_when_a_channel_becomes_private(guilds: ports.Guilds) -> None:
+    """A channel that is closed to a role is stored as closed, whatever stood there before."""
+    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
+    closed = values.channel(11, overwrites=(values.denied(5),))
+
+    fence = await lease(guilds, fetched_before=NOW)
+    await guilds.store_channels(GUILD, fence=fence, channels=[closed], now=NOW + 1)
+
+    assert await guilds.channels([GUILD]) == [closed]
+
+
+@pytest.mark.parametrize("stored_meanwhile", [True, False], ids=["next-has-stored", "next-is-fetching"])
+async def test_a_late_writer_changes_nothing_when_its_lease_was_lost(
+    guilds: ports.Guilds,
+    stored_meanwhile: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """Its channels, its departures, its time and its end of the lease are all ignored."""
+    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[values.channel(1)], now=NOW)
+    late = await lease(guilds, now=NOW + 1000, fetched_before=NOW)
+    current = await lease(guilds, now=NOW + 1025, fetched_before=NOW)
+    if stored_meanwhile:
+        rows = [values.channel(1, name="current"), values.channel(2)]
+        await guilds.store_channels(GUILD, fence=current, channels=rows, now=NOW + 1026)
+    before = await guilds.channels([GUILD]), await guilds.get([GUILD])
+
+    stored = await guilds.store_channels(GUILD, fence=late, channels=[values.channel(3)], now=NOW + 1030)
+
+    assert not stored
+    assert (await guilds.channels([GUILD]), await guilds.get([GUILD])) == before
+
+
+async def test_a_late_holder_changes_nothing_when_it_ends_a_lost_lease(guilds: ports.Guilds) -> None:
+    """Neither its refusal nor its release touches the lease of the next holder."""
+    late = await lease(guilds)
+    await lease(guilds, now=NOW + 25)
+    before = await guilds.get([GUILD])
+
+    await guilds.refused(GUILD, fence=late, error="NO_ACCESS", retry_at=NOW + 3600)
+    await guilds.release(GUILD, fence=late)
+
+    assert await guilds.get([GUILD]) == before
+
+
+async def test_a_refusal_keeps_the_data_when_our_bot_lost_access(guilds: ports.Guilds) -> None:
+    """Cause and time of the next try are noted and the lease ends; channels stay as they were."""
+    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
+
+    fence = await lease(guilds, fetched_before=NOW)
+    await guilds.refused(GUILD, fence=fence, error="GONE", retry_at=NOW + 3600)
+
+    found = (await guilds.get([GUILD]))[GUILD]
+    assert (found.access, found.error, found.retry_at) == (model.Access.DENIED, "GONE", NOW + 3600)
+    assert (found.fetched_at, found.lease_until) == (NOW, 0.0)
+    assert await guilds.channels([GUILD]) == [RICH]
+
+
+async def test_the_next_may_fetch_when_a_lease_is_released(guilds: ports.Guilds) -> None:
+    """A failed fetch does not lock the guild, and is no fetch."""
+    fence = await lease(guilds)
+
+    await guilds.release(GUILD, fence=fence)
+
+    assert (await guilds.get([GUILD]))[GUILD] == values.guild(name="first", icon="a")
+    assert await lease(guilds) > fence

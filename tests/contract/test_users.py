@@ -1,0 +1,222 @@
+"""Users: credentials, wishes and memberships."""
+
+import pytest
+
+from indexing import errors, model, ports
+from tests import clockwork, values
+from tests.contract import conftest
+
+NOW = clockwork.START
+OTHER = values.USER + 1
+ROLES = (values.GUILD + 5, values.GUILD + 6)
+
+
+@pytest.fixture
+def users(stores: conftest.Stores) -> ports.Users:
+    """Users, nobody known."""
+    return stores.users
+
+
+async def test_the_credential_comes_back_whole_when_it_was_stored(users: ports.Users) -> None:
+    """What was put is what is read, field by field."""
+    put = ports.Credential("the access token", "the refresh token", NOW + 604_800.5, ("identify", "guilds"))
+
+    await users.put_credential(values.USER, put)
+
+    assert await users.credential(values.USER) == put
+
+
+async def test_the_newest_credential_counts_when_it_was_stored_again(users: ports.Users) -> None:
+    """A second credential takes the place of the first."""
+    await users.put_credential(values.USER, values.credential(expires_at=NOW))
+
+    await users.put_credential(values.USER, values.credential(access_token="second", expires_at=None))
+
+    assert await users.credential(values.USER) == values.credential(access_token="second")
+
+
+async def test_the_missing_credential_is_named_when_there_is_none(users: ports.Users) -> None:
+    """Another user's credential does not count."""
+    await users.put_credential(OTHER, values.credential())
+
+    with pytest.raises(errors.CredentialMissing) as missing:
+        await users.credential(values.USER)
+
+    assert missing.value.user_id == values.USER
+
+
+async def test_the_credential_is_withheld_when_discord_refused_it(users: ports.Users) -> None:
+    """From the refusal on nobody gets the dead token."""
+    await users.put_credential(values.USER, values.credential())
+
+    await users.require_reauth(values.USER)
+
+    with pytest.raises(errors.ReauthRequired):
+        await users.credential(values.USER)
+
+
+async def test_the_credential_works_again_when_the_user_renewed_it(users: ports.Users) -> None:
+    """A new consent ends the refusal."""
+    await users.put_credential(values.USER, values.credential())
+    await users.require_reauth(values.USER)
+
+    await users.put_credential(values.USER, values.credential(access_token="renewed"))
+
+    assert (await users.credential(values.USER)).access_token == "renewed"
+
+
+async def test_nobody_becomes_known_when_an_unknown_user_is_refused(users: ports.Users) -> None:
+    """A refusal for somebody of whom nothing is stored stores nothing."""
+    await users.require_reauth(values.USER)
+
+    assert not await users.known(values.USER)
+    with pytest.raises(errors.CredentialMissing):
+        await users.credential(values.USER)
+
+
+async def test_a_user_is_known_when_a_credential_or_wishes_are_stored(users: ports.Users) -> None:
+    """Either is enough; who has neither is unknown."""
+    await users.put_credential(values.USER, values.credential())
+    await users.put_preferences(OTHER, model.Preferences())
+
+    known = [await users.known(user) for user in (values.USER, OTHER, OTHER + 1)]
+
+    assert known == [True, True, False]
+
+
+async def test_wishes_keep_their_order_when_they_are_stored(users: ports.Users) -> None:
+    """The order of pinned guilds is the user's own."""
+    wishes = model.Preferences(pinned=(9, 3, 7), muted=(8, 1))
+
+    await users.put_preferences(values.USER, wishes)
+
+    assert await users.preferences(values.USER) == wishes
+    assert await users.preferences(OTHER) == model.Preferences()
+
+
+async def test_wishes_are_replaced_whole_when_they_change(users: ports.Users) -> None:
+    """What the new wishes do not name is not wished any more, and the credential stays."""
+    await users.put_credential(values.USER, values.credential())
+    await users.put_preferences(values.USER, model.Preferences(pinned=(9, 3), muted=(8,)))
+
+    await users.put_preferences(values.USER, model.Preferences(pinned=(3,)))
+
+    assert await users.preferences(values.USER) == model.Preferences(pinned=(3,))
+    assert await users.credential(values.USER) == values.credential()
+
+
+async def test_memberships_hold_what_discord_listed_when_a_list_is_stored(users: ports.Users) -> None:
+    """Owner and permissions, all 63 bits of them, are kept for each guild; roles are not known yet."""
+    every_bit = (1 << 63) - 1
+    rows = [values.user_guild(1, owner=True), values.user_guild(2, permissions=every_bit)]
+
+    await users.listed(values.USER, rows, NOW)
+
+    found = sorted(await users.memberships(values.USER), key=lambda row: row.guild_id)
+    assert found == [
+        values.membership(guild_id=1, owner=True),
+        values.membership(guild_id=2, permissions=every_bit),
+    ]
+
+
+async def test_a_large_list_is_whole_when_the_user_has_all_guilds_he_can(users: ports.Users) -> None:
+    """200 guilds are the most that a user can be in."""
+    rows = [values.user_guild(guild_id) for guild_id in range(1, 201)]
+
+    await users.listed(values.USER, rows, NOW)
+
+    assert {row.guild_id for row in await users.memberships(values.USER)} == set(range(1, 201))
+
+
+async def test_permissions_follow_when_the_list_is_read_again(users: ports.Users) -> None:
+    """The latest list counts: who lost a permission or the ownership has lost it."""
+    await users.listed(values.USER, [values.user_guild(1, owner=True, permissions=values.ADMINISTRATOR)], NOW)
+
+    await users.listed(values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
+
+    assert await users.membership(values.USER, 1) == values.membership(guild_id=1, permissions=0)
+
+
+async def test_a_membership_ends_when_the_list_no_longer_names_the_guild(users: ports.Users) -> None:
+    """It is found neither alone nor among all; other users' memberships stay."""
+    await users.listed(values.USER, [values.user_guild(1), values.user_guild(2)], NOW)
+    await users.listed(OTHER, [values.user_guild(1)], NOW)
+
+    await users.listed(values.USER, [values.user_guild(2)], NOW + 60)
+
+    assert [row.guild_id for row in await users.memberships(values.USER)] == [2]
+    assert await users.membership(values.USER, 1) is None
+    assert await users.membership(OTHER, 1) is not None
+
+
+async def test_all_memberships_end_when_the_list_is_empty(users: ports.Users) -> None:
+    """An empty list is a list."""
+    await users.listed(values.USER, [values.user_guild(1)], NOW)
+
+    await users.listed(values.USER, [], NOW + 60)
+
+    assert await users.memberships(values.USER) == []
+
+
+async def test_roles_stay_when_the_list_names_the_guild_again(users: ports.Users) -> None:
+    """Role ids and their age are not touched by a new list."""
+    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.store_roles(values.USER, 1, ROLES, NOW + 1)
+
+    await users.listed(values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
+
+    found = await users.membership(values.USER, 1)
+    assert found == values.membership(guild_id=1, permissions=0, role_ids=ROLES, roles_at=NOW + 1)
+
+
+async def test_no_roles_differ_from_unknown_ones_when_a_member_has_none(users: ports.Users) -> None:
+    """An empty set of roles is knowledge."""
+    await users.listed(values.USER, [values.user_guild(1)], NOW)
+
+    await users.store_roles(values.USER, 1, (), NOW)
+
+    found = await users.membership(values.USER, 1)
+    assert found is not None
+    assert found.role_ids == ()
+
+
+async def test_roles_are_forgotten_when_the_user_left_and_came_back(users: ports.Users) -> None:
+    """Discord takes all roles from who leaves, so that old ones must not open a channel to him afterwards."""
+    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.store_roles(values.USER, 1, ROLES, NOW)
+    await users.listed(values.USER, [], NOW + 60)
+
+    await users.listed(values.USER, [values.user_guild(1)], NOW + 120)
+
+    assert await users.membership(values.USER, 1) == values.membership(guild_id=1)
+
+
+async def test_roles_are_forgotten_when_discord_said_that_he_is_no_member(users: ports.Users) -> None:
+    """The same when the departure was noticed by asking for his roles."""
+    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.store_roles(values.USER, 1, ROLES, NOW)
+
+    await users.left(values.USER, 1, NOW + 60)
+
+    assert await users.membership(values.USER, 1) is None
+    await users.listed(values.USER, [values.user_guild(1)], NOW + 120)
+    assert await users.membership(values.USER, 1) == values.membership(guild_id=1)
+
+
+async def test_late_roles_are_dropped_when_the_user_has_left_meanwhile(users: ports.Users) -> None:
+    """An answer that was under way when he left does not come back with him."""
+    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.listed(values.USER, [], NOW + 60)
+
+    await users.store_roles(values.USER, 1, ROLES, NOW + 61)
+
+    await users.listed(values.USER, [values.user_guild(1)], NOW + 120)
+    assert await users.membership(values.USER, 1) == values.membership(guild_id=1)
+
+
+async def test_nothing_is_stored_when_roles_come_for_an_unknown_membership(users: ports.Users) -> None:
+    """Roles alone make nobody a member."""
+    await users.store_roles(values.USER, 1, ROLES, NOW)
+
+    assert await users.membership(values.USER, 1) is None
+    assert await users.memberships(values.USER) == []

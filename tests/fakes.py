@@ -1,0 +1,298 @@
+"""
+Fakes of the ports of storage and transport, in memory; tests/contract holds them to what the real adapters promise.
+
+`away` on a fake plays the outage of its server.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Collection, Sequence
+
+from indexing import errors, model, ports, turns
+
+
+class MemoryUsers:
+    """Port `ports.Users`."""
+
+    def __init__(self) -> None:
+        self._credentials: dict[int, ports.Credential] = {}
+        self._refused: set[int] = set()
+        self._wishes: dict[int, model.Preferences] = {}
+        self._present: dict[tuple[int, int], model.Membership] = {}
+
+    async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
+        """Store it in place of any older one."""
+        self._credentials[user_id] = credential
+        self._refused.discard(user_id)
+
+    async def credential(self, user_id: int) -> ports.Credential:
+        """Return it, or raise what the port says."""
+        if user_id not in self._credentials:
+            raise errors.CredentialMissing(user_id)
+        if user_id in self._refused:
+            raise errors.ReauthRequired(user_id)
+        return self._credentials[user_id]
+
+    async def require_reauth(self, user_id: int) -> None:
+        """Note the refusal."""
+        self._refused.add(user_id)
+
+    async def known(self, user_id: int) -> bool:
+        """Return whether anything is stored."""
+        return user_id in self._credentials or user_id in self._wishes
+
+    async def preferences(self, user_id: int) -> model.Preferences:
+        """Return the wishes."""
+        return self._wishes.get(user_id, model.Preferences())
+
+    async def put_preferences(self, user_id: int, wishes: model.Preferences) -> None:
+        """Replace the wishes."""
+        self._wishes[user_id] = wishes
+
+    async def listed(
+        self,
+        user_id: int,
+        guilds: Sequence[model.UserGuild],
+        now: float,  # noqa: ARG002 -- the port has it
+    ) -> None:
+        """Replace the user's memberships; what is known of roles stays with those that remain."""
+        before = {key: self._present.pop(key) for key in [*self._present] if key[0] == user_id}
+        for guild in guilds:
+            known = before.get((user_id, guild.guild_id))
+            self._present[user_id, guild.guild_id] = model.Membership(
+                user_id=user_id,
+                guild_id=guild.guild_id,
+                owner=guild.owner,
+                permissions=guild.permissions,
+                role_ids=known.role_ids if known else None,
+                roles_at=known.roles_at if known else None,
+            )
+
+    async def memberships(self, user_id: int) -> list[model.Membership]:
+        """Return the present ones."""
+        return [row for key, row in self._present.items() if key[0] == user_id]
+
+    async def membership(self, user_id: int, guild_id: int) -> model.Membership | None:
+        """Return one."""
+        return self._present.get((user_id, guild_id))
+
+    async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
+        """Store role ids of a member."""
+        row = self._present.get((user_id, guild_id))
+        if row is not None:
+            self._present[user_id, guild_id] = dataclasses.replace(row, role_ids=roles, roles_at=now)
+
+    async def left(self, user_id: int, guild_id: int, now: float) -> None:  # noqa: ARG002 -- the port has it
+        """Forget the membership."""
+        self._present.pop((user_id, guild_id), None)
+
+
+class MemoryGuilds:
+    """Port `ports.Guilds`; `written` lists the ids of channels as they are written."""
+
+    def __init__(self) -> None:
+        self.written: list[int] = []
+        self._guilds: dict[int, model.Guild] = {}
+        self._fences: collections.Counter[int] = collections.Counter()
+        self._channels: dict[int, dict[int, model.Channel]] = collections.defaultdict(dict)
+
+    async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
+        """Return those that are stored."""
+        return {key: self._guilds[key] for key in guild_ids if key in self._guilds}
+
+    async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+        """Store names and icons, and where our bot is."""
+        for row in guilds:
+            new = model.Guild(row.guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
+            known = self._guilds.get(row.guild_id, new)
+            access = model.Access.INSTALLED if row.guild_id in installed else model.Access.NOT_INSTALLED
+            if access is model.Access.INSTALLED and known.access is model.Access.DENIED:
+                access = model.Access.DENIED
+            people = row.presence_count if row.presence_count is not None else row.member_count
+            self._guilds[row.guild_id] = dataclasses.replace(
+                known, name=row.name, icon=row.icon, people=people, access=access
+            )
+
+    async def lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
+        """Take the lease, if it is free and wanted."""
+        guild = self._guilds.get(guild_id)
+        if guild is None or guild.lease_until > now:
+            return None
+        if guild.fetched_at is not None and guild.fetched_at > fetched_before:
+            return None
+        self._fences[guild_id] += 1
+        self._guilds[guild_id] = dataclasses.replace(guild, lease_until=until)
+        return self._fences[guild_id]
+
+    async def store_channels(self, guild_id: int, *, fence: int, channels: Sequence[model.Channel], now: float) -> bool:
+        """Replace the guild's channels, if the fence is the latest."""
+        if self._fences[guild_id] != fence:
+            return False
+        before = self._channels[guild_id]
+        after = {channel.channel_id: channel for channel in channels}
+        self.written += [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+        self._channels[guild_id] = after
+        newest = max((channel.last_message_id or 0 for channel in channels), default=0)
+        self._guilds[guild_id] = dataclasses.replace(
+            self._guilds[guild_id],
+            fetched_at=now,
+            access=model.Access.INSTALLED,
+            channel_count=len(after),
+            newest_message_id=newest or None,
+            error="",
+            retry_at=0.0,
+            lease_until=0.0,
+        )
+        return True
+
+    async def refused(self, guild_id: int, *, fence: int, error: str, retry_at: float) -> None:
+        """Note a refusal, if the fence is the latest."""
+        if self._fences[guild_id] == fence:
+            self._guilds[guild_id] = dataclasses.replace(
+                self._guilds[guild_id], access=model.Access.DENIED, error=error, retry_at=retry_at, lease_until=0.0
+            )
+
+    async def release(self, guild_id: int, *, fence: int) -> None:
+        """End the lease, if the fence is the latest."""
+        if self._fences[guild_id] == fence:
+            self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], lease_until=0.0)
+
+    async def channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
+        """Return the latest listings."""
+        found = [channel for key in set(guild_ids) for channel in self._channels[key].values()]
+        return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
+
+
+class MemoryJobs:
+    """Port `ports.Jobs`."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, model.Job] = {}
+        self._units: dict[str, dict[int, model.Unit]] = collections.defaultdict(dict)
+
+    async def start(self, job: model.Job) -> tuple[model.Job, bool]:
+        """Store it, unless its user has an active one."""
+        for known in self._jobs.values():
+            if known.user_id == job.user_id and not known.state.terminal:
+                return known, False
+        self._jobs[job.job_id] = job
+        return job, True
+
+    async def get(self, job_id: str) -> model.Job | None:
+        """Return a job."""
+        return self._jobs.get(job_id)
+
+    async def latest(self, user_id: int) -> model.Job | None:
+        """Return the active job, else the newest."""
+        rows = [job for job in self._jobs.values() if job.user_id == user_id]
+        return max(rows, key=lambda job: (not job.state.terminal, job.created_at), default=None)
+
+    async def of_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
+        """Return a page of the user's jobs."""
+        rows = [job for job in self._jobs.values() if job.user_id == user_id and job.created_at < before]
+        return sorted(rows, key=lambda job: -job.created_at)[:limit]
+
+    async def begin_turn(
+        self,
+        job_id: str,
+        turn: int,
+        *,
+        now: float,  # noqa: ARG002 -- the port has it
+        until: float,
+    ) -> model.Job | None:
+        """Own the job, if *turn* is current."""
+        job = self._jobs.get(job_id)
+        if job is None or job.turn != turn or job.state.terminal:
+            return None
+        self._jobs[job_id] = dataclasses.replace(
+            job,
+            turn=turn + 1,
+            next_turn_at=until,
+            waiting_for="",
+            waiting_until=0.0,
+            unfinished=job.unfinished + 1,
+        )
+        return self._jobs[job_id]
+
+    async def add_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+        """Store new units and note that the guilds are listed."""
+        for unit in units:
+            self._units[job.job_id].setdefault(unit.guild_id, unit)
+        return await self.save(dataclasses.replace(job, listed=True))
+
+    async def units(self, job_id: str) -> list[model.Unit]:
+        """Return the units by position."""
+        return sorted(self._units[job_id].values(), key=lambda unit: unit.position)
+
+    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> None:
+        """Store what is newer."""
+        rows = self._units[job.job_id]
+        for unit in units:
+            if unit.guild_id not in rows or rows[unit.guild_id].revision < unit.revision:
+                rows[unit.guild_id] = unit
+
+    async def save(self, job: model.Job) -> bool:
+        """Store the job, if its turn is current and it runs."""
+        known = self._jobs.get(job.job_id)
+        if known is None or known.turn != job.turn or known.state.terminal:
+            return False
+        self._jobs[job.job_id] = job
+        return True
+
+    async def overdue(self, now: float, limit: int) -> list[model.Job]:
+        """Return running jobs that are late."""
+        late = [job for job in self._jobs.values() if not job.state.terminal and job.next_turn_at < now]
+        return sorted(late, key=lambda job: job.next_turn_at)[:limit]
+
+
+class MemoryRequests:
+    """Port `ports.Requests`."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, ports.Answered] = {}
+
+    async def find(self, key: str) -> ports.Answered | None:
+        """Return what was answered."""
+        return self._answers.get(key)
+
+    async def store(self, key: str, answered: ports.Answered, now: float) -> None:  # noqa: ARG002 -- the port has it
+        """Keep the first answer."""
+        self._answers.setdefault(key, answered)
+
+
+class RecordingQueue:
+    """Port `ports.Turns`: remembers what it was given; nothing happens by itself."""
+
+    def __init__(self) -> None:
+        self.enqueued: list[turns.Turn] = []
+        self.waiting: dict[turns.Turn, float] = {}
+        self.away = False
+
+    async def enqueue(self, turn: turns.Turn) -> None:
+        """Remember a turn to run now."""
+        self._reach()
+        self.enqueued.append(turn)
+
+    async def schedule(self, turn: turns.Turn, due: float) -> None:
+        """Remember a turn to run later."""
+        self._reach()
+        self.waiting[turn] = due
+
+    def _reach(self) -> None:
+        if self.away:
+            raise errors.QueueUnavailable("played")
+
+
+class MemoryInstalls:
+    """Port `ports.Installs`."""
+
+    def __init__(self) -> None:
+        self._known: tuple[frozenset[int], float] | None = None
+
+    async def load(self) -> tuple[frozenset[int], float] | None:
+        """Return what is known."""
+        return self._known
+
+    async def store(self, guild_ids: frozenset[int], now: float) -> None:
+        """Replace it."""
+        self._known = guild_ids, now

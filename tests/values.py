@@ -1,0 +1,120 @@
+"""Values for tests: each maker has defaults for what the test does not care about."""
+
+import dataclasses
+from typing import Any
+
+from indexing import model, ports
+from tests import clockwork
+
+USER = 200_000_000_000_000_001
+GUILD = 300_000_000_000_000_001
+VIEW = 1 << 10
+ADMINISTRATOR = 1 << 3
+
+
+def snowflake(at: float) -> int:
+    """Return an id that was made at that epoch second."""
+    return int((at - model.DISCORD_EPOCH) * 1000) << 22
+
+
+def credential(**changes: Any) -> ports.Credential:  # noqa: ANN401 -- any field
+    """Return a credential whose scopes allow all that we ask for."""
+    scopes = ("identify", "guilds", "guilds.members.read")
+    return dataclasses.replace(ports.Credential("access", "refresh", None, scopes), **changes)
+
+
+def user_guild(guild_id: int = GUILD, **changes: Any) -> model.UserGuild:  # noqa: ANN401 -- any field
+    """Return a row of a guild list; its member may view channels."""
+    row = model.UserGuild(
+        guild_id=guild_id,
+        name=f"guild {guild_id}",
+        icon=None,
+        owner=False,
+        permissions=VIEW,
+        member_count=None,
+        presence_count=None,
+    )
+    return dataclasses.replace(row, **changes)
+
+
+def channel(channel_id: int, guild_id: int = GUILD, **changes: Any) -> model.Channel:  # noqa: ANN401 -- any field
+    """Return a text channel that every member may view."""
+    row = model.Channel(
+        channel_id=channel_id,
+        guild_id=guild_id,
+        kind=0,
+        name=f"channel {channel_id}",
+        topic=None,
+        position=0,
+        parent_id=None,
+        nsfw=False,
+        flags=0,
+        last_message_id=None,
+        overwrites=(),
+    )
+    return dataclasses.replace(row, **changes)
+
+
+def denied(target_id: int, kind: int = 0) -> model.Overwrite:
+    """Return an overwrite that hides a channel from a role, or with *kind* 1 from a member."""
+    return model.Overwrite(target_id, kind, allow=0, deny=VIEW)
+
+
+def allowed(target_id: int, kind: int = 0) -> model.Overwrite:
+    """Return an overwrite that shows a channel to a role, or with *kind* 1 to a member."""
+    return model.Overwrite(target_id, kind, allow=VIEW, deny=0)
+
+
+def membership(**changes: Any) -> model.Membership:  # noqa: ANN401 -- any field
+    """Return a member who may view channels and whose roles are unknown."""
+    row = model.Membership(
+        user_id=USER,
+        guild_id=GUILD,
+        owner=False,
+        permissions=VIEW,
+        role_ids=None,
+        roles_at=None,
+    )
+    return dataclasses.replace(row, **changes)
+
+
+def guild(**changes: Any) -> model.Guild:  # noqa: ANN401 -- any field
+    """Return a guild that has our bot and was never fetched."""
+    row = model.Guild(
+        guild_id=GUILD,
+        name="guild",
+        icon=None,
+        people=None,
+        access=model.Access.INSTALLED,
+        fetched_at=None,
+        newest_message_id=None,
+        channel_count=0,
+        error="",
+        retry_at=0.0,
+        lease_until=0.0,
+    )
+    return dataclasses.replace(row, **changes)
+
+
+def unit(guild_id: int = GUILD, **changes: Any) -> model.Unit:  # noqa: ANN401 -- any field
+    """Return a unit that nobody has worked on."""
+    row = model.Unit(
+        guild_id=guild_id,
+        name=f"guild {guild_id}",
+        state=model.UnitState.QUEUED,
+        step=model.Step.CHANNELS,
+        position=0,
+        score=0.5,
+        attempts=0,
+        retry_at=0.0,
+        error="",
+        channel_count=None,
+        revision=1,
+    )
+    return dataclasses.replace(row, **changes)
+
+
+def job(job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field
+    """Return a job that nobody has worked on."""
+    now = clockwork.START
+    return dataclasses.replace(model.new_job(job_id, USER, now=now, due=now + 2.0, force=False), **changes)

@@ -1,0 +1,262 @@
+"""
+A whole world of fakes: what the use cases see of Discord, of storage and of transport.
+
+`away` on a fake plays the outage of its server.
+"""
+
+import asyncio
+import collections
+import dataclasses
+from collections.abc import Hashable, Sequence
+
+from prometheus_client import registry
+
+from indexing import advance, errors, listing, metrics, model, ports, settings
+from tests import clockwork, fakes, values
+
+
+class MemoryEvents:
+    """Port `ports.Events`; `flush` plays the loss of Redis' data."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.open = 0
+        self.changed = asyncio.Condition()
+        self.streams: dict[str, list[model.Update]] = collections.defaultdict(list)
+        self._count = 0
+
+    def flush(self) -> None:
+        """Lose all streams."""
+        self.streams.clear()
+
+    async def publish(self, update: model.Update) -> None:
+        """Append an update and wake the watchers."""
+        if self.away:
+            raise errors.QueueUnavailable("played")
+        self._count += 1
+        stream = self.streams[update.job.job_id]
+        stream.append(dataclasses.replace(update, position=f"{self._count}-0"))
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def tail(self, job_id: str) -> str:
+        """Return the latest position."""
+        stream = self.streams[job_id]
+        return stream[-1].position if stream else "0-0"
+
+    async def holds(self, job_id: str, position: str) -> bool:
+        """Return whether nothing after *position* is lost."""
+        if self.away:
+            raise errors.QueueUnavailable("played")
+        stream = self.streams[job_id]
+        return bool(stream) and _place(stream[0].position) <= _place(position)
+
+    async def subscribe(self, job_id: str, after: str) -> ports.Subscription:
+        """Listen."""
+        if self.away:
+            raise errors.QueueUnavailable("played")
+        self.open += 1
+        return _Listener(self, job_id, _place(after))
+
+
+class _Listener:
+    """Port `ports.Subscription`."""
+
+    def __init__(self, events: MemoryEvents, job_id: str, place: int) -> None:
+        self._events = events
+        self._job_id = job_id
+        self._place = place
+
+    def _new(self) -> list[model.Update]:
+        return [update for update in self._events.streams[self._job_id] if _place(update.position) > self._place]
+
+    async def next(self, patience: float) -> model.Update | None:
+        """Return what is new, merged."""
+        try:
+            async with asyncio.timeout(patience), self._events.changed:
+                await self._events.changed.wait_for(self._new)
+        except TimeoutError:
+            return None
+        rows: dict[int, model.Unit] = {}
+        for update in self._new():
+            for unit in update.units:
+                if unit.guild_id not in rows or rows[unit.guild_id].revision < unit.revision:
+                    rows.pop(unit.guild_id, None)
+                    rows[unit.guild_id] = unit
+        last = self._new()[-1]
+        self._place = _place(last.position)
+        return dataclasses.replace(last, units=tuple(rows.values()))
+
+    async def close(self) -> None:
+        """Stop listening."""
+        self._events.open -= 1
+
+
+def _place(position: str) -> int:
+    return int(position.partition("-")[0])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """One request that Discord got: `what` is list, installs, a guild id, or (user id, guild id) for roles."""
+
+    what: Hashable
+    purpose: ports.Purpose
+    at: float
+
+
+class FakeDiscord:
+    """
+    Port `ports.Discord` over a small world that the test writes down.
+
+    Attributes:
+        lists: Guild lists by user id.
+        installed: Guilds that have our bot.
+        channels: Channels by guild id.
+        roles: Role ids by (user id, guild id); who is missing is not a member.
+        latency: Seconds that each answer takes.
+        calls: What was asked; a request that got no permit is not there.
+        busiest: Most requests that were under way at once.
+    """
+
+    def __init__(self, clock: ports.Clock) -> None:
+        self.lists: dict[int, list[model.UserGuild]] = {}
+        self.installed: set[int] = set()
+        self.channels: dict[int, list[model.Channel]] = {}
+        self.roles: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.latency = 0.0
+        self.calls: list[Call] = []
+        self.busiest = 0
+        self._under_way = 0
+        self._clock = clock
+        self._faults: dict[Hashable, collections.deque[Exception]] = collections.defaultdict(collections.deque)
+
+    def fail(self, what: Hashable, *problems: Exception) -> None:
+        """
+        Let the next requests for *what* fail, one with each of *problems*.
+
+        A refusal by our own limiter comes before the claim is asked, everything else after it.
+        """
+        self._faults[what].extend(problems)
+
+    def asked(self, what: Hashable) -> int:
+        """Return how often *what* was asked."""
+        return sum(call.what == what for call in self.calls)
+
+    async def user_guilds(
+        self,
+        credential: ports.Credential,  # noqa: ARG002 -- the port has it
+        purpose: ports.Purpose,
+    ) -> list[model.UserGuild]:
+        """Return the list of the user for whom it is asked."""
+        await self._answer("list", purpose)
+        return self.lists[purpose.user or 0]
+
+    async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:
+        """Return where our bot is."""
+        await self._answer("installs", purpose)
+        return frozenset(self.installed)
+
+    async def guild_channels(
+        self, guild_id: int, purpose: ports.Purpose, claim: ports.Claim
+    ) -> list[model.Channel] | None:
+        """Return the guild's channels, if they are still wanted."""
+        if not await self._answer(guild_id, purpose, claim):
+            return None
+        return self.channels[guild_id]
+
+    async def member_roles(
+        self,
+        user_id: int,
+        guild_id: int,
+        credential: ports.Credential,  # noqa: ARG002 -- the port has it
+        purpose: ports.Purpose,
+    ) -> tuple[int, ...]:
+        """Return the member's roles."""
+        await self._answer((user_id, guild_id), purpose)
+        if (user_id, guild_id) not in self.roles:
+            raise errors.Gone(404, 10007)
+        return self.roles[user_id, guild_id]
+
+    async def _answer(self, what: Hashable, purpose: ports.Purpose, claim: ports.Claim | None = None) -> bool:
+        problem = self._faults[what].popleft() if self._faults[what] else None
+        if problem is not None and _by_limiter(problem):
+            raise problem
+        if claim is not None and not await claim():
+            return False
+        self.calls.append(Call(what, purpose, self._clock()))
+        self._under_way += 1
+        self.busiest = max(self.busiest, self._under_way)
+        try:
+            await asyncio.sleep(self.latency)
+        finally:
+            self._under_way -= 1
+        if problem is not None:
+            raise problem
+        return True
+
+
+def _by_limiter(problem: Exception) -> bool:
+    if isinstance(problem, errors.RateLimited):
+        return not problem.why.startswith("429")
+    return isinstance(problem, errors.LimiterUnavailable)
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """All fakes of one test, and what is built on them."""
+
+    clock: clockwork.ManualClock
+    discord: FakeDiscord
+    users: fakes.MemoryUsers
+    guilds: fakes.MemoryGuilds
+    jobs: fakes.MemoryJobs
+    queue: fakes.RecordingQueue
+    events: MemoryEvents
+    installs: fakes.MemoryInstalls
+    rules: settings.IndexingSettings
+    seen: metrics.IndexingMetrics
+
+    @property
+    def ports(self) -> ports.World:
+        """The world as the use cases see it."""
+        return ports.World(
+            discord=self.discord,
+            users=self.users,
+            guilds=self.guilds,
+            jobs=self.jobs,
+            queue=self.queue,
+            events=self.events,
+            installs=self.installs,
+            clock=self.clock,
+        )
+
+    @property
+    def turner(self) -> advance.Advance:
+        """What runs turns."""
+        return advance.Advance(self.ports, self.rules, self.seen, listing.Listing(self.ports, self.rules))
+
+    async def add_user(self, guilds: Sequence[model.UserGuild], user_id: int = values.USER) -> None:
+        """Let there be a user with a credential, in these guilds; each has our bot and one channel, if not said."""
+        await self.users.put_credential(user_id, values.credential())
+        self.discord.lists[user_id] = list(guilds)
+        for guild in guilds:
+            self.discord.installed.add(guild.guild_id)
+            self.discord.channels.setdefault(guild.guild_id, [values.channel(guild.guild_id + 1, guild.guild_id)])
+
+
+def world(**rules: float) -> World:
+    """Return an empty world in the time of the running clockwork loop; *rules* are settings that differ."""
+    clock = clockwork.running_clock()
+    return World(
+        clock=clock,
+        discord=FakeDiscord(clock),
+        users=fakes.MemoryUsers(),
+        guilds=fakes.MemoryGuilds(),
+        jobs=fakes.MemoryJobs(),
+        queue=fakes.RecordingQueue(),
+        events=MemoryEvents(),
+        installs=fakes.MemoryInstalls(),
+        rules=settings.IndexingSettings.model_validate(rules),
+        seen=metrics.Metrics(registry.CollectorRegistry()).indexing,
+    )
