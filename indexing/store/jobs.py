@@ -51,7 +51,9 @@ class Jobs:
     async def latest(self, user_id: int) -> model.Job | None:
         """Return the user's active job, else his newest."""
         with mongo.translated():
-            row = await self._jobs.find_one({"user_id": user_id}, sort=[("created_at", pymongo.DESCENDING)])
+            # The active one first, whatever the clocks of the machines that made them say.
+            order = [("active", pymongo.DESCENDING), ("created_at", pymongo.DESCENDING)]
+            row = await self._jobs.find_one({"user_id": user_id}, sort=order)
         return _job(row) if row else None
 
     async def of_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
