@@ -1,0 +1,324 @@
+"""Jobs and their units: one active job a user, one owner a turn."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from indexing import model, ports
+from tests import clockwork, values
+from tests.contract import conftest
+
+NOW = clockwork.START
+JOB = "a" * 32
+OTHER = "b" * 32
+ENDED = [state for state in model.JobState if state.terminal]
+
+
+@pytest.fixture
+def jobs(stores: conftest.Stores) -> ports.Jobs:
+    """Jobs, none started."""
+    return stores.jobs
+
+
+async def begun(jobs: ports.Jobs, **changes: object) -> model.Job:
+    """Start a job and own its first turn."""
+    await jobs.start(values.job(JOB, **changes))
+    job = await jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40)
+    assert job is not None
+    return job
+
+
+async def ended(jobs: ports.Jobs, job_id: str, **changes: object) -> model.Job:
+    """Start a job and end it."""
+    job = values.job(job_id, **changes)
+    await jobs.start(job)
+    over = dataclasses.replace(job, state=model.JobState.SUCCEEDED, finished_at=job.created_at + 1)
+    assert await jobs.save(over)
+    return over
+
+
+async def test_a_job_is_stored_whole_when_it_is_started(jobs: ports.Jobs) -> None:
+    """What was started is what is read."""
+    job = values.job(JOB, force=True)
+
+    started = await jobs.start(job)
+
+    assert started == (job, True)
+    assert await jobs.get(JOB) == job
+
+
+async def test_a_start_joins_when_the_user_has_an_active_job(jobs: ports.Jobs) -> None:
+    """The second start gets the first job, as it is now, and stores nothing."""
+    job = await begun(jobs)
+
+    joined = await jobs.start(values.job(OTHER))
+
+    assert joined == (job, False)
+    assert await jobs.get(OTHER) is None
+
+
+async def test_one_job_is_made_when_twenty_starts_come_at_once(jobs: ports.Jobs) -> None:
+    """Exactly one of them is told that it made the job, and all are given the same one."""
+    asked = [jobs.start(values.job(f"{number:032x}")) for number in range(20)]
+
+    started = await asyncio.gather(*asked)
+
+    assert sum(created for _, created in started) == 1
+    assert len({job.job_id for job, _ in started}) == 1
+
+
+async def test_users_do_not_share_a_job_when_they_start_at_once(jobs: ports.Jobs) -> None:
+    """Each user has his own."""
+    first = await jobs.start(values.job(JOB))
+    second = await jobs.start(values.job(OTHER, user_id=values.USER + 1))
+
+    assert [created for _, created in (first, second)] == [True, True]
+
+
+@pytest.mark.parametrize("state", ENDED, ids=str)
+async def test_a_new_job_is_made_when_the_last_one_has_ended(jobs: ports.Jobs, state: model.JobState) -> None:
+    """However it ended, it stands in nobody's way, and stays what it was."""
+    last = dataclasses.replace(await begun(jobs), state=state, error="WHY", finished_at=NOW + 3)
+    assert await jobs.save(last)
+
+    _, created = await jobs.start(values.job(OTHER))
+
+    assert created
+    assert await jobs.get(JOB) == last
+
+
+async def test_nothing_is_found_when_there_is_no_job(jobs: ports.Jobs) -> None:
+    """Neither by id nor by user."""
+    assert await jobs.get(JOB) is None
+    assert await jobs.latest(values.USER) is None
+    assert await jobs.units(JOB) == []
+
+
+async def test_the_newest_job_is_the_latest_when_all_have_ended(jobs: ports.Jobs) -> None:
+    """By the time at which it was created; other users' jobs do not count."""
+    newest = await ended(jobs, JOB, created_at=NOW + 10)
+    await ended(jobs, OTHER, created_at=NOW)
+    await ended(jobs, "c" * 32, created_at=NOW + 20, user_id=values.USER + 1)
+
+    assert await jobs.latest(values.USER) == newest
+
+
+async def test_the_active_job_is_the_latest_when_an_ended_one_looks_newer(jobs: ports.Jobs) -> None:
+    """Clocks of two machines differ: a job that runs is never hidden by one that has ended."""
+    await ended(jobs, JOB, created_at=NOW + 0.5)
+    active, _ = await jobs.start(values.job(OTHER, created_at=NOW))
+
+    assert await jobs.latest(values.USER) == active
+
+
+async def test_jobs_come_in_pages_when_a_user_has_many(jobs: ports.Jobs) -> None:
+    """Newest first, only those created before the given time, no more than asked for."""
+    made = [await ended(jobs, f"{number:032x}", created_at=NOW + number) for number in range(4)]
+    await ended(jobs, OTHER, user_id=values.USER + 1)
+
+    first = await jobs.of_user(values.USER, before=float("inf"), limit=2)
+    second = await jobs.of_user(values.USER, before=first[-1].created_at, limit=3)
+
+    assert first == [made[3], made[2]]
+    assert second == [made[1], made[0]]
+
+
+async def test_a_turn_owns_the_job_when_its_number_is_current(jobs: ports.Jobs) -> None:
+    """The owner gets the next number and time until *until*; the job no longer waits for quota."""
+    waiting = values.job(JOB, waiting_for="user", waiting_until=NOW + 5)
+    await jobs.start(waiting)
+
+    owned = await jobs.begin_turn(JOB, 0, now=NOW + 5, until=NOW + 45)
+
+    assert owned == dataclasses.replace(
+        waiting, turn=1, next_turn_at=NOW + 45, waiting_for="", waiting_until=0.0, unfinished=1
+    )
+    assert await jobs.get(JOB) == owned
+
+
+async def test_one_turn_wins_when_many_begin_at_once(jobs: ports.Jobs) -> None:
+    """A message that was delivered twelve times runs once."""
+    await jobs.start(values.job(JOB))
+    asked = [jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40) for _ in range(12)]
+
+    owned = await asyncio.gather(*asked)
+
+    assert len([job for job in owned if job is not None]) == 1
+    found = await jobs.get(JOB)
+    assert found is not None
+    assert (found.turn, found.unfinished) == (1, 1)
+
+
+@pytest.mark.parametrize("number", [0, 2, 99], ids=["earlier", "later", "far-later"])
+async def test_a_turn_is_refused_when_its_number_is_not_current(jobs: ports.Jobs, number: int) -> None:
+    """Neither an old message nor one from nowhere moves the job."""
+    job = await begun(jobs)
+
+    owned = await jobs.begin_turn(JOB, number, now=NOW + 1, until=NOW + 41)
+
+    assert owned is None
+    assert await jobs.get(JOB) == job
+
+
+async def test_a_turn_is_refused_when_the_job_has_ended_or_is_unknown(jobs: ports.Jobs) -> None:
+    """There is nothing to do any more."""
+    job = await ended(jobs, JOB)
+
+    owned = [await jobs.begin_turn(job_id, job.turn, now=NOW, until=NOW + 40) for job_id in (JOB, OTHER)]
+
+    assert owned == [None, None]
+    assert await jobs.get(JOB) == job
+
+
+async def test_lost_turns_are_counted_when_they_never_say_how_they_ended(jobs: ports.Jobs) -> None:
+    """Each turn that begins counts as unfinished until its job is saved as finished with it."""
+    await begun(jobs)
+
+    second = await jobs.begin_turn(JOB, 1, now=NOW, until=NOW + 40)
+
+    assert second is not None
+    assert second.unfinished == 2
+    assert await jobs.save(dataclasses.replace(second, unfinished=0))
+    third = await jobs.begin_turn(JOB, 2, now=NOW, until=NOW + 40)
+    assert third is not None
+    assert third.unfinished == 1
+
+
+async def test_a_job_is_saved_whole_when_its_owner_saves_it(jobs: ports.Jobs) -> None:
+    """Every field that may change is kept."""
+    changed = dataclasses.replace(
+        await begun(jobs),
+        next_turn_at=NOW + 7.25,
+        listed=True,
+        attempts=2,
+        error="DISCORD_TRANSIENT",
+        waiting_for="global",
+        waiting_until=NOW + 7.25,
+        unfinished=0,
+    )
+
+    saved = await jobs.save(changed)
+
+    assert saved
+    assert await jobs.get(JOB) == changed
+
+
+async def test_a_stale_save_changes_nothing_when_the_turn_is_over(jobs: ports.Jobs) -> None:
+    """An owner who was given up cannot even end the job."""
+    stale = await begun(jobs)
+    current = await jobs.begin_turn(JOB, 1, now=NOW + 41, until=NOW + 81)
+
+    saved = await jobs.save(dataclasses.replace(stale, state=model.JobState.FAILED, error="STALE"))
+
+    assert not saved
+    assert await jobs.get(JOB) == current
+
+
+async def test_an_ended_job_stays_ended_when_it_is_saved_again(jobs: ports.Jobs) -> None:
+    """A terminal state is final, also for the turn that owned it."""
+    job = await ended(jobs, JOB)
+
+    saved = await jobs.save(dataclasses.replace(job, state=model.JobState.RUNNING, finished_at=None))
+
+    assert not saved
+    assert await jobs.get(JOB) == job
+
+
+async def test_nothing_is_stored_when_an_unknown_job_is_saved(jobs: ports.Jobs) -> None:
+    """Saving is not starting."""
+    assert not await jobs.save(values.job(JOB))
+    assert await jobs.get(JOB) is None
+
+
+async def test_units_come_by_position_when_they_were_added(jobs: ports.Jobs) -> None:
+    """Every field survives, and the job knows that its guilds are listed."""
+    job = await begun(jobs)
+    rows = [
+        values.unit(5, position=1, name="größer 🎉", score=0.25, revision=model.revision_of(1, 1)),
+        values.unit(9, position=0, state=model.UnitState.SKIPPED, error="MUTED", revision=model.revision_of(1, 2)),
+        values.unit(7, position=2, step=model.Step.ROLES, attempts=3, retry_at=NOW + 0.5, channel_count=0),
+    ]
+
+    added = await jobs.add_units(job, rows)
+
+    assert added
+    assert await jobs.units(JOB) == [rows[1], rows[0], rows[2]]
+    assert await jobs.get(JOB) == dataclasses.replace(job, listed=True)
+
+
+async def test_a_job_is_not_listed_when_a_stale_turn_adds_its_units(jobs: ports.Jobs) -> None:
+    """The owner of a later turn decides what the job consists of."""
+    stale = await begun(jobs)
+    await jobs.begin_turn(JOB, 1, now=NOW + 41, until=NOW + 81)
+
+    added = await jobs.add_units(stale, [values.unit()])
+
+    assert not added
+    found = await jobs.get(JOB)
+    assert found is not None
+    assert not found.listed
+
+
+async def test_a_row_follows_when_a_greater_revision_is_written(jobs: ports.Jobs) -> None:
+    """The newer row takes the place of the older one, rows that are new are added, others stay."""
+    job = await begun(jobs)
+    await jobs.add_units(job, [values.unit(5), values.unit(6, position=1)])
+    newer = values.unit(5, revision=2, state=model.UnitState.SUCCEEDED, channel_count=4)
+    new = values.unit(7, position=2)
+
+    await jobs.write_units(job, [newer, new])
+
+    assert await jobs.units(JOB) == [newer, values.unit(6, position=1), new]
+
+
+@pytest.mark.parametrize("revision", [7, 6], ids=["equal", "smaller"])
+async def test_a_row_stays_when_an_older_revision_is_written(jobs: ports.Jobs, revision: int) -> None:
+    """What comes late changes nothing, while newer rows beside it are written."""
+    job = await begun(jobs)
+    await jobs.add_units(job, [values.unit(5, revision=7), values.unit(6, position=1, revision=1)])
+    late = values.unit(5, revision=revision, state=model.UnitState.FAILED)
+    fresh = values.unit(6, position=1, revision=8)
+
+    await jobs.write_units(job, [late, fresh])
+
+    assert await jobs.units(JOB) == [values.unit(5, revision=7), fresh]
+
+
+async def test_the_greatest_revision_stays_when_many_write_at_once(jobs: ports.Jobs) -> None:
+    """Whatever order the writes arrive in."""
+    job = await begun(jobs)
+    await jobs.add_units(job, [values.unit(5)])
+    writes = [jobs.write_units(job, [values.unit(5, revision=number)]) for number in (4, 9, 2, 7, 3, 8)]
+
+    await asyncio.gather(*writes)
+
+    assert [row.revision for row in await jobs.units(JOB)] == [9]
+
+
+async def test_units_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: ports.Jobs) -> None:
+    """A guild has a row in each job."""
+    job = await begun(jobs)
+    other, _ = await jobs.start(values.job(OTHER, user_id=values.USER + 1))
+    await jobs.add_units(job, [values.unit(5)])
+
+    await jobs.write_units(other, [values.unit(5, revision=50)])
+
+    assert [row.revision for row in await jobs.units(JOB)] == [1]
+    assert [row.revision for row in await jobs.units(OTHER)] == [50]
+
+
+async def test_late_jobs_are_found_when_their_next_turn_is_overdue(jobs: ports.Jobs) -> None:
+    """Most overdue first, no more than asked for; neither jobs that are not due nor ended ones."""
+    late = [
+        (await jobs.start(values.job(f"{number:032x}", user_id=number, next_turn_at=NOW - number)))[0]
+        for number in (1, 3, 2)
+    ]
+    await jobs.start(values.job(JOB, user_id=8, next_turn_at=NOW))
+    await ended(jobs, OTHER, user_id=9, next_turn_at=NOW - 100)
+
+    found = await jobs.overdue(NOW, 10)
+    first = await jobs.overdue(NOW, 2)
+
+    assert found == [late[1], late[2], late[0]]
+    assert first == found[:2]

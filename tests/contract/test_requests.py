@@ -1,0 +1,37 @@
+"""Answers to requests that may be repeated."""
+
+import asyncio
+
+import pytest
+
+from indexing import ports
+from tests import clockwork
+from tests.contract import conftest
+
+NOW = clockwork.START
+
+
+@pytest.fixture
+def requests(stores: conftest.Stores) -> ports.Requests:
+    """No answer yet."""
+    return stores.requests
+
+
+async def test_the_answer_comes_back_when_it_was_kept(requests: ports.Requests) -> None:
+    """Byte for byte, and only under its own key."""
+    answered = ports.Answered(fingerprint=bytes(range(256)), response=b"\x00\xff")
+
+    await requests.store("Start:1", answered, NOW)
+
+    assert await requests.find("Start:1") == answered
+    assert await requests.find("Cancel:1") is None
+
+
+async def test_the_first_answer_stays_when_two_are_kept_at_once(requests: ports.Requests) -> None:
+    """Whoever asks later is told the same as everybody, and nobody fails."""
+    answers = [ports.Answered(b"print", bytes([number])) for number in range(8)]
+    await requests.store("key", answers[0], NOW)
+
+    await asyncio.gather(*(requests.store("key", answered, NOW) for answered in answers[1:]))
+
+    assert await requests.find("key") == answers[0]
