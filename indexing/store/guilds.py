@@ -20,7 +20,7 @@ SIZE_STEP = 0.2
 
 
 class Guilds:
-    """Port `ports.Guilds`. Round trips: one for each method, up to three for `named`, up to five for `store_channels`."""
+    """Port `ports.Guilds`. Round trips: one for each method, up to three for `named`, five for `store_channels`."""
 
     def __init__(self, database: mongo.Database) -> None:
         self._guilds = database["guilds"]
