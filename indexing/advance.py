@@ -117,13 +117,13 @@ class Advance:
         if not run.units:
             run.units = {unit.guild_id: unit for unit in await self._world.jobs.units(run.job.job_id)}
         run.memberships = {row.guild_id: row for row in await self._world.users.memberships(run.job.user_id)}
-        run.guilds = await self._world.guilds.get(run.units)
         left = [unit for unit in run.open_units() if unit.guild_id not in run.memberships]
         gone = [dataclasses.replace(unit, state=model.UnitState.SKIPPED, error="USER_LEFT") for unit in left]
         await self._world.jobs.write_units(run.job, [run.revised(unit) for unit in gone])
+        run.guilds = await self._world.guilds.get([unit.guild_id for unit in run.open_units()])
         wishes = await self._world.users.preferences(run.job.user_id)
-        for position, (row, _) in enumerate(rank.ordered(run.memberships, run.guilds, wishes, self._world.clock())):
-            run.order[row.guild_id] = position
+        ordered = rank.ordered(run.memberships, run.guilds, wishes, self._world.clock())
+        run.order = {row.guild_id: place for place, (row, _) in enumerate(ordered)}
 
     def _due(self, run: units.Run) -> float:
         """Return when the next turn makes sense: at the moment the limiter named, or when the first unit may run."""

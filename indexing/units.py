@@ -27,7 +27,14 @@ class Limits:
 
 @dataclasses.dataclass(slots=True)
 class Run:
-    """The state of a turn while it runs: what it owns, what it read, and what stops it."""
+    """
+    The state of a turn while it runs: what it owns, what it read, and what stops it.
+
+    Attributes:
+        guilds: Those of the open units.
+        order: Places of the open units by the rank of now; a row keeps the position it was listed with.
+        mine: Guilds that this turn may still begin.
+    """
 
     job: model.Job
     limits: Limits
@@ -43,8 +50,7 @@ class Run:
     def revised(self, unit: model.Unit) -> model.Unit:
         """Remember a changed unit under the next revision."""
         self.changes += 1
-        revision = model.revision_of(self.job.turn, self.changes)
-        revised = dataclasses.replace(unit, revision=revision, position=self.order.get(unit.guild_id, unit.position))
+        revised = dataclasses.replace(unit, revision=model.revision_of(self.job.turn, self.changes))
         self.units[unit.guild_id] = revised
         return revised
 
