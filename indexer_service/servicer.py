@@ -46,6 +46,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         wait = validate.seconds(
             "wait", request.wait if request.HasField("wait") else None, default=2.0, bounds=(0.0, 10.0)
         )
+        validate.in_time("wait", wait, context.time_remaining())
         immediate = request.immediate_guilds if request.HasField("immediate_guilds") else 5
         validate.number("immediate_guilds", immediate, least=0, most=25)
         started = await self._cases.start.run(user_id, wait=wait, immediate=immediate, force=request.force)
@@ -91,6 +92,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         wait = validate.seconds(
             "wait", request.wait if request.HasField("wait") else None, default=30.0, bounds=(0.0, 60.0)
         )
+        validate.in_time("wait", wait, context.time_remaining())
         job = await self._cases.progress.ended(job, wait)
         return pb.WaitJobResponse(job=convert.job(job, await self._cases.progress.tally(job)))
 

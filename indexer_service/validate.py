@@ -64,6 +64,12 @@ def seconds(field: str, value: duration_pb2.Duration | None, *, default: float, 
     return number(field, value.seconds + value.nanos / 1e9, least=bounds[0], most=bounds[1])
 
 
+def in_time(field: str, wait: float, remaining: float | None) -> None:
+    """Refuse a wait that would outlive the call's deadline; None means that there is none."""
+    if remaining is not None and wait > remaining:
+        raise errors.InvalidArgument(field, f"{wait:g} s would outlive the call's deadline of {remaining:.1f} s")
+
+
 def text(field: str, value: str, *, most: int, least: int = 0) -> str:
     """Return a text within its length."""
     if not least <= len(value) <= most:

@@ -143,5 +143,14 @@ class Units:
             if unit.step is model.Step.ROLES:
                 raise errors.ReauthRequired(run.job.user_id) from refusal
             self._log.exception("bot_token_refused", status=refusal.status)
-            failed = dataclasses.replace(unit, state=model.UnitState.FAILED, error="BOT_TOKEN_REFUSED")
-            return fetch.Outcome(failed)
+            return _failed(unit, "BOT_TOKEN_REFUSED")
+        except errors.IndexerError:
+            raise
+        except Exception:
+            # A bug that one guild brings out must not stop the others, and must be seen in its row.
+            self._log.exception("unit_broke", job=run.job.job_id, guild=unit.guild_id)
+            return _failed(unit, errors.IndexerError.reason)
+
+
+def _failed(unit: model.Unit, error: str) -> fetch.Outcome:
+    return fetch.Outcome(dataclasses.replace(unit, state=model.UnitState.FAILED, error=error, retry_at=0.0))
