@@ -43,10 +43,8 @@ class Servicer(pb_grpc.IndexerServiceServicer):
     async def StartIndexing(self, request: pb.StartIndexingRequest, context: Context) -> pb.StartIndexingResponse:
         """Start or join a job and answer with first results."""
         user_id = validate.snowflake("user_id", request.user_id)
-        wait = validate.seconds(
-            "wait", request.wait if request.HasField("wait") else None, default=2.0, bounds=(0.0, 10.0)
-        )
-        validate.in_time("wait", wait, context.time_remaining())
+        asked = request.wait if request.HasField("wait") else None
+        wait = validate.wait(asked, default=2.0, most=10.0, remaining=context.time_remaining())
         immediate = request.immediate_guilds if request.HasField("immediate_guilds") else 5
         validate.number("immediate_guilds", immediate, least=0, most=25)
         started = await self._cases.start.run(user_id, wait=wait, immediate=immediate, force=request.force)
@@ -89,10 +87,8 @@ class Servicer(pb_grpc.IndexerServiceServicer):
     async def WaitJob(self, request: pb.WaitJobRequest, context: Context) -> pb.WaitJobResponse:
         """Return the job when it has ended or the wait is over."""
         job = await self._cases.progress.find(job_id=validate.job_id("job_id", request.job_id))
-        wait = validate.seconds(
-            "wait", request.wait if request.HasField("wait") else None, default=30.0, bounds=(0.0, 60.0)
-        )
-        validate.in_time("wait", wait, context.time_remaining())
+        asked = request.wait if request.HasField("wait") else None
+        wait = validate.wait(asked, default=30.0, most=60.0, remaining=context.time_remaining())
         job = await self._cases.progress.ended(job, wait)
         return pb.WaitJobResponse(job=convert.job(job, await self._cases.progress.tally(job)))
 

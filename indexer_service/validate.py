@@ -11,6 +11,8 @@ from indexing import errors
 SNOWFLAKE = re.compile(r"[1-9][0-9]{0,18}")
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 INT64 = (1 << 63) - 1
+ANSWERING = 0.25
+"""Seconds kept for the answer itself when a wait gives way to the call's deadline."""
 
 
 def snowflake(field: str, text: str) -> int:
@@ -64,10 +66,24 @@ def seconds(field: str, value: duration_pb2.Duration | None, *, default: float, 
     return number(field, value.seconds + value.nanos / 1e9, least=bounds[0], most=bounds[1])
 
 
-def in_time(field: str, wait: float, remaining: float | None) -> None:
-    """Refuse a wait that would outlive the call's deadline; None means that there is none."""
-    if remaining is not None and wait > remaining:
-        raise errors.InvalidArgument(field, f"{wait:g} s would outlive the call's deadline of {remaining:.1f} s")
+def wait(asked: duration_pb2.Duration | None, *, default: float, most: float, remaining: float | None) -> float:
+    """
+    Return how long a call may wait, in seconds.
+
+    A wait that was asked for and would outlive the call's deadline is refused; the default gives way to it.
+
+    Args:
+        asked: The field, None when it is not set.
+        default: For a field that is not set.
+        most: Longest wait that is accepted.
+        remaining: Seconds until the call's deadline, None when it has none.
+    """
+    if asked is None:
+        return default if remaining is None else min(default, max(0.0, remaining - ANSWERING))
+    found = seconds("wait", asked, default=default, bounds=(0.0, most))
+    if remaining is not None and found > remaining:
+        raise errors.InvalidArgument("wait", f"{found:g} s would outlive the call's deadline of {remaining:.1f} s")
+    return found
 
 
 def text(field: str, value: str, *, most: int, least: int = 0) -> str:

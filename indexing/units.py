@@ -146,7 +146,7 @@ class Units:
             return _failed(unit, "BOT_TOKEN_REFUSED")
         except errors.IndexerError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 -- the boundary of a unit
             # A bug that one guild brings out must not stop the others, and must be seen in its row.
             self._log.exception("unit_broke", job=run.job.job_id, guild=unit.guild_id)
             return _failed(unit, errors.IndexerError.reason)
