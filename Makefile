@@ -56,7 +56,7 @@ imports: $(READY)
 	$(BIN)/lint-imports
 
 test: $(READY)  ## All tests, on real servers that come with the packages.
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 demo: $(READY)  ## Index a made-up user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
 	@$(BIN)/python -m indexer_service.embedded demo $(ARGS)
