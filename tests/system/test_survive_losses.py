@@ -1,0 +1,121 @@
+"""What happens to jobs and watchers when a part of the fleet dies."""
+
+import concurrent.futures
+from collections.abc import Iterator
+
+import grpc
+import pytest
+import redis
+from google.protobuf import duration_pb2
+
+from indexer_service.embedded import stack
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from tests.system import conftest
+
+DEADLINE = 60.0
+
+
+@pytest.fixture
+def fleet() -> Iterator[stack.Stack]:
+    """Two services and two workers; users' budgets are small enough that a job takes some seconds."""
+    options = stack.Options(
+        users=4,
+        services=2,
+        workers=2,
+        guilds_per_user=20,
+        latency="20-60",
+        simulator=("--user-limit", "10/1", "--guilds", "40"),
+        environment={**conftest.FAST, "USER_BUDGET": "10/1", "LIMITER_HOLD": "1.5"},
+    )
+    with stack.Stack(options) as started:
+        started.put_credentials()
+        yield started
+
+
+def start_all(fleet: stack.Stack) -> list[str]:
+    """Start a job for every user; returns their ids."""
+    with grpc.insecure_channel(fleet.address) as channel:
+        api = pb_grpc.IndexerServiceStub(channel)
+        none = duration_pb2.Duration()
+        requests = [pb.StartIndexingRequest(user_id=user.id, wait=none) for user in fleet.users]
+        return [api.StartIndexing(request, timeout=DEADLINE).job.job_id for request in requests]
+
+
+def follow(fleet: stack.Stack, job_id: str) -> pb.Job:
+    """Watch a job to its end as a patient caller does: over any service, with the last token, again and again."""
+    token = ""
+    for attempt in range(50):
+        with grpc.insecure_channel(fleet.addresses[attempt % 2]) as channel:
+            request = pb.WatchProgressRequest(job_id=job_id, resume_token=token)
+            try:
+                for event in pb_grpc.IndexerServiceStub(channel).WatchProgress(request, timeout=DEADLINE):
+                    token = event.resume_token
+                    if event.WhichOneof("event") == "terminal":
+                        return event.terminal.job
+            except grpc.RpcError as problem:
+                if problem.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
+                    raise
+    raise AssertionError("the watcher never saw the end")
+
+
+def ends(fleet: stack.Stack, jobs: list[str]) -> list[pb.Job]:
+    """Follow all jobs to their ends."""
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        return list(pool.map(lambda job_id: follow(fleet, job_id), jobs))
+
+
+def first_progress(fleet: stack.Stack, job_id: str) -> None:
+    """Wait until a guild of the job is indexed."""
+    with grpc.insecure_channel(fleet.address) as channel:
+        watch = pb_grpc.IndexerServiceStub(channel).WatchProgress(
+            pb.WatchProgressRequest(job_id=job_id), timeout=DEADLINE
+        )
+        for event in watch:
+            if event.guild.state == pb.GUILD_STATE_SUCCEEDED or event.HasField("terminal"):
+                break
+
+
+def test_jobs_complete_when_redis_loses_everything(fleet: stack.Stack) -> None:
+    """After FLUSHALL in the middle every job ends well, no watcher misses it, and Discord never says 429."""
+    jobs = start_all(fleet)
+    first_progress(fleet, jobs[0])
+
+    redis.Redis.from_url(fleet.redis_url).flushall()
+    ended = ends(fleet, jobs)
+
+    stats = conftest.Simulator(fleet.simulator_url).ask("stats")
+    assert {job.state for job in ended} == {pb.JOB_STATE_SUCCEEDED}
+    assert stats["http_429"] == 0
+    assert stats["duplicate_guild_fetches"] == 0
+
+
+def test_jobs_complete_when_a_worker_is_killed(fleet: stack.Stack) -> None:
+    """A worker that dies by SIGKILL takes no job with it, although no other is started in its place."""
+    jobs = start_all(fleet)
+    first_progress(fleet, jobs[0])
+
+    fleet.kill("worker-1")
+    ended = ends(fleet, jobs)
+
+    assert {job.state for job in ended} == {pb.JOB_STATE_SUCCEEDED}
+
+
+def test_watchers_are_sent_on_when_a_service_drains(fleet: stack.Stack) -> None:
+    """On SIGTERM a stream says goodbye with a token, and another service goes on from there to the end."""
+    jobs = start_all(fleet)
+    with grpc.insecure_channel(fleet.address) as channel, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        request = pb.WatchProgressRequest(job_id=jobs[0])
+        stream = pb_grpc.IndexerServiceStub(channel).WatchProgress(request, timeout=DEADLINE)
+        next(iter(stream))
+        ending = pool.submit(fleet.terminate, "service-1")
+        *_, last = stream
+        assert ending.result() == 0
+
+    with grpc.insecure_channel(fleet.addresses[1]) as channel:
+        request = pb.WatchProgressRequest(job_id=jobs[0], resume_token=last.resume_token)
+        events = list(pb_grpc.IndexerServiceStub(channel).WatchProgress(request, timeout=DEADLINE))
+
+    assert last.going_away.reason == "DRAINING"
+    assert "snapshot" not in {event.WhichOneof("event") for event in events}
+    assert events[-1].terminal.job.state == pb.JOB_STATE_SUCCEEDED
