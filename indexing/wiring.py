@@ -11,7 +11,7 @@ import redis.asyncio
 from indexing import metrics, ports, settings
 from indexing.bus import connection, events, installs, queue
 from indexing.discord import client
-from indexing.ratelimit import limiter, redis_budgets
+from indexing.permits import limiter, redis_budgets
 from indexing.store import guilds, jobs, mongo, requests, users, vault
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from indexing import settings
-from indexing.ratelimit import budgets
+from indexing.permits import budgets
 
 EDGE_PAUSE = 60.0
 """Least seconds to stay away from an edge that blocks our address: our guess; real bans last hours."""

@@ -18,7 +18,7 @@ import redis.backoff
 import redis.exceptions
 
 from indexing import errors, settings
-from indexing.ratelimit import budgets
+from indexing.permits import budgets
 
 ANSWER_WITHIN = 0.25
 """Seconds after which Redis counts as away."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from indexing import errors, logs, metrics, settings
-from indexing.ratelimit import answers, budgets, redis_budgets, round_trips
+from indexing.permits import answers, budgets, redis_budgets, round_trips
 
 FENCE = 2.0
 """Seconds after which a permit that was not used may not be used any more: its process was stopped."""
