@@ -8,6 +8,8 @@ from indexing import errors, logs
 
 AFTER_FAILURE = 1.0
 """Seconds until a duty that failed begins again."""
+PATIENCE = 0.5
+"""Seconds until a duty that did not end is cancelled again."""
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
@@ -24,9 +26,15 @@ async def running(**duties: Callable[[], Awaitable[None]]) -> AsyncIterator[None
     try:
         yield
     finally:
+        await _end(set(tasks))
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: redis-py swallows a cancellation that meets it while it connects."""
+    while tasks:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, tasks = await asyncio.wait(tasks, timeout=PATIENCE)
 
 
 async def _keep_running(name: str, duty: Callable[[], Awaitable[None]]) -> None:
