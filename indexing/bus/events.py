@@ -69,13 +69,16 @@ class RedisEvents:
         known = self._feeds.get(job_id)
         if known is None or not known.watchers:
             known = self._feeds[job_id] = feed.Feed(after)
-            watcher = feed.Watcher(known, after)
-            await self._include(watcher)
+            missed = self._include()
         else:
-            watcher = feed.Watcher(known, after)
-            if feed.parse(after) < known.start:
-                known.extend(after, await self._between(job_id, after, known))
-                watcher.wake()
+            missed = self._between(job_id, after, known)
+        watcher = feed.Watcher(known, after)
+        try:
+            known.extend(after, await missed)
+        except BaseException:
+            await watcher.close()
+            raise
+        watcher.wake()
         return watcher
 
     def poke(self) -> None:
@@ -84,17 +87,17 @@ class RedisEvents:
             for watcher in known.watchers:
                 watcher.poke()
 
-    async def _include(self, watcher: feed.Watcher) -> None:
-        """Make the reader begin again with the new stream."""
-        try:
-            with connection.translated():
-                await self._client.xadd(self._wake, {"w": "1"}, maxlen=1)
-                await self._client.expire(self._wake, TTL)
-        except errors.QueueUnavailable:
-            await watcher.close()
-            raise
+    async def _include(self) -> list[model.Update]:
+        """Make the reader begin again with a new stream, of which nothing is known yet."""
+        with connection.translated():
+            await self._client.xadd(self._wake, {"w": "1"}, maxlen=1)
+            await self._client.expire(self._wake, TTL)
+        return []
 
     async def _between(self, job_id: str, after: str, known: feed.Feed) -> list[model.Update]:
+        """Return the updates after a position that the feed lacks."""
+        if feed.parse(after) >= known.start:
+            return []
         first, second = known.start
         with connection.translated():
             missed: Any = await self._client.xrange(_key(job_id), min=f"({after}", max=f"{first}-{second}")
@@ -105,7 +108,9 @@ class RedisEvents:
         wake = FIRST
         while True:
             self._feeds = {job_id: known for job_id, known in self._feeds.items() if known.watchers}
-            streams: dict[Any, Any] = {_key(job_id): known.position for job_id, known in self._feeds.items()}
+            # Kept aside: a feed that begins while the answer is on its way is not given what was asked for an older one.
+            asked = dict(self._feeds)
+            streams: dict[Any, Any] = {_key(job_id): known.position for job_id, known in asked.items()}
             try:
                 with connection.translated():
                     reply = await self._blocking.xread({**streams, self._wake: wake}, block=BLOCK_MS, count=100)
@@ -116,7 +121,7 @@ class RedisEvents:
             for name, entries in _entries(reply):
                 if name == self._wake:
                     wake = entries[-1][0].decode()
-                elif (known := self._feeds.get(name.rsplit(":", 1)[1])) is not None:
+                elif (known := asked.get(name.rsplit(":", 1)[1])) is not None:
                     for position, fields in entries:
                         known.take(_decode(position, fields))
 

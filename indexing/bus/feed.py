@@ -37,10 +37,7 @@ class Feed:
             return
         self.position, self.last = update.position, update
         for unit in update.units:
-            known = self._rows.get(unit.guild_id)
-            if known is None or known[1].revision < unit.revision:
-                self._rows.pop(unit.guild_id, None)
-                self._rows[unit.guild_id] = (place, unit)
+            self._keep(place, unit)
         for watcher in self.watchers:
             watcher.wake()
 
@@ -48,17 +45,24 @@ class Feed:
         """Begin earlier: *missed* are the stream's updates after *start* up to where the feed begins."""
         later = self._rows
         self._rows = {}
+        # Somebody else may have begun even earlier meanwhile: what he added is not added again.
         for update in missed:
             place = parse(update.position)
             if place > self.start:
                 break
             for unit in update.units:
-                self._rows.pop(unit.guild_id, None)
-                self._rows[unit.guild_id] = (place, unit)
-        for guild_id, row in later.items():
-            self._rows.pop(guild_id, None)
-            self._rows[guild_id] = row
+                self._keep(place, unit)
+        for place, unit in later.values():
+            self._keep(place, unit)
+        if self.last is None and missed:
+            self.last = missed[-1]
         self.start = min(self.start, parse(start))
+
+    def _keep(self, place: Position, unit: model.Unit) -> None:
+        known = self._rows.get(unit.guild_id)
+        if known is None or known[1].revision < unit.revision:
+            self._rows.pop(unit.guild_id, None)
+            self._rows[unit.guild_id] = (place, unit)
 
     def since(self, place: Position) -> tuple[model.Unit, ...]:
         """Return the rows that changed after *place*, oldest change first."""
