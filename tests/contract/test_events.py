@@ -1,0 +1,291 @@
+"""Progress of jobs: published by anybody, followed from any place, conflated, and never more than what can be lost."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from indexing import duties, model, ports
+from indexing.bus import connection
+from indexing.bus import events as redis_events
+from tests import values, worlds
+
+JOB = values.job(listed=True)
+OTHER = values.job("b" * 32)
+PATIENCE = 20.0
+"""Seconds until a test gives up on an update; none of them takes that long."""
+AT_ONCE = 0.01
+FIRST = "0-0"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bus:
+    """Events with what the test does to the server behind them."""
+
+    events: ports.Events
+    flush: Callable[[], Awaitable[object]]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    """Events without any update, being read."""
+    if request.param == "memory":
+        memory = worlds.MemoryEvents()
+
+        async def flush() -> None:
+            memory.flush()
+
+        yield Bus(memory, flush)
+        return
+    async with connection.open_redis(request.getfixturevalue("redis_settings")) as client:
+        events = redis_events.RedisEvents(client)
+        async with duties.running(events=events.read):
+            yield Bus(events, client.flushdb)
+        await events.close()
+
+
+def update(*guild_ids: int, revision: int = 1, job: model.Job = JOB) -> model.Update:
+    """Return an update that changes some rows."""
+    rows = tuple(values.unit(guild_id, revision=revision) for guild_id in guild_ids)
+    return model.Update(job, model.tally_of(rows), rows)
+
+
+async def following(subscription: ports.Subscription, position: str) -> list[model.Update]:
+    """Return what a watcher is told until it has reached *position*."""
+    told: list[model.Update] = []
+    while not told or told[-1].position != position:
+        news = await subscription.next(PATIENCE)
+        assert news is not None
+        told.append(news)
+    return told
+
+
+def revisions(told: list[model.Update]) -> dict[int, int]:
+    """Return the latest revision of each guild that was told."""
+    return {unit.guild_id: unit.revision for news in told for unit in news.units}
+
+
+async def test_a_watcher_is_told_the_whole_update_when_one_is_published(bus: Bus) -> None:
+    """Job, numbers and rows arrive as they were, with the position to go on from."""
+    watcher = await bus.events.subscribe(JOB.job_id, FIRST)
+    rows = (values.unit(1, name="größer 🎉", channel_count=None), values.unit(2, retry_at=7.25, error="X"))
+    published = model.Update(dataclasses.replace(JOB, waiting_for="user", waiting_until=8.5), model.Tally(2, 2), rows)
+
+    await bus.events.publish(published)
+
+    told = await watcher.next(PATIENCE)
+    assert told is not None
+    assert told.position == await bus.events.tail(JOB.job_id) != FIRST
+    assert dataclasses.replace(told, position="") == published
+
+
+async def test_every_watcher_is_told_when_there_are_several(bus: Bus) -> None:
+    """Each has his own place; what one has read is still there for the other."""
+    watchers = [await bus.events.subscribe(JOB.job_id, FIRST) for _ in range(3)]
+
+    await bus.events.publish(update(1))
+
+    told = [await watcher.next(PATIENCE) for watcher in watchers]
+    assert [revisions([news]) for news in told if news is not None] == [{1: 1}] * 3
+
+
+async def test_silence_is_told_when_nothing_happens_for_a_while(bus: Bus) -> None:
+    """Other jobs' updates are not this job's."""
+    watcher = await bus.events.subscribe(JOB.job_id, FIRST)
+    other = await bus.events.subscribe(OTHER.job_id, FIRST)
+
+    await bus.events.publish(update(1, job=OTHER))
+
+    assert await other.next(PATIENCE) is not None
+    assert await watcher.next(AT_ONCE) is None
+
+
+async def test_nothing_is_told_twice_when_a_watcher_goes_on(bus: Bus) -> None:
+    """The second call returns only what came after the first."""
+    watcher = await bus.events.subscribe(JOB.job_id, FIRST)
+    await bus.events.publish(update(1))
+    await watcher.next(PATIENCE)
+
+    await bus.events.publish(update(2))
+
+    told = await watcher.next(PATIENCE)
+    assert told is not None
+    assert revisions([told]) == {2: 1}
+    assert await watcher.next(AT_ONCE) is None
+
+
+async def test_a_slow_watcher_gets_the_latest_rows_when_many_updates_passed(bus: Bus) -> None:
+    """However many there were, each guild is told once, as it is now, together with the job as it is now."""
+    slow = await bus.events.subscribe(JOB.job_id, FIRST)
+    quick = await bus.events.subscribe(JOB.job_id, FIRST)
+    for revision in range(1, 51):
+        job = dataclasses.replace(JOB, attempts=revision)
+        await bus.events.publish(update(1, 2 if revision % 2 else 3, revision=revision, job=job))
+    last = await bus.events.tail(JOB.job_id)
+    await following(quick, last)
+
+    told = await slow.next(PATIENCE)
+
+    assert told is not None
+    assert told.position == last
+    assert told.job.attempts == 50
+    assert sorted((unit.guild_id, unit.revision) for unit in told.units) == [(1, 50), (2, 49), (3, 50)]
+
+
+async def test_an_older_row_is_not_told_when_a_newer_one_was_published_before_it(bus: Bus) -> None:
+    """The greater revision wins also when it came first: the stale owner of a job may still publish."""
+    slow = await bus.events.subscribe(JOB.job_id, FIRST)
+    quick = await bus.events.subscribe(JOB.job_id, FIRST)
+    await bus.events.publish(update(1, revision=9))
+    await bus.events.publish(update(1, revision=4))
+    await following(quick, await bus.events.tail(JOB.job_id))
+
+    told = await slow.next(PATIENCE)
+
+    assert told is not None
+    assert revisions([told]) == {1: 9}
+
+
+async def test_a_watcher_misses_nothing_when_it_resumes_from_a_position(bus: Bus) -> None:
+    """All that came after the position is told, nothing from before it."""
+    await bus.events.publish(update(1))
+    position = await bus.events.tail(JOB.job_id)
+    await bus.events.publish(update(2))
+    await bus.events.publish(update(3))
+
+    watcher = await bus.events.subscribe(JOB.job_id, position)
+
+    told = await following(watcher, await bus.events.tail(JOB.job_id))
+    assert revisions(told) == {2: 1, 3: 1}
+
+
+async def test_a_late_watcher_is_told_the_past_when_another_one_follows_the_end(bus: Bus) -> None:
+    """He is served from his position on at once, although nothing new is published; the other is told nothing."""
+    await bus.events.publish(update(1))
+    position = await bus.events.tail(JOB.job_id)
+    await bus.events.publish(update(2))
+    last = await bus.events.tail(JOB.job_id)
+    early = await bus.events.subscribe(JOB.job_id, last)
+
+    late = await bus.events.subscribe(JOB.job_id, position)
+
+    assert revisions(await following(late, last)) == {2: 1}
+    assert await early.next(AT_ONCE) is None
+
+
+async def test_a_late_watcher_is_told_past_and_present_when_more_is_published(bus: Bus) -> None:
+    """Of a guild that changed before and after, the latest row."""
+    await bus.events.publish(update(1, 2))
+    early = await bus.events.subscribe(JOB.job_id, await bus.events.tail(JOB.job_id))
+    await bus.events.publish(update(2, 3, revision=2))
+    await following(early, await bus.events.tail(JOB.job_id))
+
+    late = await bus.events.subscribe(JOB.job_id, FIRST)
+    await bus.events.publish(update(3, revision=3))
+
+    told = await following(late, await bus.events.tail(JOB.job_id))
+    assert revisions(told) == {1: 1, 2: 2, 3: 3}
+
+
+async def test_late_watchers_are_told_their_own_past_when_they_come_at_once(bus: Bus) -> None:
+    """Each from his own position on, whatever the other one asked for."""
+    await bus.events.publish(update(1))
+    position = await bus.events.tail(JOB.job_id)
+    await bus.events.publish(update(2))
+    await bus.events.publish(update(3))
+    last = await bus.events.tail(JOB.job_id)
+    await bus.events.subscribe(JOB.job_id, last)
+
+    watchers = await asyncio.gather(*(bus.events.subscribe(JOB.job_id, after) for after in (FIRST, position, FIRST)))
+
+    told = [revisions(await following(watcher, last)) for watcher in watchers]
+    assert told == [{1: 1, 2: 1, 3: 1}, {2: 1, 3: 1}, {1: 1, 2: 1, 3: 1}]
+
+
+async def test_a_late_watcher_is_not_told_an_older_row_when_a_newer_one_came_first(bus: Bus) -> None:
+    """The greater revision wins in what is read again from the past as well, also over what came after it."""
+    await bus.events.publish(update(1, revision=9))
+    await bus.events.publish(update(2, revision=9))
+    await bus.events.publish(update(2, revision=4))
+    early = await bus.events.subscribe(JOB.job_id, await bus.events.tail(JOB.job_id))
+    await bus.events.publish(update(1, revision=4))
+    await following(early, await bus.events.tail(JOB.job_id))
+
+    late = await bus.events.subscribe(JOB.job_id, FIRST)
+
+    told = await following(late, await bus.events.tail(JOB.job_id))
+    assert revisions(told) == {1: 9, 2: 9}
+
+
+async def test_a_new_watcher_is_told_when_all_earlier_ones_have_left(bus: Bus) -> None:
+    """What the process knew of the job before is not taken for the present."""
+    first = await bus.events.subscribe(JOB.job_id, FIRST)
+    await bus.events.publish(update(1))
+    await first.next(PATIENCE)
+    await first.close()
+    await bus.events.publish(update(2))
+
+    second = await bus.events.subscribe(JOB.job_id, FIRST)
+
+    told = await following(second, await bus.events.tail(JOB.job_id))
+    assert revisions(told) == {1: 1, 2: 1}
+
+
+async def test_the_tail_is_the_first_position_when_nothing_was_published(bus: Bus) -> None:
+    """Whoever subscribes there gets everything."""
+    assert await bus.events.tail(JOB.job_id) == FIRST
+    assert not await bus.events.holds(JOB.job_id, FIRST)
+
+
+async def test_a_position_is_held_when_everything_after_it_is_there(bus: Bus) -> None:
+    """From the first update on; before it something may be missing."""
+    await bus.events.publish(update(1))
+    first = await bus.events.tail(JOB.job_id)
+    await bus.events.publish(update(2))
+    last = await bus.events.tail(JOB.job_id)
+
+    held = [await bus.events.holds(JOB.job_id, position) for position in (FIRST, first, last)]
+
+    assert held == [False, True, True]
+    assert not await bus.events.holds(OTHER.job_id, last)
+
+
+async def test_a_position_is_lost_when_the_server_lost_its_data(bus: Bus) -> None:
+    """Both while the stream is empty and when it goes on."""
+    await bus.events.publish(update(1))
+    position = await bus.events.tail(JOB.job_id)
+
+    await bus.flush()
+    empty = await bus.events.holds(JOB.job_id, position)
+    await bus.events.publish(update(2))
+    going_on = await bus.events.holds(JOB.job_id, position)
+
+    assert (empty, going_on) == (False, False)
+
+
+async def test_a_watcher_is_told_again_when_updates_follow_a_loss(bus: Bus) -> None:
+    """Who listened before the server lost its data still hears what comes after."""
+    watcher = await bus.events.subscribe(JOB.job_id, FIRST)
+    await bus.events.publish(update(1))
+    await watcher.next(PATIENCE)
+    await bus.flush()
+
+    await bus.events.publish(update(2))
+
+    told = await watcher.next(PATIENCE)
+    assert told is not None
+    assert revisions([told]) == {2: 1}
+
+
+async def test_a_new_watcher_is_told_when_the_server_lost_its_data_before(bus: Bus) -> None:
+    """Other jobs can be followed afterwards as well."""
+    watcher = await bus.events.subscribe(JOB.job_id, FIRST)
+    await bus.events.publish(update(1))
+    await watcher.next(PATIENCE)
+    await bus.flush()
+    other = await bus.events.subscribe(OTHER.job_id, FIRST)
+
+    await bus.events.publish(update(2, job=OTHER))
+
+    assert await other.next(PATIENCE) is not None

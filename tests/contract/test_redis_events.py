@@ -1,0 +1,124 @@
+"""What only the real stream can show: bounds, an outage, and answers that cross each other."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from indexing import duties, errors, model, settings
+from indexing.bus import connection, events
+from tests import servers, values
+
+JOB = values.job(listed=True)
+PATIENCE = 20.0
+FIRST = "0-0"
+
+
+def update(guild_id: int, revision: int = 1) -> model.Update:
+    """Return an update of one row."""
+    return model.Update(JOB, model.Tally(1, 1), (values.unit(guild_id, revision=revision),))
+
+
+async def test_the_stream_stays_short_when_very_much_is_published(redis_client: redis.asyncio.Redis) -> None:
+    """A job that circles for days does not fill Redis, and what is left goes away by itself."""
+    bus = events.RedisEvents(redis_client)
+
+    for revision in range(events.LENGTH + 200):
+        await bus.publish(update(1, revision))
+
+    (key,) = await redis_client.keys("*")
+    # Redis trims in whole nodes of 100 entries.
+    assert await redis_client.xlen(key) <= events.LENGTH + 100
+    assert 0 < await redis_client.ttl(key) <= events.TTL
+    assert not await bus.holds(JOB.job_id, FIRST)
+
+
+async def test_nothing_is_skipped_when_an_answer_crosses_a_resuming_watcher(
+    redis_settings: settings.RedisSettings, redis_client: redis.asyncio.Redis
+) -> None:
+    """A reading that was asked for the watchers before him says nothing about his past."""
+    bus = events.RedisEvents(redis_client)
+    elsewhere = redis.Redis.from_url(redis_settings.url.get_secret_value())
+    with contextlib.closing(elsewhere):
+        async with duties.running(events=bus.read):
+            await bus.publish(update(1))
+            position = await bus.tail(JOB.job_id)
+            await bus.publish(update(2))
+            gone = await bus.subscribe(JOB.job_id, await bus.tail(JOB.job_id))
+            await bus.publish(update(3))
+            assert await gone.next(PATIENCE) is not None
+            (key,) = await redis_client.keys("*}:" + JOB.job_id)
+            newest: Any = await redis_client.xrevrange(key, count=1)
+            await gone.close()
+            # Published by another process while this one is not looking: the answer is on its way when he subscribes.
+            elsewhere.xadd(key, newest[0][1])
+
+            resuming = await bus.subscribe(JOB.job_id, position)
+
+            told: set[int] = set()
+            while 3 not in told:
+                news = await resuming.next(PATIENCE)
+                assert news is not None
+                told |= {unit.guild_id for unit in news.units}
+        await bus.close()
+    assert told == {2, 3}
+
+
+async def test_watchers_are_let_go_when_they_are_poked(redis_client: redis.asyncio.Redis) -> None:
+    """Before a process ends, nobody has to sit out his patience."""
+    bus = events.RedisEvents(redis_client)
+    watcher = await bus.subscribe(JOB.job_id, FIRST)
+    waiting = asyncio.create_task(watcher.next(PATIENCE))
+    await asyncio.sleep(0)
+
+    bus.poke()
+
+    assert await asyncio.wait_for(waiting, PATIENCE / 2) is None
+    await bus.close()
+
+
+async def test_the_failure_is_ours_when_redis_is_lost() -> None:
+    """Every method says QueueUnavailable, and a watcher that could not be served is not kept."""
+    with servers.valkey() as url:
+        stack = contextlib.AsyncExitStack()
+        client = await stack.enter_async_context(connection.open_redis(settings.RedisSettings(url=url)))
+        bus = events.RedisEvents(client)
+        await bus.publish(update(1))
+        watcher = await bus.subscribe(JOB.job_id, await bus.tail(JOB.job_id))
+    attempts = {
+        "publish": bus.publish(update(2)),
+        "tail": bus.tail(JOB.job_id),
+        "holds": bus.holds(JOB.job_id, FIRST),
+        "subscribe": bus.subscribe("b" * 32, FIRST),
+        "subscribe late": bus.subscribe(JOB.job_id, FIRST),
+    }
+
+    for attempt in attempts.values():
+        with pytest.raises(errors.QueueUnavailable):
+            await attempt
+
+    await watcher.close()
+    assert not [feed for feed in bus._feeds.values() if feed.watchers]
+    await bus.close()
+    await stack.aclose()
+
+
+async def test_watchers_go_on_when_redis_comes_back(redis_settings: settings.RedisSettings) -> None:
+    """The reader waits an outage out: connections that were cut are made anew, and nothing is missed."""
+    async with connection.open_redis(redis_settings) as client:
+        bus = events.RedisEvents(client)
+        async with duties.running(events=bus.read):
+            watcher = await bus.subscribe(JOB.job_id, FIRST)
+            await bus.publish(update(1))
+            assert await watcher.next(PATIENCE) is not None
+            await client.client_kill_filter(_type="normal", skipme=True)
+
+            await bus.publish(update(2))
+
+            news = await watcher.next(PATIENCE)
+        await bus.close()
+    assert news is not None
+    assert [unit.guild_id for unit in news.units] == [2]
