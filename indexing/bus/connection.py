@@ -17,7 +17,7 @@ def translated() -> Iterator[None]:
     """Turn the failures of redis-py and Dramatiq into ours."""
     try:
         yield
-    except (redis.exceptions.RedisError, dramatiq.errors.ConnectionError, OSError) as error:
+    except (redis.exceptions.RedisError, dramatiq.errors.BrokerConnectionError, OSError) as error:
         raise errors.QueueUnavailable(f"Redis does not answer as it should: {type(error).__name__}") from error
 
 
