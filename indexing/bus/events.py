@@ -108,7 +108,7 @@ class RedisEvents:
         wake = FIRST
         while True:
             self._feeds = {job_id: known for job_id, known in self._feeds.items() if known.watchers}
-            # Kept aside: a feed that begins while the answer is on its way is not given what was asked for an older one.
+            # Kept aside: a feed that begins while the answer is on its way is not given what an older one asked for.
             asked = dict(self._feeds)
             streams: dict[Any, Any] = {_key(job_id): known.position for job_id, known in asked.items()}
             try:
