@@ -57,4 +57,4 @@ def blocking_twin(client: redis.asyncio.Redis, *, longest: float) -> redis.async
     pool = redis.asyncio.ConnectionPool(
         connection_class=client.connection_pool.connection_class, max_connections=1, **options
     )
-    return redis.asyncio.Redis(connection_pool=pool)
+    return redis.asyncio.Redis.from_pool(pool)
