@@ -8,6 +8,7 @@ import io
 import sys
 from collections.abc import Sequence
 
+import typer
 from typer import exceptions
 
 from indexer_service.cli import commands, escape, follow, output, problems
@@ -25,21 +26,26 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(arguments: Sequence[str], patience: follow.Patience) -> int:
     """Run one command; returns the exit code. *patience* bounds how often a broken watch is taken up again."""
+    return run_app(commands.app, "indexer", arguments, patience)
+
+
+def run_app(app: typer.Typer, name: str, arguments: Sequence[str], given: object) -> int:
+    """Run one command of *app*, with *given* as the object of its context; returns the exit code."""
     try:
-        code = commands.app(args=list(arguments), prog_name="indexer", standalone_mode=False, obj=patience)
+        code = app(args=list(arguments), prog_name=name, standalone_mode=False, obj=given)
     except exceptions.TyperException as mistake:
-        output.warn(_usage(mistake))
+        output.warn(_usage(name, mistake))
         return problems.USAGE
     except problems.Problem as problem:
-        output.warn(f"indexer: {problem}")
+        output.warn(f"{name}: {problem}")
         return problem.code
     except exceptions.Abort:
         return INTERRUPTED
     return int(code or 0)
 
 
-def _usage(mistake: exceptions.TyperException) -> str:
+def _usage(name: str, mistake: exceptions.TyperException) -> str:
     context = getattr(mistake, "ctx", None)
-    command = context.command_path if context else "indexer"
+    command = context.command_path if context else name
     text = escape.visible(mistake.format_message()).rstrip(". ")
-    return f"indexer: {text}. See: {command} --help"
+    return f"{name}: {text}. See: {command} --help"

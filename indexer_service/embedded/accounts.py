@@ -1,0 +1,88 @@
+"""The users of a stack: played by the simulator, or the owner of a real token."""
+
+import dataclasses
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from indexer_service.embedded import probes, supervisor
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+
+DISCORD = "https://discord.com/api/v10"
+USER_AGENT = "DiscordBot (https://github.com/discord-channel-indexer/discord-channel-indexer, 0.1.0)"
+"""Discord asks for this form (developers/reference, read 2026-11-23)."""
+TIMEOUT = 10.0
+SIMULATED_SCOPES = ("identify", "guilds", "guilds.members.read")
+REAL_SCOPES = ("identify", "guilds")
+"""What a token of whom we know nothing more must have; member roles are then read with the bot's token."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class User:
+    """A user and his tokens, which never appear in a repr."""
+
+    id: str
+    token: str = dataclasses.field(repr=False)
+    refresh_token: str = dataclasses.field(default="", repr=False)
+    scopes: Sequence[str] = SIMULATED_SCOPES
+
+
+def simulated(simulator_url: str, number: int) -> list[User]:
+    """Return the simulator's users."""
+    status, body = probes.read_page(f"{simulator_url}/_sim/users?limit={number}")
+    if status != 200:  # noqa: PLR2004 -- OK
+        raise supervisor.StackFailed(f"the simulator answered {status} when asked for its users")
+    return [User(found["id"], found["token"], found["refresh_token"]) for found in json.loads(body)]
+
+
+def real(base: str, token: str) -> User:
+    """
+    Ask Discord who owns *token*.
+
+    Raises:
+        supervisor.StackFailed: Discord does not say.
+    """
+    url = urllib.parse.urlsplit(base)
+    if url.scheme != "https" and url.hostname not in {"127.0.0.1", "::1", "localhost"}:
+        raise supervisor.StackFailed("DISCORD_API_BASE must be https, or http on a loopback address")
+    headers = {"Authorization": f"Bearer {token}", "User-Agent": USER_AGENT}
+    request = urllib.request.Request(f"{base.rstrip('/')}/users/@me", headers=headers)  # noqa: S310 -- checked above
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 -- as above
+            return User(str(json.load(answer)["id"]), token, scopes=REAL_SCOPES)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise supervisor.StackFailed(
+            f"DISCORD_USER_TOKEN: Discord answered {error.code} to GET /users/@me; "
+            "it must be an OAuth2 access token with the scopes identify and guilds"
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise supervisor.StackFailed(f"cannot ask Discord at {url.netloc} who the user is: {error}") from error
+
+
+def put_credentials(address: str, users: Sequence[User]) -> None:
+    """
+    Store every user's credential through the API.
+
+    Raises:
+        supervisor.StackFailed: The service refuses one.
+    """
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        stub = pb_grpc.IndexerServiceStub(channel)
+        for user in users:
+            request = pb.PutCredentialRequest(
+                user_id=user.id, access_token=user.token, refresh_token=user.refresh_token, scopes=user.scopes
+            )
+            try:
+                stub.PutCredential(request, timeout=TIMEOUT)
+            except grpc.RpcError as error:
+                told: Any = error  # a grpc.Call as well, which the stubs do not say
+                raise supervisor.StackFailed(
+                    f"the credential of user {user.id} was refused: {told.details()}"
+                ) from error

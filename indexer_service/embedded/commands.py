@@ -1,0 +1,122 @@
+"""`python -m indexer_service.embedded demo` and `up`."""
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from indexer_service.cli import output, problems
+from indexer_service.cli import running as cli
+from indexer_service.embedded import demo as demonstration
+from indexer_service.embedded import introduction, setting_up, stack, supervisor
+
+Users = Annotated[int, typer.Option(min=1, max=500, help="Users whom the simulator plays.")]
+Workers = Annotated[int, typer.Option(min=1, max=32, help="Worker processes.")]
+Services = Annotated[int, typer.Option(min=1, max=8, help="gRPC services.")]
+GuildsPerUser = Annotated[int, typer.Option(min=1, max=200, help="Guilds of each played user.")]
+Seed = Annotated[int, typer.Option(help="Equal seeds make equal worlds.")]
+Latency = Annotated[str, typer.Option(help="Round trip to the simulator: none, lan, typical, bad, or 20-60 (ms).")]
+
+app = typer.Typer(
+    name="python -m indexer_service.embedded",
+    help="Run the whole product on loopback.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def demo(  # noqa: PLR0913 -- one parameter an option
+    *,
+    users: Users = 1,
+    workers: Workers = 1,
+    services: Services = 1,
+    guilds_per_user: GuildsPerUser = 60,
+    seed: Seed = 1,
+    latency: Latency = "typical",
+    faults: Annotated[
+        list[str] | None, typer.Option("--fault", help="Rule for the simulator, as JSON. May be repeated.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as one JSON object on standard output.")
+    ] = False,
+) -> int:
+    """Index all users at once and sum up what it took; exit code 0 if all went as it should."""
+    options = stack.Options(users, services, workers, guilds_per_user, seed, latency)
+    if faults and options.real_discord:
+        raise typer.BadParameter("the real Discord takes no rules", param_hint="--fault")
+    on = setting_up.progress_console(as_json=as_json)
+    with _started(options, setting_up.SettingUp(on)) as running:
+        found = demonstration.run(running, on, faults or [])
+        found.show(on)
+    if as_json:
+        output.line(json.dumps(found.document()))
+    return problems.FAILURE if found.shortcomings else 0
+
+
+@app.command()
+def up(  # noqa: PLR0913 -- one parameter an option
+    *,
+    users: Users = 1,
+    workers: Workers = 1,
+    services: Services = 1,
+    guilds_per_user: GuildsPerUser = 60,
+    seed: Seed = 1,
+    latency: Latency = "typical",
+    as_json: Annotated[bool, typer.Option("--json", help="Print all addresses as one JSON object.")] = False,
+) -> int:
+    """Keep everything running until Ctrl-C, and print the addresses."""
+    options = stack.Options(users, services, workers, guilds_per_user, seed, latency)
+    on = setting_up.progress_console(as_json=as_json)
+    with _started(options, setting_up.SettingUp(on)) as running:
+        running.put_credentials()
+        if as_json:
+            output.line(json.dumps(introduction.document(running)))
+        else:
+            introduction.show(running, on)
+        failure = running.wait()
+        if failure is not None:
+            raise failure
+    return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        return cli.run_app(app, "python -m indexer_service.embedded", arguments, None)
+    except supervisor.StackFailed as problem:
+        setting_up.complain(problem)
+        return problems.FAILURE
+
+
+@contextlib.contextmanager
+def _started(options: stack.Options, seen: setting_up.SettingUp) -> Iterator[stack.Stack]:
+    """Yield a started stack; whatever ends the block, signals included, stops it."""
+    with _ending_on_signals():
+        running = stack.Stack(options, seen)
+        with seen.showing(running.names):
+            running.start()
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+@contextlib.contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and the end of the terminal into an orderly end, as Ctrl-C is."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

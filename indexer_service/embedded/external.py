@@ -1,0 +1,41 @@
+"""Servers that the environment names, used instead of our own."""
+
+import contextlib
+import time
+import urllib.parse
+from collections.abc import Callable
+
+import pymongo
+import pymongo.errors
+
+from indexer_service.embedded import supervisor
+
+PATIENCE = 5.0
+"""Seconds in which such a server has to answer."""
+PAUSE = 0.1
+
+
+def expect(variable: str, url: str, answers: Callable[[str], bool]) -> None:
+    """
+    Wait until the server answers.
+
+    Raises:
+        supervisor.StackFailed: It does not. The URL is not shown whole, because it may carry a password.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not answers(url):
+        if time.monotonic() > deadline:
+            host = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
+            raise supervisor.StackFailed(
+                f"{variable} is set, but {host} does not answer; unset it to use our own server"
+            )
+        time.sleep(PAUSE)
+
+
+def drop_database(url: str, name: str) -> None:
+    """Remove what a stack left in a MongoDB that is not its own; a server that is away keeps it."""
+    client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
+        url, serverSelectionTimeoutMS=int(PATIENCE * 1000)
+    )
+    with contextlib.suppress(pymongo.errors.PyMongoError), client:
+        client.drop_database(name)

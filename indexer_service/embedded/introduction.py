@@ -1,0 +1,58 @@
+"""What `up` prints when everything answers: where it listens, and what to try."""
+
+import pathlib
+import sys
+import sysconfig
+from typing import Any
+
+from rich import console, text
+
+from indexer_service.embedded import stack
+
+SHOWN_USERS = 5
+
+
+def document(running: stack.Stack) -> dict[str, Any]:
+    """Return all addresses as values for JSON."""
+    return {
+        "addresses": running.addresses,
+        "redis_url": running.redis_url,
+        "mongodb_url": running.mongodb_url,
+        "mongodb_database": running.database,
+        "simulator_url": running.simulator_url,
+        "metrics_urls": running.metrics_urls,
+        "logs": str(running.logs),
+        "users": [user.id for user in running.users],
+    }
+
+
+def show(running: stack.Stack, on: console.Console) -> None:
+    """Print what a person needs to go on."""
+    lines = [(f"metrics {name}", url) for name, url in running.metrics_urls.items()]
+    lines += [("simulator's counters", f"{running.simulator_url}/_sim/stats")] if running.simulator_url else []
+    lines += [("logs", str(running.logs)), ("users", _users(running))]
+    on.print()
+    width = max(len(label) for label, _ in lines)
+    for label, value in lines:
+        on.print(text.Text.assemble((label.ljust(width + 2), "dim"), value), soft_wrap=True)
+    indexer, user = _indexer(), running.users[0].id
+    on.print("\nTry, in another terminal:\n", style="bold")
+    commands = [f"index {user}", f"guilds {user}", f"channels {user} --order activity", f"limits --watch --user {user}"]
+    for line in [f"export INDEXER_ADDRESS={running.address}", *(f"{indexer} {command}" for command in commands)]:
+        on.print(f"  {line}", soft_wrap=True)
+    on.print("\nCtrl-C ends it all.")
+
+
+def _users(running: stack.Stack) -> str:
+    ids = [user.id for user in running.users]
+    more = f" and {len(ids) - SHOWN_USERS} more" if len(ids) > SHOWN_USERS else ""
+    return ", ".join(ids[:SHOWN_USERS]) + more
+
+
+def _indexer() -> str:
+    """Return how to call the command line from here."""
+    script = pathlib.Path(sysconfig.get_path("scripts"), "indexer")
+    if not script.exists():
+        return f"{sys.executable} -c 'from indexer_service import cli; cli.main()'"
+    here = pathlib.Path.cwd()
+    return str(script.relative_to(here)) if script.is_relative_to(here) else str(script)

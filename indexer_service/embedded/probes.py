@@ -1,0 +1,79 @@
+"""Whether a program answers, asked the way its callers will ask it; False means not yet."""
+
+import contextlib
+import http.client
+import socket
+import urllib.parse
+
+import grpc
+import pymongo
+import pymongo.errors
+import redis
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+PATIENCE = 1.0
+"""Seconds for one question."""
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nothing listens now."""
+    with socket.socket() as asked:
+        asked.bind((HOST, 0))
+        return int(asked.getsockname()[1])
+
+
+def redis_answers(url: str) -> bool:
+    """PING."""
+    with (
+        contextlib.suppress(redis.RedisError, OSError),
+        contextlib.closing(
+            redis.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+        ) as client,
+    ):
+        return bool(client.ping())
+    return False
+
+
+def mongodb_answers(url: str) -> bool:
+    """Ping the way a driver does: hello first, and a server to write to."""
+    milliseconds = int(PATIENCE * 1000)
+    with contextlib.suppress(pymongo.errors.PyMongoError, OSError):
+        client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
+            url, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds, socketTimeoutMS=milliseconds
+        )
+        with client:
+            client.admin.command("ping")
+            return True
+    return False
+
+
+def service_serves(address: str) -> bool:
+    """Ask grpc.health.v1, once the port is open: gRPC itself would wait a second after each refused connection."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), PATIENCE).close()
+    except OSError:
+        return False
+    options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, options=options) as channel, contextlib.suppress(grpc.RpcError):
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    return False
+
+
+def page_is_good(url: str) -> bool:
+    """Ask for a page and get 200."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return read_page(url)[0] == http.client.OK
+    return False
+
+
+def read_page(url: str) -> tuple[int, bytes]:
+    """Return status and body of a page of loopback; no proxy of the environment stands between. Raises OSError."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or HOST, parts.port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        connection.request("GET", parts.path + (f"?{parts.query}" if parts.query else ""))
+        answer = connection.getresponse()
+        return answer.status, answer.read()

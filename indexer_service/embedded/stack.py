@@ -1,0 +1,250 @@
+"""
+The whole product on loopback: Valkey, a MongoDB-compatible server, the Discord simulator, services and workers.
+
+Servers that REDIS_URL or MONGODB_URL name are used instead of our own, and the real Discord instead of the simulator
+when DISCORD_BOT_TOKEN and DISCORD_USER_TOKEN are set. Everything that was started is gone when the stack is stopped,
+when its start fails half way, and when the launcher dies, in whatever way (see `guard`).
+
+    with stack.Stack(stack.Options(users=2, workers=4)) as running:
+        running.put_credentials()
+        channel = grpc.insecure_channel(running.address)
+        running.kill("worker-1")
+        running.restart("worker-1")
+"""
+
+import dataclasses
+import functools
+import pathlib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from typing import Self
+
+from indexer_service.embedded import accounts, external, probes, programs, supervisor
+
+SIMULATED_BOT_TOKEN = "sim-bot-token"  # noqa: S105 -- the simulator's, no secret
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """
+    What to start.
+
+    Attributes:
+        users: Users whom the simulator plays.
+        services: gRPC services.
+        workers: Worker processes.
+        guilds_per_user: Guilds of each played user.
+        seed: Equal seeds make equal worlds.
+        latency: The simulator's round trip: none, lan, typical, bad, or milliseconds such as 20-60.
+        simulator: Further options of the simulator's command line.
+        environment: Settings of services and workers that go before everything else.
+    """
+
+    users: int = 1
+    services: int = 1
+    workers: int = 1
+    guilds_per_user: int = 60
+    seed: int = 1
+    latency: str = "typical"
+    simulator: Sequence[str] = ()
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def real_discord(self) -> bool:
+        """Whether the environment names a bot and a user of the real Discord."""
+        return bool(programs.asked_for("DISCORD_BOT_TOKEN") and programs.asked_for("DISCORD_USER_TOKEN"))
+
+
+def silent(_report: supervisor.Report) -> None:
+    """Report nothing."""
+
+
+class Stack:
+    """
+    A stack that can be started once.
+
+    Its programs are called valkey, mongodb, simulator, service-1, service-2 …, worker-1, worker-2 …
+
+    Attributes:
+        users: The users, once started.
+        redis_url: Where service and workers find their Redis.
+        mongodb_url: Where they find their MongoDB.
+        database: Name of the database there.
+        simulator_url: Root of the simulator, whose own pages are below /_sim; empty with the real Discord.
+    """
+
+    def __init__(self, options: Options | None = None, report: Callable[[supervisor.Report], None] = silent) -> None:
+        self.options = options or Options()
+        self.users: list[accounts.User] = []
+        self.redis_url = programs.asked_for("REDIS_URL")
+        self.mongodb_url = programs.asked_for("MONGODB_URL")
+        self.simulator_url = ""
+        self._services = [f"service-{number + 1}" for number in range(self.options.services)]
+        self._workers = [f"worker-{number + 1}" for number in range(self.options.workers)]
+        self._programs: dict[str, programs.Program] = {}
+        self._discord = programs.asked_for("DISCORD_API_BASE") or accounts.DISCORD
+        self.database = programs.asked_for("MONGODB_DATABASE") or f"indexer_stack_{uuid.uuid4().hex[:12]}"
+        self._supervisor = supervisor.Supervisor(report)
+
+    @property
+    def address(self) -> str:
+        """host:port of the first service."""
+        return self.addresses[0]
+
+    @property
+    def logs(self) -> pathlib.Path:
+        """Folder with one log for each program."""
+        return self._supervisor.logs
+
+    @property
+    def names(self) -> list[str]:
+        """The programs that this stack starts itself, in the order in which they are told."""
+        servers = [
+            ("valkey", not programs.asked_for("REDIS_URL")),
+            ("mongodb", not programs.asked_for("MONGODB_URL")),
+            ("simulator", not self.options.real_discord),
+        ]
+        return [*(name for name, ours in servers if ours), *self._services, *self._workers]
+
+    @property
+    def addresses(self) -> list[str]:
+        """host:port of each service."""
+        return [self._programs[name].where for name in self._services]
+
+    @property
+    def metrics_urls(self) -> dict[str, str]:
+        """Page of Prometheus metrics of each service and worker, by name."""
+        return {name: self._programs[name].metrics_url for name in [*self._services, *self._workers]}
+
+    @property
+    def failure(self) -> supervisor.StackFailed | None:
+        """Why the stack cannot go on, or None."""
+        return self._supervisor.failure
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """
+        Start everything and wait until it answers.
+
+        Raises:
+            supervisor.StackFailed: Something did not start; what had started is gone again.
+        """
+        try:
+            self._start_servers()
+            self._start_product()
+        except programs.Missing as missing:
+            self.stop()
+            raise supervisor.StackFailed(str(missing)) from missing
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything; does nothing the second time. A database that we made in a MongoDB of yours is dropped."""
+        self._supervisor.close()
+        if self.mongodb_url and "mongodb" not in self._programs and not programs.asked_for("MONGODB_DATABASE"):
+            external.drop_database(self.mongodb_url, self.database)
+
+    def wait(self, seconds: float | None = None) -> supervisor.StackFailed | None:
+        """Wait until the stack cannot go on; None when the time is over before that."""
+        return self._supervisor.wait(seconds)
+
+    def kill(self, name: str) -> None:
+        """Kill a program with all its processes, and leave it dead."""
+        self._supervisor.kill(name)
+
+    def terminate(self, name: str) -> int:
+        """Ask a program to end with SIGTERM, and wait until it has; returns its exit code."""
+        return self._supervisor.terminate(name)
+
+    def restart(self, name: str) -> None:
+        """Start a program again, on the same port and data, and wait until it answers; kills it first if it runs."""
+        self._supervisor.restart(name)
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal, such as SIGSTOP or SIGCONT, to all processes of a program."""
+        self._supervisor.signal(name, number)
+
+    def put_credentials(self) -> None:
+        """Store every user's credential through the API."""
+        accounts.put_credentials(self.address, self.users)
+
+    def _start_servers(self) -> None:
+        self._side_by_side([self._start_redis, self._start_mongodb, self._start_discord])
+
+    def _start_redis(self) -> None:
+        if self.redis_url:
+            external.expect("REDIS_URL", self.redis_url, probes.redis_answers)
+        else:
+            self.redis_url = self._run(lambda: programs.valkey(self._supervisor.directory)).where
+
+    def _start_mongodb(self) -> None:
+        if self.mongodb_url:
+            external.expect("MONGODB_URL", self.mongodb_url, probes.mongodb_answers)
+        else:
+            self.mongodb_url = self._run(lambda: programs.mongodb(self._supervisor.directory)).where
+
+    def _start_discord(self) -> None:
+        if self.options.real_discord:
+            self.users = [accounts.real(self._discord, programs.asked_for("DISCORD_USER_TOKEN"))]
+            return
+        options = self.options
+        world = {
+            "--seed": str(options.seed),
+            "--users": str(options.users),
+            "--guilds-per-user": str(options.guilds_per_user),
+            "--latency": options.latency,
+        }
+        command = [*(part for option in world.items() for part in option), *options.simulator]
+        self.simulator_url = self._run(lambda: programs.simulator(command)).where
+        self.users = accounts.simulated(self.simulator_url, options.users)
+
+    def _start_product(self) -> None:
+        environment = programs.product_environment(self._wiring(), self.options.environment)
+        makers = [
+            *(functools.partial(programs.service, name, environment) for name in self._services),
+            *(functools.partial(programs.worker, name, environment) for name in self._workers),
+        ]
+        self._side_by_side([functools.partial(self._run, make) for make in makers])
+
+    def _run(self, make: Callable[[], programs.Program]) -> programs.Program:
+        program = self._supervisor.start(make)
+        self._programs[program.name] = program
+        return program
+
+    def _side_by_side(self, starts: Sequence[Callable[[], object]]) -> None:
+        pool = futures.ThreadPoolExecutor(len(starts))
+        try:
+            done, _ = futures.wait([pool.submit(start) for start in starts], return_when=futures.FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        except BaseException:
+            self.stop()  # those that still wait for an answer give up
+            raise
+        finally:
+            pool.shutdown()
+
+    def _wiring(self) -> dict[str, str]:
+        wiring = {
+            "REDIS_URL": self.redis_url,
+            "MONGODB_URL": self.mongodb_url,
+            "MONGODB_DATABASE": self.database,
+            "GLOBAL_BUDGET": programs.asked_for("GLOBAL_BUDGET") or "50/1",
+            "USER_BUDGET": programs.asked_for("USER_BUDGET") or "5/5",
+        }
+        if not self.simulator_url:
+            return {**wiring, "DISCORD_API_BASE": self._discord}
+        return {
+            **wiring,
+            "DISCORD_API_BASE": f"{self.simulator_url}/api/v10",
+            "DISCORD_BOT_TOKEN": SIMULATED_BOT_TOKEN,
+            # The simulator began with us and has counted nothing yet: there are no calls of the past to wait for.
+            "LIMITER_HOLD": "0",
+        }

@@ -1,0 +1,131 @@
+"""What a demonstration showed: as a table for people, as one JSON object for programs, and whether it was good."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich import console, table, text
+
+from indexer_service.cli import times, words
+from indexer_service.embedded import counts, runs
+from indexer_service.v1 import indexer_pb2 as pb
+
+TIMES: dict[str, tuple[str, Callable[[runs.Run], float | None]]] = {
+    "seconds_to_list": ("guild list to be seen", lambda run: run.listed),
+    "seconds_to_first_guild": ("first guild", lambda run: run.first),
+    "seconds_to_answer": ("first answer", lambda run: run.answered),
+    "seconds_to_first_five": ("first five guilds", lambda run: run.few),
+    "seconds_total": ("all guilds", lambda run: run.ended),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Summary:
+    """The result; `errors_allowed` says that faults were asked for, so that some guilds may have failed."""
+
+    runs: Sequence[runs.Run]
+    counts: counts.Counts
+    errors_allowed: bool
+
+    @property
+    def shortcomings(self) -> list[str]:
+        """Return what should not have happened, a line each; nothing when all is good."""
+        good = {pb.JOB_STATE_SUCCEEDED}
+        good |= {pb.JOB_STATE_SUCCEEDED_WITH_ERRORS} if self.errors_allowed else set()
+        found = [f"user {run.user}: {_fate(run)}" for run in self.runs if run.board.job.state not in good]
+        found += [f"429 answers: {self.counts.http_429}"] if self.counts.http_429 else []
+        found += [f"guilds fetched more than once: {self.counts.duplicates}"] if self.counts.duplicates else []
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """Return everything as values for JSON; times are the greatest over all users."""
+        channels = self._channels_by_guild()
+        states = [pb.JobState.Name(run.board.job.state).removeprefix("JOB_STATE_").lower() for run in self.runs]
+        return {
+            "users": len(self.runs),
+            "guilds": len(channels),
+            "channels": sum(channels.values()),
+            "discord_calls": sum(self.counts.by_route.values()),
+            "http_429": self.counts.http_429,
+            "duplicate_guild_fetches": self.counts.duplicates,
+            **{name: _rounded(self._values(name), max) for name in TIMES},
+            "p50": {name: _rounded(self._values(name), statistics.median) for name in TIMES},
+            "guilds_in_first_answer": min((run.indexed_in_answer for run in self.runs), default=0),
+            "memberships": sum(len(run.board.rows) for run in self.runs),
+            "jobs": {state: states.count(state) for state in sorted(set(states))},
+            "discord_calls_by_route": dict(self.counts.by_route),
+            "headroom_low_water": dict(self.counts.headroom),
+            "good": not self.shortcomings,
+        }
+
+    def show(self, on: console.Console) -> None:
+        """Print the table and the verdict."""
+        document = self.document()
+        many = len(self.runs) > 1
+        drawn = table.Table.grid(padding=(0, 2))
+        drawn.add_column()
+        drawn.add_column(justify="right")
+        if many:
+            drawn.add_column(justify="right")
+            drawn.add_row("", text.Text("median", style="dim"), text.Text("slowest user", style="dim"))
+        for name, (label, _) in TIMES.items():
+            spans = [document["p50"][name], document[name]] if many else [document[name]]
+            within = times.counted(document["guilds_in_first_answer"], "guild") + " in it"
+            told = f"{label}, {within}" if name == "seconds_to_answer" and not many else label
+            drawn.add_row(told, *("-" if span is None else times.span(span) for span in spans))
+        on.print(drawn)
+        on.print()
+        on.print(self._cost(document))
+        on.print()
+        self._verdict(on, document)
+
+    def _cost(self, document: dict[str, Any]) -> table.Table:
+        drawn = table.Table.grid(padding=(0, 2))
+        drawn.add_column()
+        drawn.add_column(justify="right")
+        drawn.add_row("guilds", f"{document['guilds']:,}")
+        drawn.add_row("channels", f"{document['channels']:,}")
+        drawn.add_row("calls to Discord", f"{document['discord_calls']:,}")
+        for route, number in self.counts.by_route.items():
+            drawn.add_row(text.Text(f"  {route}", style="dim"), text.Text(f"{number:,}", style="dim"))
+        drawn.add_row("429 answers", _alarming(self.counts.http_429))
+        if self.counts.duplicates is not None:
+            drawn.add_row("guilds fetched more than once", _alarming(self.counts.duplicates))
+        for budget, share in sorted(self.counts.headroom.items()):
+            drawn.add_row(f"least headroom, {budget} budget", f"{share:.0%}")
+        return drawn
+
+    def _verdict(self, on: console.Console, document: dict[str, Any]) -> None:
+        for line in self.shortcomings:
+            on.print(text.Text(f"✗ {line}", style="red"))
+        if document["good"]:
+            every = "every job complete" if len(self.runs) > 1 else "the job is complete"
+            on.print(text.Text(f"✓ {every}, no 429, no guild fetched twice", style="bold green"))
+
+    def _values(self, name: str) -> list[float] | None:
+        """Return the times of all users, or None when one of them has none."""
+        found = [TIMES[name][1](run) for run in self.runs]
+        known = [value for value in found if value is not None]
+        return known if len(known) == len(found) else None
+
+    def _channels_by_guild(self) -> dict[str, int]:
+        """Return for each guild the most channels that one of its users may see."""
+        most: dict[str, int] = {}
+        for run in self.runs:
+            for row in run.board.rows.values():
+                most[row.guild_id] = max(most.get(row.guild_id, 0), row.channel_count)
+        return most
+
+
+def _rounded(values: list[float] | None, of: Callable[[list[float]], float]) -> float | None:
+    return round(of(values), 3) if values else None
+
+
+def _alarming(number: int) -> text.Text:
+    return text.Text(f"{number:,}", style="bold red" if number else "green")
+
+
+def _fate(run: runs.Run) -> str:
+    error = f" ({run.board.job.error})" if run.board.job.error else ""
+    return run.problem or f"{words.JOBS.get(run.board.job.state, 'not ended')}{error}"
