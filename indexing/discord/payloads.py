@@ -5,11 +5,18 @@ Only what is indexed is declared; unknown fields are ignored, missing optional o
 are kept. Snowflakes and permissions are decimal strings on the wire (developers/reference.mdx, read 2026-08-06).
 """
 
+import re
+from typing import Annotated
+
 import msgspec
 
 from indexing import model
 
 INT64 = (1 << 63) - 1
+Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=INT64)]
+"""Larger numbers would not fit into the store."""
+DECIMAL = re.compile(r"[0-9]+")
+"""Python's int() takes more: signs, blanks, underscores, other digits. -1 would be every permission there is."""
 OBFUSCATED = 1 << 17
 """Channel flag CHANNEL_OBFUSCATED: a redacted object whose name and overwrites are not real (change log 2026-08-12)."""
 
@@ -22,15 +29,15 @@ class Guild(msgspec.Struct):
     icon: str | None = None
     owner: bool = False
     permissions: str = "0"
-    approximate_member_count: int | None = None
-    approximate_presence_count: int | None = None
+    approximate_member_count: Int64 | None = None
+    approximate_presence_count: Int64 | None = None
 
 
 class Overwrite(msgspec.Struct):
     """A permission overwrite."""
 
     id: str
-    type: int
+    type: Int64
     allow: str = "0"
     deny: str = "0"
 
@@ -39,10 +46,10 @@ class Channel(msgspec.Struct):
     """A channel of any type."""
 
     id: str
-    type: int
+    type: Int64
     name: str | None = None
     topic: str | None = None
-    position: int = 0
+    position: Int64 = 0
     parent_id: str | None = None
     nsfw: bool = False
     flags: int = 0
@@ -126,7 +133,7 @@ def _channel(row: Channel, guild_id: int) -> model.Channel:
 
 
 def _snowflake(text: str) -> int:
-    number = int(text)
+    number = _decimal(text)
     if not 0 < number <= INT64:
         raise ValueError("not a snowflake")
     return number
@@ -134,4 +141,10 @@ def _snowflake(text: str) -> int:
 
 def _bits(text: str) -> int:
     # Permissions have arbitrary precision on the wire; the store's integers have 63 bits, of which 53 are in use.
-    return int(text) & INT64
+    return _decimal(text) & INT64
+
+
+def _decimal(text: str) -> int:
+    if not DECIMAL.fullmatch(text):
+        raise ValueError("not a decimal number")
+    return int(text)
