@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 
+import hypothesis
 import pytest
 import redis
 import redis.asyncio
@@ -22,8 +23,10 @@ from tests import clockwork, servers
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name our markers."""
+    """Name our markers; let no property fail because the machine was busy."""
     config.addinivalue_line("markers", "clockwork: time stands still and jumps to the next timer when nothing happens")
+    hypothesis.settings.register_profile("busy", deadline=None)
+    hypothesis.settings.load_profile("busy")
 
 
 def pytest_asyncio_loop_factories(

@@ -1,0 +1,284 @@
+"""Discord's JSON in, our values out, whatever is missing, new, or broken."""
+
+import json
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from indexing import model
+from indexing.discord import payloads
+from tests import values
+
+BIG = str((1 << 63) - 1)
+LARGEST = (1 << 63) - 1
+GUILD = {
+    "id": BIG,
+    "name": "größer 🎉",
+    "icon": "8342729096ea3675442027381ff50dfe",
+    "banner": None,
+    "owner": True,
+    "permissions": "36953089",
+    "features": ["COMMUNITY", "NEWS"],
+    "approximate_member_count": 3268,
+    "approximate_presence_count": 784,
+}
+CHANNEL = {
+    "id": "41771983423143937",
+    "guild_id": "41771983423143937",
+    "name": "general",
+    "type": 0,
+    "position": 6,
+    "permission_overwrites": [{"id": "5", "type": 1, "allow": "1024", "deny": "2048"}],
+    "rate_limit_per_user": 2,
+    "nsfw": True,
+    "topic": "24/7 chat",
+    "last_message_id": "155117677105512449",
+    "parent_id": "399942396007890945",
+    "default_auto_archive_duration": 60,
+    "flags": 16,
+}
+
+
+def body(*rows: object) -> bytes:
+    """Return a list answer."""
+    return json.dumps(rows).encode()
+
+
+def test_a_guild_is_read_whole_when_discord_sends_all_fields() -> None:
+    """The documentation's example of a partial guild, with counts."""
+    found = payloads.decode_guilds(body(GUILD))
+
+    assert found == [
+        model.UserGuild(
+            guild_id=LARGEST,
+            name="größer 🎉",
+            icon="8342729096ea3675442027381ff50dfe",
+            owner=True,
+            permissions=36953089,
+            member_count=3268,
+            presence_count=784,
+        )
+    ]
+
+
+def test_a_guild_is_read_when_only_its_id_is_sent() -> None:
+    """Nothing is invented: no ownership, no permission, no size."""
+    found = payloads.decode_guilds(body({"id": "7"}))
+
+    assert found == [values.user_guild(7, name="", permissions=0)]
+
+
+def test_a_channel_is_read_whole_when_discord_sends_all_fields() -> None:
+    """The documentation's example of a text channel; the guild is the one that was asked for."""
+    found = payloads.decode_channels(body(CHANNEL), 9)
+
+    assert found == [
+        model.Channel(
+            channel_id=41771983423143937,
+            guild_id=9,
+            kind=0,
+            name="general",
+            topic="24/7 chat",
+            position=6,
+            parent_id=399942396007890945,
+            nsfw=True,
+            flags=16,
+            last_message_id=155117677105512449,
+            overwrites=(model.Overwrite(5, 1, 1024, 2048),),
+        )
+    ]
+
+
+def test_a_channel_is_read_when_only_id_and_type_are_sent() -> None:
+    """Everything else is optional in the documentation."""
+    found = payloads.decode_channels(body({"id": "7", "type": 2}), 9)
+
+    assert found == [values.channel(7, 9, kind=2, name="")]
+
+
+@pytest.mark.parametrize("field", ["name", "topic", "parent_id", "last_message_id", "permission_overwrites"])
+def test_a_channel_is_read_when_a_nullable_field_is_null(field: str) -> None:
+    """Null says the same as nothing."""
+    missing = {name: value for name, value in CHANNEL.items() if name != field}
+
+    found = payloads.decode_channels(body(CHANNEL | {field: None}), 9)
+
+    assert found == payloads.decode_channels(body(missing), 9)
+
+
+@pytest.mark.parametrize("kind", [0, 2, 4, 5, 13, 14, 15, 16, 17, 250], ids=str)
+def test_a_channel_is_kept_when_its_type_is_not_known(kind: int) -> None:
+    """Types of tomorrow are stored like those of today."""
+    found = payloads.decode_channels(body(CHANNEL | {"type": kind}), 9)
+
+    assert [channel.kind for channel in found] == [kind]
+
+
+def test_new_fields_do_not_matter_when_discord_adds_them() -> None:
+    """At any level, of any type."""
+    new = {"brand_new": {"nested": [1, None]}, "linked_lobby": None}
+    overwrites = [{"id": "5", "type": 0, "allow": "0", "deny": "0", "brand_new": True}]
+
+    found = payloads.decode_channels(body(CHANNEL | new | {"permission_overwrites": overwrites}), 9)
+
+    assert found[0].overwrites == (model.Overwrite(5, 0, 0, 0),)
+    assert payloads.decode_guilds(body(GUILD | new)) == payloads.decode_guilds(body(GUILD))
+
+
+def test_a_redacted_channel_is_dropped_when_discord_sends_one() -> None:
+    """Its name and overwrites are not real, and must not take the place of what is known."""
+    redacted = CHANNEL | {"id": "8", "flags": 1 << 17 | 16, "name": "___hidden___"}
+
+    found = payloads.decode_channels(body(redacted, CHANNEL), 9)
+
+    assert [channel.name for channel in found] == ["general"]
+
+
+def test_a_channel_is_kept_when_only_its_name_looks_redacted() -> None:
+    """Redaction is told by the flag, never by the name."""
+    found = payloads.decode_channels(body(CHANNEL | {"name": "___hidden___"}), 9)
+
+    assert [channel.name for channel in found] == ["___hidden___"]
+
+
+@pytest.mark.parametrize("decode", [payloads.decode_guilds, lambda text: payloads.decode_channels(text, 9)])
+@pytest.mark.parametrize("text", [b"[]", b"null"], ids=["empty", "null"])
+def test_an_empty_list_is_read_when_there_is_nothing(decode: Any, text: bytes) -> None:  # noqa: ANN401 -- a decoder
+    """Discord's specification allows null for it."""
+    assert decode(text) == []
+
+
+def test_permissions_keep_63_bits_when_discord_sends_more() -> None:
+    """They have arbitrary precision on the wire; the store's integers do not, and none of today's bits is lost."""
+    huge = str((1 << 80) + 1024 + 8)
+
+    found = payloads.decode_guilds(body(GUILD | {"permissions": huge}))
+
+    assert found[0].permissions == 1024 + 8
+
+
+@pytest.mark.parametrize("text", ["-1", "-8", "1_024", "٨", "0x8", "1e3", "", " 8", "8.0"])
+def test_permissions_are_refused_when_they_are_no_decimal_number(text: str) -> None:
+    """What is not understood must not look like rights: -1 has every bit."""
+    overwrite = {"id": "5", "type": 0, "allow": text, "deny": "0"}
+
+    with pytest.raises(ValueError):
+        payloads.decode_guilds(body(GUILD | {"permissions": text}))
+    with pytest.raises(ValueError):
+        payloads.decode_channels(body(CHANNEL | {"permission_overwrites": [overwrite]}), 9)
+
+
+@pytest.mark.parametrize("text", ["0", "-5", str(1 << 63), "9" * 30, "abc", "", "1_0", "٨", " 5"])
+def test_an_id_is_refused_when_it_is_no_snowflake(text: str) -> None:
+    """Ids are decimal numbers of 1 to 63 bits."""
+    with pytest.raises(ValueError):
+        payloads.decode_guilds(body(GUILD | {"id": text}))
+    with pytest.raises(ValueError):
+        payloads.decode_roles(json.dumps({"roles": [text]}).encode())
+
+
+@pytest.mark.parametrize("field", ["type", "position"])
+def test_a_number_is_refused_when_the_store_cannot_hold_it(field: str) -> None:
+    """Beyond 63 bits it would fail where it is written, after everything else was done."""
+    with pytest.raises(ValueError):
+        payloads.decode_channels(body(CHANNEL | {field: 1 << 63}), 9)
+
+
+def test_roles_are_read_when_a_member_is_sent() -> None:
+    """In Discord's order; all other fields are ignored."""
+    member: dict[str, Any] = {"user": {}, "nick": None, "roles": ["5", BIG], "joined_at": "2015-04-26T06:26:56+00:00"}
+
+    assert payloads.decode_roles(json.dumps(member).encode()) == (5, LARGEST)
+
+
+def test_roles_are_refused_when_a_member_has_none_listed() -> None:
+    """No list differs from an empty one: without it nothing is known."""
+    with pytest.raises(ValueError):
+        payloads.decode_roles(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        pytest.param(b'{"message": "Missing Access", "code": 50001}', (50001, None, False), id="error"),
+        pytest.param(b'{"message": "401: Unauthorized"}', (0, None, False), id="without-code"),
+        pytest.param(b'{"message": "x", "retry_after": 64.57, "global": true}', (0, 64.57, True), id="429"),
+        pytest.param(b'{"message": "x", "retry_after": 1, "global": false, "code": 0}', (0, 1.0, False), id="whole"),
+    ],
+)
+def test_an_error_body_is_read_when_it_is_discords(text: bytes, wanted: tuple[object, ...]) -> None:
+    """With its code, and the wait of a 429."""
+    found = payloads.decode_failure(text)
+
+    assert found is not None
+    assert (found.code, found.retry_after, found.is_global) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"<html>error code: 1015</html>", b"", b"null", b"[]", b'{"error": "x"}', b'"text"', b'\xff{"message": "x"}'],
+    ids=["html", "empty", "null", "list", "other-json", "text", "not-utf8"],
+)
+def test_an_error_body_is_nothing_when_it_is_not_discords(text: bytes) -> None:
+    """The edge in front of Discord answers otherwise, and is told by that."""
+    assert payloads.decode_failure(text) is None
+
+
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | strategies.text(),
+    lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@hypothesis.given(strategies.data())
+def test_broken_json_is_a_value_error_or_storable_when_anything_is_changed(data: strategies.DataObject) -> None:
+    """No other failure, however a field is mutilated; and what is read fits into the store: 63 bits, valid text."""
+    rows = [GUILD, CHANNEL | {"permission_overwrites": [{"id": "5", "type": 0, "allow": "0", "deny": "0"}]}]
+    row: dict[str, Any] = dict(data.draw(strategies.sampled_from(rows)))
+    if data.draw(strategies.booleans()) and "permission_overwrites" in row:
+        target: dict[str, Any] = dict(row["permission_overwrites"][0])
+        row["permission_overwrites"] = [target]
+    else:
+        target = row
+    for name in data.draw(strategies.lists(strategies.sampled_from(sorted(target)), min_size=1, max_size=3)):
+        target[name] = data.draw(JSON)
+
+    for decode in (payloads.decode_guilds, lambda text: payloads.decode_channels(text, 9), payloads.decode_roles):
+        try:
+            found = decode(json.dumps([row]).encode("utf-8", "surrogatepass"))
+        except ValueError:
+            continue
+        for number in numbers_in(found):
+            assert -(1 << 63) <= number < 1 << 63
+        repr(found).encode()
+
+
+@hypothesis.given(strategies.sampled_from([GUILD, CHANNEL]), strategies.data())
+def test_mutilated_bytes_are_a_value_error_when_they_cannot_be_read(
+    row: dict[str, Any], data: strategies.DataObject
+) -> None:
+    """Truncated, spliced or bit-flipped: ValueError, or still a list."""
+    text = bytearray(body(row))
+    at = data.draw(strategies.integers(0, len(text) - 1))
+    text[at:] = data.draw(
+        strategies.sampled_from([b"", bytes([data.draw(strategies.integers(0, 255))]), text[at + 1 :]])
+    )
+
+    for decode in (payloads.decode_guilds, lambda raw: payloads.decode_channels(raw, 9), payloads.decode_roles):
+        try:
+            decode(bytes(text))
+        except ValueError:
+            continue
+
+
+def numbers_in(value: object) -> list[int]:
+    """Return all whole numbers in our values, at any depth."""
+    if isinstance(value, int):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [number for item in value for number in numbers_in(item)]
+    slots = getattr(type(value), "__dataclass_fields__", {})
+    return [number for name in slots for number in numbers_in(getattr(value, name))]
