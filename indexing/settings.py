@@ -114,7 +114,7 @@ class DiscordSettings(_Group):
     def _must_be_private(cls, value: str) -> str:
         url = urllib.parse.urlsplit(value)
         loopback = url.hostname in {"127.0.0.1", "::1", "localhost"}
-        if url.scheme != "https" and not (url.scheme == "http" and loopback):
+        if not (url.scheme == "https" and url.hostname) and not (url.scheme == "http" and loopback):
             raise ValueError("must be https, or http on a loopback address")
         return value.rstrip("/")
 
