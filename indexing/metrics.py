@@ -44,6 +44,9 @@ class LimiterMetrics:
         self.foreign = prometheus_client.Counter(
             PREFIX + "ratelimit_foreign_use", "Permits that somebody else seems to use with our token.", registry=to
         )
+        self.unavailable = prometheus_client.Counter(
+            PREFIX + "ratelimit_unavailable", "Questions to the budgets that failed; no call was made.", registry=to
+        )
         self.script_seconds = prometheus_client.Histogram(
             PREFIX + "ratelimit_script_seconds",
             "Time of one call to the budgets in Redis as the caller sees it, in seconds.",

@@ -1,0 +1,238 @@
+"""
+The policy: take a permit or wait or give up; settle; learn.
+
+One call to Discord needs a permit of each of its budgets, all at once or none. The permits are free again one window
+after the answer was read, less what surely passed on the way (docs/decisions/0005-permit-ledger.md says why no other
+rule is safe). Who must wait longer than his patience is told when asking again makes sense; who waits sleeps for as
+long as the store says, and is then first in line. Without the store there are no permits.
+
+Commands to Redis for one call: one to take, two when it had to wait. Settlements travel with the next take of this
+process, so that settling costs less than one.
+"""
+
+import asyncio
+import dataclasses
+import itertools
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+
+from indexing import errors, logs, metrics, model, settings
+from indexing.ratelimit import anchor, answers, budgets, desk, learned, ledger
+from indexing.ratelimit.budgets import BudgetState as BudgetState
+from indexing.ratelimit.permits import Answer as Answer
+from indexing.ratelimit.permits import Permit as Permit
+
+ANSWER_WITHIN = 0.25
+"""Seconds after which the store counts as away, and no call is made."""
+GATHER = 0.1
+"""Longest time, in seconds, that what is not urgent waits for company: no permit is due again so soon."""
+EARLY = 0.008
+"""Seconds by which a waiter asks before its moment, so that timers and Redis cannot make it late."""
+SOONER = 0.5
+"""Seconds by which a caller sent away is told to come before its moment in the global line, to stand there when it
+comes: coming late would lose the place. Never more than half of what it is ready to wait."""
+SCOPES = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
+"""Discord's words for what a 429 stops, and ours for the edge in front of it."""
+REMEMBERED = 10_000
+"""Routes and users remembered here at most; beyond that all are forgotten and asked for again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Clock:
+    """Monotonic seconds, how to let them pass, and how long what is not urgent may wait for company."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    gather: float = GATHER
+
+
+CLOCK = Clock()
+
+
+class Limiter:
+    """Gives permits to the coroutines of one process, whose event loop it is made for."""
+
+    def __init__(
+        self,
+        store: ledger.BudgetStore,
+        config: settings.LimiterSettings,
+        seen: metrics.LimiterMetrics,
+        *,
+        call_timeout: float = 10.0,
+        clock: Clock = CLOCK,
+    ) -> None:
+        """*call_timeout* is the longest time of one call, in seconds; a permit that is never settled is held for it."""
+        self._store = store
+        self._config = config
+        self._rules = budgets.Rules.of(config, call_timeout)
+        self._seen = seen
+        self._clock = clock.now
+        self._sleep = clock.sleep
+        self._gather = clock.gather
+        self._desk = desk.Desk(self._send, self._on_settled, self._unsent, clock.gather)
+        self._log = logs.get(__name__)
+        self._prefix = uuid.uuid4().hex[:8]
+        self._ids = itertools.count()
+        self._limits: dict[str, learned.RouteLimit] = {}
+        self._blocked: dict[str, float] = {}
+        self._anchors = anchor.Anchor()
+        self._unnamed = 0
+
+    async def warm(self) -> None:
+        """Touch the budgets, so that a hold after lost state begins now; does nothing while the store is away."""
+        try:
+            await self._send([], [])
+        except errors.LimiterUnavailable as problem:
+            self._log.warning("limiter_away", error=str(problem))
+
+    async def close(self) -> None:
+        """Send the settlements that still wait for company."""
+        await self._desk.empty()
+
+    async def take(self, charge: budgets.Charge, *, patience: float) -> Permit:
+        """
+        Take one permit of each budget of *charge*.
+
+        Args:
+            charge: What the call costs, and who pays.
+
+            patience: Longest wait here, in seconds; 0 means do not wait.
+
+        Raises:
+            errors.RateLimited: No permit within *patience*; nothing is held. It names the budget and the wait.
+            errors.LimiterUnavailable: The budgets cannot be reached; nothing may be sent.
+        """
+        started = self._clock()
+        ask_id = f"{self._prefix}{next(self._ids):x}"
+        while True:
+            asked = self._clock()
+            left = max(0.0, started + patience - asked)
+            ask = ledger.Ask(ask_id, charge, left, self._limits.get(charge.field, learned.UNKNOWN))
+            verdict = await self._desk.ask(ask, urgent=not self._hopeless(charge, asked))
+            if isinstance(verdict, ledger.Granted):
+                permit = Permit(ask_id, charge, asked + verdict.delay, budgets.FENCE, verdict.moment, ask.limit)
+                await self._until_free(permit, verdict.delay)
+                self._count(permit, verdict, self._clock() - started)
+                return permit
+            if isinstance(verdict, ledger.Relearn):
+                self._learn(charge, verdict.limit)
+                continue
+            self._remember(charge, verdict)
+            if verdict.seconds > left:
+                raise self._refusal(verdict, patience)
+            await self._sleep(max(verdict.seconds - EARLY, 0.001))
+
+    async def settle(self, permit: Permit, answer: Answer) -> None:
+        """
+        Book what came back for *permit*; never raises.
+
+        It is sent a little later together with others, unless other processes must know at once. When it cannot be
+        sent the permit stays held for its full time.
+        """
+        if answer.status is None:
+            return
+        now = self._clock()
+        excess = None
+        seen = learned.Headers.read(answer.headers)
+        if self._config.limiter_server_time and seen is not None and seen.stamp is not None:
+            excess = self._anchors.excess(now, seen.stamp)
+        outcome = answers.outcome_of(answer, excess=excess, in_a_row=self._unnamed)
+        self._unnamed = self._unnamed + 1 if answers.names_no_wait(answer) else 0
+        if outcome.scope is not None:
+            self._seen.rate_limited.labels(SCOPES[outcome.scope]).inc()
+            self._log.warning("discord_said_stop", scope=outcome.scope, pause=outcome.pause, route=permit.charge.route)
+        self._desk.post(
+            ledger.Settlement(permit, outcome, now), urgent=outcome.scope is not None or not permit.limit.known
+        )
+        if outcome.scope is not None:
+            await self._desk.empty()
+
+    async def give_back(self, permit: Permit) -> None:
+        """Hand back a permit whose call was definitely never sent; never raises."""
+        self._blocked.clear()
+        self._desk.post(ledger.Settlement(permit, None, self._clock()), urgent=True)
+        await self._desk.empty()
+
+    async def snapshot(self, users: Sequence[int] = ()) -> list[budgets.BudgetState]:
+        """
+        Return the budgets as they are now; creates and changes nothing.
+
+        Raises:
+            errors.LimiterUnavailable: The budgets cannot be reached.
+        """
+        return await self._store.snapshot(self._rules, users)
+
+    async def forget_user(self, user: int) -> None:
+        """
+        Remove what carries the user's id; the ledgers of his budgets end with their last permit.
+
+        Raises:
+            errors.LimiterUnavailable: The budgets cannot be reached.
+        """
+        self._blocked.clear()
+        await self._store.forget_user(user)
+
+    async def _send(
+        self, settlements: Sequence[ledger.Settlement], asks: Sequence[ledger.Ask]
+    ) -> tuple[list[ledger.Settled], list[ledger.Verdict]]:
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                with self._seen.script_seconds.time():
+                    return await self._store.exchange(self._rules, settlements, asks)
+        except (errors.LimiterUnavailable, TimeoutError) as error:
+            self._seen.unavailable.inc()
+            if isinstance(error, errors.LimiterUnavailable):
+                raise
+            raise errors.LimiterUnavailable(1.0) from error
+
+    async def _until_free(self, permit: Permit, delay: float) -> None:
+        if delay <= 0:
+            return
+        try:
+            await self._sleep(delay)
+        except asyncio.CancelledError:
+            self._desk.post(ledger.Settlement(permit, None, self._clock()), urgent=True)
+            raise
+
+    def _unsent(self, ask: ledger.Ask) -> ledger.Settlement:
+        now = self._clock()
+        return ledger.Settlement(Permit(ask.id, ask.charge, now, limit=ask.limit), None, now)
+
+    def _on_settled(self, settlement: ledger.Settlement, reply: ledger.Settled) -> None:
+        self._learn(settlement.permit.charge, reply.limit)
+        if reply.strangers:
+            self._seen.foreign.inc(reply.strangers)
+            self._log.warning("token_used_elsewhere", route=settlement.permit.charge.route, calls=reply.strangers)
+
+    def _learn(self, charge: budgets.Charge, limit: learned.RouteLimit) -> None:
+        if len(self._limits) > REMEMBERED:
+            self._limits.clear()
+        self._limits[charge.field] = limit
+
+    def _remember(self, charge: budgets.Charge, verdict: ledger.Wait) -> None:
+        """Note until when such calls surely wait, so that their asks need not hurry."""
+        if len(self._blocked) > REMEMBERED:
+            self._blocked.clear()
+        if verdict.budget == "user":
+            self._blocked[f"user {charge.user}"] = self._clock() + verdict.seconds
+        elif verdict.budget == "global" and charge.lane is not model.Lane.INTERACTIVE:
+            self._blocked[charge.lane.value] = self._clock() + verdict.seconds
+
+    def _hopeless(self, charge: budgets.Charge, now: float) -> bool:
+        until = max(self._blocked.get(f"user {charge.user}", 0.0), self._blocked.get(charge.lane.value, 0.0))
+        return until - now > 2 * self._gather
+
+    def _refusal(self, verdict: ledger.Wait, patience: float) -> errors.RateLimited:
+        self._seen.refusals.labels(verdict.budget, verdict.why).inc()
+        wait = verdict.seconds
+        if verdict.budget == "global":
+            wait -= min(SOONER, patience / 2)
+        return errors.RateLimited(verdict.budget, retry_after=max(wait, 0.001), why=verdict.why)
+
+    def _count(self, permit: Permit, verdict: ledger.Granted, waited: float) -> None:
+        lane = permit.charge.lane.value
+        self._seen.permits.labels(lane).inc()
+        self._seen.wait.labels(lane).observe(waited)
+        for kind, left in verdict.left.items():
+            self._seen.share_left.labels(kind).observe(left)

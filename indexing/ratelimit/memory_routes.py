@@ -1,0 +1,65 @@
+"""The part routes.lua of the script, in Python: what the answers' headers teach about a route's budget."""
+
+import math
+
+from indexing.ratelimit import learned, ledger
+from indexing.ratelimit.memory_state import State, ms
+
+
+class Routes:
+    """What is learned of all routes."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def learn(self, said: ledger.Settlement, outcome: ledger.Outcome) -> learned.RouteLimit:
+        """Take an answer into account; return what is known of the route now."""
+        field, seen = said.permit.charge.field, outcome.headers
+        known = learned.RouteLimit.parse(self._state.learned.get(field, ""))
+        if seen is None:
+            unheard = not known.known and outcome.proper
+            return self._store(field, f"{learned.NO_HEADERS} 0 0 0") if unheard else known
+        reset = min(math.ceil(ms(seen.reset_after) / 100) * 100, ms(self._state.rules.longest))
+        if known.bucket != seen.bucket:
+            self._state.seen.pop(field, None)
+            self._state.first.pop(field, None)
+            return self._store(field, f"{seen.bucket} {seen.limit} {reset} 0")
+        capacity, window = min(known.capacity, seen.limit), max(ms(known.window), reset)
+        agreed = self._stretch(field, seen.limit, reset)
+        if agreed is not None:
+            capacity, window = agreed
+        split = known.split
+        if outcome.scope == "route" and said.permit.limit.split:
+            split = False
+        elif not split:
+            split = self._proves_split(said, seen)
+        return self._store(field, f"{seen.bucket} {capacity} {window} {split:d}")
+
+    def strangers(self, said: ledger.Settlement, seen: learned.Headers, key: str) -> int:
+        """Hold permits for calls of somebody else; return how many."""
+        if seen.remaining >= seen.limit:
+            return 0
+        missing = min(seen.limit - seen.remaining - self._state.held(key)[0] - 1, 50)
+        for number in range(1, missing + 1):
+            self._state.ledgers[key][f"{said.permit.id}+{number}"] = self._state.now + ms(seen.reset_after)
+        return max(missing, 0)
+
+    def _store(self, field: str, value: str) -> learned.RouteLimit:
+        self._state.learned[field] = value
+        return learned.RouteLimit.parse(value)
+
+    def _stretch(self, field: str, limit: int, reset: int) -> tuple[int, int] | None:
+        n, least, longest = self._state.seen.pop(field, (0, limit, 0))
+        n, least, longest = n + 1, min(least, limit), max(longest, reset)
+        if n >= self._state.rules.agree:
+            return least, longest
+        self._state.seen[field] = (n, least, longest)
+        return None
+
+    def _proves_split(self, said: ledger.Settlement, seen: learned.Headers) -> bool:
+        charge = said.permit.charge
+        if charge.major is None or seen.remaining != seen.limit - 1 or seen.limit < 2:  # noqa: PLR2004 -- one call of two
+            return False
+        major, reset = self._state.first.get(charge.field, ("", 0.0))
+        self._state.first[charge.field] = (str(charge.major), said.permit.moment + ms(seen.reset_after))
+        return major not in {"", str(charge.major)} and self._state.now < reset

@@ -1,0 +1,71 @@
+"""What the in-memory twin holds, and the parts state.lua and permits.lua of the script, in Python."""
+
+import collections
+import math
+
+from indexing.ratelimit import budgets, display
+
+LASTING_ENTRIES = (display.PAUSED, display.PAUSED + "shared")
+
+
+def ms(seconds: float) -> int:
+    """Return whole milliseconds, rounded up."""
+    return math.ceil(seconds * 1000)
+
+
+class State:
+    """
+    Everything that Redis would hold; moments are milliseconds.
+
+    Attributes:
+        ledgers: Permit -> moment of release, by key.
+        lines: Waiter -> place, by lane; and waiter -> promised moment, by key of a user's or route's line.
+        deadlines: (Lane, waiter) -> moment after which it counts as gone.
+        numbers: The meta hash.
+    """
+
+    def __init__(self, rules: budgets.Rules, now: int) -> None:
+        self.rules = rules
+        self.now = now
+        self.ledgers: dict[str, dict[str, float]] = collections.defaultdict(dict)
+        self.lines: dict[str, dict[str, float]] = collections.defaultdict(dict)
+        self.deadlines: dict[tuple[int, str], float] = {}
+        self.tags: dict[str, float] = {}
+        self.learned: dict[str, str] = {}
+        self.seen: dict[str, tuple[int, int, int]] = {}
+        self.first: dict[str, tuple[str, float]] = {}
+        self.egress: dict[str, float] = {}
+        self.active: dict[str, float] = {}
+        self.numbers: dict[str, float] = collections.defaultdict(float)
+        self.numbers["hold"] = now + ms(rules.hold)
+
+    def held(self, key: str) -> tuple[int, float, str]:
+        """Drop what is free again; return the permits held, until when the budget is paused (0: not), and why."""
+        entries = {name: moment for name, moment in self.ledgers[key].items() if moment > self.now}
+        self.ledgers[key] = entries
+        pause, why = 0.0, ""
+        for name in LASTING_ENTRIES:
+            if entries.get(name, 0) > pause:
+                pause, why = entries[name], "pause" if name == display.PAUSED else "shared"
+        return sum(name not in LASTING_ENTRIES for name in entries), pause, why
+
+    def release(self, key: str, n: int, used: int, window: float) -> tuple[float, bool]:
+        """Return when the n-th of the *used* permits is free, and whether that is sure."""
+        probe = ms(self.rules.probe)
+        if used == 0:
+            return self.now + max(window, probe), False
+        rounds, index = divmod(n - 1, used)
+        moment = sorted(self.ledgers[key].values())[index]
+        sure = rounds == 0 and moment <= self.now + window
+        if moment > self.now + window:
+            expected = moment - ms(self.rules.inflight) + self.numbers["rtt"]
+            moment = max(expected, self.now + max(window, probe))
+        return moment + rounds * window, sure
+
+    def pause(self, key: str, name: str, moment: float) -> None:
+        """Pause a budget until *moment*."""
+        self.ledgers[key][name] = max(moment, self.ledgers[key].get(name, 0))
+
+    def hold(self, key: str, permit: str, moment: float, window: float) -> None:
+        """Take a permit whose call begins at *moment*."""
+        self.ledgers[key][permit] = moment + ms(self.rules.inflight) + window

@@ -1,0 +1,96 @@
+"""
+Budgets in Redis: one script for everything that changes them, plain reads for the display.
+
+The script's parts stand beside this module; state.lua says what it is given and what it answers. Besides Redis' own
+clock the script gets a reading of ours: how long ago, by the monotonic clock, it told us which moment. So a clock that
+is set on Redis' machine neither frees permits early nor holds them for long.
+"""
+
+import contextlib
+import importlib.resources
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import redis.asyncio
+import redis.exceptions
+
+from indexing import errors
+from indexing.ratelimit import budgets, ledger, redis_reading, wire
+
+PARTS = ("state", "permits", "routes", "settle", "line", "acquire", "exchange")
+AWAY = 1.0
+"""Seconds after which asking again makes sense when Redis is away: our guess, between load and delay."""
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn the client's failures into ours: no call to Discord without a permit."""
+    try:
+        yield
+    except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+        raise errors.LimiterUnavailable(AWAY) from error
+
+
+def script() -> str:
+    """Return the script's source."""
+    folder = importlib.resources.files(__package__)
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in PARTS)
+
+
+class RedisBudgets:
+    """
+    Adapter of `ledger.BudgetStore`: one command for each exchange.
+
+    Args:
+        application: Name under which all processes of one bot token meet; a hash of the token.
+
+        now: Moments in seconds instead of Redis' own clock, for tests with a manual clock.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        application: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        self._client = client
+        self._keys = budgets.Keys(application)
+        self._clock = clock
+        self._now = now
+        self._run = client.register_script(script())
+        self._given = 0
+        self._given_at = 0.0
+
+    async def exchange(
+        self, rules: budgets.Rules, settlements: Sequence[ledger.Settlement], asks: Sequence[ledger.Ask]
+    ) -> tuple[list[ledger.Settled], list[ledger.Verdict]]:
+        """Run the script; it is loaded again when Redis does not know it (any more)."""
+        now = self._clock()
+        said = {
+            "given": self._given,
+            "elapsed": int((now - self._given_at) * 1000),
+            "settle": [wire.settlement(one, now) for one in settlements],
+            "ask": [wire.ask(one) for one in asks],
+        }
+        if self._now is not None:
+            said["now"] = int(self._now() * 1000)
+        keys = wire.keys(self._keys, rules, settlements, asks)
+        with translated():
+            moment, settled, verdicts = await self._run(keys, [wire.rules(rules), wire.encode(said)])
+        self._given, self._given_at = moment, self._clock()
+        return (
+            [wire.settled(reply) for reply in settled],
+            [wire.verdict(reply, one, rules, moment) for reply, one in zip(verdicts, asks, strict=True)],
+        )
+
+    async def snapshot(self, rules: budgets.Rules, users: Sequence[int]) -> list[budgets.BudgetState]:
+        """Read in two round trips; each budget is whole, the list is not one moment's."""
+        with translated():
+            return await redis_reading.snapshot(self._client, self._keys, rules, users, self._now)
+
+    async def forget_user(self, user: int) -> None:
+        """Remove the user's places and names now, and let his ledgers end with their last permit."""
+        with translated():
+            await redis_reading.forget_user(self._client, self._keys, user)

@@ -1,0 +1,69 @@
+-- What the answers' headers teach about a route's budget. `learned` maps "<kind> <route>" to
+--   "<bucket> <capacity> <window> <split>"
+-- bucket '-' means that answers carry no headers. split 1: guilds are proven to have budgets of their own.
+-- Raising a limit (more capacity, shorter window, split) needs evidence; lowering it takes effect at once.
+
+-- Evidence for raising is what was least generous in a stretch of answers: "<n> <smallest capacity> <longest window>".
+local function stretch(field, limit, reset)
+  local n, least, longest = string.match(call('HGET', learned, field .. ' seen') or '', '(%S+) (%S+) (%S+)')
+  n, least, longest = (tonumber(n) or 0) + 1, math.min(tonumber(least) or limit, limit), math.max(tonumber(longest) or 0, reset)
+  if n < rules.agree then
+    call('HSET', learned, field .. ' seen', n .. ' ' .. least .. ' ' .. longest)
+    return nil
+  end
+  call('HDEL', learned, field .. ' seen')
+  return least, longest
+end
+
+-- Two answers that both say "first of this bucket" for two guilds, the second before the first one's reset: two buckets.
+local function proves_split(answer)
+  if answer.major == '' or answer.remaining ~= answer.limit - 1 or answer.limit < 2 then return false end
+  local name = answer.field .. ' first'
+  local major, reset = string.match(call('HGET', learned, name) or '', '(%S+) (%S+)')
+  call('HSET', learned, name, answer.major .. ' ' .. math.floor(answer.taken + answer.reset))
+  return major ~= nil and major ~= answer.major and now < tonumber(reset)
+end
+
+local function store(field, bucket, capacity, window, split)
+  local value = string.format('%s %d %d %d', bucket, capacity, window, split)
+  call('HSET', learned, field, value)
+  call('PEXPIRE', learned, 30 * DAY)
+  return value
+end
+
+-- Returns the route's value after this answer, and its window.
+local function learn(answer)
+  local value = call('HGET', learned, answer.field) or ''
+  local bucket, capacity, window, split = string.match(value, '(%S+) (%d+) (%d+) (%d+)')
+  capacity, window, split = tonumber(capacity) or 0, tonumber(window) or 0, tonumber(split) or 0
+  if not answer.bucket then
+    if value == '' and answer.proper then value = store(answer.field, '-', 0, 0, 0) end
+    return value, window
+  end
+  local reset = math.min(math.ceil(answer.reset / 100) * 100, rules.longest)
+  if bucket ~= answer.bucket then
+    call('HDEL', learned, answer.field .. ' seen', answer.field .. ' first')
+    return store(answer.field, answer.bucket, answer.limit, reset, 0), reset
+  end
+  local new_capacity, new_window = math.min(capacity, answer.limit), math.max(window, reset)
+  local least, longest = stretch(answer.field, answer.limit, reset)
+  if least then new_capacity, new_window = least, longest end
+  local new_split = split
+  if answer.unsplit then new_split = 0 elseif split == 0 and proves_split(answer) then new_split = 1 end
+  if new_capacity ~= capacity or new_window ~= window or new_split ~= split then
+    value = store(answer.field, bucket, new_capacity, new_window, new_split)
+  end
+  return value, new_window
+end
+
+-- The server says fewer are left than we know of: somebody else uses this bucket. His calls are held like ours until
+-- the reset. Returns how many. One is let pass, for servers that round.
+local function strangers(answer, key)
+  if not answer.bucket or answer.remaining >= answer.limit then return 0 end
+  local missing = math.min(answer.limit - answer.remaining - held(key) - 1, 50)
+  for i = 1, missing do
+    call('ZADD', key, now + answer.reset, answer.id .. '+' .. i)
+  end
+  if missing > 0 then keep(key, now + answer.reset) end
+  return math.max(missing, 0)
+end

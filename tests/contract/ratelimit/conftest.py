@@ -1,0 +1,39 @@
+"""The budgets in both of their forms, on a clock that jumps."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from indexing import settings
+from indexing.ratelimit import memory_budgets, redis_budgets
+from tests import clockwork
+from tests.contract.ratelimit import blocking, fleet
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def shared(request: pytest.FixtureRequest) -> fleet.Fleet:
+    """An empty store, which begins without a hold."""
+    clock = clockwork.running_clock()
+    if request.param == "memory":
+        twin = memory_budgets.MemoryBudgets(asyncio.get_running_loop().time)
+        return fleet.Fleet(twin, twin.lose)
+    client: redis.Redis = request.getfixturevalue("blocking_redis")
+    store = redis_budgets.RedisBudgets(
+        blocking.dressed(blocking.BlockingClient(client)), "test", clock=asyncio.get_running_loop().time, now=clock
+    )
+    return fleet.Fleet(store, client.flushdb)
+
+
+@pytest.fixture
+async def process(shared: fleet.Fleet) -> fleet.Process:
+    """One process with the default settings."""
+    return shared.process()
+
+
+@pytest.fixture
+def blocking_redis(redis_settings: settings.RedisSettings) -> Iterator[redis.Redis]:
+    """A blocking client of an empty Redis database."""
+    with redis.Redis.from_url(redis_settings.url.get_secret_value()) as client:
+        yield client
