@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,7 @@ class Watchman:
                 os.close(self._pipe)
             self._open = False
         self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)  # for the case that the guard was killed
 
 
 @dataclasses.dataclass(slots=True)

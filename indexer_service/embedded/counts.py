@@ -11,7 +11,7 @@ from indexer_service.embedded import probes
 PREFIX = "indexer_"
 SHARE_LEFT = PREFIX + "ratelimit_share_left_ratio_bucket"
 CALLS = PREFIX + "discord_calls_total"
-SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
+SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 

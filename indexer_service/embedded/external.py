@@ -10,7 +10,7 @@ import pymongo.errors
 
 from indexer_service.embedded import supervisor
 
-PATIENCE = 5.0
+PATIENCE = 3.0
 """Seconds in which such a server has to answer."""
 PAUSE = 0.1
 

@@ -85,6 +85,7 @@ class Stack:
         self._programs: dict[str, programs.Program] = {}
         self._discord = programs.asked_for("DISCORD_API_BASE") or accounts.DISCORD
         self.database = programs.asked_for("MONGODB_DATABASE") or f"indexer_stack_{uuid.uuid4().hex[:12]}"
+        self._borrows_mongodb = False
         self._supervisor = supervisor.Supervisor(report)
 
     @property
@@ -149,7 +150,7 @@ class Stack:
     def stop(self) -> None:
         """Stop everything; does nothing the second time. A database that we made in a MongoDB of yours is dropped."""
         self._supervisor.close()
-        if self.mongodb_url and "mongodb" not in self._programs and not programs.asked_for("MONGODB_DATABASE"):
+        if self._borrows_mongodb and not programs.asked_for("MONGODB_DATABASE"):
             external.drop_database(self.mongodb_url, self.database)
 
     def wait(self, seconds: float | None = None) -> supervisor.StackFailed | None:
@@ -188,6 +189,7 @@ class Stack:
     def _start_mongodb(self) -> None:
         if self.mongodb_url:
             external.expect("MONGODB_URL", self.mongodb_url, probes.mongodb_answers)
+            self._borrows_mongodb = True
         else:
             self.mongodb_url = self._run(lambda: programs.mongodb(self._supervisor.directory)).where
 

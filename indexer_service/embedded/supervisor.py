@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import pathlib
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -82,6 +83,11 @@ class Supervisor:
     def directory(self) -> pathlib.Path:
         """Where programs keep their data and logs; gone when the supervisor is closed."""
         return self._watchman.directory
+
+    @property
+    def guard(self) -> "subprocess.Popen[bytes]":
+        """The process that cleans up after us."""
+        return self._watchman.process
 
     @property
     def failure(self) -> StackFailed | None:
