@@ -1,0 +1,57 @@
+"""A call's context, without a server."""
+
+from typing import Any
+
+import grpc.aio
+from google.rpc import error_details_pb2, status_pb2
+
+
+class Context:
+    """
+    What the service sees of a call.
+
+    Attributes:
+        remaining: Seconds until the call's deadline, None when it has none.
+        written: Messages of a stream.
+        answer: What the handler returned.
+        status: What the call was ended with.
+        ends: How often it was.
+    """
+
+    def __init__(self, *, remaining: float | None = None) -> None:
+        self.remaining = remaining
+        self.written: list[Any] = []
+        self.answer: object = None
+        self.status: status_pb2.Status | None = None
+        self.ends = 0
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the deadline."""
+        return self.remaining
+
+    async def write(self, message: object) -> None:
+        """Take a message of a stream."""
+        self.written.append(message)
+
+    async def abort_with_status(self, status: Any) -> None:  # noqa: ANN401 -- gRPC's own
+        """End the call."""
+        self.ends += 1
+        packed = dict(status.trailing_metadata)["grpc-status-details-bin"]
+        self.status = status_pb2.Status.FromString(packed)
+        assert self.status.code == status.code.value[0]
+        assert self.status.message == status.details
+        raise grpc.aio.AbortError
+
+    def detail(self, kind: type[Any]) -> Any:  # noqa: ANN401 -- a message of that kind
+        """Return the status' detail of that kind."""
+        assert self.status is not None
+        for packed in self.status.details:
+            found = kind()
+            if packed.Unpack(found):
+                return found
+        raise AssertionError(f"no {kind.__name__}")
+
+    @property
+    def reason(self) -> str:
+        """The constant that the caller may act on."""
+        return str(self.detail(error_details_pb2.ErrorInfo).reason)

@@ -1,0 +1,178 @@
+"""Our values as messages."""
+
+import dataclasses
+import enum
+
+import pytest
+
+from indexer_service import convert
+from indexer_service.v1 import indexer_pb2 as pb
+from indexing import browse, model, start
+from tests import clockwork, values
+
+NOW = clockwork.START
+TALLY = model.Tally(total=21, queued=1, running=2, succeeded=3, skipped=4, failed=5, cancelled=6)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        pytest.param(model.JobState, pb.JobState, id="JOB_STATE"),
+        pytest.param(model.UnitState, pb.GuildState, id="GUILD_STATE"),
+        pytest.param(start.Disposition, pb.Disposition, id="DISPOSITION"),
+    ],
+)
+def test_every_state_has_a_name_in_the_api_when_we_have_one(
+    ours: type[enum.StrEnum], theirs: object, request: pytest.FixtureRequest
+) -> None:
+    """A state of ours that the API lacks would fail at the first caller who meets it."""
+    prefix = request.node.callspec.id
+
+    names = {f"{prefix}_{member}" for member in ours}
+
+    assert names <= set(theirs.keys())  # type: ignore[attr-defined]  # generated enums have no common type
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.25, NOW + 0.123456])
+def test_a_time_is_kept_when_it_becomes_a_timestamp(seconds: float) -> None:
+    """To the microsecond."""
+    assert convert.timestamp(seconds).ToMicroseconds() == round(seconds * 1e6)
+
+
+def test_a_job_is_whole_when_it_becomes_a_message() -> None:
+    """Every field, with its own number."""
+    ended = values.job(
+        state=model.JobState.FAILED, error="REAUTH_REQUIRED", finished_at=NOW + 5, listed=True, created_at=NOW
+    )
+
+    found = convert.job(ended, TALLY)
+
+    assert found == pb.Job(
+        job_id="a" * 32,
+        user_id=str(values.USER),
+        state=pb.JOB_STATE_FAILED,
+        progress=pb.Progress(total=21, queued=1, running=2, succeeded=3, skipped=4, failed=5, cancelled=6),
+        error="REAUTH_REQUIRED",
+        created_at=convert.timestamp(NOW),
+        finished_at=convert.timestamp(NOW + 5),
+        guilds_listed=True,
+    )
+
+
+def test_the_wait_is_told_when_a_job_waits_for_quota() -> None:
+    """Which budget, and until when."""
+    waiting = values.job(waiting_for="user", waiting_until=NOW + 7.5)
+
+    found = convert.job(waiting, model.Tally())
+
+    assert found.throttled == pb.Throttled(budget="user", until=convert.timestamp(NOW + 7.5))
+    assert not found.HasField("finished_at")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"waiting_for": "user", "waiting_until": NOW, "state": model.JobState.CANCELLED}],
+    ids=["not-waiting", "ended-while-waiting"],
+)
+def test_no_wait_is_told_when_a_job_does_not_wait(changes: dict[str, object]) -> None:
+    """A job that has ended waits for nothing, whatever its row says."""
+    row = dataclasses.replace(values.job(), **changes)  # type: ignore[arg-type]  # any field
+
+    assert convert.throttled(row) is None
+    assert not convert.job(row, TALLY).HasField("throttled")
+
+
+def test_a_guild_of_a_job_is_whole_when_it_becomes_a_message() -> None:
+    """Every field of the row."""
+    row = values.unit(
+        9,
+        name="größer",
+        state=model.UnitState.RUNNING,
+        position=4,
+        attempts=2,
+        retry_at=NOW + 5,
+        error="DISCORD_TRANSIENT",
+        channel_count=0,
+        revision=1 << 40,
+    )
+
+    assert convert.job_guild(row) == pb.JobGuild(
+        guild_id="9",
+        name="größer",
+        state=pb.GUILD_STATE_RUNNING,
+        position=4,
+        channel_count=0,
+        error="DISCORD_TRANSIENT",
+        attempts=2,
+        retry_at=convert.timestamp(NOW + 5),
+        revision=1 << 40,
+    )
+
+
+def test_unknown_differs_from_none_when_channels_were_never_counted() -> None:
+    """No count and a count of zero are two things."""
+    unknown = convert.job_guild(values.unit(channel_count=None))
+    none = convert.job_guild(values.unit(channel_count=0))
+
+    assert (unknown.HasField("channel_count"), none.HasField("channel_count")) == (False, True)
+    assert not unknown.HasField("retry_at")
+
+
+def test_a_guild_is_whole_when_it_becomes_a_message() -> None:
+    """Every field of the view."""
+    stored = values.guild(guild_id=9, name="n", icon="i", fetched_at=NOW)
+    view = browse.GuildView(stored, owner=True, position=3, channel_count=5, stale=True, reason="ROLES_UNKNOWN")
+
+    assert convert.guild(view) == pb.Guild(
+        guild_id="9",
+        name="n",
+        icon="i",
+        owner=True,
+        position=3,
+        channel_count=5,
+        fetched_at=convert.timestamp(NOW),
+        stale=True,
+        reason="ROLES_UNKNOWN",
+    )
+
+
+def test_a_channel_is_whole_when_it_becomes_a_message() -> None:
+    """Every field; its newest message's id tells when that was written."""
+    row = values.channel(
+        7, 9, kind=999, name="n", topic="t", position=3, parent_id=6, nsfw=True, last_message_id=values.snowflake(NOW)
+    )
+
+    assert convert.channel(row) == pb.Channel(
+        channel_id="7",
+        guild_id="9",
+        type=999,
+        name="n",
+        topic="t",
+        position=3,
+        parent_id="6",
+        nsfw=True,
+        last_message_at=convert.timestamp(NOW),
+    )
+
+
+def test_fields_stay_empty_when_a_channel_has_little() -> None:
+    """Nothing is invented."""
+    found = convert.channel(values.channel(7, 9))
+
+    assert (found.topic, found.parent_id) == ("", "")
+    assert not found.HasField("last_message_at")
+
+
+@pytest.mark.parametrize("snowflake", [1, (1 << 63) - 1], ids=["oldest", "newest"])
+def test_a_channel_can_be_shown_when_its_ids_are_at_the_edge(snowflake: int) -> None:
+    """Every id that can be stored can be shown."""
+    row = values.channel(snowflake, snowflake, parent_id=snowflake, last_message_id=snowflake)
+
+    assert convert.channel(row).channel_id == str(snowflake)
+
+
+def test_wishes_keep_their_order_when_they_become_a_message() -> None:
+    """Ids are texts there."""
+    found = convert.preferences(model.Preferences(pinned=(9, 3), muted=(5,)))
+
+    assert found == pb.Preferences(pinned_guild_ids=["9", "3"], muted_guild_ids=["5"])

@@ -1,0 +1,223 @@
+"""What a caller sees of a failure."""
+
+import asyncio
+import dataclasses
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import structlog.testing
+from google.rpc import code_pb2, error_details_pb2
+from grpc_status import rpc_status
+
+from indexer_service import interceptors
+from indexer_service.v1 import indexer_pb2 as pb
+from indexing import errors
+from tests.unit.indexer_service import contexts
+
+INSIDE = {
+    errors.IndexerError,
+    errors.DiscordRefused,
+    errors.TokenRefused,
+    errors.NoAccess,
+    errors.Gone,
+    errors.DiscordTransient,
+    errors.EgressBlocked,
+}
+"""Failures of one guild or one turn: they end in rows, and never reach a caller."""
+EDGE = [
+    errors.InvalidArgument("user_id", "must be a Discord id"),
+    errors.RequestIdReused(),
+    errors.JobNotFound("a" * 32),
+    errors.JobRunning("a" * 32),
+    errors.NothingFailed("a" * 32),
+    errors.UserNotFound(7),
+    errors.CredentialMissing(7),
+    errors.ReauthRequired(7),
+    errors.StoreUnavailable("away"),
+    errors.QueueUnavailable("away"),
+    errors.LimiterUnavailable(2.5),
+    errors.RateLimited("global", retry_after=1.25, why="pause"),
+    errors.TooManyWatchers("job"),
+    errors.SlowConsumer(),
+]
+METHOD = "/indexer_service.v1.IndexerService/GetJob"
+
+
+@dataclasses.dataclass(frozen=True)
+class Details:
+    """What gRPC tells of a call."""
+
+    method: str
+    invocation_metadata: tuple[()] = ()
+
+
+async def called(
+    behave: Callable[[Any, Any], Awaitable[Any]], method: str = METHOD, *, streams: bool = False
+) -> contexts.Context:
+    """Call a handler through the interceptor; returns the call's context."""
+    make: Any = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+    handler = make(behave)
+
+    async def continuation(_: object) -> Any:  # noqa: ANN401 -- a handler
+        return handler
+
+    wrapped: Any = await interceptors.Failures().intercept_service(continuation, Details(method))  # type: ignore[arg-type]  # a stand-in
+    context = contexts.Context()
+    try:
+        context.answer = await (wrapped.unary_stream if streams else wrapped.unary_unary)(pb.GetJobRequest(), context)
+    except grpc.aio.AbortError:
+        assert context.status is not None
+    return context
+
+
+def failing(problem: BaseException) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return a handler that fails."""
+
+    async def behave(_request: object, _context: object) -> None:
+        raise problem
+
+    return behave
+
+
+def test_every_failure_has_a_code_when_it_can_reach_a_caller() -> None:
+    """Whoever adds a failure has to decide whether callers see it, and as what."""
+    tree = {found for _, found in inspect.getmembers(errors, inspect.isclass) if issubclass(found, errors.IndexerError)}
+
+    assert set(interceptors.CODES) == tree - INSIDE
+    assert {type(problem) for problem in EDGE} == tree - INSIDE
+
+
+@pytest.mark.parametrize("problem", EDGE, ids=lambda problem: type(problem).__name__)
+@pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
+async def test_the_caller_learns_what_is_wrong_when_we_failed_on_purpose(
+    problem: errors.IndexerError,
+    streams: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """With the code of the table, our message, the constant reason and our domain; it is not logged as a fault."""
+    with structlog.testing.capture_logs() as logged:
+        context = await called(failing(problem), streams=streams)
+
+    assert context.status is not None
+    assert context.status.code == interceptors.CODES[type(problem)]
+    assert context.status.message == str(problem)
+    assert context.detail(error_details_pb2.ErrorInfo).domain == "indexer"
+    assert context.reason == problem.reason
+    assert logged == []
+
+
+@pytest.mark.parametrize("problem", EDGE, ids=lambda problem: type(problem).__name__)
+async def test_the_caller_learns_when_to_come_back_when_waiting_helps(problem: errors.IndexerError) -> None:
+    """Exactly the failures that pass by themselves say after how long."""
+    context = await called(failing(problem))
+
+    assert context.status is not None
+    passing = context.status.code in {code_pb2.UNAVAILABLE, code_pb2.RESOURCE_EXHAUSTED}
+    assert hasattr(problem, "retry_after") is passing
+    if passing:
+        delay = context.detail(error_details_pb2.RetryInfo).retry_delay
+        assert delay.ToMilliseconds() == problem.retry_after * 1000  # type: ignore[attr-defined]  # just asked
+
+
+async def test_the_caller_learns_the_field_when_it_cannot_be_accepted() -> None:
+    """As data, not only as text."""
+    context = await called(failing(errors.InvalidArgument("page_size", "must be positive")))
+
+    (violation,) = context.detail(error_details_pb2.BadRequest).field_violations
+    assert (violation.field, violation.description) == ("page_size", "must be positive")
+
+
+@pytest.mark.parametrize(
+    ("problem", "subject"),
+    [
+        pytest.param(errors.CredentialMissing(7), "users/7", id="CredentialMissing"),
+        pytest.param(errors.ReauthRequired(7), "users/7", id="ReauthRequired"),
+        pytest.param(errors.JobRunning("f" * 32), f"jobs/{'f' * 32}", id="JobRunning"),
+        pytest.param(errors.NothingFailed("f" * 32), f"jobs/{'f' * 32}", id="NothingFailed"),
+    ],
+)
+async def test_the_caller_learns_what_has_to_happen_first_when_a_precondition_fails(
+    problem: errors.IndexerError, subject: str
+) -> None:
+    """Which thing is not as it must be, and the constant for what is wrong with it."""
+    context = await called(failing(problem))
+
+    (violation,) = context.detail(error_details_pb2.PreconditionFailure).violations
+    assert (violation.type, violation.subject) == (problem.reason, subject)
+
+
+async def test_the_caller_learns_whose_limit_it_is_when_there_are_too_many_watchers() -> None:
+    """Of the process or of the job."""
+    context = await called(failing(errors.TooManyWatchers("process")))
+
+    (violation,) = context.detail(error_details_pb2.QuotaFailure).violations
+    assert violation.subject == "watchers of this process"
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [KeyError("token=secret"), errors.NoAccess(403, 50001, "secret"), errors.DiscordTransient("secret")],
+    ids=["bug", "failure-of-a-guild", "failure-of-a-turn"],
+)
+async def test_the_caller_learns_nothing_but_an_id_when_something_broke(problem: Exception) -> None:
+    """The log has the failure, once, under the id that the caller is told."""
+    with structlog.testing.capture_logs() as logged:
+        context = await called(failing(problem))
+
+    assert context.status is not None
+    assert context.status.code == code_pb2.INTERNAL
+    assert "secret" not in str(context.status)
+    (line,) = logged
+    assert (line["event"], line["method"], line["exc_info"]) == ("call_broke", METHOD, problem)
+    assert line["request_id"] in context.status.message
+
+
+async def test_a_method_is_unimplemented_when_it_is_not_there_yet() -> None:
+    """The generated base class says so."""
+    context = await called(failing(NotImplementedError("Method not implemented!")))
+
+    assert context.status is not None
+    assert context.status.code == code_pb2.UNIMPLEMENTED
+    assert METHOD in context.status.message
+
+
+async def test_a_cancelled_call_stays_cancelled_when_its_caller_has_gone() -> None:
+    """Nothing is answered and nothing is logged."""
+    with structlog.testing.capture_logs() as logged, pytest.raises(asyncio.CancelledError):
+        await called(failing(asyncio.CancelledError()))
+
+    assert logged == []
+
+
+async def test_an_ended_call_is_left_alone_when_its_handler_ended_it() -> None:
+    """What a handler has answered is not answered over."""
+    own = interceptors.status_of(errors.JobNotFound("f" * 32))
+
+    async def behave(_: object, context: contexts.Context) -> None:
+        await context.abort_with_status(rpc_status.to_status(own))
+
+    with structlog.testing.capture_logs() as logged:
+        context = await called(behave)
+
+    assert (context.status, context.ends, logged) == (own, 1, [])
+
+
+async def test_the_answer_passes_when_nothing_fails() -> None:
+    """Unchanged."""
+    answer = pb.GetJobResponse(job=pb.Job(job_id="x"))
+
+    async def behave(_request: object, _context: object) -> pb.GetJobResponse:
+        return answer
+
+    context = await called(behave)
+
+    assert (context.answer, context.ends) == (answer, 0)
+
+
+async def test_other_services_are_left_alone_when_they_share_the_server() -> None:
+    """Health and reflection answer in their own way."""
+    with pytest.raises(KeyError):
+        await called(failing(KeyError("theirs")), method="/grpc.health.v1.Health/Check")

@@ -1,0 +1,139 @@
+"""What a request's fields may be."""
+
+import math
+import uuid
+from collections.abc import Callable
+
+import pytest
+from google.protobuf import duration_pb2
+
+from indexer_service import validate
+from indexing import errors
+
+LARGEST = (1 << 63) - 1
+HOSTILE = ["", "0", "01", "-1", "+1", "1.0", "1e5", " 1", "1\n", "１", "9" * 19, "9" * 100, "0x1", "one", "1_0", "\0"]  # noqa: RUF001 -- a digit of another script
+
+
+def duration(seconds: float) -> duration_pb2.Duration:
+    """Return a Duration."""
+    made = duration_pb2.Duration()
+    made.FromMilliseconds(round(seconds * 1000))
+    return made
+
+
+@pytest.mark.parametrize("number", [1, 80351110224678912, LARGEST], ids=str)
+def test_an_id_is_accepted_when_it_is_a_snowflake(number: int) -> None:
+    """All that Discord can give, up to 63 bits."""
+    assert validate.snowflake("user_id", str(number)) == number
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, str(LARGEST + 1)])
+def test_an_id_is_refused_when_it_is_no_snowflake(text: str) -> None:
+    """Nothing but a plain decimal number in its one form."""
+    with pytest.raises(errors.InvalidArgument) as refused:
+        validate.snowflake("user_id", text)
+
+    assert refused.value.field == "user_id"
+
+
+def test_each_id_counts_once_when_ids_are_repeated() -> None:
+    """In the order in which they came first."""
+    assert validate.snowflakes("pinned", ["7", "3", "7", "1"], most=4) == (7, 3, 1)
+
+
+def test_a_request_id_is_the_same_when_it_is_written_otherwise() -> None:
+    """A UUID in capitals or without dashes is the same UUID."""
+    made = uuid.UUID("123e4567-e89b-12d3-a456-426614174000")
+
+    found = {validate.request_id("request_id", text) for text in (str(made), str(made).upper(), made.hex)}
+
+    assert found == {str(made)}
+    assert validate.request_id("request_id", "") == ""
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(0, 50), (1, 1), (200, 200)], ids=["default", "least", "most"])
+def test_a_page_size_is_accepted_when_it_is_within_bounds(size: int, wanted: int) -> None:
+    """Zero asks for the default."""
+    assert validate.page_size(size, default=50, most=200) == wanted
+
+
+@pytest.mark.parametrize(
+    ("check", "field"),
+    [
+        pytest.param(lambda: validate.snowflakes("pins", ["1", "x"], most=5), "pins", id="one-bad-id"),
+        pytest.param(lambda: validate.snowflakes("pins", ["1"] * 6, most=5), "pins", id="too-many-ids"),
+        pytest.param(lambda: validate.job_id("job_id", "A" * 32), "job_id", id="job-id-in-capitals"),
+        pytest.param(lambda: validate.job_id("job_id", "a" * 31), "job_id", id="short-job-id"),
+        pytest.param(lambda: validate.job_id("job_id", "a" * 32 + "\n"), "job_id", id="job-id-and-newline"),
+        pytest.param(lambda: validate.request_id("request_id", "x"), "request_id", id="no-uuid"),
+        pytest.param(lambda: validate.page_size(-1, default=5, most=9), "page_size", id="negative-page"),
+        pytest.param(lambda: validate.page_size(10, default=5, most=9), "page_size", id="large-page"),
+        pytest.param(lambda: validate.number("n", 6, least=0, most=5), "n", id="number-above"),
+        pytest.param(lambda: validate.number("n", -1, least=0, most=5), "n", id="number-below"),
+        pytest.param(lambda: validate.number("n", math.nan, least=0, most=5), "n", id="not-a-number"),
+        pytest.param(
+            lambda: validate.seconds("heartbeat", duration(4.999), default=15, bounds=(5, 60)), "heartbeat", id="short"
+        ),
+        pytest.param(lambda: validate.text("name_prefix", "x" * 101, most=100), "name_prefix", id="long-text"),
+        pytest.param(lambda: validate.text("scopes", "", least=1, most=100), "scopes", id="empty-text"),
+        pytest.param(lambda: validate.few("types", [0] * 21, most=20), "types", id="too-many"),
+        pytest.param(lambda: validate.header("token", "a b", least=1, most=9), "token", id="blank-in-header"),
+        pytest.param(lambda: validate.header("token", "a\r\nX: y", least=1, most=9), "token", id="header-smuggling"),
+        pytest.param(lambda: validate.header("token", "ä", least=1, most=9), "token", id="header-not-ascii"),
+        pytest.param(lambda: validate.header("token", "", least=1, most=9), "token", id="empty-header"),
+        pytest.param(lambda: validate.header("token", "x" * 10, least=1, most=9), "token", id="long-header"),
+    ],
+)
+def test_the_field_is_named_when_a_value_is_refused(check: Callable[[], object], field: str) -> None:
+    """The caller learns which of his fields to mend; the message begins with it."""
+    with pytest.raises(errors.InvalidArgument) as refused:
+        check()
+
+    assert refused.value.field == field
+    assert str(refused.value).startswith(f"{field}: ")
+
+
+def test_a_token_is_not_repeated_when_it_is_refused() -> None:
+    """What may be a secret does not come back in a message."""
+    with pytest.raises(errors.InvalidArgument) as refused:
+        validate.header("access_token", "my secret", least=1, most=2048)
+
+    assert "secret" not in str(refused.value)
+
+
+def test_a_duration_is_seconds_when_it_is_within_bounds() -> None:
+    """Parts of a second count; none at all means the default."""
+    assert validate.seconds("heartbeat", duration(5.5), default=15, bounds=(5, 60)) == 5.5
+    assert validate.seconds("heartbeat", None, default=15, bounds=(5, 60)) == 15
+
+
+@pytest.mark.parametrize(
+    ("asked", "remaining", "wanted"),
+    [
+        pytest.param(None, None, 2.0, id="default"),
+        pytest.param(None, 30.0, 2.0, id="default-within-deadline"),
+        pytest.param(None, 1.0, 1.0 - validate.ANSWERING, id="default-gives-way"),
+        pytest.param(None, 0.1, 0.0, id="hardly-any-time"),
+        pytest.param(0.0, 1.0, 0.0, id="no-wait"),
+        pytest.param(10.0, None, 10.0, id="longest"),
+        pytest.param(3.0, 3.5, 3.0, id="asked-within-deadline"),
+    ],
+)
+def test_a_wait_ends_before_the_deadline_when_the_call_has_one(
+    asked: float | None, remaining: float | None, wanted: float
+) -> None:
+    """What was asked for is kept; the default gives way."""
+    field = None if asked is None else duration(asked)
+
+    assert validate.wait(field, default=2.0, most=10.0, remaining=remaining) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("asked", "remaining"), [(10.001, None), (-0.001, None), (3.0, 2.9)], ids=["long", "negative", "past-deadline"]
+)
+def test_a_wait_is_refused_when_it_cannot_be_kept(asked: float, remaining: float | None) -> None:
+    """Rather than cut short without a word."""
+    with pytest.raises(errors.InvalidArgument) as refused:
+        validate.wait(duration(asked), default=2.0, most=10.0, remaining=remaining)
+
+    assert refused.value.field == "wait"
