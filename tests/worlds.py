@@ -7,7 +7,7 @@ A whole world of fakes: what the use cases see of Discord, of storage and of tra
 import asyncio
 import collections
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from prometheus_client import registry
 
@@ -115,6 +115,7 @@ class FakeDiscord:
         channels: Channels by guild id.
         roles: Role ids by (user id, guild id); who is missing is not a member.
         latency: Seconds that each answer takes.
+        before_answer: What happens elsewhere while an answer is on its way.
         calls: What was asked; a request that got no permit is not there.
         busiest: Most requests that were under way at once.
     """
@@ -125,6 +126,7 @@ class FakeDiscord:
         self.channels: dict[int, list[model.Channel]] = {}
         self.roles: dict[tuple[int, int], tuple[int, ...]] = {}
         self.latency = 0.0
+        self.before_answer: Callable[[], Awaitable[None]] | None = None
         self.calls: list[Call] = []
         self.busiest = 0
         self._under_way = 0
@@ -188,6 +190,8 @@ class FakeDiscord:
         self._under_way += 1
         self.busiest = max(self.busiest, self._under_way)
         try:
+            if self.before_answer is not None:
+                await self.before_answer()
             await asyncio.sleep(self.latency)
         finally:
             self._under_way -= 1

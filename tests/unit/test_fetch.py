@@ -1,0 +1,347 @@
+"""One guild for one user: what each answer of Discord makes of its unit."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from indexing import errors, fetch, model, ports
+from tests import values, worlds
+
+pytestmark = pytest.mark.clockwork
+GUILD, USER = values.GUILD, values.USER
+ROLE = 11
+OPEN = values.channel(1)
+CLOSED = values.channel(2, overwrites=(values.denied(GUILD),))
+FOR_ROLE = values.channel(3, overwrites=(values.denied(GUILD), values.allowed(ROLE)))
+PURPOSE = ports.Purpose(model.Lane.BACKGROUND, USER, "job:guild", 1.0)
+
+
+@dataclasses.dataclass
+class Bench:
+    """A world with one guild and one member."""
+
+    world: worlds.World
+    began: int = 0
+
+    async def run(self, **changes: Any) -> fetch.Outcome:  # noqa: ANN401 -- any field of a unit, or job= and guild=
+        """Run the next step of the member's unit."""
+
+        async def began() -> None:
+            self.began += 1
+
+        job = changes.pop("job", values.job(created_at=self.world.clock()))
+        guild = changes.pop("guild", await self.guild())
+        membership = await self.world.users.membership(USER, GUILD)
+        assert membership is not None
+        work = fetch.Work(job, values.unit(**changes), guild, membership, values.credential(), began)
+        return await fetch.Fetch(self.world.ports, self.world.rules, self.world.seen).run(work, PURPOSE)
+
+    async def guild(self) -> model.Guild:
+        """Return the guild as it is stored."""
+        return (await self.world.guilds.get([GUILD]))[GUILD]
+
+    async def fetched(self, *channels: model.Channel) -> None:
+        """Let somebody have fetched the guild just now."""
+        now = self.world.clock()
+        fence = await self.world.guilds.lease(GUILD, now=now, until=now + 1, fetched_before=now)
+        assert fence is not None
+        await self.world.guilds.store_channels(GUILD, fence=fence, channels=channels, now=now)
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    """The guild has two channels, one of them closed."""
+    world = worlds.world()
+    await world.add_user([values.user_guild()])
+    world.discord.channels[GUILD] = [OPEN, CLOSED]
+    await world.users.listed(USER, world.discord.lists[USER], world.clock())
+    await world.guilds.named(world.discord.lists[USER], {GUILD})
+    return Bench(world)
+
+
+async def test_a_guild_is_stored_when_discord_answers(bench: Bench) -> None:
+    """All channels for everybody; the unit counts those that this user may see, and is done."""
+    outcome = await bench.run(attempts=3, error="DISCORD_TRANSIENT")
+
+    assert outcome == fetch.Outcome(values.unit(state=model.UnitState.SUCCEEDED, channel_count=1))
+    assert await bench.world.guilds.channels([GUILD]) == [OPEN, CLOSED]
+    stored = await bench.guild()
+    assert (stored.fetched_at, stored.lease_until) == (bench.world.clock(), 0.0)
+    assert bench.began == 1
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [errors.NoAccess(403, 50001), errors.Gone(404, 10004)],
+    ids=["no-access", "gone"],
+)
+async def test_a_guild_is_left_alone_when_discord_refused_it(bench: Bench, refusal: errors.DiscordRefused) -> None:
+    """The unit fails with the cause; the next one is skipped with it at no cost, until the refusal is old."""
+    bench.world.discord.fail(GUILD, refusal)
+
+    failed = await bench.run()
+    skipped = await bench.run()
+    bench.world.clock.advance(fetch.REFUSED_FOR)
+    again = await bench.run()
+
+    assert (failed.unit.state, failed.unit.error) == (model.UnitState.FAILED, refusal.reason)
+    assert (skipped.unit.state, skipped.unit.error) == (model.UnitState.SKIPPED, refusal.reason)
+    assert again.unit.state is model.UnitState.SUCCEEDED
+    assert bench.world.discord.asked(GUILD) == 2
+
+
+async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench) -> None:
+    """Who has just given the bot its rights does not want to wait an hour."""
+    bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
+    await bench.run()
+
+    outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
+
+    assert outcome.unit.state is model.UnitState.SUCCEEDED
+    assert (await bench.guild()).access is model.Access.INSTALLED
+
+
+async def test_a_unit_fails_when_discord_refuses_for_another_reason(bench: Bench) -> None:
+    """A bad request says nothing about the guild: it is not remembered, and the lease ends."""
+    bench.world.discord.fail(GUILD, errors.DiscordRefused(400, 50035))
+
+    outcome = await bench.run()
+
+    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.FAILED, "DISCORD_REFUSED")
+    stored = await bench.guild()
+    assert (stored.access, stored.lease_until) == (model.Access.INSTALLED, 0.0)
+
+
+async def test_the_caller_decides_when_a_token_is_refused(bench: Bench) -> None:
+    """Nothing is noted of the guild, and the lease ends."""
+    bench.world.discord.fail(GUILD, errors.TokenRefused(401, 0))
+
+    with pytest.raises(errors.TokenRefused):
+        await bench.run()
+
+    assert await bench.guild() == values.guild(name=f"guild {GUILD}")
+
+
+async def test_a_unit_is_tried_again_when_the_failure_may_pass(bench: Bench) -> None:
+    """After a pause that doubles; the lease ends, so that others need not wait."""
+    bench.world.discord.fail(GUILD, errors.DiscordTransient("500"), errors.DiscordTransient("500"))
+
+    first = await bench.run()
+    third = await bench.run(attempts=2)
+
+    base, now = bench.world.rules.retry_base, bench.world.clock()
+    assert (first.unit.state, first.unit.attempts, first.unit.error) == (model.UnitState.QUEUED, 1, "DISCORD_TRANSIENT")
+    assert 0.75 * base <= first.unit.retry_at - now <= 1.25 * base
+    assert third.unit.attempts == 3
+    assert 0.75 * 4 * base <= third.unit.retry_at - now <= 1.25 * 4 * base
+    assert (await bench.guild()).lease_until == 0.0
+
+
+async def test_a_unit_fails_when_all_attempts_are_used_up(bench: Bench) -> None:
+    """With the cause, and the number of attempts."""
+    bench.world.discord.fail(GUILD, errors.DiscordTransient("500"))
+
+    outcome = await bench.run(attempts=bench.world.rules.max_attempts - 1)
+
+    wanted = values.unit(
+        state=model.UnitState.FAILED, error="DISCORD_TRANSIENT", attempts=bench.world.rules.max_attempts
+    )
+    assert outcome == fetch.Outcome(wanted)
+
+
+@pytest.mark.parametrize("budget", ["global", "user", "egress"])
+async def test_the_job_waits_when_a_budget_of_all_its_guilds_refuses(bench: Bench, budget: str) -> None:
+    """The unit stays as it was; nothing was asked, so nothing is locked and nobody is told that it began."""
+    refusal = errors.RateLimited(budget, retry_after=3.0, why="used up")
+    bench.world.discord.fail(GUILD, refusal)
+
+    outcome = await bench.run(attempts=2, error="DISCORD_TRANSIENT")
+
+    assert outcome == fetch.Outcome(values.unit(attempts=2, error="DISCORD_TRANSIENT"), throttled=refusal)
+    assert (await bench.guild()).lease_until == 0.0
+    assert (bench.began, bench.world.discord.calls) == (0, [])
+
+
+@pytest.mark.parametrize("why", ["used up", "429 user"], ids=["by-our-limiter", "by-discord"])
+async def test_only_the_unit_waits_when_its_route_refuses(bench: Bench, why: str) -> None:
+    """The job's other guilds may go on; no attempt is counted."""
+    bench.world.discord.fail(GUILD, errors.RateLimited("route", retry_after=3.0, why=why))
+
+    outcome = await bench.run()
+
+    assert outcome == fetch.Outcome(values.unit(retry_at=bench.world.clock() + 3.0))
+    assert (await bench.guild()).lease_until == 0.0
+
+
+async def test_the_job_waits_when_the_edge_blocks_our_address(bench: Bench) -> None:
+    """Every further call would make it worse."""
+    bench.world.discord.fail(GUILD, errors.EgressBlocked(403, 60.0))
+
+    outcome = await bench.run()
+
+    assert outcome.unit == values.unit()
+    assert outcome.throttled is not None
+    assert (outcome.throttled.budget, outcome.throttled.retry_after) == ("egress", 60.0)
+
+
+async def test_the_caller_decides_when_the_limiter_is_away(bench: Bench) -> None:
+    """Without budgets there is nothing to do for any guild."""
+    bench.world.discord.fail(GUILD, errors.LimiterUnavailable(1.0))
+
+    with pytest.raises(errors.LimiterUnavailable):
+        await bench.run()
+
+    assert (await bench.guild()).lease_until == 0.0
+
+
+async def test_discord_is_not_asked_when_the_guild_is_fresh(bench: Bench) -> None:
+    """What somebody else has read serves this user as well, with his own rights."""
+    await bench.fetched(OPEN, CLOSED, values.channel(9))
+    bench.world.clock.advance(bench.world.rules.max_age - 1)
+
+    outcome = await bench.run()
+
+    assert outcome == fetch.Outcome(values.unit(state=model.UnitState.SUCCEEDED, channel_count=2))
+    assert bench.world.discord.calls == []
+    assert bench.began == 0
+
+
+async def test_discord_is_asked_when_the_guild_is_no_longer_fresh(bench: Bench) -> None:
+    """At its age it counts as old."""
+    await bench.fetched(values.channel(9))
+    bench.world.clock.advance(bench.world.rules.max_age)
+
+    await bench.run()
+
+    assert await bench.world.guilds.channels([GUILD]) == [OPEN, CLOSED]
+
+
+@pytest.mark.parametrize(("created", "asked"), [(-1.0, 0), (1.0, 1)], ids=["read-after-start", "read-before-start"])
+async def test_a_forced_job_asks_when_the_guild_was_read_before_its_start(
+    bench: Bench, created: float, asked: int
+) -> None:
+    """Newer than the caller's wish is new enough: two forced jobs at once fetch a guild once."""
+    await bench.fetched(values.channel(9))
+
+    await bench.run(job=values.job(force=True, created_at=bench.world.clock() + created))
+
+    assert bench.world.discord.asked(GUILD) == asked
+
+
+async def test_a_unit_comes_back_soon_when_somebody_else_fetches_its_guild(bench: Bench) -> None:
+    """It takes no permit, and looks again when the other one may be done."""
+    now = bench.world.clock()
+    await bench.world.guilds.lease(GUILD, now=now, until=now + 25, fetched_before=now)
+
+    outcome = await bench.run()
+
+    assert outcome == fetch.Outcome(values.unit(retry_at=now + fetch.ELSEWHERE))
+    assert bench.world.discord.calls == []
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["has-fetched", "is-fetching"])
+async def test_no_call_is_made_when_somebody_was_quicker_to_the_permit(
+    bench: Bench,
+    done: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """The permit goes back; his result is used as soon as it is there."""
+    before, now = await bench.guild(), bench.world.clock()
+    fence = await bench.world.guilds.lease(GUILD, now=now, until=now + 25, fetched_before=now)
+    assert fence is not None
+    if done:
+        await bench.world.guilds.store_channels(GUILD, fence=fence, channels=[OPEN, CLOSED], now=now)
+
+    outcome = await bench.run(guild=before)
+
+    succeeded = values.unit(state=model.UnitState.SUCCEEDED, channel_count=1)
+    assert outcome.unit == (succeeded if done else values.unit(retry_at=now + fetch.ELSEWHERE))
+    assert (bench.world.discord.calls, bench.began) == ([], 0)
+
+
+async def test_a_late_answer_is_not_stored_when_the_lease_was_lost(bench: Bench) -> None:
+    """Whoever has the lease now fetches again; this unit waits for him."""
+    bench.world.discord.latency = bench.world.rules.guild_lease + 5
+    slow = bench.run()
+
+    async def take_over() -> None:
+        now = bench.world.clock() + bench.world.rules.guild_lease
+        assert await bench.world.guilds.lease(GUILD, now=now, until=now + 25, fetched_before=now) is not None
+
+    bench.world.discord.before_answer = take_over
+    outcome = await slow
+
+    assert outcome.unit == values.unit(retry_at=bench.world.clock() + fetch.ELSEWHERE)
+    assert await bench.world.guilds.channels([GUILD]) == []
+    assert (await bench.guild()).fetched_at is None
+
+
+async def test_roles_come_next_when_they_can_change_what_he_sees(bench: Bench) -> None:
+    """What is certain without them is counted at once; the unit is partly done."""
+    bench.world.discord.channels[GUILD] = [OPEN, FOR_ROLE]
+
+    outcome = await bench.run()
+
+    assert outcome.unit == values.unit(state=model.UnitState.RUNNING, step=model.Step.ROLES, channel_count=1)
+
+
+@pytest.mark.parametrize(
+    ("age", "count", "step"),
+    [
+        pytest.param(0.0, 2, model.Step.CHANNELS, id="fresh"),
+        pytest.param(3_600.0, 2, model.Step.ROLES, id="old-but-believed"),
+        pytest.param(7 * 86_400.0, 1, model.Step.ROLES, id="too-old-to-believe"),
+    ],
+)
+async def test_known_roles_count_when_they_are_not_too_old(
+    bench: Bench, age: float, count: int, step: model.Step
+) -> None:
+    """Fresh ones end the unit, old ones are asked for again, very old ones are not believed meanwhile."""
+    bench.world.discord.channels[GUILD] = [OPEN, FOR_ROLE]
+    await bench.world.users.store_roles(USER, GUILD, (ROLE,), bench.world.clock() - age)
+
+    outcome = await bench.run()
+
+    assert (outcome.unit.channel_count, outcome.unit.step) == (count, step)
+    assert outcome.unit.state.terminal is (step is model.Step.CHANNELS)
+
+
+async def test_a_unit_is_done_when_the_roles_are_there(bench: Bench) -> None:
+    """They are stored, and what they open is counted."""
+    await bench.fetched(OPEN, FOR_ROLE, CLOSED)
+    bench.world.discord.roles[USER, GUILD] = (ROLE,)
+
+    outcome = await bench.run(step=model.Step.ROLES, state=model.UnitState.RUNNING, channel_count=1)
+
+    assert outcome.unit == values.unit(step=model.Step.ROLES, state=model.UnitState.SUCCEEDED, channel_count=2)
+    stored = await bench.world.users.membership(USER, GUILD)
+    assert stored == values.membership(role_ids=(ROLE,), roles_at=bench.world.clock())
+
+
+async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Bench) -> None:
+    """He sees nothing from now on."""
+    outcome = await bench.run(step=model.Step.ROLES, channel_count=5)
+
+    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.SKIPPED, "USER_LEFT")
+    assert outcome.unit.channel_count == 0
+    assert await bench.world.users.membership(USER, GUILD) is None
+
+
+async def test_a_unit_is_done_as_far_as_possible_when_roles_may_not_be_read(bench: Bench) -> None:
+    """What depends on a role stays hidden, and the row says why."""
+    bench.world.discord.fail((USER, GUILD), errors.NoAccess(403, 50001))
+
+    outcome = await bench.run(step=model.Step.ROLES, channel_count=1)
+
+    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.SUCCEEDED, "ROLES_UNKNOWN")
+    assert outcome.unit.channel_count == 1
+
+
+async def test_a_unit_stays_partly_done_when_reading_roles_fails_for_now(bench: Bench) -> None:
+    """The channels are not asked for again."""
+    bench.world.discord.fail((USER, GUILD), errors.DiscordTransient("500"))
+
+    outcome = await bench.run(step=model.Step.ROLES, state=model.UnitState.RUNNING, channel_count=1)
+
+    assert (outcome.unit.state, outcome.unit.step) == (model.UnitState.RUNNING, model.Step.ROLES)
+    assert (outcome.unit.attempts, outcome.unit.channel_count) == (1, 1)
