@@ -28,7 +28,7 @@ async def guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int:
             output.json(guild)
         return 0
     output.rows(
-        ["guild", "name", ">channels", "indexed", "note"],
+        ["guild", "~name", ">channels", "indexed", "~note"],
         [
             (
                 guild.guild_id,
@@ -52,7 +52,7 @@ async def channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as
         return 0
     names = {guild.guild_id: words.guild_name(guild) async for guild in _guilds(stub, request.user_id)}
     output.rows(
-        ["channel", "guild", "type", "name", "last message"],
+        ["channel", "~guild", "type", "~name", "last message"],
         [
             (
                 channel.channel_id,
@@ -70,7 +70,7 @@ async def channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as
 def _note(guild: pb.Guild) -> str:
     parts = ["owner"] if guild.owner else []
     parts += [words.cause(guild.reason)] if guild.reason else []
-    parts += ["stale"] if guild.stale else []
+    parts += ["stale"] if guild.stale and guild.HasField("fetched_at") else []
     return ", ".join(parts)
 
 

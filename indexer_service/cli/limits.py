@@ -14,7 +14,7 @@ INTERVAL = 1.0
 """Seconds between two questions while watching: budgets turn over that quickly."""
 ALARMING = 0.05
 """Share of a budget below which its bar turns red; a guess."""
-BAR_WIDTH = 20
+BAR_WIDTH = 12
 
 
 class Picture:
@@ -25,17 +25,21 @@ class Picture:
 
     def __rich__(self) -> table.Table:
         """Draw it."""
-        drawn = table.Table(box=None, pad_edge=False, header_style="bold dim")
-        for heading in ("budget", "free", "", "window", "next free", "note"):
-            drawn.add_column(heading, no_wrap=True, overflow="ellipsis", justify="right" if not heading else "left")
+        drawn = table.Table(box=None, pad_edge=False, header_style="bold dim", expand=True)
+        drawn.add_column("budget", ratio=1, no_wrap=True, overflow="ellipsis")
+        drawn.add_column("", width=BAR_WIDTH)
+        drawn.add_column("free", justify="right", no_wrap=True, min_width=len("10000/10000"))
+        drawn.add_column("window", justify="right", no_wrap=True, min_width=len("window"))
+        drawn.add_column("next free", no_wrap=True, overflow="ellipsis", min_width=len("12:34:56.789"))
         for budget in self.budgets:
             share = budget.free / budget.capacity if budget.capacity else 0.0
             style = "red" if share <= ALARMING or budget.HasField("paused_until") else "green"
             bar = progress_bar.ProgressBar(
-                max(1, budget.capacity), budget.free, width=BAR_WIDTH, complete_style=style, finished_style=style
+                max(1, budget.capacity), budget.free, complete_style=style, finished_style=style
             )
             name, numbers, window, following, note = (text.Text(cell) for cell in _cells(budget))
-            drawn.add_row(name, bar, numbers, window, following, note)
+            note.stylize("yellow")
+            drawn.add_row(name, bar, numbers, window, note or following)
         return drawn
 
 

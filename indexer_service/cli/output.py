@@ -55,7 +55,8 @@ def rows(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
     """
     Write a table: drawn on a terminal, tab-separated without headings elsewhere.
 
-    A heading that begins with `>` is of a column of numbers.
+    A heading that begins with `>` is of a column of numbers, with `~` of one that is cut where there is no room: the
+    others hold ids, which are good for nothing when they are not whole.
     """
     to = screen(sys.stdout)
     if not to.is_terminal:
@@ -64,10 +65,11 @@ def rows(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
         return
     drawn = table.Table(box=None, pad_edge=False, header_style="bold dim")
     for heading in headings:
-        number = heading.startswith(">")
         drawn.add_column(
-            heading.removeprefix(">"), justify="right" if number else "left", no_wrap=True, overflow="ellipsis"
+            heading.lstrip(">~"),
+            justify="right" if heading.startswith(">") else "left",
+            no_wrap=not heading.startswith("~"),
         )
     for row in cells:
-        drawn.add_row(*(text.Text(cell) for cell in row))
+        drawn.add_row(*(text.Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
     to.print(drawn)

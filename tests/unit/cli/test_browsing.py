@@ -23,7 +23,7 @@ def test_all_pages_are_listed_when_there_are_many_guilds(server: service.FakeSer
 
     ran = indexer("guilds", rows.USER)
 
-    assert ran.out.splitlines() == [f"1\tone\t0\t{DAY}\towner", "2\ttwo\t\t\tbot not installed, stale"]
+    assert ran.out.splitlines() == [f"1\tone\t0\t{DAY}\towner", "2\ttwo\t\t\tbot not installed"]
     assert [request.page_token for request in server.requests["ListGuilds"]] == ["", "next"]
     assert ran.code == 0
 

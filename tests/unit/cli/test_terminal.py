@@ -153,3 +153,18 @@ def test_the_error_stands_alone_when_the_start_fails(server: service.FakeService
     assert terminal.end() == 1
     assert terminal.seen.endswith("indexer: no such thing\r\n")
     assert terminal.seen.count("\x1b[2K") >= 3
+
+
+def test_ids_stay_whole_when_the_terminal_is_narrow(server: service.FakeService, terminals: list[Terminal]) -> None:
+    """What gets cut are names; an id is there to be copied."""
+    guild = pb.Guild(
+        guild_id=rows.USER, name="x" * 90, reason="ROLES_UNKNOWN", channel_count=1503, fetched_at=rows.NOON
+    )
+    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[guild]))
+
+    terminal = Terminal("--address", server.address, "guilds", rows.USER)
+    terminals.append(terminal)
+
+    assert terminal.end() == 0
+    assert rows.USER in terminal.seen
+    assert "xxx…" in terminal.seen
