@@ -160,6 +160,12 @@ class TokenRefused(DiscordRefused):
     reason = "TOKEN_REFUSED"
 
 
+class BotTokenRefused(DiscordRefused):
+    """401 for our bot's own token: no user's consent is to blame."""
+
+    reason = "BOT_TOKEN_REFUSED"
+
+
 class NoAccess(DiscordRefused):
     """403: our bot, or the token's scopes, may not do this."""
 

@@ -22,6 +22,7 @@ class Listing:
 
         Raises:
             errors.TokenRefused: The user's token is dead.
+            errors.BotTokenRefused: The bot's is.
             And whatever `ports.Discord` may raise.
         """
         installed = await self.installed(purpose)
@@ -50,6 +51,8 @@ class Listing:
         for_all = ports.Purpose(lane=purpose.lane, user=None, waiter="installs", patience=purpose.patience)
         try:
             found = await self._world.discord.bot_guilds(for_all)
+        except errors.TokenRefused as refusal:
+            raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
         except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
             if known is None:
                 raise
