@@ -8,10 +8,11 @@ import asyncio
 import collections
 import dataclasses
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any
 
 from prometheus_client import registry
 
-from indexing import advance, errors, listing, metrics, model, ports, settings
+from indexing import advance, errors, listing, metrics, model, ports, settings, turns, units
 from tests import clockwork, fakes, values
 
 
@@ -247,6 +248,54 @@ class World:
         for guild in guilds:
             self.discord.installed.add(guild.guild_id)
             self.discord.channels.setdefault(guild.guild_id, [values.channel(guild.guild_id + 1, guild.guild_id)])
+
+    @property
+    def asked(self) -> list[Hashable]:
+        """What was asked of Discord besides the lists, in order."""
+        return [call.what for call in self.discord.calls if call.what not in {"list", "installs"}]
+
+    def limits(self, **changes: Any) -> units.Limits:  # noqa: ANN401 -- any field
+        """Return limits of a turn that stop nothing and let one unit run at a time, with these changes."""
+        wide = units.Limits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
+        return dataclasses.replace(wide, **changes)
+
+    async def start(self, job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field
+        """Start a job and enqueue its first turn."""
+        now = self.clock()
+        job, created = await self.jobs.start(values.job(job_id, created_at=now, next_turn_at=now, **changes))
+        assert created
+        await self.queue.enqueue(turns.Turn(job.job_id, job.turn))
+        return job
+
+    async def turn(self) -> bool:
+        """Run the next turn of the queue as a worker does, when it is due; returns whether there was one."""
+        if not self.queue.enqueued and self.queue.waiting:
+            turn, due = min(self.queue.waiting.items(), key=lambda item: item[1])
+            del self.queue.waiting[turn]
+            self.clock.advance(max(0.0, due - self.clock()))
+            self.queue.enqueued.append(turn)
+        if not self.queue.enqueued:
+            return False
+        await self.turner.in_background(self.queue.enqueued.pop(0))
+        return True
+
+    async def work(self, *, most: int = 300) -> int:
+        """Run turns until none is left; returns how many there were."""
+        for number in range(most):
+            if not await self.turn():
+                return number
+        raise AssertionError(f"not done after {most} turns")
+
+    async def job(self, job_id: str = "a" * 32) -> model.Job:
+        """Return a job that must be there."""
+        found = await self.jobs.get(job_id)
+        assert found is not None
+        return found
+
+    async def states(self, job_id: str = "a" * 32) -> dict[int, str]:
+        """Return the state of each unit, with its error if there is one."""
+        rows = await self.jobs.units(job_id)
+        return {row.guild_id: f"{row.state} {row.error}".strip() for row in rows}
 
 
 def world(**rules: float) -> World:

@@ -22,6 +22,7 @@ INSIDE = {
     errors.IndexerError,
     errors.DiscordRefused,
     errors.TokenRefused,
+    errors.BotTokenRefused,
     errors.NoAccess,
     errors.Gone,
     errors.DiscordTransient,

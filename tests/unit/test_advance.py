@@ -1,0 +1,239 @@
+"""One turn of a job after the other, until it has ended."""
+
+import dataclasses
+
+import pytest
+from prometheus_client import registry
+
+from indexing import advance, errors, listing, metrics, model, turns
+from tests import values, worlds
+
+pytestmark = pytest.mark.clockwork
+USER = values.USER
+JOB = "a" * 32
+GUILDS = [10, 20, 30, 40, 50, 60, 70]
+ROLE = 5
+
+
+def for_role(guild_id: int) -> list[model.Channel]:
+    """Return channels of which one depends on a role."""
+    hidden = (values.denied(guild_id), values.allowed(ROLE))
+    return [values.channel(guild_id + 1, guild_id), values.channel(guild_id + 2, guild_id, overwrites=hidden)]
+
+
+@pytest.fixture
+async def world() -> worlds.World:
+    """One user in seven guilds, alike in everything, so that the oldest comes first."""
+    made = worlds.world()
+    await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
+    return made
+
+
+async def test_a_job_succeeds_when_every_guild_answers(world: worlds.World) -> None:
+    """Each guild is asked once, each unit is done, and the job says so."""
+    await world.start()
+
+    await world.work()
+
+    job = await world.job()
+    assert (job.state, job.error, job.finished_at) == (model.JobState.SUCCEEDED, "", world.clock())
+    assert await world.states() == dict.fromkeys(GUILDS, "SUCCEEDED")
+    assert sorted(map(str, world.asked)) == sorted(map(str, GUILDS))
+    assert [world.discord.asked(what) for what in ("list", "installs")] == [1, 1]
+
+
+async def test_a_job_succeeds_at_once_when_the_user_is_in_no_guild() -> None:
+    """Nothing to do is done."""
+    world = worlds.world()
+    await world.add_user([])
+    await world.start()
+
+    assert await world.work() == 1
+    assert (await world.job()).state is model.JobState.SUCCEEDED
+
+
+async def test_units_run_by_rank_when_a_turn_works(world: worlds.World) -> None:
+    """Pinned guilds in the user's order, then the rest; what is muted or has no bot costs nothing."""
+    await world.users.put_preferences(USER, model.Preferences(pinned=(50, 30), muted=(20,)))
+    world.discord.installed.discard(60)
+    await world.start()
+
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+
+    assert world.asked == [50, 30, 10, 40, 70]
+    states = await world.states()
+    assert (states[20], states[60]) == ("SKIPPED MUTED", "SKIPPED BOT_NOT_INSTALLED")
+    assert [row.guild_id for row in await world.jobs.units(JOB)] == [50, 30, 10, 20, 40, 60, 70]
+
+
+async def test_new_wishes_count_when_the_next_turn_begins(world: worlds.World) -> None:
+    """Units that wait are ranked again at every turn."""
+    await world.start()
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=2))
+
+    await world.users.put_preferences(USER, model.Preferences(pinned=(70,)))
+    await world.turner.run_turn(turns.Turn(JOB, 1), world.limits())
+
+    assert world.asked == [10, 20, 70, 30, 40, 50, 60]
+
+
+async def test_only_the_best_units_run_when_a_turn_is_for_the_first_few(world: worlds.World) -> None:
+    """The rest is handed to the next turn at once."""
+    await world.start()
+
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(width=3, first=3))
+
+    assert world.asked == [10, 20, 30]
+    assert world.queue.enqueued[-1] == turns.Turn(JOB, 1)
+    assert (await world.job()).next_turn_at == world.clock()
+
+
+async def test_only_the_list_is_read_when_a_turn_is_for_no_guild(world: worlds.World) -> None:
+    """A caller may ask for nothing but the list."""
+    await world.start()
+
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=0))
+
+    assert world.asked == []
+    assert (await world.job()).listed
+
+
+async def test_as_many_units_run_at_once_when_a_turn_is_that_wide(world: worlds.World) -> None:
+    """Never more; and none waits while another could run."""
+    world.discord.latency = 1.0
+    await world.start()
+    began = world.clock()
+
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(width=3))
+
+    lists = 2
+    assert world.discord.busiest == 3
+    assert world.clock() - began == pytest.approx(lists + 3)
+
+
+async def test_no_unit_is_begun_when_the_turns_time_is_over(world: worlds.World) -> None:
+    """What runs is finished, and the next turn takes the rest at once."""
+    world.discord.latency = 1.0
+    await world.start()
+
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(until=world.clock() + 4.5))
+
+    assert world.asked == [10, 20, 30]
+    assert world.queue.enqueued[-1] == turns.Turn(JOB, 1)
+
+
+async def test_the_lane_is_the_background_when_a_worker_runs_a_turn(world: worlds.World) -> None:
+    """On behalf of the user, with one place in the line for each unit, and patience within the turn's time."""
+    await world.start()
+
+    await world.work()
+
+    purposes = [call.purpose for call in world.discord.calls if call.what in GUILDS]
+    assert {(purpose.lane, purpose.user) for purpose in purposes} == {(model.Lane.BACKGROUND, USER)}
+    assert len({purpose.waiter for purpose in purposes}) == len(GUILDS)
+    assert max(purpose.patience for purpose in purposes) <= 1.0
+
+
+async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(world: worlds.World) -> None:
+    """The turn stops at once; watchers learn what the job waits for; the units stay as they were."""
+    refusal = errors.RateLimited("user", retry_after=3.25, why="used up")
+    world.discord.fail(30, refusal)
+    await world.start()
+
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+
+    job = await world.job()
+    due = world.clock() + 3.25
+    assert world.asked == [10, 20]
+    assert (await world.states())[30] == "QUEUED"
+    assert (job.waiting_for, job.waiting_until, job.next_turn_at) == ("user", due, due)
+    assert world.queue.waiting == {turns.Turn(JOB, 1): due}
+    assert world.events.streams[JOB][-1].job == job
+
+
+async def test_a_job_goes_on_when_the_quota_is_there_again(world: worlds.World) -> None:
+    """With the unit that was refused, and without waiting for anything any more."""
+    world.discord.fail(30, errors.RateLimited("global", retry_after=3.0, why="pause"))
+    await world.start()
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+
+    await world.work()
+
+    job = await world.job()
+    assert (job.state, job.waiting_for, job.waiting_until) == (model.JobState.SUCCEEDED, "", 0.0)
+    assert world.asked == GUILDS
+
+
+async def test_no_call_follows_when_several_units_run_at_the_refusal(world: worlds.World) -> None:
+    """Those that have permits are finished; none takes another."""
+    world.discord.latency = 1.0
+    world.discord.fail(30, errors.RateLimited("user", retry_after=9.0, why="used up"))
+    await world.start()
+
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(width=3))
+
+    assert world.asked == [10, 20]
+    assert (await world.states())[10] == "SUCCEEDED"
+
+
+async def test_other_guilds_go_on_when_one_route_is_used_up(world: worlds.World) -> None:
+    """Only the unit waits; the next turn comes for it."""
+    world.discord.fail(20, errors.RateLimited("route", retry_after=7.0, why="429 shared"))
+    await world.start()
+
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+
+    assert world.asked == GUILDS
+    assert world.queue.waiting == {turns.Turn(JOB, 1): world.clock() + 7.0}
+    assert (await world.job()).waiting_for == ""
+
+
+async def test_roles_are_read_when_all_channels_are_there(world: worlds.World) -> None:
+    """What is certain is shown for every guild before anything is refined."""
+    world.discord.channels[10] = for_role(10)
+    world.discord.roles[USER, 10] = (ROLE,)
+    await world.start()
+
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+
+    assert world.asked == [*GUILDS, (USER, 10)]
+    row = next(row for row in await world.jobs.units(JOB) if row.guild_id == 10)
+    assert (row.state, row.channel_count) == (model.UnitState.SUCCEEDED, 2)
+
+
+async def test_watchers_learn_everything_when_they_follow_a_job(world: worlds.World) -> None:
+    """The list, each guild's beginning and end under growing revisions, and at the end all rows once more."""
+    await world.start()
+
+    await world.work()
+
+    told = world.events.streams[JOB]
+    states: dict[int, list[str]] = {guild_id: [] for guild_id in GUILDS}
+    revisions: dict[int, list[int]] = {guild_id: [] for guild_id in GUILDS}
+    for update in told[:-1]:
+        for row in update.units:
+            states[row.guild_id].append(row.state.value)
+            revisions[row.guild_id].append(row.revision)
+    assert {tuple(seen) for seen in states.values()} == {("QUEUED", "RUNNING", "SUCCEEDED")}
+    assert all(seen == sorted(set(seen)) for seen in revisions.values())
+    assert told[0].tally == model.Tally(total=7, queued=7)
+    assert told[-1] == dataclasses.replace(
+        model.Update(await world.job(), model.Tally(total=7, succeeded=7), tuple(await world.jobs.units(JOB))),
+        position=told[-1].position,
+    )
+
+
+async def test_outcomes_are_counted_when_a_job_ends(world: worlds.World) -> None:
+    """By state and cause, for those who look at the fleet."""
+    world.discord.fail(20, errors.Gone(404, 10004))
+    to = registry.CollectorRegistry()
+    seen = metrics.Metrics(to).indexing
+    turner = advance.Advance(world.ports, world.rules, seen, listing.Listing(world.ports, world.rules))
+    await world.start()
+
+    await turner.run_turn(turns.Turn(JOB, 0), world.limits())
+
+    assert to.get_sample_value("indexer_jobs_finished_total", {"state": "SUCCEEDED_WITH_ERRORS"}) == 1
+    assert to.get_sample_value("indexer_units_finished_total", {"state": "SUCCEEDED", "cause": ""}) == 6
+    assert to.get_sample_value("indexer_units_finished_total", {"state": "FAILED", "cause": "GONE"}) == 1
+    assert to.get_sample_value("indexer_turn_seconds_count") == 1

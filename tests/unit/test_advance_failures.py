@@ -1,0 +1,224 @@
+"""What goes wrong in the turns of a job, and what becomes of it."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from indexing import advance, errors, model, refresh, turns
+from tests import clockwork, values, worlds
+
+pytestmark = pytest.mark.clockwork
+USER = values.USER
+JOB = "a" * 32
+GUILDS = [10, 20, 30, 40, 50, 60, 70]
+ROLE = 5
+
+
+def for_role(guild_id: int) -> list[model.Channel]:
+    """Return channels of which one depends on a role."""
+    hidden = (values.denied(guild_id), values.allowed(ROLE))
+    return [values.channel(guild_id + 1, guild_id), values.channel(guild_id + 2, guild_id, overwrites=hidden)]
+
+
+@pytest.fixture
+async def world() -> worlds.World:
+    """One user in seven guilds, alike in everything, so that the oldest comes first."""
+    made = worlds.world()
+    await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
+    return made
+
+
+async def test_a_unit_is_given_up_when_it_fails_again_and_again(world: worlds.World) -> None:
+    """After all attempts, each later than the one before; the job goes on and ends with errors."""
+    attempts = world.rules.max_attempts
+    world.discord.fail(20, *[errors.DiscordTransient("502")] * attempts)
+    await world.start()
+
+    await world.work()
+
+    times = [call.at for call in world.discord.calls if call.what == 20]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    states = await world.states()
+    assert (await world.job()).state is model.JobState.SUCCEEDED_WITH_ERRORS
+    assert states.pop(20) == "FAILED DISCORD_TRANSIENT"
+    assert set(states.values()) == {"SUCCEEDED"}
+    assert len(times) == attempts
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= 0.75 * world.rules.retry_base
+
+
+async def test_a_unit_succeeds_when_its_failure_passes(world: worlds.World) -> None:
+    """Nothing is left of it."""
+    world.discord.fail(20, errors.DiscordTransient("502"), errors.DiscordTransient("reset"))
+    await world.start()
+
+    await world.work()
+
+    row = next(row for row in await world.jobs.units(JOB) if row.guild_id == 20)
+    assert (row.state, row.error, row.attempts) == (model.UnitState.SUCCEEDED, "", 0)
+    assert (await world.job()).state is model.JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
+async def test_a_job_fails_when_the_users_token_is_refused(world: worlds.World, what: object) -> None:
+    """All work for him stops, until he renews his consent."""
+    world.discord.channels[10] = for_role(10)
+    world.discord.fail(what, errors.TokenRefused(401, 0))
+    await world.start()
+
+    await world.work()
+
+    job = await world.job()
+    assert (job.state, job.error) == (model.JobState.FAILED, "REAUTH_REQUIRED")
+    with pytest.raises(errors.ReauthRequired):
+        await world.users.credential(USER)
+
+
+@pytest.mark.parametrize("what", ["installs", *GUILDS[:2]], ids=str)
+async def test_no_user_is_blamed_when_the_bots_token_is_refused(world: worlds.World, what: object) -> None:
+    """That is our operator's to mend: the users' consents stay good."""
+    world.discord.fail(what, errors.TokenRefused(401, 0))
+    await world.start()
+
+    await world.work()
+
+    job = await world.job()
+    found = [job.error, *(await world.states()).values()]
+    assert any("BOT_TOKEN_REFUSED" in text for text in found)
+    assert await world.users.credential(USER) == values.credential()
+
+
+async def test_a_job_fails_when_there_is_no_credential(world: worlds.World) -> None:
+    """Somebody has erased it meanwhile."""
+    await world.start(user_id=USER + 1)
+
+    await world.work()
+
+    job = await world.job()
+    assert (job.state, job.error) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
+
+
+async def test_one_broken_unit_stops_no_other_when_a_bug_comes_out(world: worlds.World) -> None:
+    """Its row says that it is our fault."""
+    world.discord.fail(20, KeyError("a bug"))
+    await world.start()
+
+    await world.work()
+
+    states = await world.states()
+    assert states.pop(20) == "FAILED INTERNAL"
+    assert set(states.values()) == {"SUCCEEDED"}
+
+
+async def test_a_unit_is_skipped_when_the_user_has_left_meanwhile(world: worlds.World) -> None:
+    """Another job of his own, or his own leaving, may have changed the list."""
+    await world.start()
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
+    await world.users.left(USER, 40, world.clock())
+
+    await world.work()
+
+    assert (await world.states())[40] == "SKIPPED USER_LEFT"
+    assert 40 not in world.asked
+
+
+async def test_the_next_turn_comes_later_when_the_limiter_is_away(world: worlds.World) -> None:
+    """No call without budgets; the job does not fail for it."""
+    world.discord.fail("list", errors.LimiterUnavailable(2.0))
+    world.discord.fail(30, errors.LimiterUnavailable(2.0))
+    await world.start()
+
+    await world.turn()
+    first = dict(world.queue.waiting)
+    await world.work()
+
+    assert first == {turns.Turn(JOB, 1): clockwork.START + 2.0}
+    assert (await world.job()).state is model.JobState.SUCCEEDED
+    assert await world.states() == dict.fromkeys(GUILDS, "SUCCEEDED")
+
+
+async def test_a_stale_turn_changes_nothing_when_it_arrives_late(world: worlds.World) -> None:
+    """Redelivered, or overtaken: it asks nothing of Discord and writes nothing."""
+    await world.start()
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
+    before = await world.job(), await world.states(), list(world.discord.calls)
+
+    ran = await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+
+    assert not ran
+    assert (await world.job(), await world.states(), world.discord.calls) == before
+
+
+async def test_the_new_owner_decides_when_a_turn_lost_its_job_while_it_ran(world: worlds.World) -> None:
+    """What the old owner writes afterwards changes no row that the new one wrote, nor the job."""
+    world.discord.latency = 100.0
+    await world.start()
+    old = asyncio.create_task(world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1)))
+    await asyncio.sleep(250.0)
+    world.discord.latency = 0.0
+
+    await world.turner.run_turn(turns.Turn(JOB, 1), world.limits())
+    ended = await world.job(), await world.jobs.units(JOB)
+    await old
+
+    assert (await world.job(), await world.jobs.units(JOB)) == ended
+    assert ended[0].state is model.JobState.SUCCEEDED
+
+
+async def test_a_crashed_turn_is_healed_when_the_sweeper_finds_it(world: worlds.World) -> None:
+    """The job goes on where it stood."""
+    await world.start()
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=2))
+    world.queue.enqueued.clear()
+    now = world.clock()
+    crashed = await world.jobs.begin_turn(JOB, 1, now=now, until=now + world.rules.turn_lease)
+    assert crashed is not None
+
+    world.clock.advance(world.rules.turn_lease + refresh.OVERDUE + 0.1)
+    await refresh.Sweeper(world.ports, world.rules).sweep()
+    await world.work()
+
+    assert (await world.job()).state is model.JobState.SUCCEEDED
+    assert world.asked == GUILDS
+
+
+async def test_a_job_is_given_up_when_its_turns_keep_getting_lost(world: worlds.World) -> None:
+    """A job that kills whoever runs it must not circle for ever."""
+    await world.start()
+    for turn in range(advance.MOST_UNFINISHED):
+        await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
+
+    await world.turner.in_background(turns.Turn(JOB, advance.MOST_UNFINISHED))
+
+    job = await world.job()
+    assert (job.state, job.error) == (model.JobState.FAILED, "TURNS_LOST")
+    assert world.discord.calls == []
+
+
+async def test_a_job_goes_on_when_a_few_turns_got_lost(world: worlds.World) -> None:
+    """Killed workers are forgiven, and a turn that ends well starts the count anew."""
+    await world.start()
+    for turn in range(advance.MOST_UNFINISHED - 1):
+        await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
+
+    await world.turner.run_turn(turns.Turn(JOB, advance.MOST_UNFINISHED - 1), world.limits(first=1))
+
+    job = await world.job()
+    assert (job.state, job.unfinished) == (model.JobState.RUNNING, 0)
+
+
+async def test_the_job_waits_in_the_store_when_redis_is_lost(world: worlds.World) -> None:
+    """Nothing can be enqueued or published: the work that is done is kept, and the sweeper finds the rest."""
+    await world.start()
+    world.queue.away = world.events.away = True
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=3))
+    world.queue.away = world.events.away = False
+    world.queue.enqueued.clear()
+
+    world.clock.advance(refresh.OVERDUE + 0.1)
+    await refresh.Sweeper(world.ports, world.rules).sweep()
+    await world.work()
+
+    assert world.asked == GUILDS
+    assert (await world.job()).state is model.JobState.SUCCEEDED
