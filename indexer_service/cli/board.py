@@ -25,11 +25,13 @@ class Board:
     def __init__(self) -> None:
         self.job = pb.Job()
         self.rows: dict[str, pb.JobGuild] = {}
+        self.disposition: pb.Disposition = pb.DISPOSITION_UNSPECIFIED
         self._finished: dict[str, int] = {}
         self._batch = 0
 
     def start(self, answer: pb.StartIndexingResponse) -> list[pb.JobGuild]:
         """Take what StartIndexing answered; returns the rows that changed."""
+        self.disposition = answer.disposition
         if not self.ended:
             self.job = answer.job
         return self._take(answer.guilds)

@@ -63,11 +63,14 @@ def skipped(seen: board.Board) -> str:
 
 
 def summary(seen: board.Board, seconds: float) -> str:
-    """Return how the job ended, in one line."""
+    """Return how the job ended, in one line; *seconds* is how long it took if the job does not say."""
     progress, job = seen.job.progress, seen.job
     numbers = f"{progress.succeeded} of {times.counted(progress.total, 'guild')} indexed"
     parts = [numbers, times.counted(seen.channels, "channel")]
     parts += [skipped(seen)] if progress.skipped else []
     parts += [f"{progress.failed} failed"] if progress.failed else []
     error = f" ({escape.visible(job.error)})" if job.error else ""
-    return f"{JOBS.get(job.state, 'ended')}{error} in {times.span(seconds)}: {', '.join(parts)}"
+    if job.HasField("finished_at") and job.HasField("created_at"):
+        seconds = max(0.0, (job.finished_at.ToNanoseconds() - job.created_at.ToNanoseconds()) / 1e9)
+    fresh = f"{DISPOSITIONS[seen.disposition]}; the last job " if seen.disposition == pb.DISPOSITION_FRESH else ""
+    return f"{fresh}{JOBS.get(job.state, 'ended')}{error} in {times.span(seconds)}: {', '.join(parts)}"

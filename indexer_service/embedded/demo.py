@@ -40,21 +40,29 @@ def run(running: stack.Stack, on: console.Console, faults: Sequence[str]) -> sum
     try:
         cost = counts.collect(running.simulator_url, running.metrics_urls.values())
     except OSError as error:
-        raise supervisor.StackFailed(f"the counters cannot be read: {error}") from error
+        died = running.wait(LOOK)  # that a process has died is noticed a moment later
+        raise died or supervisor.StackFailed(f"the counters cannot be read: {error}") from error
     return summary.Summary(found, cost, bool(faults))
 
 
 async def _index_all(running: stack.Stack, on: console.Console) -> list[runs.Run]:
     found = [runs.Run(user.id, time.monotonic) for user in running.users]
     async with connection.connected(running.address) as stub, _showing(found, on):
-        working = asyncio.gather(*(one.run(stub, users=len(found)) for one in found))
+        working = asyncio.create_task(_run_all(found, stub))
         while not working.done():
             await asyncio.wait([working], timeout=LOOK)
             if running.failure is not None:
                 working.cancel()
+                await asyncio.wait([working])
                 raise running.failure
         await working
     return found
+
+
+async def _run_all(found: list[runs.Run], stub: connection.Stub) -> None:
+    async with asyncio.TaskGroup() as together:
+        for one in found:
+            together.create_task(one.run(stub, users=len(found)))
 
 
 @contextlib.asynccontextmanager

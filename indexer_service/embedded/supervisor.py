@@ -208,12 +208,12 @@ class Supervisor:
         if ignored:
             return
         name, tail = run.program.name, run.child.tail()
-        self._report(Report(name, State.ENDED, _ended(code)))
         if run.program.vital:
             self._fail(StackFailed(f"{name} {_ended(code)}", tail))
         elif run.restarts >= RESTARTS:
             self._fail(StackFailed(f"{name} {_ended(code)}, for the {RESTARTS + 1}th time", tail))
         else:
+            self._report(Report(name, State.ENDED, _ended(code)))
             self._replace(run)
 
     def _replace(self, run: _Run) -> None:

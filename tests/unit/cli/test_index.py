@@ -239,3 +239,19 @@ def test_the_pause_is_as_long_as_the_server_asks_when_it_names_one() -> None:
 
     assert 5.0 < patience.delay(0, 5.0) <= 5.25
     assert patience.delay(100, None) <= patience.longest
+
+
+def test_it_says_that_nothing_was_done_when_everything_is_fresh(server: service.FakeService, indexer: Indexer) -> None:
+    """The time that is told is that of the job which did the work, not of the look at it."""
+    end = timestamp_pb2.Timestamp(seconds=rows.NOON.seconds + 79)
+    last = rows.job("SUCCEEDED", finished_at=end, progress=pb.Progress(total=1, succeeded=1))
+    answer = rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), of=last)
+    answer.disposition = pb.DISPOSITION_FRESH
+    server.plays("StartIndexing", answer)
+    server.plays("WatchProgress", rows.ended(last))
+
+    ran = indexer("index", rows.USER)
+
+    assert ran.out.splitlines()[-1] == (
+        "nothing to do, everything is fresh; the last job succeeded in 1:19: 1 of 1 guild indexed, 2 channels"
+    )

@@ -1,0 +1,41 @@
+"""A demonstration ends with its stack."""
+
+import dataclasses
+import io
+from typing import Any
+
+import pytest
+from rich import console
+
+from indexer_service.embedded import accounts, demo, supervisor
+from indexer_service.v1 import indexer_pb2 as pb
+from tests.unit.cli import rows, service
+
+
+@dataclasses.dataclass
+class BrokenStack:
+    """What a demonstration asks of a stack, one of whose programs has died."""
+
+    address: str
+    users: list[accounts.User]
+    simulator_url: str = ""
+    failure: supervisor.StackFailed = dataclasses.field(
+        default_factory=lambda: supervisor.StackFailed("service-1 was killed by SIGKILL")
+    )
+
+    def put_credentials(self) -> None:
+        """Do nothing."""
+
+
+def test_the_demonstration_stops_when_the_stack_has_failed(recwarn: pytest.WarningsRecorder) -> None:
+    """Jobs that can never end are not waited for: the failure of the stack is what is told, and nothing else."""
+    with service.serving() as server:
+        server.plays("ListJobs", pb.ListJobsResponse(jobs=[rows.job()]))
+        server.plays("StartIndexing", rows.started(rows.guild(0)))
+        server.plays("WatchProgress", rows.changed(rows.guild(0)))
+        broken: Any = BrokenStack(server.address, [accounts.User(rows.USER, "token")])
+
+        with pytest.raises(supervisor.StackFailed, match="service-1 was killed by SIGKILL"):
+            demo.run(broken, console.Console(file=io.StringIO()), [])
+
+    assert list(recwarn) == []
