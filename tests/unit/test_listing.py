@@ -1,0 +1,145 @@
+"""A user's guild list, and the set of guilds that have our bot."""
+
+import asyncio
+
+import pytest
+
+from indexing import errors, listing, model, ports
+from tests import values, worlds
+
+pytestmark = pytest.mark.clockwork
+USER = values.USER
+PURPOSE = ports.Purpose(model.Lane.INTERACTIVE, USER, "job:list", 0.5)
+
+
+@pytest.fixture
+async def world() -> worlds.World:
+    """One user in three guilds, one of them without our bot."""
+    made = worlds.world()
+    await made.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30)])
+    made.discord.installed.discard(20)
+    return made
+
+
+def lists(world: worlds.World) -> listing.Listing:
+    """Return the use case."""
+    return listing.Listing(world.ports, world.rules)
+
+
+async def test_the_list_is_stored_whole_when_it_is_read(world: worlds.World) -> None:
+    """Memberships, names, and where our bot is; the units come by rank."""
+    world.discord.lists[USER][2] = values.user_guild(30, owner=True, name="mine")
+
+    units = await lists(world).read(values.job(), values.credential(), PURPOSE)
+
+    assert [(unit.guild_id, unit.position, unit.name) for unit in units] == [
+        (30, 0, "mine"),
+        (10, 1, "guild 10"),
+        (20, 2, "guild 20"),
+    ]
+    assert await world.users.membership(USER, 30) == values.membership(guild_id=30, owner=True)
+    stored = await world.guilds.get([10, 20, 30])
+    assert [stored[key].access for key in (10, 20, 30)] == ["INSTALLED", "NOT_INSTALLED", "INSTALLED"]
+
+
+async def test_a_unit_is_skipped_for_its_reason_when_it_needs_no_call(world: worlds.World) -> None:
+    """Without our bot, or by the user's wish; the lack of our bot is the better reason."""
+    await world.users.put_preferences(USER, model.Preferences(muted=(10, 20)))
+
+    units = await lists(world).read(values.job(), values.credential(), PURPOSE)
+
+    reasons = {unit.guild_id: (unit.state.value, unit.error) for unit in units}
+    assert reasons == {10: ("SKIPPED", "MUTED"), 20: ("SKIPPED", "BOT_NOT_INSTALLED"), 30: ("QUEUED", "")}
+
+
+async def test_the_user_is_charged_when_his_list_is_read_but_not_for_the_bots(world: worlds.World) -> None:
+    """The bot's list serves everybody."""
+    await lists(world).read(values.job(), values.credential(), PURPOSE)
+
+    charged = {call.what: (call.purpose.user, call.purpose.lane) for call in world.discord.calls}
+    assert charged == {"installs": (None, model.Lane.INTERACTIVE), "list": (USER, model.Lane.INTERACTIVE)}
+
+
+async def test_the_bots_list_is_read_once_when_many_need_it(world: worlds.World) -> None:
+    """Later ones within its age use what is cached, those at the same moment wait for the one that reads."""
+    world.discord.latency = 1.0
+    case = lists(world)
+
+    found = await asyncio.gather(*(case.installed(PURPOSE) for _ in range(5)))
+    world.clock.advance(world.rules.bot_guilds_age - 1)
+    later = await case.installed(PURPOSE)
+
+    assert [*found, later] == [frozenset({10, 30})] * 6
+    assert world.discord.asked("installs") == 1
+
+
+async def test_the_bots_list_is_read_again_when_it_is_too_old(world: worlds.World) -> None:
+    """So that a guild that has just got our bot is indexed."""
+    case = lists(world)
+    await case.installed(PURPOSE)
+    world.discord.installed.add(20)
+
+    world.clock.advance(world.rules.bot_guilds_age + 1)
+
+    assert await case.installed(PURPOSE) == frozenset({10, 20, 30})
+
+
+FAILURES = [
+    errors.RateLimited("global", retry_after=1.0, why="used up"),
+    errors.DiscordTransient("502"),
+    errors.EgressBlocked(429, 60.0),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+async def test_the_old_set_is_used_when_the_bots_list_cannot_be_read_now(
+    world: worlds.World, failure: errors.IndexerError
+) -> None:
+    """It changes slowly; a start must not fail for it."""
+    case = lists(world)
+    await case.installed(PURPOSE)
+    world.clock.advance(world.rules.bot_guilds_age + 1)
+    world.discord.fail("installs", failure)
+
+    assert await case.installed(PURPOSE) == frozenset({10, 30})
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+async def test_the_failure_is_told_when_there_is_no_old_set(world: worlds.World, failure: errors.IndexerError) -> None:
+    """Without it every guild would look as if our bot were missing."""
+    world.discord.fail("installs", failure)
+
+    with pytest.raises(type(failure)):
+        await lists(world).read(values.job(), values.credential(), PURPOSE)
+
+    assert world.discord.asked("list") == 0
+
+
+async def test_a_dead_bot_token_is_told_apart_when_the_bots_list_is_refused(world: worlds.World) -> None:
+    """It is not the user's."""
+    world.discord.fail("installs", errors.TokenRefused(401, 0))
+
+    with pytest.raises(errors.BotTokenRefused):
+        await lists(world).read(values.job(), values.credential(), PURPOSE)
+
+
+async def test_nothing_is_stored_when_the_users_list_cannot_be_read(world: worlds.World) -> None:
+    """A failure is not an empty list: nobody loses his guilds by it."""
+    case = lists(world)
+    await case.read(values.job(), values.credential(), PURPOSE)
+    world.discord.fail("list", errors.DiscordTransient("a truncated answer"))
+
+    with pytest.raises(errors.DiscordTransient):
+        await case.read(values.job(), values.credential(), PURPOSE)
+
+    assert len(await world.users.memberships(USER)) == 3
+
+
+async def test_the_set_stays_young_when_it_is_renewed_beside(world: worlds.World) -> None:
+    """In the lane where nobody waits."""
+    case = lists(world)
+
+    await case.renew_installs()
+
+    assert await world.installs.load() == (frozenset({10, 30}), world.clock())
+    assert [call.purpose.lane for call in world.discord.calls] == [model.Lane.REFRESH]

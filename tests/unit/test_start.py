@@ -1,0 +1,270 @@
+"""Starting a job, joining it, and what is there when the caller's wait is over."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from indexing import errors, model, refresh, start, turns
+from tests import values, worlds
+
+pytestmark = pytest.mark.clockwork
+USER = values.USER
+GUILDS = [10, 20, 30, 40]
+
+
+@pytest.fixture
+async def world() -> worlds.World:
+    """One user in four guilds; Discord takes a second for each answer."""
+    made = worlds.world()
+    await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
+    made.discord.latency = 1.0
+    return made
+
+
+def starter(world: worlds.World) -> start.Start:
+    """Return the use case."""
+    return start.Start(world.ports, world.rules, world.turner)
+
+
+def states(started: start.Started) -> list[str]:
+    """Return the states of the rows, best guild first."""
+    return [row.state.value for row in started.rows]
+
+
+async def test_a_new_job_brings_first_results_when_the_wait_is_long_enough(world: worlds.World) -> None:
+    """The list and the best few guilds, side by side; no longer than that takes."""
+    began = world.clock()
+
+    started = await starter(world).run(USER, wait=10.0, immediate=2, force=False)
+
+    assert started.disposition is start.Disposition.CREATED
+    assert states(started) == ["SUCCEEDED", "SUCCEEDED", "QUEUED", "QUEUED"]
+    assert started.job.listed
+    assert world.clock() - began == pytest.approx(3.0)
+    assert {call.purpose.lane for call in world.discord.calls} == {model.Lane.INTERACTIVE}
+
+
+async def test_the_rest_is_handed_over_at_once_when_the_first_turn_ends_early(world: worlds.World) -> None:
+    """Workers need not wait until the caller's time is over."""
+    started = await starter(world).run(USER, wait=10.0, immediate=2, force=False)
+
+    assert world.queue.enqueued == [turns.Turn(started.job.job_id, 1)]
+    assert await world.work() > 0
+    assert (await world.job(started.job.job_id)).state is model.JobState.SUCCEEDED
+
+
+async def test_the_answer_comes_in_time_when_discord_is_slow(world: worlds.World) -> None:
+    """With what is there; the first turn goes on, and is not run twice."""
+    began = world.clock()
+
+    case = starter(world)
+    started = await case.run(USER, wait=2.5, immediate=4, force=False)
+
+    assert world.clock() - began == pytest.approx(2.5)
+    assert states(started) == ["QUEUED"] * 4
+    assert await world.states(started.job.job_id) == dict.fromkeys(GUILDS, "QUEUED")
+    await case.drain(10.0)
+    assert await world.states(started.job.job_id) == dict.fromkeys(GUILDS, "SUCCEEDED")
+    assert world.asked == GUILDS
+
+
+async def test_the_answer_comes_at_once_when_the_caller_does_not_wait(world: worlds.World) -> None:
+    """The job exists and will run."""
+    began = world.clock()
+
+    case = starter(world)
+    started = await case.run(USER, wait=0.0, immediate=5, force=False)
+
+    assert (started.disposition, started.rows) == (start.Disposition.CREATED, [])
+    assert world.clock() == began
+    assert not started.job.state.terminal
+    await case.drain(60.0)
+
+
+async def test_only_the_list_is_read_when_no_guild_is_asked_for_at_once(world: worlds.World) -> None:
+    """It is the workers' from then on."""
+    started = await starter(world).run(USER, wait=10.0, immediate=0, force=False)
+
+    assert states(started) == ["QUEUED"] * 4
+    assert world.asked == []
+
+
+async def test_a_worker_is_appointed_before_the_job_exists_when_it_is_started(world: worlds.World) -> None:
+    """For when the caller's wait is over: whatever happens to this process, the job goes on."""
+    case = starter(world)
+    now = world.clock()
+
+    started = await case.run(USER, wait=2.0, immediate=4, force=False)
+
+    assert world.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 2.0 + start.GRACE
+    await case.drain(60.0)
+
+
+async def test_a_worker_takes_over_when_the_first_turn_broke(world: worlds.World) -> None:
+    """A bug in the list costs the caller his first results, not his job."""
+    world.discord.fail("list", KeyError("a bug"))
+
+    started = await starter(world).run(USER, wait=2.0, immediate=4, force=False)
+    await world.work()
+
+    assert started.disposition is start.Disposition.CREATED
+    assert (await world.job(started.job.job_id)).state is model.JobState.SUCCEEDED
+
+
+async def test_one_job_runs_when_two_starts_come_at_once(world: worlds.World) -> None:
+    """The second caller joins it, and gets the list as soon as it is read; Discord is asked once."""
+    case = starter(world)
+    calls = [case.run(USER, wait=10.0, immediate=2, force=False) for _ in range(2)]
+
+    first, second = await asyncio.gather(*calls)
+
+    assert first.job.job_id == second.job.job_id
+    assert {first.disposition, second.disposition} == {start.Disposition.CREATED, start.Disposition.JOINED}
+    assert [len(started.rows) for started in (first, second)] == [4, 4]
+    assert world.discord.asked("list") == 1
+
+
+async def test_joining_ends_with_the_wait_when_the_list_takes_longer(world: worlds.World) -> None:
+    """The one who joins does not wait longer than he wants."""
+    world.discord.latency = 30.0
+    case = starter(world)
+    first = asyncio.create_task(case.run(USER, wait=100.0, immediate=1, force=False))
+    await asyncio.sleep(1.0)
+    began = world.clock()
+
+    joined = await case.run(USER, wait=3.0, immediate=1, force=False)
+
+    assert world.clock() - began == pytest.approx(3.0)
+    assert (joined.disposition, joined.rows) == (start.Disposition.JOINED, [])
+    await first
+
+
+async def test_joining_waits_for_nothing_when_the_list_is_there(world: worlds.World) -> None:
+    """What is stored is the answer."""
+    case = starter(world)
+    await case.run(USER, wait=10.0, immediate=1, force=False)
+    began = world.clock()
+
+    joined = await case.run(USER, wait=10.0, immediate=1, force=False)
+
+    assert world.clock() == began
+    assert (joined.disposition, len(joined.rows)) == (start.Disposition.JOINED, 4)
+    assert world.events.open == 0
+
+
+async def test_nothing_is_asked_when_everything_is_fresh(world: worlds.World) -> None:
+    """The last job is the answer."""
+    case = starter(world)
+    first = await case.run(USER, wait=10.0, immediate=4, force=False)
+    asked = len(world.discord.calls)
+
+    second = await case.run(USER, wait=10.0, immediate=4, force=False)
+
+    assert (second.disposition, second.job.job_id) == (start.Disposition.FRESH, first.job.job_id)
+    assert states(second) == ["SUCCEEDED"] * 4
+    assert len(world.discord.calls) == asked
+
+
+@pytest.mark.parametrize(
+    ("force", "seconds", "failing"),
+    [
+        pytest.param(True, 0.0, False, id="forced"),
+        pytest.param(False, 60.0, False, id="too-old"),
+        pytest.param(False, 0.0, True, id="with-errors"),
+    ],
+)
+async def test_a_new_job_is_made_when_the_last_one_will_not_do(
+    world: worlds.World,
+    force: bool,  # noqa: FBT001 -- a parameter
+    seconds: float,
+    failing: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """Because the caller insists, or because it is old, or because something failed in it."""
+    if failing:
+        world.discord.fail(10, errors.DiscordRefused(400, 0))
+    case = starter(world)
+    first = await case.run(USER, wait=10.0, immediate=4, force=False)
+    world.clock.advance(seconds)
+
+    second = await case.run(USER, wait=10.0, immediate=4, force=force)
+
+    assert second.disposition is start.Disposition.CREATED
+    assert second.job.job_id != first.job.job_id
+    assert world.discord.asked("list") == 2
+
+
+async def test_every_guild_is_asked_again_when_the_start_is_forced(world: worlds.World) -> None:
+    """Fresh or not."""
+    case = starter(world)
+    await case.run(USER, wait=10.0, immediate=4, force=False)
+
+    await case.run(USER, wait=10.0, immediate=4, force=True)
+
+    assert [world.discord.asked(guild_id) for guild_id in GUILDS] == [2, 2, 2, 2]
+
+
+async def test_the_failure_is_in_the_job_when_the_users_token_is_dead(world: worlds.World) -> None:
+    """The next start says it at once."""
+    world.discord.fail("list", errors.TokenRefused(401, 0))
+    case = starter(world)
+
+    started = await case.run(USER, wait=10.0, immediate=1, force=False)
+
+    assert (started.job.state, started.job.error) == (model.JobState.FAILED, "REAUTH_REQUIRED")
+    with pytest.raises(errors.ReauthRequired):
+        await case.run(USER, wait=10.0, immediate=1, force=False)
+
+
+async def test_nothing_is_started_when_there_is_no_credential(world: worlds.World) -> None:
+    """Neither a job nor a turn."""
+    with pytest.raises(errors.CredentialMissing):
+        await starter(world).run(USER + 1, wait=10.0, immediate=1, force=False)
+
+    assert await world.jobs.latest(USER + 1) is None
+    assert world.queue.waiting == {}
+
+
+async def test_nothing_is_started_when_redis_is_away(world: worlds.World) -> None:
+    """A job that nobody could be told of would have to wait for the sweeper: rather say it at once."""
+    world.queue.away = world.events.away = True
+
+    with pytest.raises(errors.QueueUnavailable):
+        await starter(world).run(USER, wait=10.0, immediate=1, force=False)
+
+    assert await world.jobs.latest(USER) is None
+    assert world.discord.calls == []
+
+
+async def test_a_lost_process_costs_nothing_but_time_when_it_dies_in_the_first_turn(world: worlds.World) -> None:
+    """Neither its memory nor its queue is needed: the store knows the job."""
+    case = starter(world)
+    dying = asyncio.create_task(case.run(USER, wait=10.0, immediate=4, force=False))
+    await asyncio.sleep(0.5)
+    for task in [dying, *case._running]:
+        task.cancel()
+    await asyncio.gather(dying, *case._running, return_exceptions=True)
+    world.queue.waiting.clear()
+
+    world.clock.advance(world.rules.turn_lease + refresh.OVERDUE)
+    await refresh.Sweeper(world.ports, world.rules).sweep()
+    await world.work()
+
+    job = await world.jobs.latest(USER)
+    assert job is not None
+    assert job.state is model.JobState.SUCCEEDED
+
+
+async def test_a_watcher_goes_on_from_the_answer_when_he_uses_its_position(world: worlds.World) -> None:
+    """Only what the answer does not have is told to him."""
+    started = await starter(world).run(USER, wait=10.0, immediate=2, force=False)
+    watcher = await world.events.subscribe(started.job.job_id, started.position)
+
+    await world.work()
+
+    told = await watcher.next(1.0)
+    assert told is not None
+    known = {row.guild_id: row.revision for row in started.rows}
+    news = [row.guild_id for row in told.units if row.revision > known[row.guild_id]]
+    assert sorted(news) == [30, 40]
+    assert dataclasses.replace(told, units=()).job.state is model.JobState.SUCCEEDED
