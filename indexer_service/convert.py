@@ -6,7 +6,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import browse, model
-from indexing.permits import limiter
+from indexing.ratelimit import limiter
 
 
 def timestamp(seconds: float) -> timestamp_pb2.Timestamp:

@@ -11,7 +11,7 @@ from indexer_service import convert, streams, tokens, validate
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import browse, control, errors, model, ports, progress, start
-from indexing.permits import limiter
+from indexing.ratelimit import limiter
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 SNAPSHOT_ROWS = 50

@@ -11,7 +11,7 @@ import redis.asyncio
 from indexing import metrics, ports, settings
 from indexing.bus import connection, events, installs, queue
 from indexing.discord import client
-from indexing.permits import limiter, redis_budgets
+from indexing.ratelimit import limiter, redis_budgets
 from indexing.store import guilds, jobs, mongo, requests, users, vault
 
 
@@ -47,9 +47,8 @@ async def open_parts(
         database = await stack.enter_async_context(mongo.open_database(config.mongo))
         await mongo.make_indexes(database)
         session = await stack.enter_async_context(client.open_session(config.discord))
-        store = await stack.enter_async_context(
-            redis_budgets.open_budgets(config.redis, application_of(config.discord))
-        )
+        apart = await stack.enter_async_context(connection.open_redis(config.redis))
+        store = redis_budgets.RedisBudgets(apart, application_of(config.discord))
         limits = limiter.Limiter(store, config.limiter, seen.limiter, call_timeout=config.discord.timeout)
         stack.push_async_callback(limits.close)
         await limits.warm()

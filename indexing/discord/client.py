@@ -18,7 +18,7 @@ import stamina
 
 from indexing import errors, metrics, model, ports, settings
 from indexing.discord import payloads, routes
-from indexing.permits import budgets, limiter
+from indexing.ratelimit import budgets, limiter
 
 T = TypeVar("T")
 USER_AGENT = "DiscordBot (https://github.com/discord-channel-indexer/discord-channel-indexer, 0.1.0)"

@@ -1,1 +1,0 @@
-"""Budgets of calls to Discord, shared by all processes through Redis."""
