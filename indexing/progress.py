@@ -123,8 +123,10 @@ class Progress:
         subscription = await events.subscribe(job.job_id, position)
         try:
             current = await self.find(job_id=job.job_id)
-            if not resumes:
-                yield await self._snapshot(current, TOKEN_TOO_OLD if after is not None else ""), position
+            if not resumes or current.state.terminal:
+                # Of a job that has ended no change will follow: who resumes must not miss those since his position.
+                reason = "" if resumes or after is None else TOKEN_TOO_OLD
+                yield await self._snapshot(current, reason), position
             while not current.state.terminal:
                 update = await subscription.next(terms.heartbeat)
                 if update is not None:
