@@ -1,0 +1,238 @@
+"""What a user is shown of the index."""
+
+from typing import Any
+
+import pytest
+
+from indexing import browse, errors, model, visibility
+from tests import values, worlds
+
+pytestmark = pytest.mark.clockwork
+USER, OTHER = values.USER, values.USER + 1
+ROLE = 5
+GUILDS = [10, 20, 30]
+
+
+def channels(guild_id: int) -> list[model.Channel]:
+    """Return a category with an open, a closed and a role's channel, of which some are old and one was never used."""
+    everyone = values.denied(guild_id)
+    return [
+        values.channel(guild_id + 1, guild_id, kind=4, name="Rooms", position=0),
+        values.channel(guild_id + 2, guild_id, name="General", position=1, parent_id=guild_id + 1, last_message_id=50),
+        values.channel(guild_id + 3, guild_id, name="staff", position=1, overwrites=(everyone,), last_message_id=99),
+        values.channel(
+            guild_id + 4,
+            guild_id,
+            kind=2,
+            name="gen-voice",
+            position=2,
+            overwrites=(everyone, values.allowed(ROLE)),
+            last_message_id=guild_id,
+        ),
+    ]
+
+
+@pytest.fixture
+async def world() -> worlds.World:
+    """Three guilds are indexed; the user has the role in the second and owns the third."""
+    made = worlds.world()
+    rows = [values.user_guild(10), values.user_guild(20), values.user_guild(30, owner=True)]
+    await made.add_user(rows)
+    await made.users.listed(USER, rows, made.clock())
+    await made.users.listed(OTHER, [values.user_guild(10)], made.clock())
+    await made.guilds.named(rows, GUILDS)
+    for guild_id in GUILDS:
+        await fetched(made, guild_id, channels(guild_id))
+    await made.users.store_roles(USER, 20, (ROLE,), made.clock())
+    return made
+
+
+async def fetched(world: worlds.World, guild_id: int, rows: list[model.Channel]) -> None:
+    """Let a guild have been fetched just now."""
+    now = world.clock()
+    fence = await world.guilds.lease(guild_id, now=now, until=now + 1, fetched_before=now)
+    assert fence is not None
+    await world.guilds.store_channels(guild_id, fence=fence, channels=rows, now=now)
+
+
+def browser(world: worlds.World) -> browse.Browse:
+    """Return the use case."""
+    return browse.Browse(world.ports, world.rules)
+
+
+async def ids(world: worlds.World, *, size: int = 100, user: int = USER, **wanted: Any) -> list[int]:  # noqa: ANN401 -- any field of a filter
+    """Return the ids of all pages."""
+    after: tuple[int, ...] | None = None
+    found: list[int] = []
+    while True:
+        page, after = await browser(world).channels(user, browse.Filter(**wanted), after=after, size=size)
+        assert len(page) <= size
+        found += [row.channel_id for row in page]
+        if after is None:
+            return found
+
+
+async def test_exactly_what_he_may_see_is_shown_when_a_user_lists_channels(world: worlds.World) -> None:
+    """By guild, position and id: open channels, those of his roles, and all of his own guild."""
+    assert await ids(world) == [11, 12, 21, 22, 24, 31, 32, 33, 34]
+
+
+async def test_nothing_forbidden_is_shown_when_any_filter_is_used(world: worlds.World) -> None:
+    """A filter narrows what may be seen and never widens it."""
+    forbidden = {13, 14, 23}
+    filters: list[dict[str, Any]] = [
+        {"guild_id": 10},
+        {"name_prefix": "staff"},
+        {"name_prefix": "gen"},
+        {"kinds": (0, 2)},
+        {"by_activity": True},
+    ]
+
+    shown = [await ids(world, **wanted) for wanted in filters]
+
+    assert not forbidden & {channel_id for found in shown for channel_id in found}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        pytest.param({"guild_id": 20}, [21, 22, 24], id="one-guild"),
+        pytest.param({"guild_id": 99}, [], id="not-his-guild"),
+        pytest.param({"name_prefix": "GEN"}, [12, 22, 24, 32, 34], id="prefix-in-any-case"),
+        pytest.param({"name_prefix": "eneral"}, [], id="not-a-prefix"),
+        pytest.param({"kinds": (2, 4)}, [11, 21, 24, 31, 34], id="types"),
+        pytest.param({"guild_id": 30, "kinds": (0,), "name_prefix": "s"}, [33], id="all-together"),
+        pytest.param({"by_activity": True, "guild_id": 30}, [33, 32, 34, 31], id="newest-first-unused-last"),
+    ],
+)
+async def test_channels_are_chosen_and_ordered_when_the_caller_asks_for_some(
+    world: worlds.World, wanted: dict[str, Any], found: list[int]
+) -> None:
+    """By guild, by the beginning of the name, by type, by activity."""
+    assert await ids(world, **wanted) == found
+
+
+@pytest.mark.parametrize("by_activity", [False, True], ids=["by-position", "by-activity"])
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 10])
+async def test_every_channel_comes_once_when_pages_are_followed(
+    world: worlds.World,
+    size: int,
+    by_activity: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """Whatever their size, in the order of the whole; no empty page at the end."""
+    whole = await ids(world, by_activity=by_activity)
+
+    assert await ids(world, by_activity=by_activity, size=size) == whole
+    assert len(set(whole)) == len(whole) == 9
+
+
+async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(world: worlds.World) -> None:
+    """A page goes on after the last channel shown, not after so many."""
+    first, after = await browser(world).channels(USER, browse.Filter(), after=None, size=3)
+    world.clock.advance(1.0)
+    await fetched(world, 10, channels(10)[1:])
+
+    rest, _ = await browser(world).channels(USER, browse.Filter(), after=after, size=100)
+
+    assert [row.channel_id for row in first + rest] == [11, 12, 21, 22, 24, 31, 32, 33, 34]
+
+
+async def test_each_user_sees_his_own_when_guilds_are_shared(world: worlds.World) -> None:
+    """Stored once, shown to each by his own rights."""
+    assert await ids(world, user=OTHER) == [11, 12]
+
+
+async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(world: worlds.World) -> None:
+    """At once, although the channels are still stored."""
+    await world.users.left(USER, 30, world.clock())
+
+    assert await ids(world) == [11, 12, 21, 22, 24]
+    views, _ = await browser(world).guilds(USER, after=0, size=50)
+    assert {view.guild.guild_id for view in views} == {10, 20}
+
+
+async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(world: worlds.World) -> None:
+    """Nobody keeps a sight for ever because nobody asked again."""
+    world.clock.advance(world.rules.roles_hard_age)
+
+    assert await ids(world, guild_id=20) == [21, 22]
+
+
+@pytest.mark.parametrize("user", [OTHER + 1, 0], ids=["unknown", "nobody"])
+async def test_an_unknown_user_is_told_so_when_he_browses(world: worlds.World, user: int) -> None:
+    """An empty list would say that there is nothing to see."""
+    with pytest.raises(errors.UserNotFound):
+        await browser(world).channels(user, browse.Filter(), after=None, size=10)
+    with pytest.raises(errors.UserNotFound):
+        await browser(world).guilds(user, after=0, size=10)
+
+
+async def test_a_known_user_sees_nothing_when_he_was_never_indexed(world: worlds.World) -> None:
+    """He is known by his credential."""
+    await world.users.put_credential(OTHER + 1, values.credential())
+
+    assert await ids(world, user=OTHER + 1) == []
+    assert await browser(world).guilds(OTHER + 1, after=0, size=10) == ([], None)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+async def test_every_guild_comes_once_when_pages_are_followed(world: worlds.World, size: int) -> None:
+    """By rank, with its place, whatever the size of the pages."""
+    await world.users.put_preferences(USER, model.Preferences(pinned=(20,)))
+    after: int | None = 0
+    views: list[browse.GuildView] = []
+
+    while after is not None:
+        page, after = await browser(world).guilds(USER, after=after, size=size)
+        views += page
+
+    assert [(view.guild.guild_id, view.position) for view in views] == [(20, 0), (30, 1), (10, 2)]
+
+
+async def test_a_guild_tells_what_is_known_when_it_is_listed(world: worlds.World) -> None:
+    """How many channels he sees there, whether he owns it, and why not all are there."""
+    views, _ = await browser(world).guilds(USER, after=0, size=50)
+
+    found = {view.guild.guild_id: (view.owner, view.channel_count, view.stale, view.reason) for view in views}
+    assert found == {
+        10: (False, 2, False, "ROLES_UNKNOWN"),
+        20: (False, 3, False, ""),
+        30: (True, 4, False, ""),
+    }
+
+
+async def test_a_guild_tells_its_age_when_it_is_old(world: worlds.World) -> None:
+    """From its age on it counts as stale."""
+    world.clock.advance(world.rules.max_age)
+
+    views, _ = await browser(world).guilds(USER, after=0, size=50)
+
+    assert {view.stale for view in views} == {True}
+
+
+async def test_a_guild_tells_why_when_its_channels_are_missing(world: worlds.World) -> None:
+    """No bot, no access, or not read yet; what was read before a refusal is still counted."""
+    rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
+    await world.users.listed(USER, rows, world.clock())
+    await world.guilds.named(rows, [10, 40])
+    now = world.clock()
+    fence = await world.guilds.lease(10, now=now, until=now + 1, fetched_before=now)
+    assert fence is not None
+    await world.guilds.refused(10, fence=fence, error="NO_ACCESS", retry_at=now + 60)
+
+    views, _ = await browser(world).guilds(USER, after=0, size=50)
+
+    found = {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
+    assert found == {10: (2, "NO_ACCESS"), 20: (None, "BOT_NOT_INSTALLED"), 40: (None, "NOT_INDEXED_YET")}
+
+
+async def test_the_count_is_what_is_shown_when_a_guild_is_opened(world: worlds.World) -> None:
+    """The two lists agree, and both agree with the rules."""
+    views, _ = await browser(world).guilds(USER, after=0, size=50)
+
+    for view in views:
+        guild_id = view.guild.guild_id
+        membership = await world.users.membership(USER, guild_id)
+        assert membership is not None
+        seen = visibility.visible(membership, await world.guilds.channels([guild_id]), membership.role_ids)
+        assert view.channel_count == len(seen) == len(await ids(world, guild_id=guild_id))
