@@ -29,6 +29,8 @@ PAGE = 200
 ATTEMPTS = 2
 EDGE_PAUSE = 60.0
 """Seconds to stay away from an edge that blocks us and does not say for how long: our guess, it trades minutes."""
+LONGEST_PAUSE = 86_400.0
+"""Seconds; a longer pause is taken for a mistake: our guess, the longest bans that people report last a day."""
 
 
 @contextlib.asynccontextmanager
@@ -223,7 +225,7 @@ def _failure(reply: _Reply) -> errors.IndexerError:
         return errors.EgressBlocked(reply.status, _retry_after(reply, default=EDGE_PAUSE))
     if reply.status == 429 and body is not None:  # noqa: PLR2004 -- HTTP Too Many Requests
         scope = "global" if body.is_global else reply.headers.get("x-ratelimit-scope", "user")
-        wait = body.retry_after if body.retry_after is not None else _retry_after(reply, default=1.0)
+        wait = _retry_after(reply, default=1.0) if body.retry_after is None else _sensible(body.retry_after, 1.0)
         return errors.RateLimited("route" if scope != "global" else scope, retry_after=wait, why=f"429 {scope}")
     if reply.status >= 500 or reply.status == 408:  # noqa: PLR2004 -- server errors and Request Timeout
         return errors.DiscordTransient(f"Discord answered {reply.status}")
@@ -233,6 +235,11 @@ def _failure(reply: _Reply) -> errors.IndexerError:
 
 def _retry_after(reply: _Reply, *, default: float) -> float:
     try:
-        return float(reply.headers["retry-after"])
+        return _sensible(float(reply.headers["retry-after"]), default)
     except (KeyError, ValueError):
         return default
+
+
+def _sensible(seconds: float, default: float) -> float:
+    """Return a wait as it was told, at most a day; the default when it is negative or no number."""
+    return min(seconds, LONGEST_PAUSE) if seconds >= 0.0 else default
