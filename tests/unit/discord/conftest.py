@@ -1,0 +1,58 @@
+"""The client between a scripted server and a limiter that takes notes."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterator
+from typing import cast
+
+import pytest
+import stamina
+from prometheus_client import registry
+
+from indexing import metrics, model, ports, settings
+from indexing.discord import client
+from indexing.ratelimit import limiter
+from tests import values
+from tests.unit.discord import wire
+
+BOT_TOKEN = "the-secret-of-the-bot"
+PURPOSE = ports.Purpose(model.Lane.INTERACTIVE, values.USER, "job:guild", 0.75)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """All parts of one test."""
+
+    discord: client.DiscordClient
+    server: wire.Server
+    permits: wire.RecordingLimiter
+    registry: registry.CollectorRegistry
+
+    async def channels(self, guild_id: int = values.GUILD) -> list[model.Channel] | None:
+        """Ask for a guild's channels, which are wanted."""
+
+        async def wanted() -> bool:
+            return True
+
+        return await self.discord.guild_channels(guild_id, PURPOSE, wanted)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses() -> Iterator[None]:
+    """Let the client's second attempt follow at once."""
+    with stamina.set_testing(True, attempts=client.ATTEMPTS):
+        yield
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """A client with a short timeout and the smallest body limit there is."""
+    to = registry.CollectorRegistry()
+    permits = wire.RecordingLimiter()
+    async with wire.serving() as server:
+        config = settings.DiscordSettings(
+            api_base=f"{server.base}/api/v10", bot_token=BOT_TOKEN, timeout=0.15, max_body_bytes=2**16
+        )
+        async with client.open_session(config) as session:
+            seen = metrics.Metrics(to).discord
+            discord = client.DiscordClient(session, cast("limiter.Limiter", permits), config, seen)
+            yield Bench(discord, server, permits, to)

@@ -1,0 +1,271 @@
+"""Calls to Discord: what is sent, and that every attempt has a permit of its own."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from indexing import errors, model, settings
+from indexing.discord import client
+from tests import servers, values
+from tests.unit.discord import conftest, wire
+
+GUILD, USER = values.GUILD, values.USER
+CHANNELS = [{"id": "7", "type": 0, "name": "general"}]
+
+
+def guild_page(first: int, number: int) -> bytes:
+    """Return a page of guilds."""
+    return wire.reply(200, [{"id": str(guild_id)} for guild_id in range(first, first + number)])
+
+
+async def test_the_users_guilds_are_asked_with_his_token_when_they_are_listed(bench: conftest.Bench) -> None:
+    """One page holds all; counts are asked for; his budget is charged, his route is his own."""
+    bench.server.answer(wire.reply(200, [{"id": "5", "permissions": "8", "approximate_member_count": 3}]))
+
+    found = await bench.discord.user_guilds(values.credential(access_token="his"), conftest.PURPOSE)
+
+    assert found == [values.user_guild(5, name="", permissions=8, member_count=3)]
+    (request,) = bench.server.requests
+    assert request.path == "/api/v10/users/@me/guilds?with_counts=true&limit=200"
+    assert request.headers["authorization"] == "Bearer his"
+    (charge,) = bench.permits.charges
+    assert (charge.route, charge.identity, charge.user, charge.major) == (
+        "GET /users/@me/guilds",
+        f"user:{USER}",
+        USER,
+        None,
+    )
+    assert (charge.lane, charge.waiter, bench.permits.patience) == (model.Lane.INTERACTIVE, "job:guild", [0.75])
+
+
+async def test_a_guilds_channels_are_asked_with_the_bots_token_when_they_are_fetched(bench: conftest.Bench) -> None:
+    """On behalf of the user: his budget is charged, whichever token is used."""
+    bench.server.answer(wire.reply(200, CHANNELS))
+
+    found = await bench.channels()
+
+    assert found == [values.channel(7, name="general")]
+    (request,) = bench.server.requests
+    assert request.path == f"/api/v10/guilds/{GUILD}/channels"
+    assert request.headers["authorization"] == f"Bot {conftest.BOT_TOKEN}"
+    (charge,) = bench.permits.charges
+    assert (charge.route, charge.identity, charge.user, charge.major) == (
+        "GET /guilds/{guild.id}/channels",
+        "bot",
+        USER,
+        GUILD,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scopes", "path", "authorization", "identity"),
+    [
+        pytest.param(
+            ("guilds", "guilds.members.read"),
+            f"/api/v10/users/@me/guilds/{GUILD}/member",
+            "Bearer his",
+            f"user:{USER}",
+            id="with-scope",
+        ),
+        pytest.param(
+            ("guilds",),
+            f"/api/v10/guilds/{GUILD}/members/{USER}",
+            f"Bot {conftest.BOT_TOKEN}",
+            "bot",
+            id="without-scope",
+        ),
+    ],
+)
+async def test_roles_are_asked_with_the_token_that_may_when_they_are_read(
+    bench: conftest.Bench, scopes: tuple[str, ...], path: str, authorization: str, identity: str
+) -> None:
+    """His own where its scope allows that, else the bot's."""
+    bench.server.answer(wire.reply(200, {"roles": ["5", "6"]}))
+    credential = values.credential(access_token="his", scopes=scopes)
+
+    found = await bench.discord.member_roles(USER, GUILD, credential, conftest.PURPOSE)
+
+    assert found == (5, 6)
+    (request,) = bench.server.requests
+    assert (request.path, request.headers["authorization"]) == (path, authorization)
+    assert bench.permits.charges[0].identity == identity
+
+
+async def test_every_page_is_read_when_the_bot_is_in_many_guilds(bench: conftest.Bench) -> None:
+    """Each goes on after the greatest id of the one before, each with its own permit; a page in no order is whole."""
+    mixed = json.loads(guild_page(1, 200).partition(b"\r\n\r\n")[2])
+    bench.server.answer(wire.reply(200, mixed[::-1]), guild_page(201, 200), guild_page(401, 3))
+
+    found = await bench.discord.bot_guilds(conftest.PURPOSE)
+
+    assert found == frozenset(range(1, 404))
+    assert [request.path.partition("?")[2] for request in bench.server.requests] == [
+        "after=0&limit=200",
+        "after=200&limit=200",
+        "after=400&limit=200",
+    ]
+    assert len(bench.permits.charges) == 3
+
+
+@pytest.mark.parametrize(
+    ("pages", "wanted", "asked"),
+    [
+        pytest.param([guild_page(1, 200)], 200, 2, id="full-last-page"),
+        pytest.param([guild_page(1, 200)] * 9, 200, 2, id="pages-that-repeat"),
+        pytest.param([], 0, 1, id="no-guild"),
+    ],
+)
+async def test_paging_ends_when_nothing_new_comes(
+    bench: conftest.Bench, pages: list[bytes], wanted: int, asked: int
+) -> None:
+    """Whatever the server does, it is not asked for ever."""
+    bench.server.answer(*pages)
+
+    found = await bench.discord.bot_guilds(conftest.PURPOSE)
+
+    assert (len(found), len(bench.server.requests)) == (wanted, asked)
+
+
+async def test_discord_can_tell_who_asks_when_anything_is_sent(bench: conftest.Bench) -> None:
+    """In the form that it asks for; cookies are not kept, and connections are."""
+    bench.server.answer(wire.reply(200, [], Set_Cookie="__cfruid=tracking; path=/"))
+
+    await bench.channels()
+    await bench.channels()
+
+    assert {request.headers["user-agent"] for request in bench.server.requests} == {client.USER_AGENT}
+    assert client.USER_AGENT.startswith("DiscordBot (https://")
+    assert not any("cookie" in request.headers for request in bench.server.requests)
+    assert bench.server.connections == 1
+
+
+async def test_no_hidden_request_is_made_when_a_kept_connection_is_dropped(bench: conftest.Bench) -> None:
+    """The library would ask again by itself, and no budget would know."""
+    await bench.channels()
+    bench.server.answer(wire.DROP, wire.reply(200, CHANNELS))
+
+    found = await bench.channels()
+
+    assert found is not None
+    assert len(bench.server.requests) == len(bench.permits.charges) == 3
+    assert [answer.status for answer in bench.permits.settled] == [200, None, 200]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed_when_one_comes(bench: conftest.Bench, status: int) -> None:
+    """It would be a request without a permit, and could carry the token elsewhere."""
+    bench.server.answer(wire.reply(status, b"", Location=f"{bench.server.base}/elsewhere"))
+
+    with pytest.raises(errors.DiscordRefused) as refused:
+        await bench.channels()
+
+    assert refused.value.status == status
+    assert len(bench.server.requests) == len(bench.permits.charges) == 1
+
+
+async def test_nothing_is_sent_when_there_is_no_permit(bench: conftest.Bench) -> None:
+    """The limiter's refusal reaches the caller as it is, at once."""
+    refusals = [errors.RateLimited("user", retry_after=3.0, why="used up"), errors.LimiterUnavailable(1.0)]
+
+    for refusal in refusals:
+        bench.permits.refusal = refusal
+        with pytest.raises(type(refusal)) as raised:
+            await bench.channels()
+        assert raised.value is refusal
+
+    assert bench.server.requests == []
+
+
+async def test_the_claim_is_asked_at_the_permit_when_a_guild_is_to_be_fetched(bench: conftest.Bench) -> None:
+    """After the permit is there and before anything is sent; at a no it goes back."""
+    seen: list[tuple[int, int]] = []
+
+    async def unwanted() -> bool:
+        seen.append((len(bench.permits.charges), len(bench.server.requests)))
+        return False
+
+    found = await bench.discord.guild_channels(GUILD, conftest.PURPOSE, unwanted)
+
+    assert found is None
+    assert seen == [(1, 0)]
+    assert (bench.server.requests, bench.permits.returned, bench.permits.settled) == ([], 1, [])
+
+
+@pytest.mark.parametrize(
+    "problem", [errors.StoreUnavailable("away"), asyncio.CancelledError()], ids=["store", "cancel"]
+)
+async def test_the_permit_goes_back_when_the_claim_fails(bench: conftest.Bench, problem: BaseException) -> None:
+    """Nothing was sent."""
+
+    async def failing() -> bool:
+        raise problem
+
+    with pytest.raises(type(problem)):
+        await bench.discord.guild_channels(GUILD, conftest.PURPOSE, failing)
+
+    assert (bench.server.requests, bench.permits.returned) == ([], 1)
+
+
+async def test_nothing_is_sent_when_the_process_was_stopped_too_long(bench: conftest.Bench) -> None:
+    """A permit that is too old goes back: somebody else may have it already."""
+    bench.permits.age = 60.0
+
+    with pytest.raises(errors.RateLimited) as late:
+        await bench.channels()
+
+    assert late.value.retry_after == 0.0
+    assert (bench.server.requests, bench.permits.returned, bench.permits.settled) == ([], 1, [])
+
+
+async def test_the_permit_goes_back_when_discord_cannot_be_reached(bench: conftest.Bench) -> None:
+    """What was certainly never sent costs nothing; both attempts have their own permit."""
+    bench.discord._config = settings.DiscordSettings(
+        api_base=f"http://127.0.0.1:{servers.free_port()}", bot_token=conftest.BOT_TOKEN
+    )
+
+    with pytest.raises(errors.DiscordTransient):
+        await bench.channels()
+
+    assert (len(bench.permits.charges), bench.permits.returned, bench.permits.settled) == (2, 2, [])
+
+
+async def test_the_answer_is_settled_with_what_discord_said_when_one_comes(bench: conftest.Bench) -> None:
+    """Status, headers by their lower-case names, and how long it took."""
+    bench.server.answer(wire.reply(200, [], X_RateLimit_Limit="5", X_RateLimit_Bucket="abc"))
+
+    await bench.channels()
+
+    (answer,) = bench.permits.settled
+    assert answer.status == 200
+    assert answer.headers.items() >= {("x-ratelimit-limit", "5"), ("x-ratelimit-bucket", "abc")}
+    assert 0.0 < answer.round_trip < 1.0
+    assert answer.is_discord
+
+
+async def test_a_call_is_not_settled_when_it_is_cancelled(bench: conftest.Bench) -> None:
+    """It may have been counted: its permit is held for its full time."""
+    bench.server.answer(wire.HANG)
+    call = asyncio.create_task(bench.channels())
+    await bench.server.asked.wait()
+
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (bench.permits.settled, bench.permits.returned) == ([], 0)
+
+
+async def test_calls_are_counted_when_they_end(bench: conftest.Bench) -> None:
+    """By route and outcome, never by an id."""
+    bench.server.answer(wire.reply(500, {}), wire.DROP, wire.reply(404, {"message": "x", "code": 10004}))
+    for _ in range(2):
+        with pytest.raises(errors.IndexerError):
+            await bench.channels()
+
+    def counted(**labels: Any) -> float | None:  # noqa: ANN401 -- a label
+        route = "GET /guilds/{guild.id}/channels"
+        return bench.registry.get_sample_value("indexer_discord_calls_total", {"route": route, **labels})
+
+    assert [counted(status=status) for status in ("500", "lost", "404")] == [1, 1, 1]
