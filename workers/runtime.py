@@ -16,7 +16,7 @@ import dramatiq.middleware
 from prometheus_client import registry
 
 from indexing import advance, duties, errors, listing, logs, metrics, refresh, settings, turns, wiring
-from indexing.bus import queue
+from indexing.bus import leader, queue
 from workers import web
 
 TICK = 1.0
@@ -88,11 +88,18 @@ class Runtime(dramatiq.Middleware):
             self._advance = advance.Advance(parts.world, rules, self._seen.indexing, lists)
             alarm = queue.Alarm(parts.redis, parts.queue)
             opening.push_async_callback(alarm.close)
-            sweeper = refresh.Sweeper(parts.world, rules)
-            pause = rules.sweep_interval
+            sweeper, who = refresh.Sweeper(parts.world, rules), leader.Leader(parts.redis)
+
+            async def sweep() -> None:
+                # A little less than the pause, so that no round is left out because two clocks differ.
+                if await who.first("sweep", rules.sweep_interval * 0.9):
+                    await sweeper.sweep()
+
             await opening.enter_async_context(
                 duties.running(
-                    alarm=alarm.keep_ringing, sweeper=lambda: duties.every(pause, sweeper.sweep), tick=self._tick
+                    alarm=alarm.keep_ringing,
+                    sweeper=lambda: duties.every(rules.sweep_interval, sweep),
+                    tick=self._tick,
                 )
             )
             self._stack = opening.pop_all()
