@@ -167,11 +167,12 @@ def test_the_environments_servers_are_used_when_they_are_named(redis_url: str, m
 
 def test_the_real_discord_is_used_when_both_tokens_are_given() -> None:
     """With a bot's and a user's token no simulator is started, and the user is whoever the token belongs to."""
-    with _discord("--bot-token", "real-bot-token") as played:
+    with _discord("--bot-token", "real-bot-token", "--user-limit", "40/1") as played:
         user = played["users"][0]
         tokens = {"DISCORD_BOT_TOKEN": "real-bot-token", "DISCORD_USER_TOKEN": user["token"]}
 
-        ended = run("demo", "--json", DISCORD_API_BASE=played["base_url"], LIMITER_HOLD="0", **tokens)
+        more = {"DISCORD_API_BASE": played["base_url"], "LIMITER_HOLD": "0", "USER_BUDGET": "40/1"}
+        ended = run("demo", "--json", **tokens, **more)
 
         found = json.loads(ended.stdout.splitlines()[-1])
         assert ended.returncode == 0, ended.stderr

@@ -30,7 +30,14 @@ PATIENCE = 30.0
 @pytest.fixture(scope="module")
 def running() -> Iterator[stack.Stack]:
     """A stack of two services and a worker."""
-    with stack.Stack(stack.Options(services=2, guilds_per_user=4, latency="5-20")) as started:
+    options = stack.Options(
+        services=2,
+        guilds_per_user=4,
+        latency="5-20",
+        simulator=("--user-limit", "40/1"),
+        environment={"USER_BUDGET": "40/1"},
+    )
+    with stack.Stack(options) as started:
         started.put_credentials()
         yield started
 
