@@ -75,21 +75,11 @@ class Guilds:
         known = {row["_id"] for row in stored}
         new = [_row(channel, fence) for channel in channels if channel.channel_id not in known]
         await mongo.insert_new(self._channels, new)
-        if not await mongo.write_newest(self._channels, _changes(stored, channels, fence, now)):
-            return False
-        newest = max((channel.last_message_id or 0 for channel in channels), default=0)
-        return await self._end_lease(
-            guild_id,
-            fence,
-            {
-                "fetched_at": now,
-                "access": model.Access.INSTALLED.value,
-                "channel_count": len(channels),
-                "newest_message_id": newest or None,
-                "error": "",
-                "retry_at": 0.0,
-            },
-        )
+        written = await mongo.write_newest(self._channels, _changes(stored, channels, fence, now))
+        if written and await self._end_lease(guild_id, fence, _read(channels, now)):
+            return True
+        await self._distrust(guild_id)
+        return False
 
     async def refused(self, guild_id: int, *, fence: int, error: str, retry_at: float) -> None:
         """Note a lasting refusal and end the lease."""
@@ -111,6 +101,11 @@ class Guilds:
         with mongo.translated():
             return await self._guilds.find_one({"_id": guild_id, "fence": fence}, {"_id": 1}) is not None
 
+    async def _distrust(self, guild_id: int) -> None:
+        """Have a guild read again: a lease that was lost in the act of writing may have left older rows behind."""
+        with mongo.translated():
+            await self._guilds.update_one({"_id": guild_id}, {"$set": {"fetched_at": None}})
+
     async def _end_lease(self, guild_id: int, fence: int, change: mongo.Document) -> bool:
         with mongo.translated():
             done = await self._guilds.update_one(
@@ -128,6 +123,19 @@ def _named(guild: model.UserGuild, old: mongo.Document | None, *, has_bot: bool)
     if has_bot and old is not None and old.get("access") == model.Access.DENIED.value:
         access = model.Access.DENIED
     return {"name": guild.name, "icon": guild.icon, "people": people, "access": access.value}
+
+
+def _read(channels: Sequence[model.Channel], now: float) -> mongo.Document:
+    """Return what a guild's row says after a complete listing."""
+    newest = max((channel.last_message_id or 0 for channel in channels), default=0)
+    return {
+        "fetched_at": now,
+        "access": model.Access.INSTALLED.value,
+        "channel_count": len(channels),
+        "newest_message_id": newest or None,
+        "error": "",
+        "retry_at": 0.0,
+    }
 
 
 def _row(channel: model.Channel, fence: int) -> mongo.Document:
