@@ -34,6 +34,7 @@ class Run:
         guilds: Those of the open units.
         order: Places of the open units by the rank of now; a row keeps the position it was listed with.
         mine: Guilds that this turn may still begin.
+        fetching: Guilds whose channels are being asked for right now.
     """
 
     job: model.Job
@@ -44,6 +45,7 @@ class Run:
     guilds: dict[int, model.Guild] = dataclasses.field(default_factory=dict)
     order: dict[int, int] = dataclasses.field(default_factory=dict)
     mine: set[int] = dataclasses.field(default_factory=set)
+    fetching: int = 0
     refusal: errors.RateLimited | None = None
     changes: int = 0
 
@@ -106,7 +108,12 @@ class Units:
 
     async def _one_after_another(self, run: Run) -> None:
         while (unit := self._pick(run)) is not None:
-            outcome = await self._step(run, unit)
+            listing = unit.step is model.Step.CHANNELS
+            run.fetching += listing
+            try:
+                outcome = await self._step(run, unit)
+            finally:
+                run.fetching -= listing
             changed = run.revised(outcome.unit)
             if outcome.throttled is not None:
                 # Nothing was asked, so nothing is written: the next turn finds the row as it was.
@@ -126,6 +133,9 @@ class Units:
             return None
         for unit in run.open_units():
             if unit.guild_id in run.mine and unit.retry_at <= now:
+                if unit.step is model.Step.ROLES and run.fetching:
+                    # Roles would take permits from channels that are waiting for theirs.
+                    return None
                 run.mine.discard(unit.guild_id)
                 return unit
         return None

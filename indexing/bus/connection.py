@@ -26,8 +26,9 @@ async def open_redis(config: settings.RedisSettings) -> AsyncIterator[redis.asyn
     """
     Connect in the running loop and close at the end.
 
-    The client's own retries are off: they would repeat what is not idempotent (redis-py 8 retries ten times by
-    default, also a blocking pop). Callers beyond the pool's size wait for a connection.
+    A command is sent again once, over a new connection, when the one that was kept turns out to be closed, as after a
+    restart of Redis; what we send may be repeated without harm. A command that is not answered in time is not repeated
+    (redis-py 8 would repeat it ten times). Callers beyond the pool's size wait for a connection.
 
     Raises:
         errors.QueueUnavailable: Redis does not answer within the timeout.
@@ -38,7 +39,9 @@ async def open_redis(config: settings.RedisSettings) -> AsyncIterator[redis.asyn
         timeout=config.timeout,
         socket_timeout=config.timeout,
         socket_connect_timeout=config.timeout,
-        retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
+        retry=redis.asyncio.retry.Retry(
+            redis.backoff.NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)
+        ),
     )
     client = redis.asyncio.Redis(connection_pool=pool)
     try:

@@ -1,6 +1,8 @@
 """One turn of a job after the other, until it has ended."""
 
+import asyncio
 import dataclasses
+import itertools
 
 import pytest
 from prometheus_client import registry
@@ -199,6 +201,26 @@ async def test_roles_are_read_when_all_channels_are_there(world: worlds.World) -
     assert world.asked == [*GUILDS, (USER, 10)]
     row = next(row for row in await world.jobs.units(JOB) if row.guild_id == 10)
     assert (row.state, row.channel_count) == (model.UnitState.SUCCEEDED, 2)
+
+
+async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(world: worlds.World) -> None:
+    """Side by side too, a guild that is quick to answer leaves the permits to the channels of the others."""
+    world.discord.channels[10] = for_role(10)
+    world.discord.roles[USER, 10] = (ROLE,)
+    await world.start()
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=0))
+    seconds = itertools.chain([0.0, 5.0, 5.0], itertools.repeat(0.0))
+
+    async def on_its_way() -> None:
+        await asyncio.sleep(next(seconds))
+
+    world.discord.before_answer = on_its_way
+    began = world.clock()
+
+    await world.turner.run_turn(turns.Turn(JOB, 1), world.limits(width=3, first=3))
+
+    asked_at = next(call.at for call in world.discord.calls if call.what == (USER, 10))
+    assert asked_at == began + 5.0
 
 
 async def test_watchers_learn_everything_when_they_follow_a_job(world: worlds.World) -> None:
