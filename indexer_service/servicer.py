@@ -169,7 +169,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         validate.few("scopes", request.scopes, most=50)
         for scope in request.scopes:
             validate.text("scopes", scope, least=1, most=100)
-        expires_at = request.expires_at.ToNanoseconds() / 1e9 if request.HasField("expires_at") else None
+        expires_at = validate.moment("expires_at", request.expires_at) if request.HasField("expires_at") else None
         credential = ports.Credential(
             access_token=validate.header("access_token", request.access_token, least=1, most=2048),
             refresh_token=validate.header("refresh_token", request.refresh_token, least=0, most=2048),

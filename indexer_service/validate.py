@@ -4,7 +4,7 @@ import re
 import uuid
 from collections.abc import Sequence
 
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from indexing import errors
 
@@ -64,6 +64,14 @@ def seconds(field: str, value: duration_pb2.Duration | None, *, default: float, 
     if value is None:
         return default
     return number(field, value.seconds + value.nanos / 1e9, least=bounds[0], most=bounds[1])
+
+
+def moment(field: str, value: timestamp_pb2.Timestamp) -> float:
+    """Return a time as epoch second."""
+    try:
+        return value.ToNanoseconds() / 1e9
+    except ValueError as error:
+        raise errors.InvalidArgument(field, "must be a time between the years 1 and 9999") from error
 
 
 def wait(asked: duration_pb2.Duration | None, *, default: float, most: float, remaining: float | None) -> float:
