@@ -1,0 +1,318 @@
+"""The API's methods over a world of fakes: what they refuse, and what they answer."""
+
+import dataclasses
+import inspect
+import re
+from typing import Any, cast
+
+import pytest
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from indexer_service import convert, servicer, streams, tokens
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from indexing import browse, control, errors, model, ports, progress, settings, start
+from indexing.ratelimit import limiter
+from tests import values, worlds
+from tests.unit.indexer_service import contexts
+
+pytestmark = pytest.mark.clockwork
+USER = str(values.USER)
+JOB = "a" * 32
+GUILDS = list(range(10, 70, 10))
+KEY = b"k" * 32
+
+
+class Limits:
+    """Stands for the limiter."""
+
+    async def snapshot(self, users: tuple[int, ...]) -> list[limiter.BudgetState]:
+        """Return nothing."""
+        assert users is not None
+        return []
+
+
+@dataclasses.dataclass
+class Bench:
+    """The service over a world."""
+
+    world: worlds.World
+    service: servicer.Servicer
+    streams: streams.Streams
+
+    async def call(self, method: str, *, remaining: float | None = None, **fields: Any) -> Any:  # noqa: ANN401 -- any message
+        """Call a method; returns its answer, or the messages of its stream."""
+        request = getattr(pb, f"{method}Request")(**fields)
+        context = contexts.Context(remaining=remaining)
+        answer = await getattr(self.service, method)(request, context)
+        return answer if answer is not None else context.written
+
+    async def pages(self, method: str, rows: str, **fields: Any) -> list[Any]:  # noqa: ANN401 -- any message
+        """Return the rows of all pages."""
+        found: list[Any] = []
+        token = ""
+        while True:
+            page = await self.call(method, page_token=token, **fields)
+            found += getattr(page, rows)
+            token = page.next_page_token
+            if not token:
+                return found
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    """One user in six guilds; nothing is indexed."""
+    world = worlds.world()
+    await world.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
+    cases = servicer.Cases(
+        start=start.Start(world.ports, world.rules, world.turner),
+        progress=progress.Progress(world.ports),
+        browse=browse.Browse(world.ports, world.rules),
+        control=control.Control(world.ports, world.rules),
+        limits=cast("limiter.Limiter", Limits()),
+        clock=world.clock,
+    )
+    places = streams.Streams(settings.ServiceSettings(), world.clock)
+    signer = tokens.Tokens((KEY,))
+    return Bench(world, servicer.Servicer(cases, world.users, signer, places), places)  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
+
+
+def seconds(value: float) -> duration_pb2.Duration:
+    """Return a Duration."""
+    made = duration_pb2.Duration()
+    made.FromMilliseconds(round(value * 1000))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "field"),
+    [
+        ("StartIndexing", {"user_id": "x"}, "user_id"),
+        ("StartIndexing", {"user_id": USER, "wait": seconds(10.5)}, "wait"),
+        ("StartIndexing", {"user_id": USER, "immediate_guilds": 26}, "immediate_guilds"),
+        ("StartIndexing", {"user_id": USER, "immediate_guilds": -1}, "immediate_guilds"),
+        ("WatchProgress", {}, "job_id"),
+        ("WatchProgress", {"job_id": JOB, "user_id": USER}, "job_id"),
+        ("WatchProgress", {"job_id": "x"}, "job_id"),
+        ("WatchProgress", {"user_id": "x"}, "user_id"),
+        ("WatchProgress", {"job_id": JOB, "heartbeat": seconds(61)}, "heartbeat"),
+        ("WatchProgress", {"user_id": USER, "resume_token": "x"}, "resume_token"),
+        ("GetJob", {"job_id": "../x"}, "job_id"),
+        ("WaitJob", {"job_id": "x"}, "job_id"),
+        ("ListJobs", {"user_id": ""}, "user_id"),
+        ("ListJobs", {"user_id": USER, "page_size": 101}, "page_size"),
+        ("ListJobs", {"user_id": USER, "page_token": "x"}, "page_token"),
+        ("CancelJob", {"job_id": ""}, "job_id"),
+        ("RetryJob", {"job_id": "x"}, "job_id"),
+        ("ListGuilds", {"user_id": "-5"}, "user_id"),
+        ("ListGuilds", {"user_id": USER, "page_size": -1}, "page_size"),
+        ("ListGuilds", {"user_id": USER, "page_token": "x"}, "page_token"),
+        ("ListChannels", {"user_id": "0"}, "user_id"),
+        ("ListChannels", {"user_id": USER, "guild_id": "x"}, "guild_id"),
+        ("ListChannels", {"user_id": USER, "page_size": 501}, "page_size"),
+        ("ListChannels", {"user_id": USER, "page_token": "x"}, "page_token"),
+        ("ListChannels", {"user_id": USER, "name_prefix": "x" * 101}, "name_prefix"),
+        ("ListChannels", {"user_id": USER, "types": list(range(21))}, "types"),
+        ("ListChannels", {"user_id": USER, "order": 9}, "order"),
+        ("PutCredential", {"user_id": "x", "access_token": "t"}, "user_id"),
+        ("PutCredential", {"user_id": USER}, "access_token"),
+        ("PutCredential", {"user_id": USER, "access_token": "a b"}, "access_token"),
+        ("PutCredential", {"user_id": USER, "access_token": "t", "refresh_token": "é"}, "refresh_token"),
+        ("PutCredential", {"user_id": USER, "access_token": "t", "scopes": ["s"] * 51}, "scopes"),
+        ("PutCredential", {"user_id": USER, "access_token": "t", "scopes": [""]}, "scopes"),
+        (
+            "PutCredential",
+            {"user_id": USER, "access_token": "t", "expires_at": timestamp_pb2.Timestamp(seconds=1 << 60)},
+            "expires_at",
+        ),
+        (
+            "PutCredential",
+            {"user_id": USER, "access_token": "t", "expires_at": timestamp_pb2.Timestamp(nanos=-1)},
+            "expires_at",
+        ),
+        ("GetPreferences", {"user_id": "x"}, "user_id"),
+        (
+            "UpdatePreferences",
+            {"user_id": USER, "preferences": pb.Preferences(pinned_guild_ids=["x"])},
+            "preferences.pinned_guild_ids",
+        ),
+        (
+            "UpdatePreferences",
+            {"user_id": USER, "preferences": pb.Preferences(muted_guild_ids=["1"] * 201)},
+            "preferences.muted_guild_ids",
+        ),
+        ("GetRateLimits", {"user_ids": ["x"]}, "user_ids"),
+        ("GetRateLimits", {"user_ids": ["1"] * 51}, "user_ids"),
+    ],
+)
+async def test_the_field_is_named_when_a_request_is_wrong(
+    bench: Bench, method: str, fields: dict[str, Any], field: str
+) -> None:
+    """Whatever is wrong, the caller learns where, and nothing is done."""
+    await bench.world.jobs.start(values.job())
+
+    with pytest.raises(errors.InvalidArgument) as refused:
+        await bench.call(method, **fields)
+
+    assert refused.value.field == field
+    assert bench.world.discord.calls == []
+
+
+@pytest.mark.parametrize("method", ["GetJob", "WaitJob", "CancelJob", "RetryJob", "WatchProgress"])
+async def test_an_unknown_job_is_told_when_it_is_named(bench: Bench, method: str) -> None:
+    """By its id."""
+    with pytest.raises(errors.JobNotFound) as unknown:
+        await bench.call(method, job_id="f" * 32)
+
+    assert unknown.value.job_id == "f" * 32
+
+
+async def test_every_method_of_the_api_is_there_or_says_so_when_it_is_called(bench: Bench) -> None:
+    """What is not there yet is the generated base's, which answers UNIMPLEMENTED."""
+    names = [name for name, _ in inspect.getmembers(pb_grpc.IndexerServiceServicer, inspect.isfunction)]
+    methods = [name for name in names if re.fullmatch(r"[A-Z]\w+", name)]
+
+    assert {method.name for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods} == set(methods)
+    assert all(callable(getattr(bench.service, name)) for name in methods)
+
+
+async def test_first_results_come_when_indexing_is_started(bench: Bench) -> None:
+    """The job, its guilds by rank, what is left, and a token with which the rest can be watched."""
+    answer = await bench.call("StartIndexing", user_id=USER, immediate_guilds=2)
+    await bench.world.work()
+    told = await bench.call("WatchProgress", job_id=answer.job.job_id, resume_token=answer.watch_token)
+
+    assert answer.disposition == pb.DISPOSITION_CREATED
+    assert [guild.guild_id for guild in answer.guilds] == [str(guild_id) for guild_id in GUILDS]
+    assert answer.remaining == 4
+    assert answer.job.progress == pb.Progress(total=6, queued=4, succeeded=2)
+    assert told[-1].terminal.job.state == pb.JOB_STATE_SUCCEEDED
+
+
+async def test_the_wait_ends_before_the_deadline_when_discord_is_slow(bench: Bench) -> None:
+    """The caller gets his answer, not a DEADLINE_EXCEEDED."""
+    bench.world.discord.latency = 30.0
+    began = bench.world.clock()
+
+    answer = await bench.call("StartIndexing", user_id=USER, remaining=1.0)
+
+    assert bench.world.clock() - began < 1.0
+    assert answer.job.state == pb.JOB_STATE_RUNNING
+    await bench.world.work()
+
+
+async def test_the_snapshot_comes_in_parts_when_a_job_has_many_guilds(bench: Bench) -> None:
+    """At most 50 rows a message; only the last part's token skips the snapshot."""
+    rows = [values.unit(number, position=number, state=model.UnitState.SKIPPED) for number in range(120)]
+    await bench.world.jobs.start(values.job())
+    await bench.world.jobs.add_units(values.job(), rows)
+    ended = dataclasses.replace(values.job(), state=model.JobState.SUCCEEDED, finished_at=bench.world.clock())
+    await bench.world.jobs.save(ended)
+    await bench.world.events.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))
+
+    told = await bench.call("WatchProgress", job_id=JOB)
+    resumed = [await bench.call("WatchProgress", job_id=JOB, resume_token=message.resume_token) for message in told]
+
+    kinds = [message.WhichOneof("event") for message in told]
+    assert kinds == ["snapshot", "snapshot", "snapshot", "snapshot_end", "terminal"]
+    assert [len(message.snapshot.guilds) for message in told[:3]] == [50, 50, 20]
+    for answer in resumed:
+        guilds = [guild.guild_id for message in answer for guild in message.snapshot.guilds]
+        assert len(guilds) == 120
+        assert answer[-1].WhichOneof("event") == "terminal"
+
+
+async def test_the_wait_for_quota_is_told_when_a_watched_job_waits(bench: Bench) -> None:
+    """Which budget, and until when; then a draining process sends the watcher on."""
+    bench.world.discord.fail(10, errors.RateLimited("user", retry_after=30.0, why="used up"))
+    await bench.world.start()
+    await bench.world.turn()
+    due = (await bench.world.job()).waiting_until
+    first = bench.world.events.streams[JOB][0].position
+    token = tokens.Tokens((KEY,)).make(servicer.WATCH, [JOB, first])
+    bench.streams.drain()
+
+    told = await bench.call("WatchProgress", job_id=JOB, resume_token=token)
+
+    kinds = [message.WhichOneof("event") for message in told]
+    (waiting,) = [message.throttled for message in told if message.HasField("throttled")]
+    assert waiting == pb.Throttled(budget="user", until=convert.timestamp(due))
+    assert (kinds[-1], told[-1].going_away.reason) == ("going_away", "DRAINING")
+    assert all(message.resume_token for message in told)
+
+
+async def test_a_token_is_refused_when_it_belongs_to_another_job(bench: Bench) -> None:
+    """Positions in one job's stream say nothing in another's."""
+    await bench.world.jobs.start(values.job())
+    token = tokens.Tokens((KEY,)).make(servicer.WATCH, ["b" * 32, "1-0"])
+
+    with pytest.raises(errors.InvalidArgument) as refused:
+        await bench.call("WatchProgress", job_id=JOB, resume_token=token)
+
+    assert refused.value.field == "resume_token"
+
+
+async def test_every_row_comes_once_when_pages_are_followed(bench: Bench) -> None:
+    """Guilds, channels and jobs, whatever the size of the page."""
+    await bench.world.start()
+    await bench.world.work()
+    bench.world.clock.advance(100)
+    await bench.world.start("b" * 32)
+    await bench.world.work()
+
+    for size in (1, 2, 4, 6, 7):
+        guilds = await bench.pages("ListGuilds", "guilds", user_id=USER, page_size=size)
+        channels = await bench.pages("ListChannels", "channels", user_id=USER, page_size=size)
+        jobs = await bench.pages("ListJobs", "jobs", user_id=USER, page_size=size)
+        assert [guild.guild_id for guild in guilds] == [str(guild_id) for guild_id in GUILDS]
+        assert [channel.channel_id for channel in channels] == [str(guild_id + 1) for guild_id in GUILDS]
+        assert [job.job_id for job in jobs] == ["b" * 32, JOB]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(("ListGuilds", {}), ("ListGuilds", {"user_id": "7"}), id="another-user"),
+        pytest.param(("ListGuilds", {}), ("ListChannels", {}), id="another-list"),
+        pytest.param(("ListChannels", {}), ("ListChannels", {"name_prefix": "c"}), id="another-filter"),
+        pytest.param(("ListChannels", {}), ("ListChannels", {"order": 2}), id="another-order"),
+        pytest.param(("ListChannels", {}), ("ListChannels", {"guild_id": "10"}), id="another-guild"),
+        pytest.param(("ListChannels", {}), ("ListChannels", {"user_id": "7"}), id="another-users-channels"),
+    ],
+)
+async def test_a_page_token_is_refused_when_it_is_used_for_something_else(
+    bench: Bench, first: tuple[str, dict[str, Any]], second: tuple[str, dict[str, Any]]
+) -> None:
+    """It goes on with the list that it was made for, and opens no other."""
+    await bench.world.users.put_credential(7, values.credential())
+    await bench.world.start()
+    await bench.world.work()
+    page = await bench.call(first[0], **{"user_id": USER, "page_size": 2, **first[1]})
+    assert page.next_page_token
+
+    with pytest.raises(errors.InvalidArgument) as refused:
+        await bench.call(second[0], **{"user_id": USER, "page_token": page.next_page_token, **second[1]})
+
+    assert refused.value.field == "page_token"
+
+
+async def test_the_credential_is_stored_whole_when_it_is_put(bench: Bench) -> None:
+    """With scopes and the time at which it expires."""
+    expires = timestamp_pb2.Timestamp(seconds=1_900_000_000, nanos=500_000_000)
+
+    await bench.call(
+        "PutCredential", user_id="7", access_token="a", refresh_token="r", scopes=["guilds"], expires_at=expires
+    )
+
+    assert await bench.world.users.credential(7) == ports.Credential("a", "r", 1_900_000_000.5, ("guilds",))
+
+
+async def test_wishes_are_replaced_when_they_are_updated(bench: Bench) -> None:
+    """Each guild once, in the order of the request."""
+    wishes = pb.Preferences(pinned_guild_ids=["30", "10", "30"], muted_guild_ids=["20"])
+
+    answer = await bench.call("UpdatePreferences", user_id=USER, preferences=wishes)
+
+    kept = pb.Preferences(pinned_guild_ids=["30", "10"], muted_guild_ids=["20"])
+    assert answer.preferences == kept
+    assert (await bench.call("GetPreferences", user_id=USER)).preferences == kept
