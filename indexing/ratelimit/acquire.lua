@@ -35,14 +35,19 @@ end
 -- A budget that few share: user or route. Its line holds only who sleeps for it, so that each release wakes one.
 local function own(ask, verdict, budget)
   local used, paused, why = held(budget.key)
-  delay(verdict, paused, false, budget.name, why)
+  if paused > 0 then delay(verdict, paused, false, budget.name, why) end
   if budget.capacity > 0 then
-    call('ZREMRANGEBYSCORE', budget.line, '-inf', now - rules.grace)
-    local rank = call('ZRANK', budget.line, ask.waiter) or call('ZCARD', budget.line)
+    local rank = call('ZCARD', budget.line)
+    if rank > 0 then
+      budget.crowded = true
+      call('ZREMRANGEBYSCORE', budget.line, '-inf', now - rules.grace)
+      rank = call('ZRANK', budget.line, ask.waiter) or call('ZCARD', budget.line)
+    end
     local n = used - budget.capacity + rank + 1
     if n > 0 then
-      local moment, sure = release(budget.key, n, used, budget.window)
+      local moment, sure = release(budget.key, n, used, budget.capacity, budget.window)
       budget.blocks = true
+      if budget.unproven and moment > now + rules.unproven then moment, sure = now + rules.unproven, false end
       delay(verdict, moment, sure, budget.name, budget.why)
     end
   end
@@ -53,58 +58,65 @@ local function sleep_for(ask, verdict, budget)
   if budget.blocks and verdict.wait <= ask.patience then
     call('ZADD', budget.line, now + verdict.wait, ask.waiter)
     call('PEXPIRE', budget.line, verdict.wait + 60000)
-  else
+  elseif budget.crowded then
     call('ZREM', budget.line, ask.waiter)
   end
 end
 
--- The global budget and its line; bulk lanes are paced, so that an interactive call soon finds a permit.
-local function shared(ask, verdict)
-  drop_absent()
-  local limit, used = capacity(), held(ledger)
-  local step = rules.window / limit
+-- Returns the ask's place, how many go before it, and how many of those in bulk lanes.
+local function ahead_of(ask, counts)
   local moment, rank = place(ask)
-  local ahead, bulk = rank, rank
+  local all, bulk = rank, rank
   for other = 1, 3 do
     if other ~= ask.lane then
-      local more = before(ask, rank, other)
-      ahead = ahead + more
+      local more = before(ask, rank, other, counts[other])
+      all = all + more
       if other > 1 then bulk = bulk + more end
     end
   end
+  return moment, all, bulk
+end
+
+-- The global budget and its line; bulk lanes are paced, so that an interactive call soon finds a permit.
+local function shared(ask, verdict)
+  local limit, used = capacity(), held(ledger)
+  local step = rules.window / limit
+  local moment, all, bulk = now, 0, 0
+  if waiting() then
+    drop_absent()
+    ask.crowded = true
+    moment, all, bulk = ahead_of(ask, waiting() or {0, 0, 0})
+  end
   local stop = stopped(ask)
   -- After a stop they come one by one.
-  if stop.moment > now then delay(verdict, stop.moment + ahead * step, false, stop.budget, stop.why) end
-  local n = used - limit + ahead + 1
+  if stop.moment > now then delay(verdict, stop.moment + all * step, false, stop.budget, stop.why) end
+  local n = used - limit + all + 1
   if ask.lane > 1 then
     n = n + rules.reserve
     delay(verdict, state.pace + (bulk - rules.burst) * step, true, 'global', 'used up')
   end
   if n > 0 then
-    local free, sure = release(ledger, n, used, rules.window)
+    local free, sure = release(ledger, n, used, limit, rules.window)
     delay(verdict, free, sure, 'global', 'used up')
   end
   return used, limit, moment
 end
 
-local function hold(budget, id, moment)
-  if budget.capacity == 0 then return end
-  local free = moment + rules.inflight + budget.window
-  call('ZADD', budget.key, free, id)
-  call('PEXPIRE', budget.key, math.ceil(free - now) + SLACK)
+local function hold(key, id, moment, window)
+  local free = moment + rules.inflight + window
+  call('ZADD', key, free, id)
+  call('PEXPIRE', key, math.ceil(free - now) + SLACK)
 end
 
 -- Takes a permit of each budget, from `moment` on.
 local function grant(ask, user, route, limit, moment)
-  hold({key = ledger, capacity = limit, window = rules.window}, ask.id, moment)
-  hold(user, ask.id, moment)
-  hold(route, ask.id, moment)
-  call('ZREM', user.line, ask.waiter)
-  call('ZREM', route.line, ask.waiter)
+  hold(ledger, ask.id, moment, rules.window)
+  for _, budget in ipairs({user, route}) do
+    if budget.capacity > 0 then hold(budget.key, ask.id, moment, budget.window) end
+    if budget.crowded then call('ZREM', budget.line, ask.waiter) end
+  end
   call('ZADD', active, moment + rules.inflight + route.window, route.label)
-  call('ZREMRANGEBYSCORE', active, '-inf', now)
-  call('PEXPIRE', active, DAY)
-  serve(ask, moment)
+  serve(ask, moment, ask.crowded)
   if ask.lane > 1 then state.pace = math.max(moment, state.pace) + rules.window / limit end
 end
 
@@ -126,8 +138,16 @@ local function acquire(ask, user, route)
   end
   local used, limit, moment = shared(ask, verdict)
   if refused(verdict) then
-    if ask.named or verdict.wait <= ask.patience then stand(ask, moment, verdict.wait) else leave(ask) end
+    if ask.named or verdict.wait <= ask.patience then
+      stand(ask, moment, verdict.wait)
+    elseif ask.crowded then
+      leave(ask)
+    end
     return {0, verdict.wait, verdict.budget, verdict.why}
+  end
+  if route_used == 0 then
+    call('ZREMRANGEBYSCORE', active, '-inf', now)
+    call('PEXPIRE', active, DAY)
   end
   grant(ask, user, route, limit, now + verdict.wait)
   return {1, verdict.wait, used + 1, limit, user_used + 1, route_used + 1}

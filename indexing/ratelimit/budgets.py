@@ -95,6 +95,7 @@ class Rules:
         grace: How late a waiter may come before its place is given up.
         ahead: A permit may be promised this long before it is free.
         probe: When to ask again while the first call of an unseen route is on its way: about a round trip.
+        unproven: Longest wait for a budget that guilds share only until it is proven that each has its own.
         burst: Bulk calls that may go at once before they are paced.
         ramp: Time from half to full speed after a pause of the whole token.
         forget: Time after which one permit is taken back from another user of our token.
@@ -115,9 +116,10 @@ class Rules:
     stop_all: int
     egress: str = "default"
     margin: float = 0.03
-    grace: float = 0.25
+    grace: float = 0.5
     ahead: float = 0.015
     probe: float = 0.15
+    unproven: float = 1.0
     burst: int = 3
     ramp: float = 5.0
     forget: float = 30.0

@@ -16,7 +16,7 @@ for i, ask in ipairs(said.ask) do
   }
   local route = {
     key = key(), line = key(), name = 'route', why = ask.known == '' and 'probe' or 'used up',
-    capacity = ask.capacity, window = ask.window, label = ask.label,
+    capacity = ask.capacity, window = ask.window, label = ask.label, unproven = ask.unproven,
   }
   replies[2][i] = acquire(ask, user, route)
 end

@@ -31,6 +31,11 @@ class Ask:
         """Name of the place in line."""
         return self.charge.waiter or self.id
 
+    @property
+    def unproven(self) -> bool:
+        """Whether guilds share the route's budget only because it is not proven yet that they do not."""
+        return self.charge.major is not None and self.limit.known and not self.limit.split
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:

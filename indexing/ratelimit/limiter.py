@@ -104,12 +104,13 @@ class Limiter:
             errors.LimiterUnavailable: The budgets cannot be reached; nothing may be sent.
         """
         started = self._clock()
+        woken = False
         ask_id = f"{self._prefix}{next(self._ids):x}"
         while True:
             asked = self._clock()
             left = max(0.0, started + patience - asked)
             ask = ledger.Ask(ask_id, charge, left, self._limits.get(charge.field, learned.UNKNOWN))
-            verdict = await self._desk.ask(ask, urgent=not self._hopeless(charge, asked))
+            verdict = await self._desk.ask(ask, urgent=woken or not self._hopeless(charge, asked))
             if isinstance(verdict, ledger.Granted):
                 permit = Permit(ask_id, charge, asked + verdict.delay, budgets.FENCE, verdict.moment, ask.limit)
                 await self._until_free(permit, verdict.delay)
@@ -122,6 +123,7 @@ class Limiter:
             if verdict.seconds > left:
                 raise self._refusal(verdict, patience)
             await self._sleep(max(verdict.seconds - EARLY, 0.001))
+            woken = True
 
     async def settle(self, permit: Permit, answer: Answer) -> None:
         """

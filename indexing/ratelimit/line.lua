@@ -16,6 +16,13 @@ local function drop_absent()
   end
 end
 
+-- Returns how many wait in each lane, or nil when nobody does.
+local function waiting()
+  local counts = {call('ZCARD', lines[1]), call('ZCARD', lines[2]), call('ZCARD', lines[3])}
+  if counts[1] + counts[2] + counts[3] == 0 then return nil end
+  return counts
+end
+
 -- Returns the ask's place, and how many of its own lane stand before it.
 local function place(ask)
   local line = lines[ask.lane]
@@ -33,14 +40,13 @@ local function tag(lane)
   return math.max(state.served, state['tag' .. lane])
 end
 
--- Returns how many waiters of lane `other` go before the ask that has `rank` before it in its own lane.
-local function before(ask, rank, other)
-  local waiting = call('ZCARD', lines[other])
-  if waiting == 0 then return 0 end
+-- Returns how many of the `count` waiters of lane `other` go before the ask that has `rank` before it in its own lane.
+local function before(ask, rank, other, count)
+  if count == 0 then return 0 end
   local lead = (tag(ask.lane) + rank / rules.shares[ask.lane] - tag(other)) * rules.shares[other]
   -- Equal tags: the more urgent lane.
   local first = other < ask.lane and math.floor(lead) + 1 or math.ceil(lead)
-  return math.max(0, math.min(waiting, first))
+  return math.max(0, math.min(count, first))
 end
 
 local function stand(ask, moment, wait)
@@ -54,14 +60,14 @@ local function stand(ask, moment, wait)
   call('PEXPIRE', tags, 10 * 60000)
 end
 
--- The lane was served: its next call is due one step later.
-local function serve(ask, moment)
+-- The lane was served: its next call is due one step later. While nobody waits, users need not take turns.
+local function serve(ask, moment, crowded)
   local name = 'tag' .. ask.lane
   state.served = tag(ask.lane)
   state[name] = state.served + 1 / rules.shares[ask.lane]
   if ask.placed then
     leave(ask)
-  elseif ask.user ~= '' then
+  elseif crowded and ask.user ~= '' then
     call('ZREMRANGEBYSCORE', tags, '-inf', now)
     call('ZADD', tags, moment + rules.user_window / rules.user_capacity, ask.user)
     call('PEXPIRE', tags, 10 * 60000)

@@ -104,6 +104,7 @@ class _Asked:
         self._line = memory_line.Line(state)
         self._lane = memory_line.lane_of(ask)
         self._verdict = _Verdict()
+        self._crowded = False
         rules, charge = state.rules, ask.charge
         user, route = names.user(charge.user), names.route(charge, ask.limit)
         capacity = 0 if charge.user is None else rules.user_budget.capacity
@@ -159,7 +160,10 @@ class _Asked:
             n = used - budget.capacity + rank + 1
             if n > 0:
                 budget.blocks = True
-                moment, sure = self._state.release(budget.key, n, used, budget.window)
+                moment, sure = self._state.release(budget.key, n, budget.capacity, budget.window)
+                longest = self._state.now + ms(self._state.rules.unproven)
+                if budget.kind == "route" and self._ask.unproven and moment > longest:
+                    moment, sure = longest, False
                 self._delay(moment, sure=sure, budget=budget.kind, why=budget.why)
         return used
 
@@ -189,6 +193,7 @@ class _Asked:
 
     def _shared(self) -> tuple[int, int, float]:
         rules, state = self._state.rules, self._state
+        self._crowded = self._line.crowded()
         self._line.drop_absent()
         limit, (used, _, _) = self._capacity(), state.held(memory_settle.GLOBAL)
         window = ms(rules.global_budget.window)
@@ -205,7 +210,7 @@ class _Asked:
             pace = state.numbers["pace"] + (bulk - rules.burst) * window / limit
             self._delay(pace, sure=True, budget="global", why="used up")
         if n > 0:
-            free, sure = state.release(memory_settle.GLOBAL, n, used, window)
+            free, sure = state.release(memory_settle.GLOBAL, n, limit, window)
             self._delay(free, sure=sure, budget="global", why="used up")
         return used, limit, place
 
@@ -219,6 +224,6 @@ class _Asked:
             state.lines[budget.line].pop(ask.waiter, None)
         state.active = {name: at for name, at in state.active.items() if at > state.now}
         state.active[budgets.label(ask.charge)] = moment + ms(state.rules.inflight) + self._route.window
-        self._line.serve(ask, moment)
+        self._line.serve(ask, moment, crowded=self._crowded)
         if self._lane > 1:
             state.numbers["pace"] = max(moment, state.numbers["pace"]) + window / limit

@@ -27,6 +27,10 @@ class Line:
         self._state.lines[str(lane)].pop(ask.waiter, None)
         self._state.deadlines.pop((lane, ask.waiter), None)
 
+    def crowded(self) -> bool:
+        """Return whether anybody waits."""
+        return any(self._state.lines[str(lane)] for lane in LANES)
+
     def drop_absent(self) -> None:
         """Forget waiters that did not come at their moment."""
         late = [name for name, moment in self._state.deadlines.items() if moment <= self._state.now]
@@ -61,7 +65,7 @@ class Line:
             self._charge(ask, place)
         self._state.deadlines[lane_of(ask), ask.waiter] = self._state.now + wait + ms(self._state.rules.grace)
 
-    def serve(self, ask: ledger.Ask, moment: float) -> None:
+    def serve(self, ask: ledger.Ask, moment: float, *, crowded: bool) -> None:
         """Note that the ask was granted: its lane's next call is due one step later."""
         lane = lane_of(ask)
         numbers = self._state.numbers
@@ -69,7 +73,7 @@ class Line:
         numbers[f"tag{lane}"] = numbers["served"] + 1 / self._state.rules.shares[lane - 1]
         if ask.waiter in self._state.lines[str(lane)]:
             self.leave(ask)
-        elif ask.charge.user is not None:
+        elif crowded and ask.charge.user is not None:
             self._state.tags = {user: at for user, at in self._state.tags.items() if at > self._state.now}
             self._charge(ask, moment)
 

@@ -25,7 +25,7 @@ class Routes:
             self._state.first.pop(field, None)
             return self._store(field, f"{seen.bucket} {seen.limit} {reset} 0")
         capacity, window = min(known.capacity, seen.limit), max(ms(known.window), reset)
-        agreed = self._stretch(field, seen.limit, reset)
+        agreed = self._agreed(field, known, seen.limit, reset)
         if agreed is not None:
             capacity, window = agreed
         split = known.split
@@ -48,8 +48,10 @@ class Routes:
         self._state.learned[field] = value
         return learned.RouteLimit.parse(value)
 
-    def _stretch(self, field: str, limit: int, reset: int) -> tuple[int, int] | None:
+    def _agreed(self, field: str, known: learned.RouteLimit, limit: int, reset: int) -> tuple[int, int] | None:
         n, least, longest = self._state.seen.pop(field, (0, limit, 0))
+        if limit <= known.capacity and reset > ms(known.window) / 2:
+            return None
         n, least, longest = n + 1, min(least, limit), max(longest, reset)
         if n >= self._state.rules.agree:
             return least, longest

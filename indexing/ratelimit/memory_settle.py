@@ -65,15 +65,12 @@ class Desk:
         numbers["rtt"] = rtt if usual == 0 else math.floor(usual + (rtt - usual) / 16)
 
     def _credit(self, outcome: ledger.Outcome, factor: float) -> float:
-        numbers, rules = self._state.numbers, self._state.rules
-        if numbers["rtt_old"] == 0 and numbers["rtt_n"] < rules.enough:
+        shortest = self._state.shortest()
+        if not shortest:
             return 0.0
-        shortest = numbers["rtt_new"]
-        if numbers["rtt_old"] > 0:
-            shortest = min(shortest, numbers["rtt_old"])
         sure = factor * shortest
         if outcome.excess is not None:
-            sure = max(sure, outcome.excess * 1000 + factor * shortest - rules.margin * 1000)
+            sure = max(sure, outcome.excess * 1000 + sure - self._state.rules.margin * 1000)
         return max(0.0, min(sure, math.floor(outcome.round_trip * 1000)))
 
     def _free(self, key: str, said: ledger.Settlement, age: int, window: int, *, new: bool = False) -> None:

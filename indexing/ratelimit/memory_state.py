@@ -49,17 +49,23 @@ class State:
                 pause, why = entries[name], "pause" if name == display.PAUSED else "shared"
         return sum(name not in LASTING_ENTRIES for name in entries), pause, why
 
-    def release(self, key: str, n: int, used: int, window: float) -> tuple[float, bool]:
-        """Return when the n-th of the *used* permits is free, and whether that is sure."""
-        probe = ms(self.rules.probe)
-        if used == 0:
-            return self.now + max(window, probe), False
-        rounds, index = divmod(n - 1, used)
-        moment = sorted(self.ledgers[key].values())[index]
-        sure = rounds == 0 and moment <= self.now + window
-        if moment > self.now + window:
-            expected = moment - ms(self.rules.inflight) + self.numbers["rtt"]
-            moment = max(expected, self.now + max(window, probe))
+    def shortest(self) -> float:
+        """Return the shortest round trip lately, 0 until enough answers came."""
+        old, new = self.numbers["rtt_old"], self.numbers["rtt_new"]
+        if old > 0:
+            return min(old, new)
+        return new if self.numbers["rtt_n"] >= self.rules.enough else 0
+
+    def release(self, key: str, n: int, capacity: int, window: float) -> tuple[float, bool]:
+        """Return when the n-th permit from now on comes back, and whether that is sure."""
+        rounds, index = divmod(n - 1, capacity)
+        moment, sure = self.now + max(window - self.shortest(), ms(self.rules.probe)), False
+        held = sorted(self.ledgers[key].values())
+        if index < sum(name not in LASTING_ENTRIES for name in self.ledgers[key]):
+            found = held[index]
+            sure = rounds == 0 and found <= self.now + window
+            expected = max(moment, found - ms(self.rules.inflight) + self.numbers["rtt"] - self.shortest())
+            moment = found if found <= self.now + window else expected
         return moment + rounds * window, sure
 
     def pause(self, key: str, name: str, moment: float) -> None:

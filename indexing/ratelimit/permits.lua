@@ -6,29 +6,31 @@
 local function held(key)
   call('ZREMRANGEBYSCORE', key, '-inf', now)
   local used = call('ZCARD', key)
-  local pause, why = 0, ''
-  if used > 0 then
-    for _, name in ipairs({'!', '!shared'}) do
-      local moment = tonumber(call('ZSCORE', key, name) or nil)
-      if moment then
-        used = used - 1
-        if moment > pause then pause, why = moment, name == '!' and 'pause' or 'shared' end
-      end
-    end
-  end
-  return used, pause, why
+  if used == 0 then return 0, 0, '' end
+  local moments = call('ZMSCORE', key, '!', '!shared')
+  local ours, theirs = tonumber(moments[1] or 0), tonumber(moments[2] or 0)
+  if ours > 0 then used = used - 1 end
+  if theirs > 0 then used = used - 1 end
+  return used, math.max(ours, theirs), ours >= theirs and 'pause' or 'shared'
 end
 
--- Returns the moment at which the n-th of the held permits is free, and whether that is sure. One whose call is still
--- on the way is expected after a usual round trip; beyond the last one, whole windows follow.
-local function release(key, n, used, window)
-  if used == 0 then return now + math.max(window, rules.probe), false end
-  local rounds = math.floor((n - 1) / used)
-  local index = (n - 1) % used
-  local moment = tonumber(call('ZRANGE', key, index, index, 'WITHSCORES')[2])
-  local sure = rounds == 0 and moment <= now + window
-  if moment > now + window then
-    moment = math.max(moment - rules.inflight + state.rtt, now + math.max(window, rules.probe))
+-- Returns the shortest round trip of the fleet lately, 0 until enough answers came.
+local function shortest()
+  if state.rtt_old > 0 then return math.min(state.rtt_new, state.rtt_old) end
+  return state.rtt_n >= rules.enough and state.rtt_new or 0
+end
+
+-- Returns the moment at which the n-th permit from now on comes back, and whether that is sure. First come those that
+-- are held, then those that are free now and are taken by who stands before; then all of them again a window later. One
+-- whose call is still on the way is expected after a usual round trip, rather too early than too late.
+local function release(key, n, used, capacity, window)
+  local rounds = math.floor((n - 1) / capacity)
+  local index = (n - 1) % capacity
+  local moment, sure = now + math.max(window - shortest(), rules.probe), false
+  if index < used then
+    local found = tonumber(call('ZRANGE', key, index, index, 'WITHSCORES')[2])
+    sure = rounds == 0 and found <= now + window
+    moment = found <= now + window and found or math.max(moment, found - rules.inflight + state.rtt - shortest())
   end
   return moment + rounds * window, sure
 end

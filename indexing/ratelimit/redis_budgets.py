@@ -10,6 +10,7 @@ import contextlib
 import importlib.resources
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import redis.asyncio
 import redis.exceptions
@@ -31,10 +32,11 @@ def translated() -> Iterator[None]:
         raise errors.LimiterUnavailable(AWAY) from error
 
 
-def script() -> str:
-    """Return the script's source."""
+def script(rules: budgets.Rules) -> str:
+    """Return the script's source, with the rules at its head."""
     folder = importlib.resources.files(__package__)
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in PARTS)
+    parts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in PARTS]
+    return "\n".join([wire.rules(rules), *parts])
 
 
 class RedisBudgets:
@@ -59,7 +61,7 @@ class RedisBudgets:
         self._keys = budgets.Keys(application)
         self._clock = clock
         self._now = now
-        self._run = client.register_script(script())
+        self._scripts: dict[budgets.Rules, Any] = {}
         self._given = 0
         self._given_at = 0.0
 
@@ -78,12 +80,17 @@ class RedisBudgets:
             said["now"] = int(self._now() * 1000)
         keys = wire.keys(self._keys, rules, settlements, asks)
         with translated():
-            moment, settled, verdicts = await self._run(keys, [wire.rules(rules), wire.encode(said)])
+            moment, settled, verdicts = await self._script(rules)(keys, [wire.encode(said)])
         self._given, self._given_at = moment, self._clock()
         return (
             [wire.settled(reply) for reply in settled],
             [wire.verdict(reply, one, rules, moment) for reply, one in zip(verdicts, asks, strict=True)],
         )
+
+    def _script(self, rules: budgets.Rules) -> Any:  # noqa: ANN401 -- redis-py's script, whose replies are untyped
+        if rules not in self._scripts:
+            self._scripts[rules] = self._client.register_script(script(rules))
+        return self._scripts[rules]
 
     async def snapshot(self, rules: budgets.Rules, users: Sequence[int]) -> list[budgets.BudgetState]:
         """Read in two round trips; each budget is whole, the list is not one moment's."""

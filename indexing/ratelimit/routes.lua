@@ -3,10 +3,15 @@
 -- bucket '-' means that answers carry no headers. split 1: guilds are proven to have budgets of their own.
 -- Raising a limit (more capacity, shorter window, split) needs evidence; lowering it takes effect at once.
 
--- Evidence for raising is what was least generous in a stretch of answers: "<n> <smallest capacity> <longest window>".
-local function stretch(field, limit, reset)
+-- Answers in a row that all show a more generous limit: more calls, or at most half the window. Returns the least
+-- generous of them when `agree` have come: capacity and window. Kept as "<n> <smallest capacity> <longest window>".
+local function agreed(field, capacity, window, limit, reset)
+  if limit <= capacity and reset > window / 2 then
+    call('HDEL', learned, field .. ' seen')
+    return nil
+  end
   local n, least, longest = string.match(call('HGET', learned, field .. ' seen') or '', '(%S+) (%S+) (%S+)')
-  n, least, longest = (tonumber(n) or 0) + 1, math.min(tonumber(least) or limit, limit), math.max(tonumber(longest) or 0, reset)
+  n, least, longest = (n or 0) + 1, math.min(least or limit, limit), math.max(longest or 0, reset)
   if n < rules.agree then
     call('HSET', learned, field .. ' seen', n .. ' ' .. least .. ' ' .. longest)
     return nil
@@ -46,7 +51,7 @@ local function learn(answer)
     return store(answer.field, answer.bucket, answer.limit, reset, 0), reset
   end
   local new_capacity, new_window = math.min(capacity, answer.limit), math.max(window, reset)
-  local least, longest = stretch(answer.field, answer.limit, reset)
+  local least, longest = agreed(answer.field, capacity, window, answer.limit, reset)
   if least then new_capacity, new_window = least, longest end
   local new_split = split
   if answer.unsplit then new_split = 0 elseif split == 0 and proves_split(answer) then new_split = 1 end

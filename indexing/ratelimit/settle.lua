@@ -15,11 +15,9 @@ end
 -- How much earlier than one window after the answer a permit may be free: what surely passes between its release and
 -- the next call's arrival, plus what surely passed between this call's arrival and its answer.
 local function credit(answer, factor)
-  if state.rtt_old == 0 and state.rtt_n < rules.enough then return 0 end
-  local shortest = state.rtt_new
-  if state.rtt_old > 0 then shortest = math.min(shortest, state.rtt_old) end
-  local sure = factor * shortest
-  if answer.excess then sure = math.max(sure, answer.excess + factor * shortest - rules.margin) end
+  if shortest() == 0 then return 0 end
+  local sure = factor * shortest()
+  if answer.excess then sure = math.max(sure, answer.excess + sure - rules.margin) end
   return math.max(0, math.min(sure, answer.rtt))
 end
 

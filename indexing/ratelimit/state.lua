@@ -12,14 +12,14 @@
 --   10 active    zset  route budgets in use: name -> moment of the last release, for display
 --   then for each settlement: user ledger, route ledger as taken, route ledger of all guilds, of its guild
 --   then for each ask: user ledger, user line, route ledger, route line
--- ARGV: 1 the rules, 2 what is said; JSON, fields by name (indexing/ratelimit/wire.py).
+-- ARGV: 1 what is said; JSON, fields by name (wire.py).
+-- The driver puts `local rules = {...}` before this part: the numbers of budgets.Rules, so that they need no parsing.
 -- Reply: {now, {reply to each settlement}, {reply to each ask}}.
 -- Units: milliseconds everywhere; moments are those of the fleet's clock, see `clock`.
 local meta, ledger, deadlines, tags = KEYS[1], KEYS[2], KEYS[6], KEYS[7]
 local lines = {KEYS[3], KEYS[4], KEYS[5]}
 local learned, egress, active = KEYS[8], KEYS[9], KEYS[10]
-local rules = cjson.decode(ARGV[1])
-local said = cjson.decode(ARGV[2])
+local said = cjson.decode(ARGV[1])
 local call = redis.call
 
 local FIELDS = {
@@ -61,8 +61,9 @@ end
 local now = clock()
 
 -- Another server, or one that was restarted or flushed, knows less than Discord does: nothing goes for a while.
-local info = redis.pcall('INFO', 'server')
-local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
+-- The replication id is another one after a restart and after a failover.
+local info = redis.pcall('INFO', 'replication')
+local run = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'
 if values[1] ~= run then
   state.hold = math.max(state.hold, now + rules.hold)
   call('HSET', meta, 'run', run)
@@ -77,7 +78,8 @@ local function save()
     end
   end
   if #changed > 0 then call('HSET', meta, unpack(changed)) end
-  call('PEXPIRE', meta, 30 * DAY)
+  -- Once a day is often enough.
+  if math.floor(now / DAY) ~= math.floor((stored.last or 0) / DAY) then call('PEXPIRE', meta, 30 * DAY) end
 end
 
 -- Lets a key live at least until a moment.

@@ -1,6 +1,5 @@
 """The script's language: what stands in state.lua's ARGV and replies, in milliseconds, and the order of its KEYS."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,37 +16,37 @@ def _ms(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-@functools.lru_cache(maxsize=8)
-def rules(of: budgets.Rules) -> bytes:
-    """Return the rules as the script reads them."""
-    return encode(
-        {
-            "capacity": of.global_budget.capacity,
-            "window": _ms(of.global_budget.window),
-            "user_capacity": of.user_budget.capacity,
-            "user_window": _ms(of.user_budget.window),
-            "shares": of.shares,
-            "inflight": _ms(of.inflight),
-            "hold": _ms(of.hold),
-            "reserve": of.reserve,
-            "global_credit": of.global_credit,
-            "user_credit": of.user_credit,
-            "margin": of.margin * 1000,
-            "invalid_minutes": math.ceil(budgets.INVALID.window / 60),
-            "stop_bulk": of.stop_bulk,
-            "stop_all": of.stop_all,
-            "grace": _ms(of.grace),
-            "ahead": _ms(of.ahead),
-            "probe": _ms(of.probe),
-            "burst": of.burst,
-            "ramp": _ms(of.ramp),
-            "forget": _ms(of.forget),
-            "agree": of.agree,
-            "stretch": _ms(of.stretch),
-            "enough": of.enough,
-            "longest": _ms(of.longest),
-        }
-    )
+def rules(of: budgets.Rules) -> str:
+    """Return the rules as the head of the script: one line of Lua."""
+    numbers = {
+        "capacity": of.global_budget.capacity,
+        "window": _ms(of.global_budget.window),
+        "user_capacity": of.user_budget.capacity,
+        "user_window": _ms(of.user_budget.window),
+        "inflight": _ms(of.inflight),
+        "hold": _ms(of.hold),
+        "reserve": of.reserve,
+        "global_credit": of.global_credit,
+        "user_credit": of.user_credit,
+        "margin": of.margin * 1000,
+        "invalid_minutes": math.ceil(budgets.INVALID.window / 60),
+        "stop_bulk": of.stop_bulk,
+        "stop_all": of.stop_all,
+        "grace": _ms(of.grace),
+        "ahead": _ms(of.ahead),
+        "probe": _ms(of.probe),
+        "unproven": _ms(of.unproven),
+        "burst": of.burst,
+        "ramp": _ms(of.ramp),
+        "forget": _ms(of.forget),
+        "agree": of.agree,
+        "stretch": _ms(of.stretch),
+        "enough": of.enough,
+        "longest": _ms(of.longest),
+    }
+    fields = ", ".join(f"{name} = {number!r}" for name, number in numbers.items())
+    shares = ", ".join(repr(share) for share in of.shares)
+    return f"local rules = {{{fields}, shares = {{{shares}}}}}"
 
 
 def keys(
@@ -91,6 +90,7 @@ def ask(of: ledger.Ask) -> dict[str, Any]:
         "capacity": limit.capacity,
         "window": _ms(limit.window),
         "label": budgets.label(charge),
+        "unproven": of.unproven,
     }
 
 
