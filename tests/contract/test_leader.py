@@ -1,27 +1,44 @@
-"""Periodic duties are done by one of all processes."""
+"""Who does a periodic duty this time."""
 
 import asyncio
+import contextlib
 
+import pytest
 import redis.asyncio
 
-from indexing.bus import leader
+from indexing import errors, settings
+from indexing.bus import connection, leader
+from tests import servers
 
 
-async def test_one_is_first_when_many_ask_at_once(redis_client: redis.asyncio.Redis) -> None:
-    """Of twenty that ask in the same period one is the first, and each duty has a first of its own."""
+async def test_one_is_first_when_many_ask_in_a_period(redis_client: redis.asyncio.Redis) -> None:
+    """For each duty one, and not again before the period is over."""
+    asked = [leader.Leader(redis_client).first(duty, 60.0) for duty in ("sweep", "refresh") for _ in range(8)]
+
+    answers = await asyncio.gather(*asked, leader.Leader(redis_client).first("sweep", 60.0))
+
+    assert sum(answers[:8]) + sum(answers[16:]) == 1
+    assert sum(answers[8:16]) == 1
+
+
+async def test_another_can_be_first_when_the_period_is_over(redis_client: redis.asyncio.Redis) -> None:
+    """Also when the first one has died: nobody has to give anything back."""
     who = leader.Leader(redis_client)
+    await who.first("sweep", 60.0)
+    (key,) = await redis_client.keys("*")
 
-    answers = await asyncio.gather(*(who.first("sweep", 60) for _ in range(20)))
+    remaining = await redis_client.pttl(key)
+    await redis_client.pexpire(key, 0)
 
-    assert sum(answers) == 1
-    assert await who.first("another", 60)
+    assert 0 < remaining <= 60_000
+    assert await who.first("sweep", 60.0)
 
 
-async def test_the_period_ends_by_itself_when_the_first_has_died(redis_client: redis.asyncio.Redis) -> None:
-    """The place of the first has a time to live, so that another follows without anybody's help."""
-    await leader.Leader(redis_client).first("sweep", 60)
+async def test_the_failure_is_ours_when_redis_is_lost() -> None:
+    """Nobody is first then."""
+    async with contextlib.AsyncExitStack() as stack:
+        with servers.valkey() as url:
+            client = await stack.enter_async_context(connection.open_redis(settings.RedisSettings(url=url)))
 
-    remaining = [await redis_client.pttl(key) async for key in redis_client.scan_iter("indexer:{duty}:*")]
-
-    assert all(0 < left <= 60_000 for left in remaining)
-    assert remaining
+        with pytest.raises(errors.QueueUnavailable):
+            await leader.Leader(client).first("sweep", 60.0)

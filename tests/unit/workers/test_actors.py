@@ -1,0 +1,179 @@
+"""The actor that runs turns, and what a worker does when it cannot."""
+
+import contextlib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any, cast
+
+import dramatiq
+import dramatiq.asyncio
+import prometheus_client
+import pytest
+import structlog.testing
+from dramatiq import middleware
+from dramatiq.brokers import stub
+from prometheus_client import registry
+
+from indexing import errors, settings, turns
+from tests import servers
+from workers import actors, runtime, web
+
+TURN = turns.Turn("a" * 32, 7)
+
+
+class Parts:
+    """Stands for the runtime: notes the turns it was given."""
+
+    def __init__(self) -> None:
+        self.ran: list[turns.Turn] = []
+
+    async def run_turn(self, turn: turns.Turn) -> None:
+        """Note a turn."""
+        self.ran.append(turn)
+
+
+@contextlib.contextmanager
+def working(broker: dramatiq.Broker) -> Iterator[None]:
+    """Run a worker with one thread."""
+    worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize(
+    "payload", [TURN.payload(), {**TURN.payload(), "brand_new": True}], ids=["ours", "of-a-newer-version"]
+)
+def test_a_turn_runs_when_its_message_arrives(payload: dict[str, object]) -> None:
+    """By the names that producer and consumer share, whatever fields a newer producer adds."""
+    broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), runtime.EventLoop()])
+    parts = Parts()
+    actors.declare(broker, cast("runtime.Runtime", parts))
+
+    with working(broker):
+        message: dramatiq.Message[Any] = dramatiq.Message(
+            queue_name=turns.QUEUE, actor_name=turns.ACTOR, args=(), kwargs=payload, options={}
+        )
+        broker.enqueue(message)
+        broker.join(turns.QUEUE)
+
+    assert parts.ran == [TURN]
+
+
+def test_a_turn_is_not_retried_by_dramatiq_when_it_fails() -> None:
+    """The sweeper gives the job to another turn; a repeated message would only be stale."""
+    broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), runtime.EventLoop()])
+
+    actors.declare(broker, cast("runtime.Runtime", Parts()))
+
+    actor = broker.get_actor(turns.ACTOR)
+    assert actor.queue_name == turns.QUEUE
+    assert actor.options["max_retries"] == 0
+    assert actor.options["time_limit"] == actors.TIME_LIMIT_MS
+
+
+@pytest.fixture
+def config(monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
+    """Settings of a worker whose servers are away."""
+    monkeypatch.setenv("DISCORD_BOT_TOKEN", "token")
+    monkeypatch.setenv("INDEXER_CREDENTIAL_KEYS", "a" * 43)
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{servers.free_port()}/0")
+    monkeypatch.setenv("MONGODB_URL", f"mongodb://127.0.0.1:{servers.free_port()}")
+    monkeypatch.setenv("WORKERS_METRICS_PORT", "0")
+    return settings.load()
+
+
+def test_the_process_ends_when_a_server_is_away_at_its_boot(config: settings.Settings) -> None:
+    """Dramatiq drops every other exception of a hook, and would take messages with nothing open."""
+    broker = stub.StubBroker(middleware=[])
+    loop = runtime.EventLoop()
+    loop.before_worker_boot(broker, None)
+
+    with structlog.testing.capture_logs() as logged, pytest.raises(runtime.BootFailed):
+        runtime.Runtime(config).before_worker_boot(broker, None)
+    loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
+
+    assert [line["event"] for line in logged] == ["cannot_start"]
+
+
+def test_the_process_ends_when_the_middleware_is_in_the_wrong_order(config: settings.Settings) -> None:
+    """Without its event loop nothing can be opened."""
+    dramatiq.asyncio.set_event_loop_thread(None)
+
+    with pytest.raises(runtime.BootFailed):
+        runtime.Runtime(config).before_worker_boot(stub.StubBroker(middleware=[]), None)
+
+
+async def test_a_failed_server_leaves_the_job_to_the_sweeper_when_a_turn_runs(config: settings.Settings) -> None:
+    """It is logged with its job, and the message is done with."""
+    parts = runtime.Runtime(config)
+
+    class Away:
+        async def in_background(self, _: turns.Turn) -> None:
+            raise errors.StoreUnavailable("away")
+
+    parts._advance = Away()  # type: ignore[assignment]  # stands for the use case
+
+    with structlog.testing.capture_logs() as logged:
+        await parts.run_turn(TURN)
+
+    assert [(line["event"], line["job"], line["reason"]) for line in logged] == [
+        ("turn_failed", TURN.job_id, "STORE_UNAVAILABLE")
+    ]
+
+
+async def test_no_turn_runs_when_the_worker_is_not_booted(config: settings.Settings) -> None:
+    """That would be a bug of ours."""
+    with pytest.raises(RuntimeError):
+        await runtime.Runtime(config).run_turn(TURN)
+
+
+def fetched(port: int, path: str) -> tuple[int, str]:
+    """Return status and body."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+def test_probes_tell_what_is_true_now_when_they_are_asked() -> None:
+    """Alive and ready are two things; the metrics are there beside them."""
+    to = registry.CollectorRegistry()
+    prometheus_client.Counter("indexer_tried", "Tries.", registry=to).inc()
+    port = servers.free_port()
+    states = {"live": True, "ready": False}
+
+    with web.serving(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
+        first = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
+        states.update(live=False, ready=True)
+        second = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
+        status, text = fetched(port, "/metrics")
+
+    assert (first, second) == ([200, 503], [503, 200])
+    assert status == 200
+    assert "indexer_tried_total 1.0" in text
+
+
+def test_the_port_is_free_again_when_the_server_has_ended() -> None:
+    """And a port that is taken is told at once."""
+    port = servers.free_port()
+    to = registry.CollectorRegistry()
+
+    for _ in range(2):
+        with (
+            web.serving(port, to, live=lambda: True, ready=lambda: True),
+            pytest.raises(OSError, match="in use"),
+            web.serving(port, to, live=lambda: True, ready=lambda: True),
+        ):
+            pass
+
+
+def test_nothing_is_served_when_the_port_is_0() -> None:
+    """Tests and demonstrations need none."""
+    with web.serving(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
+        pass
