@@ -1,0 +1,103 @@
+"""Both processes put together in this one, over real servers: they open, serve, and close everything."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+
+import dramatiq
+import grpc.aio
+import pymongo
+import pytest
+from dramatiq.brokers import stub
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from indexer_service import app, server
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from indexing import errors, model, settings, turns
+from indexing.store import jobs, mongo
+from tests import servers, values
+from workers import runtime
+
+
+@pytest.fixture
+def config(
+    redis_settings: settings.RedisSettings, mongodb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[settings.Settings]:
+    """Settings of both processes, with a database of this test alone."""
+    variables = {
+        "DISCORD_BOT_TOKEN": "token",
+        "DISCORD_API_BASE": f"http://127.0.0.1:{servers.free_port()}",
+        "INDEXER_CREDENTIAL_KEYS": "a" * 43,
+        "REDIS_URL": redis_settings.url.get_secret_value(),
+        "MONGODB_URL": mongodb_url,
+        "MONGODB_DATABASE": f"test-{uuid.uuid4().hex}",
+        "INDEXER_LISTEN": f"127.0.0.1:{servers.free_port()}",
+        "INDEXER_METRICS_PORT": "0",
+        "WORKERS_METRICS_PORT": "0",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    yield settings.load()
+    with pymongo.MongoClient[dict[str, object]](mongodb_url) as client:
+        client.drop_database(variables["MONGODB_DATABASE"])
+
+
+async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.Settings) -> None:
+    """From boot to shutdown, on Dramatiq's own loop: what it does shows in the store."""
+    broker = stub.StubBroker(middleware=[])
+    loop, parts = runtime.EventLoop(), runtime.Runtime(config)
+    loop.before_worker_boot(broker, None)
+    parts.before_worker_boot(broker, None)
+    thread = dramatiq.asyncio.get_event_loop_thread()
+    assert thread is not None
+    async with mongo.open_database(config.mongo) as database:
+        store = jobs.Jobs(database, retention=60.0)
+        await store.start(values.job(next_turn_at=4e9))
+
+        await asyncio.to_thread(thread.run_coroutine, parts.run_turn(turns.Turn("a" * 32, 0)))
+
+        job = await store.get("a" * 32)
+    ready = parts._ready()
+    await asyncio.to_thread(parts.after_worker_shutdown, broker, None)
+    loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
+    assert ready
+    assert job is not None
+    assert (job.state, job.error) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
+
+
+async def test_the_service_answers_over_the_wire_when_its_servers_are_there(config: settings.Settings) -> None:
+    """Healthy from the start to the drain; a refusal arrives with its details; it ends when it is told to."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(app.run(config, stop))
+    async with grpc.aio.insecure_channel(config.service.listen) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=server.NAME), wait_for_ready=True, timeout=30)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await pb_grpc.IndexerServiceStub(channel).GetJob(pb.GetJobRequest(job_id="f" * 32), timeout=30)
+    stop.set()
+    await asyncio.wait_for(running, 30)
+
+    status = rpc_status.from_call(refused.value)
+    info = error_details_pb2.ErrorInfo()
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert status.details[0].Unpack(info)
+    assert (info.domain, info.reason) == ("indexer", "JOB_NOT_FOUND")
+
+
+@pytest.mark.parametrize("away", ["REDIS_URL", "MONGODB_URL"])
+async def test_the_service_does_not_start_when_a_server_is_away(
+    config: settings.Settings, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    """It says which, and leaves nothing open."""
+    scheme = "redis" if away == "REDIS_URL" else "mongodb"
+    monkeypatch.setenv(away, f"{scheme}://127.0.0.1:{servers.free_port()}")
+    monkeypatch.setenv("MONGODB_TIMEOUT", "0.5")
+
+    with pytest.raises((errors.QueueUnavailable, errors.StoreUnavailable)) as problem:
+        await app.run(settings.load(), asyncio.Event())
+
+    assert isinstance(problem.value, errors.QueueUnavailable if scheme == "redis" else errors.StoreUnavailable)
