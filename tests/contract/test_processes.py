@@ -80,7 +80,7 @@ async def test_the_service_answers_over_the_wire_when_its_servers_are_there(conf
     stop.set()
     await asyncio.wait_for(running, 30)
 
-    status = rpc_status.from_call(refused.value)
+    status = rpc_status.from_call(refused.value)  # type: ignore[arg-type]  # the stubs know only its blocking kin
     info = error_details_pb2.ErrorInfo()
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND

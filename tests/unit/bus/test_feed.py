@@ -1,0 +1,127 @@
+"""One job's progress, kept once for all its watchers in a process."""
+
+import hypothesis
+from hypothesis import strategies
+
+from indexing import model
+from indexing.bus import feed
+from tests import values
+
+JOB = values.job()
+ROWS = strategies.lists(
+    strategies.tuples(strategies.integers(1, 4), strategies.integers(1, 9)), max_size=3, unique_by=lambda row: row[0]
+)
+
+
+def update(place: int, rows: list[tuple[int, int]]) -> model.Update:
+    """Return the update at that place of the stream, with rows as (guild, revision)."""
+    units = tuple(values.unit(guild_id, revision=revision) for guild_id, revision in rows)
+    return model.Update(JOB, model.Tally(), units, f"{place}-0")
+
+
+def newest(updates: list[model.Update]) -> dict[int, int]:
+    """Return the greatest revision of each guild."""
+    found: dict[int, int] = {}
+    for one in updates:
+        for unit in one.units:
+            found[unit.guild_id] = max(found.get(unit.guild_id, 0), unit.revision)
+    return found
+
+
+class Reader:
+    """A watcher with what he has been told."""
+
+    def __init__(self, watcher: feed.Watcher, place: int) -> None:
+        self.place = place
+        self.told: list[model.Update] = []
+        self._watcher = watcher
+
+    async def read(self) -> None:
+        """Take what there is."""
+        news = await self._watcher.next(0.0)
+        if news is not None:
+            self.told.append(news)
+
+
+@hypothesis.given(
+    strategies.lists(ROWS, min_size=1, max_size=12),
+    strategies.integers(0, 12),
+    strategies.lists(strategies.tuples(strategies.sampled_from(["take", "join", "read"]), strategies.integers(0, 12))),
+)
+async def test_every_watcher_ends_up_with_the_newest_rows_when_he_comes_and_reads_at_any_time(
+    stream: list[list[tuple[int, int]]], start: int, steps: list[tuple[str, int]]
+) -> None:
+    """Whoever joins wherever and reads whenever knows in the end what the whole stream says, each row told once."""
+    updates = [update(place, rows) for place, rows in enumerate(stream, start=1)]
+    start = min(start, len(updates))
+    shared, taken = feed.Feed(f"{start}-0"), start
+    readers: list[Reader] = []
+    for step, number in [*steps, *[("take", 0)] * len(updates)]:
+        if step == "take" and taken < len(updates):
+            shared.take(updates[taken])
+            taken += 1
+        if step == "join":
+            place = min(number, taken)
+            reader = Reader(feed.Watcher(shared, f"{place}-0"), place)
+            first = shared.start[0]
+            shared.extend(f"{place}-0", [one for one in updates if place < int(one.position[:-2]) <= first])
+            readers.append(reader)
+        if step == "read" and readers:
+            await readers[number % len(readers)].read()
+
+    for reader in readers:
+        await reader.read()
+        await reader.read()
+
+    for reader in readers:
+        known = updates[: reader.place]
+        assert newest([*known, *reader.told]) == newest(updates)
+        pairs = [(unit.guild_id, unit.revision) for one in reader.told for unit in one.units]
+        assert len(pairs) == len(set(pairs))
+        positions = [feed.parse(one.position) for one in reader.told]
+        assert positions == sorted(set(positions))
+
+
+async def test_an_update_that_was_taken_already_changes_nothing_when_it_comes_again() -> None:
+    """A reader that begins anew may read an entry twice."""
+    shared = feed.Feed("0-0")
+    reader = Reader(feed.Watcher(shared, "0-0"), 0)
+    shared.take(update(1, [(1, 1)]))
+    await reader.read()
+
+    shared.take(update(1, [(1, 1)]))
+    await reader.read()
+
+    assert len(reader.told) == 1
+
+
+async def test_a_closed_watcher_is_forgotten_when_others_remain() -> None:
+    """He is not woken any more, and closing twice is closing."""
+    shared = feed.Feed("0-0")
+    first, second = feed.Watcher(shared, "0-0"), feed.Watcher(shared, "0-0")
+
+    await first.close()
+    await first.close()
+
+    assert shared.watchers == {second}
+
+
+async def test_a_poke_is_used_up_when_it_has_ended_one_wait() -> None:
+    """The next wait is a wait again, and news are not lost by it."""
+    shared = feed.Feed("0-0")
+    watcher = feed.Watcher(shared, "0-0")
+    watcher.poke()
+    shared.take(update(1, [(1, 1)]))
+
+    told = await watcher.next(10.0)
+    silence = await watcher.next(0.0)
+
+    assert told is not None
+    assert silence is None
+
+
+def test_positions_are_ordered_as_numbers_when_they_are_compared() -> None:
+    """As Redis orders them: 9 before 10, then by the second part."""
+    texts = ["9-0", "10-0", "10-2", "10-10"]
+
+    assert sorted(texts, key=feed.parse) == texts
