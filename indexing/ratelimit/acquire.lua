@@ -45,7 +45,8 @@ local function own(ask, verdict, budget)
     end
     local n = used - budget.capacity + rank + 1
     if n > 0 then
-      local moment, sure = release(budget.key, n, used, budget.capacity, budget.window)
+      local moment, sure = now + rules.probe, false
+      if not budget.lost then moment, sure = release(budget.key, n, used, budget.capacity, budget.window) end
       budget.blocks = true
       if budget.unproven and moment > now + rules.unproven then moment, sure = now + rules.unproven, false end
       delay(verdict, moment, sure, budget.name, budget.why)
@@ -81,7 +82,7 @@ end
 local function shared(ask, verdict)
   local limit, used = capacity(), held(ledger)
   local step = rules.window / limit
-  local moment, all, bulk = now, 0, 0
+  local moment, all, bulk = nil, 0, 0
   if waiting() then
     drop_absent()
     ask.crowded = true
@@ -112,9 +113,11 @@ end
 local function grant(ask, user, route, limit, moment)
   hold(ledger, ask.id, moment, rules.window)
   for _, budget in ipairs({user, route}) do
-    if budget.capacity > 0 then hold(budget.key, ask.id, moment, budget.window) end
+    if budget.capacity > 0 then hold(budget.key, ask.id, moment, budget.lost or budget.window) end
     if budget.crowded then call('ZREM', budget.line, ask.waiter) end
   end
+  -- While guilds still share the bucket, what is on its way counts for its guild too: they may be proven apart meanwhile.
+  if route.part ~= route.key and route.capacity > 0 then hold(route.part, ask.id, moment, route.window) end
   call('ZADD', active, moment + rules.inflight + route.window, route.label)
   serve(ask, moment, ask.crowded)
   if ask.lane > 1 then state.pace = math.max(moment, state.pace) + rules.window / limit end

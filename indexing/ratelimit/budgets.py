@@ -95,6 +95,7 @@ class Rules:
         grace: How late a waiter may come before its place is given up.
         ahead: A permit may be promised this long before it is free.
         probe: When to ask again while the first call of an unseen route is on its way: about a round trip.
+        unseen: Window presumed of a route whose first answer is lost.
         unproven: Longest wait for a budget that guilds share only until it is proven that each has its own.
         burst: Bulk calls that may go at once before they are paced.
         ramp: Time from half to full speed after a pause of the whole token.
@@ -119,13 +120,14 @@ class Rules:
     grace: float = 0.5
     ahead: float = 0.015
     probe: float = 0.15
+    unseen: float = 5.0
     unproven: float = 1.0
     burst: int = 3
     ramp: float = 5.0
     forget: float = 30.0
     agree: int = 50
     stretch: float = 30.0
-    enough: int = 20
+    enough: int = 200
     longest: float = 3600.0
 
     @classmethod
@@ -170,6 +172,10 @@ class Keys:
             return f"{self.tag}p:r:?:{charge.field}"
         major = charge.major if limit.split else None
         return self.bucket(charge, limit.bucket, major)
+
+    def part(self, charge: Charge, limit: learned.RouteLimit) -> str:
+        """Return the key of the guild's own ledger, kept also while guilds still share the bucket's; else `route`."""
+        return self.bucket(charge, limit.bucket, charge.major) if limit.known else self.route(charge, limit)
 
     def bucket(self, charge: Charge, bucket: str, major: int | None) -> str:
         """Return the key of a bucket's ledger: of one guild, or with None of all guilds together."""

@@ -15,9 +15,10 @@ for i, ask in ipairs(said.ask) do
     capacity = ask.user == '' and 0 or rules.user_capacity, window = rules.user_window,
   }
   local route = {
-    key = key(), line = key(), name = 'route', why = ask.known == '' and 'probe' or 'used up',
+    key = key(), line = key(), part = key(), name = 'route', why = 'used up',
     capacity = ask.capacity, window = ask.window, label = ask.label, unproven = ask.unproven,
   }
+  if ask.known == '' then route.why, route.lost = 'probe', rules.unseen end
   replies[2][i] = acquire(ask, user, route)
 end
 save()

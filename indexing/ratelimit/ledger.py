@@ -83,11 +83,13 @@ class Granted:
     Attributes:
         delay: Seconds to wait before sending: the permits are free by then.
         moment: When they were charged, in milliseconds of the fleet's clock.
+        held: Permits of the route's budget that are held now, this one included.
         left: Share of each budget that is free now, by kind; 0..1.
     """
 
     delay: float
     moment: int
+    held: int
     left: dict[str, float]
 
 

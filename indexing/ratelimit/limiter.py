@@ -112,7 +112,9 @@ class Limiter:
             ask = ledger.Ask(ask_id, charge, left, self._limits.get(charge.field, learned.UNKNOWN))
             verdict = await self._desk.ask(ask, urgent=woken or not self._hopeless(charge, asked))
             if isinstance(verdict, ledger.Granted):
-                permit = Permit(ask_id, charge, asked + verdict.delay, budgets.FENCE, verdict.moment, ask.limit)
+                permit = Permit(
+                    ask_id, charge, asked + verdict.delay, budgets.FENCE, verdict.moment, ask.limit, verdict.held
+                )
                 await self._until_free(permit, verdict.delay)
                 self._count(permit, verdict, self._clock() - started)
                 return permit

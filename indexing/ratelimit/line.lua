@@ -1,7 +1,10 @@
 -- The line for the global budget: in each lane a place is the moment of asking, moved back one step of the user's own
--- budget for each call he has in line, so that users take turns. Between lanes, start-time fair queueing by their
+-- budget for each call he has in line, so that users take turns; a fraction of a millisecond keeps equal moments apart,
+-- or Redis would order them by name. Between lanes, start-time fair queueing by their
 -- shares: each grant moves its lane's tag on by 1/share, and the lane with the smallest tag goes first. A lane that
 -- nobody waits in costs the others nothing.
+
+local TIES = 1024
 
 local function leave(ask)
   call('ZREM', lines[ask.lane], ask.waiter)
@@ -33,6 +36,7 @@ local function place(ask)
   end
   moment = now
   if ask.user ~= '' then moment = math.max(now, tonumber(call('ZSCORE', tags, ask.user) or 0)) end
+  moment = moment + state.tie / TIES
   return moment, call('ZCOUNT', line, '-inf', moment)
 end
 
@@ -49,9 +53,12 @@ local function before(ask, rank, other, count)
   return math.max(0, math.min(count, first))
 end
 
+-- moment: the ask's place, nil when nobody waited so that it was not looked for.
 local function stand(ask, moment, wait)
   if not ask.placed then
+    moment = moment or place(ask)
     call('ZADD', lines[ask.lane], moment, ask.waiter)
+    state.tie = (state.tie + 1) % TIES
     call('PEXPIRE', lines[ask.lane], 10 * 60000)
     if ask.user ~= '' then call('ZADD', tags, moment + rules.user_window / rules.user_capacity, ask.user) end
   end

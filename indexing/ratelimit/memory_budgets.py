@@ -109,6 +109,7 @@ class _Asked:
         user, route = names.user(charge.user), names.route(charge, ask.limit)
         capacity = 0 if charge.user is None else rules.user_budget.capacity
         self._user = _Budget(user, names.line(user), "user", "used up", capacity, ms(rules.user_budget.window))
+        self._part = names.part(charge, ask.limit)
         why = "used up" if ask.limit.known else "probe"
         self._route = _Budget(route, names.line(route), "route", why, ask.limit.capacity, ms(ask.limit.window))
 
@@ -160,7 +161,9 @@ class _Asked:
             n = used - budget.capacity + rank + 1
             if n > 0:
                 budget.blocks = True
-                moment, sure = self._state.release(budget.key, n, budget.capacity, budget.window)
+                moment, sure = float(self._state.now + ms(self._state.rules.probe)), False
+                if budget.why != "probe":
+                    moment, sure = self._state.release(budget.key, n, budget.capacity, budget.window)
                 longest = self._state.now + ms(self._state.rules.unproven)
                 if budget.kind == "route" and self._ask.unproven and moment > longest:
                     moment, sure = longest, False
@@ -220,8 +223,12 @@ class _Asked:
         state.hold(memory_settle.GLOBAL, ask.id, moment, window)
         for budget in (self._user, self._route):
             if budget.capacity:
-                state.hold(budget.key, ask.id, moment, budget.window)
+                lost = ms(state.rules.unseen) if budget.why == "probe" else budget.window
+                state.hold(budget.key, ask.id, moment, lost)
             state.lines[budget.line].pop(ask.waiter, None)
+        # While guilds share the bucket, what is on its way counts for its guild too: see acquire.lua.
+        if self._part != self._route.key and self._route.capacity:
+            state.hold(self._part, ask.id, moment, self._route.window)
         state.active = {name: at for name, at in state.active.items() if at > state.now}
         state.active[budgets.label(ask.charge)] = moment + ms(state.rules.inflight) + self._route.window
         self._line.serve(ask, moment, crowded=self._crowded)

@@ -6,6 +6,7 @@ from indexing.ratelimit import budgets, ledger
 from indexing.ratelimit.memory_state import State, ms
 
 LANES = (1, 2, 3)
+TIES = 1024
 
 
 def lane_of(ask: ledger.Ask) -> int:
@@ -44,7 +45,7 @@ class Line:
         if ask.waiter in line:
             order = sorted(line, key=lambda name: (line[name], name))
             return line[ask.waiter], order.index(ask.waiter), True
-        moment = max(self._state.now, self._state.tags.get(str(ask.charge.user), 0))
+        moment = max(self._state.now, self._state.tags.get(str(ask.charge.user), 0)) + self._state.numbers["tie"] / TIES
         return moment, sum(place <= moment for place in line.values()), False
 
     def before(self, ask: ledger.Ask, rank: int, other: int) -> int:
@@ -62,6 +63,7 @@ class Line:
         line = self._state.lines[str(lane_of(ask))]
         if ask.waiter not in line:
             line[ask.waiter] = place
+            self._state.numbers["tie"] = (self._state.numbers["tie"] + 1) % TIES
             self._charge(ask, place)
         self._state.deadlines[lane_of(ask), ask.waiter] = self._state.now + wait + ms(self._state.rules.grace)
 

@@ -23,6 +23,7 @@ class Routes:
         if known.bucket != seen.bucket:
             self._state.seen.pop(field, None)
             self._state.first.pop(field, None)
+            self._proves_split(said, seen)
             return self._store(field, f"{seen.bucket} {seen.limit} {reset} 0")
         capacity, window = min(known.capacity, seen.limit), max(ms(known.window), reset)
         agreed = self._agreed(field, known, seen.limit, reset)
@@ -39,7 +40,8 @@ class Routes:
         """Hold permits for calls of somebody else; return how many."""
         if seen.remaining >= seen.limit:
             return 0
-        missing = min(seen.limit - seen.remaining - self._state.held(key)[0] - 1, 50)
+        known = max(self._state.held(key)[0], said.permit.held)
+        missing = min(seen.limit - seen.remaining - known - 1, 50)
         for number in range(1, missing + 1):
             self._state.ledgers[key][f"{said.permit.id}+{number}"] = self._state.now + ms(seen.reset_after)
         return max(missing, 0)

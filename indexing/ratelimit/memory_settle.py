@@ -21,8 +21,9 @@ class Desk:
         """Book one; *age* is in milliseconds since its answer was read."""
         charge, outcome = said.permit.charge, said.outcome
         user, route = self._names.user(charge.user), self._names.route(charge, said.permit.limit)
+        mine = self._names.part(charge, said.permit.limit)
         if outcome is None:
-            return self._give_back(said, user, route)
+            return self._give_back(said, user, route, mine)
         rules = self._state.rules
         self._note_round_trip(math.floor(outcome.round_trip * 1000))
         self._free(GLOBAL, said, age, ms(rules.global_budget.window))
@@ -39,14 +40,16 @@ class Desk:
                 if key != route:
                     self._free(key, said, age, ms(limit.window), new=True)
             strangers = self._routes.strangers(said, seen, target)
+        elif mine != route:
+            self._free(mine, said, age, ms(said.permit.limit.window))
         self._obey(said, outcome, user, target)
         if outcome.invalid:
             self._count_invalid()
         return ledger.Settled(strangers, limit, math.floor(self._credit(outcome, rules.global_credit)) / 1000)
 
-    def _give_back(self, said: ledger.Settlement, user: str, route: str) -> ledger.Settled:
+    def _give_back(self, said: ledger.Settlement, *keys: str) -> ledger.Settled:
         state = self._state
-        for key in (GLOBAL, user, route):
+        for key in (GLOBAL, *keys):
             state.ledgers[key].pop(said.permit.id, None)
         if said.permit.charge.lane is not budgets.LANES[0]:
             rate = state.rules.global_budget

@@ -37,6 +37,7 @@ class State:
         self.egress: dict[str, float] = {}
         self.active: dict[str, float] = {}
         self.numbers: dict[str, float] = collections.defaultdict(float)
+        self.numbers["ramp"] = -math.inf
         self.numbers["hold"] = now + ms(rules.hold)
 
     def held(self, key: str) -> tuple[int, float, str]:

@@ -16,6 +16,7 @@ class Permit:
         fence: Seconds from then within which the call may be sent.
         moment: When its budgets were charged, in milliseconds of the fleet's clock.
         limit: What was known of the route.
+        held: Permits of the route's budget that were held when this one was taken, this one included.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Permit:
     fence: float = budgets.FENCE
     moment: int = 0
     limit: learned.RouteLimit = learned.UNKNOWN
+    held: int = 1
 
     def expired(self, now: float) -> bool:
         """Return whether it is too late to send at *now*, of the same monotonic clock: then give the permit back."""

@@ -48,6 +48,7 @@ local function learn(answer)
   local reset = math.min(math.ceil(answer.reset / 100) * 100, rules.longest)
   if bucket ~= answer.bucket then
     call('HDEL', learned, answer.field .. ' seen', answer.field .. ' first')
+    proves_split(answer)
     return store(answer.field, answer.bucket, answer.limit, reset, 0), reset
   end
   local new_capacity, new_window = math.min(capacity, answer.limit), math.max(window, reset)
@@ -62,10 +63,11 @@ local function learn(answer)
 end
 
 -- The server says fewer are left than we know of: somebody else uses this bucket. His calls are held like ours until
--- the reset. Returns how many. One is let pass, for servers that round.
+-- the reset. Returns how many. What was held when the call went counts too: it may have come back while the answer was
+-- on its way. One is let pass, for servers that round.
 local function strangers(answer, key)
   if not answer.bucket or answer.remaining >= answer.limit then return 0 end
-  local missing = math.min(answer.limit - answer.remaining - held(key) - 1, 50)
+  local missing = math.min(answer.limit - answer.remaining - math.max(held(key), answer.held) - 1, 50)
   for i = 1, missing do
     call('ZADD', key, now + answer.reset, answer.id .. '+' .. i)
   end

@@ -87,17 +87,15 @@ local function obey(answer, user, target)
   end
 end
 
-local function give_back(answer, user, route)
-  call('ZREM', ledger, answer.id)
-  call('ZREM', user, answer.id)
-  call('ZREM', route, answer.id)
+local function give_back(answer, ...)
+  for _, key in ipairs({ledger, ...}) do call('ZREM', key, answer.id) end
   if answer.lane > 1 then state.pace = state.pace - rules.window / rules.capacity end
   return {0, answer.known, 0}
 end
 
 -- user: the user's ledger; route: the route's as taken; whole, part: the bucket's for all guilds, and for this one.
 local function settle(answer, user, route, whole, part)
-  if answer.unsent then return give_back(answer, user, route) end
+  if answer.unsent then return give_back(answer, user, route, part) end
   note_round_trip(answer.rtt)
   free_after(ledger, answer, rules.window, rules.global_credit, 'XX')
   free_after(user, answer, rules.user_window, rules.user_credit, 'XX')
@@ -110,6 +108,8 @@ local function settle(answer, user, route, whole, part)
     if part ~= route then free_after(part, answer, window, rules.user_credit) end
     if not split and whole ~= route then free_after(whole, answer, window, rules.user_credit) end
     others = strangers(answer, target)
+  elseif part ~= route then
+    free_after(part, answer, answer.window, rules.user_credit, 'XX')
   end
   if answer.scope then obey(answer, user, target) end
   if answer.invalid then count_invalid() end

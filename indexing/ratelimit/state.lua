@@ -11,7 +11,7 @@
 --   9  egress    hash  invalid answers by minute, and until when which lanes stop
 --   10 active    zset  route budgets in use: name -> moment of the last release, for display
 --   then for each settlement: user ledger, route ledger as taken, route ledger of all guilds, of its guild
---   then for each ask: user ledger, user line, route ledger, route line
+--   then for each ask: user ledger, user line, route ledger, route line, route ledger of its guild
 -- ARGV: 1 what is said; JSON, fields by name (wire.py).
 -- The driver puts `local rules = {...}` before this part: the numbers of budgets.Rules, so that they need no parsing.
 -- Reply: {now, {reply to each settlement}, {reply to each ask}}.
@@ -28,9 +28,11 @@ local FIELDS = {
   'pause', 'ramp', 'fewer', 'fewer_at', -- Discord said stop; where the ramp began; permits left to others, since when
   'pace',                               -- moment of the next bulk call if all came evenly
   'served', 'tag1', 'tag2', 'tag3',     -- virtual time of the lanes, and of each lane's next call
+  'tie',                                -- counts places, for the order of those asked for at the same moment
   'rtt', 'rtt_new', 'rtt_old', 'rtt_n', 'rtt_at', -- usual round trip; shortest in this and the last stretch
 }
 local DAY = 86400000
+local JUMP = 100    -- an exchange with Redis hardly ever takes longer; two clocks differ by less than a thousandth
 local SLACK = 10000 -- keys outlive their last entry by this much, so that a step of the clock cannot drop them early
 
 local state, stored = {}, {}
@@ -41,7 +43,8 @@ for i, name in ipairs(FIELDS) do
 end
 
 -- One clock for the fleet: Redis' own, corrected so that it neither steps back nor jumps. The caller says how long ago,
--- by its stopwatch, it was told which moment; when that is far from what the clock shows, the clock was set.
+-- by its stopwatch, it was told which moment. It is at least that late now, and hardly later; when the clock shows
+-- something else it was set, or this exchange was long on its way: then the earlier moment is the safe one.
 local function clock()
   local wall = said.now
   if not wall then
@@ -51,7 +54,7 @@ local function clock()
   local now = wall + state.offset
   if said.given > 0 and said.elapsed < 60000 then
     local expected = said.given + said.elapsed
-    if math.abs(now - expected) > 1000 + said.elapsed / 50 then now = expected end
+    if now < expected or now > expected + JUMP + said.elapsed / 1000 then now = expected end
   end
   now = math.max(now, state.last)
   state.offset, state.last = now - wall, now

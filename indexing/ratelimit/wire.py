@@ -35,6 +35,7 @@ def rules(of: budgets.Rules) -> str:
         "grace": _ms(of.grace),
         "ahead": _ms(of.ahead),
         "probe": _ms(of.probe),
+        "unseen": _ms(of.unseen),
         "unproven": _ms(of.unproven),
         "burst": of.burst,
         "ramp": _ms(of.ramp),
@@ -61,7 +62,7 @@ def keys(
         found += _keys_of_settlement(names, one)
     for ask_ in asks:
         user, route = names.user(ask_.charge.user), names.route(ask_.charge, ask_.limit)
-        found += [user, names.line(user), route, names.line(route)]
+        found += [user, names.line(user), route, names.line(route), names.part(ask_.charge, ask_.limit)]
     return found
 
 
@@ -70,7 +71,7 @@ def _keys_of_settlement(names: budgets.Keys, one: ledger.Settlement) -> list[str
     route = names.route(charge, limit)
     seen = one.outcome.headers if one.outcome else None
     if seen is None:
-        return [names.user(charge.user), route, route, route]
+        return [names.user(charge.user), route, route, names.part(charge, limit)]
     whole, part = names.bucket(charge, seen.bucket, None), names.bucket(charge, seen.bucket, charge.major)
     return [names.user(charge.user), route, whole, part]
 
@@ -112,6 +113,7 @@ def settlement(of: ledger.Settlement, now: float) -> dict[str, Any]:
         "field": permit.charge.field,
         "taken": permit.moment,
         "window": _ms(permit.limit.window),
+        "held": permit.held,
         "proper": outcome.proper,
         "invalid": outcome.invalid,
         "major": "" if permit.charge.major is None else str(permit.charge.major),
@@ -151,7 +153,7 @@ def verdict(reply: list[Any], of: ledger.Ask, by: budgets.Rules, now: int) -> le
         left["user"] = share(user_used, by.user_budget.capacity)
     if of.limit.known and of.limit.capacity:
         left["route"] = share(route_used, of.limit.capacity)
-    return ledger.Granted(delay_ms / 1000, now + delay_ms, left)
+    return ledger.Granted(delay_ms / 1000, now + delay_ms, route_used, left)
 
 
 def share(used: int, capacity: int) -> float:

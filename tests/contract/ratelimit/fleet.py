@@ -70,6 +70,12 @@ class Process:
         await self.settle(permit, seen)
         return permit
 
+    async def call_patiently(self, of: budgets.Charge) -> None:
+        """The same, waiting for the permit."""
+        permit = await self.take(of, patience=30.0)
+        await asyncio.sleep(TRIP)
+        await self.settle(permit)
+
     async def learn(self, *routes: str, identity: str = "bot", seen: Mapping[str, str] | None = None) -> None:
         """Make the first call of each route, for no user, and wait until nothing of it is left."""
         for route in routes or (CHANNELS,):

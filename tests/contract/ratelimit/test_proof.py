@@ -1,0 +1,121 @@
+"""The real script in a real Redis: no model rejects a call, though clocks are set and everything is lost meanwhile."""
+
+import asyncio
+import dataclasses
+import random
+
+import prometheus_client
+import redis
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from indexing import metrics, settings
+from indexing.ratelimit import budgets, learned, ledger, limiter, permits, redis_budgets, wire
+from tests.contract.ratelimit import blocking, fleet
+from tests.simulator import models
+from tests.unit.ratelimit import network
+from tests.unit.ratelimit.server import Server, Sizes
+
+SIZES = Sizes(models.Limit(10, 1.0), models.Limit(3, 2.0), models.Limit(4, 1.0))
+STEPS = (-3600.0, -5.0, -1.0, -0.2, 0.2, 1.0, 5.0, 3600.0)
+
+
+@dataclasses.dataclass(slots=True)
+class Wall:
+    """The clock of Redis' machine, which may be set."""
+
+    loop: asyncio.AbstractEventLoop
+    off: float = 3_500_000_000.0
+
+    def __call__(self) -> float:
+        """Return epoch seconds."""
+        return self.loop.time() + self.off
+
+
+def process(client: redis.Redis, wall: Wall, offset: float, *, server_time: bool) -> limiter.Limiter:
+    """Start a process on a host whose monotonic clock shows something else than the others'."""
+
+    def now() -> float:
+        return wall.loop.time() + offset
+
+    store = redis_budgets.RedisBudgets(blocking.dressed(blocking.BlockingClient(client)), "test", clock=now, now=wall)
+    config = settings.LimiterSettings.model_validate(
+        {
+            "global_budget": f"{SIZES.token.capacity}/{SIZES.token.window}",
+            "user_budget": f"{SIZES.user.capacity}/{SIZES.user.window}",
+            "limiter_server_time": server_time,
+        }
+    )
+    seen = metrics.LimiterMetrics(prometheus_client.CollectorRegistry())
+    return limiter.Limiter(store, config, seen, call_timeout=network.TIMEOUT, clock=limiter.Clock(now, asyncio.sleep))
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    steps=st.lists(st.sampled_from(STEPS), max_size=3),
+    losses=st.integers(0, 1),
+    server_time=st.booleans(),
+)
+@hypothesis_settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_no_model_rejects_a_call_when_clocks_are_set_and_state_is_lost(
+    blocking_redis: redis.Redis,
+    seed: int,
+    steps: list[float],
+    losses: int,
+    server_time: bool,  # noqa: FBT001 -- drawn
+) -> None:
+    """Host clocks differ, Redis' clock steps by 0.2 s to an hour either way, and Redis may be emptied once."""
+    blocking_redis.flushdb()
+    dice = random.Random(seed)
+    conditions = network.Conditions(
+        seed, least=0.02 + dice.random() / 20, lost=0.01, crashes=0.01, users=6, guilds=4, callers=15, seconds=30.0
+    )
+
+    async def work() -> Server:
+        wall = Wall(asyncio.get_running_loop())
+        server = Server(SIZES, dice.random(), headers="first")
+        clients = [process(blocking_redis, wall, 1000.0 * number, server_time=server_time) for number in range(3)]
+
+        async def step(by: float) -> None:
+            wall.off += by
+
+        async def lose() -> None:
+            blocking_redis.flushdb()
+
+        events = [lambda by=by: step(by) for by in steps]
+        await network.Fleet(conditions, server, [*clients]).run(*events, *[lose] * losses)
+        for client in clients:
+            await client.close()
+        return server
+
+    server = network.on_jumping_clock(work)
+
+    assert not server.rejections
+    assert server.arrivals > 0
+
+
+@given(
+    st.builds(
+        budgets.Charge,
+        st.sampled_from(budgets.LANES),
+        st.sampled_from((fleet.CHANNELS, fleet.GUILDS)),
+        st.sampled_from(("bot", "user:1")),
+        st.none() | st.integers(1, 2**63),
+        st.none() | st.integers(1, 2**63),
+        st.text(max_size=20),
+    ),
+    st.sampled_from(("", "b1 5 1000 0", "b1 5 1000 1", "- 0 0 0")),
+)
+def test_all_keys_share_one_slot_whatever_is_asked(charge: budgets.Charge, known: str) -> None:
+    """One script may touch them in a cluster: the text between the first braces is the same (hash tags)."""
+    limit = learned.RouteLimit.parse(known)
+    permit = permits.Permit("1", charge, 0.0, limit=limit)
+    outcome = ledger.Outcome(0.1, headers=learned.Headers("b2", 5, 4, 1.0))
+    rules = budgets.Rules.of(settings.LimiterSettings(), 10.0)
+
+    keys = wire.keys(
+        budgets.Keys("app"), rules, [ledger.Settlement(permit, outcome, 0.0)], [ledger.Ask("1", charge, 1.0, limit)]
+    )
+
+    assert {key.partition("{")[2].partition("}")[0] for key in keys} == {"dl:app"}

@@ -1,0 +1,1 @@
+"""Proofs of the limiter by simulation, and its parts by themselves."""

@@ -1,0 +1,148 @@
+"""
+A fleet, a network and a server on a clock that jumps from event to event.
+
+Between the processes and the server every way takes a random time; answers overtake each other, get lost, and processes
+die between taking a permit and settling it. Clocks of hosts differ and one may be set while they run.
+"""
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from indexing import errors, model
+from indexing.ratelimit import budgets, permits
+from tests import clockwork
+from tests.unit.ratelimit.server import Server
+
+ROUTE = "GET /guilds/{guild.id}/channels"
+TIMEOUT = 2.0
+"""Seconds after which a call without an answer is given up."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Conditions:
+    """
+    How the network and the processes behave; times in seconds.
+
+    Attributes:
+        least: Shortest time of one way.
+        jitter: Mean of what is added to each way, as a share of the shortest; exponential.
+        stalls: Share of ways that take up to a second longer.
+        lost: Share of answers, and of calls, that never come.
+        crashes: Share of callers that die between taking and settling.
+        quicker: From half time on the shortest way is this share of what it was.
+        late: Longest time between a permit and its call.
+    """
+
+    seed: int
+    least: float = 0.04
+    jitter: float = 0.5
+    stalls: float = 0.0
+    lost: float = 0.0
+    crashes: float = 0.0
+    quicker: float = 1.0
+    late: float = 0.0
+    users: int = 3
+    guilds: int = 3
+    callers: int = 6
+    seconds: float = 20.0
+    lanes: bool = True
+
+
+class Client(Protocol):
+    """What a process of the fleet makes its calls through."""
+
+    async def take(self, charge: budgets.Charge, *, patience: float) -> permits.Permit:
+        """Return a permit, or raise RateLimited or LimiterUnavailable."""
+
+    async def settle(self, permit: permits.Permit, answer: permits.Answer) -> None:
+        """Book an answer."""
+
+    async def give_back(self, permit: permits.Permit) -> None:
+        """Hand back what was not used."""
+
+
+class Fleet:
+    """Callers in several processes that want as much as they can get."""
+
+    def __init__(self, conditions: Conditions, server: Server, clients: list[Client]) -> None:
+        self._is = conditions
+        self._server = server
+        self._clients = clients
+        self._dice = random.Random(conditions.seed)
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + conditions.seconds
+
+    async def run(self, *events: Callable[[], Awaitable[object]]) -> None:
+        """Work until the time is over; the events happen at random moments."""
+        async with asyncio.TaskGroup() as group:
+            for event in events:
+                group.create_task(self._at_random(event))
+            for number in range(self._is.callers):
+                group.create_task(self._work(self._clients[number % len(self._clients)]))
+
+    async def _at_random(self, event: Callable[[], Awaitable[object]]) -> None:
+        await asyncio.sleep(self._dice.random() * self._is.seconds)
+        await event()
+
+    async def _work(self, client: Client) -> None:
+        while self._loop.time() < self._end:
+            try:
+                permit = await client.take(self._charge(), patience=self._dice.choice((0.0, 1.0, 5.0)))
+            except (errors.RateLimited, errors.LimiterUnavailable) as refusal:
+                await asyncio.sleep(refusal.retry_after)
+                continue
+            await self._call(client, permit)
+
+    def _charge(self) -> budgets.Charge:
+        lane = self._dice.choice(budgets.LANES) if self._is.lanes else model.Lane.INTERACTIVE
+        user, guild = self._dice.randrange(self._is.users), self._dice.randrange(self._is.guilds)
+        return budgets.Charge(lane, ROUTE, "bot", user, guild)
+
+    async def _call(self, client: Client, permit: permits.Permit) -> None:
+        granted = self._loop.time()
+        await asyncio.sleep(self._dice.random() * self._is.late)
+        if self._loop.time() - granted > permit.fence:
+            await client.give_back(permit)
+            return
+        begun = self._loop.time()
+        answer: asyncio.Future[permits.Answer] = self._loop.create_future()
+        if not self._happens(self._is.lost):
+            self._loop.call_later(self._way(), self._arrive, permit, begun, answer)
+        if self._happens(self._is.crashes):
+            return
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                said = await answer
+        except TimeoutError:
+            said = permits.Answer(None, {}, TIMEOUT)
+        await client.settle(permit, said)
+
+    def _arrive(self, permit: permits.Permit, begun: float, answer: asyncio.Future[permits.Answer]) -> None:
+        charge = permit.charge
+        headers = self._server.arrive(self._loop.time(), charge.user or 0, charge.major or 0)
+
+        def read() -> None:
+            if not answer.done():
+                answer.set_result(permits.Answer(200, headers, self._loop.time() - begun))
+
+        if not self._happens(self._is.lost):
+            self._loop.call_later(self._way(), read)
+
+    def _way(self) -> float:
+        half = self._end - self._is.seconds / 2
+        least = self._is.least * (self._is.quicker if self._loop.time() > half else 1.0)
+        stall = self._dice.random() if self._happens(self._is.stalls) else 0.0
+        # Nothing arrives after its call was given up: the connection is closed by then.
+        return min(least + self._dice.expovariate(1 / (self._is.jitter * self._is.least)) + stall, TIMEOUT * 0.99)
+
+    def _happens(self, share: float) -> bool:
+        return self._dice.random() < share
+
+
+def on_jumping_clock(work: Callable[[], Coroutine[Any, Any, Server]]) -> Server:
+    """Run *work* on a loop whose clock jumps."""
+    with asyncio.Runner(loop_factory=clockwork.Loop) as runner:
+        return runner.run(work())
