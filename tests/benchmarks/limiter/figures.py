@@ -1,0 +1,186 @@
+"""What the records and the simulator's log say: arrivals, rejections by four models, waits, reactions."""
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from tests.benchmarks.limiter import demand, fleet
+from tests.simulator import models
+
+GLOBAL, USER = models.Limit(50, 1.0), models.Limit(5, 5.0)
+PHASES = 10
+"""Phases of the wall clock's windows that are tried."""
+EDGE = 3.0
+"""Seconds left out at both ends of a run, while the fleet starts and stops."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figures:
+    """One line of the report; waits in milliseconds, `ratio` of what the limit permits."""
+
+    phase: str
+    promise: str
+    calls: int
+    permitted: int
+    ratio: float
+    rejections: int
+    peak: int
+    waits: dict[str, dict[str, float]]
+    commands_per_call: float
+    script_us: float
+    cpu_ms_per_call: float
+    extra: dict[str, float]
+
+
+def figures(of: fleet.Measured) -> Figures:
+    """Return what a phase shows."""
+    records = [record for process in of.records for record in process]
+    arrivals = [(entry[0], str(entry[1])) for entry in of.stats["log"] if "/_sim" not in entry[2]]
+    ours = len(records)
+    calls, permitted = _used(of, arrivals)
+    script = of.commands.get("cmdstat_evalsha", {"calls": 0, "usec_per_call": 0.0})
+    return Figures(
+        phase=of.phase.name,
+        promise=of.phase.promise,
+        calls=ours,
+        permitted=permitted,
+        ratio=calls / permitted if permitted else 0.0,
+        rejections=of.stats["http_429"] if of.phase.enforce else _rejections(arrivals),
+        peak=peak([moment for moment, _ in arrivals]),
+        waits=_waits(records),
+        commands_per_call=sum(command["calls"] for name, command in of.commands.items() if _paid(name)) / max(ours, 1),
+        script_us=script["usec_per_call"],
+        cpu_ms_per_call=1000 * of.cpu / max(ours, 1),
+        extra=_extra(of, records),
+    )
+
+
+def _paid(name: str) -> bool:
+    """Return whether a process sends this command; what scripts call inside is part of their own time."""
+    return name in {"cmdstat_evalsha", "cmdstat_script|load"}
+
+
+def _used(of: fleet.Measured, arrivals: Sequence[tuple[float, str]]) -> tuple[int, int]:
+    """Return calls and what the limit permits, between the first and the last second of demand."""
+    if not arrivals:
+        return 0, 0
+    begin, end = arrivals[0][0] + EDGE, arrivals[-1][0] - EDGE
+    inside = [one for one in arrivals if begin <= one[0] < end]
+    if of.phase.name == "users":
+        # A budget of five in five seconds: whole cycles, or the edges would count for much.
+        return len(inside), int((end - begin) * USER.capacity / USER.window * of.phase.users)
+    return len(inside), int((end - begin) * GLOBAL.capacity / GLOBAL.window)
+
+
+def _rejections(arrivals: Sequence[tuple[float, str]]) -> int:
+    """Return how many calls any of the four models would have rejected, of the token's and of each user's."""
+    by_user: dict[str, list[float]] = {}
+    for moment, who in arrivals:
+        if who != "bot":
+            by_user.setdefault(who, []).append(moment)
+    budgets = [(GLOBAL, [moment for moment, _ in arrivals]), *((USER, moments) for moments in by_user.values())]
+    return sum(rejected(limit, moments) for limit, moments in budgets)
+
+
+def rejected(limit: models.Limit, moments: Sequence[float]) -> int:
+    """Return how many of the calls some model rejects, the wall clock's windows in ten phases."""
+    others = models.all_four(limit, 0.0)[1:]
+    walls = [models.WallWindow(limit, limit.window * number / PHASES) for number in range(PHASES)]
+    count = 0
+    for moment in sorted(moments):
+        for model in (*walls, *others):
+            if model.wait(moment) > 0:
+                count += 1
+            else:
+                model.count(moment)
+    return count
+
+
+def peak(moments: Sequence[float]) -> int:
+    """Return the most calls in any second."""
+    most, first = 0, 0
+    ordered = sorted(moments)
+    for last, moment in enumerate(ordered):
+        while moment - ordered[first] >= GLOBAL.window:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def _waits(records: Sequence[demand.Record]) -> dict[str, dict[str, float]]:
+    by_lane: dict[str, list[float]] = {}
+    for record in records:
+        by_lane.setdefault(record.lane, []).append(1000 * (record.sent - record.asked))
+    return {
+        lane: {"calls": len(waits), "p50": quantile(waits, 0.5), "p99": quantile(waits, 0.99), "max": max(waits)}
+        for lane, waits in by_lane.items()
+    }
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the value below which *share* of them lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def _extra(of: fleet.Measured, records: Sequence[demand.Record]) -> dict[str, float]:
+    if of.phase.name.startswith("light"):
+        return _light(records)
+    if of.phase.event == "global":
+        return _stopped_after(of)
+    if of.phase.event == "foreign":
+        return _noticed(of, records)
+    return {}
+
+
+def _light(records: Sequence[demand.Record]) -> dict[str, float]:
+    """Return the waits of light users: their own budget has room for most of their calls."""
+    by_user: dict[int, list[demand.Record]] = {}
+    for record in records:
+        by_user.setdefault(record.user, []).append(record)
+    usual = statistics.median(len(found) for found in by_user.values())
+    light = [r for found in by_user.values() if len(found) <= usual * 2 for r in _unblocked(found)]
+    waits = [1000 * (record.sent - record.asked) for record in light]
+    return {"light_calls": len(light), "light_p50": quantile(waits, 0.5), "light_p99": quantile(waits, 0.99)}
+
+
+def _unblocked(records: Sequence[demand.Record]) -> list[demand.Record]:
+    """Return the calls before which the user had fewer than five in the last seconds: not his own budget's fault."""
+    ordered = sorted(records, key=lambda record: record.asked)
+    reads = [record.read for record in ordered]
+    return [
+        record
+        for number, record in enumerate(ordered)
+        if sum(read > record.asked - USER.window for read in reads[:number]) < USER.capacity
+    ]
+
+
+def _stopped_after(of: fleet.Measured) -> dict[str, float]:
+    """Return how long after the 429 was read the last process sent another call, in milliseconds."""
+    read = min(record.read for process in of.records for record in process if record.status == 429)
+    last = max((r.sent for process in of.records for r in process if r.sent < read + 1.0), default=read)
+    resumed = min((r.sent for process in of.records for r in process if r.sent > read + 1.0), default=read)
+    return {"last_sent_ms_after": 1000 * (last - read), "paused_seconds": resumed - read}
+
+
+def _noticed(of: fleet.Measured, records: Sequence[demand.Record]) -> dict[str, float]:
+    """Return when the fleet's rate fell so far that both fit, and what was answered 429 before and after."""
+    began = of.events[0]
+    throttled = sorted(record.read for record in records if record.status == 429)
+    first = throttled[0] - began if throttled else -1.0
+    late = sum(moment > began + 20.0 for moment in throttled)
+    return {"noticed_seconds": first, "rejected_first_20_s": len(throttled) - late, "rejected_later": late}
+
+
+def per_second(of: fleet.Measured) -> list[tuple[float, float]]:
+    """Return the headroom over time: second since the start, share of the global budget that was free in it."""
+    sent = sorted(record.sent - of.began for process in of.records for record in process)
+    counts = {second: len(list(group)) for second, group in itertools.groupby(sent, int)}
+    return [(float(second), 1 - counts.get(second, 0) / GLOBAL.capacity) for second in range(int(sent[-1]))]
+
+
+def summary(found: Sequence[Figures]) -> list[dict[str, Any]]:
+    """Return the figures as JSON."""
+    return [dataclasses.asdict(one) for one in found]

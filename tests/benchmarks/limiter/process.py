@@ -1,0 +1,147 @@
+"""One measured process: `python -m tests.benchmarks.limiter.process`, its orders on standard input, a record a call."""
+
+import asyncio
+import contextlib
+import itertools
+import pathlib
+import random
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import msgspec
+import prometheus_client
+import redis.asyncio
+
+from indexing import errors, metrics, model, settings
+from indexing.ratelimit import budgets, limiter, redis_budgets
+from tests.benchmarks.limiter import demand
+
+PATIENCE = 1.0
+"""As in the product: longer waits give the thread back and come again at the named moment."""
+TIMEOUT = 10.0
+AGENT = "DiscordBot (https://example.invalid, 0) limiter benchmark"
+
+
+class Process:
+    """Makes the calls of all loads and writes one line for each."""
+
+    def __init__(self, orders: demand.Orders, session: aiohttp.ClientSession, permits: limiter.Limiter) -> None:
+        self._orders = orders
+        self._session = session
+        self._permits = permits
+        self._log = pathlib.Path(orders.log).open("ab", buffering=0)  # noqa: SIM115 -- open as long as the process
+        self._numbers = itertools.count()
+        self._dice = random.Random(orders.seed)
+
+    async def run(self) -> None:
+        """Work until the time is over."""
+        async with asyncio.TaskGroup() as group:
+            for load in self._orders.loads:
+                if load.rate:
+                    group.create_task(self._at_random(load, group))
+                    continue
+                for _ in range(load.callers):
+                    group.create_task(self._again_and_again(load))
+
+    async def _again_and_again(self, load: demand.Load) -> None:
+        await asyncio.sleep(self._dice.random() * 0.2)
+        while time.monotonic() < self._orders.until:
+            await self._call(load)
+
+    async def _at_random(self, load: demand.Load, group: asyncio.TaskGroup) -> None:
+        while True:
+            await asyncio.sleep(self._dice.expovariate(load.rate))
+            if time.monotonic() >= self._orders.until:
+                return
+            group.create_task(self._call(load))
+
+    async def _call(self, load: demand.Load) -> None:
+        place = self._dice.randrange(len(load.users))
+        charge, path, token = self._aim(load, place)
+        asked = time.monotonic()
+        permit = await self._take(charge)
+        if permit is None:
+            return
+        if permit.expired(time.monotonic()):
+            await self._permits.give_back(permit)
+            return
+        status, scope, sent = 0, "", time.monotonic()
+        headers = {"Authorization": token, "User-Agent": AGENT}
+        try:
+            async with self._session.get(self._orders.base_url + path, headers=headers) as response:
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError):
+            await self._permits.settle(permit, limiter.Answer(None, {}, time.monotonic() - sent))
+        else:
+            status, scope = response.status, response.headers.get("X-RateLimit-Scope", "")
+            await self._permits.settle(permit, _answer(response, body, time.monotonic() - sent))
+        own = bool(load.tokens)
+        record = demand.Record(load.lane, load.users[place], own, asked, sent, time.monotonic(), status, scope)
+        self._log.write(msgspec.json.encode(record) + b"\n")
+
+    async def _take(self, charge: budgets.Charge) -> limiter.Permit | None:
+        while time.monotonic() < self._orders.until:
+            try:
+                return await self._permits.take(charge, patience=PATIENCE)
+            except (errors.RateLimited, errors.LimiterUnavailable) as refusal:
+                await asyncio.sleep(refusal.retry_after)
+        return None
+
+    def _aim(self, load: demand.Load, place: int) -> tuple[budgets.Charge, str, str]:
+        user, lane = load.users[place], model.Lane(load.lane)
+        waiter = f"{self._orders.seed}:{next(self._numbers)}"
+        if load.tokens:
+            charge = budgets.Charge(lane, demand.GUILDS, f"user:{user}", user, None, waiter)
+            return charge, "/users/@me/guilds?limit=1", f"Bearer {load.tokens[place]}"
+        guild = self._dice.choice(self._orders.guilds)
+        charge = budgets.Charge(lane, demand.CHANNELS, "bot", user, guild, waiter)
+        return charge, f"/guilds/{guild}/channels", f"Bot {self._orders.bot_token}"
+
+
+def _answer(response: aiohttp.ClientResponse, body: bytes, took: float) -> limiter.Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    said: dict[str, float] = {}
+    if response.status == 429:
+        with contextlib.suppress(msgspec.DecodeError):
+            said = msgspec.json.decode(body)
+    return limiter.Answer(
+        response.status,
+        headers,
+        took,
+        body_retry_after=said.get("retry_after"),
+        body_global=bool(said.get("global")),
+        is_discord=response.status not in {403, 429} or "retry_after" in said or "code" in said,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _opened(orders: demand.Orders) -> AsyncIterator[Process]:
+    pool = redis.asyncio.BlockingConnectionPool.from_url(orders.redis_url, max_connections=16, timeout=1.0)
+    store = redis_budgets.RedisBudgets(redis.asyncio.Redis(connection_pool=pool), "bench")
+    seen = metrics.LimiterMetrics(prometheus_client.CollectorRegistry())
+    permits = limiter.Limiter(store, settings.LimiterSettings(), seen, call_timeout=TIMEOUT)
+    await permits.warm()
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
+        session._retry_connection = False
+        yield Process(orders, session, permits)
+        await permits.close()
+    await pool.disconnect()
+
+
+async def main() -> None:
+    """Read the orders, work, and say how many seconds of CPU the work took."""
+    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=demand.Orders)
+    async with _opened(orders) as process:
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        await process.run()
+        after = resource.getrusage(resource.RUSAGE_SELF)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    sys.stdout.buffer.write(msgspec.json.encode({"cpu": used}) + b"\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
