@@ -20,12 +20,13 @@ end
 
 -- What stops everybody, or the lanes in which nobody waits: the latest of their ends, whose, and why.
 local function stopped(ask)
-  local moments = call('HMGET', egress, 'edge', 'all', 'bulk')
   local stop = {moment = state.hold, budget = 'global', why = 'hold'}
   local function later(moment, budget, why)
     if moment > stop.moment then stop = {moment = moment, budget = budget, why = why} end
   end
   later(state.pause, 'global', 'pause')
+  if now >= state.stopped then return stop end
+  local moments = call('HMGET', egress, 'edge', 'all', 'bulk')
   later(tonumber(moments[1]) or 0, 'egress', 'pause')
   later(tonumber(moments[2]) or 0, 'egress', 'breaker')
   if ask.lane > 1 then later(tonumber(moments[3]) or 0, 'egress', 'breaker') end
@@ -83,10 +84,10 @@ local function shared(ask, verdict)
   local limit, used = capacity(), held(ledger)
   local step = rules.window / limit
   local moment, all, bulk = nil, 0, 0
-  if waiting() then
+  if call('ZCARD', deadlines) > 0 then
     drop_absent()
     ask.crowded = true
-    moment, all, bulk = ahead_of(ask, waiting() or {0, 0, 0})
+    moment, all, bulk = ahead_of(ask, waiting())
   end
   local stop = stopped(ask)
   -- After a stop they come one by one.

@@ -19,11 +19,9 @@ local function drop_absent()
   end
 end
 
--- Returns how many wait in each lane, or nil when nobody does.
+-- Returns how many wait in each lane.
 local function waiting()
-  local counts = {call('ZCARD', lines[1]), call('ZCARD', lines[2]), call('ZCARD', lines[3])}
-  if counts[1] + counts[2] + counts[3] == 0 then return nil end
-  return counts
+  return {call('ZCARD', lines[1]), call('ZCARD', lines[2]), call('ZCARD', lines[3])}
 end
 
 -- Returns the ask's place, and how many of its own lane stand before it.

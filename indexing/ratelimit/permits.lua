@@ -6,7 +6,7 @@
 local function held(key)
   call('ZREMRANGEBYSCORE', key, '-inf', now)
   local used = call('ZCARD', key)
-  if used == 0 then return 0, 0, '' end
+  if used == 0 or now >= state.paused then return used, 0, '' end
   local moments = call('ZMSCORE', key, '!', '!shared')
   local ours, theirs = tonumber(moments[1] or 0), tonumber(moments[2] or 0)
   if ours > 0 then used = used - 1 end
@@ -37,5 +37,6 @@ end
 
 local function pause(key, name, moment)
   call('ZADD', key, 'GT', moment, name)
+  state.paused = math.max(state.paused, moment)
   keep(key, moment)
 end

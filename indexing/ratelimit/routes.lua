@@ -5,12 +5,12 @@
 
 -- Answers in a row that all show a more generous limit: more calls, or at most half the window. Returns the least
 -- generous of them when `agree` have come: capacity and window. Kept as "<n> <smallest capacity> <longest window>".
-local function agreed(field, capacity, window, limit, reset)
+local function agreed(field, capacity, window, limit, reset, seen)
   if limit <= capacity and reset > window / 2 then
-    call('HDEL', learned, field .. ' seen')
+    if seen then call('HDEL', learned, field .. ' seen') end
     return nil
   end
-  local n, least, longest = string.match(call('HGET', learned, field .. ' seen') or '', '(%S+) (%S+) (%S+)')
+  local n, least, longest = string.match(seen or '', '(%S+) (%S+) (%S+)')
   n, least, longest = (n or 0) + 1, math.min(least or limit, limit), math.max(longest or 0, reset)
   if n < rules.agree then
     call('HSET', learned, field .. ' seen', n .. ' ' .. least .. ' ' .. longest)
@@ -38,7 +38,8 @@ end
 
 -- Returns the route's value after this answer, and its window.
 local function learn(answer)
-  local value = call('HGET', learned, answer.field) or ''
+  local known = call('HMGET', learned, answer.field, answer.field .. ' seen')
+  local value = known[1] or ''
   local bucket, capacity, window, split = string.match(value, '(%S+) (%d+) (%d+) (%d+)')
   capacity, window, split = tonumber(capacity) or 0, tonumber(window) or 0, tonumber(split) or 0
   if not answer.bucket then
@@ -52,7 +53,7 @@ local function learn(answer)
     return store(answer.field, answer.bucket, answer.limit, reset, 0), reset
   end
   local new_capacity, new_window = math.min(capacity, answer.limit), math.max(window, reset)
-  local least, longest = agreed(answer.field, capacity, window, answer.limit, reset)
+  local least, longest = agreed(answer.field, capacity, window, answer.limit, reset, known[2])
   if least then new_capacity, new_window = least, longest end
   local new_split = split
   if answer.unsplit then new_split = 0 elseif split == 0 and proves_split(answer) then new_split = 1 end
@@ -66,8 +67,9 @@ end
 -- the reset. Returns how many. What was held when the call went counts too: it may have come back while the answer was
 -- on its way. One is let pass, for servers that round.
 local function strangers(answer, key)
-  if not answer.bucket or answer.remaining >= answer.limit then return 0 end
-  local missing = math.min(answer.limit - answer.remaining - math.max(held(key), answer.held) - 1, 50)
+  local missing = answer.limit - answer.remaining - 1 - answer.held
+  if missing <= 0 then return 0 end
+  missing = math.min(missing, answer.limit - answer.remaining - 1 - held(key), 50)
   for i = 1, missing do
     call('ZADD', key, now + answer.reset, answer.id .. '+' .. i)
   end

@@ -50,7 +50,10 @@ local function count_invalid()
   table.sort(counts, function(a, b) return a[1] < b[1] end)
   for _, entry in ipairs(counts) do
     local forgotten = (entry[1] + rules.invalid_minutes) * 60000
-    if sum >= rules.stop_bulk then call('HSET', egress, 'bulk', forgotten) end
+    if sum >= rules.stop_bulk then
+      call('HSET', egress, 'bulk', forgotten)
+      state.stopped = math.max(state.stopped, forgotten)
+    end
     if sum >= rules.stop_all then call('HSET', egress, 'all', forgotten) end
     sum = sum - entry[2]
   end
@@ -84,6 +87,7 @@ local function obey(answer, user, target)
   elseif answer.scope == 'edge' then
     call('HSET', egress, 'edge', math.max(moment, tonumber(call('HGET', egress, 'edge') or 0)))
     call('PEXPIRE', egress, DAY)
+    state.stopped = math.max(state.stopped, moment)
   end
 end
 

@@ -26,6 +26,7 @@ local FIELDS = {
   'last', 'offset',                     -- the fleet's clock
   'hold',                               -- nothing goes before this moment: state was lost
   'pause', 'ramp', 'fewer', 'fewer_at', -- Discord said stop; where the ramp began; permits left to others, since when
+  'paused', 'stopped',                  -- until then some budget may be paused, or some address stopped: look only then
   'pace',                               -- moment of the next bulk call if all came evenly
   'served', 'tag1', 'tag2', 'tag3',     -- virtual time of the lanes, and of each lane's next call
   'tie',                                -- counts places, for the order of those asked for at the same moment
