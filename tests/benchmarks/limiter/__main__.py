@@ -82,9 +82,9 @@ def main(
                 one = fleet.run(phase, url, pathlib.Path(folder), lambda: progress.advance(task))
             measured.append(one)
             found.append(figures.figures(one))
+            (out / "limiter.json").write_text(json.dumps(figures.summary(found), indent=1) + "\n", encoding="utf-8")
+            draw(measured, out / "limiter.png")
     CONSOLE.print(table(found))
-    (out / "limiter.json").write_text(json.dumps(figures.summary(found), indent=1) + "\n", encoding="utf-8")
-    draw(measured, out / "limiter.png")
     CONSOLE.print(f"{out}/limiter.json, {out}/limiter.png")
 
 

@@ -140,7 +140,8 @@ class Fleet:
         cpu = 0.0
         for process in self.running:
             out, _ = process.communicate(timeout=60)
-            cpu += json.loads(out)["cpu"]
+            # What is logged comes before it.
+            cpu += json.loads(out.splitlines()[-1])["cpu"]
         return cpu
 
     def records(self) -> list[list[demand.Record]]:

@@ -73,13 +73,15 @@ class Process:
         try:
             async with self._session.get(self._orders.base_url + path, headers=headers) as response:
                 body = await response.read()
+            read = time.monotonic()
         except (aiohttp.ClientError, TimeoutError):
-            await self._permits.settle(permit, limiter.Answer(None, {}, time.monotonic() - sent))
+            read = time.monotonic()
+            await self._permits.settle(permit, limiter.Answer(None, {}, read - sent))
         else:
             status, scope = response.status, response.headers.get("X-RateLimit-Scope", "")
-            await self._permits.settle(permit, _answer(response, body, time.monotonic() - sent))
+            await self._permits.settle(permit, _answer(response, body, read - sent))
         own = bool(load.tokens)
-        record = demand.Record(load.lane, load.users[place], own, asked, sent, time.monotonic(), status, scope)
+        record = demand.Record(load.lane, load.users[place], own, asked, sent, read, status, scope)
         self._log.write(msgspec.json.encode(record) + b"\n")
 
     async def _take(self, charge: budgets.Charge) -> limiter.Permit | None:
