@@ -7,6 +7,7 @@ fire; and a label without a bound (a user, a guild) would grow the monitoring wi
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 
 import prometheus_client
@@ -59,6 +60,8 @@ class Group:
         made = prometheus_client.Gauge(name, text, [label.name for label in labels], registry=self._to)
         self._note("gauge", name, text, labels)
         _begin(made, labels, () if absent else None)
+        if absent:
+            forget(made)
         return made
 
     def _histogram(
@@ -78,6 +81,14 @@ class Group:
 
     def _note(self, kind: str, name: str, text: str, labels: tuple[Label, ...]) -> None:
         self.declared.append(Declared(kind, name, text, labels))
+
+
+def forget(gauge: prometheus_client.Gauge) -> None:
+    """Take back what a gauge says: its series go; the one of a gauge without labels, which cannot, says NaN."""
+    if gauge._labelnames:  # noqa: SLF001 -- there is no public way to ask
+        gauge.clear()
+    else:
+        gauge.set(math.nan)
 
 
 def new_registry() -> registry.CollectorRegistry:

@@ -39,7 +39,7 @@ FAILED_ENDS = tuple(("FAILED", cause) for cause in ("NO_ACCESS", "GONE", "DISCOR
 MILESTONE = Label("milestone", ("list", "first", "five", "done"))
 RESULT = Label("result", ("changed", "unchanged", "error"))
 DISPOSITION = Label("disposition", ("CREATED", "JOINED", "FRESH", "REPLAYED"))
-DUTY = Label("duty", ("alarm", "sweep", "installs", "refresh", "other"))
+DUTY = Label("duty", ("alarm", "sweep", "installs", "refresh", "read", "other"))
 COMMAND = Label(
     "command", ("find", "insert", "update", "delete", "findAndModify", "aggregate", "count", "getMore", "ping", "other")
 )
@@ -56,7 +56,7 @@ GRPC_CODE = Label(
 WATCHED_CODES = ("OK", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED")
 """Codes whose series exist from the start, because alerts and panels look at their rate."""
 QUEUE = Label("queue", ("background", "other"))
-QUEUE_STATE = Label("state", ("live", "ready", "dead", "waiting"))
+QUEUE_STATE = Label("state", ("live", "ready", "dead"))
 SHOWN_BUDGET = Label("budget", ("global", "user", "invalid_requests"))
 SINGLE_BUDGET = Label("budget", ("global", "invalid_requests"))
 STATISTIC = Label("statistic", ("min", "p10"))

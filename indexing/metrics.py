@@ -268,7 +268,7 @@ class FleetMetrics(instruments.Group):
         )
         self.queue = self._gauge(
             "indexer_queue_turns",
-            "Turns: live (in the queue or held by workers), of them ready; dead letters; waiting for their time.",
+            "Turns: live (in the queue or held by workers), of them ready (no worker has taken them); dead letters.",
             labels.QUEUE,
             labels.QUEUE_STATE,
             absent=True,
@@ -279,6 +279,7 @@ class FleetMetrics(instruments.Group):
             labels.QUEUE,
             absent=True,
         )
+        self.waiting = self._gauge("indexer_turns_waiting", "Turns that wait for their time.", absent=True)
         self.overdue = self._gauge(
             "indexer_jobs_overdue_seconds", "How long the job that waits longest for its turn is overdue.", absent=True
         )

@@ -121,6 +121,7 @@ async def open_database(
 async def make_indexes(database: Database) -> None:
     """Create what is missing; safe to run by every process at every boot."""
     wanted: list[tuple[str, list[tuple[str, int]], Document]] = [
+        ("users", [("reauth", 1)], {"partialFilterExpression": {"reauth": True}, "name": "reauth"}),
         ("memberships", [("user_id", 1)], {}),
         ("memberships", [("guild_id", 1)], {}),
         ("channels", [("guild_id", 1)], {}),

@@ -59,7 +59,13 @@ def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list
     declared = [one for group in groups for one in group.declared]
     units = ("_seconds", "_seconds_total", "_ratio", "_permits", "_total", "_timestamp_seconds")
     counts = {"indexer_streams_open", "indexer_turns_running", "indexer_worker_threads", "indexer_budget_routes"}
-    counts |= {"indexer_queue_turns", "indexer_jobs_active", "indexer_workers_live", "indexer_credentials"}
+    counts |= {
+        "indexer_queue_turns",
+        "indexer_turns_waiting",
+        "indexer_jobs_active",
+        "indexer_workers_live",
+        "indexer_credentials",
+    }
     counts |= {"indexer_exporter_source_up", "indexer_build_info"}
 
     for one in declared:
