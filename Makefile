@@ -33,11 +33,13 @@ proto-check: $(READY)
 	@rm -rf build/proto && mkdir -p build/proto && $(MAKE) --no-print-directory proto OUT=build/proto
 	diff -r -x __init__.py -x __pycache__ build/proto/$(PB) $(PB)
 
-docs: $(READY)  ## Generate docs/settings.md.
+docs: $(READY)  ## Generate docs/settings.md and docs/metrics.md.
 	$(BIN)/python docs/make_settings.py > docs/settings.md
+	$(BIN)/python docs/make_metrics.py > docs/metrics.md
 
 docs-check: $(READY)
 	$(BIN)/python docs/make_settings.py | diff docs/settings.md -
+	$(BIN)/python docs/make_metrics.py | diff docs/metrics.md -
 
 check: lint types imports proto-check docs-check  ## Everything but the tests.
 

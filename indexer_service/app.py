@@ -9,8 +9,21 @@ from collections.abc import Callable
 import prometheus_client
 from prometheus_client import registry
 
-from indexer_service import idempotency, server, servicer, streams, tokens
-from indexing import advance, browse, control, duties, listing, logs, metrics, progress, settings, start, wiring
+from indexer_service import idempotency, measured, server, servicer, streams, tokens
+from indexing import (
+    advance,
+    browse,
+    control,
+    duties,
+    instruments,
+    listing,
+    logs,
+    metrics,
+    progress,
+    settings,
+    start,
+    wiring,
+)
 from indexing.bus import queue
 
 
@@ -24,10 +37,10 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     """
     server.check_address(config.service)
     log = logs.get(__name__)
-    to = registry.CollectorRegistry()
-    seen = metrics.Metrics(to)
-    broker = queue.make_broker(config.redis, middleware=[])
     clock = time.time  # noqa: TID251 -- the one clock of this process
+    seen = metrics.Metrics(to := instruments.new_registry())
+    around = measured.Measured(metrics.ServiceMetrics(to, measured.METHODS), clock)
+    broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(wiring.open_parts(config, broker, seen, clock))
         lists = listing.Listing(parts.world, config.indexing)
@@ -53,15 +66,18 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
         pause = config.indexing.bot_guilds_age / 2
+        renew = seen.process.noting("installs", lists.renew_installs, clock)
         await stack.enter_async_context(
-            duties.running(events=parts.events.read, installs=lambda: duties.every(pause, lists.renew_installs))
+            duties.running(events=parts.events.read, installs=lambda: duties.every(pause, renew))
         )
 
         def end_streams() -> None:
             watchers.drain()
             parts.events.poke()
 
-        port = await stack.enter_async_context(server.serving(handlers, replays, config.service, end_streams))
+        port = await stack.enter_async_context(
+            server.serving(handlers, replays, config.service, end_streams, first=[around])
+        )
         log.info("serving", address=config.service.listen, port=port)
         await stop.wait()
         log.info("stopping")

@@ -2,7 +2,7 @@
 
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -52,17 +52,20 @@ async def serving(
     replays: idempotency.Replays,
     config: settings.ServiceSettings,
     end_streams: Callable[[], None],
+    *,
+    first: Sequence[grpc.aio.ServerInterceptor] = (),  # type: ignore[type-arg]  # generic in the stubs only
 ) -> AsyncIterator[int]:
     """
     Serve until the block ends; yields the port.
 
-    At the end health says NOT_SERVING first, then streams are told to go, then calls are drained.
+    *first* are interceptors that see a call before ours do. At the end health says NOT_SERVING first, then streams are
+    told to go, then calls are drained.
 
     Raises:
         CannotListen: The address cannot be bound.
     """
     check_address(config)
-    server = grpc.aio.server(interceptors=[interceptors.Failures(), replays], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[*first, interceptors.Failures(), replays], options=OPTIONS)
     pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

@@ -7,13 +7,15 @@ ends by naming the moment of the next turn, so that no thread waits for quota. O
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 from indexing import errors, fetch, freshness, listing, logs, metrics, model, ports, rank, settings, turns, units
 
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
 
-
+FIRST_FIVE = 5
+"""Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
 MOST_UNFINISHED = 5
 """Turns that may get lost in a row before a job is given up: killed workers are forgiven, a turn that kills is not."""
 
@@ -97,7 +99,9 @@ class Advance:
             await self._end(run.job, model.JobState.FAILED, refusal.reason)
         else:
             run.job = dataclasses.replace(run.job, listed=True, attempts=0, error="")
+            self._reached("list", run.job)
             revised = [run.revised(unit) for unit in rows]
+            self._count_ended(revised)
             await self._world.jobs.add_units(run.job, revised)
             await self._units.publish(run.update(*revised))
             return True
@@ -120,10 +124,20 @@ class Advance:
         left = [unit for unit in run.open_units() if unit.guild_id not in run.memberships]
         gone = [dataclasses.replace(unit, state=model.UnitState.SKIPPED, error="USER_LEFT") for unit in left]
         await self._world.jobs.write_units(run.job, [run.revised(unit) for unit in gone])
+        self._count_ended(gone)
         run.guilds = await self._world.guilds.get([unit.guild_id for unit in run.open_units()])
         wishes = await self._world.users.preferences(run.job.user_id)
         ordered = rank.ordered(run.memberships, run.guilds, wishes, self._world.clock())
         run.order = {row.guild_id: place for place, (row, _) in enumerate(ordered)}
+
+    def _reached(self, milestone: str, job: model.Job) -> None:
+        self._seen.milestones.labels(milestone).observe(self._world.clock() - job.created_at)
+
+    def _count_ended(self, rows: Iterable[model.Unit]) -> None:
+        """Count guilds that ended without a step of their own."""
+        for unit in rows:
+            if unit.state.terminal:
+                self._seen.unit_ended(unit.state.value, unit.error)
 
     def _due(self, run: units.Run) -> float:
         """Return when the next turn makes sense: at the moment the limiter named, or when the first unit may run."""
@@ -166,4 +180,7 @@ class Advance:
             self._log.info("job_ended", job=job.job_id, state=state.value, error=error)
             # All rows once more: watchers that missed an update while Redis was away are whole again.
             rows = list(run.units.values()) if run else await self._world.jobs.units(job.job_id)
+            self._reached("done", job)
+            if 0 < model.tally_of(rows).succeeded < FIRST_FIVE:
+                self._reached("five", job)
             await self._units.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))

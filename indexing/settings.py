@@ -287,6 +287,18 @@ class WorkerSettings(_Group):
     """Seconds that running turns get after SIGTERM; keep it below the pod's grace period."""
 
 
+class ExporterSettings(_Group):
+    """The process that shows what belongs to the whole fleet; one is enough."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="EXPORTER_")
+
+    port: int = pydantic.Field(default=9466, ge=0, le=65_535)
+    """Port of /metrics, /livez and /readyz; 0 serves none."""
+
+    timeout: float = pydantic.Field(default=5.0, gt=0, le=60)
+    """Longest time for reading one source during a scrape, in seconds; keep it below Prometheus' scrape timeout."""
+
+
 class LogSettings(_Group):
     """Log lines on standard error."""
 
@@ -314,6 +326,18 @@ class Settings:
     logs: LogSettings
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExporterConfig:
+    """What the exporter reads: no key to any credential is among it."""
+
+    discord: DiscordSettings
+    limiter: LimiterSettings
+    redis: RedisSettings
+    mongo: MongoSettings
+    exporter: ExporterSettings
+    logs: LogSettings
+
+
 class BadSettings(Exception):
     """Some variables cannot be accepted; the message has one line for each, with its name."""
 
@@ -327,6 +351,7 @@ GROUPS: dict[str, type[_Group]] = {
     "secrets": SecretSettings,
     "service": ServiceSettings,
     "workers": WorkerSettings,
+    "exporter": ExporterSettings,
     "logs": LogSettings,
 }
 
@@ -342,14 +367,24 @@ def _problem(kind: str, message: str) -> str:
 
 def load() -> Settings:
     """
-    Read all settings from the environment.
+    Read all settings of service and workers from the environment.
 
     Raises:
         BadSettings: With every problem of every group, by variable name; no value is shown.
     """
+    return Settings(**_read(Settings))
+
+
+def load_exporter() -> ExporterConfig:
+    """Read the exporter's settings from the environment; see `load`."""
+    return ExporterConfig(**_read(ExporterConfig))
+
+
+def _read(wanted: type[Settings | ExporterConfig]) -> dict[str, Any]:
     problems: list[str] = []
     groups: dict[str, Any] = {}
-    for name, group in GROUPS.items():
+    for name in (field.name for field in dataclasses.fields(wanted)):
+        group = GROUPS[name]
         try:
             groups[name] = group()
         except pydantic.ValidationError as error:
@@ -359,4 +394,4 @@ def load() -> Settings:
             ]
     if problems:
         raise BadSettings("\n".join(problems))
-    return Settings(**groups)
+    return groups

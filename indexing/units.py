@@ -5,6 +5,9 @@ import dataclasses
 
 from indexing import errors, fetch, logs, metrics, model, ports
 
+MILESTONES = {1: "first", 5: "five"}
+"""Guilds done after which somebody looks at the clock."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
@@ -120,11 +123,18 @@ class Units:
                 run.refusal = outcome.throttled
                 continue
             if changed.state.terminal:
-                self._seen.units.labels(changed.state.value, changed.error).inc()
+                self._count(run, changed)
             else:
                 run.mine.add(unit.guild_id)
             await self._world.jobs.write_units(run.job, [changed])
             await self.publish(run.update(changed))
+
+    def _count(self, run: Run, ended: model.Unit) -> None:
+        self._seen.unit_ended(ended.state.value, ended.error)
+        if ended.state is model.UnitState.SUCCEEDED:
+            done = sum(unit.state is model.UnitState.SUCCEEDED for unit in run.units.values())
+            if done in MILESTONES:
+                self._seen.milestones.labels(MILESTONES[done]).observe(self._world.clock() - run.job.created_at)
 
     def _pick(self, run: Run) -> model.Unit | None:
         """Take the best unit that may run now; None when the turn should start no more."""

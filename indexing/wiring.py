@@ -43,16 +43,16 @@ async def open_parts(
         errors.StoreUnavailable, errors.QueueUnavailable: A server is away.
     """
     async with contextlib.AsyncExitStack() as stack:
-        shared = await stack.enter_async_context(connection.open_redis(config.redis))
-        database = await stack.enter_async_context(mongo.open_database(config.mongo))
+        shared = await stack.enter_async_context(connection.open_redis(config.redis, seen.servers))
+        database = await stack.enter_async_context(mongo.open_database(config.mongo, seen.servers))
         await mongo.make_indexes(database)
         session = await stack.enter_async_context(client.open_session(config.discord))
-        apart = await stack.enter_async_context(connection.open_redis(config.redis))
+        apart = await stack.enter_async_context(connection.open_redis(config.redis, seen.servers))
         store = redis_budgets.RedisBudgets(apart, application_of(config.discord))
         limits = limiter.Limiter(store, config.limiter, seen.limiter, call_timeout=config.discord.timeout)
         stack.push_async_callback(limits.close)
         await limits.warm()
-        updates = events.RedisEvents(shared)
+        updates = events.RedisEvents(shared, seen.indexing.merged.inc)
         stack.push_async_callback(updates.close)
         waiting = queue.DramatiqQueue(broker, shared)
         world = ports.World(

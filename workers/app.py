@@ -16,5 +16,6 @@ def setup() -> None:
     broker = queue.make_broker(
         config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), runtime.EventLoop(), parts]
     )
+    broker.broker_id = queue.WORKER + broker.broker_id
     actors.declare(broker, parts)
     dramatiq.set_broker(broker)

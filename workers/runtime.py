@@ -13,9 +13,21 @@ from typing import Any
 import dramatiq
 import dramatiq.asyncio
 import dramatiq.middleware
-from prometheus_client import registry
 
-from indexing import advance, duties, errors, listing, logs, metrics, refresh, settings, turns, wiring
+from indexing import (
+    advance,
+    duties,
+    errors,
+    instruments,
+    labels,
+    listing,
+    logs,
+    metrics,
+    refresh,
+    settings,
+    turns,
+    wiring,
+)
 from indexing.bus import leader, queue
 from workers import web
 
@@ -48,9 +60,12 @@ class Runtime(dramatiq.Middleware):
 
     def __init__(self, config: settings.Settings) -> None:
         self._config = config
+        self._clock = time.time  # noqa: TID251 -- the one clock of this process
         self._stack = contextlib.AsyncExitStack()
-        self._registry = registry.CollectorRegistry()
+        self._registry = instruments.new_registry()
         self._seen = metrics.Metrics(self._registry)
+        self._work = metrics.WorkerMetrics(self._registry)
+        self._work.threads.set(config.workers.threads)
         self._advance: advance.Advance | None = None
         self._ticked = 0.0
         self._log = logs.get(__name__)
@@ -60,9 +75,15 @@ class Runtime(dramatiq.Middleware):
         if self._advance is None:
             raise RuntimeError("the worker is not booted")
         try:
-            await self._advance.in_background(turn)
+            with self._work.running.track_inprogress():
+                await self._advance.in_background(turn)
         except errors.IndexerError as problem:
             self._log.warning("turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
+
+    def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:  # noqa: ARG002 -- their hook
+        """Note for how long a turn was in the queue, by the clocks of two machines."""
+        waited = self._clock() - message.message_timestamp / 1000
+        self._work.delay.labels(labels.QUEUE.fit(message.queue_name)).observe(max(0.0, waited))
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
         """Open everything; a failure ends the process."""
@@ -78,11 +99,10 @@ class Runtime(dramatiq.Middleware):
         _loop_thread().run_coroutine(self._stack.aclose())
 
     async def _open(self, broker: dramatiq.Broker) -> None:
-        clock = time.time  # noqa: TID251 -- the one clock of this process
         async with contextlib.AsyncExitStack() as opening:
             port = self._config.workers.metrics_port
             opening.enter_context(web.serving(port, self._registry, live=self._live, ready=self._ready))
-            parts = await opening.enter_async_context(wiring.open_parts(self._config, broker, self._seen, clock))
+            parts = await opening.enter_async_context(wiring.open_parts(self._config, broker, self._seen, self._clock))
             rules = self._config.indexing
             lists = listing.Listing(parts.world, rules)
             self._advance = advance.Advance(parts.world, rules, self._seen.indexing, lists)
@@ -94,10 +114,17 @@ class Runtime(dramatiq.Middleware):
                 # A little less than the pause, so that no round is left out because two clocks differ.
                 if await who.first("sweep", rules.sweep_interval * 0.9):
                     await sweeper.sweep()
+                    self._seen.process.duty_done("sweep", self._clock())
+
+            async def ring() -> None:
+                while True:
+                    pause = await alarm.ring()
+                    self._seen.process.duty_done("alarm", self._clock())
+                    await alarm.sleep(pause)
 
             await opening.enter_async_context(
                 duties.running(
-                    alarm=alarm.keep_ringing,
+                    alarm=ring,
                     sweeper=lambda: duties.every(rules.sweep_interval, sweep),
                     tick=self._tick,
                 )

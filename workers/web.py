@@ -12,9 +12,19 @@ from prometheus_client import exposition, registry
 
 @contextlib.contextmanager
 def serving(
-    port: int, metrics: registry.CollectorRegistry, *, live: Callable[[], bool], ready: Callable[[], bool]
+    port: int,
+    metrics: registry.CollectorRegistry,
+    *,
+    live: Callable[[], bool],
+    ready: Callable[[], bool],
+    before: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Serve on all addresses until the block ends; port 0 serves nothing. Raises OSError when the port is taken."""
+    """
+    Serve on all addresses until the block ends; port 0 serves nothing. *before* is called before each scrape.
+
+    Raises:
+        OSError: The port is taken.
+    """
     if not port:
         yield
         return
@@ -24,6 +34,7 @@ def serving(
     def app(environ: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         check = checks.get(environ["PATH_INFO"])
         if check is None:
+            before()
             return scrape(environ, respond)  # type: ignore[no-any-return]  # untyped there
         good = check()
         respond("200 OK" if good else "503 Service Unavailable", [("Content-Type", "text/plain")])

@@ -71,7 +71,7 @@ def up(  # noqa: PLR0913 -- one parameter an option
     as_json: Annotated[bool, typer.Option("--json", help="Print all addresses as one JSON object.")] = False,
 ) -> int:
     """Keep everything running until Ctrl-C, and print the addresses."""
-    options = stack.Options(users, services, workers, guilds_per_user, seed, latency)
+    options = stack.Options(users, services, workers, guilds_per_user, seed, latency, exporter=True)
     on = setting_up.progress_console(as_json=as_json)
     with _started(options, setting_up.SettingUp(on)) as running:
         running.put_credentials()

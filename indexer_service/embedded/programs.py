@@ -139,6 +139,21 @@ def worker(name: str, environment: Mapping[str, str]) -> Program:
     )
 
 
+def exporter(environment: Mapping[str, str]) -> Program:
+    """Return the process that shows what belongs to the whole fleet, on a free port."""
+    port = probes.free_port()
+    url = f"http://{probes.HOST}:{port}"
+    return Program(
+        "exporter",
+        [sys.executable, "-m", "workers.exporter"],
+        {**environment, "EXPORTER_PORT": str(port)},
+        url,
+        lambda: probes.page_is_good(f"{url}/readyz"),
+        metrics_url=f"{url}/metrics",
+        vital=False,
+    )
+
+
 def product_environment(wiring: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
     """
     Return the environment of service and workers: the caller's own, so that any setting can be tried, then ours.

@@ -37,6 +37,7 @@ class Options:
         guilds_per_user: Guilds of each played user.
         seed: Equal seeds make equal worlds.
         latency: The simulator's round trip: none, lan, typical, bad, or milliseconds such as 20-60.
+        exporter: Whether to show the fleet's metrics, too.
         simulator: Further options of the simulator's command line.
         environment: Settings of services and workers that go before everything else.
     """
@@ -47,6 +48,7 @@ class Options:
     guilds_per_user: int = 60
     seed: int = 1
     latency: str = "typical"
+    exporter: bool = False
     simulator: Sequence[str] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -82,6 +84,7 @@ class Stack:
         self.simulator_url = ""
         self._services = [f"service-{number + 1}" for number in range(self.options.services)]
         self._workers = [f"worker-{number + 1}" for number in range(self.options.workers)]
+        self._exporters = ["exporter"] if self.options.exporter else []
         self._programs: dict[str, programs.Program] = {}
         self._discord = programs.asked_for("DISCORD_API_BASE") or accounts.DISCORD
         self.database = programs.asked_for("MONGODB_DATABASE") or f"indexer_stack_{uuid.uuid4().hex[:12]}"
@@ -106,7 +109,7 @@ class Stack:
             ("mongodb", not programs.asked_for("MONGODB_URL")),
             ("simulator", not self.options.real_discord),
         ]
-        return [*(name for name, ours in servers if ours), *self._services, *self._workers]
+        return [*(name for name, ours in servers if ours), *self._services, *self._workers, *self._exporters]
 
     @property
     def addresses(self) -> list[str]:
@@ -115,8 +118,9 @@ class Stack:
 
     @property
     def metrics_urls(self) -> dict[str, str]:
-        """Page of Prometheus metrics of each service and worker, by name."""
-        return {name: self._programs[name].metrics_url for name in [*self._services, *self._workers]}
+        """Page of Prometheus metrics of each service and worker, and of the exporter, by name."""
+        names = [*self._services, *self._workers, *self._exporters]
+        return {name: self._programs[name].metrics_url for name in names}
 
     @property
     def failure(self) -> supervisor.StackFailed | None:
@@ -213,6 +217,7 @@ class Stack:
         makers = [
             *(functools.partial(programs.service, name, environment) for name in self._services),
             *(functools.partial(programs.worker, name, environment) for name in self._workers),
+            *(functools.partial(programs.exporter, environment) for _ in self._exporters),
         ]
         self._side_by_side([functools.partial(self._run, make) for make in makers])
 

@@ -1,7 +1,9 @@
 """The connection to Redis: one pool per event loop, one place that translates its errors."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import dramatiq.errors
 import redis.asyncio
@@ -9,7 +11,7 @@ import redis.asyncio.retry
 import redis.backoff
 import redis.exceptions
 
-from indexing import errors, settings
+from indexing import errors, metrics, settings
 
 
 @contextlib.contextmanager
@@ -21,8 +23,42 @@ def translated() -> Iterator[None]:
         raise errors.QueueUnavailable(f"Redis does not answer as it should: {type(error).__name__}") from error
 
 
+class _Timed(redis.asyncio.BlockingConnectionPool):
+    """
+    A pool that measures for how long a connection is lent: one command or one pipeline.
+
+    redis-py drops a connection on which a command failed or was given up, so one that comes back closed is an error.
+    """
+
+    seen: metrics.ServerMetrics | None = None
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 -- redis-py's
+        super().__init__(**options)
+        self._lent: dict[Any, float] = {}
+
+    async def get_connection(self, *_: object, **__: object) -> Any:  # noqa: ANN401 -- its arguments are deprecated
+        try:
+            connection: Any = await super().get_connection()  # type: ignore[no-untyped-call]  # untyped there
+        except redis.exceptions.RedisError:
+            if self.seen is not None:
+                self.seen.redis_errors.inc()
+            raise
+        self._lent[connection] = time.perf_counter()
+        return connection
+
+    async def release(self, connection: Any) -> None:  # noqa: ANN401 -- as above
+        lent_at = self._lent.pop(connection, None)
+        if self.seen is not None and lent_at is not None:
+            self.seen.redis.observe(time.perf_counter() - lent_at)
+            if not connection.is_connected:
+                self.seen.redis_errors.inc()
+        await super().release(connection)
+
+
 @contextlib.asynccontextmanager
-async def open_redis(config: settings.RedisSettings) -> AsyncIterator[redis.asyncio.Redis]:
+async def open_redis(
+    config: settings.RedisSettings, seen: metrics.ServerMetrics | None = None
+) -> AsyncIterator[redis.asyncio.Redis]:
     """
     Connect in the running loop and close at the end.
 
@@ -33,7 +69,7 @@ async def open_redis(config: settings.RedisSettings) -> AsyncIterator[redis.asyn
     Raises:
         errors.QueueUnavailable: Redis does not answer within the timeout.
     """
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
+    pool = _Timed.from_url(
         config.url.get_secret_value(),
         max_connections=config.connections,
         timeout=config.timeout,
@@ -43,6 +79,7 @@ async def open_redis(config: settings.RedisSettings) -> AsyncIterator[redis.asyn
             redis.backoff.NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)
         ),
     )
+    pool.seen = seen
     client = redis.asyncio.Redis(connection_pool=pool)
     try:
         with translated():

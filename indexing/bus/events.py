@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -36,8 +37,9 @@ def _key(job_id: str) -> str:
 class RedisEvents:
     """Port `ports.Events`. Run `read` as a task in a process that has watchers."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: redis.asyncio.Redis, merged: Callable[[int], None] = lambda _: None) -> None:
         self._client = client
+        self._merged = merged
         self._blocking = connection.blocking_twin(client, longest=BLOCK_MS / 1000)
         self._wake = f"indexer:{{events}}:wake:{uuid.uuid4().hex}"
         self._feeds: dict[str, feed.Feed] = {}
@@ -68,7 +70,7 @@ class RedisEvents:
         """Listen to the job's updates after a position."""
         known = self._feeds.get(job_id)
         if known is None or not known.watchers:
-            known = self._feeds[job_id] = feed.Feed(after)
+            known = self._feeds[job_id] = feed.Feed(after, self._merged)
             missed = self._include()
         else:
             missed = self._between(job_id, after, known)

@@ -7,6 +7,7 @@ a slow watcher costs no memory: when it comes back it finds each guild once, as 
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 
 from indexing import model
 
@@ -21,9 +22,11 @@ def parse(position: str) -> Position:
 
 
 class Feed:
-    """One job, from `start` on."""
+    """One job, from `start` on; *merged* is told how many updates a watcher got only as part of a later one."""
 
-    def __init__(self, start: str) -> None:
+    def __init__(self, start: str, merged: Callable[[int], None] = lambda _: None) -> None:
+        self.merged = merged
+        self.taken = 0
         self.start = parse(start)
         self.position = start
         self.last: model.Update | None = None
@@ -36,6 +39,7 @@ class Feed:
         if place <= parse(self.position):
             return
         self.position, self.last = update.position, update
+        self.taken += 1
         for unit in update.units:
             self._keep(place, unit)
         for watcher in self.watchers:
@@ -80,6 +84,7 @@ class Watcher:
     def __init__(self, feed: Feed, after: str) -> None:
         self._feed = feed
         self._place = parse(after)
+        self._taken = feed.taken
         self._wake = asyncio.Event()
         self._poked = False
         feed.watchers.add(self)
@@ -107,6 +112,8 @@ class Watcher:
             return None
         units = self._feed.since(self._place)
         self._place = parse(self._feed.position)
+        self._feed.merged(max(0, self._feed.taken - self._taken - 1))
+        self._taken = self._feed.taken
         return dataclasses.replace(self._feed.last, units=units)
 
     def _behind(self) -> bool:

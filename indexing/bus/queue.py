@@ -18,6 +18,10 @@ from indexing.bus import connection
 WAITING = "indexer:{turns}:waiting"
 WAKE = "indexer:{turns}:wake"
 WAKE_LENGTH = 8
+HEARTBEAT_MS = 30_000
+"""Time after which a process that was not heard of counts as dead."""
+WORKER = "worker-"
+"""Begin of the names under which workers are heard of; who only enqueues is heard of too."""
 POP_LIMIT = 100
 
 SCHEDULE = """
@@ -67,7 +71,7 @@ def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middle
         url=config.url.get_secret_value(),
         middleware=middleware,
         maintenance_chance=100_000,
-        heartbeat_timeout=30_000,
+        heartbeat_timeout=HEARTBEAT_MS,
     )
     for queue in turns.QUEUES:
         broker.declare_queue(queue)

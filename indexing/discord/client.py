@@ -165,17 +165,20 @@ class DiscordClient:
             reply = await self._send(call)
         except aiohttp.ClientConnectorError as error:
             await self._permits.give_back(permit)
-            self._seen.count(call.route.template, "unreachable", time.monotonic() - started)
+            self._count(call, "unreachable", time.monotonic() - started)
             raise errors.DiscordTransient("Discord cannot be reached") from error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             took = time.monotonic() - started
             await self._permits.settle(permit, limiter.Answer(status=None, headers={}, round_trip=took))
-            self._seen.count(call.route.template, "lost", took)
+            self._count(call, "lost", took)
             raise errors.DiscordTransient("no whole answer came back") from error
         took = time.monotonic() - started
         await self._permits.settle(permit, _answer(reply, took))
-        self._seen.count(call.route.template, str(reply.status), took)
+        self._count(call, str(reply.status), took)
         return reply
+
+    def _count(self, call: _Call, status: str, seconds: float) -> None:
+        self._seen.count(call.route.template, status, seconds, lane=call.purpose.lane.value)
 
     async def _claimed(self, claim: ports.Claim, permit: limiter.Permit) -> bool:
         """Ask the claim; unless it says yes, the permit goes back."""

@@ -12,8 +12,9 @@ from typing import Any
 import pymongo
 import pymongo.errors
 from motor import motor_asyncio
+from pymongo import monitoring
 
-from indexing import errors, settings
+from indexing import errors, labels, metrics, settings
 
 Document = dict[str, Any]
 Database = Any
@@ -69,8 +70,30 @@ def _only_duplicates(error: pymongo.errors.BulkWriteError) -> None:
         raise errors.StoreUnavailable("MongoDB refused a write") from error
 
 
+class _Timed(monitoring.CommandListener):
+    """Measures every command; pymongo tells it from whichever thread the command ran in."""
+
+    def __init__(self, seen: metrics.ServerMetrics) -> None:
+        self._seen = seen
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        """Nothing to note."""
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Note how long it took."""
+        self._seen.mongodb.labels(labels.COMMAND.fit(event.command_name)).observe(event.duration_micros / 1e6)
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Note that it failed."""
+        command = labels.COMMAND.fit(event.command_name)
+        self._seen.mongodb.labels(command).observe(event.duration_micros / 1e6)
+        self._seen.mongodb_errors.labels(command).inc()
+
+
 @contextlib.asynccontextmanager
-async def open_database(config: settings.MongoSettings) -> AsyncIterator[Database]:
+async def open_database(
+    config: settings.MongoSettings, seen: metrics.ServerMetrics | None = None
+) -> AsyncIterator[Database]:
     """
     Connect in the running loop and close at the end.
 
@@ -85,6 +108,7 @@ async def open_database(config: settings.MongoSettings) -> AsyncIterator[Databas
         connectTimeoutMS=milliseconds,
         w="majority",
         appname="discord-channel-indexer",
+        event_listeners=[] if seen is None else [_Timed(seen)],
     )
     try:
         with translated():
@@ -97,6 +121,7 @@ async def open_database(config: settings.MongoSettings) -> AsyncIterator[Databas
 async def make_indexes(database: Database) -> None:
     """Create what is missing; safe to run by every process at every boot."""
     wanted: list[tuple[str, list[tuple[str, int]], Document]] = [
+        ("users", [("reauth", 1)], {"partialFilterExpression": {"reauth": True}, "name": "reauth"}),
         ("memberships", [("user_id", 1)], {}),
         ("memberships", [("guild_id", 1)], {}),
         ("channels", [("guild_id", 1)], {}),

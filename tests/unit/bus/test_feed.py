@@ -125,3 +125,18 @@ def test_positions_are_ordered_as_numbers_when_they_are_compared() -> None:
     texts = ["9-0", "10-0", "10-2", "10-10"]
 
     assert sorted(texts, key=feed.parse) == texts
+
+
+async def test_merged_updates_are_counted_when_a_watcher_reads_slowly() -> None:
+    """Each update that he did not get as such counts once."""
+    merged: list[int] = []
+    shared = feed.Feed("0-0", merged.append)
+    slow = feed.Watcher(shared, "0-0")
+
+    for place in (1, 2, 3):
+        shared.take(update(place, [(place, 1)]))
+    await slow.next(0.0)
+    shared.take(update(4, [(4, 1)]))
+    await slow.next(0.0)
+
+    assert merged == [2, 0]

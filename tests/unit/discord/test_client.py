@@ -266,6 +266,8 @@ async def test_calls_are_counted_when_they_end(bench: conftest.Bench) -> None:
 
     def counted(**labels: Any) -> float | None:  # noqa: ANN401 -- a label
         route = "GET /guilds/{guild.id}/channels"
-        return bench.registry.get_sample_value("indexer_discord_calls_total", {"route": route, **labels})
+        return bench.registry.get_sample_value(
+            "indexer_discord_calls_total", {"route": route, "lane": "interactive", **labels}
+        )
 
     assert [counted(status=status) for status in ("500", "lost", "404")] == [1, 1, 1]

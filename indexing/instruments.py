@@ -1,0 +1,111 @@
+"""
+Counters, gauges and histograms as we declare them: every label has a bound, every series is there from the start.
+
+A series that appears with its first event has no rate at that event, so an alert on the first failure would never
+fire; and a label without a bound (a user, a guild) would grow the monitoring without end.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import prometheus_client
+from prometheus_client import gc_collector, process_collector, registry
+
+OTHER = "other"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Label:
+    """A label and all its values; `bound` is what a reader is told where the values differ from build to build."""
+
+    name: str
+    values: tuple[str, ...]
+    bound: str = ""
+
+    def fit(self, value: str) -> str:
+        """Return *value* if it is one of ours, else "other", which must then be among the values."""
+        return value if value in self.values else OTHER
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Declared:
+    """What is documented of a metric; `name` is the one that Prometheus shows, without _bucket, _sum or _count."""
+
+    kind: str
+    name: str
+    help: str
+    labels: tuple[Label, ...]
+
+
+class Group:
+    """Metrics that belong together, on one registry; `declared` lists them."""
+
+    def __init__(self, to: registry.CollectorRegistry) -> None:
+        self._to = to
+        self.declared: list[Declared] = []
+
+    def _counter(
+        self, name: str, text: str, *labels: Label, first: Iterable[Sequence[str]] | None = None
+    ) -> prometheus_client.Counter:
+        """Declare a counter, whose name ends in _total. *first*: the series that exist at once; None for all."""
+        made = prometheus_client.Counter(name, text, [label.name for label in labels], registry=self._to)
+        self._note("counter", name, text, labels)
+        _begin(made, labels, first)
+        return made
+
+    def _gauge(self, name: str, text: str, *labels: Label, absent: bool = False) -> prometheus_client.Gauge:
+        """Declare a gauge; *absent*: without series until it is set, because 0 would be a lie."""
+        made = prometheus_client.Gauge(name, text, [label.name for label in labels], registry=self._to)
+        self._note("gauge", name, text, labels)
+        _begin(made, labels, () if absent else None)
+        if absent:
+            forget(made)
+        return made
+
+    def _histogram(
+        self,
+        name: str,
+        text: str,
+        *labels: Label,
+        buckets: Sequence[float],
+        first: Iterable[Sequence[str]] | None = None,
+    ) -> prometheus_client.Histogram:
+        """Declare a histogram with these upper bounds, in the unit that its name ends in."""
+        names = [label.name for label in labels]
+        made = prometheus_client.Histogram(name, text, names, buckets=buckets, registry=self._to)
+        self._note("histogram", name, text, labels)
+        _begin(made, labels, first)
+        return made
+
+    def _note(self, kind: str, name: str, text: str, labels: tuple[Label, ...]) -> None:
+        self.declared.append(Declared(kind, name, text, labels))
+
+
+def forget(gauge: prometheus_client.Gauge) -> None:
+    """Take back what a gauge says: its series go; the one of a gauge without labels, which cannot, says NaN."""
+    if gauge._labelnames:  # noqa: SLF001 -- there is no public way to ask
+        gauge.clear()
+    else:
+        gauge.set(math.nan)
+
+
+def new_registry() -> registry.CollectorRegistry:
+    """Return a registry with what the process uses of the machine, and without the _created series, half of a page."""
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped there
+    made = registry.CollectorRegistry()
+    process_collector.ProcessCollector(registry=made)
+    gc_collector.GCCollector(registry=made)
+    return made
+
+
+def _begin(
+    made: "prometheus_client.Counter | prometheus_client.Gauge | prometheus_client.Histogram",
+    labels: tuple[Label, ...],
+    first: Iterable[Sequence[str]] | None,
+) -> None:
+    if not labels:
+        return
+    for values in itertools.product(*(label.values for label in labels)) if first is None else first:
+        made.labels(*values)

@@ -1,0 +1,185 @@
+"""What the exporter shows is what the fleet's own parts have left in Redis and MongoDB, and it leaves all as it was."""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+import urllib.request
+import uuid
+from typing import Any
+
+import pytest
+import redis.asyncio
+from prometheus_client import registry
+
+from indexing import metrics, model, settings, turns, wiring
+from indexing.bus import queue
+from indexing.ratelimit import budgets, limiter, redis_budgets
+from indexing.store import jobs, mongo, users, vault
+from tests import servers, values
+from workers import exporter
+
+NOW = 2_000_000.0
+
+
+@pytest.fixture
+def config(
+    redis_settings: settings.RedisSettings, mongodb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> settings.ExporterConfig:
+    """Settings of the exporter alone: no key of credentials is needed."""
+    monkeypatch.setenv("DISCORD_BOT_TOKEN", "token")
+    monkeypatch.delenv("INDEXER_CREDENTIAL_KEYS", raising=False)
+    monkeypatch.setenv("REDIS_URL", redis_settings.url.get_secret_value())
+    monkeypatch.setenv("MONGODB_URL", mongodb_url)
+    monkeypatch.setenv("LIMITER_HOLD", "0")
+    monkeypatch.setenv("EXPORTER_PORT", "0")
+    return settings.load_exporter()
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """An exporter, what it shows, and the servers that it reads."""
+
+    exporter: exporter.Exporter
+    registry: registry.CollectorRegistry
+    config: settings.ExporterConfig
+    redis: redis.asyncio.Redis
+    database: Any
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Return one sample."""
+        return self.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+async def bench(config: settings.ExporterConfig, redis_client: redis.asyncio.Redis, database: mongo.Database) -> Bench:
+    """An exporter over empty servers."""
+    to = registry.CollectorRegistry()
+    one = exporter.Exporter(config, redis_client, database, metrics.FleetMetrics(to), lambda: NOW)
+    return Bench(one, to, config, redis_client, database)
+
+
+async def everything(bench: Bench) -> tuple[dict[bytes, bytes], dict[str, list[Any]]]:
+    """Return all that stands in both servers."""
+    keys: Any = await bench.redis.keys()
+    stored: dict[bytes, Any] = {key: await bench.redis.dump(key) for key in keys}
+    names = await bench.database.list_collection_names()
+    return stored, {name: await bench.database[name].find({}).to_list(None) for name in names}
+
+
+async def test_the_queue_is_shown_with_what_workers_hold_when_it_is_read(bench: Bench) -> None:
+    """Live turns include those that a worker has fetched ahead; one that waits for its time is apart."""
+    broker = queue.make_broker(bench.config.redis, [])
+    broker.broker_id = queue.WORKER + "1"
+    ours = queue.DramatiqQueue(broker, bench.redis)
+    for number in range(3):
+        await ours.enqueue(turns.Turn("a" * 32, number))
+    await ours.schedule(turns.Turn("b" * 32, 0), time.time() + 3600)  # noqa: TID251 -- the alarm's own clock
+    fetched = next(broker.consume(turns.QUEUE, prefetch=1, timeout=100))
+    assert fetched is not None
+
+    await bench.exporter.read()
+
+    state = {"queue": turns.QUEUE}
+    assert bench.value("indexer_queue_turns", **state, state="live") == 3
+    assert bench.value("indexer_queue_turns", **state, state="ready") == 2
+    assert bench.value("indexer_queue_turns", **state, state="dead") == 0
+    assert bench.value("indexer_turns_waiting") == 1
+    assert bench.value("indexer_workers_live") == 1
+    oldest = bench.value("indexer_queue_oldest_seconds", **state)
+    assert oldest is not None
+    assert 0 < oldest < 60
+
+
+async def test_budgets_are_shown_as_they_are_now_when_permits_are_out(bench: Bench) -> None:
+    """The global one exactly, those of users as the least of those who have an active job, the ban line in full."""
+    store = redis_budgets.RedisBudgets(bench.redis, wiring.application_of(bench.config.discord))
+    ours = limiter.Limiter(store, bench.config.limiter, metrics.LimiterMetrics(registry.CollectorRegistry()))
+    await jobs.Jobs(bench.database, retention=60.0).start(values.job(user_id=7, next_turn_at=NOW - 20))
+    charge = budgets.Charge(model.Lane.INTERACTIVE, "GET /users/@me/guilds", "user:7", 7, None)
+    await ours.take(charge, patience=1.0)
+
+    await bench.exporter.read()
+
+    assert bench.value("indexer_budget_capacity_permits", budget="global") == 50
+    assert bench.value("indexer_budget_window_seconds", budget="user") == 5.0
+    assert bench.value("indexer_budget_free_permits", budget="global") == 49
+    assert bench.value("indexer_budget_user_free_ratio", statistic="min") == 0.8
+    assert bench.value("indexer_budget_free_permits", budget="invalid_requests") == 10_000
+    assert bench.value("indexer_budget_paused_seconds", budget="global", why="pause") == 0
+    assert bench.value("indexer_jobs_active") == 1
+    assert bench.value("indexer_jobs_overdue_seconds") == 20
+
+
+async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them(bench: Bench) -> None:
+    """Beside all who are stored."""
+    store = users.Users(bench.database, vault.Vault((b"k" * 32,)))
+    for user in (7, 8, 9):
+        await store.put_credential(user, values.credential())
+    await store.require_reauth(8)
+
+    await bench.exporter.read()
+
+    assert bench.value("indexer_credentials", state="stored") == 3
+    assert bench.value("indexer_credentials", state="reauth_required") == 1
+
+
+async def test_nothing_is_changed_when_it_is_read(bench: Bench) -> None:
+    """Neither in Redis nor in MongoDB, whatever stands there."""
+    await jobs.Jobs(bench.database, retention=60.0).start(values.job())
+    broker = queue.make_broker(bench.config.redis, [])
+    await queue.DramatiqQueue(broker, bench.redis).enqueue(turns.Turn("a" * 32, 0))
+    before = await everything(bench)
+
+    await bench.exporter.read()
+
+    assert await everything(bench) == before
+
+
+async def test_series_go_when_their_source_does_not_answer(bench: Bench) -> None:
+    """An old number must not pass for a new one; the other sources are shown as ever."""
+    await bench.exporter.read()
+    gone = settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0", timeout=0.2)
+    away = redis.asyncio.Redis.from_url(gone.url.get_secret_value(), retry=None)
+    bench.exporter._client = away
+
+    await bench.exporter.read()
+    await away.aclose()
+
+    assert bench.value("indexer_exporter_source_up", source="redis") == 0
+    assert bench.value("indexer_queue_turns", queue=turns.QUEUE, state="live") is None
+    assert str(bench.value("indexer_workers_live")) == "nan"
+    assert bench.value("indexer_exporter_source_up", source="mongodb") == 1
+    assert bench.value("indexer_jobs_active") == 0
+
+
+async def test_every_scrape_reads_anew_when_it_is_served(
+    config: settings.ExporterConfig, mongodb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over HTTP, from a process of its own loop."""
+    port = servers.free_port()
+    monkeypatch.setenv("EXPORTER_PORT", str(port))
+    monkeypatch.setenv("MONGODB_DATABASE", f"test-{uuid.uuid4().hex}")
+
+    def scraped() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    clock = iter([10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(exporter.exporting(settings.load_exporter(), lambda: next(clock)))
+        first, second = [await asyncio.to_thread(scraped) for _ in range(2)]
+
+    assert 'indexer_exporter_source_up{source="budgets"} 1.0' in first
+    assert 'indexer_duty_last_success_timestamp_seconds{duty="read"} 20.0' in first
+    assert 'indexer_duty_last_success_timestamp_seconds{duty="read"} 40.0' in second
+
+
+@pytest.mark.parametrize(
+    ("shares", "lowest"),
+    [([], 1.0), ([0.4], 0.4), ([0.0, 1.0], 0.1), ([number / 10 for number in range(11)], 0.1)],
+    ids=["none", "one", "two", "many"],
+)
+def test_the_lowest_tenth_is_that_of_what_there_is(shares: list[float], lowest: float) -> None:
+    """Between neighbours, in proportion."""
+    assert exporter.lowest_tenth(shares) == pytest.approx(lowest)

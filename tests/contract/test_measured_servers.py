@@ -1,0 +1,61 @@
+"""Every command to our servers is measured, and a failure is counted as one."""
+
+import contextlib
+
+import pymongo.errors
+import pytest
+from prometheus_client import registry
+
+from indexing import errors, metrics, settings
+from indexing.bus import connection
+from indexing.store import mongo
+from tests import servers
+
+
+def sample(to: registry.CollectorRegistry, name: str, **labels: str) -> float:
+    """Return a sample that must be there."""
+    found = to.get_sample_value(name, labels)
+    assert found is not None
+    return found
+
+
+async def test_commands_to_redis_are_measured_when_they_are_answered(redis_settings: settings.RedisSettings) -> None:
+    """A pipeline counts once, as it is one round trip."""
+    to = registry.CollectorRegistry()
+    async with connection.open_redis(redis_settings, metrics.ServerMetrics(to)) as client:
+        before = sample(to, "indexer_redis_command_seconds_count")
+
+        await client.get("a")
+        pipe = client.pipeline()
+        pipe.get("a")
+        pipe.get("b")
+        await pipe.execute()
+
+        assert sample(to, "indexer_redis_command_seconds_count") == before + 2
+        assert sample(to, "indexer_redis_errors_total") == 0
+
+
+async def test_a_failure_is_counted_when_redis_is_away() -> None:
+    """Also while connecting."""
+    to = registry.CollectorRegistry()
+    config = settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0", timeout=0.2)
+
+    with pytest.raises(errors.QueueUnavailable):
+        async with connection.open_redis(config, metrics.ServerMetrics(to)):
+            pass
+
+    assert sample(to, "indexer_redis_errors_total") >= 1
+
+
+async def test_commands_to_mongodb_are_measured_by_name_when_they_end(mongodb_url: str) -> None:
+    """A command that the server refuses is measured and counted as a failure."""
+    to = registry.CollectorRegistry()
+    config = settings.MongoSettings(url=mongodb_url, database="measured")
+    async with mongo.open_database(config, metrics.ServerMetrics(to)) as database:
+        await database["things"].find_one({})
+        with contextlib.suppress(pymongo.errors.OperationFailure):
+            await database.command("aggregate", "things", pipeline=[{"$nonsense": 1}], cursor={})
+
+    assert sample(to, "indexer_mongodb_command_seconds_count", command="find") == 1
+    assert sample(to, "indexer_mongodb_errors_total", command="find") == 0
+    assert sample(to, "indexer_mongodb_errors_total", command="aggregate") == 1

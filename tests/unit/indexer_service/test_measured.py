@@ -1,0 +1,111 @@
+"""What operators see of calls."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf import timestamp_pb2
+from google.rpc import code_pb2, status_pb2
+from grpc_status import rpc_status
+from prometheus_client import registry
+
+from indexer_service import measured
+from indexer_service.v1 import indexer_pb2 as pb
+from indexing import metrics
+from tests.unit.indexer_service import contexts, test_interceptors
+
+NOW = 1_000_000.0
+
+
+class Context(contexts.Context):
+    """A context that knows its code."""
+
+    def code(self) -> int | None:
+        """Return the code that the call was ended with, as grpc.aio does."""
+        return self.status.code if self.status else None
+
+
+class Bench:
+    """An interceptor and what it counted."""
+
+    def __init__(self) -> None:
+        self.registry = registry.CollectorRegistry()
+        self._measured = measured.Measured(metrics.ServiceMetrics(self.registry, measured.METHODS), lambda: NOW)
+
+    async def call(self, name: str, behave: Callable[[Any, Any], Awaitable[Any]], *, streams: bool = False) -> None:
+        """Call a method."""
+        make: Any = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+
+        async def continuation(_: object) -> Any:  # noqa: ANN401 -- a handler
+            return make(behave)
+
+        details: Any = test_interceptors.Details(f"/{measured.SERVICE.full_name}/{name}")
+        wrapped: Any = await self._measured.intercept_service(continuation, details)
+        await (wrapped.unary_stream if streams else wrapped.unary_unary)(None, Context())
+
+    def value(self, metric: str, **labels: str) -> float | None:
+        """Return one sample."""
+        return self.registry.get_sample_value(metric, labels)
+
+    def handled(self, name: str, code: str, kind: str = "unary") -> float | None:
+        """Return how many calls ended so."""
+        names = {"grpc_type": kind, "grpc_service": measured.SERVICE.full_name, "grpc_method": name}
+        return self.registry.get_sample_value("grpc_server_handled_total", {**names, "grpc_code": code})
+
+
+async def test_a_call_is_counted_with_its_code_when_it_was_aborted() -> None:
+    """Whichever interceptor translated the failure."""
+    bench = Bench()
+
+    async def behave(_request: object, context: Context) -> None:
+        await context.abort_with_status(rpc_status.to_status(status_pb2.Status(code=code_pb2.UNAVAILABLE)))
+
+    with pytest.raises(grpc.aio.AbortError):
+        await bench.call("GetJob", behave)
+
+    assert bench.handled("GetJob", "UNAVAILABLE") == 1
+
+
+async def test_a_call_is_counted_as_cancelled_when_its_caller_has_gone() -> None:
+    """And its stream is no longer open."""
+    bench = Bench()
+
+    async def behave(_request: object, _context: object) -> None:
+        assert bench.value("indexer_streams_open") == 1
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await bench.call("WatchProgress", behave, streams=True)
+
+    assert bench.handled("WatchProgress", "CANCELLED", "server_stream") == 1
+    assert bench.value("indexer_streams_open") == 0
+
+
+async def test_the_age_of_what_was_read_shows_when_guilds_are_listed() -> None:
+    """One observation for each guild that was ever read."""
+    bench = Bench()
+    read = timestamp_pb2.Timestamp(seconds=int(NOW) - 30)
+
+    async def behave(_request: object, _context: object) -> pb.ListGuildsResponse:
+        return pb.ListGuildsResponse(guilds=[pb.Guild(fetched_at=read), pb.Guild()])
+
+    await bench.call("ListGuilds", behave)
+
+    assert bench.value("indexer_read_age_seconds_count") == 1
+    assert bench.value("indexer_read_age_seconds_sum") == 30
+
+
+async def test_a_start_is_counted_by_how_it_was_served_when_it_is_answered() -> None:
+    """So that joined, fresh and repeated starts can be told from work."""
+    bench = Bench()
+
+    async def behave(_request: object, _context: object) -> pb.StartIndexingResponse:
+        return pb.StartIndexingResponse(disposition=pb.DISPOSITION_JOINED)
+
+    await bench.call("StartIndexing", behave)
+
+    assert bench.value("indexer_starts_total", disposition="JOINED") == 1
+    assert bench.handled("StartIndexing", "OK") == 1

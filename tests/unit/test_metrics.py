@@ -1,0 +1,108 @@
+"""What the metrics promise to those who query them."""
+
+import re
+
+import pytest
+from prometheus_client import registry
+
+from docs import make_metrics
+from indexer_service import measured
+from indexing import instruments, labels, metrics, model, turns
+from indexing.discord import routes
+
+
+@pytest.fixture
+def groups() -> list[instruments.Group]:
+    """All groups."""
+    return make_metrics.groups()
+
+
+def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
+    """A state, lane, queue or route that is added without its label would be counted as something else."""
+    ended = {state.value for state in model.JobState if state.terminal}
+    assert set(labels.LANE.values) == {lane.value for lane in model.Lane}
+    assert set(labels.JOB_STATE.values) == ended
+    assert set(labels.UNIT_STATE.values) == {state.value for state in model.UnitState if state.terminal}
+    assert {*turns.QUEUES, instruments.OTHER} == set(labels.QUEUE.values)
+    ours = [routes.user_guilds(), routes.guild_channels(1), routes.own_member(1), routes.guild_member(1, 1)]
+    assert {route.template for route in ours} <= set(labels.ROUTE.values)
+    assert set(measured.CODES.values()) == set(labels.GRPC_CODE.values)
+
+
+def test_every_series_is_there_at_0_when_nothing_has_happened() -> None:
+    """A first failure has a rate only if there was a 0 before it."""
+    to = registry.CollectorRegistry()
+    seen = metrics.Metrics(to)
+    metrics.ServiceMetrics(to, measured.METHODS)
+
+    for scope in labels.SCOPE.values:
+        assert to.get_sample_value("indexer_discord_rate_limited_total", {"scope": scope}) == 0
+    call = {"grpc_type": "unary", "grpc_service": measured.SERVICE.full_name, "grpc_method": "GetJob"}
+    assert to.get_sample_value("grpc_server_handled_total", {**call, "grpc_code": "INTERNAL"}) == 0
+    assert to.get_sample_value("indexer_units_finished_total", {"state": "FAILED", "cause": "GONE"}) == 0
+    assert seen.limiter.declared
+
+
+def test_a_value_is_counted_as_other_when_no_label_names_it() -> None:
+    """Whatever Discord answers, the number of series stays bounded."""
+    to = registry.CollectorRegistry()
+    seen = metrics.DiscordMetrics(to)
+
+    seen.count("GET /brand/new", "418", 0.1, lane="background")
+
+    names = {"route": "other", "status": "other", "lane": "background"}
+    assert to.get_sample_value("indexer_discord_calls_total", names) == 1
+
+
+def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list[instruments.Group]) -> None:
+    """By the habits of Prometheus: base units, counters end in _total, help ends in a full stop."""
+    declared = [one for group in groups for one in group.declared]
+    units = ("_seconds", "_seconds_total", "_ratio", "_permits", "_total", "_timestamp_seconds")
+    counts = {"indexer_streams_open", "indexer_turns_running", "indexer_worker_threads", "indexer_budget_routes"}
+    counts |= {
+        "indexer_queue_turns",
+        "indexer_turns_waiting",
+        "indexer_jobs_active",
+        "indexer_workers_live",
+        "indexer_credentials",
+    }
+    counts |= {"indexer_exporter_source_up", "indexer_build_info"}
+
+    for one in declared:
+        assert re.fullmatch(r"(indexer|grpc_server)_[a-z0-9_]+", one.name)
+        assert one.name.endswith("_total") is (one.kind == "counter"), one.name
+        assert one.name.endswith(units) or one.name in counts, one.name
+        assert one.help.endswith("."), one.name
+        assert not {label.name for label in one.labels} & {"user", "guild", "job", "user_id", "guild_id", "job_id"}
+    assert len({one.name for one in declared}) == len(declared)
+
+
+def test_every_metric_is_documented_when_it_is_declared(groups: list[instruments.Group]) -> None:
+    """With each of its labels and their bound."""
+    page = make_metrics.page(groups)
+
+    for group in groups:
+        for one in group.declared:
+            (row,) = [line for line in page.splitlines() if line.startswith(f"| `{one.name}` |")]
+            assert all(f"`{label.name}`: " in row for label in one.labels)
+
+
+async def test_a_duty_is_noted_when_it_has_succeeded() -> None:
+    """And not when it failed: what has not succeeded for long shows."""
+    to = registry.CollectorRegistry()
+    seen = metrics.ProcessMetrics(to)
+    failing = True
+
+    async def work() -> None:
+        if failing:
+            raise OSError("away")
+
+    noted = seen.noting("sweep", work, lambda: 77.0)
+    with pytest.raises(OSError, match="away"):
+        await noted()
+    before = to.get_sample_value("indexer_duty_last_success_timestamp_seconds", {"duty": "sweep"})
+    failing = False
+    await noted()
+
+    assert before is None
+    assert to.get_sample_value("indexer_duty_last_success_timestamp_seconds", {"duty": "sweep"}) == 77.0

@@ -1,0 +1,201 @@
+"""
+`python -m workers.exporter`: shows what belongs to the whole fleet, to one who scrapes it.
+
+It reads Redis and MongoDB when it is scraped and never writes. A source that does not answer takes its series with it,
+so that nobody takes an old number for a new one. One replica is enough; two show the same.
+"""
+
+import asyncio
+import contextlib
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import prometheus_client
+import redis.asyncio
+
+from indexing import errors, instruments, labels, logs, metrics, settings, wiring
+from indexing.bus import connection
+from indexing.bus import readings as queue_readings
+from indexing.ratelimit import budgets, redis_budgets
+from indexing.store import mongo
+from indexing.store import readings as store_readings
+from workers import web
+
+TENTHS = 10
+
+
+class Exporter:
+    """Reads all sources into `metrics.FleetMetrics`."""
+
+    def __init__(
+        self,
+        config: settings.ExporterConfig,
+        client: redis.asyncio.Redis,
+        database: mongo.Database,
+        seen: metrics.FleetMetrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._database = database
+        self._seen = seen
+        self._clock = clock
+        self._rules = budgets.Rules.of(config.limiter, config.discord.timeout)
+        self._budgets = redis_budgets.RedisBudgets(client, wiring.application_of(config.discord))
+        self._working: tuple[int, ...] = ()
+        self._one_reads = asyncio.Lock()
+        self._log = logs.get(__name__)
+
+    async def read(self) -> None:
+        """Read all sources, one after the other, each within its time; never raises."""
+        async with self._one_reads:
+            started = time.perf_counter()
+            await self._from("mongodb", self._read_store, self._store_gauges())
+            await self._from("redis", self._read_queue, self._queue_gauges())
+            await self._from("budgets", self._read_budgets, self._budget_gauges())
+            self._seen.scrape.set(time.perf_counter() - started)
+
+    async def _from(
+        self, source: str, read: Callable[[], Awaitable[None]], gauges: Sequence[prometheus_client.Gauge]
+    ) -> None:
+        try:
+            async with asyncio.timeout(self._config.exporter.timeout):
+                await read()
+        except (errors.IndexerError, TimeoutError) as problem:
+            self._log.warning("source_unreadable", source=source, error=str(problem))
+            self._seen.up.labels(source).set(0)
+            for gauge in gauges:
+                instruments.forget(gauge)
+        else:
+            self._seen.up.labels(source).set(1)
+
+    async def _read_store(self) -> None:
+        self._working = ()
+        found = await store_readings.read(self._database, self._clock())
+        self._working = found.working
+        self._seen.active.set(found.active)
+        self._seen.overdue.set(found.overdue)
+        self._seen.credentials.labels("stored").set(found.users)
+        self._seen.credentials.labels("reauth_required").set(found.reauth)
+
+    async def _read_queue(self) -> None:
+        found = await queue_readings.read(self._client)
+        for name, queue in found.queues.items():
+            for state, count in (("live", queue.live), ("ready", queue.ready), ("dead", queue.dead)):
+                self._seen.queue.labels(labels.QUEUE.fit(name), state).set(count)
+            self._seen.oldest.labels(labels.QUEUE.fit(name)).set(queue.oldest)
+        self._seen.waiting.set(found.waiting)
+        self._seen.workers.set(found.workers)
+
+    async def _read_budgets(self) -> None:
+        states = await self._budgets.snapshot(self._rules, self._working)
+        for one in states:
+            if one.kind in labels.SINGLE_BUDGET.values:
+                self._seen.free.labels(one.kind).set(one.free)
+                self._seen.capacity.labels(one.kind).set(one.capacity)
+                self._seen.window.labels(one.kind).set(one.window)
+                for why in labels.WHY.values:
+                    self._seen.paused.labels(one.kind, why).set(one.paused_for if why == one.why else 0.0)
+        users = self._config.limiter.user_budget
+        self._seen.capacity.labels("user").set(users.capacity)
+        self._seen.window.labels("user").set(users.window)
+        shares = [one.free / one.capacity for one in states if one.kind == "user"]
+        self._seen.user_free.labels("min").set(min(shares, default=1.0))
+        self._seen.user_free.labels("p10").set(lowest_tenth(shares))
+        routes = [route_state(one) for one in states if one.kind == "route"]
+        for state in labels.BUCKET_STATE.values:
+            self._seen.routes.labels(state).set(routes.count(state))
+
+    def _store_gauges(self) -> list[prometheus_client.Gauge]:
+        return [self._seen.active, self._seen.overdue, self._seen.credentials]
+
+    def _queue_gauges(self) -> list[prometheus_client.Gauge]:
+        return [self._seen.queue, self._seen.oldest, self._seen.waiting, self._seen.workers]
+
+    def _budget_gauges(self) -> list[prometheus_client.Gauge]:
+        seen = self._seen
+        return [seen.free, seen.capacity, seen.window, seen.paused, seen.user_free, seen.routes]
+
+
+def lowest_tenth(shares: Sequence[float]) -> float:
+    """Return the 10th percentile, 1 of nothing."""
+    if len(shares) < 2:  # noqa: PLR2004 -- one value is all its percentiles
+        return min(shares, default=1.0)
+    return statistics.quantiles(shares, n=TENTHS, method="inclusive")[0]
+
+
+def route_state(state: budgets.BudgetState) -> str:
+    """Return what is said of a route's budget."""
+    if state.paused_for:
+        return "paused"
+    return "open" if state.free else "exhausted"
+
+
+@contextlib.asynccontextmanager
+async def exporting(config: settings.ExporterConfig, clock: Callable[[], float]) -> AsyncIterator[None]:
+    """
+    Serve until the block ends.
+
+    Raises:
+        errors.StoreUnavailable, errors.QueueUnavailable: A server is away at boot.
+        OSError: The port is taken.
+    """
+    loop = asyncio.get_running_loop()
+    to = instruments.new_registry()
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connection.open_redis(config.redis))
+        database = await stack.enter_async_context(mongo.open_database(config.mongo))
+        process = metrics.ProcessMetrics(to)
+        exporter = Exporter(config, client, database, metrics.FleetMetrics(to), clock)
+        closing = threading.Event()
+
+        def read() -> None:
+            """Read on our loop, for the thread that serves a scrape."""
+            if not closing.is_set():
+                asyncio.run_coroutine_threadsafe(exporter.read(), loop).result()
+                process.duty_done("read", clock())
+
+        serving = web.serving(
+            config.exporter.port, to, live=lambda: True, ready=lambda: not closing.is_set(), before=read
+        )
+        await asyncio.to_thread(serving.__enter__)
+        try:
+            yield
+        finally:
+            closing.set()
+            # In a thread, because a scrape that is being served still needs this loop.
+            await asyncio.to_thread(serving.__exit__, None, None, None)
+
+
+async def serve(config: settings.ExporterConfig) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with exporting(config, time.time):  # noqa: TID251 -- the one clock of this process
+        logs.get(__name__).info("exporting", port=config.exporter.port)
+        await stop.wait()
+
+
+def main() -> int:
+    """Run the exporter; returns the exit code: 2 for settings, 1 for a server that is away or a port that is taken."""
+    try:
+        config = settings.load_exporter()
+        logs.configure(config.logs.level, config.logs.format)
+        asyncio.run(serve(config))
+    except settings.BadSettings as problems:
+        print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
+        return 2
+    except (errors.StoreUnavailable, errors.QueueUnavailable, OSError) as problem:
+        print(f"cannot start: {problem}", file=sys.stderr)  # noqa: T201 -- as above
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
