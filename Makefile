@@ -20,8 +20,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
+UV_LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q
 lock:  ## Resolve the dependencies again and write requirements.lock.
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra embedded --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade -q -o requirements.lock
+	$(UV_LOCK) pyproject.toml --extra dev --extra embedded --upgrade -o requirements.lock
+	$(UV_LOCK) -c requirements.lock pyproject.toml -o deploy/docker/requirements.lock
+	$(UV_LOCK) -c requirements.lock deploy/docker/build.in -o deploy/docker/build.lock
+	$(UV_LOCK) deploy/tools.in --upgrade -o deploy/tools.lock
 
 OUT ?= .
 proto: $(READY)  ## Generate the Python code of the API.
