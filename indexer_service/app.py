@@ -13,6 +13,9 @@ from indexer_service import idempotency, server, servicer, streams, tokens
 from indexing import advance, browse, control, duties, listing, logs, metrics, progress, settings, start, wiring
 from indexing.bus import queue
 
+LAST_TURNS = 5.0
+"""Seconds that first turns get which outlive the call that began them; the pod's grace period counts them too."""
+
 
 async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     """
@@ -33,7 +36,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         lists = listing.Listing(parts.world, config.indexing)
         turner = advance.Advance(parts.world, config.indexing, seen.indexing, lists)
         starter = start.Start(parts.world, config.indexing, turner)
-        stack.push_async_callback(starter.drain, config.service.drain)
+        stack.push_async_callback(starter.drain, LAST_TURNS)
         cases = servicer.Cases(
             start=starter,
             progress=progress.Progress(parts.world),

@@ -259,6 +259,10 @@ class ServiceSettings(_Group):
     metrics_port: int = pydantic.Field(default=9464, ge=0, le=65_535)
     """Port of /metrics; 0 serves none."""
 
+    probe_port: int = pydantic.Field(default=0, ge=0, le=65_535)
+    """Port, on all addresses, of grpc.health.v1 alone and without TLS, because Kubernetes' probes speak none;
+    0 serves none. The gRPC address answers grpc.health.v1 as well."""
+
     insecure: bool = False
     """Accept a listen address that is not loopback although callers are not authenticated."""
 
