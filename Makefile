@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,6 +80,9 @@ check-deploy: $(TOOLS_READY)  ## Image recipe, compose file and manifests, with 
 	@for overlay in dev production; do \
 	  $(TOOLS)/bin/kubectl kustomize deploy/k8s/overlays/$$overlay > build/$$overlay.yaml && \
 	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$overlay.yaml -f build/$$overlay.yaml || exit 1; done
+
+check-image: $(READY)  ## Build the image with no registry, and run it as a pod would; see the script for what it needs.
+	deploy/docker/check_image.sh
 
 bench: bench-limiter  ## All measurements.
 
