@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,8 +20,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
+UV_LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q
 lock:  ## Resolve the dependencies again and write requirements.lock.
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra embedded --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade -q -o requirements.lock
+	$(UV_LOCK) pyproject.toml --extra dev --extra embedded --upgrade -o requirements.lock
+	$(UV_LOCK) -c requirements.lock pyproject.toml -o deploy/docker/requirements.lock
+	$(UV_LOCK) -c requirements.lock deploy/docker/build.in -o deploy/docker/build.lock
+	$(UV_LOCK) deploy/tools.in --upgrade -o deploy/tools.lock
 
 OUT ?= .
 proto: $(READY)  ## Generate the Python code of the API.
@@ -33,13 +37,15 @@ proto-check: $(READY)
 	@rm -rf build/proto && mkdir -p build/proto && $(MAKE) --no-print-directory proto OUT=build/proto
 	diff -r -x __init__.py -x __pycache__ build/proto/$(PB) $(PB)
 
-docs: $(READY)  ## Generate docs/settings.md and docs/metrics.md.
+docs: $(READY)  ## Generate docs/settings.md, docs/metrics.md and the manifests' settings.
 	$(BIN)/python docs/make_settings.py > docs/settings.md
 	$(BIN)/python docs/make_metrics.py > docs/metrics.md
+	$(BIN)/python deploy/make_env.py > deploy/k8s/base/indexer.env
 
 docs-check: $(READY)
 	$(BIN)/python docs/make_settings.py | diff docs/settings.md -
 	$(BIN)/python docs/make_metrics.py | diff docs/metrics.md -
+	$(BIN)/python deploy/make_env.py | diff deploy/k8s/base/indexer.env -
 
 check: lint types imports proto-check docs-check  ## Everything but the tests.
 
@@ -59,6 +65,26 @@ imports: $(READY)
 
 test: $(READY)  ## All tests, on real servers that come with the packages.
 	$(BIN)/pytest -n 2 --dist loadfile
+
+TOOLS := build/tools
+TOOLS_READY := $(TOOLS)/.ready
+$(TOOLS_READY): $(READY) deploy/tools.lock
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(BIN)/uv pip install -q --python $(TOOLS)/bin/python --require-hashes -r deploy/tools.lock
+	@touch $(TOOLS_READY)
+
+check-deploy: $(TOOLS_READY)  ## Image recipe, compose file and manifests, with no cluster and no container engine.
+	$(TOOLS)/bin/hadolint deploy/docker/Dockerfile
+	$(TOOLS)/bin/checkov --config-file deploy/checkov/dockerfile.yaml -f deploy/docker/Dockerfile
+	INDEXER_CREDENTIAL_KEYS=key $(TOOLS)/bin/docker-compose -f deploy/compose.yaml config -q
+	$(TOOLS)/bin/yamllint -c deploy/yamllint.yaml deploy
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(TOOLS)/bin/python -m pytest -c deploy/pytest.ini --rootdir . --confcutdir tests/deploy tests/deploy
+	@for overlay in dev production; do \
+	  $(TOOLS)/bin/kubectl kustomize deploy/k8s/overlays/$$overlay > build/$$overlay.yaml && \
+	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$overlay.yaml -f build/$$overlay.yaml || exit 1; done
+
+check-image: $(READY)  ## Build the image with no registry, and run it as a pod would; see the script for what it needs.
+	deploy/docker/check_image.sh
 
 bench: bench-limiter  ## All measurements.
 

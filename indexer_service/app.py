@@ -26,6 +26,9 @@ from indexing import (
 )
 from indexing.bus import queue
 
+LAST_TURNS = 5.0
+"""Seconds that first turns get which outlive the call that began them; the pod's grace period counts them too."""
+
 
 async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     """
@@ -46,7 +49,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         lists = listing.Listing(parts.world, config.indexing)
         turner = advance.Advance(parts.world, config.indexing, seen.indexing, lists)
         starter = start.Start(parts.world, config.indexing, turner)
-        stack.push_async_callback(starter.drain, config.service.drain)
+        stack.push_async_callback(starter.drain, LAST_TURNS)
         cases = servicer.Cases(
             start=starter,
             progress=progress.Progress(parts.world),

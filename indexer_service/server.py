@@ -2,13 +2,13 @@
 
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from indexer_service import idempotency, interceptors, servicer
+from indexer_service import idempotency, interceptors, probe, servicer
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
@@ -78,8 +78,23 @@ async def serving(
     for name in ("", NAME):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     try:
-        yield port
+        async with _probes(config.probe_port) as leave:
+            try:
+                yield port
+            finally:
+                await leave()
+                await healthy.enter_graceful_shutdown()
+                end_streams()
+                await server.stop(config.drain)
     finally:
-        await healthy.enter_graceful_shutdown()
-        end_streams()
-        await server.stop(config.drain)
+        await server.stop(None)
+
+
+@contextlib.asynccontextmanager
+async def _probes(port: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            leave = await stack.enter_async_context(probe.serving(port, NAME))
+        except RuntimeError as error:
+            raise CannotListen(f"INDEXER_PROBE_PORT: {port} cannot be bound; is it in use?") from error
+        yield leave

@@ -93,6 +93,9 @@ class DiscordSettings(_Group):
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="DISCORD_")
 
+    insecure: bool = False
+    """Accept an http address that is not loopback, for a simulator in a private network: tokens travel in the clear."""
+
     api_base: str = "https://discord.com/api/v10"
     """Base URL of the API. Must be https, or http on a loopback address."""
 
@@ -111,10 +114,10 @@ class DiscordSettings(_Group):
 
     @pydantic.field_validator("api_base")
     @classmethod
-    def _must_be_private(cls, value: str) -> str:
+    def _must_be_private(cls, value: str, info: pydantic.ValidationInfo) -> str:
         url = urllib.parse.urlsplit(value)
-        loopback = url.hostname in {"127.0.0.1", "::1", "localhost"}
-        if not (url.scheme == "https" and url.hostname) and not (url.scheme == "http" and loopback):
+        plain = url.hostname in {"127.0.0.1", "::1", "localhost"} or info.data.get("insecure")
+        if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and plain)):
             raise ValueError("must be https, or http on a loopback address")
         return value.rstrip("/")
 
@@ -255,6 +258,10 @@ class ServiceSettings(_Group):
 
     metrics_port: int = pydantic.Field(default=9464, ge=0, le=65_535)
     """Port of /metrics; 0 serves none."""
+
+    probe_port: int = pydantic.Field(default=0, ge=0, le=65_535)
+    """Port, on all addresses, of grpc.health.v1 alone and without TLS, because Kubernetes' probes speak none;
+    0 serves none. The gRPC address answers grpc.health.v1 as well."""
 
     insecure: bool = False
     """Accept a listen address that is not loopback although callers are not authenticated."""

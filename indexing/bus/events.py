@@ -43,6 +43,7 @@ class RedisEvents:
         self._blocking = connection.blocking_twin(client, longest=BLOCK_MS / 1000)
         self._wake = f"indexer:{{events}}:wake:{uuid.uuid4().hex}"
         self._feeds: dict[str, feed.Feed] = {}
+        self._ending = False
         self._log = logs.get(__name__)
 
     async def publish(self, update: model.Update) -> None:
@@ -80,11 +81,14 @@ class RedisEvents:
         except BaseException:
             await watcher.close()
             raise
+        if self._ending:
+            watcher.poke()
         watcher.wake()
         return watcher
 
     def poke(self) -> None:
-        """Let every watcher of this process return from `next` at once."""
+        """Let every watcher of this process, and each that is still to come, return from `next` at once."""
+        self._ending = True
         for known in self._feeds.values():
             for watcher in known.watchers:
                 watcher.poke()

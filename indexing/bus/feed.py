@@ -94,7 +94,7 @@ class Watcher:
         self._wake.set()
 
     def poke(self) -> None:
-        """Make `next` return although nothing changed."""
+        """Make `next` return None once although nothing changed, at the latest when the news are told."""
         self._poked = True
         self._wake.set()
 
@@ -107,8 +107,8 @@ class Watcher:
                     await self._wake.wait()
         except TimeoutError:
             return None
-        self._poked = False
         if self._feed.last is None or not self._behind():
+            self._poked = False
             return None
         units = self._feed.since(self._place)
         self._place = parse(self._feed.position)

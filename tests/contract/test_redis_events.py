@@ -80,6 +80,17 @@ async def test_watchers_are_let_go_when_they_are_poked(redis_client: redis.async
     await bus.close()
 
 
+async def test_a_late_watcher_is_let_go_when_the_process_is_ending(redis_client: redis.asyncio.Redis) -> None:
+    """A call that was accepted just before the end does not hold it up."""
+    bus = events.RedisEvents(redis_client)
+    bus.poke()
+
+    watcher = await bus.subscribe(JOB.job_id, FIRST)
+
+    assert await asyncio.wait_for(watcher.next(PATIENCE), PATIENCE / 2) is None
+    await bus.close()
+
+
 async def test_the_failure_is_ours_when_redis_is_lost() -> None:
     """Every method says QueueUnavailable, and a watcher that could not be served is not kept."""
     with servers.valkey() as url:

@@ -30,7 +30,7 @@ from tests.simulator import (
 )
 
 HOST = "127.0.0.1"
-"""The only address: nothing but a program on the same machine may take this for Discord."""
+"""The address unless another is asked for: only a program on the same machine may take this for Discord."""
 
 GRACE = 0.2
 """How long answers on their way may take after a signal, in seconds."""
@@ -77,7 +77,7 @@ async def serve(chosen: options.Options) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     held = assemble(chosen, clock.SystemClock())
     shown: dict[str, Any] = {}
-    runner = await listen(application(held, shown), chosen.port)
+    runner = await listen(application(held, shown), chosen.port, chosen.host)
     shown |= _introduce(chosen, held, runner.addresses[0][1])
     sys.stdout.write(msgspec.json.encode(shown).decode() + "\n")
     sys.stdout.flush()
@@ -90,12 +90,12 @@ async def serve(chosen: options.Options) -> None:
         await runner.cleanup()
 
 
-async def listen(app: web.Application, port: int) -> web.AppRunner:
-    """Open the port on loopback; the caller cleans the runner up."""
+async def listen(app: web.Application, port: int, host: str = HOST) -> web.AppRunner:
+    """Open the port; the caller cleans the runner up."""
     # No handler is cancelled when its client gives up: what was sent to Discord arrives there and counts.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE, handler_cancellation=False)
     await runner.setup()
-    await web.TCPSite(runner, HOST, port, backlog=1024).start()
+    await web.TCPSite(runner, host, port, backlog=1024).start()
     return runner
 
 
@@ -106,7 +106,7 @@ async def _outlive(parent: int, stop: asyncio.Event) -> None:
 
 
 def _introduce(chosen: options.Options, held: parts.Parts, port: int) -> dict[str, Any]:
-    root = f"http://{HOST}:{port}"
+    root = f"http://{chosen.host}:{port}"
     return {
         "port": port,
         "base_url": root + routes.PREFIX,

@@ -52,6 +52,7 @@ def _positive(text: str) -> int:
 class Options:
     """One run of the simulator."""
 
+    host: str
     port: int
     seed: int
     users: int
@@ -107,7 +108,8 @@ def _add_identities(parser: argparse.ArgumentParser) -> None:
 def _add_behaviour(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("behaviour").add_argument
     models_named = ("all", *models.NAMES, "none")
-    add("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one (default 0)")
+    add("--host", default="127.0.0.1", help="address; another one only inside a private network (default 127.0.0.1)")
+    add("--port", type=int, default=0, help="port; 0 takes a free one (default 0)")
     add("--with-parent", action="store_true", help="end when the program that started this one ends")
     add("--latency", type=_latency, default="typical", help="none, lan, typical, bad, or a round trip such as 20-60 ms")
     add("--global-limit", type=_limit, default="50/1", help="of the bot token, requests/seconds (default 50/1)")

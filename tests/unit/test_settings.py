@@ -182,3 +182,11 @@ def test_settings_do_not_change_when_the_process_runs() -> None:
 
     with pytest.raises(pydantic.ValidationError):
         loaded.indexing.turn_width = 9  # type: ignore[misc]  # that is the point
+
+
+def test_a_plain_address_is_accepted_when_that_is_asked_for(environment: pytest.MonkeyPatch) -> None:
+    """A simulator in a private network has no certificate; the bot's token goes there only if somebody says so."""
+    environment.setenv("DISCORD_API_BASE", "http://simulator:8080/api/v10")
+    environment.setenv("DISCORD_INSECURE", "1")
+
+    assert settings.load().discord.api_base == "http://simulator:8080/api/v10"

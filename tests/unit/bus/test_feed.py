@@ -1,5 +1,7 @@
 """One job's progress, kept once for all its watchers in a process."""
 
+import asyncio
+
 import hypothesis
 from hypothesis import strategies
 
@@ -107,17 +109,21 @@ async def test_a_closed_watcher_is_forgotten_when_others_remain() -> None:
 
 
 async def test_a_poke_is_used_up_when_it_has_ended_one_wait() -> None:
-    """The next wait is a wait again, and news are not lost by it."""
+    """News are told first and do not swallow it; the next wait is a wait again."""
     shared = feed.Feed("0-0")
     watcher = feed.Watcher(shared, "0-0")
     watcher.poke()
     shared.take(update(1, [(1, 1)]))
 
     told = await watcher.next(10.0)
-    silence = await watcher.next(0.0)
+    let_go = await asyncio.wait_for(watcher.next(10.0), 1.0)
+    waiting = asyncio.create_task(watcher.next(10.0))
+    await asyncio.sleep(0)
 
     assert told is not None
-    assert silence is None
+    assert let_go is None
+    assert not waiting.done()
+    waiting.cancel()
 
 
 def test_positions_are_ordered_as_numbers_when_they_are_compared() -> None:

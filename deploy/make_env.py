@@ -1,0 +1,34 @@
+"""Prints deploy/k8s/base/indexer.env from the declarations in indexing/settings.py."""
+
+import pydantic
+
+from indexing import settings
+
+INTRO = """# Every setting but the secrets, which Deployments take from Secrets by reference.
+# A line that begins with # shows a default. What each means: docs/settings.md.
+# This file is made by `make docs`; what pods need in place of a default stands in deploy/make_env.py.
+"""
+IN_A_POD = {
+    "INDEXER_LISTEN": "[::]:50051",
+    "INDEXER_PROBE_PORT": "50052",
+}
+
+
+def main() -> None:
+    """Print the file."""
+    print(INTRO)
+    for group in settings.GROUPS.values():
+        fields = {settings.variable(group, name): field for name, field in group.model_fields.items()}
+        shown = [_line(name, field) for name, field in fields.items() if pydantic.SecretStr is not field.annotation]
+        if shown:
+            print("\n".join(shown), end="\n\n")
+
+
+def _line(name: str, field: pydantic.fields.FieldInfo) -> str:
+    if name in IN_A_POD:
+        return f"{name}={IN_A_POD[name]}"
+    return f"#{name}={'' if field.default is None else field.default}"
+
+
+if __name__ == "__main__":
+    main()

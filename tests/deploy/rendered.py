@@ -1,0 +1,79 @@
+"""Overlays as kubectl renders them, and the few ways in which tests look at them."""
+
+import copy
+import functools
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import yaml
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+OVERLAYS = sorted(path.parent.name for path in REPOSITORY.glob("deploy/k8s/overlays/*/kustomization.yaml"))
+Object = dict[str, Any]
+Objects = list[Object]
+
+
+def kustomized(folder: pathlib.Path) -> Objects:
+    """Render a kustomization, without a cluster or network."""
+    command = [str(pathlib.Path(sys.executable).with_name("kubectl")), "kustomize", str(folder)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise AssertionError(done.stderr)
+    return [found for found in yaml.safe_load_all(done.stdout) if found]
+
+
+@functools.cache
+def _overlay(name: str) -> Objects:
+    return kustomized(REPOSITORY / "deploy" / "k8s" / "overlays" / name)
+
+
+def overlay(name: str) -> Objects:
+    """Return an overlay's objects, which the caller may change."""
+    return copy.deepcopy(_overlay(name))
+
+
+def of_kind(objects: Objects, kind: str) -> Objects:
+    """Return the objects of a kind."""
+    return [found for found in objects if found["kind"] == kind]
+
+
+def one(objects: Objects, kind: str, name: str) -> Object:
+    """Return the object with this name."""
+    (found,) = [found for found in of_kind(objects, kind) if found["metadata"]["name"] == name]
+    return found
+
+
+def title(found: Object) -> str:
+    """Return kind and name, for messages."""
+    return f"{found['kind']}/{found['metadata']['name']}"
+
+
+def pod_of(workload: Object) -> Object:
+    """Return the pod's specification."""
+    spec: Object = workload["spec"]["template"]["spec"]
+    return spec
+
+
+def pod_labels(workload: Object) -> dict[str, str]:
+    """Return the pod's labels."""
+    labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def matches(selector: Object, labels: dict[str, str]) -> bool:
+    """Return whether a label selector (only matchLabels is used here) selects the labels; an empty one selects all."""
+    unknown = set(selector) - {"matchLabels"}
+    if unknown:
+        raise AssertionError(f"the evaluator does not know {unknown}")
+    return all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
+
+
+def containers(objects: Objects) -> list[tuple[str, Object, Object]]:
+    """Return (where, pod, container) for every container of every workload."""
+    return [
+        (f"{title(workload)}.{container['name']}", pod_of(workload), container)
+        for workload in of_kind(objects, "Deployment")
+        for container in [*pod_of(workload).get("initContainers", []), *pod_of(workload)["containers"]]
+    ]

@@ -1,0 +1,200 @@
+"""
+Runs the built images as pods would: uid 10001, read-only root, no capabilities, no new privileges, SIGTERM at the end.
+
+Called by deploy/docker/check_image.sh with the folder in which each target has `rootfs` and `config.json`. Redis and
+MongoDB are the tests' own; the network is the machine's. Exit code 0 if everything is as it should be.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from indexer_service.embedded import accounts, probes
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from tests import servers
+
+USER = 10001
+BOOT = 30.0
+TMP = "/tmp"  # noqa: S108 -- the pod's own
+INSIDE = """
+import os, pathlib, shutil
+status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+assert os.getuid() == os.getgid() == 10001, os.getuid()
+assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, status["CapEff"]
+assert status["NoNewPrivs"].strip() == "1"
+for place in ("/x", "/opt/indexer/x", "/home/x", "/var/tmp/x"):
+    try:
+        pathlib.Path(place).touch()
+    except OSError:
+        continue
+    raise SystemExit(place + " may be written")
+pathlib.Path("/tmp/x").touch()
+for tool in ("pip", "gcc", "cc", "make", "git"):
+    assert shutil.which(tool) is None, tool + " is in the image"
+"""
+
+
+class Container:
+    """One running container."""
+
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]") -> None:
+        self.name = name
+        self.process = process
+
+    def inside(self, program: str) -> None:
+        """Run a Python program in it."""
+        command = ["runc", "exec", "--user", f"{USER}:{USER}", self.name, "/opt/indexer/bin/python", "-c", program]
+        subprocess.run(command, check=True, timeout=30)
+
+    def end(self) -> tuple[int, float]:
+        """Send SIGTERM to its first process; returns the exit code and the seconds until it was there."""
+        began = time.monotonic()
+        subprocess.run(["runc", "kill", self.name, "TERM"], check=True, timeout=10)
+        return self.process.wait(timeout=60), time.monotonic() - began
+
+
+@contextlib.contextmanager
+def running(folder: pathlib.Path, target: str, environment: Mapping[str, str], *extra: str) -> Iterator[Container]:
+    """Run a target until the block ends."""
+    image = json.loads((folder / target / "config.json").read_text())["OCIv1"]["config"]
+    bundle = folder / f"bundle-{target}"
+    bundle.mkdir(exist_ok=True)
+    spec = bundle / "config.json"
+    spec.unlink(missing_ok=True)
+    subprocess.run(["runc", "spec", "--bundle", str(bundle)], check=True, timeout=10)
+    spec.write_text(
+        json.dumps(_confined(json.loads(spec.read_text()), folder / target / "rootfs", image, environment, extra))
+    )
+    name = f"indexer-check-{target}-{os.getpid()}"
+    with (folder / f"{target}.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["runc", "run", "--bundle", str(bundle), name], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        try:
+            yield Container(name, process)
+        finally:
+            if process.poll() is None:
+                subprocess.run(["runc", "kill", name, "KILL"], check=False, timeout=10)
+                process.wait(timeout=10)
+
+
+def _confined(
+    spec: dict[str, Any],
+    root: pathlib.Path,
+    image: dict[str, Any],
+    environment: Mapping[str, str],
+    extra: tuple[str, ...],
+) -> dict[str, Any]:
+    nothing: dict[str, list[str]] = {
+        each: [] for each in ("bounding", "effective", "inheritable", "permitted", "ambient")
+    }
+    spec["process"] |= {
+        "terminal": False,
+        "user": {"uid": USER, "gid": USER},
+        "args": [*image["Entrypoint"], *extra],
+        "env": [*image["Env"], *(f"{name}={value}" for name, value in environment.items())],
+        "cwd": image["WorkingDir"],
+        "capabilities": nothing,
+        "noNewPrivileges": True,
+    }
+    spec["root"] = {"path": str(root), "readonly": True}
+    spec["mounts"].append(
+        {
+            "destination": TMP,
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["nosuid", "nodev", "size=16m", "mode=1777"],
+        }
+    )
+    spec["linux"]["namespaces"] = [
+        each for each in spec["linux"]["namespaces"] if each["type"] not in {"network", "cgroup"}
+    ]
+    return spec
+
+
+def until(what: str, ready: Callable[[], bool], container: Container) -> None:
+    """Wait until it is ready."""
+    deadline = time.monotonic() + BOOT
+    while not ready():
+        if container.process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"{what} does not answer")
+        time.sleep(0.1)
+
+
+def index(address: str, user: accounts.User) -> pb.Job:
+    """Start a job and wait until it has ended."""
+    accounts.put_credentials(address, [user])
+    with grpc.insecure_channel(address) as channel:
+        api = pb_grpc.IndexerServiceStub(channel)
+        job = api.StartIndexing(pb.StartIndexingRequest(user_id=user.id), timeout=30).job
+        for _ in range(5):
+            job = api.WaitJob(pb.WaitJobRequest(job_id=job.job_id), timeout=60).job
+            if job.state != pb.JOB_STATE_RUNNING:
+                break
+        return job
+
+
+def probed(port: int, service: str) -> bool:
+    """Ask as the kubelet does."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, contextlib.suppress(grpc.RpcError):
+        request = health_pb2.HealthCheckRequest(service=service)
+        return bool(health_pb2_grpc.HealthStub(channel).Check(request, timeout=1.0).status == 1)
+    return False
+
+
+def say(line: str) -> None:
+    """Print a line of the report."""
+    sys.stdout.write(line + "\n")
+
+
+def main(folder: pathlib.Path) -> int:
+    """Run everything once."""
+    web, listen, probe, metrics = (servers.free_port() for _ in range(4))
+    with contextlib.ExitStack() as stack:
+        environment = {
+            "REDIS_URL": stack.enter_context(servers.valkey()),
+            "MONGODB_URL": stack.enter_context(servers.mongodb()),
+            "DISCORD_API_BASE": f"http://127.0.0.1:{web}/api/v10",
+            "DISCORD_BOT_TOKEN": "sim-bot-token",
+            "INDEXER_CREDENTIAL_KEYS": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+            "INDEXER_INSECURE": "1",
+            "INDEXER_LISTEN": f"[::]:{listen}",
+            "INDEXER_PROBE_PORT": str(probe),
+            "INDEXER_METRICS_PORT": "0",
+            "USER_BUDGET": "40/1",
+            "LIMITER_HOLD": "0",
+            "WORKERS_METRICS_PORT": str(metrics),
+        }
+        play = ("--port", str(web), "--user-limit", "40/1", "--latency", "lan")
+        simulator = stack.enter_context(running(folder, "simulator", {}, *play))
+        until("the simulator", lambda: probes.page_is_good(f"http://127.0.0.1:{web}/_sim/about"), simulator)
+        service = stack.enter_context(running(folder, "service", environment))
+        worker = stack.enter_context(running(folder, "worker", environment))
+        until("the service", lambda: probed(probe, "indexer_service.v1.IndexerService"), service)
+        until("the worker", lambda: probes.page_is_good(f"http://127.0.0.1:{metrics}/readyz"), worker)
+        for container in (service, worker, simulator):
+            container.inside(INSIDE)
+        (user,) = accounts.simulated(f"http://127.0.0.1:{web}", 1)
+        job = index(f"127.0.0.1:{listen}", user)
+        say(f"a job of {job.progress.total} guilds: {pb.JobState.Name(job.state)}")
+        ends = {container.name.split("-")[2]: container.end() for container in (service, worker, simulator)}
+    for name, (code, seconds) in ends.items():
+        say(f"{name} ended with {code} after {seconds:.1f} s")
+    return int(job.state != pb.JOB_STATE_SUCCEEDED or any(code for code, _ in ends.values()))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main(pathlib.Path(sys.argv[1]).resolve()))

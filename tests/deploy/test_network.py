@@ -1,0 +1,92 @@
+"""Which connections the rendered policies let through."""
+
+import pytest
+
+from tests.deploy import network, rendered
+
+CALLER = network.End("shop", (("indexer-client", "allowed"),), (("indexer-client", "allowed"),))
+STRANGER = network.End("shop", (), (("indexer-client", "allowed"),))
+PRETENDER = network.End("elsewhere", (("indexer-client", "allowed"),), ())
+PROMETHEUS = network.End("monitoring", (), (("kubernetes.io/metadata.name", "monitoring"),))
+DNS = network.End("kube-system", (("k8s-app", "kube-dns"),), (("kubernetes.io/metadata.name", "kube-system"),))
+DISCORD = network.End(address="162.159.128.233")
+METADATA = network.End(address="169.254.169.254")
+REDIS = network.End(address="10.1.2.3")
+OUR = ("indexer-service", "indexer-worker", "indexer-exporter")
+FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
+    ("a caller calls", CALLER, "indexer-service", 50051, True),
+    ("a pod of the namespace without the label does not", STRANGER, "indexer-service", 50051, False),
+    ("a pod that takes the label in another namespace does not", PRETENDER, "indexer-service", 50051, False),
+    ("a caller does not read metrics", CALLER, "indexer-service", 9464, False),
+    ("a caller does not reach the probes' port", CALLER, "indexer-service", 50052, False),
+    ("a caller does not reach a worker", CALLER, "indexer-worker", 9465, False),
+    ("Prometheus scrapes the service", PROMETHEUS, "indexer-service", 9464, True),
+    ("Prometheus scrapes workers", PROMETHEUS, "indexer-worker", 9465, True),
+    ("Prometheus scrapes the exporter", PROMETHEUS, "indexer-exporter", 9466, True),
+    ("Prometheus does not call", PROMETHEUS, "indexer-service", 50051, False),
+    ("the service calls Discord", "indexer-service", DISCORD, 443, True),
+    ("a worker calls Discord", "indexer-worker", DISCORD, 443, True),
+    ("nobody calls Discord without TLS", "indexer-worker", DISCORD, 80, False),
+    ("the exporter does not call Discord", "indexer-exporter", DISCORD, 443, False),
+    ("a worker does not ask the cloud for credentials", "indexer-worker", METADATA, 80, False),
+    ("a worker does not ask it over TLS either", "indexer-worker", METADATA, 443, False),
+    ("a worker does not call the service", "indexer-worker", "indexer-service", 50051, False),
+    ("a pod that no policy names calls nobody", "another pod", DISCORD, 443, False),
+    ("a pod that no policy names is called by nobody", CALLER, "another pod", 443, False),
+    ("the service does not call workers", "indexer-service", "indexer-worker", 9465, False),
+]
+
+
+def end(objects: rendered.Objects, given: str | network.End) -> network.End:
+    """Return the pod of one of our workloads, one beside them that has no labels, or what is given."""
+    if given == "another pod":
+        return network.End(rendered.of_kind(objects, "Namespace")[0]["metadata"]["name"])
+    return network.pod(objects, given) if isinstance(given, str) else given
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "port", "expected"), [flow[1:] for flow in FLOWS], ids=[f[0] for f in FLOWS]
+)
+def test_a_connection_passes_when_it_is_needed_and_only_then(
+    overlay: rendered.Objects, source: str | network.End, target: str | network.End, port: int, *, expected: bool
+) -> None:
+    """In every environment."""
+    assert network.allowed(overlay, end(overlay, source), end(overlay, target), port) is expected
+
+
+@pytest.mark.parametrize("name", OUR)
+@pytest.mark.parametrize("port", [6379, 27017])
+def test_every_process_reaches_redis_and_mongodb_when_they_are_outside(
+    production: rendered.Objects, name: str, port: int
+) -> None:
+    """At the addresses that the overlay names, and nothing else there."""
+    own = network.pod(production, name)
+
+    assert network.allowed(production, own, REDIS, port)
+    assert not network.allowed(production, own, REDIS, 22)
+    assert not network.allowed(production, own, DISCORD, port)
+
+
+@pytest.mark.parametrize(
+    "backend", [("redis", 6379), ("mongodb", 27017), ("simulator", 8080)], ids=lambda each: each[0]
+)
+def test_backends_in_the_namespace_answer_us_alone_when_it_is_for_development(
+    dev: rendered.Objects, backend: tuple[str, int]
+) -> None:
+    """And call nobody."""
+    name, port = backend
+    target = network.pod(dev, name)
+
+    assert all(network.allowed(dev, network.pod(dev, own), target, port) for own in OUR)
+    assert not network.allowed(dev, CALLER, target, port)
+    assert not network.allowed(dev, target, DISCORD, 443)
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_every_pod_resolves_names_when_it_asks_the_clusters_dns(overlay: rendered.Objects, protocol: str) -> None:
+    """And no other program in kube-system."""
+    other = network.End("kube-system", (("k8s-app", "metrics-server"),), DNS.namespace_labels)
+    for workload in rendered.of_kind(overlay, "Deployment"):
+        own = network.pod(overlay, workload["metadata"]["name"])
+        assert network.allowed(overlay, own, DNS, 53, protocol)
+        assert not network.allowed(overlay, own, other, 53, protocol)
