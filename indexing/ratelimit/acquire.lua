@@ -105,7 +105,7 @@ local function shared(ask, verdict)
 end
 
 local function hold(key, id, moment, window)
-  local free = moment + rules.inflight + window
+  local free = moment + latest - now + rules.inflight + window
   call('ZADD', key, free, id)
   call('PEXPIRE', key, math.ceil(free - now) + SLACK)
 end

@@ -37,6 +37,8 @@ class Figures:
 def figures(of: fleet.Measured) -> Figures:
     """Return what a phase shows."""
     records = [record for process in of.records for record in process]
+    # Until the hold is over everybody waits for it; a window later what had gathered is gone.
+    settled = [record for record in records if record.asked > of.began + fleet.HOLD + USER.window]
     arrivals = [(entry[0], str(entry[1])) for entry in of.stats["log"] if "/_sim" not in entry[2]]
     ours = len(records)
     calls, permitted = _used(of, arrivals)
@@ -49,11 +51,11 @@ def figures(of: fleet.Measured) -> Figures:
         ratio=calls / permitted if permitted else 0.0,
         rejections=of.stats["http_429"] if of.phase.enforce else _rejections(arrivals),
         peak=peak([moment for moment, _ in arrivals]),
-        waits=_waits(records),
+        waits=_waits(settled),
         commands_per_call=sum(command["calls"] for name, command in of.commands.items() if _paid(name)) / max(ours, 1),
         script_us=script["usec_per_call"],
         cpu_ms_per_call=1000 * of.cpu / max(ours, 1),
-        extra=_extra(of, records),
+        extra=_extra(of, settled),
     )
 
 
