@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check dashboards dashboards-check bench bench-limiter lock format
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check dashboards dashboards-check check-monitoring bench bench-limiter lock format
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ dashboards: $(READY)  ## Generate Grafana's dashboards and the PrometheusRule.
 
 dashboards-check: $(READY)
 	$(BIN)/python -m deploy.observability.make --check
+
+check-monitoring: $(READY)  ## Rules and dashboards against a real Prometheus. ARGS=--picture draws docs/headroom.svg
+	$(BIN)/python -m deploy.observability.verify $(ARGS)
 
 check: lint types imports proto-check docs-check dashboards-check  ## Everything but the tests.
 
