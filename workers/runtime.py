@@ -13,6 +13,7 @@ from typing import Any
 import dramatiq
 import dramatiq.asyncio
 import dramatiq.middleware
+from opentelemetry import trace
 
 from indexing import (
     advance,
@@ -25,6 +26,7 @@ from indexing import (
     metrics,
     refresh,
     settings,
+    traces,
     turns,
     wiring,
 )
@@ -75,7 +77,8 @@ class Runtime(dramatiq.Middleware):
         if self._advance is None:
             raise RuntimeError("the worker is not booted")
         try:
-            with self._work.running.track_inprogress():
+            serving = traces.serving(turns.ACTOR, turn.carried, trace.SpanKind.CONSUMER)
+            with self._work.running.track_inprogress(), serving, logs.bound(job=turn.job_id):
                 await self._advance.in_background(turn)
         except errors.IndexerError as problem:
             self._log.warning("turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
