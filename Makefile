@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,7 +47,16 @@ docs-check: $(READY)
 	$(BIN)/python docs/make_metrics.py | diff docs/metrics.md -
 	$(BIN)/python deploy/make_env.py | diff deploy/k8s/base/indexer.env -
 
-check: lint types imports proto-check docs-check  ## Everything but the tests.
+dashboards: $(READY)  ## Generate Grafana's dashboards and the PrometheusRule.
+	$(BIN)/python -m deploy.observability.make
+
+dashboards-check: $(READY)
+	$(BIN)/python -m deploy.observability.make --check
+
+check-monitoring: $(READY)  ## Rules and dashboards against a real Prometheus. ARGS=--picture draws docs/headroom.svg
+	$(BIN)/python -m deploy.observability.verify $(ARGS)
+
+check: lint types imports proto-check docs-check dashboards-check  ## Everything but the tests.
 
 lint: $(READY)  ## Ruff: rules and format.
 	$(BIN)/ruff check

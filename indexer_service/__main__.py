@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from indexer_service import app, server
-from indexing import errors, logs, settings
+from indexing import errors, logs, settings, traces
 
 
 def main() -> int:
@@ -12,6 +12,8 @@ def main() -> int:
     try:
         config = settings.load()
         logs.configure(config.logs.level, config.logs.format)
+        if config.traces.on:
+            traces.configure("indexer-service")
         asyncio.run(app.main(config))
     except settings.BadSettings as problems:
         print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import prometheus_client
 from prometheus_client import registry
 
-from indexer_service import idempotency, measured, server, servicer, streams, tokens
+from indexer_service import idempotency, measured, server, servicer, streams, tokens, traced
 from indexing import (
     advance,
     browse,
@@ -79,7 +79,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             parts.events.poke()
 
         port = await stack.enter_async_context(
-            server.serving(handlers, replays, config.service, end_streams, first=[around])
+            server.serving(handlers, replays, config.service, end_streams, first=[traced.Traced(), around])
         )
         log.info("serving", address=config.service.listen, port=port)
         await stop.wait()

@@ -131,9 +131,13 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
         elif isinstance(problem, NotImplementedError):
             status = status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"{method} is not offered by this version")
         else:
-            request_id = uuid.uuid4().hex
+            request_id = logs.field("request_id") or uuid.uuid4().hex
             self._log.error("call_broke", method=method, request_id=request_id, exc_info=problem)
             text = f"something broke here; the log has it under request id {request_id}"
             status = status_pb2.Status(code=code_pb2.INTERNAL, message=text)
         abort: Any = context
-        await abort.abort_with_status(rpc_status.to_status(status))  # missing in the stubs
+        told: Any = rpc_status.to_status(status)
+        if request_id := logs.field("request_id"):
+            # Ending a call replaces the metadata that its answer would have had.
+            told = told._replace(trailing_metadata=(*told.trailing_metadata, ("x-request-id", request_id)))
+        await abort.abort_with_status(told)  # missing in the stubs

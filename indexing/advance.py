@@ -53,7 +53,7 @@ class Advance:
         job = await self._world.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._rules.turn_lease)
         if job is None:
             return False
-        with self._seen.turns.time():
+        with self._seen.turns.time(), logs.bound(job=job.job_id, user=job.user_id):
             try:
                 if job.unfinished > MOST_UNFINISHED:
                     await self._end(job, model.JobState.FAILED, "TURNS_LOST")
@@ -131,7 +131,7 @@ class Advance:
         run.order = {row.guild_id: place for place, (row, _) in enumerate(ordered)}
 
     def _reached(self, milestone: str, job: model.Job) -> None:
-        self._seen.milestones.labels(milestone).observe(self._world.clock() - job.created_at)
+        self._seen.reached(milestone, self._world.clock() - job.created_at)
 
     def _count_ended(self, rows: Iterable[model.Unit]) -> None:
         """Count guilds that ended without a step of their own."""
