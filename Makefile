@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image drill-drain
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,9 @@ check-deploy: $(TOOLS_READY)  ## Image recipe, compose file and manifests, with 
 
 check-image: $(READY)  ## Build the image with no registry, and run it as a pod would; see the script for what it needs.
 	deploy/docker/check_image.sh
+
+drill-drain: $(READY)  ## SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"
+	$(BIN)/python -m tests.benchmarks.drain $(ARGS)
 
 bench: bench-limiter  ## All measurements.
 

@@ -39,6 +39,7 @@ class Options:
         latency: The simulator's round trip: none, lan, typical, bad, or milliseconds such as 20-60.
         simulator: Further options of the simulator's command line.
         environment: Settings of services and workers that go before everything else.
+        worker_environment: The same for workers alone, such as the PYTHONPATH of another release.
     """
 
     users: int = 1
@@ -49,6 +50,7 @@ class Options:
     latency: str = "typical"
     simulator: Sequence[str] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    worker_environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def real_discord(self) -> bool:
@@ -210,9 +212,10 @@ class Stack:
 
     def _start_product(self) -> None:
         environment = programs.product_environment(self._wiring(), self.options.environment)
+        own = self.options.worker_environment
         makers = [
             *(functools.partial(programs.service, name, environment) for name in self._services),
-            *(functools.partial(programs.worker, name, environment) for name in self._workers),
+            *(functools.partial(programs.worker, name, {**environment, **own}) for name in self._workers),
         ]
         self._side_by_side([functools.partial(self._run, make) for make in makers])
 

@@ -38,14 +38,14 @@ def main() -> int:
     )
     with stack.Stack(options) as running:
         running.put_credentials()
-        found = asyncio.run(drill(running, asked.rounds))
+        found = asyncio.run(drill(running, asked.rounds, load.Seen()))
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
     return int(bool(found["failures"]))
 
 
-async def drill(running: stack.Stack, rounds: int) -> dict[str, object]:
+async def drill(running: stack.Stack, rounds: int, seen: load.Seen) -> dict[str, object]:
     """End a service and a worker in each round, start them again, and say what was seen."""
-    busy = load.Load(running.addresses, [user.id for user in running.users])
+    busy = load.Load(running.addresses, [user.id for user in running.users], seen)
     seconds: dict[str, list[float]] = {"service": [], "worker": []}
     async with busy.running():
         await asyncio.sleep(2.0)
@@ -58,10 +58,9 @@ async def drill(running: stack.Stack, rounds: int) -> dict[str, object]:
                 took = time.monotonic() - began
                 seconds[kind].append(round(took, 2))
                 if code or took > grace:
-                    busy.seen.failures[f"{kind} ended with {code} after {took:.0f} s"] += 1
+                    seen.failures[f"{kind} ended with {code} after {took:.0f} s"] += 1
                 await asyncio.to_thread(running.restart, name)
             await asyncio.sleep(0.5)
-    seen = busy.seen
     return {
         "rounds": rounds,
         "calls_answered": seen.answers,

@@ -40,8 +40,8 @@ class Seen:
 class Load:
     """One caller of everything for each user, until the block ends."""
 
-    def __init__(self, addresses: list[str], user_ids: list[str]) -> None:
-        self.seen = Seen()
+    def __init__(self, addresses: list[str], user_ids: list[str], seen: Seen) -> None:
+        self.seen = seen
         self._addresses = addresses
         self._user_ids = user_ids
         self._next = itertools.cycle(range(len(addresses)))
