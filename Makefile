@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image drill-drain
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image drill-drain bench-size
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,7 +87,10 @@ check-image: $(READY)  ## Build the image with no registry, and run it as a pod 
 drill-drain: $(READY)  ## SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"
 	$(BIN)/python -m tests.benchmarks.drain $(ARGS)
 
-bench: bench-limiter  ## All measurements.
+bench-size: $(READY)  ## Memory and CPU of each process at 0, 50 and 100 % of the global budget. ARGS="--seconds 20"
+	$(BIN)/python -m tests.benchmarks.size $(ARGS)
+
+bench: bench-limiter bench-size  ## All measurements.
 
 bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick for a short look
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)

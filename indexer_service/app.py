@@ -63,6 +63,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         def end_streams() -> None:
             watchers.drain()
             parts.events.poke()
+            starter.hurry()
 
         port = await stack.enter_async_context(server.serving(handlers, replays, config.service, end_streams))
         log.info("serving", address=config.service.listen, port=port)

@@ -3,6 +3,7 @@
 import io
 import pathlib
 import subprocess
+import sys
 import tarfile
 
 import grpc
@@ -26,13 +27,21 @@ def git(*arguments: str) -> bytes:
     return done.stdout
 
 
+def releases() -> list[str]:
+    """Return the tags of the releases before this commit, the latest first."""
+    return git("tag", "--merged", "HEAD^", "--sort=-creatordate", "--list", "v*").decode().split()
+
+
+def unpack(packed: bytes, folder: pathlib.Path) -> None:
+    """Unpack an archive that git made."""
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+
+
 @pytest.fixture
 def previous(tmp_path: pathlib.Path) -> pathlib.Path:
     """The code of the latest release, or of the last commit that landed while nothing is released."""
-    tags = git("tag", "--merged", "HEAD^", "--sort=-creatordate", "--list", "v*").decode().split()
-    archive = git("archive", tags[0] if tags else "HEAD^", *PACKAGES)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-        packed.extractall(tmp_path, filter="data")
+    unpack(git("archive", *[*releases(), "HEAD^"][:1], *PACKAGES), tmp_path)
     for package in PACKAGES:
         with (tmp_path / package / "__init__.py").open("a") as code:
             code.write(MARK)
@@ -64,6 +73,19 @@ def test_a_worker_of_the_release_before_serves_the_new_service(previous: pathlib
     assert all(answer.remaining for answer in started)
     assert {job.state for job in ends} == {pb.JOB_STATE_SUCCEEDED}
     assert all(job.progress.succeeded + job.progress.skipped == 5 for job in ends)
+
+
+def test_the_api_takes_nothing_away_when_something_was_released(tmp_path: pathlib.Path) -> None:
+    """Callers of the release before are understood."""
+    if not releases():
+        pytest.skip("nothing is released yet")
+    unpack(git("archive", releases()[0], "proto", "buf.yaml"), tmp_path)
+
+    buf = pathlib.Path(sys.executable).with_name("buf")
+    done = subprocess.run([buf, "breaking", "--against", tmp_path], cwd=CHECKOUT, check=False, capture_output=True)
+
+    assert done.stdout == b""
+    assert done.returncode == 0
 
 
 def followed(api: pb_grpc.IndexerServiceStub, started: pb.StartIndexingResponse) -> pb.Job:

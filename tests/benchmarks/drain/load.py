@@ -20,6 +20,8 @@ Stub: TypeAlias = Any
 PATIENCE = 30.0
 """Seconds for which a caller comes again, before his call counts as failed."""
 PAUSE = 0.1
+LAST_JOBS = 120.0
+"""Seconds for jobs to end, at the end."""
 DEADLINE = 60.0
 SHORT = duration_pb2.Duration(seconds=1)
 
@@ -48,8 +50,8 @@ class Load:
         self._ending = False
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Keep every user busy; at the end each job that was begun is followed to its end."""
+    async def running(self, *, patient: bool = True) -> AsyncIterator[None]:
+        """Keep every user busy; at the end *patient* callers follow each job that they began to its end."""
         # round_robin over all services, as with a headless Service in Kubernetes.
         options = [
             ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
@@ -68,7 +70,9 @@ class Load:
                 yield
             finally:
                 self._ending = True
-                await asyncio.wait_for(asyncio.gather(*tasks), 120.0)
+                for task in [] if patient else tasks:
+                    task.cancel()
+                await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=not patient), LAST_JOBS)
 
     async def _index(self, api: Stub, streams: list[Stub], user_id: str) -> None:
         """Index the user again and again, with a watcher and somebody who waits for each job."""
