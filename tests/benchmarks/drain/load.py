@@ -50,7 +50,7 @@ class Load:
         self._ending = False
 
     @contextlib.asynccontextmanager
-    async def running(self, *, patient: bool = True) -> AsyncIterator[None]:
+    async def running(self, *, patient: bool = True, browsing: bool = True) -> AsyncIterator[None]:
         """Keep every user busy; at the end *patient* callers follow each job that they began to its end."""
         # round_robin over all services, as with a headless Service in Kubernetes.
         options = [
@@ -65,7 +65,8 @@ class Load:
             api: Stub = pb_grpc.IndexerServiceStub(everyone)
             streams: list[Stub] = [pb_grpc.IndexerServiceStub(channel) for channel in ones]
             tasks = [asyncio.create_task(self._index(api, streams, user_id)) for user_id in self._user_ids]
-            tasks += [asyncio.create_task(self._read(api, user_id)) for user_id in self._user_ids]
+            if browsing:
+                tasks += [asyncio.create_task(self._read(api, user_id)) for user_id in self._user_ids]
             try:
                 yield
             finally:
