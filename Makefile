@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,14 +88,20 @@ check-deploy: $(TOOLS_READY)  ## Image recipe, compose file and manifests, with 
 	INDEXER_CREDENTIAL_KEYS=key $(TOOLS)/bin/docker-compose -f deploy/compose.yaml config -q
 	$(TOOLS)/bin/yamllint -c deploy/yamllint.yaml deploy
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(TOOLS)/bin/python -m pytest -c deploy/pytest.ini --rootdir . --confcutdir tests/deploy tests/deploy
-	@for overlay in dev production; do \
+	@for overlay in $(notdir $(wildcard deploy/k8s/overlays/*)); do \
 	  $(TOOLS)/bin/kubectl kustomize deploy/k8s/overlays/$$overlay > build/$$overlay.yaml && \
-	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$overlay.yaml -f build/$$overlay.yaml || exit 1; done
+	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$([ $$overlay = dev ] && echo dev || echo production).yaml -f build/$$overlay.yaml || exit 1; done
 
 check-image: $(READY)  ## Build the image with no registry, and run it as a pod would; see the script for what it needs.
 	deploy/docker/check_image.sh
 
-bench: bench-limiter  ## All measurements.
+drill-drain: $(READY)  ## SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"
+	$(BIN)/python -m tests.benchmarks.drain $(ARGS)
+
+bench-size: $(READY)  ## Memory and CPU of each process at 0, 50 and 100 % of the global budget. ARGS="--seconds 20"
+	$(BIN)/python -m tests.benchmarks.size $(ARGS)
+
+bench: bench-limiter bench-size  ## All measurements.
 
 bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick for a short look
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)

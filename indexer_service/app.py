@@ -77,6 +77,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         def end_streams() -> None:
             watchers.drain()
             parts.events.poke()
+            starter.hurry()
 
         port = await stack.enter_async_context(
             server.serving(handlers, replays, config.service, end_streams, first=[traced.Traced(), around])

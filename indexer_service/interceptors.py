@@ -26,6 +26,7 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.ReauthRequired: code_pb2.FAILED_PRECONDITION,
     errors.TooManyWatchers: code_pb2.RESOURCE_EXHAUSTED,
     errors.SlowConsumer: code_pb2.UNAVAILABLE,
+    errors.Leaving: code_pb2.UNAVAILABLE,
     errors.StoreUnavailable: code_pb2.UNAVAILABLE,
     errors.QueueUnavailable: code_pb2.UNAVAILABLE,
     errors.LimiterUnavailable: code_pb2.UNAVAILABLE,

@@ -43,6 +43,7 @@ class Start:
         self._rules = rules
         self._turner = turner
         self._running: set[asyncio.Task[None]] = set()
+        self._hurried = asyncio.Event()
         self._log = logs.get(__name__)
 
     async def run(self, user_id: int, *, wait: float, immediate: int, force: bool) -> Started:
@@ -66,10 +67,21 @@ class Start:
             task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-            await asyncio.wait({task}, timeout=wait)
+            await self._patiently(task, wait)
         elif not job.listed:
             await self._until_listed(job, wait)
         return await self._answer(job.job_id, Disposition.CREATED if created else Disposition.JOINED)
+
+    def hurry(self) -> None:
+        """Let whoever waits for first results have those that are there now: the process is about to end."""
+        self._hurried.set()
+
+    async def _patiently(self, task: asyncio.Task[None], seconds: float) -> None:
+        hurried = asyncio.create_task(self._hurried.wait())
+        try:
+            await asyncio.wait({task, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurried.cancel()
 
     async def drain(self, seconds: float) -> None:
         """Let first turns that still run end; what does not end in time is found by the sweeper."""

@@ -107,7 +107,8 @@ class RedisEvents:
         first, second = known.start
         with connection.translated():
             missed: Any = await self._client.xrange(_key(job_id), min=f"({after}", max=f"{first}-{second}")
-        return [_decode(position, fields) for position, fields in missed]
+        updates = [decode(position, fields) for position, fields in missed]
+        return [update for update in updates if update is not None]
 
     async def read(self) -> None:
         """Feed the watchers until cancelled; an outage of Redis is waited out, the watchers then go on."""
@@ -129,7 +130,10 @@ class RedisEvents:
                     wake = entries[-1][0].decode()
                 elif (known := asked.get(name.rsplit(":", 1)[1])) is not None:
                     for position, fields in entries:
-                        known.take(_decode(position, fields))
+                        if (update := decode(position, fields)) is not None:
+                            known.take(update)
+                        else:
+                            known.pass_over(position.decode())
 
     async def close(self) -> None:
         """Close the blocking connection and forget the wake-up stream."""
@@ -138,8 +142,13 @@ class RedisEvents:
         await self._blocking.aclose()
 
 
-def _decode(position: bytes, fields: dict[bytes, bytes]) -> model.Update:
-    return dataclasses.replace(_UPDATE.decode(fields[b"u"]), position=position.decode())
+def decode(position: bytes, fields: dict[bytes, bytes]) -> model.Update | None:
+    """Return an entry's update; None when it is of a release that says what we cannot read: it must hold up nobody."""
+    try:
+        return dataclasses.replace(_UPDATE.decode(fields[b"u"]), position=position.decode())
+    except (msgspec.DecodeError, KeyError) as problem:
+        logs.get(__name__).warning("update_unreadable", error=str(problem))
+        return None
 
 
 def _entries(reply: object) -> list[tuple[str, list[tuple[bytes, dict[bytes, bytes]]]]]:

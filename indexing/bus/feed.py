@@ -45,6 +45,10 @@ class Feed:
         for watcher in self.watchers:
             watcher.wake()
 
+    def pass_over(self, position: str) -> None:
+        """Go on after an entry that cannot be read."""
+        self.position = max(self.position, position, key=parse)
+
     def extend(self, start: str, missed: list[model.Update]) -> None:
         """Begin earlier: *missed* are the stream's updates after *start* up to where the feed begins."""
         later = self._rows

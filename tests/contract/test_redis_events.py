@@ -80,6 +80,21 @@ async def test_watchers_are_let_go_when_they_are_poked(redis_client: redis.async
     await bus.close()
 
 
+async def test_the_next_update_arrives_when_one_before_it_cannot_be_read(redis_client: redis.asyncio.Redis) -> None:
+    """Another release may publish what this one does not know."""
+    bus = events.RedisEvents(redis_client)
+    watcher = await bus.subscribe(JOB.job_id, FIRST)
+    await redis_client.xadd(f"indexer:{{events}}:{JOB.job_id}", {"u": b'{"job": 7}'})
+    await bus.publish(update(1))
+
+    async with duties.running(read=bus.read):
+        news = await watcher.next(PATIENCE)
+
+    assert news is not None
+    assert news.units == update(1).units
+    await bus.close()
+
+
 async def test_a_late_watcher_is_let_go_when_the_process_is_ending(redis_client: redis.asyncio.Redis) -> None:
     """A call that was accepted just before the end does not hold it up."""
     bus = events.RedisEvents(redis_client)

@@ -54,6 +54,23 @@ async def test_the_rest_is_handed_over_at_once_when_the_first_turn_ends_early(wo
     assert (await world.job(started.job.job_id)).state is model.JobState.SUCCEEDED
 
 
+async def test_the_answer_comes_at_once_when_the_process_is_about_to_end(world: worlds.World) -> None:
+    """With what is there, so that no caller's wait holds up the end; the first turn goes on and is drained."""
+    use_case = starter(world)
+    began = world.clock()
+    waiting = asyncio.create_task(use_case.run(USER, wait=10.0, immediate=2, force=False))
+    while not world.discord.calls:  # noqa: ASYNC110 -- the fake tells nobody
+        await asyncio.sleep(0)
+
+    use_case.hurry()
+    started = await waiting
+    answered = world.clock()
+    await use_case.drain(20.0)
+
+    assert answered - began < 1.0
+    assert (await world.job(started.job.job_id)).listed
+
+
 async def test_the_answer_comes_in_time_when_discord_is_slow(world: worlds.World) -> None:
     """With what is there; the first turn goes on, and is not run twice."""
     began = world.clock()
