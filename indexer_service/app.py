@@ -40,6 +40,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             browse=browse.Browse(parts.world, config.indexing),
             control=control.Control(parts.world, config.indexing),
             limits=parts.limits,
+            events=parts.events,
             clock=clock,
         )
         replays = idempotency.Replays(parts.requests, config.secrets.keys[0], clock)
@@ -50,6 +51,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             tokens.Tokens(config.secrets.keys),
             watchers,
         )
+        parts.events.tell(handlers.changed)
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
         pause = config.indexing.bot_guilds_age / 2

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from indexer_service import convert, streams, tokens, validate
+from indexer_service import convert, joins, streams, tokens, validate
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import browse, control, errors, model, ports, progress, start
@@ -28,6 +28,7 @@ class Cases:
     browse: browse.Browse
     control: control.Control
     limits: limiter.Limiter
+    events: ports.Events
     clock: ports.Clock
 
 
@@ -39,22 +40,26 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         self._users = users
         self._tokens = signer
         self._streams = watchers
+        self._joins = joins.Joins(cases.events, cases.clock, self._joined)
 
-    async def StartIndexing(self, request: pb.StartIndexingRequest, context: Context) -> pb.StartIndexingResponse:
+    def changed(self, update: model.Update) -> None:
+        """Take note that a job has changed: what was known of it is not told any more."""
+        self._joins.forget(update.job.user_id)
+
+    async def StartIndexing(  # type: ignore[override]  # an answer may come as bytes, see interceptors
+        self, request: pb.StartIndexingRequest, context: Context
+    ) -> pb.StartIndexingResponse | bytes:
         """Start or join a job and answer with first results."""
         user_id = validate.snowflake("user_id", request.user_id)
         asked = request.wait if request.HasField("wait") else None
         wait = validate.wait(asked, default=2.0, most=10.0, remaining=context.time_remaining())
         immediate = request.immediate_guilds if request.HasField("immediate_guilds") else 5
         validate.number("immediate_guilds", immediate, least=0, most=25)
+        joined = await self._joins.get(user_id)
+        if joined is not None:
+            return joined
         started = await self._cases.start.run(user_id, wait=wait, immediate=immediate, force=request.force)
-        return pb.StartIndexingResponse(
-            job=convert.job(started.job, model.tally_of(started.rows)),
-            disposition=f"DISPOSITION_{started.disposition}",
-            guilds=[convert.job_guild(row) for row in started.rows],
-            remaining=sum(not row.state.terminal for row in started.rows),
-            watch_token=self._tokens.make(WATCH, [started.job.job_id, started.position]),
-        )
+        return self._started(started)
 
     async def WatchProgress(  # type: ignore[override]  # writes to the context, to know when a reader is stuck
         self, request: pb.WatchProgressRequest, context: Context
@@ -185,6 +190,21 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         states = await self._cases.limits.snapshot(users)
         now = self._cases.clock()
         return pb.GetRateLimitsResponse(budgets=[convert.budget(state, now) for state in states])
+
+    def _started(self, started: start.Started) -> pb.StartIndexingResponse:
+        return pb.StartIndexingResponse(
+            job=convert.job(started.job, model.tally_of(started.rows)),
+            disposition=f"DISPOSITION_{started.disposition}",
+            guilds=[convert.job_guild(row) for row in started.rows],
+            remaining=sum(not row.state.terminal for row in started.rows),
+            watch_token=self._tokens.make(WATCH, [started.job.job_id, started.position]),
+        )
+
+    async def _joined(self, user_id: int) -> joins.Answer | None:
+        found = await self._cases.start.join(user_id)
+        if found is None:
+            return None
+        return joins.Answer(found.job.job_id, found.position, self._started(found).SerializeToString())
 
     async def _watched(self, request: pb.WatchProgressRequest) -> model.Job:
         if bool(request.job_id) == bool(request.user_id):

@@ -6,7 +6,7 @@ Every method may raise the error of its vendor's door: Discord's are listed at `
 """
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from indexing import model, turns
@@ -240,6 +240,9 @@ class Events(Protocol):
 
     async def holds(self, job_id: str, position: str) -> bool:
         """Return whether every update after *position* is still in the stream."""
+
+    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+        """Return those of the jobs that have updates after these positions."""
 
     async def subscribe(self, job_id: str, after: str) -> Subscription:
         """Listen to the job's updates after a position."""

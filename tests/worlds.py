@@ -7,7 +7,7 @@ A whole world of fakes: what the use cases see of Discord, of storage and of tra
 import asyncio
 import collections
 import dataclasses
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import registry
@@ -51,6 +51,12 @@ class MemoryEvents:
             raise errors.QueueUnavailable("played")
         stream = self.streams[job_id]
         return bool(stream) and _place(stream[0].position) <= _place(position)
+
+    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+        """Return which jobs have news."""
+        if self.away:
+            raise errors.QueueUnavailable("played")
+        return {key for key, place in positions.items() if _place(await self.tail(key)) > _place(place)}
 
     async def subscribe(self, job_id: str, after: str) -> ports.Subscription:
         """Listen."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import uuid
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -41,10 +42,17 @@ class RedisEvents:
         self._blocking = connection.blocking_twin(client, longest=BLOCK_MS / 1000)
         self._wake = f"indexer:{{events}}:wake:{uuid.uuid4().hex}"
         self._feeds: dict[str, feed.Feed] = {}
+        self._listener: Callable[[model.Update], None] | None = None
         self._log = logs.get(__name__)
+
+    def tell(self, listener: Callable[[model.Update], None]) -> None:
+        """Let somebody in this process know at once of every update that is published or read here."""
+        self._listener = listener
 
     async def publish(self, update: model.Update) -> None:
         """Append an update to the job's bounded stream."""
+        if self._listener is not None:
+            self._listener(update)
         key = _key(update.job.job_id)
         with connection.translated():
             async with self._client.pipeline(transaction=False) as pipe:
@@ -63,6 +71,12 @@ class RedisEvents:
         with connection.translated():
             first: Any = await self._client.xrange(_key(job_id), count=1)
         return bool(first) and feed.parse(first[0][0].decode()) <= feed.parse(position)
+
+    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+        """Return those of the jobs that have updates after these positions; one round trip for however many."""
+        with connection.translated():
+            reply = await self._client.xread({_key(job_id): place for job_id, place in positions.items()}, count=1)
+        return {name.rsplit(":", 1)[1] for name, _ in _entries(reply)}
 
     async def subscribe(self, job_id: str, after: str) -> ports.Subscription:
         """Listen to the job's updates after a position."""
@@ -123,7 +137,12 @@ class RedisEvents:
                     wake = entries[-1][0].decode()
                 elif (known := asked.get(name.rsplit(":", 1)[1])) is not None:
                     for position, fields in entries:
-                        known.take(_decode(position, fields))
+                        self._take(known, _decode(position, fields))
+
+    def _take(self, known: feed.Feed, update: model.Update) -> None:
+        known.take(update)
+        if self._listener is not None:
+            self._listener(update)
 
     async def close(self) -> None:
         """Close the blocking connection and forget the wake-up stream."""

@@ -70,6 +70,7 @@ async def bench() -> Bench:
         browse=browse.Browse(world.ports, world.rules),
         control=control.Control(world.ports, world.rules),
         limits=cast("limiter.Limiter", Limits()),
+        events=world.events,
         clock=world.clock,
     )
     places = streams.Streams(settings.ServiceSettings(), world.clock)
