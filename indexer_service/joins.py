@@ -15,10 +15,9 @@ way; those of `make` when something has changed, shared by all calls for the sam
 import asyncio
 import dataclasses
 import random
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
 
-from indexing import ports
+from indexing import batch, ports
 
 CHECKED = 0.25
 """Seconds for which an answer is given without asking Redis again. The proto file names this bound, and the next."""
@@ -30,7 +29,6 @@ some earlier and some later, so that those made together are not renewed togethe
 MOST = 2_000
 """Answers kept at once, the newest: about 6 KB each for a user with 60 guilds."""
 DICE = random.Random()  # noqa: S311 -- jitter
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,8 +59,7 @@ class Joins:
         self._make = make
         self._known: dict[int, _Known] = {}
         self._making: dict[int, tuple[asyncio.Task[Answer | None], float]] = {}
-        self._gathering: tuple[list[_Known], asyncio.Task[None]] | None = None
-        self._one_asks = asyncio.Lock()
+        self._checks = batch.Batch(self._ask)
 
     def forget(self, user_id: int) -> None:
         """Give no answer any more that was made before now: the user's job has changed."""
@@ -92,40 +89,30 @@ class Joins:
     async def _still_true(self, known: _Known, called: float) -> bool:
         age = called - known.checked
         if age > CHECKED / 2:
-            check = self._check(known)
+            check = self._checks.get(known)
             if age > CHECKED:
                 await asyncio.shield(check)
                 return known.checked >= called
         return True
 
-    def _check(self, known: _Known) -> "asyncio.Task[None]":
-        """Ask whether there is news; who asks while a question is under way shares the next."""
-        if self._gathering is None:
-            asking: list[_Known] = []
-            self._gathering = asking, _task(self._ask(asking))
-        asking, task = self._gathering
-        asking.append(known)
-        return task
-
-    async def _ask(self, asking: list[_Known]) -> None:
-        async with self._one_asks:
-            self._gathering = None
-            now = self._clock()
-            positions: dict[str, str] = {}
-            for known in asking:
-                # Of two answers for one job the older came first: what is no news for it is none for the other.
-                positions.setdefault(known.answer.job_id, known.answer.position)
-            moved = await self._events.moved(positions)
+    async def _ask(self, asking: list[_Known]) -> dict[_Known, None]:
+        now = self._clock()
+        positions: dict[str, str] = {}
+        for known in asking:
+            # Of two answers for one job the older came first: what is no news for it is none for the other.
+            positions.setdefault(known.answer.job_id, known.answer.position)
+        moved = await self._events.moved(positions)
         for known in asking:
             if known.answer.job_id not in moved:
                 known.checked = now
+        return {}
 
     def _renewal(self, user_id: int) -> "tuple[asyncio.Task[Answer | None], float]":
         """Return the answer that is being made, and since when; begins to make one if nobody does."""
         making = self._making.get(user_id)
         if making is None:
             now = self._clock()
-            making = self._making[user_id] = _task(self._renew(user_id, now)), now
+            making = self._making[user_id] = batch.shared(self._renew(user_id, now)), now
         return making
 
     async def _renew(self, user_id: int, now: float) -> Answer | None:
@@ -145,10 +132,3 @@ class Joins:
             self._known[user_id] = _Known(answer, now, now + AGE * DICE.uniform(*RENEWED), now + AGE)
             if len(self._known) > MOST:
                 del self._known[next(iter(self._known))]
-
-
-def _task(work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
-    """Run *work* for several callers: it goes on when one of them leaves, and fails silently when all have left."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task

@@ -7,16 +7,13 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from indexer_service import convert, joins, streams, tokens, validate
+from indexer_service import convert, joins, streams, tokens, validate, wire
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import browse, control, errors, model, ports, progress, start
 from indexing.ratelimit import limiter
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-SNAPSHOT_ROWS = 50
-"""Most rows in one message of a snapshot: with names of 100 characters it stays far below gRPC's 4 MiB."""
-WATCH = "watch"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +36,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         self._cases = cases
         self._users = users
         self._tokens = signer
+        self._wire = wire.Wire(signer)
         self._streams = watchers
         self._joins = joins.Joins(cases.events, cases.clock, self._joined)
 
@@ -75,13 +73,12 @@ class Servicer(pb_grpc.IndexerServiceServicer):
             before = after or ""
             async with contextlib.aclosing(watch):
                 async for message, position in watch:
-                    *parts, last = _responses(message)
-                    # Who is cut off in the middle of a message's parts must get all of them again.
-                    for part in parts:
-                        part.resume_token = self._tokens.make(WATCH, [job.job_id, before])
-                        await streams.write(context, part)
-                    last.resume_token = self._tokens.make(WATCH, [job.job_id, position])
-                    await streams.write(context, last)
+                    bodies = self._wire.bodies(job.job_id, before, position, message)
+                    # Rows weigh far more than the stream itself: they must not be held while it is silent.
+                    del message
+                    for body in bodies:
+                        await streams.write(context, body)
+                    del bodies
                     before = position
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
@@ -197,7 +194,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
             disposition=f"DISPOSITION_{started.disposition}",
             guilds=[convert.job_guild(row) for row in started.rows],
             remaining=sum(not row.state.terminal for row in started.rows),
-            watch_token=self._tokens.make(WATCH, [started.job.job_id, started.position]),
+            watch_token=self._wire.token(started.job.job_id, started.position),
         )
 
     async def _joined(self, user_id: int) -> joins.Answer | None:
@@ -216,7 +213,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
     def _resumed(self, token: str, job: model.Job) -> str | None:
         if not token:
             return None
-        job_id, position = self._tokens.read("resume_token", WATCH, token)
+        job_id, position = self._tokens.read("resume_token", wire.WATCH, token)
         if job_id != job.job_id:
             raise errors.InvalidArgument("resume_token", "belongs to another job")
         return str(position) or None
@@ -232,32 +229,3 @@ def _filter(request: pb.ListChannelsRequest) -> browse.Filter:
         kinds=tuple(sorted(set(request.types))),
         by_activity=request.order == pb.CHANNEL_ORDER_ACTIVITY,
     )
-
-
-def _responses(message: progress.Message) -> list[pb.WatchProgressResponse]:
-    """Return what one thing that happened looks like on the wire."""
-    if isinstance(message, progress.Snapshot):
-        return _snapshot(message)
-    if isinstance(message, progress.Silence):
-        return [pb.WatchProgressResponse(heartbeat=pb.Heartbeat(at=convert.timestamp(message.at)))]
-    if isinstance(message, progress.Leaving):
-        return [pb.WatchProgressResponse(going_away=pb.GoingAway(reason=message.reason))]
-    if isinstance(message, progress.Ended):
-        return [pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.tally)))]
-    update = message.update
-    found = [pb.WatchProgressResponse(guild=convert.job_guild(unit)) for unit in update.units]
-    found.append(pb.WatchProgressResponse(job=convert.job(update.job, update.tally)))
-    waiting = convert.throttled(update.job)
-    if waiting is not None:
-        found.append(pb.WatchProgressResponse(throttled=waiting))
-    return found
-
-
-def _snapshot(message: progress.Snapshot) -> list[pb.WatchProgressResponse]:
-    job = convert.job(message.job, message.tally)
-    rows = [convert.job_guild(unit) for unit in message.units]
-    pages = [rows[at : at + SNAPSHOT_ROWS] for at in range(0, max(1, len(rows)), SNAPSHOT_ROWS)]
-    found = [
-        pb.WatchProgressResponse(snapshot=pb.Snapshot(job=job, guilds=page, reason=message.reason)) for page in pages
-    ]
-    return [*found, pb.WatchProgressResponse(snapshot_end=pb.SnapshotEnd())]
