@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,11 +101,17 @@ drill-drain: $(READY)  ## SIGTERM to services and workers under load, 20 times. 
 bench-size: $(READY)  ## Memory and CPU of each process at 0, 50 and 100 % of the global budget. ARGS="--seconds 20"
 	$(BIN)/python -m tests.benchmarks.size $(ARGS)
 
-bench: bench-limiter bench-size  ## All measurements.
+bench: bench-limiter bench-size bench-join bench-watch  ## All measurements.
 
 bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick for a short look
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)
 	$(BIN)/python -m tests.benchmarks.limiter.cost
+
+bench-join: $(READY)  ## Starts that join a running job beside an empty handler, by turns. ARGS="--users 1000"
+	$(BIN)/python -m tests.benchmarks.join $(ARGS)
+
+bench-watch: $(READY)  ## 5,000 watchers of 1,000 jobs on one service process. ARGS="--watchers 500 --jobs 100"
+	$(BIN)/python -m tests.benchmarks.watch $(ARGS)
 
 demo: $(READY)  ## Index a made-up user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
 	@$(BIN)/python -m indexer_service.embedded demo $(ARGS)

@@ -10,6 +10,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from indexer_service import handlers
 from indexing import errors, logs
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -83,6 +84,7 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
 
     def __init__(self) -> None:
         self._log = logs.get(__name__)
+        self._handlers = handlers.Wrapped(self._guarded)
 
     async def intercept_service(
         self,
@@ -91,21 +93,25 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
     ) -> Handler:
         """Wrap the handler, unary or streaming answers alike."""
         handler: Any = await continuation(handler_call_details)
-        method = handler_call_details.method
+        return self._handlers.get(handler_call_details.method, handler)  # type: ignore[no-any-return]  # untyped there
+
+    def _guarded(self, method: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
         if handler is None or not method.startswith("/indexer_service."):
-            return handler  # type: ignore[no-any-return]  # the stubs leave handlers untyped
+            return handler
         if handler.response_streaming:
             wrapped = self._stream(handler.unary_stream, method)
             kind: Any = grpc.unary_stream_rpc_method_handler
         else:
             wrapped = self._unary(handler.unary_unary, method)
             kind = grpc.unary_unary_rpc_method_handler
-        return kind(  # type: ignore[no-any-return]  # as above
-            wrapped, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        return kind(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handlers.passing(handler.response_serializer),
         )
 
     def _unary(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        async def call(request: message.Message, context: Context) -> message.Message:
+        async def call(request: message.Message, context: Context) -> message.Message | bytes:
             try:
                 return await behave(request, context)  # type: ignore[no-any-return]  # as above
             except Exception as problem:

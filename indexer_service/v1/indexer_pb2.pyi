@@ -187,7 +187,7 @@ class WatchProgressRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., user_id: _Optional[str] = ..., resume_token: _Optional[str] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class WatchProgressResponse(_message.Message):
-    __slots__ = ("snapshot", "snapshot_end", "guild", "job", "throttled", "heartbeat", "terminal", "going_away", "resume_token")
+    __slots__ = ("snapshot", "snapshot_end", "guild", "job", "throttled", "heartbeat", "terminal", "going_away", "progress", "resume_token")
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_END_FIELD_NUMBER: _ClassVar[int]
     GUILD_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +196,7 @@ class WatchProgressResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     TERMINAL_FIELD_NUMBER: _ClassVar[int]
     GOING_AWAY_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     snapshot: Snapshot
     snapshot_end: SnapshotEnd
@@ -205,8 +206,9 @@ class WatchProgressResponse(_message.Message):
     heartbeat: Heartbeat
     terminal: Terminal
     going_away: GoingAway
+    progress: Progress
     resume_token: str
-    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., guild: _Optional[_Union[JobGuild, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., terminal: _Optional[_Union[Terminal, _Mapping]] = ..., going_away: _Optional[_Union[GoingAway, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., guild: _Optional[_Union[JobGuild, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., terminal: _Optional[_Union[Terminal, _Mapping]] = ..., going_away: _Optional[_Union[GoingAway, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class Snapshot(_message.Message):
     __slots__ = ("job", "guilds", "reason")

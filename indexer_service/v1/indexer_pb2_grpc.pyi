@@ -48,6 +48,8 @@ class IndexerServiceStub:
     """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
     It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
     workers, and answers when these few are done or `wait` is over, with what is there by then.
+    A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
+    at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
     Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
     UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
     """
@@ -102,6 +104,8 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
     It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
     workers, and answers when these few are done or `wait` is over, with what is there by then.
+    A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
+    at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
     Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
     UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
     """
@@ -159,6 +163,8 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
         It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
         workers, and answers when these few are done or `wait` is over, with what is there by then.
+        A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
+        at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
         Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
         UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
         """

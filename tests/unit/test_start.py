@@ -170,6 +170,21 @@ async def test_joining_waits_for_nothing_when_the_list_is_there(world: worlds.Wo
     assert world.events.open == 0
 
 
+async def test_a_running_job_can_be_joined_when_its_guilds_are_listed(world: worlds.World) -> None:
+    """Not before, and not when it has ended; what is there is the answer, with the position it was read at."""
+    case = starter(world)
+    nothing = await case.join(USER)
+    running = asyncio.create_task(case.run(USER, wait=10.0, immediate=1, force=False))
+    await asyncio.sleep(0.5)
+    unlisted = await case.join(USER)
+    started = await running
+    joined = await case.join(USER)
+    await world.work()
+
+    assert joined == dataclasses.replace(started, disposition=start.Disposition.JOINED)
+    assert [nothing, unlisted, await case.join(USER)] == [None] * 3
+
+
 async def test_nothing_is_asked_when_everything_is_fresh(world: worlds.World) -> None:
     """The last job is the answer."""
     case = starter(world)
