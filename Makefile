@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch drill-losses drill-kills
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -112,6 +112,12 @@ bench-join: $(READY)  ## Starts that join a running job beside an empty handler,
 
 bench-watch: $(READY)  ## 5,000 watchers of 1,000 jobs on one service process. ARGS="--watchers 500 --jobs 100"
 	$(BIN)/python -m tests.benchmarks.watch $(ARGS)
+
+drill-losses: $(READY)  ## FLUSHALL on Redis in the middle of 20 jobs. ARGS="--rounds 10"
+	$(BIN)/python -m tests.benchmarks.drills.losses $(ARGS)
+
+drill-kills: $(READY)  ## Two services, two workers, one of them killed at a random moment, 20 times. ARGS="--rounds 5"
+	$(BIN)/python -m tests.benchmarks.drills.kills $(ARGS)
 
 demo: $(READY)  ## Index a made-up user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
 	@$(BIN)/python -m indexer_service.embedded demo $(ARGS)
