@@ -48,6 +48,8 @@ class Load:
         self._user_ids = user_ids
         self._next = itertools.cycle(range(len(addresses)))
         self._ending = False
+        self.watched: collections.Counter[str] = collections.Counter()
+        """Streams that have begun and not ended, by the address of their service."""
 
     @contextlib.asynccontextmanager
     async def running(self, *, patient: bool = True, browsing: bool = True) -> AsyncIterator[None]:
@@ -131,12 +133,18 @@ class Load:
             asked = pb.WatchProgressRequest(job_id=job_id, resume_token=token)
             last: pb.WatchProgressResponse | None = None
             self.seen.streams += 1
+            which = next(self._next)
             try:
-                async for event in streams[next(self._next)].WatchProgress(asked, timeout=DEADLINE):
+                async for event in streams[which].WatchProgress(asked, timeout=DEADLINE):
+                    if last is None:
+                        self.watched[self._addresses[which]] += 1
                     last, token = event, event.resume_token
             except grpc.aio.AioRpcError as problem:
                 self._cut(problem, last)
                 await asyncio.sleep(PAUSE)
+            finally:
+                if last is not None:
+                    self.watched[self._addresses[which]] -= 1
             if last is not None and last.HasField("terminal"):
                 return last.terminal.job
             if last is not None and last.HasField("going_away"):
