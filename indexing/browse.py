@@ -61,7 +61,9 @@ class Browse:
         memberships = await self._memberships(user_id)
         stored = await self._world.guilds.get(memberships)
         wishes = await self._world.users.preferences(user_id)
-        order = [row.guild_id for row, _ in rank.ordered(memberships, stored, wishes, self._world.clock())]
+        now, weights = self._world.clock(), self._rules.rank_weights
+        ranked = rank.ordered(memberships, stored, wishes, now=now, weights=weights)
+        order = [row.inputs.guild_id for row in ranked]
         page = order[after : after + size]
         channels = _by_guild(await self._world.guilds.channels(page))
         views = [

@@ -218,7 +218,7 @@ async def test_a_guild_tells_why_when_its_channels_are_missing(world: worlds.Wor
     now = world.clock()
     fence = await world.guilds.lease(10, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
-    await world.guilds.refused(10, fence=fence, error="NO_ACCESS", retry_at=now + 60)
+    await world.guilds.refused(10, fence=fence, error="NO_ACCESS", now=now, retry_at=now + 60)
 
     views, _ = await browser(world).guilds(USER, after=0, size=50)
 
