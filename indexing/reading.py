@@ -32,10 +32,16 @@ class Wanted:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Read:
-    """What a reading brought: the channels, or the cause of a lasting refusal."""
+    """
+    What a reading brought: the channels, or the cause of a lasting refusal.
+
+    Attributes:
+        changed: Whether the structure differs from that of the reading before.
+    """
 
     channels: list[model.Channel]
     cause: str = ""
+    changed: bool = False
 
 
 class Reader:
@@ -73,9 +79,12 @@ class Reader:
         except errors.IndexerError:
             await lease.release()
             raise
-        if channels is None or not await lease.store(channels):
+        if channels is None:
             return None
-        return Read(channels)
+        schedule = freshness.after_reading(wanted.guild, channels, self._world.clock())
+        if not await lease.store(channels, schedule):
+            return None
+        return Read(channels, changed=schedule.fingerprint != wanted.guild.schedule.fingerprint)
 
     async def _listing(self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease") -> list[model.Channel] | None:
         """Return the guild's channels; a listing that lacks very much is believed when it comes twice."""
@@ -124,17 +133,10 @@ class _Lease:
                 await self._wanted.began()
         return self._fence is not None
 
-    async def store(self, channels: list[model.Channel]) -> bool:
+    async def store(self, channels: list[model.Channel], schedule: model.Schedule) -> bool:
         """Store the listing and end the lease; False when the lease was lost meanwhile."""
-        if self._fence is None:
-            return False
-        now = self._world.clock()
-        return await self._world.guilds.store_channels(
-            self._guild.guild_id,
-            fence=self._fence,
-            channels=channels,
-            now=now,
-            schedule=freshness.after_reading(self._guild, channels, now),
+        return self._fence is not None and await self._world.guilds.store_channels(
+            self._guild.guild_id, fence=self._fence, channels=channels, now=self._world.clock(), schedule=schedule
         )
 
     async def refused(self, cause: str) -> None:

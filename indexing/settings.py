@@ -193,7 +193,22 @@ class IndexingSettings(_Group):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXING_")
 
     max_age: float = pydantic.Field(default=600.0, ge=0)
-    """Seconds for which a guild's channels count as fresh, so that another user's job does not fetch them again."""
+    """Seconds for which a guild's channels surely count as fresh, so that another user's job does not fetch them again.
+    A guild that has not changed for long counts as fresh for longer, up to half a day."""
+
+    install_url: str = pydantic.Field(default="", pattern=r"^(https://[^\s#]+\?[^\s#]*)?$")
+    """Link that installs the bot, with its query, such as
+    https://discord.com/oauth2/authorize?client_id=1&scope=bot&permissions=1024; the guild's id is added.
+    Shown with guilds that lack the bot; empty shows none."""
+
+    retention: float = pydantic.Field(default=30 * 86_400.0, gt=0)
+    """Seconds after which what is gone is erased: hidden channels, ended memberships, guilds without members."""
+
+    refresh_interval: float = pydantic.Field(default=15.0, gt=0)
+    """Seconds between two looks for guilds that are to be read again though nobody asks."""
+
+    refresh_width: int = pydantic.Field(default=8, ge=1, le=50)
+    """Guilds read again side by side."""
 
     list_max_age: float = pydantic.Field(default=60.0, ge=0)
     """Seconds after a successful job's start during which another start is answered FRESH, without asking Discord."""
