@@ -30,6 +30,10 @@ LAST_TURNS = 5.0
 """Seconds that first turns get which outlive the call that began them; the pod's grace period counts them too."""
 
 
+LOOK_AT_INSTALLS = 150.0
+"""Seconds between two looks whether the set of guilds with our bot is old or lost; a look costs one Redis command."""
+
+
 async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     """
     Serve until *stop* is set, then drain.
@@ -56,8 +60,8 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         parts.events.tell(handlers.changed)
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
-        pause = config.indexing.bot_guilds_age / 2
-        renew = seen.process.noting("installs", lists.renew_installs, clock)
+        pause = min(LOOK_AT_INSTALLS, config.indexing.bot_guilds_age / 2)
+        renew = seen.process.noting("installs", lists.bot.renew, clock)
         await stack.enter_async_context(
             duties.running(events=parts.events.read, installs=lambda: duties.every(pause, renew))
         )

@@ -5,7 +5,7 @@ import datetime
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import browse, model
+from indexing import browse, causes, model
 from indexing.ratelimit import limiter
 
 
@@ -68,6 +68,7 @@ def job_guild(unit: model.Unit) -> pb.JobGuild:
         attempts=unit.attempts,
         retry_at=maybe(unit.retry_at),
         revision=unit.revision,
+        advice=causes.advice(unit.error),
     )
 
 
@@ -83,6 +84,9 @@ def guild(view: browse.GuildView) -> pb.Guild:
         fetched_at=maybe(view.guild.fetched_at),
         stale=view.stale,
         reason=view.reason,
+        advice=causes.advice(view.reason),
+        install_url=view.install_url,
+        rank=pb.Rank(pinned=view.ranked.inputs.pinned, score=view.ranked.score, signals=view.ranked.parts),
     )
 
 

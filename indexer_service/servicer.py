@@ -160,8 +160,10 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         if request.page_token:
             after = tuple(self._tokens.read("page_token", purpose, request.page_token))
         rows, following = await self._cases.browse.channels(user_id, wanted, after=after, size=size)
+        stale = await self._cases.browse.looked(user_id, wanted, rows)
         return pb.ListChannelsResponse(
             channels=[convert.channel(row) for row in rows],
+            stale_guild_ids=[str(guild_id) for guild_id in stale],
             next_page_token=self._tokens.make(purpose, following) if following is not None else "",
         )
 

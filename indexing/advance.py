@@ -9,7 +9,22 @@ ends by naming the moment of the next turn, so that no thread waits for quota. O
 import dataclasses
 from collections.abc import Iterable
 
-from indexing import errors, fetch, freshness, listing, logs, metrics, model, ports, rank, settings, turns, units
+from indexing import (
+    causes,
+    errors,
+    fetch,
+    freshness,
+    listing,
+    logs,
+    metrics,
+    model,
+    ports,
+    rank,
+    reading,
+    settings,
+    turns,
+    units,
+)
 
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
@@ -34,7 +49,8 @@ class Advance:
         self._rules = rules
         self._seen = seen
         self._lists = lists
-        self._units = units.Units(world, fetch.Fetch(world, rules, seen), seen)
+        reader = reading.Reader(world, rules, seen, lists.bot)
+        self._units = units.Units(world, fetch.Fetch(world, rules, seen, reader), seen)
         self._log = logs.get(__name__)
 
     async def in_background(self, turn: turns.Turn) -> bool:
@@ -117,18 +133,27 @@ class Advance:
         await self._next(later, self._world.clock() + pause)
 
     async def _load(self, run: units.Run) -> None:
-        """Read what the units need in four round trips, rank again what is open; guilds left meanwhile are done."""
+        """Read what the units need in four round trips, rank again what is open; guilds left or muted are done."""
         if not run.units:
             run.units = {unit.guild_id: unit for unit in await self._world.jobs.units(run.job.job_id)}
         run.memberships = {row.guild_id: row for row in await self._world.users.memberships(run.job.user_id)}
-        left = [unit for unit in run.open_units() if unit.guild_id not in run.memberships]
-        gone = [dataclasses.replace(unit, state=model.UnitState.SKIPPED, error="USER_LEFT") for unit in left]
-        await self._world.jobs.write_units(run.job, [run.revised(unit) for unit in gone])
-        self._count_ended(gone)
-        run.guilds = await self._world.guilds.get([unit.guild_id for unit in run.open_units()])
         wishes = await self._world.users.preferences(run.job.user_id)
-        ordered = rank.ordered(run.memberships, run.guilds, wishes, self._world.clock())
-        run.order = {row.guild_id: place for place, (row, _) in enumerate(ordered)}
+        await self._skip(run, wishes)
+        run.guilds = await self._world.guilds.get([unit.guild_id for unit in run.open_units()])
+        now, weights = self._world.clock(), self._rules.rank_weights
+        ordered = rank.ordered(run.memberships, run.guilds, wishes, now=now, weights=weights)
+        run.order = {row.inputs.guild_id: place for place, row in enumerate(ordered)}
+
+    async def _skip(self, run: units.Run, wishes: model.Preferences) -> None:
+        """End the units whose guild the user has left, or muted meanwhile; what he retries himself he wants."""
+        skipped = []
+        for unit in run.open_units():
+            if unit.guild_id not in run.memberships:
+                skipped.append(_skipped(unit, causes.USER_LEFT))
+            elif unit.guild_id in wishes.muted and not run.job.force:
+                skipped.append(_skipped(unit, causes.MUTED))
+        await self._world.jobs.write_units(run.job, [run.revised(unit) for unit in skipped])
+        self._count_ended(skipped)
 
     def _reached(self, milestone: str, job: model.Job) -> None:
         self._seen.reached(milestone, self._world.clock() - job.created_at)
@@ -184,3 +209,7 @@ class Advance:
             if 0 < model.tally_of(rows).succeeded < FIRST_FIVE:
                 self._reached("five", job)
             await self._units.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))
+
+
+def _skipped(unit: model.Unit, cause: str) -> model.Unit:
+    return dataclasses.replace(unit, state=model.UnitState.SKIPPED, error=cause, retry_at=0.0)

@@ -1,13 +1,14 @@
 """
 What a user is shown of the index: his guilds and channels as stored, never more than he may see.
 
-No call to Discord is made. Round trips to MongoDB, however many guilds: 4 for a page of guilds, 2 for one of channels.
+No call to Discord is made. Round trips to MongoDB, however many guilds: up to 5 for a page of guilds, 6 for one of
+channels.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from indexing import errors, freshness, model, ports, rank, settings, visibility
+from indexing import causes, errors, freshness, model, ports, rank, settings, visibility
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,7 +19,9 @@ class GuildView:
     Attributes:
         position: 0 is the most important one.
         channel_count: Channels that he may see, None when the guild was never indexed.
-        reason: Why there are no channels, or not all; empty when all is there.
+        reason: Why there are no channels, not all, or no news; empty when all is there.
+        ranked: Why it stands where it stands.
+        install_url: Where our bot can be installed, empty when it is there.
     """
 
     guild: model.Guild
@@ -27,6 +30,8 @@ class GuildView:
     channel_count: int | None
     stale: bool
     reason: str
+    ranked: rank.Ranked
+    install_url: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,14 +66,17 @@ class Browse:
         memberships = await self._memberships(user_id)
         stored = await self._world.guilds.get(memberships)
         wishes = await self._world.users.preferences(user_id)
-        order = [row.guild_id for row, _ in rank.ordered(memberships, stored, wishes, self._world.clock())]
-        page = order[after : after + size]
-        channels = _by_guild(await self._world.guilds.channels(page))
+        now, weights = self._world.clock(), self._rules.rank_weights
+        ranked = rank.ordered(memberships, stored, wishes, now=now, weights=weights)
+        page = ranked[after : after + size]
+        shown = [row.inputs.guild_id for row in page]
+        channels = _by_guild(await self._world.guilds.channels(shown))
         views = [
-            self._view(memberships[guild_id], stored[guild_id], channels.get(guild_id, []), after + index)
-            for index, guild_id in enumerate(page)
+            self._view(memberships[row.inputs.guild_id], stored[row.inputs.guild_id], channels, row, after + index)
+            for index, row in enumerate(page)
         ]
-        return views, after + size if after + size < len(order) else None
+        await self._read_again([stored[guild_id] for guild_id in shown])
+        return views, after + size if after + size < len(ranked) else None
 
     async def channels(
         self, user_id: int, wanted: Filter, *, after: tuple[int, ...] | None, size: int
@@ -101,6 +109,27 @@ class Browse:
         page = rest[:size]
         return [channel for _, channel in page], page[-1][0] if len(rest) > size else None
 
+    async def looked(self, user_id: int, wanted: Filter, rows: Iterable[model.Channel]) -> list[int]:
+        """Note that the user was shown *rows*; returns the guilds among them that are old and will be read again."""
+        now = self._world.clock()
+        shown = {row.guild_id for row in rows}
+        guilds = await self._world.guilds.get(shown)
+        await self._world.guilds.looked(shown, now)
+        if wanted.guild_id in shown:
+            await self._world.users.opened(user_id, wanted.guild_id, now)
+        return await self._read_again(guilds.values())
+
+    async def _read_again(self, guilds: Iterable[model.Guild]) -> list[int]:
+        """Have those read again that are old; one that is due already stays as it is."""
+        now = self._world.clock()
+        old = [
+            guild.guild_id
+            for guild in guilds
+            if guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._rules.max_age)
+        ]
+        await self._world.guilds.want_soon(old, now)
+        return sorted(old)
+
     async def _memberships(self, user_id: int) -> dict[int, model.Membership]:
         rows = {row.guild_id: row for row in await self._world.users.memberships(user_id)}
         if not rows and not await self._world.users.known(user_id):
@@ -116,30 +145,47 @@ class Browse:
         )
 
     def _view(
-        self, membership: model.Membership, guild: model.Guild, channels: Sequence[model.Channel], position: int
+        self,
+        membership: model.Membership,
+        guild: model.Guild,
+        stored: Mapping[int, Sequence[model.Channel]],
+        ranked: rank.Ranked,
+        position: int,
     ) -> GuildView:
-        roles = self._roles(membership)
+        roles, channels = self._roles(membership), stored.get(guild.guild_id, [])
         indexed = guild.fetched_at is not None and guild.access is not model.Access.NOT_INSTALLED
         count = len(visibility.visible(membership, channels, roles)) if indexed else None
         hidden = roles is None and visibility.needs_roles(membership, channels)
+        stale = not freshness.is_fresh(guild, now=self._world.clock(), max_age=self._rules.max_age)
         return GuildView(
             guild=guild,
             owner=membership.owner,
             position=position,
             channel_count=count,
-            stale=not freshness.fetched_since(guild, self._world.clock() - self._rules.max_age),
-            reason=_reason(guild, indexed=indexed, hidden=hidden),
+            stale=stale,
+            reason=_reason(guild, indexed=indexed, hidden=hidden, stale=stale),
+            ranked=ranked,
+            install_url=_install_url(self._rules.install_url, guild),
         )
 
 
-def _reason(guild: model.Guild, *, indexed: bool, hidden: bool) -> str:
+def _reason(guild: model.Guild, *, indexed: bool, hidden: bool, stale: bool) -> str:
     if guild.access is model.Access.NOT_INSTALLED:
-        return "BOT_NOT_INSTALLED"
+        return causes.BOT_REMOVED if guild.error == causes.BOT_REMOVED else causes.BOT_NOT_INSTALLED
     if guild.access is model.Access.DENIED:
-        return guild.error or "NO_ACCESS"
+        return guild.error or causes.NO_ACCESS
     if not indexed:
-        return "NOT_INDEXED_YET"
-    return "ROLES_UNKNOWN" if hidden else ""
+        return causes.NOT_INDEXED_YET
+    if stale and guild.schedule.failures:
+        return causes.GUILD_UNAVAILABLE
+    return causes.ROLES_UNKNOWN if hidden else ""
+
+
+def _install_url(template: str, guild: model.Guild) -> str:
+    """Return the link for one guild (developers/topics/oauth2.mdx, Bot Authorization Flow, read 2026-08-06)."""
+    if not template or guild.access is not model.Access.NOT_INSTALLED:
+        return ""
+    return f"{template}&guild_id={guild.guild_id}&disable_guild_select=true"
 
 
 def _by_guild(channels: Iterable[model.Channel]) -> dict[int, list[model.Channel]]:

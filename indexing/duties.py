@@ -20,7 +20,7 @@ async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(**duties: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+async def running(**duties: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
     """Run the named duties until the block ends; each is begun again when it fails, and its failure logged."""
     tasks = [asyncio.create_task(_keep_running(name, duty), name=name) for name, duty in duties.items()]
     try:
@@ -37,7 +37,7 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
         _, tasks = await asyncio.wait(tasks, timeout=PATIENCE)
 
 
-async def _keep_running(name: str, duty: Callable[[], Awaitable[None]]) -> None:
+async def _keep_running(name: str, duty: Callable[[], Awaitable[object]]) -> None:
     log = logs.get(__name__)
     while True:
         try:

@@ -9,13 +9,10 @@ for one that is fresh: 1 to MongoDB; for one that must wait for quota: 1 to Redi
 import dataclasses
 from collections.abc import Awaitable, Callable
 
-from indexing import errors, freshness, metrics, model, ports, settings, visibility
+from indexing import causes, errors, freshness, metrics, model, ports, reading, settings, visibility
 
 ELSEWHERE = 0.5
 """Seconds until a guild that somebody else fetches is looked at again; a fetch takes about 0.2 s."""
-REFUSED_FOR = 3_600.0
-"""Seconds for which a refusal is believed: each 403 counts towards the ban line of the whole fleet."""
-NO_ACCESS = "NO_ACCESS"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,54 +40,20 @@ class Outcome:
     throttled: errors.RateLimited | None = None
 
 
-class _Lease:
-    """The right to fetch one guild, taken when the permit is there, so that waiting for quota locks nothing."""
-
-    def __init__(self, world: ports.World, work: Work, since: float, seconds: float) -> None:
-        self._world = world
-        self._work = work
-        self._since = since
-        self._seconds = seconds
-        self._fence: int | None = None
-
-    async def take(self) -> bool:
-        """Take the lease, unless it is held; the watchers learn that the guild is being fetched."""
-        if self._fence is None:
-            now = self._world.clock()
-            self._fence = await self._world.guilds.lease(
-                self._work.guild.guild_id, now=now, until=now + self._seconds, fetched_before=self._since
-            )
-            if self._fence is not None:
-                await self._work.began()
-        return self._fence is not None
-
-    async def store(self, channels: list[model.Channel]) -> bool:
-        """Store the listing and end the lease; False when the lease was lost meanwhile."""
-        return self._fence is not None and await self._world.guilds.store_channels(
-            self._work.guild.guild_id, fence=self._fence, channels=channels, now=self._world.clock()
-        )
-
-    async def refused(self, reason: str) -> None:
-        """Remember a lasting refusal and end the lease."""
-        if self._fence is not None:
-            retry_at = self._world.clock() + REFUSED_FOR
-            await self._world.guilds.refused(
-                self._work.guild.guild_id, fence=self._fence, error=reason, retry_at=retry_at
-            )
-
-    async def release(self) -> None:
-        """End the lease without a result."""
-        if self._fence is not None:
-            await self._world.guilds.release(self._work.guild.guild_id, fence=self._fence)
-
-
 class Fetch:
     """Runs the steps of units."""
 
-    def __init__(self, world: ports.World, rules: settings.IndexingSettings, seen: metrics.IndexingMetrics) -> None:
+    def __init__(
+        self,
+        world: ports.World,
+        rules: settings.IndexingSettings,
+        seen: metrics.IndexingMetrics,
+        reader: reading.Reader,
+    ) -> None:
         self._world = world
         self._rules = rules
         self._seen = seen
+        self._reader = reader
 
     async def run(self, work: Work, purpose: ports.Purpose) -> Outcome:
         """
@@ -117,37 +80,26 @@ class Fetch:
 
     async def _channels(self, work: Work, purpose: ports.Purpose) -> model.Unit:
         now = self._world.clock()
-        since = work.job.created_at if work.job.force else now - self._rules.max_age
-        if work.guild.retry_at > now and not work.job.force:
-            return _ended(work.unit, model.UnitState.SKIPPED, work.guild.error or NO_ACCESS)
-        if not freshness.fetched_since(work.guild, since):
+        if causes.still_refused(work.guild, now=now, force=work.job.force):
+            return _ended(work.unit, model.UnitState.SKIPPED, work.guild.error or causes.NO_ACCESS)
+        if not self._served_by(work, work.guild):
             if work.guild.lease_until > now:
                 return self._elsewhere(work.unit)
-            unit = await self._fetch(work, since, purpose)
-            if unit is not None:
-                return unit
+            since = work.job.created_at if work.job.force else now - self._rules.max_age
+            read = await self._reader.read(reading.Wanted(work.guild, since, work.began), purpose)
+            if read is not None:
+                return self._seen_by(work, read.channels) if not read.cause else _refused(work.unit, read.cause)
             current = await self._world.guilds.get([work.guild.guild_id])
-            if not freshness.fetched_since(current.get(work.guild.guild_id), since):
+            if not self._served_by(work, current.get(work.guild.guild_id, work.guild)):
                 return self._elsewhere(work.unit)
         self._seen.saved.inc()
         return self._seen_by(work, await self._world.guilds.channels([work.guild.guild_id]))
 
-    async def _fetch(self, work: Work, since: float, purpose: ports.Purpose) -> model.Unit | None:
-        """Fetch under the guild's lease, which ends or runs out whatever happens; None when somebody else holds it."""
-        lease = _Lease(self._world, work, since, self._rules.guild_lease)
-        try:
-            channels = await self._world.discord.guild_channels(work.guild.guild_id, purpose, lease.take)
-        except (errors.NoAccess, errors.Gone) as refusal:
-            await lease.refused(refusal.reason)
-            return _ended(work.unit, model.UnitState.FAILED, refusal.reason)
-        except errors.IndexerError:
-            await lease.release()
-            raise
-        if channels is None:
-            return None
-        if not await lease.store(channels):
-            return self._elsewhere(work.unit)
-        return self._seen_by(work, channels)
+    def _served_by(self, work: Work, guild: model.Guild) -> bool:
+        """Return whether what is stored of the guild is young enough for the job."""
+        if work.job.force:
+            return freshness.fetched_since(guild, work.job.created_at)
+        return freshness.is_fresh(guild, now=self._world.clock(), max_age=self._rules.max_age)
 
     def _elsewhere(self, unit: model.Unit) -> model.Unit:
         return dataclasses.replace(_back(unit), retry_at=self._world.clock() + ELSEWHERE)
@@ -171,9 +123,9 @@ class Fetch:
             roles = await self._world.discord.member_roles(user, guild, work.credential, purpose)
         except errors.Gone:
             await self._world.users.left(user, guild, self._world.clock())
-            return _ended(dataclasses.replace(work.unit, channel_count=0), model.UnitState.SKIPPED, "USER_LEFT")
+            return _ended(dataclasses.replace(work.unit, channel_count=0), model.UnitState.SKIPPED, causes.USER_LEFT)
         except errors.NoAccess:
-            return _ended(work.unit, model.UnitState.SUCCEEDED, "ROLES_UNKNOWN")
+            return _ended(work.unit, model.UnitState.SUCCEEDED, causes.ROLES_UNKNOWN)
         await self._world.users.store_roles(user, guild, roles, self._world.clock())
         channels = await self._world.guilds.channels([guild])
         count = len(visibility.visible(work.membership, channels, roles))
@@ -198,6 +150,12 @@ def _back(unit: model.Unit) -> model.Unit:
     """Return the unit as not worked on: still partly done when only its roles are missing."""
     state = model.UnitState.RUNNING if unit.step is model.Step.ROLES else model.UnitState.QUEUED
     return dataclasses.replace(unit, state=state)
+
+
+def _refused(unit: model.Unit, cause: str) -> model.Unit:
+    """Return the unit of a guild that refused; without our bot there is nothing that could have failed."""
+    state = model.UnitState.SKIPPED if cause == causes.BOT_REMOVED else model.UnitState.FAILED
+    return _ended(unit, state, cause)
 
 
 def _ended(unit: model.Unit, state: model.UnitState, error: str = "") -> model.Unit:

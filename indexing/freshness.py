@@ -1,15 +1,53 @@
-"""How old is too old."""
+"""
+How old is too old, when a guild is read again though nobody asks, and which listings are not believed at first sight.
 
+A guild that has not changed for long is read seldom: the interval is half the time since its structure last changed,
+within the bounds of its tier, which follows from when somebody last looked. All figures here are our guess; they trade
+calls for age.
+"""
+
+import dataclasses
+import hashlib
 import random
+from collections.abc import Collection, Iterable
 
 from indexing import model
 
 DICE = random.Random()  # noqa: S311 -- jitter, not a secret
+HOUR, DAY = 3_600.0, 86_400.0
+JITTER = 0.1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tier:
+    """Bounds of the interval for guilds that somebody looked at in the last `within` seconds."""
+
+    within: float
+    shortest: float
+    longest: float
+
+
+TIERS = (
+    Tier(within=HOUR, shortest=HOUR / 4, longest=2 * HOUR),
+    Tier(within=DAY, shortest=HOUR, longest=12 * HOUR),
+    Tier(within=7 * DAY, shortest=6 * HOUR, longest=2 * DAY),
+    Tier(within=30 * DAY, shortest=DAY, longest=7 * DAY),
+)
+"""Hottest first; a guild that nobody looked at for longer is not read again until somebody does."""
+LOOKED_AT = TIERS[1].longest
+"""Age from which a guild is read again when somebody looks at it, however seldom it was looked at before."""
 
 
 def fetched_since(guild: model.Guild | None, since: float) -> bool:
     """Return whether the guild's channels were read after *since*."""
     return guild is not None and guild.fetched_at is not None and guild.fetched_at > since
+
+
+def is_fresh(guild: model.Guild, *, now: float, max_age: float) -> bool:
+    """Return whether the guild's channels are young enough to be shown to somebody who looks now."""
+    if guild.fetched_at is None:
+        return False
+    return now < max(guild.fetched_at + max_age, min(guild.schedule.next_at, guild.fetched_at + LOOKED_AT))
 
 
 def roles_are_fresh(membership: model.Membership, *, now: float, max_age: float) -> bool:
@@ -27,3 +65,61 @@ def backoff(attempts: int, *, base: float, dice: random.Random = DICE) -> float:
         dice: Source of the jitter, so that many failures at once do not come back at once.
     """
     return base * 2.0 ** (attempts - 1) * dice.uniform(0.75, 1.25)
+
+
+def tier_of(looked_at: float | None, now: float) -> Tier | None:
+    """Return the tier of a guild by when somebody last looked; None when it is not worth a call."""
+    if looked_at is None:
+        return None
+    return next((tier for tier in TIERS if now - looked_at <= tier.within), None)
+
+
+def fingerprint(channels: Iterable[model.Channel]) -> str:
+    """Return a mark of all that is shown of the channels but their newest messages, which change all the time."""
+    rows = sorted(
+        (c.channel_id, c.kind, c.name, c.topic, c.position, c.parent_id, c.nsfw, c.flags, _sorted(c.overwrites))
+        for c in (dataclasses.replace(c, topic=c.topic or "", parent_id=c.parent_id or 0) for c in channels)
+    )
+    return hashlib.blake2b(repr(rows).encode(), digest_size=16).hexdigest()
+
+
+def _sorted(overwrites: Iterable[model.Overwrite]) -> list[tuple[int, int, int, int]]:
+    return sorted((o.target_id, o.kind, o.allow, o.deny) for o in overwrites)
+
+
+def after_reading(
+    guild: model.Guild, channels: Collection[model.Channel], now: float, dice: random.Random = DICE
+) -> model.Schedule:
+    """Return the schedule of a guild whose channels were read at *now*."""
+    mark = fingerprint(channels)
+    changed_at = guild.schedule.changed_at
+    if not guild.schedule.fingerprint or changed_at is None:
+        # The newest channel's id tells since when the structure may have been as it is (developers/reference.mdx).
+        newest = max((channel.channel_id for channel in channels), default=0)
+        changed_at = min(now, model.snowflake_time(newest))
+    elif mark != guild.schedule.fingerprint:
+        changed_at = now
+    tier = tier_of(guild.looked_at, now)
+    read = model.Schedule(changed_at=changed_at, fingerprint=mark)
+    if tier is None:
+        return read
+    interval = min(max((now - changed_at) / 2, tier.shortest), tier.longest)
+    return _in(interval, read, now, dice)
+
+
+def after_failure(guild: model.Guild, now: float, dice: random.Random = DICE) -> model.Schedule:
+    """Return the schedule after a failure that may pass: twice the interval, at most the longest of all."""
+    failed = dataclasses.replace(guild.schedule, failures=guild.schedule.failures + 1, next_at=0.0)
+    if tier_of(guild.looked_at, now) is None:
+        return failed
+    return _in(min(max(2 * guild.schedule.interval, TIERS[0].shortest), TIERS[-1].longest), failed, now, dice)
+
+
+def _in(interval: float, schedule: model.Schedule, now: float, dice: random.Random) -> model.Schedule:
+    due = now + interval * dice.uniform(1 - JITTER, 1 + JITTER)
+    return dataclasses.replace(schedule, interval=interval, next_at=due)
+
+
+def loses_much(before: Collection[int], after: Collection[int], share: float) -> bool:
+    """Return whether a listing lacks more than *share* of what was known before: it is asked for again, once."""
+    return len(set(before) - set(after)) > share * len(before)

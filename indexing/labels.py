@@ -25,8 +25,8 @@ UNIT_STATE = Label("state", ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELLED"))
 CAUSE = Label(
     "cause",
     (
-        *("", "BOT_NOT_INSTALLED", "MUTED", "USER_LEFT", "NO_ACCESS", "GONE", "ROLES_UNKNOWN", "DISCORD_REFUSED"),
-        *("DISCORD_TRANSIENT", "BOT_TOKEN_REFUSED", "INTERNAL", "other"),
+        *("", "BOT_NOT_INSTALLED", "BOT_REMOVED", "MUTED", "USER_LEFT", "NO_ACCESS", "GUILD_UNAVAILABLE"),
+        *("ROLES_UNKNOWN", "DISCORD_REFUSED", "DISCORD_TRANSIENT", "BOT_TOKEN_REFUSED", "INTERNAL", "other"),
     ),
 )
 LIKELY_ENDS = (
@@ -35,11 +35,13 @@ LIKELY_ENDS = (
     ("SKIPPED", "BOT_NOT_INSTALLED"),
     ("SKIPPED", "MUTED"),
 )
-FAILED_ENDS = tuple(("FAILED", cause) for cause in ("NO_ACCESS", "GONE", "DISCORD_TRANSIENT", "INTERNAL", "other"))
+FAILED_ENDS = tuple(
+    ("FAILED", cause) for cause in ("NO_ACCESS", "GUILD_UNAVAILABLE", "DISCORD_TRANSIENT", "INTERNAL", "other")
+)
 MILESTONE = Label("milestone", ("list", "first", "five", "done"))
 RESULT = Label("result", ("changed", "unchanged", "error"))
 DISPOSITION = Label("disposition", ("CREATED", "JOINED", "FRESH", "REPLAYED"))
-DUTY = Label("duty", ("alarm", "sweep", "installs", "refresh", "read", "other"))
+DUTY = Label("duty", ("alarm", "sweep", "installs", "refresh", "purge", "read", "other"))
 COMMAND = Label(
     "command", ("find", "insert", "update", "delete", "findAndModify", "aggregate", "count", "getMore", "ping", "other")
 )

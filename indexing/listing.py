@@ -1,20 +1,23 @@
 """A user's guild list: ask Discord, store it at once, rank it, and make the units of a job from it."""
 
-import asyncio
+from indexing import causes, freshness, installed, model, ports, rank, settings
 
-from indexing import errors, model, ports, rank, settings
-
-BOT_NOT_INSTALLED = "BOT_NOT_INSTALLED"
-MUTED = "MUTED"
+MOST_LOST = 0.3
+"""Share of a user's guilds that a listing may lack and be believed at once."""
 
 
 class Listing:
-    """Reads guild lists. Round trips for one: 1 to Discord, 3 to Redis, 6 to MongoDB."""
+    """
+    Reads guild lists. Round trips for one: 1 to Discord, 3 to Redis, 10 to MongoDB.
+
+    Attributes:
+        bot: Where our bot is.
+    """
 
     def __init__(self, world: ports.World, rules: settings.IndexingSettings) -> None:
+        self.bot = installed.Installed(world, rules)
         self._world = world
         self._rules = rules
-        self._one_reads = asyncio.Lock()
 
     async def read(self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose) -> list[model.Unit]:
         """
@@ -25,56 +28,47 @@ class Listing:
             errors.BotTokenRefused: The bot's is.
             And whatever `ports.Discord` may raise.
         """
-        installed = await self.installed(purpose)
-        listed = await self._world.discord.user_guilds(credential, purpose)
+        with_bot = await self.bot.known(purpose)
+        listed = await self._listed(job.user_id, credential, purpose)
+        if job.force and any(guild.guild_id not in with_bot for guild in listed):
+            # Who forces may have just installed our bot.
+            with_bot = await self.bot.doubted(purpose)
         await self._world.users.listed(job.user_id, listed, self._world.clock())
-        await self._world.guilds.named(listed, installed)
+        without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
+        await self._world.guilds.bot_removed(without_bot, self._world.clock())
+        await self._world.guilds.named(listed, with_bot)
         return await self._units(job)
 
-    async def installed(self, purpose: ports.Purpose) -> frozenset[int]:
-        """Return the guilds that have our bot; asks Discord when the cached set is lost or too old."""
-        known = await self._world.installs.load()
-        if known is None or self._world.clock() - known[1] > self._rules.bot_guilds_age:
-            async with self._one_reads:
-                known = await self._world.installs.load()
-                if known is None or self._world.clock() - known[1] > self._rules.bot_guilds_age:
-                    return await self._read_installs(known, purpose)
-        return known[0]
-
-    async def renew_installs(self) -> None:
-        """Keep the cached set young, so that no start has to wait for it. Raises what `ports.Discord` may raise."""
-        await self.installed(ports.Purpose(model.Lane.REFRESH, user=None, waiter="installs", patience=1.0))
-
-    async def _read_installs(
-        self, known: tuple[frozenset[int], float] | None, purpose: ports.Purpose
-    ) -> frozenset[int]:
-        for_all = ports.Purpose(lane=purpose.lane, user=None, waiter="installs", patience=purpose.patience)
-        try:
-            found = await self._world.discord.bot_guilds(for_all)
-        except errors.TokenRefused as refusal:
-            raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
-        except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
-            if known is None:
-                raise
-            return known[0]
-        await self._world.installs.store(found, self._world.clock())
-        return found
+    async def _listed(
+        self, user_id: int, credential: ports.Credential, purpose: ports.Purpose
+    ) -> list[model.UserGuild]:
+        """Return the user's guilds; a list that lacks many of those he had is believed when it comes twice."""
+        listed = await self._world.discord.user_guilds(credential, purpose)
+        before = [row.guild_id for row in await self._world.users.memberships(user_id)]
+        if freshness.loses_much(before, [guild.guild_id for guild in listed], MOST_LOST):
+            return await self._world.discord.user_guilds(credential, purpose)
+        return listed
 
     async def _units(self, job: model.Job) -> list[model.Unit]:
+        now = self._world.clock()
         memberships = {row.guild_id: row for row in await self._world.users.memberships(job.user_id)}
         guilds = await self._world.guilds.get(memberships)
         wishes = await self._world.users.preferences(job.user_id)
-        ordered = rank.ordered(memberships, guilds, wishes, self._world.clock())
-        return [
-            _unit(guilds[row.guild_id], position, score, muted=row.guild_id in wishes.muted)
-            for position, (row, score) in enumerate(ordered)
+        ordered = rank.ordered(memberships, guilds, wishes, now=now, weights=self._rules.rank_weights)
+        units = [
+            _unit(guilds[row.inputs.guild_id], position, row.score, muted=row.inputs.guild_id in wishes.muted)
+            for position, row in enumerate(ordered)
         ]
+        looked = [unit.guild_id for unit in units if not unit.state.terminal]
+        waiting = [key for key in looked if not freshness.is_fresh(guilds[key], now=now, max_age=self._rules.max_age)]
+        await self._world.guilds.looked(looked, now, waiting=waiting)
+        return units
 
 
 def _unit(guild: model.Guild, position: int, score: float, *, muted: bool) -> model.Unit:
-    reason = MUTED if muted else ""
+    reason = causes.MUTED if muted else ""
     if guild.access is model.Access.NOT_INSTALLED:
-        reason = BOT_NOT_INSTALLED
+        reason = causes.BOT_NOT_INSTALLED
     return model.Unit(
         guild_id=guild.guild_id,
         name=guild.name,

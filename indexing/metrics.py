@@ -116,6 +116,9 @@ class IndexingMetrics(instruments.Group):
         self.saved = self._counter(
             "indexer_calls_saved_total", "Channel fetches not made because a fresh or another job's result served."
         )
+        self.doubted = self._counter(
+            "indexer_listings_doubted_total", "Channel listings asked for again because they lacked very much."
+        )
         self.refreshes = self._counter(
             "indexer_refreshes_total", "Guilds read again, by what came of it.", labels.RESULT
         )

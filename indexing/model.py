@@ -114,12 +114,41 @@ class Channel:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Schedule:
+    """
+    When a guild's channels are to be read again, and what that was made from.
+
+    Attributes:
+        next_at: When they are read again though nobody asks; 0 when never.
+        interval: Seconds from the last reading to `next_at`.
+        changed_at: When their structure last changed as far as is known; None when they were never read.
+        fingerprint: Of the structure at the last reading.
+        failures: Readings that failed in a row for a passing cause.
+    """
+
+    next_at: float = 0.0
+    interval: float = 0.0
+    changed_at: float | None = None
+    fingerprint: str = ""
+    failures: int = 0
+
+
+NEVER_READ = Schedule()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Guild:
     """
     What is known of a guild, shared by all its users.
 
     Attributes:
         people: Members present, else members, as Discord estimates them; None when unknown.
+        error: Why there is no access, or no news; empty when all is well.
+        retry_at: Until when a refusal is believed.
+        refusals: Refusals in a row.
+        refused_at: When the last of them came.
+        looked_at: When somebody last looked at the guild, to within a few minutes; None when nobody ever did.
+        waiting: How often users have asked for the guild since it was last read.
     """
 
     guild_id: int
@@ -133,6 +162,11 @@ class Guild:
     error: str
     retry_at: float
     lease_until: float
+    refusals: int = 0
+    refused_at: float = 0.0
+    looked_at: float | None = None
+    waiting: int = 0
+    schedule: Schedule = NEVER_READ
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,6 +177,7 @@ class Membership:
     Attributes:
         role_ids: None while unknown; @everyone is not listed.
         roles_at: When the role ids were read.
+        looked_at: When the user last opened the guild, to within a few minutes; None when never.
     """
 
     user_id: int
@@ -151,6 +186,7 @@ class Membership:
     permissions: int
     role_ids: tuple[int, ...] | None
     roles_at: float | None
+    looked_at: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

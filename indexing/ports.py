@@ -64,6 +64,9 @@ class Discord(Protocol):
     async def bot_guilds(self, purpose: Purpose) -> frozenset[int]:
         """Return the ids of all guilds in which our bot is installed."""
 
+    async def bot_is_in(self, guild_id: int, purpose: Purpose) -> bool:
+        """Return whether our bot is installed in the guild."""
+
     async def guild_channels(self, guild_id: int, purpose: Purpose, claim: Claim) -> list[model.Channel] | None:
         """
         Return all channels of the guild that our bot may view; None when *claim* says no.
@@ -113,6 +116,12 @@ class Users(Protocol):
     async def left(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user is not a member (any more)."""
 
+    async def opened(self, user_id: int, guild_id: int, now: float) -> None:
+        """Note that the user looks at one of his guilds; not more often than every few minutes."""
+
+    async def purge(self, before: float) -> int:
+        """Erase memberships that ended before a time; returns how many."""
+
 
 class Guilds(Protocol):
     """Guilds and their channels, shared by all users."""
@@ -123,6 +132,18 @@ class Guilds(Protocol):
     async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
         """Store names and icons, and which of the guilds have our bot."""
 
+    async def bot_removed(self, guild_ids: Collection[int], now: float) -> None:
+        """Note that our bot is not in the guilds; where it was, the channels are hidden, with that cause."""
+
+    async def looked(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
+        """Note that somebody looks at guilds, once in a few minutes at most, and for which of them he waits."""
+
+    async def want_soon(self, guild_ids: Collection[int], now: float) -> None:
+        """Have the guilds that are read regularly read again at *now*; one that is due already stays as it is."""
+
+    async def due(self, now: float, limit: int) -> list[model.Guild]:
+        """Return guilds that should have been read again before *now*, most overdue first."""
+
     async def lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """
         Take the right to fetch a guild alone; None if somebody holds it or it was fetched since *fetched_before*.
@@ -130,14 +151,25 @@ class Guilds(Protocol):
         The number returned is the fence: it only grows, and a writer with an older one changes nothing.
         """
 
-    async def store_channels(self, guild_id: int, *, fence: int, channels: Sequence[model.Channel], now: float) -> bool:
+    async def store_channels(
+        self,
+        guild_id: int,
+        *,
+        fence: int,
+        channels: Sequence[model.Channel],
+        now: float,
+        schedule: model.Schedule = model.NEVER_READ,
+    ) -> bool:
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
 
-    async def refused(self, guild_id: int, *, fence: int, error: str, retry_at: float) -> None:
-        """Note a lasting refusal and end the lease."""
+    async def refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
+        """Note a lasting refusal, one more in a row, and end the lease; the guild is not read again by itself."""
 
-    async def release(self, guild_id: int, *, fence: int) -> None:
-        """End the lease without a result."""
+    async def release(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
+        """End the lease without a result; a new schedule says when the guild is read again."""
+
+    async def purge(self, before: float) -> int:
+        """Erase channels gone and guilds without members that nobody looked at since a time; returns how many."""
 
     async def channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the channels of the guilds as of their latest listing, by guild, position, id."""

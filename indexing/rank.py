@@ -1,35 +1,43 @@
 """
 What comes first: the order of a user's guilds.
 
-Hard order: pinned before the rest, in the user's own order. Inside the rest a score between 0 and 1, a weighted sum of
-signals that cost no call: they come with the guild list and with what is already stored. The weights are our guess of
-what a user opens first; they trade nothing but order.
+Hard order: pinned before the rest, in the user's own order. Inside the rest a score between 0 and 1, a weighted mean of
+signals that cost no call: they come with the guild list and with what is already stored. Every input stands on a stored
+row, so that the order can be made again at each turn and explained at any time.
 """
 
 import dataclasses
 import math
 from collections.abc import Mapping
 
-from indexing import model
+from indexing import model, settings
 
 ADMINISTRATOR = 1 << 3
 MANAGE_CHANNELS = 1 << 4
 MANAGE_GUILD = 1 << 5
 
-WEIGHTS = {"owner": 0.35, "role": 0.2, "activity": 0.3, "size": 0.15}
+DAY = 86_400.0
 ACTIVE_DAYS = 30.0
+LOOKED_DAYS = 7.0
+STALE_DAYS = 3.0
 LARGE_GUILD = 100_000
+MANY_WAIT = 100
+UNKNOWN_ACTIVITY = 0.25
+"""Activity of a guild that was never read and has no people; with many people it counts up to thrice that."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inputs:
     """
-    What the rank of one guild is made of; kept so that the order can be explained.
+    What the rank of one guild is made of.
 
     Attributes:
         pinned: Place among the pinned guilds, None when not pinned.
         last_activity: Epoch second of the newest message known, None when unknown.
         people: Members present, else members, as Discord counts them; None when unknown.
+        looked_at: When this user last opened the guild, None when never.
+        fetched_at: When the guild's channels were read, None when never.
+        waiting: How often users have asked for the guild since it was last read.
     """
 
     guild_id: int
@@ -38,6 +46,18 @@ class Inputs:
     permissions: int
     last_activity: float | None
     people: int | None
+    looked_at: float | None = None
+    fetched_at: float | None = None
+    waiting: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ranked:
+    """A guild in its place: what speaks for it, by signal, and the sum of that, 0..1."""
+
+    inputs: Inputs
+    score: float
+    parts: Mapping[str, float]
 
 
 def inputs_of(membership: model.Membership, guild: model.Guild | None, pinned: tuple[int, ...]) -> Inputs:
@@ -50,6 +70,9 @@ def inputs_of(membership: model.Membership, guild: model.Guild | None, pinned: t
         permissions=membership.permissions,
         last_activity=model.snowflake_time(newest) if newest else None,
         people=guild.people if guild else None,
+        looked_at=membership.looked_at,
+        fetched_at=guild.fetched_at if guild else None,
+        waiting=guild.waiting if guild else 0,
     )
 
 
@@ -57,28 +80,35 @@ def ordered(
     memberships: Mapping[int, model.Membership],
     guilds: Mapping[int, model.Guild],
     wishes: model.Preferences,
+    *,
     now: float,
-) -> list[tuple[Inputs, float]]:
-    """Return the inputs and scores of a user's stored guilds, most important first."""
+    weights: settings.RankWeights,
+) -> list[Ranked]:
+    """Return a user's stored guilds, most important first."""
     rows = [inputs_of(row, guilds[key], wishes.pinned) for key, row in memberships.items() if key in guilds]
-    return order(rows, now)
+    return order(rows, now, weights)
 
 
-def score(inputs: Inputs, now: float) -> float:
-    """Return the importance of a guild that is not pinned, 0..1."""
+def order(rows: list[Inputs], now: float, weights: settings.RankWeights) -> list[Ranked]:
+    """Return *rows* with their scores, most important first; ties fall to the older guild, so the order is stable."""
+    ranked = [explained(row, now, weights) for row in rows]
+    return sorted(ranked, key=lambda row: (_pin(row.inputs), -row.score, row.inputs.guild_id))
+
+
+def explained(inputs: Inputs, now: float, weights: settings.RankWeights) -> Ranked:
+    """Return what each signal adds to a guild's importance."""
     signals = {
+        "recency": _fading(inputs.looked_at, now, LOOKED_DAYS, unknown=0.0),
+        "activity": _fading(inputs.last_activity, now, ACTIVE_DAYS, unknown=_likely_activity(inputs.people)),
         "owner": 1.0 if inputs.owner else 0.0,
         "role": _role(inputs.permissions),
-        "activity": _recency(inputs.last_activity, now),
-        "size": _size(inputs.people),
+        "new": 1.0 if inputs.fetched_at is None else 0.0,
+        "staleness": 1.0 - _fading(inputs.fetched_at, now, STALE_DAYS, unknown=1.0),
+        "demand": _share(inputs.waiting, MANY_WAIT),
     }
-    return sum(WEIGHTS[name] * value for name, value in signals.items())
-
-
-def order(rows: list[Inputs], now: float) -> list[tuple[Inputs, float]]:
-    """Return *rows* with their scores, most important first; ties fall to the older guild, so the order is stable."""
-    scored = [(row, score(row, now)) for row in rows]
-    return sorted(scored, key=lambda pair: (_pin(pair[0]), -pair[1], pair[0].guild_id))
+    total = weights.total
+    parts = {name: getattr(weights, name) / total * value for name, value in signals.items()}
+    return Ranked(inputs, min(1.0, sum(parts.values())), parts)
 
 
 def _pin(inputs: Inputs) -> float:
@@ -91,14 +121,15 @@ def _role(permissions: int) -> float:
     return 0.6 if permissions & (MANAGE_GUILD | MANAGE_CHANNELS) else 0.0
 
 
-def _recency(last_activity: float | None, now: float) -> float:
-    if last_activity is None:
-        return 0.5
-    days = max(0.0, now - last_activity) / 86_400
-    return math.exp(-days / ACTIVE_DAYS)
+def _fading(moment: float | None, now: float, days: float, *, unknown: float) -> float:
+    if moment is None:
+        return unknown
+    return math.exp(-max(0.0, now - moment) / (days * DAY))
 
 
-def _size(people: int | None) -> float:
-    if not people or people < 1:
-        return 0.0
-    return min(1.0, math.log1p(people) / math.log1p(LARGE_GUILD))
+def _likely_activity(people: int | None) -> float:
+    return UNKNOWN_ACTIVITY * (1.0 + 2.0 * _share(people or 0, LARGE_GUILD))
+
+
+def _share(count: int, many: int) -> float:
+    return min(1.0, math.log1p(max(0, count)) / math.log1p(many))

@@ -1,8 +1,14 @@
-"""The sweeper: finds jobs whose next turn is overdue, whatever happened to the queue, and enqueues them again."""
+"""
+What is done though nobody asks: overdue turns are enqueued again, guilds are read again, what is gone is erased.
 
+One process of all does each of these at a time (bus/leader.py); two at once would do no harm.
+"""
+
+import asyncio
+import collections
 import dataclasses
 
-from indexing import logs, ports, settings, turns
+from indexing import errors, freshness, logs, metrics, model, ports, reading, settings, turns
 
 OVERDUE = 5.0
 """Seconds past its due time after which a turn counts as lost; the alarm and the queue take well under one."""
@@ -10,6 +16,11 @@ MOST = 500
 """Jobs enqueued in one sweep, most overdue first; the rest waits for the next."""
 AGAIN = 30.0
 """Seconds until a job that was enqueued by a sweep counts as overdue again, so that a long queue is not made longer."""
+
+PATIENCE = 1.0
+"""Longest wait of a refresh for one permit, in seconds: when the other lanes leave none, the round is over."""
+PURGE_EVERY = 86_400.0
+"""Seconds between two purges."""
 
 
 class Sweeper:
@@ -35,3 +46,111 @@ class Sweeper:
         if late:
             self._log.warning("turns_were_overdue", jobs=len(late))
         return len(late)
+
+
+class Refresher:
+    """Reads guilds again when their schedule says so, in the lane that takes what the others leave."""
+
+    def __init__(
+        self,
+        world: ports.World,
+        rules: settings.IndexingSettings,
+        seen: metrics.IndexingMetrics,
+        reader: reading.Reader,
+    ) -> None:
+        self._world = world
+        self._rules = rules
+        self._seen = seen
+        self._reader = reader
+        self._log = logs.get(__name__)
+
+    async def refresh(self) -> int:
+        """
+        Read guilds that are due, most overdue first, until none is left, quota or the interval is out.
+
+        Returns:
+            How many were read; a guild whose turn did not come stays due.
+
+        Raises:
+            errors.StoreUnavailable: The next round tries again.
+        """
+        now = self._world.clock()
+        line = collections.deque(await self._world.guilds.due(now, MOST))
+        round_ = _Round(line, until=now + self._rules.refresh_interval)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._rules.refresh_width, len(line))):
+                    group.create_task(self._one_after_another(round_))
+        except* errors.IndexerError as problems:
+            raise problems.exceptions[0] from problems
+        return round_.done
+
+    async def _one_after_another(self, round_: "_Round") -> None:
+        while round_.line and self._world.clock() < round_.until:
+            guild = round_.line.popleft()
+            if freshness.tier_of(guild.looked_at, self._world.clock()) is None:
+                await self._let_be(guild)
+                continue
+            result = await self._again(guild)
+            if result is None:
+                round_.line.clear()
+                return
+            if result:
+                self._seen.refreshes.labels(result).inc()
+                round_.done += result != "error"
+
+    async def _again(self, guild: model.Guild) -> str | None:
+        """Read a guild; returns what came of it, empty when somebody else has read it, None when quota is out."""
+        purpose = ports.Purpose(model.Lane.REFRESH, None, f"refresh:{guild.guild_id}", PATIENCE)
+        try:
+            read = await self._reader.read(reading.Wanted(guild, guild.fetched_at or 0.0, _nobody), purpose)
+        except (errors.RateLimited, errors.EgressBlocked, errors.LimiterUnavailable) as problem:
+            self._log.info("refresh_paused", reason=problem.reason, error=str(problem))
+            return None
+        except errors.DiscordTransient:
+            return "error"
+        except errors.DiscordRefused as refusal:
+            self._log.error("refresh_refused", guild=guild.guild_id, reason=refusal.reason, status=refusal.status)
+            return None
+        if read is None:
+            return ""
+        if read.cause:
+            return "error"
+        return "changed" if read.changed else "unchanged"
+
+    async def _let_be(self, guild: model.Guild) -> None:
+        """Take a guild off the schedule that nobody looked at for so long; the next look brings it back."""
+        now = self._world.clock()
+        fence = await self._world.guilds.lease(
+            guild.guild_id, now=now, until=now + 1.0, fetched_before=guild.fetched_at or 0.0
+        )
+        if fence is not None:
+            rest = dataclasses.replace(guild.schedule, next_at=0.0)
+            await self._world.guilds.release(guild.guild_id, fence=fence, schedule=rest)
+
+
+@dataclasses.dataclass(slots=True)
+class _Round:
+    line: collections.deque[model.Guild]
+    until: float
+    done: int = 0
+
+
+async def _nobody() -> None:
+    """Tell nobody that a reading begins."""
+
+
+class Purger:
+    """Erases what is gone for so long that it will not come back."""
+
+    def __init__(self, world: ports.World, rules: settings.IndexingSettings) -> None:
+        self._world = world
+        self._rules = rules
+        self._log = logs.get(__name__)
+
+    async def purge(self) -> int:
+        """Erase ended memberships, hidden channels and empty guilds; returns how many. errors.StoreUnavailable."""
+        before = self._world.clock() - self._rules.retention
+        erased = await self._world.users.purge(before) + await self._world.guilds.purge(before)
+        self._log.info("purged", documents=erased)
+        return erased

@@ -6,9 +6,9 @@ Fakes of the ports of storage and transport, in memory; tests/contract holds the
 
 import collections
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from indexing import errors, model, ports, turns
+from indexing import causes, errors, model, ports, turns
 
 
 class MemoryUsers:
@@ -18,7 +18,8 @@ class MemoryUsers:
         self._credentials: dict[int, ports.Credential] = {}
         self._refused: set[int] = set()
         self._wishes: dict[int, model.Preferences] = {}
-        self._present: dict[tuple[int, int], model.Membership] = {}
+        self._present: dict[int, dict[int, model.Membership]] = collections.defaultdict(dict)
+        self._left: dict[tuple[int, int], float] = {}
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store it in place of any older one."""
@@ -49,49 +50,76 @@ class MemoryUsers:
         """Replace the wishes."""
         self._wishes[user_id] = wishes
 
-    async def listed(
-        self,
-        user_id: int,
-        guilds: Sequence[model.UserGuild],
-        now: float,  # noqa: ARG002 -- the port has it
-    ) -> None:
+    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Replace the user's memberships; what is known of roles stays with those that remain."""
-        before = {key: self._present.pop(key) for key in [*self._present] if key[0] == user_id}
+        before = self._present[user_id]
+        self._present[user_id] = {guild.guild_id: _joined(user_id, guild, before) for guild in guilds}
+        self._left |= {(user_id, key): now for key in before if key not in self._present[user_id]}
         for guild in guilds:
-            known = before.get((user_id, guild.guild_id))
-            self._present[user_id, guild.guild_id] = model.Membership(
-                user_id=user_id,
-                guild_id=guild.guild_id,
-                owner=guild.owner,
-                permissions=guild.permissions,
-                role_ids=known.role_ids if known else None,
-                roles_at=known.roles_at if known else None,
-            )
+            self._left.pop((user_id, guild.guild_id), None)
 
     async def memberships(self, user_id: int) -> list[model.Membership]:
         """Return the present ones."""
-        return [row for key, row in self._present.items() if key[0] == user_id]
+        return list(self._present[user_id].values())
 
     async def membership(self, user_id: int, guild_id: int) -> model.Membership | None:
         """Return one."""
-        return self._present.get((user_id, guild_id))
+        return self._present[user_id].get(guild_id)
 
     async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
         """Store role ids of a member."""
-        row = self._present.get((user_id, guild_id))
+        row = self._present[user_id].get(guild_id)
         if row is not None:
-            self._present[user_id, guild_id] = dataclasses.replace(row, role_ids=roles, roles_at=now)
+            self._present[user_id][guild_id] = dataclasses.replace(row, role_ids=roles, roles_at=now)
 
-    async def left(self, user_id: int, guild_id: int, now: float) -> None:  # noqa: ARG002 -- the port has it
-        """Forget the membership."""
-        self._present.pop((user_id, guild_id), None)
+    async def left(self, user_id: int, guild_id: int, now: float) -> None:
+        """Forget the membership, but that it was."""
+        if self._present[user_id].pop(guild_id, None) is not None:
+            self._left[user_id, guild_id] = now
+
+    async def opened(self, user_id: int, guild_id: int, now: float) -> None:
+        """Note the look."""
+        row = self._present[user_id].get(guild_id)
+        if row is not None and _seldom(row.looked_at, now):
+            self._present[user_id][guild_id] = dataclasses.replace(row, looked_at=now)
+
+    async def purge(self, before: float) -> int:
+        """Forget what ended before a time."""
+        ended = [key for key, at in self._left.items() if at < before]
+        for key in ended:
+            del self._left[key]
+        return len(ended)
+
+    def guilds_with_members(self) -> set[int]:
+        """Return the guilds of all memberships, ended ones included."""
+        return {key for rows in self._present.values() for key in rows} | {key for _, key in self._left}
+
+
+def _joined(user_id: int, guild: model.UserGuild, before: Mapping[int, model.Membership]) -> model.Membership:
+    new = model.Membership(user_id, guild.guild_id, guild.owner, guild.permissions, None, None)
+    known = before.get(guild.guild_id, new)
+    if (known.owner, known.permissions) == (guild.owner, guild.permissions):
+        return known
+    return dataclasses.replace(known, owner=guild.owner, permissions=guild.permissions)
+
+
+def _seldom(looked_at: float | None, now: float) -> bool:
+    return looked_at is None or looked_at <= now - 300
 
 
 class MemoryGuilds:
-    """Port `ports.Guilds`; `written` lists the ids of channels as they are written."""
+    """
+    Port `ports.Guilds`; `users` tells which guilds have members.
 
-    def __init__(self) -> None:
+    Attributes:
+        written: Ids of channels as they are written.
+        gone: When and why channels went, by id.
+    """
+
+    def __init__(self, users: MemoryUsers | None = None) -> None:
         self.written: list[int] = []
+        self.gone: dict[int, tuple[float, str]] = {}
+        self._users = users or MemoryUsers()
         self._guilds: dict[int, model.Guild] = {}
         self._fences: collections.Counter[int] = collections.Counter()
         self._channels: dict[int, dict[int, model.Channel]] = collections.defaultdict(dict)
@@ -103,15 +131,55 @@ class MemoryGuilds:
     async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
         """Store names and icons, and where our bot is."""
         for row in guilds:
-            new = model.Guild(row.guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
-            known = self._guilds.get(row.guild_id, new)
+            known = self._guilds.get(row.guild_id) or _unread(row.guild_id)
             access = model.Access.INSTALLED if row.guild_id in installed else model.Access.NOT_INSTALLED
             if access is model.Access.INSTALLED and known.access is model.Access.DENIED:
                 access = model.Access.DENIED
             people = row.presence_count if row.presence_count is not None else row.member_count
-            self._guilds[row.guild_id] = dataclasses.replace(
-                known, name=row.name, icon=row.icon, people=people, access=access
+            if (known.name, known.icon, known.people, known.access) != (row.name, row.icon, people, access):
+                known = dataclasses.replace(known, name=row.name, icon=row.icon, people=people, access=access)
+            self._guilds[row.guild_id] = known
+
+    async def bot_removed(self, guild_ids: Collection[int], now: float) -> None:
+        """Hide what was read."""
+        for guild_id in guild_ids:
+            guild = self._guilds.get(guild_id)
+            if guild is None or guild.fetched_at is None:
+                continue
+            self._fences[guild_id] += 1
+            self.gone |= dict.fromkeys(self._channels.pop(guild_id, {}), (now, causes.BOT_REMOVED))
+            self._guilds[guild_id] = dataclasses.replace(
+                guild,
+                access=model.Access.NOT_INSTALLED,
+                error=causes.BOT_REMOVED,
+                fetched_at=None,
+                channel_count=0,
+                newest_message_id=None,
+                lease_until=0.0,
+                schedule=dataclasses.replace(guild.schedule, next_at=0.0),
             )
+
+    async def looked(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
+        """Note the look and the waiting."""
+        for guild_id in guild_ids:
+            if guild_id in self._guilds and _seldom(self._guilds[guild_id].looked_at, now):
+                self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], looked_at=now)
+        for guild_id in waiting:
+            if guild_id in self._guilds:
+                guild = self._guilds[guild_id]
+                self._guilds[guild_id] = dataclasses.replace(guild, waiting=guild.waiting + 1)
+
+    async def want_soon(self, guild_ids: Collection[int], now: float) -> None:
+        """Have them due now."""
+        for guild in (await self.get(guild_ids)).values():
+            readable = guild.access is model.Access.INSTALLED and guild.fetched_at is not None
+            if readable and (guild.schedule.next_at > now or not guild.schedule.next_at):
+                self._scheduled(guild.guild_id, dataclasses.replace(guild.schedule, next_at=now))
+
+    async def due(self, now: float, limit: int) -> list[model.Guild]:
+        """Return what is due."""
+        rows = [guild for guild in self._guilds.values() if 0.0 < guild.schedule.next_at <= now]
+        return sorted(rows, key=lambda guild: guild.schedule.next_at)[:limit]
 
     async def lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """Take the lease, if it is free and wanted."""
@@ -124,7 +192,15 @@ class MemoryGuilds:
         self._guilds[guild_id] = dataclasses.replace(guild, lease_until=until)
         return self._fences[guild_id]
 
-    async def store_channels(self, guild_id: int, *, fence: int, channels: Sequence[model.Channel], now: float) -> bool:
+    async def store_channels(
+        self,
+        guild_id: int,
+        *,
+        fence: int,
+        channels: Sequence[model.Channel],
+        now: float,
+        schedule: model.Schedule = model.NEVER_READ,
+    ) -> bool:
         """Replace the guild's channels, if the fence is the latest."""
         if self._fences[guild_id] != fence:
             return False
@@ -132,6 +208,9 @@ class MemoryGuilds:
         after = {channel.channel_id: channel for channel in channels}
         self.written += [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
         self._channels[guild_id] = after
+        self.gone |= dict.fromkeys(before.keys() - after.keys(), (now, causes.HIDDEN_OR_DELETED))
+        for key in after:
+            self.gone.pop(key, None)
         newest = max((channel.last_message_id or 0 for channel in channels), default=0)
         self._guilds[guild_id] = dataclasses.replace(
             self._guilds[guild_id],
@@ -142,25 +221,59 @@ class MemoryGuilds:
             error="",
             retry_at=0.0,
             lease_until=0.0,
+            refusals=0,
+            refused_at=0.0,
+            waiting=0,
+            schedule=schedule,
         )
         return True
 
-    async def refused(self, guild_id: int, *, fence: int, error: str, retry_at: float) -> None:
+    async def refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
         """Note a refusal, if the fence is the latest."""
         if self._fences[guild_id] == fence:
+            guild = self._guilds[guild_id]
             self._guilds[guild_id] = dataclasses.replace(
-                self._guilds[guild_id], access=model.Access.DENIED, error=error, retry_at=retry_at, lease_until=0.0
+                guild,
+                access=model.Access.DENIED,
+                error=error,
+                retry_at=retry_at,
+                lease_until=0.0,
+                refusals=guild.refusals + 1,
+                refused_at=now,
+                waiting=0,
+                schedule=dataclasses.replace(guild.schedule, next_at=0.0),
             )
 
-    async def release(self, guild_id: int, *, fence: int) -> None:
+    async def release(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease, if the fence is the latest."""
         if self._fences[guild_id] == fence:
             self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], lease_until=0.0)
+            if schedule is not None:
+                self._scheduled(guild_id, schedule)
+
+    async def purge(self, before: float) -> int:
+        """Forget channels that are gone and guilds without members."""
+        old = [key for key, (at, _) in self.gone.items() if at < before]
+        for key in old:
+            del self.gone[key]
+        members = self._users.guilds_with_members()
+        empty = [key for key, guild in self._guilds.items() if key not in members and (guild.looked_at or 0.0) < before]
+        count = len(old) + len(empty) + sum(len(self._channels.pop(key, {})) for key in empty)
+        for key in empty:
+            del self._guilds[key]
+        return count
+
+    def _scheduled(self, guild_id: int, schedule: model.Schedule) -> None:
+        self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], schedule=schedule)
 
     async def channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the latest listings."""
         found = [channel for key in set(guild_ids) for channel in self._channels[key].values()]
         return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
+
+
+def _unread(guild_id: int) -> model.Guild:
+    return model.Guild(guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
 
 
 class MemoryJobs:

@@ -13,7 +13,20 @@ from typing import Any
 
 from prometheus_client import registry
 
-from indexing import advance, errors, listing, metrics, model, ports, settings, turns, units
+from indexing import (
+    advance,
+    errors,
+    fetch,
+    installed,
+    listing,
+    metrics,
+    model,
+    ports,
+    reading,
+    settings,
+    turns,
+    units,
+)
 from tests import clockwork, fakes, values
 
 
@@ -174,6 +187,11 @@ class FakeDiscord:
         await self._answer("installs", purpose)
         return frozenset(self.installed)
 
+    async def bot_is_in(self, guild_id: int, purpose: ports.Purpose) -> bool:
+        """Return whether our bot is there."""
+        await self._answer(("bot", guild_id), purpose)
+        return guild_id in self.installed
+
     async def guild_channels(
         self, guild_id: int, purpose: ports.Purpose, claim: ports.Claim
     ) -> list[model.Channel] | None:
@@ -251,6 +269,16 @@ class World:
         )
 
     @property
+    def reader(self) -> reading.Reader:
+        """What reads guilds."""
+        return reading.Reader(self.ports, self.rules, self.seen, installed.Installed(self.ports, self.rules))
+
+    @property
+    def fetcher(self) -> fetch.Fetch:
+        """What does the steps of units."""
+        return fetch.Fetch(self.ports, self.rules, self.seen, self.reader)
+
+    @property
     def turner(self) -> advance.Advance:
         """What runs turns."""
         return advance.Advance(self.ports, self.rules, self.seen, listing.Listing(self.ports, self.rules))
@@ -315,11 +343,12 @@ class World:
 def world(**rules: float) -> World:
     """Return an empty world in the time of the running clockwork loop; *rules* are settings that differ."""
     clock = clockwork.running_clock()
+    users = fakes.MemoryUsers()
     return World(
         clock=clock,
         discord=FakeDiscord(clock),
-        users=fakes.MemoryUsers(),
-        guilds=fakes.MemoryGuilds(),
+        users=users,
+        guilds=fakes.MemoryGuilds(users),
         jobs=fakes.MemoryJobs(),
         queue=fakes.RecordingQueue(),
         events=MemoryEvents(),

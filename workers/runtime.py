@@ -8,7 +8,8 @@ hook raises, except MiddlewareError, so a failed boot raises one.
 import asyncio
 import contextlib
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import dramatiq
 import dramatiq.asyncio
@@ -24,6 +25,7 @@ from indexing import (
     listing,
     logs,
     metrics,
+    reading,
     refresh,
     settings,
     traces,
@@ -33,6 +35,7 @@ from indexing import (
 from indexing.bus import leader, queue
 from workers import web
 
+Duty: TypeAlias = Callable[[], Awaitable[Any]]
 TICK = 1.0
 STALE = 30.0
 """Seconds without a tick of the event loop after which the process counts as stuck."""
@@ -113,13 +116,6 @@ class Runtime(dramatiq.Middleware):
             self._advance = advance.Advance(parts.world, rules, self._seen.indexing, lists)
             alarm = queue.Alarm(parts.redis, parts.queue)
             opening.push_async_callback(alarm.close)
-            sweeper, who = refresh.Sweeper(parts.world, rules), leader.Leader(parts.redis)
-
-            async def sweep() -> None:
-                # A little less than the pause, so that no round is left out because two clocks differ.
-                if await who.first("sweep", rules.sweep_interval * 0.9):
-                    await sweeper.sweep()
-                    self._seen.process.duty_done("sweep", self._clock())
 
             async def ring() -> None:
                 while True:
@@ -130,11 +126,32 @@ class Runtime(dramatiq.Middleware):
             await opening.enter_async_context(
                 duties.running(
                     alarm=ring,
-                    sweeper=lambda: duties.every(rules.sweep_interval, sweep),
                     tick=self._tick,
+                    **self._for_all_processes(parts, lists),
                 )
             )
             self._stack = opening.pop_all()
+
+    def _for_all_processes(self, parts: wiring.Parts, lists: listing.Listing) -> dict[str, Duty]:
+        """Return the duties that one process of all does at a time."""
+        rules, who = self._config.indexing, leader.Leader(parts.redis)
+        reader = reading.Reader(parts.world, rules, self._seen.indexing, lists.bot)
+        refresher = refresh.Refresher(parts.world, rules, self._seen.indexing, reader)
+
+        def shared(name: str, work: Duty, *, period: float, looks: int = 1) -> Duty:
+            async def once() -> None:
+                # A little less than the period, so that no round is left out because two clocks differ.
+                if await who.first(name, period * 0.9):
+                    await work()
+                    self._seen.process.duty_done(name, self._clock())
+
+            return lambda: duties.every(period / looks, once)
+
+        return {
+            "sweeper": shared("sweep", refresh.Sweeper(parts.world, rules).sweep, period=rules.sweep_interval),
+            "refresher": shared("refresh", refresher.refresh, period=rules.refresh_interval),
+            "purger": shared("purge", refresh.Purger(parts.world, rules).purge, period=refresh.PURGE_EVERY, looks=24),
+        }
 
     async def _tick(self) -> None:
         while True:

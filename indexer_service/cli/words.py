@@ -54,7 +54,8 @@ def waiting(throttled: pb.Throttled) -> str:
 def failure(row: pb.JobGuild) -> str:
     """Return the line for a guild that could not be indexed."""
     tried = f" after {times.counted(row.attempts, 'attempt')}" if row.attempts else ""
-    return f"not indexed: {guild_name(row)} ({row.guild_id}): {escape.visible(row.error)}{tried}"
+    advice = f". {escape.visible(row.advice)}" if row.advice else ""
+    return f"not indexed: {guild_name(row)} ({row.guild_id}): {escape.visible(row.error)}{tried}{advice}"
 
 
 def skipped(seen: board.Board) -> str:

@@ -117,7 +117,7 @@ class Job(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., user_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., error: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., guilds_listed: _Optional[bool] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ...) -> None: ...
 
 class JobGuild(_message.Message):
-    __slots__ = ("guild_id", "name", "state", "position", "channel_count", "error", "attempts", "retry_at", "revision")
+    __slots__ = ("guild_id", "name", "state", "position", "channel_count", "error", "attempts", "retry_at", "revision", "advice")
     GUILD_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +127,7 @@ class JobGuild(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RETRY_AT_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
     guild_id: str
     name: str
     state: GuildState
@@ -136,7 +137,8 @@ class JobGuild(_message.Message):
     attempts: int
     retry_at: _timestamp_pb2.Timestamp
     revision: int
-    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[GuildState, str]] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., retry_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+    advice: str
+    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[GuildState, str]] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., retry_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revision: _Optional[int] = ..., advice: _Optional[str] = ...) -> None: ...
 
 class Throttled(_message.Message):
     __slots__ = ("budget", "until")
@@ -317,7 +319,7 @@ class RetryJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ...) -> None: ...
 
 class Guild(_message.Message):
-    __slots__ = ("guild_id", "name", "icon", "owner", "position", "channel_count", "fetched_at", "stale", "reason")
+    __slots__ = ("guild_id", "name", "icon", "owner", "position", "channel_count", "fetched_at", "stale", "reason", "advice", "install_url", "rank")
     GUILD_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ICON_FIELD_NUMBER: _ClassVar[int]
@@ -327,6 +329,9 @@ class Guild(_message.Message):
     FETCHED_AT_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    INSTALL_URL_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
     guild_id: str
     name: str
     icon: str
@@ -336,7 +341,27 @@ class Guild(_message.Message):
     fetched_at: _timestamp_pb2.Timestamp
     stale: bool
     reason: str
-    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., icon: _Optional[str] = ..., owner: _Optional[bool] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., fetched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stale: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+    advice: str
+    install_url: str
+    rank: Rank
+    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., icon: _Optional[str] = ..., owner: _Optional[bool] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., fetched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stale: _Optional[bool] = ..., reason: _Optional[str] = ..., advice: _Optional[str] = ..., install_url: _Optional[str] = ..., rank: _Optional[_Union[Rank, _Mapping]] = ...) -> None: ...
+
+class Rank(_message.Message):
+    __slots__ = ("pinned", "score", "signals")
+    class SignalsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    pinned: int
+    score: float
+    signals: _containers.ScalarMap[str, float]
+    def __init__(self, pinned: _Optional[int] = ..., score: _Optional[float] = ..., signals: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ListGuildsRequest(_message.Message):
     __slots__ = ("user_id", "page_size", "page_token")
@@ -397,12 +422,14 @@ class ListChannelsRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., guild_id: _Optional[str] = ..., name_prefix: _Optional[str] = ..., types: _Optional[_Iterable[int]] = ..., order: _Optional[_Union[ChannelOrder, str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListChannelsResponse(_message.Message):
-    __slots__ = ("channels", "next_page_token")
+    __slots__ = ("channels", "next_page_token", "stale_guild_ids")
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    STALE_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
     channels: _containers.RepeatedCompositeFieldContainer[Channel]
     next_page_token: str
-    def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    stale_guild_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., stale_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PutCredentialRequest(_message.Message):
     __slots__ = ("user_id", "access_token", "refresh_token", "expires_at", "scopes", "request_id")

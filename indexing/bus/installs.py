@@ -6,7 +6,7 @@ import redis.asyncio
 from indexing.bus import connection
 
 KEY = "indexer:{installs}"
-TTL = 86_400
+TTL = 7 * 86_400
 
 
 class RedisInstalls:

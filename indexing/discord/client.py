@@ -29,6 +29,10 @@ PAGE = 200
 ATTEMPTS = 2
 EDGE_PAUSE = 60.0
 """Seconds to stay away from an edge that blocks us and does not say for how long: our guess, it trades minutes."""
+BLOCKED = 40333
+"""Discord's JSON code for what its edge refuses (topics/opcodes-and-status-codes.mdx, read 2026-08-06)."""
+OUR_FAULT = {20001, 20002}
+"""Codes for the wrong kind of token for a route: they say nothing of the guild (same page)."""
 LONGEST_PAUSE = 86_400.0
 """Seconds; a longer pause is taken for a mistake: our guess, the longest bans that people report last a day."""
 
@@ -102,6 +106,12 @@ class DiscordClient:
             if len(page) < PAGE or max(page) <= after:
                 return frozenset(found)
             after = max(page)
+
+    async def bot_is_in(self, guild_id: int, purpose: ports.Purpose) -> bool:
+        """Return whether our bot is installed in the guild; the page that begins right before its id must have it."""
+        params = {"after": str(guild_id - 1), "limit": str(PAGE)}
+        call = self._as_bot(routes.user_guilds(), purpose, params)
+        return any(guild.guild_id == guild_id for guild in await self._again(self._ask, call, payloads.decode_guilds))
 
     async def guild_channels(
         self, guild_id: int, purpose: ports.Purpose, claim: ports.Claim
@@ -217,7 +227,7 @@ def _answer(reply: _Reply, round_trip: float) -> limiter.Answer:
         round_trip=round_trip,
         body_retry_after=failure.retry_after if failure else None,
         body_global=failure.is_global if failure else False,
-        is_discord=failure is not None or reply.status not in {403, 429},
+        is_discord=(failure is not None and failure.code != BLOCKED) or reply.status not in {403, 429},
     )
 
 
@@ -227,7 +237,7 @@ def _failure(reply: _Reply) -> errors.IndexerError:
     code = body.code if body else 0
     if reply.status == 401:  # noqa: PLR2004 -- HTTP Unauthorized, whatever the code
         return errors.TokenRefused(reply.status, code)
-    if reply.status in {403, 429} and body is None:
+    if reply.status in {403, 429} and (body is None or code == BLOCKED):
         return errors.EgressBlocked(reply.status, _retry_after(reply, default=EDGE_PAUSE))
     if reply.status == 429 and body is not None:  # noqa: PLR2004 -- HTTP Too Many Requests
         scope = "global" if body.is_global else reply.headers.get("x-ratelimit-scope", "user")
@@ -235,6 +245,8 @@ def _failure(reply: _Reply) -> errors.IndexerError:
         return errors.RateLimited("route" if scope != "global" else scope, retry_after=wait, why=f"429 {scope}")
     if reply.status >= 500 or reply.status == 408:  # noqa: PLR2004 -- server errors and Request Timeout
         return errors.DiscordTransient(f"Discord answered {reply.status}")
+    if reply.status == 403 and code in OUR_FAULT:  # noqa: PLR2004 -- HTTP Forbidden
+        return errors.DiscordRefused(reply.status, code)
     kind = {403: errors.NoAccess, 404: errors.Gone}.get(reply.status, errors.DiscordRefused)
     return kind(reply.status, code)
 

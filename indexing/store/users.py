@@ -8,7 +8,9 @@ import pymongo
 from indexing import errors, model, ports
 from indexing.store import mongo, vault
 
-LEFT = {"role_ids": None, "roles_at": None}
+LOOK_STEP = 300.0
+"""Seconds between two notes that a user looks at a guild."""
+LEFT = {"role_ids": None, "roles_at": None, "looked_at": None}
 """What is forgotten of a membership that has ended."""
 
 
@@ -124,6 +126,20 @@ class Users:
         with mongo.translated():
             await self._memberships.update_one({"_id": _key(user_id, guild_id)}, change)
 
+    async def opened(self, user_id: int, guild_id: int, now: float) -> None:
+        """Note that the user looks at one of his guilds."""
+        seldom = {"$or": [{"looked_at": None}, {"looked_at": {"$lte": now - LOOK_STEP}}]}
+        with mongo.translated():
+            await self._memberships.update_one(
+                {"_id": _key(user_id, guild_id), "left_at": None, **seldom}, {"$set": {"looked_at": now}}
+            )
+
+    async def purge(self, before: float) -> int:
+        """Erase memberships that ended before a time; returns how many."""
+        with mongo.translated():
+            done = await self._memberships.delete_many({"left_at": {"$gt": 0.0, "$lt": before}})
+        return int(done.deleted_count)
+
 
 def _membership(row: mongo.Document) -> model.Membership:
     roles = row.get("role_ids")
@@ -134,4 +150,5 @@ def _membership(row: mongo.Document) -> model.Membership:
         permissions=row.get("permissions", 0),
         role_ids=None if roles is None else tuple(roles),
         roles_at=row.get("roles_at"),
+        looked_at=row.get("looked_at"),
     )

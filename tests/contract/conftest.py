@@ -28,7 +28,8 @@ class Stores:
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     """Empty stores."""
     if request.param == "memory":
-        yield Stores(fakes.MemoryUsers(), fakes.MemoryGuilds(), fakes.MemoryJobs(), fakes.MemoryRequests())
+        members = fakes.MemoryUsers()
+        yield Stores(members, fakes.MemoryGuilds(members), fakes.MemoryJobs(), fakes.MemoryRequests())
     elif request.param == "mock":
         client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
         yield await _over(client["indexer"])

@@ -97,12 +97,13 @@ async def test_what_was_fetched_stays_when_the_guild_is_named_again(guilds: port
 
 async def test_a_refusal_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
     """That our bot is installed does not mean that it may read."""
-    await guilds.refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", retry_at=NOW + 3600)
+    await guilds.refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
 
     await guilds.named([values.user_guild(GUILD)], {GUILD})
 
     found = (await guilds.get([GUILD]))[GUILD]
     assert (found.access, found.error, found.retry_at) == (model.Access.DENIED, "NO_ACCESS", NOW + 3600)
+    assert (found.refusals, found.refused_at) == (1, NOW)
 
 
 async def test_a_lease_is_refused_when_somebody_holds_it(guilds: ports.Guilds) -> None:
@@ -161,7 +162,7 @@ async def test_channels_come_back_whole_when_they_were_stored(guilds: ports.Guil
 
 async def test_the_guild_tells_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
     """Time, number, newest message and access are noted, and the lease ends."""
-    await guilds.refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", retry_at=NOW + 3600)
+    await guilds.refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
     rows = [values.channel(1, last_message_id=70), values.channel(2, last_message_id=90), values.channel(3)]
 
     await guilds.store_channels(GUILD, fence=await lease(guilds), channels=rows, now=NOW + 2)
@@ -253,7 +254,7 @@ async def test_a_late_holder_changes_nothing_when_it_ends_a_lost_lease(guilds: p
     await lease(guilds, now=NOW + 25)
     before = await guilds.get([GUILD])
 
-    await guilds.refused(GUILD, fence=late, error="NO_ACCESS", retry_at=NOW + 3600)
+    await guilds.refused(GUILD, fence=late, error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
     await guilds.release(GUILD, fence=late)
 
     assert await guilds.get([GUILD]) == before
@@ -264,10 +265,10 @@ async def test_a_refusal_keeps_the_data_when_our_bot_lost_access(guilds: ports.G
     await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
     fence = await lease(guilds, fetched_before=NOW)
-    await guilds.refused(GUILD, fence=fence, error="GONE", retry_at=NOW + 3600)
+    await guilds.refused(GUILD, fence=fence, error="GUILD_UNAVAILABLE", now=NOW, retry_at=NOW + 3600)
 
     found = (await guilds.get([GUILD]))[GUILD]
-    assert (found.access, found.error, found.retry_at) == (model.Access.DENIED, "GONE", NOW + 3600)
+    assert (found.access, found.error, found.retry_at) == (model.Access.DENIED, "GUILD_UNAVAILABLE", NOW + 3600)
     assert (found.fetched_at, found.lease_until) == (NOW, 0.0)
     assert await guilds.channels([GUILD]) == [RICH]
 

@@ -257,7 +257,7 @@ async def test_outcomes_are_counted_when_a_job_ends(world: worlds.World) -> None
 
     assert to.get_sample_value("indexer_jobs_finished_total", {"state": "SUCCEEDED_WITH_ERRORS"}) == 1
     assert to.get_sample_value("indexer_units_finished_total", {"state": "SUCCEEDED", "cause": ""}) == 6
-    assert to.get_sample_value("indexer_units_finished_total", {"state": "FAILED", "cause": "GONE"}) == 1
+    assert to.get_sample_value("indexer_units_finished_total", {"state": "FAILED", "cause": "GUILD_UNAVAILABLE"}) == 1
     assert to.get_sample_value("indexer_turn_seconds_count") == 1
     for milestone in ("list", "first", "five", "done"):
         assert to.get_sample_value("indexer_job_milestone_seconds_count", {"milestone": milestone}) == 1

@@ -218,7 +218,7 @@ async def test_a_guild_tells_why_when_its_channels_are_missing(world: worlds.Wor
     now = world.clock()
     fence = await world.guilds.lease(10, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
-    await world.guilds.refused(10, fence=fence, error="NO_ACCESS", retry_at=now + 60)
+    await world.guilds.refused(10, fence=fence, error="NO_ACCESS", now=now, retry_at=now + 60)
 
     views, _ = await browser(world).guilds(USER, after=0, size=50)
 
@@ -236,3 +236,55 @@ async def test_the_count_is_what_is_shown_when_a_guild_is_opened(world: worlds.W
         assert membership is not None
         seen = visibility.visible(membership, await world.guilds.channels([guild_id]), membership.role_ids)
         assert view.channel_count == len(seen) == len(await ids(world, guild_id=guild_id))
+
+
+async def test_a_guild_without_our_bot_shows_where_to_install_it_when_there_is_a_link(world: worlds.World) -> None:
+    """With the guild already chosen; the reason tells whether our bot was ever there."""
+    rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
+    await world.users.listed(USER, rows, world.clock())
+    await world.guilds.bot_removed([20, 40], world.clock())
+    await world.guilds.named(rows, [10])
+    rules = world.rules.model_copy(update={"install_url": "https://discord.com/oauth2/authorize?client_id=1&scope=bot"})
+
+    views, _ = await browse.Browse(world.ports, rules).guilds(USER, after=0, size=50)
+
+    found = {view.guild.guild_id: (view.reason, view.install_url) for view in views}
+    link = "https://discord.com/oauth2/authorize?client_id=1&scope=bot&guild_id={}&disable_guild_select=true"
+    assert found == {
+        10: ("ROLES_UNKNOWN", ""),
+        20: ("BOT_REMOVED", link.format(20)),
+        40: ("BOT_NOT_INSTALLED", link.format(40)),
+    }
+    assert await ids(world, guild_id=20) == []
+
+
+async def test_old_channels_are_shown_and_read_again_once_when_somebody_looks(world: worlds.World) -> None:
+    """What is there is served and said to be old; the schedule has the guild due now, however often it is shown."""
+    shown = await browser(world).channels(USER, browse.Filter(guild_id=10), after=None, size=9)
+    young = await browser(world).looked(USER, browse.Filter(guild_id=10), shown[0])
+    world.clock.advance(world.rules.max_age)
+    due = world.clock()
+    stale = []
+    for _ in range(3):
+        rows, _ = await browser(world).channels(USER, browse.Filter(guild_id=10), after=None, size=9)
+        stale.append(await browser(world).looked(USER, browse.Filter(guild_id=10), rows))
+        world.clock.advance(1)
+
+    assert (young, stale) == ([], [[10]] * 3)
+    found = (await world.guilds.get([10]))[10]
+    assert (found.schedule.next_at, found.looked_at) == (due, due)
+    membership = await world.users.membership(USER, 10)
+    assert membership is not None
+    assert membership.looked_at == due
+    assert [guild.guild_id for guild in await world.guilds.due(world.clock(), 9)] == [10]
+
+
+async def test_the_place_of_a_guild_is_explained_when_guilds_are_listed(world: worlds.World) -> None:
+    """Every signal with what it adds; they sum up to the score."""
+    await world.users.put_preferences(USER, model.Preferences(pinned=(20,)))
+
+    views, _ = await browser(world).guilds(USER, after=0, size=50)
+
+    assert [(view.guild.guild_id, view.ranked.inputs.pinned) for view in views] == [(20, 0), (30, None), (10, None)]
+    assert all(view.ranked.score == pytest.approx(sum(view.ranked.parts.values())) for view in views)
+    assert views[1].ranked.parts["owner"] > views[2].ranked.parts["owner"] == 0

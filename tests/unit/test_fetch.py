@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from indexing import errors, fetch, model, ports
+from indexing import causes, errors, fetch, model, ports
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -35,7 +35,7 @@ class Bench:
         membership = await self.world.users.membership(USER, GUILD)
         assert membership is not None
         work = fetch.Work(job, values.unit(**changes), guild, membership, values.credential(), began)
-        return await fetch.Fetch(self.world.ports, self.world.rules, self.world.seen).run(work, PURPOSE)
+        return await self.world.fetcher.run(work, PURPOSE)
 
     async def guild(self) -> model.Guild:
         """Return the guild as it is stored."""
@@ -72,32 +72,84 @@ async def test_a_guild_is_stored_when_discord_answers(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal",
-    [errors.NoAccess(403, 50001), errors.Gone(404, 10004)],
-    ids=["no-access", "gone"],
+    ("refusal", "cause"),
+    [
+        pytest.param(errors.NoAccess(403, 50001), "NO_ACCESS", id="no-access"),
+        pytest.param(errors.Gone(404, 10004), "GUILD_UNAVAILABLE", id="not-found-though-our-bot-is-there"),
+    ],
 )
-async def test_a_guild_is_left_alone_when_discord_refused_it(bench: Bench, refusal: errors.DiscordRefused) -> None:
+async def test_a_guild_is_left_alone_when_discord_refused_it(
+    bench: Bench, refusal: errors.DiscordRefused, cause: str
+) -> None:
     """The unit fails with the cause; the next one is skipped with it at no cost, until the refusal is old."""
     bench.world.discord.fail(GUILD, refusal)
 
     failed = await bench.run()
     skipped = await bench.run()
-    bench.world.clock.advance(fetch.REFUSED_FOR)
+    bench.world.clock.advance(causes.BELIEVED_FOR[0])
     again = await bench.run()
 
-    assert (failed.unit.state, failed.unit.error) == (model.UnitState.FAILED, refusal.reason)
-    assert (skipped.unit.state, skipped.unit.error) == (model.UnitState.SKIPPED, refusal.reason)
+    assert (failed.unit.state, failed.unit.error) == (model.UnitState.FAILED, cause)
+    assert (skipped.unit.state, skipped.unit.error) == (model.UnitState.SKIPPED, cause)
     assert again.unit.state is model.UnitState.SUCCEEDED
     assert bench.world.discord.asked(GUILD) == 2
 
 
+async def test_a_refusal_is_believed_longer_when_it_comes_again(bench: Bench) -> None:
+    """An hour, six, a day, a week; a success forgets them all."""
+    hours = []
+    for _ in range(5):
+        bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
+        await bench.run()
+        hours.append(((await bench.guild()).retry_at - bench.world.clock()) / 3600)
+        bench.world.clock.advance(hours[-1] * 3600)
+    await bench.run()
+
+    assert hours == [1, 6, 24, 168, 168]
+    assert ((await bench.guild()).refusals, (await bench.guild()).error) == (0, "")
+
+
+async def test_what_was_read_is_hidden_when_our_bot_was_removed(bench: Bench) -> None:
+    """Discord's list of our bot's guilds says so, and nothing less does; the guild is then outside the set."""
+    await bench.world.installs.store(frozenset({GUILD, 7}), bench.world.clock())
+    await bench.run()
+    bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
+    bench.world.discord.installed.discard(GUILD)
+    bench.world.clock.advance(bench.world.rules.max_age)
+
+    outcome = await bench.run(guild=dataclasses.replace(await bench.guild(), schedule=model.NEVER_READ))
+
+    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.SKIPPED, "BOT_REMOVED")
+    assert (await bench.guild()).access is model.Access.NOT_INSTALLED
+    assert await bench.world.guilds.channels([GUILD]) == []
+    assert {cause for _, cause in bench.world.guilds.gone.values()} == {"BOT_REMOVED"}
+    assert await bench.world.installs.load() == (frozenset({7}), bench.world.clock() - bench.world.rules.max_age)
+
+
+async def test_nothing_is_hidden_when_it_cannot_be_told_whether_our_bot_was_removed(bench: Bench) -> None:
+    """A guess erases nothing: the guild counts as one that refuses."""
+    await bench.fetched(OPEN, CLOSED)
+    bench.world.clock.advance(bench.world.rules.max_age)
+    bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
+    bench.world.discord.fail(("bot", GUILD), errors.DiscordTransient("502"))
+
+    outcome = await bench.run()
+
+    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.FAILED, "NO_ACCESS")
+    assert await bench.world.guilds.channels([GUILD]) == [OPEN, CLOSED]
+
+
 async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench) -> None:
-    """Who has just given the bot its rights does not want to wait an hour."""
+    """Who has just given the bot its rights does not want to wait an hour; but once a minute is enough for all."""
     bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
     await bench.run()
 
+    bench.world.clock.advance(causes.FORCED_EVERY - 1)
+    early = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
+    bench.world.clock.advance(1)
     outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
 
+    assert (early.unit.state, early.unit.error) == (model.UnitState.SKIPPED, "NO_ACCESS")
     assert outcome.unit.state is model.UnitState.SUCCEEDED
     assert (await bench.guild()).access is model.Access.INSTALLED
 
@@ -222,7 +274,7 @@ async def test_a_forced_job_asks_when_the_guild_was_read_before_its_start(
     bench: Bench, created: float, asked: int
 ) -> None:
     """Newer than the caller's wish is new enough: two forced jobs at once fetch a guild once."""
-    await bench.fetched(values.channel(9))
+    await bench.fetched(OPEN, values.channel(9))
 
     await bench.run(job=values.job(force=True, created_at=bench.world.clock() + created))
 

@@ -65,9 +65,9 @@ async def test_the_bots_list_is_read_once_when_many_need_it(world: worlds.World)
     world.discord.latency = 1.0
     case = lists(world)
 
-    found = await asyncio.gather(*(case.installed(PURPOSE) for _ in range(5)))
+    found = await asyncio.gather(*(case.bot.known(PURPOSE) for _ in range(5)))
     world.clock.advance(world.rules.bot_guilds_age - 1)
-    later = await case.installed(PURPOSE)
+    later = await case.bot.known(PURPOSE)
 
     assert [*found, later] == [frozenset({10, 30})] * 6
     assert world.discord.asked("installs") == 1
@@ -76,12 +76,12 @@ async def test_the_bots_list_is_read_once_when_many_need_it(world: worlds.World)
 async def test_the_bots_list_is_read_again_when_it_is_too_old(world: worlds.World) -> None:
     """So that a guild that has just got our bot is indexed."""
     case = lists(world)
-    await case.installed(PURPOSE)
+    await case.bot.known(PURPOSE)
     world.discord.installed.add(20)
 
     world.clock.advance(world.rules.bot_guilds_age + 1)
 
-    assert await case.installed(PURPOSE) == frozenset({10, 20, 30})
+    assert await case.bot.known(PURPOSE) == frozenset({10, 20, 30})
 
 
 FAILURES = [
@@ -97,11 +97,11 @@ async def test_the_old_set_is_used_when_the_bots_list_cannot_be_read_now(
 ) -> None:
     """It changes slowly; a start must not fail for it."""
     case = lists(world)
-    await case.installed(PURPOSE)
+    await case.bot.known(PURPOSE)
     world.clock.advance(world.rules.bot_guilds_age + 1)
     world.discord.fail("installs", failure)
 
-    assert await case.installed(PURPOSE) == frozenset({10, 30})
+    assert await case.bot.known(PURPOSE) == frozenset({10, 30})
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
@@ -139,7 +139,7 @@ async def test_the_set_stays_young_when_it_is_renewed_beside(world: worlds.World
     """In the lane where nobody waits."""
     case = lists(world)
 
-    await case.renew_installs()
+    await case.bot.renew()
 
     assert await world.installs.load() == (frozenset({10, 30}), world.clock())
     assert [call.purpose.lane for call in world.discord.calls] == [model.Lane.REFRESH]

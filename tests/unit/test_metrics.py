@@ -39,7 +39,7 @@ def test_every_series_is_there_at_0_when_nothing_has_happened() -> None:
         assert to.get_sample_value("indexer_discord_rate_limited_total", {"scope": scope}) == 0
     call = {"grpc_type": "unary", "grpc_service": measured.SERVICE.full_name, "grpc_method": "GetJob"}
     assert to.get_sample_value("grpc_server_handled_total", {**call, "grpc_code": "INTERNAL"}) == 0
-    assert to.get_sample_value("indexer_units_finished_total", {"state": "FAILED", "cause": "GONE"}) == 0
+    assert to.get_sample_value("indexer_units_finished_total", {"state": "FAILED", "cause": "GUILD_UNAVAILABLE"}) == 0
     assert seen.limiter.declared
 
 

@@ -1,5 +1,6 @@
 """What comes first."""
 
+import dataclasses
 import random
 from typing import Any
 
@@ -7,11 +8,14 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from indexing import model, rank
+from indexing import model, rank, settings
 from tests import clockwork, values
 
 NOW = clockwork.START
 DAY = 86_400.0
+
+WEIGHTS = settings.RankWeights()
+TIMES = strategies.none() | strategies.floats(0, 2 * NOW)
 
 INPUTS = strategies.builds(
     rank.Inputs,
@@ -19,9 +23,25 @@ INPUTS = strategies.builds(
     pinned=strategies.none(),
     owner=strategies.booleans(),
     permissions=strategies.integers(0, (1 << 63) - 1),
-    last_activity=strategies.none() | strategies.floats(0, 2 * NOW),
+    last_activity=TIMES,
     people=strategies.none() | strategies.integers(-1, 10**9),
+    looked_at=TIMES,
+    fetched_at=TIMES,
+    waiting=strategies.integers(0, 10**6),
 )
+SOME_WEIGHTS = strategies.builds(
+    settings.RankWeights, **{name: strategies.floats(0, 10) for name in settings.RankWeights.model_fields}
+)
+
+
+def score(row: rank.Inputs) -> float:
+    """Return what a guild scores now."""
+    return rank.explained(row, NOW, WEIGHTS).score
+
+
+def ids(rows: list[rank.Inputs]) -> list[int]:
+    """Return the guilds in their order."""
+    return [row.inputs.guild_id for row in rank.order(rows, NOW, WEIGHTS)]
 
 
 def inputs(guild_id: int = 1, **changes: Any) -> rank.Inputs:  # noqa: ANN401 -- any field
@@ -36,25 +56,28 @@ def lists(draw: strategies.DrawFn) -> list[rank.Inputs]:
     rows = draw(strategies.lists(INPUTS, max_size=12, unique_by=lambda row: row.guild_id))
     pins = draw(strategies.permutations(range(len(rows))))
     most = draw(strategies.integers(0, len(rows)))
-    return [
-        rank.Inputs(row.guild_id, pin, row.owner, row.permissions, row.last_activity, row.people) if pin < most else row
-        for row, pin in zip(rows, pins, strict=True)
-    ]
+    return [dataclasses.replace(row, pinned=pin) if pin < most else row for row, pin in zip(rows, pins, strict=True)]
 
 
-@hypothesis.given(INPUTS)
-def test_the_score_stays_between_0_and_1_when_anything_is_known(row: rank.Inputs) -> None:
-    """Whatever Discord says, and whatever the clocks say."""
-    assert 0.0 <= rank.score(row, NOW) <= 1.0
+@hypothesis.given(INPUTS, SOME_WEIGHTS)
+def test_the_score_stays_between_0_and_1_when_anything_is_known(
+    row: rank.Inputs, weights: settings.RankWeights
+) -> None:
+    """Whatever Discord says, whatever the clocks say, and whatever the operator weighs."""
+    ranked = rank.explained(row, NOW, weights)
+
+    assert 0.0 <= ranked.score <= 1.0
+    assert ranked.score == pytest.approx(sum(ranked.parts.values()), abs=1e-6)
+    assert all(part >= 0.0 for part in ranked.parts.values())
 
 
 @hypothesis.given(lists())
 def test_pinned_guilds_come_first_when_guilds_are_ordered(rows: list[rank.Inputs]) -> None:
     """In the user's own order, before everything else; the others by their score."""
-    found = [row for row, _ in rank.order(rows, NOW)]
+    found = [row.inputs for row in rank.order(rows, NOW, WEIGHTS)]
 
     pins = [row.pinned for row in found if row.pinned is not None]
-    scores = [rank.score(row, NOW) for row in found[len(pins) :]]
+    scores = [score(row) for row in found[len(pins) :]]
     assert pins == sorted(pins) == [row.pinned for row in found[: len(pins)]]
     assert scores == sorted(scores, reverse=True)
 
@@ -65,10 +88,10 @@ def test_the_order_is_the_same_when_guilds_come_in_another_order(rows: list[rank
     shuffled = list(rows)
     dice.shuffle(shuffled)
 
-    found = rank.order(shuffled, NOW)
+    found = ids(shuffled)
 
-    assert found == rank.order(rows, NOW)
-    assert sorted(row.guild_id for row, _ in found) == sorted(row.guild_id for row in rows)
+    assert found == ids(rows)
+    assert sorted(found) == sorted(row.guild_id for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -82,25 +105,30 @@ def test_the_order_is_the_same_when_guilds_come_in_another_order(rows: list[rank
         pytest.param({}, {"last_activity": NOW - 60 * DAY}, id="unknown-over-dead"),
         pytest.param({"people": 5_000}, {"people": 50}, id="large-over-small"),
         pytest.param({"people": 2}, {"people": 0}, id="some-over-nobody"),
+        pytest.param({"looked_at": NOW - DAY}, {"looked_at": NOW - 9 * DAY}, id="opened-lately-over-long-ago"),
+        pytest.param({"looked_at": NOW - 9 * DAY}, {}, id="opened-once-over-never"),
+        pytest.param({}, {"fetched_at": NOW - 30 * DAY}, id="never-indexed-over-indexed"),
+        pytest.param({"fetched_at": NOW - 2 * DAY}, {"fetched_at": NOW - DAY}, id="stale-over-fresh"),
+        pytest.param({"waiting": 5}, {"waiting": 1}, id="many-wait-over-few"),
     ],
 )
 def test_a_guild_comes_earlier_when_more_speaks_for_it(better: dict[str, Any], worse: dict[str, Any]) -> None:
     """Each signal moves the order its own way."""
-    assert rank.score(inputs(**better), NOW) > rank.score(inputs(**worse), NOW)
+    assert score(inputs(**better)) > score(inputs(**worse))
 
 
 def test_a_pinned_guild_comes_first_when_everything_else_speaks_against_it() -> None:
     """A wish beats every signal."""
     best = inputs(1, owner=True, permissions=rank.ADMINISTRATOR, last_activity=NOW, people=10**6)
 
-    found = [row.guild_id for row, _ in rank.order([best, inputs(2, pinned=1), inputs(3, pinned=0)], NOW)]
+    found = ids([best, inputs(2, pinned=1), inputs(3, pinned=0)])
 
     assert found == [3, 2, 1]
 
 
 def test_the_older_guild_comes_first_when_nothing_tells_two_apart() -> None:
     """Ids grow with time, and equal guilds must not change places between two turns."""
-    found = [row.guild_id for row, _ in rank.order([inputs(9), inputs(4), inputs(7)], NOW)]
+    found = ids([inputs(9), inputs(4), inputs(7)])
 
     assert found == [4, 7, 9]
 
@@ -108,17 +136,29 @@ def test_the_older_guild_comes_first_when_nothing_tells_two_apart() -> None:
 def test_inputs_come_from_membership_and_guild_when_both_are_known() -> None:
     """The newest message's id tells when it was written."""
     newest = values.snowflake(NOW - 5 * DAY)
-    membership = values.membership(guild_id=7, owner=True, permissions=99)
+    membership = values.membership(guild_id=7, owner=True, permissions=99, looked_at=NOW - 1)
+    guild = values.guild(guild_id=7, people=12, newest_message_id=newest, fetched_at=NOW - 2, waiting=3)
 
-    found = rank.inputs_of(membership, values.guild(guild_id=7, people=12, newest_message_id=newest), (5, 7))
+    found = rank.inputs_of(membership, guild, (5, 7))
 
-    assert found == rank.Inputs(7, 1, owner=True, permissions=99, last_activity=NOW - 5 * DAY, people=12)
+    wanted = inputs(7, pinned=1, owner=True, permissions=99, last_activity=NOW - 5 * DAY, people=12)
+    assert found == dataclasses.replace(wanted, looked_at=NOW - 1, fetched_at=NOW - 2, waiting=3)
 
 
 def test_only_stored_guilds_are_ordered_when_a_membership_is_ahead_of_them() -> None:
     """A guild that is not stored yet has no name to show and no place."""
     memberships = {key: values.membership(guild_id=key) for key in (1, 2)}
 
-    found = rank.ordered(memberships, {2: values.guild(guild_id=2)}, model.Preferences(pinned=(1,)), NOW)
+    guilds = {2: values.guild(guild_id=2)}
+    found = rank.ordered(memberships, guilds, model.Preferences(pinned=(1,)), now=NOW, weights=WEIGHTS)
 
-    assert [row.guild_id for row, _ in found] == [2]
+    assert [row.inputs.guild_id for row in found] == [2]
+
+
+def test_only_what_is_weighed_counts_when_the_operator_sets_weights() -> None:
+    """A signal with weight 0 says nothing, and the others fill the scale."""
+    weights = settings.RankWeights(recency=0, activity=0, owner=3, role=1, new=0, staleness=0, demand=0)
+
+    found = rank.explained(inputs(owner=True, waiting=50), NOW, weights)
+
+    assert {name: part for name, part in found.parts.items() if part} == {"owner": 0.75}

@@ -1,11 +1,11 @@
-"""The sweeper: jobs whose next turn got lost."""
+"""What is done though nobody asks: lost turns, guilds that are due, and what is gone."""
 
 import asyncio
 import dataclasses
 
 import pytest
 
-from indexing import errors, model, refresh, turns
+from indexing import errors, freshness, model, refresh, turns
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -101,3 +101,102 @@ async def test_the_failure_is_told_when_redis_is_away(world: worlds.World) -> No
     world.clock.advance(refresh.AGAIN + refresh.OVERDUE + 0.1)
 
     assert await sweeper(world).sweep() == 1
+
+
+@pytest.fixture
+async def guilds() -> worlds.World:
+    """Three guilds of one user, read just now by his job."""
+    made = worlds.world()
+    await made.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30)])
+    await made.start()
+    await made.work()
+    made.discord.calls.clear()
+    return made
+
+
+def refresher(world: worlds.World) -> refresh.Refresher:
+    """Return the use case."""
+    return refresh.Refresher(world.ports, world.rules, world.seen, world.reader)
+
+
+async def schedule(world: worlds.World, guild_id: int) -> model.Schedule:
+    """Return a guild's schedule."""
+    return (await world.guilds.get([guild_id]))[guild_id].schedule
+
+
+async def test_guilds_are_read_again_when_they_are_due(guilds: worlds.World) -> None:
+    """Each once, for nobody, in the lane that takes what others leave; then they are due later."""
+    early = await refresher(guilds).refresh()
+    guilds.clock.advance(freshness.TIERS[0].longest * 1.2)
+
+    done = await refresher(guilds).refresh()
+    again = await refresher(guilds).refresh()
+
+    assert (early, done, again) == (0, 3, 0)
+    assert sorted(call.what for call in guilds.discord.calls) == [10, 20, 30]  # type: ignore[type-var]  # ids only
+    assert {(call.purpose.lane, call.purpose.user) for call in guilds.discord.calls} == {(model.Lane.REFRESH, None)}
+    assert (await schedule(guilds, 10)).next_at > guilds.clock()
+
+
+async def test_what_others_need_is_left_to_them_when_quota_is_out(guilds: worlds.World) -> None:
+    """The round ends at the first refusal; what was not read stays due."""
+    guilds.clock.advance(freshness.TIERS[0].longest * 1.2)
+    first = (await guilds.guilds.due(guilds.clock(), 9))[0].guild_id
+    guilds.discord.fail(first, errors.RateLimited("global", retry_after=5.0, why="used up"))
+    guilds.discord.latency = 0.1
+    narrow = guilds.rules.model_copy(update={"refresh_width": 1})
+
+    done = await refresh.Refresher(guilds.ports, narrow, guilds.seen, guilds.reader).refresh()
+
+    assert (done, guilds.discord.calls) == (0, [])
+    assert len(await guilds.guilds.due(guilds.clock(), 9)) == 3
+
+
+async def test_the_interval_doubles_when_a_reading_fails(guilds: worlds.World) -> None:
+    """Until one succeeds; what was read before stays."""
+    before = await schedule(guilds, 10)
+    intervals = []
+    for _ in range(3):
+        guilds.clock.advance((await schedule(guilds, 10)).interval * 1.2)
+        guilds.discord.fail(10, errors.DiscordTransient("502"))
+        await refresher(guilds).refresh()
+        intervals.append((await schedule(guilds, 10)).interval / before.interval)
+
+    assert intervals == [2, 4, 8]
+    assert (await schedule(guilds, 10)).failures == 3
+    assert len(await guilds.guilds.channels([10])) == 1
+
+
+async def test_a_guild_is_let_be_when_nobody_looked_for_a_month(guilds: worlds.World) -> None:
+    """No call; the next job of anybody in it reads it."""
+    guilds.clock.advance(30 * 86_400 + 1)
+
+    assert await refresher(guilds).refresh() == 0
+    assert (guilds.discord.calls, await guilds.guilds.due(guilds.clock(), 9)) == ([], [])
+
+
+async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: worlds.World) -> None:
+    """The lease lets one of them through, even if both believe to be the one."""
+    guilds.clock.advance(freshness.TIERS[0].longest * 1.2)
+    guilds.discord.latency = 0.2
+
+    done = await asyncio.gather(*(refresher(guilds).refresh() for _ in range(3)))
+
+    assert sum(done) == 3
+    assert len(guilds.discord.calls) == 3
+
+
+async def test_what_is_gone_is_erased_when_the_retention_is_over(guilds: worlds.World) -> None:
+    """A hidden channel, a membership that ended, and a guild that nobody is in; not a day sooner."""
+    await guilds.users.left(values.USER, 30, guilds.clock())
+    await guilds.guilds.bot_removed([20], guilds.clock())
+    purger = refresh.Purger(guilds.ports, guilds.rules)
+
+    guilds.clock.advance(guilds.rules.retention - 1)
+    early = await purger.purge()
+    guilds.clock.advance(2)
+    erased = await purger.purge()
+
+    assert early == 0
+    assert erased == 4
+    assert sorted(await guilds.guilds.get([10, 20, 30])) == [10, 20]

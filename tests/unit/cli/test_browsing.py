@@ -35,7 +35,17 @@ def test_each_guild_is_a_line_of_json_when_json_is_asked_for(server: service.Fak
     ran = indexer("guilds", rows.USER, "--json")
 
     assert ran.json == [
-        {"guild_id": "1", "name": "één", "icon": "", "owner": False, "position": 0, "stale": False, "reason": ""}
+        {
+            "guild_id": "1",
+            "name": "één",
+            "icon": "",
+            "owner": False,
+            "position": 0,
+            "stale": False,
+            "reason": "",
+            "advice": "",
+            "install_url": "",
+        }
     ]
     assert ran.out.isascii()
 

@@ -7,7 +7,7 @@ import pytest
 
 from indexer_service import convert
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import browse, model, start
+from indexing import browse, model, rank, start
 from tests import clockwork, values
 
 NOW = clockwork.START
@@ -106,6 +106,7 @@ def test_a_guild_of_a_job_is_whole_when_it_becomes_a_message() -> None:
         attempts=2,
         retry_at=convert.timestamp(NOW + 5),
         revision=1 << 40,
+        advice="Discord did not answer as it should; retry the job later.",
     )
 
 
@@ -121,7 +122,17 @@ def test_unknown_differs_from_none_when_channels_were_never_counted() -> None:
 def test_a_guild_is_whole_when_it_becomes_a_message() -> None:
     """Every field of the view."""
     stored = values.guild(guild_id=9, name="n", icon="i", fetched_at=NOW)
-    view = browse.GuildView(stored, owner=True, position=3, channel_count=5, stale=True, reason="ROLES_UNKNOWN")
+    inputs = rank.inputs_of(values.membership(guild_id=9), stored, (7, 9))
+    view = browse.GuildView(
+        stored,
+        owner=True,
+        position=3,
+        channel_count=5,
+        stale=True,
+        reason="BOT_REMOVED",
+        ranked=rank.Ranked(inputs, 0.75, {"owner": 0.5, "role": 0.25}),
+        install_url="https://example.org/?guild_id=9",
+    )
 
     assert convert.guild(view) == pb.Guild(
         guild_id="9",
@@ -132,7 +143,10 @@ def test_a_guild_is_whole_when_it_becomes_a_message() -> None:
         channel_count=5,
         fetched_at=convert.timestamp(NOW),
         stale=True,
-        reason="ROLES_UNKNOWN",
+        reason="BOT_REMOVED",
+        advice="The bot was removed from this server; install it again.",
+        install_url="https://example.org/?guild_id=9",
+        rank=pb.Rank(pinned=1, score=0.75, signals={"owner": 0.5, "role": 0.25}),
     )
 
 

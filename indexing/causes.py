@@ -1,0 +1,58 @@
+"""Why a guild or channel has no news, how long that is believed, and what can be done about it."""
+
+from indexing import model
+
+BOT_NOT_INSTALLED = "BOT_NOT_INSTALLED"
+BOT_REMOVED = "BOT_REMOVED"
+"""Our bot was in the guild and is no more: what was read of it is hidden, and erased later."""
+GUILD_UNAVAILABLE = "GUILD_UNAVAILABLE"
+"""An outage: Discord has no news though our bot is a member. What was read stays."""
+HIDDEN_OR_DELETED = "HIDDEN_OR_DELETED"
+"""
+A channel missing from a complete listing. Discord leaves out what our bot may not view
+(change log of 2026-08-12, in force since 2026-11-16), so the two cannot be told apart.
+"""
+USER_LEFT = "USER_LEFT"
+MUTED = "MUTED"
+NO_ACCESS = "NO_ACCESS"
+NOT_INDEXED_YET = "NOT_INDEXED_YET"
+ROLES_UNKNOWN = "ROLES_UNKNOWN"
+
+HOUR = 3_600.0
+BELIEVED_FOR = (HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR)
+"""Seconds for which the first, second … refusal in a row is believed: each 403 counts towards the ban line of the
+whole fleet (developers/topics/rate-limits.mdx, Invalid Request Limit, read 2026-08-06)."""
+FORCED_EVERY = 60.0
+"""Seconds between two questions about a refused guild, however much they are wanted."""
+
+ADVICE = {
+    BOT_NOT_INSTALLED: "Install the bot in this server.",
+    BOT_REMOVED: "The bot was removed from this server; install it again.",
+    GUILD_UNAVAILABLE: "Discord has an outage for this server; what was read before is shown, nothing is to be done.",
+    USER_LEFT: "The user is not a member any more.",
+    MUTED: "The user has muted this server; unmute it to index it.",
+    NO_ACCESS: "Give the bot the permission to view channels in this server, then index it with force.",
+    ROLES_UNKNOWN: "Ask the user to log in again and to grant guilds.members.read.",
+    "DISCORD_TRANSIENT": "Discord did not answer as it should; retry the job later.",
+    "DISCORD_REFUSED": "Discord refused the question itself; tell the operators.",
+    "BOT_TOKEN_REFUSED": "Discord refuses the bot's token; tell the operators.",
+    "INTERNAL": "A bug; tell the operators.",
+}
+"""What somebody can do about a cause, one line each."""
+
+
+def advice(cause: str) -> str:
+    """Return what can be done about *cause*; empty when there is nothing to say."""
+    return ADVICE.get(cause, "")
+
+
+def believed_until(refusals: int, now: float) -> float:
+    """Return until when the refusal after *refusals* others in a row is believed."""
+    return now + BELIEVED_FOR[min(refusals, len(BELIEVED_FOR) - 1)]
+
+
+def still_refused(guild: model.Guild, *, now: float, force: bool) -> bool:
+    """Return whether the guild is not worth a call: it refused not long ago."""
+    if force:
+        return now - guild.refused_at < FORCED_EVERY
+    return guild.retry_at > now

@@ -1,0 +1,162 @@
+"""
+Reads one guild's channels for everybody, under its lease: the only way to a channel listing.
+
+The lease is taken when the permit is there, so that waiting for quota locks nothing, and whoever gets his permit first
+reads: a user who waits in the better lane overtakes a reading that is still in line in a worse one, and both use its
+result. A late answer whose lease was lost changes nothing.
+"""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+
+from indexing import causes, errors, freshness, installed, metrics, model, ports, settings
+
+MOST_LOST = 0.5
+"""Share of a guild's channels that a listing may lack and be believed at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    A guild as it is stored, and how new its channels must be.
+
+    Attributes:
+        since: A reading after this moment serves as well.
+        began: Called when the reading begins.
+    """
+
+    guild: model.Guild
+    since: float
+    began: Callable[[], Awaitable[None]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Read:
+    """
+    What a reading brought: the channels, or the cause of a lasting refusal.
+
+    Attributes:
+        changed: Whether the structure differs from that of the reading before.
+    """
+
+    channels: list[model.Channel]
+    cause: str = ""
+    changed: bool = False
+
+
+class Reader:
+    """Reads guilds. Round trips: 1 to Discord, 2 to Redis, 5 to MongoDB."""
+
+    def __init__(
+        self,
+        world: ports.World,
+        rules: settings.IndexingSettings,
+        seen: metrics.IndexingMetrics,
+        bot: installed.Installed,
+    ) -> None:
+        self._world = world
+        self._rules = rules
+        self._seen = seen
+        self._bot = bot
+
+    async def read(self, wanted: Wanted, purpose: ports.Purpose) -> Read | None:
+        """
+        Read and store a guild's channels; None when somebody else reads or has read them, or the lease was lost.
+
+        The lease ends, or runs out, whatever happens.
+
+        Raises:
+            What `ports.Discord` may raise, but for a lasting refusal of this guild.
+        """
+        lease = _Lease(self._world, wanted, self._rules.guild_lease)
+        try:
+            channels = await self._listing(wanted.guild, purpose, lease)
+        except (errors.NoAccess, errors.Gone) as refusal:
+            return Read([], await self._refused(wanted.guild, lease, refusal, purpose))
+        except errors.DiscordTransient:
+            await lease.failed()
+            raise
+        except errors.IndexerError:
+            await lease.release()
+            raise
+        if channels is None:
+            return None
+        schedule = freshness.after_reading(wanted.guild, channels, self._world.clock())
+        if not await lease.store(channels, schedule):
+            return None
+        return Read(channels, changed=schedule.fingerprint != wanted.guild.schedule.fingerprint)
+
+    async def _listing(self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease") -> list[model.Channel] | None:
+        """Return the guild's channels; a listing that lacks very much is believed when it comes twice."""
+        channels = await self._world.discord.guild_channels(guild.guild_id, purpose, lease.take)
+        if channels is None or not guild.channel_count:
+            return channels
+        before = [channel.channel_id for channel in await self._world.guilds.channels([guild.guild_id])]
+        if freshness.loses_much(before, [channel.channel_id for channel in channels], MOST_LOST):
+            self._seen.doubted.inc()
+            return await self._world.discord.guild_channels(guild.guild_id, purpose, lease.take)
+        return channels
+
+    async def _refused(
+        self, guild: model.Guild, lease: "_Lease", refusal: errors.DiscordRefused, purpose: ports.Purpose
+    ) -> str:
+        """Remember why there is nothing to read; without certainty that our bot was removed, nothing is hidden."""
+        try:
+            there = await self._bot.still_in(guild.guild_id, purpose)
+        except errors.IndexerError:
+            there = True
+        if not there:
+            return causes.BOT_REMOVED
+        cause = causes.NO_ACCESS if isinstance(refusal, errors.NoAccess) else causes.GUILD_UNAVAILABLE
+        await lease.refused(cause)
+        return cause
+
+
+class _Lease:
+    """The right to read one guild."""
+
+    def __init__(self, world: ports.World, wanted: Wanted, seconds: float) -> None:
+        self._world = world
+        self._wanted = wanted
+        self._guild = wanted.guild
+        self._seconds = seconds
+        self._fence: int | None = None
+
+    async def take(self) -> bool:
+        """Take the lease, unless it is held; the watchers learn that the guild is being read."""
+        if self._fence is None:
+            now = self._world.clock()
+            self._fence = await self._world.guilds.lease(
+                self._guild.guild_id, now=now, until=now + self._seconds, fetched_before=self._wanted.since
+            )
+            if self._fence is not None:
+                await self._wanted.began()
+        return self._fence is not None
+
+    async def store(self, channels: list[model.Channel], schedule: model.Schedule) -> bool:
+        """Store the listing and end the lease; False when the lease was lost meanwhile."""
+        return self._fence is not None and await self._world.guilds.store_channels(
+            self._guild.guild_id, fence=self._fence, channels=channels, now=self._world.clock(), schedule=schedule
+        )
+
+    async def refused(self, cause: str) -> None:
+        """Remember a lasting refusal and end the lease."""
+        if self._fence is not None:
+            now = self._world.clock()
+            until = causes.believed_until(self._guild.refusals, now)
+            await self._world.guilds.refused(
+                self._guild.guild_id, fence=self._fence, error=cause, now=now, retry_at=until
+            )
+
+    async def failed(self) -> None:
+        """Remember a failure that may pass, if the guild is read regularly, and end the lease."""
+        if self._guild.fetched_at is None:
+            await self.release()
+        elif self._fence is not None:
+            later = freshness.after_failure(self._guild, self._world.clock())
+            await self._world.guilds.release(self._guild.guild_id, fence=self._fence, schedule=later)
+
+    async def release(self) -> None:
+        """End the lease without a result."""
+        if self._fence is not None:
+            await self._world.guilds.release(self._guild.guild_id, fence=self._fence)
