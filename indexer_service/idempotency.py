@@ -23,6 +23,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["IndexerService"]
 SERVICE: str = DESCRIPTOR.full_name
+REPEATED = "REQUEST_ID_REPEATED"
 METHODS = {method.name: method for method in DESCRIPTOR.methods}
 
 
@@ -83,4 +84,6 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
 def _replayed(response: Any) -> message.Message:  # noqa: ANN401 -- any response
     if "disposition" in response.DESCRIPTOR.fields_by_name:
         response.disposition = pb.DISPOSITION_REPLAYED
+    if "reason" in response.DESCRIPTOR.fields_by_name:
+        response.reason = REPEATED
     return response  # type: ignore[no-any-return]  # as above

@@ -194,6 +194,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         return pb.StartIndexingResponse(
             job=convert.job(started.job, model.tally_of(started.rows)),
             disposition=f"DISPOSITION_{started.disposition}",
+            reason=started.why,
             guilds=[convert.job_guild(row) for row in started.rows],
             remaining=sum(not row.state.terminal for row in started.rows),
             watch_token=self._wire.token(started.job.job_id, started.position),

@@ -137,14 +137,14 @@ class Progress:
                     current, tally, position = update.job, update.tally, update.position
                     before, told = told, _own(current)
                     yield Changed(update, told != before), position
-                elif reason := terms.leave():
-                    yield Leaving(reason), position
-                    return
-                else:
+                elif not terms.leave():
                     current, lost = await self._checked(current, position)
                     yield await self._snapshot(current, EVENTS_LOST) if lost else Silence(self._world.clock()), position
                     told, tally = (_own(current), None) if lost else (told, tally)
                 del update  # rows weigh more than the watcher himself: they must not be held while nothing happens
+                if not current.state.terminal and (reason := terms.leave()):
+                    yield Leaving(reason), position
+                    return
             yield Ended(current, tally or await self.tally(current)), position
         finally:
             await subscription.close()

@@ -25,12 +25,24 @@ class Disposition(enum.StrEnum):
     FRESH = "FRESH"
 
 
+class Why(enum.StrEnum):
+    """Why a start was served as it was."""
+
+    FIRST_JOB = "FIRST_JOB"
+    FORCED = "FORCED"
+    LAST_JOB_OLD = "LAST_JOB_OLD"
+    LAST_JOB_NOT_CLEAN = "LAST_JOB_NOT_CLEAN"
+    JOB_RUNNING = "JOB_RUNNING"
+    LISTED_LATELY = "LISTED_LATELY"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Started:
     """What is known when the caller's wait is over; `position` is where a watcher goes on."""
 
     job: model.Job
     disposition: Disposition
+    why: Why
     rows: list[model.Unit]
     position: str
 
@@ -57,7 +69,7 @@ class Start:
         await self._world.users.credential(user_id)
         last = await self._world.jobs.latest(user_id)
         if last is not None and not force and self._fresh(last):
-            return await self._answer(last.job_id, Disposition.FRESH)
+            return await self._answer(last.job_id, Disposition.FRESH, Why.LISTED_LATELY)
         now = self._world.clock()
         planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + wait + GRACE, force=force)
         await self._world.queue.schedule(turns.Turn(planned.job_id, 1), planned.next_turn_at)
@@ -70,7 +82,9 @@ class Start:
             await self._patiently(task, wait)
         elif not job.listed:
             await self._until_listed(job, wait)
-        return await self._answer(job.job_id, Disposition.CREATED if created else Disposition.JOINED)
+        if created:
+            return await self._answer(job.job_id, Disposition.CREATED, Why.FORCED if force else _why(last))
+        return await self._answer(job.job_id, Disposition.JOINED, Why.JOB_RUNNING)
 
     def hurry(self) -> None:
         """Let whoever waits for first results have those that are there now: the process is about to end."""
@@ -95,7 +109,7 @@ class Start:
         last = await self._world.jobs.latest(user_id)
         if last is None or last.state.terminal or not last.listed:
             return None
-        found = await self._answer(last.job_id, Disposition.JOINED)
+        found = await self._answer(last.job_id, Disposition.JOINED, Why.JOB_RUNNING)
         return None if found.job.state.terminal else found
 
     async def drain(self, seconds: float) -> None:
@@ -130,9 +144,16 @@ class Start:
         finally:
             await subscription.close()
 
-    async def _answer(self, job_id: str, disposition: Disposition) -> Started:
+    async def _answer(self, job_id: str, disposition: Disposition, why: Why) -> Started:
         position = await self._world.events.tail(job_id)
         job, rows = await asyncio.gather(self._world.jobs.get(job_id), self._world.jobs.units(job_id))
         if job is None:
             raise errors.JobNotFound(job_id)
-        return Started(job, disposition, rows, position)
+        return Started(job, disposition, why, rows, position)
+
+
+def _why(last: model.Job | None) -> Why:
+    """Return why the user's last job does not do."""
+    if last is None:
+        return Why.FIRST_JOB
+    return Why.LAST_JOB_OLD if last.state is model.JobState.SUCCEEDED else Why.LAST_JOB_NOT_CLEAN

@@ -163,18 +163,20 @@ class StartIndexingRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., request_id: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., immediate_guilds: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
 
 class StartIndexingResponse(_message.Message):
-    __slots__ = ("job", "disposition", "guilds", "remaining", "watch_token")
+    __slots__ = ("job", "disposition", "guilds", "remaining", "watch_token", "reason")
     JOB_FIELD_NUMBER: _ClassVar[int]
     DISPOSITION_FIELD_NUMBER: _ClassVar[int]
     GUILDS_FIELD_NUMBER: _ClassVar[int]
     REMAINING_FIELD_NUMBER: _ClassVar[int]
     WATCH_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     job: Job
     disposition: Disposition
     guilds: _containers.RepeatedCompositeFieldContainer[JobGuild]
     remaining: int
     watch_token: str
-    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., remaining: _Optional[int] = ..., watch_token: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., remaining: _Optional[int] = ..., watch_token: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class WatchProgressRequest(_message.Message):
     __slots__ = ("job_id", "user_id", "resume_token", "heartbeat")

@@ -260,6 +260,19 @@ async def test_the_watcher_is_sent_on_when_the_process_wants_to_end(world: world
     assert world.events.open == 0
 
 
+async def test_the_watcher_is_sent_on_when_the_job_never_rests(world: worlds.World) -> None:
+    """After the news that he gets, for there may be no silence before the process has to end."""
+    world.discord.latency = 1.0
+    watching = asyncio.create_task(watched(world, terms(leave="MAX_AGE")))
+    await asyncio.sleep(0.1)
+
+    await world.work()
+
+    told = await watching
+    assert kinds(told) == ["Snapshot", "Changed", "Leaving"]
+    assert (told[-1][1], told[-1][0]) == (told[-2][1], progress.Leaving("MAX_AGE"))
+
+
 async def test_the_job_does_not_care_when_a_watcher_leaves(world: worlds.World) -> None:
     """Nothing is left open, and the job goes on."""
     await watched(world, most=1)

@@ -181,7 +181,8 @@ async def test_a_running_job_can_be_joined_when_its_guilds_are_listed(world: wor
     joined = await case.join(USER)
     await world.work()
 
-    assert joined == dataclasses.replace(started, disposition=start.Disposition.JOINED)
+    assert joined == dataclasses.replace(started, disposition=start.Disposition.JOINED, why=start.Why.JOB_RUNNING)
+    assert started.why is start.Why.FIRST_JOB
     assert [nothing, unlisted, await case.join(USER)] == [None] * 3
 
 
@@ -194,16 +195,17 @@ async def test_nothing_is_asked_when_everything_is_fresh(world: worlds.World) ->
     second = await case.run(USER, wait=10.0, immediate=4, force=False)
 
     assert (second.disposition, second.job.job_id) == (start.Disposition.FRESH, first.job.job_id)
+    assert second.why is start.Why.LISTED_LATELY
     assert states(second) == ["SUCCEEDED"] * 4
     assert len(world.discord.calls) == asked
 
 
 @pytest.mark.parametrize(
-    ("force", "seconds", "failing"),
+    ("force", "seconds", "failing", "why"),
     [
-        pytest.param(True, 0.0, False, id="forced"),
-        pytest.param(False, 60.0, False, id="too-old"),
-        pytest.param(False, 0.0, True, id="with-errors"),
+        pytest.param(True, 0.0, False, "FORCED", id="forced"),
+        pytest.param(False, 60.0, False, "LAST_JOB_OLD", id="too-old"),
+        pytest.param(False, 0.0, True, "LAST_JOB_NOT_CLEAN", id="with-errors"),
     ],
 )
 async def test_a_new_job_is_made_when_the_last_one_will_not_do(
@@ -211,6 +213,7 @@ async def test_a_new_job_is_made_when_the_last_one_will_not_do(
     force: bool,  # noqa: FBT001 -- a parameter
     seconds: float,
     failing: bool,  # noqa: FBT001 -- a parameter
+    why: str,
 ) -> None:
     """Because the caller insists, or because it is old, or because something failed in it."""
     if failing:
@@ -221,7 +224,7 @@ async def test_a_new_job_is_made_when_the_last_one_will_not_do(
 
     second = await case.run(USER, wait=10.0, immediate=4, force=force)
 
-    assert second.disposition is start.Disposition.CREATED
+    assert (second.disposition, second.why) == (start.Disposition.CREATED, why)
     assert second.job.job_id != first.job.job_id
     assert world.discord.asked("list") == 2
 

@@ -19,7 +19,7 @@ from tests.benchmarks import facts, report
 from tests.benchmarks.drills import patient
 
 VICTIMS = ("service-1", "service-2", "worker-1", "worker-2")
-LATEST = 6.0
+LATEST = 4.0
 """Seconds after the start within which the kill falls: about the time that the jobs take."""
 GOOD = {"JOB_STATE_SUCCEEDED"}
 
@@ -77,7 +77,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--users", type=int, default=4)
-    parser.add_argument("--guilds", type=int, default=30)
+    parser.add_argument("--guilds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=pathlib.Path, help="file for the JSON")
     options = parser.parse_args()

@@ -7,6 +7,7 @@ its snapshot, and at the end what was seen, as JSON. The time at which a row was
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -83,6 +84,7 @@ async def watch(stub: "pb_grpc.IndexerServiceAsyncStub", job_id: str, seen: Seen
 
 async def run(address: str, job_ids: list[str]) -> dict[str, object]:
     """Watch all jobs to their ends."""
+    gc.disable()  # pauses of this process would be taken for the service's
     seen, opening = Seen(len(job_ids)), asyncio.Semaphore(OPENING)
     count = -(-len(job_ids) // STREAMS_A_CHANNEL)
     options = [("grpc.use_local_subchannel_pool", 1)]

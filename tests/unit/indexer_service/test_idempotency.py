@@ -163,4 +163,5 @@ async def test_the_same_answer_is_given_when_it_was_serialised_by_its_handler() 
 
     assert pb.StartIndexingResponse.FromString(first) == started(1)
     assert (again.job.job_id, again.disposition) == ("1", pb.DISPOSITION_REPLAYED)
+    assert again.reason == idempotency.REPEATED
     assert bench.calls == 1
