@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check dashboards dashboards-check check-monitoring bench bench-limiter lock format
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check dashboards dashboards-check check-monitoring bench bench-limiter bench-overhead lock format
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,7 +69,10 @@ imports: $(READY)
 test: $(READY)  ## All tests, on real servers that come with the packages.
 	$(BIN)/pytest -n 2 --dist loadfile
 
-bench: bench-limiter  ## All measurements.
+bench: bench-limiter bench-overhead  ## All measurements.
+
+bench-overhead: $(READY)  ## What metrics and log lines cost. ARGS="--users 10" for a short look
+	$(BIN)/python -m tests.benchmarks.overhead $(ARGS)
 
 bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick for a short look
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)
