@@ -105,8 +105,8 @@ class Advance:
         try:
             rows = await self._lists.read(run.job, run.credential, run.purpose(now(), "list"))
         except errors.RateLimited as refusal:
-            run.refusal = refusal
-            await self._next(run.job, now() + refusal.retry_after, run)
+            run.refused(refusal, now())
+            await self._next(run.job, run.resume_at, run)
         except errors.EgressBlocked as block:
             await self._next(run.job, now() + block.retry_after)
         except errors.DiscordTransient as failure:
@@ -170,7 +170,7 @@ class Advance:
         """Return when the next turn makes sense: at the moment the limiter named, or when the first unit may run."""
         now = self._world.clock()
         if run.refusal is not None:
-            return now + run.refusal.retry_after
+            return max(now, run.resume_at)
         return max(now, min(unit.retry_at for unit in run.open_units()))
 
     async def _next(self, job: model.Job, due: float, run: units.Run | None = None) -> None:

@@ -38,6 +38,8 @@ class Run:
         order: Places of the open units by the rank of now; a row keeps the position it was listed with.
         mine: Guilds that this turn may still begin.
         fetching: Guilds whose channels are being asked for right now.
+        refusal: Why no further unit is begun, None while there is no reason.
+        resume_at: When the job can go on then.
     """
 
     job: model.Job
@@ -50,6 +52,7 @@ class Run:
     mine: set[int] = dataclasses.field(default_factory=set)
     fetching: int = 0
     refusal: errors.RateLimited | None = None
+    resume_at: float = 0.0
     changes: int = 0
 
     def revised(self, unit: model.Unit) -> model.Unit:
@@ -59,6 +62,11 @@ class Run:
         self.units[unit.guild_id] = revised
         return revised
 
+    def refused(self, refusal: errors.RateLimited, now: float) -> None:
+        """Remember the refusal that ends soonest: whoever comes late loses his place in the line, with its permit."""
+        if self.refusal is None or now + refusal.retry_after < self.resume_at:
+            self.refusal, self.resume_at = refusal, now + refusal.retry_after
+
     def open_units(self) -> list[model.Unit]:
         """Return units that still need work: channels before roles, most important first."""
         rows = [unit for unit in self.units.values() if not unit.state.terminal]
@@ -67,9 +75,15 @@ class Run:
         )
 
     def purpose(self, now: float, waiter: str) -> ports.Purpose:
-        """Return for whom, and with how much patience, Discord is asked at *now*."""
+        """
+        Return for whom, and with how much patience, Discord is asked at *now*.
+
+        Only who comes back in the same lane keeps a place in its line: one that nobody claims costs its permit.
+        """
         patience = min(self.limits.patience, max(0.0, self.limits.until - now))
-        return ports.Purpose(self.limits.lane, self.job.user_id, f"{self.job.job_id}:{waiter}", patience)
+        lane, job = self.limits.lane, self.job
+        name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
+        return ports.Purpose(lane, job.user_id, name, patience)
 
     def update(self, *units: model.Unit) -> model.Update:
         """Return what watchers are told when *units* changed."""
@@ -121,7 +135,7 @@ class Units:
             changed = run.revised(outcome.unit)
             if outcome.throttled is not None:
                 # Nothing was asked, so nothing is written: the next turn finds the row as it was.
-                run.refusal = outcome.throttled
+                run.refused(outcome.throttled, self._world.clock())
                 continue
             if changed.state.terminal:
                 self._count(run, changed)

@@ -243,12 +243,11 @@ def _failure(reply: _Reply) -> errors.IndexerError:
         scope = "global" if body.is_global else reply.headers.get("x-ratelimit-scope", "user")
         wait = _retry_after(reply, default=1.0) if body.retry_after is None else _sensible(body.retry_after, 1.0)
         return errors.RateLimited("route" if scope != "global" else scope, retry_after=wait, why=f"429 {scope}")
-    if reply.status >= 500 or reply.status == 408:  # noqa: PLR2004 -- server errors and Request Timeout
+    # Without Discord's JSON, a 404 is a page of somebody in between and says nothing of a guild or member.
+    if reply.status >= 500 or reply.status == 408 or (reply.status == 404 and body is None):  # noqa: PLR2004 -- HTTP
         return errors.DiscordTransient(f"Discord answered {reply.status}")
-    if reply.status == 403 and code in OUR_FAULT:  # noqa: PLR2004 -- HTTP Forbidden
-        return errors.DiscordRefused(reply.status, code)
     kind = {403: errors.NoAccess, 404: errors.Gone}.get(reply.status, errors.DiscordRefused)
-    return kind(reply.status, code)
+    return (errors.DiscordRefused if code in OUR_FAULT else kind)(reply.status, code)
 
 
 def _retry_after(reply: _Reply, *, default: float) -> float:

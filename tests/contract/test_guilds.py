@@ -281,3 +281,113 @@ async def test_the_next_may_fetch_when_a_lease_is_released(guilds: ports.Guilds)
 
     assert (await guilds.get([GUILD]))[GUILD] == values.guild(name="first", icon="a")
     assert await lease(guilds) > fence
+
+
+SCHEDULE = model.Schedule(next_at=NOW + 900, interval=900.0, changed_at=NOW - 5, fingerprint="f", failures=2)
+
+
+async def read(guilds: ports.Guilds, *rows: model.Channel, schedule: model.Schedule = SCHEDULE) -> None:
+    """Let the guild be read now."""
+    fence = await lease(guilds, fetched_before=NOW)
+    assert await guilds.store_channels(GUILD, fence=fence, channels=rows, now=NOW, schedule=schedule)
+
+
+async def test_the_schedule_comes_back_when_a_guild_was_read(guilds: ports.Guilds) -> None:
+    """It outlives every process; a failure replaces it and leaves the channels."""
+    await read(guilds, RICH)
+    stored = (await guilds.get([GUILD]))[GUILD].schedule
+    later = model.Schedule(next_at=NOW + 1800, interval=1800.0, changed_at=NOW - 5, fingerprint="f", failures=3)
+
+    await guilds.release(GUILD, fence=await lease(guilds, fetched_before=NOW), schedule=later)
+
+    assert (stored, (await guilds.get([GUILD]))[GUILD].schedule) == (SCHEDULE, later)
+    assert await guilds.channels([GUILD]) == [RICH]
+
+
+async def test_the_most_overdue_come_first_when_guilds_are_due(guilds: ports.Guilds) -> None:
+    """Those that are not scheduled or not due yet stay out, and no more come than were asked for."""
+    moments = {OTHER: NOW - 5, OTHER + 1: NOW - 9, OTHER + 2: NOW + 1, OTHER + 3: 0.0}
+    await guilds.named([values.user_guild(key) for key in moments], set(moments))
+    for key, next_at in moments.items():
+        fence = await guilds.lease(key, now=NOW, until=NOW + 25, fetched_before=NOW)
+        assert fence is not None
+        schedule = model.Schedule(next_at=next_at)
+        await guilds.store_channels(key, fence=fence, channels=[], now=NOW - 60, schedule=schedule)
+
+    assert [guild.guild_id for guild in await guilds.due(NOW, 9)] == [OTHER + 1, OTHER]
+    assert [guild.guild_id for guild in await guilds.due(NOW, 1)] == [OTHER + 1]
+
+
+async def test_a_guild_is_due_once_when_many_want_it_soon(guilds: ports.Guilds) -> None:
+    """The first wish counts; a guild that was let be comes back, one that was never read does not."""
+    await guilds.named([values.user_guild(OTHER)], {OTHER})
+    await read(guilds, RICH)
+    for later in (0.0, 5.0):
+        await guilds.want_soon([GUILD, OTHER], NOW + later)
+    first = [(guild.guild_id, guild.schedule.next_at) for guild in await guilds.due(NOW + 9, 9)]
+    await read(guilds, RICH, schedule=model.NEVER_READ)
+    await guilds.want_soon([GUILD], NOW + 7)
+
+    assert first == [(GUILD, NOW)]
+    assert [guild.schedule.next_at for guild in await guilds.due(NOW + 9, 9)] == [NOW + 7]
+
+
+async def test_looks_are_noted_when_they_are_some_minutes_apart(guilds: ports.Guilds) -> None:
+    """So that a busy guild does not cost a write for each look; who waits is always counted."""
+    seen = []
+    for later in (0.0, 60.0, 300.0):
+        await guilds.looked([GUILD], NOW + later, waiting=[GUILD])
+        found = (await guilds.get([GUILD]))[GUILD]
+        seen.append((found.looked_at, found.waiting))
+    await read(guilds)
+
+    assert seen == [(NOW, 1), (NOW, 2), (NOW + 300, 3)]
+    found = (await guilds.get([GUILD]))[GUILD]
+    assert (found.looked_at, found.waiting) == (NOW + 300, 0)
+
+
+async def test_refusals_are_counted_when_they_come_in_a_row(guilds: ports.Guilds) -> None:
+    """A success forgets them; a guild that refuses is not read again by itself."""
+    await read(guilds, RICH)
+    for number in (1.0, 2.0):
+        fence = await lease(guilds, fetched_before=NOW)
+        await guilds.refused(GUILD, fence=fence, error="NO_ACCESS", now=NOW + number, retry_at=NOW + 3600)
+    refused = (await guilds.get([GUILD]))[GUILD]
+    due = await guilds.due(NOW + 10_000, 9)
+    await read(guilds, RICH)
+
+    assert (refused.refusals, refused.refused_at, refused.schedule.next_at, due) == (2, NOW + 2, 0.0, [])
+    assert (await guilds.get([GUILD]))[GUILD].refusals == 0
+
+
+async def test_a_late_reader_changes_nothing_when_our_bot_was_removed_meanwhile(guilds: ports.Guilds) -> None:
+    """What was there is hidden, and an answer from before does not bring it back; a later reading does."""
+    await read(guilds, RICH)
+    late = await lease(guilds, fetched_before=NOW)
+
+    await guilds.bot_removed([GUILD, OTHER], NOW + 1)
+    stored = await guilds.store_channels(GUILD, fence=late, channels=[RICH], now=NOW + 2)
+    hidden, found = await guilds.channels([GUILD]), (await guilds.get([GUILD]))[GUILD]
+    await guilds.named([values.user_guild(GUILD)], {GUILD})
+    await read(guilds, RICH)
+
+    assert (stored, hidden, found.access, found.fetched_at) == (False, [], model.Access.NOT_INSTALLED, None)
+    assert (found.error, found.schedule.next_at) == ("BOT_REMOVED", 0.0)
+    assert await guilds.channels([GUILD]) == [RICH]
+
+
+async def test_only_what_is_gone_for_long_is_erased_when_guilds_are_purged(stores: conftest.Stores) -> None:
+    """Hidden channels after the retention, guilds without a member when nobody looked for as long."""
+    guilds, row = stores.guilds, values.user_guild(GUILD)
+    await guilds.named([row, values.user_guild(OTHER)], {GUILD, OTHER})
+    await stores.users.listed(values.USER, [row], NOW)
+    await guilds.looked([OTHER], NOW)
+    await read(guilds, RICH, values.channel(12))
+    await read(guilds, RICH)
+
+    early = await guilds.purge(NOW)
+    erased = await guilds.purge(NOW + 1)
+
+    assert (early, erased) == (0, 2)
+    assert list(await guilds.get([GUILD, OTHER])) == [GUILD]
+    assert await guilds.channels([GUILD]) == [RICH]

@@ -220,3 +220,34 @@ async def test_nothing_is_stored_when_roles_come_for_an_unknown_membership(users
 
     assert await users.membership(values.USER, 1) is None
     assert await users.memberships(values.USER) == []
+
+
+async def test_looks_are_noted_when_a_user_opens_his_guild(users: ports.Users) -> None:
+    """Not more often than every few minutes, only for members, and forgotten when he leaves."""
+    await users.listed(values.USER, [values.user_guild()], NOW)
+    seen = []
+    for later in (0.0, 60.0, 300.0):
+        await users.opened(values.USER, values.GUILD, NOW + later)
+        await users.opened(OTHER, values.GUILD, NOW + later)
+        found = await users.membership(values.USER, values.GUILD)
+        assert found is not None
+        seen.append(found.looked_at)
+    await users.left(values.USER, values.GUILD, NOW + 400)
+    await users.listed(values.USER, [values.user_guild()], NOW + 500)
+
+    assert seen == [NOW, NOW, NOW + 300]
+    assert await users.membership(values.USER, values.GUILD) == values.membership()
+    assert await users.membership(OTHER, values.GUILD) is None
+
+
+async def test_ended_memberships_are_erased_when_they_are_purged(users: ports.Users) -> None:
+    """Present ones stay, however old; one that ended later stays, too."""
+    rows = [values.user_guild(values.GUILD + number) for number in range(3)]
+    await users.listed(values.USER, rows, NOW)
+    await users.left(values.USER, rows[0].guild_id, NOW + 10)
+    await users.left(values.USER, rows[1].guild_id, NOW + 20)
+
+    counts = [await users.purge(NOW + later) for later in (5, 15, 15)]
+
+    assert counts == [0, 1, 0]
+    assert [row.guild_id for row in await users.memberships(values.USER)] == [rows[2].guild_id]

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from prometheus_client import registry
 
-from indexing import advance, errors, listing, metrics, model, turns
+from indexing import advance, errors, listing, metrics, model, turns, units
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -151,6 +151,41 @@ async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(wor
     assert (job.waiting_for, job.waiting_until, job.next_turn_at) == ("user", due, due)
     assert world.queue.waiting == {turns.Turn(JOB, 1): due}
     assert world.events.streams[JOB][-1].job == job
+
+
+async def test_the_next_turn_comes_at_the_soonest_moment_when_several_units_are_refused(world: worlds.World) -> None:
+    """Each of them has a place in the line, and a place that nobody claims in time is lost with its permit."""
+    run = units.Run(values.job(), world.limits(), values.credential())
+    for later, wait in ((0.0, 4.0), (0.1, 1.5), (0.2, 6.0)):
+        run.refused(errors.RateLimited("global", retry_after=wait, why="used up"), world.clock() + later)
+
+    assert run.refusal is not None
+    assert (run.refusal.retry_after, run.resume_at) == (1.5, world.clock() + 1.6)
+
+
+async def test_no_place_in_the_line_is_kept_when_the_next_turn_comes_in_another_lane(world: worlds.World) -> None:
+    """Workers come back in their lane and keep theirs; who waits for first results comes once."""
+    await world.start()
+    await world.turner.run_turn(world.queue.enqueued.pop(), world.limits(first=2))
+    first = {call.purpose.waiter for call in world.discord.calls if call.what in GUILDS}
+    world.discord.calls.clear()
+
+    await world.work()
+
+    assert first == {""}
+    assert sorted(call.purpose.waiter for call in world.discord.calls) == [f"{JOB}:{key}" for key in GUILDS[2:]]
+
+
+async def test_a_guild_is_skipped_when_it_was_muted_meanwhile(world: worlds.World) -> None:
+    """A wish counts from the next turn on."""
+    await world.start()
+    await world.turner.run_turn(world.queue.enqueued.pop(), world.limits(first=1))
+    await world.users.put_preferences(USER, model.Preferences(muted=(40,)))
+
+    await world.work()
+
+    assert (await world.states())[40] == "SKIPPED MUTED"
+    assert world.discord.asked(40) == 0
 
 
 async def test_a_job_goes_on_when_the_quota_is_there_again(world: worlds.World) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from indexing import causes, errors, fetch, model, ports
+from indexing import causes, errors, fetch, freshness, model, ports
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -397,3 +397,66 @@ async def test_a_unit_stays_partly_done_when_reading_roles_fails_for_now(bench: 
 
     assert (outcome.unit.state, outcome.unit.step) == (model.UnitState.RUNNING, model.Step.ROLES)
     assert (outcome.unit.attempts, outcome.unit.channel_count) == (1, 1)
+
+
+@pytest.mark.parametrize("second", [[OPEN], [OPEN, CLOSED, FOR_ROLE]], ids=["says-the-same", "is-whole"])
+async def test_a_listing_is_asked_for_again_when_it_lacks_more_than_half(
+    bench: Bench, second: list[model.Channel]
+) -> None:
+    """The second one is believed, and only what it lacks is hidden, with the cause."""
+    await bench.fetched(OPEN, CLOSED, FOR_ROLE)
+    bench.world.clock.advance(bench.world.rules.max_age)
+    bench.world.discord.channels[GUILD] = [OPEN]
+
+    async def second_answer() -> None:
+        if bench.world.discord.asked(GUILD) == 2:
+            bench.world.discord.channels[GUILD] = second
+
+    bench.world.discord.before_answer = second_answer
+    await bench.run()
+
+    assert bench.world.discord.asked(GUILD) == 2
+    assert await bench.world.guilds.channels([GUILD]) == second
+    hidden = {channel.channel_id for channel in (OPEN, CLOSED, FOR_ROLE) if channel not in second}
+    assert {key: cause for key, (_, cause) in bench.world.guilds.gone.items()} == dict.fromkeys(
+        hidden, "HIDDEN_OR_DELETED"
+    )
+
+
+async def test_nothing_is_hidden_when_the_second_listing_does_not_come(bench: Bench) -> None:
+    """What was doubted once is not stored."""
+    await bench.fetched(OPEN, CLOSED)
+    bench.world.clock.advance(bench.world.rules.max_age)
+    bench.world.discord.channels[GUILD] = []
+
+    async def quota_is_out() -> None:
+        bench.world.discord.fail(GUILD, errors.RateLimited("global", retry_after=2.0, why="used up"))
+
+    bench.world.discord.before_answer = quota_is_out
+    outcome = await bench.run()
+
+    assert outcome.throttled is not None
+    assert await bench.world.guilds.channels([GUILD]) == [OPEN, CLOSED]
+    assert (await bench.guild()).lease_until == 0.0
+
+
+async def test_a_guild_is_fresh_for_longer_when_it_has_not_changed_for_long(bench: Bench) -> None:
+    """Its channels are years old, so that two hours more hardly matter."""
+    await bench.world.guilds.looked([GUILD], bench.world.clock())
+    await bench.run()
+    bench.world.clock.advance(freshness.TIERS[0].longest * 0.89)
+
+    await bench.run()
+
+    assert bench.world.discord.asked(GUILD) == 1
+
+
+@pytest.mark.parametrize("problem", [errors.EgressBlocked(403, 60.0), errors.EgressBlocked(429, 60.0)], ids=str)
+async def test_nothing_is_noted_of_a_guild_when_the_edge_blocks_us(bench: Bench, problem: errors.EgressBlocked) -> None:
+    """A page of the edge says nothing about a guild."""
+    before = await bench.guild()
+    bench.world.discord.fail(GUILD, problem)
+
+    await bench.run()
+
+    assert await bench.guild() == before

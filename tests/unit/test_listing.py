@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from indexing import errors, listing, model, ports
+from indexing import errors, installed, listing, model, ports
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -143,3 +143,105 @@ async def test_the_set_stays_young_when_it_is_renewed_beside(world: worlds.World
 
     assert await world.installs.load() == (frozenset({10, 30}), world.clock())
     assert [call.purpose.lane for call in world.discord.calls] == [model.Lane.REFRESH]
+
+
+async def test_a_list_is_read_again_when_it_lacks_many_of_his_guilds(world: worlds.World) -> None:
+    """Discord has answered with parts before; the second answer is believed, whatever it says."""
+    case = lists(world)
+    await case.read(values.job(), values.credential(), PURPOSE)
+    whole = world.discord.lists[USER]
+    asked = world.discord.asked("list")
+    world.discord.lists[USER] = whole[:1]
+
+    async def the_rest_comes() -> None:
+        if world.discord.asked("list") == asked + 2:
+            world.discord.lists[USER] = whole
+
+    world.discord.before_answer = the_rest_comes
+    units = await case.read(values.job(), values.credential(), PURPOSE)
+
+    assert (len(units), world.discord.asked("list")) == (3, asked + 2)
+
+
+async def test_guilds_are_left_when_a_list_lacks_them_twice(world: worlds.World) -> None:
+    """A user may well leave most of his guilds at once."""
+    case = lists(world)
+    await case.read(values.job(), values.credential(), PURPOSE)
+    world.discord.lists[USER] = world.discord.lists[USER][:1]
+
+    units = await case.read(values.job(), values.credential(), PURPOSE)
+
+    assert [unit.guild_id for unit in units] == [10]
+    assert [row.guild_id for row in await world.users.memberships(USER)] == [10]
+    assert world.discord.asked("list") == 3
+
+
+async def test_one_call_is_enough_when_a_list_lacks_few_guilds(world: worlds.World) -> None:
+    """Leaving one of four is nothing to doubt."""
+    await world.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30, 40)])
+    case = lists(world)
+    await case.read(values.job(), values.credential(), PURPOSE)
+    world.discord.lists[USER] = world.discord.lists[USER][1:]
+
+    await case.read(values.job(), values.credential(), PURPOSE)
+
+    assert world.discord.asked("list") == 2
+
+
+async def test_the_bots_list_is_read_again_when_a_forced_job_has_guilds_outside_it(world: worlds.World) -> None:
+    """Who has just installed our bot sees its guild at once; once a minute is enough for everybody."""
+    case = lists(world)
+    await case.read(values.job(), values.credential(), PURPOSE)
+    world.discord.installed.add(20)
+    states = []
+    for pause in (installed.DOUBTED_EVERY - 1, 1.0, 1.0):
+        world.clock.advance(pause)
+        units = await case.read(values.job(force=True), values.credential(), PURPOSE)
+        states.append({unit.guild_id: unit.state.value for unit in units}[20])
+
+    assert states == ["SKIPPED", "QUEUED", "QUEUED"]
+    assert world.discord.asked("installs") == 2
+
+
+async def test_channels_are_hidden_when_our_bot_is_no_longer_in_the_set(world: worlds.World) -> None:
+    """The daily reading tells of removals that no guild's refusal told of."""
+    await world.start()
+    await world.work()
+    case = lists(world)
+    world.discord.installed.discard(30)
+    world.clock.advance(world.rules.bot_guilds_age)
+
+    await case.bot.renew()
+
+    assert await world.guilds.channels([10, 30]) == [values.channel(11, 10)]
+    assert (await world.guilds.get([30]))[30].error == "BOT_REMOVED"
+
+
+async def test_the_bots_list_is_read_twice_when_it_lacks_much(world: worlds.World) -> None:
+    """Half an answer must not hide what is there."""
+    case = lists(world)
+    await case.bot.known(PURPOSE)
+    world.clock.advance(world.rules.bot_guilds_age)
+    world.discord.installed.clear()
+
+    async def it_comes_back() -> None:
+        if world.discord.asked("installs") == 3:
+            world.discord.installed.update({10, 30})
+
+    world.discord.before_answer = it_comes_back
+
+    assert await case.bot.known(PURPOSE) == frozenset({10, 30})
+    assert world.discord.asked("installs") == 3
+
+
+async def test_it_is_noted_who_waits_when_a_list_is_read(world: worlds.World) -> None:
+    """For guilds that are to be read; a reading starts the count anew."""
+    case = lists(world)
+    await case.read(values.job(), values.credential(), PURPOSE)
+    await case.read(values.job(), values.credential(), PURPOSE)
+    waiting = {key: guild.waiting for key, guild in (await world.guilds.get([10, 20, 30])).items()}
+    await world.start()
+    await world.work()
+
+    assert waiting == {10: 2, 20: 0, 30: 2}
+    assert (await world.guilds.get([10]))[10].waiting == 0

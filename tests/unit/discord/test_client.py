@@ -128,6 +128,19 @@ async def test_paging_ends_when_nothing_new_comes(
     assert (len(found), len(bench.server.requests)) == (wanted, asked)
 
 
+@pytest.mark.parametrize(("first", "there"), [(300, True), (301, False)], ids=["has-it", "begins-after-it"])
+async def test_one_page_tells_whether_our_bot_is_in_a_guild_when_it_is_asked_for(
+    bench: conftest.Bench,
+    first: int,
+    there: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """The page that begins right before the guild's id."""
+    bench.server.answer(guild_page(first, 200))
+
+    assert await bench.discord.bot_is_in(300, conftest.PURPOSE) is there
+    assert [request.path.partition("?")[2] for request in bench.server.requests] == ["after=299&limit=200"]
+
+
 async def test_discord_can_tell_who_asks_when_anything_is_sent(bench: conftest.Bench) -> None:
     """In the form that it asks for; cookies are not kept, and connections are."""
     bench.server.answer(wire.reply(200, [], Set_Cookie="__cfruid=tracking; path=/"))

@@ -21,7 +21,7 @@ MISSING_ACCESS = {"message": "Missing Access", "code": 50001}
         pytest.param(401, HTML, errors.TokenRefused, 0, id="token-without-json"),
         pytest.param(403, MISSING_ACCESS, errors.NoAccess, 50001, id="no-access"),
         pytest.param(404, {"message": "Unknown Guild", "code": 10004}, errors.Gone, 10004, id="gone"),
-        pytest.param(404, HTML, errors.Gone, 0, id="gone-without-json"),
+        pytest.param(403, {"message": "Bots only", "code": 20002}, errors.DiscordRefused, 20002, id="wrong-token"),
         pytest.param(400, {"message": "Invalid Form Body", "code": 50035}, errors.DiscordRefused, 50035, id="ours"),
         pytest.param(405, b"", errors.DiscordRefused, 0, id="wrong-method"),
     ],
@@ -139,10 +139,21 @@ async def test_the_address_is_blocked_when_the_edge_answers_instead_of_discord(
     assert [answer.is_discord for answer in bench.permits.settled] == [False]
 
 
+async def test_the_address_is_blocked_when_discord_says_so_with_a_code(bench: conftest.Bench) -> None:
+    """40333 comes as Discord's own JSON, and is about our address all the same."""
+    bench.server.answer(wire.reply(403, {"message": "internal network error", "code": 40333}))
+
+    with pytest.raises(errors.EgressBlocked):
+        await bench.channels()
+
+    assert [answer.is_discord for answer in bench.permits.settled] == [False]
+
+
 PASSING = {
     "500": wire.reply(500, {"message": "x", "code": 0}),
     "502": wire.reply(502, HTML),
     "408": wire.reply(408, b""),
+    "404-without-json": wire.reply(404, HTML),
     "dropped": wire.DROP,
     "timeout": wire.HANG,
     "truncated-body": wire.reply(200, [{"id": "7", "type": 0}], cut=5),

@@ -1,0 +1,1 @@
+"""How few calls the index costs: a simulated week, and 500 users who start at once."""

@@ -1,0 +1,105 @@
+"""
+Everybody starts at once: 500 new users with 25 guilds each that nobody shares, 13,000 calls.
+
+The real use cases run over the real limiter and its budgets in memory, on a clock that jumps. In the middle one more
+user comes, who waits for his first five guilds as the API's callers do.
+"""
+
+import asyncio
+import dataclasses
+
+from indexing import start
+from tests import clockwork, fleet, values
+
+GUILDS = 26
+LATER = 501
+"""The user who comes in the middle."""
+CAPACITY = 50.0
+"""Calls a second of the global budget."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rush:
+    """
+    What was seen; seconds of simulated time.
+
+    Attributes:
+        calls: Until the last guild of those who started at once was read; a few are of the user in the middle.
+        drain: When that was.
+        least: What the calls would take at exactly the budget's rate.
+        first_least: The 95th percentile of first guilds if nothing but lists and first guilds were read, list after
+            list and guild after guild at the budget's rate.
+        middle_first: When the user in the middle had his first guild, from his start.
+        middle_five: The same for his first five.
+    """
+
+    users: int
+    calls: int
+    lists_are_known: bool
+    first_p50: float
+    first_p95: float
+    first_last: float
+    first_least: float
+    middle_first: float
+    middle_five: float
+    drain: float
+    least: float
+    drain_over_least: float
+
+
+def run(users: int = 500, *, latency: float = 0.1, lists_are_known: bool = False) -> Rush:
+    """Play it; *lists_are_known* lets the guild lists be stored already, so that only guilds are read."""
+    with asyncio.Runner(loop_factory=clockwork.Loop) as runner:
+        return runner.run(_play(users, latency, lists_are_known=lists_are_known))
+
+
+async def _play(users: int, latency: float, *, lists_are_known: bool) -> Rush:
+    async with fleet.running(threads=256, latency=latency) as running:
+        people = [*range(1, users + 1), LATER]
+        for user in people:
+            rows = [values.user_guild(user * 1_000 + number) for number in range(GUILDS)]
+            await running.world.add_user(rows, user)
+        await running.world.installs.store(frozenset(running.discord.installed), running.world.clock())
+        if lists_are_known:
+            running.discord.free = {"list"}
+        began = running.world.clock()
+        middle = users * (GUILDS + 1) / CAPACITY / 2
+        started, (later, at) = await asyncio.gather(
+            asyncio.gather(*(running.start(user) for user in people[:-1])), _later(running, middle)
+        )
+        for one in [*started, later]:
+            await fleet.ended(running, one.job.job_id)
+        return _figures(running, began, at, lists_are_known=lists_are_known)
+
+
+async def _later(running: fleet.Fleet, after: float) -> tuple[start.Started, float]:
+    await asyncio.sleep(after)
+    at = running.world.clock()
+    return await running.start(LATER), at
+
+
+def _figures(running: fleet.Fleet, began: float, at: float, *, lists_are_known: bool) -> Rush:
+    done: dict[int, list[float]] = {}
+    for what, moment in running.discord.answered:
+        if isinstance(what, int):
+            done.setdefault(what // 1_000, []).append(moment)
+    first = sorted(moments[0] - began for user, moments in done.items() if user != LATER)
+    drained = max(moments[-1] for user, moments in done.items() if user != LATER)
+    calls = sum(what not in running.discord.free and moment <= drained for what, moment in running.discord.answered)
+    least, drain = calls / CAPACITY, drained - began
+    p95 = int(len(first) * 0.95) - 1
+    own = 1 if lists_are_known else 2
+    return Rush(
+        users=len(first),
+        calls=calls,
+        lists_are_known=lists_are_known,
+        first_p50=first[len(first) // 2],
+        first_p95=first[p95],
+        first_last=first[-1],
+        first_least=(p95 + 1) * own / CAPACITY,
+        middle_first=done[LATER][0] - at,
+        middle_five=done[LATER][4] - at,
+        drain=drain,
+        least=least,
+        drain_over_least=drain / least - 1,
+    )

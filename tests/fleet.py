@@ -1,0 +1,149 @@
+"""A fleet on a clock that jumps: the real use cases and the real limiter, with budgets and stores in memory."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+from prometheus_client import registry
+
+from indexing import advance, listing, metrics, model, ports, settings, start, turns
+from indexing.ratelimit import budgets, limiter, memory_budgets
+from tests import worlds
+
+ROUTES = {
+    "list": "GET /users/@me/guilds",
+    "installs": "GET /users/@me/guilds",
+    "roles": "GET /users/@me/guilds/{guild.id}/member",
+    "channels": "GET /guilds/{guild.id}/channels",
+}
+
+
+class LimitedDiscord(worlds.FakeDiscord):
+    """
+    A Discord whose callers take permits, as the real client does.
+
+    Attributes:
+        limits: What gives permits.
+        answered: When each question was answered, in order.
+        free: Questions that cost no permit.
+    """
+
+    def __init__(self, clock: ports.Clock, limits: limiter.Limiter) -> None:
+        super().__init__(clock)
+        self.limits = limits
+        self.answered: list[tuple[Hashable, float]] = []
+        self.free: set[Hashable] = set()
+
+    async def _answer(self, what: Hashable, purpose: ports.Purpose, claim: ports.Claim | None = None) -> bool:
+        if what in self.free:
+            return await super()._answer(what, purpose, claim)
+        permit = await self.limits.take(_charge(what, purpose), patience=purpose.patience)
+        if claim is not None and not await claim():
+            await self.limits.give_back(permit)
+            return False
+        begun = asyncio.get_running_loop().time()
+        await super()._answer(what, purpose)
+        took = asyncio.get_running_loop().time() - begun
+        await self.limits.settle(permit, limiter.Answer(status=200, headers={}, round_trip=took))
+        self.answered.append((what, self._clock()))
+        return True
+
+
+def _charge(what: Hashable, purpose: ports.Purpose) -> budgets.Charge:
+    kind = what if isinstance(what, str) else "roles" if isinstance(what, tuple) else "channels"
+    identity = f"user:{purpose.user}" if kind in {"list", "roles"} else "bot"
+    guild = what if isinstance(what, int) else None
+    return budgets.Charge(purpose.lane, ROUTES[kind], identity, purpose.user, guild, purpose.waiter)
+
+
+class TimedQueue:
+    """Port `ports.Turns`: what is scheduled becomes runnable when its time has come."""
+
+    def __init__(self, clock: ports.Clock) -> None:
+        self.runnable: asyncio.Queue[turns.Turn] = asyncio.Queue()
+        self._clock = clock
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def enqueue(self, turn: turns.Turn) -> None:
+        """Hand it over now."""
+        self._drop(turn)
+        self.runnable.put_nowait(turn)
+
+    async def schedule(self, turn: turns.Turn, due: float) -> None:
+        """Hand it over later."""
+        self._drop(turn)
+        loop = asyncio.get_running_loop()
+        self._timers[turn.job_id] = loop.call_later(max(0.0, due - self._clock()), self._ring, turn)
+
+    def _drop(self, turn: turns.Turn) -> None:
+        timer = self._timers.pop(turn.job_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _ring(self, turn: turns.Turn) -> None:
+        self._timers.pop(turn.job_id, None)
+        self.runnable.put_nowait(turn)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fleet:
+    """One service and some workers over one world of fakes."""
+
+    world: worlds.World
+    discord: LimitedDiscord
+    queue: TimedQueue
+    ports: ports.World
+    starts: start.Start
+
+    async def work(self, turner: advance.Advance) -> None:
+        """Run turns as one thread of a worker does; never returns."""
+        while True:
+            await turner.in_background(await self.queue.runnable.get())
+
+    async def start(self, user_id: int, *, wait: float = 2.0, immediate: int = 5) -> start.Started:
+        """Start a user's job as StartIndexing does."""
+        return await self.starts.run(user_id, wait=wait, immediate=immediate, force=False)
+
+
+@asynccontextmanager
+async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) -> AsyncIterator[Fleet]:
+    """Run a fleet with so many turns at once; every answer of Discord takes *latency* seconds."""
+    world = worlds.world(**rules)
+    loop = asyncio.get_running_loop()
+    limits = limiter.Limiter(
+        memory_budgets.MemoryBudgets(loop.time),
+        settings.LimiterSettings(limiter_hold=0.0),
+        metrics.LimiterMetrics(registry.CollectorRegistry()),
+        clock=limiter.Clock(now=loop.time),
+    )
+    discord, queue = LimitedDiscord(world.clock, limits), TimedQueue(world.clock)
+    discord.latency = latency
+    outside = dataclasses.replace(world.ports, discord=discord, queue=queue)
+    turner = advance.Advance(outside, world.rules, world.seen, listing.Listing(outside, world.rules))
+    fleet = Fleet(
+        dataclasses.replace(world, discord=discord), discord, queue, outside, start.Start(outside, world.rules, turner)
+    )
+    workers = [asyncio.create_task(fleet.work(turner)) for _ in range(threads)]
+    try:
+        yield fleet
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        await fleet.starts.drain(5.0)
+        await limits.close()
+
+
+async def ended(fleet: Fleet, job_id: str) -> model.Job:
+    """Wait for a job's end as a watcher does."""
+    subscription = await fleet.ports.events.subscribe(job_id, "0-0")
+    try:
+        while True:
+            job = await fleet.ports.jobs.get(job_id)
+            assert job is not None
+            if job.state.terminal:
+                return job
+            await subscription.next(60.0)
+    finally:
+        await subscription.close()
