@@ -139,7 +139,10 @@ class IndexerServiceServicer:
         whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
         Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
         the snapshot and the terminal event. Cancelling the stream never touches the job.
-        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE, RESOURCE_EXHAUSTED (too many watchers).
+        Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
+        ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
+        QUEUE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +150,7 @@ class IndexerServiceServicer:
 
     def WaitJob(self, request, context):
         """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream.
+        A wait that would outlive the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,7 +164,7 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """ListJobs returns a user's jobs, newest first.
+        """ListJobs returns a user's jobs, newest first. Errors: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +172,7 @@ class IndexerServiceServicer:
 
     def CancelJob(self, request, context):
         """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,6 +180,7 @@ class IndexerServiceServicer:
 
     def RetryJob(self, request, context):
         """RetryJob starts a new job with only those guilds that failed in the given one.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_RUNNING, NOTHING_FAILED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

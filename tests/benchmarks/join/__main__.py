@@ -1,9 +1,9 @@
 """
 `make bench-join`: one service process, callers in another, joins and empty calls by turns in the same run.
 
-Every user has a running job that waits for quota, its guilds listed. The measure is the ratio of the rates. Whoever
-else uses the machine slows both sides, but not evenly, so rounds are short and many, the middle and the best ratio are
-told, and the server's processor time for each call is measured as well.
+Every user has a running job that waits for quota, its guilds listed. The measure is the best rate of the joins over the
+best rate of the empty calls: whoever else uses the machine slows both sides, but not evenly, so rounds are short and
+many, and the middle of the rounds' ratios and of the server's processor time for each call are told as well.
 """
 
 import argparse
@@ -136,7 +136,7 @@ def rounds(options: argparse.Namespace) -> list[dict[str, float]]:
 
 
 def main() -> int:
-    """Measure, print a table and JSON; returns 1 when the best ratio is below what is wanted."""
+    """Measure, print a table and JSON; returns 1 when the ratio is below what is wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--guilds", type=int, default=60)
@@ -147,7 +147,7 @@ def main() -> int:
     options = parser.parse_args()
     before = facts.machine()
     found = rounds(options)
-    ratios = [row["ratio"] for row in found]
+    best = max(row["join_per_s"] for row in found) / max(row["empty_per_s"] for row in found)
     report.show("join beside an empty handler", found)
     report.keep(
         {
@@ -155,14 +155,14 @@ def main() -> int:
             "load_after": facts.machine()["load"],
             "options": {key: value for key, value in vars(options).items() if key != "out"},
             "rounds": found,
-            "ratio_best": max(ratios),
-            "ratio_median": statistics.median(ratios),
+            "ratio_of_best": best,
+            "ratio_median": statistics.median(row["ratio"] for row in found),
             "cpu_ratio_median": statistics.median(row["cpu_ratio"] for row in found),
             "wanted": WANTED,
         },
         options.out,
     )
-    return 0 if max(ratios) >= WANTED else 1
+    return 0 if best >= WANTED else 1
 
 
 if __name__ == "__main__":
