@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-economy bench-limiter lock format check-deploy check-image
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -86,11 +86,14 @@ check-deploy: $(TOOLS_READY)  ## Image recipe, compose file and manifests, with 
 check-image: $(READY)  ## Build the image with no registry, and run it as a pod would; see the script for what it needs.
 	deploy/docker/check_image.sh
 
-bench: bench-limiter  ## All measurements.
+bench: bench-limiter bench-economy  ## All measurements.
 
 bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick for a short look
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)
 	$(BIN)/python -m tests.benchmarks.limiter.cost
+
+bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale reads, waits. ARGS=--quick for a short look
+	$(BIN)/python -m tests.benchmarks.economy $(ARGS)
 
 demo: $(READY)  ## Index a made-up user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
 	@$(BIN)/python -m indexer_service.embedded demo $(ARGS)
