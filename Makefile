@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch drill-losses drill-kills bench-overhead
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch drill-losses drill-kills bench-overhead bench-economy
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,7 +101,8 @@ drill-drain: $(READY)  ## SIGTERM to services and workers under load, 20 times. 
 bench-size: $(READY)  ## Memory and CPU of each process at 0, 50 and 100 % of the global budget. ARGS="--seconds 20"
 	$(BIN)/python -m tests.benchmarks.size $(ARGS)
 
-bench: bench-limiter bench-size bench-join bench-watch bench-overhead  ## All measurements.
+bench: bench-limiter bench-size bench-join bench-watch bench-economy bench-overhead  ## All measurements.
+
 bench-overhead: $(READY)  ## What metrics and log lines cost. ARGS="--users 10" for a short look
 	$(BIN)/python -m tests.benchmarks.overhead $(ARGS)
 
@@ -120,6 +121,9 @@ drill-losses: $(READY)  ## FLUSHALL on Redis in the middle of 20 jobs. ARGS="--r
 
 drill-kills: $(READY)  ## Two services, two workers, one of them killed at a random moment, 20 times. ARGS="--rounds 5"
 	$(BIN)/python -m tests.benchmarks.drills.kills $(ARGS)
+
+bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale reads, waits. ARGS=--quick for a short look
+	$(BIN)/python -m tests.benchmarks.economy $(ARGS)
 
 demo: $(READY)  ## Index a made-up user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
 	@$(BIN)/python -m indexer_service.embedded demo $(ARGS)

@@ -112,7 +112,8 @@ class Fetch:
         unit = dataclasses.replace(
             work.unit, channel_count=len(visibility.visible(work.membership, channels, roles)), attempts=0, retry_at=0.0
         )
-        fresh = freshness.roles_are_fresh(work.membership, now=now, max_age=self._rules.roles_max_age)
+        age = now - work.job.created_at if work.job.force else self._rules.roles_max_age
+        fresh = freshness.roles_are_fresh(work.membership, now=now, max_age=age)
         if not fresh and visibility.needs_roles(work.membership, channels):
             return dataclasses.replace(unit, state=model.UnitState.RUNNING, step=model.Step.ROLES)
         return _ended(unit, model.UnitState.SUCCEEDED)

@@ -218,8 +218,9 @@ class IndexingSettings(_Group):
     opened the guild, its newest message (or its people, before it is read), his ownership, his role, whether it was
     never read, how old its channels are, how many users ask for it. Our guess of what is opened first."""
 
-    roles_max_age: float = pydantic.Field(default=3600.0, ge=0)
-    """Seconds after which a user's role ids in a guild are asked for again."""
+    roles_max_age: float = pydantic.Field(default=2 * 86_400.0, ge=0)
+    """Seconds after which a user's role ids in a guild are asked for again, if they can change what he sees: one call
+    for each such guild. A role that was taken away is noticed so late at worst; a forced job asks at once."""
 
     roles_hard_age: float = pydantic.Field(default=7 * 86_400.0, ge=0)
     """Seconds after which role ids are no longer believed: what depends on a role is hidden until they are read."""

@@ -55,6 +55,11 @@ class Run:
     resume_at: float = 0.0
     changes: int = 0
 
+    @property
+    def shows_something(self) -> bool:
+        """Whether the user has a first guild to look at."""
+        return any(unit.channel_count is not None for unit in self.units.values())
+
     def revised(self, unit: model.Unit) -> model.Unit:
         """Remember a changed unit under the next revision."""
         self.changes += 1
@@ -109,6 +114,9 @@ class Units:
         """
         run.mine = {unit.guild_id for unit in run.open_units()[: run.limits.first]}
         try:
+            if run.limits.lane is not model.Lane.INTERACTIVE and not run.shows_something:
+                # Alone, so that no user stands in the line with five guilds before another with his first.
+                await self._one_after_another(run, until_something_shows=True)
             async with asyncio.TaskGroup() as group:
                 for _ in range(run.limits.width):
                     group.create_task(self._one_after_another(run))
@@ -123,8 +131,8 @@ class Units:
         except errors.QueueUnavailable as problem:
             self._log.warning("update_not_published", job=update.job.job_id, error=str(problem))
 
-    async def _one_after_another(self, run: Run) -> None:
-        while (unit := self._pick(run)) is not None:
+    async def _one_after_another(self, run: Run, *, until_something_shows: bool = False) -> None:
+        while not (until_something_shows and run.shows_something) and (unit := self._pick(run)) is not None:
             listing = unit.step is model.Step.CHANNELS
             run.fetching += listing
             try:

@@ -113,6 +113,17 @@ async def test_as_many_units_run_at_once_when_a_turn_is_that_wide(world: worlds.
     assert world.clock() - began == pytest.approx(lists + 3)
 
 
+async def test_the_first_guild_runs_alone_when_a_worker_begins_a_job(world: worlds.World) -> None:
+    """So that no user stands in the line with five guilds before another with his first; then as many as allowed."""
+    await world.start()
+    world.discord.latency = 1.0
+
+    await world.turner.run_turn(world.queue.enqueued.pop(), world.limits(lane=model.Lane.BACKGROUND, width=5))
+
+    began = [call.at for call in world.discord.calls if call.what in GUILDS]
+    assert [round(at - began[0]) for at in began] == [0, 1, 1, 1, 1, 1, 2]
+
+
 async def test_no_unit_is_begun_when_the_turns_time_is_over(world: worlds.World) -> None:
     """What runs is finished, and the next turn takes the rest at once."""
     world.discord.latency = 1.0

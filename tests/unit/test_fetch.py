@@ -341,7 +341,7 @@ async def test_roles_come_next_when_they_can_change_what_he_sees(bench: Bench) -
     ("age", "count", "step"),
     [
         pytest.param(0.0, 2, model.Step.CHANNELS, id="fresh"),
-        pytest.param(3_600.0, 2, model.Step.ROLES, id="old-but-believed"),
+        pytest.param(2 * 86_400.0, 2, model.Step.ROLES, id="old-but-believed"),
         pytest.param(7 * 86_400.0, 1, model.Step.ROLES, id="too-old-to-believe"),
     ],
 )
@@ -460,3 +460,13 @@ async def test_nothing_is_noted_of_a_guild_when_the_edge_blocks_us(bench: Bench,
     await bench.run()
 
     assert await bench.guild() == before
+
+
+async def test_roles_are_asked_for_again_when_a_job_is_forced(bench: Bench) -> None:
+    """Who has just got a role does not want to wait until what is known of him is old."""
+    bench.world.discord.channels[GUILD] = [OPEN, FOR_ROLE]
+    await bench.world.users.store_roles(USER, GUILD, (), bench.world.clock() - 60)
+
+    outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
+
+    assert outcome.unit.step is model.Step.ROLES

@@ -1,0 +1,171 @@
+"""What the simulations found, as JSON, as a page with tables, and as a picture."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import matplotlib as mpl
+
+from tests.benchmarks.economy import rush, week, world
+
+mpl.use("Agg")
+from matplotlib import pyplot
+
+CALLS, ROLES, STALE, FIRST, FIVE, DRAIN = 13.0, 5.0, 0.06, 15.0, 3.0, 0.03
+"""The promises: calls a user and day, stale share, seconds, share over the least."""
+
+INTRODUCTION = """\
+Simulated by `make bench-economy`: the real rules, reader, lists, scheduler, turns and limiter over stores, a Discord
+and a clock in memory.
+What the world is like stands in `tests/benchmarks/economy/world.py`; its figures are our guesses of ordinary use."""
+WEEK = """\
+Calls are per user and day, the cold start of the first day included.
+Stale: what was served differed from what was true at that moment, in the guild's structure or in the user's roles.
+Naive: every guild of every user at every visit."""
+RUSH = """\
+Seconds of simulated time; every answer takes 0.1 s.
+With *known* lists only guilds are read.
+With *charged* lists each user's own list takes a permit of the token's 50 a second and of his own 5 in 5 s, as the
+product does it today: two calls stand before a first guild and six before the first five, so that no order of calls
+could keep the promises for first guilds.
+*The least* is what the first guilds, or all calls, take at exactly the budget's rate.
+The user in the middle comes when half of the calls are made."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Promise:
+    """One line that must hold."""
+
+    what: str
+    limit: str
+    found: str
+    kept: bool
+
+
+def promises(largest: week.Week, known: rush.Rush) -> list[Promise]:
+    """Hold the week of most users, and the rush whose lists are known, to what is promised."""
+    calls = largest.lists + largest.channels
+    return [
+        Promise("calls for lists and channels, per user and day", f"{CALLS:g}", f"{calls:.2f}", calls <= CALLS),
+        Promise("calls for role ids, per user and day", f"{ROLES:g}", f"{largest.roles:.2f}", largest.roles <= ROLES),
+        Promise("stale reads", f"{STALE:.0%}", f"{largest.stale:.2%}", largest.stale <= STALE),
+        Promise("calls answered 403", "0", f"{largest.refused}", largest.refused == 0),
+        Promise("first guild, 95th percentile", f"{FIRST:g} s", f"{known.first_p95:.2f} s", known.first_p95 <= FIRST),
+        Promise("first five in the middle", f"{FIVE:g} s", f"{known.middle_five:.2f} s", known.middle_five <= FIVE),
+        Promise(
+            "drain over the least", f"{DRAIN:.0%}", f"{known.drain_over_least:.2%}", known.drain_over_least <= DRAIN
+        ),
+    ]
+
+
+def write(folder: pathlib.Path, weeks: Sequence[week.Week], rushes: Sequence[rush.Rush]) -> list[Promise]:
+    """Write all of it into *folder*; returns the promises."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = promises(weeks[-1], next(one for one in rushes if one.lists_are_known))
+    data = {
+        "promises": [dataclasses.asdict(each) for each in found],
+        "world": dataclasses.asdict(world.Recipe(users=weeks[-1].users)),
+        "weeks": [dataclasses.asdict(each) for each in weeks],
+        "rushes": [dataclasses.asdict(each) for each in rushes],
+    }
+    (folder / "economy.json").write_text(json.dumps(data, indent=2) + "\n")
+    (folder / "economy.md").write_text(page(found, weeks, rushes))
+    plot(folder / "economy.png", weeks)
+    return found
+
+
+def page(found: Iterable[Promise], weeks: Sequence[week.Week], rushes: Sequence[rush.Rush]) -> str:
+    """Return the page."""
+    lines = [
+        "# How few calls the index costs",
+        "",
+        INTRODUCTION,
+        "",
+        *_table(
+            ("promise", "at most", "found", "kept"),
+            [(p.what, p.limit, p.found, "yes" if p.kept else "NO") for p in found],
+        ),
+        "",
+        "## A week",
+        "",
+        WEEK,
+        "",
+        *_table(
+            (
+                "users",
+                "guilds with the bot",
+                "lists",
+                "channels",
+                "both",
+                "roles",
+                "stale",
+                "403",
+                "naive",
+                "naive 403",
+            ),
+            [
+                (
+                    f"{w.users:,}",
+                    f"{w.distinct:,}",
+                    f"{w.lists:.2f}",
+                    f"{w.channels:.2f}",
+                    f"{w.lists + w.channels:.2f}",
+                    f"{w.roles:.2f}",
+                    f"{w.stale:.2%}",
+                    f"{w.refused}",
+                    f"{w.naive:.1f}",
+                    f"{w.naive_refused:.1f}",
+                )
+                for w in weeks
+            ],
+        ),
+        "",
+        "![Calls per user and day](economy.png)",
+        "",
+        "## Everybody at once",
+        "",
+        RUSH,
+        "",
+        *_table(
+            ("lists", "users", "calls", "first, median", "p95", "the least p95", "five, middle", "drain", "the least"),
+            [
+                (
+                    "known" if r.lists_are_known else "charged",
+                    f"{r.users}",
+                    f"{r.calls:,}",
+                    f"{r.first_p50:.1f}",
+                    f"{r.first_p95:.1f}",
+                    f"{r.first_least:.1f}",
+                    f"{r.middle_five:.2f}",
+                    f"{r.drain:.1f}",
+                    f"{r.least:.1f} (+{r.drain_over_least:.1%})",
+                )
+                for r in rushes
+            ],
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(each)} |" for each in (head, ["---"] * len(head), *rows)]
+
+
+def plot(path: pathlib.Path, weeks: Sequence[week.Week]) -> None:
+    """Draw calls per user and day against the number of users."""
+    users = [each.users for each in weeks]
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    axes.plot(users, [w.naive for w in weeks], "o--", color="tab:gray", label="naive: every guild at every visit")
+    axes.plot(users, [w.lists + w.channels for w in weeks], "o-", color="tab:blue", label="guild lists and channels")
+    axes.plot(users, [w.roles for w in weeks], "o-", color="tab:orange", label="role ids")
+    axes.axhline(CALLS, color="tab:blue", linewidth=0.8, linestyle=":", label=f"promise: {CALLS:g} with 4,000 users")
+    axes.set(xscale="log", yscale="log", xlabel="users", ylabel="calls per user and day")
+    axes.set_xticks(users, [f"{each:,}" for each in users])
+    axes.set_yticks([3, 5, 10, 20, 50, 100, 150], ["3", "5", "10", "20", "50", "100", "150"])
+    axes.minorticks_off()
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110, metadata={"Software": ""})
+    pyplot.close(figure)

@@ -1,0 +1,223 @@
+"""
+A week of ordinary use: the real rules, reader, lists and scheduler over stores in memory and a clock that is turned.
+
+A visit reads the user's guild list and works on all his guilds, as a job does; then everything he has is read, and what
+is served is held against what is true at that moment. Beside it stands what a service would ask that fetches each
+guild of each user at each visit.
+"""
+
+import asyncio
+import collections
+import dataclasses
+import heapq
+
+from prometheus_client import registry
+
+from indexing import errors, fetch, freshness, installed, listing, metrics, model, ports, reading, refresh, settings
+from tests import clockwork, fakes, values, worlds
+from tests.benchmarks.economy import world as worlds_
+
+TICK = 60.0
+"""Seconds between two rounds of the scheduler here; four times the product's, to spare the machine."""
+PAGE = 200
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Week:
+    """
+    What a week cost.
+
+    Attributes:
+        distinct: Guilds with our bot that somebody is in.
+        lists, channels, roles: Calls for a user and day; the first has the pages of our bot's own list.
+        in_visits, in_schedule: The channels, by who asked.
+        stale: Share of reads that showed something else than what was true, in structure or in the user's roles.
+        refused: Calls answered 403.
+        naive: What fetching everything for everybody would ask for a user and day.
+        naive_refused: How many of these would be answered 403.
+        by_day: Calls for lists and channels for a user, day by day; the first one begins with nothing.
+    """
+
+    users: int
+    distinct: int
+    reads: int
+    lists: float
+    channels: float
+    roles: float
+    in_visits: float
+    in_schedule: float
+    stale: float
+    stale_structure: float
+    refused: int
+    naive: float
+    naive_refused: float
+    by_day: list[float]
+
+
+class TrueDiscord:
+    """Port `ports.Discord`: answers with what is true, and counts."""
+
+    def __init__(self, world: worlds_.World, clock: ports.Clock) -> None:
+        self.calls: collections.Counter[str] = collections.Counter()
+        self.by_day: collections.Counter[int] = collections.Counter()
+        self._world = world
+        self._clock = clock
+        self._installed = world.installed()
+
+    def _count(self, what: str, calls: int = 1) -> None:
+        self.calls[what] += calls
+        if what != "roles":
+            self.by_day[int((self._clock() - clockwork.START) / worlds_.DAY)] += calls
+
+    async def user_guilds(self, credential: ports.Credential, purpose: ports.Purpose) -> list[model.UserGuild]:  # noqa: ARG002 -- the port has it
+        """Return the user's list."""
+        self._count("lists")
+        return self._world.lists[purpose.user or 0]
+
+    async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:  # noqa: ARG002 -- the port has it
+        """Return where our bot is."""
+        self._count("lists", -(-len(self._installed) // PAGE))
+        return self._installed
+
+    async def bot_is_in(self, guild_id: int, purpose: ports.Purpose) -> bool:  # noqa: ARG002 -- the port has it
+        """Return whether our bot is there."""
+        self._count("lists")
+        return guild_id in self._installed
+
+    async def guild_channels(
+        self, guild_id: int, purpose: ports.Purpose, claim: ports.Claim
+    ) -> list[model.Channel] | None:
+        """Return what the guild looks like now."""
+        if not await claim():
+            return None
+        self._count("channels")
+        self.calls[purpose.lane.value] += 1
+        if not self._world.has_bot(guild_id):
+            self.calls["refused"] += 1
+            raise errors.NoAccess(403, 50001)
+        return self._world.guilds[guild_id].channels()
+
+    async def member_roles(
+        self,
+        user_id: int,
+        guild_id: int,
+        credential: ports.Credential,  # noqa: ARG002 -- the port has it
+        purpose: ports.Purpose,  # noqa: ARG002 -- the port has it
+    ) -> tuple[int, ...]:
+        """Return the user's roles now."""
+        self._count("roles")
+        return self._world.role_ids(user_id, guild_id)
+
+
+class _Play:
+    """One week."""
+
+    def __init__(self, recipe: worlds_.Recipe) -> None:
+        self.world = worlds_.World(recipe)
+        self.clock = clockwork.ManualClock()
+        self.discord = TrueDiscord(self.world, self.clock)
+        self.rules = settings.IndexingSettings(refresh_interval=TICK)
+        self.reads = self.stale = self.stale_structure = self.naive = self.naive_refused = 0
+        users = fakes.MemoryUsers()
+        self.ports = ports.World(
+            discord=self.discord,
+            users=users,
+            guilds=fakes.MemoryGuilds(users),
+            jobs=fakes.MemoryJobs(),
+            queue=fakes.RecordingQueue(),
+            events=worlds.MemoryEvents(),
+            installs=fakes.MemoryInstalls(),
+            clock=self.clock,
+        )
+        seen = metrics.Metrics(registry.CollectorRegistry()).indexing
+        self.lists = listing.Listing(self.ports, self.rules)
+        reader = reading.Reader(self.ports, self.rules, seen, installed.Installed(self.ports, self.rules))
+        self.fetcher = fetch.Fetch(self.ports, self.rules, seen, reader)
+        self.refresher = refresh.Refresher(self.ports, self.rules, seen, reader)
+
+    async def run(self) -> None:
+        """Let the week pass."""
+        recipe = self.world.recipe
+        end = recipe.days * worlds_.DAY
+        visits = sorted(
+            (at, user)
+            for user in self.world.lists
+            for day in range(-1, recipe.days)
+            for at in self.world.waking(user, day)
+            if 0 <= at < end
+        )
+        events = heapq.merge(
+            ((at, 0, guild_id, user) for at, guild_id, user in self.world.changes()),
+            ((number * TICK, 1, 0, 0) for number in range(int(end / TICK))),
+            ((at, 2, 0, user) for at, user in visits),
+        )
+        for at, kind, guild_id, user in events:
+            self.clock.elapsed = at
+            if kind == 0:
+                self.world.apply(guild_id, user)
+            elif kind == 1:
+                await self.refresher.refresh()
+            else:
+                await self._visit(user)
+
+    async def _visit(self, user: int) -> None:
+        now = self.clock()
+        job = model.new_job(f"{user}", user, now=now, due=now, force=False)
+        purpose = ports.Purpose(model.Lane.INTERACTIVE, user, "", 1.0)
+        units = await self.lists.read(job, values.credential(), purpose)
+        open_ = [unit for unit in units if not unit.state.terminal]
+        guilds = await self.ports.guilds.get([unit.guild_id for unit in open_])
+        members = {row.guild_id: row for row in await self.ports.users.memberships(user)}
+        for unit in open_:
+            key = unit.guild_id
+            work = fetch.Work(job, unit, guilds[key], members[key], values.credential(), _nobody)
+            while not work.unit.state.terminal:
+                work = dataclasses.replace(work, unit=(await self.fetcher.run(work, purpose)).unit)
+            await self._read(user, key)
+        self.naive += 1 + len(units)
+        self.naive_refused += len(units) - len(open_)
+
+    async def _read(self, user: int, guild_id: int) -> None:
+        """Hold what the user is shown of a guild against what is true."""
+        guild = (await self.ports.guilds.get([guild_id]))[guild_id]
+        truth = self.world.guilds[guild_id]
+        member = await self.ports.users.membership(user, guild_id)
+        assert member is not None
+        structure = guild.schedule.fingerprint != truth.fingerprint()
+        roles = member.role_ids is not None and member.role_ids != self.world.role_ids(user, guild_id)
+        self.reads += 1
+        self.stale_structure += structure
+        self.stale += structure or roles
+
+    def week(self) -> Week:
+        """Return what it cost."""
+        recipe, calls = self.world.recipe, self.discord.calls
+        days = recipe.users * recipe.days
+        return Week(
+            users=recipe.users,
+            distinct=len(self.world.guilds),
+            reads=self.reads,
+            lists=calls["lists"] / days,
+            channels=calls["channels"] / days,
+            roles=calls["roles"] / days,
+            in_visits=calls["interactive"] / days,
+            in_schedule=calls["refresh"] / days,
+            stale=self.stale / self.reads,
+            stale_structure=self.stale_structure / self.reads,
+            refused=calls["refused"],
+            naive=self.naive / days,
+            naive_refused=self.naive_refused / days,
+            by_day=[self.discord.by_day[day] / recipe.users for day in range(recipe.days)],
+        )
+
+
+async def _nobody() -> None:
+    """Tell nobody that a reading begins."""
+
+
+def play(recipe: worlds_.Recipe) -> Week:
+    """Let a week pass and say what it cost; the same recipe gives the same week."""
+    freshness.DICE.seed(recipe.seed)
+    week = _Play(recipe)
+    asyncio.run(week.run())
+    return week.week()
