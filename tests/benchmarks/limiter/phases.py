@@ -55,7 +55,7 @@ def all_phases(*, quick: bool) -> list[Phase]:
         Phase(
             "users",
             "98 % of 5/5 s are used",
-            lasting(90),
+            lasting(240),
             (Load("interactive", list(range(8)), ["own"], callers=16),),
             8,
         ),
