@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-economy bench-limiter lock format check-deploy check-image
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch drill-losses drill-kills bench-overhead bench-economy
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,7 +47,16 @@ docs-check: $(READY)
 	$(BIN)/python docs/make_metrics.py | diff docs/metrics.md -
 	$(BIN)/python deploy/make_env.py | diff deploy/k8s/base/indexer.env -
 
-check: lint types imports proto-check docs-check  ## Everything but the tests.
+dashboards: $(READY)  ## Generate Grafana's dashboards and the PrometheusRule.
+	$(BIN)/python -m deploy.observability.make
+
+dashboards-check: $(READY)
+	$(BIN)/python -m deploy.observability.make --check
+
+check-monitoring: $(READY)  ## Rules and dashboards against a real Prometheus. ARGS=--picture draws docs/headroom.svg
+	$(BIN)/python -m deploy.observability.verify $(ARGS)
+
+check: lint types imports proto-check docs-check dashboards-check  ## Everything but the tests.
 
 lint: $(READY)  ## Ruff: rules and format.
 	$(BIN)/ruff check
@@ -79,18 +88,39 @@ check-deploy: $(TOOLS_READY)  ## Image recipe, compose file and manifests, with 
 	INDEXER_CREDENTIAL_KEYS=key $(TOOLS)/bin/docker-compose -f deploy/compose.yaml config -q
 	$(TOOLS)/bin/yamllint -c deploy/yamllint.yaml deploy
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(TOOLS)/bin/python -m pytest -c deploy/pytest.ini --rootdir . --confcutdir tests/deploy tests/deploy
-	@for overlay in dev production; do \
+	@for overlay in $(notdir $(wildcard deploy/k8s/overlays/*)); do \
 	  $(TOOLS)/bin/kubectl kustomize deploy/k8s/overlays/$$overlay > build/$$overlay.yaml && \
-	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$overlay.yaml -f build/$$overlay.yaml || exit 1; done
+	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$([ $$overlay = dev ] && echo dev || echo production).yaml -f build/$$overlay.yaml || exit 1; done
 
 check-image: $(READY)  ## Build the image with no registry, and run it as a pod would; see the script for what it needs.
 	deploy/docker/check_image.sh
 
-bench: bench-limiter bench-economy  ## All measurements.
+drill-drain: $(READY)  ## SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"
+	$(BIN)/python -m tests.benchmarks.drain $(ARGS)
+
+bench-size: $(READY)  ## Memory and CPU of each process at 0, 50 and 100 % of the global budget. ARGS="--seconds 20"
+	$(BIN)/python -m tests.benchmarks.size $(ARGS)
+
+bench: bench-limiter bench-size bench-join bench-watch bench-economy bench-overhead  ## All measurements.
+
+bench-overhead: $(READY)  ## What metrics and log lines cost. ARGS="--users 10" for a short look
+	$(BIN)/python -m tests.benchmarks.overhead $(ARGS)
 
 bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick for a short look
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)
 	$(BIN)/python -m tests.benchmarks.limiter.cost
+
+bench-join: $(READY)  ## Starts that join a running job beside an empty handler, by turns. ARGS="--users 1000"
+	$(BIN)/python -m tests.benchmarks.join $(ARGS)
+
+bench-watch: $(READY)  ## 5,000 watchers of 1,000 jobs on one service process. ARGS="--watchers 500 --jobs 100"
+	$(BIN)/python -m tests.benchmarks.watch $(ARGS)
+
+drill-losses: $(READY)  ## FLUSHALL on Redis in the middle of 20 jobs. ARGS="--rounds 10"
+	$(BIN)/python -m tests.benchmarks.drills.losses $(ARGS)
+
+drill-kills: $(READY)  ## Two services, two workers, one of them killed at a random moment, 20 times. ARGS="--rounds 5"
+	$(BIN)/python -m tests.benchmarks.drills.kills $(ARGS)
 
 bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale reads, waits. ARGS=--quick for a short look
 	$(BIN)/python -m tests.benchmarks.economy $(ARGS)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import prometheus_client
 from prometheus_client import registry
 
-from indexer_service import idempotency, measured, server, servicer, streams, tokens
+from indexer_service import idempotency, measured, server, servicer, streams, tokens, traced
 from indexing import (
     advance,
     browse,
@@ -54,22 +54,10 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         turner = advance.Advance(parts.world, config.indexing, seen.indexing, lists)
         starter = start.Start(parts.world, config.indexing, turner)
         stack.push_async_callback(starter.drain, LAST_TURNS)
-        cases = servicer.Cases(
-            start=starter,
-            progress=progress.Progress(parts.world),
-            browse=browse.Browse(parts.world, config.indexing),
-            control=control.Control(parts.world, config.indexing),
-            limits=parts.limits,
-            clock=clock,
-        )
         replays = idempotency.Replays(parts.requests, config.secrets.keys[0], clock)
         watchers = streams.Streams(config.service, clock)
-        handlers = servicer.Servicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
-            cases,
-            parts.world.users,
-            tokens.Tokens(config.secrets.keys),
-            watchers,
-        )
+        handlers = _handlers(config, parts, starter, watchers, clock)
+        parts.events.tell(handlers.changed)
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
         pause = min(LOOK_AT_INSTALLS, config.indexing.bot_guilds_age / 2)
@@ -81,13 +69,35 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         def end_streams() -> None:
             watchers.drain()
             parts.events.poke()
+            starter.hurry()
 
         port = await stack.enter_async_context(
-            server.serving(handlers, replays, config.service, end_streams, first=[around])
+            server.serving(handlers, replays, config.service, end_streams, first=[traced.Traced(), around])
         )
         log.info("serving", address=config.service.listen, port=port)
         await stop.wait()
         log.info("stopping")
+
+
+def _handlers(
+    config: settings.Settings,
+    parts: wiring.Parts,
+    starter: start.Start,
+    watchers: streams.Streams,
+    clock: Callable[[], float],
+) -> servicer.Servicer:
+    cases = servicer.Cases(
+        start=starter,
+        progress=progress.Progress(parts.world),
+        browse=browse.Browse(parts.world, config.indexing),
+        control=control.Control(parts.world, config.indexing),
+        limits=parts.limits,
+        events=parts.events,
+        clock=clock,
+    )
+    return servicer.Servicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
+        cases, parts.world.users, tokens.Tokens(config.secrets.keys), watchers
+    )
 
 
 def _serve_metrics(port: int, to: registry.CollectorRegistry) -> Callable[[], None]:

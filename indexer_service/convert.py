@@ -28,21 +28,26 @@ def throttled(job: model.Job) -> pb.Throttled | None:
     return pb.Throttled(budget=job.waiting_for, until=timestamp(job.waiting_until))
 
 
+def progress(tally: model.Tally) -> pb.Progress:
+    """Return a job's numbers."""
+    return pb.Progress(
+        total=tally.total,
+        queued=tally.queued,
+        running=tally.running,
+        succeeded=tally.succeeded,
+        skipped=tally.skipped,
+        failed=tally.failed,
+        cancelled=tally.cancelled,
+    )
+
+
 def job(row: model.Job, tally: model.Tally) -> pb.Job:
     """Return a job with its numbers."""
     return pb.Job(
         job_id=row.job_id,
         user_id=str(row.user_id),
         state=f"JOB_STATE_{row.state}",
-        progress=pb.Progress(
-            total=tally.total,
-            queued=tally.queued,
-            running=tally.running,
-            succeeded=tally.succeeded,
-            skipped=tally.skipped,
-            failed=tally.failed,
-            cancelled=tally.cancelled,
-        ),
+        progress=progress(tally),
         error=row.error,
         created_at=timestamp(row.created_at),
         finished_at=maybe(row.finished_at),

@@ -15,13 +15,16 @@ import grpc
 import grpc.aio
 from google.protobuf import message
 
-from indexer_service import validate
+from indexer_service import handlers, validate
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors, ports
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-METHODS = {method.name: method for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods}
+DESCRIPTOR = pb.DESCRIPTOR.services_by_name["IndexerService"]
+SERVICE: str = DESCRIPTOR.full_name
+REPEATED = "REQUEST_ID_REPEATED"
+METHODS = {method.name: method for method in DESCRIPTOR.methods}
 
 
 class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
@@ -31,6 +34,7 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
         self._requests = requests
         self._key = key
         self._clock = clock
+        self._handlers = handlers.Wrapped(self._kept)
 
     async def intercept_service(
         self,
@@ -39,10 +43,13 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
     ) -> Handler:
         """Wrap the methods that have a request id."""
         handler: Any = await continuation(handler_call_details)
-        service, _, name = handler_call_details.method.lstrip("/").partition("/")
-        method = METHODS.get(name) if service == pb.DESCRIPTOR.services_by_name["IndexerService"].full_name else None
-        if handler is None or method is None or "request_id" not in method.input_type.fields_by_name:
-            return handler  # type: ignore[no-any-return]  # the stubs leave handlers untyped
+        return self._handlers.get(handler_call_details.method, handler)  # type: ignore[no-any-return]  # untyped there
+
+    def _kept(self, method: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
+        service, _, name = method.lstrip("/").partition("/")
+        known = METHODS.get(name) if service == SERVICE else None
+        if handler is None or known is None or "request_id" not in known.input_type.fields_by_name:
+            return handler
         return grpc.unary_unary_rpc_method_handler(
             self._wrapped(handler, name),
             request_deserializer=handler.request_deserializer,
@@ -52,7 +59,7 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
     def _wrapped(self, handler: Any, name: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
         output = getattr(pb, f"{name}Response")
 
-        async def call(request: Any, context: Context) -> message.Message:  # noqa: ANN401 -- any request
+        async def call(request: Any, context: Context) -> message.Message | bytes:  # noqa: ANN401 -- any request
             request_id = validate.request_id("request_id", request.request_id)
             if not request_id:
                 return await handler.unary_unary(request, context)  # type: ignore[no-any-return]  # as above
@@ -60,9 +67,9 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
             fingerprint = self._fingerprint(request)
             known = await self._requests.find(key)
             if known is None:
-                response: message.Message = await handler.unary_unary(request, context)
-                answered = ports.Answered(fingerprint, response.SerializeToString())
-                await self._requests.store(key, answered, self._clock())
+                response: message.Message | bytes = await handler.unary_unary(request, context)
+                body = response if isinstance(response, bytes) else response.SerializeToString()
+                await self._requests.store(key, ports.Answered(fingerprint, body), self._clock())
                 return response
             if not hmac.compare_digest(known.fingerprint, fingerprint):
                 raise errors.RequestIdReused
@@ -77,4 +84,6 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
 def _replayed(response: Any) -> message.Message:  # noqa: ANN401 -- any response
     if "disposition" in response.DESCRIPTOR.fields_by_name:
         response.disposition = pb.DISPOSITION_REPLAYED
+    if "reason" in response.DESCRIPTOR.fields_by_name:
+        response.reason = REPEATED
     return response  # type: ignore[no-any-return]  # as above

@@ -10,6 +10,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from indexer_service import handlers
 from indexing import errors, logs
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -26,6 +27,7 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.ReauthRequired: code_pb2.FAILED_PRECONDITION,
     errors.TooManyWatchers: code_pb2.RESOURCE_EXHAUSTED,
     errors.SlowConsumer: code_pb2.UNAVAILABLE,
+    errors.Leaving: code_pb2.UNAVAILABLE,
     errors.StoreUnavailable: code_pb2.UNAVAILABLE,
     errors.QueueUnavailable: code_pb2.UNAVAILABLE,
     errors.LimiterUnavailable: code_pb2.UNAVAILABLE,
@@ -82,6 +84,7 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
 
     def __init__(self) -> None:
         self._log = logs.get(__name__)
+        self._handlers = handlers.Wrapped(self._guarded)
 
     async def intercept_service(
         self,
@@ -90,21 +93,25 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
     ) -> Handler:
         """Wrap the handler, unary or streaming answers alike."""
         handler: Any = await continuation(handler_call_details)
-        method = handler_call_details.method
+        return self._handlers.get(handler_call_details.method, handler)  # type: ignore[no-any-return]  # untyped there
+
+    def _guarded(self, method: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
         if handler is None or not method.startswith("/indexer_service."):
-            return handler  # type: ignore[no-any-return]  # the stubs leave handlers untyped
+            return handler
         if handler.response_streaming:
             wrapped = self._stream(handler.unary_stream, method)
             kind: Any = grpc.unary_stream_rpc_method_handler
         else:
             wrapped = self._unary(handler.unary_unary, method)
             kind = grpc.unary_unary_rpc_method_handler
-        return kind(  # type: ignore[no-any-return]  # as above
-            wrapped, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        return kind(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handlers.passing(handler.response_serializer),
         )
 
     def _unary(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        async def call(request: message.Message, context: Context) -> message.Message:
+        async def call(request: message.Message, context: Context) -> message.Message | bytes:
             try:
                 return await behave(request, context)  # type: ignore[no-any-return]  # as above
             except Exception as problem:
@@ -131,9 +138,13 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
         elif isinstance(problem, NotImplementedError):
             status = status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"{method} is not offered by this version")
         else:
-            request_id = uuid.uuid4().hex
+            request_id = logs.field("request_id") or uuid.uuid4().hex
             self._log.error("call_broke", method=method, request_id=request_id, exc_info=problem)
             text = f"something broke here; the log has it under request id {request_id}"
             status = status_pb2.Status(code=code_pb2.INTERNAL, message=text)
         abort: Any = context
-        await abort.abort_with_status(rpc_status.to_status(status))  # missing in the stubs
+        told: Any = rpc_status.to_status(status)
+        if request_id := logs.field("request_id"):
+            # Ending a call replaces the metadata that its answer would have had.
+            told = told._replace(trailing_metadata=(*told.trailing_metadata, ("x-request-id", request_id)))
+        await abort.abort_with_status(told)  # missing in the stubs

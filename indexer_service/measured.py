@@ -11,7 +11,7 @@ import grpc.aio
 from google.protobuf import message
 
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import metrics, ports
+from indexing import metrics, ports, traces
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -78,7 +78,7 @@ class Measured(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
             raise
         finally:
             self._seen.rpcs_handled.labels(*one, code).inc()
-            self._seen.rpc_seconds.labels(*one).observe(time.perf_counter() - started)
+            self._seen.rpc_seconds.labels(*one).observe(time.perf_counter() - started, traces.exemplar())
 
     def _read(self, response: message.Message) -> None:
         if isinstance(response, pb.StartIndexingResponse):

@@ -8,7 +8,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from indexer_service import idempotency, interceptors, probe, servicer
+from indexer_service import gate, idempotency, interceptors, probe, servicer
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
@@ -59,13 +59,14 @@ async def serving(
     Serve until the block ends; yields the port.
 
     *first* are interceptors that see a call before ours do. At the end health says NOT_SERVING first, then streams are
-    told to go, then calls are drained.
+    told to go, then calls are drained (see `gate`).
 
     Raises:
         CannotListen: The address cannot be bound.
     """
     check_address(config)
-    server = grpc.aio.server(interceptors=[*first, interceptors.Failures(), replays], options=OPTIONS)
+    door = gate.Gate()
+    server = grpc.aio.server(interceptors=[*first, interceptors.Failures(), door, replays], options=OPTIONS)
     pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -85,7 +86,7 @@ async def serving(
                 await leave()
                 await healthy.enter_graceful_shutdown()
                 end_streams()
-                await server.stop(config.drain)
+                await door.leave(port, config.drain)
     finally:
         await server.stop(None)
 

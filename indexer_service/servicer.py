@@ -7,16 +7,13 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from indexer_service import convert, streams, tokens, validate
+from indexer_service import convert, joins, streams, tokens, validate, wire
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import browse, control, errors, model, ports, progress, start
 from indexing.ratelimit import limiter
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-SNAPSHOT_ROWS = 50
-"""Most rows in one message of a snapshot: with names of 100 characters it stays far below gRPC's 4 MiB."""
-WATCH = "watch"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,6 +25,7 @@ class Cases:
     browse: browse.Browse
     control: control.Control
     limits: limiter.Limiter
+    events: ports.Events
     clock: ports.Clock
 
 
@@ -38,23 +36,28 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         self._cases = cases
         self._users = users
         self._tokens = signer
+        self._wire = wire.Wire(signer)
         self._streams = watchers
+        self._joins = joins.Joins(cases.events, cases.clock, self._joined)
 
-    async def StartIndexing(self, request: pb.StartIndexingRequest, context: Context) -> pb.StartIndexingResponse:
+    def changed(self, update: model.Update) -> None:
+        """Take note that a job has changed: what was known of it is not told any more."""
+        self._joins.forget(update.job.user_id)
+
+    async def StartIndexing(  # type: ignore[override]  # an answer may come as bytes, see interceptors
+        self, request: pb.StartIndexingRequest, context: Context
+    ) -> pb.StartIndexingResponse | bytes:
         """Start or join a job and answer with first results."""
         user_id = validate.snowflake("user_id", request.user_id)
         asked = request.wait if request.HasField("wait") else None
         wait = validate.wait(asked, default=2.0, most=10.0, remaining=context.time_remaining())
         immediate = request.immediate_guilds if request.HasField("immediate_guilds") else 5
         validate.number("immediate_guilds", immediate, least=0, most=25)
+        joined = await self._joins.get(user_id)
+        if joined is not None:
+            return joined
         started = await self._cases.start.run(user_id, wait=wait, immediate=immediate, force=request.force)
-        return pb.StartIndexingResponse(
-            job=convert.job(started.job, model.tally_of(started.rows)),
-            disposition=f"DISPOSITION_{started.disposition}",
-            guilds=[convert.job_guild(row) for row in started.rows],
-            remaining=sum(not row.state.terminal for row in started.rows),
-            watch_token=self._tokens.make(WATCH, [started.job.job_id, started.position]),
-        )
+        return self._started(started)
 
     async def WatchProgress(  # type: ignore[override]  # writes to the context, to know when a reader is stuck
         self, request: pb.WatchProgressRequest, context: Context
@@ -70,13 +73,12 @@ class Servicer(pb_grpc.IndexerServiceServicer):
             before = after or ""
             async with contextlib.aclosing(watch):
                 async for message, position in watch:
-                    *parts, last = _responses(message)
-                    # Who is cut off in the middle of a message's parts must get all of them again.
-                    for part in parts:
-                        part.resume_token = self._tokens.make(WATCH, [job.job_id, before])
-                        await streams.write(context, part)
-                    last.resume_token = self._tokens.make(WATCH, [job.job_id, position])
-                    await streams.write(context, last)
+                    bodies = self._wire.bodies(job.job_id, before, position, message)
+                    # Rows weigh far more than the stream itself: they must not be held while it is silent.
+                    del message
+                    for body in bodies:
+                        await streams.write(context, body)
+                    del bodies
                     before = position
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
@@ -188,6 +190,22 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         now = self._cases.clock()
         return pb.GetRateLimitsResponse(budgets=[convert.budget(state, now) for state in states])
 
+    def _started(self, started: start.Started) -> pb.StartIndexingResponse:
+        return pb.StartIndexingResponse(
+            job=convert.job(started.job, model.tally_of(started.rows)),
+            disposition=f"DISPOSITION_{started.disposition}",
+            reason=started.why,
+            guilds=[convert.job_guild(row) for row in started.rows],
+            remaining=sum(not row.state.terminal for row in started.rows),
+            watch_token=self._wire.token(started.job.job_id, started.position),
+        )
+
+    async def _joined(self, user_id: int) -> joins.Answer | None:
+        found = await self._cases.start.join(user_id)
+        if found is None:
+            return None
+        return joins.Answer(found.job.job_id, found.position, self._started(found).SerializeToString())
+
     async def _watched(self, request: pb.WatchProgressRequest) -> model.Job:
         if bool(request.job_id) == bool(request.user_id):
             raise errors.InvalidArgument("job_id", "exactly one of job_id and user_id must be given")
@@ -198,7 +216,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
     def _resumed(self, token: str, job: model.Job) -> str | None:
         if not token:
             return None
-        job_id, position = self._tokens.read("resume_token", WATCH, token)
+        job_id, position = self._tokens.read("resume_token", wire.WATCH, token)
         if job_id != job.job_id:
             raise errors.InvalidArgument("resume_token", "belongs to another job")
         return str(position) or None
@@ -214,32 +232,3 @@ def _filter(request: pb.ListChannelsRequest) -> browse.Filter:
         kinds=tuple(sorted(set(request.types))),
         by_activity=request.order == pb.CHANNEL_ORDER_ACTIVITY,
     )
-
-
-def _responses(message: progress.Message) -> list[pb.WatchProgressResponse]:
-    """Return what one thing that happened looks like on the wire."""
-    if isinstance(message, progress.Snapshot):
-        return _snapshot(message)
-    if isinstance(message, progress.Silence):
-        return [pb.WatchProgressResponse(heartbeat=pb.Heartbeat(at=convert.timestamp(message.at)))]
-    if isinstance(message, progress.Leaving):
-        return [pb.WatchProgressResponse(going_away=pb.GoingAway(reason=message.reason))]
-    if isinstance(message, progress.Ended):
-        return [pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.tally)))]
-    update = message.update
-    found = [pb.WatchProgressResponse(guild=convert.job_guild(unit)) for unit in update.units]
-    found.append(pb.WatchProgressResponse(job=convert.job(update.job, update.tally)))
-    waiting = convert.throttled(update.job)
-    if waiting is not None:
-        found.append(pb.WatchProgressResponse(throttled=waiting))
-    return found
-
-
-def _snapshot(message: progress.Snapshot) -> list[pb.WatchProgressResponse]:
-    job = convert.job(message.job, message.tally)
-    rows = [convert.job_guild(unit) for unit in message.units]
-    pages = [rows[at : at + SNAPSHOT_ROWS] for at in range(0, max(1, len(rows)), SNAPSHOT_ROWS)]
-    found = [
-        pb.WatchProgressResponse(snapshot=pb.Snapshot(job=job, guilds=page, reason=message.reason)) for page in pages
-    ]
-    return [*found, pb.WatchProgressResponse(snapshot_end=pb.SnapshotEnd())]

@@ -55,7 +55,7 @@ class Streams:
                 del self._by_job[job_id]
 
 
-async def write(context: Any, item: message.Message) -> None:  # noqa: ANN401 -- a stream of any message
+async def write(context: Any, item: message.Message | bytes) -> None:  # noqa: ANN401 -- a stream of any message
     """Send a message; gRPC's flow control holds it while the reader is behind. Raises errors.SlowConsumer."""
     try:
         async with asyncio.timeout(SLOW):

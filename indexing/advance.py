@@ -31,6 +31,8 @@ NOW = 0.02
 
 FIRST_FIVE = 5
 """Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
+LAST_STEPS = 1 << 19
+"""Revisions of a turn from here on belong to its end: far beyond what it can have changed before."""
 MOST_UNFINISHED = 5
 """Turns that may get lost in a row before a job is given up: killed workers are forgiven, a turn that kills is not."""
 
@@ -69,7 +71,7 @@ class Advance:
         job = await self._world.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._rules.turn_lease)
         if job is None:
             return False
-        with self._seen.turns.time():
+        with self._seen.turns.time(), logs.bound(job=job.job_id, user=job.user_id):
             try:
                 if job.unfinished > MOST_UNFINISHED:
                     await self._end(job, model.JobState.FAILED, "TURNS_LOST")
@@ -156,7 +158,7 @@ class Advance:
         self._count_ended(skipped)
 
     def _reached(self, milestone: str, job: model.Job) -> None:
-        self._seen.milestones.labels(milestone).observe(self._world.clock() - job.created_at)
+        self._seen.reached(milestone, self._world.clock() - job.created_at)
 
     def _count_ended(self, rows: Iterable[model.Unit]) -> None:
         """Count guilds that ended without a step of their own."""
@@ -205,10 +207,29 @@ class Advance:
             self._log.info("job_ended", job=job.job_id, state=state.value, error=error)
             # All rows once more: watchers that missed an update while Redis was away are whole again.
             rows = list(run.units.values()) if run else await self._world.jobs.units(job.job_id)
+            if state is model.JobState.FAILED:
+                rows = await self._fail_open(ended, rows)
             self._reached("done", job)
             if 0 < model.tally_of(rows).succeeded < FIRST_FIVE:
                 self._reached("five", job)
             await self._units.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))
+
+    async def _fail_open(self, job: model.Job, rows: list[model.Unit]) -> list[model.Unit]:
+        """Let what a failed job left undone say why, so that it can be seen and tried again."""
+        final = [
+            row
+            if row.state.terminal
+            else dataclasses.replace(
+                row,
+                state=model.UnitState.FAILED,
+                error=job.error,
+                retry_at=0.0,
+                revision=model.revision_of(job.turn, LAST_STEPS + place),
+            )
+            for place, row in enumerate(rows)
+        ]
+        await self._world.jobs.write_units(job, [row for row in final if row not in rows])
+        return final
 
 
 def _skipped(unit: model.Unit, cause: str) -> model.Unit:

@@ -206,6 +206,16 @@ class TooManyWatchers(IndexerError):
         self.whose = whose
 
 
+class Leaving(IndexerError):
+    """This process is about to end; another one answers."""
+
+    reason = "LEAVING"
+    retry_after = 0.2
+
+    def __init__(self) -> None:
+        super().__init__("this process is about to end; another one answers")
+
+
 class SlowConsumer(IndexerError):
     """A watcher did not read for so long that its stream was closed; its token lets it go on."""
 

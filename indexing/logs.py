@@ -1,10 +1,13 @@
 """Structured logs: one line per event that an operator acts on; constant event names, data as fields."""
 
+import contextlib
 import logging
 import sys
 from typing import Any
 
 import structlog
+
+from indexing import traces
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -13,6 +16,7 @@ def configure(level: str, form: str) -> None:
     """Send our lines and those of libraries to standard error; *form* is json or console."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -37,6 +41,21 @@ def configure(level: str, form: str) -> None:
     root.setLevel(LEVELS[level])
     for noisy in ("pymongo", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def bound(**fields: object) -> contextlib.AbstractContextManager[None]:
+    """Add fields to every line that is written in the block, and in tasks that it starts."""
+    return structlog.contextvars.bound_contextvars(**fields)
+
+
+def field(name: str) -> str:
+    """Return a field that `bound` added, empty when there is none."""
+    return str(structlog.contextvars.get_contextvars().get(name, ""))
+
+
+def _with_trace(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    line.update(traces.exemplar() or {})
+    return line
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

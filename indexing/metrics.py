@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from prometheus_client import registry
 
-from indexing import instruments, labels
+from indexing import instruments, labels, traces
 
 SHARE_BUCKETS = (0.0, 0.02, 0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
 WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -91,7 +91,7 @@ class DiscordMetrics(instruments.Group):
     def count(self, route: str, status: str, seconds: float, *, lane: str) -> None:
         """Count one call."""
         self.calls.labels(labels.ROUTE.fit(route), labels.STATUS.fit(status), lane).inc()
-        self.seconds.labels(labels.ROUTE.fit(route)).observe(seconds)
+        self.seconds.labels(labels.ROUTE.fit(route)).observe(seconds, traces.exemplar())
 
 
 class IndexingMetrics(instruments.Group):
@@ -126,6 +126,10 @@ class IndexingMetrics(instruments.Group):
             "indexer_stream_updates_merged_total", "Updates that a slow watcher got merged into a later one."
         )
         self.turns = self._histogram("indexer_turn_seconds", "One turn of a job.", buckets=WAIT_BUCKETS)
+
+    def reached(self, milestone: str, seconds: float) -> None:
+        """Note that a job reached a milestone *seconds* after its start."""
+        self.milestones.labels(milestone).observe(seconds, traces.exemplar())
 
     def unit_ended(self, state: str, cause: str) -> None:
         """Count a guild that is done."""

@@ -6,7 +6,7 @@ Every method may raise the error of its vendor's door: Discord's are listed at `
 """
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from indexing import model, turns
@@ -184,6 +184,9 @@ class Jobs(Protocol):
     async def get(self, job_id: str) -> model.Job | None:
         """Return a job."""
 
+    async def get_all(self, job_ids: Collection[str]) -> dict[str, model.Job]:
+        """Return those of the jobs that are stored, by id."""
+
     async def latest(self, user_id: int) -> model.Job | None:
         """Return the user's active job, else his newest."""
 
@@ -272,6 +275,12 @@ class Events(Protocol):
 
     async def holds(self, job_id: str, position: str) -> bool:
         """Return whether every update after *position* is still in the stream."""
+
+    async def held(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of the places, each a job and a position in its stream, after which every update is there."""
+
+    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+        """Return those of the jobs that have updates after these positions."""
 
     async def subscribe(self, job_id: str, after: str) -> Subscription:
         """Listen to the job's updates after a position."""

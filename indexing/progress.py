@@ -6,13 +6,16 @@ is read from the store after the watcher has begun to listen, so that nothing fa
 reads slowly gets fewer, merged updates, never a longer queue.
 """
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Callable
 
-from indexing import errors, model, ports
+from indexing import batch, errors, model, ports
 
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
 EVENTS_LOST = "EVENTS_LOST"
+GATHER = 0.1
+"""Seconds by which a sign of life may be late, so that many watchers' jobs are looked at together."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,9 +30,10 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Changed:
-    """What changed since the last message."""
+    """What changed since the last message; `own` says whether the job's own fields did, its numbers aside."""
 
     update: model.Update
+    own: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Progress:
 
     def __init__(self, world: ports.World) -> None:
         self._world = world
+        self._checks = batch.Batch(self._check, gather=GATHER)
 
     async def find(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
         """
@@ -117,46 +122,63 @@ class Progress:
 
     async def watch(self, job: model.Job, terms: Terms) -> AsyncGenerator[tuple[Message, str], None]:
         """Yield what happens to the job, each with the position to resume from, until it has ended."""
-        events, after = self._world.events, terms.after
-        resumes = after is not None and await events.holds(job.job_id, after)
-        position = after if resumes and after is not None else await events.tail(job.job_id)
-        subscription = await events.subscribe(job.job_id, position)
+        position, resumes = await self._place(job.job_id, terms.after)
+        subscription = await self._world.events.subscribe(job.job_id, position)
         try:
-            current = await self.find(job_id=job.job_id)
+            current, told, tally = await self.find(job_id=job.job_id), None, None
             if not resumes or current.state.terminal:
                 # Of a job that has ended no change will follow: who resumes must not miss those since his position.
-                reason = "" if resumes or after is None else TOKEN_TOO_OLD
+                reason = "" if resumes or terms.after is None else TOKEN_TOO_OLD
                 yield await self._snapshot(current, reason), position
+                told = _own(current)
             while not current.state.terminal:
-                update = await subscription.next(terms.heartbeat)
+                update = await subscription.next(terms.heartbeat - GATHER)
                 if update is not None:
-                    current, position = update.job, update.position
-                    yield Changed(update), position
-                elif reason := terms.leave():
+                    current, tally, position = update.job, update.tally, update.position
+                    before, told = told, _own(current)
+                    yield Changed(update, told != before), position
+                elif not terms.leave():
+                    current, lost = await self._checked(current, position)
+                    yield await self._snapshot(current, EVENTS_LOST) if lost else Silence(self._world.clock()), position
+                    told, tally = (_own(current), None) if lost else (told, tally)
+                del update  # rows weigh more than the watcher himself: they must not be held while nothing happens
+                if not current.state.terminal and (reason := terms.leave()):
                     yield Leaving(reason), position
                     return
-                else:
-                    current = await self.find(job_id=job.job_id)
-                    yield await self._silence(current, position), position
-            yield Ended(current, await self.tally(current)), position
+            yield Ended(current, tally or await self.tally(current)), position
         finally:
             await subscription.close()
 
-    async def _silence(self, job: model.Job, position: str) -> Message:
-        """Return a sign of life, or all rows when the silence was the stream's loss."""
-        if job.state.terminal or not await self._continues(job, position):
-            return await self._snapshot(job, EVENTS_LOST)
-        return Silence(self._world.clock())
+    async def _place(self, job_id: str, after: str | None) -> tuple[str, bool]:
+        """Return where a watcher begins, and whether that is where he left off."""
+        if after is not None and await self._world.events.holds(job_id, after):
+            return after, True
+        return await self._world.events.tail(job_id), False
+
+    async def _checked(self, job: model.Job, position: str) -> tuple[model.Job, bool]:
+        """Return the job as it is, and whether its silence was the stream's loss rather than peace."""
+        place = job.job_id, position
+        found = (await asyncio.shield(self._checks.get(place)))[place]
+        if found is None:
+            raise errors.JobNotFound(job.job_id)
+        return found
+
+    async def _check(self, places: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[model.Job, bool] | None]:
+        """Look at many silent jobs. Round trips: 1 to MongoDB, 1 to Redis."""
+        jobs = await self._world.jobs.get_all({job_id for job_id, _ in places})
+        listed = [place for place in places if place[0] in jobs and jobs[place[0]].listed]
+        try:
+            held = await self._world.events.held(listed) if listed else set()
+        except errors.QueueUnavailable:
+            held = set()
+        lost = {place for place in listed if place not in held or jobs[place[0]].state.terminal}
+        return {place: (jobs[place[0]], place in lost) if place[0] in jobs else None for place in places}
 
     async def _snapshot(self, job: model.Job, reason: str) -> Snapshot:
         rows = tuple(await self._world.jobs.units(job.job_id))
         return Snapshot(job, model.tally_of(rows), rows, reason)
 
-    async def _continues(self, job: model.Job, position: str) -> bool:
-        """Return whether silence means that nothing happened, rather than that the stream is lost."""
-        if not job.listed:
-            return True
-        try:
-            return await self._world.events.holds(job.job_id, position)
-        except errors.QueueUnavailable:
-            return False
+
+def _own(job: model.Job) -> tuple[object, ...]:
+    """Return those fields of a job that watchers see, its numbers aside."""
+    return job.state, job.error, job.listed, job.finished_at, job.waiting_for, job.waiting_until

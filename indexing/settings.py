@@ -361,6 +361,26 @@ class LogSettings(_Group):
     """json for machines, console for people."""
 
 
+class TraceSettings(_Group):
+    """OpenTelemetry's standard variables: these turn it on, its SDK reads the others, such as OTEL_SERVICE_NAME."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="OTEL_")
+
+    exporter_otlp_endpoint: str = ""
+    """Where traces are sent, by OTLP over HTTP; empty sends none."""
+
+    exporter_otlp_traces_endpoint: str = ""
+    """The same for traces alone; it goes before the other."""
+
+    sdk_disabled: bool = False
+    """Send none although there is an endpoint."""
+
+    @property
+    def on(self) -> bool:
+        """Whether traces are sent."""
+        return bool(self.exporter_otlp_endpoint or self.exporter_otlp_traces_endpoint) and not self.sdk_disabled
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """All groups. The service reads `service`, the workers read `workers`, both read the rest."""
@@ -374,6 +394,7 @@ class Settings:
     service: ServiceSettings
     workers: WorkerSettings
     logs: LogSettings
+    traces: TraceSettings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -403,6 +424,7 @@ GROUPS: dict[str, type[_Group]] = {
     "workers": WorkerSettings,
     "exporter": ExporterSettings,
     "logs": LogSettings,
+    "traces": TraceSettings,
 }
 
 

@@ -25,24 +25,37 @@ class Disposition(enum.StrEnum):
     FRESH = "FRESH"
 
 
+class Why(enum.StrEnum):
+    """Why a start was served as it was."""
+
+    FIRST_JOB = "FIRST_JOB"
+    FORCED = "FORCED"
+    LAST_JOB_OLD = "LAST_JOB_OLD"
+    LAST_JOB_NOT_CLEAN = "LAST_JOB_NOT_CLEAN"
+    JOB_RUNNING = "JOB_RUNNING"
+    LISTED_LATELY = "LISTED_LATELY"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Started:
     """What is known when the caller's wait is over; `position` is where a watcher goes on."""
 
     job: model.Job
     disposition: Disposition
+    why: Why
     rows: list[model.Unit]
     position: str
 
 
 class Start:
-    """Starts jobs. Round trips until the first turn: 3 to MongoDB, 1 to Redis."""
+    """Starts jobs. Round trips of `run` until the first turn: 3 to MongoDB, 1 to Redis."""
 
     def __init__(self, world: ports.World, rules: settings.IndexingSettings, turner: advance.Advance) -> None:
         self._world = world
         self._rules = rules
         self._turner = turner
         self._running: set[asyncio.Task[None]] = set()
+        self._hurried = asyncio.Event()
         self._log = logs.get(__name__)
 
     async def run(self, user_id: int, *, wait: float, immediate: int, force: bool) -> Started:
@@ -56,7 +69,7 @@ class Start:
         await self._world.users.credential(user_id)
         last = await self._world.jobs.latest(user_id)
         if last is not None and not force and self._fresh(last):
-            return await self._answer(last.job_id, Disposition.FRESH)
+            return await self._answer(last.job_id, Disposition.FRESH, Why.LISTED_LATELY)
         now = self._world.clock()
         planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + wait + GRACE, force=force)
         await self._world.queue.schedule(turns.Turn(planned.job_id, 1), planned.next_turn_at)
@@ -66,10 +79,38 @@ class Start:
             task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-            await asyncio.wait({task}, timeout=wait)
+            await self._patiently(task, wait)
         elif not job.listed:
             await self._until_listed(job, wait)
-        return await self._answer(job.job_id, Disposition.CREATED if created else Disposition.JOINED)
+        if created:
+            return await self._answer(job.job_id, Disposition.CREATED, Why.FORCED if force else _why(last))
+        return await self._answer(job.job_id, Disposition.JOINED, Why.JOB_RUNNING)
+
+    def hurry(self) -> None:
+        """Let whoever waits for first results have those that are there now: the process is about to end."""
+        self._hurried.set()
+
+    async def _patiently(self, task: asyncio.Task[None], seconds: float) -> None:
+        hurried = asyncio.create_task(self._hurried.wait())
+        try:
+            await asyncio.wait({task, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurried.cancel()
+
+    async def join(self, user_id: int) -> Started | None:
+        """
+        Return the user's running job as it is, if its guilds are listed; None when there is none to be joined at once.
+
+        Neither a credential nor a due time is looked at: the job has both. Round trips: 3 to MongoDB, 1 to Redis.
+
+        Raises:
+            errors.StoreUnavailable, errors.QueueUnavailable: It is not known.
+        """
+        last = await self._world.jobs.latest(user_id)
+        if last is None or last.state.terminal or not last.listed:
+            return None
+        found = await self._answer(last.job_id, Disposition.JOINED, Why.JOB_RUNNING)
+        return None if found.job.state.terminal else found
 
     async def drain(self, seconds: float) -> None:
         """Let first turns that still run end; what does not end in time is found by the sweeper."""
@@ -103,9 +144,16 @@ class Start:
         finally:
             await subscription.close()
 
-    async def _answer(self, job_id: str, disposition: Disposition) -> Started:
+    async def _answer(self, job_id: str, disposition: Disposition, why: Why) -> Started:
         position = await self._world.events.tail(job_id)
-        job = await self._world.jobs.get(job_id)
+        job, rows = await asyncio.gather(self._world.jobs.get(job_id), self._world.jobs.units(job_id))
         if job is None:
             raise errors.JobNotFound(job_id)
-        return Started(job, disposition, await self._world.jobs.units(job_id), position)
+        return Started(job, disposition, why, rows, position)
+
+
+def _why(last: model.Job | None) -> Why:
+    """Return why the user's last job does not do."""
+    if last is None:
+        return Why.FIRST_JOB
+    return Why.LAST_JOB_OLD if last.state is model.JobState.SUCCEEDED else Why.LAST_JOB_NOT_CLEAN

@@ -15,16 +15,25 @@ QUEUES = (QUEUE,)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of a job. It runs only if *number* is the job's current one."""
+    """
+    One turn of a job. It runs only if *number* is the job's current one.
+
+    Attributes:
+        carried: Request id and trace of whoever asked for it, see traces.carry; empty when there is none.
+    """
 
     job_id: str
     number: int
+    carried: str = dataclasses.field(default="", compare=False)
 
     def payload(self) -> dict[str, object]:
         """Return the keyword arguments of the message."""
-        return {"job_id": self.job_id, "number": self.number}
+        found: dict[str, object] = {"job_id": self.job_id, "number": self.number}
+        return found | {"carried": self.carried} if self.carried else found
 
 
 def parse(payload: dict[str, object]) -> Turn:
     """Return the turn that a message carries; fields of a newer version are ignored."""
-    return Turn(job_id=str(payload["job_id"]), number=int(str(payload["number"])))
+    return Turn(
+        job_id=str(payload["job_id"]), number=int(str(payload["number"])), carried=str(payload.get("carried", ""))
+    )

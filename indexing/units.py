@@ -136,7 +136,8 @@ class Units:
             listing = unit.step is model.Step.CHANNELS
             run.fetching += listing
             try:
-                outcome = await self._step(run, unit)
+                with logs.bound(guild=unit.guild_id):
+                    outcome = await self._step(run, unit)
             finally:
                 run.fetching -= listing
             changed = run.revised(outcome.unit)
@@ -156,7 +157,7 @@ class Units:
         if ended.state is model.UnitState.SUCCEEDED:
             done = sum(unit.state is model.UnitState.SUCCEEDED for unit in run.units.values())
             if done in MILESTONES:
-                self._seen.milestones.labels(MILESTONES[done]).observe(self._world.clock() - run.job.created_at)
+                self._seen.reached(MILESTONES[done], self._world.clock() - run.job.created_at)
 
     def _pick(self, run: Run) -> model.Unit | None:
         """Take the best unit that may run now; None when the turn should start no more."""

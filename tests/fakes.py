@@ -277,9 +277,10 @@ def _unread(guild_id: int) -> model.Guild:
 
 
 class MemoryJobs:
-    """Port `ports.Jobs`."""
+    """Port `ports.Jobs`; `questions` counts the times that several jobs were asked for."""
 
     def __init__(self) -> None:
+        self.questions = 0
         self._jobs: dict[str, model.Job] = {}
         self._units: dict[str, dict[int, model.Unit]] = collections.defaultdict(dict)
 
@@ -294,6 +295,11 @@ class MemoryJobs:
     async def get(self, job_id: str) -> model.Job | None:
         """Return a job."""
         return self._jobs.get(job_id)
+
+    async def get_all(self, job_ids: Collection[str]) -> dict[str, model.Job]:
+        """Return those that are stored."""
+        self.questions += 1
+        return {key: self._jobs[key] for key in job_ids if key in self._jobs}
 
     async def latest(self, user_id: int) -> model.Job | None:
         """Return the active job, else the newest."""

@@ -7,7 +7,8 @@ A whole world of fakes: what the use cases see of Discord, of storage and of tra
 import asyncio
 import collections
 import dataclasses
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import registry
@@ -60,10 +61,23 @@ class MemoryEvents:
 
     async def holds(self, job_id: str, position: str) -> bool:
         """Return whether nothing after *position* is lost."""
+        return bool(await self.held([(job_id, position)]))
+
+    async def held(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return after which places nothing is lost."""
         if self.away:
             raise errors.QueueUnavailable("played")
+        return {(key, place) for key, place in places if self._first(key) <= _place(place)}
+
+    def _first(self, job_id: str) -> float:
         stream = self.streams[job_id]
-        return bool(stream) and _place(stream[0].position) <= _place(position)
+        return _place(stream[0].position) if stream else math.inf
+
+    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+        """Return which jobs have news."""
+        if self.away:
+            raise errors.QueueUnavailable("played")
+        return {key for key, place in positions.items() if _place(await self.tail(key)) > _place(place)}
 
     async def subscribe(self, job_id: str, after: str) -> ports.Subscription:
         """Listen."""

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import dramatiq
 import dramatiq.asyncio
 import dramatiq.middleware
+from opentelemetry import trace
 
 from indexing import (
     advance,
@@ -27,6 +28,7 @@ from indexing import (
     reading,
     refresh,
     settings,
+    traces,
     turns,
     wiring,
 )
@@ -70,6 +72,7 @@ class Runtime(dramatiq.Middleware):
         self._work = metrics.WorkerMetrics(self._registry)
         self._work.threads.set(config.workers.threads)
         self._advance: advance.Advance | None = None
+        self._worker: Any = None
         self._ticked = 0.0
         self._log = logs.get(__name__)
 
@@ -78,7 +81,8 @@ class Runtime(dramatiq.Middleware):
         if self._advance is None:
             raise RuntimeError("the worker is not booted")
         try:
-            with self._work.running.track_inprogress():
+            serving = traces.serving(turns.ACTOR, turn.carried, trace.SpanKind.CONSUMER)
+            with self._work.running.track_inprogress(), serving, logs.bound(job=turn.job_id):
                 await self._advance.in_background(turn)
         except errors.IndexerError as problem:
             self._log.warning("turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
@@ -88,8 +92,9 @@ class Runtime(dramatiq.Middleware):
         waited = self._clock() - message.message_timestamp / 1000
         self._work.delay.labels(labels.QUEUE.fit(message.queue_name)).observe(max(0.0, waited))
 
-    def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
+    def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401 -- their hook
         """Open everything; a failure ends the process."""
+        self._worker = worker
         thread = _loop_thread()
         try:
             thread.run_coroutine(self._open(broker))
@@ -154,7 +159,15 @@ class Runtime(dramatiq.Middleware):
             await asyncio.sleep(TICK)
 
     def _live(self) -> bool:
-        return not self._ticked or time.monotonic() - self._ticked < STALE
+        """Return whether the loop ticks and no thread of Dramatiq died; that Redis is away is no reason to restart."""
+        return self._threads_live() and (not self._ticked or time.monotonic() - self._ticked < STALE)
+
+    def _threads_live(self) -> bool:
+        if self._worker is None:
+            return True
+        threads = [*self._worker.workers, *self._worker.consumers.values()]
+        # One that was told to stop says that it does not run: in the drain all is well.
+        return all(thread.is_alive() or not thread.running for thread in threads)
 
     def _ready(self) -> bool:
         return self._advance is not None and self._live()

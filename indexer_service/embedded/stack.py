@@ -40,6 +40,7 @@ class Options:
         exporter: Whether to show the fleet's metrics, too.
         simulator: Further options of the simulator's command line.
         environment: Settings of services and workers that go before everything else.
+        worker_environment: The same for workers alone, such as the PYTHONPATH of another release.
     """
 
     users: int = 1
@@ -51,6 +52,7 @@ class Options:
     exporter: bool = False
     simulator: Sequence[str] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    worker_environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def real_discord(self) -> bool:
@@ -214,9 +216,10 @@ class Stack:
 
     def _start_product(self) -> None:
         environment = programs.product_environment(self._wiring(), self.options.environment)
+        own = self.options.worker_environment
         makers = [
             *(functools.partial(programs.service, name, environment) for name in self._services),
-            *(functools.partial(programs.worker, name, environment) for name in self._workers),
+            *(functools.partial(programs.worker, name, {**environment, **own}) for name in self._workers),
             *(functools.partial(programs.exporter, environment) for _ in self._exporters),
         ]
         self._side_by_side([functools.partial(self._run, make) for make in makers])

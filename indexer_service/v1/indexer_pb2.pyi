@@ -163,18 +163,20 @@ class StartIndexingRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., request_id: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., immediate_guilds: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
 
 class StartIndexingResponse(_message.Message):
-    __slots__ = ("job", "disposition", "guilds", "remaining", "watch_token")
+    __slots__ = ("job", "disposition", "guilds", "remaining", "watch_token", "reason")
     JOB_FIELD_NUMBER: _ClassVar[int]
     DISPOSITION_FIELD_NUMBER: _ClassVar[int]
     GUILDS_FIELD_NUMBER: _ClassVar[int]
     REMAINING_FIELD_NUMBER: _ClassVar[int]
     WATCH_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     job: Job
     disposition: Disposition
     guilds: _containers.RepeatedCompositeFieldContainer[JobGuild]
     remaining: int
     watch_token: str
-    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., remaining: _Optional[int] = ..., watch_token: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., remaining: _Optional[int] = ..., watch_token: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class WatchProgressRequest(_message.Message):
     __slots__ = ("job_id", "user_id", "resume_token", "heartbeat")
@@ -189,7 +191,7 @@ class WatchProgressRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., user_id: _Optional[str] = ..., resume_token: _Optional[str] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class WatchProgressResponse(_message.Message):
-    __slots__ = ("snapshot", "snapshot_end", "guild", "job", "throttled", "heartbeat", "terminal", "going_away", "resume_token")
+    __slots__ = ("snapshot", "snapshot_end", "guild", "job", "throttled", "heartbeat", "terminal", "going_away", "progress", "resume_token")
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_END_FIELD_NUMBER: _ClassVar[int]
     GUILD_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +200,7 @@ class WatchProgressResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     TERMINAL_FIELD_NUMBER: _ClassVar[int]
     GOING_AWAY_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     snapshot: Snapshot
     snapshot_end: SnapshotEnd
@@ -207,8 +210,9 @@ class WatchProgressResponse(_message.Message):
     heartbeat: Heartbeat
     terminal: Terminal
     going_away: GoingAway
+    progress: Progress
     resume_token: str
-    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., guild: _Optional[_Union[JobGuild, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., terminal: _Optional[_Union[Terminal, _Mapping]] = ..., going_away: _Optional[_Union[GoingAway, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., guild: _Optional[_Union[JobGuild, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., terminal: _Optional[_Union[Terminal, _Mapping]] = ..., going_away: _Optional[_Union[GoingAway, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class Snapshot(_message.Message):
     __slots__ = ("job", "guilds", "reason")

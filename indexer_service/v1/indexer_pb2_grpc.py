@@ -125,6 +125,8 @@ class IndexerServiceServicer:
         """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
         It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
         workers, and answers when these few are done or `wait` is over, with what is there by then.
+        A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
+        at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
         Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
         UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
         """
@@ -137,7 +139,10 @@ class IndexerServiceServicer:
         whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
         Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
         the snapshot and the terminal event. Cancelling the stream never touches the job.
-        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE, RESOURCE_EXHAUSTED (too many watchers).
+        Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
+        ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
+        QUEUE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +150,7 @@ class IndexerServiceServicer:
 
     def WaitJob(self, request, context):
         """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream.
+        A wait that would outlive the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,7 +164,7 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """ListJobs returns a user's jobs, newest first.
+        """ListJobs returns a user's jobs, newest first. Errors: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,6 +172,7 @@ class IndexerServiceServicer:
 
     def CancelJob(self, request, context):
         """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,6 +180,7 @@ class IndexerServiceServicer:
 
     def RetryJob(self, request, context):
         """RetryJob starts a new job with only those guilds that failed in the given one.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_RUNNING, NOTHING_FAILED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

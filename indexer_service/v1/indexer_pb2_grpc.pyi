@@ -48,6 +48,8 @@ class IndexerServiceStub:
     """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
     It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
     workers, and answers when these few are done or `wait` is over, with what is there by then.
+    A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
+    at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
     Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
     UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
     """
@@ -56,18 +58,27 @@ class IndexerServiceStub:
     whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
     Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
     the snapshot and the terminal event. Cancelling the stream never touches the job.
-    Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE, RESOURCE_EXHAUSTED (too many watchers).
+    Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
+    ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
+    QUEUE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
     """
     WaitJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.WaitJobRequest, _indexer_pb2.WaitJobResponse]
-    """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream."""
+    """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream.
+    A wait that would outlive the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+    """
     GetJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetJobRequest, _indexer_pb2.GetJobResponse]
     """GetJob returns one job with its numbers as they are now. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND)."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.ListJobsRequest, _indexer_pb2.ListJobsResponse]
-    """ListJobs returns a user's jobs, newest first."""
+    """ListJobs returns a user's jobs, newest first. Errors: INVALID_ARGUMENT."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.CancelJobRequest, _indexer_pb2.CancelJobResponse]
-    """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing."""
+    """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+    """
     RetryJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.RetryJobRequest, _indexer_pb2.RetryJobResponse]
-    """RetryJob starts a new job with only those guilds that failed in the given one."""
+    """RetryJob starts a new job with only those guilds that failed in the given one.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_RUNNING, NOTHING_FAILED).
+    """
     ListGuilds: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.ListGuildsRequest, _indexer_pb2.ListGuildsResponse]
     """ListGuilds returns the user's guilds as stored, without asking Discord. Order: rank, most important first.
     Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND) for a user of whom nothing is known.
@@ -102,6 +113,8 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
     It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
     workers, and answers when these few are done or `wait` is over, with what is there by then.
+    A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
+    at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
     Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
     UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
     """
@@ -110,18 +123,27 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
     Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
     the snapshot and the terminal event. Cancelling the stream never touches the job.
-    Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE, RESOURCE_EXHAUSTED (too many watchers).
+    Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
+    ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
+    QUEUE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
     """
     WaitJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.WaitJobRequest, _indexer_pb2.WaitJobResponse]  # type: ignore[assignment]
-    """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream."""
+    """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream.
+    A wait that would outlive the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+    """
     GetJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetJobRequest, _indexer_pb2.GetJobResponse]  # type: ignore[assignment]
     """GetJob returns one job with its numbers as they are now. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND)."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_indexer_pb2.ListJobsRequest, _indexer_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """ListJobs returns a user's jobs, newest first."""
+    """ListJobs returns a user's jobs, newest first. Errors: INVALID_ARGUMENT."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.CancelJobRequest, _indexer_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing."""
+    """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+    """
     RetryJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.RetryJobRequest, _indexer_pb2.RetryJobResponse]  # type: ignore[assignment]
-    """RetryJob starts a new job with only those guilds that failed in the given one."""
+    """RetryJob starts a new job with only those guilds that failed in the given one.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_RUNNING, NOTHING_FAILED).
+    """
     ListGuilds: _aio.UnaryUnaryMultiCallable[_indexer_pb2.ListGuildsRequest, _indexer_pb2.ListGuildsResponse]  # type: ignore[assignment]
     """ListGuilds returns the user's guilds as stored, without asking Discord. Order: rank, most important first.
     Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND) for a user of whom nothing is known.
@@ -159,6 +181,8 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
         It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
         workers, and answers when these few are done or `wait` is over, with what is there by then.
+        A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
+        at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
         Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
         UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
         """
@@ -173,7 +197,10 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
         Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
         the snapshot and the terminal event. Cancelling the stream never touches the job.
-        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE, RESOURCE_EXHAUSTED (too many watchers).
+        Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
+        ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
+        QUEUE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
         """
 
     @_abc_1.abstractmethod
@@ -182,7 +209,9 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.WaitJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.WaitJobResponse, _abc.Awaitable[_indexer_pb2.WaitJobResponse]]:
-        """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream."""
+        """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream.
+        A wait that would outlive the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+        """
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -198,7 +227,7 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.ListJobsResponse, _abc.Awaitable[_indexer_pb2.ListJobsResponse]]:
-        """ListJobs returns a user's jobs, newest first."""
+        """ListJobs returns a user's jobs, newest first. Errors: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def CancelJob(
@@ -206,7 +235,9 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.CancelJobResponse, _abc.Awaitable[_indexer_pb2.CancelJobResponse]]:
-        """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing."""
+        """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+        """
 
     @_abc_1.abstractmethod
     def RetryJob(
@@ -214,7 +245,9 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.RetryJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.RetryJobResponse, _abc.Awaitable[_indexer_pb2.RetryJobResponse]]:
-        """RetryJob starts a new job with only those guilds that failed in the given one."""
+        """RetryJob starts a new job with only those guilds that failed in the given one.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_RUNNING, NOTHING_FAILED).
+        """
 
     @_abc_1.abstractmethod
     def ListGuilds(

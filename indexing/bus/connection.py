@@ -11,7 +11,7 @@ import redis.asyncio.retry
 import redis.backoff
 import redis.exceptions
 
-from indexing import errors, metrics, settings
+from indexing import errors, metrics, settings, traces
 
 
 @contextlib.contextmanager
@@ -49,7 +49,9 @@ class _Timed(redis.asyncio.BlockingConnectionPool):
     async def release(self, connection: Any) -> None:  # noqa: ANN401 -- as above
         lent_at = self._lent.pop(connection, None)
         if self.seen is not None and lent_at is not None:
-            self.seen.redis.observe(time.perf_counter() - lent_at)
+            took = time.perf_counter() - lent_at
+            self.seen.redis.observe(took)
+            traces.record("redis", took)
             if not connection.is_connected:
                 self.seen.redis_errors.inc()
         await super().release(connection)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -25,6 +25,24 @@ TTL = 3_600
 FIRST = "0-0"
 BLOCK_MS = 5_000
 RETRY = 1.0
+PACE = 0.00002
+"""
+Seconds of rest after each reading, for each stream that is read.
+
+Redis looks at every stream for each reading, so a process with 1,000 of them reads 50 times a second at most, and
+what is published meanwhile comes in one answer.
+"""
+FIRSTS = """
+-- Where some streams begin, without what stands there.
+-- KEYS streams of updates
+-- Reply: the first entry's id of each, empty for a stream that is not there. Atomic.
+local firsts = {}
+for place, key in ipairs(KEYS) do
+  local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+  firsts[place] = first and first[1] or ''
+end
+return firsts
+"""
 _UPDATE = msgspec.json.Decoder(model.Update)
 _ENCODER = msgspec.json.Encoder(enc_hook=int)
 """Integers that were read from MongoDB are of a subclass of int."""
@@ -44,10 +62,19 @@ class RedisEvents:
         self._wake = f"indexer:{{events}}:wake:{uuid.uuid4().hex}"
         self._feeds: dict[str, feed.Feed] = {}
         self._ending = False
+        self._reading = True
+        self._firsts = client.register_script(FIRSTS)
+        self._listener: Callable[[model.Update], None] | None = None
         self._log = logs.get(__name__)
+
+    def tell(self, listener: Callable[[model.Update], None]) -> None:
+        """Let somebody in this process know at once of every update that is published or read here."""
+        self._listener = listener
 
     async def publish(self, update: model.Update) -> None:
         """Append an update to the job's bounded stream."""
+        if self._listener is not None:
+            self._listener(update)
         key = _key(update.job.job_id)
         with connection.translated():
             async with self._client.pipeline(transaction=False) as pipe:
@@ -63,9 +90,23 @@ class RedisEvents:
 
     async def holds(self, job_id: str, position: str) -> bool:
         """Return whether every update after *position* is still in the stream."""
+        return bool(await self.held([(job_id, position)]))
+
+    async def held(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of the places after which every update is still there; one round trip for however many."""
         with connection.translated():
-            first: Any = await self._client.xrange(_key(job_id), count=1)
-        return bool(first) and feed.parse(first[0][0].decode()) <= feed.parse(position)
+            firsts: Any = await self._firsts(keys=[_key(job_id) for job_id, _ in places])
+        return {
+            (job_id, position)
+            for (job_id, position), first in zip(places, firsts, strict=True)
+            if first and feed.parse(first.decode()) <= feed.parse(position)
+        }
+
+    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+        """Return those of the jobs that have updates after these positions; one round trip for however many."""
+        with connection.translated():
+            reply = await self._client.xread({_key(job_id): place for job_id, place in positions.items()}, count=1)
+        return {name.rsplit(":", 1)[1] for name, _ in _entries(reply)}
 
     async def subscribe(self, job_id: str, after: str) -> ports.Subscription:
         """Listen to the job's updates after a position."""
@@ -94,10 +135,13 @@ class RedisEvents:
                 watcher.poke()
 
     async def _include(self) -> list[model.Update]:
-        """Make the reader begin again with a new stream, of which nothing is known yet."""
-        with connection.translated():
-            await self._client.xadd(self._wake, {"w": "1"}, maxlen=1)
-            await self._client.expire(self._wake, TTL)
+        """Make the reader begin again with a new stream, of which nothing is known yet; at rest, it will anyway."""
+        if self._reading:
+            with connection.translated():
+                async with self._client.pipeline(transaction=False) as pipe:
+                    pipe.xadd(self._wake, {"w": "1"}, maxlen=1)
+                    pipe.expire(self._wake, TTL)
+                    await pipe.execute()
         return []
 
     async def _between(self, job_id: str, after: str, known: feed.Feed) -> list[model.Update]:
@@ -107,7 +151,8 @@ class RedisEvents:
         first, second = known.start
         with connection.translated():
             missed: Any = await self._client.xrange(_key(job_id), min=f"({after}", max=f"{first}-{second}")
-        return [_decode(position, fields) for position, fields in missed]
+        updates = [decode(position, fields) for position, fields in missed]
+        return [update for update in updates if update is not None]
 
     async def read(self) -> None:
         """Feed the watchers until cancelled; an outage of Redis is waited out, the watchers then go on."""
@@ -117,6 +162,7 @@ class RedisEvents:
             # Kept aside: a feed that begins while the answer is on its way is not given what an older one asked for.
             asked = dict(self._feeds)
             streams: dict[Any, Any] = {_key(job_id): known.position for job_id, known in asked.items()}
+            self._reading = True
             try:
                 with connection.translated():
                     reply = await self._blocking.xread({**streams, self._wake: wake}, block=BLOCK_MS, count=100)
@@ -129,7 +175,17 @@ class RedisEvents:
                     wake = entries[-1][0].decode()
                 elif (known := asked.get(name.rsplit(":", 1)[1])) is not None:
                     for position, fields in entries:
-                        known.take(_decode(position, fields))
+                        if (update := decode(position, fields)) is not None:
+                            self._take(known, update)
+                        else:
+                            known.pass_over(position.decode())
+            self._reading = False
+            await asyncio.sleep(PACE * len(asked))
+
+    def _take(self, known: feed.Feed, update: model.Update) -> None:
+        known.take(update)
+        if self._listener is not None:
+            self._listener(update)
 
     async def close(self) -> None:
         """Close the blocking connection and forget the wake-up stream."""
@@ -138,8 +194,13 @@ class RedisEvents:
         await self._blocking.aclose()
 
 
-def _decode(position: bytes, fields: dict[bytes, bytes]) -> model.Update:
-    return dataclasses.replace(_UPDATE.decode(fields[b"u"]), position=position.decode())
+def decode(position: bytes, fields: dict[bytes, bytes]) -> model.Update | None:
+    """Return an entry's update; None when it is of a release that says what we cannot read: it must hold up nobody."""
+    try:
+        return dataclasses.replace(_UPDATE.decode(fields[b"u"]), position=position.decode())
+    except (msgspec.DecodeError, KeyError) as problem:
+        logs.get(__name__).warning("update_unreadable", error=str(problem))
+        return None
 
 
 def _entries(reply: object) -> list[tuple[str, list[tuple[bytes, dict[bytes, bytes]]]]]:

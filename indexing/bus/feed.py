@@ -32,18 +32,25 @@ class Feed:
         self.last: model.Update | None = None
         self.watchers: set[Watcher] = set()
         self._rows: dict[int, tuple[Position, model.Unit]] = {}
+        self.place = self.start
+        self._told: tuple[Position, model.Update] | None = None
 
     def take(self, update: model.Update) -> None:
         """Add the stream's next update and wake the watchers."""
         place = parse(update.position)
-        if place <= parse(self.position):
+        if place <= self.place:
             return
-        self.position, self.last = update.position, update
+        self.position, self.last, self.place, self._told = update.position, update, place, None
         self.taken += 1
         for unit in update.units:
             self._keep(place, unit)
         for watcher in self.watchers:
             watcher.wake()
+
+    def pass_over(self, position: str) -> None:
+        """Go on after an entry that cannot be read."""
+        self.position = max(self.position, position, key=parse)
+        self.place = parse(self.position)
 
     def extend(self, start: str, missed: list[model.Update]) -> None:
         """Begin earlier: *missed* are the stream's updates after *start* up to where the feed begins."""
@@ -60,6 +67,7 @@ class Feed:
             self._keep(place, unit)
         if self.last is None and missed:
             self.last = missed[-1]
+        self._told = None
         self.start = min(self.start, parse(start))
 
     def _keep(self, place: Position, unit: model.Unit) -> None:
@@ -68,8 +76,19 @@ class Feed:
             self._rows.pop(unit.guild_id, None)
             self._rows[unit.guild_id] = (place, unit)
 
-    def since(self, place: Position) -> tuple[model.Unit, ...]:
-        """Return the rows that changed after *place*, oldest change first."""
+    def since(self, place: Position) -> model.Update | None:
+        """
+        Return what changed after *place* as one update, rows in the order of their last change; None if nothing did.
+
+        Watchers at the same place, and most are, get the same object.
+        """
+        if self.last is None or place >= self.place:
+            return None
+        if self._told is None or self._told[0] != place:
+            self._told = place, dataclasses.replace(self.last, units=self._changed(place))
+        return self._told[1]
+
+    def _changed(self, place: Position) -> tuple[model.Unit, ...]:
         found = []
         for changed, unit in reversed(self._rows.values()):
             if changed <= place:
@@ -79,45 +98,51 @@ class Feed:
 
 
 class Watcher:
-    """Port `ports.Subscription`: a place in a feed."""
+    """Port `ports.Subscription`: a place in a feed. Waiting, it is one future and one timer."""
+
+    __slots__ = ("_feed", "_place", "_poked", "_taken", "_waiting")
 
     def __init__(self, feed: Feed, after: str) -> None:
         self._feed = feed
         self._place = parse(after)
         self._taken = feed.taken
-        self._wake = asyncio.Event()
         self._poked = False
+        self._waiting: asyncio.Future[None] | None = None
         feed.watchers.add(self)
 
     def wake(self) -> None:
         """Tell the watcher that something changed."""
-        self._wake.set()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def poke(self) -> None:
         """Make `next` return None once although nothing changed, at the latest when the news are told."""
         self._poked = True
-        self._wake.set()
+        self.wake()
 
     async def next(self, patience: float) -> model.Update | None:
         """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
-        try:
-            async with asyncio.timeout(patience):
-                while not self._poked and not self._behind():
-                    self._wake.clear()
-                    await self._wake.wait()
-        except TimeoutError:
-            return None
-        if self._feed.last is None or not self._behind():
+        news = self._feed.since(self._place)
+        if news is None and not self._poked:
+            await self._wait(patience)
+            news = self._feed.since(self._place)
+        if news is None:
             self._poked = False
             return None
-        units = self._feed.since(self._place)
-        self._place = parse(self._feed.position)
+        self._place = self._feed.place
         self._feed.merged(max(0, self._feed.taken - self._taken - 1))
         self._taken = self._feed.taken
-        return dataclasses.replace(self._feed.last, units=units)
+        return news
 
-    def _behind(self) -> bool:
-        return self._feed.last is not None and parse(self._feed.position) > self._place
+    async def _wait(self, patience: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        timer = loop.call_later(patience, self.wake)
+        try:
+            await self._waiting
+        finally:
+            timer.cancel()
+            self._waiting = None
 
     async def close(self) -> None:
         """Stop listening."""

@@ -6,17 +6,19 @@ near ones. Both structures may be lost: `jobs.next_turn_at` is the truth, and th
 """
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import dramatiq
 import redis.asyncio
 from dramatiq.brokers.redis import RedisBroker
 
-from indexing import settings, turns
+from indexing import settings, traces, turns
 from indexing.bus import connection
 
 WAITING = "indexer:{turns}:waiting"
 WAKE = "indexer:{turns}:wake"
+CARRIED = "indexer:{turns}:carried"
 WAKE_LENGTH = 8
 HEARTBEAT_MS = 30_000
 """Time after which a process that was not heard of counts as dead."""
@@ -26,11 +28,14 @@ POP_LIMIT = 100
 
 SCHEDULE = """
 -- Put a turn into the sorted set of waiting ones; wake an alarm if it is now the first.
--- KEYS 1 zset: turn -> due time in ms   KEYS 2 list: one element wakes one alarm
--- ARGV 1 turn   ARGV 2 due time in ms since the epoch   ARGV 3 longest wake list
+-- KEYS 1 zset: turn -> due time in ms   KEYS 2 list: one element wakes one alarm   KEYS 3 hash: turn -> what it carries
+-- ARGV 1 turn   ARGV 2 due time in ms since the epoch   ARGV 3 longest wake list   ARGV 4 what it carries, or empty
 -- Reply: 1 if the turn is the first to come due, else 0. Atomic.
 local waiting, wake = KEYS[1], KEYS[2]
 redis.call('ZADD', waiting, ARGV[2], ARGV[1])
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[3], ARGV[1], ARGV[4])
+end
 if redis.call('ZRANGE', waiting, 0, 0)[1] ~= ARGV[1] then
   return 0
 end
@@ -41,22 +46,28 @@ return 1
 
 POP_DUE = """
 -- Take turns that are due out of the sorted set.
--- KEYS 1 zset: turn -> due time in ms
+-- KEYS 1 zset: turn -> due time in ms   KEYS 2 hash: turn -> what it carries
 -- ARGV 1 most turns to take
--- Reply: [ms until the next one comes due or -1, turn, turn, ...]. Atomic, so each turn is taken once.
+-- Reply: [ms until the next one comes due or -1, turn, what it carries, turn, ...]. Atomic: each turn is taken once.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 if #due > 0 then
   redis.call('ZREM', KEYS[1], unpack(due))
 end
+local reply = {}
+for _, turn in ipairs(due) do
+  reply[#reply + 1] = turn
+  reply[#reply + 1] = redis.call('HGET', KEYS[2], turn) or ''
+  redis.call('HDEL', KEYS[2], turn)
+end
 local rest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local wait = -1
 if rest[2] then
   wait = math.max(0, rest[2] - now)
 end
-table.insert(due, 1, tostring(wait))
-return due
+table.insert(reply, 1, tostring(wait))
+return reply
 """
 
 
@@ -88,6 +99,7 @@ class DramatiqQueue:
 
     async def enqueue(self, turn: turns.Turn) -> None:
         """Hand a turn to the workers now."""
+        turn = _carrying(turn)
         message: dramatiq.Message[Any] = dramatiq.Message(
             queue_name=turns.QUEUE, actor_name=turns.ACTOR, args=(), kwargs=turn.payload(), options={}
         )
@@ -98,8 +110,13 @@ class DramatiqQueue:
         """Hand a turn to the workers at *due*; called again for the same turn it moves it."""
         with connection.translated():
             await self._schedule(
-                keys=[WAITING, WAKE], args=[f"{turn.job_id}:{turn.number}", int(due * 1000), WAKE_LENGTH]
+                keys=[WAITING, WAKE, CARRIED],
+                args=[f"{turn.job_id}:{turn.number}", int(due * 1000), WAKE_LENGTH, _carrying(turn).carried],
             )
+
+
+def _carrying(turn: turns.Turn) -> turns.Turn:
+    return turn if turn.carried else dataclasses.replace(turn, carried=traces.carry())
 
 
 class Alarm:
@@ -114,11 +131,11 @@ class Alarm:
     async def ring(self) -> float:
         """Enqueue what is due; returns the seconds until there is more to do. Two round trips and one for each turn."""
         with connection.translated():
-            reply = [item.decode() for item in await self._pop(keys=[WAITING], args=[POP_LIMIT])]
-        wait, due = int(reply[0]), reply[1:]
-        for member in due:
+            reply = [item.decode() for item in await self._pop(keys=[WAITING, CARRIED], args=[POP_LIMIT])]
+        wait, due = int(reply[0]), reply[1::2]
+        for member, carried in zip(due, reply[2::2], strict=True):
             job_id, number = member.rsplit(":", 1)
-            await self._queue.enqueue(turns.Turn(job_id, int(number)))
+            await self._queue.enqueue(turns.Turn(job_id, int(number), carried))
         if len(due) == POP_LIMIT:
             return 0.0
         return self._longest_sleep if wait < 0 else min(wait / 1000, self._longest_sleep)

@@ -16,7 +16,7 @@ from typing import TypeVar
 import aiohttp
 import stamina
 
-from indexing import errors, metrics, model, ports, settings
+from indexing import errors, metrics, model, ports, settings, traces
 from indexing.discord import payloads, routes
 from indexing.ratelimit import budgets, limiter
 
@@ -164,7 +164,8 @@ class DiscordClient:
             major=call.route.guild,
             waiter=call.purpose.waiter,
         )
-        permit = await self._permits.take(charge, patience=call.purpose.patience)
+        with traces.span("permit"):
+            permit = await self._permits.take(charge, patience=call.purpose.patience)
         if call.claim is not None and not await self._claimed(call.claim, permit):
             raise _NotWanted
         if permit.expired(time.monotonic()):
@@ -172,7 +173,9 @@ class DiscordClient:
             raise errors.RateLimited("global", retry_after=0.0, why="fence")
         started = time.monotonic()
         try:
-            reply = await self._send(call)
+            with traces.span(call.route.template) as span:
+                reply = await self._send(call)
+                span.set_attribute("http.response.status_code", reply.status)
         except aiohttp.ClientConnectorError as error:
             await self._permits.give_back(permit)
             self._count(call, "unreachable", time.monotonic() - started)

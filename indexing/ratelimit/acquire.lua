@@ -79,6 +79,12 @@ local function ahead_of(ask, counts)
   return moment, all, bulk
 end
 
+-- Bulk calls go this far apart: a little more than a window's share, because a permit is also busy while its answer
+-- travels. At exactly one share they would catch up with the permits, and an interactive call would find none.
+local function pace(limit)
+  return (rules.window + math.max(0, state.rtt - rules.global_credit * shortest()) / 2) / limit
+end
+
 -- The global budget and its line; bulk lanes are paced, so that an interactive call soon finds a permit.
 local function shared(ask, verdict)
   local limit, used = capacity(), held(ledger)
@@ -95,7 +101,7 @@ local function shared(ask, verdict)
   local n = used - limit + all + 1
   if ask.lane > 1 then
     n = n + rules.reserve
-    delay(verdict, state.pace + (bulk - rules.burst) * step, true, 'global', 'used up')
+    delay(verdict, state.pace + (bulk - rules.burst) * pace(limit), true, 'global', 'used up')
   end
   if n > 0 then
     local free, sure = release(ledger, n, used, limit, rules.window)
@@ -105,7 +111,7 @@ local function shared(ask, verdict)
 end
 
 local function hold(key, id, moment, window)
-  local free = moment + rules.inflight + window
+  local free = moment + latest - now + rules.inflight + window
   call('ZADD', key, free, id)
   call('PEXPIRE', key, math.ceil(free - now) + SLACK)
 end
@@ -121,7 +127,7 @@ local function grant(ask, user, route, limit, moment)
   if route.part ~= route.key and route.capacity > 0 then hold(route.part, ask.id, moment, route.window) end
   call('ZADD', active, moment + rules.inflight + route.window, route.label)
   serve(ask, moment, ask.crowded)
-  if ask.lane > 1 then state.pace = math.max(moment, state.pace) + rules.window / limit end
+  if ask.lane > 1 then state.pace = math.max(moment, state.pace) + pace(limit) end
 end
 
 local function refused(verdict)

@@ -210,12 +210,17 @@ class _Asked:
         n = used - limit + ahead + 1
         if self._lane > 1:
             n += rules.reserve
-            pace = state.numbers["pace"] + (bulk - rules.burst) * window / limit
+            pace = state.numbers["pace"] + (bulk - rules.burst) * self._pace(limit)
             self._delay(pace, sure=True, budget="global", why="used up")
         if n > 0:
             free, sure = state.release(memory_settle.GLOBAL, n, limit, window)
             self._delay(free, sure=sure, budget="global", why="used up")
         return used, limit, place
+
+    def _pace(self, limit: int) -> float:
+        rules, state = self._state.rules, self._state
+        busy = max(0, state.numbers["rtt"] - rules.global_credit * state.shortest())
+        return (ms(rules.global_budget.window) + busy / 2) / limit
 
     def _grant(self, limit: int) -> None:
         state, ask = self._state, self._ask
@@ -233,4 +238,4 @@ class _Asked:
         state.active[budgets.label(ask.charge)] = moment + ms(state.rules.inflight) + self._route.window
         self._line.serve(ask, moment, crowded=self._crowded)
         if self._lane > 1:
-            state.numbers["pace"] = max(moment, state.numbers["pace"]) + window / limit
+            state.numbers["pace"] = max(moment, state.numbers["pace"]) + self._pace(limit)

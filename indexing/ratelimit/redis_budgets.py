@@ -2,8 +2,8 @@
 Budgets in Redis: one script for everything that changes them, plain reads for the display.
 
 The script's parts stand beside this module; state.lua says what it is given and what it answers. Besides Redis' own
-clock the script gets a reading of ours: how long ago, by the monotonic clock, it told us which moment. So a clock that
-is set on Redis' machine neither frees permits early nor holds them for long.
+clock the script gets what our stopwatch says (stopwatch.py). So a clock that is set on Redis' machine neither frees
+permits early nor holds them for long.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import redis.asyncio
 import redis.exceptions
 
 from indexing import errors
-from indexing.ratelimit import budgets, ledger, redis_reading, wire
+from indexing.ratelimit import budgets, ledger, redis_reading, stopwatch, wire
 
 PARTS = ("state", "permits", "routes", "settle", "line", "acquire", "exchange")
 AWAY = 1.0
@@ -62,17 +62,17 @@ class RedisBudgets:
         self._clock = clock
         self._now = now
         self._scripts: dict[budgets.Rules, Any] = {}
-        self._given = 0
-        self._given_at = 0.0
+        self._reading: stopwatch.Reading | None = None
 
     async def exchange(
         self, rules: budgets.Rules, settlements: Sequence[ledger.Settlement], asks: Sequence[ledger.Ask]
     ) -> tuple[list[ledger.Settled], list[ledger.Verdict]]:
         """Run the script; it is loaded again when Redis does not know it (any more)."""
         now = self._clock()
+        expected, loose = self._reading.bounds(now) if self._reading else (0, 0)
         said = {
-            "given": self._given,
-            "elapsed": int((now - self._given_at) * 1000),
+            "expected": expected,
+            "loose": loose,
             "settle": [wire.settlement(one, now) for one in settlements],
             "ask": [wire.ask(one) for one in asks],
         }
@@ -80,8 +80,9 @@ class RedisBudgets:
             said["now"] = int(self._now() * 1000)
         keys = wire.keys(self._keys, rules, settlements, asks)
         with translated():
-            moment, settled, verdicts = await self._script(rules)(keys, [wire.encode(said)])
-        self._given, self._given_at = moment, self._clock()
+            moment, believed, settled, verdicts = await self._script(rules)(keys, [wire.encode(said)])
+        if believed:
+            self._reading = stopwatch.closer(self._reading, stopwatch.Reading(moment, now, self._clock()))
         return (
             [wire.settled(reply) for reply in settled],
             [wire.verdict(reply, one, rules, moment) for reply, one in zip(verdicts, asks, strict=True)],

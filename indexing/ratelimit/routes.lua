@@ -71,8 +71,8 @@ local function strangers(answer, key)
   if missing <= 0 then return 0 end
   missing = math.min(missing, answer.limit - answer.remaining - 1 - held(key), 50)
   for i = 1, missing do
-    call('ZADD', key, now + answer.reset, answer.id .. '+' .. i)
+    call('ZADD', key, latest + answer.reset, answer.id .. '+' .. i)
   end
-  if missing > 0 then keep(key, now + answer.reset) end
+  if missing > 0 then keep(key, latest + answer.reset) end
   return math.max(missing, 0)
 end

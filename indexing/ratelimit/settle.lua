@@ -23,7 +23,7 @@ end
 
 -- Brings a permit's release forward; one more millisecond because moments are whole ones.
 local function free_after(key, answer, window, factor, flag)
-  local moment = math.ceil(now - answer.age + window - math.min(credit(answer, factor), window / 2)) + 1
+  local moment = math.ceil(latest - answer.age + window - math.min(credit(answer, factor), window / 2)) + 1
   if flag then
     call('ZADD', key, flag, moment, answer.id)
   else
@@ -70,12 +70,12 @@ local function stop_all(answer)
     state.fewer = math.min(math.floor(rules.capacity / 2), before + math.ceil(step))
     state.fewer_at = now
   end
-  state.pause = math.max(state.pause, now + answer.pause)
+  state.pause = math.max(state.pause, latest + answer.pause)
   state.ramp = state.pause
 end
 
 local function obey(answer, user, target)
-  local moment = now + (answer.pause or 0)
+  local moment = latest + (answer.pause or 0)
   if answer.scope == 'global' and answer.owner == '' then
     stop_all(answer)
   elseif answer.scope == 'global' then

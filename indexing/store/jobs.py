@@ -7,7 +7,7 @@ turn is the current one. So redelivered messages, the sweeper and processes that
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pymongo
 import pymongo.errors
@@ -47,6 +47,12 @@ class Jobs:
         with mongo.translated():
             row = await self._jobs.find_one({"_id": job_id})
         return _job(row) if row else None
+
+    async def get_all(self, job_ids: Collection[str]) -> dict[str, model.Job]:
+        """Return those of the jobs that are stored, by id."""
+        with mongo.translated():
+            rows = await self._jobs.find({"_id": {"$in": list(job_ids)}}).to_list(None)
+        return {row["_id"]: _job(row) for row in rows}
 
     async def latest(self, user_id: int) -> model.Job | None:
         """Return the user's active job, else his newest."""

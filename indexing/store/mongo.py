@@ -14,7 +14,7 @@ import pymongo.errors
 from motor import motor_asyncio
 from pymongo import monitoring
 
-from indexing import errors, labels, metrics, settings
+from indexing import errors, labels, metrics, settings, traces
 
 Document = dict[str, Any]
 Database = Any
@@ -81,7 +81,9 @@ class _Timed(monitoring.CommandListener):
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         """Note how long it took."""
-        self._seen.mongodb.labels(labels.COMMAND.fit(event.command_name)).observe(event.duration_micros / 1e6)
+        took = event.duration_micros / 1e6
+        self._seen.mongodb.labels(labels.COMMAND.fit(event.command_name)).observe(took)
+        traces.record(f"mongodb {event.command_name}", took)
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
         """Note that it failed."""

@@ -90,6 +90,35 @@ async def test_every_watcher_is_told_when_there_are_several(bus: Bus) -> None:
     assert [revisions([news]) for news in told if news is not None] == [{1: 1}] * 3
 
 
+async def test_several_places_are_looked_at_together_when_streams_may_be_lost(bus: Bus) -> None:
+    """Each by its own stream; one that is not there holds nothing."""
+    await bus.events.publish(update(1))
+    await bus.events.publish(update(1, job=OTHER))
+    held = {(JOB.job_id, await bus.events.tail(JOB.job_id)), (OTHER.job_id, await bus.events.tail(OTHER.job_id))}
+    lost = {(JOB.job_id, FIRST), ("c" * 32, FIRST), ("c" * 32, "5-0")}
+
+    assert await bus.events.held([*held, *lost]) == held
+
+
+async def test_news_are_seen_without_a_watcher_when_positions_are_compared(bus: Bus) -> None:
+    """Of several jobs at once; a stream that is lost has no news, and is heard of again with its next update."""
+    third = values.job("c" * 32)
+    await bus.events.publish(update(1))
+    await bus.events.publish(update(1, job=OTHER))
+    places = {job.job_id: await bus.events.tail(job.job_id) for job in (JOB, OTHER, third)}
+    before = await bus.events.moved(places)
+
+    await bus.events.publish(update(2, job=OTHER))
+    await bus.events.publish(update(1, job=third))
+    after = await bus.events.moved(places)
+    await bus.flush()
+    lost = await bus.events.moved(places)
+    await bus.events.publish(update(3))
+
+    assert (before, after, lost) == (set(), {OTHER.job_id, third.job_id}, set())
+    assert await bus.events.moved(places) == {JOB.job_id}
+
+
 async def test_silence_is_told_when_nothing_happens_for_a_while(bus: Bus) -> None:
     """Other jobs' updates are not this job's."""
     watcher = await bus.events.subscribe(JOB.job_id, FIRST)

@@ -48,6 +48,15 @@ async def test_a_job_is_stored_whole_when_it_is_started(jobs: ports.Jobs) -> Non
     assert await jobs.get(JOB) == job
 
 
+async def test_several_jobs_are_read_together_when_some_are_unknown(jobs: ports.Jobs) -> None:
+    """Those that are there, each as it is."""
+    over = await ended(jobs, OTHER)
+    job = await begun(jobs)
+
+    assert await jobs.get_all({JOB, OTHER, "c" * 32}) == {JOB: job, OTHER: over}
+    assert await jobs.get_all(set()) == {}
+
+
 async def test_a_start_joins_when_the_user_has_an_active_job(jobs: ports.Jobs) -> None:
     """The second start gets the first job, as it is now, and stores nothing."""
     job = await begun(jobs)

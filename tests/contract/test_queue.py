@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 from dramatiq.brokers.redis import RedisBroker
 
-from indexing import errors, settings, turns
+from indexing import errors, settings, traces, turns
 from indexing.bus import connection, queue
 from tests import servers
 
@@ -233,3 +233,18 @@ async def test_opening_fails_at_once_when_redis_is_not_there() -> None:
 
     with pytest.raises(errors.QueueUnavailable):
         await contextlib.AsyncExitStack().enter_async_context(connection.open_redis(config))
+
+
+async def test_a_turn_carries_who_asked_for_it_when_it_has_waited(
+    waiting: queue.DramatiqQueue, alarm: queue.Alarm, redis_client: redis.asyncio.Redis
+) -> None:
+    """Through the sorted set as through the queue, and nothing of it stays behind."""
+    with traces.serving("call", "asked-1 "):
+        await waiting.schedule(TURN, PAST)
+        await waiting.enqueue(OTHER)
+        carried = traces.carry()
+
+    await alarm.ring()
+
+    assert {turn: turn.carried for turn in await runnable(redis_client)} == {TURN: carried, OTHER: carried}
+    assert await redis_client.exists(queue.CARRIED) == 0

@@ -67,6 +67,23 @@ async def test_nothing_is_skipped_when_an_answer_crosses_a_resuming_watcher(
     assert told == {2, 3}
 
 
+async def test_the_process_knows_when_it_publishes_or_reads_an_update(redis_client: redis.asyncio.Redis) -> None:
+    """At once: what it remembers of the job must not be told any more."""
+    here, elsewhere = events.RedisEvents(redis_client), events.RedisEvents(redis_client)
+    heard: list[int] = []
+    here.tell(lambda news: heard.append(news.units[0].guild_id))
+    async with duties.running(events=here.read):
+        watcher = await here.subscribe(JOB.job_id, FIRST)
+
+        await elsewhere.publish(update(1))
+        await watcher.next(PATIENCE)
+        await here.publish(update(2))
+
+        assert heard[:2] == [1, 2]
+        await here.close()
+    await elsewhere.close()
+
+
 async def test_watchers_are_let_go_when_they_are_poked(redis_client: redis.asyncio.Redis) -> None:
     """Before a process ends, nobody has to sit out his patience."""
     bus = events.RedisEvents(redis_client)
@@ -77,6 +94,21 @@ async def test_watchers_are_let_go_when_they_are_poked(redis_client: redis.async
     bus.poke()
 
     assert await asyncio.wait_for(waiting, PATIENCE / 2) is None
+    await bus.close()
+
+
+async def test_the_next_update_arrives_when_one_before_it_cannot_be_read(redis_client: redis.asyncio.Redis) -> None:
+    """Another release may publish what this one does not know."""
+    bus = events.RedisEvents(redis_client)
+    watcher = await bus.subscribe(JOB.job_id, FIRST)
+    await redis_client.xadd(f"indexer:{{events}}:{JOB.job_id}", {"u": b'{"job": 7}'})
+    await bus.publish(update(1))
+
+    async with duties.running(read=bus.read):
+        news = await watcher.next(PATIENCE)
+
+    assert news is not None
+    assert news.units == update(1).units
     await bus.close()
 
 

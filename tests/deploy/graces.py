@@ -51,6 +51,8 @@ def scaled_to_the_budget(objects: rendered.Objects) -> Iterator[str]:
             yield f"{rendered.title(found)}: between 2 and {most} workers make sense with this budget"
         kinds = {trigger["type"] for trigger in spec["triggers"]}
         asked = " ".join(trigger["metadata"].get("query", "") for trigger in spec["triggers"])
+        if asked.count("{") != asked.count(f'namespace="{found["metadata"]["namespace"]}"'):
+            yield f"{rendered.title(found)} looks at other namespaces"
         if kinds & {"cpu", "memory"} or "indexer_queue" not in asked or "indexer_budget" not in asked:
             yield f"{rendered.title(found)} must look at queue and headroom"
     for workload in rendered.of_kind(objects, "Deployment"):

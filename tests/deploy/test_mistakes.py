@@ -88,6 +88,7 @@ MISTAKES: list[tuple[str, str, str, Change]] = [
     ("no pause before the drain", "Deployment", "indexer-service", without(f"{FIRST}.lifecycle")),
     ("a worker's grace too short", "Deployment", "indexer-worker", at(f"{POD}.terminationGracePeriodSeconds", 30)),
     ("workers without end", "ScaledObject", "indexer-worker", at("spec.maxReplicaCount", 50)),
+    ("another fleet's queue", "ScaledObject", "indexer-worker", at("spec.triggers.0.metadata.query", 'indexer_queue_turns{state="live"}')),
     ("no workers", "ScaledObject", "indexer-worker", at("spec.minReplicaCount", 0)),
     ("scaling by CPU", "ScaledObject", "indexer-worker", at("spec.triggers", [TRIGGER])),
     ("scaling nobody", "ScaledObject", "indexer-worker", at("spec.scaleTargetRef.name", "worker")),

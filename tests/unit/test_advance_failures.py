@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from indexing import advance, errors, model, refresh, turns
+from indexing import advance, control, errors, model, refresh, turns
 from tests import clockwork, values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -194,6 +194,24 @@ async def test_a_job_is_given_up_when_its_turns_keep_getting_lost(world: worlds.
     job = await world.job()
     assert (job.state, job.error) == (model.JobState.FAILED, "TURNS_LOST")
     assert world.discord.calls == []
+
+
+async def test_what_is_left_says_why_when_a_job_is_given_up(world: worlds.World) -> None:
+    """Watchers see it in the rows, what was done stays done, and a retry takes up the rest."""
+    await world.start()
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
+    for turn in range(1, 1 + advance.MOST_UNFINISHED):
+        await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
+
+    await world.turner.in_background(turns.Turn(JOB, 1 + advance.MOST_UNFINISHED))
+    retried, created = await control.Control(world.ports, world.rules).retry(JOB)
+
+    done, *left = GUILDS
+    assert await world.states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED TURNS_LOST")}
+    told = {unit.guild_id: unit.error for unit in world.events.streams[JOB][-1].units}
+    assert told == {done: "", **dict.fromkeys(left, "TURNS_LOST")}
+    assert created
+    assert set(await world.states(retried.job_id)) == set(left)
 
 
 async def test_a_job_goes_on_when_a_few_turns_got_lost(world: worlds.World) -> None:

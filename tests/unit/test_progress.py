@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -125,6 +126,45 @@ async def test_nothing_is_missed_when_the_job_has_ended_before_a_watcher_resumes
     assert final(told) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
+async def test_the_jobs_own_change_is_told_when_there_is_one(world: worlds.World) -> None:
+    """To who was there all the time only then; to who resumes with his first news, for he may have missed one."""
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
+    (_, position), *_ = await watched(world, most=1)
+    watching = asyncio.create_task(watched(world, most=4))
+    await asyncio.sleep(0.1)
+    world.discord.fail(30, errors.RateLimited("user", retry_after=5.0, why="used up"))
+    await world.turner.run_turn(turns.Turn(JOB, 1), world.limits(first=2))
+
+    resumed = await watched(world, terms(position), most=1)
+
+    changes = [message for message, _ in await watching if isinstance(message, progress.Changed)]
+    assert [(change.own, change.update.job.waiting_for) for change in changes] == [
+        (False, ""),
+        (False, ""),
+        (True, "user"),
+    ]
+    assert [message.own for message, _ in resumed if isinstance(message, progress.Changed)] == [True]
+
+
+async def test_many_silent_watchers_are_looked_after_together_when_nothing_happens(world: worlds.World) -> None:
+    """One question to the store for all of them, not one each."""
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
+    case = progress.Progress(world.ports)
+    streams = [case.watch(await world.job(), terms()) for _ in range(20)]
+
+    told = await asyncio.gather(*(_some(stream, 3) for stream in streams))
+
+    assert {tuple(kind) for kind in told} == {("Snapshot", "Silence", "Silence")}
+    assert world.jobs.questions == 2
+
+
+async def _some(stream: AsyncGenerator[tuple[progress.Message, str], None], most: int) -> list[str]:
+    """Return the kinds of the stream's first messages."""
+    found = [type((await anext(stream))[0]).__name__ for _ in range(most)]
+    await stream.aclose()
+    return found
+
+
 async def test_every_position_can_be_resumed_from_when_a_stream_breaks(world: worlds.World) -> None:
     """Wherever it broke: together, both parts tell everything."""
     world.discord.latency = 1.0
@@ -218,6 +258,19 @@ async def test_the_watcher_is_sent_on_when_the_process_wants_to_end(world: world
     assert [message for message, _ in told[1:]] == [progress.Leaving("DRAINING")]
     assert told[-1][1] == told[0][1]
     assert world.events.open == 0
+
+
+async def test_the_watcher_is_sent_on_when_the_job_never_rests(world: worlds.World) -> None:
+    """After the news that he gets, for there may be no silence before the process has to end."""
+    world.discord.latency = 1.0
+    watching = asyncio.create_task(watched(world, terms(leave="MAX_AGE")))
+    await asyncio.sleep(0.1)
+
+    await world.work()
+
+    told = await watching
+    assert kinds(told) == ["Snapshot", "Changed", "Leaving"]
+    assert (told[-1][1], told[-1][0]) == (told[-2][1], progress.Leaving("MAX_AGE"))
 
 
 async def test_the_job_does_not_care_when_a_watcher_leaves(world: worlds.World) -> None:

@@ -54,6 +54,23 @@ async def test_the_rest_is_handed_over_at_once_when_the_first_turn_ends_early(wo
     assert (await world.job(started.job.job_id)).state is model.JobState.SUCCEEDED
 
 
+async def test_the_answer_comes_at_once_when_the_process_is_about_to_end(world: worlds.World) -> None:
+    """With what is there, so that no caller's wait holds up the end; the first turn goes on and is drained."""
+    use_case = starter(world)
+    began = world.clock()
+    waiting = asyncio.create_task(use_case.run(USER, wait=10.0, immediate=2, force=False))
+    while not world.discord.calls:  # noqa: ASYNC110 -- the fake tells nobody
+        await asyncio.sleep(0)
+
+    use_case.hurry()
+    started = await waiting
+    answered = world.clock()
+    await use_case.drain(20.0)
+
+    assert answered - began < 1.0
+    assert (await world.job(started.job.job_id)).listed
+
+
 async def test_the_answer_comes_in_time_when_discord_is_slow(world: worlds.World) -> None:
     """With what is there; the first turn goes on, and is not run twice."""
     began = world.clock()
@@ -153,6 +170,22 @@ async def test_joining_waits_for_nothing_when_the_list_is_there(world: worlds.Wo
     assert world.events.open == 0
 
 
+async def test_a_running_job_can_be_joined_when_its_guilds_are_listed(world: worlds.World) -> None:
+    """Not before, and not when it has ended; what is there is the answer, with the position it was read at."""
+    case = starter(world)
+    nothing = await case.join(USER)
+    running = asyncio.create_task(case.run(USER, wait=10.0, immediate=1, force=False))
+    await asyncio.sleep(0.5)
+    unlisted = await case.join(USER)
+    started = await running
+    joined = await case.join(USER)
+    await world.work()
+
+    assert joined == dataclasses.replace(started, disposition=start.Disposition.JOINED, why=start.Why.JOB_RUNNING)
+    assert started.why is start.Why.FIRST_JOB
+    assert [nothing, unlisted, await case.join(USER)] == [None] * 3
+
+
 async def test_nothing_is_asked_when_everything_is_fresh(world: worlds.World) -> None:
     """The last job is the answer."""
     case = starter(world)
@@ -162,16 +195,17 @@ async def test_nothing_is_asked_when_everything_is_fresh(world: worlds.World) ->
     second = await case.run(USER, wait=10.0, immediate=4, force=False)
 
     assert (second.disposition, second.job.job_id) == (start.Disposition.FRESH, first.job.job_id)
+    assert second.why is start.Why.LISTED_LATELY
     assert states(second) == ["SUCCEEDED"] * 4
     assert len(world.discord.calls) == asked
 
 
 @pytest.mark.parametrize(
-    ("force", "seconds", "failing"),
+    ("force", "seconds", "failing", "why"),
     [
-        pytest.param(True, 0.0, False, id="forced"),
-        pytest.param(False, 60.0, False, id="too-old"),
-        pytest.param(False, 0.0, True, id="with-errors"),
+        pytest.param(True, 0.0, False, "FORCED", id="forced"),
+        pytest.param(False, 60.0, False, "LAST_JOB_OLD", id="too-old"),
+        pytest.param(False, 0.0, True, "LAST_JOB_NOT_CLEAN", id="with-errors"),
     ],
 )
 async def test_a_new_job_is_made_when_the_last_one_will_not_do(
@@ -179,6 +213,7 @@ async def test_a_new_job_is_made_when_the_last_one_will_not_do(
     force: bool,  # noqa: FBT001 -- a parameter
     seconds: float,
     failing: bool,  # noqa: FBT001 -- a parameter
+    why: str,
 ) -> None:
     """Because the caller insists, or because it is old, or because something failed in it."""
     if failing:
@@ -189,7 +224,7 @@ async def test_a_new_job_is_made_when_the_last_one_will_not_do(
 
     second = await case.run(USER, wait=10.0, immediate=4, force=force)
 
-    assert second.disposition is start.Disposition.CREATED
+    assert (second.disposition, second.why) == (start.Disposition.CREATED, why)
     assert second.job.job_id != first.job.job_id
     assert world.discord.asked("list") == 2
 

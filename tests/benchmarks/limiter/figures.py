@@ -2,11 +2,10 @@
 
 import dataclasses
 import itertools
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from tests.benchmarks.limiter import demand, fleet
+from tests.benchmarks.limiter import demand, fleet, phases
 from tests.simulator import models
 
 GLOBAL, USER = models.Limit(50, 1.0), models.Limit(5, 5.0)
@@ -37,6 +36,8 @@ class Figures:
 def figures(of: fleet.Measured) -> Figures:
     """Return what a phase shows."""
     records = [record for process in of.records for record in process]
+    # Until the hold is over everybody waits for it; a window later what had gathered is gone.
+    settled = [record for record in records if record.asked > of.began + fleet.HOLD + USER.window]
     arrivals = [(entry[0], str(entry[1])) for entry in of.stats["log"] if "/_sim" not in entry[2]]
     ours = len(records)
     calls, permitted = _used(of, arrivals)
@@ -49,11 +50,11 @@ def figures(of: fleet.Measured) -> Figures:
         ratio=calls / permitted if permitted else 0.0,
         rejections=of.stats["http_429"] if of.phase.enforce else _rejections(arrivals),
         peak=peak([moment for moment, _ in arrivals]),
-        waits=_waits(records),
+        waits=_waits(settled),
         commands_per_call=sum(command["calls"] for name, command in of.commands.items() if _paid(name)) / max(ours, 1),
         script_us=script["usec_per_call"],
         cpu_ms_per_call=1000 * of.cpu / max(ours, 1),
-        extra=_extra(of, records),
+        extra=_extra(of, settled),
     )
 
 
@@ -127,7 +128,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def _extra(of: fleet.Measured, records: Sequence[demand.Record]) -> dict[str, float]:
     if of.phase.name.startswith("light"):
-        return _light(records)
+        return _light(of)
     if of.phase.event == "global":
         return _stopped_after(of)
     if of.phase.event == "foreign":
@@ -135,26 +136,20 @@ def _extra(of: fleet.Measured, records: Sequence[demand.Record]) -> dict[str, fl
     return {}
 
 
-def _light(records: Sequence[demand.Record]) -> dict[str, float]:
-    """Return the waits of light users: their own budget has room for most of their calls."""
-    by_user: dict[int, list[demand.Record]] = {}
-    for record in records:
-        by_user.setdefault(record.user, []).append(record)
-    usual = statistics.median(len(found) for found in by_user.values())
-    light = [r for found in by_user.values() if len(found) <= usual * 2 for r in _unblocked(found)]
-    waits = [1000 * (record.sent - record.asked) for record in light]
-    return {"light_calls": len(light), "light_p50": quantile(waits, 0.5), "light_p99": quantile(waits, 0.99)}
+def _light(of: fleet.Measured) -> dict[str, float]:
+    """Return the waits of light users in milliseconds, without those for their own budget."""
+    heavy = {int(of.users[number]) for number in range(phases.HEAVY)}
+    light = [record for process in of.records for record in process if record.user not in heavy]
+    # What gathered while everything was held has to go first.
+    late = [record for record in light if record.asked > of.began + fleet.HOLD + 3 * USER.window]
+    waits = [1000 * (record.sent - record.asked) for record in late if not _by_own(record, light)]
+    return {"light_calls": len(waits), "light_p50": quantile(waits, 0.5), "light_p99": quantile(waits, 0.99)}
 
 
-def _unblocked(records: Sequence[demand.Record]) -> list[demand.Record]:
-    """Return the calls before which the user had fewer than five in the last seconds: not his own budget's fault."""
-    ordered = sorted(records, key=lambda record: record.asked)
-    reads = [record.read for record in ordered]
-    return [
-        record
-        for number, record in enumerate(ordered)
-        if sum(read > record.asked - USER.window for read in reads[:number]) < USER.capacity
-    ]
+def _by_own(record: demand.Record, others: Sequence[demand.Record]) -> bool:
+    """Return whether the user's own budget was used up while the call waited."""
+    busy = [other for other in others if other.user == record.user and other.sent < record.sent]
+    return sum(other.read > record.asked - USER.window for other in busy) >= USER.capacity
 
 
 def _stopped_after(of: fleet.Measured) -> dict[str, float]:

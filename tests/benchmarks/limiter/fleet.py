@@ -42,6 +42,7 @@ class Measured:
         stats: The simulator's, with its log.
         commands: Calls of Redis' commands by name, with their microseconds.
         cpu: Seconds of all processes that lived to the end.
+        users: The simulator's, in the order of the phase's numbers.
     """
 
     phase: phases.Phase
@@ -51,6 +52,7 @@ class Measured:
     commands: dict[str, dict[str, float]]
     cpu: float
     events: list[float]
+    users: list[str]
 
 
 class Simulator:
@@ -165,8 +167,9 @@ def run(phase: phases.Phase, redis_url: str, folder: pathlib.Path, on_second: Ca
         with _happening(phase, fleet, simulator, client, events):
             cpu = fleet.finish(on_second)
         stats = simulator.ask("stats?log=1")
+        users = [user["id"] for user in simulator.about["users"]]
         commands: Any = client.info("commandstats")
-        return Measured(phase, fleet.began, fleet.records(), stats, commands, cpu, events)
+        return Measured(phase, fleet.began, fleet.records(), stats, commands, cpu, events, users)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def all_phases(*, quick: bool) -> list[Phase]:
         Phase(
             "lanes",
             "interactive waits 100 ms at p99; refresh lives",
-            lasting(60),
+            lasting(180),
             (_bulk(), waited_for, _bulk("refresh")),
         ),
         Phase(

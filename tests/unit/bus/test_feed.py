@@ -97,6 +97,20 @@ async def test_an_update_that_was_taken_already_changes_nothing_when_it_comes_ag
     assert len(reader.told) == 1
 
 
+async def test_watchers_share_one_update_when_they_are_at_the_same_place() -> None:
+    """However many they are, what changed is put together once; who was elsewhere gets his own."""
+    shared = feed.Feed("0-0")
+    watchers = [feed.Watcher(shared, "0-0") for _ in range(3)]
+    shared.take(update(1, [(1, 1)]))
+    await watchers[2].next(0.0)
+    shared.take(update(2, [(2, 1)]))
+
+    told = [await watcher.next(0.0) for watcher in watchers]
+
+    assert told[0] is told[1]
+    assert [len(one.units) for one in told if one is not None] == [2, 2, 1]
+
+
 async def test_a_closed_watcher_is_forgotten_when_others_remain() -> None:
     """He is not woken any more, and closing twice is closing."""
     shared = feed.Feed("0-0")

@@ -5,6 +5,8 @@ from typing import Any
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
+from indexer_service.v1 import indexer_pb2 as pb
+
 
 class Context:
     """
@@ -30,8 +32,8 @@ class Context:
         return self.remaining
 
     async def write(self, message: object) -> None:
-        """Take a message of a stream."""
-        self.written.append(message)
+        """Take a message of a stream, as it is or serialised."""
+        self.written.append(pb.WatchProgressResponse.FromString(message) if isinstance(message, bytes) else message)
 
     async def abort_with_status(self, status: Any) -> None:  # noqa: ANN401 -- gRPC's own
         """End the call."""

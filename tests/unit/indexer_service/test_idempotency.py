@@ -152,3 +152,16 @@ async def test_methods_are_left_alone_when_they_change_nothing(method: str) -> N
     calls: Awaitable[Any] = replays.intercept_service(continuation, Details(SERVICE + method))  # type: ignore[arg-type]  # a stand-in
 
     assert await calls is handler
+
+
+async def test_the_same_answer_is_given_when_it_was_serialised_by_its_handler() -> None:
+    """Bytes are kept like any message."""
+    bench = Bench(lambda number: started(number).SerializeToString())
+
+    first = await bench.call(start())
+    again = await bench.call(start())
+
+    assert pb.StartIndexingResponse.FromString(first) == started(1)
+    assert (again.job.job_id, again.disposition) == ("1", pb.DISPOSITION_REPLAYED)
+    assert again.reason == idempotency.REPEATED
+    assert bench.calls == 1

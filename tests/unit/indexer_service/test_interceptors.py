@@ -44,6 +44,7 @@ EDGE = [
     errors.RateLimited("global", retry_after=1.25, why="pause"),
     errors.TooManyWatchers("job"),
     errors.SlowConsumer(),
+    errors.Leaving(),
 ]
 METHOD = "/indexer_service.v1.IndexerService/GetJob"
 

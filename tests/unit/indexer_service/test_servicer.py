@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from indexer_service import convert, servicer, streams, tokens
+from indexer_service import convert, servicer, streams, tokens, wire
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import browse, control, errors, model, ports, progress, settings, start
+from indexing import browse, control, errors, model, ports, progress, settings, start, turns
 from indexing.ratelimit import limiter
 from tests import values, worlds
 from tests.unit.indexer_service import contexts
@@ -70,6 +70,7 @@ async def bench() -> Bench:
         browse=browse.Browse(world.ports, world.rules),
         control=control.Control(world.ports, world.rules),
         limits=cast("limiter.Limiter", Limits()),
+        events=world.events,
         clock=world.clock,
     )
     places = streams.Streams(settings.ServiceSettings(), world.clock)
@@ -229,7 +230,7 @@ async def test_the_wait_for_quota_is_told_when_a_watched_job_waits(bench: Bench)
     await bench.world.turn()
     due = (await bench.world.job()).waiting_until
     first = bench.world.events.streams[JOB][0].position
-    token = tokens.Tokens((KEY,)).make(servicer.WATCH, [JOB, first])
+    token = tokens.Tokens((KEY,)).make(wire.WATCH, [JOB, first])
     bench.streams.drain()
 
     told = await bench.call("WatchProgress", job_id=JOB, resume_token=token)
@@ -241,10 +242,26 @@ async def test_the_wait_for_quota_is_told_when_a_watched_job_waits(bench: Bench)
     assert all(message.resume_token for message in told)
 
 
+async def test_a_start_joins_what_is_there_when_the_job_has_changed_here(bench: Bench) -> None:
+    """From memory while nothing happens, never from before what this process knows of."""
+    await bench.world.start()
+    await bench.world.turner.run_turn(turns.Turn(JOB, 0), bench.world.limits(first=1))
+    first = pb.StartIndexingResponse.FromString(await bench.call("StartIndexing", user_id=USER))
+    again = pb.StartIndexingResponse.FromString(await bench.call("StartIndexing", user_id=USER, force=True))
+
+    await bench.call("CancelJob", job_id=JOB)
+    bench.service.changed(bench.world.events.streams[JOB][-1])
+    new = await bench.call("StartIndexing", user_id=USER, force=True)
+
+    assert first == again
+    assert (first.disposition, first.reason, first.remaining) == (pb.DISPOSITION_JOINED, "JOB_RUNNING", 5)
+    assert (new.disposition, new.reason) == (pb.DISPOSITION_CREATED, "FORCED")
+
+
 async def test_a_token_is_refused_when_it_belongs_to_another_job(bench: Bench) -> None:
     """Positions in one job's stream say nothing in another's."""
     await bench.world.jobs.start(values.job())
-    token = tokens.Tokens((KEY,)).make(servicer.WATCH, ["b" * 32, "1-0"])
+    token = tokens.Tokens((KEY,)).make(wire.WATCH, ["b" * 32, "1-0"])
 
     with pytest.raises(errors.InvalidArgument) as refused:
         await bench.call("WatchProgress", job_id=JOB, resume_token=token)

@@ -4,7 +4,7 @@ import contextlib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import dramatiq
 import dramatiq.asyncio
@@ -129,6 +129,29 @@ async def test_no_turn_runs_when_the_worker_is_not_booted(config: settings.Setti
     """That would be a bug of ours."""
     with pytest.raises(RuntimeError):
         await runtime.Runtime(config).run_turn(TURN)
+
+
+@pytest.mark.parametrize(("running", "live"), [(True, False), (False, True)], ids=["died", "drained"])
+def test_a_worker_is_live_when_its_threads_are(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- parameters
+    """A thread of Dramatiq that died takes no more messages; one that was told to stop is no failure."""
+
+    class Thread:
+        def __init__(self, *, running: bool) -> None:
+            self.running = running
+
+        def is_alive(self) -> bool:
+            return False
+
+    class Worker:
+        workers = (Thread(running=running),)
+        consumers: ClassVar[dict[str, Thread]] = {}
+
+    parts = runtime.Runtime(config)
+    before = parts._live()
+    parts._worker = Worker()
+
+    assert before
+    assert parts._live() is live
 
 
 def fetched(port: int, path: str) -> tuple[int, str]:

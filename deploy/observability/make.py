@@ -1,0 +1,80 @@
+"""
+Writes what Grafana and the Prometheus operator load: `python -m deploy.observability.make`.
+
+Dashboards come from the modules beside this one, the PrometheusRule from rules/indexer.rules.yaml. With --check nothing
+is written, and a difference is told and ends with exit code 1.
+"""
+
+import json
+import pathlib
+import sys
+
+from grafana_foundation_sdk.cog import encoder
+from grafana_foundation_sdk.models import dashboard
+
+from deploy.observability import headroom, indexing, lint, panels, processes
+
+HERE = pathlib.Path(__file__).parent
+RULES = HERE / "rules" / "indexer.rules.yaml"
+BOARDS = {"headroom": headroom.BOARD, "indexing": indexing.BOARD, "processes": processes.BOARD}
+KIND = """# Made from rules/indexer.rules.yaml by make dashboards.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: indexer
+  labels:
+    app.kubernetes.io/name: discord-channel-indexer
+    app.kubernetes.io/component: observability
+spec:
+"""
+
+
+def files() -> dict[pathlib.Path, str]:
+    """Return what has to stand where."""
+    made = {HERE / "dashboards" / f"{name}.json": page(board) for name, board in BOARDS.items()}
+    rules = [line for line in RULES.read_text().splitlines() if not line.startswith("#")]
+    made[HERE / "prometheusrule.yaml"] = KIND + "".join(f"  {line}".rstrip() + "\n" for line in rules)
+    return made
+
+
+def page(board: panels.Board) -> str:
+    """Return a dashboard's JSON."""
+    return encoder.JSONEncoder(sort_keys=True, indent=2).encode(panels.build(board)) + "\n"
+
+
+def lost(text: str) -> list[str]:
+    """Return the fields of a dashboard's JSON that Grafana's own types do not know: misspelt ones, as a rule."""
+    before = json.loads(text)
+    known = dashboard.Dashboard.from_json(json.loads(text))
+    return sorted(_missing(before, json.loads(encoder.JSONEncoder().encode(known)), "$"))
+
+
+def _missing(before: object, after: object, path: str) -> set[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        gone = {f"{path}.{key}" for key in before if key not in after}
+        return gone.union(*(_missing(before[key], after[key], f"{path}.{key}") for key in before if key in after))
+    if isinstance(before, list) and isinstance(after, list):
+        if len(before) != len(after):
+            return {path}
+        return set().union(*(_missing(one, other, f"{path}[]") for one, other in zip(before, after, strict=True)))
+    return set() if before == after else {path}
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check; returns the exit code."""
+    problems: list[str] = []
+    for path, text in files().items():
+        if path.suffix == ".json":
+            found = [*lint.problems(json.loads(text)), *(f"{field}: not known to Grafana" for field in lost(text))]
+            problems += [f"{path.name}: {problem}" for problem in found]
+        if "--check" not in arguments:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            problems.append(f"{path.name}: differs from what its source makes; run make dashboards")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,216 @@
+"""How our panels are made: one line of Python says what is shown, this module how everything of ours looks."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+
+REPOSITORY = "https://github.com/discord-channel-indexer/discord-channel-indexer/blob/main/"
+RUNBOOK = REPOSITORY + "docs/runbook.md"
+METRICS = REPOSITORY + "docs/metrics.md"
+NS = 'namespace=~"$namespace"'
+"""Matcher that every selector of a panel carries; written $ns."""
+SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+WIDTH = 24
+"""Columns of Grafana's grid."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Query:
+    """A query, with $ns in every selector, and what its series are called."""
+
+    expression: str
+    legend: str = ""
+
+    def expanded(self) -> str:
+        """Return the query as Grafana gets it."""
+        return self.expression.replace("$ns", NS)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Panel:
+    """
+    One panel.
+
+    Attributes:
+        look: A sentence: what to look for.
+        unit: Grafana's name of a unit.
+        runbook: Section of docs/runbook.md, the alert's name; empty when no alert watches it.
+        limits: Values from which it turns amber, then red; falling when the first is greater.
+        single: One number instead of a graph.
+        stacked: Whether the series add up to something.
+    """
+
+    title: str
+    look: str
+    unit: str
+    queries: Sequence[Query]
+    runbook: str = ""
+    limits: tuple[float, float] | None = None
+    single: bool = False
+    stacked: bool = False
+    most: float | None = None
+    span: int = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """Panels under one heading."""
+
+    title: str
+    panels: Sequence[Panel]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Board:
+    """A dashboard."""
+
+    uid: str
+    title: str
+    about: str
+    rows: Sequence[Row]
+
+
+def rate(metric: str, by: str = "", more: str = "") -> str:
+    """Return the rate of a counter, summed over processes; *more* are further matchers, each with a comma before."""
+    total = f"sum by ({by})" if by else "sum"
+    return f"{total} (rate({metric}{{$ns{more}}}[$__rate_interval]))"
+
+
+def quantile(share: float, metric: str, by: str = "", more: str = "") -> str:
+    """Return a quantile of a histogram, over all processes."""
+    return f"histogram_quantile({share}, {rate(metric + '_bucket', f'le, {by}' if by else 'le', more)})"
+
+
+def quantiles(metric: str, by: str = "", shares: Sequence[float] = (0.5, 0.95)) -> list[Query]:
+    """Return queries for several quantiles, named p50 and so on."""
+    label = f"{{{{{by}}}}} " if by else ""
+    return [Query(quantile(share, metric, by), f"{label}p{share * 100:g}") for share in shares]
+
+
+def build(board: Board) -> models.Dashboard:
+    """Return the dashboard as Grafana's own types."""
+    made = (
+        dashboard.Dashboard(board.title)
+        .uid(board.uid)
+        .description(board.about)
+        .tags(["discord-channel-indexer"])
+        .readonly()
+        .refresh("30s")
+        .time("now-3h", "now")
+        .timezone("browser")
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .with_variable(_datasource())
+        .with_variable(_namespace())
+        .link(_link("Runbook", RUNBOOK))
+        .link(_link("Metrics", METRICS))
+    )
+    number = 0
+    for row in board.rows:
+        made = made.with_row(dashboard.Row(row.title))
+        for panel in row.panels:
+            number += 1
+            made = made.with_panel(_single(panel, number) if panel.single else _graph(panel, number))
+    return made.build()
+
+
+def _datasource() -> dashboard.DatasourceVariable:
+    return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+
+
+def _namespace() -> dashboard.QueryVariable:
+    return (
+        dashboard.QueryVariable("namespace")
+        .label("Namespace")
+        .datasource(SOURCE)
+        .query("label_values(indexer_build_info, namespace)")
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_ASC)
+        .include_all(include_all=True)
+        .multi(multi=True)
+        .current(models.VariableOption(text="All", value="$__all", selected=True))
+    )
+
+
+def _link(title: str, url: str) -> dashboard.DashboardLink:
+    return dashboard.DashboardLink(title).type(models.DashboardLinkType.LINK).url(url).target_blank(target_blank=True)
+
+
+def _thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
+    """Return colours by value; a graph gets a line where amber begins."""
+    steps = [models.Threshold(value=None, color="green")]
+    if panel.limits is not None:
+        amber, red = panel.limits
+        colours = [("orange", amber), ("red", red)]
+        if amber > red:
+            steps = [models.Threshold(value=None, color="red")]
+            colours = [("orange", red), ("green", amber)]
+        steps += [models.Threshold(value=value, color=colour) for colour, value in colours]
+    return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def _targets(panel: Panel) -> list[Any]:
+    found: list[Any] = []
+    for name, query in zip("ABCDEFGH", panel.queries, strict=False):
+        one = prometheus.Dataquery().expr(query.expanded()).ref_id(name).datasource(SOURCE).legend_format(query.legend)
+        found.append(one.instant() if panel.single else one.range())
+    return found
+
+
+def _links(panel: Panel) -> list[Any]:
+    return [_link("Runbook", f"{RUNBOOK}#{panel.runbook.lower()}")] if panel.runbook else []
+
+
+def _single(panel: Panel, number: int) -> stat.Panel:
+    made = (
+        stat.Panel()
+        .id(number)
+        .title(panel.title)
+        .description(panel.look)
+        .datasource(SOURCE)
+        .unit(panel.unit)
+        .thresholds(_thresholds(panel))
+        .links(_links(panel))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .graph_mode(common_models.BigValueGraphMode.NONE)
+        .no_value("no data")
+        .height(4)
+        .span(panel.span)
+    )
+    return made.targets(_targets(panel))
+
+
+def _graph(panel: Panel, number: int) -> timeseries.Panel:
+    made = (
+        timeseries.Panel()
+        .id(number)
+        .title(panel.title)
+        .description(panel.look)
+        .datasource(SOURCE)
+        .unit(panel.unit)
+        .min(0)
+        .links(_links(panel))
+        .thresholds(_thresholds(panel))
+        .line_width(1)
+        .fill_opacity(25 if panel.stacked else 5)
+        .show_points(common_models.VisibilityMode.NEVER)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(common_models.LegendDisplayMode.LIST)
+            .placement(common_models.LegendPlacement.BOTTOM)
+            .show_legend(show_legend=True)
+        )
+        .height(8)
+        .span(panel.span)
+    )
+    if panel.most is not None:
+        made = made.max(panel.most)
+    if panel.limits is not None:
+        line = common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
+        made = made.thresholds_style(line)
+    if panel.stacked:
+        made = made.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
+    return made.targets(_targets(panel))

@@ -1,0 +1,88 @@
+"""`make drill-drain`: twenty times a service and a worker get SIGTERM while everybody is busy."""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+
+from indexer_service.embedded import stack
+from tests.benchmarks.drain import load
+
+SERVICE_GRACE = 20.0 + 5.0 + 5.0
+"""INDEXER_DRAIN, first turns, closing: what the pod's grace period leaves after its pause."""
+WORKER_GRACE = 55.0
+ENVIRONMENT = {
+    "INDEXER_DRAIN": "20",
+    "WORKERS_SHUTDOWN_TIMEOUT": "25",
+    "USER_BUDGET": "40/1",
+    "INDEXING_LIST_MAX_AGE": "0",
+    "INDEXING_MAX_AGE": "1",
+}
+
+
+def main() -> int:
+    """Run the drill; exit code 0 if nobody noticed more than he should."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.drain")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--users", type=int, default=8)
+    asked = parser.parse_args()
+    options = stack.Options(
+        users=asked.users,
+        services=2,
+        workers=2,
+        guilds_per_user=15,
+        latency="20-60",
+        simulator=("--user-limit", "40/1", "--guilds", "40"),
+        environment=ENVIRONMENT,
+    )
+    with stack.Stack(options) as running:
+        running.put_credentials()
+        found = asyncio.run(drill(running, asked.rounds, load.Seen()))
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    return int(bool(found["failures"]))
+
+
+async def drill(running: stack.Stack, rounds: int, seen: load.Seen) -> dict[str, object]:
+    """End a service and a worker in each round, start them again, and say what was seen."""
+    busy = load.Load(running.addresses, [user.id for user in running.users], seen)
+    seconds: dict[str, list[float]] = {"service": [], "worker": []}
+    async with busy.running():
+        for number in range(rounds):
+            which = number % 2 + 1
+            for kind, grace in (("service", SERVICE_GRACE), ("worker", WORKER_GRACE)):
+                name = f"{kind}-{which}"
+                if kind == "service":
+                    await _watched(busy, running.addresses[which - 1])
+                began = time.monotonic()
+                code = await asyncio.to_thread(running.terminate, name)
+                took = time.monotonic() - began
+                seconds[kind].append(round(took, 2))
+                if code or took > grace:
+                    seen.failures[f"{kind} ended with {code} after {took:.0f} s"] += 1
+                if number < rounds - 1:
+                    await asyncio.to_thread(running.restart, name)
+    return {
+        "rounds": rounds,
+        "calls_answered": seen.answers,
+        "calls_repeated_after_unavailable": seen.repeated,
+        "jobs": seen.jobs,
+        "units": seen.units,
+        "streams": seen.streams,
+        "goodbyes": seen.goodbyes,
+        "seconds_to_end": {
+            kind: {"longest": max(found), "median": sorted(found)[len(found) // 2]} for kind, found in seconds.items()
+        },
+        "failures": dict(seen.failures),
+    }
+
+
+async def _watched(busy: load.Load, address: str) -> None:
+    """Wait until somebody watches over that service, so that its end can be noticed."""
+    async with asyncio.timeout(load.PATIENCE):
+        while not busy.watched[address]:  # noqa: ASYNC110 -- a benchmark may look again and again
+            await asyncio.sleep(load.PAUSE / 10)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

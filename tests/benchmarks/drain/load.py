@@ -1,0 +1,158 @@
+"""Callers and watchers as the API asks them to be: they come again after UNAVAILABLE, and resume with their token."""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc.aio
+from google.protobuf import duration_pb2
+
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+
+Stub: TypeAlias = Any
+"""The generated stub, whose types are those of blocking calls."""
+PATIENCE = 30.0
+"""Seconds for which a caller comes again, before his call counts as failed."""
+PAUSE = 0.1
+LAST_JOBS = 120.0
+"""Seconds for jobs to end, at the end."""
+DEADLINE = 60.0
+SHORT = duration_pb2.Duration(seconds=1)
+
+
+@dataclasses.dataclass
+class Seen:
+    """What callers saw; everything in `failures` should not have been."""
+
+    answers: int = 0
+    repeated: int = 0
+    jobs: int = 0
+    units: int = 0
+    goodbyes: int = 0
+    streams: int = 0
+    failures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+
+class Load:
+    """One caller of everything for each user, until the block ends."""
+
+    def __init__(self, addresses: list[str], user_ids: list[str], seen: Seen) -> None:
+        self.seen = seen
+        self._addresses = addresses
+        self._user_ids = user_ids
+        self._next = itertools.cycle(range(len(addresses)))
+        self._ending = False
+        self.watched: collections.Counter[str] = collections.Counter()
+        """Streams that have begun and not ended, by the address of their service."""
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, patient: bool = True, browsing: bool = True) -> AsyncIterator[None]:
+        """Keep every user busy; at the end *patient* callers follow each job that they began to its end."""
+        # round_robin over all services, as with a headless Service in Kubernetes.
+        options = [
+            ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        async with contextlib.AsyncExitStack() as stack:
+            everyone = await stack.enter_async_context(
+                grpc.aio.insecure_channel("ipv4:" + ",".join(self._addresses), options=options)
+            )
+            ones = [await stack.enter_async_context(grpc.aio.insecure_channel(each)) for each in self._addresses]
+            api: Stub = pb_grpc.IndexerServiceStub(everyone)
+            streams: list[Stub] = [pb_grpc.IndexerServiceStub(channel) for channel in ones]
+            tasks = [asyncio.create_task(self._index(api, streams, user_id)) for user_id in self._user_ids]
+            if browsing:
+                tasks += [asyncio.create_task(self._read(api, user_id)) for user_id in self._user_ids]
+            try:
+                yield
+            finally:
+                self._ending = True
+                for task in [] if patient else tasks:
+                    task.cancel()
+                await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=not patient), LAST_JOBS)
+
+    async def _index(self, api: Stub, streams: list[Stub], user_id: str) -> None:
+        """Index the user again and again, with a watcher and somebody who waits for each job."""
+        while not self._ending:
+            start = pb.StartIndexingRequest(user_id=user_id, force=True, wait=SHORT)
+            started = await self._call("StartIndexing", functools.partial(api.StartIndexing, start, timeout=DEADLINE))
+            if started is None:
+                continue
+            job_id = started.job.job_id
+            ended, _ = await asyncio.gather(self._follow(streams, job_id, started.watch_token), self._wait(api, job_id))
+            self.seen.jobs += 1
+            self.seen.units += ended.progress.total
+            if ended.state != pb.JOB_STATE_SUCCEEDED:
+                self.seen.failures[f"a job ended as {pb.JobState.Name(ended.state)}: {ended.error}"] += 1
+            if ended.progress.total != ended.progress.succeeded + ended.progress.skipped or not ended.progress.total:
+                self.seen.failures["a unit was lost"] += 1
+
+    async def _wait(self, api: Stub, job_id: str) -> None:
+        asked = pb.WaitJobRequest(job_id=job_id)
+        while True:
+            answer = await self._call("WaitJob", functools.partial(api.WaitJob, asked, timeout=DEADLINE))
+            if answer is None or answer.job.state != pb.JOB_STATE_RUNNING:
+                return
+
+    async def _read(self, api: Stub, user_id: str) -> None:
+        """Browse without pause."""
+        while not self._ending:
+            guilds = pb.ListGuildsRequest(user_id=user_id)
+            await self._call("ListGuilds", functools.partial(api.ListGuilds, guilds, timeout=DEADLINE))
+            channels = pb.ListChannelsRequest(user_id=user_id, page_size=50)
+            await self._call("ListChannels", functools.partial(api.ListChannels, channels, timeout=DEADLINE))
+            await asyncio.sleep(PAUSE)
+
+    async def _call(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- any answer
+        """Ask until there is an answer; only UNAVAILABLE is a reason to come again."""
+        until = asyncio.get_running_loop().time() + PATIENCE
+        while asyncio.get_running_loop().time() < until:
+            try:
+                answer = await ask()
+            except grpc.aio.AioRpcError as problem:
+                if problem.code() != grpc.StatusCode.UNAVAILABLE:
+                    self.seen.failures[f"{name}: {problem.code().name}: {problem.details()}"] += 1
+                    return None
+                self.seen.repeated += 1
+                await asyncio.sleep(PAUSE)
+            else:
+                self.seen.answers += 1
+                return answer
+        self.seen.failures[f"{name}: UNAVAILABLE for {PATIENCE:g} s"] += 1
+        return None
+
+    async def _follow(self, streams: list[Stub], job_id: str, token: str) -> pb.Job:
+        """Watch a job to its end over whichever service answers."""
+        while True:
+            asked = pb.WatchProgressRequest(job_id=job_id, resume_token=token)
+            last: pb.WatchProgressResponse | None = None
+            self.seen.streams += 1
+            which = next(self._next)
+            try:
+                async for event in streams[which].WatchProgress(asked, timeout=DEADLINE):
+                    if last is None:
+                        self.watched[self._addresses[which]] += 1
+                    last, token = event, event.resume_token
+            except grpc.aio.AioRpcError as problem:
+                self._cut(problem, last)
+                await asyncio.sleep(PAUSE)
+            finally:
+                if last is not None:
+                    self.watched[self._addresses[which]] -= 1
+            if last is not None and last.HasField("terminal"):
+                return last.terminal.job
+            if last is not None and last.HasField("going_away"):
+                self.seen.goodbyes += 1
+
+    def _cut(self, problem: grpc.aio.AioRpcError, last: pb.WatchProgressResponse | None) -> None:
+        """A stream that had begun must say goodbye; one that never began found its service gone."""
+        if last is not None:
+            self.seen.failures[f"a stream was cut without a goodbye: {problem.code().name}: {problem.details()}"] += 1
+        elif problem.code() != grpc.StatusCode.UNAVAILABLE:
+            self.seen.failures[f"WatchProgress: {problem.code().name}: {problem.details()}"] += 1

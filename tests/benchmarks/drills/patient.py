@@ -1,0 +1,93 @@
+"""Callers as they should be: they start jobs, and watch each to its end whatever breaks meanwhile."""
+
+import concurrent.futures
+import dataclasses
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+from google.protobuf import duration_pb2
+
+from indexer_service.embedded import stack
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+
+PATIENCE = 180.0
+"""Seconds until a watcher gives up, which counts as a failed drill."""
+PAUSE = 0.1
+PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
+"""What a call may end with when its server dies; a reset connection may be told as UNKNOWN."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Watched:
+    """How a watch went: the job's last state, and how often its stream broke."""
+
+    state: str
+    breaks: int
+    snapshots: int
+
+
+def stub(running: stack.Stack, number: int) -> tuple[grpc.Channel, pb_grpc.IndexerServiceStub]:
+    """Return a new connection to one of the services."""
+    channel = grpc.insecure_channel(running.addresses[number % len(running.addresses)])
+    return channel, pb_grpc.IndexerServiceStub(channel)
+
+
+def start(running: stack.Stack, user_id: str, *, force: bool) -> str:
+    """Start or join a user's job, over whichever service answers; returns its id."""
+    request = pb.StartIndexingRequest(user_id=user_id, wait=duration_pb2.Duration(), force=force)
+    for attempt in _attempts():
+        channel, api = stub(running, attempt)
+        with channel:
+            try:
+                return api.StartIndexing(request, timeout=PATIENCE).job.job_id
+            except grpc.RpcError as problem:
+                _passes(problem)
+    raise TimeoutError(f"no service starts a job for user {user_id}")
+
+
+def follow(running: stack.Stack, job_id: str, first: int = 0) -> Watched:
+    """Watch a job to its end, with the last token over the next service each time the stream ends."""
+    token, snapshots = "", 0
+    for attempt in _attempts():
+        channel, api = stub(running, first + attempt)
+        with channel:
+            request = pb.WatchProgressRequest(job_id=job_id, resume_token=token)
+            try:
+                for event in api.WatchProgress(request, timeout=PATIENCE):
+                    token = event.resume_token
+                    snapshots += event.HasField("snapshot_end")
+                    if event.HasField("terminal"):
+                        return Watched(pb.JobState.Name(event.terminal.job.state), attempt, snapshots)
+            except grpc.RpcError as problem:
+                _passes(problem)
+    return Watched("NEVER_SEEN", -1, snapshots)
+
+
+def start_all(running: stack.Stack, *, force: bool = False) -> list[str]:
+    """Start a job for every user at once; returns their ids."""
+    with concurrent.futures.ThreadPoolExecutor(len(running.users)) as pool:
+        return list(pool.map(lambda user: start(running, user.id, force=force), running.users))
+
+
+def ask(running: stack.Stack, page: str) -> Any:  # noqa: ANN401 -- any JSON
+    """Return a page of the simulator."""
+    with urllib.request.urlopen(f"{running.simulator_url}/_sim/{page}", timeout=10) as answer:  # noqa: S310 -- loopback
+        return json.load(answer)
+
+
+def _attempts() -> Iterator[int]:
+    until, attempt = time.monotonic() + PATIENCE, 0
+    while time.monotonic() < until:
+        yield attempt
+        attempt += 1
+        time.sleep(PAUSE)
+
+
+def _passes(problem: grpc.RpcError) -> None:
+    if problem.code() not in PASSING:
+        raise problem

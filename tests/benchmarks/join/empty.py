@@ -1,0 +1,31 @@
+"""An empty unary handler on grpc.aio with the service's own options: what the transport alone can do."""
+
+import asyncio
+import sys
+
+import grpc
+import grpc.aio
+
+from indexer_service import server
+
+METHOD = "/empty/Call"
+
+
+async def _answer(_request: bytes, _context: object) -> bytes:
+    return b""
+
+
+async def main() -> None:
+    """Serve on a free port, print it, and go on until killed."""
+    serving = grpc.aio.server(options=server.OPTIONS)
+    handler = grpc.unary_unary_rpc_method_handler(_answer)
+    serving.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("empty", {"Call": handler}),))
+    port = serving.add_insecure_port("127.0.0.1:0")
+    await serving.start()
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    await serving.wait_for_termination()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,223 @@
+"""
+`make bench-watch`: one service process, 1,000 jobs that progress, 5,000 streams in other processes.
+
+Progress is published as workers publish it. By default 100 updates a second over all jobs: two for each guild, at the
+50 calls a second that Discord allows one bot. Measured are the service's memory (RSS) for each watcher, the time from
+publishing a row to the client having it, and whether every watcher sees the end of its job.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+import time
+import uuid
+
+from indexing import model
+from tests.benchmarks import facts, product, report
+from tests.benchmarks.watch import watchers
+
+FIRST_USER = 800_000_000_000_000_000
+HOUR = 3600.0
+MOST_MEMORY = 30 * 1024
+MOST_LATE_MS = 250.0
+STREAMS_A_PROCESS = 2_500
+SIDE_BY_SIDE = 8
+
+
+@dataclasses.dataclass(slots=True)
+class Running:
+    """A job as its turn knows it."""
+
+    job: model.Job
+    rows: list[model.Unit]
+    changes: int = 0
+
+    def progress(self) -> model.Update:
+        """Change the next row; its name says when."""
+        place = self.changes % len(self.rows)
+        self.changes += 1
+        self.rows[place] = dataclasses.replace(
+            self.rows[place],
+            name=f"{watchers.MARK}{time.monotonic()}",
+            state=model.UnitState.RUNNING if self.changes % 2 else model.UnitState.SUCCEEDED,
+            revision=model.revision_of(self.job.turn, len(self.rows) + self.changes),
+        )
+        return model.Update(self.job, model.tally_of(self.rows), (self.rows[place],))
+
+
+def rows(number: int) -> list[model.Unit]:
+    """Return guilds that wait for their turn."""
+    return [
+        model.Unit(
+            guild_id=FIRST_USER + place,
+            name=f"A guild with a name of some length {place}",
+            state=model.UnitState.QUEUED,
+            step=model.Step.CHANNELS,
+            position=place,
+            score=0.5,
+            attempts=0,
+            retry_at=0.0,
+            error="",
+            channel_count=None,
+            revision=model.revision_of(1, place + 1),
+        )
+        for place in range(number)
+    ]
+
+
+async def start(stores: product.Stores, user_id: int, guilds: int) -> Running:
+    """Store a job whose guilds are listed."""
+    now = time.time()  # noqa: TID251 -- the service compares with its own
+    planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + HOUR, force=False)
+    await stores.jobs.start(planned)
+    owned = await stores.jobs.begin_turn(planned.job_id, 0, now=now, until=now + HOUR)
+    assert owned is not None
+    listed = dataclasses.replace(owned, listed=True)
+    units = rows(guilds)
+    await stores.jobs.add_units(listed, units)
+    await stores.events.publish(model.Update(listed, model.tally_of(units), tuple(units)))
+    return Running(listed, units)
+
+
+async def end(stores: product.Stores, running: Running) -> None:
+    """End a job as a turn does: first in the store, then for the watchers, with all rows."""
+    ended = dataclasses.replace(
+        running.job,
+        state=model.JobState.SUCCEEDED,
+        finished_at=time.time(),  # noqa: TID251 -- as above
+    )
+    await stores.jobs.save(ended)
+    await stores.events.publish(model.Update(ended, model.tally_of(running.rows), tuple(running.rows)))
+
+
+async def drive(stores: product.Stores, jobs: list[Running], options: argparse.Namespace) -> float:
+    """Publish progress at an even pace; returns the updates a second that were reached."""
+    total = int(options.updates * options.seconds)
+    began = time.monotonic()
+    lanes = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def publish(running: Running) -> None:
+        async with lanes:
+            await stores.events.publish(running.progress())
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(total):
+            await asyncio.sleep(max(0.0, began + number / options.updates - time.monotonic()))
+            group.create_task(publish(jobs[number % len(jobs)]))
+    return total / (time.monotonic() - began)
+
+
+async def finish(stores: product.Stores, jobs: list[Running], options: argparse.Namespace) -> None:
+    """End all jobs, at the same pace."""
+    began = time.monotonic()
+    for number, running in enumerate(jobs):
+        await asyncio.sleep(max(0.0, began + number / options.updates - time.monotonic()))
+        await end(stores, running)
+
+
+class Crowd:
+    """Processes full of watchers."""
+
+    def __init__(self, address: str, job_ids: list[str]) -> None:
+        parts = [job_ids[at : at + STREAMS_A_PROCESS] for at in range(0, len(job_ids), STREAMS_A_PROCESS)]
+        command = [sys.executable, "-m", "tests.benchmarks.watch.watchers", address]
+        self._processes = []
+        for part in parts:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            assert process.stdin is not None
+            process.stdin.write("\n".join(part))
+            process.stdin.close()
+            self._processes.append(process)
+
+    def line(self) -> list[str]:
+        """Return the next line of each process."""
+        return [process.stdout.readline() for process in self._processes if process.stdout is not None]
+
+    def kill(self) -> None:
+        """End what is left."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+async def measure(target: product.Product, options: argparse.Namespace) -> dict[str, object]:
+    """Run once; returns what was found."""
+    async with product.stores(target) as stores:
+        jobs: list[Running] = []
+        for at in range(0, options.jobs, SIDE_BY_SIDE):
+            users = range(at, min(at + SIDE_BY_SIDE, options.jobs))
+            jobs += await asyncio.gather(*(start(stores, FIRST_USER + user, options.guilds) for user in users))
+        warm = Crowd(target.address, [running.job.job_id for running in jobs[:1]] * 20)
+        await asyncio.to_thread(warm.line)
+        await asyncio.sleep(1.0)
+        warm.kill()
+        await asyncio.sleep(1.0)
+        empty = facts.resident(target.pid)
+        crowd = Crowd(target.address, [jobs[number % len(jobs)].job.job_id for number in range(options.watchers)])
+        try:
+            began = time.monotonic()
+            await asyncio.to_thread(crowd.line)
+            opened = time.monotonic() - began
+            await asyncio.sleep(2.0)
+            full, cpu, began = facts.resident(target.pid), facts.cpu_seconds(target.pid), time.monotonic()
+            rate = await drive(stores, jobs, options)
+            busy = (facts.cpu_seconds(target.pid) - cpu) / (time.monotonic() - began)
+            after = facts.resident(target.pid)
+            await finish(stores, jobs, options)
+            seen = [json.loads(line) for line in await asyncio.to_thread(crowd.line)]
+        finally:
+            crowd.kill()
+    late = sorted(value for part in seen for value in part["late"])
+    return {
+        "opened_per_s": options.watchers / opened,
+        "kb_per_watcher": (full - empty) / options.watchers / 1024,
+        "kb_per_watcher_after": (after - empty) / options.watchers / 1024,
+        "updates_per_s": rate,
+        "rows": len(late),
+        "messages": sum(part["messages"] for part in seen),
+        "p50_ms": late[len(late) // 2],
+        "p99_ms": late[int(len(late) * 0.99)],
+        "most_ms": late[-1],
+        "service_cpu": busy,
+        "ends_seen": sum(part["ended"] for part in seen),
+        "broken": [problem for part in seen for problem in part["broken"]],
+    }
+
+
+def main() -> int:
+    """Measure, print a table and JSON; returns 1 when something is not as wanted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1_000)
+    parser.add_argument("--watchers", type=int, default=5_000)
+    parser.add_argument("--guilds", type=int, default=30)
+    parser.add_argument("--updates", type=float, default=100.0, help="a second, over all jobs")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--out", type=pathlib.Path, help="file for the JSON")
+    options = parser.parse_args()
+    before = facts.machine()
+    with product.serving() as target:
+        found = asyncio.run(measure(target, options))
+    good = (
+        found["ends_seen"] == options.watchers
+        and float(str(found["kb_per_watcher_after"])) * 1024 <= MOST_MEMORY
+        and float(str(found["p99_ms"])) <= MOST_LATE_MS
+    )
+    report.show(f"{options.watchers} watchers of {options.jobs} jobs", [found])
+    kept = {
+        "machine": before,
+        "load_after": facts.machine()["load"],
+        "options": {key: value for key, value in vars(options).items() if key != "out"},
+        "found": found,
+        "wanted": {"kb_per_watcher": MOST_MEMORY / 1024, "p99_ms": MOST_LATE_MS, "ends_seen": options.watchers},
+        "good": good,
+    }
+    report.keep(kept, options.out)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""What callers notice when a service and a worker are told to end while they are busy: `make drill-drain`, once."""
+
+from indexer_service.embedded import stack
+from tests.benchmarks.drain import __main__ as drain
+from tests.benchmarks.drain import load
+
+
+async def test_nobody_loses_anything_when_a_service_and_a_worker_end() -> None:
+    """No call fails for who honours UNAVAILABLE, no unit is lost, every stream says goodbye, both end in time."""
+    options = stack.Options(
+        users=2,
+        services=2,
+        workers=2,
+        guilds_per_user=8,
+        latency="5-25",
+        simulator=("--user-limit", "5/1"),
+        environment={**drain.ENVIRONMENT, "USER_BUDGET": "5/1", "INDEXING_ROLES_MAX_AGE": "0"},
+    )
+    with stack.Stack(options) as running:
+        running.put_credentials()
+        seen = load.Seen()
+        found = await drain.drill(running, 1, seen)
+
+    assert found["failures"] == {}
+    assert seen.jobs > 0
+    assert seen.goodbyes > 0

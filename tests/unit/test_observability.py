@@ -1,0 +1,155 @@
+"""What dashboards, rules and the runbook promise: they speak of metrics that exist, and of each other."""
+
+import copy
+import json
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deploy.observability import lint, make
+from docs import make_metrics
+from indexing import instruments
+
+RULES = make.RULES.read_text()
+BOARDS: dict[str, dict[str, Any]] = {name: json.loads(make.page(board)) for name, board in make.BOARDS.items()}
+RUNBOOK = pathlib.Path(make.HERE.parents[1], "docs", "runbook.md").read_text()
+ALERTS = re.findall(r"- alert: (\w+)", RULES)
+RECORDED = set(re.findall(r"- record: (\S+)", RULES))
+NAME = re.compile(r"\b(?:indexer|grpc_server)[_:][a-z0-9_:]+")
+CLIENT = {"process_cpu_seconds_total", "process_resident_memory_bytes"}
+"""Served by Prometheus' own client in each process."""
+
+
+def declared() -> dict[str, instruments.Declared]:
+    """Return all metrics by each name under which Prometheus stores them."""
+    found = {}
+    for group in make_metrics.groups():
+        for one in group.declared:
+            ends = ("_bucket", "_sum", "_count") if one.kind == "histogram" else ("",)
+            found.update({one.name + end: one for end in ends})
+    return found
+
+
+def queries() -> list[str]:
+    """Return all queries of dashboards, and the rules' text without what is not a query."""
+    panels = [panel for board in BOARDS.values() for panel in board["panels"]]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    rules = "\n".join(line for line in RULES.splitlines() if not re.search(r"name:|url:|#", line))
+    return [*asked, re.sub(r"record: \S+", "", rules)]
+
+
+def test_every_metric_exists_when_a_dashboard_or_rule_names_it() -> None:
+    """As a metric that is declared, or as a series that a rule records."""
+    named = {name for query in queries() for name in NAME.findall(query)}
+
+    assert named
+    assert named - set(declared()) - RECORDED == set()
+
+
+def test_every_label_has_that_value_when_a_dashboard_or_rule_asks_for_it() -> None:
+    """A misspelt value would select nothing, for ever, without a word."""
+    known = declared()
+    for query in queries():
+        for name, matchers in lint.SELECTOR.findall(query):
+            metric = known.get(name) or known.get("indexer_" + name.split(":")[1] if ":" in name else "")
+            for label, wanted in re.findall(r'(\w+)(?:=|!=|=~)"([^"]*)"', matchers):
+                if label in {"namespace", "le"} or metric is None:
+                    continue
+                (bound,) = [one for one in metric.labels if one.name == label]
+                assert set(wanted.split("|")) <= set(bound.values), (name, label)
+
+
+def test_every_recorded_series_is_used_when_a_rule_records_it() -> None:
+    """By a panel or another rule."""
+    asked = " ".join(queries())
+
+    unused = {"indexer:budget_window_seconds:max"}  # for those who look by hand
+    assert {name for name in RECORDED if name not in asked} == unused
+
+
+def test_every_alert_has_its_section_when_it_fires() -> None:
+    """Meaning, first look and remedy, where its link leads; and no section is about an alert that is gone."""
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
+
+    assert list(sections) == ALERTS
+    for name, text in sections.items():
+        assert re.findall(r"^\*\*(.+?)\.\*\*", text, re.MULTILINE) == ["Meaning", "First look", "Remedy"], name
+        assert f"docs/runbook.md#{name.lower()}\n" in RULES
+
+
+def test_every_alert_is_tested_when_it_fires_and_when_it_does_not() -> None:
+    """By promtool, see make check-monitoring."""
+    tests = (make.HERE / "rules" / "indexer.test.yaml").read_text()
+
+    for name in ALERTS:
+        assert f"- name: {name} fires" in tests
+        assert f"- name: {name} is silent" in tests
+
+
+def test_every_runbook_link_leads_somewhere_when_a_panel_has_one() -> None:
+    """To the section of an alert."""
+    for board in BOARDS.values():
+        for panel in board["panels"]:
+            for link in panel.get("links", []):
+                assert link["url"].rpartition("#")[2] in {name.lower() for name in ALERTS}, panel["title"]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_dashboard_keeps_the_rules_when_it_is_made(name: str) -> None:
+    """And loses no field on its way through Grafana's own types."""
+    text = make.page(make.BOARDS[name])
+
+    assert lint.problems(json.loads(text)) == []
+    assert make.lost(text) == []
+    assert (make.HERE / "dashboards" / f"{name}.json").read_text() == text
+
+
+def _panel(board: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(panel for panel in board["panels"] if panel["type"] == "timeseries")
+    return found
+
+
+def _query(text: str) -> Callable[[dict[str, Any]], None]:
+    return lambda board: _panel(board)["targets"][0].update(expr=text)
+
+
+NS = 'namespace=~"$namespace"'
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda board: board.update(editable=True), "edited"),
+        (lambda board: board["templating"]["list"].pop(0), "data source"),
+        (lambda board: board["templating"]["list"][1].update(refresh=1), "namespaces"),
+        (lambda board: board.update(links=[]), "runbook"),
+        (lambda board: _panel(board).update(title=""), "no title"),
+        (lambda board: _panel(board).update(description="Calls"), "sentence"),
+        (lambda board: _panel(board)["fieldConfig"]["defaults"].pop("unit"), "unit"),
+        (lambda board: _panel(board).update(datasource={"uid": "abc"}), "data source"),
+        (lambda board: _panel(board).update(targets=[]), "asks nothing"),
+        (lambda board: _panel(board)["targets"][0].update(legendFormat=""), "names no series"),
+        (_query("sum(rate(indexer_calls_saved_total[$__rate_interval]))"), "without a matcher"),
+        (_query('sum(rate(indexer_calls_saved_total{a="b"}[$__rate_interval]))'), "not limited"),
+        (_query(f"sum(indexer_calls_saved_total{{{NS}}})"), "only grows"),
+        (_query(f"sum(rate(indexer_calls_saved_total{{{NS}}}[1m]))"), "shorter than two scrapes"),
+    ],
+)
+def test_a_dashboard_is_refused_when_it_breaks_a_rule(spoil: Callable[[dict[str, Any]], None], said: str) -> None:
+    """With a line that says what is wrong."""
+    board = copy.deepcopy(BOARDS["headroom"])
+
+    spoil(board)
+
+    assert any(said in problem for problem in lint.problems(board))
+
+
+def test_a_field_is_told_when_grafana_does_not_know_it() -> None:
+    """A misspelt one would be dropped in silence."""
+    board = copy.deepcopy(BOARDS["headroom"])
+    _panel(board)["descriptoin"] = "x"
+
+    assert make.lost(json.dumps(board)) == ["$.panels[].descriptoin"]

@@ -1,0 +1,206 @@
+"""
+Two releases in a row run side by side: each reads what the other writes.
+
+Below stands what release 0.1 wrote. It is never changed: a field that is new since must be readable when it is missing,
+and a field, queue or key that is no longer written must not be needed by the release before (docs/upgrade.md).
+"""
+
+import json
+from typing import Any
+
+import mongomock_motor
+import mongomock_ng
+import pytest
+
+from indexing import model, turns
+from indexing.bus import events, queue
+from indexing.store import guilds, jobs, mongo, users, vault
+from tests import values
+
+JOB = "a" * 32
+USER, GUILD = 200_000_000_000_000_001, 300_000_000_000_000_001
+WRITTEN: dict[str, dict[str, Any]] = {
+    "jobs": {
+        "_id": JOB,
+        "active": True,
+        "attempts": 0,
+        "created_at": 3_500_000_000.0,
+        "error": "",
+        "expires_at": None,
+        "finished_at": None,
+        "force": False,
+        "listed": True,
+        "next_turn_at": 3_500_000_002.0,
+        "state": "RUNNING",
+        "turn": 0,
+        "unfinished": 0,
+        "user_id": USER,
+        "waiting_for": "",
+        "waiting_until": 0.0,
+    },
+    "units": {
+        "_id": f"{JOB}:{GUILD}",
+        "attempts": 0,
+        "channel_count": None,
+        "error": "",
+        "guild_id": GUILD,
+        "job_id": JOB,
+        "name": f"guild {GUILD}",
+        "position": 0,
+        "retry_at": 0.0,
+        "revision": 1,
+        "score": 0.5,
+        "state": "QUEUED",
+        "step": "CHANNELS",
+    },
+    "memberships": {
+        "_id": f"{USER}:{GUILD}",
+        "guild_id": GUILD,
+        "left_at": None,
+        "owner": False,
+        "permissions": 1024,
+        "role_ids": [5],
+        "roles_at": 2.0,
+        "user_id": USER,
+    },
+    "guilds": {
+        "_id": GUILD,
+        "access": "INSTALLED",
+        "channel_count": 1,
+        "error": "",
+        "fence": 1,
+        "fetched_at": 6.0,
+        "icon": None,
+        "lease_until": 0.0,
+        "name": f"guild {GUILD}",
+        "newest_message_id": None,
+        "people": None,
+        "retry_at": 0.0,
+    },
+    "channels": {
+        "_id": 7,
+        "fence": 1,
+        "flags": 0,
+        "gone_at": None,
+        "guild_id": GUILD,
+        "kind": 0,
+        "last_message_id": None,
+        "name": "channel 7",
+        "nsfw": False,
+        "overwrites": [],
+        "parent_id": None,
+        "position": 0,
+        "topic": None,
+    },
+}
+UPDATE: dict[str, Any] = {
+    "job": {
+        "job_id": JOB,
+        "user_id": USER,
+        "state": "RUNNING",
+        "force": False,
+        "turn": 0,
+        "next_turn_at": 3_500_000_002.0,
+        "listed": False,
+        "attempts": 0,
+        "error": "",
+        "created_at": 3_500_000_000.0,
+        "finished_at": None,
+        "waiting_for": "",
+        "waiting_until": 0.0,
+        "unfinished": 0,
+    },
+    "tally": {"total": 1, "queued": 1, "running": 0, "succeeded": 0, "skipped": 0, "failed": 0, "cancelled": 0},
+    "units": [
+        {
+            "guild_id": GUILD,
+            "name": f"guild {GUILD}",
+            "state": "QUEUED",
+            "step": "CHANNELS",
+            "position": 0,
+            "score": 0.5,
+            "attempts": 0,
+            "retry_at": 0.0,
+            "error": "",
+            "channel_count": None,
+            "revision": 1,
+        }
+    ],
+    "position": "",
+}
+TOMORROW = {"brand_new": {"nested": [1, None]}}
+
+
+@pytest.fixture(params=[{}, TOMORROW], ids=["of 0.1", "of tomorrow"])
+async def database(request: pytest.FixtureRequest) -> mongo.Database:
+    """A database with one document of each kind, as 0.1 wrote it, or with a field that we do not know."""
+    client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
+    for name, document in WRITTEN.items():
+        await client["indexer"][name].insert_one({**document, **request.param})
+    return client["indexer"]
+
+
+async def test_a_job_goes_on_when_another_release_began_it(database: mongo.Database) -> None:
+    """Its rows are read, its turn is taken, and what we write keeps the fields that we do not know."""
+    store = jobs.Jobs(database, retention=3600.0)
+    before = await database["jobs"].find_one({})
+
+    job = await store.begin_turn(JOB, 0, now=1.0, until=2.0)
+    rows = await store.units(JOB)
+    assert job is not None
+    await store.write_units(job, [values.unit(revision=1 << 20)])
+    saved = await store.save(job)
+
+    after = await database["jobs"].find_one({})
+    unit = await database["units"].find_one({})
+    assert saved
+    assert rows == [values.unit()]
+    assert {**before, **after} == after
+    assert unit["revision"] == 1 << 20
+    assert unit.get("brand_new") == before.get("brand_new")
+
+
+async def test_guilds_and_channels_are_read_when_another_release_wrote_them(database: mongo.Database) -> None:
+    """As they are."""
+    store = guilds.Guilds(database)
+
+    found = await store.get([GUILD])
+    channels = await store.channels([GUILD])
+
+    assert (found[GUILD].access, found[GUILD].fetched_at) == (model.Access.INSTALLED, 6.0)
+    assert [channel.channel_id for channel in channels] == [7]
+
+
+async def test_memberships_are_read_when_another_release_wrote_them(database: mongo.Database) -> None:
+    """With the roles that decide what the user may see."""
+    (found,) = await users.Users(database, vault.Vault((b"k" * 32,))).memberships(USER)
+
+    assert found == model.Membership(USER, GUILD, False, 1024, (5,), 2.0)  # noqa: FBT003 -- a golden value
+
+
+@pytest.mark.parametrize("more", [{}, TOMORROW], ids=["of 0.1", "of tomorrow"])
+def test_progress_is_read_when_another_release_published_it(more: dict[str, object]) -> None:
+    """Fields that we do not know, at every level, are ignored."""
+    job, (unit,) = UPDATE["job"], UPDATE["units"]
+    published = {**UPDATE, "job": {**job, **more}, "units": [{**unit, **more}], **more}
+
+    update = events.decode(b"3-0", {b"u": json.dumps(published).encode(), b"new": b""})
+
+    assert update is not None
+    assert (update.position, update.job.job_id, update.units) == ("3-0", JOB, (values.unit(),))
+
+
+def test_what_cannot_be_read_is_passed_over_when_it_was_published() -> None:
+    """A state of tomorrow must not hold up the other jobs of the process; the job's end brings all rows again."""
+    job = {**UPDATE["job"], "state": "PAUSED"}
+
+    assert events.decode(b"3-0", {b"u": json.dumps({**UPDATE, "job": job}).encode()}) is None
+
+
+@pytest.mark.parametrize("more", [{}, TOMORROW], ids=["of 0.1", "of tomorrow"])
+def test_a_turn_is_understood_when_another_release_sent_it(more: dict[str, object]) -> None:
+    """The names by which producers and consumers find each other are as they were."""
+    assert turns.parse({"job_id": JOB, "number": 3, **more}) == turns.Turn(JOB, 3)
+    assert (turns.ACTOR, turns.QUEUE) == ("run_turn", "background")
+    assert {"job_id": JOB, "number": 3}.items() <= turns.Turn(JOB, 3).payload().items()
+    assert (queue.WAITING, queue.WAKE) == ("indexer:{turns}:waiting", "indexer:{turns}:wake")
