@@ -93,3 +93,21 @@ async def everything(world: worlds.World) -> tuple[object, ...]:
     """Return all that is stored of the guild and the job."""
     guilds, channels = await world.guilds.get([values.GUILD]), await world.guilds.channels([values.GUILD])
     return guilds, channels, await world.job(), await world.jobs.units("a" * 32)
+
+
+async def test_hardly_a_permit_is_wasted_when_many_users_start_at_once() -> None:
+    """Whoever waits comes back in time for his place: the calls go at nearly the rate that the limits allow."""
+    async with fleet.running(latency=0.1) as running:
+        users = range(1, 81)
+        for user in users:
+            await running.world.add_user([values.user_guild(user * 1_000 + number) for number in range(12)], user)
+        began = running.world.clock()
+
+        started = await asyncio.gather(*(running.start(user) for user in users))
+        for one in started:
+            await fleet.ended(running, one.job.job_id)
+
+        least = len(running.discord.answered) / 50
+        drain = running.discord.answered[-1][1] - began
+        assert running.discord.calls[0].what == "installs"
+        assert drain < 1.25 * least

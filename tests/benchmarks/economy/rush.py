@@ -16,6 +16,8 @@ LATER = 501
 """The user who comes in the middle."""
 CAPACITY = 50.0
 """Calls a second of the global budget."""
+OWN = 5
+"""Calls of a user's own budget that may go at once; then it is one a second."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Rush:
     Attributes:
         calls: Until the last guild of those who started at once was read; a few are of the user in the middle.
         drain: When that was.
-        least: What the calls would take at exactly the budget's rate.
+        least: What the calls would take at exactly the rates of the budgets.
         first_least: The 95th percentile of first guilds if nothing but lists and first guilds were read, list after
             list and guild after guild at the budget's rate.
         middle_first: When the user in the middle had his first guild, from his start.
@@ -86,7 +88,7 @@ def _figures(running: fleet.Fleet, began: float, at: float, *, lists_are_known: 
     first = sorted(moments[0] - began for user, moments in done.items() if user != LATER)
     drained = max(moments[-1] for user, moments in done.items() if user != LATER)
     calls = sum(what not in running.discord.free and moment <= drained for what, moment in running.discord.answered)
-    least, drain = calls / CAPACITY, drained - began
+    least, drain = max(calls / CAPACITY, GUILDS - OWN), drained - began
     p95 = int(len(first) * 0.95) - 1
     own = 1 if lists_are_known else 2
     return Rush(
