@@ -125,6 +125,7 @@ class Limiter:
             if verdict.seconds > left:
                 raise self._refusal(verdict, patience)
             await self._sleep(max(verdict.seconds - EARLY, 0.001))
+            self._seen.waited.labels(charge.lane.value, verdict.budget).inc(verdict.seconds)
             woken = True
 
     async def settle(self, permit: Permit, answer: Answer) -> None:
@@ -145,6 +146,7 @@ class Limiter:
         self._unnamed = self._unnamed + 1 if answers.names_no_wait(answer) else 0
         if outcome.scope is not None:
             self._seen.rate_limited.labels(SCOPES[outcome.scope]).inc()
+            self._seen.pause.labels(SCOPES[outcome.scope]).observe(outcome.pause)
             self._log.warning("discord_said_stop", scope=outcome.scope, pause=outcome.pause, route=permit.charge.route)
         self._desk.post(
             ledger.Settlement(permit, outcome, now), urgent=outcome.scope is not None or not permit.limit.known

@@ -233,3 +233,15 @@ async def test_the_error_carries_data_when_a_permit_is_refused(process: fleet.Pr
 
     assert refusal.value.budget == "user"
     assert refusal.value.retry_after > 0
+
+
+async def test_the_time_spent_waiting_is_counted_by_the_budget_that_asked_for_it(process: fleet.Process) -> None:
+    """Operators see which budget makes whom wait."""
+    await process.learn()
+    for _ in range(5):
+        await process.call()
+
+    await process.take(patience=10.0)
+
+    waited = process.value("indexer_ratelimit_waited_seconds_total", lane="interactive", budget="user")
+    assert waited == pytest.approx(4.6, abs=0.1)

@@ -214,3 +214,12 @@ async def test_404_is_not_counted_when_it_comes(process: fleet.Process) -> None:
         await process.settle(await process.take(), status=status)
 
         assert (await process.limiter.snapshot())[1].free == left
+
+
+async def test_the_length_of_a_pause_is_measured_when_discord_asks_for_one(process: fleet.Process) -> None:
+    """Operators see how long Discord made us stop, by scope."""
+    await process.learn()
+
+    await fleet.rejected(process, scope("shared"))
+
+    assert process.value("indexer_ratelimit_pause_seconds_sum", scope="shared") == 3.0
