@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 from google.protobuf import message
 
+from indexer_service import handlers
 from indexing import errors
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -34,6 +35,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         self._inside = 0
         self._shut = False
         self._empty = asyncio.Event()
+        self._handlers = handlers.Wrapped(self._counted)
 
     async def leave(self, port: int, seconds: float) -> None:
         """Refuse new calls, wait until those inside have ended, for that long at most, and hang up on everybody."""
@@ -52,13 +54,16 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
     ) -> Handler:
         """Wrap the methods of the API; health is answered to the end."""
         handler: Any = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/indexer_service."):
-            return handler  # type: ignore[no-any-return]  # the stubs leave handlers untyped
+        return self._handlers.get(handler_call_details.method, handler)  # type: ignore[no-any-return]  # untyped there
+
+    def _counted(self, method: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
+        if handler is None or not method.startswith("/indexer_service."):
+            return handler
         behave = handler.unary_stream if handler.response_streaming else handler.unary_unary
         kind: Any = (
             grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
         )
-        return kind(  # type: ignore[no-any-return]  # as above
+        return kind(
             self._passing(behave),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf import message
 
-from indexer_service import measured
+from indexer_service import handlers, measured
 from indexing import logs, traces
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -28,6 +28,9 @@ ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Gives each call of our API its request id and span; stands before every other interceptor."""
 
+    def __init__(self) -> None:
+        self._handlers = handlers.Wrapped(self._around)
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
@@ -35,9 +38,12 @@ class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
     ) -> Handler:
         """Wrap the handler, unary or streaming answers alike."""
         handler: Any = await continuation(handler_call_details)
-        method = handler_call_details.method.lstrip("/")
+        return self._handlers.get(handler_call_details.method, handler)  # type: ignore[no-any-return]  # untyped there
+
+    def _around(self, path: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
+        method = path.lstrip("/")
         if handler is None or not method.startswith(f"{measured.SERVICE.full_name}/"):
-            return handler  # type: ignore[no-any-return]  # the stubs leave handlers untyped
+            return handler
         streams = handler.response_streaming
         behave = handler.unary_stream if streams else handler.unary_unary
         kind: Any = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
@@ -48,7 +54,7 @@ class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
                 context.set_trailing_metadata(((HEADER, request_id),))
                 return await behave(request, context)
 
-        return kind(  # type: ignore[no-any-return]  # as above
+        return kind(
             call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
         )
 
