@@ -51,10 +51,23 @@ def promises(largest: week.Week, known: rush.Rush) -> list[Promise]:
         Promise("calls for role ids, per user and day", f"{ROLES:g}", f"{largest.roles:.2f}", largest.roles <= ROLES),
         Promise("stale reads", f"{STALE:.0%}", f"{largest.stale:.2%}", largest.stale <= STALE),
         Promise("calls answered 403", "0", f"{largest.refused}", largest.refused == 0),
-        Promise("first guild, 95th percentile", f"{FIRST:g} s", f"{known.first_p95:.2f} s", known.first_p95 <= FIRST),
-        Promise("first five in the middle", f"{FIVE:g} s", f"{known.middle_five:.2f} s", known.middle_five <= FIVE),
         Promise(
-            "drain over the least", f"{DRAIN:.0%}", f"{known.drain_over_least:.2%}", known.drain_over_least <= DRAIN
+            "first guild, 95th percentile, lists known",
+            f"{FIRST:g} s",
+            f"{known.first_p95:.2f} s",
+            known.first_p95 <= FIRST,
+        ),
+        Promise(
+            "first five in the middle, list known",
+            f"{FIVE:g} s",
+            f"{known.middle_five:.2f} s",
+            known.middle_five <= FIVE,
+        ),
+        Promise(
+            "drain over the least, lists known",
+            f"{DRAIN:.0%}",
+            f"{known.drain_over_least:.2%}",
+            known.drain_over_least <= DRAIN,
         ),
     ]
 
