@@ -30,7 +30,7 @@ GATHER = 0.1
 EARLY = 0.008
 """Seconds by which a waiter asks before its moment, so that timers and Redis cannot make it late."""
 SOONER = 0.5
-"""Seconds by which a caller sent away is told to come before its moment, to stand in line when it
+"""Seconds by which a caller sent away is told to come before its moment in the global line, to be there when it
 comes: coming late would lose the place. Never more than half of what it is ready to wait."""
 SCOPES = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
 """Discord's words for what a 429 stops, and ours for the edge in front of it."""
@@ -232,7 +232,7 @@ class Limiter:
     def _refusal(self, verdict: ledger.Wait, patience: float) -> errors.RateLimited:
         self._seen.refusals.labels(verdict.budget, verdict.why).inc()
         wait = verdict.seconds
-        if verdict.budget in {"global", "user"}:
+        if verdict.budget == "global":
             wait -= min(SOONER, patience / 2)
         return errors.RateLimited(verdict.budget, retry_after=max(wait, 0.001), why=verdict.why)
 
