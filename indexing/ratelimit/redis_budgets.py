@@ -2,8 +2,8 @@
 Budgets in Redis: one script for everything that changes them, plain reads for the display.
 
 The script's parts stand beside this module; state.lua says what it is given and what it answers. Besides Redis' own
-clock the script gets what our stopwatch says (stopwatch.py). So a clock that is set on Redis' machine neither frees
-permits early nor holds them for long.
+clock the script gets what our stopwatch says (stopwatch.py). So a clock that is set on Redis' machine frees no permit
+early; it costs the same wait as lost state.
 """
 
 import contextlib
@@ -62,17 +62,15 @@ class RedisBudgets:
         self._clock = clock
         self._now = now
         self._scripts: dict[budgets.Rules, Any] = {}
-        self._reading: stopwatch.Reading | None = None
+        self._stopwatch = stopwatch.Stopwatch()
 
     async def exchange(
         self, rules: budgets.Rules, settlements: Sequence[ledger.Settlement], asks: Sequence[ledger.Ask]
     ) -> tuple[list[ledger.Settled], list[ledger.Verdict]]:
         """Run the script; it is loaded again when Redis does not know it (any more)."""
         now = self._clock()
-        expected, loose = self._reading.bounds(now) if self._reading else (0, 0)
-        said = {
-            "expected": expected,
-            "loose": loose,
+        said: dict[str, Any] = {
+            **self._stopwatch.says(now),
             "settle": [wire.settlement(one, now) for one in settlements],
             "ask": [wire.ask(one) for one in asks],
         }
@@ -80,9 +78,8 @@ class RedisBudgets:
             said["now"] = int(self._now() * 1000)
         keys = wire.keys(self._keys, rules, settlements, asks)
         with translated():
-            moment, believed, settled, verdicts = await self._script(rules)(keys, [wire.encode(said)])
-        if believed:
-            self._reading = stopwatch.closer(self._reading, stopwatch.Reading(moment, now, self._clock()))
+            moment, shown, era, settled, verdicts = await self._script(rules)(keys, [wire.encode(said)])
+        self._stopwatch.learn(stopwatch.Reading(moment, now, self._clock(), era), shown)
         return (
             [wire.settled(reply) for reply in settled],
             [wire.verdict(reply, one, rules, moment) for reply, one in zip(verdicts, asks, strict=True)],

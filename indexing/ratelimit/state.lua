@@ -14,7 +14,7 @@
 --   then for each ask: user ledger, user line, route ledger, route line, route ledger of its guild
 -- ARGV: 1 what is said; JSON, fields by name (wire.py).
 -- The driver puts `local rules = {...}` before this part: the numbers of budgets.Rules, so that they need no parsing.
--- Reply: {now, 1 if Redis' clock was believed else 0, {reply to each settlement}, {reply to each ask}}.
+-- Reply: {now, what Redis' clock shows, the era if that was believed else 0, {reply to each settlement}, {reply to each ask}}.
 -- Units: milliseconds everywhere; moments are those of the fleet's clock, see `clock`.
 local meta, ledger, deadlines, tags = KEYS[1], KEYS[2], KEYS[6], KEYS[7]
 local lines = {KEYS[3], KEYS[4], KEYS[5]}
@@ -23,8 +23,8 @@ local said = cjson.decode(ARGV[1])
 local call = redis.call
 
 local FIELDS = {
-  'last', 'offset', 'odd', 'odd_since', -- the fleet's clock; how often, since when Redis' own showed too much
-  'doubt',                              -- until then what Redis' clock shows may be too little
+  'last', 'offset',                     -- the fleet's clock, and what it has more than Redis' own
+  'era',                                -- names the time since state was lost or Redis' clock was set
   'hold',                               -- nothing goes before this moment: state was lost
   'pause', 'ramp', 'fewer', 'fewer_at', -- Discord said stop; where the ramp began; permits left to others, since when
   'paused', 'stopped',                  -- until then some budget may be paused, or some address stopped: look only then
@@ -35,8 +35,6 @@ local FIELDS = {
 }
 local DAY = 86400000
 local JUMP = 100 -- an exchange with Redis hardly ever takes longer
-local MINUTE = 60000
-local ODD_MANY, ODD_LONG = 5, 1000 -- and not so many of them, and not for so long
 local SLACK = 10000 -- keys outlive their last entry by this much, so that a step of the clock cannot drop them early
 
 local state, stored = {}, {}
@@ -46,56 +44,53 @@ for i, name in ipairs(FIELDS) do
   state[name] = stored[name] or 0
 end
 
--- One clock for the fleet: Redis' own, checked by the stopwatches of who asks. When this was sent it was `expected` at
--- the earliest, `loose` later at the latest (stopwatch.py). When Redis shows much more, either this was long on its way
--- or Redis' clock was set: nobody can tell at once. So what is free goes by the earliest moment that it can be, what is
--- held by the latest, and only what stays odd is taken for a clock that was set. When it stepped back under one who
--- has nothing to compare it with, nobody goes by it until somebody has, or for a minute.
--- Returns both moments, and whether Redis' clock was believed.
-local function clock()
-  local wall = said.now
-  if not wall then
-    local time = call('TIME')
-    wall = time[1] * 1000 + math.floor(time[2] / 1000)
-  end
-  local shown = wall + state.offset
-  local now, latest = shown, shown
-  if said.expected > 0 then
-    latest = said.expected + said.loose
-    if shown < said.expected then
-      now, state.offset = said.expected, said.expected - wall
-    elseif shown <= latest + JUMP then
-      state.odd = 0
-    else
-      now = said.expected
-      if state.odd == 0 then state.odd_since = shown end
-      state.odd = state.odd + 1
-      if state.odd >= ODD_MANY and shown - state.odd_since > ODD_LONG then
-        state.offset, state.odd = said.expected - wall, 0
-      end
-    end
-  end
-  if said.expected > 0 then
-    state.doubt = 0
-  elseif now < state.last then
-    state.doubt = state.last + MINUTE
-  end
-  if now < state.last then
-    now = state.last
-    state.offset = math.max(state.offset, now - wall)
-  end
-  state.last = now
-  return now, math.max(now, latest), now == shown and now >= state.doubt
+-- From now on all that was read of the clock before says nothing; and nothing goes until no call of before can count.
+local function begin_era(wall, moment)
+  state.era, state.offset = wall, moment - wall
+  state.hold = math.max(state.hold, moment + rules.hold)
 end
 
-local now, latest, believed = clock()
+-- One clock for the fleet: Redis' own, checked by the stopwatches of who asks. When this was sent it was `expected` at
+-- the earliest, `loose` later at the latest (stopwatch.py). When Redis shows much more, this was long on its way or
+-- Redis' clock was set: we cannot tell, so what is free goes by the earliest moment, what is held by the latest. Who asked
+-- can tell by when the reply came, and says so the next time (`ahead`). When Redis shows much less, its clock was set.
+-- Once it was set, nobody knows exactly how late it is: an era ends, and nothing goes until that does not matter.
+-- Who has just started has nothing to compare with and believes Redis.
+-- Returns both moments, what Redis shows, and whether that was believed.
+local function clock(wall)
+  local shown = wall + state.offset
+  local known = said.expected > 0 and said.era == state.era
+  local least = known and math.max(said.expected, state.last) or state.last
+  local most = known and said.expected + said.loose or shown
+  local now, believed = math.max(shown, least), true
+  if known and said.ahead then
+    now = least
+    begin_era(wall, now)
+  elseif shown < least - JUMP then
+    begin_era(wall, now)
+  elseif known and shown > most + JUMP then
+    now, believed = least, false
+  else
+    state.offset = now - wall
+  end
+  state.last = now
+  return now, math.max(now, most), shown, believed
+end
+
+local function wall()
+  if said.now then return said.now end
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local now, latest, shown, believed = clock(wall())
 
 -- Another server, or one that was restarted or flushed, knows less than Discord does: nothing goes for a while.
 -- The replication id is another one after a restart and after a failover.
 local info = redis.pcall('INFO', 'replication')
 local run = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'
 if values[1] ~= run then
-  state.hold = math.max(state.hold, latest + rules.hold)
+  begin_era(now - state.offset, now)
   call('HSET', meta, 'run', run)
 end
 

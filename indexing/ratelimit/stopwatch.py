@@ -11,15 +11,22 @@ import math
 
 DRIFT = 0.0005
 """Seconds a second: the fastest at which Linux slews a clock (adjtimex(2): 500 ppm)."""
+JUMP = 100
+"""Milliseconds by which Redis' clock must be wrong to count as set: our guess, above what it is slewed in a second."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
-    """The fleet's clock showed *moment* milliseconds somewhen between *sent* and *read*, seconds of the stopwatch."""
+    """
+    The fleet's clock showed *moment* milliseconds somewhen between *sent* and *read*, seconds of the stopwatch.
+
+    It says nothing in another *era*: that begins when Redis lost its state or its clock was set (state.lua).
+    """
 
     moment: int
     sent: float
     read: float
+    era: int = 0
 
     def bounds(self, now: float) -> tuple[int, int]:
         """Return the earliest moment that it can be *now*, and by how much it can be later; milliseconds."""
@@ -28,8 +35,35 @@ class Reading:
         return self.moment + math.floor(since * (1 - DRIFT) * 1000), math.ceil(loose * 1000)
 
 
+class Stopwatch:
+    """What one process tells the script of the fleet's clock, and learns from its replies (state.lua)."""
+
+    def __init__(self) -> None:
+        self._reading: Reading | None = None
+        self._ahead = False
+
+    def says(self, now: float) -> dict[str, int | bool]:
+        """Return the bounds of the fleet's clock *now*, their era, and whether Redis' clock was seen ahead in it."""
+        if self._reading is None:
+            return {"era": 0, "expected": 0, "loose": 0, "ahead": False}
+        expected, loose = self._reading.bounds(now)
+        return {"era": self._reading.era, "expected": expected, "loose": loose, "ahead": self._ahead}
+
+    def learn(self, reading: Reading, shown: int) -> None:
+        """Take in a reply: a reading, its era 0 if Redis' clock was not believed, and what that clock showed."""
+        known = self._reading
+        if known is not None and reading.era in {0, known.era}:
+            # Carried out before it was read: no slow way explains that Redis shows more than it is by now.
+            self._ahead = self._ahead or shown > sum(known.bounds(reading.read)) + JUMP
+        if reading.era:
+            self._reading = closer(known, reading)
+            self._ahead = self._ahead and known is not None and self._reading.era == known.era
+
+
 def closer(old: Reading | None, new: Reading) -> Reading:
-    """Return the reading that says more now."""
+    """Return the reading that says more now; of two eras that of the exchange that was sent later."""
+    if old is not None and old.era != new.era:
+        return new if new.sent > old.sent else old
     if old is None or new.bounds(new.read)[1] <= old.bounds(new.read)[1]:
         return new
     return old

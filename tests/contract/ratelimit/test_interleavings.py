@@ -12,7 +12,7 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from indexing import settings
-from indexing.ratelimit import budgets, learned, ledger, memory_budgets, permits, redis_budgets
+from indexing.ratelimit import budgets, learned, ledger, memory_budgets, permits, redis_budgets, stopwatch
 from tests.contract.ratelimit import blocking, fleet
 
 ROUTES = (fleet.CHANNELS, fleet.GUILDS)
@@ -88,7 +88,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
         settled: list[ledger.Settled]
         verdicts: list[ledger.Verdict]
         # The twin has no second clock to check its own with.
-        self.redis._reading = None
+        self.redis._stopwatch = stopwatch.Stopwatch()
         settled, verdicts = reply_of(self.redis.exchange(RULES, settlements, asks))
         twin = reply_of(self.memory.exchange(RULES, settlements, asks))
         assert (settled, verdicts) == twin
