@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import pathlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -71,22 +71,17 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
 
     def _passing(self, behave: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
         async def call(request: message.Message, context: Context) -> message.Message | None:
-            with self._place():
+            if self._shut:
+                raise errors.Leaving
+            self._inside += 1
+            try:
                 return await behave(request, context)  # type: ignore[no-any-return]  # as above
+            finally:
+                self._inside -= 1
+                if self._shut and not self._inside:
+                    self._empty.set()
 
         return call
-
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._shut:
-            raise errors.Leaving
-        self._inside += 1
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if self._shut and not self._inside:
-                self._empty.set()
 
 
 def hang_up(port: int) -> None:

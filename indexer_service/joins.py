@@ -21,6 +21,8 @@ from indexing import batch, ports
 
 CHECKED = 0.25
 """Seconds for which an answer is given without asking Redis again. The proto file names this bound, and the next."""
+GATHER = CHECKED / 8
+"""Seconds for which checks ahead of time wait for company, so that a crowd costs few questions a second."""
 AGE = 10.0
 """Seconds after which an answer is not given again although nothing was published."""
 RENEWED = (0.5, 0.9)
@@ -60,6 +62,7 @@ class Joins:
         self._known: dict[int, _Known] = {}
         self._making: dict[int, tuple[asyncio.Task[Answer | None], float]] = {}
         self._checks = batch.Batch(self._ask)
+        self._early_checks = batch.Batch(self._ask, gather=GATHER)
 
     def forget(self, user_id: int) -> None:
         """Give no answer any more that was made before now: the user's job has changed."""
@@ -88,11 +91,11 @@ class Joins:
 
     async def _still_true(self, known: _Known, called: float) -> bool:
         age = called - known.checked
+        if age > CHECKED:
+            await asyncio.shield(self._checks.get(known))
+            return known.checked >= called
         if age > CHECKED / 2:
-            check = self._checks.get(known)
-            if age > CHECKED:
-                await asyncio.shield(check)
-                return known.checked >= called
+            self._early_checks.get(known)
         return True
 
     async def _ask(self, asking: list[_Known]) -> dict[_Known, None]:

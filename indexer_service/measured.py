@@ -1,9 +1,7 @@
 """Around every call: how many, how they end, how long they take, and what their answers tell of the index."""
 
-import asyncio
-import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -53,13 +51,19 @@ class Measured(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
         )
 
     def _unary(self, behave: Any, name: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        timed = self._timed("unary", name)
+        timed = _Timed(self._seen, "unary", name)
+        joined = self._seen.starts.labels("JOINED")
 
         async def call(request: message.Message, context: Context) -> message.Message | bytes:
-            with timed(context):
+            started = timed.begin()
+            try:
                 response: message.Message | bytes = await behave(request, context)
+            except BaseException as problem:
+                timed.failed(started, problem, context)
+                raise
+            timed.done(started)
             if isinstance(response, bytes):
-                self._seen.starts.labels("JOINED").inc()  # only joins are answered from memory
+                joined.inc()  # only joins are answered from memory
             else:
                 self._read(response)
             return response
@@ -67,40 +71,19 @@ class Measured(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
         return call
 
     def _stream(self, behave: Any, name: str) -> Any:  # noqa: ANN401 -- as above
-        timed = self._timed("server_stream", name)
+        timed = _Timed(self._seen, "server_stream", name)
 
         async def call(request: message.Message, context: Context) -> None:
-            with timed(context), self._seen.streams.track_inprogress():
-                await behave(request, context)
+            started = timed.begin()
+            try:
+                with self._seen.streams.track_inprogress():
+                    await behave(request, context)
+            except BaseException as problem:
+                timed.failed(started, problem, context)
+                raise
+            timed.done(started)
 
         return call
-
-    def _timed(self, kind: str, name: str) -> Callable[[Context], contextlib.AbstractContextManager[None]]:
-        one = (kind, SERVICE.full_name, name)
-        # Looked up once: of a short call that would be a tenth.
-        begun, good, took = (
-            self._seen.rpcs_started.labels(*one),
-            self._seen.rpcs_handled.labels(*one, "OK"),
-            self._seen.rpc_seconds.labels(*one),
-        )
-
-        @contextlib.contextmanager
-        def timed(context: Context) -> Iterator[None]:
-            begun.inc()
-            started, code = time.perf_counter(), "OK"
-            try:
-                yield
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            except Exception:
-                code = _code(context)
-                raise
-            finally:
-                (good if code == "OK" else self._seen.rpcs_handled.labels(*one, code)).inc()
-                took.observe(time.perf_counter() - started, traces.exemplar())
-
-        return timed
 
     def _read(self, response: message.Message) -> None:
         if isinstance(response, pb.StartIndexingResponse):
@@ -111,6 +94,30 @@ class Measured(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
             for guild in response.guilds:
                 if guild.HasField("fetched_at"):
                     self._seen.read_age.observe(max(0.0, now - guild.fetched_at.ToNanoseconds() / 1e9))
+
+
+class _Timed:
+    """One method's counters, looked up once: of a short call that would be a tenth."""
+
+    def __init__(self, seen: metrics.ServiceMetrics, kind: str, name: str) -> None:
+        self._one = (kind, SERVICE.full_name, name)
+        self._handled = seen.rpcs_handled
+        self._begun = seen.rpcs_started.labels(*self._one)
+        self._good = seen.rpcs_handled.labels(*self._one, "OK")
+        self._took = seen.rpc_seconds.labels(*self._one)
+
+    def begin(self) -> float:
+        self._begun.inc()
+        return time.perf_counter()
+
+    def done(self, started: float) -> None:
+        self._good.inc()
+        self._took.observe(time.perf_counter() - started, traces.exemplar())
+
+    def failed(self, started: float, problem: BaseException, context: Context) -> None:
+        code = _code(context) if isinstance(problem, Exception) else "CANCELLED"
+        self._handled.labels(*self._one, code).inc()
+        self._took.observe(time.perf_counter() - started, traces.exemplar())
 
 
 def _code(context: Context) -> str:

@@ -5,10 +5,9 @@ The id is the caller's (metadata x-request-id), or ours; it is in every log line
 it starts, and in the answer's metadata. The trace goes on where the caller's traceparent says.
 """
 
-import contextlib
+import os
 import re
-import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -49,9 +48,9 @@ class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
         kind: Any = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
 
         async def call(request: message.Message, context: Context) -> Any:  # noqa: ANN401 -- an answer or nothing
-            told: Any = context.invocation_metadata() or ()
-            with _working(method, dict(told), request) as request_id:
-                context.set_trailing_metadata(((HEADER, request_id),))
+            request_id, parent = _told(context)
+            context.set_trailing_metadata(((HEADER, request_id),))
+            with logs.bound(request_id=request_id, **_about(request)), traces.below(parent, method):
                 return await behave(request, context)
 
         return kind(
@@ -59,14 +58,23 @@ class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
         )
 
 
-@contextlib.contextmanager
-def _working(method: str, told: dict[str, str], request: message.Message) -> Iterator[str]:
-    asked = told.get(HEADER, "")
-    request_id = asked if ID.fullmatch(asked) else uuid.uuid4().hex
-    about = {name: value for name in ("user_id", "job_id") if (value := getattr(request, name, ""))}
-    parts = {name.removesuffix("_id"): str(value)[:64] for name, value in about.items()}
-    with (
-        traces.serving(method, f"{request_id} {told.get('traceparent', '')}"),
-        logs.bound(**parts),
-    ):
-        yield request_id
+def _told(context: Context) -> tuple[str, str]:
+    """Return the call's request id and its traceparent."""
+    request_id = parent = ""
+    told: Any = context.invocation_metadata() or ()
+    for key, value in told:
+        if key == HEADER and ID.fullmatch(value):
+            request_id = value
+        elif key == "traceparent":
+            parent = value
+    return request_id or os.urandom(16).hex(), parent
+
+
+def _about(request: message.Message) -> dict[str, str]:
+    """Return whom and what a call is about, cut: nobody has validated it yet."""
+    about = {}
+    if user_id := getattr(request, "user_id", ""):
+        about["user"] = str(user_id)[:64]
+    if job_id := getattr(request, "job_id", ""):
+        about["job"] = str(job_id)[:64]
+    return about

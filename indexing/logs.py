@@ -1,6 +1,5 @@
 """Structured logs: one line per event that an operator acts on; constant event names, data as fields."""
 
-import contextlib
 import logging
 import sys
 from typing import Any
@@ -15,8 +14,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 def configure(level: str, form: str) -> None:
     """Send our lines and those of libraries to standard error; *form* is json or console."""
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        _with_trace,
+        _with_work,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -43,19 +41,16 @@ def configure(level: str, form: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def bound(**fields: object) -> contextlib.AbstractContextManager[None]:
-    """Add fields to every line that is written in the block, and in tasks that it starts."""
-    return structlog.contextvars.bound_contextvars(**fields)
+bound = traces.bound
 
 
 def field(name: str) -> str:
     """Return a field that `bound` added, empty when there is none."""
-    return str(structlog.contextvars.get_contextvars().get(name, ""))
+    return str(traces.fields().get(name, ""))
 
 
-def _with_trace(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    line.update(traces.exemplar() or {})
-    return line
+def _with_work(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**traces.fields(), **line, **(traces.exemplar() or {})}
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

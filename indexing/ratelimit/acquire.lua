@@ -33,7 +33,7 @@ local function stopped(ask)
   return stop
 end
 
--- A budget that few share: user or route. Its line holds only who sleeps for it, so that each release wakes one.
+-- A budget that few share: user or route. Its line holds who will come at his moment, so that each release brings one.
 local function own(ask, verdict, budget)
   local used, paused, why = held(budget.key)
   if paused > 0 then delay(verdict, paused, false, budget.name, why) end
@@ -57,7 +57,7 @@ local function own(ask, verdict, budget)
 end
 
 local function sleep_for(ask, verdict, budget)
-  if budget.blocks and verdict.wait <= ask.patience then
+  if budget.blocks and (ask.named or verdict.wait <= ask.patience) then
     call('ZADD', budget.line, now + verdict.wait, ask.waiter)
     call('PEXPIRE', budget.line, verdict.wait + 60000)
   elseif budget.crowded then

@@ -171,7 +171,7 @@ class _Asked:
         return used
 
     def _sleep_for(self, budget: _Budget) -> None:
-        if budget.blocks and self._verdict.wait <= ms(self._ask.patience):
+        if budget.blocks and (self._ask.charge.waiter or self._verdict.wait <= ms(self._ask.patience)):
             self._state.lines[budget.line][self._ask.waiter] = self._state.now + self._verdict.wait
         else:
             self._state.lines[budget.line].pop(self._ask.waiter, None)

@@ -56,7 +56,8 @@ def all_phases(*, quick: bool) -> list[Phase]:
             "users",
             "98 % of 5/5 s are used",
             lasting(240),
-            (Load("interactive", list(range(8)), ["own"], callers=16),),
+            # Each user's own callers: were they to choose, some user would now and then have nobody who asks for him.
+            tuple(Load("interactive", [user], ["own"], callers=3) for user in range(8)),
             8,
         ),
         Phase("light", "for comparison: light users alone", lasting(60), (light,), HEAVY + LIGHT),
