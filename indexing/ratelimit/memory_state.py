@@ -67,7 +67,7 @@ class State:
             sure = rounds == 0 and found <= self.now + window
             expected = max(moment, found - ms(self.rules.inflight) + self.numbers["rtt"] - self.shortest())
             moment = found if found <= self.now + window else expected
-        return moment + rounds * window, sure
+        return moment + rounds * (window + max(0.0, self.numbers["rtt"] - self.shortest())), sure
 
     def pause(self, key: str, name: str, moment: float) -> None:
         """Pause a budget until *moment*."""

@@ -21,8 +21,9 @@ local function shortest()
 end
 
 -- Returns the moment at which the n-th permit from now on comes back, and whether that is sure. First come those that
--- are held, then those that are free now and are taken by who stands before; then all of them again a window later. One
--- whose call is still on the way is expected after a usual round trip, rather too early than too late.
+-- are held, then those that are free now and are taken by who stands before; then all of them again, later by a window
+-- and a usual round trip. One whose call is still on the way is expected after a usual round trip, rather too early than
+-- too late.
 local function release(key, n, used, capacity, window)
   local rounds = math.floor((n - 1) / capacity)
   local index = (n - 1) % capacity
@@ -32,7 +33,7 @@ local function release(key, n, used, capacity, window)
     sure = rounds == 0 and found <= now + window
     moment = found <= now + window and found or math.max(moment, found - rules.inflight + state.rtt - shortest())
   end
-  return moment + rounds * window, sure
+  return moment + rounds * (window + math.max(0, state.rtt - shortest())), sure
 end
 
 local function pause(key, name, moment)
