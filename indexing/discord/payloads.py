@@ -17,8 +17,6 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=INT64)]
 """Larger numbers would not fit into the store."""
 DECIMAL = re.compile(r"[0-9]+")
 """Python's int() takes more: signs, blanks, underscores, other digits. -1 would be every permission there is."""
-OBFUSCATED = 1 << 17
-"""Channel flag CHANNEL_OBFUSCATED: a redacted object whose name and overwrites are not real (change log 2026-08-12)."""
 
 
 class Guild(msgspec.Struct):
@@ -95,9 +93,8 @@ def decode_guilds(body: bytes) -> list[model.UserGuild]:
 
 
 def decode_channels(body: bytes, guild_id: int) -> list[model.Channel]:
-    """Return the channels of a list answer, without redacted ones. Raises ValueError on anything else."""
-    rows = _CHANNELS.decode(body) or []
-    return [_channel(row, guild_id) for row in rows if not row.flags & OBFUSCATED]
+    """Return the channels of a list answer, redacted ones among them. Raises ValueError on anything else."""
+    return [_channel(row, guild_id) for row in _CHANNELS.decode(body) or []]
 
 
 def decode_roles(body: bytes) -> tuple[int, ...]:

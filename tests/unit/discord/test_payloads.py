@@ -127,13 +127,13 @@ def test_new_fields_do_not_matter_when_discord_adds_them() -> None:
     assert payloads.decode_guilds(body(GUILD | new)) == payloads.decode_guilds(body(GUILD))
 
 
-def test_a_redacted_channel_is_dropped_when_discord_sends_one() -> None:
-    """Its name and overwrites are not real, and must not take the place of what is known."""
+def test_a_redacted_channel_is_marked_when_discord_sends_one() -> None:
+    """Name and overwrites of such an object are not real, so that whoever stores channels must know."""
     redacted = CHANNEL | {"id": "8", "flags": 1 << 17 | 16, "name": "___hidden___"}
 
     found = payloads.decode_channels(body(redacted, CHANNEL), 9)
 
-    assert [channel.name for channel in found] == ["general"]
+    assert [(channel.channel_id, channel.redacted) for channel in found] == [(8, True), (int(CHANNEL["id"]), False)]
 
 
 def test_a_channel_is_kept_when_only_its_name_looks_redacted() -> None:
