@@ -223,7 +223,8 @@ class IndexingSettings(_Group):
     for each such guild. A role that was taken away is noticed so late at worst; a forced job asks at once."""
 
     roles_hard_age: float = pydantic.Field(default=7 * 86_400.0, ge=0)
-    """Seconds after which role ids are no longer believed: what depends on a role is hidden until they are read."""
+    """Seconds after which what a user may do is no longer believed. Role ids: what depends on a role is hidden until
+    they are read. His guild list, with his permissions: all channels are hidden until he is indexed again."""
 
     turn_width: int = pydantic.Field(default=5, ge=1, le=25)
     """Guilds that one turn works on side by side. Five is what a user's budget allows at once."""

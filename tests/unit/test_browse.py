@@ -154,8 +154,33 @@ async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(world: wo
 async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(world: worlds.World) -> None:
     """Nobody keeps a sight for ever because nobody asked again."""
     world.clock.advance(world.rules.roles_hard_age)
+    await world.users.listed(USER, world.discord.lists[USER], world.clock())
 
     assert await ids(world, guild_id=20) == [21, 22]
+
+
+async def test_nothing_is_shown_when_the_guild_list_is_too_old(world: worlds.World) -> None:
+    """Who was thrown out is not told of: not even an owner keeps his sight when nobody reads his list any more."""
+    world.clock.advance(world.rules.roles_hard_age - 1.0)
+    young = await ids(world)
+    world.clock.advance(1.0)
+
+    old = await ids(world)
+    views, _ = await browser(world).guilds(USER, after=0, size=50)
+    await world.users.listed(USER, world.discord.lists[USER], world.clock())
+
+    assert {11, 21, 33} < set(young)
+    assert old == []
+    assert {(view.channel_count, view.reason) for view in views} == {(0, "LIST_TOO_OLD")}
+    assert {11, 21, 33} < set(await ids(world))
+
+
+async def test_what_an_older_release_listed_is_shown_when_it_noted_no_time(world: worlds.World) -> None:
+    """A rollout hides nothing; the next listing notes the time."""
+    world.users.forget_times()
+    world.clock.advance(world.rules.roles_hard_age)
+
+    assert {11, 21, 33} < set(await ids(world))
 
 
 @pytest.mark.parametrize("user", [OTHER + 1, 0], ids=["unknown", "nobody"])

@@ -133,7 +133,10 @@ def test_a_redacted_channel_is_marked_when_discord_sends_one() -> None:
 
     found = payloads.decode_channels(body(redacted, CHANNEL), 9)
 
-    assert [(channel.channel_id, channel.redacted) for channel in found] == [(8, True), (int(CHANNEL["id"]), False)]
+    assert [(channel.channel_id, channel.redacted) for channel in found] == [
+        (8, True),
+        (int(str(CHANNEL["id"])), False),
+    ]
 
 
 def test_a_channel_is_kept_when_only_its_name_looks_redacted() -> None:
