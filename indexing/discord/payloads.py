@@ -15,6 +15,11 @@ from indexing import model
 INT64 = (1 << 63) - 1
 Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=INT64)]
 """Larger numbers would not fit into the store."""
+Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
+"""Larger numbers would not fit into an answer of our API."""
+MOST_OVERWRITES = 5_000
+"""Discord allows 1,000 (error 30060, topics/opcodes-and-status-codes.mdx); a document of
+MongoDB holds some 200,000."""
 DECIMAL = re.compile(r"[0-9]+")
 """Python's int() takes more: signs, blanks, underscores, other digits. -1 would be every permission there is."""
 
@@ -35,7 +40,7 @@ class Overwrite(msgspec.Struct):
     """A permission overwrite."""
 
     id: str
-    type: Int64
+    type: Int32
     allow: str = "0"
     deny: str = "0"
 
@@ -44,15 +49,15 @@ class Channel(msgspec.Struct):
     """A channel of any type."""
 
     id: str
-    type: Int64
+    type: Int32
     name: str | None = None
     topic: str | None = None
-    position: Int64 = 0
+    position: Int32 = 0
     parent_id: str | None = None
     nsfw: bool = False
     flags: int = 0
     last_message_id: str | None = None
-    permission_overwrites: list[Overwrite] | None = None
+    permission_overwrites: Annotated[list[Overwrite], msgspec.Meta(max_length=MOST_OVERWRITES)] | None = None
 
 
 class Member(msgspec.Struct):
@@ -106,7 +111,7 @@ def decode_failure(body: bytes) -> Failure | None:
     """Return Discord's error body, or None when the body is not Discord's."""
     try:
         return _FAILURE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
