@@ -438,6 +438,14 @@ def _problem(kind: str, message: str) -> str:
     return "must be set" if kind == "missing" else message.removeprefix("Value error, ")
 
 
+def problems_of(group: type[_Group], error: pydantic.ValidationError) -> list[str]:
+    """Return what is wrong with a group, by variable name; no value is shown."""
+    return [
+        f"{variable(group, str(item['loc'][0]))}: {_problem(item['type'], item['msg'])}"
+        for item in error.errors(include_input=False, include_url=False)
+    ]
+
+
 def load() -> Settings:
     """
     Read all settings of service and workers from the environment.
@@ -461,10 +469,7 @@ def _read(wanted: type[Settings | ExporterConfig]) -> dict[str, Any]:
         try:
             groups[name] = group()
         except pydantic.ValidationError as error:
-            problems += [
-                f"{variable(group, str(item['loc'][0]))}: {_problem(item['type'], item['msg'])}"
-                for item in error.errors(include_input=False, include_url=False)
-            ]
+            problems += problems_of(group, error)
     if problems:
         raise BadSettings("\n".join(problems))
     return groups
