@@ -6,9 +6,15 @@ channels.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from indexing import causes, errors, freshness, model, ports, rank, settings, visibility
+
+PAGE_BYTES = 3 << 20
+"""Largest page of channels: gRPC's callers take 4 MiB by default, and 500 topics of forums may be 8."""
+ROW_BYTES = 200
+"""More than a row takes besides its texts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +93,8 @@ class Browse:
         """
         Return a page of channels that the user may see, and the key of its last one, None on the last page.
 
+        A page with very long topics has fewer rows, so that it can be sent.
+
         Args:
             user_id: The user.
             wanted: Filter and order.
@@ -111,8 +119,8 @@ class Browse:
         key = _activity if wanted.by_activity else _position
         ordered = sorted((key(channel), channel) for channel in seen) if seen else []
         rest = [pair for pair in ordered if after is None or pair[0] > after]
-        page = rest[:size]
-        return [channel for _, channel in page], page[-1][0] if len(rest) > size else None
+        page = rest[: _fitting([channel for _, channel in rest[:size]])]
+        return [channel for _, channel in page], page[-1][0] if len(rest) > len(page) else None
 
     async def looked(self, user_id: int, wanted: Filter, rows: Iterable[model.Channel]) -> list[int]:
         """Note that the user was shown *rows*; returns the guilds among them that are old and will be read again."""
@@ -209,6 +217,12 @@ def _matches(channel: model.Channel, wanted: Filter) -> bool:
     if wanted.kinds and channel.kind not in wanted.kinds:
         return False
     return channel.name.casefold().startswith(wanted.name_prefix.casefold())
+
+
+def _fitting(rows: Sequence[model.Channel]) -> int:
+    """Return how many of the rows fit into one answer; at least one does, as Discord's texts are cut when they come."""
+    sizes = itertools.accumulate(ROW_BYTES + len(row.name.encode()) + len((row.topic or "").encode()) for row in rows)
+    return sum(size <= PAGE_BYTES for size in sizes)
 
 
 def _position(channel: model.Channel) -> tuple[int, ...]:

@@ -18,8 +18,11 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=INT64)]
 Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
 """Larger numbers would not fit into an answer of our API."""
 MOST_OVERWRITES = 5_000
-"""Discord allows 1,000 (error 30060, topics/opcodes-and-status-codes.mdx); a document of
-MongoDB holds some 200,000."""
+"""Discord allows 1,000 (error 30060, topics/opcodes-and-status-codes.mdx); a document of MongoDB
+holds some 200,000."""
+MOST_NAME, MOST_TOPIC = 1_000, 16_384
+"""Characters that are kept. Discord allows 100 and 4,096 (developers/resources/channel.mdx, read 2026-08-06); a row
+must fit into an answer of our API, whatever comes."""
 DECIMAL = re.compile(r"[0-9]+")
 """Python's int() takes more: signs, blanks, underscores, other digits. -1 would be every permission there is."""
 
@@ -86,7 +89,7 @@ def decode_guilds(body: bytes) -> list[model.UserGuild]:
     return [
         model.UserGuild(
             guild_id=_snowflake(guild.id),
-            name=guild.name,
+            name=guild.name[:MOST_NAME],
             icon=guild.icon,
             owner=guild.owner,
             permissions=_bits(guild.permissions),
@@ -120,8 +123,8 @@ def _channel(row: Channel, guild_id: int) -> model.Channel:
         channel_id=_snowflake(row.id),
         guild_id=guild_id,
         kind=row.type,
-        name=row.name or "",
-        topic=row.topic,
+        name=(row.name or "")[:MOST_NAME],
+        topic=row.topic and row.topic[:MOST_TOPIC],
         position=row.position,
         parent_id=_snowflake(row.parent_id) if row.parent_id else None,
         nsfw=row.nsfw,

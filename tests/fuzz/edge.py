@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -20,6 +20,10 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from indexer_service import wire
+from indexer_service.embedded import stack
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from indexing import errors
 from tests import clockwork, edge, values, worlds
 from tests.fuzz import requests
 
@@ -71,18 +75,61 @@ async def throw(count: int, seed: int) -> Outcome:
             calls = (maker.call() for _ in range(min(ROUND, count - at)))
             async with asyncio.TaskGroup() as group:
                 for _ in range(SIDE_BY_SIDE):
-                    group.create_task(_one_after_another(channel, calls, outcome, world))
+                    group.create_task(_one_after_another(channel, calls, outcome, world.clock.advance))
     return outcome
+
+
+def throw_at_stack(count: int, seed: int) -> Outcome:
+    """Throw so many requests at a whole stack: real stores, real limiter, a simulated Discord."""
+    with stack.Stack(stack.Options(users=3, guilds_per_user=6, latency="none")) as running:
+        running.put_credentials()
+        with grpc.insecure_channel(running.address) as channel:
+            known = _told(pb_grpc.IndexerServiceStub(channel), [user.id for user in running.users])
+        return asyncio.run(_at(running.address, requests.Maker(random.Random(seed), known), count))
+
+
+async def _at(address: str, maker: requests.Maker, count: int) -> Outcome:
+    outcome = Outcome()
+    calls = (maker.call() for _ in range(count))
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.TaskGroup() as group:
+        for _ in range(SIDE_BY_SIDE):
+            group.create_task(_one_after_another(channel, calls, outcome, _time_passes_by_itself))
+    return outcome
+
+
+def _time_passes_by_itself(_seconds: float) -> None:
+    """Turn no clock."""
+
+
+def _told(api: pb_grpc.IndexerServiceStub, users: list[str]) -> dict[str, list[str]]:
+    """Index the users; returns what the service says of ids and tokens."""
+    known = _known() | {"user_id": users}
+    starts = [api.StartIndexing(pb.StartIndexingRequest(user_id=user), timeout=20) for user in users]
+    guilds = [
+        api.ListGuilds(pb.ListGuildsRequest(user_id=user, page_size=size), timeout=20)
+        for user in users
+        for size in (1, 2)
+    ]
+    channels = api.ListChannels(pb.ListChannelsRequest(user_id=users[0], page_size=1), timeout=20)
+    known["job_id"] = [start.job.job_id for start in starts]
+    known["resume_token"] = ["", *(start.watch_token for start in starts)]
+    known["page_token"] = ["", "", channels.next_page_token, *(page.next_page_token for page in guilds)]
+    found = [guild.guild_id for page in guilds for guild in page.guilds]
+    return known | {"guild_id": ["", *found], "pinned_guild_id": found, "muted_guild_id": found}
 
 
 async def _world() -> worlds.World:
     """Return a world with users who have jobs in every state, and one of whom only the credential is known."""
     world = worlds.world(clockwork.ManualClock())
+    broken = GUILDS[-1] + 1
+    world.discord.fail(broken, errors.DiscordRefused(400, 50035))
     for user, job_id in zip(USERS, JOBS, strict=False):
-        await world.add_user([values.user_guild(guild_id) for guild_id in GUILDS], user)
-        await world.start(job_id, user_id=user)
-        if job_id != JOBS[0]:
-            await world.work()
+        mine = [*GUILDS, broken] if user == USERS[1] else GUILDS
+        await world.add_user([values.user_guild(guild_id) for guild_id in mine], user)
+        if user != USERS[0]:
+            await world.start(job_id, user_id=user)
+    await world.work()
+    await world.start(JOBS[0], user_id=USERS[0])
     await world.users.put_credential(USERS[3], values.credential())
     return world
 
@@ -108,7 +155,10 @@ def _known() -> dict[str, list[str]]:
 
 
 async def _one_after_another(
-    channel: grpc.aio.Channel, calls: Iterator[tuple[Any, bytes]], outcome: Outcome, world: worlds.World
+    channel: grpc.aio.Channel,
+    calls: Iterator[tuple[Any, bytes]],
+    outcome: Outcome,
+    pass_time: Callable[[float], None],
 ) -> None:
     for method, body in calls:
         began = time.perf_counter()
@@ -118,7 +168,7 @@ async def _one_after_another(
         outcome.answered[method.name] += code == "OK"
         if problem:
             outcome.faults.append(Fault(method.name, body, f"{code}: {problem}"))
-        world.clock.advance(0.01)
+        pass_time(0.01)
 
 
 async def _call(channel: grpc.aio.Channel, method: Any, body: bytes) -> tuple[str, str]:  # noqa: ANN401 -- a descriptor

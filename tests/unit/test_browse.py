@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from indexer_service import convert
+from indexer_service.v1 import indexer_pb2 as pb
 from indexing import browse, errors, model, visibility
 from tests import values, worlds
 
@@ -135,6 +137,24 @@ async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(world:
     rest, _ = await browser(world).channels(USER, browse.Filter(), after=after, size=100)
 
     assert [row.channel_id for row in first + rest] == [11, 12, 21, 22, 24, 31, 32, 33, 34]
+
+
+async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(world: worlds.World) -> None:
+    """Whoever runs a guild must not be able to break its members' lists; no row is lost over it."""
+    topic = "\U0001f389" * 16_384
+    rows = [values.channel(1_000 + number, 10, topic=topic, name="\U0001f389" * 1_000) for number in range(120)]
+    await fetched(world, 10, rows)
+    found, after, pages = [], None, 0
+    while pages == 0 or after is not None:
+        page, after = await browser(world).channels(USER, browse.Filter(guild_id=10), after=after, size=500)
+        found += page
+        pages += 1
+
+        answer = pb.ListChannelsResponse(channels=[convert.channel(row) for row in page])
+        assert 0 < answer.ByteSize() < 4 << 20
+
+    assert found == rows
+    assert pages > 1
 
 
 async def test_each_user_sees_his_own_when_guilds_are_shared(world: worlds.World) -> None:

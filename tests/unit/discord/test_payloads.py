@@ -201,6 +201,14 @@ def test_a_channel_is_refused_when_its_overwrites_would_not_fit_into_a_document(
         payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites}), 9)
 
 
+def test_texts_are_cut_when_they_are_longer_than_discord_allows() -> None:
+    """A row of any length could be stored and never be shown."""
+    (channel,) = payloads.decode_channels(body(CHANNEL | {"name": "n" * 5_000, "topic": "t" * 50_000}), 9)
+    (guild,) = payloads.decode_guilds(body(GUILD | {"name": "n" * 5_000}))
+
+    assert (len(channel.name), len(channel.topic or ""), len(guild.name)) == (1_000, 16_384, 1_000)
+
+
 def test_roles_are_read_when_a_member_is_sent() -> None:
     """In Discord's order; all other fields are ignored."""
     member: dict[str, Any] = {"user": {}, "nick": None, "roles": ["5", BIG], "joined_at": "2015-04-26T06:26:56+00:00"}
