@@ -41,7 +41,7 @@ class MemoryUsers:
 
     async def known(self, user_id: int) -> bool:
         """Return whether anything is stored."""
-        return user_id in self._credentials or user_id in self._wishes or user_id in self._listed
+        return user_id in self._credentials or user_id in self._wishes
 
     async def preferences(self, user_id: int) -> model.Preferences:
         """Return the wishes."""
@@ -53,7 +53,8 @@ class MemoryUsers:
 
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Replace the user's memberships; what is known of roles stays with those that remain."""
-        self._listed[user_id] = now
+        if await self.known(user_id):
+            self._listed[user_id] = now
         before = self._present[user_id]
         self._present[user_id] = {guild.guild_id: _joined(user_id, guild, before) for guild in guilds}
         self._left |= {(user_id, key): now for key in before if key not in self._present[user_id]}

@@ -101,7 +101,8 @@ class Users:
         with mongo.translated():
             if changes:
                 await self._memberships.bulk_write(changes, ordered=False)
-            await self._users.update_one({"_id": user_id}, {"$set": {"listed_at": now}}, upsert=True)
+            # No upsert: who was erased meanwhile must not come back by this.
+            await self._users.update_one({"_id": user_id}, {"$set": {"listed_at": now}})
 
     async def listed_at(self, user_id: int) -> float | None:
         """Return when the list was last stored."""
