@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch drill-losses drill-kills bench-overhead bench-economy
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch drill-losses drill-kills bench-overhead bench-economy fuzz
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -121,6 +121,9 @@ drill-losses: $(READY)  ## FLUSHALL on Redis in the middle of 20 jobs. ARGS="--r
 
 drill-kills: $(READY)  ## Two services, two workers, one of them killed at a random moment, 20 times. ARGS="--rounds 5"
 	$(BIN)/python -m tests.benchmarks.drills.kills $(ARGS)
+
+fuzz: $(READY)  ## 100,000 random requests and mutilated answers. ARGS="--requests 5000 --seed 1"
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale reads, waits. ARGS=--quick for a short look
 	$(BIN)/python -m tests.benchmarks.economy $(ARGS)

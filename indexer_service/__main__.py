@@ -1,11 +1,11 @@
-"""`python -m indexer_service`: the gRPC service."""
+"""`python -m indexer_service`: the gRPC service; with the word `settings`, what it would run with, secrets left out."""
 
 import asyncio
 import gc
 import sys
 
 from indexer_service import app, server
-from indexing import errors, logs, settings, traces
+from indexing import effective, errors, logs, settings, traces
 
 COLLECTING = (10_000, 10, 100)
 """
@@ -37,5 +37,15 @@ def main() -> int:
     return 0
 
 
+def show_settings() -> int:
+    """Print every variable in force, and the problems on standard error; returns 2 when there are any."""
+    lines, problems = effective.read()
+    for line in lines:
+        print(line)  # noqa: T201 -- for the person who asks
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201 -- as above
+    return 2 if problems else 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(show_settings() if sys.argv[1:] == ["settings"] else main())

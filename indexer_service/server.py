@@ -8,7 +8,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from indexer_service import gate, idempotency, interceptors, probe, servicer
+from indexer_service import gate, idempotency, interceptors, probe, servicer, wellformed
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
@@ -66,7 +66,9 @@ async def serving(
     """
     check_address(config)
     door = gate.Gate()
-    server = grpc.aio.server(interceptors=[*first, interceptors.Failures(), door, replays], options=OPTIONS)
+    server = grpc.aio.server(
+        interceptors=[*first, interceptors.Failures(), door, wellformed.WellFormed(), replays], options=OPTIONS
+    )
     pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

@@ -16,6 +16,10 @@ from indexing.ratelimit import limiter
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
+MOST_TYPE = 65_535
+"""Largest of Discord's type numbers that can be asked for; the largest known is 16 (developers/resources/channel)."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cases:
     """The use cases that the service offers."""
@@ -224,6 +228,8 @@ class Servicer(pb_grpc.IndexerServiceServicer):
 
 def _filter(request: pb.ListChannelsRequest) -> browse.Filter:
     validate.few("types", request.types, most=20)
+    for kind in request.types:
+        validate.number("types", kind, least=0, most=MOST_TYPE)
     if request.order not in pb.ChannelOrder.values():
         raise errors.InvalidArgument("order", "is not one of the orders")
     return browse.Filter(

@@ -11,6 +11,8 @@ from indexing import errors
 SNOWFLAKE = re.compile(r"[1-9][0-9]{0,18}")
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 INT64 = (1 << 63) - 1
+LAST_MOMENT = 253_402_300_799.0
+"""The last second of the year 9999, where Timestamps end (google/protobuf/timestamp.proto)."""
 ANSWERING = 0.25
 """Seconds kept for the answer itself when a wait gives way to the call's deadline."""
 
@@ -67,11 +69,16 @@ def seconds(field: str, value: duration_pb2.Duration | None, *, default: float, 
 
 
 def moment(field: str, value: timestamp_pb2.Timestamp) -> float:
-    """Return a time as epoch second."""
+    """Return a time as epoch second; one that a Timestamp can say as well, for it will be told again."""
+    problem = "must be a time between the years 1 and 9999"
     try:
-        return value.ToNanoseconds() / 1e9
+        found = value.ToNanoseconds() / 1e9
     except ValueError as error:
-        raise errors.InvalidArgument(field, "must be a time between the years 1 and 9999") from error
+        raise errors.InvalidArgument(field, problem) from error
+    if found > LAST_MOMENT:
+        # The last nanoseconds of the year 9999 are the year 10000 as a float.
+        raise errors.InvalidArgument(field, problem)
+    return found
 
 
 def wait(asked: duration_pb2.Duration | None, *, default: float, most: float, remaining: float | None) -> float:

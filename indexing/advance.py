@@ -151,7 +151,7 @@ class Advance:
         skipped = []
         for unit in run.open_units():
             if unit.guild_id not in run.memberships:
-                skipped.append(_skipped(unit, causes.USER_LEFT))
+                skipped.append(_skipped(dataclasses.replace(unit, channel_count=0), causes.USER_LEFT))
             elif unit.guild_id in wishes.muted and not run.job.force:
                 skipped.append(_skipped(unit, causes.MUTED))
         await self._world.jobs.write_units(run.job, [run.revised(unit) for unit in skipped])

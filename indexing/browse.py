@@ -1,14 +1,20 @@
 """
 What a user is shown of the index: his guilds and channels as stored, never more than he may see.
 
-No call to Discord is made. Round trips to MongoDB, however many guilds: up to 5 for a page of guilds, 6 for one of
+No call to Discord is made. Round trips to MongoDB, however many guilds: up to 6 for a page of guilds, 7 for one of
 channels.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from indexing import causes, errors, freshness, model, ports, rank, settings, visibility
+
+PAGE_BYTES = 3 << 20
+"""Largest page of channels: gRPC's callers take 4 MiB by default, and 500 topics of forums may be 8."""
+ROW_BYTES = 200
+"""More than a row takes besides its texts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,11 +76,14 @@ class Browse:
         ranked = rank.ordered(memberships, stored, wishes, now=now, weights=weights)
         page = ranked[after : after + size]
         shown = [row.inputs.guild_id for row in page]
-        channels = _by_guild(await self._world.guilds.channels(shown))
+        believed = await self._believed(user_id)
+        channels = _by_guild(await self._world.guilds.channels(shown if believed else []))
         views = [
             self._view(memberships[row.inputs.guild_id], stored[row.inputs.guild_id], channels, row, after + index)
             for index, row in enumerate(page)
         ]
+        if not believed:
+            views = [dataclasses.replace(view, reason=view.reason or causes.LIST_TOO_OLD) for view in views]
         await self._read_again([stored[guild_id] for guild_id in shown])
         return views, after + size if after + size < len(ranked) else None
 
@@ -83,6 +92,8 @@ class Browse:
     ) -> tuple[list[model.Channel], tuple[int, ...] | None]:
         """
         Return a page of channels that the user may see, and the key of its last one, None on the last page.
+
+        A page with very long topics has fewer rows, so that it can be sent.
 
         Args:
             user_id: The user.
@@ -96,6 +107,8 @@ class Browse:
         memberships = await self._memberships(user_id)
         if wanted.guild_id:
             memberships = {key: row for key, row in memberships.items() if key == wanted.guild_id}
+        if not await self._believed(user_id):
+            memberships = {}
         stored = _by_guild(await self._world.guilds.channels(memberships))
         seen = [
             channel
@@ -106,8 +119,8 @@ class Browse:
         key = _activity if wanted.by_activity else _position
         ordered = sorted((key(channel), channel) for channel in seen) if seen else []
         rest = [pair for pair in ordered if after is None or pair[0] > after]
-        page = rest[:size]
-        return [channel for _, channel in page], page[-1][0] if len(rest) > size else None
+        page = rest[: _fitting([channel for _, channel in rest[:size]])]
+        return [channel for _, channel in page], page[-1][0] if len(rest) > len(page) else None
 
     async def looked(self, user_id: int, wanted: Filter, rows: Iterable[model.Channel]) -> list[int]:
         """Note that the user was shown *rows*; returns the guilds among them that are old and will be read again."""
@@ -135,6 +148,11 @@ class Browse:
         if not rows and not await self._world.users.known(user_id):
             raise errors.UserNotFound(user_id)
         return rows
+
+    async def _believed(self, user_id: int) -> bool:
+        """Return whether the user's guild list is young enough to say where he is a member, with which permissions."""
+        listed_at = await self._world.users.listed_at(user_id)
+        return listed_at is None or self._world.clock() - listed_at < self._rules.roles_hard_age
 
     def _roles(self, membership: model.Membership) -> tuple[int, ...] | None:
         hard = self._rules.roles_hard_age
@@ -199,6 +217,12 @@ def _matches(channel: model.Channel, wanted: Filter) -> bool:
     if wanted.kinds and channel.kind not in wanted.kinds:
         return False
     return channel.name.casefold().startswith(wanted.name_prefix.casefold())
+
+
+def _fitting(rows: Sequence[model.Channel]) -> int:
+    """Return how many of the rows fit into one answer; at least one does, as Discord's texts are cut when they come."""
+    sizes = itertools.accumulate(ROW_BYTES + len(row.name.encode()) + len((row.topic or "").encode()) for row in rows)
+    return sum(size <= PAGE_BYTES for size in sizes)
 
 
 def _position(channel: model.Channel) -> tuple[int, ...]:

@@ -17,6 +17,8 @@ MUTED = "MUTED"
 NO_ACCESS = "NO_ACCESS"
 NOT_INDEXED_YET = "NOT_INDEXED_YET"
 ROLES_UNKNOWN = "ROLES_UNKNOWN"
+LIST_TOO_OLD = "LIST_TOO_OLD"
+"""The user's guild list was last read so long ago that nobody knows whether he is still a member."""
 
 HOUR = 3_600.0
 BELIEVED_FOR = (HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR)
@@ -33,6 +35,7 @@ ADVICE = {
     MUTED: "The user has muted this server; unmute it to index it.",
     NO_ACCESS: "Give the bot the permission to view channels in this server, then index it with force.",
     ROLES_UNKNOWN: "Ask the user to log in again and to grant guilds.members.read.",
+    LIST_TOO_OLD: "Index the user again, so that his server list is read.",
     "DISCORD_TRANSIENT": "Discord did not answer as it should; retry the job later.",
     "DISCORD_REFUSED": "Discord refused the question itself; tell the operators.",
     "BOT_TOKEN_REFUSED": "Discord refuses the bot's token; tell the operators.",

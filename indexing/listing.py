@@ -8,7 +8,7 @@ MOST_LOST = 0.3
 
 class Listing:
     """
-    Reads guild lists. Round trips for one: 1 to Discord, 3 to Redis, 10 to MongoDB.
+    Reads guild lists. Round trips for one: 1 to Discord, 3 to Redis, 11 to MongoDB.
 
     Attributes:
         bot: Where our bot is.

@@ -13,6 +13,10 @@ DISCORD_EPOCH = 1_420_070_400.0
 """First second of 2015, where snowflakes begin to count (developers/reference.mdx, Snowflakes)."""
 
 
+OBFUSCATED = 1 << 17
+"""Channel flag CHANNEL_OBFUSCATED: a redacted object whose name and overwrites are not real (change log 2026-08-12)."""
+
+
 def snowflake_time(snowflake: int) -> float:
     """Return the epoch second at which *snowflake* was made."""
     return (snowflake >> 22) / 1000 + DISCORD_EPOCH
@@ -111,6 +115,11 @@ class Channel:
     flags: int
     last_message_id: int | None
     overwrites: tuple[Overwrite, ...]
+
+    @property
+    def redacted(self) -> bool:
+        """Whether nothing of it is real but its id: it must never be stored, and never shown."""
+        return bool(self.flags & OBFUSCATED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -104,6 +104,13 @@ class Users(Protocol):
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Store the user's complete guild list; memberships that it no longer names are left."""
 
+    async def listed_at(self, user_id: int) -> float | None:
+        """
+        Return when the user's guild list was last stored.
+
+        None when it never was, was by an older release, or before anything else was stored of him.
+        """
+
     async def memberships(self, user_id: int) -> list[model.Membership]:
         """Return the user's present memberships."""
 

@@ -89,13 +89,14 @@ class Reader:
     async def _listing(self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease") -> list[model.Channel] | None:
         """Return the guild's channels; a listing that lacks very much is believed when it comes twice."""
         channels = await self._world.discord.guild_channels(guild.guild_id, purpose, lease.take)
-        if channels is None or not guild.channel_count:
+        if channels is None or not (guild.channel_count or any(channel.redacted for channel in channels)):
             return channels
-        before = [channel.channel_id for channel in await self._world.guilds.channels([guild.guild_id])]
+        stored = await self._world.guilds.channels([guild.guild_id])
+        before = [channel.channel_id for channel in stored]
         if freshness.loses_much(before, [channel.channel_id for channel in channels], MOST_LOST):
             self._seen.doubted.inc()
-            return await self._world.discord.guild_channels(guild.guild_id, purpose, lease.take)
-        return channels
+            channels = await self._world.discord.guild_channels(guild.guild_id, purpose, lease.take)
+        return channels and _with_known(channels, stored)
 
     async def _refused(
         self, guild: model.Guild, lease: "_Lease", refusal: errors.DiscordRefused, purpose: ports.Purpose
@@ -110,6 +111,13 @@ class Reader:
         cause = causes.NO_ACCESS if isinstance(refusal, errors.NoAccess) else causes.GUILD_UNAVAILABLE
         await lease.refused(cause)
         return cause
+
+
+def _with_known(channels: list[model.Channel], stored: list[model.Channel]) -> list[model.Channel]:
+    """Return a listing in which redacted channels are as they are stored; those not known are left out."""
+    known = {channel.channel_id: channel for channel in stored}
+    rows = [known.get(channel.channel_id) if channel.redacted else channel for channel in channels]
+    return [row for row in rows if row is not None]
 
 
 class _Lease:

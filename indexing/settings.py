@@ -223,7 +223,8 @@ class IndexingSettings(_Group):
     for each such guild. A role that was taken away is noticed so late at worst; a forced job asks at once."""
 
     roles_hard_age: float = pydantic.Field(default=7 * 86_400.0, ge=0)
-    """Seconds after which role ids are no longer believed: what depends on a role is hidden until they are read."""
+    """Seconds after which what a user may do is no longer believed. Role ids: what depends on a role is hidden until
+    they are read. His guild list, with his permissions: all channels are hidden until he is indexed again."""
 
     turn_width: int = pydantic.Field(default=5, ge=1, le=25)
     """Guilds that one turn works on side by side. Five is what a user's budget allows at once."""
@@ -437,6 +438,14 @@ def _problem(kind: str, message: str) -> str:
     return "must be set" if kind == "missing" else message.removeprefix("Value error, ")
 
 
+def problems_of(group: type[_Group], error: pydantic.ValidationError) -> list[str]:
+    """Return what is wrong with a group, by variable name; no value is shown."""
+    return [
+        f"{variable(group, str(item['loc'][0]))}: {_problem(item['type'], item['msg'])}"
+        for item in error.errors(include_input=False, include_url=False)
+    ]
+
+
 def load() -> Settings:
     """
     Read all settings of service and workers from the environment.
@@ -460,10 +469,7 @@ def _read(wanted: type[Settings | ExporterConfig]) -> dict[str, Any]:
         try:
             groups[name] = group()
         except pydantic.ValidationError as error:
-            problems += [
-                f"{variable(group, str(item['loc'][0]))}: {_problem(item['type'], item['msg'])}"
-                for item in error.errors(include_input=False, include_url=False)
-            ]
+            problems += problems_of(group, error)
     if problems:
         raise BadSettings("\n".join(problems))
     return groups

@@ -4,7 +4,10 @@ Which channels of a guild a user may see.
 Discord's algorithm (developers/topics/permissions.mdx, Permission Overwrites, read 2026-08-06), for VIEW_CHANNEL only:
 the owner and administrators see all; otherwise the guild-wide permissions, then the @everyone overwrite, then all
 overwrites of the member's roles pooled (denies first, so that any allow wins), then the member's own overwrite.
-There is no inheritance from categories; a category shows when one of its channels does.
+There is no inheritance from categories; a category shows when one of its channels does. A thread shows when its parent
+does; a private one to nobody else, because its members are not stored. A listing of channels names no threads
+(developers/resources/guild.mdx, Get Guild Channels), so that these two rules are for what Discord might do one day.
+A timeout takes no sight away (topics/permissions.mdx, Permissions For Timed Out Members).
 
 The guild-wide permissions come with the user's guild list, so that roles matter only where an overwrite names them.
 While the role ids are unknown it fails closed: a channel is shown only if it would be, whatever roles the user has.
@@ -18,6 +21,8 @@ from indexing import model
 ADMINISTRATOR = 1 << 3
 VIEW_CHANNEL = 1 << 10
 CATEGORY = 4
+THREADS = frozenset({10, 11, 12})
+PRIVATE_THREAD = 12
 ROLE = 0
 MEMBER = 1
 
@@ -31,7 +36,8 @@ def needs_roles(membership: model.Membership, channels: Iterable[model.Channel])
     """Return whether the user's role ids can change what he sees: only then are they worth a call."""
     if sees_all(membership):
         return False
-    return any(_may_view(membership, c, NO_ROLE_HELPS) != _may_view(membership, c, EVERY_ROLE_HELPS) for c in channels)
+    rows = list(channels)
+    return _shown(membership, rows, NO_ROLE_HELPS) != _shown(membership, rows, EVERY_ROLE_HELPS)
 
 
 def visible(
@@ -42,15 +48,21 @@ def visible(
 
     Args:
         membership: The user in the guild, with his guild-wide permissions.
-        channels: All channels of that guild that are stored.
+        channels: All channels of that guild that are stored; those of other guilds are left out.
         roles: The user's role ids, or None when they are unknown or too old to be believed.
     """
     if sees_all(membership):
-        return list(channels)
-    pool = NO_ROLE_HELPS if roles is None else _Pool(frozenset(roles))
-    shown = {c.channel_id for c in channels if _may_view(membership, c, pool)}
-    parents = {c.parent_id for c in channels if c.channel_id in shown}
-    return [c for c in channels if c.channel_id in shown or (c.kind == CATEGORY and c.channel_id in parents)]
+        return [c for c in channels if c.guild_id == membership.guild_id]
+    shown = _shown(membership, channels, NO_ROLE_HELPS if roles is None else _Pool(frozenset(roles)))
+    return [c for c in channels if c.channel_id in shown and c.guild_id == membership.guild_id]
+
+
+def _shown(membership: model.Membership, channels: Iterable[model.Channel], pool: "_Pool") -> set[int]:
+    rows = {c.channel_id: c for c in channels if c.guild_id == membership.guild_id}
+    seen = {key for key, c in rows.items() if c.kind not in THREADS and _may_view(membership, c, pool)}
+    threads = {key for key, c in rows.items() if c.kind in THREADS - {PRIVATE_THREAD} and c.parent_id in seen}
+    parents = {rows[key].parent_id for key in seen}
+    return seen | threads | {key for key in parents if key in rows and rows[key].kind == CATEGORY}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ class _Pool:
             return _apply(view, [o for o in overwrites if o.target_id in self.roles])
         if self.best:
             return view or any(o.allow & VIEW_CHANNEL for o in overwrites)
-        return view and not any(o.deny & VIEW_CHANNEL for o in overwrites)
+        return view and not any(o.deny & ~o.allow & VIEW_CHANNEL for o in overwrites)
 
 
 NO_ROLE_HELPS = _Pool(None)
@@ -73,8 +85,6 @@ EVERY_ROLE_HELPS = _Pool(None, best=True)
 
 
 def _may_view(membership: model.Membership, channel: model.Channel, pool: _Pool) -> bool:
-    if channel.guild_id != membership.guild_id:
-        return False
     roles = [o for o in channel.overwrites if o.kind == ROLE]
     everyone = [o for o in roles if o.target_id == membership.guild_id]
     own = [o for o in channel.overwrites if o.kind == MEMBER and o.target_id == membership.user_id]

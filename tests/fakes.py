@@ -20,6 +20,7 @@ class MemoryUsers:
         self._wishes: dict[int, model.Preferences] = {}
         self._present: dict[int, dict[int, model.Membership]] = collections.defaultdict(dict)
         self._left: dict[tuple[int, int], float] = {}
+        self._listed: dict[int, float] = {}
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store it in place of any older one."""
@@ -52,11 +53,21 @@ class MemoryUsers:
 
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Replace the user's memberships; what is known of roles stays with those that remain."""
+        if await self.known(user_id):
+            self._listed[user_id] = now
         before = self._present[user_id]
         self._present[user_id] = {guild.guild_id: _joined(user_id, guild, before) for guild in guilds}
         self._left |= {(user_id, key): now for key in before if key not in self._present[user_id]}
         for guild in guilds:
             self._left.pop((user_id, guild.guild_id), None)
+
+    def forget_times(self) -> None:
+        """Be as a release left it that noted no time of a listing."""
+        self._listed.clear()
+
+    async def listed_at(self, user_id: int) -> float | None:
+        """Return when the list was stored."""
+        return self._listed.get(user_id)
 
     async def memberships(self, user_id: int) -> list[model.Membership]:
         """Return the present ones."""

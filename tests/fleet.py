@@ -109,7 +109,7 @@ class Fleet:
 @asynccontextmanager
 async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) -> AsyncIterator[Fleet]:
     """Run a fleet with so many turns at once; every answer of Discord takes *latency* seconds."""
-    world = worlds.world(**rules)
+    world = worlds.world(None, **rules)
     loop = asyncio.get_running_loop()
     limits = limiter.Limiter(
         memory_budgets.MemoryBudgets(loop.time),

@@ -340,9 +340,9 @@ class World:
         return {row.guild_id: f"{row.state} {row.error}".strip() for row in rows}
 
 
-def world(**rules: float) -> World:
-    """Return an empty world in the time of the running clockwork loop; *rules* are settings that differ."""
-    clock = clockwork.running_clock()
+def world(clock: clockwork.ManualClock | None = None, **rules: float) -> World:
+    """Return an empty world in the time of *clock*, or of the clockwork loop; *rules* are settings that differ."""
+    clock = clock or clockwork.running_clock()
     users = fakes.MemoryUsers()
     return World(
         clock=clock,

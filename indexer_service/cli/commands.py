@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import enum
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -168,6 +170,18 @@ def put(
     """
     wanted = credentials.request(user, credentials.read_tokens(), scopes=scopes or [], expires_in=expires_in)
     return ask(context, lambda stub: credentials.put(stub, wanted), user)
+
+
+@app.command()
+def settings() -> int:
+    """
+    Show the settings that the service would have if it were started here, secrets left out.
+
+    They come from this machine's environment; nothing is asked of any server. Problems stand on standard error.
+    """
+    # The service's own program prints them: the command line is a client and knows none of the service's code.
+    program = [sys.executable, "-m", "indexer_service", "settings"]
+    return subprocess.run(program, check=False, timeout=connection.DEADLINE).returncode  # noqa: S603 -- no input in it
 
 
 def _kind(name: str) -> int:

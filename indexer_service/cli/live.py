@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from rich import console, progress_bar, table, text
 
-from indexer_service.cli import board, times, words
+from indexer_service.cli import board, escape, times, words
 from indexer_service.v1 import indexer_pb2 as pb
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -50,8 +50,10 @@ class JobPicture:
 
     def _heading(self) -> text.Text:
         job = self._seen.job
-        known = f"  job {job.job_id}" if job.job_id else ""
-        return text.Text.assemble(("Indexing ", "bold"), job.user_id, (known, "dim"), no_wrap=True, overflow="ellipsis")
+        known = escape.visible(f"  job {job.job_id}") if job.job_id else ""
+        return text.Text.assemble(
+            ("Indexing ", "bold"), escape.visible(job.user_id), (known, "dim"), no_wrap=True, overflow="ellipsis"
+        )
 
     def _bar(self, width: int) -> table.Table:
         seen = self._seen

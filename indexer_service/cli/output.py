@@ -7,6 +7,8 @@ from typing import TextIO
 from google.protobuf import json_format, message
 from rich import console, table, text
 
+from indexer_service.cli import escape
+
 
 def screen(stream: TextIO) -> console.Console:
     """
@@ -31,24 +33,23 @@ def draws(screen_: console.Console) -> bool:
 
 
 def line(words: str) -> None:
-    """Write one line to standard output, at once."""
-    sys.stdout.write(words + "\n")
+    """Write one line to standard output, at once; controls are written out, so that it is one line."""
+    sys.stdout.write(escape.visible(words) + "\n")
     sys.stdout.flush()
 
 
 def warn(words: str) -> None:
-    """Write one line to standard error."""
-    sys.stderr.write(words + "\n")
+    """Write one line to standard error; as `line`."""
+    sys.stderr.write(escape.visible(words) + "\n")
     sys.stderr.flush()
 
 
 def json(row: message.Message) -> None:
     """Write a message as one line of JSON; beyond ASCII everything is escaped, so no name can move the cursor."""
-    line(
-        json_format.MessageToJson(
-            row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
-        )
+    written = json_format.MessageToJson(
+        row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
     )
+    line(written.replace("\x7f", "\\u007f"))  # the one control in ASCII that JSON leaves alone
 
 
 def rows(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
@@ -61,7 +62,8 @@ def rows(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
     to = screen(sys.stdout)
     if not to.is_terminal:
         for row in cells:
-            line("\t".join(row))
+            sys.stdout.write("\t".join(map(escape.visible, row)) + "\n")
+        sys.stdout.flush()
         return
     drawn = table.Table(box=None, pad_edge=False, header_style="bold dim")
     for heading in headings:
@@ -71,5 +73,5 @@ def rows(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
             no_wrap=not heading.startswith("~"),
         )
     for row in cells:
-        drawn.add_row(*(text.Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+        drawn.add_row(*(text.Text(escape.visible(cell), no_wrap=True, overflow="ellipsis") for cell in row))
     to.print(drawn)

@@ -20,7 +20,7 @@ DISPOSITIONS = {
 
 def guild_name(row: pb.JobGuild | pb.Guild) -> str:
     """Return the guild's name, or its id when it has none."""
-    return escape.visible(row.name) or row.guild_id
+    return escape.visible(row.name or row.guild_id)
 
 
 def cause(error: str) -> str:

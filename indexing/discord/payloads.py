@@ -15,10 +15,16 @@ from indexing import model
 INT64 = (1 << 63) - 1
 Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=INT64)]
 """Larger numbers would not fit into the store."""
+Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
+"""Larger numbers would not fit into an answer of our API."""
+MOST_OVERWRITES = 5_000
+"""Discord allows 1,000 (error 30060, topics/opcodes-and-status-codes.mdx); a document of MongoDB
+holds some 200,000."""
+MOST_NAME, MOST_TOPIC = 1_000, 16_384
+"""Characters that are kept. Discord allows 100 and 4,096 (developers/resources/channel.mdx, read 2026-08-06); a row
+must fit into an answer of our API, whatever comes."""
 DECIMAL = re.compile(r"[0-9]+")
 """Python's int() takes more: signs, blanks, underscores, other digits. -1 would be every permission there is."""
-OBFUSCATED = 1 << 17
-"""Channel flag CHANNEL_OBFUSCATED: a redacted object whose name and overwrites are not real (change log 2026-08-12)."""
 
 
 class Guild(msgspec.Struct):
@@ -37,7 +43,7 @@ class Overwrite(msgspec.Struct):
     """A permission overwrite."""
 
     id: str
-    type: Int64
+    type: Int32
     allow: str = "0"
     deny: str = "0"
 
@@ -46,15 +52,15 @@ class Channel(msgspec.Struct):
     """A channel of any type."""
 
     id: str
-    type: Int64
+    type: Int32
     name: str | None = None
     topic: str | None = None
-    position: Int64 = 0
+    position: Int32 = 0
     parent_id: str | None = None
     nsfw: bool = False
     flags: int = 0
     last_message_id: str | None = None
-    permission_overwrites: list[Overwrite] | None = None
+    permission_overwrites: Annotated[list[Overwrite], msgspec.Meta(max_length=MOST_OVERWRITES)] | None = None
 
 
 class Member(msgspec.Struct):
@@ -83,7 +89,7 @@ def decode_guilds(body: bytes) -> list[model.UserGuild]:
     return [
         model.UserGuild(
             guild_id=_snowflake(guild.id),
-            name=guild.name,
+            name=guild.name[:MOST_NAME],
             icon=guild.icon,
             owner=guild.owner,
             permissions=_bits(guild.permissions),
@@ -95,9 +101,8 @@ def decode_guilds(body: bytes) -> list[model.UserGuild]:
 
 
 def decode_channels(body: bytes, guild_id: int) -> list[model.Channel]:
-    """Return the channels of a list answer, without redacted ones. Raises ValueError on anything else."""
-    rows = _CHANNELS.decode(body) or []
-    return [_channel(row, guild_id) for row in rows if not row.flags & OBFUSCATED]
+    """Return the channels of a list answer, redacted ones among them. Raises ValueError on anything else."""
+    return [_channel(row, guild_id) for row in _CHANNELS.decode(body) or []]
 
 
 def decode_roles(body: bytes) -> tuple[int, ...]:
@@ -109,7 +114,7 @@ def decode_failure(body: bytes) -> Failure | None:
     """Return Discord's error body, or None when the body is not Discord's."""
     try:
         return _FAILURE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -118,8 +123,8 @@ def _channel(row: Channel, guild_id: int) -> model.Channel:
         channel_id=_snowflake(row.id),
         guild_id=guild_id,
         kind=row.type,
-        name=row.name or "",
-        topic=row.topic,
+        name=(row.name or "")[:MOST_NAME],
+        topic=row.topic and row.topic[:MOST_TOPIC],
         position=row.position,
         parent_id=_snowflake(row.parent_id) if row.parent_id else None,
         nsfw=row.nsfw,

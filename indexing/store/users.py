@@ -19,7 +19,7 @@ def _key(user_id: int, guild_id: int) -> str:
 
 
 class Users:
-    """Port `ports.Users`. Round trips: one for each method, up to three for `listed`."""
+    """Port `ports.Users`. Round trips: one for each method, up to four for `listed`."""
 
     def __init__(self, database: mongo.Database, safe: vault.Vault) -> None:
         self._users = database["users"]
@@ -98,9 +98,17 @@ class Users:
             if row.get("left_at") is None
         ]
         await mongo.insert_new(self._memberships, new)
-        if changes:
-            with mongo.translated():
+        with mongo.translated():
+            if changes:
                 await self._memberships.bulk_write(changes, ordered=False)
+            # No upsert: who was erased meanwhile must not come back by this.
+            await self._users.update_one({"_id": user_id}, {"$set": {"listed_at": now}})
+
+    async def listed_at(self, user_id: int) -> float | None:
+        """Return when the list was last stored."""
+        with mongo.translated():
+            row = await self._users.find_one({"_id": user_id}, {"listed_at": 1})
+        return row.get("listed_at") if row else None
 
     async def memberships(self, user_id: int) -> list[model.Membership]:
         """Return the user's present memberships."""

@@ -158,6 +158,20 @@ async def test_all_memberships_end_when_the_list_is_empty(users: ports.Users) ->
     assert await users.memberships(values.USER) == []
 
 
+async def test_the_time_of_the_last_list_is_known_when_one_was_stored(users: ports.Users) -> None:
+    """An empty or unchanged list counts; for others there is none, and nobody becomes known by it."""
+    await users.put_credential(values.USER, values.credential())
+    await users.listed(OTHER, [values.user_guild(1)], NOW)
+    times = [await users.listed_at(values.USER)]
+    for later, rows in ((0, [values.user_guild(1)]), (60, [values.user_guild(1)]), (120, [])):
+        await users.listed(values.USER, rows, NOW + later)
+        times.append(await users.listed_at(values.USER))
+
+    assert times == [None, NOW, NOW + 60, NOW + 120]
+    assert await users.listed_at(OTHER) is None
+    assert not await users.known(OTHER)
+
+
 async def test_roles_stay_when_the_list_names_the_guild_again(users: ports.Users) -> None:
     """Role ids and their age are not touched by a new list."""
     await users.listed(values.USER, [values.user_guild(1)], NOW)

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from indexer_service import convert
+from indexer_service.v1 import indexer_pb2 as pb
 from indexing import browse, errors, model, visibility
 from tests import values, worlds
 
@@ -137,6 +139,24 @@ async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(world:
     assert [row.channel_id for row in first + rest] == [11, 12, 21, 22, 24, 31, 32, 33, 34]
 
 
+async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(world: worlds.World) -> None:
+    """Whoever runs a guild must not be able to break its members' lists; no row is lost over it."""
+    topic = "\U0001f389" * 16_384
+    rows = [values.channel(1_000 + number, 10, topic=topic, name="\U0001f389" * 1_000) for number in range(120)]
+    await fetched(world, 10, rows)
+    found, after, pages = [], None, 0
+    while pages == 0 or after is not None:
+        page, after = await browser(world).channels(USER, browse.Filter(guild_id=10), after=after, size=500)
+        found += page
+        pages += 1
+
+        answer = pb.ListChannelsResponse(channels=[convert.channel(row) for row in page])
+        assert 0 < answer.ByteSize() < 4 << 20
+
+    assert found == rows
+    assert pages > 1
+
+
 async def test_each_user_sees_his_own_when_guilds_are_shared(world: worlds.World) -> None:
     """Stored once, shown to each by his own rights."""
     assert await ids(world, user=OTHER) == [11, 12]
@@ -154,8 +174,33 @@ async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(world: wo
 async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(world: worlds.World) -> None:
     """Nobody keeps a sight for ever because nobody asked again."""
     world.clock.advance(world.rules.roles_hard_age)
+    await world.users.listed(USER, world.discord.lists[USER], world.clock())
 
     assert await ids(world, guild_id=20) == [21, 22]
+
+
+async def test_nothing_is_shown_when_the_guild_list_is_too_old(world: worlds.World) -> None:
+    """Who was thrown out is not told of: not even an owner keeps his sight when nobody reads his list any more."""
+    world.clock.advance(world.rules.roles_hard_age - 1.0)
+    young = await ids(world)
+    world.clock.advance(1.0)
+
+    old = await ids(world)
+    views, _ = await browser(world).guilds(USER, after=0, size=50)
+    await world.users.listed(USER, world.discord.lists[USER], world.clock())
+
+    assert {11, 21, 33} < set(young)
+    assert old == []
+    assert {(view.channel_count, view.reason) for view in views} == {(0, "LIST_TOO_OLD")}
+    assert {11, 21, 33} < set(await ids(world))
+
+
+async def test_what_an_older_release_listed_is_shown_when_it_noted_no_time(world: worlds.World) -> None:
+    """A rollout hides nothing; the next listing notes the time."""
+    world.users.forget_times()
+    world.clock.advance(world.rules.roles_hard_age)
+
+    assert {11, 21, 33} < set(await ids(world))
 
 
 @pytest.mark.parametrize("user", [OTHER + 1, 0], ids=["unknown", "nobody"])

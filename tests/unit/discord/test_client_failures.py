@@ -11,6 +11,7 @@ from tests import values
 from tests.unit.discord import conftest, wire
 
 HTML = b"<html>error code: 1015</html>"
+NESTED = b"[" * 30_000 + b"]" * 30_000
 MISSING_ACCESS = {"message": "Missing Access", "code": 50001}
 
 
@@ -162,6 +163,9 @@ PASSING = {
     "html": wire.reply(200, HTML),
     "not-utf8": wire.reply(200, b'[{"id": "7", "type": 0, "name": "\xff"}]'),
     "nested-deeply": wire.reply(200, b"[" * 30_000),
+    "nested-deeply-in-an-unknown-field": wire.reply(200, b'[{"id": "7", "type": 0, "x": ' + NESTED + b"}]"),
+    "500-nested-deeply": wire.reply(500, b'{"message": "x", "errors": ' + NESTED + b"}"),
+    "404-nested-deeply": wire.reply(404, b'{"message": "x", "errors": ' + NESTED + b"}"),
     "too-long": wire.reply(200, b"[" + b" " * 2**16 + b"]"),
     "not-http": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     "long-header": wire.reply(200, [], X_Long="x" * 100_000),
@@ -214,3 +218,16 @@ async def test_no_token_is_shown_when_a_call_fails(bench: conftest.Bench) -> Non
             texts += traceback.format_exception(failed.value, limit=0)
 
     assert "the-secret" not in "".join(texts) + repr(logged) + repr(credential)
+
+
+@pytest.mark.parametrize("status", [403, 429])
+async def test_the_egress_counts_as_blocked_when_the_error_is_nested_too_deeply(
+    bench: conftest.Bench, status: int
+) -> None:
+    """Such a body is not Discord's; the permit is settled all the same."""
+    bench.server.answer(wire.reply(status, b'{"message": "x", "errors": ' + NESTED + b"}"))
+
+    with pytest.raises(errors.EgressBlocked):
+        await bench.channels()
+
+    assert bench.permits.balanced

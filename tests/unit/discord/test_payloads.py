@@ -127,13 +127,16 @@ def test_new_fields_do_not_matter_when_discord_adds_them() -> None:
     assert payloads.decode_guilds(body(GUILD | new)) == payloads.decode_guilds(body(GUILD))
 
 
-def test_a_redacted_channel_is_dropped_when_discord_sends_one() -> None:
-    """Its name and overwrites are not real, and must not take the place of what is known."""
+def test_a_redacted_channel_is_marked_when_discord_sends_one() -> None:
+    """Name and overwrites of such an object are not real, so that whoever stores channels must know."""
     redacted = CHANNEL | {"id": "8", "flags": 1 << 17 | 16, "name": "___hidden___"}
 
     found = payloads.decode_channels(body(redacted, CHANNEL), 9)
 
-    assert [channel.name for channel in found] == ["general"]
+    assert [(channel.channel_id, channel.redacted) for channel in found] == [
+        (8, True),
+        (int(str(CHANNEL["id"])), False),
+    ]
 
 
 def test_a_channel_is_kept_when_only_its_name_looks_redacted() -> None:
@@ -181,9 +184,29 @@ def test_an_id_is_refused_when_it_is_no_snowflake(text: str) -> None:
 
 @pytest.mark.parametrize("field", ["type", "position"])
 def test_a_number_is_refused_when_the_store_cannot_hold_it(field: str) -> None:
-    """Beyond 63 bits it would fail where it is written, after everything else was done."""
+    """Beyond 63 bits it would fail where it is written, beyond 31 where it is shown, after everything else was done."""
+    for number in (1 << 63, 1 << 31, -(1 << 31) - 1):
+        with pytest.raises(ValueError):
+            payloads.decode_channels(body(CHANNEL | {field: number}), 9)
+
+
+def test_a_channel_is_refused_when_its_overwrites_would_not_fit_into_a_document() -> None:
+    """Discord's own bound is far below."""
+    overwrites = [{"id": str(number), "type": 0} for number in range(1, payloads.MOST_OVERWRITES + 2)]
+
+    whole = payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites[1:]}), 9)
+
+    assert len(whole[0].overwrites) == payloads.MOST_OVERWRITES
     with pytest.raises(ValueError):
-        payloads.decode_channels(body(CHANNEL | {field: 1 << 63}), 9)
+        payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites}), 9)
+
+
+def test_texts_are_cut_when_they_are_longer_than_discord_allows() -> None:
+    """A row of any length could be stored and never be shown."""
+    (channel,) = payloads.decode_channels(body(CHANNEL | {"name": "n" * 5_000, "topic": "t" * 50_000}), 9)
+    (guild,) = payloads.decode_guilds(body(GUILD | {"name": "n" * 5_000}))
+
+    assert (len(channel.name), len(channel.topic or ""), len(guild.name)) == (1_000, 16_384, 1_000)
 
 
 def test_roles_are_read_when_a_member_is_sent() -> None:
@@ -218,8 +241,11 @@ def test_an_error_body_is_read_when_it_is_discords(text: bytes, wanted: tuple[ob
 
 @pytest.mark.parametrize(
     "text",
-    [b"<html>error code: 1015</html>", b"", b"null", b"[]", b'{"error": "x"}', b'"text"', b'\xff{"message": "x"}'],
-    ids=["html", "empty", "null", "list", "other-json", "text", "not-utf8"],
+    [
+        *(b"<html>error code: 1015</html>", b"", b"null", b"[]", b'{"error": "x"}', b'"text"', b'\xff{"message": "x"}'),
+        b'{"message": "x", "errors": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=["html", "empty", "null", "list", "other-json", "text", "not-utf8", "nested-deeply"],
 )
 def test_an_error_body_is_nothing_when_it_is_not_discords(text: bytes) -> None:
     """The edge in front of Discord answers otherwise, and is told by that."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
@@ -30,6 +31,12 @@ class Context:
     def time_remaining(self) -> float | None:
         """Return the seconds until the deadline."""
         return self.remaining
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Take note of what generated code says of a method that is not there; it then raises NotImplementedError."""
+
+    def set_details(self, details: str) -> None:
+        """Take note of the same in words."""
 
     async def write(self, message: object) -> None:
         """Take a message of a stream, as it is or serialised."""

@@ -5,9 +5,9 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
-from indexer_service import validate
+from indexer_service import convert, validate
 from indexing import errors
 
 LARGEST = (1 << 63) - 1
@@ -137,3 +137,30 @@ def test_a_wait_is_refused_when_it_cannot_be_kept(asked: float, remaining: float
         validate.wait(duration(asked), default=2.0, most=10.0, remaining=remaining)
 
     assert refused.value.field == "wait"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(timestamp_pb2.Timestamp(seconds=253_402_300_799), id="last-second"),
+        pytest.param(timestamp_pb2.Timestamp(seconds=-62_135_596_800), id="first-second"),
+        pytest.param(timestamp_pb2.Timestamp(seconds=1, nanos=999_999_999), id="nanoseconds"),
+    ],
+)
+def test_a_time_can_be_told_again_when_it_was_accepted(asked: timestamp_pb2.Timestamp) -> None:
+    """What comes in as a Timestamp must go out as one."""
+    found = validate.moment("expires_at", asked)
+
+    assert abs(convert.timestamp(found).ToNanoseconds() / 1e9 - found) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"),
+    [(253_402_300_799, 999_999_999), (253_402_300_800, 0), (-62_135_596_801, 0), (0, -1), (0, 10**9), (1 << 62, 0)],
+)
+def test_a_time_is_refused_when_it_cannot_be_told_again(seconds: int, nanos: int) -> None:
+    """Also one that only rounding pushes beyond the last year."""
+    with pytest.raises(errors.InvalidArgument) as refused:
+        validate.moment("expires_at", timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos))
+
+    assert refused.value.field == "expires_at"

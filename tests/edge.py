@@ -1,0 +1,50 @@
+"""The real service over a world of fakes: for callers that come through the edge, by method or by wire."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import cast
+
+from prometheus_client import registry
+
+from indexer_service import idempotency, measured, server, servicer, streams, tokens, traced
+from indexing import browse, control, metrics, progress, settings, start
+from indexing.ratelimit import limiter
+from tests import fakes, worlds
+
+KEY = b"k" * settings.KEY_BYTES
+SIGNER = tokens.Tokens((KEY,))
+
+
+class NoLimits:
+    """Stands for a limiter that has no budget to show."""
+
+    async def snapshot(self, users: tuple[int, ...]) -> list[limiter.BudgetState]:
+        """Return nothing."""
+        assert users is not None
+        return []
+
+
+def service(world: worlds.World) -> servicer.Servicer:
+    """Return the API's methods over a world."""
+    cases = servicer.Cases(
+        start=start.Start(world.ports, world.rules, world.turner),
+        progress=progress.Progress(world.ports),
+        browse=browse.Browse(world.ports, world.rules),
+        control=control.Control(world.ports, world.rules),
+        limits=cast("limiter.Limiter", NoLimits()),
+        events=world.events,
+        clock=world.clock,
+    )
+    places = streams.Streams(settings.ServiceSettings(), world.clock)
+    return servicer.Servicer(cases, world.users, SIGNER, places)  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
+
+
+@contextlib.asynccontextmanager
+async def serving(world: worlds.World) -> AsyncIterator[str]:
+    """Serve a world with the real server and all its interceptors; yields the address."""
+    config = settings.ServiceSettings(listen="127.0.0.1:0", drain=0.0)
+    replays = idempotency.Replays(fakes.MemoryRequests(), KEY, world.clock)
+    seen = metrics.ServiceMetrics(registry.CollectorRegistry(), measured.METHODS)
+    first = [traced.Traced(), measured.Measured(seen, world.clock)]
+    async with server.serving(service(world), replays, config, lambda: None, first=first) as port:
+        yield f"127.0.0.1:{port}"

@@ -1,0 +1,214 @@
+"""
+Throws requests at the real gRPC server over a real connection, and looks at how each call ends.
+
+Behind the server stands a world of fakes, which keep their contracts (tests/contract), so that a hundred thousand calls
+take minutes. It is built anew now and then, because fakes forget nothing.
+"""
+
+import asyncio
+import collections
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import message_factory
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from indexer_service import wire
+from indexer_service.embedded import stack
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from indexing import errors
+from tests import clockwork, edge, values, worlds
+from tests.fuzz import requests
+
+DEADLINE = 2.0
+"""Seconds for one call; every valid wait is refused that would take longer."""
+ROUND = 5_000
+SIDE_BY_SIDE = 20
+USERS = [values.USER + number for number in range(4)]
+GUILDS = [values.GUILD + number for number in range(3)]
+JOBS = [letter * 32 for letter in "abc"]
+FINE = {
+    grpc.StatusCode.OK,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+WAITS = {"StartIndexing", "WaitJob", "WatchProgress"}
+"""Methods of which some calls may still wait when their time is over."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fault:
+    """A call that ended as no call may."""
+
+    method: str
+    request: bytes
+    problem: str
+
+
+@dataclasses.dataclass(slots=True)
+class Outcome:
+    """How calls ended: how many by code, and those that ended badly."""
+
+    codes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    answered: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    faults: list[Fault] = dataclasses.field(default_factory=list)
+    slowest: float = 0.0
+
+
+async def throw(count: int, seed: int) -> Outcome:
+    """Throw so many requests; the same seed throws the same ones."""
+    dice, outcome = random.Random(seed), Outcome()
+    for at in range(0, count, ROUND):
+        world = await _world()
+        async with edge.serving(world) as address, grpc.aio.insecure_channel(address) as channel:
+            maker = requests.Maker(dice, _known())
+            calls = (maker.call() for _ in range(min(ROUND, count - at)))
+            async with asyncio.TaskGroup() as group:
+                for _ in range(SIDE_BY_SIDE):
+                    group.create_task(_one_after_another(channel, calls, outcome, world.clock.advance))
+    return outcome
+
+
+def throw_at_stack(count: int, seed: int) -> Outcome:
+    """Throw so many requests at a whole stack: real stores, real limiter, a simulated Discord."""
+    with stack.Stack(stack.Options(users=3, guilds_per_user=6, latency="none")) as running:
+        running.put_credentials()
+        with grpc.insecure_channel(running.address) as channel:
+            known = _told(pb_grpc.IndexerServiceStub(channel), [user.id for user in running.users])
+        return asyncio.run(_at(running.address, requests.Maker(random.Random(seed), known), count))
+
+
+async def _at(address: str, maker: requests.Maker, count: int) -> Outcome:
+    outcome = Outcome()
+    calls = (maker.call() for _ in range(count))
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.TaskGroup() as group:
+        for _ in range(SIDE_BY_SIDE):
+            group.create_task(_one_after_another(channel, calls, outcome, _time_passes_by_itself))
+    return outcome
+
+
+def _time_passes_by_itself(_seconds: float) -> None:
+    """Turn no clock."""
+
+
+def _told(api: pb_grpc.IndexerServiceStub, users: list[str]) -> dict[str, list[str]]:
+    """Index the users; returns what the service says of ids and tokens."""
+    known = _known() | {"user_id": users}
+    starts = [api.StartIndexing(pb.StartIndexingRequest(user_id=user), timeout=20) for user in users]
+    guilds = [
+        api.ListGuilds(pb.ListGuildsRequest(user_id=user, page_size=size), timeout=20)
+        for user in users
+        for size in (1, 2)
+    ]
+    channels = api.ListChannels(pb.ListChannelsRequest(user_id=users[0], page_size=1), timeout=20)
+    known["job_id"] = [start.job.job_id for start in starts]
+    known["resume_token"] = ["", *(start.watch_token for start in starts)]
+    known["page_token"] = ["", "", channels.next_page_token, *(page.next_page_token for page in guilds)]
+    found = [guild.guild_id for page in guilds for guild in page.guilds]
+    return known | {"guild_id": ["", *found], "pinned_guild_id": found, "muted_guild_id": found}
+
+
+async def _world() -> worlds.World:
+    """Return a world with users who have jobs in every state, and one of whom only the credential is known."""
+    world = worlds.world(clockwork.ManualClock())
+    broken = GUILDS[-1] + 1
+    world.discord.fail(broken, errors.DiscordRefused(400, 50035))
+    for user, job_id in zip(USERS, JOBS, strict=False):
+        mine = [*GUILDS, broken] if user == USERS[1] else GUILDS
+        await world.add_user([values.user_guild(guild_id) for guild_id in mine], user)
+        if user != USERS[0]:
+            await world.start(job_id, user_id=user)
+    await world.work()
+    await world.start(JOBS[0], user_id=USERS[0])
+    await world.users.put_credential(USERS[3], values.credential())
+    return world
+
+
+def _known() -> dict[str, list[str]]:
+    users, guilds = [str(user) for user in USERS], [str(guild) for guild in GUILDS]
+    place = [edge.SIGNER.make(wire.WATCH, [job, position]) for job in JOBS for position in ("", "0-0", "9-9")]
+    pages = [edge.SIGNER.make(f"guilds:{users[0]}", 1), edge.SIGNER.make(f"jobs:{users[0]}", 1.5)]
+    return {
+        "user_id": users,
+        "guild_id": ["", *guilds],
+        "pinned_guild_id": guilds,
+        "muted_guild_id": guilds,
+        "job_id": JOBS,
+        "request_id": ["", "123e4567-e89b-12d3-a456-426614174000"],
+        "page_token": ["", "", *pages, *place],
+        "resume_token": ["", *place, *pages],
+        "access_token": ["an-access-token"],
+        "refresh_token": ["", "a-refresh-token"],
+        "scope": ["identify", "guilds"],
+        "name_prefix": ["", "ch", "CHANNEL"],
+    }
+
+
+async def _one_after_another(
+    channel: grpc.aio.Channel,
+    calls: Iterator[tuple[Any, bytes]],
+    outcome: Outcome,
+    pass_time: Callable[[float], None],
+) -> None:
+    for method, body in calls:
+        began = time.perf_counter()
+        code, problem = await _call(channel, method, body)
+        outcome.slowest = max(outcome.slowest, time.perf_counter() - began)
+        outcome.codes[code] += 1
+        outcome.answered[method.name] += code == "OK"
+        if problem:
+            outcome.faults.append(Fault(method.name, body, f"{code}: {problem}"))
+        pass_time(0.01)
+
+
+async def _call(channel: grpc.aio.Channel, method: Any, body: bytes) -> tuple[str, str]:  # noqa: ANN401 -- a descriptor
+    """Call; returns the code's name, and what is wrong with the end of the call."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    answer = message_factory.GetMessageClass(method.output_type).FromString
+    try:
+        async with asyncio.timeout(DEADLINE * 3):
+            if method.server_streaming:
+                stream = channel.unary_stream(path, _as_it_is, answer)(body, timeout=DEADLINE / 4)
+                async for _ in stream:
+                    pass
+            else:
+                await channel.unary_unary(path, _as_it_is, answer)(body, timeout=DEADLINE)
+    except grpc.aio.AioRpcError as error:
+        return error.code().name, _problem(method.name, error)
+    except TimeoutError:
+        return "HANG", "the call outlived its deadline"
+    return "OK", ""
+
+
+def _as_it_is(body: bytes) -> bytes:
+    return body
+
+
+def _problem(method: str, error: grpc.aio.AioRpcError) -> str:
+    code = error.code()
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and method in WAITS:
+        return ""
+    if code not in FINE:
+        return str(error.details())
+    if code is grpc.StatusCode.INVALID_ARGUMENT and not _names_field(error):
+        return f"no field is named: {error.details()}"
+    return ""
+
+
+def _names_field(error: grpc.aio.AioRpcError) -> bool:
+    call: Any = error  # the function takes calls of either kind, its stubs one
+    status = rpc_status.from_call(call)
+    bad = error_details_pb2.BadRequest()
+    return any(
+        packed.Unpack(bad) and all(one.field for one in bad.field_violations) for packed in status.details if status
+    )

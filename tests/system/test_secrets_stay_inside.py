@@ -1,0 +1,184 @@
+"""
+Secrets go into the product and are found nowhere outside of it, in no form that gives them away.
+
+Everything that a running stack leaves behind is looked through: the logs of all programs at debug level (but of the
+simulator, which prints its made-up tokens for who plays with it), every key and every write of Redis, every document
+of MongoDB, the pages of metrics, and the command lines of all processes.
+"""
+
+import base64
+import binascii
+import contextlib
+import pathlib
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pymongo
+import pytest
+import redis
+from bson import codec_options, raw_bson
+
+from indexer_service.embedded import stack
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from tests.system import conftest
+from tests.unit.embedded import processes
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+KEY = base64.urlsafe_b64encode(b"a recognisable key of 32 bytes !").decode()
+DEAD = "dead-access-token/5f3c+9a"
+DEAD_REFRESH = "dead-refresh-token/5f3c+9a"
+CLIENT_SECRET = "sim-secret"
+"""What the simulator takes for the application's secret."""
+CANARY = "canary/token+5f3c9a77"
+PLACES = {"logs", "Redis", "Redis' log of writes", "MongoDB", "metrics", "command lines"}
+
+
+def forms(secret: str) -> set[bytes]:
+    """Return how a secret may stand somewhere: as it is, in either base64 at any offset, percent-encoded, in hex."""
+    raw = secret.encode()
+    found = {raw, urllib.parse.quote(secret, safe="").encode(), binascii.hexlify(raw), repr(secret)[1:-1].encode()}
+    for lead in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            # Only characters that follow from the secret alone: not those shared with what stands before or after it.
+            encoded = encode(b"\0" * lead + raw)
+            found.add(encoded[-(-lead * 4 // 3) : len(encoded) // 4 * 4 - 4])
+    return found
+
+
+def finds(where: dict[str, bytes], secret: str) -> set[str]:
+    """Return the places where a secret stands in any form."""
+    return {place for place, text in where.items() if any(form in text for form in forms(secret))}
+
+
+def left_behind(running: stack.Stack) -> dict[str, bytes]:
+    """Return all that can be read outside of the product's processes, by place."""
+    directory = running.logs.parent
+    return {
+        "logs": b"".join(path.read_bytes() for path in running.logs.iterdir() if path.stem != "simulator"),
+        "Redis": b"\n".join(_redis(running.redis_url)),
+        "Redis' log of writes": b"".join(_files(directory / "valkey")),
+        "MongoDB": b"".join(_mongodb(running)),
+        "metrics": b"".join(map(_page, running.metrics_urls.values())),
+        "command lines": "".join(processes.of(str(directory))).encode(),
+    }
+
+
+def _files(folder: pathlib.Path) -> Iterator[bytes]:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path.read_bytes()
+
+
+def _page(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 -- loopback
+        return bytes(answer.read())
+
+
+def _redis(url: str) -> Iterator[bytes]:
+    readers: dict[bytes, Any] = {
+        b"string": lambda client, key: client.get(key),
+        b"hash": lambda client, key: client.hgetall(key),
+        b"list": lambda client, key: client.lrange(key, 0, -1),
+        b"set": lambda client, key: client.smembers(key),
+        b"zset": lambda client, key: client.zrange(key, 0, -1, withscores=True),
+        b"stream": lambda client, key: client.xrange(key),
+    }
+    with contextlib.closing(redis.Redis.from_url(url)) as client:
+        for key in client.scan_iter():
+            kind: Any = client.type(key)
+            if kind != b"none":  # ended meanwhile
+                yield key + repr(readers[kind](client, key)).encode()
+
+
+def _mongodb(running: stack.Stack) -> Iterator[bytes]:
+    options: Any = codec_options.CodecOptions(document_class=raw_bson.RawBSONDocument)
+    with pymongo.MongoClient[Any](running.mongodb_url) as client:
+        database = client.get_database(running.database, codec_options=options)
+        for name in database.list_collection_names():
+            for document in database[name].find():
+                yield name.encode() + bytes(document.raw)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[stack.Stack]:
+    """A stack that logs all it can, after one job that succeeded and one whose user Discord refused."""
+    options = stack.Options(
+        users=2,
+        guilds_per_user=4,
+        latency="none",
+        exporter=True,
+        simulator=("--user-limit", "40/1"),
+        environment={**conftest.FAST, "LOG_LEVEL": "debug", "INDEXER_CREDENTIAL_KEYS": KEY},
+    )
+    with stack.Stack(options) as started:
+        started.put_credentials()
+        with grpc.insecure_channel(started.address) as channel:
+            api = pb_grpc.IndexerServiceStub(channel)
+            _index(api, started.users[0].id)
+            dead = pb.PutCredentialRequest(user_id="80351110224678912", access_token=DEAD, refresh_token=DEAD_REFRESH)
+            api.PutCredential(dead, timeout=10)
+            _index(api, dead.user_id)
+            with pytest.raises(grpc.RpcError):
+                api.PutCredential(pb.PutCredentialRequest(user_id="x", access_token=f"{DEAD} "), timeout=10)
+        yield started
+
+
+def _index(api: pb_grpc.IndexerServiceStub, user_id: str) -> None:
+    started = api.StartIndexing(pb.StartIndexingRequest(user_id=user_id), timeout=20)
+    for _ in api.WatchProgress(pb.WatchProgressRequest(job_id=started.job.job_id), timeout=30):
+        pass
+
+
+def test_no_secret_is_found_outside_when_jobs_have_run(running: stack.Stack) -> None:
+    """Neither of the bot, nor of the users, alive or refused, nor a key, in the clear or encoded."""
+    secrets = {
+        "bot token": stack.SIMULATED_BOT_TOKEN,
+        "access token": running.users[0].token,
+        "refresh token": running.users[0].refresh_token,
+        "refused access token": DEAD,
+        "refused refresh token": DEAD_REFRESH,
+        "credential key": KEY,
+        "credential key's bytes": base64.urlsafe_b64decode(KEY).decode(),
+        "client secret": CLIENT_SECRET,
+    }
+
+    where = left_behind(running)
+    found = {name: places for name, secret in secrets.items() if (places := finds(where, secret))}
+
+    assert found == {}
+    assert set(where) == PLACES
+    # What is looked through is really there: ids of the job's user, who is no secret.
+    user = running.users[0].id
+    for place in ("logs", "MongoDB", "Redis' log of writes"):
+        assert user.encode() in where[place] or int(user).to_bytes(8, "little") in where[place], place
+    assert b"debug" in where["logs"]
+    assert b"indexer_service" in where["command lines"]
+    assert b"discord_" in where["metrics"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        CANARY,
+        base64.b64encode(CANARY.encode()).decode(),
+        base64.urlsafe_b64encode(b"x" + CANARY.encode() + b"y").decode(),
+        base64.b64encode(b"Bot " + CANARY.encode() + b" and more").decode(),
+        urllib.parse.quote(CANARY, safe=""),
+        CANARY.encode().hex(),
+    ],
+    ids=["plain", "base64", "base64url-inside", "header-in-base64", "percent", "hex"],
+)
+def test_a_secret_would_be_found_when_it_were_there(running: stack.Stack, form: str) -> None:
+    """Else the test above would pass because it cannot see."""
+    with contextlib.closing(redis.Redis.from_url(running.redis_url)) as client:
+        client.hset("canary", "field", form)
+    with pymongo.MongoClient[dict[str, Any]](running.mongodb_url) as client_:
+        client_[running.database]["canary"].replace_one({"_id": 1}, {"inside": [{"of": form}]}, upsert=True)
+    (running.logs / "canary.log").write_text(form)
+
+    assert finds(left_behind(running), CANARY) >= {"logs", "Redis", "Redis' log of writes", "MongoDB"}

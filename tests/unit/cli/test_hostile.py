@@ -1,0 +1,163 @@
+"""
+Whatever the service says, no command lets it move the cursor, colour the screen, or turn a line around.
+
+Every text of every answer is hostile here, ids and constants included; a field that is added tomorrow is as well.
+"""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import message_factory
+from google.rpc import error_details_pb2
+from rich import console
+
+from indexer_service.cli import board, commands, escape, limits, live, words
+from indexer_service.v1 import indexer_pb2 as pb
+from tests.unit.cli import conftest, rows, service
+
+Indexer = Callable[..., conftest.Ran]
+CONTROLS = [
+    *("\x1b", "\x9b", "\x07", "\x08", "\r", "\n", "\x0b", "\x7f", "\x85", "\0"),
+    *("\u2028", "\u2029", "\u202a", "\u202e", "\u2066", "\u2069", "\u200e", "\u200f", "\u061c", "\u206a", "\ufff9"),
+]
+HOSTILE = "a\x1b[2J\x1b]0;title\x07\x9b1A\r\n\u202egnp.exe\u2066\u200f\u061c\0[bold]" + "".join(CONTROLS) + "z"
+STRUCTURE = {"\n", "\t"}
+"""Lines and the columns of a table that is read by programs."""
+COMMANDS = {
+    "index": ("index", rows.USER),
+    "job": ("job", rows.JOB),
+    "guilds": ("guilds", rows.USER),
+    "channels": ("channels", rows.USER),
+    "limits": ("limits",),
+    "credential put": ("credential", "put", rows.USER),
+}
+
+OFFLINE = {"settings"}
+"""Commands that ask no server."""
+
+
+def hostile(descriptor: Any) -> Any:  # noqa: ANN401 -- any message
+    """Return a message in which every text is hostile, and every list has an entry."""
+    made: Any = message_factory.GetMessageClass(descriptor)()
+    for field in descriptor.fields:
+        inner = field.message_type
+        target = getattr(made, field.name)
+        if inner is not None and inner.full_name in {"google.protobuf.Timestamp", "google.protobuf.Duration"}:
+            target.seconds = rows.NOON.seconds
+        elif inner is not None and not inner.GetOptions().map_entry and field.containing_oneof is None:
+            target.extend([hostile(inner)]) if field.is_repeated else target.CopyFrom(hostile(inner))
+        elif field.type == field.TYPE_STRING and field.name != "next_page_token":
+            target.extend([HOSTILE]) if field.is_repeated else setattr(made, field.name, HOSTILE)
+    return made
+
+
+@pytest.fixture
+def server(server: service.FakeService) -> service.FakeService:
+    """A service that answers every call with hostile texts only."""
+    for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods:
+        if not method.server_streaming:
+            server.plays(method.name, hostile(method.output_type))
+    row = hostile(pb.JobGuild.DESCRIPTOR)
+    states = [*pb.GuildState.values()]
+    told = [rows.changed(_with(row, state=state, guild_id=f"{HOSTILE}{state}")) for state in states]
+    job = _with(hostile(pb.Job.DESCRIPTOR), state=pb.JOB_STATE_RUNNING)
+    failed = _with(job, state=pb.JOB_STATE_FAILED)
+    server.plays("WatchProgress", rows.moved(job), *told, rows.ended(failed))
+    return server
+
+
+def _with(row: Any, **changes: Any) -> Any:  # noqa: ANN401 -- any message and its fields
+    made = type(row)()
+    made.CopyFrom(row)
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def controls(text: str) -> set[str]:
+    """Return what of *text* could move the cursor or reorder a line."""
+    return {character for character in text if character in CONTROLS or ord(character) < 32} - STRUCTURE
+
+
+def test_every_command_is_tried() -> None:
+    """One that is added needs a line in the table above."""
+    named = {info.name or info.callback.__name__ for info in commands.app.registered_commands if info.callback}
+    groups = {
+        f"{group.name} {info.name or info.callback.__name__}"
+        for group in commands.app.registered_groups
+        if group.typer_instance
+        for info in group.typer_instance.registered_commands
+        if info.callback
+    }
+
+    assert (named | groups) - OFFLINE == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["for-people", "json"])
+def test_nothing_moves_the_cursor_when_every_answer_is_hostile(
+    indexer: Indexer, monkeypatch: pytest.MonkeyPatch, name: str, more: tuple[str, ...]
+) -> None:
+    """On standard output and on standard error."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("a-token\n"))
+
+    ran = indexer(*COMMANDS[name], *([] if name == "credential put" else more))
+
+    assert controls(ran.out + ran.err) == set()
+    assert ran.json if more and name != "credential put" else ran.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nothing_moves_the_cursor_when_the_refusal_is_hostile(
+    server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Its message, its reason, and the field that it names."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("a-token\n"))
+    violation = error_details_pb2.BadRequest.FieldViolation(field=HOSTILE, description=HOSTILE)
+    details = [
+        error_details_pb2.ErrorInfo(reason=HOSTILE, domain=HOSTILE),
+        error_details_pb2.BadRequest(field_violations=[violation]),
+    ]
+    for code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL):
+        server.scripts.clear()
+        for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods:
+            server.plays(method.name, service.Refusal(code, "z" + HOSTILE, *details))
+        ran = indexer(*COMMANDS[name])
+
+        assert controls(ran.out + ran.err) == set()
+        assert ran.code
+
+
+def test_nothing_moves_the_cursor_when_a_picture_is_drawn() -> None:
+    """The terminal's own way of showing a job and the budgets."""
+    seen = board.Board()
+    seen.start(hostile(pb.StartIndexingResponse.DESCRIPTOR))
+    seen.job.state = pb.JOB_STATE_RUNNING
+    budgets = limits.Picture()
+    budgets.budgets = [hostile(pb.Budget.DESCRIPTOR)]
+    screen = console.Console(file=io.StringIO(), width=200, color_system=None, force_terminal=False, markup=False)
+
+    for picture in (live.JobPicture(seen, lambda: 1.0), budgets, words.summary(seen, 1.0)):
+        screen.print(picture)
+
+    assert isinstance(screen.file, io.StringIO)
+    assert controls(screen.file.getvalue()) == set()
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=ascii)
+def test_a_control_is_written_out_when_a_name_has_it(control: str) -> None:
+    """What is written out stays as it is when it is written out again."""
+    found = escape.visible(f"a{control}b")
+
+    assert found.startswith("a\\")
+    assert found.isascii()
+    assert escape.visible(found) == found
+
+
+def test_a_name_stays_as_it_is_when_it_is_only_foreign() -> None:
+    """Other scripts and joined emoji are no attack."""
+    for name in ("größe", "שלום", "日本語", "👩\u200d💻", "🏳️\u200d🌈"):
+        assert escape.visible(name) == name

@@ -1,0 +1,205 @@
+"""
+No way leads to a channel that the user may not see: every method is asked, and every byte of every answer is looked at.
+
+A guild has one channel for everybody and one for staff. Whatever the service says to a member without the role must not
+contain the staff channel's name, topic, id or number.
+"""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from indexer_service.v1 import indexer_pb2 as pb
+from indexing import errors, model
+from tests import edge, values, worlds
+from tests.unit.indexer_service import contexts
+
+pytestmark = pytest.mark.clockwork
+USER, STAFF, STRANGER = values.USER, values.USER + 1, values.USER + 2
+GUILD, ROLE = 77_000_001, 5
+SECRET = values.channel(
+    424_242_424_242,
+    GUILD,
+    name="merger-with-acme",
+    topic="who is to be fired",
+    last_message_id=values.snowflake(3_400_000_000.0),
+    overwrites=(values.denied(GUILD), values.allowed(ROLE)),
+)
+OPEN = values.channel(111, GUILD, name="lobby", parent_id=222)
+CLOSED_ROOM = values.channel(333_333_333_333, GUILD, kind=4, name="boardroom", overwrites=(values.denied(GUILD),))
+MARKS = [b"merger", b"acme", b"fired", b"424242424242", b"boardroom", b"333333333333"]
+METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods]
+ASKED: dict[str, list[dict[str, Any]]] = {
+    "ListChannels": [
+        {},
+        {"guild_id": str(GUILD)},
+        {"name_prefix": "merger"},
+        {"name_prefix": "board"},
+        {"types": [4]},
+        {"order": pb.CHANNEL_ORDER_ACTIVITY},
+        {"page_size": 1},
+        {"page_size": 1, "order": pb.CHANNEL_ORDER_ACTIVITY},
+    ],
+    "ListGuilds": [{}, {"page_size": 1}],
+    "StartIndexing": [{}, {"force": True}, {"wait": {"seconds": 1}}],
+}
+"""Ways to ask; a method that is not here is asked with ids alone."""
+
+
+@dataclasses.dataclass
+class Bench:
+    """The service over a world in which a job has run for three users."""
+
+    world: worlds.World
+    jobs: dict[int, str]
+
+    async def answers(self, method: str, user: int) -> list[bytes]:
+        """Return all answers of a method, whatever way it is asked; a refusal answers with its text."""
+        found = []
+        request_type: Any = getattr(pb, f"{method}Request")
+        names = request_type.DESCRIPTOR.fields_by_name
+        for extra in ASKED.get(method, [{}]):
+            request = request_type(**extra)
+            if "job_id" in names:
+                request.job_id = self.jobs[user]
+            elif "user_id" in names:
+                request.user_id = str(user)
+            found += await self._pages(method, request)
+        return found
+
+    async def _pages(self, method: str, request: Any) -> list[bytes]:  # noqa: ANN401 -- any message
+        found: list[bytes] = []
+        service = edge.service(self.world)
+        while True:
+            context = contexts.Context()
+            try:
+                answer = await getattr(service, method)(request, context)
+            except (errors.IndexerError, NotImplementedError) as refusal:
+                return [*found, str(refusal).encode()]
+            told = [answer] if answer is not None else context.written
+            found += [one if isinstance(one, bytes) else one.SerializeToString() for one in told]
+            request_token = getattr(answer, "next_page_token", "")
+            if not request_token:
+                return found
+            request.page_token = request_token
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    """Everybody's jobs have ended; only the staff's role opens the secret channel."""
+    world = worlds.world()
+    world.discord.channels[GUILD] = [
+        values.channel(222, GUILD, kind=4, name="Rooms"),
+        dataclasses.replace(SECRET, parent_id=CLOSED_ROOM.channel_id),
+        CLOSED_ROOM,
+        OPEN,
+    ]
+    jobs = {}
+    for number, user in enumerate((USER, STAFF, STRANGER)):
+        mine = GUILD if user != STRANGER else GUILD + 1
+        await world.add_user([values.user_guild(mine, name="The Guild" if mine == GUILD else "elsewhere")], user)
+        world.discord.roles[user, GUILD] = (ROLE,) if user == STAFF else ()
+        jobs[user] = f"{number}" * 32
+        await world.start(jobs[user], user_id=user)
+        await world.work()
+    return Bench(world, jobs)
+
+
+def leaks(answers: list[bytes]) -> set[bytes]:
+    """Return the marks that stand in answers."""
+    return {mark for mark in MARKS for answer in answers if mark in answer}
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_nothing_of_a_hidden_channel_is_told_when_any_method_is_called(bench: Bench, method: str) -> None:
+    """To a member without the role, and to a stranger."""
+    for user in (USER, STRANGER):
+        assert leaks(await bench.answers(method, user)) == set()
+
+
+async def test_the_marks_are_found_when_the_user_may_see_them(bench: Bench) -> None:
+    """Else the test above would pass because it looks for nothing."""
+    assert leaks(await bench.answers("ListChannels", STAFF)) == set(MARKS)
+
+
+async def test_numbers_count_only_what_may_be_seen_when_a_guild_has_more(bench: Bench) -> None:
+    """In the guild's row, in the job's row, in its updates, and in the answer of a start."""
+    counts = {}
+    for user in (USER, STAFF):
+        (guild,) = pb.ListGuildsResponse.FromString((await bench.answers("ListGuilds", user))[0]).guilds
+        rows = await bench.world.jobs.units(bench.jobs[user])
+        updates = bench.world.events.streams[bench.jobs[user]]
+        told = [unit.channel_count or 0 for update in updates for unit in update.units]
+        started = pb.StartIndexingResponse.FromString((await bench.answers("StartIndexing", user))[0])
+        counts[user] = [guild.channel_count, rows[0].channel_count, max(told), started.guilds[0].channel_count]
+
+    assert counts == {USER: [2] * 4, STAFF: [4] * 4}
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, method: str) -> None:
+    """It fails closed also for who had the role."""
+    bench.world.clock.advance(bench.world.rules.roles_hard_age)
+    await bench.world.users.listed(STAFF, bench.world.discord.lists[STAFF], bench.world.clock())
+    bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
+
+    assert leaks(await bench.answers(method, STAFF)) == set()
+
+
+@pytest.mark.parametrize("how", ["list", "10007"])
+async def test_a_guild_is_gone_at_once_when_the_user_has_left(bench: Bench, how: str) -> None:
+    """Whether his guild list or the question for his roles said so; the job that noticed tells why, and no number."""
+    world = bench.world
+    if how == "list":
+        await world.users.listed(STAFF, [], world.clock())
+    else:
+        del world.discord.roles[STAFF, GUILD]
+        world.clock.advance(world.rules.roles_max_age)
+        await world.start("9" * 32, user_id=STAFF)
+        await world.work()
+        (row,) = await world.jobs.units("9" * 32)
+        assert (row.state, row.error, row.channel_count) == (model.UnitState.SKIPPED, "USER_LEFT", 0)
+
+    channels = await bench.answers("ListChannels", STAFF)
+    guilds = await bench.answers("ListGuilds", STAFF)
+
+    assert {answer for answer in channels + guilds if b"Guild" in answer or b"lobby" in answer} == set()
+
+
+async def test_a_running_job_lets_a_guild_go_when_the_user_leaves_it(bench: Bench) -> None:
+    """Its next turn asks Discord nothing about that guild any more."""
+    world = bench.world
+    world.discord.lists[STAFF].append(values.user_guild(GUILD + 5))
+    world.discord.installed.add(GUILD + 5)
+    world.discord.channels[GUILD + 5] = [values.channel(999, GUILD + 5)]
+    world.discord.fail(GUILD + 5, errors.DiscordTransient("502"))
+    await world.installs.store(frozenset({GUILD, GUILD + 1, GUILD + 5}), world.clock())
+    await world.start("8" * 32, user_id=STAFF)
+    await world.turn()
+    asked = world.discord.asked(GUILD + 5)
+
+    await world.users.left(STAFF, GUILD + 5, world.clock())
+    await world.work()
+
+    row = next(row for row in await world.jobs.units("8" * 32) if row.guild_id == GUILD + 5)
+    assert (row.state, row.error, row.channel_count) == (model.UnitState.SKIPPED, "USER_LEFT", 0)
+    assert world.discord.asked(GUILD + 5) == asked
+
+
+async def test_a_page_token_opens_nothing_when_another_user_has_it(bench: Bench) -> None:
+    """It is bound to the user and the filters that it was made for."""
+    service = edge.service(bench.world)
+    mine = pb.ListChannelsRequest(user_id=str(STAFF), page_size=1)
+    page: Any = await service.ListChannels(mine, contexts.Context())  # type: ignore[arg-type]  # a stand-in
+    for changed in (
+        pb.ListChannelsRequest(user_id=str(USER), page_size=1),
+        pb.ListChannelsRequest(user_id=str(STAFF), page_size=1, name_prefix="m"),
+        pb.ListChannelsRequest(user_id=str(STAFF), page_size=1, order=pb.CHANNEL_ORDER_ACTIVITY),
+    ):
+        changed.page_token = page.next_page_token
+
+        with pytest.raises(errors.InvalidArgument) as refused:
+            await service.ListChannels(changed, contexts.Context())  # type: ignore[arg-type]  # as above
+
+        assert refused.value.field == "page_token"

@@ -1,0 +1,102 @@
+"""Channels that Discord lists without their content (flag 1 << 17): what was known of them stays as it was."""
+
+import pytest
+
+from indexing import model, ports, reading
+from tests import values, worlds
+
+pytestmark = pytest.mark.clockwork
+GUILD = values.GUILD
+PURPOSE = ports.Purpose(model.Lane.REFRESH, None, "test", 1.0)
+GOOD = [
+    values.channel(1, name="open"),
+    values.channel(2, name="staff", overwrites=(values.denied(GUILD),), position=1),
+    values.channel(3, name="also open", position=2),
+]
+
+
+def redacted(channel_id: int) -> model.Channel:
+    """Return a channel as it comes when its content is withheld: open to everybody, under another name."""
+    return values.channel(channel_id, name="___hidden___", flags=model.OBFUSCATED | 16)
+
+
+async def read(world: worlds.World, *rows: model.Channel) -> reading.Read | None:
+    """Let the guild be read, when Discord lists these channels."""
+
+    async def began() -> None:
+        """Tell nobody."""
+
+    world.discord.channels[GUILD] = list(rows)
+    world.clock.advance(1.0)
+    guild = (await world.guilds.get([GUILD]))[GUILD]
+    return await world.reader.read(reading.Wanted(guild, world.clock(), began), PURPOSE)
+
+
+@pytest.fixture
+async def world() -> worlds.World:
+    """A guild that was read once, in the open."""
+    made = worlds.world()
+    await made.guilds.named([values.user_guild()], {GUILD})
+    await read(made, *GOOD)
+    return made
+
+
+async def test_a_good_row_stays_as_it_was_when_its_channel_is_redacted(world: worlds.World) -> None:
+    """Neither overwritten, nor taken for deleted; the structure of the guild has not changed."""
+    before, world.guilds.written[:] = (await world.guilds.get([GUILD]))[GUILD], []
+
+    result = await read(world, GOOD[0], redacted(2), GOOD[2])
+
+    assert result == reading.Read(GOOD, changed=False)
+    assert await world.guilds.channels([GUILD]) == GOOD
+    assert (world.guilds.gone, world.guilds.written) == ({}, [])
+    after = (await world.guilds.get([GUILD]))[GUILD]
+    assert (after.channel_count, after.schedule.fingerprint) == (3, before.schedule.fingerprint)
+
+
+async def test_a_guild_loses_nothing_when_all_its_channels_are_redacted(world: worlds.World) -> None:
+    """A listing of nothing but redacted channels lacks none, so that it is not even asked for twice."""
+    await read(world, *(redacted(row.channel_id) for row in GOOD))
+
+    assert await world.guilds.channels([GUILD]) == GOOD
+    assert world.discord.asked(GUILD) == 2
+
+
+async def test_a_redacted_channel_is_not_stored_when_nothing_was_known_of_it(world: worlds.World) -> None:
+    """Its name and overwrites are not real: it would be shown to everybody."""
+    result = await read(world, *GOOD, redacted(4))
+
+    assert result == reading.Read(GOOD, changed=False)
+    assert await world.guilds.channels([GUILD]) == GOOD
+
+
+async def test_a_channel_that_was_gone_stays_gone_when_it_comes_back_redacted(world: worlds.World) -> None:
+    """What is hidden is not brought back by what shows nothing."""
+    await read(world, *GOOD[:2])
+
+    await read(world, *GOOD[:2], redacted(3))
+
+    assert await world.guilds.channels([GUILD]) == GOOD[:2]
+    assert set(world.guilds.gone) == {3}
+
+
+async def test_a_new_guild_has_no_channels_when_all_are_redacted() -> None:
+    """And it counts as read."""
+    world = worlds.world()
+    await world.guilds.named([values.user_guild()], {GUILD})
+
+    result = await read(world, redacted(1))
+
+    assert result is not None
+    assert result.channels == []
+    assert await world.guilds.channels([GUILD]) == []
+
+
+async def test_a_channel_counts_again_when_it_is_not_redacted_any_more(world: worlds.World) -> None:
+    """The next good row takes the place of the old one."""
+    await read(world, redacted(1), *GOOD[1:])
+    renamed = values.channel(1, name="renamed")
+
+    await read(world, renamed, *GOOD[1:])
+
+    assert await world.guilds.channels([GUILD]) == [renamed, *GOOD[1:]]
