@@ -22,4 +22,4 @@ for i, ask in ipairs(said.ask) do
   replies[2][i] = acquire(ask, user, route)
 end
 save()
-return {now, shown, believed and state.era or 0, replies[1], replies[2]}
+return {now, shown, state.born, believed and state.era or 0, replies[1], replies[2]}

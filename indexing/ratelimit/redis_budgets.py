@@ -78,8 +78,8 @@ class RedisBudgets:
             said["now"] = int(self._now() * 1000)
         keys = wire.keys(self._keys, rules, settlements, asks)
         with translated():
-            moment, shown, era, settled, verdicts = await self._script(rules)(keys, [wire.encode(said)])
-        self._stopwatch.learn(stopwatch.Reading(moment, now, self._clock(), era), shown)
+            moment, shown, born, era, settled, verdicts = await self._script(rules)(keys, [wire.encode(said)])
+        self._stopwatch.learn(stopwatch.Reading(moment, now, self._clock(), era, born), shown)
         return (
             [wire.settled(reply) for reply in settled],
             [wire.verdict(reply, one, rules, moment) for reply, one in zip(verdicts, asks, strict=True)],

@@ -14,7 +14,8 @@
 --   then for each ask: user ledger, user line, route ledger, route line, route ledger of its guild
 -- ARGV: 1 what is said; JSON, fields by name (wire.py).
 -- The driver puts `local rules = {...}` before this part: the numbers of budgets.Rules, so that they need no parsing.
--- Reply: {now, what Redis' clock shows, the era if that was believed else 0, {reply to each settlement}, {reply to each ask}}.
+-- Reply: {now, what Redis' clock shows, born, the era if that was believed else 0, {reply to each settlement},
+--   {reply to each ask}}.
 -- Units: milliseconds everywhere; moments are those of the fleet's clock, see `clock`.
 local meta, ledger, deadlines, tags = KEYS[1], KEYS[2], KEYS[6], KEYS[7]
 local lines = {KEYS[3], KEYS[4], KEYS[5]}
@@ -24,7 +25,8 @@ local call = redis.call
 
 local FIELDS = {
   'last', 'offset',                     -- the fleet's clock, and what it has more than Redis' own
-  'era',                                -- names the time since state was lost or Redis' clock was set
+  'born',                               -- names the time since state was lost or Redis was another one
+  'era',                                -- the part of it since Redis' clock was set
   'hold',                               -- nothing goes before this moment: state was lost
   'pause', 'ramp', 'fewer', 'fewer_at', -- Discord said stop; where the ramp began; permits left to others, since when
   'paused', 'stopped',                  -- until then some budget may be paused, or some address stopped: look only then
@@ -54,21 +56,24 @@ end
 -- the earliest, `loose` later at the latest (stopwatch.py). When Redis shows much more, this was long on its way or
 -- Redis' clock was set: we cannot tell, so what is free goes by the earliest moment, what is held by the latest. Who asked
 -- can tell by when the reply came, and says so the next time (`ahead`). When Redis shows much less, its clock was set.
--- Once it was set, nobody knows exactly how late it is: an era ends, and nothing goes until that does not matter.
--- Who has just started has nothing to compare with and believes Redis.
+-- Once it was set, nobody knows exactly how late it is: an era ends, and nothing goes until that does not matter. In the
+-- new era the fleet's clock shows less than it would have, never more: who comes from an older one still knows the latest
+-- moment, though not the earliest. Who has just started has nothing to compare with and believes Redis.
 -- Returns both moments, what Redis shows, and whether that was believed.
 local function clock(wall)
   local shown = wall + state.offset
-  local known = said.expected > 0 and said.era == state.era
+  local compares = said.expected > 0 and said.born == state.born
+  local known = compares and said.era == state.era
   local least = known and math.max(said.expected, state.last) or state.last
-  local most = known and said.expected + said.loose or shown
+  local most = compares and said.expected + said.loose or shown
+  local ahead = shown > most + JUMP
   local now, believed = math.max(shown, least), true
-  if known and said.ahead then
+  if said.ahead and (known or ahead) then
     now = least
     begin_era(wall, now)
   elseif shown < least - JUMP then
     begin_era(wall, now)
-  elseif known and shown > most + JUMP then
+  elseif ahead then
     now, believed = least, false
   else
     state.offset = now - wall
@@ -90,6 +95,7 @@ local now, latest, shown, believed = clock(wall())
 local info = redis.pcall('INFO', 'replication')
 local run = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'
 if values[1] ~= run then
+  state.born = now - state.offset
   begin_era(now - state.offset, now)
   call('HSET', meta, 'run', run)
 end

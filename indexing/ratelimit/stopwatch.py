@@ -20,13 +20,15 @@ class Reading:
     """
     The fleet's clock showed *moment* milliseconds somewhen between *sent* and *read*, seconds of the stopwatch.
 
-    It says nothing in another *era*: that begins when Redis lost its state or its clock was set (state.lua).
+    In another *era*, which begins when Redis' clock was set, only its latest moment holds; in another life of Redis'
+    state, which *born* names, it says nothing (state.lua).
     """
 
     moment: int
     sent: float
     read: float
     era: int = 0
+    born: int = 0
 
     def bounds(self, now: float) -> tuple[int, int]:
         """Return the earliest moment that it can be *now*, and by how much it can be later; milliseconds."""
@@ -43,11 +45,12 @@ class Stopwatch:
         self._ahead = False
 
     def says(self, now: float) -> dict[str, int | bool]:
-        """Return the bounds of the fleet's clock *now*, their era, and whether Redis' clock was seen ahead in it."""
+        """Return the bounds of the fleet's clock *now*, what they hold for, and whether Redis' clock was seen ahead."""
         if self._reading is None:
-            return {"era": 0, "expected": 0, "loose": 0, "ahead": False}
-        expected, loose = self._reading.bounds(now)
-        return {"era": self._reading.era, "expected": expected, "loose": loose, "ahead": self._ahead}
+            return {"born": 0, "era": 0, "expected": 0, "loose": 0, "ahead": False}
+        known = self._reading
+        expected, loose = known.bounds(now)
+        return {"born": known.born, "era": known.era, "expected": expected, "loose": loose, "ahead": self._ahead}
 
     def learn(self, reading: Reading, shown: int) -> None:
         """Take in a reply: a reading, its era 0 if Redis' clock was not believed, and what that clock showed."""
