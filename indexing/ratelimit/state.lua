@@ -58,7 +58,8 @@ end
 -- can tell by when the reply came, and says so the next time (`ahead`). When Redis shows much less, its clock was set.
 -- Once it was set, nobody knows exactly how late it is: an era ends, and nothing goes until that does not matter. In the
 -- new era the fleet's clock shows less than it would have, never more: who comes from an older one still knows the latest
--- moment, though not the earliest. Who has just started has nothing to compare with and believes Redis.
+-- moment, though not the earliest. Who has just started has nothing to compare with and believes Redis. So does who comes
+-- from before the loss of our state; but what he believes ends no hold that was still on.
 -- Returns both moments, what Redis shows, and whether that was believed.
 local function clock(wall)
   local shown = wall + state.offset
@@ -75,6 +76,8 @@ local function clock(wall)
     begin_era(wall, now)
   elseif ahead then
     now, believed = least, false
+  elseif not compares and said.expected > 0 and state.last < state.hold and shown > state.last + JUMP then
+    begin_era(wall, now)
   else
     state.offset = now - wall
   end

@@ -102,6 +102,7 @@ def process(client: FarAway, wall: Wall, offset: float, *, server_time: bool) ->
 @example(seed=1030299, steps=[0.5], losses=0, server_time=False)
 @example(seed=977285134, steps=[-3600.0, 0.5], losses=0, server_time=False)
 @example(seed=32626, steps=[-3600.0, 0.5, 3600.0], losses=0, server_time=False)
+@example(seed=284570, steps=[3600.0, -3600.0], losses=1, server_time=False)
 @hypothesis_settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_model_rejects_a_call_when_clocks_are_set_and_state_is_lost(
     blocking_redis: redis.Redis,
