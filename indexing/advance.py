@@ -29,8 +29,6 @@ from indexing import (
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
 
-FIRST_FIVE = 5
-"""Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
 LAST_STEPS = 1 << 19
 """Revisions of a turn from here on belong to its end: far beyond what it can have changed before."""
 MOST_UNFINISHED = 5
@@ -145,6 +143,7 @@ class Advance:
         now, weights = self._world.clock(), self._rules.rank_weights
         ordered = rank.ordered(run.memberships, run.guilds, wishes, now=now, weights=weights)
         run.order = {row.inputs.guild_id: place for place, row in enumerate(ordered)}
+        run.hurry_screen()
 
     async def _skip(self, run: units.Run, wishes: model.Preferences) -> None:
         """End the units whose guild the user has left, or muted meanwhile; what he retries himself he wants."""
@@ -181,6 +180,7 @@ class Advance:
             next_turn_at=due,
             waiting_for=refusal.budget if refusal else "",
             waiting_until=due if refusal else 0.0,
+            waited_for=refusal.budget if refusal else "",
             unfinished=0,
         )
         if not await self._world.jobs.save(waiting):
@@ -210,7 +210,7 @@ class Advance:
             if state is model.JobState.FAILED:
                 rows = await self._fail_open(ended, rows)
             self._reached("done", job)
-            if 0 < model.tally_of(rows).succeeded < FIRST_FIVE:
+            if 0 < model.tally_of(rows).succeeded < units.FIRST_FIVE:
                 self._reached("five", job)
             await self._units.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))
 

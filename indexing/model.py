@@ -242,6 +242,7 @@ class Job:
         listed: Whether the guild list is stored and the units exist.
         waiting_for: Budget for which the job waits, or empty.
         waiting_until: When that budget frees, 0 when the job does not wait.
+        waited_for: Budget for which the turn of now had to wait, or empty.
         unfinished: Turns in a row that began and never said how they ended.
     """
 
@@ -258,6 +259,7 @@ class Job:
     finished_at: float | None
     waiting_for: str
     waiting_until: float
+    waited_for: str = ""
     unfinished: int = 0
 
 

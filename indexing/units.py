@@ -5,7 +5,9 @@ import dataclasses
 
 from indexing import errors, fetch, logs, metrics, model, ports
 
-MILESTONES = {1: "first", 5: "five"}
+FIRST_FIVE = 5
+"""Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
+MILESTONES = {1: "first", FIRST_FIVE: "five"}
 """Guilds done after which somebody looks at the clock."""
 
 
@@ -37,6 +39,7 @@ class Run:
         guilds: Those of the open units.
         order: Places of the open units by the rank of now; a row keeps the position it was listed with.
         mine: Guilds that this turn may still begin.
+        urgent: Guilds that somebody looks at an unfinished screen for, see `hurry_screen`.
         fetching: Guilds whose channels are being asked for right now.
         refusal: Why no further unit is begun, None while there is no reason.
         resume_at: When the job can go on then.
@@ -50,6 +53,7 @@ class Run:
     guilds: dict[int, model.Guild] = dataclasses.field(default_factory=dict)
     order: dict[int, int] = dataclasses.field(default_factory=dict)
     mine: set[int] = dataclasses.field(default_factory=set)
+    urgent: frozenset[int] = frozenset()
     fetching: int = 0
     refusal: errors.RateLimited | None = None
     resume_at: float = 0.0
@@ -59,6 +63,17 @@ class Run:
     def shows_something(self) -> bool:
         """Whether the user has a first guild to look at."""
         return any(unit.channel_count is not None for unit in self.units.values())
+
+    def hurry_screen(self) -> None:
+        """
+        Let a first screen be finished in the interactive lane when only the user's own budget kept it waiting.
+
+        Behind everybody's background work its last guilds would come much later than their permits. A screen that
+        waits for the global budget is one of many that do; those who come now must not stand behind them all.
+        """
+        if self.job.waited_for == "user":
+            shown = sum(unit.channel_count is not None for unit in self.units.values())
+            self.urgent = frozenset(unit.guild_id for unit in self.open_units()[: max(0, FIRST_FIVE - shown)])
 
     def revised(self, unit: model.Unit) -> model.Unit:
         """Remember a changed unit under the next revision."""
@@ -79,14 +94,14 @@ class Run:
             rows, key=lambda unit: (unit.step is model.Step.ROLES, self.order.get(unit.guild_id, unit.position))
         )
 
-    def purpose(self, now: float, waiter: str) -> ports.Purpose:
+    def purpose(self, now: float, waiter: str, guild: int | None = None) -> ports.Purpose:
         """
-        Return for whom, and with how much patience, Discord is asked at *now*.
+        Return for whom, and with how much patience, Discord is asked at *now*, if need be about a *guild*.
 
         Only who comes back in the same lane keeps a place in its line: one that nobody claims costs its permit.
         """
         patience = min(self.limits.patience, max(0.0, self.limits.until - now))
-        lane, job = self.limits.lane, self.job
+        lane, job = model.Lane.INTERACTIVE if guild in self.urgent else self.limits.lane, self.job
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
         return ports.Purpose(lane, job.user_id, name, patience)
 
@@ -181,7 +196,7 @@ class Units:
         guild, membership = run.guilds[unit.guild_id], run.memberships[unit.guild_id]
         work = fetch.Work(run.job, unit, guild, membership, run.credential, began)
         try:
-            return await self._fetcher.run(work, run.purpose(self._world.clock(), str(unit.guild_id)))
+            return await self._fetcher.run(work, run.purpose(self._world.clock(), str(unit.guild_id), unit.guild_id))
         except errors.TokenRefused as refusal:
             if unit.step is model.Step.ROLES:
                 raise errors.ReauthRequired(run.job.user_id) from refusal

@@ -154,6 +154,7 @@ def _job(row: mongo.Document) -> model.Job:
         finished_at=row.get("finished_at"),
         waiting_for=row.get("waiting_for", ""),
         waiting_until=row.get("waiting_until", 0.0),
+        waited_for=row.get("waited_for", ""),
         unfinished=row.get("unfinished", 0),
     )
 

@@ -212,6 +212,20 @@ async def test_a_job_goes_on_when_the_quota_is_there_again(world: worlds.World) 
     assert world.asked == GUILDS
 
 
+@pytest.mark.parametrize(("budget", "hurried"), [("user", 3), ("global", 0)])
+async def test_only_a_first_screen_that_waited_for_its_user_alone_is_finished_in_the_interactive_lane(
+    world: worlds.World, budget: str, hurried: int
+) -> None:
+    """Its fifth guild comes with the user's permits; a screen that waited for the fleet's stays in line with others."""
+    world.discord.fail(30, errors.RateLimited(budget, retry_after=3.25, why="used up"))
+    await world.start()
+
+    await world.work()
+
+    after = [call.purpose.lane for call in world.discord.calls if call.what in GUILDS[2:]]
+    assert after == [model.Lane.INTERACTIVE] * hurried + [model.Lane.BACKGROUND] * (5 - hurried)
+
+
 async def test_no_call_follows_when_several_units_run_at_the_refusal(world: worlds.World) -> None:
     """Those that have permits are finished; none takes another."""
     world.discord.latency = 1.0
