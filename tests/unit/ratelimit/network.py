@@ -9,13 +9,14 @@ import asyncio
 import dataclasses
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from indexing import errors, model
 from indexing.ratelimit import budgets, permits
 from tests import clockwork
 from tests.unit.ratelimit.server import Server
 
+T = TypeVar("T")
 ROUTE = "GET /guilds/{guild.id}/channels"
 TIMEOUT = 2.0
 """Seconds after which a call without an answer is given up."""
@@ -142,7 +143,7 @@ class Fleet:
         return self._dice.random() < share
 
 
-def on_jumping_clock(work: Callable[[], Coroutine[Any, Any, Server]]) -> Server:
+def on_jumping_clock(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run *work* on a loop whose clock jumps."""
     with asyncio.Runner(loop_factory=clockwork.Loop) as runner:
         return runner.run(work())
