@@ -89,7 +89,7 @@ class Process:
             try:
                 return await self._permits.take(charge, patience=PATIENCE)
             except (errors.RateLimited, errors.LimiterUnavailable) as refusal:
-                await asyncio.sleep(refusal.retry_after)
+                await asyncio.sleep(min(refusal.retry_after, max(0.0, self._orders.until - time.monotonic())))
         return None
 
     def _aim(self, load: demand.Load, place: int) -> tuple[budgets.Charge, str, str]:
