@@ -22,6 +22,8 @@ from indexing import settings
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 FIELDS = 4
+ROUNDING = 1e-6
+"""Seconds by which a request may come too early."""
 RATES: pydantic.TypeAdapter[settings.Rate] = pydantic.TypeAdapter(settings.RateField)
 
 
@@ -46,8 +48,8 @@ class Bucket:
         """Take one at *now*; returns 0, or the seconds until there is one, in which case nothing was taken."""
         full = max(now, self._full) + self._each
         wait = full - now - self.rate.window
-        # A sum of a thousand shares is not exactly the window; a millionth of a share is let pass.
-        if wait > self._each * 1e-6:
+        # A sum of a thousand shares is not exactly the window.
+        if wait > ROUNDING:
             return wait
         self._full = full
         return 0.0
