@@ -58,13 +58,12 @@ class _Stream:
         self.digest = digest
         self.scope = scope
         self.refusal: errors.IndexerError | None = None
-        self.task = asyncio.current_task()
+        self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a handler is always in one
 
     def end(self, refusal: errors.IndexerError) -> None:
         """Break off; again when it is still there at the next look, because a cancellation can be swallowed."""
         self.refusal = refusal
-        if self.task is not None:
-            self.task.cancel()
+        self.task.cancel()
 
 
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
@@ -153,14 +152,15 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
         try:
             yield
         except asyncio.CancelledError:
-            if stream.refusal is None or stream.task is None:
+            if stream.refusal is None:
                 raise
             # It was us who cancelled, not the caller: the call still has to be told why.
             while stream.task.uncancel():
                 pass
-            raise stream.refusal from None
         finally:
             self._streams.discard(stream)
+        if stream.refusal:
+            raise stream.refusal
 
 
 def _token(context: Context) -> bytes:

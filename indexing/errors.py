@@ -100,7 +100,7 @@ class Unauthenticated(IndexerError):
     reason = "UNAUTHENTICATED"
 
     def __init__(self) -> None:
-        super().__init__("this needs a service token that counts, as metadata: authorization: Bearer TOKEN")
+        super().__init__("this needs a service token that counts; send it as metadata, authorization: Bearer TOKEN")
 
 
 class ScopeMissing(IndexerError):

@@ -1,5 +1,5 @@
 """
-`python -m tests.benchmarks.admission`: what asking a caller for its token costs a short call.
+`make bench-admission`: what asking a caller for its token costs a short call.
 
 Inside one real call, with the metadata that gRPC really hands over, the same empty handler is run many times: by
 itself, and behind the interceptor. The rounds take turns, so that whatever else the machine does hits both alike.

@@ -242,6 +242,16 @@ async def test_health_is_open_and_reflection_is_not_there_when_tokens_are_asked_
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+async def wrapped(made: admission.Admission, path: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers
+    """Return what becomes of a method's handler."""
+
+    async def continuation(_: object) -> Any:  # noqa: ANN401 -- as above
+        return handler
+
+    details: Any = type("Details", (), {"method": path})()
+    return await made.intercept_service(continuation, details)
+
+
 async def handler_of(path: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
     """Return what becomes of a method that is there, to callers of whom one may do everything."""
     made = admission.Admission(lambda: 0.0)
@@ -250,11 +260,56 @@ async def handler_of(path: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have 
     async def behave(_request: object, _context: object) -> str:
         return "in"
 
-    async def continuation(_: object) -> Any:  # noqa: ANN401 -- as above
-        return grpc.unary_unary_rpc_method_handler(behave)
+    return await wrapped(made, path, grpc.unary_unary_rpc_method_handler(behave))
 
-    details: Any = type("Details", (), {"method": path})()
-    return await made.intercept_service(continuation, details)
+
+async def test_a_stream_ends_at_the_next_look_when_it_swallows_the_first() -> None:
+    """Libraries do so while they connect."""
+    made = admission.Admission(lambda: 0.0)
+    made.accept([lines().encode()])
+    swallowed = asyncio.Event()
+
+    async def behave(_request: object, _context: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed.set()
+        await asyncio.Event().wait()
+
+    handler = await wrapped(made, f"/{admission.SERVICE}/WatchProgress", grpc.unary_stream_rpc_method_handler(behave))
+    context = contexts.Context()
+    context.metadata = bearing("read")
+    stream = asyncio.create_task(handler.unary_stream(pb.WatchProgressRequest(), context))
+    await asyncio.sleep(0)
+    made.accept([line("other", Scope.READ).encode()])
+    made.end_refused()
+    await asyncio.wait_for(swallowed.wait(), LONG)
+    assert not stream.done()
+
+    made.end_refused()
+
+    with pytest.raises(errors.Unauthenticated):
+        await asyncio.wait_for(stream, LONG)
+
+
+async def test_a_stream_is_cancelled_when_its_caller_goes() -> None:
+    """That is not our refusal."""
+    made = admission.Admission(lambda: 0.0)
+    made.accept([lines().encode()])
+
+    async def behave(_request: object, _context: object) -> None:
+        await asyncio.Event().wait()
+
+    handler = await wrapped(made, f"/{admission.SERVICE}/WatchProgress", grpc.unary_stream_rpc_method_handler(behave))
+    context = contexts.Context()
+    context.metadata = bearing("read")
+    stream = asyncio.create_task(handler.unary_stream(pb.WatchProgressRequest(), context))
+    await asyncio.sleep(0)
+    stream.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await stream
+    assert made._streams == set()
 
 
 async def test_a_method_is_closed_to_everybody_when_the_table_lacks_it() -> None:
