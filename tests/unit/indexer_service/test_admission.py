@@ -290,6 +290,7 @@ async def test_a_stream_ends_at_the_next_look_when_it_swallows_the_first() -> No
 
     with pytest.raises(errors.Unauthenticated):
         await asyncio.wait_for(stream, LONG)
+    assert stream.cancelling() == 0
 
 
 async def test_a_stream_is_cancelled_when_its_caller_goes() -> None:
