@@ -6,7 +6,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch drill-losses drill-kills bench-overhead bench-economy fuzz
+.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch drill-losses drill-kills bench-overhead bench-admission bench-economy fuzz
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,10 +101,13 @@ drill-drain: $(READY)  ## SIGTERM to services and workers under load, 20 times. 
 bench-size: $(READY)  ## Memory and CPU of each process at 0, 50 and 100 % of the global budget. ARGS="--seconds 20"
 	$(BIN)/python -m tests.benchmarks.size $(ARGS)
 
-bench: bench-limiter bench-size bench-join bench-watch bench-economy bench-overhead  ## All measurements.
+bench: bench-limiter bench-size bench-join bench-watch bench-economy bench-overhead bench-admission  ## All measurements.
 
 bench-overhead: $(READY)  ## What metrics and log lines cost. ARGS="--users 10" for a short look
 	$(BIN)/python -m tests.benchmarks.overhead $(ARGS)
+
+bench-admission: $(READY)  ## What asking a caller for its token costs a short call. ARGS="--rounds 5"
+	$(BIN)/python -m tests.benchmarks.admission $(ARGS)
 
 bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick for a short look
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)

@@ -46,7 +46,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     log = logs.get(__name__)
     clock = time.time  # noqa: TID251 -- the one clock of this process
     seen = metrics.Metrics(to := instruments.new_registry())
-    around = measured.Measured(metrics.ServiceMetrics(to, measured.METHODS), clock)
+    around = measured.Measured(_metrics(config.service, to), clock)
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(wiring.open_parts(config, broker, seen, clock))
@@ -98,6 +98,12 @@ def _handlers(
     return servicer.Servicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
         cases, parts.world.users, tokens.Tokens(config.secrets.keys), watchers
     )
+
+
+def _metrics(config: settings.ServiceSettings, to: registry.CollectorRegistry) -> metrics.ServiceMetrics:
+    made = metrics.ServiceMetrics(to, measured.METHODS)
+    made.guarded.set(config.guarded)
+    return made
 
 
 def _serve_metrics(port: int, to: registry.CollectorRegistry) -> Callable[[], None]:

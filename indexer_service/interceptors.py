@@ -1,5 +1,6 @@
 """Around every call: our errors become google.rpc.Status with details, anything else INTERNAL, logged once."""
 
+import math
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -25,6 +26,9 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.UserNotFound: code_pb2.NOT_FOUND,
     errors.CredentialMissing: code_pb2.FAILED_PRECONDITION,
     errors.ReauthRequired: code_pb2.FAILED_PRECONDITION,
+    errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
+    errors.ScopeMissing: code_pb2.PERMISSION_DENIED,
+    errors.TooManyRequests: code_pb2.RESOURCE_EXHAUSTED,
     errors.TooManyWatchers: code_pb2.RESOURCE_EXHAUSTED,
     errors.SlowConsumer: code_pb2.UNAVAILABLE,
     errors.Leaving: code_pb2.UNAVAILABLE,
@@ -47,7 +51,10 @@ def status_of(problem: errors.IndexerError) -> status_pb2.Status:
 
 
 def _details(problem: errors.IndexerError) -> list[message.Message]:
-    found: list[message.Message] = [error_details_pb2.ErrorInfo(reason=problem.reason, domain=DOMAIN)]
+    info = error_details_pb2.ErrorInfo(reason=problem.reason, domain=DOMAIN)
+    if isinstance(problem, errors.ScopeMissing) and problem.scope:
+        info.metadata["scope"] = problem.scope
+    found: list[message.Message] = [info]
     if isinstance(problem, errors.InvalidArgument):
         violation = error_details_pb2.BadRequest.FieldViolation(field=problem.field, description=problem.problem)
         found.append(error_details_pb2.BadRequest(field_violations=[violation]))
@@ -57,17 +64,23 @@ def _details(problem: errors.IndexerError) -> list[message.Message]:
             type=problem.reason, subject=subject, description=str(problem)
         )
         found.append(error_details_pb2.PreconditionFailure(violations=[failure]))
-    if isinstance(problem, errors.TooManyWatchers):
-        excess = error_details_pb2.QuotaFailure.Violation(
-            subject=f"watchers of this {problem.whose}", description=str(problem)
-        )
+    quota = _quota(problem)
+    if quota:
+        excess = error_details_pb2.QuotaFailure.Violation(subject=quota, description=str(problem))
         found.append(error_details_pb2.QuotaFailure(violations=[excess]))
     retry_after = getattr(problem, "retry_after", None)
     if retry_after is not None:
         delay = duration_pb2.Duration()
-        delay.FromMilliseconds(int(retry_after * 1000))
+        delay.FromMilliseconds(math.ceil(retry_after * 1000))
         found.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return found
+
+
+def _quota(problem: errors.IndexerError) -> str:
+    """Return whose quota is used up, or nothing."""
+    if isinstance(problem, errors.TooManyWatchers):
+        return f"watchers of this {problem.whose}"
+    return f"callers/{problem.caller}" if isinstance(problem, errors.TooManyRequests) else ""
 
 
 def _subject(problem: errors.IndexerError) -> str:

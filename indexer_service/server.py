@@ -3,15 +3,16 @@
 import contextlib
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from indexer_service import gate, idempotency, interceptors, probe, servicer, wellformed
+from indexer_service import gate, idempotency, interceptors, probe, reloaded, servicer, trust, wellformed
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import settings
+from indexing import logs, settings
 
 NAME: str = pb.DESCRIPTOR.services_by_name["IndexerService"].full_name
 OPTIONS = [
@@ -30,19 +31,43 @@ OPTIONS = [
 
 
 class CannotListen(Exception):
-    """The address is taken, cannot be bound, or may not be bound without authentication."""
+    """The address is taken, cannot be bound, or may not be bound as callers are (not) authenticated."""
 
 
 def check_address(config: settings.ServiceSettings) -> None:
-    """Refuse an address beyond loopback as long as callers are not authenticated. Raises CannotListen."""
-    host = config.listen.rsplit(":", 1)[0].strip("[]")
+    """Refuse an address beyond loopback unless callers show tokens over TLS. Raises CannotListen."""
+    if _loopback(config.listen) or config.guarded or config.insecure:
+        return
+    missing = [
+        variable
+        for variable, value in (
+            ("INDEXER_TLS_CERT and INDEXER_TLS_KEY", config.tls_cert),
+            ("INDEXER_SERVICE_TOKENS_FILE", config.service_tokens_file),
+        )
+        if not value
+    ]
+    raise CannotListen(
+        f"INDEXER_LISTEN: {config.listen} is not loopback; set {', and '.join(missing)}, "
+        "or INDEXER_INSECURE=1 to let everybody who reaches it in"
+    )
+
+
+def _loopback(listen: str) -> bool:
+    host = listen.rsplit(":", 1)[0].strip("[]")
     with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    if host != "localhost" and not config.insecure:
-        raise CannotListen(
-            f"INDEXER_LISTEN: {config.listen} is not loopback, and callers are not authenticated; "
-            "set INDEXER_INSECURE=1 to accept that"
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _warn(config: settings.ServiceSettings) -> None:
+    """Say it loudly when others can reach an address that is not guarded."""
+    if not config.guarded and not _loopback(config.listen):
+        logs.get(__name__).warning(
+            "insecure",
+            address=config.listen,
+            tls=bool(config.tls_cert),
+            tokens=bool(config.service_tokens_file),
+            risk="whoever reaches this address may read, change and erase every user's data, or listen",
         )
 
 
@@ -62,35 +87,53 @@ async def serving(
     told to go, then calls are drained (see `gate`).
 
     Raises:
-        CannotListen: The address cannot be bound.
+        CannotListen: The address cannot be bound, or a file that guards it cannot be used.
     """
     check_address(config)
-    door = gate.Gate()
-    server = grpc.aio.server(
-        interceptors=[*first, interceptors.Failures(), door, wellformed.WellFormed(), replays], options=OPTIONS
-    )
-    pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
+    _warn(config)
+    async with _trusting(config) as checks:
+        door = gate.Gate()
+        inner = [interceptors.Failures(), *checks.interceptors(), door, wellformed.WellFormed(), replays]
+        server = grpc.aio.server(interceptors=[*first, *inner], options=OPTIONS)
+        pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
+        healthy = _answer_tools(server, config)
+        try:
+            port = checks.add_port(server, config.listen)
+        except RuntimeError as error:
+            raise CannotListen(f"INDEXER_LISTEN: {config.listen} cannot be bound; is it in use?") from error
+        await server.start()
+        for name in ("", NAME):
+            await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            async with _probes(config.probe_port) as leave:
+                try:
+                    yield port
+                finally:
+                    await leave()
+                    await healthy.enter_graceful_shutdown()
+                    end_streams()
+                    await door.leave(port, config.drain)
+        finally:
+            await server.stop(None)
+
+
+def _answer_tools(server: grpc.aio.Server, config: settings.ServiceSettings) -> Any:  # noqa: ANN401 -- missing in the stubs
+    """Add health, which is returned, and reflection where it is wanted."""
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    reflection.enable_server_reflection([NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    try:
-        port = server.add_insecure_port(config.listen)
-    except RuntimeError as error:
-        raise CannotListen(f"INDEXER_LISTEN: {config.listen} cannot be bound; is it in use?") from error
-    await server.start()
-    for name in ("", NAME):
-        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    try:
-        async with _probes(config.probe_port) as leave:
-            try:
-                yield port
-            finally:
-                await leave()
-                await healthy.enter_graceful_shutdown()
-                end_streams()
-                await door.leave(port, config.drain)
-    finally:
-        await server.stop(None)
+    if config.reflection:
+        reflection.enable_server_reflection([NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    return healthy
+
+
+@contextlib.asynccontextmanager
+async def _trusting(config: settings.ServiceSettings) -> AsyncIterator[trust.Trust]:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            checks = await stack.enter_async_context(trust.opened(config))
+        except reloaded.Unacceptable as problem:
+            raise CannotListen(str(problem)) from problem
+        yield checks
 
 
 @contextlib.asynccontextmanager

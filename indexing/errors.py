@@ -94,6 +94,37 @@ class ReauthRequired(IndexerError):
         self.user_id = user_id
 
 
+class Unauthenticated(IndexerError):
+    """The call shows no service token that counts; whether one ever did is not told."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self) -> None:
+        super().__init__("this needs a service token that counts; send it as metadata, authorization: Bearer TOKEN")
+
+
+class ScopeMissing(IndexerError):
+    """The caller's token does not open this method; an empty scope is one that no token has."""
+
+    reason = "SCOPE_MISSING"
+
+    def __init__(self, scope: str) -> None:
+        needed = f"needs a service token with the scope {scope}" if scope else "is open to no caller"
+        super().__init__(f"this method {needed}")
+        self.scope = scope
+
+
+class TooManyRequests(IndexerError):
+    """The caller makes more requests than its line in the file of service tokens grants."""
+
+    reason = "TOO_MANY_REQUESTS"
+
+    def __init__(self, caller: str, retry_after: float) -> None:
+        super().__init__(f"caller {caller} makes more requests than it may")
+        self.caller = caller
+        self.retry_after = retry_after
+
+
 class StoreUnavailable(IndexerError):
     """MongoDB did not answer in time; nothing is known of the write."""
 

@@ -219,6 +219,10 @@ class ServiceMetrics(instruments.Group):
             first=known,
         )
         self.streams = self._gauge("indexer_streams_open", "WatchProgress streams that are open in this process.")
+        self.guarded = self._gauge(
+            "indexer_callers_checked",
+            "1 when callers must show a token, over TLS; 0 when only the address keeps others out, or nothing.",
+        )
         self.starts = self._counter("indexer_starts_total", "StartIndexing calls answered.", labels.DISPOSITION)
         self.read_age = self._histogram(
             "indexer_read_age_seconds", "Age of the channels of each guild that ListGuilds showed.", buckets=AGE_BUCKETS

@@ -6,6 +6,7 @@ Under each field stands its meaning, its unit and why the default is what it is;
 
 import base64
 import dataclasses
+import pathlib
 import re
 import urllib.parse
 from typing import Annotated, Any, Literal
@@ -57,6 +58,14 @@ def _parse_rate(value: object) -> object:
     return value
 
 
+def _parse_file(value: object) -> object:
+    """Return nothing for no path; who puts a key itself there must not find it printed among the settings."""
+    if isinstance(value, str) and ("\n" in value or "-----" in value):
+        raise ValueError("must be the path of a file, not what stands in it")
+    return value or None
+
+
+FileField = Annotated[pathlib.Path | None, pydantic.BeforeValidator(_parse_file)]
 RateField = Annotated[Rate, pydantic_settings.NoDecode, pydantic.BeforeValidator(_parse_rate)]
 
 
@@ -298,7 +307,27 @@ class ServiceSettings(_Group):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXER_")
 
     listen: str = pydantic.Field(default="127.0.0.1:50051", pattern=r"^(\[[0-9a-f:]+\]|[A-Za-z0-9_.-]+):\d{1,5}$")
-    """gRPC address, host:port. Only loopback is accepted as long as callers cannot be authenticated."""
+    """gRPC address, host:port. Only loopback is accepted unless there is TLS and callers show tokens."""
+
+    tls_cert: FileField = None
+    """File with the certificate of the gRPC address and its chain, as PEM; empty serves without TLS.
+    This file and the others below are looked at again while the service runs: a change needs no restart."""
+
+    tls_key: FileField = pydantic.Field(default=None, validate_default=True)
+    """File with the certificate's private key, as PEM, without a password."""
+
+    tls_client_ca: FileField = None
+    """File with the authorities, as PEM, of which every caller must show a certificate; empty asks for none."""
+
+    service_tokens_file: FileField = None
+    """File with the callers' tokens, as hashes, with scopes and rates: one of which every call must show.
+    Lines are made by `indexer token new`; docs/callers.md tells more. Empty asks for none."""
+
+    reload_interval: float = pydantic.Field(default=5.0, gt=0, le=3600)
+    """Seconds between two looks whether these files have changed. A token that is taken out counts so long at most."""
+
+    reflection: bool = False
+    """Answer gRPC server reflection, for tools such as grpcurl, to everybody; for development."""
 
     metrics_port: int = pydantic.Field(default=9464, ge=0, le=65_535)
     """Port of /metrics; 0 serves none."""
@@ -308,7 +337,7 @@ class ServiceSettings(_Group):
     0 serves none. The gRPC address answers grpc.health.v1 as well."""
 
     insecure: bool = False
-    """Accept a listen address that is not loopback although callers are not authenticated."""
+    """Accept a listen address that is not loopback although there is no TLS, or callers show no token."""
 
     drain: float = pydantic.Field(default=20.0, ge=0)
     """Seconds that running calls get after SIGTERM; keep it below the pod's grace period."""
@@ -321,6 +350,23 @@ class ServiceSettings(_Group):
 
     max_stream_age: float = pydantic.Field(default=3600.0, gt=0)
     """Seconds, ±20 %, after which a stream is ended so that watchers spread over the processes that run now."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether callers prove who they are, and nobody else hears it."""
+        return bool(self.tls_cert and self.service_tokens_file)
+
+    @pydantic.field_validator("tls_key", "tls_client_ca")
+    @classmethod
+    def _must_fit_the_certificate(
+        cls, value: pathlib.Path | None, info: pydantic.ValidationInfo
+    ) -> pathlib.Path | None:
+        certificate = info.data.get("tls_cert")
+        if value and not certificate:
+            raise ValueError("needs INDEXER_TLS_CERT as well")
+        if certificate and not value and info.field_name == "tls_key":
+            raise ValueError("must be set, because INDEXER_TLS_CERT is")
+        return value
 
 
 class WorkerSettings(_Group):

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 
 from prometheus_client import registry
 
@@ -40,9 +40,10 @@ def service(world: worlds.World) -> servicer.Servicer:
 
 
 @contextlib.asynccontextmanager
-async def serving(world: worlds.World) -> AsyncIterator[str]:
+async def serving(world: worlds.World, **given: Any) -> AsyncIterator[str]:  # noqa: ANN401 -- any setting
     """Serve a world with the real server and all its interceptors; yields the address."""
-    config = settings.ServiceSettings(listen="127.0.0.1:0", drain=0.0)
+    wanted: dict[str, Any] = {"listen": "127.0.0.1:0", "drain": 0.0} | given
+    config = settings.ServiceSettings(**wanted)
     replays = idempotency.Replays(fakes.MemoryRequests(), KEY, world.clock)
     seen = metrics.ServiceMetrics(registry.CollectorRegistry(), measured.METHODS)
     first = [traced.Traced(), measured.Measured(seen, world.clock)]

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import enum
+import pathlib
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ from typing import Annotated
 import grpc.aio
 import typer
 
-from indexer_service.cli import browsing, connection, credentials, follow, jobs, limits, problems
+from indexer_service.cli import browsing, connection, credentials, follow, jobs, limits, problems, service_tokens
 from indexer_service.v1 import indexer_pb2 as pb
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's Discord id.", show_default=False)]
@@ -26,6 +27,9 @@ app = typer.Typer(
 )
 credential = typer.Typer(help="The OAuth2 tokens with which a user's guilds are listed.")
 app.add_typer(credential, name="credential")
+token = typer.Typer(help="The tokens with which callers get into the service.")
+app.add_typer(token, name="token")
+File = pathlib.Path | None
 
 
 class Order(enum.StrEnum):
@@ -39,19 +43,46 @@ class Order(enum.StrEnum):
 class Session:
     """What all commands share."""
 
-    address: str
+    way: connection.Way
     patience: follow.Patience
 
 
 @app.callback()
-def main(
+def main(  # noqa: PLR0913 -- one parameter an option
     context: typer.Context,
     address: Annotated[
         str, typer.Option(envvar="INDEXER_ADDRESS", help="The service, as host:port.")
     ] = "127.0.0.1:50051",
+    *,
+    tls: Annotated[
+        bool, typer.Option("--tls", envvar="INDEXER_CLIENT_TLS", help="Connect over TLS; the options below do as well.")
+    ] = False,
+    tls_ca: Annotated[
+        File, typer.Option(envvar="INDEXER_CLIENT_TLS_CA", help="File with the authority of the service's certificate.")
+    ] = None,
+    tls_cert: Annotated[
+        File, typer.Option(envvar="INDEXER_CLIENT_TLS_CERT", help="File with a certificate of your own, for mTLS.")
+    ] = None,
+    tls_key: Annotated[
+        File, typer.Option(envvar="INDEXER_CLIENT_TLS_KEY", help="File with the key of your certificate.")
+    ] = None,
+    tls_name: Annotated[
+        str,
+        typer.Option(envvar="INDEXER_CLIENT_TLS_NAME", help="Name in the service's certificate, if not the address's."),
+    ] = "",
+    token_file: Annotated[
+        File,
+        typer.Option(
+            envvar="INDEXER_CLIENT_TOKEN_FILE",
+            help="File with your service token; or put the token itself into INDEXER_CLIENT_TOKEN.",
+        ),
+    ] = None,
 ) -> None:
     """Ask the Discord channel indexer: index a user's guilds, watch it happen, list what is there."""
-    context.obj = Session(address, context.obj)
+    if bool(tls_cert) != bool(tls_key):
+        raise typer.BadParameter("needs the other one of --tls-cert and --tls-key", param_hint="--tls-cert")
+    secure = connection.Tls(tls_ca, tls_cert, tls_key, tls_name) if tls or tls_ca or tls_cert or tls_name else None
+    context.obj = Session(connection.Way(address, secure, token_file), context.obj)
 
 
 def ask(context: typer.Context, work: Callable[[connection.Stub], Awaitable[int]], user: str = "USER") -> int:
@@ -64,13 +95,13 @@ def ask(context: typer.Context, work: Callable[[connection.Stub], Awaitable[int]
     session: Session = context.obj
 
     async def run() -> int:
-        async with connection.connected(session.address) as stub:
+        async with connection.connected(session.way) as stub:
             return await work(stub)
 
     try:
         return asyncio.run(run())
     except grpc.aio.AioRpcError as error:
-        raise problems.explain(error, address=session.address, user=user) from error
+        raise problems.explain(error, address=str(session.way), user=user) from error
 
 
 @app.command()
@@ -170,6 +201,24 @@ def put(
     """
     wanted = credentials.request(user, credentials.read_tokens(), scopes=scopes or [], expires_in=expires_in)
     return ask(context, lambda stub: credentials.put(stub, wanted), user)
+
+
+@token.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, such as shop.", show_default=False)],
+    scopes: Annotated[
+        list[service_tokens.Scope] | None, typer.Option("--scope", help="What it opens. May be repeated.")
+    ] = None,
+    rate: Annotated[str, typer.Option(help="Requests of this caller, as requests/seconds.")] = "100/1",
+    out: Annotated[File, typer.Option(help="New file for the token, in place of standard error.")] = None,
+) -> int:
+    """
+    Make a token for a caller of the service.
+
+    Standard output has the line for INDEXER_SERVICE_TOKENS_FILE, which holds the token's hash.
+    The token itself is shown once, on standard error; nobody can find it out again.
+    """
+    return service_tokens.new(name, scopes or [], rate, out)
 
 
 @app.command()

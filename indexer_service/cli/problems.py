@@ -57,6 +57,7 @@ _NEXT = {
     "CREDENTIAL_MISSING": "store one with: indexer credential put {user}",
     "REAUTH_REQUIRED": "let the user consent again, then: indexer credential put {user}",
     "USER_NOT_FOUND": "index first with: indexer index {user}",
+    "UNAUTHENTICATED": "show one with --token-file or INDEXER_CLIENT_TOKEN; who runs the service makes them",
     "JOB_NOT_FOUND": "start one with: indexer index {user}",
 }
 _ABOUT_THE_REQUEST = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}

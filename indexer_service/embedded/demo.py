@@ -47,7 +47,7 @@ def run(running: stack.Stack, on: console.Console, faults: Sequence[str]) -> sum
 
 async def _index_all(running: stack.Stack, on: console.Console) -> list[runs.Run]:
     found = [runs.Run(user.id, time.monotonic) for user in running.users]
-    async with connection.connected(running.address) as stub, _showing(found, on):
+    async with connection.connected(connection.Way(running.address)) as stub, _showing(found, on):
         working = asyncio.create_task(_run_all(found, stub))
         while not working.done():
             await asyncio.wait([working], timeout=LOOK)

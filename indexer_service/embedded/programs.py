@@ -111,7 +111,7 @@ def simulator(options: Sequence[str]) -> Program:
 def service(name: str, environment: Mapping[str, str]) -> Program:
     """Return a gRPC service, on free ports."""
     address, metrics_port = f"{probes.HOST}:{probes.free_port()}", probes.free_port()
-    own = {"INDEXER_LISTEN": address, "INDEXER_METRICS_PORT": str(metrics_port)}
+    own = {"INDEXER_LISTEN": address, "INDEXER_METRICS_PORT": str(metrics_port), "INDEXER_REFLECTION": "1"}
     return Program(
         name,
         [sys.executable, "-m", "indexer_service"],

@@ -8,6 +8,9 @@ Conventions, for every call:
 - Times are google.protobuf.Timestamp in UTC; durations are google.protobuf.Duration.
 - A failure is a google.rpc.Status with ErrorInfo (domain "indexer", reason a constant such as JOB_NOT_FOUND) and,
   where it applies, BadRequest (names the field), RetryInfo (when to ask again), QuotaFailure or PreconditionFailure.
+- Where callers are checked, every call carries the metadata `authorization: Bearer TOKEN`. It is refused as
+  UNAUTHENTICATED without a token that counts, as PERMISSION_DENIED (SCOPE_MISSING) when the token does not open the
+  method, as RESOURCE_EXHAUSTED (TOO_MANY_REQUESTS) beyond the caller's rate. docs/callers.md names the scopes.
 - A guild's failure is data in its row, never an error of the call.
 - Page and watch tokens are opaque and authenticated; a token of another call or user is INVALID_ARGUMENT.
 - request_id makes a changing call safe to repeat: the same id gives the same answer for 24 hours.

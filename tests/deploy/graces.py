@@ -65,8 +65,20 @@ def scaled_to_the_budget(objects: rendered.Objects) -> Iterator[str]:
 def trusted(objects: rendered.Objects) -> Iterator[str]:
     """Beyond dev callers prove who they are, and the certificate names the service as they dial it."""
     given = settings_of(objects)
-    if given.get("INDEXER_INSECURE") != "1" and not given.get("INDEXER_TLS_CLIENT_CA"):
+    guards = ("INDEXER_TLS_CERT", "INDEXER_TLS_KEY", "INDEXER_SERVICE_TOKENS_FILE")
+    if given.get("INDEXER_INSECURE") != "1" and not all(given.get(name) for name in guards):
         yield "callers are neither authenticated nor is that accepted"
+    if given.get("INDEXER_INSECURE") != "1" and given.get("INDEXER_REFLECTION") == "1":
+        yield "everybody is shown what the API looks like"
+    mounted = {
+        mount["mountPath"]
+        for container in rendered.pod_of(rendered.one(objects, "Deployment", "indexer-service"))["containers"]
+        for mount in container["volumeMounts"]
+    }
+    for name in (*guards, "INDEXER_TLS_CLIENT_CA"):
+        path = given.get(name, "")
+        if path and path.rpartition("/")[0] not in mounted:
+            yield f"{name} names a file that is not mounted"
     for found in rendered.of_kind(objects, "Certificate"):
         names = found["spec"].get("dnsNames", [])
         if names and f"indexer-service.{found['metadata']['namespace']}.svc.cluster.local" not in names:

@@ -93,6 +93,7 @@ MISTAKES: list[tuple[str, str, str, Change]] = [
     ("scaling by CPU", "ScaledObject", "indexer-worker", at("spec.triggers", [TRIGGER])),
     ("scaling nobody", "ScaledObject", "indexer-worker", at("spec.scaleTargetRef.name", "worker")),
     ("two owners of a size", "Deployment", "indexer-worker", at("spec.replicas", 2)),
+    ("a file that is not mounted", "Deployment", "indexer-service", at(f"{FIRST}.volumeMounts.1.mountPath", "/elsewhere")),
     ("a certificate of another name", "Certificate", "indexer-service", at("spec.dnsNames", ["localhost"])),
     ("a namespace that lets anything in", "Namespace", "indexer", at("metadata.labels", {})),
 ]  # fmt: skip
@@ -124,10 +125,17 @@ def test_a_mistake_is_caught_when_it_is_made(
     assert caught(production, found)
 
 
-def test_a_secret_in_a_config_map_is_caught_when_it_is_put_there(production: rendered.Objects) -> None:
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("REDIS_URL", "redis://:password@redis"), ("INDEXER_SERVICE_TOKENS_FILE", ""), ("INDEXER_REFLECTION", "1")],
+    ids=["a secret", "callers without tokens", "reflection"],
+)
+def test_a_mistake_in_the_settings_is_caught_when_it_is_made(
+    production: rendered.Objects, variable: str, value: str
+) -> None:
     """The map's name has a hash, so it is not in the table."""
     (found, *_) = rendered.of_kind(production, "ConfigMap")
-    found["data"]["REDIS_URL"] = "redis://:password@redis"
+    found["data"][variable] = value
 
     assert caught(production, found)
 

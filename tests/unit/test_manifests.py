@@ -28,8 +28,8 @@ PREFIXES = (
     "GLOBAL_",
     "USER_",
 )
-AWAITED = {"INDEXER_TLS_CERT", "INDEXER_TLS_KEY", "INDEXER_TLS_CLIENT_CA", "INDEXER_SERVICE_TOKENS_FILE"}
-"""Set by the components mtls and service-tokens for when callers can be authenticated."""
+AWAITED: set[str] = set()
+"""Set by manifests for a setting that is not there yet."""
 
 
 def variables(path: pathlib.Path, pattern: str) -> set[str]:

@@ -66,7 +66,7 @@ def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list
         "indexer_workers_live",
         "indexer_credentials",
     }
-    counts |= {"indexer_exporter_source_up", "indexer_build_info"}
+    counts |= {"indexer_exporter_source_up", "indexer_build_info", "indexer_callers_checked"}
 
     for one in declared:
         assert re.fullmatch(r"(indexer|grpc_server)_[a-z0-9_]+", one.name)

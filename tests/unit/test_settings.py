@@ -2,6 +2,7 @@
 
 import base64
 import traceback
+from typing import Any
 
 import pydantic
 import pytest
@@ -190,3 +191,40 @@ def test_a_plain_address_is_accepted_when_that_is_asked_for(environment: pytest.
     environment.setenv("DISCORD_INSECURE", "1")
 
     assert settings.load().discord.api_base == "http://simulator:8080/api/v10"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(["CERT"], "INDEXER_TLS_KEY: must be set, because INDEXER_TLS_CERT is", id="no-key"),
+        pytest.param(["KEY"], "INDEXER_TLS_KEY: needs INDEXER_TLS_CERT as well", id="no-certificate"),
+        pytest.param(["CLIENT_CA"], "INDEXER_TLS_CLIENT_CA: needs INDEXER_TLS_CERT as well", id="authority-alone"),
+    ],
+)
+def test_half_of_tls_is_refused_when_the_rest_is_missing(
+    environment: pytest.MonkeyPatch, given: list[str], told: str
+) -> None:
+    """Who sets one file means to be safe, and must not be served without TLS."""
+    for name in given:
+        environment.setenv(f"INDEXER_TLS_{name}", "/etc/indexer/file")
+
+    assert problems() == [told]
+
+
+def test_a_key_in_place_of_its_file_is_refused_when_somebody_pastes_it(environment: pytest.MonkeyPatch) -> None:
+    """It would be printed among the settings; the refusal does not repeat it."""
+    environment.setenv("INDEXER_TLS_KEY", "-----BEGIN PRIVATE KEY-----\nhunter5\n")
+
+    assert problems() == ["INDEXER_TLS_KEY: must be the path of a file, not what stands in it"]
+
+
+def test_nothing_is_guarded_when_only_one_half_of_the_guard_is_there() -> None:
+    """Tokens without TLS are overheard, and a certificate tells nobody who calls."""
+    tls: dict[str, Any] = {"tls_cert": "/crt", "tls_key": "/key", "tls_client_ca": "/ca"}
+    found = [
+        settings.ServiceSettings(**given).guarded
+        for given in ({}, tls, {"service_tokens_file": "/tokens"}, {"service_tokens_file": "", **tls})
+    ]
+
+    assert found == [False] * 4
+    assert settings.ServiceSettings(**tls, service_tokens_file="/tokens").guarded

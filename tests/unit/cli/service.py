@@ -36,6 +36,8 @@ class FakeService:
         self.scripts: dict[str, list[tuple[Step, ...]]] = collections.defaultdict(list)
         self.requests: dict[str, list[Any]] = collections.defaultdict(list)
         self.deadlines: list[float | None] = []
+        self.shown: list[str] = []
+        """Of each call, what it showed as its authorization."""
         self.address = ""
 
     def plays(self, method: str, *steps: Step) -> None:
@@ -53,6 +55,8 @@ class FakeService:
         def play(request: message.Message, context: grpc.ServicerContext) -> Iterator[Any]:
             self.requests[method.name].append(request)
             self.deadlines.append(context.time_remaining())
+            told = dict(context.invocation_metadata())
+            self.shown.append(str(told.get("authorization", "")))
             scripts = self.scripts[method.name]
             if not scripts:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method.name} is not offered by this version")
@@ -69,13 +73,15 @@ class FakeService:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[FakeService]:
-    """Serve on a free port until the block ends."""
+def serving(credentials: grpc.ServerCredentials | None = None) -> Iterator[FakeService]:
+    """Serve on a free port until the block ends; with TLS if there are credentials."""
     played = FakeService()
     # Threads and not asyncio: the commands under test run their own event loop in the main thread.
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
     server.add_generic_rpc_handlers((played.handlers(),))
-    played.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    here = "127.0.0.1:0"
+    port = server.add_secure_port(here, credentials) if credentials else server.add_insecure_port(here)
+    played.address = f"127.0.0.1:{port}"
     server.start()
     try:
         yield played

@@ -35,7 +35,7 @@ COMMANDS = {
     "credential put": ("credential", "put", rows.USER),
 }
 
-OFFLINE = {"settings"}
+OFFLINE = {"settings", "token new"}
 """Commands that ask no server."""
 
 

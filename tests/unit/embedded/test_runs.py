@@ -30,7 +30,7 @@ async def run(server: service.FakeService) -> runs.Run:
     """Run a job; every look at the clock finds it a second later."""
     ticks = itertools.count()
     made = runs.Run(rows.USER, lambda: float(next(ticks)))
-    async with connection.connected(server.address) as stub:
+    async with connection.connected(connection.Way(server.address)) as stub:
         await made.run(stub, users=1)
     return made
 

@@ -15,6 +15,7 @@ class Context:
 
     Attributes:
         remaining: Seconds until the call's deadline, None when it has none.
+        metadata: What the caller sent beside its request.
         written: Messages of a stream.
         answer: What the handler returned.
         status: What the call was ended with.
@@ -23,6 +24,7 @@ class Context:
 
     def __init__(self, *, remaining: float | None = None) -> None:
         self.remaining = remaining
+        self.metadata: tuple[tuple[str, str], ...] = ()
         self.written: list[Any] = []
         self.answer: object = None
         self.status: status_pb2.Status | None = None
@@ -31,6 +33,10 @@ class Context:
     def time_remaining(self) -> float | None:
         """Return the seconds until the deadline."""
         return self.remaining
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return what came beside the request."""
+        return self.metadata
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """Take note of what generated code says of a method that is not there; it then raises NotImplementedError."""

@@ -1,13 +1,15 @@
 """Where the service listens."""
 
 import socket
+from typing import Any
 
 import pytest
+import structlog.testing
 
 from indexer_service import idempotency, server
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
-from tests import clockwork, fakes
+from tests import clockwork, edge, fakes, worlds
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:50051", "127.8.9.10:1", "localhost:0", "[::1]:50051"])
@@ -16,16 +18,42 @@ def test_an_address_is_accepted_when_it_is_loopback(listen: str) -> None:
     server.check_address(settings.ServiceSettings(listen=listen))
 
 
+TLS: dict[str, Any] = {"tls_cert": "/tls.crt", "tls_key": "/tls.key"}
+TOKENS: dict[str, Any] = {"service_tokens_file": "/tokens"}
+
+
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:50051", "[::]:50051", "10.0.0.7:50051", "example.org:50051", "localhost.example.org:50051"]
 )
-def test_an_address_is_refused_when_others_could_reach_it(listen: str) -> None:
-    """As long as callers are not authenticated, unless the operator says that he accepts that."""
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        pytest.param({}, "set INDEXER_TLS_CERT and INDEXER_TLS_KEY, and INDEXER_SERVICE_TOKENS_FILE,", id="nothing"),
+        pytest.param(TLS, "set INDEXER_SERVICE_TOKENS_FILE,", id="tls-alone"),
+        pytest.param({**TLS, "tls_client_ca": "/ca.crt"}, "set INDEXER_SERVICE_TOKENS_FILE,", id="mtls-alone"),
+        pytest.param(TOKENS, "set INDEXER_TLS_CERT and INDEXER_TLS_KEY,", id="tokens-alone"),
+    ],
+)
+def test_an_address_is_refused_when_others_could_reach_it(listen: str, given: dict[str, Any], missing: str) -> None:
+    """Unless callers show tokens that nobody overhears, or the operator says that he accepts the risk."""
     with pytest.raises(server.CannotListen) as refused:
-        server.check_address(settings.ServiceSettings(listen=listen))
+        server.check_address(settings.ServiceSettings(listen=listen, **given))
 
-    assert "INDEXER_LISTEN" in str(refused.value)
-    server.check_address(settings.ServiceSettings(listen=listen, insecure=True))
+    assert str(refused.value).startswith(f"INDEXER_LISTEN: {listen} ")
+    assert missing in str(refused.value)
+    server.check_address(settings.ServiceSettings(listen=listen, insecure=True, **given))
+    server.check_address(settings.ServiceSettings(listen=listen, **TLS, **TOKENS))
+
+
+@pytest.mark.parametrize(("listen", "times"), [("0.0.0.0:0", 1), ("127.0.0.1:0", 0)])
+async def test_it_is_said_loudly_when_others_can_reach_an_address_that_is_not_guarded(listen: str, times: int) -> None:
+    """On a line of its own, with what is missing."""
+    with structlog.testing.capture_logs() as logged:
+        async with edge.serving(worlds.world(clockwork.ManualClock()), listen=listen, insecure=True):
+            pass
+
+    told = [each for each in logged if each["event"] == "insecure"]
+    assert [(each["log_level"], each["tls"], each["tokens"]) for each in told] == [("warning", False, False)] * times
 
 
 async def test_the_setting_is_named_when_the_port_is_taken() -> None:

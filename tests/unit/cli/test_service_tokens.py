@@ -1,0 +1,85 @@
+"""Tokens for callers, as `indexer token new` makes them."""
+
+import hashlib
+import pathlib
+import stat
+from collections.abc import Callable
+
+import pytest
+
+from indexer_service import callers
+from indexer_service.cli import service_tokens
+from tests.unit.cli import conftest
+
+Indexer = Callable[..., conftest.Ran]
+
+
+def test_the_line_lets_the_token_in_when_it_is_added_to_the_file(indexer: Indexer) -> None:
+    """The service reads what the command line writes, and knows nobody but the token's bearer."""
+    ran = indexer("token", "new", "shop", "--scope", "index", "--scope", "read", "--rate", "250/10")
+
+    token = ran.err.rstrip("\n").rpartition(" ")[2]
+    (caller,) = callers.read(ran.out.encode(), {}).values()
+    assert ran.code == 0
+    assert token not in ran.out
+    assert ran.err.count(token) == 1
+    assert caller.digest == hashlib.sha256(token.encode()).digest()
+    assert (caller.name, sorted(caller.scopes), str(caller.bucket.rate)) == ("shop", ["index", "read"], "250/10")
+
+
+def test_every_token_is_another_when_it_is_made(indexer: Indexer) -> None:
+    """With room for 256 random bits, and known as ours by how it begins."""
+    tokens = {indexer("token", "new", "shop", "--scope", "read").err.split()[-1] for _ in range(20)}
+
+    assert len(tokens) == 20
+    assert {(token[:4], len(token)) for token in tokens} == {("idx_", 47)}
+
+
+def test_only_its_owner_can_read_a_token_when_it_is_written_to_a_file(indexer: Indexer, tmp_path: pathlib.Path) -> None:
+    """And it is shown nowhere else; a file that is there is left alone."""
+    file = tmp_path / "shop.token"
+    arguments = ("token", "new", "shop", "--scope", "admin", "--out", str(file))
+
+    ran = indexer(*arguments)
+    again = indexer(*arguments)
+
+    token = file.read_text().strip()
+    assert (ran.code, ran.err) == (0, "")
+    assert hashlib.sha256(token.encode()).hexdigest() in ran.out
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert (again.code, again.out) == (2, "")
+    assert again.err == f"indexer: --out: {file} cannot be written (File exists)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(["Shop", "--scope", "read"], "NAME: 1 to 64 of a-z", id="name"),
+        pytest.param(["shop"], "--scope: name what it opens, some of index, read, credentials, admin", id="no-scope"),
+        pytest.param(["shop", "--scope", "all"], "--scope", id="scope"),
+        pytest.param(["shop", "--scope", "read", "--rate", "often"], "--rate: must look like 100/1", id="rate"),
+        pytest.param(["shop", "--scope", "read", "--rate", "0/1"], "--rate: must look like 100/1", id="nothing"),
+    ],
+)
+def test_nothing_is_made_when_something_is_wrong(indexer: Indexer, arguments: list[str], told: str) -> None:
+    """What is wrong is named."""
+    ran = indexer("token", "new", *arguments)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert told in ran.err
+    assert service_tokens.PREFIX not in ran.err
+
+
+def test_the_command_line_knows_what_the_service_knows() -> None:
+    """It must not import the service, so it says it again."""
+    assert [*service_tokens.Scope] == [*map(str, callers.Scope)]
+    assert service_tokens.NAME == callers.NAME
+
+
+@pytest.mark.parametrize("rate", ["1/1", "99999/9999", "7/60"])
+def test_every_rate_is_accepted_when_the_command_line_accepts_it(indexer: Indexer, rate: str) -> None:
+    """Its longest as its shortest."""
+    ran = indexer("token", "new", "a", "--scope", "read", "--rate", rate)
+
+    assert ran.code == 0
+    assert callers.read(ran.out.encode(), {})
