@@ -143,6 +143,27 @@ class DiscordSettings(_Group):
         return value.rstrip("/")
 
 
+class OAuthSettings(_Group):
+    """The application in whose name users consent, for whoever renews their tokens."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="DISCORD_")
+
+    client_id: str = pydantic.Field(default="", pattern=r"^[A-Za-z0-9_-]{0,64}$")
+    """The application's id. With its secret, users' tokens are renewed before they expire; with neither, a user logs in
+    again when his token is dead."""
+
+    client_secret: pydantic.SecretStr = pydantic.Field(default=pydantic.SecretStr(""), validate_default=True)
+    """The application's secret. It goes to Discord's token endpoint only."""
+
+    @pydantic.field_validator("client_secret")
+    @classmethod
+    def _must_go_with_the_id(cls, value: pydantic.SecretStr, info: pydantic.ValidationInfo) -> pydantic.SecretStr:
+        # An id that is refused for itself is told of alone.
+        if "client_id" in info.data and bool(value.get_secret_value()) != bool(info.data["client_id"]):
+            raise ValueError("must be set together with DISCORD_CLIENT_ID, or neither")
+        return value
+
+
 class RedisSettings(_Group):
     """The Redis (6.2 or newer) or Valkey that all processes share."""
 
@@ -387,6 +408,7 @@ class Settings:
     """All groups. The service reads `service`, the workers read `workers`, both read the rest."""
 
     discord: DiscordSettings
+    oauth: OAuthSettings
     limiter: LimiterSettings
     redis: RedisSettings
     mongo: MongoSettings
@@ -416,6 +438,7 @@ class BadSettings(Exception):
 
 GROUPS: dict[str, type[_Group]] = {
     "discord": DiscordSettings,
+    "oauth": OAuthSettings,
     "limiter": LimiterSettings,
     "redis": RedisSettings,
     "mongo": MongoSettings,
