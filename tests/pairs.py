@@ -95,6 +95,7 @@ class FakeOAuth:
         self.longest = 10.0
         self.latency = 0.0
         self.renewals: list[str] = []
+        self._used: set[str] = set()
         self.revoked: list[ports.Credential] = []
         self.before_answer: Callable[[], Awaitable[None]] | None = None
         self._faults: collections.deque[Exception] = collections.deque()
@@ -105,11 +106,11 @@ class FakeOAuth:
 
     async def renew(self, credential: ports.Credential, purpose: ports.Purpose, now: float) -> ports.Credential:  # noqa: ARG002 -- the port has it
         """Trade the refresh token."""
-        dead = credential.refresh_token in self.renewals
         self.renewals.append(credential.refresh_token)
         await self._answer()
-        if dead:
+        if credential.refresh_token in self._used:
             raise errors.GrantRefused(400, 0)
+        self._used.add(credential.refresh_token)
         return dataclasses.replace(
             credential,
             access_token=f"{credential.access_token}+",

@@ -172,6 +172,18 @@ def put(
     return ask(context, lambda stub: credentials.put(stub, wanted), user)
 
 
+@credential.command(name="status")
+def credential_status(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+    """Show whether a user's tokens can be used, and until when; exits with 1 when they cannot."""
+    return ask(context, lambda stub: credentials.status(stub, user, as_json=as_json), user)
+
+
+@credential.command()
+def revoke(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+    """Forget a user's tokens, end his running job, and ask Discord to revoke them."""
+    return ask(context, lambda stub: credentials.revoke(stub, user, as_json=as_json), user)
+
+
 @app.command()
 def settings() -> int:
     """

@@ -42,7 +42,7 @@ class OAuth:
         self.able = bool(config.client_id and secret)
         self.longest = calls.longest
         self._calls = calls
-        self._authorization = aiohttp.BasicAuth(config.client_id, secret).encode()
+        self._authorization = aiohttp.encode_basic_auth(config.client_id, secret)
 
     async def renew(self, credential: ports.Credential, purpose: ports.Purpose, now: float) -> ports.Credential:
         """Trade the refresh token for a new pair. Raises what the port says."""

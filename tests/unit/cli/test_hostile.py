@@ -33,6 +33,8 @@ COMMANDS = {
     "channels": ("channels", rows.USER),
     "limits": ("limits",),
     "credential put": ("credential", "put", rows.USER),
+    "credential status": ("credential", "status", rows.USER),
+    "credential revoke": ("credential", "revoke", rows.USER),
 }
 
 OFFLINE = {"settings"}
