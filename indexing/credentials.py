@@ -94,7 +94,12 @@ class Credentials:
             await self._world.credentials.refuse(user_id, mark=held.mark)
 
     async def _held(self, user_id: int) -> ports.Held:
-        held = await self._world.credentials.held(user_id)
+        try:
+            held = await self._world.credentials.held(user_id)
+        except errors.ReauthRequired:
+            # Nothing is noted in the row: when the key is back, so is the credential.
+            self._log.error("credential_opens_with_no_key", user=user_id)
+            raise
         if held.refused:
             raise errors.ReauthRequired(user_id)
         return held

@@ -299,7 +299,8 @@ class SecretSettings(_Group):
 
     credential_keys: pydantic.SecretStr
     """Comma-separated base64url keys of 32 bytes for stored credentials and tokens handed out.
-    The first encrypts, all decrypt: put a new one in front to rotate."""
+    The first encrypts, all decrypt. To rotate: put a new one behind in all processes, then in front, then run
+    `indexer keys rotate`, then take the old one out."""
 
     @pydantic.field_validator("credential_keys")
     @classmethod
@@ -432,6 +433,15 @@ class ExporterConfig:
     logs: LogSettings
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class KeysConfig:
+    """What rotating keys reads."""
+
+    mongo: MongoSettings
+    secrets: SecretSettings
+    logs: LogSettings
+
+
 class BadSettings(Exception):
     """Some variables cannot be accepted; the message has one line for each, with its name."""
 
@@ -484,7 +494,12 @@ def load_exporter() -> ExporterConfig:
     return ExporterConfig(**_read(ExporterConfig))
 
 
-def _read(wanted: type[Settings | ExporterConfig]) -> dict[str, Any]:
+def load_keys() -> KeysConfig:
+    """Read from the environment what rotating keys needs; see `load`."""
+    return KeysConfig(**_read(KeysConfig))
+
+
+def _read(wanted: type[Settings | ExporterConfig | KeysConfig]) -> dict[str, Any]:
     problems: list[str] = []
     groups: dict[str, Any] = {}
     for name in (field.name for field in dataclasses.fields(wanted)):

@@ -26,6 +26,13 @@ app = typer.Typer(
 )
 credential = typer.Typer(help="The OAuth2 tokens with which a user's guilds are listed.")
 app.add_typer(credential, name="credential")
+keys = typer.Typer(help="The keys that seal stored tokens.")
+app.add_typer(keys, name="keys")
+
+
+@keys.callback()
+def _keys() -> None:
+    """Do what operators do to the keys that seal stored tokens."""
 
 
 class Order(enum.StrEnum):
@@ -194,6 +201,23 @@ def settings() -> int:
     # The service's own program prints them: the command line is a client and knows none of the service's code.
     program = [sys.executable, "-m", "indexer_service", "settings"]
     return subprocess.run(program, check=False, timeout=connection.DEADLINE).returncode  # noqa: S603 -- no input in it
+
+
+@keys.command()
+def rotate() -> int:
+    """
+    Seal every stored credential anew with the first of INDEXER_CREDENTIAL_KEYS, while all else runs.
+
+    For operators: it needs the keys and MONGODB_URL in this machine's environment, and asks no server of ours.
+    It may be stopped at any time; started again it goes on with what is left.
+    """
+    program = [sys.executable, "-m", "indexer_service", "keys", "rotate"]
+    try:
+        # No bound on the whole, which grows with the users: each of its steps has the store's own.
+        return subprocess.run(program, check=False).returncode  # noqa: S603 -- no input in it
+    except KeyboardInterrupt:
+        # The program was interrupted as well, and has said so.
+        return 130
 
 
 def _kind(name: str) -> int:

@@ -37,7 +37,7 @@ COMMANDS = {
     "credential revoke": ("credential", "revoke", rows.USER),
 }
 
-OFFLINE = {"settings"}
+OFFLINE = {"settings", "keys rotate"}
 """Commands that ask no server."""
 
 
