@@ -1,10 +1,15 @@
-"""`python -m indexer_service`: the gRPC service; with the word `settings`, what it would run with, secrets left out."""
+"""
+`python -m indexer_service`: the gRPC service.
+
+With the word `settings` it prints what it would run with, secrets left out; with `keys rotate` it seals every stored
+credential anew with the first key.
+"""
 
 import asyncio
 import gc
 import sys
 
-from indexer_service import app, server
+from indexer_service import app, keys, server
 from indexing import effective, errors, logs, settings, traces
 
 COLLECTING = (10_000, 10, 100)
@@ -37,6 +42,23 @@ def main() -> int:
     return 0
 
 
+def rotate_keys() -> int:
+    """Seal all credentials anew; returns the exit code: 2 for settings, 1 for a server that is away or keys missing."""
+    try:
+        config = settings.load_keys()
+        logs.configure(config.logs.level, config.logs.format)
+        return asyncio.run(keys.rotate(config))
+    except settings.BadSettings as problems:
+        print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
+        return 2
+    except errors.StoreUnavailable as problem:
+        print(f"not done, start again to go on: {problem}", file=sys.stderr)  # noqa: T201 -- as above
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; start again to go on", file=sys.stderr)  # noqa: T201 -- as above
+        return 130
+
+
 def show_settings() -> int:
     """Print every variable in force, and the problems on standard error; returns 2 when there are any."""
     lines, problems = effective.read()
@@ -48,4 +70,5 @@ def show_settings() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(show_settings() if sys.argv[1:] == ["settings"] else main())
+    words = " ".join(sys.argv[1:])
+    sys.exit({"settings": show_settings, "keys rotate": rotate_keys}.get(words, main)())

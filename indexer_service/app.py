@@ -13,6 +13,7 @@ from indexer_service import idempotency, measured, server, servicer, streams, to
 from indexing import (
     advance,
     browse,
+    consent,
     control,
     duties,
     instruments,
@@ -90,7 +91,8 @@ def _handlers(
         start=starter,
         progress=progress.Progress(parts.world),
         browse=browse.Browse(parts.world, config.indexing),
-        control=control.Control(parts.world, config.indexing),
+        control=(controls := control.Control(parts.world, config.indexing)),
+        consent=consent.Consent(parts.world, controls),
         limits=parts.limits,
         events=parts.events,
         clock=clock,

@@ -5,7 +5,7 @@ import datetime
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import browse, causes, model
+from indexing import browse, causes, consent, model
 from indexing.ratelimit import limiter
 
 
@@ -126,4 +126,11 @@ def budget(state: limiter.BudgetState, now: float) -> pb.Budget:
         next_free_at=maybe(now + state.next_free_in if state.next_free_in else None),
         paused_until=maybe(now + state.paused_for if state.paused_for else None),
         pause_reason=state.why,
+    )
+
+
+def credential(status: consent.Status) -> pb.GetCredentialStatusResponse:
+    """Return what may be told of a credential."""
+    return pb.GetCredentialStatusResponse(
+        state=f"CREDENTIAL_STATE_{status.state}", scopes=status.scopes, expires_at=maybe(status.expires_at)
     )

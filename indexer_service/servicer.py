@@ -10,7 +10,7 @@ import grpc.aio
 from indexer_service import convert, joins, streams, tokens, validate, wire
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import browse, control, errors, model, ports, progress, start
+from indexing import browse, consent, control, errors, model, ports, progress, start
 from indexing.ratelimit import limiter
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -28,6 +28,7 @@ class Cases:
     progress: progress.Progress
     browse: browse.Browse
     control: control.Control
+    consent: consent.Consent
     limits: limiter.Limiter
     events: ports.Events
     clock: ports.Clock
@@ -186,6 +187,21 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         )
         await self._users.put_credential(user_id, credential)
         return pb.PutCredentialResponse()
+
+    async def GetCredentialStatus(
+        self, request: pb.GetCredentialStatusRequest, context: Context
+    ) -> pb.GetCredentialStatusResponse:
+        """Tell how a user's credential stands."""
+        return convert.credential(await self._cases.consent.status(validate.snowflake("user_id", request.user_id)))
+
+    async def RevokeCredential(
+        self, request: pb.RevokeCredentialRequest, context: Context
+    ) -> pb.RevokeCredentialResponse:
+        """Forget a user's tokens and end his work."""
+        user_id = validate.snowflake("user_id", request.user_id)
+        revoked = await self._cases.consent.revoke(user_id)
+        self._joins.forget(user_id)
+        return pb.RevokeCredentialResponse(revoked_at_discord=revoked)
 
     async def GetRateLimits(self, request: pb.GetRateLimitsRequest, context: Context) -> pb.GetRateLimitsResponse:
         """Return how the budgets stand."""

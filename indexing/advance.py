@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from indexing import (
     causes,
+    credentials,
     errors,
     fetch,
     freshness,
@@ -50,7 +51,8 @@ class Advance:
         self._seen = seen
         self._lists = lists
         reader = reading.Reader(world, rules, seen, lists.bot)
-        self._units = units.Units(world, fetch.Fetch(world, rules, seen, reader), seen)
+        self._credentials = credentials.Credentials(world, seen)
+        self._units = units.Units(world, fetch.Fetch(world, rules, seen, reader), self._credentials, seen)
         self._log = logs.get(__name__)
 
     async def in_background(self, turn: turns.Turn) -> bool:
@@ -75,17 +77,17 @@ class Advance:
                     await self._end(job, model.JobState.FAILED, "TURNS_LOST")
                 else:
                     await self._advance(job, limits)
-            except errors.ReauthRequired as problem:
-                await self._world.users.require_reauth(job.user_id)
-                await self._end(job, model.JobState.FAILED, problem.reason)
-            except errors.CredentialMissing as problem:
+            except (errors.CredentialMissing, errors.ReauthRequired) as problem:
                 await self._end(job, model.JobState.FAILED, problem.reason)
             except errors.LimiterUnavailable as problem:
                 await self._next(job, self._world.clock() + problem.retry_after)
         return True
 
     async def _advance(self, job: model.Job, limits: units.Limits) -> None:
-        run = units.Run(job, limits, await self._world.users.credential(job.user_id))
+        credential = await self._credential(job, limits)
+        if credential is None:
+            return
+        run = units.Run(job, limits, credential)
         if not job.listed and not await self._list(run):
             return
         await self._load(run)
@@ -97,11 +99,39 @@ class Advance:
             state = model.JobState.SUCCEEDED_WITH_ERRORS if failed else model.JobState.SUCCEEDED
             await self._end(run.job, state, "", run)
 
+    async def _credential(self, job: model.Job, limits: units.Limits) -> ports.Credential | None:
+        """Return the user's pair; None when it must be renewed, cannot be now, and the turn ended here."""
+        waiter = "" if limits.lane is model.Lane.INTERACTIVE else f"{job.job_id}:renew"
+        try:
+            purpose = ports.Purpose(limits.lane, job.user_id, waiter, limits.patience)
+            return await self._credentials.usable(job.user_id, purpose)
+        except (errors.RateLimited, errors.EgressBlocked) as wait:
+            await self._next(job, self._world.clock() + wait.retry_after)
+        except errors.DiscordTransient as failure:
+            await self._list_later(job, failure)
+        except errors.DiscordRefused as refusal:
+            await self._end(job, model.JobState.FAILED, refusal.reason)
+        return None
+
+    async def _read_list(self, run: units.Run) -> list[model.Unit]:
+        """Read the user's guild list; when Discord refuses his token, once more with a renewed one."""
+        user, lists = run.job.user_id, self._lists
+        try:
+            return await lists.read(run.job, run.credential, run.purpose(self._world.clock(), "list"))
+        except errors.TokenRefused:
+            purpose = run.purpose(self._world.clock(), "renew")
+            run.credential = await self._credentials.renewed(user, run.credential, purpose)
+        try:
+            return await lists.read(run.job, run.credential, run.purpose(self._world.clock(), "list"))
+        except errors.TokenRefused as refusal:
+            await self._credentials.refused(user, run.credential)
+            raise errors.ReauthRequired(user) from refusal
+
     async def _list(self, run: units.Run) -> bool:
         """List and store the user's guilds; returns False when the turn ended here."""
         now = self._world.clock
         try:
-            rows = await self._lists.read(run.job, run.credential, run.purpose(now(), "list"))
+            rows = await self._read_list(run)
         except errors.RateLimited as refusal:
             run.refused(refusal, now())
             await self._next(run.job, run.resume_at, run)
@@ -109,8 +139,6 @@ class Advance:
             await self._next(run.job, now() + block.retry_after)
         except errors.DiscordTransient as failure:
             await self._list_later(run.job, failure)
-        except errors.TokenRefused as refusal:
-            raise errors.ReauthRequired(run.job.user_id) from refusal
         except errors.DiscordRefused as refusal:
             await self._end(run.job, model.JobState.FAILED, refusal.reason)
         else:

@@ -38,6 +38,7 @@ ADVICE = {
     LIST_TOO_OLD: "Index the user again, so that his server list is read.",
     "DISCORD_TRANSIENT": "Discord did not answer as it should; retry the job later.",
     "DISCORD_REFUSED": "Discord refused the question itself; tell the operators.",
+    "CLIENT_REFUSED": "Discord refuses the application's id or secret; tell the operators.",
     "BOT_TOKEN_REFUSED": "Discord refuses the bot's token; tell the operators.",
     "INTERNAL": "A bug; tell the operators.",
 }

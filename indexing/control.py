@@ -37,7 +37,7 @@ class Control:
                 return found
             owned = await self._own(found)
             if owned is not None:
-                return await self._cancel(owned)
+                return await self._end(dataclasses.replace(owned, state=model.JobState.CANCELLED))
         raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
 
     async def retry(self, job_id: str) -> tuple[model.Job, bool]:
@@ -65,22 +65,44 @@ class Control:
             job = await self._fill(job, failed)
         return job, created
 
+    async def stop(self, user_id: int, reason: str) -> None:
+        """
+        End the user's running job as FAILED, with what is still open in it, for this reason; none is no error.
+
+        Raises:
+            errors.StoreUnavailable, errors.QueueUnavailable: Calling again is safe.
+        """
+        for _ in range(TRIES):
+            found = await self._world.jobs.latest(user_id)
+            if found is None or found.state.terminal:
+                return
+            owned = await self._own(found)
+            if owned is not None:
+                await self._end(dataclasses.replace(owned, state=model.JobState.FAILED, error=reason))
+                return
+        raise errors.StoreUnavailable("the job moves too fast to be stopped; try again")
+
     async def _own(self, job: model.Job) -> model.Job | None:
         now = self._world.clock()
         return await self._world.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._rules.turn_lease)
 
-    async def _cancel(self, job: model.Job) -> model.Job:
+    async def _end(self, job: model.Job) -> model.Job:
+        """Store an owned job that has ended; what is open in it ends like it, and with its error."""
         rows = await self._world.jobs.units(job.job_id)
-        cancelled = {
+        ended_rows = {
             row.guild_id: dataclasses.replace(
-                row, state=model.UnitState.CANCELLED, retry_at=0.0, revision=model.revision_of(job.turn, place)
+                row,
+                state=model.UnitState(job.state),
+                error=job.error,
+                retry_at=0.0,
+                revision=model.revision_of(job.turn, place),
             )
             for place, row in enumerate((row for row in rows if not row.state.terminal), start=1)
         }
-        await self._world.jobs.write_units(job, list(cancelled.values()))
-        ended = dataclasses.replace(job, state=model.JobState.CANCELLED, finished_at=self._world.clock())
+        await self._world.jobs.write_units(job, list(ended_rows.values()))
+        ended = dataclasses.replace(job, finished_at=self._world.clock())
         await self._world.jobs.save(ended)
-        final = [cancelled.get(row.guild_id, row) for row in rows]
+        final = [ended_rows.get(row.guild_id, row) for row in rows]
         await self._world.events.publish(model.Update(ended, model.tally_of(final), tuple(final)))
         return ended
 

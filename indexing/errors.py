@@ -154,7 +154,7 @@ class RateLimited(IndexerError):
     No permit within the caller's patience, or Discord said 429; nothing is held.
 
     Attributes:
-        budget: Kind of the budget that refuses: global, user, route, or egress.
+        budget: Kind of the budget that refuses: global, user, route, or egress; credential: see CredentialBusy.
         retry_after: Seconds from now until asking again makes sense.
         why: What the wait is for: used up, hold, pause, probe, shared, breaker.
     """
@@ -166,6 +166,16 @@ class RateLimited(IndexerError):
         self.budget = budget
         self.retry_after = retry_after
         self.why = why
+
+
+class CredentialBusy(RateLimited):
+    """The user's tokens are being renewed, or could not be a moment ago; nobody can use them meanwhile."""
+
+    reason = "CREDENTIAL_BUSY"
+
+    def __init__(self, user_id: int, retry_after: float) -> None:
+        super().__init__("credential", retry_after=retry_after, why="renewal")
+        self.user_id = user_id
 
 
 class DiscordRefused(IndexerError):
@@ -189,6 +199,18 @@ class TokenRefused(DiscordRefused):
     """401: this token is dead."""
 
     reason = "TOKEN_REFUSED"
+
+
+class GrantRefused(DiscordRefused):
+    """The token endpoint does not know the refresh token (any more): only the user can consent again."""
+
+    reason = "GRANT_REFUSED"
+
+
+class ClientRefused(DiscordRefused):
+    """The token endpoint refuses our application's own id and secret: no user is to blame."""
+
+    reason = "CLIENT_REFUSED"
 
 
 class BotTokenRefused(DiscordRefused):

@@ -14,6 +14,7 @@ ROUTE = Label(
         "GET /users/@me/guilds/{guild.id}/member",
         "GET /guilds/{guild.id}/members/{user.id}",
         "POST /oauth2/token",
+        "POST /oauth2/token/revoke",
         "other",
     ),
 )
@@ -40,6 +41,7 @@ FAILED_ENDS = tuple(
 )
 MILESTONE = Label("milestone", ("list", "first", "five", "done"))
 RESULT = Label("result", ("changed", "unchanged", "error"))
+RENEWAL = Label("result", ("renewed", "refused", "failed", "lost"))
 DISPOSITION = Label("disposition", ("CREATED", "JOINED", "FRESH", "REPLAYED"))
 DUTY = Label("duty", ("alarm", "sweep", "installs", "refresh", "purge", "read", "other"))
 COMMAND = Label(

@@ -122,6 +122,11 @@ class IndexingMetrics(instruments.Group):
         self.refreshes = self._counter(
             "indexer_refreshes_total", "Guilds read again, by what came of it.", labels.RESULT
         )
+        self.renewals = self._counter(
+            "indexer_credential_refreshes_total",
+            "Users' token pairs that were to be renewed, by what came of it; lost: renewed, but not stored.",
+            labels.RENEWAL,
+        )
         self.merged = self._counter(
             "indexer_stream_updates_merged_total", "Updates that a slow watcher got merged into a later one."
         )

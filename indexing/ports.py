@@ -80,6 +80,72 @@ class Discord(Protocol):
         """Return the user's role ids in the guild; errors.Gone when he is not a member."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Held:
+    """
+    A user's credential as it is stored.
+
+    Attributes:
+        mark: Changes with the pair and with whoever locks it; None until an older release's row changes.
+        locked_until: Until when somebody renews it alone, 0 when nobody does.
+        refused: Whether only the user can renew it.
+    """
+
+    credential: Credential
+    mark: str | None
+    locked_until: float
+    refused: bool
+
+
+class Credentials(Protocol):
+    """Users' credentials as those renew and revoke them who take turns. A write with an old mark changes nothing."""
+
+    async def held(self, user_id: int) -> Held:
+        """Return what is stored. Raises errors.CredentialMissing; errors.ReauthRequired when no key opens it."""
+
+    async def lock(self, user_id: int, *, mark: str | None, now: float, until: float) -> str | None:
+        """Take the right to renew the pair alone, if nobody has it; returns the new mark, None when it is lost."""
+
+    async def unlock(self, user_id: int, *, mark: str, until: float = 0.0) -> None:
+        """Leave the pair as it is; it is not renewed before *until*."""
+
+    async def renewed(self, user_id: int, *, mark: str, credential: Credential) -> bool:
+        """Store a new pair and end the lock; returns False and changes nothing when the lock is lost."""
+
+    async def refuse(self, user_id: int, *, mark: str | None) -> bool:
+        """Note that only the user can renew the pair; returns False and changes nothing when it has changed."""
+
+    async def forget(self, user_id: int) -> Credential | None:
+        """Erase the pair; returns what it was, None when there was none or no key opens it."""
+
+
+class OAuth(Protocol):
+    """
+    Discord's token endpoint, on behalf of our application.
+
+    Attributes:
+        able: Whether the application's id and secret are known.
+        longest: Longest time of one call, in seconds.
+    """
+
+    able: bool
+    longest: float
+
+    async def renew(self, credential: Credential, purpose: Purpose, now: float) -> Credential:
+        """
+        Trade the refresh token for a new pair; one attempt, because a refresh token works once.
+
+        Raises:
+            errors.GrantRefused: The refresh token is dead.
+            errors.ClientRefused, errors.DiscordRefused: We are to blame.
+            errors.DiscordTransient: The pair may be renewed or not.
+            errors.RateLimited, errors.EgressBlocked, errors.LimiterUnavailable: It is not.
+        """
+
+    async def revoke(self, credential: Credential, purpose: Purpose) -> None:
+        """End the grant; raises what `renew` raises."""
+
+
 class Users(Protocol):
     """Users, their credentials and their memberships."""
 
@@ -298,7 +364,9 @@ class World:
     """The outside world of the use cases."""
 
     discord: Discord
+    oauth: OAuth
     users: Users
+    credentials: Credentials
     guilds: Guilds
     jobs: Jobs
     queue: Turns

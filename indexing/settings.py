@@ -152,6 +152,27 @@ class DiscordSettings(_Group):
         return value.rstrip("/")
 
 
+class OAuthSettings(_Group):
+    """The application in whose name users consent, for whoever renews their tokens."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="DISCORD_")
+
+    client_id: str = pydantic.Field(default="", pattern=r"^[A-Za-z0-9_-]{0,64}$")
+    """The application's id. With its secret, users' tokens are renewed before they expire; with neither, a user logs in
+    again when his token is dead."""
+
+    client_secret: pydantic.SecretStr = pydantic.Field(default=pydantic.SecretStr(""), validate_default=True)
+    """The application's secret. It goes to Discord's token endpoint only."""
+
+    @pydantic.field_validator("client_secret")
+    @classmethod
+    def _must_go_with_the_id(cls, value: pydantic.SecretStr, info: pydantic.ValidationInfo) -> pydantic.SecretStr:
+        # An id that is refused for itself is told of alone.
+        if "client_id" in info.data and bool(value.get_secret_value()) != bool(info.data["client_id"]):
+            raise ValueError("must be set together with DISCORD_CLIENT_ID, or neither")
+        return value
+
+
 class RedisSettings(_Group):
     """The Redis (6.2 or newer) or Valkey that all processes share."""
 
@@ -287,7 +308,8 @@ class SecretSettings(_Group):
 
     credential_keys: pydantic.SecretStr
     """Comma-separated base64url keys of 32 bytes for stored credentials and tokens handed out.
-    The first encrypts, all decrypt: put a new one in front to rotate."""
+    The first encrypts, all decrypt. To rotate: put a new one behind in all processes, then in front, then run
+    `indexer keys rotate`, then take the old one out."""
 
     @pydantic.field_validator("credential_keys")
     @classmethod
@@ -433,6 +455,7 @@ class Settings:
     """All groups. The service reads `service`, the workers read `workers`, both read the rest."""
 
     discord: DiscordSettings
+    oauth: OAuthSettings
     limiter: LimiterSettings
     redis: RedisSettings
     mongo: MongoSettings
@@ -456,12 +479,22 @@ class ExporterConfig:
     logs: LogSettings
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class KeysConfig:
+    """What rotating keys reads."""
+
+    mongo: MongoSettings
+    secrets: SecretSettings
+    logs: LogSettings
+
+
 class BadSettings(Exception):
     """Some variables cannot be accepted; the message has one line for each, with its name."""
 
 
 GROUPS: dict[str, type[_Group]] = {
     "discord": DiscordSettings,
+    "oauth": OAuthSettings,
     "limiter": LimiterSettings,
     "redis": RedisSettings,
     "mongo": MongoSettings,
@@ -507,7 +540,12 @@ def load_exporter() -> ExporterConfig:
     return ExporterConfig(**_read(ExporterConfig))
 
 
-def _read(wanted: type[Settings | ExporterConfig]) -> dict[str, Any]:
+def load_keys() -> KeysConfig:
+    """Read from the environment what rotating keys needs; see `load`."""
+    return KeysConfig(**_read(KeysConfig))
+
+
+def _read(wanted: type[Settings | ExporterConfig | KeysConfig]) -> dict[str, Any]:
     problems: list[str] = []
     groups: dict[str, Any] = {}
     for name in (field.name for field in dataclasses.fields(wanted)):

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 
-from indexing import errors, fetch, logs, metrics, model, ports
+from indexing import credentials, errors, fetch, logs, metrics, model, ports
 
 FIRST_FIVE = 5
 """Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
@@ -113,9 +113,16 @@ class Run:
 class Units:
     """Works on the units of turns. Round trips for each unit: those of `fetch`, 1 to MongoDB and 2 to Redis."""
 
-    def __init__(self, world: ports.World, fetcher: fetch.Fetch, seen: metrics.IndexingMetrics) -> None:
+    def __init__(
+        self,
+        world: ports.World,
+        fetcher: fetch.Fetch,
+        renewing: credentials.Credentials,
+        seen: metrics.IndexingMetrics,
+    ) -> None:
         self._world = world
         self._fetcher = fetcher
+        self._credentials = renewing
         self._seen = seen
         self._log = logs.get(__name__)
 
@@ -195,11 +202,12 @@ class Units:
 
         guild, membership = run.guilds[unit.guild_id], run.memberships[unit.guild_id]
         work = fetch.Work(run.job, unit, guild, membership, run.credential, began)
+        purpose = run.purpose(self._world.clock(), str(unit.guild_id), unit.guild_id)
         try:
-            return await self._fetcher.run(work, run.purpose(self._world.clock(), str(unit.guild_id), unit.guild_id))
+            return await self._fetcher.run(work, purpose)
         except errors.TokenRefused as refusal:
             if unit.step is model.Step.ROLES:
-                raise errors.ReauthRequired(run.job.user_id) from refusal
+                return await self._once_more(run, work, purpose)
             self._log.exception("bot_token_refused", status=refusal.status)
             return _failed(unit, "BOT_TOKEN_REFUSED")
         except errors.IndexerError:
@@ -208,6 +216,25 @@ class Units:
             # A bug that one guild brings out must not stop the others, and must be seen in its row.
             self._log.exception("unit_broke", job=run.job.job_id, guild=unit.guild_id)
             return _failed(unit, errors.IndexerError.reason)
+
+    async def _once_more(self, run: Run, work: fetch.Work, purpose: ports.Purpose) -> fetch.Outcome:
+        """Renew the user's token, which Discord refused, and do the step again; refused twice, he must log in again."""
+        user = run.job.user_id
+        try:
+            run.credential = await self._credentials.renewed(user, work.credential, purpose)
+        except errors.RateLimited as wait:
+            return fetch.Outcome(work.unit, throttled=wait)
+        except (errors.EgressBlocked, errors.DiscordTransient) as failure:
+            pause = failure.retry_after if isinstance(failure, errors.EgressBlocked) else credentials.REST
+            return fetch.Outcome(work.unit, throttled=errors.CredentialBusy(user, pause))
+        except errors.DiscordRefused as refusal:
+            return _failed(work.unit, refusal.reason)
+        again = dataclasses.replace(work, credential=run.credential)
+        try:
+            return await self._fetcher.run(again, purpose)
+        except errors.TokenRefused as refusal:
+            await self._credentials.refused(user, run.credential)
+            raise errors.ReauthRequired(user) from refusal
 
 
 def _failed(unit: model.Unit, error: str) -> fetch.Outcome:

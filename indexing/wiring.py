@@ -10,9 +10,9 @@ import redis.asyncio
 
 from indexing import metrics, ports, settings
 from indexing.bus import connection, events, installs, queue
-from indexing.discord import client
+from indexing.discord import client, oauth
 from indexing.ratelimit import limiter, redis_budgets
-from indexing.store import guilds, jobs, mongo, requests, users, vault
+from indexing.store import credentials, guilds, jobs, mongo, requests, users, vault
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,9 +55,13 @@ async def open_parts(
         updates = events.RedisEvents(shared, seen.indexing.merged.inc)
         stack.push_async_callback(updates.close)
         waiting = queue.DramatiqQueue(broker, shared)
+        discord = client.DiscordClient(session, limits, config.discord, seen.discord)
+        safe = vault.Vault(config.secrets.keys)
         world = ports.World(
-            discord=client.DiscordClient(session, limits, config.discord, seen.discord),
-            users=users.Users(database, vault.Vault(config.secrets.keys)),
+            discord=discord,
+            oauth=oauth.OAuth(discord, config.oauth),
+            users=users.Users(database, safe),
+            credentials=credentials.Credentials(database, safe),
             guilds=guilds.Guilds(database),
             jobs=jobs.Jobs(database, retention=config.indexing.job_retention),
             queue=waiting,

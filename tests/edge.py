@@ -7,7 +7,7 @@ from typing import Any, cast
 from prometheus_client import registry
 
 from indexer_service import idempotency, measured, server, servicer, streams, tokens, traced
-from indexing import browse, control, metrics, progress, settings, start
+from indexing import browse, consent, control, metrics, progress, settings, start
 from indexing.ratelimit import limiter
 from tests import fakes, worlds
 
@@ -31,6 +31,7 @@ def service(world: worlds.World) -> servicer.Servicer:
         progress=progress.Progress(world.ports),
         browse=browse.Browse(world.ports, world.rules),
         control=control.Control(world.ports, world.rules),
+        consent=consent.Consent(world.ports, control.Control(world.ports, world.rules)),
         limits=cast("limiter.Limiter", NoLimits()),
         events=world.events,
         clock=world.clock,

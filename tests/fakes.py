@@ -6,6 +6,7 @@ Fakes of the ports of storage and transport, in memory; tests/contract holds the
 
 import collections
 import dataclasses
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 
 from indexing import causes, errors, model, ports, turns
@@ -17,6 +18,8 @@ class MemoryUsers:
     def __init__(self) -> None:
         self._credentials: dict[int, ports.Credential] = {}
         self._refused: set[int] = set()
+        self.marks: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
+        self.locks: dict[int, float] = {}
         self._wishes: dict[int, model.Preferences] = {}
         self._present: dict[int, dict[int, model.Membership]] = collections.defaultdict(dict)
         self._left: dict[tuple[int, int], float] = {}
@@ -26,6 +29,8 @@ class MemoryUsers:
         """Store it in place of any older one."""
         self._credentials[user_id] = credential
         self._refused.discard(user_id)
+        self.marks[user_id] = uuid.uuid4().hex
+        self.locks.pop(user_id, None)
 
     async def credential(self, user_id: int) -> ports.Credential:
         """Return it, or raise what the port says."""

@@ -27,7 +27,7 @@ from indexing import (
     turns,
     units,
 )
-from tests import clockwork, fakes, values
+from tests import clockwork, fakes, pairs, values
 
 
 class MemoryEvents:
@@ -253,13 +253,17 @@ class World:
     installs: fakes.MemoryInstalls
     rules: settings.IndexingSettings
     seen: metrics.IndexingMetrics
+    oauth: pairs.FakeOAuth
+    credentials: pairs.MemoryCredentials
 
     @property
     def ports(self) -> ports.World:
         """The world as the use cases see it."""
         return ports.World(
             discord=self.discord,
+            oauth=self.oauth,
             users=self.users,
+            credentials=self.credentials,
             guilds=self.guilds,
             jobs=self.jobs,
             queue=self.queue,
@@ -355,4 +359,6 @@ def world(clock: clockwork.ManualClock | None = None, **rules: float) -> World:
         installs=fakes.MemoryInstalls(),
         rules=settings.IndexingSettings.model_validate(rules),
         seen=metrics.Metrics(registry.CollectorRegistry()).indexing,
+        oauth=pairs.FakeOAuth(),
+        credentials=pairs.MemoryCredentials(users),
     )

@@ -29,7 +29,14 @@ credential = typer.Typer(help="The OAuth2 tokens with which a user's guilds are 
 app.add_typer(credential, name="credential")
 token = typer.Typer(help="The tokens with which callers get into the service.")
 app.add_typer(token, name="token")
+keys = typer.Typer(help="The keys that seal stored tokens.")
+app.add_typer(keys, name="keys")
 File = pathlib.Path | None
+
+
+@keys.callback()
+def _keys() -> None:
+    """Do what operators do to the keys that seal stored tokens."""
 
 
 class Order(enum.StrEnum):
@@ -203,6 +210,18 @@ def put(
     return ask(context, lambda stub: credentials.put(stub, wanted), user)
 
 
+@credential.command(name="status")
+def credential_status(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+    """Show whether a user's tokens can be used, and until when; exits with 1 when they cannot."""
+    return ask(context, lambda stub: credentials.status(stub, user, as_json=as_json), user)
+
+
+@credential.command()
+def revoke(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+    """Forget a user's tokens, end his running job, and ask Discord to revoke them."""
+    return ask(context, lambda stub: credentials.revoke(stub, user, as_json=as_json), user)
+
+
 @token.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, such as shop.", show_default=False)],
@@ -231,6 +250,23 @@ def settings() -> int:
     # The service's own program prints them: the command line is a client and knows none of the service's code.
     program = [sys.executable, "-m", "indexer_service", "settings"]
     return subprocess.run(program, check=False, timeout=connection.DEADLINE).returncode  # noqa: S603 -- no input in it
+
+
+@keys.command()
+def rotate() -> int:
+    """
+    Seal every stored credential anew with the first of INDEXER_CREDENTIAL_KEYS, while all else runs.
+
+    For operators: it needs the keys and MONGODB_URL in this machine's environment, and asks no server of ours.
+    It may be stopped at any time; started again it goes on with what is left.
+    """
+    program = [sys.executable, "-m", "indexer_service", "keys", "rotate"]
+    try:
+        # No bound on the whole, which grows with the users: each of its steps has the store's own.
+        return subprocess.run(program, check=False).returncode  # noqa: S603 -- no input in it
+    except KeyboardInterrupt:
+        # The program was interrupted as well, and has said so.
+        return 130
 
 
 def _kind(name: str) -> int:

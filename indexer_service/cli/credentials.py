@@ -1,4 +1,8 @@
-"""`indexer credential put`: the tokens come from standard input or a hidden prompt, never from the command line."""
+"""
+`indexer credential`: put, status, revoke.
+
+Tokens come from standard input or a hidden prompt, never from the command line, and are never shown.
+"""
 
 import getpass
 import sys
@@ -53,3 +57,40 @@ async def put(stub: connection.Stub, wanted: pb.PutCredentialRequest) -> int:
     await stub.PutCredential(wanted, timeout=connection.DEADLINE)
     output.line(f"credential stored for user {wanted.user_id}; index with: indexer index {wanted.user_id}")
     return 0
+
+
+async def status(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+    """Show how the credential stands; the exit code is 0 only when it can be used."""
+    answer = await stub.GetCredentialStatus(pb.GetCredentialStatusRequest(user_id=user), timeout=connection.DEADLINE)
+    if as_json:
+        output.json(answer)
+    else:
+        output.line(_described(answer, user))
+    return 0 if answer.state == pb.CREDENTIAL_STATE_ACTIVE else problems.FAILURE
+
+
+def _described(answer: pb.GetCredentialStatusResponse, user: str) -> str:
+    state = _STATES.get(answer.state, "unknown")
+    ends = f", expires {times.day(answer.expires_at)}" if answer.HasField("expires_at") else ""
+    scopes = f", scopes {' '.join(answer.scopes)}" if answer.scopes else ""
+    advice = "" if answer.state == pb.CREDENTIAL_STATE_ACTIVE else f"; next: indexer credential put {user}"
+    return f"{state}{ends}{scopes}{advice}"
+
+
+async def revoke(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+    """Forget the credential, and say whether Discord did too."""
+    wanted = pb.RevokeCredentialRequest(user_id=user, request_id=str(uuid.uuid4()))
+    answer = await stub.RevokeCredential(wanted, timeout=connection.DEADLINE)
+    if as_json:
+        output.json(answer)
+    else:
+        output.line(f"credential of user {user} forgotten; {_AT_DISCORD[answer.revoked_at_discord]}")
+    return 0
+
+
+_STATES = {
+    pb.CREDENTIAL_STATE_MISSING: "no credential",
+    pb.CREDENTIAL_STATE_ACTIVE: "active",
+    pb.CREDENTIAL_STATE_REAUTH_REQUIRED: "refused by Discord",
+}
+_AT_DISCORD = {True: "Discord has revoked it", False: "not revoked at Discord, where it ends by itself"}

@@ -23,6 +23,8 @@ from typing import Self
 from indexer_service.embedded import accounts, external, probes, programs, supervisor
 
 SIMULATED_BOT_TOKEN = "sim-bot-token"  # noqa: S105 -- the simulator's, no secret
+SIMULATED_CLIENT = ("sim-client", "sim-secret")
+"""Id and secret of the simulator's application."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -255,6 +257,8 @@ class Stack:
             **wiring,
             "DISCORD_API_BASE": f"{self.simulator_url}/api/v10",
             "DISCORD_BOT_TOKEN": SIMULATED_BOT_TOKEN,
+            "DISCORD_CLIENT_ID": SIMULATED_CLIENT[0],
+            "DISCORD_CLIENT_SECRET": SIMULATED_CLIENT[1],
             # The simulator began with us and has counted nothing yet: there are no calls of the past to wait for.
             "LIMITER_HOLD": "0",
         }

@@ -478,8 +478,10 @@ class RevokeCredentialRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RevokeCredentialResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("revoked_at_discord",)
+    REVOKED_AT_DISCORD_FIELD_NUMBER: _ClassVar[int]
+    revoked_at_discord: bool
+    def __init__(self, revoked_at_discord: _Optional[bool] = ...) -> None: ...
 
 class DeleteUserDataRequest(_message.Message):
     __slots__ = ("user_id", "request_id")

@@ -213,13 +213,17 @@ class IndexerServiceServicer:
 
     def GetCredentialStatus(self, request, context):
         """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token.
+        Tokens near their end are renewed when the user is indexed, not by this call.
+        Errors: INVALID_ARGUMENT (field named).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeCredential(self, request, context):
-        """RevokeCredential forgets the user's tokens and asks Discord to revoke them.
+        """RevokeCredential forgets the user's tokens, asks Discord to revoke them, and ends his running job as FAILED with
+        CREDENTIAL_REVOKED. What was indexed stays; DeleteUserData erases it. Nothing stored is no error.
+        Errors: INVALID_ARGUMENT (field named).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

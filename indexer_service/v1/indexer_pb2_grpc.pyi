@@ -95,9 +95,15 @@ class IndexerServiceStub:
     PutCredential: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]
     """PutCredential stores the user's OAuth2 tokens, encrypted. They go in and never come out."""
     GetCredentialStatus: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetCredentialStatusRequest, _indexer_pb2.GetCredentialStatusResponse]
-    """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token."""
+    """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token.
+    Tokens near their end are renewed when the user is indexed, not by this call.
+    Errors: INVALID_ARGUMENT (field named).
+    """
     RevokeCredential: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.RevokeCredentialRequest, _indexer_pb2.RevokeCredentialResponse]
-    """RevokeCredential forgets the user's tokens and asks Discord to revoke them."""
+    """RevokeCredential forgets the user's tokens, asks Discord to revoke them, and ends his running job as FAILED with
+    CREDENTIAL_REVOKED. What was indexed stays; DeleteUserData erases it. Nothing stored is no error.
+    Errors: INVALID_ARGUMENT (field named).
+    """
     DeleteUserData: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.DeleteUserDataRequest, _indexer_pb2.DeleteUserDataResponse]
     """DeleteUserData erases the user: credential, preferences, memberships, jobs, and what only this user brought."""
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetPreferencesRequest, _indexer_pb2.GetPreferencesResponse]
@@ -160,9 +166,15 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     PutCredential: _aio.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]  # type: ignore[assignment]
     """PutCredential stores the user's OAuth2 tokens, encrypted. They go in and never come out."""
     GetCredentialStatus: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetCredentialStatusRequest, _indexer_pb2.GetCredentialStatusResponse]  # type: ignore[assignment]
-    """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token."""
+    """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token.
+    Tokens near their end are renewed when the user is indexed, not by this call.
+    Errors: INVALID_ARGUMENT (field named).
+    """
     RevokeCredential: _aio.UnaryUnaryMultiCallable[_indexer_pb2.RevokeCredentialRequest, _indexer_pb2.RevokeCredentialResponse]  # type: ignore[assignment]
-    """RevokeCredential forgets the user's tokens and asks Discord to revoke them."""
+    """RevokeCredential forgets the user's tokens, asks Discord to revoke them, and ends his running job as FAILED with
+    CREDENTIAL_REVOKED. What was indexed stays; DeleteUserData erases it. Nothing stored is no error.
+    Errors: INVALID_ARGUMENT (field named).
+    """
     DeleteUserData: _aio.UnaryUnaryMultiCallable[_indexer_pb2.DeleteUserDataRequest, _indexer_pb2.DeleteUserDataResponse]  # type: ignore[assignment]
     """DeleteUserData erases the user: credential, preferences, memberships, jobs, and what only this user brought."""
     GetPreferences: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetPreferencesRequest, _indexer_pb2.GetPreferencesResponse]  # type: ignore[assignment]
@@ -288,7 +300,10 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.GetCredentialStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.GetCredentialStatusResponse, _abc.Awaitable[_indexer_pb2.GetCredentialStatusResponse]]:
-        """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token."""
+        """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token.
+        Tokens near their end are renewed when the user is indexed, not by this call.
+        Errors: INVALID_ARGUMENT (field named).
+        """
 
     @_abc_1.abstractmethod
     def RevokeCredential(
@@ -296,7 +311,10 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.RevokeCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.RevokeCredentialResponse, _abc.Awaitable[_indexer_pb2.RevokeCredentialResponse]]:
-        """RevokeCredential forgets the user's tokens and asks Discord to revoke them."""
+        """RevokeCredential forgets the user's tokens, asks Discord to revoke them, and ends his running job as FAILED with
+        CREDENTIAL_REVOKED. What was indexed stays; DeleteUserData erases it. Nothing stored is no error.
+        Errors: INVALID_ARGUMENT (field named).
+        """
 
     @_abc_1.abstractmethod
     def DeleteUserData(

@@ -52,13 +52,16 @@ async def open_session(config: settings.DiscordSettings) -> AsyncIterator[aiohtt
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
+    """One request; *form* makes it a POST of form fields, anything else is a GET."""
+
     route: routes.Route
     authorization: str = dataclasses.field(repr=False)
     identity: str
     purpose: ports.Purpose
     params: Mapping[str, str] = dataclasses.field(default_factory=dict)
     claim: ports.Claim | None = None
+    form: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
 
 
 class _NotWanted(Exception):
@@ -66,14 +69,21 @@ class _NotWanted(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Reply:
+class Reply:
+    """An answer, whole and not too long; headers by their names in small letters."""
+
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
 class DiscordClient:
-    """Discord's HTTP API by port `ports.Discord`; its errors are listed there."""
+    """
+    Discord's HTTP API by port `ports.Discord`; its errors are listed there.
+
+    Attributes:
+        longest: Longest time of one call, in seconds.
+    """
 
     def __init__(
         self,
@@ -82,6 +92,7 @@ class DiscordClient:
         config: settings.DiscordSettings,
         seen: metrics.DiscordMetrics,
     ) -> None:
+        self.longest = config.timeout
         self._session = session
         self._permits = permits
         self._config = config
@@ -129,12 +140,16 @@ class DiscordClient:
         """Return the user's role ids, with his own token where its scope allows that, else with the bot's."""
         if MEMBERS_SCOPE in credential.scopes:
             call = self._as_user(routes.own_member(guild_id), credential, purpose)
-        else:
+            return await self._again(self._ask, call, payloads.decode_roles)
+        try:
             call = self._as_bot(routes.guild_member(guild_id, user_id), purpose)
-        return await self._again(self._ask, call, payloads.decode_roles)
+            return await self._again(self._ask, call, payloads.decode_roles)
+        except errors.TokenRefused as refusal:
+            # The bot's token: nothing is wrong with the user's.
+            raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
 
-    def _as_bot(self, route: routes.Route, purpose: ports.Purpose, params: Mapping[str, str] | None = None) -> _Call:
-        return _Call(route, f"Bot {self._config.bot_token.get_secret_value()}", "bot", purpose, params or {})
+    def _as_bot(self, route: routes.Route, purpose: ports.Purpose, params: Mapping[str, str] | None = None) -> Call:
+        return Call(route, f"Bot {self._config.bot_token.get_secret_value()}", "bot", purpose, params or {})
 
     def _as_user(
         self,
@@ -142,20 +157,26 @@ class DiscordClient:
         credential: ports.Credential,
         purpose: ports.Purpose,
         params: Mapping[str, str] | None = None,
-    ) -> _Call:
-        return _Call(route, f"Bearer {credential.access_token}", f"user:{purpose.user}", purpose, params or {})
+    ) -> Call:
+        return Call(route, f"Bearer {credential.access_token}", f"user:{purpose.user}", purpose, params or {})
 
-    async def _ask(self, call: _Call, decode: Callable[[bytes], T]) -> T:
-        reply = await self._attempt(call)
+    async def _ask(self, call: Call, decode: Callable[[bytes], T]) -> T:
+        reply = await self.attempt(call)
         if reply.status != 200:  # noqa: PLR2004 -- HTTP OK
-            raise _failure(reply)
+            raise failure(reply)
         try:
             return decode(reply.body)
         except (ValueError, RecursionError) as error:
             raise errors.DiscordTransient("an answer is not the JSON it should be") from error
 
-    async def _attempt(self, call: _Call) -> _Reply:
-        """Make one request under one permit and settle it, whatever happens."""
+    async def attempt(self, call: Call) -> Reply:
+        """
+        Make one request under one permit and settle it, whatever happens; the answer may be of any status.
+
+        Raises:
+            errors.RateLimited, errors.LimiterUnavailable: Nothing was sent.
+            errors.DiscordTransient: Nobody knows whether Discord got it.
+        """
         charge = budgets.Charge(
             lane=call.purpose.lane,
             route=call.route.template,
@@ -190,7 +211,7 @@ class DiscordClient:
         self._count(call, str(reply.status), took)
         return reply
 
-    def _count(self, call: _Call, status: str, seconds: float) -> None:
+    def _count(self, call: Call, status: str, seconds: float) -> None:
         self._seen.count(call.route.template, status, seconds, lane=call.purpose.lane.value)
 
     async def _claimed(self, claim: ports.Claim, permit: limiter.Permit) -> bool:
@@ -203,10 +224,12 @@ class DiscordClient:
                 await self._permits.give_back(permit)
         return wanted
 
-    async def _send(self, call: _Call) -> _Reply:
-        async with self._session.get(
+    async def _send(self, call: Call) -> Reply:
+        async with self._session.request(
+            "GET" if call.form is None else "POST",
             self._config.api_base + call.route.path,
             params=call.params,
+            data=call.form,
             headers={"Authorization": call.authorization},
             allow_redirects=False,
         ) as response:
@@ -216,10 +239,10 @@ class DiscordClient:
                 if len(body) > self._config.max_body_bytes:
                     raise ValueError("the answer is too long")
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return _Reply(response.status, headers, bytes(body))
+            return Reply(response.status, headers, bytes(body))
 
 
-def _answer(reply: _Reply, round_trip: float) -> limiter.Answer:
+def _answer(reply: Reply, round_trip: float) -> limiter.Answer:
     failure = payloads.decode_failure(reply.body) if reply.status in {403, 429} else None
     return limiter.Answer(
         status=reply.status,
@@ -231,7 +254,7 @@ def _answer(reply: _Reply, round_trip: float) -> limiter.Answer:
     )
 
 
-def _failure(reply: _Reply) -> errors.IndexerError:
+def failure(reply: Reply) -> errors.IndexerError:
     """Translate a status and Discord's JSON code; the codes are in topics/opcodes-and-status-codes.mdx."""
     body = payloads.decode_failure(reply.body)
     code = body.code if body else 0
@@ -250,7 +273,7 @@ def _failure(reply: _Reply) -> errors.IndexerError:
     return (errors.DiscordRefused if code in OUR_FAULT else kind)(reply.status, code)
 
 
-def _retry_after(reply: _Reply, *, default: float) -> float:
+def _retry_after(reply: Reply, *, default: float) -> float:
     try:
         return _sensible(float(reply.headers["retry-after"]), default)
     except (KeyError, ValueError):

@@ -34,6 +34,16 @@ def own_member(guild_id: int) -> Route:
     return Route("GET /users/@me/guilds/{guild.id}/member", f"/users/@me/guilds/{guild_id}/member")
 
 
+def token() -> Route:
+    """Trades a refresh token for a new pair (topics/oauth2.mdx, read 2026-08-06)."""
+    return Route("POST /oauth2/token", "/oauth2/token")
+
+
+def revoke() -> Route:
+    """Ends a grant: every token of it dies with the one that is named (topics/oauth2.mdx:194)."""
+    return Route("POST /oauth2/token/revoke", "/oauth2/token/revoke")
+
+
 def guild_member(guild_id: int, user_id: int) -> Route:
     """Any member, by the bot; needs no privileged intent."""
     return Route("GET /guilds/{guild.id}/members/{user.id}", f"/guilds/{guild_id}/members/{user_id}", guild_id)

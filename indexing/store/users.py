@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import msgspec
 import pymongo
 
 from indexing import errors, model, ports
-from indexing.store import mongo, vault
+from indexing.store import credentials, mongo, vault
 
 LOOK_STEP = 300.0
 """Seconds between two notes that a user looks at a guild."""
@@ -28,13 +27,7 @@ class Users:
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store the credential, encrypted, in place of any older one."""
-        tokens = msgspec.json.encode([credential.access_token, credential.refresh_token])
-        change = {
-            "credential": self._safe.seal(user_id, tokens),
-            "scopes": list(credential.scopes),
-            "expires_at": credential.expires_at,
-            "reauth": False,
-        }
+        change = credentials.sealed(self._safe, user_id, credential)
         with mongo.translated():
             await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
 
@@ -49,10 +42,9 @@ class Users:
         if row.get("reauth"):
             raise errors.ReauthRequired(user_id)
         try:
-            access, refresh = msgspec.json.decode(self._safe.open(user_id, row["credential"]), type=tuple[str, str])
+            return credentials.opened(self._safe, user_id, row)
         except vault.CannotOpen as error:
             raise errors.ReauthRequired(user_id) from error
-        return ports.Credential(access, refresh, row.get("expires_at"), tuple(row.get("scopes", ())))
 
     async def require_reauth(self, user_id: int) -> None:
         """Note that Discord refuses the credential."""

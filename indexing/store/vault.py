@@ -31,6 +31,10 @@ class Vault:
         nonce = os.urandom(NONCE_BYTES)
         return self._first + nonce + self._ring[self._first].encrypt(nonce, text, str(user_id).encode())
 
+    def is_newest(self, sealed: bytes) -> bool:
+        """Return whether the first key sealed a value."""
+        return sealed[:ID_BYTES] == self._first
+
     def open(self, user_id: int, sealed: bytes) -> bytes:
         """Return the text. Raises CannotOpen."""
         key = self._ring.get(sealed[:ID_BYTES])

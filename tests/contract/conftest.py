@@ -8,8 +8,8 @@ import mongomock_ng
 import pytest
 
 from indexing import ports, settings
-from indexing.store import guilds, jobs, mongo, requests, users, vault
-from tests import fakes
+from indexing.store import credentials, guilds, jobs, mongo, requests, users, vault
+from tests import fakes, pairs
 
 KEY = b"k" * settings.KEY_BYTES
 
@@ -19,6 +19,7 @@ class Stores:
     """One of each, over the same storage."""
 
     users: ports.Users
+    credentials: ports.Credentials
     guilds: ports.Guilds
     jobs: ports.Jobs
     requests: ports.Requests
@@ -29,7 +30,8 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     """Empty stores."""
     if request.param == "memory":
         members = fakes.MemoryUsers()
-        yield Stores(members, fakes.MemoryGuilds(members), fakes.MemoryJobs(), fakes.MemoryRequests())
+        kept = pairs.MemoryCredentials(members)
+        yield Stores(members, kept, fakes.MemoryGuilds(members), fakes.MemoryJobs(), fakes.MemoryRequests())
     elif request.param == "mock":
         client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
         yield await _over(client["indexer"])
@@ -42,8 +44,10 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
 
 async def _over(database: mongo.Database) -> Stores:
     await mongo.make_indexes(database)
+    safe = vault.Vault((KEY,))
     return Stores(
-        users.Users(database, vault.Vault((KEY,))),
+        users.Users(database, safe),
+        credentials.Credentials(database, safe),
         guilds.Guilds(database),
         jobs.Jobs(database, retention=3600.0),
         requests.Requests(database),

@@ -66,7 +66,7 @@ def probed(objects: rendered.Objects) -> Iterator[str]:
 
 
 def configured(objects: rendered.Objects) -> Iterator[str]:
-    """Every ConfigMap and Secret key that a variable comes from exists, and no secret is written down."""
+    """Every ConfigMap and Secret key that a variable needs exists, and no secret is written down."""
     made = {rendered.title(found) for found in objects}
     keys = _keys(objects)
     for where, _, container in rendered.containers(objects):
@@ -74,7 +74,7 @@ def configured(objects: rendered.Objects) -> Iterator[str]:
             if "value" in variable and SECRETS.search(variable["name"]):
                 yield f"{where}: {variable['name']} is written down"
             wanted = variable.get("valueFrom", {}).get("secretKeyRef")
-            if wanted and wanted["key"] not in keys.get(wanted["name"], set()):
+            if wanted and not wanted.get("optional") and wanted["key"] not in keys.get(wanted["name"], set()):
                 yield f"{where}: nobody makes {wanted['name']}/{wanted['key']}"
         for source in container.get("envFrom", []):
             if f"ConfigMap/{source.get('configMapRef', {}).get('name')}" not in made:

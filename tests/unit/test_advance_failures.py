@@ -75,6 +75,84 @@ async def test_a_job_fails_when_the_users_token_is_refused(world: worlds.World, 
         await world.users.credential(USER)
 
 
+@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
+async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(world: worlds.World, what: object) -> None:
+    """One renewal mends it, within the turn, and the user notices nothing."""
+    world.oauth.able = True
+    world.discord.channels[10] = for_role(10)
+    world.discord.roles[USER, 10] = ()
+    world.discord.fail(what, errors.TokenRefused(401, 0))
+    await world.start()
+
+    await world.work()
+
+    assert (await world.job()).state is model.JobState.SUCCEEDED
+    assert world.oauth.renewals == ["refresh"]
+    assert (await world.users.credential(USER)).access_token == "access+"
+
+
+@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
+async def test_a_job_fails_when_the_renewed_token_is_refused_as_well(world: worlds.World, what: object) -> None:
+    """Exactly one renewal is tried; then only the user can help."""
+    world.oauth.able = True
+    world.discord.channels[10] = for_role(10)
+    world.discord.fail(what, errors.TokenRefused(401, 0), errors.TokenRefused(401, 0))
+    await world.start()
+
+    await world.work()
+
+    job = await world.job()
+    assert (job.state, job.error) == (model.JobState.FAILED, "REAUTH_REQUIRED")
+    assert world.oauth.renewals == ["refresh"]
+    with pytest.raises(errors.ReauthRequired):
+        await world.users.credential(USER)
+
+
+@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
+@pytest.mark.parametrize(
+    ("problem", "ends"),
+    [
+        pytest.param(errors.GrantRefused(400, 0), "REAUTH_REQUIRED", id="dead grant"),
+        pytest.param(errors.ClientRefused(401, 0), "CLIENT_REFUSED", id="our own secret"),
+        pytest.param(errors.DiscordTransient("played"), "", id="passing"),
+        pytest.param(errors.EgressBlocked(403, 30.0), "", id="blocked"),
+        pytest.param(errors.RateLimited("user", retry_after=2.0, why="used up"), "", id="no permit"),
+    ],
+)
+async def test_the_job_says_why_when_the_token_cannot_be_renewed(
+    world: worlds.World, what: object, problem: errors.IndexerError, ends: str
+) -> None:
+    """A dead grant ends all; for our own fault the user is not blamed; what passes is waited for."""
+    world.oauth.able = True
+    world.discord.channels[10] = for_role(10)
+    world.discord.roles[USER, 10] = ()
+    world.discord.fail(what, errors.TokenRefused(401, 0))
+    world.oauth.fail(problem)
+    await world.start()
+
+    await world.work()
+
+    job, rows = await world.job(), await world.jobs.units(JOB)
+    reasons = {job.error, *(row.error for row in rows)} - {""}
+    assert job.state.terminal
+    assert reasons == ({ends} if ends else set())
+    assert (await world.credentials.held(USER)).refused == (ends == "REAUTH_REQUIRED")
+
+
+async def test_the_job_waits_when_an_expired_token_cannot_be_renewed_now(world: worlds.World) -> None:
+    """The next turn comes when the limiter says so; Discord is asked with no dead token."""
+    world.oauth.able = True
+    await world.users.put_credential(USER, values.credential(expires_at=world.clock() - 1))
+    world.oauth.fail(errors.RateLimited("user", retry_after=2.0, why="used up"), errors.DiscordTransient("played"))
+    await world.start()
+
+    await world.work()
+
+    assert (await world.job()).state is model.JobState.SUCCEEDED
+    assert len(world.oauth.renewals) == 3
+    assert world.discord.asked("list") == 1
+
+
 @pytest.mark.parametrize("what", ["installs", *GUILDS[:2]], ids=str)
 async def test_no_user_is_blamed_when_the_bots_token_is_refused(world: worlds.World, what: object) -> None:
     """That is our operator's to mend: the users' consents stay good."""

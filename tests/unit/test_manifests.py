@@ -62,7 +62,8 @@ def test_every_setting_is_in_the_manifests_when_it_is_new() -> None:
 
 
 @pytest.mark.parametrize(
-    ("process", "unneeded"), [("service", set()), ("worker", set()), ("exporter", {"INDEXER_CREDENTIAL_KEYS"})]
+    ("process", "unneeded"),
+    [("service", set()), ("worker", set()), ("exporter", {"INDEXER_CREDENTIAL_KEYS", "DISCORD_CLIENT_SECRET"})],
 )
 def test_every_secret_comes_by_reference_when_a_process_needs_it(process: str, unneeded: set[str]) -> None:
     """Never as a value; the exporter reads no credential and has no key to any."""

@@ -14,7 +14,7 @@ import heapq
 from prometheus_client import registry
 
 from indexing import errors, fetch, freshness, installed, listing, metrics, model, ports, reading, refresh, settings
-from tests import clockwork, fakes, values, worlds
+from tests import clockwork, fakes, pairs, values, worlds
 from tests.benchmarks.economy import world as worlds_
 
 TICK = 60.0
@@ -121,7 +121,9 @@ class _Play:
         users = fakes.MemoryUsers()
         self.ports = ports.World(
             discord=self.discord,
+            oauth=pairs.FakeOAuth(),
             users=users,
+            credentials=pairs.MemoryCredentials(users),
             guilds=fakes.MemoryGuilds(users),
             jobs=fakes.MemoryJobs(),
             queue=fakes.RecordingQueue(),

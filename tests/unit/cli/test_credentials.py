@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from indexer_service.cli import times
 from indexer_service.v1 import indexer_pb2 as pb
 from tests.unit.cli import conftest, rows, service
 
@@ -54,3 +55,50 @@ def test_no_call_is_made_when_no_token_comes_in(
 
     assert ran.err.startswith("indexer: access_token: nothing was given; write it to standard input")
     assert (ran.code, len(ran.err.splitlines()), server.requests["PutCredential"]) == (2, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("state", "line", "code"),
+    [
+        ("ACTIVE", "active, expires {day}, scopes identify guilds\n", 0),
+        (
+            "REAUTH_REQUIRED",
+            "refused by Discord, expires {day}, scopes identify guilds; next: indexer credential put",
+            1,
+        ),
+        ("MISSING", "no credential, expires {day}, scopes identify guilds; next: indexer", 1),
+    ],
+)
+def test_the_state_is_one_line_when_it_is_asked_for(
+    server: service.FakeService, indexer: Indexer, state: str, line: str, code: int
+) -> None:
+    """With what to do next; the exit code tells a script whether the user can be indexed."""
+    answer = pb.GetCredentialStatusResponse(
+        state=f"CREDENTIAL_STATE_{state}", scopes=["identify", "guilds"], expires_at=rows.NOON
+    )
+    server.plays("GetCredentialStatus", answer)
+
+    ran = indexer("credential", "status", rows.USER)
+
+    assert ran.out.startswith(line.format(day=times.day(rows.NOON)))
+    assert (ran.code, ran.err, len(ran.out.splitlines())) == (code, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("revoked", "told"),
+    [(True, "Discord has revoked it"), (False, "not revoked at Discord, where it ends by itself")],
+)
+def test_it_is_said_whether_discord_knows_when_a_credential_is_revoked(
+    server: service.FakeService,
+    indexer: Indexer,
+    revoked: bool,  # noqa: FBT001 -- a parameter
+    told: str,
+) -> None:
+    """Forgotten here in either case; the call may be repeated under its id."""
+    server.plays("RevokeCredential", pb.RevokeCredentialResponse(revoked_at_discord=revoked))
+
+    ran = indexer("credential", "revoke", rows.USER)
+
+    (asked,) = server.requests["RevokeCredential"]
+    assert (asked.user_id, len(asked.request_id)) == (rows.USER, 36)
+    assert (ran.out, ran.code) == (f"credential of user {rows.USER} forgotten; {told}\n", 0)

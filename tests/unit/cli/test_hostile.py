@@ -33,9 +33,11 @@ COMMANDS = {
     "channels": ("channels", rows.USER),
     "limits": ("limits",),
     "credential put": ("credential", "put", rows.USER),
+    "credential status": ("credential", "status", rows.USER),
+    "credential revoke": ("credential", "revoke", rows.USER),
 }
 
-OFFLINE = {"settings", "token new"}
+OFFLINE = {"settings", "token new", "keys rotate"}
 """Commands that ask no server."""
 
 

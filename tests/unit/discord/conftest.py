@@ -9,12 +9,13 @@ import stamina
 from prometheus_client import registry
 
 from indexing import metrics, model, ports, settings
-from indexing.discord import client
+from indexing.discord import client, oauth
 from indexing.ratelimit import limiter
 from tests import values
 from tests.unit.discord import wire
 
 BOT_TOKEN = "the-secret-of-the-bot"
+CLIENT_SECRET = "the-secret-of-the-application"
 PURPOSE = ports.Purpose(model.Lane.INTERACTIVE, values.USER, "job:guild", 0.75)
 
 
@@ -23,6 +24,7 @@ class Bench:
     """All parts of one test."""
 
     discord: client.DiscordClient
+    oauth: oauth.OAuth
     server: wire.Server
     permits: wire.RecordingLimiter
     registry: registry.CollectorRegistry
@@ -55,4 +57,5 @@ async def bench() -> AsyncIterator[Bench]:
         async with client.open_session(config) as session:
             seen = metrics.Metrics(to).discord
             discord = client.DiscordClient(session, cast("limiter.Limiter", permits), config, seen)
-            yield Bench(discord, server, permits, to)
+            named = settings.OAuthSettings(client_id="the-client", client_secret=CLIENT_SECRET)
+            yield Bench(discord, oauth.OAuth(discord, named), server, permits, to)

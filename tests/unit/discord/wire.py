@@ -20,6 +20,7 @@ class Request:
 
     path: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 def reply(status: int, body: object = None, *, cut: int = 0, **headers: str) -> bytes:
@@ -56,7 +57,8 @@ class Server:
             while True:
                 first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
                 headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-                self.requests.append(Request(first.split(" ")[1], headers))
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                self.requests.append(Request(first.split(" ")[1], headers, body))
                 self.asked.set()
                 answer = self.script.popleft() if self.script else reply(200, [])
                 if answer == HANG:

@@ -11,7 +11,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from indexer_service import convert, servicer, streams, tokens, wire
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import browse, control, errors, model, ports, progress, settings, start, turns
+from indexing import browse, consent, control, errors, model, ports, progress, settings, start, turns
 from indexing.ratelimit import limiter
 from tests import values, worlds
 from tests.unit.indexer_service import contexts
@@ -69,6 +69,7 @@ async def bench() -> Bench:
         progress=progress.Progress(world.ports),
         browse=browse.Browse(world.ports, world.rules),
         control=control.Control(world.ports, world.rules),
+        consent=consent.Consent(world.ports, control.Control(world.ports, world.rules)),
         limits=cast("limiter.Limiter", Limits()),
         events=world.events,
         clock=world.clock,

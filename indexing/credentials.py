@@ -1,0 +1,184 @@
+"""
+A user's pair of tokens, renewed ahead of its end by one process of all.
+
+Who finds a pair near its end locks it (a write over the mark that he has read), trades its refresh token, and stores
+the new pair before anybody uses it, himself included. Everybody else goes on with the old pair while it lives, then
+waits a little for the new one.
+
+A refresh token works once, so the moment between Discord's answer and the store is the one that matters. A process that
+dies there leaves the old pair under a lock. When the lock is over, the next who needs the pair tries its refresh token
+once more: Discord renews it if the call had never arrived, else says that it is dead, and the user must log in again
+(REAUTH_REQUIRED). No pair is ever used that is not stored, and no user's work waits longer than the lock.
+
+Round trips while the pair is good: 1 to MongoDB. To renew it: 1 to Discord, 2 to Redis, 2 to MongoDB more.
+"""
+
+import asyncio
+
+from indexing import batch, errors, logs, metrics, ports
+
+AHEAD = 600.0
+"""Seconds before its end from which a pair is renewed; Discord's live a week."""
+USED_UP = 15.0
+"""Seconds before its end from which a token is not used any more: longer than one call takes."""
+WAIT = 5.0
+"""Longest wait for a pair that somebody else renews, in seconds; it takes him about half a second."""
+LOOK = 0.2
+"""Seconds between two looks whether he is done."""
+SPARE = 5.0
+"""Seconds that a lock lasts longer than the call: for the permit and the store."""
+REST = 5.0
+"""Seconds without another attempt after one that failed for a passing cause."""
+LONG_REST = 60.0
+"""The same after one for which we are to blame: each counts towards the ban line of the whole fleet."""
+STORE_AGAIN = (0.1, 0.3, 0.9)
+"""Seconds before each further attempt to store a new pair: without it the user must log in again."""
+
+PASSING = (
+    *(errors.RateLimited, errors.LimiterUnavailable, errors.EgressBlocked),
+    *(errors.DiscordTransient, errors.DiscordRefused),
+)
+"""Why a pair could not be renewed although the user's consent stands."""
+
+
+class Credentials:
+    """Gives pairs that can be used."""
+
+    def __init__(self, world: ports.World, seen: metrics.IndexingMetrics) -> None:
+        self._world = world
+        self._seen = seen
+        self._log = logs.get(__name__)
+
+    async def usable(self, user_id: int, purpose: ports.Purpose) -> ports.Credential:
+        """
+        Return the user's pair, renewed if it is near its end.
+
+        Raises:
+            errors.CredentialMissing, errors.ReauthRequired: There is none, or only the user can renew it.
+            errors.CredentialBusy, and what `ports.OAuth` may raise: It is used up, and cannot be renewed now.
+        """
+        held = await self._held(user_id)
+        left = _left(held, self._world.clock())
+        if left > AHEAD or not self._renewable(held):
+            return held.credential
+        if left > USED_UP and held.locked_until > self._world.clock():
+            return held.credential
+        try:
+            return await self._renew(user_id, held, purpose)
+        except PASSING as problem:
+            if _left(held, self._world.clock()) <= USED_UP:
+                raise
+            self._log.info("credential_renewal_put_off", user=user_id, reason=problem.reason)
+            return held.credential
+
+    async def renewed(self, user_id: int, used: ports.Credential, purpose: ports.Purpose) -> ports.Credential:
+        """
+        Return the pair to use after Discord refused *used*: the stored one if it is another, else a renewed one.
+
+        Raises:
+            errors.ReauthRequired: It cannot be renewed; the user must log in again, and all his work stops.
+            errors.CredentialMissing, errors.CredentialBusy, and what `ports.OAuth` may raise.
+        """
+        held = await self._held(user_id)
+        if held.credential.access_token != used.access_token:
+            return held.credential
+        if not self._renewable(held):
+            await self._world.credentials.refuse(user_id, mark=held.mark)
+            raise errors.ReauthRequired(user_id)
+        return await self._renew(user_id, held, purpose)
+
+    async def refused(self, user_id: int, used: ports.Credential) -> None:
+        """Note that Discord refuses a pair that was renewed; one that is stored since then stays."""
+        held = await self._held(user_id)
+        if held.credential.access_token == used.access_token:
+            await self._world.credentials.refuse(user_id, mark=held.mark)
+
+    async def _held(self, user_id: int) -> ports.Held:
+        try:
+            held = await self._world.credentials.held(user_id)
+        except errors.ReauthRequired:
+            # Nothing is noted in the row: when the key is back, so is the credential.
+            self._log.error("credential_opens_with_no_key", user=user_id)
+            raise
+        if held.refused:
+            raise errors.ReauthRequired(user_id)
+        return held
+
+    def _renewable(self, held: ports.Held) -> bool:
+        return self._world.oauth.able and bool(held.credential.refresh_token)
+
+    async def _renew(self, user_id: int, held: ports.Held, purpose: ports.Purpose) -> ports.Credential:
+        """Renew the pair, or wait until somebody else has."""
+        until = self._world.clock() + WAIT
+        before = held.credential
+        while held.credential == before:
+            now = self._world.clock()
+            mark = None
+            if held.locked_until <= now:
+                lease = self._world.oauth.longest + purpose.patience + SPARE
+                mark = await self._world.credentials.lock(user_id, mark=held.mark, now=now, until=now + lease)
+            if mark is not None:
+                # Shielded: a turn that ends for another reason must not lose the answer on its way.
+                return await asyncio.shield(batch.shared(self._alone(user_id, before, mark, purpose)))
+            if now >= until:
+                raise errors.CredentialBusy(user_id, min(max(held.locked_until - now, LOOK), WAIT))
+            await asyncio.sleep(LOOK)
+            held = await self._held(user_id)
+        return held.credential
+
+    async def _alone(
+        self, user_id: int, before: ports.Credential, mark: str, purpose: ports.Purpose
+    ) -> ports.Credential:
+        """Trade the refresh token under our lock."""
+        now = self._world.clock
+        try:
+            pair = await self._world.oauth.renew(before, purpose, now())
+        except errors.GrantRefused as refusal:
+            self._seen.renewals.labels("refused").inc()
+            if await self._world.credentials.refuse(user_id, mark=mark):
+                self._log.info("reauth_required", user=user_id)
+                raise errors.ReauthRequired(user_id) from refusal
+            return (await self._held(user_id)).credential
+        except (errors.RateLimited, errors.LimiterUnavailable):
+            await self._world.credentials.unlock(user_id, mark=mark)
+            raise
+        except errors.IndexerError as problem:
+            ours = isinstance(problem, errors.DiscordRefused)
+            self._seen.renewals.labels("failed").inc()
+            self._log.warning("credential_not_renewed", user=user_id, reason=problem.reason)
+            await self._world.credentials.unlock(user_id, mark=mark, until=now() + (LONG_REST if ours else REST))
+            raise
+        return await self._stored(user_id, mark, pair)
+
+    async def _stored(self, user_id: int, mark: str, pair: ports.Credential) -> ports.Credential:
+        """Store the new pair before it is used; one that came too late is dropped for what is stored instead."""
+        for pause in STORE_AGAIN:
+            try:
+                return await self._store_once(user_id, mark, pair)
+            except errors.StoreUnavailable:
+                await asyncio.sleep(pause)
+        try:
+            return await self._store_once(user_id, mark, pair)
+        except errors.StoreUnavailable:
+            self._seen.renewals.labels("lost").inc()
+            self._log.exception("renewed_credential_lost", user=user_id)
+            raise
+
+    async def _store_once(self, user_id: int, mark: str, pair: ports.Credential) -> ports.Credential:
+        if await self._world.credentials.renewed(user_id, mark=mark, credential=pair):
+            self._seen.renewals.labels("renewed").inc()
+            return pair
+        held = await self._held(user_id)
+        if held.credential == pair:
+            # An attempt that seemed to fail had stored it.
+            self._seen.renewals.labels("renewed").inc()
+        else:
+            self._seen.renewals.labels("lost").inc()
+            self._log.warning("renewed_credential_too_late", user=user_id)
+        return held.credential
+
+
+def _left(held: ports.Held, now: float) -> float:
+    """Return the seconds for which the access token still lives; infinite when nobody said."""
+    ends = held.credential.expires_at
+    return float("inf") if ends is None else ends - now

@@ -1,0 +1,97 @@
+"""
+Credentials in MongoDB, for those who renew, revoke and seal them anew: fields of the user's row.
+
+Whoever changes the pair, or locks it to renew it, gives the row a new random mark, and writes only over the mark that
+it knows. So a process that was stopped for longer than its lock, or whose user logged in again or was erased meanwhile,
+changes nothing.
+"""
+
+import uuid
+
+import msgspec
+import pymongo
+
+from indexing import errors, ports
+from indexing.store import mongo, vault
+
+FIELDS = {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1, "mark": 1, "locked_until": 1}
+
+
+def sealed(safe: vault.Vault, user_id: int, credential: ports.Credential) -> mongo.Document:
+    """Return the fields that store a credential under a new mark, unlocked."""
+    tokens = msgspec.json.encode([credential.access_token, credential.refresh_token])
+    return {
+        "credential": safe.seal(user_id, tokens),
+        "scopes": list(credential.scopes),
+        "expires_at": credential.expires_at,
+        "reauth": False,
+        "mark": uuid.uuid4().hex,
+        "locked_until": 0.0,
+    }
+
+
+def opened(safe: vault.Vault, user_id: int, row: mongo.Document) -> ports.Credential:
+    """Return the credential of a row. Raises vault.CannotOpen."""
+    access, refresh = msgspec.json.decode(safe.open(user_id, row["credential"]), type=tuple[str, str])
+    return ports.Credential(access, refresh, row.get("expires_at"), tuple(row.get("scopes", ())))
+
+
+class Credentials:
+    """Port `ports.Credentials`. One round trip for each method."""
+
+    def __init__(self, database: mongo.Database, safe: vault.Vault) -> None:
+        self._users = database["users"]
+        self._safe = safe
+
+    async def held(self, user_id: int) -> ports.Held:
+        """Return what is stored. Raises errors.CredentialMissing; errors.ReauthRequired when no key opens it."""
+        with mongo.translated():
+            row = await self._users.find_one({"_id": user_id}, FIELDS)
+        if not row or not row.get("credential"):
+            raise errors.CredentialMissing(user_id)
+        try:
+            pair = opened(self._safe, user_id, row)
+        except vault.CannotOpen as error:
+            raise errors.ReauthRequired(user_id) from error
+        return ports.Held(pair, row.get("mark"), row.get("locked_until", 0.0), row.get("reauth", False))
+
+    async def lock(self, user_id: int, *, mark: str | None, now: float, until: float) -> str | None:
+        """Take the right to renew the pair alone; None when somebody has it or the pair has changed."""
+        ours = uuid.uuid4().hex
+        free = {"$or": [{"locked_until": None}, {"locked_until": {"$lte": now}}]}
+        wanted = {"_id": user_id, "mark": mark, "credential": {"$ne": None}, **free}
+        return ours if await self._changed(wanted, {"mark": ours, "locked_until": until}) else None
+
+    async def unlock(self, user_id: int, *, mark: str, until: float = 0.0) -> None:
+        """Leave the pair as it is; it is not renewed before *until*."""
+        await self._changed({"_id": user_id, "mark": mark}, {"locked_until": until})
+
+    async def renewed(self, user_id: int, *, mark: str, credential: ports.Credential) -> bool:
+        """Store a new pair and end the lock; False when the lock is lost."""
+        return await self._changed({"_id": user_id, "mark": mark}, sealed(self._safe, user_id, credential))
+
+    async def refuse(self, user_id: int, *, mark: str | None) -> bool:
+        """Note that only the user can renew the pair; False when it has changed."""
+        return await self._changed({"_id": user_id, "mark": mark}, {"reauth": True, "locked_until": 0.0})
+
+    async def forget(self, user_id: int) -> ports.Credential | None:
+        """Erase the pair, in one write; returns what it was."""
+        gone = {"credential": "", "scopes": "", "expires_at": "", "reauth": "", "locked_until": ""}
+        with mongo.translated():
+            row = await self._users.find_one_and_update(
+                {"_id": user_id},
+                {"$unset": gone, "$set": {"mark": uuid.uuid4().hex}},
+                projection=FIELDS,
+                return_document=pymongo.ReturnDocument.BEFORE,
+            )
+        if not row or not row.get("credential"):
+            return None
+        try:
+            return opened(self._safe, user_id, row)
+        except vault.CannotOpen:
+            return None
+
+    async def _changed(self, wanted: mongo.Document, change: mongo.Document) -> bool:
+        with mongo.translated():
+            done = await self._users.update_one(wanted, {"$set": change})
+        return bool(done.matched_count)

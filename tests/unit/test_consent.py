@@ -1,0 +1,119 @@
+"""A user's consent can be looked at and taken back; what is taken back is not used any more."""
+
+import pytest
+
+from indexing import consent, control, errors, model, turns
+from tests import values, worlds
+
+pytestmark = pytest.mark.clockwork
+JOB = "a" * 32
+GUILDS = [10, 20]
+
+
+@pytest.fixture
+async def world() -> worlds.World:
+    """One user in two guilds, with a job that has done one of them; the application is known."""
+    made = worlds.world()
+    made.oauth.able = True
+    await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
+    await made.start()
+    await made.turner.run_turn(turns.Turn(JOB, 0), made.limits(first=1))
+    return made
+
+
+def consents(world: worlds.World) -> consent.Consent:
+    """Return the use case."""
+    return consent.Consent(world.ports, control.Control(world.ports, world.rules))
+
+
+async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> None:
+    """Stored, refused, or not there; with scopes and end, and without a token."""
+    case = consents(world)
+    ends = world.clock() + 60.0
+    await world.users.put_credential(values.USER, values.credential(expires_at=ends))
+
+    active = await case.status(values.USER)
+    await world.users.require_reauth(values.USER)
+    refused = await case.status(values.USER)
+
+    scopes = values.credential().scopes
+    assert active == consent.Status(consent.State.ACTIVE, scopes, ends)
+    assert refused == consent.Status(consent.State.REAUTH_REQUIRED, scopes, ends)
+    assert await case.status(values.USER + 1) == consent.Status(consent.State.MISSING)
+
+
+async def test_the_work_ends_when_the_consent_is_taken_back(world: worlds.World) -> None:
+    """The job fails visibly with the reason, what was done stays done, watchers are told, and no turn goes on."""
+    revoked = await consents(world).revoke(values.USER)
+    asked = len(world.discord.calls)
+    await world.work()
+
+    job = await world.job()
+    assert revoked
+    assert (job.state, job.error) == (model.JobState.FAILED, consent.REVOKED)
+    assert await world.states() == {10: "SUCCEEDED", 20: f"FAILED {consent.REVOKED}"}
+    assert world.events.streams[JOB][-1].job == job
+    assert len(world.discord.calls) == asked
+    assert world.oauth.revoked == [values.credential()]
+    assert (await consents(world).status(values.USER)).state is consent.State.MISSING
+    with pytest.raises(errors.CredentialMissing):
+        await world.users.credential(values.USER)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        errors.DiscordTransient("played"),
+        errors.RateLimited("egress", retry_after=60.0, why="breaker"),
+        errors.LimiterUnavailable(1.0),
+        errors.ClientRefused(401, 0),
+    ],
+    ids=lambda problem: type(problem).__name__,
+)
+async def test_the_pair_is_forgotten_when_discord_does_not_help(
+    world: worlds.World, problem: errors.IndexerError
+) -> None:
+    """Telling Discord is tried once; its failure is told and keeps nothing."""
+    world.oauth.fail(problem)
+
+    assert not await consents(world).revoke(values.USER)
+
+    assert (await consents(world).status(values.USER)).state is consent.State.MISSING
+    assert (await world.job()).error == consent.REVOKED
+
+
+async def test_the_answer_comes_in_time_when_discord_is_slow(world: worlds.World) -> None:
+    """Nobody waits longer than the bound."""
+    world.oauth.latency = 1_000.0
+    began = world.clock()
+
+    assert not await consents(world).revoke(values.USER)
+
+    assert world.clock() - began <= consent.WITHIN + 0.1
+
+
+async def test_nothing_happens_when_there_is_nothing_to_take_back(world: worlds.World) -> None:
+    """A second revocation, and one of an unknown user, are no errors and ask nobody."""
+    await consents(world).revoke(values.USER)
+    world.oauth.revoked.clear()
+
+    again = [await consents(world).revoke(user) for user in (values.USER, values.USER + 1)]
+
+    assert (again, world.oauth.revoked) == ([False, False], [])
+
+
+async def test_no_pair_comes_back_when_it_is_revoked_during_its_renewal(world: worlds.World) -> None:
+    """The renewed pair is dropped, and the turn that wanted it ends the job."""
+    await world.users.put_credential(values.USER, values.credential(expires_at=world.clock()))
+
+    async def revokes() -> None:
+        world.oauth.before_answer = None
+        await consents(world).revoke(values.USER)
+
+    world.oauth.before_answer = revokes
+    await world.work()
+
+    assert world.oauth.renewals == ["refresh"]
+    assert (await world.job()).error == consent.REVOKED
+    with pytest.raises(errors.CredentialMissing):
+        await world.users.credential(values.USER)
