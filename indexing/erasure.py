@@ -17,20 +17,21 @@ class Erasure:
 
     async def erase(self, user_id: int) -> dict[str, int]:
         """
-        Erase a user; returns the documents removed, by collection. Nobody known is no error.
+        Erase a user; returns the documents that were there of him, by collection. Nobody known is no error.
 
-        His own row goes first, so that nothing new begins; then his job is ended, for turns and watchers; then all the
-        rest. Whoever is stopped half-way calls again: everything is found by the user's id until it is gone.
+        They are counted before, because turns that notice the erasure take part in it. His own row goes first, so that
+        nothing new begins; then his job is ended, for turns and watchers; then all the rest. Whoever is stopped
+        half-way calls again: everything is found by the user's id until it is gone.
 
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable, errors.LimiterUnavailable: Call again.
         """
-        users = await self._world.remains.erase_user(user_id)
+        counts = await self._world.remains.count(user_id)
+        await self._world.remains.erase_user(user_id)
         await self._controls.stop(user_id, ERASED)
-        removed = await leftovers.erase(self._world, user_id)
-        removed["users"] += users
+        await leftovers.erase(self._world, user_id)
         await self._budgets.forget_user(user_id)
-        found = {name: count for name, count in removed.items() if count}
+        found = {name: count for name, count in counts.items() if count}
         # Without the user's id: a log is no place where an erased user should go on.
         self._log.info("user_erased", **found)
         return found

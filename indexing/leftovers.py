@@ -6,7 +6,6 @@ make new rows looks afterwards whether the user is still known, and takes them b
 says "known" first, and looks for rows afterwards: so whoever of the two is later sees what the other did.
 """
 
-import collections
 from collections.abc import Collection
 
 from indexing import model, ports
@@ -14,9 +13,9 @@ from indexing import model, ports
 
 async def erase(
     world: ports.World, user_id: int, *, job_ids: Collection[str] = (), guild_ids: Collection[int] = ()
-) -> collections.Counter[str]:
+) -> None:
     """
-    Erase what hangs on a user whose own row is gone; returns the documents removed, by collection.
+    Erase what hangs on a user whose own row is gone.
 
     Args:
         world: Where it is.
@@ -28,16 +27,13 @@ async def erase(
         errors.StoreUnavailable, errors.QueueUnavailable: Calling again goes on with what is left.
     """
     jobs = {*job_ids, *await world.remains.jobs(user_id)}
-    removed: collections.Counter[str] = collections.Counter()
     # Before the jobs, which say what streams there are, and after them, for what was published in between.
     await world.events.forget(jobs)
-    removed.update(await world.remains.erase_jobs(jobs))
+    await world.remains.erase_jobs(jobs)
     await world.events.forget(jobs)
-    removed["requests"] += await world.remains.erase_answers(user_id)
-    guilds = {*guild_ids, *await world.remains.guilds(user_id)}
-    removed.update(await world.remains.erase_guilds(guilds, but=user_id))
-    removed["memberships"] += await world.remains.erase_memberships(user_id)
-    return removed
+    await world.remains.erase_answers(user_id)
+    await world.remains.erase_guilds({*guild_ids, *await world.remains.guilds(user_id)}, but=user_id)
+    await world.remains.erase_memberships(user_id)
 
 
 async def take_back(world: ports.World, job: model.Job, guild_ids: Collection[int] = ()) -> None:

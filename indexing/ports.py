@@ -309,27 +309,30 @@ class Requests(Protocol):
 
 
 class Remains(Protocol):
-    """What is stored of one user, for those who erase it. Each method may be called again; counts are of documents."""
+    """What is stored of one user, for those who erase it. Each method may be called again."""
 
-    async def erase_user(self, user_id: int) -> int:
+    async def count(self, user_id: int) -> Mapping[str, int]:
+        """Count the documents that go with the user, by collection; guilds and channels that stay are left out."""
+
+    async def erase_user(self, user_id: int) -> None:
         """Erase the row with credential and preferences: from now on nothing of this user begins."""
 
     async def jobs(self, user_id: int) -> list[str]:
         """Return the ids of the user's jobs."""
 
-    async def erase_jobs(self, job_ids: Collection[str]) -> Mapping[str, int]:
+    async def erase_jobs(self, job_ids: Collection[str]) -> None:
         """Erase jobs and their units."""
 
-    async def erase_answers(self, user_id: int) -> int:
+    async def erase_answers(self, user_id: int) -> None:
         """Erase the answers that are kept for requests about the user."""
 
     async def guilds(self, user_id: int) -> list[int]:
         """Return the guilds that the user is or was a member of."""
 
-    async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> Mapping[str, int]:
+    async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
         """Erase those of the guilds, and their channels, that have no member who is known *but* this user."""
 
-    async def erase_memberships(self, user_id: int) -> int:
+    async def erase_memberships(self, user_id: int) -> None:
         """Erase the memberships, last: they say which guilds there are to look at."""
 
 

@@ -412,53 +412,63 @@ class MemoryRemains:
         self._jobs = jobs
         self._requests = requests
 
-    async def erase_user(self, user_id: int) -> int:
+    async def count(self, user_id: int) -> Mapping[str, int]:
+        """Count what is stored."""
+        jobs, guilds = await self.jobs(user_id), await self.guilds(user_id)
+        alone = self._alone(guilds, user_id)
+        return {
+            "users": int(await self._users.known(user_id)),
+            "memberships": len(guilds),
+            "jobs": len(jobs),
+            "units": sum(len(self._jobs._units.get(job_id, {})) for job_id in jobs),
+            "requests": len(self._about(user_id)),
+            "guilds": len(alone & self._guilds._guilds.keys()),
+            "channels": sum(len(self._guilds._channels.get(guild_id, {})) for guild_id in alone),
+        }
+
+    async def erase_user(self, user_id: int) -> None:
         """Forget credential and wishes."""
-        known = await self._users.known(user_id)
         self._users._rows.discard(user_id)
         self._users._refused.discard(user_id)
         for kept in (self._users._credentials, self._users._wishes, self._users.marks, self._users.locks):
             kept.pop(user_id, None)
         self._users._listed.pop(user_id, None)
-        return int(known)
 
     async def jobs(self, user_id: int) -> list[str]:
         """Return the user's jobs."""
         return [job.job_id for job in self._jobs._jobs.values() if job.user_id == user_id]
 
-    async def erase_jobs(self, job_ids: Collection[str]) -> Mapping[str, int]:
+    async def erase_jobs(self, job_ids: Collection[str]) -> None:
         """Forget jobs and units."""
-        units = sum(len(self._jobs._units.pop(key, {})) for key in job_ids)
-        return {"jobs": sum(self._jobs._jobs.pop(key, None) is not None for key in job_ids), "units": units}
+        for job_id in job_ids:
+            self._jobs._units.pop(job_id, None)
+            self._jobs._jobs.pop(job_id, None)
 
-    async def erase_answers(self, user_id: int) -> int:
+    async def erase_answers(self, user_id: int) -> None:
         """Forget answers."""
-        answers = self._requests._answers
-        about = [key for key, answered in answers.items() if answered.user_id == user_id]
-        for key in about:
-            del answers[key]
-        return len(about)
+        for key in self._about(user_id):
+            del self._requests._answers[key]
 
     async def guilds(self, user_id: int) -> list[int]:
         """Return the guilds of all memberships."""
         return [*self._users._present.get(user_id, {}), *(key for user, key in self._users._left if user == user_id)]
 
-    async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> Mapping[str, int]:
+    async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
         """Forget guilds that nobody else is in."""
-        shared = {key for user, rows in self._users._present.items() if user != but for key in rows}
-        alone = set(guild_ids) - shared
-        stored = self._guilds
-        gone = [key for guild_id in alone for key in stored._channels.pop(guild_id, {})]
-        for guild_id in alone:
-            stored._fences.pop(guild_id, None)
-        return {"guilds": sum(stored._guilds.pop(key, None) is not None for key in alone), "channels": len(gone)}
+        for guild_id in self._alone(guild_ids, but):
+            for kept in (self._guilds._guilds, self._guilds._channels, self._guilds._fences):
+                kept.pop(guild_id, None)
 
-    async def erase_memberships(self, user_id: int) -> int:
+    async def erase_memberships(self, user_id: int) -> None:
         """Forget memberships, ended ones too."""
-        ended = [key for key in self._users._left if key[0] == user_id]
-        for key in ended:
-            del self._users._left[key]
-        return len(ended) + len(self._users._present.pop(user_id, {}))
+        self._users._left = {key: at for key, at in self._users._left.items() if key[0] != user_id}
+        self._users._present.pop(user_id, None)
+
+    def _alone(self, guild_ids: Collection[int], but: int) -> set[int]:
+        return set(guild_ids) - {key for user, rows in self._users._present.items() if user != but for key in rows}
+
+    def _about(self, user_id: int) -> list[str]:
+        return [key for key, answered in self._requests._answers.items() if answered.user_id == user_id]
 
 
 class RecordingQueue:
