@@ -12,7 +12,17 @@ from typing import Annotated
 import grpc.aio
 import typer
 
-from indexer_service.cli import browsing, connection, credentials, follow, jobs, limits, problems, service_tokens
+from indexer_service.cli import (
+    browsing,
+    connection,
+    credentials,
+    erasure,
+    follow,
+    jobs,
+    limits,
+    problems,
+    service_tokens,
+)
 from indexer_service.v1 import indexer_pb2 as pb
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's Discord id.", show_default=False)]
@@ -175,6 +185,23 @@ def channels(  # noqa: PLR0913 -- one parameter an option
         order=pb.CHANNEL_ORDER_ACTIVITY if order is Order.ACTIVITY else pb.CHANNEL_ORDER_POSITION,
     )
     return ask(context, lambda stub: browsing.channels(stub, request, as_json=as_json), user)
+
+
+@app.command()
+def erase(
+    context: typer.Context,
+    user: User,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+    as_json: Json = False,
+) -> int:
+    """
+    Erase everything that is known of a user, for good; his running job ends.
+
+    The tokens still work at Discord: revoke them first with `indexer credential revoke`.
+    """
+    erasure.confirm(user, sure=yes)
+    return ask(context, lambda stub: erasure.erase(stub, user, as_json=as_json), user)
 
 
 @app.command(name="limits")
