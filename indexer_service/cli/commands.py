@@ -22,6 +22,7 @@ from indexer_service.cli import (
     limits,
     problems,
     service_tokens,
+    times,
 )
 from indexer_service.v1 import indexer_pb2 as pb
 
@@ -225,7 +226,9 @@ def put(
     scopes: Annotated[
         list[str] | None, typer.Option("--scope", help="A granted scope, such as guilds. May be repeated.")
     ] = None,
-    expires_in: Annotated[float | None, typer.Option(min=0, help="Seconds until the access token expires.")] = None,
+    expires_in: Annotated[
+        float | None, typer.Option(min=0, max=times.CENTURY, help="Seconds until the access token expires.")
+    ] = None,
 ) -> int:
     """
     Store a user's OAuth2 tokens.
