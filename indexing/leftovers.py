@@ -27,10 +27,9 @@ async def erase(
         errors.StoreUnavailable, errors.QueueUnavailable: Calling again goes on with what is left.
     """
     jobs = {*job_ids, *await world.remains.jobs(user_id)}
-    # Before the jobs, which say what streams there are, and after them, for what was published in between.
+    # Before the jobs, which say what streams there are.
     await world.events.forget(jobs)
     await world.remains.erase_jobs(jobs)
-    await world.events.forget(jobs)
     await world.remains.erase_answers(user_id)
     await world.remains.erase_guilds({*guild_ids, *await world.remains.guilds(user_id)}, but=user_id)
     await world.remains.erase_memberships(user_id)

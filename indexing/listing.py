@@ -1,8 +1,6 @@
 """A user's guild list: ask Discord, store it at once, rank it, and make the units of a job from it."""
 
-from typing import NoReturn
-
-from indexing import causes, errors, freshness, installed, leftovers, model, ports, rank, settings
+from indexing import causes, freshness, installed, leftovers, model, ports, rank, settings
 
 MOST_LOST = 0.3
 """Share of a user's guilds that a listing may lack and be believed at once."""
@@ -27,7 +25,6 @@ class Listing:
 
         Raises:
             errors.TokenRefused: The user's token is dead.
-            errors.CredentialMissing: The user was erased meanwhile.
             errors.BotTokenRefused: The bot's is.
             And whatever `ports.Discord` may raise.
         """
@@ -40,20 +37,14 @@ class Listing:
         await self._world.guilds.bot_removed(without_bot, self._world.clock())
         await self._world.guilds.named(listed, with_bot)
         # The memberships last: whoever erases the user after this finds all that it has brought.
-        if not await self._world.users.listed(job.user_id, listed, self._world.clock()):
-            await self._take_back(job, listed)
+        await self._world.users.listed(job.user_id, listed, self._world.clock())
         memberships, guilds = await self._stored(job.user_id)
         if memberships.keys() - guilds.keys():
-            # Erased with their last member before this one was noted.
+            # Erased with the last member who was known, before this one was, or with this one.
             await self._world.guilds.named(listed, with_bot)
-            if not await self._world.users.known(job.user_id):
-                await self._take_back(job, listed)
+            await leftovers.take_back(self._world, job, [guild.guild_id for guild in listed])
             memberships, guilds = await self._stored(job.user_id)
         return await self._units(job, memberships, guilds)
-
-    async def _take_back(self, job: model.Job, listed: list[model.UserGuild]) -> NoReturn:
-        await leftovers.take_back(self._world, job, [guild.guild_id for guild in listed])
-        raise errors.CredentialMissing(job.user_id)
 
     async def _listed(
         self, user_id: int, credential: ports.Credential, purpose: ports.Purpose

@@ -167,12 +167,8 @@ class Users(Protocol):
     async def put_preferences(self, user_id: int, wishes: model.Preferences) -> None:
         """Replace the user's wishes."""
 
-    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> bool:
-        """
-        Store the user's complete guild list; memberships that it no longer names are left.
-
-        Returns False when nothing (else) is known of the user: he was erased, and what was stored has to go again.
-        """
+    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
+        """Store the user's complete guild list; memberships that it no longer names are left."""
 
     async def listed_at(self, user_id: int) -> float | None:
         """

@@ -59,17 +59,15 @@ class MemoryUsers:
         self._rows.add(user_id)
         self._wishes[user_id] = wishes
 
-    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> bool:
+    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Replace the user's memberships; what is known of roles stays with those that remain."""
-        known = await self.known(user_id)
-        if known:
+        if await self.known(user_id):
             self._listed[user_id] = now
         before = self._present.get(user_id, {})
         self._present[user_id] = {guild.guild_id: _joined(user_id, guild, before) for guild in guilds}
         self._left |= {(user_id, key): now for key in before if key not in self._present[user_id]}
         for guild in guilds:
             self._left.pop((user_id, guild.guild_id), None)
-        return known
 
     def forget_times(self) -> None:
         """Be as a release left it that noted no time of a listing."""

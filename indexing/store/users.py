@@ -69,8 +69,8 @@ class Users:
         with mongo.translated():
             await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
 
-    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> bool:
-        """Store the user's complete guild list, as far as it is new; returns whether anything else is known of him."""
+    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
+        """Store the user's complete guild list; memberships it no longer names are left. Only changes are written."""
         with mongo.translated():
             rows = await self._memberships.find({"user_id": user_id}).to_list(None)
         before = {row["guild_id"]: row for row in rows}
@@ -94,8 +94,7 @@ class Users:
             if changes:
                 await self._memberships.bulk_write(changes, ordered=False)
             # No upsert: who was erased meanwhile must not come back by this.
-            done = await self._users.update_one({"_id": user_id}, {"$set": {"listed_at": now}})
-        return bool(done.matched_count)
+            await self._users.update_one({"_id": user_id}, {"$set": {"listed_at": now}})
 
     async def listed_at(self, user_id: int) -> float | None:
         """Return when the list was last stored."""

@@ -119,14 +119,6 @@ async def test_ended_memberships_lead_to_guilds_too(kept: conftest.Stores) -> No
     assert sorted(await kept.remains.guilds(OTHER)) == [SHARED, LEFT]
 
 
-async def test_a_listing_says_that_the_user_is_unknown_when_he_was_erased(kept: conftest.Stores) -> None:
-    """So that whoever stored it takes it back."""
-    await kept.remains.erase_user(USER)
-
-    assert not await kept.users.listed(USER, [values.user_guild(OWN)], NOW)
-    assert await kept.users.listed(OTHER, [values.user_guild(SHARED)], NOW)
-
-
 async def test_a_reading_stores_nothing_when_its_guild_was_erased(kept: conftest.Stores) -> None:
     """It held the lease, and its answer came late."""
     fence = await kept.guilds.lease(OWN, now=NOW + 30, until=NOW + 60, fetched_before=NOW + 1)

@@ -258,6 +258,7 @@ async def test_discord_is_asked_nothing_more_when_the_user_is_erased(world: worl
     """The turn that still runs notices at its next write; only what is on its way is finished."""
     guilds = [values.user_guild(90_000 + number) for number in range(40)]
     await world.add_user(guilds)
+    await world.users.listed(OTHER, [values.user_guild(SHARED), *guilds], world.clock())
     await world.installs.store(frozenset(guild.guild_id for guild in guilds), world.clock())
     await world.start("c" * 32)
     asked: list[int] = []

@@ -203,3 +203,29 @@ async def test_a_page_token_opens_nothing_when_another_user_has_it(bench: Bench)
             await service.ListChannels(changed, contexts.Context())  # type: ignore[arg-type]  # as above
 
         assert refused.value.field == "page_token"
+
+
+async def test_the_moment_of_a_hidden_message_is_not_told_when_it_ranks_a_guild(bench: Bench) -> None:
+    """Somebody writes in the staff's channel: within the same hours, no answer to the others changes by it."""
+    world = bench.world
+
+    async def told(user: int) -> list[pb.Rank]:
+        page = pb.ListGuildsResponse.FromString((await bench.answers("ListGuilds", user))[0])
+        return [guild.rank for guild in page.guilds]
+
+    async def written(at: float) -> None:
+        newest = dataclasses.replace(SECRET, last_message_id=values.snowflake(at))
+        rows = [newest if row.channel_id == newest.channel_id else row for row in await world.guilds.channels([GUILD])]
+        now = world.clock()
+        fence = await world.guilds.lease(GUILD, now=now, until=now + 1, fetched_before=now)
+        assert fence is not None
+        await world.guilds.store_channels(GUILD, fence=fence, channels=rows, now=now)
+
+    ranks = []
+    for hours in (1.0, 2.0, 5.0):
+        await written(world.clock() - hours * 3600)
+        ranks.append(await told(USER))
+    await written(world.clock() - 30 * 86_400)
+
+    assert ranks[0] == ranks[1] == ranks[2]
+    assert ranks[0] != await told(USER)
