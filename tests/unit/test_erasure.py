@@ -5,7 +5,9 @@ Two walks try every place: the erasure comes before each call that his job makes
 comes before each call that the erasure makes. Afterwards nothing of him may be left in any of the stores.
 """
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +20,8 @@ pytestmark = pytest.mark.clockwork
 JOB, OTHERS_JOB = "a" * 32, "b" * 32
 USER, OTHER = values.USER, values.USER + 1
 OWN, SHARED = 77_000_000_000_000_001, 88_000_000_000_000_001
+Deed = Callable[[worlds.World, worlds.World], Awaitable[None]]
+"""Work for the user, through the second of two views of a world."""
 WATCHED = ("discord", "users", "credentials", "guilds", "jobs", "events", "queue", "remains")
 
 
@@ -154,40 +158,69 @@ async def test_the_watchers_are_told_when_the_user_is_erased_while_his_job_runs(
     assert_gone(world)
 
 
-@pytest.mark.parametrize("begun", ["job", "start"])
-async def test_nothing_is_left_when_the_user_is_erased_at_any_moment_of_his_job(begun: str) -> None:
-    """Of a job that workers run, or of a start with its first turn; what it writes late is gone when its turn is."""
+async def a_job(world: worlds.World, watched: worlds.World) -> None:
+    """Run a job as workers do; it has to wait for quota once."""
+    world.discord.fail(OWN, errors.RateLimited("user", retry_after=3.0, why="used up"))
+    await world.start()
+    await watched.work()
+
+
+async def a_start(world: worlds.World, watched: worlds.World) -> None:
+    """Start a job as callers do, with its first turn."""
+    await start.Start(watched.ports, world.rules, watched.turner).run(USER, wait=5.0, immediate=1, force=False)
+
+
+async def a_cancellation(world: worlds.World, watched: worlds.World) -> None:
+    """Cancel a job that has done a part."""
+    await world.start()
+    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
+    await control.Control(watched.ports, world.rules).cancel(JOB)
+
+
+async def a_retry(world: worlds.World, watched: worlds.World) -> None:
+    """Try again what failed."""
+    world.discord.fail(OWN, errors.DiscordRefused(400, 50035))
+    await world.start()
+    await world.work()
+    await control.Control(watched.ports, world.rules).retry(JOB)
+
+
+@pytest.mark.parametrize("deed", [a_job, a_start, a_cancellation, a_retry])
+async def test_nothing_is_left_when_the_user_is_erased_at_any_moment_of_his_work(deed: Deed) -> None:
+    """Whoever works for him, and whatever is written late: it is gone when the last turn is."""
     number = 0
     while True:
         number += 1
         world = await played()
-        intrusion = Intrusion(number, lambda world=world: case(world).erase(USER))  # type: ignore[misc]  # mypy cannot infer the default
+        intrusion = Intrusion(number, functools.partial(case(world).erase, USER))
         watched = dataclasses.replace(world, through=intrusion.over)
-        try:
-            if begun == "start":
-                starter = start.Start(watched.ports, world.rules, watched.turner)
-                await starter.run(USER, wait=5.0, immediate=1, force=False)
-            else:
-                await world.start()
-            await watched.work()
-        except (errors.CredentialMissing, errors.JobNotFound):
-            # The caller of the start learns that the user is gone.
-            await watched.work()
+        # The caller may learn that the user, or his job, is gone.
+        with contextlib.suppress(errors.CredentialMissing, errors.JobNotFound, errors.NothingFailed):
+            await deed(world, watched)
+        await watched.work()
         if intrusion.calls < number:
             break
 
         assert_gone(world)
-    assert number > 30
+    assert number > 5
 
 
-async def test_nothing_is_left_when_the_job_runs_at_any_moment_of_the_erasure() -> None:
-    """Its turns come between any two steps; at the latest the erasure itself, or the turn's own end, clears up."""
+@pytest.mark.parametrize("deed", [a_job, a_start])
+async def test_nothing_is_left_when_work_is_done_at_any_moment_of_the_erasure(deed: Deed) -> None:
+    """A job that ran before, or one that begins just then, comes between any two steps."""
     number = 0
     while True:
         number += 1
         world = await played()
-        await world.start()
-        intrusion = Intrusion(number, world.work)
+        if deed is a_job:
+            await world.start()
+
+        async def work(world: worlds.World = world) -> None:
+            with contextlib.suppress(errors.CredentialMissing, errors.JobNotFound):
+                await (world.work() if deed is a_job else deed(world, world))
+            await world.work()
+
+        intrusion = Intrusion(number, work)
         await case(world, intrusion.over(world.ports)).erase(USER)
         await world.work()
 
