@@ -8,7 +8,7 @@ changes nothing, while fetches that run are finished and kept with the guild.
 import dataclasses
 import uuid
 
-from indexing import errors, leftovers, model, ports, settings, turns
+from indexing import errors, model, ports, settings, turns
 
 TRIES = 20
 """Times that the current turn may change under us; each takes a lost race against a turn of this very job."""
@@ -37,9 +37,7 @@ class Control:
                 return found
             owned = await self._own(found)
             if owned is not None:
-                ended = await self._end(dataclasses.replace(owned, state=model.JobState.CANCELLED))
-                await leftovers.take_back(self._world, ended)
-                return ended
+                return await self._end(dataclasses.replace(owned, state=model.JobState.CANCELLED))
         raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
 
     async def retry(self, job_id: str) -> tuple[model.Job, bool]:
@@ -126,9 +124,7 @@ class Control:
             for place, row in enumerate(failed)
         ]
         ready = dataclasses.replace(owned, listed=True, next_turn_at=self._world.clock(), unfinished=0)
-        if not await self._world.jobs.add_units(ready, rows):
-            await leftovers.take_back(self._world, ready)
-            return ready
+        await self._world.jobs.add_units(ready, rows)
         await self._world.events.publish(model.Update(ready, model.tally_of(rows), tuple(rows)))
         await self._world.queue.enqueue(turns.Turn(ready.job_id, ready.turn))
         return ready
