@@ -168,7 +168,11 @@ class Users(Protocol):
         """Replace the user's wishes."""
 
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
-        """Store the user's complete guild list; memberships that it no longer names are left."""
+        """
+        Store the user's complete guild list; memberships that it no longer names are left.
+
+        Where his rights differ from before, his roles do not count as known: they may be others as well.
+        """
 
     async def listed_at(self, user_id: int) -> float | None:
         """

@@ -119,7 +119,7 @@ def _joined(user_id: int, guild: model.UserGuild, before: Mapping[int, model.Mem
     known = before.get(guild.guild_id, new)
     if (known.owner, known.permissions) == (guild.owner, guild.permissions):
         return known
-    return dataclasses.replace(known, owner=guild.owner, permissions=guild.permissions)
+    return dataclasses.replace(known, owner=guild.owner, permissions=guild.permissions, roles_at=None)
 
 
 def _seldom(looked_at: float | None, now: float) -> bool:

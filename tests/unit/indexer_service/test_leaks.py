@@ -18,6 +18,7 @@ from tests.unit.indexer_service import contexts
 pytestmark = pytest.mark.clockwork
 USER, STAFF, STRANGER = values.USER, values.USER + 1, values.USER + 2
 GUILD, ROLE = 77_000_001, 5
+VIEW = values.VIEW
 SECRET = values.channel(
     424_242_424_242,
     GUILD,
@@ -145,6 +146,30 @@ async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, me
     bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
 
     assert leaks(await bench.answers(method, STAFF)) == set()
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_nothing_depends_on_a_role_when_the_list_gives_other_rights(bench: Bench, method: str) -> None:
+    """Who has lost a permission may have lost a role: until it is asked for again, the role opens nothing."""
+    lesser = [dataclasses.replace(row, permissions=row.permissions | 1) for row in bench.world.discord.lists[STAFF]]
+    bench.world.discord.lists[STAFF] = lesser
+    await bench.world.users.listed(STAFF, lesser, bench.world.clock())
+    bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
+
+    assert leaks(await bench.answers(method, STAFF)) == set()
+
+
+async def test_the_roles_are_asked_for_again_when_the_list_gives_other_rights(bench: Bench) -> None:
+    """By the job that has read the list, although they are young; who still has the role sees as before."""
+    world = bench.world
+    world.discord.lists[STAFF] = [dataclasses.replace(row, permissions=VIEW | 1) for row in world.discord.lists[STAFF]]
+    asked = world.discord.asked((STAFF, GUILD))
+
+    await world.start("7" * 32, user_id=STAFF)
+    await world.work()
+
+    assert world.discord.asked((STAFF, GUILD)) == asked + 1
+    assert leaks(await bench.answers("ListChannels", STAFF)) == set(MARKS)
 
 
 @pytest.mark.parametrize("how", ["list", "10007"])
