@@ -38,7 +38,7 @@ MOST_UNFINISHED = 5
 
 
 class Advance:
-    """Runs turns. Round trips besides the units': 6 to MongoDB, 1 to Redis."""
+    """Runs turns. Round trips besides the units': 6 to MongoDB, 7 in a job's last turn, 1 to Redis."""
 
     def __init__(
         self,
