@@ -32,6 +32,5 @@ class Erasure:
         await leftovers.erase(self._world, user_id)
         await self._budgets.forget_user(user_id)
         found = {name: count for name, count in counts.items() if count}
-        # Without the user's id: a log is no place where an erased user should go on.
         self._log.info("user_erased", **found)
         return found
