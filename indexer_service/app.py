@@ -16,6 +16,7 @@ from indexing import (
     consent,
     control,
     duties,
+    erasure,
     instruments,
     listing,
     logs,
@@ -93,13 +94,12 @@ def _handlers(
         browse=browse.Browse(parts.world, config.indexing),
         control=(controls := control.Control(parts.world, config.indexing)),
         consent=consent.Consent(parts.world, controls),
+        erasure=erasure.Erasure(parts.world, controls, parts.limits),
         limits=parts.limits,
         events=parts.events,
         clock=clock,
     )
-    return servicer.Servicer(  # type: ignore[abstract]  # what is not there answers UNIMPLEMENTED
-        cases, parts.world.users, tokens.Tokens(config.secrets.keys), watchers
-    )
+    return servicer.Servicer(cases, parts.world.users, tokens.Tokens(config.secrets.keys), watchers)
 
 
 def _metrics(config: settings.ServiceSettings, to: registry.CollectorRegistry) -> metrics.ServiceMetrics:

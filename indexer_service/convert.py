@@ -86,8 +86,19 @@ def guild(view: browse.GuildView) -> pb.Guild:
         reason=view.reason,
         advice=causes.advice(view.reason),
         install_url=view.install_url,
-        rank=pb.Rank(pinned=view.ranked.inputs.pinned, score=view.ranked.score, signals=view.ranked.parts),
+        rank=rank(view),
     )
+
+
+def rank(view: browse.GuildView) -> pb.Rank:
+    """
+    Return why a guild stands where it stands, in hundredths.
+
+    What activity adds follows from the guild's newest message, which may stand in a channel that is hidden from the
+    user: exactly, it would tell the second in which somebody wrote there; so, a day or more.
+    """
+    signals = {name: round(part, 2) for name, part in view.ranked.parts.items()}
+    return pb.Rank(pinned=view.ranked.inputs.pinned, score=round(sum(signals.values()), 2), signals=signals)
 
 
 def channel(row: model.Channel) -> pb.Channel:

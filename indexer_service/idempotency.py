@@ -3,7 +3,7 @@ A call with a request id may be repeated for 24 hours: the same id gives the sam
 
 The answer is kept when the call has succeeded. Two calls with the same id at the same moment may both run, which does
 no harm: starting joins the job that runs, cancelling and putting are the same when done twice. The request is kept as a
-keyed hash only, because it may carry a token.
+keyed hash only, because it may carry a token; the answer with the user whom it is about, so that it is erased with him.
 """
 
 import hashlib
@@ -25,6 +25,8 @@ DESCRIPTOR = pb.DESCRIPTOR.services_by_name["IndexerService"]
 SERVICE: str = DESCRIPTOR.full_name
 REPEATED = "REQUEST_ID_REPEATED"
 METHODS = {method.name: method for method in DESCRIPTOR.methods}
+ABOUT_NOBODY = {"DeleteUserData"}
+"""Methods whose answer tells nothing of the user and must outlive him."""
 
 
 class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
@@ -69,7 +71,8 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
             if known is None:
                 response: message.Message | bytes = await handler.unary_unary(request, context)
                 body = response if isinstance(response, bytes) else response.SerializeToString()
-                await self._requests.store(key, ports.Answered(fingerprint, body), self._clock())
+                about = None if name in ABOUT_NOBODY else _about(request, output.FromString(body))
+                await self._requests.store(key, ports.Answered(fingerprint, body, about), self._clock())
                 return response
             if not hmac.compare_digest(known.fingerprint, fingerprint):
                 raise errors.RequestIdReused
@@ -79,6 +82,12 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
 
     def _fingerprint(self, request: message.Message) -> bytes:
         return hmac.digest(self._key, request.SerializeToString(deterministic=True), hashlib.sha256)
+
+
+def _about(request: Any, response: Any) -> int | None:  # noqa: ANN401 -- any request, any response
+    """Return the user whom an answer is about: the one that is asked for, or whose job it tells of."""
+    told = getattr(request, "user_id", "") or response.job.user_id
+    return int(told) if told else None
 
 
 def _replayed(response: Any) -> message.Message:  # noqa: ANN401 -- any response

@@ -1,4 +1,4 @@
-"""The API's methods: validate, call a use case, convert. What is not here yet answers UNIMPLEMENTED."""
+"""The API's methods: validate, call a use case, convert."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ import grpc.aio
 from indexer_service import convert, joins, streams, tokens, validate, wire
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import browse, consent, control, errors, model, ports, progress, start
+from indexing import browse, consent, control, erasure, errors, model, ports, progress, start
 from indexing.ratelimit import limiter
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -29,6 +29,7 @@ class Cases:
     browse: browse.Browse
     control: control.Control
     consent: consent.Consent
+    erasure: erasure.Erasure
     limits: limiter.Limiter
     events: ports.Events
     clock: ports.Clock
@@ -202,6 +203,13 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         revoked = await self._cases.consent.revoke(user_id)
         self._joins.forget(user_id)
         return pb.RevokeCredentialResponse(revoked_at_discord=revoked)
+
+    async def DeleteUserData(self, request: pb.DeleteUserDataRequest, context: Context) -> pb.DeleteUserDataResponse:
+        """Erase a user."""
+        user_id = validate.snowflake("user_id", request.user_id)
+        removed = await self._cases.erasure.erase(user_id)
+        self._joins.forget(user_id)
+        return pb.DeleteUserDataResponse(removed=removed)
 
     async def GetRateLimits(self, request: pb.GetRateLimitsRequest, context: Context) -> pb.GetRateLimitsResponse:
         """Return how the budgets stand."""

@@ -15,6 +15,7 @@ from indexing import (
     errors,
     fetch,
     freshness,
+    leftovers,
     listing,
     logs,
     metrics,
@@ -37,7 +38,7 @@ MOST_UNFINISHED = 5
 
 
 class Advance:
-    """Runs turns. Round trips besides the units': 6 to MongoDB, 1 to Redis."""
+    """Runs turns. Round trips besides the units': 6 to MongoDB, 7 in a job's last turn, 1 to Redis."""
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class Advance:
         now = self._world.clock()
         job = await self._world.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._rules.turn_lease)
         if job is None:
+            await leftovers.take_back_job(self._world, turn.job_id)
             return False
         with self._seen.turns.time(), logs.bound(job=job.job_id, user=job.user_id):
             try:
@@ -146,9 +148,10 @@ class Advance:
             self._reached("list", run.job)
             revised = [run.revised(unit) for unit in rows]
             self._count_ended(revised)
-            await self._world.jobs.add_units(run.job, revised)
-            await self._units.publish(run.update(*revised))
-            return True
+            if await self._world.jobs.add_units(run.job, revised):
+                await self._units.publish(run.update(*revised))
+                return True
+            await self._lost(run.job, run)
         return False
 
     async def _list_later(self, job: model.Job, failure: errors.IndexerError) -> None:
@@ -212,6 +215,7 @@ class Advance:
             unfinished=0,
         )
         if not await self._world.jobs.save(waiting):
+            await self._lost(job, run)
             return
         if run is not None and refusal is not None:
             run.job = waiting
@@ -241,6 +245,15 @@ class Advance:
             if 0 < model.tally_of(rows).succeeded < units.FIRST_FIVE:
                 self._reached("five", job)
             await self._units.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))
+            # Nobody comes after this turn who could see that its user was erased meanwhile.
+            await leftovers.take_back(self._world, job, run.units if run else ())
+        else:
+            await self._lost(job, run)
+
+    async def _lost(self, job: model.Job, run: units.Run | None) -> None:
+        """Leave nothing behind of a job that somebody else has ended, if that was because its user was erased."""
+        await leftovers.take_back(self._world, job, run.units if run else ())
+        await leftovers.take_back_job(self._world, job.job_id)
 
     async def _fail_open(self, job: model.Job, rows: list[model.Unit]) -> list[model.Unit]:
         """Let what a failed job left undone say why, so that it can be seen and tried again."""

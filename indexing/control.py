@@ -101,9 +101,9 @@ class Control:
         }
         await self._world.jobs.write_units(job, list(ended_rows.values()))
         ended = dataclasses.replace(job, finished_at=self._world.clock())
-        await self._world.jobs.save(ended)
         final = [ended_rows.get(row.guild_id, row) for row in rows]
-        await self._world.events.publish(model.Update(ended, model.tally_of(final), tuple(final)))
+        if await self._world.jobs.save(ended):
+            await self._world.events.publish(model.Update(ended, model.tally_of(final), tuple(final)))
         return ended
 
     async def _fill(self, job: model.Job, failed: list[model.Unit]) -> model.Job:

@@ -1,6 +1,6 @@
 """A user's guild list: ask Discord, store it at once, rank it, and make the units of a job from it."""
 
-from indexing import causes, freshness, installed, model, ports, rank, settings
+from indexing import causes, freshness, installed, leftovers, model, ports, rank, settings
 
 MOST_LOST = 0.3
 """Share of a user's guilds that a listing may lack and be believed at once."""
@@ -33,11 +33,18 @@ class Listing:
         if job.force and any(guild.guild_id not in with_bot for guild in listed):
             # Who forces may have just installed our bot.
             with_bot = await self.bot.doubted(purpose)
-        await self._world.users.listed(job.user_id, listed, self._world.clock())
         without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
         await self._world.guilds.bot_removed(without_bot, self._world.clock())
         await self._world.guilds.named(listed, with_bot)
-        return await self._units(job)
+        # The memberships last: whoever erases the user after this finds all that it has brought.
+        await self._world.users.listed(job.user_id, listed, self._world.clock())
+        memberships, guilds = await self._stored(job.user_id)
+        if memberships.keys() - guilds.keys():
+            # Erased with the last member who was known, before this one was, or with this one.
+            await self._world.guilds.named(listed, with_bot)
+            await leftovers.take_back(self._world, job, [guild.guild_id for guild in listed])
+            memberships, guilds = await self._stored(job.user_id)
+        return await self._units(job, memberships, guilds)
 
     async def _listed(
         self, user_id: int, credential: ports.Credential, purpose: ports.Purpose
@@ -49,10 +56,14 @@ class Listing:
             return await self._world.discord.user_guilds(credential, purpose)
         return listed
 
-    async def _units(self, job: model.Job) -> list[model.Unit]:
+    async def _stored(self, user_id: int) -> tuple[dict[int, model.Membership], dict[int, model.Guild]]:
+        memberships = {row.guild_id: row for row in await self._world.users.memberships(user_id)}
+        return memberships, await self._world.guilds.get(memberships)
+
+    async def _units(
+        self, job: model.Job, memberships: dict[int, model.Membership], guilds: dict[int, model.Guild]
+    ) -> list[model.Unit]:
         now = self._world.clock()
-        memberships = {row.guild_id: row for row in await self._world.users.memberships(job.user_id)}
-        guilds = await self._world.guilds.get(memberships)
         wishes = await self._world.users.preferences(job.user_id)
         ordered = rank.ordered(memberships, guilds, wishes, now=now, weights=self._rules.rank_weights)
         units = [

@@ -168,7 +168,11 @@ class Users(Protocol):
         """Replace the user's wishes."""
 
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
-        """Store the user's complete guild list; memberships that it no longer names are left."""
+        """
+        Store the user's complete guild list; memberships that it no longer names are left.
+
+        Where his rights differ from before, his roles do not count as known: they may be others as well.
+        """
 
     async def listed_at(self, user_id: int) -> float | None:
         """
@@ -275,8 +279,8 @@ class Jobs(Protocol):
     async def units(self, job_id: str) -> list[model.Unit]:
         """Return the units by position."""
 
-    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> None:
-        """Store changed units; a row with a greater revision stays."""
+    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+        """Store changed units; returns False when some were left alone: rows that are newer, or erased."""
 
     async def save(self, job: model.Job) -> bool:
         """Store the job's fields if its turn is still current; returns whether it was."""
@@ -287,10 +291,11 @@ class Jobs(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answered:
-    """What was answered, and to what: a keyed hash of the request."""
+    """What was answered, and to what: a keyed hash of the request; `user_id` is whom it is about, None for nobody."""
 
     fingerprint: bytes
     response: bytes
+    user_id: int | None = None
 
 
 class Requests(Protocol):
@@ -300,7 +305,42 @@ class Requests(Protocol):
         """Return what was answered under this key."""
 
     async def store(self, key: str, answered: Answered, now: float) -> None:
-        """Keep an answer; of two at once the first stays."""
+        """Keep an answer; of two at once the first stays, and one about a user of whom nothing is known is not kept."""
+
+
+class Remains(Protocol):
+    """What is stored of one user, for those who erase it. Each method may be called again."""
+
+    async def count(self, user_id: int) -> Mapping[str, int]:
+        """Count the documents that go with the user, by collection; guilds and channels that stay are left out."""
+
+    async def erase_user(self, user_id: int) -> None:
+        """Erase the row with credential and preferences: from now on nothing of this user begins."""
+
+    async def jobs(self, user_id: int) -> list[str]:
+        """Return the ids of the user's jobs."""
+
+    async def erase_jobs(self, job_ids: Collection[str]) -> None:
+        """Erase jobs and their units."""
+
+    async def erase_answers(self, user_id: int) -> None:
+        """Erase the answers that are kept for requests about the user."""
+
+    async def guilds(self, user_id: int) -> list[int]:
+        """Return the guilds that the user is or was a member of."""
+
+    async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
+        """Erase those of the guilds, and their channels, that have no member who is known *but* this user."""
+
+    async def erase_memberships(self, user_id: int) -> None:
+        """Erase the memberships, last: they say which guilds there are to look at."""
+
+
+class Budgets(Protocol):
+    """The limiter, as who erases a user sees it."""
+
+    async def forget_user(self, user: int) -> None:
+        """Remove what carries the user's id; his ledgers end with their last permit. errors.LimiterUnavailable."""
 
 
 class Turns(Protocol):
@@ -358,6 +398,9 @@ class Events(Protocol):
     async def subscribe(self, job_id: str, after: str) -> Subscription:
         """Listen to the job's updates after a position."""
 
+    async def forget(self, job_ids: Collection[str]) -> None:
+        """Erase the streams of jobs."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class World:
@@ -372,4 +415,5 @@ class World:
     queue: Turns
     events: Events
     installs: Installs
+    remains: Remains
     clock: Clock

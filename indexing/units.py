@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 
-from indexing import credentials, errors, fetch, logs, metrics, model, ports
+from indexing import causes, credentials, errors, fetch, logs, metrics, model, ports
 
 FIRST_FIVE = 5
 """Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
@@ -43,6 +43,7 @@ class Run:
         fetching: Guilds whose channels are being asked for right now.
         refusal: Why no further unit is begun, None while there is no reason.
         resume_at: When the job can go on then.
+        lost: Whether somebody else has ended the job or its user was erased, so that nothing more is to be done.
     """
 
     job: model.Job
@@ -57,6 +58,7 @@ class Run:
     fetching: int = 0
     refusal: errors.RateLimited | None = None
     resume_at: float = 0.0
+    lost: bool = False
     changes: int = 0
 
     @property
@@ -171,8 +173,10 @@ class Units:
                 self._count(run, changed)
             else:
                 run.mine.add(unit.guild_id)
-            await self._world.jobs.write_units(run.job, [changed])
-            await self.publish(run.update(changed))
+            if await self._world.jobs.write_units(run.job, [changed]):
+                await self.publish(run.update(changed))
+            else:
+                run.lost = True
 
     def _count(self, run: Run, ended: model.Unit) -> None:
         self._seen.unit_ended(ended.state.value, ended.error)
@@ -184,7 +188,7 @@ class Units:
     def _pick(self, run: Run) -> model.Unit | None:
         """Take the best unit that may run now; None when the turn should start no more."""
         now = self._world.clock()
-        if run.refusal is not None or now >= run.limits.until:
+        if run.lost or run.refusal is not None or now >= run.limits.until:
             return None
         for unit in run.open_units():
             if unit.guild_id in run.mine and unit.retry_at <= now:
@@ -200,7 +204,10 @@ class Units:
             running = dataclasses.replace(unit, state=model.UnitState.RUNNING)
             await self.publish(run.update(run.revised(running)))
 
-        guild, membership = run.guilds[unit.guild_id], run.memberships[unit.guild_id]
+        guild, membership = run.guilds.get(unit.guild_id), run.memberships[unit.guild_id]
+        if guild is None:
+            # Erased with the last member of it who was known, perhaps this one.
+            return _failed(unit, causes.GUILD_UNAVAILABLE)
         work = fetch.Work(run.job, unit, guild, membership, run.credential, began)
         purpose = run.purpose(self._world.clock(), str(unit.guild_id), unit.guild_id)
         try:

@@ -12,7 +12,7 @@ from indexing import metrics, ports, settings
 from indexing.bus import connection, events, installs, queue
 from indexing.discord import client, oauth
 from indexing.ratelimit import limiter, redis_budgets
-from indexing.store import credentials, guilds, jobs, mongo, requests, users, vault
+from indexing.store import credentials, guilds, jobs, mongo, remains, requests, users, vault
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ async def open_parts(
             queue=waiting,
             events=updates,
             installs=installs.RedisInstalls(shared),
+            remains=remains.Remains(database),
             clock=clock,
         )
         yield Parts(world, requests.Requests(database), limits, waiting, updates, shared)

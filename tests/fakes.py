@@ -16,6 +16,7 @@ class MemoryUsers:
     """Port `ports.Users`."""
 
     def __init__(self) -> None:
+        self._rows: set[int] = set()
         self._credentials: dict[int, ports.Credential] = {}
         self._refused: set[int] = set()
         self.marks: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
@@ -27,6 +28,7 @@ class MemoryUsers:
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store it in place of any older one."""
+        self._rows.add(user_id)
         self._credentials[user_id] = credential
         self._refused.discard(user_id)
         self.marks[user_id] = uuid.uuid4().hex
@@ -46,7 +48,7 @@ class MemoryUsers:
 
     async def known(self, user_id: int) -> bool:
         """Return whether anything is stored."""
-        return user_id in self._credentials or user_id in self._wishes
+        return user_id in self._rows
 
     async def preferences(self, user_id: int) -> model.Preferences:
         """Return the wishes."""
@@ -54,13 +56,14 @@ class MemoryUsers:
 
     async def put_preferences(self, user_id: int, wishes: model.Preferences) -> None:
         """Replace the wishes."""
+        self._rows.add(user_id)
         self._wishes[user_id] = wishes
 
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Replace the user's memberships; what is known of roles stays with those that remain."""
         if await self.known(user_id):
             self._listed[user_id] = now
-        before = self._present[user_id]
+        before = self._present.get(user_id, {})
         self._present[user_id] = {guild.guild_id: _joined(user_id, guild, before) for guild in guilds}
         self._left |= {(user_id, key): now for key in before if key not in self._present[user_id]}
         for guild in guilds:
@@ -76,26 +79,26 @@ class MemoryUsers:
 
     async def memberships(self, user_id: int) -> list[model.Membership]:
         """Return the present ones."""
-        return list(self._present[user_id].values())
+        return list(self._present.get(user_id, {}).values())
 
     async def membership(self, user_id: int, guild_id: int) -> model.Membership | None:
         """Return one."""
-        return self._present[user_id].get(guild_id)
+        return self._present.get(user_id, {}).get(guild_id)
 
     async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
         """Store role ids of a member."""
-        row = self._present[user_id].get(guild_id)
+        row = self._present.get(user_id, {}).get(guild_id)
         if row is not None:
             self._present[user_id][guild_id] = dataclasses.replace(row, role_ids=roles, roles_at=now)
 
     async def left(self, user_id: int, guild_id: int, now: float) -> None:
         """Forget the membership, but that it was."""
-        if self._present[user_id].pop(guild_id, None) is not None:
+        if self._present.get(user_id, {}).pop(guild_id, None) is not None:
             self._left[user_id, guild_id] = now
 
     async def opened(self, user_id: int, guild_id: int, now: float) -> None:
         """Note the look."""
-        row = self._present[user_id].get(guild_id)
+        row = self._present.get(user_id, {}).get(guild_id)
         if row is not None and _seldom(row.looked_at, now):
             self._present[user_id][guild_id] = dataclasses.replace(row, looked_at=now)
 
@@ -116,7 +119,7 @@ def _joined(user_id: int, guild: model.UserGuild, before: Mapping[int, model.Mem
     known = before.get(guild.guild_id, new)
     if (known.owner, known.permissions) == (guild.owner, guild.permissions):
         return known
-    return dataclasses.replace(known, owner=guild.owner, permissions=guild.permissions)
+    return dataclasses.replace(known, owner=guild.owner, permissions=guild.permissions, roles_at=None)
 
 
 def _seldom(looked_at: float | None, now: float) -> bool:
@@ -359,12 +362,12 @@ class MemoryJobs:
         """Return the units by position."""
         return sorted(self._units[job_id].values(), key=lambda unit: unit.position)
 
-    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> None:
-        """Store what is newer."""
+    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+        """Store what is newer than a row that is there."""
         rows = self._units[job.job_id]
-        for unit in units:
-            if unit.guild_id not in rows or rows[unit.guild_id].revision < unit.revision:
-                rows[unit.guild_id] = unit
+        newer = [unit for unit in units if unit.guild_id in rows and rows[unit.guild_id].revision < unit.revision]
+        rows |= {unit.guild_id: unit for unit in newer}
+        return len(newer) == len(units)
 
     async def save(self, job: model.Job) -> bool:
         """Store the job, if its turn is current and it runs."""
@@ -381,9 +384,10 @@ class MemoryJobs:
 
 
 class MemoryRequests:
-    """Port `ports.Requests`."""
+    """Port `ports.Requests`; without *users* everybody is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, users: MemoryUsers | None = None) -> None:
+        self._users = users
         self._answers: dict[str, ports.Answered] = {}
 
     async def find(self, key: str) -> ports.Answered | None:
@@ -391,8 +395,78 @@ class MemoryRequests:
         return self._answers.get(key)
 
     async def store(self, key: str, answered: ports.Answered, now: float) -> None:  # noqa: ARG002 -- the port has it
-        """Keep the first answer."""
-        self._answers.setdefault(key, answered)
+        """Keep the first answer, but none about a stranger."""
+        about = answered.user_id
+        if about is None or self._users is None or await self._users.known(about):
+            self._answers.setdefault(key, answered)
+
+
+class MemoryRemains:
+    """Port `ports.Remains`, over the same storage as the other fakes."""
+
+    def __init__(self, users: MemoryUsers, guilds: MemoryGuilds, jobs: MemoryJobs, requests: MemoryRequests) -> None:
+        self._users = users
+        self._guilds = guilds
+        self._jobs = jobs
+        self._requests = requests
+
+    async def count(self, user_id: int) -> Mapping[str, int]:
+        """Count what is stored."""
+        jobs, guilds = await self.jobs(user_id), await self.guilds(user_id)
+        alone = self._alone(guilds, user_id)
+        return {
+            "users": int(await self._users.known(user_id)),
+            "memberships": len(guilds),
+            "jobs": len(jobs),
+            "units": sum(len(self._jobs._units.get(job_id, {})) for job_id in jobs),
+            "requests": len(self._about(user_id)),
+            "guilds": len(alone & self._guilds._guilds.keys()),
+            "channels": sum(len(self._guilds._channels.get(guild_id, {})) for guild_id in alone),
+        }
+
+    async def erase_user(self, user_id: int) -> None:
+        """Forget credential and wishes."""
+        self._users._rows.discard(user_id)
+        self._users._refused.discard(user_id)
+        for kept in (self._users._credentials, self._users._wishes, self._users.marks, self._users.locks):
+            kept.pop(user_id, None)
+        self._users._listed.pop(user_id, None)
+
+    async def jobs(self, user_id: int) -> list[str]:
+        """Return the user's jobs."""
+        return [job.job_id for job in self._jobs._jobs.values() if job.user_id == user_id]
+
+    async def erase_jobs(self, job_ids: Collection[str]) -> None:
+        """Forget jobs and units."""
+        for job_id in job_ids:
+            self._jobs._units.pop(job_id, None)
+            self._jobs._jobs.pop(job_id, None)
+
+    async def erase_answers(self, user_id: int) -> None:
+        """Forget answers."""
+        for key in self._about(user_id):
+            del self._requests._answers[key]
+
+    async def guilds(self, user_id: int) -> list[int]:
+        """Return the guilds of all memberships."""
+        return [*self._users._present.get(user_id, {}), *(key for user, key in self._users._left if user == user_id)]
+
+    async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
+        """Forget guilds that nobody else is in."""
+        for guild_id in self._alone(guild_ids, but):
+            for kept in (self._guilds._guilds, self._guilds._channels, self._guilds._fences):
+                kept.pop(guild_id, None)
+
+    async def erase_memberships(self, user_id: int) -> None:
+        """Forget memberships, ended ones too."""
+        self._users._left = {key: at for key, at in self._users._left.items() if key[0] != user_id}
+        self._users._present.pop(user_id, None)
+
+    def _alone(self, guild_ids: Collection[int], but: int) -> set[int]:
+        return set(guild_ids) - {key for user, rows in self._users._present.items() if user != but for key in rows}
+
+    def _about(self, user_id: int) -> list[str]:
+        return [key for key, answered in self._requests._answers.items() if answered.user_id == user_id]
 
 
 class RecordingQueue:

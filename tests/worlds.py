@@ -44,6 +44,13 @@ class MemoryEvents:
         """Lose all streams."""
         self.streams.clear()
 
+    async def forget(self, job_ids: Collection[str]) -> None:
+        """Lose the streams of these jobs."""
+        if self.away:
+            raise errors.QueueUnavailable("played")
+        for job_id in job_ids:
+            self.streams.pop(job_id, None)
+
     async def publish(self, update: model.Update) -> None:
         """Append an update and wake the watchers."""
         if self.away:
@@ -122,6 +129,20 @@ class _Listener:
 
 def _place(position: str) -> int:
     return int(position.partition("-")[0])
+
+
+class MemoryBudgets:
+    """Port `ports.Budgets`; `away` plays the outage of its server."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[int] = []
+        self.away = False
+
+    async def forget_user(self, user: int) -> None:
+        """Remember it."""
+        if self.away:
+            raise errors.LimiterUnavailable(1.0)
+        self.forgotten.append(user)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -255,11 +276,14 @@ class World:
     seen: metrics.IndexingMetrics
     oauth: pairs.FakeOAuth
     credentials: pairs.MemoryCredentials
+    requests: fakes.MemoryRequests
+    through: Callable[[ports.World], ports.World] = lambda world: world
+    """What stands between the use cases and the fakes."""
 
     @property
     def ports(self) -> ports.World:
         """The world as the use cases see it."""
-        return ports.World(
+        world = ports.World(
             discord=self.discord,
             oauth=self.oauth,
             users=self.users,
@@ -269,8 +293,10 @@ class World:
             queue=self.queue,
             events=self.events,
             installs=self.installs,
+            remains=fakes.MemoryRemains(self.users, self.guilds, self.jobs, self.requests),
             clock=self.clock,
         )
+        return self.through(world)
 
     @property
     def reader(self) -> reading.Reader:
@@ -361,4 +387,5 @@ def world(clock: clockwork.ManualClock | None = None, **rules: float) -> World:
         seen=metrics.Metrics(registry.CollectorRegistry()).indexing,
         oauth=pairs.FakeOAuth(),
         credentials=pairs.MemoryCredentials(users),
+        requests=fakes.MemoryRequests(users),
     )

@@ -12,7 +12,18 @@ from typing import Annotated
 import grpc.aio
 import typer
 
-from indexer_service.cli import browsing, connection, credentials, follow, jobs, limits, problems, service_tokens
+from indexer_service.cli import (
+    browsing,
+    connection,
+    credentials,
+    erasure,
+    follow,
+    jobs,
+    limits,
+    problems,
+    service_tokens,
+    times,
+)
 from indexer_service.v1 import indexer_pb2 as pb
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's Discord id.", show_default=False)]
@@ -177,6 +188,23 @@ def channels(  # noqa: PLR0913 -- one parameter an option
     return ask(context, lambda stub: browsing.channels(stub, request, as_json=as_json), user)
 
 
+@app.command()
+def erase(
+    context: typer.Context,
+    user: User,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+    as_json: Json = False,
+) -> int:
+    """
+    Erase everything that is known of a user, for good; his running job ends.
+
+    The tokens still work at Discord: revoke them first with `indexer credential revoke`.
+    """
+    erasure.confirm(user, sure=yes)
+    return ask(context, lambda stub: erasure.erase(stub, user, as_json=as_json), user)
+
+
 @app.command(name="limits")
 def rate_limits(
     context: typer.Context,
@@ -198,7 +226,9 @@ def put(
     scopes: Annotated[
         list[str] | None, typer.Option("--scope", help="A granted scope, such as guilds. May be repeated.")
     ] = None,
-    expires_in: Annotated[float | None, typer.Option(min=0, help="Seconds until the access token expires.")] = None,
+    expires_in: Annotated[
+        float | None, typer.Option(min=0, max=times.CENTURY, help="Seconds until the access token expires.")
+    ] = None,
 ) -> int:
     """
     Store a user's OAuth2 tokens.

@@ -41,7 +41,8 @@ def explain(error: grpc.aio.AioRpcError, *, address: str, user: str = "USER") ->
     exit_code = USAGE if code is grpc.StatusCode.INVALID_ARGUMENT else FAILURE
     line = _fields(error) or escape.visible(error.details() or "") or f"the server answered {code.name}"
     if code is grpc.StatusCode.UNAVAILABLE and not reason:
-        line = f"no indexer answers at {address}: is it running? Name another address with --address or INDEXER_ADDRESS"
+        terms = "with TLS and a certificate that --tls-ca believes" if address.endswith(" over TLS") else "without TLS"
+        line = f"no indexer answers at {address}: is it running, {terms}? --address or INDEXER_ADDRESS names another"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
         line = f"{address} did not answer in time: try again, or look at the server's log"
     elif code is grpc.StatusCode.UNIMPLEMENTED:

@@ -4,6 +4,9 @@ import datetime
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+CENTURY = 100 * 365 * 86_400.0
+"""The longest time from now that is believed, in seconds: what is beyond may be no date any more."""
+
 
 def moment(stamp: timestamp_pb2.Timestamp) -> datetime.datetime:
     """Return the time in the zone of this machine."""

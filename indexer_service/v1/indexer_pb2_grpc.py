@@ -230,7 +230,11 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUserData(self, request, context):
-        """DeleteUserData erases the user: credential, preferences, memberships, jobs, and what only this user brought.
+        """DeleteUserData erases the user: credential, preferences, memberships, jobs with their progress, kept answers, places
+        in the rate limiter, and the guilds and channels that no other known user is a member of. His running job ends as
+        FAILED with USER_ERASED. What the limiter counts of his last calls ends with their windows. The tokens still
+        work at Discord: call RevokeCredential first to end them there. Nobody known is no error; after UNAVAILABLE call
+        again, also with the same request_id. Errors: INVALID_ARGUMENT (field named).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -105,7 +105,12 @@ class IndexerServiceStub:
     Errors: INVALID_ARGUMENT (field named).
     """
     DeleteUserData: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.DeleteUserDataRequest, _indexer_pb2.DeleteUserDataResponse]
-    """DeleteUserData erases the user: credential, preferences, memberships, jobs, and what only this user brought."""
+    """DeleteUserData erases the user: credential, preferences, memberships, jobs with their progress, kept answers, places
+    in the rate limiter, and the guilds and channels that no other known user is a member of. His running job ends as
+    FAILED with USER_ERASED. What the limiter counts of his last calls ends with their windows. The tokens still
+    work at Discord: call RevokeCredential first to end them there. Nobody known is no error; after UNAVAILABLE call
+    again, also with the same request_id. Errors: INVALID_ARGUMENT (field named).
+    """
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetPreferencesRequest, _indexer_pb2.GetPreferencesResponse]
     """GetPreferences returns the user's pinned and muted guilds."""
     UpdatePreferences: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.UpdatePreferencesRequest, _indexer_pb2.UpdatePreferencesResponse]
@@ -176,7 +181,12 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     Errors: INVALID_ARGUMENT (field named).
     """
     DeleteUserData: _aio.UnaryUnaryMultiCallable[_indexer_pb2.DeleteUserDataRequest, _indexer_pb2.DeleteUserDataResponse]  # type: ignore[assignment]
-    """DeleteUserData erases the user: credential, preferences, memberships, jobs, and what only this user brought."""
+    """DeleteUserData erases the user: credential, preferences, memberships, jobs with their progress, kept answers, places
+    in the rate limiter, and the guilds and channels that no other known user is a member of. His running job ends as
+    FAILED with USER_ERASED. What the limiter counts of his last calls ends with their windows. The tokens still
+    work at Discord: call RevokeCredential first to end them there. Nobody known is no error; after UNAVAILABLE call
+    again, also with the same request_id. Errors: INVALID_ARGUMENT (field named).
+    """
     GetPreferences: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetPreferencesRequest, _indexer_pb2.GetPreferencesResponse]  # type: ignore[assignment]
     """GetPreferences returns the user's pinned and muted guilds."""
     UpdatePreferences: _aio.UnaryUnaryMultiCallable[_indexer_pb2.UpdatePreferencesRequest, _indexer_pb2.UpdatePreferencesResponse]  # type: ignore[assignment]
@@ -322,7 +332,12 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.DeleteUserDataRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.DeleteUserDataResponse, _abc.Awaitable[_indexer_pb2.DeleteUserDataResponse]]:
-        """DeleteUserData erases the user: credential, preferences, memberships, jobs, and what only this user brought."""
+        """DeleteUserData erases the user: credential, preferences, memberships, jobs with their progress, kept answers, places
+        in the rate limiter, and the guilds and channels that no other known user is a member of. His running job ends as
+        FAILED with USER_ERASED. What the limiter counts of his last calls ends with their windows. The tokens still
+        work at Discord: call RevokeCredential first to end them there. Nobody known is no error; after UNAVAILABLE call
+        again, also with the same request_id. Errors: INVALID_ARGUMENT (field named).
+        """
 
     @_abc_1.abstractmethod
     def GetPreferences(

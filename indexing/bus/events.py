@@ -127,6 +127,12 @@ class RedisEvents:
         watcher.wake()
         return watcher
 
+    async def forget(self, job_ids: Collection[str]) -> None:
+        """Erase the streams of jobs."""
+        with connection.translated():
+            if job_ids:
+                await self._client.unlink(*map(_key, job_ids))
+
     def poke(self) -> None:
         """Let every watcher of this process, and each that is still to come, return from `next` at once."""
         self._ending = True

@@ -184,7 +184,10 @@ class Guilds:
     async def _distrust(self, guild_id: int) -> None:
         """Have a guild read again: a lease that was lost in the act of writing may have left older rows behind."""
         with mongo.translated():
-            await self._guilds.update_one({"_id": guild_id}, {"$set": {"fetched_at": None}})
+            done = await self._guilds.update_one({"_id": guild_id}, {"$set": {"fetched_at": None}})
+            if not done.matched_count:
+                # Erased meanwhile: nobody else would ever find these rows.
+                await self._channels.delete_many({"guild_id": guild_id})
 
     async def _end_lease(
         self, guild_id: int, fence: int, change: mongo.Document, more: mongo.Document | None = None

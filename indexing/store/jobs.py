@@ -91,17 +91,20 @@ class Jobs:
             rows = await self._units.find({"job_id": job_id}).to_list(None)
         return sorted((_unit(row) for row in rows), key=lambda unit: unit.position)
 
-    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> None:
-        """Store changed units; a row with a greater revision stays."""
+    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+        """Store changed units; returns False when some were left alone: rows that are newer, or erased."""
+        # No upsert: what was erased with its user must not come back by a turn that still runs.
         changes = [
             pymongo.UpdateOne(
-                {"_id": _key(job, unit), "revision": {"$lt": unit.revision}},
-                {"$set": self._row(job, unit)},
-                upsert=True,
+                {"_id": _key(job, unit), "revision": {"$lt": unit.revision}}, {"$set": self._row(job, unit)}
             )
             for unit in units
         ]
-        await mongo.write_newest(self._units, changes)
+        if not changes:
+            return True
+        with mongo.translated():
+            done = await self._units.bulk_write(changes, ordered=False)
+        return bool(done.matched_count == len(changes))
 
     async def save(self, job: model.Job) -> bool:
         """Store the job's fields if its turn is still current; returns whether it was."""

@@ -138,6 +138,7 @@ async def make_indexes(database: Database) -> None:
         ("units", [("job_id", 1)], {}),
         ("units", [("expires_at", 1)], {"expireAfterSeconds": 0}),
         ("requests", [("expires_at", 1)], {"expireAfterSeconds": 0}),
+        ("requests", [("user_id", 1)], {"partialFilterExpression": {"user_id": {"$gt": 0}}, "name": "about"}),
     ]
     for collection, keys, options in wanted:
         try:

@@ -12,23 +12,28 @@ KEPT = datetime.timedelta(hours=24)
 
 
 class Requests:
-    """Port `ports.Requests`. One round trip for each method."""
+    """Port `ports.Requests`. One round trip for each method, two to store an answer about a user."""
 
     def __init__(self, database: mongo.Database) -> None:
         self._requests = database["requests"]
+        self._users = database["users"]
 
     async def find(self, key: str) -> ports.Answered | None:
         """Return what was answered under this key."""
         with mongo.translated():
             row = await self._requests.find_one({"_id": key})
-        return ports.Answered(bytes(row["fingerprint"]), bytes(row["response"])) if row else None
+        return ports.Answered(bytes(row["fingerprint"]), bytes(row["response"]), row.get("user_id")) if row else None
 
     async def store(self, key: str, answered: ports.Answered, now: float) -> None:
-        """Keep an answer; of two at once the first stays."""
+        """Keep an answer; of two at once the first stays, and one about a user of whom nothing is known is not kept."""
         expires_at = datetime.datetime.fromtimestamp(now, tz=datetime.UTC) + KEPT
         row = {"_id": key, **dataclasses.asdict(answered), "expires_at": expires_at}
-        try:
-            with mongo.translated():
+        with mongo.translated():
+            try:
                 await self._requests.insert_one(row)
-        except pymongo.errors.DuplicateKeyError:
-            return
+            except pymongo.errors.DuplicateKeyError:
+                return
+            about = {"_id": answered.user_id}
+            if answered.user_id is not None and not await self._users.find_one(about, {"_id": 1}):
+                # He was erased while he was answered; looked at afterwards, so that it is seen whoever was first.
+                await self._requests.delete_one({"_id": key})

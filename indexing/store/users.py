@@ -11,6 +11,8 @@ LOOK_STEP = 300.0
 """Seconds between two notes that a user looks at a guild."""
 LEFT = {"role_ids": None, "roles_at": None, "looked_at": None}
 """What is forgotten of a membership that has ended."""
+RIGHTS = ("owner", "permissions")
+"""What the guild list says of a user's rights: they follow from his roles."""
 
 
 def _key(user_id: int, guild_id: int) -> str:
@@ -83,6 +85,9 @@ class Users:
                     {"_id": _key(user_id, guild.guild_id), "user_id": user_id, "guild_id": guild.guild_id, **fields}
                 )
             elif any(old.get(name) != value for name, value in fields.items()):
+                if any(old.get(name) != fields[name] for name in RIGHTS):
+                    # He has other roles, or they were changed: those that are stored are not believed any more.
+                    fields["roles_at"] = None
                 changes.append(pymongo.UpdateOne({"_id": old["_id"]}, {"$set": fields}))
         changes += [
             pymongo.UpdateOne({"_id": row["_id"]}, {"$set": LEFT | {"left_at": now}})

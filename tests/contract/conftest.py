@@ -8,7 +8,7 @@ import mongomock_ng
 import pytest
 
 from indexing import ports, settings
-from indexing.store import credentials, guilds, jobs, mongo, requests, users, vault
+from indexing.store import credentials, guilds, jobs, mongo, remains, requests, users, vault
 from tests import fakes, pairs
 
 KEY = b"k" * settings.KEY_BYTES
@@ -23,6 +23,7 @@ class Stores:
     guilds: ports.Guilds
     jobs: ports.Jobs
     requests: ports.Requests
+    remains: ports.Remains
 
 
 @pytest.fixture(params=["memory", "mock", "server"])
@@ -30,8 +31,9 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     """Empty stores."""
     if request.param == "memory":
         members = fakes.MemoryUsers()
-        kept = pairs.MemoryCredentials(members)
-        yield Stores(members, kept, fakes.MemoryGuilds(members), fakes.MemoryJobs(), fakes.MemoryRequests())
+        kept, asked = pairs.MemoryCredentials(members), fakes.MemoryRequests(members)
+        places, work = fakes.MemoryGuilds(members), fakes.MemoryJobs()
+        yield Stores(members, kept, places, work, asked, fakes.MemoryRemains(members, places, work, asked))
     elif request.param == "mock":
         client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
         yield await _over(client["indexer"])
@@ -51,4 +53,5 @@ async def _over(database: mongo.Database) -> Stores:
         guilds.Guilds(database),
         jobs.Jobs(database, retention=3600.0),
         requests.Requests(database),
+        remains.Remains(database),
     )

@@ -25,6 +25,15 @@ async def locked(pairs: ports.Credentials) -> str:
     return mark
 
 
+async def test_the_user_stays_known_when_his_pair_is_forgotten(
+    stores: conftest.Stores, pairs: ports.Credentials
+) -> None:
+    """What was indexed for him stays until he is erased."""
+    await pairs.forget(values.USER)
+
+    assert await stores.users.known(values.USER)
+
+
 async def test_the_pair_is_held_whole_when_it_was_stored(pairs: ports.Credentials) -> None:
     """With its scopes and its end, free and not refused; who has none is named."""
     held = await pairs.held(values.USER)

@@ -318,3 +318,16 @@ async def test_a_new_watcher_is_told_when_the_server_lost_its_data_before(bus: B
     await bus.events.publish(update(2, job=OTHER))
 
     assert await other.next(PATIENCE) is not None
+
+
+async def test_a_stream_is_empty_when_it_was_forgotten(bus: Bus) -> None:
+    """The others stay; forgetting what is not there does nothing."""
+    await bus.events.publish(update(1))
+    await bus.events.publish(update(1, job=OTHER))
+    kept = await bus.events.tail(OTHER.job_id)
+
+    await bus.events.forget([JOB.job_id, "c" * 32])
+    await bus.events.forget([])
+
+    assert await bus.events.tail(JOB.job_id) == FIRST
+    assert await bus.events.tail(OTHER.job_id) == kept

@@ -270,15 +270,27 @@ async def test_a_job_is_not_listed_when_a_stale_turn_adds_its_units(jobs: ports.
 
 
 async def test_a_row_follows_when_a_greater_revision_is_written(jobs: ports.Jobs) -> None:
-    """The newer row takes the place of the older one, rows that are new are added, others stay."""
+    """The newer row takes the place of the older one, others stay."""
     job = await begun(jobs)
     await jobs.add_units(job, [values.unit(5), values.unit(6, position=1)])
     newer = values.unit(5, revision=2, state=model.UnitState.SUCCEEDED, channel_count=4)
-    new = values.unit(7, position=2)
 
-    await jobs.write_units(job, [newer, new])
+    written = await jobs.write_units(job, [newer])
 
-    assert await jobs.units(JOB) == [newer, values.unit(6, position=1), new]
+    assert written
+    assert await jobs.units(JOB) == [newer, values.unit(6, position=1)]
+
+
+async def test_no_row_comes_into_being_when_it_is_written_without_being_added(jobs: ports.Jobs) -> None:
+    """A turn that outlives its erased job writes to rows that are gone; the rows beside them are written."""
+    job = await begun(jobs)
+    await jobs.add_units(job, [values.unit(5)])
+    newer = values.unit(5, revision=2)
+
+    written = await jobs.write_units(job, [values.unit(7, revision=2), newer])
+
+    assert not written
+    assert await jobs.units(JOB) == [newer]
 
 
 @pytest.mark.parametrize("revision", [7, 6], ids=["equal", "smaller"])
@@ -289,8 +301,9 @@ async def test_a_row_stays_when_an_older_revision_is_written(jobs: ports.Jobs, r
     late = values.unit(5, revision=revision, state=model.UnitState.FAILED)
     fresh = values.unit(6, position=1, revision=8)
 
-    await jobs.write_units(job, [late, fresh])
+    written = await jobs.write_units(job, [late, fresh])
 
+    assert not written
     assert await jobs.units(JOB) == [values.unit(5, revision=7), fresh]
 
 
@@ -310,6 +323,7 @@ async def test_units_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: port
     job = await begun(jobs)
     other, _ = await jobs.start(values.job(OTHER, user_id=values.USER + 1))
     await jobs.add_units(job, [values.unit(5)])
+    await jobs.add_units(other, [values.unit(5)])
 
     await jobs.write_units(other, [values.unit(5, revision=50)])
 

@@ -55,6 +55,7 @@ async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.S
     assert thread is not None
     async with mongo.open_database(config.mongo) as database:
         store = jobs.Jobs(database, retention=60.0)
+        await database["users"].insert_one({"_id": values.USER})
         await store.start(values.job(next_turn_at=4e9))
 
         await asyncio.to_thread(thread.run_coroutine, parts.run_turn(turns.Turn("a" * 32, 0)))

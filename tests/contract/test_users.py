@@ -1,5 +1,7 @@
 """Users: credentials, wishes and memberships."""
 
+from typing import Any
+
 import pytest
 
 from indexing import errors, model, ports
@@ -173,14 +175,29 @@ async def test_the_time_of_the_last_list_is_known_when_one_was_stored(users: por
 
 
 async def test_roles_stay_when_the_list_names_the_guild_again(users: ports.Users) -> None:
-    """Role ids and their age are not touched by a new list."""
+    """Role ids and their age are not touched by a new list that says the same."""
     await users.listed(values.USER, [values.user_guild(1)], NOW)
     await users.store_roles(values.USER, 1, ROLES, NOW + 1)
 
-    await users.listed(values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
+    await users.listed(values.USER, [values.user_guild(1)], NOW + 60)
 
     found = await users.membership(values.USER, 1)
-    assert found == values.membership(guild_id=1, permissions=0, role_ids=ROLES, roles_at=NOW + 1)
+    assert found == values.membership(guild_id=1, role_ids=ROLES, roles_at=NOW + 1)
+
+
+@pytest.mark.parametrize("rights", [{"permissions": 0}, {"owner": True}], ids=str)
+async def test_roles_are_not_known_any_more_when_the_list_gives_other_rights(
+    users: ports.Users, rights: dict[str, Any]
+) -> None:
+    """Rights follow from roles, so that these may be others as well."""
+    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.store_roles(values.USER, 1, ROLES, NOW + 1)
+
+    await users.listed(values.USER, [values.user_guild(1, **rights)], NOW + 60)
+
+    found = await users.membership(values.USER, 1)
+    assert found is not None
+    assert found.roles_at is None
 
 
 async def test_no_roles_differ_from_unknown_ones_when_a_member_has_none(users: ports.Users) -> None:

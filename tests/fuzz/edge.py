@@ -32,6 +32,7 @@ DEADLINE = 2.0
 ROUND = 5_000
 SIDE_BY_SIDE = 20
 USERS = [values.USER + number for number in range(4)]
+ERASED = values.USER + 4
 GUILDS = [values.GUILD + number for number in range(3)]
 JOBS = [letter * 32 for letter in "abc"]
 FINE = {
@@ -39,7 +40,6 @@ FINE = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 WAITS = {"StartIndexing", "WaitJob", "WatchProgress"}
@@ -103,7 +103,7 @@ def _time_passes_by_itself(_seconds: float) -> None:
 
 def _told(api: pb_grpc.IndexerServiceStub, users: list[str]) -> dict[str, list[str]]:
     """Index the users; returns what the service says of ids and tokens."""
-    known = _known() | {"user_id": users}
+    known = _known() | {"user_id": users, requests.ERASED: users[-1:]}
     starts = [api.StartIndexing(pb.StartIndexingRequest(user_id=user), timeout=20) for user in users]
     guilds = [
         api.ListGuilds(pb.ListGuildsRequest(user_id=user, page_size=size), timeout=20)
@@ -131,6 +131,8 @@ async def _world() -> worlds.World:
     await world.work()
     await world.start(JOBS[0], user_id=USERS[0])
     await world.users.put_credential(USERS[3], values.credential())
+    await world.add_user([values.user_guild(guild_id) for guild_id in GUILDS], ERASED)
+    await world.start("e" * 32, user_id=ERASED)
     return world
 
 
@@ -140,6 +142,7 @@ def _known() -> dict[str, list[str]]:
     pages = [edge.SIGNER.make(f"guilds:{users[0]}", 1), edge.SIGNER.make(f"jobs:{users[0]}", 1.5)]
     return {
         "user_id": users,
+        requests.ERASED: [str(ERASED)],
         "guild_id": ["", *guilds],
         "pinned_guild_id": guilds,
         "muted_guild_id": guilds,

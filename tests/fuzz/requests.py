@@ -9,6 +9,8 @@ from google.protobuf import message, message_factory
 from indexer_service.v1 import indexer_pb2 as pb
 
 METHODS = list(pb.DESCRIPTOR.services_by_name["IndexerService"].methods)
+ERASED = "erased_user_id"
+"""Name under which those users are known whom DeleteUserData may well hit: else soon there would be nobody left."""
 INT64 = (1 << 63) - 1
 NUMBERS = [0, 1, -1, 2, 5, 20, 25, 26, 50, 100, 101, 200, 500, 501, (1 << 31) - 1, -(1 << 31)]
 SECONDS = [0, 1, -1, 2, 5, 10, 11, 60, 61, 253402300799, 253402300800, -62135596800, -62135596801, INT64, -INT64 - 1]
@@ -43,6 +45,7 @@ class Maker:
         self._dice = dice
         self._known = known
         self._wild = 0.0
+        self._who = "user_id"
 
     def call(self) -> tuple[Any, bytes]:
         """Return a method and the bytes of a request for it."""
@@ -53,6 +56,7 @@ class Maker:
         """Return the bytes of a request: half of them well made, the others mutilated or mere noise."""
         kind = self._dice.random()
         self._wild = self._dice.choice([0.02, 0.3])
+        self._who = ERASED if method.name == "DeleteUserData" else "user_id"
         if kind < 0.03:
             return self._dice.randbytes(self._dice.choice([0, 1, 2, 7, 100, 5000]))
         body = self.build(method.input_type).SerializeToString()
@@ -100,7 +104,8 @@ class Maker:
 
     def _text(self, name: str) -> str:
         kind = self._dice.random()
-        known = self._known.get(name.removesuffix("s")) or self._known.get("user_id", [""])
+        known = self._known.get(name.removesuffix("s"), []) if name != "user_id" else self._known.get(self._who, [])
+        known = known or self._known.get("user_id", [""])
         if kind > self._wild:
             text = self._dice.choice(known)
         elif kind < 0.05 and name == "request_id":

@@ -168,7 +168,8 @@ async def test_no_user_is_blamed_when_the_bots_token_is_refused(world: worlds.Wo
 
 
 async def test_a_job_fails_when_there_is_no_credential(world: worlds.World) -> None:
-    """Somebody has erased it meanwhile."""
+    """Somebody has taken it back meanwhile; of who was erased altogether, the job goes too."""
+    await world.users.put_preferences(USER + 1, model.Preferences())
     await world.start(user_id=USER + 1)
 
     await world.work()

@@ -57,6 +57,12 @@ async def fetched(world: worlds.World, guild_id: int, rows: list[model.Channel])
     await world.guilds.store_channels(guild_id, fence=fence, channels=rows, now=now)
 
 
+async def counted(world: worlds.World) -> dict[int, tuple[int | None, str]]:
+    """Return the number of channels in each guild's row, and why it may not be all."""
+    views, _ = await browser(world).guilds(USER, after=0, size=50)
+    return {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
+
+
 def browser(world: worlds.World) -> browse.Browse:
     """Return the use case."""
     return browse.Browse(world.ports, world.rules)
@@ -177,6 +183,18 @@ async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(world: wor
     await world.users.listed(USER, world.discord.lists[USER], world.clock())
 
     assert await ids(world, guild_id=20) == [21, 22]
+
+
+async def test_a_roles_channels_are_not_counted_when_the_roles_are_too_old(world: worlds.World) -> None:
+    """The number in the guild's row is of what is shown, and the row says that there may be more."""
+    before = await counted(world)
+    world.clock.advance(world.rules.roles_hard_age)
+    await world.users.listed(USER, world.discord.lists[USER], world.clock())
+
+    after = await counted(world)
+
+    assert before[20] == (len(await ids(world, guild_id=20)) + 1, "")
+    assert after[20] == (len(await ids(world, guild_id=20)), "ROLES_UNKNOWN")
 
 
 async def test_nothing_is_shown_when_the_guild_list_is_too_old(world: worlds.World) -> None:

@@ -54,6 +54,32 @@ async def test_the_pair_is_renewed_when_its_end_is_near(expires_in: float | None
     assert await stored(world) == token
 
 
+async def test_what_the_user_brought_is_used_when_he_logs_in_again_during_the_renewal() -> None:
+    """The renewed pair is of a grant that he has replaced: it is dropped, and nobody uses it."""
+    world = await world_with(-1.0)
+
+    async def logs_in() -> None:
+        await world.users.put_credential(values.USER, values.credential(access_token="brought"))
+
+    world.oauth.before_answer = logs_in
+
+    assert await usable(world) == "brought"
+    assert await stored(world) == "brought"
+
+
+async def test_nothing_is_used_when_the_user_is_gone_after_the_renewal() -> None:
+    """A pair that nobody could store is nobody's."""
+    world = await world_with(-1.0)
+
+    async def goes() -> None:
+        await world.ports.remains.erase_user(values.USER)
+
+    world.oauth.before_answer = goes
+
+    with pytest.raises(errors.CredentialMissing):
+        await usable(world)
+
+
 @pytest.mark.parametrize("able", [True, False])
 async def test_the_old_pair_is_used_when_it_cannot_be_renewed(able: bool) -> None:  # noqa: FBT001 -- a parameter
     """Without a refresh token, or without the application's secret, Discord decides how long it lives."""

@@ -119,16 +119,18 @@ class _Play:
         self.rules = settings.IndexingSettings(refresh_interval=TICK)
         self.reads = self.stale = self.stale_structure = self.naive = self.naive_refused = 0
         users = fakes.MemoryUsers()
+        guilds, jobs = fakes.MemoryGuilds(users), fakes.MemoryJobs()
         self.ports = ports.World(
             discord=self.discord,
             oauth=pairs.FakeOAuth(),
             users=users,
             credentials=pairs.MemoryCredentials(users),
-            guilds=fakes.MemoryGuilds(users),
-            jobs=fakes.MemoryJobs(),
+            guilds=guilds,
+            jobs=jobs,
             queue=fakes.RecordingQueue(),
             events=worlds.MemoryEvents(),
             installs=fakes.MemoryInstalls(),
+            remains=fakes.MemoryRemains(users, guilds, jobs, fakes.MemoryRequests(users)),
             clock=self.clock,
         )
         seen = metrics.Metrics(registry.CollectorRegistry()).indexing

@@ -102,7 +102,7 @@ def test_the_service_is_not_believed_when_its_authority_is_another(
     ran = indexer(*secure(files), "limits", address=guarded.address)
 
     assert ran.code == 1
-    assert f"no indexer answers at {guarded.address} over TLS" in ran.err
+    assert f"no indexer answers at {guarded.address} over TLS: is it running, with TLS and a certificate" in ran.err
     assert guarded.shown == []
 
 

@@ -45,6 +45,19 @@ def test_the_refresh_token_stays_empty_when_one_line_comes_in(
     assert (stored.access_token, stored.refresh_token, stored.HasField("expires_at")) == ("access-secret", "", False)
 
 
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e12"])
+def test_no_call_is_made_when_the_lifetime_is_none(
+    server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    """One line names the option, however far the time would be."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("access-secret"))
+
+    ran = indexer("credential", "put", rows.USER, "--expires-in", seconds)
+
+    assert "--expires-in" in ran.err
+    assert (ran.code, len(ran.err.splitlines()), server.requests["PutCredential"]) == (2, 1, [])
+
+
 def test_no_call_is_made_when_no_token_comes_in(
     server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

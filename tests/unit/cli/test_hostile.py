@@ -35,6 +35,7 @@ COMMANDS = {
     "credential put": ("credential", "put", rows.USER),
     "credential status": ("credential", "status", rows.USER),
     "credential revoke": ("credential", "revoke", rows.USER),
+    "erase": ("erase", rows.USER, "--yes"),
 }
 
 OFFLINE = {"settings", "token new", "keys rotate"}
@@ -49,6 +50,9 @@ def hostile(descriptor: Any) -> Any:  # noqa: ANN401 -- any message
         target = getattr(made, field.name)
         if inner is not None and inner.full_name in {"google.protobuf.Timestamp", "google.protobuf.Duration"}:
             target.seconds = rows.NOON.seconds
+        elif inner is not None and inner.GetOptions().map_entry:
+            if inner.fields_by_name["value"].message_type is None:
+                target[HOSTILE] = 1
         elif inner is not None and not inner.GetOptions().map_entry and field.containing_oneof is None:
             target.extend([hostile(inner)]) if field.is_repeated else target.CopyFrom(hostile(inner))
         elif field.type == field.TYPE_STRING and field.name != "next_page_token":

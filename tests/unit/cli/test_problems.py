@@ -41,8 +41,8 @@ def test_the_address_is_named_when_no_server_answers(indexer: Indexer, arguments
     ran = indexer(*arguments, address=NOWHERE)
 
     assert ran.err == (
-        f"indexer: no indexer answers at {NOWHERE}: is it running? "
-        "Name another address with --address or INDEXER_ADDRESS\n"
+        f"indexer: no indexer answers at {NOWHERE}: is it running, without TLS? "
+        "--address or INDEXER_ADDRESS names another\n"
     )
     assert (ran.code, ran.out) == (1, "")
 

@@ -165,3 +165,42 @@ async def test_the_same_answer_is_given_when_it_was_serialised_by_its_handler() 
     assert (again.job.job_id, again.disposition) == ("1", pb.DISPOSITION_REPLAYED)
     assert again.reason == idempotency.REPEATED
     assert bench.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "response", "about"),
+    [
+        pytest.param("StartIndexing", start(), started(1), 1, id="asked-for"),
+        pytest.param("CancelJob", pb.CancelJobRequest(request_id=ID), pb.CancelJobResponse(), None, id="nobody"),
+        pytest.param(
+            "CancelJob",
+            pb.CancelJobRequest(request_id=ID),
+            pb.CancelJobResponse(job=pb.Job(user_id="5")),
+            5,
+            id="told-of",
+        ),
+        pytest.param(
+            "DeleteUserData",
+            pb.DeleteUserDataRequest(user_id="5", request_id=ID),
+            pb.DeleteUserDataResponse(removed={"users": 1}),
+            None,
+            id="erased",
+        ),
+    ],
+)
+async def test_an_answer_is_kept_with_whom_it_is_about(
+    method: str,
+    request_: Any,  # noqa: ANN401 -- any message
+    response: Any,  # noqa: ANN401 -- any message
+    about: int | None,
+) -> None:
+    """So that it goes when he is erased; only the answer that says so outlives him, because it tells nothing of him."""
+    bench = Bench(lambda _: response)
+
+    await bench.call(request_, method)
+    await bench.call(request_, method)
+
+    kept = await bench.store.find(f"{method}:{ID}")
+    assert kept is not None
+    assert kept.user_id == about
+    assert bench.calls == 1

@@ -18,6 +18,7 @@ from tests.unit.indexer_service import contexts
 pytestmark = pytest.mark.clockwork
 USER, STAFF, STRANGER = values.USER, values.USER + 1, values.USER + 2
 GUILD, ROLE = 77_000_001, 5
+VIEW = values.VIEW
 SECRET = values.channel(
     424_242_424_242,
     GUILD,
@@ -147,6 +148,30 @@ async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, me
     assert leaks(await bench.answers(method, STAFF)) == set()
 
 
+@pytest.mark.parametrize("method", METHODS)
+async def test_nothing_depends_on_a_role_when_the_list_gives_other_rights(bench: Bench, method: str) -> None:
+    """Who has lost a permission may have lost a role: until it is asked for again, the role opens nothing."""
+    lesser = [dataclasses.replace(row, permissions=row.permissions | 1) for row in bench.world.discord.lists[STAFF]]
+    bench.world.discord.lists[STAFF] = lesser
+    await bench.world.users.listed(STAFF, lesser, bench.world.clock())
+    bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
+
+    assert leaks(await bench.answers(method, STAFF)) == set()
+
+
+async def test_the_roles_are_asked_for_again_when_the_list_gives_other_rights(bench: Bench) -> None:
+    """By the job that has read the list, although they are young; who still has the role sees as before."""
+    world = bench.world
+    world.discord.lists[STAFF] = [dataclasses.replace(row, permissions=VIEW | 1) for row in world.discord.lists[STAFF]]
+    asked = world.discord.asked((STAFF, GUILD))
+
+    await world.start("7" * 32, user_id=STAFF)
+    await world.work()
+
+    assert world.discord.asked((STAFF, GUILD)) == asked + 1
+    assert leaks(await bench.answers("ListChannels", STAFF)) == set(MARKS)
+
+
 @pytest.mark.parametrize("how", ["list", "10007"])
 async def test_a_guild_is_gone_at_once_when_the_user_has_left(bench: Bench, how: str) -> None:
     """Whether his guild list or the question for his roles said so; the job that noticed tells why, and no number."""
@@ -203,3 +228,29 @@ async def test_a_page_token_opens_nothing_when_another_user_has_it(bench: Bench)
             await service.ListChannels(changed, contexts.Context())  # type: ignore[arg-type]  # as above
 
         assert refused.value.field == "page_token"
+
+
+async def test_the_moment_of_a_hidden_message_is_not_told_when_it_ranks_a_guild(bench: Bench) -> None:
+    """Somebody writes in the staff's channel: within the same hours, no answer to the others changes by it."""
+    world = bench.world
+
+    async def told(user: int) -> list[pb.Rank]:
+        page = pb.ListGuildsResponse.FromString((await bench.answers("ListGuilds", user))[0])
+        return [guild.rank for guild in page.guilds]
+
+    async def written(at: float) -> None:
+        newest = dataclasses.replace(SECRET, last_message_id=values.snowflake(at))
+        rows = [newest if row.channel_id == newest.channel_id else row for row in await world.guilds.channels([GUILD])]
+        now = world.clock()
+        fence = await world.guilds.lease(GUILD, now=now, until=now + 1, fetched_before=now)
+        assert fence is not None
+        await world.guilds.store_channels(GUILD, fence=fence, channels=rows, now=now)
+
+    ranks = []
+    for hours in (1.0, 2.0, 5.0):
+        await written(world.clock() - hours * 3600)
+        ranks.append(await told(USER))
+    await written(world.clock() - 30 * 86_400)
+
+    assert ranks[0] == ranks[1] == ranks[2]
+    assert ranks[0] != await told(USER)

@@ -149,7 +149,7 @@ async def test_ended_jobs_expire_when_their_retention_is_over(database: mongo.Da
     """Running ones never do, their units do at the latest then."""
     store = jobs.Jobs(database, retention=3600.0)
     job, _ = await store.start(values.job())
-    await store.write_units(job, [values.unit()])
+    await store.add_units(job, [values.unit()])
     (running,) = await database["jobs"].find({}).to_list(None)
 
     await store.save(values.job(state=model.JobState.SUCCEEDED))

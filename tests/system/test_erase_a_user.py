@@ -1,0 +1,165 @@
+"""A user is erased while his job runs; then his id is looked for in every document and every key."""
+
+import contextlib
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pymongo
+import pytest
+import redis
+
+from indexer_service.embedded import stack
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from tests.system import conftest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a stack of its own")
+PATIENCE = 60.0
+BUDGETS = ("p:u:", "p:r:user:")
+"""What the keys of the limiter that carry a user's id have in common: they end with the last permit."""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[stack.Stack]:
+    """Two users, some of whose guilds are shared; answers take so long that jobs can be met in the middle."""
+    options = stack.Options(
+        users=2,
+        workers=2,
+        guilds_per_user=24,
+        latency="150-250",
+        simulator=("--user-limit", "40/1", "--guilds", "32"),
+        environment=conftest.FAST,
+    )
+    with stack.Stack(options) as started:
+        started.put_credentials()
+        yield started
+
+
+def documents(running: stack.Stack, user: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the documents that name the user, by collection."""
+    found = []
+    with pymongo.MongoClient[dict[str, Any]](running.mongodb_url) as client:
+        database = client[running.database]
+        for name in database.list_collection_names():
+            rows = database[name].find()
+            found += [(name, row) for row in rows if _names(row, user)]
+    return found
+
+
+def _names(value: object, user: str) -> bool:
+    if isinstance(value, dict):
+        return any(_names(part, user) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return any(_names(part, user) for part in value)
+    return user.encode() in value if isinstance(value, bytes) else user in str(value)
+
+
+def keys(running: stack.Stack, user: str) -> list[str]:
+    """Return the keys of Redis that name the user, in their names or in what they hold."""
+    readers: dict[bytes, Any] = {
+        b"string": lambda client, key: client.get(key),
+        b"hash": lambda client, key: client.hgetall(key),
+        b"list": lambda client, key: client.lrange(key, 0, -1),
+        b"set": lambda client, key: client.smembers(key),
+        b"zset": lambda client, key: client.zrange(key, 0, -1),
+        b"stream": lambda client, key: client.xrange(key),
+    }
+    found = []
+    with contextlib.closing(redis.Redis.from_url(running.redis_url)) as client:
+        for key in client.scan_iter():
+            kind: Any = client.type(key)
+            if kind != b"none" and user in repr((key, readers[kind](client, key))):  # else ended meanwhile
+                found.append(key.decode())
+    return found
+
+
+def test_nobody_knows_the_user_when_he_was_erased_while_his_job_ran(running: stack.Stack) -> None:
+    """What is left is what Discord says of guilds that the other user shares, and for some seconds his last permits."""
+    user, other = (row.id for row in running.users)
+    with grpc.insecure_channel(running.address) as channel:
+        api = pb_grpc.IndexerServiceStub(channel)
+        _index(api, other)
+        _index(api, user)
+        mine, others = _guilds(api, user), _guilds(api, other)
+        job_id = _start_again(api, user, mine[0])
+        assert {name for name, _ in documents(running, user)} >= {"users", "memberships", "jobs", "requests"}
+        assert any(key.startswith("indexer:{events}") for key in keys(running, user))
+        assert api.GetJob(pb.GetJobRequest(job_id=job_id), timeout=20).job.state == pb.JOB_STATE_RUNNING
+
+        wanted = pb.DeleteUserDataRequest(user_id=user, request_id=str(uuid.uuid4()))
+        removed, repeated = (dict(api.DeleteUserData(wanted, timeout=20).removed) for _ in range(2))
+
+        own = set(mine) - set(others)
+        assert repeated == removed
+        assert removed["channels"] > removed["guilds"]
+        assert removed["requests"] == 2
+        assert {name: removed[name] for name in ("users", "memberships", "jobs", "guilds")} == {
+            "users": 1,
+            "memberships": len(mine),
+            "jobs": 2,
+            "guilds": len(own),
+        }
+        _await_silence(running, user)
+        with pytest.raises(grpc.RpcError) as unknown:
+            api.ListGuilds(pb.ListGuildsRequest(user_id=user), timeout=20)
+        assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+        assert _guilds(api, other) == others
+    assert _left_of(running, job_id, [int(guild_id) for guild_id in own]) == 0
+
+
+def _start_again(api: pb_grpc.IndexerServiceStub, user: str, pinned: str) -> str:
+    """Leave whatever calls can leave, and return the id of a job that runs."""
+    wishes = pb.Preferences(pinned_guild_ids=[pinned])
+    put = pb.UpdatePreferencesRequest(user_id=user, preferences=wishes, request_id=str(uuid.uuid4()))
+    api.UpdatePreferences(put, timeout=20)
+    again = pb.StartIndexingRequest(user_id=user, force=True, request_id=str(uuid.uuid4()))
+    again.wait.FromSeconds(1)
+    return api.StartIndexing(again, timeout=20).job.job_id
+
+
+def _left_of(running: stack.Stack, job_id: str, guild_ids: list[int]) -> int:
+    """Return how many documents there are of a job's units, of guilds, and of their channels."""
+    with pymongo.MongoClient[dict[str, Any]](running.mongodb_url) as client:
+        database = client[running.database]
+        return sum(
+            database[name].count_documents(wanted)
+            for name, wanted in (
+                ("units", {"job_id": job_id}),
+                ("guilds", {"_id": {"$in": guild_ids}}),
+                ("channels", {"guild_id": {"$in": guild_ids}}),
+            )
+        )
+
+
+def _await_silence(running: stack.Stack, user: str) -> None:
+    """Look until nothing names the user; what may be left meanwhile is checked at every look."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        stored, cached = documents(running, user), keys(running, user)
+        elsewhere = [(name, row) for name, row in stored if not _only_an_overwrite(name, row, user)]
+        if not elsewhere and not cached:
+            return
+        assert time.monotonic() < deadline, (elsewhere, cached)
+        assert {name for name, _ in elsewhere} <= {"units", "memberships"}, "a turn that still ran may write these"
+        events = [key for key in cached if not any(part in key for part in (*BUDGETS, "}:tags", "}:active"))]
+        assert all(key.startswith("indexer:{events}") for key in events)
+
+
+def _only_an_overwrite(name: str, row: dict[str, Any], user: str) -> bool:
+    """Return whether it is a channel of Discord's whose own permissions name the user."""
+    return name == "channels" and not _names({**row, "overwrites": []}, user)
+
+
+def _index(api: pb_grpc.IndexerServiceStub, user: str) -> None:
+    started = api.StartIndexing(pb.StartIndexingRequest(user_id=user), timeout=20)
+    for _ in api.WatchProgress(pb.WatchProgressRequest(job_id=started.job.job_id), timeout=PATIENCE):
+        pass
+
+
+def _guilds(api: pb_grpc.IndexerServiceStub, user: str) -> list[str]:
+    page = api.ListGuilds(pb.ListGuildsRequest(user_id=user, page_size=200), timeout=20)
+    return sorted(guild.guild_id for guild in page.guilds)
