@@ -275,8 +275,8 @@ class Jobs(Protocol):
     async def units(self, job_id: str) -> list[model.Unit]:
         """Return the units by position."""
 
-    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> None:
-        """Store changed units; a row with a greater revision stays."""
+    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+        """Store changed units; a row with a greater revision stays, then False: a later turn owns the job."""
 
     async def save(self, job: model.Job) -> bool:
         """Store the job's fields if its turn is still current; returns whether it was."""

@@ -43,6 +43,7 @@ class Run:
         fetching: Guilds whose channels are being asked for right now.
         refusal: Why no further unit is begun, None while there is no reason.
         resume_at: When the job can go on then.
+        lost: A later turn owns the job, or it was cancelled: nothing more is begun, and nobody is told anything.
     """
 
     job: model.Job
@@ -57,6 +58,7 @@ class Run:
     fetching: int = 0
     refusal: errors.RateLimited | None = None
     resume_at: float = 0.0
+    lost: bool = False
     changes: int = 0
 
     @property
@@ -171,8 +173,10 @@ class Units:
                 self._count(run, changed)
             else:
                 run.mine.add(unit.guild_id)
-            await self._world.jobs.write_units(run.job, [changed])
-            await self.publish(run.update(changed))
+            if await self._world.jobs.write_units(run.job, [changed]):
+                await self.publish(run.update(changed))
+            else:
+                run.lost = True
 
     def _count(self, run: Run, ended: model.Unit) -> None:
         self._seen.unit_ended(ended.state.value, ended.error)
@@ -184,7 +188,7 @@ class Units:
     def _pick(self, run: Run) -> model.Unit | None:
         """Take the best unit that may run now; None when the turn should start no more."""
         now = self._world.clock()
-        if run.refusal is not None or now >= run.limits.until:
+        if run.lost or run.refusal is not None or now >= run.limits.until:
             return None
         for unit in run.open_units():
             if unit.guild_id in run.mine and unit.retry_at <= now:

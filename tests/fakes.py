@@ -359,12 +359,12 @@ class MemoryJobs:
         """Return the units by position."""
         return sorted(self._units[job_id].values(), key=lambda unit: unit.position)
 
-    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> None:
+    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
         """Store what is newer."""
         rows = self._units[job.job_id]
-        for unit in units:
-            if unit.guild_id not in rows or rows[unit.guild_id].revision < unit.revision:
-                rows[unit.guild_id] = unit
+        newer = [row for row in units if row.guild_id not in rows or rows[row.guild_id].revision < row.revision]
+        rows.update({row.guild_id: row for row in newer})
+        return len(newer) == len(units)
 
     async def save(self, job: model.Job) -> bool:
         """Store the job, if its turn is current and it runs."""

@@ -91,8 +91,8 @@ class Jobs:
             rows = await self._units.find({"job_id": job_id}).to_list(None)
         return sorted((_unit(row) for row in rows), key=lambda unit: unit.position)
 
-    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> None:
-        """Store changed units; a row with a greater revision stays."""
+    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+        """Store changed units; a row with a greater revision stays, then False: a later turn owns the job."""
         changes = [
             pymongo.UpdateOne(
                 {"_id": _key(job, unit), "revision": {"$lt": unit.revision}},
@@ -101,7 +101,7 @@ class Jobs:
             )
             for unit in units
         ]
-        await mongo.write_newest(self._units, changes)
+        return await mongo.write_newest(self._units, changes)
 
     async def save(self, job: model.Job) -> bool:
         """Store the job's fields if its turn is still current; returns whether it was."""

@@ -276,21 +276,23 @@ async def test_a_row_follows_when_a_greater_revision_is_written(jobs: ports.Jobs
     newer = values.unit(5, revision=2, state=model.UnitState.SUCCEEDED, channel_count=4)
     new = values.unit(7, position=2)
 
-    await jobs.write_units(job, [newer, new])
+    written = await jobs.write_units(job, [newer, new])
 
+    assert written
     assert await jobs.units(JOB) == [newer, values.unit(6, position=1), new]
 
 
 @pytest.mark.parametrize("revision", [7, 6], ids=["equal", "smaller"])
 async def test_a_row_stays_when_an_older_revision_is_written(jobs: ports.Jobs, revision: int) -> None:
-    """What comes late changes nothing, while newer rows beside it are written."""
+    """What comes late changes nothing and its writer is told so, while newer rows beside it are written."""
     job = await begun(jobs)
     await jobs.add_units(job, [values.unit(5, revision=7), values.unit(6, position=1, revision=1)])
     late = values.unit(5, revision=revision, state=model.UnitState.FAILED)
     fresh = values.unit(6, position=1, revision=8)
 
-    await jobs.write_units(job, [late, fresh])
+    written = await jobs.write_units(job, [late, fresh])
 
+    assert not written
     assert await jobs.units(JOB) == [values.unit(5, revision=7), fresh]
 
 
