@@ -75,12 +75,14 @@ class Measured(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
 
         async def call(request: message.Message, context: Context) -> None:
             started = timed.begin()
+            self._seen.streams.inc()
             try:
-                with self._seen.streams.track_inprogress():
-                    await behave(request, context)
+                await behave(request, context)
             except BaseException as problem:
                 timed.failed(started, problem, context)
                 raise
+            finally:
+                self._seen.streams.dec()
             timed.done(started)
 
         return call

@@ -9,7 +9,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from indexer_service import gate, idempotency, interceptors, probe, reloaded, servicer, trust, wellformed
+from indexer_service import gate, handlers, idempotency, interceptors, probe, reloaded, servicer, trust, wellformed
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import logs, settings
@@ -73,7 +73,7 @@ def _warn(config: settings.ServiceSettings) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    handlers: servicer.Servicer,
+    methods: servicer.Servicer,
     replays: idempotency.Replays,
     config: settings.ServiceSettings,
     end_streams: Callable[[], None],
@@ -94,8 +94,8 @@ async def serving(
     async with _trusting(config) as checks:
         door = gate.Gate()
         inner = [interceptors.Failures(), *checks.interceptors(), door, wellformed.WellFormed(), replays]
-        server = grpc.aio.server(interceptors=[*first, *inner], options=OPTIONS)
-        pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
+        server = grpc.aio.server(interceptors=[handlers.Stacked([*first, *inner])], options=OPTIONS)
+        pb_grpc.add_IndexerServiceServicer_to_server(methods, handlers.ByName(server))  # type: ignore[arg-type]  # the part that is used
         healthy = _answer_tools(server, config)
         try:
             port = checks.add_port(server, config.listen)
@@ -120,7 +120,7 @@ async def serving(
 def _answer_tools(server: grpc.aio.Server, config: settings.ServiceSettings) -> Any:  # noqa: ANN401 -- missing in the stubs
     """Add health, which is returned, and reflection where it is wanted."""
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, handlers.ByName(server))
     if config.reflection:
         reflection.enable_server_reflection([NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     return healthy

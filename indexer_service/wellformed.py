@@ -47,10 +47,11 @@ class WellFormed(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         behave = handler.unary_stream if streams else handler.unary_unary
         kind: Any = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
 
-        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 -- a request, and an answer or nothing
+        # Not a coroutine of its own: each would hold memory for as long as a stream is open.
+        def call(request: Any, context: Context) -> Any:  # noqa: ANN401 -- a request, and what is awaited
             if request is NO_MESSAGE:
                 raise errors.InvalidArgument("request", "is no message of this method's type")
-            return await behave(request, context)
+            return behave(request, context)
 
         return kind(
             call,

@@ -6,6 +6,7 @@ ends by naming the moment of the next turn, so that no thread waits for quota. O
 (store/jobs.py); a turn that lost its job ends silently.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable
 
@@ -67,6 +68,7 @@ class Advance:
 
         Raises:
             errors.StoreUnavailable: The job stays owned until its lease is over; the sweeper then gives it to another.
+            Anything else: A bug; the job tries again later, and fails with INTERNAL when that does not help.
         """
         now = self._world.clock()
         job = await self._world.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._rules.turn_lease)
@@ -83,7 +85,23 @@ class Advance:
                 await self._end(job, model.JobState.FAILED, problem.reason)
             except errors.LimiterUnavailable as problem:
                 await self._next(job, self._world.clock() + problem.retry_after)
+            except errors.IndexerError:
+                raise
+            except Exception:
+                with contextlib.suppress(errors.IndexerError):
+                    await self._broke(job)
+                raise
         return True
+
+    async def _broke(self, job: model.Job) -> None:
+        """Let a job whose turn met a bug try again later; when turn after turn breaks, its rows have to say so."""
+        if job.unfinished >= MOST_UNFINISHED:
+            await self._end(job, model.JobState.FAILED, errors.IndexerError.reason)
+            return
+        pause = freshness.backoff(job.unfinished, base=self._rules.retry_base)
+        due = self._world.clock() + pause
+        if await self._world.jobs.save(dataclasses.replace(job, next_turn_at=due)):
+            await self._hand_over(turns.Turn(job.job_id, job.turn), due)
 
     async def _advance(self, job: model.Job, limits: units.Limits) -> None:
         credential = await self._credential(job, limits)

@@ -41,6 +41,10 @@ ADVICE = {
     "CLIENT_REFUSED": "Discord refuses the application's id or secret; tell the operators.",
     "BOT_TOKEN_REFUSED": "Discord refuses the bot's token; tell the operators.",
     "INTERNAL": "A bug; tell the operators.",
+    "TURNS_LOST": "Whoever worked on the job broke off, again and again; tell the operators, then retry the job.",
+    "CREDENTIAL_MISSING": "Store the user's tokens with PutCredential, then retry the job.",
+    "REAUTH_REQUIRED": "Ask the user to log in again, store the new tokens, then retry the job.",
+    "CREDENTIAL_REVOKED": "The user's tokens were revoked; store new ones before the job is retried.",
 }
 """What somebody can do about a cause, one line each."""
 

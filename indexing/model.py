@@ -315,6 +315,17 @@ class Update:
     position: str = ""
 
 
+def latest(before: Update | None, update: Update) -> Update:
+    """
+    Return *update*, which was published after *before*, with the job as its latest turn left it.
+
+    A turn that lost its job may still speak: its rows count if they are new, what it says of the job does not.
+    """
+    if before is None or before.job.turn <= update.job.turn:
+        return update
+    return dataclasses.replace(update, job=before.job, tally=before.tally)
+
+
 def tally_of(units: Iterable[Unit]) -> Tally:
     """Count *units* by state."""
     counts = collections.Counter(unit.state.name.lower() for unit in units)

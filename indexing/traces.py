@@ -20,6 +20,7 @@ NONE = "-"
 _FIELDS: contextvars.ContextVar[Mapping[str, object]] = contextvars.ContextVar("fields", default={})  # noqa: B039 -- read only
 _TRACER = trace.get_tracer("discord-channel-indexer")
 _FORMAT = tracecontext.TraceContextTextMapPropagator()
+_NOTHING = contextlib.nullcontext()
 
 
 def configure(service: str) -> None:
@@ -82,7 +83,7 @@ def below(
     """Make a span below that of a traceparent, or the first of a trace; nothing when there is neither to go on with."""
     if parent:
         return _TRACER.start_as_current_span(name, context=_FORMAT.extract({"traceparent": parent}), kind=kind)
-    return _TRACER.start_as_current_span(name, context=None, kind=kind) if on() else contextlib.nullcontext()
+    return _TRACER.start_as_current_span(name, context=None, kind=kind) if on() else _NOTHING
 
 
 def carry() -> str:

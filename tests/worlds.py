@@ -113,12 +113,14 @@ class _Listener:
         except TimeoutError:
             return None
         rows: dict[int, model.Unit] = {}
+        last: model.Update | None = None
         for update in self._new():
+            last = model.latest(last, update)
             for unit in update.units:
                 if unit.guild_id not in rows or rows[unit.guild_id].revision < unit.revision:
                     rows.pop(unit.guild_id, None)
                     rows[unit.guild_id] = unit
-        last = self._new()[-1]
+        assert last is not None
         self._place = _place(last.position)
         return dataclasses.replace(last, units=tuple(rows.values()))
 

@@ -139,6 +139,8 @@ class IndexerServiceServicer:
         whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
         Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
         the snapshot and the terminal event. Cancelling the stream never touches the job.
+        With the token of any message a new stream goes on from there, on any server: with changes only, or, where these are
+        not there any more, with a snapshot that says why. A token of another job is INVALID_ARGUMENT.
         Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
         ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
@@ -171,7 +173,8 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing.
+        """CancelJob drops what is still queued; fetches that run are finished and kept. The job has ended when this answers, and
+        watchers are told within 2 s. Cancelling an ended job changes nothing.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -13,8 +13,11 @@ Conventions, for every call:
   method, as RESOURCE_EXHAUSTED (TOO_MANY_REQUESTS) beyond the caller's rate. docs/callers.md names the scopes.
 - A guild's failure is data in its row, never an error of the call.
 - Page and watch tokens are opaque and authenticated; a token of another call or user is INVALID_ARGUMENT.
-- request_id makes a changing call safe to repeat: the same id gives the same answer for 24 hours.
-  Empty means that the caller does not need that.
+- request_id makes a changing call safe to repeat: the same id gives the same answer for 24 hours; with another
+  request it is INVALID_ARGUMENT (REQUEST_ID_REUSED). Empty means that the caller does not need that.
+- Any call may end as UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE; LEAVING when the server is about
+  to end, another one answers). INTERNAL is a bug of ours: the log has it under the request id that the message names,
+  which is the caller's own if it sent the metadata `x-request-id`.
 """
 
 from collections import abc as _abc
@@ -61,6 +64,8 @@ class IndexerServiceStub:
     whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
     Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
     the snapshot and the terminal event. Cancelling the stream never touches the job.
+    With the token of any message a new stream goes on from there, on any server: with changes only, or, where these are
+    not there any more, with a snapshot that says why. A token of another job is INVALID_ARGUMENT.
     Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
     ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
@@ -75,7 +80,8 @@ class IndexerServiceStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.ListJobsRequest, _indexer_pb2.ListJobsResponse]
     """ListJobs returns a user's jobs, newest first. Errors: INVALID_ARGUMENT."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.CancelJobRequest, _indexer_pb2.CancelJobResponse]
-    """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing.
+    """CancelJob drops what is still queued; fetches that run are finished and kept. The job has ended when this answers, and
+    watchers are told within 2 s. Cancelling an ended job changes nothing.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
     """
     RetryJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.RetryJobRequest, _indexer_pb2.RetryJobResponse]
@@ -137,6 +143,8 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
     Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
     the snapshot and the terminal event. Cancelling the stream never touches the job.
+    With the token of any message a new stream goes on from there, on any server: with changes only, or, where these are
+    not there any more, with a snapshot that says why. A token of another job is INVALID_ARGUMENT.
     Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
     ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
@@ -151,7 +159,8 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_indexer_pb2.ListJobsRequest, _indexer_pb2.ListJobsResponse]  # type: ignore[assignment]
     """ListJobs returns a user's jobs, newest first. Errors: INVALID_ARGUMENT."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.CancelJobRequest, _indexer_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing.
+    """CancelJob drops what is still queued; fetches that run are finished and kept. The job has ended when this answers, and
+    watchers are told within 2 s. Cancelling an ended job changes nothing.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
     """
     RetryJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.RetryJobRequest, _indexer_pb2.RetryJobResponse]  # type: ignore[assignment]
@@ -222,6 +231,8 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
         Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
         the snapshot and the terminal event. Cancelling the stream never touches the job.
+        With the token of any message a new stream goes on from there, on any server: with changes only, or, where these are
+        not there any more, with a snapshot that says why. A token of another job is INVALID_ARGUMENT.
         Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
         ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
@@ -260,7 +271,8 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.CancelJobResponse, _abc.Awaitable[_indexer_pb2.CancelJobResponse]]:
-        """CancelJob drops what is still queued; fetches that run are finished and kept. Cancelling an ended job changes nothing.
+        """CancelJob drops what is still queued; fetches that run are finished and kept. The job has ended when this answers, and
+        watchers are told within 2 s. Cancelling an ended job changes nothing.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
 

@@ -40,7 +40,8 @@ class Feed:
         place = parse(update.position)
         if place <= self.place:
             return
-        self.position, self.last, self.place, self._told = update.position, update, place, None
+        self.position, self.place, self._told = update.position, place, None
+        self.last = model.latest(self.last, update)
         self.taken += 1
         for unit in update.units:
             self._keep(place, unit)
@@ -54,19 +55,20 @@ class Feed:
 
     def extend(self, start: str, missed: list[model.Update]) -> None:
         """Begin earlier: *missed* are the stream's updates after *start* up to where the feed begins."""
-        later = self._rows
-        self._rows = {}
+        later, last = self._rows, self.last
+        self._rows, self.last = {}, None
         # Somebody else may have begun even earlier meanwhile: what he added is not added again.
         for update in missed:
             place = parse(update.position)
             if place > self.start:
                 break
+            self.last = model.latest(self.last, update)
             for unit in update.units:
                 self._keep(place, unit)
         for place, unit in later.values():
             self._keep(place, unit)
-        if self.last is None and missed:
-            self.last = missed[-1]
+        if last is not None:
+            self.last = model.latest(self.last, last)
         self._told = None
         self.start = min(self.start, parse(start))
 

@@ -295,7 +295,7 @@ async def test_no_row_comes_into_being_when_it_is_written_without_being_added(jo
 
 @pytest.mark.parametrize("revision", [7, 6], ids=["equal", "smaller"])
 async def test_a_row_stays_when_an_older_revision_is_written(jobs: ports.Jobs, revision: int) -> None:
-    """What comes late changes nothing, while newer rows beside it are written."""
+    """What comes late changes nothing and its writer is told so, while newer rows beside it are written."""
     job = await begun(jobs)
     await jobs.add_units(job, [values.unit(5, revision=7), values.unit(6, position=1, revision=1)])
     late = values.unit(5, revision=revision, state=model.UnitState.FAILED)

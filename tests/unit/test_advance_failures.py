@@ -293,6 +293,54 @@ async def test_what_is_left_says_why_when_a_job_is_given_up(world: worlds.World)
     assert set(await world.states(retried.job_id)) == set(left)
 
 
+async def test_what_is_left_says_internal_when_a_bug_breaks_turn_after_turn(world: worlds.World) -> None:
+    """Each broken turn is told to Dramatiq, the next one waits longer, and in the end watchers see it in the rows."""
+    await world.start()
+    await world.turner.run_turn(world.queue.enqueued.pop(), world.limits(first=1))
+    unreadable = model.Preferences(pinned=None)  # type: ignore[arg-type]  # stands for any bug
+    await world.users.put_preferences(USER, unreadable)
+    began = []
+
+    while not (await world.job()).state.terminal:
+        with pytest.raises(TypeError):
+            await world.turn()
+        began.append(world.clock())
+
+    done, *left = GUILDS
+    pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
+    assert len(began) == advance.MOST_UNFINISHED
+    assert pauses == sorted(pauses)
+    assert sum(pauses) < 120
+    assert await world.states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED INTERNAL")}
+    last = world.events.streams[JOB][-1]
+    assert (last.job.state, last.job.error) == (model.JobState.FAILED, "INTERNAL")
+
+
+async def test_a_job_goes_on_when_a_bug_broke_one_turn(world: worlds.World) -> None:
+    """Nothing is left of it."""
+    world.discord.fail("list", RuntimeError("a bug"))
+    await world.start()
+    with pytest.raises(RuntimeError):
+        await world.turn()
+
+    await world.work()
+
+    job = await world.job()
+    assert (job.state, job.error) == (model.JobState.SUCCEEDED, "")
+
+
+async def test_the_bug_is_told_when_the_store_fails_right_after_it(world: worlds.World) -> None:
+    """What broke the turn must not be hidden by what came of it; the sweeper finds the job."""
+    world.discord.fail("list", RuntimeError("a bug"))
+    world.queue.away = True
+    await world.jobs.start(values.job(JOB, created_at=world.clock(), next_turn_at=world.clock()))
+
+    with pytest.raises(RuntimeError):
+        await world.turner.in_background(turns.Turn(JOB, 0))
+
+    assert (await world.job()).state is model.JobState.RUNNING
+
+
 async def test_a_job_goes_on_when_a_few_turns_got_lost(world: worlds.World) -> None:
     """Killed workers are forgiven, and a turn that ends well starts the count anew."""
     await world.start()

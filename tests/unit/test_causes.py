@@ -7,11 +7,13 @@ from indexing import causes, errors, labels
 from tests import clockwork, values
 
 NOW = clockwork.START
+OF_JOBS = {"REAUTH_REQUIRED", "CREDENTIAL_MISSING", "CREDENTIAL_REVOKED", "CLIENT_REFUSED", "TURNS_LOST"}
+"""Why a job as a whole failed, and with it the guilds that it left undone."""
 
 
 def test_something_can_be_done_when_a_cause_ends_a_guild() -> None:
     """Every cause that a row can carry has one line of advice."""
-    known = set(labels.CAUSE.values) - {"", "other"}
+    known = {*labels.CAUSE.values, *OF_JOBS} - {"", "other"}
 
     assert {cause for cause in known if not causes.advice(cause)} == set()
     assert all("\n" not in line for line in causes.ADVICE.values())

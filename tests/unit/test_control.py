@@ -65,6 +65,26 @@ async def test_a_running_fetch_is_kept_when_its_job_is_cancelled(world: worlds.W
     assert (await world.guilds.get([20]))[20].fetched_at == world.clock()
 
 
+async def test_no_further_guild_is_begun_when_a_job_is_cancelled_in_the_middle_of_a_turn() -> None:
+    """The turn that runs, in whichever process, finishes what it has begun and asks for nothing more."""
+    world = worlds.world()
+    await world.add_user([values.user_guild(guild_id) for guild_id in range(10, 70)])
+    world.discord.latency = 0.2
+    job = await world.start()
+    running = asyncio.create_task(world.turner.run_turn(turns.Turn(JOB, 0), world.limits(width=5)))
+    await asyncio.sleep(1.1)
+    begun = len(world.asked)
+
+    await controls(world).cancel(job.job_id)
+    await running
+
+    assert begun > 5
+    assert len(world.asked) == begun
+    assert (await world.job()).state is model.JobState.CANCELLED
+    last = world.events.streams[JOB][-1]
+    assert last.job.state is model.JobState.CANCELLED
+
+
 async def test_nothing_changes_when_an_ended_job_is_cancelled(world: worlds.World) -> None:
     """Twice is the same as once, and what succeeded stays so."""
     first = await controls(world).cancel(JOB)

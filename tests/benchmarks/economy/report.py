@@ -16,8 +16,9 @@ CALLS, ROLES, STALE, FIRST, FIVE, DRAIN = 13.0, 5.0, 0.06, 15.0, 3.0, 0.03
 """The promises: calls a user and day, stale share, seconds, share over the least."""
 
 INTRODUCTION = """\
-Simulated by `make bench-economy`: the real rules, reader, lists, scheduler, turns and limiter over stores, a Discord
-and a clock in memory.
+Simulated by `make bench-economy` over stores, a Discord and a clock in memory: the week runs the real rules, lists,
+fetches, reader and scheduler of refreshes, and no limiter, which would change no count; the crowd runs the real start,
+turns and limiter.
 What the world is like stands in `tests/benchmarks/economy/world.py`; its figures are our guesses of ordinary use."""
 WEEK = """\
 Calls are per user and day, the cold start of the first day included.

@@ -1,7 +1,13 @@
-"""A closed loop of callers in a process of its own: each calls again as soon as it has its answer."""
+"""
+A closed loop of callers in a process of its own: each calls again as soon as it has its answer.
+
+The same callers call both sides by turns, for a fraction of a second each, so that whatever else the machine does meets
+both alike.
+"""
 
 import argparse
 import asyncio
+import dataclasses
 import itertools
 import json
 import sys
@@ -11,60 +17,78 @@ from typing import TypeAlias
 
 import grpc.aio
 
+from tests.benchmarks import facts
+
 CHANNELS = 4
-
-
 Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
 
-async def _loop(call: Call, requests: Iterator[bytes], until: float) -> list[float]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two that are compared: how it is called, and the process that answers."""
+
+    calls: list[Call]
+    pid: int
+    metadata: tuple[tuple[str, str], ...]
+
+
+async def _loop(call: Call, requests: Iterator[bytes], until: float, side: Side) -> list[float]:
     took = []
     while (began := time.perf_counter()) < until:
-        await call(next(requests), timeout=30.0)
+        await call(next(requests), timeout=30.0, metadata=side.metadata)
         took.append(time.perf_counter() - began)
     return took
 
 
-async def run(options: argparse.Namespace, requests: list[bytes]) -> dict[str, float]:
-    """Call for some seconds; returns calls a second and the middle and slow latencies in milliseconds."""
-    wheel = itertools.cycle(requests)
-    channels = [
-        grpc.aio.insecure_channel(options.address, options=[("grpc.use_local_subchannel_pool", 1)])
-        for _ in range(CHANNELS)
-    ]
-    calls = [channel.unary_unary(options.method, None, None) for channel in channels]
-    await asyncio.gather(*(calls[number % CHANNELS](request) for number, request in enumerate(requests)))
-    sys.stdout.write("warm\n")
-    sys.stdout.flush()
-    began = time.perf_counter()
+async def turn(side: Side, wheel: Iterator[bytes], options: argparse.Namespace) -> dict[str, float]:
+    """Call one side for a while; returns calls a second, latencies, and the server's processor time for each call."""
+    before, began = facts.cpu_seconds(side.pid), time.perf_counter()
     until = began + options.seconds
-    loops = [_loop(calls[number % CHANNELS], wheel, until) for number in range(options.callers)]
+    loops = [_loop(side.calls[number % CHANNELS], wheel, until, side) for number in range(options.callers)]
     took = sorted(itertools.chain.from_iterable(await asyncio.gather(*loops)))
-    seconds = time.perf_counter() - began
-    for channel in channels:
-        await channel.close(None)
     return {
-        "calls": len(took),
-        "rate": len(took) / seconds,
+        "per_s": len(took) / (time.perf_counter() - began),
+        "cpu_us": 1e6 * (facts.cpu_seconds(side.pid) - before) / len(took),
         "p50_ms": 1000 * took[len(took) // 2],
         "p99_ms": 1000 * took[int(len(took) * 0.99)],
     }
 
 
-def main() -> None:
-    """
-    Read requests, one in each line in hexadecimal, from standard input.
+async def run(options: argparse.Namespace, requests: list[bytes]) -> list[list[dict[str, float]]]:
+    """Call both sides in each round, the one that is first in one round being last in the next."""
+    wheel = itertools.cycle(requests)
+    metadata = (("authorization", f"Bearer {options.token}"),)
+    local = [("grpc.use_local_subchannel_pool", 1)]
+    sides, opened = [], []
+    for address, method, pid in options.side:
+        channels = [grpc.aio.insecure_channel(address, options=local) for _ in range(CHANNELS)]
+        opened += channels
+        sides.append(Side([each.unary_unary(method, None, None) for each in channels], int(pid), metadata))
+        await asyncio.gather(
+            *(sides[-1].calls[at % CHANNELS](request, metadata=metadata) for at, request in enumerate(requests))
+        )
+    found = []
+    for number in range(options.rounds):
+        order = sides if number % 2 else sides[::-1]
+        seen = {id(side): await turn(side, wheel, options) for side in order}
+        found.append([seen[id(side)] for side in sides])
+    for channel in opened:
+        await channel.close(None)
+    return found
 
-    Prints a line when each was answered once, then what was measured, as JSON.
-    """
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("address")
-    parser.add_argument("method")
-    parser.add_argument("--seconds", type=float, default=3.0)
+
+def main() -> None:
+    """Read requests, one in each line in hexadecimal, from standard input; print a line of JSON for each round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", nargs=3, action="append", metavar=("ADDRESS", "METHOD", "PID"), required=True)
+    parser.add_argument("--token", default="none")
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--callers", type=int, default=64)
     options = parser.parse_args()
     requests = [bytes.fromhex(line) for line in sys.stdin.read().split("\n")[:-1]]
-    sys.stdout.write(json.dumps(asyncio.run(run(options, requests))) + "\n")
+    for each in asyncio.run(run(options, requests)):
+        sys.stdout.write(json.dumps(each) + "\n")
 
 
 if __name__ == "__main__":
