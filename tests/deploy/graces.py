@@ -62,6 +62,19 @@ def scaled_to_the_budget(objects: rendered.Objects) -> Iterator[str]:
             yield f"{rendered.title(workload)} names a size that its scaler owns"
 
 
+def refreshed(objects: rendered.Objects) -> Iterator[str]:
+    """Guilds are read again by the workers, or by one Deployment for that, and not by both."""
+    apart = [
+        found
+        for found in rendered.of_kind(objects, "Deployment")
+        for container in rendered.pod_of(found)["containers"]
+        if container.get("command") == ["python", "-m", "workers.refresh"]
+    ]
+    by_workers = settings_of(objects)["WORKERS_REFRESH"] not in {"0", "False"}
+    if len(apart) + by_workers != 1:
+        yield "guilds are refreshed by nobody, or by two kinds of processes"
+
+
 def trusted(objects: rendered.Objects) -> Iterator[str]:
     """Beyond dev callers prove who they are, and the certificate names the service as they dial it."""
     given = settings_of(objects)
@@ -85,4 +98,4 @@ def trusted(objects: rendered.Objects) -> Iterator[str]:
             yield f"{rendered.title(found)} does not carry the service's name"
 
 
-RULES: tuple[policy.Rule, ...] = (graceful, scaled_to_the_budget, trusted)
+RULES: tuple[policy.Rule, ...] = (graceful, scaled_to_the_budget, refreshed, trusted)
