@@ -7,6 +7,7 @@ import tomllib
 import pydantic
 import pytest
 
+from indexer_service import app
 from indexing import settings
 
 DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
@@ -64,6 +65,13 @@ def test_every_secret_comes_by_reference_when_a_process_needs_it(process: str, u
     referenced = set(re.findall(r"- name: ([A-Z0-9_]+)\n +valueFrom: \{secretKeyRef:", text))
 
     assert referenced == SECRET - unneeded
+
+
+def test_the_grace_period_counts_what_the_service_takes_when_it_ends() -> None:
+    """`make check-deploy` runs without the product, so its number stands there once more."""
+    written = variables(DEPLOY.parent / "tests/deploy/graces.py", r"^LAST_TURNS = ([\d.]+)$")
+
+    assert {float(number) for number in written} == {app.LAST_TURNS}
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "build.lock"])
