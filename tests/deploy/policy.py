@@ -185,18 +185,6 @@ def watched(objects: rendered.Objects) -> Iterator[str]:
             yield f"{rendered.title(workload)} is not scraped once"
 
 
-def disrupted_gently(objects: rendered.Objects) -> Iterator[str]:
-    """What must be up during changes of nodes has a budget for it, and each budget leaves room to move."""
-    budgets = rendered.of_kind(objects, "PodDisruptionBudget")
-    for name in ("indexer-service", "indexer-worker"):
-        labels = rendered.pod_labels(rendered.one(objects, "Deployment", name))
-        if not any(rendered.matches(budget["spec"]["selector"], labels) for budget in budgets):
-            yield f"Deployment/{name} has no disruption budget"
-    for budget in budgets:
-        if not budget["spec"].get("maxUnavailable"):
-            yield f"{rendered.title(budget)} lets nobody go"
-
-
 def restricted(objects: rendered.Objects) -> Iterator[str]:
     """The namespace refuses pods that are less than restricted."""
     for found in rendered.of_kind(objects, "Namespace"):
@@ -215,6 +203,5 @@ RULES: tuple[Rule, ...] = (
     self_selected,
     ported,
     watched,
-    disrupted_gently,
     restricted,
 )

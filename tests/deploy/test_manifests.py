@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from tests.deploy import graces, policy, rendered, schemas
+from tests.deploy import graces, nodes, policy, rendered, schemas
 
 DEPLOY = rendered.REPOSITORY / "deploy"
 BOARDS = DEPLOY / "observability" / "dashboards"
@@ -18,7 +18,7 @@ def test_every_object_fits_its_schema_when_an_overlay_is_rendered(overlay: rende
     assert list(schemas.fits(overlay)) == []
 
 
-@pytest.mark.parametrize("rule", [*policy.RULES, *graces.RULES], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", [*policy.RULES, *nodes.RULES, *graces.RULES], ids=lambda rule: rule.__name__)
 def test_nothing_breaks_a_rule_when_an_overlay_is_rendered(overlay: rendered.Objects, rule: policy.Rule) -> None:
     """What schemas cannot say."""
     assert list(rule(overlay)) == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy import graces, network, policy, rendered, schemas, test_network
+from tests.deploy import graces, network, nodes, policy, rendered, schemas, test_network
 
 Change = Callable[[rendered.Object], object]
 
@@ -76,6 +76,12 @@ MISTAKES: list[tuple[str, str, str, Change]] = [
     ("a selector that misses", "Service", "indexer-service", at("spec.selector", {"app": "indexer"})),
     ("a budget for nobody", "PodDisruptionBudget", "indexer-worker", at("spec.selector.matchLabels", {"app": "indexer"})),
     ("a budget that lets nobody go", "PodDisruptionBudget", "indexer-worker", at("spec.maxUnavailable", 0)),
+    ("a budget that keeps what is broken", "PodDisruptionBudget", "indexer-worker", without("spec.unhealthyPodEvictionPolicy")),
+    ("all callers in one zone", "Deployment", "indexer-service", without(f"{POD}.topologySpreadConstraints.0")),
+    ("workers before callers", "PriorityClass", "indexer-background", at("value", 20000)),
+    ("others thrown out", "PriorityClass", "indexer-interactive", without("preemptionPolicy")),
+    ("a metric that nobody shows", "ScaledObject", "indexer-worker",
+     at("spec.triggers.0.metadata.query", 'max(indexer_queue_turn{namespace="indexer"})')),
     ("a monitor of nobody", "PodMonitor", "indexer-worker", at("spec.selector.matchLabels", {"app": "indexer"})),
     ("a monitor of its own namespace alone", "PodMonitor", "indexer-worker", without("spec.namespaceSelector")),
     ("a monitor of pods that another one scrapes", "PodMonitor", "indexer-worker",
@@ -106,7 +112,7 @@ MISTAKES: list[tuple[str, str, str, Change]] = [
 
 def caught(objects: rendered.Objects, changed: rendered.Object) -> bool:
     """Return whether any check finds a problem."""
-    if any(True for rule in [*policy.RULES, *graces.RULES] for _ in rule(objects)):
+    if any(True for rule in [*policy.RULES, *nodes.RULES, *graces.RULES] for _ in rule(objects)):
         return True
     if any(True for _ in schemas.fits([changed])):
         return True
