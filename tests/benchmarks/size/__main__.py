@@ -166,8 +166,8 @@ def _uses(running: stack.Stack) -> dict[str, processes.Use]:
 
 
 async def _calls(running: stack.Stack) -> int:
-    stats = await asyncio.to_thread(conftest.Simulator(running.simulator_url).ask, "stats")
-    return int(stats["by_token"].get("bot", 0))
+    """Return how many calls were made, with the bot's token or a user's: the global budget pays for both."""
+    return int((await asyncio.to_thread(conftest.Simulator(running.simulator_url).ask, "stats"))["calls"])
 
 
 if __name__ == "__main__":
