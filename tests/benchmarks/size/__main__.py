@@ -3,7 +3,8 @@
 
 A share of the budget is a stack of its own whose budget is that share, with more work than it can do: as many users as
 fit into a line of one second, who begin a job when the last one has ended. More of them would only make turns shorter,
-and a call dearer. Exit code 1 when the machine did not reach a share.
+and a call dearer. Calls a second say how much of the budget was used: a permit is in use until its answer is read, so a
+machine on which everything takes longer uses less of it.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from collections.abc import AsyncIterator
 import bson
 import pymongo
 
-from indexer_service.embedded import stack
+from indexer_service.embedded import probes, stack
 from tests.benchmarks import facts, report
 from tests.benchmarks.drain import load
 from tests.benchmarks.size import processes
@@ -26,11 +27,9 @@ from tests.system import conftest
 BUDGET = 50
 """Calls a second: Discord's global budget of one bot."""
 FULL = 100
-REACHED = 0.9
-"""Share of a budget that counts as reached; the limiter itself can use 0.95 of it (docs/benchmarks/README.md)."""
 WARM_UP = 15.0
 GUILDS = 40
-"""Of each user; nearly no two users share one, so that every unit costs a call."""
+"""Of each user; what is shared is read once for all, so that a job costs fewer calls than it has units."""
 DUE = 1.0
 """A time at which a guild should have been read again, long ago."""
 UNHELD = (
@@ -39,7 +38,7 @@ UNHELD = (
     *("--route-limit", "GET /users/@me/guilds=100/1"),
 )
 """Limits that would hold users back before the bot's budget does, raised: the bot's is the thing under test."""
-PROGRAMS = ("service-1", "worker-1", "refresh", "valkey", "mongodb", "simulator")
+PROGRAMS = ("service-1", "worker-1", "refresh", "exporter", "valkey", "mongodb", "simulator")
 Row = dict[str, object]
 
 
@@ -62,16 +61,9 @@ def main() -> int:
                 rows += asyncio.run(uses(running, "refreshing alone", asked.seconds, all_due(running)))
     report.show("memory and CPU of each process", rows)
     report.show(f"stored for {asked.users} users with {GUILDS} guilds each", documents)
-    short = [row for row in rows if float(str(row["calls_per_s"])) < wanted(str(row["work"])) * REACHED]
-    kept = {"machine": facts.machine(), "seconds": asked.seconds, "users": asked.users, "rows": rows}
-    report.keep({**kept, "documents": documents, "reached": not short}, asked.out)
-    return int(bool(short))
-
-
-def wanted(name: str) -> float:
-    """Return the calls a second that a row must show; refreshing alone goes as fast as it can."""
-    share, _, percent = name.partition(" ")
-    return BUDGET * int(share) / FULL if percent == "%" else 0.0
+    kept = {"machine": facts.machine(), "seconds": asked.seconds, "users": asked.users}
+    report.keep({**kept, "rows": rows, "documents": documents}, asked.out)
+    return 0
 
 
 def started(share: int, users: int) -> stack.Stack:
@@ -83,6 +75,7 @@ def started(share: int, users: int) -> stack.Stack:
             guilds_per_user=GUILDS,
             latency="typical",
             refresh=True,
+            exporter=True,
             simulator=(*UNHELD, "--guilds", str(users * GUILDS), "--without-bot", "0"),
             environment={
                 "USER_BUDGET": "40/1",
@@ -102,6 +95,7 @@ async def uses(
         await asyncio.to_thread(running.put_credentials)
     async with working:
         await asyncio.sleep(WARM_UP)
+        await asyncio.to_thread(probes.page_is_good, running.metrics_urls["exporter"])
         before, calls, began = _uses(running), await _calls(running), time.monotonic()
         await asyncio.sleep(seconds)
         after, took = _uses(running), time.monotonic() - began
