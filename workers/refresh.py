@@ -2,7 +2,7 @@
 `python -m workers.refresh`: keeps the index fresh and erases what is gone, apart from the workers that run turns.
 
 So refreshing has resources of its own, and can be stopped with nobody waiting for it; WORKERS_REFRESH=0 takes it from
-the workers. Two of these processes share the work no better than one: the second waits for the first to die.
+the workers. Two of these processes are no faster than one: in each round one of them does all of it.
 """
 
 import asyncio
