@@ -88,9 +88,9 @@ check-deploy: $(TOOLS_READY)  ## Image recipe, compose file and manifests, with 
 	INDEXER_CREDENTIAL_KEYS=key $(TOOLS)/bin/docker-compose -f deploy/compose.yaml config -q
 	$(TOOLS)/bin/yamllint -c deploy/yamllint.yaml deploy
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(TOOLS)/bin/python -m pytest -c deploy/pytest.ini --rootdir . --confcutdir tests/deploy tests/deploy
-	@for overlay in $(notdir $(wildcard deploy/k8s/overlays/*)); do \
-	  $(TOOLS)/bin/kubectl kustomize deploy/k8s/overlays/$$overlay > build/$$overlay.yaml && \
-	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$([ $$overlay = dev ] && echo dev || echo production).yaml -f build/$$overlay.yaml || exit 1; done
+	@for folder in $(wildcard deploy/k8s/overlays/*) deploy/observability; do name=$$(basename $$folder); \
+	  $(TOOLS)/bin/kubectl kustomize $$folder > build/$$name.yaml && \
+	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$([ $$name = dev ] && echo dev || echo production).yaml -f build/$$name.yaml || exit 1; done
 
 check-image: $(READY)  ## Build the image with no registry, and run it as a pod would; see the script for what it needs.
 	deploy/docker/check_image.sh

@@ -11,6 +11,7 @@ INTRO = """# Every setting but the secrets, which Deployments take from Secrets 
 IN_A_POD = {
     "INDEXER_LISTEN": "[::]:50051",
     "INDEXER_PROBE_PORT": "50052",
+    "WORKERS_REFRESH": "0",
 }
 
 

@@ -2,8 +2,9 @@
 One guild for one user: the step of a unit that may ask Discord.
 
 A unit has at most two steps: the guild's channels, shared by all its users, and this user's role ids, asked for only
-when they can change what he sees. Round trips for a guild that must be fetched: 1 to Discord, 2 to Redis, 5 to MongoDB;
-for one that is fresh: 1 to MongoDB; for one that must wait for quota: 1 to Redis.
+when they can change what he sees. Round trips for a guild that must be fetched: 1 to Discord, 2 to Redis, 3 to MongoDB
+when nothing changed there and up to 7 else; for one that is fresh: 1 to MongoDB; for one that must wait for quota: 1 to
+Redis.
 """
 
 import dataclasses

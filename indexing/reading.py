@@ -45,7 +45,7 @@ class Read:
 
 
 class Reader:
-    """Reads guilds. Round trips: 1 to Discord, 2 to Redis, 5 to MongoDB."""
+    """Reads guilds. Round trips: 1 to Discord, 2 to Redis, to MongoDB 3 when nothing changed and up to 7 else."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Reader:
     async def _listing(self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease") -> list[model.Channel] | None:
         """Return the guild's channels; a listing that lacks very much is believed when it comes twice."""
         channels = await self._world.discord.guild_channels(guild.guild_id, purpose, lease.take)
-        if channels is None or not (guild.channel_count or any(channel.redacted for channel in channels)):
+        if channels is None or not _questionable(channels, guild):
             return channels
         stored = await self._world.guilds.channels([guild.guild_id])
         before = [channel.channel_id for channel in stored]
@@ -111,6 +111,13 @@ class Reader:
         cause = causes.NO_ACCESS if isinstance(refusal, errors.NoAccess) else causes.GUILD_UNAVAILABLE
         await lease.refused(cause)
         return cause
+
+
+def _questionable(channels: list[model.Channel], guild: model.Guild) -> bool:
+    """Return whether a listing may lack something that is stored; most are as they were, and nobody need look."""
+    if any(channel.redacted for channel in channels):
+        return True
+    return bool(guild.channel_count) and freshness.fingerprint(channels) != guild.schedule.fingerprint
 
 
 def _with_known(channels: list[model.Channel], stored: list[model.Channel]) -> list[model.Channel]:

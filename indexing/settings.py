@@ -402,6 +402,9 @@ class WorkerSettings(_Group):
     threads: int = pydantic.Field(default=32, ge=1, le=256)
     """Turns at once in one process: each holds a thread while it waits for Discord."""
 
+    refresh: bool = True
+    """Workers also read guilds again and erase what is gone; 0 where `python -m workers.refresh` runs for that."""
+
     shutdown_timeout: float = pydantic.Field(default=25.0, gt=0)
     """Seconds that running turns get after SIGTERM; keep it below the pod's grace period."""
 

@@ -1,15 +1,13 @@
 """
-What lives in a worker process besides Dramatiq: the core's parts, the alarm, the sweeper, and a small web server.
+What lives in a worker process besides Dramatiq: the core's parts, the alarm, shared duties, and a small web server.
 
 Listed after the event loop in the middleware, so that the loop is alive at both ends. Dramatiq logs and drops what a
 hook raises, except MiddlewareError, so a failed boot raises one.
 """
 
-import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import dramatiq
 import dramatiq.asyncio
@@ -25,20 +23,13 @@ from indexing import (
     listing,
     logs,
     metrics,
-    reading,
-    refresh,
     settings,
     traces,
     turns,
     wiring,
 )
-from indexing.bus import leader, queue
-from workers import web
-
-Duty: TypeAlias = Callable[[], Awaitable[Any]]
-TICK = 1.0
-STALE = 30.0
-"""Seconds without a tick of the event loop after which the process counts as stuck."""
+from indexing.bus import queue
+from workers import pulse, rota, web
 
 
 class BootFailed(dramatiq.middleware.MiddlewareError):
@@ -73,7 +64,7 @@ class Runtime(dramatiq.Middleware):
         self._work.threads.set(config.workers.threads)
         self._advance: advance.Advance | None = None
         self._worker: Any = None
-        self._ticked = 0.0
+        self._pulse = pulse.Pulse()
         self._log = logs.get(__name__)
 
     async def run_turn(self, turn: turns.Turn) -> None:
@@ -114,6 +105,7 @@ class Runtime(dramatiq.Middleware):
             rules = self._config.indexing
             lists = listing.Listing(parts.world, rules)
             self._advance = advance.Advance(parts.world, rules, self._seen.indexing, lists)
+            shared = rota.Rota(parts, rules, self._seen, self._clock)
             alarm = queue.Alarm(parts.redis, parts.queue)
             opening.push_async_callback(alarm.close)
 
@@ -126,41 +118,16 @@ class Runtime(dramatiq.Middleware):
             await opening.enter_async_context(
                 duties.running(
                     alarm=ring,
-                    tick=self._tick,
-                    **self._for_all_processes(parts, lists),
+                    pulse=self._pulse.beat,
+                    **shared.sweeping(),
+                    **(shared.refreshing(lists.bot) if self._config.workers.refresh else {}),
                 )
             )
             self._stack = opening.pop_all()
 
-    def _for_all_processes(self, parts: wiring.Parts, lists: listing.Listing) -> dict[str, Duty]:
-        """Return the duties that one process of all does at a time."""
-        rules, who = self._config.indexing, leader.Leader(parts.redis)
-        reader = reading.Reader(parts.world, rules, self._seen.indexing, lists.bot)
-        refresher = refresh.Refresher(parts.world, rules, self._seen.indexing, reader)
-
-        def shared(name: str, work: Duty, *, period: float, looks: int = 1) -> Duty:
-            async def once() -> None:
-                # A little less than the period, so that no round is left out because two clocks differ.
-                if await who.first(name, period * 0.9):
-                    await work()
-                    self._seen.process.duty_done(name, self._clock())
-
-            return lambda: duties.every(period / looks, once)
-
-        return {
-            "sweeper": shared("sweep", refresh.Sweeper(parts.world, rules).sweep, period=rules.sweep_interval),
-            "refresher": shared("refresh", refresher.refresh, period=rules.refresh_interval),
-            "purger": shared("purge", refresh.Purger(parts.world, rules).purge, period=refresh.PURGE_EVERY, looks=24),
-        }
-
-    async def _tick(self) -> None:
-        while True:
-            self._ticked = time.monotonic()
-            await asyncio.sleep(TICK)
-
     def _live(self) -> bool:
         """Return whether the loop ticks and no thread of Dramatiq died; that Redis is away is no reason to restart."""
-        return self._threads_live() and (not self._ticked or time.monotonic() - self._ticked < STALE)
+        return self._threads_live() and self._pulse.live()
 
     def _threads_live(self) -> bool:
         if self._worker is None:

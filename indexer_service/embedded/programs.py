@@ -139,6 +139,22 @@ def worker(name: str, environment: Mapping[str, str]) -> Program:
     )
 
 
+def refresh(environment: Mapping[str, str]) -> Program:
+    """Return the process that reads guilds again, apart from the workers, on a free port."""
+    port = probes.free_port()
+    url = f"http://{probes.HOST}:{port}"
+    return Program(
+        "refresh",
+        [sys.executable, "-m", "workers.refresh"],
+        {**environment, "WORKERS_METRICS_PORT": str(port)},
+        url,
+        lambda: probes.page_is_good(f"{url}/readyz"),
+        metrics_url=f"{url}/metrics",
+        vital=False,
+        drains=True,
+    )
+
+
 def exporter(environment: Mapping[str, str]) -> Program:
     """Return the process that shows what belongs to the whole fleet, on a free port."""
     port = probes.free_port()

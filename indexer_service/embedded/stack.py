@@ -25,6 +25,8 @@ from indexer_service.embedded import accounts, external, probes, programs, super
 SIMULATED_BOT_TOKEN = "sim-bot-token"  # noqa: S105 -- the simulator's, no secret
 SIMULATED_CLIENT = ("sim-client", "sim-secret")
 """Id and secret of the simulator's application."""
+OTHERS = {"refresh": programs.refresh, "exporter": programs.exporter}
+"""Processes of which there is one at most, by the option that asks for them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,9 +42,11 @@ class Options:
         seed: Equal seeds make equal worlds.
         latency: The simulator's round trip: none, lan, typical, bad, or milliseconds such as 20-60.
         exporter: Whether to show the fleet's metrics, too.
+        refresh: Whether a process of its own reads guilds again, and not the workers.
         simulator: Further options of the simulator's command line.
         environment: Settings of services and workers that go before everything else.
-        worker_environment: The same for workers alone, such as the PYTHONPATH of another release.
+        service_environment: The same for services alone, such as the PYTHONPATH of another release.
+        worker_environment: The same for workers alone.
     """
 
     users: int = 1
@@ -52,8 +56,10 @@ class Options:
     seed: int = 1
     latency: str = "typical"
     exporter: bool = False
+    refresh: bool = False
     simulator: Sequence[str] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    service_environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     worker_environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -88,7 +94,7 @@ class Stack:
         self.simulator_url = ""
         self._services = [f"service-{number + 1}" for number in range(self.options.services)]
         self._workers = [f"worker-{number + 1}" for number in range(self.options.workers)]
-        self._exporters = ["exporter"] if self.options.exporter else []
+        self._others = [name for name in OTHERS if getattr(self.options, name)]
         self._programs: dict[str, programs.Program] = {}
         self._discord = programs.asked_for("DISCORD_API_BASE") or accounts.DISCORD
         self.database = programs.asked_for("MONGODB_DATABASE") or f"indexer_stack_{uuid.uuid4().hex[:12]}"
@@ -113,7 +119,7 @@ class Stack:
             ("mongodb", not programs.asked_for("MONGODB_URL")),
             ("simulator", not self.options.real_discord),
         ]
-        return [*(name for name, ours in servers if ours), *self._services, *self._workers, *self._exporters]
+        return [*(name for name, ours in servers if ours), *self._services, *self._workers, *self._others]
 
     @property
     def addresses(self) -> list[str]:
@@ -122,8 +128,8 @@ class Stack:
 
     @property
     def metrics_urls(self) -> dict[str, str]:
-        """Page of Prometheus metrics of each service and worker, and of the exporter, by name."""
-        names = [*self._services, *self._workers, *self._exporters]
+        """Page of Prometheus metrics of each service, worker and other process of ours, by name."""
+        names = [*self._services, *self._workers, *self._others]
         return {name: self._programs[name].metrics_url for name in names}
 
     @property
@@ -217,12 +223,14 @@ class Stack:
         self.users = accounts.simulated(self.simulator_url, options.users)
 
     def _start_product(self) -> None:
-        environment = programs.product_environment(self._wiring(), self.options.environment)
-        own = self.options.worker_environment
+        apart = {"WORKERS_REFRESH": "0"} if self.options.refresh else {}
+        environment = programs.product_environment(self._wiring(), {**apart, **self.options.environment})
+        serving = {**environment, **self.options.service_environment}
+        working = {**environment, **self.options.worker_environment}
         makers = [
-            *(functools.partial(programs.service, name, environment) for name in self._services),
-            *(functools.partial(programs.worker, name, {**environment, **own}) for name in self._workers),
-            *(functools.partial(programs.exporter, environment) for _ in self._exporters),
+            *(functools.partial(programs.service, name, serving) for name in self._services),
+            *(functools.partial(programs.worker, name, working) for name in self._workers),
+            *(functools.partial(OTHERS[name], environment) for name in self._others),
         ]
         self._side_by_side([functools.partial(self._run, make) for make in makers])
 

@@ -58,7 +58,7 @@ class Credentials:
     async def lock(self, user_id: int, *, mark: str | None, now: float, until: float) -> str | None:
         """Take the right to renew the pair alone; None when somebody has it or the pair has changed."""
         ours = uuid.uuid4().hex
-        free = {"$or": [{"locked_until": None}, {"locked_until": {"$lte": now}}]}
+        free = {"locked_until": {"$not": {"$gt": now}}}
         wanted = {"_id": user_id, "mark": mark, "credential": {"$ne": None}, **free}
         return ours if await self._changed(wanted, {"mark": ours, "locked_until": until}) else None
 

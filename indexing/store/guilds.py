@@ -30,7 +30,7 @@ MANY = 1_000
 
 
 class Guilds:
-    """Port `ports.Guilds`. Round trips: one for each method, up to three for `named`, five for `store_channels`."""
+    """Port `ports.Guilds`. Round trips: one for each method, up to 3 for `named`, 2 to 5 for `store_channels`."""
 
     def __init__(self, database: mongo.Database) -> None:
         self._guilds = database["guilds"]
@@ -75,7 +75,7 @@ class Guilds:
 
     async def looked(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Note that somebody looks at guilds, and for which of them he waits."""
-        seldom = {"$or": [{"looked_at": None}, {"looked_at": {"$lte": now - LOOK_STEP}}]}
+        seldom = {"looked_at": {"$not": {"$gt": now - LOOK_STEP}}}
         with mongo.translated():
             if guild_ids:
                 await self._guilds.update_many(
@@ -86,7 +86,7 @@ class Guilds:
 
     async def want_soon(self, guild_ids: Collection[int], now: float) -> None:
         """Have the guilds that are read regularly read again at *now*; one that is due already stays as it is."""
-        later = {"$or": [{"next_refresh_at": {"$gt": now}}, {"next_refresh_at": 0.0}]}
+        later = {"next_refresh_at": {"$not": {"$gt": 0.0, "$lte": now}}}
         readable = {"access": model.Access.INSTALLED.value, "fetched_at": {"$ne": None}}
         with mongo.translated():
             if guild_ids:
@@ -106,7 +106,7 @@ class Guilds:
         free = {
             "_id": guild_id,
             "lease_until": {"$lte": now},
-            "$or": [{"fetched_at": None}, {"fetched_at": {"$lte": fetched_before}}],
+            "fetched_at": {"$not": {"$gt": fetched_before}},
         }
         with mongo.translated():
             row = await self._guilds.find_one_and_update(
@@ -127,17 +127,18 @@ class Guilds:
         schedule: model.Schedule = model.NEVER_READ,
     ) -> bool:
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
-        if not await self._holds(guild_id, fence):
-            return False
         with mongo.translated():
             stored = await self._channels.find({"guild_id": guild_id}).to_list(None)
         known = {row["_id"] for row in stored}
         new = [documents.new_channel(channel, fence) for channel in channels if channel.channel_id not in known]
+        changes = documents.changes(stored, channels, fence, now)
+        told = documents.read(channels, now) | documents.scheduled(schedule)
+        if not new and not changes:
+            return await self._end_lease(guild_id, fence, told)
+        if not await self._holds(guild_id, fence):
+            return False
         await mongo.insert_new(self._channels, new)
-        written = await mongo.write_newest(self._channels, documents.changes(stored, channels, fence, now))
-        if written and await self._end_lease(
-            guild_id, fence, documents.read(channels, now) | documents.scheduled(schedule)
-        ):
+        if await mongo.write_newest(self._channels, changes) and await self._end_lease(guild_id, fence, told):
             return True
         await self._distrust(guild_id)
         return False

@@ -133,7 +133,7 @@ class Users:
 
     async def opened(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user looks at one of his guilds."""
-        seldom = {"$or": [{"looked_at": None}, {"looked_at": {"$lte": now - LOOK_STEP}}]}
+        seldom = {"looked_at": {"$not": {"$gt": now - LOOK_STEP}}}
         with mongo.translated():
             await self._memberships.update_one(
                 {"_id": _key(user_id, guild_id), "left_at": None, **seldom}, {"$set": {"looked_at": now}}

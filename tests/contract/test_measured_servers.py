@@ -8,8 +8,8 @@ from prometheus_client import registry
 
 from indexing import errors, metrics, settings
 from indexing.bus import connection
-from indexing.store import mongo
-from tests import servers
+from indexing.store import guilds, mongo
+from tests import servers, values
 
 
 def sample(to: registry.CollectorRegistry, name: str, **labels: str) -> float:
@@ -59,3 +59,30 @@ async def test_commands_to_mongodb_are_measured_by_name_when_they_end(mongodb_ur
     assert sample(to, "indexer_mongodb_command_seconds_count", command="find") == 1
     assert sample(to, "indexer_mongodb_errors_total", command="find") == 0
     assert sample(to, "indexer_mongodb_errors_total", command="aggregate") == 1
+
+
+async def test_a_listing_costs_two_commands_when_it_is_as_it_was(mongodb_url: str) -> None:
+    """Most listings are: what is stored is looked at, and the guild's row is written with the end of the lease."""
+    to = registry.CollectorRegistry()
+    config = settings.MongoSettings(url=mongodb_url, database="unchanged")
+    async with mongo.open_database(config, metrics.ServerMetrics(to)) as database:
+        await database.client.drop_database(config.database)
+        store = guilds.Guilds(database)
+        await store.named([values.user_guild()], {values.GUILD})
+        for now in (1000.0, 2000.0):
+            fence = await store.lease(values.GUILD, now=now, until=now + 25, fetched_before=now)
+            assert fence is not None
+            before = {name: asked(to, name) for name in ("find", "insert", "update")}
+            await store.store_channels(values.GUILD, fence=fence, channels=[values.channel(1)], now=now)
+
+        assert {name: asked(to, name) - count for name, count in before.items()} == {
+            "find": 1,
+            "insert": 0,
+            "update": 1,
+        }
+        assert (await store.get([values.GUILD]))[values.GUILD].fetched_at == 2000.0
+
+
+def asked(to: registry.CollectorRegistry, command: str) -> float:
+    """Return how many commands of a name were sent."""
+    return sample(to, "indexer_mongodb_command_seconds_count", command=command)

@@ -1,6 +1,7 @@
 """Both processes put together in this one, over real servers: they open, serve, and close everything."""
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import Iterator
 
@@ -18,8 +19,10 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors, model, settings, turns
 from indexing.store import jobs, mongo
-from tests import servers, values
-from workers import runtime
+from tests import clockwork, servers, values
+from workers import refresh, runtime
+
+REFRESHING = {"refresher", "purger"}
 
 
 @pytest.fixture
@@ -67,6 +70,42 @@ async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.S
     assert ready
     assert job is not None
     assert (job.state, job.error) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["alone", "beside-a-process-that-refreshes"])
+async def test_a_worker_refreshes_when_no_process_of_its_own_does(
+    config: settings.Settings,
+    apart: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """It sweeps always, for no job may stop."""
+    own = config.workers.model_copy(update={"refresh": not apart})
+    broker = stub.StubBroker(middleware=[])
+    loop, parts = runtime.EventLoop(), runtime.Runtime(dataclasses.replace(config, workers=own))
+    loop.before_worker_boot(broker, None)
+    parts.before_worker_boot(broker, None)
+    thread = dramatiq.asyncio.get_event_loop_thread()
+    assert thread is not None
+
+    found = await asyncio.to_thread(thread.run_coroutine, duties_here())
+
+    await asyncio.to_thread(parts.after_worker_shutdown, broker, None)
+    loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
+    assert {"alarm", "sweeper"} <= found
+    assert found.isdisjoint(REFRESHING) if apart else found >= REFRESHING
+
+
+async def test_a_process_refreshes_and_does_nothing_else_when_it_is_there_for_that(config: settings.Settings) -> None:
+    """It runs no turns and looks for none that were lost."""
+    async with refresh.refreshing(config, lambda: clockwork.START):
+        found = await duties_here()
+
+    assert found >= REFRESHING
+    assert found.isdisjoint({"alarm", "sweeper"})
+
+
+async def duties_here() -> set[str]:
+    """Return the names of what this loop does."""
+    return {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def test_the_service_answers_over_the_wire_when_its_servers_are_there(config: settings.Settings) -> None:

@@ -1,6 +1,7 @@
 """Numbers of different files that have to fit each other, computed from the rendered objects."""
 
 import math
+import re
 from collections.abc import Iterator
 
 from tests.deploy import policy, rendered
@@ -11,6 +12,10 @@ CLOSING = 5.0
 """Seconds to close connections and exit; about one was seen."""
 CALLS_PER_WORKER = 25.0
 """Calls to Discord a second that one worker process makes with one CPU, see the sizing table in docs/deploy.md."""
+
+
+SHOWN = set(re.findall(r"^\| `(indexer_\w+)`", (rendered.REPOSITORY / "docs/metrics.md").read_text(), re.MULTILINE))
+"""Every metric of ours; a query of another one finds nothing, without a word."""
 
 
 def settings_of(objects: rendered.Objects) -> dict[str, str]:
@@ -53,6 +58,9 @@ def scaled_to_the_budget(objects: rendered.Objects) -> Iterator[str]:
         asked = " ".join(trigger["metadata"].get("query", "") for trigger in spec["triggers"])
         if asked.count("{") != asked.count(f'namespace="{found["metadata"]["namespace"]}"'):
             yield f"{rendered.title(found)} looks at other namespaces"
+        unknown = set(re.findall(r"indexer_\w+", asked)) - SHOWN
+        if unknown:
+            yield f"{rendered.title(found)} asks for what nobody shows: {unknown}"
         if kinds & {"cpu", "memory"} or "indexer_queue" not in asked or "indexer_budget" not in asked:
             yield f"{rendered.title(found)} must look at queue and headroom"
     for workload in rendered.of_kind(objects, "Deployment"):
@@ -60,6 +68,19 @@ def scaled_to_the_budget(objects: rendered.Objects) -> Iterator[str]:
                     for each in rendered.of_kind(objects, "ScaledObject"))  # fmt: skip
         if owned and "replicas" in workload["spec"]:
             yield f"{rendered.title(workload)} names a size that its scaler owns"
+
+
+def refreshed(objects: rendered.Objects) -> Iterator[str]:
+    """Guilds are read again by the workers, or by one Deployment for that, and not by both."""
+    apart = [
+        found
+        for found in rendered.of_kind(objects, "Deployment")
+        for container in rendered.pod_of(found)["containers"]
+        if container.get("command") == ["python", "-m", "workers.refresh"]
+    ]
+    by_workers = settings_of(objects)["WORKERS_REFRESH"] not in {"0", "False"}
+    if len(apart) + by_workers != 1:
+        yield "guilds are refreshed by nobody, or by two kinds of processes"
 
 
 def trusted(objects: rendered.Objects) -> Iterator[str]:
@@ -85,4 +106,4 @@ def trusted(objects: rendered.Objects) -> Iterator[str]:
             yield f"{rendered.title(found)} does not carry the service's name"
 
 
-RULES: tuple[policy.Rule, ...] = (graceful, scaled_to_the_budget, trusted)
+RULES: tuple[policy.Rule, ...] = (graceful, scaled_to_the_budget, refreshed, trusted)

@@ -115,10 +115,10 @@ def no_secret_in_a_config_map(objects: rendered.Objects) -> Iterator[str]:
 
 
 def selected(objects: rendered.Objects) -> Iterator[str]:
-    """Every selector selects pods: of Services, budgets, monitors and policies."""
+    """Every selector selects pods: of Services, budgets and policies."""
     for found in objects:
         spec = found.get("spec", {})
-        if found["kind"] not in {"Service", "PodDisruptionBudget", "PodMonitor", "NetworkPolicy"}:
+        if found["kind"] not in {"Service", "PodDisruptionBudget", "NetworkPolicy"}:
             continue
         selector = spec["podSelector"] if found["kind"] == "NetworkPolicy" else spec["selector"]
         if found["kind"] == "Service":
@@ -148,9 +148,6 @@ def ported(objects: rendered.Objects) -> Iterator[str]:
         if found["kind"] == "Service":
             named = [port["targetPort"] for port in found["spec"]["ports"]]
             yield from _unopened(objects, found, {"matchLabels": found["spec"]["selector"]}, named)
-        if found["kind"] == "PodMonitor":
-            named = [end["port"] for end in found["spec"]["podMetricsEndpoints"]]
-            yield from _unopened(objects, found, found["spec"]["selector"], named)
         if found["kind"] == "NetworkPolicy":
             named = [port["port"] for rule in found["spec"].get("ingress", []) for port in rule.get("ports", [])]
             yield from _unopened(objects, found, found["spec"]["podSelector"], named)
@@ -170,16 +167,22 @@ def _unopened(
             )
 
 
-def disrupted_gently(objects: rendered.Objects) -> Iterator[str]:
-    """What must be up during changes of nodes has a budget for it, and each budget leaves room to move."""
-    budgets = rendered.of_kind(objects, "PodDisruptionBudget")
-    for name in ("indexer-service", "indexer-worker"):
-        labels = rendered.pod_labels(rendered.one(objects, "Deployment", name))
-        if not any(rendered.matches(budget["spec"]["selector"], labels) for budget in budgets):
-            yield f"Deployment/{name} has no disruption budget"
-    for budget in budgets:
-        if not budget["spec"].get("maxUnavailable"):
-            yield f"{rendered.title(budget)} lets nobody go"
+def watched(objects: rendered.Objects) -> Iterator[str]:
+    """Every port for metrics is scraped by one monitor, and every monitor scrapes one."""
+    shown = [
+        workload
+        for workload in rendered.of_kind(objects, "Deployment")
+        for container in rendered.pod_of(workload)["containers"]
+        if any(port["name"] == "metrics" for port in container.get("ports", []))
+    ]
+    monitors = rendered.of_kind(objects, "PodMonitor")
+    for found in monitors:
+        ports = [end["port"] for end in found["spec"]["podMetricsEndpoints"]]
+        if ports != ["metrics"] or not any(rendered.scrapes(found, each) for each in shown):
+            yield f"{rendered.title(found)} scrapes nothing"
+    for workload in shown:
+        if sum(rendered.scrapes(found, workload) for found in monitors) != 1:
+            yield f"{rendered.title(workload)} is not scraped once"
 
 
 def restricted(objects: rendered.Objects) -> Iterator[str]:
@@ -199,6 +202,6 @@ RULES: tuple[Rule, ...] = (
     selected,
     self_selected,
     ported,
-    disrupted_gently,
+    watched,
     restricted,
 )

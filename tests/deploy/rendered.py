@@ -25,13 +25,13 @@ def kustomized(folder: pathlib.Path) -> Objects:
 
 
 @functools.cache
-def _overlay(name: str) -> Objects:
-    return kustomized(REPOSITORY / "deploy" / "k8s" / "overlays" / name)
+def _kustomized(folder: str) -> Objects:
+    return kustomized(REPOSITORY / "deploy" / folder)
 
 
 def overlay(name: str) -> Objects:
-    """Return an overlay's objects, which the caller may change."""
-    return copy.deepcopy(_overlay(name))
+    """Return an overlay's objects and, after them, those that watch over every overlay; the caller may change them."""
+    return copy.deepcopy([*_kustomized(f"k8s/overlays/{name}"), *_kustomized("observability")])
 
 
 def of_kind(objects: Objects, kind: str) -> Objects:
@@ -60,6 +60,14 @@ def pod_labels(workload: Object) -> dict[str, str]:
     """Return the pod's labels."""
     labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
     return labels
+
+
+def scrapes(monitor: Object, workload: Object) -> bool:
+    """Return whether a PodMonitor looks at a workload's pods."""
+    where = monitor["spec"].get("namespaceSelector", {})
+    spaces = where.get("matchNames", [monitor["metadata"]["namespace"]])
+    there = where.get("any") is True or workload["metadata"]["namespace"] in spaces
+    return there and matches(monitor["spec"]["selector"], pod_labels(workload))
 
 
 def matches(selector: Object, labels: dict[str, str]) -> bool:

@@ -66,10 +66,15 @@ class Container:
 
 
 @contextlib.contextmanager
-def running(folder: pathlib.Path, target: str, environment: Mapping[str, str], *extra: str) -> Iterator[Container]:
-    """Run a target until the block ends."""
+def running(
+    folder: pathlib.Path, target: str, environment: Mapping[str, str], *extra: str, module: str = ""
+) -> Iterator[Container]:
+    """Run a target until the block ends, with *extra* arguments or, as some pods do, another Python *module*."""
     image = json.loads((folder / target / "config.json").read_text())["OCIv1"]["config"]
-    bundle = folder / f"bundle-{target}"
+    if module:
+        image["Entrypoint"] = ["python", "-m", module]
+    called = module.rpartition(".")[2] or target
+    bundle = folder / f"bundle-{called}"
     bundle.mkdir(exist_ok=True)
     spec = bundle / "config.json"
     spec.unlink(missing_ok=True)
@@ -77,8 +82,8 @@ def running(folder: pathlib.Path, target: str, environment: Mapping[str, str], *
     spec.write_text(
         json.dumps(_confined(json.loads(spec.read_text()), folder / target / "rootfs", image, environment, extra))
     )
-    name = f"indexer-check-{target}-{os.getpid()}"
-    with (folder / f"{target}.log").open("wb") as log:
+    name = f"indexer-check-{called}-{os.getpid()}"
+    with (folder / f"{called}.log").open("wb") as log:
         process = subprocess.Popen(
             ["runc", "run", "--bundle", str(bundle), name], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
@@ -161,7 +166,7 @@ def say(line: str) -> None:
 
 def main(folder: pathlib.Path) -> int:
     """Run everything once."""
-    web, listen, probe, metrics = (servers.free_port() for _ in range(4))
+    web, listen, probe, metrics, refreshing, exporting = (servers.free_port() for _ in range(6))
     with contextlib.ExitStack() as stack:
         environment = {
             "REDIS_URL": stack.enter_context(servers.valkey()),
@@ -176,20 +181,28 @@ def main(folder: pathlib.Path) -> int:
             "USER_BUDGET": "40/1",
             "LIMITER_HOLD": "0",
             "WORKERS_METRICS_PORT": str(metrics),
+            "WORKERS_REFRESH": "0",
+            "EXPORTER_PORT": str(exporting),
         }
+        apart = {**environment, "WORKERS_METRICS_PORT": str(refreshing)}
         play = ("--port", str(web), "--user-limit", "40/1", "--latency", "lan")
         simulator = stack.enter_context(running(folder, "simulator", {}, *play))
         until("the simulator", lambda: probes.page_is_good(f"http://127.0.0.1:{web}/_sim/about"), simulator)
         service = stack.enter_context(running(folder, "service", environment))
         worker = stack.enter_context(running(folder, "worker", environment))
+        refresh = stack.enter_context(running(folder, "worker", apart, module="workers.refresh"))
+        exporter = stack.enter_context(running(folder, "worker", environment, module="workers.exporter"))
+        everything = (service, worker, refresh, exporter, simulator)
         until("the service", lambda: probed(probe, "indexer_service.v1.IndexerService"), service)
         until("the worker", lambda: probes.page_is_good(f"http://127.0.0.1:{metrics}/readyz"), worker)
-        for container in (service, worker, simulator):
+        until("the refresh", lambda: probes.page_is_good(f"http://127.0.0.1:{refreshing}/readyz"), refresh)
+        until("the exporter", lambda: probes.page_is_good(f"http://127.0.0.1:{exporting}/metrics"), exporter)
+        for container in everything:
             container.inside(INSIDE)
         (user,) = accounts.simulated(f"http://127.0.0.1:{web}", 1)
         job = index(f"127.0.0.1:{listen}", user)
         say(f"a job of {job.progress.total} guilds: {pb.JobState.Name(job.state)}")
-        ends = {container.name.split("-")[2]: container.end() for container in (service, worker, simulator)}
+        ends = {container.name.split("-")[2]: container.end() for container in everything}
     for name, (code, seconds) in ends.items():
         say(f"{name} ended with {code} after {seconds:.1f} s")
     return int(job.state != pb.JOB_STATE_SUCCEEDED or any(code for code, _ in ends.values()))

@@ -1,8 +1,16 @@
 """Every overlay, against schemas and rules."""
 
-import pytest
+import json
 
-from tests.deploy import graces, policy, rendered, schemas
+import pytest
+import yaml
+
+from tests.deploy import graces, nodes, policy, rendered, schemas
+
+DEPLOY = rendered.REPOSITORY / "deploy"
+BOARDS = DEPLOY / "observability" / "dashboards"
+MOST_APPLIED = 262_144
+"""Bytes of all annotations of an object, in one of which `kubectl apply` keeps the whole of it."""
 
 
 def test_every_object_fits_its_schema_when_an_overlay_is_rendered(overlay: rendered.Objects) -> None:
@@ -10,16 +18,31 @@ def test_every_object_fits_its_schema_when_an_overlay_is_rendered(overlay: rende
     assert list(schemas.fits(overlay)) == []
 
 
-@pytest.mark.parametrize("rule", [*policy.RULES, *graces.RULES], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", [*policy.RULES, *nodes.RULES, *graces.RULES], ids=lambda rule: rule.__name__)
 def test_nothing_breaks_a_rule_when_an_overlay_is_rendered(overlay: rendered.Objects, rule: policy.Rule) -> None:
     """What schemas cannot say."""
     assert list(rule(overlay)) == []
 
 
-def test_the_observability_fits_its_schemas_when_it_is_rendered() -> None:
-    """It is applied by itself, where Prometheus Operator is."""
-    folder = rendered.REPOSITORY / "deploy" / "observability"
-    if not (folder / "kustomization.yaml").exists():
-        pytest.skip("there is no deploy/observability/kustomization.yaml")
+def test_grafana_finds_every_dashboard_when_the_observability_is_applied() -> None:
+    """Each in a ConfigMap of its own with the sidecar's label, small enough for `kubectl apply`."""
+    maps = rendered.of_kind(rendered.kustomized(rendered.REPOSITORY / "deploy" / "observability"), "ConfigMap")
+    made = {path.name: json.loads(path.read_text()) for path in BOARDS.glob("*.json")}
 
-    assert list(schemas.fits(rendered.kustomized(folder))) == []
+    assert {name: json.loads(text) for found in maps for name, text in found["data"].items()} == made
+    assert all(found["metadata"]["labels"]["grafana_dashboard"] == "1" for found in maps)
+    assert all(len(json.dumps(found)) < MOST_APPLIED for found in maps)
+
+
+def test_every_file_is_there_when_the_compose_file_mounts_it() -> None:
+    """And what Prometheus and Grafana are told to read is mounted where they look."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    prometheus, grafana = (
+        dict(volume.split(":")[1::-1] for volume in services[name]["volumes"]) for name in ("prometheus", "grafana")
+    )
+    rules = yaml.safe_load((DEPLOY / "compose" / "prometheus.yaml").read_text())["rule_files"]
+    (provider,) = yaml.safe_load((DEPLOY / "compose/grafana/dashboards/indexer.yaml").read_text())["providers"]
+
+    assert all((DEPLOY / path).exists() for path in [*prometheus.values(), *grafana.values()])
+    assert set(rules) <= set(prometheus)
+    assert (DEPLOY / grafana[provider["options"]["path"]]).resolve() == BOARDS

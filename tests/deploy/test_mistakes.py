@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy import graces, network, policy, rendered, schemas, test_network
+from tests.deploy import graces, network, nodes, policy, rendered, schemas, test_network
 
 Change = Callable[[rendered.Object], object]
 
@@ -31,9 +31,9 @@ def without(path: str) -> Change:
 
 
 def walked(found: rendered.Object, path: str) -> tuple[Any, Any]:
-    """Return what holds the end of a path, and the last step to it."""
+    """Return what holds the end of a path, and the last step to it; a dot inside of a step is written ~1."""
     here: Any = found
-    *way, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+    *way, last = [int(step) if step.isdigit() else step.replace("~1", ".") for step in path.split(".")]
     for step in way:
         here = here[step]
     return here, last
@@ -76,7 +76,17 @@ MISTAKES: list[tuple[str, str, str, Change]] = [
     ("a selector that misses", "Service", "indexer-service", at("spec.selector", {"app": "indexer"})),
     ("a budget for nobody", "PodDisruptionBudget", "indexer-worker", at("spec.selector.matchLabels", {"app": "indexer"})),
     ("a budget that lets nobody go", "PodDisruptionBudget", "indexer-worker", at("spec.maxUnavailable", 0)),
+    ("a budget that keeps what is broken", "PodDisruptionBudget", "indexer-worker", without("spec.unhealthyPodEvictionPolicy")),
+    ("all callers in one zone", "Deployment", "indexer-service", without(f"{POD}.topologySpreadConstraints.0")),
+    ("workers before callers", "PriorityClass", "indexer-background", at("value", 20000)),
+    ("others thrown out", "PriorityClass", "indexer-interactive", without("preemptionPolicy")),
+    ("a metric that nobody shows", "ScaledObject", "indexer-worker",
+     at("spec.triggers.0.metadata.query", 'max(indexer_queue_turn{namespace="indexer"})')),
     ("a monitor of nobody", "PodMonitor", "indexer-worker", at("spec.selector.matchLabels", {"app": "indexer"})),
+    ("a monitor of its own namespace alone", "PodMonitor", "indexer-worker", without("spec.namespaceSelector")),
+    ("a monitor of pods that another one scrapes", "PodMonitor", "indexer-worker",
+     without("spec.selector.matchLabels.app~1kubernetes~1io/component")),
+    ("a misspelt field of a rule", "PrometheusRule", "indexer", at("spec.groups.0.rule", [])),
     ("a monitor of a port that is not there", "PodMonitor", "indexer-worker", at("spec.podMetricsEndpoints.0.port", "web")),
     ("a target port that is not there", "Service", "indexer-service", at("spec.ports.0.targetPort", "http")),
     ("a policy for nobody", "NetworkPolicy", "indexer-worker", at("spec.podSelector.matchLabels", {"app": "indexer"})),
@@ -84,6 +94,7 @@ MISTAKES: list[tuple[str, str, str, Change]] = [
     ("a policy that is open", "NetworkPolicy", "indexer-worker", at("spec.egress", [{}])),
     ("callers of every namespace", "NetworkPolicy", "indexer-service", at("spec.ingress.0.from.0.namespaceSelector", {})),
     ("no default", "NetworkPolicy", "default-deny", at("spec.policyTypes", ["Egress"])),
+    ("nobody who refreshes", "Deployment", "indexer-refresh", without(f"{FIRST}.command")),
     ("a grace too short", "Deployment", "indexer-service", at(f"{POD}.terminationGracePeriodSeconds", 30)),
     ("no pause before the drain", "Deployment", "indexer-service", without(f"{FIRST}.lifecycle")),
     ("a worker's grace too short", "Deployment", "indexer-worker", at(f"{POD}.terminationGracePeriodSeconds", 30)),
@@ -101,7 +112,7 @@ MISTAKES: list[tuple[str, str, str, Change]] = [
 
 def caught(objects: rendered.Objects, changed: rendered.Object) -> bool:
     """Return whether any check finds a problem."""
-    if any(True for rule in [*policy.RULES, *graces.RULES] for _ in rule(objects)):
+    if any(True for rule in [*policy.RULES, *nodes.RULES, *graces.RULES] for _ in rule(objects)):
         return True
     if any(True for _ in schemas.fits([changed])):
         return True
@@ -127,8 +138,13 @@ def test_a_mistake_is_caught_when_it_is_made(
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("REDIS_URL", "redis://:password@redis"), ("INDEXER_SERVICE_TOKENS_FILE", ""), ("INDEXER_REFLECTION", "1")],
-    ids=["a secret", "callers without tokens", "reflection"],
+    [
+        ("REDIS_URL", "redis://:password@redis"),
+        ("INDEXER_SERVICE_TOKENS_FILE", ""),
+        ("INDEXER_REFLECTION", "1"),
+        ("WORKERS_REFRESH", "1"),
+    ],
+    ids=["a secret", "callers without tokens", "reflection", "workers that refresh, too"],
 )
 def test_a_mistake_in_the_settings_is_caught_when_it_is_made(
     production: rendered.Objects, variable: str, value: str

@@ -12,7 +12,7 @@ DNS = network.End("kube-system", (("k8s-app", "kube-dns"),), (("kubernetes.io/me
 DISCORD = network.End(address="162.159.128.233")
 METADATA = network.End(address="169.254.169.254")
 REDIS = network.End(address="10.1.2.3")
-OUR = ("indexer-service", "indexer-worker", "indexer-exporter")
+OUR = ("indexer-service", "indexer-worker", "indexer-refresh", "indexer-exporter")
 FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
     ("a caller calls", CALLER, "indexer-service", 50051, True),
     ("a pod of the namespace without the label does not", STRANGER, "indexer-service", 50051, False),
@@ -22,10 +22,13 @@ FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
     ("a caller does not reach a worker", CALLER, "indexer-worker", 9465, False),
     ("Prometheus scrapes the service", PROMETHEUS, "indexer-service", 9464, True),
     ("Prometheus scrapes workers", PROMETHEUS, "indexer-worker", 9465, True),
+    ("Prometheus scrapes the refresh", PROMETHEUS, "indexer-refresh", 9465, True),
     ("Prometheus scrapes the exporter", PROMETHEUS, "indexer-exporter", 9466, True),
     ("Prometheus does not call", PROMETHEUS, "indexer-service", 50051, False),
     ("the service calls Discord", "indexer-service", DISCORD, 443, True),
     ("a worker calls Discord", "indexer-worker", DISCORD, 443, True),
+    ("the refresh calls Discord", "indexer-refresh", DISCORD, 443, True),
+    ("a caller does not reach the refresh", CALLER, "indexer-refresh", 9465, False),
     ("nobody calls Discord without TLS", "indexer-worker", DISCORD, 80, False),
     ("the exporter does not call Discord", "indexer-exporter", DISCORD, 443, False),
     ("a worker does not ask the cloud for credentials", "indexer-worker", METADATA, 80, False),

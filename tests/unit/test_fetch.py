@@ -440,6 +440,23 @@ async def test_nothing_is_hidden_when_the_second_listing_does_not_come(bench: Be
     assert (await bench.guild()).lease_until == 0.0
 
 
+async def test_nothing_that_is_stored_is_looked_at_when_a_listing_is_as_it_was(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose structure is that of the reading before lacks nothing; most listings are such."""
+    await bench.run()
+    bench.world.clock.advance(bench.world.rules.max_age * 100)
+
+    async def looked_at(_: object) -> list[model.Channel]:
+        raise AssertionError
+
+    monkeypatch.setattr(bench.world.guilds, "channels", looked_at)
+    outcome = await bench.run()
+
+    assert (outcome.unit.state, outcome.unit.channel_count) == (model.UnitState.SUCCEEDED, 1)
+    assert bench.world.discord.asked(GUILD) == 2
+
+
 async def test_a_guild_is_fresh_for_longer_when_it_has_not_changed_for_long(bench: Bench) -> None:
     """Its channels are years old, so that two hours more hardly matter."""
     await bench.world.guilds.looked([GUILD], bench.world.clock())

@@ -12,9 +12,9 @@ import mongomock_motor
 import mongomock_ng
 import pytest
 
-from indexing import model, turns
+from indexing import model, ports, turns
 from indexing.bus import events, queue
-from indexing.store import guilds, jobs, mongo, users, vault
+from indexing.store import credentials, guilds, jobs, mongo, requests, users, vault
 from tests import values
 
 JOB = "a" * 32
@@ -93,6 +93,19 @@ WRITTEN: dict[str, dict[str, Any]] = {
         "topic": None,
     },
 }
+WRITTEN["users"] = {
+    "_id": USER,
+    "credential": bytes.fromhex(
+        "5e318f8cef27061b90cfaa824abb461c21c8b145f8bd67314e038575cf39ca987b88edd88a991c43565f078498d4aab316e45804"
+    ),
+    "scopes": ["guilds", "identify"],
+    "expires_at": 3_500_000_000.0,
+    "reauth": False,
+    "pinned": [GUILD],
+    "muted": [],
+    "listed_at": 2.0,
+}
+WRITTEN["requests"] = {"_id": "key", "fingerprint": b"asked", "response": b"answered", "expires_at": None}
 UPDATE: dict[str, Any] = {
     "job": {
         "job_id": JOB,
@@ -176,6 +189,25 @@ async def test_memberships_are_read_when_another_release_wrote_them(database: mo
     (found,) = await users.Users(database, vault.Vault((b"k" * 32,))).memberships(USER)
 
     assert found == model.Membership(USER, GUILD, False, 1024, (5,), 2.0)  # noqa: FBT003 -- a golden value
+
+
+async def test_a_user_need_not_log_in_again_when_another_release_stored_his_tokens(database: mongo.Database) -> None:
+    """They open, can be renewed by one of all, and what he wished for counts."""
+    safe = vault.Vault((b"k" * 32,))
+    store = credentials.Credentials(database, safe)
+
+    held = await store.held(USER)
+    mark = await store.lock(USER, mark=held.mark, now=1.0, until=2.0)
+
+    pair = ports.Credential("access", "refresh", 3_500_000_000.0, ("guilds", "identify"))
+    assert (held.credential, held.mark, held.refused) == (pair, None, False)
+    assert mark is not None
+    assert await users.Users(database, safe).preferences(USER) == model.Preferences((GUILD,), ())
+
+
+async def test_a_request_is_answered_as_before_when_another_release_answered_it(database: mongo.Database) -> None:
+    """A caller that repeats itself does not notice the rollout."""
+    assert await requests.Requests(database).find("key") == ports.Answered(b"asked", b"answered")
 
 
 @pytest.mark.parametrize("more", [{}, TOMORROW], ids=["of 0.1", "of tomorrow"])

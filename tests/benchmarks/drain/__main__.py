@@ -2,11 +2,12 @@
 
 import argparse
 import asyncio
-import json
+import pathlib
 import sys
 import time
 
 from indexer_service.embedded import stack
+from tests.benchmarks import facts, report
 from tests.benchmarks.drain import load
 
 SERVICE_GRACE = 20.0 + 5.0 + 5.0
@@ -26,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.drain")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--users", type=int, default=8)
+    parser.add_argument("--out", type=pathlib.Path, help="file for the JSON")
     asked = parser.parse_args()
     options = stack.Options(
         users=asked.users,
@@ -39,7 +41,7 @@ def main() -> int:
     with stack.Stack(options) as running:
         running.put_credentials()
         found = asyncio.run(drill(running, asked.rounds, load.Seen()))
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    report.keep({"machine": facts.machine(), **found}, asked.out)
     return int(bool(found["failures"]))
 
 

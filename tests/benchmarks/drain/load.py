@@ -132,6 +132,7 @@ class Load:
         while True:
             asked = pb.WatchProgressRequest(job_id=job_id, resume_token=token)
             last: pb.WatchProgressResponse | None = None
+            ended = False
             self.seen.streams += 1
             which = next(self._next)
             try:
@@ -139,6 +140,7 @@ class Load:
                     if last is None:
                         self.watched[self._addresses[which]] += 1
                     last, token = event, event.resume_token
+                ended = True
             except grpc.aio.AioRpcError as problem:
                 self._cut(problem, last)
                 await asyncio.sleep(PAUSE)
@@ -149,6 +151,8 @@ class Load:
                 return last.terminal.job
             if last is not None and last.HasField("going_away"):
                 self.seen.goodbyes += 1
+            elif ended:
+                self.seen.failures["a stream ended without a goodbye"] += 1
 
     def _cut(self, problem: grpc.aio.AioRpcError, last: pb.WatchProgressResponse | None) -> None:
         """A stream that had begun must say goodbye; one that never began found its service gone."""

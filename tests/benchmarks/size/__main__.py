@@ -1,14 +1,25 @@
-"""`make bench-size`: one service and one worker under ever more work; prints a table in Markdown."""
+"""
+`make bench-size`: one service, one worker and one process that refreshes, under ever more work.
+
+A share of the budget is a stack of its own whose budget is that share, with more work than it can do: as many users as
+fit into a line of one second, who begin a job when the last one has ended. More of them would only make turns shorter,
+and a call dearer. Calls a second say how much of the budget was used: a permit is in use until its answer is read, so a
+machine on which everything takes longer uses less of it.
+"""
 
 import argparse
 import asyncio
+import contextlib
+import pathlib
 import sys
 import time
+from collections.abc import AsyncIterator
 
 import bson
 import pymongo
 
-from indexer_service.embedded import stack
+from indexer_service.embedded import probes, stack
+from tests.benchmarks import facts, report
 from tests.benchmarks.drain import load
 from tests.benchmarks.size import processes
 from tests.system import conftest
@@ -18,93 +29,139 @@ BUDGET = 50
 FULL = 100
 WARM_UP = 15.0
 GUILDS = 40
-"""Of each user; nearly no two users share one, so that every unit costs a call."""
+"""Of each user; what is shared is read once for all, so that a job costs fewer calls than it has units."""
+DUE = 1.0
+"""A time at which a guild should have been read again, long ago."""
 UNHELD = (
     *("--user-limit", "40/1"),
     *("--route-limit", "GET /users/@me/guilds/{guild.id}/member=400/1"),
     *("--route-limit", "GET /users/@me/guilds=100/1"),
 )
 """Limits that would hold users back before the bot's budget does, raised: the bot's is the thing under test."""
-PROGRAMS = ("service-1", "worker-1", "valkey", "mongodb")
+PROGRAMS = ("service-1", "worker-1", "refresh", "exporter", "valkey", "mongodb", "simulator")
+Row = dict[str, object]
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.size")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--users", type=int, default=40)
+    parser.add_argument("--users", type=int, default=10, help="at the whole budget; at half of it, half of them")
+    parser.add_argument("--out", type=pathlib.Path, help="file for the JSON")
     asked = parser.parse_args()
-    say("| of the budget | calls a second with the bot's token | program | CPU | CPU a call | memory | peak |")
-    say("|---|---|---|---|---|---|---|")
+    rows: list[Row] = []
+    documents: list[Row] = []
     for share in (0, 50, FULL):
-        measure(share, asked.seconds, asked.users)
-    say("\nWhere the calls a second are fewer than the share asks for, this machine had no more; CPU a call holds.")
+        with started(share, asked.users) as running:
+            users = [user.id for user in running.users] if share else []
+            busy = load.Load(running.addresses, users, load.Seen())
+            rows += asyncio.run(uses(running, f"{share} %", asked.seconds, work(busy)))
+            if share == FULL:
+                documents = stored(running)
+                rows += asyncio.run(uses(running, "refreshing alone", asked.seconds, all_due(running)))
+    report.show("memory and CPU of each process", rows)
+    report.show(f"stored for {asked.users} users with {GUILDS} guilds each", documents)
+    kept = {"machine": facts.machine(), "seconds": asked.seconds, "users": asked.users}
+    report.keep({**kept, "rows": rows, "documents": documents}, asked.out)
     return 0
 
 
-def measure(share: int, seconds: float, users: int) -> None:
-    """Run one stack whose budget is that share, with more work than it can do, and print its rows."""
-    budget = f"{max(1, BUDGET * share // 100)}/1"
-    options = stack.Options(
-        users=users,
-        guilds_per_user=GUILDS,
-        latency="typical",
-        simulator=(*UNHELD, "--guilds", str(users * GUILDS)),
-        environment={
-            "USER_BUDGET": "40/1",
-            "GLOBAL_BUDGET": budget,
-            "INDEXING_MAX_AGE": "0",
-            "INDEXING_LIST_MAX_AGE": "0",
-        },
+def started(share: int, users: int) -> stack.Stack:
+    """Return a stack that can use that share of the budget."""
+    users = max(1, users * share // FULL)
+    return stack.Stack(
+        stack.Options(
+            users=users,
+            guilds_per_user=GUILDS,
+            latency="typical",
+            refresh=True,
+            exporter=True,
+            simulator=(*UNHELD, "--guilds", str(users * GUILDS), "--without-bot", "0"),
+            environment={
+                "USER_BUDGET": "40/1",
+                "GLOBAL_BUDGET": f"{max(1, BUDGET * share // FULL)}/1",
+                "INDEXING_MAX_AGE": "0",
+                "INDEXING_LIST_MAX_AGE": "0",
+            },
+        )
     )
-    with stack.Stack(options) as running:
-        running.put_credentials()
-        asyncio.run(_under_load(running, share, seconds))
-        if share == FULL:
-            _show_documents(running, users)
 
 
-async def _under_load(running: stack.Stack, share: int, seconds: float) -> None:
-    seen = load.Seen()
-    busy = load.Load(running.addresses, [user.id for user in running.users] if share else [], seen)
-    async with busy.running(patient=False, browsing=False):
+async def uses(
+    running: stack.Stack, name: str, seconds: float, working: contextlib.AbstractAsyncContextManager[None]
+) -> list[Row]:
+    """Return what each process uses while there is work."""
+    if not name.startswith("refreshing"):
+        await asyncio.to_thread(running.put_credentials)
+    async with working:
         await asyncio.sleep(WARM_UP)
+        await asyncio.to_thread(probes.page_is_good, running.metrics_urls["exporter"])
         before, calls, began = _uses(running), await _calls(running), time.monotonic()
         await asyncio.sleep(seconds)
         after, took = _uses(running), time.monotonic() - began
         rate = (await _calls(running) - calls) / took
-        for name in PROGRAMS:
-            cpu = (after[name].cpu - before[name].cpu) / took
-            each = f"{cpu / rate * 1000:.1f} ms" if rate else "-"
-            use = after[name]
-            say(f"| {share} % | {rate:.1f} | {name} | {cpu:.2f} | {each} | {use.memory:.0f} MiB | {use.peak:.0f} MiB |")
+    return [
+        {
+            "work": name,
+            "calls_per_s": round(rate, 1),
+            "program": program,
+            "cpu": round((after[program].cpu - before[program].cpu) / took, 3),
+            "cpu_ms_per_call": round((after[program].cpu - before[program].cpu) / took / rate * 1000, 1) if rate else 0,
+            "memory_mib": round(after[program].memory),
+            "peak_mib": round(after[program].peak),
+        }
+        for program in PROGRAMS
+        if program in after
+    ]
 
 
-def _show_documents(running: stack.Stack, users: int) -> None:
-    say(f"\n| stored for {users} users with {GUILDS} guilds each | documents | bytes each |")
-    say("|---|---|---|")
-    client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(running.mongodb_url)
-    with client:
+@contextlib.asynccontextmanager
+async def work(busy: load.Load) -> AsyncIterator[None]:
+    """Keep every user's job going, with a watcher and somebody who waits."""
+    async with busy.running(patient=False, browsing=False):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def all_due(running: stack.Stack) -> AsyncIterator[None]:
+    """Let every guild be due again and again; nobody asks for anything."""
+    client: pymongo.MongoClient[Row] = pymongo.MongoClient(running.mongodb_url)
+    guilds = client[running.database]["guilds"]
+
+    async def again() -> None:
+        while True:
+            await asyncio.to_thread(guilds.update_many, {}, {"$set": {"next_refresh_at": DUE}})
+            await asyncio.sleep(WARM_UP / 3)
+
+    task = asyncio.create_task(again())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        client.close()
+
+
+def stored(running: stack.Stack) -> list[Row]:
+    """Return how many documents there are of each kind, and how long one is."""
+    found: list[Row] = []
+    with pymongo.MongoClient[Row](running.mongodb_url) as client:
         database = client[running.database]
         for name in sorted(database.list_collection_names()):
             sizes = [len(bson.encode(row)) for row in database[name].find({}).limit(2000)]
-            say(f"| {name} | {database[name].count_documents({})} | {sum(sizes) / max(1, len(sizes)):.0f} |")
+            count = database[name].count_documents({})
+            found.append({"of": name, "documents": count, "bytes_each": round(sum(sizes) / max(1, len(sizes)))})
+    return found
 
 
 def _uses(running: stack.Stack) -> dict[str, processes.Use]:
     runs = running._supervisor._runs
-    return {name: processes.use_of(runs[name].child.process.pid) for name in PROGRAMS}
+    return {name: processes.use_of(runs[name].child.process.pid) for name in PROGRAMS if name in running.names}
 
 
 async def _calls(running: stack.Stack) -> int:
-    stats = await asyncio.to_thread(conftest.Simulator(running.simulator_url).ask, "stats")
-    return int(stats["by_token"].get("bot", 0))
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Return how many calls were made, with the bot's token or a user's: the global budget pays for both."""
+    return int((await asyncio.to_thread(conftest.Simulator(running.simulator_url).ask, "stats"))["calls"])
 
 
 if __name__ == "__main__":
