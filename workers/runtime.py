@@ -32,13 +32,15 @@ from indexing import (
     turns,
     wiring,
 )
-from indexing.bus import leader, queue
+from indexing.bus import heard, leader, queue
 from workers import web
 
 Duty: TypeAlias = Callable[[], Awaitable[Any]]
 TICK = 1.0
 STALE = 30.0
-"""Seconds without a tick of the event loop after which the process counts as stuck."""
+"""Seconds without a tick of the event loop, or without a look for messages, after which the process counts as stuck."""
+
+DUTIES = ("alarm", "sweep", "refresh", "purge")
 
 
 class BootFailed(dramatiq.middleware.MiddlewareError):
@@ -68,7 +70,7 @@ class Runtime(dramatiq.Middleware):
         self._clock = time.time  # noqa: TID251 -- the one clock of this process
         self._stack = contextlib.AsyncExitStack()
         self._registry = instruments.new_registry()
-        self._seen = metrics.Metrics(self._registry)
+        self._seen = metrics.Metrics(self._registry, DUTIES)
         self._work = metrics.WorkerMetrics(self._registry)
         self._work.threads.set(config.workers.threads)
         self._advance: advance.Advance | None = None
@@ -159,15 +161,21 @@ class Runtime(dramatiq.Middleware):
             await asyncio.sleep(TICK)
 
     def _live(self) -> bool:
-        """Return whether the loop ticks and no thread of Dramatiq died; that Redis is away is no reason to restart."""
+        """Return whether the loop ticks and Dramatiq's threads do; that Redis is away is no reason to restart."""
         return self._threads_live() and (not self._ticked or time.monotonic() - self._ticked < STALE)
 
     def _threads_live(self) -> bool:
         if self._worker is None:
             return True
+        broker = self._worker.broker
+        heard_at = broker.heard_at if isinstance(broker, heard.Broker) else {}
+        silent = {name for name, at in heard_at.items() if time.monotonic() - at > STALE}
         threads = [*self._worker.workers, *self._worker.consumers.values()]
+        hung = [self._worker.consumers[name] for name in silent & self._worker.consumers.keys()]
         # One that was told to stop says that it does not run: in the drain all is well.
-        return all(thread.is_alive() or not thread.running for thread in threads)
+        return not any(thread.running for thread in hung) and all(
+            thread.is_alive() or not thread.running for thread in threads
+        )
 
     def _ready(self) -> bool:
         return self._advance is not None and self._live()

@@ -33,6 +33,7 @@ from indexing import logs, settings, traces
 from indexing.bus import connection, queue
 from indexing.store import mongo
 from tests import servers
+from tests.simulator import routes
 from workers import actors, runtime
 
 USERS, GUILDS = 24, 40
@@ -94,7 +95,9 @@ def _simulator(users: int) -> Iterator[str]:
     def arguments(port: int, _folder: str) -> list[str]:
         world = {"--users": users, "--guilds-per-user": GUILDS, "--latency": "none", "--port": port}
         world |= {"--global-limit": WIDE, "--user-limit": WIDE, "--enforce": "none"}
-        return [sys.executable, "-m", "tests.simulator", *(str(part) for option in world.items() for part in option)]
+        parts = [str(part) for option in world.items() for part in option]
+        parts += [part for route in routes.ROUTES for part in ("--route-limit", f"{route}={WIDE}")]
+        return [sys.executable, "-m", "tests.simulator", *parts]
 
     with servers._running(arguments, lambda port: probes.page_is_good(f"http://127.0.0.1:{port}/_sim/about")) as port:
         yield f"http://127.0.0.1:{port}"

@@ -248,3 +248,16 @@ async def test_a_turn_carries_who_asked_for_it_when_it_has_waited(
 
     assert {turn: turn.carried for turn in await runnable(redis_client)} == {TURN: carried, OTHER: carried}
     assert await redis_client.exists(queue.CARRIED) == 0
+
+
+def test_a_consumer_is_heard_of_when_it_looks_for_messages(redis_settings: settings.RedisSettings) -> None:
+    """Whether it finds one, finds none, or finds no Redis."""
+    broker = queue.make_broker(redis_settings, middleware=[])
+    away = queue.make_broker(settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0"), middleware=[])
+
+    for one, ending in ((broker, contextlib.nullcontext()), (away, pytest.raises(dramatiq.ConnectionClosed))):
+        consumer = one.consume(turns.QUEUE, timeout=10)
+        one.heard_at.clear()
+        with contextlib.closing(one.client), ending:
+            assert next(consumer) is None
+        assert turns.QUEUE in one.heard_at
