@@ -97,7 +97,9 @@ def carry() -> str:
 def span(name: str, kind: trace.SpanKind = trace.SpanKind.CLIENT) -> contextlib.AbstractContextManager[trace.Span]:
     """Make a span around a part of the present work."""
     present = trace.get_current_span()
-    return _TRACER.start_as_current_span(name, kind=kind) if present.is_recording() else contextlib.nullcontext(present)
+    if not present.is_recording():
+        return contextlib.nullcontext(present)
+    return _TRACER.start_as_current_span(name, kind=kind, attributes=_told())
 
 
 def record(server: str, seconds: float, what: str = "") -> None:
@@ -105,7 +107,13 @@ def record(server: str, seconds: float, what: str = "") -> None:
     if trace.get_current_span().is_recording():
         now = time.time_ns()
         name = f"{server} {what}".rstrip()
-        _TRACER.start_span(name, kind=trace.SpanKind.CLIENT, start_time=now - int(seconds * 1e9)).end(now)
+        begun = now - int(seconds * 1e9)
+        _TRACER.start_span(name, kind=trace.SpanKind.CLIENT, start_time=begun, attributes=_told()).end(now)
+
+
+def _told() -> dict[str, str]:
+    """Return what a span says of whose work it is: the job, the guild, as in log lines."""
+    return {name: str(value) for name, value in _FIELDS.get().items()}
 
 
 def exemplar() -> dict[str, str] | None:
