@@ -1,28 +1,29 @@
 """
 `python -m deploy.observability.verify`: rules and dashboards against a real Prometheus that scrapes a running stack.
 
-promtool checks the rules and runs their unit tests. Then users are indexed while Prometheus scrapes, and every query of
-every panel, and what every alert looks at, is asked over the whole run: each must be valid, have data, and have been
-above 0 at some time, except what `SILENT` explains: a number that is 0 whatever happens is one that nobody counts.
-With --picture the main panels are drawn into docs/headroom.svg. Without Prometheus on the machine it says so and ends:
-with success on a laptop, with a failure in CI. It is Debian's, 2.42 or newer.
+promtool checks the rules, runs their unit tests, and reads the pages of all processes. Then users are indexed while
+Prometheus scrapes, and every query of every panel, and what every alert looks at, is asked over the whole run: each
+must be valid, have data, and have been above 0 at some time, except what `SILENT` explains: a number that is 0 whatever
+happens is one that nobody counts. With --picture the main panels are drawn into docs/headroom.svg. Without Prometheus
+(Debian's, 2.42 or newer) on the machine it says so and ends: with success on a laptop, with a failure in CI.
 """
 
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import grpc
 from rich import console
 
 from deploy.observability import make, picture, server
 from indexer_service.cli import output
-from indexer_service.embedded import demo, stack
+from indexer_service.embedded import demo, probes, stack
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
@@ -98,7 +99,7 @@ def _against_a_run(*, draw: bool) -> list[str]:
         time.sleep(3.0)  # two scrapes and an evaluation
         end = time.time()  # noqa: TID251 -- as above
         output.line(json.dumps(found.document()))
-        problems = [*_panels(asked, start, end), *_alerts(asked, end)]
+        problems = [*_pages(running.metrics_urls), *_panels(asked, start, end), *_alerts(asked, end)]
         if draw:
             title = f"Rate-limit headroom while {USERS} users with {GUILDS} guilds each are indexed at once"
             picture.draw(picture.Run(asked, start, end), title, make.HERE.parents[1] / "docs" / "headroom.svg")
@@ -111,6 +112,16 @@ def _browse(running: stack.Stack) -> None:
         api = pb_grpc.IndexerServiceStub(channel)
         for user in running.users:
             api.ListGuilds(pb.ListGuildsRequest(user_id=user.id), timeout=30)
+
+
+def _pages(urls: Mapping[str, str]) -> Iterable[str]:
+    """Have promtool look at what each process serves: names, units, help."""
+    for name, url in urls.items():
+        _, page = probes.read_page(url)
+        check = ["promtool", "check", "metrics"]
+        found = subprocess.run(check, input=page, capture_output=True, check=False)  # noqa: S603 -- our own command line
+        if found.returncode:
+            yield f"{name}: {found.stderr.decode(errors='replace')}"
 
 
 def _panels(asked: server.Prometheus, start: float, end: float) -> Iterable[str]:
@@ -130,9 +141,10 @@ def _panels(asked: server.Prometheus, start: float, end: float) -> Iterable[str]
                 except server.Failed as refusal:
                     yield f"{name} / {panel.title}: {refusal}"
                     continue
-                if not rows:
+                values = [value for _, points in rows for _, value in points if not math.isnan(value)]
+                if not values:
                     yield f"{name} / {panel.title}: no data for {text}"
-                highest = max([highest, *(value for _, points in rows for _, value in points if value > highest)])
+                highest = max([highest, *values])
             if highest == 0.0:
                 still.add(panel.title)
                 if panel.title not in SILENT:
