@@ -28,7 +28,7 @@ CAUSE = Label(
     (
         *("", "BOT_NOT_INSTALLED", "BOT_REMOVED", "MUTED", "USER_LEFT", "NO_ACCESS", "GUILD_UNAVAILABLE"),
         *("ROLES_UNKNOWN", "DISCORD_REFUSED", "DISCORD_TRANSIENT", "BOT_TOKEN_REFUSED", "CLIENT_REFUSED"),
-        *("REAUTH_REQUIRED", "INTERNAL", "other"),
+        *("INTERNAL", "other"),
     ),
 )
 MILESTONE = Label("milestone", ("list", "first", "five", "done"))
