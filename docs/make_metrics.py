@@ -10,7 +10,7 @@ INTRO = """# Metrics
 Service and workers serve them at `/metrics` (`INDEXER_METRICS_PORT`, `WORKERS_METRICS_PORT`), one process in a pod.
 What belongs to the whole fleet is served by `python -m workers.exporter` (`EXPORTER_PORT`), read at scrape time.
 Take the maximum of that, so that a second copy during a rollout changes nothing, and sums of everything else.
-Every series whose first event matters is there from the start at 0.
+Every series of a counter or histogram is there from the start at 0, so that the first event has a rate.
 No label carries the id of a user, guild or job.
 Beside these, each process serves `process_*` and `python_gc_*` of the Python client of Prometheus.
 This page is made from `indexing/metrics.py` by `make docs`.

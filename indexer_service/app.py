@@ -47,7 +47,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     server.check_address(config.service)
     log = logs.get(__name__)
     clock = time.time  # noqa: TID251 -- the one clock of this process
-    seen = metrics.Metrics(to := instruments.new_registry())
+    seen = metrics.Metrics(to := instruments.new_registry(), ["installs"])
     around = measured.Measured(_metrics(config.service, to), clock)
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:

@@ -287,7 +287,9 @@ class Advance:
             )
             for place, row in enumerate(rows)
         ]
-        await self._world.jobs.write_units(job, [row for row in final if row not in rows])
+        failed = [row for row in final if row not in rows]
+        await self._world.jobs.write_units(job, failed)
+        self._count_ended(failed)
         return final
 
 

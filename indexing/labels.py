@@ -27,17 +27,9 @@ CAUSE = Label(
     "cause",
     (
         *("", "BOT_NOT_INSTALLED", "BOT_REMOVED", "MUTED", "USER_LEFT", "NO_ACCESS", "GUILD_UNAVAILABLE"),
-        *("ROLES_UNKNOWN", "DISCORD_REFUSED", "DISCORD_TRANSIENT", "BOT_TOKEN_REFUSED", "INTERNAL", "other"),
+        *("ROLES_UNKNOWN", "DISCORD_REFUSED", "DISCORD_TRANSIENT", "BOT_TOKEN_REFUSED", "CLIENT_REFUSED"),
+        *("TURNS_LOST", "CREDENTIAL_MISSING", "REAUTH_REQUIRED", "CREDENTIAL_REVOKED", "INTERNAL", "other"),
     ),
-)
-LIKELY_ENDS = (
-    ("SUCCEEDED", ""),
-    ("SUCCEEDED", "ROLES_UNKNOWN"),
-    ("SKIPPED", "BOT_NOT_INSTALLED"),
-    ("SKIPPED", "MUTED"),
-)
-FAILED_ENDS = tuple(
-    ("FAILED", cause) for cause in ("NO_ACCESS", "GUILD_UNAVAILABLE", "DISCORD_TRANSIENT", "INTERNAL", "other")
 )
 MILESTONE = Label("milestone", ("list", "first", "five", "done"))
 RESULT = Label("result", ("changed", "unchanged", "error"))
@@ -57,8 +49,6 @@ GRPC_CODE = Label(
         *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
     ),
 )
-WATCHED_CODES = ("OK", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED")
-"""Codes whose series exist from the start, because alerts and panels look at their rate."""
 QUEUE = Label("queue", ("background", "other"))
 QUEUE_STATE = Label("state", ("live", "ready", "dead"))
 SHOWN_BUDGET = Label("budget", ("global", "user", "invalid_requests"))

@@ -111,7 +111,6 @@ class IndexingMetrics(instruments.Group):
             "Guilds done inside jobs, by final state and cause.",
             labels.UNIT_STATE,
             labels.CAUSE,
-            first=(*labels.LIKELY_ENDS, *labels.FAILED_ENDS),
         )
         self.saved = self._counter(
             "indexer_calls_saved_total", "Channel fetches not made because a fresh or another job's result served."
@@ -159,14 +158,17 @@ class ServerMetrics(instruments.Group):
 class ProcessMetrics(instruments.Group):
     """What every process says of itself."""
 
-    def __init__(self, to: registry.CollectorRegistry) -> None:
+    def __init__(self, to: registry.CollectorRegistry, duties: Iterable[str] = ()) -> None:
+        """*duties*: the periodic ones of this process, which say 0 until they succeed: never is the latest of all."""
         super().__init__(to)
         self.duties = self._gauge(
             "indexer_duty_last_success_timestamp_seconds",
-            "When a periodic duty last succeeded in this process; of all processes one does it.",
+            "When a periodic duty last succeeded in this process, 0: not yet; of all processes one does it.",
             labels.DUTY,
             absent=True,
         )
+        for duty in duties:
+            self.duty_done(duty, 0.0)
         version = instruments.Label("version", (importlib.metadata.version("discord-channel-indexer"),), "ours")
         python = instruments.Label("python", (platform.python_version(),), "Python's version")
         self.build = self._gauge("indexer_build_info", "1, by version.", version, python)
@@ -191,12 +193,13 @@ class ProcessMetrics(instruments.Group):
 class Metrics:
     """What service and workers have in common."""
 
-    def __init__(self, to: registry.CollectorRegistry) -> None:
+    def __init__(self, to: registry.CollectorRegistry, duties: Iterable[str] = ()) -> None:
+        """*duties*: see `ProcessMetrics`."""
         self.limiter = LimiterMetrics(to)
         self.discord = DiscordMetrics(to)
         self.indexing = IndexingMetrics(to)
         self.servers = ServerMetrics(to)
-        self.process = ProcessMetrics(to)
+        self.process = ProcessMetrics(to, duties)
 
 
 class ServiceMetrics(instruments.Group):
@@ -214,7 +217,7 @@ class ServiceMetrics(instruments.Group):
             "Calls that ended, by code.",
             *one,
             labels.GRPC_CODE,
-            first=[(*each, code) for each in known for code in labels.WATCHED_CODES],
+            first=[(*each, code) for each in known for code in labels.GRPC_CODE.values],
         )
         self.rpc_seconds = self._histogram(
             "grpc_server_handling_seconds",

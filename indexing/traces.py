@@ -95,22 +95,26 @@ def carry() -> str:
     return f"{request or NONE} {parent}" if request or parent else ""
 
 
-@contextlib.contextmanager
-def span(name: str, kind: trace.SpanKind = trace.SpanKind.CLIENT) -> Iterator[trace.Span]:
+def span(name: str, kind: trace.SpanKind = trace.SpanKind.CLIENT) -> contextlib.AbstractContextManager[trace.Span]:
     """Make a span around a part of the present work."""
     present = trace.get_current_span()
     if not present.is_recording():
-        yield present
-        return
-    with _TRACER.start_as_current_span(name, kind=kind) as made:
-        yield made
+        return contextlib.nullcontext(present)
+    return _TRACER.start_as_current_span(name, kind=kind, attributes=_told())
 
 
-def record(name: str, seconds: float) -> None:
-    """Make a span of a part of the present work that has just ended."""
+def record(server: str, seconds: float, what: str = "") -> None:
+    """Make a span, named by server and what it did, of a part of the present work that has just ended."""
     if trace.get_current_span().is_recording():
         now = time.time_ns()
-        _TRACER.start_span(name, kind=trace.SpanKind.CLIENT, start_time=now - int(seconds * 1e9)).end(now)
+        name = f"{server} {what}".rstrip()
+        begun = now - int(seconds * 1e9)
+        _TRACER.start_span(name, kind=trace.SpanKind.CLIENT, start_time=begun, attributes=_told()).end(now)
+
+
+def _told() -> dict[str, str]:
+    """Return what a span says of whose work it is: the job, the guild, as in log lines."""
+    return {name: str(value) for name, value in _FIELDS.get().items()}
 
 
 def exemplar() -> dict[str, str] | None:

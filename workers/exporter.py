@@ -149,7 +149,7 @@ async def exporting(config: settings.ExporterConfig, clock: Callable[[], float])
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(connection.open_redis(config.redis))
         database = await stack.enter_async_context(mongo.open_database(config.mongo))
-        process = metrics.ProcessMetrics(to)
+        process = metrics.ProcessMetrics(to, ["read"])
         exporter = Exporter(config, client, database, metrics.FleetMetrics(to), clock)
         closing = threading.Event()
 

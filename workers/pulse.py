@@ -5,7 +5,7 @@ import time
 
 TICK = 1.0
 STALE = 30.0
-"""Seconds without a tick of the event loop after which the process counts as stuck."""
+"""Seconds without a tick of the event loop, or without a look for messages, after which the process counts as stuck."""
 
 
 class Pulse:

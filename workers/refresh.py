@@ -27,7 +27,7 @@ async def refreshing(config: settings.Settings, clock: ports.Clock) -> AsyncIter
         OSError: The port is taken.
     """
     to = instruments.new_registry()
-    seen, beating = metrics.Metrics(to), pulse.Pulse()
+    seen, beating = metrics.Metrics(to, rota.REFRESHING), pulse.Pulse()
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(
             wiring.open_parts(config, queue.make_broker(config.redis, middleware=[]), seen, clock)

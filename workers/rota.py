@@ -12,6 +12,8 @@ from indexing import duties, installed, metrics, ports, reading, refresh, settin
 from indexing.bus import leader
 
 Duty: TypeAlias = Callable[[], Awaitable[Any]]
+REFRESHING = ("refresh", "purge")
+"""Names under which the duties of refreshing are counted."""
 
 
 class Rota:

@@ -28,8 +28,11 @@ from indexing import (
     turns,
     wiring,
 )
-from indexing.bus import queue
+from indexing.bus import heard, queue
 from workers import pulse, rota, web
+
+DUTIES = ("alarm", "sweep", *rota.REFRESHING)
+"""Refreshing too when a process of its own does it: should there be none, somebody has to say that nobody does."""
 
 
 class BootFailed(dramatiq.middleware.MiddlewareError):
@@ -59,7 +62,7 @@ class Runtime(dramatiq.Middleware):
         self._clock = time.time  # noqa: TID251 -- the one clock of this process
         self._stack = contextlib.AsyncExitStack()
         self._registry = instruments.new_registry()
-        self._seen = metrics.Metrics(self._registry)
+        self._seen = metrics.Metrics(self._registry, DUTIES)
         self._work = metrics.WorkerMetrics(self._registry)
         self._work.threads.set(config.workers.threads)
         self._advance: advance.Advance | None = None
@@ -126,15 +129,21 @@ class Runtime(dramatiq.Middleware):
             self._stack = opening.pop_all()
 
     def _live(self) -> bool:
-        """Return whether the loop ticks and no thread of Dramatiq died; that Redis is away is no reason to restart."""
+        """Return whether the loop ticks and Dramatiq's threads do; that Redis is away is no reason to restart."""
         return self._threads_live() and self._pulse.live()
 
     def _threads_live(self) -> bool:
         if self._worker is None:
             return True
+        broker = self._worker.broker
+        heard_at = broker.heard_at if isinstance(broker, heard.Broker) else {}
+        silent = {name for name, at in heard_at.items() if time.monotonic() - at > pulse.STALE}
         threads = [*self._worker.workers, *self._worker.consumers.values()]
+        hung = [self._worker.consumers[name] for name in silent & self._worker.consumers.keys()]
         # One that was told to stop says that it does not run: in the drain all is well.
-        return all(thread.is_alive() or not thread.running for thread in threads)
+        return not any(thread.running for thread in hung) and all(
+            thread.is_alive() or not thread.running for thread in threads
+        )
 
     def _ready(self) -> bool:
         return self._advance is not None and self._live()

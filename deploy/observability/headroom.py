@@ -89,12 +89,23 @@ GLOBAL = Row(
             span=12,
         ),
         Panel(
+            "User headroom",
+            "Of users with an active job; at 0 while jobs run is normal, for long it means that they are slow.",
+            "percentunit",
+            [
+                Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="p10"})', "10th percentile"),
+                Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="min"})', "least"),
+            ],
+            most=1,
+            span=6,
+        ),
+        Panel(
             "Left right after a permit was taken",
             "What happens between scrapes: lowest twentieth and median of the share left, for each kind of budget.",
             "percentunit",
             quantiles("indexer_ratelimit_share_left_ratio", "budget", (0.05, 0.5)),
             most=1,
-            span=12,
+            span=6,
         ),
         Panel(
             "Permits free now",

@@ -1,27 +1,54 @@
 """The main panels of the headroom dashboard, drawn from what Prometheus answers."""
 
+import dataclasses
+import math
 import pathlib
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 from matplotlib import figure
 
 from deploy.observability import headroom, panels, server
 
-SHOWN = [
+Line: TypeAlias = tuple[str, list[tuple[float, float]]]
+"""Name, and pairs of seconds since the begin and value."""
+SHOWN = (
     (headroom.GLOBAL, "Permits taken against the limit"),
     (headroom.GLOBAL, "Headroom"),
+    (headroom.GLOBAL, "User headroom"),
     (headroom.GLOBAL, "Left right after a permit was taken"),
     (headroom.WAITS, "Wait for a permit, by lane"),
     (headroom.WAITS, "Who was sent away, and why"),
     (headroom.DISCORD, "Calls by status"),
     (headroom.DISCORD, "429s by scope"),
     (headroom.DISCORD, "Ban line used"),
-]
+)
+COLUMNS = 3
 UNITS = {"reqps": "a second", "percentunit": "share", "s": "seconds", "short": ""}
 STEP = 1.0
 WINDOW = "5s"
 """Short, because the run is; Grafana takes at least four scrapes."""
+GREEN, AMBER, RED = "#73bf69", "#ff9830", "#f2495c"
+COLOURS = {
+    "interactive": "#fade2a",
+    "background": "#5794f2",
+    "refresh": "#b877d9",
+    "permitted": RED,
+    "global": GREEN,
+    "headroom": GREEN,
+    "user": "#5794f2",
+    "route": "#b877d9",
+    "10th": "#5794f2",
+    "least": "#8ab8ff",
+    "used": GREEN,
+    "200": GREEN,
+    "403": AMBER,
+    "429": RED,
+}
+"""By the first word of a series, so that it looks alike in all panels; see `OTHERS`."""
+OTHERS = ("#b877d9", "#8ab8ff", "#ca95e5", "#9fa3ad")
+STYLES = {"p5": "-", "p50": ":", "p95": "--", "p99": "-"}
 DARK: dict[Any, Any] = {
     "axes.facecolor": "#181b1f",
     "figure.facecolor": "#111217",
@@ -32,61 +59,107 @@ DARK: dict[Any, Any] = {
     "xtick.color": "#9fa3ad",
     "ytick.color": "#9fa3ad",
     "grid.color": "#2c3038",
-    "font.size": 8,
+    "font.size": 9,
     "svg.hashsalt": "indexer",
 }
 
 
-def draw(asked: server.Prometheus, start: float, end: float, path: pathlib.Path) -> None:
-    """Draw into an SVG file."""
+class Run:
+    """Asks Prometheus about a run that is over."""
+
+    def __init__(self, asked: server.Prometheus, start: float, end: float) -> None:
+        self._asked = asked
+        self._start = start
+        self._end = end
+        self.seconds = end - start
+
+    def lines(self, panel: panels.Panel) -> list[Line]:
+        """Return the series of a panel that were ever above 0, or of whose kind there is one only."""
+        found: list[Line] = []
+        for query in panel.queries:
+            text = query.expanded().replace("$__rate_interval", WINDOW).replace("$namespace", ".*")
+            rows = self._asked.ranges(text, self._start, self._end, STEP)
+            for labels, pairs in rows:
+                points = [(at - self._start, value) for at, value in pairs if not math.isnan(value)]
+                if points and (len(rows) == 1 or any(value > 0 for _, value in points)):
+                    found.append((_name(query.legend, labels), points))
+        return found
+
+
+def draw(run: Run, title: str, path: pathlib.Path) -> None:
+    """Draw into an SVG file: what Grafana shows as numbers, at its worst moment, and graphs below."""
     with mpl.rc_context(DARK):
-        whole = figure.Figure(figsize=(13, 11), layout="constrained")
-        whole.suptitle("Rate-limit headroom, one run of make check-monitoring", fontsize=11)
-        for place, (row, title) in enumerate(SHOWN, start=1):
-            (panel,) = [one for one in row.panels if one.title == title]
-            _panel(whole.add_subplot(4, 2, place), panel, asked, (start, end))
+        whole = figure.Figure(figsize=(12, 11), layout="constrained")
+        whole.suptitle(title, fontsize=11)
+        rows = math.ceil(len(SHOWN) / COLUMNS)
+        parts: Any = whole.subfigures(2, 1, height_ratios=(1, 2.2 * rows))
+        upper, lower = parts
+        _numbers(upper, run)
+        for place, (row, name) in enumerate(SHOWN, start=1):
+            (panel,) = [one for one in row.panels if one.title == name]
+            _graph(lower.add_subplot(rows, COLUMNS, place), panel, run)
         whole.savefig(path, metadata={"Date": None})
 
 
-def _panel(axes: Any, panel: panels.Panel, asked: server.Prometheus, span: tuple[float, float]) -> None:  # noqa: ANN401 -- matplotlib is untyped here
-    start, end = span
+def _numbers(whole: Any, run: Run) -> None:  # noqa: ANN401 -- matplotlib is untyped here
+    first, *others = headroom.NOW.panels
+    # Its rule looks back for a minute, which is longer than the run.
+    (over_less,) = [panel for panel in headroom.GLOBAL.panels if panel.title == "Headroom"]
+    shown = [dataclasses.replace(over_less, title=first.title), *others]
+    for place, panel in enumerate(shown, start=1):
+        axes = whole.add_subplot(1, len(shown), place, xticks=[], yticks=[])
+        values = [value for _, points in run.lines(panel) for _, value in points]
+        falling = "headroom" in panel.title.lower()
+        worst = min(values) if falling else max(values)
+        text = f"{worst:.0%}" if panel.unit == "percentunit" else f"{worst:g}{' s' * (panel.unit == 's')}"
+        axes.text(0.5, 0.45, text, ha="center", va="center", fontsize=22, color=_judged(panel, worst))
+        axes.text(0.5, 0.1, "at the least" if falling else "at the most", ha="center", fontsize=7, color="#9fa3ad")
+        axes.set_title(panel.title, fontsize=8)
+
+
+def _judged(panel: panels.Panel, value: float) -> str:
+    """Return the colour that Grafana gives a value."""
+    if panel.limits is None:
+        return "#ccccdc"
+    amber, red = panel.limits
+    sign = 1 if red > amber else -1
+    return RED if sign * value >= sign * red else AMBER if sign * value >= sign * amber else GREEN
+
+
+def _graph(axes: Any, panel: panels.Panel, run: Run) -> None:  # noqa: ANN401 -- as above
+    lines = run.lines(panel)
     axes.set_title(panel.title, loc="left", fontsize=9)
-    axes.set_ylabel(UNITS.get(panel.unit, panel.unit))
+    axes.set_ylabel(UNITS.get(panel.unit, panel.unit), fontsize=8)
+    axes.set_xlabel("seconds since the begin", fontsize=7)
     axes.grid(visible=True, linewidth=0.5)
-    lines = []
-    for query in panel.queries:
-        text = query.expanded().replace("$__rate_interval", WINDOW).replace("$namespace", ".*")
-        for labels, points in asked.ranges(text, start, end, STEP):
-            if any(value > 0 for _, value in points):
-                lines.append((_name(query.legend, labels), points))
     stacked = [line for line in lines if line[0] != "permitted"] if panel.unit == "reqps" else []
+    colours = dict(zip((name for name, _ in lines), _colours(name for name, _ in lines), strict=True))
     if stacked:
-        _stack(axes, stacked, start)
+        _stack(axes, stacked, [colours[name] for name, _ in stacked])
     for name, points in lines:
         if (name, points) not in stacked:
-            axes.plot([at - start for at, _ in points], [value for _, value in points], label=name, linewidth=1)
-    if panel.most is not None:
-        axes.set_ylim(0, panel.most)
-    elif panel.title == "Ban line used":
-        axes.set_ylim(0, 0.12)
-        axes.axhline(0.05, color="orange", linestyle="--", linewidth=0.8)
-        axes.axhline(0.1, color="red", linestyle="--", linewidth=0.8)
-    else:
-        axes.set_ylim(bottom=0)
-    axes.set_xlim(0, end - start)
-    if lines:
-        axes.legend(loc="upper right", fontsize=7, framealpha=0.6, facecolor="#181b1f", labelcolor="#ccccdc")
-    else:
-        axes.text(0.5, 0.5, "0 throughout", transform=axes.transAxes, ha="center")
+            style = "--" if name == "permitted" else STYLES.get(name.rpartition(" ")[2], "-")
+            axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, color=colours[name], linestyle=style)
+    for limit, colour in zip(panel.limits or (), (AMBER, RED), strict=False):
+        axes.axhline(limit, color=colour, linestyle="--", linewidth=0.8)
+    top = panel.most or max([*((limit * 1.2) for limit in panel.limits or ()), 0.0]) or None
+    axes.set_ylim(0, top)
+    axes.set_xlim(0, run.seconds)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncol=COLUMNS, fontsize=7, frameon=False)
 
 
-def _stack(axes: Any, lines: list[tuple[str, list[Any]]], start: float) -> None:  # noqa: ANN401 -- as above
+def _stack(axes: Any, lines: Sequence[Line], colours: Sequence[str]) -> None:  # noqa: ANN401 -- as above
     times = sorted({at for _, points in lines for at, _ in points})
-    rows = []
-    for _, points in lines:
-        known = dict(points)
-        rows.append([known.get(at, 0.0) for at in times])
-    axes.stackplot([at - start for at in times], rows, labels=[name for name, _ in lines], alpha=0.6)
+    rows = [[dict(points).get(at, 0.0) for at in times] for _, points in lines]
+    axes.stackplot(times, rows, labels=[name for name, _ in lines], colors=colours, alpha=0.7)
+
+
+def _colours(names: Iterable[str]) -> list[str]:
+    found, left = [], list(OTHERS)
+    for name in names:
+        known = COLOURS.get(name.split(" ")[0].rstrip(":"))
+        found.append(known or (left.pop(0) if left else OTHERS[-1]))
+    return found
 
 
 def _name(legend: str, labels: dict[str, str]) -> str:

@@ -106,6 +106,7 @@ SERVERS = Row(
             "s",
             [Query(quantile(0.95, "indexer_mongodb_command_seconds", "command"), "{{command}}")],
             "IndexerMongoErrors",
+            span=6,
         ),
         Panel(
             "MongoDB, commands that failed",
@@ -114,6 +115,7 @@ SERVERS = Row(
             [Query(rate("indexer_mongodb_errors_total", "command"), "{{command}}")],
             "IndexerMongoErrors",
             stacked=True,
+            span=6,
         ),
         Panel(
             "Redis, by command or pipeline",
@@ -121,6 +123,7 @@ SERVERS = Row(
             "s",
             quantiles("indexer_redis_command_seconds", shares=(0.5, 0.99)),
             "IndexerRedisErrors",
+            span=6,
         ),
         Panel(
             "Redis, commands that failed",
@@ -128,7 +131,13 @@ SERVERS = Row(
             "reqps",
             [Query(rate("indexer_redis_errors_total"), "failed")],
             "IndexerRedisErrors",
+            span=6,
         ),
+    ],
+)
+TOKENS = Row(
+    "Credentials and callers",
+    [
         Panel(
             "Users who must log in again",
             "Share of all users; a jump means that tokens were revoked at once.",
@@ -143,17 +152,24 @@ SERVERS = Row(
             "IndexerReauthWave",
         ),
         Panel(
-            "Sources of the exporter",
-            "1 while it can be read; at 0 the fleet's numbers are missing.",
+            "Tokens renewed",
+            "renewed is everyday; lost ones were renewed while MongoDB was away, and their users must log in again.",
+            "reqps",
+            [Query(rate("indexer_credential_refreshes_total", "result"), "{{result}}")],
+            "IndexerReauthWave",
+            stacked=True,
+        ),
+        Panel(
+            "Callers checked",
+            "1 where callers must show a token, over TLS; a 0 in production answers whoever reaches the port.",
             "short",
-            [Query("min by (source) (indexer:exporter_source_up:max{$ns})", "{{source}}")],
-            "IndexerExporterBlind",
+            [Query("min by (instance) (indexer_callers_checked{$ns})", "{{instance}}")],
             most=1,
         ),
     ],
 )
 MACHINE = Row(
-    "What the processes use",
+    "Processes",
     [
         Panel(
             "CPU",
@@ -169,11 +185,11 @@ MACHINE = Row(
         ),
         Panel(
             "Since a duty last succeeded",
-            "Of all processes one does it; the sweeper looks every 15 s.",
+            "One process of all does it: sweep and refresh each 15 s, purge once a day; one never done is not shown.",
             "s",
             [
                 Query(
-                    "time() - max by (duty) (indexer_duty_last_success_timestamp_seconds{$ns})",
+                    "time() - (max by (duty) (indexer_duty_last_success_timestamp_seconds{$ns}) > 0)",
                     "{{duty}}",
                 )
             ],
@@ -186,11 +202,26 @@ MACHINE = Row(
             [Query("count by (version) (indexer_build_info{$ns})", "{{version}}")],
             stacked=True,
         ),
+        Panel(
+            "Sources of the exporter",
+            "1 while it can be read; at 0 the fleet's numbers are missing.",
+            "short",
+            [Query("min by (source) (indexer:exporter_source_up:max{$ns})", "{{source}}")],
+            "IndexerExporterBlind",
+            most=1,
+        ),
+        Panel(
+            "Time of an exporter's reading",
+            "Milliseconds; towards EXPORTER_TIMEOUT a source is slow, and its numbers will go missing.",
+            "s",
+            [Query("max by (instance) (indexer_exporter_read_seconds{$ns})", "{{instance}}")],
+            "IndexerExporterBlind",
+        ),
     ],
 )
 BOARD = Board(
     "indexer-processes",
     "Discord indexer / Service and workers",
     "Calls, streams, queues, servers and resources: where it is slow, and what is away.",
-    [CALLS, QUEUE, SERVERS, MACHINE],
+    [CALLS, QUEUE, SERVERS, TOKENS, MACHINE],
 )

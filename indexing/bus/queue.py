@@ -11,10 +11,9 @@ from typing import Any
 
 import dramatiq
 import redis.asyncio
-from dramatiq.brokers.redis import RedisBroker
 
 from indexing import settings, traces, turns
-from indexing.bus import connection
+from indexing.bus import connection, heard
 
 WAITING = "indexer:{turns}:waiting"
 WAKE = "indexer:{turns}:wake"
@@ -71,14 +70,14 @@ return reply
 """
 
 
-def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middleware]) -> RedisBroker:
+def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middleware]) -> heard.Broker:
     """
     Return a broker that declares our queues.
 
     Given by URL, redis-py repeats nothing (by host it would repeat a push). Maintenance in 10 % of the commands and a
     heartbeat of 30 s bring the messages of a killed worker back within a minute or so instead of many.
     """
-    broker = RedisBroker(  # type: ignore[no-untyped-call]  # dramatiq leaves the constructor untyped
+    broker = heard.Broker(
         url=config.url.get_secret_value(),
         middleware=middleware,
         maintenance_chance=100_000,

@@ -14,7 +14,7 @@ import pymongo.errors
 from motor import motor_asyncio
 from pymongo import monitoring
 
-from indexing import errors, labels, metrics, settings, traces
+from indexing import errors, instruments, labels, metrics, settings, traces
 
 Document = dict[str, Any]
 Database = Any
@@ -75,15 +75,17 @@ class _Timed(monitoring.CommandListener):
 
     def __init__(self, seen: metrics.ServerMetrics) -> None:
         self._seen = seen
+        self._took = {name: seen.mongodb.labels(name) for name in labels.COMMAND.values}
+        self._other = self._took[instruments.OTHER]
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         """Nothing to note."""
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         """Note how long it took."""
-        took = event.duration_micros / 1e6
-        self._seen.mongodb.labels(labels.COMMAND.fit(event.command_name)).observe(took)
-        traces.record(f"mongodb {event.command_name}", took)
+        took, name = event.duration_micros / 1e6, event.command_name
+        self._took.get(name, self._other).observe(took)
+        traces.record("mongodb", took, name)
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
         """Note that it failed."""

@@ -2,16 +2,20 @@
 `python -m tests.benchmarks.overhead`: what metrics and log lines cost, as a share of the CPU for an indexed guild.
 
 Two processes, each service and worker in one, index the same users over the same real servers: one with everything,
-one with nothing (no metrics, no timing of Redis, MongoDB and calls, no bound fields, no log lines below errors). They
-take turns, user by user, so that whatever else the machine does hits both alike; the median of the pairs counts.
+one with nothing (no metrics, no timing of Redis, MongoDB and calls, no bound fields, no log lines). They take turns,
+so that whatever else the machine does hits both alike, and change roles with every user, because one process is always
+a few per cent slower than another that does the same. Nobody waits for a permit: a process that waits uses a little
+CPU all the time, which would hide what is looked for.
 """
 
 import argparse
 import asyncio
 import contextlib
+import inspect
 import json
 import math
 import os
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -22,6 +26,9 @@ from typing import Any
 
 import dramatiq
 import grpc.aio
+import pymongo.monitoring
+import redis.asyncio
+import structlog
 from dramatiq import middleware
 from prometheus_client import metrics as client
 
@@ -29,13 +36,14 @@ from indexer_service import app, measured, traced
 from indexer_service.embedded import accounts, probes
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import logs, settings, traces
+from indexing import instruments, logs, settings, traces
 from indexing.bus import connection, queue
-from indexing.store import mongo
 from tests import servers
+from tests.benchmarks import facts, report
+from tests.simulator import routes
 from workers import actors, runtime
 
-USERS, GUILDS = 24, 40
+USERS, GUILDS = 100, 40
 TARGET = 0.03
 WIDE = "2000/1"
 """Budgets so wide that nobody waits: waiting costs no CPU and only makes the runs longer."""
@@ -46,44 +54,64 @@ def main(arguments: Sequence[str]) -> int:
     """Measure; returns the exit code."""
     parser = argparse.ArgumentParser(description="What metrics and log lines cost.")
     parser.add_argument("--users", type=int, default=USERS, help=f"pairs of runs, one user each (default {USERS})")
-    parser.add_argument("--child", choices=KINDS)
+    parser.add_argument("--out", type=pathlib.Path, help="file for the result as JSON")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
-        asyncio.run(_serve(options.child == "with", options.users))
+        asyncio.run(_serve(options.users))
         return 0
-    return _compare(options.users)
+    return _compare(options.users, options.out)
 
 
-def _compare(users: int) -> int:
+def _compare(users: int, out: pathlib.Path | None) -> int:
+    machine = facts.machine()
     costs: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with contextlib.ExitStack() as stack:
         redis_url, mongodb_url = stack.enter_context(servers.valkey()), stack.enter_context(servers.mongodb())
-        url = stack.enter_context(_simulator(users))
-        children = {
-            kind: stack.enter_context(_child(kind, users, redis_url.removesuffix("0") + str(number), mongodb_url, url))
-            for number, kind in enumerate(KINDS)
-        }
+        url = stack.enter_context(_simulator(users + 1))
+        first, second = (
+            stack.enter_context(_child(users + 1, redis_url.removesuffix("0") + number, mongodb_url, url))
+            for number in ("0", "1")
+        )
+        for child in (first, second):
+            _ask(child, "with", users)  # what is looked up once is looked up now
         for number in range(users):
-            for kind in KINDS if number % 2 else reversed(KINDS):
-                costs[kind].append(_ask(children[kind], number))
+            roles = [("with", first), ("without", second)] if number % 2 else [("without", first), ("with", second)]
+            # Of each role, each process is the first as often as the second.
+            for kind, child in roles if number % 4 < 2 else reversed(roles):
+                costs[kind].append(_ask(child, kind, number))
             pair = ", ".join(f"{kind} {found[-1] * 1000:.2f} ms" for kind, found in costs.items())
             print(f"user {number + 1} of {users}: {pair}", flush=True)  # noqa: T201 -- progress
-    shares = sorted(a / b - 1 for a, b in zip(costs["with"], costs["without"], strict=True))
-    for kind, found in costs.items():
-        print(f"{kind:>7}: median {statistics.median(found) * 1000:.2f} ms of CPU for a guild")  # noqa: T201 -- the result
-    share = statistics.median(shares)
-    low, high = shares[len(shares) // 4], shares[3 * len(shares) // 4]
+    result = {"machine": machine, "guilds_per_user": GUILDS, **_summed_up(costs["with"], costs["without"])}
+    report.keep(result, out)
+    return 0 if result["reached"] else 1
+
+
+def _summed_up(measured_with: Sequence[float], measured_without: Sequence[float]) -> dict[str, object]:
+    """Return the cost: the mean of what the pairs of either distribution of roles say at their median."""
+    ratios = [math.log(a / b) for a, b in zip(measured_with, measured_without, strict=True)]
+    halves = [sorted(ratios[0::2]), sorted(ratios[1::2])]
+    cost = math.exp(statistics.mean(statistics.median(half) for half in halves)) - 1
     # Half of the pairs lie between; the median of n of them is about 1.25 / sqrt(n) of a deviation unsure.
-    unsure = 1.25 * (high - low) / 1.35 / math.sqrt(len(shares))
-    print(f"metrics and logs cost {share:.1%} ± {unsure:.1%} (median of {users} pairs); at most {TARGET:.0%} is wanted")  # noqa: T201 -- as above
-    return 0 if share <= TARGET else 1
+    spreads = [half[3 * len(half) // 4] - half[len(half) // 4] for half in halves]
+    unsure = math.hypot(*(1.25 * spread / 1.35 / math.sqrt(len(ratios) / 2) for spread in spreads)) / 2
+    return {
+        "pairs": len(ratios),
+        "ms_a_guild_without": round(statistics.median(measured_without) * 1000, 2),
+        "ms_a_guild_with": round(statistics.median(measured_with) * 1000, 2),
+        "one_process_against_the_other": round(statistics.median(halves[0]) - statistics.median(halves[1]), 4),
+        "cost": round(cost, 4),
+        "unsure": round(unsure, 4),
+        "wanted_at_most": TARGET,
+        "reached": cost <= TARGET,
+    }
 
 
-def _ask(child: "subprocess.Popen[str]", number: int) -> float:
-    """Have a child index a user; returns seconds of CPU for a guild."""
+def _ask(child: "subprocess.Popen[str]", kind: str, number: int) -> float:
+    """Have a child index a user with or without; returns seconds of CPU for a guild."""
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdin.write(f"{number}\n")
+    child.stdin.write(f"{kind} {number}\n")
     child.stdin.flush()
     found = json.loads(child.stdout.readline())
     return float(found["cpu"]) / float(found["guilds"])
@@ -94,16 +122,16 @@ def _simulator(users: int) -> Iterator[str]:
     def arguments(port: int, _folder: str) -> list[str]:
         world = {"--users": users, "--guilds-per-user": GUILDS, "--latency": "none", "--port": port}
         world |= {"--global-limit": WIDE, "--user-limit": WIDE, "--enforce": "none"}
-        return [sys.executable, "-m", "tests.simulator", *(str(part) for option in world.items() for part in option)]
+        parts = [str(part) for option in world.items() for part in option]
+        parts += [part for route in routes.ROUTES for part in ("--route-limit", f"{route}={WIDE}")]
+        return [sys.executable, "-m", "tests.simulator", *parts]
 
     with servers._running(arguments, lambda port: probes.page_is_good(f"http://127.0.0.1:{port}/_sim/about")) as port:
         yield f"http://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager
-def _child(
-    kind: str, users: int, redis_url: str, mongodb_url: str, simulator: str
-) -> Iterator["subprocess.Popen[str]"]:
+def _child(users: int, redis_url: str, mongodb_url: str, simulator: str) -> Iterator["subprocess.Popen[str]"]:
     variables = {
         "DISCORD_BOT_TOKEN": "sim-bot-token",
         "DISCORD_API_BASE": f"{simulator}/api/v10",
@@ -117,11 +145,11 @@ def _child(
         "USER_BUDGET": WIDE,
         "GLOBAL_BUDGET": WIDE,
         "LIMITER_HOLD": "0",
-        "LOG_LEVEL": "info" if kind == "with" else "error",
+        "LOG_LEVEL": "info",
         "SIMULATOR_URL": simulator,
     }
     environment = os.environ | variables  # noqa: TID251 -- handed on
-    command = [sys.executable, "-m", "tests.benchmarks.overhead", "--child", kind, "--users", str(users)]
+    command = [sys.executable, "-m", "tests.benchmarks.overhead", "--child", "--users", str(users)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as process:
         try:
@@ -130,17 +158,19 @@ def _child(
             process.kill()
 
 
-async def _serve(everything: bool, users: int) -> None:  # noqa: FBT001 -- the one thing that differs
-    """Index a user for each number that is read, and print what it cost."""
-    if not everything:
-        _switch_off()
+async def _serve(users: int) -> None:
+    """Index a user for each line that is read, and print what it cost."""
     config = settings.load()
     logs.configure(config.logs.level, config.logs.format)
     simulator = os.environ["SIMULATOR_URL"]  # noqa: TID251 -- the parent's
     known = await asyncio.to_thread(accounts.simulated, simulator, users)
+    switches = _switches()
     async with _running(config) as api:
         while line := await asyncio.to_thread(sys.stdin.readline):
-            user = known[int(line)]
+            kind, number = line.split()
+            for where, name, on, off in switches:
+                setattr(where, name, on if kind == "with" else off)
+            user = known[int(number)]
             put: Any = pb.PutCredentialRequest(user_id=user.id, access_token=user.token, scopes=user.scopes)
             await api.PutCredential(put, timeout=30)  # type: ignore[misc]  # the stubs know only its blocking kin
             before = time.process_time()
@@ -179,36 +209,38 @@ async def _running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerSe
         await asyncio.wait_for(serving, 60)
 
 
-def _switch_off() -> None:
-    """Replace everything that measures or logs by nothing, in this process only."""
+def _switches() -> list[tuple[Any, str, Any, Any]]:
+    """Return whatever measures or logs: where it is, its name, what it is, and what does nothing in its place."""
 
     def nothing(*_: object, **__: object) -> None:
         return None
 
-    async def as_it_is(_: object, continuation: Any, details: object) -> Any:  # noqa: ANN401 -- gRPC's
-        return await continuation(details)
+    def nowhere(*_: object, **__: object) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
-    kinds: Any = (client.Counter, client.Gauge, client.Histogram)
-    for kind in kinds:
-        kind.labels = lambda self, *_, **__: self
-        for name in {"inc", "dec", "set", "observe"} & set(dir(kind)):
-            setattr(kind, name, nothing)
-        for name in {"time", "track_inprogress"} & set(dir(kind)):
-            setattr(kind, name, lambda _: contextlib.nullcontext())
-    open_redis, open_database = connection.open_redis, mongo.open_database
-    switched: list[tuple[Any, str, Any]] = [
-        (connection, "open_redis", lambda config, _seen=None: open_redis(config)),
-        (mongo, "open_database", lambda config, _seen=None: open_database(config)),
-        (measured.Measured, "intercept_service", as_it_is),
-        (traced.Traced, "intercept_service", as_it_is),
-        (logs, "bound", lambda **_: contextlib.nullcontext()),
-        (traces, "serving", lambda *_: contextlib.nullcontext()),
+    plain = redis.asyncio.BlockingConnectionPool
+    found: list[tuple[Any, str, Any]] = [
+        (pymongo.monitoring._EventListeners, "enabled_for_commands", False),
+        (connection._Timed, "get_connection", plain.get_connection),
+        (connection._Timed, "release", plain.release),
+        (measured._Timed, "begin", lambda _: 0.0),
+        (measured._Timed, "done", nothing),
+        (measured.Measured, "_read", nothing),
+        (traced, "_told", lambda _: ("-", "")),
+        (logs, "bound", nowhere),
+        (traces, "serving", nowhere),
         (traces, "carry", lambda: ""),
         (traces, "record", nothing),
         (traces, "exemplar", nothing),
     ]
-    for where, name, what in switched:
-        setattr(where, name, what)
+    logger = structlog.make_filtering_bound_logger(logs.LEVELS["info"])
+    found += [(logger, name, nothing) for name in ("info", "warning", "error", "exception")]
+    kinds: Any = (client.Counter, client.Gauge, client.Histogram, instruments.Counter, instruments.Histogram)
+    for kind in kinds:
+        found.append((kind, "labels", lambda self, *_, **__: self))
+        found += [(kind, name, nothing) for name in {"inc", "dec", "set", "observe"} & set(dir(kind))]
+        found += [(kind, name, nowhere) for name in {"time", "track_inprogress"} & set(dir(kind))]
+    return [(where, name, inspect.getattr_static(where, name), off) for where, name, off in found]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Iterator
 
@@ -18,6 +20,7 @@ from indexer_service import app, server
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors, model, settings, turns
+from indexing.bus import queue
 from indexing.store import jobs, mongo
 from tests import clockwork, servers, values
 from workers import refresh, runtime
@@ -106,6 +109,40 @@ async def test_a_process_refreshes_and_does_nothing_else_when_it_is_there_for_th
 async def duties_here() -> set[str]:
     """Return the names of what this loop does."""
     return {task.get_name() for task in asyncio.all_tasks()}
+
+
+class Looking(dramatiq.Middleware):
+    """Looks at a worker's pages when its last thread has ended, before anything of ours is closed."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.found: list[tuple[int, bytes]] = []
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002 -- their hook
+        """Look."""
+        for path in ("metrics", "livez"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{path}", timeout=10) as page:
+                self.found.append((page.status, page.read()))
+
+
+def test_a_worker_shows_its_metrics_when_it_drains(config: settings.Settings) -> None:
+    """To its very end, so that a drain can be watched; and it is alive as long, so that nothing cuts it short."""
+    port = servers.free_port()
+    config = dataclasses.replace(config, workers=config.workers.model_copy(update={"metrics_port": port}))
+    looking = Looking(port)
+    broker = queue.make_broker(config.redis, [runtime.EventLoop(), runtime.Runtime(config), looking])
+    worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
+
+    worker.start()
+    worker.stop()
+    broker.client.connection_pool.disconnect()
+
+    (status, page), alive = looking.found
+    assert status == 200
+    assert b"indexer_turns_running 0.0" in page
+    assert alive == (200, b"ok\n")
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10)
 
 
 async def test_the_service_answers_over_the_wire_when_its_servers_are_there(config: settings.Settings) -> None:

@@ -30,7 +30,7 @@ def broker(redis_settings: settings.RedisSettings) -> Iterator[RedisBroker]:
     made = queue.make_broker(redis_settings, middleware=[])
     yield made
     made.close()
-    made.client.close()
+    made.client.connection_pool.disconnect()
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
             config = settings.RedisSettings(url=url)
             client = await stack.enter_async_context(connection.open_redis(config))
             broker = queue.make_broker(config, middleware=[])
-            stack.callback(broker.client.close)
+            stack.callback(broker.client.connection_pool.disconnect)
             waiting = queue.DramatiqQueue(broker, client)
             await waiting.enqueue(TURN)
             await waiting.schedule(TURN, in_future())
@@ -248,3 +248,18 @@ async def test_a_turn_carries_who_asked_for_it_when_it_has_waited(
 
     assert {turn: turn.carried for turn in await runnable(redis_client)} == {TURN: carried, OTHER: carried}
     assert await redis_client.exists(queue.CARRIED) == 0
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["redis-answers", "redis-is-away"])
+def test_a_consumer_is_heard_of_when_it_looks_for_messages(redis_settings: settings.RedisSettings, away: bool) -> None:  # noqa: FBT001 -- a parameter
+    """Whether it finds none, or finds no Redis."""
+    config = settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0") if away else redis_settings
+    broker = queue.make_broker(config, middleware=[])
+    consumer = broker.consume(turns.QUEUE, timeout=10)
+    broker.heard_at.clear()
+
+    with pytest.raises(dramatiq.ConnectionClosed) if away else contextlib.nullcontext():
+        assert next(consumer) is None
+    broker.client.connection_pool.disconnect()
+
+    assert turns.QUEUE in broker.heard_at

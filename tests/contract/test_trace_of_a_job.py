@@ -143,6 +143,19 @@ async def _refused(api: pb_grpc.IndexerServiceStub) -> dict[str, Any]:
     return dict(await call.trailing_metadata())
 
 
+def _stored_after_they_were_fetched(spans: list[ReadableSpan]) -> bool:
+    """Return whether the channels of each guild were fetched once, and written later, as the spans say."""
+    fetched, stored = _guilds(spans, CHANNELS), _guilds(spans, "mongodb insert")
+    calls = [span for span in spans if span.name == CHANNELS]
+    return len(fetched) == len(calls) and all(stored.get(guild, 0) > at for guild, at in fetched.items())
+
+
+def _guilds(spans: list[ReadableSpan], name: str) -> dict[object, int]:
+    """Return when the last span of that name began, by the guild that it was about."""
+    about = [((span.attributes or {}).get("guild"), span.start_time or 0) for span in spans if span.name == name]
+    return {guild: at for guild, at in sorted(about, key=lambda one: one[1]) if guild}
+
+
 def _trace(span: ReadableSpan) -> int:
     return span.context.trace_id if span.context else 0
 

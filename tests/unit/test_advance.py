@@ -321,3 +321,23 @@ async def test_outcomes_are_counted_when_a_job_ends(world: worlds.World) -> None
     assert to.get_sample_value("indexer_turn_seconds_count") == 1
     for milestone in ("list", "first", "five", "done"):
         assert to.get_sample_value("indexer_job_milestone_seconds_count", {"milestone": milestone}) == 1
+
+
+async def test_guilds_left_undone_are_counted_when_a_job_fails(world: worlds.World) -> None:
+    """By what ended the job: else the fleet's counts would not add up to what users see."""
+    to = registry.CollectorRegistry()
+    seen = metrics.Metrics(to).indexing
+    turner = advance.Advance(world.ports, world.rules, seen, listing.Listing(world.ports, world.rules))
+    hidden = (values.denied(20), values.allowed(5))
+    world.discord.channels[20] = [values.channel(21, 20), values.channel(22, 20, overwrites=hidden)]
+    world.discord.fail((values.USER, 20), errors.TokenRefused(401, 0))
+    await world.start()
+
+    await turner.run_turn(turns.Turn(JOB, 0), world.limits())
+
+    rows = await world.jobs.units(JOB)
+    undone = {"state": "FAILED", "cause": "REAUTH_REQUIRED"}
+    assert to.get_sample_value("indexer_units_finished_total", undone) == sum(
+        row.state.value == "FAILED" for row in rows
+    )
+    assert any(row.error == "REAUTH_REQUIRED" for row in rows)

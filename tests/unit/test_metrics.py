@@ -1,14 +1,21 @@
 """What the metrics promise to those who query them."""
 
+import itertools
 import re
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import registry
+from prometheus_client.openmetrics import exposition
 
 from docs import make_metrics
 from indexer_service import measured
-from indexing import instruments, labels, metrics, model, turns
+from indexer_service.v1 import indexer_pb2 as pb
+from indexing import causes, instruments, labels, metrics, model, turns
 from indexing.discord import routes
+from indexing.ratelimit import limiter
+from workers import runtime
 
 
 @pytest.fixture
@@ -27,20 +34,67 @@ def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     ours = [routes.user_guilds(), routes.guild_channels(1), routes.own_member(1), routes.guild_member(1, 1)]
     assert {route.template for route in ours} <= set(labels.ROUTE.values)
     assert set(measured.CODES.values()) == set(labels.GRPC_CODE.values)
+    assert set(limiter.SCOPES.values()) == set(labels.SCOPE.values)
+    assert set(causes.ADVICE) - {causes.LIST_TOO_OLD} <= set(labels.CAUSE.values)
+    dispositions = {name.removeprefix("DISPOSITION_") for name in pb.Disposition.keys()}  # noqa: SIM118 -- no dict
+    assert dispositions - {"UNSPECIFIED"} == set(labels.DISPOSITION.values)
+    assert {*runtime.DUTIES, "installs", "read", instruments.OTHER} == set(labels.DUTY.values)
 
 
-def test_every_series_is_there_at_0_when_nothing_has_happened() -> None:
+def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[instruments.Group]) -> None:
     """A first failure has a rate only if there was a 0 before it."""
     to = registry.CollectorRegistry()
-    seen = metrics.Metrics(to)
+    metrics.Metrics(to)
     metrics.ServiceMetrics(to, measured.METHODS)
+    metrics.WorkerMetrics(to)
+    counted = [one for group in groups for one in group.declared if one.kind != "gauge"]
 
-    for scope in labels.SCOPE.values:
-        assert to.get_sample_value("indexer_discord_rate_limited_total", {"scope": scope}) == 0
-    call = {"grpc_type": "unary", "grpc_service": measured.SERVICE.full_name, "grpc_method": "GetJob"}
-    assert to.get_sample_value("grpc_server_handled_total", {**call, "grpc_code": "INTERNAL"}) == 0
-    assert to.get_sample_value("indexer_units_finished_total", {"state": "FAILED", "cause": "GUILD_UNAVAILABLE"}) == 0
-    assert seen.limiter.declared
+    for one in counted:
+        name = one.name + ("_count" if one.kind == "histogram" else "")
+        known = [label for label in one.labels if not label.name.startswith("grpc_")]
+        if known == list(one.labels):
+            for values in itertools.product(*(label.values for label in known)):
+                named = dict(zip((label.name for label in known), values, strict=True))
+                assert to.get_sample_value(name, named) == 0, (name, named)
+    for kind, method in measured.METHODS:
+        call = {"grpc_type": kind, "grpc_service": measured.SERVICE.full_name, "grpc_method": method}
+        assert to.get_sample_value("grpc_server_started_total", call) == 0
+        assert to.get_sample_value("grpc_server_handling_seconds_count", call) == 0
+        for code in labels.GRPC_CODE.values:
+            assert to.get_sample_value("grpc_server_handled_total", {**call, "grpc_code": code}) == 0
+    assert len(counted) > 20
+
+
+def test_a_duty_says_0_when_it_has_never_succeeded() -> None:
+    """So that it is stale from its begin; a duty of other processes is not spoken of."""
+    to = registry.CollectorRegistry()
+    metrics.ProcessMetrics(to, ["sweep"])
+
+    name = "indexer_duty_last_success_timestamp_seconds"
+    assert to.get_sample_value(name, {"duty": "sweep"}) == 0
+    assert to.get_sample_value(name, {"duty": "installs"}) is None
+
+
+def page(to: registry.CollectorRegistry) -> str:
+    """Return what Prometheus reads."""
+    return str(exposition.generate_latest(to).decode())  # type: ignore[no-untyped-call]  # untyped there
+
+
+def test_a_measurement_carries_its_trace_when_that_is_recorded() -> None:
+    """As an exemplar, which Prometheus gets in the format of OpenMetrics; without tracing there is none."""
+    to = registry.CollectorRegistry()
+    seen = metrics.Metrics(to)
+    seen.indexing.reached("first", 0.3)
+    without = page(to)
+
+    with TracerProvider().get_tracer("test").start_as_current_span("work") as span:
+        seen.discord.count("GET /users/@me/guilds", "200", 0.1, lane="background")
+        seen.indexing.reached("first", 0.3)
+
+    trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+    linked = [line.partition("{")[0] for line in page(to).splitlines() if f'# {{trace_id="{trace_id}"}}' in line]
+    assert "# {" not in without
+    assert linked == ["indexer_discord_call_seconds_bucket", "indexer_job_milestone_seconds_bucket"]
 
 
 def test_a_value_is_counted_as_other_when_no_label_names_it() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from deploy.observability import lint, make
+from deploy.observability import lint, make, verify
 from docs import make_metrics
-from indexing import instruments
+from indexing import instruments, metrics
 
 RULES = make.RULES.read_text()
 BOARDS: dict[str, dict[str, Any]] = {name: json.loads(make.page(board)) for name, board in make.BOARDS.items()}
@@ -70,6 +70,35 @@ def test_every_recorded_series_is_used_when_a_rule_records_it() -> None:
     assert {name for name in RECORDED if name not in asked} == unused
 
 
+def test_every_metric_is_looked_at_when_it_is_declared() -> None:
+    """By a panel or a rule: one that nobody sees need not be counted."""
+    asked = " ".join(queries())
+    names = {one.name for one in declared().values()}
+
+    assert {name for name in names if not re.search(rf"\b{name}(_bucket|_count|_sum)?\b", asked)} == set()
+
+
+def test_what_the_exporter_shows_is_asked_through_its_maximum_when_a_panel_shows_it() -> None:
+    """So that a second exporter during a rollout changes nothing; what each exporter says of itself is its own."""
+    (fleet,) = [group for group in make_metrics.groups() if isinstance(group, metrics.FleetMetrics)]
+    shared = {one.name for one in fleet.declared} - {"indexer_exporter_read_seconds"}
+    *panels, _ = queries()
+    looks = [line for line in RULES.splitlines() if not re.search(r"name:|url:|#|record:", line)]
+
+    for name in shared:
+        assert f"indexer:{name.removeprefix('indexer_')}:max" in RECORDED
+        assert not [query for query in panels if re.search(rf"\b{name}\b", query)]
+        found = [line for line in looks if re.search(rf"\b{name}\b", line)]
+        assert all(re.search(rf"(max by \([a-z, ]+\) \(|absent\(){name}\b", line) for line in found), found
+
+
+def test_every_silent_panel_is_there_when_the_run_explains_it() -> None:
+    """A panel that is renamed takes its explanation along."""
+    titles = {panel.title for board in make.BOARDS.values() for row in board.rows for panel in row.panels}
+
+    assert set(verify.SILENT) <= titles
+
+
 def test_every_alert_has_its_section_when_it_fires() -> None:
     """Meaning, first look and remedy, where its link leads; and no section is about an alert that is gone."""
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
@@ -82,7 +111,7 @@ def test_every_alert_has_its_section_when_it_fires() -> None:
 
 def test_every_alert_is_tested_when_it_fires_and_when_it_does_not() -> None:
     """By promtool, see make check-monitoring."""
-    tests = (make.HERE / "rules" / "indexer.test.yaml").read_text()
+    tests = "".join(path.read_text() for path in (make.HERE / "rules").glob("*.test.yaml"))
 
     for name in ALERTS:
         assert f"- name: {name} fires" in tests

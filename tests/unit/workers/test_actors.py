@@ -1,10 +1,11 @@
 """The actor that runs turns, and what a worker does when it cannot."""
 
 import contextlib
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import dramatiq
 import dramatiq.asyncio
@@ -16,8 +17,9 @@ from dramatiq.brokers import stub
 from prometheus_client import registry
 
 from indexing import errors, settings, turns
+from indexing.bus import queue
 from tests import servers
-from workers import actors, runtime, web
+from workers import actors, pulse, runtime, web
 
 TURN = turns.Turn("a" * 32, 7)
 
@@ -131,27 +133,60 @@ async def test_no_turn_runs_when_the_worker_is_not_booted(config: settings.Setti
         await runtime.Runtime(config).run_turn(TURN)
 
 
+class Thread:
+    """Stands for a thread of Dramatiq."""
+
+    def __init__(self, *, running: bool, alive: bool) -> None:
+        self.running = running
+        self._alive = alive
+
+    def is_alive(self) -> bool:
+        """Return whether it has not ended."""
+        return self._alive
+
+
+class Worker:
+    """Stands for Dramatiq's."""
+
+    def __init__(self, broker: dramatiq.Broker, thread: Thread) -> None:
+        self.broker = broker
+        self.workers = (thread,)
+        self.consumers = {turns.QUEUE: thread}
+
+
 @pytest.mark.parametrize(("running", "live"), [(True, False), (False, True)], ids=["died", "drained"])
 def test_a_worker_is_live_when_its_threads_are(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- parameters
     """A thread of Dramatiq that died takes no more messages; one that was told to stop is no failure."""
-
-    class Thread:
-        def __init__(self, *, running: bool) -> None:
-            self.running = running
-
-        def is_alive(self) -> bool:
-            return False
-
-    class Worker:
-        workers = (Thread(running=running),)
-        consumers: ClassVar[dict[str, Thread]] = {}
-
     parts = runtime.Runtime(config)
     before = parts._live()
-    parts._worker = Worker()
+    parts._worker = Worker(stub.StubBroker(middleware=[]), Thread(running=running, alive=False))
 
     assert before
     assert parts._live() is live
+
+
+@pytest.mark.parametrize(("running", "live"), [(True, False), (False, True)], ids=["hangs", "drained"])
+def test_a_worker_is_stuck_when_a_consumer_hangs(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- as above
+    """Its thread is alive and waits for an answer that was lost, so no message comes any more."""
+    broker = queue.make_broker(config.redis, [])
+    parts = runtime.Runtime(config)
+    parts._worker = Worker(broker, Thread(running=running, alive=True))
+    broker.heard_at[turns.QUEUE] = time.monotonic()
+    before = parts._live()
+    broker.heard_at[turns.QUEUE] -= pulse.STALE + 1
+
+    assert before
+    assert parts._live() is live
+
+
+async def test_a_worker_is_stuck_when_its_loop_does_not_tick(config: settings.Settings) -> None:
+    """Something blocks the loop that all turns share."""
+    parts = runtime.Runtime(config)
+    parts._pulse._beaten = time.monotonic()
+    before = parts._live()
+    parts._pulse._beaten -= pulse.STALE + 1
+
+    assert (before, parts._live()) == (True, False)
 
 
 def fetched(port: int, path: str) -> tuple[int, str]:
