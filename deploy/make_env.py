@@ -1,4 +1,4 @@
-"""Prints deploy/k8s/base/indexer.env from the declarations in indexing/settings.py."""
+"""Prints deploy/k8s/base/indexer.env from the declarations in indexing/settings."""
 
 import pydantic
 

@@ -1,4 +1,4 @@
-"""Prints docs/settings.md from the declarations in indexing/settings.py."""
+"""Prints docs/settings.md from the declarations in indexing/settings."""
 
 import pydantic
 
@@ -8,7 +8,7 @@ INTRO = """# Settings
 
 Every setting is an environment variable.
 All problems are reported at once, by name, and the process ends with exit code 2.
-This page is made from `indexing/settings.py` by `make docs`.
+This page is made from `indexing/settings` by `make docs`.
 """
 
 

@@ -1,0 +1,32 @@
+"""
+Settings from environment variables, one frozen group per concern; the only place that reads the environment.
+
+Under each field stands its meaning, its unit and why the default is what it is; docs/settings.md is made from here.
+"""
+
+from indexing.settings.budgets import LimiterSettings as LimiterSettings
+from indexing.settings.discord_api import DiscordSettings as DiscordSettings
+from indexing.settings.discord_api import OAuthSettings as OAuthSettings
+from indexing.settings.fields import Rate as Rate
+from indexing.settings.fields import RateField as RateField
+from indexing.settings.fields import variable as variable
+from indexing.settings.keys import KEY_BYTES as KEY_BYTES
+from indexing.settings.keys import SecretSettings as SecretSettings
+from indexing.settings.loading import GROUPS as GROUPS
+from indexing.settings.loading import BadSettings as BadSettings
+from indexing.settings.loading import ExporterConfig as ExporterConfig
+from indexing.settings.loading import KeysConfig as KeysConfig
+from indexing.settings.loading import Settings as Settings
+from indexing.settings.loading import load as load
+from indexing.settings.loading import load_exporter as load_exporter
+from indexing.settings.loading import load_keys as load_keys
+from indexing.settings.loading import problems_of as problems_of
+from indexing.settings.processes import ExporterSettings as ExporterSettings
+from indexing.settings.processes import ServiceSettings as ServiceSettings
+from indexing.settings.processes import WorkerSettings as WorkerSettings
+from indexing.settings.rules import IndexingSettings as IndexingSettings
+from indexing.settings.rules import RankWeights as RankWeights
+from indexing.settings.servers import MongoSettings as MongoSettings
+from indexing.settings.servers import RedisSettings as RedisSettings
+from indexing.settings.telemetry import LogSettings as LogSettings
+from indexing.settings.telemetry import TraceSettings as TraceSettings

@@ -1,0 +1,53 @@
+"""What the groups are made of."""
+
+import pathlib
+import re
+from typing import Annotated
+
+import pydantic
+import pydantic_settings
+
+
+class Rate(pydantic.BaseModel, frozen=True):
+    """A budget's size: `capacity` calls in any `window` seconds. Written as `50/1`."""
+
+    capacity: int = pydantic.Field(gt=0, le=100_000)
+    window: float = pydantic.Field(gt=0, le=86_400)
+
+    def __str__(self) -> str:
+        return f"{self.capacity}/{self.window:g}"
+
+
+def _parse_rate(value: object) -> object:
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6}(?:\.\d{1,3})?)", value)
+        if match is None:
+            raise ValueError("must look like 50/1 (tokens/seconds)")
+        return Rate(capacity=int(match[1]), window=float(match[2]))
+    return value
+
+
+def _parse_file(value: object) -> object:
+    """Return nothing for no path; who puts a key itself there must not find it printed among the settings."""
+    if isinstance(value, str) and ("\n" in value or "-----" in value):
+        raise ValueError("must be the path of a file, not what stands in it")
+    return value or None
+
+
+FileField = Annotated[pathlib.Path | None, pydantic.BeforeValidator(_parse_file)]
+
+
+RateField = Annotated[Rate, pydantic_settings.NoDecode, pydantic.BeforeValidator(_parse_rate)]
+
+
+class Group(pydantic_settings.BaseSettings):
+    """One concern's variables."""
+
+    model_config = pydantic_settings.SettingsConfigDict(
+        frozen=True, use_attribute_docstrings=True, extra="ignore", hide_input_in_errors=True
+    )
+
+
+def variable(group: type[Group], field: str) -> str:
+    """Return the name of the environment variable that sets *field* of *group*."""
+    return (group.model_config.get("env_prefix", "") + field).upper()
