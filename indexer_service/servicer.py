@@ -83,7 +83,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
                     # Rows weigh far more than the stream itself: they must not be held while it is silent.
                     del message
                     for body in bodies:
-                        await streams.write(context, body)
+                        await self._streams.write(context, body)
                     del bodies
                     before = position
 

@@ -10,8 +10,6 @@ from google.protobuf import message
 
 from indexing import errors, settings
 
-SLOW = 60.0
-"""Seconds for which one message may wait for its reader before the stream is closed."""
 DRAINING = "DRAINING"
 MAX_AGE = "MAX_AGE"
 DICE = random.Random()  # noqa: S311 -- jitter
@@ -56,6 +54,14 @@ class Streams:
         """Return why a stream that may live until *ends* has to end now, or nothing."""
         return DRAINING if self._draining else MAX_AGE if self._clock() > ends else ""
 
+    async def write(self, context: Any, item: message.Message | bytes) -> None:  # noqa: ANN401 -- a stream of anything
+        """Send a message; gRPC's flow control holds it while the reader is behind. Raises errors.SlowConsumer."""
+        try:
+            async with asyncio.timeout(self._config.slow_watcher):
+                await context.write(item)
+        except TimeoutError as error:
+            raise errors.SlowConsumer from error
+
 
 class Place:
     """One stream's place; small, because thousands are held at once."""
@@ -79,12 +85,3 @@ class Place:
     def why_end(self) -> str:
         """Return why the stream has to end now, or nothing."""
         return self._streams.why_end(self._ends)
-
-
-async def write(context: Any, item: message.Message | bytes) -> None:  # noqa: ANN401 -- a stream of any message
-    """Send a message; gRPC's flow control holds it while the reader is behind. Raises errors.SlowConsumer."""
-    try:
-        async with asyncio.timeout(SLOW):
-            await context.write(item)
-    except TimeoutError as error:
-        raise errors.SlowConsumer from error

@@ -24,7 +24,7 @@ class NoLimits:
         return []
 
 
-def service(world: worlds.World) -> servicer.Servicer:
+def service(world: worlds.World, config: settings.ServiceSettings | None = None) -> servicer.Servicer:
     """Return the API's methods over a world."""
     cases = servicer.Cases(
         start=start.Start(world.ports, world.rules, world.turner),
@@ -37,7 +37,7 @@ def service(world: worlds.World) -> servicer.Servicer:
         events=world.events,
         clock=world.clock,
     )
-    places = streams.Streams(settings.ServiceSettings(), world.clock)
+    places = streams.Streams(config or settings.ServiceSettings(), world.clock)
     return servicer.Servicer(cases, world.users, SIGNER, places)
 
 
@@ -49,5 +49,5 @@ async def serving(world: worlds.World, **given: Any) -> AsyncIterator[str]:  # n
     replays = idempotency.Replays(world.requests, KEY, world.clock)
     seen = metrics.ServiceMetrics(registry.CollectorRegistry(), measured.METHODS)
     first = [traced.Traced(), measured.Measured(seen, world.clock)]
-    async with server.serving(service(world), replays, config, lambda: None, first=first) as port:
+    async with server.serving(service(world, config), replays, config, lambda: None, first=first) as port:
         yield f"127.0.0.1:{port}"

@@ -58,6 +58,9 @@ class ServiceSettings(fields.Group):
     max_stream_age: float = pydantic.Field(default=3600.0, gt=0)
     """Seconds, ±20 %, after which a stream is ended so that watchers spread over the processes that run now."""
 
+    slow_watcher: float = pydantic.Field(default=60.0, gt=0)
+    """Seconds for which one message of a stream may wait for its reader, before the stream is closed."""
+
     @property
     def guarded(self) -> bool:
         """Whether callers prove who they are, and nobody else hears it."""

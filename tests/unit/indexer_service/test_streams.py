@@ -100,7 +100,8 @@ class Reader:
 
 async def test_a_stream_is_closed_when_nobody_reads_it() -> None:
     """Its token lets the reader go on; a reader who is merely slow is waited for."""
-    await streams.write(Reader(streams.SLOW - 1), pb.WatchProgressResponse())
+    places = make(slow_watcher=60.0)
+    await places.write(Reader(59.0), pb.WatchProgressResponse())
 
     with pytest.raises(errors.SlowConsumer):
-        await streams.write(Reader(streams.SLOW + 1), pb.WatchProgressResponse())
+        await places.write(Reader(61.0), pb.WatchProgressResponse())

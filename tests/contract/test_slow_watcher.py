@@ -1,0 +1,59 @@
+"""A watcher who stops reading, over a real connection."""
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from indexing import model
+from tests import clockwork, edge, values, worlds
+
+GUILDS = 200
+PATIENCE = 0.3
+"""Seconds for which the service waits for its reader here."""
+NARROW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 2**16)]
+"""A connection that takes in 64 KiB unread; by itself gRPC widens it to megabytes."""
+
+
+async def test_a_stream_ends_with_the_reason_when_its_reader_stands_still() -> None:
+    """What the connection holds is little: then the service lets go of the reader, who may come back with his token."""
+    world = worlds.world(clockwork.ManualClock())
+    await world.add_user([values.user_guild(guild_id) for guild_id in range(1, GUILDS + 1)])
+    job = await world.start()
+    rows = tuple(values.unit(number, name="n" * 100, position=number) for number in range(1, GUILDS + 1))
+
+    async with (
+        edge.serving(world, slow_watcher=PATIENCE) as address,
+        grpc.aio.insecure_channel(address, options=NARROW) as channel,
+    ):
+        call = pb_grpc.IndexerServiceStub(channel).WatchProgress(pb.WatchProgressRequest(job_id=job.job_id))
+        first: Any = await call.read()
+        await told_for(world, job, rows, seconds=5 * PATIENCE)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await asyncio.wait_for(read_on(call), 20)
+
+    assert first.resume_token
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "SLOW_CONSUMER" in str(ended.value.trailing_metadata())
+
+
+async def read_on(call: Any) -> None:  # noqa: ANN401 -- the stubs know no end of a stream
+    """Read what is there until the stream ends."""
+    while await call.read():
+        pass
+
+
+async def told_for(world: worlds.World, job: model.Job, rows: tuple[model.Unit, ...], *, seconds: float) -> None:
+    """Let all rows change again and again."""
+    loop = asyncio.get_running_loop()
+    until, revision = loop.time() + seconds, 0
+    while loop.time() < until:
+        revision += 1
+        newer = tuple(dataclasses.replace(row, revision=revision) for row in rows)
+        await world.events.publish(model.Update(job, model.tally_of(newer), newer))
+        # The service runs in this loop, too.
+        await asyncio.sleep(0.001)
