@@ -37,7 +37,8 @@ RENEWAL = Label("result", ("renewed", "refused", "failed", "lost"))
 DISPOSITION = Label("disposition", ("CREATED", "JOINED", "FRESH", "REPLAYED"))
 DUTY = Label("duty", ("alarm", "sweep", "installs", "refresh", "purge", "read", "other"))
 COMMAND = Label(
-    "command", ("find", "insert", "update", "delete", "findAndModify", "aggregate", "count", "getMore", "ping", "other")
+    "command",
+    ("find", "insert", "update", "delete", "findAndModify", "aggregate", "count", "distinct", "createIndexes"),
 )
 GRPC_TYPE = Label("grpc_type", ("unary", "server_stream"))
 GRPC_SERVICE = Label("grpc_service", ("indexer_service.v1.IndexerService",))

@@ -146,7 +146,10 @@ class ServerMetrics(instruments.Group):
     def __init__(self, to: registry.CollectorRegistry) -> None:
         super().__init__(to)
         self.mongodb = self._histogram(
-            "indexer_mongodb_command_seconds", "One command to MongoDB.", labels.COMMAND, buckets=SERVER_BUCKETS
+            "indexer_mongodb_command_seconds",
+            "One command to MongoDB, with the wait for a connection.",
+            labels.COMMAND,
+            buckets=SERVER_BUCKETS,
         )
         self.mongodb_errors = self._counter("indexer_mongodb_errors_total", "Commands that failed.", labels.COMMAND)
         self.redis = self._histogram(

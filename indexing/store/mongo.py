@@ -12,14 +12,14 @@ from typing import Any
 import pymongo
 import pymongo.errors
 from motor import motor_asyncio
-from pymongo import monitoring
 
-from indexing import errors, instruments, labels, metrics, settings, traces
+from indexing import errors, metrics, settings
+from indexing.store import measured
 
 Document = dict[str, Any]
 Database = Any
 Collection = Any
-"""motor's, or the mock's, which have no type in common."""
+"""motor's, the measured ones, or the mock's, which have no type in common."""
 MOST_TEXT = 200
 """Characters of a driver's message that are passed on; it names hosts and times, never documents."""
 DUPLICATE_KEY = 11000
@@ -70,30 +70,6 @@ def _only_duplicates(error: pymongo.errors.BulkWriteError) -> None:
         raise errors.StoreUnavailable("MongoDB refused a write") from error
 
 
-class _Timed(monitoring.CommandListener):
-    """Measures every command; pymongo tells it from whichever thread the command ran in."""
-
-    def __init__(self, seen: metrics.ServerMetrics) -> None:
-        self._seen = seen
-        self._took = {name: seen.mongodb.labels(name) for name in labels.COMMAND.values}
-        self._other = self._took[instruments.OTHER]
-
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Nothing to note."""
-
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Note how long it took."""
-        took, name = event.duration_micros / 1e6, event.command_name
-        self._took.get(name, self._other).observe(took)
-        traces.record("mongodb", took, name)
-
-    def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Note that it failed."""
-        command = labels.COMMAND.fit(event.command_name)
-        self._seen.mongodb.labels(command).observe(event.duration_micros / 1e6)
-        self._seen.mongodb_errors.labels(command).inc()
-
-
 @contextlib.asynccontextmanager
 async def open_database(
     config: settings.MongoSettings, seen: metrics.ServerMetrics | None = None
@@ -112,12 +88,12 @@ async def open_database(
         connectTimeoutMS=milliseconds,
         w="majority",
         appname="discord-channel-indexer",
-        event_listeners=[] if seen is None else [_Timed(seen)],
     )
     try:
         with translated():
             await client.admin.command("ping")
-        yield client[config.database]
+        database = client[config.database]
+        yield database if seen is None else measured.Database(database, seen)
     finally:
         client.close()
 

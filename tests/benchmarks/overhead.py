@@ -26,7 +26,6 @@ from typing import Any
 
 import dramatiq
 import grpc.aio
-import pymongo.monitoring
 import redis.asyncio
 import structlog
 from dramatiq import middleware
@@ -38,6 +37,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import instruments, logs, settings, traces
 from indexing.bus import connection, queue
+from indexing.store import measured as store
 from tests import servers
 from tests.benchmarks import facts, report
 from tests.simulator import routes
@@ -220,7 +220,7 @@ def _switches() -> list[tuple[Any, str, Any, Any]]:
 
     plain = redis.asyncio.BlockingConnectionPool
     found: list[tuple[Any, str, Any]] = [
-        (pymongo.monitoring._EventListeners, "enabled_for_commands", False),
+        (store.Timed, "__call__", lambda self, *given, **options: self.call(*given, **options)),
         (connection._Timed, "get_connection", plain.get_connection),
         (connection._Timed, "release", plain.release),
         (measured._Timed, "begin", lambda _: 0.0),

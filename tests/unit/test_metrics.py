@@ -15,6 +15,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexing import causes, instruments, labels, metrics, model, turns
 from indexing.discord import routes
 from indexing.ratelimit import limiter
+from indexing.store import measured as store
 from workers import runtime
 
 
@@ -35,6 +36,7 @@ def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     assert {route.template for route in ours} <= set(labels.ROUTE.values)
     assert set(measured.CODES.values()) == set(labels.GRPC_CODE.values)
     assert set(limiter.SCOPES.values()) == set(labels.SCOPE.values)
+    assert set(store.COMMANDS.values()) == set(labels.COMMAND.values)
     assert set(causes.ADVICE) - {causes.LIST_TOO_OLD} <= set(labels.CAUSE.values)
     dispositions = {name.removeprefix("DISPOSITION_") for name in pb.Disposition.keys()}  # noqa: SIM118 -- no dict
     assert dispositions - {"UNSPECIFIED"} == set(labels.DISPOSITION.values)

@@ -30,9 +30,9 @@ class Phase:
     event: str = ""
 
 
-def _bulk(lane: str = "background") -> Load:
-    """Return demand of so many users that only the token limits it."""
-    return Load(lane, list(range(1, 401)))
+def _bulk(lane: str = "background", callers: int = 15) -> Load:
+    """Return demand of so many users that only the token limits it; *callers* ask in each process."""
+    return Load(lane, list(range(1, 401)), callers=callers)
 
 
 def all_phases(*, quick: bool) -> list[Phase]:
@@ -43,6 +43,7 @@ def all_phases(*, quick: bool) -> list[Phase]:
 
     heavy = Load("interactive", list(range(HEAVY)), ["own"], callers=60)
     light = Load("interactive", list(range(HEAVY, HEAVY + LIGHT)), ["own"], rate=LIGHT * 0.2 / 4)
+    more = _bulk(callers=25)
     waited_for = Load("interactive", list(range(1001, 1101)), rate=0.5)
     return [
         Phase("saturated", "no model rejects; 95 % of 50/s are used", lasting(300), (_bulk(),)),
@@ -62,9 +63,10 @@ def all_phases(*, quick: bool) -> list[Phase]:
         ),
         Phase("light", "for comparison: light users alone", lasting(60), (light,), HEAVY + LIGHT),
         Phase("light beside heavy", "light users wait as if alone", lasting(60), (heavy, light), HEAVY + LIGHT),
-        Phase("killed", "a process is killed every 20 s: no model rejects", lasting(90), (_bulk(),), event="kill"),
-        Phase("flushed", "Redis is emptied once: no model rejects", lasting(60), (_bulk(),), event="flush"),
-        Phase("stopped", "a process stands still for 10 s: no model rejects", lasting(60), (_bulk(),), event="stop"),
+        # More callers where a process or a while is missing, or it is demand that is missed and not permits.
+        Phase("killed", "a process is killed every 20 s: no model rejects", lasting(180), (more,), event="kill"),
+        Phase("flushed", "Redis is emptied once: no model rejects", lasting(180), (more,), event="flush"),
+        Phase("stopped", "a process stands still for 10 s: no model rejects", lasting(180), (more,), event="stop"),
         Phase("global 429", "all processes stop within 50 ms", 20, (_bulk(),), enforce=True, event="global"),
         Phase(
             "foreign",
