@@ -166,8 +166,8 @@ class Units:
                 run.fetching -= listing
             changed = run.revised(outcome.unit)
             if outcome.throttled is not None:
-                # Nothing was asked, so nothing is written: the next turn finds the row as it was.
-                run.refused(outcome.throttled, self._world.clock())
+                # Nothing was asked, so nothing is written: whoever goes on finds the row as it was.
+                await self._wait_or_end(run, unit, outcome.throttled)
                 continue
             if changed.state.terminal:
                 self._count(run, changed)
@@ -177,6 +177,21 @@ class Units:
                 await self.publish(run.update(changed))
             else:
                 run.lost = True
+
+    async def _wait_or_end(self, run: Run, unit: model.Unit, refusal: errors.RateLimited) -> None:
+        """
+        Wait for a moment that comes soon, or begin no further unit in this turn.
+
+        A turn ends with its slowest call, so that the next one would often come too late for that moment, and a permit
+        would be left unused meanwhile.
+        """
+        soon = refusal.retry_after <= run.limits.patience
+        late = self._world.clock() + refusal.retry_after >= run.limits.until
+        if run.refusal is not None or run.limits.lane is model.Lane.INTERACTIVE or late or not soon:
+            run.refused(refusal, self._world.clock())
+            return
+        await asyncio.sleep(refusal.retry_after)
+        run.mine.add(unit.guild_id)
 
     def _count(self, run: Run, ended: model.Unit) -> None:
         self._seen.unit_ended(ended.state.value, ended.error)

@@ -212,6 +212,22 @@ async def test_a_job_goes_on_when_the_quota_is_there_again(world: worlds.World) 
     assert world.asked == GUILDS
 
 
+@pytest.mark.parametrize(("wait", "turns_run"), [(0.9, 1), (1.1, 2)], ids=["soon", "later"])
+async def test_a_worker_waits_within_the_turn_when_the_permit_comes_soon(
+    world: worlds.World, wait: float, turns_run: int
+) -> None:
+    """Ending the turn takes as long as its slowest call, and then the place in the line may be lost."""
+    world.discord.fail(30, errors.RateLimited("global", retry_after=wait, why="used up"))
+    await world.start()
+
+    ran = await world.work()
+
+    times = {call.what: call.at for call in world.discord.calls}
+    assert ran == turns_run
+    assert times[30] - times[20] == pytest.approx(wait, abs=0.05)
+    assert set((await world.states()).values()) == {"SUCCEEDED"}
+
+
 @pytest.mark.parametrize(("budget", "hurried"), [("user", 3), ("global", 0)])
 async def test_only_a_first_screen_that_waited_for_its_user_alone_is_finished_in_the_interactive_lane(
     world: worlds.World, budget: str, hurried: int
