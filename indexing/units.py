@@ -162,12 +162,15 @@ class Units:
             try:
                 with logs.bound(guild=unit.guild_id):
                     outcome = await self._step(run, unit)
+                    while outcome.throttled is not None and self._comes_soon(run, outcome.throttled.retry_after):
+                        await asyncio.sleep(outcome.throttled.retry_after)
+                        outcome = await self._step(run, unit)
             finally:
                 run.fetching -= listing
             changed = run.revised(outcome.unit)
             if outcome.throttled is not None:
-                # Nothing was asked, so nothing is written: whoever goes on finds the row as it was.
-                await self._wait_or_end(run, unit, outcome.throttled)
+                # Nothing was asked, so nothing is written: the next turn finds the row as it was.
+                run.refused(outcome.throttled, self._world.clock())
                 continue
             if changed.state.terminal:
                 self._count(run, changed)
@@ -178,20 +181,15 @@ class Units:
             else:
                 run.lost = True
 
-    async def _wait_or_end(self, run: Run, unit: model.Unit, refusal: errors.RateLimited) -> None:
+    def _comes_soon(self, run: Run, wait: float) -> bool:
         """
-        Wait for a moment that comes soon, or begin no further unit in this turn.
+        Return whether to wait here for a permit that comes in *wait* seconds.
 
         A turn ends with its slowest call, so that the next one would often come too late for that moment, and a permit
         would be left unused meanwhile.
         """
-        soon = refusal.retry_after <= run.limits.patience
-        late = self._world.clock() + refusal.retry_after >= run.limits.until
-        if run.refusal is not None or run.limits.lane is model.Lane.INTERACTIVE or late or not soon:
-            run.refused(refusal, self._world.clock())
-            return
-        await asyncio.sleep(refusal.retry_after)
-        run.mine.add(unit.guild_id)
+        soon = wait <= run.limits.patience and self._world.clock() + wait < run.limits.until
+        return soon and run.refusal is None and run.limits.lane is not model.Lane.INTERACTIVE
 
     def _count(self, run: Run, ended: model.Unit) -> None:
         self._seen.unit_ended(ended.state.value, ended.error)
