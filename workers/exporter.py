@@ -7,7 +7,6 @@ so that nobody takes an old number for a new one. One replica is enough; two sho
 
 import asyncio
 import contextlib
-import signal
 import statistics
 import sys
 import threading
@@ -23,7 +22,7 @@ from indexing.bus import readings as queue_readings
 from indexing.ratelimit import budgets, redis_budgets
 from indexing.store import mongo
 from indexing.store import readings as store_readings
-from workers import web
+from workers import alone, web
 
 TENTHS = 10
 
@@ -163,6 +162,7 @@ async def exporting(config: settings.ExporterConfig, clock: Callable[[], float])
             config.exporter.port, to, live=lambda: True, ready=lambda: not closing.is_set(), before=read
         )
         await asyncio.to_thread(serving.__enter__)
+        logs.get(__name__).info("exporting", port=config.exporter.port)
         try:
             yield
         finally:
@@ -171,31 +171,12 @@ async def exporting(config: settings.ExporterConfig, clock: Callable[[], float])
             await asyncio.to_thread(serving.__exit__, None, None, None)
 
 
-async def serve(config: settings.ExporterConfig) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with exporting(config, time.time):  # noqa: TID251 -- the one clock of this process
-        logs.get(__name__).info("exporting", port=config.exporter.port)
-        await stop.wait()
-
-
-def main() -> int:
-    """Run the exporter; returns the exit code: 2 for settings, 1 for a server that is away or a port that is taken."""
-    try:
-        config = settings.load_exporter()
-        logs.configure(config.logs.level, config.logs.format)
-        asyncio.run(serve(config))
-    except settings.BadSettings as problems:
-        print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
-        return 2
-    except (errors.StoreUnavailable, errors.QueueUnavailable, OSError) as problem:
-        print(f"cannot start: {problem}", file=sys.stderr)  # noqa: T201 -- as above
-        return 1
-    return 0
+async def live() -> None:
+    """Read the settings, and serve until SIGTERM or SIGINT; raises settings.BadSettings, and what `exporting` does."""
+    config = settings.load_exporter()
+    logs.configure(config.logs.level, config.logs.format)
+    await alone.until_told(exporting(config, time.time))  # noqa: TID251 -- the one clock of this process
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(alone.run(live))
