@@ -125,48 +125,34 @@ def service(name: str, environment: Mapping[str, str]) -> Program:
 
 def worker(name: str, environment: Mapping[str, str]) -> Program:
     """Return a worker, on a free port: Dramatiq's parent process and the one that works."""
-    metrics_port = probes.free_port()
-    url = f"http://{probes.HOST}:{metrics_port}"
-    return Program(
-        name,
-        [sys.executable, "-m", "workers"],
-        {**environment, "WORKERS_METRICS_PORT": str(metrics_port)},
-        url,
-        lambda: probes.page_is_good(f"{url}/readyz"),
-        metrics_url=f"{url}/metrics",
-        vital=False,
-        drains=True,
-    )
+    return _with_pages(name, "workers", "WORKERS_METRICS_PORT", environment)
 
 
 def refresh(environment: Mapping[str, str]) -> Program:
     """Return the process that reads guilds again, apart from the workers, on a free port."""
-    port = probes.free_port()
-    url = f"http://{probes.HOST}:{port}"
-    return Program(
-        "refresh",
-        [sys.executable, "-m", "workers.refresh"],
-        {**environment, "WORKERS_METRICS_PORT": str(port)},
-        url,
-        lambda: probes.page_is_good(f"{url}/readyz"),
-        metrics_url=f"{url}/metrics",
-        vital=False,
-        drains=True,
-    )
+    return _with_pages("refresh", "workers.refresh", "WORKERS_METRICS_PORT", environment)
 
 
 def exporter(environment: Mapping[str, str]) -> Program:
     """Return the process that shows what belongs to the whole fleet, on a free port."""
+    return _with_pages("exporter", "workers.exporter", "EXPORTER_PORT", environment, drains=False)
+
+
+def _with_pages(
+    name: str, module: str, port_variable: str, environment: Mapping[str, str], *, drains: bool = True
+) -> Program:
+    """Return a program that is known by its pages alone."""
     port = probes.free_port()
     url = f"http://{probes.HOST}:{port}"
     return Program(
-        "exporter",
-        [sys.executable, "-m", "workers.exporter"],
-        {**environment, "EXPORTER_PORT": str(port)},
+        name,
+        [sys.executable, "-m", module],
+        {**environment, port_variable: str(port)},
         url,
         lambda: probes.page_is_good(f"{url}/readyz"),
         metrics_url=f"{url}/metrics",
         vital=False,
+        drains=drains,
     )
 
 
