@@ -132,7 +132,7 @@ bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale re
 	$(BIN)/python -m tests.benchmarks.economy $(ARGS)
 
 demo: $(READY)  ## Index a made-up user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
-	@$(BIN)/python -m indexer_service.embedded demo $(ARGS)
+	@$(BIN)/python -m devstack demo $(ARGS)
 
 up: $(READY)  ## Keep the whole stack running for development, and print its addresses.
-	@$(BIN)/python -m indexer_service.embedded up $(ARGS)
+	@$(BIN)/python -m devstack up $(ARGS)

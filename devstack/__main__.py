@@ -1,4 +1,4 @@
-"""`python -m indexer_service.embedded`."""
+"""`python -m devstack`."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ def main() -> int:
     """Run the command line; returns the exit code."""
     # gRPC logs to standard error when a server goes away; it reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 -- for gRPC, not for us
-    from indexer_service.embedded import commands  # noqa: PLC0415 -- after the line above
+    from devstack import commands  # noqa: PLC0415 -- after the line above
 
     return commands.main(sys.argv[1:])
 

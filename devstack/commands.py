@@ -1,4 +1,4 @@
-"""`python -m indexer_service.embedded demo` and `up`."""
+"""`python -m devstack demo` and `up`."""
 
 import contextlib
 import json
@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from indexer_service.cli import output, problems
-from indexer_service.cli import running as cli
-from indexer_service.embedded import demo as demonstration
-from indexer_service.embedded import introduction, setting_up, stack, supervisor
+from devstack import demo as demonstration
+from devstack import introduction, stack, startup_view, supervisor
+from indexer_client.cli import errors, output
+from indexer_client.cli import main as cli
 
 Users = Annotated[int, typer.Option(min=1, max=500, help="Users whom the simulator plays.")]
 Workers = Annotated[int, typer.Option(min=1, max=32, help="Worker processes.")]
@@ -22,7 +22,7 @@ Seed = Annotated[int, typer.Option(help="Equal seeds make equal worlds.")]
 Latency = Annotated[str, typer.Option(help="Round trip to the simulator: none, lan, typical, bad, or 20-60 (ms).")]
 
 app = typer.Typer(
-    name="python -m indexer_service.embedded",
+    name="python -m devstack",
     help="Run the whole product on loopback.",
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -50,13 +50,13 @@ def demo(  # noqa: PLR0913 -- one parameter an option
     options = stack.Options(users, services, workers, guilds_per_user, seed, latency)
     if faults and options.real_discord:
         raise typer.BadParameter("the real Discord takes no rules", param_hint="--fault")
-    on = setting_up.progress_console(as_json=as_json)
-    with _started(options, setting_up.SettingUp(on)) as running:
+    on = startup_view.progress_console(as_json=as_json)
+    with _started(options, startup_view.SettingUp(on)) as running:
         found = demonstration.run(running, on, faults or [])
         found.show(on)
     if as_json:
         output.line(json.dumps(found.document()))
-    return problems.FAILURE if found.shortcomings else 0
+    return errors.FAILURE if found.shortcomings else 0
 
 
 @app.command()
@@ -72,8 +72,8 @@ def up(  # noqa: PLR0913 -- one parameter an option
 ) -> int:
     """Keep everything running until Ctrl-C, and print the addresses."""
     options = stack.Options(users, services, workers, guilds_per_user, seed, latency, exporter=True)
-    on = setting_up.progress_console(as_json=as_json)
-    with _started(options, setting_up.SettingUp(on)) as running:
+    on = startup_view.progress_console(as_json=as_json)
+    with _started(options, startup_view.SettingUp(on)) as running:
         running.put_credentials()
         if as_json:
             output.line(json.dumps(introduction.document(running)))
@@ -88,14 +88,14 @@ def up(  # noqa: PLR0913 -- one parameter an option
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
     try:
-        return cli.run_app(app, "python -m indexer_service.embedded", arguments, None)
+        return cli.run_app(app, "python -m devstack", arguments, None)
     except supervisor.StackFailed as problem:
-        setting_up.complain(problem)
-        return problems.FAILURE
+        startup_view.complain(problem)
+        return errors.FAILURE
 
 
 @contextlib.contextmanager
-def _started(options: stack.Options, seen: setting_up.SettingUp) -> Iterator[stack.Stack]:
+def _started(options: stack.Options, seen: startup_view.SettingUp) -> Iterator[stack.Stack]:
     """Yield a started stack; whatever ends the block, signals included, stops it."""
     with _ending_on_signals():
         running = stack.Stack(options, seen)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
-from indexer_service.embedded import probes
+from devstack import probes
 
 PREFIX = "indexer_"
 SHARE_LEFT = PREFIX + "ratelimit_share_left_ratio_bucket"

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from rich import console, progress_bar, table, text
 
-from indexer_service.cli import live, times, words
-from indexer_service.embedded import runs
+from devstack import job_runs
+from indexer_client.cli import rendering, times
+from indexer_client.cli import text as cli_text
 from indexer_service.v1 import indexer_pb2 as pb
 
 AROUND_THE_ROWS = 5
@@ -16,7 +17,7 @@ BAR_WIDTH = 24
 class CrowdPicture:
     """Renders runs; those that go on stand above those that have ended when there is no room for all."""
 
-    def __init__(self, shown: Sequence[runs.Run]) -> None:
+    def __init__(self, shown: Sequence[job_runs.Run]) -> None:
         self._runs = shown
 
     def __rich_console__(self, screen: console.Console, options: console.ConsoleOptions) -> console.RenderResult:
@@ -37,9 +38,9 @@ class CrowdPicture:
         channels = sum(run.board.channels for run in self._runs)
         elapsed = max((run.elapsed() for run in self._runs), default=0.0)
         numbers = f"{done:,} of {times.counted(total, 'guild')}, {times.counted(channels, 'channel')}"
-        return live.bar(done, total, text.Text.assemble(numbers, ("  " + times.span(elapsed), "dim")), width=width)
+        return rendering.bar(done, total, text.Text.assemble(numbers, ("  " + times.span(elapsed), "dim")), width=width)
 
-    def _rows(self, shown: Sequence[runs.Run]) -> table.Table:
+    def _rows(self, shown: Sequence[job_runs.Run]) -> table.Table:
         grid = table.Table.grid(padding=(0, 1), expand=True)
         grid.add_column(no_wrap=True)
         grid.add_column(width=BAR_WIDTH)
@@ -52,13 +53,15 @@ class CrowdPicture:
         return grid
 
 
-def _state(run: runs.Run) -> text.Text:
+def _state(run: job_runs.Run) -> text.Text:
     seen = run.board
     if run.problem:
         return text.Text(run.problem, style="red")
     if run.ended is not None:
         good = seen.job.state == pb.JOB_STATE_SUCCEEDED
-        return text.Text(f"{words.JOBS[seen.job.state]} in {times.span(run.ended)}", style="green" if good else "red")
+        return text.Text(
+            f"{cli_text.JOBS[seen.job.state]} in {times.span(run.ended)}", style="green" if good else "red"
+        )
     if seen.waits is not None:
-        return text.Text(words.waiting(seen.waits), style="yellow")
+        return text.Text(cli_text.waiting(seen.waits), style="yellow")
     return text.Text("fetching" if seen.rows else "reading the guild list", style="cyan")

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 
 from rich import console
 
-from indexer_service.cli import connection, live, output, times, views, words
-from indexer_service.embedded import counts, crowd, probes, runs, stack, summary, supervisor
+from devstack import counts, crowd, job_runs, probes, stack, summary, supervisor
+from indexer_client.cli import connection, output, rendering, text, times, views
 
 LINES_APART = 10.0
 """Seconds between two lines where no picture can be drawn."""
@@ -45,8 +45,8 @@ def run(running: stack.Stack, on: console.Console, faults: Sequence[str]) -> sum
     return summary.Summary(found, cost, bool(faults))
 
 
-async def _index_all(running: stack.Stack, on: console.Console) -> list[runs.Run]:
-    found = [runs.Run(user.id, time.monotonic) for user in running.users]
+async def _index_all(running: stack.Stack, on: console.Console) -> list[job_runs.Run]:
+    found = [job_runs.Run(user.id, time.monotonic) for user in running.users]
     async with connection.connected(connection.Way(running.address)) as stub, _showing(found, on):
         working = asyncio.create_task(_run_all(found, stub))
         while not working.done():
@@ -59,17 +59,19 @@ async def _index_all(running: stack.Stack, on: console.Console) -> list[runs.Run
     return found
 
 
-async def _run_all(found: list[runs.Run], stub: connection.Stub) -> None:
+async def _run_all(found: list[job_runs.Run], stub: connection.Stub) -> None:
     async with asyncio.TaskGroup() as together:
         for one in found:
             together.create_task(one.run(stub, users=len(found)))
 
 
 @contextlib.asynccontextmanager
-async def _showing(found: list[runs.Run], on: console.Console) -> AsyncIterator[None]:
+async def _showing(found: list[job_runs.Run], on: console.Console) -> AsyncIterator[None]:
     """Show the runs: live on a terminal, and as a line for each that has ended elsewhere."""
     if output.draws(on):
-        picture = live.JobPicture(found[0].board, found[0].elapsed) if len(found) == 1 else crowd.CrowdPicture(found)
+        picture = (
+            rendering.JobPicture(found[0].board, found[0].elapsed) if len(found) == 1 else crowd.CrowdPicture(found)
+        )
         on.print()
         async with views.drawing(picture, on):
             yield
@@ -82,10 +84,10 @@ async def _showing(found: list[runs.Run], on: console.Console) -> AsyncIterator[
     finally:
         telling.cancel()
     for one in found:
-        on.print(f"user {one.user}: {one.problem or words.summary(one.board, one.elapsed())}", soft_wrap=True)
+        on.print(f"user {one.user}: {one.problem or text.summary(one.board, one.elapsed())}", soft_wrap=True)
 
 
-async def _tell(found: list[runs.Run], on: console.Console) -> None:
+async def _tell(found: list[job_runs.Run], on: console.Console) -> None:
     while True:
         await asyncio.sleep(LINES_APART)
         done, total = sum(one.board.done for one in found), sum(len(one.board.rows) for one in found)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pymongo
 import pymongo.errors
 
-from indexer_service.embedded import supervisor
+from devstack import supervisor
 
 PATIENCE = 3.0
 """Seconds in which such a server has to answer."""

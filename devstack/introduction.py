@@ -7,7 +7,7 @@ from typing import Any
 
 from rich import console, text
 
-from indexer_service.embedded import stack
+from devstack import stack
 
 SHOWN_USERS = 5
 
@@ -53,6 +53,6 @@ def _indexer() -> str:
     """Return how to call the command line from here."""
     script = pathlib.Path(sysconfig.get_path("scripts"), "indexer")
     if not script.exists():
-        return f"{sys.executable} -c 'from indexer_service import cli; cli.main()'"
+        return f"{sys.executable} -m indexer_client.cli"
     here = pathlib.Path.cwd()
     return str(script.relative_to(here)) if script.is_relative_to(here) else str(script)

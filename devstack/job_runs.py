@@ -7,7 +7,7 @@ from collections.abc import Callable
 import grpc
 import grpc.aio
 
-from indexer_service.cli import board, connection, follow, jobs, problems
+from indexer_client.cli import connection, errors, job_state, jobs, watch
 from indexer_service.v1 import indexer_pb2 as pb
 
 FEW = 5
@@ -34,7 +34,7 @@ class Run:
 
     def __init__(self, user: str, clock: Callable[[], float]) -> None:
         self.user = user
-        self.board = board.Board()
+        self.board = job_state.Board()
         self.board.job.user_id = user
         self.listed: float | None = None
         self.first: float | None = None
@@ -61,8 +61,8 @@ class Run:
         except* grpc.aio.AioRpcError as group:
             error = group.exceptions[0]
             assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 -- for the type checker
-            self.problem = str(problems.explain(error, address="the service", user=self.user))
-        except* follow.Lost as lost:
+            self.problem = str(errors.explain(error, address="the service", user=self.user))
+        except* watch.Lost as lost:
             self.problem = str(lost.exceptions[0])
 
     async def _start(self, stub: connection.Stub) -> str:
@@ -82,7 +82,7 @@ class Run:
             job_id = await self._newest(stub)
         if job_id == before:
             job_id = await start
-        async with contextlib.aclosing(follow.messages(stub, job_id, "", follow.Patience())) as messages:
+        async with contextlib.aclosing(watch.messages(stub, job_id, "", watch.Patience())) as messages:
             async for message in messages:
                 self.board.apply(message)
                 self._note()

@@ -12,10 +12,10 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 
-from indexer_service.cli import escape
-from indexer_service.embedded import guard
+from devstack import reaper
+from indexer_client.cli import escape
 
-GUARD = [sys.executable, "-I", "-S", str(pathlib.Path(guard.__file__))]
+GUARD = [sys.executable, "-I", "-S", str(pathlib.Path(reaper.__file__))]
 """Isolated and without site-packages, so that it starts in a few milliseconds."""
 MARK = "INDEXER_STACK"
 """Variable by which a person finds all processes of one stack: it holds the stack's directory."""
@@ -56,7 +56,7 @@ class Watchman:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**environment, MARK: str(self.directory)},
-                cwd=pathlib.Path(__file__).parents[2],
+                cwd=pathlib.Path(__file__).parents[1],
                 pass_fds=[self._pipe],
                 start_new_session=True,
             )

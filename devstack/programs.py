@@ -9,9 +9,9 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from indexer_service.embedded import probes
+from devstack import probes
 
-CHECKOUT = pathlib.Path(__file__).parents[2]
+CHECKOUT = pathlib.Path(__file__).parents[1]
 SIMULATOR = CHECKOUT / "tests" / "simulator"
 HARMLESS = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 """Variables that programs get which are not ours; the rest of the environment may hold secrets."""
@@ -101,7 +101,7 @@ def simulator(options: Sequence[str]) -> Program:
     url = f"http://{probes.HOST}:{port}"
     return Program(
         "simulator",
-        [sys.executable, "-m", "tests.simulator", "--port", str(port), *options],
+        [sys.executable, "-m", "devstack.simulator", "--port", str(port), *options],
         _harmless(),
         url,
         lambda: probes.page_is_good(f"{url}/_sim/about"),

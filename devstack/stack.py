@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Self
 
-from indexer_service.embedded import accounts, external, probes, programs, supervisor
+from devstack import external, probes, programs, supervisor, users
 
 SIMULATED_BOT_TOKEN = "sim-bot-token"  # noqa: S105 -- the simulator's, no secret
 SIMULATED_CLIENT = ("sim-client", "sim-secret")
@@ -88,7 +88,7 @@ class Stack:
 
     def __init__(self, options: Options | None = None, report: Callable[[supervisor.Report], None] = silent) -> None:
         self.options = options or Options()
-        self.users: list[accounts.User] = []
+        self.users: list[users.User] = []
         self.redis_url = programs.asked_for("REDIS_URL")
         self.mongodb_url = programs.asked_for("MONGODB_URL")
         self.simulator_url = ""
@@ -96,7 +96,7 @@ class Stack:
         self._workers = [f"worker-{number + 1}" for number in range(self.options.workers)]
         self._others = [name for name in OTHERS if getattr(self.options, name)]
         self._programs: dict[str, programs.Program] = {}
-        self._discord = programs.asked_for("DISCORD_API_BASE") or accounts.DISCORD
+        self._discord = programs.asked_for("DISCORD_API_BASE") or users.DISCORD
         self.database = programs.asked_for("MONGODB_DATABASE") or f"indexer_stack_{uuid.uuid4().hex[:12]}"
         self._borrows_mongodb = False
         self._supervisor = supervisor.Supervisor(report)
@@ -189,7 +189,7 @@ class Stack:
 
     def put_credentials(self) -> None:
         """Store every user's credential through the API."""
-        accounts.put_credentials(self.address, self.users)
+        users.put_credentials(self.address, self.users)
 
     def _start_servers(self) -> None:
         self._side_by_side([self._start_redis, self._start_mongodb, self._start_discord])
@@ -209,7 +209,7 @@ class Stack:
 
     def _start_discord(self) -> None:
         if self.options.real_discord:
-            self.users = [accounts.real(self._discord, programs.asked_for("DISCORD_USER_TOKEN"))]
+            self.users = [users.real(self._discord, programs.asked_for("DISCORD_USER_TOKEN"))]
             return
         options = self.options
         world = {
@@ -220,7 +220,7 @@ class Stack:
         }
         command = [*(part for option in world.items() for part in option), *options.simulator]
         self.simulator_url = self._run(lambda: programs.simulator(command)).where
-        self.users = accounts.simulated(self.simulator_url, options.users)
+        self.users = users.simulated(self.simulator_url, options.users)
 
     def _start_product(self) -> None:
         apart = {"WORKERS_REFRESH": "0"} if self.options.refresh else {}

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from rich import console, table, text
 from rich import live as rich_live
 
-from indexer_service.cli import live, output
-from indexer_service.embedded import supervisor
+from devstack import supervisor
+from indexer_client.cli import output, rendering
 
 REFRESHES = 10
 MARKS = {supervisor.State.READY: ("✓", "green"), supervisor.State.ENDED: ("✗", "red")}
@@ -57,7 +57,7 @@ class SettingUp:
         grid = table.Table.grid(padding=(0, 1))
         with self._lock:
             latest = dict(self._latest)
-        spinner = live.SPINNER[int(time.monotonic() * live.FRAMES_PER_SECOND) % len(live.SPINNER)]
+        spinner = rendering.SPINNER[int(time.monotonic() * rendering.FRAMES_PER_SECOND) % len(rendering.SPINNER)]
         for name in self._names:
             report = latest.get(name)
             if report is None:

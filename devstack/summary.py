@@ -7,11 +7,12 @@ from typing import Any
 
 from rich import console, table, text
 
-from indexer_service.cli import times, words
-from indexer_service.embedded import counts, runs
+from devstack import counts, job_runs
+from indexer_client.cli import text as cli_text
+from indexer_client.cli import times
 from indexer_service.v1 import indexer_pb2 as pb
 
-TIMES: dict[str, tuple[str, Callable[[runs.Run], float | None]]] = {
+TIMES: dict[str, tuple[str, Callable[[job_runs.Run], float | None]]] = {
     "seconds_to_list": ("guild list to be seen", lambda run: run.listed),
     "seconds_to_first_guild": ("first guild", lambda run: run.first),
     "seconds_to_answer": ("first answer", lambda run: run.answered),
@@ -24,7 +25,7 @@ TIMES: dict[str, tuple[str, Callable[[runs.Run], float | None]]] = {
 class Summary:
     """The result; `errors_allowed` says that faults were asked for, so that some guilds may have failed."""
 
-    runs: Sequence[runs.Run]
+    runs: Sequence[job_runs.Run]
     counts: counts.Counts
     errors_allowed: bool
 
@@ -126,6 +127,6 @@ def _alarming(number: int) -> text.Text:
     return text.Text(f"{number:,}", style="bold red" if number else "green")
 
 
-def _fate(run: runs.Run) -> str:
+def _fate(run: job_runs.Run) -> str:
     error = f" ({run.board.job.error})" if run.board.job.error else ""
-    return run.problem or f"{words.JOBS.get(run.board.job.state, 'not ended')}{error}"
+    return run.problem or f"{cli_text.JOBS.get(run.board.job.state, 'not ended')}{error}"

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from indexer_service.embedded import children, programs
+from devstack import processes, programs
 
 BOOT = 30.0
 """Seconds until a program has to answer."""
@@ -58,7 +58,7 @@ class StackFailed(Exception):
 @dataclasses.dataclass(slots=True)
 class _Run:
     program: programs.Program
-    child: children.Child
+    child: processes.Child
     restarts: int = 0
     ready: bool = False
     thread: threading.Thread | None = None
@@ -69,7 +69,7 @@ class Supervisor:
 
     def __init__(self, report: Callable[[Report], None]) -> None:
         self._report = report
-        self._watchman = children.Watchman()
+        self._watchman = processes.Watchman()
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -173,7 +173,7 @@ class Supervisor:
         log = self.logs / f"{program.name}.log"
         with self._lock:
             if self._stopping.is_set():
-                raise children.Closed
+                raise processes.Closed
             run = _Run(program, self._watchman.launch(program.command, program.environment, log), restarts)
             self._runs[program.name] = run
             run.thread = threading.Thread(target=self._watch, args=[run], name=f"watch-{program.name}", daemon=True)
@@ -192,7 +192,7 @@ class Supervisor:
             if run.ready:
                 return
             if self._stopping.wait(PAUSE) or run.child.expected:
-                raise children.Closed
+                raise processes.Closed
             if code is not None:
                 raise StackFailed(f"{name} did not start: it {_ended(code)}", run.child.tail())
             if time.monotonic() > deadline:
@@ -217,7 +217,7 @@ class Supervisor:
             self._replace(run)
 
     def _replace(self, run: _Run) -> None:
-        with contextlib.suppress(children.Closed):
+        with contextlib.suppress(processes.Closed):
             try:
                 self._boot(run.program, restarts=run.restarts + 1)
             except StackFailed as problem:

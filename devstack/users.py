@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from indexer_service.embedded import probes, supervisor
+from devstack import probes, supervisor
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 

@@ -1,9 +1,9 @@
-"""Prints docs/metrics.md from the declarations in indexing/metrics.py."""
+"""Prints docs/metrics.md from the declarations in indexing/telemetry/metrics.py."""
 
 from collections.abc import Iterable
 
-from indexer_service import measured
-from indexing import instruments, metrics
+from indexer_service.interceptors import metrics as rpc_metrics
+from indexing.telemetry import metric_types, metrics
 
 INTRO = """# Metrics
 
@@ -13,13 +13,13 @@ Take the maximum of that, so that a second copy during a rollout changes nothing
 Every series of a counter or histogram is there from the start at 0, so that the first event has a rate.
 No label carries the id of a user, guild or job.
 Beside these, each process serves `process_*` and `python_gc_*` of the Python client of Prometheus.
-This page is made from `indexing/metrics.py` by `make docs`.
+This page is made from `indexing/telemetry/metrics.py` by `make docs`.
 """
 
 
-def groups() -> list[instruments.Group]:
+def groups() -> list[metric_types.Group]:
     """Return all groups of metrics, declared on a registry of their own."""
-    to = instruments.new_registry()
+    to = metric_types.new_registry()
     common = metrics.Metrics(to)
     return [
         common.limiter,
@@ -27,13 +27,13 @@ def groups() -> list[instruments.Group]:
         common.indexing,
         common.servers,
         common.process,
-        metrics.ServiceMetrics(to, measured.METHODS),
+        metrics.ServiceMetrics(to, rpc_metrics.METHODS),
         metrics.WorkerMetrics(to),
         metrics.FleetMetrics(to),
     ]
 
 
-def page(found: Iterable[instruments.Group]) -> str:
+def page(found: Iterable[metric_types.Group]) -> str:
     """Return the page."""
     lines = [INTRO]
     for group in found:
@@ -45,7 +45,7 @@ def page(found: Iterable[instruments.Group]) -> str:
     return "\n".join(lines)
 
 
-def _bound(label: instruments.Label) -> str:
+def _bound(label: metric_types.Label) -> str:
     return label.bound or ", ".join(value or '""' for value in label.values).replace("|", "\\|")
 
 

@@ -9,8 +9,11 @@ import asyncio
 import gc
 import sys
 
-from indexer_service import app, keys, server
-from indexing import effective, errors, logs, settings, traces
+from indexer_service import rotate_keys as indexer_service_rotate_keys
+from indexer_service.server import app, grpc_server
+from indexing import errors, settings
+from indexing.settings import effective
+from indexing.telemetry import logs, tracing
 
 COLLECTING = (10_000, 10, 100)
 """
@@ -27,13 +30,13 @@ def main() -> int:
         config = settings.load()
         logs.configure(config.logs.level, config.logs.format)
         if config.traces.on:
-            traces.configure("indexer-service")
+            tracing.configure("indexer-service")
         gc.set_threshold(*COLLECTING)
         asyncio.run(app.main(config))
     except settings.BadSettings as problems:
         print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
         return 2
-    except server.CannotListen as problem:
+    except grpc_server.CannotListen as problem:
         print(problem, file=sys.stderr)  # noqa: T201 -- as above
         return 2
     except (errors.StoreUnavailable, errors.QueueUnavailable) as problem:
@@ -47,7 +50,7 @@ def rotate_keys() -> int:
     try:
         config = settings.load_keys()
         logs.configure(config.logs.level, config.logs.format)
-        return asyncio.run(keys.rotate(config))
+        return asyncio.run(indexer_service_rotate_keys.rotate(config))
     except settings.BadSettings as problems:
         print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
         return 2

@@ -4,7 +4,7 @@ import asyncio
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
-from indexing import logs
+from indexing.telemetry import logs
 
 LONGEST = 1 << 20
 """Bytes of the longest file that is read: thousands of callers, or any chain of certificates."""

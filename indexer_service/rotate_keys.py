@@ -5,7 +5,8 @@ import sys
 from rich import console, progress
 
 from indexing import settings
-from indexing.store import mongo, rotation, vault
+from indexing.store import database as store_database
+from indexing.store import key_rotation, vault
 
 
 async def rotate(config: settings.KeysConfig) -> int:
@@ -15,8 +16,8 @@ async def rotate(config: settings.KeysConfig) -> int:
     Raises:
         errors.StoreUnavailable: Starting again goes on with what is left.
     """
-    async with mongo.open_database(config.mongo) as database:
-        sealing = rotation.Rotation(database, vault.Vault(config.secrets.keys))
+    async with store_database.open_database(config.mongo) as database:
+        sealing = key_rotation.Rotation(database, vault.Vault(config.secrets.keys))
         to = console.Console(stderr=True, markup=False, highlight=False)
         with progress.Progress(console=to, transient=True, disable=not to.is_terminal) as picture:
             task = picture.add_task("sealing credentials anew", total=await sealing.count())
@@ -25,7 +26,7 @@ async def rotate(config: settings.KeysConfig) -> int:
     return 1 if tally.unreadable or tally.missed else 0
 
 
-def _tell(tally: rotation.Tally) -> None:
+def _tell(tally: key_rotation.Tally) -> None:
     good = tally.seen - tally.unreadable
     sys.stdout.write(f"{tally.resealed} credentials sealed anew; {good} of {tally.seen} have the first key\n")
     if tally.unreadable:

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from indexing import errors, logs
+from indexing import errors
+from indexing.telemetry import logs
 
 AFTER_FAILURE = 1.0
 """Seconds until a duty that failed begins again."""

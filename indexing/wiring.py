@@ -8,11 +8,24 @@ from collections.abc import AsyncIterator
 import dramatiq
 import redis.asyncio
 
-from indexing import metrics, ports, settings
-from indexing.bus import connection, events, installs, queue
+from indexing import settings
 from indexing.discord import client, oauth
-from indexing.ratelimit import limiter, redis_budgets
-from indexing.store import credentials, guilds, jobs, mongo, remains, requests, users, vault
+from indexing.domain import ports
+from indexing.messaging import coordination, events, queue, redis_client
+from indexing.ratelimit import limiter, redis_store
+from indexing.store import (
+    credentials,
+    erasure,
+    guilds,
+    idempotency,
+    jobs,
+    users,
+    vault,
+)
+from indexing.store import (
+    database as store_database,
+)
+from indexing.telemetry import metrics
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,12 +56,12 @@ async def open_parts(
         errors.StoreUnavailable, errors.QueueUnavailable: A server is away.
     """
     async with contextlib.AsyncExitStack() as stack:
-        shared = await stack.enter_async_context(connection.open_redis(config.redis, seen.servers))
-        database = await stack.enter_async_context(mongo.open_database(config.mongo, seen.servers))
-        await mongo.make_indexes(database)
+        shared = await stack.enter_async_context(redis_client.open_redis(config.redis, seen.servers))
+        database = await stack.enter_async_context(store_database.open_database(config.mongo, seen.servers))
+        await store_database.make_indexes(database)
         session = await stack.enter_async_context(client.open_session(config.discord))
-        apart = await stack.enter_async_context(connection.open_redis(config.redis, seen.servers))
-        store = redis_budgets.RedisBudgets(apart, application_of(config.discord))
+        apart = await stack.enter_async_context(redis_client.open_redis(config.redis, seen.servers))
+        store = redis_store.RedisBudgets(apart, application_of(config.discord))
         limits = limiter.Limiter(store, config.limiter, seen.limiter, call_timeout=config.discord.timeout)
         stack.push_async_callback(limits.close)
         await limits.warm()
@@ -66,8 +79,8 @@ async def open_parts(
             jobs=jobs.Jobs(database, retention=config.indexing.job_retention),
             queue=waiting,
             events=updates,
-            installs=installs.RedisInstalls(shared),
-            remains=remains.Remains(database),
+            installs=coordination.RedisInstalls(shared),
+            remains=erasure.Remains(database),
             clock=clock,
         )
-        yield Parts(world, requests.Requests(database), limits, waiting, updates, shared)
+        yield Parts(world, idempotency.Requests(database), limits, waiting, updates, shared)

@@ -17,8 +17,8 @@ import redis
 import redis.asyncio
 
 from indexing import settings
-from indexing.bus import connection
-from indexing.store import mongo
+from indexing.messaging import redis_client as messaging_redis_client
+from indexing.store import database as store_database
 from tests import clockwork, servers
 
 
@@ -79,15 +79,15 @@ def redis_settings(redis_url: str) -> settings.RedisSettings:
 @pytest.fixture
 async def redis_client(redis_settings: settings.RedisSettings) -> AsyncIterator[redis.asyncio.Redis]:
     """Our own connection to an empty Redis database."""
-    async with connection.open_redis(redis_settings) as client:
+    async with messaging_redis_client.open_redis(redis_settings) as client:
         yield client
 
 
 @pytest.fixture
-async def database(mongodb_url: str) -> AsyncIterator[mongo.Database]:
+async def database(mongodb_url: str) -> AsyncIterator[store_database.Database]:
     """A database of this test alone, with all indexes."""
     config = settings.MongoSettings(url=mongodb_url, database=f"test-{uuid.uuid4().hex}")
-    async with mongo.open_database(config) as opened:
-        await mongo.make_indexes(opened)
+    async with store_database.open_database(config) as opened:
+        await store_database.make_indexes(opened)
         yield opened
         await opened.client.drop_database(config.database)

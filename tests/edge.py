@@ -6,13 +6,18 @@ from typing import Any, cast
 
 from prometheus_client import registry
 
-from indexer_service import idempotency, measured, server, servicer, streams, tokens, traced
-from indexing import browse, consent, control, erasure, metrics, progress, settings, start
+from indexer_service.api import page_tokens, servicer, streams
+from indexer_service.interceptors import idempotency, request_context
+from indexer_service.interceptors import metrics as rpc_metrics
+from indexer_service.server import grpc_server
+from indexing import settings
 from indexing.ratelimit import limiter
+from indexing.telemetry import metrics
+from indexing.usecases import browse, consent, control_job, erase_user, start_job, watch_job
 from tests import worlds
 
 KEY = b"k" * settings.KEY_BYTES
-SIGNER = tokens.Tokens((KEY,))
+SIGNER = page_tokens.Tokens((KEY,))
 
 
 class NoLimits:
@@ -27,12 +32,12 @@ class NoLimits:
 def service(world: worlds.World, config: settings.ServiceSettings | None = None) -> servicer.Servicer:
     """Return the API's methods over a world."""
     cases = servicer.Cases(
-        start=start.Start(world.ports, world.rules, world.turner),
-        progress=progress.Progress(world.ports),
+        start=start_job.Start(world.ports, world.rules, world.turner),
+        progress=watch_job.Progress(world.ports),
         browse=browse.Browse(world.ports, world.rules),
-        control=control.Control(world.ports, world.rules),
-        consent=consent.Consent(world.ports, control.Control(world.ports, world.rules)),
-        erasure=erasure.Erasure(world.ports, control.Control(world.ports, world.rules), worlds.MemoryBudgets()),
+        control=control_job.Control(world.ports, world.rules),
+        consent=consent.Consent(world.ports, control_job.Control(world.ports, world.rules)),
+        erasure=erase_user.Erasure(world.ports, control_job.Control(world.ports, world.rules), worlds.MemoryBudgets()),
         limits=cast("limiter.Limiter", NoLimits()),
         events=world.events,
         clock=world.clock,
@@ -47,7 +52,7 @@ async def serving(world: worlds.World, **given: Any) -> AsyncIterator[str]:  # n
     wanted: dict[str, Any] = {"listen": "127.0.0.1:0", "drain": 0.0} | given
     config = settings.ServiceSettings(**wanted)
     replays = idempotency.Replays(world.requests, KEY, world.clock)
-    seen = metrics.ServiceMetrics(registry.CollectorRegistry(), measured.METHODS)
-    first = [traced.Traced(), measured.Measured(seen, world.clock)]
-    async with server.serving(service(world, config), replays, config, lambda: None, first=first) as port:
+    seen = metrics.ServiceMetrics(registry.CollectorRegistry(), rpc_metrics.METHODS)
+    first = [request_context.Traced(), rpc_metrics.Measured(seen, world.clock)]
+    async with grpc_server.serving(service(world, config), replays, config, lambda: None, first=first) as port:
         yield f"127.0.0.1:{port}"

@@ -9,7 +9,8 @@ import dataclasses
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 
-from indexing import causes, errors, model, ports, turns
+from indexing import errors
+from indexing.domain import model, ports, reasons, turns
 
 
 class MemoryUsers:
@@ -166,11 +167,11 @@ class MemoryGuilds:
             if guild is None or guild.fetched_at is None:
                 continue
             self._fences[guild_id] += 1
-            self.gone |= dict.fromkeys(self._channels.pop(guild_id, {}), (now, causes.BOT_REMOVED))
+            self.gone |= dict.fromkeys(self._channels.pop(guild_id, {}), (now, reasons.BOT_REMOVED))
             self._guilds[guild_id] = dataclasses.replace(
                 guild,
                 access=model.Access.NOT_INSTALLED,
-                error=causes.BOT_REMOVED,
+                error=reasons.BOT_REMOVED,
                 fetched_at=None,
                 channel_count=0,
                 newest_message_id=None,
@@ -227,7 +228,7 @@ class MemoryGuilds:
         after = {channel.channel_id: channel for channel in channels}
         self.written += [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
         self._channels[guild_id] = after
-        self.gone |= dict.fromkeys(before.keys() - after.keys(), (now, causes.HIDDEN_OR_DELETED))
+        self.gone |= dict.fromkeys(before.keys() - after.keys(), (now, reasons.HIDDEN_OR_DELETED))
         for key in after:
             self.gone.pop(key, None)
         newest = max((channel.last_message_id or 0 for channel in channels), default=0)

@@ -7,9 +7,13 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import registry
 
-from indexing import advance, listing, metrics, model, ports, settings, start, turns
-from indexing.ratelimit import budgets, limiter, memory_budgets
+from indexing import settings
+from indexing.domain import model, ports, turns
+from indexing.ratelimit import limiter, limits
+from indexing.telemetry import metrics
+from indexing.usecases import guild_lists, run_turn, start_job
 from tests import worlds
+from tests.ratelimit_model import store
 
 ROUTES = {
     "list": "GET /users/@me/guilds",
@@ -50,11 +54,11 @@ class LimitedDiscord(worlds.FakeDiscord):
         return True
 
 
-def _charge(what: Hashable, purpose: ports.Purpose) -> budgets.Charge:
+def _charge(what: Hashable, purpose: ports.Purpose) -> limits.Charge:
     kind = what if isinstance(what, str) else "roles" if isinstance(what, tuple) else "channels"
     identity = f"user:{purpose.user}" if kind in {"list", "roles"} else "bot"
     guild = what if isinstance(what, int) else None
-    return budgets.Charge(purpose.lane, ROUTES[kind], identity, purpose.user, guild, purpose.waiter)
+    return limits.Charge(purpose.lane, ROUTES[kind], identity, purpose.user, guild, purpose.waiter)
 
 
 class TimedQueue:
@@ -94,14 +98,14 @@ class Fleet:
     discord: LimitedDiscord
     queue: TimedQueue
     ports: ports.World
-    starts: start.Start
+    starts: start_job.Start
 
-    async def work(self, turner: advance.Advance) -> None:
+    async def work(self, turner: run_turn.Advance) -> None:
         """Run turns as one thread of a worker does; never returns."""
         while True:
             await turner.in_background(await self.queue.runnable.get())
 
-    async def start(self, user_id: int, *, wait: float = 2.0, immediate: int = 5) -> start.Started:
+    async def start(self, user_id: int, *, wait: float = 2.0, immediate: int = 5) -> start_job.Started:
         """Start a user's job as StartIndexing does."""
         return await self.starts.run(user_id, wait=wait, immediate=immediate, force=False)
 
@@ -112,7 +116,7 @@ async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) ->
     world = worlds.world(None, **rules)
     loop = asyncio.get_running_loop()
     limits = limiter.Limiter(
-        memory_budgets.MemoryBudgets(loop.time),
+        store.MemoryBudgets(loop.time),
         settings.LimiterSettings(limiter_hold=0.0),
         metrics.LimiterMetrics(registry.CollectorRegistry()),
         clock=limiter.Clock(now=loop.time),
@@ -120,9 +124,13 @@ async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) ->
     discord, queue = LimitedDiscord(world.clock, limits), TimedQueue(world.clock)
     discord.latency = latency
     outside = dataclasses.replace(world.ports, discord=discord, queue=queue)
-    turner = advance.Advance(outside, world.rules, world.seen, listing.Listing(outside, world.rules))
+    turner = run_turn.Advance(outside, world.rules, world.seen, guild_lists.Listing(outside, world.rules))
     fleet = Fleet(
-        dataclasses.replace(world, discord=discord), discord, queue, outside, start.Start(outside, world.rules, turner)
+        dataclasses.replace(world, discord=discord),
+        discord,
+        queue,
+        outside,
+        start_job.Start(outside, world.rules, turner),
     )
     workers = [asyncio.create_task(fleet.work(turner)) for _ in range(threads)]
     try:

@@ -6,7 +6,8 @@ import dataclasses
 import uuid
 from collections.abc import Awaitable, Callable
 
-from indexing import errors, ports
+from indexing import errors
+from indexing.domain import ports
 from tests import fakes
 
 LIFE = 604_800.0

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from indexing import model, ports
+from indexing.domain import model, ports
 from tests import clockwork
 
 USER = 200_000_000_000_000_001

@@ -13,20 +13,10 @@ from typing import Any
 
 from prometheus_client import registry
 
-from indexing import (
-    advance,
-    errors,
-    fetch,
-    installed,
-    listing,
-    metrics,
-    model,
-    ports,
-    reading,
-    settings,
-    turns,
-    units,
-)
+from indexing import errors, settings
+from indexing.domain import model, ports, turns
+from indexing.telemetry import metrics
+from indexing.usecases import bot_guilds, fetch_guild, guild_lists, guild_tasks, read_channels, run_turn
 from tests import clockwork, fakes, pairs, values
 
 
@@ -301,19 +291,19 @@ class World:
         return self.through(world)
 
     @property
-    def reader(self) -> reading.Reader:
+    def reader(self) -> read_channels.Reader:
         """What reads guilds."""
-        return reading.Reader(self.ports, self.rules, self.seen, installed.Installed(self.ports, self.rules))
+        return read_channels.Reader(self.ports, self.rules, self.seen, bot_guilds.Installed(self.ports, self.rules))
 
     @property
-    def fetcher(self) -> fetch.Fetch:
+    def fetcher(self) -> fetch_guild.Fetch:
         """What does the steps of units."""
-        return fetch.Fetch(self.ports, self.rules, self.seen, self.reader)
+        return fetch_guild.Fetch(self.ports, self.rules, self.seen, self.reader)
 
     @property
-    def turner(self) -> advance.Advance:
+    def turner(self) -> run_turn.Advance:
         """What runs turns."""
-        return advance.Advance(self.ports, self.rules, self.seen, listing.Listing(self.ports, self.rules))
+        return run_turn.Advance(self.ports, self.rules, self.seen, guild_lists.Listing(self.ports, self.rules))
 
     async def add_user(self, guilds: Sequence[model.UserGuild], user_id: int = values.USER) -> None:
         """Let there be a user with a credential, in these guilds; each has our bot and one channel, if not said."""
@@ -328,9 +318,9 @@ class World:
         """What was asked of Discord besides the lists, in order."""
         return [call.what for call in self.discord.calls if call.what not in {"list", "installs"}]
 
-    def limits(self, **changes: Any) -> units.Limits:  # noqa: ANN401 -- any field
+    def limits(self, **changes: Any) -> guild_tasks.Limits:  # noqa: ANN401 -- any field
         """Return limits of a turn that stop nothing and let one unit run at a time, with these changes."""
-        wide = units.Limits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
+        wide = guild_tasks.Limits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
         return dataclasses.replace(wide, **changes)
 
     async def start(self, job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field

@@ -2,14 +2,14 @@
 
 import dramatiq
 
-from indexing import turns
-from workers import runtime
+from indexing.domain import turns
+from workers import worker
 
 TIME_LIMIT_MS = 60_000
 """Far beyond the longest turn; a turn that hangs that long is cut off, and the sweeper gives its job to another."""
 
 
-def declare(broker: dramatiq.Broker, parts: runtime.Runtime) -> None:
+def declare(broker: dramatiq.Broker, parts: worker.Runtime) -> None:
     """Declare our actors on *broker*."""
 
     async def run_turn(**payload: object) -> None:

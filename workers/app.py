@@ -3,9 +3,10 @@
 import dramatiq
 from dramatiq import middleware
 
-from indexing import logs, settings, traces
-from indexing.bus import queue
-from workers import actors, runtime
+from indexing import settings
+from indexing.messaging import queue
+from indexing.telemetry import logs, tracing
+from workers import actors, worker
 
 
 def setup() -> None:
@@ -13,10 +14,10 @@ def setup() -> None:
     config = settings.load()
     logs.configure(config.logs.level, config.logs.format)
     if config.traces.on:
-        traces.configure("indexer-worker")
-    parts = runtime.Runtime(config)
+        tracing.configure("indexer-worker")
+    parts = worker.Runtime(config)
     broker = queue.make_broker(
-        config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), runtime.EventLoop(), parts]
+        config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop(), parts]
     )
     broker.broker_id = queue.WORKER + broker.broker_id
     actors.declare(broker, parts)

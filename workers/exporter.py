@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import prometheus_client
 import redis.asyncio
 
-from indexing import errors, instruments, labels, logs, metrics, settings, wiring
-from indexing.bus import connection
-from indexing.bus import readings as queue_readings
-from indexing.ratelimit import budgets, redis_budgets
-from indexing.store import mongo
-from indexing.store import readings as store_readings
-from workers import alone, web
+from indexing import errors, settings, wiring
+from indexing.messaging import redis_client
+from indexing.messaging import stats as queue_readings
+from indexing.ratelimit import limits, redis_store
+from indexing.store import database as store_database
+from indexing.store import stats as store_readings
+from indexing.telemetry import labels, logs, metric_types, metrics
+from workers import pages, process
 
 TENTHS = 10
 
@@ -34,7 +35,7 @@ class Exporter:
         self,
         config: settings.ExporterConfig,
         client: redis.asyncio.Redis,
-        database: mongo.Database,
+        database: store_database.Database,
         seen: metrics.FleetMetrics,
         clock: Callable[[], float],
     ) -> None:
@@ -43,8 +44,8 @@ class Exporter:
         self._database = database
         self._seen = seen
         self._clock = clock
-        self._rules = budgets.Rules.of(config.limiter, config.discord.timeout)
-        self._budgets = redis_budgets.RedisBudgets(client, wiring.application_of(config.discord))
+        self._rules = limits.Rules.of(config.limiter, config.discord.timeout)
+        self._budgets = redis_store.RedisBudgets(client, wiring.application_of(config.discord))
         self._working: tuple[int, ...] = ()
         self._one_reads = asyncio.Lock()
         self._log = logs.get(__name__)
@@ -68,7 +69,7 @@ class Exporter:
             self._log.warning("source_unreadable", source=source, error=str(problem))
             self._seen.up.labels(source).set(0)
             for gauge in gauges:
-                instruments.forget(gauge)
+                metric_types.forget(gauge)
         else:
             self._seen.up.labels(source).set(1)
 
@@ -127,7 +128,7 @@ def lowest_tenth(shares: Sequence[float]) -> float:
     return statistics.quantiles(shares, n=TENTHS, method="inclusive")[0]
 
 
-def route_state(state: budgets.BudgetState) -> str:
+def route_state(state: limits.BudgetState) -> str:
     """Return what is said of a route's budget."""
     if state.paused_for:
         return "paused"
@@ -144,10 +145,10 @@ async def exporting(config: settings.ExporterConfig, clock: Callable[[], float])
         OSError: The port is taken.
     """
     loop = asyncio.get_running_loop()
-    to = instruments.new_registry()
+    to = metric_types.new_registry()
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connection.open_redis(config.redis))
-        database = await stack.enter_async_context(mongo.open_database(config.mongo))
+        client = await stack.enter_async_context(redis_client.open_redis(config.redis))
+        database = await stack.enter_async_context(store_database.open_database(config.mongo))
         process = metrics.ProcessMetrics(to, ["read"])
         exporter = Exporter(config, client, database, metrics.FleetMetrics(to), clock)
         closing = threading.Event()
@@ -158,7 +159,7 @@ async def exporting(config: settings.ExporterConfig, clock: Callable[[], float])
                 asyncio.run_coroutine_threadsafe(exporter.read(), loop).result()
                 process.duty_done("read", clock())
 
-        serving = web.serving(
+        serving = pages.serving(
             config.exporter.port, to, live=lambda: True, ready=lambda: not closing.is_set(), before=read
         )
         await asyncio.to_thread(serving.__enter__)
@@ -175,8 +176,8 @@ async def live() -> None:
     """Read the settings, and serve until SIGTERM or SIGINT; raises settings.BadSettings, and what `exporting` does."""
     config = settings.load_exporter()
     logs.configure(config.logs.level, config.logs.format)
-    await alone.until_told(exporting(config, time.time))  # noqa: TID251 -- the one clock of this process
+    await process.until_told(exporting(config, time.time))  # noqa: TID251 -- the one clock of this process
 
 
 if __name__ == "__main__":
-    sys.exit(alone.run(live))
+    sys.exit(process.run(live))

@@ -10,9 +10,12 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
-from indexing import duties, instruments, listing, logs, metrics, ports, settings, traces, wiring
-from indexing.bus import queue
-from workers import alone, pulse, rota, web
+from indexing import concurrency, settings, wiring
+from indexing.domain import ports
+from indexing.messaging import queue
+from indexing.telemetry import logs, metric_types, metrics, tracing
+from indexing.usecases import guild_lists
+from workers import health, pages, process, scheduler
 
 
 @contextlib.asynccontextmanager
@@ -24,16 +27,16 @@ async def refreshing(config: settings.Settings, clock: ports.Clock) -> AsyncIter
         errors.StoreUnavailable, errors.QueueUnavailable: A server is away at boot.
         OSError: The port is taken.
     """
-    to = instruments.new_registry()
-    seen, beating = metrics.Metrics(to, rota.REFRESHING), pulse.Pulse()
+    to = metric_types.new_registry()
+    seen, beating = metrics.Metrics(to, scheduler.REFRESHING), health.Pulse()
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(
             wiring.open_parts(config, queue.make_broker(config.redis, middleware=[]), seen, clock)
         )
-        bot = listing.Listing(parts.world, config.indexing).bot
-        shared = rota.Rota(parts, config.indexing, seen, clock)
-        await stack.enter_async_context(duties.running(pulse=beating.beat, **shared.refreshing(bot)))
-        stack.enter_context(web.serving(config.workers.metrics_port, to, live=beating.live, ready=beating.live))
+        bot = guild_lists.Listing(parts.world, config.indexing).bot
+        shared = scheduler.Rota(parts, config.indexing, seen, clock)
+        await stack.enter_async_context(concurrency.running(pulse=beating.beat, **shared.refreshing(bot)))
+        stack.enter_context(pages.serving(config.workers.metrics_port, to, live=beating.live, ready=beating.live))
         logs.get(__name__).info("refreshing", port=config.workers.metrics_port)
         yield
 
@@ -48,9 +51,9 @@ async def live() -> None:
     config = settings.load()
     logs.configure(config.logs.level, config.logs.format)
     if config.traces.on:
-        traces.configure("indexer-refresh")
-    await alone.until_told(refreshing(config, time.time))  # noqa: TID251 -- the one clock of this process
+        tracing.configure("indexer-refresh")
+    await process.until_told(refreshing(config, time.time))  # noqa: TID251 -- the one clock of this process
 
 
 if __name__ == "__main__":
-    sys.exit(alone.run(live))
+    sys.exit(process.run(live))

@@ -8,8 +8,11 @@ processes of their own (workers/refresh.py).
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from indexing import duties, installed, metrics, ports, reading, refresh, settings, wiring
-from indexing.bus import leader
+from indexing import concurrency, settings, wiring
+from indexing.domain import ports
+from indexing.messaging import leader
+from indexing.telemetry import metrics
+from indexing.usecases import bot_guilds, maintenance, read_channels
 
 Duty: TypeAlias = Callable[[], Awaitable[Any]]
 REFRESHING = ("refresh", "purge")
@@ -30,17 +33,17 @@ class Rota:
 
     def sweeping(self) -> dict[str, Duty]:
         """Return what finds turns that got lost."""
-        sweeper = refresh.Sweeper(self._world, self._rules)
+        sweeper = maintenance.Sweeper(self._world, self._rules)
         return {"sweeper": self._by_one("sweep", sweeper.sweep, period=self._rules.sweep_interval)}
 
-    def refreshing(self, bot: installed.Installed) -> dict[str, Duty]:
+    def refreshing(self, bot: bot_guilds.Installed) -> dict[str, Duty]:
         """Return what reads guilds again and erases what is gone."""
-        reader = reading.Reader(self._world, self._rules, self._seen.indexing, bot)
-        refresher = refresh.Refresher(self._world, self._rules, self._seen.indexing, reader)
-        purger = refresh.Purger(self._world, self._rules)
+        reader = read_channels.Reader(self._world, self._rules, self._seen.indexing, bot)
+        refresher = maintenance.Refresher(self._world, self._rules, self._seen.indexing, reader)
+        purger = maintenance.Purger(self._world, self._rules)
         return {
             "refresher": self._by_one("refresh", refresher.refresh, period=self._rules.refresh_interval),
-            "purger": self._by_one("purge", purger.purge, period=refresh.PURGE_EVERY, looks=24),
+            "purger": self._by_one("purge", purger.purge, period=maintenance.PURGE_EVERY, looks=24),
         }
 
     def _by_one(self, name: str, work: Duty, *, period: float, looks: int = 1) -> Duty:
@@ -50,4 +53,4 @@ class Rota:
                 await work()
                 self._seen.process.duty_done(name, self._clock())
 
-        return lambda: duties.every(period / looks, once)
+        return lambda: concurrency.every(period / looks, once)

@@ -14,24 +14,14 @@ import dramatiq.asyncio
 import dramatiq.middleware
 from opentelemetry import trace
 
-from indexing import (
-    advance,
-    duties,
-    errors,
-    instruments,
-    labels,
-    listing,
-    logs,
-    metrics,
-    settings,
-    traces,
-    turns,
-    wiring,
-)
-from indexing.bus import heard, queue
-from workers import pulse, rota, web
+from indexing import concurrency, errors, settings, wiring
+from indexing.domain import turns
+from indexing.messaging import heartbeats, queue
+from indexing.telemetry import labels, logs, metric_types, metrics, tracing
+from indexing.usecases import guild_lists, run_turn
+from workers import health, pages, scheduler
 
-DUTIES = ("alarm", "sweep", *rota.REFRESHING)
+DUTIES = ("alarm", "sweep", *scheduler.REFRESHING)
 """Refreshing too when a process of its own does it: should there be none, somebody has to say that nobody does."""
 
 
@@ -61,13 +51,13 @@ class Runtime(dramatiq.Middleware):
         self._config = config
         self._clock = time.time  # noqa: TID251 -- the one clock of this process
         self._stack = contextlib.AsyncExitStack()
-        self._registry = instruments.new_registry()
+        self._registry = metric_types.new_registry()
         self._seen = metrics.Metrics(self._registry, DUTIES)
         self._work = metrics.WorkerMetrics(self._registry)
         self._work.threads.set(config.workers.threads)
-        self._advance: advance.Advance | None = None
+        self._advance: run_turn.Advance | None = None
         self._worker: Any = None
-        self._pulse = pulse.Pulse()
+        self._pulse = health.Pulse()
         self._log = logs.get(__name__)
 
     async def run_turn(self, turn: turns.Turn) -> None:
@@ -75,7 +65,7 @@ class Runtime(dramatiq.Middleware):
         if self._advance is None:
             raise RuntimeError("the worker is not booted")
         try:
-            serving = traces.serving(turns.ACTOR, turn.carried, trace.SpanKind.CONSUMER)
+            serving = tracing.serving(turns.ACTOR, turn.carried, trace.SpanKind.CONSUMER)
             with self._work.running.track_inprogress(), serving, logs.bound(job=turn.job_id):
                 await self._advance.in_background(turn)
         except errors.IndexerError as problem:
@@ -103,12 +93,12 @@ class Runtime(dramatiq.Middleware):
     async def _open(self, broker: dramatiq.Broker) -> None:
         async with contextlib.AsyncExitStack() as opening:
             port = self._config.workers.metrics_port
-            opening.enter_context(web.serving(port, self._registry, live=self._live, ready=self._ready))
+            opening.enter_context(pages.serving(port, self._registry, live=self._live, ready=self._ready))
             parts = await opening.enter_async_context(wiring.open_parts(self._config, broker, self._seen, self._clock))
             rules = self._config.indexing
-            lists = listing.Listing(parts.world, rules)
-            self._advance = advance.Advance(parts.world, rules, self._seen.indexing, lists)
-            shared = rota.Rota(parts, rules, self._seen, self._clock)
+            lists = guild_lists.Listing(parts.world, rules)
+            self._advance = run_turn.Advance(parts.world, rules, self._seen.indexing, lists)
+            shared = scheduler.Rota(parts, rules, self._seen, self._clock)
             alarm = queue.Alarm(parts.redis, parts.queue)
             opening.push_async_callback(alarm.close)
 
@@ -119,7 +109,7 @@ class Runtime(dramatiq.Middleware):
                     await alarm.sleep(pause)
 
             await opening.enter_async_context(
-                duties.running(
+                concurrency.running(
                     alarm=ring,
                     pulse=self._pulse.beat,
                     **shared.sweeping(),
@@ -136,8 +126,8 @@ class Runtime(dramatiq.Middleware):
         if self._worker is None:
             return True
         broker = self._worker.broker
-        heard_at = broker.heard_at if isinstance(broker, heard.Broker) else {}
-        silent = {name for name, at in heard_at.items() if time.monotonic() - at > pulse.STALE}
+        heard_at = broker.heard_at if isinstance(broker, heartbeats.Broker) else {}
+        silent = {name for name, at in heard_at.items() if time.monotonic() - at > health.STALE}
         threads = [*self._worker.workers, *self._worker.consumers.values()]
         hung = [self._worker.consumers[name] for name in silent & self._worker.consumers.keys()]
         # One that was told to stop says that it does not run: in the drain all is well.

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from indexer_service.embedded import probes
+from devstack import probes
 
 BOOT = 30.0
 PATIENCE = 10.0

@@ -22,8 +22,8 @@ import grpc
 from rich import console
 
 from deploy.observability import make, picture, server
-from indexer_service.cli import output
-from indexer_service.embedded import demo, probes, stack
+from devstack import demo, probes, stack
+from indexer_client.cli import output
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 

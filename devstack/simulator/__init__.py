@@ -1,1 +1,1 @@
-"""Plays Discord's HTTP API on loopback, by its documentation and nothing else: `python -m tests.simulator --help`."""
+"""Plays Discord's HTTP API on loopback, by its documentation alone: `python -m devstack.simulator --help`."""

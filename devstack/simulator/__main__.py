@@ -1,8 +1,8 @@
-"""The command line: `python -m tests.simulator --users 1 --guilds-per-user 60`."""
+"""The command line: `python -m devstack.simulator --users 1 --guilds-per-user 60`."""
 
 import asyncio
 
-from tests.simulator import app, options
+from devstack.simulator import app, options
 
 
 def main() -> None:

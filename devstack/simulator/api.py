@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from tests.simulator import calls, guilds, payloads, permissions, replies, routes, shelf, sight, world
+from devstack.simulator import calls, guilds, payloads, permissions, replies, routes, shelf, sight, world
 
 BYTES_IN_MEMORY = 48 * 2**20
 """Room for channel lists that are kept ready to send."""

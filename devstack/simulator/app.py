@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from tests.simulator import (
+from devstack.simulator import (
     clock,
     control,
     door,

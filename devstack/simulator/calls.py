@@ -4,7 +4,7 @@ import dataclasses
 import urllib.parse
 from collections.abc import Mapping
 
-from tests.simulator import routes, tokens
+from devstack.simulator import routes, tokens
 
 
 @dataclasses.dataclass(slots=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import random
 
-from tests.simulator import guilds, names, permissions, snowflakes
+from devstack.simulator import guilds, names, permissions, snowflakes
 
 TEXT, VOICE, CATEGORY, ANNOUNCEMENT, STAGE, FORUM, MEDIA = 0, 2, 4, 5, 13, 15, 16
 """Channel types that stand in a guild's list (developers/resources/channel.mdx, read 2026-08-06)."""

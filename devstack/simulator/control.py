@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from tests.simulator import faults, foreign, models, mutations, network, parts, payloads, routes, sight
+from devstack.simulator import faults, foreign, models, mutations, network, parts, payloads, routes, sight
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

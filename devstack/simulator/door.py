@@ -7,7 +7,7 @@ Banned address, nameless client, outage · unknown route · dead or wrong token 
 import re
 from collections.abc import Callable, Mapping
 
-from tests.simulator import api, calls, faults, limits, oauth, parts, replies, routes
+from devstack.simulator import api, calls, faults, limits, oauth, parts, replies, routes
 
 _AGENT = re.compile(r"DiscordBot \(\S+, [^)\s]+\)")
 """`DiscordBot ($url, $version)`, then anything (developers/reference.mdx, User Agent, read 2026-08-06)."""

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tests.simulator import calls, replies, routes
+from devstack.simulator import calls, replies, routes
 
 Snowflake = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from tests.simulator import limits, routes
+from devstack.simulator import limits, routes
 
 LONGEST_REPLAY = 60.0
 """Invented requests older than this are not counted any more when nobody else called for long, in seconds."""

@@ -6,7 +6,7 @@ import random
 import statistics
 from collections.abc import Sequence
 
-from tests.simulator import names, permissions, snowflakes
+from devstack.simulator import names, permissions, snowflakes
 
 SIGMA = 1.0
 """Spread of the number of channels: the largest guild of 60 has about ten times as many as the median."""

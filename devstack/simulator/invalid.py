@@ -8,7 +8,7 @@ ten minutes are over the limit, and looks as discord-api-docs issues 1463 and 58
 
 import collections
 
-from tests.simulator import models, replies
+from devstack.simulator import models, replies
 
 COUNTED = frozenset({401, 403, 429})
 

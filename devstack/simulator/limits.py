@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from tests.simulator import models
+from devstack.simulator import models
 
 Class = Literal["global", "user", "app", "route"]
 

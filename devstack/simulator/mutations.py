@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from tests.simulator import channels, guilds, parts, permissions, snowflakes, tokens, world
+from devstack.simulator import channels, guilds, parts, permissions, snowflakes, tokens, world
 
 Snowflake = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}$")]
 Bits = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,30}$")]

@@ -8,7 +8,7 @@ A dead refresh token is 400 `invalid_grant`, whatever killed it
 
 from collections.abc import Callable, Mapping
 
-from tests.simulator import calls, replies, routes, tokens
+from devstack.simulator import calls, replies, routes, tokens
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -6,7 +6,7 @@ import datetime
 import re
 from collections.abc import Sequence
 
-from tests.simulator import models, network, routes
+from devstack.simulator import models, network, routes
 
 
 def _limit(text: str) -> models.Limit:
@@ -77,7 +77,7 @@ class Options:
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Read the command line; explains itself and exits on a mistake."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulator", description="Plays Discord's HTTP API.")
+    parser = argparse.ArgumentParser(prog="python -m devstack.simulator", description="Plays Discord's HTTP API.")
     _add_world(parser)
     _add_identities(parser)
     _add_behaviour(parser)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tests.simulator import clock, faults, foreign, invalid, limits, network, stats, tokens, world
+from devstack.simulator import clock, faults, foreign, invalid, limits, network, stats, tokens, world
 
 
 @dataclasses.dataclass(slots=True)

@@ -3,7 +3,7 @@
 import datetime
 from typing import Any
 
-from tests.simulator import channels, guilds, permissions, world
+from devstack.simulator import channels, guilds, permissions, world
 
 Json = dict[str, Any]
 

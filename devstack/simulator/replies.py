@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tests.simulator import limits
+from devstack.simulator import limits
 
 Breakage = Literal["reset", "cut", "hang"]
 

@@ -9,7 +9,7 @@ import hashlib
 import re
 from typing import Final, NamedTuple
 
-from tests.simulator import models, replies
+from devstack.simulator import models, replies
 
 PREFIX: Final = "/api/v10"
 

@@ -1,6 +1,6 @@
 """What one member really sees of a guild: the truth that a client's index can be compared with."""
 
-from tests.simulator import channels, guilds, payloads, permissions, world
+from devstack.simulator import channels, guilds, payloads, permissions, world
 
 
 def channels_seen(played: world.World, guild: guilds.Guild, user_id: int) -> list[channels.Channel]:

@@ -3,7 +3,7 @@
 import collections
 from typing import Any
 
-from tests.simulator import calls, replies, routes
+from devstack.simulator import calls, replies, routes
 
 LOG_LENGTH = 200_000
 """Arrivals remembered for `?log=1`; older ones are forgotten."""

@@ -12,7 +12,7 @@ import binascii
 import dataclasses
 from typing import Literal, NamedTuple
 
-from tests.simulator import clock
+from devstack.simulator import clock
 
 Kind = Literal["bot", "bearer", "basic", "none"]
 

@@ -6,7 +6,7 @@ import struct
 
 from aiohttp import web
 
-from tests.simulator import calls, door, parts, replies
+from devstack.simulator import calls, door, parts, replies
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 _PATIENCE = 0.25

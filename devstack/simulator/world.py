@@ -5,7 +5,7 @@ import dataclasses
 import random
 from collections.abc import Sequence
 
-from tests.simulator import channels, guilds, names, permissions, shelf, snowflakes
+from devstack.simulator import channels, guilds, names, permissions, shelf, snowflakes
 
 CHANNELS_IN_MEMORY = 60_000
 """Channels kept made; beyond that the longest unused are forgotten and made again, the same, when asked for."""

@@ -1,4 +1,4 @@
-"""The command line `indexer`: a client of the API and nothing more."""
+"""The console script `indexer`, also `python -m indexer_client.cli`."""
 
 import os
 import sys
@@ -8,6 +8,10 @@ def main() -> None:
     """Run the command line."""
     # gRPC logs to standard error when a server goes away; it reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 -- for gRPC, not for us
-    from indexer_service.cli import running  # noqa: PLC0415 -- after the line above
+    from indexer_client.cli import main as command_line  # noqa: PLC0415 -- after the line above
 
-    sys.exit(running.main(sys.argv[1:]))
+    sys.exit(command_line.run_process(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

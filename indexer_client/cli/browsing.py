@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from indexer_service.cli import connection, escape, output, times, words
+from indexer_client.cli import connection, escape, output, text, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 PAGE = 200
@@ -32,7 +32,7 @@ async def guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int:
         [
             (
                 guild.guild_id,
-                words.guild_name(guild),
+                text.guild_name(guild),
                 f"{guild.channel_count}" if guild.HasField("channel_count") else "",
                 times.day(guild.fetched_at) if guild.HasField("fetched_at") else "",
                 _note(guild),
@@ -50,7 +50,7 @@ async def channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as
         async for channel in found:
             output.json(channel)
         return 0
-    names = {guild.guild_id: words.guild_name(guild) async for guild in _guilds(stub, request.user_id)}
+    names = {guild.guild_id: text.guild_name(guild) async for guild in _guilds(stub, request.user_id)}
     output.rows(
         ["channel", "~guild", "type", "~name", "last message"],
         [
@@ -69,7 +69,7 @@ async def channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as
 
 def _note(guild: pb.Guild) -> str:
     parts = ["owner"] if guild.owner else []
-    parts += [words.cause(guild.reason)] if guild.reason else []
+    parts += [text.cause(guild.reason)] if guild.reason else []
     parts += ["stale"] if guild.stale and guild.HasField("fetched_at") else []
     return ", ".join(parts)
 

@@ -12,17 +12,17 @@ from typing import Annotated
 import grpc.aio
 import typer
 
-from indexer_service.cli import (
+from indexer_client.cli import (
     browsing,
     connection,
     credentials,
     erasure,
-    follow,
+    errors,
     jobs,
     limits,
-    problems,
     service_tokens,
     times,
+    watch,
 )
 from indexer_service.v1 import indexer_pb2 as pb
 
@@ -62,7 +62,7 @@ class Session:
     """What all commands share."""
 
     way: connection.Way
-    patience: follow.Patience
+    patience: watch.Patience
 
 
 @app.callback()
@@ -119,7 +119,7 @@ def ask(context: typer.Context, work: Callable[[connection.Stub], Awaitable[int]
     try:
         return asyncio.run(run())
     except grpc.aio.AioRpcError as error:
-        raise problems.explain(error, address=str(session.way), user=user) from error
+        raise errors.explain(error, address=str(session.way), user=user) from error
 
 
 @app.command()
@@ -142,7 +142,7 @@ def index(  # noqa: PLR0913 -- one parameter an option
     """
     request = jobs.start_request(user, wait=wait, force=force)
     session: Session = context.obj
-    how = jobs.How(watch=watch, as_json=as_json, patience=session.patience)
+    how = jobs.How(watched=watch, as_json=as_json, patience=session.patience)
     return ask(context, lambda stub: jobs.index(stub, request, how), user)
 
 

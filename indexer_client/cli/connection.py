@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from indexer_service.cli import problems
+from indexer_client.cli import errors
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
 Stub: TypeAlias = "pb_grpc.IndexerServiceAsyncStub"
@@ -76,8 +76,8 @@ async def connected(way: Way) -> AsyncIterator[Stub]:
     """
     token = _token(way)
     if token and not way.tls and not _stays_here(way.address):
-        raise problems.Problem(
-            f"the token would travel in the clear to {way.address}: use --tls or --tls-ca", problems.USAGE
+        raise errors.Problem(
+            f"the token would travel in the clear to {way.address}: use --tls or --tls-ca", errors.USAGE
         )
     async with _channel(way) as channel:
         bearing: Any = _Bearing(channel, token) if token else channel
@@ -121,7 +121,7 @@ def _token(way: Way) -> str:
     shown = shown.strip()
     if shown and not (shown.isascii() and shown.isprintable() and " " not in shown):
         where = TOKEN if way.token is None else f"--token-file: {way.token}"
-        raise problems.Problem(f"{where} holds no token, but something else", problems.USAGE)
+        raise errors.Problem(f"{where} holds no token, but something else", errors.USAGE)
     return shown
 
 
@@ -132,7 +132,7 @@ def _read(option: str, path: pathlib.Path | None) -> bytes | None:
         with path.open("rb") as file:
             return file.read(LONGEST)
     except OSError as error:
-        raise problems.Problem(f"{option}: {path} cannot be read ({error.strerror})", problems.USAGE) from error
+        raise errors.Problem(f"{option}: {path} cannot be read ({error.strerror})", errors.USAGE) from error
 
 
 def _stays_here(address: str) -> bool:

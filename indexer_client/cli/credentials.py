@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 
-from indexer_service.cli import connection, output, problems, times
+from indexer_client.cli import connection, errors, output, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 LONGEST = 8192
@@ -29,9 +29,9 @@ def read_tokens() -> tuple[str, str]:
     else:
         access, refresh = (sys.stdin.readline(LONGEST).strip() for _ in range(2))
     if not access:
-        raise problems.Problem(
+        raise errors.Problem(
             "access_token: nothing was given; write it to standard input, and the refresh token, if any, below it",
-            problems.USAGE,
+            errors.USAGE,
         )
     return access, refresh
 
@@ -66,7 +66,7 @@ async def status(stub: connection.Stub, user: str, *, as_json: bool) -> int:
         output.json(answer)
     else:
         output.line(_described(answer, user))
-    return 0 if answer.state == pb.CREDENTIAL_STATE_ACTIVE else problems.FAILURE
+    return 0 if answer.state == pb.CREDENTIAL_STATE_ACTIVE else errors.FAILURE
 
 
 def _described(answer: pb.GetCredentialStatusResponse, user: str) -> str:

@@ -3,7 +3,7 @@
 import sys
 import uuid
 
-from indexer_service.cli import connection, output, problems
+from indexer_client.cli import connection, errors, output
 from indexer_service.v1 import indexer_pb2 as pb
 
 LONGEST = 64
@@ -20,10 +20,10 @@ def confirm(user: str, *, sure: bool) -> None:
     if sure:
         return
     if not sys.stdin.isatty():
-        raise problems.Problem("nobody can be asked here whether the user is to be erased: add --yes", problems.USAGE)
+        raise errors.Problem("nobody can be asked here whether the user is to be erased: add --yes", errors.USAGE)
     output.warn(f"everything that is known of user {user} will be erased, for good; type the id again to do it:")
     if sys.stdin.readline(LONGEST).strip() != user:
-        raise problems.Problem("that is another id; nothing was erased")
+        raise errors.Problem("that is another id; nothing was erased")
 
 
 async def erase(stub: connection.Stub, user: str, *, as_json: bool) -> int:

@@ -8,7 +8,7 @@ from google.protobuf import message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from indexer_service.cli import escape
+from indexer_client.cli import escape
 
 USAGE = 2
 """Exit code when the caller has to change what he asks for."""

@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import AsyncGenerator
 
-from indexer_service.cli import board, connection, escape, follow, output, problems, times, views, words
+from indexer_client.cli import connection, errors, escape, job_state, output, text, times, views, watch
 from indexer_service.v1 import indexer_pb2 as pb
 
 
@@ -15,9 +15,9 @@ from indexer_service.v1 import indexer_pb2 as pb
 class How:
     """How a job is shown: watched to its end or not, and as JSON or for people."""
 
-    watch: bool
+    watched: bool
     as_json: bool
-    patience: follow.Patience
+    patience: watch.Patience
 
 
 def start_request(user: str, *, wait: float | None, force: bool) -> pb.StartIndexingRequest:
@@ -30,7 +30,7 @@ def start_request(user: str, *, wait: float | None, force: bool) -> pb.StartInde
 
 async def index(stub: connection.Stub, request: pb.StartIndexingRequest, how: How) -> int:
     """Start a job, show how it goes, and return the exit code."""
-    seen = board.Board()
+    seen = job_state.Board()
     seen.job.user_id = request.user_id
     elapsed = views.stopwatch()
     waits = request.wait.ToMilliseconds() / 1000
@@ -39,42 +39,44 @@ async def index(stub: connection.Stub, request: pb.StartIndexingRequest, how: Ho
             answer = await stub.StartIndexing(request, timeout=waits + connection.DEADLINE)
             seen.start(answer)
             view.answered(answer)
-            if how.watch:
-                messages = follow.messages(stub, seen.job.job_id, answer.watch_token, how.patience)
+            if how.watched:
+                messages = watch.messages(stub, seen.job.job_id, answer.watch_token, how.patience)
                 await _watch(messages, seen, view)
     except asyncio.CancelledError:
         if seen.job.job_id and not seen.ended:
             output.warn(f"the job goes on; see it with: indexer job {seen.job.job_id}")
         raise
     if not how.as_json:
-        output.line(words.summary(seen, elapsed()) if seen.ended else _left(seen, answer.remaining))
+        output.line(text.summary(seen, elapsed()) if seen.ended else _left(seen, answer.remaining))
     return _verdict(seen)
 
 
-async def _watch(messages: AsyncGenerator[pb.WatchProgressResponse, None], seen: board.Board, view: views.View) -> None:
+async def _watch(
+    messages: AsyncGenerator[pb.WatchProgressResponse, None], seen: job_state.Board, view: views.View
+) -> None:
     try:
         async with contextlib.aclosing(messages):
             async for message in messages:
                 view.heard(message, seen.apply(message))
-    except follow.Lost as lost:
-        raise problems.Problem(f"{lost}; see it with: indexer job {seen.job.job_id}") from lost
+    except watch.Lost as lost:
+        raise errors.Problem(f"{lost}; see it with: indexer job {seen.job.job_id}") from lost
 
 
-def _left(seen: board.Board, remaining: int) -> str:
+def _left(seen: job_state.Board, remaining: int) -> str:
     return f"{times.counted(remaining, 'guild')} to go; see it with: indexer job {seen.job.job_id}"
 
 
-def _verdict(seen: board.Board) -> int:
+def _verdict(seen: job_state.Board) -> int:
     """Name what failed on standard error; returns the exit code."""
     for row in seen.by_rank():
         if row.state == pb.GUILD_STATE_FAILED:
-            output.warn(words.failure(row))
+            output.warn(text.failure(row))
     job = seen.job
     if job.state == pb.JOB_STATE_FAILED:
         output.warn(f"job {job.job_id} failed: {escape.visible(job.error) or 'no cause given'}")
     elif job.state == pb.JOB_STATE_CANCELLED:
         output.warn(f"job {job.job_id} was cancelled")
-    return problems.FAILURE if job.state in {pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED} else 0
+    return errors.FAILURE if job.state in {pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED} else 0
 
 
 async def job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
@@ -86,7 +88,7 @@ async def job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
     found, progress = answer.job, answer.job.progress
     output.line(f"job      {found.job_id}")
     output.line(f"user     {found.user_id}")
-    output.line(f"state    {words.JOBS.get(found.state, 'unknown')}{_cause(found)}")
+    output.line(f"state    {text.JOBS.get(found.state, 'unknown')}{_cause(found)}")
     numbers = [(progress.succeeded, "indexed"), (progress.skipped, "skipped"), (progress.failed, "failed")]
     numbers += [(progress.running, "running"), (progress.queued, "queued"), (progress.cancelled, "cancelled")]
     states = ", ".join(f"{number} {name}" for number, name in numbers if number)
@@ -99,5 +101,5 @@ async def job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
 
 def _cause(found: pb.Job) -> str:
     if found.HasField("throttled"):
-        return f", {words.waiting(found.throttled)}"
+        return f", {text.waiting(found.throttled)}"
     return f" ({escape.visible(found.error)})" if found.error else ""

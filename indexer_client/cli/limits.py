@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from google.protobuf import timestamp_pb2
 from rich import progress_bar, table, text
 
-from indexer_service.cli import connection, escape, output, times, views
+from indexer_client.cli import connection, escape, output, times, views
 from indexer_service.v1 import indexer_pb2 as pb
 
 INTERVAL = 1.0

@@ -11,20 +11,20 @@ from collections.abc import Sequence
 import typer
 from typer import exceptions
 
-from indexer_service.cli import commands, escape, follow, output, problems
+from indexer_client.cli import commands, errors, escape, output, watch
 
 INTERRUPTED = 130
 
 
-def main(arguments: Sequence[str]) -> int:
+def run_process(arguments: Sequence[str]) -> int:
     """Run one command on the standard streams; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not fail on a terminal that cannot show it
             stream.reconfigure(errors="backslashreplace")
-    return run(arguments, follow.Patience())
+    return run(arguments, watch.Patience())
 
 
-def run(arguments: Sequence[str], patience: follow.Patience) -> int:
+def run(arguments: Sequence[str], patience: watch.Patience) -> int:
     """Run one command; returns the exit code. *patience* bounds how often a broken watch is taken up again."""
     return run_app(commands.app, "indexer", arguments, patience)
 
@@ -35,8 +35,8 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str], given: object
         code = app(args=list(arguments), prog_name=name, standalone_mode=False, obj=given)
     except exceptions.TyperException as mistake:
         output.warn(_usage(name, mistake))
-        return problems.USAGE
-    except problems.Problem as problem:
+        return errors.USAGE
+    except errors.Problem as problem:
         output.warn(f"{name}: {problem}")
         return problem.code
     except exceptions.Abort:

@@ -7,7 +7,7 @@ from typing import TextIO
 from google.protobuf import json_format, message
 from rich import console, table, text
 
-from indexer_service.cli import escape
+from indexer_client.cli import escape
 
 
 def screen(stream: TextIO) -> console.Console:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 from rich import console, progress_bar, table, text
 
-from indexer_service.cli import board, escape, times, words
+from indexer_client.cli import escape, job_state, times
+from indexer_client.cli import text as cli_text
 from indexer_service.v1 import indexer_pb2 as pb
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -29,7 +30,7 @@ COUNT_WIDTH = 9
 class JobPicture:
     """Renders a board; `elapsed` says how many seconds the job has been watched."""
 
-    def __init__(self, seen: board.Board, elapsed: Callable[[], float]) -> None:
+    def __init__(self, seen: job_state.Board, elapsed: Callable[[], float]) -> None:
         self._seen = seen
         self._elapsed = elapsed
 
@@ -66,10 +67,10 @@ class JobPicture:
     def _status(self) -> text.Text:
         waits = self._seen.waits
         if waits is not None:
-            return text.Text(words.waiting(waits), style="yellow", no_wrap=True, overflow="ellipsis")
+            return text.Text(cli_text.waiting(waits), style="yellow", no_wrap=True, overflow="ellipsis")
         if not self._seen.job.guilds_listed and not self._seen.ended:
             return text.Text("reading the guild list", style="cyan")
-        return text.Text(words.skipped(self._seen), style="dim", no_wrap=True, overflow="ellipsis")
+        return text.Text(cli_text.skipped(self._seen), style="dim", no_wrap=True, overflow="ellipsis")
 
     def _rows(self, rows: Iterable[pb.JobGuild]) -> table.Table:
         grid = table.Table.grid(padding=(0, 1), expand=True)
@@ -82,7 +83,7 @@ class JobPicture:
             mark, style = STYLES.get(row.state, ("·", "dim"))
             count = f"{row.channel_count:,} ch" if row.HasField("channel_count") else ""
             retries = row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_at")
-            cells = (mark or spinner, words.guild_name(row), words.guild_state(row), count)
+            cells = (mark or spinner, cli_text.guild_name(row), cli_text.guild_state(row), count)
             grid.add_row(*(text.Text(cell) for cell in cells), style="yellow" if retries else style)
         return grid
 

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Sequence
 
-from indexer_service.cli import output, problems
+from indexer_client.cli import errors, output
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 RATE = re.compile(r"[1-9]\d{0,4}/[1-9]\d{0,3}")
@@ -36,11 +36,11 @@ def new(name: str, scopes: Sequence[Scope], rate: str, keep: pathlib.Path | None
         problems.Problem: A name, a rate or the file cannot be accepted; nothing was made.
     """
     if not NAME.fullmatch(name):
-        raise problems.Problem("NAME: 1 to 64 of a-z, 0-9, dot, dash and underscore", problems.USAGE)
+        raise errors.Problem("NAME: 1 to 64 of a-z, 0-9, dot, dash and underscore", errors.USAGE)
     if not RATE.fullmatch(rate):
-        raise problems.Problem("--rate: must look like 100/1 (requests/seconds)", problems.USAGE)
+        raise errors.Problem("--rate: must look like 100/1 (requests/seconds)", errors.USAGE)
     if not scopes:
-        raise problems.Problem(f"--scope: name what it opens, some of {', '.join(Scope)}", problems.USAGE)
+        raise errors.Problem(f"--scope: name what it opens, some of {', '.join(Scope)}", errors.USAGE)
     token = PREFIX + secrets.token_urlsafe(BYTES)
     if keep is not None:
         _write(keep, token)
@@ -56,4 +56,4 @@ def _write(path: pathlib.Path, token: str) -> None:
         with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(token + "\n")
     except OSError as error:
-        raise problems.Problem(f"--out: {path} cannot be written ({error.strerror})", problems.USAGE) from error
+        raise errors.Problem(f"--out: {path} cannot be written ({error.strerror})", errors.USAGE) from error

@@ -1,6 +1,6 @@
 """What a job and its guilds look like in words; every name is made harmless here."""
 
-from indexer_service.cli import board, escape, times
+from indexer_client.cli import escape, job_state, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 JOBS = {
@@ -58,12 +58,12 @@ def failure(row: pb.JobGuild) -> str:
     return f"not indexed: {guild_name(row)} ({row.guild_id}): {escape.visible(row.error)}{tried}{advice}"
 
 
-def skipped(seen: board.Board) -> str:
+def skipped(seen: job_state.Board) -> str:
     """Return how many guilds were skipped and why; empty when none was."""
     return ", ".join(f"{number} {cause(error) or 'skipped'}" for error, number in seen.skipped_by_cause())
 
 
-def summary(seen: board.Board, seconds: float) -> str:
+def summary(seen: job_state.Board, seconds: float) -> str:
     """Return how the job ended, in one line; *seconds* is how long it took if the job does not say."""
     progress, job = seen.job.progress, seen.job
     numbers = f"{progress.succeeded} of {times.counted(progress.total, 'guild')} indexed"

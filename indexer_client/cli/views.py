@@ -9,7 +9,7 @@ from typing import Protocol
 from rich import console
 from rich import live as rich_live
 
-from indexer_service.cli import board, live, output, times, words
+from indexer_client.cli import job_state, output, rendering, text, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 REFRESH = 0.1
@@ -41,13 +41,13 @@ class JsonView:
 class LineView:
     """A line for each guild that is done or has to wait, and for each wait for quota."""
 
-    def __init__(self, seen: board.Board) -> None:
+    def __init__(self, seen: job_state.Board) -> None:
         self._seen = seen
         self._waits = ""
 
     def answered(self, answer: pb.StartIndexingResponse) -> None:
         """Say how the job began."""
-        output.line(f"job {answer.job.job_id} {words.DISPOSITIONS.get(answer.disposition, '')}")
+        output.line(f"job {answer.job.job_id} {text.DISPOSITIONS.get(answer.disposition, '')}")
         self._tell(list(answer.guilds))
 
     def heard(self, message: pb.WatchProgressResponse, changed: list[pb.JobGuild]) -> None:  # noqa: ARG002 -- a View
@@ -56,10 +56,10 @@ class LineView:
 
     def _tell(self, changed: list[pb.JobGuild]) -> None:
         for row in changed:
-            if row.state in board.DONE or row.HasField("retry_at"):
+            if row.state in job_state.DONE or row.HasField("retry_at"):
                 count = f", {times.counted(row.channel_count, 'channel')}" if row.HasField("channel_count") else ""
-                output.line(f"{words.guild_name(row)} ({row.guild_id}): {words.guild_state(row)}{count}")
-        waits = words.waiting(self._seen.waits) if self._seen.waits else ""
+                output.line(f"{text.guild_name(row)} ({row.guild_id}): {text.guild_state(row)}{count}")
+        waits = text.waiting(self._seen.waits) if self._seen.waits else ""
         if waits and waits != self._waits:
             output.line(waits)
         self._waits = waits
@@ -100,12 +100,12 @@ async def _redraw(drawn: rich_live.Live) -> None:
 
 
 @contextlib.asynccontextmanager
-async def showing(seen: board.Board, on: console.Console, *, as_json: bool) -> AsyncIterator[View]:
+async def showing(seen: job_state.Board, on: console.Console, *, as_json: bool) -> AsyncIterator[View]:
     """Yield the view that fits: JSON if asked for, a picture on a terminal, else lines."""
     if as_json:
         yield JsonView()
     elif output.draws(on):
-        async with drawing(live.JobPicture(seen, stopwatch()), on):
+        async with drawing(rendering.JobPicture(seen, stopwatch()), on):
             yield LiveView()
     else:
         yield LineView(seen)

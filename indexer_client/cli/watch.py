@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import grpc
 import grpc.aio
 
-from indexer_service.cli import connection, problems, times
+from indexer_client.cli import connection, errors, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 HEARTBEAT = 15.0
@@ -86,7 +86,7 @@ async def messages(
         except grpc.aio.AioRpcError as error:
             if error.code() not in PASSING:
                 raise
-            asked, cause = problems.retry_delay(error), error
+            asked, cause = errors.retry_delay(error), error
         finally:
             call.cancel()
         failures += 1

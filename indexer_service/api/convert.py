@@ -5,8 +5,9 @@ import datetime
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import browse, causes, consent, model
+from indexing.domain import model, reasons
 from indexing.ratelimit import limiter
+from indexing.usecases import browse, consent
 
 
 def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
@@ -68,7 +69,7 @@ def job_guild(unit: model.Unit) -> pb.JobGuild:
         attempts=unit.attempts,
         retry_at=maybe(unit.retry_at),
         revision=unit.revision,
-        advice=causes.advice(unit.error),
+        advice=reasons.advice(unit.error),
     )
 
 
@@ -84,7 +85,7 @@ def guild(view: browse.GuildView) -> pb.Guild:
         fetched_at=maybe(view.guild.fetched_at),
         stale=view.stale,
         reason=view.reason,
-        advice=causes.advice(view.reason),
+        advice=reasons.advice(view.reason),
         install_url=view.install_url,
         rank=rank(view),
     )

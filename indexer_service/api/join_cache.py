@@ -17,7 +17,8 @@ import dataclasses
 import random
 from collections.abc import Awaitable, Callable
 
-from indexing import batch, ports
+from indexing import batch
+from indexing.domain import ports
 
 CHECKED = 0.25
 """Seconds for which an answer is given without asking Redis again. The proto file names this bound, and the next."""

@@ -7,11 +7,13 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from indexer_service import convert, joins, streams, tokens, validate, wire
+from indexer_service.api import convert, join_cache, page_tokens, streams, validate, watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import browse, consent, control, erasure, errors, model, ports, progress, start
+from indexing import errors
+from indexing.domain import model, ports
 from indexing.ratelimit import limiter
+from indexing.usecases import browse, consent, control_job, erase_user, start_job, watch_job
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -24,12 +26,12 @@ MOST_TYPE = 65_535
 class Cases:
     """The use cases that the service offers."""
 
-    start: start.Start
-    progress: progress.Progress
+    start: start_job.Start
+    progress: watch_job.Progress
     browse: browse.Browse
-    control: control.Control
+    control: control_job.Control
     consent: consent.Consent
-    erasure: erasure.Erasure
+    erasure: erase_user.Erasure
     limits: limiter.Limiter
     events: ports.Events
     clock: ports.Clock
@@ -38,13 +40,13 @@ class Cases:
 class Servicer(pb_grpc.IndexerServiceServicer):
     """IndexerService, as its proto file says."""
 
-    def __init__(self, cases: Cases, users: ports.Users, signer: tokens.Tokens, watchers: streams.Streams) -> None:
+    def __init__(self, cases: Cases, users: ports.Users, signer: page_tokens.Tokens, watchers: streams.Streams) -> None:
         self._cases = cases
         self._users = users
         self._tokens = signer
-        self._wire = wire.Wire(signer)
+        self._wire = watch_encoder.Wire(signer)
         self._streams = watchers
-        self._joins = joins.Joins(cases.events, cases.clock, self._joined)
+        self._joins = join_cache.Joins(cases.events, cases.clock, self._joined)
 
     def changed(self, update: model.Update) -> None:
         """Take note that a job has changed: what was known of it is not told any more."""
@@ -75,7 +77,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         job = await self._watched(request)
         after = self._resumed(request.resume_token, job)
         with self._streams.place(job.job_id) as leave:
-            watch = self._cases.progress.watch(job, progress.Terms(after, heartbeat, leave))
+            watch = self._cases.progress.watch(job, watch_job.Terms(after, heartbeat, leave))
             before = after or ""
             async with contextlib.aclosing(watch):
                 async for message, position in watch:
@@ -218,7 +220,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         now = self._cases.clock()
         return pb.GetRateLimitsResponse(budgets=[convert.budget(state, now) for state in states])
 
-    def _started(self, started: start.Started) -> pb.StartIndexingResponse:
+    def _started(self, started: start_job.Started) -> pb.StartIndexingResponse:
         return pb.StartIndexingResponse(
             job=convert.job(started.job, model.tally_of(started.rows)),
             disposition=f"DISPOSITION_{started.disposition}",
@@ -228,11 +230,11 @@ class Servicer(pb_grpc.IndexerServiceServicer):
             watch_token=self._wire.token(started.job.job_id, started.position),
         )
 
-    async def _joined(self, user_id: int) -> joins.Answer | None:
+    async def _joined(self, user_id: int) -> join_cache.Answer | None:
         found = await self._cases.start.join(user_id)
         if found is None:
             return None
-        return joins.Answer(found.job.job_id, found.position, self._started(found).SerializeToString())
+        return join_cache.Answer(found.job.job_id, found.position, self._started(found).SerializeToString())
 
     async def _watched(self, request: pb.WatchProgressRequest) -> model.Job:
         if bool(request.job_id) == bool(request.user_id):
@@ -244,7 +246,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
     def _resumed(self, token: str, job: model.Job) -> str | None:
         if not token:
             return None
-        job_id, position = self._tokens.read("resume_token", wire.WATCH, token)
+        job_id, position = self._tokens.read("resume_token", watch_encoder.WATCH, token)
         if job_id != job.job_id:
             raise errors.InvalidArgument("resume_token", "belongs to another job")
         return str(position) or None

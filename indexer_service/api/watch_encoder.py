@@ -8,9 +8,10 @@ kept for a while under the two places between which it lies.
 import collections
 from collections.abc import Iterator
 
-from indexer_service import convert, tokens
+from indexer_service.api import convert, page_tokens
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import model, progress
+from indexing.domain import model
+from indexing.usecases import watch_job
 
 WATCH = "watch"
 """Purpose of the tokens that name a job and a place in its stream."""
@@ -23,19 +24,19 @@ KEPT = 1_000
 class Wire:
     """Turns what happens to jobs into serialised WatchProgressResponses."""
 
-    def __init__(self, signer: tokens.Tokens) -> None:
+    def __init__(self, signer: page_tokens.Tokens) -> None:
         self._tokens = signer
         self._kept: collections.OrderedDict[tuple[str, str, str, str], list[bytes]] = collections.OrderedDict()
 
-    def bodies(self, job_id: str, before: str, position: str, message: progress.Message) -> list[bytes]:
+    def bodies(self, job_id: str, before: str, position: str, message: watch_job.Message) -> list[bytes]:
         """
         Return the messages for a watcher who was told everything up to *before*, and then is up to *position*.
 
         Whoever is cut off in the middle of several must get all of them again, so only the last has the new place.
         """
-        if isinstance(message, progress.Changed):
+        if isinstance(message, watch_job.Changed):
             kind = "own" if message.own else "rows"
-        elif isinstance(message, progress.Ended):
+        elif isinstance(message, watch_job.Ended):
             kind = "end"
         else:
             return self._made(job_id, before, position, _responses(message))
@@ -61,15 +62,15 @@ class Wire:
         return [part.SerializeToString() for part in (*parts, last)]
 
 
-def _responses(message: progress.Message) -> Iterator[pb.WatchProgressResponse]:
+def _responses(message: watch_job.Message) -> Iterator[pb.WatchProgressResponse]:
     """Yield what one thing that happened looks like."""
-    if isinstance(message, progress.Snapshot):
+    if isinstance(message, watch_job.Snapshot):
         yield from _snapshot(message)
-    elif isinstance(message, progress.Silence):
+    elif isinstance(message, watch_job.Silence):
         yield pb.WatchProgressResponse(heartbeat=pb.Heartbeat(at=convert.timestamp(message.at)))
-    elif isinstance(message, progress.Leaving):
+    elif isinstance(message, watch_job.Leaving):
         yield pb.WatchProgressResponse(going_away=pb.GoingAway(reason=message.reason))
-    elif isinstance(message, progress.Ended):
+    elif isinstance(message, watch_job.Ended):
         yield pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.tally)))
     else:
         yield from _changed(message.update, own=message.own)
@@ -86,7 +87,7 @@ def _changed(update: model.Update, *, own: bool) -> Iterator[pb.WatchProgressRes
             yield pb.WatchProgressResponse(throttled=waiting)
 
 
-def _snapshot(message: progress.Snapshot) -> Iterator[pb.WatchProgressResponse]:
+def _snapshot(message: watch_job.Snapshot) -> Iterator[pb.WatchProgressResponse]:
     job = convert.job(message.job, message.tally)
     rows = [convert.job_guild(unit) for unit in message.units]
     for at in range(0, max(1, len(rows)), SNAPSHOT_ROWS):

@@ -15,10 +15,12 @@ import grpc
 import grpc.aio
 from google.protobuf import message
 
-from indexer_service import callers, handlers
-from indexer_service.callers import Scope
+from indexer_service.interceptors import callers, chain
+from indexer_service.interceptors.callers import Scope
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import errors, logs, ports
+from indexing import errors
+from indexing.domain import ports
+from indexing.telemetry import logs
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -73,7 +75,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
         self._clock = clock
         self._callers: callers.Table = {}
         self._streams: set[_Stream] = set()
-        self._handlers = handlers.Wrapped(self._guarded)
+        self._handlers = chain.Wrapped(self._guarded)
 
     def accept(self, contents: Sequence[bytes]) -> None:
         """Take the file of tokens as it is now. Raises reloaded.Unacceptable."""

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import pydantic
 
-from indexer_service import reloaded
+from indexer_service import file_watch
 from indexing import settings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -90,10 +90,10 @@ def read(content: bytes, before: Mapping[bytes, Caller]) -> Table:
             if rates.setdefault(caller.name, caller.bucket.rate) != caller.bucket.rate:
                 raise ValueError("the same caller has another rate above")  # noqa: TRY301 -- as above
         except ValueError as error:
-            raise reloaded.Unacceptable(f"INDEXER_SERVICE_TOKENS_FILE: line {number}: {_said(error)}") from None
+            raise file_watch.Unacceptable(f"INDEXER_SERVICE_TOKENS_FILE: line {number}: {_said(error)}") from None
         found[caller.digest] = caller
     if not found:
-        raise reloaded.Unacceptable("INDEXER_SERVICE_TOKENS_FILE: names no caller")
+        raise file_watch.Unacceptable("INDEXER_SERVICE_TOKENS_FILE: names no caller")
     return found
 
 

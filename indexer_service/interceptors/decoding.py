@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf import message
 
-from indexer_service import handlers
+from indexer_service.interceptors import chain
 from indexing import errors
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -29,7 +29,7 @@ class WellFormed(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
     """Stands before every interceptor that reads requests, and after the one that translates errors."""
 
     def __init__(self) -> None:
-        self._handlers = handlers.Wrapped(self._strict)
+        self._handlers = chain.Wrapped(self._strict)
 
     async def intercept_service(
         self,

@@ -18,7 +18,7 @@ import grpc
 import grpc.aio
 from google.protobuf import message
 
-from indexer_service import handlers
+from indexer_service.interceptors import chain
 from indexing import errors
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -35,7 +35,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in 
         self._inside = 0
         self._shut = False
         self._empty = asyncio.Event()
-        self._handlers = handlers.Wrapped(self._counted)
+        self._handlers = chain.Wrapped(self._counted)
 
     async def leave(self, port: int, seconds: float) -> None:
         """Refuse new calls, wait until those inside have ended, for that long at most, and hang up on everybody."""

@@ -11,8 +11,9 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from indexer_service import handlers
-from indexing import errors, logs
+from indexer_service.interceptors import chain
+from indexing import errors
+from indexing.telemetry import logs
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -97,7 +98,7 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
 
     def __init__(self) -> None:
         self._log = logs.get(__name__)
-        self._handlers = handlers.Wrapped(self._guarded)
+        self._handlers = chain.Wrapped(self._guarded)
 
     async def intercept_service(
         self,
@@ -120,7 +121,7 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
         return kind(
             wrapped,
             request_deserializer=handler.request_deserializer,
-            response_serializer=handlers.passing(handler.response_serializer),
+            response_serializer=chain.passing(handler.response_serializer),
         )
 
     def _unary(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type

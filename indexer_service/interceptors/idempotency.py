@@ -15,9 +15,11 @@ import grpc
 import grpc.aio
 from google.protobuf import message
 
-from indexer_service import handlers, validate
+from indexer_service.api import validate
+from indexer_service.interceptors import chain
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import errors, ports
+from indexing import errors
+from indexing.domain import ports
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -36,7 +38,7 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
         self._requests = requests
         self._key = key
         self._clock = clock
-        self._handlers = handlers.Wrapped(self._kept)
+        self._handlers = chain.Wrapped(self._kept)
 
     async def intercept_service(
         self,

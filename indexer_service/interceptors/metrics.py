@@ -8,9 +8,10 @@ import grpc
 import grpc.aio
 from google.protobuf import message
 
-from indexer_service import handlers
+from indexer_service.interceptors import chain
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import metrics, ports, traces
+from indexing.domain import ports
+from indexing.telemetry import metrics, tracing
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -25,7 +26,7 @@ class Measured(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
     def __init__(self, seen: metrics.ServiceMetrics, clock: ports.Clock) -> None:
         self._seen = seen
         self._clock = clock
-        self._handlers = handlers.Wrapped(self._around)
+        self._handlers = chain.Wrapped(self._around)
 
     async def intercept_service(
         self,
@@ -114,12 +115,12 @@ class _Timed:
 
     def done(self, started: float) -> None:
         self._good.inc()
-        self._took.observe(time.perf_counter() - started, traces.exemplar())
+        self._took.observe(time.perf_counter() - started, tracing.exemplar())
 
     def failed(self, started: float, problem: BaseException, context: Context) -> None:
         code = _code(context) if isinstance(problem, Exception) else "CANCELLED"
         self._handled.labels(*self._one, code).inc()
-        self._took.observe(time.perf_counter() - started, traces.exemplar())
+        self._took.observe(time.perf_counter() - started, tracing.exemplar())
 
 
 def _code(context: Context) -> str:

@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 from google.protobuf import message
 
-from indexer_service import handlers, measured
-from indexing import logs, traces
+from indexer_service.interceptors import chain, metrics
+from indexing.telemetry import logs, tracing
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -28,7 +28,7 @@ class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
     """Gives each call of our API its request id and span; stands before every other interceptor."""
 
     def __init__(self) -> None:
-        self._handlers = handlers.Wrapped(self._around)
+        self._handlers = chain.Wrapped(self._around)
 
     async def intercept_service(
         self,
@@ -41,7 +41,7 @@ class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
 
     def _around(self, path: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
         method = path.lstrip("/")
-        if handler is None or not method.startswith(f"{measured.SERVICE.full_name}/"):
+        if handler is None or not method.startswith(f"{metrics.SERVICE.full_name}/"):
             return handler
         streams = handler.response_streaming
         behave = handler.unary_stream if streams else handler.unary_unary
@@ -50,7 +50,7 @@ class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
         async def call(request: message.Message, context: Context) -> Any:  # noqa: ANN401 -- an answer or nothing
             request_id, parent = _told(context)
             context.set_trailing_metadata(((HEADER, request_id),))
-            with logs.bound(request_id=request_id, **_about(request)), traces.below(parent, method):
+            with logs.bound(request_id=request_id, **_about(request)), tracing.below(parent, method):
                 return await behave(request, context)
 
         return kind(

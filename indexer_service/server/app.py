@@ -9,24 +9,23 @@ from collections.abc import Callable
 import prometheus_client
 from prometheus_client import registry
 
-from indexer_service import idempotency, measured, server, servicer, streams, tokens, traced
-from indexing import (
-    advance,
+from indexer_service.api import page_tokens, servicer, streams
+from indexer_service.interceptors import idempotency, request_context
+from indexer_service.interceptors import metrics as rpc_metrics
+from indexer_service.server import grpc_server
+from indexing import concurrency, settings, wiring
+from indexing.messaging import queue
+from indexing.telemetry import logs, metric_types, metrics
+from indexing.usecases import (
     browse,
     consent,
-    control,
-    duties,
-    erasure,
-    instruments,
-    listing,
-    logs,
-    metrics,
-    progress,
-    settings,
-    start,
-    wiring,
+    control_job,
+    erase_user,
+    guild_lists,
+    run_turn,
+    start_job,
+    watch_job,
 )
-from indexing.bus import queue
 
 LAST_TURNS = 5.0
 """Seconds that first turns get which outlive the call that began them; the pod's grace period counts them too."""
@@ -44,17 +43,17 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         errors.StoreUnavailable, errors.QueueUnavailable: MongoDB or Redis is away at boot.
         server.CannotListen: The address cannot be bound.
     """
-    server.check_address(config.service)
+    grpc_server.check_address(config.service)
     log = logs.get(__name__)
     clock = time.time  # noqa: TID251 -- the one clock of this process
-    seen = metrics.Metrics(to := instruments.new_registry(), ["installs"])
-    around = measured.Measured(_metrics(config.service, to), clock)
+    seen = metrics.Metrics(to := metric_types.new_registry(), ["installs"])
+    around = rpc_metrics.Measured(_metrics(config.service, to), clock)
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(wiring.open_parts(config, broker, seen, clock))
-        lists = listing.Listing(parts.world, config.indexing)
-        turner = advance.Advance(parts.world, config.indexing, seen.indexing, lists)
-        starter = start.Start(parts.world, config.indexing, turner)
+        lists = guild_lists.Listing(parts.world, config.indexing)
+        turner = run_turn.Advance(parts.world, config.indexing, seen.indexing, lists)
+        starter = start_job.Start(parts.world, config.indexing, turner)
         stack.push_async_callback(starter.drain, LAST_TURNS)
         replays = idempotency.Replays(parts.requests, config.secrets.keys[0], clock)
         watchers = streams.Streams(config.service, clock)
@@ -65,7 +64,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         pause = min(LOOK_AT_INSTALLS, config.indexing.bot_guilds_age / 2)
         renew = seen.process.noting("installs", lists.bot.renew, clock)
         await stack.enter_async_context(
-            duties.running(events=parts.events.read, installs=lambda: duties.every(pause, renew))
+            concurrency.running(events=parts.events.read, installs=lambda: concurrency.every(pause, renew))
         )
 
         def end_streams() -> None:
@@ -74,7 +73,9 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             starter.hurry()
 
         port = await stack.enter_async_context(
-            server.serving(handlers, replays, config.service, end_streams, first=[traced.Traced(), around])
+            grpc_server.serving(
+                handlers, replays, config.service, end_streams, first=[request_context.Traced(), around]
+            )
         )
         log.info("serving", address=config.service.listen, port=port)
         await stop.wait()
@@ -84,26 +85,26 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
 def _handlers(
     config: settings.Settings,
     parts: wiring.Parts,
-    starter: start.Start,
+    starter: start_job.Start,
     watchers: streams.Streams,
     clock: Callable[[], float],
 ) -> servicer.Servicer:
     cases = servicer.Cases(
         start=starter,
-        progress=progress.Progress(parts.world),
+        progress=watch_job.Progress(parts.world),
         browse=browse.Browse(parts.world, config.indexing),
-        control=(controls := control.Control(parts.world, config.indexing)),
+        control=(controls := control_job.Control(parts.world, config.indexing)),
         consent=consent.Consent(parts.world, controls),
-        erasure=erasure.Erasure(parts.world, controls, parts.limits),
+        erasure=erase_user.Erasure(parts.world, controls, parts.limits),
         limits=parts.limits,
         events=parts.events,
         clock=clock,
     )
-    return servicer.Servicer(cases, parts.world.users, tokens.Tokens(config.secrets.keys), watchers)
+    return servicer.Servicer(cases, parts.world.users, page_tokens.Tokens(config.secrets.keys), watchers)
 
 
 def _metrics(config: settings.ServiceSettings, to: registry.CollectorRegistry) -> metrics.ServiceMetrics:
-    made = metrics.ServiceMetrics(to, measured.METHODS)
+    made = metrics.ServiceMetrics(to, rpc_metrics.METHODS)
     made.guarded.set(config.guarded)
     return made
 
@@ -112,7 +113,7 @@ def _serve_metrics(port: int, to: registry.CollectorRegistry) -> Callable[[], No
     try:
         web, _ = prometheus_client.start_http_server(port, registry=to)
     except OSError as error:
-        raise server.CannotListen(f"INDEXER_METRICS_PORT: {port} cannot be bound; is it in use?") from error
+        raise grpc_server.CannotListen(f"INDEXER_METRICS_PORT: {port} cannot be bound; is it in use?") from error
     return web.shutdown
 
 

@@ -7,7 +7,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from indexer_service import reloaded
+from indexer_service import file_watch
 from indexing import settings
 
 
@@ -24,7 +24,7 @@ class Certificates:
         self._mutual = bool(config.tls_client_ca)
         self._pem: Sequence[bytes] = ()
         self._given: Sequence[bytes] = ()
-        self.files = reloaded.Files(paths, self._accept)
+        self.files = file_watch.Files(paths, self._accept)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return what the server listens with; gRPC asks at every new connection whether anything has changed."""
@@ -61,13 +61,13 @@ def check(certificate: bytes, key: bytes, authority: bytes | None = None) -> Non
     try:
         private: Any = serialization.load_pem_private_key(key, password=None)
     except (ValueError, TypeError) as error:
-        raise reloaded.Unacceptable("INDEXER_TLS_KEY: is no PEM of a private key without a password") from error
+        raise file_watch.Unacceptable("INDEXER_TLS_KEY: is no PEM of a private key without a password") from error
     if private.public_key() != chain[0].public_key():
-        raise reloaded.Unacceptable("INDEXER_TLS_KEY: does not belong to the first certificate of INDEXER_TLS_CERT")
+        raise file_watch.Unacceptable("INDEXER_TLS_KEY: does not belong to the first certificate of INDEXER_TLS_CERT")
 
 
 def _chain(setting: str, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError as error:
-        raise reloaded.Unacceptable(f"{setting}: is no PEM of certificates") from error
+        raise file_watch.Unacceptable(f"{setting}: is no PEM of certificates") from error

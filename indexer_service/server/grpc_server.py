@@ -9,10 +9,15 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from indexer_service import gate, handlers, idempotency, interceptors, probe, reloaded, servicer, trust, wellformed
+from indexer_service import file_watch
+from indexer_service.api import servicer
+from indexer_service.interceptors import chain, decoding, drain, errors, idempotency
+from indexer_service.server import health as server_health
+from indexer_service.server import tls
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import logs, settings
+from indexing import settings
+from indexing.telemetry import logs
 
 NAME: str = pb.DESCRIPTOR.services_by_name["IndexerService"].full_name
 OPTIONS = [
@@ -92,10 +97,10 @@ async def serving(
     check_address(config)
     _warn(config)
     async with _trusting(config) as checks:
-        door = gate.Gate()
-        inner = [interceptors.Failures(), *checks.interceptors(), door, wellformed.WellFormed(), replays]
-        server = grpc.aio.server(interceptors=[handlers.Stacked([*first, *inner])], options=OPTIONS)
-        pb_grpc.add_IndexerServiceServicer_to_server(methods, handlers.ByName(server))  # type: ignore[arg-type]  # the part that is used
+        door = drain.Gate()
+        inner = [errors.Failures(), *checks.interceptors(), door, decoding.WellFormed(), replays]
+        server = grpc.aio.server(interceptors=[chain.Stacked([*first, *inner])], options=OPTIONS)
+        pb_grpc.add_IndexerServiceServicer_to_server(methods, chain.ByName(server))  # type: ignore[arg-type]  # the part that is used
         healthy = _answer_tools(server, config)
         try:
             port = checks.add_port(server, config.listen)
@@ -120,18 +125,18 @@ async def serving(
 def _answer_tools(server: grpc.aio.Server, config: settings.ServiceSettings) -> Any:  # noqa: ANN401 -- missing in the stubs
     """Add health, which is returned, and reflection where it is wanted."""
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, handlers.ByName(server))
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, chain.ByName(server))
     if config.reflection:
         reflection.enable_server_reflection([NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     return healthy
 
 
 @contextlib.asynccontextmanager
-async def _trusting(config: settings.ServiceSettings) -> AsyncIterator[trust.Trust]:
+async def _trusting(config: settings.ServiceSettings) -> AsyncIterator[tls.Trust]:
     async with contextlib.AsyncExitStack() as stack:
         try:
-            checks = await stack.enter_async_context(trust.opened(config))
-        except reloaded.Unacceptable as problem:
+            checks = await stack.enter_async_context(tls.opened(config))
+        except file_watch.Unacceptable as problem:
             raise CannotListen(str(problem)) from problem
         yield checks
 
@@ -140,7 +145,7 @@ async def _trusting(config: settings.ServiceSettings) -> AsyncIterator[trust.Tru
 async def _probes(port: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     async with contextlib.AsyncExitStack() as stack:
         try:
-            leave = await stack.enter_async_context(probe.serving(port, NAME))
+            leave = await stack.enter_async_context(server_health.serving(port, NAME))
         except RuntimeError as error:
             raise CannotListen(f"INDEXER_PROBE_PORT: {port} cannot be bound; is it in use?") from error
         yield leave

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 
-from indexer_service import admission, certificates, reloaded
-from indexing import duties, settings
+from indexer_service import file_watch
+from indexer_service.interceptors import auth
+from indexer_service.server import certificates
+from indexing import concurrency, settings
 
 
 class Trust:
@@ -16,12 +18,12 @@ class Trust:
 
     def __init__(self, config: settings.ServiceSettings) -> None:
         self._certificates = certificates.Certificates(config) if config.tls_cert else None
-        self._admission: admission.Admission | None = None
+        self._admission: auth.Admission | None = None
         self._files = [self._certificates.files] if self._certificates else []
         if config.service_tokens_file:
-            self._admission = admission.Admission(time.monotonic)
+            self._admission = auth.Admission(time.monotonic)
             paths = {"INDEXER_SERVICE_TOKENS_FILE": config.service_tokens_file}
-            self._files.append(reloaded.Files(paths, self._admission.accept))
+            self._files.append(file_watch.Files(paths, self._admission.accept))
 
     def open(self) -> None:
         """Read the files for the first time. Raises reloaded.Unacceptable."""
@@ -56,5 +58,5 @@ async def opened(config: settings.ServiceSettings) -> AsyncIterator[Trust]:
     """
     trust = Trust(config)
     trust.open()
-    async with duties.running(reload=lambda: duties.every(config.reload_interval, trust.look)):
+    async with concurrency.running(reload=lambda: concurrency.every(config.reload_interval, trust.look)):
         yield trust

@@ -16,9 +16,11 @@ from typing import TypeVar
 import aiohttp
 import stamina
 
-from indexing import errors, metrics, model, ports, settings, traces
+from indexing import errors, settings
 from indexing.discord import payloads, routes
-from indexing.ratelimit import budgets, limiter
+from indexing.domain import model, ports
+from indexing.ratelimit import limiter, limits
+from indexing.telemetry import metrics, tracing
 
 T = TypeVar("T")
 USER_AGENT = "DiscordBot (https://github.com/discord-channel-indexer/discord-channel-indexer, 0.1.0)"
@@ -177,7 +179,7 @@ class DiscordClient:
             errors.RateLimited, errors.LimiterUnavailable: Nothing was sent.
             errors.DiscordTransient: Nobody knows whether Discord got it.
         """
-        charge = budgets.Charge(
+        charge = limits.Charge(
             lane=call.purpose.lane,
             route=call.route.template,
             identity=call.identity,
@@ -185,7 +187,7 @@ class DiscordClient:
             major=call.route.guild,
             waiter=call.purpose.waiter,
         )
-        with traces.span("permit"):
+        with tracing.span("permit"):
             permit = await self._permits.take(charge, patience=call.purpose.patience)
         if call.claim is not None and not await self._claimed(call.claim, permit):
             raise _NotWanted
@@ -194,7 +196,7 @@ class DiscordClient:
             raise errors.RateLimited("global", retry_after=0.0, why="fence")
         started = time.monotonic()
         try:
-            with traces.span(call.route.template) as span:
+            with tracing.span(call.route.template) as span:
                 reply = await self._send(call)
                 span.set_attribute("http.response.status_code", reply.status)
         except aiohttp.ClientConnectorError as error:

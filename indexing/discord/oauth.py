@@ -13,8 +13,9 @@ stops with them when the address is paused, and its 401s count towards the ban l
 import aiohttp
 import msgspec
 
-from indexing import errors, ports, settings
+from indexing import errors, settings
 from indexing.discord import client, routes
+from indexing.domain import ports
 
 DEAD_GRANT = "invalid_grant"
 LONGEST_TOKEN = 2048

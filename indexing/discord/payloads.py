@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from indexing import model
+from indexing.domain import model
 
 INT64 = (1 << 63) - 1
 Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=INT64)]

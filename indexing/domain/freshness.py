@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import Collection, Iterable
 
-from indexing import model
+from indexing.domain import model
 
 DICE = random.Random()  # noqa: S311 -- jitter, not a secret
 HOUR, DAY = 3_600.0, 86_400.0

@@ -16,7 +16,7 @@ While the role ids are unknown it fails closed: a channel is shown only if it wo
 import dataclasses
 from collections.abc import Collection, Iterable
 
-from indexing import model
+from indexing.domain import model
 
 ADMINISTRATOR = 1 << 3
 VIEW_CHANNEL = 1 << 10

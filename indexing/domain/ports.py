@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from indexing import model, turns
+from indexing.domain import model, turns
 
 Clock = Callable[[], float]
 """Returns the epoch second."""

@@ -10,7 +10,8 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from indexing import model, settings
+from indexing import settings
+from indexing.domain import model
 
 ADMINISTRATOR = 1 << 3
 MANAGE_CHANNELS = 1 << 4

@@ -1,6 +1,6 @@
 """Why a guild or channel has no news, how long that is believed, and what can be done about it."""
 
-from indexing import model
+from indexing.domain import model
 
 BOT_NOT_INSTALLED = "BOT_NOT_INSTALLED"
 BOT_REMOVED = "BOT_REMOVED"

@@ -3,7 +3,7 @@
 import msgspec
 import redis.asyncio
 
-from indexing.bus import connection
+from indexing.messaging import redis_client
 
 KEY = "indexer:{installs}"
 TTL = 7 * 86_400
@@ -17,7 +17,7 @@ class RedisInstalls:
 
     async def load(self) -> tuple[frozenset[int], float] | None:
         """Return the set and when it was read; None when it is lost."""
-        with connection.translated():
+        with redis_client.translated():
             text = await self._client.get(KEY)
         if text is None:
             return None
@@ -26,5 +26,5 @@ class RedisInstalls:
 
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
         """Replace the set."""
-        with connection.translated():
+        with redis_client.translated():
             await self._client.set(KEY, msgspec.json.encode([now, sorted(guild_ids)]), ex=TTL)

@@ -15,8 +15,10 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from indexing import errors, logs, model, ports
-from indexing.bus import connection, feed
+from indexing import errors
+from indexing.domain import model, ports
+from indexing.messaging import feed, redis_client
+from indexing.telemetry import logs
 
 LENGTH = 1_000
 """Updates that a stream keeps: a job of 200 guilds makes about 400."""
@@ -58,7 +60,7 @@ class RedisEvents:
     def __init__(self, client: redis.asyncio.Redis, merged: Callable[[int], None] = lambda _: None) -> None:
         self._client = client
         self._merged = merged
-        self._blocking = connection.blocking_twin(client, longest=BLOCK_MS / 1000)
+        self._blocking = redis_client.blocking_twin(client, longest=BLOCK_MS / 1000)
         self._wake = f"indexer:{{events}}:wake:{uuid.uuid4().hex}"
         self._feeds: dict[str, feed.Feed] = {}
         self._ending = False
@@ -76,7 +78,7 @@ class RedisEvents:
         if self._listener is not None:
             self._listener(update)
         key = _key(update.job.job_id)
-        with connection.translated():
+        with redis_client.translated():
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.xadd(key, {"u": _ENCODER.encode(update)}, maxlen=LENGTH, approximate=True)
                 pipe.expire(key, TTL)
@@ -84,7 +86,7 @@ class RedisEvents:
 
     async def tail(self, job_id: str) -> str:
         """Return the position of the job's latest update, the first position when there is none."""
-        with connection.translated():
+        with redis_client.translated():
             last: Any = await self._client.xrevrange(_key(job_id), count=1)
         return last[0][0].decode() if last else FIRST
 
@@ -94,7 +96,7 @@ class RedisEvents:
 
     async def held(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return those of the places after which every update is still there; one round trip for however many."""
-        with connection.translated():
+        with redis_client.translated():
             firsts: Any = await self._firsts(keys=[_key(job_id) for job_id, _ in places])
         return {
             (job_id, position)
@@ -104,7 +106,7 @@ class RedisEvents:
 
     async def moved(self, positions: Mapping[str, str]) -> set[str]:
         """Return those of the jobs that have updates after these positions; one round trip for however many."""
-        with connection.translated():
+        with redis_client.translated():
             reply = await self._client.xread({_key(job_id): place for job_id, place in positions.items()}, count=1)
         return {name.rsplit(":", 1)[1] for name, _ in _entries(reply)}
 
@@ -129,7 +131,7 @@ class RedisEvents:
 
     async def forget(self, job_ids: Collection[str]) -> None:
         """Erase the streams of jobs."""
-        with connection.translated():
+        with redis_client.translated():
             if job_ids:
                 await self._client.unlink(*map(_key, job_ids))
 
@@ -143,7 +145,7 @@ class RedisEvents:
     async def _include(self) -> list[model.Update]:
         """Make the reader begin again with a new stream, of which nothing is known yet; at rest, it will anyway."""
         if self._reading:
-            with connection.translated():
+            with redis_client.translated():
                 async with self._client.pipeline(transaction=False) as pipe:
                     pipe.xadd(self._wake, {"w": "1"}, maxlen=1)
                     pipe.expire(self._wake, TTL)
@@ -155,7 +157,7 @@ class RedisEvents:
         if feed.parse(after) >= known.start:
             return []
         first, second = known.start
-        with connection.translated():
+        with redis_client.translated():
             missed: Any = await self._client.xrange(_key(job_id), min=f"({after}", max=f"{first}-{second}")
         updates = [decode(position, fields) for position, fields in missed]
         return [update for update in updates if update is not None]
@@ -170,7 +172,7 @@ class RedisEvents:
             streams: dict[Any, Any] = {_key(job_id): known.position for job_id, known in asked.items()}
             self._reading = True
             try:
-                with connection.translated():
+                with redis_client.translated():
                     reply = await self._blocking.xread({**streams, self._wake: wake}, block=BLOCK_MS, count=100)
             except errors.QueueUnavailable as error:
                 self._log.warning("events_unreadable", error=str(error))
@@ -195,7 +197,7 @@ class RedisEvents:
 
     async def close(self) -> None:
         """Close the blocking connection and forget the wake-up stream."""
-        with contextlib.suppress(errors.QueueUnavailable), connection.translated():
+        with contextlib.suppress(errors.QueueUnavailable), redis_client.translated():
             await self._client.delete(self._wake)
         await self._blocking.aclose()
 

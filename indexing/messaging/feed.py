@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 
-from indexing import model
+from indexing.domain import model
 
 Position = tuple[int, int]
 """A place in the job's stream, as Redis orders entries."""

@@ -2,7 +2,7 @@
 
 import redis.asyncio
 
-from indexing.bus import connection
+from indexing.messaging import redis_client
 
 
 class Leader:
@@ -13,6 +13,6 @@ class Leader:
 
     async def first(self, duty: str, seconds: float) -> bool:
         """Return whether nobody else was first in the last *seconds*. One round trip; errors.QueueUnavailable."""
-        with connection.translated():
+        with redis_client.translated():
             done = await self._client.set(f"indexer:{{duty}}:{duty}", "1", nx=True, px=int(seconds * 1000))
         return bool(done)

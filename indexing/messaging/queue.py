@@ -12,8 +12,10 @@ from typing import Any
 import dramatiq
 import redis.asyncio
 
-from indexing import settings, traces, turns
-from indexing.bus import connection, heard
+from indexing import settings
+from indexing.domain import turns
+from indexing.messaging import heartbeats, redis_client
+from indexing.telemetry import tracing
 
 WAITING = "indexer:{turns}:waiting"
 WAKE = "indexer:{turns}:wake"
@@ -70,14 +72,14 @@ return reply
 """
 
 
-def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middleware]) -> heard.Broker:
+def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middleware]) -> heartbeats.Broker:
     """
     Return a broker that declares our queues.
 
     Given by URL, redis-py repeats nothing (by host it would repeat a push). Maintenance in 10 % of the commands and a
     heartbeat of 30 s bring the messages of a killed worker back within a minute or so instead of many.
     """
-    broker = heard.Broker(
+    broker = heartbeats.Broker(
         url=config.url.get_secret_value(),
         middleware=middleware,
         maintenance_chance=100_000,
@@ -102,12 +104,12 @@ class DramatiqQueue:
         message: dramatiq.Message[Any] = dramatiq.Message(
             queue_name=turns.QUEUE, actor_name=turns.ACTOR, args=(), kwargs=turn.payload(), options={}
         )
-        with connection.translated():
+        with redis_client.translated():
             await asyncio.to_thread(self._broker.enqueue, message)
 
     async def schedule(self, turn: turns.Turn, due: float) -> None:
         """Hand a turn to the workers at *due*; called again for the same turn it moves it."""
-        with connection.translated():
+        with redis_client.translated():
             await self._schedule(
                 keys=[WAITING, WAKE, CARRIED],
                 args=[f"{turn.job_id}:{turn.number}", int(due * 1000), WAKE_LENGTH, _carrying(turn).carried],
@@ -115,21 +117,21 @@ class DramatiqQueue:
 
 
 def _carrying(turn: turns.Turn) -> turns.Turn:
-    return turn if turn.carried else dataclasses.replace(turn, carried=traces.carry())
+    return turn if turn.carried else dataclasses.replace(turn, carried=tracing.carry())
 
 
 class Alarm:
     """Takes due turns out of the sorted set and enqueues them; sleeps until the next one is due or an earlier comes."""
 
     def __init__(self, client: redis.asyncio.Redis, queue: DramatiqQueue, *, longest_sleep: float = 5.0) -> None:
-        self._blocking = connection.blocking_twin(client, longest=longest_sleep)
+        self._blocking = redis_client.blocking_twin(client, longest=longest_sleep)
         self._pop = client.register_script(POP_DUE)
         self._queue = queue
         self._longest_sleep = longest_sleep
 
     async def ring(self) -> float:
         """Enqueue what is due; returns the seconds until there is more to do. Two round trips and one for each turn."""
-        with connection.translated():
+        with redis_client.translated():
             reply = [item.decode() for item in await self._pop(keys=[WAITING, CARRIED], args=[POP_LIMIT])]
         wait, due = int(reply[0]), reply[1::2]
         for member, carried in zip(due, reply[2::2], strict=True):
@@ -142,7 +144,7 @@ class Alarm:
     async def sleep(self, seconds: float) -> None:
         """Wait that long, or until an earlier turn is scheduled."""
         if seconds > 0:
-            with connection.translated():
+            with redis_client.translated():
                 await self._blocking.blpop([WAKE], timeout=max(0.001, seconds))
 
     async def keep_ringing(self) -> None:

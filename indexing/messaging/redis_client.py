@@ -11,7 +11,8 @@ import redis.asyncio.retry
 import redis.backoff
 import redis.exceptions
 
-from indexing import errors, metrics, settings, traces
+from indexing import errors, settings
+from indexing.telemetry import metrics, tracing
 
 
 @contextlib.contextmanager
@@ -51,7 +52,7 @@ class _Timed(redis.asyncio.BlockingConnectionPool):
         if self.seen is not None and lent_at is not None:
             took = time.perf_counter() - lent_at
             self.seen.redis.observe(took)
-            traces.record("redis", took)
+            tracing.record("redis", took)
             if not connection.is_connected:
                 self.seen.redis_errors.inc()
         await super().release(connection)

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis.asyncio
 
-from indexing import turns
-from indexing.bus import connection, queue
+from indexing.domain import turns
+from indexing.messaging import queue, redis_client
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Reading:
 
 async def read(client: redis.asyncio.Redis) -> Reading:
     """Read everything in two round trips. Raises errors.QueueUnavailable."""
-    with connection.translated():
+    with redis_client.translated():
         pipe = client.pipeline(transaction=False)
         pipe.time()
         pipe.zcard(queue.WAITING)

@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from indexing import errors
-from indexing.ratelimit import ledger
+from indexing.ratelimit import protocol
 
 MOST = 25
 """Items in one exchange: bounds the time for which Redis does nothing else, to a few milliseconds."""
 
 Send = Callable[
-    [Sequence[ledger.Settlement], Sequence[ledger.Ask]], Awaitable[tuple[list[ledger.Settled], list[ledger.Verdict]]]
+    [Sequence[protocol.Settlement], Sequence[protocol.Ask]],
+    Awaitable[tuple[list[protocol.Settled], list[protocol.Verdict]]],
 ]
 Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 
@@ -37,32 +38,32 @@ class Desk:
     def __init__(
         self,
         send: Send,
-        on_settled: Callable[[ledger.Settlement, ledger.Settled], None],
-        give_back: Callable[[ledger.Ask], ledger.Settlement],
+        on_settled: Callable[[protocol.Settlement, protocol.Settled], None],
+        give_back: Callable[[protocol.Ask], protocol.Settlement],
         gather: float,
     ) -> None:
         self._send = send
         self._on_settled = on_settled
         self._give_back = give_back
         self._gather = gather
-        self._settlements: list[ledger.Settlement] = []
-        self._asks: list[tuple[ledger.Ask, asyncio.Future[ledger.Verdict]]] = []
+        self._settlements: list[protocol.Settlement] = []
+        self._asks: list[tuple[protocol.Ask, asyncio.Future[protocol.Verdict]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def ask(self, ask: ledger.Ask, *, urgent: bool) -> ledger.Verdict:
+    async def ask(self, ask: protocol.Ask, *, urgent: bool) -> protocol.Verdict:
         """
         Return the store's verdict.
 
         Raises:
             errors.LimiterUnavailable: The store cannot be reached.
         """
-        answer: asyncio.Future[ledger.Verdict] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[protocol.Verdict] = asyncio.get_running_loop().create_future()
         self._asks.append((ask, answer))
         self._go(urgent=urgent)
         return await answer
 
-    def post(self, settlement: ledger.Settlement, *, urgent: bool) -> None:
+    def post(self, settlement: protocol.Settlement, *, urgent: bool) -> None:
         """Hand in a settlement; when the store is away it is lost, and the permit is held for its full time."""
         self._settlements.append(settlement)
         self._go(urgent=urgent)
@@ -99,8 +100,8 @@ class Desk:
 
     async def _exchange(
         self,
-        settlements: list[ledger.Settlement],
-        asks: list[tuple[ledger.Ask, asyncio.Future[ledger.Verdict]]],
+        settlements: list[protocol.Settlement],
+        asks: list[tuple[protocol.Ask, asyncio.Future[protocol.Verdict]]],
     ) -> None:
         # Who is gone needs no permit.
         asks = [(ask, answer) for ask, answer in asks if not answer.done()]
@@ -120,5 +121,5 @@ class Desk:
         for (ask, answer), verdict in zip(asks, verdicts, strict=True):
             if not answer.done():
                 answer.set_result(verdict)
-            elif isinstance(verdict, ledger.Granted):
+            elif isinstance(verdict, protocol.Granted):
                 self._settlements.append(self._give_back(ask))

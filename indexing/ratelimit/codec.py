@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from indexing.ratelimit import budgets, learned, ledger, permits
+from indexing.ratelimit import limits, permits, protocol, route_limits
 
 encode = msgspec.json.encode
 _GRANTED, _RELEARN = 1, 2
@@ -16,7 +16,7 @@ def _ms(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-def rules(of: budgets.Rules) -> str:
+def rules(of: limits.Rules) -> str:
     """Return the rules as the head of the script: one line of Lua."""
     numbers = {
         "capacity": of.global_budget.capacity,
@@ -29,7 +29,7 @@ def rules(of: budgets.Rules) -> str:
         "global_credit": of.global_credit,
         "user_credit": of.user_credit,
         "margin": of.margin * 1000,
-        "invalid_minutes": math.ceil(budgets.INVALID.window / 60),
+        "invalid_minutes": math.ceil(limits.INVALID.window / 60),
         "stop_bulk": of.stop_bulk,
         "stop_all": of.stop_all,
         "grace": _ms(of.grace),
@@ -51,10 +51,10 @@ def rules(of: budgets.Rules) -> str:
 
 
 def keys(
-    names: budgets.Keys,
-    of: budgets.Rules,
-    settlements: Sequence[ledger.Settlement],
-    asks: Sequence[ledger.Ask],
+    names: limits.Keys,
+    of: limits.Rules,
+    settlements: Sequence[protocol.Settlement],
+    asks: Sequence[protocol.Ask],
 ) -> list[str]:
     """Return all keys of an exchange, in the script's order."""
     found = names.shared(of.egress)
@@ -66,7 +66,7 @@ def keys(
     return found
 
 
-def _keys_of_settlement(names: budgets.Keys, one: ledger.Settlement) -> list[str]:
+def _keys_of_settlement(names: limits.Keys, one: protocol.Settlement) -> list[str]:
     charge, limit = one.permit.charge, one.permit.limit
     route = names.route(charge, limit)
     seen = one.outcome.headers if one.outcome else None
@@ -76,12 +76,12 @@ def _keys_of_settlement(names: budgets.Keys, one: ledger.Settlement) -> list[str
     return [names.user(charge.user), route, whole, part]
 
 
-def ask(of: ledger.Ask) -> dict[str, Any]:
+def ask(of: protocol.Ask) -> dict[str, Any]:
     """Return an ask as the script reads it."""
     charge, limit = of.charge, of.limit
     return {
         "id": of.id,
-        "lane": budgets.LANES.index(charge.lane) + 1,
+        "lane": limits.LANES.index(charge.lane) + 1,
         "waiter": of.waiter,
         "named": charge.waiter != "",
         "user": "" if charge.user is None else str(charge.user),
@@ -90,17 +90,17 @@ def ask(of: ledger.Ask) -> dict[str, Any]:
         "known": limit.value,
         "capacity": limit.capacity,
         "window": _ms(limit.window),
-        "label": budgets.label(charge),
+        "label": limits.label(charge),
         "unproven": of.unproven,
     }
 
 
-def settlement(of: ledger.Settlement, now: float) -> dict[str, Any]:
+def settlement(of: protocol.Settlement, now: float) -> dict[str, Any]:
     """Return a settlement as the script reads it; *now* is of the clock that `read_at` was taken from."""
     permit, outcome = of.permit, of.outcome
     said: dict[str, Any] = {
         "id": permit.id,
-        "lane": budgets.LANES.index(permit.charge.lane) + 1,
+        "lane": limits.LANES.index(permit.charge.lane) + 1,
         "known": permit.limit.value,
     }
     if outcome is None:
@@ -121,7 +121,7 @@ def settlement(of: ledger.Settlement, now: float) -> dict[str, Any]:
     return said | _optional(permit, outcome)
 
 
-def _optional(permit: permits.Permit, outcome: ledger.Outcome) -> dict[str, Any]:
+def _optional(permit: permits.Permit, outcome: protocol.Outcome) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if outcome.excess is not None:
         said["excess"] = outcome.excess * 1000
@@ -135,25 +135,25 @@ def _optional(permit: permits.Permit, outcome: ledger.Outcome) -> dict[str, Any]
     return said
 
 
-def settled(reply: list[Any]) -> ledger.Settled:
+def settled(reply: list[Any]) -> protocol.Settled:
     """Read the reply to a settlement."""
     strangers, value, credit_ms = reply
-    return ledger.Settled(strangers, learned.RouteLimit.parse(_text(value)), credit_ms / 1000)
+    return protocol.Settled(strangers, route_limits.RouteLimit.parse(_text(value)), credit_ms / 1000)
 
 
-def verdict(reply: list[Any], of: ledger.Ask, by: budgets.Rules, now: int) -> ledger.Verdict:
+def verdict(reply: list[Any], of: protocol.Ask, by: limits.Rules, now: int) -> protocol.Verdict:
     """Read the reply to an ask; *now* is the moment of the exchange."""
     if reply[0] == _RELEARN:
-        return ledger.Relearn(learned.RouteLimit.parse(_text(reply[1])))
+        return protocol.Relearn(route_limits.RouteLimit.parse(_text(reply[1])))
     if reply[0] != _GRANTED:
-        return ledger.Wait(reply[1] / 1000, _text(reply[2]), _text(reply[3]))
+        return protocol.Wait(reply[1] / 1000, _text(reply[2]), _text(reply[3]))
     _, delay_ms, used, capacity, user_used, route_used = reply
     left = {"global": share(used, capacity)}
     if of.charge.user is not None:
         left["user"] = share(user_used, by.user_budget.capacity)
     if of.limit.known and of.limit.capacity:
         left["route"] = share(route_used, of.limit.capacity)
-    return ledger.Granted(delay_ms / 1000, now + delay_ms, route_used, left)
+    return protocol.Granted(delay_ms / 1000, now + delay_ms, route_used, left)
 
 
 def share(used: int, capacity: int) -> float:

@@ -17,11 +17,13 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
-from indexing import errors, logs, metrics, model, settings
-from indexing.ratelimit import anchor, answers, budgets, desk, learned, ledger
-from indexing.ratelimit.budgets import BudgetState as BudgetState
+from indexing import errors, settings
+from indexing.domain import model
+from indexing.ratelimit import anchor, batcher, limits, protocol, responses, route_limits
+from indexing.ratelimit.limits import BudgetState as BudgetState
 from indexing.ratelimit.permits import Answer as Answer
 from indexing.ratelimit.permits import Permit as Permit
+from indexing.telemetry import logs, metrics
 
 ANSWER_WITHIN = 0.25
 """Seconds after which the store counts as away, and no call is made."""
@@ -56,7 +58,7 @@ class Limiter:
 
     def __init__(
         self,
-        store: ledger.BudgetStore,
+        store: protocol.BudgetStore,
         config: settings.LimiterSettings,
         seen: metrics.LimiterMetrics,
         *,
@@ -66,16 +68,16 @@ class Limiter:
         """*call_timeout* is the longest time of one call, in seconds; a permit that is never settled is held for it."""
         self._store = store
         self._config = config
-        self._rules = budgets.Rules.of(config, call_timeout)
+        self._rules = limits.Rules.of(config, call_timeout)
         self._seen = seen
         self._clock = clock.now
         self._sleep = clock.sleep
         self._gather = clock.gather
-        self._desk = desk.Desk(self._send, self._on_settled, self._unsent, clock.gather)
+        self._desk = batcher.Desk(self._send, self._on_settled, self._unsent, clock.gather)
         self._log = logs.get(__name__)
         self._prefix = uuid.uuid4().hex[:8]
         self._ids = itertools.count()
-        self._limits: dict[str, learned.RouteLimit] = {}
+        self._limits: dict[str, route_limits.RouteLimit] = {}
         self._blocked: dict[str, float] = {}
         self._anchors = anchor.Anchor()
         self._unnamed = 0
@@ -91,7 +93,7 @@ class Limiter:
         """Send the settlements that still wait for company."""
         await self._desk.empty()
 
-    async def take(self, charge: budgets.Charge, *, patience: float) -> Permit:
+    async def take(self, charge: limits.Charge, *, patience: float) -> Permit:
         """
         Take one permit of each budget of *charge*.
 
@@ -110,18 +112,18 @@ class Limiter:
         while True:
             asked = self._clock()
             left = max(0.0, started + patience - asked)
-            ask = ledger.Ask(ask_id, charge, left, self._limits.get(charge.field, learned.UNKNOWN))
+            ask = protocol.Ask(ask_id, charge, left, self._limits.get(charge.field, route_limits.UNKNOWN))
             # Nobody waits for a refresh: at its moment it takes the next exchange, or makes one a little later.
             urgent = charge.lane is not model.Lane.REFRESH if woken else not self._hopeless(charge, asked)
             verdict = await self._desk.ask(ask, urgent=urgent)
-            if isinstance(verdict, ledger.Granted):
+            if isinstance(verdict, protocol.Granted):
                 permit = Permit(
-                    ask_id, charge, asked + verdict.delay, budgets.FENCE, verdict.moment, ask.limit, verdict.held
+                    ask_id, charge, asked + verdict.delay, limits.FENCE, verdict.moment, ask.limit, verdict.held
                 )
                 await self._until_free(permit, verdict.delay)
                 self._count(permit, verdict, self._clock() - started)
                 return permit
-            if isinstance(verdict, ledger.Relearn):
+            if isinstance(verdict, protocol.Relearn):
                 self._learn(charge, verdict.limit)
                 continue
             self._remember(charge, verdict)
@@ -142,17 +144,17 @@ class Limiter:
             return
         now = self._clock()
         excess = None
-        seen = learned.Headers.read(answer.headers)
+        seen = route_limits.Headers.read(answer.headers)
         if self._config.limiter_server_time and seen is not None and seen.stamp is not None:
             excess = self._anchors.excess(now, seen.stamp)
-        outcome = answers.outcome_of(answer, excess=excess, in_a_row=self._unnamed)
-        self._unnamed = self._unnamed + 1 if answers.names_no_wait(answer) else 0
+        outcome = responses.outcome_of(answer, excess=excess, in_a_row=self._unnamed)
+        self._unnamed = self._unnamed + 1 if responses.names_no_wait(answer) else 0
         if outcome.scope is not None:
             self._seen.rate_limited.labels(SCOPES[outcome.scope]).inc()
             self._seen.pause.labels(SCOPES[outcome.scope]).observe(outcome.pause)
             self._log.warning("discord_said_stop", scope=outcome.scope, pause=outcome.pause, route=permit.charge.route)
         self._desk.post(
-            ledger.Settlement(permit, outcome, now), urgent=outcome.scope is not None or not permit.limit.known
+            protocol.Settlement(permit, outcome, now), urgent=outcome.scope is not None or not permit.limit.known
         )
         if outcome.scope is not None:
             await self._desk.empty()
@@ -160,10 +162,10 @@ class Limiter:
     async def give_back(self, permit: Permit) -> None:
         """Hand back a permit whose call was definitely never sent; never raises."""
         self._blocked.clear()
-        self._desk.post(ledger.Settlement(permit, None, self._clock()), urgent=True)
+        self._desk.post(protocol.Settlement(permit, None, self._clock()), urgent=True)
         await self._desk.empty()
 
-    async def snapshot(self, users: Sequence[int] = ()) -> list[budgets.BudgetState]:
+    async def snapshot(self, users: Sequence[int] = ()) -> list[limits.BudgetState]:
         """
         Return the budgets as they are now; creates and changes nothing.
 
@@ -183,8 +185,8 @@ class Limiter:
         await self._store.forget_user(user)
 
     async def _send(
-        self, settlements: Sequence[ledger.Settlement], asks: Sequence[ledger.Ask]
-    ) -> tuple[list[ledger.Settled], list[ledger.Verdict]]:
+        self, settlements: Sequence[protocol.Settlement], asks: Sequence[protocol.Ask]
+    ) -> tuple[list[protocol.Settled], list[protocol.Verdict]]:
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 with self._seen.script_seconds.time():
@@ -201,25 +203,25 @@ class Limiter:
         try:
             await self._sleep(delay)
         except asyncio.CancelledError:
-            self._desk.post(ledger.Settlement(permit, None, self._clock()), urgent=True)
+            self._desk.post(protocol.Settlement(permit, None, self._clock()), urgent=True)
             raise
 
-    def _unsent(self, ask: ledger.Ask) -> ledger.Settlement:
+    def _unsent(self, ask: protocol.Ask) -> protocol.Settlement:
         now = self._clock()
-        return ledger.Settlement(Permit(ask.id, ask.charge, now, limit=ask.limit), None, now)
+        return protocol.Settlement(Permit(ask.id, ask.charge, now, limit=ask.limit), None, now)
 
-    def _on_settled(self, settlement: ledger.Settlement, reply: ledger.Settled) -> None:
+    def _on_settled(self, settlement: protocol.Settlement, reply: protocol.Settled) -> None:
         self._learn(settlement.permit.charge, reply.limit)
         if reply.strangers:
             self._seen.foreign.inc(reply.strangers)
             self._log.warning("token_used_elsewhere", route=settlement.permit.charge.route, calls=reply.strangers)
 
-    def _learn(self, charge: budgets.Charge, limit: learned.RouteLimit) -> None:
+    def _learn(self, charge: limits.Charge, limit: route_limits.RouteLimit) -> None:
         if len(self._limits) > REMEMBERED:
             self._limits.clear()
         self._limits[charge.field] = limit
 
-    def _remember(self, charge: budgets.Charge, verdict: ledger.Wait) -> None:
+    def _remember(self, charge: limits.Charge, verdict: protocol.Wait) -> None:
         """Note until when such calls surely wait, so that their asks need not hurry."""
         if len(self._blocked) > REMEMBERED:
             self._blocked.clear()
@@ -228,18 +230,18 @@ class Limiter:
         elif verdict.budget == "global" and charge.lane is not model.Lane.INTERACTIVE:
             self._blocked[charge.lane.value] = self._clock() + verdict.seconds
 
-    def _hopeless(self, charge: budgets.Charge, now: float) -> bool:
+    def _hopeless(self, charge: limits.Charge, now: float) -> bool:
         until = max(self._blocked.get(f"user {charge.user}", 0.0), self._blocked.get(charge.lane.value, 0.0))
         return until - now > 2 * self._gather
 
-    def _refusal(self, verdict: ledger.Wait, patience: float) -> errors.RateLimited:
+    def _refusal(self, verdict: protocol.Wait, patience: float) -> errors.RateLimited:
         self._seen.refusals.labels(verdict.budget, verdict.why).inc()
         wait = verdict.seconds
         if verdict.budget == "global":
             wait -= min(SOONER, patience / 2)
         return errors.RateLimited(verdict.budget, retry_after=max(wait, 0.001), why=verdict.why)
 
-    def _count(self, permit: Permit, verdict: ledger.Granted, waited: float) -> None:
+    def _count(self, permit: Permit, verdict: protocol.Granted, waited: float) -> None:
         lane = permit.charge.lane.value
         self._seen.permits.labels(lane).inc()
         self._seen.wait.labels(lane).observe(waited)

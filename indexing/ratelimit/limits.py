@@ -13,8 +13,9 @@ import dataclasses
 import math
 from typing import Self
 
-from indexing import model, settings
-from indexing.ratelimit import learned
+from indexing import settings
+from indexing.domain import model
+from indexing.ratelimit import route_limits
 
 LANES = (model.Lane.INTERACTIVE, model.Lane.BACKGROUND, model.Lane.REFRESH)
 """Most urgent first."""
@@ -165,7 +166,7 @@ class Keys:
         """Return the key of a user's ledger; None has one that is never written."""
         return f"{self.tag}p:u:{'-' if user is None else user}"
 
-    def route(self, charge: Charge, limit: learned.RouteLimit) -> str:
+    def route(self, charge: Charge, limit: route_limits.RouteLimit) -> str:
         """Return the key of the route ledger that a call under this *limit* is charged to."""
         if not limit.known:
             # One probe for all: the first answer teaches everybody.
@@ -173,13 +174,13 @@ class Keys:
         major = charge.major if limit.split else None
         return self.bucket(charge, limit.bucket, major)
 
-    def part(self, charge: Charge, limit: learned.RouteLimit) -> str:
+    def part(self, charge: Charge, limit: route_limits.RouteLimit) -> str:
         """Return the key of the guild's own ledger, kept also while guilds still share the bucket's; else `route`."""
         return self.bucket(charge, limit.bucket, charge.major) if limit.known else self.route(charge, limit)
 
     def bucket(self, charge: Charge, bucket: str, major: int | None) -> str:
         """Return the key of a bucket's ledger: of one guild, or with None of all guilds together."""
-        name = bucket if bucket != learned.NO_HEADERS else f"-{charge.route}"
+        name = bucket if bucket != route_limits.NO_HEADERS else f"-{charge.route}"
         return f"{self.tag}p:r:{charge.identity}:{name}:{'*' if major is None else major}"
 
     def line(self, ledger: str) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from indexing.ratelimit import budgets, learned
+from indexing.ratelimit import limits, route_limits
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class Permit:
     """
 
     id: str
-    charge: budgets.Charge
+    charge: limits.Charge
     taken_at: float
-    fence: float = budgets.FENCE
+    fence: float = limits.FENCE
     moment: int = 0
-    limit: learned.RouteLimit = learned.UNKNOWN
+    limit: route_limits.RouteLimit = route_limits.UNKNOWN
     held: int = 1
 
     def expired(self, now: float) -> bool:

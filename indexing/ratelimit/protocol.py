@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from indexing.ratelimit import budgets, learned, permits
+from indexing.ratelimit import limits, permits, route_limits
 
 Scope = Literal["global", "route", "shared", "edge"]
 """What a 429 (or a block by the edge) stops: the token, the route's bucket, somebody's resource, this address."""
@@ -22,9 +22,9 @@ class Ask:
     """
 
     id: str
-    charge: budgets.Charge
+    charge: limits.Charge
     patience: float
-    limit: learned.RouteLimit
+    limit: route_limits.RouteLimit
 
     @property
     def waiter(self) -> str:
@@ -53,7 +53,7 @@ class Outcome:
 
     round_trip: float
     excess: float | None = None
-    headers: learned.Headers | None = None
+    headers: route_limits.Headers | None = None
     proper: bool = True
     scope: Scope | None = None
     pause: float = 0.0
@@ -106,7 +106,7 @@ class Wait:
 class Relearn:
     """Nothing was taken: the route's limit is another one; ask again with it."""
 
-    limit: learned.RouteLimit
+    limit: route_limits.RouteLimit
 
 
 Verdict = Granted | Wait | Relearn
@@ -124,7 +124,7 @@ class Settled:
     """
 
     strangers: int
-    limit: learned.RouteLimit
+    limit: route_limits.RouteLimit
     credit: float
 
 
@@ -137,11 +137,11 @@ class BudgetStore(Protocol):
     """
 
     async def exchange(
-        self, rules: budgets.Rules, settlements: Sequence[Settlement], asks: Sequence[Ask]
+        self, rules: limits.Rules, settlements: Sequence[Settlement], asks: Sequence[Ask]
     ) -> tuple[list[Settled], list[Verdict]]:
         """Book the settlements, then answer the asks, each in turn. With neither, only the budgets are touched."""
 
-    async def snapshot(self, rules: budgets.Rules, users: Sequence[int]) -> list[budgets.BudgetState]:
+    async def snapshot(self, rules: limits.Rules, users: Sequence[int]) -> list[limits.BudgetState]:
         """Read the global budget, the ban line, the budgets of *users*, and the routes in use; write nothing."""
 
     async def forget_user(self, user: int) -> None:

@@ -16,7 +16,7 @@ import redis.asyncio
 import redis.exceptions
 
 from indexing import errors
-from indexing.ratelimit import budgets, ledger, redis_reading, stopwatch, wire
+from indexing.ratelimit import codec, fleet_clock, limits, protocol, redis_reading
 
 PARTS = ("state", "permits", "routes", "settle", "line", "acquire", "exchange")
 AWAY = 1.0
@@ -32,11 +32,11 @@ def translated() -> Iterator[None]:
         raise errors.LimiterUnavailable(AWAY) from error
 
 
-def script(rules: budgets.Rules) -> str:
+def script(rules: limits.Rules) -> str:
     """Return the script's source, with the rules at its head."""
-    folder = importlib.resources.files(__package__)
+    folder = importlib.resources.files(__package__).joinpath("lua")
     parts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in PARTS]
-    return "\n".join([wire.rules(rules), *parts])
+    return "\n".join([codec.rules(rules), *parts])
 
 
 class RedisBudgets:
@@ -58,39 +58,39 @@ class RedisBudgets:
         now: Callable[[], float] | None = None,
     ) -> None:
         self._client = client
-        self._keys = budgets.Keys(application)
+        self._keys = limits.Keys(application)
         self._clock = clock
         self._now = now
-        self._scripts: dict[budgets.Rules, Any] = {}
-        self._stopwatch = stopwatch.Stopwatch()
+        self._scripts: dict[limits.Rules, Any] = {}
+        self._stopwatch = fleet_clock.Stopwatch()
 
     async def exchange(
-        self, rules: budgets.Rules, settlements: Sequence[ledger.Settlement], asks: Sequence[ledger.Ask]
-    ) -> tuple[list[ledger.Settled], list[ledger.Verdict]]:
+        self, rules: limits.Rules, settlements: Sequence[protocol.Settlement], asks: Sequence[protocol.Ask]
+    ) -> tuple[list[protocol.Settled], list[protocol.Verdict]]:
         """Run the script; it is loaded again when Redis does not know it (any more)."""
         now = self._clock()
         said: dict[str, Any] = {
             **self._stopwatch.says(now),
-            "settle": [wire.settlement(one, now) for one in settlements],
-            "ask": [wire.ask(one) for one in asks],
+            "settle": [codec.settlement(one, now) for one in settlements],
+            "ask": [codec.ask(one) for one in asks],
         }
         if self._now is not None:
             said["now"] = int(self._now() * 1000)
-        keys = wire.keys(self._keys, rules, settlements, asks)
+        keys = codec.keys(self._keys, rules, settlements, asks)
         with translated():
-            moment, shown, born, era, settled, verdicts = await self._script(rules)(keys, [wire.encode(said)])
-        self._stopwatch.learn(stopwatch.Reading(moment, now, self._clock(), era, born), shown)
+            moment, shown, born, era, settled, verdicts = await self._script(rules)(keys, [codec.encode(said)])
+        self._stopwatch.learn(fleet_clock.Reading(moment, now, self._clock(), era, born), shown)
         return (
-            [wire.settled(reply) for reply in settled],
-            [wire.verdict(reply, one, rules, moment) for reply, one in zip(verdicts, asks, strict=True)],
+            [codec.settled(reply) for reply in settled],
+            [codec.verdict(reply, one, rules, moment) for reply, one in zip(verdicts, asks, strict=True)],
         )
 
-    def _script(self, rules: budgets.Rules) -> Any:  # noqa: ANN401 -- redis-py's script, whose replies are untyped
+    def _script(self, rules: limits.Rules) -> Any:  # noqa: ANN401 -- redis-py's script, whose replies are untyped
         if rules not in self._scripts:
             self._scripts[rules] = self._client.register_script(script(rules))
         return self._scripts[rules]
 
-    async def snapshot(self, rules: budgets.Rules, users: Sequence[int]) -> list[budgets.BudgetState]:
+    async def snapshot(self, rules: limits.Rules, users: Sequence[int]) -> list[limits.BudgetState]:
         """Read in two round trips; each budget is whole, the list is not one moment's."""
         with translated():
             return await redis_reading.snapshot(self._client, self._keys, rules, users, self._now)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from indexing import settings
-from indexing.ratelimit import budgets
+from indexing.ratelimit import limits
 
 PAUSED = "!"
 """Entry of a ledger that pauses it; "!shared" pauses it too, but not because of us."""
@@ -24,7 +24,7 @@ class Row:
 class Look:
     """What stands beside the ledgers: *meta* and *egress* by field, as in state.lua."""
 
-    rules: budgets.Rules
+    rules: limits.Rules
     now: float
     meta: Mapping[str, float]
     egress: Mapping[str, float]
@@ -34,7 +34,7 @@ class Look:
         return max(0.0, (moment - self.now) / 1000)
 
 
-def state_of(row: Row, entries: Mapping[str, float], look: Look) -> budgets.BudgetState:
+def state_of(row: Row, entries: Mapping[str, float], look: Look) -> limits.BudgetState:
     """Return one budget's state; *entries* is its ledger: permit -> moment of release."""
     pauses = {name: look.wait(moment) for name, moment in entries.items() if name.startswith(PAUSED)}
     held = [look.wait(moment) for name, moment in entries.items() if not name.startswith(PAUSED)]
@@ -42,7 +42,7 @@ def state_of(row: Row, entries: Mapping[str, float], look: Look) -> budgets.Budg
     name = max(pauses, key=lambda one: pauses[one], default="")
     paused = pauses.get(name, 0.0)
     free = max(0, row.size.capacity - len(held))
-    return budgets.BudgetState(
+    return limits.BudgetState(
         kind=row.kind,
         key=row.name,
         capacity=row.size.capacity,
@@ -54,7 +54,7 @@ def state_of(row: Row, entries: Mapping[str, float], look: Look) -> budgets.Budg
     )
 
 
-def global_state(entries: Mapping[str, float], look: Look) -> budgets.BudgetState:
+def global_state(entries: Mapping[str, float], look: Look) -> limits.BudgetState:
     """Return the global budget's state, with what stops everybody."""
     state = state_of(Row("global", "", look.rules.global_budget, ""), entries, look)
     stops = {
@@ -69,18 +69,18 @@ def global_state(entries: Mapping[str, float], look: Look) -> budgets.BudgetStat
     return dataclasses.replace(state, free=0, paused_for=stops[why], why=why)
 
 
-def ban_line(look: Look) -> budgets.BudgetState:
+def ban_line(look: Look) -> limits.BudgetState:
     """Return the state of this address's invalid requests; paused means that at least background and refresh stop."""
-    oldest = look.now / 60_000 - budgets.INVALID.window / 60
+    oldest = look.now / 60_000 - limits.INVALID.window / 60
     minutes = {name[1:]: count for name, count in look.egress.items() if name.startswith("m")}
     count = int(sum(count for minute, count in minutes.items() if int(minute) > oldest))
     paused = max(look.wait(look.egress.get("bulk", 0)), look.wait(look.egress.get("all", 0)))
-    return budgets.BudgetState(
+    return limits.BudgetState(
         kind="invalid_requests",
         key="",
-        capacity=budgets.INVALID.capacity,
-        window=budgets.INVALID.window,
-        free=max(0, budgets.INVALID.capacity - count),
+        capacity=limits.INVALID.capacity,
+        window=limits.INVALID.window,
+        free=max(0, limits.INVALID.capacity - count),
         paused_for=paused,
         why="breaker" if paused else "",
     )

@@ -5,11 +5,15 @@ Under each field stands its meaning, its unit and why the default is what it is;
 """
 
 from indexing.settings.budgets import LimiterSettings as LimiterSettings
-from indexing.settings.discord_api import DiscordSettings as DiscordSettings
-from indexing.settings.discord_api import OAuthSettings as OAuthSettings
+from indexing.settings.discord import DiscordSettings as DiscordSettings
+from indexing.settings.discord import OAuthSettings as OAuthSettings
 from indexing.settings.fields import Rate as Rate
 from indexing.settings.fields import RateField as RateField
 from indexing.settings.fields import variable as variable
+from indexing.settings.indexing import IndexingSettings as IndexingSettings
+from indexing.settings.indexing import RankWeights as RankWeights
+from indexing.settings.infrastructure import MongoSettings as MongoSettings
+from indexing.settings.infrastructure import RedisSettings as RedisSettings
 from indexing.settings.keys import KEY_BYTES as KEY_BYTES
 from indexing.settings.keys import SecretSettings as SecretSettings
 from indexing.settings.loading import GROUPS as GROUPS
@@ -24,9 +28,5 @@ from indexing.settings.loading import problems_of as problems_of
 from indexing.settings.processes import ExporterSettings as ExporterSettings
 from indexing.settings.processes import ServiceSettings as ServiceSettings
 from indexing.settings.processes import WorkerSettings as WorkerSettings
-from indexing.settings.rules import IndexingSettings as IndexingSettings
-from indexing.settings.rules import RankWeights as RankWeights
-from indexing.settings.servers import MongoSettings as MongoSettings
-from indexing.settings.servers import RedisSettings as RedisSettings
 from indexing.settings.telemetry import LogSettings as LogSettings
 from indexing.settings.telemetry import TraceSettings as TraceSettings

@@ -5,19 +5,21 @@ from typing import Any
 
 import pydantic
 
-from indexing.settings import budgets, discord_api, fields, keys, processes, rules, servers, telemetry
+from indexing.settings import budgets, fields, infrastructure, keys, processes, telemetry
+from indexing.settings import discord as discord_settings
+from indexing.settings import indexing as indexing_settings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """All groups. The service reads `service`, the workers read `workers`, both read the rest."""
 
-    discord: discord_api.DiscordSettings
-    oauth: discord_api.OAuthSettings
+    discord: discord_settings.DiscordSettings
+    oauth: discord_settings.OAuthSettings
     limiter: budgets.LimiterSettings
-    redis: servers.RedisSettings
-    mongo: servers.MongoSettings
-    indexing: rules.IndexingSettings
+    redis: infrastructure.RedisSettings
+    mongo: infrastructure.MongoSettings
+    indexing: indexing_settings.IndexingSettings
     secrets: keys.SecretSettings
     service: processes.ServiceSettings
     workers: processes.WorkerSettings
@@ -29,10 +31,10 @@ class Settings:
 class ExporterConfig:
     """What the exporter reads: no key to any credential is among it."""
 
-    discord: discord_api.DiscordSettings
+    discord: discord_settings.DiscordSettings
     limiter: budgets.LimiterSettings
-    redis: servers.RedisSettings
-    mongo: servers.MongoSettings
+    redis: infrastructure.RedisSettings
+    mongo: infrastructure.MongoSettings
     exporter: processes.ExporterSettings
     logs: telemetry.LogSettings
 
@@ -41,7 +43,7 @@ class ExporterConfig:
 class KeysConfig:
     """What rotating keys reads."""
 
-    mongo: servers.MongoSettings
+    mongo: infrastructure.MongoSettings
     secrets: keys.SecretSettings
     logs: telemetry.LogSettings
 
@@ -51,12 +53,12 @@ class BadSettings(Exception):
 
 
 GROUPS: dict[str, type[fields.Group]] = {
-    "discord": discord_api.DiscordSettings,
-    "oauth": discord_api.OAuthSettings,
+    "discord": discord_settings.DiscordSettings,
+    "oauth": discord_settings.OAuthSettings,
     "limiter": budgets.LimiterSettings,
-    "redis": servers.RedisSettings,
-    "mongo": servers.MongoSettings,
-    "indexing": rules.IndexingSettings,
+    "redis": infrastructure.RedisSettings,
+    "mongo": infrastructure.MongoSettings,
+    "indexing": indexing_settings.IndexingSettings,
     "secrets": keys.SecretSettings,
     "service": processes.ServiceSettings,
     "workers": processes.WorkerSettings,

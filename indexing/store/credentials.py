@@ -11,13 +11,14 @@ import uuid
 import msgspec
 import pymongo
 
-from indexing import errors, ports
-from indexing.store import mongo, vault
+from indexing import errors
+from indexing.domain import ports
+from indexing.store import database, vault
 
 FIELDS = {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1, "mark": 1, "locked_until": 1}
 
 
-def sealed(safe: vault.Vault, user_id: int, credential: ports.Credential) -> mongo.Document:
+def sealed(safe: vault.Vault, user_id: int, credential: ports.Credential) -> database.Document:
     """Return the fields that store a credential under a new mark, unlocked."""
     tokens = msgspec.json.encode([credential.access_token, credential.refresh_token])
     return {
@@ -30,7 +31,7 @@ def sealed(safe: vault.Vault, user_id: int, credential: ports.Credential) -> mon
     }
 
 
-def opened(safe: vault.Vault, user_id: int, row: mongo.Document) -> ports.Credential:
+def opened(safe: vault.Vault, user_id: int, row: database.Document) -> ports.Credential:
     """Return the credential of a row. Raises vault.CannotOpen."""
     access, refresh = msgspec.json.decode(safe.open(user_id, row["credential"]), type=tuple[str, str])
     return ports.Credential(access, refresh, row.get("expires_at"), tuple(row.get("scopes", ())))
@@ -39,13 +40,13 @@ def opened(safe: vault.Vault, user_id: int, row: mongo.Document) -> ports.Creden
 class Credentials:
     """Port `ports.Credentials`. One round trip for each method."""
 
-    def __init__(self, database: mongo.Database, safe: vault.Vault) -> None:
+    def __init__(self, database: database.Database, safe: vault.Vault) -> None:
         self._users = database["users"]
         self._safe = safe
 
     async def held(self, user_id: int) -> ports.Held:
         """Return what is stored. Raises errors.CredentialMissing; errors.ReauthRequired when no key opens it."""
-        with mongo.translated():
+        with database.translated():
             row = await self._users.find_one({"_id": user_id}, FIELDS)
         if not row or not row.get("credential"):
             raise errors.CredentialMissing(user_id)
@@ -77,7 +78,7 @@ class Credentials:
     async def forget(self, user_id: int) -> ports.Credential | None:
         """Erase the pair, in one write; returns what it was."""
         gone = {"credential": "", "scopes": "", "expires_at": "", "reauth": "", "locked_until": ""}
-        with mongo.translated():
+        with database.translated():
             row = await self._users.find_one_and_update(
                 {"_id": user_id},
                 {"$unset": gone, "$set": {"mark": uuid.uuid4().hex}},
@@ -91,7 +92,7 @@ class Credentials:
         except vault.CannotOpen:
             return None
 
-    async def _changed(self, wanted: mongo.Document, change: mongo.Document) -> bool:
-        with mongo.translated():
+    async def _changed(self, wanted: database.Document, change: database.Document) -> bool:
+        with database.translated():
             done = await self._users.update_one(wanted, {"$set": change})
         return bool(done.matched_count)

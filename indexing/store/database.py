@@ -13,8 +13,9 @@ import pymongo
 import pymongo.errors
 from motor import motor_asyncio
 
-from indexing import errors, metrics, settings
-from indexing.store import measured
+from indexing import errors, settings
+from indexing.store import instrumented
+from indexing.telemetry import metrics
 
 Document = dict[str, Any]
 Database = Any
@@ -93,7 +94,7 @@ async def open_database(
         with translated():
             await client.admin.command("ping")
         database = client[config.database]
-        yield database if seen is None else measured.Database(database, seen)
+        yield database if seen is None else instrumented.Database(database, seen)
     finally:
         client.close()
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pymongo
 
-from indexing import causes, model
-from indexing.store import mongo
+from indexing.domain import model, reasons
+from indexing.store import database
 
 SIZE_STEP = 0.2
 """Share by which a guild's size must change to be written: Discord's estimate moves all the time."""
 
 
-def named(guild: model.UserGuild, old: mongo.Document | None, *, has_bot: bool) -> mongo.Document:
+def named(guild: model.UserGuild, old: database.Document | None, *, has_bot: bool) -> database.Document:
     """Return what a guild's row says after a user has listed it."""
     people = guild.presence_count if guild.presence_count is not None else guild.member_count
     known = (old or {}).get("people")
@@ -24,7 +24,7 @@ def named(guild: model.UserGuild, old: mongo.Document | None, *, has_bot: bool) 
     return {"name": guild.name, "icon": guild.icon, "people": people, "access": access.value}
 
 
-def read(channels: Sequence[model.Channel], now: float) -> mongo.Document:
+def read(channels: Sequence[model.Channel], now: float) -> database.Document:
     """Return what a guild's row says after a complete listing."""
     newest = max((channel.last_message_id or 0 for channel in channels), default=0)
     return {
@@ -40,7 +40,7 @@ def read(channels: Sequence[model.Channel], now: float) -> mongo.Document:
     }
 
 
-def scheduled(schedule: model.Schedule) -> mongo.Document:
+def scheduled(schedule: model.Schedule) -> database.Document:
     """Return what a guild's row says of its next reading."""
     return {
         "next_refresh_at": schedule.next_at,
@@ -51,19 +51,21 @@ def scheduled(schedule: model.Schedule) -> mongo.Document:
     }
 
 
-def new_channel(channel: model.Channel, fence: int) -> mongo.Document:
+def new_channel(channel: model.Channel, fence: int) -> database.Document:
     """Return the row of a channel that was not known."""
     return {"_id": channel.channel_id, **_fields(channel), "fence": fence, "gone_at": None}
 
 
-def changes(stored: Sequence[mongo.Document], channels: Sequence[model.Channel], fence: int, now: float) -> list[Any]:
+def changes(
+    stored: Sequence[database.Document], channels: Sequence[model.Channel], fence: int, now: float
+) -> list[Any]:
     """Return the writes that turn the rows that are stored into *channels*; what did not change is not written."""
     listed = {channel.channel_id: channel for channel in channels}
     changes: list[Any] = []
     for row in stored:
         channel = listed.get(row["_id"])
         if channel is None:
-            fields = {"gone_at": now, "gone_why": causes.HIDDEN_OR_DELETED}
+            fields = {"gone_at": now, "gone_why": reasons.HIDDEN_OR_DELETED}
             differs = row.get("gone_at") is None
         else:
             fields = {**_fields(channel), "gone_at": None}
@@ -74,7 +76,7 @@ def changes(stored: Sequence[mongo.Document], channels: Sequence[model.Channel],
     return changes
 
 
-def _fields(channel: model.Channel) -> mongo.Document:
+def _fields(channel: model.Channel) -> database.Document:
     return {
         "guild_id": channel.guild_id,
         "kind": channel.kind,
@@ -89,7 +91,7 @@ def _fields(channel: model.Channel) -> mongo.Document:
     }
 
 
-def channel(row: mongo.Document) -> model.Channel:
+def channel(row: database.Document) -> model.Channel:
     """Return the channel of a row."""
     return model.Channel(
         channel_id=row["_id"],
@@ -106,7 +108,7 @@ def channel(row: mongo.Document) -> model.Channel:
     )
 
 
-def guild(row: mongo.Document) -> model.Guild:
+def guild(row: database.Document) -> model.Guild:
     """Return the guild of a row."""
     return model.Guild(
         guild_id=row["_id"],

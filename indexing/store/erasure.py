@@ -6,7 +6,7 @@ Nothing is looked for by reading whole collections: each has an index that leads
 
 from collections.abc import Collection
 
-from indexing.store import guilds, mongo
+from indexing.store import database, guilds
 
 NOTHING_READ = {**guilds.UNREAD, "channel_count": 0, "newest_message_id": None}
 
@@ -14,7 +14,7 @@ NOTHING_READ = {**guilds.UNREAD, "channel_count": 0, "newest_message_id": None}
 class Remains:
     """Port `ports.Remains`. Round trips: 1 for each method; 2 for `erase_jobs`, 5 for `erase_guilds`, 10 to count."""
 
-    def __init__(self, database: mongo.Database) -> None:
+    def __init__(self, database: database.Database) -> None:
         self._users = database["users"]
         self._memberships = database["memberships"]
         self._jobs = database["jobs"]
@@ -36,7 +36,7 @@ class Remains:
             (self._guilds, {"_id": alone}),
             (self._channels, {"guild_id": alone}),
         )
-        with mongo.translated():
+        with database.translated():
             return {collection.name: await collection.count_documents(those) for collection, those in wanted}
 
     async def erase_user(self, user_id: int) -> None:
@@ -45,7 +45,7 @@ class Remains:
 
     async def jobs(self, user_id: int) -> list[str]:
         """Return the ids of the user's jobs."""
-        with mongo.translated():
+        with database.translated():
             rows = await self._jobs.find({"user_id": user_id}, {"_id": 1}).to_list(None)
         return [row["_id"] for row in rows]
 
@@ -61,7 +61,7 @@ class Remains:
 
     async def guilds(self, user_id: int) -> list[int]:
         """Return the guilds that the user is or was a member of."""
-        with mongo.translated():
+        with database.translated():
             rows = await self._memberships.find({"user_id": user_id}, {"guild_id": 1}).to_list(None)
         return [row["guild_id"] for row in rows]
 
@@ -75,18 +75,18 @@ class Remains:
         if not alone:
             return
         found = {"$in": sorted(alone)}
-        with mongo.translated():
+        with database.translated():
             rows = await self._guilds.find({"_id": found}).to_list(None)
         await _erase(self._guilds, {"_id": found})
         await _erase(self._channels, {"guild_id": found})
         if back := await self._shared(alone, but):
             await self._bring_back([row for row in rows if row["_id"] in back], back)
 
-    async def _bring_back(self, rows: list[mongo.Document], guild_ids: set[int]) -> None:
+    async def _bring_back(self, rows: list[database.Document], guild_ids: set[int]) -> None:
         """Store guilds again, unread: who listed them in between found their rows and wrote none."""
         again = [{**row, **NOTHING_READ, "fence": row.get("fence", 0) + 1} for row in rows]
-        await mongo.insert_new(self._guilds, again)
-        with mongo.translated():
+        await database.insert_new(self._guilds, again)
+        with database.translated():
             await self._guilds.update_many({"_id": {"$in": sorted(guild_ids)}}, {"$set": {"fetched_at": None}})
 
     async def erase_memberships(self, user_id: int) -> None:
@@ -95,10 +95,10 @@ class Remains:
 
     async def _shared(self, guild_ids: Collection[int], but: int) -> set[int]:
         others = {"guild_id": {"$in": list(guild_ids)}, "user_id": {"$ne": but}, "left_at": None}
-        with mongo.translated():
+        with database.translated():
             return set(await self._memberships.distinct("guild_id", others))
 
 
-async def _erase(collection: mongo.Collection, wanted: mongo.Document) -> None:
-    with mongo.translated():
+async def _erase(collection: database.Collection, wanted: database.Document) -> None:
+    with database.translated():
         await collection.delete_many(wanted)

@@ -10,13 +10,13 @@ from collections.abc import Collection, Sequence
 
 import pymongo
 
-from indexing import causes, model
-from indexing.store import documents, mongo
+from indexing.domain import model, reasons
+from indexing.store import database, documents
 
 UNREAD = {"fence": 0, "lease_until": 0.0, "fetched_at": None, "looked_at": None, "next_refresh_at": 0.0}
 REMOVED = {
     "access": model.Access.NOT_INSTALLED.value,
-    "error": causes.BOT_REMOVED,
+    "error": reasons.BOT_REMOVED,
     "fetched_at": None,
     "channel_count": 0,
     "newest_message_id": None,
@@ -32,20 +32,20 @@ MANY = 1_000
 class Guilds:
     """Port `ports.Guilds`. Round trips: one for each method, up to 3 for `named`, 2 to 5 for `store_channels`."""
 
-    def __init__(self, database: mongo.Database) -> None:
+    def __init__(self, database: database.Database) -> None:
         self._guilds = database["guilds"]
         self._channels = database["channels"]
         self._memberships = database["memberships"]
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
         """Return those of the guilds that are stored, by id."""
-        with mongo.translated():
+        with database.translated():
             rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}).to_list(None)
         return {row["_id"]: documents.guild(row) for row in rows}
 
     async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
         """Store names, icons and sizes, and which of the guilds have our bot. Only changes are written."""
-        with mongo.translated():
+        with database.translated():
             rows = await self._guilds.find({"_id": {"$in": [guild.guild_id for guild in guilds]}}).to_list(None)
         before = {row["_id"]: row for row in rows}
         new, changes = [], []
@@ -56,27 +56,27 @@ class Guilds:
                 new.append({"_id": guild.guild_id, **UNREAD, **fields})
             elif any(old.get(name) != value for name, value in fields.items()):
                 changes.append(pymongo.UpdateOne({"_id": guild.guild_id}, {"$set": fields}))
-        await mongo.insert_new(self._guilds, new)
+        await database.insert_new(self._guilds, new)
         if changes:
-            with mongo.translated():
+            with database.translated():
                 await self._guilds.bulk_write(changes, ordered=False)
 
     async def bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Note that our bot is not in the guilds; where it was, the channels are hidden, with that cause."""
         was_in = {"_id": {"$in": list(guild_ids)}, "fetched_at": {"$ne": None}}
-        with mongo.translated():
+        with database.translated():
             rows = await self._guilds.find(was_in, {"_id": 1}).to_list(None) if guild_ids else []
             found = {"$in": [row["_id"] for row in rows]}
             if rows:
                 # A new fence, so that a reading that is under way changes nothing any more.
                 await self._guilds.update_many({"_id": found}, {"$set": REMOVED, "$inc": {"fence": 1}})
-                gone = {"gone_at": now, "gone_why": causes.BOT_REMOVED}
+                gone = {"gone_at": now, "gone_why": reasons.BOT_REMOVED}
                 await self._channels.update_many({"guild_id": found, "gone_at": None}, {"$set": gone})
 
     async def looked(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Note that somebody looks at guilds, and for which of them he waits."""
         seldom = {"looked_at": {"$not": {"$gt": now - LOOK_STEP}}}
-        with mongo.translated():
+        with database.translated():
             if guild_ids:
                 await self._guilds.update_many(
                     {"_id": {"$in": list(guild_ids)}, **seldom}, {"$set": {"looked_at": now}}
@@ -88,7 +88,7 @@ class Guilds:
         """Have the guilds that are read regularly read again at *now*; one that is due already stays as it is."""
         later = {"next_refresh_at": {"$not": {"$gt": 0.0, "$lte": now}}}
         readable = {"access": model.Access.INSTALLED.value, "fetched_at": {"$ne": None}}
-        with mongo.translated():
+        with database.translated():
             if guild_ids:
                 await self._guilds.update_many(
                     {"_id": {"$in": list(guild_ids)}, **readable, **later}, {"$set": {"next_refresh_at": now}}
@@ -96,7 +96,7 @@ class Guilds:
 
     async def due(self, now: float, limit: int) -> list[model.Guild]:
         """Return guilds that should have been read again before *now*, most overdue first."""
-        with mongo.translated():
+        with database.translated():
             found = self._guilds.find({"next_refresh_at": {"$gt": 0.0, "$lte": now}})
             rows = await found.sort("next_refresh_at", 1).limit(limit).to_list(None)
         return [documents.guild(row) for row in rows]
@@ -108,7 +108,7 @@ class Guilds:
             "lease_until": {"$lte": now},
             "fetched_at": {"$not": {"$gt": fetched_before}},
         }
-        with mongo.translated():
+        with database.translated():
             row = await self._guilds.find_one_and_update(
                 free,
                 {"$set": {"lease_until": until}, "$inc": {"fence": 1}},
@@ -127,7 +127,7 @@ class Guilds:
         schedule: model.Schedule = model.NEVER_READ,
     ) -> bool:
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
-        with mongo.translated():
+        with database.translated():
             stored = await self._channels.find({"guild_id": guild_id}).to_list(None)
         known = {row["_id"] for row in stored}
         new = [documents.new_channel(channel, fence) for channel in channels if channel.channel_id not in known]
@@ -137,8 +137,8 @@ class Guilds:
             return await self._end_lease(guild_id, fence, told)
         if not await self._holds(guild_id, fence):
             return False
-        await mongo.insert_new(self._channels, new)
-        if await mongo.write_newest(self._channels, changes) and await self._end_lease(guild_id, fence, told):
+        await database.insert_new(self._channels, new)
+        if await database.write_newest(self._channels, changes) and await self._end_lease(guild_id, fence, told):
             return True
         await self._distrust(guild_id)
         return False
@@ -154,7 +154,7 @@ class Guilds:
 
     async def purge(self, before: float) -> int:
         """Erase channels gone and guilds without members that nobody looked at since a time; returns how many."""
-        with mongo.translated():
+        with database.translated():
             done = await self._channels.delete_many({"gone_at": {"$gt": 0.0, "$lt": before}})
             unseen = {"$or": [{"looked_at": None}, {"looked_at": {"$lt": before}}]}
             rows = await self._guilds.find(unseen, {"_id": 1}).to_list(None)
@@ -164,7 +164,7 @@ class Guilds:
         return erased
 
     async def _erase_empty(self, guild_ids: list[int]) -> int:
-        with mongo.translated():
+        with database.translated():
             some = await self._memberships.distinct("guild_id", {"guild_id": {"$in": guild_ids}})
             empty = {"$in": sorted(set(guild_ids) - set(some))}
             channels = await self._channels.delete_many({"guild_id": empty})
@@ -173,27 +173,27 @@ class Guilds:
 
     async def channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the channels of the guilds as of their latest listing, by guild, position, id."""
-        with mongo.translated():
+        with database.translated():
             rows = await self._channels.find({"guild_id": {"$in": list(guild_ids)}, "gone_at": None}).to_list(None)
         found = [documents.channel(row) for row in rows]
         return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
 
     async def _holds(self, guild_id: int, fence: int) -> bool:
-        with mongo.translated():
+        with database.translated():
             return await self._guilds.find_one({"_id": guild_id, "fence": fence}, {"_id": 1}) is not None
 
     async def _distrust(self, guild_id: int) -> None:
         """Have a guild read again: a lease that was lost in the act of writing may have left older rows behind."""
-        with mongo.translated():
+        with database.translated():
             done = await self._guilds.update_one({"_id": guild_id}, {"$set": {"fetched_at": None}})
             if not done.matched_count:
                 # Erased meanwhile: nobody else would ever find these rows.
                 await self._channels.delete_many({"guild_id": guild_id})
 
     async def _end_lease(
-        self, guild_id: int, fence: int, change: mongo.Document, more: mongo.Document | None = None
+        self, guild_id: int, fence: int, change: database.Document, more: database.Document | None = None
     ) -> bool:
         update = {"$set": {**change, "lease_until": 0.0}} | ({"$inc": more} if more else {})
-        with mongo.translated():
+        with database.translated():
             done = await self._guilds.update_one({"_id": guild_id, "fence": fence}, update)
         return bool(done.matched_count)

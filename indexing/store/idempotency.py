@@ -5,8 +5,8 @@ import datetime
 
 import pymongo.errors
 
-from indexing import ports
-from indexing.store import mongo
+from indexing.domain import ports
+from indexing.store import database
 
 KEPT = datetime.timedelta(hours=24)
 
@@ -14,13 +14,13 @@ KEPT = datetime.timedelta(hours=24)
 class Requests:
     """Port `ports.Requests`. One round trip for each method, two to store an answer about a user."""
 
-    def __init__(self, database: mongo.Database) -> None:
+    def __init__(self, database: database.Database) -> None:
         self._requests = database["requests"]
         self._users = database["users"]
 
     async def find(self, key: str) -> ports.Answered | None:
         """Return what was answered under this key."""
-        with mongo.translated():
+        with database.translated():
             row = await self._requests.find_one({"_id": key})
         return ports.Answered(bytes(row["fingerprint"]), bytes(row["response"]), row.get("user_id")) if row else None
 
@@ -28,7 +28,7 @@ class Requests:
         """Keep an answer; of two at once the first stays, and one about a user of whom nothing is known is not kept."""
         expires_at = datetime.datetime.fromtimestamp(now, tz=datetime.UTC) + KEPT
         row = {"_id": key, **dataclasses.asdict(answered), "expires_at": expires_at}
-        with mongo.translated():
+        with database.translated():
             try:
                 await self._requests.insert_one(row)
             except pymongo.errors.DuplicateKeyError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pymongo.errors
 
-from indexing import metrics, traces
+from indexing.telemetry import metrics, tracing
 
 COMMANDS = {
     "find_one": "find",
@@ -106,4 +106,4 @@ class Timed:
         finally:
             seconds = time.perf_counter() - begun
             self._took.observe(seconds)
-            traces.record("mongodb", seconds, self._command)
+            tracing.record("mongodb", seconds, self._command)

@@ -12,8 +12,9 @@ from collections.abc import Collection, Sequence
 import pymongo
 import pymongo.errors
 
-from indexing import errors, model
-from indexing.store import mongo
+from indexing import errors
+from indexing.domain import model
+from indexing.store import database
 
 TRIES = 3
 UNIT_FIELDS = tuple(field.name for field in dataclasses.fields(model.Unit))
@@ -22,7 +23,7 @@ UNIT_FIELDS = tuple(field.name for field in dataclasses.fields(model.Unit))
 class Jobs:
     """Port `ports.Jobs`. Round trips: one for each method, two for a `start` that joins."""
 
-    def __init__(self, database: mongo.Database, *, retention: float) -> None:
+    def __init__(self, database: database.Database, *, retention: float) -> None:
         self._jobs = database["jobs"]
         self._units = database["units"]
         self._retention = retention
@@ -31,10 +32,10 @@ class Jobs:
         """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
         for _ in range(TRIES):
             try:
-                with mongo.translated():
+                with database.translated():
                     await self._jobs.insert_one({"_id": job.job_id, **self._document(job)})
             except pymongo.errors.DuplicateKeyError:
-                with mongo.translated():
+                with database.translated():
                     row = await self._jobs.find_one({"user_id": job.user_id, "active": True})
                 if row is not None:
                     return _job(row), False
@@ -44,19 +45,19 @@ class Jobs:
 
     async def get(self, job_id: str) -> model.Job | None:
         """Return a job."""
-        with mongo.translated():
+        with database.translated():
             row = await self._jobs.find_one({"_id": job_id})
         return _job(row) if row else None
 
     async def get_all(self, job_ids: Collection[str]) -> dict[str, model.Job]:
         """Return those of the jobs that are stored, by id."""
-        with mongo.translated():
+        with database.translated():
             rows = await self._jobs.find({"_id": {"$in": list(job_ids)}}).to_list(None)
         return {row["_id"]: _job(row) for row in rows}
 
     async def latest(self, user_id: int) -> model.Job | None:
         """Return the user's active job, else his newest."""
-        with mongo.translated():
+        with database.translated():
             # The active one first, whatever the clocks of the machines that made them say.
             order = [("active", pymongo.DESCENDING), ("created_at", pymongo.DESCENDING)]
             row = await self._jobs.find_one({"user_id": user_id}, sort=order)
@@ -64,7 +65,7 @@ class Jobs:
 
     async def of_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
         """Return the user's jobs that were created before a time, newest first."""
-        with mongo.translated():
+        with database.translated():
             found = self._jobs.find({"user_id": user_id, "created_at": {"$lt": before}})
             rows = await found.sort("created_at", pymongo.DESCENDING).limit(limit).to_list(None)
         return [_job(row) for row in rows]
@@ -72,7 +73,7 @@ class Jobs:
     async def begin_turn(self, job_id: str, turn: int, *, now: float, until: float) -> model.Job | None:
         """Own the job as turn + 1, if *turn* is current and the job runs; None otherwise."""
         change = {"turn": turn + 1, "next_turn_at": until, "began_at": now, "waiting_for": "", "waiting_until": 0.0}
-        with mongo.translated():
+        with database.translated():
             row = await self._jobs.find_one_and_update(
                 {"_id": job_id, "turn": turn, "active": True},
                 {"$set": change, "$inc": {"unfinished": 1}},
@@ -82,12 +83,12 @@ class Jobs:
 
     async def add_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
         """Store the units of a job whose guild list is read."""
-        await mongo.insert_new(self._units, [{"_id": _key(job, unit), **self._row(job, unit)} for unit in units])
+        await database.insert_new(self._units, [{"_id": _key(job, unit), **self._row(job, unit)} for unit in units])
         return await self.save(dataclasses.replace(job, listed=True))
 
     async def units(self, job_id: str) -> list[model.Unit]:
         """Return the units by position."""
-        with mongo.translated():
+        with database.translated():
             rows = await self._units.find({"job_id": job_id}).to_list(None)
         return sorted((_unit(row) for row in rows), key=lambda unit: unit.position)
 
@@ -102,13 +103,13 @@ class Jobs:
         ]
         if not changes:
             return True
-        with mongo.translated():
+        with database.translated():
             done = await self._units.bulk_write(changes, ordered=False)
         return bool(done.matched_count == len(changes))
 
     async def save(self, job: model.Job) -> bool:
         """Store the job's fields if its turn is still current; returns whether it was."""
-        with mongo.translated():
+        with database.translated():
             done = await self._jobs.update_one(
                 {"_id": job.job_id, "turn": job.turn, "active": True}, {"$set": self._document(job)}
             )
@@ -116,15 +117,15 @@ class Jobs:
 
     async def overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return running jobs whose next turn should have begun before *now*, most overdue first."""
-        with mongo.translated():
+        with database.translated():
             late = self._jobs.find({"active": True, "next_turn_at": {"$lt": now}})
             rows = await late.sort("next_turn_at", pymongo.ASCENDING).limit(limit).to_list(None)
         return [_job(row) for row in rows]
 
-    def _row(self, job: model.Job, unit: model.Unit) -> mongo.Document:
+    def _row(self, job: model.Job, unit: model.Unit) -> database.Document:
         return {**dataclasses.asdict(unit), "job_id": job.job_id, "expires_at": self._expiry(job.created_at)}
 
-    def _document(self, job: model.Job) -> mongo.Document:
+    def _document(self, job: model.Job) -> database.Document:
         row = dataclasses.asdict(job)
         del row["job_id"]
         return {
@@ -142,7 +143,7 @@ def _key(job: model.Job, unit: model.Unit) -> str:
     return f"{job.job_id}:{unit.guild_id}"
 
 
-def _job(row: mongo.Document) -> model.Job:
+def _job(row: database.Document) -> model.Job:
     return model.Job(
         job_id=row["_id"],
         user_id=row["user_id"],
@@ -162,6 +163,6 @@ def _job(row: mongo.Document) -> model.Job:
     )
 
 
-def _unit(row: mongo.Document) -> model.Unit:
+def _unit(row: database.Document) -> model.Unit:
     fields = {name: row[name] for name in UNIT_FIELDS if name in row}
     return model.Unit(**{**fields, "state": model.UnitState(fields["state"]), "step": model.Step(fields["step"])})

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pymongo
 
-from indexing.store import mongo, vault
+from indexing.store import database, vault
 
 BATCH = 200
 """Rows that are read and written at once: some 100 KB."""
@@ -47,14 +47,14 @@ class Batch:
 class Rotation:
     """Seals anew. Two round trips for each batch."""
 
-    def __init__(self, database: mongo.Database, safe: vault.Vault, *, batch: int = BATCH) -> None:
+    def __init__(self, database: database.Database, safe: vault.Vault, *, batch: int = BATCH) -> None:
         self._users = database["users"]
         self._safe = safe
         self._batch = batch
 
     async def count(self) -> int:
         """Return about how many users there are, by the collection's own count."""
-        with mongo.translated():
+        with database.translated():
             return int(await self._users.estimated_document_count())
 
     async def run(self, progress: Callable[[Tally], None]) -> Tally:
@@ -86,7 +86,7 @@ class Rotation:
     async def read(self, after: int) -> Batch | None:
         """Return the next credentials after a user; None when there are no more."""
         wanted = {"_id": {"$gt": after}, "credential": {"$ne": None}}
-        with mongo.translated():
+        with database.translated():
             found = self._users.find(wanted, {"credential": 1}).sort("_id", pymongo.ASCENDING).limit(self._batch)
             rows = await found.to_list(None)
         return Batch(tuple((row["_id"], row["credential"]) for row in rows)) if rows else None
@@ -105,7 +105,7 @@ class Rotation:
                 continue
             changes.append(pymongo.UpdateOne({"_id": user_id, "credential": sealed}, {"$set": {"credential": again}}))
         if changes:
-            with mongo.translated():
+            with database.translated():
                 done = await self._users.bulk_write(changes, ordered=False)
             tally.resealed += done.matched_count
             tally.missed += len(changes) - done.matched_count

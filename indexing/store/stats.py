@@ -4,7 +4,7 @@ import dataclasses
 
 import pymongo
 
-from indexing.store import mongo
+from indexing.store import database as store_database
 
 MOST_USERS = 500
 """Users with an active job whose budgets are looked at; of more than that a part stands for all."""
@@ -30,9 +30,9 @@ class Reading:
     reauth: int
 
 
-async def read(database: mongo.Database, now: float) -> Reading:
+async def read(database: store_database.Database, now: float) -> Reading:
     """Read everything in four round trips; each uses an index that holds only what it asks for."""
-    with mongo.translated():
+    with store_database.translated():
         found = database["jobs"].find({"active": True}, {"user_id": 1, "next_turn_at": 1})
         rows = await found.sort("next_turn_at", pymongo.ASCENDING).limit(MOST_USERS).to_list(None)
         active = await database["jobs"].count_documents({"active": True}) if len(rows) == MOST_USERS else len(rows)

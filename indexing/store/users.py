@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pymongo
 
-from indexing import errors, model, ports
-from indexing.store import credentials, mongo, vault
+from indexing import errors
+from indexing.domain import model, ports
+from indexing.store import credentials, database, vault
 
 LOOK_STEP = 300.0
 """Seconds between two notes that a user looks at a guild."""
@@ -22,7 +23,7 @@ def _key(user_id: int, guild_id: int) -> str:
 class Users:
     """Port `ports.Users`. Round trips: one for each method, up to four for `listed`."""
 
-    def __init__(self, database: mongo.Database, safe: vault.Vault) -> None:
+    def __init__(self, database: database.Database, safe: vault.Vault) -> None:
         self._users = database["users"]
         self._memberships = database["memberships"]
         self._safe = safe
@@ -30,12 +31,12 @@ class Users:
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store the credential, encrypted, in place of any older one."""
         change = credentials.sealed(self._safe, user_id, credential)
-        with mongo.translated():
+        with database.translated():
             await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
 
     async def credential(self, user_id: int) -> ports.Credential:
         """Return the credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
-        with mongo.translated():
+        with database.translated():
             row = await self._users.find_one(
                 {"_id": user_id}, {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1}
             )
@@ -50,17 +51,17 @@ class Users:
 
     async def require_reauth(self, user_id: int) -> None:
         """Note that Discord refuses the credential."""
-        with mongo.translated():
+        with database.translated():
             await self._users.update_one({"_id": user_id}, {"$set": {"reauth": True}})
 
     async def known(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
-        with mongo.translated():
+        with database.translated():
             return await self._users.find_one({"_id": user_id}, {"_id": 1}) is not None
 
     async def preferences(self, user_id: int) -> model.Preferences:
         """Return the user's wishes about his guilds."""
-        with mongo.translated():
+        with database.translated():
             row = await self._users.find_one({"_id": user_id}, {"pinned": 1, "muted": 1})
         wishes = row or {}
         return model.Preferences(tuple(wishes.get("pinned", ())), tuple(wishes.get("muted", ())))
@@ -68,12 +69,12 @@ class Users:
     async def put_preferences(self, user_id: int, wishes: model.Preferences) -> None:
         """Replace the user's wishes."""
         change = {"pinned": list(wishes.pinned), "muted": list(wishes.muted)}
-        with mongo.translated():
+        with database.translated():
             await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
 
     async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Store the user's complete guild list; memberships it no longer names are left. Only changes are written."""
-        with mongo.translated():
+        with database.translated():
             rows = await self._memberships.find({"user_id": user_id}).to_list(None)
         before = {row["guild_id"]: row for row in rows}
         new, changes = [], []
@@ -94,8 +95,8 @@ class Users:
             for row in before.values()
             if row.get("left_at") is None
         ]
-        await mongo.insert_new(self._memberships, new)
-        with mongo.translated():
+        await database.insert_new(self._memberships, new)
+        with database.translated():
             if changes:
                 await self._memberships.bulk_write(changes, ordered=False)
             # No upsert: who was erased meanwhile must not come back by this.
@@ -103,50 +104,50 @@ class Users:
 
     async def listed_at(self, user_id: int) -> float | None:
         """Return when the list was last stored."""
-        with mongo.translated():
+        with database.translated():
             row = await self._users.find_one({"_id": user_id}, {"listed_at": 1})
         return row.get("listed_at") if row else None
 
     async def memberships(self, user_id: int) -> list[model.Membership]:
         """Return the user's present memberships."""
-        with mongo.translated():
+        with database.translated():
             rows = await self._memberships.find({"user_id": user_id, "left_at": None}).to_list(None)
         return [_membership(row) for row in rows]
 
     async def membership(self, user_id: int, guild_id: int) -> model.Membership | None:
         """Return one present membership."""
-        with mongo.translated():
+        with database.translated():
             row = await self._memberships.find_one({"_id": _key(user_id, guild_id), "left_at": None})
         return _membership(row) if row else None
 
     async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
         """Store the user's role ids in a guild, unless he has left meanwhile: they must not come back with him."""
         change = {"$set": {"role_ids": list(roles), "roles_at": now}}
-        with mongo.translated():
+        with database.translated():
             await self._memberships.update_one({"_id": _key(user_id, guild_id), "left_at": None}, change)
 
     async def left(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user is not a member (any more)."""
         change = {"$set": LEFT | {"left_at": now}}
-        with mongo.translated():
+        with database.translated():
             await self._memberships.update_one({"_id": _key(user_id, guild_id)}, change)
 
     async def opened(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user looks at one of his guilds."""
         seldom = {"looked_at": {"$not": {"$gt": now - LOOK_STEP}}}
-        with mongo.translated():
+        with database.translated():
             await self._memberships.update_one(
                 {"_id": _key(user_id, guild_id), "left_at": None, **seldom}, {"$set": {"looked_at": now}}
             )
 
     async def purge(self, before: float) -> int:
         """Erase memberships that ended before a time; returns how many."""
-        with mongo.translated():
+        with database.translated():
             done = await self._memberships.delete_many({"left_at": {"$gt": 0.0, "$lt": before}})
         return int(done.deleted_count)
 
 
-def _membership(row: mongo.Document) -> model.Membership:
+def _membership(row: database.Document) -> model.Membership:
     roles = row.get("role_ids")
     return model.Membership(
         user_id=row["user_id"],

@@ -1,6 +1,6 @@
 """Every label of our metrics with all its values; tests hold them to the enumerations they repeat."""
 
-from indexing.instruments import Label
+from indexing.telemetry.metric_types import Label
 
 LANE = Label("lane", ("interactive", "background", "refresh"))
 BUDGET = Label("budget", ("global", "user", "route", "egress"))

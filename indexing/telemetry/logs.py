@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from indexing import traces
+from indexing.telemetry import tracing
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -41,16 +41,16 @@ def configure(level: str, form: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-bound = traces.bound
+bound = tracing.bound
 
 
 def field(name: str) -> str:
     """Return a field that `bound` added, empty when there is none."""
-    return str(traces.fields().get(name, ""))
+    return str(tracing.fields().get(name, ""))
 
 
 def _with_work(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {**traces.fields(), **line, **(traces.exemplar() or {})}
+    return {**tracing.fields(), **line, **(tracing.exemplar() or {})}
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from prometheus_client import registry
 
-from indexing import instruments, labels, traces
+from indexing.telemetry import labels, metric_types, tracing
 
 SHARE_BUCKETS = (0.0, 0.02, 0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
 WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -21,7 +21,7 @@ JOB_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 90
 AGE_BUCKETS = (1.0, 10.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0, 604_800.0, 2_592_000.0)
 
 
-class LimiterMetrics(instruments.Group):
+class LimiterMetrics(metric_types.Group):
     """What the limiter counts in one process."""
 
     def __init__(self, to: registry.CollectorRegistry) -> None:
@@ -72,7 +72,7 @@ class LimiterMetrics(instruments.Group):
         )
 
 
-class DiscordMetrics(instruments.Group):
+class DiscordMetrics(metric_types.Group):
     """Calls to Discord."""
 
     def __init__(self, to: registry.CollectorRegistry) -> None:
@@ -91,10 +91,10 @@ class DiscordMetrics(instruments.Group):
     def count(self, route: str, status: str, seconds: float, *, lane: str) -> None:
         """Count one call."""
         self.calls.labels(labels.ROUTE.fit(route), labels.STATUS.fit(status), lane).inc()
-        self.seconds.labels(labels.ROUTE.fit(route)).observe(seconds, traces.exemplar())
+        self.seconds.labels(labels.ROUTE.fit(route)).observe(seconds, tracing.exemplar())
 
 
-class IndexingMetrics(instruments.Group):
+class IndexingMetrics(metric_types.Group):
     """Jobs, their guilds (units), their turns, and what their watchers are told."""
 
     def __init__(self, to: registry.CollectorRegistry) -> None:
@@ -133,14 +133,14 @@ class IndexingMetrics(instruments.Group):
 
     def reached(self, milestone: str, seconds: float) -> None:
         """Note that a job reached a milestone *seconds* after its start."""
-        self.milestones.labels(milestone).observe(seconds, traces.exemplar())
+        self.milestones.labels(milestone).observe(seconds, tracing.exemplar())
 
     def unit_ended(self, state: str, cause: str) -> None:
         """Count a guild that is done."""
         self.units.labels(state, labels.CAUSE.fit(cause)).inc()
 
 
-class ServerMetrics(instruments.Group):
+class ServerMetrics(metric_types.Group):
     """Our servers as a process sees them. Redis is counted without commands that block on purpose."""
 
     def __init__(self, to: registry.CollectorRegistry) -> None:
@@ -158,7 +158,7 @@ class ServerMetrics(instruments.Group):
         self.redis_errors = self._counter("indexer_redis_errors_total", "Commands that Redis did not answer.")
 
 
-class ProcessMetrics(instruments.Group):
+class ProcessMetrics(metric_types.Group):
     """What every process says of itself."""
 
     def __init__(self, to: registry.CollectorRegistry, duties: Iterable[str] = ()) -> None:
@@ -172,8 +172,8 @@ class ProcessMetrics(instruments.Group):
         )
         for duty in duties:
             self.duty_done(duty, 0.0)
-        version = instruments.Label("version", (importlib.metadata.version("discord-channel-indexer"),), "ours")
-        python = instruments.Label("python", (platform.python_version(),), "Python's version")
+        version = metric_types.Label("version", (importlib.metadata.version("discord-channel-indexer"),), "ours")
+        python = metric_types.Label("python", (platform.python_version(),), "Python's version")
         self.build = self._gauge("indexer_build_info", "1, by version.", version, python)
         self.build.labels(*version.values, *python.values).set(1)
 
@@ -205,14 +205,14 @@ class Metrics:
         self.process = ProcessMetrics(to, duties)
 
 
-class ServiceMetrics(instruments.Group):
+class ServiceMetrics(metric_types.Group):
     """The gRPC service; the first three have the names that public dashboards know."""
 
     def __init__(self, to: registry.CollectorRegistry, methods: Iterable[tuple[str, str]]) -> None:
         """*methods*: type (unary or server_stream) and name of each method of the API."""
         super().__init__(to)
         known = [(kind, labels.GRPC_SERVICE.values[0], name) for kind, name in methods]
-        method = instruments.Label("grpc_method", tuple(name for _, _, name in known))
+        method = metric_types.Label("grpc_method", tuple(name for _, _, name in known))
         one = (labels.GRPC_TYPE, labels.GRPC_SERVICE, method)
         self.rpcs_started = self._counter("grpc_server_started_total", "Calls that began.", *one, first=known)
         self.rpcs_handled = self._counter(
@@ -240,7 +240,7 @@ class ServiceMetrics(instruments.Group):
         )
 
 
-class WorkerMetrics(instruments.Group):
+class WorkerMetrics(metric_types.Group):
     """A worker process."""
 
     def __init__(self, to: registry.CollectorRegistry) -> None:
@@ -255,7 +255,7 @@ class WorkerMetrics(instruments.Group):
         )
 
 
-class FleetMetrics(instruments.Group):
+class FleetMetrics(metric_types.Group):
     """What belongs to no process, read at scrape time by the exporter. Take the maximum over exporters."""
 
     def __init__(self, to: registry.CollectorRegistry) -> None:

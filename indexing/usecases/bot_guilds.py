@@ -3,7 +3,9 @@
 import asyncio
 import dataclasses
 
-from indexing import causes, errors, freshness, logs, model, ports, settings
+from indexing import errors, settings
+from indexing.domain import freshness, model, ports, reasons
+from indexing.telemetry import logs
 
 DOUBTED_EVERY = 60.0
 """Seconds between two readings of the set because of doubt, however many doubt it."""
@@ -73,7 +75,7 @@ class Installed:
         return found
 
     async def _removed(self, guild_ids: frozenset[int] | set[int]) -> None:
-        self._log.info("bot_removed", guilds=len(guild_ids), cause=causes.BOT_REMOVED)
+        self._log.info("bot_removed", guilds=len(guild_ids), cause=reasons.BOT_REMOVED)
         await self._world.guilds.bot_removed(guild_ids, self._world.clock())
 
 

@@ -9,7 +9,8 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
-from indexing import causes, errors, freshness, model, ports, rank, settings, visibility
+from indexing import errors, settings
+from indexing.domain import freshness, model, permissions, ports, ranking, reasons
 
 PAGE_BYTES = 3 << 20
 """Largest page of channels: gRPC's callers take 4 MiB by default, and 500 topics of forums may be 8."""
@@ -36,7 +37,7 @@ class GuildView:
     channel_count: int | None
     stale: bool
     reason: str
-    ranked: rank.Ranked
+    ranked: ranking.Ranked
     install_url: str = ""
 
 
@@ -73,7 +74,7 @@ class Browse:
         stored = await self._world.guilds.get(memberships)
         wishes = await self._world.users.preferences(user_id)
         now, weights = self._world.clock(), self._rules.rank_weights
-        ranked = rank.ordered(memberships, stored, wishes, now=now, weights=weights)
+        ranked = ranking.ordered(memberships, stored, wishes, now=now, weights=weights)
         page = ranked[after : after + size]
         shown = [row.inputs.guild_id for row in page]
         believed = await self._believed(user_id)
@@ -83,7 +84,7 @@ class Browse:
             for index, row in enumerate(page)
         ]
         if not believed:
-            views = [dataclasses.replace(view, reason=view.reason or causes.LIST_TOO_OLD) for view in views]
+            views = [dataclasses.replace(view, reason=view.reason or reasons.LIST_TOO_OLD) for view in views]
         await self._read_again([stored[guild_id] for guild_id in shown])
         return views, after + size if after + size < len(ranked) else None
 
@@ -113,7 +114,7 @@ class Browse:
         seen = [
             channel
             for guild_id, rows in stored.items()
-            for channel in visibility.visible(memberships[guild_id], rows, self._roles(memberships[guild_id]))
+            for channel in permissions.visible(memberships[guild_id], rows, self._roles(memberships[guild_id]))
             if _matches(channel, wanted)
         ]
         key = _activity if wanted.by_activity else _position
@@ -167,13 +168,13 @@ class Browse:
         membership: model.Membership,
         guild: model.Guild,
         stored: Mapping[int, Sequence[model.Channel]],
-        ranked: rank.Ranked,
+        ranked: ranking.Ranked,
         position: int,
     ) -> GuildView:
         roles, channels = self._roles(membership), stored.get(guild.guild_id, [])
         indexed = guild.fetched_at is not None and guild.access is not model.Access.NOT_INSTALLED
-        count = len(visibility.visible(membership, channels, roles)) if indexed else None
-        hidden = roles is None and visibility.needs_roles(membership, channels)
+        count = len(permissions.visible(membership, channels, roles)) if indexed else None
+        hidden = roles is None and permissions.needs_roles(membership, channels)
         stale = not freshness.is_fresh(guild, now=self._world.clock(), max_age=self._rules.max_age)
         return GuildView(
             guild=guild,
@@ -189,14 +190,14 @@ class Browse:
 
 def _reason(guild: model.Guild, *, indexed: bool, hidden: bool, stale: bool) -> str:
     if guild.access is model.Access.NOT_INSTALLED:
-        return causes.BOT_REMOVED if guild.error == causes.BOT_REMOVED else causes.BOT_NOT_INSTALLED
+        return reasons.BOT_REMOVED if guild.error == reasons.BOT_REMOVED else reasons.BOT_NOT_INSTALLED
     if guild.access is model.Access.DENIED:
-        return guild.error or causes.NO_ACCESS
+        return guild.error or reasons.NO_ACCESS
     if not indexed:
-        return causes.NOT_INDEXED_YET
+        return reasons.NOT_INDEXED_YET
     if stale and guild.schedule.failures:
-        return causes.GUILD_UNAVAILABLE
-    return causes.ROLES_UNKNOWN if hidden else ""
+        return reasons.GUILD_UNAVAILABLE
+    return reasons.ROLES_UNKNOWN if hidden else ""
 
 
 def _install_url(template: str, guild: model.Guild) -> str:

@@ -4,7 +4,10 @@ import asyncio
 import dataclasses
 import enum
 
-from indexing import control, errors, logs, model, ports
+from indexing import errors
+from indexing.domain import model, ports
+from indexing.telemetry import logs
+from indexing.usecases import control_job
 
 REVOKED = "CREDENTIAL_REVOKED"
 """Why the user's work ended when his consent was taken back."""
@@ -34,7 +37,7 @@ class Status:
 class Consent:
     """Looks at credentials and revokes them."""
 
-    def __init__(self, world: ports.World, controls: control.Control) -> None:
+    def __init__(self, world: ports.World, controls: control_job.Control) -> None:
         self._world = world
         self._controls = controls
         self._log = logs.get(__name__)

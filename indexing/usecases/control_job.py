@@ -8,7 +8,8 @@ changes nothing, while fetches that run are finished and kept with the guild.
 import dataclasses
 import uuid
 
-from indexing import errors, model, ports, settings, turns
+from indexing import errors, settings
+from indexing.domain import model, ports, turns
 
 TRIES = 20
 """Times that the current turn may change under us; each takes a lost race against a turn of this very job."""

@@ -1,6 +1,8 @@
 """A user is erased: everything that is known of him, and what only he has brought."""
 
-from indexing import control, leftovers, logs, ports
+from indexing.domain import ports
+from indexing.telemetry import logs
+from indexing.usecases import control_job, leftovers
 
 ERASED = "USER_ERASED"
 """Why the user's work ended when he was erased."""
@@ -9,7 +11,7 @@ ERASED = "USER_ERASED"
 class Erasure:
     """Erases users."""
 
-    def __init__(self, world: ports.World, controls: control.Control, budgets: ports.Budgets) -> None:
+    def __init__(self, world: ports.World, controls: control_job.Control, budgets: ports.Budgets) -> None:
         self._world = world
         self._controls = controls
         self._budgets = budgets

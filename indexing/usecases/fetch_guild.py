@@ -10,7 +10,10 @@ Redis.
 import dataclasses
 from collections.abc import Awaitable, Callable
 
-from indexing import causes, errors, freshness, metrics, model, ports, reading, settings, visibility
+from indexing import errors, settings
+from indexing.domain import freshness, model, permissions, ports, reasons
+from indexing.telemetry import metrics
+from indexing.usecases import read_channels
 
 ELSEWHERE = 0.5
 """Seconds until a guild that somebody else fetches is looked at again; a fetch takes about 0.2 s."""
@@ -49,7 +52,7 @@ class Fetch:
         world: ports.World,
         rules: settings.IndexingSettings,
         seen: metrics.IndexingMetrics,
-        reader: reading.Reader,
+        reader: read_channels.Reader,
     ) -> None:
         self._world = world
         self._rules = rules
@@ -81,13 +84,13 @@ class Fetch:
 
     async def _channels(self, work: Work, purpose: ports.Purpose) -> model.Unit:
         now = self._world.clock()
-        if causes.still_refused(work.guild, now=now, force=work.job.force):
-            return _ended(work.unit, model.UnitState.SKIPPED, work.guild.error or causes.NO_ACCESS)
+        if reasons.still_refused(work.guild, now=now, force=work.job.force):
+            return _ended(work.unit, model.UnitState.SKIPPED, work.guild.error or reasons.NO_ACCESS)
         if not self._served_by(work, work.guild):
             if work.guild.lease_until > now:
                 return self._elsewhere(work.unit)
             since = work.job.created_at if work.job.force else now - self._rules.max_age
-            read = await self._reader.read(reading.Wanted(work.guild, since, work.began), purpose)
+            read = await self._reader.read(read_channels.Wanted(work.guild, since, work.began), purpose)
             if read is not None:
                 return self._seen_by(work, read.channels) if not read.cause else _refused(work.unit, read.cause)
             current = await self._world.guilds.get([work.guild.guild_id])
@@ -111,11 +114,14 @@ class Fetch:
         believed = freshness.roles_are_fresh(work.membership, now=now, max_age=self._rules.roles_hard_age)
         roles = work.membership.role_ids if believed else None
         unit = dataclasses.replace(
-            work.unit, channel_count=len(visibility.visible(work.membership, channels, roles)), attempts=0, retry_at=0.0
+            work.unit,
+            channel_count=len(permissions.visible(work.membership, channels, roles)),
+            attempts=0,
+            retry_at=0.0,
         )
         age = now - work.job.created_at if work.job.force else self._rules.roles_max_age
         fresh = freshness.roles_are_fresh(work.membership, now=now, max_age=age)
-        if not fresh and visibility.needs_roles(work.membership, channels):
+        if not fresh and permissions.needs_roles(work.membership, channels):
             return dataclasses.replace(unit, state=model.UnitState.RUNNING, step=model.Step.ROLES)
         return _ended(unit, model.UnitState.SUCCEEDED)
 
@@ -125,12 +131,12 @@ class Fetch:
             roles = await self._world.discord.member_roles(user, guild, work.credential, purpose)
         except errors.Gone:
             await self._world.users.left(user, guild, self._world.clock())
-            return _ended(dataclasses.replace(work.unit, channel_count=0), model.UnitState.SKIPPED, causes.USER_LEFT)
+            return _ended(dataclasses.replace(work.unit, channel_count=0), model.UnitState.SKIPPED, reasons.USER_LEFT)
         except errors.NoAccess:
-            return _ended(work.unit, model.UnitState.SUCCEEDED, causes.ROLES_UNKNOWN)
+            return _ended(work.unit, model.UnitState.SUCCEEDED, reasons.ROLES_UNKNOWN)
         await self._world.users.store_roles(user, guild, roles, self._world.clock())
         channels = await self._world.guilds.channels([guild])
-        count = len(visibility.visible(work.membership, channels, roles))
+        count = len(permissions.visible(work.membership, channels, roles))
         return _ended(dataclasses.replace(work.unit, channel_count=count), model.UnitState.SUCCEEDED)
 
     def _wait(self, unit: model.Unit, refusal: errors.RateLimited) -> Outcome:
@@ -156,7 +162,7 @@ def _back(unit: model.Unit) -> model.Unit:
 
 def _refused(unit: model.Unit, cause: str) -> model.Unit:
     """Return the unit of a guild that refused; without our bot there is nothing that could have failed."""
-    state = model.UnitState.SKIPPED if cause == causes.BOT_REMOVED else model.UnitState.FAILED
+    state = model.UnitState.SKIPPED if cause == reasons.BOT_REMOVED else model.UnitState.FAILED
     return _ended(unit, state, cause)
 
 

@@ -1,6 +1,8 @@
 """A user's guild list: ask Discord, store it at once, rank it, and make the units of a job from it."""
 
-from indexing import causes, freshness, installed, leftovers, model, ports, rank, settings
+from indexing import settings
+from indexing.domain import freshness, model, ports, ranking, reasons
+from indexing.usecases import bot_guilds, leftovers
 
 MOST_LOST = 0.3
 """Share of a user's guilds that a listing may lack and be believed at once."""
@@ -15,7 +17,7 @@ class Listing:
     """
 
     def __init__(self, world: ports.World, rules: settings.IndexingSettings) -> None:
-        self.bot = installed.Installed(world, rules)
+        self.bot = bot_guilds.Installed(world, rules)
         self._world = world
         self._rules = rules
 
@@ -65,7 +67,7 @@ class Listing:
     ) -> list[model.Unit]:
         now = self._world.clock()
         wishes = await self._world.users.preferences(job.user_id)
-        ordered = rank.ordered(memberships, guilds, wishes, now=now, weights=self._rules.rank_weights)
+        ordered = ranking.ordered(memberships, guilds, wishes, now=now, weights=self._rules.rank_weights)
         units = [
             _unit(guilds[row.inputs.guild_id], position, row.score, muted=row.inputs.guild_id in wishes.muted)
             for position, row in enumerate(ordered)
@@ -77,9 +79,9 @@ class Listing:
 
 
 def _unit(guild: model.Guild, position: int, score: float, *, muted: bool) -> model.Unit:
-    reason = causes.MUTED if muted else ""
+    reason = reasons.MUTED if muted else ""
     if guild.access is model.Access.NOT_INSTALLED:
-        reason = causes.BOT_NOT_INSTALLED
+        reason = reasons.BOT_NOT_INSTALLED
     return model.Unit(
         guild_id=guild.guild_id,
         name=guild.name,

@@ -3,7 +3,10 @@
 import asyncio
 import dataclasses
 
-from indexing import causes, credentials, errors, fetch, logs, metrics, model, ports
+from indexing import errors
+from indexing.domain import model, ports, reasons
+from indexing.telemetry import logs, metrics
+from indexing.usecases import fetch_guild, tokens
 
 FIRST_FIVE = 5
 """Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
@@ -118,8 +121,8 @@ class Units:
     def __init__(
         self,
         world: ports.World,
-        fetcher: fetch.Fetch,
-        renewing: credentials.Credentials,
+        fetcher: fetch_guild.Fetch,
+        renewing: tokens.Credentials,
         seen: metrics.IndexingMetrics,
     ) -> None:
         self._world = world
@@ -212,7 +215,7 @@ class Units:
                 return unit
         return None
 
-    async def _step(self, run: Run, unit: model.Unit) -> fetch.Outcome:
+    async def _step(self, run: Run, unit: model.Unit) -> fetch_guild.Outcome:
         async def began() -> None:
             running = dataclasses.replace(unit, state=model.UnitState.RUNNING)
             await self.publish(run.update(run.revised(running)))
@@ -220,8 +223,8 @@ class Units:
         guild, membership = run.guilds.get(unit.guild_id), run.memberships[unit.guild_id]
         if guild is None:
             # Erased with the last member of it who was known, perhaps this one.
-            return _failed(unit, causes.GUILD_UNAVAILABLE)
-        work = fetch.Work(run.job, unit, guild, membership, run.credential, began)
+            return _failed(unit, reasons.GUILD_UNAVAILABLE)
+        work = fetch_guild.Work(run.job, unit, guild, membership, run.credential, began)
         purpose = run.purpose(self._world.clock(), str(unit.guild_id), unit.guild_id)
         try:
             return await self._fetcher.run(work, purpose)
@@ -237,16 +240,16 @@ class Units:
             self._log.exception("unit_broke", job=run.job.job_id, guild=unit.guild_id)
             return _failed(unit, errors.IndexerError.reason)
 
-    async def _once_more(self, run: Run, work: fetch.Work, purpose: ports.Purpose) -> fetch.Outcome:
+    async def _once_more(self, run: Run, work: fetch_guild.Work, purpose: ports.Purpose) -> fetch_guild.Outcome:
         """Renew the user's token, which Discord refused, and do the step again; refused twice, he must log in again."""
         user = run.job.user_id
         try:
             run.credential = await self._credentials.renewed(user, work.credential, purpose)
         except errors.RateLimited as wait:
-            return fetch.Outcome(work.unit, throttled=wait)
+            return fetch_guild.Outcome(work.unit, throttled=wait)
         except (errors.EgressBlocked, errors.DiscordTransient) as failure:
-            pause = failure.retry_after if isinstance(failure, errors.EgressBlocked) else credentials.REST
-            return fetch.Outcome(work.unit, throttled=errors.CredentialBusy(user, pause))
+            pause = failure.retry_after if isinstance(failure, errors.EgressBlocked) else tokens.REST
+            return fetch_guild.Outcome(work.unit, throttled=errors.CredentialBusy(user, pause))
         except errors.DiscordRefused as refusal:
             return _failed(work.unit, refusal.reason)
         again = dataclasses.replace(work, credential=run.credential)
@@ -257,5 +260,5 @@ class Units:
             raise errors.ReauthRequired(user) from refusal
 
 
-def _failed(unit: model.Unit, error: str) -> fetch.Outcome:
-    return fetch.Outcome(dataclasses.replace(unit, state=model.UnitState.FAILED, error=error, retry_at=0.0))
+def _failed(unit: model.Unit, error: str) -> fetch_guild.Outcome:
+    return fetch_guild.Outcome(dataclasses.replace(unit, state=model.UnitState.FAILED, error=error, retry_at=0.0))

@@ -8,7 +8,7 @@ says "known" first, and looks for rows afterwards: so whoever of the two is late
 
 from collections.abc import Collection
 
-from indexing import model, ports
+from indexing.domain import model, ports
 
 
 async def erase(

@@ -8,7 +8,10 @@ import asyncio
 import collections
 import dataclasses
 
-from indexing import errors, freshness, logs, metrics, model, ports, reading, settings, turns
+from indexing import errors, settings
+from indexing.domain import freshness, model, ports, turns
+from indexing.telemetry import logs, metrics
+from indexing.usecases import read_channels
 
 OVERDUE = 5.0
 """Seconds past its due time after which a turn counts as lost; the alarm and the queue take well under one."""
@@ -56,7 +59,7 @@ class Refresher:
         world: ports.World,
         rules: settings.IndexingSettings,
         seen: metrics.IndexingMetrics,
-        reader: reading.Reader,
+        reader: read_channels.Reader,
     ) -> None:
         self._world = world
         self._rules = rules
@@ -103,7 +106,7 @@ class Refresher:
         """Read a guild; returns what came of it, empty when somebody else has read it, None when quota is out."""
         purpose = ports.Purpose(model.Lane.REFRESH, None, f"refresh:{guild.guild_id}", PATIENCE)
         try:
-            read = await self._reader.read(reading.Wanted(guild, guild.fetched_at or 0.0, _nobody), purpose)
+            read = await self._reader.read(read_channels.Wanted(guild, guild.fetched_at or 0.0, _nobody), purpose)
         except (errors.RateLimited, errors.EgressBlocked, errors.LimiterUnavailable) as problem:
             self._log.info("refresh_paused", reason=problem.reason, error=str(problem))
             return None

@@ -9,7 +9,10 @@ result. A late answer whose lease was lost changes nothing.
 import dataclasses
 from collections.abc import Awaitable, Callable
 
-from indexing import causes, errors, freshness, installed, metrics, model, ports, settings
+from indexing import errors, settings
+from indexing.domain import freshness, model, ports, reasons
+from indexing.telemetry import metrics
+from indexing.usecases import bot_guilds
 
 MOST_LOST = 0.5
 """Share of a guild's channels that a listing may lack and be believed at once."""
@@ -52,7 +55,7 @@ class Reader:
         world: ports.World,
         rules: settings.IndexingSettings,
         seen: metrics.IndexingMetrics,
-        bot: installed.Installed,
+        bot: bot_guilds.Installed,
     ) -> None:
         self._world = world
         self._rules = rules
@@ -107,8 +110,8 @@ class Reader:
         except errors.IndexerError:
             there = True
         if not there:
-            return causes.BOT_REMOVED
-        cause = causes.NO_ACCESS if isinstance(refusal, errors.NoAccess) else causes.GUILD_UNAVAILABLE
+            return reasons.BOT_REMOVED
+        cause = reasons.NO_ACCESS if isinstance(refusal, errors.NoAccess) else reasons.GUILD_UNAVAILABLE
         await lease.refused(cause)
         return cause
 
@@ -158,7 +161,7 @@ class _Lease:
         """Remember a lasting refusal and end the lease."""
         if self._fence is not None:
             now = self._world.clock()
-            until = causes.believed_until(self._guild.refusals, now)
+            until = reasons.believed_until(self._guild.refusals, now)
             await self._world.guilds.refused(
                 self._guild.guild_id, fence=self._fence, error=cause, now=now, retry_at=until
             )

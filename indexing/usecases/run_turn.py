@@ -10,24 +10,10 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable
 
-from indexing import (
-    causes,
-    credentials,
-    errors,
-    fetch,
-    freshness,
-    leftovers,
-    listing,
-    logs,
-    metrics,
-    model,
-    ports,
-    rank,
-    reading,
-    settings,
-    turns,
-    units,
-)
+from indexing import errors, settings
+from indexing.domain import freshness, model, ports, ranking, reasons, turns
+from indexing.telemetry import logs, metrics
+from indexing.usecases import fetch_guild, guild_lists, guild_tasks, leftovers, read_channels, tokens
 
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
@@ -46,23 +32,23 @@ class Advance:
         world: ports.World,
         rules: settings.IndexingSettings,
         seen: metrics.IndexingMetrics,
-        lists: listing.Listing,
+        lists: guild_lists.Listing,
     ) -> None:
         self._world = world
         self._rules = rules
         self._seen = seen
         self._lists = lists
-        reader = reading.Reader(world, rules, seen, lists.bot)
-        self._credentials = credentials.Credentials(world, seen)
-        self._units = units.Units(world, fetch.Fetch(world, rules, seen, reader), self._credentials, seen)
+        reader = read_channels.Reader(world, rules, seen, lists.bot)
+        self._credentials = tokens.Credentials(world, seen)
+        self._units = guild_tasks.Units(world, fetch_guild.Fetch(world, rules, seen, reader), self._credentials, seen)
         self._log = logs.get(__name__)
 
     async def in_background(self, turn: turns.Turn) -> bool:
         """Run a turn in the background lane, as a worker does; see `run_turn`."""
         until = self._world.clock() + self._rules.turn_time
-        return await self.run_turn(turn, units.Limits(model.Lane.BACKGROUND, until, self._rules.turn_width))
+        return await self.run_turn(turn, guild_tasks.Limits(model.Lane.BACKGROUND, until, self._rules.turn_width))
 
-    async def run_turn(self, turn: turns.Turn, limits: units.Limits) -> bool:
+    async def run_turn(self, turn: turns.Turn, limits: guild_tasks.Limits) -> bool:
         """
         Run a turn, if it is the job's current one; returns whether it was.
 
@@ -103,11 +89,11 @@ class Advance:
         if await self._world.jobs.save(dataclasses.replace(job, next_turn_at=due)):
             await self._hand_over(turns.Turn(job.job_id, job.turn), due)
 
-    async def _advance(self, job: model.Job, limits: units.Limits) -> None:
+    async def _advance(self, job: model.Job, limits: guild_tasks.Limits) -> None:
         credential = await self._credential(job, limits)
         if credential is None:
             return
-        run = units.Run(job, limits, credential)
+        run = guild_tasks.Run(job, limits, credential)
         if not job.listed and not await self._list(run):
             return
         await self._load(run)
@@ -119,7 +105,7 @@ class Advance:
             state = model.JobState.SUCCEEDED_WITH_ERRORS if failed else model.JobState.SUCCEEDED
             await self._end(run.job, state, "", run)
 
-    async def _credential(self, job: model.Job, limits: units.Limits) -> ports.Credential | None:
+    async def _credential(self, job: model.Job, limits: guild_tasks.Limits) -> ports.Credential | None:
         """Return the user's pair; None when it must be renewed, cannot be now, and the turn ended here."""
         waiter = "" if limits.lane is model.Lane.INTERACTIVE else f"{job.job_id}:renew"
         try:
@@ -133,7 +119,7 @@ class Advance:
             await self._end(job, model.JobState.FAILED, refusal.reason)
         return None
 
-    async def _read_list(self, run: units.Run) -> list[model.Unit]:
+    async def _read_list(self, run: guild_tasks.Run) -> list[model.Unit]:
         """Read the user's guild list; when Discord refuses his token, once more with a renewed one."""
         user, lists = run.job.user_id, self._lists
         try:
@@ -147,7 +133,7 @@ class Advance:
             await self._credentials.refused(user, run.credential)
             raise errors.ReauthRequired(user) from refusal
 
-    async def _list(self, run: units.Run) -> bool:
+    async def _list(self, run: guild_tasks.Run) -> bool:
         """List and store the user's guilds; returns False when the turn ended here."""
         now = self._world.clock
         try:
@@ -181,7 +167,7 @@ class Advance:
         later = dataclasses.replace(job, attempts=attempts, error=failure.reason)
         await self._next(later, self._world.clock() + pause)
 
-    async def _load(self, run: units.Run) -> None:
+    async def _load(self, run: guild_tasks.Run) -> None:
         """Read what the units need in four round trips, rank again what is open; guilds left or muted are done."""
         if not run.units:
             run.units = {unit.guild_id: unit for unit in await self._world.jobs.units(run.job.job_id)}
@@ -190,18 +176,18 @@ class Advance:
         await self._skip(run, wishes)
         run.guilds = await self._world.guilds.get([unit.guild_id for unit in run.open_units()])
         now, weights = self._world.clock(), self._rules.rank_weights
-        ordered = rank.ordered(run.memberships, run.guilds, wishes, now=now, weights=weights)
+        ordered = ranking.ordered(run.memberships, run.guilds, wishes, now=now, weights=weights)
         run.order = {row.inputs.guild_id: place for place, row in enumerate(ordered)}
         run.hurry_screen()
 
-    async def _skip(self, run: units.Run, wishes: model.Preferences) -> None:
+    async def _skip(self, run: guild_tasks.Run, wishes: model.Preferences) -> None:
         """End the units whose guild the user has left, or muted meanwhile; what he retries himself he wants."""
         skipped = []
         for unit in run.open_units():
             if unit.guild_id not in run.memberships:
-                skipped.append(_skipped(dataclasses.replace(unit, channel_count=0), causes.USER_LEFT))
+                skipped.append(_skipped(dataclasses.replace(unit, channel_count=0), reasons.USER_LEFT))
             elif unit.guild_id in wishes.muted and not run.job.force:
-                skipped.append(_skipped(unit, causes.MUTED))
+                skipped.append(_skipped(unit, reasons.MUTED))
         await self._world.jobs.write_units(run.job, [run.revised(unit) for unit in skipped])
         self._count_ended(skipped)
 
@@ -214,14 +200,14 @@ class Advance:
             if unit.state.terminal:
                 self._seen.unit_ended(unit.state.value, unit.error)
 
-    def _due(self, run: units.Run) -> float:
+    def _due(self, run: guild_tasks.Run) -> float:
         """Return when the next turn makes sense: at the moment the limiter named, or when the first unit may run."""
         now = self._world.clock()
         if run.refusal is not None:
             return max(now, run.resume_at)
         return max(now, min(unit.retry_at for unit in run.open_units()))
 
-    async def _next(self, job: model.Job, due: float, run: units.Run | None = None) -> None:
+    async def _next(self, job: model.Job, due: float, run: guild_tasks.Run | None = None) -> None:
         """Give the job to whoever runs its next turn, at *due*; watchers learn when it waits for quota."""
         refusal = run.refusal if run else None
         waiting = dataclasses.replace(
@@ -250,7 +236,7 @@ class Advance:
             # The store knows when the job is due: the sweeper finds it when Redis is back.
             self._log.warning("turn_not_enqueued", job=turn.job_id, error=str(problem))
 
-    async def _end(self, job: model.Job, state: model.JobState, error: str, run: units.Run | None = None) -> None:
+    async def _end(self, job: model.Job, state: model.JobState, error: str, run: guild_tasks.Run | None = None) -> None:
         ended = dataclasses.replace(job, state=state, error=error, finished_at=self._world.clock())
         if await self._world.jobs.save(ended):
             self._seen.jobs.labels(state.value).inc()
@@ -260,7 +246,7 @@ class Advance:
             if state is model.JobState.FAILED:
                 rows = await self._fail_open(ended, rows)
             self._reached("done", job)
-            if 0 < model.tally_of(rows).succeeded < units.FIRST_FIVE:
+            if 0 < model.tally_of(rows).succeeded < guild_tasks.FIRST_FIVE:
                 self._reached("five", job)
             await self._units.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))
             # Nobody comes after this turn who could see that its user was erased meanwhile.
@@ -268,7 +254,7 @@ class Advance:
         else:
             await self._lost(job, run)
 
-    async def _lost(self, job: model.Job, run: units.Run | None) -> None:
+    async def _lost(self, job: model.Job, run: guild_tasks.Run | None) -> None:
         """Leave nothing behind of a job that somebody else has ended, if that was because its user was erased."""
         await leftovers.take_back(self._world, job, run.units if run else ())
         await leftovers.take_back_job(self._world, job.job_id)

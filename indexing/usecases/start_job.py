@@ -11,7 +11,10 @@ import dataclasses
 import enum
 import uuid
 
-from indexing import advance, errors, logs, model, ports, settings, turns, units
+from indexing import errors, settings
+from indexing.domain import model, ports, turns
+from indexing.telemetry import logs
+from indexing.usecases import guild_tasks, run_turn
 
 GRACE = 2.0
 """Seconds that the first turn may run on after the caller's wait, before a worker takes the job over."""
@@ -50,7 +53,7 @@ class Started:
 class Start:
     """Starts jobs. Round trips of `run` until the first turn: 3 to MongoDB, 1 to Redis."""
 
-    def __init__(self, world: ports.World, rules: settings.IndexingSettings, turner: advance.Advance) -> None:
+    def __init__(self, world: ports.World, rules: settings.IndexingSettings, turner: run_turn.Advance) -> None:
         self._world = world
         self._rules = rules
         self._turner = turner
@@ -75,7 +78,9 @@ class Start:
         await self._world.queue.schedule(turns.Turn(planned.job_id, 1), planned.next_turn_at)
         job, created = await self._world.jobs.start(planned)
         if created:
-            limits = units.Limits(model.Lane.INTERACTIVE, self._world.clock() + wait, max(1, immediate), immediate)
+            limits = guild_tasks.Limits(
+                model.Lane.INTERACTIVE, self._world.clock() + wait, max(1, immediate), immediate
+            )
             task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -122,7 +127,7 @@ class Start:
             return False
         return self._world.clock() - last.created_at < self._rules.list_max_age
 
-    async def _first_turn(self, turn: turns.Turn, limits: units.Limits) -> None:
+    async def _first_turn(self, turn: turns.Turn, limits: guild_tasks.Limits) -> None:
         try:
             await self._turner.run_turn(turn, limits)
         except errors.IndexerError as problem:

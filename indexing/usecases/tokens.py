@@ -15,7 +15,9 @@ Round trips while the pair is good: 1 to MongoDB. To renew it: 1 to Discord, 2 t
 
 import asyncio
 
-from indexing import batch, errors, logs, metrics, ports
+from indexing import batch, errors
+from indexing.domain import ports
+from indexing.telemetry import logs, metrics
 
 AHEAD = 600.0
 """Seconds before its end from which a pair is renewed; Discord's live a week."""

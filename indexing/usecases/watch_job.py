@@ -10,7 +10,8 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Callable
 
-from indexing import batch, errors, model, ports
+from indexing import batch, errors
+from indexing.domain import model, ports
 
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
 EVENTS_LOST = "EVENTS_LOST"

@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from indexer_service import admission
+from indexer_service.interceptors import auth
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
@@ -25,7 +25,7 @@ TARGET = 15e-6
 """Seconds that a call may take longer."""
 CALLERS = 100
 TOKEN = "idx_" + "t" * 43
-METHOD = f"/{admission.SERVICE}/GetJob"
+METHOD = f"/{auth.SERVICE}/GetJob"
 Run = Callable[[], Awaitable[object]]
 
 
@@ -58,7 +58,7 @@ class Handlers(pb_grpc.IndexerServiceServicer):
         async def continuation(_: object) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
             return handler
 
-        door = admission.Admission(time.monotonic)
+        door = auth.Admission(time.monotonic)
         door.accept([table()])
 
         async def without() -> object:

@@ -31,17 +31,21 @@ import structlog
 from dramatiq import middleware
 from prometheus_client import metrics as client
 
-from indexer_service import app, measured, traced
-from indexer_service.embedded import accounts, probes
+from devstack import probes
+from devstack import users as devstack_users
+from devstack.simulator import routes
+from indexer_service.interceptors import metrics, request_context
+from indexer_service.server import app
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import instruments, logs, settings, traces
-from indexing.bus import connection, queue
-from indexing.store import measured as store
+from indexing import settings
+from indexing.messaging import queue, redis_client
+from indexing.store import instrumented as store
+from indexing.telemetry import logs, metric_types, tracing
 from tests import servers
 from tests.benchmarks import facts, report
-from tests.simulator import routes
-from workers import actors, runtime
+from workers import actors
+from workers import worker as workers_worker
 
 USERS, GUILDS = 100, 40
 TARGET = 0.03
@@ -124,7 +128,7 @@ def _simulator(users: int) -> Iterator[str]:
         world |= {"--global-limit": WIDE, "--user-limit": WIDE, "--enforce": "none"}
         parts = [str(part) for option in world.items() for part in option]
         parts += [part for route in routes.ROUTES for part in ("--route-limit", f"{route}={WIDE}")]
-        return [sys.executable, "-m", "tests.simulator", *parts]
+        return [sys.executable, "-m", "devstack.simulator", *parts]
 
     with servers._running(arguments, lambda port: probes.page_is_good(f"http://127.0.0.1:{port}/_sim/about")) as port:
         yield f"http://127.0.0.1:{port}"
@@ -163,7 +167,7 @@ async def _serve(users: int) -> None:
     config = settings.load()
     logs.configure(config.logs.level, config.logs.format)
     simulator = os.environ["SIMULATOR_URL"]  # noqa: TID251 -- the parent's
-    known = await asyncio.to_thread(accounts.simulated, simulator, users)
+    known = await asyncio.to_thread(devstack_users.simulated, simulator, users)
     switches = _switches()
     async with _running(config) as api:
         while line := await asyncio.to_thread(sys.stdin.readline):
@@ -192,8 +196,10 @@ async def _index(api: pb_grpc.IndexerServiceStub, user_id: str) -> int:
 @contextlib.asynccontextmanager
 async def _running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerServiceStub]:
     """Run the service on this loop and a worker on its own."""
-    parts = runtime.Runtime(config)
-    broker = queue.make_broker(config.redis, [middleware.TimeLimit(), middleware.Retries(), runtime.EventLoop(), parts])
+    parts = workers_worker.Runtime(config)
+    broker = queue.make_broker(
+        config.redis, [middleware.TimeLimit(), middleware.Retries(), workers_worker.EventLoop(), parts]
+    )
     actors.declare(broker, parts)
     worker = dramatiq.Worker(broker, worker_timeout=100, worker_threads=8)
     stop = asyncio.Event()
@@ -221,21 +227,21 @@ def _switches() -> list[tuple[Any, str, Any, Any]]:
     plain = redis.asyncio.BlockingConnectionPool
     found: list[tuple[Any, str, Any]] = [
         (store.Timed, "__call__", lambda self, *given, **options: self.call(*given, **options)),
-        (connection._Timed, "get_connection", plain.get_connection),
-        (connection._Timed, "release", plain.release),
-        (measured._Timed, "begin", lambda _: 0.0),
-        (measured._Timed, "done", nothing),
-        (measured.Measured, "_read", nothing),
-        (traced, "_told", lambda _: ("-", "")),
+        (redis_client._Timed, "get_connection", plain.get_connection),
+        (redis_client._Timed, "release", plain.release),
+        (metrics._Timed, "begin", lambda _: 0.0),
+        (metrics._Timed, "done", nothing),
+        (metrics.Measured, "_read", nothing),
+        (request_context, "_told", lambda _: ("-", "")),
         (logs, "bound", nowhere),
-        (traces, "serving", nowhere),
-        (traces, "carry", lambda: ""),
-        (traces, "record", nothing),
-        (traces, "exemplar", nothing),
+        (tracing, "serving", nowhere),
+        (tracing, "carry", lambda: ""),
+        (tracing, "record", nothing),
+        (tracing, "exemplar", nothing),
     ]
     logger = structlog.make_filtering_bound_logger(logs.LEVELS["info"])
     found += [(logger, name, nothing) for name in ("info", "warning", "error", "exception")]
-    kinds: Any = (client.Counter, client.Gauge, client.Histogram, instruments.Counter, instruments.Histogram)
+    kinds: Any = (client.Counter, client.Gauge, client.Histogram, metric_types.Counter, metric_types.Histogram)
     for kind in kinds:
         found.append((kind, "labels", lambda self, *_, **__: self))
         found += [(kind, name, nothing) for name in {"inc", "dec", "set", "observe"} & set(dir(kind))]

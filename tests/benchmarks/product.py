@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 
 import redis.asyncio
 
-from indexer_service.embedded import stack
+from devstack import stack
 from indexing import settings
-from indexing.bus import connection, events
-from indexing.store import jobs, mongo
+from indexing.messaging import events, redis_client
+from indexing.store import database as store_database
+from indexing.store import jobs
 
 RETENTION = 86_400.0
 
@@ -62,5 +63,5 @@ async def stores(product: Product) -> AsyncIterator[Stores]:
     running = product.running
     config = settings.MongoSettings.model_validate({"url": running.mongodb_url, "database": running.database})
     bus = settings.RedisSettings.model_validate({"url": running.redis_url})
-    async with connection.open_redis(bus) as client, mongo.open_database(config) as database:
+    async with redis_client.open_redis(bus) as client, store_database.open_database(config) as database:
         yield Stores(jobs.Jobs(database, retention=RETENTION), events.RedisEvents(client), client)

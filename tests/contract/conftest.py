@@ -7,8 +7,20 @@ import mongomock_motor
 import mongomock_ng
 import pytest
 
-from indexing import ports, settings
-from indexing.store import credentials, guilds, jobs, mongo, remains, requests, users, vault
+from indexing import settings
+from indexing.domain import ports
+from indexing.store import (
+    credentials,
+    erasure,
+    guilds,
+    idempotency,
+    jobs,
+    users,
+    vault,
+)
+from indexing.store import (
+    database as store_database,
+)
 from tests import fakes, pairs
 
 KEY = b"k" * settings.KEY_BYTES
@@ -39,19 +51,19 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
         yield await _over(client["indexer"])
     else:
         config = settings.MongoSettings(url=request.getfixturevalue("mongodb_url"), database="contract")
-        async with mongo.open_database(config) as database:
+        async with store_database.open_database(config) as database:
             await database.client.drop_database(config.database)
             yield await _over(database)
 
 
-async def _over(database: mongo.Database) -> Stores:
-    await mongo.make_indexes(database)
+async def _over(database: store_database.Database) -> Stores:
+    await store_database.make_indexes(database)
     safe = vault.Vault((KEY,))
     return Stores(
         users.Users(database, safe),
         credentials.Credentials(database, safe),
         guilds.Guilds(database),
         jobs.Jobs(database, retention=3600.0),
-        requests.Requests(database),
-        remains.Remains(database),
+        idempotency.Requests(database),
+        erasure.Remains(database),
     )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from indexing import ports
-from indexing.bus import installs as redis_installs
+from indexing.domain import ports
+from indexing.messaging import coordination as redis_installs
 from tests import clockwork, fakes
 
 NOW = clockwork.START + 0.125

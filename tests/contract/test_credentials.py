@@ -2,7 +2,8 @@
 
 import pytest
 
-from indexing import errors, ports
+from indexing import errors
+from indexing.domain import ports
 from tests import clockwork, values
 from tests.contract import conftest
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from indexing import model, ports
-from indexing.store import guilds, mongo, remains, requests, users, vault
+from indexing.domain import model, ports
+from indexing.store import database, erasure, guilds, idempotency, users, vault
 from tests import clockwork, values
 from tests.contract import conftest
 
@@ -134,7 +134,7 @@ async def test_a_reading_stores_nothing_when_its_guild_was_erased(kept: conftest
 class _Late:
     """A collection before one of whose methods something happens, once."""
 
-    def __init__(self, collection: mongo.Collection, method: str, deed: Any) -> None:  # noqa: ANN401 -- a coroutine function
+    def __init__(self, collection: database.Collection, method: str, deed: Any) -> None:  # noqa: ANN401 -- a coroutine function
         self._collection = collection
         self._method = method
         self._deed = deed
@@ -152,9 +152,9 @@ class _Late:
         return call
 
 
-async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(database: mongo.Database) -> None:
+async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(database: database.Database) -> None:
     """Rows of a guild that has none itself would be found by nobody again."""
-    store, gone = guilds.Guilds(database), remains.Remains(database)
+    store, gone = guilds.Guilds(database), erasure.Remains(database)
     await store.named([values.user_guild(OWN)], [OWN])
     fence = await store.lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
     assert fence is not None
@@ -165,9 +165,9 @@ async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(d
     assert await database["channels"].count_documents({}) == 0
 
 
-async def test_a_guild_stays_when_another_user_lists_it_in_the_act_of_erasing(database: mongo.Database) -> None:
+async def test_a_guild_stays_when_another_user_lists_it_in_the_act_of_erasing(database: database.Database) -> None:
     """He found its row and wrote none; it comes back unread, and whatever reading was under way is late."""
-    store, gone = guilds.Guilds(database), remains.Remains(database)
+    store, gone = guilds.Guilds(database), erasure.Remains(database)
     people = users.Users(database, vault.Vault((conftest.KEY,)))
     await store.named([values.user_guild(OWN)], [OWN])
     fence = await store.lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
@@ -184,11 +184,13 @@ async def test_a_guild_stays_when_another_user_lists_it_in_the_act_of_erasing(da
     assert not late
 
 
-async def test_an_answer_does_not_stay_when_its_user_is_erased_in_the_act_of_storing(database: mongo.Database) -> None:
+async def test_an_answer_does_not_stay_when_its_user_is_erased_in_the_act_of_storing(
+    database: database.Database,
+) -> None:
     """It is looked whether he is known when the answer is there, not before."""
-    people, gone = users.Users(database, vault.Vault((conftest.KEY,))), remains.Remains(database)
+    people, gone = users.Users(database, vault.Vault((conftest.KEY,))), erasure.Remains(database)
     await people.put_credential(USER, values.credential())
-    kept = requests.Requests(database)
+    kept = idempotency.Requests(database)
 
     async def erase() -> None:
         await gone.erase_user(USER)

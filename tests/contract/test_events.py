@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from indexing import duties, model, ports
-from indexing.bus import connection, feed
-from indexing.bus import events as redis_events
+from indexing import concurrency
+from indexing.domain import model, ports
+from indexing.messaging import events as redis_events
+from indexing.messaging import feed, redis_client
 from tests import values, worlds
 
 JOB = values.job(listed=True)
@@ -38,9 +39,9 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
 
         yield Bus(memory, flush)
         return
-    async with connection.open_redis(request.getfixturevalue("redis_settings")) as client:
+    async with redis_client.open_redis(request.getfixturevalue("redis_settings")) as client:
         events = redis_events.RedisEvents(client)
-        async with duties.running(events=events.read):
+        async with concurrency.running(events=events.read):
             yield Bus(events, client.flushdb)
         await events.close()
 

@@ -12,10 +12,12 @@ import pytest
 import redis.asyncio
 from prometheus_client import registry
 
-from indexing import metrics, model, settings, turns, wiring
-from indexing.bus import queue
-from indexing.ratelimit import budgets, limiter, redis_budgets
-from indexing.store import jobs, mongo, users, vault
+from indexing import settings, wiring
+from indexing.domain import model, turns
+from indexing.messaging import queue
+from indexing.ratelimit import limiter, limits, redis_store
+from indexing.store import database, jobs, users, vault
+from indexing.telemetry import metrics
 from tests import servers, values
 from workers import exporter
 
@@ -52,7 +54,9 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(config: settings.ExporterConfig, redis_client: redis.asyncio.Redis, database: mongo.Database) -> Bench:
+async def bench(
+    config: settings.ExporterConfig, redis_client: redis.asyncio.Redis, database: database.Database
+) -> Bench:
     """An exporter over empty servers."""
     to = registry.CollectorRegistry()
     one = exporter.Exporter(config, redis_client, database, metrics.FleetMetrics(to), lambda: NOW)
@@ -93,10 +97,10 @@ async def test_the_queue_is_shown_with_what_workers_hold_when_it_is_read(bench: 
 
 async def test_budgets_are_shown_as_they_are_now_when_permits_are_out(bench: Bench) -> None:
     """The global one exactly, those of users as the least of those who have an active job, the ban line in full."""
-    store = redis_budgets.RedisBudgets(bench.redis, wiring.application_of(bench.config.discord))
+    store = redis_store.RedisBudgets(bench.redis, wiring.application_of(bench.config.discord))
     ours = limiter.Limiter(store, bench.config.limiter, metrics.LimiterMetrics(registry.CollectorRegistry()))
     await jobs.Jobs(bench.database, retention=60.0).start(values.job(user_id=7, next_turn_at=NOW - 20))
-    charge = budgets.Charge(model.Lane.INTERACTIVE, "GET /users/@me/guilds", "user:7", 7, None)
+    charge = limits.Charge(model.Lane.INTERACTIVE, "GET /users/@me/guilds", "user:7", 7, None)
     await ours.take(charge, patience=1.0)
 
     await bench.exporter.read()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from indexing import model, ports
+from indexing.domain import model, ports
 from tests import clockwork, values
 from tests.contract import conftest
 

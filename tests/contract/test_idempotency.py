@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from indexing import ports
+from indexing.domain import ports
 from tests import clockwork
 from tests.contract import conftest
 

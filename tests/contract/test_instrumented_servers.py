@@ -6,9 +6,11 @@ import pymongo.errors
 import pytest
 from prometheus_client import registry
 
-from indexing import errors, metrics, settings
-from indexing.bus import connection
-from indexing.store import guilds, mongo
+from indexing import errors, settings
+from indexing.messaging import redis_client
+from indexing.store import database as store_database
+from indexing.store import guilds
+from indexing.telemetry import metrics
 from tests import servers, values
 
 
@@ -22,7 +24,7 @@ def sample(to: registry.CollectorRegistry, name: str, **labels: str) -> float:
 async def test_commands_to_redis_are_measured_when_they_are_answered(redis_settings: settings.RedisSettings) -> None:
     """A pipeline counts once, as it is one round trip."""
     to = registry.CollectorRegistry()
-    async with connection.open_redis(redis_settings, metrics.ServerMetrics(to)) as client:
+    async with redis_client.open_redis(redis_settings, metrics.ServerMetrics(to)) as client:
         before = sample(to, "indexer_redis_command_seconds_count")
 
         await client.get("a")
@@ -41,7 +43,7 @@ async def test_a_failure_is_counted_when_redis_is_away() -> None:
     config = settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0", timeout=0.2)
 
     with pytest.raises(errors.QueueUnavailable):
-        async with connection.open_redis(config, metrics.ServerMetrics(to)):
+        async with redis_client.open_redis(config, metrics.ServerMetrics(to)):
             pass
 
     assert sample(to, "indexer_redis_errors_total") >= 1
@@ -51,7 +53,7 @@ async def test_commands_to_mongodb_are_measured_by_name_when_they_end(mongodb_ur
     """A command that the server refuses is measured and counted as a failure, unless somebody else was first."""
     to = registry.CollectorRegistry()
     config = settings.MongoSettings(url=mongodb_url, database="measured")
-    async with mongo.open_database(config, metrics.ServerMetrics(to)) as database:
+    async with store_database.open_database(config, metrics.ServerMetrics(to)) as database:
         things = database["things"]
         await things.find_one({})
         await things.find({}).sort("_id", 1).limit(1).to_list(None)
@@ -71,9 +73,9 @@ async def test_a_listing_costs_two_commands_when_it_is_as_it_was(mongodb_url: st
     """Most listings are: what is stored is looked at, and the guild's row is written with the end of the lease."""
     to = registry.CollectorRegistry()
     config = settings.MongoSettings(url=mongodb_url, database="unchanged")
-    async with mongo.open_database(config) as plain:
+    async with store_database.open_database(config) as plain:
         await plain.client.drop_database(config.database)
-    async with mongo.open_database(config, metrics.ServerMetrics(to)) as database:
+    async with store_database.open_database(config, metrics.ServerMetrics(to)) as database:
         store = guilds.Guilds(database)
         await store.named([values.user_guild()], {values.GUILD})
         for now in (1000.0, 2000.0):

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from indexing import model, ports
+from indexing.domain import model, ports
 from tests import clockwork, values
 from tests.contract import conftest
 

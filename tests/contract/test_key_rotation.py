@@ -10,8 +10,9 @@ import sys
 import pymongo
 import pytest
 
-from indexing import model, ports, settings
-from indexing.store import credentials, mongo, rotation, users, vault
+from indexing import settings
+from indexing.domain import model, ports
+from indexing.store import credentials, database, key_rotation, users, vault
 from tests import values
 
 OLD, NEW, LOST = (letter * settings.KEY_BYTES for letter in (b"o", b"n", b"l"))
@@ -24,22 +25,22 @@ def pair(user_id: int) -> ports.Credential:
     return values.credential(access_token=f"access {user_id}", refresh_token=f"refresh {user_id}")
 
 
-async def put(database: mongo.Database, key: bytes, *user_ids: int) -> None:
+async def put(database: database.Database, key: bytes, *user_ids: int) -> None:
     """Store pairs, sealed with a key."""
     for user_id in user_ids:
         await users.Users(database, vault.Vault((key,))).put_credential(user_id, pair(user_id))
 
 
-def quiet(_: rotation.Tally) -> None:
+def quiet(_: key_rotation.Tally) -> None:
     """Show no progress."""
 
 
-def rotating(database: mongo.Database) -> rotation.Rotation:
+def rotating(database: database.Database) -> key_rotation.Rotation:
     """Return what seals with the new key, two at a time."""
-    return rotation.Rotation(database, vault.Vault((NEW, OLD)), batch=2)
+    return key_rotation.Rotation(database, vault.Vault((NEW, OLD)), batch=2)
 
 
-async def test_every_pair_opens_with_the_new_key_alone_when_all_is_sealed_anew(database: mongo.Database) -> None:
+async def test_every_pair_opens_with_the_new_key_alone_when_all_is_sealed_anew(database: database.Database) -> None:
     """What is sealed by it already is left alone, and a user without a credential does not matter."""
     await put(database, OLD, *range(1, 6))
     await put(database, NEW, 6)
@@ -48,15 +49,15 @@ async def test_every_pair_opens_with_the_new_key_alone_when_all_is_sealed_anew(d
     tally = await rotating(database).run(quiet)
 
     alone = users.Users(database, vault.Vault((NEW,)))
-    assert tally == rotation.Tally(seen=6, resealed=5)
+    assert tally == key_rotation.Tally(seen=6, resealed=5)
     assert [await alone.credential(user_id) for user_id in range(1, 7)] == [pair(user_id) for user_id in range(1, 7)]
-    assert await rotating(database).run(quiet) == rotation.Tally(seen=6)
+    assert await rotating(database).run(quiet) == key_rotation.Tally(seen=6)
 
 
-async def test_a_renewed_pair_stays_when_it_came_between_reading_and_writing(database: mongo.Database) -> None:
+async def test_a_renewed_pair_stays_when_it_came_between_reading_and_writing(database: database.Database) -> None:
     """Compare and set: nothing is written over what is not the bytes that were read; the next round looks again."""
     await put(database, OLD, 1, 2)
-    sealing, tally = rotating(database), rotation.Tally()
+    sealing, tally = rotating(database), key_rotation.Tally()
     batch = await sealing.read(-1)
     assert batch is not None
     renewed = values.credential(access_token="renewed")
@@ -65,13 +66,13 @@ async def test_a_renewed_pair_stays_when_it_came_between_reading_and_writing(dat
     await sealing.write(batch, tally)
 
     store = users.Users(database, vault.Vault((NEW, OLD)))
-    assert tally == rotation.Tally(seen=2, resealed=1, missed=1)
+    assert tally == key_rotation.Tally(seen=2, resealed=1, missed=1)
     assert await store.credential(1) == renewed
     assert (await sealing.run(quiet)).resealed == 1
     assert await users.Users(database, vault.Vault((NEW,))).credential(1) == renewed
 
 
-async def test_a_lock_holds_when_its_pair_is_sealed_anew(database: mongo.Database) -> None:
+async def test_a_lock_holds_when_its_pair_is_sealed_anew(database: database.Database) -> None:
     """Whoever renews the pair just then stores it as if nothing had happened."""
     await put(database, OLD, 1)
     store = credentials.Credentials(database, vault.Vault((OLD, NEW)))
@@ -85,18 +86,18 @@ async def test_a_lock_holds_when_its_pair_is_sealed_anew(database: mongo.Databas
     assert (await store.held(1)).credential.access_token == "renewed"
 
 
-async def test_a_pair_stays_as_it_is_when_no_key_opens_it(database: mongo.Database) -> None:
+async def test_a_pair_stays_as_it_is_when_no_key_opens_it(database: database.Database) -> None:
     """It is counted, and opens again when its key is back."""
     await put(database, OLD, 1, 3)
     await put(database, LOST, 2)
 
     tally = await rotating(database).run(quiet)
 
-    assert tally == rotation.Tally(seen=3, resealed=2, unreadable=1)
+    assert tally == key_rotation.Tally(seen=3, resealed=2, unreadable=1)
     assert await users.Users(database, vault.Vault((LOST,))).credential(2) == pair(2)
 
 
-async def test_progress_is_told_when_a_batch_is_done(database: mongo.Database) -> None:
+async def test_progress_is_told_when_a_batch_is_done(database: database.Database) -> None:
     """In bounded steps, as many as there are batches."""
     await put(database, OLD, *range(1, 6))
     seen: list[int] = []
@@ -108,7 +109,7 @@ async def test_progress_is_told_when_a_batch_is_done(database: mongo.Database) -
 
 
 @pytest.fixture
-def command(database: mongo.Database, mongodb_url: str) -> dict[str, str]:
+def command(database: database.Database, mongodb_url: str) -> dict[str, str]:
     """The environment in which an operator rotates, the new key in front."""
     return {
         "PATH": os.environ["PATH"],  # noqa: TID251 -- for a program that is started
@@ -151,7 +152,7 @@ def _sealed_anew(url: str, name: str) -> int:
 
 
 async def test_everything_is_sealed_anew_when_a_killed_command_is_started_again(
-    database: mongo.Database, mongodb_url: str, command: dict[str, str]
+    database: database.Database, mongodb_url: str, command: dict[str, str]
 ) -> None:
     """It goes on with what is left, says how many that were, and shows neither key nor token."""
     total = 3_000
@@ -176,7 +177,7 @@ def _first_number(text: str) -> int:
     return int(text.partition(" ")[0])
 
 
-async def test_the_operator_is_told_when_a_key_is_missing(database: mongo.Database, command: dict[str, str]) -> None:
+async def test_the_operator_is_told_when_a_key_is_missing(database: database.Database, command: dict[str, str]) -> None:
     """The exit code says so too; the other keys must stay."""
     await put(database, LOST, 1)
 

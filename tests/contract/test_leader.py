@@ -7,7 +7,7 @@ import pytest
 import redis.asyncio
 
 from indexing import errors, settings
-from indexing.bus import connection, leader
+from indexing.messaging import leader, redis_client
 from tests import servers
 
 
@@ -38,7 +38,7 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
     """Nobody is first then."""
     async with contextlib.AsyncExitStack() as stack:
         with servers.valkey() as url:
-            client = await stack.enter_async_context(connection.open_redis(settings.RedisSettings(url=url)))
+            client = await stack.enter_async_context(redis_client.open_redis(settings.RedisSettings(url=url)))
 
         with pytest.raises(errors.QueueUnavailable):
             await leader.Leader(client).first("sweep", 60.0)

@@ -20,7 +20,10 @@ import pytest
 from dramatiq.brokers import stub
 from prometheus_client import registry
 
-from indexing import credentials, metrics, model, ports, settings, wiring
+from indexing import settings, wiring
+from indexing.domain import model, ports
+from indexing.telemetry import metrics
+from indexing.usecases import tokens
 from tests import values
 
 PROCESSES = 10
@@ -43,7 +46,7 @@ def _want(user: int, refused: bool) -> str:  # noqa: FBT001 -- only called by na
 async def _wanting(user: int, *, refused: bool) -> str:
     seen = metrics.Metrics(registry.CollectorRegistry())
     async with wiring.open_parts(settings.load(), stub.StubBroker(middleware=[]), seen, time.time) as parts:  # noqa: TID251 -- the one clock of this process
-        case = credentials.Credentials(parts.world, seen.indexing)
+        case = tokens.Credentials(parts.world, seen.indexing)
         purpose = ports.Purpose(model.Lane.BACKGROUND, user, "", 1.0)
         used = (await parts.world.credentials.held(user)).credential
         assert STARTED is not None
@@ -70,7 +73,7 @@ class Discord:
 @pytest.fixture
 def discord() -> Iterator[Discord]:
     """A simulated Discord that takes its time."""
-    command = [sys.executable, "-m", "tests.simulator", "--with-parent", "--latency", "200-400"]
+    command = [sys.executable, "-m", "devstack.simulator", "--with-parent", "--latency", "200-400"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

@@ -16,14 +16,17 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from indexer_service import app, server
+from indexer_service.server import app, grpc_server
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import errors, model, settings, turns
-from indexing.bus import queue
-from indexing.store import jobs, mongo
+from indexing import errors, settings
+from indexing.domain import model, turns
+from indexing.messaging import queue
+from indexing.store import database as store_database
+from indexing.store import jobs
 from tests import clockwork, servers, values
-from workers import refresh, runtime
+from workers import refresh
+from workers import worker as workers_worker
 
 REFRESHING = {"refresher", "purger"}
 
@@ -54,12 +57,12 @@ def config(
 async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.Settings) -> None:
     """From boot to shutdown, on Dramatiq's own loop: what it does shows in the store."""
     broker = stub.StubBroker(middleware=[])
-    loop, parts = runtime.EventLoop(), runtime.Runtime(config)
+    loop, parts = workers_worker.EventLoop(), workers_worker.Runtime(config)
     loop.before_worker_boot(broker, None)
     parts.before_worker_boot(broker, None)
     thread = dramatiq.asyncio.get_event_loop_thread()
     assert thread is not None
-    async with mongo.open_database(config.mongo) as database:
+    async with store_database.open_database(config.mongo) as database:
         store = jobs.Jobs(database, retention=60.0)
         await database["users"].insert_one({"_id": values.USER})
         await store.start(values.job(next_turn_at=4e9))
@@ -83,7 +86,7 @@ async def test_a_worker_refreshes_when_no_process_of_its_own_does(
     """It sweeps always, for no job may stop."""
     own = config.workers.model_copy(update={"refresh": not apart})
     broker = stub.StubBroker(middleware=[])
-    loop, parts = runtime.EventLoop(), runtime.Runtime(dataclasses.replace(config, workers=own))
+    loop, parts = workers_worker.EventLoop(), workers_worker.Runtime(dataclasses.replace(config, workers=own))
     loop.before_worker_boot(broker, None)
     parts.before_worker_boot(broker, None)
     thread = dramatiq.asyncio.get_event_loop_thread()
@@ -130,7 +133,7 @@ def test_a_worker_shows_its_metrics_when_it_drains(config: settings.Settings) ->
     port = servers.free_port()
     config = dataclasses.replace(config, workers=config.workers.model_copy(update={"metrics_port": port}))
     looking = Looking(port)
-    broker = queue.make_broker(config.redis, [runtime.EventLoop(), runtime.Runtime(config), looking])
+    broker = queue.make_broker(config.redis, [workers_worker.EventLoop(), workers_worker.Runtime(config), looking])
     worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
 
     worker.start()
@@ -151,7 +154,9 @@ async def test_the_service_answers_over_the_wire_when_its_servers_are_there(conf
     running = asyncio.create_task(app.run(config, stop))
     async with grpc.aio.insecure_channel(config.service.listen) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        answer = await health.Check(health_pb2.HealthCheckRequest(service=server.NAME), wait_for_ready=True, timeout=30)
+        answer = await health.Check(
+            health_pb2.HealthCheckRequest(service=grpc_server.NAME), wait_for_ready=True, timeout=30
+        )
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await pb_grpc.IndexerServiceStub(channel).GetJob(pb.GetJobRequest(job_id="f" * 32), timeout=30)
     stop.set()

@@ -12,8 +12,10 @@ import pytest
 import redis.asyncio
 from dramatiq.brokers.redis import RedisBroker
 
-from indexing import errors, settings, traces, turns
-from indexing.bus import connection, queue
+from indexing import errors, settings
+from indexing.domain import turns
+from indexing.messaging import queue, redis_client
+from indexing.telemetry import tracing
 from tests import servers
 
 TURN = turns.Turn("a" * 32, 7)
@@ -209,7 +211,7 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
     async with contextlib.AsyncExitStack() as stack:
         with servers.valkey() as url:
             config = settings.RedisSettings(url=url)
-            client = await stack.enter_async_context(connection.open_redis(config))
+            client = await stack.enter_async_context(redis_client.open_redis(config))
             broker = queue.make_broker(config, middleware=[])
             stack.callback(broker.client.connection_pool.disconnect)
             waiting = queue.DramatiqQueue(broker, client)
@@ -232,17 +234,17 @@ async def test_opening_fails_at_once_when_redis_is_not_there() -> None:
     config = settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0")
 
     with pytest.raises(errors.QueueUnavailable):
-        await contextlib.AsyncExitStack().enter_async_context(connection.open_redis(config))
+        await contextlib.AsyncExitStack().enter_async_context(redis_client.open_redis(config))
 
 
 async def test_a_turn_carries_who_asked_for_it_when_it_has_waited(
     waiting: queue.DramatiqQueue, alarm: queue.Alarm, redis_client: redis.asyncio.Redis
 ) -> None:
     """Through the sorted set as through the queue, and nothing of it stays behind."""
-    with traces.serving("call", "asked-1 "):
+    with tracing.serving("call", "asked-1 "):
         await waiting.schedule(TURN, PAST)
         await waiting.enqueue(OTHER)
-        carried = traces.carry()
+        carried = tracing.carry()
 
     await alarm.ring()
 

@@ -8,8 +8,9 @@ import pytest
 import redis
 import redis.asyncio
 
-from indexing import duties, errors, model, settings
-from indexing.bus import connection, events
+from indexing import concurrency, errors, settings
+from indexing.domain import model
+from indexing.messaging import events, redis_client
 from tests import servers, values
 
 JOB = values.job(listed=True)
@@ -43,7 +44,7 @@ async def test_nothing_is_skipped_when_an_answer_crosses_a_resuming_watcher(
     bus = events.RedisEvents(redis_client)
     elsewhere = redis.Redis.from_url(redis_settings.url.get_secret_value())
     with contextlib.closing(elsewhere):
-        async with duties.running(events=bus.read):
+        async with concurrency.running(events=bus.read):
             await bus.publish(update(1))
             position = await bus.tail(JOB.job_id)
             await bus.publish(update(2))
@@ -72,7 +73,7 @@ async def test_the_process_knows_when_it_publishes_or_reads_an_update(redis_clie
     here, elsewhere = events.RedisEvents(redis_client), events.RedisEvents(redis_client)
     heard: list[int] = []
     here.tell(lambda news: heard.append(news.units[0].guild_id))
-    async with duties.running(events=here.read):
+    async with concurrency.running(events=here.read):
         watcher = await here.subscribe(JOB.job_id, FIRST)
 
         await elsewhere.publish(update(1))
@@ -104,7 +105,7 @@ async def test_the_next_update_arrives_when_one_before_it_cannot_be_read(redis_c
     await redis_client.xadd(f"indexer:{{events}}:{JOB.job_id}", {"u": b'{"job": 7}'})
     await bus.publish(update(1))
 
-    async with duties.running(read=bus.read):
+    async with concurrency.running(read=bus.read):
         news = await watcher.next(PATIENCE)
 
     assert news is not None
@@ -127,7 +128,7 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
     """Every method says QueueUnavailable, and a watcher that could not be served is not kept."""
     with servers.valkey() as url:
         stack = contextlib.AsyncExitStack()
-        client = await stack.enter_async_context(connection.open_redis(settings.RedisSettings(url=url)))
+        client = await stack.enter_async_context(redis_client.open_redis(settings.RedisSettings(url=url)))
         bus = events.RedisEvents(client)
         await bus.publish(update(1))
         watcher = await bus.subscribe(JOB.job_id, await bus.tail(JOB.job_id))
@@ -151,9 +152,9 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
 
 async def test_watchers_go_on_when_redis_comes_back(redis_settings: settings.RedisSettings) -> None:
     """The reader waits an outage out: connections that were cut are made anew, and nothing is missed."""
-    async with connection.open_redis(redis_settings) as client:
+    async with redis_client.open_redis(redis_settings) as client:
         bus = events.RedisEvents(client)
-        async with duties.running(events=bus.read):
+        async with concurrency.running(events=bus.read):
             watcher = await bus.subscribe(JOB.job_id, FIRST)
             await bus.publish(update(1))
             assert await watcher.next(PATIENCE) is not None

@@ -9,7 +9,7 @@ import pytest
 
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import model
+from indexing.domain import model
 from tests import clockwork, edge, values, worlds
 
 GUILDS = 200

@@ -17,14 +17,15 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider, export
 from opentelemetry.sdk.trace.export import in_memory_span_exporter
 
-from indexer_service import app
-from indexer_service.embedded import accounts, probes
+from devstack import probes, users
+from indexer_service.server import app
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
-from indexing.bus import queue
+from indexing.messaging import queue
 from tests import servers
-from workers import actors, runtime
+from workers import actors
+from workers import worker as workers_worker
 
 GUILDS = 8
 CHANNELS = "GET /guilds/{guild.id}/channels"
@@ -47,7 +48,7 @@ def simulator() -> Iterator[str]:
 
     def arguments(port: int, _folder: str) -> list[str]:
         world = ["--users", "1", "--guilds-per-user", str(GUILDS), "--latency", "none", "--user-limit", "40/1"]
-        return [sys.executable, "-m", "tests.simulator", "--port", str(port), *world]
+        return [sys.executable, "-m", "devstack.simulator", "--port", str(port), *world]
 
     with servers._running(arguments, lambda port: probes.page_is_good(f"http://127.0.0.1:{port}/_sim/about")) as port:
         yield f"http://127.0.0.1:{port}"
@@ -81,8 +82,10 @@ def config(
 @contextlib.asynccontextmanager
 async def running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerServiceStub]:
     """Run the service on this loop and a worker on its own, over the real queue."""
-    parts = runtime.Runtime(config)
-    broker = queue.make_broker(config.redis, [middleware.TimeLimit(), middleware.Retries(), runtime.EventLoop(), parts])
+    parts = workers_worker.Runtime(config)
+    broker = queue.make_broker(
+        config.redis, [middleware.TimeLimit(), middleware.Retries(), workers_worker.EventLoop(), parts]
+    )
     actors.declare(broker, parts)
     worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=4)
     stop = asyncio.Event()
@@ -102,7 +105,7 @@ async def test_one_trace_holds_the_whole_job_when_it_crosses_the_queue(
     config: settings.Settings, simulator: str, spans: in_memory_span_exporter.InMemorySpanExporter
 ) -> None:
     """Every call to Discord, every turn, and the servers' part of both; the caller's request id comes back."""
-    (user,) = accounts.simulated(simulator, 1)
+    (user,) = users.simulated(simulator, 1)
     async with running(config) as api:
         put: Any = pb.PutCredentialRequest(user_id=user.id, access_token=user.token, scopes=user.scopes)
         await api.PutCredential(put, timeout=30)  # type: ignore[misc]  # the stubs know only its blocking kin

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from indexing import errors, model, ports
+from indexing import errors
+from indexing.domain import model, ports
 from tests import clockwork, values
 from tests.contract import conftest
 

@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from indexer_service.embedded import accounts, probes
+from devstack import probes, users
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from tests import servers
@@ -138,9 +138,9 @@ def until(what: str, ready: Callable[[], bool], container: Container) -> None:
         time.sleep(0.1)
 
 
-def index(address: str, user: accounts.User) -> pb.Job:
+def index(address: str, user: users.User) -> pb.Job:
     """Start a job and wait until it has ended."""
-    accounts.put_credentials(address, [user])
+    users.put_credentials(address, [user])
     with grpc.insecure_channel(address) as channel:
         api = pb_grpc.IndexerServiceStub(channel)
         job = api.StartIndexing(pb.StartIndexingRequest(user_id=user.id), timeout=30).job
@@ -199,7 +199,7 @@ def main(folder: pathlib.Path) -> int:
         until("the exporter", lambda: probes.page_is_good(f"http://127.0.0.1:{exporting}/metrics"), exporter)
         for container in everything:
             container.inside(INSIDE)
-        (user,) = accounts.simulated(f"http://127.0.0.1:{web}", 1)
+        (user,) = users.simulated(f"http://127.0.0.1:{web}", 1)
         job = index(f"127.0.0.1:{listen}", user)
         say(f"a job of {job.progress.total} guilds: {pb.JobState.Name(job.state)}")
         ends = {container.name.split("-")[2]: container.end() for container in everything}

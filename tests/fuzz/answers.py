@@ -10,12 +10,12 @@ from typing import Any
 
 import bson
 
-from indexer_service import convert
-from indexing import model
+from devstack.simulator import payloads as played
+from devstack.simulator import world
+from indexer_service.api import convert
 from indexing.discord import payloads
+from indexing.domain import model
 from indexing.store import documents
-from tests.simulator import payloads as played
-from tests.simulator import world
 
 GUILD = 77
 DEEP = "@deep@"

@@ -19,8 +19,8 @@ from google.protobuf import message_factory
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from indexer_service import wire
-from indexer_service.embedded import stack
+from devstack import stack
+from indexer_service.api import watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
@@ -138,7 +138,7 @@ async def _world() -> worlds.World:
 
 def _known() -> dict[str, list[str]]:
     users, guilds = [str(user) for user in USERS], [str(guild) for guild in GUILDS]
-    place = [edge.SIGNER.make(wire.WATCH, [job, position]) for job in JOBS for position in ("", "0-0", "9-9")]
+    place = [edge.SIGNER.make(watch_encoder.WATCH, [job, position]) for job in JOBS for position in ("", "0-0", "9-9")]
     pages = [edge.SIGNER.make(f"guilds:{users[0]}", 1), edge.SIGNER.make(f"jobs:{users[0]}", 1.5)]
     return {
         "user_id": users,

@@ -6,8 +6,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from indexing import model
-from indexing.store import guilds, mongo
+from indexing.domain import model
+from indexing.store import database, guilds
 from tests import clockwork, values
 from tests.fuzz import answers
 
@@ -30,7 +30,7 @@ def test_an_answer_is_refused_or_can_be_stored_and_shown_whatever_the_seed(seed:
 
 
 async def test_what_can_be_read_is_stored_and_comes_back_when_it_is_written_to_mongodb(
-    database: mongo.Database,
+    database: database.Database,
 ) -> None:
     """Whatever stands in names and topics: NUL, controls, the last code point."""
     read: list[list[model.Channel]] = []

@@ -2,16 +2,16 @@
 
 import math
 
-from indexing.ratelimit import budgets, ledger
-from indexing.ratelimit.memory_state import State, ms
+from indexing.ratelimit import limits, protocol
+from tests.ratelimit_model.state import State, ms
 
 LANES = (1, 2, 3)
 TIES = 1024
 
 
-def lane_of(ask: ledger.Ask) -> int:
+def lane_of(ask: protocol.Ask) -> int:
     """Return the lane's number, 1 being the most urgent."""
-    return budgets.LANES.index(ask.charge.lane) + 1
+    return limits.LANES.index(ask.charge.lane) + 1
 
 
 class Line:
@@ -22,7 +22,7 @@ class Line:
         rate = state.rules.user_budget
         self._step = ms(rate.window) / rate.capacity
 
-    def leave(self, ask: ledger.Ask) -> None:
+    def leave(self, ask: protocol.Ask) -> None:
         """Give up the ask's place."""
         lane = lane_of(ask)
         self._state.lines[str(lane)].pop(ask.waiter, None)
@@ -39,7 +39,7 @@ class Line:
             self._state.lines[str(lane)].pop(waiter, None)
             del self._state.deadlines[lane, waiter]
 
-    def place(self, ask: ledger.Ask) -> tuple[float, int, bool]:
+    def place(self, ask: protocol.Ask) -> tuple[float, int, bool]:
         """Return the ask's place, how many of its lane stand before it, and whether it stands there already."""
         line = self._state.lines[str(lane_of(ask))]
         if ask.waiter in line:
@@ -48,7 +48,7 @@ class Line:
         moment = max(self._state.now, self._state.tags.get(str(ask.charge.user), 0)) + self._state.numbers["tie"] / TIES
         return moment, sum(place <= moment for place in line.values()), False
 
-    def before(self, ask: ledger.Ask, rank: int, other: int) -> int:
+    def before(self, ask: protocol.Ask, rank: int, other: int) -> int:
         """Return how many waiters of lane *other* go before the ask that has *rank* before it in its own."""
         waiting = len(self._state.lines[str(other)])
         if not waiting:
@@ -58,7 +58,7 @@ class Line:
         first = math.floor(lead) + 1 if other < lane else math.ceil(lead)
         return max(0, min(waiting, first))
 
-    def stand(self, ask: ledger.Ask, place: float, wait: float) -> None:
+    def stand(self, ask: protocol.Ask, place: float, wait: float) -> None:
         """Keep the ask's place until a little after its moment."""
         line = self._state.lines[str(lane_of(ask))]
         if ask.waiter not in line:
@@ -67,7 +67,7 @@ class Line:
             self._charge(ask, place)
         self._state.deadlines[lane_of(ask), ask.waiter] = self._state.now + wait + ms(self._state.rules.grace)
 
-    def serve(self, ask: ledger.Ask, moment: float, *, crowded: bool) -> None:
+    def serve(self, ask: protocol.Ask, moment: float, *, crowded: bool) -> None:
         """Note that the ask was granted: its lane's next call is due one step later."""
         lane = lane_of(ask)
         numbers = self._state.numbers
@@ -79,7 +79,7 @@ class Line:
             self._state.tags = {user: at for user, at in self._state.tags.items() if at > self._state.now}
             self._charge(ask, moment)
 
-    def _charge(self, ask: ledger.Ask, moment: float) -> None:
+    def _charge(self, ask: protocol.Ask, moment: float) -> None:
         if ask.charge.user is not None:
             self._state.tags[str(ask.charge.user)] = moment + self._step
 

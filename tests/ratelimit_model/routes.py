@@ -2,8 +2,8 @@
 
 import math
 
-from indexing.ratelimit import learned, ledger
-from indexing.ratelimit.memory_state import State, ms
+from indexing.ratelimit import protocol, route_limits
+from tests.ratelimit_model.state import State, ms
 
 
 class Routes:
@@ -12,13 +12,13 @@ class Routes:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def learn(self, said: ledger.Settlement, outcome: ledger.Outcome) -> learned.RouteLimit:
+    def learn(self, said: protocol.Settlement, outcome: protocol.Outcome) -> route_limits.RouteLimit:
         """Take an answer into account; return what is known of the route now."""
         field, seen = said.permit.charge.field, outcome.headers
-        known = learned.RouteLimit.parse(self._state.learned.get(field, ""))
+        known = route_limits.RouteLimit.parse(self._state.learned.get(field, ""))
         if seen is None:
             unheard = not known.known and outcome.proper
-            return self._store(field, f"{learned.NO_HEADERS} 0 0 0") if unheard else known
+            return self._store(field, f"{route_limits.NO_HEADERS} 0 0 0") if unheard else known
         reset = min(math.ceil(ms(seen.reset_after) / 100) * 100, ms(self._state.rules.longest))
         if known.bucket != seen.bucket:
             self._state.seen.pop(field, None)
@@ -36,7 +36,7 @@ class Routes:
             split = self._proves_split(said, seen)
         return self._store(field, f"{seen.bucket} {capacity} {window} {split:d}")
 
-    def strangers(self, said: ledger.Settlement, seen: learned.Headers, key: str) -> int:
+    def strangers(self, said: protocol.Settlement, seen: route_limits.Headers, key: str) -> int:
         """Hold permits for calls of somebody else; return how many."""
         if seen.remaining >= seen.limit:
             return 0
@@ -46,11 +46,11 @@ class Routes:
             self._state.ledgers[key][f"{said.permit.id}+{number}"] = self._state.now + ms(seen.reset_after)
         return max(missing, 0)
 
-    def _store(self, field: str, value: str) -> learned.RouteLimit:
+    def _store(self, field: str, value: str) -> route_limits.RouteLimit:
         self._state.learned[field] = value
-        return learned.RouteLimit.parse(value)
+        return route_limits.RouteLimit.parse(value)
 
-    def _agreed(self, field: str, known: learned.RouteLimit, limit: int, reset: int) -> tuple[int, int] | None:
+    def _agreed(self, field: str, known: route_limits.RouteLimit, limit: int, reset: int) -> tuple[int, int] | None:
         n, least, longest = self._state.seen.pop(field, (0, limit, 0))
         if limit <= known.capacity and reset > ms(known.window) / 2:
             return None
@@ -60,9 +60,9 @@ class Routes:
         self._state.seen[field] = (n, least, longest)
         return None
 
-    def _proves_split(self, said: ledger.Settlement, seen: learned.Headers) -> bool:
+    def _proves_split(self, said: protocol.Settlement, seen: route_limits.Headers) -> bool:
         charge = said.permit.charge
-        if charge.major is None or seen.remaining != seen.limit - 1 or seen.limit < 2:  # noqa: PLR2004 -- one call of two
+        if charge.major is None or seen.remaining != seen.limit - 1 or seen.limit < 2:
             return False
         major, reset = self._state.first.get(charge.field, ("", 0.0))
         self._state.first[charge.field] = (str(charge.major), said.permit.moment + ms(seen.reset_after))

@@ -2,8 +2,9 @@
 
 import math
 
-from indexing.ratelimit import budgets, display, ledger, memory_routes
-from indexing.ratelimit.memory_state import State, ms
+from indexing.ratelimit import limits, protocol, status
+from tests.ratelimit_model import routes
+from tests.ratelimit_model.state import State, ms
 
 GLOBAL = "global"
 """Key of the global budget's ledger."""
@@ -12,12 +13,12 @@ GLOBAL = "global"
 class Desk:
     """Books settlements."""
 
-    def __init__(self, state: State, names: budgets.Keys) -> None:
+    def __init__(self, state: State, names: limits.Keys) -> None:
         self._state = state
         self._names = names
-        self._routes = memory_routes.Routes(state)
+        self._routes = routes.Routes(state)
 
-    def settle(self, said: ledger.Settlement, age: int) -> ledger.Settled:
+    def settle(self, said: protocol.Settlement, age: int) -> protocol.Settled:
         """Book one; *age* is in milliseconds since its answer was read."""
         charge, outcome = said.permit.charge, said.outcome
         user, route = self._names.user(charge.user), self._names.route(charge, said.permit.limit)
@@ -45,16 +46,16 @@ class Desk:
         self._obey(said, outcome, user, target)
         if outcome.invalid:
             self._count_invalid()
-        return ledger.Settled(strangers, limit, math.floor(self._credit(outcome, rules.global_credit)) / 1000)
+        return protocol.Settled(strangers, limit, math.floor(self._credit(outcome, rules.global_credit)) / 1000)
 
-    def _give_back(self, said: ledger.Settlement, *keys: str) -> ledger.Settled:
+    def _give_back(self, said: protocol.Settlement, *keys: str) -> protocol.Settled:
         state = self._state
         for key in (GLOBAL, *keys):
             state.ledgers[key].pop(said.permit.id, None)
-        if said.permit.charge.lane is not budgets.LANES[0]:
+        if said.permit.charge.lane is not limits.LANES[0]:
             rate = state.rules.global_budget
             state.numbers["pace"] -= ms(rate.window) / rate.capacity
-        return ledger.Settled(0, said.permit.limit, 0.0)
+        return protocol.Settled(0, said.permit.limit, 0.0)
 
     def _note_round_trip(self, rtt: int) -> None:
         numbers, rules = self._state.numbers, self._state.rules
@@ -67,7 +68,7 @@ class Desk:
         usual = numbers["rtt"]
         numbers["rtt"] = rtt if usual == 0 else math.floor(usual + (rtt - usual) / 16)
 
-    def _credit(self, outcome: ledger.Outcome, factor: float) -> float:
+    def _credit(self, outcome: protocol.Outcome, factor: float) -> float:
         shortest = self._state.shortest()
         if not shortest:
             return 0.0
@@ -76,7 +77,7 @@ class Desk:
             sure = max(sure, outcome.excess * 1000 + sure - self._state.rules.margin * 1000)
         return max(0.0, min(sure, math.floor(outcome.round_trip * 1000)))
 
-    def _free(self, key: str, said: ledger.Settlement, age: int, window: int, *, new: bool = False) -> None:
+    def _free(self, key: str, said: protocol.Settlement, age: int, window: int, *, new: bool = False) -> None:
         if said.outcome is None or (said.permit.id not in self._state.ledgers[key] and not new):
             return
         rules = self._state.rules
@@ -84,16 +85,16 @@ class Desk:
         moment = self._state.now - age + window - min(self._credit(said.outcome, factor), window / 2)
         self._state.ledgers[key][said.permit.id] = math.ceil(moment) + 1
 
-    def _obey(self, said: ledger.Settlement, outcome: ledger.Outcome, user: str, target: str) -> None:
+    def _obey(self, said: protocol.Settlement, outcome: protocol.Outcome, user: str, target: str) -> None:
         moment = self._state.now + ms(outcome.pause)
         if outcome.scope == "global" and not said.permit.charge.owner:
             self._stop_all(moment)
         elif outcome.scope == "global":
-            self._state.pause(user, display.PAUSED, moment)
+            self._state.pause(user, status.PAUSED, moment)
         elif outcome.scope == "route":
-            self._state.pause(target, display.PAUSED, moment)
+            self._state.pause(target, status.PAUSED, moment)
         elif outcome.scope == "shared":
-            self._state.pause(target, display.PAUSED + "shared", moment)
+            self._state.pause(target, status.PAUSED + "shared", moment)
         elif outcome.scope == "edge":
             self._state.egress["edge"] = max(moment, self._state.egress.get("edge", 0))
 
@@ -102,7 +103,7 @@ class Desk:
         capacity = rules.global_budget.capacity
         if now >= numbers["pause"]:
             since = now - numbers["fewer_at"]
-            step = capacity / 5 if since < 60_000 else capacity / 10  # noqa: PLR2004 -- as in settle.lua
+            step = capacity / 5 if since < 60_000 else capacity / 10
             before = max(0, numbers["fewer"] - since // ms(rules.forget))
             numbers["fewer"] = min(capacity // 2, before + math.ceil(step))
             numbers["fewer_at"] = now
@@ -111,7 +112,7 @@ class Desk:
 
     def _count_invalid(self) -> None:
         egress, rules = self._state.egress, self._state.rules
-        minute, long = self._state.now // 60_000, math.ceil(budgets.INVALID.window / 60)
+        minute, long = self._state.now // 60_000, math.ceil(limits.INVALID.window / 60)
         egress[f"m{minute}"] = egress.get(f"m{minute}", 0) + 1
         minutes = sorted(int(name[1:]) for name in egress if name.startswith("m"))
         for old in [one for one in minutes if one <= minute - long]:

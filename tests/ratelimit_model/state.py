@@ -3,9 +3,9 @@
 import collections
 import math
 
-from indexing.ratelimit import budgets, display
+from indexing.ratelimit import limits, status
 
-LASTING_ENTRIES = (display.PAUSED, display.PAUSED + "shared")
+LASTING_ENTRIES = (status.PAUSED, status.PAUSED + "shared")
 
 
 def ms(seconds: float) -> int:
@@ -24,7 +24,7 @@ class State:
         numbers: The meta hash.
     """
 
-    def __init__(self, rules: budgets.Rules, now: int) -> None:
+    def __init__(self, rules: limits.Rules, now: int) -> None:
         self.rules = rules
         self.now = now
         self.ledgers: dict[str, dict[str, float]] = collections.defaultdict(dict)
@@ -47,7 +47,7 @@ class State:
         pause, why = 0.0, ""
         for name in LASTING_ENTRIES:
             if entries.get(name, 0) > pause:
-                pause, why = entries[name], "pause" if name == display.PAUSED else "shared"
+                pause, why = entries[name], "pause" if name == status.PAUSED else "shared"
         return sum(name not in LASTING_ENTRIES for name in entries), pause, why
 
     def shortest(self) -> float:

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from indexing import settings
-from indexing.ratelimit import budgets, display, learned, ledger, memory_line, memory_settle, wire
-from indexing.ratelimit.memory_state import State, ms
+from indexing.ratelimit import codec, limits, protocol, route_limits, status
+from tests.ratelimit_model import line, settle
+from tests.ratelimit_model.state import State, ms
 
 
 @dataclasses.dataclass(slots=True)
@@ -39,7 +40,7 @@ class MemoryBudgets:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._names = budgets.Keys("memory")
+        self._names = limits.Keys("memory")
         self._state: State | None = None
         self.exchanges = 0
 
@@ -48,29 +49,29 @@ class MemoryBudgets:
         self._state = None
 
     async def exchange(
-        self, rules: budgets.Rules, settlements: Sequence[ledger.Settlement], asks: Sequence[ledger.Ask]
-    ) -> tuple[list[ledger.Settled], list[ledger.Verdict]]:
+        self, rules: limits.Rules, settlements: Sequence[protocol.Settlement], asks: Sequence[protocol.Ask]
+    ) -> tuple[list[protocol.Settled], list[protocol.Verdict]]:
         """Book the settlements, then answer the asks."""
         self.exchanges += 1
         state = self._at_present(rules)
-        desk = memory_settle.Desk(state, self._names)
+        desk = settle.Desk(state, self._names)
         settled = [desk.settle(one, ms_age(self._now() - one.read_at)) for one in settlements]
         return settled, [_Asked(state, self._names, ask).answer() for ask in asks]
 
-    async def snapshot(self, rules: budgets.Rules, users: Sequence[int]) -> list[budgets.BudgetState]:
+    async def snapshot(self, rules: limits.Rules, users: Sequence[int]) -> list[limits.BudgetState]:
         """Return how the budgets stand."""
         state = self._at_present(rules)
-        look = display.Look(rules, state.now, state.numbers, state.egress)
-        rows = [display.Row("user", str(user), rules.user_budget, self._names.user(user)) for user in users]
+        look = status.Look(rules, state.now, state.numbers, state.egress)
+        rows = [status.Row("user", str(user), rules.user_budget, self._names.user(user)) for user in users]
         for name in state.active:
-            charge = budgets.charge_of(name)
-            limit = learned.RouteLimit.parse(state.learned.get(charge.field, ""))
+            charge = limits.charge_of(name)
+            limit = route_limits.RouteLimit.parse(state.learned.get(charge.field, ""))
             if limit.known and limit.capacity:
                 size = settings.Rate(capacity=limit.capacity, window=max(limit.window, 0.001))
-                rows.append(display.Row("route", name, size, self._names.route(charge, limit)))
-        first = display.global_state(state.ledgers[memory_settle.GLOBAL], look)
-        others = [display.state_of(row, state.ledgers[row.ledger], look) for row in rows]
-        return [first, display.ban_line(look), *others]
+                rows.append(status.Row("route", name, size, self._names.route(charge, limit)))
+        first = status.global_state(state.ledgers[settle.GLOBAL], look)
+        others = [status.state_of(row, state.ledgers[row.ledger], look) for row in rows]
+        return [first, status.ban_line(look), *others]
 
     async def forget_user(self, user: int) -> None:
         """Remove the user's places and names; his ledgers end with their last permit."""
@@ -78,11 +79,11 @@ class MemoryBudgets:
             return
         self._state.tags.pop(str(user), None)
         self._state.lines.pop(self._names.line(self._names.user(user)), None)
-        named = [name for name in self._state.active if budgets.charge_of(name).owner == str(user)]
+        named = [name for name in self._state.active if limits.charge_of(name).owner == str(user)]
         for name in named:
             del self._state.active[name]
 
-    def _at_present(self, rules: budgets.Rules) -> State:
+    def _at_present(self, rules: limits.Rules) -> State:
         now = int(self._now() * 1000)
         if self._state is None:
             self._state = State(rules, now)
@@ -98,11 +99,11 @@ def ms_age(seconds: float) -> int:
 class _Asked:
     """The part acquire.lua of the script: one ask."""
 
-    def __init__(self, state: State, names: budgets.Keys, ask: ledger.Ask) -> None:
+    def __init__(self, state: State, names: limits.Keys, ask: protocol.Ask) -> None:
         self._state = state
         self._ask = ask
-        self._line = memory_line.Line(state)
-        self._lane = memory_line.lane_of(ask)
+        self._line = line.Line(state)
+        self._lane = line.lane_of(ask)
         self._verdict = _Verdict()
         self._crowded = False
         rules, charge = state.rules, ask.charge
@@ -113,11 +114,11 @@ class _Asked:
         why = "used up" if ask.limit.known else "probe"
         self._route = _Budget(route, names.line(route), "route", why, ask.limit.capacity, ms(ask.limit.window))
 
-    def answer(self) -> ledger.Verdict:
+    def answer(self) -> protocol.Verdict:
         """Grant all or nothing."""
         value = self._state.learned.get(self._ask.charge.field, "")
         if value != self._ask.limit.value:
-            return ledger.Relearn(learned.RouteLimit.parse(value))
+            return protocol.Relearn(route_limits.RouteLimit.parse(value))
         user_used = self._own(self._user) if self._user.capacity else 0
         route_used = self._own(self._route)
         if self._refused():
@@ -134,13 +135,13 @@ class _Asked:
             return self._wait()
         self._grant(limit)
         reply = [1, self._verdict.wait, used + 1, limit, user_used + 1, route_used + 1]
-        return wire.verdict(reply, self._ask, self._state.rules, self._state.now)
+        return codec.verdict(reply, self._ask, self._state.rules, self._state.now)
 
     def _refused(self) -> bool:
         return self._verdict.wait > 0 and (self._verdict.wait > ms(self._state.rules.ahead) or not self._verdict.sure)
 
-    def _wait(self) -> ledger.Wait:
-        return ledger.Wait(self._verdict.wait / 1000, self._verdict.budget, self._verdict.why)
+    def _wait(self) -> protocol.Wait:
+        return protocol.Wait(self._verdict.wait / 1000, self._verdict.budget, self._verdict.why)
 
     def _delay(self, moment: float, *, sure: bool, budget: str, why: str) -> None:
         wait = math.ceil(moment - self._state.now)
@@ -198,10 +199,10 @@ class _Asked:
         rules, state = self._state.rules, self._state
         self._crowded = self._line.crowded()
         self._line.drop_absent()
-        limit, (used, _, _) = self._capacity(), state.held(memory_settle.GLOBAL)
+        limit, (used, _, _) = self._capacity(), state.held(settle.GLOBAL)
         window = ms(rules.global_budget.window)
         place, rank, _ = self._line.place(self._ask)
-        more = {other: self._line.before(self._ask, rank, other) for other in memory_line.LANES if other != self._lane}
+        more = {other: self._line.before(self._ask, rank, other) for other in line.LANES if other != self._lane}
         ahead = rank + sum(more.values())
         bulk = rank + sum(count for other, count in more.items() if other > 1)
         moment, budget, why = self._stop()
@@ -213,7 +214,7 @@ class _Asked:
             pace = state.numbers["pace"] + (bulk - rules.burst) * self._pace(limit)
             self._delay(pace, sure=True, budget="global", why="used up")
         if n > 0:
-            free, sure = state.release(memory_settle.GLOBAL, n, limit, window)
+            free, sure = state.release(settle.GLOBAL, n, limit, window)
             self._delay(free, sure=sure, budget="global", why="used up")
         return used, limit, place
 
@@ -225,7 +226,7 @@ class _Asked:
     def _grant(self, limit: int) -> None:
         state, ask = self._state, self._ask
         moment, window = state.now + self._verdict.wait, ms(state.rules.global_budget.window)
-        state.hold(memory_settle.GLOBAL, ask.id, moment, window)
+        state.hold(settle.GLOBAL, ask.id, moment, window)
         for budget in (self._user, self._route):
             if budget.capacity:
                 lost = ms(state.rules.unseen) if budget.why == "probe" else budget.window
@@ -235,7 +236,7 @@ class _Asked:
         if self._part != self._route.key and self._route.capacity:
             state.hold(self._part, ask.id, moment, self._route.window)
         state.active = {name: at for name, at in state.active.items() if at > state.now}
-        state.active[budgets.label(ask.charge)] = moment + ms(state.rules.inflight) + self._route.window
+        state.active[limits.label(ask.charge)] = moment + ms(state.rules.inflight) + self._route.window
         self._line.serve(ask, moment, crowded=self._crowded)
         if self._lane > 1:
             state.numbers["pace"] = max(moment, state.numbers["pace"]) + self._pace(limit)

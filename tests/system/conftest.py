@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from indexer_service.embedded import stack
+from devstack import stack
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
 FAST = {

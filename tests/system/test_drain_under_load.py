@@ -1,6 +1,6 @@
 """What callers notice when a service and a worker are told to end while they are busy: `make drill-drain`, once."""
 
-from indexer_service.embedded import stack
+from devstack import stack
 from tests.benchmarks.drain import __main__ as drain
 from tests.benchmarks.drain import load
 

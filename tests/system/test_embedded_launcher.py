@@ -15,11 +15,11 @@ import pymongo
 import pytest
 import redis
 
-from indexer_service.embedded import probes, programs
-from tests.unit.embedded import processes
+from devstack import probes, programs
+from tests.unit.devstack import processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-COMMAND = (sys.executable, "-m", "indexer_service.embedded")
+COMMAND = (sys.executable, "-m", "devstack")
 PATIENCE = 60.0
 OURS = ("DISCORD_BOT_TOKEN", "DISCORD_USER_TOKEN", "DISCORD_API_BASE", "REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE")
 SMALL = ("--guilds-per-user", "4", "--latency", "5-20")
@@ -197,7 +197,7 @@ def test_the_token_is_named_when_discord_refuses_it() -> None:
 @contextlib.contextmanager
 def _discord(*arguments: str) -> Iterator[dict[str, Any]]:
     """Run a simulator that stands for the real Discord; yields what it printed."""
-    command = [sys.executable, "-m", "tests.simulator", "--guilds-per-user", "4", "--with-parent", *arguments]
+    command = [sys.executable, "-m", "devstack.simulator", "--guilds-per-user", "4", "--with-parent", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=programs.CHECKOUT) as process:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())

@@ -15,10 +15,10 @@ import pytest
 import redis
 from rich import console
 
-from indexer_service.embedded import demo, probes, stack, supervisor
+from devstack import demo, probes, stack, supervisor
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from tests.unit.embedded import processes
+from tests.unit.devstack import processes
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),

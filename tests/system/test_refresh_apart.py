@@ -7,7 +7,7 @@ import grpc
 import pymongo
 import pytest
 
-from indexer_service.embedded import stack
+from devstack import stack
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 

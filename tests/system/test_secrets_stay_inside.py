@@ -22,11 +22,11 @@ import pytest
 import redis
 from bson import codec_options, raw_bson
 
-from indexer_service.embedded import stack
+from devstack import stack
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from tests.system import conftest
-from tests.unit.embedded import processes
+from tests.unit.devstack import processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 KEY = base64.urlsafe_b64encode(b"a recognisable key of 32 bytes !").decode()

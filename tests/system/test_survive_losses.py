@@ -8,7 +8,7 @@ import pytest
 import redis
 from google.protobuf import duration_pb2
 
-from indexer_service.embedded import stack
+from devstack import stack
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from tests.system import conftest

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 import structlog.testing
 
-from indexing import duties, errors, turns
+from indexing import concurrency, errors
+from indexing.domain import turns
 from tests import clockwork
 
 pytestmark = pytest.mark.clockwork
@@ -19,7 +20,7 @@ async def test_a_duty_is_done_again_and_again_when_it_has_a_rhythm() -> None:
     async def work() -> None:
         times.append(clock.elapsed)
 
-    async with duties.running(sweeper=lambda: duties.every(15.0, work)):
+    async with concurrency.running(sweeper=lambda: concurrency.every(15.0, work)):
         await asyncio.sleep(40.0)
 
     assert times == pytest.approx([0.0, 15.0, 30.0])
@@ -43,8 +44,8 @@ async def test_a_duty_begins_again_when_it_fails(problem: Exception, event: str)
         await asyncio.Event().wait()
 
     with structlog.testing.capture_logs() as logged:
-        async with duties.running(alarm=failing):
-            await asyncio.sleep(3.5 * duties.AFTER_FAILURE)
+        async with concurrency.running(alarm=failing):
+            await asyncio.sleep(3.5 * concurrency.AFTER_FAILURE)
 
     assert len(tries) == 4
     assert [(line["event"], line["duty"]) for line in logged] == [(event, "alarm")] * 3
@@ -60,7 +61,7 @@ async def test_one_duty_does_not_stop_another_when_it_fails() -> None:
     async def work() -> None:
         done.append("rang")
 
-    async with duties.running(sweeper=failing, alarm=lambda: duties.every(1.0, work)):
+    async with concurrency.running(sweeper=failing, alarm=lambda: concurrency.every(1.0, work)):
         await asyncio.sleep(3.5)
 
     assert done == ["rang"] * 4
@@ -77,7 +78,7 @@ async def test_every_duty_has_ended_when_the_block_is_left() -> None:
             ended.append("ended")
 
     async def failing() -> None:
-        async with duties.running(first=lasting, second=lasting):
+        async with concurrency.running(first=lasting, second=lasting):
             await asyncio.sleep(1.0)
             raise KeyError
 
@@ -100,7 +101,7 @@ async def test_a_duty_ends_when_a_library_swallows_its_cancellation() -> None:
                 if len(swallowed) > 2:
                     raise
 
-    async with duties.running(events=stubborn):
+    async with concurrency.running(events=stubborn):
         await asyncio.sleep(1.0)
 
     assert len(swallowed) == 3

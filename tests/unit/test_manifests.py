@@ -7,7 +7,7 @@ import tomllib
 import pydantic
 import pytest
 
-from indexer_service import app
+from indexer_service.server import app
 from indexing import settings
 
 DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"

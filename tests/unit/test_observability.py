@@ -11,7 +11,7 @@ import pytest
 
 from deploy.observability import lint, make, verify
 from docs import make_metrics
-from indexing import instruments, metrics
+from indexing.telemetry import metric_types, metrics
 
 RULES = make.RULES.read_text()
 BOARDS: dict[str, dict[str, Any]] = {name: json.loads(make.page(board)) for name, board in make.BOARDS.items()}
@@ -23,7 +23,7 @@ CLIENT = {"process_cpu_seconds_total", "process_resident_memory_bytes"}
 """Served by Prometheus' own client in each process."""
 
 
-def declared() -> dict[str, instruments.Declared]:
+def declared() -> dict[str, metric_types.Declared]:
     """Return all metrics by each name under which Prometheus stores them."""
     found = {}
     for group in make_metrics.groups():

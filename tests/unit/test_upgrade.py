@@ -12,9 +12,10 @@ import mongomock_motor
 import mongomock_ng
 import pytest
 
-from indexing import model, ports, turns
-from indexing.bus import events, queue
-from indexing.store import credentials, guilds, jobs, mongo, requests, users, vault
+from indexing.domain import model, ports, turns
+from indexing.messaging import events, queue
+from indexing.store import credentials, guilds, idempotency, jobs, users, vault
+from indexing.store import database as store_database
 from tests import values
 
 JOB = "a" * 32
@@ -145,7 +146,7 @@ TOMORROW = {"brand_new": {"nested": [1, None]}}
 
 
 @pytest.fixture(params=[{}, TOMORROW], ids=["of 0.1", "of tomorrow"])
-async def database(request: pytest.FixtureRequest) -> mongo.Database:
+async def database(request: pytest.FixtureRequest) -> store_database.Database:
     """A database with one document of each kind, as 0.1 wrote it, or with a field that we do not know."""
     client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
     for name, document in WRITTEN.items():
@@ -153,7 +154,7 @@ async def database(request: pytest.FixtureRequest) -> mongo.Database:
     return client["indexer"]
 
 
-async def test_a_job_goes_on_when_another_release_began_it(database: mongo.Database) -> None:
+async def test_a_job_goes_on_when_another_release_began_it(database: store_database.Database) -> None:
     """Its rows are read, its turn is taken, and what we write keeps the fields that we do not know."""
     store = jobs.Jobs(database, retention=3600.0)
     before = await database["jobs"].find_one({})
@@ -173,7 +174,7 @@ async def test_a_job_goes_on_when_another_release_began_it(database: mongo.Datab
     assert unit.get("brand_new") == before.get("brand_new")
 
 
-async def test_guilds_and_channels_are_read_when_another_release_wrote_them(database: mongo.Database) -> None:
+async def test_guilds_and_channels_are_read_when_another_release_wrote_them(database: store_database.Database) -> None:
     """As they are."""
     store = guilds.Guilds(database)
 
@@ -184,14 +185,16 @@ async def test_guilds_and_channels_are_read_when_another_release_wrote_them(data
     assert [channel.channel_id for channel in channels] == [7]
 
 
-async def test_memberships_are_read_when_another_release_wrote_them(database: mongo.Database) -> None:
+async def test_memberships_are_read_when_another_release_wrote_them(database: store_database.Database) -> None:
     """With the roles that decide what the user may see."""
     (found,) = await users.Users(database, vault.Vault((b"k" * 32,))).memberships(USER)
 
     assert found == model.Membership(USER, GUILD, False, 1024, (5,), 2.0)  # noqa: FBT003 -- a golden value
 
 
-async def test_a_user_need_not_log_in_again_when_another_release_stored_his_tokens(database: mongo.Database) -> None:
+async def test_a_user_need_not_log_in_again_when_another_release_stored_his_tokens(
+    database: store_database.Database,
+) -> None:
     """They open, can be renewed by one of all, and what he wished for counts."""
     safe = vault.Vault((b"k" * 32,))
     store = credentials.Credentials(database, safe)
@@ -205,9 +208,11 @@ async def test_a_user_need_not_log_in_again_when_another_release_stored_his_toke
     assert await users.Users(database, safe).preferences(USER) == model.Preferences((GUILD,), ())
 
 
-async def test_a_request_is_answered_as_before_when_another_release_answered_it(database: mongo.Database) -> None:
+async def test_a_request_is_answered_as_before_when_another_release_answered_it(
+    database: store_database.Database,
+) -> None:
     """A caller that repeats itself does not notice the rollout."""
-    assert await requests.Requests(database).find("key") == ports.Answered(b"asked", b"answered")
+    assert await idempotency.Requests(database).find("key") == ports.Answered(b"asked", b"answered")
 
 
 @pytest.mark.parametrize("more", [{}, TOMORROW], ids=["of 0.1", "of tomorrow"])

@@ -6,7 +6,7 @@ import pathlib
 import sys
 import time
 
-from indexer_service.embedded import stack
+from devstack import stack
 from tests.benchmarks import facts, report
 from tests.benchmarks.drain import load
 

@@ -14,7 +14,7 @@ import time
 
 from rich import progress
 
-from indexer_service.embedded import stack
+from devstack import stack
 from tests.benchmarks import facts, report
 from tests.benchmarks.drills import patient
 

@@ -16,7 +16,7 @@ import time
 import redis
 from rich import progress
 
-from indexer_service.embedded import stack
+from devstack import stack
 from tests.benchmarks import facts, report
 from tests.benchmarks.drills import kills, patient
 

@@ -9,7 +9,7 @@ import tempfile
 
 from rich import console, table
 
-from indexing import logs
+from indexing.telemetry import logs
 from tests.benchmarks.economy import report, rush, week, world
 
 USERS = (100, 300, 1_000, 2_000, 4_000)

@@ -8,7 +8,7 @@ user comes, who waits for his first five guilds as the API's callers do.
 import asyncio
 import dataclasses
 
-from indexing import start
+from indexing.usecases import start_job
 from tests import clockwork, fleet, values
 
 GUILDS = 26
@@ -74,7 +74,7 @@ async def _play(users: int, latency: float, *, lists_are_known: bool) -> Rush:
         return _figures(running, began, at, lists_are_known=lists_are_known)
 
 
-async def _later(running: fleet.Fleet, after: float) -> tuple[start.Started, float]:
+async def _later(running: fleet.Fleet, after: float) -> tuple[start_job.Started, float]:
     await asyncio.sleep(after)
     at = running.world.clock()
     return await running.start(LATER), at

@@ -13,7 +13,10 @@ import heapq
 
 from prometheus_client import registry
 
-from indexing import errors, fetch, freshness, installed, listing, metrics, model, ports, reading, refresh, settings
+from indexing import errors, settings
+from indexing.domain import freshness, model, ports
+from indexing.telemetry import metrics
+from indexing.usecases import bot_guilds, fetch_guild, guild_lists, maintenance, read_channels
 from tests import clockwork, fakes, pairs, values, worlds
 from tests.benchmarks.economy import world as worlds_
 
@@ -134,10 +137,10 @@ class _Play:
             clock=self.clock,
         )
         seen = metrics.Metrics(registry.CollectorRegistry()).indexing
-        self.lists = listing.Listing(self.ports, self.rules)
-        reader = reading.Reader(self.ports, self.rules, seen, installed.Installed(self.ports, self.rules))
-        self.fetcher = fetch.Fetch(self.ports, self.rules, seen, reader)
-        self.refresher = refresh.Refresher(self.ports, self.rules, seen, reader)
+        self.lists = guild_lists.Listing(self.ports, self.rules)
+        reader = read_channels.Reader(self.ports, self.rules, seen, bot_guilds.Installed(self.ports, self.rules))
+        self.fetcher = fetch_guild.Fetch(self.ports, self.rules, seen, reader)
+        self.refresher = maintenance.Refresher(self.ports, self.rules, seen, reader)
 
     async def run(self) -> None:
         """Let the week pass."""
@@ -174,7 +177,7 @@ class _Play:
         members = {row.guild_id: row for row in await self.ports.users.memberships(user)}
         for unit in open_:
             key = unit.guild_id
-            work = fetch.Work(job, unit, guilds[key], members[key], values.credential(), _nobody)
+            work = fetch_guild.Work(job, unit, guilds[key], members[key], values.credential(), _nobody)
             while not work.unit.state.terminal:
                 work = dataclasses.replace(work, unit=(await self.fetcher.run(work, purpose)).unit)
             await self._read(user, key)

@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 
-from indexing import freshness, model
+from indexing.domain import freshness, model
 from tests import clockwork, values
 
 DAY = 86_400.0

@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Iterator
 
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import model
+from indexing.domain import model
 from tests.benchmarks import facts, product, report
 from tests.benchmarks.join import empty
 

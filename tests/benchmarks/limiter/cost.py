@@ -15,8 +15,9 @@ import rich.console
 import rich.progress
 import rich.table
 
-from indexing import model, settings
-from indexing.ratelimit import budgets, learned, ledger, permits, redis_budgets
+from indexing import settings
+from indexing.domain import model
+from indexing.ratelimit import limits, permits, protocol, redis_store, route_limits
 from tests import clockwork, servers
 
 USERS = 10_000
@@ -44,29 +45,29 @@ class Cost:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
         self._clock = Clock(clockwork.START)
-        self._store = redis_budgets.RedisBudgets(client, "cost", clock=self._clock, now=self._clock)
-        self._rules = budgets.Rules.of(settings.LimiterSettings(limiter_hold=0.0), 10.0)
-        self._limit = learned.UNKNOWN
+        self._store = redis_store.RedisBudgets(client, "cost", clock=self._clock, now=self._clock)
+        self._rules = limits.Rules.of(settings.LimiterSettings(limiter_hold=0.0), 10.0)
+        self._limit = route_limits.UNKNOWN
         self._count = 0
 
     async def call(self) -> None:
         """Take, let a round trip pass, settle: two commands, which in the product often are one."""
         self._count += 1
-        charge = budgets.Charge(
+        charge = limits.Charge(
             model.Lane.BACKGROUND, "GET /guilds/{guild.id}/channels", "bot", self._count % USERS, self._count % GUILDS
         )
         self._clock.now += 0.021
-        ask = ledger.Ask(f"{self._count:013x}", charge, 1.0, self._limit)
+        ask = protocol.Ask(f"{self._count:013x}", charge, 1.0, self._limit)
         _, (verdict,) = await self._store.exchange(self._rules, [], [ask])
-        if isinstance(verdict, ledger.Relearn):
+        if isinstance(verdict, protocol.Relearn):
             self._limit = verdict.limit
             return
-        assert isinstance(verdict, ledger.Granted), "so few calls never reach the limit"
+        assert isinstance(verdict, protocol.Granted), "so few calls never reach the limit"
         permit = permits.Permit(ask.id, charge, self._clock.now, 2.0, verdict.moment, self._limit, verdict.held)
-        seen = learned.Headers(remaining=1000 - verdict.held, **HEADERS)  # type: ignore[arg-type]
-        outcome = ledger.Outcome(TRIP, headers=seen)
+        seen = route_limits.Headers(remaining=1000 - verdict.held, **HEADERS)  # type: ignore[arg-type]
+        outcome = protocol.Outcome(TRIP, headers=seen)
         (settled,), _ = await self._store.exchange(
-            self._rules, [ledger.Settlement(permit, outcome, self._clock.now)], []
+            self._rules, [protocol.Settlement(permit, outcome, self._clock.now)], []
         )
         self._limit = settled.limit
 

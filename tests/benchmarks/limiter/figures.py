@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from devstack.simulator import models
 from tests.benchmarks.limiter import demand, fleet, phases
-from tests.simulator import models
 
 GLOBAL, USER = models.Limit(50, 1.0), models.Limit(5, 5.0)
 PHASES = 10

@@ -60,7 +60,16 @@ class Simulator:
 
     def __init__(self, phase: phases.Phase) -> None:
         enforce = "all" if phase.enforce else "none"
-        command = [sys.executable, "-m", "tests.simulator", "--with-parent", "--latency", LATENCY, "--enforce", enforce]
+        command = [
+            sys.executable,
+            "-m",
+            "devstack.simulator",
+            "--with-parent",
+            "--latency",
+            LATENCY,
+            "--enforce",
+            enforce,
+        ]
         size = ["--users", str(max(phase.users, 20)), "--show-users", str(max(phase.users, 20))]
         limit = ["--route-limit", f"{demand.CHANNELS}=1000/1", "--route-limit", f"{demand.GUILDS}=1000/1"]
         self._process = subprocess.Popen(command + size + limit, cwd=CHECKOUT, stdout=subprocess.PIPE)

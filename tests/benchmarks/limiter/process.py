@@ -15,8 +15,10 @@ import msgspec
 import prometheus_client
 import redis.asyncio
 
-from indexing import errors, metrics, model, settings
-from indexing.ratelimit import budgets, limiter, redis_budgets
+from indexing import errors, settings
+from indexing.domain import model
+from indexing.ratelimit import limiter, limits, redis_store
+from indexing.telemetry import metrics
 from tests.benchmarks.limiter import demand
 
 PATIENCE = 1.0
@@ -84,7 +86,7 @@ class Process:
         record = demand.Record(load.lane, load.users[place], own, asked, sent, read, status, scope)
         self._log.write(msgspec.json.encode(record) + b"\n")
 
-    async def _take(self, charge: budgets.Charge) -> limiter.Permit | None:
+    async def _take(self, charge: limits.Charge) -> limiter.Permit | None:
         while time.monotonic() < self._orders.until:
             try:
                 return await self._permits.take(charge, patience=PATIENCE)
@@ -92,14 +94,14 @@ class Process:
                 await asyncio.sleep(min(refusal.retry_after, max(0.0, self._orders.until - time.monotonic())))
         return None
 
-    def _aim(self, load: demand.Load, place: int) -> tuple[budgets.Charge, str, str]:
+    def _aim(self, load: demand.Load, place: int) -> tuple[limits.Charge, str, str]:
         user, lane = load.users[place], model.Lane(load.lane)
         waiter = f"{self._orders.seed}:{next(self._numbers)}"
         if load.tokens:
-            charge = budgets.Charge(lane, demand.GUILDS, f"user:{user}", user, None, waiter)
+            charge = limits.Charge(lane, demand.GUILDS, f"user:{user}", user, None, waiter)
             return charge, "/users/@me/guilds?limit=1", f"Bearer {load.tokens[place]}"
         guild = self._dice.choice(self._orders.guilds)
-        charge = budgets.Charge(lane, demand.CHANNELS, "bot", user, guild, waiter)
+        charge = limits.Charge(lane, demand.CHANNELS, "bot", user, guild, waiter)
         return charge, f"/guilds/{guild}/channels", f"Bot {self._orders.bot_token}"
 
 
@@ -122,7 +124,7 @@ def _answer(response: aiohttp.ClientResponse, body: bytes, took: float) -> limit
 @contextlib.asynccontextmanager
 async def _opened(orders: demand.Orders) -> AsyncIterator[Process]:
     pool = redis.asyncio.BlockingConnectionPool.from_url(orders.redis_url, max_connections=16, timeout=1.0)
-    store = redis_budgets.RedisBudgets(redis.asyncio.Redis(connection_pool=pool), "bench")
+    store = redis_store.RedisBudgets(redis.asyncio.Redis(connection_pool=pool), "bench")
     seen = metrics.LimiterMetrics(prometheus_client.CollectorRegistry())
     permits = limiter.Limiter(store, settings.LimiterSettings(), seen, call_timeout=TIMEOUT)
     await permits.warm()

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 import bson
 import pymongo
 
-from indexer_service.embedded import probes, stack
+from devstack import probes, stack
 from tests.benchmarks import facts, report
 from tests.benchmarks.drain import load
 from tests.benchmarks.size import processes

@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 
-from indexing import model
+from indexing.domain import model
 from tests.benchmarks import facts, product, report
 from tests.benchmarks.watch import watchers
 

@@ -7,9 +7,10 @@ import pytest
 import redis
 
 from indexing import settings
-from indexing.ratelimit import memory_budgets, redis_budgets
+from indexing.ratelimit import redis_store
 from tests import clockwork
 from tests.contract.ratelimit import blocking, fleet
+from tests.ratelimit_model import store as ratelimit_model_store
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -17,10 +18,10 @@ async def shared(request: pytest.FixtureRequest) -> fleet.Fleet:
     """An empty store, which begins without a hold."""
     clock = clockwork.running_clock()
     if request.param == "memory":
-        twin = memory_budgets.MemoryBudgets(asyncio.get_running_loop().time)
+        twin = ratelimit_model_store.MemoryBudgets(asyncio.get_running_loop().time)
         return fleet.Fleet(twin, twin.lose)
     client: redis.Redis = request.getfixturevalue("blocking_redis")
-    store = redis_budgets.RedisBudgets(
+    store = redis_store.RedisBudgets(
         blocking.dressed(blocking.BlockingClient(client)), "test", clock=asyncio.get_running_loop().time, now=clock
     )
     return fleet.Fleet(store, client.flushdb)

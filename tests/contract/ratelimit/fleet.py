@@ -7,20 +7,22 @@ from typing import Any
 
 import prometheus_client
 
-from indexing import errors, metrics, model, settings
-from indexing.ratelimit import budgets, ledger, limiter
+from indexing import errors, settings
+from indexing.domain import model
+from indexing.ratelimit import limiter, limits, protocol
+from indexing.telemetry import metrics
 
 CHANNELS = "GET /guilds/{guild.id}/channels"
 GUILDS = "GET /users/@me/guilds"
 TRIP = 0.1
 """Seconds of a call in these tests unless they say otherwise."""
 CALL_TIMEOUT = 10.0
-CHARGE = budgets.Charge(model.Lane.INTERACTIVE, CHANNELS, "bot", 1, 7)
-LOST = CALL_TIMEOUT + budgets.FENCE
+CHARGE = limits.Charge(model.Lane.INTERACTIVE, CHANNELS, "bot", 1, 7)
+LOST = CALL_TIMEOUT + limits.FENCE
 """Seconds for which a permit that is never settled is held, besides its window."""
 
 
-def charge(user: int | None = 1, **others: Any) -> budgets.Charge:  # noqa: ANN401 -- the fields of a charge
+def charge(user: int | None = 1, **others: Any) -> limits.Charge:  # noqa: ANN401 -- the fields of a charge
     """Return a charge; by default somebody waits for a guild's channels."""
     return dataclasses.replace(CHARGE, user=user, **others)
 
@@ -38,17 +40,17 @@ def headers(remaining: int, limit: int = 1000, reset_after: float = 1.0, bucket:
 class Process:
     """One process of the fleet: a limiter of its own over the shared store."""
 
-    def __init__(self, store: ledger.BudgetStore, config: settings.LimiterSettings, *, gather: float = 0.0) -> None:
+    def __init__(self, store: protocol.BudgetStore, config: settings.LimiterSettings, *, gather: float = 0.0) -> None:
         clock = limiter.Clock(asyncio.get_running_loop().time, asyncio.sleep, gather)
         self.registry = prometheus_client.CollectorRegistry()
         seen = metrics.LimiterMetrics(self.registry)
         self.limiter = limiter.Limiter(store, config, seen, call_timeout=CALL_TIMEOUT, clock=clock)
 
-    async def take(self, of: budgets.Charge | None = None, *, patience: float = 0.0) -> limiter.Permit:
+    async def take(self, of: limits.Charge | None = None, *, patience: float = 0.0) -> limiter.Permit:
         """Take a permit; by default without waiting."""
         return await self.limiter.take(of or charge(), patience=patience)
 
-    async def refused(self, of: budgets.Charge | None = None, *, patience: float = 0.0) -> errors.RateLimited:
+    async def refused(self, of: limits.Charge | None = None, *, patience: float = 0.0) -> errors.RateLimited:
         """Ask for a permit that must not be given."""
         try:
             permit = await self.take(of, patience=patience)
@@ -63,14 +65,14 @@ class Process:
         await self.limiter.settle(permit, limiter.Answer(status, seen or {}, TRIP))
         await self.limiter.close()
 
-    async def call(self, of: budgets.Charge | None = None, seen: Mapping[str, str] | None = None) -> limiter.Permit:
+    async def call(self, of: limits.Charge | None = None, seen: Mapping[str, str] | None = None) -> limiter.Permit:
         """Take a permit, let a round trip pass, settle."""
         permit = await self.take(of)
         await asyncio.sleep(TRIP)
         await self.settle(permit, seen)
         return permit
 
-    async def call_patiently(self, of: budgets.Charge) -> None:
+    async def call_patiently(self, of: limits.Charge) -> None:
         """The same, waiting for the permit."""
         permit = await self.take(of, patience=30.0)
         await asyncio.sleep(TRIP)
@@ -91,7 +93,7 @@ class Process:
 class Fleet:
     """A store that processes share, and how to make it lose everything."""
 
-    store: ledger.BudgetStore
+    store: protocol.BudgetStore
     lose: Callable[[], object]
 
     def process(self, **options: object) -> Process:
@@ -101,7 +103,7 @@ class Fleet:
 
 
 async def rejected(
-    process: Process, seen: Mapping[str, str], *, of: budgets.Charge | None = None, **body: float
+    process: Process, seen: Mapping[str, str], *, of: limits.Charge | None = None, **body: float
 ) -> None:
     """Take a permit and bring back a 429."""
     permit = await process.take(of)

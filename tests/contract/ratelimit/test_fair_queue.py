@@ -5,21 +5,22 @@ import collections
 
 import pytest
 
-from indexing import errors, model
-from indexing.ratelimit import budgets
+from indexing import errors
+from indexing.domain import model
+from indexing.ratelimit import limits
 from tests.contract.ratelimit import fleet
 
 pytestmark = pytest.mark.clockwork
 BACKGROUND, REFRESH, INTERACTIVE = model.Lane.BACKGROUND, model.Lane.REFRESH, model.Lane.INTERACTIVE
 
 
-async def saturate(process: fleet.Process, seconds: float, *charges: budgets.Charge) -> list[tuple[str, int, float]]:
+async def saturate(process: fleet.Process, seconds: float, *charges: limits.Charge) -> list[tuple[str, int, float]]:
     """Let every charge be asked for again and again; returns lane, user and wait of each grant in order."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     grants: list[tuple[str, int, float]] = []
 
-    async def repeat(of: budgets.Charge) -> None:
+    async def repeat(of: limits.Charge) -> None:
         while loop.time() < end:
             began = loop.time()
             try:
@@ -37,7 +38,7 @@ async def saturate(process: fleet.Process, seconds: float, *charges: budgets.Cha
     return grants
 
 
-def crowd(lane: model.Lane, first: int, count: int) -> list[budgets.Charge]:
+def crowd(lane: model.Lane, first: int, count: int) -> list[limits.Charge]:
     """Return charges of *count* users in one lane."""
     return [fleet.charge(user, lane=lane) for user in range(first, first + count)]
 

@@ -12,13 +12,14 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from indexing import settings
-from indexing.ratelimit import budgets, learned, ledger, memory_budgets, permits, redis_budgets, stopwatch
+from indexing.ratelimit import fleet_clock, limits, permits, protocol, redis_store, route_limits
 from tests.contract.ratelimit import blocking, fleet
+from tests.ratelimit_model import store
 
 ROUTES = (fleet.CHANNELS, fleet.GUILDS)
 HOLD = 3.0
 RULES = dataclasses.replace(
-    budgets.Rules.of(
+    limits.Rules.of(
         settings.LimiterSettings.model_validate(
             {
                 "global_budget": "6/1",
@@ -34,8 +35,8 @@ RULES = dataclasses.replace(
     agree=3,
 )
 CHARGES = st.builds(
-    budgets.Charge,
-    st.sampled_from(budgets.LANES),
+    limits.Charge,
+    st.sampled_from(limits.LANES),
     st.sampled_from(ROUTES),
     st.sampled_from(("bot", "user:1")),
     st.sampled_from((None, 1, 2, 3)),
@@ -44,7 +45,7 @@ CHARGES = st.builds(
 )
 SCOPES = st.sampled_from((None,) * 6 + ("global", "route", "shared", "edge"))
 HEADERS = st.none() | st.builds(
-    learned.Headers, st.sampled_from(("b1", "b2")), st.just(3), st.integers(0, 2), st.sampled_from((0.3, 1.0, 2.0))
+    route_limits.Headers, st.sampled_from(("b1", "b2")), st.just(3), st.integers(0, 2), st.sampled_from((0.3, 1.0, 2.0))
 )
 
 
@@ -74,21 +75,21 @@ class Interleavings(stateful.RuleBasedStateMachine):
         self.client = client
         self.now = 3_500_000_000.0
         dressed = blocking.dressed(blocking.BlockingClient(client))
-        self.memory = memory_budgets.MemoryBudgets(lambda: self.now)
-        self.redis = redis_budgets.RedisBudgets(dressed, "test", clock=lambda: self.now, now=lambda: self.now)
+        self.memory = store.MemoryBudgets(lambda: self.now)
+        self.redis = redis_store.RedisBudgets(dressed, "test", clock=lambda: self.now, now=lambda: self.now)
         self.ids = itertools.count()
-        self.limits: dict[str, learned.RouteLimit] = {}
+        self.limits: dict[str, route_limits.RouteLimit] = {}
         self.flying: list[permits.Permit] = []
         self.held: list[Held] = []
         self.closed_until = self.now + HOLD
         self.exchange([], [])
 
-    def exchange(self, settlements: list[ledger.Settlement], asks: list[ledger.Ask]) -> list[ledger.Verdict]:
+    def exchange(self, settlements: list[protocol.Settlement], asks: list[protocol.Ask]) -> list[protocol.Verdict]:
         """Tell both the same; return what both say."""
-        settled: list[ledger.Settled]
-        verdicts: list[ledger.Verdict]
+        settled: list[protocol.Settled]
+        verdicts: list[protocol.Verdict]
         # The twin has no second clock to check its own with.
-        self.redis._stopwatch = stopwatch.Stopwatch()
+        self.redis._stopwatch = fleet_clock.Stopwatch()
         settled, verdicts = reply_of(self.redis.exchange(RULES, settlements, asks))
         twin = reply_of(self.memory.exchange(RULES, settlements, asks))
         assert (settled, verdicts) == twin
@@ -108,22 +109,24 @@ class Interleavings(stateful.RuleBasedStateMachine):
         self.now += seconds
 
     @stateful.rule(charges=st.lists(CHARGES, min_size=1, max_size=6), patience=st.sampled_from((0.0, 1.0, 10.0)))
-    def permits_are_asked_for(self, charges: list[budgets.Charge], patience: float) -> None:
+    def permits_are_asked_for(self, charges: list[limits.Charge], patience: float) -> None:
         """Ask one after the other; a refusal takes nothing."""
         for charge in charges:
-            ask = ledger.Ask(str(next(self.ids)), charge, patience, self.limits.get(charge.field, learned.UNKNOWN))
+            ask = protocol.Ask(
+                str(next(self.ids)), charge, patience, self.limits.get(charge.field, route_limits.UNKNOWN)
+            )
             before = self.free()
             (verdict,) = self.exchange([], [ask])
-            if isinstance(verdict, ledger.Granted):
+            if isinstance(verdict, protocol.Granted):
                 self.book(ask, verdict)
                 continue
             assert self.free() == before, "a refusal takes nothing"
-            if isinstance(verdict, ledger.Relearn):
+            if isinstance(verdict, protocol.Relearn):
                 self.limits[charge.field] = verdict.limit
             else:
                 assert verdict.seconds > 0
 
-    def book(self, ask: ledger.Ask, verdict: ledger.Granted) -> None:
+    def book(self, ask: protocol.Ask, verdict: protocol.Granted) -> None:
         """Note a permit, and that its budgets had room."""
         starts = self.now + verdict.delay
         assert starts >= self.closed_until, "nothing goes while everything is paused"
@@ -141,7 +144,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
     @stateful.precondition(lambda self: self.flying)
     @stateful.rule(data=st.data(), headers=HEADERS, scope=SCOPES)
     def an_answer_is_booked(
-        self, data: st.DataObject, headers: learned.Headers | None, scope: ledger.Scope | None
+        self, data: st.DataObject, headers: route_limits.Headers | None, scope: protocol.Scope | None
     ) -> None:
         """Bring some answer back."""
         permit = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
@@ -149,10 +152,10 @@ class Interleavings(stateful.RuleBasedStateMachine):
         age = data.draw(st.sampled_from((0.0, 0.02)))
         if self.now - age > permit.taken_at + RULES.inflight:
             return  # Its call was given up before; nobody settles it.
-        outcome = ledger.Outcome(
+        outcome = protocol.Outcome(
             trip, None, headers, scope is None, scope, 1.5 if scope else 0.0, scope not in {None, "shared"}
         )
-        self.exchange([ledger.Settlement(permit, outcome, self.now - age)], [])
+        self.exchange([protocol.Settlement(permit, outcome, self.now - age)], [])
         for one in self.held:
             if one.permit is permit:
                 # A credit is never more than the call itself took.
@@ -166,7 +169,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
     def a_permit_is_handed_back(self, data: st.DataObject) -> None:
         """Hand back what was not used."""
         permit = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
-        self.exchange([ledger.Settlement(permit, None, self.now)], [])
+        self.exchange([protocol.Settlement(permit, None, self.now)], [])
         self.held = [one for one in self.held if one.permit is not permit]
 
     @stateful.precondition(lambda self: len(self.held) > 8)

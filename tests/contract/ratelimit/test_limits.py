@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from indexing import errors, model
+from indexing import errors
+from indexing.domain import model
 from tests.contract.ratelimit import fleet
 
 pytestmark = pytest.mark.clockwork

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from indexing import errors, model
-from indexing.ratelimit import budgets, limiter
+from indexing import errors
+from indexing.domain import model
+from indexing.ratelimit import limiter, limits
 from tests.contract.ratelimit import fleet
 
 pytestmark = pytest.mark.clockwork
@@ -142,7 +143,7 @@ async def test_the_resource_waits_and_nothing_is_counted_when_the_scope_is_share
     refusal = await process.refused(fleet.charge(2))
 
     assert (refusal.budget, refusal.why) == ("route", "shared")
-    assert (await process.limiter.snapshot())[1].free == budgets.INVALID.capacity
+    assert (await process.limiter.snapshot())[1].free == limits.INVALID.capacity
 
 
 async def test_everything_behind_the_address_stops_when_the_edge_blocks(process: fleet.Process) -> None:

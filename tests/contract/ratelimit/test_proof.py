@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from indexing import metrics, settings
-from indexing.ratelimit import budgets, learned, ledger, limiter, permits, redis_budgets, wire
+from devstack.simulator import models
+from indexing import settings
+from indexing.ratelimit import codec, limiter, limits, permits, protocol, redis_store, route_limits
+from indexing.telemetry import metrics
 from tests.contract.ratelimit import blocking, fleet
-from tests.simulator import models
 from tests.unit.ratelimit import network
 from tests.unit.ratelimit.server import Server, Sizes
 
@@ -90,7 +91,7 @@ def process(client: FarAway, wall: Wall, offset: float, *, server_time: bool) ->
     def now() -> float:
         return wall.loop.time() + offset
 
-    store = redis_budgets.RedisBudgets(blocking.dressed(client), "test", clock=now, now=wall)
+    store = redis_store.RedisBudgets(blocking.dressed(client), "test", clock=now, now=wall)
     config = settings.LimiterSettings.model_validate(
         {
             "global_budget": f"{SIZES.token.capacity}/{SIZES.token.window}",
@@ -158,8 +159,8 @@ def test_no_model_rejects_a_call_when_clocks_are_set_and_state_is_lost(
 
 @given(
     st.builds(
-        budgets.Charge,
-        st.sampled_from(budgets.LANES),
+        limits.Charge,
+        st.sampled_from(limits.LANES),
         st.sampled_from((fleet.CHANNELS, fleet.GUILDS)),
         st.sampled_from(("bot", "user:1")),
         st.none() | st.integers(1, 2**63),
@@ -168,15 +169,15 @@ def test_no_model_rejects_a_call_when_clocks_are_set_and_state_is_lost(
     ),
     st.sampled_from(("", "b1 5 1000 0", "b1 5 1000 1", "- 0 0 0")),
 )
-def test_all_keys_share_one_slot_whatever_is_asked(charge: budgets.Charge, known: str) -> None:
+def test_all_keys_share_one_slot_whatever_is_asked(charge: limits.Charge, known: str) -> None:
     """One script may touch them in a cluster: the text between the first braces is the same (hash tags)."""
-    limit = learned.RouteLimit.parse(known)
+    limit = route_limits.RouteLimit.parse(known)
     permit = permits.Permit("1", charge, 0.0, limit=limit)
-    outcome = ledger.Outcome(0.1, headers=learned.Headers("b2", 5, 4, 1.0))
-    rules = budgets.Rules.of(settings.LimiterSettings(), 10.0)
+    outcome = protocol.Outcome(0.1, headers=route_limits.Headers("b2", 5, 4, 1.0))
+    rules = limits.Rules.of(settings.LimiterSettings(), 10.0)
 
-    keys = wire.keys(
-        budgets.Keys("app"), rules, [ledger.Settlement(permit, outcome, 0.0)], [ledger.Ask("1", charge, 1.0, limit)]
+    keys = codec.keys(
+        limits.Keys("app"), rules, [protocol.Settlement(permit, outcome, 0.0)], [protocol.Ask("1", charge, 1.0, limit)]
     )
 
     assert {key.partition("{")[2].partition("}")[0] for key in keys} == {"dl:app"}

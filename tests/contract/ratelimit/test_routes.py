@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from indexing.ratelimit import budgets, limiter
+from indexing.ratelimit import limiter, limits
 from tests.contract.ratelimit import fleet
 
 pytestmark = pytest.mark.clockwork
 
 
-def nobody(guild: int = 7, **others: Any) -> budgets.Charge:  # noqa: ANN401 -- the fields of a charge
+def nobody(guild: int = 7, **others: Any) -> limits.Charge:  # noqa: ANN401 -- the fields of a charge
     """Return a charge for no user, so that only route and token limit it."""
     return fleet.charge(None, major=guild, **others)
 

@@ -3,7 +3,7 @@
 import pathlib
 import time
 
-from indexer_service.embedded import children
+from devstack import processes
 
 PATIENCE = 20.0
 """Seconds in which everything has to be gone."""
@@ -11,7 +11,7 @@ PATIENCE = 20.0
 
 def of(directory: str) -> list[str]:
     """Return the command line of each process that belongs to the stack with this directory, its guard included."""
-    mark = f"{children.MARK}={directory}\0".encode()
+    mark = f"{processes.MARK}={directory}\0".encode()
     found = []
     for process in pathlib.Path("/proc").iterdir():
         if process.name.isdecimal():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from indexer_service.embedded import counts
+from devstack import counts
 
 PAGE = """\
 # HELP indexer_ratelimit_share_left_ratio Share of a budget that was free right after a permit was taken (0..1).

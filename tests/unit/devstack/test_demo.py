@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich import console
 
-from indexer_service.embedded import accounts, demo, supervisor
+from devstack import demo, supervisor, users
 from indexer_service.v1 import indexer_pb2 as pb
-from tests.unit.cli import rows, service
+from tests.unit.indexer_client import rows, service
 
 
 @dataclasses.dataclass
@@ -17,7 +17,7 @@ class BrokenStack:
     """What a demonstration asks of a stack, one of whose programs has died."""
 
     address: str
-    users: list[accounts.User]
+    users: list[users.User]
     simulator_url: str = ""
     failure: supervisor.StackFailed = dataclasses.field(
         default_factory=lambda: supervisor.StackFailed("service-1 was killed by SIGKILL")
@@ -33,7 +33,7 @@ def test_the_demonstration_stops_when_the_stack_has_failed(recwarn: pytest.Warni
         server.plays("ListJobs", pb.ListJobsResponse(jobs=[rows.job()]))
         server.plays("StartIndexing", rows.started(rows.guild(0)))
         server.plays("WatchProgress", rows.changed(rows.guild(0)))
-        broken: Any = BrokenStack(server.address, [accounts.User(rows.USER, "token")])
+        broken: Any = BrokenStack(server.address, [users.User(rows.USER, "token")])
 
         with pytest.raises(supervisor.StackFailed, match="service-1 was killed by SIGKILL"):
             demo.run(broken, console.Console(file=io.StringIO()), [])

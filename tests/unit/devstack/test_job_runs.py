@@ -9,10 +9,10 @@ import grpc
 import pytest
 from rich import console
 
-from indexer_service.cli import connection
-from indexer_service.embedded import counts, crowd, runs, summary
+from devstack import counts, crowd, job_runs, summary
+from indexer_client.cli import connection
 from indexer_service.v1 import indexer_pb2 as pb
-from tests.unit.cli import rows, service
+from tests.unit.indexer_client import rows, service
 
 NOTHING = counts.Counts({"GET /users/@me/guilds": 1}, 0, 0, {"global": 0.8})
 
@@ -26,10 +26,10 @@ def server() -> Iterator[service.FakeService]:
         yield played
 
 
-async def run(server: service.FakeService) -> runs.Run:
+async def run(server: service.FakeService) -> job_runs.Run:
     """Run a job; every look at the clock finds it a second later."""
     ticks = itertools.count()
-    made = runs.Run(rows.USER, lambda: float(next(ticks)))
+    made = job_runs.Run(rows.USER, lambda: float(next(ticks)))
     async with connection.connected(connection.Way(server.address)) as stub:
         await made.run(stub, users=1)
     return made
@@ -78,9 +78,9 @@ async def test_the_cause_is_kept_when_a_job_cannot_be_started(server: service.Fa
     assert (found.problem, found.ended) == ("no such user", None)
 
 
-def finished(state: str = "SUCCEEDED", problem: str = "") -> runs.Run:
+def finished(state: str = "SUCCEEDED", problem: str = "") -> job_runs.Run:
     """Return a run that took two seconds."""
-    made = runs.Run(rows.USER, lambda: 0.0)
+    made = job_runs.Run(rows.USER, lambda: 0.0)
     made.listed = made.first = made.few = made.answered = 1.0
     made.ended, made.problem = 2.0, problem
     made.board.start(rows.started(rows.guild(0, "SUCCEEDED", channel_count=3), of=rows.job(state)))

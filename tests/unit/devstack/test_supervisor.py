@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from indexer_service.embedded import children, programs, supervisor
-from tests.unit.embedded import processes
+from devstack import processes as devstack_processes
+from devstack import programs, supervisor
+from tests.unit.devstack import processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 FOREVER = "import time\nprint('up', flush=True)\ntime.sleep(600)"
@@ -18,8 +19,8 @@ FAMILY = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {FORE
 DEAF = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{FOREVER}"
 LAUNCHER = """
 import sys
-from indexer_service.embedded import supervisor
-from tests.unit.embedded import test_supervisor
+from devstack import supervisor
+from tests.unit.devstack import test_supervisor
 held = supervisor.Supervisor(lambda report: None)
 held.start(lambda: test_supervisor.program(held, "family", test_supervisor.FAMILY))
 print(held.directory, flush=True)
@@ -76,8 +77,8 @@ def test_the_guard_knows_a_program_before_it_runs_when_the_launcher_dies_at_once
     """A launcher that is killed right after starting a program leaves nothing: the program itself told the guard."""
     code = (
         "import os, pathlib, signal, sys\n"
-        "from indexer_service.embedded import children\n"
-        "held = children.Watchman()\n"
+        "from devstack import processes\n"
+        "held = processes.Watchman()\n"
         "sys.stdout.write(f'{held.directory}\\n')\n"
         "sys.stdout.flush()\n"
         f"held.launch([sys.executable, '-c', {FOREVER!r}], {{}}, pathlib.Path(held.directory, 'log'))\n"
@@ -168,7 +169,7 @@ def test_the_exit_code_is_returned_when_a_program_is_asked_to_end(held: supervis
 def test_the_stack_has_failed_when_its_guard_is_killed(held: supervisor.Supervisor) -> None:
     """Without a guard nothing would be cleaned up after a SIGKILL, so the stack does not go on."""
     (guard,) = processes.of(str(held.directory))
-    assert "guard.py guard" in guard
+    assert "reaper.py guard" in guard
 
     held.guard.kill()
 
@@ -188,7 +189,7 @@ def test_nothing_starts_any_more_when_the_stack_is_taken_down(held: supervisor.S
     """A start that comes too late, from another thread, is refused and leaves no process."""
     held.close()
 
-    with pytest.raises(children.Closed):
+    with pytest.raises(devstack_processes.Closed):
         held.start(lambda: program(held, "late", FOREVER))
 
 

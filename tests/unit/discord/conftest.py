@@ -8,9 +8,11 @@ import pytest
 import stamina
 from prometheus_client import registry
 
-from indexing import metrics, model, ports, settings
+from indexing import settings
 from indexing.discord import client, oauth
+from indexing.domain import model, ports
 from indexing.ratelimit import limiter
+from indexing.telemetry import metrics
 from tests import values
 from tests.unit.discord import wire
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from indexing import errors, model, settings
+from indexing import errors, settings
 from indexing.discord import client
+from indexing.domain import model
 from tests import servers, values
 from tests.unit.discord import conftest, wire
 

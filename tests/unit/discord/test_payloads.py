@@ -7,8 +7,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from indexing import model
 from indexing.discord import payloads
+from indexing.domain import model
 from tests import values
 
 BIG = str((1 << 63) - 1)

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 
 from indexing import errors
-from indexing.ratelimit import budgets, limiter
+from indexing.ratelimit import limiter, limits
 
 HANG = b"hang"
 DROP = b"drop"
@@ -98,12 +98,12 @@ class RecordingLimiter:
 
     refusal: errors.IndexerError | None = None
     age: float = 0.0
-    charges: list[budgets.Charge] = dataclasses.field(default_factory=list)
+    charges: list[limits.Charge] = dataclasses.field(default_factory=list)
     patience: list[float] = dataclasses.field(default_factory=list)
     settled: list[limiter.Answer] = dataclasses.field(default_factory=list)
     returned: int = 0
 
-    async def take(self, charge: budgets.Charge, *, patience: float) -> limiter.Permit:
+    async def take(self, charge: limits.Charge, *, patience: float) -> limiter.Permit:
         """Give a permit."""
         if self.refusal is not None:
             raise self.refusal

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from indexing import freshness, model
+from indexing.domain import freshness, model
 from tests import clockwork, values
 
 NOW = clockwork.START

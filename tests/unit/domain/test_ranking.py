@@ -8,7 +8,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from indexing import model, rank, settings
+from indexing import settings
+from indexing.domain import model, ranking
 from tests import clockwork, values
 
 NOW = clockwork.START
@@ -18,7 +19,7 @@ WEIGHTS = settings.RankWeights()
 TIMES = strategies.none() | strategies.floats(0, 2 * NOW)
 
 INPUTS = strategies.builds(
-    rank.Inputs,
+    ranking.Inputs,
     guild_id=strategies.integers(1, 1 << 62),
     pinned=strategies.none(),
     owner=strategies.booleans(),
@@ -34,24 +35,24 @@ SOME_WEIGHTS = strategies.builds(
 )
 
 
-def score(row: rank.Inputs) -> float:
+def score(row: ranking.Inputs) -> float:
     """Return what a guild scores now."""
-    return rank.explained(row, NOW, WEIGHTS).score
+    return ranking.explained(row, NOW, WEIGHTS).score
 
 
-def ids(rows: list[rank.Inputs]) -> list[int]:
+def ids(rows: list[ranking.Inputs]) -> list[int]:
     """Return the guilds in their order."""
-    return [row.inputs.guild_id for row in rank.order(rows, NOW, WEIGHTS)]
+    return [row.inputs.guild_id for row in ranking.order(rows, NOW, WEIGHTS)]
 
 
-def inputs(guild_id: int = 1, **changes: Any) -> rank.Inputs:  # noqa: ANN401 -- any field
+def inputs(guild_id: int = 1, **changes: Any) -> ranking.Inputs:  # noqa: ANN401 -- any field
     """Return the inputs of a guild of which nothing speaks for it."""
     known: dict[str, Any] = {"pinned": None, "owner": False, "permissions": 0, "last_activity": None, "people": None}
-    return rank.Inputs(guild_id=guild_id, **{**known, **changes})
+    return ranking.Inputs(guild_id=guild_id, **{**known, **changes})
 
 
 @strategies.composite
-def lists(draw: strategies.DrawFn) -> list[rank.Inputs]:
+def lists(draw: strategies.DrawFn) -> list[ranking.Inputs]:
     """Draw guilds of one user, some of them pinned, each pin once."""
     rows = draw(strategies.lists(INPUTS, max_size=12, unique_by=lambda row: row.guild_id))
     pins = draw(strategies.permutations(range(len(rows))))
@@ -61,10 +62,10 @@ def lists(draw: strategies.DrawFn) -> list[rank.Inputs]:
 
 @hypothesis.given(INPUTS, SOME_WEIGHTS)
 def test_the_score_stays_between_0_and_1_when_anything_is_known(
-    row: rank.Inputs, weights: settings.RankWeights
+    row: ranking.Inputs, weights: settings.RankWeights
 ) -> None:
     """Whatever Discord says, whatever the clocks say, and whatever the operator weighs."""
-    ranked = rank.explained(row, NOW, weights)
+    ranked = ranking.explained(row, NOW, weights)
 
     assert 0.0 <= ranked.score <= 1.0
     assert ranked.score == pytest.approx(sum(ranked.parts.values()), abs=1e-6)
@@ -72,9 +73,9 @@ def test_the_score_stays_between_0_and_1_when_anything_is_known(
 
 
 @hypothesis.given(lists())
-def test_pinned_guilds_come_first_when_guilds_are_ordered(rows: list[rank.Inputs]) -> None:
+def test_pinned_guilds_come_first_when_guilds_are_ordered(rows: list[ranking.Inputs]) -> None:
     """In the user's own order, before everything else; the others by their score."""
-    found = [row.inputs for row in rank.order(rows, NOW, WEIGHTS)]
+    found = [row.inputs for row in ranking.order(rows, NOW, WEIGHTS)]
 
     pins = [row.pinned for row in found if row.pinned is not None]
     scores = [score(row) for row in found[len(pins) :]]
@@ -83,7 +84,9 @@ def test_pinned_guilds_come_first_when_guilds_are_ordered(rows: list[rank.Inputs
 
 
 @hypothesis.given(lists(), strategies.randoms(use_true_random=False))
-def test_the_order_is_the_same_when_guilds_come_in_another_order(rows: list[rank.Inputs], dice: random.Random) -> None:
+def test_the_order_is_the_same_when_guilds_come_in_another_order(
+    rows: list[ranking.Inputs], dice: random.Random
+) -> None:
     """It is total: no two guilds are alike, none is lost, and no shuffle shows."""
     shuffled = list(rows)
     dice.shuffle(shuffled)
@@ -97,9 +100,11 @@ def test_the_order_is_the_same_when_guilds_come_in_another_order(rows: list[rank
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
-        pytest.param({"owner": True}, {"permissions": rank.ADMINISTRATOR}, id="owner-over-administrator"),
-        pytest.param({"permissions": rank.ADMINISTRATOR}, {"permissions": rank.MANAGE_GUILD}, id="rank-over-lower"),
-        pytest.param({"permissions": rank.MANAGE_CHANNELS}, {"permissions": 1 << 10}, id="manager-over-member"),
+        pytest.param({"owner": True}, {"permissions": ranking.ADMINISTRATOR}, id="owner-over-administrator"),
+        pytest.param(
+            {"permissions": ranking.ADMINISTRATOR}, {"permissions": ranking.MANAGE_GUILD}, id="rank-over-lower"
+        ),
+        pytest.param({"permissions": ranking.MANAGE_CHANNELS}, {"permissions": 1 << 10}, id="manager-over-member"),
         pytest.param({"last_activity": NOW - DAY}, {"last_activity": NOW - 30 * DAY}, id="recent-over-quiet"),
         pytest.param({"last_activity": NOW - DAY}, {}, id="recent-over-unknown"),
         pytest.param({}, {"last_activity": NOW - 60 * DAY}, id="unknown-over-dead"),
@@ -119,7 +124,7 @@ def test_a_guild_comes_earlier_when_more_speaks_for_it(better: dict[str, Any], w
 
 def test_a_pinned_guild_comes_first_when_everything_else_speaks_against_it() -> None:
     """A wish beats every signal."""
-    best = inputs(1, owner=True, permissions=rank.ADMINISTRATOR, last_activity=NOW, people=10**6)
+    best = inputs(1, owner=True, permissions=ranking.ADMINISTRATOR, last_activity=NOW, people=10**6)
 
     found = ids([best, inputs(2, pinned=1), inputs(3, pinned=0)])
 
@@ -139,7 +144,7 @@ def test_inputs_come_from_membership_and_guild_when_both_are_known() -> None:
     membership = values.membership(guild_id=7, owner=True, permissions=99, looked_at=NOW - 1)
     guild = values.guild(guild_id=7, people=12, newest_message_id=newest, fetched_at=NOW - 2, waiting=3)
 
-    found = rank.inputs_of(membership, guild, (5, 7))
+    found = ranking.inputs_of(membership, guild, (5, 7))
 
     wanted = inputs(7, pinned=1, owner=True, permissions=99, last_activity=NOW - 5 * DAY, people=12)
     assert found == dataclasses.replace(wanted, looked_at=NOW - 1, fetched_at=NOW - 2, waiting=3)
@@ -150,7 +155,7 @@ def test_only_stored_guilds_are_ordered_when_a_membership_is_ahead_of_them() -> 
     memberships = {key: values.membership(guild_id=key) for key in (1, 2)}
 
     guilds = {2: values.guild(guild_id=2)}
-    found = rank.ordered(memberships, guilds, model.Preferences(pinned=(1,)), now=NOW, weights=WEIGHTS)
+    found = ranking.ordered(memberships, guilds, model.Preferences(pinned=(1,)), now=NOW, weights=WEIGHTS)
 
     assert [row.inputs.guild_id for row in found] == [2]
 
@@ -159,6 +164,6 @@ def test_only_what_is_weighed_counts_when_the_operator_sets_weights() -> None:
     """A signal with weight 0 says nothing, and the others fill the scale."""
     weights = settings.RankWeights(recency=0, activity=0, owner=3, role=1, new=0, staleness=0, demand=0)
 
-    found = rank.explained(inputs(owner=True, waiting=50), NOW, weights)
+    found = ranking.explained(inputs(owner=True, waiting=50), NOW, weights)
 
     assert {name: part for name, part in found.parts.items() if part} == {"owner": 0.75}

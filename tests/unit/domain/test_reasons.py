@@ -3,7 +3,9 @@
 import hypothesis
 from hypothesis import strategies
 
-from indexing import causes, errors, labels
+from indexing import errors
+from indexing.domain import reasons
+from indexing.telemetry import labels
 from tests import clockwork, values
 
 NOW = clockwork.START
@@ -15,15 +17,15 @@ def test_something_can_be_done_when_a_cause_ends_a_guild() -> None:
     """Every cause that a row can carry has one line of advice."""
     known = {*labels.CAUSE.values, *OF_JOBS} - {"", "other"}
 
-    assert {cause for cause in known if not causes.advice(cause)} == set()
-    assert all("\n" not in line for line in causes.ADVICE.values())
+    assert {cause for cause in known if not reasons.advice(cause)} == set()
+    assert all("\n" not in line for line in reasons.ADVICE.values())
     assert errors.DiscordTransient.reason in known
 
 
 @hypothesis.given(strategies.integers(0, 100))
 def test_a_refusal_is_believed_longer_when_more_came_before(refusals: int) -> None:
     """An hour at first, a week at most."""
-    first, later = causes.believed_until(refusals, NOW), causes.believed_until(refusals + 1, NOW)
+    first, later = reasons.believed_until(refusals, NOW), reasons.believed_until(refusals + 1, NOW)
 
     assert 3600 <= first - NOW <= later - NOW <= 7 * 86_400
 
@@ -37,7 +39,7 @@ def test_a_guild_is_asked_at_most_once_a_minute_when_it_is_forced(
     """Force looks at the last refusal alone, everybody else at how long it is believed."""
     guild = values.guild(refused_at=NOW - ago, retry_at=NOW - ago + believed_for)
 
-    refused = causes.still_refused(guild, now=NOW, force=force)
+    refused = reasons.still_refused(guild, now=NOW, force=force)
 
     if force:
         assert refused is (NOW - guild.refused_at < 60)

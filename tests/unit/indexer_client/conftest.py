@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from indexer_service.cli import follow, running
-from tests.unit.cli import service
+from indexer_client.cli import main, watch
+from tests.unit.indexer_client import service
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def indexer(server: service.FakeService, capsys: pytest.CaptureFixture[str], pau
         pauses.append(seconds)
 
     def run(*arguments: str, address: str = server.address) -> Ran:
-        patience = follow.Patience(attempts=3, pause=note, dice=random.Random(1))
-        code = running.run(["--address", address, *arguments], patience)
+        patience = watch.Patience(attempts=3, pause=note, dice=random.Random(1))
+        code = main.run(["--address", address, *arguments], patience)
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 
-from indexer_service.cli import connection
+from indexer_client.cli import connection
 from indexer_service.v1 import indexer_pb2 as pb
 from tests import authority
-from tests.unit.cli import conftest, rows, service
+from tests.unit.indexer_client import conftest, rows, service
 
 Indexer = Callable[..., conftest.Ran]
 TOKEN = "idx_a-token-of-ours"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from indexer_service.v1 import indexer_pb2 as pb
-from tests.unit.cli import conftest, rows, service
+from tests.unit.indexer_client import conftest, rows, service
 
 Indexer = Callable[..., conftest.Ran]
 

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 
-from tests.unit.cli import conftest, rows, service
+from tests.unit.indexer_client import conftest, rows, service
 
 Indexer = Callable[..., conftest.Ran]
 NOWHERE = "127.0.0.1:1"

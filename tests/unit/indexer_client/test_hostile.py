@@ -14,9 +14,9 @@ from google.protobuf import message_factory
 from google.rpc import error_details_pb2
 from rich import console
 
-from indexer_service.cli import board, commands, escape, limits, live, words
+from indexer_client.cli import commands, escape, job_state, limits, rendering, text
 from indexer_service.v1 import indexer_pb2 as pb
-from tests.unit.cli import conftest, rows, service
+from tests.unit.indexer_client import conftest, rows, service
 
 Indexer = Callable[..., conftest.Ran]
 CONTROLS = [
@@ -139,14 +139,14 @@ def test_nothing_moves_the_cursor_when_the_refusal_is_hostile(
 
 def test_nothing_moves_the_cursor_when_a_picture_is_drawn() -> None:
     """The terminal's own way of showing a job and the budgets."""
-    seen = board.Board()
+    seen = job_state.Board()
     seen.start(hostile(pb.StartIndexingResponse.DESCRIPTOR))
     seen.job.state = pb.JOB_STATE_RUNNING
     budgets = limits.Picture()
     budgets.budgets = [hostile(pb.Budget.DESCRIPTOR)]
     screen = console.Console(file=io.StringIO(), width=200, color_system=None, force_terminal=False, markup=False)
 
-    for picture in (live.JobPicture(seen, lambda: 1.0), budgets, words.summary(seen, 1.0)):
+    for picture in (rendering.JobPicture(seen, lambda: 1.0), budgets, text.summary(seen, 1.0)):
         screen.print(picture)
 
     assert isinstance(screen.file, io.StringIO)

@@ -7,9 +7,9 @@ import grpc
 import pytest
 from google.protobuf import timestamp_pb2
 
-from indexer_service.cli import follow
+from indexer_client.cli import watch
 from indexer_service.v1 import indexer_pb2 as pb
-from tests.unit.cli import conftest, rows, service
+from tests.unit.indexer_client import conftest, rows, service
 
 Indexer = Callable[..., conftest.Ran]
 
@@ -235,7 +235,7 @@ def test_it_gives_up_when_the_streams_break_again_and_again(
 
 def test_the_pause_is_as_long_as_the_server_asks_when_it_names_one() -> None:
     """RetryInfo is a lower bound: who comes back earlier is refused again."""
-    patience = follow.Patience(dice=random.Random(1))
+    patience = watch.Patience(dice=random.Random(1))
 
     assert 5.0 < patience.delay(0, 5.0) <= 5.25
     assert patience.delay(100, None) <= patience.longest

@@ -5,22 +5,22 @@ import io
 import pytest
 from rich import console
 
-from indexer_service.cli import board, live
+from indexer_client.cli import job_state, rendering
 from indexer_service.v1 import indexer_pb2 as pb
-from tests.unit.cli import rows
+from tests.unit.indexer_client import rows
 
 
-def draw(seen: board.Board, *, width: int = 80, height: int = 24) -> list[str]:
+def draw(seen: job_state.Board, *, width: int = 80, height: int = 24) -> list[str]:
     """Return the picture's lines, without colours."""
     to = console.Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
-    to.print(live.JobPicture(seen, lambda: 75.0))
+    to.print(rendering.JobPicture(seen, lambda: 75.0))
     assert isinstance(to.file, io.StringIO)
     return to.file.getvalue().splitlines()
 
 
-def watched(*guilds: pb.JobGuild, of: pb.Job | None = None) -> board.Board:
+def watched(*guilds: pb.JobGuild, of: pb.Job | None = None) -> job_state.Board:
     """Return a board that has heard of these guilds."""
-    seen = board.Board()
+    seen = job_state.Board()
     seen.start(rows.started(*guilds, of=of))
     return seen
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from indexer_service import callers
-from indexer_service.cli import service_tokens
-from tests.unit.cli import conftest
+from indexer_client.cli import service_tokens
+from indexer_service.interceptors import callers
+from tests.unit.indexer_client import conftest
 
 Indexer = Callable[..., conftest.Ran]
 

@@ -15,9 +15,9 @@ import grpc
 import pytest
 
 from indexer_service.v1 import indexer_pb2 as pb
-from tests.unit.cli import rows, service
+from tests.unit.indexer_client import rows, service
 
-COMMAND = (sys.executable, "-c", "from indexer_service import cli; cli.main()")
+COMMAND = (sys.executable, "-m", "indexer_client.cli")
 PATIENCE = 20.0
 """Seconds until a test gives up waiting."""
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import errors, model
+from indexing import errors
+from indexing.domain import model
 from tests import edge, values, worlds
 from tests.unit.indexer_service import contexts
 

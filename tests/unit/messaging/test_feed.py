@@ -5,8 +5,8 @@ import asyncio
 import hypothesis
 from hypothesis import strategies
 
-from indexing import model
-from indexing.bus import feed
+from indexing.domain import model
+from indexing.messaging import feed
 from tests import values
 
 JOB = values.job()

@@ -4,9 +4,9 @@ import asyncio
 import collections
 import itertools
 
+from devstack.simulator import models
 from indexing import errors
-from indexing.ratelimit import budgets, permits
-from tests.simulator import models
+from indexing.ratelimit import limits, permits
 
 
 class _Naive:
@@ -15,7 +15,7 @@ class _Naive:
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count()
 
-    async def take(self, charge: budgets.Charge, *, patience: float) -> permits.Permit:
+    async def take(self, charge: limits.Charge, *, patience: float) -> permits.Permit:
         """Return a permit, or raise RateLimited with the wait."""
         wait = self._wait(self._loop.time())
         if wait > patience:

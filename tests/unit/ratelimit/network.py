@@ -11,8 +11,9 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from indexing import errors, model
-from indexing.ratelimit import budgets, permits
+from indexing import errors
+from indexing.domain import model
+from indexing.ratelimit import limits, permits
 from tests import clockwork
 from tests.unit.ratelimit.server import Server
 
@@ -55,7 +56,7 @@ class Conditions:
 class Client(Protocol):
     """What a process of the fleet makes its calls through."""
 
-    async def take(self, charge: budgets.Charge, *, patience: float) -> permits.Permit:
+    async def take(self, charge: limits.Charge, *, patience: float) -> permits.Permit:
         """Return a permit, or raise RateLimited or LimiterUnavailable."""
 
     async def settle(self, permit: permits.Permit, answer: permits.Answer) -> None:
@@ -97,10 +98,10 @@ class Fleet:
                 continue
             await self._call(client, permit)
 
-    def _charge(self) -> budgets.Charge:
-        lane = self._dice.choice(budgets.LANES) if self._is.lanes else model.Lane.INTERACTIVE
+    def _charge(self) -> limits.Charge:
+        lane = self._dice.choice(limits.LANES) if self._is.lanes else model.Lane.INTERACTIVE
         user, guild = self._dice.randrange(self._is.users), self._dice.randrange(self._is.guilds)
-        return budgets.Charge(lane, ROUTE, "bot", user, guild)
+        return limits.Charge(lane, ROUTE, "bot", user, guild)
 
     async def _call(self, client: Client, permit: permits.Permit) -> None:
         granted = self._loop.time()

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 
-from tests.simulator import models
+from devstack.simulator import models
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

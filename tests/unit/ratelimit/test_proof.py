@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from indexing import metrics, settings
-from indexing.ratelimit import limiter, memory_budgets
-from tests.simulator import models
+from devstack.simulator import models
+from indexing import settings
+from indexing.ratelimit import limiter
+from indexing.telemetry import metrics
+from tests.ratelimit_model import store as ratelimit_model_store
 from tests.unit.ratelimit import naive, network
 from tests.unit.ratelimit.server import Server, Sizes
 
@@ -53,7 +55,7 @@ def config(sizes: Sizes, *, server_time: bool) -> settings.LimiterSettings:
     )
 
 
-def process(store: memory_budgets.MemoryBudgets, of: settings.LimiterSettings) -> limiter.Limiter:
+def process(store: ratelimit_model_store.MemoryBudgets, of: settings.LimiterSettings) -> limiter.Limiter:
     """Start a process over the shared store."""
     clock = limiter.Clock(asyncio.get_running_loop().time, asyncio.sleep)
     seen = metrics.LimiterMetrics(prometheus_client.CollectorRegistry())
@@ -73,7 +75,7 @@ def test_no_model_rejects_a_call_whatever_the_network_does(
 
     async def work() -> Server:
         server = Server(sizes, phase, headers=headers)
-        store = memory_budgets.MemoryBudgets(asyncio.get_running_loop().time)
+        store = ratelimit_model_store.MemoryBudgets(asyncio.get_running_loop().time)
         clients = [process(store, config(sizes, server_time=server_time)) for _ in range(3)]
         await network.Fleet(conditions, server, [*clients]).run()
         for client in clients:

@@ -10,7 +10,8 @@ import typing
 import pydantic
 import pytest
 
-from indexing import effective, settings
+from indexing import settings
+from indexing.settings import effective
 
 MARK = "hunter-5f3c9a"
 SECRET_NAME = re.compile(r"token|secret|key|password|credential")
@@ -112,7 +113,7 @@ def test_every_variable_is_listed_when_settings_are_shown(environment: pytest.Mo
 
 @pytest.mark.parametrize(
     "program",
-    [("-m", "indexer_service", "settings"), ("-c", "from indexer_service import cli; cli.main()", "settings")],
+    [("-m", "indexer_service", "settings"), ("-m", "indexer_client.cli", "settings")],
     ids=["python -m indexer_service settings", "indexer settings"],
 )
 def test_the_program_says_what_is_wrong_when_settings_are_shown(program: tuple[str, ...]) -> None:

@@ -8,8 +8,10 @@ import mongomock_ng
 import pymongo.errors
 import pytest
 
-from indexing import errors, model
-from indexing.store import guilds, jobs, mongo, users, vault
+from indexing import errors
+from indexing.domain import model
+from indexing.store import database as store_database
+from indexing.store import guilds, jobs, users, vault
 from tests import clockwork, values
 
 NOW = clockwork.START
@@ -18,14 +20,14 @@ USER, GUILD = values.USER, values.GUILD
 
 
 @pytest.fixture
-async def database() -> mongo.Database:
+async def database() -> store_database.Database:
     """An empty database of the mock, with our indexes."""
     client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
-    await mongo.make_indexes(client["indexer"])
+    await store_database.make_indexes(client["indexer"])
     return client["indexer"]
 
 
-async def test_no_token_stands_in_the_database_when_a_credential_is_stored(database: mongo.Database) -> None:
+async def test_no_token_stands_in_the_database_when_a_credential_is_stored(database: store_database.Database) -> None:
     """Whoever reads the documents learns scopes and times, nothing that opens anything."""
     credential = values.credential(access_token="the-access-secret", refresh_token="the-refresh-secret")
 
@@ -36,7 +38,7 @@ async def test_no_token_stands_in_the_database_when_a_credential_is_stored(datab
     assert row["scopes"] == list(credential.scopes)
 
 
-async def test_a_new_consent_is_asked_for_when_a_credential_no_longer_opens(database: mongo.Database) -> None:
+async def test_a_new_consent_is_asked_for_when_a_credential_no_longer_opens(database: store_database.Database) -> None:
     """After the last key of its time is gone, and when it was moved into another user's row."""
     store = users.Users(database, vault.Vault((KEY,)))
     await store.put_credential(USER, values.credential())
@@ -50,7 +52,7 @@ async def test_a_new_consent_is_asked_for_when_a_credential_no_longer_opens(data
         await store.credential(USER + 1)
 
 
-async def test_a_credential_opens_when_the_key_was_rotated(database: mongo.Database) -> None:
+async def test_a_credential_opens_when_the_key_was_rotated(database: store_database.Database) -> None:
     """Nobody has to consent again for our keys."""
     await users.Users(database, vault.Vault((KEY,))).put_credential(USER, values.credential())
 
@@ -59,7 +61,9 @@ async def test_a_credential_opens_when_the_key_was_rotated(database: mongo.Datab
     assert found == values.credential()
 
 
-async def test_only_changed_channels_are_written_when_a_listing_is_stored_again(database: mongo.Database) -> None:
+async def test_only_changed_channels_are_written_when_a_listing_is_stored_again(
+    database: store_database.Database,
+) -> None:
     """Each row carries the number of its last writer, so that a write shows."""
     store = guilds.Guilds(database)
     await store.named([values.user_guild()], {GUILD})
@@ -76,7 +80,7 @@ async def test_only_changed_channels_are_written_when_a_listing_is_stored_again(
 
 
 async def test_a_channel_that_is_gone_is_kept_with_the_reason_when_a_listing_lacks_it(
-    database: mongo.Database,
+    database: store_database.Database,
 ) -> None:
     """Missing means deleted or hidden from our bot: it is not shown, and not thrown away."""
     store = guilds.Guilds(database)
@@ -108,7 +112,9 @@ class Stalling:
         return await self._collection.bulk_write(*arguments, **options)
 
 
-async def test_the_guild_is_read_again_when_a_writer_lost_its_lease_in_the_act(database: mongo.Database) -> None:
+async def test_the_guild_is_read_again_when_a_writer_lost_its_lease_in_the_act(
+    database: store_database.Database,
+) -> None:
     """It had looked, slept, and then overwrote what the next holder had found unchanged: nobody believes that now."""
     closed = values.channel(1, overwrites=(values.denied(GUILD),))
     late, current = guilds.Guilds(database), guilds.Guilds(database)
@@ -133,7 +139,7 @@ async def test_the_guild_is_read_again_when_a_writer_lost_its_lease_in_the_act(d
     assert await current.lease(GUILD, now=NOW + 61, until=NOW + 86, fetched_before=NOW) is not None
 
 
-async def test_a_field_of_tomorrow_does_no_harm_when_documents_are_read(database: mongo.Database) -> None:
+async def test_a_field_of_tomorrow_does_no_harm_when_documents_are_read(database: store_database.Database) -> None:
     """Processes of two versions share the database."""
     store = jobs.Jobs(database, retention=3600.0)
     job, _ = await store.start(values.job())
@@ -145,7 +151,7 @@ async def test_a_field_of_tomorrow_does_no_harm_when_documents_are_read(database
     assert await store.units(job.job_id) == [values.unit()]
 
 
-async def test_ended_jobs_expire_when_their_retention_is_over(database: mongo.Database) -> None:
+async def test_ended_jobs_expire_when_their_retention_is_over(database: store_database.Database) -> None:
     """Running ones never do, their units do at the latest then."""
     store = jobs.Jobs(database, retention=3600.0)
     job, _ = await store.start(values.job())
@@ -160,11 +166,11 @@ async def test_ended_jobs_expire_when_their_retention_is_over(database: mongo.Da
     assert ended["expires_at"].timestamp() == unit["expires_at"].timestamp() == pytest.approx(NOW + 3600)
 
 
-async def test_indexes_are_made_once_when_every_process_makes_them(database: mongo.Database) -> None:
+async def test_indexes_are_made_once_when_every_process_makes_them(database: store_database.Database) -> None:
     """At each boot, by each process, without a failure."""
     before = {name: await database[name].index_information() for name in ("jobs", "units", "channels", "memberships")}
 
-    await mongo.make_indexes(database)
+    await store_database.make_indexes(database)
 
     after = {name: await database[name].index_information() for name in before}
     assert after == before
@@ -200,17 +206,17 @@ async def test_the_failure_is_ours_when_mongodb_fails(error: Exception) -> None:
     failing = Failing(error)
 
     with pytest.raises(errors.StoreUnavailable):
-        await mongo.write_newest(failing, [pymongo.UpdateOne({}, {"$set": {"a": 1}})])
+        await store_database.write_newest(failing, [pymongo.UpdateOne({}, {"$set": {"a": 1}})])
     with pytest.raises(errors.StoreUnavailable):
-        await mongo.insert_new(failing, [{"_id": 1}])
+        await store_database.insert_new(failing, [{"_id": 1}])
 
 
 async def test_a_newer_row_stays_when_a_guarded_write_meets_it() -> None:
     """A duplicate key says just that, and is no failure."""
     failing = Failing(pymongo.errors.BulkWriteError({"writeErrors": [{"code": 11000}, {"code": 11000}]}))
 
-    assert not await mongo.write_newest(failing, [object()])
-    await mongo.insert_new(failing, [{"_id": 1}])
+    assert not await store_database.write_newest(failing, [object()])
+    await store_database.insert_new(failing, [{"_id": 1}])
 
 
 async def test_a_failure_is_not_hidden_when_it_stands_beside_newer_rows() -> None:
@@ -218,4 +224,4 @@ async def test_a_failure_is_not_hidden_when_it_stands_beside_newer_rows() -> Non
     failing = Failing(pymongo.errors.BulkWriteError({"writeErrors": [{"code": 11000}, {"code": 121}]}))
 
     with pytest.raises(errors.StoreUnavailable):
-        await mongo.write_newest(failing, [object()])
+        await store_database.write_newest(failing, [object()])

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from indexing import logs
+from indexing.telemetry import logs
 
 PRODUCT = ("indexing", "indexer_service", "workers")
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

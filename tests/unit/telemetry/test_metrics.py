@@ -10,17 +10,18 @@ from prometheus_client import registry
 from prometheus_client.openmetrics import exposition
 
 from docs import make_metrics
-from indexer_service import measured
+from indexer_service.interceptors import metrics as rpc_metrics
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import causes, instruments, labels, metrics, model, turns
 from indexing.discord import routes
+from indexing.domain import model, reasons, turns
 from indexing.ratelimit import limiter
-from indexing.store import measured as store
-from workers import runtime
+from indexing.store import instrumented as store
+from indexing.telemetry import labels, metric_types, metrics
+from workers import worker
 
 
 @pytest.fixture
-def groups() -> list[instruments.Group]:
+def groups() -> list[metric_types.Group]:
     """All groups."""
     return make_metrics.groups()
 
@@ -31,23 +32,23 @@ def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     assert set(labels.LANE.values) == {lane.value for lane in model.Lane}
     assert set(labels.JOB_STATE.values) == ended
     assert set(labels.UNIT_STATE.values) == {state.value for state in model.UnitState if state.terminal}
-    assert {*turns.QUEUES, instruments.OTHER} == set(labels.QUEUE.values)
+    assert {*turns.QUEUES, metric_types.OTHER} == set(labels.QUEUE.values)
     ours = [routes.user_guilds(), routes.guild_channels(1), routes.own_member(1), routes.guild_member(1, 1)]
     assert {route.template for route in ours} <= set(labels.ROUTE.values)
-    assert set(measured.CODES.values()) == set(labels.GRPC_CODE.values)
+    assert set(rpc_metrics.CODES.values()) == set(labels.GRPC_CODE.values)
     assert set(limiter.SCOPES.values()) == set(labels.SCOPE.values)
     assert set(store.COMMANDS.values()) == set(labels.COMMAND.values)
-    assert set(causes.ADVICE) - {causes.LIST_TOO_OLD} <= set(labels.CAUSE.values)
+    assert set(reasons.ADVICE) - {reasons.LIST_TOO_OLD} <= set(labels.CAUSE.values)
     dispositions = {name.removeprefix("DISPOSITION_") for name in pb.Disposition.keys()}  # noqa: SIM118 -- no dict
     assert dispositions - {"UNSPECIFIED"} == set(labels.DISPOSITION.values)
-    assert {*runtime.DUTIES, "installs", "read", instruments.OTHER} == set(labels.DUTY.values)
+    assert {*worker.DUTIES, "installs", "read", metric_types.OTHER} == set(labels.DUTY.values)
 
 
-def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[instruments.Group]) -> None:
+def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metric_types.Group]) -> None:
     """A first failure has a rate only if there was a 0 before it."""
     to = registry.CollectorRegistry()
     metrics.Metrics(to)
-    metrics.ServiceMetrics(to, measured.METHODS)
+    metrics.ServiceMetrics(to, rpc_metrics.METHODS)
     metrics.WorkerMetrics(to)
     counted = [one for group in groups for one in group.declared if one.kind != "gauge"]
 
@@ -58,8 +59,8 @@ def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[instr
             for values in itertools.product(*(label.values for label in known)):
                 named = dict(zip((label.name for label in known), values, strict=True))
                 assert to.get_sample_value(name, named) == 0, (name, named)
-    for kind, method in measured.METHODS:
-        call = {"grpc_type": kind, "grpc_service": measured.SERVICE.full_name, "grpc_method": method}
+    for kind, method in rpc_metrics.METHODS:
+        call = {"grpc_type": kind, "grpc_service": rpc_metrics.SERVICE.full_name, "grpc_method": method}
         assert to.get_sample_value("grpc_server_started_total", call) == 0
         assert to.get_sample_value("grpc_server_handling_seconds_count", call) == 0
         for code in labels.GRPC_CODE.values:
@@ -110,7 +111,7 @@ def test_a_value_is_counted_as_other_when_no_label_names_it() -> None:
     assert to.get_sample_value("indexer_discord_calls_total", names) == 1
 
 
-def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list[instruments.Group]) -> None:
+def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list[metric_types.Group]) -> None:
     """By the habits of Prometheus: base units, counters end in _total, help ends in a full stop."""
     declared = [one for group in groups for one in group.declared]
     units = ("_seconds", "_seconds_total", "_ratio", "_permits", "_total", "_timestamp_seconds")
@@ -133,7 +134,7 @@ def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list
     assert len({one.name for one in declared}) == len(declared)
 
 
-def test_every_metric_is_documented_when_it_is_declared(groups: list[instruments.Group]) -> None:
+def test_every_metric_is_documented_when_it_is_declared(groups: list[metric_types.Group]) -> None:
     """With each of its labels and their bound."""
     page = make_metrics.page(groups)
 

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from indexer_service import convert
+from indexer_service.api import convert
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import browse, errors, model, visibility
+from indexing import errors
+from indexing.domain import model, permissions
+from indexing.usecases import browse
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -297,7 +299,7 @@ async def test_the_count_is_what_is_shown_when_a_guild_is_opened(world: worlds.W
         guild_id = view.guild.guild_id
         membership = await world.users.membership(USER, guild_id)
         assert membership is not None
-        seen = visibility.visible(membership, await world.guilds.channels([guild_id]), membership.role_ids)
+        seen = permissions.visible(membership, await world.guilds.channels([guild_id]), membership.role_ids)
         assert view.channel_count == len(seen) == len(await ids(world, guild_id=guild_id))
 
 

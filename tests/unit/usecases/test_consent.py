@@ -2,7 +2,9 @@
 
 import pytest
 
-from indexing import consent, control, errors, model, turns
+from indexing import errors
+from indexing.domain import model, turns
+from indexing.usecases import consent, control_job
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -23,7 +25,7 @@ async def world() -> worlds.World:
 
 def consents(world: worlds.World) -> consent.Consent:
     """Return the use case."""
-    return consent.Consent(world.ports, control.Control(world.ports, world.rules))
+    return consent.Consent(world.ports, control_job.Control(world.ports, world.rules))
 
 
 async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> None:

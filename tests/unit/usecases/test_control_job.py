@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from indexing import control, errors, model, turns
+from indexing import errors
+from indexing.domain import model, turns
+from indexing.usecases import control_job
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -23,9 +25,9 @@ async def world() -> worlds.World:
     return made
 
 
-def controls(world: worlds.World) -> control.Control:
+def controls(world: worlds.World) -> control_job.Control:
     """Return the use case."""
-    return control.Control(world.ports, world.rules)
+    return control_job.Control(world.ports, world.rules)
 
 
 async def test_what_is_open_is_dropped_when_a_job_is_cancelled(world: worlds.World) -> None:

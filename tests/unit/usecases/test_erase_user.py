@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from indexing import browse, consent, control, erasure, errors, model, ports, start, turns
+from indexing import errors
+from indexing.domain import model, ports, turns
+from indexing.usecases import browse, consent, control_job, erase_user, start_job
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -52,10 +54,12 @@ async def world() -> worlds.World:
     return made
 
 
-def case(world: worlds.World, of: ports.World | None = None, budgets: ports.Budgets | None = None) -> erasure.Erasure:
+def case(
+    world: worlds.World, of: ports.World | None = None, budgets: ports.Budgets | None = None
+) -> erase_user.Erasure:
     """Return the use case."""
     of = of or world.ports
-    return erasure.Erasure(of, control.Control(of, world.rules), budgets or worlds.MemoryBudgets())
+    return erase_user.Erasure(of, control_job.Control(of, world.rules), budgets or worlds.MemoryBudgets())
 
 
 def left(world: worlds.World) -> str:
@@ -153,7 +157,7 @@ async def test_the_watchers_are_told_when_the_user_is_erased_while_his_job_runs(
 
     await case(world, Look(0, world.work).over(world.ports)).erase(USER)
 
-    assert (published[-1].job.state, published[-1].job.error) == (model.JobState.FAILED, erasure.ERASED)
+    assert (published[-1].job.state, published[-1].job.error) == (model.JobState.FAILED, erase_user.ERASED)
     assert published[-1].tally.open == 0
     assert_gone(world)
 
@@ -167,14 +171,14 @@ async def a_job(world: worlds.World, watched: worlds.World) -> None:
 
 async def a_start(world: worlds.World, watched: worlds.World) -> None:
     """Start a job as callers do, with its first turn."""
-    await start.Start(watched.ports, world.rules, watched.turner).run(USER, wait=5.0, immediate=1, force=False)
+    await start_job.Start(watched.ports, world.rules, watched.turner).run(USER, wait=5.0, immediate=1, force=False)
 
 
 async def a_cancellation(world: worlds.World, watched: worlds.World) -> None:
     """Cancel a job that has done a part."""
     await world.start()
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    await control.Control(watched.ports, world.rules).cancel(JOB)
+    await control_job.Control(watched.ports, world.rules).cancel(JOB)
 
 
 async def a_retry(world: worlds.World, watched: worlds.World) -> None:
@@ -182,7 +186,7 @@ async def a_retry(world: worlds.World, watched: worlds.World) -> None:
     world.discord.fail(OWN, errors.DiscordRefused(400, 50035))
     await world.start()
     await world.work()
-    await control.Control(watched.ports, world.rules).retry(JOB)
+    await control_job.Control(watched.ports, world.rules).retry(JOB)
 
 
 @pytest.mark.parametrize("deed", [a_job, a_start, a_cancellation, a_retry])
@@ -312,7 +316,7 @@ async def test_revoking_says_nothing_of_an_erased_user(world: worlds.World) -> N
     """He is as unknown as one who never came."""
     await case(world).erase(USER)
 
-    status = await consent.Consent(world.ports, control.Control(world.ports, world.rules)).status(USER)
+    status = await consent.Consent(world.ports, control_job.Control(world.ports, world.rules)).status(USER)
 
     assert status.state is consent.State.MISSING
     assert_gone(world)

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from indexing import causes, errors, fetch, freshness, model, ports
+from indexing import errors
+from indexing.domain import freshness, model, ports, reasons
+from indexing.usecases import fetch_guild
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -24,7 +26,7 @@ class Bench:
     world: worlds.World
     began: int = 0
 
-    async def run(self, **changes: Any) -> fetch.Outcome:  # noqa: ANN401 -- any field of a unit, or job= and guild=
+    async def run(self, **changes: Any) -> fetch_guild.Outcome:  # noqa: ANN401 -- any field of a unit, or job= and guild=
         """Run the next step of the member's unit."""
 
         async def began() -> None:
@@ -34,7 +36,7 @@ class Bench:
         guild = changes.pop("guild", await self.guild())
         membership = await self.world.users.membership(USER, GUILD)
         assert membership is not None
-        work = fetch.Work(job, values.unit(**changes), guild, membership, values.credential(), began)
+        work = fetch_guild.Work(job, values.unit(**changes), guild, membership, values.credential(), began)
         return await self.world.fetcher.run(work, PURPOSE)
 
     async def guild(self) -> model.Guild:
@@ -64,7 +66,7 @@ async def test_a_guild_is_stored_when_discord_answers(bench: Bench) -> None:
     """All channels for everybody; the unit counts those that this user may see, and is done."""
     outcome = await bench.run(attempts=3, error="DISCORD_TRANSIENT")
 
-    assert outcome == fetch.Outcome(values.unit(state=model.UnitState.SUCCEEDED, channel_count=1))
+    assert outcome == fetch_guild.Outcome(values.unit(state=model.UnitState.SUCCEEDED, channel_count=1))
     assert await bench.world.guilds.channels([GUILD]) == [OPEN, CLOSED]
     stored = await bench.guild()
     assert (stored.fetched_at, stored.lease_until) == (bench.world.clock(), 0.0)
@@ -86,7 +88,7 @@ async def test_a_guild_is_left_alone_when_discord_refused_it(
 
     failed = await bench.run()
     skipped = await bench.run()
-    bench.world.clock.advance(causes.BELIEVED_FOR[0])
+    bench.world.clock.advance(reasons.BELIEVED_FOR[0])
     again = await bench.run()
 
     assert (failed.unit.state, failed.unit.error) == (model.UnitState.FAILED, cause)
@@ -144,7 +146,7 @@ async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench)
     bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
     await bench.run()
 
-    bench.world.clock.advance(causes.FORCED_EVERY - 1)
+    bench.world.clock.advance(reasons.FORCED_EVERY - 1)
     early = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
     bench.world.clock.advance(1)
     outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
@@ -199,7 +201,7 @@ async def test_a_unit_fails_when_all_attempts_are_used_up(bench: Bench) -> None:
     wanted = values.unit(
         state=model.UnitState.FAILED, error="DISCORD_TRANSIENT", attempts=bench.world.rules.max_attempts
     )
-    assert outcome == fetch.Outcome(wanted)
+    assert outcome == fetch_guild.Outcome(wanted)
 
 
 @pytest.mark.parametrize("budget", ["global", "user", "egress"])
@@ -210,7 +212,7 @@ async def test_the_job_waits_when_a_budget_of_all_its_guilds_refuses(bench: Benc
 
     outcome = await bench.run(attempts=2, error="DISCORD_TRANSIENT")
 
-    assert outcome == fetch.Outcome(values.unit(attempts=2, error="DISCORD_TRANSIENT"), throttled=refusal)
+    assert outcome == fetch_guild.Outcome(values.unit(attempts=2, error="DISCORD_TRANSIENT"), throttled=refusal)
     assert (await bench.guild()).lease_until == 0.0
     assert (bench.began, bench.world.discord.calls) == (0, [])
 
@@ -222,7 +224,7 @@ async def test_only_the_unit_waits_when_its_route_refuses(bench: Bench, why: str
 
     outcome = await bench.run()
 
-    assert outcome == fetch.Outcome(values.unit(retry_at=bench.world.clock() + 3.0))
+    assert outcome == fetch_guild.Outcome(values.unit(retry_at=bench.world.clock() + 3.0))
     assert (await bench.guild()).lease_until == 0.0
 
 
@@ -254,7 +256,7 @@ async def test_discord_is_not_asked_when_the_guild_is_fresh(bench: Bench) -> Non
 
     outcome = await bench.run()
 
-    assert outcome == fetch.Outcome(values.unit(state=model.UnitState.SUCCEEDED, channel_count=2))
+    assert outcome == fetch_guild.Outcome(values.unit(state=model.UnitState.SUCCEEDED, channel_count=2))
     assert bench.world.discord.calls == []
     assert bench.began == 0
 
@@ -288,7 +290,7 @@ async def test_a_unit_comes_back_soon_when_somebody_else_fetches_its_guild(bench
 
     outcome = await bench.run()
 
-    assert outcome == fetch.Outcome(values.unit(retry_at=now + fetch.ELSEWHERE))
+    assert outcome == fetch_guild.Outcome(values.unit(retry_at=now + fetch_guild.ELSEWHERE))
     assert bench.world.discord.calls == []
 
 
@@ -307,7 +309,7 @@ async def test_no_call_is_made_when_somebody_was_quicker_to_the_permit(
     outcome = await bench.run(guild=before)
 
     succeeded = values.unit(state=model.UnitState.SUCCEEDED, channel_count=1)
-    assert outcome.unit == (succeeded if done else values.unit(retry_at=now + fetch.ELSEWHERE))
+    assert outcome.unit == (succeeded if done else values.unit(retry_at=now + fetch_guild.ELSEWHERE))
     assert (bench.world.discord.calls, bench.began) == ([], 0)
 
 
@@ -323,7 +325,7 @@ async def test_a_late_answer_is_not_stored_when_the_lease_was_lost(bench: Bench)
     bench.world.discord.before_answer = take_over
     outcome = await slow
 
-    assert outcome.unit == values.unit(retry_at=bench.world.clock() + fetch.ELSEWHERE)
+    assert outcome.unit == values.unit(retry_at=bench.world.clock() + fetch_guild.ELSEWHERE)
     assert await bench.world.guilds.channels([GUILD]) == []
     assert (await bench.guild()).fetched_at is None
 

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from indexing import errors, installed, listing, model, ports
+from indexing import errors
+from indexing.domain import model, ports
+from indexing.usecases import bot_guilds, guild_lists
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -21,9 +23,9 @@ async def world() -> worlds.World:
     return made
 
 
-def lists(world: worlds.World) -> listing.Listing:
+def lists(world: worlds.World) -> guild_lists.Listing:
     """Return the use case."""
-    return listing.Listing(world.ports, world.rules)
+    return guild_lists.Listing(world.ports, world.rules)
 
 
 async def test_the_list_is_stored_whole_when_it_is_read(world: worlds.World) -> None:
@@ -194,7 +196,7 @@ async def test_the_bots_list_is_read_again_when_a_forced_job_has_guilds_outside_
     await case.read(values.job(), values.credential(), PURPOSE)
     world.discord.installed.add(20)
     states = []
-    for pause in (installed.DOUBTED_EVERY - 1, 1.0, 1.0):
+    for pause in (bot_guilds.DOUBTED_EVERY - 1, 1.0, 1.0):
         world.clock.advance(pause)
         units = await case.read(values.job(force=True), values.credential(), PURPOSE)
         states.append({unit.guild_id: unit.state.value for unit in units}[20])

@@ -5,7 +5,9 @@ import dataclasses
 
 import pytest
 
-from indexing import errors, freshness, model, refresh, turns
+from indexing import errors
+from indexing.domain import freshness, model, turns
+from indexing.usecases import maintenance
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -20,14 +22,14 @@ async def world() -> worlds.World:
     return made
 
 
-def sweeper(world: worlds.World) -> refresh.Sweeper:
+def sweeper(world: worlds.World) -> maintenance.Sweeper:
     """Return the use case."""
-    return refresh.Sweeper(world.ports, world.rules)
+    return maintenance.Sweeper(world.ports, world.rules)
 
 
 async def test_nothing_is_enqueued_when_a_turn_is_hardly_late(world: worlds.World) -> None:
     """Queue and alarm need their time, too."""
-    world.clock.advance(refresh.OVERDUE)
+    world.clock.advance(maintenance.OVERDUE)
 
     assert await sweeper(world).sweep() == 0
     assert world.queue.enqueued == []
@@ -36,7 +38,7 @@ async def test_nothing_is_enqueued_when_a_turn_is_hardly_late(world: worlds.Worl
 async def test_the_current_turn_is_enqueued_when_it_is_overdue(world: worlds.World) -> None:
     """Whatever had become of it."""
     await world.jobs.begin_turn(JOB, 0, now=world.clock(), until=world.clock() + 40)
-    world.clock.advance(40 + refresh.OVERDUE + 0.1)
+    world.clock.advance(40 + maintenance.OVERDUE + 0.1)
 
     assert await sweeper(world).sweep() == 1
     assert world.queue.enqueued == [turns.Turn(JOB, 1)]
@@ -44,10 +46,10 @@ async def test_the_current_turn_is_enqueued_when_it_is_overdue(world: worlds.Wor
 
 async def test_a_turn_is_not_enqueued_at_every_sweep_when_the_queue_is_long(world: worlds.World) -> None:
     """It would only grow longer; after a while it counts as lost again."""
-    world.clock.advance(refresh.OVERDUE + 0.1)
+    world.clock.advance(maintenance.OVERDUE + 0.1)
     counts = []
 
-    for pause in (0.0, 15.0, 15.0, refresh.OVERDUE + 0.1):
+    for pause in (0.0, 15.0, 15.0, maintenance.OVERDUE + 0.1):
         world.clock.advance(pause)
         counts.append(await sweeper(world).sweep())
 
@@ -56,7 +58,7 @@ async def test_a_turn_is_not_enqueued_at_every_sweep_when_the_queue_is_long(worl
 
 async def test_a_turn_runs_once_when_many_processes_sweep_at_once(world: worlds.World) -> None:
     """Each of them may enqueue it, only one of these turns owns the job."""
-    world.clock.advance(refresh.OVERDUE + 0.1)
+    world.clock.advance(maintenance.OVERDUE + 0.1)
     await asyncio.gather(*(sweeper(world).sweep() for _ in range(4)))
 
     begun = [
@@ -78,27 +80,27 @@ async def test_an_ended_job_is_left_alone_when_it_is_old(world: worlds.World) ->
 
 async def test_the_most_overdue_come_first_when_very_many_are_lost(world: worlds.World) -> None:
     """After a loss of all queues the next sweeps take the rest."""
-    for number in range(refresh.MOST):
+    for number in range(maintenance.MOST):
         late = world.clock() - 1 - number
         await world.jobs.start(values.job(f"{number:032x}", user_id=number + 1, next_turn_at=late))
-    world.clock.advance(refresh.OVERDUE + 0.1)
+    world.clock.advance(maintenance.OVERDUE + 0.1)
 
     first = await sweeper(world).sweep()
     second = await sweeper(world).sweep()
 
-    assert (first, second) == (refresh.MOST, 1)
-    assert world.queue.enqueued[0].job_id == f"{refresh.MOST - 1:032x}"
+    assert (first, second) == (maintenance.MOST, 1)
+    assert world.queue.enqueued[0].job_id == f"{maintenance.MOST - 1:032x}"
     assert world.queue.enqueued[-1].job_id == JOB
 
 
 async def test_the_failure_is_told_when_redis_is_away(world: worlds.World) -> None:
     """The next sweep tries again."""
-    world.clock.advance(refresh.OVERDUE + 0.1)
+    world.clock.advance(maintenance.OVERDUE + 0.1)
     world.queue.away = True
     with pytest.raises(errors.QueueUnavailable):
         await sweeper(world).sweep()
     world.queue.away = False
-    world.clock.advance(refresh.AGAIN + refresh.OVERDUE + 0.1)
+    world.clock.advance(maintenance.AGAIN + maintenance.OVERDUE + 0.1)
 
     assert await sweeper(world).sweep() == 1
 
@@ -114,9 +116,9 @@ async def guilds() -> worlds.World:
     return made
 
 
-def refresher(world: worlds.World) -> refresh.Refresher:
+def refresher(world: worlds.World) -> maintenance.Refresher:
     """Return the use case."""
-    return refresh.Refresher(world.ports, world.rules, world.seen, world.reader)
+    return maintenance.Refresher(world.ports, world.rules, world.seen, world.reader)
 
 
 async def schedule(world: worlds.World, guild_id: int) -> model.Schedule:
@@ -146,7 +148,7 @@ async def test_what_others_need_is_left_to_them_when_quota_is_out(guilds: worlds
     guilds.discord.latency = 0.1
     narrow = guilds.rules.model_copy(update={"refresh_width": 1})
 
-    done = await refresh.Refresher(guilds.ports, narrow, guilds.seen, guilds.reader).refresh()
+    done = await maintenance.Refresher(guilds.ports, narrow, guilds.seen, guilds.reader).refresh()
 
     assert (done, guilds.discord.calls) == (0, [])
     assert len(await guilds.guilds.due(guilds.clock(), 9)) == 3
@@ -190,7 +192,7 @@ async def test_what_is_gone_is_erased_when_the_retention_is_over(guilds: worlds.
     """A hidden channel, a membership that ended, and a guild that nobody is in; not a day sooner."""
     await guilds.users.left(values.USER, 30, guilds.clock())
     await guilds.guilds.bot_removed([20], guilds.clock())
-    purger = refresh.Purger(guilds.ports, guilds.rules)
+    purger = maintenance.Purger(guilds.ports, guilds.rules)
 
     guilds.clock.advance(guilds.rules.retention - 1)
     early = await purger.purge()

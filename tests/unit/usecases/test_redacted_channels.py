@@ -2,7 +2,8 @@
 
 import pytest
 
-from indexing import model, ports, reading
+from indexing.domain import model, ports
+from indexing.usecases import read_channels
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -20,7 +21,7 @@ def redacted(channel_id: int) -> model.Channel:
     return values.channel(channel_id, name="___hidden___", flags=model.OBFUSCATED | 16)
 
 
-async def read(world: worlds.World, *rows: model.Channel) -> reading.Read | None:
+async def read(world: worlds.World, *rows: model.Channel) -> read_channels.Read | None:
     """Let the guild be read, when Discord lists these channels."""
 
     async def began() -> None:
@@ -29,7 +30,7 @@ async def read(world: worlds.World, *rows: model.Channel) -> reading.Read | None
     world.discord.channels[GUILD] = list(rows)
     world.clock.advance(1.0)
     guild = (await world.guilds.get([GUILD]))[GUILD]
-    return await world.reader.read(reading.Wanted(guild, world.clock(), began), PURPOSE)
+    return await world.reader.read(read_channels.Wanted(guild, world.clock(), began), PURPOSE)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ async def test_a_good_row_stays_as_it_was_when_its_channel_is_redacted(world: wo
 
     result = await read(world, GOOD[0], redacted(2), GOOD[2])
 
-    assert result == reading.Read(GOOD, changed=False)
+    assert result == read_channels.Read(GOOD, changed=False)
     assert await world.guilds.channels([GUILD]) == GOOD
     assert (world.guilds.gone, world.guilds.written) == ({}, [])
     after = (await world.guilds.get([GUILD]))[GUILD]
@@ -66,7 +67,7 @@ async def test_a_redacted_channel_is_not_stored_when_nothing_was_known_of_it(wor
     """Its name and overwrites are not real: it would be shown to everybody."""
     result = await read(world, *GOOD, redacted(4))
 
-    assert result == reading.Read(GOOD, changed=False)
+    assert result == read_channels.Read(GOOD, changed=False)
     assert await world.guilds.channels([GUILD]) == GOOD
 
 

@@ -7,7 +7,10 @@ import itertools
 import pytest
 from prometheus_client import registry
 
-from indexing import advance, errors, listing, metrics, model, turns, units
+from indexing import errors
+from indexing.domain import model, turns
+from indexing.telemetry import metrics
+from indexing.usecases import guild_lists, guild_tasks, run_turn
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -166,7 +169,7 @@ async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(wor
 
 async def test_the_next_turn_comes_at_the_soonest_moment_when_several_units_are_refused(world: worlds.World) -> None:
     """Each of them has a place in the line, and a place that nobody claims in time is lost with its permit."""
-    run = units.Run(values.job(), world.limits(), values.credential())
+    run = guild_tasks.Run(values.job(), world.limits(), values.credential())
     for later, wait in ((0.0, 4.0), (0.1, 1.5), (0.2, 6.0)):
         run.refused(errors.RateLimited("global", retry_after=wait, why="used up"), world.clock() + later)
 
@@ -326,7 +329,7 @@ async def test_outcomes_are_counted_when_a_job_ends(world: worlds.World) -> None
     world.discord.fail(20, errors.Gone(404, 10004))
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
-    turner = advance.Advance(world.ports, world.rules, seen, listing.Listing(world.ports, world.rules))
+    turner = run_turn.Advance(world.ports, world.rules, seen, guild_lists.Listing(world.ports, world.rules))
     await world.start()
 
     await turner.run_turn(turns.Turn(JOB, 0), world.limits())
@@ -343,7 +346,7 @@ async def test_guilds_left_undone_are_counted_when_a_job_fails(world: worlds.Wor
     """By what ended the job: else the fleet's counts would not add up to what users see."""
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
-    turner = advance.Advance(world.ports, world.rules, seen, listing.Listing(world.ports, world.rules))
+    turner = run_turn.Advance(world.ports, world.rules, seen, guild_lists.Listing(world.ports, world.rules))
     hidden = (values.denied(20), values.allowed(5))
     world.discord.channels[20] = [values.channel(21, 20), values.channel(22, 20, overwrites=hidden)]
     world.discord.fail((values.USER, 20), errors.TokenRefused(401, 0))

@@ -5,7 +5,9 @@ import itertools
 
 import pytest
 
-from indexing import advance, control, errors, model, refresh, turns
+from indexing import errors
+from indexing.domain import model, turns
+from indexing.usecases import control_job, maintenance, run_turn
 from tests import clockwork, values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -254,8 +256,8 @@ async def test_a_crashed_turn_is_healed_when_the_sweeper_finds_it(world: worlds.
     crashed = await world.jobs.begin_turn(JOB, 1, now=now, until=now + world.rules.turn_lease)
     assert crashed is not None
 
-    world.clock.advance(world.rules.turn_lease + refresh.OVERDUE + 0.1)
-    await refresh.Sweeper(world.ports, world.rules).sweep()
+    world.clock.advance(world.rules.turn_lease + maintenance.OVERDUE + 0.1)
+    await maintenance.Sweeper(world.ports, world.rules).sweep()
     await world.work()
 
     assert (await world.job()).state is model.JobState.SUCCEEDED
@@ -265,10 +267,10 @@ async def test_a_crashed_turn_is_healed_when_the_sweeper_finds_it(world: worlds.
 async def test_a_job_is_given_up_when_its_turns_keep_getting_lost(world: worlds.World) -> None:
     """A job that kills whoever runs it must not circle for ever."""
     await world.start()
-    for turn in range(advance.MOST_UNFINISHED):
+    for turn in range(run_turn.MOST_UNFINISHED):
         await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
 
-    await world.turner.in_background(turns.Turn(JOB, advance.MOST_UNFINISHED))
+    await world.turner.in_background(turns.Turn(JOB, run_turn.MOST_UNFINISHED))
 
     job = await world.job()
     assert (job.state, job.error) == (model.JobState.FAILED, "TURNS_LOST")
@@ -279,11 +281,11 @@ async def test_what_is_left_says_why_when_a_job_is_given_up(world: worlds.World)
     """Watchers see it in the rows, what was done stays done, and a retry takes up the rest."""
     await world.start()
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    for turn in range(1, 1 + advance.MOST_UNFINISHED):
+    for turn in range(1, 1 + run_turn.MOST_UNFINISHED):
         await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
 
-    await world.turner.in_background(turns.Turn(JOB, 1 + advance.MOST_UNFINISHED))
-    retried, created = await control.Control(world.ports, world.rules).retry(JOB)
+    await world.turner.in_background(turns.Turn(JOB, 1 + run_turn.MOST_UNFINISHED))
+    retried, created = await control_job.Control(world.ports, world.rules).retry(JOB)
 
     done, *left = GUILDS
     assert await world.states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED TURNS_LOST")}
@@ -308,7 +310,7 @@ async def test_what_is_left_says_internal_when_a_bug_breaks_turn_after_turn(worl
 
     done, *left = GUILDS
     pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
-    assert len(began) == advance.MOST_UNFINISHED
+    assert len(began) == run_turn.MOST_UNFINISHED
     assert pauses == sorted(pauses)
     assert sum(pauses) < 120
     assert await world.states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED INTERNAL")}
@@ -344,10 +346,10 @@ async def test_the_bug_is_told_when_the_store_fails_right_after_it(world: worlds
 async def test_a_job_goes_on_when_a_few_turns_got_lost(world: worlds.World) -> None:
     """Killed workers are forgiven, and a turn that ends well starts the count anew."""
     await world.start()
-    for turn in range(advance.MOST_UNFINISHED - 1):
+    for turn in range(run_turn.MOST_UNFINISHED - 1):
         await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
 
-    await world.turner.run_turn(turns.Turn(JOB, advance.MOST_UNFINISHED - 1), world.limits(first=1))
+    await world.turner.run_turn(turns.Turn(JOB, run_turn.MOST_UNFINISHED - 1), world.limits(first=1))
 
     job = await world.job()
     assert (job.state, job.unfinished) == (model.JobState.RUNNING, 0)
@@ -361,8 +363,8 @@ async def test_the_job_waits_in_the_store_when_redis_is_lost(world: worlds.World
     world.queue.away = world.events.away = False
     world.queue.enqueued.clear()
 
-    world.clock.advance(refresh.OVERDUE + 0.1)
-    await refresh.Sweeper(world.ports, world.rules).sweep()
+    world.clock.advance(maintenance.OVERDUE + 0.1)
+    await maintenance.Sweeper(world.ports, world.rules).sweep()
     await world.work()
 
     assert world.asked == GUILDS

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from indexing import model, refresh
+from indexing.domain import model
+from indexing.usecases import maintenance
 from tests import fleet, values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -75,8 +76,8 @@ async def test_a_guild_is_read_again_when_its_reader_does_not_come_back(
     if not comes_back:
         first.cancel()
 
-    await asyncio.sleep(world.rules.turn_lease + refresh.OVERDUE)
-    swept = await refresh.Sweeper(world.ports, world.rules).sweep()
+    await asyncio.sleep(world.rules.turn_lease + maintenance.OVERDUE)
+    swept = await maintenance.Sweeper(world.ports, world.rules).sweep()
     world.discord.channels[values.GUILD] = [values.channel(1), values.channel(2)]
     await world.work()
     read = await everything(world)

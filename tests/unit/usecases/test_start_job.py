@@ -5,7 +5,9 @@ import dataclasses
 
 import pytest
 
-from indexing import errors, model, refresh, start, turns
+from indexing import errors
+from indexing.domain import model, turns
+from indexing.usecases import maintenance, start_job
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -22,12 +24,12 @@ async def world() -> worlds.World:
     return made
 
 
-def starter(world: worlds.World) -> start.Start:
+def starter(world: worlds.World) -> start_job.Start:
     """Return the use case."""
-    return start.Start(world.ports, world.rules, world.turner)
+    return start_job.Start(world.ports, world.rules, world.turner)
 
 
-def states(started: start.Started) -> list[str]:
+def states(started: start_job.Started) -> list[str]:
     """Return the states of the rows, best guild first."""
     return [row.state.value for row in started.rows]
 
@@ -38,7 +40,7 @@ async def test_a_new_job_brings_first_results_when_the_wait_is_long_enough(world
 
     started = await starter(world).run(USER, wait=10.0, immediate=2, force=False)
 
-    assert started.disposition is start.Disposition.CREATED
+    assert started.disposition is start_job.Disposition.CREATED
     assert states(started) == ["SUCCEEDED", "SUCCEEDED", "QUEUED", "QUEUED"]
     assert started.job.listed
     assert world.clock() - began == pytest.approx(3.0)
@@ -93,7 +95,7 @@ async def test_the_answer_comes_at_once_when_the_caller_does_not_wait(world: wor
     case = starter(world)
     started = await case.run(USER, wait=0.0, immediate=5, force=False)
 
-    assert (started.disposition, started.rows) == (start.Disposition.CREATED, [])
+    assert (started.disposition, started.rows) == (start_job.Disposition.CREATED, [])
     assert world.clock() == began
     assert not started.job.state.terminal
     await case.drain(60.0)
@@ -114,7 +116,7 @@ async def test_a_worker_is_appointed_before_the_job_exists_when_it_is_started(wo
 
     started = await case.run(USER, wait=2.0, immediate=4, force=False)
 
-    assert world.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 2.0 + start.GRACE
+    assert world.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 2.0 + start_job.GRACE
     await case.drain(60.0)
 
 
@@ -125,7 +127,7 @@ async def test_a_worker_takes_over_when_the_first_turn_broke(world: worlds.World
     started = await starter(world).run(USER, wait=2.0, immediate=4, force=False)
     await world.work()
 
-    assert started.disposition is start.Disposition.CREATED
+    assert started.disposition is start_job.Disposition.CREATED
     assert (await world.job(started.job.job_id)).state is model.JobState.SUCCEEDED
 
 
@@ -137,7 +139,7 @@ async def test_one_job_runs_when_two_starts_come_at_once(world: worlds.World) ->
     first, second = await asyncio.gather(*calls)
 
     assert first.job.job_id == second.job.job_id
-    assert {first.disposition, second.disposition} == {start.Disposition.CREATED, start.Disposition.JOINED}
+    assert {first.disposition, second.disposition} == {start_job.Disposition.CREATED, start_job.Disposition.JOINED}
     assert [len(started.rows) for started in (first, second)] == [4, 4]
     assert world.discord.asked("list") == 1
 
@@ -153,7 +155,7 @@ async def test_joining_ends_with_the_wait_when_the_list_takes_longer(world: worl
     joined = await case.run(USER, wait=3.0, immediate=1, force=False)
 
     assert world.clock() - began == pytest.approx(3.0)
-    assert (joined.disposition, joined.rows) == (start.Disposition.JOINED, [])
+    assert (joined.disposition, joined.rows) == (start_job.Disposition.JOINED, [])
     await first
 
 
@@ -166,7 +168,7 @@ async def test_joining_waits_for_nothing_when_the_list_is_there(world: worlds.Wo
     joined = await case.run(USER, wait=10.0, immediate=1, force=False)
 
     assert world.clock() == began
-    assert (joined.disposition, len(joined.rows)) == (start.Disposition.JOINED, 4)
+    assert (joined.disposition, len(joined.rows)) == (start_job.Disposition.JOINED, 4)
     assert world.events.open == 0
 
 
@@ -181,8 +183,10 @@ async def test_a_running_job_can_be_joined_when_its_guilds_are_listed(world: wor
     joined = await case.join(USER)
     await world.work()
 
-    assert joined == dataclasses.replace(started, disposition=start.Disposition.JOINED, why=start.Why.JOB_RUNNING)
-    assert started.why is start.Why.FIRST_JOB
+    assert joined == dataclasses.replace(
+        started, disposition=start_job.Disposition.JOINED, why=start_job.Why.JOB_RUNNING
+    )
+    assert started.why is start_job.Why.FIRST_JOB
     assert [nothing, unlisted, await case.join(USER)] == [None] * 3
 
 
@@ -194,8 +198,8 @@ async def test_nothing_is_asked_when_everything_is_fresh(world: worlds.World) ->
 
     second = await case.run(USER, wait=10.0, immediate=4, force=False)
 
-    assert (second.disposition, second.job.job_id) == (start.Disposition.FRESH, first.job.job_id)
-    assert second.why is start.Why.LISTED_LATELY
+    assert (second.disposition, second.job.job_id) == (start_job.Disposition.FRESH, first.job.job_id)
+    assert second.why is start_job.Why.LISTED_LATELY
     assert states(second) == ["SUCCEEDED"] * 4
     assert len(world.discord.calls) == asked
 
@@ -224,7 +228,7 @@ async def test_a_new_job_is_made_when_the_last_one_will_not_do(
 
     second = await case.run(USER, wait=10.0, immediate=4, force=force)
 
-    assert (second.disposition, second.why) == (start.Disposition.CREATED, why)
+    assert (second.disposition, second.why) == (start_job.Disposition.CREATED, why)
     assert second.job.job_id != first.job.job_id
     assert world.discord.asked("list") == 2
 
@@ -281,8 +285,8 @@ async def test_a_lost_process_costs_nothing_but_time_when_it_dies_in_the_first_t
     await asyncio.gather(dying, *case._running, return_exceptions=True)
     world.queue.waiting.clear()
 
-    world.clock.advance(world.rules.turn_lease + refresh.OVERDUE)
-    await refresh.Sweeper(world.ports, world.rules).sweep()
+    world.clock.advance(world.rules.turn_lease + maintenance.OVERDUE)
+    await maintenance.Sweeper(world.ports, world.rules).sweep()
     await world.work()
 
     job = await world.jobs.latest(USER)

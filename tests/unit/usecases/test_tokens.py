@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from indexing import credentials, errors, model, ports
+from indexing import errors
+from indexing.domain import model, ports
+from indexing.usecases import tokens as usecases_tokens
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -22,9 +24,9 @@ async def world_with(expires_in: float | None, **changes: str) -> worlds.World:
     return world
 
 
-def renewing(world: worlds.World) -> credentials.Credentials:
+def renewing(world: worlds.World) -> usecases_tokens.Credentials:
     """Return one process's use case."""
-    return credentials.Credentials(world.ports, world.seen)
+    return usecases_tokens.Credentials(world.ports, world.seen)
 
 
 async def usable(world: worlds.World) -> str:
@@ -41,8 +43,8 @@ async def stored(world: worlds.World) -> str:
     ("expires_in", "token"),
     [
         pytest.param(None, "access", id="its end is unknown"),
-        pytest.param(credentials.AHEAD + 1, "access", id="far from its end"),
-        pytest.param(credentials.AHEAD - 1, RENEWED, id="near its end"),
+        pytest.param(usecases_tokens.AHEAD + 1, "access", id="far from its end"),
+        pytest.param(usecases_tokens.AHEAD - 1, RENEWED, id="near its end"),
         pytest.param(-1.0, RENEWED, id="expired"),
     ],
 )
@@ -103,7 +105,7 @@ async def test_one_call_is_made_when_ten_find_the_pair_expired() -> None:
 
 async def test_nobody_waits_when_the_pair_still_lives() -> None:
     """While one renews it ahead of its end, the others go on with the old one at once."""
-    world = await world_with(credentials.AHEAD / 2)
+    world = await world_with(usecases_tokens.AHEAD / 2)
     world.oauth.latency = 3.0
     first = asyncio.create_task(usable(world))
     await asyncio.sleep(0.1)
@@ -118,7 +120,7 @@ async def test_nobody_waits_when_the_pair_still_lives() -> None:
 async def test_the_new_pair_is_stored_before_it_is_used() -> None:
     """While the store is away for a moment nobody has the new pair; then everybody has the same."""
     world = await world_with(-1.0)
-    world.credentials.failures = len(credentials.STORE_AGAIN)
+    world.credentials.failures = len(usecases_tokens.STORE_AGAIN)
 
     assert await usable(world) == RENEWED
     assert await stored(world) == RENEWED
@@ -127,7 +129,7 @@ async def test_the_new_pair_is_stored_before_it_is_used() -> None:
 async def test_the_new_pair_is_dropped_when_the_store_stays_away() -> None:
     """It is never used; the user must log in again when the lock is over, because the old refresh token is dead."""
     world = await world_with(-1.0)
-    world.credentials.failures = len(credentials.STORE_AGAIN) + 1
+    world.credentials.failures = len(usecases_tokens.STORE_AGAIN) + 1
 
     with pytest.raises(errors.StoreUnavailable):
         await usable(world)
@@ -135,7 +137,7 @@ async def test_the_new_pair_is_dropped_when_the_store_stays_away() -> None:
     assert await stored(world) == "access"
     with pytest.raises(errors.CredentialBusy):
         await usable(world)
-    world.clock.advance(world.oauth.longest + PURPOSE.patience + credentials.SPARE)
+    world.clock.advance(world.oauth.longest + PURPOSE.patience + usecases_tokens.SPARE)
     with pytest.raises(errors.ReauthRequired):
         await usable(world)
 
@@ -159,8 +161,8 @@ async def test_waiting_is_bounded_when_somebody_holds_the_lock_for_long() -> Non
     with pytest.raises(errors.CredentialBusy) as busy:
         await usable(world)
 
-    assert credentials.WAIT <= world.clock() - began <= credentials.WAIT + credentials.LOOK
-    assert 0 < busy.value.retry_after <= credentials.WAIT
+    assert usecases_tokens.WAIT <= world.clock() - began <= usecases_tokens.WAIT + usecases_tokens.LOOK
+    assert 0 < busy.value.retry_after <= usecases_tokens.WAIT
     assert world.oauth.renewals == []
 
 
@@ -193,9 +195,9 @@ async def test_a_new_consent_is_used_when_it_comes_while_the_old_one_is_refused(
 @pytest.mark.parametrize(
     ("problem", "rest"),
     [
-        pytest.param(errors.DiscordTransient("played"), credentials.REST, id="passing"),
-        pytest.param(errors.EgressBlocked(403, 60.0), credentials.REST, id="blocked"),
-        pytest.param(errors.ClientRefused(401, 0), credentials.LONG_REST, id="our own secret"),
+        pytest.param(errors.DiscordTransient("played"), usecases_tokens.REST, id="passing"),
+        pytest.param(errors.EgressBlocked(403, 60.0), usecases_tokens.REST, id="blocked"),
+        pytest.param(errors.ClientRefused(401, 0), usecases_tokens.LONG_REST, id="our own secret"),
         pytest.param(errors.RateLimited("global", retry_after=1.0, why="used up"), 0.0, id="no permit"),
     ],
 )
@@ -203,7 +205,7 @@ async def test_the_old_pair_is_used_when_renewing_fails_ahead_of_its_end(
     problem: errors.IndexerError, rest: float
 ) -> None:
     """And the next attempt waits: each refusal may count towards the ban line."""
-    world = await world_with(credentials.AHEAD - 1)
+    world = await world_with(usecases_tokens.AHEAD - 1)
     world.oauth.fail(problem)
 
     tokens = [await usable(world)]

@@ -6,14 +6,16 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from indexing import control, errors, model, progress, turns
+from indexing import errors
+from indexing.domain import model, turns
+from indexing.usecases import control_job, watch_job
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
 JOB = "a" * 32
 GUILDS = [10, 20, 30]
 HEARTBEAT = 15.0
-Told = list[tuple[progress.Message, str]]
+Told = list[tuple[watch_job.Message, str]]
 
 
 @pytest.fixture
@@ -25,15 +27,15 @@ async def world() -> worlds.World:
     return made
 
 
-def terms(after: str | None = None, *, leave: str = "") -> progress.Terms:
+def terms(after: str | None = None, *, leave: str = "") -> watch_job.Terms:
     """Return a watcher's terms."""
-    return progress.Terms(after, HEARTBEAT, lambda: leave)
+    return watch_job.Terms(after, HEARTBEAT, lambda: leave)
 
 
-async def watched(world: worlds.World, wanted: progress.Terms | None = None, *, most: int = 1000) -> Told:
+async def watched(world: worlds.World, wanted: watch_job.Terms | None = None, *, most: int = 1000) -> Told:
     """Return what a watcher is told until the stream ends, or he has heard enough."""
     found: Told = []
-    stream = progress.Progress(world.ports).watch(await world.job(), wanted or terms())
+    stream = watch_job.Progress(world.ports).watch(await world.job(), wanted or terms())
     async for told in stream:
         found.append(told)
         if len(found) == most:
@@ -53,9 +55,9 @@ def final(told: Told) -> dict[int, str]:
     rows: dict[int, model.Unit] = {}
     for message, _ in told:
         units: tuple[model.Unit, ...] = ()
-        if isinstance(message, progress.Snapshot):
+        if isinstance(message, watch_job.Snapshot):
             units = message.units
-        if isinstance(message, progress.Changed):
+        if isinstance(message, watch_job.Changed):
             units = message.update.units
         for unit in units:
             if unit.guild_id not in rows or rows[unit.guild_id].revision <= unit.revision:
@@ -75,7 +77,7 @@ async def test_everything_is_told_when_a_job_is_watched_from_its_beginning(world
     assert kinds(told) == ["Snapshot", "Changed", "Ended"]
     assert final(told) == dict.fromkeys(GUILDS, "SUCCEEDED")
     last = told[-1][0]
-    assert last == progress.Ended(await world.job(), model.Tally(total=3, succeeded=3))
+    assert last == watch_job.Ended(await world.job(), model.Tally(total=3, succeeded=3))
     assert world.events.open == 0
 
 
@@ -88,12 +90,12 @@ async def test_the_snapshot_says_all_when_a_watcher_comes_late(world: worlds.Wor
     rows = tuple(await world.jobs.units(JOB))
     tally = model.Tally(total=3, succeeded=3)
     job = await world.job()
-    assert [message for message, _ in told] == [progress.Snapshot(job, tally, rows, ""), progress.Ended(job, tally)]
+    assert [message for message, _ in told] == [watch_job.Snapshot(job, tally, rows, ""), watch_job.Ended(job, tally)]
 
 
 async def test_nothing_falls_between_snapshot_and_changes_when_the_job_moves_meanwhile(world: worlds.World) -> None:
     """What changes after the watcher has begun to listen is told, whatever the snapshot already had."""
-    stream = progress.Progress(world.ports).watch(await world.job(), terms())
+    stream = watch_job.Progress(world.ports).watch(await world.job(), terms())
     first = await anext(stream)
 
     await world.work()
@@ -137,19 +139,19 @@ async def test_the_jobs_own_change_is_told_when_there_is_one(world: worlds.World
 
     resumed = await watched(world, terms(position), most=1)
 
-    changes = [message for message, _ in await watching if isinstance(message, progress.Changed)]
+    changes = [message for message, _ in await watching if isinstance(message, watch_job.Changed)]
     assert [(change.own, change.update.job.waiting_for) for change in changes] == [
         (False, ""),
         (False, ""),
         (True, "user"),
     ]
-    assert [message.own for message, _ in resumed if isinstance(message, progress.Changed)] == [True]
+    assert [message.own for message, _ in resumed if isinstance(message, watch_job.Changed)] == [True]
 
 
 async def test_many_silent_watchers_are_looked_after_together_when_nothing_happens(world: worlds.World) -> None:
     """One question to the store for all of them, not one each."""
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    case = progress.Progress(world.ports)
+    case = watch_job.Progress(world.ports)
     streams = [case.watch(await world.job(), terms()) for _ in range(20)]
 
     told = await asyncio.gather(*(_some(stream, 3) for stream in streams))
@@ -158,7 +160,7 @@ async def test_many_silent_watchers_are_looked_after_together_when_nothing_happe
     assert world.jobs.questions == 2
 
 
-async def _some(stream: AsyncGenerator[tuple[progress.Message, str], None], most: int) -> list[str]:
+async def _some(stream: AsyncGenerator[tuple[watch_job.Message, str], None], most: int) -> list[str]:
     """Return the kinds of the stream's first messages."""
     found = [type((await anext(stream))[0]).__name__ for _ in range(most)]
     await stream.aclose()
@@ -172,7 +174,7 @@ async def test_every_position_can_be_resumed_from_when_a_stream_breaks(world: wo
     resumed: list[tuple[Told, asyncio.Task[Told]]] = []
 
     async def resuming() -> None:
-        stream = progress.Progress(world.ports).watch(await world.job(), terms())
+        stream = watch_job.Progress(world.ports).watch(await world.job(), terms())
         told: Told = []
         async for message in stream:
             told.append(message)
@@ -200,8 +202,8 @@ async def test_a_new_snapshot_is_told_when_the_position_is_lost(world: worlds.Wo
     told = await watched(world, terms(lost))
 
     first = told[0][0]
-    assert isinstance(first, progress.Snapshot)
-    assert first.reason == progress.TOKEN_TOO_OLD
+    assert isinstance(first, watch_job.Snapshot)
+    assert first.reason == watch_job.TOKEN_TOO_OLD
     assert final(told) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
@@ -212,14 +214,14 @@ async def test_signs_of_life_are_told_when_nothing_happens(world: worlds.World) 
     told = await watched(world, most=4)
 
     assert kinds(told) == ["Snapshot", "Silence"]
-    times = [message.at - began for message, _ in told if isinstance(message, progress.Silence)]
+    times = [message.at - began for message, _ in told if isinstance(message, watch_job.Silence)]
     assert times == pytest.approx([HEARTBEAT, 2 * HEARTBEAT, 3 * HEARTBEAT])
 
 
 async def test_silence_is_not_taken_for_peace_when_the_events_are_lost(world: worlds.World) -> None:
     """The watcher gets all rows from the store, with the reason."""
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    stream = progress.Progress(world.ports).watch(await world.job(), terms())
+    stream = watch_job.Progress(world.ports).watch(await world.job(), terms())
     await anext(stream)
     world.events.away = True
     await world.turner.run_turn(turns.Turn(JOB, 1), world.limits(first=1))
@@ -229,8 +231,8 @@ async def test_silence_is_not_taken_for_peace_when_the_events_are_lost(world: wo
     message, _ = await anext(stream)
     await stream.aclose()
 
-    assert isinstance(message, progress.Snapshot)
-    assert message.reason == progress.EVENTS_LOST
+    assert isinstance(message, watch_job.Snapshot)
+    assert message.reason == watch_job.EVENTS_LOST
     assert list(message.units) == await world.jobs.units(JOB)
 
 
@@ -255,7 +257,7 @@ async def test_the_watcher_is_sent_on_when_the_process_wants_to_end(world: world
 
     told = await watched(world, terms(leave="DRAINING"))
 
-    assert [message for message, _ in told[1:]] == [progress.Leaving("DRAINING")]
+    assert [message for message, _ in told[1:]] == [watch_job.Leaving("DRAINING")]
     assert told[-1][1] == told[0][1]
     assert world.events.open == 0
 
@@ -270,7 +272,7 @@ async def test_the_watcher_is_sent_on_when_the_job_never_rests(world: worlds.Wor
 
     told = await watching
     assert kinds(told) == ["Snapshot", "Changed", "Leaving"]
-    assert (told[-1][1], told[-1][0]) == (told[-2][1], progress.Leaving("MAX_AGE"))
+    assert (told[-1][1], told[-1][0]) == (told[-2][1], watch_job.Leaving("MAX_AGE"))
 
 
 async def test_the_job_does_not_care_when_a_watcher_leaves(world: worlds.World) -> None:
@@ -298,7 +300,7 @@ async def test_every_watcher_is_told_the_same_when_several_follow(world: worlds.
 
 async def test_a_job_is_found_when_it_is_named_by_id_or_user(world: worlds.World) -> None:
     """By his user it is the active one."""
-    case = progress.Progress(world.ports)
+    case = watch_job.Progress(world.ports)
 
     found = [await case.find(job_id=JOB), await case.find(user_id=values.USER)]
 
@@ -307,7 +309,7 @@ async def test_a_job_is_found_when_it_is_named_by_id_or_user(world: worlds.World
 
 async def test_an_unknown_job_is_told_when_it_is_asked_for() -> None:
     """By id or by a user without jobs."""
-    case = progress.Progress(worlds.world().ports)
+    case = watch_job.Progress(worlds.world().ports)
 
     with pytest.raises(errors.JobNotFound):
         await case.find(job_id=JOB)
@@ -317,11 +319,11 @@ async def test_an_unknown_job_is_told_when_it_is_asked_for() -> None:
 
 async def test_the_wait_ends_when_the_job_ends(world: worlds.World) -> None:
     """Not later, and with the job as it ended."""
-    waiting = asyncio.create_task(progress.Progress(world.ports).ended(await world.job(), 60.0))
+    waiting = asyncio.create_task(watch_job.Progress(world.ports).ended(await world.job(), 60.0))
     await asyncio.sleep(2.0)
     began = world.clock()
 
-    ended = await control.Control(world.ports, world.rules).cancel(JOB)
+    ended = await control_job.Control(world.ports, world.rules).cancel(JOB)
 
     assert await waiting == ended
     assert world.clock() == began
@@ -333,7 +335,7 @@ async def test_the_wait_is_over_in_time_when_the_job_goes_on(world: worlds.World
     """With the job as it is then."""
     began = world.clock()
 
-    job = await progress.Progress(world.ports).ended(await world.job(), wait)
+    job = await watch_job.Progress(world.ports).ended(await world.job(), wait)
 
     assert world.clock() - began == pytest.approx(wait)
     assert job == await world.job()
@@ -344,7 +346,7 @@ async def test_there_is_no_wait_when_the_job_has_ended(world: worlds.World) -> N
     await world.work()
     began = world.clock()
 
-    job = await progress.Progress(world.ports).ended(await world.job(), 60.0)
+    job = await watch_job.Progress(world.ports).ended(await world.job(), 60.0)
 
     assert (job.state, world.clock()) == (model.JobState.SUCCEEDED, began)
 
@@ -355,7 +357,7 @@ async def test_jobs_are_listed_with_their_numbers_when_a_user_asks(world: worlds
     world.clock.advance(100)
     await world.start("b" * 32)
 
-    found = await progress.Progress(world.ports).jobs(values.USER, before=float("inf"), limit=5)
+    found = await watch_job.Progress(world.ports).jobs(values.USER, before=float("inf"), limit=5)
 
     assert [(job.job_id[0], tally) for job, tally in found] == [
         ("b", model.Tally()),

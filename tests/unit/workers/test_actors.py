@@ -16,10 +16,11 @@ from dramatiq import middleware
 from dramatiq.brokers import stub
 from prometheus_client import registry
 
-from indexing import errors, settings, turns
-from indexing.bus import queue
+from indexing import errors, settings
+from indexing.domain import turns
+from indexing.messaging import queue
 from tests import servers
-from workers import actors, pulse, runtime, web
+from workers import actors, health, pages, worker
 
 TURN = turns.Turn("a" * 32, 7)
 
@@ -51,9 +52,9 @@ def working(broker: dramatiq.Broker) -> Iterator[None]:
 )
 def test_a_turn_runs_when_its_message_arrives(payload: dict[str, object]) -> None:
     """By the names that producer and consumer share, whatever fields a newer producer adds."""
-    broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), runtime.EventLoop()])
+    broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop()])
     parts = Parts()
-    actors.declare(broker, cast("runtime.Runtime", parts))
+    actors.declare(broker, cast("worker.Runtime", parts))
 
     with working(broker):
         message: dramatiq.Message[Any] = dramatiq.Message(
@@ -67,9 +68,9 @@ def test_a_turn_runs_when_its_message_arrives(payload: dict[str, object]) -> Non
 
 def test_a_turn_is_not_retried_by_dramatiq_when_it_fails() -> None:
     """The sweeper gives the job to another turn; a repeated message would only be stale."""
-    broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), runtime.EventLoop()])
+    broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop()])
 
-    actors.declare(broker, cast("runtime.Runtime", Parts()))
+    actors.declare(broker, cast("worker.Runtime", Parts()))
 
     actor = broker.get_actor(turns.ACTOR)
     assert actor.queue_name == turns.QUEUE
@@ -91,11 +92,11 @@ def config(monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
 def test_the_process_ends_when_a_server_is_away_at_its_boot(config: settings.Settings) -> None:
     """Dramatiq drops every other exception of a hook, and would take messages with nothing open."""
     broker = stub.StubBroker(middleware=[])
-    loop = runtime.EventLoop()
+    loop = worker.EventLoop()
     loop.before_worker_boot(broker, None)
 
-    with structlog.testing.capture_logs() as logged, pytest.raises(runtime.BootFailed):
-        runtime.Runtime(config).before_worker_boot(broker, None)
+    with structlog.testing.capture_logs() as logged, pytest.raises(worker.BootFailed):
+        worker.Runtime(config).before_worker_boot(broker, None)
     loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
 
     assert [line["event"] for line in logged] == ["cannot_start"]
@@ -105,13 +106,13 @@ def test_the_process_ends_when_the_middleware_is_in_the_wrong_order(config: sett
     """Without its event loop nothing can be opened."""
     dramatiq.asyncio.set_event_loop_thread(None)
 
-    with pytest.raises(runtime.BootFailed):
-        runtime.Runtime(config).before_worker_boot(stub.StubBroker(middleware=[]), None)
+    with pytest.raises(worker.BootFailed):
+        worker.Runtime(config).before_worker_boot(stub.StubBroker(middleware=[]), None)
 
 
 async def test_a_failed_server_leaves_the_job_to_the_sweeper_when_a_turn_runs(config: settings.Settings) -> None:
     """It is logged with its job, and the message is done with."""
-    parts = runtime.Runtime(config)
+    parts = worker.Runtime(config)
 
     class Away:
         async def in_background(self, _: turns.Turn) -> None:
@@ -130,7 +131,7 @@ async def test_a_failed_server_leaves_the_job_to_the_sweeper_when_a_turn_runs(co
 async def test_no_turn_runs_when_the_worker_is_not_booted(config: settings.Settings) -> None:
     """That would be a bug of ours."""
     with pytest.raises(RuntimeError):
-        await runtime.Runtime(config).run_turn(TURN)
+        await worker.Runtime(config).run_turn(TURN)
 
 
 class Thread:
@@ -157,7 +158,7 @@ class Worker:
 @pytest.mark.parametrize(("running", "live"), [(True, False), (False, True)], ids=["died", "drained"])
 def test_a_worker_is_live_when_its_threads_are(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- parameters
     """A thread of Dramatiq that died takes no more messages; one that was told to stop is no failure."""
-    parts = runtime.Runtime(config)
+    parts = worker.Runtime(config)
     before = parts._live()
     parts._worker = Worker(stub.StubBroker(middleware=[]), Thread(running=running, alive=False))
 
@@ -169,11 +170,11 @@ def test_a_worker_is_live_when_its_threads_are(config: settings.Settings, runnin
 def test_a_worker_is_stuck_when_a_consumer_hangs(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- as above
     """Its thread is alive and waits for an answer that was lost, so no message comes any more."""
     broker = queue.make_broker(config.redis, [])
-    parts = runtime.Runtime(config)
+    parts = worker.Runtime(config)
     parts._worker = Worker(broker, Thread(running=running, alive=True))
     broker.heard_at[turns.QUEUE] = time.monotonic()
     before = parts._live()
-    broker.heard_at[turns.QUEUE] -= pulse.STALE + 1
+    broker.heard_at[turns.QUEUE] -= health.STALE + 1
 
     assert before
     assert parts._live() is live
@@ -181,10 +182,10 @@ def test_a_worker_is_stuck_when_a_consumer_hangs(config: settings.Settings, runn
 
 async def test_a_worker_is_stuck_when_its_loop_does_not_tick(config: settings.Settings) -> None:
     """Something blocks the loop that all turns share."""
-    parts = runtime.Runtime(config)
+    parts = worker.Runtime(config)
     parts._pulse._beaten = time.monotonic()
     before = parts._live()
-    parts._pulse._beaten -= pulse.STALE + 1
+    parts._pulse._beaten -= health.STALE + 1
 
     assert (before, parts._live()) == (True, False)
 
@@ -206,7 +207,7 @@ def test_probes_tell_what_is_true_now_when_they_are_asked() -> None:
     port = servers.free_port()
     states = {"live": True, "ready": False}
 
-    with web.serving(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
+    with pages.serving(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
         first = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
         states.update(live=False, ready=True)
         second = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
@@ -224,14 +225,14 @@ def test_the_port_is_free_again_when_the_server_has_ended() -> None:
 
     for _ in range(2):
         with (
-            web.serving(port, to, live=lambda: True, ready=lambda: True),
+            pages.serving(port, to, live=lambda: True, ready=lambda: True),
             pytest.raises(OSError, match="in use"),
-            web.serving(port, to, live=lambda: True, ready=lambda: True),
+            pages.serving(port, to, live=lambda: True, ready=lambda: True),
         ):
             pass
 
 
 def test_nothing_is_served_when_the_port_is_0() -> None:
     """Tests and demonstrations need none."""
-    with web.serving(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
+    with pages.serving(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
         pass

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.simulator import app, calls, door, options, replies
+from devstack.simulator import app, calls, door, options, replies
 
 AGENT = "DiscordBot (https://example.org, 1.0)"
 

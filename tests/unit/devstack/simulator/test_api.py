@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.simulator import permissions
-from tests.unit.simulator import bench
+from devstack.simulator import permissions
+from tests.unit.devstack.simulator import bench
 
 
 def test_a_user_sees_exactly_his_guilds_when_he_lists_them(sim: bench.Bench) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.simulator import bench
+from tests.unit.devstack.simulator import bench
 
 
 def code(reply_body: dict[str, object]) -> object:

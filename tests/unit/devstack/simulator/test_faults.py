@@ -5,8 +5,8 @@ import json
 import msgspec
 import pytest
 
-from tests.simulator import faults
-from tests.unit.simulator import bench
+from devstack.simulator import faults
+from tests.unit.devstack.simulator import bench
 
 
 def arm(sim: bench.Bench, **rule: object) -> None:

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from tests.simulator import foreign
-from tests.unit.simulator import bench
+from devstack.simulator import foreign
+from tests.unit.devstack.simulator import bench
 
 
 def test_our_share_shrinks_when_others_use_the_token() -> None:

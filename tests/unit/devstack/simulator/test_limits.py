@@ -4,7 +4,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from tests.simulator import limits, models
+from devstack.simulator import limits, models
 
 GLOBAL = limits.Charge("global", ("bot",), models.Limit(50, 1.0))
 

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from tests.simulator import models
+from devstack.simulator import models
 
 Demand = tuple[models.Limit, list[float]]
 

@@ -5,8 +5,8 @@ import json
 import msgspec
 import pytest
 
-from tests.simulator import guilds, mutations, permissions, sight
-from tests.unit.simulator import bench
+from devstack.simulator import guilds, mutations, permissions, sight
+from tests.unit.devstack.simulator import bench
 
 
 def change(sim: bench.Bench, op: str, **fields: object) -> dict[str, object]:

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from tests.simulator import network
+from devstack.simulator import network
 
 
 @pytest.mark.parametrize(

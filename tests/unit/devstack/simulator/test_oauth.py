@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from tests.unit.simulator import bench
+from tests.unit.devstack.simulator import bench
 
 CLIENT = "&client_id=sim-client&client_secret=sim-secret"
 URL = "/api/v10/oauth2/token"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.simulator import models, options
+from devstack.simulator import models, options
 
 
 def test_the_demo_is_played_when_nothing_is_chosen() -> None:

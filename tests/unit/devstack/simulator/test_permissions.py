@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.simulator import permissions
-from tests.simulator.permissions import MEMBER, ROLE, VIEW_CHANNEL
+from devstack.simulator import permissions
+from devstack.simulator.permissions import MEMBER, ROLE, VIEW_CHANNEL
 
 GUILD, USER, STAFF, MUTED, OTHER = 1, 10, 20, 21, 99
 SEEN, HIDDEN = True, False

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.simulator import app, clock, options
-from tests.unit.simulator import bench
+from devstack.simulator import app, clock, options
+from tests.unit.devstack.simulator import bench
 
 HEADERS = {"User-Agent": bench.AGENT, "Authorization": "Bot sim-bot-token"}
 
@@ -140,7 +140,7 @@ async def test_the_call_is_counted_when_its_client_gave_up(client: aiohttp.Clien
 
 def test_the_program_introduces_itself_and_ends_when_told() -> None:
     """One line of JSON says where it listens; SIGTERM ends it cleanly."""
-    command = [sys.executable, "-m", "tests.simulator", "--show-users", "1"]
+    command = [sys.executable, "-m", "devstack.simulator", "--show-users", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         shown = json.loads(program.stdout.readline())

@@ -1,6 +1,6 @@
 """The cache that forgets."""
 
-from tests.simulator import shelf
+from devstack.simulator import shelf
 
 
 def test_the_longest_unused_is_forgotten_when_room_runs_out() -> None:

@@ -1,6 +1,6 @@
 """What somebody really sees."""
 
-from tests.simulator import channels, permissions, sight, world
+from devstack.simulator import channels, permissions, sight, world
 
 
 def test_the_owner_sees_everything_when_others_see_less() -> None:

@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings, strategies
 
-from tests.simulator import snowflakes
+from devstack.simulator import snowflakes
 
 
 @settings(deadline=None)

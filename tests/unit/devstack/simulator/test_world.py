@@ -5,7 +5,7 @@ import dataclasses
 import hypothesis
 from hypothesis import strategies
 
-from tests.simulator import channels, payloads, permissions, snowflakes, world
+from devstack.simulator import channels, payloads, permissions, snowflakes, world
 
 DEMO = world.Shape()
 

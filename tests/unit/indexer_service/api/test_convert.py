@@ -5,9 +5,10 @@ import enum
 
 import pytest
 
-from indexer_service import convert
+from indexer_service.api import convert
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import browse, model, rank, start
+from indexing.domain import model, ranking
+from indexing.usecases import browse, start_job
 from tests import clockwork, values
 
 NOW = clockwork.START
@@ -19,7 +20,7 @@ TALLY = model.Tally(total=21, queued=1, running=2, succeeded=3, skipped=4, faile
     [
         pytest.param(model.JobState, pb.JobState, id="JOB_STATE"),
         pytest.param(model.UnitState, pb.GuildState, id="GUILD_STATE"),
-        pytest.param(start.Disposition, pb.Disposition, id="DISPOSITION"),
+        pytest.param(start_job.Disposition, pb.Disposition, id="DISPOSITION"),
     ],
 )
 def test_every_state_has_a_name_in_the_api_when_we_have_one(
@@ -122,7 +123,7 @@ def test_unknown_differs_from_none_when_channels_were_never_counted() -> None:
 def test_a_guild_is_whole_when_it_becomes_a_message() -> None:
     """Every field of the view."""
     stored = values.guild(guild_id=9, name="n", icon="i", fetched_at=NOW)
-    inputs = rank.inputs_of(values.membership(guild_id=9), stored, (7, 9))
+    inputs = ranking.inputs_of(values.membership(guild_id=9), stored, (7, 9))
     view = browse.GuildView(
         stored,
         owner=True,
@@ -130,7 +131,7 @@ def test_a_guild_is_whole_when_it_becomes_a_message() -> None:
         channel_count=5,
         stale=True,
         reason="BOT_REMOVED",
-        ranked=rank.Ranked(inputs, 0.75, {"owner": 0.5, "role": 0.25}),
+        ranked=ranking.Ranked(inputs, 0.75, {"owner": 0.5, "role": 0.25}),
         install_url="https://example.org/?guild_id=9",
     )
 

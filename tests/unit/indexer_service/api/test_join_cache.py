@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from indexer_service import joins
-from indexing import errors, model
+from indexer_service.api import join_cache
+from indexing import errors
+from indexing.domain import model
 from tests import clockwork, values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -34,18 +35,18 @@ class Desk:
 
     def __init__(self) -> None:
         self.events = Asked()
-        self.joins = joins.Joins(self.events, clockwork.running_clock(), self._make)
+        self.joins = join_cache.Joins(self.events, clockwork.running_clock(), self._make)
         self.made = 0
         self.seconds = 0.0
         self.job: model.Job | None = JOB
 
-    async def _make(self, _user_id: int) -> joins.Answer | None:
+    async def _make(self, _user_id: int) -> join_cache.Answer | None:
         """Make the next answer as the service does: the position first, then what is true there."""
         self.made += 1
         number, job = self.made, self.job
         position = await self.events.tail(JOB.job_id)
         await asyncio.sleep(self.seconds)
-        return joins.Answer(job.job_id, position, b"%d" % number) if job is not None else None
+        return join_cache.Answer(job.job_id, position, b"%d" % number) if job is not None else None
 
     async def publish(self) -> None:
         """Let something happen to the job, in another process."""
@@ -74,7 +75,7 @@ async def test_the_answer_is_made_once_when_a_crowd_joins(desk: Desk) -> None:
 async def test_redis_is_asked_once_for_all_when_answers_have_to_be_checked(desk: Desk) -> None:
     """However many callers and users: one question for who is there, one more for who comes meanwhile."""
     await asyncio.gather(*(desk.joins.get(user) for user in range(50)))
-    clockwork.running_clock().advance(2 * joins.CHECKED)
+    clockwork.running_clock().advance(2 * join_cache.CHECKED)
 
     first = [asyncio.create_task(desk.joins.get(number % 50)) for number in range(100)]
     await asyncio.sleep(MOMENT / 2)
@@ -95,7 +96,7 @@ async def test_news_are_told_in_time_when_another_process_published_them(desk: D
 
     told = []
     for _ in range(10):
-        clock.advance(joins.CHECKED / 5)
+        clock.advance(join_cache.CHECKED / 5)
         told.append(await desk.joins.get(USER))
 
     assert set(told[6:]) == {b"2"}
@@ -136,7 +137,7 @@ async def test_an_answer_is_never_older_than_its_age_when_events_are_lost(desk: 
     desk.events.flush()
     ages = []
     births = {b"1": began}
-    while clock() < began + 5 * joins.AGE:
+    while clock() < began + 5 * join_cache.AGE:
         called = clock()
         told = await desk.joins.get(USER)
         assert told is not None
@@ -144,14 +145,14 @@ async def test_an_answer_is_never_older_than_its_age_when_events_are_lost(desk: 
         desk.seconds = 1.0
         await asyncio.sleep(0.1)
 
-    assert max(ages) <= joins.AGE
+    assert max(ages) <= join_cache.AGE
     assert desk.made > 5
 
 
 async def test_the_answer_is_made_anew_when_nobody_asked_for_long(desk: Desk) -> None:
     """An old one is not given, whatever the stream says."""
     await desk.joins.get(USER)
-    clockwork.running_clock().advance(joins.AGE)
+    clockwork.running_clock().advance(join_cache.AGE)
 
     assert await desk.joins.get(USER) == b"2"
 
@@ -184,7 +185,7 @@ async def test_the_outage_is_told_when_an_answer_cannot_be_checked(desk: Desk) -
     """Rather than something that may be wrong; with Redis the answer is back."""
     await desk.joins.get(USER)
     desk.events.away = True
-    clockwork.running_clock().advance(2 * joins.CHECKED)
+    clockwork.running_clock().advance(2 * join_cache.CHECKED)
 
     with pytest.raises(errors.QueueUnavailable):
         await desk.joins.get(USER)
@@ -195,8 +196,8 @@ async def test_the_outage_is_told_when_an_answer_cannot_be_checked(desk: Desk) -
 
 async def test_few_answers_are_kept_when_very_many_users_come(desk: Desk) -> None:
     """The newest; memory is bounded."""
-    for user in range(joins.MOST + 10):
+    for user in range(join_cache.MOST + 10):
         await desk.joins.get(user)
 
-    assert len(desk.joins._known) == joins.MOST
-    assert await desk.joins.get(joins.MOST + 9) == b"%d" % (joins.MOST + 10)
+    assert len(desk.joins._known) == join_cache.MOST
+    assert await desk.joins.get(join_cache.MOST + 9) == b"%d" % (join_cache.MOST + 10)

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from indexer_service import tokens
+from indexer_service.api import page_tokens
 from indexing import errors
 
 KEY, NEW, OTHER = b"k" * 32, b"n" * 32, b"o" * 32
@@ -18,7 +18,7 @@ VALUE = ["a" * 32, "1795000000000-0", -7, None]
 )
 def test_the_value_comes_back_when_the_token_is_read(value: list[object]) -> None:
     """As long as it is read for what it was made for; it travels in URLs."""
-    signer = tokens.Tokens((KEY,))
+    signer = page_tokens.Tokens((KEY,))
 
     token = signer.make("watch", value)
 
@@ -28,7 +28,7 @@ def test_the_value_comes_back_when_the_token_is_read(value: list[object]) -> Non
 
 def test_a_token_is_refused_when_it_was_made_for_something_else() -> None:
     """A token of another user's list opens nothing, and the refusal names the field."""
-    signer = tokens.Tokens((KEY,))
+    signer = page_tokens.Tokens((KEY,))
 
     with pytest.raises(errors.InvalidArgument) as refused:
         signer.read("page_token", "guilds:2", signer.make("guilds:1", 50))
@@ -38,7 +38,7 @@ def test_a_token_is_refused_when_it_was_made_for_something_else() -> None:
 
 def test_a_token_is_refused_when_any_character_was_changed() -> None:
     """Nobody makes his own."""
-    signer = tokens.Tokens((KEY,))
+    signer = page_tokens.Tokens((KEY,))
     token = signer.make("watch", VALUE)
 
     for place, character in enumerate(token[:-1]):
@@ -51,19 +51,19 @@ def test_a_token_is_refused_when_any_character_was_changed() -> None:
 def test_a_token_is_refused_when_it_is_garbage(token: str) -> None:
     """Whatever it is, the caller is told which field is wrong."""
     with pytest.raises(errors.InvalidArgument):
-        tokens.Tokens((KEY,)).read("page_token", "watch", token)
+        page_tokens.Tokens((KEY,)).read("page_token", "watch", token)
 
 
 def test_old_tokens_are_read_when_a_new_key_stands_in_front() -> None:
     """Rotation breaks no stream; new tokens are signed with the new key."""
-    old = tokens.Tokens((KEY,)).make("watch", VALUE)
-    rotated = tokens.Tokens((NEW, KEY))
+    old = page_tokens.Tokens((KEY,)).make("watch", VALUE)
+    rotated = page_tokens.Tokens((NEW, KEY))
 
     assert rotated.read("resume_token", "watch", old) == VALUE
-    assert tokens.Tokens((NEW,)).read("resume_token", "watch", rotated.make("watch", VALUE)) == VALUE
+    assert page_tokens.Tokens((NEW,)).read("resume_token", "watch", rotated.make("watch", VALUE)) == VALUE
 
 
 def test_a_token_is_refused_when_its_key_is_gone() -> None:
     """A key that was taken out of the ring signs nothing any more."""
     with pytest.raises(errors.InvalidArgument):
-        tokens.Tokens((NEW, OTHER)).read("resume_token", "watch", tokens.Tokens((KEY,)).make("watch", VALUE))
+        page_tokens.Tokens((NEW, OTHER)).read("resume_token", "watch", page_tokens.Tokens((KEY,)).make("watch", VALUE))

@@ -6,10 +6,12 @@ from typing import Any, cast
 import pytest
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from indexer_service import convert, servicer, streams, tokens, wire
+from indexer_service.api import convert, page_tokens, servicer, streams, watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import browse, consent, control, erasure, errors, model, ports, progress, settings, start, turns
+from indexing import errors, settings
+from indexing.domain import model, ports, turns
 from indexing.ratelimit import limiter
+from indexing.usecases import browse, consent, control_job, erase_user, start_job, watch_job
 from tests import values, worlds
 from tests.unit.indexer_service import contexts
 
@@ -62,18 +64,18 @@ async def bench() -> Bench:
     world = worlds.world()
     await world.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
     cases = servicer.Cases(
-        start=start.Start(world.ports, world.rules, world.turner),
-        progress=progress.Progress(world.ports),
+        start=start_job.Start(world.ports, world.rules, world.turner),
+        progress=watch_job.Progress(world.ports),
         browse=browse.Browse(world.ports, world.rules),
-        control=control.Control(world.ports, world.rules),
-        consent=consent.Consent(world.ports, control.Control(world.ports, world.rules)),
-        erasure=erasure.Erasure(world.ports, control.Control(world.ports, world.rules), worlds.MemoryBudgets()),
+        control=control_job.Control(world.ports, world.rules),
+        consent=consent.Consent(world.ports, control_job.Control(world.ports, world.rules)),
+        erasure=erase_user.Erasure(world.ports, control_job.Control(world.ports, world.rules), worlds.MemoryBudgets()),
         limits=cast("limiter.Limiter", Limits()),
         events=world.events,
         clock=world.clock,
     )
     places = streams.Streams(settings.ServiceSettings(), world.clock)
-    signer = tokens.Tokens((KEY,))
+    signer = page_tokens.Tokens((KEY,))
     return Bench(world, servicer.Servicer(cases, world.users, signer, places), places)
 
 
@@ -239,7 +241,7 @@ async def test_the_wait_for_quota_is_told_when_a_watched_job_waits(bench: Bench)
     await bench.world.turn()
     due = (await bench.world.job()).waiting_until
     first = bench.world.events.streams[JOB][0].position
-    token = tokens.Tokens((KEY,)).make(wire.WATCH, [JOB, first])
+    token = page_tokens.Tokens((KEY,)).make(watch_encoder.WATCH, [JOB, first])
     bench.streams.drain()
 
     told = await bench.call("WatchProgress", job_id=JOB, resume_token=token)
@@ -270,7 +272,7 @@ async def test_a_start_joins_what_is_there_when_the_job_has_changed_here(bench: 
 async def test_a_token_is_refused_when_it_belongs_to_another_job(bench: Bench) -> None:
     """Positions in one job's stream say nothing in another's."""
     await bench.world.jobs.start(values.job())
-    token = tokens.Tokens((KEY,)).make(wire.WATCH, ["b" * 32, "1-0"])
+    token = page_tokens.Tokens((KEY,)).make(watch_encoder.WATCH, ["b" * 32, "1-0"])
 
     with pytest.raises(errors.InvalidArgument) as refused:
         await bench.call("WatchProgress", job_id=JOB, resume_token=token)

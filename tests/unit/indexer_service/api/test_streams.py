@@ -6,7 +6,7 @@ import contextlib
 import pytest
 from google.protobuf import message
 
-from indexer_service import streams
+from indexer_service.api import streams
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors, settings
 from tests import clockwork

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from indexer_service import convert, validate
+from indexer_service.api import convert, validate
 from indexing import errors
 
 LARGEST = (1 << 63) - 1

@@ -17,8 +17,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from indexer_service import admission, reloaded
-from indexer_service.callers import Scope
+from indexer_service import file_watch
+from indexer_service.interceptors import auth
+from indexer_service.interceptors.callers import Scope
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
@@ -105,7 +106,7 @@ async def rest(stream: Any) -> None:  # noqa: ANN401 -- a stream of any message
 
 def test_every_method_has_a_scope() -> None:
     """One that is added is open to nobody until somebody says to whom."""
-    assert admission.SCOPES.keys() == {each.name for each in pb.DESCRIPTOR.services_by_name["IndexerService"].methods}
+    assert auth.SCOPES.keys() == {each.name for each in pb.DESCRIPTOR.services_by_name["IndexerService"].methods}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -116,7 +117,7 @@ async def test_nobody_gets_in_when_his_token_does_not_count(guarded: Guarded, me
         bearing(""),
         bearing("a-guess"),
         bearing(hashlib.sha256(b"everything").hexdigest()),
-        bearing("everything" + "x" * admission.LONGEST),
+        bearing("everything" + "x" * auth.LONGEST),
         (*bearing("everything"), *bearing("everything")),
         (("authorization", "Basic everything"),),
         (("authorization", "everything"),),
@@ -132,7 +133,7 @@ async def test_nobody_gets_in_when_his_token_does_not_count(guarded: Guarded, me
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_caller_gets_in_when_its_token_opens_the_method(guarded: Guarded, method: Any) -> None:  # noqa: ANN401 -- as above
     """With the one scope of the table and no other; the refusal says which."""
-    scope = admission.SCOPES[method.name]
+    scope = auth.SCOPES[method.name]
 
     wrong, error = await guarded.refused(method, bearing(f"all-but-{scope}"))
     right, _ = await guarded.refused(method, bearing(scope))
@@ -242,7 +243,7 @@ async def test_health_is_open_and_reflection_is_not_there_when_tokens_are_asked_
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def wrapped(made: admission.Admission, path: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers
+async def wrapped(made: auth.Admission, path: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers
     """Return what becomes of a method's handler."""
 
     async def continuation(_: object) -> Any:  # noqa: ANN401 -- as above
@@ -254,7 +255,7 @@ async def wrapped(made: admission.Admission, path: str, handler: Any) -> Any:  #
 
 async def handler_of(path: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
     """Return what becomes of a method that is there, to callers of whom one may do everything."""
-    made = admission.Admission(lambda: 0.0)
+    made = auth.Admission(lambda: 0.0)
     made.accept([lines().encode()])
 
     async def behave(_request: object, _context: object) -> str:
@@ -265,7 +266,7 @@ async def handler_of(path: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have 
 
 async def test_a_stream_ends_at_the_next_look_when_it_swallows_the_first() -> None:
     """Libraries do so while they connect."""
-    made = admission.Admission(lambda: 0.0)
+    made = auth.Admission(lambda: 0.0)
     made.accept([lines().encode()])
     swallowed = asyncio.Event()
 
@@ -276,7 +277,7 @@ async def test_a_stream_ends_at_the_next_look_when_it_swallows_the_first() -> No
             swallowed.set()
         await asyncio.Event().wait()
 
-    handler = await wrapped(made, f"/{admission.SERVICE}/WatchProgress", grpc.unary_stream_rpc_method_handler(behave))
+    handler = await wrapped(made, f"/{auth.SERVICE}/WatchProgress", grpc.unary_stream_rpc_method_handler(behave))
     context = contexts.Context()
     context.metadata = bearing("read")
     stream = asyncio.create_task(handler.unary_stream(pb.WatchProgressRequest(), context))
@@ -295,13 +296,13 @@ async def test_a_stream_ends_at_the_next_look_when_it_swallows_the_first() -> No
 
 async def test_a_stream_is_cancelled_when_its_caller_goes() -> None:
     """That is not our refusal."""
-    made = admission.Admission(lambda: 0.0)
+    made = auth.Admission(lambda: 0.0)
     made.accept([lines().encode()])
 
     async def behave(_request: object, _context: object) -> None:
         await asyncio.Event().wait()
 
-    handler = await wrapped(made, f"/{admission.SERVICE}/WatchProgress", grpc.unary_stream_rpc_method_handler(behave))
+    handler = await wrapped(made, f"/{auth.SERVICE}/WatchProgress", grpc.unary_stream_rpc_method_handler(behave))
     context = contexts.Context()
     context.metadata = bearing("read")
     stream = asyncio.create_task(handler.unary_stream(pb.WatchProgressRequest(), context))
@@ -315,7 +316,7 @@ async def test_a_stream_is_cancelled_when_its_caller_goes() -> None:
 
 async def test_a_method_is_closed_to_everybody_when_the_table_lacks_it() -> None:
     """Also to who has every scope: forgetting it must not open it."""
-    handler = await handler_of(f"/{admission.SERVICE}/AddedTomorrow")
+    handler = await handler_of(f"/{auth.SERVICE}/AddedTomorrow")
     context = contexts.Context()
     context.metadata = bearing("everything")
 
@@ -333,10 +334,10 @@ async def test_a_service_is_not_there_when_nobody_has_opened_it(path: str) -> No
 
 def test_nothing_changes_when_a_new_file_is_refused() -> None:
     """Who was known stays known."""
-    made = admission.Admission(lambda: 0.0)
+    made = auth.Admission(lambda: 0.0)
     made.accept([line("known", Scope.READ).encode()])
 
-    with pytest.raises(reloaded.Unacceptable):
+    with pytest.raises(file_watch.Unacceptable):
         made.accept([b"known half-a-line"])
 
     context: Any = contexts.Context()

@@ -7,7 +7,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from indexer_service import callers, reloaded
+from indexer_service import file_watch
+from indexer_service.interceptors import callers
 from indexing import settings
 from tests import clockwork
 
@@ -66,7 +67,7 @@ def test_a_caller_goes_on_with_what_it_has_used_when_the_file_is_read_again() ->
 )
 def test_the_file_is_refused_when_a_line_is_wrong(line: str, told: str) -> None:
     """As a whole: half a file would lock callers out, or let them in. The line is named, and not repeated."""
-    with pytest.raises(reloaded.Unacceptable) as refused:
+    with pytest.raises(file_watch.Unacceptable) as refused:
         callers.read(line.encode("latin-1"), {})
 
     text = str(refused.value)

@@ -5,7 +5,7 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 
-from indexer_service import handlers
+from indexer_service.interceptors import chain
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
@@ -25,7 +25,7 @@ class Around(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
         return (self._name, below) if self._lets_through else None
 
 
-async def ask(stacked: handlers.Stacked, method: str, handler: object) -> object:
+async def ask(stacked: chain.Stacked, method: str, handler: object) -> object:
     """Ask as gRPC does."""
 
     async def continuation(_: object) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
@@ -38,7 +38,7 @@ async def ask(stacked: handlers.Stacked, method: str, handler: object) -> object
 async def test_interceptors_are_asked_once_a_method_when_they_are_stacked() -> None:
     """The first is the outermost, and a handler that has changed is wrapped anew."""
     outer, inner = Around("outer"), Around("inner")
-    stacked = handlers.Stacked([outer, inner])
+    stacked = chain.Stacked([outer, inner])
     below, other = object(), object()
 
     first = await ask(stacked, "/a/B", below)
@@ -52,7 +52,7 @@ async def test_interceptors_are_asked_once_a_method_when_they_are_stacked() -> N
 
 async def test_a_method_stays_refused_when_an_interceptor_lets_it_not_through() -> None:
     """Those around it decide, as if they stood alone; made-up names fill no memory."""
-    stacked = handlers.Stacked([Around("inner", lets_through=False)])
+    stacked = chain.Stacked([Around("inner", lets_through=False)])
 
     answers = [await ask(stacked, "/a/B", object()), *[await ask(stacked, f"/a/{n}", None) for n in range(10)]]
 
@@ -71,7 +71,7 @@ class OneJob(pb_grpc.IndexerServiceServicer):
 async def test_a_call_is_answered_when_its_method_is_found_by_name() -> None:
     """Generated code adds the methods as to any server."""
     server = grpc.aio.server()
-    pb_grpc.add_IndexerServiceServicer_to_server(OneJob(), handlers.ByName(server))  # type: ignore[abstract, arg-type]  # the parts that are used
+    pb_grpc.add_IndexerServiceServicer_to_server(OneJob(), chain.ByName(server))  # type: ignore[abstract, arg-type]  # the parts that are used
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
 
@@ -84,7 +84,7 @@ async def test_a_call_is_answered_when_its_method_is_found_by_name() -> None:
 
 def test_a_handler_is_wrapped_once_when_it_is_asked_for_again() -> None:
     """And anew when the handler below has changed."""
-    made = handlers.Wrapped(lambda method, handler: [method, handler])
+    made = chain.Wrapped(lambda method, handler: [method, handler])
     below, other = object(), object()
 
     first = made.get("/a/B", below)
@@ -97,7 +97,7 @@ def test_a_handler_is_wrapped_once_when_it_is_asked_for_again() -> None:
 
 def test_nothing_is_kept_when_the_method_does_not_exist() -> None:
     """Or callers with made-up names could fill the memory."""
-    made = handlers.Wrapped(lambda _method, handler: handler)
+    made = chain.Wrapped(lambda _method, handler: handler)
 
     answers = [made.get(f"/a/{number}", None) for number in range(10)]
 
@@ -107,7 +107,7 @@ def test_nothing_is_kept_when_the_method_does_not_exist() -> None:
 
 def test_bytes_pass_when_a_handler_has_serialised_its_answer() -> None:
     """Both kinds of answers are the same on the wire."""
-    serialize = handlers.passing(pb.CancelJobResponse.SerializeToString)
+    serialize = chain.passing(pb.CancelJobResponse.SerializeToString)
     answer = pb.CancelJobResponse(job=pb.Job(job_id="a"))
 
     assert serialize(answer) == serialize(answer.SerializeToString()) == answer.SerializeToString()

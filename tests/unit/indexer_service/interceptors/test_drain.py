@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from indexer_service import gate, interceptors
+from indexer_service.interceptors import drain, errors
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
@@ -30,10 +30,10 @@ class Handlers(pb_grpc.IndexerServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def serving(door: gate.Gate) -> AsyncIterator[tuple[Handlers, Any, int]]:
+async def serving(door: drain.Gate) -> AsyncIterator[tuple[Handlers, Any, int]]:
     """Serve behind the door; yields the handlers, a stub and the port."""
     handlers = Handlers()  # type: ignore[abstract]  # one method is enough
-    server = grpc.aio.server(interceptors=[interceptors.Failures(), door])
+    server = grpc.aio.server(interceptors=[errors.Failures(), door])
     pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -44,7 +44,7 @@ async def serving(door: gate.Gate) -> AsyncIterator[tuple[Handlers, Any, int]]:
 
 async def test_the_call_inside_is_answered_and_the_next_refused_when_the_door_is_shut() -> None:
     """Who is refused is told to come again."""
-    door = gate.Gate()
+    door = drain.Gate()
     async with serving(door) as (handlers, stub, port):
         inside = asyncio.ensure_future(stub.GetJob(pb.GetJobRequest(), timeout=LONG))
         await handlers.asked.wait()
@@ -63,7 +63,7 @@ async def test_the_call_inside_is_answered_and_the_next_refused_when_the_door_is
 
 async def test_a_call_is_unavailable_when_it_outlives_the_drain() -> None:
     """It is cut, and its caller knows that he may come again."""
-    door = gate.Gate()
+    door = drain.Gate()
     async with serving(door) as (handlers, stub, port):
         inside = asyncio.ensure_future(stub.GetJob(pb.GetJobRequest(), timeout=LONG))
         await handlers.asked.wait()
@@ -78,11 +78,11 @@ async def test_a_call_is_unavailable_when_it_outlives_the_drain() -> None:
 
 async def test_nobody_else_is_cut_off_when_we_hang_up() -> None:
     """Only connections that were made to that port."""
-    door = gate.Gate()
+    door = drain.Gate()
     async with serving(door) as (handlers, stub, port):
         handlers.answer.set()
         await stub.GetJob(pb.GetJobRequest(), timeout=LONG)
 
-        gate.hang_up(port + 1)
+        drain.hang_up(port + 1)
 
         assert await stub.GetJob(pb.GetJobRequest(), timeout=LONG) == pb.GetJobResponse()

@@ -13,7 +13,7 @@ import structlog.testing
 from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
 
-from indexer_service import interceptors
+from indexer_service.interceptors import errors as error_status
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from tests.unit.indexer_service import contexts
@@ -73,7 +73,7 @@ async def called(
     async def continuation(_: object) -> Any:  # noqa: ANN401 -- a handler
         return handler
 
-    wrapped: Any = await interceptors.Failures().intercept_service(continuation, Details(method))  # type: ignore[arg-type]  # a stand-in
+    wrapped: Any = await error_status.Failures().intercept_service(continuation, Details(method))  # type: ignore[arg-type]  # a stand-in
     context = contexts.Context()
     try:
         context.answer = await (wrapped.unary_stream if streams else wrapped.unary_unary)(pb.GetJobRequest(), context)
@@ -95,7 +95,7 @@ def test_every_failure_has_a_code_when_it_can_reach_a_caller() -> None:
     """Whoever adds a failure has to decide whether callers see it, and as what."""
     tree = {found for _, found in inspect.getmembers(errors, inspect.isclass) if issubclass(found, errors.IndexerError)}
 
-    assert set(interceptors.CODES) == tree - INSIDE
+    assert set(error_status.CODES) == tree - INSIDE
     assert {type(problem) for problem in EDGE} == tree - INSIDE
 
 
@@ -110,7 +110,7 @@ async def test_the_caller_learns_what_is_wrong_when_we_failed_on_purpose(
         context = await called(failing(problem), streams=streams)
 
     assert context.status is not None
-    assert context.status.code == interceptors.CODES[type(problem)]
+    assert context.status.code == error_status.CODES[type(problem)]
     assert context.status.message == str(problem)
     assert context.detail(error_details_pb2.ErrorInfo).domain == "indexer"
     assert context.reason == problem.reason
@@ -202,7 +202,7 @@ async def test_a_cancelled_call_stays_cancelled_when_its_caller_has_gone() -> No
 
 async def test_an_ended_call_is_left_alone_when_its_handler_ended_it() -> None:
     """What a handler has answered is not answered over."""
-    own = interceptors.status_of(errors.JobNotFound("f" * 32))
+    own = error_status.status_of(errors.JobNotFound("f" * 32))
 
     async def behave(_: object, context: contexts.Context) -> None:
         await context.abort_with_status(rpc_status.to_status(own))

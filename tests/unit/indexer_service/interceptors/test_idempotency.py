@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from indexer_service import idempotency
+from indexer_service.interceptors import idempotency
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from tests import clockwork, fakes

@@ -12,10 +12,11 @@ from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 from prometheus_client import registry
 
-from indexer_service import measured
+from indexer_service.interceptors import metrics as rpc_metrics
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import metrics
-from tests.unit.indexer_service import contexts, test_interceptors
+from indexing.telemetry import metrics
+from tests.unit.indexer_service import contexts
+from tests.unit.indexer_service.interceptors import test_errors
 
 NOW = 1_000_000.0
 
@@ -33,7 +34,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.registry = registry.CollectorRegistry()
-        self._measured = measured.Measured(metrics.ServiceMetrics(self.registry, measured.METHODS), lambda: NOW)
+        self._measured = rpc_metrics.Measured(metrics.ServiceMetrics(self.registry, rpc_metrics.METHODS), lambda: NOW)
 
     async def call(self, name: str, behave: Callable[[Any, Any], Awaitable[Any]], *, streams: bool = False) -> None:
         """Call a method."""
@@ -42,7 +43,7 @@ class Bench:
         async def continuation(_: object) -> Any:  # noqa: ANN401 -- a handler
             return make(behave)
 
-        details: Any = test_interceptors.Details(f"/{measured.SERVICE.full_name}/{name}")
+        details: Any = test_errors.Details(f"/{rpc_metrics.SERVICE.full_name}/{name}")
         wrapped: Any = await self._measured.intercept_service(continuation, details)
         await (wrapped.unary_stream if streams else wrapped.unary_unary)(None, Context())
 
@@ -52,7 +53,7 @@ class Bench:
 
     def handled(self, name: str, code: str, kind: str = "unary") -> float | None:
         """Return how many calls ended so."""
-        names = {"grpc_type": kind, "grpc_service": measured.SERVICE.full_name, "grpc_method": name}
+        names = {"grpc_type": kind, "grpc_service": rpc_metrics.SERVICE.full_name, "grpc_method": name}
         return self.registry.get_sample_value("grpc_server_handled_total", {**names, "grpc_code": code})
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from indexer_service import idempotency, server
+from indexer_service.interceptors import idempotency
+from indexer_service.server import grpc_server
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
 from tests import clockwork, edge, fakes, worlds
@@ -15,7 +16,7 @@ from tests import clockwork, edge, fakes, worlds
 @pytest.mark.parametrize("listen", ["127.0.0.1:50051", "127.8.9.10:1", "localhost:0", "[::1]:50051"])
 def test_an_address_is_accepted_when_it_is_loopback(listen: str) -> None:
     """Only callers on this machine reach it."""
-    server.check_address(settings.ServiceSettings(listen=listen))
+    grpc_server.check_address(settings.ServiceSettings(listen=listen))
 
 
 TLS: dict[str, Any] = {"tls_cert": "/tls.crt", "tls_key": "/tls.key"}
@@ -36,13 +37,13 @@ TOKENS: dict[str, Any] = {"service_tokens_file": "/tokens"}
 )
 def test_an_address_is_refused_when_others_could_reach_it(listen: str, given: dict[str, Any], missing: str) -> None:
     """Unless callers show tokens that nobody overhears, or the operator says that he accepts the risk."""
-    with pytest.raises(server.CannotListen) as refused:
-        server.check_address(settings.ServiceSettings(listen=listen, **given))
+    with pytest.raises(grpc_server.CannotListen) as refused:
+        grpc_server.check_address(settings.ServiceSettings(listen=listen, **given))
 
     assert str(refused.value).startswith(f"INDEXER_LISTEN: {listen} ")
     assert missing in str(refused.value)
-    server.check_address(settings.ServiceSettings(listen=listen, insecure=True, **given))
-    server.check_address(settings.ServiceSettings(listen=listen, **TLS, **TOKENS))
+    grpc_server.check_address(settings.ServiceSettings(listen=listen, insecure=True, **given))
+    grpc_server.check_address(settings.ServiceSettings(listen=listen, **TLS, **TOKENS))
 
 
 @pytest.mark.parametrize(("listen", "times"), [("0.0.0.0:0", 1), ("127.0.0.1:0", 0)])
@@ -61,9 +62,9 @@ async def test_the_setting_is_named_when_the_port_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = settings.ServiceSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}")
         replays = idempotency.Replays(fakes.MemoryRequests(), b"k" * 32, clockwork.ManualClock())
-        serving = server.serving(pb_grpc.IndexerServiceServicer(), replays, config, lambda: None)  # type: ignore[arg-type, abstract]  # no method is called
+        serving = grpc_server.serving(pb_grpc.IndexerServiceServicer(), replays, config, lambda: None)  # type: ignore[arg-type, abstract]  # no method is called
 
-        with pytest.raises(server.CannotListen) as refused:
+        with pytest.raises(grpc_server.CannotListen) as refused:
             await serving.__aenter__()
 
     assert str(refused.value).startswith("INDEXER_LISTEN: ")

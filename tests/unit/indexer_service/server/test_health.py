@@ -4,7 +4,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from indexer_service import probe
+from indexer_service.server import health
 from tests import servers
 
 NAME = "indexer_service.v1.IndexerService"
@@ -24,7 +24,7 @@ async def asked(port: int) -> dict[str, int]:
 async def test_only_readiness_ends_when_the_process_begins_to_leave() -> None:
     """A pod that drains takes no new calls, and is not killed for it."""
     port = servers.free_port()
-    async with probe.serving(port, NAME) as leave:
+    async with health.serving(port, NAME) as leave:
         before = await asked(port)
         await leave()
         after = await asked(port)
@@ -36,13 +36,13 @@ async def test_only_readiness_ends_when_the_process_begins_to_leave() -> None:
 
 async def test_nothing_listens_when_the_port_is_zero() -> None:
     """On a laptop the gRPC address itself answers health."""
-    async with probe.serving(0, NAME) as leave:
+    async with health.serving(0, NAME) as leave:
         await leave()
 
 
 async def test_a_port_that_is_taken_is_an_error_when_the_probe_begins() -> None:
     """Two processes must not answer for each other."""
     port = servers.free_port()
-    async with probe.serving(port, NAME):
+    async with health.serving(port, NAME):
         with pytest.raises(RuntimeError):
-            await probe.serving(port, NAME).__aenter__()
+            await health.serving(port, NAME).__aenter__()

@@ -12,7 +12,8 @@ import grpc.aio
 import pytest
 import structlog.testing
 
-from indexer_service import certificates, reloaded, server, trust
+from indexer_service import file_watch
+from indexer_service.server import certificates, grpc_server, tls
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
@@ -47,9 +48,9 @@ class Handlers(pb_grpc.IndexerServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def listening(given: settings.ServiceSettings) -> AsyncIterator[tuple[trust.Trust, int]]:
+async def listening(given: settings.ServiceSettings) -> AsyncIterator[tuple[tls.Trust, int]]:
     """Serve with what these settings ask for; yields the port."""
-    checks = trust.Trust(given)
+    checks = tls.Trust(given)
     checks.open()
     serving = grpc.aio.server()
     pb_grpc.add_IndexerServiceServicer_to_server(Handlers(), serving)  # type: ignore[abstract]  # one method is enough
@@ -141,7 +142,7 @@ BREAK: dict[str, tuple[Callable[[authority.Files], object], str]] = {
     "key-of-another": (lambda files: files.key.write_bytes(RENEWED.key), "INDEXER_TLS_KEY: does not belong"),
     "key-gone": (lambda files: files.key.unlink(), "INDEXER_TLS_KEY: "),
     "authority-nonsense": (lambda files: files.authority.write_bytes(b"nonsense"), "INDEXER_TLS_CLIENT_CA: is no PEM"),
-    "endless": (lambda files: files.key.write_bytes(b"x" * (reloaded.LONGEST + 1)), "INDEXER_TLS_KEY: "),
+    "endless": (lambda files: files.key.write_bytes(b"x" * (file_watch.LONGEST + 1)), "INDEXER_TLS_KEY: "),
 }
 
 
@@ -174,7 +175,7 @@ async def test_the_service_does_not_start_when_its_first_file_is_broken(files: a
     harm(files)
     given = config(files, mutual=True).model_dump() | {"listen": "127.0.0.1:0"}
 
-    with pytest.raises(server.CannotListen) as refused:
+    with pytest.raises(grpc_server.CannotListen) as refused:
         await edge.serving(worlds.world(clockwork.ManualClock()), **given).__aenter__()
 
     assert str(refused.value).startswith(told)
@@ -189,7 +190,7 @@ async def test_the_service_does_not_start_when_its_file_of_tokens_is_broken(
     if content is not None:
         file.write_text(content)
 
-    with pytest.raises(server.CannotListen) as refused:
+    with pytest.raises(grpc_server.CannotListen) as refused:
         await edge.serving(worlds.world(clockwork.ManualClock()), service_tokens_file=file).__aenter__()
 
     assert str(refused.value).startswith("INDEXER_SERVICE_TOKENS_FILE: ")
@@ -220,5 +221,5 @@ async def test_files_are_looked_at_by_themselves_when_the_service_runs(
 def test_a_chain_is_accepted_when_the_first_certificate_is_the_keys() -> None:
     """As authorities hand it out: one's own first."""
     certificates.check(SERVED.certificate + OURS.pem, SERVED.key)
-    with pytest.raises(reloaded.Unacceptable):
+    with pytest.raises(file_watch.Unacceptable):
         certificates.check(OURS.pem + SERVED.certificate, SERVED.key)

@@ -1,0 +1,1 @@
+"""The command line `indexer`: a client of the API and nothing more."""

@@ -1,0 +1,1 @@
+"""The methods of the API and the conversion of their messages."""

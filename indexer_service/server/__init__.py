@@ -1,0 +1,1 @@
+"""The gRPC server and what it needs before the first call: TLS, health, wiring."""
