@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from devstack import probes
 
 CHECKOUT = pathlib.Path(__file__).parents[1]
-SIMULATOR = CHECKOUT / "tests" / "simulator"
+SIMULATOR = CHECKOUT / "devstack" / "simulator"
 HARMLESS = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 """Variables that programs get which are not ours; the rest of the environment may hold secrets."""
 DRAIN = "3"

@@ -5,8 +5,8 @@ import sys
 from rich import console, progress
 
 from indexing import settings
+from indexing.store import credentials, key_rotation
 from indexing.store import database as store_database
-from indexing.store import key_rotation, vault
 
 
 async def rotate(config: settings.KeysConfig) -> int:
@@ -17,7 +17,7 @@ async def rotate(config: settings.KeysConfig) -> int:
         errors.StoreUnavailable: Starting again goes on with what is left.
     """
     async with store_database.open_database(config.mongo) as database:
-        sealing = key_rotation.Rotation(database, vault.Vault(config.secrets.keys))
+        sealing = key_rotation.Rotation(database, credentials.Vault(config.secrets.keys))
         to = console.Console(stderr=True, markup=False, highlight=False)
         with progress.Progress(console=to, transient=True, disable=not to.is_terminal) as picture:
             task = picture.add_task("sealing credentials anew", total=await sealing.count())

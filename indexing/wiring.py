@@ -20,7 +20,6 @@ from indexing.store import (
     idempotency,
     jobs,
     users,
-    vault,
 )
 from indexing.store import (
     database as store_database,
@@ -69,7 +68,7 @@ async def open_parts(
         stack.push_async_callback(updates.close)
         waiting = queue.DramatiqQueue(broker, shared)
         discord = client.DiscordClient(session, limits, config.discord, seen.discord)
-        safe = vault.Vault(config.secrets.keys)
+        safe = credentials.Vault(config.secrets.keys)
         world = ports.World(
             discord=discord,
             oauth=oauth.OAuth(discord, config.oauth),

@@ -13,7 +13,7 @@ from indexer_service.server import grpc_server
 from indexing import settings
 from indexing.ratelimit import limiter
 from indexing.telemetry import metrics
-from indexing.usecases import browse, consent, control_job, erase_user, start_job, watch_job
+from indexing.usecases import browse, control_job, erase_user, start_job, tokens, watch_job
 from tests import worlds
 
 KEY = b"k" * settings.KEY_BYTES
@@ -36,7 +36,7 @@ def service(world: worlds.World, config: settings.ServiceSettings | None = None)
         progress=watch_job.Progress(world.ports),
         browse=browse.Browse(world.ports, world.rules),
         control=control_job.Control(world.ports, world.rules),
-        consent=consent.Consent(world.ports, control_job.Control(world.ports, world.rules)),
+        consent=tokens.Consent(world.ports, control_job.Control(world.ports, world.rules)),
         erasure=erase_user.Erasure(world.ports, control_job.Control(world.ports, world.rules), worlds.MemoryBudgets()),
         limits=cast("limiter.Limiter", NoLimits()),
         events=world.events,

@@ -16,7 +16,13 @@ from prometheus_client import registry
 from indexing import errors, settings
 from indexing.domain import model, ports, turns
 from indexing.telemetry import metrics
-from indexing.usecases import bot_guilds, fetch_guild, guild_lists, guild_tasks, read_channels, run_turn
+from indexing.usecases import (
+    fetch_guild,
+    guild_lists,
+    guild_tasks,
+    read_channels,
+    run_turn,
+)
 from tests import clockwork, fakes, pairs, values
 
 
@@ -293,7 +299,7 @@ class World:
     @property
     def reader(self) -> read_channels.Reader:
         """What reads guilds."""
-        return read_channels.Reader(self.ports, self.rules, self.seen, bot_guilds.Installed(self.ports, self.rules))
+        return read_channels.Reader(self.ports, self.rules, self.seen, guild_lists.Installed(self.ports, self.rules))
 
     @property
     def fetcher(self) -> fetch_guild.Fetch:

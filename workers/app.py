@@ -6,7 +6,7 @@ from dramatiq import middleware
 from indexing import settings
 from indexing.messaging import queue
 from indexing.telemetry import logs, tracing
-from workers import actors, worker
+from workers import worker
 
 
 def setup() -> None:
@@ -20,5 +20,5 @@ def setup() -> None:
         config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop(), parts]
     )
     broker.broker_id = queue.WORKER + broker.broker_id
-    actors.declare(broker, parts)
+    worker.declare(broker, parts)
     dramatiq.set_broker(broker)

@@ -22,8 +22,8 @@ from indexing.messaging import stats as queue_readings
 from indexing.ratelimit import limits, redis_store
 from indexing.store import database as store_database
 from indexing.store import stats as store_readings
-from indexing.telemetry import labels, logs, metric_types, metrics
-from workers import pages, process
+from indexing.telemetry import logs, metric_types, metrics
+from workers import health, process
 
 TENTHS = 10
 
@@ -86,19 +86,19 @@ class Exporter:
         found = await queue_readings.read(self._client)
         for name, queue in found.queues.items():
             for state, count in (("live", queue.live), ("ready", queue.ready), ("dead", queue.dead)):
-                self._seen.queue.labels(labels.QUEUE.fit(name), state).set(count)
-            self._seen.oldest.labels(labels.QUEUE.fit(name)).set(queue.oldest)
+                self._seen.queue.labels(metric_types.QUEUE.fit(name), state).set(count)
+            self._seen.oldest.labels(metric_types.QUEUE.fit(name)).set(queue.oldest)
         self._seen.waiting.set(found.waiting)
         self._seen.workers.set(found.workers)
 
     async def _read_budgets(self) -> None:
         states = await self._budgets.snapshot(self._rules, self._working)
         for one in states:
-            if one.kind in labels.SINGLE_BUDGET.values:
+            if one.kind in metric_types.SINGLE_BUDGET.values:
                 self._seen.free.labels(one.kind).set(one.free)
                 self._seen.capacity.labels(one.kind).set(one.capacity)
                 self._seen.window.labels(one.kind).set(one.window)
-                for why in labels.WHY.values:
+                for why in metric_types.WHY.values:
                     self._seen.paused.labels(one.kind, why).set(one.paused_for if why == one.why else 0.0)
         users = self._config.limiter.user_budget
         self._seen.capacity.labels("user").set(users.capacity)
@@ -107,7 +107,7 @@ class Exporter:
         self._seen.user_free.labels("min").set(min(shares, default=1.0))
         self._seen.user_free.labels("p10").set(lowest_tenth(shares))
         routes = [route_state(one) for one in states if one.kind == "route"]
-        for state in labels.BUCKET_STATE.values:
+        for state in metric_types.BUCKET_STATE.values:
             self._seen.routes.labels(state).set(routes.count(state))
 
     def _store_gauges(self) -> list[prometheus_client.Gauge]:
@@ -159,7 +159,7 @@ async def exporting(config: settings.ExporterConfig, clock: Callable[[], float])
                 asyncio.run_coroutine_threadsafe(exporter.read(), loop).result()
                 process.duty_done("read", clock())
 
-        serving = pages.serving(
+        serving = health.serving(
             config.exporter.port, to, live=lambda: True, ready=lambda: not closing.is_set(), before=read
         )
         await asyncio.to_thread(serving.__enter__)

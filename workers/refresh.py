@@ -15,7 +15,7 @@ from indexing.domain import ports
 from indexing.messaging import queue
 from indexing.telemetry import logs, metric_types, metrics, tracing
 from indexing.usecases import guild_lists
-from workers import health, pages, process, scheduler
+from workers import health, process, scheduler
 
 
 @contextlib.asynccontextmanager
@@ -36,7 +36,7 @@ async def refreshing(config: settings.Settings, clock: ports.Clock) -> AsyncIter
         bot = guild_lists.Listing(parts.world, config.indexing).bot
         shared = scheduler.Rota(parts, config.indexing, seen, clock)
         await stack.enter_async_context(concurrency.running(pulse=beating.beat, **shared.refreshing(bot)))
-        stack.enter_context(pages.serving(config.workers.metrics_port, to, live=beating.live, ready=beating.live))
+        stack.enter_context(health.serving(config.workers.metrics_port, to, live=beating.live, ready=beating.live))
         logs.get(__name__).info("refreshing", port=config.workers.metrics_port)
         yield
 

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 from indexing import concurrency, settings, wiring
 from indexing.domain import ports
-from indexing.messaging import leader
+from indexing.messaging import coordination
 from indexing.telemetry import metrics
-from indexing.usecases import bot_guilds, maintenance, read_channels
+from indexing.usecases import guild_lists, maintenance, read_channels
 
 Duty: TypeAlias = Callable[[], Awaitable[Any]]
 REFRESHING = ("refresh", "purge")
@@ -26,7 +26,7 @@ class Rota:
         self, parts: wiring.Parts, rules: settings.IndexingSettings, seen: metrics.Metrics, clock: ports.Clock
     ) -> None:
         self._world = parts.world
-        self._leader = leader.Leader(parts.redis)
+        self._leader = coordination.Leader(parts.redis)
         self._rules = rules
         self._seen = seen
         self._clock = clock
@@ -36,7 +36,7 @@ class Rota:
         sweeper = maintenance.Sweeper(self._world, self._rules)
         return {"sweeper": self._by_one("sweep", sweeper.sweep, period=self._rules.sweep_interval)}
 
-    def refreshing(self, bot: bot_guilds.Installed) -> dict[str, Duty]:
+    def refreshing(self, bot: guild_lists.Installed) -> dict[str, Duty]:
         """Return what reads guilds again and erases what is gone."""
         reader = read_channels.Reader(self._world, self._rules, self._seen.indexing, bot)
         refresher = maintenance.Refresher(self._world, self._rules, self._seen.indexing, reader)

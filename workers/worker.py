@@ -3,6 +3,8 @@ What lives in a worker process besides Dramatiq: the core's parts, the alarm, sh
 
 Listed after the event loop in the middleware, so that the loop is alive at both ends. Dramatiq logs and drops what a
 hook raises, except MiddlewareError, so a failed boot raises one.
+
+The actor that runs a turn; declared on a broker, not at import.
 """
 
 import contextlib
@@ -16,10 +18,10 @@ from opentelemetry import trace
 
 from indexing import concurrency, errors, settings, wiring
 from indexing.domain import turns
-from indexing.messaging import heartbeats, queue
-from indexing.telemetry import labels, logs, metric_types, metrics, tracing
+from indexing.messaging import queue
+from indexing.telemetry import logs, metric_types, metrics, tracing
 from indexing.usecases import guild_lists, run_turn
-from workers import health, pages, scheduler
+from workers import health, scheduler
 
 DUTIES = ("alarm", "sweep", *scheduler.REFRESHING)
 """Refreshing too when a process of its own does it: should there be none, somebody has to say that nobody does."""
@@ -74,7 +76,7 @@ class Runtime(dramatiq.Middleware):
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:  # noqa: ARG002 -- their hook
         """Note for how long a turn was in the queue, by the clocks of two machines."""
         waited = self._clock() - message.message_timestamp / 1000
-        self._work.delay.labels(labels.QUEUE.fit(message.queue_name)).observe(max(0.0, waited))
+        self._work.delay.labels(metric_types.QUEUE.fit(message.queue_name)).observe(max(0.0, waited))
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401 -- their hook
         """Open everything; a failure ends the process."""
@@ -93,7 +95,7 @@ class Runtime(dramatiq.Middleware):
     async def _open(self, broker: dramatiq.Broker) -> None:
         async with contextlib.AsyncExitStack() as opening:
             port = self._config.workers.metrics_port
-            opening.enter_context(pages.serving(port, self._registry, live=self._live, ready=self._ready))
+            opening.enter_context(health.serving(port, self._registry, live=self._live, ready=self._ready))
             parts = await opening.enter_async_context(wiring.open_parts(self._config, broker, self._seen, self._clock))
             rules = self._config.indexing
             lists = guild_lists.Listing(parts.world, rules)
@@ -126,7 +128,7 @@ class Runtime(dramatiq.Middleware):
         if self._worker is None:
             return True
         broker = self._worker.broker
-        heard_at = broker.heard_at if isinstance(broker, heartbeats.Broker) else {}
+        heard_at = broker.heard_at if isinstance(broker, queue.Broker) else {}
         silent = {name for name, at in heard_at.items() if time.monotonic() - at > health.STALE}
         threads = [*self._worker.workers, *self._worker.consumers.values()]
         hung = [self._worker.consumers[name] for name in silent & self._worker.consumers.keys()]
@@ -144,3 +146,22 @@ def _loop_thread() -> dramatiq.asyncio.EventLoopThread:
     if thread is None:
         raise BootFailed("EventLoop must stand before Runtime in the middleware")
     return thread
+
+
+TIME_LIMIT_MS = 60_000
+"""Far beyond the longest turn; a turn that hangs that long is cut off, and the sweeper gives its job to another."""
+
+
+def declare(broker: dramatiq.Broker, parts: Runtime) -> None:
+    """Declare our actors on *broker*."""
+
+    async def run_turn(**payload: object) -> None:
+        await parts.run_turn(turns.parse(payload))
+
+    dramatiq.actor(
+        broker=broker,
+        actor_name=turns.ACTOR,
+        queue_name=turns.QUEUE,
+        max_retries=0,
+        time_limit=TIME_LIMIT_MS,
+    )(run_turn)

@@ -7,7 +7,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.domain import model, reasons
 from indexing.ratelimit import limiter
-from indexing.usecases import browse, consent
+from indexing.usecases import browse, tokens
 
 
 def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
@@ -141,7 +141,7 @@ def budget(state: limiter.BudgetState, now: float) -> pb.Budget:
     )
 
 
-def credential(status: consent.Status) -> pb.GetCredentialStatusResponse:
+def credential(status: tokens.Status) -> pb.GetCredentialStatusResponse:
     """Return what may be told of a credential."""
     return pb.GetCredentialStatusResponse(
         state=f"CREDENTIAL_STATE_{status.state}", scopes=status.scopes, expires_at=maybe(status.expires_at)

@@ -17,7 +17,7 @@ import dataclasses
 import random
 from collections.abc import Awaitable, Callable
 
-from indexing import batch
+from indexing import concurrency
 from indexing.domain import ports
 
 CHECKED = 0.25
@@ -62,8 +62,8 @@ class Joins:
         self._make = make
         self._known: dict[int, _Known] = {}
         self._making: dict[int, tuple[asyncio.Task[Answer | None], float]] = {}
-        self._checks = batch.Batch(self._ask)
-        self._early_checks = batch.Batch(self._ask, gather=GATHER)
+        self._checks = concurrency.Batch(self._ask)
+        self._early_checks = concurrency.Batch(self._ask, gather=GATHER)
 
     def forget(self, user_id: int) -> None:
         """Give no answer any more that was made before now: the user's job has changed."""
@@ -116,7 +116,7 @@ class Joins:
         making = self._making.get(user_id)
         if making is None:
             now = self._clock()
-            making = self._making[user_id] = batch.shared(self._renew(user_id, now)), now
+            making = self._making[user_id] = concurrency.shared(self._renew(user_id, now)), now
         return making
 
     async def _renew(self, user_id: int, now: float) -> Answer | None:

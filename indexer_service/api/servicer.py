@@ -13,7 +13,7 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
 from indexing.domain import model, ports
 from indexing.ratelimit import limiter
-from indexing.usecases import browse, consent, control_job, erase_user, start_job, watch_job
+from indexing.usecases import browse, control_job, erase_user, start_job, tokens, watch_job
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -30,7 +30,7 @@ class Cases:
     progress: watch_job.Progress
     browse: browse.Browse
     control: control_job.Control
-    consent: consent.Consent
+    consent: tokens.Consent
     erasure: erase_user.Erasure
     limits: limiter.Limiter
     events: ports.Events

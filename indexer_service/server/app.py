@@ -18,12 +18,12 @@ from indexing.messaging import queue
 from indexing.telemetry import logs, metric_types, metrics
 from indexing.usecases import (
     browse,
-    consent,
     control_job,
     erase_user,
     guild_lists,
     run_turn,
     start_job,
+    tokens,
     watch_job,
 )
 
@@ -94,7 +94,7 @@ def _handlers(
         progress=watch_job.Progress(parts.world),
         browse=browse.Browse(parts.world, config.indexing),
         control=(controls := control_job.Control(parts.world, config.indexing)),
-        consent=consent.Consent(parts.world, controls),
+        consent=tokens.Consent(parts.world, controls),
         erasure=erase_user.Erasure(parts.world, controls, parts.limits),
         limits=parts.limits,
         events=parts.events,

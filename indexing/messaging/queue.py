@@ -3,18 +3,23 @@ Turns on their way to a worker: Dramatiq's queue for runnable ones, a sorted set
 
 Dramatiq's delayed messages are not used: a restart of Redis strands them (Bogdanp/dramatiq#527), and far ones starve
 near ones. Both structures may be lost: `jobs.next_turn_at` is the truth, and the sweeper enqueues from it.
+
+A broker that knows when its consumers last came round: so one that hangs is told from one that waits.
 """
 
 import asyncio
 import dataclasses
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dramatiq
 import redis.asyncio
+from dramatiq.brokers.redis import RedisBroker
 
 from indexing import settings
 from indexing.domain import turns
-from indexing.messaging import heartbeats, redis_client
+from indexing.messaging import redis_client
 from indexing.telemetry import tracing
 
 WAITING = "indexer:{turns}:waiting"
@@ -72,14 +77,66 @@ return reply
 """
 
 
-def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middleware]) -> heartbeats.Broker:
+class Broker(RedisBroker):
+    """
+    Dramatiq's own, except that its consumers are heard of.
+
+    Dramatiq asks Redis without a time limit: when answers get lost on the way, a consumer waits for ever, its thread
+    is alive, and no more messages come. While Redis refuses, consumers come round all the same.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 -- Dramatiq's
+        super().__init__(**options)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
+        self.heard_at: dict[str, float] = {}
+        """Monotonic seconds at which the consumer of each queue last came round."""
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
+        """Return a consumer, whose *timeout* is in milliseconds."""
+
+        def heard() -> None:
+            self.heard_at[queue_name] = time.monotonic()
+
+        return _Heard(super().consume(queue_name, prefetch, timeout), heard)
+
+
+class _Heard(dramatiq.Consumer):
+    """Says that it is there whenever it looks for a message, whatever comes of that."""
+
+    def __init__(self, consumer: dramatiq.Consumer, heard: Callable[[], None]) -> None:
+        self._consumer = consumer
+        self._heard = heard
+        heard()
+
+    def __next__(self) -> dramatiq.MessageProxy | None:
+        """Look for a message."""
+        self._heard()
+        return next(self._consumer)
+
+    def ack(self, message: dramatiq.MessageProxy) -> None:
+        """Pass on."""
+        self._consumer.ack(message)
+
+    def nack(self, message: dramatiq.MessageProxy) -> None:
+        """Pass on."""
+        self._consumer.nack(message)
+
+    def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
+        """Pass on."""
+        self._consumer.requeue(messages)
+
+    def close(self) -> None:
+        """Pass on."""
+        self._consumer.close()
+
+
+def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middleware]) -> Broker:
     """
     Return a broker that declares our queues.
 
     Given by URL, redis-py repeats nothing (by host it would repeat a push). Maintenance in 10 % of the commands and a
     heartbeat of 30 s bring the messages of a killed worker back within a minute or so instead of many.
     """
-    broker = heartbeats.Broker(
+    broker = Broker(
         url=config.url.get_secret_value(),
         middleware=middleware,
         maintenance_chance=100_000,

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from indexing.ratelimit import limits, permits, protocol, route_limits
+from indexing.ratelimit import limits, protocol, route_limits
 
 encode = msgspec.json.encode
 _GRANTED, _RELEARN = 1, 2
@@ -121,7 +121,7 @@ def settlement(of: protocol.Settlement, now: float) -> dict[str, Any]:
     return said | _optional(permit, outcome)
 
 
-def _optional(permit: permits.Permit, outcome: protocol.Outcome) -> dict[str, Any]:
+def _optional(permit: limits.Permit, outcome: protocol.Outcome) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if outcome.excess is not None:
         said["excess"] = outcome.excess * 1000

@@ -20,9 +20,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from indexing import errors, settings
 from indexing.domain import model
 from indexing.ratelimit import anchor, batcher, limits, protocol, responses, route_limits
+from indexing.ratelimit.limits import Answer as Answer
 from indexing.ratelimit.limits import BudgetState as BudgetState
-from indexing.ratelimit.permits import Answer as Answer
-from indexing.ratelimit.permits import Permit as Permit
+from indexing.ratelimit.limits import Permit as Permit
 from indexing.telemetry import logs, metrics
 
 ANSWER_WITHIN = 0.25

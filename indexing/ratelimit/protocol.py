@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from indexing.ratelimit import limits, permits, route_limits
+from indexing.ratelimit import limits, route_limits
 
 Scope = Literal["global", "route", "shared", "edge"]
 """What a 429 (or a block by the edge) stops: the token, the route's bucket, somebody's resource, this address."""
@@ -70,7 +70,7 @@ class Settlement:
         read_at: When the answer was read, on the store's monotonic clock.
     """
 
-    permit: permits.Permit
+    permit: limits.Permit
     outcome: Outcome | None
     read_at: float
 

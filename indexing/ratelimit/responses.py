@@ -1,6 +1,6 @@
 """What an answer of Discord means for the budgets (developers/topics/rate-limits.mdx, read 2026-08-06)."""
 
-from indexing.ratelimit import permits, protocol, route_limits
+from indexing.ratelimit import limits, protocol, route_limits
 
 GLOBAL_MARGIN = 0.25
 """Seconds added to a global pause: our guess, a second 429 would cost more."""
@@ -13,7 +13,7 @@ INVALID = {401, 403, 429}
 """Count towards the ban of the address, a 429 only if it is not shared (same page, Invalid Request Limit)."""
 
 
-def outcome_of(answer: permits.Answer, *, excess: float | None, in_a_row: int) -> protocol.Outcome:
+def outcome_of(answer: limits.Answer, *, excess: float | None, in_a_row: int) -> protocol.Outcome:
     """
     Return what *answer*, which has a status, means.
 
@@ -38,12 +38,12 @@ def outcome_of(answer: permits.Answer, *, excess: float | None, in_a_row: int) -
     )
 
 
-def names_no_wait(answer: permits.Answer) -> bool:
+def names_no_wait(answer: limits.Answer) -> bool:
     """Return whether *answer* is a 429 that does not say how long to wait."""
     return answer.status == 429 and answer.body_retry_after is None and _header_wait(answer) is None  # noqa: PLR2004 -- HTTP
 
 
-def _scope(answer: permits.Answer) -> protocol.Scope | None:
+def _scope(answer: limits.Answer) -> protocol.Scope | None:
     if not answer.is_discord:
         return "edge"
     if answer.status != 429:  # noqa: PLR2004 -- HTTP Too Many Requests
@@ -54,7 +54,7 @@ def _scope(answer: permits.Answer) -> protocol.Scope | None:
     return "shared" if named == "shared" else "route"
 
 
-def _header_wait(answer: permits.Answer) -> float | None:
+def _header_wait(answer: limits.Answer) -> float | None:
     try:
         wait = float(answer.headers["retry-after"])
     except (KeyError, ValueError):
@@ -62,7 +62,7 @@ def _header_wait(answer: permits.Answer) -> float | None:
     return wait if wait >= 0 else None
 
 
-def _pause(answer: permits.Answer, scope: protocol.Scope | None, in_a_row: int) -> float:
+def _pause(answer: limits.Answer, scope: protocol.Scope | None, in_a_row: int) -> float:
     """Return how long to pause: the body's number, else the header's, else longer and longer."""
     if scope is None:
         return 0.0

@@ -4,18 +4,20 @@ Settings from environment variables, one frozen group per concern; the only plac
 Under each field stands its meaning, its unit and why the default is what it is; docs/settings.md is made from here.
 """
 
-from indexing.settings.budgets import LimiterSettings as LimiterSettings
 from indexing.settings.discord import DiscordSettings as DiscordSettings
+from indexing.settings.discord import LimiterSettings as LimiterSettings
 from indexing.settings.discord import OAuthSettings as OAuthSettings
 from indexing.settings.fields import Rate as Rate
 from indexing.settings.fields import RateField as RateField
 from indexing.settings.fields import variable as variable
 from indexing.settings.indexing import IndexingSettings as IndexingSettings
 from indexing.settings.indexing import RankWeights as RankWeights
+from indexing.settings.infrastructure import KEY_BYTES as KEY_BYTES
+from indexing.settings.infrastructure import LogSettings as LogSettings
 from indexing.settings.infrastructure import MongoSettings as MongoSettings
 from indexing.settings.infrastructure import RedisSettings as RedisSettings
-from indexing.settings.keys import KEY_BYTES as KEY_BYTES
-from indexing.settings.keys import SecretSettings as SecretSettings
+from indexing.settings.infrastructure import SecretSettings as SecretSettings
+from indexing.settings.infrastructure import TraceSettings as TraceSettings
 from indexing.settings.loading import GROUPS as GROUPS
 from indexing.settings.loading import BadSettings as BadSettings
 from indexing.settings.loading import ExporterConfig as ExporterConfig
@@ -28,5 +30,3 @@ from indexing.settings.loading import problems_of as problems_of
 from indexing.settings.processes import ExporterSettings as ExporterSettings
 from indexing.settings.processes import ServiceSettings as ServiceSettings
 from indexing.settings.processes import WorkerSettings as WorkerSettings
-from indexing.settings.telemetry import LogSettings as LogSettings
-from indexing.settings.telemetry import TraceSettings as TraceSettings

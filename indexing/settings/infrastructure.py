@@ -1,4 +1,13 @@
-"""Redis and MongoDB."""
+"""
+Redis and MongoDB.
+
+The keys that encrypt and sign.
+
+Logs and traces.
+"""
+
+import base64
+from typing import Literal
 
 import pydantic
 import pydantic_settings
@@ -48,3 +57,76 @@ class MongoSettings(fields.Group):
         if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
             raise ValueError("must begin with mongodb:// or mongodb+srv://")
         return value
+
+
+KEY_BYTES = 32
+"""Length of an AES-256 key."""
+
+
+def _keys_of(value: str) -> tuple[bytes, ...]:
+    keys = []
+    for number, text in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+        try:
+            key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except ValueError as error:
+            raise ValueError(f"key {number} is not base64url") from error
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"key {number} must have {KEY_BYTES} bytes")
+        keys.append(key)
+    if not keys:
+        raise ValueError("needs at least one key; make one with: openssl rand -base64 32 | tr '+/' '-_'")
+    return tuple(keys)
+
+
+class SecretSettings(fields.Group):
+    """Keys that never leave the process."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXER_")
+
+    credential_keys: pydantic.SecretStr
+    """Comma-separated base64url keys of 32 bytes for stored credentials and tokens handed out.
+    The first encrypts, all decrypt. To rotate: put a new one behind in all processes, then in front, then run
+    `indexer keys rotate`, then take the old one out."""
+
+    @pydantic.field_validator("credential_keys")
+    @classmethod
+    def _must_be_keys(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
+        _keys_of(value.get_secret_value())
+        return value
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The decoded keys, the encrypting one first."""
+        return _keys_of(self.credential_keys.get_secret_value())
+
+
+class LogSettings(fields.Group):
+    """Log lines on standard error."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="LOG_")
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is written."""
+
+    format: Literal["json", "console"] = "json"
+    """json for machines, console for people."""
+
+
+class TraceSettings(fields.Group):
+    """OpenTelemetry's standard variables: these turn it on, its SDK reads the others, such as OTEL_SERVICE_NAME."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="OTEL_")
+
+    exporter_otlp_endpoint: str = ""
+    """Where traces are sent, by OTLP over HTTP; empty sends none."""
+
+    exporter_otlp_traces_endpoint: str = ""
+    """The same for traces alone; it goes before the other."""
+
+    sdk_disabled: bool = False
+    """Send none although there is an endpoint."""
+
+    @property
+    def on(self) -> bool:
+        """Whether traces are sent."""
+        return bool(self.exporter_otlp_endpoint or self.exporter_otlp_traces_endpoint) and not self.sdk_disabled

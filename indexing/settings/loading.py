@@ -1,12 +1,17 @@
-"""Reads the groups that a process needs, and tells all problems at once."""
+"""
+Reads the groups that a process needs, and tells all problems at once.
+
+The settings as they are in force, for operators: every variable with its value, and no secret.
+"""
 
 import dataclasses
+import re
 from typing import Any
 
 import pydantic
 
-from indexing.settings import budgets, fields, infrastructure, keys, processes, telemetry
 from indexing.settings import discord as discord_settings
+from indexing.settings import fields, infrastructure, processes
 from indexing.settings import indexing as indexing_settings
 
 
@@ -16,15 +21,15 @@ class Settings:
 
     discord: discord_settings.DiscordSettings
     oauth: discord_settings.OAuthSettings
-    limiter: budgets.LimiterSettings
+    limiter: discord_settings.LimiterSettings
     redis: infrastructure.RedisSettings
     mongo: infrastructure.MongoSettings
     indexing: indexing_settings.IndexingSettings
-    secrets: keys.SecretSettings
+    secrets: infrastructure.SecretSettings
     service: processes.ServiceSettings
     workers: processes.WorkerSettings
-    logs: telemetry.LogSettings
-    traces: telemetry.TraceSettings
+    logs: infrastructure.LogSettings
+    traces: infrastructure.TraceSettings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,11 +37,11 @@ class ExporterConfig:
     """What the exporter reads: no key to any credential is among it."""
 
     discord: discord_settings.DiscordSettings
-    limiter: budgets.LimiterSettings
+    limiter: discord_settings.LimiterSettings
     redis: infrastructure.RedisSettings
     mongo: infrastructure.MongoSettings
     exporter: processes.ExporterSettings
-    logs: telemetry.LogSettings
+    logs: infrastructure.LogSettings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,8 +49,8 @@ class KeysConfig:
     """What rotating keys reads."""
 
     mongo: infrastructure.MongoSettings
-    secrets: keys.SecretSettings
-    logs: telemetry.LogSettings
+    secrets: infrastructure.SecretSettings
+    logs: infrastructure.LogSettings
 
 
 class BadSettings(Exception):
@@ -55,16 +60,16 @@ class BadSettings(Exception):
 GROUPS: dict[str, type[fields.Group]] = {
     "discord": discord_settings.DiscordSettings,
     "oauth": discord_settings.OAuthSettings,
-    "limiter": budgets.LimiterSettings,
+    "limiter": discord_settings.LimiterSettings,
     "redis": infrastructure.RedisSettings,
     "mongo": infrastructure.MongoSettings,
     "indexing": indexing_settings.IndexingSettings,
-    "secrets": keys.SecretSettings,
+    "secrets": infrastructure.SecretSettings,
     "service": processes.ServiceSettings,
     "workers": processes.WorkerSettings,
     "exporter": processes.ExporterSettings,
-    "logs": telemetry.LogSettings,
-    "traces": telemetry.TraceSettings,
+    "logs": infrastructure.LogSettings,
+    "traces": infrastructure.TraceSettings,
 }
 
 
@@ -112,3 +117,53 @@ def _read(wanted: type[Settings | ExporterConfig | KeysConfig]) -> dict[str, Any
     if problems:
         raise BadSettings("\n".join(problems))
     return groups
+
+
+WITH_PASSWORD = re.compile(r"//[^/@\s]*@")
+"""The part of a URL that names a user and his password."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """
+    One variable.
+
+    Attributes:
+        value: As it is in force; of a secret only whether it is there.
+        given: Whether it comes from the environment; else it is the default.
+    """
+
+    variable: str
+    value: str
+    given: bool
+
+    def __str__(self) -> str:
+        return f"{self.variable}={self.value}{'' if self.given else '  # default'}"
+
+
+def read() -> tuple[list[Line], list[str]]:
+    """Return the variables of all groups that can be accepted, and the problems of the others, by variable name."""
+    lines: list[Line] = []
+    problems: list[str] = []
+    for group in GROUPS.values():
+        try:
+            lines += _lines(group())
+        except pydantic.ValidationError as error:
+            problems += problems_of(group, error)
+    return lines, problems
+
+
+def _lines(group: Any) -> list[Line]:  # noqa: ANN401 -- any of the groups
+    given = group.model_fields_set
+    return [
+        Line(fields.variable(type(group), name), _shown(getattr(group, name)), name in given)
+        for name in type(group).model_fields
+    ]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, pydantic.SecretStr):
+        return "(secret, set)" if value.get_secret_value() else "(secret, empty)"
+    if isinstance(value, list | tuple | set | frozenset | dict) and "SecretStr" in repr(value):
+        return "(secret, set)"
+    return WITH_PASSWORD.sub("//(secret)@", str(value))

@@ -4,21 +4,66 @@ Credentials in MongoDB, for those who renew, revoke and seal them anew: fields o
 Whoever changes the pair, or locks it to renew it, gives the row a new random mark, and writes only over the mark that
 it knows. So a process that was stopped for longer than its lock, or whose user logged in again or was erased meanwhile,
 changes nothing.
+
+Credentials at rest: AES-256-GCM with a random nonce, a key ring, and the user's id bound as associated data.
+
+A stored value is the first 4 bytes of the key's SHA-256 (which key), 12 bytes of nonce, then the sealed text. Moved to
+another user's row it does not open.
 """
 
+import hashlib
+import os
 import uuid
 
 import msgspec
 import pymongo
+from cryptography import exceptions
+from cryptography.hazmat.primitives.ciphers import aead
 
 from indexing import errors
 from indexing.domain import ports
-from indexing.store import database, vault
+from indexing.store import database
+
+ID_BYTES = 4
+NONCE_BYTES = 12
+
+
+class CannotOpen(Exception):
+    """The value was sealed by a key that is not in the ring, belongs to another user, or was changed."""
+
+
+class Vault:
+    """Seals and opens values; the first key seals, all open."""
+
+    def __init__(self, keys: tuple[bytes, ...]) -> None:
+        self._ring = {hashlib.sha256(key).digest()[:ID_BYTES]: aead.AESGCM(key) for key in keys}
+        self._first = hashlib.sha256(keys[0]).digest()[:ID_BYTES]
+
+    def seal(self, user_id: int, text: bytes) -> bytes:
+        """Return *text* sealed for this user."""
+        nonce = os.urandom(NONCE_BYTES)
+        return self._first + nonce + self._ring[self._first].encrypt(nonce, text, str(user_id).encode())
+
+    def is_newest(self, sealed: bytes) -> bool:
+        """Return whether the first key sealed a value."""
+        return sealed[:ID_BYTES] == self._first
+
+    def open(self, user_id: int, sealed: bytes) -> bytes:
+        """Return the text. Raises CannotOpen."""
+        key = self._ring.get(sealed[:ID_BYTES])
+        if key is None:
+            raise CannotOpen
+        nonce, rest = sealed[ID_BYTES : ID_BYTES + NONCE_BYTES], sealed[ID_BYTES + NONCE_BYTES :]
+        try:
+            return key.decrypt(nonce, rest, str(user_id).encode())
+        except (exceptions.InvalidTag, ValueError) as error:
+            raise CannotOpen from error
+
 
 FIELDS = {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1, "mark": 1, "locked_until": 1}
 
 
-def sealed(safe: vault.Vault, user_id: int, credential: ports.Credential) -> database.Document:
+def sealed(safe: Vault, user_id: int, credential: ports.Credential) -> database.Document:
     """Return the fields that store a credential under a new mark, unlocked."""
     tokens = msgspec.json.encode([credential.access_token, credential.refresh_token])
     return {
@@ -31,7 +76,7 @@ def sealed(safe: vault.Vault, user_id: int, credential: ports.Credential) -> dat
     }
 
 
-def opened(safe: vault.Vault, user_id: int, row: database.Document) -> ports.Credential:
+def opened(safe: Vault, user_id: int, row: database.Document) -> ports.Credential:
     """Return the credential of a row. Raises vault.CannotOpen."""
     access, refresh = msgspec.json.decode(safe.open(user_id, row["credential"]), type=tuple[str, str])
     return ports.Credential(access, refresh, row.get("expires_at"), tuple(row.get("scopes", ())))
@@ -40,7 +85,7 @@ def opened(safe: vault.Vault, user_id: int, row: database.Document) -> ports.Cre
 class Credentials:
     """Port `ports.Credentials`. One round trip for each method."""
 
-    def __init__(self, database: database.Database, safe: vault.Vault) -> None:
+    def __init__(self, database: database.Database, safe: Vault) -> None:
         self._users = database["users"]
         self._safe = safe
 
@@ -52,7 +97,7 @@ class Credentials:
             raise errors.CredentialMissing(user_id)
         try:
             pair = opened(self._safe, user_id, row)
-        except vault.CannotOpen as error:
+        except CannotOpen as error:
             raise errors.ReauthRequired(user_id) from error
         return ports.Held(pair, row.get("mark"), row.get("locked_until", 0.0), row.get("reauth", False))
 
@@ -89,7 +134,7 @@ class Credentials:
             return None
         try:
             return opened(self._safe, user_id, row)
-        except vault.CannotOpen:
+        except CannotOpen:
             return None
 
     async def _changed(self, wanted: database.Document, change: database.Document) -> bool:

@@ -3,10 +3,15 @@ The connection to MongoDB: one client per event loop, one place that translates 
 
 motor is what the product is asked to use; it is past its end of life (critical fixes until 2027-05-14,
 mongodb.com/docs/drivers/motor, read 2026-11), so only this module names it.
+
+Collections whose commands are measured, as whoever waits for them sees it: with the wait for a connection.
+
+Here and not by pymongo's listeners, which cost four times as much as the measuring itself (`make bench-overhead`).
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pymongo
@@ -14,8 +19,7 @@ import pymongo.errors
 from motor import motor_asyncio
 
 from indexing import errors, settings
-from indexing.store import instrumented
-from indexing.telemetry import metrics
+from indexing.telemetry import metrics, tracing
 
 Document = dict[str, Any]
 Database = Any
@@ -94,7 +98,7 @@ async def open_database(
         with translated():
             await client.admin.command("ping")
         database = client[config.database]
-        yield database if seen is None else instrumented.Database(database, seen)
+        yield database if seen is None else MeasuredDatabase(database, seen)
     finally:
         client.close()
 
@@ -126,3 +130,100 @@ async def make_indexes(database: Database) -> None:
         except errors.StoreUnavailable as error:
             if getattr(error.__cause__, "code", None) not in INDEX_EXISTS:
                 raise
+
+
+COMMANDS = {
+    "find_one": "find",
+    "find_one_and_update": "findAndModify",
+    "insert_one": "insert",
+    "insert_many": "insert",
+    "update_one": "update",
+    "update_many": "update",
+    "bulk_write": "update",
+    "delete_one": "delete",
+    "delete_many": "delete",
+    "count_documents": "aggregate",
+    "estimated_document_count": "count",
+    "distinct": "distinct",
+    "create_index": "createIndexes",
+}
+"""Methods that send a command, and its name in MongoDB."""
+REFUSED = (pymongo.errors.DuplicateKeyError, pymongo.errors.BulkWriteError)
+"""An answer like any other: somebody else was first."""
+
+Call = Callable[..., Awaitable[Any]]
+
+
+class MeasuredDatabase:
+    """A database of measured collections."""
+
+    def __init__(self, database: Any, seen: metrics.ServerMetrics) -> None:  # noqa: ANN401 -- motor's
+        self._database = database
+        self._seen = seen
+
+    def __getitem__(self, name: str) -> "MeasuredCollection":
+        """Return a collection."""
+        return MeasuredCollection(self._database[name], self._seen)
+
+
+class MeasuredCollection:
+    """Has those of motor's methods that are used here."""
+
+    def __init__(self, collection: Any, seen: metrics.ServerMetrics) -> None:  # noqa: ANN401 -- motor's
+        self.name: str = collection.name
+        self._find = collection.find
+        self._seen = seen
+        for method, command in COMMANDS.items():
+            setattr(self, method, Timed(getattr(collection, method), command, seen))
+
+    def find(self, *wanted: Any) -> "Found":  # noqa: ANN401 -- motor's
+        """Return what is asked for by `to_list`."""
+        return Found(self._find(*wanted), self._seen)
+
+
+class Found:
+    """A cursor."""
+
+    def __init__(self, cursor: Any, seen: metrics.ServerMetrics) -> None:  # noqa: ANN401 -- motor's
+        self._cursor = cursor
+        self._seen = seen
+
+    def sort(self, *order: Any) -> "Found":  # noqa: ANN401 -- motor's
+        """Order what is found."""
+        self._cursor.sort(*order)
+        return self
+
+    def limit(self, most: int) -> "Found":
+        """Ask for so many at most."""
+        self._cursor.limit(most)
+        return self
+
+    async def to_list(self, length: int | None) -> list[dict[str, Any]]:
+        """Ask; a long answer comes in parts, which are measured as one."""
+        found: list[dict[str, Any]] = await Timed(self._cursor.to_list, "find", self._seen)(length)
+        return found
+
+
+class Timed:
+    """A call that is measured under the name of its command."""
+
+    def __init__(self, call: Call, command: str, seen: metrics.ServerMetrics) -> None:
+        self.call = call
+        self._command = command
+        self._took = seen.mongodb.labels(command)
+        self._failed = seen.mongodb_errors.labels(command)
+
+    async def __call__(self, *given: Any, **options: Any) -> Any:  # noqa: ANN401 -- motor's
+        """Ask, and note how long it took and whether it failed."""
+        begun = time.perf_counter()
+        try:
+            return await self.call(*given, **options)
+        except REFUSED:
+            raise
+        except pymongo.errors.PyMongoError:
+            self._failed.inc()
+            raise
+        finally:
+            seconds = time.perf_counter() - begun
+            self._took.observe(seconds)
+            tracing.record("mongodb", seconds, self._command)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pymongo
 
-from indexing.store import database, vault
+from indexing.store import credentials, database
 
 BATCH = 200
 """Rows that are read and written at once: some 100 KB."""
@@ -47,7 +47,7 @@ class Batch:
 class Rotation:
     """Seals anew. Two round trips for each batch."""
 
-    def __init__(self, database: database.Database, safe: vault.Vault, *, batch: int = BATCH) -> None:
+    def __init__(self, database: database.Database, safe: credentials.Vault, *, batch: int = BATCH) -> None:
         self._users = database["users"]
         self._safe = safe
         self._batch = batch
@@ -100,7 +100,7 @@ class Rotation:
                 continue
             try:
                 again = self._safe.seal(user_id, self._safe.open(user_id, sealed))
-            except vault.CannotOpen:
+            except credentials.CannotOpen:
                 tally.unreadable += 1
                 continue
             changes.append(pymongo.UpdateOne({"_id": user_id, "credential": sealed}, {"$set": {"credential": again}}))

@@ -6,7 +6,7 @@ import pymongo
 
 from indexing import errors
 from indexing.domain import model, ports
-from indexing.store import credentials, database, vault
+from indexing.store import credentials, database
 
 LOOK_STEP = 300.0
 """Seconds between two notes that a user looks at a guild."""
@@ -23,7 +23,7 @@ def _key(user_id: int, guild_id: int) -> str:
 class Users:
     """Port `ports.Users`. Round trips: one for each method, up to four for `listed`."""
 
-    def __init__(self, database: database.Database, safe: vault.Vault) -> None:
+    def __init__(self, database: database.Database, safe: credentials.Vault) -> None:
         self._users = database["users"]
         self._memberships = database["memberships"]
         self._safe = safe
@@ -46,7 +46,7 @@ class Users:
             raise errors.ReauthRequired(user_id)
         try:
             return credentials.opened(self._safe, user_id, row)
-        except vault.CannotOpen as error:
+        except credentials.CannotOpen as error:
             raise errors.ReauthRequired(user_id) from error
 
     async def require_reauth(self, user_id: int) -> None:

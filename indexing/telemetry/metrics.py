@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from prometheus_client import registry
 
-from indexing.telemetry import labels, metric_types, tracing
+from indexing.telemetry import metric_types, tracing
 
 SHARE_BUCKETS = (0.0, 0.02, 0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
 WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -26,38 +26,41 @@ class LimiterMetrics(metric_types.Group):
 
     def __init__(self, to: registry.CollectorRegistry) -> None:
         super().__init__(to)
-        self.permits = self._counter("indexer_ratelimit_permits_taken_total", "Permits taken.", labels.LANE)
+        self.permits = self._counter("indexer_ratelimit_permits_taken_total", "Permits taken.", metric_types.LANE)
         self.share_left = self._histogram(
             "indexer_ratelimit_share_left_ratio",
             "Share of a budget that was free right after a permit was taken, 0 to 1.",
-            labels.BUDGET,
+            metric_types.BUDGET,
             buckets=SHARE_BUCKETS,
         )
         self.wait = self._histogram(
             "indexer_ratelimit_wait_seconds",
             "From asking for a permit to having it.",
-            labels.LANE,
+            metric_types.LANE,
             buckets=WAIT_BUCKETS,
         )
         self.waited = self._counter(
             "indexer_ratelimit_waited_seconds_total",
             "Time slept for permits, by whose budget was short.",
-            labels.LANE,
-            labels.BUDGET,
+            metric_types.LANE,
+            metric_types.BUDGET,
         )
         self.refusals = self._counter(
             "indexer_ratelimit_refusals_total",
             "Callers sent away: the wait exceeded their patience.",
-            labels.BUDGET,
-            labels.WHY,
+            metric_types.BUDGET,
+            metric_types.WHY,
         )
         self.rate_limited = self._counter(
             "indexer_discord_rate_limited_total",
             "429 answers; egress is the edge in front of Discord. user and global ones are bugs of ours.",
-            labels.SCOPE,
+            metric_types.SCOPE,
         )
         self.pause = self._histogram(
-            "indexer_ratelimit_pause_seconds", "Pauses that 429 answers asked for.", labels.SCOPE, buckets=JOB_BUCKETS
+            "indexer_ratelimit_pause_seconds",
+            "Pauses that 429 answers asked for.",
+            metric_types.SCOPE,
+            buckets=JOB_BUCKETS,
         )
         self.foreign = self._counter(
             "indexer_ratelimit_foreign_use_total", "Permits that somebody else seems to use with our token."
@@ -80,18 +83,21 @@ class DiscordMetrics(metric_types.Group):
         self.calls = self._counter(
             "indexer_discord_calls_total",
             "Calls to Discord, by HTTP status or what became of them.",
-            labels.ROUTE,
-            labels.STATUS,
-            labels.LANE,
+            metric_types.ROUTE,
+            metric_types.STATUS,
+            metric_types.LANE,
         )
         self.seconds = self._histogram(
-            "indexer_discord_call_seconds", "Round trip of one call.", labels.ROUTE, buckets=WAIT_BUCKETS
+            "indexer_discord_call_seconds",
+            "Round trip of one call.",
+            metric_types.ROUTE,
+            buckets=WAIT_BUCKETS,
         )
 
     def count(self, route: str, status: str, seconds: float, *, lane: str) -> None:
         """Count one call."""
-        self.calls.labels(labels.ROUTE.fit(route), labels.STATUS.fit(status), lane).inc()
-        self.seconds.labels(labels.ROUTE.fit(route)).observe(seconds, tracing.exemplar())
+        self.calls.labels(metric_types.ROUTE.fit(route), metric_types.STATUS.fit(status), lane).inc()
+        self.seconds.labels(metric_types.ROUTE.fit(route)).observe(seconds, tracing.exemplar())
 
 
 class IndexingMetrics(metric_types.Group):
@@ -99,18 +105,20 @@ class IndexingMetrics(metric_types.Group):
 
     def __init__(self, to: registry.CollectorRegistry) -> None:
         super().__init__(to)
-        self.jobs = self._counter("indexer_jobs_finished_total", "Jobs that ended, by final state.", labels.JOB_STATE)
+        self.jobs = self._counter(
+            "indexer_jobs_finished_total", "Jobs that ended, by final state.", metric_types.JOB_STATE
+        )
         self.milestones = self._histogram(
             "indexer_job_milestone_seconds",
             "From the start of a job to its guild list, first guild, first five (or all of fewer), and end.",
-            labels.MILESTONE,
+            metric_types.MILESTONE,
             buckets=JOB_BUCKETS,
         )
         self.units = self._counter(
             "indexer_units_finished_total",
             "Guilds done inside jobs, by final state and cause.",
-            labels.UNIT_STATE,
-            labels.CAUSE,
+            metric_types.UNIT_STATE,
+            metric_types.CAUSE,
         )
         self.saved = self._counter(
             "indexer_calls_saved_total", "Channel fetches not made because a fresh or another job's result served."
@@ -119,12 +127,12 @@ class IndexingMetrics(metric_types.Group):
             "indexer_listings_doubted_total", "Channel listings asked for again because they lacked very much."
         )
         self.refreshes = self._counter(
-            "indexer_refreshes_total", "Guilds read again, by what came of it.", labels.RESULT
+            "indexer_refreshes_total", "Guilds read again, by what came of it.", metric_types.RESULT
         )
         self.renewals = self._counter(
             "indexer_credential_refreshes_total",
             "Users' token pairs that were to be renewed, by what came of it; lost: renewed, but not stored.",
-            labels.RENEWAL,
+            metric_types.RENEWAL,
         )
         self.merged = self._counter(
             "indexer_stream_updates_merged_total", "Updates that a slow watcher got merged into a later one."
@@ -137,7 +145,7 @@ class IndexingMetrics(metric_types.Group):
 
     def unit_ended(self, state: str, cause: str) -> None:
         """Count a guild that is done."""
-        self.units.labels(state, labels.CAUSE.fit(cause)).inc()
+        self.units.labels(state, metric_types.CAUSE.fit(cause)).inc()
 
 
 class ServerMetrics(metric_types.Group):
@@ -148,10 +156,12 @@ class ServerMetrics(metric_types.Group):
         self.mongodb = self._histogram(
             "indexer_mongodb_command_seconds",
             "One command to MongoDB, with the wait for a connection.",
-            labels.COMMAND,
+            metric_types.COMMAND,
             buckets=SERVER_BUCKETS,
         )
-        self.mongodb_errors = self._counter("indexer_mongodb_errors_total", "Commands that failed.", labels.COMMAND)
+        self.mongodb_errors = self._counter(
+            "indexer_mongodb_errors_total", "Commands that failed.", metric_types.COMMAND
+        )
         self.redis = self._histogram(
             "indexer_redis_command_seconds", "One command or pipeline to Redis.", buckets=SERVER_BUCKETS
         )
@@ -167,7 +177,7 @@ class ProcessMetrics(metric_types.Group):
         self.duties = self._gauge(
             "indexer_duty_last_success_timestamp_seconds",
             "When a periodic duty last succeeded in this process, 0: not yet; of all processes one does it.",
-            labels.DUTY,
+            metric_types.DUTY,
             absent=True,
         )
         for duty in duties:
@@ -179,7 +189,7 @@ class ProcessMetrics(metric_types.Group):
 
     def duty_done(self, duty: str, now: float) -> None:
         """Note that a duty succeeded at *now*, in epoch seconds."""
-        self.duties.labels(labels.DUTY.fit(duty)).set(now)
+        self.duties.labels(metric_types.DUTY.fit(duty)).set(now)
 
     def noting(
         self, duty: str, work: Callable[[], Awaitable[object]], clock: Callable[[], float]
@@ -211,16 +221,16 @@ class ServiceMetrics(metric_types.Group):
     def __init__(self, to: registry.CollectorRegistry, methods: Iterable[tuple[str, str]]) -> None:
         """*methods*: type (unary or server_stream) and name of each method of the API."""
         super().__init__(to)
-        known = [(kind, labels.GRPC_SERVICE.values[0], name) for kind, name in methods]
+        known = [(kind, metric_types.GRPC_SERVICE.values[0], name) for kind, name in methods]
         method = metric_types.Label("grpc_method", tuple(name for _, _, name in known))
-        one = (labels.GRPC_TYPE, labels.GRPC_SERVICE, method)
+        one = (metric_types.GRPC_TYPE, metric_types.GRPC_SERVICE, method)
         self.rpcs_started = self._counter("grpc_server_started_total", "Calls that began.", *one, first=known)
         self.rpcs_handled = self._counter(
             "grpc_server_handled_total",
             "Calls that ended, by code.",
             *one,
-            labels.GRPC_CODE,
-            first=[(*each, code) for each in known for code in labels.GRPC_CODE.values],
+            metric_types.GRPC_CODE,
+            first=[(*each, code) for each in known for code in metric_types.GRPC_CODE.values],
         )
         self.rpc_seconds = self._histogram(
             "grpc_server_handling_seconds",
@@ -234,7 +244,7 @@ class ServiceMetrics(metric_types.Group):
             "indexer_callers_checked",
             "1 when callers must show a token, over TLS; 0 when only the address keeps others out, or nothing.",
         )
-        self.starts = self._counter("indexer_starts_total", "StartIndexing calls answered.", labels.DISPOSITION)
+        self.starts = self._counter("indexer_starts_total", "StartIndexing calls answered.", metric_types.DISPOSITION)
         self.read_age = self._histogram(
             "indexer_read_age_seconds", "Age of the channels of each guild that ListGuilds showed.", buckets=AGE_BUCKETS
         )
@@ -250,7 +260,7 @@ class WorkerMetrics(metric_types.Group):
         self.delay = self._histogram(
             "indexer_turn_queue_delay_seconds",
             "From enqueueing a turn to its begin.",
-            labels.QUEUE,
+            metric_types.QUEUE,
             buckets=JOB_BUCKETS,
         )
 
@@ -261,44 +271,50 @@ class FleetMetrics(metric_types.Group):
     def __init__(self, to: registry.CollectorRegistry) -> None:
         super().__init__(to)
         self.capacity = self._gauge(
-            "indexer_budget_capacity_permits", "Permits of a budget in its window.", labels.SHOWN_BUDGET, absent=True
+            "indexer_budget_capacity_permits",
+            "Permits of a budget in its window.",
+            metric_types.SHOWN_BUDGET,
+            absent=True,
         )
         self.window = self._gauge(
-            "indexer_budget_window_seconds", "Window of a budget.", labels.SHOWN_BUDGET, absent=True
+            "indexer_budget_window_seconds", "Window of a budget.", metric_types.SHOWN_BUDGET, absent=True
         )
         self.free = self._gauge(
             "indexer_budget_free_permits",
             "Permits free now, of budgets that are one for the fleet; invalid requests: how many more until the ban.",
-            labels.SINGLE_BUDGET,
+            metric_types.SINGLE_BUDGET,
             absent=True,
         )
         self.user_free = self._gauge(
             "indexer_budget_user_free_ratio",
             "Share of a user's budget free now, over users with an active job (1 without any): least, 10th percentile.",
-            labels.STATISTIC,
+            metric_types.STATISTIC,
             absent=True,
         )
         self.paused = self._gauge(
             "indexer_budget_paused_seconds",
             "For how long nothing is granted, and why; 0 when not paused.",
-            labels.SINGLE_BUDGET,
-            labels.WHY,
+            metric_types.SINGLE_BUDGET,
+            metric_types.WHY,
             absent=True,
         )
         self.routes = self._gauge(
-            "indexer_budget_routes", "Route budgets in use (at most 100).", labels.BUCKET_STATE, absent=True
+            "indexer_budget_routes",
+            "Route budgets in use (at most 100).",
+            metric_types.BUCKET_STATE,
+            absent=True,
         )
         self.queue = self._gauge(
             "indexer_queue_turns",
             "Turns: live (in the queue or held by workers), of them ready (no worker has taken them); dead letters.",
-            labels.QUEUE,
-            labels.QUEUE_STATE,
+            metric_types.QUEUE,
+            metric_types.QUEUE_STATE,
             absent=True,
         )
         self.oldest = self._gauge(
             "indexer_queue_oldest_seconds",
             "Age of the oldest turn that no worker has taken; 0 without any.",
-            labels.QUEUE,
+            metric_types.QUEUE,
             absent=True,
         )
         self.waiting = self._gauge("indexer_turns_waiting", "Turns that wait for their time.", absent=True)
@@ -308,7 +324,12 @@ class FleetMetrics(metric_types.Group):
         self.active = self._gauge("indexer_jobs_active", "Jobs that have not ended.", absent=True)
         self.workers = self._gauge("indexer_workers_live", "Worker processes with a fresh heartbeat.", absent=True)
         self.credentials = self._gauge(
-            "indexer_credentials", "Users, and those who must log in again.", labels.CREDENTIAL, absent=True
+            "indexer_credentials",
+            "Users, and those who must log in again.",
+            metric_types.CREDENTIAL,
+            absent=True,
         )
-        self.up = self._gauge("indexer_exporter_source_up", "1 if the source answered this scrape.", labels.SOURCE)
+        self.up = self._gauge(
+            "indexer_exporter_source_up", "1 if the source answered this scrape.", metric_types.SOURCE
+        )
         self.scrape = self._gauge("indexer_exporter_read_seconds", "Time that reading all sources took.", absent=True)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from indexing import errors, settings
 from indexing.domain import freshness, model, ports, reasons
 from indexing.telemetry import metrics
-from indexing.usecases import bot_guilds
+from indexing.usecases import guild_lists
 
 MOST_LOST = 0.5
 """Share of a guild's channels that a listing may lack and be believed at once."""
@@ -55,7 +55,7 @@ class Reader:
         world: ports.World,
         rules: settings.IndexingSettings,
         seen: metrics.IndexingMetrics,
-        bot: bot_guilds.Installed,
+        bot: guild_lists.Installed,
     ) -> None:
         self._world = world
         self._rules = rules

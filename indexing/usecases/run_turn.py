@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from indexing import errors, settings
 from indexing.domain import freshness, model, ports, ranking, reasons, turns
 from indexing.telemetry import logs, metrics
-from indexing.usecases import fetch_guild, guild_lists, guild_tasks, leftovers, read_channels, tokens
+from indexing.usecases import erase_user, fetch_guild, guild_lists, guild_tasks, read_channels, tokens
 
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
@@ -59,7 +59,7 @@ class Advance:
         now = self._world.clock()
         job = await self._world.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._rules.turn_lease)
         if job is None:
-            await leftovers.take_back_job(self._world, turn.job_id)
+            await erase_user.take_back_job(self._world, turn.job_id)
             return False
         with self._seen.turns.time(), logs.bound(job=job.job_id, user=job.user_id):
             try:
@@ -250,14 +250,14 @@ class Advance:
                 self._reached("five", job)
             await self._units.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))
             # Nobody comes after this turn who could see that its user was erased meanwhile.
-            await leftovers.take_back(self._world, job, run.units if run else ())
+            await erase_user.take_back(self._world, job, run.units if run else ())
         else:
             await self._lost(job, run)
 
     async def _lost(self, job: model.Job, run: guild_tasks.Run | None) -> None:
         """Leave nothing behind of a job that somebody else has ended, if that was because its user was erased."""
-        await leftovers.take_back(self._world, job, run.units if run else ())
-        await leftovers.take_back_job(self._world, job.job_id)
+        await erase_user.take_back(self._world, job, run.units if run else ())
+        await erase_user.take_back_job(self._world, job.job_id)
 
     async def _fail_open(self, job: model.Job, rows: list[model.Unit]) -> list[model.Unit]:
         """Let what a failed job left undone say why, so that it can be seen and tried again."""

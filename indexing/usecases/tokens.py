@@ -11,13 +11,18 @@ once more: Discord renews it if the call had never arrived, else says that it is
 (REAUTH_REQUIRED). No pair is ever used that is not stored, and no user's work waits longer than the lock.
 
 Round trips while the pair is good: 1 to MongoDB. To renew it: 1 to Discord, 2 to Redis, 2 to MongoDB more.
+
+A user's consent as callers see it: whether it can be used, and taking it back.
 """
 
 import asyncio
+import dataclasses
+import enum
 
-from indexing import batch, errors
-from indexing.domain import ports
+from indexing import concurrency, errors
+from indexing.domain import model, ports
 from indexing.telemetry import logs, metrics
+from indexing.usecases import control_job
 
 AHEAD = 600.0
 """Seconds before its end from which a pair is renewed; Discord's live a week."""
@@ -121,7 +126,7 @@ class Credentials:
                 mark = await self._world.credentials.lock(user_id, mark=held.mark, now=now, until=now + lease)
             if mark is not None:
                 # Shielded: a turn that ends for another reason must not lose the answer on its way.
-                return await asyncio.shield(batch.shared(self._alone(user_id, before, mark, purpose)))
+                return await asyncio.shield(concurrency.shared(self._alone(user_id, before, mark, purpose)))
             if now >= until:
                 raise errors.CredentialBusy(user_id, min(max(held.locked_until - now, LOOK), WAIT))
             await asyncio.sleep(LOOK)
@@ -184,3 +189,75 @@ def _left(held: ports.Held, now: float) -> float:
     """Return the seconds for which the access token still lives; infinite when nobody said."""
     ends = held.credential.expires_at
     return float("inf") if ends is None else ends - now
+
+
+REVOKED = "CREDENTIAL_REVOKED"
+"""Why the user's work ended when his consent was taken back."""
+PATIENCE = 1.0
+"""Longest wait for the permit to tell Discord, in seconds."""
+WITHIN = 5.0
+"""Longest time for telling Discord, in seconds."""
+
+
+class State(enum.StrEnum):
+    """Whether a credential can be used."""
+
+    MISSING = "MISSING"
+    ACTIVE = "ACTIVE"
+    REAUTH_REQUIRED = "REAUTH_REQUIRED"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Status:
+    """What may be told of a credential; nothing of its tokens."""
+
+    state: State
+    scopes: tuple[str, ...] = ()
+    expires_at: float | None = None
+
+
+class Consent:
+    """Looks at credentials and revokes them."""
+
+    def __init__(self, world: ports.World, controls: control_job.Control) -> None:
+        self._world = world
+        self._controls = controls
+        self._log = logs.get(__name__)
+
+    async def status(self, user_id: int) -> Status:
+        """Return how the user's credential stands. One round trip; raises errors.StoreUnavailable."""
+        try:
+            held = await self._world.credentials.held(user_id)
+        except errors.CredentialMissing:
+            return Status(State.MISSING)
+        except errors.ReauthRequired:
+            return Status(State.REAUTH_REQUIRED)
+        state = State.REAUTH_REQUIRED if held.refused else State.ACTIVE
+        return Status(state, held.credential.scopes, held.credential.expires_at)
+
+    async def revoke(self, user_id: int) -> bool:
+        """
+        Forget the user's tokens, end his work, and ask Discord to revoke them; returns whether Discord has.
+
+        They are forgotten first: whatever fails then, they are not used any more. Discord is asked once and not for
+        long; when it does not answer, the access token lives there until it ends by itself. Calling again is safe.
+
+        Raises:
+            errors.StoreUnavailable, errors.QueueUnavailable: The tokens may be forgotten or not; call again.
+        """
+        pair = await self._world.credentials.forget(user_id)
+        told, _ = await asyncio.gather(self._tell(user_id, pair), self._controls.stop(user_id, REVOKED))
+        self._log.info("credential_revoked", user=user_id, at_discord=told)
+        return told
+
+    async def _tell(self, user_id: int, pair: ports.Credential | None) -> bool:
+        if pair is None or not self._world.oauth.able:
+            return False
+        try:
+            async with asyncio.timeout(WITHIN):
+                purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", PATIENCE)
+                await self._world.oauth.revoke(pair, purpose)
+        except (errors.IndexerError, TimeoutError) as problem:
+            self._log.warning("not_revoked_at_discord", user=user_id, reason=type(problem).__name__)
+            return False
+        return True

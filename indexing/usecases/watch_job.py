@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Callable
 
-from indexing import batch, errors
+from indexing import concurrency, errors
 from indexing.domain import model, ports
 
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
@@ -83,7 +83,7 @@ class Progress:
 
     def __init__(self, world: ports.World) -> None:
         self._world = world
-        self._checks = batch.Batch(self._check, gather=GATHER)
+        self._checks = concurrency.Batch(self._check, gather=GATHER)
 
     async def find(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
         """

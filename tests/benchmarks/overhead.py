@@ -40,11 +40,10 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
 from indexing.messaging import queue, redis_client
-from indexing.store import instrumented as store
+from indexing.store import database as store
 from indexing.telemetry import logs, metric_types, tracing
 from tests import servers
 from tests.benchmarks import facts, report
-from workers import actors
 from workers import worker as workers_worker
 
 USERS, GUILDS = 100, 40
@@ -200,7 +199,7 @@ async def _running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerSe
     broker = queue.make_broker(
         config.redis, [middleware.TimeLimit(), middleware.Retries(), workers_worker.EventLoop(), parts]
     )
-    actors.declare(broker, parts)
+    workers_worker.declare(broker, parts)
     worker = dramatiq.Worker(broker, worker_timeout=100, worker_threads=8)
     stop = asyncio.Event()
     serving = asyncio.create_task(app.run(config, stop))

@@ -16,7 +16,6 @@ from indexing.store import (
     idempotency,
     jobs,
     users,
-    vault,
 )
 from indexing.store import (
     database as store_database,
@@ -58,7 +57,7 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
 
 async def _over(database: store_database.Database) -> Stores:
     await store_database.make_indexes(database)
-    safe = vault.Vault((KEY,))
+    safe = credentials.Vault((KEY,))
     return Stores(
         users.Users(database, safe),
         credentials.Credentials(database, safe),

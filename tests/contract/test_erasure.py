@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from indexing.domain import model, ports
-from indexing.store import database, erasure, guilds, idempotency, users, vault
+from indexing.store import credentials, database, erasure, guilds, idempotency, users
 from tests import clockwork, values
 from tests.contract import conftest
 
@@ -168,7 +168,7 @@ async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(d
 async def test_a_guild_stays_when_another_user_lists_it_in_the_act_of_erasing(database: database.Database) -> None:
     """He found its row and wrote none; it comes back unread, and whatever reading was under way is late."""
     store, gone = guilds.Guilds(database), erasure.Remains(database)
-    people = users.Users(database, vault.Vault((conftest.KEY,)))
+    people = users.Users(database, credentials.Vault((conftest.KEY,)))
     await store.named([values.user_guild(OWN)], [OWN])
     fence = await store.lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
     assert fence is not None
@@ -188,7 +188,7 @@ async def test_an_answer_does_not_stay_when_its_user_is_erased_in_the_act_of_sto
     database: database.Database,
 ) -> None:
     """It is looked whether he is known when the answer is there, not before."""
-    people, gone = users.Users(database, vault.Vault((conftest.KEY,))), erasure.Remains(database)
+    people, gone = users.Users(database, credentials.Vault((conftest.KEY,))), erasure.Remains(database)
     await people.put_credential(USER, values.credential())
     kept = idempotency.Requests(database)
 

@@ -16,7 +16,7 @@ from indexing import settings, wiring
 from indexing.domain import model, turns
 from indexing.messaging import queue
 from indexing.ratelimit import limiter, limits, redis_store
-from indexing.store import database, jobs, users, vault
+from indexing.store import credentials, database, jobs, users
 from indexing.telemetry import metrics
 from tests import servers, values
 from workers import exporter
@@ -117,7 +117,7 @@ async def test_budgets_are_shown_as_they_are_now_when_permits_are_out(bench: Ben
 
 async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them(bench: Bench) -> None:
     """Beside all who are stored."""
-    store = users.Users(bench.database, vault.Vault((b"k" * 32,)))
+    store = users.Users(bench.database, credentials.Vault((b"k" * 32,)))
     for user in (7, 8, 9):
         await store.put_credential(user, values.credential())
     await store.require_reauth(8)

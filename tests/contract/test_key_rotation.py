@@ -12,7 +12,7 @@ import pytest
 
 from indexing import settings
 from indexing.domain import model, ports
-from indexing.store import credentials, database, key_rotation, users, vault
+from indexing.store import credentials, database, key_rotation, users
 from tests import values
 
 OLD, NEW, LOST = (letter * settings.KEY_BYTES for letter in (b"o", b"n", b"l"))
@@ -28,7 +28,7 @@ def pair(user_id: int) -> ports.Credential:
 async def put(database: database.Database, key: bytes, *user_ids: int) -> None:
     """Store pairs, sealed with a key."""
     for user_id in user_ids:
-        await users.Users(database, vault.Vault((key,))).put_credential(user_id, pair(user_id))
+        await users.Users(database, credentials.Vault((key,))).put_credential(user_id, pair(user_id))
 
 
 def quiet(_: key_rotation.Tally) -> None:
@@ -37,18 +37,18 @@ def quiet(_: key_rotation.Tally) -> None:
 
 def rotating(database: database.Database) -> key_rotation.Rotation:
     """Return what seals with the new key, two at a time."""
-    return key_rotation.Rotation(database, vault.Vault((NEW, OLD)), batch=2)
+    return key_rotation.Rotation(database, credentials.Vault((NEW, OLD)), batch=2)
 
 
 async def test_every_pair_opens_with_the_new_key_alone_when_all_is_sealed_anew(database: database.Database) -> None:
     """What is sealed by it already is left alone, and a user without a credential does not matter."""
     await put(database, OLD, *range(1, 6))
     await put(database, NEW, 6)
-    await users.Users(database, vault.Vault((NEW,))).put_preferences(7, model.Preferences(pinned=(1,)))
+    await users.Users(database, credentials.Vault((NEW,))).put_preferences(7, model.Preferences(pinned=(1,)))
 
     tally = await rotating(database).run(quiet)
 
-    alone = users.Users(database, vault.Vault((NEW,)))
+    alone = users.Users(database, credentials.Vault((NEW,)))
     assert tally == key_rotation.Tally(seen=6, resealed=5)
     assert [await alone.credential(user_id) for user_id in range(1, 7)] == [pair(user_id) for user_id in range(1, 7)]
     assert await rotating(database).run(quiet) == key_rotation.Tally(seen=6)
@@ -61,21 +61,21 @@ async def test_a_renewed_pair_stays_when_it_came_between_reading_and_writing(dat
     batch = await sealing.read(-1)
     assert batch is not None
     renewed = values.credential(access_token="renewed")
-    await users.Users(database, vault.Vault((OLD,))).put_credential(1, renewed)
+    await users.Users(database, credentials.Vault((OLD,))).put_credential(1, renewed)
 
     await sealing.write(batch, tally)
 
-    store = users.Users(database, vault.Vault((NEW, OLD)))
+    store = users.Users(database, credentials.Vault((NEW, OLD)))
     assert tally == key_rotation.Tally(seen=2, resealed=1, missed=1)
     assert await store.credential(1) == renewed
     assert (await sealing.run(quiet)).resealed == 1
-    assert await users.Users(database, vault.Vault((NEW,))).credential(1) == renewed
+    assert await users.Users(database, credentials.Vault((NEW,))).credential(1) == renewed
 
 
 async def test_a_lock_holds_when_its_pair_is_sealed_anew(database: database.Database) -> None:
     """Whoever renews the pair just then stores it as if nothing had happened."""
     await put(database, OLD, 1)
-    store = credentials.Credentials(database, vault.Vault((OLD, NEW)))
+    store = credentials.Credentials(database, credentials.Vault((OLD, NEW)))
     held = await store.held(1)
     mark = await store.lock(1, mark=held.mark, now=0.0, until=10.0)
     assert mark is not None
@@ -94,7 +94,7 @@ async def test_a_pair_stays_as_it_is_when_no_key_opens_it(database: database.Dat
     tally = await rotating(database).run(quiet)
 
     assert tally == key_rotation.Tally(seen=3, resealed=2, unreadable=1)
-    assert await users.Users(database, vault.Vault((LOST,))).credential(2) == pair(2)
+    assert await users.Users(database, credentials.Vault((LOST,))).credential(2) == pair(2)
 
 
 async def test_progress_is_told_when_a_batch_is_done(database: database.Database) -> None:
@@ -146,7 +146,7 @@ def _keys_of(text: str) -> tuple[bytes, ...]:
 
 def _sealed_anew(url: str, name: str) -> int:
     (first,) = _keys_of(SECRETS[1])
-    safe = vault.Vault((first,))
+    safe = credentials.Vault((first,))
     with pymongo.MongoClient[dict[str, bytes]](url) as client:
         return sum(safe.is_newest(row["credential"]) for row in client[name]["users"].find({}, {"credential": 1}))
 
@@ -157,7 +157,7 @@ async def test_everything_is_sealed_anew_when_a_killed_command_is_started_again(
     """It goes on with what is left, says how many that were, and shows neither key nor token."""
     total = 3_000
     (old,), (new,) = _keys_of(SECRETS[0]), _keys_of(SECRETS[1])
-    safe = vault.Vault((old,))
+    safe = credentials.Vault((old,))
     rows = [{"_id": user_id} | credentials.sealed(safe, user_id, pair(user_id)) for user_id in range(total)]
     await database["users"].insert_many(rows)
 
@@ -169,7 +169,7 @@ async def test_everything_is_sealed_anew_when_a_killed_command_is_started_again(
     assert (second.returncode, second.stderr) == (0, "")
     assert f"{total} of {total} have the first key" in second.stdout
     assert _sealed_anew(mongodb_url, database.name) == total
-    assert await users.Users(database, vault.Vault((new,))).credential(total - 1) == pair(total - 1)
+    assert await users.Users(database, credentials.Vault((new,))).credential(total - 1) == pair(total - 1)
     assert not any(secret in second.stdout for secret in (*SECRETS, "access ", "refresh "))
 
 

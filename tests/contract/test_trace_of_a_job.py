@@ -24,7 +24,6 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
 from indexing.messaging import queue
 from tests import servers
-from workers import actors
 from workers import worker as workers_worker
 
 GUILDS = 8
@@ -86,7 +85,7 @@ async def running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerSer
     broker = queue.make_broker(
         config.redis, [middleware.TimeLimit(), middleware.Retries(), workers_worker.EventLoop(), parts]
     )
-    actors.declare(broker, parts)
+    workers_worker.declare(broker, parts)
     worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=4)
     stop = asyncio.Event()
     serving = asyncio.create_task(app.run(config, stop))

@@ -15,7 +15,7 @@ from devstack.simulator import world
 from indexer_service.api import convert
 from indexing.discord import payloads
 from indexing.domain import model
-from indexing.store import documents
+from indexing.store import guilds
 
 GUILD = 77
 DEEP = "@deep@"
@@ -147,7 +147,7 @@ def _store_and_show(found: Any) -> None:  # noqa: ANN401 -- what any reader retu
         bson.encode({"role_ids": list(found)})
     for row in found if isinstance(found, list) else ():
         if isinstance(row, model.Channel):
-            bson.encode(documents.new_channel(row, 1))
-            convert.channel(documents.channel(documents.new_channel(row, 1))).SerializeToString()
+            bson.encode(guilds.new_channel_row(row, 1))
+            convert.channel(guilds.channel_of(guilds.new_channel_row(row, 1))).SerializeToString()
         else:
-            bson.encode(documents.named(row, None, has_bot=True) | {"permissions": row.permissions})
+            bson.encode(guilds.name_fields(row, None, has_bot=True) | {"permissions": row.permissions})

@@ -14,7 +14,7 @@ import pytest
 
 from indexing.domain import model, ports, turns
 from indexing.messaging import events, queue
-from indexing.store import credentials, guilds, idempotency, jobs, users, vault
+from indexing.store import credentials, guilds, idempotency, jobs, users
 from indexing.store import database as store_database
 from tests import values
 
@@ -187,7 +187,7 @@ async def test_guilds_and_channels_are_read_when_another_release_wrote_them(data
 
 async def test_memberships_are_read_when_another_release_wrote_them(database: store_database.Database) -> None:
     """With the roles that decide what the user may see."""
-    (found,) = await users.Users(database, vault.Vault((b"k" * 32,))).memberships(USER)
+    (found,) = await users.Users(database, credentials.Vault((b"k" * 32,))).memberships(USER)
 
     assert found == model.Membership(USER, GUILD, False, 1024, (5,), 2.0)  # noqa: FBT003 -- a golden value
 
@@ -196,7 +196,7 @@ async def test_a_user_need_not_log_in_again_when_another_release_stored_his_toke
     database: store_database.Database,
 ) -> None:
     """They open, can be renewed by one of all, and what he wished for counts."""
-    safe = vault.Vault((b"k" * 32,))
+    safe = credentials.Vault((b"k" * 32,))
     store = credentials.Credentials(database, safe)
 
     held = await store.held(USER)

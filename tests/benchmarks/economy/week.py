@@ -16,7 +16,12 @@ from prometheus_client import registry
 from indexing import errors, settings
 from indexing.domain import freshness, model, ports
 from indexing.telemetry import metrics
-from indexing.usecases import bot_guilds, fetch_guild, guild_lists, maintenance, read_channels
+from indexing.usecases import (
+    fetch_guild,
+    guild_lists,
+    maintenance,
+    read_channels,
+)
 from tests import clockwork, fakes, pairs, values, worlds
 from tests.benchmarks.economy import world as worlds_
 
@@ -138,7 +143,7 @@ class _Play:
         )
         seen = metrics.Metrics(registry.CollectorRegistry()).indexing
         self.lists = guild_lists.Listing(self.ports, self.rules)
-        reader = read_channels.Reader(self.ports, self.rules, seen, bot_guilds.Installed(self.ports, self.rules))
+        reader = read_channels.Reader(self.ports, self.rules, seen, guild_lists.Installed(self.ports, self.rules))
         self.fetcher = fetch_guild.Fetch(self.ports, self.rules, seen, reader)
         self.refresher = maintenance.Refresher(self.ports, self.rules, seen, reader)
 

@@ -17,7 +17,7 @@ import rich.table
 
 from indexing import settings
 from indexing.domain import model
-from indexing.ratelimit import limits, permits, protocol, redis_store, route_limits
+from indexing.ratelimit import limits, protocol, redis_store, route_limits
 from tests import clockwork, servers
 
 USERS = 10_000
@@ -63,7 +63,7 @@ class Cost:
             self._limit = verdict.limit
             return
         assert isinstance(verdict, protocol.Granted), "so few calls never reach the limit"
-        permit = permits.Permit(ask.id, charge, self._clock.now, 2.0, verdict.moment, self._limit, verdict.held)
+        permit = limits.Permit(ask.id, charge, self._clock.now, 2.0, verdict.moment, self._limit, verdict.held)
         seen = route_limits.Headers(remaining=1000 - verdict.held, **HEADERS)  # type: ignore[arg-type]
         outcome = protocol.Outcome(TRIP, headers=seen)
         (settled,), _ = await self._store.exchange(

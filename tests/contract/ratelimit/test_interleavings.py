@@ -12,7 +12,13 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from indexing import settings
-from indexing.ratelimit import fleet_clock, limits, permits, protocol, redis_store, route_limits
+from indexing.ratelimit import (
+    fleet_clock,
+    limits,
+    protocol,
+    redis_store,
+    route_limits,
+)
 from tests.contract.ratelimit import blocking, fleet
 from tests.ratelimit_model import store
 
@@ -62,7 +68,7 @@ def reply_of(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 -- whatever
 class Held:
     """A permit as this test knows it: surely not free before `until`, in seconds."""
 
-    permit: permits.Permit
+    permit: limits.Permit
     until: dict[str, float]
 
 
@@ -79,7 +85,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
         self.redis = redis_store.RedisBudgets(dressed, "test", clock=lambda: self.now, now=lambda: self.now)
         self.ids = itertools.count()
         self.limits: dict[str, route_limits.RouteLimit] = {}
-        self.flying: list[permits.Permit] = []
+        self.flying: list[limits.Permit] = []
         self.held: list[Held] = []
         self.closed_until = self.now + HOLD
         self.exchange([], [])
@@ -130,7 +136,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
         """Note a permit, and that its budgets had room."""
         starts = self.now + verdict.delay
         assert starts >= self.closed_until, "nothing goes while everything is paused"
-        permit = permits.Permit(ask.id, ask.charge, starts, 2.0, verdict.moment, ask.limit, verdict.held)
+        permit = limits.Permit(ask.id, ask.charge, starts, 2.0, verdict.moment, ask.limit, verdict.held)
         self.flying.append(permit)
         lost = starts + RULES.inflight
         until = {"global": lost + RULES.global_budget.window}

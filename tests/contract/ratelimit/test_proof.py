@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from devstack.simulator import models
 from indexing import settings
-from indexing.ratelimit import codec, limiter, limits, permits, protocol, redis_store, route_limits
+from indexing.ratelimit import (
+    codec,
+    limiter,
+    limits,
+    protocol,
+    redis_store,
+    route_limits,
+)
 from indexing.telemetry import metrics
 from tests.contract.ratelimit import blocking, fleet
 from tests.unit.ratelimit import network
@@ -172,7 +179,7 @@ def test_no_model_rejects_a_call_when_clocks_are_set_and_state_is_lost(
 def test_all_keys_share_one_slot_whatever_is_asked(charge: limits.Charge, known: str) -> None:
     """One script may touch them in a cluster: the text between the first braces is the same (hash tags)."""
     limit = route_limits.RouteLimit.parse(known)
-    permit = permits.Permit("1", charge, 0.0, limit=limit)
+    permit = limits.Permit("1", charge, 0.0, limit=limit)
     outcome = protocol.Outcome(0.1, headers=route_limits.Headers("b2", 5, 4, 1.0))
     rules = limits.Rules.of(settings.LimiterSettings(), 10.0)
 

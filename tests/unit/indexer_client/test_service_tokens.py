@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from indexer_client.cli import service_tokens
-from indexer_service.interceptors import callers
+from indexer_service.interceptors import auth
 from tests.unit.indexer_client import conftest
 
 Indexer = Callable[..., conftest.Ran]
@@ -19,7 +19,7 @@ def test_the_line_lets_the_token_in_when_it_is_added_to_the_file(indexer: Indexe
     ran = indexer("token", "new", "shop", "--scope", "index", "--scope", "read", "--rate", "250/10")
 
     token = ran.err.rstrip("\n").rpartition(" ")[2]
-    (caller,) = callers.read(ran.out.encode(), {}).values()
+    (caller,) = auth.read(ran.out.encode(), {}).values()
     assert ran.code == 0
     assert token not in ran.out
     assert ran.err.count(token) == 1
@@ -72,8 +72,8 @@ def test_nothing_is_made_when_something_is_wrong(indexer: Indexer, arguments: li
 
 def test_the_command_line_knows_what_the_service_knows() -> None:
     """It must not import the service, so it says it again."""
-    assert [*service_tokens.Scope] == [*map(str, callers.Scope)]
-    assert service_tokens.NAME == callers.NAME
+    assert [*service_tokens.Scope] == [*map(str, auth.Scope)]
+    assert service_tokens.NAME == auth.NAME
 
 
 @pytest.mark.parametrize("rate", ["1/1", "99999/9999", "7/60"])
@@ -82,4 +82,4 @@ def test_every_rate_is_accepted_when_the_command_line_accepts_it(indexer: Indexe
     ran = indexer("token", "new", "a", "--scope", "read", "--rate", rate)
 
     assert ran.code == 0
-    assert callers.read(ran.out.encode(), {})
+    assert auth.read(ran.out.encode(), {})

@@ -6,7 +6,7 @@ import itertools
 
 from devstack.simulator import models
 from indexing import errors
-from indexing.ratelimit import limits, permits
+from indexing.ratelimit import limits
 
 
 class _Naive:
@@ -15,7 +15,7 @@ class _Naive:
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count()
 
-    async def take(self, charge: limits.Charge, *, patience: float) -> permits.Permit:
+    async def take(self, charge: limits.Charge, *, patience: float) -> limits.Permit:
         """Return a permit, or raise RateLimited with the wait."""
         wait = self._wait(self._loop.time())
         if wait > patience:
@@ -23,15 +23,15 @@ class _Naive:
         if wait > 0:
             await asyncio.sleep(wait)
             return await self.take(charge, patience=patience)
-        return permits.Permit(str(next(self._ids)), charge, self._loop.time())
+        return limits.Permit(str(next(self._ids)), charge, self._loop.time())
 
     def _wait(self, now: float) -> float:
         raise NotImplementedError
 
-    async def settle(self, permit: permits.Permit, answer: permits.Answer) -> None:
+    async def settle(self, permit: limits.Permit, answer: limits.Answer) -> None:
         """Learn nothing."""
 
-    async def give_back(self, permit: permits.Permit) -> None:
+    async def give_back(self, permit: limits.Permit) -> None:
         """Keep it."""
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from indexing import errors
 from indexing.domain import model
-from indexing.ratelimit import limits, permits
+from indexing.ratelimit import limits
 from tests import clockwork
 from tests.unit.ratelimit.server import Server
 
@@ -56,13 +56,13 @@ class Conditions:
 class Client(Protocol):
     """What a process of the fleet makes its calls through."""
 
-    async def take(self, charge: limits.Charge, *, patience: float) -> permits.Permit:
+    async def take(self, charge: limits.Charge, *, patience: float) -> limits.Permit:
         """Return a permit, or raise RateLimited or LimiterUnavailable."""
 
-    async def settle(self, permit: permits.Permit, answer: permits.Answer) -> None:
+    async def settle(self, permit: limits.Permit, answer: limits.Answer) -> None:
         """Book an answer."""
 
-    async def give_back(self, permit: permits.Permit) -> None:
+    async def give_back(self, permit: limits.Permit) -> None:
         """Hand back what was not used."""
 
 
@@ -103,14 +103,14 @@ class Fleet:
         user, guild = self._dice.randrange(self._is.users), self._dice.randrange(self._is.guilds)
         return limits.Charge(lane, ROUTE, "bot", user, guild)
 
-    async def _call(self, client: Client, permit: permits.Permit) -> None:
+    async def _call(self, client: Client, permit: limits.Permit) -> None:
         granted = self._loop.time()
         await asyncio.sleep(self._dice.random() * self._is.late)
         if self._loop.time() - granted > permit.fence:
             await client.give_back(permit)
             return
         begun = self._loop.time()
-        answer: asyncio.Future[permits.Answer] = self._loop.create_future()
+        answer: asyncio.Future[limits.Answer] = self._loop.create_future()
         if not self._happens(self._is.lost):
             self._loop.call_later(self._way(), self._arrive, permit, begun, answer)
         if self._happens(self._is.crashes):
@@ -119,16 +119,16 @@ class Fleet:
             async with asyncio.timeout(TIMEOUT):
                 said = await answer
         except TimeoutError:
-            said = permits.Answer(None, {}, TIMEOUT)
+            said = limits.Answer(None, {}, TIMEOUT)
         await client.settle(permit, said)
 
-    def _arrive(self, permit: permits.Permit, begun: float, answer: asyncio.Future[permits.Answer]) -> None:
+    def _arrive(self, permit: limits.Permit, begun: float, answer: asyncio.Future[limits.Answer]) -> None:
         charge = permit.charge
         headers = self._server.arrive(self._loop.time(), charge.user or 0, charge.major or 0)
 
         def read() -> None:
             if not answer.done():
-                answer.set_result(permits.Answer(200, headers, self._loop.time() - begun))
+                answer.set_result(limits.Answer(200, headers, self._loop.time() - begun))
 
         if not self._happens(self._is.lost):
             self._loop.call_later(self._way(), read)

@@ -10,8 +10,8 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model
+from indexing.store import credentials, guilds, jobs, users
 from indexing.store import database as store_database
-from indexing.store import guilds, jobs, users, vault
 from tests import clockwork, values
 
 NOW = clockwork.START
@@ -31,7 +31,7 @@ async def test_no_token_stands_in_the_database_when_a_credential_is_stored(datab
     """Whoever reads the documents learns scopes and times, nothing that opens anything."""
     credential = values.credential(access_token="the-access-secret", refresh_token="the-refresh-secret")
 
-    await users.Users(database, vault.Vault((KEY,))).put_credential(USER, credential)
+    await users.Users(database, credentials.Vault((KEY,))).put_credential(USER, credential)
 
     (row,) = await database["users"].find({}).to_list(None)
     assert "secret" not in repr(row)
@@ -40,23 +40,23 @@ async def test_no_token_stands_in_the_database_when_a_credential_is_stored(datab
 
 async def test_a_new_consent_is_asked_for_when_a_credential_no_longer_opens(database: store_database.Database) -> None:
     """After the last key of its time is gone, and when it was moved into another user's row."""
-    store = users.Users(database, vault.Vault((KEY,)))
+    store = users.Users(database, credentials.Vault((KEY,)))
     await store.put_credential(USER, values.credential())
     await store.put_credential(USER + 1, values.credential())
     (row,) = await database["users"].find({"_id": USER}).to_list(None)
     await database["users"].update_one({"_id": USER + 1}, {"$set": {"credential": row["credential"]}})
 
     with pytest.raises(errors.ReauthRequired):
-        await users.Users(database, vault.Vault((NEW,))).credential(USER)
+        await users.Users(database, credentials.Vault((NEW,))).credential(USER)
     with pytest.raises(errors.ReauthRequired):
         await store.credential(USER + 1)
 
 
 async def test_a_credential_opens_when_the_key_was_rotated(database: store_database.Database) -> None:
     """Nobody has to consent again for our keys."""
-    await users.Users(database, vault.Vault((KEY,))).put_credential(USER, values.credential())
+    await users.Users(database, credentials.Vault((KEY,))).put_credential(USER, values.credential())
 
-    found = await users.Users(database, vault.Vault((NEW, KEY))).credential(USER)
+    found = await users.Users(database, credentials.Vault((NEW, KEY))).credential(USER)
 
     assert found == values.credential()
 

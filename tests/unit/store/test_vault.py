@@ -4,7 +4,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from indexing.store import vault
+from indexing.store import credentials
 from tests import values
 
 KEY, NEW, OTHER = b"k" * 32, b"n" * 32, b"o" * 32
@@ -15,14 +15,14 @@ USER = values.USER
 @hypothesis.given(strategies.binary(max_size=3000), strategies.integers(1, (1 << 63) - 1))
 def test_the_text_comes_back_when_it_was_sealed(text: bytes, user: int) -> None:
     """Byte for byte, for the same user."""
-    safe = vault.Vault((KEY,))
+    safe = credentials.Vault((KEY,))
 
     assert safe.open(user, safe.seal(user, text)) == text
 
 
 def test_nothing_of_the_text_shows_when_it_is_sealed() -> None:
     """And the same text never looks the same twice."""
-    safe = vault.Vault((KEY,))
+    safe = credentials.Vault((KEY,))
 
     sealed = [safe.seal(USER, TEXT) for _ in range(50)]
 
@@ -32,47 +32,47 @@ def test_nothing_of_the_text_shows_when_it_is_sealed() -> None:
 
 def test_a_value_does_not_open_when_it_stands_in_another_users_row() -> None:
     """Who can write to the database still cannot lend one user another one's token."""
-    safe = vault.Vault((KEY,))
+    safe = credentials.Vault((KEY,))
 
-    with pytest.raises(vault.CannotOpen):
+    with pytest.raises(credentials.CannotOpen):
         safe.open(USER + 1, safe.seal(USER, TEXT))
 
 
 def test_old_values_open_when_a_new_key_stands_in_front() -> None:
     """That is how keys are rotated; new values are sealed with the new key alone."""
-    old = vault.Vault((KEY,)).seal(USER, TEXT)
-    rotated = vault.Vault((NEW, KEY))
+    old = credentials.Vault((KEY,)).seal(USER, TEXT)
+    rotated = credentials.Vault((NEW, KEY))
 
     renewed = rotated.seal(USER, TEXT)
 
     assert rotated.open(USER, old) == TEXT
-    assert vault.Vault((NEW,)).open(USER, renewed) == TEXT
+    assert credentials.Vault((NEW,)).open(USER, renewed) == TEXT
 
 
 def test_a_value_does_not_open_when_its_key_is_gone() -> None:
     """A key that was taken out of the ring opens nothing."""
-    with pytest.raises(vault.CannotOpen):
-        vault.Vault((NEW, OTHER)).open(USER, vault.Vault((KEY,)).seal(USER, TEXT))
+    with pytest.raises(credentials.CannotOpen):
+        credentials.Vault((NEW, OTHER)).open(USER, credentials.Vault((KEY,)).seal(USER, TEXT))
 
 
 @pytest.mark.parametrize("bit", range(8))
 def test_a_value_does_not_open_when_any_bit_of_it_was_changed(bit: int) -> None:
     """Key id, nonce, text and seal are all covered."""
-    safe = vault.Vault((KEY, NEW))
+    safe = credentials.Vault((KEY, NEW))
     sealed = safe.seal(USER, TEXT)
 
     for place in range(len(sealed)):
         changed = bytearray(sealed)
         changed[place] ^= 1 << bit
-        with pytest.raises(vault.CannotOpen):
+        with pytest.raises(credentials.CannotOpen):
             safe.open(USER, bytes(changed))
 
 
 def test_a_value_does_not_open_when_it_was_cut_or_made_longer() -> None:
     """Any other length is none of ours, the empty one included."""
-    safe = vault.Vault((KEY,))
+    safe = credentials.Vault((KEY,))
     sealed = safe.seal(USER, TEXT)
 
     for changed in [sealed[:length] for length in range(len(sealed))] + [sealed + b"\0"]:
-        with pytest.raises(vault.CannotOpen):
+        with pytest.raises(credentials.CannotOpen):
             safe.open(USER, changed)

@@ -15,8 +15,8 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexing.discord import routes
 from indexing.domain import model, reasons, turns
 from indexing.ratelimit import limiter
-from indexing.store import instrumented as store
-from indexing.telemetry import labels, metric_types, metrics
+from indexing.store import database as store
+from indexing.telemetry import metric_types, metrics
 from workers import worker
 
 
@@ -29,19 +29,19 @@ def groups() -> list[metric_types.Group]:
 def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     """A state, lane, queue or route that is added without its label would be counted as something else."""
     ended = {state.value for state in model.JobState if state.terminal}
-    assert set(labels.LANE.values) == {lane.value for lane in model.Lane}
-    assert set(labels.JOB_STATE.values) == ended
-    assert set(labels.UNIT_STATE.values) == {state.value for state in model.UnitState if state.terminal}
-    assert {*turns.QUEUES, metric_types.OTHER} == set(labels.QUEUE.values)
+    assert set(metric_types.LANE.values) == {lane.value for lane in model.Lane}
+    assert set(metric_types.JOB_STATE.values) == ended
+    assert set(metric_types.UNIT_STATE.values) == {state.value for state in model.UnitState if state.terminal}
+    assert {*turns.QUEUES, metric_types.OTHER} == set(metric_types.QUEUE.values)
     ours = [routes.user_guilds(), routes.guild_channels(1), routes.own_member(1), routes.guild_member(1, 1)]
-    assert {route.template for route in ours} <= set(labels.ROUTE.values)
-    assert set(rpc_metrics.CODES.values()) == set(labels.GRPC_CODE.values)
-    assert set(limiter.SCOPES.values()) == set(labels.SCOPE.values)
-    assert set(store.COMMANDS.values()) == set(labels.COMMAND.values)
-    assert set(reasons.ADVICE) - {reasons.LIST_TOO_OLD} <= set(labels.CAUSE.values)
+    assert {route.template for route in ours} <= set(metric_types.ROUTE.values)
+    assert set(rpc_metrics.CODES.values()) == set(metric_types.GRPC_CODE.values)
+    assert set(limiter.SCOPES.values()) == set(metric_types.SCOPE.values)
+    assert set(store.COMMANDS.values()) == set(metric_types.COMMAND.values)
+    assert set(reasons.ADVICE) - {reasons.LIST_TOO_OLD} <= set(metric_types.CAUSE.values)
     dispositions = {name.removeprefix("DISPOSITION_") for name in pb.Disposition.keys()}  # noqa: SIM118 -- no dict
-    assert dispositions - {"UNSPECIFIED"} == set(labels.DISPOSITION.values)
-    assert {*worker.DUTIES, "installs", "read", metric_types.OTHER} == set(labels.DUTY.values)
+    assert dispositions - {"UNSPECIFIED"} == set(metric_types.DISPOSITION.values)
+    assert {*worker.DUTIES, "installs", "read", metric_types.OTHER} == set(metric_types.DUTY.values)
 
 
 def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metric_types.Group]) -> None:
@@ -63,7 +63,7 @@ def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metri
         call = {"grpc_type": kind, "grpc_service": rpc_metrics.SERVICE.full_name, "grpc_method": method}
         assert to.get_sample_value("grpc_server_started_total", call) == 0
         assert to.get_sample_value("grpc_server_handling_seconds_count", call) == 0
-        for code in labels.GRPC_CODE.values:
+        for code in metric_types.GRPC_CODE.values:
             assert to.get_sample_value("grpc_server_handled_total", {**call, "grpc_code": code}) == 0
     assert len(counted) > 20
 

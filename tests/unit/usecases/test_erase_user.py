@@ -15,7 +15,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model, ports, turns
-from indexing.usecases import browse, consent, control_job, erase_user, start_job
+from indexing.usecases import browse, control_job, erase_user, start_job, tokens
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -316,7 +316,7 @@ async def test_revoking_says_nothing_of_an_erased_user(world: worlds.World) -> N
     """He is as unknown as one who never came."""
     await case(world).erase(USER)
 
-    status = await consent.Consent(world.ports, control_job.Control(world.ports, world.rules)).status(USER)
+    status = await tokens.Consent(world.ports, control_job.Control(world.ports, world.rules)).status(USER)
 
-    assert status.state is consent.State.MISSING
+    assert status.state is tokens.State.MISSING
     assert_gone(world)

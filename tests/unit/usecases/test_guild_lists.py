@@ -6,7 +6,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model, ports
-from indexing.usecases import bot_guilds, guild_lists
+from indexing.usecases import guild_lists
 from tests import values, worlds
 
 pytestmark = pytest.mark.clockwork
@@ -196,7 +196,7 @@ async def test_the_bots_list_is_read_again_when_a_forced_job_has_guilds_outside_
     await case.read(values.job(), values.credential(), PURPOSE)
     world.discord.installed.add(20)
     states = []
-    for pause in (bot_guilds.DOUBTED_EVERY - 1, 1.0, 1.0):
+    for pause in (guild_lists.DOUBTED_EVERY - 1, 1.0, 1.0):
         world.clock.advance(pause)
         units = await case.read(values.job(force=True), values.credential(), PURPOSE)
         states.append({unit.guild_id: unit.state.value for unit in units}[20])

@@ -20,7 +20,7 @@ from indexing import errors, settings
 from indexing.domain import turns
 from indexing.messaging import queue
 from tests import servers
-from workers import actors, health, pages, worker
+from workers import health, worker
 
 TURN = turns.Turn("a" * 32, 7)
 
@@ -54,7 +54,7 @@ def test_a_turn_runs_when_its_message_arrives(payload: dict[str, object]) -> Non
     """By the names that producer and consumer share, whatever fields a newer producer adds."""
     broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop()])
     parts = Parts()
-    actors.declare(broker, cast("worker.Runtime", parts))
+    worker.declare(broker, cast("worker.Runtime", parts))
 
     with working(broker):
         message: dramatiq.Message[Any] = dramatiq.Message(
@@ -70,12 +70,12 @@ def test_a_turn_is_not_retried_by_dramatiq_when_it_fails() -> None:
     """The sweeper gives the job to another turn; a repeated message would only be stale."""
     broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop()])
 
-    actors.declare(broker, cast("worker.Runtime", Parts()))
+    worker.declare(broker, cast("worker.Runtime", Parts()))
 
     actor = broker.get_actor(turns.ACTOR)
     assert actor.queue_name == turns.QUEUE
     assert actor.options["max_retries"] == 0
-    assert actor.options["time_limit"] == actors.TIME_LIMIT_MS
+    assert actor.options["time_limit"] == worker.TIME_LIMIT_MS
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_probes_tell_what_is_true_now_when_they_are_asked() -> None:
     port = servers.free_port()
     states = {"live": True, "ready": False}
 
-    with pages.serving(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
+    with health.serving(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
         first = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
         states.update(live=False, ready=True)
         second = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
@@ -225,14 +225,14 @@ def test_the_port_is_free_again_when_the_server_has_ended() -> None:
 
     for _ in range(2):
         with (
-            pages.serving(port, to, live=lambda: True, ready=lambda: True),
+            health.serving(port, to, live=lambda: True, ready=lambda: True),
             pytest.raises(OSError, match="in use"),
-            pages.serving(port, to, live=lambda: True, ready=lambda: True),
+            health.serving(port, to, live=lambda: True, ready=lambda: True),
         ):
             pass
 
 
 def test_nothing_is_served_when_the_port_is_0() -> None:
     """Tests and demonstrations need none."""
-    with pages.serving(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
+    with health.serving(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
         pass

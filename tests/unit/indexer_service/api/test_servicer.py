@@ -11,7 +11,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors, settings
 from indexing.domain import model, ports, turns
 from indexing.ratelimit import limiter
-from indexing.usecases import browse, consent, control_job, erase_user, start_job, watch_job
+from indexing.usecases import browse, control_job, erase_user, start_job, tokens, watch_job
 from tests import values, worlds
 from tests.unit.indexer_service import contexts
 
@@ -68,7 +68,7 @@ async def bench() -> Bench:
         progress=watch_job.Progress(world.ports),
         browse=browse.Browse(world.ports, world.rules),
         control=control_job.Control(world.ports, world.rules),
-        consent=consent.Consent(world.ports, control_job.Control(world.ports, world.rules)),
+        consent=tokens.Consent(world.ports, control_job.Control(world.ports, world.rules)),
         erasure=erase_user.Erasure(world.ports, control_job.Control(world.ports, world.rules), worlds.MemoryBudgets()),
         limits=cast("limiter.Limiter", Limits()),
         events=world.events,

@@ -19,7 +19,7 @@ from grpc_status import rpc_status
 
 from indexer_service import file_watch
 from indexer_service.interceptors import auth
-from indexer_service.interceptors.callers import Scope
+from indexer_service.interceptors.auth import Scope
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies
 
 from indexer_service import file_watch
-from indexer_service.interceptors import callers
+from indexer_service.interceptors import auth
 from indexing import settings
 from tests import clockwork
 
@@ -18,17 +18,17 @@ OTHER = hashlib.sha256(b"another token").hexdigest()
 
 def test_a_caller_is_known_by_its_tokens_hash_when_it_has_a_line() -> None:
     """With what it may do; comments and empty lines are nothing."""
-    found = callers.read(f"# ours\n\n  shop\t{DIGEST} index,read 100/1 # since May\n".encode(), {})
+    found = auth.read(f"# ours\n\n  shop\t{DIGEST} index,read 100/1 # since May\n".encode(), {})
 
     (caller,) = found.values()
     assert found.keys() == {bytes.fromhex(DIGEST)}
-    assert (caller.name, sorted(caller.scopes)) == ("shop", [callers.Scope.INDEX, callers.Scope.READ])
+    assert (caller.name, sorted(caller.scopes)) == ("shop", [auth.Scope.INDEX, auth.Scope.READ])
     assert str(caller.bucket.rate) == "100/1"
 
 
 def test_a_caller_has_one_rate_when_it_has_two_tokens() -> None:
     """So that it can move from one to the next, and gains nothing by having both."""
-    found = callers.read(f"shop {DIGEST} index 100/1\nshop {OTHER} read 100/1".encode(), {})
+    found = auth.read(f"shop {DIGEST} index 100/1\nshop {OTHER} read 100/1".encode(), {})
 
     one, other = found.values()
     assert one.bucket is other.bucket
@@ -37,10 +37,10 @@ def test_a_caller_has_one_rate_when_it_has_two_tokens() -> None:
 
 def test_a_caller_goes_on_with_what_it_has_used_when_the_file_is_read_again() -> None:
     """Unless its rate is another now."""
-    before = callers.read(f"shop {DIGEST} index 100/1".encode(), {})
+    before = auth.read(f"shop {DIGEST} index 100/1".encode(), {})
 
-    same = callers.read(f"shop {OTHER} index 100/1".encode(), before)
-    wider = callers.read(f"shop {OTHER} index 200/1".encode(), before)
+    same = auth.read(f"shop {OTHER} index 100/1".encode(), before)
+    wider = auth.read(f"shop {OTHER} index 200/1".encode(), before)
 
     (old,), (kept,), (new,) = before.values(), same.values(), wider.values()
     assert kept.bucket is old.bucket
@@ -68,7 +68,7 @@ def test_a_caller_goes_on_with_what_it_has_used_when_the_file_is_read_again() ->
 def test_the_file_is_refused_when_a_line_is_wrong(line: str, told: str) -> None:
     """As a whole: half a file would lock callers out, or let them in. The line is named, and not repeated."""
     with pytest.raises(file_watch.Unacceptable) as refused:
-        callers.read(line.encode("latin-1"), {})
+        auth.read(line.encode("latin-1"), {})
 
     text = str(refused.value)
     assert text.startswith(f"INDEXER_SERVICE_TOKENS_FILE: {told}")
@@ -78,7 +78,7 @@ def test_the_file_is_refused_when_a_line_is_wrong(line: str, told: str) -> None:
 
 def test_a_hash_is_not_shown_when_a_caller_is_printed() -> None:
     """It opens nothing, and helps nobody either."""
-    found = callers.read(f"shop {DIGEST} index 100/1".encode(), {})
+    found = auth.read(f"shop {DIGEST} index 100/1".encode(), {})
 
     shown = repr([*found.values()])
 
@@ -96,7 +96,7 @@ def test_no_caller_has_more_than_its_rate_when_it_asks_at_any_times(
     capacity: int, window: float, steps: Sequence[float]
 ) -> None:
     """At once as many as the capacity, and over any time no more than that and the rate; a refusal says when."""
-    bucket = callers.Bucket(settings.Rate(capacity=capacity, window=window))
+    bucket = auth.Bucket(settings.Rate(capacity=capacity, window=window))
     clock = clockwork.ManualClock()
     taken: list[float] = []
     for step in steps:
@@ -116,7 +116,7 @@ def test_no_caller_has_more_than_its_rate_when_it_asks_at_any_times(
 
 def test_the_whole_capacity_is_there_at_once_when_a_caller_was_silent() -> None:
     """And not one more."""
-    bucket = callers.Bucket(settings.Rate(capacity=1000, window=1.0))
+    bucket = auth.Bucket(settings.Rate(capacity=1000, window=1.0))
 
     waits = [bucket.take(5.0) for _ in range(1001)]
 

@@ -13,7 +13,7 @@ import pytest
 import structlog.testing
 
 from indexer_service import file_watch
-from indexer_service.server import certificates, grpc_server, tls
+from indexer_service.server import grpc_server, tls
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
@@ -220,6 +220,6 @@ async def test_files_are_looked_at_by_themselves_when_the_service_runs(
 
 def test_a_chain_is_accepted_when_the_first_certificate_is_the_keys() -> None:
     """As authorities hand it out: one's own first."""
-    certificates.check(SERVED.certificate + OURS.pem, SERVED.key)
+    tls.check(SERVED.certificate + OURS.pem, SERVED.key)
     with pytest.raises(file_watch.Unacceptable):
-        certificates.check(OURS.pem + SERVED.certificate, SERVED.key)
+        tls.check(OURS.pem + SERVED.certificate, SERVED.key)
