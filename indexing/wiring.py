@@ -31,8 +31,8 @@ from indexing.telemetry import metrics
 class Parts:
     """What is open in this process."""
 
-    world: ports.World
-    requests: ports.Requests
+    world: ports.Dependencies
+    requests: ports.IdempotencyStore
     limits: limiter.Limiter
     queue: queue.DramatiqQueue
     events: events.RedisEvents
@@ -69,7 +69,7 @@ async def open_parts(
         waiting = queue.DramatiqQueue(broker, shared)
         discord = client.DiscordClient(session, limits, config.discord, seen.discord)
         safe = credentials.Vault(config.secrets.keys)
-        world = ports.World(
+        world = ports.Dependencies(
             discord=discord,
             oauth=oauth.OAuth(discord, config.oauth),
             users=users.Users(database, safe),
@@ -78,8 +78,8 @@ async def open_parts(
             jobs=jobs.Jobs(database, retention=config.indexing.job_retention),
             queue=waiting,
             events=updates,
-            installs=coordination.RedisInstalls(shared),
-            remains=erasure.Remains(database),
+            bot_guilds=coordination.RedisBotGuilds(shared),
+            user_data=erasure.MongoUserData(database),
             clock=clock,
         )
-        yield Parts(world, idempotency.Requests(database), limits, waiting, updates, shared)
+        yield Parts(world, idempotency.MongoIdempotencyStore(database), limits, waiting, updates, shared)

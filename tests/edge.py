@@ -32,12 +32,14 @@ class NoLimits:
 def service(world: worlds.World, config: settings.ServiceSettings | None = None) -> servicer.Servicer:
     """Return the API's methods over a world."""
     cases = servicer.Cases(
-        start=start_job.Start(world.ports, world.rules, world.turner),
-        progress=watch_job.Progress(world.ports),
+        start=start_job.StartJob(world.ports, world.rules, world.turner),
+        progress=watch_job.JobWatcher(world.ports),
         browse=browse.Browse(world.ports, world.rules),
-        control=control_job.Control(world.ports, world.rules),
-        consent=tokens.Consent(world.ports, control_job.Control(world.ports, world.rules)),
-        erasure=erase_user.Erasure(world.ports, control_job.Control(world.ports, world.rules), worlds.MemoryBudgets()),
+        control=control_job.JobControl(world.ports, world.rules),
+        consent=tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules)),
+        erasure=erase_user.EraseUser(
+            world.ports, control_job.JobControl(world.ports, world.rules), worlds.MemoryUserBudgets()
+        ),
         limits=cast("limiter.Limiter", NoLimits()),
         events=world.events,
         clock=world.clock,

@@ -47,11 +47,11 @@ class MemoryUsers:
         """Note the refusal."""
         self._refused.add(user_id)
 
-    async def known(self, user_id: int) -> bool:
+    async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored."""
         return user_id in self._rows
 
-    async def preferences(self, user_id: int) -> model.Preferences:
+    async def get_preferences(self, user_id: int) -> model.Preferences:
         """Return the wishes."""
         return self._wishes.get(user_id, model.Preferences())
 
@@ -60,9 +60,9 @@ class MemoryUsers:
         self._rows.add(user_id)
         self._wishes[user_id] = wishes
 
-    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
+    async def replace_guild_list(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Replace the user's memberships; what is known of roles stays with those that remain."""
-        if await self.known(user_id):
+        if await self.exists(user_id):
             self._listed[user_id] = now
         before = self._present.get(user_id, {})
         self._present[user_id] = {guild.guild_id: _joined(user_id, guild, before) for guild in guilds}
@@ -74,7 +74,7 @@ class MemoryUsers:
         """Be as a release left it that noted no time of a listing."""
         self._listed.clear()
 
-    async def listed_at(self, user_id: int) -> float | None:
+    async def guild_list_time(self, user_id: int) -> float | None:
         """Return when the list was stored."""
         return self._listed.get(user_id)
 
@@ -92,16 +92,16 @@ class MemoryUsers:
         if row is not None:
             self._present[user_id][guild_id] = dataclasses.replace(row, role_ids=roles, roles_at=now)
 
-    async def left(self, user_id: int, guild_id: int, now: float) -> None:
+    async def mark_left(self, user_id: int, guild_id: int, now: float) -> None:
         """Forget the membership, but that it was."""
         if self._present.get(user_id, {}).pop(guild_id, None) is not None:
             self._left[user_id, guild_id] = now
 
-    async def opened(self, user_id: int, guild_id: int, now: float) -> None:
+    async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
         """Note the look."""
         row = self._present.get(user_id, {}).get(guild_id)
-        if row is not None and _seldom(row.looked_at, now):
-            self._present[user_id][guild_id] = dataclasses.replace(row, looked_at=now)
+        if row is not None and _seldom(row.last_viewed_at, now):
+            self._present[user_id][guild_id] = dataclasses.replace(row, last_viewed_at=now)
 
     async def purge(self, before: float) -> int:
         """Forget what ended before a time."""
@@ -148,7 +148,7 @@ class MemoryGuilds:
         """Return those that are stored."""
         return {key: self._guilds[key] for key in guild_ids if key in self._guilds}
 
-    async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
         """Store names and icons, and where our bot is."""
         for row in guilds:
             known = self._guilds.get(row.guild_id) or _unread(row.guild_id)
@@ -156,11 +156,11 @@ class MemoryGuilds:
             if access is model.Access.INSTALLED and known.access is model.Access.DENIED:
                 access = model.Access.DENIED
             people = row.presence_count if row.presence_count is not None else row.member_count
-            if (known.name, known.icon, known.people, known.access) != (row.name, row.icon, people, access):
-                known = dataclasses.replace(known, name=row.name, icon=row.icon, people=people, access=access)
+            if (known.name, known.icon, known.member_count, known.access) != (row.name, row.icon, people, access):
+                known = dataclasses.replace(known, name=row.name, icon=row.icon, member_count=people, access=access)
             self._guilds[row.guild_id] = known
 
-    async def bot_removed(self, guild_ids: Collection[int], now: float) -> None:
+    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Hide what was read."""
         for guild_id in guild_ids:
             guild = self._guilds.get(guild_id)
@@ -171,7 +171,7 @@ class MemoryGuilds:
             self._guilds[guild_id] = dataclasses.replace(
                 guild,
                 access=model.Access.NOT_INSTALLED,
-                error=reasons.BOT_REMOVED,
+                reason=reasons.BOT_REMOVED,
                 fetched_at=None,
                 channel_count=0,
                 newest_message_id=None,
@@ -179,29 +179,29 @@ class MemoryGuilds:
                 schedule=dataclasses.replace(guild.schedule, next_at=0.0),
             )
 
-    async def looked(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
+    async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Note the look and the waiting."""
         for guild_id in guild_ids:
-            if guild_id in self._guilds and _seldom(self._guilds[guild_id].looked_at, now):
-                self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], looked_at=now)
+            if guild_id in self._guilds and _seldom(self._guilds[guild_id].last_viewed_at, now):
+                self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], last_viewed_at=now)
         for guild_id in waiting:
             if guild_id in self._guilds:
                 guild = self._guilds[guild_id]
-                self._guilds[guild_id] = dataclasses.replace(guild, waiting=guild.waiting + 1)
+                self._guilds[guild_id] = dataclasses.replace(guild, demand=guild.demand + 1)
 
-    async def want_soon(self, guild_ids: Collection[int], now: float) -> None:
+    async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
         """Have them due now."""
         for guild in (await self.get(guild_ids)).values():
             readable = guild.access is model.Access.INSTALLED and guild.fetched_at is not None
             if readable and (guild.schedule.next_at > now or not guild.schedule.next_at):
                 self._scheduled(guild.guild_id, dataclasses.replace(guild.schedule, next_at=now))
 
-    async def due(self, now: float, limit: int) -> list[model.Guild]:
+    async def list_due(self, now: float, limit: int) -> list[model.Guild]:
         """Return what is due."""
         rows = [guild for guild in self._guilds.values() if 0.0 < guild.schedule.next_at <= now]
         return sorted(rows, key=lambda guild: guild.schedule.next_at)[:limit]
 
-    async def lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
+    async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """Take the lease, if it is free and wanted."""
         guild = self._guilds.get(guild_id)
         if guild is None or guild.lease_until > now:
@@ -219,7 +219,7 @@ class MemoryGuilds:
         fence: int,
         channels: Sequence[model.Channel],
         now: float,
-        schedule: model.Schedule = model.NEVER_READ,
+        schedule: model.Schedule = model.NEVER_FETCHED,
     ) -> bool:
         """Replace the guild's channels, if the fence is the latest."""
         if self._fences[guild_id] != fence:
@@ -238,33 +238,33 @@ class MemoryGuilds:
             access=model.Access.INSTALLED,
             channel_count=len(after),
             newest_message_id=newest or None,
-            error="",
+            reason="",
             retry_at=0.0,
             lease_until=0.0,
             refusals=0,
             refused_at=0.0,
-            waiting=0,
+            demand=0,
             schedule=schedule,
         )
         return True
 
-    async def refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
+    async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
         """Note a refusal, if the fence is the latest."""
         if self._fences[guild_id] == fence:
             guild = self._guilds[guild_id]
             self._guilds[guild_id] = dataclasses.replace(
                 guild,
                 access=model.Access.DENIED,
-                error=error,
+                reason=error,
                 retry_at=retry_at,
                 lease_until=0.0,
                 refusals=guild.refusals + 1,
                 refused_at=now,
-                waiting=0,
+                demand=0,
                 schedule=dataclasses.replace(guild.schedule, next_at=0.0),
             )
 
-    async def release(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
+    async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease, if the fence is the latest."""
         if self._fences[guild_id] == fence:
             self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], lease_until=0.0)
@@ -277,7 +277,9 @@ class MemoryGuilds:
         for key in old:
             del self.gone[key]
         members = self._users.guilds_with_members()
-        empty = [key for key, guild in self._guilds.items() if key not in members and (guild.looked_at or 0.0) < before]
+        empty = [
+            key for key, guild in self._guilds.items() if key not in members and (guild.last_viewed_at or 0.0) < before
+        ]
         count = len(old) + len(empty) + sum(len(self._channels.pop(key, {})) for key in empty)
         for key in empty:
             del self._guilds[key]
@@ -286,7 +288,7 @@ class MemoryGuilds:
     def _scheduled(self, guild_id: int, schedule: model.Schedule) -> None:
         self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], schedule=schedule)
 
-    async def channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
+    async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the latest listings."""
         found = [channel for key in set(guild_ids) for channel in self._channels[key].values()]
         return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
@@ -302,9 +304,9 @@ class MemoryJobs:
     def __init__(self) -> None:
         self.questions = 0
         self._jobs: dict[str, model.Job] = {}
-        self._units: dict[str, dict[int, model.Unit]] = collections.defaultdict(dict)
+        self._units: dict[str, dict[int, model.GuildTask]] = collections.defaultdict(dict)
 
-    async def start(self, job: model.Job) -> tuple[model.Job, bool]:
+    async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store it, unless its user has an active one."""
         for known in self._jobs.values():
             if known.user_id == job.user_id and not known.state.terminal:
@@ -316,7 +318,7 @@ class MemoryJobs:
         """Return a job."""
         return self._jobs.get(job_id)
 
-    async def get_all(self, job_ids: Collection[str]) -> dict[str, model.Job]:
+    async def get_many(self, job_ids: Collection[str]) -> dict[str, model.Job]:
         """Return those that are stored."""
         self.questions += 1
         return {key: self._jobs[key] for key in job_ids if key in self._jobs}
@@ -326,7 +328,7 @@ class MemoryJobs:
         rows = [job for job in self._jobs.values() if job.user_id == user_id]
         return max(rows, key=lambda job: (not job.state.terminal, job.created_at), default=None)
 
-    async def of_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
+    async def list_for_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
         """Return a page of the user's jobs."""
         rows = [job for job in self._jobs.values() if job.user_id == user_id and job.created_at < before]
         return sorted(rows, key=lambda job: -job.created_at)[:limit]
@@ -353,17 +355,17 @@ class MemoryJobs:
         )
         return self._jobs[job_id]
 
-    async def add_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+    async def add_tasks(self, job: model.Job, units: Sequence[model.GuildTask]) -> bool:
         """Store new units and note that the guilds are listed."""
         for unit in units:
             self._units[job.job_id].setdefault(unit.guild_id, unit)
         return await self.save(dataclasses.replace(job, listed=True))
 
-    async def units(self, job_id: str) -> list[model.Unit]:
+    async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
         """Return the units by position."""
         return sorted(self._units[job_id].values(), key=lambda unit: unit.position)
 
-    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+    async def write_tasks(self, job: model.Job, units: Sequence[model.GuildTask]) -> bool:
         """Store what is newer than a row that is there."""
         rows = self._units[job.job_id]
         newer = [unit for unit in units if unit.guild_id in rows and rows[unit.guild_id].revision < unit.revision]
@@ -378,34 +380,36 @@ class MemoryJobs:
         self._jobs[job.job_id] = job
         return True
 
-    async def overdue(self, now: float, limit: int) -> list[model.Job]:
+    async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return running jobs that are late."""
         late = [job for job in self._jobs.values() if not job.state.terminal and job.next_turn_at < now]
         return sorted(late, key=lambda job: job.next_turn_at)[:limit]
 
 
-class MemoryRequests:
+class MemoryIdempotencyStore:
     """Port `ports.Requests`; without *users* everybody is known."""
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self._users = users
-        self._answers: dict[str, ports.Answered] = {}
+        self._answers: dict[str, ports.StoredResponse] = {}
 
-    async def find(self, key: str) -> ports.Answered | None:
+    async def find(self, key: str) -> ports.StoredResponse | None:
         """Return what was answered."""
         return self._answers.get(key)
 
-    async def store(self, key: str, answered: ports.Answered, now: float) -> None:  # noqa: ARG002 -- the port has it
+    async def store(self, key: str, answered: ports.StoredResponse, now: float) -> None:  # noqa: ARG002 -- the port has it
         """Keep the first answer, but none about a stranger."""
         about = answered.user_id
-        if about is None or self._users is None or await self._users.known(about):
+        if about is None or self._users is None or await self._users.exists(about):
             self._answers.setdefault(key, answered)
 
 
-class MemoryRemains:
+class MemoryUserData:
     """Port `ports.Remains`, over the same storage as the other fakes."""
 
-    def __init__(self, users: MemoryUsers, guilds: MemoryGuilds, jobs: MemoryJobs, requests: MemoryRequests) -> None:
+    def __init__(
+        self, users: MemoryUsers, guilds: MemoryGuilds, jobs: MemoryJobs, requests: MemoryIdempotencyStore
+    ) -> None:
         self._users = users
         self._guilds = guilds
         self._jobs = jobs
@@ -413,10 +417,10 @@ class MemoryRemains:
 
     async def count(self, user_id: int) -> Mapping[str, int]:
         """Count what is stored."""
-        jobs, guilds = await self.jobs(user_id), await self.guilds(user_id)
+        jobs, guilds = await self.list_jobs(user_id), await self.list_guilds(user_id)
         alone = self._alone(guilds, user_id)
         return {
-            "users": int(await self._users.known(user_id)),
+            "users": int(await self._users.exists(user_id)),
             "memberships": len(guilds),
             "jobs": len(jobs),
             "units": sum(len(self._jobs._units.get(job_id, {})) for job_id in jobs),
@@ -433,7 +437,7 @@ class MemoryRemains:
             kept.pop(user_id, None)
         self._users._listed.pop(user_id, None)
 
-    async def jobs(self, user_id: int) -> list[str]:
+    async def list_jobs(self, user_id: int) -> list[str]:
         """Return the user's jobs."""
         return [job.job_id for job in self._jobs._jobs.values() if job.user_id == user_id]
 
@@ -443,12 +447,12 @@ class MemoryRemains:
             self._jobs._units.pop(job_id, None)
             self._jobs._jobs.pop(job_id, None)
 
-    async def erase_answers(self, user_id: int) -> None:
+    async def erase_responses(self, user_id: int) -> None:
         """Forget answers."""
         for key in self._about(user_id):
             del self._requests._answers[key]
 
-    async def guilds(self, user_id: int) -> list[int]:
+    async def list_guilds(self, user_id: int) -> list[int]:
         """Return the guilds of all memberships."""
         return [*self._users._present.get(user_id, {}), *(key for user, key in self._users._left if user == user_id)]
 
@@ -493,7 +497,7 @@ class RecordingQueue:
             raise errors.QueueUnavailable("played")
 
 
-class MemoryInstalls:
+class MemoryBotGuilds:
     """Port `ports.Installs`."""
 
     def __init__(self) -> None:

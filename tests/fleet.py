@@ -39,10 +39,10 @@ class LimitedDiscord(worlds.FakeDiscord):
         self.answered: list[tuple[Hashable, float]] = []
         self.free: set[Hashable] = set()
 
-    async def _answer(self, what: Hashable, purpose: ports.Purpose, claim: ports.Claim | None = None) -> bool:
+    async def _answer(self, what: Hashable, purpose: ports.Purpose, claim: ports.Precondition | None = None) -> bool:
         if what in self.free:
             return await super()._answer(what, purpose, claim)
-        permit = await self.limits.take(_charge(what, purpose), patience=purpose.patience)
+        permit = await self.limits.take(_charge(what, purpose), patience=purpose.max_wait)
         if claim is not None and not await claim():
             await self.limits.give_back(permit)
             return False
@@ -56,9 +56,9 @@ class LimitedDiscord(worlds.FakeDiscord):
 
 def _charge(what: Hashable, purpose: ports.Purpose) -> limits.Charge:
     kind = what if isinstance(what, str) else "roles" if isinstance(what, tuple) else "channels"
-    identity = f"user:{purpose.user}" if kind in {"list", "roles"} else "bot"
+    identity = f"user:{purpose.user_id}" if kind in {"list", "roles"} else "bot"
     guild = what if isinstance(what, int) else None
-    return limits.Charge(purpose.lane, ROUTES[kind], identity, purpose.user, guild, purpose.waiter)
+    return limits.Charge(purpose.lane, ROUTES[kind], identity, purpose.user_id, guild, purpose.waiter)
 
 
 class TimedQueue:
@@ -97,17 +97,17 @@ class Fleet:
     world: worlds.World
     discord: LimitedDiscord
     queue: TimedQueue
-    ports: ports.World
-    starts: start_job.Start
+    ports: ports.Dependencies
+    starts: start_job.StartJob
 
-    async def work(self, turner: run_turn.Advance) -> None:
+    async def work(self, turner: run_turn.TurnRunner) -> None:
         """Run turns as one thread of a worker does; never returns."""
         while True:
-            await turner.in_background(await self.queue.runnable.get())
+            await turner.run_background_turn(await self.queue.runnable.get())
 
-    async def start(self, user_id: int, *, wait: float = 2.0, immediate: int = 5) -> start_job.Started:
+    async def start(self, user_id: int, *, wait: float = 2.0, immediate: int = 5) -> start_job.StartResult:
         """Start a user's job as StartIndexing does."""
-        return await self.starts.run(user_id, wait=wait, immediate=immediate, force=False)
+        return await self.starts.start(user_id, wait=wait, immediate=immediate, force=False)
 
 
 @asynccontextmanager
@@ -124,13 +124,13 @@ async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) ->
     discord, queue = LimitedDiscord(world.clock, limits), TimedQueue(world.clock)
     discord.latency = latency
     outside = dataclasses.replace(world.ports, discord=discord, queue=queue)
-    turner = run_turn.Advance(outside, world.rules, world.seen, guild_lists.Listing(outside, world.rules))
+    turner = run_turn.TurnRunner(outside, world.rules, world.seen, guild_lists.GuildLists(outside, world.rules))
     fleet = Fleet(
         dataclasses.replace(world, discord=discord),
         discord,
         queue,
         outside,
-        start_job.Start(outside, world.rules, turner),
+        start_job.StartJob(outside, world.rules, turner),
     )
     workers = [asyncio.create_task(fleet.work(turner)) for _ in range(threads)]
     try:

@@ -26,58 +26,58 @@ class MemoryCredentials:
         self.failures = 0
         self._users = users
 
-    async def held(self, user_id: int) -> ports.Held:
+    async def get(self, user_id: int) -> ports.StoredCredential:
         """Return what is stored."""
         users = self._users
         if user_id not in users._credentials:
             raise errors.CredentialMissing(user_id)
-        return ports.Held(
+        return ports.StoredCredential(
             users._credentials[user_id],
             users.marks[user_id],
             users.locks.get(user_id, 0.0),
             user_id in users._refused,
         )
 
-    async def lock(self, user_id: int, *, mark: str | None, now: float, until: float) -> str | None:
+    async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
         """Lock it, if it is free and as it was."""
-        if not self._same(user_id, mark) or self._users.locks.get(user_id, 0.0) > now:
+        if not self._same(user_id, version) or self._users.locks.get(user_id, 0.0) > now:
             return None
         self._users.locks[user_id] = until
         self._users.marks[user_id] = ours = uuid.uuid4().hex
         return ours
 
-    async def unlock(self, user_id: int, *, mark: str, until: float = 0.0) -> None:
+    async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
         """Free it, if it is as it was."""
-        if self._same(user_id, mark):
+        if self._same(user_id, version):
             self._users.locks[user_id] = until
 
-    async def renewed(self, user_id: int, *, mark: str, credential: ports.Credential) -> bool:
+    async def store_renewed(self, user_id: int, *, version: str, credential: ports.Credential) -> bool:
         """Replace the pair, if it is as it was."""
         if self.failures:
             self.failures -= 1
             raise errors.StoreUnavailable("played")
-        if not self._same(user_id, mark):
+        if not self._same(user_id, version):
             return False
         await self._users.put_credential(user_id, credential)
         return True
 
-    async def refuse(self, user_id: int, *, mark: str | None) -> bool:
+    async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
         """Note the refusal, if it is as it was."""
-        if not self._same(user_id, mark):
+        if not self._same(user_id, version):
             return False
         await self._users.require_reauth(user_id)
         self._users.locks.pop(user_id, None)
         return True
 
-    async def forget(self, user_id: int) -> ports.Credential | None:
+    async def delete(self, user_id: int) -> ports.Credential | None:
         """Erase it."""
         self._users.marks[user_id] = uuid.uuid4().hex
         self._users._refused.discard(user_id)
         self._users.locks.pop(user_id, None)
         return self._users._credentials.pop(user_id, None)
 
-    def _same(self, user_id: int, mark: str | None) -> bool:
-        return user_id in self._users._credentials and self._users.marks[user_id] == mark
+    def _same(self, user_id: int, version: str | None) -> bool:
+        return user_id in self._users._credentials and self._users.marks[user_id] == version
 
 
 class FakeOAuth:
@@ -91,9 +91,9 @@ class FakeOAuth:
         before_answer: What happens elsewhere while an answer is on its way.
     """
 
-    def __init__(self, *, able: bool = False) -> None:
-        self.able = able
-        self.longest = 10.0
+    def __init__(self, *, enabled: bool = False) -> None:
+        self.enabled = enabled
+        self.max_call_time = 10.0
         self.latency = 0.0
         self.renewals: list[str] = []
         self._used: set[str] = set()

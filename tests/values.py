@@ -84,30 +84,29 @@ def guild(**changes: Any) -> model.Guild:  # noqa: ANN401 -- any field
         guild_id=GUILD,
         name="guild",
         icon=None,
-        people=None,
+        member_count=None,
         access=model.Access.INSTALLED,
         fetched_at=None,
         newest_message_id=None,
         channel_count=0,
-        error="",
+        reason="",
         retry_at=0.0,
         lease_until=0.0,
     )
     return dataclasses.replace(row, **changes)
 
 
-def unit(guild_id: int = GUILD, **changes: Any) -> model.Unit:  # noqa: ANN401 -- any field
+def task(guild_id: int = GUILD, **changes: Any) -> model.GuildTask:  # noqa: ANN401 -- any field
     """Return a unit that nobody has worked on."""
-    row = model.Unit(
+    row = model.GuildTask(
         guild_id=guild_id,
         name=f"guild {guild_id}",
-        state=model.UnitState.QUEUED,
+        state=model.TaskState.QUEUED,
         step=model.Step.CHANNELS,
         position=0,
-        score=0.5,
         attempts=0,
         retry_at=0.0,
-        error="",
+        reason="",
         channel_count=None,
         revision=1,
     )

@@ -33,21 +33,21 @@ class MemoryEvents:
         self.away = False
         self.open = 0
         self.changed = asyncio.Condition()
-        self.streams: dict[str, list[model.Update]] = collections.defaultdict(list)
+        self.streams: dict[str, list[model.JobUpdate]] = collections.defaultdict(list)
         self._count = 0
 
     def flush(self) -> None:
         """Lose all streams."""
         self.streams.clear()
 
-    async def forget(self, job_ids: Collection[str]) -> None:
+    async def delete_streams(self, job_ids: Collection[str]) -> None:
         """Lose the streams of these jobs."""
         if self.away:
             raise errors.QueueUnavailable("played")
         for job_id in job_ids:
             self.streams.pop(job_id, None)
 
-    async def publish(self, update: model.Update) -> None:
+    async def publish(self, update: model.JobUpdate) -> None:
         """Append an update and wake the watchers."""
         if self.away:
             raise errors.QueueUnavailable("played")
@@ -62,11 +62,11 @@ class MemoryEvents:
         stream = self.streams[job_id]
         return stream[-1].position if stream else "0-0"
 
-    async def holds(self, job_id: str, position: str) -> bool:
+    async def retains(self, job_id: str, position: str) -> bool:
         """Return whether nothing after *position* is lost."""
-        return bool(await self.held([(job_id, position)]))
+        return bool(await self.retained([(job_id, position)]))
 
-    async def held(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return after which places nothing is lost."""
         if self.away:
             raise errors.QueueUnavailable("played")
@@ -76,7 +76,7 @@ class MemoryEvents:
         stream = self.streams[job_id]
         return _place(stream[0].position) if stream else math.inf
 
-    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+    async def list_updated(self, positions: Mapping[str, str]) -> set[str]:
         """Return which jobs have news."""
         if self.away:
             raise errors.QueueUnavailable("played")
@@ -98,27 +98,27 @@ class _Listener:
         self._job_id = job_id
         self._place = place
 
-    def _new(self) -> list[model.Update]:
+    def _new(self) -> list[model.JobUpdate]:
         return [update for update in self._events.streams[self._job_id] if _place(update.position) > self._place]
 
-    async def next(self, patience: float) -> model.Update | None:
+    async def next(self, patience: float) -> model.JobUpdate | None:
         """Return what is new, merged."""
         try:
             async with asyncio.timeout(patience), self._events.changed:
                 await self._events.changed.wait_for(self._new)
         except TimeoutError:
             return None
-        rows: dict[int, model.Unit] = {}
-        last: model.Update | None = None
+        rows: dict[int, model.GuildTask] = {}
+        last: model.JobUpdate | None = None
         for update in self._new():
             last = model.latest(last, update)
-            for unit in update.units:
+            for unit in update.tasks:
                 if unit.guild_id not in rows or rows[unit.guild_id].revision < unit.revision:
                     rows.pop(unit.guild_id, None)
                     rows[unit.guild_id] = unit
         assert last is not None
         self._place = _place(last.position)
-        return dataclasses.replace(last, units=tuple(rows.values()))
+        return dataclasses.replace(last, tasks=tuple(rows.values()))
 
     async def close(self) -> None:
         """Stop listening."""
@@ -129,7 +129,7 @@ def _place(position: str) -> int:
     return int(position.partition("-")[0])
 
 
-class MemoryBudgets:
+class MemoryUserBudgets:
     """Port `ports.Budgets`; `away` plays the outage of its server."""
 
     def __init__(self) -> None:
@@ -199,7 +199,7 @@ class FakeDiscord:
     ) -> list[model.UserGuild]:
         """Return the list of the user for whom it is asked."""
         await self._answer("list", purpose)
-        return self.lists[purpose.user or 0]
+        return self.lists[purpose.user_id or 0]
 
     async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:
         """Return where our bot is."""
@@ -212,7 +212,7 @@ class FakeDiscord:
         return guild_id in self.installed
 
     async def guild_channels(
-        self, guild_id: int, purpose: ports.Purpose, claim: ports.Claim
+        self, guild_id: int, purpose: ports.Purpose, claim: ports.Precondition
     ) -> list[model.Channel] | None:
         """Return the guild's channels, if they are still wanted."""
         if not await self._answer(guild_id, purpose, claim):
@@ -232,7 +232,7 @@ class FakeDiscord:
             raise errors.Gone(404, 10007)
         return self.roles[user_id, guild_id]
 
-    async def _answer(self, what: Hashable, purpose: ports.Purpose, claim: ports.Claim | None = None) -> bool:
+    async def _answer(self, what: Hashable, purpose: ports.Purpose, claim: ports.Precondition | None = None) -> bool:
         problem = self._faults[what].popleft() if self._faults[what] else None
         if problem is not None and _by_limiter(problem):
             raise problem
@@ -269,19 +269,19 @@ class World:
     jobs: fakes.MemoryJobs
     queue: fakes.RecordingQueue
     events: MemoryEvents
-    installs: fakes.MemoryInstalls
+    installs: fakes.MemoryBotGuilds
     rules: settings.IndexingSettings
     seen: metrics.IndexingMetrics
     oauth: pairs.FakeOAuth
     credentials: pairs.MemoryCredentials
-    requests: fakes.MemoryRequests
-    through: Callable[[ports.World], ports.World] = lambda world: world
+    requests: fakes.MemoryIdempotencyStore
+    through: Callable[[ports.Dependencies], ports.Dependencies] = lambda world: world
     """What stands between the use cases and the fakes."""
 
     @property
-    def ports(self) -> ports.World:
+    def ports(self) -> ports.Dependencies:
         """The world as the use cases see it."""
-        world = ports.World(
+        world = ports.Dependencies(
             discord=self.discord,
             oauth=self.oauth,
             users=self.users,
@@ -290,26 +290,28 @@ class World:
             jobs=self.jobs,
             queue=self.queue,
             events=self.events,
-            installs=self.installs,
-            remains=fakes.MemoryRemains(self.users, self.guilds, self.jobs, self.requests),
+            bot_guilds=self.installs,
+            user_data=fakes.MemoryUserData(self.users, self.guilds, self.jobs, self.requests),
             clock=self.clock,
         )
         return self.through(world)
 
     @property
-    def reader(self) -> read_channels.Reader:
+    def reader(self) -> read_channels.ChannelFetcher:
         """What reads guilds."""
-        return read_channels.Reader(self.ports, self.rules, self.seen, guild_lists.Installed(self.ports, self.rules))
+        return read_channels.ChannelFetcher(
+            self.ports, self.rules, self.seen, guild_lists.BotGuilds(self.ports, self.rules)
+        )
 
     @property
-    def fetcher(self) -> fetch_guild.Fetch:
+    def fetcher(self) -> fetch_guild.GuildStep:
         """What does the steps of units."""
-        return fetch_guild.Fetch(self.ports, self.rules, self.seen, self.reader)
+        return fetch_guild.GuildStep(self.ports, self.rules, self.seen, self.reader)
 
     @property
-    def turner(self) -> run_turn.Advance:
+    def turner(self) -> run_turn.TurnRunner:
         """What runs turns."""
-        return run_turn.Advance(self.ports, self.rules, self.seen, guild_lists.Listing(self.ports, self.rules))
+        return run_turn.TurnRunner(self.ports, self.rules, self.seen, guild_lists.GuildLists(self.ports, self.rules))
 
     async def add_user(self, guilds: Sequence[model.UserGuild], user_id: int = values.USER) -> None:
         """Let there be a user with a credential, in these guilds; each has our bot and one channel, if not said."""
@@ -324,15 +326,15 @@ class World:
         """What was asked of Discord besides the lists, in order."""
         return [call.what for call in self.discord.calls if call.what not in {"list", "installs"}]
 
-    def limits(self, **changes: Any) -> guild_tasks.Limits:  # noqa: ANN401 -- any field
+    def limits(self, **changes: Any) -> guild_tasks.TurnLimits:  # noqa: ANN401 -- any field
         """Return limits of a turn that stop nothing and let one unit run at a time, with these changes."""
-        wide = guild_tasks.Limits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
+        wide = guild_tasks.TurnLimits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
         return dataclasses.replace(wide, **changes)
 
     async def start(self, job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field
         """Start a job and enqueue its first turn."""
         now = self.clock()
-        job, created = await self.jobs.start(values.job(job_id, created_at=now, next_turn_at=now, **changes))
+        job, created = await self.jobs.create_or_join(values.job(job_id, created_at=now, next_turn_at=now, **changes))
         assert created
         await self.queue.enqueue(turns.Turn(job.job_id, job.turn))
         return job
@@ -346,7 +348,7 @@ class World:
             self.queue.enqueued.append(turn)
         if not self.queue.enqueued:
             return False
-        await self.turner.in_background(self.queue.enqueued.pop(0))
+        await self.turner.run_background_turn(self.queue.enqueued.pop(0))
         return True
 
     async def work(self, *, most: int = 300) -> int:
@@ -364,8 +366,8 @@ class World:
 
     async def states(self, job_id: str = "a" * 32) -> dict[int, str]:
         """Return the state of each unit, with its error if there is one."""
-        rows = await self.jobs.units(job_id)
-        return {row.guild_id: f"{row.state} {row.error}".strip() for row in rows}
+        rows = await self.jobs.list_tasks(job_id)
+        return {row.guild_id: f"{row.state} {row.reason}".strip() for row in rows}
 
 
 def world(clock: clockwork.ManualClock | None = None, **rules: float) -> World:
@@ -380,10 +382,10 @@ def world(clock: clockwork.ManualClock | None = None, **rules: float) -> World:
         jobs=fakes.MemoryJobs(),
         queue=fakes.RecordingQueue(),
         events=MemoryEvents(),
-        installs=fakes.MemoryInstalls(),
+        installs=fakes.MemoryBotGuilds(),
         rules=settings.IndexingSettings.model_validate(rules),
         seen=metrics.Metrics(registry.CollectorRegistry()).indexing,
         oauth=pairs.FakeOAuth(),
         credentials=pairs.MemoryCredentials(users),
-        requests=fakes.MemoryRequests(users),
+        requests=fakes.MemoryIdempotencyStore(users),
     )

@@ -33,7 +33,7 @@ async def refreshing(config: settings.Settings, clock: ports.Clock) -> AsyncIter
         parts = await stack.enter_async_context(
             wiring.open_parts(config, queue.make_broker(config.redis, middleware=[]), seen, clock)
         )
-        bot = guild_lists.Listing(parts.world, config.indexing).bot
+        bot = guild_lists.GuildLists(parts.world, config.indexing).bot
         shared = scheduler.Rota(parts, config.indexing, seen, clock)
         await stack.enter_async_context(concurrency.running(pulse=beating.beat, **shared.refreshing(bot)))
         stack.enter_context(health.serving(config.workers.metrics_port, to, live=beating.live, ready=beating.live))

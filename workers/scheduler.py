@@ -36,9 +36,9 @@ class Rota:
         sweeper = maintenance.Sweeper(self._world, self._rules)
         return {"sweeper": self._by_one("sweep", sweeper.sweep, period=self._rules.sweep_interval)}
 
-    def refreshing(self, bot: guild_lists.Installed) -> dict[str, Duty]:
+    def refreshing(self, bot: guild_lists.BotGuilds) -> dict[str, Duty]:
         """Return what reads guilds again and erases what is gone."""
-        reader = read_channels.Reader(self._world, self._rules, self._seen.indexing, bot)
+        reader = read_channels.ChannelFetcher(self._world, self._rules, self._seen.indexing, bot)
         refresher = maintenance.Refresher(self._world, self._rules, self._seen.indexing, reader)
         purger = maintenance.Purger(self._world, self._rules)
         return {

@@ -57,7 +57,7 @@ class Runtime(dramatiq.Middleware):
         self._seen = metrics.Metrics(self._registry, DUTIES)
         self._work = metrics.WorkerMetrics(self._registry)
         self._work.threads.set(config.workers.threads)
-        self._advance: run_turn.Advance | None = None
+        self._advance: run_turn.TurnRunner | None = None
         self._worker: Any = None
         self._pulse = health.Pulse()
         self._log = logs.get(__name__)
@@ -69,7 +69,7 @@ class Runtime(dramatiq.Middleware):
         try:
             serving = tracing.serving(turns.ACTOR, turn.carried, trace.SpanKind.CONSUMER)
             with self._work.running.track_inprogress(), serving, logs.bound(job=turn.job_id):
-                await self._advance.in_background(turn)
+                await self._advance.run_background_turn(turn)
         except errors.IndexerError as problem:
             self._log.warning("turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
 
@@ -98,8 +98,8 @@ class Runtime(dramatiq.Middleware):
             opening.enter_context(health.serving(port, self._registry, live=self._live, ready=self._ready))
             parts = await opening.enter_async_context(wiring.open_parts(self._config, broker, self._seen, self._clock))
             rules = self._config.indexing
-            lists = guild_lists.Listing(parts.world, rules)
-            self._advance = run_turn.Advance(parts.world, rules, self._seen.indexing, lists)
+            lists = guild_lists.GuildLists(parts.world, rules)
+            self._advance = run_turn.TurnRunner(parts.world, rules, self._seen.indexing, lists)
             shared = scheduler.Rota(parts, rules, self._seen, self._clock)
             alarm = queue.Alarm(parts.redis, parts.queue)
             opening.push_async_callback(alarm.close)

@@ -49,7 +49,7 @@ def job(row: model.Job, tally: model.Tally) -> pb.Job:
         user_id=str(row.user_id),
         state=f"JOB_STATE_{row.state}",
         progress=progress(tally),
-        error=row.error,
+        error=row.reason,
         created_at=timestamp(row.created_at),
         finished_at=maybe(row.finished_at),
         guilds_listed=row.listed,
@@ -57,7 +57,7 @@ def job(row: model.Job, tally: model.Tally) -> pb.Job:
     )
 
 
-def job_guild(unit: model.Unit) -> pb.JobGuild:
+def job_guild(unit: model.GuildTask) -> pb.JobGuild:
     """Return one guild of a job."""
     return pb.JobGuild(
         guild_id=str(unit.guild_id),
@@ -65,11 +65,11 @@ def job_guild(unit: model.Unit) -> pb.JobGuild:
         state=f"GUILD_STATE_{unit.state}",
         position=unit.position,
         channel_count=unit.channel_count,
-        error=unit.error,
+        error=unit.reason,
         attempts=unit.attempts,
         retry_at=maybe(unit.retry_at),
         revision=unit.revision,
-        advice=reasons.advice(unit.error),
+        advice=reasons.advice(unit.reason),
     )
 
 
@@ -98,8 +98,8 @@ def rank(view: browse.GuildView) -> pb.Rank:
     What activity adds follows from the guild's newest message, which may stand in a channel that is hidden from the
     user: exactly, it would tell the second in which somebody wrote there; so, a day or more.
     """
-    signals = {name: round(part, 2) for name, part in view.ranked.parts.items()}
-    return pb.Rank(pinned=view.ranked.inputs.pinned, score=round(sum(signals.values()), 2), signals=signals)
+    signals = {name: round(part, 2) for name, part in view.rank.parts.items()}
+    return pb.Rank(pinned=view.rank.inputs.pinned, score=round(sum(signals.values()), 2), signals=signals)
 
 
 def channel(row: model.Channel) -> pb.Channel:
@@ -141,7 +141,7 @@ def budget(state: limiter.BudgetState, now: float) -> pb.Budget:
     )
 
 
-def credential(status: tokens.Status) -> pb.GetCredentialStatusResponse:
+def credential(status: tokens.CredentialStatus) -> pb.GetCredentialStatusResponse:
     """Return what may be told of a credential."""
     return pb.GetCredentialStatusResponse(
         state=f"CREDENTIAL_STATE_{status.state}", scopes=status.scopes, expires_at=maybe(status.expires_at)

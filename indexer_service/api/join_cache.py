@@ -105,7 +105,7 @@ class Joins:
         for known in asking:
             # Of two answers for one job the older came first: what is no news for it is none for the other.
             positions.setdefault(known.answer.job_id, known.answer.position)
-        moved = await self._events.moved(positions)
+        moved = await self._events.list_updated(positions)
         for known in asking:
             if known.answer.job_id not in moved:
                 known.checked = now

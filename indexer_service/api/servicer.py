@@ -26,12 +26,12 @@ MOST_TYPE = 65_535
 class Cases:
     """The use cases that the service offers."""
 
-    start: start_job.Start
-    progress: watch_job.Progress
+    start: start_job.StartJob
+    progress: watch_job.JobWatcher
     browse: browse.Browse
-    control: control_job.Control
-    consent: tokens.Consent
-    erasure: erase_user.Erasure
+    control: control_job.JobControl
+    consent: tokens.ConsentControl
+    erasure: erase_user.EraseUser
     limits: limiter.Limiter
     events: ports.Events
     clock: ports.Clock
@@ -48,7 +48,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         self._streams = watchers
         self._joins = join_cache.Joins(cases.events, cases.clock, self._joined)
 
-    def changed(self, update: model.Update) -> None:
+    def changed(self, update: model.JobUpdate) -> None:
         """Take note that a job has changed: what was known of it is not told any more."""
         self._joins.forget(update.job.user_id)
 
@@ -64,7 +64,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         joined = await self._joins.get(user_id)
         if joined is not None:
             return joined
-        started = await self._cases.start.run(user_id, wait=wait, immediate=immediate, force=request.force)
+        started = await self._cases.start.start(user_id, wait=wait, immediate=immediate, force=request.force)
         return self._started(started)
 
     async def WatchProgress(  # type: ignore[override]  # writes to the context, to know when a reader is stuck
@@ -77,7 +77,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         job = await self._watched(request)
         after = self._resumed(request.resume_token, job)
         with self._streams.place(job.job_id) as leave:
-            watch = self._cases.progress.watch(job, watch_job.Terms(after, heartbeat, leave))
+            watch = self._cases.progress.watch(job, watch_job.WatchOptions(after, heartbeat, leave))
             before = after or ""
             async with contextlib.aclosing(watch):
                 async for message, position in watch:
@@ -91,16 +91,16 @@ class Servicer(pb_grpc.IndexerServiceServicer):
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """Return a job with its numbers as they are now."""
-        job = await self._cases.progress.find(job_id=validate.job_id("job_id", request.job_id))
-        return pb.GetJobResponse(job=convert.job(job, await self._cases.progress.tally(job)))
+        job = await self._cases.progress.find_job(job_id=validate.job_id("job_id", request.job_id))
+        return pb.GetJobResponse(job=convert.job(job, await self._cases.progress.count_tasks(job)))
 
     async def WaitJob(self, request: pb.WaitJobRequest, context: Context) -> pb.WaitJobResponse:
         """Return the job when it has ended or the wait is over."""
-        job = await self._cases.progress.find(job_id=validate.job_id("job_id", request.job_id))
+        job = await self._cases.progress.find_job(job_id=validate.job_id("job_id", request.job_id))
         asked = request.wait if request.HasField("wait") else None
         wait = validate.wait(asked, default=30.0, most=60.0, remaining=context.time_remaining())
-        job = await self._cases.progress.ended(job, wait)
-        return pb.WaitJobResponse(job=convert.job(job, await self._cases.progress.tally(job)))
+        job = await self._cases.progress.wait_until_ended(job, wait)
+        return pb.WaitJobResponse(job=convert.job(job, await self._cases.progress.count_tasks(job)))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """Return a page of the user's jobs."""
@@ -110,7 +110,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         before = math.inf
         if request.page_token:
             before = float(self._tokens.read("page_token", purpose, request.page_token))
-        jobs = await self._cases.progress.jobs(user_id, before=before, limit=size)
+        jobs = await self._cases.progress.list_jobs(user_id, before=before, limit=size)
         return pb.ListJobsResponse(
             jobs=[convert.job(job, tally) for job, tally in jobs],
             next_page_token=self._tokens.make(purpose, jobs[-1][0].created_at) if len(jobs) == size else "",
@@ -119,19 +119,19 @@ class Servicer(pb_grpc.IndexerServiceServicer):
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """Drop what is still queued."""
         job = await self._cases.control.cancel(validate.job_id("job_id", request.job_id))
-        return pb.CancelJobResponse(job=convert.job(job, await self._cases.progress.tally(job)))
+        return pb.CancelJobResponse(job=convert.job(job, await self._cases.progress.count_tasks(job)))
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
         """Start a job with what failed."""
         job, created = await self._cases.control.retry(validate.job_id("job_id", request.job_id))
         return pb.RetryJobResponse(
-            job=convert.job(job, await self._cases.progress.tally(job)),
+            job=convert.job(job, await self._cases.progress.count_tasks(job)),
             disposition=pb.DISPOSITION_CREATED if created else pb.DISPOSITION_JOINED,
         )
 
     async def GetPreferences(self, request: pb.GetPreferencesRequest, context: Context) -> pb.GetPreferencesResponse:
         """Return the user's wishes."""
-        wishes = await self._users.preferences(validate.snowflake("user_id", request.user_id))
+        wishes = await self._users.get_preferences(validate.snowflake("user_id", request.user_id))
         return pb.GetPreferencesResponse(preferences=convert.preferences(wishes))
 
     async def UpdatePreferences(
@@ -152,7 +152,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         size = validate.page_size(request.page_size, default=50, most=200)
         purpose = f"guilds:{user_id}"
         after = int(self._tokens.read("page_token", purpose, request.page_token)) if request.page_token else 0
-        views, following = await self._cases.browse.guilds(user_id, after=after, size=size)
+        views, following = await self._cases.browse.list_guilds(user_id, after=after, size=size)
         return pb.ListGuildsResponse(
             guilds=[convert.guild(view) for view in views],
             next_page_token=self._tokens.make(purpose, following) if following is not None else "",
@@ -167,8 +167,8 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         after = None
         if request.page_token:
             after = tuple(self._tokens.read("page_token", purpose, request.page_token))
-        rows, following = await self._cases.browse.channels(user_id, wanted, after=after, size=size)
-        stale = await self._cases.browse.looked(user_id, wanted, rows)
+        rows, following = await self._cases.browse.list_channels(user_id, wanted, after=after, size=size)
+        stale = await self._cases.browse.mark_viewed(user_id, wanted, rows)
         return pb.ListChannelsResponse(
             channels=[convert.channel(row) for row in rows],
             stale_guild_ids=[str(guild_id) for guild_id in stale],
@@ -220,13 +220,13 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         now = self._cases.clock()
         return pb.GetRateLimitsResponse(budgets=[convert.budget(state, now) for state in states])
 
-    def _started(self, started: start_job.Started) -> pb.StartIndexingResponse:
+    def _started(self, started: start_job.StartResult) -> pb.StartIndexingResponse:
         return pb.StartIndexingResponse(
-            job=convert.job(started.job, model.tally_of(started.rows)),
+            job=convert.job(started.job, model.tally_of(started.tasks)),
             disposition=f"DISPOSITION_{started.disposition}",
-            reason=started.why,
-            guilds=[convert.job_guild(row) for row in started.rows],
-            remaining=sum(not row.state.terminal for row in started.rows),
+            reason=started.reason,
+            guilds=[convert.job_guild(row) for row in started.tasks],
+            remaining=sum(not row.state.terminal for row in started.tasks),
             watch_token=self._wire.token(started.job.job_id, started.position),
         )
 
@@ -240,8 +240,8 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         if bool(request.job_id) == bool(request.user_id):
             raise errors.InvalidArgument("job_id", "exactly one of job_id and user_id must be given")
         if request.job_id:
-            return await self._cases.progress.find(job_id=validate.job_id("job_id", request.job_id))
-        return await self._cases.progress.find(user_id=validate.snowflake("user_id", request.user_id))
+            return await self._cases.progress.find_job(job_id=validate.job_id("job_id", request.job_id))
+        return await self._cases.progress.find_job(user_id=validate.snowflake("user_id", request.user_id))
 
     def _resumed(self, token: str, job: model.Job) -> str | None:
         if not token:
@@ -252,13 +252,13 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         return str(position) or None
 
 
-def _filter(request: pb.ListChannelsRequest) -> browse.Filter:
+def _filter(request: pb.ListChannelsRequest) -> browse.ChannelFilter:
     validate.few("types", request.types, most=20)
     for kind in request.types:
         validate.number("types", kind, least=0, most=MOST_TYPE)
     if request.order not in pb.ChannelOrder.values():
         raise errors.InvalidArgument("order", "is not one of the orders")
-    return browse.Filter(
+    return browse.ChannelFilter(
         guild_id=validate.snowflake("guild_id", request.guild_id) if request.guild_id else 0,
         name_prefix=validate.text("name_prefix", request.name_prefix, most=100),
         kinds=tuple(sorted(set(request.types))),

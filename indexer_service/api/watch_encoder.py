@@ -66,21 +66,21 @@ def _responses(message: watch_job.Message) -> Iterator[pb.WatchProgressResponse]
     """Yield what one thing that happened looks like."""
     if isinstance(message, watch_job.Snapshot):
         yield from _snapshot(message)
-    elif isinstance(message, watch_job.Silence):
+    elif isinstance(message, watch_job.Heartbeat):
         yield pb.WatchProgressResponse(heartbeat=pb.Heartbeat(at=convert.timestamp(message.at)))
     elif isinstance(message, watch_job.Leaving):
         yield pb.WatchProgressResponse(going_away=pb.GoingAway(reason=message.reason))
     elif isinstance(message, watch_job.Ended):
-        yield pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.tally)))
+        yield pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.count_tasks)))
     else:
         yield from _changed(message.update, own=message.own)
 
 
-def _changed(update: model.Update, *, own: bool) -> Iterator[pb.WatchProgressResponse]:
+def _changed(update: model.JobUpdate, *, own: bool) -> Iterator[pb.WatchProgressResponse]:
     numbers = convert.progress(update.tally)
-    for unit in update.units:
+    for unit in update.tasks:
         yield pb.WatchProgressResponse(guild=convert.job_guild(unit), progress=numbers)
-    if own or not update.units:
+    if own or not update.tasks:
         yield pb.WatchProgressResponse(job=convert.job(update.job, update.tally))
         waiting = convert.throttled(update.job)
         if waiting is not None:
@@ -88,8 +88,8 @@ def _changed(update: model.Update, *, own: bool) -> Iterator[pb.WatchProgressRes
 
 
 def _snapshot(message: watch_job.Snapshot) -> Iterator[pb.WatchProgressResponse]:
-    job = convert.job(message.job, message.tally)
-    rows = [convert.job_guild(unit) for unit in message.units]
+    job = convert.job(message.job, message.count_tasks)
+    rows = [convert.job_guild(unit) for unit in message.tasks]
     for at in range(0, max(1, len(rows)), SNAPSHOT_ROWS):
         page = rows[at : at + SNAPSHOT_ROWS]
         yield pb.WatchProgressResponse(snapshot=pb.Snapshot(job=job, guilds=page, reason=message.reason))

@@ -34,7 +34,7 @@ ABOUT_NOBODY = {"DeleteUserData"}
 class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Answers repeated requests from the store. One round trip before the call, one after it; none without an id."""
 
-    def __init__(self, requests: ports.Requests, key: bytes, clock: ports.Clock) -> None:
+    def __init__(self, requests: ports.IdempotencyStore, key: bytes, clock: ports.Clock) -> None:
         self._requests = requests
         self._key = key
         self._clock = clock
@@ -74,7 +74,7 @@ class Replays(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic 
                 response: message.Message | bytes = await handler.unary_unary(request, context)
                 body = response if isinstance(response, bytes) else response.SerializeToString()
                 about = None if name in ABOUT_NOBODY else _about(request, output.FromString(body))
-                await self._requests.store(key, ports.Answered(fingerprint, body, about), self._clock())
+                await self._requests.store(key, ports.StoredResponse(fingerprint, body, about), self._clock())
                 return response
             if not hmac.compare_digest(known.fingerprint, fingerprint):
                 raise errors.RequestIdReused

@@ -51,9 +51,9 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(wiring.open_parts(config, broker, seen, clock))
-        lists = guild_lists.Listing(parts.world, config.indexing)
-        turner = run_turn.Advance(parts.world, config.indexing, seen.indexing, lists)
-        starter = start_job.Start(parts.world, config.indexing, turner)
+        lists = guild_lists.GuildLists(parts.world, config.indexing)
+        turner = run_turn.TurnRunner(parts.world, config.indexing, seen.indexing, lists)
+        starter = start_job.StartJob(parts.world, config.indexing, turner)
         stack.push_async_callback(starter.drain, LAST_TURNS)
         replays = idempotency.Replays(parts.requests, config.secrets.keys[0], clock)
         watchers = streams.Streams(config.service, clock)
@@ -62,7 +62,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
         pause = min(LOOK_AT_INSTALLS, config.indexing.bot_guilds_age / 2)
-        renew = seen.process.noting("installs", lists.bot.renew, clock)
+        renew = seen.process.noting("installs", lists.bot.keep_fresh, clock)
         await stack.enter_async_context(
             concurrency.running(events=parts.events.read, installs=lambda: concurrency.every(pause, renew))
         )
@@ -70,7 +70,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         def end_streams() -> None:
             watchers.drain()
             parts.events.poke()
-            starter.hurry()
+            starter.release_waiters()
 
         port = await stack.enter_async_context(
             grpc_server.serving(
@@ -85,17 +85,17 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
 def _handlers(
     config: settings.Settings,
     parts: wiring.Parts,
-    starter: start_job.Start,
+    starter: start_job.StartJob,
     watchers: streams.Streams,
     clock: Callable[[], float],
 ) -> servicer.Servicer:
     cases = servicer.Cases(
         start=starter,
-        progress=watch_job.Progress(parts.world),
+        progress=watch_job.JobWatcher(parts.world),
         browse=browse.Browse(parts.world, config.indexing),
-        control=(controls := control_job.Control(parts.world, config.indexing)),
-        consent=tokens.Consent(parts.world, controls),
-        erasure=erase_user.Erasure(parts.world, controls, parts.limits),
+        control=(controls := control_job.JobControl(parts.world, config.indexing)),
+        consent=tokens.ConsentControl(parts.world, controls),
+        erasure=erase_user.EraseUser(parts.world, controls, parts.limits),
         limits=parts.limits,
         events=parts.events,
         clock=clock,

@@ -62,7 +62,7 @@ class Call:
     identity: str
     purpose: ports.Purpose
     params: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    claim: ports.Claim | None = None
+    claim: ports.Precondition | None = None
     form: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
 
 
@@ -127,7 +127,7 @@ class DiscordClient:
         return any(guild.guild_id == guild_id for guild in await self._again(self._ask, call, payloads.decode_guilds))
 
     async def guild_channels(
-        self, guild_id: int, purpose: ports.Purpose, claim: ports.Claim
+        self, guild_id: int, purpose: ports.Purpose, claim: ports.Precondition
     ) -> list[model.Channel] | None:
         """Return all channels of the guild that our bot may view; None when *claim* says no at the permit."""
         call = dataclasses.replace(self._as_bot(routes.guild_channels(guild_id), purpose), claim=claim)
@@ -160,7 +160,7 @@ class DiscordClient:
         purpose: ports.Purpose,
         params: Mapping[str, str] | None = None,
     ) -> Call:
-        return Call(route, f"Bearer {credential.access_token}", f"user:{purpose.user}", purpose, params or {})
+        return Call(route, f"Bearer {credential.access_token}", f"user:{purpose.user_id}", purpose, params or {})
 
     async def _ask(self, call: Call, decode: Callable[[bytes], T]) -> T:
         reply = await self.attempt(call)
@@ -183,12 +183,12 @@ class DiscordClient:
             lane=call.purpose.lane,
             route=call.route.template,
             identity=call.identity,
-            user=call.purpose.user,
+            user=call.purpose.user_id,
             major=call.route.guild,
             waiter=call.purpose.waiter,
         )
         with tracing.span("permit"):
-            permit = await self._permits.take(charge, patience=call.purpose.patience)
+            permit = await self._permits.take(charge, patience=call.purpose.max_wait)
         if call.claim is not None and not await self._claimed(call.claim, permit):
             raise _NotWanted
         if permit.expired(time.monotonic()):
@@ -216,7 +216,7 @@ class DiscordClient:
     def _count(self, call: Call, status: str, seconds: float) -> None:
         self._seen.count(call.route.template, status, seconds, lane=call.purpose.lane.value)
 
-    async def _claimed(self, claim: ports.Claim, permit: limiter.Permit) -> bool:
+    async def _claimed(self, claim: ports.Precondition, permit: limiter.Permit) -> bool:
         """Ask the claim; unless it says yes, the permit goes back."""
         wanted = False
         try:

@@ -40,8 +40,8 @@ class OAuth:
 
     def __init__(self, calls: client.DiscordClient, config: settings.OAuthSettings) -> None:
         secret = config.client_secret.get_secret_value()
-        self.able = bool(config.client_id and secret)
-        self.longest = calls.longest
+        self.enabled = bool(config.client_id and secret)
+        self.max_call_time = calls.longest
         self._calls = calls
         self._authorization = aiohttp.encode_basic_auth(config.client_id, secret)
 

@@ -99,7 +99,7 @@ def after_reading(
         changed_at = min(now, model.snowflake_time(newest))
     elif mark != guild.schedule.fingerprint:
         changed_at = now
-    tier = tier_of(guild.looked_at, now)
+    tier = tier_of(guild.last_viewed_at, now)
     read = model.Schedule(changed_at=changed_at, fingerprint=mark)
     if tier is None:
         return read
@@ -110,7 +110,7 @@ def after_reading(
 def after_failure(guild: model.Guild, now: float, dice: random.Random = DICE) -> model.Schedule:
     """Return the schedule after a failure that may pass: twice the interval, at most the longest of all."""
     failed = dataclasses.replace(guild.schedule, failures=guild.schedule.failures + 1, next_at=0.0)
-    if tier_of(guild.looked_at, now) is None:
+    if tier_of(guild.last_viewed_at, now) is None:
         return failed
     return _in(min(max(2 * guild.schedule.interval, TIERS[0].shortest), TIERS[-1].longest), failed, now, dice)
 

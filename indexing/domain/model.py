@@ -45,7 +45,7 @@ class JobState(enum.StrEnum):
         return self is not JobState.RUNNING
 
 
-class UnitState(enum.StrEnum):
+class TaskState(enum.StrEnum):
     """State of one guild inside one job."""
 
     QUEUED = "QUEUED"
@@ -58,7 +58,7 @@ class UnitState(enum.StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether the unit needs no further work in this job."""
-        return self not in {UnitState.QUEUED, UnitState.RUNNING}
+        return self not in {TaskState.QUEUED, TaskState.RUNNING}
 
 
 class Step(enum.StrEnum):
@@ -142,7 +142,7 @@ class Schedule:
     failures: int = 0
 
 
-NEVER_READ = Schedule()
+NEVER_FETCHED = Schedule()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,31 +151,31 @@ class Guild:
     What is known of a guild, shared by all its users.
 
     Attributes:
-        people: Members present, else members, as Discord estimates them; None when unknown.
-        error: Why there is no access, or no news; empty when all is well.
+        member_count: Members present, else members, as Discord estimates them; None when unknown.
+        reason: Why there is no access, or no news; empty when all is well.
         retry_at: Until when a refusal is believed.
         refusals: Refusals in a row.
         refused_at: When the last of them came.
-        looked_at: When somebody last looked at the guild, to within a few minutes; None when nobody ever did.
-        waiting: How often users have asked for the guild since it was last read.
+        last_viewed_at: When somebody last looked at the guild, to within a few minutes; None when nobody ever did.
+        demand: How often users have asked for the guild since it was last read.
     """
 
     guild_id: int
     name: str
     icon: str | None
-    people: int | None
+    member_count: int | None
     access: Access
     fetched_at: float | None
     newest_message_id: int | None
     channel_count: int
-    error: str
+    reason: str
     retry_at: float
     lease_until: float
     refusals: int = 0
     refused_at: float = 0.0
-    looked_at: float | None = None
-    waiting: int = 0
-    schedule: Schedule = NEVER_READ
+    last_viewed_at: float | None = None
+    demand: int = 0
+    schedule: Schedule = NEVER_FETCHED
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Membership:
     Attributes:
         role_ids: None while unknown; @everyone is not listed.
         roles_at: When the role ids were read.
-        looked_at: When the user last opened the guild, to within a few minutes; None when never.
+        last_viewed_at: When the user last opened the guild, to within a few minutes; None when never.
     """
 
     user_id: int
@@ -195,7 +195,7 @@ class Membership:
     permissions: int
     role_ids: tuple[int, ...] | None
     roles_at: float | None
-    looked_at: float | None = None
+    last_viewed_at: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class Preferences:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Unit:
+class GuildTask:
     """
     One guild inside one job: the row that watchers see.
 
@@ -220,13 +220,12 @@ class Unit:
 
     guild_id: int
     name: str
-    state: UnitState
+    state: TaskState
     step: Step
     position: int
-    score: float
     attempts: int
     retry_at: float
-    error: str
+    reason: str
     channel_count: int | None
     revision: int
 
@@ -254,7 +253,7 @@ class Job:
     next_turn_at: float
     listed: bool
     attempts: int
-    error: str
+    reason: str
     created_at: float
     finished_at: float | None
     waiting_for: str
@@ -274,7 +273,7 @@ def new_job(job_id: str, user_id: int, *, now: float, due: float, force: bool) -
         next_turn_at=due,
         listed=False,
         attempts=0,
-        error="",
+        reason="",
         created_at=now,
         finished_at=None,
         waiting_for="",
@@ -301,7 +300,7 @@ class Tally:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Update:
+class JobUpdate:
     """
     What changed in a job: the job as it is now, and the rows that changed, whole.
 
@@ -311,11 +310,11 @@ class Update:
 
     job: Job
     tally: Tally
-    units: tuple[Unit, ...] = ()
+    tasks: tuple[GuildTask, ...] = ()
     position: str = ""
 
 
-def latest(before: Update | None, update: Update) -> Update:
+def latest(before: JobUpdate | None, update: JobUpdate) -> JobUpdate:
     """
     Return *update*, which was published after *before*, with the job as its latest turn left it.
 
@@ -326,9 +325,9 @@ def latest(before: Update | None, update: Update) -> Update:
     return dataclasses.replace(update, job=before.job, tally=before.tally)
 
 
-def tally_of(units: Iterable[Unit]) -> Tally:
+def tally_of(tasks: Iterable[GuildTask]) -> Tally:
     """Count *units* by state."""
-    counts = collections.Counter(unit.state.name.lower() for unit in units)
+    counts = collections.Counter(task.state.name.lower() for task in tasks)
     return Tally(total=counts.total(), **counts)
 
 

@@ -15,7 +15,7 @@ Clock = Callable[[], float]
 """Returns the epoch second."""
 
 
-Claim = Callable[[], Awaitable[bool]]
+Precondition = Callable[[], Awaitable[bool]]
 """Asked right before a call is made; returns whether it is still wanted."""
 
 
@@ -25,15 +25,15 @@ class Purpose:
     For whom and how urgently Discord is asked.
 
     Attributes:
-        user: Whose budget is charged; None for nobody's.
+        user_id: Whose budget is charged; None for nobody's.
         waiter: One place in the line for permits; a job's id.
-        patience: Longest wait for a permit, in seconds.
+        max_wait: Longest wait for a permit, in seconds.
     """
 
     lane: model.Lane
-    user: int | None
+    user_id: int | None
     waiter: str
-    patience: float
+    max_wait: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Discord(Protocol):
     async def bot_is_in(self, guild_id: int, purpose: Purpose) -> bool:
         """Return whether our bot is installed in the guild."""
 
-    async def guild_channels(self, guild_id: int, purpose: Purpose, claim: Claim) -> list[model.Channel] | None:
+    async def guild_channels(self, guild_id: int, purpose: Purpose, claim: Precondition) -> list[model.Channel] | None:
         """
         Return all channels of the guild that our bot may view; None when *claim* says no.
 
@@ -81,18 +81,18 @@ class Discord(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Held:
+class StoredCredential:
     """
     A user's credential as it is stored.
 
     Attributes:
-        mark: Changes with the pair and with whoever locks it; None until an older release's row changes.
+        version: Changes with the pair and with whoever locks it; None until an older release's row changes.
         locked_until: Until when somebody renews it alone, 0 when nobody does.
         refused: Whether only the user can renew it.
     """
 
     credential: Credential
-    mark: str | None
+    version: str | None
     locked_until: float
     refused: bool
 
@@ -100,22 +100,22 @@ class Held:
 class Credentials(Protocol):
     """Users' credentials as those renew and revoke them who take turns. A write with an old mark changes nothing."""
 
-    async def held(self, user_id: int) -> Held:
+    async def get(self, user_id: int) -> StoredCredential:
         """Return what is stored. Raises errors.CredentialMissing; errors.ReauthRequired when no key opens it."""
 
-    async def lock(self, user_id: int, *, mark: str | None, now: float, until: float) -> str | None:
+    async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
         """Take the right to renew the pair alone, if nobody has it; returns the new mark, None when it is lost."""
 
-    async def unlock(self, user_id: int, *, mark: str, until: float = 0.0) -> None:
+    async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
         """Leave the pair as it is; it is not renewed before *until*."""
 
-    async def renewed(self, user_id: int, *, mark: str, credential: Credential) -> bool:
+    async def store_renewed(self, user_id: int, *, version: str, credential: Credential) -> bool:
         """Store a new pair and end the lock; returns False and changes nothing when the lock is lost."""
 
-    async def refuse(self, user_id: int, *, mark: str | None) -> bool:
+    async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
         """Note that only the user can renew the pair; returns False and changes nothing when it has changed."""
 
-    async def forget(self, user_id: int) -> Credential | None:
+    async def delete(self, user_id: int) -> Credential | None:
         """Erase the pair; returns what it was, None when there was none or no key opens it."""
 
 
@@ -124,12 +124,12 @@ class OAuth(Protocol):
     Discord's token endpoint, on behalf of our application.
 
     Attributes:
-        able: Whether the application's id and secret are known.
-        longest: Longest time of one call, in seconds.
+        enabled: Whether the application's id and secret are known.
+        max_call_time: Longest time of one call, in seconds.
     """
 
-    able: bool
-    longest: float
+    enabled: bool
+    max_call_time: float
 
     async def renew(self, credential: Credential, purpose: Purpose, now: float) -> Credential:
         """
@@ -158,23 +158,23 @@ class Users(Protocol):
     async def require_reauth(self, user_id: int) -> None:
         """Note that Discord refuses the credential."""
 
-    async def known(self, user_id: int) -> bool:
+    async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
 
-    async def preferences(self, user_id: int) -> model.Preferences:
+    async def get_preferences(self, user_id: int) -> model.Preferences:
         """Return the user's wishes about his guilds."""
 
-    async def put_preferences(self, user_id: int, wishes: model.Preferences) -> None:
+    async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
         """Replace the user's wishes."""
 
-    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
+    async def replace_guild_list(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """
         Store the user's complete guild list; memberships that it no longer names are left.
 
         Where his rights differ from before, his roles do not count as known: they may be others as well.
         """
 
-    async def listed_at(self, user_id: int) -> float | None:
+    async def guild_list_time(self, user_id: int) -> float | None:
         """
         Return when the user's guild list was last stored.
 
@@ -190,10 +190,10 @@ class Users(Protocol):
     async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
         """Store the user's role ids in a guild."""
 
-    async def left(self, user_id: int, guild_id: int, now: float) -> None:
+    async def mark_left(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user is not a member (any more)."""
 
-    async def opened(self, user_id: int, guild_id: int, now: float) -> None:
+    async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user looks at one of his guilds; not more often than every few minutes."""
 
     async def purge(self, before: float) -> int:
@@ -206,22 +206,22 @@ class Guilds(Protocol):
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
         """Return those of the guilds that are stored, by id."""
 
-    async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
         """Store names and icons, and which of the guilds have our bot."""
 
-    async def bot_removed(self, guild_ids: Collection[int], now: float) -> None:
+    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Note that our bot is not in the guilds; where it was, the channels are hidden, with that cause."""
 
-    async def looked(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
+    async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Note that somebody looks at guilds, once in a few minutes at most, and for which of them he waits."""
 
-    async def want_soon(self, guild_ids: Collection[int], now: float) -> None:
+    async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
         """Have the guilds that are read regularly read again at *now*; one that is due already stays as it is."""
 
-    async def due(self, now: float, limit: int) -> list[model.Guild]:
+    async def list_due(self, now: float, limit: int) -> list[model.Guild]:
         """Return guilds that should have been read again before *now*, most overdue first."""
 
-    async def lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
+    async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """
         Take the right to fetch a guild alone; None if somebody holds it or it was fetched since *fetched_before*.
 
@@ -235,62 +235,62 @@ class Guilds(Protocol):
         fence: int,
         channels: Sequence[model.Channel],
         now: float,
-        schedule: model.Schedule = model.NEVER_READ,
+        schedule: model.Schedule = model.NEVER_FETCHED,
     ) -> bool:
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
 
-    async def refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
+    async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
         """Note a lasting refusal, one more in a row, and end the lease; the guild is not read again by itself."""
 
-    async def release(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
+    async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease without a result; a new schedule says when the guild is read again."""
 
     async def purge(self, before: float) -> int:
         """Erase channels gone and guilds without members that nobody looked at since a time; returns how many."""
 
-    async def channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
+    async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the channels of the guilds as of their latest listing, by guild, position, id."""
 
 
 class Jobs(Protocol):
     """Jobs and their units. Only the owner of the current turn may write; others change nothing."""
 
-    async def start(self, job: model.Job) -> tuple[model.Job, bool]:
+    async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
 
     async def get(self, job_id: str) -> model.Job | None:
         """Return a job."""
 
-    async def get_all(self, job_ids: Collection[str]) -> dict[str, model.Job]:
+    async def get_many(self, job_ids: Collection[str]) -> dict[str, model.Job]:
         """Return those of the jobs that are stored, by id."""
 
     async def latest(self, user_id: int) -> model.Job | None:
         """Return the user's active job, else his newest."""
 
-    async def of_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
+    async def list_for_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
         """Return the user's jobs that were created before a time, newest first."""
 
     async def begin_turn(self, job_id: str, turn: int, *, now: float, until: float) -> model.Job | None:
         """Own the job as turn + 1, if *turn* is current and the job runs; None otherwise."""
 
-    async def add_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+    async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
         """Store the units of a job whose guild list is read."""
 
-    async def units(self, job_id: str) -> list[model.Unit]:
+    async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
         """Return the units by position."""
 
-    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+    async def write_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
         """Store changed units; returns False when some were left alone: rows that are newer, or erased."""
 
     async def save(self, job: model.Job) -> bool:
         """Store the job's fields if its turn is still current; returns whether it was."""
 
-    async def overdue(self, now: float, limit: int) -> list[model.Job]:
+    async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return running jobs whose next turn should have begun before *now*, most overdue first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answered:
+class StoredResponse:
     """What was answered, and to what: a keyed hash of the request; `user_id` is whom it is about, None for nobody."""
 
     fingerprint: bytes
@@ -298,17 +298,17 @@ class Answered:
     user_id: int | None = None
 
 
-class Requests(Protocol):
+class IdempotencyStore(Protocol):
     """Answers to requests that may be repeated, kept for 24 hours."""
 
-    async def find(self, key: str) -> Answered | None:
+    async def find(self, key: str) -> StoredResponse | None:
         """Return what was answered under this key."""
 
-    async def store(self, key: str, answered: Answered, now: float) -> None:
+    async def store(self, key: str, answered: StoredResponse, now: float) -> None:
         """Keep an answer; of two at once the first stays, and one about a user of whom nothing is known is not kept."""
 
 
-class Remains(Protocol):
+class UserData(Protocol):
     """What is stored of one user, for those who erase it. Each method may be called again."""
 
     async def count(self, user_id: int) -> Mapping[str, int]:
@@ -317,16 +317,16 @@ class Remains(Protocol):
     async def erase_user(self, user_id: int) -> None:
         """Erase the row with credential and preferences: from now on nothing of this user begins."""
 
-    async def jobs(self, user_id: int) -> list[str]:
+    async def list_jobs(self, user_id: int) -> list[str]:
         """Return the ids of the user's jobs."""
 
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
         """Erase jobs and their units."""
 
-    async def erase_answers(self, user_id: int) -> None:
+    async def erase_responses(self, user_id: int) -> None:
         """Erase the answers that are kept for requests about the user."""
 
-    async def guilds(self, user_id: int) -> list[int]:
+    async def list_guilds(self, user_id: int) -> list[int]:
         """Return the guilds that the user is or was a member of."""
 
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
@@ -336,14 +336,14 @@ class Remains(Protocol):
         """Erase the memberships, last: they say which guilds there are to look at."""
 
 
-class Budgets(Protocol):
+class UserBudgets(Protocol):
     """The limiter, as who erases a user sees it."""
 
     async def forget_user(self, user: int) -> None:
         """Remove what carries the user's id; his ledgers end with their last permit. errors.LimiterUnavailable."""
 
 
-class Turns(Protocol):
+class TurnQueue(Protocol):
     """The queue of runnable turns and the sorted set of waiting ones."""
 
     async def enqueue(self, turn: turns.Turn) -> None:
@@ -353,7 +353,7 @@ class Turns(Protocol):
         """Hand a turn to the workers at *due*; a later call for the same job replaces an earlier one."""
 
 
-class Installs(Protocol):
+class BotGuildsCache(Protocol):
     """The cached set of guilds that have our bot."""
 
     async def load(self) -> tuple[frozenset[int], float] | None:
@@ -370,7 +370,7 @@ class Subscription(Protocol):
     Memory is bounded by the number of the job's guilds, however slow the reader is.
     """
 
-    async def next(self, patience: float) -> model.Update | None:
+    async def next(self, max_wait: float) -> model.JobUpdate | None:
         """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
 
     async def close(self) -> None:
@@ -380,30 +380,30 @@ class Subscription(Protocol):
 class Events(Protocol):
     """Where progress is published for watchers in any process. Losing it loses no state: the store has every row."""
 
-    async def publish(self, update: model.Update) -> None:
+    async def publish(self, update: model.JobUpdate) -> None:
         """Append an update to the job's bounded stream."""
 
     async def tail(self, job_id: str) -> str:
         """Return the position of the job's latest update, the first position when there is none."""
 
-    async def holds(self, job_id: str, position: str) -> bool:
+    async def retains(self, job_id: str, position: str) -> bool:
         """Return whether every update after *position* is still in the stream."""
 
-    async def held(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return those of the places, each a job and a position in its stream, after which every update is there."""
 
-    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+    async def list_updated(self, positions: Mapping[str, str]) -> set[str]:
         """Return those of the jobs that have updates after these positions."""
 
     async def subscribe(self, job_id: str, after: str) -> Subscription:
         """Listen to the job's updates after a position."""
 
-    async def forget(self, job_ids: Collection[str]) -> None:
+    async def delete_streams(self, job_ids: Collection[str]) -> None:
         """Erase the streams of jobs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class World:
+class Dependencies:
     """The outside world of the use cases."""
 
     discord: Discord
@@ -412,8 +412,8 @@ class World:
     credentials: Credentials
     guilds: Guilds
     jobs: Jobs
-    queue: Turns
+    queue: TurnQueue
     events: Events
-    installs: Installs
-    remains: Remains
+    bot_guilds: BotGuildsCache
+    user_data: UserData
     clock: Clock

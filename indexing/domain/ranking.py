@@ -35,10 +35,10 @@ class Inputs:
     Attributes:
         pinned: Place among the pinned guilds, None when not pinned.
         last_activity: Epoch second of the newest message known, None when unknown.
-        people: Members present, else members, as Discord counts them; None when unknown.
-        looked_at: When this user last opened the guild, None when never.
+        member_count: Members present, else members, as Discord counts them; None when unknown.
+        last_viewed_at: When this user last opened the guild, None when never.
         fetched_at: When the guild's channels were read, None when never.
-        waiting: How often users have asked for the guild since it was last read.
+        demand: How often users have asked for the guild since it was last read.
     """
 
     guild_id: int
@@ -46,10 +46,10 @@ class Inputs:
     owner: bool
     permissions: int
     last_activity: float | None
-    people: int | None
-    looked_at: float | None = None
+    member_count: int | None
+    last_viewed_at: float | None = None
     fetched_at: float | None = None
-    waiting: int = 0
+    demand: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,23 +70,23 @@ def inputs_of(membership: model.Membership, guild: model.Guild | None, pinned: t
         owner=membership.owner,
         permissions=membership.permissions,
         last_activity=model.snowflake_time(newest) if newest else None,
-        people=guild.people if guild else None,
-        looked_at=membership.looked_at,
+        member_count=guild.member_count if guild else None,
+        last_viewed_at=membership.last_viewed_at,
         fetched_at=guild.fetched_at if guild else None,
-        waiting=guild.waiting if guild else 0,
+        demand=guild.demand if guild else 0,
     )
 
 
 def ordered(
     memberships: Mapping[int, model.Membership],
     guilds: Mapping[int, model.Guild],
-    wishes: model.Preferences,
+    preferences: model.Preferences,
     *,
     now: float,
     weights: settings.RankWeights,
 ) -> list[Ranked]:
     """Return a user's stored guilds, most important first."""
-    rows = [inputs_of(row, guilds[key], wishes.pinned) for key, row in memberships.items() if key in guilds]
+    rows = [inputs_of(row, guilds[key], preferences.pinned) for key, row in memberships.items() if key in guilds]
     return order(rows, now, weights)
 
 
@@ -99,13 +99,13 @@ def order(rows: list[Inputs], now: float, weights: settings.RankWeights) -> list
 def explained(inputs: Inputs, now: float, weights: settings.RankWeights) -> Ranked:
     """Return what each signal adds to a guild's importance."""
     signals = {
-        "recency": _fading(inputs.looked_at, now, LOOKED_DAYS, unknown=0.0),
-        "activity": _fading(inputs.last_activity, now, ACTIVE_DAYS, unknown=_likely_activity(inputs.people)),
+        "recency": _fading(inputs.last_viewed_at, now, LOOKED_DAYS, unknown=0.0),
+        "activity": _fading(inputs.last_activity, now, ACTIVE_DAYS, unknown=_likely_activity(inputs.member_count)),
         "owner": 1.0 if inputs.owner else 0.0,
         "role": _role(inputs.permissions),
         "new": 1.0 if inputs.fetched_at is None else 0.0,
         "staleness": 1.0 - _fading(inputs.fetched_at, now, STALE_DAYS, unknown=1.0),
-        "demand": _share(inputs.waiting, MANY_WAIT),
+        "demand": _share(inputs.demand, MANY_WAIT),
     }
     total = weights.total
     parts = {name: getattr(weights, name) / total * value for name, value in signals.items()}

@@ -49,9 +49,9 @@ ADVICE = {
 """What somebody can do about a cause, one line each."""
 
 
-def advice(cause: str) -> str:
+def advice(reason: str) -> str:
     """Return what can be done about *cause*; empty when there is nothing to say."""
-    return ADVICE.get(cause, "")
+    return ADVICE.get(reason, "")
 
 
 def believed_until(refusals: int, now: float) -> float:

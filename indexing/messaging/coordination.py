@@ -13,7 +13,7 @@ KEY = "indexer:{installs}"
 TTL = 7 * 86_400
 
 
-class RedisInstalls:
+class RedisBotGuilds:
     """Port `ports.Installs`: one value, one round trip; 8 bytes a guild would do, JSON is easier to look at."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:

@@ -8,6 +8,8 @@ connection. Round trips: one for each published update, one for each reading of 
 import asyncio
 import contextlib
 import dataclasses
+import operator
+import typing
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -45,13 +47,33 @@ for place, key in ipairs(KEYS) do
 end
 return firsts
 """
-_UPDATE = msgspec.json.Decoder(model.Update)
 _ENCODER = msgspec.json.Encoder(enc_hook=int)
 """Integers that were read from MongoDB are of a subclass of int."""
 
 
 def _key(job_id: str) -> str:
     return f"indexer:{{events}}:{job_id}"
+
+
+def _published(kind: type, *more: tuple[str, type, object]) -> Any:  # noqa: ANN401 -- a class made here has no static type
+    """Return the form in which values of a dataclass are published: release 0.1 calls `reason` "error"."""
+    hints = typing.get_type_hints(kind)
+    fields = [
+        (field.name, hints[field.name])
+        if field.default is dataclasses.MISSING
+        else (field.name, hints[field.name], field.default)
+        for field in dataclasses.fields(kind)
+    ]
+    return msgspec.defstruct(kind.__name__, [*fields, *more], rename={"reason": "error"})
+
+
+_Job = _published(model.Job)
+_Task = _published(model.GuildTask, ("score", float, 0.0))
+"""Release 0.1 does not read a task without a score; nothing else does."""
+_JOB_VALUES = operator.attrgetter(*(field.name for field in dataclasses.fields(model.Job)))
+_TASK_VALUES = operator.attrgetter(*(field.name for field in dataclasses.fields(model.GuildTask)))
+_Update = msgspec.defstruct("_Update", [("job", _Job), ("tally", model.Tally), ("units", list[_Task], [])])  # type: ignore[valid-type]  # made above
+_UPDATE = msgspec.json.Decoder(_Update)
 
 
 class RedisEvents:
@@ -66,21 +88,21 @@ class RedisEvents:
         self._ending = False
         self._reading = True
         self._firsts = client.register_script(FIRSTS)
-        self._listener: Callable[[model.Update], None] | None = None
+        self._listener: Callable[[model.JobUpdate], None] | None = None
         self._log = logs.get(__name__)
 
-    def tell(self, listener: Callable[[model.Update], None]) -> None:
+    def tell(self, listener: Callable[[model.JobUpdate], None]) -> None:
         """Let somebody in this process know at once of every update that is published or read here."""
         self._listener = listener
 
-    async def publish(self, update: model.Update) -> None:
+    async def publish(self, update: model.JobUpdate) -> None:
         """Append an update to the job's bounded stream."""
         if self._listener is not None:
             self._listener(update)
         key = _key(update.job.job_id)
         with redis_client.translated():
             async with self._client.pipeline(transaction=False) as pipe:
-                pipe.xadd(key, {"u": _ENCODER.encode(update)}, maxlen=LENGTH, approximate=True)
+                pipe.xadd(key, {"u": encode(update)}, maxlen=LENGTH, approximate=True)
                 pipe.expire(key, TTL)
                 await pipe.execute()
 
@@ -90,11 +112,11 @@ class RedisEvents:
             last: Any = await self._client.xrevrange(_key(job_id), count=1)
         return last[0][0].decode() if last else FIRST
 
-    async def holds(self, job_id: str, position: str) -> bool:
+    async def retains(self, job_id: str, position: str) -> bool:
         """Return whether every update after *position* is still in the stream."""
-        return bool(await self.held([(job_id, position)]))
+        return bool(await self.retained([(job_id, position)]))
 
-    async def held(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return those of the places after which every update is still there; one round trip for however many."""
         with redis_client.translated():
             firsts: Any = await self._firsts(keys=[_key(job_id) for job_id, _ in places])
@@ -104,7 +126,7 @@ class RedisEvents:
             if first and feed.parse(first.decode()) <= feed.parse(position)
         }
 
-    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+    async def list_updated(self, positions: Mapping[str, str]) -> set[str]:
         """Return those of the jobs that have updates after these positions; one round trip for however many."""
         with redis_client.translated():
             reply = await self._client.xread({_key(job_id): place for job_id, place in positions.items()}, count=1)
@@ -129,7 +151,7 @@ class RedisEvents:
         watcher.wake()
         return watcher
 
-    async def forget(self, job_ids: Collection[str]) -> None:
+    async def delete_streams(self, job_ids: Collection[str]) -> None:
         """Erase the streams of jobs."""
         with redis_client.translated():
             if job_ids:
@@ -142,7 +164,7 @@ class RedisEvents:
             for watcher in known.watchers:
                 watcher.poke()
 
-    async def _include(self) -> list[model.Update]:
+    async def _include(self) -> list[model.JobUpdate]:
         """Make the reader begin again with a new stream, of which nothing is known yet; at rest, it will anyway."""
         if self._reading:
             with redis_client.translated():
@@ -152,7 +174,7 @@ class RedisEvents:
                     await pipe.execute()
         return []
 
-    async def _between(self, job_id: str, after: str, known: feed.Feed) -> list[model.Update]:
+    async def _between(self, job_id: str, after: str, known: feed.Feed) -> list[model.JobUpdate]:
         """Return the updates after a position that the feed lacks."""
         if feed.parse(after) >= known.start:
             return []
@@ -190,7 +212,7 @@ class RedisEvents:
             self._reading = False
             await asyncio.sleep(PACE * len(asked))
 
-    def _take(self, known: feed.Feed, update: model.Update) -> None:
+    def _take(self, known: feed.Feed, update: model.JobUpdate) -> None:
         known.take(update)
         if self._listener is not None:
             self._listener(update)
@@ -202,13 +224,21 @@ class RedisEvents:
         await self._blocking.aclose()
 
 
-def decode(position: bytes, fields: dict[bytes, bytes]) -> model.Update | None:
+def encode(update: model.JobUpdate) -> bytes:
+    """Return an update as it is published."""
+    tasks = [_Task(*_TASK_VALUES(task)) for task in update.tasks]
+    return _ENCODER.encode(_Update(_Job(*_JOB_VALUES(update.job)), update.tally, tasks))
+
+
+def decode(position: bytes, fields: dict[bytes, bytes]) -> model.JobUpdate | None:
     """Return an entry's update; None when it is of a release that says what we cannot read: it must hold up nobody."""
     try:
-        return dataclasses.replace(_UPDATE.decode(fields[b"u"]), position=position.decode())
+        update: Any = _UPDATE.decode(fields[b"u"])
     except (msgspec.DecodeError, KeyError) as problem:
         logs.get(__name__).warning("update_unreadable", error=str(problem))
         return None
+    tasks = tuple(model.GuildTask(*_TASK_VALUES(task)) for task in update.units)
+    return model.JobUpdate(model.Job(*_JOB_VALUES(update.job)), update.tally, tasks, position.decode())
 
 
 def _entries(reply: object) -> list[tuple[str, list[tuple[bytes, dict[bytes, bytes]]]]]:

@@ -29,13 +29,13 @@ class Feed:
         self.taken = 0
         self.start = parse(start)
         self.position = start
-        self.last: model.Update | None = None
+        self.last: model.JobUpdate | None = None
         self.watchers: set[Watcher] = set()
-        self._rows: dict[int, tuple[Position, model.Unit]] = {}
+        self._rows: dict[int, tuple[Position, model.GuildTask]] = {}
         self.place = self.start
-        self._told: tuple[Position, model.Update] | None = None
+        self._told: tuple[Position, model.JobUpdate] | None = None
 
-    def take(self, update: model.Update) -> None:
+    def take(self, update: model.JobUpdate) -> None:
         """Add the stream's next update and wake the watchers."""
         place = parse(update.position)
         if place <= self.place:
@@ -43,7 +43,7 @@ class Feed:
         self.position, self.place, self._told = update.position, place, None
         self.last = model.latest(self.last, update)
         self.taken += 1
-        for unit in update.units:
+        for unit in update.tasks:
             self._keep(place, unit)
         for watcher in self.watchers:
             watcher.wake()
@@ -53,7 +53,7 @@ class Feed:
         self.position = max(self.position, position, key=parse)
         self.place = parse(self.position)
 
-    def extend(self, start: str, missed: list[model.Update]) -> None:
+    def extend(self, start: str, missed: list[model.JobUpdate]) -> None:
         """Begin earlier: *missed* are the stream's updates after *start* up to where the feed begins."""
         later, last = self._rows, self.last
         self._rows, self.last = {}, None
@@ -63,7 +63,7 @@ class Feed:
             if place > self.start:
                 break
             self.last = model.latest(self.last, update)
-            for unit in update.units:
+            for unit in update.tasks:
                 self._keep(place, unit)
         for place, unit in later.values():
             self._keep(place, unit)
@@ -72,13 +72,13 @@ class Feed:
         self._told = None
         self.start = min(self.start, parse(start))
 
-    def _keep(self, place: Position, unit: model.Unit) -> None:
+    def _keep(self, place: Position, unit: model.GuildTask) -> None:
         known = self._rows.get(unit.guild_id)
         if known is None or known[1].revision < unit.revision:
             self._rows.pop(unit.guild_id, None)
             self._rows[unit.guild_id] = (place, unit)
 
-    def since(self, place: Position) -> model.Update | None:
+    def since(self, place: Position) -> model.JobUpdate | None:
         """
         Return what changed after *place* as one update, rows in the order of their last change; None if nothing did.
 
@@ -87,10 +87,10 @@ class Feed:
         if self.last is None or place >= self.place:
             return None
         if self._told is None or self._told[0] != place:
-            self._told = place, dataclasses.replace(self.last, units=self._changed(place))
+            self._told = place, dataclasses.replace(self.last, tasks=self._changed(place))
         return self._told[1]
 
-    def _changed(self, place: Position) -> tuple[model.Unit, ...]:
+    def _changed(self, place: Position) -> tuple[model.GuildTask, ...]:
         found = []
         for changed, unit in reversed(self._rows.values()):
             if changed <= place:
@@ -122,7 +122,7 @@ class Watcher:
         self._poked = True
         self.wake()
 
-    async def next(self, patience: float) -> model.Update | None:
+    async def next(self, patience: float) -> model.JobUpdate | None:
         """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
         news = self._feed.since(self._place)
         if news is None and not self._poked:

@@ -89,7 +89,7 @@ class Credentials:
         self._users = database["users"]
         self._safe = safe
 
-    async def held(self, user_id: int) -> ports.Held:
+    async def get(self, user_id: int) -> ports.StoredCredential:
         """Return what is stored. Raises errors.CredentialMissing; errors.ReauthRequired when no key opens it."""
         with database.translated():
             row = await self._users.find_one({"_id": user_id}, FIELDS)
@@ -99,28 +99,28 @@ class Credentials:
             pair = opened(self._safe, user_id, row)
         except CannotOpen as error:
             raise errors.ReauthRequired(user_id) from error
-        return ports.Held(pair, row.get("mark"), row.get("locked_until", 0.0), row.get("reauth", False))
+        return ports.StoredCredential(pair, row.get("mark"), row.get("locked_until", 0.0), row.get("reauth", False))
 
-    async def lock(self, user_id: int, *, mark: str | None, now: float, until: float) -> str | None:
+    async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
         """Take the right to renew the pair alone; None when somebody has it or the pair has changed."""
         ours = uuid.uuid4().hex
         free = {"locked_until": {"$not": {"$gt": now}}}
-        wanted = {"_id": user_id, "mark": mark, "credential": {"$ne": None}, **free}
+        wanted = {"_id": user_id, "mark": version, "credential": {"$ne": None}, **free}
         return ours if await self._changed(wanted, {"mark": ours, "locked_until": until}) else None
 
-    async def unlock(self, user_id: int, *, mark: str, until: float = 0.0) -> None:
+    async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
         """Leave the pair as it is; it is not renewed before *until*."""
-        await self._changed({"_id": user_id, "mark": mark}, {"locked_until": until})
+        await self._changed({"_id": user_id, "mark": version}, {"locked_until": until})
 
-    async def renewed(self, user_id: int, *, mark: str, credential: ports.Credential) -> bool:
+    async def store_renewed(self, user_id: int, *, version: str, credential: ports.Credential) -> bool:
         """Store a new pair and end the lock; False when the lock is lost."""
-        return await self._changed({"_id": user_id, "mark": mark}, sealed(self._safe, user_id, credential))
+        return await self._changed({"_id": user_id, "mark": version}, sealed(self._safe, user_id, credential))
 
-    async def refuse(self, user_id: int, *, mark: str | None) -> bool:
+    async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
         """Note that only the user can renew the pair; False when it has changed."""
-        return await self._changed({"_id": user_id, "mark": mark}, {"reauth": True, "locked_until": 0.0})
+        return await self._changed({"_id": user_id, "mark": version}, {"reauth": True, "locked_until": 0.0})
 
-    async def forget(self, user_id: int) -> ports.Credential | None:
+    async def delete(self, user_id: int) -> ports.Credential | None:
         """Erase the pair, in one write; returns what it was."""
         gone = {"credential": "", "scopes": "", "expires_at": "", "reauth": "", "locked_until": ""}
         with database.translated():

@@ -11,7 +11,7 @@ from indexing.store import database, guilds
 NOTHING_READ = {**guilds.UNREAD, "channel_count": 0, "newest_message_id": None}
 
 
-class Remains:
+class MongoUserData:
     """Port `ports.Remains`. Round trips: 1 for each method; 2 for `erase_jobs`, 5 for `erase_guilds`, 10 to count."""
 
     def __init__(self, database: database.Database) -> None:
@@ -25,13 +25,13 @@ class Remains:
 
     async def count(self, user_id: int) -> dict[str, int]:
         """Count the documents that go with the user, by collection; guilds and channels that stay are left out."""
-        guild_ids = await self.guilds(user_id)
+        guild_ids = await self.list_guilds(user_id)
         alone = {"$in": sorted(set(guild_ids) - await self._shared(guild_ids, user_id))}
         wanted = (
             (self._users, {"_id": user_id}),
             (self._memberships, {"user_id": user_id}),
             (self._jobs, {"user_id": user_id}),
-            (self._units, {"job_id": {"$in": await self.jobs(user_id)}}),
+            (self._units, {"job_id": {"$in": await self.list_jobs(user_id)}}),
             (self._requests, {"user_id": user_id}),
             (self._guilds, {"_id": alone}),
             (self._channels, {"guild_id": alone}),
@@ -43,7 +43,7 @@ class Remains:
         """Erase the row with credential and preferences: from now on nothing of this user begins."""
         await _erase(self._users, {"_id": user_id})
 
-    async def jobs(self, user_id: int) -> list[str]:
+    async def list_jobs(self, user_id: int) -> list[str]:
         """Return the ids of the user's jobs."""
         with database.translated():
             rows = await self._jobs.find({"user_id": user_id}, {"_id": 1}).to_list(None)
@@ -55,11 +55,11 @@ class Remains:
             await _erase(self._units, {"job_id": {"$in": list(job_ids)}})
             await _erase(self._jobs, {"_id": {"$in": list(job_ids)}})
 
-    async def erase_answers(self, user_id: int) -> None:
+    async def erase_responses(self, user_id: int) -> None:
         """Erase the answers that are kept for requests about the user."""
         await _erase(self._requests, {"user_id": user_id})
 
-    async def guilds(self, user_id: int) -> list[int]:
+    async def list_guilds(self, user_id: int) -> list[int]:
         """Return the guilds that the user is or was a member of."""
         with database.translated():
             rows = await self._memberships.find({"user_id": user_id}, {"guild_id": 1}).to_list(None)

@@ -46,7 +46,7 @@ class Guilds:
             rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}).to_list(None)
         return {row["_id"]: guild_of(row) for row in rows}
 
-    async def named(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
         """Store names, icons and sizes, and which of the guilds have our bot. Only changes are written."""
         with database.translated():
             rows = await self._guilds.find({"_id": {"$in": [guild.guild_id for guild in guilds]}}).to_list(None)
@@ -64,7 +64,7 @@ class Guilds:
             with database.translated():
                 await self._guilds.bulk_write(changes, ordered=False)
 
-    async def bot_removed(self, guild_ids: Collection[int], now: float) -> None:
+    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Note that our bot is not in the guilds; where it was, the channels are hidden, with that cause."""
         was_in = {"_id": {"$in": list(guild_ids)}, "fetched_at": {"$ne": None}}
         with database.translated():
@@ -76,7 +76,7 @@ class Guilds:
                 gone = {"gone_at": now, "gone_why": reasons.BOT_REMOVED}
                 await self._channels.update_many({"guild_id": found, "gone_at": None}, {"$set": gone})
 
-    async def looked(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
+    async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Note that somebody looks at guilds, and for which of them he waits."""
         seldom = {"looked_at": {"$not": {"$gt": now - LOOK_STEP}}}
         with database.translated():
@@ -87,7 +87,7 @@ class Guilds:
             if waiting:
                 await self._guilds.update_many({"_id": {"$in": list(waiting)}}, {"$inc": {"waiting": 1}})
 
-    async def want_soon(self, guild_ids: Collection[int], now: float) -> None:
+    async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
         """Have the guilds that are read regularly read again at *now*; one that is due already stays as it is."""
         later = {"next_refresh_at": {"$not": {"$gt": 0.0, "$lte": now}}}
         readable = {"access": model.Access.INSTALLED.value, "fetched_at": {"$ne": None}}
@@ -97,14 +97,14 @@ class Guilds:
                     {"_id": {"$in": list(guild_ids)}, **readable, **later}, {"$set": {"next_refresh_at": now}}
                 )
 
-    async def due(self, now: float, limit: int) -> list[model.Guild]:
+    async def list_due(self, now: float, limit: int) -> list[model.Guild]:
         """Return guilds that should have been read again before *now*, most overdue first."""
         with database.translated():
             found = self._guilds.find({"next_refresh_at": {"$gt": 0.0, "$lte": now}})
             rows = await found.sort("next_refresh_at", 1).limit(limit).to_list(None)
         return [guild_of(row) for row in rows]
 
-    async def lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
+    async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """Take the right to fetch a guild alone; None if somebody holds it or it was fetched since."""
         free = {
             "_id": guild_id,
@@ -127,7 +127,7 @@ class Guilds:
         fence: int,
         channels: Sequence[model.Channel],
         now: float,
-        schedule: model.Schedule = model.NEVER_READ,
+        schedule: model.Schedule = model.NEVER_FETCHED,
     ) -> bool:
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
         with database.translated():
@@ -146,12 +146,12 @@ class Guilds:
         await self._distrust(guild_id)
         return False
 
-    async def refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
+    async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
         """Note a lasting refusal, one more in a row, and end the lease; the guild is not read again by itself."""
         change = {"error": error, "retry_at": retry_at, "refused_at": now, "access": model.Access.DENIED.value}
         await self._end_lease(guild_id, fence, {**change, "next_refresh_at": 0.0, "waiting": 0}, {"refusals": 1})
 
-    async def release(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
+    async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease without a result; a new schedule says when the guild is read again."""
         await self._end_lease(guild_id, fence, schedule_fields(schedule) if schedule else {})
 
@@ -174,7 +174,7 @@ class Guilds:
             guilds = await self._guilds.delete_many({"_id": empty})
         return int(channels.deleted_count + guilds.deleted_count)
 
-    async def channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
+    async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the channels of the guilds as of their latest listing, by guild, position, id."""
         with database.translated():
             rows = await self._channels.find({"guild_id": {"$in": list(guild_ids)}, "gone_at": None}).to_list(None)
@@ -308,18 +308,18 @@ def guild_of(row: database.Document) -> model.Guild:
         guild_id=row["_id"],
         name=row.get("name", ""),
         icon=row.get("icon"),
-        people=row.get("people"),
+        member_count=row.get("people"),
         access=model.Access(row.get("access", "UNKNOWN")),
         fetched_at=row.get("fetched_at"),
         newest_message_id=row.get("newest_message_id"),
         channel_count=row.get("channel_count", 0),
-        error=row.get("error", ""),
+        reason=row.get("error", ""),
         retry_at=row.get("retry_at", 0.0),
         lease_until=row.get("lease_until", 0.0),
         refusals=row.get("refusals", 0),
         refused_at=row.get("refused_at", 0.0),
-        looked_at=row.get("looked_at"),
-        waiting=row.get("waiting", 0),
+        last_viewed_at=row.get("looked_at"),
+        demand=row.get("waiting", 0),
         schedule=model.Schedule(
             next_at=row.get("next_refresh_at", 0.0),
             interval=row.get("interval", 0.0),

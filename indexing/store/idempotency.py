@@ -11,20 +11,22 @@ from indexing.store import database
 KEPT = datetime.timedelta(hours=24)
 
 
-class Requests:
+class MongoIdempotencyStore:
     """Port `ports.Requests`. One round trip for each method, two to store an answer about a user."""
 
     def __init__(self, database: database.Database) -> None:
         self._requests = database["requests"]
         self._users = database["users"]
 
-    async def find(self, key: str) -> ports.Answered | None:
+    async def find(self, key: str) -> ports.StoredResponse | None:
         """Return what was answered under this key."""
         with database.translated():
             row = await self._requests.find_one({"_id": key})
-        return ports.Answered(bytes(row["fingerprint"]), bytes(row["response"]), row.get("user_id")) if row else None
+        return (
+            ports.StoredResponse(bytes(row["fingerprint"]), bytes(row["response"]), row.get("user_id")) if row else None
+        )
 
-    async def store(self, key: str, answered: ports.Answered, now: float) -> None:
+    async def store(self, key: str, answered: ports.StoredResponse, now: float) -> None:
         """Keep an answer; of two at once the first stays, and one about a user of whom nothing is known is not kept."""
         expires_at = datetime.datetime.fromtimestamp(now, tz=datetime.UTC) + KEPT
         row = {"_id": key, **dataclasses.asdict(answered), "expires_at": expires_at}

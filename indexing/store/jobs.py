@@ -17,7 +17,8 @@ from indexing.domain import model
 from indexing.store import database
 
 TRIES = 3
-UNIT_FIELDS = tuple(field.name for field in dataclasses.fields(model.Unit))
+TASK_FIELDS = tuple(field.name for field in dataclasses.fields(model.GuildTask) if field.name != "reason")
+"""Stored under their own names; a reason is stored as "error"."""
 
 
 class Jobs:
@@ -28,7 +29,7 @@ class Jobs:
         self._units = database["units"]
         self._retention = retention
 
-    async def start(self, job: model.Job) -> tuple[model.Job, bool]:
+    async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
         for _ in range(TRIES):
             try:
@@ -49,7 +50,7 @@ class Jobs:
             row = await self._jobs.find_one({"_id": job_id})
         return _job(row) if row else None
 
-    async def get_all(self, job_ids: Collection[str]) -> dict[str, model.Job]:
+    async def get_many(self, job_ids: Collection[str]) -> dict[str, model.Job]:
         """Return those of the jobs that are stored, by id."""
         with database.translated():
             rows = await self._jobs.find({"_id": {"$in": list(job_ids)}}).to_list(None)
@@ -63,7 +64,7 @@ class Jobs:
             row = await self._jobs.find_one({"user_id": user_id}, sort=order)
         return _job(row) if row else None
 
-    async def of_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
+    async def list_for_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
         """Return the user's jobs that were created before a time, newest first."""
         with database.translated():
             found = self._jobs.find({"user_id": user_id, "created_at": {"$lt": before}})
@@ -81,18 +82,18 @@ class Jobs:
             )
         return _job(row) if row else None
 
-    async def add_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+    async def add_tasks(self, job: model.Job, units: Sequence[model.GuildTask]) -> bool:
         """Store the units of a job whose guild list is read."""
         await database.insert_new(self._units, [{"_id": _key(job, unit), **self._row(job, unit)} for unit in units])
         return await self.save(dataclasses.replace(job, listed=True))
 
-    async def units(self, job_id: str) -> list[model.Unit]:
+    async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
         """Return the units by position."""
         with database.translated():
             rows = await self._units.find({"job_id": job_id}).to_list(None)
-        return sorted((_unit(row) for row in rows), key=lambda unit: unit.position)
+        return sorted((_task(row) for row in rows), key=lambda unit: unit.position)
 
-    async def write_units(self, job: model.Job, units: Sequence[model.Unit]) -> bool:
+    async def write_tasks(self, job: model.Job, units: Sequence[model.GuildTask]) -> bool:
         """Store changed units; returns False when some were left alone: rows that are newer, or erased."""
         # No upsert: what was erased with its user must not come back by a turn that still runs.
         changes = [
@@ -115,19 +116,23 @@ class Jobs:
             )
         return bool(done.matched_count)
 
-    async def overdue(self, now: float, limit: int) -> list[model.Job]:
+    async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return running jobs whose next turn should have begun before *now*, most overdue first."""
         with database.translated():
             late = self._jobs.find({"active": True, "next_turn_at": {"$lt": now}})
             rows = await late.sort("next_turn_at", pymongo.ASCENDING).limit(limit).to_list(None)
         return [_job(row) for row in rows]
 
-    def _row(self, job: model.Job, unit: model.Unit) -> database.Document:
-        return {**dataclasses.asdict(unit), "job_id": job.job_id, "expires_at": self._expiry(job.created_at)}
+    def _row(self, job: model.Job, unit: model.GuildTask) -> database.Document:
+        row = dataclasses.asdict(unit)
+        # Release 0.1 does not read a row without a score; nothing else does.
+        row |= {"error": row.pop("reason"), "score": 0.0}
+        return {**row, "job_id": job.job_id, "expires_at": self._expiry(job.created_at)}
 
     def _document(self, job: model.Job) -> database.Document:
         row = dataclasses.asdict(job)
         del row["job_id"]
+        row["error"] = row.pop("reason")
         return {
             **row,
             "state": job.state.value,
@@ -139,7 +144,7 @@ class Jobs:
         return datetime.datetime.fromtimestamp(created_at + self._retention, tz=datetime.UTC)
 
 
-def _key(job: model.Job, unit: model.Unit) -> str:
+def _key(job: model.Job, unit: model.GuildTask) -> str:
     return f"{job.job_id}:{unit.guild_id}"
 
 
@@ -153,7 +158,7 @@ def _job(row: database.Document) -> model.Job:
         next_turn_at=row["next_turn_at"],
         listed=row.get("listed", False),
         attempts=row.get("attempts", 0),
-        error=row.get("error", ""),
+        reason=row.get("error", ""),
         created_at=row["created_at"],
         finished_at=row.get("finished_at"),
         waiting_for=row.get("waiting_for", ""),
@@ -163,6 +168,7 @@ def _job(row: database.Document) -> model.Job:
     )
 
 
-def _unit(row: database.Document) -> model.Unit:
-    fields = {name: row[name] for name in UNIT_FIELDS if name in row}
-    return model.Unit(**{**fields, "state": model.UnitState(fields["state"]), "step": model.Step(fields["step"])})
+def _task(row: database.Document) -> model.GuildTask:
+    fields = {name: row[name] for name in TASK_FIELDS if name in row}
+    state, step = model.TaskState(row["state"]), model.Step(row["step"])
+    return model.GuildTask(**{**fields, "state": state, "step": step, "reason": row["error"]})

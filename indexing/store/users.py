@@ -54,12 +54,12 @@ class Users:
         with database.translated():
             await self._users.update_one({"_id": user_id}, {"$set": {"reauth": True}})
 
-    async def known(self, user_id: int) -> bool:
+    async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
         with database.translated():
             return await self._users.find_one({"_id": user_id}, {"_id": 1}) is not None
 
-    async def preferences(self, user_id: int) -> model.Preferences:
+    async def get_preferences(self, user_id: int) -> model.Preferences:
         """Return the user's wishes about his guilds."""
         with database.translated():
             row = await self._users.find_one({"_id": user_id}, {"pinned": 1, "muted": 1})
@@ -72,7 +72,7 @@ class Users:
         with database.translated():
             await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
 
-    async def listed(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
+    async def replace_guild_list(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """Store the user's complete guild list; memberships it no longer names are left. Only changes are written."""
         with database.translated():
             rows = await self._memberships.find({"user_id": user_id}).to_list(None)
@@ -102,7 +102,7 @@ class Users:
             # No upsert: who was erased meanwhile must not come back by this.
             await self._users.update_one({"_id": user_id}, {"$set": {"listed_at": now}})
 
-    async def listed_at(self, user_id: int) -> float | None:
+    async def guild_list_time(self, user_id: int) -> float | None:
         """Return when the list was last stored."""
         with database.translated():
             row = await self._users.find_one({"_id": user_id}, {"listed_at": 1})
@@ -126,13 +126,13 @@ class Users:
         with database.translated():
             await self._memberships.update_one({"_id": _key(user_id, guild_id), "left_at": None}, change)
 
-    async def left(self, user_id: int, guild_id: int, now: float) -> None:
+    async def mark_left(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user is not a member (any more)."""
         change = {"$set": LEFT | {"left_at": now}}
         with database.translated():
             await self._memberships.update_one({"_id": _key(user_id, guild_id)}, change)
 
-    async def opened(self, user_id: int, guild_id: int, now: float) -> None:
+    async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user looks at one of his guilds."""
         seldom = {"looked_at": {"$not": {"$gt": now - LOOK_STEP}}}
         with database.translated():
@@ -156,5 +156,5 @@ def _membership(row: database.Document) -> model.Membership:
         permissions=row.get("permissions", 0),
         role_ids=None if roles is None else tuple(roles),
         roles_at=row.get("roles_at"),
-        looked_at=row.get("looked_at"),
+        last_viewed_at=row.get("looked_at"),
     )

@@ -27,7 +27,7 @@ class GuildView:
         position: 0 is the most important one.
         channel_count: Channels that he may see, None when the guild was never indexed.
         reason: Why there are no channels, not all, or no news; empty when all is there.
-        ranked: Why it stands where it stands.
+        rank: Why it stands where it stands.
         install_url: Where our bot can be installed, empty when it is there.
     """
 
@@ -37,12 +37,12 @@ class GuildView:
     channel_count: int | None
     stale: bool
     reason: str
-    ranked: ranking.Ranked
+    rank: ranking.Ranked
     install_url: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Filter:
+class ChannelFilter:
     """Which channels, in which order; an empty value does not filter."""
 
     guild_id: int = 0
@@ -54,11 +54,11 @@ class Filter:
 class Browse:
     """Reads what a user may see."""
 
-    def __init__(self, world: ports.World, rules: settings.IndexingSettings) -> None:
-        self._world = world
-        self._rules = rules
+    def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
+        self._deps = deps
+        self._config = config
 
-    async def guilds(self, user_id: int, *, after: int, size: int) -> tuple[list[GuildView], int | None]:
+    async def list_guilds(self, user_id: int, *, after: int, size: int) -> tuple[list[GuildView], int | None]:
         """
         Return a page of the user's guilds by rank, and where the next page begins, None on the last.
 
@@ -71,25 +71,25 @@ class Browse:
             errors.UserNotFound: Nothing is known of the user.
         """
         memberships = await self._memberships(user_id)
-        stored = await self._world.guilds.get(memberships)
-        wishes = await self._world.users.preferences(user_id)
-        now, weights = self._world.clock(), self._rules.rank_weights
-        ranked = ranking.ordered(memberships, stored, wishes, now=now, weights=weights)
+        stored = await self._deps.guilds.get(memberships)
+        preferences = await self._deps.users.get_preferences(user_id)
+        now, weights = self._deps.clock(), self._config.rank_weights
+        ranked = ranking.ordered(memberships, stored, preferences, now=now, weights=weights)
         page = ranked[after : after + size]
         shown = [row.inputs.guild_id for row in page]
-        believed = await self._believed(user_id)
-        channels = _by_guild(await self._world.guilds.channels(shown if believed else []))
+        believed = await self._is_list_trusted(user_id)
+        channels = _by_guild(await self._deps.guilds.list_channels(shown if believed else []))
         views = [
             self._view(memberships[row.inputs.guild_id], stored[row.inputs.guild_id], channels, row, after + index)
             for index, row in enumerate(page)
         ]
         if not believed:
             views = [dataclasses.replace(view, reason=view.reason or reasons.LIST_TOO_OLD) for view in views]
-        await self._read_again([stored[guild_id] for guild_id in shown])
+        await self._schedule_refresh([stored[guild_id] for guild_id in shown])
         return views, after + size if after + size < len(ranked) else None
 
-    async def channels(
-        self, user_id: int, wanted: Filter, *, after: tuple[int, ...] | None, size: int
+    async def list_channels(
+        self, user_id: int, wanted: ChannelFilter, *, after: tuple[int, ...] | None, size: int
     ) -> tuple[list[model.Channel], tuple[int, ...] | None]:
         """
         Return a page of channels that the user may see, and the key of its last one, None on the last page.
@@ -108,13 +108,13 @@ class Browse:
         memberships = await self._memberships(user_id)
         if wanted.guild_id:
             memberships = {key: row for key, row in memberships.items() if key == wanted.guild_id}
-        if not await self._believed(user_id):
+        if not await self._is_list_trusted(user_id):
             memberships = {}
-        stored = _by_guild(await self._world.guilds.channels(memberships))
+        stored = _by_guild(await self._deps.guilds.list_channels(memberships))
         seen = [
             channel
             for guild_id, rows in stored.items()
-            for channel in permissions.visible(memberships[guild_id], rows, self._roles(memberships[guild_id]))
+            for channel in permissions.visible(memberships[guild_id], rows, self._trusted_roles(memberships[guild_id]))
             if _matches(channel, wanted)
         ]
         key = _activity if wanted.by_activity else _position
@@ -123,44 +123,42 @@ class Browse:
         page = rest[: _fitting([channel for _, channel in rest[:size]])]
         return [channel for _, channel in page], page[-1][0] if len(rest) > len(page) else None
 
-    async def looked(self, user_id: int, wanted: Filter, rows: Iterable[model.Channel]) -> list[int]:
+    async def mark_viewed(self, user_id: int, wanted: ChannelFilter, rows: Iterable[model.Channel]) -> list[int]:
         """Note that the user was shown *rows*; returns the guilds among them that are old and will be read again."""
-        now = self._world.clock()
+        now = self._deps.clock()
         shown = {row.guild_id for row in rows}
-        guilds = await self._world.guilds.get(shown)
-        await self._world.guilds.looked(shown, now)
+        guilds = await self._deps.guilds.get(shown)
+        await self._deps.guilds.mark_viewed(shown, now)
         if wanted.guild_id in shown:
-            await self._world.users.opened(user_id, wanted.guild_id, now)
-        return await self._read_again(guilds.values())
+            await self._deps.users.mark_viewed(user_id, wanted.guild_id, now)
+        return await self._schedule_refresh(guilds.values())
 
-    async def _read_again(self, guilds: Iterable[model.Guild]) -> list[int]:
+    async def _schedule_refresh(self, guilds: Iterable[model.Guild]) -> list[int]:
         """Have those read again that are old; one that is due already stays as it is."""
-        now = self._world.clock()
+        now = self._deps.clock()
         old = [
             guild.guild_id
             for guild in guilds
-            if guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._rules.max_age)
+            if guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)
         ]
-        await self._world.guilds.want_soon(old, now)
+        await self._deps.guilds.schedule_soon(old, now)
         return sorted(old)
 
     async def _memberships(self, user_id: int) -> dict[int, model.Membership]:
-        rows = {row.guild_id: row for row in await self._world.users.memberships(user_id)}
-        if not rows and not await self._world.users.known(user_id):
+        rows = {row.guild_id: row for row in await self._deps.users.memberships(user_id)}
+        if not rows and not await self._deps.users.exists(user_id):
             raise errors.UserNotFound(user_id)
         return rows
 
-    async def _believed(self, user_id: int) -> bool:
+    async def _is_list_trusted(self, user_id: int) -> bool:
         """Return whether the user's guild list is young enough to say where he is a member, with which permissions."""
-        listed_at = await self._world.users.listed_at(user_id)
-        return listed_at is None or self._world.clock() - listed_at < self._rules.roles_hard_age
+        listed_at = await self._deps.users.guild_list_time(user_id)
+        return listed_at is None or self._deps.clock() - listed_at < self._config.roles_hard_age
 
-    def _roles(self, membership: model.Membership) -> tuple[int, ...] | None:
-        hard = self._rules.roles_hard_age
+    def _trusted_roles(self, membership: model.Membership) -> tuple[int, ...] | None:
+        hard = self._config.roles_hard_age
         return (
-            membership.role_ids
-            if freshness.roles_are_fresh(membership, now=self._world.clock(), max_age=hard)
-            else None
+            membership.role_ids if freshness.roles_are_fresh(membership, now=self._deps.clock(), max_age=hard) else None
         )
 
     def _view(
@@ -171,11 +169,11 @@ class Browse:
         ranked: ranking.Ranked,
         position: int,
     ) -> GuildView:
-        roles, channels = self._roles(membership), stored.get(guild.guild_id, [])
+        roles, channels = self._trusted_roles(membership), stored.get(guild.guild_id, [])
         indexed = guild.fetched_at is not None and guild.access is not model.Access.NOT_INSTALLED
         count = len(permissions.visible(membership, channels, roles)) if indexed else None
         hidden = roles is None and permissions.needs_roles(membership, channels)
-        stale = not freshness.is_fresh(guild, now=self._world.clock(), max_age=self._rules.max_age)
+        stale = not freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
         return GuildView(
             guild=guild,
             owner=membership.owner,
@@ -183,16 +181,16 @@ class Browse:
             channel_count=count,
             stale=stale,
             reason=_reason(guild, indexed=indexed, hidden=hidden, stale=stale),
-            ranked=ranked,
-            install_url=_install_url(self._rules.install_url, guild),
+            rank=ranked,
+            install_url=_install_url(self._config.install_url, guild),
         )
 
 
 def _reason(guild: model.Guild, *, indexed: bool, hidden: bool, stale: bool) -> str:
     if guild.access is model.Access.NOT_INSTALLED:
-        return reasons.BOT_REMOVED if guild.error == reasons.BOT_REMOVED else reasons.BOT_NOT_INSTALLED
+        return reasons.BOT_REMOVED if guild.reason == reasons.BOT_REMOVED else reasons.BOT_NOT_INSTALLED
     if guild.access is model.Access.DENIED:
-        return guild.error or reasons.NO_ACCESS
+        return guild.reason or reasons.NO_ACCESS
     if not indexed:
         return reasons.NOT_INDEXED_YET
     if stale and guild.schedule.failures:
@@ -214,7 +212,7 @@ def _by_guild(channels: Iterable[model.Channel]) -> dict[int, list[model.Channel
     return found
 
 
-def _matches(channel: model.Channel, wanted: Filter) -> bool:
+def _matches(channel: model.Channel, wanted: ChannelFilter) -> bool:
     if wanted.kinds and channel.kind not in wanted.kinds:
         return False
     return channel.name.casefold().startswith(wanted.name_prefix.casefold())

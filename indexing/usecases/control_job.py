@@ -15,12 +15,12 @@ TRIES = 20
 """Times that the current turn may change under us; each takes a lost race against a turn of this very job."""
 
 
-class Control:
+class JobControl:
     """Cancels and retries jobs."""
 
-    def __init__(self, world: ports.World, rules: settings.IndexingSettings) -> None:
-        self._world = world
-        self._rules = rules
+    def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
+        self._deps = deps
+        self._config = config
 
     async def cancel(self, job_id: str) -> model.Job:
         """
@@ -31,14 +31,14 @@ class Control:
             errors.StoreUnavailable: Nothing is known; calling again is safe.
         """
         for _ in range(TRIES):
-            found = await self._world.jobs.get(job_id)
+            found = await self._deps.jobs.get(job_id)
             if found is None:
                 raise errors.JobNotFound(job_id)
             if found.state.terminal:
                 return found
-            owned = await self._own(found)
+            owned = await self._take_turn(found)
             if owned is not None:
-                return await self._end(dataclasses.replace(owned, state=model.JobState.CANCELLED))
+                return await self._end_job(dataclasses.replace(owned, state=model.JobState.CANCELLED))
         raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
 
     async def retry(self, job_id: str) -> tuple[model.Job, bool]:
@@ -50,23 +50,23 @@ class Control:
             errors.JobRunning: It has not ended yet.
             errors.NothingFailed: It has no failed guild.
         """
-        earlier = await self._world.jobs.get(job_id)
+        earlier = await self._deps.jobs.get(job_id)
         if earlier is None:
             raise errors.JobNotFound(job_id)
         if not earlier.state.terminal:
             raise errors.JobRunning(job_id)
-        failed = [row for row in await self._world.jobs.units(job_id) if row.state is model.UnitState.FAILED]
+        failed = [row for row in await self._deps.jobs.list_tasks(job_id) if row.state is model.TaskState.FAILED]
         if not failed:
             raise errors.NothingFailed(job_id)
-        now = self._world.clock()
-        job, created = await self._world.jobs.start(
-            model.new_job(uuid.uuid4().hex, earlier.user_id, now=now, due=now + self._rules.turn_lease, force=True)
+        now = self._deps.clock()
+        job, created = await self._deps.jobs.create_or_join(
+            model.new_job(uuid.uuid4().hex, earlier.user_id, now=now, due=now + self._config.turn_lease, force=True)
         )
         if created:
-            job = await self._fill(job, failed)
+            job = await self._add_failed_tasks(job, failed)
         return job, created
 
-    async def stop(self, user_id: int, reason: str) -> None:
+    async def stop_user_job(self, user_id: int, reason: str) -> None:
         """
         End the user's running job as FAILED, with what is still open in it, for this reason; none is no error.
 
@@ -74,58 +74,58 @@ class Control:
             errors.StoreUnavailable, errors.QueueUnavailable: Calling again is safe.
         """
         for _ in range(TRIES):
-            found = await self._world.jobs.latest(user_id)
+            found = await self._deps.jobs.latest(user_id)
             if found is None or found.state.terminal:
                 return
-            owned = await self._own(found)
+            owned = await self._take_turn(found)
             if owned is not None:
-                await self._end(dataclasses.replace(owned, state=model.JobState.FAILED, error=reason))
+                await self._end_job(dataclasses.replace(owned, state=model.JobState.FAILED, reason=reason))
                 return
         raise errors.StoreUnavailable("the job moves too fast to be stopped; try again")
 
-    async def _own(self, job: model.Job) -> model.Job | None:
-        now = self._world.clock()
-        return await self._world.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._rules.turn_lease)
+    async def _take_turn(self, job: model.Job) -> model.Job | None:
+        now = self._deps.clock()
+        return await self._deps.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._config.turn_lease)
 
-    async def _end(self, job: model.Job) -> model.Job:
+    async def _end_job(self, job: model.Job) -> model.Job:
         """Store an owned job that has ended; what is open in it ends like it, and with its error."""
-        rows = await self._world.jobs.units(job.job_id)
+        rows = await self._deps.jobs.list_tasks(job.job_id)
         ended_rows = {
             row.guild_id: dataclasses.replace(
                 row,
-                state=model.UnitState(job.state),
-                error=job.error,
+                state=model.TaskState(job.state),
+                reason=job.reason,
                 retry_at=0.0,
                 revision=model.revision_of(job.turn, place),
             )
             for place, row in enumerate((row for row in rows if not row.state.terminal), start=1)
         }
-        await self._world.jobs.write_units(job, list(ended_rows.values()))
-        ended = dataclasses.replace(job, finished_at=self._world.clock())
+        await self._deps.jobs.write_tasks(job, list(ended_rows.values()))
+        ended = dataclasses.replace(job, finished_at=self._deps.clock())
         final = [ended_rows.get(row.guild_id, row) for row in rows]
-        if await self._world.jobs.save(ended):
-            await self._world.events.publish(model.Update(ended, model.tally_of(final), tuple(final)))
+        if await self._deps.jobs.save(ended):
+            await self._deps.events.publish(model.JobUpdate(ended, model.tally_of(final), tuple(final)))
         return ended
 
-    async def _fill(self, job: model.Job, failed: list[model.Unit]) -> model.Job:
+    async def _add_failed_tasks(self, job: model.Job, failed: list[model.GuildTask]) -> model.Job:
         """Give a new job its units and hand it to the workers; until then the sweeper would list all guilds anew."""
-        owned = await self._own(job)
+        owned = await self._take_turn(job)
         if owned is None:
             return job
         rows = [
             dataclasses.replace(
                 row,
-                state=model.UnitState.QUEUED,
+                state=model.TaskState.QUEUED,
                 attempts=0,
                 retry_at=0.0,
-                error="",
+                reason="",
                 position=place,
                 revision=model.revision_of(owned.turn, place + 1),
             )
             for place, row in enumerate(failed)
         ]
-        ready = dataclasses.replace(owned, listed=True, next_turn_at=self._world.clock(), unfinished=0)
-        await self._world.jobs.add_units(ready, rows)
-        await self._world.events.publish(model.Update(ready, model.tally_of(rows), tuple(rows)))
-        await self._world.queue.enqueue(turns.Turn(ready.job_id, ready.turn))
+        ready = dataclasses.replace(owned, listed=True, next_turn_at=self._deps.clock(), unfinished=0)
+        await self._deps.jobs.add_tasks(ready, rows)
+        await self._deps.events.publish(model.JobUpdate(ready, model.tally_of(rows), tuple(rows)))
+        await self._deps.queue.enqueue(turns.Turn(ready.job_id, ready.turn))
         return ready

@@ -18,11 +18,11 @@ ERASED = "USER_ERASED"
 """Why the user's work ended when he was erased."""
 
 
-class Erasure:
+class EraseUser:
     """Erases users."""
 
-    def __init__(self, world: ports.World, controls: control_job.Control, budgets: ports.Budgets) -> None:
-        self._world = world
+    def __init__(self, deps: ports.Dependencies, controls: control_job.JobControl, budgets: ports.UserBudgets) -> None:
+        self._deps = deps
         self._controls = controls
         self._budgets = budgets
         self._log = logs.get(__name__)
@@ -38,24 +38,24 @@ class Erasure:
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable, errors.LimiterUnavailable: Call again.
         """
-        counts = await self._world.remains.count(user_id)
-        await self._world.remains.erase_user(user_id)
-        await self._controls.stop(user_id, ERASED)
-        await erase(self._world, user_id)
+        counts = await self._deps.user_data.count(user_id)
+        await self._deps.user_data.erase_user(user_id)
+        await self._controls.stop_user_job(user_id, ERASED)
+        await erase_remaining(self._deps, user_id)
         await self._budgets.forget_user(user_id)
         found = {name: count for name, count in counts.items() if count}
         self._log.info("user_erased", **found)
         return found
 
 
-async def erase(
-    world: ports.World, user_id: int, *, job_ids: Collection[str] = (), guild_ids: Collection[int] = ()
+async def erase_remaining(
+    deps: ports.Dependencies, user_id: int, *, job_ids: Collection[str] = (), guild_ids: Collection[int] = ()
 ) -> None:
     """
     Erase what hangs on a user whose own row is gone.
 
     Args:
-        world: Where it is.
+        deps: Where it is stored.
         user_id: The user.
         job_ids: Jobs of his that may be gone already, while something of them is left.
         guild_ids: Guilds besides those of his memberships.
@@ -63,28 +63,28 @@ async def erase(
     Raises:
         errors.StoreUnavailable, errors.QueueUnavailable: Calling again goes on with what is left.
     """
-    jobs = {*job_ids, *await world.remains.jobs(user_id)}
+    jobs = {*job_ids, *await deps.user_data.list_jobs(user_id)}
     # Before the jobs, which say what streams there are.
-    await world.events.forget(jobs)
-    await world.remains.erase_jobs(jobs)
-    await world.remains.erase_answers(user_id)
-    await world.remains.erase_guilds({*guild_ids, *await world.remains.guilds(user_id)}, but=user_id)
-    await world.remains.erase_memberships(user_id)
+    await deps.events.delete_streams(jobs)
+    await deps.user_data.erase_jobs(jobs)
+    await deps.user_data.erase_responses(user_id)
+    await deps.user_data.erase_guilds({*guild_ids, *await deps.user_data.list_guilds(user_id)}, but=user_id)
+    await deps.user_data.erase_memberships(user_id)
 
 
-async def take_back(world: ports.World, job: model.Job, guild_ids: Collection[int] = ()) -> None:
+async def compensate(deps: ports.Dependencies, job: model.Job, guild_ids: Collection[int] = ()) -> None:
     """
     Erase what a turn wrote of a user who was erased meanwhile. One round trip when all is well.
 
     Raises:
         errors.StoreUnavailable, errors.QueueUnavailable: It stays until its time to live is over.
     """
-    if not await world.users.known(job.user_id):
-        await erase(world, job.user_id, job_ids=[job.job_id], guild_ids=guild_ids)
+    if not await deps.users.exists(job.user_id):
+        await erase_remaining(deps, job.user_id, job_ids=[job.job_id], guild_ids=guild_ids)
 
 
-async def take_back_job(world: ports.World, job_id: str) -> None:
+async def compensate_job(deps: ports.Dependencies, job_id: str) -> None:
     """Erase what is left of a job that is gone, whosever it was; raises what `take_back` raises."""
-    if await world.jobs.get(job_id) is None:
-        await world.events.forget([job_id])
-        await world.remains.erase_jobs([job_id])
+    if await deps.jobs.get(job_id) is None:
+        await deps.events.delete_streams([job_id])
+        await deps.user_data.erase_jobs([job_id])

@@ -20,11 +20,11 @@ ELSEWHERE = 0.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Work:
+class TaskContext:
     """A unit with all that is stored about its guild and user; `began` is called when its fetch begins."""
 
     job: model.Job
-    unit: model.Unit
+    task: model.GuildTask
     guild: model.Guild
     membership: model.Membership
     credential: ports.Credential
@@ -32,7 +32,7 @@ class Work:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class StepResult:
     """
     The unit after the step.
 
@@ -40,26 +40,26 @@ class Outcome:
         throttled: The refusal that stops the whole job for now, None when the job may go on.
     """
 
-    unit: model.Unit
+    task: model.GuildTask
     throttled: errors.RateLimited | None = None
 
 
-class Fetch:
+class GuildStep:
     """Runs the steps of units."""
 
     def __init__(
         self,
-        world: ports.World,
-        rules: settings.IndexingSettings,
-        seen: metrics.IndexingMetrics,
-        reader: read_channels.Reader,
+        deps: ports.Dependencies,
+        config: settings.IndexingSettings,
+        metrics: metrics.IndexingMetrics,
+        reader: read_channels.ChannelFetcher,
     ) -> None:
-        self._world = world
-        self._rules = rules
-        self._seen = seen
+        self._deps = deps
+        self._config = config
+        self._metrics = metrics
         self._reader = reader
 
-    async def run(self, work: Work, purpose: ports.Purpose) -> Outcome:
+    async def run_step(self, work: TaskContext, purpose: ports.Purpose) -> StepResult:
         """
         Do the unit's next step.
 
@@ -68,103 +68,105 @@ class Fetch:
             errors.LimiterUnavailable, errors.StoreUnavailable: Nothing can be done now.
         """
         try:
-            if work.unit.step is model.Step.ROLES:
-                return Outcome(await self._roles(work, purpose))
-            return Outcome(await self._channels(work, purpose))
+            if work.task.step is model.Step.ROLES:
+                return StepResult(await self._roles(work, purpose))
+            return StepResult(await self._channels(work, purpose))
         except errors.RateLimited as refusal:
-            return self._wait(work.unit, refusal)
+            return self._wait(work.task, refusal)
         except errors.EgressBlocked as block:
-            return self._wait(work.unit, errors.RateLimited("egress", retry_after=block.retry_after, why="blocked"))
+            return self._wait(work.task, errors.RateLimited("egress", retry_after=block.retry_after, why="blocked"))
         except errors.DiscordTransient as failure:
-            return Outcome(self._again_later(work.unit, failure.reason))
+            return StepResult(self._retry_later(work.task, failure.reason))
         except errors.TokenRefused:
             raise
         except errors.DiscordRefused as refusal:
-            return Outcome(_ended(work.unit, model.UnitState.FAILED, refusal.reason))
+            return StepResult(_ended(work.task, model.TaskState.FAILED, refusal.reason))
 
-    async def _channels(self, work: Work, purpose: ports.Purpose) -> model.Unit:
-        now = self._world.clock()
+    async def _channels(self, work: TaskContext, purpose: ports.Purpose) -> model.GuildTask:
+        now = self._deps.clock()
         if reasons.still_refused(work.guild, now=now, force=work.job.force):
-            return _ended(work.unit, model.UnitState.SKIPPED, work.guild.error or reasons.NO_ACCESS)
-        if not self._served_by(work, work.guild):
+            return _ended(work.task, model.TaskState.SKIPPED, work.guild.reason or reasons.NO_ACCESS)
+        if not self._is_served_by(work, work.guild):
             if work.guild.lease_until > now:
-                return self._elsewhere(work.unit)
-            since = work.job.created_at if work.job.force else now - self._rules.max_age
-            read = await self._reader.read(read_channels.Wanted(work.guild, since, work.began), purpose)
+                return self._retry_when_fetched_elsewhere(work.task)
+            since = work.job.created_at if work.job.force else now - self._config.max_age
+            read = await self._reader.fetch(read_channels.FetchRequest(work.guild, since, work.began), purpose)
             if read is not None:
-                return self._seen_by(work, read.channels) if not read.cause else _refused(work.unit, read.cause)
-            current = await self._world.guilds.get([work.guild.guild_id])
-            if not self._served_by(work, current.get(work.guild.guild_id, work.guild)):
-                return self._elsewhere(work.unit)
-        self._seen.saved.inc()
-        return self._seen_by(work, await self._world.guilds.channels([work.guild.guild_id]))
+                return self._count_visible(work, read.channels) if not read.reason else _refused(work.task, read.reason)
+            current = await self._deps.guilds.get([work.guild.guild_id])
+            if not self._is_served_by(work, current.get(work.guild.guild_id, work.guild)):
+                return self._retry_when_fetched_elsewhere(work.task)
+        self._metrics.saved.inc()
+        return self._count_visible(work, await self._deps.guilds.list_channels([work.guild.guild_id]))
 
-    def _served_by(self, work: Work, guild: model.Guild) -> bool:
+    def _is_served_by(self, work: TaskContext, guild: model.Guild) -> bool:
         """Return whether what is stored of the guild is young enough for the job."""
         if work.job.force:
             return freshness.fetched_since(guild, work.job.created_at)
-        return freshness.is_fresh(guild, now=self._world.clock(), max_age=self._rules.max_age)
+        return freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
 
-    def _elsewhere(self, unit: model.Unit) -> model.Unit:
-        return dataclasses.replace(_back(unit), retry_at=self._world.clock() + ELSEWHERE)
+    def _retry_when_fetched_elsewhere(self, task: model.GuildTask) -> model.GuildTask:
+        return dataclasses.replace(_requeued(task), retry_at=self._deps.clock() + ELSEWHERE)
 
-    def _seen_by(self, work: Work, channels: list[model.Channel]) -> model.Unit:
+    def _count_visible(self, work: TaskContext, channels: list[model.Channel]) -> model.GuildTask:
         """Count what the user may see with what is known of his roles; ask for the roles next if they matter."""
-        now = self._world.clock()
-        believed = freshness.roles_are_fresh(work.membership, now=now, max_age=self._rules.roles_hard_age)
+        now = self._deps.clock()
+        believed = freshness.roles_are_fresh(work.membership, now=now, max_age=self._config.roles_hard_age)
         roles = work.membership.role_ids if believed else None
-        unit = dataclasses.replace(
-            work.unit,
+        task = dataclasses.replace(
+            work.task,
             channel_count=len(permissions.visible(work.membership, channels, roles)),
             attempts=0,
             retry_at=0.0,
         )
-        age = now - work.job.created_at if work.job.force else self._rules.roles_max_age
+        age = now - work.job.created_at if work.job.force else self._config.roles_max_age
         fresh = freshness.roles_are_fresh(work.membership, now=now, max_age=age)
         if not fresh and permissions.needs_roles(work.membership, channels):
-            return dataclasses.replace(unit, state=model.UnitState.RUNNING, step=model.Step.ROLES)
-        return _ended(unit, model.UnitState.SUCCEEDED)
+            return dataclasses.replace(task, state=model.TaskState.RUNNING, step=model.Step.ROLES)
+        return _ended(task, model.TaskState.SUCCEEDED)
 
-    async def _roles(self, work: Work, purpose: ports.Purpose) -> model.Unit:
+    async def _roles(self, work: TaskContext, purpose: ports.Purpose) -> model.GuildTask:
         user, guild = work.membership.user_id, work.membership.guild_id
         try:
-            roles = await self._world.discord.member_roles(user, guild, work.credential, purpose)
+            roles = await self._deps.discord.member_roles(user, guild, work.credential, purpose)
         except errors.Gone:
-            await self._world.users.left(user, guild, self._world.clock())
-            return _ended(dataclasses.replace(work.unit, channel_count=0), model.UnitState.SKIPPED, reasons.USER_LEFT)
+            await self._deps.users.mark_left(user, guild, self._deps.clock())
+            return _ended(dataclasses.replace(work.task, channel_count=0), model.TaskState.SKIPPED, reasons.USER_LEFT)
         except errors.NoAccess:
-            return _ended(work.unit, model.UnitState.SUCCEEDED, reasons.ROLES_UNKNOWN)
-        await self._world.users.store_roles(user, guild, roles, self._world.clock())
-        channels = await self._world.guilds.channels([guild])
+            return _ended(work.task, model.TaskState.SUCCEEDED, reasons.ROLES_UNKNOWN)
+        await self._deps.users.store_roles(user, guild, roles, self._deps.clock())
+        channels = await self._deps.guilds.list_channels([guild])
         count = len(permissions.visible(work.membership, channels, roles))
-        return _ended(dataclasses.replace(work.unit, channel_count=count), model.UnitState.SUCCEEDED)
+        return _ended(dataclasses.replace(work.task, channel_count=count), model.TaskState.SUCCEEDED)
 
-    def _wait(self, unit: model.Unit, refusal: errors.RateLimited) -> Outcome:
+    def _wait(self, task: model.GuildTask, refusal: errors.RateLimited) -> StepResult:
         """Put the unit back; only a refusal that is about this guild alone lets the job's other guilds go on."""
-        waiting = _back(unit)
+        waiting = _requeued(task)
         if refusal.budget == "route":
-            return Outcome(dataclasses.replace(waiting, retry_at=self._world.clock() + refusal.retry_after))
-        return Outcome(waiting, throttled=refusal)
+            return StepResult(dataclasses.replace(waiting, retry_at=self._deps.clock() + refusal.retry_after))
+        return StepResult(waiting, throttled=refusal)
 
-    def _again_later(self, unit: model.Unit, reason: str) -> model.Unit:
-        attempts = unit.attempts + 1
-        if attempts >= self._rules.max_attempts:
-            return dataclasses.replace(_ended(unit, model.UnitState.FAILED, reason), attempts=attempts)
-        pause = freshness.backoff(attempts, base=self._rules.retry_base)
-        return dataclasses.replace(_back(unit), attempts=attempts, error=reason, retry_at=self._world.clock() + pause)
+    def _retry_later(self, task: model.GuildTask, reason: str) -> model.GuildTask:
+        attempts = task.attempts + 1
+        if attempts >= self._config.max_attempts:
+            return dataclasses.replace(_ended(task, model.TaskState.FAILED, reason), attempts=attempts)
+        pause = freshness.backoff(attempts, base=self._config.retry_base)
+        return dataclasses.replace(
+            _requeued(task), attempts=attempts, reason=reason, retry_at=self._deps.clock() + pause
+        )
 
 
-def _back(unit: model.Unit) -> model.Unit:
+def _requeued(task: model.GuildTask) -> model.GuildTask:
     """Return the unit as not worked on: still partly done when only its roles are missing."""
-    state = model.UnitState.RUNNING if unit.step is model.Step.ROLES else model.UnitState.QUEUED
-    return dataclasses.replace(unit, state=state)
+    state = model.TaskState.RUNNING if task.step is model.Step.ROLES else model.TaskState.QUEUED
+    return dataclasses.replace(task, state=state)
 
 
-def _refused(unit: model.Unit, cause: str) -> model.Unit:
+def _refused(task: model.GuildTask, reason: str) -> model.GuildTask:
     """Return the unit of a guild that refused; without our bot there is nothing that could have failed."""
-    state = model.UnitState.SKIPPED if cause == reasons.BOT_REMOVED else model.UnitState.FAILED
-    return _ended(unit, state, cause)
+    state = model.TaskState.SKIPPED if reason == reasons.BOT_REMOVED else model.TaskState.FAILED
+    return _ended(task, state, reason)
 
 
-def _ended(unit: model.Unit, state: model.UnitState, error: str = "") -> model.Unit:
-    return dataclasses.replace(unit, state=state, error=error, retry_at=0.0)
+def _ended(task: model.GuildTask, state: model.TaskState, error: str = "") -> model.GuildTask:
+    return dataclasses.replace(task, state=state, reason=error, retry_at=0.0)

@@ -15,7 +15,7 @@ MILESTONES = {1: "first", FIRST_FIVE: "five"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
+class TurnLimits:
     """
     What one turn may do.
 
@@ -23,53 +23,53 @@ class Limits:
         until: Epoch second after which no further unit is started.
         width: Units side by side.
         first: Only so many of the best open units; None for all.
-        patience: Longest wait for one permit, in seconds.
+        max_wait: Longest wait for one permit, in seconds.
     """
 
     lane: model.Lane
     until: float
     width: int
     first: int | None = None
-    patience: float = 1.0
+    max_wait: float = 1.0
 
 
 @dataclasses.dataclass(slots=True)
-class Run:
+class TurnState:
     """
     The state of a turn while it runs: what it owns, what it read, and what stops it.
 
     Attributes:
         guilds: Those of the open units.
         order: Places of the open units by the rank of now; a row keeps the position it was listed with.
-        mine: Guilds that this turn may still begin.
+        assigned: Guilds that this turn may still begin.
         urgent: Guilds that somebody looks at an unfinished screen for, see `hurry_screen`.
         fetching: Guilds whose channels are being asked for right now.
         refusal: Why no further unit is begun, None while there is no reason.
         resume_at: When the job can go on then.
-        lost: Whether somebody else has ended the job or its user was erased, so that nothing more is to be done.
+        abandoned: Whether somebody else has ended the job or its user was erased, so that nothing more is to be done.
     """
 
     job: model.Job
-    limits: Limits
+    limits: TurnLimits
     credential: ports.Credential
-    units: dict[int, model.Unit] = dataclasses.field(default_factory=dict)
+    tasks: dict[int, model.GuildTask] = dataclasses.field(default_factory=dict)
     memberships: dict[int, model.Membership] = dataclasses.field(default_factory=dict)
     guilds: dict[int, model.Guild] = dataclasses.field(default_factory=dict)
     order: dict[int, int] = dataclasses.field(default_factory=dict)
-    mine: set[int] = dataclasses.field(default_factory=set)
+    assigned: set[int] = dataclasses.field(default_factory=set)
     urgent: frozenset[int] = frozenset()
     fetching: int = 0
     refusal: errors.RateLimited | None = None
     resume_at: float = 0.0
-    lost: bool = False
+    abandoned: bool = False
     changes: int = 0
 
     @property
     def shows_something(self) -> bool:
         """Whether the user has a first guild to look at."""
-        return any(unit.channel_count is not None for unit in self.units.values())
+        return any(task.channel_count is not None for task in self.tasks.values())
 
-    def hurry_screen(self) -> None:
+    def prioritize_first_screen(self) -> None:
         """
         Let a first screen be finished in the interactive lane when only the user's own budget kept it waiting.
 
@@ -77,26 +77,26 @@ class Run:
         waits for the global budget is one of many that do; those who come now must not stand behind them all.
         """
         if self.job.waited_for == "user":
-            shown = sum(unit.channel_count is not None for unit in self.units.values())
-            self.urgent = frozenset(unit.guild_id for unit in self.open_units()[: max(0, FIRST_FIVE - shown)])
+            shown = sum(task.channel_count is not None for task in self.tasks.values())
+            self.urgent = frozenset(task.guild_id for task in self.open_tasks()[: max(0, FIRST_FIVE - shown)])
 
-    def revised(self, unit: model.Unit) -> model.Unit:
+    def revise(self, task: model.GuildTask) -> model.GuildTask:
         """Remember a changed unit under the next revision."""
         self.changes += 1
-        revised = dataclasses.replace(unit, revision=model.revision_of(self.job.turn, self.changes))
-        self.units[unit.guild_id] = revised
+        revised = dataclasses.replace(task, revision=model.revision_of(self.job.turn, self.changes))
+        self.tasks[task.guild_id] = revised
         return revised
 
-    def refused(self, refusal: errors.RateLimited, now: float) -> None:
+    def note_refusal(self, refusal: errors.RateLimited, now: float) -> None:
         """Remember the refusal that ends soonest: whoever comes late loses his place in the line, with its permit."""
         if self.refusal is None or now + refusal.retry_after < self.resume_at:
             self.refusal, self.resume_at = refusal, now + refusal.retry_after
 
-    def open_units(self) -> list[model.Unit]:
+    def open_tasks(self) -> list[model.GuildTask]:
         """Return units that still need work: channels before roles, most important first."""
-        rows = [unit for unit in self.units.values() if not unit.state.terminal]
+        rows = [task for task in self.tasks.values() if not task.state.terminal]
         return sorted(
-            rows, key=lambda unit: (unit.step is model.Step.ROLES, self.order.get(unit.guild_id, unit.position))
+            rows, key=lambda task: (task.step is model.Step.ROLES, self.order.get(task.guild_id, task.position))
         )
 
     def purpose(self, now: float, waiter: str, guild: int | None = None) -> ports.Purpose:
@@ -105,33 +105,33 @@ class Run:
 
         Only who comes back in the same lane keeps a place in its line: one that nobody claims costs its permit.
         """
-        patience = min(self.limits.patience, max(0.0, self.limits.until - now))
+        max_wait = min(self.limits.max_wait, max(0.0, self.limits.until - now))
         lane, job = model.Lane.INTERACTIVE if guild in self.urgent else self.limits.lane, self.job
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
-        return ports.Purpose(lane, job.user_id, name, patience)
+        return ports.Purpose(lane, job.user_id, name, max_wait)
 
-    def update(self, *units: model.Unit) -> model.Update:
+    def update(self, *tasks: model.GuildTask) -> model.JobUpdate:
         """Return what watchers are told when *units* changed."""
-        return model.Update(self.job, model.tally_of(self.units.values()), units)
+        return model.JobUpdate(self.job, model.tally_of(self.tasks.values()), tasks)
 
 
-class Units:
+class GuildTaskRunner:
     """Works on the units of turns. Round trips for each unit: those of `fetch`, 1 to MongoDB and 2 to Redis."""
 
     def __init__(
         self,
-        world: ports.World,
-        fetcher: fetch_guild.Fetch,
-        renewing: tokens.Credentials,
-        seen: metrics.IndexingMetrics,
+        deps: ports.Dependencies,
+        fetcher: fetch_guild.GuildStep,
+        renewing: tokens.TokenManager,
+        metrics: metrics.IndexingMetrics,
     ) -> None:
-        self._world = world
+        self._deps = deps
         self._fetcher = fetcher
         self._credentials = renewing
-        self._seen = seen
+        self._metrics = metrics
         self._log = logs.get(__name__)
 
-    async def work(self, run: Run) -> None:
+    async def run_tasks(self, run: TurnState) -> None:
         """
         Work on the run's open units.
 
@@ -139,126 +139,128 @@ class Units:
             errors.ReauthRequired: The user's token is dead.
             errors.LimiterUnavailable, errors.StoreUnavailable: Nothing can be done now.
         """
-        run.mine = {unit.guild_id for unit in run.open_units()[: run.limits.first]}
+        run.assigned = {task.guild_id for task in run.open_tasks()[: run.limits.first]}
         try:
             if run.limits.lane is not model.Lane.INTERACTIVE and not run.shows_something:
                 # Alone, so that no user stands in the line with five guilds before another with his first.
-                await self._one_after_another(run, until_something_shows=True)
+                await self._work_through(run, until_something_shows=True)
             async with asyncio.TaskGroup() as group:
                 for _ in range(run.limits.width):
-                    group.create_task(self._one_after_another(run))
+                    group.create_task(self._work_through(run))
         except* errors.IndexerError as problems:
             # Side by side, several may fail for the same reason; the turn reports the first.
             raise problems.exceptions[0] from problems
 
-    async def publish(self, update: model.Update) -> None:
+    async def publish(self, update: model.JobUpdate) -> None:
         """Tell the watchers; while Redis is away they are told nothing, and get a snapshot when it is back."""
         try:
-            await self._world.events.publish(update)
+            await self._deps.events.publish(update)
         except errors.QueueUnavailable as problem:
             self._log.warning("update_not_published", job=update.job.job_id, error=str(problem))
 
-    async def _one_after_another(self, run: Run, *, until_something_shows: bool = False) -> None:
-        while not (until_something_shows and run.shows_something) and (unit := self._pick(run)) is not None:
-            listing = unit.step is model.Step.CHANNELS
+    async def _work_through(self, run: TurnState, *, until_something_shows: bool = False) -> None:
+        while not (until_something_shows and run.shows_something) and (task := self._pick_next(run)) is not None:
+            listing = task.step is model.Step.CHANNELS
             run.fetching += listing
             try:
-                with logs.bound(guild=unit.guild_id):
-                    outcome = await self._step(run, unit)
-                    while outcome.throttled is not None and self._comes_soon(run, outcome.throttled.retry_after):
+                with logs.bound(guild=task.guild_id):
+                    outcome = await self._run_step(run, task)
+                    while outcome.throttled is not None and self._is_due_soon(run, outcome.throttled.retry_after):
                         await asyncio.sleep(outcome.throttled.retry_after)
-                        outcome = await self._step(run, unit)
+                        outcome = await self._run_step(run, task)
             finally:
                 run.fetching -= listing
-            changed = run.revised(outcome.unit)
+            changed = run.revise(outcome.task)
             if outcome.throttled is not None:
                 # Nothing was asked, so nothing is written: the next turn finds the row as it was.
-                run.refused(outcome.throttled, self._world.clock())
+                run.note_refusal(outcome.throttled, self._deps.clock())
                 continue
             if changed.state.terminal:
-                self._count(run, changed)
+                self._count_ended(run, changed)
             else:
-                run.mine.add(unit.guild_id)
-            if await self._world.jobs.write_units(run.job, [changed]):
+                run.assigned.add(task.guild_id)
+            if await self._deps.jobs.write_tasks(run.job, [changed]):
                 await self.publish(run.update(changed))
             else:
-                run.lost = True
+                run.abandoned = True
 
-    def _comes_soon(self, run: Run, wait: float) -> bool:
+    def _is_due_soon(self, run: TurnState, wait: float) -> bool:
         """
         Return whether to wait here for a permit that comes in *wait* seconds.
 
         A turn ends with its slowest call, so that the next one would often come too late for that moment, and a permit
         would be left unused meanwhile.
         """
-        soon = wait <= run.limits.patience and self._world.clock() + wait < run.limits.until
+        soon = wait <= run.limits.max_wait and self._deps.clock() + wait < run.limits.until
         return soon and run.refusal is None and run.limits.lane is not model.Lane.INTERACTIVE
 
-    def _count(self, run: Run, ended: model.Unit) -> None:
-        self._seen.unit_ended(ended.state.value, ended.error)
-        if ended.state is model.UnitState.SUCCEEDED:
-            done = sum(unit.state is model.UnitState.SUCCEEDED for unit in run.units.values())
+    def _count_ended(self, run: TurnState, ended: model.GuildTask) -> None:
+        self._metrics.unit_ended(ended.state.value, ended.reason)
+        if ended.state is model.TaskState.SUCCEEDED:
+            done = sum(task.state is model.TaskState.SUCCEEDED for task in run.tasks.values())
             if done in MILESTONES:
-                self._seen.reached(MILESTONES[done], self._world.clock() - run.job.created_at)
+                self._metrics.reached(MILESTONES[done], self._deps.clock() - run.job.created_at)
 
-    def _pick(self, run: Run) -> model.Unit | None:
+    def _pick_next(self, run: TurnState) -> model.GuildTask | None:
         """Take the best unit that may run now; None when the turn should start no more."""
-        now = self._world.clock()
-        if run.lost or run.refusal is not None or now >= run.limits.until:
+        now = self._deps.clock()
+        if run.abandoned or run.refusal is not None or now >= run.limits.until:
             return None
-        for unit in run.open_units():
-            if unit.guild_id in run.mine and unit.retry_at <= now:
-                if unit.step is model.Step.ROLES and run.fetching:
+        for task in run.open_tasks():
+            if task.guild_id in run.assigned and task.retry_at <= now:
+                if task.step is model.Step.ROLES and run.fetching:
                     # Roles would take permits from channels that are waiting for theirs.
                     return None
-                run.mine.discard(unit.guild_id)
-                return unit
+                run.assigned.discard(task.guild_id)
+                return task
         return None
 
-    async def _step(self, run: Run, unit: model.Unit) -> fetch_guild.Outcome:
+    async def _run_step(self, run: TurnState, task: model.GuildTask) -> fetch_guild.StepResult:
         async def began() -> None:
-            running = dataclasses.replace(unit, state=model.UnitState.RUNNING)
-            await self.publish(run.update(run.revised(running)))
+            running = dataclasses.replace(task, state=model.TaskState.RUNNING)
+            await self.publish(run.update(run.revise(running)))
 
-        guild, membership = run.guilds.get(unit.guild_id), run.memberships[unit.guild_id]
+        guild, membership = run.guilds.get(task.guild_id), run.memberships[task.guild_id]
         if guild is None:
             # Erased with the last member of it who was known, perhaps this one.
-            return _failed(unit, reasons.GUILD_UNAVAILABLE)
-        work = fetch_guild.Work(run.job, unit, guild, membership, run.credential, began)
-        purpose = run.purpose(self._world.clock(), str(unit.guild_id), unit.guild_id)
+            return _failed(task, reasons.GUILD_UNAVAILABLE)
+        work = fetch_guild.TaskContext(run.job, task, guild, membership, run.credential, began)
+        purpose = run.purpose(self._deps.clock(), str(task.guild_id), task.guild_id)
         try:
-            return await self._fetcher.run(work, purpose)
+            return await self._fetcher.run_step(work, purpose)
         except errors.TokenRefused as refusal:
-            if unit.step is model.Step.ROLES:
-                return await self._once_more(run, work, purpose)
+            if task.step is model.Step.ROLES:
+                return await self._retry_with_renewed_token(run, work, purpose)
             self._log.exception("bot_token_refused", status=refusal.status)
-            return _failed(unit, "BOT_TOKEN_REFUSED")
+            return _failed(task, "BOT_TOKEN_REFUSED")
         except errors.IndexerError:
             raise
         except Exception:  # noqa: BLE001 -- the boundary of a unit
             # A bug that one guild brings out must not stop the others, and must be seen in its row.
-            self._log.exception("unit_broke", job=run.job.job_id, guild=unit.guild_id)
-            return _failed(unit, errors.IndexerError.reason)
+            self._log.exception("unit_broke", job=run.job.job_id, guild=task.guild_id)
+            return _failed(task, errors.IndexerError.reason)
 
-    async def _once_more(self, run: Run, work: fetch_guild.Work, purpose: ports.Purpose) -> fetch_guild.Outcome:
+    async def _retry_with_renewed_token(
+        self, run: TurnState, work: fetch_guild.TaskContext, purpose: ports.Purpose
+    ) -> fetch_guild.StepResult:
         """Renew the user's token, which Discord refused, and do the step again; refused twice, he must log in again."""
         user = run.job.user_id
         try:
-            run.credential = await self._credentials.renewed(user, work.credential, purpose)
+            run.credential = await self._credentials.renew_refused(user, work.credential, purpose)
         except errors.RateLimited as wait:
-            return fetch_guild.Outcome(work.unit, throttled=wait)
+            return fetch_guild.StepResult(work.task, throttled=wait)
         except (errors.EgressBlocked, errors.DiscordTransient) as failure:
-            pause = failure.retry_after if isinstance(failure, errors.EgressBlocked) else tokens.REST
-            return fetch_guild.Outcome(work.unit, throttled=errors.CredentialBusy(user, pause))
+            pause = failure.retry_after if isinstance(failure, errors.EgressBlocked) else tokens.RETRY_PAUSE
+            return fetch_guild.StepResult(work.task, throttled=errors.CredentialBusy(user, pause))
         except errors.DiscordRefused as refusal:
-            return _failed(work.unit, refusal.reason)
+            return _failed(work.task, refusal.reason)
         again = dataclasses.replace(work, credential=run.credential)
         try:
-            return await self._fetcher.run(again, purpose)
+            return await self._fetcher.run_step(again, purpose)
         except errors.TokenRefused as refusal:
-            await self._credentials.refused(user, run.credential)
+            await self._credentials.mark_refused(user, run.credential)
             raise errors.ReauthRequired(user) from refusal
 
 
-def _failed(unit: model.Unit, error: str) -> fetch_guild.Outcome:
-    return fetch_guild.Outcome(dataclasses.replace(unit, state=model.UnitState.FAILED, error=error, retry_at=0.0))
+def _failed(task: model.GuildTask, error: str) -> fetch_guild.StepResult:
+    return fetch_guild.StepResult(dataclasses.replace(task, state=model.TaskState.FAILED, reason=error, retry_at=0.0))

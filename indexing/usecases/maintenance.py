@@ -29,9 +29,9 @@ PURGE_EVERY = 86_400.0
 class Sweeper:
     """Any number of processes may sweep: a turn that is enqueued twice runs once. One round trip when all is well."""
 
-    def __init__(self, world: ports.World, rules: settings.IndexingSettings) -> None:
-        self._world = world
-        self._rules = rules
+    def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
+        self._deps = deps
+        self._config = config
         self._log = logs.get(__name__)
 
     async def sweep(self) -> int:
@@ -41,11 +41,11 @@ class Sweeper:
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable: The next sweep tries again.
         """
-        late = await self._world.jobs.overdue(self._world.clock() - OVERDUE, MOST)
+        late = await self._deps.jobs.list_overdue(self._deps.clock() - OVERDUE, MOST)
         for job in late:
-            again = dataclasses.replace(job, next_turn_at=self._world.clock() + AGAIN)
-            if await self._world.jobs.save(again):
-                await self._world.queue.enqueue(turns.Turn(job.job_id, job.turn))
+            again = dataclasses.replace(job, next_turn_at=self._deps.clock() + AGAIN)
+            if await self._deps.jobs.save(again):
+                await self._deps.queue.enqueue(turns.Turn(job.job_id, job.turn))
         if late:
             self._log.warning("turns_were_overdue", jobs=len(late))
         return len(late)
@@ -56,14 +56,14 @@ class Refresher:
 
     def __init__(
         self,
-        world: ports.World,
-        rules: settings.IndexingSettings,
-        seen: metrics.IndexingMetrics,
-        reader: read_channels.Reader,
+        deps: ports.Dependencies,
+        config: settings.IndexingSettings,
+        metrics: metrics.IndexingMetrics,
+        reader: read_channels.ChannelFetcher,
     ) -> None:
-        self._world = world
-        self._rules = rules
-        self._seen = seen
+        self._deps = deps
+        self._config = config
+        self._metrics = metrics
         self._reader = reader
         self._log = logs.get(__name__)
 
@@ -77,21 +77,21 @@ class Refresher:
         Raises:
             errors.StoreUnavailable: The next round tries again.
         """
-        now = self._world.clock()
-        line = collections.deque(await self._world.guilds.due(now, MOST))
-        round_ = _Round(line, until=now + self._rules.refresh_interval)
+        now = self._deps.clock()
+        line = collections.deque(await self._deps.guilds.list_due(now, MOST))
+        round_ = _Round(line, until=now + self._config.refresh_interval)
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._rules.refresh_width, len(line))):
+                for _ in range(min(self._config.refresh_width, len(line))):
                     group.create_task(self._one_after_another(round_))
         except* errors.IndexerError as problems:
             raise problems.exceptions[0] from problems
         return round_.done
 
     async def _one_after_another(self, round_: "_Round") -> None:
-        while round_.line and self._world.clock() < round_.until:
+        while round_.line and self._deps.clock() < round_.until:
             guild = round_.line.popleft()
-            if freshness.tier_of(guild.looked_at, self._world.clock()) is None:
+            if freshness.tier_of(guild.last_viewed_at, self._deps.clock()) is None:
                 await self._let_be(guild)
                 continue
             result = await self._again(guild)
@@ -99,14 +99,16 @@ class Refresher:
                 round_.line.clear()
                 return
             if result:
-                self._seen.refreshes.labels(result).inc()
+                self._metrics.refreshes.labels(result).inc()
                 round_.done += result != "error"
 
     async def _again(self, guild: model.Guild) -> str | None:
         """Read a guild; returns what came of it, empty when somebody else has read it, None when quota is out."""
         purpose = ports.Purpose(model.Lane.REFRESH, None, f"refresh:{guild.guild_id}", PATIENCE)
         try:
-            read = await self._reader.read(read_channels.Wanted(guild, guild.fetched_at or 0.0, _nobody), purpose)
+            read = await self._reader.fetch(
+                read_channels.FetchRequest(guild, guild.fetched_at or 0.0, _nobody), purpose
+            )
         except (errors.RateLimited, errors.EgressBlocked, errors.LimiterUnavailable) as problem:
             self._log.info("refresh_paused", reason=problem.reason, error=str(problem))
             return None
@@ -117,19 +119,19 @@ class Refresher:
             return None
         if read is None:
             return ""
-        if read.cause:
+        if read.reason:
             return "error"
         return "changed" if read.changed else "unchanged"
 
     async def _let_be(self, guild: model.Guild) -> None:
         """Take a guild off the schedule that nobody looked at for so long; the next look brings it back."""
-        now = self._world.clock()
-        fence = await self._world.guilds.lease(
+        now = self._deps.clock()
+        fence = await self._deps.guilds.acquire_lease(
             guild.guild_id, now=now, until=now + 1.0, fetched_before=guild.fetched_at or 0.0
         )
         if fence is not None:
             rest = dataclasses.replace(guild.schedule, next_at=0.0)
-            await self._world.guilds.release(guild.guild_id, fence=fence, schedule=rest)
+            await self._deps.guilds.release_lease(guild.guild_id, fence=fence, schedule=rest)
 
 
 @dataclasses.dataclass(slots=True)
@@ -146,14 +148,14 @@ async def _nobody() -> None:
 class Purger:
     """Erases what is gone for so long that it will not come back."""
 
-    def __init__(self, world: ports.World, rules: settings.IndexingSettings) -> None:
-        self._world = world
-        self._rules = rules
+    def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
+        self._deps = deps
+        self._config = config
         self._log = logs.get(__name__)
 
     async def purge(self) -> int:
         """Erase ended memberships, hidden channels and empty guilds; returns how many. errors.StoreUnavailable."""
-        before = self._world.clock() - self._rules.retention
-        erased = await self._world.users.purge(before) + await self._world.guilds.purge(before)
+        before = self._deps.clock() - self._config.retention
+        erased = await self._deps.users.purge(before) + await self._deps.guilds.purge(before)
         self._log.info("purged", documents=erased)
         return erased

@@ -19,7 +19,7 @@ MOST_LOST = 0.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class FetchRequest:
     """
     A guild as it is stored, and how new its channels must be.
 
@@ -34,7 +34,7 @@ class Wanted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Read:
+class FetchResult:
     """
     What a reading brought: the channels, or the cause of a lasting refusal.
 
@@ -43,26 +43,26 @@ class Read:
     """
 
     channels: list[model.Channel]
-    cause: str = ""
+    reason: str = ""
     changed: bool = False
 
 
-class Reader:
+class ChannelFetcher:
     """Reads guilds. Round trips: 1 to Discord, 2 to Redis, to MongoDB 3 when nothing changed and up to 7 else."""
 
     def __init__(
         self,
-        world: ports.World,
-        rules: settings.IndexingSettings,
-        seen: metrics.IndexingMetrics,
-        bot: guild_lists.Installed,
+        deps: ports.Dependencies,
+        config: settings.IndexingSettings,
+        metrics: metrics.IndexingMetrics,
+        bot: guild_lists.BotGuilds,
     ) -> None:
-        self._world = world
-        self._rules = rules
-        self._seen = seen
+        self._deps = deps
+        self._config = config
+        self._metrics = metrics
         self._bot = bot
 
-    async def read(self, wanted: Wanted, purpose: ports.Purpose) -> Read | None:
+    async def fetch(self, wanted: FetchRequest, purpose: ports.Purpose) -> FetchResult | None:
         """
         Read and store a guild's channels; None when somebody else reads or has read them, or the lease was lost.
 
@@ -71,11 +71,11 @@ class Reader:
         Raises:
             What `ports.Discord` may raise, but for a lasting refusal of this guild.
         """
-        lease = _Lease(self._world, wanted, self._rules.guild_lease)
+        lease = _Lease(self._deps, wanted, self._config.guild_lease)
         try:
-            channels = await self._listing(wanted.guild, purpose, lease)
+            channels = await self._fetch_listing(wanted.guild, purpose, lease)
         except (errors.NoAccess, errors.Gone) as refusal:
-            return Read([], await self._refused(wanted.guild, lease, refusal, purpose))
+            return FetchResult([], await self._record_refusal(wanted.guild, lease, refusal, purpose))
         except errors.DiscordTransient:
             await lease.failed()
             raise
@@ -84,46 +84,48 @@ class Reader:
             raise
         if channels is None:
             return None
-        schedule = freshness.after_reading(wanted.guild, channels, self._world.clock())
+        schedule = freshness.after_reading(wanted.guild, channels, self._deps.clock())
         if not await lease.store(channels, schedule):
             return None
-        return Read(channels, changed=schedule.fingerprint != wanted.guild.schedule.fingerprint)
+        return FetchResult(channels, changed=schedule.fingerprint != wanted.guild.schedule.fingerprint)
 
-    async def _listing(self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease") -> list[model.Channel] | None:
+    async def _fetch_listing(
+        self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease"
+    ) -> list[model.Channel] | None:
         """Return the guild's channels; a listing that lacks very much is believed when it comes twice."""
-        channels = await self._world.discord.guild_channels(guild.guild_id, purpose, lease.take)
-        if channels is None or not _questionable(channels, guild):
+        channels = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
+        if channels is None or not _needs_checking(channels, guild):
             return channels
-        stored = await self._world.guilds.channels([guild.guild_id])
+        stored = await self._deps.guilds.list_channels([guild.guild_id])
         before = [channel.channel_id for channel in stored]
         if freshness.loses_much(before, [channel.channel_id for channel in channels], MOST_LOST):
-            self._seen.doubted.inc()
-            channels = await self._world.discord.guild_channels(guild.guild_id, purpose, lease.take)
-        return channels and _with_known(channels, stored)
+            self._metrics.doubted.inc()
+            channels = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
+        return channels and _restore_redacted(channels, stored)
 
-    async def _refused(
+    async def _record_refusal(
         self, guild: model.Guild, lease: "_Lease", refusal: errors.DiscordRefused, purpose: ports.Purpose
     ) -> str:
         """Remember why there is nothing to read; without certainty that our bot was removed, nothing is hidden."""
         try:
-            there = await self._bot.still_in(guild.guild_id, purpose)
+            there = await self._bot.verify_installed(guild.guild_id, purpose)
         except errors.IndexerError:
             there = True
         if not there:
             return reasons.BOT_REMOVED
-        cause = reasons.NO_ACCESS if isinstance(refusal, errors.NoAccess) else reasons.GUILD_UNAVAILABLE
-        await lease.refused(cause)
-        return cause
+        reason = reasons.NO_ACCESS if isinstance(refusal, errors.NoAccess) else reasons.GUILD_UNAVAILABLE
+        await lease.refused(reason)
+        return reason
 
 
-def _questionable(channels: list[model.Channel], guild: model.Guild) -> bool:
+def _needs_checking(channels: list[model.Channel], guild: model.Guild) -> bool:
     """Return whether a listing may lack something that is stored; most are as they were, and nobody need look."""
     if any(channel.redacted for channel in channels):
         return True
     return bool(guild.channel_count) and freshness.fingerprint(channels) != guild.schedule.fingerprint
 
 
-def _with_known(channels: list[model.Channel], stored: list[model.Channel]) -> list[model.Channel]:
+def _restore_redacted(channels: list[model.Channel], stored: list[model.Channel]) -> list[model.Channel]:
     """Return a listing in which redacted channels are as they are stored; those not known are left out."""
     known = {channel.channel_id: channel for channel in stored}
     rows = [known.get(channel.channel_id) if channel.redacted else channel for channel in channels]
@@ -133,8 +135,8 @@ def _with_known(channels: list[model.Channel], stored: list[model.Channel]) -> l
 class _Lease:
     """The right to read one guild."""
 
-    def __init__(self, world: ports.World, wanted: Wanted, seconds: float) -> None:
-        self._world = world
+    def __init__(self, deps: ports.Dependencies, wanted: FetchRequest, seconds: float) -> None:
+        self._deps = deps
         self._wanted = wanted
         self._guild = wanted.guild
         self._seconds = seconds
@@ -143,8 +145,8 @@ class _Lease:
     async def take(self) -> bool:
         """Take the lease, unless it is held; the watchers learn that the guild is being read."""
         if self._fence is None:
-            now = self._world.clock()
-            self._fence = await self._world.guilds.lease(
+            now = self._deps.clock()
+            self._fence = await self._deps.guilds.acquire_lease(
                 self._guild.guild_id, now=now, until=now + self._seconds, fetched_before=self._wanted.since
             )
             if self._fence is not None:
@@ -153,17 +155,17 @@ class _Lease:
 
     async def store(self, channels: list[model.Channel], schedule: model.Schedule) -> bool:
         """Store the listing and end the lease; False when the lease was lost meanwhile."""
-        return self._fence is not None and await self._world.guilds.store_channels(
-            self._guild.guild_id, fence=self._fence, channels=channels, now=self._world.clock(), schedule=schedule
+        return self._fence is not None and await self._deps.guilds.store_channels(
+            self._guild.guild_id, fence=self._fence, channels=channels, now=self._deps.clock(), schedule=schedule
         )
 
-    async def refused(self, cause: str) -> None:
+    async def refused(self, reason: str) -> None:
         """Remember a lasting refusal and end the lease."""
         if self._fence is not None:
-            now = self._world.clock()
+            now = self._deps.clock()
             until = reasons.believed_until(self._guild.refusals, now)
-            await self._world.guilds.refused(
-                self._guild.guild_id, fence=self._fence, error=cause, now=now, retry_at=until
+            await self._deps.guilds.mark_refused(
+                self._guild.guild_id, fence=self._fence, error=reason, now=now, retry_at=until
             )
 
     async def failed(self) -> None:
@@ -171,10 +173,10 @@ class _Lease:
         if self._guild.fetched_at is None:
             await self.release()
         elif self._fence is not None:
-            later = freshness.after_failure(self._guild, self._world.clock())
-            await self._world.guilds.release(self._guild.guild_id, fence=self._fence, schedule=later)
+            later = freshness.after_failure(self._guild, self._deps.clock())
+            await self._deps.guilds.release_lease(self._guild.guild_id, fence=self._fence, schedule=later)
 
     async def release(self) -> None:
         """End the lease without a result."""
         if self._fence is not None:
-            await self._world.guilds.release(self._guild.guild_id, fence=self._fence)
+            await self._deps.guilds.release_lease(self._guild.guild_id, fence=self._fence)

@@ -28,7 +28,7 @@ class Disposition(enum.StrEnum):
     FRESH = "FRESH"
 
 
-class Why(enum.StrEnum):
+class StartReason(enum.StrEnum):
     """Why a start was served as it was."""
 
     FIRST_JOB = "FIRST_JOB"
@@ -40,28 +40,30 @@ class Why(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Started:
+class StartResult:
     """What is known when the caller's wait is over; `position` is where a watcher goes on."""
 
     job: model.Job
     disposition: Disposition
-    why: Why
-    rows: list[model.Unit]
+    reason: StartReason
+    tasks: list[model.GuildTask]
     position: str
 
 
-class Start:
+class StartJob:
     """Starts jobs. Round trips of `run` until the first turn: 3 to MongoDB, 1 to Redis."""
 
-    def __init__(self, world: ports.World, rules: settings.IndexingSettings, turner: run_turn.Advance) -> None:
-        self._world = world
-        self._rules = rules
+    def __init__(
+        self, deps: ports.Dependencies, config: settings.IndexingSettings, turner: run_turn.TurnRunner
+    ) -> None:
+        self._deps = deps
+        self._config = config
         self._turner = turner
         self._running: set[asyncio.Task[None]] = set()
         self._hurried = asyncio.Event()
         self._log = logs.get(__name__)
 
-    async def run(self, user_id: int, *, wait: float, immediate: int, force: bool) -> Started:
+    async def start(self, user_id: int, *, wait: float, immediate: int, force: bool) -> StartResult:
         """
         Start or join, and wait up to *wait* seconds for the *immediate* most important guilds.
 
@@ -69,40 +71,40 @@ class Start:
             errors.CredentialMissing, errors.ReauthRequired: The user's guilds cannot be listed.
             errors.StoreUnavailable, errors.QueueUnavailable: Nothing was started.
         """
-        await self._world.users.credential(user_id)
-        last = await self._world.jobs.latest(user_id)
+        await self._deps.users.credential(user_id)
+        last = await self._deps.jobs.latest(user_id)
         if last is not None and not force and self._fresh(last):
-            return await self._answer(last.job_id, Disposition.FRESH, Why.LISTED_LATELY)
-        now = self._world.clock()
+            return await self._answer(last.job_id, Disposition.FRESH, StartReason.LISTED_LATELY)
+        now = self._deps.clock()
         planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + wait + GRACE, force=force)
-        await self._world.queue.schedule(turns.Turn(planned.job_id, 1), planned.next_turn_at)
-        job, created = await self._world.jobs.start(planned)
+        await self._deps.queue.schedule(turns.Turn(planned.job_id, 1), planned.next_turn_at)
+        job, created = await self._deps.jobs.create_or_join(planned)
         if created:
-            limits = guild_tasks.Limits(
-                model.Lane.INTERACTIVE, self._world.clock() + wait, max(1, immediate), immediate
+            limits = guild_tasks.TurnLimits(
+                model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate
             )
             task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-            await self._patiently(task, wait)
+            await self._wait_for(task, wait)
         elif not job.listed:
             await self._until_listed(job, wait)
         if created:
-            return await self._answer(job.job_id, Disposition.CREATED, Why.FORCED if force else _why(last))
-        return await self._answer(job.job_id, Disposition.JOINED, Why.JOB_RUNNING)
+            return await self._answer(job.job_id, Disposition.CREATED, StartReason.FORCED if force else _reason(last))
+        return await self._answer(job.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
 
-    def hurry(self) -> None:
+    def release_waiters(self) -> None:
         """Let whoever waits for first results have those that are there now: the process is about to end."""
         self._hurried.set()
 
-    async def _patiently(self, task: asyncio.Task[None], seconds: float) -> None:
+    async def _wait_for(self, task: asyncio.Task[None], seconds: float) -> None:
         hurried = asyncio.create_task(self._hurried.wait())
         try:
             await asyncio.wait({task, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             hurried.cancel()
 
-    async def join(self, user_id: int) -> Started | None:
+    async def join(self, user_id: int) -> StartResult | None:
         """
         Return the user's running job as it is, if its guilds are listed; None when there is none to be joined at once.
 
@@ -111,10 +113,10 @@ class Start:
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable: It is not known.
         """
-        last = await self._world.jobs.latest(user_id)
+        last = await self._deps.jobs.latest(user_id)
         if last is None or last.state.terminal or not last.listed:
             return None
-        found = await self._answer(last.job_id, Disposition.JOINED, Why.JOB_RUNNING)
+        found = await self._answer(last.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
         return None if found.job.state.terminal else found
 
     async def drain(self, seconds: float) -> None:
@@ -125,9 +127,9 @@ class Start:
     def _fresh(self, last: model.Job) -> bool:
         if last.state is not model.JobState.SUCCEEDED or last.finished_at is None:
             return False
-        return self._world.clock() - last.created_at < self._rules.list_max_age
+        return self._deps.clock() - last.created_at < self._config.list_max_age
 
-    async def _first_turn(self, turn: turns.Turn, limits: guild_tasks.Limits) -> None:
+    async def _first_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> None:
         try:
             await self._turner.run_turn(turn, limits)
         except errors.IndexerError as problem:
@@ -137,28 +139,28 @@ class Start:
 
     async def _until_listed(self, job: model.Job, wait: float) -> None:
         """Wait until whoever created the job has read the guild list."""
-        deadline = self._world.clock() + wait
-        subscription = await self._world.events.subscribe(job.job_id, await self._world.events.tail(job.job_id))
+        deadline = self._deps.clock() + wait
+        subscription = await self._deps.events.subscribe(job.job_id, await self._deps.events.tail(job.job_id))
         try:
-            current = await self._world.jobs.get(job.job_id)
+            current = await self._deps.jobs.get(job.job_id)
             while current is not None and not current.listed and not current.state.terminal:
-                update = await subscription.next(max(0.0, deadline - self._world.clock()))
+                update = await subscription.next(max(0.0, deadline - self._deps.clock()))
                 if update is None:
                     return
                 current = update.job
         finally:
             await subscription.close()
 
-    async def _answer(self, job_id: str, disposition: Disposition, why: Why) -> Started:
-        position = await self._world.events.tail(job_id)
-        job, rows = await asyncio.gather(self._world.jobs.get(job_id), self._world.jobs.units(job_id))
+    async def _answer(self, job_id: str, disposition: Disposition, why: StartReason) -> StartResult:
+        position = await self._deps.events.tail(job_id)
+        job, rows = await asyncio.gather(self._deps.jobs.get(job_id), self._deps.jobs.list_tasks(job_id))
         if job is None:
             raise errors.JobNotFound(job_id)
-        return Started(job, disposition, why, rows, position)
+        return StartResult(job, disposition, why, rows, position)
 
 
-def _why(last: model.Job | None) -> Why:
+def _reason(last: model.Job | None) -> StartReason:
     """Return why the user's last job does not do."""
     if last is None:
-        return Why.FIRST_JOB
-    return Why.LAST_JOB_OLD if last.state is model.JobState.SUCCEEDED else Why.LAST_JOB_NOT_CLEAN
+        return StartReason.FIRST_JOB
+    return StartReason.LAST_JOB_OLD if last.state is model.JobState.SUCCEEDED else StartReason.LAST_JOB_NOT_CLEAN

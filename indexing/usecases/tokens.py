@@ -24,21 +24,21 @@ from indexing.domain import model, ports
 from indexing.telemetry import logs, metrics
 from indexing.usecases import control_job
 
-AHEAD = 600.0
+RENEW_AHEAD = 600.0
 """Seconds before its end from which a pair is renewed; Discord's live a week."""
-USED_UP = 15.0
+UNUSABLE_BELOW = 15.0
 """Seconds before its end from which a token is not used any more: longer than one call takes."""
-WAIT = 5.0
+RENEWAL_WAIT = 5.0
 """Longest wait for a pair that somebody else renews, in seconds; it takes him about half a second."""
-LOOK = 0.2
+POLL_INTERVAL = 0.2
 """Seconds between two looks whether he is done."""
-SPARE = 5.0
+LOCK_MARGIN = 5.0
 """Seconds that a lock lasts longer than the call: for the permit and the store."""
-REST = 5.0
+RETRY_PAUSE = 5.0
 """Seconds without another attempt after one that failed for a passing cause."""
-LONG_REST = 60.0
+LONG_RETRY_PAUSE = 60.0
 """The same after one for which we are to blame: each counts towards the ban line of the whole fleet."""
-STORE_AGAIN = (0.1, 0.3, 0.9)
+STORE_RETRIES = (0.1, 0.3, 0.9)
 """Seconds before each further attempt to store a new pair: without it the user must log in again."""
 
 PASSING = (
@@ -48,15 +48,15 @@ PASSING = (
 """Why a pair could not be renewed although the user's consent stands."""
 
 
-class Credentials:
+class TokenManager:
     """Gives pairs that can be used."""
 
-    def __init__(self, world: ports.World, seen: metrics.IndexingMetrics) -> None:
-        self._world = world
-        self._seen = seen
+    def __init__(self, deps: ports.Dependencies, metrics: metrics.IndexingMetrics) -> None:
+        self._deps = deps
+        self._metrics = metrics
         self._log = logs.get(__name__)
 
-    async def usable(self, user_id: int, purpose: ports.Purpose) -> ports.Credential:
+    async def get_usable(self, user_id: int, purpose: ports.Purpose) -> ports.Credential:
         """
         Return the user's pair, renewed if it is near its end.
 
@@ -64,21 +64,21 @@ class Credentials:
             errors.CredentialMissing, errors.ReauthRequired: There is none, or only the user can renew it.
             errors.CredentialBusy, and what `ports.OAuth` may raise: It is used up, and cannot be renewed now.
         """
-        held = await self._held(user_id)
-        left = _left(held, self._world.clock())
-        if left > AHEAD or not self._renewable(held):
+        held = await self._load(user_id)
+        left = _seconds_left(held, self._deps.clock())
+        if left > RENEW_AHEAD or not self._renewable(held):
             return held.credential
-        if left > USED_UP and held.locked_until > self._world.clock():
+        if left > UNUSABLE_BELOW and held.locked_until > self._deps.clock():
             return held.credential
         try:
             return await self._renew(user_id, held, purpose)
         except PASSING as problem:
-            if _left(held, self._world.clock()) <= USED_UP:
+            if _seconds_left(held, self._deps.clock()) <= UNUSABLE_BELOW:
                 raise
             self._log.info("credential_renewal_put_off", user=user_id, reason=problem.reason)
             return held.credential
 
-    async def renewed(self, user_id: int, used: ports.Credential, purpose: ports.Purpose) -> ports.Credential:
+    async def renew_refused(self, user_id: int, used: ports.Credential, purpose: ports.Purpose) -> ports.Credential:
         """
         Return the pair to use after Discord refused *used*: the stored one if it is another, else a renewed one.
 
@@ -86,23 +86,23 @@ class Credentials:
             errors.ReauthRequired: It cannot be renewed; the user must log in again, and all his work stops.
             errors.CredentialMissing, errors.CredentialBusy, and what `ports.OAuth` may raise.
         """
-        held = await self._held(user_id)
+        held = await self._load(user_id)
         if held.credential.access_token != used.access_token:
             return held.credential
         if not self._renewable(held):
-            await self._world.credentials.refuse(user_id, mark=held.mark)
+            await self._deps.credentials.mark_refused(user_id, version=held.version)
             raise errors.ReauthRequired(user_id)
         return await self._renew(user_id, held, purpose)
 
-    async def refused(self, user_id: int, used: ports.Credential) -> None:
+    async def mark_refused(self, user_id: int, used: ports.Credential) -> None:
         """Note that Discord refuses a pair that was renewed; one that is stored since then stays."""
-        held = await self._held(user_id)
+        held = await self._load(user_id)
         if held.credential.access_token == used.access_token:
-            await self._world.credentials.refuse(user_id, mark=held.mark)
+            await self._deps.credentials.mark_refused(user_id, version=held.version)
 
-    async def _held(self, user_id: int) -> ports.Held:
+    async def _load(self, user_id: int) -> ports.StoredCredential:
         try:
-            held = await self._world.credentials.held(user_id)
+            held = await self._deps.credentials.get(user_id)
         except errors.ReauthRequired:
             # Nothing is noted in the row: when the key is back, so is the credential.
             self._log.error("credential_opens_with_no_key", user=user_id)
@@ -111,81 +111,83 @@ class Credentials:
             raise errors.ReauthRequired(user_id)
         return held
 
-    def _renewable(self, held: ports.Held) -> bool:
-        return self._world.oauth.able and bool(held.credential.refresh_token)
+    def _renewable(self, held: ports.StoredCredential) -> bool:
+        return self._deps.oauth.enabled and bool(held.credential.refresh_token)
 
-    async def _renew(self, user_id: int, held: ports.Held, purpose: ports.Purpose) -> ports.Credential:
+    async def _renew(self, user_id: int, held: ports.StoredCredential, purpose: ports.Purpose) -> ports.Credential:
         """Renew the pair, or wait until somebody else has."""
-        until = self._world.clock() + WAIT
+        until = self._deps.clock() + RENEWAL_WAIT
         before = held.credential
         while held.credential == before:
-            now = self._world.clock()
-            mark = None
+            now = self._deps.clock()
+            version = None
             if held.locked_until <= now:
-                lease = self._world.oauth.longest + purpose.patience + SPARE
-                mark = await self._world.credentials.lock(user_id, mark=held.mark, now=now, until=now + lease)
-            if mark is not None:
+                lease = self._deps.oauth.max_call_time + purpose.max_wait + LOCK_MARGIN
+                version = await self._deps.credentials.lock(user_id, version=held.version, now=now, until=now + lease)
+            if version is not None:
                 # Shielded: a turn that ends for another reason must not lose the answer on its way.
-                return await asyncio.shield(concurrency.shared(self._alone(user_id, before, mark, purpose)))
+                return await asyncio.shield(concurrency.shared(self._renew_locked(user_id, before, version, purpose)))
             if now >= until:
-                raise errors.CredentialBusy(user_id, min(max(held.locked_until - now, LOOK), WAIT))
-            await asyncio.sleep(LOOK)
-            held = await self._held(user_id)
+                raise errors.CredentialBusy(user_id, min(max(held.locked_until - now, POLL_INTERVAL), RENEWAL_WAIT))
+            await asyncio.sleep(POLL_INTERVAL)
+            held = await self._load(user_id)
         return held.credential
 
-    async def _alone(
-        self, user_id: int, before: ports.Credential, mark: str, purpose: ports.Purpose
+    async def _renew_locked(
+        self, user_id: int, before: ports.Credential, version: str, purpose: ports.Purpose
     ) -> ports.Credential:
         """Trade the refresh token under our lock."""
-        now = self._world.clock
+        now = self._deps.clock
         try:
-            pair = await self._world.oauth.renew(before, purpose, now())
+            pair = await self._deps.oauth.renew(before, purpose, now())
         except errors.GrantRefused as refusal:
-            self._seen.renewals.labels("refused").inc()
-            if await self._world.credentials.refuse(user_id, mark=mark):
+            self._metrics.renewals.labels("refused").inc()
+            if await self._deps.credentials.mark_refused(user_id, version=version):
                 self._log.info("reauth_required", user=user_id)
                 raise errors.ReauthRequired(user_id) from refusal
-            return (await self._held(user_id)).credential
+            return (await self._load(user_id)).credential
         except (errors.RateLimited, errors.LimiterUnavailable):
-            await self._world.credentials.unlock(user_id, mark=mark)
+            await self._deps.credentials.unlock(user_id, version=version)
             raise
         except errors.IndexerError as problem:
             ours = isinstance(problem, errors.DiscordRefused)
-            self._seen.renewals.labels("failed").inc()
+            self._metrics.renewals.labels("failed").inc()
             self._log.warning("credential_not_renewed", user=user_id, reason=problem.reason)
-            await self._world.credentials.unlock(user_id, mark=mark, until=now() + (LONG_REST if ours else REST))
+            await self._deps.credentials.unlock(
+                user_id, version=version, until=now() + (LONG_RETRY_PAUSE if ours else RETRY_PAUSE)
+            )
             raise
-        return await self._stored(user_id, mark, pair)
+        return await self._store_with_retries(user_id, version, pair)
 
-    async def _stored(self, user_id: int, mark: str, pair: ports.Credential) -> ports.Credential:
+    async def _store_with_retries(self, user_id: int, version: str, pair: ports.Credential) -> ports.Credential:
         """Store the new pair before it is used; one that came too late is dropped for what is stored instead."""
-        for pause in STORE_AGAIN:
+        for pause in STORE_RETRIES:
             try:
-                return await self._store_once(user_id, mark, pair)
+                return await self._store_once(user_id, version, pair)
             except errors.StoreUnavailable:
                 await asyncio.sleep(pause)
         try:
-            return await self._store_once(user_id, mark, pair)
+            return await self._store_once(user_id, version, pair)
         except errors.StoreUnavailable:
-            self._seen.renewals.labels("lost").inc()
+            self._metrics.renewals.labels("lost").inc()
             self._log.exception("renewed_credential_lost", user=user_id)
             raise
 
-    async def _store_once(self, user_id: int, mark: str, pair: ports.Credential) -> ports.Credential:
-        if await self._world.credentials.renewed(user_id, mark=mark, credential=pair):
-            self._seen.renewals.labels("renewed").inc()
+    async def _store_once(self, user_id: int, version: str, pair: ports.Credential) -> ports.Credential:
+        if await self._deps.credentials.store_renewed(user_id, version=version, credential=pair):
+            self._metrics.renewals.labels("renewed").inc()
             return pair
-        held = await self._held(user_id)
+        held = await self._load(user_id)
         if held.credential == pair:
             # An attempt that seemed to fail had stored it.
-            self._seen.renewals.labels("renewed").inc()
+            self._metrics.renewals.labels("renewed").inc()
         else:
-            self._seen.renewals.labels("lost").inc()
+            self._metrics.renewals.labels("lost").inc()
             self._log.warning("renewed_credential_too_late", user=user_id)
         return held.credential
 
 
-def _left(held: ports.Held, now: float) -> float:
+def _seconds_left(held: ports.StoredCredential, now: float) -> float:
     """Return the seconds for which the access token still lives; infinite when nobody said."""
     ends = held.credential.expires_at
     return float("inf") if ends is None else ends - now
@@ -193,13 +195,13 @@ def _left(held: ports.Held, now: float) -> float:
 
 REVOKED = "CREDENTIAL_REVOKED"
 """Why the user's work ended when his consent was taken back."""
-PATIENCE = 1.0
+MAX_PERMIT_WAIT = 1.0
 """Longest wait for the permit to tell Discord, in seconds."""
-WITHIN = 5.0
+REVOKE_TIMEOUT = 5.0
 """Longest time for telling Discord, in seconds."""
 
 
-class State(enum.StrEnum):
+class CredentialState(enum.StrEnum):
     """Whether a credential can be used."""
 
     MISSING = "MISSING"
@@ -208,32 +210,32 @@ class State(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Status:
+class CredentialStatus:
     """What may be told of a credential; nothing of its tokens."""
 
-    state: State
+    state: CredentialState
     scopes: tuple[str, ...] = ()
     expires_at: float | None = None
 
 
-class Consent:
+class ConsentControl:
     """Looks at credentials and revokes them."""
 
-    def __init__(self, world: ports.World, controls: control_job.Control) -> None:
-        self._world = world
+    def __init__(self, deps: ports.Dependencies, controls: control_job.JobControl) -> None:
+        self._deps = deps
         self._controls = controls
         self._log = logs.get(__name__)
 
-    async def status(self, user_id: int) -> Status:
+    async def status(self, user_id: int) -> CredentialStatus:
         """Return how the user's credential stands. One round trip; raises errors.StoreUnavailable."""
         try:
-            held = await self._world.credentials.held(user_id)
+            held = await self._deps.credentials.get(user_id)
         except errors.CredentialMissing:
-            return Status(State.MISSING)
+            return CredentialStatus(CredentialState.MISSING)
         except errors.ReauthRequired:
-            return Status(State.REAUTH_REQUIRED)
-        state = State.REAUTH_REQUIRED if held.refused else State.ACTIVE
-        return Status(state, held.credential.scopes, held.credential.expires_at)
+            return CredentialStatus(CredentialState.REAUTH_REQUIRED)
+        state = CredentialState.REAUTH_REQUIRED if held.refused else CredentialState.ACTIVE
+        return CredentialStatus(state, held.credential.scopes, held.credential.expires_at)
 
     async def revoke(self, user_id: int) -> bool:
         """
@@ -245,18 +247,20 @@ class Consent:
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable: The tokens may be forgotten or not; call again.
         """
-        pair = await self._world.credentials.forget(user_id)
-        told, _ = await asyncio.gather(self._tell(user_id, pair), self._controls.stop(user_id, REVOKED))
+        pair = await self._deps.credentials.delete(user_id)
+        told, _ = await asyncio.gather(
+            self._revoke_at_discord(user_id, pair), self._controls.stop_user_job(user_id, REVOKED)
+        )
         self._log.info("credential_revoked", user=user_id, at_discord=told)
         return told
 
-    async def _tell(self, user_id: int, pair: ports.Credential | None) -> bool:
-        if pair is None or not self._world.oauth.able:
+    async def _revoke_at_discord(self, user_id: int, pair: ports.Credential | None) -> bool:
+        if pair is None or not self._deps.oauth.enabled:
             return False
         try:
-            async with asyncio.timeout(WITHIN):
-                purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", PATIENCE)
-                await self._world.oauth.revoke(pair, purpose)
+            async with asyncio.timeout(REVOKE_TIMEOUT):
+                purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", MAX_PERMIT_WAIT)
+                await self._deps.oauth.revoke(pair, purpose)
         except (errors.IndexerError, TimeoutError) as problem:
             self._log.warning("not_revoked_at_discord", user=user_id, reason=type(problem).__name__)
             return False

@@ -24,8 +24,8 @@ class Snapshot:
     """All rows as they are; `reason` says why a watcher that resumed gets one."""
 
     job: model.Job
-    tally: model.Tally
-    units: tuple[model.Unit, ...]
+    count_tasks: model.Tally
+    tasks: tuple[model.GuildTask, ...]
     reason: str
 
 
@@ -33,12 +33,12 @@ class Snapshot:
 class Changed:
     """What changed since the last message; `own` says whether the job's own fields did, its numbers aside."""
 
-    update: model.Update
+    update: model.JobUpdate
     own: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Silence:
+class Heartbeat:
     """Nothing changed for a while."""
 
     at: float
@@ -49,7 +49,7 @@ class Ended:
     """The job is over."""
 
     job: model.Job
-    tally: model.Tally
+    count_tasks: model.Tally
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class Leaving:
     reason: str
 
 
-Message = Snapshot | Changed | Silence | Ended | Leaving
+Message = Snapshot | Changed | Heartbeat | Ended | Leaving
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Terms:
+class WatchOptions:
     """
     How a watcher wants to be told, and when he has to be sent away.
 
@@ -78,85 +78,88 @@ class Terms:
     leave: Callable[[], str]
 
 
-class Progress:
+class JobWatcher:
     """Follows jobs."""
 
-    def __init__(self, world: ports.World) -> None:
-        self._world = world
+    def __init__(self, deps: ports.Dependencies) -> None:
+        self._deps = deps
         self._checks = concurrency.Batch(self._check, gather=GATHER)
 
-    async def find(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
+    async def find_job(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
         """
         Return the job itself, or the user's active or newest one.
 
         Raises:
             errors.JobNotFound: There is none.
         """
-        job = await (self._world.jobs.get(job_id) if job_id else self._world.jobs.latest(user_id))
+        job = await (self._deps.jobs.get(job_id) if job_id else self._deps.jobs.latest(user_id))
         if job is None:
             raise errors.JobNotFound(job_id or f"of user {user_id}")
         return job
 
-    async def tally(self, job: model.Job) -> model.Tally:
+    async def count_tasks(self, job: model.Job) -> model.Tally:
         """Count the job's guilds by state."""
-        return model.tally_of(await self._world.jobs.units(job.job_id))
+        return model.tally_of(await self._deps.jobs.list_tasks(job.job_id))
 
-    async def jobs(self, user_id: int, *, before: float, limit: int) -> list[tuple[model.Job, model.Tally]]:
+    async def list_jobs(self, user_id: int, *, before: float, limit: int) -> list[tuple[model.Job, model.Tally]]:
         """Return the user's jobs that were created before a time, newest first, with their numbers."""
-        jobs = await self._world.jobs.of_user(user_id, before=before, limit=limit)
-        return [(job, await self.tally(job)) for job in jobs]
+        jobs = await self._deps.jobs.list_for_user(user_id, before=before, limit=limit)
+        return [(job, await self.count_tasks(job)) for job in jobs]
 
-    async def ended(self, job: model.Job, seconds: float) -> model.Job:
+    async def wait_until_ended(self, job: model.Job, seconds: float) -> model.Job:
         """Return the job when it has ended, or as it is after that time."""
-        deadline = self._world.clock() + seconds
-        subscription = await self._world.events.subscribe(job.job_id, await self._world.events.tail(job.job_id))
+        deadline = self._deps.clock() + seconds
+        subscription = await self._deps.events.subscribe(job.job_id, await self._deps.events.tail(job.job_id))
         try:
-            current = await self.find(job_id=job.job_id)
+            current = await self.find_job(job_id=job.job_id)
             while not current.state.terminal:
-                update = await subscription.next(max(0.0, deadline - self._world.clock()))
+                update = await subscription.next(max(0.0, deadline - self._deps.clock()))
                 if update is None:
-                    return await self.find(job_id=job.job_id)
+                    return await self.find_job(job_id=job.job_id)
                 current = update.job
             return current
         finally:
             await subscription.close()
 
-    async def watch(self, job: model.Job, terms: Terms) -> AsyncGenerator[tuple[Message, str], None]:
+    async def watch(self, job: model.Job, terms: WatchOptions) -> AsyncGenerator[tuple[Message, str], None]:
         """Yield what happens to the job, each with the position to resume from, until it has ended."""
-        position, resumes = await self._place(job.job_id, terms.after)
-        subscription = await self._world.events.subscribe(job.job_id, position)
+        position, resumes = await self._find_position(job.job_id, terms.after)
+        subscription = await self._deps.events.subscribe(job.job_id, position)
         try:
-            current, told, tally = await self.find(job_id=job.job_id), None, None
+            current, told, tally = await self.find_job(job_id=job.job_id), None, None
             if not resumes or current.state.terminal:
                 # Of a job that has ended no change will follow: who resumes must not miss those since his position.
                 reason = "" if resumes or terms.after is None else TOKEN_TOO_OLD
                 yield await self._snapshot(current, reason), position
-                told = _own(current)
+                told = _visible_fields(current)
             while not current.state.terminal:
                 update = await subscription.next(terms.heartbeat - GATHER)
                 if update is not None:
                     current, tally, position = update.job, update.tally, update.position
-                    before, told = told, _own(current)
+                    before, told = told, _visible_fields(current)
                     yield Changed(update, told != before), position
                 elif not terms.leave():
-                    current, lost = await self._checked(current, position)
-                    yield await self._snapshot(current, EVENTS_LOST) if lost else Silence(self._world.clock()), position
-                    told, tally = (_own(current), None) if lost else (told, tally)
+                    current, lost = await self._check_silence(current, position)
+                    yield (
+                        await self._snapshot(current, EVENTS_LOST) if lost else Heartbeat(self._deps.clock()),
+                        position,
+                    )
+                    told, tally = (_visible_fields(current), None) if lost else (told, tally)
                 del update  # rows weigh more than the watcher himself: they must not be held while nothing happens
                 if not current.state.terminal and (reason := terms.leave()):
                     yield Leaving(reason), position
                     return
-            yield Ended(current, tally or await self.tally(current)), position
+            yield Ended(current, tally or await self.count_tasks(current)), position
         finally:
             await subscription.close()
 
-    async def _place(self, job_id: str, after: str | None) -> tuple[str, bool]:
+    async def _find_position(self, job_id: str, after: str | None) -> tuple[str, bool]:
         """Return where a watcher begins, and whether that is where he left off."""
-        if after is not None and await self._world.events.holds(job_id, after):
+        if after is not None and await self._deps.events.retains(job_id, after):
             return after, True
-        return await self._world.events.tail(job_id), False
+        return await self._deps.events.tail(job_id), False
 
-    async def _checked(self, job: model.Job, position: str) -> tuple[model.Job, bool]:
+    async def _check_silence(self, job: model.Job, position: str) -> tuple[model.Job, bool]:
         """Return the job as it is, and whether its silence was the stream's loss rather than peace."""
         place = job.job_id, position
         found = (await asyncio.shield(self._checks.get(place)))[place]
@@ -166,20 +169,20 @@ class Progress:
 
     async def _check(self, places: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[model.Job, bool] | None]:
         """Look at many silent jobs. Round trips: 1 to MongoDB, 1 to Redis."""
-        jobs = await self._world.jobs.get_all({job_id for job_id, _ in places})
+        jobs = await self._deps.jobs.get_many({job_id for job_id, _ in places})
         listed = [place for place in places if place[0] in jobs and jobs[place[0]].listed]
         try:
-            held = await self._world.events.held(listed) if listed else set()
+            held = await self._deps.events.retained(listed) if listed else set()
         except errors.QueueUnavailable:
             held = set()
         lost = {place for place in listed if place not in held or jobs[place[0]].state.terminal}
         return {place: (jobs[place[0]], place in lost) if place[0] in jobs else None for place in places}
 
     async def _snapshot(self, job: model.Job, reason: str) -> Snapshot:
-        rows = tuple(await self._world.jobs.units(job.job_id))
+        rows = tuple(await self._deps.jobs.list_tasks(job.job_id))
         return Snapshot(job, model.tally_of(rows), rows, reason)
 
 
-def _own(job: model.Job) -> tuple[object, ...]:
+def _visible_fields(job: model.Job) -> tuple[object, ...]:
     """Return those fields of a job that watchers see, its numbers aside."""
-    return job.state, job.error, job.listed, job.finished_at, job.waiting_for, job.waiting_until
+    return job.state, job.reason, job.listed, job.finished_at, job.waiting_for, job.waiting_until

@@ -33,8 +33,8 @@ class Stores:
     credentials: ports.Credentials
     guilds: ports.Guilds
     jobs: ports.Jobs
-    requests: ports.Requests
-    remains: ports.Remains
+    requests: ports.IdempotencyStore
+    remains: ports.UserData
 
 
 @pytest.fixture(params=["memory", "mock", "server"])
@@ -42,9 +42,9 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     """Empty stores."""
     if request.param == "memory":
         members = fakes.MemoryUsers()
-        kept, asked = pairs.MemoryCredentials(members), fakes.MemoryRequests(members)
+        kept, asked = pairs.MemoryCredentials(members), fakes.MemoryIdempotencyStore(members)
         places, work = fakes.MemoryGuilds(members), fakes.MemoryJobs()
-        yield Stores(members, kept, places, work, asked, fakes.MemoryRemains(members, places, work, asked))
+        yield Stores(members, kept, places, work, asked, fakes.MemoryUserData(members, places, work, asked))
     elif request.param == "mock":
         client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
         yield await _over(client["indexer"])
@@ -63,6 +63,6 @@ async def _over(database: store_database.Database) -> Stores:
         credentials.Credentials(database, safe),
         guilds.Guilds(database),
         jobs.Jobs(database, retention=3600.0),
-        idempotency.Requests(database),
-        erasure.Remains(database),
+        idempotency.MongoIdempotencyStore(database),
+        erasure.MongoUserData(database),
     )

@@ -10,20 +10,20 @@ NOW = clockwork.START + 0.125
 
 
 @pytest.fixture(params=["memory", "redis"])
-def installs(request: pytest.FixtureRequest) -> ports.Installs:
+def installs(request: pytest.FixtureRequest) -> ports.BotGuildsCache:
     """Nothing known."""
     if request.param == "memory":
-        return fakes.MemoryInstalls()
-    return redis_installs.RedisInstalls(request.getfixturevalue("redis_client"))
+        return fakes.MemoryBotGuilds()
+    return redis_installs.RedisBotGuilds(request.getfixturevalue("redis_client"))
 
 
-async def test_nothing_is_known_when_the_set_was_never_stored(installs: ports.Installs) -> None:
+async def test_nothing_is_known_when_the_set_was_never_stored(installs: ports.BotGuildsCache) -> None:
     """Unknown differs from empty."""
     assert await installs.load() is None
 
 
 @pytest.mark.parametrize("guild_ids", [frozenset[int](), frozenset({1, (1 << 63) - 1})], ids=["empty", "some"])
-async def test_the_set_comes_back_when_it_was_stored(installs: ports.Installs, guild_ids: frozenset[int]) -> None:
+async def test_the_set_comes_back_when_it_was_stored(installs: ports.BotGuildsCache, guild_ids: frozenset[int]) -> None:
     """With the time at which it was read; the latest counts."""
     await installs.store(frozenset({5}), NOW - 60)
 

@@ -20,24 +20,24 @@ async def pairs(stores: conftest.Stores) -> ports.Credentials:
 
 async def locked(pairs: ports.Credentials) -> str:
     """Lock the pair, which must be free."""
-    held = await pairs.held(values.USER)
-    mark = await pairs.lock(values.USER, mark=held.mark, now=NOW, until=NOW + 10.0)
-    assert mark is not None
-    return mark
+    held = await pairs.get(values.USER)
+    version = await pairs.lock(values.USER, version=held.version, now=NOW, until=NOW + 10.0)
+    assert version is not None
+    return version
 
 
 async def test_the_user_stays_known_when_his_pair_is_forgotten(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
     """What was indexed for him stays until he is erased."""
-    await pairs.forget(values.USER)
+    await pairs.delete(values.USER)
 
-    assert await stores.users.known(values.USER)
+    assert await stores.users.exists(values.USER)
 
 
 async def test_the_pair_is_held_whole_when_it_was_stored(pairs: ports.Credentials) -> None:
     """With its scopes and its end, free and not refused; who has none is named."""
-    held = await pairs.held(values.USER)
+    held = await pairs.get(values.USER)
 
     assert (held.credential, held.locked_until, held.refused) == (
         values.credential(expires_at=NOW + 60.0),
@@ -45,88 +45,88 @@ async def test_the_pair_is_held_whole_when_it_was_stored(pairs: ports.Credential
         False,
     )
     with pytest.raises(errors.CredentialMissing):
-        await pairs.held(values.USER + 1)
+        await pairs.get(values.USER + 1)
 
 
 async def test_one_of_two_gets_the_lock_when_both_have_read_the_same(pairs: ports.Credentials) -> None:
     """The second finds another mark than he read, and with the new one he finds the lock."""
-    held = await pairs.held(values.USER)
+    held = await pairs.get(values.USER)
     until = NOW + 10.0
 
-    first = await pairs.lock(values.USER, mark=held.mark, now=NOW, until=until)
-    second = await pairs.lock(values.USER, mark=held.mark, now=NOW, until=until)
-    third = await pairs.lock(values.USER, mark=first, now=NOW + 9.9, until=until + 10.0)
+    first = await pairs.lock(values.USER, version=held.version, now=NOW, until=until)
+    second = await pairs.lock(values.USER, version=held.version, now=NOW, until=until)
+    third = await pairs.lock(values.USER, version=first, now=NOW + 9.9, until=until + 10.0)
 
     assert (first is not None, second, third) == (True, None, None)
-    assert (await pairs.held(values.USER)).locked_until == until
+    assert (await pairs.get(values.USER)).locked_until == until
 
 
 async def test_a_lock_is_taken_over_when_its_time_is_over(pairs: ports.Credentials) -> None:
     """A process that died holds nobody up for longer; what it writes late changes nothing."""
     dead = await locked(pairs)
 
-    alive = await pairs.lock(values.USER, mark=dead, now=NOW + 10.0, until=NOW + 20.0)
+    alive = await pairs.lock(values.USER, version=dead, now=NOW + 10.0, until=NOW + 20.0)
 
     assert alive is not None
-    assert not await pairs.renewed(values.USER, mark=dead, credential=NEW)
-    assert not await pairs.refuse(values.USER, mark=dead)
-    assert (await pairs.held(values.USER)).credential.access_token == "access"
+    assert not await pairs.store_renewed(values.USER, version=dead, credential=NEW)
+    assert not await pairs.mark_refused(values.USER, version=dead)
+    assert (await pairs.get(values.USER)).credential.access_token == "access"
 
 
 async def test_the_new_pair_takes_the_place_when_the_lock_is_held(pairs: ports.Credentials) -> None:
     """It is there at once, for the port that indexes as well, and free to be renewed again."""
-    mark = await locked(pairs)
+    version = await locked(pairs)
 
-    stored = await pairs.renewed(values.USER, mark=mark, credential=NEW)
+    stored = await pairs.store_renewed(values.USER, version=version, credential=NEW)
 
-    held = await pairs.held(values.USER)
+    held = await pairs.get(values.USER)
     assert stored
     assert (held.credential, held.locked_until) == (NEW, 0.0)
-    assert not await pairs.renewed(values.USER, mark=mark, credential=values.credential())
+    assert not await pairs.store_renewed(values.USER, version=version, credential=values.credential())
 
 
 async def test_a_new_consent_wins_when_it_comes_during_a_renewal(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
     """Neither the renewed pair nor a refusal of the old one touches what the user has just brought."""
-    mark = await locked(pairs)
+    version = await locked(pairs)
     await stores.users.put_credential(values.USER, NEW)
 
-    assert not await pairs.renewed(values.USER, mark=mark, credential=values.credential())
-    assert not await pairs.refuse(values.USER, mark=mark)
+    assert not await pairs.store_renewed(values.USER, version=version, credential=values.credential())
+    assert not await pairs.mark_refused(values.USER, version=version)
     assert await stores.users.credential(values.USER) == NEW
 
 
 async def test_the_pair_rests_when_it_was_unlocked_until_later(pairs: ports.Credentials) -> None:
     """Nobody renews it before that time; afterwards the next may."""
-    mark = await locked(pairs)
+    version = await locked(pairs)
 
-    await pairs.unlock(values.USER, mark=mark, until=NOW + 5.0)
+    await pairs.unlock(values.USER, version=version, until=NOW + 5.0)
 
-    assert await pairs.lock(values.USER, mark=mark, now=NOW + 4.0, until=NOW + 9.0) is None
-    assert await pairs.lock(values.USER, mark=mark, now=NOW + 5.0, until=NOW + 9.0) is not None
+    assert await pairs.lock(values.USER, version=version, now=NOW + 4.0, until=NOW + 9.0) is None
+    assert await pairs.lock(values.USER, version=version, now=NOW + 5.0, until=NOW + 9.0) is not None
 
 
 async def test_the_pair_is_withheld_when_it_was_refused(stores: conftest.Stores, pairs: ports.Credentials) -> None:
     """The port that indexes gives it to nobody; a status can still be told of it."""
-    refused = await pairs.refuse(values.USER, mark=await locked(pairs))
+    refused = await pairs.mark_refused(values.USER, version=await locked(pairs))
 
     assert refused
-    assert (await pairs.held(values.USER)).refused
+    assert (await pairs.get(values.USER)).refused
     with pytest.raises(errors.ReauthRequired):
         await stores.users.credential(values.USER)
 
 
 async def test_nothing_is_left_when_the_pair_is_forgotten(stores: conftest.Stores, pairs: ports.Credentials) -> None:
     """It comes back once, to be revoked at Discord; who renews it right then brings nothing back."""
-    mark = await locked(pairs)
+    version = await locked(pairs)
 
-    first, second = await pairs.forget(values.USER), await pairs.forget(values.USER)
+    first, second = await pairs.delete(values.USER), await pairs.delete(values.USER)
 
     assert (first, second) == (values.credential(expires_at=NOW + 60.0), None)
-    assert not await pairs.renewed(values.USER, mark=mark, credential=NEW)
+    assert not await pairs.store_renewed(values.USER, version=version, credential=NEW)
     with pytest.raises(errors.CredentialMissing):
-        await pairs.held(values.USER)
+        await pairs.get(values.USER)
     with pytest.raises(errors.CredentialMissing):
         await stores.users.credential(values.USER)
 
@@ -135,6 +135,6 @@ async def test_nobody_becomes_known_when_an_unknown_user_is_forgotten(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
     """Forgetting somebody of whom nothing is stored stores nothing."""
-    assert await pairs.forget(values.USER + 1) is None
-    assert not await stores.users.known(values.USER + 1)
-    assert await pairs.lock(values.USER + 1, mark=None, now=NOW, until=NOW + 1.0) is None
+    assert await pairs.delete(values.USER + 1) is None
+    assert not await stores.users.exists(values.USER + 1)
+    assert await pairs.lock(values.USER + 1, version=None, now=NOW, until=NOW + 1.0) is None

@@ -20,23 +20,23 @@ async def keep(stores: conftest.Stores, user_id: int, job_id: str, guild_ids: li
     rows = [values.user_guild(guild_id) for guild_id in guild_ids]
     await stores.users.put_credential(user_id, values.credential())
     await stores.users.put_preferences(user_id, model.Preferences((SHARED,), ()))
-    await stores.guilds.named(rows, guild_ids)
-    await stores.users.listed(user_id, rows, NOW)
+    await stores.guilds.upsert_guilds(rows, guild_ids)
+    await stores.users.replace_guild_list(user_id, rows, NOW)
     for guild_id in guild_ids:
-        fence = await stores.guilds.lease(guild_id, now=NOW, until=NOW + 20, fetched_before=NOW - 1)
+        fence = await stores.guilds.acquire_lease(guild_id, now=NOW, until=NOW + 20, fetched_before=NOW - 1)
         if fence is not None:
             channels = [values.channel(guild_id * 100 + number, guild_id) for number in range(2)]
             await stores.guilds.store_channels(guild_id, fence=fence, channels=channels, now=NOW)
-    job, _ = await stores.jobs.start(values.job(job_id, user_id=user_id))
-    await stores.jobs.add_units(job, [values.unit(guild_id) for guild_id in guild_ids])
-    await stores.requests.store(f"Start:{job_id}", ports.Answered(b"print", b"answer", user_id), NOW)
+    job, _ = await stores.jobs.create_or_join(values.job(job_id, user_id=user_id))
+    await stores.jobs.add_tasks(job, [values.task(guild_id) for guild_id in guild_ids])
+    await stores.requests.store(f"Start:{job_id}", ports.StoredResponse(b"print", b"answer", user_id), NOW)
 
 
 @pytest.fixture
 async def kept(stores: conftest.Stores) -> conftest.Stores:
     """Two users who share a guild; one guild is left by the other."""
     await keep(stores, OTHER, OTHERS_JOB, [SHARED, LEFT])
-    await stores.users.left(OTHER, LEFT, NOW)
+    await stores.users.mark_left(OTHER, LEFT, NOW)
     await keep(stores, USER, JOB, [OWN, SHARED, LEFT])
     return stores
 
@@ -56,15 +56,15 @@ async def test_the_user_is_unknown_when_his_row_is_erased(kept: conftest.Stores)
     for _ in range(2):
         await kept.remains.erase_user(USER)
 
-    assert not await kept.users.known(USER)
-    assert await kept.users.preferences(USER) == model.Preferences()
-    assert await kept.users.listed_at(USER) is None
-    assert await kept.users.known(OTHER)
+    assert not await kept.users.exists(USER)
+    assert await kept.users.get_preferences(USER) == model.Preferences()
+    assert await kept.users.guild_list_time(USER) is None
+    assert await kept.users.exists(OTHER)
 
 
 async def test_jobs_and_units_go_when_they_are_erased(kept: conftest.Stores) -> None:
     """Those of the user; the other's stay, and a second time there is nothing to do."""
-    found = await kept.remains.jobs(USER)
+    found = await kept.remains.list_jobs(USER)
 
     for _ in range(2):
         await kept.remains.erase_jobs(found)
@@ -72,16 +72,16 @@ async def test_jobs_and_units_go_when_they_are_erased(kept: conftest.Stores) -> 
 
     assert found == [JOB]
     assert await kept.jobs.get(JOB) is None
-    assert await kept.jobs.units(JOB) == []
-    assert len(await kept.jobs.units(OTHERS_JOB)) == 2
-    assert await kept.remains.jobs(USER) == []
+    assert await kept.jobs.list_tasks(JOB) == []
+    assert len(await kept.jobs.list_tasks(OTHERS_JOB)) == 2
+    assert await kept.remains.list_jobs(USER) == []
 
 
 async def test_answers_go_when_they_are_about_the_user(kept: conftest.Stores) -> None:
     """What is about nobody, or another, stays."""
-    await kept.requests.store("Delete:1", ports.Answered(b"print", b"counts"), NOW)
+    await kept.requests.store("Delete:1", ports.StoredResponse(b"print", b"counts"), NOW)
 
-    await kept.remains.erase_answers(USER)
+    await kept.remains.erase_responses(USER)
 
     assert await kept.requests.find(f"Start:{JOB}") is None
     assert await kept.requests.find(f"Start:{OTHERS_JOB}") is not None
@@ -92,43 +92,43 @@ async def test_no_answer_is_kept_when_its_user_is_unknown(kept: conftest.Stores)
     """He was erased while he was answered."""
     await kept.remains.erase_user(USER)
 
-    await kept.requests.store("late", ports.Answered(b"print", b"answer", USER), NOW)
+    await kept.requests.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
 
     assert await kept.requests.find("late") is None
 
 
 async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> None:
     """With their channels; who has left a guild does not keep it."""
-    found = await kept.remains.guilds(USER)
+    found = await kept.remains.list_guilds(USER)
 
     await kept.remains.erase_guilds(found, but=USER)
     await kept.remains.erase_guilds([], but=USER)
 
     assert sorted(found) == [OWN, SHARED, LEFT]
     assert set(await kept.guilds.get(found)) == {SHARED}
-    assert {channel.guild_id for channel in await kept.guilds.channels(found)} == {SHARED}
+    assert {channel.guild_id for channel in await kept.guilds.list_channels(found)} == {SHARED}
 
 
 async def test_ended_memberships_lead_to_guilds_too(kept: conftest.Stores) -> None:
     """What the user has left is still what he has brought."""
-    await kept.users.left(USER, OWN, NOW)
+    await kept.users.mark_left(USER, OWN, NOW)
 
-    assert sorted(await kept.remains.guilds(USER)) == [OWN, SHARED, LEFT]
+    assert sorted(await kept.remains.list_guilds(USER)) == [OWN, SHARED, LEFT]
     await kept.remains.erase_memberships(USER)
-    assert await kept.remains.guilds(USER) == []
-    assert sorted(await kept.remains.guilds(OTHER)) == [SHARED, LEFT]
+    assert await kept.remains.list_guilds(USER) == []
+    assert sorted(await kept.remains.list_guilds(OTHER)) == [SHARED, LEFT]
 
 
 async def test_a_reading_stores_nothing_when_its_guild_was_erased(kept: conftest.Stores) -> None:
     """It held the lease, and its answer came late."""
-    fence = await kept.guilds.lease(OWN, now=NOW + 30, until=NOW + 60, fetched_before=NOW + 1)
+    fence = await kept.guilds.acquire_lease(OWN, now=NOW + 30, until=NOW + 60, fetched_before=NOW + 1)
     assert fence is not None
     await kept.remains.erase_guilds([OWN], but=USER)
 
     stored = await kept.guilds.store_channels(OWN, fence=fence, channels=[values.channel(9, OWN)], now=NOW + 31)
 
     assert not stored
-    assert await kept.guilds.channels([OWN]) == []
+    assert await kept.guilds.list_channels([OWN]) == []
 
 
 class _Late:
@@ -154,9 +154,9 @@ class _Late:
 
 async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(database: database.Database) -> None:
     """Rows of a guild that has none itself would be found by nobody again."""
-    store, gone = guilds.Guilds(database), erasure.Remains(database)
-    await store.named([values.user_guild(OWN)], [OWN])
-    fence = await store.lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
+    store, gone = guilds.Guilds(database), erasure.MongoUserData(database)
+    await store.upsert_guilds([values.user_guild(OWN)], [OWN])
+    fence = await store.acquire_lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
     assert fence is not None
     store._channels = _Late(database["channels"], "insert_many", lambda: gone.erase_guilds([OWN], but=USER))
 
@@ -167,13 +167,13 @@ async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(d
 
 async def test_a_guild_stays_when_another_user_lists_it_in_the_act_of_erasing(database: database.Database) -> None:
     """He found its row and wrote none; it comes back unread, and whatever reading was under way is late."""
-    store, gone = guilds.Guilds(database), erasure.Remains(database)
+    store, gone = guilds.Guilds(database), erasure.MongoUserData(database)
     people = users.Users(database, credentials.Vault((conftest.KEY,)))
-    await store.named([values.user_guild(OWN)], [OWN])
-    fence = await store.lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
+    await store.upsert_guilds([values.user_guild(OWN)], [OWN])
+    fence = await store.acquire_lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
     assert fence is not None
     gone._channels = _Late(
-        database["channels"], "delete_many", lambda: people.listed(OTHER, [values.user_guild(OWN)], NOW)
+        database["channels"], "delete_many", lambda: people.replace_guild_list(OTHER, [values.user_guild(OWN)], NOW)
     )
 
     await gone.erase_guilds([OWN], but=USER)
@@ -188,15 +188,15 @@ async def test_an_answer_does_not_stay_when_its_user_is_erased_in_the_act_of_sto
     database: database.Database,
 ) -> None:
     """It is looked whether he is known when the answer is there, not before."""
-    people, gone = users.Users(database, credentials.Vault((conftest.KEY,))), erasure.Remains(database)
+    people, gone = users.Users(database, credentials.Vault((conftest.KEY,))), erasure.MongoUserData(database)
     await people.put_credential(USER, values.credential())
-    kept = idempotency.Requests(database)
+    kept = idempotency.MongoIdempotencyStore(database)
 
     async def erase() -> None:
         await gone.erase_user(USER)
-        await gone.erase_answers(USER)
+        await gone.erase_responses(USER)
 
     kept._requests = _Late(database["requests"], "insert_one", erase)
-    await kept.store("late", ports.Answered(b"print", b"answer", USER), NOW)
+    await kept.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
 
     assert await kept.find("late") is None

@@ -46,15 +46,15 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
         await events.close()
 
 
-def update(*guild_ids: int, revision: int = 1, job: model.Job = JOB) -> model.Update:
+def update(*guild_ids: int, revision: int = 1, job: model.Job = JOB) -> model.JobUpdate:
     """Return an update that changes some rows."""
-    rows = tuple(values.unit(guild_id, revision=revision) for guild_id in guild_ids)
-    return model.Update(job, model.tally_of(rows), rows)
+    rows = tuple(values.task(guild_id, revision=revision) for guild_id in guild_ids)
+    return model.JobUpdate(job, model.tally_of(rows), rows)
 
 
-async def following(subscription: ports.Subscription, position: str) -> list[model.Update]:
+async def following(subscription: ports.Subscription, position: str) -> list[model.JobUpdate]:
     """Return what a watcher is told until it has reached *position*."""
-    told: list[model.Update] = []
+    told: list[model.JobUpdate] = []
     while not told or told[-1].position != position:
         news = await subscription.next(PATIENCE)
         assert news is not None
@@ -62,16 +62,18 @@ async def following(subscription: ports.Subscription, position: str) -> list[mod
     return told
 
 
-def revisions(told: list[model.Update]) -> dict[int, int]:
+def revisions(told: list[model.JobUpdate]) -> dict[int, int]:
     """Return the latest revision of each guild that was told."""
-    return {unit.guild_id: unit.revision for news in told for unit in news.units}
+    return {unit.guild_id: unit.revision for news in told for unit in news.tasks}
 
 
 async def test_a_watcher_is_told_the_whole_update_when_one_is_published(bus: Bus) -> None:
     """Job, numbers and rows arrive as they were, with the position to go on from."""
     watcher = await bus.events.subscribe(JOB.job_id, FIRST)
-    rows = (values.unit(1, name="größer 🎉", channel_count=None), values.unit(2, retry_at=7.25, error="X"))
-    published = model.Update(dataclasses.replace(JOB, waiting_for="user", waiting_until=8.5), model.Tally(2, 2), rows)
+    rows = (values.task(1, name="größer 🎉", channel_count=None), values.task(2, retry_at=7.25, reason="X"))
+    published = model.JobUpdate(
+        dataclasses.replace(JOB, waiting_for="user", waiting_until=8.5), model.Tally(2, 2), rows
+    )
 
     await bus.events.publish(published)
 
@@ -98,7 +100,7 @@ async def test_several_places_are_looked_at_together_when_streams_may_be_lost(bu
     held = {(JOB.job_id, await bus.events.tail(JOB.job_id)), (OTHER.job_id, await bus.events.tail(OTHER.job_id))}
     lost = {(JOB.job_id, FIRST), ("c" * 32, FIRST), ("c" * 32, "5-0")}
 
-    assert await bus.events.held([*held, *lost]) == held
+    assert await bus.events.retained([*held, *lost]) == held
 
 
 async def test_news_are_seen_without_a_watcher_when_positions_are_compared(bus: Bus) -> None:
@@ -107,17 +109,17 @@ async def test_news_are_seen_without_a_watcher_when_positions_are_compared(bus: 
     await bus.events.publish(update(1))
     await bus.events.publish(update(1, job=OTHER))
     places = {job.job_id: await bus.events.tail(job.job_id) for job in (JOB, OTHER, third)}
-    before = await bus.events.moved(places)
+    before = await bus.events.list_updated(places)
 
     await bus.events.publish(update(2, job=OTHER))
     await bus.events.publish(update(1, job=third))
-    after = await bus.events.moved(places)
+    after = await bus.events.list_updated(places)
     await bus.flush()
-    lost = await bus.events.moved(places)
+    lost = await bus.events.list_updated(places)
     await bus.events.publish(update(3))
 
     assert (before, after, lost) == (set(), {OTHER.job_id, third.job_id}, set())
-    assert await bus.events.moved(places) == {JOB.job_id}
+    assert await bus.events.list_updated(places) == {JOB.job_id}
 
 
 async def test_silence_is_told_when_nothing_happens_for_a_while(bus: Bus) -> None:
@@ -160,7 +162,7 @@ async def test_a_slow_watcher_gets_the_latest_rows_when_many_updates_passed(bus:
     assert told is not None
     assert told.position == last
     assert told.job.attempts == 50
-    assert sorted((unit.guild_id, unit.revision) for unit in told.units) == [(1, 50), (2, 49), (3, 50)]
+    assert sorted((unit.guild_id, unit.revision) for unit in told.tasks) == [(1, 50), (2, 49), (3, 50)]
 
 
 async def test_an_older_row_is_not_told_when_a_newer_one_was_published_before_it(bus: Bus) -> None:
@@ -284,7 +286,7 @@ async def test_a_new_watcher_is_told_when_all_earlier_ones_have_left(bus: Bus) -
 async def test_the_tail_is_the_first_position_when_nothing_was_published(bus: Bus) -> None:
     """Whoever subscribes there gets everything."""
     assert await bus.events.tail(JOB.job_id) == FIRST
-    assert not await bus.events.holds(JOB.job_id, FIRST)
+    assert not await bus.events.retains(JOB.job_id, FIRST)
 
 
 async def test_a_position_is_held_when_everything_after_it_is_there(bus: Bus) -> None:
@@ -294,10 +296,10 @@ async def test_a_position_is_held_when_everything_after_it_is_there(bus: Bus) ->
     await bus.events.publish(update(2))
     last = await bus.events.tail(JOB.job_id)
 
-    held = [await bus.events.holds(JOB.job_id, position) for position in (FIRST, first, last)]
+    held = [await bus.events.retains(JOB.job_id, position) for position in (FIRST, first, last)]
 
     assert held == [False, True, True]
-    assert not await bus.events.holds(OTHER.job_id, last)
+    assert not await bus.events.retains(OTHER.job_id, last)
 
 
 async def test_a_position_is_lost_when_the_server_lost_its_data(bus: Bus) -> None:
@@ -306,12 +308,12 @@ async def test_a_position_is_lost_when_the_server_lost_its_data(bus: Bus) -> Non
     position = await bus.events.tail(JOB.job_id)
 
     await bus.flush()
-    empty = await bus.events.holds(JOB.job_id, position)
+    empty = await bus.events.retains(JOB.job_id, position)
     # Redis names updates by the millisecond: in the one of before the loss a new one would have the old one's name.
     while feed.parse(await bus.events.tail(JOB.job_id)) <= feed.parse(position):
         await bus.flush()
         await bus.events.publish(update(2))
-    going_on = await bus.events.holds(JOB.job_id, position)
+    going_on = await bus.events.retains(JOB.job_id, position)
 
     assert (empty, going_on) == (False, False)
 
@@ -352,8 +354,8 @@ async def test_a_stream_is_empty_when_it_was_forgotten(bus: Bus) -> None:
     await bus.events.publish(update(1, job=OTHER))
     kept = await bus.events.tail(OTHER.job_id)
 
-    await bus.events.forget([JOB.job_id, "c" * 32])
-    await bus.events.forget([])
+    await bus.events.delete_streams([JOB.job_id, "c" * 32])
+    await bus.events.delete_streams([])
 
     assert await bus.events.tail(JOB.job_id) == FIRST
     assert await bus.events.tail(OTHER.job_id) == kept

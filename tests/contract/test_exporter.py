@@ -99,7 +99,7 @@ async def test_budgets_are_shown_as_they_are_now_when_permits_are_out(bench: Ben
     """The global one exactly, those of users as the least of those who have an active job, the ban line in full."""
     store = redis_store.RedisBudgets(bench.redis, wiring.application_of(bench.config.discord))
     ours = limiter.Limiter(store, bench.config.limiter, metrics.LimiterMetrics(registry.CollectorRegistry()))
-    await jobs.Jobs(bench.database, retention=60.0).start(values.job(user_id=7, next_turn_at=NOW - 20))
+    await jobs.Jobs(bench.database, retention=60.0).create_or_join(values.job(user_id=7, next_turn_at=NOW - 20))
     charge = limits.Charge(model.Lane.INTERACTIVE, "GET /users/@me/guilds", "user:7", 7, None)
     await ours.take(charge, patience=1.0)
 
@@ -130,7 +130,7 @@ async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them
 
 async def test_nothing_is_changed_when_it_is_read(bench: Bench) -> None:
     """Neither in Redis nor in MongoDB, whatever stands there."""
-    await jobs.Jobs(bench.database, retention=60.0).start(values.job())
+    await jobs.Jobs(bench.database, retention=60.0).create_or_join(values.job())
     broker = queue.make_broker(bench.config.redis, [])
     await queue.DramatiqQueue(broker, bench.redis).enqueue(turns.Turn("a" * 32, 0))
     before = await everything(bench)

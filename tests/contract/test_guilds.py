@@ -28,13 +28,13 @@ RICH = values.channel(
 @pytest.fixture
 async def guilds(stores: conftest.Stores) -> ports.Guilds:
     """Guilds, one of them named."""
-    await stores.guilds.named([values.user_guild(GUILD, name="first", icon="a")], {GUILD})
+    await stores.guilds.upsert_guilds([values.user_guild(GUILD, name="first", icon="a")], {GUILD})
     return stores.guilds
 
 
 async def lease(guilds: ports.Guilds, *, now: float = NOW, fetched_before: float = NOW - 600) -> int:
     """Take the lease for 25 seconds; it must be free."""
-    fence = await guilds.lease(GUILD, now=now, until=now + 25, fetched_before=fetched_before)
+    fence = await guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=fetched_before)
     assert fence is not None
     return fence
 
@@ -49,12 +49,12 @@ async def test_only_stored_guilds_are_returned_when_more_are_asked_for(guilds: p
 async def test_nothing_is_returned_when_no_guild_is_asked_for(guilds: ports.Guilds) -> None:
     """No id, no guild, no channel."""
     assert await guilds.get([]) == {}
-    assert await guilds.channels([]) == []
+    assert await guilds.list_channels([]) == []
 
 
 async def test_a_name_follows_when_the_guild_is_renamed(guilds: ports.Guilds) -> None:
     """The latest name and icon count."""
-    await guilds.named([values.user_guild(GUILD, name="second", icon=None)], {GUILD})
+    await guilds.upsert_guilds([values.user_guild(GUILD, name="second", icon=None)], {GUILD})
 
     assert (await guilds.get([GUILD]))[GUILD] == values.guild(name="second")
 
@@ -66,9 +66,9 @@ async def test_the_size_is_the_people_present_when_discord_tells_both(guilds: po
         values.user_guild(OTHER, member_count=70),
     ]
 
-    await guilds.named(rows, {GUILD, OTHER})
+    await guilds.upsert_guilds(rows, {GUILD, OTHER})
 
-    sizes = {key: guild.people for key, guild in (await guilds.get([GUILD, OTHER])).items()}
+    sizes = {key: guild.member_count for key, guild in (await guilds.get([GUILD, OTHER])).items()}
     assert sizes == {GUILD: 300, OTHER: 70}
 
 
@@ -76,9 +76,9 @@ async def test_access_follows_when_our_bot_comes_and_goes(guilds: ports.Guilds) 
     """A guild without our bot is marked, until the bot is there again."""
     rows = [values.user_guild(GUILD)]
 
-    await guilds.named(rows, {OTHER})
+    await guilds.upsert_guilds(rows, {OTHER})
     without = (await guilds.get([GUILD]))[GUILD].access
-    await guilds.named(rows, {GUILD})
+    await guilds.upsert_guilds(rows, {GUILD})
     again = (await guilds.get([GUILD]))[GUILD].access
 
     assert (without, again) == (model.Access.NOT_INSTALLED, model.Access.INSTALLED)
@@ -88,21 +88,21 @@ async def test_what_was_fetched_stays_when_the_guild_is_named_again(guilds: port
     """Another user's guild list does not make a guild look unread."""
     await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
-    await guilds.named([values.user_guild(GUILD, name="second")], {GUILD})
+    await guilds.upsert_guilds([values.user_guild(GUILD, name="second")], {GUILD})
 
     found = (await guilds.get([GUILD]))[GUILD]
     assert (found.name, found.fetched_at, found.channel_count) == ("second", NOW, 1)
-    assert await guilds.channels([GUILD]) == [RICH]
+    assert await guilds.list_channels([GUILD]) == [RICH]
 
 
 async def test_a_refusal_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
     """That our bot is installed does not mean that it may read."""
-    await guilds.refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
+    await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
 
-    await guilds.named([values.user_guild(GUILD)], {GUILD})
+    await guilds.upsert_guilds([values.user_guild(GUILD)], {GUILD})
 
     found = (await guilds.get([GUILD]))[GUILD]
-    assert (found.access, found.error, found.retry_at) == (model.Access.DENIED, "NO_ACCESS", NOW + 3600)
+    assert (found.access, found.reason, found.retry_at) == (model.Access.DENIED, "NO_ACCESS", NOW + 3600)
     assert (found.refusals, found.refused_at) == (1, NOW)
 
 
@@ -110,7 +110,7 @@ async def test_a_lease_is_refused_when_somebody_holds_it(guilds: ports.Guilds) -
     """One process fetches a guild at a time."""
     await lease(guilds)
 
-    second = await guilds.lease(GUILD, now=NOW + 24, until=NOW + 49, fetched_before=NOW - 600)
+    second = await guilds.acquire_lease(GUILD, now=NOW + 24, until=NOW + 49, fetched_before=NOW - 600)
 
     assert second is None
     assert (await guilds.get([GUILD]))[GUILD].lease_until == NOW + 25
@@ -118,7 +118,7 @@ async def test_a_lease_is_refused_when_somebody_holds_it(guilds: ports.Guilds) -
 
 async def test_one_gets_the_lease_when_many_ask_at_once(guilds: ports.Guilds) -> None:
     """Ten at once, one fence."""
-    asked = [guilds.lease(GUILD, now=NOW, until=NOW + 25, fetched_before=NOW) for _ in range(10)]
+    asked = [guilds.acquire_lease(GUILD, now=NOW, until=NOW + 25, fetched_before=NOW) for _ in range(10)]
 
     fences = await asyncio.gather(*asked)
 
@@ -138,8 +138,8 @@ async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.
     """A listing younger than what the asker wants serves him as well; one exactly as old does not."""
     await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[], now=NOW)
 
-    fresh = await guilds.lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW - 0.5)
-    stale = await guilds.lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW)
+    fresh = await guilds.acquire_lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW - 0.5)
+    stale = await guilds.acquire_lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW)
 
     assert fresh is None
     assert stale is not None
@@ -147,7 +147,7 @@ async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.
 
 async def test_no_lease_is_given_when_the_guild_is_unknown(guilds: ports.Guilds) -> None:
     """Nobody fetches what no user has listed."""
-    assert await guilds.lease(OTHER, now=NOW, until=NOW + 25, fetched_before=NOW) is None
+    assert await guilds.acquire_lease(OTHER, now=NOW, until=NOW + 25, fetched_before=NOW) is None
 
 
 async def test_channels_come_back_whole_when_they_were_stored(guilds: ports.Guilds) -> None:
@@ -157,12 +157,12 @@ async def test_channels_come_back_whole_when_they_were_stored(guilds: ports.Guil
     stored = await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH, plain], now=NOW)
 
     assert stored
-    assert await guilds.channels([GUILD]) == [plain, RICH]
+    assert await guilds.list_channels([GUILD]) == [plain, RICH]
 
 
 async def test_the_guild_tells_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
     """Time, number, newest message and access are noted, and the lease ends."""
-    await guilds.refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
+    await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
     rows = [values.channel(1, last_message_id=70), values.channel(2, last_message_id=90), values.channel(3)]
 
     await guilds.store_channels(GUILD, fence=await lease(guilds), channels=rows, now=NOW + 2)
@@ -183,16 +183,16 @@ async def test_an_empty_listing_counts_when_the_guild_has_no_channel(guilds: por
 
 async def test_channels_are_ordered_when_several_guilds_are_read(guilds: ports.Guilds) -> None:
     """By guild, then position, then id; guilds that were not asked for stay out."""
-    await guilds.named([values.user_guild(key) for key in (OTHER, OTHER + 1)], {OTHER, OTHER + 1})
+    await guilds.upsert_guilds([values.user_guild(key) for key in (OTHER, OTHER + 1)], {OTHER, OTHER + 1})
     first = [values.channel(3, position=1), values.channel(1, position=2), values.channel(2, position=1)]
     await guilds.store_channels(GUILD, fence=await lease(guilds), channels=first, now=NOW)
     for guild_id in (OTHER, OTHER + 1):
-        fence = await guilds.lease(guild_id, now=NOW, until=NOW + 25, fetched_before=NOW)
+        fence = await guilds.acquire_lease(guild_id, now=NOW, until=NOW + 25, fetched_before=NOW)
         assert fence is not None
         rows = [values.channel(guild_id + 1, guild_id)]
         await guilds.store_channels(guild_id, fence=fence, channels=rows, now=NOW)
 
-    found = await guilds.channels({OTHER, GUILD})
+    found = await guilds.list_channels({OTHER, GUILD})
 
     assert [channel.channel_id for channel in found] == [2, 3, 1, OTHER + 1]
 
@@ -205,7 +205,7 @@ async def test_a_channel_disappears_when_a_listing_no_longer_has_it(guilds: port
     fence = await lease(guilds, fetched_before=NOW)
     await guilds.store_channels(GUILD, fence=fence, channels=rows[1:], now=NOW + 1)
 
-    assert await guilds.channels([GUILD]) == rows[1:]
+    assert await guilds.list_channels([GUILD]) == rows[1:]
 
 
 async def test_a_channel_comes_back_when_a_listing_has_it_again(guilds: ports.Guilds) -> None:
@@ -214,7 +214,7 @@ async def test_a_channel_comes_back_when_a_listing_has_it_again(guilds: ports.Gu
         fence = await lease(guilds, fetched_before=NOW)
         await guilds.store_channels(GUILD, fence=fence, channels=rows, now=NOW)
 
-    assert await guilds.channels([GUILD]) == [values.channel(1)]
+    assert await guilds.list_channels([GUILD]) == [values.channel(1)]
 
 
 async def test_overwrites_are_replaced_when_a_channel_becomes_private(guilds: ports.Guilds) -> None:
@@ -225,7 +225,7 @@ async def test_overwrites_are_replaced_when_a_channel_becomes_private(guilds: po
     fence = await lease(guilds, fetched_before=NOW)
     await guilds.store_channels(GUILD, fence=fence, channels=[closed], now=NOW + 1)
 
-    assert await guilds.channels([GUILD]) == [closed]
+    assert await guilds.list_channels([GUILD]) == [closed]
 
 
 @pytest.mark.parametrize("stored_meanwhile", [True, False], ids=["next-has-stored", "next-is-fetching"])
@@ -240,12 +240,12 @@ async def test_a_late_writer_changes_nothing_when_its_lease_was_lost(
     if stored_meanwhile:
         rows = [values.channel(1, name="current"), values.channel(2)]
         await guilds.store_channels(GUILD, fence=current, channels=rows, now=NOW + 1026)
-    before = await guilds.channels([GUILD]), await guilds.get([GUILD])
+    before = await guilds.list_channels([GUILD]), await guilds.get([GUILD])
 
     stored = await guilds.store_channels(GUILD, fence=late, channels=[values.channel(3)], now=NOW + 1030)
 
     assert not stored
-    assert (await guilds.channels([GUILD]), await guilds.get([GUILD])) == before
+    assert (await guilds.list_channels([GUILD]), await guilds.get([GUILD])) == before
 
 
 async def test_a_late_holder_changes_nothing_when_it_ends_a_lost_lease(guilds: ports.Guilds) -> None:
@@ -254,8 +254,8 @@ async def test_a_late_holder_changes_nothing_when_it_ends_a_lost_lease(guilds: p
     await lease(guilds, now=NOW + 25)
     before = await guilds.get([GUILD])
 
-    await guilds.refused(GUILD, fence=late, error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
-    await guilds.release(GUILD, fence=late)
+    await guilds.mark_refused(GUILD, fence=late, error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
+    await guilds.release_lease(GUILD, fence=late)
 
     assert await guilds.get([GUILD]) == before
 
@@ -265,19 +265,19 @@ async def test_a_refusal_keeps_the_data_when_our_bot_lost_access(guilds: ports.G
     await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
     fence = await lease(guilds, fetched_before=NOW)
-    await guilds.refused(GUILD, fence=fence, error="GUILD_UNAVAILABLE", now=NOW, retry_at=NOW + 3600)
+    await guilds.mark_refused(GUILD, fence=fence, error="GUILD_UNAVAILABLE", now=NOW, retry_at=NOW + 3600)
 
     found = (await guilds.get([GUILD]))[GUILD]
-    assert (found.access, found.error, found.retry_at) == (model.Access.DENIED, "GUILD_UNAVAILABLE", NOW + 3600)
+    assert (found.access, found.reason, found.retry_at) == (model.Access.DENIED, "GUILD_UNAVAILABLE", NOW + 3600)
     assert (found.fetched_at, found.lease_until) == (NOW, 0.0)
-    assert await guilds.channels([GUILD]) == [RICH]
+    assert await guilds.list_channels([GUILD]) == [RICH]
 
 
 async def test_the_next_may_fetch_when_a_lease_is_released(guilds: ports.Guilds) -> None:
     """A failed fetch does not lock the guild, and is no fetch."""
     fence = await lease(guilds)
 
-    await guilds.release(GUILD, fence=fence)
+    await guilds.release_lease(GUILD, fence=fence)
 
     assert (await guilds.get([GUILD]))[GUILD] == values.guild(name="first", icon="a")
     assert await lease(guilds) > fence
@@ -298,52 +298,52 @@ async def test_the_schedule_comes_back_when_a_guild_was_read(guilds: ports.Guild
     stored = (await guilds.get([GUILD]))[GUILD].schedule
     later = model.Schedule(next_at=NOW + 1800, interval=1800.0, changed_at=NOW - 5, fingerprint="f", failures=3)
 
-    await guilds.release(GUILD, fence=await lease(guilds, fetched_before=NOW), schedule=later)
+    await guilds.release_lease(GUILD, fence=await lease(guilds, fetched_before=NOW), schedule=later)
 
     assert (stored, (await guilds.get([GUILD]))[GUILD].schedule) == (SCHEDULE, later)
-    assert await guilds.channels([GUILD]) == [RICH]
+    assert await guilds.list_channels([GUILD]) == [RICH]
 
 
 async def test_the_most_overdue_come_first_when_guilds_are_due(guilds: ports.Guilds) -> None:
     """Those that are not scheduled or not due yet stay out, and no more come than were asked for."""
     moments = {OTHER: NOW - 5, OTHER + 1: NOW - 9, OTHER + 2: NOW + 1, OTHER + 3: 0.0}
-    await guilds.named([values.user_guild(key) for key in moments], set(moments))
+    await guilds.upsert_guilds([values.user_guild(key) for key in moments], set(moments))
     for key, next_at in moments.items():
-        fence = await guilds.lease(key, now=NOW, until=NOW + 25, fetched_before=NOW)
+        fence = await guilds.acquire_lease(key, now=NOW, until=NOW + 25, fetched_before=NOW)
         assert fence is not None
         schedule = model.Schedule(next_at=next_at)
         await guilds.store_channels(key, fence=fence, channels=[], now=NOW - 60, schedule=schedule)
 
-    assert [guild.guild_id for guild in await guilds.due(NOW, 9)] == [OTHER + 1, OTHER]
-    assert [guild.guild_id for guild in await guilds.due(NOW, 1)] == [OTHER + 1]
+    assert [guild.guild_id for guild in await guilds.list_due(NOW, 9)] == [OTHER + 1, OTHER]
+    assert [guild.guild_id for guild in await guilds.list_due(NOW, 1)] == [OTHER + 1]
 
 
 async def test_a_guild_is_due_once_when_many_want_it_soon(guilds: ports.Guilds) -> None:
     """The first wish counts; a guild that was let be comes back, one that was never read does not."""
-    await guilds.named([values.user_guild(OTHER)], {OTHER})
+    await guilds.upsert_guilds([values.user_guild(OTHER)], {OTHER})
     await read(guilds, RICH)
     for later in (0.0, 5.0):
-        await guilds.want_soon([GUILD, OTHER], NOW + later)
-    first = [(guild.guild_id, guild.schedule.next_at) for guild in await guilds.due(NOW + 9, 9)]
-    await read(guilds, RICH, schedule=model.NEVER_READ)
-    await guilds.want_soon([GUILD], NOW + 7)
+        await guilds.schedule_soon([GUILD, OTHER], NOW + later)
+    first = [(guild.guild_id, guild.schedule.next_at) for guild in await guilds.list_due(NOW + 9, 9)]
+    await read(guilds, RICH, schedule=model.NEVER_FETCHED)
+    await guilds.schedule_soon([GUILD], NOW + 7)
 
     assert first == [(GUILD, NOW)]
-    assert [guild.schedule.next_at for guild in await guilds.due(NOW + 9, 9)] == [NOW + 7]
+    assert [guild.schedule.next_at for guild in await guilds.list_due(NOW + 9, 9)] == [NOW + 7]
 
 
 async def test_looks_are_noted_when_they_are_some_minutes_apart(guilds: ports.Guilds) -> None:
     """So that a busy guild does not cost a write for each look; who waits is always counted."""
     seen = []
     for later in (0.0, 60.0, 300.0):
-        await guilds.looked([GUILD], NOW + later, waiting=[GUILD])
+        await guilds.mark_viewed([GUILD], NOW + later, waiting=[GUILD])
         found = (await guilds.get([GUILD]))[GUILD]
-        seen.append((found.looked_at, found.waiting))
+        seen.append((found.last_viewed_at, found.demand))
     await read(guilds)
 
     assert seen == [(NOW, 1), (NOW, 2), (NOW + 300, 3)]
     found = (await guilds.get([GUILD]))[GUILD]
-    assert (found.looked_at, found.waiting) == (NOW + 300, 0)
+    assert (found.last_viewed_at, found.demand) == (NOW + 300, 0)
 
 
 async def test_refusals_are_counted_when_they_come_in_a_row(guilds: ports.Guilds) -> None:
@@ -351,9 +351,9 @@ async def test_refusals_are_counted_when_they_come_in_a_row(guilds: ports.Guilds
     await read(guilds, RICH)
     for number in (1.0, 2.0):
         fence = await lease(guilds, fetched_before=NOW)
-        await guilds.refused(GUILD, fence=fence, error="NO_ACCESS", now=NOW + number, retry_at=NOW + 3600)
+        await guilds.mark_refused(GUILD, fence=fence, error="NO_ACCESS", now=NOW + number, retry_at=NOW + 3600)
     refused = (await guilds.get([GUILD]))[GUILD]
-    due = await guilds.due(NOW + 10_000, 9)
+    due = await guilds.list_due(NOW + 10_000, 9)
     await read(guilds, RICH)
 
     assert (refused.refusals, refused.refused_at, refused.schedule.next_at, due) == (2, NOW + 2, 0.0, [])
@@ -365,23 +365,23 @@ async def test_a_late_reader_changes_nothing_when_our_bot_was_removed_meanwhile(
     await read(guilds, RICH)
     late = await lease(guilds, fetched_before=NOW)
 
-    await guilds.bot_removed([GUILD, OTHER], NOW + 1)
+    await guilds.mark_bot_removed([GUILD, OTHER], NOW + 1)
     stored = await guilds.store_channels(GUILD, fence=late, channels=[RICH], now=NOW + 2)
-    hidden, found = await guilds.channels([GUILD]), (await guilds.get([GUILD]))[GUILD]
-    await guilds.named([values.user_guild(GUILD)], {GUILD})
+    hidden, found = await guilds.list_channels([GUILD]), (await guilds.get([GUILD]))[GUILD]
+    await guilds.upsert_guilds([values.user_guild(GUILD)], {GUILD})
     await read(guilds, RICH)
 
     assert (stored, hidden, found.access, found.fetched_at) == (False, [], model.Access.NOT_INSTALLED, None)
-    assert (found.error, found.schedule.next_at) == ("BOT_REMOVED", 0.0)
-    assert await guilds.channels([GUILD]) == [RICH]
+    assert (found.reason, found.schedule.next_at) == ("BOT_REMOVED", 0.0)
+    assert await guilds.list_channels([GUILD]) == [RICH]
 
 
 async def test_only_what_is_gone_for_long_is_erased_when_guilds_are_purged(stores: conftest.Stores) -> None:
     """Hidden channels after the retention, guilds without a member when nobody looked for as long."""
     guilds, row = stores.guilds, values.user_guild(GUILD)
-    await guilds.named([row, values.user_guild(OTHER)], {GUILD, OTHER})
-    await stores.users.listed(values.USER, [row], NOW)
-    await guilds.looked([OTHER], NOW)
+    await guilds.upsert_guilds([row, values.user_guild(OTHER)], {GUILD, OTHER})
+    await stores.users.replace_guild_list(values.USER, [row], NOW)
+    await guilds.mark_viewed([OTHER], NOW)
     await read(guilds, RICH, values.channel(12))
     await read(guilds, RICH)
 
@@ -390,4 +390,4 @@ async def test_only_what_is_gone_for_long_is_erased_when_guilds_are_purged(store
 
     assert (early, erased) == (0, 2)
     assert list(await guilds.get([GUILD, OTHER])) == [GUILD]
-    assert await guilds.channels([GUILD]) == [RICH]
+    assert await guilds.list_channels([GUILD]) == [RICH]

@@ -12,14 +12,14 @@ NOW = clockwork.START
 
 
 @pytest.fixture
-def requests(stores: conftest.Stores) -> ports.Requests:
+def requests(stores: conftest.Stores) -> ports.IdempotencyStore:
     """No answer yet."""
     return stores.requests
 
 
-async def test_the_answer_comes_back_when_it_was_kept(requests: ports.Requests) -> None:
+async def test_the_answer_comes_back_when_it_was_kept(requests: ports.IdempotencyStore) -> None:
     """Byte for byte, and only under its own key."""
-    answered = ports.Answered(fingerprint=bytes(range(256)), response=b"\x00\xff")
+    answered = ports.StoredResponse(fingerprint=bytes(range(256)), response=b"\x00\xff")
 
     await requests.store("Start:1", answered, NOW)
 
@@ -27,9 +27,9 @@ async def test_the_answer_comes_back_when_it_was_kept(requests: ports.Requests) 
     assert await requests.find("Cancel:1") is None
 
 
-async def test_the_first_answer_stays_when_two_are_kept_at_once(requests: ports.Requests) -> None:
+async def test_the_first_answer_stays_when_two_are_kept_at_once(requests: ports.IdempotencyStore) -> None:
     """Whoever asks later is told the same as everybody, and nobody fails."""
-    answers = [ports.Answered(b"print", bytes([number])) for number in range(8)]
+    answers = [ports.StoredResponse(b"print", bytes([number])) for number in range(8)]
     await requests.store("key", answers[0], NOW)
 
     await asyncio.gather(*(requests.store("key", answered, NOW) for answered in answers[1:]))

@@ -77,9 +77,9 @@ async def test_a_listing_costs_two_commands_when_it_is_as_it_was(mongodb_url: st
         await plain.client.drop_database(config.database)
     async with store_database.open_database(config, metrics.ServerMetrics(to)) as database:
         store = guilds.Guilds(database)
-        await store.named([values.user_guild()], {values.GUILD})
+        await store.upsert_guilds([values.user_guild()], {values.GUILD})
         for now in (1000.0, 2000.0):
-            fence = await store.lease(values.GUILD, now=now, until=now + 25, fetched_before=now)
+            fence = await store.acquire_lease(values.GUILD, now=now, until=now + 25, fetched_before=now)
             assert fence is not None
             before = {name: asked(to, name) for name in ("find", "insert", "update")}
             await store.store_channels(values.GUILD, fence=fence, channels=[values.channel(1)], now=now)

@@ -23,7 +23,7 @@ def jobs(stores: conftest.Stores) -> ports.Jobs:
 
 async def begun(jobs: ports.Jobs, **changes: object) -> model.Job:
     """Start a job and own its first turn."""
-    await jobs.start(values.job(JOB, **changes))
+    await jobs.create_or_join(values.job(JOB, **changes))
     job = await jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40)
     assert job is not None
     return job
@@ -32,7 +32,7 @@ async def begun(jobs: ports.Jobs, **changes: object) -> model.Job:
 async def ended(jobs: ports.Jobs, job_id: str, **changes: object) -> model.Job:
     """Start a job and end it."""
     job = values.job(job_id, **changes)
-    await jobs.start(job)
+    await jobs.create_or_join(job)
     over = dataclasses.replace(job, state=model.JobState.SUCCEEDED, finished_at=job.created_at + 1)
     assert await jobs.save(over)
     return over
@@ -42,7 +42,7 @@ async def test_a_job_is_stored_whole_when_it_is_started(jobs: ports.Jobs) -> Non
     """What was started is what is read."""
     job = values.job(JOB, force=True)
 
-    started = await jobs.start(job)
+    started = await jobs.create_or_join(job)
 
     assert started == (job, True)
     assert await jobs.get(JOB) == job
@@ -53,15 +53,15 @@ async def test_several_jobs_are_read_together_when_some_are_unknown(jobs: ports.
     over = await ended(jobs, OTHER)
     job = await begun(jobs)
 
-    assert await jobs.get_all({JOB, OTHER, "c" * 32}) == {JOB: job, OTHER: over}
-    assert await jobs.get_all(set()) == {}
+    assert await jobs.get_many({JOB, OTHER, "c" * 32}) == {JOB: job, OTHER: over}
+    assert await jobs.get_many(set()) == {}
 
 
 async def test_a_start_joins_when_the_user_has_an_active_job(jobs: ports.Jobs) -> None:
     """The second start gets the first job, as it is now, and stores nothing."""
     job = await begun(jobs)
 
-    joined = await jobs.start(values.job(OTHER))
+    joined = await jobs.create_or_join(values.job(OTHER))
 
     assert joined == (job, False)
     assert await jobs.get(OTHER) is None
@@ -69,7 +69,7 @@ async def test_a_start_joins_when_the_user_has_an_active_job(jobs: ports.Jobs) -
 
 async def test_one_job_is_made_when_twenty_starts_come_at_once(jobs: ports.Jobs) -> None:
     """Exactly one of them is told that it made the job, and all are given the same one."""
-    asked = [jobs.start(values.job(f"{number:032x}")) for number in range(20)]
+    asked = [jobs.create_or_join(values.job(f"{number:032x}")) for number in range(20)]
 
     started = await asyncio.gather(*asked)
 
@@ -79,8 +79,8 @@ async def test_one_job_is_made_when_twenty_starts_come_at_once(jobs: ports.Jobs)
 
 async def test_users_do_not_share_a_job_when_they_start_at_once(jobs: ports.Jobs) -> None:
     """Each user has his own."""
-    first = await jobs.start(values.job(JOB))
-    second = await jobs.start(values.job(OTHER, user_id=values.USER + 1))
+    first = await jobs.create_or_join(values.job(JOB))
+    second = await jobs.create_or_join(values.job(OTHER, user_id=values.USER + 1))
 
     assert [created for _, created in (first, second)] == [True, True]
 
@@ -88,10 +88,10 @@ async def test_users_do_not_share_a_job_when_they_start_at_once(jobs: ports.Jobs
 @pytest.mark.parametrize("state", ENDED, ids=str)
 async def test_a_new_job_is_made_when_the_last_one_has_ended(jobs: ports.Jobs, state: model.JobState) -> None:
     """However it ended, it stands in nobody's way, and stays what it was."""
-    last = dataclasses.replace(await begun(jobs), state=state, error="WHY", finished_at=NOW + 3)
+    last = dataclasses.replace(await begun(jobs), state=state, reason="WHY", finished_at=NOW + 3)
     assert await jobs.save(last)
 
-    _, created = await jobs.start(values.job(OTHER))
+    _, created = await jobs.create_or_join(values.job(OTHER))
 
     assert created
     assert await jobs.get(JOB) == last
@@ -101,7 +101,7 @@ async def test_nothing_is_found_when_there_is_no_job(jobs: ports.Jobs) -> None:
     """Neither by id nor by user."""
     assert await jobs.get(JOB) is None
     assert await jobs.latest(values.USER) is None
-    assert await jobs.units(JOB) == []
+    assert await jobs.list_tasks(JOB) == []
 
 
 async def test_the_newest_job_is_the_latest_when_all_have_ended(jobs: ports.Jobs) -> None:
@@ -116,7 +116,7 @@ async def test_the_newest_job_is_the_latest_when_all_have_ended(jobs: ports.Jobs
 async def test_the_active_job_is_the_latest_when_an_ended_one_looks_newer(jobs: ports.Jobs) -> None:
     """Clocks of two machines differ: a job that runs is never hidden by one that has ended."""
     await ended(jobs, JOB, created_at=NOW + 0.5)
-    active, _ = await jobs.start(values.job(OTHER, created_at=NOW))
+    active, _ = await jobs.create_or_join(values.job(OTHER, created_at=NOW))
 
     assert await jobs.latest(values.USER) == active
 
@@ -126,8 +126,8 @@ async def test_jobs_come_in_pages_when_a_user_has_many(jobs: ports.Jobs) -> None
     made = [await ended(jobs, f"{number:032x}", created_at=NOW + number) for number in range(4)]
     await ended(jobs, OTHER, user_id=values.USER + 1)
 
-    first = await jobs.of_user(values.USER, before=float("inf"), limit=2)
-    second = await jobs.of_user(values.USER, before=first[-1].created_at, limit=3)
+    first = await jobs.list_for_user(values.USER, before=float("inf"), limit=2)
+    second = await jobs.list_for_user(values.USER, before=first[-1].created_at, limit=3)
 
     assert first == [made[3], made[2]]
     assert second == [made[1], made[0]]
@@ -136,7 +136,7 @@ async def test_jobs_come_in_pages_when_a_user_has_many(jobs: ports.Jobs) -> None
 async def test_a_turn_owns_the_job_when_its_number_is_current(jobs: ports.Jobs) -> None:
     """The owner gets the next number and time until *until*; the job no longer waits for quota."""
     waiting = values.job(JOB, waiting_for="user", waiting_until=NOW + 5)
-    await jobs.start(waiting)
+    await jobs.create_or_join(waiting)
 
     owned = await jobs.begin_turn(JOB, 0, now=NOW + 5, until=NOW + 45)
 
@@ -148,7 +148,7 @@ async def test_a_turn_owns_the_job_when_its_number_is_current(jobs: ports.Jobs) 
 
 async def test_one_turn_wins_when_many_begin_at_once(jobs: ports.Jobs) -> None:
     """A message that was delivered twelve times runs once."""
-    await jobs.start(values.job(JOB))
+    await jobs.create_or_join(values.job(JOB))
     asked = [jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40) for _ in range(12)]
 
     owned = await asyncio.gather(*asked)
@@ -201,7 +201,7 @@ async def test_a_job_is_saved_whole_when_its_owner_saves_it(jobs: ports.Jobs) ->
         next_turn_at=NOW + 7.25,
         listed=True,
         attempts=2,
-        error="DISCORD_TRANSIENT",
+        reason="DISCORD_TRANSIENT",
         waiting_for="global",
         waiting_until=NOW + 7.25,
         unfinished=0,
@@ -218,7 +218,7 @@ async def test_a_stale_save_changes_nothing_when_the_turn_is_over(jobs: ports.Jo
     stale = await begun(jobs)
     current = await jobs.begin_turn(JOB, 1, now=NOW + 41, until=NOW + 81)
 
-    saved = await jobs.save(dataclasses.replace(stale, state=model.JobState.FAILED, error="STALE"))
+    saved = await jobs.save(dataclasses.replace(stale, state=model.JobState.FAILED, reason="STALE"))
 
     assert not saved
     assert await jobs.get(JOB) == current
@@ -244,15 +244,15 @@ async def test_units_come_by_position_when_they_were_added(jobs: ports.Jobs) -> 
     """Every field survives, and the job knows that its guilds are listed."""
     job = await begun(jobs)
     rows = [
-        values.unit(5, position=1, name="größer 🎉", score=0.25, revision=model.revision_of(1, 1)),
-        values.unit(9, position=0, state=model.UnitState.SKIPPED, error="MUTED", revision=model.revision_of(1, 2)),
-        values.unit(7, position=2, step=model.Step.ROLES, attempts=3, retry_at=NOW + 0.5, channel_count=0),
+        values.task(5, position=1, name="größer 🎉", revision=model.revision_of(1, 1)),
+        values.task(9, position=0, state=model.TaskState.SKIPPED, reason="MUTED", revision=model.revision_of(1, 2)),
+        values.task(7, position=2, step=model.Step.ROLES, attempts=3, retry_at=NOW + 0.5, channel_count=0),
     ]
 
-    added = await jobs.add_units(job, rows)
+    added = await jobs.add_tasks(job, rows)
 
     assert added
-    assert await jobs.units(JOB) == [rows[1], rows[0], rows[2]]
+    assert await jobs.list_tasks(JOB) == [rows[1], rows[0], rows[2]]
     assert await jobs.get(JOB) == dataclasses.replace(job, listed=True)
 
 
@@ -261,7 +261,7 @@ async def test_a_job_is_not_listed_when_a_stale_turn_adds_its_units(jobs: ports.
     stale = await begun(jobs)
     await jobs.begin_turn(JOB, 1, now=NOW + 41, until=NOW + 81)
 
-    added = await jobs.add_units(stale, [values.unit()])
+    added = await jobs.add_tasks(stale, [values.task()])
 
     assert not added
     found = await jobs.get(JOB)
@@ -272,76 +272,76 @@ async def test_a_job_is_not_listed_when_a_stale_turn_adds_its_units(jobs: ports.
 async def test_a_row_follows_when_a_greater_revision_is_written(jobs: ports.Jobs) -> None:
     """The newer row takes the place of the older one, others stay."""
     job = await begun(jobs)
-    await jobs.add_units(job, [values.unit(5), values.unit(6, position=1)])
-    newer = values.unit(5, revision=2, state=model.UnitState.SUCCEEDED, channel_count=4)
+    await jobs.add_tasks(job, [values.task(5), values.task(6, position=1)])
+    newer = values.task(5, revision=2, state=model.TaskState.SUCCEEDED, channel_count=4)
 
-    written = await jobs.write_units(job, [newer])
+    written = await jobs.write_tasks(job, [newer])
 
     assert written
-    assert await jobs.units(JOB) == [newer, values.unit(6, position=1)]
+    assert await jobs.list_tasks(JOB) == [newer, values.task(6, position=1)]
 
 
 async def test_no_row_comes_into_being_when_it_is_written_without_being_added(jobs: ports.Jobs) -> None:
     """A turn that outlives its erased job writes to rows that are gone; the rows beside them are written."""
     job = await begun(jobs)
-    await jobs.add_units(job, [values.unit(5)])
-    newer = values.unit(5, revision=2)
+    await jobs.add_tasks(job, [values.task(5)])
+    newer = values.task(5, revision=2)
 
-    written = await jobs.write_units(job, [values.unit(7, revision=2), newer])
+    written = await jobs.write_tasks(job, [values.task(7, revision=2), newer])
 
     assert not written
-    assert await jobs.units(JOB) == [newer]
+    assert await jobs.list_tasks(JOB) == [newer]
 
 
 @pytest.mark.parametrize("revision", [7, 6], ids=["equal", "smaller"])
 async def test_a_row_stays_when_an_older_revision_is_written(jobs: ports.Jobs, revision: int) -> None:
     """What comes late changes nothing and its writer is told so, while newer rows beside it are written."""
     job = await begun(jobs)
-    await jobs.add_units(job, [values.unit(5, revision=7), values.unit(6, position=1, revision=1)])
-    late = values.unit(5, revision=revision, state=model.UnitState.FAILED)
-    fresh = values.unit(6, position=1, revision=8)
+    await jobs.add_tasks(job, [values.task(5, revision=7), values.task(6, position=1, revision=1)])
+    late = values.task(5, revision=revision, state=model.TaskState.FAILED)
+    fresh = values.task(6, position=1, revision=8)
 
-    written = await jobs.write_units(job, [late, fresh])
+    written = await jobs.write_tasks(job, [late, fresh])
 
     assert not written
-    assert await jobs.units(JOB) == [values.unit(5, revision=7), fresh]
+    assert await jobs.list_tasks(JOB) == [values.task(5, revision=7), fresh]
 
 
 async def test_the_greatest_revision_stays_when_many_write_at_once(jobs: ports.Jobs) -> None:
     """Whatever order the writes arrive in."""
     job = await begun(jobs)
-    await jobs.add_units(job, [values.unit(5)])
-    writes = [jobs.write_units(job, [values.unit(5, revision=number)]) for number in (4, 9, 2, 7, 3, 8)]
+    await jobs.add_tasks(job, [values.task(5)])
+    writes = [jobs.write_tasks(job, [values.task(5, revision=number)]) for number in (4, 9, 2, 7, 3, 8)]
 
     await asyncio.gather(*writes)
 
-    assert [row.revision for row in await jobs.units(JOB)] == [9]
+    assert [row.revision for row in await jobs.list_tasks(JOB)] == [9]
 
 
 async def test_units_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: ports.Jobs) -> None:
     """A guild has a row in each job."""
     job = await begun(jobs)
-    other, _ = await jobs.start(values.job(OTHER, user_id=values.USER + 1))
-    await jobs.add_units(job, [values.unit(5)])
-    await jobs.add_units(other, [values.unit(5)])
+    other, _ = await jobs.create_or_join(values.job(OTHER, user_id=values.USER + 1))
+    await jobs.add_tasks(job, [values.task(5)])
+    await jobs.add_tasks(other, [values.task(5)])
 
-    await jobs.write_units(other, [values.unit(5, revision=50)])
+    await jobs.write_tasks(other, [values.task(5, revision=50)])
 
-    assert [row.revision for row in await jobs.units(JOB)] == [1]
-    assert [row.revision for row in await jobs.units(OTHER)] == [50]
+    assert [row.revision for row in await jobs.list_tasks(JOB)] == [1]
+    assert [row.revision for row in await jobs.list_tasks(OTHER)] == [50]
 
 
 async def test_late_jobs_are_found_when_their_next_turn_is_overdue(jobs: ports.Jobs) -> None:
     """Most overdue first, no more than asked for; neither jobs that are not due nor ended ones."""
     late = [
-        (await jobs.start(values.job(f"{number:032x}", user_id=number, next_turn_at=NOW - number)))[0]
+        (await jobs.create_or_join(values.job(f"{number:032x}", user_id=number, next_turn_at=NOW - number)))[0]
         for number in (1, 3, 2)
     ]
-    await jobs.start(values.job(JOB, user_id=8, next_turn_at=NOW))
+    await jobs.create_or_join(values.job(JOB, user_id=8, next_turn_at=NOW))
     await ended(jobs, OTHER, user_id=9, next_turn_at=NOW - 100)
 
-    found = await jobs.overdue(NOW, 10)
-    first = await jobs.overdue(NOW, 2)
+    found = await jobs.list_overdue(NOW, 10)
+    first = await jobs.list_overdue(NOW, 2)
 
     assert found == [late[1], late[2], late[0]]
     assert first == found[:2]

@@ -76,14 +76,14 @@ async def test_a_lock_holds_when_its_pair_is_sealed_anew(database: database.Data
     """Whoever renews the pair just then stores it as if nothing had happened."""
     await put(database, OLD, 1)
     store = credentials.Credentials(database, credentials.Vault((OLD, NEW)))
-    held = await store.held(1)
-    mark = await store.lock(1, mark=held.mark, now=0.0, until=10.0)
+    held = await store.get(1)
+    mark = await store.lock(1, version=held.version, now=0.0, until=10.0)
     assert mark is not None
 
     await rotating(database).run(quiet)
 
-    assert await store.renewed(1, mark=mark, credential=values.credential(access_token="renewed"))
-    assert (await store.held(1)).credential.access_token == "renewed"
+    assert await store.store_renewed(1, version=mark, credential=values.credential(access_token="renewed"))
+    assert (await store.get(1)).credential.access_token == "renewed"
 
 
 async def test_a_pair_stays_as_it_is_when_no_key_opens_it(database: database.Database) -> None:

@@ -46,12 +46,12 @@ def _want(user: int, refused: bool) -> str:  # noqa: FBT001 -- only called by na
 async def _wanting(user: int, *, refused: bool) -> str:
     seen = metrics.Metrics(registry.CollectorRegistry())
     async with wiring.open_parts(settings.load(), stub.StubBroker(middleware=[]), seen, time.time) as parts:  # noqa: TID251 -- the one clock of this process
-        case = tokens.Credentials(parts.world, seen.indexing)
+        case = tokens.TokenManager(parts.world, seen.indexing)
         purpose = ports.Purpose(model.Lane.BACKGROUND, user, "", 1.0)
-        used = (await parts.world.credentials.held(user)).credential
+        used = (await parts.world.credentials.get(user)).credential
         assert STARTED is not None
         await asyncio.to_thread(STARTED.wait, 60)
-        pair = await (case.renewed(user, used, purpose) if refused else case.usable(user, purpose))
+        pair = await (case.renew_refused(user, used, purpose) if refused else case.get_usable(user, purpose))
         return pair.access_token
 
 

@@ -65,7 +65,7 @@ async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.S
     async with store_database.open_database(config.mongo) as database:
         store = jobs.Jobs(database, retention=60.0)
         await database["users"].insert_one({"_id": values.USER})
-        await store.start(values.job(next_turn_at=4e9))
+        await store.create_or_join(values.job(next_turn_at=4e9))
 
         await asyncio.to_thread(thread.run_coroutine, parts.run_turn(turns.Turn("a" * 32, 0)))
 
@@ -75,7 +75,7 @@ async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.S
     loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
     assert ready
     assert job is not None
-    assert (job.state, job.error) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
+    assert (job.state, job.reason) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["alone", "beside-a-process-that-refreshes"])

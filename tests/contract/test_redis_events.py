@@ -18,9 +18,9 @@ PATIENCE = 20.0
 FIRST = "0-0"
 
 
-def update(guild_id: int, revision: int = 1) -> model.Update:
+def update(guild_id: int, revision: int = 1) -> model.JobUpdate:
     """Return an update of one row."""
-    return model.Update(JOB, model.Tally(1, 1), (values.unit(guild_id, revision=revision),))
+    return model.JobUpdate(JOB, model.Tally(1, 1), (values.task(guild_id, revision=revision),))
 
 
 async def test_the_stream_stays_short_when_very_much_is_published(redis_client: redis.asyncio.Redis) -> None:
@@ -34,7 +34,7 @@ async def test_the_stream_stays_short_when_very_much_is_published(redis_client: 
     # Redis trims in whole nodes of 100 entries.
     assert await redis_client.xlen(key) <= events.LENGTH + 100
     assert 0 < await redis_client.ttl(key) <= events.TTL
-    assert not await bus.holds(JOB.job_id, FIRST)
+    assert not await bus.retains(JOB.job_id, FIRST)
 
 
 async def test_nothing_is_skipped_when_an_answer_crosses_a_resuming_watcher(
@@ -63,7 +63,7 @@ async def test_nothing_is_skipped_when_an_answer_crosses_a_resuming_watcher(
             while 3 not in told:
                 news = await resuming.next(PATIENCE)
                 assert news is not None
-                told |= {unit.guild_id for unit in news.units}
+                told |= {unit.guild_id for unit in news.tasks}
         await bus.close()
     assert told == {2, 3}
 
@@ -72,7 +72,7 @@ async def test_the_process_knows_when_it_publishes_or_reads_an_update(redis_clie
     """At once: what it remembers of the job must not be told any more."""
     here, elsewhere = events.RedisEvents(redis_client), events.RedisEvents(redis_client)
     heard: list[int] = []
-    here.tell(lambda news: heard.append(news.units[0].guild_id))
+    here.tell(lambda news: heard.append(news.tasks[0].guild_id))
     async with concurrency.running(events=here.read):
         watcher = await here.subscribe(JOB.job_id, FIRST)
 
@@ -109,7 +109,7 @@ async def test_the_next_update_arrives_when_one_before_it_cannot_be_read(redis_c
         news = await watcher.next(PATIENCE)
 
     assert news is not None
-    assert news.units == update(1).units
+    assert news.tasks == update(1).tasks
     await bus.close()
 
 
@@ -135,7 +135,7 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
     attempts = {
         "publish": bus.publish(update(2)),
         "tail": bus.tail(JOB.job_id),
-        "holds": bus.holds(JOB.job_id, FIRST),
+        "holds": bus.retains(JOB.job_id, FIRST),
         "subscribe": bus.subscribe("b" * 32, FIRST),
         "subscribe late": bus.subscribe(JOB.job_id, FIRST),
     }
@@ -165,4 +165,4 @@ async def test_watchers_go_on_when_redis_comes_back(redis_settings: settings.Red
             news = await watcher.next(PATIENCE)
         await bus.close()
     assert news is not None
-    assert [unit.guild_id for unit in news.units] == [2]
+    assert [unit.guild_id for unit in news.tasks] == [2]

@@ -24,7 +24,7 @@ async def test_a_stream_ends_with_the_reason_when_its_reader_stands_still() -> N
     world = worlds.world(clockwork.ManualClock())
     await world.add_user([values.user_guild(guild_id) for guild_id in range(1, GUILDS + 1)])
     job = await world.start()
-    rows = tuple(values.unit(number, name="n" * 100, position=number) for number in range(1, GUILDS + 1))
+    rows = tuple(values.task(number, name="n" * 100, position=number) for number in range(1, GUILDS + 1))
 
     async with (
         edge.serving(world, slow_watcher=PATIENCE) as address,
@@ -47,13 +47,13 @@ async def read_on(call: Any) -> None:  # noqa: ANN401 -- the stubs know no end o
         pass
 
 
-async def told_for(world: worlds.World, job: model.Job, rows: tuple[model.Unit, ...], *, seconds: float) -> None:
+async def told_for(world: worlds.World, job: model.Job, rows: tuple[model.GuildTask, ...], *, seconds: float) -> None:
     """Let all rows change again and again."""
     loop = asyncio.get_running_loop()
     until, revision = loop.time() + seconds, 0
     while loop.time() < until:
         revision += 1
         newer = tuple(dataclasses.replace(row, revision=revision) for row in rows)
-        await world.events.publish(model.Update(job, model.tally_of(newer), newer))
+        await world.events.publish(model.JobUpdate(job, model.tally_of(newer), newer))
         # The service runs in this loop, too.
         await asyncio.sleep(0.001)

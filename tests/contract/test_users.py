@@ -72,7 +72,7 @@ async def test_nobody_becomes_known_when_an_unknown_user_is_refused(users: ports
     """A refusal for somebody of whom nothing is stored stores nothing."""
     await users.require_reauth(values.USER)
 
-    assert not await users.known(values.USER)
+    assert not await users.exists(values.USER)
     with pytest.raises(errors.CredentialMissing):
         await users.credential(values.USER)
 
@@ -82,7 +82,7 @@ async def test_a_user_is_known_when_a_credential_or_wishes_are_stored(users: por
     await users.put_credential(values.USER, values.credential())
     await users.put_preferences(OTHER, model.Preferences())
 
-    known = [await users.known(user) for user in (values.USER, OTHER, OTHER + 1)]
+    known = [await users.exists(user) for user in (values.USER, OTHER, OTHER + 1)]
 
     assert known == [True, True, False]
 
@@ -93,8 +93,8 @@ async def test_wishes_keep_their_order_when_they_are_stored(users: ports.Users) 
 
     await users.put_preferences(values.USER, wishes)
 
-    assert await users.preferences(values.USER) == wishes
-    assert await users.preferences(OTHER) == model.Preferences()
+    assert await users.get_preferences(values.USER) == wishes
+    assert await users.get_preferences(OTHER) == model.Preferences()
 
 
 async def test_wishes_are_replaced_whole_when_they_change(users: ports.Users) -> None:
@@ -104,7 +104,7 @@ async def test_wishes_are_replaced_whole_when_they_change(users: ports.Users) ->
 
     await users.put_preferences(values.USER, model.Preferences(pinned=(3,)))
 
-    assert await users.preferences(values.USER) == model.Preferences(pinned=(3,))
+    assert await users.get_preferences(values.USER) == model.Preferences(pinned=(3,))
     assert await users.credential(values.USER) == values.credential()
 
 
@@ -113,7 +113,7 @@ async def test_memberships_hold_what_discord_listed_when_a_list_is_stored(users:
     every_bit = (1 << 63) - 1
     rows = [values.user_guild(1, owner=True), values.user_guild(2, permissions=every_bit)]
 
-    await users.listed(values.USER, rows, NOW)
+    await users.replace_guild_list(values.USER, rows, NOW)
 
     found = sorted(await users.memberships(values.USER), key=lambda row: row.guild_id)
     assert found == [
@@ -126,26 +126,28 @@ async def test_a_large_list_is_whole_when_the_user_has_all_guilds_he_can(users: 
     """200 guilds are the most that a user can be in."""
     rows = [values.user_guild(guild_id) for guild_id in range(1, 201)]
 
-    await users.listed(values.USER, rows, NOW)
+    await users.replace_guild_list(values.USER, rows, NOW)
 
     assert {row.guild_id for row in await users.memberships(values.USER)} == set(range(1, 201))
 
 
 async def test_permissions_follow_when_the_list_is_read_again(users: ports.Users) -> None:
     """The latest list counts: who lost a permission or the ownership has lost it."""
-    await users.listed(values.USER, [values.user_guild(1, owner=True, permissions=values.ADMINISTRATOR)], NOW)
+    await users.replace_guild_list(
+        values.USER, [values.user_guild(1, owner=True, permissions=values.ADMINISTRATOR)], NOW
+    )
 
-    await users.listed(values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
+    await users.replace_guild_list(values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
 
     assert await users.membership(values.USER, 1) == values.membership(guild_id=1, permissions=0)
 
 
 async def test_a_membership_ends_when_the_list_no_longer_names_the_guild(users: ports.Users) -> None:
     """It is found neither alone nor among all; other users' memberships stay."""
-    await users.listed(values.USER, [values.user_guild(1), values.user_guild(2)], NOW)
-    await users.listed(OTHER, [values.user_guild(1)], NOW)
+    await users.replace_guild_list(values.USER, [values.user_guild(1), values.user_guild(2)], NOW)
+    await users.replace_guild_list(OTHER, [values.user_guild(1)], NOW)
 
-    await users.listed(values.USER, [values.user_guild(2)], NOW + 60)
+    await users.replace_guild_list(values.USER, [values.user_guild(2)], NOW + 60)
 
     assert [row.guild_id for row in await users.memberships(values.USER)] == [2]
     assert await users.membership(values.USER, 1) is None
@@ -154,9 +156,9 @@ async def test_a_membership_ends_when_the_list_no_longer_names_the_guild(users: 
 
 async def test_all_memberships_end_when_the_list_is_empty(users: ports.Users) -> None:
     """An empty list is a list."""
-    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
 
-    await users.listed(values.USER, [], NOW + 60)
+    await users.replace_guild_list(values.USER, [], NOW + 60)
 
     assert await users.memberships(values.USER) == []
 
@@ -164,23 +166,23 @@ async def test_all_memberships_end_when_the_list_is_empty(users: ports.Users) ->
 async def test_the_time_of_the_last_list_is_known_when_one_was_stored(users: ports.Users) -> None:
     """An empty or unchanged list counts; for others there is none, and nobody becomes known by it."""
     await users.put_credential(values.USER, values.credential())
-    await users.listed(OTHER, [values.user_guild(1)], NOW)
-    times = [await users.listed_at(values.USER)]
+    await users.replace_guild_list(OTHER, [values.user_guild(1)], NOW)
+    times = [await users.guild_list_time(values.USER)]
     for later, rows in ((0, [values.user_guild(1)]), (60, [values.user_guild(1)]), (120, [])):
-        await users.listed(values.USER, rows, NOW + later)
-        times.append(await users.listed_at(values.USER))
+        await users.replace_guild_list(values.USER, rows, NOW + later)
+        times.append(await users.guild_list_time(values.USER))
 
     assert times == [None, NOW, NOW + 60, NOW + 120]
-    assert await users.listed_at(OTHER) is None
-    assert not await users.known(OTHER)
+    assert await users.guild_list_time(OTHER) is None
+    assert not await users.exists(OTHER)
 
 
 async def test_roles_stay_when_the_list_names_the_guild_again(users: ports.Users) -> None:
     """Role ids and their age are not touched by a new list that says the same."""
-    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
     await users.store_roles(values.USER, 1, ROLES, NOW + 1)
 
-    await users.listed(values.USER, [values.user_guild(1)], NOW + 60)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 60)
 
     found = await users.membership(values.USER, 1)
     assert found == values.membership(guild_id=1, role_ids=ROLES, roles_at=NOW + 1)
@@ -191,10 +193,10 @@ async def test_roles_are_not_known_any_more_when_the_list_gives_other_rights(
     users: ports.Users, rights: dict[str, Any]
 ) -> None:
     """Rights follow from roles, so that these may be others as well."""
-    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
     await users.store_roles(values.USER, 1, ROLES, NOW + 1)
 
-    await users.listed(values.USER, [values.user_guild(1, **rights)], NOW + 60)
+    await users.replace_guild_list(values.USER, [values.user_guild(1, **rights)], NOW + 60)
 
     found = await users.membership(values.USER, 1)
     assert found is not None
@@ -203,7 +205,7 @@ async def test_roles_are_not_known_any_more_when_the_list_gives_other_rights(
 
 async def test_no_roles_differ_from_unknown_ones_when_a_member_has_none(users: ports.Users) -> None:
     """An empty set of roles is knowledge."""
-    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
 
     await users.store_roles(values.USER, 1, (), NOW)
 
@@ -214,35 +216,35 @@ async def test_no_roles_differ_from_unknown_ones_when_a_member_has_none(users: p
 
 async def test_roles_are_forgotten_when_the_user_left_and_came_back(users: ports.Users) -> None:
     """Discord takes all roles from who leaves, so that old ones must not open a channel to him afterwards."""
-    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
     await users.store_roles(values.USER, 1, ROLES, NOW)
-    await users.listed(values.USER, [], NOW + 60)
+    await users.replace_guild_list(values.USER, [], NOW + 60)
 
-    await users.listed(values.USER, [values.user_guild(1)], NOW + 120)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 120)
 
     assert await users.membership(values.USER, 1) == values.membership(guild_id=1)
 
 
 async def test_roles_are_forgotten_when_discord_said_that_he_is_no_member(users: ports.Users) -> None:
     """The same when the departure was noticed by asking for his roles."""
-    await users.listed(values.USER, [values.user_guild(1)], NOW)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
     await users.store_roles(values.USER, 1, ROLES, NOW)
 
-    await users.left(values.USER, 1, NOW + 60)
+    await users.mark_left(values.USER, 1, NOW + 60)
 
     assert await users.membership(values.USER, 1) is None
-    await users.listed(values.USER, [values.user_guild(1)], NOW + 120)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 120)
     assert await users.membership(values.USER, 1) == values.membership(guild_id=1)
 
 
 async def test_late_roles_are_dropped_when_the_user_has_left_meanwhile(users: ports.Users) -> None:
     """An answer that was under way when he left does not come back with him."""
-    await users.listed(values.USER, [values.user_guild(1)], NOW)
-    await users.listed(values.USER, [], NOW + 60)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
+    await users.replace_guild_list(values.USER, [], NOW + 60)
 
     await users.store_roles(values.USER, 1, ROLES, NOW + 61)
 
-    await users.listed(values.USER, [values.user_guild(1)], NOW + 120)
+    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 120)
     assert await users.membership(values.USER, 1) == values.membership(guild_id=1)
 
 
@@ -256,16 +258,16 @@ async def test_nothing_is_stored_when_roles_come_for_an_unknown_membership(users
 
 async def test_looks_are_noted_when_a_user_opens_his_guild(users: ports.Users) -> None:
     """Not more often than every few minutes, only for members, and forgotten when he leaves."""
-    await users.listed(values.USER, [values.user_guild()], NOW)
+    await users.replace_guild_list(values.USER, [values.user_guild()], NOW)
     seen = []
     for later in (0.0, 60.0, 300.0):
-        await users.opened(values.USER, values.GUILD, NOW + later)
-        await users.opened(OTHER, values.GUILD, NOW + later)
+        await users.mark_viewed(values.USER, values.GUILD, NOW + later)
+        await users.mark_viewed(OTHER, values.GUILD, NOW + later)
         found = await users.membership(values.USER, values.GUILD)
         assert found is not None
-        seen.append(found.looked_at)
-    await users.left(values.USER, values.GUILD, NOW + 400)
-    await users.listed(values.USER, [values.user_guild()], NOW + 500)
+        seen.append(found.last_viewed_at)
+    await users.mark_left(values.USER, values.GUILD, NOW + 400)
+    await users.replace_guild_list(values.USER, [values.user_guild()], NOW + 500)
 
     assert seen == [NOW, NOW, NOW + 300]
     assert await users.membership(values.USER, values.GUILD) == values.membership()
@@ -275,9 +277,9 @@ async def test_looks_are_noted_when_a_user_opens_his_guild(users: ports.Users) -
 async def test_ended_memberships_are_erased_when_they_are_purged(users: ports.Users) -> None:
     """Present ones stay, however old; one that ended later stays, too."""
     rows = [values.user_guild(values.GUILD + number) for number in range(3)]
-    await users.listed(values.USER, rows, NOW)
-    await users.left(values.USER, rows[0].guild_id, NOW + 10)
-    await users.left(values.USER, rows[1].guild_id, NOW + 20)
+    await users.replace_guild_list(values.USER, rows, NOW)
+    await users.mark_left(values.USER, rows[0].guild_id, NOW + 10)
+    await users.mark_left(values.USER, rows[1].guild_id, NOW + 20)
 
     counts = [await users.purge(NOW + later) for later in (5, 15, 15)]
 

@@ -40,14 +40,14 @@ async def test_what_can_be_read_is_stored_and_comes_back_when_it_is_written_to_m
     hostile = [values.channel(5, answers.GUILD, name="a\0b\x1b\u202e\U0010ffff", topic="\0", position=-(1 << 31))]
     for number, listing in enumerate([hostile, *read[:20], *random.Random(1).sample(read, 10)]):
         at = clockwork.START + number
-        await store.named([values.user_guild(answers.GUILD)], {answers.GUILD})
-        fence = await store.lease(answers.GUILD, now=at, until=at + 0.5, fetched_before=at)
+        await store.upsert_guilds([values.user_guild(answers.GUILD)], {answers.GUILD})
+        fence = await store.acquire_lease(answers.GUILD, now=at, until=at + 0.5, fetched_before=at)
         assert fence is not None
 
         stored = await store.store_channels(answers.GUILD, fence=fence, channels=listing, now=at)
 
         assert stored
-        back = await store.channels([answers.GUILD])
+        back = await store.list_channels([answers.GUILD])
         last = {row.channel_id: row for row in listing}
         if len(last) == len(listing):
             assert {row.channel_id: row for row in back} == last

@@ -160,15 +160,15 @@ async def test_a_job_goes_on_when_another_release_began_it(database: store_datab
     before = await database["jobs"].find_one({})
 
     job = await store.begin_turn(JOB, 0, now=1.0, until=2.0)
-    rows = await store.units(JOB)
+    rows = await store.list_tasks(JOB)
     assert job is not None
-    await store.write_units(job, [values.unit(revision=1 << 20)])
+    await store.write_tasks(job, [values.task(revision=1 << 20)])
     saved = await store.save(job)
 
     after = await database["jobs"].find_one({})
     unit = await database["units"].find_one({})
     assert saved
-    assert rows == [values.unit()]
+    assert rows == [values.task()]
     assert {**before, **after} == after
     assert unit["revision"] == 1 << 20
     assert unit.get("brand_new") == before.get("brand_new")
@@ -179,7 +179,7 @@ async def test_guilds_and_channels_are_read_when_another_release_wrote_them(data
     store = guilds.Guilds(database)
 
     found = await store.get([GUILD])
-    channels = await store.channels([GUILD])
+    channels = await store.list_channels([GUILD])
 
     assert (found[GUILD].access, found[GUILD].fetched_at) == (model.Access.INSTALLED, 6.0)
     assert [channel.channel_id for channel in channels] == [7]
@@ -199,20 +199,20 @@ async def test_a_user_need_not_log_in_again_when_another_release_stored_his_toke
     safe = credentials.Vault((b"k" * 32,))
     store = credentials.Credentials(database, safe)
 
-    held = await store.held(USER)
-    mark = await store.lock(USER, mark=held.mark, now=1.0, until=2.0)
+    held = await store.get(USER)
+    version = await store.lock(USER, version=held.version, now=1.0, until=2.0)
 
     pair = ports.Credential("access", "refresh", 3_500_000_000.0, ("guilds", "identify"))
-    assert (held.credential, held.mark, held.refused) == (pair, None, False)
-    assert mark is not None
-    assert await users.Users(database, safe).preferences(USER) == model.Preferences((GUILD,), ())
+    assert (held.credential, held.version, held.refused) == (pair, None, False)
+    assert version is not None
+    assert await users.Users(database, safe).get_preferences(USER) == model.Preferences((GUILD,), ())
 
 
 async def test_a_request_is_answered_as_before_when_another_release_answered_it(
     database: store_database.Database,
 ) -> None:
     """A caller that repeats itself does not notice the rollout."""
-    assert await idempotency.Requests(database).find("key") == ports.Answered(b"asked", b"answered")
+    assert await idempotency.MongoIdempotencyStore(database).find("key") == ports.StoredResponse(b"asked", b"answered")
 
 
 @pytest.mark.parametrize("more", [{}, TOMORROW], ids=["of 0.1", "of tomorrow"])
@@ -224,7 +224,7 @@ def test_progress_is_read_when_another_release_published_it(more: dict[str, obje
     update = events.decode(b"3-0", {b"u": json.dumps(published).encode(), b"new": b""})
 
     assert update is not None
-    assert (update.position, update.job.job_id, update.units) == ("3-0", JOB, (values.unit(),))
+    assert (update.position, update.job.job_id, update.tasks) == ("3-0", JOB, (values.task(),))
 
 
 def test_what_cannot_be_read_is_passed_over_when_it_was_published() -> None:

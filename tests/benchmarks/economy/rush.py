@@ -74,7 +74,7 @@ async def _play(users: int, latency: float, *, lists_are_known: bool) -> Rush:
         return _figures(running, began, at, lists_are_known=lists_are_known)
 
 
-async def _later(running: fleet.Fleet, after: float) -> tuple[start_job.Started, float]:
+async def _later(running: fleet.Fleet, after: float) -> tuple[start_job.StartResult, float]:
     await asyncio.sleep(after)
     at = running.world.clock()
     return await running.start(LATER), at

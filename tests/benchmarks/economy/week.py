@@ -80,7 +80,7 @@ class TrueDiscord:
     async def user_guilds(self, credential: ports.Credential, purpose: ports.Purpose) -> list[model.UserGuild]:  # noqa: ARG002 -- the port has it
         """Return the user's list."""
         self._count("lists")
-        return self._world.lists[purpose.user or 0]
+        return self._world.lists[purpose.user_id or 0]
 
     async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:  # noqa: ARG002 -- the port has it
         """Return where our bot is."""
@@ -93,7 +93,7 @@ class TrueDiscord:
         return guild_id in self._installed
 
     async def guild_channels(
-        self, guild_id: int, purpose: ports.Purpose, claim: ports.Claim
+        self, guild_id: int, purpose: ports.Purpose, claim: ports.Precondition
     ) -> list[model.Channel] | None:
         """Return what the guild looks like now."""
         if not await claim():
@@ -128,7 +128,7 @@ class _Play:
         self.reads = self.stale = self.stale_structure = self.naive = self.naive_refused = 0
         users = fakes.MemoryUsers()
         guilds, jobs = fakes.MemoryGuilds(users), fakes.MemoryJobs()
-        self.ports = ports.World(
+        self.ports = ports.Dependencies(
             discord=self.discord,
             oauth=pairs.FakeOAuth(),
             users=users,
@@ -137,14 +137,16 @@ class _Play:
             jobs=jobs,
             queue=fakes.RecordingQueue(),
             events=worlds.MemoryEvents(),
-            installs=fakes.MemoryInstalls(),
-            remains=fakes.MemoryRemains(users, guilds, jobs, fakes.MemoryRequests(users)),
+            bot_guilds=fakes.MemoryBotGuilds(),
+            user_data=fakes.MemoryUserData(users, guilds, jobs, fakes.MemoryIdempotencyStore(users)),
             clock=self.clock,
         )
         seen = metrics.Metrics(registry.CollectorRegistry()).indexing
-        self.lists = guild_lists.Listing(self.ports, self.rules)
-        reader = read_channels.Reader(self.ports, self.rules, seen, guild_lists.Installed(self.ports, self.rules))
-        self.fetcher = fetch_guild.Fetch(self.ports, self.rules, seen, reader)
+        self.lists = guild_lists.GuildLists(self.ports, self.rules)
+        reader = read_channels.ChannelFetcher(
+            self.ports, self.rules, seen, guild_lists.BotGuilds(self.ports, self.rules)
+        )
+        self.fetcher = fetch_guild.GuildStep(self.ports, self.rules, seen, reader)
         self.refresher = maintenance.Refresher(self.ports, self.rules, seen, reader)
 
     async def run(self) -> None:
@@ -176,15 +178,15 @@ class _Play:
         now = self.clock()
         job = model.new_job(f"{user}", user, now=now, due=now, force=False)
         purpose = ports.Purpose(model.Lane.INTERACTIVE, user, "", 1.0)
-        units = await self.lists.read(job, values.credential(), purpose)
+        units = await self.lists.fetch_guild_list(job, values.credential(), purpose)
         open_ = [unit for unit in units if not unit.state.terminal]
         guilds = await self.ports.guilds.get([unit.guild_id for unit in open_])
         members = {row.guild_id: row for row in await self.ports.users.memberships(user)}
         for unit in open_:
             key = unit.guild_id
-            work = fetch_guild.Work(job, unit, guilds[key], members[key], values.credential(), _nobody)
-            while not work.unit.state.terminal:
-                work = dataclasses.replace(work, unit=(await self.fetcher.run(work, purpose)).unit)
+            work = fetch_guild.TaskContext(job, unit, guilds[key], members[key], values.credential(), _nobody)
+            while not work.task.state.terminal:
+                work = dataclasses.replace(work, task=(await self.fetcher.run_step(work, purpose)).task)
             await self._read(user, key)
         self.naive += 1 + len(units)
         self.naive_refused += len(units) - len(open_)

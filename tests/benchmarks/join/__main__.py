@@ -36,22 +36,21 @@ WANTED = 0.4
 INDEXED = 5
 
 
-def units(number: int) -> list[model.Unit]:
+def units(number: int) -> list[model.GuildTask]:
     """Return the guilds of one user, the first few of them indexed."""
     return [_unit(place, indexed=place < INDEXED) for place in range(number)]
 
 
-def _unit(place: int, *, indexed: bool) -> model.Unit:
-    return model.Unit(
+def _unit(place: int, *, indexed: bool) -> model.GuildTask:
+    return model.GuildTask(
         guild_id=FIRST_USER + place,
         name=f"A guild with a name of some length {place}",
-        state=model.UnitState.SUCCEEDED if indexed else model.UnitState.QUEUED,
+        state=model.TaskState.SUCCEEDED if indexed else model.TaskState.QUEUED,
         step=model.Step.CHANNELS,
         position=place,
-        score=0.5,
         attempts=0,
         retry_at=0.0,
-        error="",
+        reason="",
         channel_count=25 if indexed else None,
         revision=model.revision_of(1, place + 1),
     )
@@ -66,16 +65,16 @@ async def prepare(target: product.Product, users: int, guilds: int) -> list[byte
     return [pb.StartIndexingRequest(user_id=str(user_id)).SerializeToString() for user_id in ids]
 
 
-async def _start(stores: product.Stores, user_id: int, rows: list[model.Unit]) -> None:
+async def _start(stores: product.Stores, user_id: int, rows: list[model.GuildTask]) -> None:
     now = time.time()  # noqa: TID251 -- the service compares with its own
     planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + HOUR, force=False)
-    await stores.jobs.start(planned)
+    await stores.jobs.create_or_join(planned)
     owned = await stores.jobs.begin_turn(planned.job_id, 0, now=now, until=now + HOUR)
     assert owned is not None
-    await stores.jobs.add_units(owned, rows)
+    await stores.jobs.add_tasks(owned, rows)
     current = await stores.jobs.get(planned.job_id)
     assert current is not None
-    await stores.events.publish(model.Update(current, model.tally_of(rows), tuple(rows)))
+    await stores.events.publish(model.JobUpdate(current, model.tally_of(rows), tuple(rows)))
 
 
 @contextlib.contextmanager

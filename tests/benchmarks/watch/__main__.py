@@ -33,35 +33,34 @@ class Running:
     """A job as its turn knows it."""
 
     job: model.Job
-    rows: list[model.Unit]
+    rows: list[model.GuildTask]
     changes: int = 0
 
-    def progress(self) -> model.Update:
+    def progress(self) -> model.JobUpdate:
         """Change the next row; its name says when."""
         place = self.changes % len(self.rows)
         self.changes += 1
         self.rows[place] = dataclasses.replace(
             self.rows[place],
             name=f"{watchers.MARK}{time.monotonic()}",
-            state=model.UnitState.RUNNING if self.changes % 2 else model.UnitState.SUCCEEDED,
+            state=model.TaskState.RUNNING if self.changes % 2 else model.TaskState.SUCCEEDED,
             revision=model.revision_of(self.job.turn, len(self.rows) + self.changes),
         )
-        return model.Update(self.job, model.tally_of(self.rows), (self.rows[place],))
+        return model.JobUpdate(self.job, model.tally_of(self.rows), (self.rows[place],))
 
 
-def rows(number: int) -> list[model.Unit]:
+def rows(number: int) -> list[model.GuildTask]:
     """Return guilds that wait for their turn."""
     return [
-        model.Unit(
+        model.GuildTask(
             guild_id=FIRST_USER + place,
             name=f"A guild with a name of some length {place}",
-            state=model.UnitState.QUEUED,
+            state=model.TaskState.QUEUED,
             step=model.Step.CHANNELS,
             position=place,
-            score=0.5,
             attempts=0,
             retry_at=0.0,
-            error="",
+            reason="",
             channel_count=None,
             revision=model.revision_of(1, place + 1),
         )
@@ -73,13 +72,13 @@ async def start(stores: product.Stores, user_id: int, guilds: int) -> Running:
     """Store a job whose guilds are listed."""
     now = time.time()  # noqa: TID251 -- the service compares with its own
     planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + HOUR, force=False)
-    await stores.jobs.start(planned)
+    await stores.jobs.create_or_join(planned)
     owned = await stores.jobs.begin_turn(planned.job_id, 0, now=now, until=now + HOUR)
     assert owned is not None
     listed = dataclasses.replace(owned, listed=True)
     units = rows(guilds)
-    await stores.jobs.add_units(listed, units)
-    await stores.events.publish(model.Update(listed, model.tally_of(units), tuple(units)))
+    await stores.jobs.add_tasks(listed, units)
+    await stores.events.publish(model.JobUpdate(listed, model.tally_of(units), tuple(units)))
     return Running(listed, units)
 
 
@@ -91,7 +90,7 @@ async def end(stores: product.Stores, running: Running) -> None:
         finished_at=time.time(),  # noqa: TID251 -- as above
     )
     await stores.jobs.save(ended)
-    await stores.events.publish(model.Update(ended, model.tally_of(running.rows), tuple(running.rows)))
+    await stores.events.publish(model.JobUpdate(ended, model.tally_of(running.rows), tuple(running.rows)))
 
 
 async def drive(stores: product.Stores, jobs: list[Running], options: argparse.Namespace) -> float:

@@ -144,7 +144,7 @@ def test_a_guild_is_read_again_within_its_tiers_bounds_when_it_was_read(
     schedule: model.Schedule, looked_at: float | None, dice: random.Random
 ) -> None:
     """Half the time since its last change, a tenth more or less; never when nobody looked for a month."""
-    guild = values.guild(schedule=schedule, looked_at=looked_at, fetched_at=NOW - 60)
+    guild = values.guild(schedule=schedule, last_viewed_at=looked_at, fetched_at=NOW - 60)
 
     found = freshness.after_reading(guild, [], NOW, dice)
 
@@ -163,7 +163,7 @@ def test_a_guild_is_read_again_within_its_tiers_bounds_when_it_was_read(
 @hypothesis.given(SCHEDULES, strategies.floats(NOW - 29 * 86_400.0, NOW))
 def test_the_interval_doubles_up_to_a_week_when_a_reading_fails(schedule: model.Schedule, looked_at: float) -> None:
     """What is known of the structure stays."""
-    found = freshness.after_failure(values.guild(schedule=schedule, looked_at=looked_at), NOW, random.Random(1))
+    found = freshness.after_failure(values.guild(schedule=schedule, last_viewed_at=looked_at), NOW, random.Random(1))
 
     assert (found.fingerprint, found.changed_at) == (schedule.fingerprint, schedule.changed_at)
     assert found.failures == schedule.failures + 1
@@ -174,7 +174,7 @@ def test_the_interval_doubles_up_to_a_week_when_a_reading_fails(schedule: model.
 @pytest.mark.parametrize(
     ("before", "wanted"),
     [
-        pytest.param(model.NEVER_READ, NOW - 5 * 86_400, id="first-reading: the newest channel's birth"),
+        pytest.param(model.NEVER_FETCHED, NOW - 5 * 86_400, id="first-reading: the newest channel's birth"),
         pytest.param(model.Schedule(fingerprint="x", changed_at=NOW - 9), NOW, id="another structure: now"),
     ],
 )
@@ -182,8 +182,8 @@ def test_the_last_change_is_known_when_a_guild_was_read(before: model.Schedule, 
     """The ids of channels tell when they were made; after that, each difference counts when it is seen."""
     channels = [values.channel(values.snowflake(NOW - days * 86_400)) for days in (5, 700)]
 
-    found = freshness.after_reading(values.guild(schedule=before, looked_at=NOW), channels, NOW)
-    again = freshness.after_reading(values.guild(schedule=found, looked_at=NOW), channels, NOW + 3600)
+    found = freshness.after_reading(values.guild(schedule=before, last_viewed_at=NOW), channels, NOW)
+    again = freshness.after_reading(values.guild(schedule=found, last_viewed_at=NOW), channels, NOW + 3600)
 
     assert found.changed_at == pytest.approx(wanted)
     assert again.changed_at == found.changed_at

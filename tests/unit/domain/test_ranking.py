@@ -25,10 +25,10 @@ INPUTS = strategies.builds(
     owner=strategies.booleans(),
     permissions=strategies.integers(0, (1 << 63) - 1),
     last_activity=TIMES,
-    people=strategies.none() | strategies.integers(-1, 10**9),
-    looked_at=TIMES,
+    member_count=strategies.none() | strategies.integers(-1, 10**9),
+    last_viewed_at=TIMES,
     fetched_at=TIMES,
-    waiting=strategies.integers(0, 10**6),
+    demand=strategies.integers(0, 10**6),
 )
 SOME_WEIGHTS = strategies.builds(
     settings.RankWeights, **{name: strategies.floats(0, 10) for name in settings.RankWeights.model_fields}
@@ -47,7 +47,13 @@ def ids(rows: list[ranking.Inputs]) -> list[int]:
 
 def inputs(guild_id: int = 1, **changes: Any) -> ranking.Inputs:  # noqa: ANN401 -- any field
     """Return the inputs of a guild of which nothing speaks for it."""
-    known: dict[str, Any] = {"pinned": None, "owner": False, "permissions": 0, "last_activity": None, "people": None}
+    known: dict[str, Any] = {
+        "pinned": None,
+        "owner": False,
+        "permissions": 0,
+        "last_activity": None,
+        "member_count": None,
+    }
     return ranking.Inputs(guild_id=guild_id, **{**known, **changes})
 
 
@@ -108,13 +114,15 @@ def test_the_order_is_the_same_when_guilds_come_in_another_order(
         pytest.param({"last_activity": NOW - DAY}, {"last_activity": NOW - 30 * DAY}, id="recent-over-quiet"),
         pytest.param({"last_activity": NOW - DAY}, {}, id="recent-over-unknown"),
         pytest.param({}, {"last_activity": NOW - 60 * DAY}, id="unknown-over-dead"),
-        pytest.param({"people": 5_000}, {"people": 50}, id="large-over-small"),
-        pytest.param({"people": 2}, {"people": 0}, id="some-over-nobody"),
-        pytest.param({"looked_at": NOW - DAY}, {"looked_at": NOW - 9 * DAY}, id="opened-lately-over-long-ago"),
-        pytest.param({"looked_at": NOW - 9 * DAY}, {}, id="opened-once-over-never"),
+        pytest.param({"member_count": 5_000}, {"member_count": 50}, id="large-over-small"),
+        pytest.param({"member_count": 2}, {"member_count": 0}, id="some-over-nobody"),
+        pytest.param(
+            {"last_viewed_at": NOW - DAY}, {"last_viewed_at": NOW - 9 * DAY}, id="opened-lately-over-long-ago"
+        ),
+        pytest.param({"last_viewed_at": NOW - 9 * DAY}, {}, id="opened-once-over-never"),
         pytest.param({}, {"fetched_at": NOW - 30 * DAY}, id="never-indexed-over-indexed"),
         pytest.param({"fetched_at": NOW - 2 * DAY}, {"fetched_at": NOW - DAY}, id="stale-over-fresh"),
-        pytest.param({"waiting": 5}, {"waiting": 1}, id="many-wait-over-few"),
+        pytest.param({"demand": 5}, {"demand": 1}, id="many-wait-over-few"),
     ],
 )
 def test_a_guild_comes_earlier_when_more_speaks_for_it(better: dict[str, Any], worse: dict[str, Any]) -> None:
@@ -124,7 +132,7 @@ def test_a_guild_comes_earlier_when_more_speaks_for_it(better: dict[str, Any], w
 
 def test_a_pinned_guild_comes_first_when_everything_else_speaks_against_it() -> None:
     """A wish beats every signal."""
-    best = inputs(1, owner=True, permissions=ranking.ADMINISTRATOR, last_activity=NOW, people=10**6)
+    best = inputs(1, owner=True, permissions=ranking.ADMINISTRATOR, last_activity=NOW, member_count=10**6)
 
     found = ids([best, inputs(2, pinned=1), inputs(3, pinned=0)])
 
@@ -141,13 +149,13 @@ def test_the_older_guild_comes_first_when_nothing_tells_two_apart() -> None:
 def test_inputs_come_from_membership_and_guild_when_both_are_known() -> None:
     """The newest message's id tells when it was written."""
     newest = values.snowflake(NOW - 5 * DAY)
-    membership = values.membership(guild_id=7, owner=True, permissions=99, looked_at=NOW - 1)
-    guild = values.guild(guild_id=7, people=12, newest_message_id=newest, fetched_at=NOW - 2, waiting=3)
+    membership = values.membership(guild_id=7, owner=True, permissions=99, last_viewed_at=NOW - 1)
+    guild = values.guild(guild_id=7, member_count=12, newest_message_id=newest, fetched_at=NOW - 2, demand=3)
 
     found = ranking.inputs_of(membership, guild, (5, 7))
 
-    wanted = inputs(7, pinned=1, owner=True, permissions=99, last_activity=NOW - 5 * DAY, people=12)
-    assert found == dataclasses.replace(wanted, looked_at=NOW - 1, fetched_at=NOW - 2, waiting=3)
+    wanted = inputs(7, pinned=1, owner=True, permissions=99, last_activity=NOW - 5 * DAY, member_count=12)
+    assert found == dataclasses.replace(wanted, last_viewed_at=NOW - 1, fetched_at=NOW - 2, demand=3)
 
 
 def test_only_stored_guilds_are_ordered_when_a_membership_is_ahead_of_them() -> None:
@@ -164,6 +172,6 @@ def test_only_what_is_weighed_counts_when_the_operator_sets_weights() -> None:
     """A signal with weight 0 says nothing, and the others fill the scale."""
     weights = settings.RankWeights(recency=0, activity=0, owner=3, role=1, new=0, staleness=0, demand=0)
 
-    found = ranking.explained(inputs(owner=True, waiting=50), NOW, weights)
+    found = ranking.explained(inputs(owner=True, demand=50), NOW, weights)
 
     assert {name: part for name, part in found.parts.items() if part} == {"owner": 0.75}

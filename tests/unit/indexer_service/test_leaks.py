@@ -130,9 +130,9 @@ async def test_numbers_count_only_what_may_be_seen_when_a_guild_has_more(bench: 
     counts = {}
     for user in (USER, STAFF):
         (guild,) = pb.ListGuildsResponse.FromString((await bench.answers("ListGuilds", user))[0]).guilds
-        rows = await bench.world.jobs.units(bench.jobs[user])
+        rows = await bench.world.jobs.list_tasks(bench.jobs[user])
         updates = bench.world.events.streams[bench.jobs[user]]
-        told = [unit.channel_count or 0 for update in updates for unit in update.units]
+        told = [unit.channel_count or 0 for update in updates for unit in update.tasks]
         started = pb.StartIndexingResponse.FromString((await bench.answers("StartIndexing", user))[0])
         counts[user] = [guild.channel_count, rows[0].channel_count, max(told), started.guilds[0].channel_count]
 
@@ -143,7 +143,7 @@ async def test_numbers_count_only_what_may_be_seen_when_a_guild_has_more(bench: 
 async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, method: str) -> None:
     """It fails closed also for who had the role."""
     bench.world.clock.advance(bench.world.rules.roles_hard_age)
-    await bench.world.users.listed(STAFF, bench.world.discord.lists[STAFF], bench.world.clock())
+    await bench.world.users.replace_guild_list(STAFF, bench.world.discord.lists[STAFF], bench.world.clock())
     bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
 
     assert leaks(await bench.answers(method, STAFF)) == set()
@@ -154,7 +154,7 @@ async def test_nothing_depends_on_a_role_when_the_list_gives_other_rights(bench:
     """Who has lost a permission may have lost a role: until it is asked for again, the role opens nothing."""
     lesser = [dataclasses.replace(row, permissions=row.permissions | 1) for row in bench.world.discord.lists[STAFF]]
     bench.world.discord.lists[STAFF] = lesser
-    await bench.world.users.listed(STAFF, lesser, bench.world.clock())
+    await bench.world.users.replace_guild_list(STAFF, lesser, bench.world.clock())
     bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
 
     assert leaks(await bench.answers(method, STAFF)) == set()
@@ -178,14 +178,14 @@ async def test_a_guild_is_gone_at_once_when_the_user_has_left(bench: Bench, how:
     """Whether his guild list or the question for his roles said so; the job that noticed tells why, and no number."""
     world = bench.world
     if how == "list":
-        await world.users.listed(STAFF, [], world.clock())
+        await world.users.replace_guild_list(STAFF, [], world.clock())
     else:
         del world.discord.roles[STAFF, GUILD]
         world.clock.advance(world.rules.roles_max_age)
         await world.start("9" * 32, user_id=STAFF)
         await world.work()
-        (row,) = await world.jobs.units("9" * 32)
-        assert (row.state, row.error, row.channel_count) == (model.UnitState.SKIPPED, "USER_LEFT", 0)
+        (row,) = await world.jobs.list_tasks("9" * 32)
+        assert (row.state, row.reason, row.channel_count) == (model.TaskState.SKIPPED, "USER_LEFT", 0)
 
     channels = await bench.answers("ListChannels", STAFF)
     guilds = await bench.answers("ListGuilds", STAFF)
@@ -205,11 +205,11 @@ async def test_a_running_job_lets_a_guild_go_when_the_user_leaves_it(bench: Benc
     await world.turn()
     asked = world.discord.asked(GUILD + 5)
 
-    await world.users.left(STAFF, GUILD + 5, world.clock())
+    await world.users.mark_left(STAFF, GUILD + 5, world.clock())
     await world.work()
 
-    row = next(row for row in await world.jobs.units("8" * 32) if row.guild_id == GUILD + 5)
-    assert (row.state, row.error, row.channel_count) == (model.UnitState.SKIPPED, "USER_LEFT", 0)
+    row = next(row for row in await world.jobs.list_tasks("8" * 32) if row.guild_id == GUILD + 5)
+    assert (row.state, row.reason, row.channel_count) == (model.TaskState.SKIPPED, "USER_LEFT", 0)
     assert world.discord.asked(GUILD + 5) == asked
 
 
@@ -241,9 +241,11 @@ async def test_the_moment_of_a_hidden_message_is_not_told_when_it_ranks_a_guild(
 
     async def written(at: float) -> None:
         newest = dataclasses.replace(SECRET, last_message_id=values.snowflake(at))
-        rows = [newest if row.channel_id == newest.channel_id else row for row in await world.guilds.channels([GUILD])]
+        rows = [
+            newest if row.channel_id == newest.channel_id else row for row in await world.guilds.list_channels([GUILD])
+        ]
         now = world.clock()
-        fence = await world.guilds.lease(GUILD, now=now, until=now + 1, fetched_before=now)
+        fence = await world.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
         assert fence is not None
         await world.guilds.store_channels(GUILD, fence=fence, channels=rows, now=now)
 

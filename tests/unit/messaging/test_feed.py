@@ -15,17 +15,17 @@ ROWS = strategies.lists(
 )
 
 
-def update(place: int, rows: list[tuple[int, int]]) -> model.Update:
+def update(place: int, rows: list[tuple[int, int]]) -> model.JobUpdate:
     """Return the update at that place of the stream, with rows as (guild, revision)."""
-    units = tuple(values.unit(guild_id, revision=revision) for guild_id, revision in rows)
-    return model.Update(JOB, model.Tally(), units, f"{place}-0")
+    units = tuple(values.task(guild_id, revision=revision) for guild_id, revision in rows)
+    return model.JobUpdate(JOB, model.Tally(), units, f"{place}-0")
 
 
-def newest(updates: list[model.Update]) -> dict[int, int]:
+def newest(updates: list[model.JobUpdate]) -> dict[int, int]:
     """Return the greatest revision of each guild."""
     found: dict[int, int] = {}
     for one in updates:
-        for unit in one.units:
+        for unit in one.tasks:
             found[unit.guild_id] = max(found.get(unit.guild_id, 0), unit.revision)
     return found
 
@@ -35,7 +35,7 @@ class Reader:
 
     def __init__(self, watcher: feed.Watcher, place: int) -> None:
         self.place = place
-        self.told: list[model.Update] = []
+        self.told: list[model.JobUpdate] = []
         self._watcher = watcher
 
     async def read(self) -> None:
@@ -78,7 +78,7 @@ async def test_every_watcher_ends_up_with_the_newest_rows_when_he_comes_and_read
     for reader in readers:
         known = updates[: reader.place]
         assert newest([*known, *reader.told]) == newest(updates)
-        pairs = [(unit.guild_id, unit.revision) for one in reader.told for unit in one.units]
+        pairs = [(unit.guild_id, unit.revision) for one in reader.told for unit in one.tasks]
         assert len(pairs) == len(set(pairs))
         positions = [feed.parse(one.position) for one in reader.told]
         assert positions == sorted(set(positions))
@@ -108,7 +108,7 @@ async def test_watchers_share_one_update_when_they_are_at_the_same_place() -> No
     told = [await watcher.next(0.0) for watcher in watchers]
 
     assert told[0] is told[1]
-    assert [len(one.units) for one in told if one is not None] == [2, 2, 1]
+    assert [len(one.tasks) for one in told if one is not None] == [2, 2, 1]
 
 
 async def test_a_closed_watcher_is_forgotten_when_others_remain() -> None:

@@ -66,11 +66,11 @@ async def test_only_changed_channels_are_written_when_a_listing_is_stored_again(
 ) -> None:
     """Each row carries the number of its last writer, so that a write shows."""
     store = guilds.Guilds(database)
-    await store.named([values.user_guild()], {GUILD})
+    await store.upsert_guilds([values.user_guild()], {GUILD})
     first = [values.channel(number, overwrites=(values.denied(5),)) for number in range(1, 6)]
     second = [*first[:2], values.channel(3, name="renamed"), values.channel(4), values.channel(6)]
     for rows in (first, second):
-        fence = await store.lease(GUILD, now=NOW, until=NOW + 25, fetched_before=NOW)
+        fence = await store.acquire_lease(GUILD, now=NOW, until=NOW + 25, fetched_before=NOW)
         assert fence is not None
         assert await store.store_channels(GUILD, fence=fence, channels=rows, now=NOW)
 
@@ -84,9 +84,9 @@ async def test_a_channel_that_is_gone_is_kept_with_the_reason_when_a_listing_lac
 ) -> None:
     """Missing means deleted or hidden from our bot: it is not shown, and not thrown away."""
     store = guilds.Guilds(database)
-    await store.named([values.user_guild()], {GUILD})
+    await store.upsert_guilds([values.user_guild()], {GUILD})
     for rows in ([values.channel(1)], []):
-        fence = await store.lease(GUILD, now=NOW, until=NOW + 25, fetched_before=NOW)
+        fence = await store.acquire_lease(GUILD, now=NOW, until=NOW + 25, fetched_before=NOW)
         assert fence is not None
         await store.store_channels(GUILD, fence=fence, channels=rows, now=NOW)
 
@@ -118,10 +118,10 @@ async def test_the_guild_is_read_again_when_a_writer_lost_its_lease_in_the_act(
     """It had looked, slept, and then overwrote what the next holder had found unchanged: nobody believes that now."""
     closed = values.channel(1, overwrites=(values.denied(GUILD),))
     late, current = guilds.Guilds(database), guilds.Guilds(database)
-    await late.named([values.user_guild()], {GUILD})
+    await late.upsert_guilds([values.user_guild()], {GUILD})
 
     async def stored(store: guilds.Guilds, channel: model.Channel, now: float) -> bool:
-        fence = await store.lease(GUILD, now=now, until=now + 25, fetched_before=now)
+        fence = await store.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
         assert fence is not None
         return await store.store_channels(GUILD, fence=fence, channels=[channel], now=now)
 
@@ -136,26 +136,26 @@ async def test_the_guild_is_read_again_when_a_writer_lost_its_lease_in_the_act(
     found = await current.get([GUILD])
     assert not late_result
     assert found[GUILD].fetched_at is None
-    assert await current.lease(GUILD, now=NOW + 61, until=NOW + 86, fetched_before=NOW) is not None
+    assert await current.acquire_lease(GUILD, now=NOW + 61, until=NOW + 86, fetched_before=NOW) is not None
 
 
 async def test_a_field_of_tomorrow_does_no_harm_when_documents_are_read(database: store_database.Database) -> None:
     """Processes of two versions share the database."""
     store = jobs.Jobs(database, retention=3600.0)
-    job, _ = await store.start(values.job())
-    await store.add_units(job, [values.unit()])
+    job, _ = await store.create_or_join(values.job())
+    await store.add_tasks(job, [values.task()])
     for name in ("jobs", "units"):
         await database[name].update_many({}, {"$set": {"brand_new": 1}})
 
     assert await store.get(job.job_id) == values.job(listed=True)
-    assert await store.units(job.job_id) == [values.unit()]
+    assert await store.list_tasks(job.job_id) == [values.task()]
 
 
 async def test_ended_jobs_expire_when_their_retention_is_over(database: store_database.Database) -> None:
     """Running ones never do, their units do at the latest then."""
     store = jobs.Jobs(database, retention=3600.0)
-    job, _ = await store.start(values.job())
-    await store.add_units(job, [values.unit()])
+    job, _ = await store.create_or_join(values.job())
+    await store.add_tasks(job, [values.task()])
     (running,) = await database["jobs"].find({}).to_list(None)
 
     await store.save(values.job(state=model.JobState.SUCCEEDED))

@@ -31,7 +31,7 @@ def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     ended = {state.value for state in model.JobState if state.terminal}
     assert set(metric_types.LANE.values) == {lane.value for lane in model.Lane}
     assert set(metric_types.JOB_STATE.values) == ended
-    assert set(metric_types.UNIT_STATE.values) == {state.value for state in model.UnitState if state.terminal}
+    assert set(metric_types.UNIT_STATE.values) == {state.value for state in model.TaskState if state.terminal}
     assert {*turns.QUEUES, metric_types.OTHER} == set(metric_types.QUEUE.values)
     ours = [routes.user_guilds(), routes.guild_channels(1), routes.own_member(1), routes.guild_member(1, 1)]
     assert {route.template for route in ours} <= set(metric_types.ROUTE.values)

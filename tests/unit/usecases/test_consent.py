@@ -16,16 +16,16 @@ GUILDS = [10, 20]
 async def world() -> worlds.World:
     """One user in two guilds, with a job that has done one of them; the application is known."""
     made = worlds.world()
-    made.oauth.able = True
+    made.oauth.enabled = True
     await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
     await made.start()
     await made.turner.run_turn(turns.Turn(JOB, 0), made.limits(first=1))
     return made
 
 
-def consents(world: worlds.World) -> tokens.Consent:
+def consents(world: worlds.World) -> tokens.ConsentControl:
     """Return the use case."""
-    return tokens.Consent(world.ports, control_job.Control(world.ports, world.rules))
+    return tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules))
 
 
 async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> None:
@@ -39,9 +39,9 @@ async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> No
     refused = await case.status(values.USER)
 
     scopes = values.credential().scopes
-    assert active == tokens.Status(tokens.State.ACTIVE, scopes, ends)
-    assert refused == tokens.Status(tokens.State.REAUTH_REQUIRED, scopes, ends)
-    assert await case.status(values.USER + 1) == tokens.Status(tokens.State.MISSING)
+    assert active == tokens.CredentialStatus(tokens.CredentialState.ACTIVE, scopes, ends)
+    assert refused == tokens.CredentialStatus(tokens.CredentialState.REAUTH_REQUIRED, scopes, ends)
+    assert await case.status(values.USER + 1) == tokens.CredentialStatus(tokens.CredentialState.MISSING)
 
 
 async def test_the_work_ends_when_the_consent_is_taken_back(world: worlds.World) -> None:
@@ -52,12 +52,12 @@ async def test_the_work_ends_when_the_consent_is_taken_back(world: worlds.World)
 
     job = await world.job()
     assert revoked
-    assert (job.state, job.error) == (model.JobState.FAILED, tokens.REVOKED)
+    assert (job.state, job.reason) == (model.JobState.FAILED, tokens.REVOKED)
     assert await world.states() == {10: "SUCCEEDED", 20: f"FAILED {tokens.REVOKED}"}
     assert world.events.streams[JOB][-1].job == job
     assert len(world.discord.calls) == asked
     assert world.oauth.revoked == [values.credential()]
-    assert (await consents(world).status(values.USER)).state is tokens.State.MISSING
+    assert (await consents(world).status(values.USER)).state is tokens.CredentialState.MISSING
     with pytest.raises(errors.CredentialMissing):
         await world.users.credential(values.USER)
 
@@ -80,8 +80,8 @@ async def test_the_pair_is_forgotten_when_discord_does_not_help(
 
     assert not await consents(world).revoke(values.USER)
 
-    assert (await consents(world).status(values.USER)).state is tokens.State.MISSING
-    assert (await world.job()).error == tokens.REVOKED
+    assert (await consents(world).status(values.USER)).state is tokens.CredentialState.MISSING
+    assert (await world.job()).reason == tokens.REVOKED
 
 
 async def test_the_answer_comes_in_time_when_discord_is_slow(world: worlds.World) -> None:
@@ -91,7 +91,7 @@ async def test_the_answer_comes_in_time_when_discord_is_slow(world: worlds.World
 
     assert not await consents(world).revoke(values.USER)
 
-    assert world.clock() - began <= tokens.WITHIN + 0.1
+    assert world.clock() - began <= tokens.REVOKE_TIMEOUT + 0.1
 
 
 async def test_nothing_happens_when_there_is_nothing_to_take_back(world: worlds.World) -> None:
@@ -116,6 +116,6 @@ async def test_no_pair_comes_back_when_it_is_revoked_during_its_renewal(world: w
     await world.work()
 
     assert world.oauth.renewals == ["refresh"]
-    assert (await world.job()).error == tokens.REVOKED
+    assert (await world.job()).reason == tokens.REVOKED
     with pytest.raises(errors.CredentialMissing):
         await world.users.credential(values.USER)

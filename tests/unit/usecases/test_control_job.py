@@ -25,9 +25,9 @@ async def world() -> worlds.World:
     return made
 
 
-def controls(world: worlds.World) -> control_job.Control:
+def controls(world: worlds.World) -> control_job.JobControl:
     """Return the use case."""
-    return control_job.Control(world.ports, world.rules)
+    return control_job.JobControl(world.ports, world.rules)
 
 
 async def test_what_is_open_is_dropped_when_a_job_is_cancelled(world: worlds.World) -> None:
@@ -39,7 +39,7 @@ async def test_what_is_open_is_dropped_when_a_job_is_cancelled(world: worlds.Wor
     assert await world.states() == {10: "SUCCEEDED", 20: "CANCELLED", 30: "CANCELLED"}
     last = world.events.streams[JOB][-1]
     assert (last.job, last.tally) == (ended, model.Tally(total=3, succeeded=1, cancelled=2))
-    assert list(last.units) == await world.jobs.units(JOB)
+    assert list(last.tasks) == await world.jobs.list_tasks(JOB)
 
 
 async def test_no_call_follows_when_a_job_was_cancelled(world: worlds.World) -> None:
@@ -47,7 +47,7 @@ async def test_no_call_follows_when_a_job_was_cancelled(world: worlds.World) -> 
     await controls(world).cancel(JOB)
     asked = list(world.asked)
 
-    ran = [await world.turner.in_background(turns.Turn(JOB, number)) for number in range(4)]
+    ran = [await world.turner.run_background_turn(turns.Turn(JOB, number)) for number in range(4)]
 
     assert ran == [False] * 4
     assert world.asked == asked
@@ -115,7 +115,7 @@ async def test_only_what_failed_runs_again_when_a_job_is_retried(world: worlds.W
 
     assert created
     assert await world.states(retried.job_id) == {20: "QUEUED", 30: "QUEUED"}
-    assert {row.attempts for row in await world.jobs.units(retried.job_id)} == {0}
+    assert {row.attempts for row in await world.jobs.list_tasks(retried.job_id)} == {0}
     await world.work()
     assert (await world.job(retried.job_id)).state is model.JobState.SUCCEEDED
     assert world.discord.asked("list") == asked
@@ -146,4 +146,4 @@ async def test_the_active_job_is_joined_when_a_job_is_retried_beside_it(world: w
     joined = await controls(world).retry(JOB)
 
     assert joined == (active, False)
-    assert await world.jobs.units(active.job_id) == []
+    assert await world.jobs.list_tasks(active.job_id) == []

@@ -24,7 +24,7 @@ USER, OTHER = values.USER, values.USER + 1
 OWN, SHARED = 77_000_000_000_000_001, 88_000_000_000_000_001
 Deed = Callable[[worlds.World, worlds.World], Awaitable[None]]
 """Work for the user, through the second of two views of a world."""
-WATCHED = ("discord", "users", "credentials", "guilds", "jobs", "events", "queue", "remains")
+WATCHED = ("discord", "users", "credentials", "guilds", "jobs", "events", "queue", "user_data")
 
 
 async def played() -> worlds.World:
@@ -49,17 +49,17 @@ async def world() -> worlds.World:
     await made.users.put_preferences(USER, model.Preferences((OWN,), (SHARED,)))
     await made.start()
     await made.work()
-    await made.requests.store("StartIndexing:1", ports.Answered(b"print", str(USER).encode(), USER), made.clock())
-    await made.requests.store("StartIndexing:2", ports.Answered(b"print", b"other", OTHER), made.clock())
+    await made.requests.store("StartIndexing:1", ports.StoredResponse(b"print", str(USER).encode(), USER), made.clock())
+    await made.requests.store("StartIndexing:2", ports.StoredResponse(b"print", b"other", OTHER), made.clock())
     return made
 
 
 def case(
-    world: worlds.World, of: ports.World | None = None, budgets: ports.Budgets | None = None
-) -> erase_user.Erasure:
+    world: worlds.World, of: ports.Dependencies | None = None, budgets: ports.UserBudgets | None = None
+) -> erase_user.EraseUser:
     """Return the use case."""
     of = of or world.ports
-    return erase_user.Erasure(of, control_job.Control(of, world.rules), budgets or worlds.MemoryBudgets())
+    return erase_user.EraseUser(of, control_job.JobControl(of, world.rules), budgets or worlds.MemoryUserBudgets())
 
 
 def left(world: worlds.World) -> str:
@@ -85,7 +85,7 @@ class Intrusion:
         self._at = at
         self._deed = deed
 
-    def over(self, world: ports.World) -> ports.World:
+    def over(self, world: ports.Dependencies) -> ports.Dependencies:
         """Return a world whose calls are counted."""
         counted: dict[str, Any] = {name: _Counted(getattr(world, name), self) for name in WATCHED}
         return dataclasses.replace(world, **counted)
@@ -114,7 +114,7 @@ class _Counted:
 
 async def test_nothing_of_the_user_is_left_when_he_is_erased(world: worlds.World) -> None:
     """What he shares with others stays, as theirs; the answer counts what went."""
-    budgets = worlds.MemoryBudgets()
+    budgets = worlds.MemoryUserBudgets()
 
     removed = await case(world, budgets=budgets).erase(USER)
 
@@ -130,8 +130,8 @@ async def test_nothing_of_the_user_is_left_when_he_is_erased(world: worlds.World
     }
     assert budgets.forgotten == [USER]
     with pytest.raises(errors.UserNotFound):
-        await browse.Browse(world.ports, world.rules).guilds(USER, after=0, size=10)
-    assert len(await world.guilds.channels([SHARED])) == 2
+        await browse.Browse(world.ports, world.rules).list_guilds(USER, after=0, size=10)
+    assert len(await world.guilds.list_channels([SHARED])) == 2
 
 
 async def test_nothing_happens_when_nobody_is_known(world: worlds.World) -> None:
@@ -149,7 +149,7 @@ async def test_the_watchers_are_told_when_the_user_is_erased_while_his_job_runs(
     world = await played()
     await world.start()
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    published: list[model.Update] = []
+    published: list[model.JobUpdate] = []
 
     class Look(Intrusion):
         async def called(self) -> None:
@@ -157,7 +157,7 @@ async def test_the_watchers_are_told_when_the_user_is_erased_while_his_job_runs(
 
     await case(world, Look(0, world.work).over(world.ports)).erase(USER)
 
-    assert (published[-1].job.state, published[-1].job.error) == (model.JobState.FAILED, erase_user.ERASED)
+    assert (published[-1].job.state, published[-1].job.reason) == (model.JobState.FAILED, erase_user.ERASED)
     assert published[-1].tally.open == 0
     assert_gone(world)
 
@@ -171,14 +171,14 @@ async def a_job(world: worlds.World, watched: worlds.World) -> None:
 
 async def a_start(world: worlds.World, watched: worlds.World) -> None:
     """Start a job as callers do, with its first turn."""
-    await start_job.Start(watched.ports, world.rules, watched.turner).run(USER, wait=5.0, immediate=1, force=False)
+    await start_job.StartJob(watched.ports, world.rules, watched.turner).start(USER, wait=5.0, immediate=1, force=False)
 
 
 async def a_cancellation(world: worlds.World, watched: worlds.World) -> None:
     """Cancel a job that has done a part."""
     await world.start()
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    await control_job.Control(watched.ports, world.rules).cancel(JOB)
+    await control_job.JobControl(watched.ports, world.rules).cancel(JOB)
 
 
 async def a_retry(world: worlds.World, watched: worlds.World) -> None:
@@ -186,7 +186,7 @@ async def a_retry(world: worlds.World, watched: worlds.World) -> None:
     world.discord.fail(OWN, errors.DiscordRefused(400, 50035))
     await world.start()
     await world.work()
-    await control_job.Control(watched.ports, world.rules).retry(JOB)
+    await control_job.JobControl(watched.ports, world.rules).retry(JOB)
 
 
 @pytest.mark.parametrize("deed", [a_job, a_start, a_cancellation, a_retry])
@@ -260,7 +260,7 @@ async def test_nothing_is_left_when_an_erasure_that_was_killed_is_called_again()
 
 async def test_the_erasure_is_not_done_when_the_budgets_are_away(world: worlds.World) -> None:
     """The caller is told to come again, and then it is."""
-    budgets = worlds.MemoryBudgets()
+    budgets = worlds.MemoryUserBudgets()
     budgets.away = True
     with pytest.raises(errors.LimiterUnavailable):
         await case(world, budgets=budgets).erase(USER)
@@ -287,7 +287,7 @@ async def test_a_late_turn_takes_nothing_when_the_user_has_come_back(world: worl
     await world.work()
 
     assert await world.states("d" * 32) == {OWN: "SUCCEEDED"}
-    assert await world.jobs.units("c" * 32) == []
+    assert await world.jobs.list_tasks("c" * 32) == []
     assert not world.events.streams["c" * 32]
 
 
@@ -295,7 +295,7 @@ async def test_discord_is_asked_nothing_more_when_the_user_is_erased(world: worl
     """The turn that still runs notices at its next write; only what is on its way is finished."""
     guilds = [values.user_guild(90_000 + number) for number in range(40)]
     await world.add_user(guilds)
-    await world.users.listed(OTHER, [values.user_guild(SHARED), *guilds], world.clock())
+    await world.users.replace_guild_list(OTHER, [values.user_guild(SHARED), *guilds], world.clock())
     await world.installs.store(frozenset(guild.guild_id for guild in guilds), world.clock())
     await world.start("c" * 32)
     asked: list[int] = []
@@ -316,7 +316,7 @@ async def test_revoking_says_nothing_of_an_erased_user(world: worlds.World) -> N
     """He is as unknown as one who never came."""
     await case(world).erase(USER)
 
-    status = await tokens.Consent(world.ports, control_job.Control(world.ports, world.rules)).status(USER)
+    status = await tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules)).status(USER)
 
-    assert status.state is tokens.State.MISSING
+    assert status.state is tokens.CredentialState.MISSING
     assert_gone(world)

@@ -26,7 +26,7 @@ class Bench:
     world: worlds.World
     began: int = 0
 
-    async def run(self, **changes: Any) -> fetch_guild.Outcome:  # noqa: ANN401 -- any field of a unit, or job= and guild=
+    async def run(self, **changes: Any) -> fetch_guild.StepResult:  # noqa: ANN401 -- any field of a unit, or job= and guild=
         """Run the next step of the member's unit."""
 
         async def began() -> None:
@@ -36,8 +36,8 @@ class Bench:
         guild = changes.pop("guild", await self.guild())
         membership = await self.world.users.membership(USER, GUILD)
         assert membership is not None
-        work = fetch_guild.Work(job, values.unit(**changes), guild, membership, values.credential(), began)
-        return await self.world.fetcher.run(work, PURPOSE)
+        work = fetch_guild.TaskContext(job, values.task(**changes), guild, membership, values.credential(), began)
+        return await self.world.fetcher.run_step(work, PURPOSE)
 
     async def guild(self) -> model.Guild:
         """Return the guild as it is stored."""
@@ -46,7 +46,7 @@ class Bench:
     async def fetched(self, *channels: model.Channel) -> None:
         """Let somebody have fetched the guild just now."""
         now = self.world.clock()
-        fence = await self.world.guilds.lease(GUILD, now=now, until=now + 1, fetched_before=now)
+        fence = await self.world.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
         assert fence is not None
         await self.world.guilds.store_channels(GUILD, fence=fence, channels=channels, now=now)
 
@@ -57,17 +57,17 @@ async def bench() -> Bench:
     world = worlds.world()
     await world.add_user([values.user_guild()])
     world.discord.channels[GUILD] = [OPEN, CLOSED]
-    await world.users.listed(USER, world.discord.lists[USER], world.clock())
-    await world.guilds.named(world.discord.lists[USER], {GUILD})
+    await world.users.replace_guild_list(USER, world.discord.lists[USER], world.clock())
+    await world.guilds.upsert_guilds(world.discord.lists[USER], {GUILD})
     return Bench(world)
 
 
 async def test_a_guild_is_stored_when_discord_answers(bench: Bench) -> None:
     """All channels for everybody; the unit counts those that this user may see, and is done."""
-    outcome = await bench.run(attempts=3, error="DISCORD_TRANSIENT")
+    outcome = await bench.run(attempts=3, reason="DISCORD_TRANSIENT")
 
-    assert outcome == fetch_guild.Outcome(values.unit(state=model.UnitState.SUCCEEDED, channel_count=1))
-    assert await bench.world.guilds.channels([GUILD]) == [OPEN, CLOSED]
+    assert outcome == fetch_guild.StepResult(values.task(state=model.TaskState.SUCCEEDED, channel_count=1))
+    assert await bench.world.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
     stored = await bench.guild()
     assert (stored.fetched_at, stored.lease_until) == (bench.world.clock(), 0.0)
     assert bench.began == 1
@@ -91,9 +91,9 @@ async def test_a_guild_is_left_alone_when_discord_refused_it(
     bench.world.clock.advance(reasons.BELIEVED_FOR[0])
     again = await bench.run()
 
-    assert (failed.unit.state, failed.unit.error) == (model.UnitState.FAILED, cause)
-    assert (skipped.unit.state, skipped.unit.error) == (model.UnitState.SKIPPED, cause)
-    assert again.unit.state is model.UnitState.SUCCEEDED
+    assert (failed.task.state, failed.task.reason) == (model.TaskState.FAILED, cause)
+    assert (skipped.task.state, skipped.task.reason) == (model.TaskState.SKIPPED, cause)
+    assert again.task.state is model.TaskState.SUCCEEDED
     assert bench.world.discord.asked(GUILD) == 2
 
 
@@ -108,7 +108,7 @@ async def test_a_refusal_is_believed_longer_when_it_comes_again(bench: Bench) ->
     await bench.run()
 
     assert hours == [1, 6, 24, 168, 168]
-    assert ((await bench.guild()).refusals, (await bench.guild()).error) == (0, "")
+    assert ((await bench.guild()).refusals, (await bench.guild()).reason) == (0, "")
 
 
 async def test_what_was_read_is_hidden_when_our_bot_was_removed(bench: Bench) -> None:
@@ -119,11 +119,11 @@ async def test_what_was_read_is_hidden_when_our_bot_was_removed(bench: Bench) ->
     bench.world.discord.installed.discard(GUILD)
     bench.world.clock.advance(bench.world.rules.max_age)
 
-    outcome = await bench.run(guild=dataclasses.replace(await bench.guild(), schedule=model.NEVER_READ))
+    outcome = await bench.run(guild=dataclasses.replace(await bench.guild(), schedule=model.NEVER_FETCHED))
 
-    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.SKIPPED, "BOT_REMOVED")
+    assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "BOT_REMOVED")
     assert (await bench.guild()).access is model.Access.NOT_INSTALLED
-    assert await bench.world.guilds.channels([GUILD]) == []
+    assert await bench.world.guilds.list_channels([GUILD]) == []
     assert {cause for _, cause in bench.world.guilds.gone.values()} == {"BOT_REMOVED"}
     assert await bench.world.installs.load() == (frozenset({7}), bench.world.clock() - bench.world.rules.max_age)
 
@@ -137,8 +137,8 @@ async def test_nothing_is_hidden_when_it_cannot_be_told_whether_our_bot_was_remo
 
     outcome = await bench.run()
 
-    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.FAILED, "NO_ACCESS")
-    assert await bench.world.guilds.channels([GUILD]) == [OPEN, CLOSED]
+    assert (outcome.task.state, outcome.task.reason) == (model.TaskState.FAILED, "NO_ACCESS")
+    assert await bench.world.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
 
 
 async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench) -> None:
@@ -151,8 +151,8 @@ async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench)
     bench.world.clock.advance(1)
     outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
 
-    assert (early.unit.state, early.unit.error) == (model.UnitState.SKIPPED, "NO_ACCESS")
-    assert outcome.unit.state is model.UnitState.SUCCEEDED
+    assert (early.task.state, early.task.reason) == (model.TaskState.SKIPPED, "NO_ACCESS")
+    assert outcome.task.state is model.TaskState.SUCCEEDED
     assert (await bench.guild()).access is model.Access.INSTALLED
 
 
@@ -162,7 +162,7 @@ async def test_a_unit_fails_when_discord_refuses_for_another_reason(bench: Bench
 
     outcome = await bench.run()
 
-    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.FAILED, "DISCORD_REFUSED")
+    assert (outcome.task.state, outcome.task.reason) == (model.TaskState.FAILED, "DISCORD_REFUSED")
     stored = await bench.guild()
     assert (stored.access, stored.lease_until) == (model.Access.INSTALLED, 0.0)
 
@@ -185,10 +185,14 @@ async def test_a_unit_is_tried_again_when_the_failure_may_pass(bench: Bench) -> 
     third = await bench.run(attempts=2)
 
     base, now = bench.world.rules.retry_base, bench.world.clock()
-    assert (first.unit.state, first.unit.attempts, first.unit.error) == (model.UnitState.QUEUED, 1, "DISCORD_TRANSIENT")
-    assert 0.75 * base <= first.unit.retry_at - now <= 1.25 * base
-    assert third.unit.attempts == 3
-    assert 0.75 * 4 * base <= third.unit.retry_at - now <= 1.25 * 4 * base
+    assert (first.task.state, first.task.attempts, first.task.reason) == (
+        model.TaskState.QUEUED,
+        1,
+        "DISCORD_TRANSIENT",
+    )
+    assert 0.75 * base <= first.task.retry_at - now <= 1.25 * base
+    assert third.task.attempts == 3
+    assert 0.75 * 4 * base <= third.task.retry_at - now <= 1.25 * 4 * base
     assert (await bench.guild()).lease_until == 0.0
 
 
@@ -198,10 +202,10 @@ async def test_a_unit_fails_when_all_attempts_are_used_up(bench: Bench) -> None:
 
     outcome = await bench.run(attempts=bench.world.rules.max_attempts - 1)
 
-    wanted = values.unit(
-        state=model.UnitState.FAILED, error="DISCORD_TRANSIENT", attempts=bench.world.rules.max_attempts
+    wanted = values.task(
+        state=model.TaskState.FAILED, reason="DISCORD_TRANSIENT", attempts=bench.world.rules.max_attempts
     )
-    assert outcome == fetch_guild.Outcome(wanted)
+    assert outcome == fetch_guild.StepResult(wanted)
 
 
 @pytest.mark.parametrize("budget", ["global", "user", "egress"])
@@ -210,9 +214,9 @@ async def test_the_job_waits_when_a_budget_of_all_its_guilds_refuses(bench: Benc
     refusal = errors.RateLimited(budget, retry_after=3.0, why="used up")
     bench.world.discord.fail(GUILD, refusal)
 
-    outcome = await bench.run(attempts=2, error="DISCORD_TRANSIENT")
+    outcome = await bench.run(attempts=2, reason="DISCORD_TRANSIENT")
 
-    assert outcome == fetch_guild.Outcome(values.unit(attempts=2, error="DISCORD_TRANSIENT"), throttled=refusal)
+    assert outcome == fetch_guild.StepResult(values.task(attempts=2, reason="DISCORD_TRANSIENT"), throttled=refusal)
     assert (await bench.guild()).lease_until == 0.0
     assert (bench.began, bench.world.discord.calls) == (0, [])
 
@@ -224,7 +228,7 @@ async def test_only_the_unit_waits_when_its_route_refuses(bench: Bench, why: str
 
     outcome = await bench.run()
 
-    assert outcome == fetch_guild.Outcome(values.unit(retry_at=bench.world.clock() + 3.0))
+    assert outcome == fetch_guild.StepResult(values.task(retry_at=bench.world.clock() + 3.0))
     assert (await bench.guild()).lease_until == 0.0
 
 
@@ -234,7 +238,7 @@ async def test_the_job_waits_when_the_edge_blocks_our_address(bench: Bench) -> N
 
     outcome = await bench.run()
 
-    assert outcome.unit == values.unit()
+    assert outcome.task == values.task()
     assert outcome.throttled is not None
     assert (outcome.throttled.budget, outcome.throttled.retry_after) == ("egress", 60.0)
 
@@ -256,7 +260,7 @@ async def test_discord_is_not_asked_when_the_guild_is_fresh(bench: Bench) -> Non
 
     outcome = await bench.run()
 
-    assert outcome == fetch_guild.Outcome(values.unit(state=model.UnitState.SUCCEEDED, channel_count=2))
+    assert outcome == fetch_guild.StepResult(values.task(state=model.TaskState.SUCCEEDED, channel_count=2))
     assert bench.world.discord.calls == []
     assert bench.began == 0
 
@@ -268,7 +272,7 @@ async def test_discord_is_asked_when_the_guild_is_no_longer_fresh(bench: Bench) 
 
     await bench.run()
 
-    assert await bench.world.guilds.channels([GUILD]) == [OPEN, CLOSED]
+    assert await bench.world.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
 
 
 @pytest.mark.parametrize(("created", "asked"), [(-1.0, 0), (1.0, 1)], ids=["read-after-start", "read-before-start"])
@@ -286,11 +290,11 @@ async def test_a_forced_job_asks_when_the_guild_was_read_before_its_start(
 async def test_a_unit_comes_back_soon_when_somebody_else_fetches_its_guild(bench: Bench) -> None:
     """It takes no permit, and looks again when the other one may be done."""
     now = bench.world.clock()
-    await bench.world.guilds.lease(GUILD, now=now, until=now + 25, fetched_before=now)
+    await bench.world.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
 
     outcome = await bench.run()
 
-    assert outcome == fetch_guild.Outcome(values.unit(retry_at=now + fetch_guild.ELSEWHERE))
+    assert outcome == fetch_guild.StepResult(values.task(retry_at=now + fetch_guild.ELSEWHERE))
     assert bench.world.discord.calls == []
 
 
@@ -301,15 +305,15 @@ async def test_no_call_is_made_when_somebody_was_quicker_to_the_permit(
 ) -> None:
     """The permit goes back; his result is used as soon as it is there."""
     before, now = await bench.guild(), bench.world.clock()
-    fence = await bench.world.guilds.lease(GUILD, now=now, until=now + 25, fetched_before=now)
+    fence = await bench.world.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
     assert fence is not None
     if done:
         await bench.world.guilds.store_channels(GUILD, fence=fence, channels=[OPEN, CLOSED], now=now)
 
     outcome = await bench.run(guild=before)
 
-    succeeded = values.unit(state=model.UnitState.SUCCEEDED, channel_count=1)
-    assert outcome.unit == (succeeded if done else values.unit(retry_at=now + fetch_guild.ELSEWHERE))
+    succeeded = values.task(state=model.TaskState.SUCCEEDED, channel_count=1)
+    assert outcome.task == (succeeded if done else values.task(retry_at=now + fetch_guild.ELSEWHERE))
     assert (bench.world.discord.calls, bench.began) == ([], 0)
 
 
@@ -320,13 +324,13 @@ async def test_a_late_answer_is_not_stored_when_the_lease_was_lost(bench: Bench)
 
     async def take_over() -> None:
         now = bench.world.clock() + bench.world.rules.guild_lease
-        assert await bench.world.guilds.lease(GUILD, now=now, until=now + 25, fetched_before=now) is not None
+        assert await bench.world.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now) is not None
 
     bench.world.discord.before_answer = take_over
     outcome = await slow
 
-    assert outcome.unit == values.unit(retry_at=bench.world.clock() + fetch_guild.ELSEWHERE)
-    assert await bench.world.guilds.channels([GUILD]) == []
+    assert outcome.task == values.task(retry_at=bench.world.clock() + fetch_guild.ELSEWHERE)
+    assert await bench.world.guilds.list_channels([GUILD]) == []
     assert (await bench.guild()).fetched_at is None
 
 
@@ -336,7 +340,7 @@ async def test_roles_come_next_when_they_can_change_what_he_sees(bench: Bench) -
 
     outcome = await bench.run()
 
-    assert outcome.unit == values.unit(state=model.UnitState.RUNNING, step=model.Step.ROLES, channel_count=1)
+    assert outcome.task == values.task(state=model.TaskState.RUNNING, step=model.Step.ROLES, channel_count=1)
 
 
 @pytest.mark.parametrize(
@@ -356,8 +360,8 @@ async def test_known_roles_count_when_they_are_not_too_old(
 
     outcome = await bench.run()
 
-    assert (outcome.unit.channel_count, outcome.unit.step) == (count, step)
-    assert outcome.unit.state.terminal is (step is model.Step.CHANNELS)
+    assert (outcome.task.channel_count, outcome.task.step) == (count, step)
+    assert outcome.task.state.terminal is (step is model.Step.CHANNELS)
 
 
 async def test_a_unit_is_done_when_the_roles_are_there(bench: Bench) -> None:
@@ -365,9 +369,9 @@ async def test_a_unit_is_done_when_the_roles_are_there(bench: Bench) -> None:
     await bench.fetched(OPEN, FOR_ROLE, CLOSED)
     bench.world.discord.roles[USER, GUILD] = (ROLE,)
 
-    outcome = await bench.run(step=model.Step.ROLES, state=model.UnitState.RUNNING, channel_count=1)
+    outcome = await bench.run(step=model.Step.ROLES, state=model.TaskState.RUNNING, channel_count=1)
 
-    assert outcome.unit == values.unit(step=model.Step.ROLES, state=model.UnitState.SUCCEEDED, channel_count=2)
+    assert outcome.task == values.task(step=model.Step.ROLES, state=model.TaskState.SUCCEEDED, channel_count=2)
     stored = await bench.world.users.membership(USER, GUILD)
     assert stored == values.membership(role_ids=(ROLE,), roles_at=bench.world.clock())
 
@@ -376,8 +380,8 @@ async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Benc
     """He sees nothing from now on."""
     outcome = await bench.run(step=model.Step.ROLES, channel_count=5)
 
-    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.SKIPPED, "USER_LEFT")
-    assert outcome.unit.channel_count == 0
+    assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "USER_LEFT")
+    assert outcome.task.channel_count == 0
     assert await bench.world.users.membership(USER, GUILD) is None
 
 
@@ -387,18 +391,18 @@ async def test_a_unit_is_done_as_far_as_possible_when_roles_may_not_be_read(benc
 
     outcome = await bench.run(step=model.Step.ROLES, channel_count=1)
 
-    assert (outcome.unit.state, outcome.unit.error) == (model.UnitState.SUCCEEDED, "ROLES_UNKNOWN")
-    assert outcome.unit.channel_count == 1
+    assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SUCCEEDED, "ROLES_UNKNOWN")
+    assert outcome.task.channel_count == 1
 
 
 async def test_a_unit_stays_partly_done_when_reading_roles_fails_for_now(bench: Bench) -> None:
     """The channels are not asked for again."""
     bench.world.discord.fail((USER, GUILD), errors.DiscordTransient("500"))
 
-    outcome = await bench.run(step=model.Step.ROLES, state=model.UnitState.RUNNING, channel_count=1)
+    outcome = await bench.run(step=model.Step.ROLES, state=model.TaskState.RUNNING, channel_count=1)
 
-    assert (outcome.unit.state, outcome.unit.step) == (model.UnitState.RUNNING, model.Step.ROLES)
-    assert (outcome.unit.attempts, outcome.unit.channel_count) == (1, 1)
+    assert (outcome.task.state, outcome.task.step) == (model.TaskState.RUNNING, model.Step.ROLES)
+    assert (outcome.task.attempts, outcome.task.channel_count) == (1, 1)
 
 
 @pytest.mark.parametrize("second", [[OPEN], [OPEN, CLOSED, FOR_ROLE]], ids=["says-the-same", "is-whole"])
@@ -418,7 +422,7 @@ async def test_a_listing_is_asked_for_again_when_it_lacks_more_than_half(
     await bench.run()
 
     assert bench.world.discord.asked(GUILD) == 2
-    assert await bench.world.guilds.channels([GUILD]) == second
+    assert await bench.world.guilds.list_channels([GUILD]) == second
     hidden = {channel.channel_id for channel in (OPEN, CLOSED, FOR_ROLE) if channel not in second}
     assert {key: cause for key, (_, cause) in bench.world.guilds.gone.items()} == dict.fromkeys(
         hidden, "HIDDEN_OR_DELETED"
@@ -438,7 +442,7 @@ async def test_nothing_is_hidden_when_the_second_listing_does_not_come(bench: Be
     outcome = await bench.run()
 
     assert outcome.throttled is not None
-    assert await bench.world.guilds.channels([GUILD]) == [OPEN, CLOSED]
+    assert await bench.world.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
     assert (await bench.guild()).lease_until == 0.0
 
 
@@ -452,16 +456,16 @@ async def test_nothing_that_is_stored_is_looked_at_when_a_listing_is_as_it_was(
     async def looked_at(_: object) -> list[model.Channel]:
         raise AssertionError
 
-    monkeypatch.setattr(bench.world.guilds, "channels", looked_at)
+    monkeypatch.setattr(bench.world.guilds, "list_channels", looked_at)
     outcome = await bench.run()
 
-    assert (outcome.unit.state, outcome.unit.channel_count) == (model.UnitState.SUCCEEDED, 1)
+    assert (outcome.task.state, outcome.task.channel_count) == (model.TaskState.SUCCEEDED, 1)
     assert bench.world.discord.asked(GUILD) == 2
 
 
 async def test_a_guild_is_fresh_for_longer_when_it_has_not_changed_for_long(bench: Bench) -> None:
     """Its channels are years old, so that two hours more hardly matter."""
-    await bench.world.guilds.looked([GUILD], bench.world.clock())
+    await bench.world.guilds.mark_viewed([GUILD], bench.world.clock())
     await bench.run()
     bench.world.clock.advance(freshness.TIERS[0].longest * 0.89)
 
@@ -488,4 +492,4 @@ async def test_roles_are_asked_for_again_when_a_job_is_forced(bench: Bench) -> N
 
     outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
 
-    assert outcome.unit.step is model.Step.ROLES
+    assert outcome.task.step is model.Step.ROLES

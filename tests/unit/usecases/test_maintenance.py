@@ -18,7 +18,7 @@ JOB = "a" * 32
 async def world() -> worlds.World:
     """One job whose first turn is due now."""
     made = worlds.world()
-    await made.jobs.start(values.job(JOB, next_turn_at=made.clock()))
+    await made.jobs.create_or_join(values.job(JOB, next_turn_at=made.clock()))
     return made
 
 
@@ -82,7 +82,7 @@ async def test_the_most_overdue_come_first_when_very_many_are_lost(world: worlds
     """After a loss of all queues the next sweeps take the rest."""
     for number in range(maintenance.MOST):
         late = world.clock() - 1 - number
-        await world.jobs.start(values.job(f"{number:032x}", user_id=number + 1, next_turn_at=late))
+        await world.jobs.create_or_join(values.job(f"{number:032x}", user_id=number + 1, next_turn_at=late))
     world.clock.advance(maintenance.OVERDUE + 0.1)
 
     first = await sweeper(world).sweep()
@@ -136,14 +136,14 @@ async def test_guilds_are_read_again_when_they_are_due(guilds: worlds.World) -> 
 
     assert (early, done, again) == (0, 3, 0)
     assert sorted(call.what for call in guilds.discord.calls) == [10, 20, 30]  # type: ignore[type-var]  # ids only
-    assert {(call.purpose.lane, call.purpose.user) for call in guilds.discord.calls} == {(model.Lane.REFRESH, None)}
+    assert {(call.purpose.lane, call.purpose.user_id) for call in guilds.discord.calls} == {(model.Lane.REFRESH, None)}
     assert (await schedule(guilds, 10)).next_at > guilds.clock()
 
 
 async def test_what_others_need_is_left_to_them_when_quota_is_out(guilds: worlds.World) -> None:
     """The round ends at the first refusal; what was not read stays due."""
     guilds.clock.advance(freshness.TIERS[0].longest * 1.2)
-    first = (await guilds.guilds.due(guilds.clock(), 9))[0].guild_id
+    first = (await guilds.guilds.list_due(guilds.clock(), 9))[0].guild_id
     guilds.discord.fail(first, errors.RateLimited("global", retry_after=5.0, why="used up"))
     guilds.discord.latency = 0.1
     narrow = guilds.rules.model_copy(update={"refresh_width": 1})
@@ -151,7 +151,7 @@ async def test_what_others_need_is_left_to_them_when_quota_is_out(guilds: worlds
     done = await maintenance.Refresher(guilds.ports, narrow, guilds.seen, guilds.reader).refresh()
 
     assert (done, guilds.discord.calls) == (0, [])
-    assert len(await guilds.guilds.due(guilds.clock(), 9)) == 3
+    assert len(await guilds.guilds.list_due(guilds.clock(), 9)) == 3
 
 
 async def test_the_interval_doubles_when_a_reading_fails(guilds: worlds.World) -> None:
@@ -166,7 +166,7 @@ async def test_the_interval_doubles_when_a_reading_fails(guilds: worlds.World) -
 
     assert intervals == [2, 4, 8]
     assert (await schedule(guilds, 10)).failures == 3
-    assert len(await guilds.guilds.channels([10])) == 1
+    assert len(await guilds.guilds.list_channels([10])) == 1
 
 
 async def test_a_guild_is_let_be_when_nobody_looked_for_a_month(guilds: worlds.World) -> None:
@@ -174,7 +174,7 @@ async def test_a_guild_is_let_be_when_nobody_looked_for_a_month(guilds: worlds.W
     guilds.clock.advance(30 * 86_400 + 1)
 
     assert await refresher(guilds).refresh() == 0
-    assert (guilds.discord.calls, await guilds.guilds.due(guilds.clock(), 9)) == ([], [])
+    assert (guilds.discord.calls, await guilds.guilds.list_due(guilds.clock(), 9)) == ([], [])
 
 
 async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: worlds.World) -> None:
@@ -190,8 +190,8 @@ async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: w
 
 async def test_what_is_gone_is_erased_when_the_retention_is_over(guilds: worlds.World) -> None:
     """A hidden channel, a membership that ended, and a guild that nobody is in; not a day sooner."""
-    await guilds.users.left(values.USER, 30, guilds.clock())
-    await guilds.guilds.bot_removed([20], guilds.clock())
+    await guilds.users.mark_left(values.USER, 30, guilds.clock())
+    await guilds.guilds.mark_bot_removed([20], guilds.clock())
     purger = maintenance.Purger(guilds.ports, guilds.rules)
 
     guilds.clock.advance(guilds.rules.retention - 1)

@@ -21,7 +21,7 @@ def redacted(channel_id: int) -> model.Channel:
     return values.channel(channel_id, name="___hidden___", flags=model.OBFUSCATED | 16)
 
 
-async def read(world: worlds.World, *rows: model.Channel) -> read_channels.Read | None:
+async def read(world: worlds.World, *rows: model.Channel) -> read_channels.FetchResult | None:
     """Let the guild be read, when Discord lists these channels."""
 
     async def began() -> None:
@@ -30,14 +30,14 @@ async def read(world: worlds.World, *rows: model.Channel) -> read_channels.Read 
     world.discord.channels[GUILD] = list(rows)
     world.clock.advance(1.0)
     guild = (await world.guilds.get([GUILD]))[GUILD]
-    return await world.reader.read(read_channels.Wanted(guild, world.clock(), began), PURPOSE)
+    return await world.reader.fetch(read_channels.FetchRequest(guild, world.clock(), began), PURPOSE)
 
 
 @pytest.fixture
 async def world() -> worlds.World:
     """A guild that was read once, in the open."""
     made = worlds.world()
-    await made.guilds.named([values.user_guild()], {GUILD})
+    await made.guilds.upsert_guilds([values.user_guild()], {GUILD})
     await read(made, *GOOD)
     return made
 
@@ -48,8 +48,8 @@ async def test_a_good_row_stays_as_it_was_when_its_channel_is_redacted(world: wo
 
     result = await read(world, GOOD[0], redacted(2), GOOD[2])
 
-    assert result == read_channels.Read(GOOD, changed=False)
-    assert await world.guilds.channels([GUILD]) == GOOD
+    assert result == read_channels.FetchResult(GOOD, changed=False)
+    assert await world.guilds.list_channels([GUILD]) == GOOD
     assert (world.guilds.gone, world.guilds.written) == ({}, [])
     after = (await world.guilds.get([GUILD]))[GUILD]
     assert (after.channel_count, after.schedule.fingerprint) == (3, before.schedule.fingerprint)
@@ -59,7 +59,7 @@ async def test_a_guild_loses_nothing_when_all_its_channels_are_redacted(world: w
     """A listing of nothing but redacted channels lacks none, so that it is not even asked for twice."""
     await read(world, *(redacted(row.channel_id) for row in GOOD))
 
-    assert await world.guilds.channels([GUILD]) == GOOD
+    assert await world.guilds.list_channels([GUILD]) == GOOD
     assert world.discord.asked(GUILD) == 2
 
 
@@ -67,8 +67,8 @@ async def test_a_redacted_channel_is_not_stored_when_nothing_was_known_of_it(wor
     """Its name and overwrites are not real: it would be shown to everybody."""
     result = await read(world, *GOOD, redacted(4))
 
-    assert result == read_channels.Read(GOOD, changed=False)
-    assert await world.guilds.channels([GUILD]) == GOOD
+    assert result == read_channels.FetchResult(GOOD, changed=False)
+    assert await world.guilds.list_channels([GUILD]) == GOOD
 
 
 async def test_a_channel_that_was_gone_stays_gone_when_it_comes_back_redacted(world: worlds.World) -> None:
@@ -77,20 +77,20 @@ async def test_a_channel_that_was_gone_stays_gone_when_it_comes_back_redacted(wo
 
     await read(world, *GOOD[:2], redacted(3))
 
-    assert await world.guilds.channels([GUILD]) == GOOD[:2]
+    assert await world.guilds.list_channels([GUILD]) == GOOD[:2]
     assert set(world.guilds.gone) == {3}
 
 
 async def test_a_new_guild_has_no_channels_when_all_are_redacted() -> None:
     """And it counts as read."""
     world = worlds.world()
-    await world.guilds.named([values.user_guild()], {GUILD})
+    await world.guilds.upsert_guilds([values.user_guild()], {GUILD})
 
     result = await read(world, redacted(1))
 
     assert result is not None
     assert result.channels == []
-    assert await world.guilds.channels([GUILD]) == []
+    assert await world.guilds.list_channels([GUILD]) == []
 
 
 async def test_a_channel_counts_again_when_it_is_not_redacted_any_more(world: worlds.World) -> None:
@@ -100,4 +100,4 @@ async def test_a_channel_counts_again_when_it_is_not_redacted_any_more(world: wo
 
     await read(world, renamed, *GOOD[1:])
 
-    assert await world.guilds.channels([GUILD]) == [renamed, *GOOD[1:]]
+    assert await world.guilds.list_channels([GUILD]) == [renamed, *GOOD[1:]]

@@ -41,7 +41,7 @@ async def test_a_job_succeeds_when_every_guild_answers(world: worlds.World) -> N
     await world.work()
 
     job = await world.job()
-    assert (job.state, job.error, job.finished_at) == (model.JobState.SUCCEEDED, "", world.clock())
+    assert (job.state, job.reason, job.finished_at) == (model.JobState.SUCCEEDED, "", world.clock())
     assert await world.states() == dict.fromkeys(GUILDS, "SUCCEEDED")
     assert sorted(map(str, world.asked)) == sorted(map(str, GUILDS))
     assert [world.discord.asked(what) for what in ("list", "installs")] == [1, 1]
@@ -68,7 +68,7 @@ async def test_units_run_by_rank_when_a_turn_works(world: worlds.World) -> None:
     assert world.asked == [50, 30, 10, 40, 70]
     states = await world.states()
     assert (states[20], states[60]) == ("SKIPPED MUTED", "SKIPPED BOT_NOT_INSTALLED")
-    assert [row.guild_id for row in await world.jobs.units(JOB)] == [50, 30, 10, 20, 40, 60, 70]
+    assert [row.guild_id for row in await world.jobs.list_tasks(JOB)] == [50, 30, 10, 20, 40, 60, 70]
 
 
 async def test_new_wishes_count_when_the_next_turn_begins(world: worlds.World) -> None:
@@ -145,9 +145,9 @@ async def test_the_lane_is_the_background_when_a_worker_runs_a_turn(world: world
     await world.work()
 
     purposes = [call.purpose for call in world.discord.calls if call.what in GUILDS]
-    assert {(purpose.lane, purpose.user) for purpose in purposes} == {(model.Lane.BACKGROUND, USER)}
+    assert {(purpose.lane, purpose.user_id) for purpose in purposes} == {(model.Lane.BACKGROUND, USER)}
     assert len({purpose.waiter for purpose in purposes}) == len(GUILDS)
-    assert max(purpose.patience for purpose in purposes) <= 1.0
+    assert max(purpose.max_wait for purpose in purposes) <= 1.0
 
 
 async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(world: worlds.World) -> None:
@@ -169,9 +169,9 @@ async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(wor
 
 async def test_the_next_turn_comes_at_the_soonest_moment_when_several_units_are_refused(world: worlds.World) -> None:
     """Each of them has a place in the line, and a place that nobody claims in time is lost with its permit."""
-    run = guild_tasks.Run(values.job(), world.limits(), values.credential())
+    run = guild_tasks.TurnState(values.job(), world.limits(), values.credential())
     for later, wait in ((0.0, 4.0), (0.1, 1.5), (0.2, 6.0)):
-        run.refused(errors.RateLimited("global", retry_after=wait, why="used up"), world.clock() + later)
+        run.note_refusal(errors.RateLimited("global", retry_after=wait, why="used up"), world.clock() + later)
 
     assert run.refusal is not None
     assert (run.refusal.retry_after, run.resume_at) == (1.5, world.clock() + 1.6)
@@ -278,8 +278,8 @@ async def test_roles_are_read_when_all_channels_are_there(world: worlds.World) -
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
 
     assert world.asked == [*GUILDS, (USER, 10)]
-    row = next(row for row in await world.jobs.units(JOB) if row.guild_id == 10)
-    assert (row.state, row.channel_count) == (model.UnitState.SUCCEEDED, 2)
+    row = next(row for row in await world.jobs.list_tasks(JOB) if row.guild_id == 10)
+    assert (row.state, row.channel_count) == (model.TaskState.SUCCEEDED, 2)
 
 
 async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(world: worlds.World) -> None:
@@ -312,14 +312,14 @@ async def test_watchers_learn_everything_when_they_follow_a_job(world: worlds.Wo
     states: dict[int, list[str]] = {guild_id: [] for guild_id in GUILDS}
     revisions: dict[int, list[int]] = {guild_id: [] for guild_id in GUILDS}
     for update in told[:-1]:
-        for row in update.units:
+        for row in update.tasks:
             states[row.guild_id].append(row.state.value)
             revisions[row.guild_id].append(row.revision)
     assert {tuple(seen) for seen in states.values()} == {("QUEUED", "RUNNING", "SUCCEEDED")}
     assert all(seen == sorted(set(seen)) for seen in revisions.values())
     assert told[0].tally == model.Tally(total=7, queued=7)
     assert told[-1] == dataclasses.replace(
-        model.Update(await world.job(), model.Tally(total=7, succeeded=7), tuple(await world.jobs.units(JOB))),
+        model.JobUpdate(await world.job(), model.Tally(total=7, succeeded=7), tuple(await world.jobs.list_tasks(JOB))),
         position=told[-1].position,
     )
 
@@ -329,7 +329,7 @@ async def test_outcomes_are_counted_when_a_job_ends(world: worlds.World) -> None
     world.discord.fail(20, errors.Gone(404, 10004))
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
-    turner = run_turn.Advance(world.ports, world.rules, seen, guild_lists.Listing(world.ports, world.rules))
+    turner = run_turn.TurnRunner(world.ports, world.rules, seen, guild_lists.GuildLists(world.ports, world.rules))
     await world.start()
 
     await turner.run_turn(turns.Turn(JOB, 0), world.limits())
@@ -346,7 +346,7 @@ async def test_guilds_left_undone_are_counted_when_a_job_fails(world: worlds.Wor
     """By what ended the job: else the fleet's counts would not add up to what users see."""
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
-    turner = run_turn.Advance(world.ports, world.rules, seen, guild_lists.Listing(world.ports, world.rules))
+    turner = run_turn.TurnRunner(world.ports, world.rules, seen, guild_lists.GuildLists(world.ports, world.rules))
     hidden = (values.denied(20), values.allowed(5))
     world.discord.channels[20] = [values.channel(21, 20), values.channel(22, 20, overwrites=hidden)]
     world.discord.fail((values.USER, 20), errors.TokenRefused(401, 0))
@@ -354,9 +354,9 @@ async def test_guilds_left_undone_are_counted_when_a_job_fails(world: worlds.Wor
 
     await turner.run_turn(turns.Turn(JOB, 0), world.limits())
 
-    rows = await world.jobs.units(JOB)
+    rows = await world.jobs.list_tasks(JOB)
     undone = {"state": "FAILED", "cause": "REAUTH_REQUIRED"}
     assert to.get_sample_value("indexer_units_finished_total", undone) == sum(
         row.state.value == "FAILED" for row in rows
     )
-    assert any(row.error == "REAUTH_REQUIRED" for row in rows)
+    assert any(row.reason == "REAUTH_REQUIRED" for row in rows)

@@ -57,8 +57,8 @@ async def test_a_unit_succeeds_when_its_failure_passes(world: worlds.World) -> N
 
     await world.work()
 
-    row = next(row for row in await world.jobs.units(JOB) if row.guild_id == 20)
-    assert (row.state, row.error, row.attempts) == (model.UnitState.SUCCEEDED, "", 0)
+    row = next(row for row in await world.jobs.list_tasks(JOB) if row.guild_id == 20)
+    assert (row.state, row.reason, row.attempts) == (model.TaskState.SUCCEEDED, "", 0)
     assert (await world.job()).state is model.JobState.SUCCEEDED
 
 
@@ -72,7 +72,7 @@ async def test_a_job_fails_when_the_users_token_is_refused(world: worlds.World, 
     await world.work()
 
     job = await world.job()
-    assert (job.state, job.error) == (model.JobState.FAILED, "REAUTH_REQUIRED")
+    assert (job.state, job.reason) == (model.JobState.FAILED, "REAUTH_REQUIRED")
     with pytest.raises(errors.ReauthRequired):
         await world.users.credential(USER)
 
@@ -80,7 +80,7 @@ async def test_a_job_fails_when_the_users_token_is_refused(world: worlds.World, 
 @pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
 async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(world: worlds.World, what: object) -> None:
     """One renewal mends it, within the turn, and the user notices nothing."""
-    world.oauth.able = True
+    world.oauth.enabled = True
     world.discord.channels[10] = for_role(10)
     world.discord.roles[USER, 10] = ()
     world.discord.fail(what, errors.TokenRefused(401, 0))
@@ -96,7 +96,7 @@ async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(world: worlds
 @pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
 async def test_a_job_fails_when_the_renewed_token_is_refused_as_well(world: worlds.World, what: object) -> None:
     """Exactly one renewal is tried; then only the user can help."""
-    world.oauth.able = True
+    world.oauth.enabled = True
     world.discord.channels[10] = for_role(10)
     world.discord.fail(what, errors.TokenRefused(401, 0), errors.TokenRefused(401, 0))
     await world.start()
@@ -104,7 +104,7 @@ async def test_a_job_fails_when_the_renewed_token_is_refused_as_well(world: worl
     await world.work()
 
     job = await world.job()
-    assert (job.state, job.error) == (model.JobState.FAILED, "REAUTH_REQUIRED")
+    assert (job.state, job.reason) == (model.JobState.FAILED, "REAUTH_REQUIRED")
     assert world.oauth.renewals == ["refresh"]
     with pytest.raises(errors.ReauthRequired):
         await world.users.credential(USER)
@@ -125,7 +125,7 @@ async def test_the_job_says_why_when_the_token_cannot_be_renewed(
     world: worlds.World, what: object, problem: errors.IndexerError, ends: str
 ) -> None:
     """A dead grant ends all; for our own fault the user is not blamed; what passes is waited for."""
-    world.oauth.able = True
+    world.oauth.enabled = True
     world.discord.channels[10] = for_role(10)
     world.discord.roles[USER, 10] = ()
     world.discord.fail(what, errors.TokenRefused(401, 0))
@@ -134,16 +134,16 @@ async def test_the_job_says_why_when_the_token_cannot_be_renewed(
 
     await world.work()
 
-    job, rows = await world.job(), await world.jobs.units(JOB)
-    reasons = {job.error, *(row.error for row in rows)} - {""}
+    job, rows = await world.job(), await world.jobs.list_tasks(JOB)
+    reasons = {job.reason, *(row.reason for row in rows)} - {""}
     assert job.state.terminal
     assert reasons == ({ends} if ends else set())
-    assert (await world.credentials.held(USER)).refused == (ends == "REAUTH_REQUIRED")
+    assert (await world.credentials.get(USER)).refused == (ends == "REAUTH_REQUIRED")
 
 
 async def test_the_job_waits_when_an_expired_token_cannot_be_renewed_now(world: worlds.World) -> None:
     """The next turn comes when the limiter says so; Discord is asked with no dead token."""
-    world.oauth.able = True
+    world.oauth.enabled = True
     await world.users.put_credential(USER, values.credential(expires_at=world.clock() - 1))
     world.oauth.fail(errors.RateLimited("user", retry_after=2.0, why="used up"), errors.DiscordTransient("played"))
     await world.start()
@@ -164,7 +164,7 @@ async def test_no_user_is_blamed_when_the_bots_token_is_refused(world: worlds.Wo
     await world.work()
 
     job = await world.job()
-    found = [job.error, *(await world.states()).values()]
+    found = [job.reason, *(await world.states()).values()]
     assert any("BOT_TOKEN_REFUSED" in text for text in found)
     assert await world.users.credential(USER) == values.credential()
 
@@ -177,7 +177,7 @@ async def test_a_job_fails_when_there_is_no_credential(world: worlds.World) -> N
     await world.work()
 
     job = await world.job()
-    assert (job.state, job.error) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
+    assert (job.state, job.reason) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
 
 
 async def test_one_broken_unit_stops_no_other_when_a_bug_comes_out(world: worlds.World) -> None:
@@ -196,7 +196,7 @@ async def test_a_unit_is_skipped_when_the_user_has_left_meanwhile(world: worlds.
     """Another job of his own, or his own leaving, may have changed the list."""
     await world.start()
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    await world.users.left(USER, 40, world.clock())
+    await world.users.mark_left(USER, 40, world.clock())
 
     await world.work()
 
@@ -240,10 +240,10 @@ async def test_the_new_owner_decides_when_a_turn_lost_its_job_while_it_ran(world
     world.discord.latency = 0.0
 
     await world.turner.run_turn(turns.Turn(JOB, 1), world.limits())
-    ended = await world.job(), await world.jobs.units(JOB)
+    ended = await world.job(), await world.jobs.list_tasks(JOB)
     await old
 
-    assert (await world.job(), await world.jobs.units(JOB)) == ended
+    assert (await world.job(), await world.jobs.list_tasks(JOB)) == ended
     assert ended[0].state is model.JobState.SUCCEEDED
 
 
@@ -270,10 +270,10 @@ async def test_a_job_is_given_up_when_its_turns_keep_getting_lost(world: worlds.
     for turn in range(run_turn.MOST_UNFINISHED):
         await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
 
-    await world.turner.in_background(turns.Turn(JOB, run_turn.MOST_UNFINISHED))
+    await world.turner.run_background_turn(turns.Turn(JOB, run_turn.MOST_UNFINISHED))
 
     job = await world.job()
-    assert (job.state, job.error) == (model.JobState.FAILED, "TURNS_LOST")
+    assert (job.state, job.reason) == (model.JobState.FAILED, "TURNS_LOST")
     assert world.discord.calls == []
 
 
@@ -284,12 +284,12 @@ async def test_what_is_left_says_why_when_a_job_is_given_up(world: worlds.World)
     for turn in range(1, 1 + run_turn.MOST_UNFINISHED):
         await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
 
-    await world.turner.in_background(turns.Turn(JOB, 1 + run_turn.MOST_UNFINISHED))
-    retried, created = await control_job.Control(world.ports, world.rules).retry(JOB)
+    await world.turner.run_background_turn(turns.Turn(JOB, 1 + run_turn.MOST_UNFINISHED))
+    retried, created = await control_job.JobControl(world.ports, world.rules).retry(JOB)
 
     done, *left = GUILDS
     assert await world.states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED TURNS_LOST")}
-    told = {unit.guild_id: unit.error for unit in world.events.streams[JOB][-1].units}
+    told = {unit.guild_id: unit.reason for unit in world.events.streams[JOB][-1].tasks}
     assert told == {done: "", **dict.fromkeys(left, "TURNS_LOST")}
     assert created
     assert set(await world.states(retried.job_id)) == set(left)
@@ -315,7 +315,7 @@ async def test_what_is_left_says_internal_when_a_bug_breaks_turn_after_turn(worl
     assert sum(pauses) < 120
     assert await world.states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED INTERNAL")}
     last = world.events.streams[JOB][-1]
-    assert (last.job.state, last.job.error) == (model.JobState.FAILED, "INTERNAL")
+    assert (last.job.state, last.job.reason) == (model.JobState.FAILED, "INTERNAL")
 
 
 async def test_a_job_goes_on_when_a_bug_broke_one_turn(world: worlds.World) -> None:
@@ -328,17 +328,17 @@ async def test_a_job_goes_on_when_a_bug_broke_one_turn(world: worlds.World) -> N
     await world.work()
 
     job = await world.job()
-    assert (job.state, job.error) == (model.JobState.SUCCEEDED, "")
+    assert (job.state, job.reason) == (model.JobState.SUCCEEDED, "")
 
 
 async def test_the_bug_is_told_when_the_store_fails_right_after_it(world: worlds.World) -> None:
     """What broke the turn must not be hidden by what came of it; the sweeper finds the job."""
     world.discord.fail("list", RuntimeError("a bug"))
     world.queue.away = True
-    await world.jobs.start(values.job(JOB, created_at=world.clock(), next_turn_at=world.clock()))
+    await world.jobs.create_or_join(values.job(JOB, created_at=world.clock(), next_turn_at=world.clock()))
 
     with pytest.raises(RuntimeError):
-        await world.turner.in_background(turns.Turn(JOB, 0))
+        await world.turner.run_background_turn(turns.Turn(JOB, 0))
 
     assert (await world.job()).state is model.JobState.RUNNING
 

@@ -27,7 +27,7 @@ async def test_each_guild_is_read_once_when_ten_users_share_sixty() -> None:
         assert running.discord.asked("list") == len(USERS)
         assert {job.state for job in jobs} == {model.JobState.SUCCEEDED}
         for job in jobs:
-            units = await running.ports.jobs.units(job.job_id)
+            units = await running.ports.jobs.list_tasks(job.job_id)
             assert [unit.channel_count for unit in units] == [1] * len(GUILDS)
         assert running.world.seen.saved._value.get() == 540
 
@@ -71,7 +71,7 @@ async def test_a_guild_is_read_again_when_its_reader_does_not_come_back(
             await asyncio.sleep(300.0)
 
     world.discord.before_answer = the_first_takes_minutes
-    first = asyncio.create_task(world.turner.in_background(world.queue.enqueued.pop(0)))
+    first = asyncio.create_task(world.turner.run_background_turn(world.queue.enqueued.pop(0)))
     await asyncio.sleep(1.0)
     if not comes_back:
         first.cancel()
@@ -86,14 +86,14 @@ async def test_a_guild_is_read_again_when_its_reader_does_not_come_back(
 
     assert (swept, world.discord.asked(values.GUILD)) == (1, 2)
     assert await world.states() == {values.GUILD: "SUCCEEDED"}
-    assert await world.guilds.channels([values.GUILD]) == [values.channel(1), values.channel(2)]
+    assert await world.guilds.list_channels([values.GUILD]) == [values.channel(1), values.channel(2)]
     assert await everything(world) == read
 
 
 async def everything(world: worlds.World) -> tuple[object, ...]:
     """Return all that is stored of the guild and the job."""
-    guilds, channels = await world.guilds.get([values.GUILD]), await world.guilds.channels([values.GUILD])
-    return guilds, channels, await world.job(), await world.jobs.units("a" * 32)
+    guilds, channels = await world.guilds.get([values.GUILD]), await world.guilds.list_channels([values.GUILD])
+    return guilds, channels, await world.job(), await world.jobs.list_tasks("a" * 32)
 
 
 async def test_hardly_a_permit_is_wasted_when_many_users_start_at_once() -> None:

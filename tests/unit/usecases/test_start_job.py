@@ -24,21 +24,21 @@ async def world() -> worlds.World:
     return made
 
 
-def starter(world: worlds.World) -> start_job.Start:
+def starter(world: worlds.World) -> start_job.StartJob:
     """Return the use case."""
-    return start_job.Start(world.ports, world.rules, world.turner)
+    return start_job.StartJob(world.ports, world.rules, world.turner)
 
 
-def states(started: start_job.Started) -> list[str]:
+def states(started: start_job.StartResult) -> list[str]:
     """Return the states of the rows, best guild first."""
-    return [row.state.value for row in started.rows]
+    return [row.state.value for row in started.tasks]
 
 
 async def test_a_new_job_brings_first_results_when_the_wait_is_long_enough(world: worlds.World) -> None:
     """The list and the best few guilds, side by side; no longer than that takes."""
     began = world.clock()
 
-    started = await starter(world).run(USER, wait=10.0, immediate=2, force=False)
+    started = await starter(world).start(USER, wait=10.0, immediate=2, force=False)
 
     assert started.disposition is start_job.Disposition.CREATED
     assert states(started) == ["SUCCEEDED", "SUCCEEDED", "QUEUED", "QUEUED"]
@@ -49,7 +49,7 @@ async def test_a_new_job_brings_first_results_when_the_wait_is_long_enough(world
 
 async def test_the_rest_is_handed_over_at_once_when_the_first_turn_ends_early(world: worlds.World) -> None:
     """Workers need not wait until the caller's time is over."""
-    started = await starter(world).run(USER, wait=10.0, immediate=2, force=False)
+    started = await starter(world).start(USER, wait=10.0, immediate=2, force=False)
 
     assert world.queue.enqueued == [turns.Turn(started.job.job_id, 1)]
     assert await world.work() > 0
@@ -60,11 +60,11 @@ async def test_the_answer_comes_at_once_when_the_process_is_about_to_end(world: 
     """With what is there, so that no caller's wait holds up the end; the first turn goes on and is drained."""
     use_case = starter(world)
     began = world.clock()
-    waiting = asyncio.create_task(use_case.run(USER, wait=10.0, immediate=2, force=False))
+    waiting = asyncio.create_task(use_case.start(USER, wait=10.0, immediate=2, force=False))
     while not world.discord.calls:  # noqa: ASYNC110 -- the fake tells nobody
         await asyncio.sleep(0)
 
-    use_case.hurry()
+    use_case.release_waiters()
     started = await waiting
     answered = world.clock()
     await use_case.drain(20.0)
@@ -78,7 +78,7 @@ async def test_the_answer_comes_in_time_when_discord_is_slow(world: worlds.World
     began = world.clock()
 
     case = starter(world)
-    started = await case.run(USER, wait=2.5, immediate=4, force=False)
+    started = await case.start(USER, wait=2.5, immediate=4, force=False)
 
     assert world.clock() - began == pytest.approx(2.5)
     assert states(started) == ["QUEUED"] * 4
@@ -93,9 +93,9 @@ async def test_the_answer_comes_at_once_when_the_caller_does_not_wait(world: wor
     began = world.clock()
 
     case = starter(world)
-    started = await case.run(USER, wait=0.0, immediate=5, force=False)
+    started = await case.start(USER, wait=0.0, immediate=5, force=False)
 
-    assert (started.disposition, started.rows) == (start_job.Disposition.CREATED, [])
+    assert (started.disposition, started.tasks) == (start_job.Disposition.CREATED, [])
     assert world.clock() == began
     assert not started.job.state.terminal
     await case.drain(60.0)
@@ -103,7 +103,7 @@ async def test_the_answer_comes_at_once_when_the_caller_does_not_wait(world: wor
 
 async def test_only_the_list_is_read_when_no_guild_is_asked_for_at_once(world: worlds.World) -> None:
     """It is the workers' from then on."""
-    started = await starter(world).run(USER, wait=10.0, immediate=0, force=False)
+    started = await starter(world).start(USER, wait=10.0, immediate=0, force=False)
 
     assert states(started) == ["QUEUED"] * 4
     assert world.asked == []
@@ -114,7 +114,7 @@ async def test_a_worker_is_appointed_before_the_job_exists_when_it_is_started(wo
     case = starter(world)
     now = world.clock()
 
-    started = await case.run(USER, wait=2.0, immediate=4, force=False)
+    started = await case.start(USER, wait=2.0, immediate=4, force=False)
 
     assert world.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 2.0 + start_job.GRACE
     await case.drain(60.0)
@@ -124,7 +124,7 @@ async def test_a_worker_takes_over_when_the_first_turn_broke(world: worlds.World
     """A bug in the list costs the caller his first results, not his job."""
     world.discord.fail("list", KeyError("a bug"))
 
-    started = await starter(world).run(USER, wait=2.0, immediate=4, force=False)
+    started = await starter(world).start(USER, wait=2.0, immediate=4, force=False)
     await world.work()
 
     assert started.disposition is start_job.Disposition.CREATED
@@ -134,13 +134,13 @@ async def test_a_worker_takes_over_when_the_first_turn_broke(world: worlds.World
 async def test_one_job_runs_when_two_starts_come_at_once(world: worlds.World) -> None:
     """The second caller joins it, and gets the list as soon as it is read; Discord is asked once."""
     case = starter(world)
-    calls = [case.run(USER, wait=10.0, immediate=2, force=False) for _ in range(2)]
+    calls = [case.start(USER, wait=10.0, immediate=2, force=False) for _ in range(2)]
 
     first, second = await asyncio.gather(*calls)
 
     assert first.job.job_id == second.job.job_id
     assert {first.disposition, second.disposition} == {start_job.Disposition.CREATED, start_job.Disposition.JOINED}
-    assert [len(started.rows) for started in (first, second)] == [4, 4]
+    assert [len(started.tasks) for started in (first, second)] == [4, 4]
     assert world.discord.asked("list") == 1
 
 
@@ -148,27 +148,27 @@ async def test_joining_ends_with_the_wait_when_the_list_takes_longer(world: worl
     """The one who joins does not wait longer than he wants."""
     world.discord.latency = 30.0
     case = starter(world)
-    first = asyncio.create_task(case.run(USER, wait=100.0, immediate=1, force=False))
+    first = asyncio.create_task(case.start(USER, wait=100.0, immediate=1, force=False))
     await asyncio.sleep(1.0)
     began = world.clock()
 
-    joined = await case.run(USER, wait=3.0, immediate=1, force=False)
+    joined = await case.start(USER, wait=3.0, immediate=1, force=False)
 
     assert world.clock() - began == pytest.approx(3.0)
-    assert (joined.disposition, joined.rows) == (start_job.Disposition.JOINED, [])
+    assert (joined.disposition, joined.tasks) == (start_job.Disposition.JOINED, [])
     await first
 
 
 async def test_joining_waits_for_nothing_when_the_list_is_there(world: worlds.World) -> None:
     """What is stored is the answer."""
     case = starter(world)
-    await case.run(USER, wait=10.0, immediate=1, force=False)
+    await case.start(USER, wait=10.0, immediate=1, force=False)
     began = world.clock()
 
-    joined = await case.run(USER, wait=10.0, immediate=1, force=False)
+    joined = await case.start(USER, wait=10.0, immediate=1, force=False)
 
     assert world.clock() == began
-    assert (joined.disposition, len(joined.rows)) == (start_job.Disposition.JOINED, 4)
+    assert (joined.disposition, len(joined.tasks)) == (start_job.Disposition.JOINED, 4)
     assert world.events.open == 0
 
 
@@ -176,7 +176,7 @@ async def test_a_running_job_can_be_joined_when_its_guilds_are_listed(world: wor
     """Not before, and not when it has ended; what is there is the answer, with the position it was read at."""
     case = starter(world)
     nothing = await case.join(USER)
-    running = asyncio.create_task(case.run(USER, wait=10.0, immediate=1, force=False))
+    running = asyncio.create_task(case.start(USER, wait=10.0, immediate=1, force=False))
     await asyncio.sleep(0.5)
     unlisted = await case.join(USER)
     started = await running
@@ -184,22 +184,22 @@ async def test_a_running_job_can_be_joined_when_its_guilds_are_listed(world: wor
     await world.work()
 
     assert joined == dataclasses.replace(
-        started, disposition=start_job.Disposition.JOINED, why=start_job.Why.JOB_RUNNING
+        started, disposition=start_job.Disposition.JOINED, reason=start_job.StartReason.JOB_RUNNING
     )
-    assert started.why is start_job.Why.FIRST_JOB
+    assert started.reason is start_job.StartReason.FIRST_JOB
     assert [nothing, unlisted, await case.join(USER)] == [None] * 3
 
 
 async def test_nothing_is_asked_when_everything_is_fresh(world: worlds.World) -> None:
     """The last job is the answer."""
     case = starter(world)
-    first = await case.run(USER, wait=10.0, immediate=4, force=False)
+    first = await case.start(USER, wait=10.0, immediate=4, force=False)
     asked = len(world.discord.calls)
 
-    second = await case.run(USER, wait=10.0, immediate=4, force=False)
+    second = await case.start(USER, wait=10.0, immediate=4, force=False)
 
     assert (second.disposition, second.job.job_id) == (start_job.Disposition.FRESH, first.job.job_id)
-    assert second.why is start_job.Why.LISTED_LATELY
+    assert second.reason is start_job.StartReason.LISTED_LATELY
     assert states(second) == ["SUCCEEDED"] * 4
     assert len(world.discord.calls) == asked
 
@@ -223,12 +223,12 @@ async def test_a_new_job_is_made_when_the_last_one_will_not_do(
     if failing:
         world.discord.fail(10, errors.DiscordRefused(400, 0))
     case = starter(world)
-    first = await case.run(USER, wait=10.0, immediate=4, force=False)
+    first = await case.start(USER, wait=10.0, immediate=4, force=False)
     world.clock.advance(seconds)
 
-    second = await case.run(USER, wait=10.0, immediate=4, force=force)
+    second = await case.start(USER, wait=10.0, immediate=4, force=force)
 
-    assert (second.disposition, second.why) == (start_job.Disposition.CREATED, why)
+    assert (second.disposition, second.reason) == (start_job.Disposition.CREATED, why)
     assert second.job.job_id != first.job.job_id
     assert world.discord.asked("list") == 2
 
@@ -236,9 +236,9 @@ async def test_a_new_job_is_made_when_the_last_one_will_not_do(
 async def test_every_guild_is_asked_again_when_the_start_is_forced(world: worlds.World) -> None:
     """Fresh or not."""
     case = starter(world)
-    await case.run(USER, wait=10.0, immediate=4, force=False)
+    await case.start(USER, wait=10.0, immediate=4, force=False)
 
-    await case.run(USER, wait=10.0, immediate=4, force=True)
+    await case.start(USER, wait=10.0, immediate=4, force=True)
 
     assert [world.discord.asked(guild_id) for guild_id in GUILDS] == [2, 2, 2, 2]
 
@@ -248,17 +248,17 @@ async def test_the_failure_is_in_the_job_when_the_users_token_is_dead(world: wor
     world.discord.fail("list", errors.TokenRefused(401, 0))
     case = starter(world)
 
-    started = await case.run(USER, wait=10.0, immediate=1, force=False)
+    started = await case.start(USER, wait=10.0, immediate=1, force=False)
 
-    assert (started.job.state, started.job.error) == (model.JobState.FAILED, "REAUTH_REQUIRED")
+    assert (started.job.state, started.job.reason) == (model.JobState.FAILED, "REAUTH_REQUIRED")
     with pytest.raises(errors.ReauthRequired):
-        await case.run(USER, wait=10.0, immediate=1, force=False)
+        await case.start(USER, wait=10.0, immediate=1, force=False)
 
 
 async def test_nothing_is_started_when_there_is_no_credential(world: worlds.World) -> None:
     """Neither a job nor a turn."""
     with pytest.raises(errors.CredentialMissing):
-        await starter(world).run(USER + 1, wait=10.0, immediate=1, force=False)
+        await starter(world).start(USER + 1, wait=10.0, immediate=1, force=False)
 
     assert await world.jobs.latest(USER + 1) is None
     assert world.queue.waiting == {}
@@ -269,7 +269,7 @@ async def test_nothing_is_started_when_redis_is_away(world: worlds.World) -> Non
     world.queue.away = world.events.away = True
 
     with pytest.raises(errors.QueueUnavailable):
-        await starter(world).run(USER, wait=10.0, immediate=1, force=False)
+        await starter(world).start(USER, wait=10.0, immediate=1, force=False)
 
     assert await world.jobs.latest(USER) is None
     assert world.discord.calls == []
@@ -278,7 +278,7 @@ async def test_nothing_is_started_when_redis_is_away(world: worlds.World) -> Non
 async def test_a_lost_process_costs_nothing_but_time_when_it_dies_in_the_first_turn(world: worlds.World) -> None:
     """Neither its memory nor its queue is needed: the store knows the job."""
     case = starter(world)
-    dying = asyncio.create_task(case.run(USER, wait=10.0, immediate=4, force=False))
+    dying = asyncio.create_task(case.start(USER, wait=10.0, immediate=4, force=False))
     await asyncio.sleep(0.5)
     for task in [dying, *case._running]:
         task.cancel()
@@ -296,14 +296,14 @@ async def test_a_lost_process_costs_nothing_but_time_when_it_dies_in_the_first_t
 
 async def test_a_watcher_goes_on_from_the_answer_when_he_uses_its_position(world: worlds.World) -> None:
     """Only what the answer does not have is told to him."""
-    started = await starter(world).run(USER, wait=10.0, immediate=2, force=False)
+    started = await starter(world).start(USER, wait=10.0, immediate=2, force=False)
     watcher = await world.events.subscribe(started.job.job_id, started.position)
 
     await world.work()
 
     told = await watcher.next(1.0)
     assert told is not None
-    known = {row.guild_id: row.revision for row in started.rows}
-    news = [row.guild_id for row in told.units if row.revision > known[row.guild_id]]
+    known = {row.guild_id: row.revision for row in started.tasks}
+    news = [row.guild_id for row in told.tasks if row.revision > known[row.guild_id]]
     assert sorted(news) == [30, 40]
-    assert dataclasses.replace(told, units=()).job.state is model.JobState.SUCCEEDED
+    assert dataclasses.replace(told, tasks=()).job.state is model.JobState.SUCCEEDED

@@ -18,33 +18,33 @@ RENEWED = "access+"
 async def world_with(expires_in: float | None, **changes: str) -> worlds.World:
     """Return a world whose application is known, with a user whose pair ends so soon."""
     world = worlds.world()
-    world.oauth.able = True
+    world.oauth.enabled = True
     ends = None if expires_in is None else world.clock() + expires_in
     await world.users.put_credential(values.USER, values.credential(expires_at=ends, **changes))
     return world
 
 
-def renewing(world: worlds.World) -> usecases_tokens.Credentials:
+def renewing(world: worlds.World) -> usecases_tokens.TokenManager:
     """Return one process's use case."""
-    return usecases_tokens.Credentials(world.ports, world.seen)
+    return usecases_tokens.TokenManager(world.ports, world.seen)
 
 
 async def usable(world: worlds.World) -> str:
     """Return the access token that a turn would use."""
-    return (await renewing(world).usable(values.USER, PURPOSE)).access_token
+    return (await renewing(world).get_usable(values.USER, PURPOSE)).access_token
 
 
 async def stored(world: worlds.World) -> str:
     """Return the access token that is stored, withheld or not."""
-    return (await world.credentials.held(values.USER)).credential.access_token
+    return (await world.credentials.get(values.USER)).credential.access_token
 
 
 @pytest.mark.parametrize(
     ("expires_in", "token"),
     [
         pytest.param(None, "access", id="its end is unknown"),
-        pytest.param(usecases_tokens.AHEAD + 1, "access", id="far from its end"),
-        pytest.param(usecases_tokens.AHEAD - 1, RENEWED, id="near its end"),
+        pytest.param(usecases_tokens.RENEW_AHEAD + 1, "access", id="far from its end"),
+        pytest.param(usecases_tokens.RENEW_AHEAD - 1, RENEWED, id="near its end"),
         pytest.param(-1.0, RENEWED, id="expired"),
     ],
 )
@@ -74,7 +74,7 @@ async def test_nothing_is_used_when_the_user_is_gone_after_the_renewal() -> None
     world = await world_with(-1.0)
 
     async def goes() -> None:
-        await world.ports.remains.erase_user(values.USER)
+        await world.ports.user_data.erase_user(values.USER)
 
     world.oauth.before_answer = goes
 
@@ -86,7 +86,7 @@ async def test_nothing_is_used_when_the_user_is_gone_after_the_renewal() -> None
 async def test_the_old_pair_is_used_when_it_cannot_be_renewed(able: bool) -> None:  # noqa: FBT001 -- a parameter
     """Without a refresh token, or without the application's secret, Discord decides how long it lives."""
     world = await world_with(-1.0, refresh_token="" if able else "refresh")
-    world.oauth.able = able
+    world.oauth.enabled = able
 
     assert await usable(world) == "access"
     assert world.oauth.renewals == []
@@ -105,7 +105,7 @@ async def test_one_call_is_made_when_ten_find_the_pair_expired() -> None:
 
 async def test_nobody_waits_when_the_pair_still_lives() -> None:
     """While one renews it ahead of its end, the others go on with the old one at once."""
-    world = await world_with(usecases_tokens.AHEAD / 2)
+    world = await world_with(usecases_tokens.RENEW_AHEAD / 2)
     world.oauth.latency = 3.0
     first = asyncio.create_task(usable(world))
     await asyncio.sleep(0.1)
@@ -120,7 +120,7 @@ async def test_nobody_waits_when_the_pair_still_lives() -> None:
 async def test_the_new_pair_is_stored_before_it_is_used() -> None:
     """While the store is away for a moment nobody has the new pair; then everybody has the same."""
     world = await world_with(-1.0)
-    world.credentials.failures = len(usecases_tokens.STORE_AGAIN)
+    world.credentials.failures = len(usecases_tokens.STORE_RETRIES)
 
     assert await usable(world) == RENEWED
     assert await stored(world) == RENEWED
@@ -129,7 +129,7 @@ async def test_the_new_pair_is_stored_before_it_is_used() -> None:
 async def test_the_new_pair_is_dropped_when_the_store_stays_away() -> None:
     """It is never used; the user must log in again when the lock is over, because the old refresh token is dead."""
     world = await world_with(-1.0)
-    world.credentials.failures = len(usecases_tokens.STORE_AGAIN) + 1
+    world.credentials.failures = len(usecases_tokens.STORE_RETRIES) + 1
 
     with pytest.raises(errors.StoreUnavailable):
         await usable(world)
@@ -137,7 +137,7 @@ async def test_the_new_pair_is_dropped_when_the_store_stays_away() -> None:
     assert await stored(world) == "access"
     with pytest.raises(errors.CredentialBusy):
         await usable(world)
-    world.clock.advance(world.oauth.longest + PURPOSE.patience + usecases_tokens.SPARE)
+    world.clock.advance(world.oauth.max_call_time + PURPOSE.max_wait + usecases_tokens.LOCK_MARGIN)
     with pytest.raises(errors.ReauthRequired):
         await usable(world)
 
@@ -145,8 +145,8 @@ async def test_the_new_pair_is_dropped_when_the_store_stays_away() -> None:
 async def test_the_next_one_renews_when_a_process_died_before_its_call() -> None:
     """Its lock ends, and the refresh token still works: Discord had never got it."""
     world = await world_with(-1.0)
-    held = await world.credentials.held(values.USER)
-    assert await world.credentials.lock(values.USER, mark=held.mark, now=world.clock(), until=world.clock() + 3.0)
+    held = await world.credentials.get(values.USER)
+    assert await world.credentials.lock(values.USER, version=held.version, now=world.clock(), until=world.clock() + 3.0)
 
     assert await usable(world) == RENEWED
 
@@ -154,15 +154,19 @@ async def test_the_next_one_renews_when_a_process_died_before_its_call() -> None
 async def test_waiting_is_bounded_when_somebody_holds_the_lock_for_long() -> None:
     """Who waited long enough is told when to come again; nothing was asked."""
     world = await world_with(-1.0)
-    held = await world.credentials.held(values.USER)
-    await world.credentials.lock(values.USER, mark=held.mark, now=world.clock(), until=world.clock() + 60.0)
+    held = await world.credentials.get(values.USER)
+    await world.credentials.lock(values.USER, version=held.version, now=world.clock(), until=world.clock() + 60.0)
     began = world.clock()
 
     with pytest.raises(errors.CredentialBusy) as busy:
         await usable(world)
 
-    assert usecases_tokens.WAIT <= world.clock() - began <= usecases_tokens.WAIT + usecases_tokens.LOOK
-    assert 0 < busy.value.retry_after <= usecases_tokens.WAIT
+    assert (
+        usecases_tokens.RENEWAL_WAIT
+        <= world.clock() - began
+        <= usecases_tokens.RENEWAL_WAIT + usecases_tokens.POLL_INTERVAL
+    )
+    assert 0 < busy.value.retry_after <= usecases_tokens.RENEWAL_WAIT
     assert world.oauth.renewals == []
 
 
@@ -195,9 +199,9 @@ async def test_a_new_consent_is_used_when_it_comes_while_the_old_one_is_refused(
 @pytest.mark.parametrize(
     ("problem", "rest"),
     [
-        pytest.param(errors.DiscordTransient("played"), usecases_tokens.REST, id="passing"),
-        pytest.param(errors.EgressBlocked(403, 60.0), usecases_tokens.REST, id="blocked"),
-        pytest.param(errors.ClientRefused(401, 0), usecases_tokens.LONG_REST, id="our own secret"),
+        pytest.param(errors.DiscordTransient("played"), usecases_tokens.RETRY_PAUSE, id="passing"),
+        pytest.param(errors.EgressBlocked(403, 60.0), usecases_tokens.RETRY_PAUSE, id="blocked"),
+        pytest.param(errors.ClientRefused(401, 0), usecases_tokens.LONG_RETRY_PAUSE, id="our own secret"),
         pytest.param(errors.RateLimited("global", retry_after=1.0, why="used up"), 0.0, id="no permit"),
     ],
 )
@@ -205,7 +209,7 @@ async def test_the_old_pair_is_used_when_renewing_fails_ahead_of_its_end(
     problem: errors.IndexerError, rest: float
 ) -> None:
     """And the next attempt waits: each refusal may count towards the ban line."""
-    world = await world_with(usecases_tokens.AHEAD - 1)
+    world = await world_with(usecases_tokens.RENEW_AHEAD - 1)
     world.oauth.fail(problem)
 
     tokens = [await usable(world)]
@@ -228,7 +232,7 @@ async def test_the_failure_is_told_when_the_pair_is_used_up() -> None:
     with pytest.raises(errors.DiscordTransient):
         await usable(world)
 
-    assert not (await world.credentials.held(values.USER)).refused
+    assert not (await world.credentials.get(values.USER)).refused
 
 
 async def test_the_answer_is_kept_when_the_turn_ends_while_it_is_on_its_way() -> None:
@@ -249,7 +253,7 @@ async def test_the_stored_pair_is_taken_when_the_refused_one_was_renewed_since()
     """A 401 for an old token costs no renewal when another process has made one."""
     world = await world_with(None)
 
-    pair = await renewing(world).renewed(values.USER, values.credential(access_token="older"), PURPOSE)
+    pair = await renewing(world).renew_refused(values.USER, values.credential(access_token="older"), PURPOSE)
 
     assert (pair.access_token, world.oauth.renewals) == ("access", [])
 
@@ -258,6 +262,6 @@ async def test_a_newer_pair_stays_when_an_older_one_is_refused_for_good() -> Non
     """Noting a second refusal touches only the pair that was refused."""
     world = await world_with(None)
 
-    await renewing(world).refused(values.USER, values.credential(access_token="older"))
+    await renewing(world).mark_refused(values.USER, values.credential(access_token="older"))
 
-    assert not (await world.credentials.held(values.USER)).refused
+    assert not (await world.credentials.get(values.USER)).refused

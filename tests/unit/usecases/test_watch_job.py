@@ -27,15 +27,15 @@ async def world() -> worlds.World:
     return made
 
 
-def terms(after: str | None = None, *, leave: str = "") -> watch_job.Terms:
+def terms(after: str | None = None, *, leave: str = "") -> watch_job.WatchOptions:
     """Return a watcher's terms."""
-    return watch_job.Terms(after, HEARTBEAT, lambda: leave)
+    return watch_job.WatchOptions(after, HEARTBEAT, lambda: leave)
 
 
-async def watched(world: worlds.World, wanted: watch_job.Terms | None = None, *, most: int = 1000) -> Told:
+async def watched(world: worlds.World, wanted: watch_job.WatchOptions | None = None, *, most: int = 1000) -> Told:
     """Return what a watcher is told until the stream ends, or he has heard enough."""
     found: Told = []
-    stream = watch_job.Progress(world.ports).watch(await world.job(), wanted or terms())
+    stream = watch_job.JobWatcher(world.ports).watch(await world.job(), wanted or terms())
     async for told in stream:
         found.append(told)
         if len(found) == most:
@@ -52,13 +52,13 @@ def kinds(told: Told) -> list[str]:
 
 def final(told: Told) -> dict[int, str]:
     """Return the states that a watcher ends up with: of each guild the row with the greatest revision."""
-    rows: dict[int, model.Unit] = {}
+    rows: dict[int, model.GuildTask] = {}
     for message, _ in told:
-        units: tuple[model.Unit, ...] = ()
+        units: tuple[model.GuildTask, ...] = ()
         if isinstance(message, watch_job.Snapshot):
-            units = message.units
+            units = message.tasks
         if isinstance(message, watch_job.Changed):
-            units = message.update.units
+            units = message.update.tasks
         for unit in units:
             if unit.guild_id not in rows or rows[unit.guild_id].revision <= unit.revision:
                 rows[unit.guild_id] = unit
@@ -87,7 +87,7 @@ async def test_the_snapshot_says_all_when_a_watcher_comes_late(world: worlds.Wor
 
     told = await watched(world)
 
-    rows = tuple(await world.jobs.units(JOB))
+    rows = tuple(await world.jobs.list_tasks(JOB))
     tally = model.Tally(total=3, succeeded=3)
     job = await world.job()
     assert [message for message, _ in told] == [watch_job.Snapshot(job, tally, rows, ""), watch_job.Ended(job, tally)]
@@ -95,7 +95,7 @@ async def test_the_snapshot_says_all_when_a_watcher_comes_late(world: worlds.Wor
 
 async def test_nothing_falls_between_snapshot_and_changes_when_the_job_moves_meanwhile(world: worlds.World) -> None:
     """What changes after the watcher has begun to listen is told, whatever the snapshot already had."""
-    stream = watch_job.Progress(world.ports).watch(await world.job(), terms())
+    stream = watch_job.JobWatcher(world.ports).watch(await world.job(), terms())
     first = await anext(stream)
 
     await world.work()
@@ -151,12 +151,12 @@ async def test_the_jobs_own_change_is_told_when_there_is_one(world: worlds.World
 async def test_many_silent_watchers_are_looked_after_together_when_nothing_happens(world: worlds.World) -> None:
     """One question to the store for all of them, not one each."""
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    case = watch_job.Progress(world.ports)
+    case = watch_job.JobWatcher(world.ports)
     streams = [case.watch(await world.job(), terms()) for _ in range(20)]
 
     told = await asyncio.gather(*(_some(stream, 3) for stream in streams))
 
-    assert {tuple(kind) for kind in told} == {("Snapshot", "Silence", "Silence")}
+    assert {tuple(kind) for kind in told} == {("Snapshot", "Heartbeat", "Heartbeat")}
     assert world.jobs.questions == 2
 
 
@@ -174,7 +174,7 @@ async def test_every_position_can_be_resumed_from_when_a_stream_breaks(world: wo
     resumed: list[tuple[Told, asyncio.Task[Told]]] = []
 
     async def resuming() -> None:
-        stream = watch_job.Progress(world.ports).watch(await world.job(), terms())
+        stream = watch_job.JobWatcher(world.ports).watch(await world.job(), terms())
         told: Told = []
         async for message in stream:
             told.append(message)
@@ -213,15 +213,15 @@ async def test_signs_of_life_are_told_when_nothing_happens(world: worlds.World) 
 
     told = await watched(world, most=4)
 
-    assert kinds(told) == ["Snapshot", "Silence"]
-    times = [message.at - began for message, _ in told if isinstance(message, watch_job.Silence)]
+    assert kinds(told) == ["Snapshot", "Heartbeat"]
+    times = [message.at - began for message, _ in told if isinstance(message, watch_job.Heartbeat)]
     assert times == pytest.approx([HEARTBEAT, 2 * HEARTBEAT, 3 * HEARTBEAT])
 
 
 async def test_silence_is_not_taken_for_peace_when_the_events_are_lost(world: worlds.World) -> None:
     """The watcher gets all rows from the store, with the reason."""
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    stream = watch_job.Progress(world.ports).watch(await world.job(), terms())
+    stream = watch_job.JobWatcher(world.ports).watch(await world.job(), terms())
     await anext(stream)
     world.events.away = True
     await world.turner.run_turn(turns.Turn(JOB, 1), world.limits(first=1))
@@ -233,7 +233,7 @@ async def test_silence_is_not_taken_for_peace_when_the_events_are_lost(world: wo
 
     assert isinstance(message, watch_job.Snapshot)
     assert message.reason == watch_job.EVENTS_LOST
-    assert list(message.units) == await world.jobs.units(JOB)
+    assert list(message.tasks) == await world.jobs.list_tasks(JOB)
 
 
 async def test_the_end_is_told_when_its_event_was_lost(world: worlds.World) -> None:
@@ -300,30 +300,30 @@ async def test_every_watcher_is_told_the_same_when_several_follow(world: worlds.
 
 async def test_a_job_is_found_when_it_is_named_by_id_or_user(world: worlds.World) -> None:
     """By his user it is the active one."""
-    case = watch_job.Progress(world.ports)
+    case = watch_job.JobWatcher(world.ports)
 
-    found = [await case.find(job_id=JOB), await case.find(user_id=values.USER)]
+    found = [await case.find_job(job_id=JOB), await case.find_job(user_id=values.USER)]
 
     assert found == [await world.job()] * 2
 
 
 async def test_an_unknown_job_is_told_when_it_is_asked_for() -> None:
     """By id or by a user without jobs."""
-    case = watch_job.Progress(worlds.world().ports)
+    case = watch_job.JobWatcher(worlds.world().ports)
 
     with pytest.raises(errors.JobNotFound):
-        await case.find(job_id=JOB)
+        await case.find_job(job_id=JOB)
     with pytest.raises(errors.JobNotFound):
-        await case.find(user_id=values.USER)
+        await case.find_job(user_id=values.USER)
 
 
 async def test_the_wait_ends_when_the_job_ends(world: worlds.World) -> None:
     """Not later, and with the job as it ended."""
-    waiting = asyncio.create_task(watch_job.Progress(world.ports).ended(await world.job(), 60.0))
+    waiting = asyncio.create_task(watch_job.JobWatcher(world.ports).wait_until_ended(await world.job(), 60.0))
     await asyncio.sleep(2.0)
     began = world.clock()
 
-    ended = await control_job.Control(world.ports, world.rules).cancel(JOB)
+    ended = await control_job.JobControl(world.ports, world.rules).cancel(JOB)
 
     assert await waiting == ended
     assert world.clock() == began
@@ -335,7 +335,7 @@ async def test_the_wait_is_over_in_time_when_the_job_goes_on(world: worlds.World
     """With the job as it is then."""
     began = world.clock()
 
-    job = await watch_job.Progress(world.ports).ended(await world.job(), wait)
+    job = await watch_job.JobWatcher(world.ports).wait_until_ended(await world.job(), wait)
 
     assert world.clock() - began == pytest.approx(wait)
     assert job == await world.job()
@@ -346,7 +346,7 @@ async def test_there_is_no_wait_when_the_job_has_ended(world: worlds.World) -> N
     await world.work()
     began = world.clock()
 
-    job = await watch_job.Progress(world.ports).ended(await world.job(), 60.0)
+    job = await watch_job.JobWatcher(world.ports).wait_until_ended(await world.job(), 60.0)
 
     assert (job.state, world.clock()) == (model.JobState.SUCCEEDED, began)
 
@@ -357,7 +357,7 @@ async def test_jobs_are_listed_with_their_numbers_when_a_user_asks(world: worlds
     world.clock.advance(100)
     await world.start("b" * 32)
 
-    found = await watch_job.Progress(world.ports).jobs(values.USER, before=float("inf"), limit=5)
+    found = await watch_job.JobWatcher(world.ports).list_jobs(values.USER, before=float("inf"), limit=5)
 
     assert [(job.job_id[0], tally) for job, tally in found] == [
         ("b", model.Tally()),
@@ -367,7 +367,7 @@ async def test_jobs_are_listed_with_their_numbers_when_a_user_asks(world: worlds
 
 async def test_numbers_add_up_when_units_are_counted() -> None:
     """Each unit once, and open is what still needs work."""
-    rows = [values.unit(place, state=state) for place, state in enumerate([*model.UnitState, model.UnitState.QUEUED])]
+    rows = [values.task(place, state=state) for place, state in enumerate([*model.TaskState, model.TaskState.QUEUED])]
 
     tally = model.tally_of(rows)
 

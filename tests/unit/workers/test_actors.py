@@ -115,7 +115,7 @@ async def test_a_failed_server_leaves_the_job_to_the_sweeper_when_a_turn_runs(co
     parts = worker.Runtime(config)
 
     class Away:
-        async def in_background(self, _: turns.Turn) -> None:
+        async def run_background_turn(self, _: turns.Turn) -> None:
             raise errors.StoreUnavailable("away")
 
     parts._advance = Away()  # type: ignore[assignment]  # stands for the use case

@@ -19,7 +19,7 @@ TALLY = model.Tally(total=21, queued=1, running=2, succeeded=3, skipped=4, faile
     ("ours", "theirs"),
     [
         pytest.param(model.JobState, pb.JobState, id="JOB_STATE"),
-        pytest.param(model.UnitState, pb.GuildState, id="GUILD_STATE"),
+        pytest.param(model.TaskState, pb.GuildState, id="GUILD_STATE"),
         pytest.param(start_job.Disposition, pb.Disposition, id="DISPOSITION"),
     ],
 )
@@ -43,7 +43,7 @@ def test_a_time_is_kept_when_it_becomes_a_timestamp(seconds: float) -> None:
 def test_a_job_is_whole_when_it_becomes_a_message() -> None:
     """Every field, with its own number."""
     ended = values.job(
-        state=model.JobState.FAILED, error="REAUTH_REQUIRED", finished_at=NOW + 5, listed=True, created_at=NOW
+        state=model.JobState.FAILED, reason="REAUTH_REQUIRED", finished_at=NOW + 5, listed=True, created_at=NOW
     )
 
     found = convert.job(ended, TALLY)
@@ -85,14 +85,14 @@ def test_no_wait_is_told_when_a_job_does_not_wait(changes: dict[str, object]) ->
 
 def test_a_guild_of_a_job_is_whole_when_it_becomes_a_message() -> None:
     """Every field of the row."""
-    row = values.unit(
+    row = values.task(
         9,
         name="größer",
-        state=model.UnitState.RUNNING,
+        state=model.TaskState.RUNNING,
         position=4,
         attempts=2,
         retry_at=NOW + 5,
-        error="DISCORD_TRANSIENT",
+        reason="DISCORD_TRANSIENT",
         channel_count=0,
         revision=1 << 40,
     )
@@ -113,8 +113,8 @@ def test_a_guild_of_a_job_is_whole_when_it_becomes_a_message() -> None:
 
 def test_unknown_differs_from_none_when_channels_were_never_counted() -> None:
     """No count and a count of zero are two things."""
-    unknown = convert.job_guild(values.unit(channel_count=None))
-    none = convert.job_guild(values.unit(channel_count=0))
+    unknown = convert.job_guild(values.task(channel_count=None))
+    none = convert.job_guild(values.task(channel_count=0))
 
     assert (unknown.HasField("channel_count"), none.HasField("channel_count")) == (False, True)
     assert not unknown.HasField("retry_at")
@@ -131,7 +131,7 @@ def test_a_guild_is_whole_when_it_becomes_a_message() -> None:
         channel_count=5,
         stale=True,
         reason="BOT_REMOVED",
-        ranked=ranking.Ranked(inputs, 0.75, {"owner": 0.5, "role": 0.25}),
+        rank=ranking.Ranked(inputs, 0.75, {"owner": 0.5, "role": 0.25}),
         install_url="https://example.org/?guild_id=9",
     )
 

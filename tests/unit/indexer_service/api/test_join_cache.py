@@ -23,11 +23,11 @@ class Asked(worlds.MemoryEvents):
         super().__init__()
         self.asked = 0
 
-    async def moved(self, positions: Mapping[str, str]) -> set[str]:
+    async def list_updated(self, positions: Mapping[str, str]) -> set[str]:
         """Return which jobs have news."""
         self.asked += 1
         await asyncio.sleep(MOMENT)
-        return await super().moved(positions)
+        return await super().list_updated(positions)
 
 
 class Desk:
@@ -50,7 +50,7 @@ class Desk:
 
     async def publish(self) -> None:
         """Let something happen to the job, in another process."""
-        await self.events.publish(model.Update(JOB, model.Tally()))
+        await self.events.publish(model.JobUpdate(JOB, model.Tally()))
 
 
 @pytest.fixture

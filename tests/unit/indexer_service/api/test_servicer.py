@@ -64,12 +64,14 @@ async def bench() -> Bench:
     world = worlds.world()
     await world.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
     cases = servicer.Cases(
-        start=start_job.Start(world.ports, world.rules, world.turner),
-        progress=watch_job.Progress(world.ports),
+        start=start_job.StartJob(world.ports, world.rules, world.turner),
+        progress=watch_job.JobWatcher(world.ports),
         browse=browse.Browse(world.ports, world.rules),
-        control=control_job.Control(world.ports, world.rules),
-        consent=tokens.Consent(world.ports, control_job.Control(world.ports, world.rules)),
-        erasure=erase_user.Erasure(world.ports, control_job.Control(world.ports, world.rules), worlds.MemoryBudgets()),
+        control=control_job.JobControl(world.ports, world.rules),
+        consent=tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules)),
+        erasure=erase_user.EraseUser(
+            world.ports, control_job.JobControl(world.ports, world.rules), worlds.MemoryUserBudgets()
+        ),
         limits=cast("limiter.Limiter", Limits()),
         events=world.events,
         clock=world.clock,
@@ -151,7 +153,7 @@ async def test_the_field_is_named_when_a_request_is_wrong(
     bench: Bench, method: str, fields: dict[str, Any], field: str
 ) -> None:
     """Whatever is wrong, the caller learns where, and nothing is done."""
-    await bench.world.jobs.start(values.job())
+    await bench.world.jobs.create_or_join(values.job())
 
     with pytest.raises(errors.InvalidArgument) as refused:
         await bench.call(method, **fields)
@@ -215,12 +217,12 @@ async def test_the_wait_ends_before_the_deadline_when_discord_is_slow(bench: Ben
 
 async def test_the_snapshot_comes_in_parts_when_a_job_has_many_guilds(bench: Bench) -> None:
     """At most 50 rows a message; only the last part's token skips the snapshot."""
-    rows = [values.unit(number, position=number, state=model.UnitState.SKIPPED) for number in range(120)]
-    await bench.world.jobs.start(values.job())
-    await bench.world.jobs.add_units(values.job(), rows)
+    rows = [values.task(number, position=number, state=model.TaskState.SKIPPED) for number in range(120)]
+    await bench.world.jobs.create_or_join(values.job())
+    await bench.world.jobs.add_tasks(values.job(), rows)
     ended = dataclasses.replace(values.job(), state=model.JobState.SUCCEEDED, finished_at=bench.world.clock())
     await bench.world.jobs.save(ended)
-    await bench.world.events.publish(model.Update(ended, model.tally_of(rows), tuple(rows)))
+    await bench.world.events.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
 
     told = await bench.call("WatchProgress", job_id=JOB)
     resumed = [await bench.call("WatchProgress", job_id=JOB, resume_token=message.resume_token) for message in told]
@@ -271,7 +273,7 @@ async def test_a_start_joins_what_is_there_when_the_job_has_changed_here(bench: 
 
 async def test_a_token_is_refused_when_it_belongs_to_another_job(bench: Bench) -> None:
     """Positions in one job's stream say nothing in another's."""
-    await bench.world.jobs.start(values.job())
+    await bench.world.jobs.create_or_join(values.job())
     token = page_tokens.Tokens((KEY,)).make(watch_encoder.WATCH, ["b" * 32, "1-0"])
 
     with pytest.raises(errors.InvalidArgument) as refused:

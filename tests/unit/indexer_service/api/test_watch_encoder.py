@@ -12,12 +12,12 @@ from tests import values
 
 JOB = values.job(listed=True)
 SIGNER = page_tokens.Tokens((b"k" * 32,))
-ROWS = (values.unit(1), values.unit(2))
+ROWS = (values.task(1), values.task(2))
 
 
-def changed(*rows: model.Unit, own: bool = False, job: model.Job = JOB) -> watch_job.Changed:
+def changed(*rows: model.GuildTask, own: bool = False, job: model.Job = JOB) -> watch_job.Changed:
     """Return a change of these rows."""
-    return watch_job.Changed(model.Update(job, model.tally_of(ROWS), rows), own)
+    return watch_job.Changed(model.JobUpdate(job, model.tally_of(ROWS), rows), own)
 
 
 def told(

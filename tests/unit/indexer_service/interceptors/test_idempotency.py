@@ -31,7 +31,7 @@ class Bench:
 
     def __init__(self, answer: Callable[[int], Any]) -> None:
         self.calls = 0
-        self.store = fakes.MemoryRequests()
+        self.store = fakes.MemoryIdempotencyStore()
         self._answer = answer
 
     async def call(self, request: Any, method: str = "StartIndexing") -> Any:  # noqa: ANN401 -- any message
@@ -148,7 +148,7 @@ async def test_methods_are_left_alone_when_they_change_nothing(method: str) -> N
     async def continuation(_: object) -> Any:  # noqa: ANN401 -- a handler
         return handler
 
-    replays = idempotency.Replays(fakes.MemoryRequests(), KEY, clockwork.ManualClock())
+    replays = idempotency.Replays(fakes.MemoryIdempotencyStore(), KEY, clockwork.ManualClock())
     calls: Awaitable[Any] = replays.intercept_service(continuation, Details(SERVICE + method))  # type: ignore[arg-type]  # a stand-in
 
     assert await calls is handler

@@ -61,7 +61,7 @@ async def test_the_setting_is_named_when_the_port_is_taken() -> None:
     """Two services must not share a port by accident."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = settings.ServiceSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}")
-        replays = idempotency.Replays(fakes.MemoryRequests(), b"k" * 32, clockwork.ManualClock())
+        replays = idempotency.Replays(fakes.MemoryIdempotencyStore(), b"k" * 32, clockwork.ManualClock())
         serving = grpc_server.serving(pb_grpc.IndexerServiceServicer(), replays, config, lambda: None)  # type: ignore[arg-type, abstract]  # no method is called
 
         with pytest.raises(grpc_server.CannotListen) as refused:
