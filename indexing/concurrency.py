@@ -12,13 +12,13 @@ from typing import Any, Generic, TypeVar
 from indexing import errors
 from indexing.telemetry import logs
 
-AFTER_FAILURE = 1.0
+RESTART_DELAY = 1.0
 """Seconds until a duty that failed begins again."""
-PATIENCE = 0.5
+CANCEL_INTERVAL = 0.5
 """Seconds until a duty that did not end is cancelled again."""
 
 
-async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+async def repeat_every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
     """Do *work* again and again, with that pause; never returns."""
     while True:
         await work()
@@ -26,7 +26,7 @@ async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(**duties: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+async def background_tasks(**duties: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
     """Run the named duties until the block ends; each is begun again when it fails, and its failure logged."""
     tasks = [asyncio.create_task(_keep_running(name, duty), name=name) for name, duty in duties.items()]
     try:
@@ -40,7 +40,7 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
     while tasks:
         for task in tasks:
             task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=PATIENCE)
+        _, tasks = await asyncio.wait(tasks, timeout=CANCEL_INTERVAL)
 
 
 async def _keep_running(name: str, duty: Callable[[], Awaitable[object]]) -> None:
@@ -49,10 +49,10 @@ async def _keep_running(name: str, duty: Callable[[], Awaitable[object]]) -> Non
         try:
             await duty()
         except errors.IndexerError as problem:
-            log.warning("duty_failed", duty=name, reason=problem.reason, error=str(problem))
+            log.warning("background_task_failed", task=name, reason=problem.reason, error=str(problem))
         except Exception:
-            log.exception("duty_broke", duty=name)
-        await asyncio.sleep(AFTER_FAILURE)
+            log.exception("background_task_crashed", task=name)
+        await asyncio.sleep(RESTART_DELAY)
 
 
 Item = TypeVar("Item", bound=Hashable)
@@ -60,7 +60,7 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 
-class Batch(Generic[Item, Answer]):
+class Coalescer(Generic[Item, Answer]):
     """
     Asks for all who have come since the question before was asked; only one question is under way at a time.
 
@@ -77,11 +77,11 @@ class Batch(Generic[Item, Answer]):
         self._next: tuple[dict[Item, None], asyncio.Task[Mapping[Item, Answer]]] | None = None
         self._one_asks = asyncio.Lock()
 
-    def get(self, item: Item) -> "asyncio.Task[Mapping[Item, Answer]]":
+    def request(self, item: Item) -> "asyncio.Task[Mapping[Item, Answer]]":
         """Let the next question name *item*; returns the task that asks. Whoever awaits it shields it."""
         if self._next is None:
             items: dict[Item, None] = {}
-            self._next = items, shared(self._one(items))
+            self._next = items, spawn_shared(self._one(items))
         items, task = self._next
         items[item] = None
         return task
@@ -94,7 +94,7 @@ class Batch(Generic[Item, Answer]):
             return await self._ask(list(items))
 
 
-def shared(work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
+def spawn_shared(work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
     """Run *work* for several callers: it goes on when one of them leaves, and fails silently when all have left."""
     task = asyncio.create_task(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())

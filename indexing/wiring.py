@@ -28,26 +28,26 @@ from indexing.telemetry import metrics
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Parts:
+class Components:
     """What is open in this process."""
 
-    world: ports.Dependencies
-    requests: ports.IdempotencyStore
-    limits: limiter.Limiter
+    dependencies: ports.Dependencies
+    idempotency_store: ports.IdempotencyStore
+    limiter: limiter.Limiter
     queue: queue.DramatiqQueue
     events: events.RedisEvents
     redis: redis.asyncio.Redis
 
 
-def application_of(config: settings.DiscordSettings) -> str:
+def application_name(config: settings.DiscordSettings) -> str:
     """Return the name under which all processes of one bot share budgets; tells nothing of its token."""
     return hashlib.sha256(config.bot_token.get_secret_value().encode()).hexdigest()[:16]
 
 
 @contextlib.asynccontextmanager
-async def open_parts(
+async def open_components(
     config: settings.Settings, broker: dramatiq.Broker, seen: metrics.Metrics, clock: ports.Clock
-) -> AsyncIterator[Parts]:
+) -> AsyncIterator[Components]:
     """
     Open MongoDB, Redis and the session to Discord.
 
@@ -60,7 +60,7 @@ async def open_parts(
         await store_database.make_indexes(database)
         session = await stack.enter_async_context(client.open_session(config.discord))
         apart = await stack.enter_async_context(redis_client.open_redis(config.redis, seen.servers))
-        store = redis_store.RedisBudgets(apart, application_of(config.discord))
+        store = redis_store.RedisBudgets(apart, application_name(config.discord))
         limits = limiter.Limiter(store, config.limiter, seen.limiter, call_timeout=config.discord.timeout)
         stack.push_async_callback(limits.close)
         await limits.warm()
@@ -82,4 +82,4 @@ async def open_parts(
             user_data=erasure.MongoUserData(database),
             clock=clock,
         )
-        yield Parts(world, idempotency.MongoIdempotencyStore(database), limits, waiting, updates, shared)
+        yield Components(world, idempotency.MongoIdempotencyStore(database), limits, waiting, updates, shared)

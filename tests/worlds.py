@@ -57,16 +57,16 @@ class MemoryEvents:
         async with self.changed:
             self.changed.notify_all()
 
-    async def tail(self, job_id: str) -> str:
+    async def get_last_position(self, job_id: str) -> str:
         """Return the latest position."""
         stream = self.streams[job_id]
         return stream[-1].position if stream else "0-0"
 
-    async def retains(self, job_id: str, position: str) -> bool:
+    async def has_all_since(self, job_id: str, position: str) -> bool:
         """Return whether nothing after *position* is lost."""
-        return bool(await self.retained([(job_id, position)]))
+        return bool(await self.list_retained([(job_id, position)]))
 
-    async def retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def list_retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return after which places nothing is lost."""
         if self.away:
             raise errors.QueueUnavailable("played")
@@ -80,7 +80,7 @@ class MemoryEvents:
         """Return which jobs have news."""
         if self.away:
             raise errors.QueueUnavailable("played")
-        return {key for key, place in positions.items() if _place(await self.tail(key)) > _place(place)}
+        return {key for key, place in positions.items() if _place(await self.get_last_position(key)) > _place(place)}
 
     async def subscribe(self, job_id: str, after: str) -> ports.Subscription:
         """Listen."""

@@ -15,10 +15,10 @@ def setup() -> None:
     logs.configure(config.logs.level, config.logs.format)
     if config.traces.on:
         tracing.configure("indexer-worker")
-    parts = worker.Runtime(config)
+    parts = worker.WorkerRuntime(config)
     broker = queue.make_broker(
         config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop(), parts]
     )
     broker.broker_id = queue.WORKER + broker.broker_id
-    worker.declare(broker, parts)
+    worker.declare_actors(broker, parts)
     dramatiq.set_broker(broker)

@@ -45,21 +45,21 @@ class Exporter:
         self._seen = seen
         self._clock = clock
         self._rules = limits.Rules.of(config.limiter, config.discord.timeout)
-        self._budgets = redis_store.RedisBudgets(client, wiring.application_of(config.discord))
+        self._budgets = redis_store.RedisBudgets(client, wiring.application_name(config.discord))
         self._working: tuple[int, ...] = ()
         self._one_reads = asyncio.Lock()
         self._log = logs.get(__name__)
 
-    async def read(self) -> None:
+    async def update_metrics(self) -> None:
         """Read all sources, one after the other, each within its time; never raises."""
         async with self._one_reads:
             started = time.perf_counter()
-            await self._from("mongodb", self._read_store, self._store_gauges())
-            await self._from("redis", self._read_queue, self._queue_gauges())
-            await self._from("budgets", self._read_budgets, self._budget_gauges())
+            await self._read_source("mongodb", self._read_store, self._store_gauges())
+            await self._read_source("redis", self._read_queue, self._queue_gauges())
+            await self._read_source("budgets", self._read_budgets, self._budget_gauges())
             self._seen.scrape.set(time.perf_counter() - started)
 
-    async def _from(
+    async def _read_source(
         self, source: str, read: Callable[[], Awaitable[None]], gauges: Sequence[prometheus_client.Gauge]
     ) -> None:
         try:
@@ -69,13 +69,13 @@ class Exporter:
             self._log.warning("source_unreadable", source=source, error=str(problem))
             self._seen.up.labels(source).set(0)
             for gauge in gauges:
-                metric_types.forget(gauge)
+                metric_types.clear_gauge(gauge)
         else:
             self._seen.up.labels(source).set(1)
 
     async def _read_store(self) -> None:
         self._working = ()
-        found = await store_readings.read(self._database, self._clock())
+        found = await store_readings.read_store_stats(self._database, self._clock())
         self._working = found.working
         self._seen.active.set(found.active)
         self._seen.overdue.set(found.overdue)
@@ -83,7 +83,7 @@ class Exporter:
         self._seen.credentials.labels("reauth_required").set(found.reauth)
 
     async def _read_queue(self) -> None:
-        found = await queue_readings.read(self._client)
+        found = await queue_readings.read_queue_stats(self._client)
         for name, queue in found.queues.items():
             for state, count in (("live", queue.live), ("ready", queue.ready), ("dead", queue.dead)):
                 self._seen.queue.labels(metric_types.QUEUE.fit(name), state).set(count)
@@ -98,7 +98,7 @@ class Exporter:
                 self._seen.free.labels(one.kind).set(one.free)
                 self._seen.capacity.labels(one.kind).set(one.capacity)
                 self._seen.window.labels(one.kind).set(one.window)
-                for why in metric_types.WHY.values:
+                for why in metric_types.REFUSAL_REASON.values:
                     self._seen.paused.labels(one.kind, why).set(one.paused_for if why == one.why else 0.0)
         users = self._config.limiter.user_budget
         self._seen.capacity.labels("user").set(users.capacity)
@@ -136,7 +136,7 @@ def route_state(state: limits.BudgetState) -> str:
 
 
 @contextlib.asynccontextmanager
-async def exporting(config: settings.ExporterConfig, clock: Callable[[], float]) -> AsyncIterator[None]:
+async def running_exporter(config: settings.ExporterConfig, clock: Callable[[], float]) -> AsyncIterator[None]:
     """
     Serve until the block ends.
 
@@ -153,17 +153,17 @@ async def exporting(config: settings.ExporterConfig, clock: Callable[[], float])
         exporter = Exporter(config, client, database, metrics.FleetMetrics(to), clock)
         closing = threading.Event()
 
-        def read() -> None:
+        def update_metrics() -> None:
             """Read on our loop, for the thread that serves a scrape."""
             if not closing.is_set():
-                asyncio.run_coroutine_threadsafe(exporter.read(), loop).result()
-                process.duty_done("read", clock())
+                asyncio.run_coroutine_threadsafe(exporter.update_metrics(), loop).result()
+                process.record_success("read", clock())
 
-        serving = health.serving(
-            config.exporter.port, to, live=lambda: True, ready=lambda: not closing.is_set(), before=read
+        serving = health.serve_endpoints(
+            config.exporter.port, to, live=lambda: True, ready=lambda: not closing.is_set(), before=update_metrics
         )
         await asyncio.to_thread(serving.__enter__)
-        logs.get(__name__).info("exporting", port=config.exporter.port)
+        logs.get(__name__).info("exporter_started", port=config.exporter.port)
         try:
             yield
         finally:
@@ -172,12 +172,12 @@ async def exporting(config: settings.ExporterConfig, clock: Callable[[], float])
             await asyncio.to_thread(serving.__exit__, None, None, None)
 
 
-async def live() -> None:
+async def main() -> None:
     """Read the settings, and serve until SIGTERM or SIGINT; raises settings.BadSettings, and what `exporting` does."""
     config = settings.load_exporter()
     logs.configure(config.logs.level, config.logs.format)
-    await process.until_told(exporting(config, time.time))  # noqa: TID251 -- the one clock of this process
+    await process.run_until_signal(running_exporter(config, time.time))  # noqa: TID251 -- the one clock of this process
 
 
 if __name__ == "__main__":
-    sys.exit(process.run(live))
+    sys.exit(process.run_process(main))

@@ -20,13 +20,13 @@ STALE = 30.0
 """Seconds without a tick of the event loop, or without a look for messages, after which the process counts as stuck."""
 
 
-class Pulse:
+class Watchdog:
     """Beats as a duty of the loop; read from any thread."""
 
     def __init__(self) -> None:
         self._beaten = 0.0
 
-    async def beat(self) -> None:
+    async def record_heartbeats(self) -> None:
         """Beat until cancelled."""
         while True:
             self._beaten = time.monotonic()
@@ -38,7 +38,7 @@ class Pulse:
 
 
 @contextlib.contextmanager
-def serving(
+def serve_endpoints(
     port: int,
     metrics: registry.CollectorRegistry,
     *,

@@ -10,7 +10,7 @@ from typing import Any
 from indexing import errors, settings
 
 
-async def until_told(running: contextlib.AbstractAsyncContextManager[None]) -> None:
+async def run_until_signal(running: contextlib.AbstractAsyncContextManager[None]) -> None:
     """Hold what runs until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -20,7 +20,7 @@ async def until_told(running: contextlib.AbstractAsyncContextManager[None]) -> N
         await stop.wait()
 
 
-def run(life: Callable[[], Coroutine[Any, Any, None]]) -> int:
+def run_process(life: Callable[[], Coroutine[Any, Any, None]]) -> int:
     """Live; returns the exit code: 2 for settings, 1 for a server that is away or a port that is taken."""
     try:
         asyncio.run(life())

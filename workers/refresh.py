@@ -19,7 +19,7 @@ from workers import health, process, scheduler
 
 
 @contextlib.asynccontextmanager
-async def refreshing(config: settings.Settings, clock: ports.Clock) -> AsyncIterator[None]:
+async def running_refresher(config: settings.Settings, clock: ports.Clock) -> AsyncIterator[None]:
     """
     Refresh until the block ends.
 
@@ -28,20 +28,24 @@ async def refreshing(config: settings.Settings, clock: ports.Clock) -> AsyncIter
         OSError: The port is taken.
     """
     to = metric_types.new_registry()
-    seen, beating = metrics.Metrics(to, scheduler.REFRESHING), health.Pulse()
+    seen, beating = metrics.Metrics(to, scheduler.REFRESH_TASKS), health.Watchdog()
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(
-            wiring.open_parts(config, queue.make_broker(config.redis, middleware=[]), seen, clock)
+            wiring.open_components(config, queue.make_broker(config.redis, middleware=[]), seen, clock)
         )
-        bot = guild_lists.GuildLists(parts.world, config.indexing).bot
-        shared = scheduler.Rota(parts, config.indexing, seen, clock)
-        await stack.enter_async_context(concurrency.running(pulse=beating.beat, **shared.refreshing(bot)))
-        stack.enter_context(health.serving(config.workers.metrics_port, to, live=beating.live, ready=beating.live))
-        logs.get(__name__).info("refreshing", port=config.workers.metrics_port)
+        bot = guild_lists.GuildLists(parts.dependencies, config.indexing).bot
+        shared = scheduler.Scheduler(parts, config.indexing, seen, clock)
+        await stack.enter_async_context(
+            concurrency.background_tasks(pulse=beating.record_heartbeats, **shared.refresh_tasks(bot))
+        )
+        stack.enter_context(
+            health.serve_endpoints(config.workers.metrics_port, to, live=beating.live, ready=beating.live)
+        )
+        logs.get(__name__).info("refresher_started", port=config.workers.metrics_port)
         yield
 
 
-async def live() -> None:
+async def main() -> None:
     """
     Read the settings, and refresh until SIGTERM or SIGINT; a reading under way is given up, and its guild stays due.
 
@@ -52,8 +56,8 @@ async def live() -> None:
     logs.configure(config.logs.level, config.logs.format)
     if config.traces.on:
         tracing.configure("indexer-refresh")
-    await process.until_told(refreshing(config, time.time))  # noqa: TID251 -- the one clock of this process
+    await process.run_until_signal(running_refresher(config, time.time))  # noqa: TID251 -- the one clock of this process
 
 
 if __name__ == "__main__":
-    sys.exit(process.run(live))
+    sys.exit(process.run_process(main))

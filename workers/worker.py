@@ -23,7 +23,7 @@ from indexing.telemetry import logs, metric_types, metrics, tracing
 from indexing.usecases import guild_lists, run_turn
 from workers import health, scheduler
 
-DUTIES = ("alarm", "sweep", *scheduler.REFRESHING)
+PERIODIC_TASKS = ("alarm", "sweep", *scheduler.REFRESH_TASKS)
 """Refreshing too when a process of its own does it: should there be none, somebody has to say that nobody does."""
 
 
@@ -46,7 +46,7 @@ class EventLoop(dramatiq.middleware.AsyncIO):
         dramatiq.asyncio.set_event_loop_thread(thread)
 
 
-class Runtime(dramatiq.Middleware):
+class WorkerRuntime(dramatiq.Middleware):
     """Opens the parts before the worker takes messages and closes them after its last one."""
 
     def __init__(self, config: settings.Settings) -> None:
@@ -54,12 +54,12 @@ class Runtime(dramatiq.Middleware):
         self._clock = time.time  # noqa: TID251 -- the one clock of this process
         self._stack = contextlib.AsyncExitStack()
         self._registry = metric_types.new_registry()
-        self._seen = metrics.Metrics(self._registry, DUTIES)
+        self._seen = metrics.Metrics(self._registry, PERIODIC_TASKS)
         self._work = metrics.WorkerMetrics(self._registry)
         self._work.threads.set(config.workers.threads)
         self._advance: run_turn.TurnRunner | None = None
         self._worker: Any = None
-        self._pulse = health.Pulse()
+        self._pulse = health.Watchdog()
         self._log = logs.get(__name__)
 
     async def run_turn(self, turn: turns.Turn) -> None:
@@ -67,7 +67,7 @@ class Runtime(dramatiq.Middleware):
         if self._advance is None:
             raise RuntimeError("the worker is not booted")
         try:
-            serving = tracing.serving(turns.ACTOR, turn.carried, trace.SpanKind.CONSUMER)
+            serving = tracing.continue_trace(turns.ACTOR, turn.carried, trace.SpanKind.CONSUMER)
             with self._work.running.track_inprogress(), serving, logs.bound(job=turn.job_id):
                 await self._advance.run_background_turn(turn)
         except errors.IndexerError as problem:
@@ -95,36 +95,40 @@ class Runtime(dramatiq.Middleware):
     async def _open(self, broker: dramatiq.Broker) -> None:
         async with contextlib.AsyncExitStack() as opening:
             port = self._config.workers.metrics_port
-            opening.enter_context(health.serving(port, self._registry, live=self._live, ready=self._ready))
-            parts = await opening.enter_async_context(wiring.open_parts(self._config, broker, self._seen, self._clock))
+            opening.enter_context(
+                health.serve_endpoints(port, self._registry, live=self._is_live, ready=self._is_ready)
+            )
+            parts = await opening.enter_async_context(
+                wiring.open_components(self._config, broker, self._seen, self._clock)
+            )
             rules = self._config.indexing
-            lists = guild_lists.GuildLists(parts.world, rules)
-            self._advance = run_turn.TurnRunner(parts.world, rules, self._seen.indexing, lists)
-            shared = scheduler.Rota(parts, rules, self._seen, self._clock)
-            alarm = queue.Alarm(parts.redis, parts.queue)
+            lists = guild_lists.GuildLists(parts.dependencies, rules)
+            self._advance = run_turn.TurnRunner(parts.dependencies, rules, self._seen.indexing, lists)
+            shared = scheduler.Scheduler(parts, rules, self._seen, self._clock)
+            alarm = queue.DelayedQueuePoller(parts.redis, parts.queue)
             opening.push_async_callback(alarm.close)
 
             async def ring() -> None:
                 while True:
-                    pause = await alarm.ring()
-                    self._seen.process.duty_done("alarm", self._clock())
+                    pause = await alarm.enqueue_due()
+                    self._seen.process.record_success("alarm", self._clock())
                     await alarm.sleep(pause)
 
             await opening.enter_async_context(
-                concurrency.running(
+                concurrency.background_tasks(
                     alarm=ring,
-                    pulse=self._pulse.beat,
-                    **shared.sweeping(),
-                    **(shared.refreshing(lists.bot) if self._config.workers.refresh else {}),
+                    pulse=self._pulse.record_heartbeats,
+                    **shared.sweep_tasks(),
+                    **(shared.refresh_tasks(lists.bot) if self._config.workers.refresh else {}),
                 )
             )
             self._stack = opening.pop_all()
 
-    def _live(self) -> bool:
+    def _is_live(self) -> bool:
         """Return whether the loop ticks and Dramatiq's threads do; that Redis is away is no reason to restart."""
-        return self._threads_live() and self._pulse.live()
+        return self._are_threads_live() and self._pulse.live()
 
-    def _threads_live(self) -> bool:
+    def _are_threads_live(self) -> bool:
         if self._worker is None:
             return True
         broker = self._worker.broker
@@ -137,8 +141,8 @@ class Runtime(dramatiq.Middleware):
             thread.is_alive() or not thread.running for thread in threads
         )
 
-    def _ready(self) -> bool:
-        return self._advance is not None and self._live()
+    def _is_ready(self) -> bool:
+        return self._advance is not None and self._is_live()
 
 
 def _loop_thread() -> dramatiq.asyncio.EventLoopThread:
@@ -152,7 +156,7 @@ TIME_LIMIT_MS = 60_000
 """Far beyond the longest turn; a turn that hangs that long is cut off, and the sweeper gives its job to another."""
 
 
-def declare(broker: dramatiq.Broker, parts: Runtime) -> None:
+def declare_actors(broker: dramatiq.Broker, parts: WorkerRuntime) -> None:
     """Declare our actors on *broker*."""
 
     async def run_turn(**payload: object) -> None:

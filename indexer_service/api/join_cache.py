@@ -62,8 +62,8 @@ class Joins:
         self._make = make
         self._known: dict[int, _Known] = {}
         self._making: dict[int, tuple[asyncio.Task[Answer | None], float]] = {}
-        self._checks = concurrency.Batch(self._ask)
-        self._early_checks = concurrency.Batch(self._ask, gather=GATHER)
+        self._checks = concurrency.Coalescer(self._ask)
+        self._early_checks = concurrency.Coalescer(self._ask, gather=GATHER)
 
     def forget(self, user_id: int) -> None:
         """Give no answer any more that was made before now: the user's job has changed."""
@@ -93,10 +93,10 @@ class Joins:
     async def _still_true(self, known: _Known, called: float) -> bool:
         age = called - known.checked
         if age > CHECKED:
-            await asyncio.shield(self._checks.get(known))
+            await asyncio.shield(self._checks.request(known))
             return known.checked >= called
         if age > CHECKED / 2:
-            self._early_checks.get(known)
+            self._early_checks.request(known)
         return True
 
     async def _ask(self, asking: list[_Known]) -> dict[_Known, None]:
@@ -116,7 +116,7 @@ class Joins:
         making = self._making.get(user_id)
         if making is None:
             now = self._clock()
-            making = self._making[user_id] = concurrency.shared(self._renew(user_id, now)), now
+            making = self._making[user_id] = concurrency.spawn_shared(self._renew(user_id, now)), now
         return making
 
     async def _renew(self, user_id: int, now: float) -> Answer | None:

@@ -153,7 +153,7 @@ class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
             status = status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"{method} is not offered by this version")
         else:
             request_id = logs.field("request_id") or uuid.uuid4().hex
-            self._log.error("call_broke", method=method, request_id=request_id, exc_info=problem)
+            self._log.error("call_crashed", method=method, request_id=request_id, exc_info=problem)
             text = f"something broke here; the log has it under request id {request_id}"
             status = status_pb2.Status(code=code_pb2.INTERNAL, message=text)
         abort: Any = context

@@ -50,7 +50,7 @@ class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
         async def call(request: message.Message, context: Context) -> Any:  # noqa: ANN401 -- an answer or nothing
             request_id, parent = _told(context)
             context.set_trailing_metadata(((HEADER, request_id),))
-            with logs.bound(request_id=request_id, **_about(request)), tracing.below(parent, method):
+            with logs.bound(request_id=request_id, **_about(request)), tracing.start_child_span(parent, method):
                 return await behave(request, context)
 
         return kind(

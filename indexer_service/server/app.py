@@ -50,26 +50,28 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     around = rpc_metrics.Measured(_metrics(config.service, to), clock)
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(wiring.open_parts(config, broker, seen, clock))
-        lists = guild_lists.GuildLists(parts.world, config.indexing)
-        turner = run_turn.TurnRunner(parts.world, config.indexing, seen.indexing, lists)
-        starter = start_job.StartJob(parts.world, config.indexing, turner)
+        parts = await stack.enter_async_context(wiring.open_components(config, broker, seen, clock))
+        lists = guild_lists.GuildLists(parts.dependencies, config.indexing)
+        turner = run_turn.TurnRunner(parts.dependencies, config.indexing, seen.indexing, lists)
+        starter = start_job.StartJob(parts.dependencies, config.indexing, turner)
         stack.push_async_callback(starter.drain, LAST_TURNS)
-        replays = idempotency.Replays(parts.requests, config.secrets.keys[0], clock)
+        replays = idempotency.Replays(parts.idempotency_store, config.secrets.keys[0], clock)
         watchers = streams.Streams(config.service, clock)
         handlers = _handlers(config, parts, starter, watchers, clock)
-        parts.events.tell(handlers.changed)
+        parts.events.add_listener(handlers.changed)
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
         pause = min(LOOK_AT_INSTALLS, config.indexing.bot_guilds_age / 2)
-        renew = seen.process.noting("installs", lists.bot.keep_fresh, clock)
+        renew = seen.process.recording_success("installs", lists.bot.keep_fresh, clock)
         await stack.enter_async_context(
-            concurrency.running(events=parts.events.read, installs=lambda: concurrency.every(pause, renew))
+            concurrency.background_tasks(
+                events=parts.events.relay_updates, installs=lambda: concurrency.repeat_every(pause, renew)
+            )
         )
 
         def end_streams() -> None:
             watchers.drain()
-            parts.events.poke()
+            parts.events.wake_all_watchers()
             starter.release_waiters()
 
         port = await stack.enter_async_context(
@@ -84,23 +86,23 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
 
 def _handlers(
     config: settings.Settings,
-    parts: wiring.Parts,
+    parts: wiring.Components,
     starter: start_job.StartJob,
     watchers: streams.Streams,
     clock: Callable[[], float],
 ) -> servicer.Servicer:
     cases = servicer.Cases(
         start=starter,
-        progress=watch_job.JobWatcher(parts.world),
-        browse=browse.Browse(parts.world, config.indexing),
-        control=(controls := control_job.JobControl(parts.world, config.indexing)),
-        consent=tokens.ConsentControl(parts.world, controls),
-        erasure=erase_user.EraseUser(parts.world, controls, parts.limits),
-        limits=parts.limits,
+        progress=watch_job.JobWatcher(parts.dependencies),
+        browse=browse.Browse(parts.dependencies, config.indexing),
+        control=(controls := control_job.JobControl(parts.dependencies, config.indexing)),
+        consent=tokens.ConsentControl(parts.dependencies, controls),
+        erasure=erase_user.EraseUser(parts.dependencies, controls, parts.limiter),
+        limits=parts.limiter,
         events=parts.events,
         clock=clock,
     )
-    return servicer.Servicer(cases, parts.world.users, page_tokens.Tokens(config.secrets.keys), watchers)
+    return servicer.Servicer(cases, parts.dependencies.users, page_tokens.Tokens(config.secrets.keys), watchers)
 
 
 def _metrics(config: settings.ServiceSettings, to: registry.CollectorRegistry) -> metrics.ServiceMetrics:

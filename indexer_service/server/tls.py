@@ -64,7 +64,9 @@ async def opened(config: settings.ServiceSettings) -> AsyncIterator[Trust]:
     """
     trust = Trust(config)
     trust.open()
-    async with concurrency.running(reload=lambda: concurrency.every(config.reload_interval, trust.look)):
+    async with concurrency.background_tasks(
+        reload=lambda: concurrency.repeat_every(config.reload_interval, trust.look)
+    ):
         yield trust
 
 

@@ -383,13 +383,13 @@ class Events(Protocol):
     async def publish(self, update: model.JobUpdate) -> None:
         """Append an update to the job's bounded stream."""
 
-    async def tail(self, job_id: str) -> str:
+    async def get_last_position(self, job_id: str) -> str:
         """Return the position of the job's latest update, the first position when there is none."""
 
-    async def retains(self, job_id: str, position: str) -> bool:
+    async def has_all_since(self, job_id: str, position: str) -> bool:
         """Return whether every update after *position* is still in the stream."""
 
-    async def retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def list_retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return those of the places, each a job and a position in its stream, after which every update is there."""
 
     async def list_updated(self, positions: Mapping[str, str]) -> set[str]:

@@ -91,7 +91,7 @@ class RedisEvents:
         self._listener: Callable[[model.JobUpdate], None] | None = None
         self._log = logs.get(__name__)
 
-    def tell(self, listener: Callable[[model.JobUpdate], None]) -> None:
+    def add_listener(self, listener: Callable[[model.JobUpdate], None]) -> None:
         """Let somebody in this process know at once of every update that is published or read here."""
         self._listener = listener
 
@@ -106,17 +106,17 @@ class RedisEvents:
                 pipe.expire(key, TTL)
                 await pipe.execute()
 
-    async def tail(self, job_id: str) -> str:
+    async def get_last_position(self, job_id: str) -> str:
         """Return the position of the job's latest update, the first position when there is none."""
         with redis_client.translated():
             last: Any = await self._client.xrevrange(_key(job_id), count=1)
         return last[0][0].decode() if last else FIRST
 
-    async def retains(self, job_id: str, position: str) -> bool:
+    async def has_all_since(self, job_id: str, position: str) -> bool:
         """Return whether every update after *position* is still in the stream."""
-        return bool(await self.retained([(job_id, position)]))
+        return bool(await self.list_retained([(job_id, position)]))
 
-    async def retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def list_retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return those of the places after which every update is still there; one round trip for however many."""
         with redis_client.translated():
             firsts: Any = await self._firsts(keys=[_key(job_id) for job_id, _ in places])
@@ -142,12 +142,12 @@ class RedisEvents:
             missed = self._between(job_id, after, known)
         watcher = feed.Watcher(known, after)
         try:
-            known.extend(after, await missed)
+            known.prepend(after, await missed)
         except BaseException:
             await watcher.close()
             raise
         if self._ending:
-            watcher.poke()
+            watcher.release()
         watcher.wake()
         return watcher
 
@@ -157,12 +157,12 @@ class RedisEvents:
             if job_ids:
                 await self._client.unlink(*map(_key, job_ids))
 
-    def poke(self) -> None:
+    def wake_all_watchers(self) -> None:
         """Let every watcher of this process, and each that is still to come, return from `next` at once."""
         self._ending = True
         for known in self._feeds.values():
             for watcher in known.watchers:
-                watcher.poke()
+                watcher.release()
 
     async def _include(self) -> list[model.JobUpdate]:
         """Make the reader begin again with a new stream, of which nothing is known yet; at rest, it will anyway."""
@@ -184,7 +184,7 @@ class RedisEvents:
         updates = [decode(position, fields) for position, fields in missed]
         return [update for update in updates if update is not None]
 
-    async def read(self) -> None:
+    async def relay_updates(self) -> None:
         """Feed the watchers until cancelled; an outage of Redis is waited out, the watchers then go on."""
         wake = FIRST
         while True:
@@ -208,12 +208,12 @@ class RedisEvents:
                         if (update := decode(position, fields)) is not None:
                             self._take(known, update)
                         else:
-                            known.pass_over(position.decode())
+                            known.skip(position.decode())
             self._reading = False
             await asyncio.sleep(PACE * len(asked))
 
     def _take(self, known: feed.Feed, update: model.JobUpdate) -> None:
-        known.take(update)
+        known.append(update)
         if self._listener is not None:
             self._listener(update)
 

@@ -35,7 +35,7 @@ class Feed:
         self.place = self.start
         self._told: tuple[Position, model.JobUpdate] | None = None
 
-    def take(self, update: model.JobUpdate) -> None:
+    def append(self, update: model.JobUpdate) -> None:
         """Add the stream's next update and wake the watchers."""
         place = parse(update.position)
         if place <= self.place:
@@ -48,12 +48,12 @@ class Feed:
         for watcher in self.watchers:
             watcher.wake()
 
-    def pass_over(self, position: str) -> None:
+    def skip(self, position: str) -> None:
         """Go on after an entry that cannot be read."""
         self.position = max(self.position, position, key=parse)
         self.place = parse(self.position)
 
-    def extend(self, start: str, missed: list[model.JobUpdate]) -> None:
+    def prepend(self, start: str, missed: list[model.JobUpdate]) -> None:
         """Begin earlier: *missed* are the stream's updates after *start* up to where the feed begins."""
         later, last = self._rows, self.last
         self._rows, self.last = {}, None
@@ -78,7 +78,7 @@ class Feed:
             self._rows.pop(unit.guild_id, None)
             self._rows[unit.guild_id] = (place, unit)
 
-    def since(self, place: Position) -> model.JobUpdate | None:
+    def get_changes_since(self, place: Position) -> model.JobUpdate | None:
         """
         Return what changed after *place* as one update, rows in the order of their last change; None if nothing did.
 
@@ -87,10 +87,10 @@ class Feed:
         if self.last is None or place >= self.place:
             return None
         if self._told is None or self._told[0] != place:
-            self._told = place, dataclasses.replace(self.last, tasks=self._changed(place))
+            self._told = place, dataclasses.replace(self.last, tasks=self._changed_since(place))
         return self._told[1]
 
-    def _changed(self, place: Position) -> tuple[model.GuildTask, ...]:
+    def _changed_since(self, place: Position) -> tuple[model.GuildTask, ...]:
         found = []
         for changed, unit in reversed(self._rows.values()):
             if changed <= place:
@@ -117,17 +117,17 @@ class Watcher:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
-    def poke(self) -> None:
+    def release(self) -> None:
         """Make `next` return None once although nothing changed, at the latest when the news are told."""
         self._poked = True
         self.wake()
 
     async def next(self, patience: float) -> model.JobUpdate | None:
         """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
-        news = self._feed.since(self._place)
+        news = self._feed.get_changes_since(self._place)
         if news is None and not self._poked:
             await self._wait(patience)
-            news = self._feed.since(self._place)
+            news = self._feed.get_changes_since(self._place)
         if news is None:
             self._poked = False
             return None

@@ -96,10 +96,10 @@ class Broker(RedisBroker):
         def heard() -> None:
             self.heard_at[queue_name] = time.monotonic()
 
-        return _Heard(super().consume(queue_name, prefetch, timeout), heard)
+        return _HeartbeatConsumer(super().consume(queue_name, prefetch, timeout), heard)
 
 
-class _Heard(dramatiq.Consumer):
+class _HeartbeatConsumer(dramatiq.Consumer):
     """Says that it is there whenever it looks for a message, whatever comes of that."""
 
     def __init__(self, consumer: dramatiq.Consumer, heard: Callable[[], None]) -> None:
@@ -174,10 +174,10 @@ class DramatiqQueue:
 
 
 def _carrying(turn: turns.Turn) -> turns.Turn:
-    return turn if turn.carried else dataclasses.replace(turn, carried=tracing.carry())
+    return turn if turn.carried else dataclasses.replace(turn, carried=tracing.serialize_context())
 
 
-class Alarm:
+class DelayedQueuePoller:
     """Takes due turns out of the sorted set and enqueues them; sleeps until the next one is due or an earlier comes."""
 
     def __init__(self, client: redis.asyncio.Redis, queue: DramatiqQueue, *, longest_sleep: float = 5.0) -> None:
@@ -186,7 +186,7 @@ class Alarm:
         self._queue = queue
         self._longest_sleep = longest_sleep
 
-    async def ring(self) -> float:
+    async def enqueue_due(self) -> float:
         """Enqueue what is due; returns the seconds until there is more to do. Two round trips and one for each turn."""
         with redis_client.translated():
             reply = [item.decode() for item in await self._pop(keys=[WAITING, CARRIED], args=[POP_LIMIT])]
@@ -207,7 +207,7 @@ class Alarm:
     async def keep_ringing(self) -> None:
         """Ring and sleep until cancelled; raises errors.QueueUnavailable when Redis is away."""
         while True:
-            await self.sleep(await self.ring())
+            await self.sleep(await self.enqueue_due())
 
     async def close(self) -> None:
         """Close the blocking connection."""

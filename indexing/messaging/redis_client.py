@@ -52,7 +52,7 @@ class _Timed(redis.asyncio.BlockingConnectionPool):
         if self.seen is not None and lent_at is not None:
             took = time.perf_counter() - lent_at
             self.seen.redis.observe(took)
-            tracing.record("redis", took)
+            tracing.record_span("redis", took)
             if not connection.is_connected:
                 self.seen.redis_errors.inc()
         await super().release(connection)

@@ -17,7 +17,7 @@ from indexing.messaging import queue, redis_client
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class QueueReading:
+class QueueDepth:
     """
     One queue.
 
@@ -35,15 +35,15 @@ class QueueReading:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Reading:
+class QueueStats:
     """All queues by name, turns that wait for their time, and worker processes with a fresh heartbeat."""
 
-    queues: dict[str, QueueReading]
+    queues: dict[str, QueueDepth]
     waiting: int
     workers: int
 
 
-async def read(client: redis.asyncio.Redis) -> Reading:
+async def read_queue_stats(client: redis.asyncio.Redis) -> QueueStats:
     """Read everything in two round trips. Raises errors.QueueUnavailable."""
     with redis_client.translated():
         pipe = client.pipeline(transaction=False)
@@ -60,12 +60,12 @@ async def read(client: redis.asyncio.Redis) -> Reading:
         rows = [rest[at : at + 4] for at in range(0, len(rest), 4)]
         oldest = await _ages(client, [row[3] for row in rows], now)
     found = {
-        name: QueueReading(live, ready, dead, age)
+        name: QueueDepth(live, ready, dead, age)
         for name, (live, ready, dead, _), age in zip(turns.QUEUES, rows, oldest, strict=True)
     }
     fresh = now * 1000 - queue.HEARTBEAT_MS
     workers = sum(name.startswith(queue.WORKER.encode()) and at > fresh for name, at in beats)
-    return Reading(found, waiting, workers)
+    return QueueStats(found, waiting, workers)
 
 
 async def _ages(client: redis.asyncio.Redis, first: list[bytes | None], now: float) -> list[float]:

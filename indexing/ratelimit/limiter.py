@@ -87,7 +87,7 @@ class Limiter:
         try:
             await self._send([], [])
         except errors.LimiterUnavailable as problem:
-            self._log.warning("limiter_away", error=str(problem))
+            self._log.warning("limiter_unavailable", error=str(problem))
 
     async def close(self) -> None:
         """Send the settlements that still wait for company."""
@@ -152,7 +152,9 @@ class Limiter:
         if outcome.scope is not None:
             self._seen.rate_limited.labels(SCOPES[outcome.scope]).inc()
             self._seen.pause.labels(SCOPES[outcome.scope]).observe(outcome.pause)
-            self._log.warning("discord_said_stop", scope=outcome.scope, pause=outcome.pause, route=permit.charge.route)
+            self._log.warning(
+                "discord_rate_limited", scope=outcome.scope, pause=outcome.pause, route=permit.charge.route
+            )
         self._desk.post(
             protocol.Settlement(permit, outcome, now), urgent=outcome.scope is not None or not permit.limit.known
         )

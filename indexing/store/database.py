@@ -226,4 +226,4 @@ class Timed:
         finally:
             seconds = time.perf_counter() - begun
             self._took.observe(seconds)
-            tracing.record("mongodb", seconds, self._command)
+            tracing.record_span("mongodb", seconds, self._command)

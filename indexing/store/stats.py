@@ -11,7 +11,7 @@ MOST_USERS = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Reading:
+class StoreStats:
     """
     Jobs and credentials.
 
@@ -30,7 +30,7 @@ class Reading:
     reauth: int
 
 
-async def read(database: store_database.Database, now: float) -> Reading:
+async def read_store_stats(database: store_database.Database, now: float) -> StoreStats:
     """Read everything in four round trips; each uses an index that holds only what it asks for."""
     with store_database.translated():
         found = database["jobs"].find({"active": True}, {"user_id": 1, "next_turn_at": 1})
@@ -39,4 +39,4 @@ async def read(database: store_database.Database, now: float) -> Reading:
         users = await database["users"].estimated_document_count()
         reauth = await database["users"].count_documents({"reauth": True})
     overdue = max(0.0, now - rows[0]["next_turn_at"]) if rows else 0.0
-    return Reading(active, overdue, tuple(row["user_id"] for row in rows), users, reauth)
+    return StoreStats(active, overdue, tuple(row["user_id"] for row in rows), users, reauth)

@@ -71,17 +71,17 @@ class Group:
     def _counter(self, name: str, text: str, *labels: Label, first: Iterable[Sequence[str]] | None = None) -> Counter:
         """Declare a counter, whose name ends in _total. *first*: the series that exist at once; None for all."""
         made = Counter(name, text, [label.name for label in labels], registry=self._to)
-        self._note("counter", name, text, labels)
+        self._declare("counter", name, text, labels)
         _begin(made, labels, first)
         return made
 
     def _gauge(self, name: str, text: str, *labels: Label, absent: bool = False) -> prometheus_client.Gauge:
         """Declare a gauge; *absent*: without series until it is set, because 0 would be a lie."""
         made = prometheus_client.Gauge(name, text, [label.name for label in labels], registry=self._to)
-        self._note("gauge", name, text, labels)
+        self._declare("gauge", name, text, labels)
         _begin(made, labels, () if absent else None)
         if absent:
-            forget(made)
+            clear_gauge(made)
         return made
 
     def _histogram(
@@ -95,15 +95,15 @@ class Group:
         """Declare a histogram with these upper bounds, in the unit that its name ends in."""
         names = [label.name for label in labels]
         made = Histogram(name, text, names, buckets=buckets, registry=self._to)
-        self._note("histogram", name, text, labels)
+        self._declare("histogram", name, text, labels)
         _begin(made, labels, first)
         return made
 
-    def _note(self, kind: str, name: str, text: str, labels: tuple[Label, ...]) -> None:
+    def _declare(self, kind: str, name: str, text: str, labels: tuple[Label, ...]) -> None:
         self.declared.append(Declared(kind, name, text, labels))
 
 
-def forget(gauge: prometheus_client.Gauge) -> None:
+def clear_gauge(gauge: prometheus_client.Gauge) -> None:
     """Take back what a gauge says: its series go; the one of a gauge without labels, which cannot, says NaN."""
     if gauge._labelnames:  # noqa: SLF001 -- there is no public way to ask
         gauge.clear()
@@ -133,7 +133,7 @@ def _begin(
 
 LANE = Label("lane", ("interactive", "background", "refresh"))
 BUDGET = Label("budget", ("global", "user", "route", "egress"))
-WHY = Label("why", ("used up", "probe", "hold", "pause", "shared", "edge", "breaker", "other"))
+REFUSAL_REASON = Label("why", ("used up", "probe", "hold", "pause", "shared", "edge", "breaker", "other"))
 SCOPE = Label("scope", ("user", "global", "shared", "egress"))
 ROUTE = Label(
     "route",
@@ -151,8 +151,8 @@ STATUS = Label(
     "status", ("200", "401", "403", "404", "429", "500", "502", "503", "504", "unreachable", "lost", "other")
 )
 JOB_STATE = Label("state", ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS", "FAILED", "CANCELLED"))
-UNIT_STATE = Label("state", ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELLED"))
-CAUSE = Label(
+GUILD_TASK_STATE = Label("state", ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELLED"))
+REASON = Label(
     "cause",
     (
         *("", "BOT_NOT_INSTALLED", "BOT_REMOVED", "MUTED", "USER_LEFT", "NO_ACCESS", "GUILD_UNAVAILABLE"),
@@ -164,7 +164,7 @@ MILESTONE = Label("milestone", ("list", "first", "five", "done"))
 RESULT = Label("result", ("changed", "unchanged", "error"))
 RENEWAL = Label("result", ("renewed", "refused", "failed", "lost"))
 DISPOSITION = Label("disposition", ("CREATED", "JOINED", "FRESH", "REPLAYED"))
-DUTY = Label("duty", ("alarm", "sweep", "installs", "refresh", "purge", "read", "other"))
+PERIODIC_TASK = Label("duty", ("alarm", "sweep", "installs", "refresh", "purge", "read", "other"))
 COMMAND = Label(
     "command",
     ("find", "insert", "update", "delete", "findAndModify", "aggregate", "count", "distinct", "createIndexes"),

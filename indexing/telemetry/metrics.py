@@ -49,7 +49,7 @@ class LimiterMetrics(metric_types.Group):
             "indexer_ratelimit_refusals_total",
             "Callers sent away: the wait exceeded their patience.",
             metric_types.BUDGET,
-            metric_types.WHY,
+            metric_types.REFUSAL_REASON,
         )
         self.rate_limited = self._counter(
             "indexer_discord_rate_limited_total",
@@ -117,8 +117,8 @@ class IndexingMetrics(metric_types.Group):
         self.units = self._counter(
             "indexer_units_finished_total",
             "Guilds done inside jobs, by final state and cause.",
-            metric_types.UNIT_STATE,
-            metric_types.CAUSE,
+            metric_types.GUILD_TASK_STATE,
+            metric_types.REASON,
         )
         self.saved = self._counter(
             "indexer_calls_saved_total", "Channel fetches not made because a fresh or another job's result served."
@@ -139,13 +139,13 @@ class IndexingMetrics(metric_types.Group):
         )
         self.turns = self._histogram("indexer_turn_seconds", "One turn of a job.", buckets=WAIT_BUCKETS)
 
-    def reached(self, milestone: str, seconds: float) -> None:
+    def observe_milestone(self, milestone: str, seconds: float) -> None:
         """Note that a job reached a milestone *seconds* after its start."""
         self.milestones.labels(milestone).observe(seconds, tracing.exemplar())
 
-    def unit_ended(self, state: str, cause: str) -> None:
+    def count_guild_task(self, state: str, cause: str) -> None:
         """Count a guild that is done."""
-        self.units.labels(state, metric_types.CAUSE.fit(cause)).inc()
+        self.units.labels(state, metric_types.REASON.fit(cause)).inc()
 
 
 class ServerMetrics(metric_types.Group):
@@ -177,28 +177,28 @@ class ProcessMetrics(metric_types.Group):
         self.duties = self._gauge(
             "indexer_duty_last_success_timestamp_seconds",
             "When a periodic duty last succeeded in this process, 0: not yet; of all processes one does it.",
-            metric_types.DUTY,
+            metric_types.PERIODIC_TASK,
             absent=True,
         )
         for duty in duties:
-            self.duty_done(duty, 0.0)
+            self.record_success(duty, 0.0)
         version = metric_types.Label("version", (importlib.metadata.version("discord-channel-indexer"),), "ours")
         python = metric_types.Label("python", (platform.python_version(),), "Python's version")
         self.build = self._gauge("indexer_build_info", "1, by version.", version, python)
         self.build.labels(*version.values, *python.values).set(1)
 
-    def duty_done(self, duty: str, now: float) -> None:
+    def record_success(self, duty: str, now: float) -> None:
         """Note that a duty succeeded at *now*, in epoch seconds."""
-        self.duties.labels(metric_types.DUTY.fit(duty)).set(now)
+        self.duties.labels(metric_types.PERIODIC_TASK.fit(duty)).set(now)
 
-    def noting(
+    def recording_success(
         self, duty: str, work: Callable[[], Awaitable[object]], clock: Callable[[], float]
     ) -> Callable[[], Awaitable[None]]:
         """Return *work* with its successes noted."""
 
         async def noted() -> None:
             await work()
-            self.duty_done(duty, clock())
+            self.record_success(duty, clock())
 
         return noted
 
@@ -295,7 +295,7 @@ class FleetMetrics(metric_types.Group):
             "indexer_budget_paused_seconds",
             "For how long nothing is granted, and why; 0 when not paused.",
             metric_types.SINGLE_BUDGET,
-            metric_types.WHY,
+            metric_types.REFUSAL_REASON,
             absent=True,
         )
         self.routes = self._gauge(

@@ -63,30 +63,30 @@ def fields() -> Mapping[str, object]:
     return _FIELDS.get()
 
 
-def on() -> bool:
+def is_enabled() -> bool:
     """Return whether spans may be recorded at all."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 @contextlib.contextmanager
-def serving(name: str, carried: str = "", kind: trace.SpanKind = trace.SpanKind.SERVER) -> Iterator[None]:
+def continue_trace(name: str, carried: str = "", kind: trace.SpanKind = trace.SpanKind.SERVER) -> Iterator[None]:
     """Begin a piece of work that somebody asked for: *carried* is what `carry` gave there."""
     request, _, parent = carried.rpartition(" ")
     known = {REQUEST: request} if request not in {"", NONE} else {}
-    with bound(**known), below(parent, name, kind):
+    with bound(**known), start_child_span(parent, name, kind):
         yield
 
 
-def below(
+def start_child_span(
     parent: str, name: str, kind: trace.SpanKind = trace.SpanKind.SERVER
 ) -> contextlib.AbstractContextManager[object]:
     """Make a span below that of a traceparent, or the first of a trace; nothing when there is neither to go on with."""
     if parent:
         return _TRACER.start_as_current_span(name, context=_FORMAT.extract({"traceparent": parent}), kind=kind)
-    return _TRACER.start_as_current_span(name, context=None, kind=kind) if on() else _NOTHING
+    return _TRACER.start_as_current_span(name, context=None, kind=kind) if is_enabled() else _NOTHING
 
 
-def carry() -> str:
+def serialize_context() -> str:
     """Return what `serving` needs to go on elsewhere with the present work; empty when there is nothing."""
     request = _FIELDS.get().get(REQUEST, "")
     carrier: dict[str, str] = {}
@@ -100,19 +100,19 @@ def span(name: str, kind: trace.SpanKind = trace.SpanKind.CLIENT) -> contextlib.
     present = trace.get_current_span()
     if not present.is_recording():
         return contextlib.nullcontext(present)
-    return _TRACER.start_as_current_span(name, kind=kind, attributes=_told())
+    return _TRACER.start_as_current_span(name, kind=kind, attributes=_attributes())
 
 
-def record(server: str, seconds: float, what: str = "") -> None:
+def record_span(server: str, seconds: float, what: str = "") -> None:
     """Make a span, named by server and what it did, of a part of the present work that has just ended."""
     if trace.get_current_span().is_recording():
         now = time.time_ns()
         name = f"{server} {what}".rstrip()
         begun = now - int(seconds * 1e9)
-        _TRACER.start_span(name, kind=trace.SpanKind.CLIENT, start_time=begun, attributes=_told()).end(now)
+        _TRACER.start_span(name, kind=trace.SpanKind.CLIENT, start_time=begun, attributes=_attributes()).end(now)
 
 
-def _told() -> dict[str, str]:
+def _attributes() -> dict[str, str]:
     """Return what a span says of whose work it is: the job, the guild, as in log lines."""
     return {name: str(value) for name, value in _FIELDS.get().items()}
 

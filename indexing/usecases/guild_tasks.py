@@ -195,11 +195,11 @@ class GuildTaskRunner:
         return soon and run.refusal is None and run.limits.lane is not model.Lane.INTERACTIVE
 
     def _count_ended(self, run: TurnState, ended: model.GuildTask) -> None:
-        self._metrics.unit_ended(ended.state.value, ended.reason)
+        self._metrics.count_guild_task(ended.state.value, ended.reason)
         if ended.state is model.TaskState.SUCCEEDED:
             done = sum(task.state is model.TaskState.SUCCEEDED for task in run.tasks.values())
             if done in MILESTONES:
-                self._metrics.reached(MILESTONES[done], self._deps.clock() - run.job.created_at)
+                self._metrics.observe_milestone(MILESTONES[done], self._deps.clock() - run.job.created_at)
 
     def _pick_next(self, run: TurnState) -> model.GuildTask | None:
         """Take the best unit that may run now; None when the turn should start no more."""
@@ -237,7 +237,7 @@ class GuildTaskRunner:
             raise
         except Exception:  # noqa: BLE001 -- the boundary of a unit
             # A bug that one guild brings out must not stop the others, and must be seen in its row.
-            self._log.exception("unit_broke", job=run.job.job_id, guild=task.guild_id)
+            self._log.exception("guild_task_crashed", job=run.job.job_id, guild=task.guild_id)
             return _failed(task, errors.IndexerError.reason)
 
     async def _retry_with_renewed_token(

@@ -47,7 +47,7 @@ class Sweeper:
             if await self._deps.jobs.save(again):
                 await self._deps.queue.enqueue(turns.Turn(job.job_id, job.turn))
         if late:
-            self._log.warning("turns_were_overdue", jobs=len(late))
+            self._log.warning("overdue_turns_enqueued", jobs=len(late))
         return len(late)
 
 

@@ -194,13 +194,13 @@ class TurnRunner:
         self._count_ended_tasks(skipped)
 
     def _note_milestone(self, milestone: str, job: model.Job) -> None:
-        self._metrics.reached(milestone, self._deps.clock() - job.created_at)
+        self._metrics.observe_milestone(milestone, self._deps.clock() - job.created_at)
 
     def _count_ended_tasks(self, rows: Iterable[model.GuildTask]) -> None:
         """Count guilds that ended without a step of their own."""
         for task in rows:
             if task.state.terminal:
-                self._metrics.unit_ended(task.state.value, task.reason)
+                self._metrics.count_guild_task(task.state.value, task.reason)
 
     def _next_due(self, run: guild_tasks.TurnState) -> float:
         """Return when the next turn makes sense: at the moment the limiter named, or when the first unit may run."""

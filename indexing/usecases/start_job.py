@@ -135,12 +135,14 @@ class StartJob:
         except errors.IndexerError as problem:
             self._log.warning("first_turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
         except Exception:  # noqa: BLE001 -- nobody awaits this task's result; the sweeper takes the job over
-            self._log.exception("first_turn_broke", job=turn.job_id)
+            self._log.exception("first_turn_crashed", job=turn.job_id)
 
     async def _until_listed(self, job: model.Job, wait: float) -> None:
         """Wait until whoever created the job has read the guild list."""
         deadline = self._deps.clock() + wait
-        subscription = await self._deps.events.subscribe(job.job_id, await self._deps.events.tail(job.job_id))
+        subscription = await self._deps.events.subscribe(
+            job.job_id, await self._deps.events.get_last_position(job.job_id)
+        )
         try:
             current = await self._deps.jobs.get(job.job_id)
             while current is not None and not current.listed and not current.state.terminal:
@@ -152,7 +154,7 @@ class StartJob:
             await subscription.close()
 
     async def _answer(self, job_id: str, disposition: Disposition, why: StartReason) -> StartResult:
-        position = await self._deps.events.tail(job_id)
+        position = await self._deps.events.get_last_position(job_id)
         job, rows = await asyncio.gather(self._deps.jobs.get(job_id), self._deps.jobs.list_tasks(job_id))
         if job is None:
             raise errors.JobNotFound(job_id)

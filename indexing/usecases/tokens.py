@@ -75,7 +75,7 @@ class TokenManager:
         except PASSING as problem:
             if _seconds_left(held, self._deps.clock()) <= UNUSABLE_BELOW:
                 raise
-            self._log.info("credential_renewal_put_off", user=user_id, reason=problem.reason)
+            self._log.info("credential_renewal_deferred", user=user_id, reason=problem.reason)
             return held.credential
 
     async def renew_refused(self, user_id: int, used: ports.Credential, purpose: ports.Purpose) -> ports.Credential:
@@ -105,7 +105,7 @@ class TokenManager:
             held = await self._deps.credentials.get(user_id)
         except errors.ReauthRequired:
             # Nothing is noted in the row: when the key is back, so is the credential.
-            self._log.error("credential_opens_with_no_key", user=user_id)
+            self._log.error("credential_undecryptable", user=user_id)
             raise
         if held.refused:
             raise errors.ReauthRequired(user_id)
@@ -126,7 +126,9 @@ class TokenManager:
                 version = await self._deps.credentials.lock(user_id, version=held.version, now=now, until=now + lease)
             if version is not None:
                 # Shielded: a turn that ends for another reason must not lose the answer on its way.
-                return await asyncio.shield(concurrency.shared(self._renew_locked(user_id, before, version, purpose)))
+                return await asyncio.shield(
+                    concurrency.spawn_shared(self._renew_locked(user_id, before, version, purpose))
+                )
             if now >= until:
                 raise errors.CredentialBusy(user_id, min(max(held.locked_until - now, POLL_INTERVAL), RENEWAL_WAIT))
             await asyncio.sleep(POLL_INTERVAL)

@@ -83,7 +83,7 @@ class JobWatcher:
 
     def __init__(self, deps: ports.Dependencies) -> None:
         self._deps = deps
-        self._checks = concurrency.Batch(self._check, gather=GATHER)
+        self._checks = concurrency.Coalescer(self._check, gather=GATHER)
 
     async def find_job(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
         """
@@ -109,7 +109,9 @@ class JobWatcher:
     async def wait_until_ended(self, job: model.Job, seconds: float) -> model.Job:
         """Return the job when it has ended, or as it is after that time."""
         deadline = self._deps.clock() + seconds
-        subscription = await self._deps.events.subscribe(job.job_id, await self._deps.events.tail(job.job_id))
+        subscription = await self._deps.events.subscribe(
+            job.job_id, await self._deps.events.get_last_position(job.job_id)
+        )
         try:
             current = await self.find_job(job_id=job.job_id)
             while not current.state.terminal:
@@ -155,14 +157,14 @@ class JobWatcher:
 
     async def _find_position(self, job_id: str, after: str | None) -> tuple[str, bool]:
         """Return where a watcher begins, and whether that is where he left off."""
-        if after is not None and await self._deps.events.retains(job_id, after):
+        if after is not None and await self._deps.events.has_all_since(job_id, after):
             return after, True
-        return await self._deps.events.tail(job_id), False
+        return await self._deps.events.get_last_position(job_id), False
 
     async def _check_silence(self, job: model.Job, position: str) -> tuple[model.Job, bool]:
         """Return the job as it is, and whether its silence was the stream's loss rather than peace."""
         place = job.job_id, position
-        found = (await asyncio.shield(self._checks.get(place)))[place]
+        found = (await asyncio.shield(self._checks.request(place)))[place]
         if found is None:
             raise errors.JobNotFound(job.job_id)
         return found
@@ -172,7 +174,7 @@ class JobWatcher:
         jobs = await self._deps.jobs.get_many({job_id for job_id, _ in places})
         listed = [place for place in places if place[0] in jobs and jobs[place[0]].listed]
         try:
-            held = await self._deps.events.retained(listed) if listed else set()
+            held = await self._deps.events.list_retained(listed) if listed else set()
         except errors.QueueUnavailable:
             held = set()
         lost = {place for place in listed if place not in held or jobs[place[0]].state.terminal}

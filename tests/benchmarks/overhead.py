@@ -195,11 +195,11 @@ async def _index(api: pb_grpc.IndexerServiceStub, user_id: str) -> int:
 @contextlib.asynccontextmanager
 async def _running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerServiceStub]:
     """Run the service on this loop and a worker on its own."""
-    parts = workers_worker.Runtime(config)
+    parts = workers_worker.WorkerRuntime(config)
     broker = queue.make_broker(
         config.redis, [middleware.TimeLimit(), middleware.Retries(), workers_worker.EventLoop(), parts]
     )
-    workers_worker.declare(broker, parts)
+    workers_worker.declare_actors(broker, parts)
     worker = dramatiq.Worker(broker, worker_timeout=100, worker_threads=8)
     stop = asyncio.Event()
     serving = asyncio.create_task(app.run(config, stop))

@@ -41,7 +41,7 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
         return
     async with redis_client.open_redis(request.getfixturevalue("redis_settings")) as client:
         events = redis_events.RedisEvents(client)
-        async with concurrency.running(events=events.read):
+        async with concurrency.background_tasks(events=events.relay_updates):
             yield Bus(events, client.flushdb)
         await events.close()
 
@@ -79,7 +79,7 @@ async def test_a_watcher_is_told_the_whole_update_when_one_is_published(bus: Bus
 
     told = await watcher.next(PATIENCE)
     assert told is not None
-    assert told.position == await bus.events.tail(JOB.job_id) != FIRST
+    assert told.position == await bus.events.get_last_position(JOB.job_id) != FIRST
     assert dataclasses.replace(told, position="") == published
 
 
@@ -97,10 +97,13 @@ async def test_several_places_are_looked_at_together_when_streams_may_be_lost(bu
     """Each by its own stream; one that is not there holds nothing."""
     await bus.events.publish(update(1))
     await bus.events.publish(update(1, job=OTHER))
-    held = {(JOB.job_id, await bus.events.tail(JOB.job_id)), (OTHER.job_id, await bus.events.tail(OTHER.job_id))}
+    held = {
+        (JOB.job_id, await bus.events.get_last_position(JOB.job_id)),
+        (OTHER.job_id, await bus.events.get_last_position(OTHER.job_id)),
+    }
     lost = {(JOB.job_id, FIRST), ("c" * 32, FIRST), ("c" * 32, "5-0")}
 
-    assert await bus.events.retained([*held, *lost]) == held
+    assert await bus.events.list_retained([*held, *lost]) == held
 
 
 async def test_news_are_seen_without_a_watcher_when_positions_are_compared(bus: Bus) -> None:
@@ -108,7 +111,7 @@ async def test_news_are_seen_without_a_watcher_when_positions_are_compared(bus: 
     third = values.job("c" * 32)
     await bus.events.publish(update(1))
     await bus.events.publish(update(1, job=OTHER))
-    places = {job.job_id: await bus.events.tail(job.job_id) for job in (JOB, OTHER, third)}
+    places = {job.job_id: await bus.events.get_last_position(job.job_id) for job in (JOB, OTHER, third)}
     before = await bus.events.list_updated(places)
 
     await bus.events.publish(update(2, job=OTHER))
@@ -154,7 +157,7 @@ async def test_a_slow_watcher_gets_the_latest_rows_when_many_updates_passed(bus:
     for revision in range(1, 51):
         job = dataclasses.replace(JOB, attempts=revision)
         await bus.events.publish(update(1, 2 if revision % 2 else 3, revision=revision, job=job))
-    last = await bus.events.tail(JOB.job_id)
+    last = await bus.events.get_last_position(JOB.job_id)
     await following(quick, last)
 
     told = await slow.next(PATIENCE)
@@ -171,7 +174,7 @@ async def test_an_older_row_is_not_told_when_a_newer_one_was_published_before_it
     quick = await bus.events.subscribe(JOB.job_id, FIRST)
     await bus.events.publish(update(1, revision=9))
     await bus.events.publish(update(1, revision=4))
-    await following(quick, await bus.events.tail(JOB.job_id))
+    await following(quick, await bus.events.get_last_position(JOB.job_id))
 
     told = await slow.next(PATIENCE)
 
@@ -189,7 +192,7 @@ async def test_a_job_is_told_as_its_latest_turn_left_it_when_an_earlier_turn_pub
     later = dataclasses.replace(JOB, turn=JOB.turn + 1, state=end, waiting_for="user")
     await bus.events.publish(update(1, 2, revision=9, job=later))
     await bus.events.publish(update(3, revision=4))
-    await following(quick, await bus.events.tail(JOB.job_id))
+    await following(quick, await bus.events.get_last_position(JOB.job_id))
 
     told = await slow.next(PATIENCE)
 
@@ -201,22 +204,22 @@ async def test_a_job_is_told_as_its_latest_turn_left_it_when_an_earlier_turn_pub
 async def test_a_watcher_misses_nothing_when_it_resumes_from_a_position(bus: Bus) -> None:
     """All that came after the position is told, nothing from before it."""
     await bus.events.publish(update(1))
-    position = await bus.events.tail(JOB.job_id)
+    position = await bus.events.get_last_position(JOB.job_id)
     await bus.events.publish(update(2))
     await bus.events.publish(update(3))
 
     watcher = await bus.events.subscribe(JOB.job_id, position)
 
-    told = await following(watcher, await bus.events.tail(JOB.job_id))
+    told = await following(watcher, await bus.events.get_last_position(JOB.job_id))
     assert revisions(told) == {2: 1, 3: 1}
 
 
 async def test_a_late_watcher_is_told_the_past_when_another_one_follows_the_end(bus: Bus) -> None:
     """He is served from his position on at once, although nothing new is published; the other is told nothing."""
     await bus.events.publish(update(1))
-    position = await bus.events.tail(JOB.job_id)
+    position = await bus.events.get_last_position(JOB.job_id)
     await bus.events.publish(update(2))
-    last = await bus.events.tail(JOB.job_id)
+    last = await bus.events.get_last_position(JOB.job_id)
     early = await bus.events.subscribe(JOB.job_id, last)
 
     late = await bus.events.subscribe(JOB.job_id, position)
@@ -228,24 +231,24 @@ async def test_a_late_watcher_is_told_the_past_when_another_one_follows_the_end(
 async def test_a_late_watcher_is_told_past_and_present_when_more_is_published(bus: Bus) -> None:
     """Of a guild that changed before and after, the latest row."""
     await bus.events.publish(update(1, 2))
-    early = await bus.events.subscribe(JOB.job_id, await bus.events.tail(JOB.job_id))
+    early = await bus.events.subscribe(JOB.job_id, await bus.events.get_last_position(JOB.job_id))
     await bus.events.publish(update(2, 3, revision=2))
-    await following(early, await bus.events.tail(JOB.job_id))
+    await following(early, await bus.events.get_last_position(JOB.job_id))
 
     late = await bus.events.subscribe(JOB.job_id, FIRST)
     await bus.events.publish(update(3, revision=3))
 
-    told = await following(late, await bus.events.tail(JOB.job_id))
+    told = await following(late, await bus.events.get_last_position(JOB.job_id))
     assert revisions(told) == {1: 1, 2: 2, 3: 3}
 
 
 async def test_late_watchers_are_told_their_own_past_when_they_come_at_once(bus: Bus) -> None:
     """Each from his own position on, whatever the other one asked for."""
     await bus.events.publish(update(1))
-    position = await bus.events.tail(JOB.job_id)
+    position = await bus.events.get_last_position(JOB.job_id)
     await bus.events.publish(update(2))
     await bus.events.publish(update(3))
-    last = await bus.events.tail(JOB.job_id)
+    last = await bus.events.get_last_position(JOB.job_id)
     await bus.events.subscribe(JOB.job_id, last)
 
     watchers = await asyncio.gather(*(bus.events.subscribe(JOB.job_id, after) for after in (FIRST, position, FIRST)))
@@ -259,13 +262,13 @@ async def test_a_late_watcher_is_not_told_an_older_row_when_a_newer_one_came_fir
     await bus.events.publish(update(1, revision=9))
     await bus.events.publish(update(2, revision=9))
     await bus.events.publish(update(2, revision=4))
-    early = await bus.events.subscribe(JOB.job_id, await bus.events.tail(JOB.job_id))
+    early = await bus.events.subscribe(JOB.job_id, await bus.events.get_last_position(JOB.job_id))
     await bus.events.publish(update(1, revision=4))
-    await following(early, await bus.events.tail(JOB.job_id))
+    await following(early, await bus.events.get_last_position(JOB.job_id))
 
     late = await bus.events.subscribe(JOB.job_id, FIRST)
 
-    told = await following(late, await bus.events.tail(JOB.job_id))
+    told = await following(late, await bus.events.get_last_position(JOB.job_id))
     assert revisions(told) == {1: 9, 2: 9}
 
 
@@ -279,41 +282,41 @@ async def test_a_new_watcher_is_told_when_all_earlier_ones_have_left(bus: Bus) -
 
     second = await bus.events.subscribe(JOB.job_id, FIRST)
 
-    told = await following(second, await bus.events.tail(JOB.job_id))
+    told = await following(second, await bus.events.get_last_position(JOB.job_id))
     assert revisions(told) == {1: 1, 2: 1}
 
 
 async def test_the_tail_is_the_first_position_when_nothing_was_published(bus: Bus) -> None:
     """Whoever subscribes there gets everything."""
-    assert await bus.events.tail(JOB.job_id) == FIRST
-    assert not await bus.events.retains(JOB.job_id, FIRST)
+    assert await bus.events.get_last_position(JOB.job_id) == FIRST
+    assert not await bus.events.has_all_since(JOB.job_id, FIRST)
 
 
 async def test_a_position_is_held_when_everything_after_it_is_there(bus: Bus) -> None:
     """From the first update on; before it something may be missing."""
     await bus.events.publish(update(1))
-    first = await bus.events.tail(JOB.job_id)
+    first = await bus.events.get_last_position(JOB.job_id)
     await bus.events.publish(update(2))
-    last = await bus.events.tail(JOB.job_id)
+    last = await bus.events.get_last_position(JOB.job_id)
 
-    held = [await bus.events.retains(JOB.job_id, position) for position in (FIRST, first, last)]
+    held = [await bus.events.has_all_since(JOB.job_id, position) for position in (FIRST, first, last)]
 
     assert held == [False, True, True]
-    assert not await bus.events.retains(OTHER.job_id, last)
+    assert not await bus.events.has_all_since(OTHER.job_id, last)
 
 
 async def test_a_position_is_lost_when_the_server_lost_its_data(bus: Bus) -> None:
     """Both while the stream is empty and when it goes on."""
     await bus.events.publish(update(1))
-    position = await bus.events.tail(JOB.job_id)
+    position = await bus.events.get_last_position(JOB.job_id)
 
     await bus.flush()
-    empty = await bus.events.retains(JOB.job_id, position)
+    empty = await bus.events.has_all_since(JOB.job_id, position)
     # Redis names updates by the millisecond: in the one of before the loss a new one would have the old one's name.
-    while feed.parse(await bus.events.tail(JOB.job_id)) <= feed.parse(position):
+    while feed.parse(await bus.events.get_last_position(JOB.job_id)) <= feed.parse(position):
         await bus.flush()
         await bus.events.publish(update(2))
-    going_on = await bus.events.retains(JOB.job_id, position)
+    going_on = await bus.events.has_all_since(JOB.job_id, position)
 
     assert (empty, going_on) == (False, False)
 
@@ -323,11 +326,11 @@ async def test_a_watcher_is_told_again_when_updates_follow_a_loss(bus: Bus) -> N
     watcher = await bus.events.subscribe(JOB.job_id, FIRST)
     await bus.events.publish(update(1))
     await watcher.next(PATIENCE)
-    before = feed.parse(await bus.events.tail(JOB.job_id))
+    before = feed.parse(await bus.events.get_last_position(JOB.job_id))
     await bus.flush()
 
     # Redis names updates by the millisecond: in the one of before the loss a new one would not be told from the old.
-    while feed.parse(await bus.events.tail(JOB.job_id)) <= before:
+    while feed.parse(await bus.events.get_last_position(JOB.job_id)) <= before:
         await bus.events.publish(update(2))
 
     told = await watcher.next(PATIENCE)
@@ -352,10 +355,10 @@ async def test_a_stream_is_empty_when_it_was_forgotten(bus: Bus) -> None:
     """The others stay; forgetting what is not there does nothing."""
     await bus.events.publish(update(1))
     await bus.events.publish(update(1, job=OTHER))
-    kept = await bus.events.tail(OTHER.job_id)
+    kept = await bus.events.get_last_position(OTHER.job_id)
 
     await bus.events.delete_streams([JOB.job_id, "c" * 32])
     await bus.events.delete_streams([])
 
-    assert await bus.events.tail(JOB.job_id) == FIRST
-    assert await bus.events.tail(OTHER.job_id) == kept
+    assert await bus.events.get_last_position(JOB.job_id) == FIRST
+    assert await bus.events.get_last_position(OTHER.job_id) == kept

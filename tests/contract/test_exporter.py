@@ -82,7 +82,7 @@ async def test_the_queue_is_shown_with_what_workers_hold_when_it_is_read(bench: 
     fetched = next(broker.consume(turns.QUEUE, prefetch=1, timeout=100))
     assert fetched is not None
 
-    await bench.exporter.read()
+    await bench.exporter.update_metrics()
 
     state = {"queue": turns.QUEUE}
     assert bench.value("indexer_queue_turns", **state, state="live") == 3
@@ -97,13 +97,13 @@ async def test_the_queue_is_shown_with_what_workers_hold_when_it_is_read(bench: 
 
 async def test_budgets_are_shown_as_they_are_now_when_permits_are_out(bench: Bench) -> None:
     """The global one exactly, those of users as the least of those who have an active job, the ban line in full."""
-    store = redis_store.RedisBudgets(bench.redis, wiring.application_of(bench.config.discord))
+    store = redis_store.RedisBudgets(bench.redis, wiring.application_name(bench.config.discord))
     ours = limiter.Limiter(store, bench.config.limiter, metrics.LimiterMetrics(registry.CollectorRegistry()))
     await jobs.Jobs(bench.database, retention=60.0).create_or_join(values.job(user_id=7, next_turn_at=NOW - 20))
     charge = limits.Charge(model.Lane.INTERACTIVE, "GET /users/@me/guilds", "user:7", 7, None)
     await ours.take(charge, patience=1.0)
 
-    await bench.exporter.read()
+    await bench.exporter.update_metrics()
 
     assert bench.value("indexer_budget_capacity_permits", budget="global") == 50
     assert bench.value("indexer_budget_window_seconds", budget="user") == 5.0
@@ -122,7 +122,7 @@ async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them
         await store.put_credential(user, values.credential())
     await store.require_reauth(8)
 
-    await bench.exporter.read()
+    await bench.exporter.update_metrics()
 
     assert bench.value("indexer_credentials", state="stored") == 3
     assert bench.value("indexer_credentials", state="reauth_required") == 1
@@ -135,19 +135,19 @@ async def test_nothing_is_changed_when_it_is_read(bench: Bench) -> None:
     await queue.DramatiqQueue(broker, bench.redis).enqueue(turns.Turn("a" * 32, 0))
     before = await everything(bench)
 
-    await bench.exporter.read()
+    await bench.exporter.update_metrics()
 
     assert await everything(bench) == before
 
 
 async def test_series_go_when_their_source_does_not_answer(bench: Bench) -> None:
     """An old number must not pass for a new one; the other sources are shown as ever."""
-    await bench.exporter.read()
+    await bench.exporter.update_metrics()
     gone = settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0", timeout=0.2)
     away = redis.asyncio.Redis.from_url(gone.url.get_secret_value(), retry=None)
     bench.exporter._client = away
 
-    await bench.exporter.read()
+    await bench.exporter.update_metrics()
     await away.aclose()
 
     assert bench.value("indexer_exporter_source_up", source="redis") == 0
@@ -171,7 +171,7 @@ async def test_every_scrape_reads_anew_when_it_is_served(
 
     clock = iter([10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(exporter.exporting(settings.load_exporter(), lambda: next(clock)))
+        await stack.enter_async_context(exporter.running_exporter(settings.load_exporter(), lambda: next(clock)))
         first, second = [await asyncio.to_thread(scraped) for _ in range(2)]
 
     assert 'indexer_exporter_source_up{source="budgets"} 1.0' in first

@@ -13,9 +13,11 @@ from tests import servers
 
 async def test_one_is_first_when_many_ask_in_a_period(redis_client: redis.asyncio.Redis) -> None:
     """For each duty one, and not again before the period is over."""
-    asked = [coordination.Leader(redis_client).first(duty, 60.0) for duty in ("sweep", "refresh") for _ in range(8)]
+    asked = [
+        coordination.LeaderLock(redis_client).try_acquire(duty, 60.0) for duty in ("sweep", "refresh") for _ in range(8)
+    ]
 
-    answers = await asyncio.gather(*asked, coordination.Leader(redis_client).first("sweep", 60.0))
+    answers = await asyncio.gather(*asked, coordination.LeaderLock(redis_client).try_acquire("sweep", 60.0))
 
     assert sum(answers[:8]) + sum(answers[16:]) == 1
     assert sum(answers[8:16]) == 1
@@ -23,15 +25,15 @@ async def test_one_is_first_when_many_ask_in_a_period(redis_client: redis.asynci
 
 async def test_another_can_be_first_when_the_period_is_over(redis_client: redis.asyncio.Redis) -> None:
     """Also when the first one has died: nobody has to give anything back."""
-    who = coordination.Leader(redis_client)
-    await who.first("sweep", 60.0)
+    who = coordination.LeaderLock(redis_client)
+    await who.try_acquire("sweep", 60.0)
     (key,) = await redis_client.keys("*")
 
     remaining = await redis_client.pttl(key)
     await redis_client.pexpire(key, 0)
 
     assert 0 < remaining <= 60_000
-    assert await who.first("sweep", 60.0)
+    assert await who.try_acquire("sweep", 60.0)
 
 
 async def test_the_failure_is_ours_when_redis_is_lost() -> None:
@@ -41,4 +43,4 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
             client = await stack.enter_async_context(redis_client.open_redis(settings.RedisSettings(url=url)))
 
         with pytest.raises(errors.QueueUnavailable):
-            await coordination.Leader(client).first("sweep", 60.0)
+            await coordination.LeaderLock(client).try_acquire("sweep", 60.0)

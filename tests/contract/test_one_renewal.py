@@ -45,10 +45,10 @@ def _want(user: int, refused: bool) -> str:  # noqa: FBT001 -- only called by na
 
 async def _wanting(user: int, *, refused: bool) -> str:
     seen = metrics.Metrics(registry.CollectorRegistry())
-    async with wiring.open_parts(settings.load(), stub.StubBroker(middleware=[]), seen, time.time) as parts:  # noqa: TID251 -- the one clock of this process
-        case = tokens.TokenManager(parts.world, seen.indexing)
+    async with wiring.open_components(settings.load(), stub.StubBroker(middleware=[]), seen, time.time) as parts:  # noqa: TID251 -- the one clock of this process
+        case = tokens.TokenManager(parts.dependencies, seen.indexing)
         purpose = ports.Purpose(model.Lane.BACKGROUND, user, "", 1.0)
-        used = (await parts.world.credentials.get(user)).credential
+        used = (await parts.dependencies.credentials.get(user)).credential
         assert STARTED is not None
         await asyncio.to_thread(STARTED.wait, 60)
         pair = await (case.renew_refused(user, used, purpose) if refused else case.get_usable(user, purpose))
@@ -124,20 +124,20 @@ async def test_one_call_is_made_when_ten_processes_find_a_token_dead(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     user, seen = discord.user, metrics.Metrics(registry.CollectorRegistry())
-    async with wiring.open_parts(settings.load(), stub.StubBroker(middleware=[]), seen, time.time) as parts:  # noqa: TID251 -- the one clock of this process
-        now = parts.world.clock()
+    async with wiring.open_components(settings.load(), stub.StubBroker(middleware=[]), seen, time.time) as parts:  # noqa: TID251 -- the one clock of this process
+        now = parts.dependencies.clock()
         dead = values.credential(
             access_token=f"sim-user-{user}",
             refresh_token=f"sim-refresh-{user}-0",
             expires_at=None if refused else now - 1.0,
         )
-        await parts.world.users.put_credential(user, dead)
+        await parts.dependencies.users.put_credential(user, dead)
 
         with _ten(variables) as pool:
             loop = asyncio.get_running_loop()
             tokens = await asyncio.gather(*(loop.run_in_executor(pool, _want, user, refused) for _ in range(PROCESSES)))
 
-        stored = await parts.world.users.credential(user)
+        stored = await parts.dependencies.users.credential(user)
     assert discord.renewals() == {"200": 1}
     assert tokens == [f"sim-user-{user}-1"] * PROCESSES
     assert (stored.access_token, stored.refresh_token) == (f"sim-user-{user}-1", f"sim-refresh-{user}-1")

@@ -57,7 +57,7 @@ def config(
 async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.Settings) -> None:
     """From boot to shutdown, on Dramatiq's own loop: what it does shows in the store."""
     broker = stub.StubBroker(middleware=[])
-    loop, parts = workers_worker.EventLoop(), workers_worker.Runtime(config)
+    loop, parts = workers_worker.EventLoop(), workers_worker.WorkerRuntime(config)
     loop.before_worker_boot(broker, None)
     parts.before_worker_boot(broker, None)
     thread = dramatiq.asyncio.get_event_loop_thread()
@@ -70,7 +70,7 @@ async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.S
         await asyncio.to_thread(thread.run_coroutine, parts.run_turn(turns.Turn("a" * 32, 0)))
 
         job = await store.get("a" * 32)
-    ready = parts._ready()
+    ready = parts._is_ready()
     await asyncio.to_thread(parts.after_worker_shutdown, broker, None)
     loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
     assert ready
@@ -86,7 +86,7 @@ async def test_a_worker_refreshes_when_no_process_of_its_own_does(
     """It sweeps always, for no job may stop."""
     own = config.workers.model_copy(update={"refresh": not apart})
     broker = stub.StubBroker(middleware=[])
-    loop, parts = workers_worker.EventLoop(), workers_worker.Runtime(dataclasses.replace(config, workers=own))
+    loop, parts = workers_worker.EventLoop(), workers_worker.WorkerRuntime(dataclasses.replace(config, workers=own))
     loop.before_worker_boot(broker, None)
     parts.before_worker_boot(broker, None)
     thread = dramatiq.asyncio.get_event_loop_thread()
@@ -102,7 +102,7 @@ async def test_a_worker_refreshes_when_no_process_of_its_own_does(
 
 async def test_a_process_refreshes_and_does_nothing_else_when_it_is_there_for_that(config: settings.Settings) -> None:
     """It runs no turns and looks for none that were lost."""
-    async with refresh.refreshing(config, lambda: clockwork.START):
+    async with refresh.running_refresher(config, lambda: clockwork.START):
         found = await duties_here()
 
     assert found >= REFRESHING
@@ -133,7 +133,9 @@ def test_a_worker_shows_its_metrics_when_it_drains(config: settings.Settings) ->
     port = servers.free_port()
     config = dataclasses.replace(config, workers=config.workers.model_copy(update={"metrics_port": port}))
     looking = Looking(port)
-    broker = queue.make_broker(config.redis, [workers_worker.EventLoop(), workers_worker.Runtime(config), looking])
+    broker = queue.make_broker(
+        config.redis, [workers_worker.EventLoop(), workers_worker.WorkerRuntime(config), looking]
+    )
     worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
 
     worker.start()

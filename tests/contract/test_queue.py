@@ -42,9 +42,11 @@ def waiting(broker: RedisBroker, redis_client: redis.asyncio.Redis) -> queue.Dra
 
 
 @pytest.fixture
-async def alarm(redis_client: redis.asyncio.Redis, waiting: queue.DramatiqQueue) -> AsyncIterator[queue.Alarm]:
+async def alarm(
+    redis_client: redis.asyncio.Redis, waiting: queue.DramatiqQueue
+) -> AsyncIterator[queue.DelayedQueuePoller]:
     """One alarm."""
-    made = queue.Alarm(redis_client, waiting, longest_sleep=LONG)
+    made = queue.DelayedQueuePoller(redis_client, waiting, longest_sleep=LONG)
     yield made
     await made.close()
 
@@ -75,13 +77,13 @@ async def test_a_worker_gets_the_turn_when_it_is_enqueued(broker: RedisBroker, w
 
 
 async def test_a_turn_waits_when_it_is_scheduled_for_later(
-    waiting: queue.DramatiqQueue, alarm: queue.Alarm, redis_client: redis.asyncio.Redis
+    waiting: queue.DramatiqQueue, alarm: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis
 ) -> None:
     """It is not runnable yet, and the alarm sleeps until then, but never longer than it may."""
     await waiting.schedule(TURN, in_future(3.0))
-    soon = await alarm.ring()
+    soon = await alarm.enqueue_due()
     await waiting.schedule(TURN, in_future(3600.0))
-    late = await alarm.ring()
+    late = await alarm.enqueue_due()
 
     assert 0.0 < soon <= 3.0
     assert late == LONG
@@ -89,21 +91,21 @@ async def test_a_turn_waits_when_it_is_scheduled_for_later(
 
 
 async def test_a_due_turn_is_enqueued_once_when_the_alarm_rings(
-    waiting: queue.DramatiqQueue, alarm: queue.Alarm, redis_client: redis.asyncio.Redis
+    waiting: queue.DramatiqQueue, alarm: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis
 ) -> None:
     """Only what is due, and not again at the next ring."""
     await waiting.schedule(TURN, PAST)
     await waiting.schedule(OTHER, in_future())
 
-    rests = [await alarm.ring() for _ in range(3)]
+    rests = [await alarm.enqueue_due() for _ in range(3)]
 
     assert rests == [LONG] * 3
     assert await runnable(redis_client) == {TURN: 1}
 
 
-async def test_the_alarm_sleeps_as_long_as_it_may_when_nothing_waits(alarm: queue.Alarm) -> None:
+async def test_the_alarm_sleeps_as_long_as_it_may_when_nothing_waits(alarm: queue.DelayedQueuePoller) -> None:
     """An empty set is no reason to poll."""
-    assert await alarm.ring() == LONG
+    assert await alarm.enqueue_due() == LONG
 
 
 async def test_every_turn_is_enqueued_once_when_several_alarms_ring_at_once(
@@ -113,10 +115,10 @@ async def test_every_turn_is_enqueued_once_when_several_alarms_ring_at_once(
     due = [turns.Turn(f"{number:032x}", number) for number in range(250)]
     for turn in due:
         await waiting.schedule(turn, PAST + turn.number)
-    alarms = [queue.Alarm(redis_client, waiting) for _ in range(5)]
+    alarms = [queue.DelayedQueuePoller(redis_client, waiting) for _ in range(5)]
 
     for _ in range(3):
-        await asyncio.gather(*(alarm.ring() for alarm in alarms))
+        await asyncio.gather(*(alarm.enqueue_due() for alarm in alarms))
 
     assert await runnable(redis_client) == dict.fromkeys(due, 1)
     for alarm in alarms:
@@ -124,16 +126,16 @@ async def test_every_turn_is_enqueued_once_when_several_alarms_ring_at_once(
 
 
 async def test_the_alarm_goes_on_at_once_when_more_is_due_than_one_ring_takes(
-    waiting: queue.DramatiqQueue, alarm: queue.Alarm, redis_client: redis.asyncio.Redis
+    waiting: queue.DramatiqQueue, alarm: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis
 ) -> None:
     """The most overdue first; the rest without a pause."""
     due = [turns.Turn(f"{number:032x}", 1) for number in range(queue.POP_LIMIT + 1)]
     for number, turn in enumerate(due):
         await waiting.schedule(turn, PAST + number)
 
-    pause = await alarm.ring()
+    pause = await alarm.enqueue_due()
     first = await runnable(redis_client)
-    await alarm.ring()
+    await alarm.enqueue_due()
 
     assert pause == 0.0
     assert first == dict.fromkeys(due[:-1], 1)
@@ -141,19 +143,19 @@ async def test_the_alarm_goes_on_at_once_when_more_is_due_than_one_ring_takes(
 
 
 async def test_a_turn_moves_when_it_is_scheduled_again(
-    waiting: queue.DramatiqQueue, alarm: queue.Alarm, redis_client: redis.asyncio.Redis
+    waiting: queue.DramatiqQueue, alarm: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis
 ) -> None:
     """Brought forward it comes at the new time, and only then."""
     await waiting.schedule(TURN, in_future())
 
     await waiting.schedule(TURN, PAST)
 
-    assert await alarm.ring() == LONG
+    assert await alarm.enqueue_due() == LONG
     assert await runnable(redis_client) == {TURN: 1}
 
 
 async def test_turns_of_a_job_do_not_replace_each_other_when_their_numbers_differ(
-    waiting: queue.DramatiqQueue, alarm: queue.Alarm, redis_client: redis.asyncio.Redis
+    waiting: queue.DramatiqQueue, alarm: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis
 ) -> None:
     """A stale turn cannot push the current one away: which of them counts is decided in the store."""
     later = turns.Turn(TURN.job_id, TURN.number + 1)
@@ -161,16 +163,16 @@ async def test_turns_of_a_job_do_not_replace_each_other_when_their_numbers_diffe
 
     await waiting.schedule(TURN, in_future())
 
-    await alarm.ring()
+    await alarm.enqueue_due()
     assert await runnable(redis_client) == {later: 1}
 
 
 async def test_the_alarm_wakes_when_an_earlier_turn_is_scheduled(
-    waiting: queue.DramatiqQueue, alarm: queue.Alarm
+    waiting: queue.DramatiqQueue, alarm: queue.DelayedQueuePoller
 ) -> None:
     """It does not sleep past the new first turn."""
     await waiting.schedule(OTHER, in_future())
-    await alarm.sleep(await alarm.ring())
+    await alarm.sleep(await alarm.enqueue_due())
     sleeping = asyncio.create_task(alarm.sleep(60.0))
 
     await waiting.schedule(TURN, in_future(30.0))
@@ -179,7 +181,7 @@ async def test_the_alarm_wakes_when_an_earlier_turn_is_scheduled(
 
 
 async def test_the_alarm_sleeps_on_when_a_later_turn_is_scheduled(
-    waiting: queue.DramatiqQueue, alarm: queue.Alarm, redis_client: redis.asyncio.Redis
+    waiting: queue.DramatiqQueue, alarm: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis
 ) -> None:
     """Only a new first turn is worth a look; the first waking is used up before."""
     await waiting.schedule(TURN, in_future(30.0))
@@ -200,7 +202,7 @@ async def test_wakings_do_not_pile_up_when_no_alarm_is_there(
     assert await redis_client.llen(queue.WAKE) == queue.WAKE_LENGTH
 
 
-async def test_no_sleep_is_endless_when_there_is_no_time_to_sleep(alarm: queue.Alarm) -> None:
+async def test_no_sleep_is_endless_when_there_is_no_time_to_sleep(alarm: queue.DelayedQueuePoller) -> None:
     """Zero seconds are none: to Redis they would mean for ever."""
     await asyncio.wait_for(alarm.sleep(0.0), 10.0)
     await asyncio.wait_for(alarm.sleep(0.0004), 10.0)
@@ -217,11 +219,11 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
             waiting = queue.DramatiqQueue(broker, client)
             await waiting.enqueue(TURN)
             await waiting.schedule(TURN, in_future())
-            alarm = queue.Alarm(client, waiting)
+            alarm = queue.DelayedQueuePoller(client, waiting)
             stack.push_async_callback(alarm.close)
-            await alarm.ring()
+            await alarm.enqueue_due()
 
-        attempts = [waiting.enqueue(TURN), waiting.schedule(TURN, PAST), alarm.ring(), alarm.sleep(1.0)]
+        attempts = [waiting.enqueue(TURN), waiting.schedule(TURN, PAST), alarm.enqueue_due(), alarm.sleep(1.0)]
         attempts.append(alarm.keep_ringing())
 
         for attempt in attempts:
@@ -238,15 +240,15 @@ async def test_opening_fails_at_once_when_redis_is_not_there() -> None:
 
 
 async def test_a_turn_carries_who_asked_for_it_when_it_has_waited(
-    waiting: queue.DramatiqQueue, alarm: queue.Alarm, redis_client: redis.asyncio.Redis
+    waiting: queue.DramatiqQueue, alarm: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis
 ) -> None:
     """Through the sorted set as through the queue, and nothing of it stays behind."""
-    with tracing.serving("call", "asked-1 "):
+    with tracing.continue_trace("call", "asked-1 "):
         await waiting.schedule(TURN, PAST)
         await waiting.enqueue(OTHER)
-        carried = tracing.carry()
+        carried = tracing.serialize_context()
 
-    await alarm.ring()
+    await alarm.enqueue_due()
 
     assert {turn: turn.carried for turn in await runnable(redis_client)} == {TURN: carried, OTHER: carried}
     assert await redis_client.exists(queue.CARRIED) == 0

@@ -34,7 +34,7 @@ async def test_the_stream_stays_short_when_very_much_is_published(redis_client: 
     # Redis trims in whole nodes of 100 entries.
     assert await redis_client.xlen(key) <= events.LENGTH + 100
     assert 0 < await redis_client.ttl(key) <= events.TTL
-    assert not await bus.retains(JOB.job_id, FIRST)
+    assert not await bus.has_all_since(JOB.job_id, FIRST)
 
 
 async def test_nothing_is_skipped_when_an_answer_crosses_a_resuming_watcher(
@@ -44,11 +44,11 @@ async def test_nothing_is_skipped_when_an_answer_crosses_a_resuming_watcher(
     bus = events.RedisEvents(redis_client)
     elsewhere = redis.Redis.from_url(redis_settings.url.get_secret_value())
     with contextlib.closing(elsewhere):
-        async with concurrency.running(events=bus.read):
+        async with concurrency.background_tasks(events=bus.relay_updates):
             await bus.publish(update(1))
-            position = await bus.tail(JOB.job_id)
+            position = await bus.get_last_position(JOB.job_id)
             await bus.publish(update(2))
-            gone = await bus.subscribe(JOB.job_id, await bus.tail(JOB.job_id))
+            gone = await bus.subscribe(JOB.job_id, await bus.get_last_position(JOB.job_id))
             await bus.publish(update(3))
             assert await gone.next(PATIENCE) is not None
             (key,) = await redis_client.keys("*}:" + JOB.job_id)
@@ -72,8 +72,8 @@ async def test_the_process_knows_when_it_publishes_or_reads_an_update(redis_clie
     """At once: what it remembers of the job must not be told any more."""
     here, elsewhere = events.RedisEvents(redis_client), events.RedisEvents(redis_client)
     heard: list[int] = []
-    here.tell(lambda news: heard.append(news.tasks[0].guild_id))
-    async with concurrency.running(events=here.read):
+    here.add_listener(lambda news: heard.append(news.tasks[0].guild_id))
+    async with concurrency.background_tasks(events=here.relay_updates):
         watcher = await here.subscribe(JOB.job_id, FIRST)
 
         await elsewhere.publish(update(1))
@@ -92,7 +92,7 @@ async def test_watchers_are_let_go_when_they_are_poked(redis_client: redis.async
     waiting = asyncio.create_task(watcher.next(PATIENCE))
     await asyncio.sleep(0)
 
-    bus.poke()
+    bus.wake_all_watchers()
 
     assert await asyncio.wait_for(waiting, PATIENCE / 2) is None
     await bus.close()
@@ -105,7 +105,7 @@ async def test_the_next_update_arrives_when_one_before_it_cannot_be_read(redis_c
     await redis_client.xadd(f"indexer:{{events}}:{JOB.job_id}", {"u": b'{"job": 7}'})
     await bus.publish(update(1))
 
-    async with concurrency.running(read=bus.read):
+    async with concurrency.background_tasks(read=bus.relay_updates):
         news = await watcher.next(PATIENCE)
 
     assert news is not None
@@ -116,7 +116,7 @@ async def test_the_next_update_arrives_when_one_before_it_cannot_be_read(redis_c
 async def test_a_late_watcher_is_let_go_when_the_process_is_ending(redis_client: redis.asyncio.Redis) -> None:
     """A call that was accepted just before the end does not hold it up."""
     bus = events.RedisEvents(redis_client)
-    bus.poke()
+    bus.wake_all_watchers()
 
     watcher = await bus.subscribe(JOB.job_id, FIRST)
 
@@ -131,11 +131,11 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
         client = await stack.enter_async_context(redis_client.open_redis(settings.RedisSettings(url=url)))
         bus = events.RedisEvents(client)
         await bus.publish(update(1))
-        watcher = await bus.subscribe(JOB.job_id, await bus.tail(JOB.job_id))
+        watcher = await bus.subscribe(JOB.job_id, await bus.get_last_position(JOB.job_id))
     attempts = {
         "publish": bus.publish(update(2)),
-        "tail": bus.tail(JOB.job_id),
-        "holds": bus.retains(JOB.job_id, FIRST),
+        "tail": bus.get_last_position(JOB.job_id),
+        "holds": bus.has_all_since(JOB.job_id, FIRST),
         "subscribe": bus.subscribe("b" * 32, FIRST),
         "subscribe late": bus.subscribe(JOB.job_id, FIRST),
     }
@@ -154,7 +154,7 @@ async def test_watchers_go_on_when_redis_comes_back(redis_settings: settings.Red
     """The reader waits an outage out: connections that were cut are made anew, and nothing is missed."""
     async with redis_client.open_redis(redis_settings) as client:
         bus = events.RedisEvents(client)
-        async with concurrency.running(events=bus.read):
+        async with concurrency.background_tasks(events=bus.relay_updates):
             watcher = await bus.subscribe(JOB.job_id, FIRST)
             await bus.publish(update(1))
             assert await watcher.next(PATIENCE) is not None

@@ -81,11 +81,11 @@ def config(
 @contextlib.asynccontextmanager
 async def running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerServiceStub]:
     """Run the service on this loop and a worker on its own, over the real queue."""
-    parts = workers_worker.Runtime(config)
+    parts = workers_worker.WorkerRuntime(config)
     broker = queue.make_broker(
         config.redis, [middleware.TimeLimit(), middleware.Retries(), workers_worker.EventLoop(), parts]
     )
-    workers_worker.declare(broker, parts)
+    workers_worker.declare_actors(broker, parts)
     worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=4)
     stop = asyncio.Event()
     serving = asyncio.create_task(app.run(config, stop))

@@ -26,16 +26,16 @@ class Oracle:
         return {item: 2 * item for item in items}
 
 
-async def ask(crowd: concurrency.Batch[int, int], item: int, *, after: float = 0.0) -> int:
+async def ask(crowd: concurrency.Coalescer[int, int], item: int, *, after: float = 0.0) -> int:
     """Ask for one item some time from now."""
     await asyncio.sleep(after)
-    return (await asyncio.shield(crowd.get(item)))[item]
+    return (await asyncio.shield(crowd.request(item)))[item]
 
 
 async def test_everybody_gets_his_answer_when_many_ask_at_once() -> None:
     """With one question for who is there, and one for who comes while it is under way; each item once."""
     oracle = Oracle()
-    crowd = concurrency.Batch(oracle.ask)
+    crowd = concurrency.Coalescer(oracle.ask)
 
     early = [ask(crowd, item) for item in (1, 2, 3, 2)]
     late = [ask(crowd, item, after=SECOND / 2) for item in (4, 1, 4)]
@@ -48,7 +48,7 @@ async def test_everybody_gets_his_answer_when_many_ask_at_once() -> None:
 async def test_more_share_a_question_when_it_may_be_late() -> None:
     """Those who come within the time for gathering."""
     oracle = Oracle()
-    crowd = concurrency.Batch(oracle.ask, gather=SECOND)
+    crowd = concurrency.Coalescer(oracle.ask, gather=SECOND)
 
     await asyncio.gather(*(ask(crowd, item, after=item * 0.3) for item in range(4)))
 
@@ -58,7 +58,7 @@ async def test_more_share_a_question_when_it_may_be_late() -> None:
 async def test_the_failure_is_everybodys_when_the_question_fails() -> None:
     """And the next question is asked anew."""
     oracle = Oracle()
-    crowd = concurrency.Batch(oracle.ask)
+    crowd = concurrency.Coalescer(oracle.ask)
     oracle.away = True
     told = await asyncio.gather(ask(crowd, 1), ask(crowd, 2), return_exceptions=True)
 
@@ -70,7 +70,7 @@ async def test_the_failure_is_everybodys_when_the_question_fails() -> None:
 
 async def test_the_others_get_their_answers_when_one_leaves() -> None:
     """Even when it is the one who came first."""
-    crowd = concurrency.Batch(Oracle().ask)
+    crowd = concurrency.Coalescer(Oracle().ask)
     askers = [asyncio.create_task(ask(crowd, item)) for item in (1, 2)]
     await asyncio.sleep(SECOND / 2)
 

@@ -20,7 +20,7 @@ async def test_a_duty_is_done_again_and_again_when_it_has_a_rhythm() -> None:
     async def work() -> None:
         times.append(clock.elapsed)
 
-    async with concurrency.running(sweeper=lambda: concurrency.every(15.0, work)):
+    async with concurrency.background_tasks(sweeper=lambda: concurrency.repeat_every(15.0, work)):
         await asyncio.sleep(40.0)
 
     assert times == pytest.approx([0.0, 15.0, 30.0])
@@ -29,8 +29,8 @@ async def test_a_duty_is_done_again_and_again_when_it_has_a_rhythm() -> None:
 @pytest.mark.parametrize(
     ("problem", "event"),
     [
-        pytest.param(errors.QueueUnavailable("away"), "duty_failed", id="on-purpose"),
-        pytest.param(KeyError("a bug"), "duty_broke", id="by-a-bug"),
+        pytest.param(errors.QueueUnavailable("away"), "background_task_failed", id="on-purpose"),
+        pytest.param(KeyError("a bug"), "background_task_crashed", id="by-a-bug"),
     ],
 )
 async def test_a_duty_begins_again_when_it_fails(problem: Exception, event: str) -> None:
@@ -44,11 +44,11 @@ async def test_a_duty_begins_again_when_it_fails(problem: Exception, event: str)
         await asyncio.Event().wait()
 
     with structlog.testing.capture_logs() as logged:
-        async with concurrency.running(alarm=failing):
-            await asyncio.sleep(3.5 * concurrency.AFTER_FAILURE)
+        async with concurrency.background_tasks(alarm=failing):
+            await asyncio.sleep(3.5 * concurrency.RESTART_DELAY)
 
     assert len(tries) == 4
-    assert [(line["event"], line["duty"]) for line in logged] == [(event, "alarm")] * 3
+    assert [(line["event"], line["task"]) for line in logged] == [(event, "alarm")] * 3
 
 
 async def test_one_duty_does_not_stop_another_when_it_fails() -> None:
@@ -61,7 +61,7 @@ async def test_one_duty_does_not_stop_another_when_it_fails() -> None:
     async def work() -> None:
         done.append("rang")
 
-    async with concurrency.running(sweeper=failing, alarm=lambda: concurrency.every(1.0, work)):
+    async with concurrency.background_tasks(sweeper=failing, alarm=lambda: concurrency.repeat_every(1.0, work)):
         await asyncio.sleep(3.5)
 
     assert done == ["rang"] * 4
@@ -78,7 +78,7 @@ async def test_every_duty_has_ended_when_the_block_is_left() -> None:
             ended.append("ended")
 
     async def failing() -> None:
-        async with concurrency.running(first=lasting, second=lasting):
+        async with concurrency.background_tasks(first=lasting, second=lasting):
             await asyncio.sleep(1.0)
             raise KeyError
 
@@ -101,7 +101,7 @@ async def test_a_duty_ends_when_a_library_swallows_its_cancellation() -> None:
                 if len(swallowed) > 2:
                     raise
 
-    async with concurrency.running(events=stubborn):
+    async with concurrency.background_tasks(events=stubborn):
         await asyncio.sleep(1.0)
 
     assert len(swallowed) == 3

@@ -15,7 +15,7 @@ OF_JOBS = {"REAUTH_REQUIRED", "CREDENTIAL_MISSING", "CREDENTIAL_REVOKED", "CLIEN
 
 def test_something_can_be_done_when_a_cause_ends_a_guild() -> None:
     """Every cause that a row can carry has one line of advice."""
-    known = {*metric_types.CAUSE.values, *OF_JOBS} - {"", "other"}
+    known = {*metric_types.REASON.values, *OF_JOBS} - {"", "other"}
 
     assert {cause for cause in known if not reasons.advice(cause)} == set()
     assert all("\n" not in line for line in reasons.ADVICE.values())

@@ -60,13 +60,13 @@ async def test_every_watcher_ends_up_with_the_newest_rows_when_he_comes_and_read
     readers: list[Reader] = []
     for step, number in [*steps, *[("take", 0)] * len(updates)]:
         if step == "take" and taken < len(updates):
-            shared.take(updates[taken])
+            shared.append(updates[taken])
             taken += 1
         if step == "join":
             place = min(number, taken)
             reader = Reader(feed.Watcher(shared, f"{place}-0"), place)
             first = shared.start[0]
-            shared.extend(f"{place}-0", [one for one in updates if place < int(one.position[:-2]) <= first])
+            shared.prepend(f"{place}-0", [one for one in updates if place < int(one.position[:-2]) <= first])
             readers.append(reader)
         if step == "read" and readers:
             await readers[number % len(readers)].read()
@@ -88,10 +88,10 @@ async def test_an_update_that_was_taken_already_changes_nothing_when_it_comes_ag
     """A reader that begins anew may read an entry twice."""
     shared = feed.Feed("0-0")
     reader = Reader(feed.Watcher(shared, "0-0"), 0)
-    shared.take(update(1, [(1, 1)]))
+    shared.append(update(1, [(1, 1)]))
     await reader.read()
 
-    shared.take(update(1, [(1, 1)]))
+    shared.append(update(1, [(1, 1)]))
     await reader.read()
 
     assert len(reader.told) == 1
@@ -101,9 +101,9 @@ async def test_watchers_share_one_update_when_they_are_at_the_same_place() -> No
     """However many they are, what changed is put together once; who was elsewhere gets his own."""
     shared = feed.Feed("0-0")
     watchers = [feed.Watcher(shared, "0-0") for _ in range(3)]
-    shared.take(update(1, [(1, 1)]))
+    shared.append(update(1, [(1, 1)]))
     await watchers[2].next(0.0)
-    shared.take(update(2, [(2, 1)]))
+    shared.append(update(2, [(2, 1)]))
 
     told = [await watcher.next(0.0) for watcher in watchers]
 
@@ -126,8 +126,8 @@ async def test_a_poke_is_used_up_when_it_has_ended_one_wait() -> None:
     """News are told first and do not swallow it; the next wait is a wait again."""
     shared = feed.Feed("0-0")
     watcher = feed.Watcher(shared, "0-0")
-    watcher.poke()
-    shared.take(update(1, [(1, 1)]))
+    watcher.release()
+    shared.append(update(1, [(1, 1)]))
 
     told = await watcher.next(10.0)
     let_go = await asyncio.wait_for(watcher.next(10.0), 1.0)
@@ -154,9 +154,9 @@ async def test_merged_updates_are_counted_when_a_watcher_reads_slowly() -> None:
     slow = feed.Watcher(shared, "0-0")
 
     for place in (1, 2, 3):
-        shared.take(update(place, [(place, 1)]))
+        shared.append(update(place, [(place, 1)]))
     await slow.next(0.0)
-    shared.take(update(4, [(4, 1)]))
+    shared.append(update(4, [(4, 1)]))
     await slow.next(0.0)
 
     assert merged == [2, 0]

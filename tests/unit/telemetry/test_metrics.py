@@ -31,17 +31,17 @@ def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     ended = {state.value for state in model.JobState if state.terminal}
     assert set(metric_types.LANE.values) == {lane.value for lane in model.Lane}
     assert set(metric_types.JOB_STATE.values) == ended
-    assert set(metric_types.UNIT_STATE.values) == {state.value for state in model.TaskState if state.terminal}
+    assert set(metric_types.GUILD_TASK_STATE.values) == {state.value for state in model.TaskState if state.terminal}
     assert {*turns.QUEUES, metric_types.OTHER} == set(metric_types.QUEUE.values)
     ours = [routes.user_guilds(), routes.guild_channels(1), routes.own_member(1), routes.guild_member(1, 1)]
     assert {route.template for route in ours} <= set(metric_types.ROUTE.values)
     assert set(rpc_metrics.CODES.values()) == set(metric_types.GRPC_CODE.values)
     assert set(limiter.SCOPES.values()) == set(metric_types.SCOPE.values)
     assert set(store.COMMANDS.values()) == set(metric_types.COMMAND.values)
-    assert set(reasons.ADVICE) - {reasons.LIST_TOO_OLD} <= set(metric_types.CAUSE.values)
+    assert set(reasons.ADVICE) - {reasons.LIST_TOO_OLD} <= set(metric_types.REASON.values)
     dispositions = {name.removeprefix("DISPOSITION_") for name in pb.Disposition.keys()}  # noqa: SIM118 -- no dict
     assert dispositions - {"UNSPECIFIED"} == set(metric_types.DISPOSITION.values)
-    assert {*worker.DUTIES, "installs", "read", metric_types.OTHER} == set(metric_types.DUTY.values)
+    assert {*worker.PERIODIC_TASKS, "installs", "read", metric_types.OTHER} == set(metric_types.PERIODIC_TASK.values)
 
 
 def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metric_types.Group]) -> None:
@@ -87,12 +87,12 @@ def test_a_measurement_carries_its_trace_when_that_is_recorded() -> None:
     """As an exemplar, which Prometheus gets in the format of OpenMetrics; without tracing there is none."""
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to)
-    seen.indexing.reached("first", 0.3)
+    seen.indexing.observe_milestone("first", 0.3)
     without = page(to)
 
     with TracerProvider().get_tracer("test").start_as_current_span("work") as span:
         seen.discord.count("GET /users/@me/guilds", "200", 0.1, lane="background")
-        seen.indexing.reached("first", 0.3)
+        seen.indexing.observe_milestone("first", 0.3)
 
     trace_id = trace.format_trace_id(span.get_span_context().trace_id)
     linked = [line.partition("{")[0] for line in page(to).splitlines() if f'# {{trace_id="{trace_id}"}}' in line]
@@ -154,7 +154,7 @@ async def test_a_duty_is_noted_when_it_has_succeeded() -> None:
         if failing:
             raise OSError("away")
 
-    noted = seen.noting("sweep", work, lambda: 77.0)
+    noted = seen.recording_success("sweep", work, lambda: 77.0)
     with pytest.raises(OSError, match="away"):
         await noted()
     before = to.get_sample_value("indexer_duty_last_success_timestamp_seconds", {"duty": "sweep"})

@@ -12,31 +12,31 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 def test_a_request_id_goes_on_elsewhere_when_the_work_does() -> None:
     """Without any tracing, and into the log lines there."""
-    with tracing.serving("call", "req-1 "):
-        carried = tracing.carry()
+    with tracing.continue_trace("call", "req-1 "):
+        carried = tracing.serialize_context()
     assert logs.field("request_id") == ""
 
-    with tracing.serving("turn", carried):
+    with tracing.continue_trace("turn", carried):
         assert logs.field("request_id") == "req-1"
 
 
 def test_a_trace_goes_on_elsewhere_when_it_is_recorded_there() -> None:
     """With the same trace id, whether or not there is a request id."""
     for carried in (PARENT, f"req-1 {PARENT}", f"- {PARENT}"):
-        with tracing.serving("turn", carried):
+        with tracing.continue_trace("turn", carried):
             assert trace.format_trace_id(trace.get_current_span().get_span_context().trace_id) == PARENT[3:35]
 
 
 @pytest.mark.parametrize("carried", ["", "nonsense", "req-1 00-zz-zz-01", "a b c d"])
 def test_work_begins_anew_when_what_it_carries_cannot_be_read(carried: str) -> None:
     """Whoever wrote it."""
-    with tracing.serving("turn", carried):
+    with tracing.continue_trace("turn", carried):
         pass
 
 
 def test_nothing_is_carried_when_nobody_asked() -> None:
     """So a turn of the sweeper, and of an older version, has nothing."""
-    assert tracing.carry() == ""
+    assert tracing.serialize_context() == ""
     assert turns.Turn("a" * 32, 1).payload() == {"job_id": "a" * 32, "number": 1}
     assert turns.parse({"job_id": "a" * 32, "number": 1}).carried == ""
 

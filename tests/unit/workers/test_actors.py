@@ -54,7 +54,7 @@ def test_a_turn_runs_when_its_message_arrives(payload: dict[str, object]) -> Non
     """By the names that producer and consumer share, whatever fields a newer producer adds."""
     broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop()])
     parts = Parts()
-    worker.declare(broker, cast("worker.Runtime", parts))
+    worker.declare_actors(broker, cast("worker.WorkerRuntime", parts))
 
     with working(broker):
         message: dramatiq.Message[Any] = dramatiq.Message(
@@ -70,7 +70,7 @@ def test_a_turn_is_not_retried_by_dramatiq_when_it_fails() -> None:
     """The sweeper gives the job to another turn; a repeated message would only be stale."""
     broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop()])
 
-    worker.declare(broker, cast("worker.Runtime", Parts()))
+    worker.declare_actors(broker, cast("worker.WorkerRuntime", Parts()))
 
     actor = broker.get_actor(turns.ACTOR)
     assert actor.queue_name == turns.QUEUE
@@ -96,7 +96,7 @@ def test_the_process_ends_when_a_server_is_away_at_its_boot(config: settings.Set
     loop.before_worker_boot(broker, None)
 
     with structlog.testing.capture_logs() as logged, pytest.raises(worker.BootFailed):
-        worker.Runtime(config).before_worker_boot(broker, None)
+        worker.WorkerRuntime(config).before_worker_boot(broker, None)
     loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
 
     assert [line["event"] for line in logged] == ["cannot_start"]
@@ -107,12 +107,12 @@ def test_the_process_ends_when_the_middleware_is_in_the_wrong_order(config: sett
     dramatiq.asyncio.set_event_loop_thread(None)
 
     with pytest.raises(worker.BootFailed):
-        worker.Runtime(config).before_worker_boot(stub.StubBroker(middleware=[]), None)
+        worker.WorkerRuntime(config).before_worker_boot(stub.StubBroker(middleware=[]), None)
 
 
 async def test_a_failed_server_leaves_the_job_to_the_sweeper_when_a_turn_runs(config: settings.Settings) -> None:
     """It is logged with its job, and the message is done with."""
-    parts = worker.Runtime(config)
+    parts = worker.WorkerRuntime(config)
 
     class Away:
         async def run_background_turn(self, _: turns.Turn) -> None:
@@ -131,7 +131,7 @@ async def test_a_failed_server_leaves_the_job_to_the_sweeper_when_a_turn_runs(co
 async def test_no_turn_runs_when_the_worker_is_not_booted(config: settings.Settings) -> None:
     """That would be a bug of ours."""
     with pytest.raises(RuntimeError):
-        await worker.Runtime(config).run_turn(TURN)
+        await worker.WorkerRuntime(config).run_turn(TURN)
 
 
 class Thread:
@@ -158,36 +158,36 @@ class Worker:
 @pytest.mark.parametrize(("running", "live"), [(True, False), (False, True)], ids=["died", "drained"])
 def test_a_worker_is_live_when_its_threads_are(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- parameters
     """A thread of Dramatiq that died takes no more messages; one that was told to stop is no failure."""
-    parts = worker.Runtime(config)
-    before = parts._live()
+    parts = worker.WorkerRuntime(config)
+    before = parts._is_live()
     parts._worker = Worker(stub.StubBroker(middleware=[]), Thread(running=running, alive=False))
 
     assert before
-    assert parts._live() is live
+    assert parts._is_live() is live
 
 
 @pytest.mark.parametrize(("running", "live"), [(True, False), (False, True)], ids=["hangs", "drained"])
 def test_a_worker_is_stuck_when_a_consumer_hangs(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- as above
     """Its thread is alive and waits for an answer that was lost, so no message comes any more."""
     broker = queue.make_broker(config.redis, [])
-    parts = worker.Runtime(config)
+    parts = worker.WorkerRuntime(config)
     parts._worker = Worker(broker, Thread(running=running, alive=True))
     broker.heard_at[turns.QUEUE] = time.monotonic()
-    before = parts._live()
+    before = parts._is_live()
     broker.heard_at[turns.QUEUE] -= health.STALE + 1
 
     assert before
-    assert parts._live() is live
+    assert parts._is_live() is live
 
 
 async def test_a_worker_is_stuck_when_its_loop_does_not_tick(config: settings.Settings) -> None:
     """Something blocks the loop that all turns share."""
-    parts = worker.Runtime(config)
+    parts = worker.WorkerRuntime(config)
     parts._pulse._beaten = time.monotonic()
-    before = parts._live()
+    before = parts._is_live()
     parts._pulse._beaten -= health.STALE + 1
 
-    assert (before, parts._live()) == (True, False)
+    assert (before, parts._is_live()) == (True, False)
 
 
 def fetched(port: int, path: str) -> tuple[int, str]:
@@ -207,7 +207,7 @@ def test_probes_tell_what_is_true_now_when_they_are_asked() -> None:
     port = servers.free_port()
     states = {"live": True, "ready": False}
 
-    with health.serving(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
+    with health.serve_endpoints(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
         first = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
         states.update(live=False, ready=True)
         second = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
@@ -225,14 +225,14 @@ def test_the_port_is_free_again_when_the_server_has_ended() -> None:
 
     for _ in range(2):
         with (
-            health.serving(port, to, live=lambda: True, ready=lambda: True),
+            health.serve_endpoints(port, to, live=lambda: True, ready=lambda: True),
             pytest.raises(OSError, match="in use"),
-            health.serving(port, to, live=lambda: True, ready=lambda: True),
+            health.serve_endpoints(port, to, live=lambda: True, ready=lambda: True),
         ):
             pass
 
 
 def test_nothing_is_served_when_the_port_is_0() -> None:
     """Tests and demonstrations need none."""
-    with health.serving(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
+    with health.serve_endpoints(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
         pass

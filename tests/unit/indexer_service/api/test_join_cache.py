@@ -44,7 +44,7 @@ class Desk:
         """Make the next answer as the service does: the position first, then what is true there."""
         self.made += 1
         number, job = self.made, self.job
-        position = await self.events.tail(JOB.job_id)
+        position = await self.events.get_last_position(JOB.job_id)
         await asyncio.sleep(self.seconds)
         return join_cache.Answer(job.job_id, position, b"%d" % number) if job is not None else None
 

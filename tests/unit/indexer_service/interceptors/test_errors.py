@@ -179,7 +179,7 @@ async def test_the_caller_learns_nothing_but_an_id_when_something_broke(problem:
     assert context.status.code == code_pb2.INTERNAL
     assert "secret" not in str(context.status)
     (line,) = logged
-    assert (line["event"], line["method"], line["exc_info"]) == ("call_broke", METHOD, problem)
+    assert (line["event"], line["method"], line["exc_info"]) == ("call_crashed", METHOD, problem)
     assert line["request_id"] in context.status.message
 
 
