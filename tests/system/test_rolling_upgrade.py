@@ -1,4 +1,4 @@
-"""A release replaces another pod by pod, so for a while both run on the same Redis and MongoDB."""
+"""During a rolling upgrade, processes of two releases share one Redis and one MongoDB."""
 
 import io
 import os
@@ -16,47 +16,51 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from tests.system import conftest
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
+BASELINE = "e59320f45899ac29cfc0f80ea387933a125b0042"
+"""The commit that stands for the previous release until the first tag `v*` exists: the last one with the old layout."""
 PACKAGES = {"worker": ("indexing", "workers"), "service": ("indexing", "indexer_service")}
-"""What each process runs on."""
-MARK = "\nimport pathlib\n\npathlib.Path(__file__).with_name('ran').touch()\n"
+"""The packages that each process imports."""
+MARKER = "\nimport pathlib\n\npathlib.Path(__file__).with_name('imported').touch()\n"
+"""Code that leaves a file beside each old package that a process imports."""
 
 
 def git(*arguments: str) -> bytes:
-    """Run git in the checkout; where there is no history the test is skipped, in CI it fails."""
+    """Run git in the checkout. Without history, skip the test on a laptop and fail it in CI."""
     done = subprocess.run(["git", *arguments], cwd=CHECKOUT, check=False, capture_output=True, timeout=30)
     if done.returncode:
-        ours = os.environ.get("CI") == "true"  # noqa: TID251 -- not a setting of the product
-        (pytest.fail if ours else pytest.skip)(f"no release before this one to be had: git {arguments[0]} fails")
+        ci = os.environ.get("CI") == "true"  # noqa: TID251 -- not a setting of the product
+        (pytest.fail if ci else pytest.skip)(f"the previous release is not available: git {arguments[0]} fails")
     return done.stdout
 
 
-def before() -> str:
-    """Return the latest release before this commit, or the last commit that landed while nothing is released."""
-    return (git("tag", "--merged", "HEAD^", "--sort=-creatordate", "--list", "v*").decode().split() or ["HEAD^"])[0]
+def previous_release() -> str:
+    """Return the newest release tag before this commit, or the baseline commit when there is none."""
+    tags = git("tag", "--merged", "HEAD^", "--sort=-version:refname", "--list", "v*").decode().split()
+    return tags[0] if tags else BASELINE
 
 
 def unpack(packed: bytes, folder: pathlib.Path) -> None:
-    """Unpack an archive that git made."""
+    """Unpack an archive made by `git archive`."""
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
 
 
 @pytest.fixture
-def previous(tmp_path: pathlib.Path) -> pathlib.Path:
-    """The code of the release before, which leaves a mark where it runs."""
+def old_code(tmp_path: pathlib.Path) -> pathlib.Path:
+    """The packages of the previous release, with the marker appended to each `__init__.py`."""
     packages = {package for packages in PACKAGES.values() for package in packages}
-    unpack(git("archive", before(), *packages), tmp_path)
+    unpack(git("archive", previous_release(), *packages), tmp_path)
     for package in packages:
         with (tmp_path / package / "__init__.py").open("a") as code:
-            code.write(MARK)
+            code.write(MARKER)
     return tmp_path
 
 
 @pytest.mark.parametrize("which", PACKAGES)
-def test_a_process_of_the_release_before_serves_beside_new_ones(previous: pathlib.Path, which: str) -> None:
-    """Each runs, reads and publishes what the other does: turns, documents, progress; whoever is replaced first."""
-    # Without PYTHONSAFEPATH the current folder, the new code, would come first.
-    old = {"PYTHONPATH": str(previous), "PYTHONSAFEPATH": "1"}
+def test_jobs_succeed_when_one_process_runs_the_previous_release(old_code: pathlib.Path, which: str) -> None:
+    """Old and new processes read each other's turns, documents and progress events, whichever is upgraded first."""
+    # PYTHONSAFEPATH keeps the current directory, which holds the new code, out of sys.path.
+    old = {"PYTHONPATH": str(old_code), "PYTHONSAFEPATH": "1"}
     options = stack.Options(
         users=2,
         guilds_per_user=5,
@@ -70,20 +74,20 @@ def test_a_process_of_the_release_before_serves_beside_new_ones(previous: pathli
         fleet.put_credentials()
         with grpc.insecure_channel(fleet.address) as channel:
             api = pb_grpc.IndexerServiceStub(channel)
-            # Nothing at once: all guilds are left to the worker.
+            # The service fetches no guild itself, so the worker fetches all of them.
             requests = [pb.StartIndexingRequest(user_id=user.id, immediate_guilds=0) for user in fleet.users]
             started = [api.StartIndexing(request, timeout=30) for request in requests]
-            ends = [followed(api, answer) for answer in started]
+            ends = [watched_to_end(api, answer) for answer in started]
 
-    assert all((previous / package / "ran").exists() for package in PACKAGES[which])
+    assert all((old_code / package / "imported").exists() for package in PACKAGES[which])
     assert all(answer.remaining for answer in started)
     assert {job.state for job in ends} == {pb.JOB_STATE_SUCCEEDED}
     assert all(job.progress.succeeded + job.progress.skipped == 5 for job in ends)
 
 
-def test_the_api_takes_nothing_away_when_it_changes(tmp_path: pathlib.Path) -> None:
-    """Callers of the release before are understood."""
-    unpack(git("archive", before(), "proto", "buf.yaml"), tmp_path)
+def test_the_api_has_no_breaking_change_since_the_previous_release(tmp_path: pathlib.Path) -> None:
+    """Clients built against the previous release keep working."""
+    unpack(git("archive", previous_release(), "proto", "buf.yaml"), tmp_path)
 
     buf = pathlib.Path(sys.executable).with_name("buf")
     done = subprocess.run([buf, "breaking", "--against", tmp_path], cwd=CHECKOUT, check=False, capture_output=True)
@@ -92,8 +96,8 @@ def test_the_api_takes_nothing_away_when_it_changes(tmp_path: pathlib.Path) -> N
     assert done.returncode == 0
 
 
-def followed(api: pb_grpc.IndexerServiceStub, started: pb.StartIndexingResponse) -> pb.Job:
-    """Watch a job from its start to its end."""
+def watched_to_end(api: pb_grpc.IndexerServiceStub, started: pb.StartIndexingResponse) -> pb.Job:
+    """Watch a job until it ends, and return it."""
     request = pb.WatchProgressRequest(job_id=started.job.job_id, resume_token=started.watch_token)
     *_, last = api.WatchProgress(request, timeout=60)
     return last.terminal.job
