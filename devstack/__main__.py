@@ -10,7 +10,7 @@ def main() -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 -- for gRPC, not for us
     from devstack import commands  # noqa: PLC0415 -- after the line above
 
-    return commands.main(sys.argv[1:])
+    return commands.run_command(sys.argv[1:])
 
 
 if __name__ == "__main__":

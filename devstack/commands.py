@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from devstack import connection_info, stack, startup_view, supervisor
 from devstack import demo as demonstration
-from devstack import introduction, stack, startup_view, supervisor
 from indexer_client.cli import errors, output
 from indexer_client.cli import main as cli
 
@@ -50,13 +50,13 @@ def demo(  # noqa: PLR0913 -- one parameter an option
     options = stack.Options(users, services, workers, guilds_per_user, seed, latency)
     if faults and options.real_discord:
         raise typer.BadParameter("the real Discord takes no rules", param_hint="--fault")
-    on = startup_view.progress_console(as_json=as_json)
-    with _started(options, startup_view.SettingUp(on)) as running:
-        found = demonstration.run(running, on, faults or [])
-        found.show(on)
+    screen = startup_view.progress_console(as_json=as_json)
+    with _running_stack(options, startup_view.StartupView(screen)) as running:
+        found = demonstration.run_demo(running, screen, faults or [])
+        found.print_to(screen)
     if as_json:
-        output.line(json.dumps(found.document()))
-    return errors.FAILURE if found.shortcomings else 0
+        output.print_line(json.dumps(found.document()))
+    return errors.EXIT_FAILURE if found.problems else 0
 
 
 @app.command()
@@ -72,34 +72,34 @@ def up(  # noqa: PLR0913 -- one parameter an option
 ) -> int:
     """Keep everything running until Ctrl-C, and print the addresses."""
     options = stack.Options(users, services, workers, guilds_per_user, seed, latency, exporter=True)
-    on = startup_view.progress_console(as_json=as_json)
-    with _started(options, startup_view.SettingUp(on)) as running:
+    screen = startup_view.progress_console(as_json=as_json)
+    with _running_stack(options, startup_view.StartupView(screen)) as running:
         running.put_credentials()
         if as_json:
-            output.line(json.dumps(introduction.document(running)))
+            output.print_line(json.dumps(connection_info.document(running)))
         else:
-            introduction.show(running, on)
+            connection_info.print_connection_info(running, screen)
         failure = running.wait()
         if failure is not None:
             raise failure
     return 0
 
 
-def main(arguments: Sequence[str]) -> int:
+def run_command(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
     try:
         return cli.run_app(app, "python -m devstack", arguments, None)
     except supervisor.StackFailed as problem:
-        startup_view.complain(problem)
-        return errors.FAILURE
+        startup_view.print_failure(problem)
+        return errors.EXIT_FAILURE
 
 
 @contextlib.contextmanager
-def _started(options: stack.Options, seen: startup_view.SettingUp) -> Iterator[stack.Stack]:
+def _running_stack(options: stack.Options, view: startup_view.StartupView) -> Iterator[stack.Stack]:
     """Yield a started stack; whatever ends the block, signals included, stops it."""
-    with _ending_on_signals():
-        running = stack.Stack(options, seen)
-        with seen.showing(running.names):
+    with _exit_on_signals():
+        running = stack.Stack(options, view)
+        with view.display_start(running.names):
             running.start()
         try:
             yield running
@@ -108,7 +108,7 @@ def _started(options: stack.Options, seen: startup_view.SettingUp) -> Iterator[s
 
 
 @contextlib.contextmanager
-def _ending_on_signals() -> Iterator[None]:
+def _exit_on_signals() -> Iterator[None]:
     """Turn SIGTERM and the end of the terminal into an orderly end, as Ctrl-C is."""
 
     def end(number: int, _frame: FrameType | None) -> None:

@@ -10,23 +10,23 @@ from collections.abc import AsyncIterator, Sequence
 
 from rich import console
 
-from devstack import counts, crowd, job_runs, probes, stack, summary, supervisor
-from indexer_client.cli import connection, output, rendering, text, times, views
+from devstack import counts, job_runs, probes, stack, summary, supervisor, users_display
+from indexer_client.cli import connection, formatting, output, rendering, times, views
 
-LINES_APART = 10.0
+LINE_INTERVAL = 10.0
 """Seconds between two lines where no picture can be drawn."""
-LOOK = 0.2
+POLL_INTERVAL = 0.2
 """Seconds between two looks whether the stack still stands."""
 
 
-def run(running: stack.Stack, on: console.Console, faults: Sequence[str]) -> summary.Summary:
+def run_demo(running: stack.Stack, screen: console.Console, faults: Sequence[str]) -> summary.Summary:
     """
     Index all users of a started stack.
 
     Args:
         running: The stack.
 
-        on: Where to show it.
+        screen: Where to show it.
 
         faults: Rules for the simulator, each a JSON object.
 
@@ -35,22 +35,22 @@ def run(running: stack.Stack, on: console.Console, faults: Sequence[str]) -> sum
     """
     running.put_credentials()
     for rule in faults:
-        _post(f"{running.simulator_url}/_sim/faults", rule)
-    found = asyncio.run(_index_all(running, on))
+        _post_fault(f"{running.simulator_url}/_sim/faults", rule)
+    found = asyncio.run(_index_all(running, screen))
     try:
         cost = counts.collect(running.simulator_url, running.metrics_urls.values())
     except OSError as error:
-        died = running.wait(LOOK)  # that a process has died is noticed a moment later
+        died = running.wait(POLL_INTERVAL)  # that a process has died is noticed a moment later
         raise died or supervisor.StackFailed(f"the counters cannot be read: {error}") from error
     return summary.Summary(found, cost, bool(faults))
 
 
-async def _index_all(running: stack.Stack, on: console.Console) -> list[job_runs.Run]:
-    found = [job_runs.Run(user.id, time.monotonic) for user in running.users]
-    async with connection.connected(connection.Way(running.address)) as stub, _showing(found, on):
+async def _index_all(running: stack.Stack, screen: console.Console) -> list[job_runs.JobRun]:
+    found = [job_runs.JobRun(user.id, time.monotonic) for user in running.users]
+    async with connection.open_stub(connection.Endpoint(running.address)) as stub, _display_runs(found, screen):
         working = asyncio.create_task(_run_all(found, stub))
         while not working.done():
-            await asyncio.wait([working], timeout=LOOK)
+            await asyncio.wait([working], timeout=POLL_INTERVAL)
             if running.failure is not None:
                 working.cancel()
                 await asyncio.wait([working])
@@ -59,45 +59,52 @@ async def _index_all(running: stack.Stack, on: console.Console) -> list[job_runs
     return found
 
 
-async def _run_all(found: list[job_runs.Run], stub: connection.Stub) -> None:
+async def _run_all(found: list[job_runs.JobRun], stub: connection.Stub) -> None:
     async with asyncio.TaskGroup() as together:
         for one in found:
-            together.create_task(one.run(stub, users=len(found)))
+            together.create_task(one.run_to_end(stub, users=len(found)))
 
 
 @contextlib.asynccontextmanager
-async def _showing(found: list[job_runs.Run], on: console.Console) -> AsyncIterator[None]:
+async def _display_runs(found: list[job_runs.JobRun], screen: console.Console) -> AsyncIterator[None]:
     """Show the runs: live on a terminal, and as a line for each that has ended elsewhere."""
-    if output.draws(on):
+    if output.supports_live_display(screen):
         picture = (
-            rendering.JobPicture(found[0].board, found[0].elapsed) if len(found) == 1 else crowd.CrowdPicture(found)
+            rendering.JobDisplay(found[0].tracked, found[0].elapsed)
+            if len(found) == 1
+            else users_display.UsersDisplay(found)
         )
-        on.print()
-        async with views.drawing(picture, on):
+        screen.print()
+        async with views.live_display(picture, screen):
             yield
-        on.print()
+        screen.print()
         return
-    on.print(f"indexing {times.counted(len(found), 'user')}")
-    telling = asyncio.create_task(_tell(found, on))
+    screen.print(f"indexing {times.pluralize(len(found), 'user')}")
+    printing = asyncio.create_task(_print_progress(found, screen))
     try:
         yield
     finally:
-        telling.cancel()
+        printing.cancel()
     for one in found:
-        on.print(f"user {one.user}: {one.problem or text.summary(one.board, one.elapsed())}", soft_wrap=True)
+        screen.print(
+            f"user {one.user}: {one.error or formatting.job_summary(one.tracked, one.elapsed())}", soft_wrap=True
+        )
 
 
-async def _tell(found: list[job_runs.Run], on: console.Console) -> None:
+async def _print_progress(found: list[job_runs.JobRun], screen: console.Console) -> None:
     while True:
-        await asyncio.sleep(LINES_APART)
-        done, total = sum(one.board.done for one in found), sum(len(one.board.rows) for one in found)
+        await asyncio.sleep(LINE_INTERVAL)
+        done, total = (
+            sum(one.tracked.finished_count for one in found),
+            sum(len(one.tracked.guild_tasks) for one in found),
+        )
         elapsed = max(one.elapsed() for one in found)
-        on.print(f"{times.span(elapsed)}: {done:,} of {times.counted(total, 'guild')}")
+        screen.print(f"{times.format_seconds(elapsed)}: {done:,} of {times.pluralize(total, 'guild')}")
 
 
-def _post(url: str, document: str) -> None:
+def _post_fault(url: str, document: str) -> None:
     parts = urllib.parse.urlsplit(url)
-    asking = http.client.HTTPConnection(parts.hostname or probes.HOST, parts.port, timeout=probes.PATIENCE)
+    asking = http.client.HTTPConnection(parts.hostname or probes.HOST, parts.port, timeout=probes.PROBE_TIMEOUT)
     with contextlib.closing(asking):
         asking.request("POST", parts.path, document)
         answer = asking.getresponse()

@@ -10,15 +10,15 @@ import grpc.aio
 from indexer_client.cli import connection, errors, job_state, jobs, watch
 from indexer_service.v1 import indexer_pb2 as pb
 
-FEW = 5
+FIRST_GUILDS = 5
 """How many guilds make the first few."""
-LOOK = 0.05
+POLL_INTERVAL = 0.05
 """Seconds between two looks for the new job, for one user; more users look less often, so as not to be a load."""
-USERS_PER_LOOK = 4
+USERS_PER_POLL = 4
 START_DEADLINE = 30.0
 
 
-class Run:
+class JobRun:
     """
     A job and its times, in seconds since the StartIndexing call.
 
@@ -34,44 +34,44 @@ class Run:
 
     def __init__(self, user: str, clock: Callable[[], float]) -> None:
         self.user = user
-        self.board = job_state.Board()
-        self.board.job.user_id = user
-        self.listed: float | None = None
-        self.first: float | None = None
-        self.few: float | None = None
-        self.ended: float | None = None
-        self.answered: float | None = None
+        self.tracked = job_state.TrackedJob()
+        self.tracked.job.user_id = user
+        self.list_visible_at: float | None = None
+        self.first_guild_at: float | None = None
+        self.first_five_at: float | None = None
+        self.ended_at: float | None = None
+        self.answered_at: float | None = None
         self.indexed_in_answer = 0
-        self.problem = ""
+        self.error = ""
         self._clock = clock
         self._began = clock()
 
     def elapsed(self) -> float:
         """Return the seconds since the start, up to the end of the job."""
-        return self._clock() - self._began if self.ended is None else self.ended
+        return self._clock() - self._began if self.ended_at is None else self.ended_at
 
-    async def run(self, stub: connection.Stub, *, users: int) -> None:
+    async def run_to_end(self, stub: connection.Stub, *, users: int) -> None:
         """Start the job and follow it to its end; a failure is left in `problem`."""
         try:
-            before = await self._newest(stub)
+            before = await self._latest_job_id(stub)
             self._began = self._clock()
             async with asyncio.TaskGroup() as both:
                 start = both.create_task(self._start(stub))
-                both.create_task(self._follow(stub, start, before, LOOK * max(1.0, users / USERS_PER_LOOK)))
+                both.create_task(self._follow(stub, start, before, POLL_INTERVAL * max(1.0, users / USERS_PER_POLL)))
         except* grpc.aio.AioRpcError as group:
             error = group.exceptions[0]
             assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 -- for the type checker
-            self.problem = str(errors.explain(error, address="the service", user=self.user))
-        except* watch.Lost as lost:
-            self.problem = str(lost.exceptions[0])
+            self.error = str(errors.describe_rpc_error(error, address="the service", user=self.user))
+        except* watch.StreamLost as lost:
+            self.error = str(lost.exceptions[0])
 
     async def _start(self, stub: connection.Stub) -> str:
         request = jobs.start_request(self.user, wait=None, force=False)
         answer = await stub.StartIndexing(request, timeout=START_DEADLINE)
-        self.answered = self.elapsed()
+        self.answered_at = self.elapsed()
         self.indexed_in_answer = sum(row.HasField("channel_count") for row in answer.guilds)
-        self.board.start(answer)
-        self._note()
+        self.tracked.apply_start(answer)
+        self._record_times()
         return answer.job.job_id
 
     async def _follow(self, stub: connection.Stub, start: "asyncio.Task[str]", before: str, pause: float) -> None:
@@ -79,29 +79,29 @@ class Run:
         job_id = before
         while job_id == before and not start.done():
             await asyncio.wait([start], timeout=pause)
-            job_id = await self._newest(stub)
+            job_id = await self._latest_job_id(stub)
         if job_id == before:
             job_id = await start
-        async with contextlib.aclosing(watch.messages(stub, job_id, "", watch.Patience())) as messages:
+        async with contextlib.aclosing(watch.watch_events(stub, job_id, "", watch.RetryPolicy())) as messages:
             async for message in messages:
-                self.board.apply(message)
-                self._note()
+                self.tracked.apply_event(message)
+                self._record_times()
 
-    async def _newest(self, stub: connection.Stub) -> str:
+    async def _latest_job_id(self, stub: connection.Stub) -> str:
         request = pb.ListJobsRequest(user_id=self.user, page_size=1)
         answer = await stub.ListJobs(request, timeout=connection.DEADLINE)
         return answer.jobs[0].job_id if answer.jobs else ""
 
-    def _note(self) -> None:
+    def _record_times(self) -> None:
         """Keep the times at which something could be seen for the first time."""
         now = self.elapsed()
-        indexed = sum(row.state == pb.GUILD_STATE_SUCCEEDED for row in self.board.rows.values())
-        over = self.board.ended
-        if self.listed is None and (self.board.rows or over):
-            self.listed = now
-        if self.first is None and (indexed or over):
-            self.first = now
-        if self.few is None and (indexed >= FEW or over):
-            self.few = now
-        if self.ended is None and over:
-            self.ended = now
+        indexed = sum(row.state == pb.GUILD_STATE_SUCCEEDED for row in self.tracked.guild_tasks.values())
+        over = self.tracked.ended
+        if self.list_visible_at is None and (self.tracked.guild_tasks or over):
+            self.list_visible_at = now
+        if self.first_guild_at is None and (indexed or over):
+            self.first_guild_at = now
+        if self.first_five_at is None and (indexed >= FIRST_GUILDS or over):
+            self.first_five_at = now
+        if self.ended_at is None and over:
+            self.ended_at = now

@@ -1,4 +1,4 @@
-"""Whether a program answers, asked the way its callers will ask it; False means not yet."""
+"""Whether a program answers, listener the way its callers will ask it; False means not yet."""
 
 import contextlib
 import http.client
@@ -11,16 +11,16 @@ import pymongo.errors
 import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-PATIENCE = 1.0
+PROBE_TIMEOUT = 1.0
 """Seconds for one question."""
 HOST = "127.0.0.1"
 
 
 def free_port() -> int:
     """Return a port of loopback on which nothing listens now."""
-    with socket.socket() as asked:
-        asked.bind((HOST, 0))
-        return int(asked.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
 
 
 def redis_answers(url: str) -> bool:
@@ -28,7 +28,7 @@ def redis_answers(url: str) -> bool:
     with (
         contextlib.suppress(redis.RedisError, OSError),
         contextlib.closing(
-            redis.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+            redis.Redis.from_url(url, socket_timeout=PROBE_TIMEOUT, socket_connect_timeout=PROBE_TIMEOUT)
         ) as client,
     ):
         return bool(client.ping())
@@ -37,7 +37,7 @@ def redis_answers(url: str) -> bool:
 
 def mongodb_answers(url: str) -> bool:
     """Ping the way a driver does: hello first, and a server to write to."""
-    milliseconds = int(PATIENCE * 1000)
+    milliseconds = int(PROBE_TIMEOUT * 1000)
     with contextlib.suppress(pymongo.errors.PyMongoError, OSError):
         client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
             url, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds, socketTimeoutMS=milliseconds
@@ -48,21 +48,21 @@ def mongodb_answers(url: str) -> bool:
     return False
 
 
-def service_serves(address: str) -> bool:
+def service_is_serving(address: str) -> bool:
     """Ask grpc.health.v1, once the port is open: gRPC itself would wait a second after each refused connection."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), PATIENCE).close()
+        socket.create_connection((host, int(port)), PROBE_TIMEOUT).close()
     except OSError:
         return False
     options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(address, options=options) as channel, contextlib.suppress(grpc.RpcError):
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
     return False
 
 
-def page_is_good(url: str) -> bool:
+def page_is_ok(url: str) -> bool:
     """Ask for a page and get 200."""
     with contextlib.suppress(OSError, http.client.HTTPException):
         return read_page(url)[0] == http.client.OK
@@ -72,7 +72,7 @@ def page_is_good(url: str) -> bool:
 def read_page(url: str) -> tuple[int, bytes]:
     """Return status and body of a page of loopback; no proxy of the environment stands between. Raises OSError."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or HOST, parts.port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(parts.hostname or HOST, parts.port, timeout=PROBE_TIMEOUT)
     with contextlib.closing(connection):
         connection.request("GET", parts.path + (f"?{parts.query}" if parts.query else ""))
         answer = connection.getresponse()

@@ -15,19 +15,19 @@ from collections.abc import Mapping, Sequence
 from devstack import reaper
 from indexer_client.cli import escape
 
-GUARD = [sys.executable, "-I", "-S", str(pathlib.Path(reaper.__file__))]
+REAPER_COMMAND = [sys.executable, "-I", "-S", str(pathlib.Path(reaper.__file__))]
 """Isolated and without site-packages, so that it starts in a few milliseconds."""
-MARK = "INDEXER_STACK"
+STACK_VARIABLE = "INDEXER_STACK"
 """Variable by which a person finds all processes of one stack: it holds the stack's directory."""
 TAIL_LINES = 12
 TAIL_WIDTH = 300
 
 
-class Closed(Exception):
+class StackClosed(Exception):
     """The stack is being taken down: nothing starts any more."""
 
 
-class Watchman:
+class ProcessGroups:
     """The guard's process and the stack's directory."""
 
     def __init__(self) -> None:
@@ -35,9 +35,9 @@ class Watchman:
         reader, self._pipe = os.pipe()
         self._lock = threading.Lock()
         self._open = True
-        command = [*GUARD, "guard", str(self.directory)]
+        command = [*REAPER_COMMAND, "reap", str(self.directory)]
         with os.fdopen(reader) as source:
-            self.process = subprocess.Popen(  # noqa: S603 -- our own script
+            self.reaper_process = subprocess.Popen(  # noqa: S603 -- our own script
                 command,
                 stdin=source,
                 stdout=subprocess.DEVNULL,
@@ -45,28 +45,28 @@ class Watchman:
                 start_new_session=True,
             )
 
-    def launch(self, command: Sequence[str], environment: Mapping[str, str], log: pathlib.Path) -> "Child":
-        """Start a program that ends with us. Raises Closed."""
+    def launch(self, command: Sequence[str], environment: Mapping[str, str], log: pathlib.Path) -> "ProcessGroup":
+        """Start a program that ends with us. Raises StackClosed."""
         with self._lock, log.open("ab") as output:
             if not self._open:
-                raise Closed
+                raise StackClosed
             process = subprocess.Popen(  # noqa: S603 -- the stack's own programs
-                [*GUARD, "run", str(self._pipe), *command],
+                [*REAPER_COMMAND, "exec", str(self._pipe), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**environment, MARK: str(self.directory)},
+                env={**environment, STACK_VARIABLE: str(self.directory)},
                 cwd=pathlib.Path(__file__).parents[1],
                 pass_fds=[self._pipe],
                 start_new_session=True,
             )
-        return Child(process, log)
+        return ProcessGroup(process, log)
 
-    def forget(self, child: "Child") -> None:
+    def unregister(self, group: "ProcessGroup") -> None:
         """Tell the guard that a program has ended, so that it will not kill whoever gets its process id next."""
         with self._lock, contextlib.suppress(OSError):
             if self._open:
-                os.write(self._pipe, f"-{child.process.pid}\n".encode())
+                os.write(self._pipe, f"-{group.process.pid}\n".encode())
 
     def close(self) -> None:
         """Let the guard kill what is left and remove the directory."""
@@ -74,46 +74,46 @@ class Watchman:
             if self._open:
                 os.close(self._pipe)
             self._open = False
-        self.process.wait()
+        self.reaper_process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)  # for the case that the guard was killed
 
 
 @dataclasses.dataclass(slots=True)
-class Child:
+class ProcessGroup:
     """
     A running program and its group of processes.
 
     Attributes:
         log: File with what it said.
-        expected: Whether its end was asked for.
+        end_expected: Whether its end was asked for.
     """
 
     process: "subprocess.Popen[bytes]"
     log: pathlib.Path
-    expected: bool = False
+    end_expected: bool = False
 
     def wait(self) -> int:
         """Wait for its end and for that of what it started; returns its exit code."""
         code = self.process.wait()
-        self.send_all(signal.SIGKILL)  # what is left of its group
+        self.signal_all(signal.SIGKILL)  # what is left of its group
         return code
 
-    def send(self, number: int) -> None:
+    def signal_leader(self, number: int) -> None:
         """Send a signal to the program alone, as a supervisor would."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
-    def send_all(self, number: int) -> None:
+    def signal_all(self, number: int) -> None:
         """Send a signal to the program and all it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """Kill it with all it started, unless it has ended, when its number may be somebody else's."""
         if self.process.poll() is None:
-            self.send_all(signal.SIGKILL)
+            self.signal_all(signal.SIGKILL)
 
-    def tail(self) -> list[str]:
+    def log_tail(self) -> list[str]:
         """Return the last lines that it said, made harmless for a terminal."""
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:] if self.log.exists() else []
         return [escape.visible(line)[:TAIL_WIDTH] for line in lines]

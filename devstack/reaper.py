@@ -20,11 +20,11 @@ import signal
 import sys
 import time
 
-PATIENCE = 5.0
+KILL_TIMEOUT = 5.0
 """Seconds to wait for killed processes to vanish; where nobody collects orphans they stay as zombies."""
 
 
-def guard(directory: pathlib.Path) -> None:
+def reap(directory: pathlib.Path) -> None:
     """Wait for the end of standard input, then kill what is left and remove *directory*."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -33,21 +33,21 @@ def guard(directory: pathlib.Path) -> None:
         change, group = line[0], int(line[1:])
         (groups.add if change == "+" else groups.discard)(group)
     for group in groups:
-        _signal(group, signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE
-    while any(_signal(group, 0) for group in groups) and time.monotonic() < deadline:
+        _signal_group(group, signal.SIGKILL)
+    deadline = time.monotonic() + KILL_TIMEOUT
+    while any(_signal_group(group, 0) for group in groups) and time.monotonic() < deadline:
         time.sleep(0.02)
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def run(pipe: int, command: list[str]) -> None:
+def register_and_exec(pipe: int, command: list[str]) -> None:
     """Tell the guard of this process, then become *command*."""
     os.write(pipe, f"+{os.getpid()}\n".encode())
     os.close(pipe)
     os.execv(command[0], command)  # noqa: S606 -- the launcher's own command line, without a shell
 
 
-def _signal(group: int, number: int) -> bool:
+def _signal_group(group: int, number: int) -> bool:
     """Return whether there was anybody to get the signal."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
@@ -56,7 +56,7 @@ def _signal(group: int, number: int) -> bool:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "guard":
-        guard(pathlib.Path(sys.argv[2]))
+    if sys.argv[1] == "reap":
+        reap(pathlib.Path(sys.argv[2]))
     else:
-        run(int(sys.argv[2]), sys.argv[3:])
+        register_and_exec(int(sys.argv[2]), sys.argv[3:])

@@ -20,12 +20,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Self
 
-from devstack import external, probes, programs, supervisor, users
+from devstack import external_servers, probes, programs, supervisor, users
 
 SIMULATED_BOT_TOKEN = "sim-bot-token"  # noqa: S105 -- the simulator's, no secret
 SIMULATED_CLIENT = ("sim-client", "sim-secret")
 """Id and secret of the simulator's application."""
-OTHERS = {"refresh": programs.refresh, "exporter": programs.exporter}
+OPTIONAL_PROGRAMS = {"refresh": programs.refresh, "exporter": programs.exporter}
 """Processes of which there is one at most, by the option that asks for them."""
 
 
@@ -65,10 +65,10 @@ class Options:
     @property
     def real_discord(self) -> bool:
         """Whether the environment names a bot and a user of the real Discord."""
-        return bool(programs.asked_for("DISCORD_BOT_TOKEN") and programs.asked_for("DISCORD_USER_TOKEN"))
+        return bool(programs.read_env("DISCORD_BOT_TOKEN") and programs.read_env("DISCORD_USER_TOKEN"))
 
 
-def silent(_report: supervisor.Report) -> None:
+def ignore_report(_report: supervisor.Report) -> None:
     """Report nothing."""
 
 
@@ -86,19 +86,21 @@ class Stack:
         simulator_url: Root of the simulator, whose own pages are below /_sim; empty with the real Discord.
     """
 
-    def __init__(self, options: Options | None = None, report: Callable[[supervisor.Report], None] = silent) -> None:
+    def __init__(
+        self, options: Options | None = None, report: Callable[[supervisor.Report], None] = ignore_report
+    ) -> None:
         self.options = options or Options()
         self.users: list[users.User] = []
-        self.redis_url = programs.asked_for("REDIS_URL")
-        self.mongodb_url = programs.asked_for("MONGODB_URL")
+        self.redis_url = programs.read_env("REDIS_URL")
+        self.mongodb_url = programs.read_env("MONGODB_URL")
         self.simulator_url = ""
         self._services = [f"service-{number + 1}" for number in range(self.options.services)]
         self._workers = [f"worker-{number + 1}" for number in range(self.options.workers)]
-        self._others = [name for name in OTHERS if getattr(self.options, name)]
+        self._optional = [name for name in OPTIONAL_PROGRAMS if getattr(self.options, name)]
         self._programs: dict[str, programs.Program] = {}
-        self._discord = programs.asked_for("DISCORD_API_BASE") or users.DISCORD
-        self.database = programs.asked_for("MONGODB_DATABASE") or f"indexer_stack_{uuid.uuid4().hex[:12]}"
-        self._borrows_mongodb = False
+        self._discord = programs.read_env("DISCORD_API_BASE") or users.DISCORD
+        self.database = programs.read_env("MONGODB_DATABASE") or f"indexer_stack_{uuid.uuid4().hex[:12]}"
+        self._uses_external_mongodb = False
         self._supervisor = supervisor.Supervisor(report)
 
     @property
@@ -115,21 +117,21 @@ class Stack:
     def names(self) -> list[str]:
         """The programs that this stack starts itself, in the order in which they are told."""
         servers = [
-            ("valkey", not programs.asked_for("REDIS_URL")),
-            ("mongodb", not programs.asked_for("MONGODB_URL")),
+            ("valkey", not programs.read_env("REDIS_URL")),
+            ("mongodb", not programs.read_env("MONGODB_URL")),
             ("simulator", not self.options.real_discord),
         ]
-        return [*(name for name, ours in servers if ours), *self._services, *self._workers, *self._others]
+        return [*(name for name, ours in servers if ours), *self._services, *self._workers, *self._optional]
 
     @property
     def addresses(self) -> list[str]:
         """host:port of each service."""
-        return [self._programs[name].where for name in self._services]
+        return [self._programs[name].address for name in self._services]
 
     @property
     def metrics_urls(self) -> dict[str, str]:
         """Page of Prometheus metrics of each service, worker and other process of ours, by name."""
-        names = [*self._services, *self._workers, *self._others]
+        names = [*self._services, *self._workers, *self._optional]
         return {name: self._programs[name].metrics_url for name in names}
 
     @property
@@ -154,7 +156,7 @@ class Stack:
         try:
             self._start_servers()
             self._start_product()
-        except programs.Missing as missing:
+        except programs.NotInstalled as missing:
             self.stop()
             raise supervisor.StackFailed(str(missing)) from missing
         except BaseException:
@@ -164,8 +166,8 @@ class Stack:
     def stop(self) -> None:
         """Stop everything; does nothing the second time. A database that we made in a MongoDB of yours is dropped."""
         self._supervisor.close()
-        if self._borrows_mongodb and not programs.asked_for("MONGODB_DATABASE"):
-            external.drop_database(self.mongodb_url, self.database)
+        if self._uses_external_mongodb and not programs.read_env("MONGODB_DATABASE"):
+            external_servers.drop_database(self.mongodb_url, self.database)
 
     def wait(self, seconds: float | None = None) -> supervisor.StackFailed | None:
         """Wait until the stack cannot go on; None when the time is over before that."""
@@ -183,6 +185,10 @@ class Stack:
         """Start a program again, on the same port and data, and wait until it answers; kills it first if it runs."""
         self._supervisor.restart(name)
 
+    def process_id(self, name: str) -> int:
+        """Return the process id of a program."""
+        return self._supervisor.process_id(name)
+
     def signal(self, name: str, number: int) -> None:
         """Send a signal, such as SIGSTOP or SIGCONT, to all processes of a program."""
         self._supervisor.signal(name, number)
@@ -192,24 +198,24 @@ class Stack:
         users.put_credentials(self.address, self.users)
 
     def _start_servers(self) -> None:
-        self._side_by_side([self._start_redis, self._start_mongodb, self._start_discord])
+        self._start_in_parallel([self._start_redis, self._start_mongodb, self._start_discord])
 
     def _start_redis(self) -> None:
         if self.redis_url:
-            external.expect("REDIS_URL", self.redis_url, probes.redis_answers)
+            external_servers.wait_until_reachable("REDIS_URL", self.redis_url, probes.redis_answers)
         else:
-            self.redis_url = self._run(lambda: programs.valkey(self._supervisor.directory)).where
+            self.redis_url = self._start_program(lambda: programs.valkey(self._supervisor.directory)).address
 
     def _start_mongodb(self) -> None:
         if self.mongodb_url:
-            external.expect("MONGODB_URL", self.mongodb_url, probes.mongodb_answers)
-            self._borrows_mongodb = True
+            external_servers.wait_until_reachable("MONGODB_URL", self.mongodb_url, probes.mongodb_answers)
+            self._uses_external_mongodb = True
         else:
-            self.mongodb_url = self._run(lambda: programs.mongodb(self._supervisor.directory)).where
+            self.mongodb_url = self._start_program(lambda: programs.mongodb(self._supervisor.directory)).address
 
     def _start_discord(self) -> None:
         if self.options.real_discord:
-            self.users = [users.real(self._discord, programs.asked_for("DISCORD_USER_TOKEN"))]
+            self.users = [users.real_user(self._discord, programs.read_env("DISCORD_USER_TOKEN"))]
             return
         options = self.options
         world = {
@@ -219,27 +225,27 @@ class Stack:
             "--latency": options.latency,
         }
         command = [*(part for option in world.items() for part in option), *options.simulator]
-        self.simulator_url = self._run(lambda: programs.simulator(command)).where
-        self.users = users.simulated(self.simulator_url, options.users)
+        self.simulator_url = self._start_program(lambda: programs.simulator(command)).address
+        self.users = users.simulated_users(self.simulator_url, options.users)
 
     def _start_product(self) -> None:
         apart = {"WORKERS_REFRESH": "0"} if self.options.refresh else {}
-        environment = programs.product_environment(self._wiring(), {**apart, **self.options.environment})
+        environment = programs.product_environment(self._connections(), {**apart, **self.options.environment})
         serving = {**environment, **self.options.service_environment}
         working = {**environment, **self.options.worker_environment}
         makers = [
             *(functools.partial(programs.service, name, serving) for name in self._services),
             *(functools.partial(programs.worker, name, working) for name in self._workers),
-            *(functools.partial(OTHERS[name], environment) for name in self._others),
+            *(functools.partial(OPTIONAL_PROGRAMS[name], environment) for name in self._optional),
         ]
-        self._side_by_side([functools.partial(self._run, make) for make in makers])
+        self._start_in_parallel([functools.partial(self._start_program, make) for make in makers])
 
-    def _run(self, make: Callable[[], programs.Program]) -> programs.Program:
+    def _start_program(self, make: Callable[[], programs.Program]) -> programs.Program:
         program = self._supervisor.start(make)
         self._programs[program.name] = program
         return program
 
-    def _side_by_side(self, starts: Sequence[Callable[[], object]]) -> None:
+    def _start_in_parallel(self, starts: Sequence[Callable[[], object]]) -> None:
         pool = futures.ThreadPoolExecutor(len(starts))
         try:
             done, _ = futures.wait([pool.submit(start) for start in starts], return_when=futures.FIRST_EXCEPTION)
@@ -251,18 +257,18 @@ class Stack:
         finally:
             pool.shutdown()
 
-    def _wiring(self) -> dict[str, str]:
-        wiring = {
+    def _connections(self) -> dict[str, str]:
+        connections = {
             "REDIS_URL": self.redis_url,
             "MONGODB_URL": self.mongodb_url,
             "MONGODB_DATABASE": self.database,
-            "GLOBAL_BUDGET": programs.asked_for("GLOBAL_BUDGET") or "50/1",
-            "USER_BUDGET": programs.asked_for("USER_BUDGET") or "5/5",
+            "GLOBAL_BUDGET": programs.read_env("GLOBAL_BUDGET") or "50/1",
+            "USER_BUDGET": programs.read_env("USER_BUDGET") or "5/5",
         }
         if not self.simulator_url:
-            return {**wiring, "DISCORD_API_BASE": self._discord}
+            return {**connections, "DISCORD_API_BASE": self._discord}
         return {
-            **wiring,
+            **connections,
             "DISCORD_API_BASE": f"{self.simulator_url}/api/v10",
             "DISCORD_BOT_TOKEN": SIMULATED_BOT_TOKEN,
             "DISCORD_CLIENT_ID": SIMULATED_CLIENT[0],

@@ -13,14 +13,14 @@ from devstack import supervisor
 from indexer_client.cli import output, rendering
 
 REFRESHES = 10
-MARKS = {supervisor.State.READY: ("✓", "green"), supervisor.State.ENDED: ("✗", "red")}
+SYMBOLS = {supervisor.State.READY: ("✓", "green"), supervisor.State.ENDED: ("✗", "red")}
 
 
-class SettingUp:
+class StartupView:
     """Collects reports; draws them on a terminal, writes a line for each elsewhere."""
 
-    def __init__(self, on: console.Console) -> None:
-        self._on = on
+    def __init__(self, screen: console.Console) -> None:
+        self._screen = screen
         self._lock = threading.Lock()
         self._latest: dict[str, supervisor.Report] = {}
         self._names: Sequence[str] = ()
@@ -34,18 +34,18 @@ class SettingUp:
         if self._drawing:
             return
         if report.state is supervisor.State.ENDED:
-            self._on.print(text.Text(f"{report.name} {report.detail}", style="yellow"))
+            self._screen.print(text.Text(f"{report.name} {report.detail}", style="yellow"))
         elif report.state is supervisor.State.READY:
             again = "again " if before and self._names == () else ""
-            self._on.print(text.Text(f"{report.name} is {again}ready at {report.detail} ({report.seconds:.1f} s)"))
+            self._screen.print(text.Text(f"{report.name} is {again}ready at {report.detail} ({report.seconds:.1f} s)"))
 
     @contextlib.contextmanager
-    def showing(self, names: Sequence[str]) -> Iterator[None]:
+    def display_start(self, names: Sequence[str]) -> Iterator[None]:
         """Draw the start of these programs until the block ends."""
         self._names = names
-        if output.draws(self._on):
+        if output.supports_live_display(self._screen):
             self._drawing = True
-            with rich_live.Live(self, console=self._on, refresh_per_second=REFRESHES):
+            with rich_live.Live(self, console=self._screen, refresh_per_second=REFRESHES):
                 yield
             self._drawing = False
         else:
@@ -63,19 +63,19 @@ class SettingUp:
             if report is None:
                 grid.add_row("·", name, "", style="dim")
                 continue
-            mark, style = MARKS.get(report.state, (spinner, "cyan"))
+            symbol, style = SYMBOLS.get(report.state, (spinner, "cyan"))
             took = f"{report.seconds:.1f} s" if report.state is supervisor.State.READY else ""
-            grid.add_row(text.Text(mark, style=style), name, text.Text(report.detail, style="dim"), took)
+            grid.add_row(text.Text(symbol, style=style), name, text.Text(report.detail, style="dim"), took)
         return grid
 
 
-def complain(problem: supervisor.StackFailed) -> None:
+def print_failure(problem: supervisor.StackFailed) -> None:
     """Write why the stack failed to standard error, and what the program to blame said last."""
-    output.warn(str(problem))
+    output.print_error(str(problem))
     for line in problem.tail:
-        output.warn(f"  {line}")
+        output.print_error(f"  {line}")
 
 
 def progress_console(*, as_json: bool) -> console.Console:
     """Return where progress is shown: beside the JSON, if that has standard output for itself."""
-    return output.screen(sys.stderr if as_json else sys.stdout)
+    return output.make_console(sys.stderr if as_json else sys.stdout)

@@ -8,16 +8,15 @@ from typing import Any
 from rich import console, table, text
 
 from devstack import counts, job_runs
-from indexer_client.cli import text as cli_text
-from indexer_client.cli import times
+from indexer_client.cli import formatting, times
 from indexer_service.v1 import indexer_pb2 as pb
 
-TIMES: dict[str, tuple[str, Callable[[job_runs.Run], float | None]]] = {
-    "seconds_to_list": ("guild list to be seen", lambda run: run.listed),
-    "seconds_to_first_guild": ("first guild", lambda run: run.first),
-    "seconds_to_answer": ("first answer", lambda run: run.answered),
-    "seconds_to_first_five": ("first five guilds", lambda run: run.few),
-    "seconds_total": ("all guilds", lambda run: run.ended),
+TIMES: dict[str, tuple[str, Callable[[job_runs.JobRun], float | None]]] = {
+    "seconds_to_list": ("guild list to be seen", lambda run: run.list_visible_at),
+    "seconds_to_first_guild": ("first guild", lambda run: run.first_guild_at),
+    "seconds_to_answer": ("first answer", lambda run: run.answered_at),
+    "seconds_to_first_five": ("first five guilds", lambda run: run.first_five_at),
+    "seconds_total": ("all guilds", lambda run: run.ended_at),
 }
 
 
@@ -25,16 +24,16 @@ TIMES: dict[str, tuple[str, Callable[[job_runs.Run], float | None]]] = {
 class Summary:
     """The result; `errors_allowed` says that faults were asked for, so that some guilds may have failed."""
 
-    runs: Sequence[job_runs.Run]
+    runs: Sequence[job_runs.JobRun]
     counts: counts.Counts
     errors_allowed: bool
 
     @property
-    def shortcomings(self) -> list[str]:
+    def problems(self) -> list[str]:
         """Return what should not have happened, a line each; nothing when all is good."""
         good = {pb.JOB_STATE_SUCCEEDED}
         good |= {pb.JOB_STATE_SUCCEEDED_WITH_ERRORS} if self.errors_allowed else set()
-        found = [f"user {run.user}: {_fate(run)}" for run in self.runs if run.board.job.state not in good]
+        found = [f"user {run.user}: {_outcome(run)}" for run in self.runs if run.tracked.job.state not in good]
         found += [f"429 answers: {self.counts.http_429}"] if self.counts.http_429 else []
         found += [f"guilds fetched more than once: {self.counts.duplicates}"] if self.counts.duplicates else []
         return found
@@ -42,7 +41,7 @@ class Summary:
     def document(self) -> dict[str, Any]:
         """Return everything as values for JSON; times are the greatest over all users."""
         channels = self._channels_by_guild()
-        states = [pb.JobState.Name(run.board.job.state).removeprefix("JOB_STATE_").lower() for run in self.runs]
+        states = [pb.JobState.Name(run.tracked.job.state).removeprefix("JOB_STATE_").lower() for run in self.runs]
         return {
             "users": len(self.runs),
             "guilds": len(channels),
@@ -53,14 +52,14 @@ class Summary:
             **{name: _rounded(self._values(name), max) for name in TIMES},
             "p50": {name: _rounded(self._values(name), statistics.median) for name in TIMES},
             "guilds_in_first_answer": min((run.indexed_in_answer for run in self.runs), default=0),
-            "memberships": sum(len(run.board.rows) for run in self.runs),
+            "memberships": sum(len(run.tracked.guild_tasks) for run in self.runs),
             "jobs": {state: states.count(state) for state in sorted(set(states))},
             "discord_calls_by_route": dict(self.counts.by_route),
             "headroom_low_water": dict(self.counts.headroom),
-            "good": not self.shortcomings,
+            "good": not self.problems,
         }
 
-    def show(self, on: console.Console) -> None:
+    def print_to(self, screen: console.Console) -> None:
         """Print the table and the verdict."""
         document = self.document()
         many = len(self.runs) > 1
@@ -72,16 +71,16 @@ class Summary:
             drawn.add_row("", text.Text("median", style="dim"), text.Text("slowest user", style="dim"))
         for name, (label, _) in TIMES.items():
             spans = [document["p50"][name], document[name]] if many else [document[name]]
-            within = times.counted(document["guilds_in_first_answer"], "guild") + " in it"
+            within = times.pluralize(document["guilds_in_first_answer"], "guild") + " in it"
             told = f"{label}, {within}" if name == "seconds_to_answer" and not many else label
-            drawn.add_row(told, *("-" if span is None else times.span(span) for span in spans))
-        on.print(drawn)
-        on.print()
-        on.print(self._cost(document))
-        on.print()
-        self._verdict(on, document)
+            drawn.add_row(told, *("-" if span is None else times.format_seconds(span) for span in spans))
+        screen.print(drawn)
+        screen.print()
+        screen.print(self._cost_table(document))
+        screen.print()
+        self._print_verdict(screen, document)
 
-    def _cost(self, document: dict[str, Any]) -> table.Table:
+    def _cost_table(self, document: dict[str, Any]) -> table.Table:
         drawn = table.Table.grid(padding=(0, 2))
         drawn.add_column()
         drawn.add_column(justify="right")
@@ -90,19 +89,19 @@ class Summary:
         drawn.add_row("calls to Discord", f"{document['discord_calls']:,}")
         for route, number in self.counts.by_route.items():
             drawn.add_row(text.Text(f"  {route}", style="dim"), text.Text(f"{number:,}", style="dim"))
-        drawn.add_row("429 answers", _alarming(self.counts.http_429))
+        drawn.add_row("429 answers", _count_text(self.counts.http_429))
         if self.counts.duplicates is not None:
-            drawn.add_row("guilds fetched more than once", _alarming(self.counts.duplicates))
+            drawn.add_row("guilds fetched more than once", _count_text(self.counts.duplicates))
         for budget, share in sorted(self.counts.headroom.items()):
             drawn.add_row(f"least headroom, {budget} budget", f"{share:.0%}")
         return drawn
 
-    def _verdict(self, on: console.Console, document: dict[str, Any]) -> None:
-        for line in self.shortcomings:
-            on.print(text.Text(f"✗ {line}", style="red"))
+    def _print_verdict(self, screen: console.Console, document: dict[str, Any]) -> None:
+        for line in self.problems:
+            screen.print(text.Text(f"✗ {line}", style="red"))
         if document["good"]:
             every = "every job complete" if len(self.runs) > 1 else "the job is complete"
-            on.print(text.Text(f"✓ {every}, no 429, no guild fetched twice", style="bold green"))
+            screen.print(text.Text(f"✓ {every}, no 429, no guild fetched twice", style="bold green"))
 
     def _values(self, name: str) -> list[float] | None:
         """Return the times of all users, or None when one of them has none."""
@@ -114,7 +113,7 @@ class Summary:
         """Return for each guild the most channels that one of its users may see."""
         most: dict[str, int] = {}
         for run in self.runs:
-            for row in run.board.rows.values():
+            for row in run.tracked.guild_tasks.values():
                 most[row.guild_id] = max(most.get(row.guild_id, 0), row.channel_count)
         return most
 
@@ -123,10 +122,10 @@ def _rounded(values: list[float] | None, of: Callable[[list[float]], float]) -> 
     return round(of(values), 3) if values else None
 
 
-def _alarming(number: int) -> text.Text:
+def _count_text(number: int) -> text.Text:
     return text.Text(f"{number:,}", style="bold red" if number else "green")
 
 
-def _fate(run: job_runs.Run) -> str:
-    error = f" ({run.board.job.error})" if run.board.job.error else ""
-    return run.problem or f"{cli_text.JOBS.get(run.board.job.state, 'not ended')}{error}"
+def _outcome(run: job_runs.JobRun) -> str:
+    error = f" ({run.tracked.job.error})" if run.tracked.job.error else ""
+    return run.error or f"{formatting.JOB_STATES.get(run.tracked.job.state, 'not ended')}{error}"

@@ -33,7 +33,7 @@ class User:
     scopes: Sequence[str] = SIMULATED_SCOPES
 
 
-def simulated(simulator_url: str, number: int) -> list[User]:
+def simulated_users(simulator_url: str, number: int) -> list[User]:
     """Return the simulator's users."""
     status, body = probes.read_page(f"{simulator_url}/_sim/users?limit={number}")
     if status != 200:  # noqa: PLR2004 -- OK
@@ -41,7 +41,7 @@ def simulated(simulator_url: str, number: int) -> list[User]:
     return [User(found["id"], found["token"], found["refresh_token"]) for found in json.loads(body)]
 
 
-def real(base: str, token: str) -> User:
+def real_user(base: str, token: str) -> User:
     """
     Ask Discord who owns *token*.
 

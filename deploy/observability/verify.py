@@ -94,11 +94,11 @@ def _against_a_run(*, draw: bool) -> list[str]:
     options = stack.Options(users=USERS, workers=2, guilds_per_user=GUILDS, exporter=True)
     with stack.Stack(options) as running, server.scraping(running.metrics_urls, make.RULES) as asked:
         start = time.time()  # noqa: TID251 -- Prometheus' own time
-        found = demo.run(running, console.Console(quiet=True), FAULTS)
+        found = demo.run_demo(running, console.Console(quiet=True), FAULTS)
         _browse(running)
         time.sleep(3.0)  # two scrapes and an evaluation
         end = time.time()  # noqa: TID251 -- as above
-        output.line(json.dumps(found.document()))
+        output.print_line(json.dumps(found.document()))
         problems = [*_pages(running.metrics_urls), *_panels(asked, start, end), *_alerts(asked, end)]
         if draw:
             title = f"Rate-limit headroom while {USERS} users with {GUILDS} guilds each are indexed at once"

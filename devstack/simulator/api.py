@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from devstack.simulator import calls, guilds, payloads, permissions, replies, routes, shelf, sight, world
+from devstack.simulator import calls, guilds, lru_cache, payloads, permissions, replies, routes, visibility, world
 
 BYTES_IN_MEMORY = 48 * 2**20
 """Room for channel lists that are kept ready to send."""
@@ -19,9 +19,11 @@ _FALSE = frozenset({"false", "False", "0"})
 class Api:
     """Answers for the world as it is now."""
 
-    def __init__(self, played: world.World) -> None:
-        self._world = played
-        self._lists: shelf.Shelf[tuple[int, bytes]] = shelf.Shelf(BYTES_IN_MEMORY, lambda kept: len(kept[1]))
+    def __init__(self, simulated: world.World) -> None:
+        self._world = simulated
+        self._lists: lru_cache.LruCache[tuple[int, bytes]] = lru_cache.LruCache(
+            BYTES_IN_MEMORY, lambda kept: len(kept[1])
+        )
         self.handlers: Mapping[str, Callable[[calls.Call], replies.Reply]] = {
             routes.USER: self.user,
             routes.USER_GUILDS: self.user_guilds,
@@ -32,34 +34,36 @@ class Api:
 
     def user(self, call: calls.Call) -> replies.Reply:
         """`GET /users/@me`: the user or the bot behind the token."""
-        return replies.ok(self._user(self._caller(call)))
+        return replies.json_reply(self._user(self._caller(call)))
 
     def user_guilds(self, call: calls.Call) -> replies.Reply:
         """`GET /users/@me/guilds`: one page of the caller's guilds, by ascending id."""
         limit = _number(call, "limit", PAGE)
         if not 1 <= limit <= PAGE:
-            raise replies.Refused(replies.bad_form("limit", "NUMBER_TYPE_RANGE", f"int value should be 1 to {PAGE}."))
+            raise replies.Refused(
+                replies.invalid_form_body("limit", "NUMBER_TYPE_RANGE", f"int value should be 1 to {PAGE}.")
+            )
         after, before = _number(call, "after", 0), _number(call, "before", 1 << 64)
         counts = _flag(call, "with_counts")
         caller = self._caller(call)
         ids = self._guild_ids(caller, after, before)
         page = ids[-limit:] if "before" in call.query and "after" not in call.query else ids[:limit]
-        return replies.ok([self._partial(guild_id, caller, counts=counts) for guild_id in page])
+        return replies.json_reply([self._partial(guild_id, caller, counts=counts) for guild_id in page])
 
     def own_member(self, call: calls.Call) -> replies.Reply:
         """`GET /users/@me/guilds/{guild.id}/member`: the caller as a member."""
         guild = self._world.guild(call.guild_id)
         if guild is None or not self._world.is_member(self._caller(call), guild.id):
-            raise replies.Refused(replies.error(404, 10004, "Unknown Guild"))
+            raise replies.Refused(replies.error_reply(404, 10004, "Unknown Guild"))
         return self._member(self._caller(call), guild)
 
     def guild_member(self, call: calls.Call) -> replies.Reply:
         """`GET /guilds/{guild.id}/members/{user.id}`: any member, for the bot."""
         guild = self._guild_with_bot(call.guild_id)
         if self._world.user_name(call.user_id) is None:
-            raise replies.Refused(replies.error(404, 10013, "Unknown User"))
+            raise replies.Refused(replies.error_reply(404, 10013, "Unknown User"))
         if not self._world.is_member(call.user_id, guild.id):
-            raise replies.Refused(replies.error(404, 10007, "Unknown Member"))
+            raise replies.Refused(replies.error_reply(404, 10007, "Unknown Member"))
         return self._member(call.user_id, guild)
 
     def guild_channels(self, call: calls.Call) -> replies.Reply:
@@ -72,7 +76,7 @@ class Api:
         return replies.Reply(200, body)
 
     def _channel_list(self, guild: guilds.Guild) -> bytes:
-        seen = sight.channels_seen(self._world, guild, self._world.bot_id)
+        seen = visibility.visible_channels(self._world, guild, self._world.bot_id)
         return msgspec.json.encode([payloads.channel(channel, guild.id) for channel in seen])
 
     def _caller(self, call: calls.Call) -> int:
@@ -97,15 +101,15 @@ class Api:
     def _guild_with_bot(self, guild_id: int) -> guilds.Guild:
         guild = self._world.guild(guild_id)
         if guild is None:
-            raise replies.Refused(replies.error(404, 10004, "Unknown Guild"))
+            raise replies.Refused(replies.error_reply(404, 10004, "Unknown Guild"))
         if not guild.has_bot:
-            raise replies.Refused(replies.error(403, 50001, "Missing Access"))
+            raise replies.Refused(replies.error_reply(403, 50001, "Missing Access"))
         return guild
 
     def _member(self, user_id: int, guild: guilds.Guild) -> replies.Reply:
         found = self._world.member(user_id, guild)
         assert found is not None
-        return replies.ok(payloads.member(found, self._user(user_id), now_ms=self._world.shape.now_ms))
+        return replies.json_reply(payloads.member(found, self._user(user_id), now_ms=self._world.spec.now_ms))
 
 
 def _number(call: calls.Call, name: str, default: int) -> int:
@@ -113,7 +117,7 @@ def _number(call: calls.Call, name: str, default: int) -> int:
     if text is None:
         return default
     if not text.isascii() or not text.isdecimal() or len(text) > 20:
-        raise replies.Refused(replies.bad_form(name, "NUMBER_TYPE_COERCE", f'Value "{text[:40]}" is not int.'))
+        raise replies.Refused(replies.invalid_form_body(name, "NUMBER_TYPE_COERCE", f'Value "{text[:40]}" is not int.'))
     return int(text)
 
 
@@ -121,5 +125,5 @@ def _flag(call: calls.Call, name: str) -> bool:
     # Booleans in query strings: developers/reference.mdx (read 2026-08-06).
     text = call.query.get(name, "false")
     if text not in _TRUE | _FALSE:
-        raise replies.Refused(replies.bad_form(name, "BOOLEAN_TYPE_CONVERT", "Must be either true or false."))
+        raise replies.Refused(replies.invalid_form_body(name, "BOOLEAN_TYPE_CONVERT", "Must be either true or false."))
     return text in _TRUE

@@ -13,19 +13,19 @@ from aiohttp import web
 from devstack.simulator import (
     clock,
     control,
-    door,
     faults,
-    foreign,
-    invalid,
+    foreign_traffic,
+    http_handler,
+    invalid_requests,
     limits,
     models,
     network,
     options,
-    parts,
+    request_pipeline,
     routes,
+    state,
     stats,
     tokens,
-    wire,
     world,
 )
 
@@ -39,34 +39,36 @@ PARENT_CHECK = 0.5
 """How often to look whether the parent process is still there, in seconds."""
 
 
-def assemble(chosen: options.Options, ticking: clock.Clock) -> parts.Parts:
+def make_state(chosen: options.Options, time_source: clock.Clock) -> state.SimulatorState:
     """Make all parts of a simulator."""
-    played = world.World(_shape(chosen, ticking))
+    simulated = world.World(_world_spec(chosen, time_source))
     client = (chosen.client_id, chosen.client_secret)
-    issued = tokens.Tokens(frozenset(played.user_ids), chosen.bot_token, client, ticking)
+    issued = tokens.Tokens(frozenset(simulated.user_ids), chosen.bot_token, client, time_source)
     issued.lifetime = float(chosen.token_lifetime)
     enforced = {"all": models.NAMES, "none": ()}.get(chosen.enforce, (chosen.enforce,))
-    return parts.Parts(
-        clock=ticking,
-        world=played,
+    return state.SimulatorState(
+        clock=time_source,
+        world=simulated,
         tokens=issued,
-        sizes=limits.Sizes(bot=chosen.global_limit, user=chosen.user_limit, routes=dict(chosen.route_limit)),
+        sizes=limits.BudgetSizes(bot=chosen.global_limit, user=chosen.user_limit, routes=dict(chosen.route_limit)),
         limiter=limits.Limiter(chosen.seed, enforced),
-        invalid=invalid.InvalidRequests(chosen.invalid_limit),
+        invalid=invalid_requests.InvalidRequests(chosen.invalid_limit),
         faults=faults.Faults(chosen.seed),
-        foreign=foreign.Foreign(),
+        foreign=foreign_traffic.ForeignTraffic(),
         network=network.Network(chosen.latency, chosen.seed),
         stats=stats.Stats(),
     )
 
 
-def application(held: parts.Parts, shown: dict[str, Any]) -> web.Application:
+def make_application(simulator: state.SimulatorState, about: dict[str, Any]) -> web.Application:
     """Make the web application: the simulator's own endpoints, and Discord for the rest."""
-    own = web.Application(middlewares=[control.explain])
-    own.add_routes(control.Control(held, shown).routes())
+    own = web.Application(middlewares=[control.report_errors])
+    own.add_routes(control.Control(simulator, about).routes())
     app = web.Application(client_max_size=4 * 2**20)
     app.add_subapp("/_sim", own)
-    app.router.add_route("*", "/{tail:.*}", wire.Wire(held, door.Door(held)).handle)
+    app.router.add_route(
+        "*", "/{tail:.*}", http_handler.HttpHandler(simulator, request_pipeline.RequestPipeline(simulator)).handle
+    )
     return app
 
 
@@ -75,13 +77,13 @@ async def serve(chosen: options.Options) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    held = assemble(chosen, clock.SystemClock())
-    shown: dict[str, Any] = {}
-    runner = await listen(application(held, shown), chosen.port, chosen.host)
-    shown |= _introduce(chosen, held, runner.addresses[0][1])
-    sys.stdout.write(msgspec.json.encode(shown).decode() + "\n")
+    simulator = make_state(chosen, clock.SystemClock())
+    about: dict[str, Any] = {}
+    runner = await listen(make_application(simulator, about), chosen.port, chosen.host)
+    about |= _describe(chosen, simulator, runner.addresses[0][1])
+    sys.stdout.write(msgspec.json.encode(about).decode() + "\n")
     sys.stdout.flush()
-    watch = asyncio.create_task(_outlive(os.getppid(), stop)) if chosen.with_parent else None
+    watch = asyncio.create_task(_stop_with_parent(os.getppid(), stop)) if chosen.with_parent else None
     try:
         await stop.wait()
     finally:
@@ -99,13 +101,13 @@ async def listen(app: web.Application, port: int, host: str = HOST) -> web.AppRu
     return runner
 
 
-async def _outlive(parent: int, stop: asyncio.Event) -> None:
+async def _stop_with_parent(parent: int, stop: asyncio.Event) -> None:
     while os.getppid() == parent:  # noqa: ASYNC110 - an orphan is told of its parent's end in no other portable way
         await asyncio.sleep(PARENT_CHECK)
     stop.set()
 
 
-def _introduce(chosen: options.Options, held: parts.Parts, port: int) -> dict[str, Any]:
+def _describe(chosen: options.Options, simulator: state.SimulatorState, port: int) -> dict[str, Any]:
     root = f"http://{chosen.host}:{port}"
     return {
         "port": port,
@@ -115,14 +117,14 @@ def _introduce(chosen: options.Options, held: parts.Parts, port: int) -> dict[st
         "bot_token": chosen.bot_token,
         "client_id": chosen.client_id,
         "client_secret": chosen.client_secret,
-        "users": control.users(held, 0, chosen.show_users),
+        "users": control.list_users(simulator, 0, chosen.show_users),
     }
 
 
-def _shape(chosen: options.Options, ticking: clock.Clock) -> world.Shape:
-    today = chosen.today or datetime.datetime.fromtimestamp(ticking.wall(), tz=datetime.UTC).date()
+def _world_spec(chosen: options.Options, time_source: clock.Clock) -> world.WorldSpec:
+    today = chosen.today or datetime.datetime.fromtimestamp(time_source.wall(), tz=datetime.UTC).date()
     midnight = datetime.datetime.combine(today, datetime.time(), tzinfo=datetime.UTC)
-    return world.Shape(
+    return world.WorldSpec(
         seed=chosen.seed,
         users=chosen.users,
         guilds_per_user=chosen.guilds_per_user,

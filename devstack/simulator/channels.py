@@ -43,7 +43,7 @@ def build(guild: guilds.Guild, seed: int, now_ms: int) -> list[Channel]:
     count = guild.channel_count
     categories = [_category(rng, guild, number) for number in range(max(1, count // 8))]
     plain = [_plain(rng, guild, number, now_ms) for number in range(count - len(categories))]
-    if snowflakes.born_ms(guild.id) < _FIRST_CHANNEL_IS_GUILD_UNTIL_MS:
+    if snowflakes.created_ms(guild.id) < _FIRST_CHANNEL_IS_GUILD_UNTIL_MS:
         plain[0].id = guild.id
     children = dict.fromkeys((category.id for category in categories), 0)
     for channel in plain:
@@ -84,14 +84,16 @@ def _place(rng: random.Random, guild: guilds.Guild, channel: Channel, parent: Ch
 
 
 def _new_id(rng: random.Random, guild: guilds.Guild) -> int:
-    born = rng.randrange(snowflakes.born_ms(guild.id) + 1, snowflakes.NEWEST_MS + 1)
-    return snowflakes.at(born, rng.getrandbits(snowflakes.LOW_BITS))
+    born = rng.randrange(snowflakes.created_ms(guild.id) + 1, snowflakes.NEWEST_MS + 1)
+    return snowflakes.from_ms(born, rng.getrandbits(snowflakes.LOW_BITS))
 
 
 def _last_message(rng: random.Random, channel_id: int, now_ms: int) -> int:
     # From a minute to some years ago, evenly on a logarithmic scale; never before the channel itself.
     age_ms = int(60_000 * (2_000 * _DAY_MS / 60_000) ** rng.random())
-    return snowflakes.at(max(now_ms - age_ms, snowflakes.born_ms(channel_id)), rng.getrandbits(snowflakes.LOW_BITS))
+    return snowflakes.from_ms(
+        max(now_ms - age_ms, snowflakes.created_ms(channel_id)), rng.getrandbits(snowflakes.LOW_BITS)
+    )
 
 
 def _privacy(rng: random.Random, guild: guilds.Guild) -> list[permissions.Overwrite]:
@@ -114,10 +116,10 @@ def _private(rng: random.Random, guild: guilds.Guild) -> list[permissions.Overwr
         made.append(_role(rng.choice(guild.roles[5:]).id, deny=view))
     if rng.random() < 0.7:
         made.append(_role(guild.roles[1].id, allow=view))
-    if guild.known and rng.random() < 0.4:
+    if guild.simulated_members and rng.random() < 0.4:
         allowed = rng.random() < 0.6
         bits = (view, 0) if allowed else (0, view)
-        made.append(permissions.Overwrite(rng.choice(guild.known), permissions.MEMBER, *bits))
+        made.append(permissions.Overwrite(rng.choice(guild.simulated_members), permissions.MEMBER, *bits))
     unique = {(overwrite.kind, overwrite.id): overwrite for overwrite in made + _stray(rng)}
     return list(unique.values())
 
@@ -126,7 +128,7 @@ def _stray(rng: random.Random) -> list[permissions.Overwrite]:
     # Overwrites may name roles and members that are gone (developers/resources/channel.mdx, read 2026-08-06).
     if rng.random() < 0.9:
         return []
-    gone = snowflakes.at(snowflakes.OLDEST_MS + rng.getrandbits(38), rng.getrandbits(22))
+    gone = snowflakes.from_ms(snowflakes.OLDEST_MS + rng.getrandbits(38), rng.getrandbits(22))
     return [permissions.Overwrite(gone, rng.randrange(2), permissions.VIEW_CHANNEL, 0)]
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from devstack.simulator import faults, foreign, models, mutations, network, parts, payloads, routes, sight
+from devstack.simulator import faults, foreign_traffic, models, mutations, network, payloads, routes, state, visibility
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LimitsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """New sizes of budgets, each as capacity and window in seconds; what is left out stays."""
 
     bot: models.Limit | None = None
@@ -20,7 +20,7 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     routes: dict[str, models.Limit] = {}
 
 
-class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NetworkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Another latency profile."""
 
     latency: str
@@ -29,9 +29,9 @@ class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Control:
     """Answers for one simulator."""
 
-    def __init__(self, held: parts.Parts, shown: dict[str, Any]) -> None:
-        self._held = held
-        self._shown = shown
+    def __init__(self, simulator: state.SimulatorState, about: dict[str, Any]) -> None:
+        self._simulator = simulator
+        self._about = about
 
     def routes(self) -> list[web.RouteDef]:
         """List the endpoints."""
@@ -53,121 +53,121 @@ class Control:
 
     async def about(self, _request: web.Request) -> web.Response:
         """Show again what was printed at the start."""
-        return _answer(self._shown)
+        return _json_response(self._about)
 
     async def users(self, request: web.Request) -> web.Response:
         """List users with their newest tokens."""
         offset, limit = _number(request, "offset", 0), _number(request, "limit", 100)
-        return _answer(users(self._held, offset, limit))
+        return _json_response(list_users(self._simulator, offset, limit))
 
     async def truth(self, request: web.Request) -> web.Response:
         """Tell what one user may really see, guild by guild."""
         user = request.match_info["user"]
-        played = self._held.world
-        if not user.isdecimal() or played.user_name(int(user)) is None:
-            return _problem(404, f"there is no user {user}")
-        guilds = (played.guild(guild_id) for guild_id in played.guilds_of(int(user)))
-        seen = [sight.truth(played, guild, int(user)) for guild in guilds if guild is not None]
-        return _answer({"user": user, "guilds": seen})
+        simulated = self._simulator.world
+        if not user.isdecimal() or simulated.user_name(int(user)) is None:
+            return _error_response(404, f"there is no user {user}")
+        guilds = (simulated.guild(guild_id) for guild_id in simulated.guilds_of(int(user)))
+        seen = [visibility.true_view(simulated, guild, int(user)) for guild in guilds if guild is not None]
+        return _json_response({"user": user, "guilds": seen})
 
     async def guild(self, request: web.Request) -> web.Response:
         """Show one guild with all its roles and channels, whoever may see them."""
         text = request.match_info["guild"]
-        guild = self._held.world.guild(int(text)) if text.isdecimal() else None
+        guild = self._simulator.world.guild(int(text)) if text.isdecimal() else None
         if guild is None:
-            return _problem(404, f"there is no guild {text}")
+            return _error_response(404, f"there is no guild {text}")
         roles = [
             {"id": str(role.id), "name": role.name, "permissions": str(role.permissions), "bot": role.bot}
             for role in guild.roles
         ]
-        every = [
+        all_channels = [
             payloads.channel(channel, guild.id) | {"hidden": channel.hidden}
-            for channel in self._held.world.channels_of(guild)
+            for channel in self._simulator.world.channels_of(guild)
         ]
-        shown = {"id": str(guild.id), "name": guild.name, "owner_id": str(guild.owner_id), "bot": guild.has_bot}
-        return _answer(shown | {"bot_id": str(guild.bot_id), "roles": roles, "channels": every})
+        about = {"id": str(guild.id), "name": guild.name, "owner_id": str(guild.owner_id), "bot": guild.has_bot}
+        return _json_response(about | {"bot_id": str(guild.bot_id), "roles": roles, "channels": all_channels})
 
     async def stats(self, request: web.Request) -> web.Response:
         """Show the counters, with `?log=1` the last arrivals as well."""
-        held = self._held
-        document = held.stats.document()
-        document["would_be_rejections"] = held.limiter.document()
-        document["invalid_requests_peak"] = held.invalid.most
-        document["foreign"] = {"admitted": held.foreign.admitted, "refused": held.foreign.refused}
-        document["now"] = held.clock.monotonic()
+        simulator = self._simulator
+        document = simulator.stats.document()
+        document["would_be_rejections"] = simulator.limiter.document()
+        document["invalid_requests_peak"] = simulator.invalid.most
+        document["foreign"] = {"admitted": simulator.foreign.admitted, "refused": simulator.foreign.refused}
+        document["now"] = simulator.clock.monotonic()
         if request.query.get("log") == "1":
-            document["log"] = list(held.stats.log)
-        return _answer(document)
+            document["log"] = list(simulator.stats.log)
+        return _json_response(document)
 
     async def reset(self, _request: web.Request) -> web.Response:
         """Zero counters and limits, end foreign traffic; the world, its tokens and the fault rules stay."""
-        held = self._held
-        held.stats.reset()
-        held.limiter.reset()
-        held.invalid.reset()
-        held.foreign.reset()
-        return _answer({})
+        simulator = self._simulator
+        simulator.stats.reset()
+        simulator.limiter.reset()
+        simulator.invalid.reset()
+        simulator.foreign.reset()
+        return _json_response({})
 
     async def list_faults(self, _request: web.Request) -> web.Response:
         """Show the fault rules in force."""
-        return _answer(self._held.faults.document())
+        return _json_response(self._simulator.faults.document())
 
     async def add_faults(self, request: web.Request) -> web.Response:
         """Put fault rules into force."""
         rules = faults.parse(await request.read())
-        self._held.faults.add(rules, self._held.clock.monotonic())
-        return _answer({"added": len(rules)})
+        self._simulator.faults.add(rules, self._simulator.clock.monotonic())
+        return _json_response({"added": len(rules)})
 
     async def clear_faults(self, _request: web.Request) -> web.Response:
         """Let everything work again."""
-        self._held.faults.clear()
-        return _answer({})
+        self._simulator.faults.clear()
+        return _json_response({})
 
     async def world(self, request: web.Request) -> web.Response:
         """Change the world; changes before a refused one have happened."""
         changes = mutations.parse(await request.read())
-        return _answer([change.apply(self._held) for change in changes])
+        return _json_response([change.apply(self._simulator) for change in changes])
 
     async def foreign(self, request: web.Request) -> web.Response:
         """Start traffic of somebody else on our bot token."""
-        order = msgspec.json.decode(await request.read(), type=foreign.Order)
-        self._held.foreign.add(order, self._held.clock.monotonic())
-        return _answer({"requests": int(order.rate * order.seconds)})
+        spec = msgspec.json.decode(await request.read(), type=foreign_traffic.TrafficSpec)
+        self._simulator.foreign.add(spec, self._simulator.clock.monotonic())
+        return _json_response({"requests": int(spec.rate * spec.seconds)})
 
     async def limits(self, request: web.Request) -> web.Response:
         """Change the sizes of budgets; a changed budget starts empty."""
-        wanted = msgspec.json.decode(await request.read(), type=Sizes)
+        wanted = msgspec.json.decode(await request.read(), type=LimitsRequest)
         limits_given = [wanted.bot, wanted.user, wanted.app, *wanted.routes.values()]
         if any(limit is not None and (limit.capacity < 1 or limit.window <= 0) for limit in limits_given):
-            return _problem(400, "a limit needs a capacity of at least 1 and a window above 0 seconds")
+            return _error_response(400, "a limit needs a capacity of at least 1 and a window above 0 seconds")
         if not wanted.routes.keys() <= routes.ROUTES.keys():
-            return _problem(400, f"route must be one of: {', '.join(routes.ROUTES)}")
-        sizes = self._held.sizes
+            return _error_response(400, f"route must be one of: {', '.join(routes.ROUTES)}")
+        sizes = self._simulator.sizes
         sizes.bot, sizes.user, sizes.app = wanted.bot or sizes.bot, wanted.user or sizes.user, wanted.app or sizes.app
         sizes.routes |= wanted.routes
-        return _answer({})
+        return _json_response({})
 
     async def network(self, request: web.Request) -> web.Response:
         """Change the latency profile."""
-        wanted = msgspec.json.decode(await request.read(), type=Path)
-        self._held.network.path = network.profile(wanted.latency)
-        return _answer({})
+        wanted = msgspec.json.decode(await request.read(), type=NetworkRequest)
+        self._simulator.network.path = network.profile(wanted.latency)
+        return _json_response({})
 
 
 @web.middleware
-async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def report_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer 400 with the reason when a document cannot be accepted."""
     try:
         return await handler(request)
-    except (msgspec.DecodeError, mutations.Impossible, ValueError) as problem:
-        return _problem(400, str(problem))
+    except (msgspec.DecodeError, mutations.InvalidChange, ValueError) as problem:
+        return _error_response(400, str(problem))
 
 
-def users(held: parts.Parts, offset: int, limit: int) -> list[dict[str, str]]:
+def list_users(simulator: state.SimulatorState, offset: int, limit: int) -> list[dict[str, str]]:
     """List users with their newest tokens, from the *offset*-th on."""
     listed = []
-    for user_id in held.world.user_ids[offset : offset + limit]:
-        pair = held.tokens.newest(user_id)
+    for user_id in simulator.world.user_ids[offset : offset + limit]:
+        pair = simulator.tokens.newest_pair(user_id)
         listed.append({"id": str(user_id), "token": pair.access, "refresh_token": pair.refresh})
     return listed
 
@@ -179,9 +179,9 @@ def _number(request: web.Request, name: str, default: int) -> int:
     return int(text)
 
 
-def _answer(document: object) -> web.Response:
+def _json_response(document: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(document), content_type="application/json")
 
 
-def _problem(status: int, message: str) -> web.Response:
+def _error_response(status: int, message: str) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode({"error": message}), content_type="application/json")

@@ -19,7 +19,12 @@ Snowflake = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
-BREAKAGES: Mapping[str, replies.Breakage | None] = {"reset": "reset", "cut": "cut", "hang": "hang", "truncate": None}
+CONNECTION_FAULTS: Mapping[str, replies.ConnectionFault | None] = {
+    "reset": "reset",
+    "cut": "cut",
+    "hang": "hang",
+    "truncate": None,
+}
 """Kinds of rules that spoil the right answer, and what happens to its connection."""
 
 
@@ -69,13 +74,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 @dataclasses.dataclass(slots=True)
-class _Armed:
+class _ActiveRule:
     rule: Rule
     posted: float
     matched: int = 0
     served: int = 0
 
-    def strikes(self, rng: random.Random) -> bool:
+    def fires(self, rng: random.Random) -> bool:
         self.matched += 1
         spent = self.rule.times is not None and self.served >= self.rule.times
         if spent or self.matched <= self.rule.after or rng.random() >= self.rule.probability:
@@ -89,34 +94,34 @@ class Faults:
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(f"{seed}/faults")
-        self._armed: list[_Armed] = []
+        self._active: list[_ActiveRule] = []
 
     def add(self, rules: Sequence[Rule], now: float) -> None:
         """Put rules into force, after those that already are."""
-        self._armed += [_Armed(rule, now) for rule in rules]
+        self._active += [_ActiveRule(rule, now) for rule in rules]
 
     def clear(self) -> None:
         """Let everything work again."""
-        self._armed.clear()
+        self._active.clear()
 
     def outage(self, call: calls.Call, now: float) -> Rule | None:
         """Find an outage that lasts at *now* and hits this call."""
-        for armed in self._armed:
-            lasts = armed.rule.kind == "outage" and now < armed.posted + armed.rule.seconds
-            if lasts and armed.rule.matches(call) and armed.strikes(self._rng):
-                return armed.rule
+        for active in self._active:
+            lasts = active.rule.kind == "outage" and now < active.posted + active.rule.seconds
+            if lasts and active.rule.matches(call) and active.fires(self._rng):
+                return active.rule
         return None
 
-    def strike(self, call: calls.Call) -> Rule | None:
+    def next_fault(self, call: calls.Call) -> Rule | None:
         """Find the rule that breaks this call, if one does."""
-        for armed in self._armed:
-            if armed.rule.kind != "outage" and armed.rule.matches(call) and armed.strikes(self._rng):
-                return armed.rule
+        for active in self._active:
+            if active.rule.kind != "outage" and active.rule.matches(call) and active.fires(self._rng):
+                return active.rule
         return None
 
     def document(self) -> list[dict[str, object]]:
         """Show the rules in force with how often each matched and struck."""
-        return [{"rule": armed.rule, "matched": armed.matched, "served": armed.served} for armed in self._armed]
+        return [{"rule": active.rule, "matched": active.matched, "served": active.served} for active in self._active]
 
 
 def parse(body: bytes) -> list[Rule]:
@@ -132,20 +137,20 @@ def parse(body: bytes) -> list[Rule]:
     return msgspec.json.decode(body, type=list[Rule])
 
 
-def answer(rule: Rule) -> replies.Reply:
+def fault_reply(rule: Rule) -> replies.Reply:
     """Make the answer of a rule that does not need the right one."""
     if rule.kind == "status":
-        return replies.error(rule.status, rule.code, rule.message or f"{rule.status}: by demand")
+        return replies.error_reply(rule.status, rule.code, rule.message or f"{rule.status}: by demand")
     if rule.kind == "rate_limit":
-        return replies.too_many(rule.scope, rule.retry_after, code=rule.code)
+        return replies.rate_limited(rule.scope, rule.retry_after, code=rule.code)
     return replies.edge_page(rule.status)
 
 
-def breakage(rule: Rule, right: replies.Reply) -> replies.Reply:
+def broken_reply(rule: Rule, right: replies.Reply) -> replies.Reply:
     """Break the right answer, or the connection that would carry it."""
     if rule.kind == "truncate":
         right.body = right.body[: max(len(right.body) // 2, 1)]
     else:
-        right.breakage = BREAKAGES[rule.kind]
+        right.connection_fault = CONNECTION_FAULTS[rule.kind]
         right.seconds = rule.seconds
     return right

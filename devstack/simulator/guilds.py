@@ -48,7 +48,7 @@ class Guild:
     icon: str | None
     features: list[str]
     roles: list[Role]
-    known: list[int]
+    simulated_members: list[int]
     version: int = 0
 
     def role_permissions(self) -> dict[int, int]:
@@ -61,7 +61,7 @@ class Guild:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class GuildFactory:
     """What decides how guilds come out, besides their number."""
 
     seed: int
@@ -69,16 +69,16 @@ class Recipe:
     without_bot: float
     bot_id: int
 
-    def guild(self, index: int, known: Sequence[int]) -> Guild:
+    def guild(self, index: int, simulated_members: Sequence[int]) -> Guild:
         """Make the *index*-th guild, of which the users *known* are members."""
-        guild_id = snowflakes.numbered(self.seed, index)
+        guild_id = snowflakes.nth_id(self.seed, index)
         rng = random.Random(f"{self.seed}/guild/{guild_id}")
-        members = max(len(known) + 1, int(math.exp(rng.gauss(5.5, 1.8))))
-        owned = bool(known) and rng.random() < 0.06 * min(len(known), 5)
+        members = max(len(simulated_members) + 1, int(math.exp(rng.gauss(5.5, 1.8))))
+        owned = bool(simulated_members) and rng.random() < 0.06 * min(len(simulated_members), 5)
         return Guild(
             id=guild_id,
             name=names.guild_name(rng),
-            owner_id=rng.choice(known) if owned else snowflakes.numbered(self.seed + 7, index),
+            owner_id=rng.choice(simulated_members) if owned else snowflakes.nth_id(self.seed + 7, index),
             has_bot=self.has_bot(index),
             bot_id=self.bot_id,
             channel_count=self._channel_count(index),
@@ -87,7 +87,7 @@ class Recipe:
             icon=f"{rng.getrandbits(128):032x}" if rng.random() < 0.8 else None,
             features=rng.sample(_FEATURES, rng.randrange(4)),
             roles=_roles(rng, guild_id),
-            known=list(known),
+            simulated_members=list(simulated_members),
         )
 
     def has_bot(self, index: int) -> bool:

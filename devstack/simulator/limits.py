@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 
 from devstack.simulator import models
 
-Class = Literal["global", "user", "app", "route"]
+BudgetClass = Literal["global", "user", "app", "route"]
 
 IDLE_BUDGETS = 20_000
 """Budgets kept before the idle ones are swept out."""
@@ -28,12 +28,12 @@ PER_USER = models.Limit(5, 5.0)
 class Charge(NamedTuple):
     """One budget that a request draws on."""
 
-    cls: Class
+    cls: BudgetClass
     key: tuple[str | int, ...]
     limit: models.Limit
 
 
-class View(NamedTuple):
+class BudgetView(NamedTuple):
     """What a budget looks like from outside, for the rate limit headers."""
 
     limit: int
@@ -47,9 +47,9 @@ class Verdict(NamedTuple):
     `last` shows the budget of the last charge, which is the route's.
     """
 
-    refused: Class | None
+    refused: BudgetClass | None
     retry_after: float
-    last: View
+    last: BudgetView
 
 
 class _Budget:
@@ -57,12 +57,12 @@ class _Budget:
 
     def __init__(self, limit: models.Limit, phase: float) -> None:
         self.limit = limit
-        self.models = models.all_four(limit, phase)
+        self.models = models.all_models(limit, phase)
         self.used = 0.0
 
 
 @dataclasses.dataclass
-class Sizes:
+class BudgetSizes:
     """How large the budgets are; `routes` overrides what the route table says, by route name."""
 
     bot: models.Limit = PER_SECOND
@@ -78,7 +78,7 @@ class Sizes:
 
 
 @dataclasses.dataclass(slots=True)
-class _Weighed:
+class _Assessment:
     charge: Charge
     budget: _Budget
     waits: list[float]
@@ -95,35 +95,37 @@ class Limiter:
         self._sweep_at = IDLE_BUDGETS
         self.rejections: dict[str, list[int]] = {}
 
-    def admit(self, charges: Sequence[Charge], now: float, *, ours: bool = True) -> Verdict:
-        """Take a request into all its budgets, or into none; rejections are reported only if the request is *ours*."""
-        weighed = [self._weigh(charge, now) for charge in charges]
-        if ours:
-            self._report(weighed)
-        refused, retry_after = self._refusal(weighed)
+    def admit(self, charges: Sequence[Charge], now: float, *, record: bool = True) -> Verdict:
+        """Charge all budgets or none; with *record*, count which models reject the request."""
+        assessed = [self._assess(charge, now) for charge in charges]
+        if record:
+            self._report(assessed)
+        refused, retry_after = self._refusal(assessed)
         if refused is None:
-            for one in weighed:
+            for one in assessed:
                 _count(one, now)
-        return Verdict(refused, retry_after, self._view(weighed[-1].budget, now))
+        return Verdict(refused, retry_after, self._view(assessed[-1].budget, now))
 
     def document(self) -> dict[str, dict[str, int]]:
         """Show for each class and model how many of our requests it would have rejected."""
         none = [0] * len(models.NAMES)
-        return {cls: dict(zip(models.NAMES, self.rejections.get(cls, none), strict=True)) for cls in get_args(Class)}
+        return {
+            cls: dict(zip(models.NAMES, self.rejections.get(cls, none), strict=True)) for cls in get_args(BudgetClass)
+        }
 
     def reset(self) -> None:
         """Forget all that was counted."""
         self._budgets.clear()
         self.rejections.clear()
 
-    def _weigh(self, charge: Charge, now: float) -> _Weighed:
+    def _assess(self, charge: Charge, now: float) -> _Assessment:
         budget = self._budgets.get(charge.key)
         if budget is None or budget.limit != charge.limit:
             budget = self._open(charge, now)
-        return _Weighed(charge, budget, [model.wait(now) for model in budget.models])
+        return _Assessment(charge, budget, [model.wait(now) for model in budget.models])
 
-    def _report(self, weighed: Sequence[_Weighed]) -> None:
-        for one in weighed:
+    def _report(self, assessed: Sequence[_Assessment]) -> None:
+        for one in assessed:
             if any(one.waits):
                 counts = self.rejections.setdefault(one.charge.cls, [0] * len(models.NAMES))
                 for index, wait in enumerate(one.waits):
@@ -138,23 +140,23 @@ class Limiter:
         budget = self._budgets[charge.key] = _Budget(charge.limit, phase)
         return budget
 
-    def _refusal(self, weighed: Sequence[_Weighed]) -> tuple[Class | None, float]:
-        refused: Class | None = None
+    def _refusal(self, assessed: Sequence[_Assessment]) -> tuple[BudgetClass | None, float]:
+        refused: BudgetClass | None = None
         longest = 0.0
-        for one in weighed:
+        for one in assessed:
             wait = max((one.waits[index] for index in self._enforced), default=0.0)
             if wait > 0 and refused is None:
                 refused = one.charge.cls
             longest = max(longest, wait)
         return refused, longest
 
-    def _view(self, budget: _Budget, now: float) -> View:
+    def _view(self, budget: _Budget, now: float) -> BudgetView:
         shown = [budget.models[index] for index in self._seen]
         remaining = max(min(model.remaining(now) for model in shown), 0)
-        return View(budget.limit.capacity, remaining, max(model.reset_after(now) for model in shown))
+        return BudgetView(budget.limit.capacity, remaining, max(model.reset_after(now) for model in shown))
 
 
-def _count(one: _Weighed, now: float) -> None:
+def _count(one: _Assessment, now: float) -> None:
     one.budget.used = now
     for model, wait in zip(one.budget.models, one.waits, strict=True):
         if not wait:

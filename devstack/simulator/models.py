@@ -11,7 +11,7 @@ import math
 from typing import Final, NamedTuple, Protocol
 
 NAMES: Final = ("wall", "first", "sliding", "gcra")
-"""The models in the order in which `all_four` makes them."""
+"""The models in the order in which `all_models` makes them."""
 
 
 class Limit(NamedTuple):
@@ -172,6 +172,6 @@ class Gcra:
         return max(self._full_at - now, 0.0)
 
 
-def all_four(limit: Limit, phase: float) -> tuple[Model, ...]:
+def all_models(limit: Limit, phase: float) -> tuple[Model, ...]:
     """Make one of each, in the order of NAMES; *phase* is the wall window's, as a share of the window."""
     return WallWindow(limit, phase * limit.window), FirstWindow(limit), SlidingLog(limit), Gcra(limit)

@@ -5,18 +5,18 @@ from typing import Annotated, Any
 
 import msgspec
 
-from devstack.simulator import channels, guilds, parts, permissions, snowflakes, tokens, world
+from devstack.simulator import channels, guilds, permissions, snowflakes, state, tokens, world
 
 Snowflake = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}$")]
 Bits = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,30}$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 
-class Impossible(Exception):
+class InvalidChange(Exception):
     """The change speaks of something that is not there."""
 
 
-class OnOverwrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OverwriteSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A permission overwrite as Discord writes it: `type` 0 role, 1 member; decimal bits."""
 
     id: Snowflake
@@ -24,13 +24,13 @@ class OnOverwrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow: Bits = "0"
     deny: Bits = "0"
 
-    def read(self) -> permissions.Overwrite:
+    def to_overwrite(self) -> permissions.Overwrite:
         """Give it the form the world keeps."""
         return permissions.Overwrite(int(self.id), self.type, int(self.allow), int(self.deny))
 
 
 class _Change(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         raise NotImplementedError
 
 
@@ -41,15 +41,17 @@ class AddChannel(_Change, tag="add_channel"):
     name: Name = "new-channel"
     type: Annotated[int, msgspec.Meta(ge=0, le=99)] = channels.TEXT
     parent: Snowflake | None = None
-    overwrites: Sequence[OnOverwrite] = ()
+    overwrites: Sequence[OverwriteSpec] = ()
 
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Make the change."""
-        every = held.world.editable(_guild(held.world, self.guild))
-        made = channels.Channel(_fresh_id(every, held.world.shape.now_ms), self.type, self.name, len(every))
+        all_channels = simulator.world.editable(_guild(simulator.world, self.guild))
+        made = channels.Channel(
+            _fresh_id(all_channels, simulator.world.spec.now_ms), self.type, self.name, len(all_channels)
+        )
         made.parent_id = None if self.parent is None else int(self.parent)
-        made.overwrites = [overwrite.read() for overwrite in self.overwrites]
-        every.append(made)
+        made.overwrites = [overwrite.to_overwrite() for overwrite in self.overwrites]
+        all_channels.append(made)
         return {"channel": str(made.id)}
 
 
@@ -59,13 +61,13 @@ class RemoveChannel(_Change, tag="remove_channel"):
     guild: Snowflake
     channel: Snowflake
 
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Make the change."""
-        guild = _guild(held.world, self.guild)
-        gone = _channel(held.world, guild, self.channel)
-        every = held.world.editable(guild)
-        every.remove(gone)
-        for channel in every:
+        guild = _guild(simulator.world, self.guild)
+        gone = _channel(simulator.world, guild, self.channel)
+        all_channels = simulator.world.editable(guild)
+        all_channels.remove(gone)
+        for channel in all_channels:
             if channel.parent_id == gone.id:
                 channel.parent_id = None
         return {}
@@ -81,24 +83,24 @@ class ChangeChannel(_Change, tag="change_channel"):
     guild: Snowflake
     channel: Snowflake
     name: Name | None = None
-    overwrites: Sequence[OnOverwrite] | None = None
+    overwrites: Sequence[OverwriteSpec] | None = None
     hidden: bool | None = None
     message: bool = False
 
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Make the change."""
-        guild = _guild(held.world, self.guild)
-        held.world.editable(guild)
-        channel = _channel(held.world, guild, self.channel)
+        guild = _guild(simulator.world, self.guild)
+        simulator.world.editable(guild)
+        channel = _channel(simulator.world, guild, self.channel)
         if self.name is not None:
             channel.name = self.name
         if self.overwrites is not None:
-            channel.overwrites = [overwrite.read() for overwrite in self.overwrites]
+            channel.overwrites = [overwrite.to_overwrite() for overwrite in self.overwrites]
         if self.hidden is not None:
             channel.hidden = self.hidden
         if self.message:
-            channel.last_message_id = snowflakes.at(
-                held.world.shape.now_ms + 60_000, (channel.last_message_id or 0) + 1
+            channel.last_message_id = snowflakes.from_ms(
+                simulator.world.spec.now_ms + 60_000, (channel.last_message_id or 0) + 1
             )
         return {}
 
@@ -111,13 +113,13 @@ class ChangeGuild(_Change, tag="change_guild"):
     owner: Snowflake | None = None
     bot: bool | None = None
 
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Make the change."""
-        guild = _guild(held.world, self.guild)
+        guild = _guild(simulator.world, self.guild)
         guild.name = self.name or guild.name
         guild.owner_id = guild.owner_id if self.owner is None else int(self.owner)
         if self.bot is not None:
-            held.world.set_bot(guild, present=self.bot)
+            simulator.world.set_bot(guild, present=self.bot)
         return {}
 
 
@@ -128,12 +130,12 @@ class ChangeRole(_Change, tag="change_role"):
     role: Snowflake
     permissions: Bits
 
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Make the change."""
-        guild = _guild(held.world, self.guild)
+        guild = _guild(simulator.world, self.guild)
         role = next((role for role in guild.roles if role.id == int(self.role)), None)
         if role is None:
-            raise Impossible(f"guild {self.guild} has no role {self.role}")
+            raise InvalidChange(f"guild {self.guild} has no role {self.role}")
         role.permissions = int(self.permissions)
         guild.version += 1
         return {}
@@ -147,13 +149,13 @@ class ChangeMember(_Change, tag="change_member"):
     joined: bool | None = None
     roles: Sequence[Snowflake] | None = None
 
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Make the change."""
-        guild, user_id = _guild(held.world, self.guild), _user(held.world, self.user)
+        guild, user_id = _guild(simulator.world, self.guild), _user(simulator.world, self.user)
         if self.joined is not None:
-            held.world.set_joined(user_id, guild, joined=self.joined)
+            simulator.world.set_joined(user_id, guild, joined=self.joined)
         if self.roles is not None:
-            held.world.set_roles(user_id, guild, frozenset(int(role) for role in self.roles))
+            simulator.world.set_roles(user_id, guild, frozenset(int(role) for role in self.roles))
         return {}
 
 
@@ -162,20 +164,20 @@ class ExpireToken(_Change, tag="expire_token"):
 
     user: Snowflake
 
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Make the change."""
-        held.tokens.expire(_user(held.world, self.user))
+        simulator.tokens.expire(_user(simulator.world, self.user))
         return {}
 
 
 class RevokeGrant(_Change, tag="revoke_grant"):
-    """Let the user withdraw consent: every token dies."""
+    """Let the user withdraw consent: all_channels token dies."""
 
     user: Snowflake
 
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Make the change."""
-        held.tokens.revoke(_user(held.world, self.user))
+        simulator.tokens.revoke(_user(simulator.world, self.user))
         return {}
 
 
@@ -185,9 +187,9 @@ class Consent(_Change, tag="consent"):
     user: Snowflake
     scopes: Sequence[str] = tuple(sorted(tokens.ALL_SCOPES))
 
-    def apply(self, held: parts.Parts) -> dict[str, Any]:
+    def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Make the change."""
-        pair = held.tokens.consent(_user(held.world, self.user), frozenset(self.scopes))
+        pair = simulator.tokens.consent(_user(simulator.world, self.user), frozenset(self.scopes))
         return {"token": pair.access, "refresh_token": pair.refresh}
 
 
@@ -217,25 +219,25 @@ def parse(body: bytes) -> list[Change]:
     return msgspec.json.decode(body, type=list[Change])
 
 
-def _guild(played: world.World, guild_id: str) -> guilds.Guild:
-    guild = played.guild(int(guild_id))
+def _guild(simulated: world.World, guild_id: str) -> guilds.Guild:
+    guild = simulated.guild(int(guild_id))
     if guild is None:
-        raise Impossible(f"there is no guild {guild_id}")
+        raise InvalidChange(f"there is no guild {guild_id}")
     return guild
 
 
-def _user(played: world.World, user_id: str) -> int:
-    if played.user_name(int(user_id)) is None:
-        raise Impossible(f"there is no user {user_id}")
+def _user(simulated: world.World, user_id: str) -> int:
+    if simulated.user_name(int(user_id)) is None:
+        raise InvalidChange(f"there is no user {user_id}")
     return int(user_id)
 
 
-def _channel(played: world.World, guild: guilds.Guild, channel_id: str) -> channels.Channel:
-    for channel in played.channels_of(guild):
+def _channel(simulated: world.World, guild: guilds.Guild, channel_id: str) -> channels.Channel:
+    for channel in simulated.channels_of(guild):
         if channel.id == int(channel_id):
             return channel
-    raise Impossible(f"guild {guild.id} has no channel {channel_id}")
+    raise InvalidChange(f"guild {guild.id} has no channel {channel_id}")
 
 
-def _fresh_id(every: Sequence[channels.Channel], now_ms: int) -> int:
-    return max(max((channel.id for channel in every), default=0), snowflakes.at(now_ms)) + 1
+def _fresh_id(all_channels: Sequence[channels.Channel], now_ms: int) -> int:
+    return max(max((channel.id for channel in all_channels), default=0), snowflakes.from_ms(now_ms)) + 1

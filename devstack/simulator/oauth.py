@@ -33,7 +33,7 @@ class OAuth:
         pair = self._tokens.refresh(form["refresh_token"])
         if pair is None:
             return replies.oauth_error(400, "invalid_grant", 'Invalid "refresh_token" in request.')
-        return replies.ok(
+        return replies.json_reply(
             {
                 "token_type": "Bearer",
                 "access_token": pair.access,
@@ -49,7 +49,7 @@ class OAuth:
         if not form.get("token"):
             return replies.oauth_error(400, "invalid_request", 'Missing "token" in request.')
         self._tokens.revoke_token(form["token"])
-        return replies.ok({})
+        return replies.json_reply({})
 
     def _form(self, call: calls.Call) -> dict[str, str]:
         if call.headers.get("Content-Type", "").partition(";")[0].strip().lower() != FORM:

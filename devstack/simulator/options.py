@@ -88,12 +88,16 @@ def _add_world(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("world")
     add = group.add_argument
     add("--seed", type=int, default=1, help="equal seeds and sizes make equal worlds (default 1)")
-    add("--users", type=_positive, default=1, help="users whose accounts are played (default 1)")
+    add("--users", type=_positive, default=1, help="users whose accounts are simulated (default 1)")
     add("--guilds-per-user", type=_positive, default=60, help="guilds each user is in, exactly (default 60)")
     add("--guilds", type=int, default=0, help="guilds in all; 0 derives them so that users share some (default 0)")
     add("--channels-per-guild", type=_positive, default=32, help="channels of a guild on average (default 32)")
     add("--without-bot", type=_share, default=0.22, help="share of guilds that lack our bot (default 0.22)")
-    add("--today", type=_day, help="the day that is played, as 2026-11-23; activity is dated from it (default: today)")
+    add(
+        "--today",
+        type=_day,
+        help="the day that is simulated, as 2026-11-23; activity is dated from it (default: today)",
+    )
     add("--show-users", type=int, default=10, help="users in the line printed at the start (default 10)")
 
 

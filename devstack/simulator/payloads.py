@@ -30,7 +30,7 @@ def partial_guild(guild: guilds.Guild, viewer: permissions.Viewer, *, counts: bo
         "icon": guild.icon,
         "banner": None,
         "owner": viewer.owner,
-        "permissions": str(permissions.base(viewer, guild.role_permissions())),
+        "permissions": str(permissions.guild_permissions(viewer, guild.role_permissions())),
         "features": guild.features,
     }
     if counts:

@@ -43,7 +43,7 @@ class Viewer:
     owner: bool = False
 
 
-def base(viewer: Viewer, role_permissions: Mapping[int, int]) -> int:
+def guild_permissions(viewer: Viewer, role_permissions: Mapping[int, int]) -> int:
     """Compute what *viewer* may do in the guild, before any channel has its say; the guild's id names @everyone."""
     if viewer.owner:
         return ALL
@@ -53,7 +53,7 @@ def base(viewer: Viewer, role_permissions: Mapping[int, int]) -> int:
     return granted | ALL if granted & ADMINISTRATOR else granted
 
 
-def in_channel(viewer: Viewer, granted: int, overwrites: Iterable[Overwrite]) -> int:
+def channel_permissions(viewer: Viewer, granted: int, overwrites: Iterable[Overwrite]) -> int:
     """Compute what *viewer*, who has *granted* in the guild, may do in the channel that has *overwrites*."""
     if granted & ADMINISTRATOR:
         return granted | ALL
@@ -75,7 +75,7 @@ def in_channel(viewer: Viewer, granted: int, overwrites: Iterable[Overwrite]) ->
     return granted if granted & VIEW_CHANNEL else 0
 
 
-def with_categories(seen: Collection[int], parents: Mapping[int, int | None]) -> set[int]:
+def with_parent_categories(seen: Collection[int], parents: Mapping[int, int | None]) -> set[int]:
     """
     Add to the channels *seen* the categories they stand in; *parents* maps each channel to its category.
 

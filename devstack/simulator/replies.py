@@ -7,7 +7,7 @@ import msgspec
 
 from devstack.simulator import limits
 
-Breakage = Literal["reset", "cut", "hang"]
+ConnectionFault = Literal["reset", "cut", "hang"]
 
 JSON = "application/json"
 HTML = "text/html; charset=UTF-8"
@@ -15,21 +15,21 @@ HTML = "text/html; charset=UTF-8"
 
 @dataclasses.dataclass(slots=True)
 class Reply:
-    """One answer; `genuine` says that it comes from Discord itself and not from the edge in front of it."""
+    """One answer; `from_discord` says that it comes from Discord itself and not from the edge in front of it."""
 
     status: int
     body: bytes
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     content_type: str = JSON
-    genuine: bool = True
+    from_discord: bool = True
     scope: str | None = None
-    breakage: Breakage | None = None
+    connection_fault: ConnectionFault | None = None
     seconds: float = 0.0
 
     @property
-    def seen_status(self) -> int:
+    def client_status(self) -> int:
         """The status the client gets to see, 0 for none."""
-        return 0 if self.breakage in {"reset", "hang"} else self.status
+        return 0 if self.connection_fault in {"reset", "hang"} else self.status
 
 
 class Refused(Exception):
@@ -40,28 +40,28 @@ class Refused(Exception):
         self.reply = reply
 
 
-def ok(document: Any, status: int = 200) -> Reply:  # noqa: ANN401 - any JSON document
+def json_reply(document: Any, status: int = 200) -> Reply:  # noqa: ANN401 - any JSON document
     """Answer with a JSON document."""
     return Reply(status, msgspec.json.encode(document))
 
 
-def error(status: int, code: int, message: str) -> Reply:
+def error_reply(status: int, code: int, message: str) -> Reply:
     """Fail in the shape of developers/reference.mdx, Error Messages (read 2026-08-06)."""
-    return ok({"message": message, "code": code}, status)
+    return json_reply({"message": message, "code": code}, status)
 
 
-def bad_form(field: str, code: str, message: str) -> Reply:
+def invalid_form_body(field: str, code: str, message: str) -> Reply:
     """Refuse one field of a request: error 50035 with its tree of details."""
     details = {field: {"_errors": [{"code": code, "message": message}]}}
-    return ok({"message": "Invalid Form Body", "code": 50035, "errors": details}, 400)
+    return json_reply({"message": "Invalid Form Body", "code": 50035, "errors": details}, 400)
 
 
 def oauth_error(status: int, name: str, description: str) -> Reply:
     """Fail in OAuth2's shape, which differs from the API's (RFC 6749, section 5.2)."""
-    return ok({"error": name, "error_description": description}, status)
+    return json_reply({"error": name, "error_description": description}, status)
 
 
-def too_many(scope: str, retry_after: float, *, code: int = 0) -> Reply:
+def rate_limited(scope: str, retry_after: float, *, code: int = 0) -> Reply:
     """
     Refuse for now: 429 with its wait, in the body to the millisecond and in Retry-After in whole seconds, rounded up.
 
@@ -76,7 +76,7 @@ def too_many(scope: str, retry_after: float, *, code: int = 0) -> Reply:
     }
     if code:
         document["code"] = code
-    reply = ok(document, 429)
+    reply = json_reply(document, 429)
     reply.scope = scope
     reply.headers = {"Retry-After": str(int(-(-wait // 1))), "X-RateLimit-Scope": scope}
     if is_global:
@@ -84,7 +84,7 @@ def too_many(scope: str, retry_after: float, *, code: int = 0) -> Reply:
     return reply
 
 
-def rate_headers(view: limits.View, bucket: str, wall: float) -> dict[str, str]:
+def rate_headers(view: limits.BudgetView, bucket: str, wall: float) -> dict[str, str]:
     """Describe a route's bucket; *wall* is the moment of the arrival, in seconds since 1970."""
     return {
         "X-RateLimit-Limit": str(view.limit),
@@ -99,11 +99,11 @@ def edge_page(status: int) -> Reply:
     """Show the page of the edge in front of Discord: HTML, and no Via header (discord-api-docs issue 5810, staff)."""
     title = "Error 1015: You are being rate limited" if status == 429 else f"Error {status}"
     page = f"<!DOCTYPE html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
-    return Reply(status, page.encode(), content_type=HTML, genuine=False)
+    return Reply(status, page.encode(), content_type=HTML, from_discord=False)
 
 
-def blocked_agent() -> Reply:
+def user_agent_rejected() -> Reply:
     """Refuse a client that does not say who it is (developers/reference.mdx, User Agent; code 40333)."""
-    reply = error(403, 40333, "internal network error")
-    reply.genuine = False
+    reply = error_reply(403, 40333, "internal network error")
+    reply.from_discord = False
     return reply

@@ -1,5 +1,5 @@
 """
-The routes that are played, who may call them, and how they are limited.
+The routes that are simulated, who may call them, and how they are limited.
 
 Discord publishes no number for any route (developers/topics/rate-limits.mdx, read 2026-08-06): those here are our
 guesses, generous enough that the global and the user's budget decide in the ordinary run.
@@ -67,7 +67,7 @@ ROUTES: Final = {
 }
 
 
-def find(method: str, path: str) -> Match:
+def match_route(method: str, path: str) -> Match:
     """
     Find the route of a request.
 
@@ -83,8 +83,8 @@ def find(method: str, path: str) -> Match:
                 ids = found.groupdict()
                 return Match(route, _snowflake(ids, "guild"), _snowflake(ids, "user"))
         if any(route.pattern.fullmatch(f"{other} {short}") for other in ("GET", "POST") for route in ROUTES.values()):
-            raise replies.Refused(replies.error(405, 0, "405: Method Not Allowed"))
-    raise replies.Refused(replies.error(404, 0, "404: Not Found"))
+            raise replies.Refused(replies.error_reply(405, 0, "405: Method Not Allowed"))
+    raise replies.Refused(replies.error_reply(404, 0, "404: Not Found"))
 
 
 def _snowflake(ids: dict[str, str], name: str) -> int:
@@ -93,5 +93,5 @@ def _snowflake(ids: dict[str, str], name: str) -> int:
         return 0
     if not text.isascii() or not text.isdecimal() or len(text) > 20:
         message = f'Value "{text[:40]}" is not snowflake.'
-        raise replies.Refused(replies.bad_form(f"{name}_id", "NUMBER_TYPE_COERCE", message))
+        raise replies.Refused(replies.invalid_form_body(f"{name}_id", "NUMBER_TYPE_COERCE", message))
     return int(text)

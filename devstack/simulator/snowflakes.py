@@ -18,12 +18,12 @@ NEWEST_MS = 1_780_272_000_000
 _WORD = (1 << 64) - 1
 
 
-def at(unix_ms: int, low: int = 0) -> int:
+def from_ms(unix_ms: int, low: int = 0) -> int:
     """Make the id of something that came into being at *unix_ms*, told apart by *low*."""
     return ((unix_ms - EPOCH_MS) << LOW_BITS) | (low & MASK)
 
 
-def born_ms(snowflake: int) -> int:
+def created_ms(snowflake: int) -> int:
     """Read when the bearer of *snowflake* came into being, in milliseconds since 1970."""
     return (snowflake >> LOW_BITS) + EPOCH_MS
 
@@ -36,6 +36,6 @@ def mix(seed: int, salt: int) -> int:
     return word ^ (word >> 31)
 
 
-def numbered(seed: int, index: int) -> int:
+def nth_id(seed: int, index: int) -> int:
     """Make the id of the *index*-th thing of a kind: its own for each index below four million."""
-    return at(OLDEST_MS + mix(seed, index) % (NEWEST_MS - OLDEST_MS), index)
+    return from_ms(OLDEST_MS + mix(seed, index) % (NEWEST_MS - OLDEST_MS), index)

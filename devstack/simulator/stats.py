@@ -34,15 +34,15 @@ class Stats:
     """Everything counted since the start or the last reset; times are seconds since the simulator started."""
 
     def __init__(self) -> None:
-        self.at_once = 0
+        self.in_flight = 0
         self.reset()
 
     def reset(self) -> None:
         """Start counting anew; calls on their way stay on their way."""
         self.calls = 0
-        self.peak_at_once = self.at_once
+        self.peak_in_flight = self.in_flight
         self.by: collections.Counter[tuple[str, str, int]] = collections.Counter()
-        self.too_many: collections.Counter[str] = collections.Counter()
+        self.rate_limited: collections.Counter[str] = collections.Counter()
         self.refused: collections.Counter[str] = collections.Counter()
         self.faults: collections.Counter[str] = collections.Counter()
         self.fetched: collections.Counter[int] = collections.Counter()
@@ -52,32 +52,32 @@ class Stats:
         self._bot = Peak(BOT_WINDOW)
         self._users: dict[int, Peak] = {}
 
-    def enter(self) -> None:
+    def request_started(self) -> None:
         """Note that a request was sent to us."""
-        self.at_once += 1
-        self.peak_at_once = max(self.peak_at_once, self.at_once)
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
-    def leave(self) -> None:
+    def request_finished(self) -> None:
         """Note that its answer is out."""
-        self.at_once -= 1
+        self.in_flight -= 1
 
-    def arrive(self, call: calls.Call, reply: replies.Reply, now: float) -> None:
+    def count_arrival(self, call: calls.Call, reply: replies.Reply, now: float) -> None:
         """Count a call that arrived at *now* and gets *reply*."""
         self.calls += 1
         self.first = now if self.first is None else self.first
         self.last = now
         kind = "unresolved" if call.identity is None else call.identity.kind
-        self.by[call.route, kind, reply.seen_status] += 1
+        self.by[call.route, kind, reply.client_status] += 1
         if reply.status == 429:
-            self.too_many[reply.scope or "edge"] += 1
-        if call.route == routes.GUILD_CHANNELS and reply.status == 200 and reply.breakage is None:
+            self.rate_limited[reply.scope or "edge"] += 1
+        if call.route == routes.GUILD_CHANNELS and reply.status == 200 and reply.connection_fault is None:
             self.fetched[call.guild_id] += 1
         if kind == "bot":
             self._bot.add(now)
         elif call.identity is not None and call.identity.user_id:
             self._users.setdefault(call.identity.user_id, Peak(USER_WINDOW)).add(now)
         who = str(call.identity.user_id) if call.identity and call.identity.user_id else kind
-        self.log.append((round(now, 6), who, call.route, str(call.guild_id or ""), reply.seen_status))
+        self.log.append((round(now, 6), who, call.route, str(call.guild_id or ""), reply.client_status))
 
     def document(self) -> dict[str, Any]:
         """Show all counters."""
@@ -88,8 +88,8 @@ class Stats:
             "by_route_token": self._sum(route=True, token=True),
             "by_status": self._sum(status=True),
             "by_route_status": self._sum(route=True, status=True),
-            "http_429": sum(self.too_many.values()),
-            "http_429_by_scope": dict(self.too_many),
+            "http_429": sum(self.rate_limited.values()),
+            "http_429_by_scope": dict(self.rate_limited),
             "http_429_by_class": dict(self.refused),
             "channel_fetches": sum(self.fetched.values()),
             "channel_fetches_guilds": len(self.fetched),
@@ -98,8 +98,8 @@ class Stats:
             "bot_peak_1s": self._bot.most,
             "user_peak_5s": max((peak.most for peak in self._users.values()), default=0),
             "faults_served": dict(self.faults),
-            "in_flight": self.at_once,
-            "peak_concurrency": self.peak_at_once,
+            "in_flight": self.in_flight,
+            "peak_concurrency": self.peak_in_flight,
             "first_request": self.first,
             "last_request": self.last,
         }

@@ -30,7 +30,7 @@ class Identity(NamedTuple):
     scopes: frozenset[str] = frozenset()
 
 
-class Pair(NamedTuple):
+class TokenPair(NamedTuple):
     """What a grant yields."""
 
     access: str
@@ -49,11 +49,13 @@ class _Grant:
 class Tokens:
     """All credentials; users' grants come into being when first looked at."""
 
-    def __init__(self, known: frozenset[int], bot_token: str, client: tuple[str, str], ticking: clock.Clock) -> None:
+    def __init__(
+        self, known: frozenset[int], bot_token: str, client: tuple[str, str], time_source: clock.Clock
+    ) -> None:
         self._known = known
         self._bot = f"Bot {bot_token}"
         self._client = client
-        self._clock = ticking
+        self._clock = time_source
         self._grants: dict[int, _Grant] = {}
         self.lifetime = 604_800.0
 
@@ -72,20 +74,20 @@ class Tokens:
         """Tell whether these are the application's own id and secret."""
         return (client_id, secret) == self._client
 
-    def newest(self, user_id: int) -> Pair:
+    def newest_pair(self, user_id: int) -> TokenPair:
         """Name a user's newest pair, alive or not."""
         grant = self._grant(user_id)
         suffix = f"-{grant.generation}" if grant.generation else ""
-        return Pair(f"sim-user-{user_id}{suffix}", f"sim-refresh-{user_id}-{grant.generation}", grant.scopes)
+        return TokenPair(f"sim-user-{user_id}{suffix}", f"sim-refresh-{user_id}-{grant.generation}", grant.scopes)
 
-    def refresh(self, refresh_token: str) -> Pair | None:
+    def refresh(self, refresh_token: str) -> TokenPair | None:
         """Trade a refresh token for a new pair, None if it is dead or never was."""
         parsed = self._parse(refresh_token, "sim-refresh-")
         if parsed is None:
             return None
         user_id, generation = parsed
         grant = self._grant(user_id)
-        if grant.revoked or generation != grant.generation or refresh_token != self.newest(user_id).refresh:
+        if grant.revoked or generation != grant.generation or refresh_token != self.newest_pair(user_id).refresh:
             return None
         return self._renew(user_id, grant)
 
@@ -105,19 +107,19 @@ class Tokens:
         if parsed is not None:
             self.revoke(parsed[0])
 
-    def consent(self, user_id: int, scopes: frozenset[str]) -> Pair:
+    def consent(self, user_id: int, scopes: frozenset[str]) -> TokenPair:
         """Let the user consent anew, to *scopes*."""
         grant = self._grant(user_id)
         grant.revoked = False
         grant.scopes = scopes
         return self._renew(user_id, grant)
 
-    def _renew(self, user_id: int, grant: _Grant) -> Pair:
+    def _renew(self, user_id: int, grant: _Grant) -> TokenPair:
         grant.generation += 1
         grant.expires[grant.generation] = self._clock.monotonic() + self.lifetime
         while len(grant.expires) > LIVE_GENERATIONS:
             del grant.expires[min(grant.expires)]
-        return self.newest(user_id)
+        return self.newest_pair(user_id)
 
     def _grant(self, user_id: int) -> _Grant:
         grant = self._grants.get(user_id)

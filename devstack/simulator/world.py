@@ -1,11 +1,11 @@
-"""The world that is played: users, the guilds they share, and what changed since it was made."""
+"""The world that is simulated: users, the guilds they share, and what changed since it was made."""
 
 import bisect
 import dataclasses
 import random
 from collections.abc import Sequence
 
-from devstack.simulator import channels, guilds, names, permissions, shelf, snowflakes
+from devstack.simulator import channels, guilds, lru_cache, names, permissions, snowflakes
 
 CHANNELS_IN_MEMORY = 60_000
 """Channels kept made; beyond that the longest unused are forgotten and made again, the same, when asked for."""
@@ -15,7 +15,7 @@ SHARING = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class WorldSpec:
     """How large the world is and what it is made from; equal shapes make equal worlds."""
 
     seed: int = 1
@@ -45,26 +45,26 @@ class Member:
 class World:
     """Users, guilds and memberships; guilds and channels are made when first looked at."""
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.bot_id = snowflakes.numbered(shape.seed + 11, 0)
-        self.user_ids = [snowflakes.numbered(shape.seed + 5, index) for index in range(shape.users)]
+    def __init__(self, spec: WorldSpec) -> None:
+        self.spec = spec
+        self.bot_id = snowflakes.nth_id(spec.seed + 11, 0)
+        self.user_ids = [snowflakes.nth_id(spec.seed + 5, index) for index in range(spec.users)]
         self._user_index = {user_id: index for index, user_id in enumerate(self.user_ids)}
-        self._recipe = guilds.Recipe(shape.seed, shape.channels_per_guild, shape.without_bot, self.bot_id)
-        ids = [snowflakes.numbered(shape.seed, index) for index in range(shape.guild_count())]
+        self._factory = guilds.GuildFactory(spec.seed, spec.channels_per_guild, spec.without_bot, self.bot_id)
+        ids = [snowflakes.nth_id(spec.seed, index) for index in range(spec.guild_count())]
         self._guild_index = {guild_id: index for index, guild_id in enumerate(ids)}
         self._joined: dict[int, set[int]] = {}
         self._known: list[list[int]] = [[] for _ in ids]
         for index, user_id in enumerate(self.user_ids):
-            picked = _pick(shape, index, len(ids))
+            picked = _pick(spec, index, len(ids))
             self._joined[user_id] = {ids[number] for number in picked}
             for number in picked:
                 self._known[number].append(user_id)
         self._guilds: dict[int, guilds.Guild] = {}
-        self._roles_worn: dict[tuple[int, int], frozenset[int]] = {}
+        self._role_overrides: dict[tuple[int, int], frozenset[int]] = {}
         self._changed: dict[int, list[channels.Channel]] = {}
-        self._channels: shelf.Shelf[list[channels.Channel]] = shelf.Shelf(CHANNELS_IN_MEMORY, len)
-        self._bot_guilds = sorted(ids[number] for number in range(len(ids)) if self._recipe.has_bot(number))
+        self._channels: lru_cache.LruCache[list[channels.Channel]] = lru_cache.LruCache(CHANNELS_IN_MEMORY, len)
+        self._bot_guilds = sorted(ids[number] for number in range(len(ids)) if self._factory.has_bot(number))
 
     def user_name(self, user_id: int) -> str | None:
         """Name a user, None if there is no such user."""
@@ -78,7 +78,7 @@ class World:
             index = self._guild_index.get(guild_id)
             if index is None:
                 return None
-            made = self._guilds[guild_id] = self._recipe.guild(index, self._known[index])
+            made = self._guilds[guild_id] = self._factory.guild(index, self._known[index])
         return made
 
     def guilds_of(self, user_id: int) -> list[int]:
@@ -98,18 +98,18 @@ class World:
         changed = self._changed.get(guild.id)
         if changed is not None:
             return changed
-        return self._channels.get(guild.id, lambda: channels.build(guild, self.shape.seed, self.shape.now_ms))
+        return self._channels.get(guild.id, lambda: channels.build(guild, self.spec.seed, self.spec.now_ms))
 
     def member(self, user_id: int, guild: guilds.Guild) -> Member | None:
         """Look up a user's membership, None if the user is not in the guild."""
         if not self.is_member(user_id, guild.id):
             return None
-        rng = random.Random(f"{self.shape.seed}/member/{guild.id}/{user_id}")
+        rng = random.Random(f"{self.spec.seed}/member/{guild.id}/{user_id}")
         drawn = _draw_roles(rng, guild)
         return Member(
-            roles=self._roles_worn.get((guild.id, user_id), drawn),
+            roles=self._role_overrides.get((guild.id, user_id), drawn),
             nick=names.channel_name(rng, 0) if rng.random() < 0.1 else None,
-            joined_ms=rng.randrange(snowflakes.born_ms(guild.id), snowflakes.NEWEST_MS + 1),
+            joined_ms=rng.randrange(snowflakes.created_ms(guild.id), snowflakes.NEWEST_MS + 1),
             timed_out=rng.random() < 0.02,
         )
 
@@ -147,7 +147,7 @@ class World:
 
     def set_roles(self, user_id: int, guild: guilds.Guild, roles: frozenset[int]) -> None:
         """Let a member wear exactly *roles*."""
-        self._roles_worn[guild.id, user_id] = roles
+        self._role_overrides[guild.id, user_id] = roles
 
     def bot_guilds_between(self, after: int, before: int) -> Sequence[int]:
         """List the ids of the bot's guilds that lie strictly between two ids, ascending."""
@@ -155,12 +155,12 @@ class World:
         return ids[bisect.bisect_right(ids, after) : bisect.bisect_left(ids, before)]
 
 
-def _pick(shape: Shape, user: int, available: int) -> list[int]:
-    rng = random.Random(f"{shape.seed}/joins/{user}")
-    if shape.guilds_per_user * 2 >= available:
-        return rng.sample(range(available), shape.guilds_per_user)
+def _pick(spec: WorldSpec, user: int, available: int) -> list[int]:
+    rng = random.Random(f"{spec.seed}/joins/{user}")
+    if spec.guilds_per_user * 2 >= available:
+        return rng.sample(range(available), spec.guilds_per_user)
     picked: dict[int, None] = {}
-    while len(picked) < shape.guilds_per_user:
+    while len(picked) < spec.guilds_per_user:
         # Half of them where everybody is (the cube favours low numbers), half anywhere.
         skew = 3 if rng.random() < 0.5 else 1
         picked[int(available * rng.random() ** skew)] = None
@@ -169,12 +169,12 @@ def _pick(shape: Shape, user: int, available: int) -> list[int]:
 
 def _draw_roles(rng: random.Random, guild: guilds.Guild) -> frozenset[int]:
     _, _, admin, moderator, member, *rest = guild.roles
-    worn = {role.id for role in rest[:12] if rng.random() < 0.2}
+    roles = {role.id for role in rest[:12] if rng.random() < 0.2}
     dice = rng.random()
     if dice < 0.04:
-        worn.add(admin.id)
+        roles.add(admin.id)
     elif dice < 0.12:
-        worn.add(moderator.id)
+        roles.add(moderator.id)
     if rng.random() < 0.85:
-        worn.add(member.id)
-    return frozenset(worn)
+        roles.add(member.id)
+    return frozenset(roles)

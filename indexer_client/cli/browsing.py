@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator
 
-from indexer_client.cli import connection, escape, output, text, times
+from indexer_client.cli import connection, escape, formatting, output, times
 from indexer_service.v1 import indexer_pb2 as pb
 
-PAGE = 200
+PAGE_SIZE = 200
 """Rows asked for at once."""
-KINDS = {
+CHANNEL_TYPES = {
     "text": 0,
     "voice": 2,
     "category": 4,
@@ -17,24 +17,24 @@ KINDS = {
     "media": 16,
 }
 """Discord's channel types by name (developers/resources/channel, read 2026-11-23)."""
-NAMES = {number: name for name, number in KINDS.items()}
+CHANNEL_TYPE_NAMES = {number: name for name, number in CHANNEL_TYPES.items()}
 
 
-async def guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+async def list_guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int:
     """List the user's guilds."""
-    found = _guilds(stub, user)
+    found = _fetch_guilds(stub, user)
     if as_json:
         async for guild in found:
-            output.json(guild)
+            output.print_json(guild)
         return 0
-    output.rows(
+    output.print_table(
         ["guild", "~name", ">channels", "indexed", "~note"],
         [
             (
                 guild.guild_id,
-                text.guild_name(guild),
+                formatting.guild_name(guild),
                 f"{guild.channel_count}" if guild.HasField("channel_count") else "",
-                times.day(guild.fetched_at) if guild.HasField("fetched_at") else "",
+                times.date_and_time(guild.fetched_at) if guild.HasField("fetched_at") else "",
                 _note(guild),
             )
             async for guild in found
@@ -43,23 +43,23 @@ async def guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int:
     return 0
 
 
-async def channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as_json: bool) -> int:
+async def list_channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as_json: bool) -> int:
     """List the channels that the user may see."""
-    found = _channels(stub, request)
+    found = _fetch_channels(stub, request)
     if as_json:
         async for channel in found:
-            output.json(channel)
+            output.print_json(channel)
         return 0
-    names = {guild.guild_id: text.guild_name(guild) async for guild in _guilds(stub, request.user_id)}
-    output.rows(
+    names = {guild.guild_id: formatting.guild_name(guild) async for guild in _fetch_guilds(stub, request.user_id)}
+    output.print_table(
         ["channel", "~guild", "type", "~name", "last message"],
         [
             (
                 channel.channel_id,
                 names.get(channel.guild_id, channel.guild_id),
-                NAMES.get(channel.type, str(channel.type)),
+                CHANNEL_TYPE_NAMES.get(channel.type, str(channel.type)),
                 escape.visible(channel.name),
-                times.day(channel.last_message_at) if channel.HasField("last_message_at") else "",
+                times.date_and_time(channel.last_message_at) if channel.HasField("last_message_at") else "",
             )
             async for channel in found
         ],
@@ -69,13 +69,13 @@ async def channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as
 
 def _note(guild: pb.Guild) -> str:
     parts = ["owner"] if guild.owner else []
-    parts += [text.cause(guild.reason)] if guild.reason else []
+    parts += [formatting.reason_phrase(guild.reason)] if guild.reason else []
     parts += ["stale"] if guild.stale and guild.HasField("fetched_at") else []
     return ", ".join(parts)
 
 
-async def _guilds(stub: connection.Stub, user: str) -> AsyncIterator[pb.Guild]:
-    request = pb.ListGuildsRequest(user_id=user, page_size=PAGE)
+async def _fetch_guilds(stub: connection.Stub, user: str) -> AsyncIterator[pb.Guild]:
+    request = pb.ListGuildsRequest(user_id=user, page_size=PAGE_SIZE)
     while True:
         page = await stub.ListGuilds(request, timeout=connection.DEADLINE)
         for guild in page.guilds:
@@ -85,8 +85,8 @@ async def _guilds(stub: connection.Stub, user: str) -> AsyncIterator[pb.Guild]:
         request.page_token = page.next_page_token
 
 
-async def _channels(stub: connection.Stub, request: pb.ListChannelsRequest) -> AsyncIterator[pb.Channel]:
-    request.page_size = PAGE
+async def _fetch_channels(stub: connection.Stub, request: pb.ListChannelsRequest) -> AsyncIterator[pb.Channel]:
+    request.page_size = PAGE_SIZE
     while True:
         page = await stub.ListChannels(request, timeout=connection.DEADLINE)
         for channel in page.channels:

@@ -50,8 +50,8 @@ def _keys() -> None:
     """Do what operators do to the keys that seal stored tokens."""
 
 
-class Order(enum.StrEnum):
-    """How channels can be ordered."""
+class ChannelOrder(enum.StrEnum):
+    """IndexOptions channels can be ordered."""
 
     POSITION = "position"
     ACTIVITY = "activity"
@@ -61,12 +61,12 @@ class Order(enum.StrEnum):
 class Session:
     """What all commands share."""
 
-    way: connection.Way
-    patience: watch.Patience
+    endpoint: connection.Endpoint
+    retry_policy: watch.RetryPolicy
 
 
 @app.callback()
-def main(  # noqa: PLR0913 -- one parameter an option
+def configure(  # noqa: PLR0913 -- one parameter an option
     context: typer.Context,
     address: Annotated[
         str, typer.Option(envvar="INDEXER_ADDRESS", help="The service, as host:port.")
@@ -100,26 +100,26 @@ def main(  # noqa: PLR0913 -- one parameter an option
     if bool(tls_cert) != bool(tls_key):
         raise typer.BadParameter("needs the other one of --tls-cert and --tls-key", param_hint="--tls-cert")
     secure = connection.Tls(tls_ca, tls_cert, tls_key, tls_name) if tls or tls_ca or tls_cert or tls_name else None
-    context.obj = Session(connection.Way(address, secure, token_file), context.obj)
+    context.obj = Session(connection.Endpoint(address, secure, token_file), context.obj)
 
 
-def ask(context: typer.Context, work: Callable[[connection.Stub], Awaitable[int]], user: str = "USER") -> int:
+def call_service(context: typer.Context, call: Callable[[connection.Stub], Awaitable[int]], user: str = "USER") -> int:
     """
     Run *work* with a connection; returns the exit code.
 
     Raises:
-        problems.Problem: The server is away or refuses.
+        errors.CliError: The server is away or refuses.
     """
     session: Session = context.obj
 
-    async def run() -> int:
-        async with connection.connected(session.way) as stub:
-            return await work(stub)
+    async def connect_and_call() -> int:
+        async with connection.open_stub(session.endpoint) as stub:
+            return await call(stub)
 
     try:
-        return asyncio.run(run())
+        return asyncio.run(connect_and_call())
     except grpc.aio.AioRpcError as error:
-        raise errors.explain(error, address=str(session.way), user=user) from error
+        raise errors.describe_rpc_error(error, address=str(session.endpoint), user=user) from error
 
 
 @app.command()
@@ -142,8 +142,8 @@ def index(  # noqa: PLR0913 -- one parameter an option
     """
     request = jobs.start_request(user, wait=wait, force=force)
     session: Session = context.obj
-    how = jobs.How(watched=watch, as_json=as_json, patience=session.patience)
-    return ask(context, lambda stub: jobs.index(stub, request, how), user)
+    options = jobs.IndexOptions(follow=watch, as_json=as_json, retry_policy=session.retry_policy)
+    return call_service(context, lambda stub: jobs.index_user(stub, request, options), user)
 
 
 @app.command()
@@ -154,13 +154,13 @@ def job(
     as_json: Json = False,
 ) -> int:
     """Show one job."""
-    return ask(context, lambda stub: jobs.job(stub, job_id, as_json=as_json))
+    return call_service(context, lambda stub: jobs.show_job(stub, job_id, as_json=as_json))
 
 
 @app.command()
 def guilds(context: typer.Context, user: User, *, as_json: Json = False) -> int:
     """List a user's guilds as stored, the most important first."""
-    return ask(context, lambda stub: browsing.guilds(stub, user, as_json=as_json), user)
+    return call_service(context, lambda stub: browsing.list_guilds(stub, user, as_json=as_json), user)
 
 
 @app.command()
@@ -172,9 +172,13 @@ def channels(  # noqa: PLR0913 -- one parameter an option
     prefix: Annotated[str, typer.Option(help="Only names that begin so, ignoring case.")] = "",
     kinds: Annotated[
         list[str] | None,
-        typer.Option("--type", help=f"Only this type: {', '.join(browsing.KINDS)}, or its number. May be repeated."),
+        typer.Option(
+            "--type", help=f"Only this type: {', '.join(browsing.CHANNEL_TYPES)}, or its number. May be repeated."
+        ),
     ] = None,
-    order: Annotated[Order, typer.Option(help="As Discord shows them, or by newest message.")] = Order.POSITION,
+    order: Annotated[
+        ChannelOrder, typer.Option(help="As Discord shows them, or by newest message.")
+    ] = ChannelOrder.POSITION,
     as_json: Json = False,
 ) -> int:
     """List the channels that a user may see, as stored."""
@@ -182,10 +186,10 @@ def channels(  # noqa: PLR0913 -- one parameter an option
         user_id=user,
         guild_id=guild,
         name_prefix=prefix,
-        types=[_kind(name) for name in kinds or []],
-        order=pb.CHANNEL_ORDER_ACTIVITY if order is Order.ACTIVITY else pb.CHANNEL_ORDER_POSITION,
+        types=[_channel_type(name) for name in kinds or []],
+        order=pb.CHANNEL_ORDER_ACTIVITY if order is ChannelOrder.ACTIVITY else pb.CHANNEL_ORDER_POSITION,
     )
-    return ask(context, lambda stub: browsing.channels(stub, request, as_json=as_json), user)
+    return call_service(context, lambda stub: browsing.list_channels(stub, request, as_json=as_json), user)
 
 
 @app.command()
@@ -201,8 +205,8 @@ def erase(
 
     The tokens still work at Discord: revoke them first with `indexer credential revoke`.
     """
-    erasure.confirm(user, sure=yes)
-    return ask(context, lambda stub: erasure.erase(stub, user, as_json=as_json), user)
+    erasure.confirm_erasure(user, sure=yes)
+    return call_service(context, lambda stub: erasure.erase_user(stub, user, as_json=as_json), user)
 
 
 @app.command(name="limits")
@@ -216,11 +220,11 @@ def rate_limits(
     as_json: Json = False,
 ) -> int:
     """Show the rate-limit budgets: what is free, when the next call is, what is paused and why."""
-    return ask(context, lambda stub: limits.show(stub, users or [], watch=watch, as_json=as_json))
+    return call_service(context, lambda stub: limits.show_limits(stub, users or [], watch=watch, as_json=as_json))
 
 
-@credential.command()
-def put(
+@credential.command(name="put")
+def credential_put(
     context: typer.Context,
     user: User,
     scopes: Annotated[
@@ -236,24 +240,24 @@ def put(
     The access token is read from standard input, or asked for if that is a terminal.
     A second line, if there is one, is the refresh token.
     """
-    wanted = credentials.request(user, credentials.read_tokens(), scopes=scopes or [], expires_in=expires_in)
-    return ask(context, lambda stub: credentials.put(stub, wanted), user)
+    wanted = credentials.put_request(user, credentials.read_tokens(), scopes=scopes or [], expires_in=expires_in)
+    return call_service(context, lambda stub: credentials.put_credential(stub, wanted), user)
 
 
 @credential.command(name="status")
 def credential_status(context: typer.Context, user: User, *, as_json: Json = False) -> int:
     """Show whether a user's tokens can be used, and until when; exits with 1 when they cannot."""
-    return ask(context, lambda stub: credentials.status(stub, user, as_json=as_json), user)
+    return call_service(context, lambda stub: credentials.show_status(stub, user, as_json=as_json), user)
 
 
-@credential.command()
-def revoke(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+@credential.command(name="revoke")
+def credential_revoke(context: typer.Context, user: User, *, as_json: Json = False) -> int:
     """Forget a user's tokens, end his running job, and ask Discord to revoke them."""
-    return ask(context, lambda stub: credentials.revoke(stub, user, as_json=as_json), user)
+    return call_service(context, lambda stub: credentials.revoke_credential(stub, user, as_json=as_json), user)
 
 
-@token.command()
-def new(
+@token.command(name="new")
+def token_new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, such as shop.", show_default=False)],
     scopes: Annotated[
         list[service_tokens.Scope] | None, typer.Option("--scope", help="What it opens. May be repeated.")
@@ -267,7 +271,7 @@ def new(
     Standard output has the line for INDEXER_SERVICE_TOKENS_FILE, which holds the token's hash.
     The token itself is shown once, on standard error; nobody can find it out again.
     """
-    return service_tokens.new(name, scopes or [], rate, out)
+    return service_tokens.create_token(name, scopes or [], rate, out)
 
 
 @app.command()
@@ -282,8 +286,8 @@ def settings() -> int:
     return subprocess.run(program, check=False, timeout=connection.DEADLINE).returncode  # noqa: S603 -- no input in it
 
 
-@keys.command()
-def rotate() -> int:
+@keys.command(name="rotate")
+def keys_rotate() -> int:
     """
     Seal every stored credential anew with the first of INDEXER_CREDENTIAL_KEYS, while all else runs.
 
@@ -299,10 +303,12 @@ def rotate() -> int:
         return 130
 
 
-def _kind(name: str) -> int:
-    number = browsing.KINDS.get(name.lower())
+def _channel_type(name: str) -> int:
+    number = browsing.CHANNEL_TYPES.get(name.lower())
     if number is None and name.isascii() and name.isdecimal():
         number = int(name)
     if number is None or number >= 1 << 31:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(browsing.KINDS)}, and no number", param_hint="--type")
+        raise typer.BadParameter(
+            f"{name!r} is none of {', '.join(browsing.CHANNEL_TYPES)}, and no number", param_hint="--type"
+        )
     return number

@@ -1,4 +1,4 @@
-"""The way to the server: one channel, with TLS and a token where they are wanted, and a deadline for every call."""
+"""The connection to the service: one channel, with optional TLS and service token."""
 
 import contextlib
 import dataclasses
@@ -19,11 +19,11 @@ Stub: TypeAlias = "pb_grpc.IndexerServiceAsyncStub"
 
 DEADLINE = 10.0
 """Seconds after which a call that nobody answers is given up."""
-TOKEN = "INDEXER_CLIENT_TOKEN"  # noqa: S105 -- the name of a variable
-LONGEST = 1 << 20
+TOKEN_VARIABLE = "INDEXER_CLIENT_TOKEN"  # noqa: S105 -- the name of a variable
+MAX_FILE_BYTES = 1 << 20
 """Bytes that are read of a file."""
 
-OPTIONS: list[tuple[str, Any]] = [
+CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     # A proxy in the environment is for the web, not for a service beside us: gRPC would send even loopback through it.
     ("grpc.enable_http_proxy", 0),
     ("grpc.keepalive_time_ms", 30_000),
@@ -34,7 +34,7 @@ OPTIONS: list[tuple[str, Any]] = [
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tls:
     """
-    How the server's certificate is checked, and what is shown in turn.
+    How the server's certificate is checked, and what is token in turn.
 
     Attributes:
         authority: File with the authorities that are believed; None believes those of this machine.
@@ -49,7 +49,7 @@ class Tls:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Way:
+class Endpoint:
     """
     Where the server is, and how one gets in.
 
@@ -67,24 +67,24 @@ class Way:
 
 
 @contextlib.asynccontextmanager
-async def connected(way: Way) -> AsyncIterator[Stub]:
+async def open_stub(endpoint: Endpoint) -> AsyncIterator[Stub]:
     """
     Yield the service; whether it is there shows at the first call.
 
     Raises:
-        problems.Problem: A file cannot be read, or the token would travel in the clear.
+        errors.CliError: A file cannot be read, or the token would travel in the clear.
     """
-    token = _token(way)
-    if token and not way.tls and not _stays_here(way.address):
-        raise errors.Problem(
-            f"the token would travel in the clear to {way.address}: use --tls or --tls-ca", errors.USAGE
+    token = _load_token(endpoint)
+    if token and not endpoint.tls and not _is_local(endpoint.address):
+        raise errors.CliError(
+            f"the token would travel in the clear to {endpoint.address}: use --tls or --tls-ca", errors.EXIT_USAGE
         )
-    async with _channel(way) as channel:
-        bearing: Any = _Bearing(channel, token) if token else channel
-        yield pb_grpc.IndexerServiceStub(bearing)
+    async with _channel(endpoint) as channel:
+        authenticated: Any = _AuthenticatedChannel(channel, token) if token else channel
+        yield pb_grpc.IndexerServiceStub(authenticated)
 
 
-class _Bearing:
+class _AuthenticatedChannel:
     """A channel whose every call carries a token; what gRPC makes of it by interceptors breaks `read` of streams."""
 
     def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
@@ -101,41 +101,41 @@ class _Bearing:
         return getattr(self._channel, name)
 
 
-def _channel(way: Way) -> grpc.aio.Channel:
-    if way.tls is None:
-        return grpc.aio.insecure_channel(way.address, options=OPTIONS)
+def _channel(endpoint: Endpoint) -> grpc.aio.Channel:
+    if endpoint.tls is None:
+        return grpc.aio.insecure_channel(endpoint.address, options=CHANNEL_OPTIONS)
     credentials = grpc.ssl_channel_credentials(
-        _read("--tls-ca", way.tls.authority),
-        _read("--tls-key", way.tls.key),
-        _read("--tls-cert", way.tls.certificate),
+        _read_file("--tls-ca", endpoint.tls.authority),
+        _read_file("--tls-key", endpoint.tls.key),
+        _read_file("--tls-cert", endpoint.tls.certificate),
     )
-    named = [("grpc.ssl_target_name_override", way.tls.name)] if way.tls.name else []
-    return grpc.aio.secure_channel(way.address, credentials, options=[*OPTIONS, *named])
+    named = [("grpc.ssl_target_name_override", endpoint.tls.name)] if endpoint.tls.name else []
+    return grpc.aio.secure_channel(endpoint.address, credentials, options=[*CHANNEL_OPTIONS, *named])
 
 
-def _token(way: Way) -> str:
-    if way.token is None:
-        shown = os.environ.get(TOKEN, "")  # noqa: TID251 -- a token must not be an argument
+def _load_token(endpoint: Endpoint) -> str:
+    if endpoint.token is None:
+        token = os.environ.get(TOKEN_VARIABLE, "")  # noqa: TID251 -- a token must not be an argument
     else:
-        shown = (_read("--token-file", way.token) or b"").decode("ascii", "replace")
-    shown = shown.strip()
-    if shown and not (shown.isascii() and shown.isprintable() and " " not in shown):
-        where = TOKEN if way.token is None else f"--token-file: {way.token}"
-        raise errors.Problem(f"{where} holds no token, but something else", errors.USAGE)
-    return shown
+        token = (_read_file("--token-file", endpoint.token) or b"").decode("ascii", "replace")
+    token = token.strip()
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        where = TOKEN_VARIABLE if endpoint.token is None else f"--token-file: {endpoint.token}"
+        raise errors.CliError(f"{where} holds no token, but something else", errors.EXIT_USAGE)
+    return token
 
 
-def _read(option: str, path: pathlib.Path | None) -> bytes | None:
+def _read_file(option: str, path: pathlib.Path | None) -> bytes | None:
     if path is None:
         return None
     try:
         with path.open("rb") as file:
-            return file.read(LONGEST)
+            return file.read(MAX_FILE_BYTES)
     except OSError as error:
-        raise errors.Problem(f"{option}: {path} cannot be read ({error.strerror})", errors.USAGE) from error
+        raise errors.CliError(f"{option}: {path} cannot be read ({error.strerror})", errors.EXIT_USAGE) from error
 
 
-def _stays_here(address: str) -> bool:
+def _is_local(address: str) -> bool:
     host = address.removeprefix("ipv4:").removeprefix("ipv6:").rsplit(":", 1)[0].strip("[]")
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback

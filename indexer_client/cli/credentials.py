@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from indexer_client.cli import connection, errors, output, times
 from indexer_service.v1 import indexer_pb2 as pb
 
-LONGEST = 8192
+MAX_LINE_CHARACTERS = 8192
 """Characters read of a line: more than any token has."""
 
 
@@ -21,22 +21,22 @@ def read_tokens() -> tuple[str, str]:
     Return the access token and the refresh token, which may be empty.
 
     Raises:
-        problems.Problem: There is no access token.
+        errors.CliError: There is no access token.
     """
     if sys.stdin.isatty():
         access = getpass.getpass("Access token: ").strip()
         refresh = getpass.getpass("Refresh token (empty for none): ").strip() if access else ""
     else:
-        access, refresh = (sys.stdin.readline(LONGEST).strip() for _ in range(2))
+        access, refresh = (sys.stdin.readline(MAX_LINE_CHARACTERS).strip() for _ in range(2))
     if not access:
-        raise errors.Problem(
+        raise errors.CliError(
             "access_token: nothing was given; write it to standard input, and the refresh token, if any, below it",
-            errors.USAGE,
+            errors.EXIT_USAGE,
         )
     return access, refresh
 
 
-def request(
+def put_request(
     user: str, tokens: tuple[str, str], *, scopes: Sequence[str], expires_in: float | None
 ) -> pb.PutCredentialRequest:
     """Return the request that stores a credential."""
@@ -48,43 +48,43 @@ def request(
         request_id=str(uuid.uuid4()),
     )
     if expires_in is not None:
-        made.expires_at.CopyFrom(times.after(expires_in))
+        made.expires_at.CopyFrom(times.timestamp_in(expires_in))
     return made
 
 
-async def put(stub: connection.Stub, wanted: pb.PutCredentialRequest) -> int:
+async def put_credential(stub: connection.Stub, request: pb.PutCredentialRequest) -> int:
     """Store the credential."""
-    await stub.PutCredential(wanted, timeout=connection.DEADLINE)
-    output.line(f"credential stored for user {wanted.user_id}; index with: indexer index {wanted.user_id}")
+    await stub.PutCredential(request, timeout=connection.DEADLINE)
+    output.print_line(f"credential stored for user {request.user_id}; index with: indexer index {request.user_id}")
     return 0
 
 
-async def status(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+async def show_status(stub: connection.Stub, user: str, *, as_json: bool) -> int:
     """Show how the credential stands; the exit code is 0 only when it can be used."""
     answer = await stub.GetCredentialStatus(pb.GetCredentialStatusRequest(user_id=user), timeout=connection.DEADLINE)
     if as_json:
-        output.json(answer)
+        output.print_json(answer)
     else:
-        output.line(_described(answer, user))
-    return 0 if answer.state == pb.CREDENTIAL_STATE_ACTIVE else errors.FAILURE
+        output.print_line(_status_line(answer, user))
+    return 0 if answer.state == pb.CREDENTIAL_STATE_ACTIVE else errors.EXIT_FAILURE
 
 
-def _described(answer: pb.GetCredentialStatusResponse, user: str) -> str:
+def _status_line(answer: pb.GetCredentialStatusResponse, user: str) -> str:
     state = _STATES.get(answer.state, "unknown")
-    ends = f", expires {times.day(answer.expires_at)}" if answer.HasField("expires_at") else ""
+    ends = f", expires {times.date_and_time(answer.expires_at)}" if answer.HasField("expires_at") else ""
     scopes = f", scopes {' '.join(answer.scopes)}" if answer.scopes else ""
     advice = "" if answer.state == pb.CREDENTIAL_STATE_ACTIVE else f"; next: indexer credential put {user}"
     return f"{state}{ends}{scopes}{advice}"
 
 
-async def revoke(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+async def revoke_credential(stub: connection.Stub, user: str, *, as_json: bool) -> int:
     """Forget the credential, and say whether Discord did too."""
-    wanted = pb.RevokeCredentialRequest(user_id=user, request_id=str(uuid.uuid4()))
-    answer = await stub.RevokeCredential(wanted, timeout=connection.DEADLINE)
+    request = pb.RevokeCredentialRequest(user_id=user, request_id=str(uuid.uuid4()))
+    answer = await stub.RevokeCredential(request, timeout=connection.DEADLINE)
     if as_json:
-        output.json(answer)
+        output.print_json(answer)
     else:
-        output.line(f"credential of user {user} forgotten; {_AT_DISCORD[answer.revoked_at_discord]}")
+        output.print_line(f"credential of user {user} forgotten; {_AT_DISCORD[answer.revoked_at_discord]}")
     return 0
 
 

@@ -10,23 +10,23 @@ from grpc_status import rpc_status
 
 from indexer_client.cli import escape
 
-USAGE = 2
+EXIT_USAGE = 2
 """Exit code when the caller has to change what he asks for."""
-FAILURE = 1
+EXIT_FAILURE = 1
 """Exit code for everything else."""
 
 Detail = TypeVar("Detail", bound=message.Message)
 
 
-class Problem(Exception):
+class CliError(Exception):
     """The end of a command: one line for standard error, and the exit code."""
 
-    def __init__(self, line: str, code: int = FAILURE) -> None:
+    def __init__(self, line: str, code: int = EXIT_FAILURE) -> None:
         super().__init__(line)
         self.code = code
 
 
-def explain(error: grpc.aio.AioRpcError, *, address: str, user: str = "USER") -> Problem:
+def describe_rpc_error(error: grpc.aio.AioRpcError, *, address: str, user: str = "USER") -> CliError:
     """
     Return what to tell of a call that failed.
 
@@ -38,8 +38,8 @@ def explain(error: grpc.aio.AioRpcError, *, address: str, user: str = "USER") ->
         user: The user whom the command was about, for the commands that it suggests.
     """
     code, reason = error.code(), reason_of(error)
-    exit_code = USAGE if code is grpc.StatusCode.INVALID_ARGUMENT else FAILURE
-    line = _fields(error) or escape.visible(error.details() or "") or f"the server answered {code.name}"
+    exit_code = EXIT_USAGE if code is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILURE
+    line = _field_violations(error) or escape.visible(error.details() or "") or f"the server answered {code.name}"
     if code is grpc.StatusCode.UNAVAILABLE and not reason:
         terms = "with TLS and a certificate that --tls-ca believes" if address.endswith(" over TLS") else "without TLS"
         line = f"no indexer answers at {address}: is it running, {terms}? --address or INDEXER_ADDRESS names another"
@@ -47,14 +47,14 @@ def explain(error: grpc.aio.AioRpcError, *, address: str, user: str = "USER") ->
         line = f"{address} did not answer in time: try again, or look at the server's log"
     elif code is grpc.StatusCode.UNIMPLEMENTED:
         line = f"the server at {address} does not offer this: {line}"
-    elif reason in _NEXT:
-        line = f"{line.split('; ', maxsplit=1)[0]}; {_NEXT[reason].format(user=user)}"
+    elif reason in _ADVICE:
+        line = f"{line.split('; ', maxsplit=1)[0]}; {_ADVICE[reason].format(user=user)}"
     elif code not in _ABOUT_THE_REQUEST:
         line = f"{line} ({reason or code.name})"
-    return Problem(line + _again(error), exit_code)
+    return CliError(line + _retry_hint(error), exit_code)
 
 
-_NEXT = {
+_ADVICE = {
     "CREDENTIAL_MISSING": "store one with: indexer credential put {user}",
     "REAUTH_REQUIRED": "let the user consent again, then: indexer credential put {user}",
     "USER_NOT_FOUND": "index first with: indexer index {user}",
@@ -76,14 +76,14 @@ def retry_delay(error: grpc.aio.AioRpcError) -> float | None:
     return max(0.0, info.retry_delay.ToMilliseconds() / 1000) if info else None
 
 
-def _fields(error: grpc.aio.AioRpcError) -> str:
+def _field_violations(error: grpc.aio.AioRpcError) -> str:
     """Return every refused field with its cause."""
     bad = _detail(error, error_details_pb2.BadRequest)
     found = bad.field_violations if bad else []
     return "; ".join(f"{escape.visible(one.field)}: {escape.visible(one.description)}" for one in found)
 
 
-def _again(error: grpc.aio.AioRpcError) -> str:
+def _retry_hint(error: grpc.aio.AioRpcError) -> str:
     delay = retry_delay(error)
     return "" if delay is None else f"; try again in {delay:g} s"
 

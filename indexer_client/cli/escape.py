@@ -13,9 +13,9 @@ def visible(text: str) -> str:
 
     What was written out once stays the same when it is written out again, so that it does no harm to do it twice.
     """
-    return _UNSAFE.sub(_written_out, text)
+    return _UNSAFE.sub(_escaped, text)
 
 
-def _written_out(found: re.Match[str]) -> str:
+def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"  # noqa: PLR2004 -- the last code of two digits

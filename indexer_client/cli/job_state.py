@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 from indexer_service.v1 import indexer_pb2 as pb
 
-ENDED = {
+ENDED_JOB_STATES = {
     pb.JOB_STATE_SUCCEEDED,
     pb.JOB_STATE_SUCCEEDED_WITH_ERRORS,
     pb.JOB_STATE_FAILED,
     pb.JOB_STATE_CANCELLED,
 }
-DONE = {
+FINISHED_GUILD_STATES = {
     pb.GUILD_STATE_SUCCEEDED,
     pb.GUILD_STATE_SKIPPED,
     pb.GUILD_STATE_FAILED,
@@ -19,31 +19,31 @@ DONE = {
 }
 
 
-class Board:
+class TrackedJob:
     """The latest row of every guild; a row replaces another only when its revision is not smaller."""
 
     def __init__(self) -> None:
         self.job = pb.Job()
-        self.rows: dict[str, pb.JobGuild] = {}
+        self.guild_tasks: dict[str, pb.JobGuild] = {}
         self.disposition: pb.Disposition = pb.DISPOSITION_UNSPECIFIED
         self._finished: dict[str, int] = {}
         self._batch = 0
 
-    def start(self, answer: pb.StartIndexingResponse) -> list[pb.JobGuild]:
+    def apply_start(self, answer: pb.StartIndexingResponse) -> list[pb.JobGuild]:
         """Take what StartIndexing answered; returns the rows that changed."""
         self.disposition = answer.disposition
         if not self.ended:
             self.job = answer.job
-        return self._take(answer.guilds)
+        return self._merge(answer.guilds)
 
-    def apply(self, message: pb.WatchProgressResponse) -> list[pb.JobGuild]:
+    def apply_event(self, message: pb.WatchProgressResponse) -> list[pb.JobGuild]:
         """Take a message of the watch; returns the rows that changed."""
         kind = message.WhichOneof("event")
         if kind == "snapshot":
             self.job = message.snapshot.job
-            return self._take(message.snapshot.guilds)
+            return self._merge(message.snapshot.guilds)
         if kind == "guild":
-            return self._take([message.guild])
+            return self._merge([message.guild])
         if kind == "job":
             self.job = message.job
         elif kind == "throttled":
@@ -55,37 +55,37 @@ class Board:
     @property
     def ended(self) -> bool:
         """Whether the job is over."""
-        return self.job.state in ENDED
+        return self.job.state in ENDED_JOB_STATES
 
     @property
-    def waits(self) -> pb.Throttled | None:
+    def throttled(self) -> pb.Throttled | None:
         """For which budget the job waits, if it does."""
         return self.job.throttled if self.job.HasField("throttled") and not self.ended else None
 
     @property
-    def done(self) -> int:
+    def finished_count(self) -> int:
         """How many guilds need no more work."""
         return len(self._finished)
 
     @property
-    def channels(self) -> int:
+    def channel_count(self) -> int:
         """How many channels of this user are indexed, as far as is known."""
-        return sum(row.channel_count for row in self.rows.values())
+        return sum(row.channel_count for row in self.guild_tasks.values())
 
-    def by_rank(self) -> list[pb.JobGuild]:
+    def tasks_by_position(self) -> list[pb.JobGuild]:
         """Return all rows, the most important guild first."""
-        return sorted(self.rows.values(), key=lambda row: row.position)
+        return sorted(self.guild_tasks.values(), key=lambda row: row.position)
 
-    def by_interest(self) -> list[pb.JobGuild]:
+    def tasks_by_activity(self) -> list[pb.JobGuild]:
         """Return all rows: what runs, what waits to be tried again, what has just ended, what comes next, the rest."""
-        return sorted(self.rows.values(), key=self._interest)
+        return sorted(self.guild_tasks.values(), key=self._activity_key)
 
-    def skipped_by_cause(self) -> list[tuple[str, int]]:
+    def skipped_by_reason(self) -> list[tuple[str, int]]:
         """Return why guilds were skipped and how many, the most frequent cause first."""
-        skipped = (row.error for row in self.rows.values() if row.state == pb.GUILD_STATE_SKIPPED)
+        skipped = (row.error for row in self.guild_tasks.values() if row.state == pb.GUILD_STATE_SKIPPED)
         return collections.Counter(skipped).most_common()
 
-    def _interest(self, row: pb.JobGuild) -> tuple[int, int, int]:
+    def _activity_key(self, row: pb.JobGuild) -> tuple[int, int, int]:
         if row.state == pb.GUILD_STATE_RUNNING:
             return 0, 0, row.position
         if row.state == pb.GUILD_STATE_QUEUED:
@@ -94,15 +94,15 @@ class Board:
             return 4, 0, row.position
         return 2, -self._finished.get(row.guild_id, 0), row.position
 
-    def _take(self, rows: Iterable[pb.JobGuild]) -> list[pb.JobGuild]:
+    def _merge(self, rows: Iterable[pb.JobGuild]) -> list[pb.JobGuild]:
         changed = []
         self._batch += 1
         for row in rows:
-            known = self.rows.get(row.guild_id)
+            known = self.guild_tasks.get(row.guild_id)
             if known is not None and (known.revision > row.revision or known == row):
                 continue
-            self.rows[row.guild_id] = row
-            if row.state in DONE:
+            self.guild_tasks[row.guild_id] = row
+            if row.state in FINISHED_GUILD_STATES:
                 self._finished.setdefault(row.guild_id, self._batch)
             else:
                 self._finished.pop(row.guild_id, None)

@@ -7,99 +7,101 @@ import sys
 import uuid
 from collections.abc import AsyncGenerator
 
-from indexer_client.cli import connection, errors, escape, job_state, output, text, times, views, watch
+from indexer_client.cli import connection, errors, escape, formatting, job_state, output, times, views, watch
 from indexer_service.v1 import indexer_pb2 as pb
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class How:
-    """How a job is shown: watched to its end or not, and as JSON or for people."""
+class IndexOptions:
+    """IndexOptions a job is shown: watched to its end or not, and as JSON or for people."""
 
-    watched: bool
+    follow: bool
     as_json: bool
-    patience: watch.Patience
+    retry_policy: watch.RetryPolicy
 
 
 def start_request(user: str, *, wait: float | None, force: bool) -> pb.StartIndexingRequest:
     """Return the request that starts a job, with an id that makes it safe to repeat."""
     request = pb.StartIndexingRequest(user_id=user, request_id=str(uuid.uuid4()), force=force)
     if wait is not None:
-        request.wait.CopyFrom(times.duration(wait))
+        request.wait.CopyFrom(times.to_duration(wait))
     return request
 
 
-async def index(stub: connection.Stub, request: pb.StartIndexingRequest, how: How) -> int:
+async def index_user(stub: connection.Stub, request: pb.StartIndexingRequest, options: IndexOptions) -> int:
     """Start a job, show how it goes, and return the exit code."""
-    seen = job_state.Board()
-    seen.job.user_id = request.user_id
-    elapsed = views.stopwatch()
-    waits = request.wait.ToMilliseconds() / 1000
+    tracked = job_state.TrackedJob()
+    tracked.job.user_id = request.user_id
+    elapsed = views.elapsed_timer()
+    wait_seconds = request.wait.ToMilliseconds() / 1000
     try:
-        async with views.showing(seen, output.screen(sys.stdout), as_json=how.as_json) as view:
-            answer = await stub.StartIndexing(request, timeout=waits + connection.DEADLINE)
-            seen.start(answer)
-            view.answered(answer)
-            if how.watched:
-                messages = watch.messages(stub, seen.job.job_id, answer.watch_token, how.patience)
-                await _watch(messages, seen, view)
+        async with views.open_view(tracked, output.make_console(sys.stdout), as_json=options.as_json) as view:
+            answer = await stub.StartIndexing(request, timeout=wait_seconds + connection.DEADLINE)
+            tracked.apply_start(answer)
+            view.show_start(answer)
+            if options.follow:
+                messages = watch.watch_events(stub, tracked.job.job_id, answer.watch_token, options.retry_policy)
+                await _follow_job(messages, tracked, view)
     except asyncio.CancelledError:
-        if seen.job.job_id and not seen.ended:
-            output.warn(f"the job goes on; see it with: indexer job {seen.job.job_id}")
+        if tracked.job.job_id and not tracked.ended:
+            output.print_error(f"the job goes on; see it with: indexer job {tracked.job.job_id}")
         raise
-    if not how.as_json:
-        output.line(text.summary(seen, elapsed()) if seen.ended else _left(seen, answer.remaining))
-    return _verdict(seen)
+    if not options.as_json:
+        output.print_line(
+            formatting.job_summary(tracked, elapsed()) if tracked.ended else _remaining_line(tracked, answer.remaining)
+        )
+    return _report_failures(tracked)
 
 
-async def _watch(
-    messages: AsyncGenerator[pb.WatchProgressResponse, None], seen: job_state.Board, view: views.View
+async def _follow_job(
+    messages: AsyncGenerator[pb.WatchProgressResponse, None], tracked: job_state.TrackedJob, view: views.View
 ) -> None:
     try:
         async with contextlib.aclosing(messages):
             async for message in messages:
-                view.heard(message, seen.apply(message))
-    except watch.Lost as lost:
-        raise errors.Problem(f"{lost}; see it with: indexer job {seen.job.job_id}") from lost
+                view.show_event(message, tracked.apply_event(message))
+    except watch.StreamLost as lost:
+        raise errors.CliError(f"{lost}; see it with: indexer job {tracked.job.job_id}") from lost
 
 
-def _left(seen: job_state.Board, remaining: int) -> str:
-    return f"{times.counted(remaining, 'guild')} to go; see it with: indexer job {seen.job.job_id}"
+def _remaining_line(tracked: job_state.TrackedJob, remaining: int) -> str:
+    return f"{times.pluralize(remaining, 'guild')} to go; see it with: indexer job {tracked.job.job_id}"
 
 
-def _verdict(seen: job_state.Board) -> int:
+def _report_failures(tracked: job_state.TrackedJob) -> int:
     """Name what failed on standard error; returns the exit code."""
-    for row in seen.by_rank():
+    for row in tracked.tasks_by_position():
         if row.state == pb.GUILD_STATE_FAILED:
-            output.warn(text.failure(row))
-    job = seen.job
+            output.print_error(formatting.failure_line(row))
+    job = tracked.job
     if job.state == pb.JOB_STATE_FAILED:
-        output.warn(f"job {job.job_id} failed: {escape.visible(job.error) or 'no cause given'}")
+        output.print_error(f"job {job.job_id} failed: {escape.visible(job.error) or 'no cause given'}")
     elif job.state == pb.JOB_STATE_CANCELLED:
-        output.warn(f"job {job.job_id} was cancelled")
-    return errors.FAILURE if job.state in {pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED} else 0
+        output.print_error(f"job {job.job_id} was cancelled")
+    return errors.EXIT_FAILURE if job.state in {pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED} else 0
 
 
-async def job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
+async def show_job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
     """Show one job."""
     answer = await stub.GetJob(pb.GetJobRequest(job_id=job_id), timeout=connection.DEADLINE)
     if as_json:
-        output.json(answer.job)
+        output.print_json(answer.job)
         return 0
     found, progress = answer.job, answer.job.progress
-    output.line(f"job      {found.job_id}")
-    output.line(f"user     {found.user_id}")
-    output.line(f"state    {text.JOBS.get(found.state, 'unknown')}{_cause(found)}")
+    output.print_line(f"job      {found.job_id}")
+    output.print_line(f"user     {found.user_id}")
+    output.print_line(f"state    {formatting.JOB_STATES.get(found.state, 'unknown')}{_state_detail(found)}")
     numbers = [(progress.succeeded, "indexed"), (progress.skipped, "skipped"), (progress.failed, "failed")]
     numbers += [(progress.running, "running"), (progress.queued, "queued"), (progress.cancelled, "cancelled")]
     states = ", ".join(f"{number} {name}" for number, name in numbers if number)
-    output.line(f"guilds   {progress.total}{f' ({states})' if states else ''}")
-    output.line(f"created  {times.moment(found.created_at):%Y-%m-%d %H:%M:%S}")
+    output.print_line(f"guilds   {progress.total}{f' ({states})' if states else ''}")
+    output.print_line(f"created  {times.local_time(found.created_at):%Y-%m-%d %H:%M:%S}")
     if found.HasField("finished_at"):
-        output.line(f"finished {times.moment(found.finished_at):%Y-%m-%d %H:%M:%S}")
+        output.print_line(f"finished {times.local_time(found.finished_at):%Y-%m-%d %H:%M:%S}")
     return 0
 
 
-def _cause(found: pb.Job) -> str:
+def _state_detail(found: pb.Job) -> str:
     if found.HasField("throttled"):
-        return f", {text.waiting(found.throttled)}"
+        return f", {formatting.throttle_notice(found.throttled)}"
     return f" ({escape.visible(found.error)})" if found.error else ""

@@ -12,12 +12,12 @@ from indexer_service.v1 import indexer_pb2 as pb
 
 INTERVAL = 1.0
 """Seconds between two questions while watching: budgets turn over that quickly."""
-ALARMING = 0.05
+LOW_SHARE = 0.05
 """Share of a budget below which its bar turns red; a guess."""
 BAR_WIDTH = 12
 
 
-class Picture:
+class LimitsDisplay:
     """Renders the latest answer: a bar for each budget."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Picture:
         drawn.add_column("next free", no_wrap=True, overflow="ellipsis", min_width=len("12:34:56.789"))
         for budget in self.budgets:
             share = budget.free / budget.capacity if budget.capacity else 0.0
-            style = "red" if share <= ALARMING or budget.HasField("paused_until") else "green"
+            style = "red" if share <= LOW_SHARE or budget.HasField("paused_until") else "green"
             bar = progress_bar.ProgressBar(
                 max(1, budget.capacity), budget.free, complete_style=style, finished_style=style
             )
@@ -43,39 +43,39 @@ class Picture:
         return drawn
 
 
-async def show(stub: connection.Stub, users: Sequence[str], *, watch: bool, as_json: bool) -> int:
+async def show_limits(stub: connection.Stub, users: Sequence[str], *, watch: bool, as_json: bool) -> int:
     """Show the budgets once, or again and again until interrupted."""
     request = pb.GetRateLimitsRequest(user_ids=users)
-    on = output.screen(sys.stdout)
-    picture = Picture()
-    picture.budgets = await _ask(stub, request)
-    if watch and output.draws(on) and not as_json:
-        async with views.drawing(picture, on):
+    screen = output.make_console(sys.stdout)
+    display = LimitsDisplay()
+    display.budgets = await _fetch_budgets(stub, request)
+    if watch and output.supports_live_display(screen) and not as_json:
+        async with views.live_display(display, screen):
             while True:
                 await asyncio.sleep(INTERVAL)
-                picture.budgets = await _ask(stub, request)
-    _print(picture, as_json=as_json)
+                display.budgets = await _fetch_budgets(stub, request)
+    _print_budgets(display, as_json=as_json)
     while watch:
         await asyncio.sleep(INTERVAL)
-        picture.budgets = await _ask(stub, request)
-        _print(picture, as_json=as_json)
+        display.budgets = await _fetch_budgets(stub, request)
+        _print_budgets(display, as_json=as_json)
     return 0
 
 
-async def _ask(stub: connection.Stub, request: pb.GetRateLimitsRequest) -> Sequence[pb.Budget]:
+async def _fetch_budgets(stub: connection.Stub, request: pb.GetRateLimitsRequest) -> Sequence[pb.Budget]:
     answer = await stub.GetRateLimits(request, timeout=connection.DEADLINE)
     return answer.budgets
 
 
-def _print(picture: Picture, *, as_json: bool) -> None:
-    on = output.screen(sys.stdout)
+def _print_budgets(display: LimitsDisplay, *, as_json: bool) -> None:
+    screen = output.make_console(sys.stdout)
     if as_json:
-        for budget in picture.budgets:
-            output.json(budget)
-    elif on.is_terminal:
-        on.print(picture)
+        for budget in display.budgets:
+            output.print_json(budget)
+    elif screen.is_terminal:
+        screen.print(display)
     else:
-        output.rows([], [_cells(budget) for budget in picture.budgets])
+        output.print_table([], [_cells(budget) for budget in display.budgets])
 
 
 def _cells(budget: pb.Budget) -> tuple[str, str, str, str, str]:
@@ -84,10 +84,10 @@ def _cells(budget: pb.Budget) -> tuple[str, str, str, str, str]:
     window = f"{budget.window.ToMilliseconds() / 1000:g} s"
     note = ""
     if budget.HasField("paused_until"):
-        note = f"paused until {times.clock(budget.paused_until)}: {budget.pause_reason or 'no reason given'}"
-    following = _precise(budget.next_free_at) if budget.HasField("next_free_at") else ""
+        note = f"paused until {times.time_of_day(budget.paused_until)}: {budget.pause_reason or 'no reason given'}"
+    following = _time_with_milliseconds(budget.next_free_at) if budget.HasField("next_free_at") else ""
     return escape.visible(name), f"{budget.free}/{budget.capacity}", window, following, escape.visible(note)
 
 
-def _precise(stamp: timestamp_pb2.Timestamp) -> str:
-    return times.moment(stamp).strftime("%H:%M:%S.%f")[:-3]
+def _time_with_milliseconds(stamp: timestamp_pb2.Timestamp) -> str:
+    return times.local_time(stamp).strftime("%H:%M:%S.%f")[:-3]

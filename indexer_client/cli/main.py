@@ -13,7 +13,7 @@ from typer import exceptions
 
 from indexer_client.cli import commands, errors, escape, output, watch
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 
 
 def run_process(arguments: Sequence[str]) -> int:
@@ -21,30 +21,30 @@ def run_process(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not fail on a terminal that cannot show it
             stream.reconfigure(errors="backslashreplace")
-    return run(arguments, watch.Patience())
+    return run_command(arguments, watch.RetryPolicy())
 
 
-def run(arguments: Sequence[str], patience: watch.Patience) -> int:
-    """Run one command; returns the exit code. *patience* bounds how often a broken watch is taken up again."""
-    return run_app(commands.app, "indexer", arguments, patience)
+def run_command(arguments: Sequence[str], retry_policy: watch.RetryPolicy) -> int:
+    """Run one command; returns the exit code. *retry_policy* bounds how often a broken watch is taken up again."""
+    return run_app(commands.app, "indexer", arguments, retry_policy)
 
 
-def run_app(app: typer.Typer, name: str, arguments: Sequence[str], given: object) -> int:
-    """Run one command of *app*, with *given* as the object of its context; returns the exit code."""
+def run_app(app: typer.Typer, name: str, arguments: Sequence[str], context_object: object) -> int:
+    """Run one command of *app*, with *context_object* as the object of its context; returns the exit code."""
     try:
-        code = app(args=list(arguments), prog_name=name, standalone_mode=False, obj=given)
+        code = app(args=list(arguments), prog_name=name, standalone_mode=False, obj=context_object)
     except exceptions.TyperException as mistake:
-        output.warn(_usage(name, mistake))
-        return errors.USAGE
-    except errors.Problem as problem:
-        output.warn(f"{name}: {problem}")
+        output.print_error(_usage_error(name, mistake))
+        return errors.EXIT_USAGE
+    except errors.CliError as problem:
+        output.print_error(f"{name}: {problem}")
         return problem.code
     except exceptions.Abort:
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     return int(code or 0)
 
 
-def _usage(name: str, mistake: exceptions.TyperException) -> str:
+def _usage_error(name: str, mistake: exceptions.TyperException) -> str:
     context = getattr(mistake, "ctx", None)
     command = context.command_path if context else name
     text = escape.visible(mistake.format_message()).rstrip(". ")

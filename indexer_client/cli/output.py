@@ -10,7 +10,7 @@ from rich import console, table, text
 from indexer_client.cli import escape
 
 
-def screen(stream: TextIO) -> console.Console:
+def make_console(stream: TextIO) -> console.Console:
     """
     Return a console that draws on *stream*, or only writes if it is not a terminal.
 
@@ -27,39 +27,39 @@ def screen(stream: TextIO) -> console.Console:
     )
 
 
-def draws(screen_: console.Console) -> bool:
+def supports_live_display(screen: console.Console) -> bool:
     """Return whether a picture can be drawn over again there."""
-    return screen_.is_terminal and not screen_.is_dumb_terminal
+    return screen.is_terminal and not screen.is_dumb_terminal
 
 
-def line(words: str) -> None:
+def print_line(words: str) -> None:
     """Write one line to standard output, at once; controls are written out, so that it is one line."""
     sys.stdout.write(escape.visible(words) + "\n")
     sys.stdout.flush()
 
 
-def warn(words: str) -> None:
+def print_error(words: str) -> None:
     """Write one line to standard error; as `line`."""
     sys.stderr.write(escape.visible(words) + "\n")
     sys.stderr.flush()
 
 
-def json(row: message.Message) -> None:
+def print_json(row: message.Message) -> None:
     """Write a message as one line of JSON; beyond ASCII everything is escaped, so no name can move the cursor."""
     written = json_format.MessageToJson(
         row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
     )
-    line(written.replace("\x7f", "\\u007f"))  # the one control in ASCII that JSON leaves alone
+    print_line(written.replace("\x7f", "\\u007f"))  # the one control in ASCII that JSON leaves alone
 
 
-def rows(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
     """
     Write a table: drawn on a terminal, tab-separated without headings elsewhere.
 
     A heading that begins with `>` is of a column of numbers, with `~` of one that is cut where there is no room: the
     others hold ids, which are good for nothing when they are not whole.
     """
-    to = screen(sys.stdout)
+    to = make_console(sys.stdout)
     if not to.is_terminal:
         for row in cells:
             sys.stdout.write("\t".join(map(escape.visible, row)) + "\n")

@@ -1,11 +1,10 @@
-"""The live picture of one job: a bar, what it waits for, and as many guilds as the terminal has room for."""
+"""The live picture of one job: a bar, what it throttled for, and as many guilds as the terminal has room for."""
 
 from collections.abc import Callable, Iterable
 
 from rich import console, progress_bar, table, text
 
-from indexer_client.cli import escape, job_state, times
-from indexer_client.cli import text as cli_text
+from indexer_client.cli import escape, formatting, job_state, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -18,7 +17,7 @@ STYLES = {
     pb.GUILD_STATE_FAILED: ("✗", "red"),
     pb.GUILD_STATE_CANCELLED: ("-", "dim"),
 }
-AROUND_THE_ROWS = 7
+RESERVED_LINES = 7
 """Lines above and below the guilds, and one for the cursor."""
 NUMBERS_WIDTH = 46
 """Columns for the numbers beside a bar, as in 1,140 of 1,200 guilds, 30,000 channels  1:02."""
@@ -27,11 +26,11 @@ STATE_WIDTH = 30
 COUNT_WIDTH = 9
 
 
-class JobPicture:
+class JobDisplay:
     """Renders a board; `elapsed` says how many seconds the job has been watched."""
 
-    def __init__(self, seen: job_state.Board, elapsed: Callable[[], float]) -> None:
-        self._seen = seen
+    def __init__(self, tracked: job_state.TrackedJob, elapsed: Callable[[], float]) -> None:
+        self._tracked = tracked
         self._elapsed = elapsed
 
     def __rich_console__(self, screen: console.Console, options: console.ConsoleOptions) -> console.RenderResult:
@@ -39,38 +38,39 @@ class JobPicture:
         yield self._heading()
         yield self._bar(options.max_width)
         yield self._status()
-        if not self._seen.rows or self._seen.ended:
+        if not self._tracked.guild_tasks or self._tracked.ended:
             return
         yield ""
-        rows = self._seen.by_interest()
-        room = max(1, screen.size.height - AROUND_THE_ROWS)
+        rows = self._tracked.tasks_by_activity()
+        room = max(1, screen.size.height - RESERVED_LINES)
         shown = rows if len(rows) <= room else rows[: room - 1]
         yield self._rows(shown)
         if len(shown) < len(rows):
-            yield text.Text(f"  … {len(rows) - len(shown)} more: {_states(rows[len(shown) :])}", style="dim")
+            yield text.Text(f"  … {len(rows) - len(shown)} more: {_state_counts(rows[len(shown) :])}", style="dim")
 
     def _heading(self) -> text.Text:
-        job = self._seen.job
+        job = self._tracked.job
         known = escape.visible(f"  job {job.job_id}") if job.job_id else ""
         return text.Text.assemble(
             ("Indexing ", "bold"), escape.visible(job.user_id), (known, "dim"), no_wrap=True, overflow="ellipsis"
         )
 
     def _bar(self, width: int) -> table.Table:
-        seen = self._seen
-        total = len(seen.rows)
-        style = {pb.JOB_STATE_FAILED: "red", pb.JOB_STATE_CANCELLED: "dim"}.get(seen.job.state, "green")
-        numbers = f"{seen.done} of {times.counted(total, 'guild')}, {times.counted(seen.channels, 'channel')}"
-        beside = text.Text.assemble(numbers, ("  " + times.span(self._elapsed()), "dim"))
-        return bar(seen.done, total, beside, width=width, style=style)
+        tracked = self._tracked
+        total = len(tracked.guild_tasks)
+        style = {pb.JOB_STATE_FAILED: "red", pb.JOB_STATE_CANCELLED: "dim"}.get(tracked.job.state, "green")
+        numbers = f"{tracked.finished_count} of {times.pluralize(total, 'guild')}"
+        numbers += f", {times.pluralize(tracked.channel_count, 'channel')}"
+        beside = text.Text.assemble(numbers, ("  " + times.format_seconds(self._elapsed()), "dim"))
+        return progress_row(tracked.finished_count, total, beside, width=width, style=style)
 
     def _status(self) -> text.Text:
-        waits = self._seen.waits
-        if waits is not None:
-            return text.Text(cli_text.waiting(waits), style="yellow", no_wrap=True, overflow="ellipsis")
-        if not self._seen.job.guilds_listed and not self._seen.ended:
+        throttled = self._tracked.throttled
+        if throttled is not None:
+            return text.Text(formatting.throttle_notice(throttled), style="yellow", no_wrap=True, overflow="ellipsis")
+        if not self._tracked.job.guilds_listed and not self._tracked.ended:
             return text.Text("reading the guild list", style="cyan")
-        return text.Text(cli_text.skipped(self._seen), style="dim", no_wrap=True, overflow="ellipsis")
+        return text.Text(formatting.skipped_summary(self._tracked), style="dim", no_wrap=True, overflow="ellipsis")
 
     def _rows(self, rows: Iterable[pb.JobGuild]) -> table.Table:
         grid = table.Table.grid(padding=(0, 1), expand=True)
@@ -83,12 +83,12 @@ class JobPicture:
             mark, style = STYLES.get(row.state, ("·", "dim"))
             count = f"{row.channel_count:,} ch" if row.HasField("channel_count") else ""
             retries = row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_at")
-            cells = (mark or spinner, cli_text.guild_name(row), cli_text.guild_state(row), count)
+            cells = (mark or spinner, formatting.guild_name(row), formatting.guild_state(row), count)
             grid.add_row(*(text.Text(cell) for cell in cells), style="yellow" if retries else style)
         return grid
 
 
-def bar(done: int, total: int, beside: text.Text, *, width: int, style: str = "green") -> table.Table:
+def progress_row(done: int, total: int, beside: text.Text, *, width: int, style: str = "green") -> table.Table:
     """Return a bar with numbers beside it, *width* columns in all."""
     grid = table.Table.grid(padding=(0, 1))
     grid.add_column(width=max(SHORTEST_BAR, width - NUMBERS_WIDTH))
@@ -97,7 +97,7 @@ def bar(done: int, total: int, beside: text.Text, *, width: int, style: str = "g
     return grid
 
 
-def _states(rows: Iterable[pb.JobGuild]) -> str:
+def _state_counts(rows: Iterable[pb.JobGuild]) -> str:
     """Return how many of the rows are in which state."""
     names = {
         pb.GUILD_STATE_QUEUED: "queued",

@@ -26,34 +26,34 @@ class Scope(enum.StrEnum):
     ADMIN = "admin"
 
 
-def new(name: str, scopes: Sequence[Scope], rate: str, keep: pathlib.Path | None) -> int:
+def create_token(name: str, scopes: Sequence[Scope], rate: str, token_file: pathlib.Path | None) -> int:
     """
     Make a token: its line goes to standard output, the token itself to a file of its own or to standard error.
 
     So the output can be added to the file of tokens, in which no token may stand.
 
     Raises:
-        problems.Problem: A name, a rate or the file cannot be accepted; nothing was made.
+        errors.CliError: A name, a rate or the file cannot be accepted; nothing was made.
     """
     if not NAME.fullmatch(name):
-        raise errors.Problem("NAME: 1 to 64 of a-z, 0-9, dot, dash and underscore", errors.USAGE)
+        raise errors.CliError("NAME: 1 to 64 of a-z, 0-9, dot, dash and underscore", errors.EXIT_USAGE)
     if not RATE.fullmatch(rate):
-        raise errors.Problem("--rate: must look like 100/1 (requests/seconds)", errors.USAGE)
+        raise errors.CliError("--rate: must look like 100/1 (requests/seconds)", errors.EXIT_USAGE)
     if not scopes:
-        raise errors.Problem(f"--scope: name what it opens, some of {', '.join(Scope)}", errors.USAGE)
+        raise errors.CliError(f"--scope: name what it opens, some of {', '.join(Scope)}", errors.EXIT_USAGE)
     token = PREFIX + secrets.token_urlsafe(BYTES)
-    if keep is not None:
-        _write(keep, token)
+    if token_file is not None:
+        _write_token(token_file, token)
     digest = hashlib.sha256(token.encode()).hexdigest()
-    output.line(f"{name} {digest} {','.join(dict.fromkeys(scopes))} {rate}")
-    if keep is None:
-        output.warn(f"the token of {name}, shown this once: {token}")
+    output.print_line(f"{name} {digest} {','.join(dict.fromkeys(scopes))} {rate}")
+    if token_file is None:
+        output.print_error(f"the token of {name}, shown this once: {token}")
     return 0
 
 
-def _write(path: pathlib.Path, token: str) -> None:
+def _write_token(path: pathlib.Path, token: str) -> None:
     try:
         with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(token + "\n")
     except OSError as error:
-        raise errors.Problem(f"--out: {path} cannot be written ({error.strerror})", errors.USAGE) from error
+        raise errors.CliError(f"--out: {path} cannot be written ({error.strerror})", errors.EXIT_USAGE) from error

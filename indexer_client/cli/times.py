@@ -8,36 +8,36 @@ CENTURY = 100 * 365 * 86_400.0
 """The longest time from now that is believed, in seconds: what is beyond may be no date any more."""
 
 
-def moment(stamp: timestamp_pb2.Timestamp) -> datetime.datetime:
+def local_time(stamp: timestamp_pb2.Timestamp) -> datetime.datetime:
     """Return the time in the zone of this machine."""
     return stamp.ToDatetime(tzinfo=datetime.UTC).astimezone()
 
 
-def clock(stamp: timestamp_pb2.Timestamp) -> str:
+def time_of_day(stamp: timestamp_pb2.Timestamp) -> str:
     """Return the time of day."""
-    return moment(stamp).strftime("%H:%M:%S")
+    return local_time(stamp).strftime("%H:%M:%S")
 
 
-def day(stamp: timestamp_pb2.Timestamp) -> str:
+def date_and_time(stamp: timestamp_pb2.Timestamp) -> str:
     """Return day and time of day, for times that may be long ago."""
-    return moment(stamp).strftime("%Y-%m-%d %H:%M")
+    return local_time(stamp).strftime("%Y-%m-%d %H:%M")
 
 
-def duration(seconds: float) -> duration_pb2.Duration:
+def to_duration(seconds: float) -> duration_pb2.Duration:
     """Return seconds as the API wants them."""
     made = duration_pb2.Duration()
     made.FromMicroseconds(round(seconds * 1e6))
     return made
 
 
-def after(seconds: float) -> timestamp_pb2.Timestamp:
+def timestamp_in(seconds: float) -> timestamp_pb2.Timestamp:
     """Return the time that is so many seconds from now."""
     made = timestamp_pb2.Timestamp()
     made.FromDatetime(datetime.datetime.now(tz=datetime.UTC) + datetime.timedelta(seconds=seconds))
     return made
 
 
-def span(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Return a length of time, as in 0.8 s, 59.3 s, 2:05 or 1:02:05."""
     minutes, rest = divmod(round(seconds), 60)
     if seconds < 60 and minutes == 0:  # noqa: PLR2004 -- a minute
@@ -46,6 +46,6 @@ def span(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """Return a number with its noun, as in 1 guild or 1,503 channels."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

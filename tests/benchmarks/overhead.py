@@ -129,7 +129,7 @@ def _simulator(users: int) -> Iterator[str]:
         parts += [part for route in routes.ROUTES for part in ("--route-limit", f"{route}={WIDE}")]
         return [sys.executable, "-m", "devstack.simulator", *parts]
 
-    with servers._running(arguments, lambda port: probes.page_is_good(f"http://127.0.0.1:{port}/_sim/about")) as port:
+    with servers._running(arguments, lambda port: probes.page_is_ok(f"http://127.0.0.1:{port}/_sim/about")) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -166,7 +166,7 @@ async def _serve(users: int) -> None:
     config = settings.load()
     logs.configure(config.logs.level, config.logs.format)
     simulator = os.environ["SIMULATOR_URL"]  # noqa: TID251 -- the parent's
-    known = await asyncio.to_thread(devstack_users.simulated, simulator, users)
+    known = await asyncio.to_thread(devstack_users.simulated_users, simulator, users)
     switches = _switches()
     async with _running(config) as api:
         while line := await asyncio.to_thread(sys.stdin.readline):

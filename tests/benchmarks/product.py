@@ -31,7 +31,7 @@ class Product:
     @property
     def pid(self) -> int:
         """The service's process."""
-        return self.running._supervisor._runs["service-1"].child.process.pid
+        return self.running.process_id("service-1")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

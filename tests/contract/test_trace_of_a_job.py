@@ -49,7 +49,7 @@ def simulator() -> Iterator[str]:
         world = ["--users", "1", "--guilds-per-user", str(GUILDS), "--latency", "none", "--user-limit", "40/1"]
         return [sys.executable, "-m", "devstack.simulator", "--port", str(port), *world]
 
-    with servers._running(arguments, lambda port: probes.page_is_good(f"http://127.0.0.1:{port}/_sim/about")) as port:
+    with servers._running(arguments, lambda port: probes.page_is_ok(f"http://127.0.0.1:{port}/_sim/about")) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -104,7 +104,7 @@ async def test_one_trace_holds_the_whole_job_when_it_crosses_the_queue(
     config: settings.Settings, simulator: str, spans: in_memory_span_exporter.InMemorySpanExporter
 ) -> None:
     """Every call to Discord, every turn, and the servers' part of both; the caller's request id comes back."""
-    (user,) = users.simulated(simulator, 1)
+    (user,) = users.simulated_users(simulator, 1)
     async with running(config) as api:
         put: Any = pb.PutCredentialRequest(user_id=user.id, access_token=user.token, scopes=user.scopes)
         await api.PutCredential(put, timeout=30)  # type: ignore[misc]  # the stubs know only its blocking kin

@@ -96,7 +96,7 @@ class Maker:
 
 def _whole() -> Iterator[tuple[Reader, Any]]:
     """Yield answers as Discord gives them: a guild list, a member, and listings of some guilds."""
-    here = world.World(world.Shape(seed=5, guilds_per_user=12, channels_per_guild=6.0))
+    here = world.World(world.WorldSpec(seed=5, guilds_per_user=12, channels_per_guild=6.0))
     user = here.user_ids[0]
     guilds = [guild for guild in map(here.guild, here.guilds_of(user)) if guild is not None]
     viewers = [(guild, here.viewer(user, guild)) for guild in guilds]
@@ -104,7 +104,7 @@ def _whole() -> Iterator[tuple[Reader, Any]]:
     yield payloads.decode_guilds, rows[:4]
     member = here.member(user, guilds[0])
     assert member is not None
-    yield payloads.decode_roles, played.member(member, played.user(user, "someone"), now_ms=here.shape.now_ms)
+    yield payloads.decode_roles, played.member(member, played.user(user, "someone"), now_ms=here.spec.now_ms)
     yield payloads.decode_failure, {"message": "You are being rate limited.", "retry_after": 64.57, "global": False}
     for guild in guilds[:4]:
         yield read_channels, [played.channel(channel, guild.id) for channel in here.channels_of(guild)[:5]]

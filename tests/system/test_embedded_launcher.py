@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from devstack import probes, programs
-from tests.unit.devstack import processes
+from tests.unit.devstack import stack_processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 COMMAND = (sys.executable, "-m", "devstack")
@@ -69,13 +69,13 @@ def test_nothing_is_left_when_the_launcher_ends(number: signal.Signals, code: in
     """However the launcher ends, all processes it started and the directory are gone, and no traceback is printed."""
     with up() as (process, addresses):
         directory = directory_of(addresses)
-        assert len(processes.of(directory)) >= 7
+        assert len(stack_processes.command_lines(directory)) >= 7
 
         process.send_signal(number)
         _, told = process.communicate(timeout=PATIENCE)
 
         assert process.returncode == code
-        assert processes.left_behind(directory) == []
+        assert stack_processes.remains_of(directory) == []
         assert "Traceback" not in told
 
 
@@ -90,14 +90,14 @@ def test_nothing_is_left_when_the_launcher_is_killed_during_the_start() -> None:
         process.kill()
 
         assert "ready at" in first
-        assert processes.left_behind(directory) == []
+        assert stack_processes.remains_of(directory) == []
 
 
 def _guarded_directory(launcher: int) -> str:
     """Return the directory that the guard of this launcher looks after."""
     children = pathlib.Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     lines = [pathlib.Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in children]
-    (directory,) = (line[line.index("guard") + 1] for line in lines if "guard" in line)
+    (directory,) = (line[line.index("reap") + 1] for line in lines if "reap" in line)
     return directory
 
 
@@ -151,7 +151,7 @@ def test_the_environments_servers_are_used_when_they_are_named(redis_url: str, m
     with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
         client.flushdb()
     with up(REDIS_URL=redis_url, MONGODB_URL=mongodb_url) as (process, addresses):
-        commands = processes.of(directory_of(addresses))
+        commands = stack_processes.command_lines(directory_of(addresses))
         client_ = pymongo.MongoClient[dict[str, Any]](mongodb_url)
         with client_:
             during = client_.list_database_names()

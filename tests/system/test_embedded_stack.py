@@ -18,7 +18,7 @@ from rich import console
 from devstack import demo, probes, stack, supervisor
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from tests.unit.devstack import processes
+from tests.unit.devstack import stack_processes
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
@@ -86,9 +86,9 @@ def test_the_stack_goes_on_when_a_worker_dies(running: stack.Stack) -> None:
     url = running.metrics_urls["worker-1"].replace("/metrics", "/readyz")
 
     running.signal("worker-1", signal.SIGKILL)
-    while probes.page_is_good(url):
+    while probes.page_is_ok(url):
         pass
-    while not probes.page_is_good(url):
+    while not probes.page_is_ok(url):
         assert running.failure is None
 
     assert index(running.address, running.users[0].id).state == pb.JOB_STATE_SUCCEEDED
@@ -96,7 +96,7 @@ def test_the_stack_goes_on_when_a_worker_dies(running: stack.Stack) -> None:
 
 def test_no_secret_is_in_a_command_line_when_the_stack_runs(running: stack.Stack) -> None:
     """Who lists the machine's processes sees no token and no key."""
-    commands = "".join(processes.of(str(running.logs.parent)))
+    commands = "".join(stack_processes.command_lines(str(running.logs.parent)))
 
     assert "indexer_service" in commands
     assert running.users[0].token not in commands
@@ -107,4 +107,4 @@ def test_no_secret_is_in_a_command_line_when_the_stack_runs(running: stack.Stack
 def test_rules_are_refused_in_words_when_the_simulator_does_not_know_them(running: stack.Stack) -> None:
     """A mistake in a rule is told as the simulator tells it, before anything is indexed."""
     with pytest.raises(supervisor.StackFailed, match=r"--fault: the simulator refuses .*flood.*Invalid enum value"):
-        demo.run(running, console.Console(file=io.StringIO()), ['{"kind": "flood"}'])
+        demo.run_demo(running, console.Console(file=io.StringIO()), ['{"kind": "flood"}'])

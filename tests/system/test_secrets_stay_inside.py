@@ -26,7 +26,7 @@ from devstack import stack
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from tests.system import conftest
-from tests.unit.devstack import processes
+from tests.unit.devstack import stack_processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 KEY = base64.urlsafe_b64encode(b"a recognisable key of 32 bytes !").decode()
@@ -64,7 +64,7 @@ def left_behind(running: stack.Stack) -> dict[str, bytes]:
         "Redis' log of writes": b"".join(_files(directory / "valkey")),
         "MongoDB": b"".join(_mongodb(running)),
         "metrics": b"".join(map(_page, running.metrics_urls.values())),
-        "command lines": "".join(processes.of(str(directory))).encode(),
+        "command lines": "".join(stack_processes.command_lines(str(directory))).encode(),
     }
 
 

@@ -87,7 +87,7 @@ def _rejections(arrivals: Sequence[tuple[float, str]]) -> int:
 
 def rejected(limit: models.Limit, moments: Sequence[float]) -> int:
     """Return how many of the calls some model rejects, the wall clock's windows in ten phases."""
-    others = models.all_four(limit, 0.0)[1:]
+    others = models.all_models(limit, 0.0)[1:]
     walls = [models.WallWindow(limit, limit.window * number / PHASES) for number in range(PHASES)]
     count = 0
     for moment in sorted(moments):

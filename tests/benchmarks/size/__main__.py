@@ -95,7 +95,7 @@ async def uses(
         await asyncio.to_thread(running.put_credentials)
     async with working:
         await asyncio.sleep(WARM_UP)
-        await asyncio.to_thread(probes.page_is_good, running.metrics_urls["exporter"])
+        await asyncio.to_thread(probes.page_is_ok, running.metrics_urls["exporter"])
         before, calls, began = _uses(running), await _calls(running), time.monotonic()
         await asyncio.sleep(seconds)
         after, took = _uses(running), time.monotonic() - began
@@ -155,8 +155,7 @@ def stored(running: stack.Stack) -> list[Row]:
 
 
 def _uses(running: stack.Stack) -> dict[str, processes.Use]:
-    runs = running._supervisor._runs
-    return {name: processes.use_of(runs[name].child.process.pid) for name in PROGRAMS if name in running.names}
+    return {name: processes.use_of(running.process_id(name)) for name in PROGRAMS if name in running.names}
 
 
 async def _calls(running: stack.Stack) -> int:

@@ -33,14 +33,14 @@ def test_the_least_headroom_is_the_lower_bound_of_the_lowest_bucket_when_permits
     pages: list[str], least: dict[str, float]
 ) -> None:
     """Headroom is never told better than it was, and a budget that nobody used has none."""
-    found = [sample for page in pages for sample in counts.samples(page)]
+    found = [sample for page in pages for sample in counts.parse_samples(page)]
 
     assert counts.lowest_shares(found) == least
 
 
 def test_labels_may_hold_braces_when_a_page_is_read() -> None:
     """Routes are templates: the braces in their names do not end the labels."""
-    calls = [sample for sample in counts.samples(PAGE) if sample.name == counts.CALLS]
+    calls = [sample for sample in counts.parse_samples(PAGE) if sample.name == counts.CALLS]
 
     assert [(sample.labels["route"], sample.labels["status"], sample.value) for sample in calls] == [
         ("GET /guilds/{guild.id}/channels", "200", 5.0),

@@ -30,12 +30,12 @@ class BrokenStack:
 def test_the_demonstration_stops_when_the_stack_has_failed(recwarn: pytest.WarningsRecorder) -> None:
     """Jobs that can never end are not waited for: the failure of the stack is what is told, and nothing else."""
     with service.serving() as server:
-        server.plays("ListJobs", pb.ListJobsResponse(jobs=[rows.job()]))
-        server.plays("StartIndexing", rows.started(rows.guild(0)))
-        server.plays("WatchProgress", rows.changed(rows.guild(0)))
+        server.add_response("ListJobs", pb.ListJobsResponse(jobs=[rows.job()]))
+        server.add_response("StartIndexing", rows.started(rows.guild(0)))
+        server.add_response("WatchProgress", rows.changed(rows.guild(0)))
         broken: Any = BrokenStack(server.address, [users.User(rows.USER, "token")])
 
         with pytest.raises(supervisor.StackFailed, match="service-1 was killed by SIGKILL"):
-            demo.run(broken, console.Console(file=io.StringIO()), [])
+            demo.run_demo(broken, console.Console(file=io.StringIO()), [])
 
     assert list(recwarn) == []

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from devstack import processes as devstack_processes
-from devstack import programs, supervisor
-from tests.unit.devstack import processes
+from devstack import processes, programs, supervisor
+from tests.unit.devstack import stack_processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 FOREVER = "import time\nprint('up', flush=True)\ntime.sleep(600)"
@@ -28,17 +27,17 @@ sys.stdin.read()
 """
 
 
-def program(held: supervisor.Supervisor, name: str, code: str, *, vital: bool = True) -> programs.Program:
+def program(held: supervisor.Supervisor, name: str, code: str, *, essential: bool = True) -> programs.Program:
     """Return a program that is ready when it has said `up`."""
     log = held.logs / f"{name}.log"
     return programs.Program(
-        name, [sys.executable, "-c", code], {}, "nowhere", lambda: "up" in log.read_text(), vital=vital
+        name, [sys.executable, "-c", code], {}, "nowhere", lambda: "up" in log.read_text(), essential=essential
     )
 
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait until something holds."""
-    deadline = time.monotonic() + processes.PATIENCE
+    deadline = time.monotonic() + stack_processes.PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -56,7 +55,7 @@ def held(reports: list[supervisor.Report]) -> Iterator[supervisor.Supervisor]:
     made = supervisor.Supervisor(reports.append)
     yield made
     made.close()
-    assert processes.left_behind(str(made.directory)) == []
+    assert stack_processes.remains_of(str(made.directory)) == []
 
 
 def test_the_whole_family_is_gone_when_its_launcher_is_killed() -> None:
@@ -66,11 +65,11 @@ def test_the_whole_family_is_gone_when_its_launcher_is_killed() -> None:
     ) as launcher:
         assert launcher.stdout is not None
         directory = launcher.stdout.readline().strip()
-        assert len(processes.of(directory)) == 3
+        assert len(stack_processes.command_lines(directory)) == 3
 
         launcher.kill()
 
-        assert processes.left_behind(directory) == []
+        assert stack_processes.remains_of(directory) == []
 
 
 def test_the_guard_knows_a_program_before_it_runs_when_the_launcher_dies_at_once(tmp_path: pathlib.Path) -> None:
@@ -78,7 +77,7 @@ def test_the_guard_knows_a_program_before_it_runs_when_the_launcher_dies_at_once
     code = (
         "import os, pathlib, signal, sys\n"
         "from devstack import processes\n"
-        "held = processes.Watchman()\n"
+        "held = processes.ProcessGroups()\n"
         "sys.stdout.write(f'{held.directory}\\n')\n"
         "sys.stdout.flush()\n"
         f"held.launch([sys.executable, '-c', {FOREVER!r}], {{}}, pathlib.Path(held.directory, 'log'))\n"
@@ -87,7 +86,7 @@ def test_the_guard_knows_a_program_before_it_runs_when_the_launcher_dies_at_once
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
 
     assert done.returncode == -signal.SIGKILL
-    assert processes.left_behind(done.stdout.strip()) == []
+    assert stack_processes.remains_of(done.stdout.strip()) == []
 
 
 def test_the_last_words_are_told_when_a_program_does_not_start(held: supervisor.Supervisor) -> None:
@@ -112,7 +111,7 @@ def test_another_port_is_tried_when_the_first_is_taken(held: supervisor.Supervis
 
 def test_a_worker_is_started_again_when_it_dies(held: supervisor.Supervisor, reports: list[supervisor.Report]) -> None:
     """The end of a worker is told, and another takes its place."""
-    held.start(lambda: program(held, "worker-1", FOREVER, vital=False))
+    held.start(lambda: program(held, "worker-1", FOREVER, essential=False))
     reports.clear()
 
     held.signal("worker-1", signal.SIGKILL)
@@ -125,9 +124,11 @@ def test_a_worker_is_started_again_when_it_dies(held: supervisor.Supervisor, rep
 
 def test_the_stack_has_failed_when_a_worker_dies_again_and_again(held: supervisor.Supervisor) -> None:
     """A worker that cannot live is not started for ever."""
-    held.start(lambda: program(held, "worker-1", "import time\nprint('up', flush=True)\ntime.sleep(0.2)", vital=False))
+    held.start(
+        lambda: program(held, "worker-1", "import time\nprint('up', flush=True)\ntime.sleep(0.2)", essential=False)
+    )
 
-    failure = held.wait(processes.PATIENCE)
+    failure = held.wait(stack_processes.PATIENCE)
 
     assert str(failure).startswith("worker-1 ")
 
@@ -138,7 +139,7 @@ def test_the_stack_has_failed_when_another_program_dies(held: supervisor.Supervi
 
     held.signal("valkey", signal.SIGKILL)
 
-    failure = held.wait(processes.PATIENCE)
+    failure = held.wait(stack_processes.PATIENCE)
     assert failure is not None
     assert (str(failure), failure.tail) == ("valkey was killed by SIGKILL", ["up"])
 
@@ -168,12 +169,12 @@ def test_the_exit_code_is_returned_when_a_program_is_asked_to_end(held: supervis
 
 def test_the_stack_has_failed_when_its_guard_is_killed(held: supervisor.Supervisor) -> None:
     """Without a guard nothing would be cleaned up after a SIGKILL, so the stack does not go on."""
-    (guard,) = processes.of(str(held.directory))
-    assert "reaper.py guard" in guard
+    (guard,) = stack_processes.command_lines(str(held.directory))
+    assert "reaper.py reap" in guard
 
-    held.guard.kill()
+    held.reaper_process.kill()
 
-    assert str(held.wait(processes.PATIENCE)).startswith("the guard was killed")
+    assert str(held.wait(stack_processes.PATIENCE)).startswith("the guard was killed")
 
 
 def test_a_program_is_killed_when_it_does_not_end_by_itself(held: supervisor.Supervisor) -> None:
@@ -182,14 +183,14 @@ def test_a_program_is_killed_when_it_does_not_end_by_itself(held: supervisor.Sup
 
     held.close()
 
-    assert processes.of(str(held.directory)) == []
+    assert stack_processes.command_lines(str(held.directory)) == []
 
 
 def test_nothing_starts_any_more_when_the_stack_is_taken_down(held: supervisor.Supervisor) -> None:
     """A start that comes too late, from another thread, is refused and leaves no process."""
     held.close()
 
-    with pytest.raises(devstack_processes.Closed):
+    with pytest.raises(processes.StackClosed):
         held.start(lambda: program(held, "late", FOREVER))
 
 
@@ -209,5 +210,5 @@ def test_the_rest_of_the_family_is_ended_when_its_head_dies(held: supervisor.Sup
 
     held.start(lambda: program(held, "family", head))
 
-    assert held.wait(processes.PATIENCE) is not None
-    until(lambda: len(processes.of(str(held.directory))) == 1)
+    assert held.wait(stack_processes.PATIENCE) is not None
+    until(lambda: len(stack_processes.command_lines(str(held.directory))) == 1)

@@ -47,8 +47,8 @@ def indexer(server: service.FakeService, capsys: pytest.CaptureFixture[str], pau
         pauses.append(seconds)
 
     def run(*arguments: str, address: str = server.address) -> Ran:
-        patience = watch.Patience(attempts=3, pause=note, dice=random.Random(1))
-        code = main.run(["--address", address, *arguments], patience)
+        policy = watch.RetryPolicy(attempts=3, sleep=note, jitter=random.Random(1))
+        code = main.run_command(["--address", address, *arguments], policy)
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 

@@ -40,7 +40,7 @@ class FakeService:
         """Of each call, what it showed as its authorization."""
         self.address = ""
 
-    def plays(self, method: str, *steps: Step) -> None:
+    def add_response(self, method: str, *steps: Step) -> None:
         """Add a script for one call of *method*."""
         self.scripts[method].append(steps)
 

@@ -18,8 +18,8 @@ def test_all_pages_are_listed_when_there_are_many_guilds(server: service.FakeSer
     """The caller sees one list, however many pages it took."""
     first = pb.Guild(guild_id="1", name="one", channel_count=0, fetched_at=rows.NOON, owner=True)
     second = pb.Guild(guild_id="2", name="two", position=1, reason="BOT_NOT_INSTALLED", stale=True)
-    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[first], next_page_token="next"))
-    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[second]))
+    server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[first], next_page_token="next"))
+    server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[second]))
 
     ran = indexer("guilds", rows.USER)
 
@@ -30,7 +30,7 @@ def test_all_pages_are_listed_when_there_are_many_guilds(server: service.FakeSer
 
 def test_each_guild_is_a_line_of_json_when_json_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
     """Zeros and empty texts are there, so that a program need not know the defaults; a missing count is not."""
-    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name="één")]))
+    server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name="één")]))
 
     ran = indexer("guilds", rows.USER, "--json")
 
@@ -52,7 +52,7 @@ def test_each_guild_is_a_line_of_json_when_json_is_asked_for(server: service.Fak
 
 def test_the_filters_are_passed_on_when_channels_are_listed(server: service.FakeService, indexer: Indexer) -> None:
     """Guild, prefix, types by name or number, and order arrive at the service as they were meant."""
-    server.plays("ListChannels", pb.ListChannelsResponse())
+    server.add_response("ListChannels", pb.ListChannelsResponse())
 
     indexer(
         *("channels", rows.USER, "1000", "--prefix", "gen", "--type", "text", "--type", "13"),
@@ -70,9 +70,9 @@ def test_channels_come_with_their_guilds_name_when_people_read_them(
     """An id says nothing to a person: guild and type are named, a type that is not known yet keeps its number."""
     text = pb.Channel(channel_id="5", guild_id="1", type=0, name="general", last_message_at=rows.NOON)
     other = pb.Channel(channel_id="6", guild_id="9", type=99, name="new")
-    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name="one")]))
-    server.plays("ListChannels", pb.ListChannelsResponse(channels=[text], next_page_token="next"))
-    server.plays("ListChannels", pb.ListChannelsResponse(channels=[other]))
+    server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name="one")]))
+    server.add_response("ListChannels", pb.ListChannelsResponse(channels=[text], next_page_token="next"))
+    server.add_response("ListChannels", pb.ListChannelsResponse(channels=[other]))
 
     ran = indexer("channels", rows.USER)
 
@@ -84,9 +84,9 @@ def test_names_are_made_harmless_when_they_carry_controls(
     server: service.FakeService, indexer: Indexer, *, as_json: bool
 ) -> None:
     """A guild or channel named by a stranger can neither move the cursor, nor turn a line around, nor add one."""
-    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name=HOSTILE)]))
+    server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name=HOSTILE)]))
     channel = pb.Channel(channel_id="5", guild_id="1", name=HOSTILE)
-    server.plays("ListChannels", pb.ListChannelsResponse(channels=[channel]))
+    server.add_response("ListChannels", pb.ListChannelsResponse(channels=[channel]))
 
     ran = indexer("channels", rows.USER, *(["--json"] if as_json else []))
 
@@ -104,7 +104,7 @@ def test_the_job_is_told_in_words_when_it_is_asked_for(server: service.FakeServi
     """State, wait and numbers of a job, a line each."""
     throttled = pb.Throttled(budget="user", until=rows.NOON)
     progress = pb.Progress(total=60, succeeded=31, skipped=13, queued=16)
-    server.plays("GetJob", pb.GetJobResponse(job=rows.job(throttled=throttled, progress=progress)))
+    server.add_response("GetJob", pb.GetJobResponse(job=rows.job(throttled=throttled, progress=progress)))
 
     ran = indexer("job", rows.JOB)
 
@@ -116,7 +116,7 @@ def test_the_job_is_told_in_words_when_it_is_asked_for(server: service.FakeServi
 
 def test_the_job_is_one_line_of_json_when_json_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
     """A program gets the job as the API has it."""
-    server.plays("GetJob", pb.GetJobResponse(job=rows.job("FAILED", error="REAUTH_REQUIRED")))
+    server.add_response("GetJob", pb.GetJobResponse(job=rows.job("FAILED", error="REAUTH_REQUIRED")))
 
     (found,) = indexer("job", rows.JOB, "--json").json
 
@@ -131,7 +131,7 @@ def test_each_budget_is_told_when_the_limits_are_asked_for(server: service.FakeS
     """Free, capacity and window of every budget, and until when and why it is paused."""
     paused = pb.Budget(kind="user", key="7", capacity=5, free=0, paused_until=rows.NOON, pause_reason="429")
     paused.window.FromSeconds(5)
-    server.plays(
+    server.add_response(
         "GetRateLimits", pb.GetRateLimitsResponse(budgets=[pb.Budget(kind="global", capacity=50, free=49), paused])
     )
 

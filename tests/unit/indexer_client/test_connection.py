@@ -27,9 +27,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def answering(server: service.FakeService) -> service.FakeService:
     """Let a service answer what the commands below ask."""
-    server.plays("GetRateLimits", pb.GetRateLimitsResponse())
-    server.plays("StartIndexing", pb.StartIndexingResponse(job=pb.Job(job_id=rows.JOB, state=pb.JOB_STATE_RUNNING)))
-    server.plays("WatchProgress", rows.ended(pb.Job(job_id=rows.JOB, state=pb.JOB_STATE_SUCCEEDED)))
+    server.add_response("GetRateLimits", pb.GetRateLimitsResponse())
+    server.add_response(
+        "StartIndexing", pb.StartIndexingResponse(job=pb.Job(job_id=rows.JOB, state=pb.JOB_STATE_RUNNING))
+    )
+    server.add_response("WatchProgress", rows.ended(pb.Job(job_id=rows.JOB, state=pb.JOB_STATE_SUCCEEDED)))
     return server
 
 
@@ -56,7 +58,7 @@ def test_the_token_is_shown_at_every_call_when_the_environment_has_one(
     server: service.FakeService, indexer: Indexer, environment: pytest.MonkeyPatch
 ) -> None:
     """At streams as well."""
-    environment.setenv(connection.TOKEN, f" {TOKEN}\n")
+    environment.setenv(connection.TOKEN_VARIABLE, f" {TOKEN}\n")
     answering(server)
 
     ran = indexer("index", rows.USER)
@@ -96,7 +98,7 @@ def test_the_service_is_not_believed_when_its_authority_is_another(
     guarded: service.FakeService, indexer: Indexer, files: authority.Files, environment: pytest.MonkeyPatch
 ) -> None:
     """No call reaches it, and so no token."""
-    environment.setenv(connection.TOKEN, TOKEN)
+    environment.setenv(connection.TOKEN_VARIABLE, TOKEN)
     files.authority.write_bytes(authority.Authority("somebody else").pem)
 
     ran = indexer(*secure(files), "limits", address=guarded.address)
@@ -111,7 +113,7 @@ def test_no_token_leaves_this_machine_in_the_clear(
     indexer: Indexer, environment: pytest.MonkeyPatch, address: str
 ) -> None:
     """Whoever forgets TLS is told so before anything is sent."""
-    environment.setenv(connection.TOKEN, TOKEN)
+    environment.setenv(connection.TOKEN_VARIABLE, TOKEN)
 
     ran = indexer("limits", address=address)
 

@@ -17,7 +17,7 @@ def test_both_tokens_are_stored_when_two_lines_come_in(
     server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first line is the access token, the second the refresh token; neither is printed."""
-    server.plays("PutCredential", pb.PutCredentialResponse())
+    server.add_response("PutCredential", pb.PutCredentialResponse())
     monkeypatch.setattr("sys.stdin", io.StringIO("access-secret\nrefresh-secret\n"))
 
     ran = indexer(
@@ -36,7 +36,7 @@ def test_the_refresh_token_stays_empty_when_one_line_comes_in(
     server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An access token alone is enough, also without the last line's end, and its lifetime may be unknown."""
-    server.plays("PutCredential", pb.PutCredentialResponse())
+    server.add_response("PutCredential", pb.PutCredentialResponse())
     monkeypatch.setattr("sys.stdin", io.StringIO("access-secret"))
 
     indexer("credential", "put", rows.USER)
@@ -89,11 +89,11 @@ def test_the_state_is_one_line_when_it_is_asked_for(
     answer = pb.GetCredentialStatusResponse(
         state=f"CREDENTIAL_STATE_{state}", scopes=["identify", "guilds"], expires_at=rows.NOON
     )
-    server.plays("GetCredentialStatus", answer)
+    server.add_response("GetCredentialStatus", answer)
 
     ran = indexer("credential", "status", rows.USER)
 
-    assert ran.out.startswith(line.format(day=times.day(rows.NOON)))
+    assert ran.out.startswith(line.format(day=times.date_and_time(rows.NOON)))
     assert (ran.code, ran.err, len(ran.out.splitlines())) == (code, "", 1)
 
 
@@ -108,7 +108,7 @@ def test_it_is_said_whether_discord_knows_when_a_credential_is_revoked(
     told: str,
 ) -> None:
     """Forgotten here in either case; the call may be repeated under its id."""
-    server.plays("RevokeCredential", pb.RevokeCredentialResponse(revoked_at_discord=revoked))
+    server.add_response("RevokeCredential", pb.RevokeCredentialResponse(revoked_at_discord=revoked))
 
     ran = indexer("credential", "revoke", rows.USER)
 

@@ -15,7 +15,7 @@ Indexer = Callable[..., conftest.Ran]
 @pytest.fixture
 def erasing(server: service.FakeService) -> service.FakeService:
     """A service that erases users."""
-    server.plays("DeleteUserData", pb.DeleteUserDataResponse(removed={"users": 1, "jobs": 3}))
+    server.add_response("DeleteUserData", pb.DeleteUserDataResponse(removed={"users": 1, "jobs": 3}))
     return server
 
 
@@ -38,7 +38,7 @@ def test_the_counts_are_one_line_when_a_user_is_erased(erasing: service.FakeServ
 
 def test_it_is_said_when_nothing_was_known(server: service.FakeService, indexer: Indexer) -> None:
     """Which is no error: it may be the second call."""
-    server.plays("DeleteUserData", pb.DeleteUserDataResponse())
+    server.add_response("DeleteUserData", pb.DeleteUserDataResponse())
 
     assert indexer("erase", rows.USER, "--yes").out == f"nothing was known of user {rows.USER}\n"
 

@@ -50,7 +50,7 @@ def test_the_address_is_named_when_no_server_answers(indexer: Indexer, arguments
 def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeService, indexer: Indexer) -> None:
     """A malformed id is a mistake of the caller: exit code 2, and the line says which field and why."""
     refusal = bad(user_id="must be a Discord id", wait="must be between 0 and 10")
-    server.plays("StartIndexing", service.Refusal(grpc.StatusCode.INVALID_ARGUMENT, "bad", refusal))
+    server.add_response("StartIndexing", service.Refusal(grpc.StatusCode.INVALID_ARGUMENT, "bad", refusal))
 
     ran = indexer("index", "me")
 
@@ -95,7 +95,7 @@ def test_the_next_step_is_named_when_the_reason_is_known(
     server: service.FakeService, indexer: Indexer, refusal: service.Refusal, told: str
 ) -> None:
     """A refusal with a remedy comes with the command that is the remedy, ready to be copied."""
-    server.plays("ListGuilds", refusal)
+    server.add_response("ListGuilds", refusal)
 
     ran = indexer("guilds", "7")
 
@@ -105,7 +105,7 @@ def test_the_next_step_is_named_when_the_reason_is_known(
 def test_the_next_step_is_named_when_the_job_is_unknown(server: service.FakeService, indexer: Indexer) -> None:
     """An unknown job is told with how to start one."""
     text = f"job_id: no job {rows.JOB}"
-    server.plays("GetJob", service.Refusal(grpc.StatusCode.NOT_FOUND, text, info("JOB_NOT_FOUND")))
+    server.add_response("GetJob", service.Refusal(grpc.StatusCode.NOT_FOUND, text, info("JOB_NOT_FOUND")))
 
     ran = indexer("job", rows.JOB)
 
@@ -116,7 +116,7 @@ def test_the_delay_is_named_when_the_server_asks_for_one(server: service.FakeSer
     """A server whose store is away is not called absent: its own words, and when to come back."""
     again = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=1, nanos=500_000_000))
     refusal = service.Refusal(grpc.StatusCode.UNAVAILABLE, "MongoDB does not answer", info("STORE_UNAVAILABLE"), again)
-    server.plays("StartIndexing", refusal)
+    server.add_response("StartIndexing", refusal)
 
     ran = indexer("index", rows.USER)
 
@@ -136,7 +136,7 @@ def test_the_servers_words_are_made_harmless_when_they_carry_controls(
     server: service.FakeService, indexer: Indexer
 ) -> None:
     """Not even a refusal can move the cursor or add a line."""
-    server.plays("GetJob", service.Refusal(grpc.StatusCode.NOT_FOUND, "a\x1b[2Jb\nc\u202ed"))
+    server.add_response("GetJob", service.Refusal(grpc.StatusCode.NOT_FOUND, "a\x1b[2Jb\nc\u202ed"))
 
     ran = indexer("job", rows.JOB)
 

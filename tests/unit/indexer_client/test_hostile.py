@@ -14,7 +14,7 @@ from google.protobuf import message_factory
 from google.rpc import error_details_pb2
 from rich import console
 
-from indexer_client.cli import commands, escape, job_state, limits, rendering, text
+from indexer_client.cli import commands, escape, formatting, job_state, limits, rendering
 from indexer_service.v1 import indexer_pb2 as pb
 from tests.unit.indexer_client import conftest, rows, service
 
@@ -65,13 +65,13 @@ def server(server: service.FakeService) -> service.FakeService:
     """A service that answers every call with hostile texts only."""
     for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods:
         if not method.server_streaming:
-            server.plays(method.name, hostile(method.output_type))
+            server.add_response(method.name, hostile(method.output_type))
     row = hostile(pb.JobGuild.DESCRIPTOR)
     states = [*pb.GuildState.values()]
     told = [rows.changed(_with(row, state=state, guild_id=f"{HOSTILE}{state}")) for state in states]
     job = _with(hostile(pb.Job.DESCRIPTOR), state=pb.JOB_STATE_RUNNING)
     failed = _with(job, state=pb.JOB_STATE_FAILED)
-    server.plays("WatchProgress", rows.moved(job), *told, rows.ended(failed))
+    server.add_response("WatchProgress", rows.moved(job), *told, rows.ended(failed))
     return server
 
 
@@ -130,7 +130,7 @@ def test_nothing_moves_the_cursor_when_the_refusal_is_hostile(
     for code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL):
         server.scripts.clear()
         for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods:
-            server.plays(method.name, service.Refusal(code, "z" + HOSTILE, *details))
+            server.add_response(method.name, service.Refusal(code, "z" + HOSTILE, *details))
         ran = indexer(*COMMANDS[name])
 
         assert controls(ran.out + ran.err) == set()
@@ -139,14 +139,14 @@ def test_nothing_moves_the_cursor_when_the_refusal_is_hostile(
 
 def test_nothing_moves_the_cursor_when_a_picture_is_drawn() -> None:
     """The terminal's own way of showing a job and the budgets."""
-    seen = job_state.Board()
-    seen.start(hostile(pb.StartIndexingResponse.DESCRIPTOR))
+    seen = job_state.TrackedJob()
+    seen.apply_start(hostile(pb.StartIndexingResponse.DESCRIPTOR))
     seen.job.state = pb.JOB_STATE_RUNNING
-    budgets = limits.Picture()
+    budgets = limits.LimitsDisplay()
     budgets.budgets = [hostile(pb.Budget.DESCRIPTOR)]
     screen = console.Console(file=io.StringIO(), width=200, color_system=None, force_terminal=False, markup=False)
 
-    for picture in (rendering.JobPicture(seen, lambda: 1.0), budgets, text.summary(seen, 1.0)):
+    for picture in (rendering.JobDisplay(seen, lambda: 1.0), budgets, formatting.job_summary(seen, 1.0)):
         screen.print(picture)
 
     assert isinstance(screen.file, io.StringIO)

@@ -18,11 +18,11 @@ def test_every_guild_and_a_summary_are_printed_when_the_output_is_no_terminal(
     server: service.FakeService, indexer: Indexer
 ) -> None:
     """A log of the command tells each guild's outcome, in plain lines, and ends with one line of numbers."""
-    server.plays(
+    server.add_response(
         "StartIndexing",
         rows.started(rows.guild(0, "SUCCEEDED", channel_count=1), rows.guild(1), rows.guild(2)),
     )
-    server.plays(
+    server.add_response(
         "WatchProgress",
         rows.changed(rows.guild(1, "SUCCEEDED", channel_count=1502, revision=2)),
         rows.changed(rows.guild(2, "SKIPPED", error="BOT_NOT_INSTALLED", revision=2)),
@@ -46,8 +46,8 @@ def test_every_guild_and_a_summary_are_printed_when_the_output_is_no_terminal(
 
 def test_the_watch_goes_on_from_the_answer_when_a_job_is_started(server: service.FakeService, indexer: Indexer) -> None:
     """Nothing that happens between the start and the watch is lost: the watch begins with the token of the answer."""
-    server.plays("StartIndexing", rows.started())
-    server.plays("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
+    server.add_response("StartIndexing", rows.started())
+    server.add_response("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
 
     indexer("index", rows.USER, "--wait", "3.5", "--force")
 
@@ -60,8 +60,8 @@ def test_the_watch_goes_on_from_the_answer_when_a_job_is_started(server: service
 
 def test_every_call_has_a_deadline_when_a_command_runs(server: service.FakeService, indexer: Indexer) -> None:
     """No call can hang for ever."""
-    server.plays("StartIndexing", rows.started())
-    server.plays("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
+    server.add_response("StartIndexing", rows.started())
+    server.add_response("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
 
     indexer("index", rows.USER)
 
@@ -74,8 +74,8 @@ def test_the_wait_for_quota_is_told_once_when_the_job_is_throttled(
     """The line names the time and the budget, and is repeated only when one of them changes."""
     first = pb.Throttled(budget="user", until=rows.NOON)
     later = pb.Throttled(budget="global", until=timestamp_pb2.Timestamp(seconds=rows.NOON.seconds + 5))
-    server.plays("StartIndexing", rows.started(rows.guild(0)))
-    server.plays(
+    server.add_response("StartIndexing", rows.started(rows.guild(0)))
+    server.add_response(
         "WatchProgress",
         rows.moved(rows.job(throttled=first)),
         pb.WatchProgressResponse(throttled=first, resume_token="token-2"),
@@ -92,8 +92,8 @@ def test_the_wait_for_quota_is_told_once_when_the_job_is_throttled(
 
 def test_an_older_row_is_ignored_when_it_comes_late(server: service.FakeService, indexer: Indexer) -> None:
     """Of two rows of a guild the greater revision counts, in whatever order they arrive."""
-    server.plays("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=7, revision=5)))
-    server.plays(
+    server.add_response("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=7, revision=5)))
+    server.add_response(
         "WatchProgress",
         rows.changed(rows.guild(0, "FAILED", error="TIMEOUT", revision=4)),
         rows.ended(rows.job("SUCCEEDED", progress=pb.Progress(total=1, succeeded=1))),
@@ -108,8 +108,8 @@ def test_an_older_row_is_ignored_when_it_comes_late(server: service.FakeService,
 def test_each_failed_guild_is_named_when_a_job_ends_with_errors(server: service.FakeService, indexer: Indexer) -> None:
     """What was not indexed stands on standard error, a line each, and the command still succeeds."""
     failed = rows.guild(1, "FAILED", error="DISCORD_TRANSIENT", attempts=5, revision=2)
-    server.plays("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), rows.guild(1)))
-    server.plays(
+    server.add_response("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), rows.guild(1)))
+    server.add_response(
         "WatchProgress",
         rows.changed(failed),
         rows.ended(rows.job("SUCCEEDED_WITH_ERRORS", progress=pb.Progress(total=2, succeeded=1, failed=1))),
@@ -133,8 +133,8 @@ def test_the_exit_code_is_1_when_the_job_came_to_nothing(
     server: service.FakeService, indexer: Indexer, state: str, error: str, told: str
 ) -> None:
     """A script can rely on the exit code to know that there is no index."""
-    server.plays("StartIndexing", rows.started())
-    server.plays("WatchProgress", rows.ended(rows.job(state, error=error)))
+    server.add_response("StartIndexing", rows.started())
+    server.add_response("WatchProgress", rows.ended(rows.job(state, error=error)))
 
     ran = indexer("index", rows.USER)
 
@@ -143,7 +143,7 @@ def test_the_exit_code_is_1_when_the_job_came_to_nothing(
 
 def test_it_says_what_is_left_when_it_does_not_watch(server: service.FakeService, indexer: Indexer) -> None:
     """Without a watch the command ends with the first answer, and tells how to look at the job later."""
-    server.plays("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), rows.guild(1)))
+    server.add_response("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), rows.guild(1)))
 
     ran = indexer("index", rows.USER, "--no-watch")
 
@@ -153,8 +153,8 @@ def test_it_says_what_is_left_when_it_does_not_watch(server: service.FakeService
 
 def test_each_message_is_a_line_of_json_when_json_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
     """The first line is the answer of the start, each further one a message, with the field names of the API."""
-    server.plays("StartIndexing", rows.started(rows.guild(0)))
-    server.plays(
+    server.add_response("StartIndexing", rows.started(rows.guild(0)))
+    server.add_response(
         "WatchProgress",
         rows.changed(rows.guild(0, "SUCCEEDED", channel_count=0, revision=2)),
         rows.ended(rows.job("SUCCEEDED")),
@@ -177,9 +177,9 @@ def test_the_watch_goes_on_where_it_was_when_the_stream_breaks(
     server: service.FakeService, indexer: Indexer, pauses: list[float], code: grpc.StatusCode
 ) -> None:
     """A broken stream is followed by another one from the last token, after a short pause."""
-    server.plays("StartIndexing", rows.started(rows.guild(0)))
-    server.plays("WatchProgress", rows.changed(rows.guild(0), "token-5"), service.Refusal(code, "try another"))
-    server.plays("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
+    server.add_response("StartIndexing", rows.started(rows.guild(0)))
+    server.add_response("WatchProgress", rows.changed(rows.guild(0), "token-5"), service.Refusal(code, "try another"))
+    server.add_response("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
 
     ran = indexer("index", rows.USER)
 
@@ -193,9 +193,9 @@ def test_the_watch_goes_on_at_once_when_the_server_goes_away(
 ) -> None:
     """A server that drains costs its watchers no pause."""
     leaving = pb.WatchProgressResponse(going_away=pb.GoingAway(reason="DRAINING"), resume_token="token-6")
-    server.plays("StartIndexing", rows.started(rows.guild(0)))
-    server.plays("WatchProgress", leaving)
-    server.plays("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
+    server.add_response("StartIndexing", rows.started(rows.guild(0)))
+    server.add_response("WatchProgress", leaving)
+    server.add_response("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
 
     ran = indexer("index", rows.USER)
 
@@ -221,8 +221,8 @@ def test_it_gives_up_when_the_streams_break_again_and_again(
     server: service.FakeService, indexer: Indexer, pauses: list[float], steps: tuple[service.Step, ...], told: str
 ) -> None:
     """Attempts without news are bounded, their pauses grow, and the end of it is one line and exit code 1."""
-    server.plays("StartIndexing", rows.started(rows.guild(0)))
-    server.plays("WatchProgress", *steps)
+    server.add_response("StartIndexing", rows.started(rows.guild(0)))
+    server.add_response("WatchProgress", *steps)
 
     ran = indexer("index", rows.USER)
 
@@ -235,10 +235,10 @@ def test_it_gives_up_when_the_streams_break_again_and_again(
 
 def test_the_pause_is_as_long_as_the_server_asks_when_it_names_one() -> None:
     """RetryInfo is a lower bound: who comes back earlier is refused again."""
-    patience = watch.Patience(dice=random.Random(1))
+    policy = watch.RetryPolicy(jitter=random.Random(1))
 
-    assert 5.0 < patience.delay(0, 5.0) <= 5.25
-    assert patience.delay(100, None) <= patience.longest
+    assert 5.0 < policy.delay(0, 5.0) <= 5.25
+    assert policy.delay(100, None) <= policy.max_delay
 
 
 def test_it_says_that_nothing_was_done_when_everything_is_fresh(server: service.FakeService, indexer: Indexer) -> None:
@@ -247,8 +247,8 @@ def test_it_says_that_nothing_was_done_when_everything_is_fresh(server: service.
     last = rows.job("SUCCEEDED", finished_at=end, progress=pb.Progress(total=1, succeeded=1))
     answer = rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), of=last)
     answer.disposition = pb.DISPOSITION_FRESH
-    server.plays("StartIndexing", answer)
-    server.plays("WatchProgress", rows.ended(last))
+    server.add_response("StartIndexing", answer)
+    server.add_response("WatchProgress", rows.ended(last))
 
     ran = indexer("index", rows.USER)
 

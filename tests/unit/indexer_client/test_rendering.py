@@ -10,18 +10,18 @@ from indexer_service.v1 import indexer_pb2 as pb
 from tests.unit.indexer_client import rows
 
 
-def draw(seen: job_state.Board, *, width: int = 80, height: int = 24) -> list[str]:
+def draw(seen: job_state.TrackedJob, *, width: int = 80, height: int = 24) -> list[str]:
     """Return the picture's lines, without colours."""
     to = console.Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
-    to.print(rendering.JobPicture(seen, lambda: 75.0))
+    to.print(rendering.JobDisplay(seen, lambda: 75.0))
     assert isinstance(to.file, io.StringIO)
     return to.file.getvalue().splitlines()
 
 
-def watched(*guilds: pb.JobGuild, of: pb.Job | None = None) -> job_state.Board:
-    """Return a board that has heard of these guilds."""
-    seen = job_state.Board()
-    seen.start(rows.started(*guilds, of=of))
+def watched(*guilds: pb.JobGuild, of: pb.Job | None = None) -> job_state.TrackedJob:
+    """Return a board that has show_event of these guilds."""
+    seen = job_state.TrackedJob()
+    seen.apply_start(rows.started(*guilds, of=of))
     return seen
 
 
@@ -48,10 +48,10 @@ def test_what_is_left_out_is_counted_when_it_does_not_fit() -> None:
 def test_what_happens_now_comes_first_when_guilds_are_in_all_states() -> None:
     """Running guilds stand on top, then those that wait for another attempt, then the latest to end, then the queue."""
     seen = watched(*(rows.guild(number) for number in range(6)), rows.guild(6, "SKIPPED", error="BOT_NOT_INSTALLED"))
-    seen.apply(rows.changed(rows.guild(0, "SUCCEEDED", channel_count=1503, revision=2)))
-    seen.apply(rows.changed(rows.guild(2, "FAILED", error="DISCORD_TRANSIENT", revision=2)))
-    seen.apply(rows.changed(rows.guild(4, attempts=1, retry_at=rows.NOON, revision=2)))
-    seen.apply(rows.changed(rows.guild(5, "RUNNING", revision=2)))
+    seen.apply_event(rows.changed(rows.guild(0, "SUCCEEDED", channel_count=1503, revision=2)))
+    seen.apply_event(rows.changed(rows.guild(2, "FAILED", error="DISCORD_TRANSIENT", revision=2)))
+    seen.apply_event(rows.changed(rows.guild(4, attempts=1, retry_at=rows.NOON, revision=2)))
+    seen.apply_event(rows.changed(rows.guild(5, "RUNNING", revision=2)))
 
     lines = draw(seen)
 

@@ -76,8 +76,8 @@ def test_the_picture_is_drawn_when_the_output_is_a_terminal(
     server: service.FakeService, terminals: list[Terminal]
 ) -> None:
     """A person sees the guilds move and then one line of summary, and the cursor is back."""
-    server.plays("StartIndexing", rows.started(*(rows.guild(number) for number in range(60))))
-    server.plays(
+    server.add_response("StartIndexing", rows.started(*(rows.guild(number) for number in range(60))))
+    server.add_response(
         "WatchProgress",
         rows.changed(rows.guild(0, "SUCCEEDED", channel_count=12, revision=2)),
         rows.ended(rows.job("SUCCEEDED", progress=pb.Progress(total=60, succeeded=60))),
@@ -97,8 +97,8 @@ def test_it_tells_that_the_job_goes_on_when_it_is_interrupted(
     server: service.FakeService, terminals: list[Terminal]
 ) -> None:
     """Ctrl-C ends the watch and not the job; the line says how to look at it later, and no traceback is shown."""
-    server.plays("StartIndexing", rows.started(rows.guild(0)))
-    server.plays("WatchProgress")
+    server.add_response("StartIndexing", rows.started(rows.guild(0)))
+    server.add_response("WatchProgress")
 
     terminal = Terminal("--address", server.address, "index", rows.USER)
     terminals.append(terminal)
@@ -112,7 +112,7 @@ def test_it_tells_that_the_job_goes_on_when_it_is_interrupted(
 
 def test_the_token_is_not_shown_when_it_is_typed(server: service.FakeService, terminals: list[Terminal]) -> None:
     """The prompt is hidden: a token that is typed or pasted leaves no trace on the screen."""
-    server.plays("PutCredential", pb.PutCredentialResponse())
+    server.add_response("PutCredential", pb.PutCredentialResponse())
 
     terminal = Terminal("--address", server.address, "credential", "put", rows.USER)
     terminals.append(terminal)
@@ -129,7 +129,7 @@ def test_the_token_is_not_shown_when_it_is_typed(server: service.FakeService, te
 def test_it_ends_quietly_when_its_reader_is_gone(server: service.FakeService) -> None:
     """`indexer guilds USER | head -1` prints no traceback."""
     guilds = [pb.Guild(guild_id=str(number), name="x" * 90) for number in range(3000)]
-    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=guilds))
+    server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=guilds))
     reader, writer = os.pipe()
     process = subprocess.Popen(
         [*COMMAND, "--address", server.address, "guilds", rows.USER], stdout=writer, stderr=subprocess.PIPE, text=True
@@ -145,7 +145,7 @@ def test_it_ends_quietly_when_its_reader_is_gone(server: service.FakeService) ->
 
 def test_the_error_stands_alone_when_the_start_fails(server: service.FakeService, terminals: list[Terminal]) -> None:
     """No half-drawn picture is left above the line that says what is wrong."""
-    server.plays("StartIndexing", service.Refusal(grpc.StatusCode.NOT_FOUND, "no such thing"))
+    server.add_response("StartIndexing", service.Refusal(grpc.StatusCode.NOT_FOUND, "no such thing"))
 
     terminal = Terminal("--address", server.address, "index", rows.USER)
     terminals.append(terminal)
@@ -160,7 +160,7 @@ def test_ids_stay_whole_when_the_terminal_is_narrow(server: service.FakeService,
     guild = pb.Guild(
         guild_id=rows.USER, name="x" * 90, reason="ROLES_UNKNOWN", channel_count=1503, fetched_at=rows.NOON
     )
-    server.plays("ListGuilds", pb.ListGuildsResponse(guilds=[guild]))
+    server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[guild]))
 
     terminal = Terminal("--address", server.address, "guilds", rows.USER)
     terminals.append(terminal)

@@ -51,7 +51,7 @@ class Server:
 
     def _count(self, name: str, limit: models.Limit, now: float) -> None:
         if name not in self._models:
-            self._models[name] = models.all_four(limit, self._phase)
+            self._models[name] = models.all_models(limit, self._phase)
         for model, kind in zip(self._models[name], models.NAMES, strict=True):
             if model.wait(now) > 0:
                 self.rejections[name.split(maxsplit=1)[0], kind] += 1

@@ -10,7 +10,7 @@ def test_a_user_sees_exactly_his_guilds_when_he_lists_them(sim: bench.Bench) -> 
     """The list has every guild of the user, by ascending id, with the documented fields and types."""
     listed = bench.document(sim.as_user("/users/@me/guilds"))
 
-    assert [int(guild["id"]) for guild in listed] == sim.held.world.guilds_of(sim.user)
+    assert [int(guild["id"]) for guild in listed] == sim.state.world.guilds_of(sim.user)
     for guild in listed:
         assert set(guild) == {"id", "name", "icon", "banner", "owner", "permissions", "features"}
         assert int(guild["permissions"]) & permissions.VIEW_CHANNEL or guild["permissions"].isdecimal()
@@ -35,7 +35,7 @@ def test_pages_join_up_when_the_bot_lists_its_guilds() -> None:
 
     earlier = bench.document(sim.call(f"/users/@me/guilds?limit=3&before={found[5]}"))
 
-    assert [int(guild_id) for guild_id in found] == sim.held.world.bot_guilds()
+    assert [int(guild_id) for guild_id in found] == sim.state.world.bot_guilds()
     assert [guild["id"] for guild in earlier] == found[2:5]
 
 
@@ -49,12 +49,12 @@ def test_the_form_is_bad_when_a_parameter_is(sim: bench.Bench, query: str) -> No
 
 def test_channels_are_those_the_bot_may_view_when_it_lists_them(sim: bench.Bench) -> None:
     """The list leaves out private channels without a trace, and ids are strings."""
-    sim.held.sizes.bot = sim.held.sizes.bot._replace(capacity=1000)
+    sim.state.sizes.bot = sim.state.sizes.bot._replace(capacity=1000)
     hidden = 0
-    for guild_id in sim.held.world.bot_guilds():
-        guild = sim.held.world.guild(guild_id)
+    for guild_id in sim.state.world.bot_guilds():
+        guild = sim.state.world.guild(guild_id)
         assert guild is not None
-        every = {channel.id for channel in sim.held.world.channels_of(guild)}
+        every = {channel.id for channel in sim.state.world.channels_of(guild)}
 
         shown = {int(channel["id"]) for channel in bench.document(sim.call(f"/guilds/{guild_id}/channels"))}
 
@@ -98,8 +98,8 @@ def test_both_routes_agree_when_a_member_is_read(sim: bench.Bench) -> None:
 def test_a_stranger_is_unknown_when_his_membership_is_read() -> None:
     """Who is not in the guild is 10007 for the bot, and the guild is 10004 for himself."""
     sim = bench.Bench("--users", "2", "--guilds-per-user", "2", "--guilds", "9", "--without-bot", "0")
-    stranger = sim.held.world.user_ids[1]
-    theirs = set(sim.held.world.guilds_of(sim.user)) - set(sim.held.world.guilds_of(stranger))
+    stranger = sim.state.world.user_ids[1]
+    theirs = set(sim.state.world.guilds_of(sim.user)) - set(sim.state.world.guilds_of(stranger))
     guild_id = theirs.pop()
 
     by_bot = sim.call(f"/guilds/{guild_id}/members/{stranger}")
@@ -114,4 +114,4 @@ def test_the_caller_is_named_when_he_asks_who_he_is(sim: bench.Bench) -> None:
     user, bot = bench.document(sim.as_user("/users/@me")), bench.document(sim.call("/users/@me"))
 
     assert user["id"] == str(sim.user)
-    assert (bot["id"], bot["bot"]) == (str(sim.held.world.bot_id), True)
+    assert (bot["id"], bot["bot"]) == (str(sim.state.world.bot_id), True)

@@ -11,7 +11,7 @@ from tests.unit.devstack.simulator import bench
 
 def arm(sim: bench.Bench, **rule: object) -> None:
     """Put one rule into force."""
-    sim.held.faults.add(faults.parse(json.dumps(rule).encode()), sim.clock.now)
+    sim.state.faults.add(faults.parse(json.dumps(rule).encode()), sim.clock.now)
 
 
 def test_the_rule_strikes_in_turn_when_it_counts(sim: bench.Bench) -> None:
@@ -21,7 +21,7 @@ def test_the_rule_strikes_in_turn_when_it_counts(sim: bench.Bench) -> None:
     statuses = [sim.call("/users/@me").status for _ in range(4)]
 
     assert statuses == [200, 502, 502, 200]
-    assert sim.held.stats.faults == {"status": 2}
+    assert sim.state.stats.faults == {"status": 2}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_limit_is_pretended_when_the_rule_says_so(sim: bench.Bench, scope: str
     assert (reply.headers["Retry-After"], reply.headers["X-RateLimit-Scope"]) == ("65", scope)
     assert ("X-RateLimit-Global" in reply.headers) == (scope == "global")
     assert ("X-RateLimit-Bucket" in reply.headers) == (scope != "global")
-    assert sim.held.invalid.most == (scope != "shared")
+    assert sim.state.invalid.most == (scope != "shared")
 
 
 def test_the_json_breaks_off_when_it_is_truncated(sim: bench.Bench) -> None:
@@ -101,8 +101,8 @@ def test_the_deed_is_done_when_only_its_answer_is_lost(sim: bench.Bench, kind: s
 
     reply = sim.post("/api/oauth2/token", form)
 
-    assert reply.breakage == kind
-    assert sim.held.tokens.newest(sim.user).refresh.endswith("-1")
+    assert reply.connection_fault == kind
+    assert sim.state.tokens.newest_pair(sim.user).refresh.endswith("-1")
 
 
 def test_nothing_is_done_when_the_answer_is_an_error(sim: bench.Bench) -> None:
@@ -114,7 +114,7 @@ def test_nothing_is_done_when_the_answer_is_an_error(sim: bench.Bench) -> None:
 
     sim.post("/api/oauth2/token", form)
 
-    assert sim.held.tokens.newest(sim.user).refresh.endswith("-0")
+    assert sim.state.tokens.newest_pair(sim.user).refresh.endswith("-0")
 
 
 def test_everything_fails_when_there_is_an_outage(sim: bench.Bench) -> None:
@@ -145,11 +145,11 @@ def test_all_is_well_when_the_rules_are_cleared(sim: bench.Bench) -> None:
     arm(sim, kind="html", status=403)
     broken = sim.call("/users/@me")
 
-    sim.held.faults.clear()
+    sim.state.faults.clear()
 
     assert broken.content_type.startswith("text/html")
     assert sim.call("/users/@me").status == 200
-    assert sim.held.faults.document() == []
+    assert sim.state.faults.document() == []
 
 
 @pytest.mark.parametrize(

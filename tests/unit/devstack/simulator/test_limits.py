@@ -50,11 +50,11 @@ def test_a_model_only_reports_when_it_is_not_enforced() -> None:
 
 
 def test_foreign_refusals_stay_out_when_rejections_are_reported() -> None:
-    """Requests that are not ours draw on the budgets but not on the report."""
+    """Requests that are not record draw on the budgets but not on the report."""
     limiter = limits.Limiter(1, models.NAMES)
 
     for _ in range(60):
-        limiter.admit([GLOBAL], 0.0, ours=False)
+        limiter.admit([GLOBAL], 0.0, record=False)
 
     assert limiter.admit([GLOBAL], 0.0).refused == "global"
     assert limiter.document()["global"]["sliding"] == 1

@@ -98,7 +98,7 @@ def test_gcra_holds_when_demand_is_arbitrary(demand: Demand) -> None:
 def test_nobody_objects_when_no_window_at_all_is_overfull(demand: Demand, phase: float) -> None:
     """A client with at most N requests in every window of W, wherever it lies, is refused by no model."""
     limit, gaps = demand
-    four = models.all_four(limit, phase)
+    four = models.all_models(limit, phase)
     sent: list[float] = []
     for now in itertools.accumulate(gaps):
         if sum(now - time < limit.window + SLACK for time in sent) < limit.capacity:
@@ -116,7 +116,7 @@ def test_nobody_objects_when_no_window_at_all_is_overfull(demand: Demand, phase:
 def test_a_request_gets_in_when_it_waits_as_told(demand: Demand, phase: float) -> None:
     """Who waits as long as the model says is admitted."""
     limit, gaps = demand
-    for model in models.all_four(limit, phase):
+    for model in models.all_models(limit, phase):
         admitted(model, gaps)
         now = sum(gaps)
 
@@ -130,7 +130,7 @@ def test_a_request_gets_in_when_it_waits_as_told(demand: Demand, phase: float) -
 def test_remaining_says_how_many_fit_when_they_come_at_once(demand: Demand, phase: float) -> None:
     """As many requests as remain are admitted at one moment, and not one more."""
     limit, gaps = demand
-    for model in models.all_four(limit, phase):
+    for model in models.all_models(limit, phase):
         admitted(model, gaps)
         now = sum(gaps)
 
@@ -155,7 +155,7 @@ def admitted_at_once(model: models.Model, now: float) -> list[float]:
 def test_everything_is_back_when_the_reset_time_is_over(demand: Demand, phase: float) -> None:
     """After reset_after seconds without requests the whole capacity is there."""
     limit, gaps = demand
-    for model in models.all_four(limit, phase):
+    for model in models.all_models(limit, phase):
         admitted(model, gaps)
         now = sum(gaps)
 
@@ -171,7 +171,7 @@ def test_everything_is_back_when_the_reset_time_is_over(demand: Demand, phase: f
 def test_models_differ_when_a_burst_straddles_a_window(name: str, refused: int) -> None:
     """One and the same burst is fine for one model and too much for another."""
     limit = models.Limit(5, 5.0)
-    model = dict(zip(models.NAMES, models.all_four(limit, 0.0), strict=True))[name]
+    model = dict(zip(models.NAMES, models.all_models(limit, 0.0), strict=True))[name]
 
     got_in = admitted(model, [4.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0])
 
@@ -182,7 +182,7 @@ def test_models_differ_when_a_burst_straddles_a_window(name: str, refused: int) 
 def test_room_returns_at_the_very_moment_when_a_burst_has_filled_it(name: str, share: float) -> None:
     """A hair before its time a further request is refused, a hair after it is admitted."""
     limit = models.Limit(3, 5.0)
-    model = dict(zip(models.NAMES, models.all_four(limit, 0.0), strict=True))[name]
+    model = dict(zip(models.NAMES, models.all_models(limit, 0.0), strict=True))[name]
 
     burst = admitted(model, [0.0, 0.0, 0.0, 0.0])
 

@@ -5,13 +5,13 @@ import json
 import msgspec
 import pytest
 
-from devstack.simulator import guilds, mutations, permissions, sight
+from devstack.simulator import guilds, mutations, permissions, visibility
 from tests.unit.devstack.simulator import bench
 
 
 def change(sim: bench.Bench, op: str, **fields: object) -> dict[str, object]:
     """Make one change."""
-    return mutations.parse(json.dumps({"op": op, **fields}).encode())[0].apply(sim.held)
+    return mutations.parse(json.dumps({"op": op, **fields}).encode())[0].apply(sim.state)
 
 
 def listed(sim: bench.Bench, guild_id: int) -> dict[str, dict[str, object]]:
@@ -21,7 +21,7 @@ def listed(sim: bench.Bench, guild_id: int) -> dict[str, dict[str, object]]:
 
 def found(sim: bench.Bench, guild_id: int) -> guilds.Guild:
     """Find a guild that exists."""
-    guild = sim.held.world.guild(guild_id)
+    guild = sim.state.world.guild(guild_id)
     assert guild is not None
     return guild
 
@@ -57,12 +57,12 @@ def test_a_channel_looks_different_when_it_is_changed(sim: bench.Bench) -> None:
 def test_a_channel_is_hidden_from_the_bot_when_told(sim: bench.Bench) -> None:
     """Hiding takes a channel out of the bot's list, not out of the user's sight; showing brings it back."""
     guild = sim.guild(bot=True)
-    seen = {channel.id for channel in sight.channels_seen(sim.held.world, found(sim, guild), sim.user)}
+    seen = {channel.id for channel in visibility.visible_channels(sim.state.world, found(sim, guild), sim.user)}
     channel = next(key for key, shown in listed(sim, guild).items() if shown["type"] != 4 and int(key) in seen)
 
     change(sim, "change_channel", guild=str(guild), channel=channel, hidden=True)
     hidden = listed(sim, guild)
-    truth = sight.truth(sim.held.world, found(sim, guild), sim.user)
+    truth = visibility.true_view(sim.state.world, found(sim, guild), sim.user)
     change(sim, "change_channel", guild=str(guild), channel=channel, hidden=False)
 
     assert channel not in hidden
@@ -81,7 +81,7 @@ def test_the_truth_follows_when_permissions_change(sim: bench.Bench) -> None:
     made = str(change(sim, "add_channel", guild=str(guild), overwrites=denial)["channel"])
 
     def seen() -> list[str]:
-        shown: list[str] = sight.truth(sim.held.world, found(sim, guild), sim.user)["channels"]
+        shown: list[str] = visibility.true_view(sim.state.world, found(sim, guild), sim.user)["channels"]
         return shown
 
     private = made in seen()
@@ -99,12 +99,12 @@ def test_the_bot_comes_and_goes_when_told(sim: bench.Bench) -> None:
 
     change(sim, "change_guild", guild=str(guild), bot=False, name="Renamed")
     refused = sim.call(f"/guilds/{guild}/channels")
-    without = guild in sim.held.world.bot_guilds()
+    without = guild in sim.state.world.bot_guilds()
     change(sim, "change_guild", guild=str(guild), bot=True)
 
     assert refused.status == 403
     assert not without
-    assert guild in sim.held.world.bot_guilds()
+    assert guild in sim.state.world.bot_guilds()
     assert "Renamed" in {shown["name"] for shown in bench.document(sim.as_user("/users/@me/guilds"))}
 
 
@@ -113,22 +113,22 @@ def test_a_user_comes_and_goes_when_told(sim: bench.Bench) -> None:
     guild = sim.guild(bot=True)
 
     change(sim, "change_member", guild=str(guild), user=str(sim.user), joined=False)
-    left = guild in sim.held.world.guilds_of(sim.user)
+    left = guild in sim.state.world.guilds_of(sim.user)
     member = sim.call(f"/guilds/{guild}/members/{sim.user}")
     change(sim, "change_member", guild=str(guild), user=str(sim.user), joined=True)
 
     assert not left
     assert member.status == 404
-    assert guild in sim.held.world.guilds_of(sim.user)
+    assert guild in sim.state.world.guilds_of(sim.user)
 
 
 def test_tokens_die_and_return_when_told(sim: bench.Bench) -> None:
     """Expiry leaves the refresh token alive, revocation does not, consent brings a new pair."""
     change(sim, "expire_token", user=str(sim.user))
     expired = sim.as_user("/users/@me").status
-    pair = sim.held.tokens.refresh(f"sim-refresh-{sim.user}-0")
+    pair = sim.state.tokens.refresh(f"sim-refresh-{sim.user}-0")
     change(sim, "revoke_grant", user=str(sim.user))
-    revoked = sim.held.tokens.refresh(f"sim-refresh-{sim.user}-1")
+    revoked = sim.state.tokens.refresh(f"sim-refresh-{sim.user}-1")
     fresh = change(sim, "consent", user=str(sim.user))
 
     assert expired == 401
@@ -152,7 +152,7 @@ def test_the_change_is_impossible_when_it_names_what_is_not_there(
     """Unknown guilds, channels, roles and users are named in the error."""
     filled = {key: str(sim.guild(bot=True)) if value == "{guild}" else value for key, value in fields.items()}
 
-    with pytest.raises(mutations.Impossible, match="no "):
+    with pytest.raises(mutations.InvalidChange, match="no "):
         change(sim, op, **filled)
 
 

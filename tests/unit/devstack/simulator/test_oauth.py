@@ -102,7 +102,7 @@ def test_the_whole_grant_dies_when_one_of_its_tokens_is_revoked(sim: bench.Bench
     """Revoking the access token kills the refresh token too; only new consent helps."""
     revoked = sim.post(f"{URL}/revoke", f"token=sim-user-{sim.user}{CLIENT}")
     statuses = sim.as_user("/users/@me").status, refresh(sim, 0)[0]
-    pair = sim.held.tokens.consent(sim.user, frozenset({"identify"}))
+    pair = sim.state.tokens.consent(sim.user, frozenset({"identify"}))
 
     assert revoked.status == 200
     assert statuses == (401, 400)

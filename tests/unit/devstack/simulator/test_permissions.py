@@ -59,7 +59,7 @@ def test_the_channel_is_seen_when_the_overwrites_say_so(
     """Everyone first, then all roles pooled, then the member; each denies before it allows."""
     viewer = permissions.Viewer(USER, GUILD, frozenset(roles))
 
-    granted = permissions.in_channel(viewer, VIEW_CHANNEL, overwrites)
+    granted = permissions.channel_permissions(viewer, VIEW_CHANNEL, overwrites)
 
     assert bool(granted) == seen
 
@@ -68,17 +68,17 @@ def test_the_channel_is_seen_when_the_overwrites_say_so(
 def test_everything_is_seen_when_overwrites_do_not_count(*, owner: bool) -> None:
     """Owners and administrators see a channel whatever its overwrites deny."""
     viewer = permissions.Viewer(USER, GUILD, frozenset([STAFF]), owner=owner)
-    granted = permissions.base(viewer, {GUILD: 0, STAFF: 0 if owner else permissions.ADMINISTRATOR})
+    granted = permissions.guild_permissions(viewer, {GUILD: 0, STAFF: 0 if owner else permissions.ADMINISTRATOR})
     denials = [role(GUILD, deny=VIEW_CHANNEL), member(USER, deny=VIEW_CHANNEL)]
 
-    assert permissions.in_channel(viewer, granted, denials) == permissions.ALL
+    assert permissions.channel_permissions(viewer, granted, denials) == permissions.ALL
 
 
 def test_roles_add_up_when_a_member_wears_several() -> None:
     """The guild-level total is everyone's permissions and all roles' together; unknown roles give nothing."""
     viewer = permissions.Viewer(USER, GUILD, frozenset([STAFF, OTHER]))
 
-    granted = permissions.base(viewer, {GUILD: 1, STAFF: 4, MUTED: 2})
+    granted = permissions.guild_permissions(viewer, {GUILD: 1, STAFF: 4, MUTED: 2})
 
     assert granted == 5
 
@@ -87,7 +87,7 @@ def test_nothing_is_left_when_view_is_denied() -> None:
     """Without VIEW_CHANNEL every other permission in the channel is off."""
     viewer = permissions.Viewer(USER, GUILD)
 
-    granted = permissions.in_channel(
+    granted = permissions.channel_permissions(
         viewer, permissions.ALL & ~permissions.ADMINISTRATOR, [role(GUILD, 0, VIEW_CHANNEL)]
     )
 
@@ -98,6 +98,6 @@ def test_a_category_is_seen_when_a_child_is() -> None:
     """The category of a visible channel is visible, others are not added."""
     parents = {1: None, 2: None, 3: 1, 4: 2}
 
-    visible = permissions.with_categories({3}, parents)
+    visible = permissions.with_parent_categories({3}, parents)
 
     assert visible == {1, 3}

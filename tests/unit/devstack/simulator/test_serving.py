@@ -19,7 +19,7 @@ HEADERS = {"User-Agent": bench.AGENT, "Authorization": "Bot sim-bot-token"}
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     """A client of a simulator with three guilds."""
     chosen = options.parse(["--latency", "none", "--guilds-per-user", "3", "--without-bot", "0"])
-    served = app.application(app.assemble(chosen, clock.SystemClock()), {"port": 1})
+    served = app.make_application(app.make_state(chosen, clock.SystemClock()), {"port": 1})
     runner = await app.listen(served, 0)
     try:
         root = f"http://{app.HOST}:{runner.addresses[0][1]}"

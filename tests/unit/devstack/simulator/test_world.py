@@ -7,7 +7,7 @@ from hypothesis import strategies
 
 from devstack.simulator import channels, payloads, permissions, snowflakes, world
 
-DEMO = world.Shape()
+DEMO = world.WorldSpec()
 
 
 def everything(played: world.World, guild_ids: list[int]) -> dict[int, object]:
@@ -25,7 +25,7 @@ def everything(played: world.World, guild_ids: list[int]) -> dict[int, object]:
 @hypothesis.given(strategies.integers(0, 10**9), strategies.integers(1, 4), strategies.integers(1, 6))
 def test_worlds_are_equal_when_their_shapes_are(seed: int, users: int, guilds_per_user: int) -> None:
     """Equal shapes make equal worlds, in whatever order they are looked at."""
-    shape = world.Shape(seed=seed, users=users, guilds_per_user=guilds_per_user)
+    shape = world.WorldSpec(seed=seed, users=users, guilds_per_user=guilds_per_user)
     one, other = world.World(shape), world.World(shape)
     guild_ids = one.guilds_of(one.user_ids[-1])
 
@@ -61,7 +61,7 @@ def test_the_demo_is_as_promised_when_nothing_is_chosen() -> None:
 
 def test_guilds_are_shared_when_there_are_many_users() -> None:
     """Each user is in exactly as many guilds as asked for, and popular guilds are in many users' lists."""
-    played = world.World(world.Shape(users=200, guilds_per_user=20))
+    played = world.World(world.WorldSpec(users=200, guilds_per_user=20))
 
     joined = [set(played.guilds_of(user_id)) for user_id in played.user_ids]
     popular = max(sum(guild_id in mine for mine in joined) for guild_id in joined[0])
@@ -102,14 +102,14 @@ def test_ids_agree_when_channels_refer_to_each_other() -> None:
         assert len({channel.id for channel in made}) == len(made) == guild.channel_count
         assert {channel.parent_id for channel in made} <= categories | {None}
         messages = [channel.last_message_id for channel in made if channel.last_message_id is not None]
-        assert all(snowflakes.born_ms(message) <= DEMO.now_ms for message in messages)
+        assert all(snowflakes.created_ms(message) <= DEMO.now_ms for message in messages)
 
 
 def test_activity_reaches_from_now_to_years_ago_when_guilds_are_compared() -> None:
     """Some channels were written in within the last hour, some not for a year."""
     played = world.World(DEMO)
     ages = [
-        DEMO.now_ms - snowflakes.born_ms(channel.last_message_id)
+        DEMO.now_ms - snowflakes.created_ms(channel.last_message_id)
         for guild in map(played.guild, played.guilds_of(played.user_ids[0]))
         if guild is not None
         for channel in played.channels_of(guild)
@@ -122,7 +122,7 @@ def test_activity_reaches_from_now_to_years_ago_when_guilds_are_compared() -> No
 
 def test_a_guild_is_made_again_the_same_when_it_was_forgotten() -> None:
     """Forgetting channels to save memory changes nothing."""
-    played = world.World(world.Shape(users=1, guilds_per_user=3))
+    played = world.World(world.WorldSpec(users=1, guilds_per_user=3))
     guild = played.guild(played.guilds_of(played.user_ids[0])[0])
     assert guild is not None
     before = played.channels_of(guild)

@@ -45,7 +45,7 @@ def test_the_form_is_bad_when_an_id_is_no_snowflake(sim: bench.Bench) -> None:
 
 def test_tokens_are_refused_when_the_route_is_not_theirs(sim: bench.Bench) -> None:
     """Users cannot list channels, bots have no own membership, scopes are needed."""
-    sim.held.tokens.consent(sim.user, frozenset({"identify"}))
+    sim.state.tokens.consent(sim.user, frozenset({"identify"}))
 
     channels = sim.as_user(f"/guilds/{sim.guild(bot=True)}/channels")
     member = sim.call(f"/users/@me/guilds/{sim.guild(bot=True)}/member")
@@ -86,7 +86,7 @@ def test_the_bot_is_limited_globally_when_it_calls_too_often() -> None:
 def test_a_user_is_limited_alone_when_he_calls_too_often() -> None:
     """The sixth call of a user within five seconds is 429 with scope user; others are not touched."""
     sim = bench.Bench("--users", "2", "--guilds-per-user", "2")
-    other = sim.held.tokens.newest(sim.held.world.user_ids[1]).access
+    other = sim.state.tokens.newest_pair(sim.state.world.user_ids[1]).access
 
     statuses = [sim.as_user("/users/@me").status for _ in range(6)]
 
@@ -111,7 +111,7 @@ def test_the_wait_is_enough_when_a_client_obeys_it(sim: bench.Bench) -> None:
 
 def test_guilds_have_buckets_of_their_own_when_the_guild_leads_the_path(sim: bench.Bench) -> None:
     """A full bucket of one guild leaves another guild's alone, under one bucket id."""
-    one, other = sim.held.world.bot_guilds()[:2]
+    one, other = sim.state.world.bot_guilds()[:2]
 
     last = [sim.call(f"/guilds/{one}/channels") for _ in range(11)][-1]
     reply = sim.call(f"/guilds/{other}/channels")
@@ -128,7 +128,7 @@ def test_all_get_in_when_nothing_is_enforced() -> None:
     statuses = {sim.as_user("/users/@me").status for _ in range(40)}
 
     assert statuses == {200}
-    assert sim.held.limiter.document()["user"]["sliding"] == 35
+    assert sim.state.limiter.document()["user"]["sliding"] == 35
 
 
 def test_the_address_is_banned_when_it_makes_too_many_invalid_requests() -> None:
@@ -154,23 +154,23 @@ def test_calls_are_counted_when_they_arrive(sim: bench.Bench) -> None:
         sim.as_user("/users/@me")
         sim.clock.now += 0.9
 
-    seen = sim.held.stats.document()
+    seen = sim.state.stats.document()
 
     assert seen["calls"] == 9
     assert seen["by_route_status"]["GET /guilds/{guild.id}/channels 403"] == 1
     assert (seen["channel_fetches"], seen["duplicate_guild_fetches"]) == (2, 1)
     assert (seen["bot_peak_1s"], seen["user_peak_5s"]) == (3, 6)
     assert seen["http_429_by_class"] == {"user": 1}
-    assert len(sim.held.stats.log) == 9
+    assert len(sim.state.stats.log) == 9
 
 
 def test_counters_are_zero_when_they_were_reset(sim: bench.Bench) -> None:
     """A reset forgets all calls, but not those still on their way."""
-    sim.held.stats.enter()
+    sim.state.stats.request_started()
     sim.call("/users/@me")
 
-    sim.held.stats.reset()
-    seen = sim.held.stats.document()
+    sim.state.stats.reset()
+    seen = sim.state.stats.document()
 
     assert seen["calls"] == 0
     assert seen["by_route"] == {}

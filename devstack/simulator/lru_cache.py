@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Shelf(Generic[T]):
+class LruCache(Generic[T]):
     """Keeps made things until their weights add up to more than *room*."""
 
     def __init__(self, room: int, weigh: Callable[[T], int]) -> None:

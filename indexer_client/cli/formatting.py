@@ -3,7 +3,7 @@
 from indexer_client.cli import escape, job_state, times
 from indexer_service.v1 import indexer_pb2 as pb
 
-JOBS = {
+JOB_STATES = {
     pb.JOB_STATE_RUNNING: "running",
     pb.JOB_STATE_SUCCEEDED: "succeeded",
     pb.JOB_STATE_SUCCEEDED_WITH_ERRORS: "succeeded with errors",
@@ -23,7 +23,7 @@ def guild_name(row: pb.JobGuild | pb.Guild) -> str:
     return escape.visible(row.name or row.guild_id)
 
 
-def cause(error: str) -> str:
+def reason_phrase(error: str) -> str:
     """Return a constant such as BOT_NOT_INSTALLED as words."""
     return escape.visible(error).replace("_", " ").lower()
 
@@ -31,13 +31,13 @@ def cause(error: str) -> str:
 def guild_state(row: pb.JobGuild) -> str:
     """Return what happens to the guild."""
     if row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_at"):
-        return f"retry at {times.clock(row.retry_at)}, {times.counted(row.attempts, 'failure')}"
+        return f"retry at {times.time_of_day(row.retry_at)}, {times.pluralize(row.attempts, 'failure')}"
     if row.state == pb.GUILD_STATE_RUNNING:
         return "reading roles" if row.HasField("channel_count") else "fetching"
     if row.state == pb.GUILD_STATE_SKIPPED:
-        return cause(row.error) or "skipped"
+        return reason_phrase(row.error) or "skipped"
     if row.state == pb.GUILD_STATE_FAILED:
-        return f"failed: {cause(row.error)}"
+        return f"failed: {reason_phrase(row.error)}"
     plain = {
         pb.GUILD_STATE_QUEUED: "queued",
         pb.GUILD_STATE_SUCCEEDED: "indexed",
@@ -46,32 +46,32 @@ def guild_state(row: pb.JobGuild) -> str:
     return plain.get(row.state, "")
 
 
-def waiting(throttled: pb.Throttled) -> str:
+def throttle_notice(throttled: pb.Throttled) -> str:
     """Return for what the job waits, and until when."""
-    return f"waiting for quota until {times.clock(throttled.until)} ({escape.visible(throttled.budget)} budget)"
+    return f"waiting for quota until {times.time_of_day(throttled.until)} ({escape.visible(throttled.budget)} budget)"
 
 
-def failure(row: pb.JobGuild) -> str:
+def failure_line(row: pb.JobGuild) -> str:
     """Return the line for a guild that could not be indexed."""
-    tried = f" after {times.counted(row.attempts, 'attempt')}" if row.attempts else ""
+    tried = f" after {times.pluralize(row.attempts, 'attempt')}" if row.attempts else ""
     advice = f". {escape.visible(row.advice)}" if row.advice else ""
     return f"not indexed: {guild_name(row)} ({row.guild_id}): {escape.visible(row.error)}{tried}{advice}"
 
 
-def skipped(seen: job_state.Board) -> str:
+def skipped_summary(tracked: job_state.TrackedJob) -> str:
     """Return how many guilds were skipped and why; empty when none was."""
-    return ", ".join(f"{number} {cause(error) or 'skipped'}" for error, number in seen.skipped_by_cause())
+    return ", ".join(f"{number} {reason_phrase(error) or 'skipped'}" for error, number in tracked.skipped_by_reason())
 
 
-def summary(seen: job_state.Board, seconds: float) -> str:
+def job_summary(tracked: job_state.TrackedJob, seconds: float) -> str:
     """Return how the job ended, in one line; *seconds* is how long it took if the job does not say."""
-    progress, job = seen.job.progress, seen.job
-    numbers = f"{progress.succeeded} of {times.counted(progress.total, 'guild')} indexed"
-    parts = [numbers, times.counted(seen.channels, "channel")]
-    parts += [skipped(seen)] if progress.skipped else []
+    progress, job = tracked.job.progress, tracked.job
+    numbers = f"{progress.succeeded} of {times.pluralize(progress.total, 'guild')} indexed"
+    parts = [numbers, times.pluralize(tracked.channel_count, "channel")]
+    parts += [skipped_summary(tracked)] if progress.skipped else []
     parts += [f"{progress.failed} failed"] if progress.failed else []
     error = f" ({escape.visible(job.error)})" if job.error else ""
     if job.HasField("finished_at") and job.HasField("created_at"):
         seconds = max(0.0, (job.finished_at.ToNanoseconds() - job.created_at.ToNanoseconds()) / 1e9)
-    fresh = f"{DISPOSITIONS[seen.disposition]}; the last job " if seen.disposition == pb.DISPOSITION_FRESH else ""
-    return f"{fresh}{JOBS.get(job.state, 'ended')}{error} in {times.span(seconds)}: {', '.join(parts)}"
+    fresh = f"{DISPOSITIONS[tracked.disposition]}; the last job " if tracked.disposition == pb.DISPOSITION_FRESH else ""
+    return f"{fresh}{JOB_STATES.get(job.state, 'ended')}{error} in {times.format_seconds(seconds)}: {', '.join(parts)}"

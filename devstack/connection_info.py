@@ -26,21 +26,21 @@ def document(running: stack.Stack) -> dict[str, Any]:
     }
 
 
-def show(running: stack.Stack, on: console.Console) -> None:
+def print_connection_info(running: stack.Stack, screen: console.Console) -> None:
     """Print what a person needs to go on."""
     lines = [(f"metrics {name}", url) for name, url in running.metrics_urls.items()]
     lines += [("simulator's counters", f"{running.simulator_url}/_sim/stats")] if running.simulator_url else []
     lines += [("logs", str(running.logs)), ("users", _users(running))]
-    on.print()
+    screen.print()
     width = max(len(label) for label, _ in lines)
     for label, value in lines:
-        on.print(text.Text.assemble((label.ljust(width + 2), "dim"), value), soft_wrap=True)
+        screen.print(text.Text.assemble((label.ljust(width + 2), "dim"), value), soft_wrap=True)
     indexer, user = _indexer(), running.users[0].id
-    on.print("\nTry, in another terminal:\n", style="bold")
+    screen.print("\nTry, in another terminal:\n", style="bold")
     commands = [f"index {user}", f"guilds {user}", f"channels {user} --order activity", f"limits --watch --user {user}"]
     for line in [f"export INDEXER_ADDRESS={running.address}", *(f"{indexer} {command}" for command in commands)]:
-        on.print(f"  {line}", soft_wrap=True)
-    on.print("\nCtrl-C ends it all.")
+        screen.print(f"  {line}", soft_wrap=True)
+    screen.print("\nCtrl-C ends it all.")
 
 
 def _users(running: stack.Stack) -> str:

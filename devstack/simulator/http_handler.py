@@ -6,23 +6,23 @@ import struct
 
 from aiohttp import web
 
-from devstack.simulator import calls, door, parts, replies
+from devstack.simulator import calls, replies, request_pipeline, state
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
-_PATIENCE = 0.25
+_CLIENT_CHECK = 0.25
 """How often a hanging call looks whether the client is still there, in seconds."""
 
 
-class Wire:
+class HttpHandler:
     """Handles every request that is not for the simulator's own controls."""
 
-    def __init__(self, held: parts.Parts, entrance: door.Door) -> None:
-        self._held = held
-        self._door = entrance
+    def __init__(self, simulator: state.SimulatorState, pipeline: request_pipeline.RequestPipeline) -> None:
+        self._simulator = simulator
+        self._pipeline = pipeline
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Play one call; it is counted when it arrives, even if the client has gone by then."""
-        self._held.stats.enter()
+        self._simulator.stats.request_started()
         try:
             call = calls.Call(
                 method=request.method,
@@ -32,15 +32,15 @@ class Wire:
                 body=await request.read() if request.can_read_body else b"",
                 origin=request.remote or "",
             )
-            await _travel(self._held.network.delay())
-            reply = self._door.answer(call)
-            await _travel(self._held.network.delay())
+            await _delay(self._simulator.network.delay())
+            reply = self._pipeline.handle_call(call)
+            await _delay(self._simulator.network.delay())
             return await _send(request, reply)
         finally:
-            self._held.stats.leave()
+            self._simulator.stats.request_finished()
 
 
-async def _travel(seconds: float) -> None:
+async def _delay(seconds: float) -> None:
     if seconds > 0:
         await asyncio.sleep(seconds)
 
@@ -51,11 +51,11 @@ async def _send(request: web.Request, reply: replies.Reply) -> web.StreamRespons
         body=reply.body,
         headers={**reply.headers, "Content-Type": reply.content_type, "Server": "cloudflare"},
     )
-    if reply.breakage == "hang":
+    if reply.connection_fault == "hang":
         await _hang(request, reply.seconds)
-    if reply.breakage in {"hang", "reset"}:
+    if reply.connection_fault in {"hang", "reset"}:
         _reset(request)
-    if reply.breakage == "cut":
+    if reply.connection_fault == "cut":
         return await _cut(request, reply)
     return response
 
@@ -63,7 +63,7 @@ async def _send(request: web.Request, reply: replies.Reply) -> web.StreamRespons
 async def _hang(request: web.Request, seconds: float) -> None:
     ends = asyncio.get_running_loop().time() + seconds
     while request.transport is not None and (left := ends - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - aiohttp tells of a lost client in no other way
-        await asyncio.sleep(min(left, _PATIENCE))
+        await asyncio.sleep(min(left, _CLIENT_CHECK))
 
 
 def _reset(request: web.Request) -> None:

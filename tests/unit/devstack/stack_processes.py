@@ -9,9 +9,9 @@ PATIENCE = 20.0
 """Seconds in which everything has to be gone."""
 
 
-def of(directory: str) -> list[str]:
+def command_lines(directory: str) -> list[str]:
     """Return the command line of each process that belongs to the stack with this directory, its guard included."""
-    mark = f"{processes.MARK}={directory}\0".encode()
+    mark = f"{processes.STACK_VARIABLE}={directory}\0".encode()
     found = []
     for process in pathlib.Path("/proc").iterdir():
         if process.name.isdecimal():
@@ -27,11 +27,11 @@ def of(directory: str) -> list[str]:
     return found
 
 
-def left_behind(directory: str) -> list[str]:
+def remains_of(directory: str) -> list[str]:
     """Return what is still there of a stack after a while: processes, and the directory itself."""
     deadline = time.monotonic() + PATIENCE
     left = ["?"]
     while left and time.monotonic() < deadline:
-        left = of(directory) + ([directory] if pathlib.Path(directory).exists() else [])
+        left = command_lines(directory) + ([directory] if pathlib.Path(directory).exists() else [])
         time.sleep(0.02)
     return left

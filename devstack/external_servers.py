@@ -10,32 +10,32 @@ import pymongo.errors
 
 from devstack import supervisor
 
-PATIENCE = 3.0
+TIMEOUT = 3.0
 """Seconds in which such a server has to answer."""
-PAUSE = 0.1
+POLL_INTERVAL = 0.1
 
 
-def expect(variable: str, url: str, answers: Callable[[str], bool]) -> None:
+def wait_until_reachable(variable: str, url: str, answers: Callable[[str], bool]) -> None:
     """
     Wait until the server answers.
 
     Raises:
         supervisor.StackFailed: It does not. The URL is not shown whole, because it may carry a password.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not answers(url):
         if time.monotonic() > deadline:
             host = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
             raise supervisor.StackFailed(
                 f"{variable} is set, but {host} does not answer; unset it to use our own server"
             )
-        time.sleep(PAUSE)
+        time.sleep(POLL_INTERVAL)
 
 
 def drop_database(url: str, name: str) -> None:
     """Remove what a stack left in a MongoDB that is not its own; a server that is away keeps it."""
     client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
-        url, serverSelectionTimeoutMS=int(PATIENCE * 1000)
+        url, serverSelectionTimeoutMS=int(TIMEOUT * 1000)
     )
     with contextlib.suppress(pymongo.errors.PyMongoError), client:
         client.drop_database(name)

@@ -1,6 +1,6 @@
 """The cache that forgets."""
 
-from devstack.simulator import shelf
+from devstack.simulator import lru_cache
 
 
 def test_the_longest_unused_is_forgotten_when_room_runs_out() -> None:
@@ -11,7 +11,7 @@ def test_the_longest_unused_is_forgotten_when_room_runs_out() -> None:
         made.append(key)
         return [key] * 4
 
-    kept: shelf.Shelf[list[int]] = shelf.Shelf(10, len)
+    kept: lru_cache.LruCache[list[int]] = lru_cache.LruCache(10, len)
     for key in (1, 2, 1, 3, 1, 2):
         kept.get(key, lambda key=key: maker(key))  # type: ignore[misc]  # a default binds the loop's value
 
@@ -20,7 +20,7 @@ def test_the_longest_unused_is_forgotten_when_room_runs_out() -> None:
 
 def test_a_large_thing_is_kept_when_it_alone_exceeds_the_room() -> None:
     """The newest thing is kept whatever it weighs."""
-    kept: shelf.Shelf[list[int]] = shelf.Shelf(1, len)
+    kept: lru_cache.LruCache[list[int]] = lru_cache.LruCache(1, len)
 
     first = kept.get(1, lambda: [0] * 50)
 
@@ -29,7 +29,7 @@ def test_a_large_thing_is_kept_when_it_alone_exceeds_the_room() -> None:
 
 def test_a_thing_is_made_anew_when_it_was_dropped() -> None:
     """Dropping forgets at once, and dropping what is not there does nothing."""
-    kept: shelf.Shelf[list[int]] = shelf.Shelf(10, len)
+    kept: lru_cache.LruCache[list[int]] = lru_cache.LruCache(10, len)
     first = kept.get(1, lambda: [1])
 
     kept.drop(1)

@@ -31,7 +31,7 @@ class InvalidRequests:
         if self._recent(origin, now) >= self._limit.capacity:
             raise replies.Refused(replies.edge_page(429))
 
-    def note(self, origin: str, reply: replies.Reply, now: float) -> None:
+    def count_reply(self, origin: str, reply: replies.Reply, now: float) -> None:
         """Count a reply if it is of the kind that counts."""
         if reply.status in COUNTED and reply.scope != "shared":
             log = self._logs.setdefault(origin, collections.deque(maxlen=self._limit.capacity))

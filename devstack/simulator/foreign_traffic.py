@@ -16,7 +16,7 @@ LONGEST_REPLAY = 60.0
 """Invented requests older than this are not counted any more when nobody else called for long, in seconds."""
 
 
-class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrafficSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Requests to invent: evenly *rate* a second for *seconds*; with *route* they draw on that bucket too."""
 
     rate: Annotated[float, msgspec.Meta(gt=0, le=500)]
@@ -30,27 +30,27 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Stream:
-    __slots__ = ("_sent", "_start", "order")
+    __slots__ = ("_sent", "_start", "spec")
 
-    def __init__(self, order: Order, now: float) -> None:
-        self.order = order
+    def __init__(self, spec: TrafficSpec, now: float) -> None:
+        self.spec = spec
         self._start = now
         self._sent = 0
 
     def take(self, now: float) -> Iterator[float]:
         """Yield the moments of the requests due by *now* that were not taken yet."""
         while not self.over():
-            due = self._start + self._sent / self.order.rate
+            due = self._start + self._sent / self.spec.rate
             if due > now:
                 return
             self._sent += 1
             yield due
 
     def over(self) -> bool:
-        return self._sent >= int(self.order.rate * self.order.seconds)
+        return self._sent >= int(self.spec.rate * self.spec.seconds)
 
 
-class Foreign:
+class ForeignTraffic:
     """All streams of invented requests."""
 
     def __init__(self) -> None:
@@ -58,24 +58,24 @@ class Foreign:
         self.admitted = 0
         self.refused = 0
 
-    def add(self, order: Order, now: float) -> None:
+    def add(self, spec: TrafficSpec, now: float) -> None:
         """Start a stream at *now*."""
-        self._streams.append(_Stream(order, now))
+        self._streams.append(_Stream(spec, now))
 
     def reset(self) -> None:
         """Stop all streams and forget their numbers."""
         self._streams.clear()
         self.admitted = self.refused = 0
 
-    def due(self, now: float) -> list[tuple[float, Order]]:
+    def due(self, now: float) -> list[tuple[float, TrafficSpec]]:
         """Take out what is due by *now*, oldest first."""
-        found: list[tuple[float, Order]] = []
+        found: list[tuple[float, TrafficSpec]] = []
         for stream in self._streams:
-            found += [(due, stream.order) for due in stream.take(now) if now - due < LONGEST_REPLAY]
+            found += [(due, stream.spec) for due in stream.take(now) if now - due < LONGEST_REPLAY]
         self._streams = [stream for stream in self._streams if not stream.over()]
         return sorted(found, key=lambda pair: pair[0])
 
-    def note(self, verdict: limits.Verdict) -> None:
+    def count_verdict(self, verdict: limits.Verdict) -> None:
         """Count how one invented request fared."""
         if verdict.refused is None:
             self.admitted += 1

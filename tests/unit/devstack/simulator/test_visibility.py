@@ -1,11 +1,11 @@
 """What somebody really sees."""
 
-from devstack.simulator import channels, permissions, sight, world
+from devstack.simulator import channels, permissions, visibility, world
 
 
 def test_the_owner_sees_everything_when_others_see_less() -> None:
     """In his own guild a user sees every channel; the bot without administrator does not."""
-    played = world.World(world.Shape(users=1, guilds_per_user=30))
+    played = world.World(world.WorldSpec(users=1, guilds_per_user=30))
     user = played.user_ids[0]
     hidden_from_bot = 0
 
@@ -14,7 +14,7 @@ def test_the_owner_sees_everything_when_others_see_less() -> None:
         guild.owner_id = user
         every = {str(channel.id) for channel in played.channels_of(guild)}
 
-        truth = sight.truth(played, guild, user)
+        truth = visibility.true_view(played, guild, user)
 
         assert set(truth["channels"]) == every
         assert set(truth["indexable"]) <= every
@@ -26,18 +26,18 @@ def test_the_owner_sees_everything_when_others_see_less() -> None:
 
 def test_nobody_sees_anything_when_he_is_not_a_member() -> None:
     """A stranger's truth is empty."""
-    played = world.World(world.Shape(users=1, guilds_per_user=2))
+    played = world.World(world.WorldSpec(users=1, guilds_per_user=2))
     guild = played.guild(played.guilds_of(played.user_ids[0])[0])
     assert guild is not None
 
-    truth = sight.truth(played, guild, 1)
+    truth = visibility.true_view(played, guild, 1)
 
     assert (truth["channels"], truth["permissions"], truth["owner"]) == ([], "0", False)
 
 
 def test_a_private_category_shows_when_one_of_its_channels_does() -> None:
     """A category that denies everybody is seen by whoever sees a child of it."""
-    played = world.World(world.Shape(users=1, guilds_per_user=2, without_bot=0.0))
+    played = world.World(world.WorldSpec(users=1, guilds_per_user=2, without_bot=0.0))
     user = played.user_ids[0]
     guild = played.guild(played.guilds_of(user)[0])
     assert guild is not None
@@ -51,6 +51,6 @@ def test_a_private_category_shows_when_one_of_its_channels_does() -> None:
         channels.Channel(3, channels.TEXT, "child", 0, parent_id=1),
     ]
 
-    truth = sight.truth(played, guild, user)
+    truth = visibility.true_view(played, guild, user)
 
     assert (truth["channels"], truth["categories"]) == (["1", "3"], ["1"])

@@ -1,0 +1,39 @@
+"""What one member really sees of a guild: the truth that a client's index can be compared with."""
+
+from devstack.simulator import channels, guilds, payloads, permissions, world
+
+
+def visible_channels(simulated: world.World, guild: guilds.Guild, user_id: int) -> list[channels.Channel]:
+    """List the channels of *guild* that a user, or our bot, may view; nothing for who is not a member."""
+    viewer = simulated.viewer(user_id, guild)
+    if viewer is None:
+        return []
+    all_channels = simulated.channels_of(guild)
+    granted = permissions.guild_permissions(viewer, guild.role_permissions())
+    is_bot = user_id == simulated.bot_id
+    seen = {
+        channel.id
+        for channel in all_channels
+        if permissions.channel_permissions(viewer, granted, channel.overwrites) and not (is_bot and channel.hidden)
+    }
+    seen = permissions.with_parent_categories(seen, {channel.id: channel.parent_id for channel in all_channels})
+    return [channel for channel in all_channels if channel.id in seen]
+
+
+def true_view(simulated: world.World, guild: guilds.Guild, user_id: int) -> payloads.Json:
+    """Tell what a user sees of a guild, and how much of it our bot can know."""
+    viewer = simulated.viewer(user_id, guild)
+    seen = visible_channels(simulated, guild, user_id)
+    known_to_bot = {channel.id for channel in visible_channels(simulated, guild, simulated.bot_id)}
+    granted = 0 if viewer is None else permissions.guild_permissions(viewer, guild.role_permissions())
+    ids = sorted(channel.id for channel in seen)
+    return {
+        "id": str(guild.id),
+        "name": guild.name,
+        "bot": guild.has_bot,
+        "owner": viewer is not None and viewer.owner,
+        "permissions": str(granted),
+        "channels": [str(channel_id) for channel_id in ids],
+        "categories": sorted(str(channel.id) for channel in seen if channel.type == channels.CATEGORY),
+        "indexable": [str(channel_id) for channel_id in ids if channel_id in known_to_bot],
+    }
