@@ -6,12 +6,27 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports proto proto-check docs docs-check bench bench-limiter lock format check-deploy check-image dashboards dashboards-check check-monitoring drill-drain bench-size bench-join bench-watch drill-losses drill-kills bench-overhead bench-admission bench-economy fuzz
+.PHONY: help demo up setup hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
+  dashboards dashboards-check lock check-deploy check-image check-monitoring fuzz bench bench-limiter bench-size \
+  bench-join bench-watch bench-economy bench-overhead bench-admission drill-drain drill-losses drill-kills
 
 help:  ## Show this list.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@sed -nE -e 's/^## (.*)/\n\1:/p' -e 's/^([a-z-]+):.*  ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: $(READY)  ## Build .venv from the lock (hashes checked).
+## Try it
+
+demo: $(READY)  ## Index a simulated user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
+	@$(BIN)/python -m devstack demo $(ARGS)
+
+up: $(READY)  ## Keep the whole stack running for development, and print its addresses.
+	@$(BIN)/python -m devstack up $(ARGS)
+
+test: $(READY)  ## Run all tests, on real servers that come with the packages.
+	$(BIN)/pytest -n 2 --dist loadfile
+
+## Change it
+
+setup: $(READY)  ## Build .venv from the lock (hashes are checked). Every other target does this first.
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
@@ -20,15 +35,38 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-UV_LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q
-lock:  ## Resolve the dependencies again and write requirements.lock.
-	$(UV_LOCK) pyproject.toml --extra dev --extra embedded --upgrade -o requirements.lock
-	$(UV_LOCK) -c requirements.lock pyproject.toml -o deploy/docker/requirements.lock
-	$(UV_LOCK) -c requirements.lock deploy/docker/build.in -o deploy/docker/build.lock
-	$(UV_LOCK) deploy/tools.in --upgrade -o deploy/tools.lock
+hooks: $(READY)  ## Run `make quick` before every commit: points git at .githooks.
+	git config core.hooksPath .githooks
+
+quick: lint types imports  ## Check lint, types and import contracts: seconds when warm.
+
+unit: $(READY)  ## Run the unit tests alone: no servers, about half a minute.
+	$(BIN)/pytest -n 2 tests/unit
+
+one: $(READY)  ## Run the tests whose names match. T=name, or an expression: T="drain and not load"
+	@test -n "$(T)" || { echo 'Name a test: make one T=name'; exit 2; }
+	$(BIN)/pytest -k "$(T)" $(ARGS)
+
+format: $(READY)  ## Apply ruff's fixes and format.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+check: quick proto-check docs-check dashboards-check  ## Run every check but the tests.
+
+lint: $(READY)  ## Check ruff's rules and format.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY)  ## Check types with mypy, strict.
+	$(BIN)/mypy
+
+imports: $(READY)  ## Check the import contracts.
+	$(BIN)/lint-imports
+
+## Generate
 
 OUT ?= .
-proto: $(READY)  ## Generate the Python code of the API.
+proto: $(READY)  ## Write the Python code of the API.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTO)
 
 proto-check: $(READY)
@@ -37,7 +75,7 @@ proto-check: $(READY)
 	@rm -rf build/proto && mkdir -p build/proto && $(MAKE) --no-print-directory proto OUT=build/proto
 	diff -r -x __init__.py -x __pycache__ build/proto/$(PB) $(PB)
 
-docs: $(READY)  ## Generate docs/settings.md, docs/metrics.md and the manifests' settings.
+docs: $(READY)  ## Write docs/settings.md, docs/metrics.md and the manifests' settings.
 	$(BIN)/python docs/make_settings.py > docs/settings.md
 	$(BIN)/python docs/make_metrics.py > docs/metrics.md
 	$(BIN)/python deploy/make_env.py > deploy/k8s/base/indexer.env
@@ -47,33 +85,20 @@ docs-check: $(READY)
 	$(BIN)/python docs/make_metrics.py | diff docs/metrics.md -
 	$(BIN)/python deploy/make_env.py | diff deploy/k8s/base/indexer.env -
 
-dashboards: $(READY)  ## Generate Grafana's dashboards and the PrometheusRule.
+dashboards: $(READY)  ## Write Grafana's dashboards and the PrometheusRule.
 	$(BIN)/python -m deploy.observability.make
 
 dashboards-check: $(READY)
 	$(BIN)/python -m deploy.observability.make --check
 
-check-monitoring: $(READY)  ## Rules and dashboards against a real Prometheus. ARGS=--picture draws docs/headroom.svg
-	$(BIN)/python -m deploy.observability.verify $(ARGS)
+UV_LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q
+lock:  ## Resolve the dependencies anew and write the lock files.
+	$(UV_LOCK) pyproject.toml --extra dev --extra embedded --upgrade -o requirements.lock
+	$(UV_LOCK) -c requirements.lock pyproject.toml -o deploy/docker/requirements.lock
+	$(UV_LOCK) -c requirements.lock deploy/docker/build.in -o deploy/docker/build.lock
+	$(UV_LOCK) deploy/tools.in --upgrade -o deploy/tools.lock
 
-check: lint types imports proto-check docs-check dashboards-check  ## Everything but the tests.
-
-lint: $(READY)  ## Ruff: rules and format.
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-
-format: $(READY)  ## Let ruff mend what it can.
-	$(BIN)/ruff check --fix
-	$(BIN)/ruff format
-
-types: $(READY)  ## mypy, strict.
-	$(BIN)/mypy
-
-imports: $(READY)
-	$(BIN)/lint-imports
-
-test: $(READY)  ## All tests, on real servers that come with the packages.
-	$(BIN)/pytest -n 2 --dist loadfile
+## Check the deployment
 
 TOOLS := build/tools
 TOOLS_READY := $(TOOLS)/.ready
@@ -82,7 +107,7 @@ $(TOOLS_READY): $(READY) deploy/tools.lock
 	$(BIN)/uv pip install -q --python $(TOOLS)/bin/python --require-hashes -r deploy/tools.lock
 	@touch $(TOOLS_READY)
 
-check-deploy: $(TOOLS_READY)  ## Image recipe, compose file and manifests, with no cluster and no container engine.
+check-deploy: $(TOOLS_READY)  ## Check image recipe, compose file and manifests: no cluster, no container engine.
 	$(TOOLS)/bin/hadolint deploy/docker/Dockerfile
 	$(TOOLS)/bin/checkov --config-file deploy/checkov/dockerfile.yaml -f deploy/docker/Dockerfile
 	INDEXER_CREDENTIAL_KEYS=key $(TOOLS)/bin/docker-compose -f deploy/compose.yaml config -q
@@ -92,47 +117,46 @@ check-deploy: $(TOOLS_READY)  ## Image recipe, compose file and manifests, with 
 	  $(TOOLS)/bin/kubectl kustomize $$folder > build/$$name.yaml && \
 	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$([ $$name = dev ] && echo dev || echo production).yaml -f build/$$name.yaml || exit 1; done
 
-check-image: $(READY)  ## Build the image with no registry, and run it as a pod would; see the script for what it needs.
+check-image: $(READY)  ## Build the image without a registry and run it as a pod does; the script lists its needs.
 	deploy/docker/check_image.sh
 
-drill-drain: $(READY)  ## SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"
-	$(BIN)/python -m tests.benchmarks.drain $(ARGS)
+check-monitoring: $(READY)  ## Check rules and dashboards against a real Prometheus. ARGS=--picture draws docs/headroom.svg
+	$(BIN)/python -m deploy.observability.verify $(ARGS)
 
-bench-size: $(READY)  ## Memory and CPU of each process at 0, 50 and 100 % of the global budget. ARGS="--seconds 20"
-	$(BIN)/python -m tests.benchmarks.size $(ARGS)
+## Measure
 
-bench: bench-limiter bench-size bench-join bench-watch bench-economy bench-overhead bench-admission  ## All measurements.
+bench: bench-limiter bench-size bench-join bench-watch bench-economy bench-overhead bench-admission  ## Run all measurements.
 
-bench-overhead: $(READY)  ## What metrics and log lines cost. ARGS="--users 10" for a short look
-	$(BIN)/python -m tests.benchmarks.overhead $(ARGS)
-
-bench-admission: $(READY)  ## What asking a caller for its token costs a short call. ARGS="--rounds 5"
-	$(BIN)/python -m tests.benchmarks.admission $(ARGS)
-
-bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick for a short look
+bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)
 	$(BIN)/python -m tests.benchmarks.limiter.cost
 
-bench-join: $(READY)  ## Starts that join a running job beside an empty handler, by turns. ARGS="--users 1000"
+bench-size: $(READY)  ## Memory and CPU of each process at 0, 50 and 100 % of the global limit. ARGS="--seconds 20"
+	$(BIN)/python -m tests.benchmarks.size $(ARGS)
+
+bench-join: $(READY)  ## Starts that join a running job, against an empty handler. ARGS="--users 1000"
 	$(BIN)/python -m tests.benchmarks.join $(ARGS)
 
 bench-watch: $(READY)  ## 5,000 watchers of 1,000 jobs on one service process. ARGS="--watchers 500 --jobs 100"
 	$(BIN)/python -m tests.benchmarks.watch $(ARGS)
 
+bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale reads, waits. ARGS=--quick
+	$(BIN)/python -m tests.benchmarks.economy $(ARGS)
+
+bench-overhead: $(READY)  ## Cost of metrics and log lines. ARGS="--users 10"
+	$(BIN)/python -m tests.benchmarks.overhead $(ARGS)
+
+bench-admission: $(READY)  ## Cost of checking a caller's token. ARGS="--rounds 5"
+	$(BIN)/python -m tests.benchmarks.admission $(ARGS)
+
+drill-drain: $(READY)  ## Send SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"
+	$(BIN)/python -m tests.benchmarks.drain $(ARGS)
+
 drill-losses: $(READY)  ## FLUSHALL on Redis in the middle of 20 jobs. ARGS="--rounds 10"
 	$(BIN)/python -m tests.benchmarks.drills.losses $(ARGS)
 
-drill-kills: $(READY)  ## Two services, two workers, one of them killed at a random moment, 20 times. ARGS="--rounds 5"
+drill-kills: $(READY)  ## Kill one of two services and two workers, 20 times. ARGS="--rounds 5"
 	$(BIN)/python -m tests.benchmarks.drills.kills $(ARGS)
 
-fuzz: $(READY)  ## 100,000 random requests and mutilated answers. ARGS="--requests 5000 --seed 1"
+fuzz: $(READY)  ## Send 100,000 random requests and corrupted answers. ARGS="--requests 5000 --seed 1"
 	$(BIN)/python -m tests.fuzz $(ARGS)
-
-bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale reads, waits. ARGS=--quick for a short look
-	$(BIN)/python -m tests.benchmarks.economy $(ARGS)
-
-demo: $(READY)  ## Index a made-up user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
-	@$(BIN)/python -m devstack demo $(ARGS)
-
-up: $(READY)  ## Keep the whole stack running for development, and print its addresses.
-	@$(BIN)/python -m devstack up $(ARGS)
