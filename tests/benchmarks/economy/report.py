@@ -16,22 +16,22 @@ CALLS, ROLES, STALE, FIRST, FIVE, DRAIN = 13.0, 5.0, 0.06, 15.0, 3.0, 0.03
 """The promises: calls a user and day, stale share, seconds, share over the least."""
 
 INTRODUCTION = """\
-Simulated by `make bench-economy` over stores, a Discord and a clock in memory: the week runs the real rules, lists,
-fetches, reader and scheduler of refreshes, and no limiter, which would change no count; the crowd runs the real start,
-turns and limiter.
-What the world is like stands in `tests/benchmarks/economy/world.py`; its figures are our guesses of ordinary use."""
+`make bench-economy` simulates with stores, Discord and clock in memory. The week runs the real rules, guild lists,
+fetches and refresh schedule, without the limiter, which would not change a count. The rush runs the real start, turns
+and limiter.
+`tests/benchmarks/economy/world.py` describes the simulated users; its figures are guesses of ordinary use."""
 WEEK = """\
-Calls are per user and day, the cold start of the first day included.
-Stale: what was served differed from what was true at that moment, in the guild's structure or in the user's roles.
-Naive: every guild of every user at every visit."""
+Calls are per user and day, including the cold start of the first day.
+Stale: what was served differed from the truth at that moment, in the guild's structure or in the user's roles.
+Naive: fetch every guild of every user at every visit."""
 RUSH = """\
 Seconds of simulated time; every answer takes 0.1 s.
-With *known* lists only guilds are read.
-With *charged* lists each user's own list takes a permit of the token's 50 a second and of his own 5 in 5 s, as the
-product does it today: two calls stand before a first guild and six before the first five, so that no order of calls
-could keep the promises for first guilds.
-*The least* is what the first guilds, or all calls, take at exactly the budget's rate.
-The user in the middle comes when half of the calls are made."""
+With *known* lists only guilds are fetched.
+With *charged* lists, as in the product, each user's own list takes a permit of the token's 50 a second and of the
+user's 5 in 5 s: two calls precede a first guild and six the first five, so no order of calls could keep the promises
+for first guilds.
+*The least* is what the first guilds, or all calls, take at exactly the rate of the limits.
+The user in the middle starts when half of the calls are made."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def write(folder: pathlib.Path, weeks: Sequence[week.Week], rushes: Sequence[rus
 def page(found: Iterable[Promise], weeks: Sequence[week.Week], rushes: Sequence[rush.Rush]) -> str:
     """Return the page."""
     lines = [
-        "# How few calls the index costs",
+        "# Calls to Discord",
         "",
         INTRODUCTION,
         "",
@@ -137,7 +137,7 @@ def page(found: Iterable[Promise], weeks: Sequence[week.Week], rushes: Sequence[
         "",
         "![Calls per user and day](economy.png)",
         "",
-        "## Everybody at once",
+        "## 500 users at once",
         "",
         RUSH,
         "",
