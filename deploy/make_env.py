@@ -1,12 +1,12 @@
-"""Prints deploy/k8s/base/indexer.env from the declarations in indexing/settings."""
+"""Generates deploy/k8s/base/indexer.env from the settings groups in indexing/settings."""
 
 import pydantic
 
 from indexing import settings
 
-INTRO = """# Every setting but the secrets, which Deployments take from Secrets by reference.
-# A line that begins with # shows a default. What each means: docs/settings.md.
-# This file is made by `make docs`; what pods need in place of a default stands in deploy/make_env.py.
+INTRO = """# Every setting except secrets, which Deployments reference from Secrets. docs/settings.md describes each.
+# A commented line shows a default.
+# `make docs` generates this file; deploy/make_env.py sets the values that differ from the defaults in pods.
 """
 IN_A_POD = {
     "INDEXER_LISTEN": "[::]:50051",

@@ -1,4 +1,4 @@
-"""Prints docs/settings.md from the declarations in indexing/settings."""
+"""Generates docs/settings.md from the settings groups in indexing/settings."""
 
 import pydantic
 
@@ -7,8 +7,11 @@ from indexing import settings
 INTRO = """# Settings
 
 Every setting is an environment variable.
-All problems are reported at once, by name, and the process ends with exit code 2.
-This page is made from `indexing/settings` by `make docs`.
+A process reads its settings at boot.
+It reports all problems at once, one line each with the variable's name, and exits with code 2.
+Settings that exclude each other are a problem as well: the line names both with their values.
+`indexer settings` prints the settings in force, without secrets.
+`make docs` generates this page from `indexing/settings`.
 """
 
 
@@ -16,7 +19,7 @@ def main() -> None:
     """Print the page."""
     print(INTRO)
     for group in settings.GROUPS.values():
-        print(f"## {(group.__doc__ or '').strip()}\n")
+        print(f"## {(group.__doc__ or '').strip().removesuffix('.')}\n")
         print("| variable | default | meaning |\n|---|---|---|")
         for name, field in group.model_fields.items():
             meaning = " ".join((field.description or "").split()).replace("|", "\\|")

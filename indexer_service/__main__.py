@@ -12,7 +12,7 @@ import sys
 from indexer_service import rotate_keys as indexer_service_rotate_keys
 from indexer_service.server import app, grpc_server
 from indexing import errors, settings
-from indexing.settings import loading
+from indexing.settings import display
 from indexing.telemetry import logs, tracing
 
 COLLECTING = (10_000, 10, 100)
@@ -64,7 +64,7 @@ def rotate_keys() -> int:
 
 def show_settings() -> int:
     """Print every variable in force, and the problems on standard error; returns 2 when there are any."""
-    lines, problems = loading.read()
+    lines, problems = display.list_settings()
     for line in lines:
         print(line)  # noqa: T201 -- for the person who asks
     for problem in problems:

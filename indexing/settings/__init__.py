@@ -1,7 +1,8 @@
 """
 Settings from environment variables, one frozen group per concern; the only place that reads the environment.
 
-Under each field stands its meaning, its unit and why the default is what it is; docs/settings.md is made from here.
+The docstring of a field gives its meaning, its unit and the reason for its default; docs/settings.md is generated from
+these docstrings.
 """
 
 from indexing.settings.discord import DiscordSettings as DiscordSettings
@@ -26,7 +27,6 @@ from indexing.settings.loading import Settings as Settings
 from indexing.settings.loading import load as load
 from indexing.settings.loading import load_exporter as load_exporter
 from indexing.settings.loading import load_keys as load_keys
-from indexing.settings.loading import problems_of as problems_of
 from indexing.settings.processes import ExporterSettings as ExporterSettings
 from indexing.settings.processes import ServiceSettings as ServiceSettings
 from indexing.settings.processes import WorkerSettings as WorkerSettings

@@ -1,8 +1,4 @@
-"""
-Discord, and the application that users consent to.
-
-The budgets of the limiter.
-"""
+"""How Discord is called: its API, the application that users authorize, and the limiter's budgets."""
 
 import urllib.parse
 
@@ -13,28 +9,29 @@ from indexing.settings import fields
 
 
 class DiscordSettings(fields.Group):
-    """How Discord is called."""
+    """Discord's API."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="DISCORD_")
 
     insecure: bool = False
-    """Accept an http address that is not loopback, for a simulator in a private network: tokens travel in the clear."""
+    """Accept an http address beyond loopback, for a simulator in a private network. Tokens travel in clear text."""
 
     api_base: str = "https://discord.com/api/v10"
     """Base URL of the API. Must be https, or http on a loopback address."""
 
     bot_token: pydantic.SecretStr = pydantic.Field(min_length=1)
-    """The bot's token. Channels are read with it, so the bot must be installed in every guild that is to be indexed."""
+    """The bot's token. Channels are read with it, so the bot must be installed in every guild that is indexed."""
 
     timeout: float = pydantic.Field(default=10.0, gt=0, le=60)
     """Longest time for one call, from connecting to the last byte, in seconds.
-    A permit whose call never comes back is held for this long plus the budget's window."""
+    The permit of a call without a response is held for this time plus 2 s plus the budget's window."""
 
     connections: int = pydantic.Field(default=64, ge=1, le=1000)
-    """Connections to Discord at once in one process. 50 calls a second at 150 ms need about 8."""
+    """Open connections to Discord in one process. 50 calls a second at 150 ms need about 8."""
 
     max_body_bytes: int = pydantic.Field(default=8 * 2**20, ge=2**16)
-    """Longest answer that is read, in bytes. 500 channels with 1,000 overwrites each would be longer: refused."""
+    """Largest response body, in bytes; a larger one is refused.
+    The default refuses 500 channels with 1,000 permission overwrites each."""
 
     @pydantic.field_validator("api_base")
     @classmethod
@@ -47,47 +44,48 @@ class DiscordSettings(fields.Group):
 
 
 class OAuthSettings(fields.Group):
-    """The application in whose name users consent, for whoever renews their tokens."""
+    """The application that users authorize."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="DISCORD_")
 
     client_id: str = pydantic.Field(default="", pattern=r"^[A-Za-z0-9_-]{0,64}$")
-    """The application's id. With its secret, users' tokens are renewed before they expire; with neither, a user logs in
-    again when his token is dead."""
+    """The application's id. With id and secret, users' tokens are renewed before they expire.
+    Without them, users log in again when their token expires."""
 
     client_secret: pydantic.SecretStr = pydantic.Field(default=pydantic.SecretStr(""), validate_default=True)
-    """The application's secret. It goes to Discord's token endpoint only."""
+    """The application's secret. It is sent to Discord's token endpoint only. Must be set together with the id."""
 
     @pydantic.field_validator("client_secret")
     @classmethod
-    def _must_go_with_the_id(cls, value: pydantic.SecretStr, info: pydantic.ValidationInfo) -> pydantic.SecretStr:
-        # An id that is refused for itself is told of alone.
+    def _must_be_set_with_the_id(cls, value: pydantic.SecretStr, info: pydantic.ValidationInfo) -> pydantic.SecretStr:
+        # An id that is invalid itself is reported alone.
         if "client_id" in info.data and bool(value.get_secret_value()) != bool(info.data["client_id"]):
             raise ValueError("must be set together with DISCORD_CLIENT_ID, or neither")
         return value
 
 
 class LimiterSettings(fields.Group):
-    """The budgets that service and workers share."""
+    """The limiter's budgets, shared by service and workers."""
 
     global_budget: fields.RateField = fields.Rate(capacity=50, window=1.0)
-    """Calls that one bot token may make, over all processes: tokens/seconds.
+    """Calls of one bot token over all processes, as calls/seconds.
     50 a second is Discord's documented limit per bot (developers/topics/rate-limits.mdx, read 2026-08-06)."""
 
     user_budget: fields.RateField = fields.Rate(capacity=5, window=5.0)
-    """Calls made on behalf of one user: tokens/seconds.
-    Not documented by Discord: the owner's conservative figure."""
+    """Calls on behalf of one user, as calls/seconds.
+    Discord documents no such limit: this is the product owner's conservative figure."""
 
     limiter_hold: float | None = pydantic.Field(default=None, ge=0)
-    """Seconds without any call after the budgets were lost with Redis: what was in flight then is not known.
-    Unset, it is the longest window plus 2 s. Shorter is safe only where Discord's counters were lost as well."""
+    """Seconds without calls after Redis lost the budgets, because the calls in flight are then unknown.
+    Unset, it is the longest window plus DISCORD_TIMEOUT plus 2 s.
+    A shorter hold is safe only where Discord's counters were lost as well."""
 
     limiter_global_credit: float = pydantic.Field(default=0.8, ge=0, le=0.9)
-    """Share of the fastest round trip of the last minute by which a permit of the global budget comes back earlier.
-    0 is safe whatever the network does; 0.8 is safe as long as it does not suddenly become a fifth faster."""
+    """Share of the last minute's fastest round trip by which a permit of the global budget returns earlier.
+    0 is always safe. 0.8 is safe unless the network suddenly becomes a fifth faster."""
 
     limiter_user_credit: float = pydantic.Field(default=0.5, ge=0, le=0.9)
-    """The same for the users' budgets, where a round trip is a smaller part of the window."""
+    """The same share for users' budgets, where a round trip is a smaller part of the window."""
 
     limiter_server_time: bool = False
     """Measure in the server's own time, where answers carry it, how long an answer was under way, and credit that too.
@@ -97,14 +95,30 @@ class LimiterSettings(fields.Group):
     """Permits of the global budget that only the interactive lane may use. Pacing makes 0 enough."""
 
     limiter_background_share: float = pydantic.Field(default=0.2, gt=0, le=0.9)
-    """Share of the global budget that the background lane gets even while the interactive lane wants all."""
+    """Share of the global budget that the background lane gets when the interactive lane could use all of it."""
 
-    limiter_refresh_share: float = pydantic.Field(default=0.02, gt=0, le=0.9)
-    """The same for the refresh lane."""
+    limiter_refresh_share: float = pydantic.Field(default=0.02, gt=0, le=0.9, validate_default=True)
+    """The same share for the refresh lane. Both shares together must be below 1: the interactive lane gets the rest."""
 
     limiter_stop_bulk: float = pydantic.Field(default=0.05, gt=0, le=1)
-    """Share of the 10,000 invalid answers in 10 minutes, after which Discord bans the address, at which background
-    and refresh stop."""
+    """Share of Discord's invalid-request limit at which background and refresh calls stop.
+    Discord bans an address after 10,000 responses with 401, 403 or 429 in 10 minutes."""
 
-    limiter_stop_all: float = pydantic.Field(default=0.1, gt=0, le=1)
-    """The same, at which every call stops."""
+    limiter_stop_all: float = pydantic.Field(default=0.1, gt=0, le=1, validate_default=True)
+    """The share at which every call stops. Must not be below LIMITER_STOP_BULK."""
+
+    @pydantic.field_validator("limiter_refresh_share")
+    @classmethod
+    def _must_leave_a_share(cls, value: float, info: pydantic.ValidationInfo) -> float:
+        background = info.data.get("limiter_background_share", 0.0)
+        if value + background >= 1:
+            raise ValueError(f"{value} plus LIMITER_BACKGROUND_SHARE ({background}) must be below 1")
+        return value
+
+    @pydantic.field_validator("limiter_stop_all")
+    @classmethod
+    def _must_not_stop_before_bulk(cls, value: float, info: pydantic.ValidationInfo) -> float:
+        bulk = info.data.get("limiter_stop_bulk", 0.0)
+        if value < bulk:
+            raise ValueError(f"{value} must not be below LIMITER_STOP_BULK ({bulk})")
+        return value

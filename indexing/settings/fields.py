@@ -1,4 +1,4 @@
-"""What the groups are made of."""
+"""The base class of all settings groups, and the types of fields that have a syntax of their own."""
 
 import pathlib
 import re
@@ -22,26 +22,26 @@ def _parse_rate(value: object) -> object:
     if isinstance(value, str):
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6}(?:\.\d{1,3})?)", value)
         if match is None:
-            raise ValueError("must look like 50/1 (tokens/seconds)")
+            raise ValueError("must look like 50/1 (calls/seconds)")
         return Rate(capacity=int(match[1]), window=float(match[2]))
     return value
 
 
-def _parse_file(value: object) -> object:
-    """Return nothing for no path; who puts a key itself there must not find it printed among the settings."""
+def _parse_path(value: object) -> object:
+    """Return None for an empty path; refuse the content of a file, because a key would be printed with the settings."""
     if isinstance(value, str) and ("\n" in value or "-----" in value):
-        raise ValueError("must be the path of a file, not what stands in it")
+        raise ValueError("must be the path of a file, not its content")
     return value or None
 
 
-FileField = Annotated[pathlib.Path | None, pydantic.BeforeValidator(_parse_file)]
+FileField = Annotated[pathlib.Path | None, pydantic.BeforeValidator(_parse_path)]
 
 
 RateField = Annotated[Rate, pydantic_settings.NoDecode, pydantic.BeforeValidator(_parse_rate)]
 
 
 class Group(pydantic_settings.BaseSettings):
-    """One concern's variables."""
+    """The variables of one concern, frozen once they are read."""
 
     model_config = pydantic_settings.SettingsConfigDict(
         frozen=True, use_attribute_docstrings=True, extra="ignore", hide_input_in_errors=True

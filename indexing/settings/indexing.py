@@ -1,4 +1,7 @@
-"""The rules of indexing."""
+"""The rules of indexing: ages, leases, retries, turns and the ranking of guilds."""
+
+import json
+from typing import Annotated
 
 import pydantic
 import pydantic_settings
@@ -7,7 +10,7 @@ from indexing.settings import fields
 
 
 class RankWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """How much each signal counts for the order of a user's guilds; only their proportions matter."""
+    """The weight of each signal in the order of a user's guilds; only their proportions matter."""
 
     recency: float = pydantic.Field(default=0.2, ge=0)
     activity: float = pydantic.Field(default=0.25, ge=0)
@@ -19,7 +22,7 @@ class RankWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     @property
     def total(self) -> float:
-        """Their sum, 1 if all are 0."""
+        """The sum of the weights, 1 if all are 0."""
         values = (self.recency, self.activity, self.owner, self.role, self.new, self.staleness, self.demand)
         return sum(values) or 1.0
 
@@ -27,70 +30,96 @@ class RankWeights(pydantic.BaseModel, frozen=True, extra="forbid"):
         return self.model_dump_json()
 
 
+def _parse_weights(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError('must be JSON, such as {"recency": 0.5}') from error
+    return value
+
+
+WeightsField = Annotated[RankWeights, pydantic_settings.NoDecode, pydantic.BeforeValidator(_parse_weights)]
+
+
 class IndexingSettings(fields.Group):
-    """The rules of indexing; the same in service and workers."""
+    """The rules of indexing, the same in service and workers."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXING_")
 
     max_age: float = pydantic.Field(default=600.0, ge=0)
-    """Seconds for which a guild's channels surely count as fresh, so that another user's job does not fetch them again.
-    A guild that has not changed for long counts as fresh for longer, up to half a day."""
+    """Seconds for which a guild's channels count as fresh, so that another user's job does not read them again.
+    The longer a guild stays unchanged, the longer it counts as fresh, up to half a day."""
 
     install_url: str = pydantic.Field(default="", pattern=r"^(https://[^\s#]+\?[^\s#]*)?$")
-    """Link that installs the bot, with its query, such as
-    https://discord.com/oauth2/authorize?client_id=1&scope=bot&permissions=1024; the guild's id is added.
-    Shown with guilds that lack the bot; empty shows none."""
+    """Link that installs the bot, with a query, such as
+    https://discord.com/oauth2/authorize?client_id=1&scope=bot&permissions=1024. The guild's id is appended.
+    It is returned with guilds that lack the bot; empty returns none."""
 
     retention: float = pydantic.Field(default=30 * 86_400.0, gt=0)
-    """Seconds after which what is gone is erased: hidden channels, ended memberships, guilds without members."""
+    """Seconds after which obsolete data is erased: hidden channels, ended memberships, guilds without members."""
 
     refresh_interval: float = pydantic.Field(default=15.0, gt=0)
-    """Seconds between two looks for guilds that are to be read again though nobody asks."""
+    """Seconds between two searches for guilds that are due for a refresh."""
 
     refresh_width: int = pydantic.Field(default=8, ge=1, le=50)
-    """Guilds read again side by side."""
+    """Guilds that are refreshed at the same time."""
 
     list_max_age: float = pydantic.Field(default=60.0, ge=0)
-    """Seconds after a successful job's start during which another start is answered FRESH, without asking Discord."""
+    """Seconds after the start of a successful job during which another start returns FRESH without calling Discord."""
 
-    rank_weights: RankWeights = RankWeights()
-    """How much each signal counts for the order of a user's guilds, as JSON with any of these names: when the user last
-    opened the guild, its newest message (or its people, before it is read), his ownership, his role, whether it was
-    never read, how old its channels are, how many users ask for it. Our guess of what is opened first."""
+    rank_weights: WeightsField = RankWeights()
+    """Weight of each signal in the order of a user's guilds, as JSON with any of these names.
+    `recency`: when the user last opened the guild. `activity`: its newest message, or its member count before it is
+    read. `owner`: the user owns it. `role`: the user's permissions. `new`: it was never read. `staleness`: the age of
+    its channels. `demand`: how often users asked for it since it was
+    read. The defaults are our guess of what is opened first."""
 
     roles_max_age: float = pydantic.Field(default=2 * 86_400.0, ge=0)
-    """Seconds after which a user's role ids in a guild are asked for again, if they can change what he sees: one call
-    for each such guild. A role that was taken away is noticed so late at worst; a forced job asks at once."""
+    """Seconds after which a user's role ids in a guild are read again, if they can change what the user sees.
+    That is one call for each such guild. A revoked role is noticed after this time at the latest.
+    A forced job reads the roles at once."""
 
-    roles_hard_age: float = pydantic.Field(default=7 * 86_400.0, ge=0)
-    """Seconds after which what a user may do is no longer believed. Role ids: what depends on a role is hidden until
-    they are read. His guild list, with his permissions: all channels are hidden until he is indexed again."""
+    roles_hard_age: float = pydantic.Field(default=7 * 86_400.0, ge=0, validate_default=True)
+    """Seconds after which a user's permissions are no longer trusted. Must not be below INDEXING_ROLES_MAX_AGE.
+    Role ids: channels that depend on a role are hidden until the roles are read.
+    The guild list with the user's permissions: all channels are hidden until the user is indexed again."""
 
     turn_width: int = pydantic.Field(default=5, ge=1, le=25)
-    """Guilds that one turn works on side by side. Five is what a user's budget allows at once."""
+    """Guilds that one turn works on at the same time. A user's budget allows five calls at once."""
 
     turn_time: float = pydantic.Field(default=5.0, gt=0, le=60)
-    """Seconds after which a turn starts no further guild, so that many users take turns on few threads."""
+    """Seconds after which a turn starts no further guild, so that many users share few threads."""
 
     turn_lease: float = pydantic.Field(default=40.0, gt=0)
-    """Seconds after which a turn that was not heard of is given to somebody else.
-    Must exceed the time of a turn plus two timeouts of Discord."""
+    """Seconds after which a turn without a sign of life is given to another worker.
+    Must exceed INDEXING_TURN_TIME plus twice DISCORD_TIMEOUT; the default adds 15 s for slow stores."""
 
     max_attempts: int = pydantic.Field(default=5, ge=1, le=20)
-    """Attempts for a guild that fails for a passing cause, before it counts as FAILED."""
+    """Attempts for a guild with transient failures, before it is FAILED."""
 
     retry_base: float = pydantic.Field(default=5.0, gt=0)
     """Seconds before the second attempt; doubled for each further one, with jitter."""
 
     guild_lease: float = pydantic.Field(default=25.0, gt=0)
-    """Seconds for which one process may fetch a guild alone. Must exceed the timeout of a call to Discord."""
+    """Seconds for which one process may read a guild alone.
+    Must exceed DISCORD_TIMEOUT; the default adds 15 s for slow stores."""
 
     bot_guilds_age: float = pydantic.Field(default=86_400.0, gt=0)
-    """Seconds for which the list of guilds that have our bot is believed. It is read again on doubt: when a job is
-    forced for a user with guilds outside it. A guild in it that refuses is asked about alone."""
+    """Seconds for which the cached list of the bot's guilds is used.
+    A forced job of a user with guilds outside the list reads it earlier.
+    A listed guild that refuses the bot is verified on its own."""
 
     sweep_interval: float = pydantic.Field(default=15.0, gt=0)
-    """Seconds between two looks for jobs whose next turn is overdue."""
+    """Seconds between two searches for jobs whose next turn is overdue."""
 
     job_retention: float = pydantic.Field(default=7 * 86_400.0, gt=0)
-    """Seconds for which an ended job can be asked for."""
+    """Seconds for which an ended job can be read."""
+
+    @pydantic.field_validator("roles_hard_age")
+    @classmethod
+    def _must_outlast_the_soft_age(cls, value: float, info: pydantic.ValidationInfo) -> float:
+        soft = info.data.get("roles_max_age", 0.0)
+        if value < soft:
+            raise ValueError(f"{value} must not be below INDEXING_ROLES_MAX_AGE ({soft})")
+        return value

@@ -1,10 +1,4 @@
-"""
-Redis and MongoDB.
-
-The keys that encrypt and sign.
-
-Logs and traces.
-"""
+"""What every process stands on: Redis, MongoDB, the encryption keys, logs and traces."""
 
 import base64
 from typing import Literal
@@ -16,18 +10,18 @@ from indexing.settings import fields
 
 
 class RedisSettings(fields.Group):
-    """The Redis (6.2 or newer) or Valkey that all processes share."""
+    """Redis (6.2 or newer) or Valkey, shared by all processes."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="REDIS_")
 
     url: pydantic.SecretStr = pydantic.SecretStr("redis://127.0.0.1:6379/0")
-    """redis:// or rediss:// URL. May carry a password, so it is never printed."""
+    """URL that begins with redis://, rediss:// or unix://. It may contain a password, so it is never printed."""
 
     timeout: float = pydantic.Field(default=2.0, gt=0, le=30)
-    """Longest wait for an answer to one command, in seconds (the limiter has a shorter one of its own)."""
+    """Longest wait for the reply to one command, in seconds. The limiter waits at most 0.25 s."""
 
     connections: int = pydantic.Field(default=32, ge=2, le=1000)
-    """Connections at once in one process; more callers wait for one."""
+    """Open connections in one process. Further commands wait for a free one."""
 
     @pydantic.field_validator("url")
     @classmethod
@@ -38,12 +32,12 @@ class RedisSettings(fields.Group):
 
 
 class MongoSettings(fields.Group):
-    """The MongoDB (4.4 or newer) that holds the index."""
+    """MongoDB (4.4 or newer), which stores the index."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="MONGODB_")
 
     url: pydantic.SecretStr = pydantic.SecretStr("mongodb://127.0.0.1:27017")
-    """mongodb:// or mongodb+srv:// URL. May carry a password, so it is never printed."""
+    """mongodb:// or mongodb+srv:// URL. It may contain a password, so it is never printed."""
 
     database: str = pydantic.Field(default="indexer", pattern=r"^[A-Za-z0-9_-]{1,60}$")
     """Name of the database."""
@@ -63,7 +57,7 @@ KEY_BYTES = 32
 """Length of an AES-256 key."""
 
 
-def _keys_of(value: str) -> tuple[bytes, ...]:
+def _decode_keys(value: str) -> tuple[bytes, ...]:
     keys = []
     for number, text in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
         try:
@@ -79,52 +73,53 @@ def _keys_of(value: str) -> tuple[bytes, ...]:
 
 
 class SecretSettings(fields.Group):
-    """Keys that never leave the process."""
+    """Encryption keys."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXER_")
 
     credential_keys: pydantic.SecretStr
-    """Comma-separated base64url keys of 32 bytes for stored credentials and tokens handed out.
-    The first encrypts, all decrypt. To rotate: put a new one behind in all processes, then in front, then run
-    `indexer keys rotate`, then take the old one out."""
+    """Comma-separated base64url keys of 32 bytes, for stored credentials and for page and resume tokens.
+    The first key encrypts and signs, all keys decrypt and verify.
+    To rotate: append a new key in all processes, then move it to the front, then run `indexer keys rotate`, then remove
+    the old key."""
 
     @pydantic.field_validator("credential_keys")
     @classmethod
     def _must_be_keys(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
-        _keys_of(value.get_secret_value())
+        _decode_keys(value.get_secret_value())
         return value
 
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The decoded keys, the encrypting one first."""
-        return _keys_of(self.credential_keys.get_secret_value())
+        return _decode_keys(self.credential_keys.get_secret_value())
 
 
 class LogSettings(fields.Group):
-    """Log lines on standard error."""
+    """Logs, on standard error."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="LOG_")
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Lowest level that is written."""
+    """Lowest level that is logged."""
 
     format: Literal["json", "console"] = "json"
-    """json for machines, console for people."""
+    """`json` for log collectors, `console` for a terminal."""
 
 
 class TraceSettings(fields.Group):
-    """OpenTelemetry's standard variables: these turn it on, its SDK reads the others, such as OTEL_SERVICE_NAME."""
+    """Traces; OpenTelemetry's SDK reads its other variables itself, such as OTEL_SERVICE_NAME."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="OTEL_")
 
     exporter_otlp_endpoint: str = ""
-    """Where traces are sent, by OTLP over HTTP; empty sends none."""
+    """Endpoint for traces, by OTLP over HTTP; empty sends none."""
 
     exporter_otlp_traces_endpoint: str = ""
-    """The same for traces alone; it goes before the other."""
+    """The same for traces only. It takes precedence."""
 
     sdk_disabled: bool = False
-    """Send none although there is an endpoint."""
+    """Send no traces, even with an endpoint."""
 
     @property
     def on(self) -> bool:

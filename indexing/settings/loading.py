@@ -1,14 +1,11 @@
-"""
-Reads the groups that a process needs, and tells all problems at once.
-
-The settings as they are in force, for operators: every variable with its value, and no secret.
-"""
+"""Reads a process's settings groups, checks the rules between groups, and reports every problem at once."""
 
 import dataclasses
-import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pydantic
+import pydantic_settings
 
 from indexing.settings import discord as discord_settings
 from indexing.settings import fields, infrastructure, processes
@@ -17,7 +14,7 @@ from indexing.settings import indexing as indexing_settings
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """All groups. The service reads `service`, the workers read `workers`, both read the rest."""
+    """The groups of service and workers: the service uses `service`, the workers use `workers`, both use the rest."""
 
     discord: discord_settings.DiscordSettings
     oauth: discord_settings.OAuthSettings
@@ -34,7 +31,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExporterConfig:
-    """What the exporter reads: no key to any credential is among it."""
+    """The groups of the exporter, which needs no key to any credential."""
 
     discord: discord_settings.DiscordSettings
     limiter: discord_settings.LimiterSettings
@@ -46,7 +43,7 @@ class ExporterConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KeysConfig:
-    """What rotating keys reads."""
+    """The groups of the key rotation."""
 
     mongo: infrastructure.MongoSettings
     secrets: infrastructure.SecretSettings
@@ -54,7 +51,7 @@ class KeysConfig:
 
 
 class BadSettings(Exception):
-    """Some variables cannot be accepted; the message has one line for each, with its name."""
+    """Some variables cannot be accepted; the message has one line for each problem, which begins with the variable."""
 
 
 GROUPS: dict[str, type[fields.Group]] = {
@@ -73,16 +70,34 @@ GROUPS: dict[str, type[fields.Group]] = {
 }
 
 
-def _problem(kind: str, message: str) -> str:
-    return "must be set" if kind == "missing" else message.removeprefix("Value error, ")
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    What must hold between settings of different groups; a rule inside one group is a validator of that group.
+
+    Attributes:
+        settings: Each as `group.field`; the first is the one that a problem is reported under.
+        holds: Takes the values of `settings`, in their order.
+        message: What the first must be. {1} stands for the variable and value of the second, and so on.
+    """
+
+    settings: tuple[str, ...]
+    holds: Callable[..., bool]
+    message: str
 
 
-def problems_of(group: type[fields.Group], error: pydantic.ValidationError) -> list[str]:
-    """Return what is wrong with a group, by variable name; no value is shown."""
-    return [
-        f"{fields.variable(group, str(item['loc'][0]))}: {_problem(item['type'], item['msg'])}"
-        for item in error.errors(include_input=False, include_url=False)
-    ]
+RULES = (
+    Rule(
+        ("indexing.turn_lease", "indexing.turn_time", "discord.timeout"),
+        lambda lease, turn, call: lease > turn + 2 * call,
+        "must exceed {1} plus twice {2}",
+    ),
+    Rule(
+        ("indexing.guild_lease", "discord.timeout"),
+        lambda lease, call: lease > call,
+        "must exceed {1}",
+    ),
+)
 
 
 def load() -> Settings:
@@ -90,80 +105,75 @@ def load() -> Settings:
     Read all settings of service and workers from the environment.
 
     Raises:
-        BadSettings: With every problem of every group, by variable name; no value is shown.
+        BadSettings: With every problem of every group, by variable name; no secret is shown.
     """
-    return Settings(**_read(Settings))
+    return Settings(**_load_groups(Settings))
 
 
 def load_exporter() -> ExporterConfig:
     """Read the exporter's settings from the environment; see `load`."""
-    return ExporterConfig(**_read(ExporterConfig))
+    return ExporterConfig(**_load_groups(ExporterConfig))
 
 
 def load_keys() -> KeysConfig:
-    """Read from the environment what rotating keys needs; see `load`."""
-    return KeysConfig(**_read(KeysConfig))
+    """Read the key rotation's settings from the environment; see `load`."""
+    return KeysConfig(**_load_groups(KeysConfig))
 
 
-def _read(wanted: type[Settings | ExporterConfig | KeysConfig]) -> dict[str, Any]:
-    problems: list[str] = []
-    groups: dict[str, Any] = {}
-    for name in (field.name for field in dataclasses.fields(wanted)):
-        group = GROUPS[name]
-        try:
-            groups[name] = group()
-        except pydantic.ValidationError as error:
-            problems += problems_of(group, error)
+def _load_groups(config: type[Settings | ExporterConfig | KeysConfig]) -> dict[str, Any]:
+    groups, problems = read_groups(field.name for field in dataclasses.fields(config))
     if problems:
         raise BadSettings("\n".join(problems))
     return groups
 
 
-WITH_PASSWORD = re.compile(r"//[^/@\s]*@")
-"""The part of a URL that names a user and his password."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Line:
-    """
-    One variable.
-
-    Attributes:
-        value: As it is in force; of a secret only whether it is there.
-        given: Whether it comes from the environment; else it is the default.
-    """
-
-    variable: str
-    value: str
-    given: bool
-
-    def __str__(self) -> str:
-        return f"{self.variable}={self.value}{'' if self.given else '  # default'}"
-
-
-def read() -> tuple[list[Line], list[str]]:
-    """Return the variables of all groups that can be accepted, and the problems of the others, by variable name."""
-    lines: list[Line] = []
+def read_groups(names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """Read groups of `GROUPS`; returns the valid ones by name, and every problem of all of them, one line each."""
+    wanted = list(names)
+    groups: dict[str, Any] = {}
     problems: list[str] = []
-    for group in GROUPS.values():
+    for name in wanted:
         try:
-            lines += _lines(group())
+            groups[name] = GROUPS[name]()
         except pydantic.ValidationError as error:
-            problems += problems_of(group, error)
-    return lines, problems
+            problems += list_group_problems(GROUPS[name], error)
+    return groups, problems + _list_broken_rules(wanted, groups)
 
 
-def _lines(group: Any) -> list[Line]:  # noqa: ANN401 -- any of the groups
-    given = group.model_fields_set
+def list_group_problems(group: type[fields.Group], error: pydantic.ValidationError) -> list[str]:
+    """Return what is wrong with a group, one line each, by variable name; a refused value is not shown."""
     return [
-        Line(fields.variable(type(group), name), _shown(getattr(group, name)), name in given)
-        for name in type(group).model_fields
+        f"{fields.variable(group, str(item['loc'][0]))}: {_message_of(item['type'], item['msg'])}"
+        for item in error.errors(include_input=False, include_url=False)
     ]
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, pydantic.SecretStr):
-        return "(secret, set)" if value.get_secret_value() else "(secret, empty)"
-    if isinstance(value, list | tuple | set | frozenset | dict) and "SecretStr" in repr(value):
-        return "(secret, set)"
-    return WITH_PASSWORD.sub("//(secret)@", str(value))
+def _message_of(kind: str, message: str) -> str:
+    return "must be set" if kind == "missing" else message.removeprefix("Value error, ")
+
+
+def _list_broken_rules(wanted: list[str], groups: dict[str, Any]) -> list[str]:
+    """Return a line for each rule that is broken; a rule about an invalid value cannot be checked."""
+    problems = []
+    for rule in RULES:
+        named = [tuple(each.split(".")) for each in rule.settings]
+        if not all(group in wanted for group, _ in named):
+            continue
+        values = [_value_of(group, field, groups) for group, field in named]
+        if None not in values and not rule.holds(*values):
+            variables = [fields.variable(GROUPS[group], field) for group, field in named]
+            shown = [f"{variable} ({value})" for variable, value in zip(variables, values, strict=True)]
+            problems.append(f"{variables[0]}: {values[0]} {rule.message.format(*shown)}")
+    return problems
+
+
+def _value_of(name: str, field: str, groups: dict[str, Any]) -> Any:  # noqa: ANN401 -- of any setting
+    """Return a setting's value, also when another one of its group is invalid; None when it is invalid itself."""
+    if name in groups:
+        return getattr(groups[name], field)
+    declared = GROUPS[name].model_fields[field]
+    given = pydantic_settings.EnvSettingsSource(GROUPS[name])()
+    try:
+        return pydantic.TypeAdapter(declared.rebuild_annotation()).validate_python(given.get(field, declared.default))
+    except pydantic.ValidationError:
+        return None

@@ -14,40 +14,41 @@ class ServiceSettings(fields.Group):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXER_")
 
     listen: str = pydantic.Field(default="127.0.0.1:50051", pattern=r"^(\[[0-9a-f:]+\]|[A-Za-z0-9_.-]+):\d{1,5}$")
-    """gRPC address, host:port. Only loopback is accepted unless there is TLS and callers show tokens."""
+    """gRPC address, host:port. An address beyond loopback needs TLS and service tokens, or INDEXER_INSECURE."""
 
     tls_cert: fields.FileField = None
     """File with the certificate of the gRPC address and its chain, as PEM; empty serves without TLS.
-    This file and the others below are looked at again while the service runs: a change needs no restart."""
+    The service picks up a change of this file and of the other files without a restart."""
 
     tls_key: fields.FileField = pydantic.Field(default=None, validate_default=True)
-    """File with the certificate's private key, as PEM, without a password."""
+    """File with the certificate's private key, as PEM, without a password. Goes with the certificate."""
 
     tls_client_ca: fields.FileField = None
-    """File with the authorities, as PEM, of which every caller must show a certificate; empty asks for none."""
+    """File with the certificate authorities, as PEM, one of which must have signed each caller's certificate.
+    Empty asks callers for no certificate. Needs the service's certificate."""
 
     service_tokens_file: fields.FileField = None
-    """File with the callers' tokens, as hashes, with scopes and rates: one of which every call must show.
-    Lines are made by `indexer token new`; docs/callers.md tells more. Empty asks for none."""
+    """File with the hashes of the callers' tokens, their scopes and their rates. Every call must carry a listed token.
+    `indexer token new` creates its lines; see docs/callers.md. Empty asks for no token."""
 
     reload_interval: float = pydantic.Field(default=5.0, gt=0, le=3600)
-    """Seconds between two looks whether these files have changed. A token that is taken out counts so long at most."""
+    """Seconds between two checks of these files for changes. A removed token stays valid for at most this time."""
 
     reflection: bool = False
-    """Answer gRPC server reflection, for tools such as grpcurl, to everybody; for development."""
+    """Answer gRPC server reflection, for tools such as grpcurl, to every caller; for development."""
 
-    metrics_port: int = pydantic.Field(default=9464, ge=0, le=65_535)
-    """Port of /metrics; 0 serves none."""
+    metrics_port: int = pydantic.Field(default=9464, ge=0, le=65_535, validate_default=True)
+    """Port of /metrics; 0 serves none. Must differ from the gRPC port."""
 
     probe_port: int = pydantic.Field(default=0, ge=0, le=65_535)
-    """Port, on all addresses, of grpc.health.v1 alone and without TLS, because Kubernetes' probes speak none;
-    0 serves none. The gRPC address answers grpc.health.v1 as well."""
+    """Port, on all addresses, of grpc.health.v1 without TLS, because Kubernetes' probes support no TLS; 0 serves none.
+    The gRPC address serves grpc.health.v1 as well. Must differ from the gRPC port and the metrics port."""
 
     insecure: bool = False
-    """Accept a listen address that is not loopback although there is no TLS, or callers show no token."""
+    """Accept a listen address beyond loopback without TLS or without service tokens."""
 
     drain: float = pydantic.Field(default=20.0, ge=0)
-    """Seconds that running calls get after SIGTERM; keep it below the pod's grace period."""
+    """Seconds that calls in flight get after SIGTERM. Must be below the pod's grace period, 45 s in the manifests."""
 
     max_watchers: int = pydantic.Field(default=10_000, ge=1)
     """WatchProgress streams at once in one process; more are refused."""
@@ -56,14 +57,14 @@ class ServiceSettings(fields.Group):
     """WatchProgress streams of one job at once in one process; more are refused."""
 
     max_stream_age: float = pydantic.Field(default=3600.0, gt=0)
-    """Seconds, ±20 %, after which a stream is ended so that watchers spread over the processes that run now."""
+    """Seconds, ±20 %, after which a stream is ended, so that watchers spread over the processes that run now."""
 
     slow_watcher: float = pydantic.Field(default=60.0, gt=0)
-    """Seconds for which one message of a stream may wait for its reader, before the stream is closed."""
+    """Seconds for which one message of a stream may wait for its reader; then the stream is closed."""
 
     @property
     def guarded(self) -> bool:
-        """Whether callers prove who they are, and nobody else hears it."""
+        """Whether callers are authenticated over an encrypted connection."""
         return bool(self.tls_cert and self.service_tokens_file)
 
     @pydantic.field_validator("tls_key", "tls_client_ca")
@@ -78,6 +79,16 @@ class ServiceSettings(fields.Group):
             raise ValueError("must be set, because INDEXER_TLS_CERT is")
         return value
 
+    @pydantic.field_validator("metrics_port", "probe_port")
+    @classmethod
+    def _must_differ_from_other_ports(cls, value: int, info: pydantic.ValidationInfo) -> int:
+        listen = info.data.get("listen", "")
+        if value and listen and value == int(listen.rpartition(":")[2]):
+            raise ValueError(f"{value} must differ from the port of INDEXER_LISTEN ({listen})")
+        if value and value == info.data.get("metrics_port"):
+            raise ValueError(f"{value} must differ from INDEXER_METRICS_PORT ({value})")
+        return value
+
 
 class WorkerSettings(fields.Group):
     """The worker processes."""
@@ -88,17 +99,18 @@ class WorkerSettings(fields.Group):
     """Port of /metrics, /livez and /readyz; 0 serves none."""
 
     threads: int = pydantic.Field(default=32, ge=1, le=256)
-    """Turns at once in one process: each holds a thread while it waits for Discord."""
+    """Turns at once in one process. Each holds a thread while it waits for Discord."""
 
     refresh: bool = True
-    """Workers also read guilds again and erase what is gone; 0 where `python -m workers.refresh` runs for that."""
+    """Workers also refresh guilds and erase obsolete data. Set 0 where `python -m workers.refresh` does that."""
 
     shutdown_timeout: float = pydantic.Field(default=25.0, gt=0)
-    """Seconds that running turns get after SIGTERM; keep it below the pod's grace period."""
+    """Seconds that running turns get after SIGTERM. Must be below half of the pod's grace period, because
+    Dramatiq uses it up to twice; the manifests have 60 s. The default is enough for the defaults of INDEXING_TURN_TIME plus twice DISCORD_TIMEOUT."""
 
 
 class ExporterSettings(fields.Group):
-    """The process that shows what belongs to the whole fleet; one is enough."""
+    """The exporter of fleet-wide metrics, an optional singleton."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="EXPORTER_")
 
@@ -106,4 +118,4 @@ class ExporterSettings(fields.Group):
     """Port of /metrics, /livez and /readyz; 0 serves none."""
 
     timeout: float = pydantic.Field(default=5.0, gt=0, le=60)
-    """Longest time for reading one source during a scrape, in seconds; keep it below Prometheus' scrape timeout."""
+    """Longest time for reading one source during a scrape, in seconds. Must be below Prometheus' scrape timeout."""

@@ -107,7 +107,7 @@ def test_the_last_words_of_the_culprit_are_told_when_the_start_fails() -> None:
 
     first, *tail = ended.stderr.splitlines()
     assert re.fullmatch(r"(service|worker)-1 did not start: it ended with exit code 2", first)
-    assert tail == ["  GLOBAL_BUDGET: must look like 50/1 (tokens/seconds)"]
+    assert tail == ["  GLOBAL_BUDGET: must look like 50/1 (calls/seconds)"]
     assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
 
 

@@ -40,6 +40,7 @@ def fleet(users: int, guilds: int) -> stack.Options:
         environment={
             "USER_BUDGET": "10/1",
             "INDEXING_LIST_MAX_AGE": "0",
+            "DISCORD_TIMEOUT": "3",
             "INDEXING_TURN_LEASE": "12",
             "INDEXING_GUILD_LEASE": "11",
             "INDEXING_SWEEP_INTERVAL": "2",

@@ -215,7 +215,7 @@ def test_a_key_in_place_of_its_file_is_refused_when_somebody_pastes_it(environme
     """It would be printed among the settings; the refusal does not repeat it."""
     environment.setenv("INDEXER_TLS_KEY", "-----BEGIN PRIVATE KEY-----\nhunter5\n")
 
-    assert problems() == ["INDEXER_TLS_KEY: must be the path of a file, not what stands in it"]
+    assert problems() == ["INDEXER_TLS_KEY: must be the path of a file, not its content"]
 
 
 def test_nothing_is_guarded_when_only_one_half_of_the_guard_is_there() -> None:

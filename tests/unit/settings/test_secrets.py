@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from indexing import settings
-from indexing.settings import loading
+from indexing.settings import display
 
 MARK = "hunter-5f3c9a"
 SECRET_NAME = re.compile(r"token|secret|key|password|credential")
@@ -71,7 +71,7 @@ def test_a_secret_is_not_shown_when_settings_are_refused_or_listed(
 
     with pytest.raises(settings.BadSettings) as bad:
         settings.load()
-    lines, problems = loading.read()
+    lines, problems = display.list_settings()
 
     assert MARK not in "".join(traceback.format_exception(bad.value)) + repr(bad.value)
     assert MARK not in "".join(map(str, lines)) + "".join(map(repr, lines)) + "".join(problems)
@@ -98,7 +98,7 @@ def test_every_variable_is_listed_when_settings_are_shown(environment: pytest.Mo
     environment.setenv("USER_BUDGET", "7/3")
     environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"https://me:{MARK}@otel.example.org/v1")
 
-    lines, problems = loading.read()
+    lines, problems = display.list_settings()
 
     assert problems == []
     every = [settings.variable(group, name) for group in settings.GROUPS.values() for name in group.model_fields]
