@@ -106,7 +106,8 @@ class WorkerSettings(fields.Group):
 
     shutdown_timeout: float = pydantic.Field(default=25.0, gt=0)
     """Seconds that running turns get after SIGTERM. Must be below half of the pod's grace period, because
-    Dramatiq uses it up to twice; the manifests have 60 s. The default is enough for the defaults of INDEXING_TURN_TIME plus twice DISCORD_TIMEOUT."""
+    Dramatiq uses it up to twice; the manifests have 60 s.
+    The default is enough for the defaults of INDEXING_TURN_TIME plus twice DISCORD_TIMEOUT."""
 
 
 class ExporterSettings(fields.Group):

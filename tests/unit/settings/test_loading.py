@@ -134,6 +134,23 @@ def test_a_budget_is_refused_when_it_is_no_rate(environment: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(
+    "text", ["", "recency=1", "{", "[" * 100_000, "[]", "1", '{"recency": -1}', '{"recency": NaN}', '{"unknown": 1}']
+)
+def test_rank_weights_are_refused_when_they_are_no_weights(environment: pytest.MonkeyPatch, text: str) -> None:
+    """JSON with known names and nothing below 0; anything else is one problem among the others."""
+    environment.setenv("INDEXING_RANK_WEIGHTS", text)
+
+    assert [line.partition(":")[0] for line in problems()] == ["INDEXING_RANK_WEIGHTS"]
+
+
+def test_rank_weights_are_read_when_they_are_json(environment: pytest.MonkeyPatch) -> None:
+    """Weights that are not named keep their defaults."""
+    environment.setenv("INDEXING_RANK_WEIGHTS", '{"recency": 0.5}')
+
+    assert settings.load().indexing.rank_weights == settings.RankWeights(recency=0.5)
+
+
+@pytest.mark.parametrize(
     "keys",
     [
         pytest.param("", id="empty"),
