@@ -39,11 +39,13 @@ class LimitedDiscord(worlds.FakeDiscord):
         self.answered: list[tuple[Hashable, float]] = []
         self.free: set[Hashable] = set()
 
-    async def _answer(self, what: Hashable, purpose: ports.Purpose, claim: ports.Precondition | None = None) -> bool:
+    async def _answer(
+        self, what: Hashable, purpose: ports.Purpose, precondition: ports.Precondition | None = None
+    ) -> bool:
         if what in self.free:
-            return await super()._answer(what, purpose, claim)
+            return await super()._answer(what, purpose, precondition)
         permit = await self.limits.take(_charge(what, purpose), patience=purpose.max_wait)
-        if claim is not None and not await claim():
+        if precondition is not None and not await precondition():
             await self.limits.give_back(permit)
             return False
         begun = asyncio.get_running_loop().time()

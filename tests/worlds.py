@@ -184,7 +184,7 @@ class FakeDiscord:
         """
         Let the next requests for *what* fail, one with each of *problems*.
 
-        A refusal by our own limiter comes before the claim is asked, everything else after it.
+        A refusal by our own limiter comes before the precondition is asked, everything else after it.
         """
         self._faults[what].extend(problems)
 
@@ -212,10 +212,10 @@ class FakeDiscord:
         return guild_id in self.installed
 
     async def guild_channels(
-        self, guild_id: int, purpose: ports.Purpose, claim: ports.Precondition
+        self, guild_id: int, purpose: ports.Purpose, precondition: ports.Precondition
     ) -> list[model.Channel] | None:
         """Return the guild's channels, if they are still wanted."""
-        if not await self._answer(guild_id, purpose, claim):
+        if not await self._answer(guild_id, purpose, precondition):
             return None
         return self.channels[guild_id]
 
@@ -232,11 +232,13 @@ class FakeDiscord:
             raise errors.Gone(404, 10007)
         return self.roles[user_id, guild_id]
 
-    async def _answer(self, what: Hashable, purpose: ports.Purpose, claim: ports.Precondition | None = None) -> bool:
+    async def _answer(
+        self, what: Hashable, purpose: ports.Purpose, precondition: ports.Precondition | None = None
+    ) -> bool:
         problem = self._faults[what].popleft() if self._faults[what] else None
         if problem is not None and _by_limiter(problem):
             raise problem
-        if claim is not None and not await claim():
+        if precondition is not None and not await precondition():
             return False
         self.calls.append(Call(what, purpose, self._clock()))
         self._under_way += 1

@@ -1,1 +1,1 @@
-"""The only door to Discord's HTTP API."""
+"""The adapter of Discord's HTTP API and its token endpoint."""

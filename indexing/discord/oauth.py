@@ -1,13 +1,14 @@
 """
-Discord's token endpoint: renews and revokes the pairs that users granted our application.
+Renews and revokes users' token pairs at Discord's token endpoint.
 
-Form fields in, JSON out, the application by HTTP Basic (developers/topics/oauth2.mdx, read 2026-08-06). Each renewal
-brings a new refresh token and kills the one that was used (discord-api-docs issue 5942, staff; the documents are
-silent), so a call is made once and never repeated by itself. A dead refresh token is 400 `invalid_grant`, whatever
-killed it (developers/discord-social-sdk/development-guides/account-linking-with-discord.mdx:249, read 2026-08-06).
+Requests are form fields, responses are JSON, and the application authenticates by HTTP Basic
+(developers/topics/oauth2.mdx, read 2026-08-06). Each renewal returns a new refresh token and invalidates the used one
+(discord-api-docs issue 5942, staff; the documents are silent), so a renewal is sent once and never retried here. An
+invalid refresh token is 400 `invalid_grant`, whatever invalidated it
+(developers/discord-social-sdk/development-guides/account-linking-with-discord.mdx:249, read 2026-08-06).
 
-Its rate limits are not documented. Each call takes a permit of the global and the user's budget like any other, so it
-stops with them when the address is paused, and its 401s count towards the ban line.
+The endpoint's rate limits are not documented. Each call takes a permit of the global and the user's budget like any
+other call: it stops when the address is paused, and its 401s count towards the invalid-request limit.
 """
 
 import aiohttp
@@ -17,74 +18,73 @@ from indexing import errors, settings
 from indexing.discord import client, routes
 from indexing.domain import ports
 
-DEAD_GRANT = "invalid_grant"
-LONGEST_TOKEN = 2048
-"""Characters of a token that are believed, as in PutCredential."""
-LONGEST_LIFE = 366 * 86_400.0
-"""Seconds for which a token is believed to live; Discord's live a week (same page as above, :199)."""
+INVALID_GRANT = "invalid_grant"
+MAX_TOKEN_LENGTH = 2048
+"""Characters of a token that are accepted, as in PutCredential."""
+MAX_TOKEN_LIFETIME = 366 * 86_400.0
+"""Longest accepted lifetime of a token, in seconds; Discord's tokens have a week (same page as above, :199)."""
 
 
-class _Pair(msgspec.Struct):
+class _TokenResponse(msgspec.Struct):
     access_token: str
     refresh_token: str
     expires_in: float
     scope: str = ""
 
 
-class _Problem(msgspec.Struct):
+class _ErrorResponse(msgspec.Struct):
     error: str = ""
 
 
 class OAuth:
-    """Port `ports.OAuth`, over the client's permits, timeout and bounds."""
+    """Discord's token endpoint as port `ports.OAuth`; permits, timeout and limits are the client's."""
 
-    def __init__(self, calls: client.DiscordClient, config: settings.OAuthSettings) -> None:
+    def __init__(self, discord: client.DiscordClient, config: settings.OAuthSettings) -> None:
         secret = config.client_secret.get_secret_value()
         self.enabled = bool(config.client_id and secret)
-        self.max_call_time = calls.longest
-        self._calls = calls
+        self.max_call_time = discord.max_call_time
+        self._discord = discord
         self._authorization = aiohttp.encode_basic_auth(config.client_id, secret)
 
     async def renew(self, credential: ports.Credential, purpose: ports.Purpose, now: float) -> ports.Credential:
-        """Trade the refresh token for a new pair. Raises what the port says."""
+        """Exchange the refresh token for a new pair. Raises what the port says."""
         form = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token}
-        reply = await self._calls.attempt(self._call(routes.token(), form, purpose))
-        if reply.status != 200:  # noqa: PLR2004 -- HTTP OK
-            raise _failure(reply)
-        return _pair(reply.body, credential, now)
+        response = await self._post(routes.oauth_token(), form, purpose)
+        return _decode_credential(response.body, credential, now)
 
     async def revoke(self, credential: ports.Credential, purpose: ports.Purpose) -> None:
-        """End the grant of either token. Raises what the port says."""
+        """Revoke the grant that the pair belongs to. Raises what the port says."""
         form = {"token": credential.refresh_token or credential.access_token}
-        reply = await self._calls.attempt(self._call(routes.revoke(), form, purpose))
-        if reply.status != 200:  # noqa: PLR2004 -- HTTP OK
-            raise _failure(reply)
+        await self._post(routes.oauth_revoke(), form, purpose)
 
-    def _call(self, route: routes.Route, form: dict[str, str], purpose: ports.Purpose) -> client.Call:
-        return client.Call(route, self._authorization, "client", purpose, form=form)
+    async def _post(self, route: routes.Route, form: dict[str, str], purpose: ports.Purpose) -> client.Response:
+        response = await self._discord.send_once(client.Call(route, self._authorization, "client", purpose, form=form))
+        if response.status != 200:  # noqa: PLR2004 -- HTTP OK
+            raise _translate_error(response)
+        return response
 
 
-def _pair(body: bytes, before: ports.Credential, now: float) -> ports.Credential:
+def _decode_credential(body: bytes, before: ports.Credential, now: float) -> ports.Credential:
     try:
-        pair = msgspec.json.decode(body, type=_Pair)
+        pair = msgspec.json.decode(body, type=_TokenResponse)
     except (ValueError, RecursionError):
-        # Not chained: nothing of an answer with tokens may reach a log.
-        raise errors.DiscordTransient("the token endpoint's answer is not the JSON it should be") from None
+        # Not chained: no part of a response with tokens may reach a log.
+        raise errors.DiscordTransient("the token endpoint's response is not the expected JSON") from None
     tokens = pair.access_token, pair.refresh_token
-    if not all(0 < len(token) <= LONGEST_TOKEN and token.isascii() and token.isprintable() for token in tokens):
-        raise errors.DiscordTransient("the token endpoint's answer has no tokens that could be used")
-    life = min(max(pair.expires_in, 0.0), LONGEST_LIFE)
-    return ports.Credential(*tokens, now + life, tuple(pair.scope.split()) or before.scopes)
+    if not all(0 < len(token) <= MAX_TOKEN_LENGTH and token.isascii() and token.isprintable() for token in tokens):
+        raise errors.DiscordTransient("the token endpoint's response has no usable tokens")
+    lifetime = min(max(pair.expires_in, 0.0), MAX_TOKEN_LIFETIME)
+    return ports.Credential(*tokens, now + lifetime, tuple(pair.scope.split()) or before.scopes)
 
 
-def _failure(reply: client.Reply) -> errors.IndexerError:
-    """Translate OAuth2's errors (RFC 6749, section 5.2); whatever is none of them is like any other answer."""
+def _translate_error(response: client.Response) -> errors.IndexerError:
+    """Return the error for an OAuth2 error code (RFC 6749, section 5.2), or that of `client.translate_error`."""
     try:
-        problem = msgspec.json.decode(reply.body, type=_Problem).error
+        code = msgspec.json.decode(response.body, type=_ErrorResponse).error
     except (ValueError, RecursionError):
-        problem = ""
-    if reply.status == 400 and problem == DEAD_GRANT:  # noqa: PLR2004 -- HTTP Bad Request
-        return errors.GrantRefused(reply.status, 0)
-    if reply.status == 401:  # noqa: PLR2004 -- HTTP Unauthorized: the only credentials in the header are ours
-        return errors.ClientRefused(reply.status, 0)
-    return client.failure(reply)
+        code = ""
+    if response.status == 400 and code == INVALID_GRANT:  # noqa: PLR2004 -- HTTP Bad Request
+        return errors.GrantRefused(response.status, 0)
+    if response.status == 401:  # noqa: PLR2004 -- HTTP Unauthorized: the header holds only the application's credentials
+        return errors.ClientRefused(response.status, 0)
+    return client.translate_error(response)

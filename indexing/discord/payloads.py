@@ -1,8 +1,8 @@
 """
-Discord's JSON as typed structs, and their translation into our values.
+Decodes Discord's JSON into the values of `domain.model`.
 
-Only what is indexed is declared; unknown fields are ignored, missing optional ones get defaults, unknown channel types
-are kept. Snowflakes and permissions are decimal strings on the wire (developers/reference.mdx, read 2026-08-06).
+Only indexed fields are declared. Unknown fields are ignored, missing optional fields get defaults, and unknown channel
+types are kept. Snowflakes and permissions are decimal strings on the wire (developers/reference.mdx, read 2026-08-06).
 """
 
 import re
@@ -14,17 +14,17 @@ from indexing.domain import model
 
 INT64 = (1 << 63) - 1
 Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=INT64)]
-"""Larger numbers would not fit into the store."""
+"""Larger numbers do not fit into the store."""
 Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
-"""Larger numbers would not fit into an answer of our API."""
-MOST_OVERWRITES = 5_000
-"""Discord allows 1,000 (error 30060, topics/opcodes-and-status-codes.mdx); a document of MongoDB
-holds some 200,000."""
-MOST_NAME, MOST_TOPIC = 1_000, 16_384
-"""Characters that are kept. Discord allows 100 and 4,096 (developers/resources/channel.mdx, read 2026-08-06); a row
-must fit into an answer of our API, whatever comes."""
+"""Larger numbers do not fit into a message of the API."""
+MAX_OVERWRITES = 5_000
+"""Discord allows 1,000 (error 30060, topics/opcodes-and-status-codes.mdx); a MongoDB document holds
+some 200,000."""
+MAX_NAME_LENGTH, MAX_TOPIC_LENGTH = 1_000, 16_384
+"""Characters that are kept; the rest is cut, so that every row fits into a message of the API.
+Discord allows 100 and 4,096 (developers/resources/channel.mdx, read 2026-08-06)."""
 DECIMAL = re.compile(r"[0-9]+")
-"""Python's int() takes more: signs, blanks, underscores, other digits. -1 would be every permission there is."""
+"""int() also accepts signs, blanks, underscores and other digits, and -1 would have every permission bit set."""
 
 
 class Guild(msgspec.Struct):
@@ -60,7 +60,7 @@ class Channel(msgspec.Struct):
     nsfw: bool = False
     flags: int = 0
     last_message_id: str | None = None
-    permission_overwrites: Annotated[list[Overwrite], msgspec.Meta(max_length=MOST_OVERWRITES)] | None = None
+    permission_overwrites: Annotated[list[Overwrite], msgspec.Meta(max_length=MAX_OVERWRITES)] | None = None
 
 
 class Member(msgspec.Struct):
@@ -69,8 +69,8 @@ class Member(msgspec.Struct):
     roles: list[str]
 
 
-class Failure(msgspec.Struct):
-    """The body of an error; a 429 carries `retry_after` in seconds and `global`."""
+class ErrorBody(msgspec.Struct):
+    """Discord's error body; a 429 has `retry_after`, in seconds, and `global`."""
 
     message: str
     code: int = 0
@@ -81,18 +81,18 @@ class Failure(msgspec.Struct):
 _GUILDS = msgspec.json.Decoder(list[Guild] | None)
 _CHANNELS = msgspec.json.Decoder(list[Channel] | None)
 _MEMBER = msgspec.json.Decoder(Member)
-_FAILURE = msgspec.json.Decoder(Failure)
+_ERROR = msgspec.json.Decoder(ErrorBody)
 
 
 def decode_guilds(body: bytes) -> list[model.UserGuild]:
-    """Return the guilds of a list answer. Raises ValueError on anything else."""
+    """Return the guilds of a list. Raises ValueError on anything else."""
     return [
         model.UserGuild(
             guild_id=_snowflake(guild.id),
-            name=guild.name[:MOST_NAME],
+            name=guild.name[:MAX_NAME_LENGTH],
             icon=guild.icon,
             owner=guild.owner,
-            permissions=_bits(guild.permissions),
+            permissions=_permissions(guild.permissions),
             member_count=guild.approximate_member_count,
             presence_count=guild.approximate_presence_count,
         )
@@ -101,7 +101,7 @@ def decode_guilds(body: bytes) -> list[model.UserGuild]:
 
 
 def decode_channels(body: bytes, guild_id: int) -> list[model.Channel]:
-    """Return the channels of a list answer, redacted ones among them. Raises ValueError on anything else."""
+    """Return the channels of a list, including redacted ones. Raises ValueError on anything else."""
     return [_channel(row, guild_id) for row in _CHANNELS.decode(body) or []]
 
 
@@ -110,10 +110,10 @@ def decode_roles(body: bytes) -> tuple[int, ...]:
     return tuple(_snowflake(role) for role in _MEMBER.decode(body).roles)
 
 
-def decode_failure(body: bytes) -> Failure | None:
+def decode_error(body: bytes) -> ErrorBody | None:
     """Return Discord's error body, or None when the body is not Discord's."""
     try:
-        return _FAILURE.decode(body)
+        return _ERROR.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -123,15 +123,15 @@ def _channel(row: Channel, guild_id: int) -> model.Channel:
         channel_id=_snowflake(row.id),
         guild_id=guild_id,
         kind=row.type,
-        name=(row.name or "")[:MOST_NAME],
-        topic=row.topic and row.topic[:MOST_TOPIC],
+        name=(row.name or "")[:MAX_NAME_LENGTH],
+        topic=row.topic and row.topic[:MAX_TOPIC_LENGTH],
         position=row.position,
         parent_id=_snowflake(row.parent_id) if row.parent_id else None,
         nsfw=row.nsfw,
         flags=row.flags & INT64,
         last_message_id=_snowflake(row.last_message_id) if row.last_message_id else None,
         overwrites=tuple(
-            model.Overwrite(_snowflake(o.id), o.type, _bits(o.allow), _bits(o.deny))
+            model.Overwrite(_snowflake(o.id), o.type, _permissions(o.allow), _permissions(o.deny))
             for o in row.permission_overwrites or ()
         ),
     )
@@ -144,8 +144,8 @@ def _snowflake(text: str) -> int:
     return number
 
 
-def _bits(text: str) -> int:
-    # Permissions have arbitrary precision on the wire; the store's integers have 63 bits, of which 53 are in use.
+def _permissions(text: str) -> int:
+    # On the wire, permissions have any number of bits. The store's integers have 63 bits; Discord uses 53.
     return _decimal(text) & INT64
 
 

@@ -67,11 +67,13 @@ class Discord(Protocol):
     async def bot_is_in(self, guild_id: int, purpose: Purpose) -> bool:
         """Return whether our bot is installed in the guild."""
 
-    async def guild_channels(self, guild_id: int, purpose: Purpose, claim: Precondition) -> list[model.Channel] | None:
+    async def guild_channels(
+        self, guild_id: int, purpose: Purpose, precondition: Precondition
+    ) -> list[model.Channel] | None:
         """
-        Return all channels of the guild that our bot may view; None when *claim* says no.
+        Return all channels of the guild that the bot may view; None when *precondition* returns False.
 
-        *claim* is asked when the permit is there and before anything is sent; at a no the permit is handed back.
+        *precondition* is awaited between the permit and the request; when it returns False the permit is given back.
         """
 
     async def member_roles(

@@ -93,10 +93,10 @@ class TrueDiscord:
         return guild_id in self._installed
 
     async def guild_channels(
-        self, guild_id: int, purpose: ports.Purpose, claim: ports.Precondition
+        self, guild_id: int, purpose: ports.Purpose, precondition: ports.Precondition
     ) -> list[model.Channel] | None:
         """Return what the guild looks like now."""
-        if not await claim():
+        if not await precondition():
             return None
         self._count("channels")
         self.calls[purpose.lane.value] += 1

@@ -192,11 +192,11 @@ def test_a_number_is_refused_when_the_store_cannot_hold_it(field: str) -> None:
 
 def test_a_channel_is_refused_when_its_overwrites_would_not_fit_into_a_document() -> None:
     """Discord's own bound is far below."""
-    overwrites = [{"id": str(number), "type": 0} for number in range(1, payloads.MOST_OVERWRITES + 2)]
+    overwrites = [{"id": str(number), "type": 0} for number in range(1, payloads.MAX_OVERWRITES + 2)]
 
     whole = payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites[1:]}), 9)
 
-    assert len(whole[0].overwrites) == payloads.MOST_OVERWRITES
+    assert len(whole[0].overwrites) == payloads.MAX_OVERWRITES
     with pytest.raises(ValueError):
         payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites}), 9)
 
@@ -233,7 +233,7 @@ def test_roles_are_refused_when_a_member_has_none_listed() -> None:
 )
 def test_an_error_body_is_read_when_it_is_discords(text: bytes, wanted: tuple[object, ...]) -> None:
     """With its code, and the wait of a 429."""
-    found = payloads.decode_failure(text)
+    found = payloads.decode_error(text)
 
     assert found is not None
     assert (found.code, found.retry_after, found.is_global) == wanted
@@ -249,7 +249,7 @@ def test_an_error_body_is_read_when_it_is_discords(text: bytes, wanted: tuple[ob
 )
 def test_an_error_body_is_nothing_when_it_is_not_discords(text: bytes) -> None:
     """The edge in front of Discord answers otherwise, and is told by that."""
-    assert payloads.decode_failure(text) is None
+    assert payloads.decode_error(text) is None
 
 
 JSON = strategies.recursive(
