@@ -1,4 +1,4 @@
-"""Prints docs/metrics.md from the declarations in indexing/telemetry/metrics.py."""
+"""Generates docs/metrics.md from the declarations in indexing/telemetry/metrics.py."""
 
 from collections.abc import Iterable
 
@@ -7,34 +7,34 @@ from indexing.telemetry import metric_types, metrics
 
 INTRO = """# Metrics
 
-Service and workers serve them at `/metrics` (`INDEXER_METRICS_PORT`, `WORKERS_METRICS_PORT`), one process in a pod.
-What belongs to the whole fleet is served by `python -m workers.exporter` (`EXPORTER_PORT`), read at scrape time.
-Take the maximum of that, so that a second copy during a rollout changes nothing, and sums of everything else.
-Every series of a counter or histogram is there from the start at 0, so that the first event has a rate.
+Service and workers serve metrics at `/metrics` (`INDEXER_METRICS_PORT`, `WORKERS_METRICS_PORT`), one process a pod.
+`python -m workers.exporter` (`EXPORTER_PORT`) serves the state of the whole fleet, read at each scrape.
+Take the maximum over exporters, so that a second one during a rollout changes nothing, and sums of all other metrics.
+Every series of a counter or histogram exists from the start with the value 0, so that the first event has a rate.
 No label carries the id of a user, guild or job.
-Beside these, each process serves `process_*` and `python_gc_*` of the Python client of Prometheus.
-This page is made from `indexing/telemetry/metrics.py` by `make docs`.
+In addition each process serves `process_*` and `python_gc_*` of Prometheus' Python client.
+`make docs` generates this page from `indexing/telemetry/metrics.py`.
 """
 
 
 def groups() -> list[metric_types.Group]:
-    """Return all groups of metrics, declared on a registry of their own."""
-    to = metric_types.new_registry()
-    common = metrics.Metrics(to)
+    """Return all groups of metrics, on a new registry."""
+    registry = metric_types.new_registry()
+    common = metrics.Metrics(registry)
     return [
         common.limiter,
         common.discord,
         common.indexing,
         common.servers,
         common.process,
-        metrics.ServiceMetrics(to, rpc_metrics.METHODS),
-        metrics.WorkerMetrics(to),
-        metrics.FleetMetrics(to),
+        metrics.ServiceMetrics(registry, rpc_metrics.METHODS),
+        metrics.WorkerMetrics(registry),
+        metrics.FleetMetrics(registry),
     ]
 
 
-def page(found: Iterable[metric_types.Group]) -> str:
-    """Return the page."""
+def render_page(found: Iterable[metric_types.Group]) -> str:
+    """Return the text of docs/metrics.md."""
     lines = [INTRO]
     for group in found:
         lines += [f"## {(group.__doc__ or '').strip()}\n", "| metric | type | meaning | labels |", "|---|---|---|---|"]
@@ -50,4 +50,4 @@ def _bound(label: metric_types.Label) -> str:
 
 
 if __name__ == "__main__":
-    print(page(groups()))
+    print(render_page(groups()))

@@ -1,8 +1,4 @@
-"""
-What a process does all the time beside its calls; a duty that fails begins again.
-
-One question for many who ask the same kind of thing at the same time.
-"""
+"""Background tasks that restart after a failure, and one request shared by concurrent callers."""
 
 import asyncio
 import contextlib
@@ -13,41 +9,41 @@ from indexing import errors
 from indexing.telemetry import logs
 
 RESTART_DELAY = 1.0
-"""Seconds until a duty that failed begins again."""
+"""Seconds between the failure of a background task and its restart."""
 CANCEL_INTERVAL = 0.5
-"""Seconds until a duty that did not end is cancelled again."""
+"""Seconds after which a task that has not ended is cancelled again."""
 
 
 async def repeat_every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Do *work* again and again, with that pause; never returns."""
+    """Run *work* in a loop, with that pause between two runs. Never returns."""
     while True:
         await work()
         await asyncio.sleep(seconds)
 
 
 @contextlib.asynccontextmanager
-async def background_tasks(**duties: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-    """Run the named duties until the block ends; each is begun again when it fails, and its failure logged."""
-    tasks = [asyncio.create_task(_keep_running(name, duty), name=name) for name, duty in duties.items()]
+async def background_tasks(**functions: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Run the named functions as tasks until the block ends. A function that fails is logged and called again."""
+    tasks = [asyncio.create_task(_run_with_restarts(name, function), name=name) for name, function in functions.items()]
     try:
         yield
     finally:
-        await _end(set(tasks))
+        await _cancel_until_ended(set(tasks))
 
 
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel until all have ended: redis-py swallows a cancellation that meets it while it connects."""
+async def _cancel_until_ended(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel repeatedly, because redis-py swallows a cancellation while it connects."""
     while tasks:
         for task in tasks:
             task.cancel()
         _, tasks = await asyncio.wait(tasks, timeout=CANCEL_INTERVAL)
 
 
-async def _keep_running(name: str, duty: Callable[[], Awaitable[object]]) -> None:
+async def _run_with_restarts(name: str, function: Callable[[], Awaitable[object]]) -> None:
     log = logs.get(__name__)
     while True:
         try:
-            await duty()
+            await function()
         except errors.IndexerError as problem:
             log.warning("background_task_failed", task=name, reason=problem.reason, error=str(problem))
         except Exception:
@@ -62,40 +58,40 @@ Result = TypeVar("Result")
 
 class Coalescer(Generic[Item, Answer]):
     """
-    Asks for all who have come since the question before was asked; only one question is under way at a time.
+    Coalesces concurrent requests: everything requested while one fetch runs is served by the next fetch.
 
-    So nobody waits when nobody else asks, and the more ask, the more each question serves.
+    A request waits for nothing when no fetch runs, and under load each fetch serves more requests.
 
     Args:
-        ask: Returns the answers for some different items.
-        gather: Seconds to wait for more items before each question; for who is in no hurry.
+        fetch: Returns the answers for distinct items.
+        linger: Seconds to wait for more items before each fetch, for requests that are not urgent.
     """
 
-    def __init__(self, ask: Callable[[list[Item]], Awaitable[Mapping[Item, Answer]]], *, gather: float = 0.0) -> None:
-        self._ask = ask
-        self._gather = gather
+    def __init__(self, fetch: Callable[[list[Item]], Awaitable[Mapping[Item, Answer]]], *, linger: float = 0.0) -> None:
+        self._fetch = fetch
+        self._linger = linger
         self._next: tuple[dict[Item, None], asyncio.Task[Mapping[Item, Answer]]] | None = None
-        self._one_asks = asyncio.Lock()
+        self._fetching = asyncio.Lock()
 
     def request(self, item: Item) -> "asyncio.Task[Mapping[Item, Answer]]":
-        """Let the next question name *item*; returns the task that asks. Whoever awaits it shields it."""
+        """Add *item* to the next fetch and return its task, which callers shield before they await it."""
         if self._next is None:
             items: dict[Item, None] = {}
-            self._next = items, spawn_shared(self._one(items))
+            self._next = items, spawn_shared(self._fetch_all(items))
         items, task = self._next
         items[item] = None
         return task
 
-    async def _one(self, items: dict[Item, None]) -> Mapping[Item, Answer]:
-        if self._gather:
-            await asyncio.sleep(self._gather)
-        async with self._one_asks:
+    async def _fetch_all(self, items: dict[Item, None]) -> Mapping[Item, Answer]:
+        if self._linger:
+            await asyncio.sleep(self._linger)
+        async with self._fetching:
             self._next = None
-            return await self._ask(list(items))
+            return await self._fetch(list(items))
 
 
 def spawn_shared(work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
-    """Run *work* for several callers: it goes on when one of them leaves, and fails silently when all have left."""
+    """Start *work* for several callers. It continues when a caller leaves, and fails silently when all have left."""
     task = asyncio.create_task(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task

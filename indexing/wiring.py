@@ -1,4 +1,4 @@
-"""The parts that service and workers have in common, opened in the running loop and closed in reverse order."""
+"""The components that service and workers share, opened in the running loop and closed in reverse order."""
 
 import contextlib
 import dataclasses
@@ -13,23 +13,13 @@ from indexing.discord import client, oauth
 from indexing.domain import ports
 from indexing.messaging import coordination, events, queue, redis_client
 from indexing.ratelimit import limiter, redis_store
-from indexing.store import (
-    credentials,
-    erasure,
-    guilds,
-    idempotency,
-    jobs,
-    users,
-)
-from indexing.store import (
-    database as store_database,
-)
+from indexing.store import credentials, database, erasure, guilds, idempotency, jobs, users
 from indexing.telemetry import metrics
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Components:
-    """What is open in this process."""
+    """The open components of a process."""
 
     dependencies: ports.Dependencies
     idempotency_store: ports.IdempotencyStore
@@ -40,46 +30,49 @@ class Components:
 
 
 def application_name(config: settings.DiscordSettings) -> str:
-    """Return the name under which all processes of one bot share budgets; tells nothing of its token."""
+    """Return the name under which all processes of a bot share rate limits. It does not reveal the bot's token."""
     return hashlib.sha256(config.bot_token.get_secret_value().encode()).hexdigest()[:16]
 
 
 @contextlib.asynccontextmanager
 async def open_components(
-    config: settings.Settings, broker: dramatiq.Broker, seen: metrics.Metrics, clock: ports.Clock
+    config: settings.Settings, broker: dramatiq.Broker, metrics: metrics.Metrics, clock: ports.Clock
 ) -> AsyncIterator[Components]:
     """
-    Open MongoDB, Redis and the session to Discord.
+    Open MongoDB, Redis and the HTTP session to Discord.
+
+    The limiter has a Redis client of its own, so that other commands never delay a permit.
 
     Raises:
-        errors.StoreUnavailable, errors.QueueUnavailable: A server is away.
+        errors.StoreUnavailable, errors.QueueUnavailable: A server does not answer.
     """
     async with contextlib.AsyncExitStack() as stack:
-        shared = await stack.enter_async_context(redis_client.open_redis(config.redis, seen.servers))
-        database = await stack.enter_async_context(store_database.open_database(config.mongo, seen.servers))
-        await store_database.make_indexes(database)
+        shared_redis = await stack.enter_async_context(redis_client.open_redis(config.redis, metrics.servers))
+        db = await stack.enter_async_context(database.open_database(config.mongo, metrics.servers))
+        await database.make_indexes(db)
         session = await stack.enter_async_context(client.open_session(config.discord))
-        apart = await stack.enter_async_context(redis_client.open_redis(config.redis, seen.servers))
-        store = redis_store.RedisBudgets(apart, application_name(config.discord))
-        limits = limiter.Limiter(store, config.limiter, seen.limiter, call_timeout=config.discord.timeout)
+        limiter_redis = await stack.enter_async_context(redis_client.open_redis(config.redis, metrics.servers))
+        budgets = redis_store.RedisBudgets(limiter_redis, application_name(config.discord))
+        limits = limiter.Limiter(budgets, config.limiter, metrics.limiter, call_timeout=config.discord.timeout)
         stack.push_async_callback(limits.close)
         await limits.warm()
-        updates = events.RedisEvents(shared, seen.indexing.merged.inc)
+        updates = events.RedisEvents(shared_redis, metrics.indexing.merged.inc)
         stack.push_async_callback(updates.close)
-        waiting = queue.DramatiqQueue(broker, shared)
-        discord = client.DiscordClient(session, limits, config.discord, seen.discord)
-        safe = credentials.Vault(config.secrets.keys)
-        world = ports.Dependencies(
+        turn_queue = queue.DramatiqQueue(broker, shared_redis)
+        discord = client.DiscordClient(session, limits, config.discord, metrics.discord)
+        vault = credentials.Vault(config.secrets.keys)
+        dependencies = ports.Dependencies(
             discord=discord,
             oauth=oauth.OAuth(discord, config.oauth),
-            users=users.Users(database, safe),
-            credentials=credentials.Credentials(database, safe),
-            guilds=guilds.Guilds(database),
-            jobs=jobs.Jobs(database, retention=config.indexing.job_retention),
-            queue=waiting,
+            users=users.Users(db, vault),
+            credentials=credentials.Credentials(db, vault),
+            guilds=guilds.Guilds(db),
+            jobs=jobs.Jobs(db, retention=config.indexing.job_retention),
+            queue=turn_queue,
             events=updates,
-            bot_guilds=coordination.RedisBotGuilds(shared),
-            user_data=erasure.MongoUserData(database),
+            bot_guilds=coordination.RedisBotGuilds(shared_redis),
+            user_data=erasure.MongoUserData(db),
             clock=clock,
         )
-        yield Components(world, idempotency.MongoIdempotencyStore(database), limits, waiting, updates, shared)
+        idempotency_store = idempotency.MongoIdempotencyStore(db)
+        yield Components(dependencies, idempotency_store, limits, turn_queue, updates, shared_redis)

@@ -66,11 +66,11 @@ class MemoryEvents:
         """Return whether nothing after *position* is lost."""
         return bool(await self.list_retained([(job_id, position)]))
 
-    async def list_retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def list_retained(self, positions: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return after which places nothing is lost."""
         if self.away:
             raise errors.QueueUnavailable("played")
-        return {(key, place) for key, place in places if self._first(key) <= _place(place)}
+        return {(key, place) for key, place in positions if self._first(key) <= _place(place)}
 
     def _first(self, job_id: str) -> float:
         stream = self.streams[job_id]

@@ -1,1 +1,1 @@
-"""The worker processes: a thin shell around the core."""
+"""The worker processes: Dramatiq workers, the refresher and the exporter, thin layers over the core."""

@@ -7,14 +7,14 @@ from indexing import settings
 
 
 def main() -> int:
-    """Check the settings, then hand over to Dramatiq; returns the exit code: 2 for settings, 1 for a failed boot."""
+    """Check the settings, then run Dramatiq; return the exit code: 2 for invalid settings, 1 for a failed boot."""
     try:
         config = settings.load()
     except settings.BadSettings as problems:
-        print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
+        print(problems, file=sys.stderr)  # noqa: T201 -- for the operator who starts it
         return 2
-    # An idle queue is looked at this often, in ms; Dramatiq reads it when it is imported (its default is 1000).
-    os.environ.setdefault("dramatiq_worker_timeout", "100")  # noqa: TID251 -- for Dramatiq, not for us
+    # Interval at which an idle queue is polled, in ms (default 1000). Dramatiq reads it when it is imported.
+    os.environ.setdefault("dramatiq_worker_timeout", "100")  # noqa: TID251 -- a setting of Dramatiq
     from dramatiq import cli  # noqa: PLC0415 -- after the line above
 
     arguments = ["workers.app:setup", "--processes", "1", "--threads", str(config.workers.threads), "--skip-logging"]

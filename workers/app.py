@@ -1,4 +1,4 @@
-"""Puts a worker process together; Dramatiq's command line calls `setup` in each process it starts."""
+"""Assembles a worker process. Dramatiq's command line calls `setup` in each process it starts."""
 
 import dramatiq
 from dramatiq import middleware
@@ -10,15 +10,15 @@ from workers import worker
 
 
 def setup() -> None:
-    """Read the settings, make the broker global (Dramatiq's command line asks for it), declare the actors."""
+    """Read the settings, set the global broker that Dramatiq's command line requires, and declare the actors."""
     config = settings.load()
     logs.configure(config.logs.level, config.logs.format)
     if config.traces.on:
         tracing.configure("indexer-worker")
-    parts = worker.WorkerRuntime(config)
+    runtime = worker.WorkerRuntime(config)
     broker = queue.make_broker(
-        config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop(), parts]
+        config.redis, middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop(), runtime]
     )
     broker.broker_id = queue.WORKER + broker.broker_id
-    worker.declare_actors(broker, parts)
+    worker.declare_actors(broker, runtime)
     dramatiq.set_broker(broker)

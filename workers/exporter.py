@@ -1,8 +1,8 @@
 """
-`python -m workers.exporter`: shows what belongs to the whole fleet, to one who scrapes it.
+`python -m workers.exporter`: serves the state of the whole fleet as metrics.
 
-It reads Redis and MongoDB when it is scraped and never writes. A source that does not answer takes its series with it,
-so that nobody takes an old number for a new one. One replica is enough; two show the same.
+It reads Redis and MongoDB at each scrape and writes nothing. The series of a source that does not respond are removed,
+so that no stale value looks current. One replica is enough; a second one reports the same values.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ import redis.asyncio
 
 from indexing import errors, settings, wiring
 from indexing.messaging import redis_client
-from indexing.messaging import stats as queue_readings
+from indexing.messaging import stats as queue_stats
 from indexing.ratelimit import limits, redis_store
-from indexing.store import database as store_database
-from indexing.store import stats as store_readings
+from indexing.store import database
+from indexing.store import stats as store_stats
 from indexing.telemetry import logs, metric_types, metrics
 from workers import health, process
 
@@ -29,35 +29,35 @@ TENTHS = 10
 
 
 class Exporter:
-    """Reads all sources into `metrics.FleetMetrics`."""
+    """Copies the state of all sources into `metrics.FleetMetrics`."""
 
     def __init__(
         self,
         config: settings.ExporterConfig,
         client: redis.asyncio.Redis,
-        database: store_database.Database,
-        seen: metrics.FleetMetrics,
+        db: database.Database,
+        metrics: metrics.FleetMetrics,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._client = client
-        self._database = database
-        self._seen = seen
+        self._db = db
+        self._metrics = metrics
         self._clock = clock
         self._rules = limits.Rules.of(config.limiter, config.discord.timeout)
         self._budgets = redis_store.RedisBudgets(client, wiring.application_name(config.discord))
-        self._working: tuple[int, ...] = ()
-        self._one_reads = asyncio.Lock()
+        self._active_user_ids: tuple[int, ...] = ()
+        self._updating = asyncio.Lock()
         self._log = logs.get(__name__)
 
     async def update_metrics(self) -> None:
-        """Read all sources, one after the other, each within its time; never raises."""
-        async with self._one_reads:
+        """Read all sources in sequence, each with a timeout. Never raises."""
+        async with self._updating:
             started = time.perf_counter()
             await self._read_source("mongodb", self._read_store, self._store_gauges())
             await self._read_source("redis", self._read_queue, self._queue_gauges())
             await self._read_source("budgets", self._read_budgets, self._budget_gauges())
-            self._seen.scrape.set(time.perf_counter() - started)
+            self._metrics.scrape.set(time.perf_counter() - started)
 
     async def _read_source(
         self, source: str, read: Callable[[], Awaitable[None]], gauges: Sequence[prometheus_client.Gauge]
@@ -67,69 +67,70 @@ class Exporter:
                 await read()
         except (errors.IndexerError, TimeoutError) as problem:
             self._log.warning("source_unreadable", source=source, error=str(problem))
-            self._seen.up.labels(source).set(0)
+            self._metrics.up.labels(source).set(0)
             for gauge in gauges:
                 metric_types.clear_gauge(gauge)
         else:
-            self._seen.up.labels(source).set(1)
+            self._metrics.up.labels(source).set(1)
 
     async def _read_store(self) -> None:
-        self._working = ()
-        found = await store_readings.read_store_stats(self._database, self._clock())
-        self._working = found.working
-        self._seen.active.set(found.active)
-        self._seen.overdue.set(found.overdue)
-        self._seen.credentials.labels("stored").set(found.users)
-        self._seen.credentials.labels("reauth_required").set(found.reauth)
+        self._active_user_ids = ()
+        stats = await store_stats.read_store_stats(self._db, self._clock())
+        self._active_user_ids = stats.active_user_ids
+        self._metrics.active.set(stats.active)
+        self._metrics.overdue.set(stats.overdue)
+        self._metrics.credentials.labels("stored").set(stats.users)
+        self._metrics.credentials.labels("reauth_required").set(stats.reauth)
 
     async def _read_queue(self) -> None:
-        found = await queue_readings.read_queue_stats(self._client)
-        for name, queue in found.queues.items():
+        stats = await queue_stats.read_queue_stats(self._client)
+        for name, queue in stats.queues.items():
             for state, count in (("live", queue.live), ("ready", queue.ready), ("dead", queue.dead)):
-                self._seen.queue.labels(metric_types.QUEUE.fit(name), state).set(count)
-            self._seen.oldest.labels(metric_types.QUEUE.fit(name)).set(queue.oldest)
-        self._seen.waiting.set(found.waiting)
-        self._seen.workers.set(found.workers)
+                self._metrics.queue.labels(metric_types.QUEUE.fit(name), state).set(count)
+            self._metrics.oldest.labels(metric_types.QUEUE.fit(name)).set(queue.oldest)
+        self._metrics.waiting.set(stats.waiting)
+        self._metrics.workers.set(stats.workers)
 
     async def _read_budgets(self) -> None:
-        states = await self._budgets.snapshot(self._rules, self._working)
-        for one in states:
-            if one.kind in metric_types.SINGLE_BUDGET.values:
-                self._seen.free.labels(one.kind).set(one.free)
-                self._seen.capacity.labels(one.kind).set(one.capacity)
-                self._seen.window.labels(one.kind).set(one.window)
-                for why in metric_types.REFUSAL_REASON.values:
-                    self._seen.paused.labels(one.kind, why).set(one.paused_for if why == one.why else 0.0)
-        users = self._config.limiter.user_budget
-        self._seen.capacity.labels("user").set(users.capacity)
-        self._seen.window.labels("user").set(users.window)
-        shares = [one.free / one.capacity for one in states if one.kind == "user"]
-        self._seen.user_free.labels("min").set(min(shares, default=1.0))
-        self._seen.user_free.labels("p10").set(lowest_tenth(shares))
-        routes = [route_state(one) for one in states if one.kind == "route"]
-        for state in metric_types.BUCKET_STATE.values:
-            self._seen.routes.labels(state).set(routes.count(state))
+        states = await self._budgets.snapshot(self._rules, self._active_user_ids)
+        for state in states:
+            if state.kind in metric_types.SINGLE_BUDGET.values:
+                self._metrics.free.labels(state.kind).set(state.free)
+                self._metrics.capacity.labels(state.kind).set(state.capacity)
+                self._metrics.window.labels(state.kind).set(state.window)
+                for reason in metric_types.REFUSAL_REASON.values:
+                    seconds = state.paused_for if reason == state.why else 0.0
+                    self._metrics.paused.labels(state.kind, reason).set(seconds)
+        user_budget = self._config.limiter.user_budget
+        self._metrics.capacity.labels("user").set(user_budget.capacity)
+        self._metrics.window.labels("user").set(user_budget.window)
+        shares = [state.free / state.capacity for state in states if state.kind == "user"]
+        self._metrics.user_free.labels("min").set(min(shares, default=1.0))
+        self._metrics.user_free.labels("p10").set(tenth_percentile(shares))
+        routes = [route_state(state) for state in states if state.kind == "route"]
+        for name in metric_types.ROUTE_STATE.values:
+            self._metrics.routes.labels(name).set(routes.count(name))
 
     def _store_gauges(self) -> list[prometheus_client.Gauge]:
-        return [self._seen.active, self._seen.overdue, self._seen.credentials]
+        return [self._metrics.active, self._metrics.overdue, self._metrics.credentials]
 
     def _queue_gauges(self) -> list[prometheus_client.Gauge]:
-        return [self._seen.queue, self._seen.oldest, self._seen.waiting, self._seen.workers]
+        return [self._metrics.queue, self._metrics.oldest, self._metrics.waiting, self._metrics.workers]
 
     def _budget_gauges(self) -> list[prometheus_client.Gauge]:
-        seen = self._seen
-        return [seen.free, seen.capacity, seen.window, seen.paused, seen.user_free, seen.routes]
+        fleet = self._metrics
+        return [fleet.free, fleet.capacity, fleet.window, fleet.paused, fleet.user_free, fleet.routes]
 
 
-def lowest_tenth(shares: Sequence[float]) -> float:
-    """Return the 10th percentile, 1 of nothing."""
+def tenth_percentile(shares: Sequence[float]) -> float:
+    """Return the 10th percentile, 1 without any share."""
     if len(shares) < 2:  # noqa: PLR2004 -- one value is all its percentiles
         return min(shares, default=1.0)
     return statistics.quantiles(shares, n=TENTHS, method="inclusive")[0]
 
 
 def route_state(state: limits.BudgetState) -> str:
-    """Return what is said of a route's budget."""
+    """Return the value of the label `state` for a route's budget."""
     if state.paused_for:
         return "paused"
     return "open" if state.free else "exhausted"
@@ -141,39 +142,49 @@ async def running_exporter(config: settings.ExporterConfig, clock: Callable[[], 
     Serve until the block ends.
 
     Raises:
-        errors.StoreUnavailable, errors.QueueUnavailable: A server is away at boot.
-        OSError: The port is taken.
+        errors.StoreUnavailable, errors.QueueUnavailable: A server does not answer at the start.
+        OSError: The port is in use.
     """
     loop = asyncio.get_running_loop()
-    to = metric_types.new_registry()
+    registry = metric_types.new_registry()
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(redis_client.open_redis(config.redis))
-        database = await stack.enter_async_context(store_database.open_database(config.mongo))
-        process = metrics.ProcessMetrics(to, ["read"])
-        exporter = Exporter(config, client, database, metrics.FleetMetrics(to), clock)
+        db = await stack.enter_async_context(database.open_database(config.mongo))
+        process_metrics = metrics.ProcessMetrics(registry, ["export"])
+        exporter = Exporter(config, client, db, metrics.FleetMetrics(registry), clock)
         closing = threading.Event()
 
         def update_metrics() -> None:
-            """Read on our loop, for the thread that serves a scrape."""
+            """Run the update on the event loop, for the thread that serves a scrape."""
             if not closing.is_set():
                 asyncio.run_coroutine_threadsafe(exporter.update_metrics(), loop).result()
-                process.record_success("read", clock())
+                process_metrics.record_success("export", clock())
 
-        serving = health.serve_endpoints(
-            config.exporter.port, to, live=lambda: True, ready=lambda: not closing.is_set(), before=update_metrics
+        server = health.serving_endpoints(
+            config.exporter.port,
+            registry,
+            live=lambda: True,
+            ready=lambda: not closing.is_set(),
+            before_scrape=update_metrics,
         )
-        await asyncio.to_thread(serving.__enter__)
+        await asyncio.to_thread(server.__enter__)
         logs.get(__name__).info("exporter_started", port=config.exporter.port)
         try:
             yield
         finally:
             closing.set()
-            # In a thread, because a scrape that is being served still needs this loop.
-            await asyncio.to_thread(serving.__exit__, None, None, None)
+            # In a thread, because a scrape in progress still needs this loop.
+            await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 async def main() -> None:
-    """Read the settings, and serve until SIGTERM or SIGINT; raises settings.BadSettings, and what `exporting` does."""
+    """
+    Read the settings and serve until SIGTERM or SIGINT.
+
+    Raises:
+        settings.BadSettings: The settings are invalid.
+        errors.StoreUnavailable, errors.QueueUnavailable, OSError: See `running_exporter`.
+    """
     config = settings.load_exporter()
     logs.configure(config.logs.level, config.logs.format)
     await process.run_until_signal(running_exporter(config, time.time))  # noqa: TID251 -- the one clock of this process

@@ -1,7 +1,7 @@
 """
-Whether the event loop of this process goes on, for its liveness.
+Liveness of the event loop, and the web server with /metrics, /livez and /readyz inside a worker process.
 
-/metrics, /livez and /readyz of a worker, served from inside its process so that they last through the drain.
+The server runs in a thread of its own, so it answers while the loop is blocked and until the end of the drain.
 """
 
 import asyncio
@@ -13,66 +13,66 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import prometheus_client
-from prometheus_client import exposition, registry
+from prometheus_client import exposition
 
-TICK = 1.0
+HEARTBEAT_INTERVAL = 1.0
 STALE = 30.0
-"""Seconds without a tick of the event loop, or without a look for messages, after which the process counts as stuck."""
+"""Seconds without a heartbeat, of the event loop or of a queue consumer, after which the process counts as stuck."""
 
 
 class Watchdog:
-    """Beats as a duty of the loop; read from any thread."""
+    """Detects a blocked event loop: a task of the loop records heartbeats, and any thread may check them."""
 
     def __init__(self) -> None:
-        self._beaten = 0.0
+        self._last_heartbeat = 0.0
 
     async def record_heartbeats(self) -> None:
-        """Beat until cancelled."""
+        """Record heartbeats until cancelled."""
         while True:
-            self._beaten = time.monotonic()
-            await asyncio.sleep(TICK)
+            self._last_heartbeat = time.monotonic()
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
 
-    def live(self) -> bool:
-        """Return whether it beats; before the first time it is not missed."""
-        return not self._beaten or time.monotonic() - self._beaten < STALE
+    def is_live(self) -> bool:
+        """Return whether the last heartbeat is recent, or none is expected yet."""
+        return not self._last_heartbeat or time.monotonic() - self._last_heartbeat < STALE
 
 
 @contextlib.contextmanager
-def serve_endpoints(
+def serving_endpoints(
     port: int,
-    metrics: registry.CollectorRegistry,
+    registry: prometheus_client.CollectorRegistry,
     *,
     live: Callable[[], bool],
     ready: Callable[[], bool],
-    before: Callable[[], None] = lambda: None,
+    before_scrape: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """
-    Serve on all addresses until the block ends; port 0 serves nothing. *before* is called before each scrape.
+    Serve on all addresses until the block ends. Port 0 serves nothing.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
     """
     if not port:
         yield
         return
-    scrape = prometheus_client.make_wsgi_app(metrics)
+    scrape = prometheus_client.make_wsgi_app(registry)
     checks = {"/livez": live, "/readyz": ready}
 
     def app(environ: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         check = checks.get(environ["PATH_INFO"])
         if check is None:
-            before()
+            before_scrape()
             return scrape(environ, respond)  # type: ignore[no-any-return]  # untyped there
-        good = check()
-        respond("200 OK" if good else "503 Service Unavailable", [("Content-Type", "text/plain")])
-        return [b"ok\n" if good else b"not ok\n"]
+        passed = check()
+        respond("200 OK" if passed else "503 Service Unavailable", [("Content-Type", "text/plain")])
+        return [b"ok\n" if passed else b"not ok\n"]
 
     server = wsgiref.simple_server.make_server(
         "",
         port,
         app,
         exposition.ThreadingWSGIServer,
-        handler_class=exposition._SilentHandler,  # noqa: SLF001 -- no log
+        handler_class=exposition._SilentHandler,  # noqa: SLF001 -- no access log
     )
     thread = threading.Thread(target=server.serve_forever, name="web", daemon=True)
     thread.start()

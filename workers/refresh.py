@@ -1,8 +1,8 @@
 """
-`python -m workers.refresh`: keeps the index fresh and erases what is gone, apart from the workers that run turns.
+`python -m workers.refresh`: refreshes guilds and purges old data, separately from the workers that run turns.
 
-So refreshing has resources of its own, and can be stopped with nobody waiting for it; WORKERS_REFRESH=0 takes it from
-the workers. Two of these processes are no faster than one: in each round one of them does all of it.
+The refresher has resources of its own, and can be stopped without delaying any caller; WORKERS_REFRESH=0 disables the
+same tasks in the workers. A second refresher adds no speed: one elected process does each round.
 """
 
 import contextlib
@@ -24,33 +24,30 @@ async def running_refresher(config: settings.Settings, clock: ports.Clock) -> As
     Refresh until the block ends.
 
     Raises:
-        errors.StoreUnavailable, errors.QueueUnavailable: A server is away at boot.
-        OSError: The port is taken.
+        errors.StoreUnavailable, errors.QueueUnavailable: A server does not answer at the start.
+        OSError: The port is in use.
     """
-    to = metric_types.new_registry()
-    seen, beating = metrics.Metrics(to, scheduler.REFRESH_TASKS), health.Watchdog()
+    registry = metric_types.new_registry()
+    refresher_metrics, watchdog = metrics.Metrics(registry, scheduler.REFRESH_TASKS), health.Watchdog()
     async with contextlib.AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(
-            wiring.open_components(config, queue.make_broker(config.redis, middleware=[]), seen, clock)
-        )
-        bot = guild_lists.GuildLists(parts.dependencies, config.indexing).bot
-        shared = scheduler.Scheduler(parts, config.indexing, seen, clock)
-        await stack.enter_async_context(
-            concurrency.background_tasks(pulse=beating.record_heartbeats, **shared.refresh_tasks(bot))
-        )
-        stack.enter_context(
-            health.serve_endpoints(config.workers.metrics_port, to, live=beating.live, ready=beating.live)
-        )
-        logs.get(__name__).info("refresher_started", port=config.workers.metrics_port)
+        broker = queue.make_broker(config.redis, middleware=[])
+        components = await stack.enter_async_context(wiring.open_components(config, broker, refresher_metrics, clock))
+        bot_guilds = guild_lists.GuildLists(components.dependencies, config.indexing).bot
+        tasks = scheduler.Scheduler(components, config.indexing, refresher_metrics, clock).refresh_tasks(bot_guilds)
+        await stack.enter_async_context(concurrency.background_tasks(watchdog=watchdog.record_heartbeats, **tasks))
+        port = config.workers.metrics_port
+        stack.enter_context(health.serving_endpoints(port, registry, live=watchdog.is_live, ready=watchdog.is_live))
+        logs.get(__name__).info("refresher_started", port=port)
         yield
 
 
 async def main() -> None:
     """
-    Read the settings, and refresh until SIGTERM or SIGINT; a reading under way is given up, and its guild stays due.
+    Read the settings and refresh until SIGTERM or SIGINT. A fetch in progress is cancelled, and its guild stays due.
 
     Raises:
-        settings.BadSettings, and what `refreshing` does.
+        settings.BadSettings: The settings are invalid.
+        errors.StoreUnavailable, errors.QueueUnavailable, OSError: See `running_refresher`.
     """
     config = settings.load()
     logs.configure(config.logs.level, config.logs.format)

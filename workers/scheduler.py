@@ -1,8 +1,8 @@
 """
-What one process of all does at a time though nobody asks; whose time it is stands in Redis.
+Periodic tasks that one elected process runs at a time. The election is in Redis.
 
-Sweeping goes with running turns: where turns can be run, no job may stop. Refreshing and erasing may be left to
-processes of their own (workers/refresh.py).
+Sweeping runs in every process that runs turns, so that no job stalls while turns can run. Refreshing and purging may
+be moved to separate processes (workers/refresh.py).
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,41 +16,48 @@ from indexing.usecases import guild_lists, maintenance, read_channels
 
 PeriodicTask: TypeAlias = Callable[[], Awaitable[Any]]
 REFRESH_TASKS = ("refresh", "purge")
-"""Names under which the duties of refreshing are counted."""
+"""Names of `Scheduler.refresh_tasks`, in metrics and logs."""
 
 
 class Scheduler:
-    """Makes duties for `duties.running`, by name."""
+    """Makes the periodic tasks for `concurrency.background_tasks`, by name."""
 
     def __init__(
-        self, parts: wiring.Components, rules: settings.IndexingSettings, seen: metrics.Metrics, clock: ports.Clock
+        self,
+        components: wiring.Components,
+        config: settings.IndexingSettings,
+        metrics: metrics.Metrics,
+        clock: ports.Clock,
     ) -> None:
-        self._world = parts.dependencies
-        self._leader = coordination.LeaderLock(parts.redis)
-        self._rules = rules
-        self._seen = seen
+        self._dependencies = components.dependencies
+        self._leader = coordination.LeaderLock(components.redis)
+        self._config = config
+        self._metrics = metrics
         self._clock = clock
 
     def sweep_tasks(self) -> dict[str, PeriodicTask]:
-        """Return what finds turns that got lost."""
-        sweeper = maintenance.Sweeper(self._world, self._rules)
-        return {"sweeper": self._elected("sweep", sweeper.sweep, period=self._rules.sweep_interval)}
+        """Return the task that enqueues lost turns."""
+        sweeper = maintenance.Sweeper(self._dependencies, self._config)
+        return {"sweep": self._elected("sweep", sweeper.sweep, period=self._config.sweep_interval)}
 
-    def refresh_tasks(self, bot: guild_lists.BotGuilds) -> dict[str, PeriodicTask]:
-        """Return what reads guilds again and erases what is gone."""
-        reader = read_channels.ChannelFetcher(self._world, self._rules, self._seen.indexing, bot)
-        refresher = maintenance.Refresher(self._world, self._rules, self._seen.indexing, reader)
-        purger = maintenance.Purger(self._world, self._rules)
+    def refresh_tasks(self, bot_guilds: guild_lists.BotGuilds) -> dict[str, PeriodicTask]:
+        """Return the tasks that refresh guilds and purge old data."""
+        metrics = self._metrics.indexing
+        fetcher = read_channels.ChannelFetcher(self._dependencies, self._config, metrics, bot_guilds)
+        refresher = maintenance.Refresher(self._dependencies, self._config, metrics, fetcher)
+        purger = maintenance.Purger(self._dependencies, self._config)
         return {
-            "refresher": self._elected("refresh", refresher.refresh, period=self._rules.refresh_interval),
-            "purger": self._elected("purge", purger.purge, period=maintenance.PURGE_EVERY, looks=24),
+            "refresh": self._elected("refresh", refresher.refresh, period=self._config.refresh_interval),
+            "purge": self._elected("purge", purger.purge, period=maintenance.PURGE_EVERY, elections=24),
         }
 
-    def _elected(self, name: str, work: PeriodicTask, *, period: float, looks: int = 1) -> PeriodicTask:
-        async def once() -> None:
-            # A little less than the period, so that no round is left out because two clocks differ.
+    def _elected(self, name: str, work: PeriodicTask, *, period: float, elections: int = 1) -> PeriodicTask:
+        """Return a task that runs *work* once in each period in one process. Elections are held that often a period."""
+
+        async def run_if_elected() -> None:
+            # Slightly shorter than the period, so that no round is skipped because two clocks differ.
             if await self._leader.try_acquire(name, period * 0.9):
                 await work()
-                self._seen.process.record_success(name, self._clock())
+                self._metrics.process.record_success(name, self._clock())
 
-        return lambda: concurrency.repeat_every(period / looks, once)
+        return lambda: concurrency.repeat_every(period / elections, run_if_elected)

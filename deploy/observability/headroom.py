@@ -1,6 +1,6 @@
-"""The dashboard that operators look at first: how far we are from each of Discord's limits."""
+"""Rate-limit headroom, the operators' first dashboard: the distance to each of Discord's limits."""
 
-from deploy.observability.panels import Board, Panel, Query, Row, quantile, quantiles, rate
+from deploy.observability.panels import Dashboard, Panel, Query, Row, quantile, quantiles, rate
 
 TAKEN = rate("indexer_ratelimit_permits_taken_total")
 PERMITTED = "sum(indexer:global_permitted:rate{$ns})"
@@ -9,7 +9,7 @@ NOW = Row(
     [
         Panel(
             "Global headroom",
-            "Share of the bot's calls a second that was not used over the last minute; amber below 25 %.",
+            "Unused share of the bot's permitted calls over the last minute; amber below 25 %.",
             "percentunit",
             [Query("min(indexer:global_headroom:ratio1m{$ns})")],
             "IndexerHeadroomExhausted",
@@ -19,35 +19,35 @@ NOW = Row(
         ),
         Panel(
             "User headroom, 10th percentile",
-            "Nine of ten users with an active job have more than this left of their own budget; "
-            "low is normal while jobs run, for long it means that they are slow.",
+            "Nine of ten users with an active job have more of their own budget left; "
+            "a low value is normal while jobs run, and means slow jobs when it lasts.",
             "percentunit",
             [Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="p10"})')],
             single=True,
             span=4,
         ),
         Panel(
-            "User headroom, least",
-            "What the busiest user has left; 0 only means that he waits for his own budget.",
+            "User headroom, minimum",
+            "The share that the busiest user has left; 0 only means that their job waits for their own budget.",
             "percentunit",
             [Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="min"})')],
             single=True,
             span=4,
         ),
         Panel(
-            "Ban line used",
-            "Invalid answers of the last 10 minutes against the 10,000 after which Discord bans the address; "
-            "background stops at 5 %, everything at 10 %.",
+            "Invalid-request limit used",
+            "Invalid requests of the last 10 minutes as a share of the 10,000 at which Discord bans the address; "
+            "background calls stop at 5 %, all calls at 10 %.",
             "percentunit",
             [Query("max(indexer:invalid_requests:used_ratio{$ns})")],
-            "IndexerBanLineNear",
+            "IndexerInvalidRequestsNear",
             limits=(0.05, 0.1),
             single=True,
             span=4,
         ),
         Panel(
             "Unforeseen 429s, 24 h",
-            "429 answers of scope user or global: each is a bug of ours; must be 0.",
+            "429 responses of scope user or global: each is a bug in the limiter; must be 0.",
             "short",
             [Query('sum(increase(indexer_discord_rate_limited_total{$ns,scope=~"user|global"}[24h]))')],
             "IndexerUnforeseenRateLimit",
@@ -57,7 +57,7 @@ NOW = Row(
         ),
         Panel(
             "Paused for",
-            "Time for which nothing is granted at all: after a global 429, lost state, or a stop at the ban line.",
+            "Time until permits are granted again, after a global 429, lost state, or many invalid requests.",
             "s",
             [Query("max(indexer:budget_paused_seconds:max{$ns})")],
             "IndexerUnforeseenRateLimit",
@@ -72,7 +72,7 @@ GLOBAL = Row(
     [
         Panel(
             "Permits taken against the limit",
-            "The lanes stacked stay below the line; filling up to it is wanted, pressing against it for long is not.",
+            "The stacked lanes stay below the limit; reaching it is efficient, staying at it delays jobs.",
             "reqps",
             [Query(rate("indexer_ratelimit_permits_taken_total", "lane"), "{{lane}}"), Query(PERMITTED, "permitted")],
             "IndexerHeadroomExhausted",
@@ -80,7 +80,7 @@ GLOBAL = Row(
         ),
         Panel(
             "Headroom",
-            "1 less permits taken by permitted, exact over the window; below 10 % for a quarter of an hour alerts.",
+            "1 minus the share of permits taken, exact over the window; alerts when below 10 % for 15 minutes.",
             "percentunit",
             [Query(f"clamp_min(1 - {TAKEN} / {PERMITTED}, 0)", "headroom")],
             "IndexerHeadroomExhausted",
@@ -90,18 +90,18 @@ GLOBAL = Row(
         ),
         Panel(
             "User headroom",
-            "Of users with an active job; at 0 while jobs run is normal, for long it means that they are slow.",
+            "Of users with an active job; 0 is normal while jobs run, and means slow jobs when it lasts.",
             "percentunit",
             [
                 Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="p10"})', "10th percentile"),
-                Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="min"})', "least"),
+                Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="min"})', "minimum"),
             ],
             most=1,
             span=6,
         ),
         Panel(
             "Left right after a permit was taken",
-            "What happens between scrapes: lowest twentieth and median of the share left, for each kind of budget.",
+            "Shows what happens between scrapes: 5th percentile and median of the share left, by kind of budget.",
             "percentunit",
             quantiles("indexer_ratelimit_share_left_ratio", "budget", (0.05, 0.5)),
             most=1,
@@ -109,7 +109,7 @@ GLOBAL = Row(
         ),
         Panel(
             "Permits free now",
-            "A sample of a budget that turns over in a second: for a look, not for alarms.",
+            "A sample of a budget with a window of a second: informative, too coarse for alerts.",
             "short",
             [
                 Query('max(indexer:budget_free_permits:max{$ns,budget="global"})', "free"),
@@ -119,7 +119,7 @@ GLOBAL = Row(
         ),
         Panel(
             "Route budgets in use",
-            "Exhausted ones make their calls wait; many of them for long mean that Discord's limits shrank.",
+            "Calls to exhausted routes wait; many exhausted routes for long mean that Discord lowered its limits.",
             "short",
             [Query("max by (state) (indexer:budget_routes:max{$ns})", "{{state}}")],
             stacked=True,
@@ -132,21 +132,21 @@ WAITS = Row(
     [
         Panel(
             "Wait for a permit, by lane",
-            "Interactive calls wait milliseconds even when background presses against the limit.",
+            "Interactive calls wait milliseconds even when background calls reach the limit.",
             "s",
             quantiles("indexer_ratelimit_wait_seconds", "lane", (0.5, 0.95, 0.99)),
         ),
         Panel(
-            "Who was sent away, and why",
-            "The wait was longer than the caller's patience, so his turn comes back later; used up is everyday, "
-            "pause, hold, edge and breaker are not.",
+            "Permits refused, by reason",
+            "The wait would exceed max_wait, so the turn continues later; used up is normal, "
+            "pause, hold (after a loss of Redis), edge and breaker (circuit breaker) are not.",
             "reqps",
-            [Query(rate("indexer_ratelimit_refusals_total", "budget, why"), "{{budget}}: {{why}}")],
+            [Query(rate("indexer_ratelimit_refusals_total", "budget, reason"), "{{budget}}: {{reason}}")],
             stacked=True,
         ),
         Panel(
             "Callers asleep for a permit",
-            "Time slept in each second, so callers asleep on average, by whose budget is short.",
+            "Average number of callers that wait, by the exhausted budget.",
             "short",
             [Query(rate("indexer_ratelimit_waited_seconds_total", "lane, budget"), "{{lane}}: {{budget}}")],
             stacked=True,
@@ -154,53 +154,53 @@ WAITS = Row(
     ],
 )
 DISCORD = Row(
-    "What Discord says",
+    "Responses of Discord",
     [
         Panel(
             "Calls by status",
-            "Nearly all 200; 403s count towards the ban line, 5xx and lost ones are tried again.",
+            "Nearly all are 200; 403s count towards the invalid-request limit, 5xx and lost calls are retried.",
             "reqps",
             [Query(rate("indexer_discord_calls_total", "status"), "{{status}}")],
             stacked=True,
         ),
         Panel(
             "429s by scope",
-            "shared ones are others' doing; user and global ones are bugs of ours; egress is the edge that blocks us.",
+            "shared: caused by other clients; user, global: a bug in the limiter; egress: the edge blocks the address.",
             "reqps",
             [Query(rate("indexer_discord_rate_limited_total", "scope"), "{{scope}}")],
             "IndexerUnforeseenRateLimit",
         ),
         Panel(
             "Pauses",
-            "For how long nothing is granted, and why; hold follows a loss of Redis.",
+            "Time until permits are granted again, by reason; hold is the warm-up after a loss of Redis.",
             "s",
-            [Query("max by (budget, why) (indexer:budget_paused_seconds:max{$ns})", "{{budget}}: {{why}}")],
+            [Query("max by (budget, reason) (indexer:budget_paused_seconds:max{$ns})", "{{budget}}: {{reason}}")],
             "IndexerUnforeseenRateLimit",
         ),
         Panel(
-            "Pauses that 429s asked for, p95",
-            "How long Discord sends us away; minutes mean that it no longer trusts the token.",
+            "Pauses required by 429s, p95",
+            "Retry times in Discord's 429 responses; minutes mean that Discord restricts the token.",
             "s",
             [Query(quantile(0.95, "indexer_ratelimit_pause_seconds", "scope"), "{{scope}}")],
             "IndexerUnforeseenRateLimit",
         ),
         Panel(
-            "Ban line used",
-            "401, 403 and 429 answers of 10 minutes, as a share of 10,000; far below the lines at which we stop.",
+            "Invalid-request limit used",
+            "401, 403 and 429 responses of 10 minutes as a share of 10,000; background calls stop at 5 %.",
             "percentunit",
             [Query("max(indexer:invalid_requests:used_ratio{$ns})", "used")],
-            "IndexerBanLineNear",
+            "IndexerInvalidRequestsNear",
             limits=(0.05, 0.1),
         ),
         Panel(
             "Round trip by route, p95",
-            "Discord's own pace; a rise lengthens every job and holds permits for longer.",
+            "Latency of Discord; a rise lengthens every job and holds permits longer.",
             "s",
             [Query(quantile(0.95, "indexer_discord_call_seconds", "route"), "{{route}}")],
         ),
         Panel(
-            "Strangers on our token",
-            "Permits that somebody else uses with the bot's token; should be 0.",
+            "Foreign usage of the bot token",
+            "Calls with the bot token that this fleet did not make; should be 0.",
             "reqps",
             [Query(rate("indexer_ratelimit_foreign_use_total"), "permits")],
             "IndexerTokenUsedElsewhere",
@@ -212,28 +212,28 @@ ITSELF = Row(
     [
         Panel(
             "Script calls for each permit",
-            "About one, and one more for what waits; far more means that callers come back too early.",
+            "About one, and one more for each wait; far more means that callers retry too early.",
             "short",
             [Query(f"{rate('indexer_ratelimit_script_seconds_count')} / {TAKEN}", "calls")],
         ),
         Panel(
             "Script time",
-            "A millisecond or two; from 250 ms on the budgets count as away and calls stop.",
+            "One or two milliseconds; above 250 ms the budgets count as unreachable and calls stop.",
             "s",
             quantiles("indexer_ratelimit_script_seconds", shares=(0.5, 0.99)),
         ),
         Panel(
             "Budgets unreachable",
-            "No permit, no call: while this is above 0 nothing is indexed.",
+            "Without a permit no call is made: while this is above 0, indexing stops.",
             "reqps",
             [Query(rate("indexer_ratelimit_unavailable_total"), "failed")],
             "IndexerRedisErrors",
         ),
     ],
 )
-BOARD = Board(
+DASHBOARD = Dashboard(
     "indexer-headroom",
     "Discord indexer / Rate-limit headroom",
-    "How far the fleet is from each of Discord's limits, what waits for permits, and what Discord says.",
+    "The fleet's distance to each of Discord's limits, waits for permits, and the responses of Discord.",
     [NOW, GLOBAL, WAITS, DISCORD, ITSELF],
 )

@@ -1,6 +1,6 @@
-"""The dashboard about the product's main job: how soon users see their servers, and what that costs."""
+"""The indexing dashboard: how soon users see their guilds, and the calls to Discord that this costs."""
 
-from deploy.observability.panels import Board, Panel, Query, Row, quantiles, rate
+from deploy.observability.panels import Dashboard, Panel, Query, Row, quantiles, rate
 
 CALLS = 'sum(increase(indexer_discord_calls_total{$ns,status="200"}[1d]))'
 JOBS = Row(
@@ -8,32 +8,32 @@ JOBS = Row(
     [
         Panel(
             "Starts",
-            "How StartIndexing was served: JOINED, FRESH and REPLAYED cost nothing.",
+            "StartIndexing calls by disposition: JOINED, FRESH and REPLAYED start no job.",
             "reqps",
             [Query(rate("indexer_starts_total", "disposition"), "{{disposition}}")],
             stacked=True,
         ),
         Panel(
             "Jobs that ended",
-            "SUCCEEDED_WITH_ERRORS names guilds that failed; FAILED should be rare.",
+            "SUCCEEDED_WITH_ERRORS: some guilds failed; FAILED should be rare.",
             "reqps",
             [Query(rate("indexer_jobs_finished_total", "state"), "{{state}}")],
             "IndexerNothingSucceeds",
             stacked=True,
         ),
         Panel(
-            "Jobs that run",
-            "Active ones, and turns that wait for their time; a plateau that never falls means that nothing moves.",
+            "Active jobs",
+            "Active jobs and delayed turns; a plateau that never falls means that jobs make no progress.",
             "short",
             [
                 Query("max(indexer:jobs_active:max{$ns})", "active"),
-                Query("max(indexer:turns_waiting:max{$ns})", "waiting for their time"),
+                Query("max(indexer:turns_waiting:max{$ns})", "delayed turns"),
             ],
             "IndexerNothingSucceeds",
         ),
         Panel(
             "Overdue",
-            "By how much the latest job is behind its time; seconds are normal, the sweeper mends minutes.",
+            "Delay of the most overdue job; seconds are normal, minutes are repaired by the sweeper.",
             "s",
             [Query("max(indexer:jobs_overdue_seconds:max{$ns})", "overdue")],
             "IndexerJobsOverdue",
@@ -42,11 +42,11 @@ JOBS = Row(
     ],
 )
 FIRST = Row(
-    "How soon",
+    "Latency",
     [
         Panel(
             "Until the guild list, the first guild, the first five",
-            "What somebody who waits sees: the first guild within a second or two.",
+            "What a waiting user sees: the first guild within one or two seconds.",
             "s",
             quantiles("indexer_job_milestone_seconds", "milestone"),
             "IndexerStartLatencyBurnFast",
@@ -71,34 +71,34 @@ UNITS = Row(
     "Guilds",
     [
         Panel(
-            "Guilds done",
-            "By final state; SKIPPED ones have no bot or are muted.",
+            "Guild tasks finished",
+            "By final state; SKIPPED guilds lack the bot or are muted.",
             "reqps",
-            [Query(rate("indexer_units_finished_total", "state"), "{{state}}")],
+            [Query(rate("indexer_guild_tasks_finished_total", "state"), "{{state}}")],
             "IndexerNothingSucceeds",
             stacked=True,
             span=6,
         ),
         Panel(
-            "Guilds that did not succeed, by cause",
-            "BOT_NOT_INSTALLED and NO_ACCESS are for those who run the guild; INTERNAL is a bug of ours.",
+            "Guild tasks without success, by reason",
+            "BOT_NOT_INSTALLED and NO_ACCESS need an action of the guild's administrators; INTERNAL is a bug.",
             "reqps",
-            [Query(rate("indexer_units_finished_total", "cause", ',state!="SUCCEEDED"'), "{{cause}}")],
+            [Query(rate("indexer_guild_tasks_finished_total", "reason", ',state!="SUCCEEDED"'), "{{reason}}")],
             stacked=True,
             span=6,
         ),
         Panel(
-            "Time of a turn",
-            "Turns end after a few seconds by themselves, so that many users share few threads.",
+            "Duration of a turn",
+            "Turns end after a few seconds, so that many users share few threads.",
             "s",
             quantiles("indexer_turn_seconds"),
             span=6,
         ),
         Panel(
-            "Listings doubted",
-            "Lists of channels asked for again because more than half was missing; many at once are Discord's trouble.",
+            "Channel lists verified",
+            "Lists fetched twice because over half of the known channels were missing; many mean a Discord outage.",
             "reqps",
-            [Query(rate("indexer_listings_doubted_total"), "doubted")],
+            [Query(rate("indexer_channel_lists_verified_total"), "verified")],
             span=6,
         ),
     ],
@@ -108,30 +108,30 @@ ECONOMY = Row(
     [
         Panel(
             "Calls for each user and day",
-            "Successful calls to Discord of one day over stored users; the call not made is the best one.",
+            "Successful calls to Discord in a day for each stored user; lower is better.",
             "short",
             [Query(f'{CALLS} / max(indexer:credentials:max{{$ns,state="stored"}})', "calls")],
         ),
         Panel(
-            "Calls for each guild done",
-            "About one for a guild alone, far below when users share guilds, more when roles must be read.",
+            "Calls for each guild indexed",
+            "About one without sharing, far less when users share guilds, more when roles are fetched.",
             "short",
             [
                 Query(
                     f"{rate('indexer_discord_calls_total')} / "
-                    + rate("indexer_units_finished_total", more=',state="SUCCEEDED"'),
+                    + rate("indexer_guild_tasks_finished_total", more=',state="SUCCEEDED"'),
                     "calls",
                 )
             ],
         ),
         Panel(
             "Guilds served without a call",
-            "Because the guild was fresh, or somebody else had just fetched it.",
+            "The guild was fresh, or another job had just fetched it.",
             "percentunit",
             [
                 Query(
                     f"{rate('indexer_calls_saved_total')} / "
-                    + rate("indexer_units_finished_total", more=',state="SUCCEEDED"'),
+                    + rate("indexer_guild_tasks_finished_total", more=',state="SUCCEEDED"'),
                     "saved",
                 )
             ],
@@ -139,29 +139,29 @@ ECONOMY = Row(
         ),
         Panel(
             "Calls by route",
-            "Channels of guilds should be most of them.",
+            "Most calls should fetch the channels of guilds.",
             "reqps",
             [Query(rate("indexer_discord_calls_total", "route"), "{{route}}")],
             stacked=True,
         ),
         Panel(
             "Refreshes",
-            "Unchanged ones could have come later; errors are tried again later.",
+            "By result: many unchanged guilds could be refreshed less often; errors are retried later.",
             "reqps",
             [Query(rate("indexer_refreshes_total", "result"), "{{result}}")],
             stacked=True,
         ),
         Panel(
-            "Age of what is read",
-            "How old the channels are that users are shown.",
+            "Age of listed channels",
+            "Age of the channels in ListGuilds responses.",
             "s",
             quantiles("indexer_read_age_seconds"),
         ),
     ],
 )
-BOARD = Board(
+DASHBOARD = Dashboard(
     "indexer-indexing",
     "Discord indexer / Indexing",
-    "Jobs and guilds: how soon users see their servers, what fails, and what it costs in calls to Discord.",
+    "Jobs and guilds: latency for users, failures, and cost in calls to Discord.",
     [JOBS, FIRST, UNITS, ECONOMY],
 )

@@ -1,8 +1,8 @@
 """
-Writes what Grafana and the Prometheus operator load: `python -m deploy.observability.make`.
+`python -m deploy.observability.make`: generates the dashboards for Grafana and the rules for the Prometheus operator.
 
-Dashboards come from the modules beside this one, the PrometheusRule from rules/indexer.rules.yaml. With --check nothing
-is written, and a difference is told and ends with exit code 1.
+Dashboards are generated from the modules in this package, the PrometheusRule from rules/indexer.rules.yaml. --check
+writes nothing; it reports differences and exits with code 1.
 """
 
 import json
@@ -16,8 +16,8 @@ from deploy.observability import headroom, indexing, lint, panels, processes
 
 HERE = pathlib.Path(__file__).parent
 RULES = HERE / "rules" / "indexer.rules.yaml"
-BOARDS = {"headroom": headroom.BOARD, "indexing": indexing.BOARD, "processes": processes.BOARD}
-KIND = """# Made from rules/indexer.rules.yaml by make dashboards.
+DASHBOARDS = {"headroom": headroom.DASHBOARD, "indexing": indexing.DASHBOARD, "processes": processes.DASHBOARD}
+RULE_HEADER = """# Generated from rules/indexer.rules.yaml by make dashboards.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -30,20 +30,20 @@ spec:
 
 
 def files() -> dict[pathlib.Path, str]:
-    """Return what has to stand where."""
-    made = {HERE / "dashboards" / f"{name}.json": page(board) for name, board in BOARDS.items()}
+    """Return the generated files and their text."""
+    made = {HERE / "dashboards" / f"{name}.json": page(board) for name, board in DASHBOARDS.items()}
     rules = [line for line in RULES.read_text().splitlines() if not line.startswith("#")]
-    made[HERE / "prometheusrule.yaml"] = KIND + "".join(f"  {line}".rstrip() + "\n" for line in rules)
+    made[HERE / "prometheusrule.yaml"] = RULE_HEADER + "".join(f"  {line}".rstrip() + "\n" for line in rules)
     return made
 
 
-def page(board: panels.Board) -> str:
+def page(board: panels.Dashboard) -> str:
     """Return a dashboard's JSON."""
     return encoder.JSONEncoder(sort_keys=True, indent=2).encode(panels.build(board)) + "\n"
 
 
-def lost(text: str) -> list[str]:
-    """Return the fields of a dashboard's JSON that Grafana's own types do not know: misspelt ones, as a rule."""
+def list_unknown_fields(text: str) -> list[str]:
+    """Return the fields of a dashboard's JSON that Grafana's types do not have, which are usually misspelt."""
     before = json.loads(text)
     known = dashboard.Dashboard.from_json(json.loads(text))
     return sorted(_missing(before, json.loads(encoder.JSONEncoder().encode(known)), "$"))
@@ -51,8 +51,8 @@ def lost(text: str) -> list[str]:
 
 def _missing(before: object, after: object, path: str) -> set[str]:
     if isinstance(before, dict) and isinstance(after, dict):
-        gone = {f"{path}.{key}" for key in before if key not in after}
-        return gone.union(*(_missing(before[key], after[key], f"{path}.{key}") for key in before if key in after))
+        missing = {f"{path}.{key}" for key in before if key not in after}
+        return missing.union(*(_missing(before[key], after[key], f"{path}.{key}") for key in before if key in after))
     if isinstance(before, list) and isinstance(after, list):
         if len(before) != len(after):
             return {path}
@@ -61,16 +61,19 @@ def _missing(before: object, after: object, path: str) -> set[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check; returns the exit code."""
+    """Write or check the files; return the exit code."""
     problems: list[str] = []
     for path, text in files().items():
         if path.suffix == ".json":
-            found = [*lint.problems(json.loads(text)), *(f"{field}: not known to Grafana" for field in lost(text))]
+            found = [
+                *lint.problems(json.loads(text)),
+                *(f"{field}: not known to Grafana" for field in list_unknown_fields(text)),
+            ]
             problems += [f"{path.name}: {problem}" for problem in found]
         if "--check" not in arguments:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
-            problems.append(f"{path.name}: differs from what its source makes; run make dashboards")
+            problems.append(f"{path.name}: differs from its source; run make dashboards")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

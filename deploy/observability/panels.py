@@ -1,4 +1,4 @@
-"""How our panels are made: one line of Python says what is shown, this module how everything of ours looks."""
+"""Builds Grafana dashboards: the dashboard modules declare the contents of panels, this module their appearance."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ REPOSITORY = "https://github.com/discord-channel-indexer/discord-channel-indexer
 RUNBOOK = REPOSITORY + "docs/runbook.md"
 METRICS = REPOSITORY + "docs/metrics.md"
 NS = 'namespace=~"$namespace"'
-"""Matcher that every selector of a panel carries; written $ns."""
+"""Matcher in every selector of a panel, written $ns."""
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 WIDTH = 24
 """Columns of Grafana's grid."""
@@ -20,13 +20,13 @@ WIDTH = 24
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Query:
-    """A query, with $ns in every selector, and what its series are called."""
+    """A query with $ns in every selector, and the legend of its series."""
 
     expression: str
     legend: str = ""
 
     def expanded(self) -> str:
-        """Return the query as Grafana gets it."""
+        """Return the query in Grafana's form."""
         return self.expression.replace("$ns", NS)
 
 
@@ -36,16 +36,18 @@ class Panel:
     One panel.
 
     Attributes:
-        look: A sentence: what to look for.
+        description: A sentence: what to look for.
         unit: Grafana's name of a unit.
-        runbook: Section of docs/runbook.md, the alert's name; empty when no alert watches it.
-        limits: Values from which it turns amber, then red; falling when the first is greater.
-        single: One number instead of a graph.
-        stacked: Whether the series add up to something.
+        runbook: Alert that watches the panel, the name of its section in docs/runbook.md; empty without one.
+        limits: Values at which the panel turns amber and red; descending when low values are bad.
+        single: Whether to show one number instead of a graph.
+        stacked: Whether the series add up to a total.
+        most: Upper end of the axis.
+        span: Width in columns.
     """
 
     title: str
-    look: str
+    description: str
     unit: str
     queries: Sequence[Query]
     runbook: str = ""
@@ -65,17 +67,17 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Board:
+class Dashboard:
     """A dashboard."""
 
     uid: str
     title: str
-    about: str
+    description: str
     rows: Sequence[Row]
 
 
 def rate(metric: str, by: str = "", more: str = "") -> str:
-    """Return the rate of a counter, summed over processes; *more* are further matchers, each with a comma before."""
+    """Return the rate of a counter, summed over processes. *more*: further matchers, each preceded by a comma."""
     total = f"sum by ({by})" if by else "sum"
     return f"{total} (rate({metric}{{$ns{more}}}[$__rate_interval]))"
 
@@ -86,17 +88,17 @@ def quantile(share: float, metric: str, by: str = "", more: str = "") -> str:
 
 
 def quantiles(metric: str, by: str = "", shares: Sequence[float] = (0.5, 0.95)) -> list[Query]:
-    """Return queries for several quantiles, named p50 and so on."""
+    """Return queries for several quantiles, with legends p50 and so on."""
     label = f"{{{{{by}}}}} " if by else ""
     return [Query(quantile(share, metric, by), f"{label}p{share * 100:g}") for share in shares]
 
 
-def build(board: Board) -> models.Dashboard:
-    """Return the dashboard as Grafana's own types."""
+def build(board: Dashboard) -> models.Dashboard:
+    """Return the dashboard in Grafana's types."""
     made = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)
-        .description(board.about)
+        .description(board.description)
         .tags(["discord-channel-indexer"])
         .readonly()
         .refresh("30s")
@@ -140,7 +142,7 @@ def _link(title: str, url: str) -> dashboard.DashboardLink:
 
 
 def _thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
-    """Return colours by value; a graph gets a line where amber begins."""
+    """Return the colours by value. A graph also shows the limits as lines."""
     steps = [models.Threshold(value=None, color="green")]
     if panel.limits is not None:
         amber, red = panel.limits
@@ -169,7 +171,7 @@ def _single(panel: Panel, number: int) -> stat.Panel:
         stat.Panel()
         .id(number)
         .title(panel.title)
-        .description(panel.look)
+        .description(panel.description)
         .datasource(SOURCE)
         .unit(panel.unit)
         .thresholds(_thresholds(panel))
@@ -188,7 +190,7 @@ def _graph(panel: Panel, number: int) -> timeseries.Panel:
         timeseries.Panel()
         .id(number)
         .title(panel.title)
-        .description(panel.look)
+        .description(panel.description)
         .datasource(SOURCE)
         .unit(panel.unit)
         .min(0)

@@ -1,30 +1,30 @@
-"""The dashboard about the machine: calls, streams, queues, servers, and what the processes use."""
+"""The dashboard of service and workers: calls, streams, queues, servers, and resources of the processes."""
 
-from deploy.observability.panels import Board, Panel, Query, Row, quantile, quantiles, rate
+from deploy.observability.panels import Dashboard, Panel, Query, Row, quantile, quantiles, rate
 
 BAD = ',grpc_code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"'
-OURS = " and on (instance) group by (instance) (indexer_build_info{$ns})"
-"""Leaves out what else runs in the namespace."""
+PRODUCT_ONLY = " and on (instance) group by (instance) (indexer_build_info{$ns})"
+"""Excludes other programs in the namespace."""
 CALLS = Row(
     "gRPC",
     [
         Panel(
             "Calls",
-            "By method; a fall to nothing is as bad as errors.",
+            "By method; a drop to 0 is as bad as errors.",
             "reqps",
             [Query(rate("grpc_server_started_total", "grpc_method"), "{{grpc_method}}")],
             stacked=True,
         ),
         Panel(
             "Calls that failed",
-            "UNAVAILABLE is a server that is away, INTERNAL a bug; what callers did wrong is not here.",
+            "UNAVAILABLE: a server is unreachable; INTERNAL: a bug; errors of callers are not shown.",
             "reqps",
             [Query(rate("grpc_server_handled_total", "grpc_method, grpc_code", BAD), "{{grpc_method}} {{grpc_code}}")],
             stacked=True,
         ),
         Panel(
-            "Time of a call, p95",
-            "Of single calls; StartIndexing waits up to 2 s on purpose, WaitJob up to a minute.",
+            "Duration of a call, p95",
+            "Unary calls; StartIndexing waits up to 2 s and WaitJob up to a minute by design.",
             "s",
             [
                 Query(
@@ -35,14 +35,14 @@ CALLS = Row(
         ),
         Panel(
             "Streams open",
-            "Watchers by process; they spread when streams reach their age.",
+            "Watchers by process; they spread over processes as streams reach their maximum age.",
             "short",
             [Query("sum by (instance) (indexer_streams_open{$ns})", "{{instance}}")],
             stacked=True,
         ),
         Panel(
             "Updates merged for slow watchers",
-            "Watchers that read slowly get the latest of each guild; many are no harm, but somebody's reader is slow.",
+            "Slow watchers get coalesced updates; a high rate is harmless, but shows a slow client.",
             "reqps",
             [Query(rate("indexer_stream_updates_merged_total"), "merged")],
         ),
@@ -53,22 +53,22 @@ QUEUE = Row(
     [
         Panel(
             "Turns in the queue",
-            "Live ones include those that workers hold; ready ones wait for a thread.",
+            "Live turns include those held by workers; ready turns wait for a thread.",
             "short",
             [Query("max by (queue, state) (indexer:queue_turns:max{$ns})", "{{queue}}: {{state}}")],
             "IndexerQueueOld",
         ),
         Panel(
-            "Age of the oldest turn that is ready",
-            "Under a second while there are enough workers.",
+            "Age of the oldest ready turn",
+            "Below a second while there are enough workers.",
             "s",
             [Query("max by (queue) (indexer:queue_oldest_seconds:max{$ns})", "{{queue}}")],
             "IndexerQueueOld",
             limits=(30, 60),
         ),
         Panel(
-            "From enqueueing to beginning",
-            "What the queue adds to a job, at each of its turns.",
+            "Queue delay",
+            "The delay that the queue adds to each turn of a job.",
             "s",
             quantiles("indexer_turn_queue_delay_seconds"),
             "IndexerQueueOld",
@@ -82,7 +82,7 @@ QUEUE = Row(
         ),
         Panel(
             "Threads in use",
-            "Share of turns that could run at once; near 1 for long asks for more workers.",
+            "Running turns as a share of threads; add workers when it stays near 1.",
             "percentunit",
             [Query("sum(indexer_turns_running{$ns}) / sum(indexer_worker_threads{$ns})", "in use")],
             "IndexerQueueOld",
@@ -90,7 +90,7 @@ QUEUE = Row(
         ),
         Panel(
             "Dead letters",
-            "Messages that Dramatiq gave up; our turns never go there, so any is a surprise.",
+            "Messages that Dramatiq gave up; turns are never retried, so any dead letter is unexpected.",
             "short",
             [Query('max by (queue) (indexer:queue_turns:max{$ns,state="dead"})', "{{queue}}")],
             "IndexerDeadLetters",
@@ -102,15 +102,15 @@ SERVERS = Row(
     [
         Panel(
             "MongoDB, p95 by command",
-            "Milliseconds; what rises for all commands at once is the server.",
+            "Milliseconds; a rise for all commands at once points to the server.",
             "s",
             [Query(quantile(0.95, "indexer_mongodb_command_seconds", "command"), "{{command}}")],
             "IndexerMongoErrors",
             span=6,
         ),
         Panel(
-            "MongoDB, commands that failed",
-            "Jobs go on when it is back; starts answer UNAVAILABLE meanwhile.",
+            "MongoDB, failed commands",
+            "During an outage starts return UNAVAILABLE; jobs continue when it ends.",
             "reqps",
             [Query(rate("indexer_mongodb_errors_total", "command"), "{{command}}")],
             "IndexerMongoErrors",
@@ -119,15 +119,15 @@ SERVERS = Row(
         ),
         Panel(
             "Redis, by command or pipeline",
-            "About a millisecond.",
+            "About a millisecond is normal.",
             "s",
             quantiles("indexer_redis_command_seconds", shares=(0.5, 0.99)),
             "IndexerRedisErrors",
             span=6,
         ),
         Panel(
-            "Redis, commands that failed",
-            "Without Redis no call is made to Discord.",
+            "Redis, failed commands",
+            "Without Redis no call to Discord is made.",
             "reqps",
             [Query(rate("indexer_redis_errors_total"), "failed")],
             "IndexerRedisErrors",
@@ -140,7 +140,7 @@ TOKENS = Row(
     [
         Panel(
             "Users who must log in again",
-            "Share of all users; a jump means that tokens were revoked at once.",
+            "Share of all users; a jump means that many tokens were revoked at once.",
             "percentunit",
             [
                 Query(
@@ -153,17 +153,17 @@ TOKENS = Row(
         ),
         Panel(
             "Tokens renewed",
-            "renewed is everyday; lost ones were renewed while MongoDB was away, and their users must log in again.",
+            "renewed is normal; lost: renewed but not stored during a MongoDB outage, so the user must log in again.",
             "reqps",
             [Query(rate("indexer_credential_refreshes_total", "result"), "{{result}}")],
             "IndexerReauthWave",
             stacked=True,
         ),
         Panel(
-            "Callers checked",
-            "1 where callers must show a token, over TLS; a 0 in production answers whoever reaches the port.",
+            "Authentication required",
+            "1: callers need a service token over TLS; 0 in production exposes the API to every client of the port.",
             "short",
-            [Query("min by (instance) (indexer_callers_checked{$ns})", "{{instance}}")],
+            [Query("min by (instance) (indexer_authentication_required{$ns})", "{{instance}}")],
             most=1,
         ),
     ],
@@ -173,55 +173,55 @@ MACHINE = Row(
     [
         Panel(
             "CPU",
-            "Cores by process; a process has one at most for its Python code.",
+            "Cores by process; Python code uses at most one core of a process.",
             "short",
-            [Query(rate("process_cpu_seconds_total", "instance") + OURS, "{{instance}}")],
+            [Query(rate("process_cpu_seconds_total", "instance") + PRODUCT_ONLY, "{{instance}}")],
         ),
         Panel(
             "Memory",
-            "Resident; it does not grow with the number of users.",
+            "Resident memory; it does not grow with the number of users.",
             "bytes",
-            [Query("sum by (instance) (process_resident_memory_bytes{$ns})" + OURS, "{{instance}}")],
+            [Query("sum by (instance) (process_resident_memory_bytes{$ns})" + PRODUCT_ONLY, "{{instance}}")],
         ),
         Panel(
-            "Since a duty last succeeded",
-            "One process of all does it: sweep and refresh each 15 s, purge once a day; one never done is not shown.",
+            "Since a periodic task last succeeded",
+            "One process runs each: sweep and refresh every 15 s, purge once a day; not shown before a first success.",
             "s",
             [
                 Query(
-                    "time() - (max by (duty) (indexer_duty_last_success_timestamp_seconds{$ns}) > 0)",
-                    "{{duty}}",
+                    "time() - (max by (task) (indexer_periodic_task_last_success_timestamp_seconds{$ns}) > 0)",
+                    "{{task}}",
                 )
             ],
-            "IndexerDutyStale",
+            "IndexerPeriodicTaskStale",
         ),
         Panel(
             "Builds",
-            "Two versions side by side only during a rollout.",
+            "Two versions at the same time only during a rollout.",
             "short",
             [Query("count by (version) (indexer_build_info{$ns})", "{{version}}")],
             stacked=True,
         ),
         Panel(
             "Sources of the exporter",
-            "1 while it can be read; at 0 the fleet's numbers are missing.",
+            "1 while the exporter can read the source; at 0 metrics of the fleet are missing.",
             "short",
             [Query("min by (source) (indexer:exporter_source_up:max{$ns})", "{{source}}")],
-            "IndexerExporterBlind",
+            "IndexerExporterSourceDown",
             most=1,
         ),
         Panel(
-            "Time of an exporter's reading",
-            "Milliseconds; towards EXPORTER_TIMEOUT a source is slow, and its numbers will go missing.",
+            "Duration of an exporter's read",
+            "Milliseconds; near EXPORTER_TIMEOUT a source is slow, and its metrics may go missing.",
             "s",
             [Query("max by (instance) (indexer_exporter_read_seconds{$ns})", "{{instance}}")],
-            "IndexerExporterBlind",
+            "IndexerExporterSourceDown",
         ),
     ],
 )
-BOARD = Board(
+DASHBOARD = Dashboard(
     "indexer-processes",
     "Discord indexer / Service and workers",
-    "Calls, streams, queues, servers and resources: where it is slow, and what is away.",
+    "Calls, streams, queues, servers and resources: what is slow, and what is unreachable.",
     [CALLS, QUEUE, SERVERS, TOKENS, MACHINE],
 )

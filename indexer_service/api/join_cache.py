@@ -63,7 +63,7 @@ class Joins:
         self._known: dict[int, _Known] = {}
         self._making: dict[int, tuple[asyncio.Task[Answer | None], float]] = {}
         self._checks = concurrency.Coalescer(self._ask)
-        self._early_checks = concurrency.Coalescer(self._ask, gather=GATHER)
+        self._early_checks = concurrency.Coalescer(self._ask, linger=GATHER)
 
     def forget(self, user_id: int) -> None:
         """Give no answer any more that was made before now: the user's job has changed."""

@@ -46,7 +46,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     grpc_server.check_address(config.service)
     log = logs.get(__name__)
     clock = time.time  # noqa: TID251 -- the one clock of this process
-    seen = metrics.Metrics(to := metric_types.new_registry(), ["installs"])
+    seen = metrics.Metrics(to := metric_types.new_registry(), ["bot_guilds"])
     around = rpc_metrics.Measured(_metrics(config.service, to), clock)
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
@@ -62,10 +62,10 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
         pause = min(LOOK_AT_INSTALLS, config.indexing.bot_guilds_age / 2)
-        renew = seen.process.recording_success("installs", lists.bot.keep_fresh, clock)
+        renew = seen.process.recording_success("bot_guilds", lists.bot.keep_fresh, clock)
         await stack.enter_async_context(
             concurrency.background_tasks(
-                events=parts.events.relay_updates, installs=lambda: concurrency.repeat_every(pause, renew)
+                events=parts.events.relay_updates, bot_guilds=lambda: concurrency.repeat_every(pause, renew)
             )
         )
 
@@ -107,7 +107,7 @@ def _handlers(
 
 def _metrics(config: settings.ServiceSettings, to: registry.CollectorRegistry) -> metrics.ServiceMetrics:
     made = metrics.ServiceMetrics(to, rpc_metrics.METHODS)
-    made.guarded.set(config.guarded)
+    made.authentication_required.set(config.guarded)
     return made
 
 

@@ -391,8 +391,8 @@ class Events(Protocol):
     async def has_all_since(self, job_id: str, position: str) -> bool:
         """Return whether every update after *position* is still in the stream."""
 
-    async def list_retained(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return those of the places, each a job and a position in its stream, after which every update is there."""
+    async def list_retained(self, positions: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return the (job, position) pairs after which the stream still has every update."""
 
     async def list_updated(self, positions: Mapping[str, str]) -> set[str]:
         """Return those of the jobs that have updates after these positions."""

@@ -1,1 +1,1 @@
-"""What processes tell each other through Redis: turns, due times, progress; the only door to Redis and Dramatiq."""
+"""Messaging between processes over Redis: turn queue, delayed turns, progress updates, coordination."""

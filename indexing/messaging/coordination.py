@@ -1,8 +1,4 @@
-"""
-The set of guilds that have our bot, cached for all processes; it can be lost and is read again.
-
-Who of all processes does a periodic duty this time.
-"""
+"""State that processes share through Redis: the bot guilds cache and the election locks of periodic tasks."""
 
 import msgspec
 import redis.asyncio
@@ -14,34 +10,34 @@ TTL = 7 * 86_400
 
 
 class RedisBotGuilds:
-    """Port `ports.Installs`: one value, one round trip; 8 bytes a guild would do, JSON is easier to look at."""
+    """Port `ports.BotGuildsCache`: one key with a JSON value. A lost value is fetched again from Discord."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
 
     async def load(self) -> tuple[frozenset[int], float] | None:
-        """Return the set and when it was read; None when it is lost."""
+        """Return the guild ids and the time at which they were fetched; None when the value is lost."""
         with redis_client.translated():
             text = await self._client.get(KEY)
         if text is None:
             return None
-        read_at, guild_ids = msgspec.json.decode(text, type=tuple[float, list[int]])
-        return frozenset(guild_ids), read_at
+        fetched_at, guild_ids = msgspec.json.decode(text, type=tuple[float, list[int]])
+        return frozenset(guild_ids), fetched_at
 
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
-        """Replace the set."""
+        """Replace the guild ids, fetched at *now*."""
         with redis_client.translated():
             await self._client.set(KEY, msgspec.json.encode([now, sorted(guild_ids)]), ex=TTL)
 
 
 class LeaderLock:
-    """The first who asks in a period is the one; when it dies, another is first in the next."""
+    """Elects one process for each period of a task. No process keeps the lock: every period elects again."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
 
-    async def try_acquire(self, duty: str, seconds: float) -> bool:
-        """Return whether nobody else was first in the last *seconds*. One round trip; errors.QueueUnavailable."""
+    async def try_acquire(self, task: str, seconds: float) -> bool:
+        """Return whether no process acquired *task* in the last *seconds*. One round trip; errors.QueueUnavailable."""
         with redis_client.translated():
-            done = await self._client.set(f"indexer:{{duty}}:{duty}", "1", nx=True, px=int(seconds * 1000))
-        return bool(done)
+            acquired = await self._client.set(f"indexer:{{duty}}:{task}", "1", nx=True, px=int(seconds * 1000))
+        return bool(acquired)

@@ -1,8 +1,8 @@
 """
-What one process knows of one job's progress, shared by all its watchers of that job.
+One job's progress in one process, shared by all its watchers of the job.
 
-The latest row of each guild, in the order of its last change, is kept once; a watcher is only a place in that order. So
-a slow watcher costs no memory: when it comes back it finds each guild once, as it is now.
+A feed keeps the latest state of each guild task once, in the order of the last change. A watcher is only a position in
+that order, so a slow watcher costs no memory: its next read returns each changed task once, in its current state.
 """
 
 import asyncio
@@ -12,140 +12,147 @@ from collections.abc import Callable
 from indexing.domain import model
 
 Position = tuple[int, int]
-"""A place in the job's stream, as Redis orders entries."""
+"""A position in the job's stream, ordered as Redis orders entry ids."""
 
 
 def parse(position: str) -> Position:
-    """Return a position from its text form."""
-    first, second = position.split("-")
-    return int(first), int(second)
+    """Parse the text form of a position."""
+    milliseconds, sequence = position.split("-")
+    return int(milliseconds), int(sequence)
 
 
 class Feed:
-    """One job, from `start` on; *merged* is told how many updates a watcher got only as part of a later one."""
+    """
+    The state of one job from `start` on.
+
+    Args:
+        start: Position in text form; the feed knows all updates after it.
+        merged: Called at each read of a watcher, with the number of updates that the read returned merged into others.
+    """
 
     def __init__(self, start: str, merged: Callable[[int], None] = lambda _: None) -> None:
         self.merged = merged
-        self.taken = 0
         self.start = parse(start)
+        self.end = self.start
         self.position = start
+        """Text form of `end`."""
+        self.update_count = 0
         self.last: model.JobUpdate | None = None
         self.watchers: set[Watcher] = set()
-        self._rows: dict[int, tuple[Position, model.GuildTask]] = {}
-        self.place = self.start
-        self._told: tuple[Position, model.JobUpdate] | None = None
+        self._tasks: dict[int, tuple[Position, model.GuildTask]] = {}
+        self._merged_update: tuple[Position, model.JobUpdate] | None = None
 
     def append(self, update: model.JobUpdate) -> None:
-        """Add the stream's next update and wake the watchers."""
-        place = parse(update.position)
-        if place <= self.place:
+        """Add the stream's next update and wake the watchers. A known update changes nothing."""
+        position = parse(update.position)
+        if position <= self.end:
             return
-        self.position, self.place, self._told = update.position, place, None
+        self.position, self.end, self._merged_update = update.position, position, None
         self.last = model.latest(self.last, update)
-        self.taken += 1
-        for unit in update.tasks:
-            self._keep(place, unit)
+        self.update_count += 1
+        for task in update.tasks:
+            self._keep_latest(position, task)
         for watcher in self.watchers:
             watcher.wake()
 
     def skip(self, position: str) -> None:
-        """Go on after an entry that cannot be read."""
+        """Move past an entry that cannot be decoded."""
         self.position = max(self.position, position, key=parse)
-        self.place = parse(self.position)
+        self.end = parse(self.position)
 
     def prepend(self, start: str, missed: list[model.JobUpdate]) -> None:
-        """Begin earlier: *missed* are the stream's updates after *start* up to where the feed begins."""
-        later, last = self._rows, self.last
-        self._rows, self.last = {}, None
-        # Somebody else may have begun even earlier meanwhile: what he added is not added again.
+        """Move the start back to *start*. *missed* are the stream's updates after it, up to the feed's start."""
+        later, last = self._tasks, self.last
+        self._tasks, self.last = {}, None
+        # A concurrent call may have moved the start further back: its updates are not added again.
         for update in missed:
-            place = parse(update.position)
-            if place > self.start:
+            position = parse(update.position)
+            if position > self.start:
                 break
             self.last = model.latest(self.last, update)
-            for unit in update.tasks:
-                self._keep(place, unit)
-        for place, unit in later.values():
-            self._keep(place, unit)
+            for task in update.tasks:
+                self._keep_latest(position, task)
+        for position, task in later.values():
+            self._keep_latest(position, task)
         if last is not None:
             self.last = model.latest(self.last, last)
-        self._told = None
+        self._merged_update = None
         self.start = min(self.start, parse(start))
 
-    def _keep(self, place: Position, unit: model.GuildTask) -> None:
-        known = self._rows.get(unit.guild_id)
-        if known is None or known[1].revision < unit.revision:
-            self._rows.pop(unit.guild_id, None)
-            self._rows[unit.guild_id] = (place, unit)
+    def _keep_latest(self, position: Position, task: model.GuildTask) -> None:
+        known = self._tasks.get(task.guild_id)
+        if known is None or known[1].revision < task.revision:
+            self._tasks.pop(task.guild_id, None)
+            self._tasks[task.guild_id] = (position, task)
 
-    def get_changes_since(self, place: Position) -> model.JobUpdate | None:
+    def get_changes_since(self, position: Position) -> model.JobUpdate | None:
         """
-        Return what changed after *place* as one update, rows in the order of their last change; None if nothing did.
+        Return the changes after *position* as one update, tasks in the order of their last change; None without any.
 
-        Watchers at the same place, and most are, get the same object.
+        Watchers at the same position, as most are, get the same object.
         """
-        if self.last is None or place >= self.place:
+        if self.last is None or position >= self.end:
             return None
-        if self._told is None or self._told[0] != place:
-            self._told = place, dataclasses.replace(self.last, tasks=self._changed_since(place))
-        return self._told[1]
+        if self._merged_update is None or self._merged_update[0] != position:
+            self._merged_update = position, dataclasses.replace(self.last, tasks=self._changed_since(position))
+        return self._merged_update[1]
 
-    def _changed_since(self, place: Position) -> tuple[model.GuildTask, ...]:
-        found = []
-        for changed, unit in reversed(self._rows.values()):
-            if changed <= place:
+    def _changed_since(self, position: Position) -> tuple[model.GuildTask, ...]:
+        changed = []
+        for changed_at, task in reversed(self._tasks.values()):
+            if changed_at <= position:
                 break
-            found.append(unit)
-        return tuple(reversed(found))
+            changed.append(task)
+        return tuple(reversed(changed))
 
 
 class Watcher:
-    """Port `ports.Subscription`: a place in a feed. Waiting, it is one future and one timer."""
+    """Port `ports.Subscription`: a position in a feed. A waiting watcher is one future and one timer."""
 
-    __slots__ = ("_feed", "_place", "_poked", "_taken", "_waiting")
+    __slots__ = ("_feed", "_future", "_position", "_released", "_update_count")
 
     def __init__(self, feed: Feed, after: str) -> None:
         self._feed = feed
-        self._place = parse(after)
-        self._taken = feed.taken
-        self._poked = False
-        self._waiting: asyncio.Future[None] | None = None
+        self._position = parse(after)
+        self._update_count = feed.update_count
+        self._released = False
+        self._future: asyncio.Future[None] | None = None
         feed.watchers.add(self)
 
     def wake(self) -> None:
-        """Tell the watcher that something changed."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        """End the current wait."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
     def release(self) -> None:
-        """Make `next` return None once although nothing changed, at the latest when the news are told."""
-        self._poked = True
+        """Make the next call of `next` that finds no changes return None without waiting."""
+        self._released = True
         self.wake()
 
-    async def next(self, patience: float) -> model.JobUpdate | None:
-        """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
-        news = self._feed.get_changes_since(self._place)
-        if news is None and not self._poked:
-            await self._wait(patience)
-            news = self._feed.get_changes_since(self._place)
-        if news is None:
-            self._poked = False
+    async def next(self, max_wait: float) -> model.JobUpdate | None:
+        """Return the changes since the last call, merged into one update; None after *max_wait* seconds without any."""
+        changes = self._feed.get_changes_since(self._position)
+        if changes is None and not self._released:
+            await self._wait(max_wait)
+            changes = self._feed.get_changes_since(self._position)
+        if changes is None:
+            self._released = False
             return None
-        self._place = self._feed.place
-        self._feed.merged(max(0, self._feed.taken - self._taken - 1))
-        self._taken = self._feed.taken
-        return news
+        self._position = self._feed.end
+        self._feed.merged(max(0, self._feed.update_count - self._update_count - 1))
+        self._update_count = self._feed.update_count
+        return changes
 
-    async def _wait(self, patience: float) -> None:
+    async def _wait(self, max_wait: float) -> None:
         loop = asyncio.get_running_loop()
-        self._waiting = loop.create_future()
-        timer = loop.call_later(patience, self.wake)
+        self._future = loop.create_future()
+        timer = loop.call_later(max_wait, self.wake)
         try:
-            await self._waiting
+            await self._future
         finally:
             timer.cancel()
-            self._waiting = None
+            self._future = None
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Unsubscribe."""
         self._feed.watchers.discard(self)

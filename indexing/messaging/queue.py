@@ -1,10 +1,9 @@
 """
-Turns on their way to a worker: Dramatiq's queue for runnable ones, a sorted set of our own for waiting ones.
+The turn queue: Dramatiq's queue for turns that can run now, a sorted set for delayed turns.
 
-Dramatiq's delayed messages are not used: a restart of Redis strands them (Bogdanp/dramatiq#527), and far ones starve
-near ones. Both structures may be lost: `jobs.next_turn_at` is the truth, and the sweeper enqueues from it.
-
-A broker that knows when its consumers last came round: so one that hangs is told from one that waits.
+Dramatiq's own delayed messages are not used: a restart of Redis strands them (Bogdanp/dramatiq#527), and messages due
+late starve those due early. Both structures may be lost: `jobs.next_turn_at` is authoritative, and the sweeper enqueues
+from it. The broker records a heartbeat of each consumer, which tells a consumer that hangs from one that is idle.
 """
 
 import asyncio
@@ -27,16 +26,16 @@ WAKE = "indexer:{turns}:wake"
 CARRIED = "indexer:{turns}:carried"
 WAKE_LENGTH = 8
 HEARTBEAT_MS = 30_000
-"""Time after which a process that was not heard of counts as dead."""
+"""Age of a process's last heartbeat after which Dramatiq counts it as dead."""
 WORKER = "worker-"
-"""Begin of the names under which workers are heard of; who only enqueues is heard of too."""
+"""Prefix of the broker ids of workers. Processes that only enqueue send heartbeats too."""
 POP_LIMIT = 100
 
 SCHEDULE = """
--- Put a turn into the sorted set of waiting ones; wake an alarm if it is now the first.
--- KEYS 1 zset: turn -> due time in ms   KEYS 2 list: one element wakes one alarm   KEYS 3 hash: turn -> what it carries
--- ARGV 1 turn   ARGV 2 due time in ms since the epoch   ARGV 3 longest wake list   ARGV 4 what it carries, or empty
--- Reply: 1 if the turn is the first to come due, else 0. Atomic.
+-- Add a turn to the sorted set of delayed turns. Wake a poller if the turn is now the first due.
+-- KEYS 1 zset: turn -> due time in ms   KEYS 2 list: one element wakes one poller   KEYS 3 hash: turn -> trace context
+-- ARGV 1 turn   ARGV 2 due time in ms since the epoch   ARGV 3 longest list   ARGV 4 trace context or empty
+-- Reply: 1 if the turn is the first due, else 0. Atomic.
 local waiting, wake = KEYS[1], KEYS[2]
 redis.call('ZADD', waiting, ARGV[2], ARGV[1])
 if ARGV[4] ~= '' then
@@ -51,10 +50,10 @@ return 1
 """
 
 POP_DUE = """
--- Take turns that are due out of the sorted set.
--- KEYS 1 zset: turn -> due time in ms   KEYS 2 hash: turn -> what it carries
--- ARGV 1 most turns to take
--- Reply: [ms until the next one comes due or -1, turn, what it carries, turn, ...]. Atomic: each turn is taken once.
+-- Remove the turns that are due from the sorted set.
+-- KEYS 1 zset: turn -> due time in ms   KEYS 2 hash: turn -> trace context
+-- ARGV 1 maximum number of turns
+-- Reply: [ms until the next turn is due or -1, turn, trace context, turn, ...]. Atomic: each turn is returned once.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
@@ -79,62 +78,62 @@ return reply
 
 class Broker(RedisBroker):
     """
-    Dramatiq's own, except that its consumers are heard of.
+    Dramatiq's Redis broker, with a heartbeat for each consumer.
 
-    Dramatiq asks Redis without a time limit: when answers get lost on the way, a consumer waits for ever, its thread
-    is alive, and no more messages come. While Redis refuses, consumers come round all the same.
+    Dramatiq calls Redis without a timeout: when a response is lost on the way, the consumer waits forever, its thread
+    stays alive, and no messages arrive. When Redis refuses connections, consumers still poll and send heartbeats.
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 -- Dramatiq's
         super().__init__(**options)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
-        self.heard_at: dict[str, float] = {}
-        """Monotonic seconds at which the consumer of each queue last came round."""
+        self.last_heartbeat: dict[str, float] = {}
+        """Monotonic time of the last heartbeat of each queue's consumer, in seconds."""
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
-        """Return a consumer, whose *timeout* is in milliseconds."""
+        """Return a consumer. *timeout* is in milliseconds."""
 
-        def heard() -> None:
-            self.heard_at[queue_name] = time.monotonic()
+        def record_heartbeat() -> None:
+            self.last_heartbeat[queue_name] = time.monotonic()
 
-        return _HeartbeatConsumer(super().consume(queue_name, prefetch, timeout), heard)
+        return _HeartbeatConsumer(super().consume(queue_name, prefetch, timeout), record_heartbeat)
 
 
 class _HeartbeatConsumer(dramatiq.Consumer):
-    """Says that it is there whenever it looks for a message, whatever comes of that."""
+    """Records a heartbeat before each poll for a message."""
 
-    def __init__(self, consumer: dramatiq.Consumer, heard: Callable[[], None]) -> None:
+    def __init__(self, consumer: dramatiq.Consumer, record_heartbeat: Callable[[], None]) -> None:
         self._consumer = consumer
-        self._heard = heard
-        heard()
+        self._record_heartbeat = record_heartbeat
+        record_heartbeat()
 
     def __next__(self) -> dramatiq.MessageProxy | None:
-        """Look for a message."""
-        self._heard()
+        """Poll for a message."""
+        self._record_heartbeat()
         return next(self._consumer)
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
-        """Pass on."""
+        """Delegate."""
         self._consumer.ack(message)
 
     def nack(self, message: dramatiq.MessageProxy) -> None:
-        """Pass on."""
+        """Delegate."""
         self._consumer.nack(message)
 
     def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
-        """Pass on."""
+        """Delegate."""
         self._consumer.requeue(messages)
 
     def close(self) -> None:
-        """Pass on."""
+        """Delegate."""
         self._consumer.close()
 
 
 def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middleware]) -> Broker:
     """
-    Return a broker that declares our queues.
+    Return a broker with the product's queues declared.
 
-    Given by URL, redis-py repeats nothing (by host it would repeat a push). Maintenance in 10 % of the commands and a
-    heartbeat of 30 s bring the messages of a killed worker back within a minute or so instead of many.
+    Configured by URL, redis-py does not retry (by host it would retry a push). Maintenance on 10 % of the commands and
+    a heartbeat timeout of 30 s return the messages of a killed worker to the queue within about a minute.
     """
     broker = Broker(
         url=config.url.get_secret_value(),
@@ -148,7 +147,7 @@ def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middle
 
 
 class DramatiqQueue:
-    """Port `ports.Turns`. Dramatiq's enqueue blocks, so it runs in a thread; both methods are one round trip."""
+    """Port `ports.TurnQueue`. Each method takes one round trip; Dramatiq's blocking enqueue runs in a thread."""
 
     def __init__(self, broker: dramatiq.Broker, client: redis.asyncio.Redis) -> None:
         self._broker = broker
@@ -156,8 +155,8 @@ class DramatiqQueue:
         self._schedule = client.register_script(SCHEDULE)
 
     async def enqueue(self, turn: turns.Turn) -> None:
-        """Hand a turn to the workers now."""
-        turn = _carrying(turn)
+        """Enqueue a turn to run now."""
+        turn = _with_trace_context(turn)
         message: dramatiq.Message[Any] = dramatiq.Message(
             queue_name=turns.QUEUE, actor_name=turns.ACTOR, args=(), kwargs=turn.payload(), options={}
         )
@@ -165,50 +164,49 @@ class DramatiqQueue:
             await asyncio.to_thread(self._broker.enqueue, message)
 
     async def schedule(self, turn: turns.Turn, due: float) -> None:
-        """Hand a turn to the workers at *due*; called again for the same turn it moves it."""
+        """Enqueue a turn at *due*, in epoch seconds. A repeated call for the same turn replaces its due time."""
         with redis_client.translated():
             await self._schedule(
                 keys=[WAITING, WAKE, CARRIED],
-                args=[f"{turn.job_id}:{turn.number}", int(due * 1000), WAKE_LENGTH, _carrying(turn).carried],
+                args=[f"{turn.job_id}:{turn.number}", int(due * 1000), WAKE_LENGTH, _with_trace_context(turn).carried],
             )
 
 
-def _carrying(turn: turns.Turn) -> turns.Turn:
+def _with_trace_context(turn: turns.Turn) -> turns.Turn:
     return turn if turn.carried else dataclasses.replace(turn, carried=tracing.serialize_context())
 
 
 class DelayedQueuePoller:
-    """Takes due turns out of the sorted set and enqueues them; sleeps until the next one is due or an earlier comes."""
+    """Moves delayed turns to the queue when they are due. Sleeps until the first due time, which may move earlier."""
 
-    def __init__(self, client: redis.asyncio.Redis, queue: DramatiqQueue, *, longest_sleep: float = 5.0) -> None:
-        self._blocking = redis_client.blocking_twin(client, longest=longest_sleep)
-        self._pop = client.register_script(POP_DUE)
+    def __init__(self, client: redis.asyncio.Redis, queue: DramatiqQueue, *, max_sleep: float = 5.0) -> None:
+        self._blocking_client = redis_client.make_blocking_client(client, max_block=max_sleep)
+        self._pop_due = client.register_script(POP_DUE)
         self._queue = queue
-        self._longest_sleep = longest_sleep
+        self._max_sleep = max_sleep
 
     async def enqueue_due(self) -> float:
-        """Enqueue what is due; returns the seconds until there is more to do. Two round trips and one for each turn."""
+        """
+        Enqueue all turns that are due; return the seconds to sleep before the next call.
+
+        One round trip, and one more for each turn.
+        """
         with redis_client.translated():
-            reply = [item.decode() for item in await self._pop(keys=[WAITING, CARRIED], args=[POP_LIMIT])]
+            reply = [item.decode() for item in await self._pop_due(keys=[WAITING, CARRIED], args=[POP_LIMIT])]
         wait, due = int(reply[0]), reply[1::2]
         for member, carried in zip(due, reply[2::2], strict=True):
             job_id, number = member.rsplit(":", 1)
             await self._queue.enqueue(turns.Turn(job_id, int(number), carried))
         if len(due) == POP_LIMIT:
             return 0.0
-        return self._longest_sleep if wait < 0 else min(wait / 1000, self._longest_sleep)
+        return self._max_sleep if wait < 0 else min(wait / 1000, self._max_sleep)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait that long, or until an earlier turn is scheduled."""
+        """Wait for *seconds*, or until a turn with an earlier due time is scheduled."""
         if seconds > 0:
             with redis_client.translated():
-                await self._blocking.blpop([WAKE], timeout=max(0.001, seconds))
-
-    async def keep_ringing(self) -> None:
-        """Ring and sleep until cancelled; raises errors.QueueUnavailable when Redis is away."""
-        while True:
-            await self.sleep(await self.enqueue_due())
+                await self._blocking_client.blpop([WAKE], timeout=max(0.001, seconds))
 
     async def close(self) -> None:
         """Close the blocking connection."""
-        await self._blocking.aclose()
+        await self._blocking_client.aclose()

@@ -1,4 +1,4 @@
-"""The connection to Redis: one pool per event loop, one place that translates its errors."""
+"""Redis connections: one instrumented pool per event loop, and translation of client errors."""
 
 import contextlib
 import time
@@ -17,62 +17,63 @@ from indexing.telemetry import metrics, tracing
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn the failures of redis-py and Dramatiq into ours."""
+    """Translate errors of redis-py and Dramatiq into errors.QueueUnavailable."""
     try:
         yield
     except (redis.exceptions.RedisError, dramatiq.errors.BrokerConnectionError, OSError) as error:
-        raise errors.QueueUnavailable(f"Redis does not answer as it should: {type(error).__name__}") from error
+        raise errors.QueueUnavailable(f"Redis failed: {type(error).__name__}") from error
 
 
-class _Timed(redis.asyncio.BlockingConnectionPool):
+class _InstrumentedPool(redis.asyncio.BlockingConnectionPool):
     """
-    A pool that measures for how long a connection is lent: one command or one pipeline.
+    Measures how long each connection is borrowed: one command or one pipeline.
 
-    redis-py drops a connection on which a command failed or was given up, so one that comes back closed is an error.
+    redis-py closes a connection on which a command failed or was cancelled, so a connection returned closed counts as
+    an error.
     """
 
-    seen: metrics.ServerMetrics | None = None
+    server_metrics: metrics.ServerMetrics | None = None
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 -- redis-py's
         super().__init__(**options)
-        self._lent: dict[Any, float] = {}
+        self._borrowed_at: dict[Any, float] = {}
 
     async def get_connection(self, *_: object, **__: object) -> Any:  # noqa: ANN401 -- its arguments are deprecated
         try:
             connection: Any = await super().get_connection()  # type: ignore[no-untyped-call]  # untyped there
         except redis.exceptions.RedisError:
-            if self.seen is not None:
-                self.seen.redis_errors.inc()
+            if self.server_metrics is not None:
+                self.server_metrics.redis_errors.inc()
             raise
-        self._lent[connection] = time.perf_counter()
+        self._borrowed_at[connection] = time.perf_counter()
         return connection
 
     async def release(self, connection: Any) -> None:  # noqa: ANN401 -- as above
-        lent_at = self._lent.pop(connection, None)
-        if self.seen is not None and lent_at is not None:
-            took = time.perf_counter() - lent_at
-            self.seen.redis.observe(took)
-            tracing.record_span("redis", took)
+        borrowed_at = self._borrowed_at.pop(connection, None)
+        if self.server_metrics is not None and borrowed_at is not None:
+            seconds = time.perf_counter() - borrowed_at
+            self.server_metrics.redis.observe(seconds)
+            tracing.record_span("redis", seconds)
             if not connection.is_connected:
-                self.seen.redis_errors.inc()
+                self.server_metrics.redis_errors.inc()
         await super().release(connection)
 
 
 @contextlib.asynccontextmanager
 async def open_redis(
-    config: settings.RedisSettings, seen: metrics.ServerMetrics | None = None
+    config: settings.RedisSettings, metrics: metrics.ServerMetrics | None = None
 ) -> AsyncIterator[redis.asyncio.Redis]:
     """
-    Connect in the running loop and close at the end.
+    Connect in the running loop and close when the block ends.
 
-    A command is sent again once, over a new connection, when the one that was kept turns out to be closed, as after a
-    restart of Redis; what we send may be repeated without harm. A command that is not answered in time is not repeated
-    (redis-py 8 would repeat it ten times). Callers beyond the pool's size wait for a connection.
+    A command is retried once, over a new connection, when the pooled connection turns out to be closed, as after a
+    restart of Redis: all commands are idempotent. A command that times out is not retried (redis-py 8 would retry it
+    ten times). Callers beyond the pool's size wait for a connection.
 
     Raises:
         errors.QueueUnavailable: Redis does not answer within the timeout.
     """
-    pool = _Timed.from_url(
+    pool = _InstrumentedPool.from_url(
         config.url.get_secret_value(),
         max_connections=config.connections,
         timeout=config.timeout,
@@ -82,7 +83,7 @@ async def open_redis(
             redis.backoff.NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)
         ),
     )
-    pool.seen = seen
+    pool.server_metrics = metrics
     client = redis.asyncio.Redis(connection_pool=pool)
     try:
         with translated():
@@ -93,10 +94,10 @@ async def open_redis(
         await pool.disconnect()
 
 
-def blocking_twin(client: redis.asyncio.Redis, *, longest: float) -> redis.asyncio.Redis:
-    """Return a client with one connection of its own, for commands that block on purpose, *longest* seconds at most."""
-    slack = client.connection_pool.connection_kwargs["socket_timeout"]
-    options = {**client.connection_pool.connection_kwargs, "socket_timeout": longest + slack}
+def make_blocking_client(client: redis.asyncio.Redis, *, max_block: float) -> redis.asyncio.Redis:
+    """Return a client with one connection of its own, for commands that block for up to *max_block* seconds."""
+    timeout = client.connection_pool.connection_kwargs["socket_timeout"]
+    options = {**client.connection_pool.connection_kwargs, "socket_timeout": max_block + timeout}
     pool = redis.asyncio.ConnectionPool(
         connection_class=client.connection_pool.connection_class, max_connections=1, **options
     )

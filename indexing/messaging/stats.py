@@ -1,9 +1,9 @@
 """
-What an observer reads of the queue in Redis, by Dramatiq's keys; changes nothing.
+Queue statistics, read from Dramatiq's keys in Redis. Read-only.
 
-Dramatiq 2.2 keeps, says its brokers/redis/dispatch.lua: `dramatiq:Q`, a list of ids that no worker has taken;
-`dramatiq:Q.msgs`, a hash of all live messages; `dramatiq:Q.XQ`, a sorted set of dead letters; and
-`dramatiq:__heartbeats__`, one of processes. The list alone would miss what workers have fetched ahead.
+Keys of Dramatiq 2.2 (brokers/redis/dispatch.lua): `dramatiq:Q`, a list of message ids that no worker has fetched;
+`dramatiq:Q.msgs`, a hash of all live messages; `dramatiq:Q.XQ`, a sorted set of dead letters;
+`dramatiq:__heartbeats__`, a sorted set of processes. The list alone would miss messages that workers have prefetched.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from indexing.messaging import queue, redis_client
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueDepth:
     """
-    One queue.
+    Messages of one queue.
 
     Attributes:
-        live: Messages in the queue or held by workers.
-        ready: Those that no worker has taken.
+        live: Messages queued or held by workers.
+        ready: Live messages that no worker has fetched.
         dead: Dead letters.
-        oldest: Age of the oldest ready one, in seconds; 0 without any.
+        oldest: Age of the oldest ready message, in seconds; 0 without any.
     """
 
     live: int
@@ -36,7 +36,7 @@ class QueueDepth:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueStats:
-    """All queues by name, turns that wait for their time, and worker processes with a fresh heartbeat."""
+    """All queues by name, the number of delayed turns, and the number of workers with a recent heartbeat."""
 
     queues: dict[str, QueueDepth]
     waiting: int
@@ -44,7 +44,7 @@ class QueueStats:
 
 
 async def read_queue_stats(client: redis.asyncio.Redis) -> QueueStats:
-    """Read everything in two round trips. Raises errors.QueueUnavailable."""
+    """Read all statistics in two round trips. Raises errors.QueueUnavailable."""
     with redis_client.translated():
         pipe = client.pipeline(transaction=False)
         pipe.time()
@@ -55,21 +55,21 @@ async def read_queue_stats(client: redis.asyncio.Redis) -> QueueStats:
             pipe.llen(f"dramatiq:{name}")
             pipe.zcard(f"dramatiq:{name}.XQ")
             pipe.lindex(f"dramatiq:{name}", 0)
-        (seconds, micros), waiting, beats, *rest = await pipe.execute()
+        (seconds, micros), waiting, heartbeats, *rest = await pipe.execute()
         now = seconds + micros / 1e6
-        rows = [rest[at : at + 4] for at in range(0, len(rest), 4)]
-        oldest = await _ages(client, [row[3] for row in rows], now)
-    found = {
+        rows = [rest[start : start + 4] for start in range(0, len(rest), 4)]
+        oldest = await _read_ages(client, [row[3] for row in rows], now)
+    queues = {
         name: QueueDepth(live, ready, dead, age)
         for name, (live, ready, dead, _), age in zip(turns.QUEUES, rows, oldest, strict=True)
     }
-    fresh = now * 1000 - queue.HEARTBEAT_MS
-    workers = sum(name.startswith(queue.WORKER.encode()) and at > fresh for name, at in beats)
-    return QueueStats(found, waiting, workers)
+    oldest_live = now * 1000 - queue.HEARTBEAT_MS
+    workers = sum(name.startswith(queue.WORKER.encode()) and at > oldest_live for name, at in heartbeats)
+    return QueueStats(queues, waiting, workers)
 
 
-async def _ages(client: redis.asyncio.Redis, first: list[bytes | None], now: float) -> list[float]:
-    """Return the age of the first message of each queue; one that was taken meanwhile has none."""
+async def _read_ages(client: redis.asyncio.Redis, first: list[bytes | None], now: float) -> list[float]:
+    """Return the age of the first message of each queue; 0 when a worker has fetched it meanwhile."""
     pipe = client.pipeline(transaction=False)
     for name, message_id in zip(turns.QUEUES, first, strict=True):
         pipe.hget(f"dramatiq:{name}.msgs", message_id or b"")

@@ -12,17 +12,17 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 
 def configure(level: str, form: str) -> None:
-    """Send our lines and those of libraries to standard error; *form* is json or console."""
-    shared: list[Any] = [
-        _with_work,
+    """Write log lines of the product and of libraries to standard error. *form* is json or console."""
+    processors: list[Any] = [
+        _add_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    last = structlog.dev.ConsoleRenderer() if form == "console" else structlog.processors.JSONRenderer()
+    renderer = structlog.dev.ConsoleRenderer() if form == "console" else structlog.processors.JSONRenderer()
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -30,8 +30,8 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            foreign_pre_chain=processors,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     root = logging.getLogger()
@@ -45,12 +45,12 @@ bound = tracing.bound
 
 
 def field(name: str) -> str:
-    """Return a field that `bound` added, empty when there is none."""
+    """Return a field of the current context, empty when it is not set."""
     return str(tracing.fields().get(name, ""))
 
 
-def _with_work(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {**tracing.fields(), **line, **(tracing.exemplar() or {})}
+def _add_context(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**tracing.fields(), **event, **(tracing.exemplar() or {})}
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

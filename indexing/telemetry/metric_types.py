@@ -1,10 +1,9 @@
 """
-Counters, gauges and histograms as we declare them: every label has a bound, every series is there from the start.
+Counters, gauges and histograms with bounded labels, and every label with all its values.
 
-A series that appears with its first event has no rate at that event, so an alert on the first failure would never
-fire; and a label without a bound (a user, a guild) would grow the monitoring without end.
-
-Every label of our metrics with all its values; tests hold them to the enumerations they repeat.
+Every series of a counter or histogram exists from the start: a series that appears with its first event has no rate at
+that event, so an alert on the first failure would not fire. A label without a bound (a user, a guild) would grow the
+monitoring without limit. Tests compare the label values with the enumerations that they repeat.
 """
 
 import dataclasses
@@ -14,27 +13,27 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 import prometheus_client
-from prometheus_client import gc_collector, process_collector, registry
+from prometheus_client import gc_collector, process_collector
 
 OTHER = "other"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Label:
-    """A label and all its values; `bound` is what a reader is told where the values differ from build to build."""
+    """A label and all its values. The documentation shows `bound` instead where the values differ by build."""
 
     name: str
     values: tuple[str, ...]
     bound: str = ""
 
     def fit(self, value: str) -> str:
-        """Return *value* if it is one of ours, else "other", which must then be among the values."""
+        """Return *value* if it is declared, else "other", which must then be declared."""
         return value if value in self.values else OTHER
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Declared:
-    """What is documented of a metric; `name` is the one that Prometheus shows, without _bucket, _sum or _count."""
+    """A metric's documentation. `name` is as in Prometheus, without _bucket, _sum or _count."""
 
     kind: str
     name: str
@@ -43,46 +42,46 @@ class Declared:
 
 
 class Counter(prometheus_client.Counter):
-    """The client's, whose series are found as fast as what is there from the start allows: a guild asks 15 times."""
+    """A client counter with a faster series lookup: indexing a guild makes 15 lookups."""
 
-    def labels(self, *values: str) -> Self:  # type: ignore[override]  # ours are strings, in order
+    def labels(self, *values: str) -> Self:  # type: ignore[override]  # our label values are strings, in order
         """Return a series."""
-        # Reading a dict needs no lock, and our values are strings already.
-        found = self._metrics.get(values)
-        return super().labels(*values) if found is None else found  # type: ignore[return-value]  # its own, by another name
+        # Reading a dict needs no lock, and the values are strings already.
+        series = self._metrics.get(values)
+        return super().labels(*values) if series is None else series  # type: ignore[return-value]  # same class, untyped there
 
 
 class Histogram(prometheus_client.Histogram):
-    """The same for histograms."""
+    """A client histogram with the same lookup."""
 
     def labels(self, *values: str) -> Self:  # type: ignore[override]  # as above
         """Return a series."""
-        found = self._metrics.get(values)
-        return super().labels(*values) if found is None else found  # type: ignore[return-value]  # its own, by another name
+        series = self._metrics.get(values)
+        return super().labels(*values) if series is None else series  # type: ignore[return-value]  # same class, untyped there
 
 
 class Group:
-    """Metrics that belong together, on one registry; `declared` lists them."""
+    """Related metrics on one registry. `declared` lists them."""
 
-    def __init__(self, to: registry.CollectorRegistry) -> None:
-        self._to = to
+    def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
+        self._registry = registry
         self.declared: list[Declared] = []
 
     def _counter(self, name: str, text: str, *labels: Label, first: Iterable[Sequence[str]] | None = None) -> Counter:
-        """Declare a counter, whose name ends in _total. *first*: the series that exist at once; None for all."""
-        made = Counter(name, text, [label.name for label in labels], registry=self._to)
+        """Declare a counter, whose name ends in _total. *first*: the series that exist from the start; None for all."""
+        counter = Counter(name, text, [label.name for label in labels], registry=self._registry)
         self._declare("counter", name, text, labels)
-        _begin(made, labels, first)
-        return made
+        _create_series(counter, labels, first)
+        return counter
 
     def _gauge(self, name: str, text: str, *labels: Label, absent: bool = False) -> prometheus_client.Gauge:
-        """Declare a gauge; *absent*: without series until it is set, because 0 would be a lie."""
-        made = prometheus_client.Gauge(name, text, [label.name for label in labels], registry=self._to)
+        """Declare a gauge. *absent*: no series until it is set, because 0 would be a false value."""
+        gauge = prometheus_client.Gauge(name, text, [label.name for label in labels], registry=self._registry)
         self._declare("gauge", name, text, labels)
-        _begin(made, labels, () if absent else None)
+        _create_series(gauge, labels, () if absent else None)
         if absent:
-            clear_gauge(made)
-        return made
+            clear_gauge(gauge)
+        return gauge
 
     def _histogram(
         self,
@@ -92,48 +91,48 @@ class Group:
         buckets: Sequence[float],
         first: Iterable[Sequence[str]] | None = None,
     ) -> Histogram:
-        """Declare a histogram with these upper bounds, in the unit that its name ends in."""
+        """Declare a histogram with these upper bounds, in the unit at the end of its name."""
         names = [label.name for label in labels]
-        made = Histogram(name, text, names, buckets=buckets, registry=self._to)
+        histogram = Histogram(name, text, names, buckets=buckets, registry=self._registry)
         self._declare("histogram", name, text, labels)
-        _begin(made, labels, first)
-        return made
+        _create_series(histogram, labels, first)
+        return histogram
 
     def _declare(self, kind: str, name: str, text: str, labels: tuple[Label, ...]) -> None:
         self.declared.append(Declared(kind, name, text, labels))
 
 
 def clear_gauge(gauge: prometheus_client.Gauge) -> None:
-    """Take back what a gauge says: its series go; the one of a gauge without labels, which cannot, says NaN."""
+    """Remove a gauge's series. A gauge without labels cannot lose its series and reports NaN."""
     if gauge._labelnames:  # noqa: SLF001 -- there is no public way to ask
         gauge.clear()
     else:
         gauge.set(math.nan)
 
 
-def new_registry() -> registry.CollectorRegistry:
-    """Return a registry with what the process uses of the machine, and without the _created series, half of a page."""
+def new_registry() -> prometheus_client.CollectorRegistry:
+    """Return a registry with process and GC metrics and without the _created series, which would double a page."""
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped there
-    made = registry.CollectorRegistry()
-    process_collector.ProcessCollector(registry=made)
-    gc_collector.GCCollector(registry=made)
-    return made
+    registry = prometheus_client.CollectorRegistry()
+    process_collector.ProcessCollector(registry=registry)
+    gc_collector.GCCollector(registry=registry)
+    return registry
 
 
-def _begin(
-    made: Counter | prometheus_client.Gauge | Histogram,
+def _create_series(
+    metric: Counter | prometheus_client.Gauge | Histogram,
     labels: tuple[Label, ...],
     first: Iterable[Sequence[str]] | None,
 ) -> None:
     if not labels:
         return
     for values in itertools.product(*(label.values for label in labels)) if first is None else first:
-        made.labels(*values)
+        metric.labels(*values)
 
 
 LANE = Label("lane", ("interactive", "background", "refresh"))
 BUDGET = Label("budget", ("global", "user", "route", "egress"))
-REFUSAL_REASON = Label("why", ("used up", "probe", "hold", "pause", "shared", "edge", "breaker", "other"))
+REFUSAL_REASON = Label("reason", ("used up", "probe", "hold", "pause", "shared", "edge", "breaker", "other"))
 SCOPE = Label("scope", ("user", "global", "shared", "egress"))
 ROUTE = Label(
     "route",
@@ -153,7 +152,7 @@ STATUS = Label(
 JOB_STATE = Label("state", ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS", "FAILED", "CANCELLED"))
 GUILD_TASK_STATE = Label("state", ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELLED"))
 REASON = Label(
-    "cause",
+    "reason",
     (
         *("", "BOT_NOT_INSTALLED", "BOT_REMOVED", "MUTED", "USER_LEFT", "NO_ACCESS", "GUILD_UNAVAILABLE"),
         *("ROLES_UNKNOWN", "DISCORD_REFUSED", "DISCORD_TRANSIENT", "BOT_TOKEN_REFUSED", "CLIENT_REFUSED"),
@@ -164,7 +163,7 @@ MILESTONE = Label("milestone", ("list", "first", "five", "done"))
 RESULT = Label("result", ("changed", "unchanged", "error"))
 RENEWAL = Label("result", ("renewed", "refused", "failed", "lost"))
 DISPOSITION = Label("disposition", ("CREATED", "JOINED", "FRESH", "REPLAYED"))
-PERIODIC_TASK = Label("duty", ("alarm", "sweep", "installs", "refresh", "purge", "read", "other"))
+PERIODIC_TASK = Label("task", ("delayed_queue", "sweep", "bot_guilds", "refresh", "purge", "export", "other"))
 COMMAND = Label(
     "command",
     ("find", "insert", "update", "delete", "findAndModify", "aggregate", "count", "distinct", "createIndexes"),
@@ -181,9 +180,9 @@ GRPC_CODE = Label(
 )
 QUEUE = Label("queue", ("background", "other"))
 QUEUE_STATE = Label("state", ("live", "ready", "dead"))
-SHOWN_BUDGET = Label("budget", ("global", "user", "invalid_requests"))
+EXPORTED_BUDGET = Label("budget", ("global", "user", "invalid_requests"))
 SINGLE_BUDGET = Label("budget", ("global", "invalid_requests"))
 STATISTIC = Label("statistic", ("min", "p10"))
-BUCKET_STATE = Label("state", ("open", "exhausted", "paused"))
+ROUTE_STATE = Label("state", ("open", "exhausted", "paused"))
 CREDENTIAL = Label("state", ("stored", "reauth_required"))
 SOURCE = Label("source", ("budgets", "redis", "mongodb"))

@@ -1,8 +1,8 @@
 """
-Where a piece of work comes from: the caller's request id and the trace, through calls, queue, logs and metrics.
+Context of the current work: log fields and trace, carried through calls, the queue, logs and metrics.
 
-Spans are made only below one that records: without tracing they cost a look at the context, and what nobody asked for
-(polling, duties) makes none. OpenTelemetry is configured by its own standard variables.
+Spans are created only below a span that records: without tracing they cost one context lookup, and background tasks
+create none. OpenTelemetry is configured by its own standard variables.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation import tracecontext
 
 REQUEST = "request_id"
 NONE = "-"
-"""Stands for a request id that there is none of."""
+"""Placeholder for a missing request id."""
 _FIELDS: contextvars.ContextVar[Mapping[str, object]] = contextvars.ContextVar("fields", default={})  # noqa: B039 -- read only
 _TRACER = trace.get_tracer("discord-channel-indexer")
 _FORMAT = tracecontext.TraceContextTextMapPropagator()
@@ -24,7 +24,7 @@ _NOTHING = contextlib.nullcontext()
 
 
 def configure(service: str) -> None:
-    """Send spans to where OTEL_EXPORTER_OTLP_ENDPOINT says; *service* is the name unless OTEL_SERVICE_NAME says one."""
+    """Export spans to OTEL_EXPORTER_OTLP_ENDPOINT, as OTEL_SERVICE_NAME or else *service*."""
     # The SDK takes longer to import than the rest of a small process, and is off by default.
     from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: PLC0415 -- see above
     from opentelemetry.sdk import resources  # noqa: PLC0415 -- see above
@@ -40,7 +40,7 @@ def configure(service: str) -> None:
 
 
 class bound:  # noqa: N801 -- used like the functions beside it; a generator would cost a short call a tenth
-    """Add fields to what is known of the present work, in the block and in tasks that it starts."""
+    """Add log fields to the current context, for the block and the tasks that it starts."""
 
     __slots__ = ("_fields", "_token")
 
@@ -48,18 +48,18 @@ class bound:  # noqa: N801 -- used like the functions beside it; a generator wou
         self._fields = fields
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Add the fields."""
         self._token = _FIELDS.set({**_FIELDS.get(), **self._fields})
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, where: TracebackType | None
     ) -> None:
-        """Forget them."""
+        """Remove the fields."""
         _FIELDS.reset(self._token)
 
 
 def fields() -> Mapping[str, object]:
-    """Return what is known of the present work."""
+    """Return the log fields of the current context."""
     return _FIELDS.get()
 
 
@@ -69,57 +69,57 @@ def is_enabled() -> bool:
 
 
 @contextlib.contextmanager
-def continue_trace(name: str, carried: str = "", kind: trace.SpanKind = trace.SpanKind.SERVER) -> Iterator[None]:
-    """Begin a piece of work that somebody asked for: *carried* is what `carry` gave there."""
-    request, _, parent = carried.rpartition(" ")
-    known = {REQUEST: request} if request not in {"", NONE} else {}
-    with bound(**known), start_child_span(parent, name, kind):
+def continue_trace(name: str, serialized: str = "", kind: trace.SpanKind = trace.SpanKind.SERVER) -> Iterator[None]:
+    """Restore a context that `serialize_context` returned, in this or another process, and start a span in it."""
+    request_id, _, parent = serialized.rpartition(" ")
+    restored = {REQUEST: request_id} if request_id not in {"", NONE} else {}
+    with bound(**restored), start_child_span(parent, name, kind):
         yield
 
 
 def start_child_span(
     parent: str, name: str, kind: trace.SpanKind = trace.SpanKind.SERVER
 ) -> contextlib.AbstractContextManager[object]:
-    """Make a span below that of a traceparent, or the first of a trace; nothing when there is neither to go on with."""
+    """Start a span below a traceparent, or a root span without one. With neither parent nor tracing, do nothing."""
     if parent:
         return _TRACER.start_as_current_span(name, context=_FORMAT.extract({"traceparent": parent}), kind=kind)
     return _TRACER.start_as_current_span(name, context=None, kind=kind) if is_enabled() else _NOTHING
 
 
 def serialize_context() -> str:
-    """Return what `serving` needs to go on elsewhere with the present work; empty when there is nothing."""
-    request = _FIELDS.get().get(REQUEST, "")
+    """Return the current context for `continue_trace`, empty without any."""
+    request_id = _FIELDS.get().get(REQUEST, "")
     carrier: dict[str, str] = {}
     _FORMAT.inject(carrier)
     parent = carrier.get("traceparent", "")
-    return f"{request or NONE} {parent}" if request or parent else ""
+    return f"{request_id or NONE} {parent}" if request_id or parent else ""
 
 
 def span(name: str, kind: trace.SpanKind = trace.SpanKind.CLIENT) -> contextlib.AbstractContextManager[trace.Span]:
-    """Make a span around a part of the present work."""
-    present = trace.get_current_span()
-    if not present.is_recording():
-        return contextlib.nullcontext(present)
+    """Start a span around a part of the current work."""
+    current = trace.get_current_span()
+    if not current.is_recording():
+        return contextlib.nullcontext(current)
     return _TRACER.start_as_current_span(name, kind=kind, attributes=_attributes())
 
 
-def record_span(server: str, seconds: float, what: str = "") -> None:
-    """Make a span, named by server and what it did, of a part of the present work that has just ended."""
+def record_span(server: str, seconds: float, operation: str = "") -> None:
+    """Record a span, named by server and operation, for a call that has just ended after *seconds*."""
     if trace.get_current_span().is_recording():
         now = time.time_ns()
-        name = f"{server} {what}".rstrip()
-        begun = now - int(seconds * 1e9)
-        _TRACER.start_span(name, kind=trace.SpanKind.CLIENT, start_time=begun, attributes=_attributes()).end(now)
+        name = f"{server} {operation}".rstrip()
+        started = now - int(seconds * 1e9)
+        _TRACER.start_span(name, kind=trace.SpanKind.CLIENT, start_time=started, attributes=_attributes()).end(now)
 
 
 def _attributes() -> dict[str, str]:
-    """Return what a span says of whose work it is: the job, the guild, as in log lines."""
+    """Return the log fields as span attributes."""
     return {name: str(value) for name, value in _FIELDS.get().items()}
 
 
 def exemplar() -> dict[str, str] | None:
-    """Return what links a measurement to the present trace; None when it is not recorded."""
-    present = trace.get_current_span().get_span_context()
-    if not present.is_valid or not present.trace_flags.sampled:
+    """Return the exemplar that links a measurement to the current trace; None when the trace is not sampled."""
+    current = trace.get_current_span().get_span_context()
+    if not current.is_valid or not current.trace_flags.sampled:
         return None
-    return {"trace_id": trace.format_trace_id(present.trace_id)}
+    return {"trace_id": trace.format_trace_id(current.trace_id)}

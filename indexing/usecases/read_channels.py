@@ -99,7 +99,7 @@ class ChannelFetcher:
         stored = await self._deps.guilds.list_channels([guild.guild_id])
         before = [channel.channel_id for channel in stored]
         if freshness.loses_much(before, [channel.channel_id for channel in channels], MOST_LOST):
-            self._metrics.doubted.inc()
+            self._metrics.lists_verified.inc()
             channels = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
         return channels and _restore_redacted(channels, stored)
 

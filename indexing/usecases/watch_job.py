@@ -83,7 +83,7 @@ class JobWatcher:
 
     def __init__(self, deps: ports.Dependencies) -> None:
         self._deps = deps
-        self._checks = concurrency.Coalescer(self._check, gather=GATHER)
+        self._checks = concurrency.Coalescer(self._check, linger=GATHER)
 
     async def find_job(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
         """

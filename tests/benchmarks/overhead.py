@@ -226,16 +226,16 @@ def _switches() -> list[tuple[Any, str, Any, Any]]:
     plain = redis.asyncio.BlockingConnectionPool
     found: list[tuple[Any, str, Any]] = [
         (store.Timed, "__call__", lambda self, *given, **options: self.call(*given, **options)),
-        (redis_client._Timed, "get_connection", plain.get_connection),
-        (redis_client._Timed, "release", plain.release),
+        (redis_client._InstrumentedPool, "get_connection", plain.get_connection),
+        (redis_client._InstrumentedPool, "release", plain.release),
         (metrics._Timed, "begin", lambda _: 0.0),
         (metrics._Timed, "done", nothing),
         (metrics.Measured, "_read", nothing),
         (request_context, "_told", lambda _: ("-", "")),
         (logs, "bound", nowhere),
-        (tracing, "serving", nowhere),
-        (tracing, "carry", lambda: ""),
-        (tracing, "record", nothing),
+        (tracing, "continue_trace", nowhere),
+        (tracing, "serialize_context", lambda: ""),
+        (tracing, "record_span", nothing),
         (tracing, "exemplar", nothing),
     ]
     logger = structlog.make_filtering_bound_logger(logs.LEVELS["info"])

@@ -110,7 +110,7 @@ async def test_budgets_are_shown_as_they_are_now_when_permits_are_out(bench: Ben
     assert bench.value("indexer_budget_free_permits", budget="global") == 49
     assert bench.value("indexer_budget_user_free_ratio", statistic="min") == 0.8
     assert bench.value("indexer_budget_free_permits", budget="invalid_requests") == 10_000
-    assert bench.value("indexer_budget_paused_seconds", budget="global", why="pause") == 0
+    assert bench.value("indexer_budget_paused_seconds", budget="global", reason="pause") == 0
     assert bench.value("indexer_jobs_active") == 1
     assert bench.value("indexer_jobs_overdue_seconds") == 20
 
@@ -175,8 +175,8 @@ async def test_every_scrape_reads_anew_when_it_is_served(
         first, second = [await asyncio.to_thread(scraped) for _ in range(2)]
 
     assert 'indexer_exporter_source_up{source="budgets"} 1.0' in first
-    assert 'indexer_duty_last_success_timestamp_seconds{duty="read"} 20.0' in first
-    assert 'indexer_duty_last_success_timestamp_seconds{duty="read"} 40.0' in second
+    assert 'indexer_periodic_task_last_success_timestamp_seconds{task="export"} 20.0' in first
+    assert 'indexer_periodic_task_last_success_timestamp_seconds{task="export"} 40.0' in second
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,6 @@ async def test_every_scrape_reads_anew_when_it_is_served(
     [([], 1.0), ([0.4], 0.4), ([0.0, 1.0], 0.1), ([number / 10 for number in range(11)], 0.1)],
     ids=["none", "one", "two", "many"],
 )
-def test_the_lowest_tenth_is_that_of_what_there_is(shares: list[float], lowest: float) -> None:
+def test_the_tenth_percentile_is_that_of_what_there_is(shares: list[float], lowest: float) -> None:
     """Between neighbours, in proportion."""
-    assert exporter.lowest_tenth(shares) == pytest.approx(lowest)
+    assert exporter.tenth_percentile(shares) == pytest.approx(lowest)

@@ -22,13 +22,11 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors, settings
 from indexing.domain import model, turns
 from indexing.messaging import queue
-from indexing.store import database as store_database
-from indexing.store import jobs
+from indexing.store import database, jobs
 from tests import clockwork, servers, values
-from workers import refresh
-from workers import worker as workers_worker
+from workers import refresh, scheduler, worker
 
-REFRESHING = {"refresher", "purger"}
+REFRESH_TASKS = set(scheduler.REFRESH_TASKS)
 
 
 @pytest.fixture
@@ -57,14 +55,14 @@ def config(
 async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.Settings) -> None:
     """From boot to shutdown, on Dramatiq's own loop: what it does shows in the store."""
     broker = stub.StubBroker(middleware=[])
-    loop, parts = workers_worker.EventLoop(), workers_worker.WorkerRuntime(config)
+    loop, parts = worker.EventLoop(), worker.WorkerRuntime(config)
     loop.before_worker_boot(broker, None)
     parts.before_worker_boot(broker, None)
     thread = dramatiq.asyncio.get_event_loop_thread()
     assert thread is not None
-    async with store_database.open_database(config.mongo) as database:
-        store = jobs.Jobs(database, retention=60.0)
-        await database["users"].insert_one({"_id": values.USER})
+    async with database.open_database(config.mongo) as db:
+        store = jobs.Jobs(db, retention=60.0)
+        await db["users"].insert_one({"_id": values.USER})
         await store.create_or_join(values.job(next_turn_at=4e9))
 
         await asyncio.to_thread(thread.run_coroutine, parts.run_turn(turns.Turn("a" * 32, 0)))
@@ -86,30 +84,30 @@ async def test_a_worker_refreshes_when_no_process_of_its_own_does(
     """It sweeps always, for no job may stop."""
     own = config.workers.model_copy(update={"refresh": not apart})
     broker = stub.StubBroker(middleware=[])
-    loop, parts = workers_worker.EventLoop(), workers_worker.WorkerRuntime(dataclasses.replace(config, workers=own))
+    loop, parts = worker.EventLoop(), worker.WorkerRuntime(dataclasses.replace(config, workers=own))
     loop.before_worker_boot(broker, None)
     parts.before_worker_boot(broker, None)
     thread = dramatiq.asyncio.get_event_loop_thread()
     assert thread is not None
 
-    found = await asyncio.to_thread(thread.run_coroutine, duties_here())
+    found = await asyncio.to_thread(thread.run_coroutine, running_tasks())
 
     await asyncio.to_thread(parts.after_worker_shutdown, broker, None)
     loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
-    assert {"alarm", "sweeper"} <= found
-    assert found.isdisjoint(REFRESHING) if apart else found >= REFRESHING
+    assert {"delayed_queue", "sweep"} <= found
+    assert found.isdisjoint(REFRESH_TASKS) if apart else found >= REFRESH_TASKS
 
 
 async def test_a_process_refreshes_and_does_nothing_else_when_it_is_there_for_that(config: settings.Settings) -> None:
     """It runs no turns and looks for none that were lost."""
     async with refresh.running_refresher(config, lambda: clockwork.START):
-        found = await duties_here()
+        found = await running_tasks()
 
-    assert found >= REFRESHING
-    assert found.isdisjoint({"alarm", "sweeper"})
+    assert found >= REFRESH_TASKS
+    assert found.isdisjoint({"delayed_queue", "sweep"})
 
 
-async def duties_here() -> set[str]:
+async def running_tasks() -> set[str]:
     """Return the names of what this loop does."""
     return {task.get_name() for task in asyncio.all_tasks()}
 
@@ -133,13 +131,11 @@ def test_a_worker_shows_its_metrics_when_it_drains(config: settings.Settings) ->
     port = servers.free_port()
     config = dataclasses.replace(config, workers=config.workers.model_copy(update={"metrics_port": port}))
     looking = Looking(port)
-    broker = queue.make_broker(
-        config.redis, [workers_worker.EventLoop(), workers_worker.WorkerRuntime(config), looking]
-    )
-    worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
+    broker = queue.make_broker(config.redis, [worker.EventLoop(), worker.WorkerRuntime(config), looking])
+    running = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
 
-    worker.start()
-    worker.stop()
+    running.start()
+    running.stop()
     broker.client.connection_pool.disconnect()
 
     (status, page), alive = looking.found

@@ -27,12 +27,12 @@ async def test_the_stream_stays_short_when_very_much_is_published(redis_client: 
     """A job that circles for days does not fill Redis, and what is left goes away by itself."""
     bus = events.RedisEvents(redis_client)
 
-    for revision in range(events.LENGTH + 200):
+    for revision in range(events.MAX_LENGTH + 200):
         await bus.publish(update(1, revision))
 
     (key,) = await redis_client.keys("*")
     # Redis trims in whole nodes of 100 entries.
-    assert await redis_client.xlen(key) <= events.LENGTH + 100
+    assert await redis_client.xlen(key) <= events.MAX_LENGTH + 100
     assert 0 < await redis_client.ttl(key) <= events.TTL
     assert not await bus.has_all_since(JOB.job_id, FIRST)
 

@@ -48,7 +48,7 @@ async def test_everybody_gets_his_answer_when_many_ask_at_once() -> None:
 async def test_more_share_a_question_when_it_may_be_late() -> None:
     """Those who come within the time for gathering."""
     oracle = Oracle()
-    crowd = concurrency.Coalescer(oracle.ask, gather=SECOND)
+    crowd = concurrency.Coalescer(oracle.ask, linger=SECOND)
 
     await asyncio.gather(*(ask(crowd, item, after=item * 0.3) for item in range(4)))
 

@@ -20,7 +20,7 @@ async def test_a_duty_is_done_again_and_again_when_it_has_a_rhythm() -> None:
     async def work() -> None:
         times.append(clock.elapsed)
 
-    async with concurrency.background_tasks(sweeper=lambda: concurrency.repeat_every(15.0, work)):
+    async with concurrency.background_tasks(sweep=lambda: concurrency.repeat_every(15.0, work)):
         await asyncio.sleep(40.0)
 
     assert times == pytest.approx([0.0, 15.0, 30.0])
@@ -44,11 +44,11 @@ async def test_a_duty_begins_again_when_it_fails(problem: Exception, event: str)
         await asyncio.Event().wait()
 
     with structlog.testing.capture_logs() as logged:
-        async with concurrency.background_tasks(alarm=failing):
+        async with concurrency.background_tasks(poller=failing):
             await asyncio.sleep(3.5 * concurrency.RESTART_DELAY)
 
     assert len(tries) == 4
-    assert [(line["event"], line["task"]) for line in logged] == [(event, "alarm")] * 3
+    assert [(line["event"], line["task"]) for line in logged] == [(event, "poller")] * 3
 
 
 async def test_one_duty_does_not_stop_another_when_it_fails() -> None:
@@ -61,7 +61,7 @@ async def test_one_duty_does_not_stop_another_when_it_fails() -> None:
     async def work() -> None:
         done.append("rang")
 
-    async with concurrency.background_tasks(sweeper=failing, alarm=lambda: concurrency.repeat_every(1.0, work)):
+    async with concurrency.background_tasks(sweep=failing, poller=lambda: concurrency.repeat_every(1.0, work)):
         await asyncio.sleep(3.5)
 
     assert done == ["rang"] * 4

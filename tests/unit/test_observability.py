@@ -14,7 +14,7 @@ from docs import make_metrics
 from indexing.telemetry import metric_types, metrics
 
 RULES = make.RULES.read_text()
-BOARDS: dict[str, dict[str, Any]] = {name: json.loads(make.page(board)) for name, board in make.BOARDS.items()}
+DASHBOARDS: dict[str, dict[str, Any]] = {name: json.loads(make.page(board)) for name, board in make.DASHBOARDS.items()}
 RUNBOOK = pathlib.Path(make.HERE.parents[1], "docs", "runbook.md").read_text()
 ALERTS = re.findall(r"- alert: (\w+)", RULES)
 RECORDED = set(re.findall(r"- record: (\S+)", RULES))
@@ -35,7 +35,7 @@ def declared() -> dict[str, metric_types.Declared]:
 
 def queries() -> list[str]:
     """Return all queries of dashboards, and the rules' text without what is not a query."""
-    panels = [panel for board in BOARDS.values() for panel in board["panels"]]
+    panels = [panel for board in DASHBOARDS.values() for panel in board["panels"]]
     asked = [target["expr"] for panel in panels for target in panel.get("targets", [])]
     rules = "\n".join(line for line in RULES.splitlines() if not re.search(r"name:|url:|#", line))
     return [*asked, re.sub(r"record: \S+", "", rules)]
@@ -94,7 +94,7 @@ def test_what_the_exporter_shows_is_asked_through_its_maximum_when_a_panel_shows
 
 def test_every_silent_panel_is_there_when_the_run_explains_it() -> None:
     """A panel that is renamed takes its explanation along."""
-    titles = {panel.title for board in make.BOARDS.values() for row in board.rows for panel in row.panels}
+    titles = {panel.title for board in make.DASHBOARDS.values() for row in board.rows for panel in row.panels}
 
     assert set(verify.SILENT) <= titles
 
@@ -120,19 +120,19 @@ def test_every_alert_is_tested_when_it_fires_and_when_it_does_not() -> None:
 
 def test_every_runbook_link_leads_somewhere_when_a_panel_has_one() -> None:
     """To the section of an alert."""
-    for board in BOARDS.values():
+    for board in DASHBOARDS.values():
         for panel in board["panels"]:
             for link in panel.get("links", []):
                 assert link["url"].rpartition("#")[2] in {name.lower() for name in ALERTS}, panel["title"]
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_a_dashboard_keeps_the_rules_when_it_is_made(name: str) -> None:
     """And loses no field on its way through Grafana's own types."""
-    text = make.page(make.BOARDS[name])
+    text = make.page(make.DASHBOARDS[name])
 
     assert lint.problems(json.loads(text)) == []
-    assert make.lost(text) == []
+    assert make.list_unknown_fields(text) == []
     assert (make.HERE / "dashboards" / f"{name}.json").read_text() == text
 
 
@@ -151,25 +151,25 @@ NS = 'namespace=~"$namespace"'
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda board: board.update(editable=True), "edited"),
+        (lambda board: board.update(editable=True), "editable"),
         (lambda board: board["templating"]["list"].pop(0), "data source"),
         (lambda board: board["templating"]["list"][1].update(refresh=1), "namespaces"),
         (lambda board: board.update(links=[]), "runbook"),
         (lambda board: _panel(board).update(title=""), "no title"),
-        (lambda board: _panel(board).update(description="Calls"), "sentence"),
+        (lambda board: _panel(board).update(description="Calls"), "description"),
         (lambda board: _panel(board)["fieldConfig"]["defaults"].pop("unit"), "unit"),
         (lambda board: _panel(board).update(datasource={"uid": "abc"}), "data source"),
-        (lambda board: _panel(board).update(targets=[]), "asks nothing"),
-        (lambda board: _panel(board)["targets"][0].update(legendFormat=""), "names no series"),
+        (lambda board: _panel(board).update(targets=[]), "no query"),
+        (lambda board: _panel(board)["targets"][0].update(legendFormat=""), "no legend"),
         (_query("sum(rate(indexer_calls_saved_total[$__rate_interval]))"), "without a matcher"),
         (_query('sum(rate(indexer_calls_saved_total{a="b"}[$__rate_interval]))'), "not limited"),
-        (_query(f"sum(indexer_calls_saved_total{{{NS}}})"), "only grows"),
+        (_query(f"sum(indexer_calls_saved_total{{{NS}}})"), "is a counter"),
         (_query(f"sum(rate(indexer_calls_saved_total{{{NS}}}[1m]))"), "shorter than two scrapes"),
     ],
 )
 def test_a_dashboard_is_refused_when_it_breaks_a_rule(spoil: Callable[[dict[str, Any]], None], said: str) -> None:
     """With a line that says what is wrong."""
-    board = copy.deepcopy(BOARDS["headroom"])
+    board = copy.deepcopy(DASHBOARDS["headroom"])
 
     spoil(board)
 
@@ -178,7 +178,7 @@ def test_a_dashboard_is_refused_when_it_breaks_a_rule(spoil: Callable[[dict[str,
 
 def test_a_field_is_told_when_grafana_does_not_know_it() -> None:
     """A misspelt one would be dropped in silence."""
-    board = copy.deepcopy(BOARDS["headroom"])
+    board = copy.deepcopy(DASHBOARDS["headroom"])
     _panel(board)["descriptoin"] = "x"
 
-    assert make.lost(json.dumps(board)) == ["$.panels[].descriptoin"]
+    assert make.list_unknown_fields(json.dumps(board)) == ["$.panels[].descriptoin"]

@@ -219,7 +219,7 @@ async def test_waits_refusals_and_permits_are_counted_when_they_happen(process: 
     await process.refused()
 
     assert process.value("indexer_ratelimit_permits_taken_total", lane="background") == 5
-    assert process.value("indexer_ratelimit_refusals_total", budget="user", why="used up") == 1
+    assert process.value("indexer_ratelimit_refusals_total", budget="user", reason="used up") == 1
     assert process.value("indexer_ratelimit_share_left_ratio_count", budget="user") == 5
 
 

@@ -41,7 +41,9 @@ def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     assert set(reasons.ADVICE) - {reasons.LIST_TOO_OLD} <= set(metric_types.REASON.values)
     dispositions = {name.removeprefix("DISPOSITION_") for name in pb.Disposition.keys()}  # noqa: SIM118 -- no dict
     assert dispositions - {"UNSPECIFIED"} == set(metric_types.DISPOSITION.values)
-    assert {*worker.PERIODIC_TASKS, "installs", "read", metric_types.OTHER} == set(metric_types.PERIODIC_TASK.values)
+    assert {*worker.PERIODIC_TASKS, "bot_guilds", "export", metric_types.OTHER} == set(
+        metric_types.PERIODIC_TASK.values
+    )
 
 
 def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metric_types.Group]) -> None:
@@ -73,9 +75,9 @@ def test_a_duty_says_0_when_it_has_never_succeeded() -> None:
     to = registry.CollectorRegistry()
     metrics.ProcessMetrics(to, ["sweep"])
 
-    name = "indexer_duty_last_success_timestamp_seconds"
-    assert to.get_sample_value(name, {"duty": "sweep"}) == 0
-    assert to.get_sample_value(name, {"duty": "installs"}) is None
+    name = "indexer_periodic_task_last_success_timestamp_seconds"
+    assert to.get_sample_value(name, {"task": "sweep"}) == 0
+    assert to.get_sample_value(name, {"task": "bot_guilds"}) is None
 
 
 def page(to: registry.CollectorRegistry) -> str:
@@ -123,7 +125,7 @@ def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list
         "indexer_workers_live",
         "indexer_credentials",
     }
-    counts |= {"indexer_exporter_source_up", "indexer_build_info", "indexer_callers_checked"}
+    counts |= {"indexer_exporter_source_up", "indexer_build_info", "indexer_authentication_required"}
 
     for one in declared:
         assert re.fullmatch(r"(indexer|grpc_server)_[a-z0-9_]+", one.name)
@@ -136,7 +138,7 @@ def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list
 
 def test_every_metric_is_documented_when_it_is_declared(groups: list[metric_types.Group]) -> None:
     """With each of its labels and their bound."""
-    page = make_metrics.page(groups)
+    page = make_metrics.render_page(groups)
 
     for group in groups:
         for one in group.declared:
@@ -157,9 +159,9 @@ async def test_a_duty_is_noted_when_it_has_succeeded() -> None:
     noted = seen.recording_success("sweep", work, lambda: 77.0)
     with pytest.raises(OSError, match="away"):
         await noted()
-    before = to.get_sample_value("indexer_duty_last_success_timestamp_seconds", {"duty": "sweep"})
+    before = to.get_sample_value("indexer_periodic_task_last_success_timestamp_seconds", {"task": "sweep"})
     failing = False
     await noted()
 
     assert before is None
-    assert to.get_sample_value("indexer_duty_last_success_timestamp_seconds", {"duty": "sweep"}) == 77.0
+    assert to.get_sample_value("indexer_periodic_task_last_success_timestamp_seconds", {"task": "sweep"}) == 77.0

@@ -325,7 +325,7 @@ async def test_watchers_learn_everything_when_they_follow_a_job(world: worlds.Wo
 
 
 async def test_outcomes_are_counted_when_a_job_ends(world: worlds.World) -> None:
-    """By state and cause, for those who look at the fleet."""
+    """By state and reason, for the operators of the fleet."""
     world.discord.fail(20, errors.Gone(404, 10004))
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
@@ -335,8 +335,11 @@ async def test_outcomes_are_counted_when_a_job_ends(world: worlds.World) -> None
     await turner.run_turn(turns.Turn(JOB, 0), world.limits())
 
     assert to.get_sample_value("indexer_jobs_finished_total", {"state": "SUCCEEDED_WITH_ERRORS"}) == 1
-    assert to.get_sample_value("indexer_units_finished_total", {"state": "SUCCEEDED", "cause": ""}) == 6
-    assert to.get_sample_value("indexer_units_finished_total", {"state": "FAILED", "cause": "GUILD_UNAVAILABLE"}) == 1
+    assert to.get_sample_value("indexer_guild_tasks_finished_total", {"state": "SUCCEEDED", "reason": ""}) == 6
+    assert (
+        to.get_sample_value("indexer_guild_tasks_finished_total", {"state": "FAILED", "reason": "GUILD_UNAVAILABLE"})
+        == 1
+    )
     assert to.get_sample_value("indexer_turn_seconds_count") == 1
     for milestone in ("list", "first", "five", "done"):
         assert to.get_sample_value("indexer_job_milestone_seconds_count", {"milestone": milestone}) == 1
@@ -355,8 +358,8 @@ async def test_guilds_left_undone_are_counted_when_a_job_fails(world: worlds.Wor
     await turner.run_turn(turns.Turn(JOB, 0), world.limits())
 
     rows = await world.jobs.list_tasks(JOB)
-    undone = {"state": "FAILED", "cause": "REAUTH_REQUIRED"}
-    assert to.get_sample_value("indexer_units_finished_total", undone) == sum(
+    undone = {"state": "FAILED", "reason": "REAUTH_REQUIRED"}
+    assert to.get_sample_value("indexer_guild_tasks_finished_total", undone) == sum(
         row.state.value == "FAILED" for row in rows
     )
     assert any(row.reason == "REAUTH_REQUIRED" for row in rows)

@@ -118,7 +118,7 @@ async def test_a_failed_server_leaves_the_job_to_the_sweeper_when_a_turn_runs(co
         async def run_background_turn(self, _: turns.Turn) -> None:
             raise errors.StoreUnavailable("away")
 
-    parts._advance = Away()  # type: ignore[assignment]  # stands for the use case
+    parts._turn_runner = Away()  # type: ignore[assignment]  # stands for the use case
 
     with structlog.testing.capture_logs() as logged:
         await parts.run_turn(TURN)
@@ -172,9 +172,9 @@ def test_a_worker_is_stuck_when_a_consumer_hangs(config: settings.Settings, runn
     broker = queue.make_broker(config.redis, [])
     parts = worker.WorkerRuntime(config)
     parts._worker = Worker(broker, Thread(running=running, alive=True))
-    broker.heard_at[turns.QUEUE] = time.monotonic()
+    broker.last_heartbeat[turns.QUEUE] = time.monotonic()
     before = parts._is_live()
-    broker.heard_at[turns.QUEUE] -= health.STALE + 1
+    broker.last_heartbeat[turns.QUEUE] -= health.STALE + 1
 
     assert before
     assert parts._is_live() is live
@@ -183,9 +183,9 @@ def test_a_worker_is_stuck_when_a_consumer_hangs(config: settings.Settings, runn
 async def test_a_worker_is_stuck_when_its_loop_does_not_tick(config: settings.Settings) -> None:
     """Something blocks the loop that all turns share."""
     parts = worker.WorkerRuntime(config)
-    parts._pulse._beaten = time.monotonic()
+    parts._watchdog._last_heartbeat = time.monotonic()
     before = parts._is_live()
-    parts._pulse._beaten -= health.STALE + 1
+    parts._watchdog._last_heartbeat -= health.STALE + 1
 
     assert (before, parts._is_live()) == (True, False)
 
@@ -207,7 +207,7 @@ def test_probes_tell_what_is_true_now_when_they_are_asked() -> None:
     port = servers.free_port()
     states = {"live": True, "ready": False}
 
-    with health.serve_endpoints(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
+    with health.serving_endpoints(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
         first = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
         states.update(live=False, ready=True)
         second = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
@@ -225,14 +225,14 @@ def test_the_port_is_free_again_when_the_server_has_ended() -> None:
 
     for _ in range(2):
         with (
-            health.serve_endpoints(port, to, live=lambda: True, ready=lambda: True),
+            health.serving_endpoints(port, to, live=lambda: True, ready=lambda: True),
             pytest.raises(OSError, match="in use"),
-            health.serve_endpoints(port, to, live=lambda: True, ready=lambda: True),
+            health.serving_endpoints(port, to, live=lambda: True, ready=lambda: True),
         ):
             pass
 
 
 def test_nothing_is_served_when_the_port_is_0() -> None:
     """Tests and demonstrations need none."""
-    with health.serve_endpoints(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
+    with health.serving_endpoints(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
         pass
