@@ -202,7 +202,7 @@ async def _running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerSe
     workers_worker.declare_actors(broker, parts)
     worker = dramatiq.Worker(broker, worker_timeout=100, worker_threads=8)
     stop = asyncio.Event()
-    serving = asyncio.create_task(app.run(config, stop))
+    serving = asyncio.create_task(app.serve_until(config, stop))
     await asyncio.to_thread(worker.start)
     try:
         async with grpc.aio.insecure_channel(config.service.listen) as channel:
@@ -228,10 +228,10 @@ def _switches() -> list[tuple[Any, str, Any, Any]]:
         (store.Timed, "__call__", lambda self, *given, **options: self.call(*given, **options)),
         (redis_client._InstrumentedPool, "get_connection", plain.get_connection),
         (redis_client._InstrumentedPool, "release", plain.release),
-        (metrics._Timed, "begin", lambda _: 0.0),
-        (metrics._Timed, "done", nothing),
-        (metrics.Measured, "_read", nothing),
-        (request_context, "_told", lambda _: ("-", "")),
+        (metrics._MethodMetrics, "count_start", lambda _: 0.0),
+        (metrics._MethodMetrics, "count_success", nothing),
+        (metrics.MetricsInterceptor, "_count_response", nothing),
+        (request_context, "_read_metadata", lambda _: ("-", "")),
         (logs, "bound", nowhere),
         (tracing, "continue_trace", nowhere),
         (tracing, "serialize_context", lambda: ""),

@@ -16,7 +16,8 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from indexer_service.server import app, grpc_server
+from indexer_service import interceptors
+from indexer_service.server import app
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors, settings
@@ -149,11 +150,11 @@ def test_a_worker_shows_its_metrics_when_it_drains(config: settings.Settings) ->
 async def test_the_service_answers_over_the_wire_when_its_servers_are_there(config: settings.Settings) -> None:
     """Healthy from the start to the drain; a refusal arrives with its details; it ends when it is told to."""
     stop = asyncio.Event()
-    running = asyncio.create_task(app.run(config, stop))
+    running = asyncio.create_task(app.serve_until(config, stop))
     async with grpc.aio.insecure_channel(config.service.listen) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         answer = await health.Check(
-            health_pb2.HealthCheckRequest(service=grpc_server.NAME), wait_for_ready=True, timeout=30
+            health_pb2.HealthCheckRequest(service=interceptors.base.SERVICE.full_name), wait_for_ready=True, timeout=30
         )
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await pb_grpc.IndexerServiceStub(channel).GetJob(pb.GetJobRequest(job_id="f" * 32), timeout=30)
@@ -178,6 +179,6 @@ async def test_the_service_does_not_start_when_a_server_is_away(
     monkeypatch.setenv("MONGODB_TIMEOUT", "0.5")
 
     with pytest.raises((errors.QueueUnavailable, errors.StoreUnavailable)) as problem:
-        await app.run(settings.load(), asyncio.Event())
+        await app.serve_until(settings.load(), asyncio.Event())
 
     assert isinstance(problem.value, errors.QueueUnavailable if scheme == "redis" else errors.StoreUnavailable)

@@ -88,7 +88,7 @@ async def running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerSer
     workers_worker.declare_actors(broker, parts)
     worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=4)
     stop = asyncio.Event()
-    serving = asyncio.create_task(app.run(config, stop))
+    serving = asyncio.create_task(app.serve_until(config, stop))
     await asyncio.to_thread(worker.start)
     try:
         async with grpc.aio.insecure_channel(config.service.listen) as channel:

@@ -105,7 +105,7 @@ def test_grace_periods_outlast_the_drain_when_a_process_ends(
     (worker,) = seconds_in(base / "worker/deployment.yaml", grace)
     (compose,) = seconds_in(DEPLOY / "compose.yaml", r"stop_grace_period: (\d+)s$")
 
-    drained = loaded.service.drain + app.LAST_TURNS + CLOSING
+    drained = loaded.service.drain + app.FIRST_TURNS_TIMEOUT + CLOSING
     stopped = 2 * loaded.workers.shutdown_timeout + CLOSING
     assert service >= asleep + drained
     assert worker >= stopped
@@ -161,7 +161,7 @@ def test_the_grace_period_counts_what_the_service_takes_when_it_ends() -> None:
     """`make check-deploy` runs without the product, so its number stands there once more."""
     written = matches_in(DEPLOY.parent / "tests/deploy/graces.py", r"^LAST_TURNS = ([\d.]+)$")
 
-    assert {float(number) for number in written} == {app.LAST_TURNS}
+    assert {float(number) for number in written} == {app.FIRST_TURNS_TIMEOUT}
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "build.lock"])

@@ -19,12 +19,12 @@ def test_the_line_lets_the_token_in_when_it_is_added_to_the_file(indexer: Indexe
     ran = indexer("token", "new", "shop", "--scope", "index", "--scope", "read", "--rate", "250/10")
 
     token = ran.err.rstrip("\n").rpartition(" ")[2]
-    (caller,) = auth.read(ran.out.encode(), {}).values()
+    (known,) = auth.parse_tokens(ran.out.encode(), {}).values()
     assert ran.code == 0
     assert token not in ran.out
     assert ran.err.count(token) == 1
-    assert caller.digest == hashlib.sha256(token.encode()).digest()
-    assert (caller.name, sorted(caller.scopes), str(caller.bucket.rate)) == ("shop", ["index", "read"], "250/10")
+    assert known.digest == hashlib.sha256(token.encode()).digest()
+    assert (known.caller, sorted(known.scopes), str(known.bucket.rate)) == ("shop", ["index", "read"], "250/10")
 
 
 def test_every_token_is_another_when_it_is_made(indexer: Indexer) -> None:
@@ -73,7 +73,7 @@ def test_nothing_is_made_when_something_is_wrong(indexer: Indexer, arguments: li
 def test_the_command_line_knows_what_the_service_knows() -> None:
     """It must not import the service, so it says it again."""
     assert [*service_tokens.Scope] == [*map(str, auth.Scope)]
-    assert service_tokens.NAME == auth.NAME
+    assert service_tokens.NAME == auth.CALLER_NAME
 
 
 @pytest.mark.parametrize("rate", ["1/1", "99999/9999", "7/60"])
@@ -82,4 +82,4 @@ def test_every_rate_is_accepted_when_the_command_line_accepts_it(indexer: Indexe
     ran = indexer("token", "new", "a", "--scope", "read", "--rate", rate)
 
     assert ran.code == 0
-    assert auth.read(ran.out.encode(), {})
+    assert auth.parse_tokens(ran.out.encode(), {})

@@ -10,7 +10,7 @@ from prometheus_client import registry
 from prometheus_client.openmetrics import exposition
 
 from docs import make_metrics
-from indexer_service.interceptors import metrics as rpc_metrics
+from indexer_service import interceptors
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.discord import routes
 from indexing.domain import model, reasons, turns
@@ -35,7 +35,7 @@ def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     assert {*turns.QUEUES, metric_types.OTHER} == set(metric_types.QUEUE.values)
     ours = [routes.user_guilds(), routes.guild_channels(1), routes.own_member(1), routes.guild_member(1, 1)]
     assert {route.template for route in ours} <= set(metric_types.ROUTE.values)
-    assert set(rpc_metrics.CODES.values()) == set(metric_types.GRPC_CODE.values)
+    assert set(interceptors.metrics.CODES.values()) == set(metric_types.GRPC_CODE.values)
     assert set(limiter.SCOPES.values()) == set(metric_types.SCOPE.values)
     assert set(store.COMMANDS.values()) == set(metric_types.COMMAND.values)
     assert set(reasons.ADVICE) - {reasons.LIST_TOO_OLD} <= set(metric_types.REASON.values)
@@ -50,7 +50,7 @@ def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metri
     """A first failure has a rate only if there was a 0 before it."""
     to = registry.CollectorRegistry()
     metrics.Metrics(to)
-    metrics.ServiceMetrics(to, rpc_metrics.METHODS)
+    metrics.ServiceMetrics(to, interceptors.metrics.METHODS)
     metrics.WorkerMetrics(to)
     counted = [one for group in groups for one in group.declared if one.kind != "gauge"]
 
@@ -61,8 +61,8 @@ def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metri
             for values in itertools.product(*(label.values for label in known)):
                 named = dict(zip((label.name for label in known), values, strict=True))
                 assert to.get_sample_value(name, named) == 0, (name, named)
-    for kind, method in rpc_metrics.METHODS:
-        call = {"grpc_type": kind, "grpc_service": rpc_metrics.SERVICE.full_name, "grpc_method": method}
+    for kind, method in interceptors.metrics.METHODS:
+        call = {"grpc_type": kind, "grpc_service": interceptors.base.SERVICE.full_name, "grpc_method": method}
         assert to.get_sample_value("grpc_server_started_total", call) == 0
         assert to.get_sample_value("grpc_server_handling_seconds_count", call) == 0
         for code in metric_types.GRPC_CODE.values:
