@@ -61,7 +61,7 @@ _ADVICE = {
     "CREDENTIAL_MISSING": "store one with: indexer credential put {user}",
     "REAUTH_REQUIRED": "the user must authorize the application again, then run: indexer credential put {user}",
     "USER_NOT_FOUND": "index the user first with: indexer index {user}",
-    "UNAUTHENTICATED": "pass one with --token-file or INDEXER_CLIENT_TOKEN; operators create one with: indexer token new",
+    "UNAUTHENTICATED": "pass one with --token-file or INDEXER_CLIENT_TOKEN; create one with: indexer token new",
     "JOB_NOT_FOUND": "start one with: indexer index {user}",
 }
 _ABOUT_THE_REQUEST = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}
