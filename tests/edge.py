@@ -35,7 +35,7 @@ def service(world: worlds.World, config: settings.ServiceSettings | None = None)
         watch=watch_job.JobWatcher(world.ports),
         browse=browse.Browse(world.ports, world.rules),
         control=control_job.JobControl(world.ports, world.rules),
-        consent=tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules)),
+        consent=tokens.CredentialControl(world.ports, control_job.JobControl(world.ports, world.rules)),
         erase=erase_user.EraseUser(
             world.ports, control_job.JobControl(world.ports, world.rules), worlds.MemoryUserBudgets()
         ),

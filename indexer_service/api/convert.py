@@ -98,7 +98,7 @@ def rank(view: browse.GuildView) -> pb.Rank:
     The activity signal depends on the guild's newest message, which may be in a channel that is hidden from the user.
     The exact value would reveal the second of that message; hundredths reveal no more than its day.
     """
-    signals = {name: round(part, 2) for name, part in view.rank.parts.items()}
+    signals = {name: round(part, 2) for name, part in view.rank.contributions.items()}
     return pb.Rank(pinned=view.rank.inputs.pinned, score=round(sum(signals.values()), 2), signals=signals)
 
 

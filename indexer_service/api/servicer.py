@@ -28,7 +28,7 @@ class UseCases:
     watch: watch_job.JobWatcher
     browse: browse.Browse
     control: control_job.JobControl
-    consent: tokens.ConsentControl
+    consent: tokens.CredentialControl
     erase: erase_user.EraseUser
     limits: limiter.Limiter
     events: ports.Events
@@ -197,7 +197,9 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         self, request: pb.GetCredentialStatusRequest, context: Context
     ) -> pb.GetCredentialStatusResponse:
         """Return the status of a user's credential."""
-        return convert.credential(await self._use_cases.consent.status(validate.snowflake("user_id", request.user_id)))
+        return convert.credential(
+            await self._use_cases.consent.get_status(validate.snowflake("user_id", request.user_id))
+        )
 
     async def RevokeCredential(
         self, request: pb.RevokeCredentialRequest, context: Context

@@ -36,7 +36,7 @@ class WatchEncoder:
         again.
         """
         if isinstance(message, watch_job.Changed):
-            kind = "own" if message.own else "rows"
+            kind = "own" if message.job_changed else "rows"
         elif isinstance(message, watch_job.Ended):
             kind = "end"
         else:
@@ -71,12 +71,12 @@ def _responses(message: watch_job.Message) -> Iterator[pb.WatchProgressResponse]
         yield from _snapshot(message)
     elif isinstance(message, watch_job.Heartbeat):
         yield pb.WatchProgressResponse(heartbeat=pb.Heartbeat(at=convert.timestamp(message.at)))
-    elif isinstance(message, watch_job.Leaving):
+    elif isinstance(message, watch_job.Disconnecting):
         yield pb.WatchProgressResponse(going_away=pb.GoingAway(reason=message.reason))
     elif isinstance(message, watch_job.Ended):
-        yield pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.count_tasks)))
+        yield pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.tally)))
     else:
-        yield from _changes(message.update, own=message.own)
+        yield from _changes(message.update, own=message.job_changed)
 
 
 def _changes(update: model.JobUpdate, *, own: bool) -> Iterator[pb.WatchProgressResponse]:
@@ -91,7 +91,7 @@ def _changes(update: model.JobUpdate, *, own: bool) -> Iterator[pb.WatchProgress
 
 
 def _snapshot(message: watch_job.Snapshot) -> Iterator[pb.WatchProgressResponse]:
-    job = convert.job(message.job, message.count_tasks)
+    job = convert.job(message.job, message.tally)
     rows = [convert.job_guild(task) for task in message.tasks]
     for start in range(0, max(1, len(rows)), SNAPSHOT_ROWS):
         page = rows[start : start + SNAPSHOT_ROWS]

@@ -59,7 +59,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
         pause = min(MAX_BOT_GUILDS_CHECK, config.indexing.bot_guilds_age / 2)
-        keep_fresh = all_metrics.process.recording_success("bot_guilds", lists.bot.keep_fresh, clock)
+        keep_fresh = all_metrics.process.recording_success("bot_guilds", lists.bot_guilds.keep_fresh, clock)
         await stack.enter_async_context(
             concurrency.background_tasks(
                 events=components.events.relay_updates, bot_guilds=lambda: concurrency.repeat_every(pause, keep_fresh)
@@ -97,7 +97,7 @@ def _make_servicer(
         watch=watch_job.JobWatcher(components.dependencies),
         browse=browse.Browse(components.dependencies, config.indexing),
         control=(controls := control_job.JobControl(components.dependencies, config.indexing)),
-        consent=tokens.ConsentControl(components.dependencies, controls),
+        consent=tokens.CredentialControl(components.dependencies, controls),
         erase=erase_user.EraseUser(components.dependencies, controls, components.limiter),
         limits=components.limiter,
         events=components.events,

@@ -27,20 +27,20 @@ ROLE = 0
 MEMBER = 1
 
 
-def sees_all(membership: model.Membership) -> bool:
+def bypasses_overwrites(membership: model.Membership) -> bool:
     """Return whether overwrites do not matter to this user: he owns the guild or administers it."""
     return membership.owner or bool(membership.permissions & ADMINISTRATOR)
 
 
 def needs_roles(membership: model.Membership, channels: Iterable[model.Channel]) -> bool:
     """Return whether the user's role ids can change what he sees: only then are they worth a call."""
-    if sees_all(membership):
+    if bypasses_overwrites(membership):
         return False
     rows = list(channels)
-    return _shown(membership, rows, NO_ROLE_HELPS) != _shown(membership, rows, EVERY_ROLE_HELPS)
+    return _visible_ids(membership, rows, WORST_CASE_ROLES) != _visible_ids(membership, rows, BEST_CASE_ROLES)
 
 
-def visible(
+def visible_channels(
     membership: model.Membership, channels: Collection[model.Channel], roles: Collection[int] | None
 ) -> list[model.Channel]:
     """
@@ -51,13 +51,13 @@ def visible(
         channels: All channels of that guild that are stored; those of other guilds are left out.
         roles: The user's role ids, or None when they are unknown or too old to be believed.
     """
-    if sees_all(membership):
+    if bypasses_overwrites(membership):
         return [c for c in channels if c.guild_id == membership.guild_id]
-    shown = _shown(membership, channels, NO_ROLE_HELPS if roles is None else _Pool(frozenset(roles)))
+    shown = _visible_ids(membership, channels, WORST_CASE_ROLES if roles is None else _RoleOverwrites(frozenset(roles)))
     return [c for c in channels if c.channel_id in shown and c.guild_id == membership.guild_id]
 
 
-def _shown(membership: model.Membership, channels: Iterable[model.Channel], pool: "_Pool") -> set[int]:
+def _visible_ids(membership: model.Membership, channels: Iterable[model.Channel], pool: "_RoleOverwrites") -> set[int]:
     rows = {c.channel_id: c for c in channels if c.guild_id == membership.guild_id}
     seen = {key for key, c in rows.items() if c.kind not in THREADS and _may_view(membership, c, pool)}
     threads = {key for key, c in rows.items() if c.kind in THREADS - {PRIVATE_THREAD} and c.parent_id in seen}
@@ -66,7 +66,7 @@ def _shown(membership: model.Membership, channels: Iterable[model.Channel], pool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Pool:
+class _RoleOverwrites:
     """Which role overwrites count: those of known roles, or, without them, the worst or the best that could be."""
 
     roles: frozenset[int] | None
@@ -74,26 +74,26 @@ class _Pool:
 
     def apply(self, view: bool, overwrites: Collection[model.Overwrite]) -> bool:  # noqa: FBT001 -- the running value
         if self.roles is not None:
-            return _apply(view, [o for o in overwrites if o.target_id in self.roles])
+            return _apply_overwrites(view, [o for o in overwrites if o.target_id in self.roles])
         if self.best:
             return view or any(o.allow & VIEW_CHANNEL for o in overwrites)
         return view and not any(o.deny & ~o.allow & VIEW_CHANNEL for o in overwrites)
 
 
-NO_ROLE_HELPS = _Pool(None)
-EVERY_ROLE_HELPS = _Pool(None, best=True)
+WORST_CASE_ROLES = _RoleOverwrites(None)
+BEST_CASE_ROLES = _RoleOverwrites(None, best=True)
 
 
-def _may_view(membership: model.Membership, channel: model.Channel, pool: _Pool) -> bool:
+def _may_view(membership: model.Membership, channel: model.Channel, pool: _RoleOverwrites) -> bool:
     roles = [o for o in channel.overwrites if o.kind == ROLE]
     everyone = [o for o in roles if o.target_id == membership.guild_id]
     own = [o for o in channel.overwrites if o.kind == MEMBER and o.target_id == membership.user_id]
-    view = _apply(bool(membership.permissions & VIEW_CHANNEL), everyone)
+    view = _apply_overwrites(bool(membership.permissions & VIEW_CHANNEL), everyone)
     view = pool.apply(view, [o for o in roles if o.target_id != membership.guild_id])
-    return _apply(view, own)
+    return _apply_overwrites(view, own)
 
 
-def _apply(view: bool, overwrites: Collection[model.Overwrite]) -> bool:  # noqa: FBT001 -- the running value
+def _apply_overwrites(view: bool, overwrites: Collection[model.Overwrite]) -> bool:  # noqa: FBT001 -- the running value
     if any(o.allow & VIEW_CHANNEL for o in overwrites):
         return True
     return view and not any(o.deny & VIEW_CHANNEL for o in overwrites)

@@ -37,7 +37,7 @@ class GuildView:
     channel_count: int | None
     stale: bool
     reason: str
-    rank: ranking.Ranked
+    rank: ranking.RankedGuild
     install_url: str = ""
 
 
@@ -74,7 +74,7 @@ class Browse:
         stored = await self._deps.guilds.get(memberships)
         preferences = await self._deps.users.get_preferences(user_id)
         now, weights = self._deps.clock(), self._config.rank_weights
-        ranked = ranking.ordered(memberships, stored, preferences, now=now, weights=weights)
+        ranked = ranking.rank_guilds(memberships, stored, preferences, now=now, weights=weights)
         page = ranked[after : after + size]
         shown = [row.inputs.guild_id for row in page]
         believed = await self._is_list_trusted(user_id)
@@ -114,7 +114,9 @@ class Browse:
         seen = [
             channel
             for guild_id, rows in stored.items()
-            for channel in permissions.visible(memberships[guild_id], rows, self._trusted_roles(memberships[guild_id]))
+            for channel in permissions.visible_channels(
+                memberships[guild_id], rows, self._trusted_roles(memberships[guild_id])
+            )
             if _matches(channel, wanted)
         ]
         key = _activity if wanted.by_activity else _position
@@ -166,12 +168,12 @@ class Browse:
         membership: model.Membership,
         guild: model.Guild,
         stored: Mapping[int, Sequence[model.Channel]],
-        ranked: ranking.Ranked,
+        ranked: ranking.RankedGuild,
         position: int,
     ) -> GuildView:
         roles, channels = self._trusted_roles(membership), stored.get(guild.guild_id, [])
         indexed = guild.fetched_at is not None and guild.access is not model.Access.NOT_INSTALLED
-        count = len(permissions.visible(membership, channels, roles)) if indexed else None
+        count = len(permissions.visible_channels(membership, channels, roles)) if indexed else None
         hidden = roles is None and permissions.needs_roles(membership, channels)
         stale = not freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
         return GuildView(

@@ -84,7 +84,7 @@ class GuildStep:
 
     async def _channels(self, work: TaskContext, purpose: ports.Purpose) -> model.GuildTask:
         now = self._deps.clock()
-        if reasons.still_refused(work.guild, now=now, force=work.job.force):
+        if reasons.is_negatively_cached(work.guild, now=now, force=work.job.force):
             return _ended(work.task, model.TaskState.SKIPPED, work.guild.reason or reasons.NO_ACCESS)
         if not self._is_served_by(work, work.guild):
             if work.guild.lease_until > now:
@@ -102,7 +102,7 @@ class GuildStep:
     def _is_served_by(self, work: TaskContext, guild: model.Guild) -> bool:
         """Return whether what is stored of the guild is young enough for the job."""
         if work.job.force:
-            return freshness.fetched_since(guild, work.job.created_at)
+            return freshness.was_fetched_since(guild, work.job.created_at)
         return freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
 
     def _retry_when_fetched_elsewhere(self, task: model.GuildTask) -> model.GuildTask:
@@ -115,7 +115,7 @@ class GuildStep:
         roles = work.membership.role_ids if believed else None
         task = dataclasses.replace(
             work.task,
-            channel_count=len(permissions.visible(work.membership, channels, roles)),
+            channel_count=len(permissions.visible_channels(work.membership, channels, roles)),
             attempts=0,
             retry_at=0.0,
         )
@@ -136,7 +136,7 @@ class GuildStep:
             return _ended(work.task, model.TaskState.SUCCEEDED, reasons.ROLES_UNKNOWN)
         await self._deps.users.store_roles(user, guild, roles, self._deps.clock())
         channels = await self._deps.guilds.list_channels([guild])
-        count = len(permissions.visible(work.membership, channels, roles))
+        count = len(permissions.visible_channels(work.membership, channels, roles))
         return _ended(dataclasses.replace(work.task, channel_count=count), model.TaskState.SUCCEEDED)
 
     def _wait(self, task: model.GuildTask, refusal: errors.RateLimited) -> StepResult:

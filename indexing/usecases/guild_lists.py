@@ -12,7 +12,7 @@ from indexing.domain import freshness, model, ports, ranking, reasons
 from indexing.telemetry import logs
 from indexing.usecases import erase_user
 
-MOST_LOST = 0.3
+MAX_UNCONFIRMED_LOSS = 0.3
 """Share of the known guilds that a listing may lack and be believed at once."""
 
 
@@ -25,7 +25,7 @@ class GuildLists:
     """
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
-        self.bot = BotGuilds(deps, config)
+        self.bot_guilds = BotGuilds(deps, config)
         self._deps = deps
         self._config = config
 
@@ -40,11 +40,11 @@ class GuildLists:
             errors.BotTokenRefused: The bot's is.
             And whatever `ports.Discord` may raise.
         """
-        with_bot = await self.bot.get(purpose)
+        with_bot = await self.bot_guilds.get(purpose)
         listed = await self._fetch_confirmed(job.user_id, credential, purpose)
         if job.force and any(guild.guild_id not in with_bot for guild in listed):
             # Who forces may have just installed our bot.
-            with_bot = await self.bot.force_refresh(purpose)
+            with_bot = await self.bot_guilds.force_refresh(purpose)
         without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
         await self._deps.guilds.mark_bot_removed(without_bot, self._deps.clock())
         await self._deps.guilds.upsert_guilds(listed, with_bot)
@@ -54,7 +54,7 @@ class GuildLists:
         if memberships.keys() - guilds.keys():
             # Erased with the last member who was known, before this one was, or with this one.
             await self._deps.guilds.upsert_guilds(listed, with_bot)
-            await erase_user.compensate(self._deps, job, [guild.guild_id for guild in listed])
+            await erase_user.compensate_if_user_erased(self._deps, job, [guild.guild_id for guild in listed])
             memberships, guilds = await self._load_stored(job.user_id)
         return await self._make_tasks(job, memberships, guilds)
 
@@ -64,7 +64,7 @@ class GuildLists:
         """Return the user's guilds; a list that lacks many of those he had is believed when it comes twice."""
         listed = await self._deps.discord.user_guilds(credential, purpose)
         before = [row.guild_id for row in await self._deps.users.memberships(user_id)]
-        if freshness.loses_much(before, [guild.guild_id for guild in listed], MOST_LOST):
+        if freshness.needs_confirmation(before, [guild.guild_id for guild in listed], MAX_UNCONFIRMED_LOSS):
             return await self._deps.discord.user_guilds(credential, purpose)
         return listed
 
@@ -77,7 +77,7 @@ class GuildLists:
     ) -> list[model.GuildTask]:
         now = self._deps.clock()
         preferences = await self._deps.users.get_preferences(job.user_id)
-        ordered = ranking.ordered(memberships, guilds, preferences, now=now, weights=self._config.rank_weights)
+        ordered = ranking.rank_guilds(memberships, guilds, preferences, now=now, weights=self._config.rank_weights)
         tasks = [
             _task(guilds[row.inputs.guild_id], position, muted=row.inputs.guild_id in preferences.muted)
             for position, row in enumerate(ordered)
@@ -116,7 +116,7 @@ class BotGuilds:
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
         self._deps = deps
         self._config = config
-        self._one_reads = asyncio.Lock()
+        self._refresh_lock = asyncio.Lock()
         self._log = logs.get(__name__)
 
     async def get(self, purpose: ports.Purpose, *, max_age: float | None = None) -> frozenset[int]:
@@ -130,7 +130,7 @@ class BotGuilds:
         age = self._config.bot_guilds_age if max_age is None else max_age
         cached = await self._deps.bot_guilds.load()
         if cached is None or self._deps.clock() - cached[1] >= age:
-            async with self._one_reads:
+            async with self._refresh_lock:
                 cached = await self._deps.bot_guilds.load()
                 if cached is None or self._deps.clock() - cached[1] >= age:
                     return await self._fetch(cached, purpose)
@@ -142,11 +142,11 @@ class BotGuilds:
 
     async def keep_fresh(self) -> None:
         """Keep the set young, so that no start has to wait for it. Raises what `ports.Discord` may raise."""
-        await self.get(FOR_NOBODY)
+        await self.get(REFRESH_PURPOSE)
 
     async def verify_installed(self, guild_id: int, purpose: ports.Purpose) -> bool:
         """Return whether our bot is in a guild that refused it: one call, instead of a reading of all."""
-        if await self._deps.discord.bot_is_in(guild_id, _for_all(purpose)):
+        if await self._deps.discord.bot_is_in(guild_id, _without_user(purpose)):
             return True
         cached = await self._deps.bot_guilds.load()
         if cached is not None:
@@ -157,9 +157,9 @@ class BotGuilds:
     async def _fetch(self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose) -> frozenset[int]:
         before = cached[0] if cached else frozenset()
         try:
-            found = await self._deps.discord.bot_guilds(_for_all(purpose))
-            if freshness.loses_much(before, found, MOST_LOST):
-                found = await self._deps.discord.bot_guilds(_for_all(purpose))
+            found = await self._deps.discord.bot_guilds(_without_user(purpose))
+            if freshness.needs_confirmation(before, found, MAX_UNCONFIRMED_LOSS):
+                found = await self._deps.discord.bot_guilds(_without_user(purpose))
         except errors.TokenRefused as refusal:
             raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
         except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
@@ -176,9 +176,9 @@ class BotGuilds:
         await self._deps.guilds.mark_bot_removed(guild_ids, self._deps.clock())
 
 
-def _for_all(purpose: ports.Purpose) -> ports.Purpose:
+def _without_user(purpose: ports.Purpose) -> ports.Purpose:
     return dataclasses.replace(purpose, user_id=None, waiter="installs")
 
 
-FOR_NOBODY = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
+REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
 """The purpose of a reading for which nobody waits."""

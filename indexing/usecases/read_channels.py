@@ -84,7 +84,7 @@ class ChannelFetcher:
             raise
         if channels is None:
             return None
-        schedule = freshness.after_reading(wanted.guild, channels, self._deps.clock())
+        schedule = freshness.schedule_after_fetch(wanted.guild, channels, self._deps.clock())
         if not await lease.store(channels, schedule):
             return None
         return FetchResult(channels, changed=schedule.fingerprint != wanted.guild.schedule.fingerprint)
@@ -98,7 +98,7 @@ class ChannelFetcher:
             return channels
         stored = await self._deps.guilds.list_channels([guild.guild_id])
         before = [channel.channel_id for channel in stored]
-        if freshness.loses_much(before, [channel.channel_id for channel in channels], MOST_LOST):
+        if freshness.needs_confirmation(before, [channel.channel_id for channel in channels], MOST_LOST):
             self._metrics.lists_verified.inc()
             channels = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
         return channels and _restore_redacted(channels, stored)
@@ -163,7 +163,7 @@ class _Lease:
         """Remember a lasting refusal and end the lease."""
         if self._fence is not None:
             now = self._deps.clock()
-            until = reasons.believed_until(self._guild.refusals, now)
+            until = reasons.negative_cache_expiry(self._guild.refusals, now)
             await self._deps.guilds.mark_refused(
                 self._guild.guild_id, fence=self._fence, error=reason, now=now, retry_at=until
             )
@@ -173,7 +173,7 @@ class _Lease:
         if self._guild.fetched_at is None:
             await self.release()
         elif self._fence is not None:
-            later = freshness.after_failure(self._guild, self._deps.clock())
+            later = freshness.schedule_after_failure(self._guild, self._deps.clock())
             await self._deps.guilds.release_lease(self._guild.guild_id, fence=self._fence, schedule=later)
 
     async def release(self) -> None:

@@ -38,7 +38,7 @@ class TurnRunner:
         self._config = config
         self._metrics = metrics
         self._lists = lists
-        reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot)
+        reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot_guilds)
         self._credentials = tokens.TokenManager(deps, metrics)
         self._tasks = guild_tasks.GuildTaskRunner(
             deps, fetch_guild.GuildStep(deps, config, metrics, reader), self._credentials, metrics
@@ -61,7 +61,7 @@ class TurnRunner:
         now = self._deps.clock()
         job = await self._deps.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._config.turn_lease)
         if job is None:
-            await erase_user.compensate_job(self._deps, turn.job_id)
+            await erase_user.compensate_if_job_erased(self._deps, turn.job_id)
             return False
         with self._metrics.turns.time(), logs.bound(job=job.job_id, user=job.user_id):
             try:
@@ -178,7 +178,7 @@ class TurnRunner:
         await self._skip_tasks(run, preferences)
         run.guilds = await self._deps.guilds.get([task.guild_id for task in run.open_tasks()])
         now, weights = self._deps.clock(), self._config.rank_weights
-        ordered = ranking.ordered(run.memberships, run.guilds, preferences, now=now, weights=weights)
+        ordered = ranking.rank_guilds(run.memberships, run.guilds, preferences, now=now, weights=weights)
         run.order = {row.inputs.guild_id: place for place, row in enumerate(ordered)}
         run.prioritize_first_screen()
 
@@ -254,14 +254,14 @@ class TurnRunner:
                 self._note_milestone("five", job)
             await self._tasks.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
             # Nobody comes after this turn who could see that its user was erased meanwhile.
-            await erase_user.compensate(self._deps, job, run.tasks if run else ())
+            await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
         else:
             await self._clean_up_lost_job(job, run)
 
     async def _clean_up_lost_job(self, job: model.Job, run: guild_tasks.TurnState | None) -> None:
         """Leave nothing behind of a job that somebody else has ended, if that was because its user was erased."""
-        await erase_user.compensate(self._deps, job, run.tasks if run else ())
-        await erase_user.compensate_job(self._deps, job.job_id)
+        await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
+        await erase_user.compensate_if_job_erased(self._deps, job.job_id)
 
     async def _fail_open_tasks(self, job: model.Job, rows: list[model.GuildTask]) -> list[model.GuildTask]:
         """Let what a failed job left undone say why, so that it can be seen and tried again."""

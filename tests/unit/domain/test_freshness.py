@@ -28,12 +28,12 @@ def test_a_guild_counts_as_fetched_when_it_was_read_after_the_moment(
     fresh: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
     """A listing exactly as old as the moment says nothing about what came after it."""
-    assert freshness.fetched_since(values.guild(fetched_at=fetched_at), NOW) is fresh
+    assert freshness.was_fetched_since(values.guild(fetched_at=fetched_at), NOW) is fresh
 
 
 def test_an_unknown_guild_is_never_fresh_when_it_is_asked_for() -> None:
     """Nothing is known of it."""
-    assert not freshness.fetched_since(None, 0.0)
+    assert not freshness.was_fetched_since(None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_guild_is_read_again_within_its_tiers_bounds_when_it_was_read(
     """Half the time since its last change, a tenth more or less; never when nobody looked for a month."""
     guild = values.guild(schedule=schedule, last_viewed_at=looked_at, fetched_at=NOW - 60)
 
-    found = freshness.after_reading(guild, [], NOW, dice)
+    found = freshness.schedule_after_fetch(guild, [], NOW, dice)
 
     tier = freshness.tier_of(looked_at, NOW)
     assert found.failures == 0
@@ -155,15 +155,17 @@ def test_a_guild_is_read_again_within_its_tiers_bounds_when_it_was_read(
         assert found.next_at == 0.0
         assert looked_at is None or NOW - looked_at > 30 * 86_400
     else:
-        assert tier.shortest <= found.interval <= tier.longest
+        assert tier.min_interval <= found.interval <= tier.max_interval
         assert 0.9 * found.interval - 0.001 <= found.next_at - NOW <= 1.1 * found.interval + 0.001
-        assert found.interval in {(NOW - found.changed_at) / 2, tier.shortest, tier.longest}
+        assert found.interval in {(NOW - found.changed_at) / 2, tier.min_interval, tier.max_interval}
 
 
 @hypothesis.given(SCHEDULES, strategies.floats(NOW - 29 * 86_400.0, NOW))
 def test_the_interval_doubles_up_to_a_week_when_a_reading_fails(schedule: model.Schedule, looked_at: float) -> None:
     """What is known of the structure stays."""
-    found = freshness.after_failure(values.guild(schedule=schedule, last_viewed_at=looked_at), NOW, random.Random(1))
+    found = freshness.schedule_after_failure(
+        values.guild(schedule=schedule, last_viewed_at=looked_at), NOW, random.Random(1)
+    )
 
     assert (found.fingerprint, found.changed_at) == (schedule.fingerprint, schedule.changed_at)
     assert found.failures == schedule.failures + 1
@@ -182,8 +184,8 @@ def test_the_last_change_is_known_when_a_guild_was_read(before: model.Schedule, 
     """The ids of channels tell when they were made; after that, each difference counts when it is seen."""
     channels = [values.channel(values.snowflake(NOW - days * 86_400)) for days in (5, 700)]
 
-    found = freshness.after_reading(values.guild(schedule=before, last_viewed_at=NOW), channels, NOW)
-    again = freshness.after_reading(values.guild(schedule=found, last_viewed_at=NOW), channels, NOW + 3600)
+    found = freshness.schedule_after_fetch(values.guild(schedule=before, last_viewed_at=NOW), channels, NOW)
+    again = freshness.schedule_after_fetch(values.guild(schedule=found, last_viewed_at=NOW), channels, NOW + 3600)
 
     assert found.changed_at == pytest.approx(wanted)
     assert again.changed_at == found.changed_at
@@ -210,4 +212,4 @@ def test_a_listing_is_doubted_when_it_lacks_more_than_the_share(before: set[int]
     """What is new in it does not make up for what is missing; nothing known, nothing doubted."""
     missing = len(before - after)
 
-    assert freshness.loses_much(before, after, 0.5) is (missing * 2 > len(before))
+    assert freshness.needs_confirmation(before, after, 0.5) is (missing * 2 > len(before))

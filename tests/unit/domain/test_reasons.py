@@ -25,7 +25,7 @@ def test_something_can_be_done_when_a_cause_ends_a_guild() -> None:
 @hypothesis.given(strategies.integers(0, 100))
 def test_a_refusal_is_believed_longer_when_more_came_before(refusals: int) -> None:
     """An hour at first, a week at most."""
-    first, later = reasons.believed_until(refusals, NOW), reasons.believed_until(refusals + 1, NOW)
+    first, later = reasons.negative_cache_expiry(refusals, NOW), reasons.negative_cache_expiry(refusals + 1, NOW)
 
     assert 3600 <= first - NOW <= later - NOW <= 7 * 86_400
 
@@ -39,7 +39,7 @@ def test_a_guild_is_asked_at_most_once_a_minute_when_it_is_forced(
     """Force looks at the last refusal alone, everybody else at how long it is believed."""
     guild = values.guild(refused_at=NOW - ago, retry_at=NOW - ago + believed_for)
 
-    refused = reasons.still_refused(guild, now=NOW, force=force)
+    refused = reasons.is_negatively_cached(guild, now=NOW, force=force)
 
     if force:
         assert refused is (NOW - guild.refused_at < 60)

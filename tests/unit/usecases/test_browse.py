@@ -299,7 +299,9 @@ async def test_the_count_is_what_is_shown_when_a_guild_is_opened(world: worlds.W
         guild_id = view.guild.guild_id
         membership = await world.users.membership(USER, guild_id)
         assert membership is not None
-        seen = permissions.visible(membership, await world.guilds.list_channels([guild_id]), membership.role_ids)
+        seen = permissions.visible_channels(
+            membership, await world.guilds.list_channels([guild_id]), membership.role_ids
+        )
         assert view.channel_count == len(seen) == len(await ids(world, guild_id=guild_id))
 
 
@@ -351,5 +353,5 @@ async def test_the_place_of_a_guild_is_explained_when_guilds_are_listed(world: w
     views, _ = await browser(world).list_guilds(USER, after=0, size=50)
 
     assert [(view.guild.guild_id, view.rank.inputs.pinned) for view in views] == [(20, 0), (30, None), (10, None)]
-    assert all(view.rank.score == pytest.approx(sum(view.rank.parts.values())) for view in views)
-    assert views[1].rank.parts["owner"] > views[2].rank.parts["owner"] == 0
+    assert all(view.rank.score == pytest.approx(sum(view.rank.contributions.values())) for view in views)
+    assert views[1].rank.contributions["owner"] > views[2].rank.contributions["owner"] == 0

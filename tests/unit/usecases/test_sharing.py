@@ -76,7 +76,7 @@ async def test_a_guild_is_read_again_when_its_reader_does_not_come_back(
     if not comes_back:
         first.cancel()
 
-    await asyncio.sleep(world.rules.turn_lease + maintenance.OVERDUE)
+    await asyncio.sleep(world.rules.turn_lease + maintenance.OVERDUE_AFTER)
     swept = await maintenance.Sweeper(world.ports, world.rules).sweep()
     world.discord.channels[values.GUILD] = [values.channel(1), values.channel(2)]
     await world.work()

@@ -116,7 +116,7 @@ async def test_a_worker_is_appointed_before_the_job_exists_when_it_is_started(wo
 
     started = await case.start(USER, wait=2.0, immediate=4, force=False)
 
-    assert world.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 2.0 + start_job.GRACE
+    assert world.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 2.0 + start_job.HANDOVER_GRACE
     await case.drain(60.0)
 
 
@@ -285,7 +285,7 @@ async def test_a_lost_process_costs_nothing_but_time_when_it_dies_in_the_first_t
     await asyncio.gather(dying, *case._running, return_exceptions=True)
     world.queue.waiting.clear()
 
-    world.clock.advance(world.rules.turn_lease + maintenance.OVERDUE)
+    world.clock.advance(world.rules.turn_lease + maintenance.OVERDUE_AFTER)
     await maintenance.Sweeper(world.ports, world.rules).sweep()
     await world.work()
 

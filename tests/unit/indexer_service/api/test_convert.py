@@ -131,7 +131,7 @@ def test_a_guild_has_all_fields_when_it_is_converted() -> None:
         channel_count=5,
         stale=True,
         reason="BOT_REMOVED",
-        rank=ranking.Ranked(inputs, 0.75, {"owner": 0.5, "role": 0.25}),
+        rank=ranking.RankedGuild(inputs, 0.75, {"owner": 0.5, "role": 0.25}),
         install_url="https://example.org/?guild_id=9",
     )
 
