@@ -43,10 +43,6 @@ class MemoryUsers:
             raise errors.ReauthRequired(user_id)
         return self._credentials[user_id]
 
-    async def require_reauth(self, user_id: int) -> None:
-        """Note the refusal."""
-        self._refused.add(user_id)
-
     async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored."""
         return user_id in self._rows
@@ -81,10 +77,6 @@ class MemoryUsers:
     async def memberships(self, user_id: int) -> list[model.Membership]:
         """Return the present ones."""
         return list(self._present.get(user_id, {}).values())
-
-    async def membership(self, user_id: int, guild_id: int) -> model.Membership | None:
-        """Return one."""
-        return self._present.get(user_id, {}).get(guild_id)
 
     async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
         """Store role ids of a member."""

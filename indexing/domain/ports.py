@@ -157,9 +157,6 @@ class Users(Protocol):
     async def credential(self, user_id: int) -> Credential:
         """Return the credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
 
-    async def require_reauth(self, user_id: int) -> None:
-        """Note that Discord refuses the credential."""
-
     async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
 
@@ -185,9 +182,6 @@ class Users(Protocol):
 
     async def memberships(self, user_id: int) -> list[model.Membership]:
         """Return the user's present memberships."""
-
-    async def membership(self, user_id: int, guild_id: int) -> model.Membership | None:
-        """Return one present membership."""
 
     async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
         """Store the user's role ids in a guild."""

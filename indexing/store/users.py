@@ -49,11 +49,6 @@ class Users:
         except credentials.CannotOpen as error:
             raise errors.ReauthRequired(user_id) from error
 
-    async def require_reauth(self, user_id: int) -> None:
-        """Note that Discord refuses the credential."""
-        with database.translated():
-            await self._users.update_one({"_id": user_id}, {"$set": {"reauth": True}})
-
     async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
         with database.translated():
@@ -113,12 +108,6 @@ class Users:
         with database.translated():
             rows = await self._memberships.find({"user_id": user_id, "left_at": None}).to_list(None)
         return [_membership(row) for row in rows]
-
-    async def membership(self, user_id: int, guild_id: int) -> model.Membership | None:
-        """Return one present membership."""
-        with database.translated():
-            row = await self._memberships.find_one({"_id": _key(user_id, guild_id), "left_at": None})
-        return _membership(row) if row else None
 
     async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
         """Store the user's role ids in a guild, unless he has left meanwhile: they must not come back with him."""

@@ -117,10 +117,12 @@ async def test_budgets_show_their_current_state_when_permits_are_out(bench: Benc
 
 async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them(bench: Bench) -> None:
     """Beside the number of stored users."""
-    store = users.Users(bench.database, credentials.Vault((b"k" * 32,)))
+    vault = credentials.Vault((b"k" * 32,))
+    store = users.Users(bench.database, vault)
     for user in (7, 8, 9):
         await store.put_credential(user, values.credential())
-    await store.require_reauth(8)
+    pairs = credentials.Credentials(bench.database, vault)
+    await pairs.mark_refused(8, version=(await pairs.get(8)).version)
 
     await bench.exporter.update_metrics()
 

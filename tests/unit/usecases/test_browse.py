@@ -297,7 +297,7 @@ async def test_the_count_is_what_is_shown_when_a_guild_is_opened(world: worlds.W
 
     for view in views:
         guild_id = view.guild.guild_id
-        membership = await world.users.membership(USER, guild_id)
+        membership = await values.stored_membership(world.users, USER, guild_id)
         assert membership is not None
         seen = permissions.visible_channels(
             membership, await world.guilds.list_channels([guild_id]), membership.role_ids
@@ -340,7 +340,7 @@ async def test_old_channels_are_shown_and_read_again_once_when_somebody_looks(wo
     assert (young, stale) == ([], [[10]] * 3)
     found = (await world.guilds.get([10]))[10]
     assert (found.schedule.next_at, found.last_viewed_at) == (due, due)
-    membership = await world.users.membership(USER, 10)
+    membership = await values.stored_membership(world.users, USER, 10)
     assert membership is not None
     assert membership.last_viewed_at == due
     assert [guild.guild_id for guild in await world.guilds.list_due(world.clock(), 9)] == [10]

@@ -35,7 +35,8 @@ async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> No
     await world.users.put_credential(values.USER, values.credential(expires_at=ends))
 
     active = await case.get_status(values.USER)
-    await world.users.require_reauth(values.USER)
+    version = (await world.credentials.get(values.USER)).version
+    await world.credentials.mark_refused(values.USER, version=version)
     refused = await case.get_status(values.USER)
 
     scopes = values.credential().scopes

@@ -34,7 +34,7 @@ class Bench:
 
         job = changes.pop("job", values.job(created_at=self.world.clock()))
         guild = changes.pop("guild", await self.guild())
-        membership = await self.world.users.membership(USER, GUILD)
+        membership = await values.stored_membership(self.world.users, USER, GUILD)
         assert membership is not None
         work = fetch_guild.TaskContext(job, values.task(**changes), guild, membership, values.credential(), began)
         return await self.world.fetcher.run_step(work, PURPOSE)
@@ -372,7 +372,7 @@ async def test_a_unit_is_done_when_the_roles_are_there(bench: Bench) -> None:
     outcome = await bench.run(step=model.Step.ROLES, state=model.TaskState.RUNNING, channel_count=1)
 
     assert outcome.task == values.task(step=model.Step.ROLES, state=model.TaskState.SUCCEEDED, channel_count=2)
-    stored = await bench.world.users.membership(USER, GUILD)
+    stored = await values.stored_membership(bench.world.users, USER, GUILD)
     assert stored == values.membership(role_ids=(ROLE,), roles_at=bench.world.clock())
 
 
@@ -382,7 +382,7 @@ async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Benc
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "USER_LEFT")
     assert outcome.task.channel_count == 0
-    assert await bench.world.users.membership(USER, GUILD) is None
+    assert await values.stored_membership(bench.world.users, USER, GUILD) is None
 
 
 async def test_a_unit_is_done_as_far_as_possible_when_roles_may_not_be_read(bench: Bench) -> None:

@@ -39,7 +39,7 @@ async def test_the_list_is_stored_whole_when_it_is_read(world: worlds.World) -> 
         (10, 1, "guild 10"),
         (20, 2, "guild 20"),
     ]
-    assert await world.users.membership(USER, 30) == values.membership(guild_id=30, owner=True)
+    assert await values.stored_membership(world.users, USER, 30) == values.membership(guild_id=30, owner=True)
     stored = await world.guilds.get([10, 20, 30])
     assert [stored[key].access for key in (10, 20, 30)] == ["INSTALLED", "NOT_INSTALLED", "INSTALLED"]
 
