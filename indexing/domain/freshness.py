@@ -55,16 +55,16 @@ def roles_are_fresh(membership: model.Membership, *, now: float, max_age: float)
     return membership.roles_at is not None and now - membership.roles_at < max_age
 
 
-def backoff(attempts: int, *, base: float, dice: random.Random = RANDOM) -> float:
+def backoff(attempts: int, *, base: float, rng: random.Random = RANDOM) -> float:
     """
     Return the seconds to wait before the next try: *base* doubled for each failure after the first, ±25 %.
 
     Args:
         attempts: Failures so far, at least 1.
         base: Seconds after the first failure.
-        dice: Source of the jitter, so that many failures at once do not come back at once.
+        rng: Source of the jitter, so that many failures at once do not come back at once.
     """
-    return base * 2.0 ** (attempts - 1) * dice.uniform(0.75, 1.25)
+    return base * 2.0 ** (attempts - 1) * rng.uniform(0.75, 1.25)
 
 
 def tier_of(looked_at: float | None, now: float) -> Tier | None:
@@ -88,7 +88,7 @@ def _overwrite_rows(overwrites: Iterable[model.Overwrite]) -> list[tuple[int, in
 
 
 def schedule_after_fetch(
-    guild: model.Guild, channels: Collection[model.Channel], now: float, dice: random.Random = RANDOM
+    guild: model.Guild, channels: Collection[model.Channel], now: float, rng: random.Random = RANDOM
 ) -> model.Schedule:
     """Return the schedule of a guild whose channels were read at *now*."""
     mark = fingerprint(channels)
@@ -104,21 +104,21 @@ def schedule_after_fetch(
     if tier is None:
         return read
     interval = min(max((now - changed_at) / 2, tier.min_interval), tier.max_interval)
-    return _schedule_in(interval, read, now, dice)
+    return _schedule_in(interval, read, now, rng)
 
 
-def schedule_after_failure(guild: model.Guild, now: float, dice: random.Random = RANDOM) -> model.Schedule:
+def schedule_after_failure(guild: model.Guild, now: float, rng: random.Random = RANDOM) -> model.Schedule:
     """Return the schedule after a failure that may pass: twice the interval, at most the longest of all."""
     failed = dataclasses.replace(guild.schedule, failures=guild.schedule.failures + 1, next_at=0.0)
     if tier_of(guild.last_viewed_at, now) is None:
         return failed
     return _schedule_in(
-        min(max(2 * guild.schedule.interval, TIERS[0].min_interval), TIERS[-1].max_interval), failed, now, dice
+        min(max(2 * guild.schedule.interval, TIERS[0].min_interval), TIERS[-1].max_interval), failed, now, rng
     )
 
 
-def _schedule_in(interval: float, schedule: model.Schedule, now: float, dice: random.Random) -> model.Schedule:
-    due = now + interval * dice.uniform(1 - JITTER, 1 + JITTER)
+def _schedule_in(interval: float, schedule: model.Schedule, now: float, rng: random.Random) -> model.Schedule:
+    due = now + interval * rng.uniform(1 - JITTER, 1 + JITTER)
     return dataclasses.replace(schedule, interval=interval, next_at=due)
 
 

@@ -14,6 +14,8 @@ from tests import clockwork, values
 
 NOW = clockwork.START
 DAY = 86_400.0
+ADMINISTRATOR, MANAGE_CHANNELS, MANAGE_GUILD = 1 << 3, 1 << 4, 1 << 5
+"""Bits of developers/topics/permissions.mdx, Bitwise Permission Flags."""
 
 WEIGHTS = settings.RankWeights()
 TIMES = strategies.none() | strategies.floats(0, 2 * NOW)
@@ -106,11 +108,9 @@ def test_the_order_is_the_same_when_guilds_come_in_another_order(
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
-        pytest.param({"owner": True}, {"permissions": ranking.ADMINISTRATOR}, id="owner-over-administrator"),
-        pytest.param(
-            {"permissions": ranking.ADMINISTRATOR}, {"permissions": ranking.MANAGE_GUILD}, id="rank-over-lower"
-        ),
-        pytest.param({"permissions": ranking.MANAGE_CHANNELS}, {"permissions": 1 << 10}, id="manager-over-member"),
+        pytest.param({"owner": True}, {"permissions": ADMINISTRATOR}, id="owner-over-administrator"),
+        pytest.param({"permissions": ADMINISTRATOR}, {"permissions": MANAGE_GUILD}, id="rank-over-lower"),
+        pytest.param({"permissions": MANAGE_CHANNELS}, {"permissions": 1 << 10}, id="manager-over-member"),
         pytest.param({"last_activity": NOW - DAY}, {"last_activity": NOW - 30 * DAY}, id="recent-over-quiet"),
         pytest.param({"last_activity": NOW - DAY}, {}, id="recent-over-unknown"),
         pytest.param({}, {"last_activity": NOW - 60 * DAY}, id="unknown-over-dead"),
@@ -132,7 +132,7 @@ def test_a_guild_comes_earlier_when_more_speaks_for_it(better: dict[str, Any], w
 
 def test_a_pinned_guild_comes_first_when_everything_else_speaks_against_it() -> None:
     """A wish beats every signal."""
-    best = inputs(1, owner=True, permissions=ranking.ADMINISTRATOR, last_activity=NOW, member_count=10**6)
+    best = inputs(1, owner=True, permissions=ADMINISTRATOR, last_activity=NOW, member_count=10**6)
 
     found = ids([best, inputs(2, pinned=1), inputs(3, pinned=0)])
 
