@@ -74,7 +74,7 @@ def _details(problem: errors.IndexerError) -> list[message.Message]:
 def _quota_subject(problem: errors.IndexerError) -> str:
     """Return whose quota is exhausted; empty for other errors."""
     if isinstance(problem, errors.TooManyWatchers):
-        return f"watchers of this {problem.whose}"
+        return f"watchers of this {problem.limit}"
     return f"callers/{problem.caller}" if isinstance(problem, errors.TooManyRequests) else ""
 
 
