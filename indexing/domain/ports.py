@@ -1,8 +1,8 @@
 """
-What the use cases need from the outside world, as Protocols; the adapters stand in discord/, store/, queue and events.
+The use cases' interfaces to the outside, as Protocols; discord/, store/ and messaging/ implement them.
 
-Every method may raise the error of its vendor's door: Discord's are listed at `Discord`, the stores' is
-`errors.StoreUnavailable`, those of queue and events `errors.QueueUnavailable`.
+Every method may raise its vendor's error: Discord's are listed at `Discord`, the stores raise
+`errors.StoreUnavailable`, queue and events `errors.QueueUnavailable`.
 """
 
 import dataclasses
@@ -16,17 +16,17 @@ Clock = Callable[[], float]
 
 
 Precondition = Callable[[], Awaitable[bool]]
-"""Asked right before a call is made; returns whether it is still wanted."""
+"""Evaluated right before a call is made; returns whether the call is still wanted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Purpose:
     """
-    For whom and how urgently Discord is asked.
+    For whom a call to Discord is made, and how urgent it is.
 
     Attributes:
-        user_id: Whose budget is charged; None for nobody's.
-        waiter: One place in the line for permits; a job's id.
+        user_id: User whose budget is charged; None when no user's is.
+        waiter: Key of a position in the fair queue for permits; a job's id.
         max_wait: Longest wait for a permit, in seconds.
     """
 
@@ -51,10 +51,10 @@ class Discord(Protocol):
     Discord's HTTP API.
 
     Raises:
-        errors.RateLimited: No permit within the purpose's patience, or a 429.
-        errors.LimiterUnavailable: The budgets cannot be reached; nothing was asked.
-        errors.TokenRefused, errors.NoAccess, errors.Gone, errors.DiscordRefused: Lasting answers.
-        errors.DiscordTransient: A passing failure.
+        errors.RateLimited: No permit within the purpose's `max_wait`, or a 429.
+        errors.LimiterUnavailable: The limiter's Redis cannot be reached; no call was made.
+        errors.TokenRefused, errors.NoAccess, errors.Gone, errors.DiscordRefused: Permanent refusals.
+        errors.DiscordTransient: A transient failure.
         errors.EgressBlocked: The edge in front of Discord refuses this address.
     """
 
@@ -79,7 +79,7 @@ class Discord(Protocol):
     async def member_roles(
         self, user_id: int, guild_id: int, credential: Credential, purpose: Purpose
     ) -> tuple[int, ...]:
-        """Return the user's role ids in the guild; errors.Gone when he is not a member."""
+        """Return the user's role ids in the guild; errors.Gone when they are not a member."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class StoredCredential:
     A user's credential as it is stored.
 
     Attributes:
-        version: Changes with the pair and with whoever locks it; None until an older release's row changes.
-        locked_until: Until when somebody renews it alone, 0 when nobody does.
+        version: Changes with every write and every lock; None in rows of an older release.
+        locked_until: Until when one process has the right to renew it, 0 when none has.
         refused: Whether only the user can renew it.
     """
 
@@ -100,22 +100,22 @@ class StoredCredential:
 
 
 class Credentials(Protocol):
-    """Users' credentials as those renew and revoke them who take turns. A write with an old mark changes nothing."""
+    """Users' credentials, renewed and revoked under compare-and-set: a write with an old version changes nothing."""
 
     async def get(self, user_id: int) -> StoredCredential:
         """Return what is stored. Raises errors.CredentialMissing; errors.ReauthRequired when no key opens it."""
 
     async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
-        """Take the right to renew the pair alone, if nobody has it; returns the new mark, None when it is lost."""
+        """Lock the pair for renewal; returns the new version, None when it is locked or has changed."""
 
     async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
-        """Leave the pair as it is; it is not renewed before *until*."""
+        """Unlock the unchanged pair; nobody renews it before *until*."""
 
     async def store_renewed(self, user_id: int, *, version: str, credential: Credential) -> bool:
         """Store a new pair and end the lock; returns False and changes nothing when the lock is lost."""
 
     async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
-        """Note that only the user can renew the pair; returns False and changes nothing when it has changed."""
+        """Mark the pair as renewable by the user only; returns False and changes nothing when it has changed."""
 
     async def delete(self, user_id: int) -> Credential | None:
         """Erase the pair; returns what it was, None when there was none or no key opens it."""
@@ -123,7 +123,7 @@ class Credentials(Protocol):
 
 class OAuth(Protocol):
     """
-    Discord's token endpoint, on behalf of our application.
+    Discord's token endpoint, as used by our application.
 
     Attributes:
         enabled: Whether the application's id and secret are known.
@@ -138,9 +138,9 @@ class OAuth(Protocol):
         Trade the refresh token for a new pair; one attempt, because a refresh token works once.
 
         Raises:
-            errors.GrantRefused: The refresh token is dead.
-            errors.ClientRefused, errors.DiscordRefused: We are to blame.
-            errors.DiscordTransient: The pair may be renewed or not.
+            errors.GrantRefused: The refresh token is invalid.
+            errors.ClientRefused, errors.DiscordRefused: The application's credentials or the request are at fault.
+            errors.DiscordTransient: The pair may or may not be renewed.
             errors.RateLimited, errors.EgressBlocked, errors.LimiterUnavailable: It is not.
         """
 
@@ -161,23 +161,23 @@ class Users(Protocol):
         """Return whether anything is stored of the user."""
 
     async def get_preferences(self, user_id: int) -> model.Preferences:
-        """Return the user's wishes about his guilds."""
+        """Return the user's preferences about their guilds."""
 
     async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
-        """Replace the user's wishes."""
+        """Replace the user's preferences."""
 
     async def replace_guild_list(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
         """
-        Store the user's complete guild list; memberships that it no longer names are left.
+        Store the user's complete guild list; memberships that it no longer names end.
 
-        Where his rights differ from before, his roles do not count as known: they may be others as well.
+        Where the user's permissions differ from before, their roles count as unknown: they may have changed as well.
         """
 
     async def guild_list_time(self, user_id: int) -> float | None:
         """
         Return when the user's guild list was last stored.
 
-        None when it never was, was by an older release, or before anything else was stored of him.
+        None when it never was, when an older release stored it, or when the user was unknown then.
         """
 
     async def memberships(self, user_id: int) -> list[model.Membership]:
@@ -187,10 +187,10 @@ class Users(Protocol):
         """Store the user's role ids in a guild."""
 
     async def mark_left(self, user_id: int, guild_id: int, now: float) -> None:
-        """Note that the user is not a member (any more)."""
+        """End the user's membership."""
 
     async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
-        """Note that the user looks at one of his guilds; not more often than every few minutes."""
+        """Note that the user views one of their guilds; not more often than every few minutes."""
 
     async def purge(self, before: float) -> int:
         """Erase memberships that ended before a time; returns how many."""
@@ -206,22 +206,22 @@ class Guilds(Protocol):
         """Store names and icons, and which of the guilds have our bot."""
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
-        """Note that our bot is not in the guilds; where it was, the channels are hidden, with that cause."""
+        """Note that our bot is not in the guilds; where it was, the channels are hidden, with that reason."""
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
-        """Note that somebody looks at guilds, once in a few minutes at most, and for which of them he waits."""
+        """Note that somebody views guilds, once in a few minutes at most, and for which of them they wait."""
 
     async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
-        """Have the guilds that are read regularly read again at *now*; one that is due already stays as it is."""
+        """Make guilds due at *now* that are fetched regularly; one that is due already stays as it is."""
 
     async def list_due(self, now: float, limit: int) -> list[model.Guild]:
-        """Return guilds that should have been read again before *now*, most overdue first."""
+        """Return guilds whose next fetch was due before *now*, most overdue first."""
 
     async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """
-        Take the right to fetch a guild alone; None if somebody holds it or it was fetched since *fetched_before*.
+        Take the right to fetch a guild alone; None if it is held or the guild was fetched since *fetched_before*.
 
-        The number returned is the fence: it only grows, and a writer with an older one changes nothing.
+        The number returned is the fencing token: it only grows, and a write with an older one changes nothing.
         """
 
     async def store_channels(
@@ -236,20 +236,20 @@ class Guilds(Protocol):
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
-        """Note a lasting refusal, one more in a row, and end the lease; the guild is not read again by itself."""
+        """Note a lasting refusal, one more in a row, and end the lease; the guild is not fetched again by itself."""
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
-        """End the lease without a result; a new schedule says when the guild is read again."""
+        """End the lease without a result; a new schedule says when the guild is fetched again."""
 
     async def purge(self, before: float) -> int:
-        """Erase channels gone and guilds without members that nobody looked at since a time; returns how many."""
+        """Erase channels that are gone, and guilds without members, both since before a time; returns how many."""
 
     async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the channels of the guilds as of their latest listing, by guild, position, id."""
 
 
 class Jobs(Protocol):
-    """Jobs and their units. Only the owner of the current turn may write; others change nothing."""
+    """Jobs and their guild tasks. Only the owner of the current turn may write; writes of others change nothing."""
 
     async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
@@ -261,33 +261,33 @@ class Jobs(Protocol):
         """Return those of the jobs that are stored, by id."""
 
     async def latest(self, user_id: int) -> model.Job | None:
-        """Return the user's active job, else his newest."""
+        """Return the user's active job, else their newest."""
 
     async def list_for_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
         """Return the user's jobs that were created before a time, newest first."""
 
     async def begin_turn(self, job_id: str, turn: int, *, now: float, until: float) -> model.Job | None:
-        """Own the job as turn + 1, if *turn* is current and the job runs; None otherwise."""
+        """Own the job as turn + 1, if *turn* is current and the job is active; None otherwise."""
 
     async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
-        """Store the units of a job whose guild list is read."""
+        """Store the tasks of a job whose guild list was fetched; returns False when the job is lost."""
 
     async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
-        """Return the units by position."""
+        """Return the tasks by position."""
 
     async def write_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
-        """Store changed units; returns False when some were left alone: rows that are newer, or erased."""
+        """Store changed tasks; returns False when some are newer in the store, or erased, and stay as they are."""
 
     async def save(self, job: model.Job) -> bool:
         """Store the job's fields if its turn is still current; returns whether it was."""
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
-        """Return running jobs whose next turn should have begun before *now*, most overdue first."""
+        """Return active jobs whose next turn was due before *now*, most overdue first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What was answered, and to what: a keyed hash of the request; `user_id` is whom it is about, None for nobody."""
+    """A response and a keyed hash of its request; `user_id` is the user that it concerns, if any."""
 
     fingerprint: bytes
     response: bytes
@@ -295,48 +295,48 @@ class StoredResponse:
 
 
 class IdempotencyStore(Protocol):
-    """Answers to requests that may be repeated, kept for 24 hours."""
+    """Responses to requests that may be repeated, kept for 24 hours."""
 
     async def find(self, key: str) -> StoredResponse | None:
-        """Return what was answered under this key."""
+        """Return the response stored under this key."""
 
     async def store(self, key: str, answered: StoredResponse, now: float) -> None:
-        """Keep an answer; of two at once the first stays, and one about a user of whom nothing is known is not kept."""
+        """Store a response; the first of two wins, and one that concerns an unknown user is not stored."""
 
 
 class UserData(Protocol):
-    """What is stored of one user, for those who erase it. Each method may be called again."""
+    """Everything stored of one user, for its erasure. Every method is idempotent."""
 
     async def count(self, user_id: int) -> Mapping[str, int]:
-        """Count the documents that go with the user, by collection; guilds and channels that stay are left out."""
+        """Count the documents that the erasure deletes, by collection; guilds and channels that stay are left out."""
 
     async def erase_user(self, user_id: int) -> None:
-        """Erase the row with credential and preferences: from now on nothing of this user begins."""
+        """Erase the row with credential and preferences: from now on no work of this user begins."""
 
     async def list_jobs(self, user_id: int) -> list[str]:
         """Return the ids of the user's jobs."""
 
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
-        """Erase jobs and their units."""
+        """Erase jobs and their tasks."""
 
     async def erase_responses(self, user_id: int) -> None:
-        """Erase the answers that are kept for requests about the user."""
+        """Erase the stored responses that concern the user."""
 
     async def list_guilds(self, user_id: int) -> list[int]:
         """Return the guilds that the user is or was a member of."""
 
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
-        """Erase those of the guilds, and their channels, that have no member who is known *but* this user."""
+        """Erase those of the guilds, with their channels, that have no known member *but* this user."""
 
     async def erase_memberships(self, user_id: int) -> None:
-        """Erase the memberships, last: they say which guilds there are to look at."""
+        """Erase the memberships; the last step, because they name the guilds to erase."""
 
 
 class UserBudgets(Protocol):
-    """The limiter, as who erases a user sees it."""
+    """The limiter's part of an erasure."""
 
-    async def forget_user(self, user: int) -> None:
-        """Remove what carries the user's id; his ledgers end with their last permit. errors.LimiterUnavailable."""
+    async def forget_user(self, user_id: int) -> None:
+        """Delete the keys with the user's id; their budgets expire with the last permit. errors.LimiterUnavailable."""
 
 
 class TurnQueue(Protocol):
@@ -353,7 +353,7 @@ class BotGuildsCache(Protocol):
     """The cached set of guilds that have our bot."""
 
     async def load(self) -> tuple[frozenset[int], float] | None:
-        """Return the set and when it was read; None when it is lost."""
+        """Return the set and when it was fetched; None when the cache is empty."""
 
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
         """Replace the set."""
@@ -367,7 +367,7 @@ class Subscription(Protocol):
     """
 
     async def next(self, max_wait: float) -> model.JobUpdate | None:
-        """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
+        """Return what changed since the last call, merged into one update; None after *max_wait* silent seconds."""
 
     async def close(self) -> None:
         """Stop listening."""
@@ -400,7 +400,7 @@ class Events(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The outside world of the use cases."""
+    """Everything outside that the use cases need."""
 
     discord: Discord
     oauth: OAuth

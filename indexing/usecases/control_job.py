@@ -1,8 +1,8 @@
 """
-What a caller may do to a job: cancel it, or try again what failed.
+Cancel a job, or retry its failed guilds.
 
-Both work by owning the job for a turn, like any other turn: whoever owned it before loses it, and what it writes late
-changes nothing, while fetches that run are finished and kept with the guild.
+Both own the job for a turn, like any other turn: the previous owner loses it and its late writes change nothing.
+Fetches in progress still complete, and their channels are stored with the guild.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from indexing import errors, settings
 from indexing.domain import model, ports, turns
 
 MAX_ATTEMPTS = 20
-"""Times that the current turn may change under us; each takes a lost race against a turn of this very job."""
+"""Attempts to own the job; each failed one is a lost race against a turn of this job."""
 
 
 class JobControl:
@@ -24,11 +24,11 @@ class JobControl:
 
     async def cancel(self, job_id: str) -> model.Job:
         """
-        Drop what is still open; returns the job as it is then. A job that has ended stays as it is.
+        Cancel a job and its open tasks; returns the job as it is then. A job that has ended stays as it is.
 
         Raises:
             errors.JobNotFound: There is no such job.
-            errors.StoreUnavailable: Nothing is known; calling again is safe.
+            errors.StoreUnavailable: The outcome is unknown; calling again is safe.
         """
         for _ in range(MAX_ATTEMPTS):
             found = await self._deps.jobs.get(job_id)
@@ -39,11 +39,11 @@ class JobControl:
             owned = await self._take_turn(found)
             if owned is not None:
                 return await self._end_job(dataclasses.replace(owned, state=model.JobState.CANCELLED))
-        raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
+        raise errors.StoreUnavailable("the job changes too fast to be cancelled; try again")
 
     async def retry(self, job_id: str) -> tuple[model.Job, bool]:
         """
-        Start a job with only those guilds that failed in an earlier one; returns it and whether it is new.
+        Start a job with the failed guilds of an earlier one; returns it and whether it is new.
 
         Raises:
             errors.JobNotFound: There is no such job.
@@ -68,7 +68,7 @@ class JobControl:
 
     async def stop_user_job(self, user_id: int, reason: str) -> None:
         """
-        End the user's running job as FAILED, with what is still open in it, for this reason; none is no error.
+        End the user's active job and its open tasks as FAILED for *reason*; having none is no error.
 
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable: Calling again is safe.
@@ -81,14 +81,14 @@ class JobControl:
             if owned is not None:
                 await self._end_job(dataclasses.replace(owned, state=model.JobState.FAILED, reason=reason))
                 return
-        raise errors.StoreUnavailable("the job moves too fast to be stopped; try again")
+        raise errors.StoreUnavailable("the job changes too fast to be stopped; try again")
 
     async def _take_turn(self, job: model.Job) -> model.Job | None:
         now = self._deps.clock()
         return await self._deps.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._config.turn_lease)
 
     async def _end_job(self, job: model.Job) -> model.Job:
-        """Store an owned job that has ended; what is open in it ends like it, and with its error."""
+        """Store an owned job that has ended; its open tasks end in the same state for the same reason."""
         rows = await self._deps.jobs.list_tasks(job.job_id)
         ended_rows = {
             row.guild_id: dataclasses.replace(
@@ -96,9 +96,9 @@ class JobControl:
                 state=model.TaskState(job.state),
                 reason=job.reason,
                 retry_at=0.0,
-                revision=model.revision_of(job.turn, place),
+                revision=model.revision_of(job.turn, step),
             )
-            for place, row in enumerate((row for row in rows if not row.state.terminal), start=1)
+            for step, row in enumerate((row for row in rows if not row.state.terminal), start=1)
         }
         await self._deps.jobs.write_tasks(job, list(ended_rows.values()))
         ended = dataclasses.replace(job, finished_at=self._deps.clock())
@@ -108,7 +108,7 @@ class JobControl:
         return ended
 
     async def _add_failed_tasks(self, job: model.Job, failed: list[model.GuildTask]) -> model.Job:
-        """Give a new job its units and hand it to the workers; until then the sweeper would list all guilds anew."""
+        """Give a new job its tasks and hand it to the workers; until then a sweep would list all guilds again."""
         owned = await self._take_turn(job)
         if owned is None:
             return job
@@ -119,10 +119,10 @@ class JobControl:
                 attempts=0,
                 retry_at=0.0,
                 reason="",
-                position=place,
-                revision=model.revision_of(owned.turn, place + 1),
+                position=position,
+                revision=model.revision_of(owned.turn, position + 1),
             )
-            for place, row in enumerate(failed)
+            for position, row in enumerate(failed)
         ]
         ready = dataclasses.replace(owned, listed=True, next_turn_at=self._deps.clock(), unfinished=0)
         await self._deps.jobs.add_tasks(ready, rows)

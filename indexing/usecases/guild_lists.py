@@ -1,7 +1,9 @@
 """
-A user's guild list: ask Discord, store it at once, rank it, and make the units of a job from it.
+The two guild lists that a job is made of: the user's guilds, and the guilds that have our bot.
 
-In which guilds our bot is: the set that makes every other guild cost no call.
+The user's list is stored at once and ranked; each of its guilds becomes a guild task. The bot's list is cached for
+all users: a guild outside it is skipped without a call. A list that lacks many known guilds is fetched a second time
+before it is trusted, because Discord sometimes answers with a part.
 """
 
 import asyncio
@@ -13,15 +15,19 @@ from indexing.telemetry import logs
 from indexing.usecases import erase_user
 
 MAX_UNCONFIRMED_LOSS = 0.3
-"""Share of the known guilds that a listing may lack and be believed at once."""
+"""Share of the known guilds that a list may lack without being fetched a second time."""
+FORCED_INTERVAL = 60.0
+"""Least seconds between two refreshes of the bot's list, however many jobs force one."""
+REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
+"""Purpose of a refresh that no job waits for."""
 
 
 class GuildLists:
     """
-    Reads guild lists. Round trips for one: 1 to Discord, 3 to Redis, 11 to MongoDB.
+    Fetches users' guild lists. Round trips for one: 1 to Discord, 3 to Redis, 11 to MongoDB.
 
     Attributes:
-        bot: Where our bot is.
+        bot_guilds: The guilds that have our bot.
     """
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
@@ -33,26 +39,26 @@ class GuildLists:
         self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose
     ) -> list[model.GuildTask]:
         """
-        Store the user's guilds as they are now and return the units of the job, most important first, revision 0.
+        Fetch and store the user's guilds; returns the tasks of the job, most important first, with revision 0.
 
         Raises:
-            errors.TokenRefused: The user's token is dead.
-            errors.BotTokenRefused: The bot's is.
-            And whatever `ports.Discord` may raise.
+            errors.TokenRefused: Discord refuses the user's token.
+            errors.BotTokenRefused: Discord refuses the bot's token.
+            And the errors of `ports.Discord`.
         """
         with_bot = await self.bot_guilds.get(purpose)
         listed = await self._fetch_confirmed(job.user_id, credential, purpose)
         if job.force and any(guild.guild_id not in with_bot for guild in listed):
-            # Who forces may have just installed our bot.
+            # Force often follows an installation of our bot.
             with_bot = await self.bot_guilds.force_refresh(purpose)
         without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
         await self._deps.guilds.mark_bot_removed(without_bot, self._deps.clock())
         await self._deps.guilds.upsert_guilds(listed, with_bot)
-        # The memberships last: whoever erases the user after this finds all that it has brought.
+        # The memberships last: an erasure after this finds everything that was written for the user.
         await self._deps.users.replace_guild_list(job.user_id, listed, self._deps.clock())
         memberships, guilds = await self._load_stored(job.user_id)
         if memberships.keys() - guilds.keys():
-            # Erased with the last member who was known, before this one was, or with this one.
+            # Erased with their last known member, before this user was one, or with this user.
             await self._deps.guilds.upsert_guilds(listed, with_bot)
             await erase_user.compensate_if_user_erased(self._deps, job, [guild.guild_id for guild in listed])
             memberships, guilds = await self._load_stored(job.user_id)
@@ -61,7 +67,7 @@ class GuildLists:
     async def _fetch_confirmed(
         self, user_id: int, credential: ports.Credential, purpose: ports.Purpose
     ) -> list[model.UserGuild]:
-        """Return the user's guilds; a list that lacks many of those he had is believed when it comes twice."""
+        """Return the user's guilds; a list that lacks many known ones is fetched twice, and the second one counts."""
         listed = await self._deps.discord.user_guilds(credential, purpose)
         before = [row.guild_id for row in await self._deps.users.memberships(user_id)]
         if freshness.needs_confirmation(before, [guild.guild_id for guild in listed], MAX_UNCONFIRMED_LOSS):
@@ -83,8 +89,8 @@ class GuildLists:
             for position, row in enumerate(ordered)
         ]
         viewed = [task.guild_id for task in tasks if not task.state.terminal]
-        waiting = [key for key in viewed if not freshness.is_fresh(guilds[key], now=now, max_age=self._config.max_age)]
-        await self._deps.guilds.mark_viewed(viewed, now, waiting=waiting)
+        stale = [key for key in viewed if not freshness.is_fresh(guilds[key], now=now, max_age=self._config.max_age)]
+        await self._deps.guilds.mark_viewed(viewed, now, waiting=stale)
         return tasks
 
 
@@ -106,12 +112,8 @@ def _task(guild: model.Guild, position: int, *, muted: bool) -> model.GuildTask:
     )
 
 
-FORCED_INTERVAL = 60.0
-"""Seconds between two readings of the set because of doubt, however many doubt it."""
-
-
 class BotGuilds:
-    """Keeps the set; one page of 200 guilds a call."""
+    """The guilds that have our bot, cached for all users; a refresh costs one call for each 200 guilds."""
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
         self._deps = deps
@@ -121,11 +123,11 @@ class BotGuilds:
 
     async def get(self, purpose: ports.Purpose, *, max_age: float | None = None) -> frozenset[int]:
         """
-        Return the guilds that have our bot; asks Discord when what is cached is lost or older than *max_age*.
+        Return the guilds that have our bot; fetches them when the cache is empty or older than *max_age*.
 
         Raises:
-            errors.BotTokenRefused: The bot's token is dead.
-            And whatever `ports.Discord` may raise, when nothing is cached.
+            errors.BotTokenRefused: Discord refuses the bot's token.
+            And the errors of `ports.Discord`, when nothing is cached.
         """
         age = self._config.bot_guilds_age if max_age is None else max_age
         cached = await self._deps.bot_guilds.load()
@@ -137,15 +139,15 @@ class BotGuilds:
         return cached[0]
 
     async def force_refresh(self, purpose: ports.Purpose) -> frozenset[int]:
-        """Return the guilds that have our bot, read again unless that was done just now."""
+        """Return the guilds that have our bot, fetched again unless that happened within FORCED_INTERVAL."""
         return await self.get(purpose, max_age=FORCED_INTERVAL)
 
     async def keep_fresh(self) -> None:
-        """Keep the set young, so that no start has to wait for it. Raises what `ports.Discord` may raise."""
+        """Refresh the cache when it is due, so that no start waits for it. Raises the errors of `ports.Discord`."""
         await self.get(REFRESH_PURPOSE)
 
     async def verify_installed(self, guild_id: int, purpose: ports.Purpose) -> bool:
-        """Return whether our bot is in a guild that refused it: one call, instead of a reading of all."""
+        """Return whether our bot is still in a guild that refused it; one call instead of a refresh."""
         if await self._deps.discord.bot_is_in(guild_id, _without_user(purpose)):
             return True
         cached = await self._deps.bot_guilds.load()
@@ -177,8 +179,5 @@ class BotGuilds:
 
 
 def _without_user(purpose: ports.Purpose) -> ports.Purpose:
+    """Return the purpose of a call for all users: it charges no user's budget."""
     return dataclasses.replace(purpose, user_id=None, waiter="installs")
-
-
-REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
-"""The purpose of a reading for which nobody waits."""
