@@ -20,7 +20,7 @@ class MemoryUsers:
         self._rows: set[int] = set()
         self._credentials: dict[int, ports.Credential] = {}
         self._refused: set[int] = set()
-        self.marks: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
+        self.versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
         self.locks: dict[int, float] = {}
         self._wishes: dict[int, model.Preferences] = {}
         self._present: dict[int, dict[int, model.Membership]] = collections.defaultdict(dict)
@@ -32,7 +32,7 @@ class MemoryUsers:
         self._rows.add(user_id)
         self._credentials[user_id] = credential
         self._refused.discard(user_id)
-        self.marks[user_id] = uuid.uuid4().hex
+        self.versions[user_id] = uuid.uuid4().hex
         self.locks.pop(user_id, None)
 
     async def credential(self, user_id: int) -> ports.Credential:
@@ -379,7 +379,7 @@ class MemoryJobs:
 
 
 class MemoryIdempotencyStore:
-    """Port `ports.Requests`; without *users* everybody is known."""
+    """Port `ports.IdempotencyStore`; without *users* everybody is known."""
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self._users = users
@@ -397,7 +397,7 @@ class MemoryIdempotencyStore:
 
 
 class MemoryUserData:
-    """Port `ports.Remains`, over the same storage as the other fakes."""
+    """Port `ports.UserData`, over the same storage as the other fakes."""
 
     def __init__(
         self, users: MemoryUsers, guilds: MemoryGuilds, jobs: MemoryJobs, requests: MemoryIdempotencyStore
@@ -425,7 +425,7 @@ class MemoryUserData:
         """Forget credential and wishes."""
         self._users._rows.discard(user_id)
         self._users._refused.discard(user_id)
-        for kept in (self._users._credentials, self._users._wishes, self._users.marks, self._users.locks):
+        for kept in (self._users._credentials, self._users._wishes, self._users.versions, self._users.locks):
             kept.pop(user_id, None)
         self._users._listed.pop(user_id, None)
 
@@ -467,7 +467,7 @@ class MemoryUserData:
 
 
 class RecordingQueue:
-    """Port `ports.Turns`: remembers what it was given; nothing happens by itself."""
+    """Port `ports.TurnQueue`: remembers what it was given; nothing happens by itself."""
 
     def __init__(self) -> None:
         self.enqueued: list[turns.Turn] = []
@@ -490,7 +490,7 @@ class RecordingQueue:
 
 
 class MemoryBotGuilds:
-    """Port `ports.Installs`."""
+    """Port `ports.BotGuildsCache`."""
 
     def __init__(self) -> None:
         self._known: tuple[frozenset[int], float] | None = None

@@ -1,4 +1,4 @@
-"""What is stored of one user goes, and nothing else; whatever comes late is taken back."""
+"""Everything stored of one user is erased, and nothing else; late writes are compensated."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -35,7 +35,7 @@ async def keep(stores: conftest.Stores, user_id: int, job_id: str, guild_ids: li
 
 @pytest.fixture
 async def kept(stores: conftest.Stores) -> conftest.Stores:
-    """Two users who share a guild; one guild is left by the other."""
+    """Two users with a shared guild; the other has left one of the first user's guilds."""
     await keep(stores, OTHER, OTHERS_JOB, [SHARED, LEFT])
     await stores.users.mark_left(OTHER, LEFT, NOW)
     await keep(stores, USER, JOB, [OWN, SHARED, LEFT])
@@ -43,8 +43,8 @@ async def kept(stores: conftest.Stores) -> conftest.Stores:
 
 
 async def test_all_that_goes_with_the_user_is_counted(kept: conftest.Stores) -> None:
-    """What he shares is not: neither the guild nor its channels."""
-    counts = {user: dict(await kept.remains.count(user)) for user in (USER, OTHER, OTHER + 1)}
+    """Shared guilds and their channels are not counted."""
+    counts = {user: dict(await kept.user_data.count(user)) for user in (USER, OTHER, OTHER + 1)}
 
     mine = {"users": 1, "memberships": 3, "jobs": 1, "units": 3, "requests": 1, "guilds": 2, "channels": 4}
     assert counts[USER] == mine
@@ -52,10 +52,10 @@ async def test_all_that_goes_with_the_user_is_counted(kept: conftest.Stores) -> 
     assert counts[OTHER + 1] == dict.fromkeys(mine, 0)
 
 
-async def test_the_user_is_unknown_when_his_row_is_erased(kept: conftest.Stores) -> None:
-    """With his credential, his wishes, and the time of his list; a second time there is nothing to do."""
+async def test_the_user_is_unknown_when_their_row_is_erased(kept: conftest.Stores) -> None:
+    """With credential, preferences and list time; a second call does nothing."""
     for _ in range(2):
-        await kept.remains.erase_user(USER)
+        await kept.user_data.erase_user(USER)
 
     assert not await kept.users.exists(USER)
     assert await kept.users.get_preferences(USER) == model.Preferences()
@@ -65,24 +65,24 @@ async def test_the_user_is_unknown_when_his_row_is_erased(kept: conftest.Stores)
 
 async def test_jobs_and_units_go_when_they_are_erased(kept: conftest.Stores) -> None:
     """Those of the user; the other's stay, and a second time there is nothing to do."""
-    found = await kept.remains.list_jobs(USER)
+    found = await kept.user_data.list_jobs(USER)
 
     for _ in range(2):
-        await kept.remains.erase_jobs(found)
-    await kept.remains.erase_jobs([])
+        await kept.user_data.erase_jobs(found)
+    await kept.user_data.erase_jobs([])
 
     assert found == [JOB]
     assert await kept.jobs.get(JOB) is None
     assert await kept.jobs.list_tasks(JOB) == []
     assert len(await kept.jobs.list_tasks(OTHERS_JOB)) == 2
-    assert await kept.remains.list_jobs(USER) == []
+    assert await kept.user_data.list_jobs(USER) == []
 
 
 async def test_answers_go_when_they_are_about_the_user(kept: conftest.Stores) -> None:
     """What is about nobody, or another, stays."""
     await kept.requests.store("Delete:1", ports.StoredResponse(b"print", b"counts"), NOW)
 
-    await kept.remains.erase_responses(USER)
+    await kept.user_data.erase_responses(USER)
 
     assert await kept.requests.find(f"Start:{JOB}") is None
     assert await kept.requests.find(f"Start:{OTHERS_JOB}") is not None
@@ -90,8 +90,8 @@ async def test_answers_go_when_they_are_about_the_user(kept: conftest.Stores) ->
 
 
 async def test_no_answer_is_kept_when_its_user_is_unknown(kept: conftest.Stores) -> None:
-    """He was erased while he was answered."""
-    await kept.remains.erase_user(USER)
+    """The user was erased during the request."""
+    await kept.user_data.erase_user(USER)
 
     await kept.requests.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
 
@@ -99,11 +99,11 @@ async def test_no_answer_is_kept_when_its_user_is_unknown(kept: conftest.Stores)
 
 
 async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> None:
-    """With their channels; who has left a guild does not keep it."""
-    found = await kept.remains.list_guilds(USER)
+    """With their channels; a former member does not keep a guild."""
+    found = await kept.user_data.list_guilds(USER)
 
-    await kept.remains.erase_guilds(found, but=USER)
-    await kept.remains.erase_guilds([], but=USER)
+    await kept.user_data.erase_guilds(found, but=USER)
+    await kept.user_data.erase_guilds([], but=USER)
 
     assert sorted(found) == [OWN, SHARED, LEFT]
     assert set(await kept.guilds.get(found)) == {SHARED}
@@ -111,20 +111,20 @@ async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> N
 
 
 async def test_ended_memberships_lead_to_guilds_too(kept: conftest.Stores) -> None:
-    """What the user has left is still what he has brought."""
+    """Guilds that the user has left count as theirs, too."""
     await kept.users.mark_left(USER, OWN, NOW)
 
-    assert sorted(await kept.remains.list_guilds(USER)) == [OWN, SHARED, LEFT]
-    await kept.remains.erase_memberships(USER)
-    assert await kept.remains.list_guilds(USER) == []
-    assert sorted(await kept.remains.list_guilds(OTHER)) == [SHARED, LEFT]
+    assert sorted(await kept.user_data.list_guilds(USER)) == [OWN, SHARED, LEFT]
+    await kept.user_data.erase_memberships(USER)
+    assert await kept.user_data.list_guilds(USER) == []
+    assert sorted(await kept.user_data.list_guilds(OTHER)) == [SHARED, LEFT]
 
 
 async def test_a_reading_stores_nothing_when_its_guild_was_erased(kept: conftest.Stores) -> None:
-    """It held the lease, and its answer came late."""
+    """It held the lease, and its response was late."""
     fence = await kept.guilds.acquire_lease(OWN, now=NOW + 30, until=NOW + 60, fetched_before=NOW + 1)
     assert fence is not None
-    await kept.remains.erase_guilds([OWN], but=USER)
+    await kept.user_data.erase_guilds([OWN], but=USER)
 
     stored = await kept.guilds.store_channels(OWN, fence=fence, channels=[values.channel(9, OWN)], now=NOW + 31)
 
@@ -169,8 +169,8 @@ class _InterruptedCollection:
         return call
 
 
-async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(database: database.Database) -> None:
-    """Rows of a guild that has none itself would be found by nobody again."""
+async def test_no_channel_is_left_when_a_guild_is_erased_while_it_is_stored(database: database.Database) -> None:
+    """Channels without a guild row would never be found again."""
     gone = erasure.MongoUserData(database)
     store = guilds.Guilds(Interrupted(database, "channels", "insert_many", lambda: gone.erase_guilds([OWN], but=USER)))
     await store.upsert_guilds([values.user_guild(OWN)], [OWN])
@@ -182,8 +182,8 @@ async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(d
     assert await database["channels"].count_documents({}) == 0
 
 
-async def test_a_guild_stays_when_another_user_lists_it_in_the_act_of_erasing(database: database.Database) -> None:
-    """He found its row and wrote none; it comes back unread, and whatever reading was under way is late."""
+async def test_a_guild_stays_when_another_user_lists_it_during_the_erasure(database: database.Database) -> None:
+    """The guild is restored as never fetched, and a fetch in flight is too late."""
     store, people = guilds.Guilds(database), users.Users(database, credentials.Vault((conftest.KEY,)))
 
     async def lists() -> None:
@@ -202,10 +202,10 @@ async def test_a_guild_stays_when_another_user_lists_it_in_the_act_of_erasing(da
     assert not late
 
 
-async def test_an_answer_does_not_stay_when_its_user_is_erased_in_the_act_of_storing(
+async def test_an_answer_does_not_stay_when_its_user_is_erased_while_it_is_stored(
     database: database.Database,
 ) -> None:
-    """It is looked whether he is known when the answer is there, not before."""
+    """The check that the user is known follows the write."""
     people, gone = users.Users(database, credentials.Vault((conftest.KEY,))), erasure.MongoUserData(database)
     await people.put_credential(USER, values.credential())
 

@@ -1,4 +1,4 @@
-"""Guilds: what is known of them, their lease and fence, and their channels."""
+"""Guilds: their fields, lease and fencing token, and channels."""
 
 import asyncio
 
@@ -60,7 +60,7 @@ async def test_a_name_follows_when_the_guild_is_renamed(guilds: ports.Guilds) ->
 
 
 async def test_the_size_is_the_people_present_when_discord_tells_both(guilds: ports.Guilds) -> None:
-    """Who is there now says more than who ever came; the members count when nothing better is known."""
+    """Members present say more than all members, which count when nothing better is known."""
     rows = [
         values.user_guild(GUILD, member_count=900, presence_count=300),
         values.user_guild(OTHER, member_count=70),
@@ -96,7 +96,7 @@ async def test_what_was_fetched_stays_when_the_guild_is_named_again(guilds: port
 
 
 async def test_a_refusal_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
-    """That our bot is installed does not mean that it may read."""
+    """An installed bot may still lack access."""
     await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
 
     await guilds.upsert_guilds([values.user_guild(GUILD)], {GUILD})
@@ -126,7 +126,7 @@ async def test_one_gets_the_lease_when_many_ask_at_once(guilds: ports.Guilds) ->
 
 
 async def test_the_fence_grows_when_a_lease_has_run_out(guilds: ports.Guilds) -> None:
-    """Who did not come back loses the lease, and the next holder can be told from him."""
+    """A holder that does not return loses the lease, and the next holder has a greater fencing token."""
     first = await lease(guilds)
 
     second = await lease(guilds, now=NOW + 25)
@@ -135,7 +135,7 @@ async def test_the_fence_grows_when_a_lease_has_run_out(guilds: ports.Guilds) ->
 
 
 async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.Guilds) -> None:
-    """A listing younger than what the asker wants serves him as well; one exactly as old does not."""
+    """A listing younger than wanted serves as well; one exactly as old does not."""
     await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[], now=NOW)
 
     fresh = await guilds.acquire_lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW - 0.5)
@@ -146,7 +146,7 @@ async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.
 
 
 async def test_no_lease_is_given_when_the_guild_is_unknown(guilds: ports.Guilds) -> None:
-    """Nobody fetches what no user has listed."""
+    """Only listed guilds are fetched."""
     assert await guilds.acquire_lease(OTHER, now=NOW, until=NOW + 25, fetched_before=NOW) is None
 
 
@@ -160,7 +160,7 @@ async def test_channels_come_back_whole_when_they_were_stored(guilds: ports.Guil
     assert await guilds.list_channels([GUILD]) == [plain, RICH]
 
 
-async def test_the_guild_tells_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
+async def test_the_guild_describes_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
     """Time, number, newest message and access are noted, and the lease ends."""
     await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
     rows = [values.channel(1, last_message_id=70), values.channel(2, last_message_id=90), values.channel(3)]
@@ -319,7 +319,7 @@ async def test_the_most_overdue_come_first_when_guilds_are_due(guilds: ports.Gui
 
 
 async def test_a_guild_is_due_once_when_many_want_it_soon(guilds: ports.Guilds) -> None:
-    """The first wish counts; a guild that was let be comes back, one that was never read does not."""
+    """The first request counts; an unscheduled guild is scheduled again, one that was never fetched is not."""
     await guilds.upsert_guilds([values.user_guild(OTHER)], {OTHER})
     await read(guilds, RICH)
     for later in (0.0, 5.0):
@@ -332,8 +332,8 @@ async def test_a_guild_is_due_once_when_many_want_it_soon(guilds: ports.Guilds) 
     assert [guild.schedule.next_at for guild in await guilds.list_due(NOW + 9, 9)] == [NOW + 7]
 
 
-async def test_looks_are_noted_when_they_are_some_minutes_apart(guilds: ports.Guilds) -> None:
-    """So that a busy guild does not cost a write for each look; who waits is always counted."""
+async def test_views_are_noted_when_they_are_some_minutes_apart(guilds: ports.Guilds) -> None:
+    """A busy guild does not cost a write for each view; demand is always counted."""
     seen = []
     for later in (0.0, 60.0, 300.0):
         await guilds.mark_viewed([GUILD], NOW + later, waiting=[GUILD])

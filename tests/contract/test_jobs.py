@@ -1,4 +1,4 @@
-"""Jobs and their units: one active job a user, one owner a turn."""
+"""Jobs and their tasks: one active job a user, one owner a turn."""
 
 import asyncio
 import dataclasses
@@ -68,7 +68,7 @@ async def test_a_start_joins_when_the_user_has_an_active_job(jobs: ports.Jobs) -
 
 
 async def test_one_job_is_made_when_twenty_starts_come_at_once(jobs: ports.Jobs) -> None:
-    """Exactly one of them is told that it made the job, and all are given the same one."""
+    """Exactly one of them creates the job, and all get the same one."""
     asked = [jobs.create_or_join(values.job(f"{number:032x}")) for number in range(20)]
 
     started = await asyncio.gather(*asked)
@@ -78,7 +78,7 @@ async def test_one_job_is_made_when_twenty_starts_come_at_once(jobs: ports.Jobs)
 
 
 async def test_users_do_not_share_a_job_when_they_start_at_once(jobs: ports.Jobs) -> None:
-    """Each user has his own."""
+    """Each user has their own."""
     first = await jobs.create_or_join(values.job(JOB))
     second = await jobs.create_or_join(values.job(OTHER, user_id=values.USER + 1))
 
@@ -87,7 +87,7 @@ async def test_users_do_not_share_a_job_when_they_start_at_once(jobs: ports.Jobs
 
 @pytest.mark.parametrize("state", ENDED, ids=str)
 async def test_a_new_job_is_made_when_the_last_one_has_ended(jobs: ports.Jobs, state: model.JobState) -> None:
-    """However it ended, it stands in nobody's way, and stays what it was."""
+    """However it ended, it blocks no new job, and stays as it was."""
     last = dataclasses.replace(await begun(jobs), state=state, reason="WHY", finished_at=NOW + 3)
     assert await jobs.save(last)
 
@@ -214,7 +214,7 @@ async def test_a_job_is_saved_whole_when_its_owner_saves_it(jobs: ports.Jobs) ->
 
 
 async def test_a_stale_save_changes_nothing_when_the_turn_is_over(jobs: ports.Jobs) -> None:
-    """An owner who was given up cannot even end the job."""
+    """An owner that lost the job cannot end it."""
     stale = await begun(jobs)
     current = await jobs.begin_turn(JOB, 1, now=NOW + 41, until=NOW + 81)
 
@@ -240,7 +240,7 @@ async def test_nothing_is_stored_when_an_unknown_job_is_saved(jobs: ports.Jobs) 
     assert await jobs.get(JOB) is None
 
 
-async def test_units_come_by_position_when_they_were_added(jobs: ports.Jobs) -> None:
+async def test_tasks_are_listed_by_position_when_they_were_added(jobs: ports.Jobs) -> None:
     """Every field survives, and the job knows that its guilds are listed."""
     job = await begun(jobs)
     rows = [
@@ -256,7 +256,7 @@ async def test_units_come_by_position_when_they_were_added(jobs: ports.Jobs) -> 
     assert await jobs.get(JOB) == dataclasses.replace(job, listed=True)
 
 
-async def test_a_job_is_not_listed_when_a_stale_turn_adds_its_units(jobs: ports.Jobs) -> None:
+async def test_a_job_is_not_listed_when_a_stale_turn_adds_its_tasks(jobs: ports.Jobs) -> None:
     """The owner of a later turn decides what the job consists of."""
     stale = await begun(jobs)
     await jobs.begin_turn(JOB, 1, now=NOW + 41, until=NOW + 81)
@@ -282,7 +282,7 @@ async def test_a_row_follows_when_a_greater_revision_is_written(jobs: ports.Jobs
 
 
 async def test_no_row_comes_into_being_when_it_is_written_without_being_added(jobs: ports.Jobs) -> None:
-    """A turn that outlives its erased job writes to rows that are gone; the rows beside them are written."""
+    """A turn of an erased job writes to deleted rows; the rows beside them are written."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5)])
     newer = values.task(5, revision=2)
@@ -295,7 +295,7 @@ async def test_no_row_comes_into_being_when_it_is_written_without_being_added(jo
 
 @pytest.mark.parametrize("revision", [7, 6], ids=["equal", "smaller"])
 async def test_a_row_stays_when_an_older_revision_is_written(jobs: ports.Jobs, revision: int) -> None:
-    """What comes late changes nothing and its writer is told so, while newer rows beside it are written."""
+    """A late write changes nothing and returns False, while newer rows beside it are written."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5, revision=7), values.task(6, position=1, revision=1)])
     late = values.task(5, revision=revision, state=model.TaskState.FAILED)
@@ -318,7 +318,7 @@ async def test_the_greatest_revision_stays_when_many_write_at_once(jobs: ports.J
     assert [row.revision for row in await jobs.list_tasks(JOB)] == [9]
 
 
-async def test_units_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: ports.Jobs) -> None:
+async def test_tasks_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: ports.Jobs) -> None:
     """A guild has a row in each job."""
     job = await begun(jobs)
     other, _ = await jobs.create_or_join(values.job(OTHER, user_id=values.USER + 1))

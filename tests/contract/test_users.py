@@ -1,4 +1,4 @@
-"""Users: credentials, wishes and memberships."""
+"""Users: credentials, preferences and memberships."""
 
 from typing import Any
 
@@ -60,8 +60,8 @@ async def test_the_credential_is_usable_again_when_the_user_logs_in_after_a_refu
     assert (await users.credential(values.USER)).access_token == "renewed"
 
 
-async def test_a_user_is_known_when_a_credential_or_wishes_are_stored(users: ports.Users) -> None:
-    """Either is enough; who has neither is unknown."""
+async def test_a_user_is_known_when_a_credential_or_preferences_are_stored(users: ports.Users) -> None:
+    """Either is enough; a user with neither is unknown."""
     await users.put_credential(values.USER, values.credential())
     await users.put_preferences(OTHER, model.Preferences())
 
@@ -70,18 +70,18 @@ async def test_a_user_is_known_when_a_credential_or_wishes_are_stored(users: por
     assert known == [True, True, False]
 
 
-async def test_wishes_keep_their_order_when_they_are_stored(users: ports.Users) -> None:
+async def test_preferences_keep_their_order_when_they_are_stored(users: ports.Users) -> None:
     """The order of pinned guilds is the user's own."""
-    wishes = model.Preferences(pinned=(9, 3, 7), muted=(8, 1))
+    preferences = model.Preferences(pinned=(9, 3, 7), muted=(8, 1))
 
-    await users.put_preferences(values.USER, wishes)
+    await users.put_preferences(values.USER, preferences)
 
-    assert await users.get_preferences(values.USER) == wishes
+    assert await users.get_preferences(values.USER) == preferences
     assert await users.get_preferences(OTHER) == model.Preferences()
 
 
-async def test_wishes_are_replaced_whole_when_they_change(users: ports.Users) -> None:
-    """What the new wishes do not name is not wished any more, and the credential stays."""
+async def test_preferences_are_replaced_whole_when_they_change(users: ports.Users) -> None:
+    """Guilds that the new preferences do not name are dropped, and the credential stays."""
     await users.put_credential(values.USER, values.credential())
     await users.put_preferences(values.USER, model.Preferences(pinned=(9, 3), muted=(8,)))
 
@@ -105,7 +105,7 @@ async def test_memberships_hold_what_discord_listed_when_a_list_is_stored(users:
     ]
 
 
-async def test_a_large_list_is_whole_when_the_user_has_all_guilds_he_can(users: ports.Users) -> None:
+async def test_a_large_list_is_whole_when_the_user_has_the_most_guilds(users: ports.Users) -> None:
     """200 guilds are the most that a user can be in."""
     rows = [values.user_guild(guild_id) for guild_id in range(1, 201)]
 
@@ -115,7 +115,7 @@ async def test_a_large_list_is_whole_when_the_user_has_all_guilds_he_can(users: 
 
 
 async def test_permissions_follow_when_the_list_is_read_again(users: ports.Users) -> None:
-    """The latest list counts: who lost a permission or the ownership has lost it."""
+    """The latest list counts: lost permissions and ownership are gone."""
     await users.replace_guild_list(
         values.USER, [values.user_guild(1, owner=True, permissions=values.ADMINISTRATOR)], NOW
     )
@@ -198,7 +198,7 @@ async def test_no_roles_differ_from_unknown_ones_when_a_member_has_none(users: p
 
 
 async def test_roles_are_forgotten_when_the_user_left_and_came_back(users: ports.Users) -> None:
-    """Discord takes all roles from who leaves, so that old ones must not open a channel to him afterwards."""
+    """Discord removes a leaving member's roles, so that old ones must not open a channel afterwards."""
     await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
     await users.store_roles(values.USER, 1, ROLES, NOW)
     await users.replace_guild_list(values.USER, [], NOW + 60)
@@ -208,8 +208,8 @@ async def test_roles_are_forgotten_when_the_user_left_and_came_back(users: ports
     assert await values.stored_membership(users, values.USER, 1) == values.membership(guild_id=1)
 
 
-async def test_roles_are_forgotten_when_discord_said_that_he_is_no_member(users: ports.Users) -> None:
-    """The same when the departure was noticed by asking for his roles."""
+async def test_roles_are_forgotten_when_the_membership_was_marked_left(users: ports.Users) -> None:
+    """The same when the departure was noticed by a request for roles."""
     await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
     await users.store_roles(values.USER, 1, ROLES, NOW)
 
@@ -221,7 +221,7 @@ async def test_roles_are_forgotten_when_discord_said_that_he_is_no_member(users:
 
 
 async def test_late_roles_are_dropped_when_the_user_has_left_meanwhile(users: ports.Users) -> None:
-    """An answer that was under way when he left does not come back with him."""
+    """Roles in flight when the user left do not apply after they return."""
     await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
     await users.replace_guild_list(values.USER, [], NOW + 60)
 
@@ -239,8 +239,8 @@ async def test_nothing_is_stored_when_roles_come_for_an_unknown_membership(users
     assert await users.memberships(values.USER) == []
 
 
-async def test_looks_are_noted_when_a_user_opens_his_guild(users: ports.Users) -> None:
-    """Not more often than every few minutes, only for members, and forgotten when he leaves."""
+async def test_views_are_noted_when_a_user_opens_a_guild(users: ports.Users) -> None:
+    """Not more often than every few minutes, only for members, and forgotten when they leave."""
     await users.replace_guild_list(values.USER, [values.user_guild()], NOW)
     seen = []
     for later in (0.0, 60.0, 300.0):

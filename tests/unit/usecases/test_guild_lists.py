@@ -54,7 +54,7 @@ async def test_a_unit_is_skipped_for_its_reason_when_it_needs_no_call(backend: f
     assert reasons == {10: ("SKIPPED", "MUTED"), 20: ("SKIPPED", "BOT_NOT_INSTALLED"), 30: ("QUEUED", "")}
 
 
-async def test_the_user_is_charged_when_his_list_is_read_but_not_for_the_bots(
+async def test_the_user_is_charged_for_their_own_list_when_both_are_fetched(
     backend: fake_backend.FakeBackend,
 ) -> None:
     """The bot's list serves everybody."""
@@ -109,7 +109,7 @@ async def test_the_old_set_is_used_when_the_bots_list_cannot_be_read_now(
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-async def test_the_failure_is_told_when_there_is_no_old_set(
+async def test_the_failure_is_raised_when_there_is_no_cached_set(
     backend: fake_backend.FakeBackend, failure: errors.IndexerError
 ) -> None:
     """Without it every guild would look as if our bot were missing."""
@@ -121,7 +121,7 @@ async def test_the_failure_is_told_when_there_is_no_old_set(
     assert backend.discord.asked("list") == 0
 
 
-async def test_a_dead_bot_token_is_told_apart_when_the_bots_list_is_refused(backend: fake_backend.FakeBackend) -> None:
+async def test_bot_token_refused_is_raised_when_the_bots_list_is_refused(backend: fake_backend.FakeBackend) -> None:
     """It is not the user's."""
     backend.discord.fail("installs", errors.TokenRefused(401, 0))
 
@@ -130,7 +130,7 @@ async def test_a_dead_bot_token_is_told_apart_when_the_bots_list_is_refused(back
 
 
 async def test_nothing_is_stored_when_the_users_list_cannot_be_read(backend: fake_backend.FakeBackend) -> None:
-    """A failure is not an empty list: nobody loses his guilds by it."""
+    """A failure is not an empty list: no membership ends."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.fail("list", errors.DiscordTransient("a truncated answer"))
@@ -141,7 +141,7 @@ async def test_nothing_is_stored_when_the_users_list_cannot_be_read(backend: fak
     assert len(await backend.users.memberships(USER)) == 3
 
 
-async def test_the_set_stays_young_when_it_is_renewed_beside(backend: fake_backend.FakeBackend) -> None:
+async def test_the_cache_stays_fresh_when_it_is_kept_fresh(backend: fake_backend.FakeBackend) -> None:
     """In the lane where nobody waits."""
     case = lists(backend)
 
@@ -151,7 +151,7 @@ async def test_the_set_stays_young_when_it_is_renewed_beside(backend: fake_backe
     assert [call.purpose.lane for call in backend.discord.calls] == [model.Lane.REFRESH]
 
 
-async def test_a_list_is_read_again_when_it_lacks_many_of_his_guilds(backend: fake_backend.FakeBackend) -> None:
+async def test_a_list_is_fetched_twice_when_it_lacks_many_guilds(backend: fake_backend.FakeBackend) -> None:
     """Discord has answered with parts before; the second answer is believed, whatever it says."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
@@ -169,8 +169,8 @@ async def test_a_list_is_read_again_when_it_lacks_many_of_his_guilds(backend: fa
     assert (len(units), backend.discord.asked("list")) == (3, asked + 2)
 
 
-async def test_guilds_are_left_when_a_list_lacks_them_twice(backend: fake_backend.FakeBackend) -> None:
-    """A user may well leave most of his guilds at once."""
+async def test_memberships_end_when_a_list_lacks_them_twice(backend: fake_backend.FakeBackend) -> None:
+    """A user may leave most of their guilds at once."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.lists[USER] = backend.discord.lists[USER][:1]
@@ -197,7 +197,7 @@ async def test_one_call_is_enough_when_a_list_lacks_few_guilds(backend: fake_bac
 async def test_the_bots_list_is_read_again_when_a_forced_job_has_guilds_outside_it(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """Who has just installed our bot sees its guild at once; once a minute is enough for everybody."""
+    """A new installation is seen at once, with at most one refresh a minute."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.installed.add(20)
@@ -212,7 +212,7 @@ async def test_the_bots_list_is_read_again_when_a_forced_job_has_guilds_outside_
 
 
 async def test_channels_are_hidden_when_our_bot_is_no_longer_in_the_set(backend: fake_backend.FakeBackend) -> None:
-    """The daily reading tells of removals that no guild's refusal told of."""
+    """The daily refresh finds removals without a refusal."""
     await backend.start_job()
     await backend.run_all_turns()
     case = lists(backend)
@@ -242,8 +242,8 @@ async def test_the_bots_list_is_read_twice_when_it_lacks_much(backend: fake_back
     assert backend.discord.asked("installs") == 3
 
 
-async def test_it_is_noted_who_waits_when_a_list_is_read(backend: fake_backend.FakeBackend) -> None:
-    """For guilds that are to be read; a reading starts the count anew."""
+async def test_demand_is_counted_when_a_list_is_fetched(backend: fake_backend.FakeBackend) -> None:
+    """For guilds that are to be fetched; a fetch resets it."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
