@@ -21,7 +21,7 @@ from indexing.ratelimit import limiter, limits, redis_store
 from indexing.telemetry import metrics
 from tests.benchmarks.limiter import demand
 
-PATIENCE = 1.0
+MAX_WAIT = 1.0
 """As in the product: longer waits give the thread back and come again at the named moment."""
 TIMEOUT = 10.0
 AGENT = "DiscordBot (https://example.invalid, 0) limiter benchmark"
@@ -89,7 +89,7 @@ class Process:
     async def _take(self, charge: limits.Charge) -> limiter.Permit | None:
         while time.monotonic() < self._orders.until:
             try:
-                return await self._permits.take(charge, patience=PATIENCE)
+                return await self._permits.take(charge, max_wait=MAX_WAIT)
             except (errors.RateLimited, errors.LimiterUnavailable) as refusal:
                 await asyncio.sleep(min(refusal.retry_after, max(0.0, self._orders.until - time.monotonic())))
         return None
@@ -124,10 +124,10 @@ def _answer(response: aiohttp.ClientResponse, body: bytes, took: float) -> limit
 @contextlib.asynccontextmanager
 async def _opened(orders: demand.Orders) -> AsyncIterator[Process]:
     pool = redis.asyncio.BlockingConnectionPool.from_url(orders.redis_url, max_connections=16, timeout=1.0)
-    store = redis_store.RedisBudgets(redis.asyncio.Redis(connection_pool=pool), "bench")
+    store = redis_store.RedisBudgetStore(redis.asyncio.Redis(connection_pool=pool), "bench")
     seen = metrics.LimiterMetrics(prometheus_client.CollectorRegistry())
     permits = limiter.Limiter(store, settings.LimiterSettings(), seen, call_timeout=TIMEOUT)
-    await permits.warm()
+    await permits.warm_up()
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
         session._retry_connection = False
