@@ -15,13 +15,12 @@ bucket) contains more calls than the budget's capacity. This assumes only that D
 and the reading of its answer.
 
 A credit releases permits earlier, by a share of the shortest round trip: 0.8 of it for the global budget
-(LIMITER_GLOBAL_CREDIT), 0.5 for user and route budgets (LIMITER_USER_CREDIT). The promise then also assumes, for any
-call and any later call that reuses its permit, that the time from Discord counting the first to the reading of its
-answer, plus the time from sending the second to Discord counting it, is at least that share of the shortest round trip.
+(LIMITER_GLOBAL_CREDIT), 0.5 for user and route budgets (LIMITER_USER_CREDIT). The promise then also assumes, for every
+call and every later call that reuses its permit: the time from Discord counting the first to the reading of its answer,
+plus the time from sending the second to Discord counting it, is at least that share of the shortest round trip.
 "Shortest" is over the current and the previous measuring period of the fleet; a period lasts at least 30 s and 200
-answers, and until the first 200 there is no credit. Discord promises nothing of the kind. The assumption fails when the
-path suddenly becomes faster than that share, until one fast answer has been read, or when Discord counts some calls on
-arrival and others late in their processing.
+answers, and there is no credit before the first 200. Discord promises nothing of the kind;
+docs/decisions/0005-permit-ledger.md says when the assumption fails.
 """
 
 import dataclasses

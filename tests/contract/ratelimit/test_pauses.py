@@ -86,7 +86,7 @@ async def test_the_bodys_retry_after_is_used_when_the_header_differs(process: fl
 
 
 async def test_capacity_ramps_up_from_half_when_a_global_pause_is_over(process: fleet.Process) -> None:
-    """After a pause capacity is half, and full five seconds later; both less what is left to foreign usage."""
+    """After a pause capacity is half, and full five seconds later; both minus the permits left to foreign usage."""
     await process.learn_routes()
     await fleet.settle_429(process, scope("global"))
     await asyncio.sleep(3.26)
