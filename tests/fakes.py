@@ -22,6 +22,7 @@ class MemoryUsers:
         self._refused: set[int] = set()
         self.versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
         self.locks: dict[int, float] = {}
+        self.doubts: dict[int, float] = {}
         self._wishes: dict[int, model.Preferences] = {}
         self._present: dict[int, dict[int, model.Membership]] = collections.defaultdict(dict)
         self._left: dict[tuple[int, int], float] = {}
@@ -34,6 +35,7 @@ class MemoryUsers:
         self._refused.discard(user_id)
         self.versions[user_id] = uuid.uuid4().hex
         self.locks.pop(user_id, None)
+        self.doubts.pop(user_id, None)
 
     async def credential(self, user_id: int) -> ports.Credential:
         """Return it, or raise what the port says."""
@@ -425,7 +427,13 @@ class MemoryUserData:
         """Forget credential and wishes."""
         self._users._rows.discard(user_id)
         self._users._refused.discard(user_id)
-        for kept in (self._users._credentials, self._users._wishes, self._users.versions, self._users.locks):
+        for kept in (
+            self._users._credentials,
+            self._users._wishes,
+            self._users.versions,
+            self._users.locks,
+            self._users.doubts,
+        ):
             kept.pop(user_id, None)
         self._users._listed.pop(user_id, None)
 

@@ -102,3 +102,22 @@ def _apply_overwrites(view: bool, overwrites: Collection[model.Overwrite]) -> bo
     if any(o.allow & VIEW_CHANNEL for o in overwrites):
         return True
     return view and not any(o.deny & VIEW_CHANNEL for o in overwrites)
+
+
+def sealed(guild_id: int) -> tuple[model.Overwrite, ...]:
+    """
+    Return overwrites that hide a channel from everybody but owners and administrators.
+
+    They deny VIEW_CHANNEL to @everyone and allow it to nobody, so that no role and no overwrite of a member lifts it.
+    """
+    return (model.Overwrite(target_id=guild_id, kind=ROLE, allow=0, deny=VIEW_CHANNEL),)
+
+
+def at_least_as_strict(one: Iterable[model.Overwrite], other: Iterable[model.Overwrite]) -> bool:
+    """Return whether *one* allows the channel to nobody to whom *other* does not, whatever roles they have."""
+    one, other = list(one), list(other)
+    return _targets(one, "allow") <= _targets(other, "allow") and _targets(one, "deny") >= _targets(other, "deny")
+
+
+def _targets(overwrites: Iterable[model.Overwrite], side: str) -> set[tuple[int, int]]:
+    return {(each.kind, each.target_id) for each in overwrites if getattr(each, side) & VIEW_CHANNEL}

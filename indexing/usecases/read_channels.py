@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from indexing import errors, settings
 from indexing.domain import freshness, model, ports, reasons
-from indexing.telemetry import metrics
+from indexing.telemetry import logs, metrics
 from indexing.usecases import guild_lists
 
 MOST_LOST = 0.5
@@ -61,6 +61,7 @@ class ChannelFetcher:
         self._config = config
         self._metrics = metrics
         self._bot = bot
+        self._log = logs.get(__name__)
 
     async def fetch(self, wanted: FetchRequest, purpose: ports.Purpose) -> FetchResult | None:
         """
@@ -74,7 +75,7 @@ class ChannelFetcher:
         lease = _Lease(self._deps, wanted, self._config.guild_lease)
         try:
             channels = await self._fetch_listing(wanted.guild, purpose, lease)
-        except (errors.NoAccess, errors.Gone) as refusal:
+        except (errors.NoAccess, errors.Gone, errors.AnswerTooLarge) as refusal:
             return FetchResult([], await self._record_refusal(wanted.guild, lease, refusal, purpose))
         except errors.DiscordTransient:
             await lease.failed()
@@ -107,6 +108,10 @@ class ChannelFetcher:
         self, guild: model.Guild, lease: "_Lease", refusal: errors.DiscordRefused, purpose: ports.Purpose
     ) -> str:
         """Remember why there is nothing to read; without certainty that our bot was removed, nothing is hidden."""
+        if isinstance(refusal, errors.AnswerTooLarge):
+            self._log.error("guild_too_large", guild_id=guild.guild_id, error=str(refusal))
+            await lease.refused(reasons.GUILD_TOO_LARGE)
+            return reasons.GUILD_TOO_LARGE
         try:
             there = await self._bot.verify_installed(guild.guild_id, purpose)
         except errors.IndexerError:
