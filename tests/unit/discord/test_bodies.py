@@ -15,6 +15,12 @@ LIMIT = 2**16
 """The bench's largest listing."""
 
 
+@pytest.fixture(autouse=True)
+def patient(bench: conftest.Bench) -> None:
+    """Let a call take its time: only one test is about that."""
+    bench.discord._config = bench.discord._config.model_copy(update={"timeout": 5.0})
+
+
 def listing(size: int) -> bytes:
     """Return a listing of at least so many bytes."""
     row = json.dumps(CHANNEL).encode()
