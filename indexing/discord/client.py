@@ -66,6 +66,7 @@ class Call:
         precondition: Awaited between permit and request; the call ends without a request when it returns False.
         form: Form fields of a POST; None makes a GET.
         max_body: Largest body of a success, in bytes; a larger one is lasting. None: `bodies.SMALL_LIMIT`, passing.
+        charges_user: As in `limits.Charge`.
     """
 
     route: routes.Route
@@ -76,6 +77,7 @@ class Call:
     precondition: ports.Precondition | None = None
     form: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
     max_body: int | None = None
+    charges_user: bool = True
 
 
 class _PreconditionFailed(Exception):
@@ -111,12 +113,16 @@ class DiscordClient:
         permits: limiter.Limiter,
         config: settings.DiscordSettings,
         discord_metrics: metrics.DiscordMetrics,
+        *,
+        charge_bot_reads: bool = True,
     ) -> None:
+        """*charge_bot_reads* is LimiterSettings.user_budget_bot_reads."""
         self.max_call_time = config.timeout
         self._session = session
         self._permits = permits
         self._config = config
         self._metrics = discord_metrics
+        self._charge_bot_reads = charge_bot_reads
         self._bodies = bodies.BodyReader()
         self.outage = outage.OutageDetector(self._probe, discord_metrics, time.monotonic)
         self._logged_at: dict[str, float] = {}
@@ -158,6 +164,7 @@ class DiscordClient:
             self._bot_call(routes.guild_channels(guild_id), purpose),
             precondition=precondition,
             max_body=self._config.max_body_bytes,
+            charges_user=self._charge_bot_reads,
         )
 
         async def decode(body: bytearray, unreadable: payloads.Unreadable) -> list[model.Channel]:
@@ -265,6 +272,7 @@ class DiscordClient:
             user_id=call.purpose.user_id,
             major=call.route.guild_id,
             waiter=call.purpose.waiter,
+            charges_user=call.charges_user,
         )
         with tracing.span("permit"):
             permit = await self._permits.take(charge, max_wait=call.purpose.max_wait)
