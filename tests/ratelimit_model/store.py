@@ -84,6 +84,9 @@ class MemoryBudgetStore:
         if self._state is None:
             return
         self._state.tags.pop(str(user_id), None)
+        self._state.repeats = {
+            name: entry for name, entry in self._state.repeats.items() if not limits.names_user(name, user_id)
+        }
         self._state.queues.pop(self._names.queue(self._names.user_ledger(user_id)), None)
         labels = [label for label in self._state.active if limits.parse_route_label(label).token_owner == str(user_id)]
         for label in labels:
@@ -128,6 +131,8 @@ class _Acquisition:
             return protocol.LimitChanged(route_limits.RouteLimit.parse_stored(stored))
         user_used = self._check_small_budget(self._user) if self._user.capacity else 0
         route_used = self._check_small_budget(self._route)
+        blocked, _ = self._state.repeats.get(limits.route_label(request.charge), (0, 0))
+        self._add_wait(blocked, certain=False, budget="route", reason="pause")
         if self._is_refused():
             self._queue.leave_queue(request)
             self._update_small_queue(self._user)
