@@ -10,6 +10,7 @@ a user's id but shortens no ledger.
 
 import contextlib
 import importlib.resources
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -176,7 +177,14 @@ class RedisBudgetStore:
         pipe = self._client.pipeline(transaction=False)
         for row in rows:
             pipe.zrangebyscore(row.ledger, now + 1, "+inf", withscores=True)
-        return [{codec.decode_text(name): score for name, score in entries} for entries in await pipe.execute()]
+        pipe.zrangebyscore(self._keys.common("")[REPEATS], now + 1, "+inf", withscores=True)
+        *found, waiting = await pipe.execute()
+        repeated = {codec.decode_text(name): math.floor(score) for name, score in waiting}
+        ledgers = [{codec.decode_text(name): score for name, score in entries} for entries in found]
+        for row, ledger in zip(rows, ledgers, strict=True):
+            if row.kind == "route" and row.name in repeated:
+                ledger[status.PAUSE] = max(ledger.get(status.PAUSE, 0), repeated[row.name])
+        return ledgers
 
 
 def _route_rows(names: limits.Keys, known: Mapping[str, str], labels: Sequence[str]) -> list[status.BudgetRow]:

@@ -38,11 +38,24 @@ class Routes:
             if strict:
                 limit, reset = min(known.capacity, limit), max(ms(known.window), reset)
             return self._store_limit(route_key, f"{headers.bucket} {limit} {reset} 0"), True
+        return self._same_bucket(settlement, outcome, headers, tightens=strict and used_up), True
+
+    def _same_bucket(
+        self,
+        settlement: protocol.Settlement,
+        outcome: protocol.Outcome,
+        headers: route_limits.BucketHeaders,
+        *,
+        tightens: bool,
+    ) -> route_limits.RouteLimit:
+        route_key = settlement.permit.charge.route_key
+        known = route_limits.RouteLimit.parse_stored(self._state.learned[route_key])
+        reset = min(math.ceil(ms(headers.reset_after) / 100) * 100, ms(self._state.parameters.max_window))
         capacity, window = min(known.capacity, headers.limit), max(ms(known.window), reset)
         raised = self._raise_evidence(route_key, known, headers.limit, reset)
         if raised is not None:
             capacity, window = raised
-        if strict and used_up and settlement.permit.limit.stored == known.stored:
+        if tightens and settlement.permit.limit.stored == known.stored:
             longer = math.ceil(ms(known.window) * 1.25 / 100) * 100
             window = max(window, min(longer, ms(self._state.parameters.strict_window)))
         per_guild = known.per_guild
@@ -50,7 +63,7 @@ class Routes:
             per_guild = False
         elif not per_guild:
             per_guild = self._proves_per_guild(settlement, headers)
-        return self._store_limit(route_key, f"{headers.bucket} {capacity} {window} {per_guild:d}"), True
+        return self._store_limit(route_key, f"{headers.bucket} {capacity} {window} {per_guild:d}")
 
     def hold_foreign_calls(self, settlement: protocol.Settlement, headers: route_limits.BucketHeaders, key: str) -> int:
         """Hold permits for foreign calls; return how many."""

@@ -103,8 +103,7 @@ class Settler:
                 self._leave_one(permit, user, parameters.user_budget.capacity, grown)
         elif outcome.scope == "edge":
             state.egress["edge"] = max(grown, state.egress.get("edge", 0))
-            if probe:
-                state.numbers["ramp"] = max(state.numbers["ramp"], grown + 2 * ms(parameters.ramp))
+            state.numbers["ramp"] = max(state.numbers["ramp"], grown + 2 * ms(parameters.ramp))
         else:
             state.pause(target, status.PAUSE + ("shared" if outcome.scope == "shared" else ""), moment)
             if outcome.clipped:
@@ -120,7 +119,8 @@ class Settler:
             n = min(n + 1, 20)
         pause = ms(outcome.pause)
         if n > 1:
-            pause = max(pause, min(ms(parameters.first_pause) * 2 ** (n - 1), ms(parameters.max_pause)))
+            first = pause if outcome.scope == "edge" else ms(parameters.first_pause)
+            pause = max(pause, min(first * 2 ** (n - 1), ms(parameters.max_pause)))
         state.repeats[name] = max(moment, state.now + pause), n
         return pause, pause >= ms(parameters.max_pause)
 

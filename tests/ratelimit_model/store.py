@@ -76,7 +76,7 @@ class MemoryBudgetStore:
                 size = settings.Rate(capacity=limit.capacity, window=max(limit.window, 0.001))
                 rows.append(status.BudgetRow("route", label, size, self._names.route_ledger(charge, limit)))
         first = status.global_budget_state(state.ledgers[settle.GLOBAL], fleet)
-        others = [status.budget_state(row, state.ledgers[row.ledger], fleet) for row in rows]
+        others = [status.budget_state(row, self._entries(state, row), fleet) for row in rows]
         return [first, status.invalid_requests_state(fleet), *others]
 
     async def forget_user(self, user_id: int) -> None:
@@ -91,6 +91,14 @@ class MemoryBudgetStore:
         labels = [label for label in self._state.active if limits.parse_route_label(label).token_owner == str(user_id)]
         for label in labels:
             del self._state.active[label]
+
+    @staticmethod
+    def _entries(state: State, row: status.BudgetRow) -> dict[str, float]:
+        entries = dict(state.ledgers[row.ledger])
+        moment, _ = state.repeats.get(row.name, (0, 0))
+        if row.kind == "route" and moment > state.now:
+            entries[status.PAUSE] = max(moment, entries.get(status.PAUSE, 0))
+        return entries
 
     def _current_state(self, parameters: limits.LimiterParameters) -> State:
         now = int(self._now() * 1000)

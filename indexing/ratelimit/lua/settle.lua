@@ -90,8 +90,9 @@ local function grow_pause(answer, name)
   local moment = math.floor(known)
   local n = math.floor((known - moment) * COUNTS + 0.5)
   if answer.charged_at >= moment then n = math.min(n + 1, 20) end
+  local first = answer.scope == 'edge' and answer.pause or params.first_pause
   local pause = answer.pause
-  if n > 1 then pause = math.max(pause, math.min(params.first_pause * 2 ^ (n - 1), params.max_pause)) end
+  if n > 1 then pause = math.max(pause, math.min(first * 2 ^ (n - 1), params.max_pause)) end
   moment = math.max(moment, math.ceil(latest + pause))
   call('ZADD', repeats, moment + n / COUNTS, name)
   extend_ttl(repeats, moment + params.repeat_memory)
@@ -144,7 +145,7 @@ local function apply_pause(answer, user, target, capacity)
     call('HSET', egress, 'edge', math.max(grown, tonumber(call('HGET', egress, 'edge') or 0)))
     call('PEXPIRE', egress, DAY)
     state.stopped = math.max(state.stopped, grown)
-    if probe then state.ramp = math.max(state.ramp, grown + 2 * params.ramp) end
+    state.ramp = math.max(state.ramp, grown + 2 * params.ramp)
   end
 end
 
