@@ -180,11 +180,11 @@ class RedisBudgetStore:
         pipe.zrangebyscore(self._keys.common("")[REPEATS], now + 1, "+inf", withscores=True)
         *found, waiting = await pipe.execute()
         repeated = {codec.decode_text(name): math.floor(score) for name, score in waiting}
-        ledgers = [{codec.decode_text(name): score for name, score in entries} for entries in found]
+        ledgers: list[dict[str, float]] = [{codec.decode_text(name): score for name, score in one} for one in found]
         for row, ledger in zip(rows, ledgers, strict=True):
             if row.kind == "route" and row.name in repeated:
                 ledger[status.PAUSE] = max(ledger.get(status.PAUSE, 0), repeated[row.name])
-        return ledgers
+        return [*ledgers]
 
 
 def _route_rows(names: limits.Keys, known: Mapping[str, str], labels: Sequence[str]) -> list[status.BudgetRow]:

@@ -203,7 +203,7 @@ class _Acquisition:
         request, queue = self._request, self._state.queues[budget.queue]
         if budget.blocks and (request.charge.waiter or self._decision.wait <= ms(request.max_wait)):
             queue[request.waiter] = self._state.now + self._decision.wait
-        else:
+        elif budget.capacity:
             queue.pop(request.waiter, None)
 
     def _global_capacity(self) -> int:
@@ -264,7 +264,7 @@ class _Acquisition:
             if budget.capacity:
                 held_window = ms(parameters.probe_window) if budget.reason == "probe" else budget.window
                 state.hold_permit(budget.key, request.id, moment, held_window)
-            state.queues[budget.queue].pop(request.waiter, None)
+                state.queues[budget.queue].pop(request.waiter, None)
         # While guilds share the bucket, a call in flight also counts for its guild: see acquire.lua.
         if self._own_guild != self._route.key and self._route.capacity:
             state.hold_permit(self._own_guild, request.id, moment, self._route.window)
