@@ -95,3 +95,59 @@ def spawn_shared(work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
     task = asyncio.create_task(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
+
+
+class GroupCommit(Generic[Item]):
+    """
+    Writes what arrives together in one go: at once when nothing was written lately, else at a pace.
+
+    One write is under way at a time, so that a slow server means larger writes, not more of them.
+
+    Args:
+        commit: Writes items, in the order in which they arrived; one that raises fails for all of them.
+        interval: Least seconds between the beginnings of two writes.
+    """
+
+    def __init__(self, commit: Callable[[list[Item]], Awaitable[None]], *, interval: float) -> None:
+        self._commit = commit
+        self._interval = interval
+        self._pending: list[tuple[Item, asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._began = float("-inf")
+
+    async def submit(self, item: Item) -> None:
+        """Return when *item* is written. A caller that leaves does not take the item back."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((item, done))
+        if self._task is None:
+            self._task = spawn_shared(self._run())
+        await done
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._pending:
+                pause = self._began + self._interval - loop.time()
+                # Also without a pause: what is submitted in the same tick goes with the first.
+                await asyncio.sleep(max(0.0, pause))
+                self._began = loop.time()
+                batch, self._pending = self._pending, []
+                await self._write(batch)
+        finally:
+            self._task = None
+            for _, done in self._pending:
+                done.cancel()
+
+    async def _write(self, batch: list[tuple[Item, asyncio.Future[None]]]) -> None:
+        problem: BaseException | None = None
+        try:
+            await self._commit([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 -- handed to all who wait
+            problem = error
+        for _, done in batch:
+            if done.done():
+                continue
+            if problem is None:
+                done.set_result(None)
+            else:
+                done.set_exception(problem)

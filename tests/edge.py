@@ -13,7 +13,7 @@ from indexer_service.server import grpc_server
 from indexing import settings
 from indexing.ratelimit import limiter
 from indexing.telemetry import metrics
-from indexing.usecases import browse, control_job, erase_user, start_job, tokens, watch_job
+from indexing.usecases import control_job, erase_user, start_job, tokens, watch_job
 from tests import worlds
 
 KEY = b"k" * settings.KEY_BYTES
@@ -34,7 +34,7 @@ def service(world: worlds.World, config: settings.ServiceSettings | None = None)
     cases = servicer.Cases(
         start=start_job.StartJob(world.ports, world.rules, world.turner),
         progress=watch_job.JobWatcher(world.ports),
-        browse=browse.Browse(world.ports, world.rules),
+        browse=world.browser,
         control=control_job.JobControl(world.ports, world.rules),
         consent=tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules)),
         erasure=erase_user.EraseUser(

@@ -65,7 +65,7 @@ class MemoryCredentials:
         """Note the refusal, if it is as it was."""
         if not self._same(user_id, version):
             return False
-        await self._users.require_reauth(user_id)
+        self._users._refused.add(user_id)
         self._users.locks.pop(user_id, None)
         return True
 

@@ -50,8 +50,10 @@ def channel(channel_id: int, guild_id: int = GUILD, **changes: Any) -> model.Cha
         nsfw=False,
         flags=0,
         last_message_id=None,
-        overwrites=(),
+        overwrites=model.NO_OVERWRITES,
     )
+    if not isinstance(changes.get("overwrites", model.NO_OVERWRITES), model.Overwrites):
+        changes["overwrites"] = model.Overwrites.of(changes["overwrites"])
     return dataclasses.replace(row, **changes)
 
 

@@ -8,15 +8,18 @@ import asyncio
 import collections
 import dataclasses
 import math
+import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import registry
 
+from indexer_service.api import convert
 from indexing import errors, settings
 from indexing.domain import model, ports, turns
 from indexing.telemetry import metrics
 from indexing.usecases import (
+    browse,
     fetch_guild,
     guild_lists,
     guild_tasks,
@@ -314,6 +317,17 @@ class World:
     def turner(self) -> run_turn.TurnRunner:
         """What runs turns."""
         return run_turn.TurnRunner(self.ports, self.rules, self.seen, guild_lists.GuildLists(self.ports, self.rules))
+
+    @property
+    def browser(self) -> browse.Browse:
+        """What reads the index; rows are encoded as they are sent."""
+        return browse.Browse(
+            self.ports,
+            self.rules,
+            encode_channel=convert.encoded_channel,
+            encode_guild=convert.encoded_guild,
+            monotonic=time.monotonic,
+        )
 
     async def add_user(self, guilds: Sequence[model.UserGuild], user_id: int = values.USER) -> None:
         """Let there be a user with a credential, in these guilds; each has our bot and one channel, if not said."""

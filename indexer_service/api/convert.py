@@ -2,7 +2,7 @@
 
 import datetime
 
-from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf import duration_pb2, message, timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.domain import model, reasons
@@ -115,6 +115,27 @@ def channel(row: model.Channel) -> pb.Channel:
         nsfw=row.nsfw,
         last_message_at=maybe(model.snowflake_time(row.last_message_id) if row.last_message_id else None),
     )
+
+
+def encoded_channel(row: model.Channel) -> bytes:
+    """Return one channel as it stands in a ListChannelsResponse, whose pages are joined from these."""
+    return _as_first_field(channel(row))
+
+
+def encoded_guild(view: browse.GuildView) -> bytes:
+    """Return one guild as it stands in a ListGuildsResponse."""
+    return _as_first_field(guild(view))
+
+
+def _as_first_field(row: message.Message) -> bytes:
+    """Return a row as an element of the repeated field 1 (protobuf.dev/programming-guides/encoding)."""
+    body = row.SerializeToString()
+    size, prefix = len(body), bytearray(b"\x0a")
+    while size > 0x7F:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    prefix.append(size)
+    return bytes(prefix) + body
 
 
 def preferences(wishes: model.Preferences) -> pb.Preferences:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import prometheus_client
 from prometheus_client import registry
 
-from indexer_service.api import page_tokens, servicer, streams
+from indexer_service.api import convert, page_tokens, servicer, streams
 from indexer_service.interceptors import idempotency, request_context
 from indexer_service.interceptors import metrics as rpc_metrics
 from indexer_service.server import grpc_server
@@ -31,6 +31,8 @@ LAST_TURNS = 5.0
 """Seconds that first turns get which outlive the call that began them; the pod's grace period counts them too."""
 
 
+WRITE_VIEWS_EVERY = 5.0
+"""Seconds between two writes of what readers viewed."""
 LOOK_AT_INSTALLS = 150.0
 """Seconds between two looks whether the set of guilds with our bot is old or lost; a look costs one Redis command."""
 
@@ -52,7 +54,13 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(wiring.open_components(config, broker, seen, clock))
         lists = guild_lists.GuildLists(parts.dependencies, config.indexing)
-        turner = run_turn.TurnRunner(parts.dependencies, config.indexing, seen.indexing, lists)
+        turner = run_turn.TurnRunner(
+            parts.dependencies,
+            config.indexing,
+            seen.indexing,
+            lists,
+            user_budget=config.limiter.user_budget.capacity,
+        )
         starter = start_job.StartJob(parts.dependencies, config.indexing, turner)
         stack.push_async_callback(starter.drain, LAST_TURNS)
         replays = idempotency.Replays(parts.idempotency_store, config.secrets.keys[0], clock)
@@ -65,7 +73,9 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         renew = seen.process.recording_success("bot_guilds", lists.bot.keep_fresh, clock)
         await stack.enter_async_context(
             concurrency.background_tasks(
-                events=parts.events.relay_updates, bot_guilds=lambda: concurrency.repeat_every(pause, renew)
+                events=parts.events.relay_updates,
+                bot_guilds=lambda: concurrency.repeat_every(pause, renew),
+                views=lambda: concurrency.repeat_every(WRITE_VIEWS_EVERY, handlers.write_views),
             )
         )
 
@@ -94,7 +104,13 @@ def _handlers(
     cases = servicer.Cases(
         start=starter,
         progress=watch_job.JobWatcher(parts.dependencies),
-        browse=browse.Browse(parts.dependencies, config.indexing),
+        browse=browse.Browse(
+            parts.dependencies,
+            config.indexing,
+            encode_channel=convert.encoded_channel,
+            encode_guild=convert.encoded_guild,
+            monotonic=time.monotonic,
+        ),
         control=(controls := control_job.JobControl(parts.dependencies, config.indexing)),
         consent=tokens.ConsentControl(parts.dependencies, controls),
         erasure=erase_user.EraseUser(parts.dependencies, controls, parts.limiter),

@@ -130,7 +130,7 @@ def _channel(row: Channel, guild_id: int) -> model.Channel:
         nsfw=row.nsfw,
         flags=row.flags & INT64,
         last_message_id=_snowflake(row.last_message_id) if row.last_message_id else None,
-        overwrites=tuple(
+        overwrites=model.Overwrites.of(
             model.Overwrite(_snowflake(o.id), o.type, _permissions(o.allow), _permissions(o.deny))
             for o in row.permission_overwrites or ()
         ),

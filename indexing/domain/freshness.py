@@ -77,14 +77,20 @@ def tier_of(looked_at: float | None, now: float) -> Tier | None:
 def fingerprint(channels: Iterable[model.Channel]) -> str:
     """Return a mark of all that is shown of the channels but their newest messages, which change all the time."""
     rows = sorted(
-        (c.channel_id, c.kind, c.name, c.topic, c.position, c.parent_id, c.nsfw, c.flags, _sorted(c.overwrites))
+        (
+            c.channel_id,
+            c.kind,
+            c.name,
+            c.topic,
+            c.position,
+            c.parent_id,
+            c.nsfw,
+            c.flags,
+            dataclasses.astuple(c.overwrites),
+        )
         for c in (dataclasses.replace(c, topic=c.topic or "", parent_id=c.parent_id or 0) for c in channels)
     )
     return hashlib.blake2b(repr(rows).encode(), digest_size=16).hexdigest()
-
-
-def _sorted(overwrites: Iterable[model.Overwrite]) -> list[tuple[int, int, int, int]]:
-    return sorted((o.target_id, o.kind, o.allow, o.deny) for o in overwrites)
 
 
 def after_reading(

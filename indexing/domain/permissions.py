@@ -14,17 +14,15 @@ While the role ids are unknown it fails closed: a channel is shown only if it wo
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from indexing.domain import model
 
 ADMINISTRATOR = 1 << 3
-VIEW_CHANNEL = 1 << 10
+VIEW_CHANNEL = model.VIEW_CHANNEL
 CATEGORY = 4
 THREADS = frozenset({10, 11, 12})
 PRIVATE_THREAD = 12
-ROLE = 0
-MEMBER = 1
 
 
 def sees_all(membership: model.Membership) -> bool:
@@ -57,12 +55,31 @@ def visible(
     return [c for c in channels if c.channel_id in shown and c.guild_id == membership.guild_id]
 
 
+def visible_places(
+    membership: model.Membership, channels: Sequence[model.Channel], roles: Collection[int] | None
+) -> list[int]:
+    """Return the places of those of a guild's *channels* that the user may see; see `visible`."""
+    if sees_all(membership):
+        return list(range(len(channels)))
+    shown = _shown(membership, channels, NO_ROLE_HELPS if roles is None else _Pool(frozenset(roles)))
+    return [place for place, channel in enumerate(channels) if channel.channel_id in shown]
+
+
 def _shown(membership: model.Membership, channels: Iterable[model.Channel], pool: "_Pool") -> set[int]:
     rows = {c.channel_id: c for c in channels if c.guild_id == membership.guild_id}
-    seen = {key for key, c in rows.items() if c.kind not in THREADS and _may_view(membership, c, pool)}
-    threads = {key for key, c in rows.items() if c.kind in THREADS - {PRIVATE_THREAD} and c.parent_id in seen}
-    parents = {rows[key].parent_id for key in seen}
-    return seen | threads | {key for key in parents if key in rows and rows[key].kind == CATEGORY}
+    views: dict[model.Overwrites, bool] = {}
+    shown = set()
+    for key, channel in rows.items():
+        if channel.kind in THREADS:
+            continue
+        view = views.get(channel.overwrites)
+        if view is None:
+            view = views[channel.overwrites] = may_view(membership, channel.overwrites, pool)
+        if view:
+            shown.add(key)
+    threads = {key for key, c in rows.items() if c.kind in THREADS - {PRIVATE_THREAD} and c.parent_id in shown}
+    parents = {rows[key].parent_id for key in shown}
+    return shown | threads | {key for key in parents if key in rows and rows[key].kind == CATEGORY}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,28 +89,34 @@ class _Pool:
     roles: frozenset[int] | None
     best: bool = False
 
-    def apply(self, view: bool, overwrites: Collection[model.Overwrite]) -> bool:  # noqa: FBT001 -- the running value
+    def apply(self, view: bool, overwrites: model.Overwrites, everyone: int) -> bool:  # noqa: FBT001 -- the running value
+        """Return whether the channel shows after the role overwrites other than @everyone's."""
         if self.roles is not None:
-            return _apply(view, [o for o in overwrites if o.target_id in self.roles])
+            roles = self.roles - {everyone}
+            if any(model.has_id(overwrites.roles_allow, role) for role in roles):
+                return True
+            return view and not any(model.has_id(overwrites.roles_deny, role) for role in roles)
+        allow = set(model.unpack_ids(overwrites.roles_allow)) - {everyone}
         if self.best:
-            return view or any(o.allow & VIEW_CHANNEL for o in overwrites)
-        return view and not any(o.deny & ~o.allow & VIEW_CHANNEL for o in overwrites)
+            return view or bool(allow)
+        return view and set(model.unpack_ids(overwrites.roles_deny)) - {everyone} <= allow
 
 
 NO_ROLE_HELPS = _Pool(None)
 EVERY_ROLE_HELPS = _Pool(None, best=True)
 
 
-def _may_view(membership: model.Membership, channel: model.Channel, pool: _Pool) -> bool:
-    roles = [o for o in channel.overwrites if o.kind == ROLE]
-    everyone = [o for o in roles if o.target_id == membership.guild_id]
-    own = [o for o in channel.overwrites if o.kind == MEMBER and o.target_id == membership.user_id]
-    view = _apply(bool(membership.permissions & VIEW_CHANNEL), everyone)
-    view = pool.apply(view, [o for o in roles if o.target_id != membership.guild_id])
-    return _apply(view, own)
-
-
-def _apply(view: bool, overwrites: Collection[model.Overwrite]) -> bool:  # noqa: FBT001 -- the running value
-    if any(o.allow & VIEW_CHANNEL for o in overwrites):
+def may_view(membership: model.Membership, overwrites: model.Overwrites, pool: _Pool) -> bool:
+    """Return whether a member who is neither owner nor administrator sees channels with these overwrites."""
+    view = bool(membership.permissions & VIEW_CHANNEL)
+    if overwrites is model.NO_OVERWRITES:
+        return view
+    everyone = membership.guild_id
+    if model.has_id(overwrites.roles_allow, everyone):
+        view = True
+    elif model.has_id(overwrites.roles_deny, everyone):
+        view = False
+    view = pool.apply(view, overwrites, everyone)
+    if model.has_id(overwrites.members_allow, membership.user_id):
         return True
-    return view and not any(o.deny & VIEW_CHANNEL for o in overwrites)
+    return view and not model.has_id(overwrites.members_deny, membership.user_id)

@@ -93,7 +93,14 @@ def ordered(
 def order(rows: list[Inputs], now: float, weights: settings.RankWeights) -> list[Ranked]:
     """Return *rows* with their scores, most important first; ties fall to the older guild, so the order is stable."""
     ranked = [explained(row, now, weights) for row in rows]
-    return sorted(ranked, key=lambda row: (_pin(row.inputs), -row.score, row.inputs.guild_id))
+    return sorted(ranked, key=sort_key)
+
+
+def sort_key(row: Ranked) -> tuple[int, int, float, int]:
+    """Return the place of a guild in the order, as numbers that JSON can say: a page token names the last row's."""
+    pinned = row.inputs.pinned
+    group, place = (1, 0) if pinned is None else (0, pinned)
+    return group, place, -row.score, row.inputs.guild_id
 
 
 def explained(inputs: Inputs, now: float, weights: settings.RankWeights) -> Ranked:
@@ -110,10 +117,6 @@ def explained(inputs: Inputs, now: float, weights: settings.RankWeights) -> Rank
     total = weights.total
     parts = {name: getattr(weights, name) / total * value for name, value in signals.items()}
     return Ranked(inputs, min(1.0, sum(parts.values())), parts)
-
-
-def _pin(inputs: Inputs) -> float:
-    return math.inf if inputs.pinned is None else inputs.pinned
 
 
 def _role(permissions: int) -> float:

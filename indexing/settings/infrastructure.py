@@ -45,6 +45,11 @@ class MongoSettings(fields.Group):
     timeout: float = pydantic.Field(default=10.0, gt=0, le=60)
     """Longest time for one operation, retries included, in seconds."""
 
+    connections: int = pydantic.Field(default=4, ge=1, le=100)
+    """Most connections of one process. Few, so that waiting happens in the process, where it is ordered and seen, and
+    not inside the server: with 66 connections the embedded server stood in a convoy for its own lock, with 3 a process
+    the same load went through. One bulk for each collection is under way at a time, beside reads."""
+
     @pydantic.field_validator("url")
     @classmethod
     def _must_be_mongodb(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:

@@ -69,7 +69,7 @@ async def erase_remaining(
     await deps.user_data.erase_jobs(jobs)
     await deps.user_data.erase_responses(user_id)
     await deps.user_data.erase_guilds({*guild_ids, *await deps.user_data.list_guilds(user_id)}, but=user_id)
-    await deps.user_data.erase_memberships(user_id)
+    await deps.user_data.erase_roster(user_id)
 
 
 async def compensate(deps: ports.Dependencies, job: model.Job, guild_ids: Collection[int] = ()) -> None:
@@ -81,10 +81,3 @@ async def compensate(deps: ports.Dependencies, job: model.Job, guild_ids: Collec
     """
     if not await deps.users.exists(job.user_id):
         await erase_remaining(deps, job.user_id, job_ids=[job.job_id], guild_ids=guild_ids)
-
-
-async def compensate_job(deps: ports.Dependencies, job_id: str) -> None:
-    """Erase what is left of a job that is gone, whosever it was; raises what `take_back` raises."""
-    if await deps.jobs.get(job_id) is None:
-        await deps.events.delete_streams([job_id])
-        await deps.user_data.erase_jobs([job_id])

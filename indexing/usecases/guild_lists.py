@@ -6,6 +6,7 @@ In which guilds our bot is: the set that makes every other guild cost no call.
 
 import asyncio
 import dataclasses
+from collections.abc import Collection
 
 from indexing import errors, settings
 from indexing.domain import freshness, model, ports, ranking, reasons
@@ -41,45 +42,57 @@ class GuildLists:
             And whatever `ports.Discord` may raise.
         """
         with_bot = await self.bot.get(purpose)
-        listed = await self._fetch_confirmed(job.user_id, credential, purpose)
+        known = await self._load_user(job.user_id)
+        asked_at = self._deps.clock()
+        listed = await self._fetch_confirmed(known, credential, purpose)
         if job.force and any(guild.guild_id not in with_bot for guild in listed):
-            # Who forces may have just installed our bot.
+            # A caller who forces may have just installed our bot.
             with_bot = await self.bot.force_refresh(purpose)
-        without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
-        await self._deps.guilds.mark_bot_removed(without_bot, self._deps.clock())
-        await self._deps.guilds.upsert_guilds(listed, with_bot)
-        # The memberships last: whoever erases the user after this finds all that it has brought.
-        await self._deps.users.replace_guild_list(job.user_id, listed, self._deps.clock())
-        memberships, guilds = await self._load_stored(job.user_id)
-        if memberships.keys() - guilds.keys():
-            # Erased with the last member who was known, before this one was, or with this one.
-            await self._deps.guilds.upsert_guilds(listed, with_bot)
+        # The rights first: their roster says which guilds an erasure has to look at. A list that another one has
+        # overtaken is dropped for the one that is stored.
+        await self._deps.users.replace_guild_list(known, listed, asked_at)
+        guilds = await self._store_guilds(listed, with_bot)
+        user = await self._deps.users.load(job.user_id)
+        if user is None:
             await erase_user.compensate(self._deps, job, [guild.guild_id for guild in listed])
-            memberships, guilds = await self._load_stored(job.user_id)
-        return await self._make_tasks(job, memberships, guilds)
+            raise errors.CredentialMissing(job.user_id)
+        return await self._make_tasks(job, user, guilds)
+
+    async def _load_user(self, user_id: int) -> model.User:
+        user = await self._deps.users.load(user_id)
+        if user is None:
+            raise errors.CredentialMissing(user_id)
+        return user
 
     async def _fetch_confirmed(
-        self, user_id: int, credential: ports.Credential, purpose: ports.Purpose
+        self, known: model.User, credential: ports.Credential, purpose: ports.Purpose
     ) -> list[model.UserGuild]:
-        """Return the user's guilds; a list that lacks many of those he had is believed when it comes twice."""
+        """Return the user's guilds; a list that lacks many of those they had is believed when it comes twice."""
         listed = await self._deps.discord.user_guilds(credential, purpose)
-        before = [row.guild_id for row in await self._deps.users.memberships(user_id)]
-        if freshness.loses_much(before, [guild.guild_id for guild in listed], MOST_LOST):
+        if freshness.loses_much(known.memberships, [guild.guild_id for guild in listed], MOST_LOST):
             return await self._deps.discord.user_guilds(credential, purpose)
         return listed
 
-    async def _load_stored(self, user_id: int) -> tuple[dict[int, model.Membership], dict[int, model.Guild]]:
-        memberships = {row.guild_id: row for row in await self._deps.users.memberships(user_id)}
-        return memberships, await self._deps.guilds.get(memberships)
+    async def _store_guilds(self, listed: list[model.UserGuild], with_bot: Collection[int]) -> dict[int, model.Guild]:
+        """Store names and access of the guilds, and return them; one that was erased meanwhile is stored again."""
+        without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
+        await self._deps.guilds.mark_bot_removed(without_bot, self._deps.clock())
+        ids = [guild.guild_id for guild in listed]
+        await self._deps.guilds.upsert_guilds(listed, with_bot)
+        guilds = await self._deps.guilds.get(ids)
+        if len(guilds) < len(ids):
+            await self._deps.guilds.upsert_guilds(listed, with_bot)
+            guilds = await self._deps.guilds.get(ids)
+        return guilds
 
     async def _make_tasks(
-        self, job: model.Job, memberships: dict[int, model.Membership], guilds: dict[int, model.Guild]
+        self, job: model.Job, user: model.User, guilds: dict[int, model.Guild]
     ) -> list[model.GuildTask]:
-        now = self._deps.clock()
-        preferences = await self._deps.users.get_preferences(job.user_id)
-        ordered = ranking.ordered(memberships, guilds, preferences, now=now, weights=self._config.rank_weights)
+        now, weights = self._deps.clock(), self._config.rank_weights
+        ordered = ranking.ordered(user.memberships, guilds, user.preferences, now=now, weights=weights)
+        muted = user.preferences.muted
         tasks = [
-            _task(guilds[row.inputs.guild_id], position, muted=row.inputs.guild_id in preferences.muted)
+            _task(guilds[row.inputs.guild_id], position, muted=row.inputs.guild_id in muted)
             for position, row in enumerate(ordered)
         ]
         viewed = [task.guild_id for task in tasks if not task.state.terminal]

@@ -43,7 +43,8 @@ class TurnState:
         order: Places of the open units by the rank of now; a row keeps the position it was listed with.
         assigned: Guilds that this turn may still begin.
         urgent: Guilds that somebody looks at an unfinished screen for, see `hurry_screen`.
-        fetching: Guilds whose channels are being asked for right now.
+        queued: Guilds whose channels wait for a permit.
+        stepped: Set, and replaced, whenever a step ends or gets its permit.
         refusal: Why no further unit is begun, None while there is no reason.
         resume_at: When the job can go on then.
         abandoned: Whether somebody else has ended the job or its user was erased, so that nothing more is to be done.
@@ -58,7 +59,8 @@ class TurnState:
     order: dict[int, int] = dataclasses.field(default_factory=dict)
     assigned: set[int] = dataclasses.field(default_factory=set)
     urgent: frozenset[int] = frozenset()
-    fetching: int = 0
+    queued: set[int] = dataclasses.field(default_factory=set)
+    stepped: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     refusal: errors.RateLimited | None = None
     resume_at: float = 0.0
     abandoned: bool = False
@@ -79,6 +81,15 @@ class TurnState:
         if self.job.waited_for == "user":
             shown = sum(task.channel_count is not None for task in self.tasks.values())
             self.urgent = frozenset(task.guild_id for task in self.open_tasks()[: max(0, FIRST_FIVE - shown)])
+
+    def step_ended(self) -> None:
+        """Wake those who wait for a task to become available."""
+        self.stepped.set()
+        self.stepped = asyncio.Event()
+
+    async def wait_for_step(self) -> None:
+        """Return when a step ends or gets its permit."""
+        await self.stepped.wait()
 
     def revise(self, task: model.GuildTask) -> model.GuildTask:
         """Remember a changed unit under the next revision."""
@@ -159,9 +170,11 @@ class GuildTaskRunner:
             self._log.warning("update_not_published", job=update.job.job_id, error=str(problem))
 
     async def _work_through(self, run: TurnState, *, until_something_shows: bool = False) -> None:
-        while not (until_something_shows and run.shows_something) and (task := self._pick_next(run)) is not None:
-            listing = task.step is model.Step.CHANNELS
-            run.fetching += listing
+        """Do one task after the other; the next begins when it is written that this turn still owns the job."""
+        while not (until_something_shows and run.shows_something):
+            task = await self._next_task(run)
+            if task is None:
+                return
             try:
                 with logs.bound(guild=task.guild_id):
                     outcome = await self._run_step(run, task)
@@ -169,7 +182,8 @@ class GuildTaskRunner:
                         await asyncio.sleep(outcome.throttled.retry_after)
                         outcome = await self._run_step(run, task)
             finally:
-                run.fetching -= listing
+                run.queued.discard(task.guild_id)
+                run.step_ended()
             changed = run.revise(outcome.task)
             if outcome.throttled is not None:
                 # Nothing was asked, so nothing is written: the next turn finds the row as it was.
@@ -179,10 +193,25 @@ class GuildTaskRunner:
                 self._count_ended(run, changed)
             else:
                 run.assigned.add(task.guild_id)
-            if await self._deps.jobs.write_tasks(run.job, [changed]):
-                await self.publish(run.update(changed))
-            else:
-                run.abandoned = True
+            await self._record(run, changed)
+
+    async def _record(self, run: TurnState, changed: model.GuildTask) -> None:
+        """Write what came of a task, then tell the watchers."""
+        if await self._deps.jobs.write_tasks(run.job, [changed]):
+            await self.publish(run.update(changed))
+        else:
+            run.abandoned = True
+
+    async def _next_task(self, run: TurnState) -> model.GuildTask | None:
+        """Take the best task, waiting for one that another step makes available; None when the turn starts no more."""
+        while True:
+            task = self._pick_next(run)
+            if task is not None or not run.queued or self._is_over(run):
+                return task
+            await run.wait_for_step()
+
+    def _is_over(self, run: TurnState) -> bool:
+        return run.abandoned or run.refusal is not None or self._deps.clock() >= run.limits.until
 
     def _is_due_soon(self, run: TurnState, wait: float) -> bool:
         """
@@ -204,19 +233,23 @@ class GuildTaskRunner:
     def _pick_next(self, run: TurnState) -> model.GuildTask | None:
         """Take the best unit that may run now; None when the turn should start no more."""
         now = self._deps.clock()
-        if run.abandoned or run.refusal is not None or now >= run.limits.until:
+        if self._is_over(run):
             return None
         for task in run.open_tasks():
             if task.guild_id in run.assigned and task.retry_at <= now:
-                if task.step is model.Step.ROLES and run.fetching:
+                if task.step is model.Step.ROLES and run.queued:
                     # Roles would take permits from channels that are waiting for theirs.
                     return None
                 run.assigned.discard(task.guild_id)
+                if task.step is model.Step.CHANNELS:
+                    run.queued.add(task.guild_id)
                 return task
         return None
 
     async def _run_step(self, run: TurnState, task: model.GuildTask) -> fetch_guild.StepResult:
         async def began() -> None:
+            run.queued.discard(task.guild_id)
+            run.step_ended()
             running = dataclasses.replace(task, state=model.TaskState.RUNNING)
             await self.publish(run.update(run.revise(running)))
 

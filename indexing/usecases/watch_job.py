@@ -104,7 +104,7 @@ class JobWatcher:
     async def list_jobs(self, user_id: int, *, before: float, limit: int) -> list[tuple[model.Job, model.Tally]]:
         """Return the user's jobs that were created before a time, newest first, with their numbers."""
         jobs = await self._deps.jobs.list_for_user(user_id, before=before, limit=limit)
-        return [(job, await self.count_tasks(job)) for job in jobs]
+        return [(job, model.tally_of(tasks)) for job, tasks in jobs]
 
     async def wait_until_ended(self, job: model.Job, seconds: float) -> model.Job:
         """Return the job when it has ended, or as it is after that time."""

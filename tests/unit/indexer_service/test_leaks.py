@@ -13,7 +13,7 @@ import pytest
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from indexing.domain import model
-from tests import edge, values, worlds
+from tests import edge, stored, values, worlds
 from tests.unit.indexer_service import contexts
 
 pytestmark = pytest.mark.clockwork
@@ -143,7 +143,7 @@ async def test_numbers_count_only_what_may_be_seen_when_a_guild_has_more(bench: 
 async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, method: str) -> None:
     """It fails closed also for who had the role."""
     bench.world.clock.advance(bench.world.rules.roles_hard_age)
-    await bench.world.users.replace_guild_list(STAFF, bench.world.discord.lists[STAFF], bench.world.clock())
+    await stored.guild_list(bench.world.users, STAFF, bench.world.discord.lists[STAFF], bench.world.clock())
     bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
 
     assert leaks(await bench.answers(method, STAFF)) == set()
@@ -154,7 +154,7 @@ async def test_nothing_depends_on_a_role_when_the_list_gives_other_rights(bench:
     """Who has lost a permission may have lost a role: until it is asked for again, the role opens nothing."""
     lesser = [dataclasses.replace(row, permissions=row.permissions | 1) for row in bench.world.discord.lists[STAFF]]
     bench.world.discord.lists[STAFF] = lesser
-    await bench.world.users.replace_guild_list(STAFF, lesser, bench.world.clock())
+    await stored.guild_list(bench.world.users, STAFF, lesser, bench.world.clock())
     bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
 
     assert leaks(await bench.answers(method, STAFF)) == set()
@@ -178,7 +178,7 @@ async def test_a_guild_is_gone_at_once_when_the_user_has_left(bench: Bench, how:
     """Whether his guild list or the question for his roles said so; the job that noticed tells why, and no number."""
     world = bench.world
     if how == "list":
-        await world.users.replace_guild_list(STAFF, [], world.clock())
+        await stored.guild_list(world.users, STAFF, [], world.clock())
     else:
         del world.discord.roles[STAFF, GUILD]
         world.clock.advance(world.rules.roles_max_age)
@@ -205,7 +205,7 @@ async def test_a_running_job_lets_a_guild_go_when_the_user_leaves_it(bench: Benc
     await world.turn()
     asked = world.discord.asked(GUILD + 5)
 
-    await world.users.mark_left(STAFF, GUILD + 5, world.clock())
+    await stored.left(world.users, STAFF, GUILD + 5)
     await world.work()
 
     row = next(row for row in await world.jobs.list_tasks("8" * 32) if row.guild_id == GUILD + 5)
@@ -247,7 +247,7 @@ async def test_the_moment_of_a_hidden_message_is_not_told_when_it_ranks_a_guild(
         now = world.clock()
         fence = await world.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
         assert fence is not None
-        await world.guilds.store_channels(GUILD, fence=fence, channels=rows, now=now)
+        await stored.channels(world.guilds, GUILD, fence=fence, channels=rows, now=now)
 
     ranks = []
     for hours in (1.0, 2.0, 5.0):

@@ -6,10 +6,10 @@ import pytest
 
 from indexer_service.api import convert
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import errors
+from indexing import errors, settings
 from indexing.domain import model, permissions
 from indexing.usecases import browse
-from tests import values, worlds
+from tests import stored, values, worlds
 
 pytestmark = pytest.mark.clockwork
 USER, OTHER = values.USER, values.USER + 1
@@ -42,12 +42,12 @@ async def world() -> worlds.World:
     made = worlds.world()
     rows = [values.user_guild(10), values.user_guild(20), values.user_guild(30, owner=True)]
     await made.add_user(rows)
-    await made.users.replace_guild_list(USER, rows, made.clock())
-    await made.users.replace_guild_list(OTHER, [values.user_guild(10)], made.clock())
+    await stored.guild_list(made.users, USER, rows, made.clock())
+    await stored.guild_list(made.users, OTHER, [values.user_guild(10)], made.clock())
     await made.guilds.upsert_guilds(rows, GUILDS)
     for guild_id in GUILDS:
         await fetched(made, guild_id, channels(guild_id))
-    await made.users.store_roles(USER, 20, (ROLE,), made.clock())
+    await stored.roles(made.users, USER, 20, (ROLE,), made.clock())
     return made
 
 
@@ -56,28 +56,37 @@ async def fetched(world: worlds.World, guild_id: int, rows: list[model.Channel])
     now = world.clock()
     fence = await world.guilds.acquire_lease(guild_id, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
-    await world.guilds.store_channels(guild_id, fence=fence, channels=rows, now=now)
+    await stored.channels(world.guilds, guild_id, fence=fence, channels=rows, now=now)
 
 
 async def counted(world: worlds.World) -> dict[int, tuple[int | None, str]]:
     """Return the number of channels in each guild's row, and why it may not be all."""
-    views, _ = await browser(world).list_guilds(USER, after=0, size=50)
+    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
     return {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
 
 
-def browser(world: worlds.World) -> browse.Browse:
+def browser(world: worlds.World, rules: settings.IndexingSettings | None = None) -> browse.Browse:
     """Return the use case."""
-    return browse.Browse(world.ports, world.rules)
+    return browse.Browse(
+        world.ports, rules or world.rules, encode_channel=as_it_is, encode_guild=as_it_is, monotonic=world.clock
+    )
+
+
+def as_it_is(row: Any) -> Any:  # noqa: ANN401 -- a channel or a guild
+    """Return a row as it is: pages are compared, not sent."""
+    return row
 
 
 async def ids(world: worlds.World, *, size: int = 100, user: int = USER, **wanted: Any) -> list[int]:  # noqa: ANN401 -- any field of a filter
     """Return the ids of all pages."""
-    after: tuple[int, ...] | None = None
+    after: tuple[Any, ...] | None = None
     found: list[int] = []
+    reader = browser(world)
     while True:
-        page, after = await browser(world).list_channels(user, browse.ChannelFilter(**wanted), after=after, size=size)
-        assert len(page) <= size
-        found += [row.channel_id for row in page]
+        page = await reader.list_channels(user, browse.ChannelFilter(**wanted), after=after, size=size)
+        assert len(page.rows) <= size
+        found += [row.channel_id for row in page.rows]
+        after = page.following
         if after is None:
             return found
 
@@ -138,13 +147,14 @@ async def test_every_channel_comes_once_when_pages_are_followed(
 
 async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(world: worlds.World) -> None:
     """A page goes on after the last channel shown, not after so many."""
-    first, after = await browser(world).list_channels(USER, browse.ChannelFilter(), after=None, size=3)
+    reader = browser(world)
+    first = await reader.list_channels(USER, browse.ChannelFilter(), after=None, size=3)
     world.clock.advance(1.0)
     await fetched(world, 10, channels(10)[1:])
 
-    rest, _ = await browser(world).list_channels(USER, browse.ChannelFilter(), after=after, size=100)
+    rest = await reader.list_channels(USER, browse.ChannelFilter(), after=first.following, size=100)
 
-    assert [row.channel_id for row in first + rest] == [11, 12, 21, 22, 24, 31, 32, 33, 34]
+    assert [row.channel_id for row in first.rows + rest.rows] == [11, 12, 21, 22, 24, 31, 32, 33, 34]
 
 
 async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(world: worlds.World) -> None:
@@ -154,12 +164,13 @@ async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(world: 
     await fetched(world, 10, rows)
     found, after, pages = [], None, 0
     while pages == 0 or after is not None:
-        page, after = await browser(world).list_channels(USER, browse.ChannelFilter(guild_id=10), after=after, size=500)
-        found += page
+        page = await browser(world).list_channels(USER, browse.ChannelFilter(guild_id=10), after=after, size=500)
+        found += page.rows
+        after = page.following
         pages += 1
 
-        answer = pb.ListChannelsResponse(channels=[convert.channel(row) for row in page])
-        assert 0 < answer.ByteSize() < 4 << 20
+        answer = pb.ListChannelsResponse(channels=[convert.channel(row) for row in page.rows])
+        assert 0 < answer.ByteSize() < 512 << 10
 
     assert found == rows
     assert pages > 1
@@ -172,17 +183,17 @@ async def test_each_user_sees_his_own_when_guilds_are_shared(world: worlds.World
 
 async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(world: worlds.World) -> None:
     """At once, although the channels are still stored."""
-    await world.users.mark_left(USER, 30, world.clock())
+    await stored.left(world.users, USER, 30)
 
     assert await ids(world) == [11, 12, 21, 22, 24]
-    views, _ = await browser(world).list_guilds(USER, after=0, size=50)
+    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
     assert {view.guild.guild_id for view in views} == {10, 20}
 
 
 async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(world: worlds.World) -> None:
     """Nobody keeps a sight for ever because nobody asked again."""
     world.clock.advance(world.rules.roles_hard_age)
-    await world.users.replace_guild_list(USER, world.discord.lists[USER], world.clock())
+    await stored.guild_list(world.users, USER, world.discord.lists[USER], world.clock())
 
     assert await ids(world, guild_id=20) == [21, 22]
 
@@ -191,7 +202,7 @@ async def test_a_roles_channels_are_not_counted_when_the_roles_are_too_old(world
     """The number in the guild's row is of what is shown, and the row says that there may be more."""
     before = await counted(world)
     world.clock.advance(world.rules.roles_hard_age)
-    await world.users.replace_guild_list(USER, world.discord.lists[USER], world.clock())
+    await stored.guild_list(world.users, USER, world.discord.lists[USER], world.clock())
 
     after = await counted(world)
 
@@ -206,8 +217,8 @@ async def test_nothing_is_shown_when_the_guild_list_is_too_old(world: worlds.Wor
     world.clock.advance(1.0)
 
     old = await ids(world)
-    views, _ = await browser(world).list_guilds(USER, after=0, size=50)
-    await world.users.replace_guild_list(USER, world.discord.lists[USER], world.clock())
+    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
+    await stored.guild_list(world.users, USER, world.discord.lists[USER], world.clock())
 
     assert {11, 21, 33} < set(young)
     assert old == []
@@ -229,7 +240,7 @@ async def test_an_unknown_user_is_told_so_when_he_browses(world: worlds.World, u
     with pytest.raises(errors.UserNotFound):
         await browser(world).list_channels(user, browse.ChannelFilter(), after=None, size=10)
     with pytest.raises(errors.UserNotFound):
-        await browser(world).list_guilds(user, after=0, size=10)
+        await browser(world).list_guilds(user, after=None, size=10)
 
 
 async def test_a_known_user_sees_nothing_when_he_was_never_indexed(world: worlds.World) -> None:
@@ -237,26 +248,27 @@ async def test_a_known_user_sees_nothing_when_he_was_never_indexed(world: worlds
     await world.users.put_credential(OTHER + 1, values.credential())
 
     assert await ids(world, user=OTHER + 1) == []
-    assert await browser(world).list_guilds(OTHER + 1, after=0, size=10) == ([], None)
+    assert await browser(world).list_guilds(OTHER + 1, after=None, size=10) == browse.Page([], None, [])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 async def test_every_guild_comes_once_when_pages_are_followed(world: worlds.World, size: int) -> None:
     """By rank, with its place, whatever the size of the pages."""
     await world.users.put_preferences(USER, model.Preferences(pinned=(20,)))
-    after: int | None = 0
+    after: tuple[Any, ...] | None = None
     views: list[browse.GuildView] = []
 
-    while after is not None:
-        page, after = await browser(world).list_guilds(USER, after=after, size=size)
-        views += page
+    while not views or after is not None:
+        page = await browser(world).list_guilds(USER, after=after, size=size)
+        views += page.rows
+        after = page.following
 
     assert [(view.guild.guild_id, view.position) for view in views] == [(20, 0), (30, 1), (10, 2)]
 
 
 async def test_a_guild_tells_what_is_known_when_it_is_listed(world: worlds.World) -> None:
     """How many channels he sees there, whether he owns it, and why not all are there."""
-    views, _ = await browser(world).list_guilds(USER, after=0, size=50)
+    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.owner, view.channel_count, view.stale, view.reason) for view in views}
     assert found == {
@@ -270,7 +282,7 @@ async def test_a_guild_tells_its_age_when_it_is_old(world: worlds.World) -> None
     """From its age on it counts as stale."""
     world.clock.advance(world.rules.max_age)
 
-    views, _ = await browser(world).list_guilds(USER, after=0, size=50)
+    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
 
     assert {view.stale for view in views} == {True}
 
@@ -278,14 +290,14 @@ async def test_a_guild_tells_its_age_when_it_is_old(world: worlds.World) -> None
 async def test_a_guild_tells_why_when_its_channels_are_missing(world: worlds.World) -> None:
     """No bot, no access, or not read yet; what was read before a refusal is still counted."""
     rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
-    await world.users.replace_guild_list(USER, rows, world.clock())
+    await stored.guild_list(world.users, USER, rows, world.clock())
     await world.guilds.upsert_guilds(rows, [10, 40])
     now = world.clock()
     fence = await world.guilds.acquire_lease(10, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
     await world.guilds.mark_refused(10, fence=fence, error="NO_ACCESS", now=now, retry_at=now + 60)
 
-    views, _ = await browser(world).list_guilds(USER, after=0, size=50)
+    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
     assert found == {10: (2, "NO_ACCESS"), 20: (None, "BOT_NOT_INSTALLED"), 40: (None, "NOT_INDEXED_YET")}
@@ -293,11 +305,11 @@ async def test_a_guild_tells_why_when_its_channels_are_missing(world: worlds.Wor
 
 async def test_the_count_is_what_is_shown_when_a_guild_is_opened(world: worlds.World) -> None:
     """The two lists agree, and both agree with the rules."""
-    views, _ = await browser(world).list_guilds(USER, after=0, size=50)
+    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
 
     for view in views:
         guild_id = view.guild.guild_id
-        membership = await world.users.membership(USER, guild_id)
+        membership = await stored.member(world.users, USER, guild_id)
         assert membership is not None
         seen = permissions.visible(membership, await world.guilds.list_channels([guild_id]), membership.role_ids)
         assert view.channel_count == len(seen) == len(await ids(world, guild_id=guild_id))
@@ -306,12 +318,12 @@ async def test_the_count_is_what_is_shown_when_a_guild_is_opened(world: worlds.W
 async def test_a_guild_without_our_bot_shows_where_to_install_it_when_there_is_a_link(world: worlds.World) -> None:
     """With the guild already chosen; the reason tells whether our bot was ever there."""
     rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
-    await world.users.replace_guild_list(USER, rows, world.clock())
+    await stored.guild_list(world.users, USER, rows, world.clock())
     await world.guilds.mark_bot_removed([20, 40], world.clock())
     await world.guilds.upsert_guilds(rows, [10])
     rules = world.rules.model_copy(update={"install_url": "https://discord.com/oauth2/authorize?client_id=1&scope=bot"})
 
-    views, _ = await browse.Browse(world.ports, rules).list_guilds(USER, after=0, size=50)
+    views = (await browser(world, rules).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.reason, view.install_url) for view in views}
     link = "https://discord.com/oauth2/authorize?client_id=1&scope=bot&guild_id={}&disable_guild_select=true"
@@ -325,20 +337,21 @@ async def test_a_guild_without_our_bot_shows_where_to_install_it_when_there_is_a
 
 async def test_old_channels_are_shown_and_read_again_once_when_somebody_looks(world: worlds.World) -> None:
     """What is there is served and said to be old; the schedule has the guild due now, however often it is shown."""
-    shown = await browser(world).list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
-    young = await browser(world).mark_viewed(USER, browse.ChannelFilter(guild_id=10), shown[0])
+    reader = browser(world)
+    young = await reader.list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
     world.clock.advance(world.rules.max_age)
     due = world.clock()
     stale = []
     for _ in range(3):
-        rows, _ = await browser(world).list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
-        stale.append(await browser(world).mark_viewed(USER, browse.ChannelFilter(guild_id=10), rows))
+        page = await reader.list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
+        stale.append(page.stale)
+        await reader.write_views()
         world.clock.advance(1)
 
-    assert (young, stale) == ([], [[10]] * 3)
+    assert (young.stale, stale) == ([], [[10]] * 3)
     found = (await world.guilds.get([10]))[10]
     assert (found.schedule.next_at, found.last_viewed_at) == (due, due)
-    membership = await world.users.membership(USER, 10)
+    membership = await stored.member(world.users, USER, 10)
     assert membership is not None
     assert membership.last_viewed_at == due
     assert [guild.guild_id for guild in await world.guilds.list_due(world.clock(), 9)] == [10]
@@ -348,7 +361,7 @@ async def test_the_place_of_a_guild_is_explained_when_guilds_are_listed(world: w
     """Every signal with what it adds; they sum up to the score."""
     await world.users.put_preferences(USER, model.Preferences(pinned=(20,)))
 
-    views, _ = await browser(world).list_guilds(USER, after=0, size=50)
+    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
 
     assert [(view.guild.guild_id, view.rank.inputs.pinned) for view in views] == [(20, 0), (30, None), (10, None)]
     assert all(view.rank.score == pytest.approx(sum(view.rank.parts.values())) for view in views)

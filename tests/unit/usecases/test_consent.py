@@ -35,7 +35,7 @@ async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> No
     await world.users.put_credential(values.USER, values.credential(expires_at=ends))
 
     active = await case.status(values.USER)
-    await world.users.require_reauth(values.USER)
+    world.users._refused.add(values.USER)
     refused = await case.status(values.USER)
 
     scopes = values.credential().scopes

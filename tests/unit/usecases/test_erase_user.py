@@ -15,8 +15,8 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model, ports, turns
-from indexing.usecases import browse, control_job, erase_user, start_job, tokens
-from tests import values, worlds
+from indexing.usecases import control_job, erase_user, start_job, tokens
+from tests import stored, values, worlds
 
 pytestmark = pytest.mark.clockwork
 JOB, OTHERS_JOB = "a" * 32, "b" * 32
@@ -121,16 +121,14 @@ async def test_nothing_of_the_user_is_left_when_he_is_erased(world: worlds.World
     assert_gone(world)
     assert removed == {
         "users": 1,
-        "memberships": 2,
+        "rosters": 1,
         "jobs": 1,
-        "units": 2,
         "requests": 1,
         "guilds": 1,
-        "channels": 2,
     }
     assert budgets.forgotten == [USER]
     with pytest.raises(errors.UserNotFound):
-        await browse.Browse(world.ports, world.rules).list_guilds(USER, after=0, size=10)
+        await world.browser.list_guilds(USER, after=None, size=10)
     assert len(await world.guilds.list_channels([SHARED])) == 2
 
 
@@ -295,7 +293,7 @@ async def test_discord_is_asked_nothing_more_when_the_user_is_erased(world: worl
     """The turn that still runs notices at its next write; only what is on its way is finished."""
     guilds = [values.user_guild(90_000 + number) for number in range(40)]
     await world.add_user(guilds)
-    await world.users.replace_guild_list(OTHER, [values.user_guild(SHARED), *guilds], world.clock())
+    await stored.guild_list(world.users, OTHER, [values.user_guild(SHARED), *guilds], world.clock())
     await world.installs.store(frozenset(guild.guild_id for guild in guilds), world.clock())
     await world.start("c" * 32)
     asked: list[int] = []
@@ -308,7 +306,7 @@ async def test_discord_is_asked_nothing_more_when_the_user_is_erased(world: worl
     world.discord.before_answer = at_the_sixth
     await world.work()
 
-    assert 6 <= len(asked) <= 6 + world.rules.turn_width
+    assert 6 <= len(asked) <= 6 + 5
     assert_gone(world)
 
 

@@ -8,7 +8,7 @@ import pytest
 from indexing import errors
 from indexing.domain import freshness, model, ports, reasons
 from indexing.usecases import fetch_guild
-from tests import values, worlds
+from tests import stored, values, worlds
 
 pytestmark = pytest.mark.clockwork
 GUILD, USER = values.GUILD, values.USER
@@ -34,7 +34,7 @@ class Bench:
 
         job = changes.pop("job", values.job(created_at=self.world.clock()))
         guild = changes.pop("guild", await self.guild())
-        membership = await self.world.users.membership(USER, GUILD)
+        membership = await stored.member(self.world.users, USER, GUILD)
         assert membership is not None
         work = fetch_guild.TaskContext(job, values.task(**changes), guild, membership, values.credential(), began)
         return await self.world.fetcher.run_step(work, PURPOSE)
@@ -48,7 +48,7 @@ class Bench:
         now = self.world.clock()
         fence = await self.world.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
         assert fence is not None
-        await self.world.guilds.store_channels(GUILD, fence=fence, channels=channels, now=now)
+        await stored.channels(self.world.guilds, GUILD, fence=fence, channels=channels, now=now)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def bench() -> Bench:
     world = worlds.world()
     await world.add_user([values.user_guild()])
     world.discord.channels[GUILD] = [OPEN, CLOSED]
-    await world.users.replace_guild_list(USER, world.discord.lists[USER], world.clock())
+    await stored.guild_list(world.users, USER, world.discord.lists[USER], world.clock())
     await world.guilds.upsert_guilds(world.discord.lists[USER], {GUILD})
     return Bench(world)
 
@@ -308,7 +308,7 @@ async def test_no_call_is_made_when_somebody_was_quicker_to_the_permit(
     fence = await bench.world.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
     assert fence is not None
     if done:
-        await bench.world.guilds.store_channels(GUILD, fence=fence, channels=[OPEN, CLOSED], now=now)
+        await stored.channels(bench.world.guilds, GUILD, fence=fence, channels=[OPEN, CLOSED], now=now)
 
     outcome = await bench.run(guild=before)
 
@@ -356,7 +356,7 @@ async def test_known_roles_count_when_they_are_not_too_old(
 ) -> None:
     """Fresh ones end the unit, old ones are asked for again, very old ones are not believed meanwhile."""
     bench.world.discord.channels[GUILD] = [OPEN, FOR_ROLE]
-    await bench.world.users.store_roles(USER, GUILD, (ROLE,), bench.world.clock() - age)
+    await stored.roles(bench.world.users, USER, GUILD, (ROLE,), bench.world.clock() - age)
 
     outcome = await bench.run()
 
@@ -372,8 +372,9 @@ async def test_a_unit_is_done_when_the_roles_are_there(bench: Bench) -> None:
     outcome = await bench.run(step=model.Step.ROLES, state=model.TaskState.RUNNING, channel_count=1)
 
     assert outcome.task == values.task(step=model.Step.ROLES, state=model.TaskState.SUCCEEDED, channel_count=2)
-    stored = await bench.world.users.membership(USER, GUILD)
-    assert stored == values.membership(role_ids=(ROLE,), roles_at=bench.world.clock())
+    member = await stored.member(bench.world.users, USER, GUILD)
+    assert member is not None
+    assert (member.role_ids, member.roles_at) == ((ROLE,), bench.world.clock())
 
 
 async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Bench) -> None:
@@ -382,7 +383,7 @@ async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Benc
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "USER_LEFT")
     assert outcome.task.channel_count == 0
-    assert await bench.world.users.membership(USER, GUILD) is None
+    assert await stored.member(bench.world.users, USER, GUILD) is None
 
 
 async def test_a_unit_is_done_as_far_as_possible_when_roles_may_not_be_read(bench: Bench) -> None:
@@ -488,7 +489,7 @@ async def test_nothing_is_noted_of_a_guild_when_the_edge_blocks_us(bench: Bench,
 async def test_roles_are_asked_for_again_when_a_job_is_forced(bench: Bench) -> None:
     """Who has just got a role does not want to wait until what is known of him is old."""
     bench.world.discord.channels[GUILD] = [OPEN, FOR_ROLE]
-    await bench.world.users.store_roles(USER, GUILD, (), bench.world.clock() - 60)
+    await stored.roles(bench.world.users, USER, GUILD, (), bench.world.clock() - 60)
 
     outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
 

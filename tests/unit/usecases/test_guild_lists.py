@@ -7,7 +7,7 @@ import pytest
 from indexing import errors
 from indexing.domain import model, ports
 from indexing.usecases import guild_lists
-from tests import values, worlds
+from tests import stored, values, worlds
 
 pytestmark = pytest.mark.clockwork
 USER = values.USER
@@ -39,9 +39,11 @@ async def test_the_list_is_stored_whole_when_it_is_read(world: worlds.World) -> 
         (10, 1, "guild 10"),
         (20, 2, "guild 20"),
     ]
-    assert await world.users.membership(USER, 30) == values.membership(guild_id=30, owner=True)
-    stored = await world.guilds.get([10, 20, 30])
-    assert [stored[key].access for key in (10, 20, 30)] == ["INSTALLED", "NOT_INSTALLED", "INSTALLED"]
+    assert await stored.member(world.users, USER, 30) == values.membership(
+        guild_id=30, owner=True, roles_changed_at=world.clock()
+    )
+    found = await world.guilds.get([10, 20, 30])
+    assert [found[key].access for key in (10, 20, 30)] == ["INSTALLED", "NOT_INSTALLED", "INSTALLED"]
 
 
 async def test_a_unit_is_skipped_for_its_reason_when_it_needs_no_call(world: worlds.World) -> None:
@@ -134,7 +136,7 @@ async def test_nothing_is_stored_when_the_users_list_cannot_be_read(world: world
     with pytest.raises(errors.DiscordTransient):
         await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
-    assert len(await world.users.memberships(USER)) == 3
+    assert len((await stored.user(world.users, USER)).memberships) == 3
 
 
 async def test_the_set_stays_young_when_it_is_renewed_beside(world: worlds.World) -> None:
@@ -174,7 +176,7 @@ async def test_guilds_are_left_when_a_list_lacks_them_twice(world: worlds.World)
     units = await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
     assert [unit.guild_id for unit in units] == [10]
-    assert [row.guild_id for row in await world.users.memberships(USER)] == [10]
+    assert list((await stored.user(world.users, USER)).memberships) == [10]
     assert world.discord.asked("list") == 3
 
 

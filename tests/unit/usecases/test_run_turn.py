@@ -2,13 +2,12 @@
 
 import asyncio
 import dataclasses
-import itertools
 
 import pytest
 from prometheus_client import registry
 
 from indexing import errors
-from indexing.domain import model, turns
+from indexing.domain import model, ports, turns
 from indexing.telemetry import metrics
 from indexing.usecases import guild_lists, guild_tasks, run_turn
 from tests import values, worlds
@@ -282,24 +281,34 @@ async def test_roles_are_read_when_all_channels_are_there(world: worlds.World) -
     assert (row.state, row.channel_count) == (model.TaskState.SUCCEEDED, 2)
 
 
-async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(world: worlds.World) -> None:
-    """Side by side too, a guild that is quick to answer leaves the permits to the channels of the others."""
+@pytest.mark.parametrize(("waits", "after"), [(5.0, 5.0), (0.0, 0.0)], ids=["for-a-permit", "for-the-answer"])
+async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(
+    world: worlds.World, waits: float, after: float
+) -> None:
+    """Channels that wait for a permit come first; roles go beside those that wait for Discord's answer."""
     world.discord.channels[10] = for_role(10)
     world.discord.roles[USER, 10] = (ROLE,)
     await world.start()
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=0))
-    seconds = itertools.chain([0.0, 5.0, 5.0], itertools.repeat(0.0))
+    ask = world.discord.guild_channels
 
-    async def on_its_way() -> None:
-        await asyncio.sleep(next(seconds))
+    async def in_line(
+        guild_id: int, purpose: ports.Purpose, precondition: ports.Precondition
+    ) -> list[model.Channel] | None:
+        if guild_id != 10:
+            await asyncio.sleep(waits)
+        found = await ask(guild_id, purpose, precondition)
+        if guild_id != 10:
+            await asyncio.sleep(5.0 - waits)
+        return found
 
-    world.discord.before_answer = on_its_way
+    world.discord.guild_channels = in_line  # type: ignore[method-assign]  # a Discord with a line before it
     began = world.clock()
 
     await world.turner.run_turn(turns.Turn(JOB, 1), world.limits(width=3, first=3))
 
     asked_at = next(call.at for call in world.discord.calls if call.what == (USER, 10))
-    assert asked_at == began + 5.0
+    assert asked_at == began + after
 
 
 async def test_watchers_learn_everything_when_they_follow_a_job(world: worlds.World) -> None:

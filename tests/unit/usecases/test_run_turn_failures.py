@@ -8,7 +8,7 @@ import pytest
 from indexing import errors
 from indexing.domain import model, turns
 from indexing.usecases import control_job, maintenance, run_turn
-from tests import clockwork, values, worlds
+from tests import clockwork, stored, values, worlds
 
 pytestmark = pytest.mark.clockwork
 USER = values.USER
@@ -196,7 +196,7 @@ async def test_a_unit_is_skipped_when_the_user_has_left_meanwhile(world: worlds.
     """Another job of his own, or his own leaving, may have changed the list."""
     await world.start()
     await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    await world.users.mark_left(USER, 40, world.clock())
+    await stored.left(world.users, USER, 40)
 
     await world.work()
 

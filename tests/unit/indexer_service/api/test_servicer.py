@@ -11,7 +11,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors, settings
 from indexing.domain import model, ports, turns
 from indexing.ratelimit import limiter
-from indexing.usecases import browse, control_job, erase_user, start_job, tokens, watch_job
+from indexing.usecases import control_job, erase_user, start_job, tokens, watch_job
 from tests import values, worlds
 from tests.unit.indexer_service import contexts
 
@@ -66,7 +66,7 @@ async def bench() -> Bench:
     cases = servicer.Cases(
         start=start_job.StartJob(world.ports, world.rules, world.turner),
         progress=watch_job.JobWatcher(world.ports),
-        browse=browse.Browse(world.ports, world.rules),
+        browse=world.browser,
         control=control_job.JobControl(world.ports, world.rules),
         consent=tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules)),
         erasure=erase_user.EraseUser(
