@@ -1,1 +1,1 @@
-"""The whole product on loopback, for development, demonstration and tests; never a part of production."""
+"""The whole product on loopback, for development, demos and tests; never part of production."""

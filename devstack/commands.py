@@ -1,4 +1,4 @@
-"""`python -m devstack demo` and `up`."""
+"""The commands `python -m devstack demo` and `up`."""
 
 import contextlib
 import json
@@ -14,16 +14,18 @@ from devstack import demo as demonstration
 from indexer_client.cli import errors, output
 from indexer_client.cli import main as cli
 
-Users = Annotated[int, typer.Option(min=1, max=500, help="Users whom the simulator plays.")]
+Users = Annotated[int, typer.Option(min=1, max=500, help="Simulated users.")]
 Workers = Annotated[int, typer.Option(min=1, max=32, help="Worker processes.")]
 Services = Annotated[int, typer.Option(min=1, max=8, help="gRPC services.")]
-GuildsPerUser = Annotated[int, typer.Option(min=1, max=200, help="Guilds of each played user.")]
-Seed = Annotated[int, typer.Option(help="Equal seeds make equal worlds.")]
-Latency = Annotated[str, typer.Option(help="Round trip to the simulator: none, lan, typical, bad, or 20-60 (ms).")]
+GuildsPerUser = Annotated[int, typer.Option(min=1, max=200, help="Guilds of each simulated user.")]
+Seed = Annotated[int, typer.Option(help="Seed of the simulated guilds; equal seeds give equal data.")]
+Latency = Annotated[
+    str, typer.Option(help="Simulated round trip: none, lan, typical, bad, or a range in ms, such as 20-60.")
+]
 
 app = typer.Typer(
     name="python -m devstack",
-    help="Run the whole product on loopback.",
+    help="Run the whole product on loopback, against a simulated Discord.",
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
@@ -40,16 +42,16 @@ def demo(  # noqa: PLR0913 -- one parameter an option
     seed: Seed = 1,
     latency: Latency = "typical",
     faults: Annotated[
-        list[str] | None, typer.Option("--fault", help="Rule for the simulator, as JSON. May be repeated.")
+        list[str] | None, typer.Option("--fault", help="Fault rule for the simulator, as JSON. May be repeated.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as one JSON object on standard output.")
     ] = False,
 ) -> int:
-    """Index all users at once and sum up what it took; exit code 0 if all went as it should."""
+    """Index all users at once and print a summary; the exit code is 0 if no problem was found."""
     options = stack.Options(users, services, workers, guilds_per_user, seed, latency)
     if faults and options.real_discord:
-        raise typer.BadParameter("the real Discord takes no rules", param_hint="--fault")
+        raise typer.BadParameter("fault rules need the simulator, not the real Discord", param_hint="--fault")
     screen = startup_view.progress_console(as_json=as_json)
     with _running_stack(options, startup_view.StartupView(screen)) as running:
         found = demonstration.run_demo(running, screen, faults or [])
@@ -70,7 +72,7 @@ def up(  # noqa: PLR0913 -- one parameter an option
     latency: Latency = "typical",
     as_json: Annotated[bool, typer.Option("--json", help="Print all addresses as one JSON object.")] = False,
 ) -> int:
-    """Keep everything running until Ctrl-C, and print the addresses."""
+    """Run everything until Ctrl-C, and print the addresses."""
     options = stack.Options(users, services, workers, guilds_per_user, seed, latency, exporter=True)
     screen = startup_view.progress_console(as_json=as_json)
     with _running_stack(options, startup_view.StartupView(screen)) as running:
@@ -96,7 +98,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _running_stack(options: stack.Options, view: startup_view.StartupView) -> Iterator[stack.Stack]:
-    """Yield a started stack; whatever ends the block, signals included, stops it."""
+    """Yield a started stack, and stop it when the block ends, also by a signal."""
     with _exit_on_signals():
         running = stack.Stack(options, view)
         with view.display_start(running.names):
@@ -109,7 +111,7 @@ def _running_stack(options: stack.Options, view: startup_view.StartupView) -> It
 
 @contextlib.contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and the end of the terminal into an orderly end, as Ctrl-C is."""
+    """Turn SIGTERM and SIGHUP into SystemExit, so that cleanup runs as after Ctrl-C."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""What `up` prints when everything answers: where it listens, and what to try."""
+"""The output of `up` once everything is ready: addresses, and commands to try."""
 
 import pathlib
 import sys
@@ -13,7 +13,7 @@ SHOWN_USERS = 5
 
 
 def document(running: stack.Stack) -> dict[str, Any]:
-    """Return all addresses as values for JSON."""
+    """Return all addresses as JSON values."""
     return {
         "addresses": running.addresses,
         "redis_url": running.redis_url,
@@ -27,20 +27,20 @@ def document(running: stack.Stack) -> dict[str, Any]:
 
 
 def print_connection_info(running: stack.Stack, screen: console.Console) -> None:
-    """Print what a person needs to go on."""
+    """Print addresses, log directory, users, and commands to try."""
     lines = [(f"metrics {name}", url) for name, url in running.metrics_urls.items()]
-    lines += [("simulator's counters", f"{running.simulator_url}/_sim/stats")] if running.simulator_url else []
+    lines += [("simulator statistics", f"{running.simulator_url}/_sim/stats")] if running.simulator_url else []
     lines += [("logs", str(running.logs)), ("users", _users(running))]
     screen.print()
     width = max(len(label) for label, _ in lines)
     for label, value in lines:
         screen.print(text.Text.assemble((label.ljust(width + 2), "dim"), value), soft_wrap=True)
     indexer, user = _indexer(), running.users[0].id
-    screen.print("\nTry, in another terminal:\n", style="bold")
+    screen.print("\nIn another terminal, try:\n", style="bold")
     commands = [f"index {user}", f"guilds {user}", f"channels {user} --order activity", f"limits --watch --user {user}"]
     for line in [f"export INDEXER_ADDRESS={running.address}", *(f"{indexer} {command}" for command in commands)]:
         screen.print(f"  {line}", soft_wrap=True)
-    screen.print("\nCtrl-C ends it all.")
+    screen.print("\nPress Ctrl-C to stop everything and delete its data.")
 
 
 def _users(running: stack.Stack) -> str:
@@ -50,7 +50,7 @@ def _users(running: stack.Stack) -> str:
 
 
 def _indexer() -> str:
-    """Return how to call the command line from here."""
+    """Return the shortest command that runs `indexer` from the current directory."""
     script = pathlib.Path(sysconfig.get_path("scripts"), "indexer")
     if not script.exists():
         return f"{sys.executable} -m indexer_client.cli"

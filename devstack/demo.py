@@ -1,4 +1,4 @@
-"""The main job before your eyes: index every user of a stack at once, watch it, and sum up what it took."""
+"""The demo: index every user of a stack at once, show the progress, and print a summary."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,9 @@ from devstack import counts, job_runs, probes, stack, summary, supervisor, users
 from indexer_client.cli import connection, formatting, output, rendering, times, views
 
 LINE_INTERVAL = 10.0
-"""Seconds between two lines where no picture can be drawn."""
+"""Seconds between two progress lines where no live display is possible."""
 POLL_INTERVAL = 0.2
-"""Seconds between two looks whether the stack still stands."""
+"""Seconds between two checks for a failure of the stack."""
 
 
 def run_demo(running: stack.Stack, screen: console.Console, faults: Sequence[str]) -> summary.Summary:
@@ -26,12 +26,12 @@ def run_demo(running: stack.Stack, screen: console.Console, faults: Sequence[str
     Args:
         running: The stack.
 
-        screen: Where to show it.
+        screen: Console for the progress.
 
-        faults: Rules for the simulator, each a JSON object.
+        faults: Fault rules for the simulator, each a JSON object.
 
     Raises:
-        supervisor.StackFailed: The stack broke down, or does not accept the rules.
+        supervisor.StackFailed: The stack failed, or the simulator rejects a rule.
     """
     running.put_credentials()
     for rule in faults:
@@ -40,8 +40,8 @@ def run_demo(running: stack.Stack, screen: console.Console, faults: Sequence[str
     try:
         cost = counts.collect(running.simulator_url, running.metrics_urls.values())
     except OSError as error:
-        died = running.wait(POLL_INTERVAL)  # that a process has died is noticed a moment later
-        raise died or supervisor.StackFailed(f"the counters cannot be read: {error}") from error
+        failure = running.wait(POLL_INTERVAL)  # the end of a process is detected with a short delay
+        raise failure or supervisor.StackFailed(f"the counters cannot be read: {error}") from error
     return summary.Summary(found, cost, bool(faults))
 
 
@@ -67,7 +67,7 @@ async def _run_all(found: list[job_runs.JobRun], stub: connection.Stub) -> None:
 
 @contextlib.asynccontextmanager
 async def _display_runs(found: list[job_runs.JobRun], screen: console.Console) -> AsyncIterator[None]:
-    """Show the runs: live on a terminal, and as a line for each that has ended elsewhere."""
+    """Show the runs: a live display on a terminal, else one line per ended run."""
     if output.supports_live_display(screen):
         picture = (
             rendering.JobDisplay(found[0].tracked, found[0].elapsed)
@@ -110,4 +110,4 @@ def _post_fault(url: str, document: str) -> None:
         answer = asking.getresponse()
         if answer.status != http.client.OK:
             refused = json.loads(answer.read()).get("error", answer.status)
-            raise supervisor.StackFailed(f"--fault: the simulator refuses {document}: {refused}")
+            raise supervisor.StackFailed(f"--fault: the simulator rejects {document}: {refused}")

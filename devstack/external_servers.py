@@ -1,4 +1,4 @@
-"""Servers that the environment names, used instead of our own."""
+"""Redis and MongoDB servers that the environment names, used instead of the stack's own."""
 
 import contextlib
 import time
@@ -11,7 +11,7 @@ import pymongo.errors
 from devstack import supervisor
 
 TIMEOUT = 3.0
-"""Seconds in which such a server has to answer."""
+"""Seconds in which such a server must answer."""
 POLL_INTERVAL = 0.1
 
 
@@ -20,20 +20,20 @@ def wait_until_reachable(variable: str, url: str, answers: Callable[[str], bool]
     Wait until the server answers.
 
     Raises:
-        supervisor.StackFailed: It does not. The URL is not shown whole, because it may carry a password.
+        supervisor.StackFailed: The server does not answer. The message omits the URL's password.
     """
     deadline = time.monotonic() + TIMEOUT
     while not answers(url):
         if time.monotonic() > deadline:
             host = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
             raise supervisor.StackFailed(
-                f"{variable} is set, but {host} does not answer; unset it to use our own server"
+                f"{variable} is set, but {host} does not answer; unset it to start an own server"
             )
         time.sleep(POLL_INTERVAL)
 
 
 def drop_database(url: str, name: str) -> None:
-    """Remove what a stack left in a MongoDB that is not its own; a server that is away keeps it."""
+    """Drop the stack's database from an external MongoDB, if the server is reachable."""
     client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
         url, serverSelectionTimeoutMS=int(TIMEOUT * 1000)
     )

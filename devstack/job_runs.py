@@ -1,4 +1,4 @@
-"""One user's job in a demonstration: started, followed to its end, and timed as its caller sees it."""
+"""One user's job in the demo: started, watched to its end, and timed as a caller sees it."""
 
 import asyncio
 import contextlib
@@ -11,9 +11,9 @@ from indexer_client.cli import connection, errors, job_state, jobs, watch
 from indexer_service.v1 import indexer_pb2 as pb
 
 FIRST_GUILDS = 5
-"""How many guilds make the first few."""
+"""Number of guilds for `first_five_at`."""
 POLL_INTERVAL = 0.05
-"""Seconds between two looks for the new job, for one user; more users look less often, so as not to be a load."""
+"""Seconds between two ListJobs calls of a user that look for the new job; longer with more users, to limit the load."""
 USERS_PER_POLL = 4
 START_DEADLINE = 30.0
 
@@ -22,14 +22,16 @@ class JobRun:
     """
     A job and its times, in seconds since the StartIndexing call.
 
+    All times are None until they are reached.
+
     Attributes:
-        listed: When the guild list could be seen; None when it could not yet, as with all times.
-        first: When the first guild had its channels.
-        few: When the first five had, or all if there are fewer.
-        ended: When the job was over.
-        answered: When StartIndexing answered.
-        indexed_in_answer: Guilds whose channels were there by then.
-        problem: Why there is no job, in one line; empty when there is one.
+        list_visible_at: When the guild list was visible.
+        first_guild_at: When the first guild was indexed.
+        first_five_at: When the first five guilds were indexed, or all if there are fewer.
+        ended_at: When the job ended.
+        answered_at: When StartIndexing returned.
+        indexed_in_answer: Guilds with channels in StartIndexing's response.
+        error: Why the job could not be started or watched, in one line; else empty.
     """
 
     def __init__(self, user: str, clock: Callable[[], float]) -> None:
@@ -51,7 +53,7 @@ class JobRun:
         return self._clock() - self._began if self.ended_at is None else self.ended_at
 
     async def run_to_end(self, stub: connection.Stub, *, users: int) -> None:
-        """Start the job and follow it to its end; a failure is left in `problem`."""
+        """Start the job and watch it to its end; a failure is stored in `error`."""
         try:
             before = await self._latest_job_id(stub)
             self._began = self._clock()
@@ -75,7 +77,7 @@ class JobRun:
         return answer.job.job_id
 
     async def _follow(self, stub: connection.Stub, start: "asyncio.Task[str]", before: str, pause: float) -> None:
-        """Follow the job from as soon as it can be found, which is long before the start is answered."""
+        """Watch the job as soon as ListJobs returns it, which is long before StartIndexing returns."""
         job_id = before
         while job_id == before and not start.done():
             await asyncio.wait([start], timeout=pause)
@@ -93,7 +95,7 @@ class JobRun:
         return answer.jobs[0].job_id if answer.jobs else ""
 
     def _record_times(self) -> None:
-        """Keep the times at which something could be seen for the first time."""
+        """Set the times of milestones that were reached for the first time."""
         now = self.elapsed()
         indexed = sum(row.state == pb.GUILD_STATE_SUCCEEDED for row in self.tracked.guild_tasks.values())
         over = self.tracked.ended

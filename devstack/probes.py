@@ -1,4 +1,4 @@
-"""Whether a program answers, listener the way its callers will ask it; False means not yet."""
+"""Readiness probes, each in the protocol of the program's callers; False means not ready yet."""
 
 import contextlib
 import http.client
@@ -12,19 +12,19 @@ import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 PROBE_TIMEOUT = 1.0
-"""Seconds for one question."""
+"""Timeout of one probe, in seconds."""
 HOST = "127.0.0.1"
 
 
 def free_port() -> int:
-    """Return a port of loopback on which nothing listens now."""
+    """Return a loopback port on which nothing listens."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         return int(listener.getsockname()[1])
 
 
 def redis_answers(url: str) -> bool:
-    """PING."""
+    """Return whether Redis answers PING."""
     with (
         contextlib.suppress(redis.RedisError, OSError),
         contextlib.closing(
@@ -36,7 +36,7 @@ def redis_answers(url: str) -> bool:
 
 
 def mongodb_answers(url: str) -> bool:
-    """Ping the way a driver does: hello first, and a server to write to."""
+    """Return whether MongoDB answers `ping` through a driver, which requires a writable server."""
     milliseconds = int(PROBE_TIMEOUT * 1000)
     with contextlib.suppress(pymongo.errors.PyMongoError, OSError):
         client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
@@ -49,7 +49,11 @@ def mongodb_answers(url: str) -> bool:
 
 
 def service_is_serving(address: str) -> bool:
-    """Ask grpc.health.v1, once the port is open: gRPC itself would wait a second after each refused connection."""
+    """
+    Return whether grpc.health.v1 reports SERVING.
+
+    The port is tested first, because gRPC waits a second after each refused connection.
+    """
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), PROBE_TIMEOUT).close()
@@ -63,14 +67,14 @@ def service_is_serving(address: str) -> bool:
 
 
 def page_is_ok(url: str) -> bool:
-    """Ask for a page and get 200."""
+    """Return whether a page is answered with status 200."""
     with contextlib.suppress(OSError, http.client.HTTPException):
         return read_page(url)[0] == http.client.OK
     return False
 
 
 def read_page(url: str) -> tuple[int, bytes]:
-    """Return status and body of a page of loopback; no proxy of the environment stands between. Raises OSError."""
+    """Return status and body of a loopback page, ignoring proxies of the environment. Raises OSError."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or HOST, parts.port, timeout=PROBE_TIMEOUT)
     with contextlib.closing(connection):

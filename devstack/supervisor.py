@@ -1,4 +1,4 @@
-"""Starts programs, waits until each answers, notices when one ends, and ends them all."""
+"""Starts the programs of a stack, waits until each is ready, restarts or reports those that end, and stops them all."""
 
 import contextlib
 import dataclasses
@@ -13,19 +13,19 @@ from collections.abc import Callable
 from devstack import processes, programs
 
 START_TIMEOUT = 30.0
-"""Seconds until a program has to answer."""
+"""Seconds in which a program must become ready."""
 POLL_INTERVAL = 0.02
-"""Seconds between two questions to a program that does not answer yet."""
+"""Seconds between two readiness probes."""
 PORT_ATTEMPTS = 3
-"""Ports tried: between choosing a free one and listening on it, another program may take it."""
+"""Ports tried per program: another program may take a free port before it is bound."""
 MAX_RESTARTS = 3
-"""Times that a worker is started again before its end is the end of the stack."""
+"""Restarts of a program that is not essential; one more end fails the stack."""
 DRAIN_TIMEOUT = 6.0
-"""Seconds for programs to drain, before they are killed."""
+"""Seconds in which programs may drain before they are killed."""
 
 
 class State(enum.StrEnum):
-    """What is reported of a program."""
+    """State of a program in a report."""
 
     STARTING = "starting"
     READY = "ready"
@@ -34,7 +34,7 @@ class State(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """What happened to a program; `detail` is its address, or why it ended."""
+    """A program changed its state; `detail` is its address, or why it ended."""
 
     name: str
     state: State
@@ -44,10 +44,10 @@ class Report:
 
 class StackFailed(Exception):
     """
-    The stack cannot start or go on; the message is one line.
+    The stack cannot start or continue; the message is one line.
 
     Attributes:
-        tail: The last lines of the log of the program that is to blame.
+        tail: The last log lines of the program that failed.
     """
 
     def __init__(self, message: str, tail: list[str] | None = None) -> None:
@@ -65,7 +65,7 @@ class _RunningProgram:
 
 
 class Supervisor:
-    """Holds the programs of one stack, by name."""
+    """Runs the programs of one stack, by name."""
 
     def __init__(self, report: Callable[[Report], None]) -> None:
         self._report = report
@@ -81,31 +81,35 @@ class Supervisor:
 
     @property
     def directory(self) -> pathlib.Path:
-        """Where programs keep their data and logs; gone when the supervisor is closed."""
+        """Directory of data and logs, removed when the supervisor is closed."""
         return self._groups.directory
 
     @property
     def reaper_process(self) -> "subprocess.Popen[bytes]":
-        """The process that cleans up after us."""
+        """The reaper's process."""
         return self._groups.reaper_process
 
     @property
     def failure(self) -> StackFailed | None:
-        """Why the stack cannot go on, or None."""
+        """Why the stack failed, or None."""
         return self._failure
 
     def wait(self, seconds: float | None = None) -> StackFailed | None:
-        """Wait until the stack cannot go on; None when the time is over before that."""
+        """Wait until the stack fails; returns None after the timeout."""
         self._failed.wait(seconds)
         return self._failure
 
     def start(self, make_program: Callable[[], programs.Program]) -> programs.Program:
         """
-        Start what *make* returns, which chooses a port each time it is called; returns it when it answers.
+        Start the program that *make_program* returns, and return it when it is ready.
+
+        Args:
+            make_program: Called again, to choose another port, when the port is in use.
 
         Raises:
-            StackFailed: It ended, or did not answer in time.
-                children.Closed: The stack is being taken down.
+            StackFailed: The program ended, or is not ready in time.
+
+            processes.StackClosed: The stack is stopping.
         """
         for last in [*[False] * (PORT_ATTEMPTS - 1), True]:
             program = make_program()
@@ -119,19 +123,19 @@ class Supervisor:
         raise AssertionError  # the last attempt returns or raises
 
     def restart(self, name: str) -> None:
-        """Start a program again, on the same port and data; kills it first if it runs."""
+        """Kill a program if it runs, and start it on the same port and data."""
         self.kill(name)
         self._launch(self._running[name].program, restarts=0)
 
     def kill(self, name: str) -> None:
-        """Kill a program with all its processes, and leave it dead."""
+        """Kill a program with all its processes; it is not restarted."""
         run = self._running[name]
         run.group.end_expected = True
         run.group.kill()
         self._join(run)
 
     def terminate(self, name: str) -> int:
-        """Ask a program to end with SIGTERM, and wait until it has; returns its exit code."""
+        """Send SIGTERM to a program and wait until it ends; returns its exit code."""
         run = self._running[name]
         run.group.end_expected = True
         run.group.signal_leader(signal.SIGTERM)
@@ -147,7 +151,7 @@ class Supervisor:
         self._running[name].group.signal_all(number)
 
     def close(self) -> None:
-        """End everything, once: what drains gets a little time, the rest is killed, the directory removed."""
+        """Drain and kill all programs, and remove the directory. Idempotent."""
         with self._lock:
             if self._stopping.is_set():
                 return
@@ -186,7 +190,7 @@ class Supervisor:
         self._report(Report(program.name, State.READY, program.address, time.monotonic() - began))
 
     def _wait_until_ready(self, run: _RunningProgram, deadline: float) -> None:
-        """Return when the program answers; from then on its end is the watching thread's business."""
+        """Return when the program is ready. From then on, the watching thread handles its end."""
         name = run.program.name
         while True:
             answers = run.program.is_ready()
@@ -202,7 +206,9 @@ class Supervisor:
             if time.monotonic() > deadline:
                 run.group.end_expected = True
                 run.group.kill()
-                raise StackFailed(f"{name} did not start: no answer within {START_TIMEOUT:g} s", run.group.log_tail())
+                raise StackFailed(
+                    f"{name} did not start: it was not ready within {START_TIMEOUT:g} s", run.group.log_tail()
+                )
 
     def _watch(self, run: _RunningProgram) -> None:
         code = run.group.wait()
@@ -230,7 +236,7 @@ class Supervisor:
     def _watch_reaper(self) -> None:
         self._groups.reaper_process.wait()
         if not self._stopping.is_set():
-            self._fail(StackFailed("the guard was killed: nothing would be cleaned up after us"))
+            self._fail(StackFailed("the reaper was killed, so processes could outlive the stack"))
 
     def _fail(self, problem: StackFailed) -> None:
         self._failure = self._failure or problem

@@ -1,4 +1,4 @@
-"""The users of a stack: played by the simulator, or the owner of a real token."""
+"""The users of a stack: simulated ones, or the owner of a real token."""
 
 import dataclasses
 import json
@@ -16,16 +16,16 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
 DISCORD = "https://discord.com/api/v10"
 USER_AGENT = "DiscordBot (https://github.com/discord-channel-indexer/discord-channel-indexer, 0.1.0)"
-"""Discord asks for this form (developers/reference, read 2026-11-23)."""
+"""Discord requires this form (developers/reference, read 2026-11-23)."""
 TIMEOUT = 10.0
 SIMULATED_SCOPES = ("identify", "guilds", "guilds.members.read")
 REAL_SCOPES = ("identify", "guilds")
-"""What a token of whom we know nothing more must have; member roles are then read with the bot's token."""
+"""Scopes required of a real token; member roles are then read with the bot's token."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class User:
-    """A user and his tokens, which never appear in a repr."""
+    """A user and their tokens, which never appear in a repr."""
 
     id: str
     token: str = dataclasses.field(repr=False)
@@ -34,7 +34,7 @@ class User:
 
 
 def simulated_users(simulator_url: str, number: int) -> list[User]:
-    """Return the simulator's users."""
+    """Return the first *number* users of the simulator."""
     status, body = probes.read_page(f"{simulator_url}/_sim/users?limit={number}")
     if status != 200:  # noqa: PLR2004 -- OK
         raise supervisor.StackFailed(f"the simulator answered {status} when asked for its users")
@@ -43,10 +43,10 @@ def simulated_users(simulator_url: str, number: int) -> list[User]:
 
 def real_user(base: str, token: str) -> User:
     """
-    Ask Discord who owns *token*.
+    Return the user that owns *token*, read from Discord.
 
     Raises:
-        supervisor.StackFailed: Discord does not say.
+        supervisor.StackFailed: Discord rejects the token or does not answer.
     """
     url = urllib.parse.urlsplit(base)
     if url.scheme != "https" and url.hostname not in {"127.0.0.1", "::1", "localhost"}:
@@ -63,7 +63,7 @@ def real_user(base: str, token: str) -> User:
             "it must be an OAuth2 access token with the scopes identify and guilds"
         ) from error
     except (OSError, ValueError, KeyError) as error:
-        raise supervisor.StackFailed(f"cannot ask Discord at {url.netloc} who the user is: {error}") from error
+        raise supervisor.StackFailed(f"cannot read the token's user from Discord at {url.netloc}: {error}") from error
 
 
 def put_credentials(address: str, users: Sequence[User]) -> None:
@@ -71,7 +71,7 @@ def put_credentials(address: str, users: Sequence[User]) -> None:
     Store every user's credential through the API.
 
     Raises:
-        supervisor.StackFailed: The service refuses one.
+        supervisor.StackFailed: The service rejects a credential.
     """
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         stub = pb_grpc.IndexerServiceStub(channel)
@@ -82,7 +82,7 @@ def put_credentials(address: str, users: Sequence[User]) -> None:
             try:
                 stub.PutCredential(request, timeout=TIMEOUT)
             except grpc.RpcError as error:
-                told: Any = error  # a grpc.Call as well, which the stubs do not say
+                call: Any = error  # also a grpc.Call, which the stubs do not say
                 raise supervisor.StackFailed(
-                    f"the credential of user {user.id} was refused: {told.details()}"
+                    f"the credential of user {user.id} was rejected: {call.details()}"
                 ) from error

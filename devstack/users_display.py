@@ -1,4 +1,4 @@
-"""The live picture of many users' jobs: one bar each, and one for all."""
+"""The live display of many users' jobs: one bar per user, and one for all."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from indexer_client.cli import formatting, rendering, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 RESERVED_LINES = 5
-"""Lines above and below the users, and one for the cursor."""
+"""Lines above and below the users, plus one for the cursor."""
 BAR_WIDTH = 24
 
 
 class UsersDisplay:
-    """Renders runs; those that go on stand above those that have ended when there is no room for all."""
+    """Renders job runs; running ones are shown first when there is no room for all."""
 
     def __init__(self, shown: Sequence[job_runs.JobRun]) -> None:
         self._runs = shown
 
     def __rich_console__(self, screen: console.Console, options: console.ConsoleOptions) -> console.RenderResult:
-        """Draw what fits."""
+        """Yield the parts that fit on the screen."""
         yield self._total(options.max_width)
         yield ""
         room = max(1, screen.size.height - RESERVED_LINES)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from indexer_service.interceptors import metrics as rpc_metrics
+from indexer_service import interceptors
 from indexing.telemetry import metric_types, metrics
 
 INTRO = """# Metrics
@@ -27,7 +27,7 @@ def groups() -> list[metric_types.Group]:
         common.indexing,
         common.servers,
         common.process,
-        metrics.ServiceMetrics(registry, rpc_metrics.METHODS),
+        metrics.ServiceMetrics(registry, interceptors.metrics.METHODS),
         metrics.WorkerMetrics(registry),
         metrics.FleetMetrics(registry),
     ]

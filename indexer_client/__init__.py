@@ -1,1 +1,1 @@
-"""The client of the API."""
+"""Clients of the indexer's API."""

@@ -1,38 +1,38 @@
 """
 `python -m indexer_service`: the gRPC service.
 
-With the word `settings` it prints what it would run with, secrets left out; with `keys rotate` it seals every stored
-credential anew with the first key.
+`python -m indexer_service settings` prints the settings in force without secrets. `python -m indexer_service keys
+rotate` encrypts every stored credential again with the first key.
 """
 
 import asyncio
 import gc
 import sys
 
-from indexer_service import rotate_keys as indexer_service_rotate_keys
+from indexer_service import rotate_keys
 from indexer_service.server import app, grpc_server
 from indexing import errors, settings
 from indexing.settings import display
 from indexing.telemetry import logs, tracing
 
-COLLECTING = (10_000, 10, 100)
+GC_THRESHOLDS = (10_000, 10, 100)
 """
-When Python looks for garbage that refers to itself: net allocations, then how many small looks make a larger one.
+When Python collects reference cycles: net allocations for the youngest generation, then collections of the one below.
 
-A look at everything takes some 100 ms with 5,000 streams open, during which nobody is told anything; by default it
-comes every few seconds while streams begin and end.
+A full collection takes some 100 ms with 5,000 open streams and stops all of them. With the default thresholds one runs
+every few seconds while streams open and close.
 """
 
 
-def main() -> int:
-    """Run the service; returns the exit code: 2 for settings, 1 for a server that is away."""
+def serve() -> int:
+    """Run the service; returns the exit code: 2 for invalid settings, 1 for a server that cannot be reached."""
     try:
         config = settings.load()
         logs.configure(config.logs.level, config.logs.format)
         if config.traces.on:
             tracing.configure("indexer-service")
-        gc.set_threshold(*COLLECTING)
-        asyncio.run(app.main(config))
+        gc.set_threshold(*GC_THRESHOLDS)
+        asyncio.run(app.run_until_signal(config))
     except settings.BadSettings as problems:
         print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
         return 2
@@ -45,24 +45,24 @@ def main() -> int:
     return 0
 
 
-def rotate_keys() -> int:
-    """Seal all credentials anew; returns the exit code: 2 for settings, 1 for a server that is away or keys missing."""
+def rotate() -> int:
+    """Encrypt all credentials again; returns the exit code: 2 for invalid settings, 1 for an incomplete rotation."""
     try:
         config = settings.load_keys()
         logs.configure(config.logs.level, config.logs.format)
-        return asyncio.run(indexer_service_rotate_keys.rotate(config))
+        return asyncio.run(rotate_keys.rotate_keys(config))
     except settings.BadSettings as problems:
         print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
         return 2
     except errors.StoreUnavailable as problem:
-        print(f"not done, start again to go on: {problem}", file=sys.stderr)  # noqa: T201 -- as above
+        print(f"not complete: {problem}; run it again to continue", file=sys.stderr)  # noqa: T201 -- as above
         return 1
     except KeyboardInterrupt:
-        print("stopped; start again to go on", file=sys.stderr)  # noqa: T201 -- as above
+        print("stopped; run it again to continue", file=sys.stderr)  # noqa: T201 -- as above
         return 130
 
 
-def show_settings() -> int:
+def print_settings() -> int:
     """Print every variable in force, and the problems on standard error; returns 2 when there are any."""
     lines, problems = display.list_settings()
     for line in lines:
@@ -73,5 +73,5 @@ def show_settings() -> int:
 
 
 if __name__ == "__main__":
-    words = " ".join(sys.argv[1:])
-    sys.exit({"settings": show_settings, "keys rotate": rotate_keys}.get(words, main)())
+    command = " ".join(sys.argv[1:])
+    sys.exit({"settings": print_settings, "keys rotate": rotate}.get(command, serve)())

@@ -1,4 +1,4 @@
-"""Small files that are read again when they change; what cannot be accepted is logged and changes nothing."""
+"""Small files that are loaded again when they change."""
 
 import asyncio
 import pathlib
@@ -6,65 +6,68 @@ from collections.abc import Callable, Mapping, Sequence
 
 from indexing.telemetry import logs
 
-LONGEST = 1 << 20
-"""Bytes of the longest file that is read: thousands of callers, or any chain of certificates."""
+MAX_SIZE = 1 << 20
+"""Bytes of the longest file that is read: enough for thousands of callers, or any certificate chain."""
 
 
-class Unacceptable(Exception):
-    """What stands in a file cannot be used; the message says what and where, and repeats nothing of it."""
+class InvalidFile(Exception):
+    """The content of a file cannot be used; the message says what is wrong and where, and repeats nothing of it."""
 
 
-class Files:
+class WatchedFiles:
     """
-    Files that belong together, by the setting that names each.
+    Files that are loaded together, and loaded again when any of them has changed.
 
-    They are compared by content: Kubernetes swaps a link under the directory, which no file's own time shows.
+    Changes are found by content: Kubernetes swaps a symbolic link above the files, which no file's modification time
+    shows. Content that cannot be used is logged and changes nothing.
 
     Args:
-        paths: Path by setting.
+        paths: Path of each file by the setting that names it.
 
-        accept: Takes the contents, in that order, or raises Unacceptable; it must change nothing then.
+        load: Takes the contents in the order of *paths*; raises InvalidFile and then changes nothing.
     """
 
-    def __init__(self, paths: Mapping[str, pathlib.Path], accept: Callable[[Sequence[bytes]], None]) -> None:
+    def __init__(self, paths: Mapping[str, pathlib.Path], load: Callable[[Sequence[bytes]], None]) -> None:
         self._paths = paths
-        self._accept = accept
-        self._seen: list[bytes] | str = ""
+        self._load_contents = load
+        self._last: list[bytes] | str = ""
         self._log = logs.get(__name__)
 
-    def open(self) -> None:
-        """Read them for the first time. Raises Unacceptable."""
-        self._seen = self._read()
-        self._take(self._seen)
+    def load(self) -> None:
+        """Load the files for the first time. Raises InvalidFile."""
+        self._last = self._read_contents()
+        self._use(self._last)
 
-    async def look(self) -> None:
-        """Read them again; what is accepted holds from now on, what is refused is told once."""
-        contents = await asyncio.to_thread(self._read)
-        if contents == self._seen:
+    async def reload(self) -> None:
+        """Load the files again if they have changed; content that cannot be used is logged once."""
+        contents = await asyncio.to_thread(self._read_contents)
+        if contents == self._last:
             return
-        self._seen = contents
+        self._last = contents
         try:
-            self._take(contents)
-        except Unacceptable as problem:
-            self._log.error("file_refused", settings=[*self._paths], problem=str(problem), still="what was read before")
+            self._use(contents)
+        except InvalidFile as problem:
+            self._log.error(
+                "file_refused", settings=[*self._paths], problem=str(problem), in_force="the last valid content"
+            )
         else:
             self._log.info("file_reloaded", settings=[*self._paths])
 
-    def _take(self, contents: list[bytes] | str) -> None:
+    def _use(self, contents: list[bytes] | str) -> None:
         if isinstance(contents, str):
-            raise Unacceptable(contents)
-        self._accept(contents)
+            raise InvalidFile(contents)
+        self._load_contents(contents)
 
-    def _read(self) -> list[bytes] | str:
-        """Return the contents, or why there are none."""
+    def _read_contents(self) -> list[bytes] | str:
+        """Return the contents, or the reason why a file cannot be read."""
         contents = []
         for setting, path in self._paths.items():
             try:
                 with path.open("rb") as file:
-                    content = file.read(LONGEST + 1)
+                    content = file.read(MAX_SIZE + 1)
             except OSError as error:
                 return f"{setting}: {path} cannot be read ({error.strerror})"
-            if len(content) > LONGEST:
-                return f"{setting}: {path} is longer than {LONGEST} bytes"
+            if len(content) > MAX_SIZE:
+                return f"{setting}: {path} is longer than {MAX_SIZE} bytes"
             contents.append(content)
         return contents

@@ -80,6 +80,11 @@ def membership(**changes: Any) -> model.Membership:  # noqa: ANN401 -- any field
     return dataclasses.replace(row, **changes)
 
 
+async def stored_membership(users: ports.Users, user_id: int = USER, guild_id: int = GUILD) -> model.Membership | None:
+    """Return the present membership of a user in a guild."""
+    return next((row for row in await users.memberships(user_id) if row.guild_id == guild_id), None)
+
+
 def guild(**changes: Any) -> model.Guild:  # noqa: ANN401 -- any field
     """Return a guild that has our bot and was never fetched."""
     row = model.Guild(

@@ -114,7 +114,7 @@ class _Listener:
         rows: dict[int, model.GuildTask] = {}
         last: model.JobUpdate | None = None
         for update in self._new():
-            last = model.latest(last, update)
+            last = model.with_newest_job(last, update)
             for unit in update.tasks:
                 if unit.guild_id not in rows or rows[unit.guild_id].revision < unit.revision:
                     rows.pop(unit.guild_id, None)

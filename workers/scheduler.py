@@ -48,7 +48,7 @@ class Scheduler:
         purger = maintenance.Purger(self._dependencies, self._config)
         return {
             "refresh": self._elected("refresh", refresher.refresh, period=self._config.refresh_interval),
-            "purge": self._elected("purge", purger.purge, period=maintenance.PURGE_EVERY, elections=24),
+            "purge": self._elected("purge", purger.purge, period=maintenance.PURGE_INTERVAL, elections=24),
         }
 
     def _elected(self, name: str, work: PeriodicTask, *, period: float, elections: int = 1) -> PeriodicTask:

@@ -125,7 +125,7 @@ class WorkerRuntime(dramatiq.Middleware):
                     delayed_queue=poll_delayed_queue,
                     watchdog=self._watchdog.record_heartbeats,
                     **tasks.sweep_tasks(),
-                    **(tasks.refresh_tasks(lists.bot) if self._config.workers.refresh else {}),
+                    **(tasks.refresh_tasks(lists.bot_guilds) if self._config.workers.refresh else {}),
                 )
             )
             self._stack = stack.pop_all()

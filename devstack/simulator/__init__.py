@@ -1,1 +1,1 @@
-"""Plays Discord's HTTP API on loopback, by its documentation alone: `python -m devstack.simulator --help`."""
+"""A simulator of Discord's HTTP API, written from its documentation: `python -m devstack.simulator --help`."""

@@ -1,4 +1,4 @@
-"""The command line: `python -m devstack.simulator --users 1 --guilds-per-user 60`."""
+"""Entry point of `python -m devstack.simulator`."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from devstack.simulator import app, options
 
 
 def main() -> None:
-    """Run the simulator until a signal ends it."""
+    """Run the simulator until a signal."""
     asyncio.run(app.serve(options.parse()))
 
 

@@ -1,4 +1,4 @@
-"""Discord's endpoints: each takes a call that was let in, and answers it from the world."""
+"""Discord's endpoints: each returns the reply to an admitted call."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,17 +7,17 @@ import msgspec
 from devstack.simulator import calls, guilds, lru_cache, payloads, permissions, replies, routes, visibility, world
 
 BYTES_IN_MEMORY = 48 * 2**20
-"""Room for channel lists that are kept ready to send."""
+"""Size of the cache of encoded channel lists."""
 
 PAGE = 200
-"""Guilds on one page, at most and by default (developers/resources/user.mdx, read 2026-08-06)."""
+"""Largest and default page size of guild lists (developers/resources/user.mdx, read 2026-08-06)."""
 
 _TRUE = frozenset({"true", "True", "1"})
 _FALSE = frozenset({"false", "False", "0"})
 
 
 class Api:
-    """Answers for the world as it is now."""
+    """Replies from the current state of the world."""
 
     def __init__(self, simulated: world.World) -> None:
         self._world = simulated
@@ -67,7 +67,7 @@ class Api:
         return self._member(call.user_id, guild)
 
     def guild_channels(self, call: calls.Call) -> replies.Reply:
-        """`GET /guilds/{guild.id}/channels`: what the bot may view, without threads (change log of 2026-08-12)."""
+        """`GET /guilds/{guild.id}/channels`: channels visible to the bot, no threads (change log of 2026-08-12)."""
         guild = self._guild_with_bot(call.guild_id)
         version, body = self._lists.get(guild.id, lambda: (guild.version, self._channel_list(guild)))
         if version != guild.version:

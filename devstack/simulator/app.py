@@ -1,4 +1,4 @@
-"""Puts a simulator together and serves it on loopback until told to stop."""
+"""Assembles a simulator and serves it on loopback until a signal."""
 
 import asyncio
 import datetime
@@ -30,17 +30,17 @@ from devstack.simulator import (
 )
 
 HOST = "127.0.0.1"
-"""The address unless another is asked for: only a program on the same machine may take this for Discord."""
+"""The default address: only programs on the same machine can use the simulator."""
 
 GRACE = 0.2
-"""How long answers on their way may take after a signal, in seconds."""
+"""Seconds in which open requests may finish after a signal."""
 
 PARENT_CHECK = 0.5
-"""How often to look whether the parent process is still there, in seconds."""
+"""Seconds between two checks whether the parent process still exists."""
 
 
 def make_state(chosen: options.Options, time_source: clock.Clock) -> state.SimulatorState:
-    """Make all parts of a simulator."""
+    """Return the state of a new simulator."""
     simulated = world.World(_world_spec(chosen, time_source))
     client = (chosen.client_id, chosen.client_secret)
     issued = tokens.Tokens(frozenset(simulated.user_ids), chosen.bot_token, client, time_source)
@@ -61,7 +61,7 @@ def make_state(chosen: options.Options, time_source: clock.Clock) -> state.Simul
 
 
 def make_application(simulator: state.SimulatorState, about: dict[str, Any]) -> web.Application:
-    """Make the web application: the simulator's own endpoints, and Discord for the rest."""
+    """Return the web application: the control endpoints, and Discord's API for all other paths."""
     own = web.Application(middlewares=[control.report_errors])
     own.add_routes(control.Control(simulator, about).routes())
     app = web.Application(client_max_size=4 * 2**20)
@@ -93,8 +93,8 @@ async def serve(chosen: options.Options) -> None:
 
 
 async def listen(app: web.Application, port: int, host: str = HOST) -> web.AppRunner:
-    """Open the port; the caller cleans the runner up."""
-    # No handler is cancelled when its client gives up: what was sent to Discord arrives there and counts.
+    """Listen on the port; the caller cleans up the runner."""
+    # No handler is cancelled when its client disconnects: a request that was sent counts at Discord.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE, handler_cancellation=False)
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=1024).start()
@@ -102,7 +102,7 @@ async def listen(app: web.Application, port: int, host: str = HOST) -> web.AppRu
 
 
 async def _stop_with_parent(parent: int, stop: asyncio.Event) -> None:
-    while os.getppid() == parent:  # noqa: ASYNC110 - an orphan is told of its parent's end in no other portable way
+    while os.getppid() == parent:  # noqa: ASYNC110 - there is no portable event for a parent's end
         await asyncio.sleep(PARENT_CHECK)
     stop.set()
 

@@ -1,4 +1,4 @@
-"""One call on its way through the simulator."""
+"""One API call."""
 
 import dataclasses
 import urllib.parse
@@ -9,7 +9,7 @@ from devstack.simulator import routes, tokens
 
 @dataclasses.dataclass(slots=True)
 class Call:
-    """What arrived, and what has been found out about it so far."""
+    """A request, with the route and the identity once they are resolved."""
 
     method: str
     path: str
@@ -27,15 +27,15 @@ class Call:
 
     @property
     def guild_id(self) -> int:
-        """The guild in the path, 0 if there is none."""
+        """The guild id in the path; 0 if there is none."""
         return 0 if self.match is None else self.match.guild_id
 
     @property
     def user_id(self) -> int:
-        """The user in the path or behind the token, 0 if there is none."""
+        """The user id in the path or of the token; 0 if there is none."""
         in_path = 0 if self.match is None else self.match.user_id
         return in_path or (0 if self.identity is None else self.identity.user_id)
 
     def form(self) -> dict[str, str]:
-        """Read the body as a form; the last value of a key counts."""
+        """Parse the body as a form; the last value of a key wins."""
         return dict(urllib.parse.parse_qsl(self.body.decode(errors="replace")))

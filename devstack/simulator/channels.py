@@ -1,4 +1,4 @@
-"""The channels of one guild: every type, categories, private ones, odd names, activity old and new."""
+"""The channels of one guild: all types, categories, private channels, unusual names, recent and old activity."""
 
 import dataclasses
 import random
@@ -6,13 +6,13 @@ import random
 from devstack.simulator import guilds, names, permissions, snowflakes
 
 TEXT, VOICE, CATEGORY, ANNOUNCEMENT, STAGE, FORUM, MEDIA = 0, 2, 4, 5, 13, 15, 16
-"""Channel types that stand in a guild's list (developers/resources/channel.mdx, read 2026-08-06)."""
+"""Channel types in a guild's channel list (developers/resources/channel.mdx, read 2026-08-06)."""
 
 FUTURE = 21
-"""A type that Discord has not invented yet: clients have to live with it."""
+"""A type that does not exist yet; clients must tolerate it."""
 
 MOST_CHILDREN = 50
-"""Channels that fit into one category (developers/resources/channel.mdx, read 2026-08-06)."""
+"""Largest number of channels in a category (developers/resources/channel.mdx, read 2026-08-06)."""
 
 _DAY_MS = 86_400_000
 _KINDS = (TEXT, VOICE, ANNOUNCEMENT, STAGE, FORUM, MEDIA, FUTURE)
@@ -23,7 +23,7 @@ _FIRST_CHANNEL_IS_GUILD_UNTIL_MS = 1_483_228_800_000
 
 @dataclasses.dataclass(slots=True)
 class Channel:
-    """One channel as it really is, whoever looks at it; `hidden` takes it out of the bot's sight."""
+    """One channel, independent of a viewer; `hidden` hides it from the bot."""
 
     id: int
     type: int
@@ -38,7 +38,7 @@ class Channel:
 
 
 def build(guild: guilds.Guild, seed: int, now_ms: int) -> list[Channel]:
-    """Make the channels of *guild*, in no particular order; the newest messages are minutes older than *now_ms*."""
+    """Return the channels of *guild* in no particular order; messages are at least a minute older than *now_ms*."""
     rng = random.Random(f"{seed}/channels/{guild.id}")
     count = guild.channel_count
     categories = [_category(rng, guild, number) for number in range(max(1, count // 8))]
@@ -89,7 +89,7 @@ def _new_id(rng: random.Random, guild: guilds.Guild) -> int:
 
 
 def _last_message(rng: random.Random, channel_id: int, now_ms: int) -> int:
-    # From a minute to some years ago, evenly on a logarithmic scale; never before the channel itself.
+    # From a minute to some years ago, uniform on a logarithmic scale; never before the channel's creation.
     age_ms = int(60_000 * (2_000 * _DAY_MS / 60_000) ** rng.random())
     return snowflakes.from_ms(
         max(now_ms - age_ms, snowflakes.created_ms(channel_id)), rng.getrandbits(snowflakes.LOW_BITS)
@@ -125,7 +125,7 @@ def _private(rng: random.Random, guild: guilds.Guild) -> list[permissions.Overwr
 
 
 def _stray(rng: random.Random) -> list[permissions.Overwrite]:
-    # Overwrites may name roles and members that are gone (developers/resources/channel.mdx, read 2026-08-06).
+    # Overwrites may name deleted roles and former members (developers/resources/channel.mdx, read 2026-08-06).
     if rng.random() < 0.9:
         return []
     gone = snowflakes.from_ms(snowflakes.OLDEST_MS + rng.getrandbits(38), rng.getrandbits(22))

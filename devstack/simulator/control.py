@@ -1,4 +1,4 @@
-"""The simulator's own endpoints under /_sim: look at the world, change it, break calls, read the counters."""
+"""The simulator's control endpoints under /_sim: read and change the world, inject faults, read counters."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,7 +12,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class LimitsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """New sizes of budgets, each as capacity and window in seconds; what is left out stays."""
+    """New budgets, each as capacity and window in seconds; omitted ones do not change."""
 
     bot: models.Limit | None = None
     user: models.Limit | None = None
@@ -21,20 +21,20 @@ class LimitsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Another latency profile."""
+    """A new latency profile."""
 
     latency: str
 
 
 class Control:
-    """Answers for one simulator."""
+    """Handles the control endpoints of one simulator."""
 
     def __init__(self, simulator: state.SimulatorState, about: dict[str, Any]) -> None:
         self._simulator = simulator
         self._about = about
 
     def routes(self) -> list[web.RouteDef]:
-        """List the endpoints."""
+        """Return the routes of the endpoints."""
         return [
             web.get("/about", self.about),
             web.get("/users", self.users),
@@ -52,7 +52,7 @@ class Control:
         ]
 
     async def about(self, _request: web.Request) -> web.Response:
-        """Show again what was printed at the start."""
+        """Return the document that was printed at the start."""
         return _json_response(self._about)
 
     async def users(self, request: web.Request) -> web.Response:
@@ -61,7 +61,7 @@ class Control:
         return _json_response(list_users(self._simulator, offset, limit))
 
     async def truth(self, request: web.Request) -> web.Response:
-        """Tell what one user may really see, guild by guild."""
+        """Return what one user can really see, by guild."""
         user = request.match_info["user"]
         simulated = self._simulator.world
         if not user.isdecimal() or simulated.user_name(int(user)) is None:
@@ -71,7 +71,7 @@ class Control:
         return _json_response({"user": user, "guilds": seen})
 
     async def guild(self, request: web.Request) -> web.Response:
-        """Show one guild with all its roles and channels, whoever may see them."""
+        """Return one guild with all its roles and channels."""
         text = request.match_info["guild"]
         guild = self._simulator.world.guild(int(text)) if text.isdecimal() else None
         if guild is None:
@@ -88,7 +88,7 @@ class Control:
         return _json_response(about | {"bot_id": str(guild.bot_id), "roles": roles, "channels": all_channels})
 
     async def stats(self, request: web.Request) -> web.Response:
-        """Show the counters, with `?log=1` the last arrivals as well."""
+        """Return the counters; with `?log=1` also the latest arrivals."""
         simulator = self._simulator
         document = simulator.stats.document()
         document["would_be_rejections"] = simulator.limiter.document()
@@ -100,7 +100,7 @@ class Control:
         return _json_response(document)
 
     async def reset(self, _request: web.Request) -> web.Response:
-        """Zero counters and limits, end foreign traffic; the world, its tokens and the fault rules stay."""
+        """Reset counters and limits, and stop foreign traffic; the world, tokens and fault rules stay."""
         simulator = self._simulator
         simulator.stats.reset()
         simulator.limiter.reset()
@@ -109,33 +109,33 @@ class Control:
         return _json_response({})
 
     async def list_faults(self, _request: web.Request) -> web.Response:
-        """Show the fault rules in force."""
+        """Return the active fault rules."""
         return _json_response(self._simulator.faults.document())
 
     async def add_faults(self, request: web.Request) -> web.Response:
-        """Put fault rules into force."""
+        """Add fault rules."""
         rules = faults.parse(await request.read())
         self._simulator.faults.add(rules, self._simulator.clock.monotonic())
         return _json_response({"added": len(rules)})
 
     async def clear_faults(self, _request: web.Request) -> web.Response:
-        """Let everything work again."""
+        """Remove all fault rules."""
         self._simulator.faults.clear()
         return _json_response({})
 
     async def world(self, request: web.Request) -> web.Response:
-        """Change the world; changes before a refused one have happened."""
+        """Change the world; changes before a rejected one stay applied."""
         changes = mutations.parse(await request.read())
         return _json_response([change.apply(self._simulator) for change in changes])
 
     async def foreign(self, request: web.Request) -> web.Response:
-        """Start traffic of somebody else on our bot token."""
+        """Start traffic of another client with the bot's token."""
         spec = msgspec.json.decode(await request.read(), type=foreign_traffic.TrafficSpec)
         self._simulator.foreign.add(spec, self._simulator.clock.monotonic())
         return _json_response({"requests": int(spec.rate * spec.seconds)})
 
     async def limits(self, request: web.Request) -> web.Response:
-        """Change the sizes of budgets; a changed budget starts empty."""
+        """Change budgets; a changed budget starts empty."""
         wanted = msgspec.json.decode(await request.read(), type=LimitsRequest)
         limits_given = [wanted.bot, wanted.user, wanted.app, *wanted.routes.values()]
         if any(limit is not None and (limit.capacity < 1 or limit.window <= 0) for limit in limits_given):
@@ -156,7 +156,7 @@ class Control:
 
 @web.middleware
 async def report_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 400 with the reason when a document cannot be accepted."""
+    """Answer 400 with the reason when a document is invalid."""
     try:
         return await handler(request)
     except (msgspec.DecodeError, mutations.InvalidChange, ValueError) as problem:
@@ -164,7 +164,7 @@ async def report_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def list_users(simulator: state.SimulatorState, offset: int, limit: int) -> list[dict[str, str]]:
-    """List users with their newest tokens, from the *offset*-th on."""
+    """Return *limit* users with their newest tokens, starting at *offset*."""
     listed = []
     for user_id in simulator.world.user_ids[offset : offset + limit]:
         pair = simulator.tokens.newest_pair(user_id)

@@ -1,9 +1,9 @@
 """
-Faults on demand: rules say which calls go wrong, how, and how often.
+Fault injection: rules select calls, the kind of failure, and its frequency.
 
-Rules are tried in the order in which they were posted; the first that strikes answers the call. A fault is served
-after the limits were charged: a client cannot know whether a broken call was counted, so here it always was. Only
-`outage` strikes in front of everything else.
+Rules are tried in the order in which they were added; the first that fires decides the reply. A failed call is always
+charged to the limits, because a client cannot know whether Discord counted it. Only an `outage` comes before the
+limits.
 """
 
 import dataclasses
@@ -25,30 +25,30 @@ CONNECTION_FAULTS: Mapping[str, replies.ConnectionFault | None] = {
     "hang": "hang",
     "truncate": None,
 }
-"""Kinds of rules that spoil the right answer, and what happens to its connection."""
+"""Rule kinds that break the connection or body of the real response, and the resulting connection fault."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rule; a condition that is left out holds for every call."""
+    """One fault rule; an omitted condition matches every call."""
 
     kind: Literal["status", "rate_limit", "reset", "cut", "truncate", "hang", "html", "outage"]
-    """`status` Discord's JSON error · `rate_limit` 429 · `reset` connection reset · `cut` connection closed in the
-    middle of the right answer · `truncate` the right answer with half its JSON · `hang` no answer for `seconds` ·
-    `html` a page of the edge · `outage` everything fails with `status` for `seconds`, counted from the post."""
+    """`status`: Discord's JSON error. `rate_limit`: 429. `reset`: connection reset. `cut`: connection closed in the
+    middle of the real response. `truncate`: half of the real response's JSON. `hang`: no response for `seconds`.
+    `html`: a page of the edge. `outage`: every call fails with `status` for `seconds` after the rule was added."""
 
     route: str | None = None
     """A name of routes.ROUTES, such as `GET /guilds/{guild.id}/channels`."""
 
     guild: Snowflake | None = None
     user: Snowflake | None = None
-    """The user behind the token or in the path."""
+    """The user of the token or in the path."""
 
     token: Literal["bot", "bearer", "basic", "none"] | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    """How often the rule strikes; None means without end."""
+    """How often the rule fires; None means always."""
 
     after: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Matching calls that pass before the rule first strikes."""
+    """Matching calls that pass before the rule first fires."""
 
     probability: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 503
@@ -63,7 +63,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError(f"route must be one of: {', '.join(routes.ROUTES)}")
 
     def matches(self, call: calls.Call) -> bool:
-        """Tell whether the rule speaks of this call."""
+        """Return whether the rule's conditions match the call."""
         kind = None if call.identity is None else call.identity.kind
         return (
             self.route in {None, call.route}
@@ -90,22 +90,22 @@ class _ActiveRule:
 
 
 class Faults:
-    """The rules in force, in the order of their posting."""
+    """The active rules, in the order in which they were added."""
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(f"{seed}/faults")
         self._active: list[_ActiveRule] = []
 
     def add(self, rules: Sequence[Rule], now: float) -> None:
-        """Put rules into force, after those that already are."""
+        """Append rules."""
         self._active += [_ActiveRule(rule, now) for rule in rules]
 
     def clear(self) -> None:
-        """Let everything work again."""
+        """Remove all rules."""
         self._active.clear()
 
     def outage(self, call: calls.Call, now: float) -> Rule | None:
-        """Find an outage that lasts at *now* and hits this call."""
+        """Return an outage that is in effect at *now* for this call, or None."""
         for active in self._active:
             lasts = active.rule.kind == "outage" and now < active.posted + active.rule.seconds
             if lasts and active.rule.matches(call) and active.fires(self._rng):
@@ -113,24 +113,24 @@ class Faults:
         return None
 
     def next_fault(self, call: calls.Call) -> Rule | None:
-        """Find the rule that breaks this call, if one does."""
+        """Return the first rule other than an outage that fires for this call, or None."""
         for active in self._active:
             if active.rule.kind != "outage" and active.rule.matches(call) and active.fires(self._rng):
                 return active.rule
         return None
 
     def document(self) -> list[dict[str, object]]:
-        """Show the rules in force with how often each matched and struck."""
+        """Return the active rules with their numbers of matches and fires."""
         return [{"rule": active.rule, "matched": active.matched, "served": active.served} for active in self._active]
 
 
 def parse(body: bytes) -> list[Rule]:
     """
-    Read one rule or a list of rules.
+    Parse one rule or a list of rules.
 
     Raises:
-        msgspec.ValidationError: A rule says something that it cannot; the text tells where.
-        msgspec.DecodeError: It is not JSON.
+        msgspec.ValidationError: A rule is invalid; the text names the field.
+        msgspec.DecodeError: The body is not JSON.
     """
     if body.lstrip()[:1] == b"{":
         return [msgspec.json.decode(body, type=Rule)]
@@ -138,16 +138,16 @@ def parse(body: bytes) -> list[Rule]:
 
 
 def fault_reply(rule: Rule) -> replies.Reply:
-    """Make the answer of a rule that does not need the right one."""
+    """Return the reply of a rule that replaces the real response."""
     if rule.kind == "status":
-        return replies.error_reply(rule.status, rule.code, rule.message or f"{rule.status}: by demand")
+        return replies.error_reply(rule.status, rule.code, rule.message or f"{rule.status}: injected fault")
     if rule.kind == "rate_limit":
         return replies.rate_limited(rule.scope, rule.retry_after, code=rule.code)
     return replies.edge_page(rule.status)
 
 
 def broken_reply(rule: Rule, right: replies.Reply) -> replies.Reply:
-    """Break the right answer, or the connection that would carry it."""
+    """Return the real response with a broken body or connection."""
     if rule.kind == "truncate":
         right.body = right.body[: max(len(right.body) // 2, 1)]
     else:

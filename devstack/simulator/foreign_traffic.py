@@ -1,8 +1,8 @@
 """
-Traffic of somebody else who uses our bot token: invented requests that count in the limits and nowhere else.
+Traffic of another client that uses the same bot token: generated requests that only count in the limits.
 
-No task runs for it: before each real arrival the invented ones that were due by then are counted, at the very
-moments when they were due. So a test's manual clock moves them as well.
+There is no background task. Before each real arrival, the generated requests that are due are counted at their due
+times, so they follow a test's manual clock.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ import msgspec
 from devstack.simulator import limits, routes
 
 LONGEST_REPLAY = 60.0
-"""Invented requests older than this are not counted any more when nobody else called for long, in seconds."""
+"""Longest time in seconds for which due requests are counted later, when no real call arrives."""
 
 
 class TrafficSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Requests to invent: evenly *rate* a second for *seconds*; with *route* they draw on that bucket too."""
+    """Evenly spaced requests: *rate* per second for *seconds*; with *route* they also use that route's bucket."""
 
     rate: Annotated[float, msgspec.Meta(gt=0, le=500)]
     seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)]
@@ -38,7 +38,7 @@ class _Stream:
         self._sent = 0
 
     def take(self, now: float) -> Iterator[float]:
-        """Yield the moments of the requests due by *now* that were not taken yet."""
+        """Yield the due times up to *now* that were not yielded yet."""
         while not self.over():
             due = self._start + self._sent / self.spec.rate
             if due > now:
@@ -51,7 +51,7 @@ class _Stream:
 
 
 class ForeignTraffic:
-    """All streams of invented requests."""
+    """All streams of foreign requests."""
 
     def __init__(self) -> None:
         self._streams: list[_Stream] = []
@@ -63,12 +63,12 @@ class ForeignTraffic:
         self._streams.append(_Stream(spec, now))
 
     def reset(self) -> None:
-        """Stop all streams and forget their numbers."""
+        """Stop all streams and reset the counters."""
         self._streams.clear()
         self.admitted = self.refused = 0
 
     def due(self, now: float) -> list[tuple[float, TrafficSpec]]:
-        """Take out what is due by *now*, oldest first."""
+        """Remove and return the requests that are due at *now*, oldest first."""
         found: list[tuple[float, TrafficSpec]] = []
         for stream in self._streams:
             found += [(due, stream.spec) for due in stream.take(now) if now - due < LONGEST_REPLAY]
@@ -76,7 +76,7 @@ class ForeignTraffic:
         return sorted(found, key=lambda pair: pair[0])
 
     def count_verdict(self, verdict: limits.Verdict) -> None:
-        """Count how one invented request fared."""
+        """Count the verdict on one foreign request."""
         if verdict.refused is None:
             self.admitted += 1
         else:

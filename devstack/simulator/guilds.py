@@ -1,4 +1,4 @@
-"""One guild of the world: its name, size, owner and roles, made from the seed and the guild's number."""
+"""One guild: its name, size, owner and roles, derived from the seed and the guild's index."""
 
 import dataclasses
 import math
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from devstack.simulator import names, permissions, snowflakes
 
 SIGMA = 1.0
-"""Spread of the number of channels: the largest guild of 60 has about ten times as many as the median."""
+"""Spread of the channel counts: the largest guild of 60 has about ten times as many channels as the median."""
 
 FEWEST_CHANNELS = 5
 MOST_CHANNELS = 500
-"""Discord's cap (error 30013, developers/topics/opcodes-and-status-codes.mdx, read 2026-08-06)."""
+"""Discord's maximum (error 30013, developers/topics/opcodes-and-status-codes.mdx, read 2026-08-06)."""
 
 _GOLDEN = 0.6180339887498949
 _SILVER = 0.4142135623730951
@@ -25,7 +25,7 @@ _MODERATOR = permissions.MANAGE_CHANNELS | permissions.MANAGE_ROLES | 1 << 1 | 1
 
 @dataclasses.dataclass(slots=True)
 class Role:
-    """One role; `bot` marks the one that came with our bot."""
+    """One role; `bot` marks the bot's own role."""
 
     id: int
     name: str
@@ -35,7 +35,7 @@ class Role:
 
 @dataclasses.dataclass(slots=True)
 class Guild:
-    """One guild, without its channels; `known` are those of its members whose accounts the simulator plays."""
+    """One guild without its channels; `simulated_members` are the ids of its members among the simulated users."""
 
     id: int
     name: str
@@ -52,17 +52,17 @@ class Guild:
     version: int = 0
 
     def role_permissions(self) -> dict[int, int]:
-        """Map each role's id to its permission bits."""
+        """Return the permission bits by role id."""
         return {role.id: role.permissions for role in self.roles}
 
     def bot_roles(self) -> frozenset[int]:
-        """The roles that our bot wears here."""
+        """Return the ids of the bot's roles."""
         return frozenset(role.id for role in self.roles if role.bot)
 
 
 @dataclasses.dataclass(frozen=True)
 class GuildFactory:
-    """What decides how guilds come out, besides their number."""
+    """Makes guilds from their index."""
 
     seed: int
     channels_per_guild: float
@@ -70,7 +70,7 @@ class GuildFactory:
     bot_id: int
 
     def guild(self, index: int, simulated_members: Sequence[int]) -> Guild:
-        """Make the *index*-th guild, of which the users *known* are members."""
+        """Return the *index*-th guild, with the members *simulated_members*."""
         guild_id = snowflakes.nth_id(self.seed, index)
         rng = random.Random(f"{self.seed}/guild/{guild_id}")
         members = max(len(simulated_members) + 1, int(math.exp(rng.gauss(5.5, 1.8))))
@@ -91,11 +91,11 @@ class GuildFactory:
         )
 
     def has_bot(self, index: int) -> bool:
-        """Tell whether our bot is installed in the *index*-th guild."""
+        """Return whether the bot is installed in the *index*-th guild."""
         return _spread(index, _SILVER, self.seed) >= self.without_bot
 
     def _channel_count(self, index: int) -> int:
-        # Quantiles of a log-normal, spread evenly over the guilds, so that even a small world has its expected total.
+        # Log-normal quantiles, spread evenly over the guilds, so that even a small world has the expected total.
         middle = math.log(max(self.channels_per_guild, 1.0)) - SIGMA**2 / 2
         quantile = min(max(_spread(index, _GOLDEN, self.seed), 0.001), 0.9995)
         count = math.exp(statistics.NormalDist(middle, SIGMA).inv_cdf(quantile))
@@ -114,7 +114,7 @@ def _roles(rng: random.Random, guild_id: int) -> list[Role]:
         made.append(Role(guild_id + ((len(made) * 1_000 + 7) << snowflakes.LOW_BITS), name, bits, bot))
 
     add("indexer", permissions.ADMINISTRATOR if rng.random() < 0.25 else _NORMAL, bot=True)
-    # Arbitrary precision: developers/topics/permissions.mdx, decimal strings since v8 (read 2026-08-06).
+    # Arbitrary precision: decimal strings since v8 (developers/topics/permissions.mdx, read 2026-08-06).
     future = _FUTURE_PERMISSION if rng.random() < 0.02 else 0
     add("admin", permissions.ADMINISTRATOR | future)
     add("moderator", _NORMAL | _MODERATOR)

@@ -1,4 +1,4 @@
-"""The HTTP side of Discord: reads a request, lets it travel, sends the answer or breaks the connection."""
+"""The HTTP side of Discord: reads a request, delays it, and sends the response or breaks the connection."""
 
 import asyncio
 import socket
@@ -10,18 +10,18 @@ from devstack.simulator import calls, replies, request_pipeline, state
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 _CLIENT_CHECK = 0.25
-"""How often a hanging call looks whether the client is still there, in seconds."""
+"""Seconds between two checks whether the client of a hanging call is still connected."""
 
 
 class HttpHandler:
-    """Handles every request that is not for the simulator's own controls."""
+    """Handles every request except those to the control endpoints."""
 
     def __init__(self, simulator: state.SimulatorState, pipeline: request_pipeline.RequestPipeline) -> None:
         self._simulator = simulator
         self._pipeline = pipeline
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Play one call; it is counted when it arrives, even if the client has gone by then."""
+        """Handle one call; it is counted on arrival, even if the client has disconnected."""
         self._simulator.stats.request_started()
         try:
             call = calls.Call(
@@ -62,14 +62,14 @@ async def _send(request: web.Request, reply: replies.Reply) -> web.StreamRespons
 
 async def _hang(request: web.Request, seconds: float) -> None:
     ends = asyncio.get_running_loop().time() + seconds
-    while request.transport is not None and (left := ends - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - aiohttp tells of a lost client in no other way
+    while request.transport is not None and (left := ends - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - aiohttp has no event for a lost client
         await asyncio.sleep(min(left, _CLIENT_CHECK))
 
 
 def _reset(request: web.Request) -> None:
     if request.transport is None:
         return
-    # With a linger time of zero, closing sends RST: the client sees a reset, not an end of file.
+    # With a linger time of zero, closing sends RST, so the client sees a reset instead of an end of file.
     connected: socket.socket | None = request.transport.get_extra_info("socket")
     if connected is not None:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)

@@ -1,9 +1,9 @@
 """
-Counts invalid requests per address, and shuts out who makes too many.
+Counts invalid requests per address, and bans addresses above the limit.
 
-Counted are 401, 403 and 429, except 429 with scope `shared`: developers/topics/rate-limits.mdx, Invalid Request Limit
-(read 2026-08-06). How long a ban lasts and what it looks like is not documented: here it lasts as long as the last
-ten minutes are over the limit, and looks as discord-api-docs issues 1463 and 5810 describe.
+401, 403 and 429 count, except 429 with scope `shared` (developers/topics/rate-limits.mdx, Invalid Request Limit, read
+2026-08-06). Duration and response of a ban are not documented: here a ban lasts while the last ten minutes are above
+the limit, and its response follows discord-api-docs issues 1463 and 5810.
 """
 
 import collections
@@ -14,7 +14,7 @@ COUNTED = frozenset({401, 403, 429})
 
 
 class InvalidRequests:
-    """The log of invalid requests of each address."""
+    """Logs the invalid requests of each address."""
 
     def __init__(self, limit: models.Limit) -> None:
         self._limit = limit
@@ -23,23 +23,23 @@ class InvalidRequests:
 
     def check(self, origin: str, now: float) -> None:
         """
-        Let an address pass.
+        Check that an address is not banned.
 
         Raises:
-            replies.Refused: It has made too many invalid requests.
+            replies.Refused: The address is above the limit.
         """
         if self._recent(origin, now) >= self._limit.capacity:
             raise replies.Refused(replies.edge_page(429))
 
     def count_reply(self, origin: str, reply: replies.Reply, now: float) -> None:
-        """Count a reply if it is of the kind that counts."""
+        """Count a reply if its status is counted."""
         if reply.status in COUNTED and reply.scope != "shared":
             log = self._logs.setdefault(origin, collections.deque(maxlen=self._limit.capacity))
             log.append(now)
             self.most = max(self.most, self._recent(origin, now))
 
     def reset(self) -> None:
-        """Forget every address."""
+        """Clear all logs."""
         self._logs.clear()
         self.most = 0
 

@@ -1,8 +1,8 @@
 """
-Counts every arrival against all the budgets it draws on, and says who must wait.
+Charges every call to its budgets, and rejects calls above a limit.
 
-A budget is one limit of one identity (and, for routes, of one bucket and guild). All four server models run side by
-side in each; those that are enforced decide, strictest first, the others only report what they would have done.
+A budget is one limit of one identity (and, for routes, of one bucket and guild). Each budget runs all four server
+models. The enforced ones decide, the strictest first; the others only count what they would have rejected.
 """
 
 import dataclasses
@@ -15,18 +15,18 @@ from devstack.simulator import models
 BudgetClass = Literal["global", "user", "app", "route"]
 
 IDLE_BUDGETS = 20_000
-"""Budgets kept before the idle ones are swept out."""
+"""Number of budgets at which idle ones are removed."""
 
 
 PER_SECOND = models.Limit(50, 1.0)
-"""Global limit of a bot, or of an address (developers/topics/rate-limits.mdx, Global Rate Limit, read 2026-08-06)."""
+"""Global limit of a bot or an address (developers/topics/rate-limits.mdx, Global Rate Limit, read 2026-08-06)."""
 
 PER_USER = models.Limit(5, 5.0)
-"""Not documented: the product owner's figure."""
+"""Not documented by Discord; the product owner's figure."""
 
 
 class Charge(NamedTuple):
-    """One budget that a request draws on."""
+    """One budget that a request is charged to."""
 
     cls: BudgetClass
     key: tuple[str | int, ...]
@@ -34,7 +34,7 @@ class Charge(NamedTuple):
 
 
 class BudgetView(NamedTuple):
-    """What a budget looks like from outside, for the rate limit headers."""
+    """A budget as reported in the rate limit headers."""
 
     limit: int
     remaining: int
@@ -42,9 +42,12 @@ class BudgetView(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The outcome for one arrival; `refused` is None if it was admitted, else the class that refused.
+    """
+    The outcome for one call.
 
-    `last` shows the budget of the last charge, which is the route's.
+    Attributes:
+        refused: The class of the budget that rejected the call; None if it was admitted.
+        last: The budget of the last charge, which is the route's.
     """
 
     refused: BudgetClass | None
@@ -63,16 +66,16 @@ class _Budget:
 
 @dataclasses.dataclass
 class BudgetSizes:
-    """How large the budgets are; `routes` overrides what the route table says, by route name."""
+    """Sizes of the budgets; `routes` overrides the route table, by route name."""
 
     bot: models.Limit = PER_SECOND
-    """The bot token's, over all routes."""
+    """Budget of the bot token, over all routes."""
 
     user: models.Limit = PER_USER
-    """Each user's, over all routes."""
+    """Budget of each user, over all routes."""
 
     app: models.Limit = PER_SECOND
-    """The token endpoint's, per address, as for calls without identity."""
+    """Budget of the token endpoint, per address."""
 
     routes: dict[str, models.Limit] = dataclasses.field(default_factory=dict)
 
@@ -85,7 +88,7 @@ class _Assessment:
 
 
 class Limiter:
-    """All budgets; *enforced* names the models whose refusal is an answer and not only a number."""
+    """All budgets. The models in *enforced* reject requests; the others only count what they would reject."""
 
     def __init__(self, seed: int, enforced: Collection[str]) -> None:
         self._seed = seed
@@ -107,14 +110,14 @@ class Limiter:
         return Verdict(refused, retry_after, self._view(assessed[-1].budget, now))
 
     def document(self) -> dict[str, dict[str, int]]:
-        """Show for each class and model how many of our requests it would have rejected."""
+        """Return, by class and model, the number of requests that the model would have rejected."""
         none = [0] * len(models.NAMES)
         return {
             cls: dict(zip(models.NAMES, self.rejections.get(cls, none), strict=True)) for cls in get_args(BudgetClass)
         }
 
     def reset(self) -> None:
-        """Forget all that was counted."""
+        """Clear all budgets and counters."""
         self._budgets.clear()
         self.rejections.clear()
 

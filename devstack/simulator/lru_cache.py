@@ -1,4 +1,4 @@
-"""A cache that forgets what was longest not asked for, so that a large world fits into little memory."""
+"""A size-bounded LRU cache, so that a large world fits into little memory."""
 
 import collections
 from collections.abc import Callable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class LruCache(Generic[T]):
-    """Keeps made things until their weights add up to more than *room*."""
+    """Keeps the most recently used values up to a total size."""
 
     def __init__(self, room: int, weigh: Callable[[T], int]) -> None:
         self._room = room
@@ -17,7 +17,7 @@ class LruCache(Generic[T]):
         self._load = 0
 
     def get(self, key: int, make: Callable[[], T]) -> T:
-        """Hand out the thing under *key*, made now if it is not there."""
+        """Return the value of *key*; make it if it is missing."""
         found = self._things.get(key)
         if found is not None:
             self._things.move_to_end(key)
@@ -31,7 +31,7 @@ class LruCache(Generic[T]):
         return made
 
     def drop(self, key: int) -> None:
-        """Forget the thing under *key*, if there is one."""
+        """Remove *key*, if present."""
         found = self._things.pop(key, None)
         if found is not None:
             self._load -= self._weigh(found)

@@ -1,9 +1,9 @@
 """
-Four ways in which a server may count "N requests per W seconds", each as pure arithmetic on the time of arrival.
+Four ways in which a server may count "N requests per W seconds", as pure functions of the arrival times.
 
-Discord does not say which one it uses. A client that is safe under all four is safe; one that is safe under one of
-them may collect thousands of rejections under another (the simulations that this design rests on found 0 and 8.9 %
-for one and the same client). Only admitted requests are counted.
+Discord does not document which one it uses. A client that is safe under one model may get thousands of rejections
+under another (simulations found 0 and 8.9 % for the same client), so clients must be safe under all four. Only
+admitted requests are counted.
 """
 
 import collections
@@ -11,7 +11,7 @@ import math
 from typing import Final, NamedTuple, Protocol
 
 NAMES: Final = ("wall", "first", "sliding", "gcra")
-"""The models in the order in which `all_models` makes them."""
+"""The models in the order of `all_models`."""
 
 
 class Limit(NamedTuple):
@@ -22,23 +22,23 @@ class Limit(NamedTuple):
 
 
 class Model(Protocol):
-    """One way of counting."""
+    """One way of counting requests."""
 
     def wait(self, now: float) -> float:
-        """Seconds until a request would be admitted; 0 if one would be now."""
+        """Seconds until a request would be admitted; 0 if it would be now."""
 
     def count(self, now: float) -> None:
-        """Note an admitted request."""
+        """Count an admitted request."""
 
     def remaining(self, now: float) -> int:
-        """How many requests would be admitted at this moment, one after the other."""
+        """Number of requests that would be admitted now."""
 
     def reset_after(self, now: float) -> float:
-        """Seconds until everything is available again, if nothing more comes."""
+        """Seconds until the full capacity is available, without more requests."""
 
 
 class WallWindow:
-    """Windows that follow each other at fixed moments of the clock, shifted by *phase* seconds."""
+    """Consecutive windows at fixed times, shifted by *phase* seconds."""
 
     __slots__ = ("_count", "_index", "_limit", "_phase")
 
@@ -55,17 +55,17 @@ class WallWindow:
             self._count = 0
 
     def wait(self, now: float) -> float:
-        """Seconds to the next window, if this one is full."""
+        """Seconds to the next window if this one is full, else 0."""
         self._turn(now)
         return 0.0 if self._count < self._limit.capacity else self.reset_after(now)
 
     def count(self, now: float) -> None:
-        """Note a request in the window that *now* falls into."""
+        """Count a request in the window of *now*."""
         self._turn(now)
         self._count += 1
 
     def remaining(self, now: float) -> int:
-        """What this window still admits."""
+        """Requests left in this window."""
         self._turn(now)
         return self._limit.capacity - self._count
 
@@ -76,7 +76,7 @@ class WallWindow:
 
 
 class FirstWindow:
-    """A window opens with the first request after the last window closed."""
+    """A window opens with the first request after the previous window closed."""
 
     __slots__ = ("_count", "_limit", "_opened")
 
@@ -89,18 +89,18 @@ class FirstWindow:
         return now - self._opened < self._limit.window
 
     def wait(self, now: float) -> float:
-        """Seconds until the window closes, if it is full."""
+        """Seconds until the window closes if it is full, else 0."""
         return self.reset_after(now) if self._open(now) and self._count >= self._limit.capacity else 0.0
 
     def count(self, now: float) -> None:
-        """Note a request; it opens a window if none is open."""
+        """Count a request; opens a window if none is open."""
         if not self._open(now):
             self._opened = now
             self._count = 0
         self._count += 1
 
     def remaining(self, now: float) -> int:
-        """What the open window still admits."""
+        """Requests left in the open window."""
         return self._limit.capacity - (self._count if self._open(now) else 0)
 
     def reset_after(self, now: float) -> float:
@@ -109,7 +109,7 @@ class FirstWindow:
 
 
 class SlidingLog:
-    """At any moment the requests of the last window count."""
+    """Counts the requests of the last window at any time."""
 
     __slots__ = ("_limit", "_log")
 
@@ -122,29 +122,29 @@ class SlidingLog:
             self._log.popleft()
 
     def wait(self, now: float) -> float:
-        """Seconds until the oldest request falls out, if there is no room."""
+        """Seconds until the oldest request leaves the window if it is full, else 0."""
         self._forget(now)
         if len(self._log) < self._limit.capacity:
             return 0.0
         return max(self._log[0] + self._limit.window - now, 1e-6)
 
     def count(self, now: float) -> None:
-        """Note a request."""
+        """Count a request."""
         self._log.append(now)
 
     def remaining(self, now: float) -> int:
-        """What the last window leaves."""
+        """Requests left in the last window."""
         self._forget(now)
         return self._limit.capacity - len(self._log)
 
     def reset_after(self, now: float) -> float:
-        """Seconds until the newest request falls out."""
+        """Seconds until the newest request leaves the window."""
         self._forget(now)
         return max(self._log[-1] + self._limit.window - now, 1e-6) if self._log else 0.0
 
 
 class Gcra:
-    """A bucket of `capacity` tokens that refills steadily, `capacity` per window (generic cell rate algorithm)."""
+    """A bucket of `capacity` tokens with steady refill, `capacity` per window (generic cell rate algorithm)."""
 
     __slots__ = ("_full_at", "_limit", "_step")
 
@@ -154,7 +154,7 @@ class Gcra:
         self._full_at = -math.inf
 
     def wait(self, now: float) -> float:
-        """Seconds until one token is there."""
+        """Seconds until one token is available."""
         over = self._full_at - now - (self._limit.window - self._step)
         return over if over > 1e-9 else 0.0
 
@@ -163,7 +163,7 @@ class Gcra:
         self._full_at = max(self._full_at, now) + self._step
 
     def remaining(self, now: float) -> int:
-        """Whole tokens that are there."""
+        """Whole tokens available."""
         owed = max(self._full_at - now, 0.0)
         return max(math.floor((self._limit.window - owed) / self._step + 1e-9), 0)
 
@@ -173,5 +173,5 @@ class Gcra:
 
 
 def all_models(limit: Limit, phase: float) -> tuple[Model, ...]:
-    """Make one of each, in the order of NAMES; *phase* is the wall window's, as a share of the window."""
+    """Return one model of each kind, in the order of NAMES; *phase* shifts WallWindow, as a share of the window."""
     return WallWindow(limit, phase * limit.window), FirstWindow(limit), SlidingLog(limit), Gcra(limit)

@@ -1,4 +1,4 @@
-"""Changes of the world on demand: what people do to guilds, channels and consents while an index is being kept."""
+"""Changes of the world: what users and administrators do to guilds, channels and grants."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,11 +13,11 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 
 class InvalidChange(Exception):
-    """The change speaks of something that is not there."""
+    """The change refers to something that does not exist."""
 
 
 class OverwriteSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A permission overwrite as Discord writes it: `type` 0 role, 1 member; decimal bits."""
+    """A permission overwrite in Discord's format: `type` 0 role, 1 member; decimal bits."""
 
     id: Snowflake
     type: Annotated[int, msgspec.Meta(ge=0, le=1)]
@@ -25,7 +25,7 @@ class OverwriteSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deny: Bits = "0"
 
     def to_overwrite(self) -> permissions.Overwrite:
-        """Give it the form the world keeps."""
+        """Return the overwrite in the world's format."""
         return permissions.Overwrite(int(self.id), self.type, int(self.allow), int(self.deny))
 
 
@@ -44,7 +44,7 @@ class AddChannel(_Change, tag="add_channel"):
     overwrites: Sequence[OverwriteSpec] = ()
 
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
-        """Make the change."""
+        """Apply the change."""
         all_channels = simulator.world.editable(_guild(simulator.world, self.guild))
         made = channels.Channel(
             _fresh_id(all_channels, simulator.world.spec.now_ms), self.type, self.name, len(all_channels)
@@ -56,13 +56,13 @@ class AddChannel(_Change, tag="add_channel"):
 
 
 class RemoveChannel(_Change, tag="remove_channel"):
-    """Delete a channel; children of a category stay, without parent."""
+    """Delete a channel; children of a category stay, without a parent."""
 
     guild: Snowflake
     channel: Snowflake
 
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
-        """Make the change."""
+        """Apply the change."""
         guild = _guild(simulator.world, self.guild)
         gone = _channel(simulator.world, guild, self.channel)
         all_channels = simulator.world.editable(guild)
@@ -75,9 +75,9 @@ class RemoveChannel(_Change, tag="remove_channel"):
 
 class ChangeChannel(_Change, tag="change_channel"):
     """
-    Change a channel: new name, new overwrites, hide it from our bot or show it again, let a message arrive now.
+    Change a channel's name, overwrites or visibility to the bot, or add a message now; omitted fields do not change.
 
-    What is left out stays. `hidden` works whatever the overwrites say, and even if the bot is administrator.
+    `hidden` hides the channel from the bot regardless of overwrites and administrator permission.
     """
 
     guild: Snowflake
@@ -88,7 +88,7 @@ class ChangeChannel(_Change, tag="change_channel"):
     message: bool = False
 
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
-        """Make the change."""
+        """Apply the change."""
         guild = _guild(simulator.world, self.guild)
         simulator.world.editable(guild)
         channel = _channel(simulator.world, guild, self.channel)
@@ -106,7 +106,7 @@ class ChangeChannel(_Change, tag="change_channel"):
 
 
 class ChangeGuild(_Change, tag="change_guild"):
-    """Change a guild: new name, another owner, our bot installed or removed; what is left out stays."""
+    """Change a guild's name, owner, or whether the bot is installed; omitted fields do not change."""
 
     guild: Snowflake
     name: Name | None = None
@@ -114,7 +114,7 @@ class ChangeGuild(_Change, tag="change_guild"):
     bot: bool | None = None
 
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
-        """Make the change."""
+        """Apply the change."""
         guild = _guild(simulator.world, self.guild)
         guild.name = self.name or guild.name
         guild.owner_id = guild.owner_id if self.owner is None else int(self.owner)
@@ -124,14 +124,14 @@ class ChangeGuild(_Change, tag="change_guild"):
 
 
 class ChangeRole(_Change, tag="change_role"):
-    """Give a role other permissions; the role with the guild's id is @everyone."""
+    """Change a role's permissions; the role with the guild's id is @everyone."""
 
     guild: Snowflake
     role: Snowflake
     permissions: Bits
 
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
-        """Make the change."""
+        """Apply the change."""
         guild = _guild(simulator.world, self.guild)
         role = next((role for role in guild.roles if role.id == int(self.role)), None)
         if role is None:
@@ -142,7 +142,7 @@ class ChangeRole(_Change, tag="change_role"):
 
 
 class ChangeMember(_Change, tag="change_member"):
-    """Let a user join a guild or leave it, or wear other roles; what is left out stays."""
+    """Add or remove a member, or change their roles; omitted fields do not change."""
 
     guild: Snowflake
     user: Snowflake
@@ -150,7 +150,7 @@ class ChangeMember(_Change, tag="change_member"):
     roles: Sequence[Snowflake] | None = None
 
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
-        """Make the change."""
+        """Apply the change."""
         guild, user_id = _guild(simulator.world, self.guild), _user(simulator.world, self.user)
         if self.joined is not None:
             simulator.world.set_joined(user_id, guild, joined=self.joined)
@@ -160,35 +160,35 @@ class ChangeMember(_Change, tag="change_member"):
 
 
 class ExpireToken(_Change, tag="expire_token"):
-    """Let the user's access tokens die; the refresh token lives."""
+    """Expire the user's access tokens; the refresh token stays valid."""
 
     user: Snowflake
 
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
-        """Make the change."""
+        """Apply the change."""
         simulator.tokens.expire(_user(simulator.world, self.user))
         return {}
 
 
 class RevokeGrant(_Change, tag="revoke_grant"):
-    """Let the user withdraw consent: all_channels token dies."""
+    """Revoke the user's grant with all its tokens."""
 
     user: Snowflake
 
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
-        """Make the change."""
+        """Apply the change."""
         simulator.tokens.revoke(_user(simulator.world, self.user))
         return {}
 
 
 class Consent(_Change, tag="consent"):
-    """Let the user consent anew; answers the new pair."""
+    """Grant consent again; answers the new token pair."""
 
     user: Snowflake
     scopes: Sequence[str] = tuple(sorted(tokens.ALL_SCOPES))
 
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
-        """Make the change."""
+        """Apply the change."""
         pair = simulator.tokens.consent(_user(simulator.world, self.user), frozenset(self.scopes))
         return {"token": pair.access, "refresh_token": pair.refresh}
 
@@ -208,11 +208,11 @@ Change = (
 
 def parse(body: bytes) -> list[Change]:
     """
-    Read one change or a list of changes.
+    Parse one change or a list of changes.
 
     Raises:
-        msgspec.ValidationError: A change says something that it cannot; the text tells where.
-        msgspec.DecodeError: It is not JSON.
+        msgspec.ValidationError: A change is invalid; the text names the field.
+        msgspec.DecodeError: The body is not JSON.
     """
     if body.lstrip()[:1] == b"{":
         return [msgspec.json.decode(body, type=Change)]

@@ -1,4 +1,4 @@
-"""Invents names, a few of them as awkward as people really make them."""
+"""Random names, some of them unusual."""
 
 import random
 from typing import Final
@@ -26,14 +26,14 @@ _AWKWARD: Final = (
 
 
 def guild_name(rng: random.Random) -> str:
-    """Invent the name of a guild, 2 to 100 characters."""
+    """Return a guild name of 2 to 100 characters."""
     if rng.random() < 0.08:
         return f"{rng.choice(_AWKWARD)} {rng.choice(_NOUNS)}"[:100]
     return f"{rng.choice(_ADJECTIVES)} {rng.choice(_NOUNS)}".title()
 
 
 def channel_name(rng: random.Random, number: int) -> str:
-    """Invent the name of a channel, 1 to 100 characters; *number* keeps repeated topics apart."""
+    """Return a channel name of 1 to 100 characters; *number* makes repeated topics unique."""
     if rng.random() < 0.05:
         return rng.choice(_AWKWARD)
     topic = rng.choice(_TOPICS)
@@ -41,10 +41,10 @@ def channel_name(rng: random.Random, number: int) -> str:
 
 
 def category_name(rng: random.Random) -> str:
-    """Invent the name of a category."""
+    """Return a category name."""
     return f"{rng.choice(_ADJECTIVES)} {rng.choice(_TOPICS)}".upper()
 
 
 def user_name(index: int) -> str:
-    """Name the *index*-th user; unique."""
+    """Return the unique name of the *index*-th user."""
     return f"{_ADJECTIVES[index % 20]}_{_NOUNS[index // 20 % 20]}_{index}"

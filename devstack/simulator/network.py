@@ -1,8 +1,8 @@
 """
-The way to Discord and back: delays in front of the arrival and behind the answer, with jitter and stalls.
+Network delays before a request's arrival and after its response, with jitter and stalls.
 
-The profiles follow the study that the rate limiter rests on: `lan` is a steady path of about 82 ms there and back,
-`typical` 60 to 140 ms with 0.1 % stalls of 100 to 400 ms, `bad` about 260 ms with 1 % stalls of up to a second.
+Round trips of the profiles: `lan` about 82 ms, steady; `typical` 60 to 140 ms, with 0.1 % stalls of 100 to 400 ms;
+`bad` about 260 ms, with 1 % stalls of up to a second.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import re
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """One direction of the path, in seconds: at least `least`, jitter on top, now and then a stall."""
+    """One direction of the path, in seconds: the minimum delay, jitter, and occasional stalls."""
 
     least: float
     jitter: float
@@ -31,10 +31,10 @@ PROFILES = {
 
 def profile(text: str) -> Profile:
     """
-    Read a profile's name, or the least and longest round trip in milliseconds, such as `20-60`.
+    Parse a profile's name, or the smallest and largest round trip in milliseconds, such as `20-60`.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither.
     """
     if text in PROFILES:
         return PROFILES[text]
@@ -46,14 +46,14 @@ def profile(text: str) -> Profile:
 
 
 class Network:
-    """Draws the delay of each passage."""
+    """Draws delays."""
 
     def __init__(self, path: Profile, seed: int) -> None:
         self.path = path
         self._rng = random.Random(f"{seed}/network")
 
     def delay(self) -> float:
-        """Draw how long one passage in one direction takes, in seconds."""
+        """Draw the delay of one direction, in seconds."""
         path = self.path
         if not path.longest_jitter:
             return path.least

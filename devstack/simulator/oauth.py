@@ -1,8 +1,8 @@
 """
-The token endpoint: trades refresh tokens for new pairs, and revokes.
+The token endpoint: refreshes and revokes tokens.
 
-Sources: developers/topics/oauth2.mdx (read 2026-08-06): form bodies only, the client by HTTP Basic or in the form.
-A dead refresh token is 400 `invalid_grant`, whatever killed it
+Bodies are forms, and the client authenticates by HTTP Basic or in the form (developers/topics/oauth2.mdx, read
+2026-08-06). An invalid refresh token is always answered 400 `invalid_grant`
 (developers/discord-social-sdk/development-guides/account-linking-with-discord.mdx, read 2026-08-06).
 """
 
@@ -14,7 +14,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class OAuth:
-    """Answers the two token routes."""
+    """Handles the two token routes."""
 
     def __init__(self, issued: tokens.Tokens) -> None:
         self._tokens = issued
@@ -44,7 +44,7 @@ class OAuth:
         )
 
     def revoke(self, call: calls.Call) -> replies.Reply:
-        """`POST /oauth2/token/revoke`: one token, and with it every token of the grant."""
+        """`POST /oauth2/token/revoke`: revoke the grant of a token."""
         form = self._form(call)
         if not form.get("token"):
             return replies.oauth_error(400, "invalid_request", 'Missing "token" in request.')

@@ -1,4 +1,4 @@
-"""The command line's options: what each means, its unit and why its default."""
+"""The command line's options, with units and defaults."""
 
 import argparse
 import dataclasses
@@ -50,7 +50,7 @@ def _positive(text: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """One run of the simulator."""
+    """The options of one simulator."""
 
     host: str
     port: int
@@ -76,8 +76,8 @@ class Options:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Read the command line; explains itself and exits on a mistake."""
-    parser = argparse.ArgumentParser(prog="python -m devstack.simulator", description="Plays Discord's HTTP API.")
+    """Parse the command line; prints help and exits on an invalid option."""
+    parser = argparse.ArgumentParser(prog="python -m devstack.simulator", description="Simulates Discord's HTTP API.")
     _add_world(parser)
     _add_identities(parser)
     _add_behaviour(parser)
@@ -88,17 +88,17 @@ def _add_world(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("world")
     add = group.add_argument
     add("--seed", type=int, default=1, help="equal seeds and sizes make equal worlds (default 1)")
-    add("--users", type=_positive, default=1, help="users whose accounts are simulated (default 1)")
-    add("--guilds-per-user", type=_positive, default=60, help="guilds each user is in, exactly (default 60)")
-    add("--guilds", type=int, default=0, help="guilds in all; 0 derives them so that users share some (default 0)")
-    add("--channels-per-guild", type=_positive, default=32, help="channels of a guild on average (default 32)")
-    add("--without-bot", type=_share, default=0.22, help="share of guilds that lack our bot (default 0.22)")
+    add("--users", type=_positive, default=1, help="number of users (default 1)")
+    add("--guilds-per-user", type=_positive, default=60, help="guilds of each user, exactly (default 60)")
+    add("--guilds", type=int, default=0, help="number of guilds; 0 derives it so that users share some (default 0)")
+    add("--channels-per-guild", type=_positive, default=32, help="average number of channels of a guild (default 32)")
+    add("--without-bot", type=_share, default=0.22, help="share of guilds without the bot (default 0.22)")
     add(
         "--today",
         type=_day,
-        help="the day that is simulated, as 2026-11-23; activity is dated from it (default: today)",
+        help="date of the newest activity, as 2026-11-23 (default: today)",
     )
-    add("--show-users", type=int, default=10, help="users in the line printed at the start (default 10)")
+    add("--show-users", type=int, default=10, help="users in the JSON printed at the start (default 10)")
 
 
 def _add_identities(parser: argparse.ArgumentParser) -> None:
@@ -112,12 +112,22 @@ def _add_identities(parser: argparse.ArgumentParser) -> None:
 def _add_behaviour(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("behaviour").add_argument
     models_named = ("all", *models.NAMES, "none")
-    add("--host", default="127.0.0.1", help="address; another one only inside a private network (default 127.0.0.1)")
+    add("--host", default="127.0.0.1", help="address; use others only in a private network (default 127.0.0.1)")
     add("--port", type=int, default=0, help="port; 0 takes a free one (default 0)")
-    add("--with-parent", action="store_true", help="end when the program that started this one ends")
-    add("--latency", type=_latency, default="typical", help="none, lan, typical, bad, or a round trip such as 20-60 ms")
+    add("--with-parent", action="store_true", help="exit when the parent process ends")
+    add(
+        "--latency",
+        type=_latency,
+        default="typical",
+        help="round trip: none, lan, typical, bad, or a range in ms such as 20-60",
+    )
     add("--global-limit", type=_limit, default="50/1", help="of the bot token, requests/seconds (default 50/1)")
     add("--user-limit", type=_limit, default="5/5", help="of each user, requests/seconds (default 5/5)")
     add("--route-limit", type=_route_limit, default=[], action="append", metavar="ROUTE=N/W", help="of one route")
-    add("--invalid-limit", type=_limit, default="10000/600", help="401, 403, 429 before a ban (default 10000/600)")
-    add("--enforce", choices=models_named, default="all", help="server models that may answer 429 (default all)")
+    add(
+        "--invalid-limit",
+        type=_limit,
+        default="10000/600",
+        help="401, 403 and 429 per address before a ban (default 10000/600)",
+    )
+    add("--enforce", choices=models_named, default="all", help="counting models that answer 429 (default all)")

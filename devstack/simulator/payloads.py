@@ -1,4 +1,4 @@
-"""The API's JSON objects, by developers/resources/user.mdx, channel.mdx and guild.mdx (read 2026-08-06)."""
+"""The API's JSON objects (developers/resources/user.mdx, channel.mdx and guild.mdx, read 2026-08-06)."""
 
 import datetime
 from typing import Any
@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 
 def user(user_id: int, name: str, *, bot: bool = False) -> Json:
-    """Show a user object."""
+    """Return a user object."""
     shown: Json = {
         "id": str(user_id),
         "username": name,
@@ -23,7 +23,7 @@ def user(user_id: int, name: str, *, bot: bool = False) -> Json:
 
 
 def partial_guild(guild: guilds.Guild, viewer: permissions.Viewer, *, counts: bool) -> Json:
-    """Show a guild as it stands in its member's list; `permissions` leaves overwrites out."""
+    """Return a guild as in its member's guild list; `permissions` ignores overwrites."""
     shown: Json = {
         "id": str(guild.id),
         "name": guild.name,
@@ -39,7 +39,7 @@ def partial_guild(guild: guilds.Guild, viewer: permissions.Viewer, *, counts: bo
 
 
 def member(found: world.Member, shown_user: Json, *, now_ms: int) -> Json:
-    """Show a guild member; @everyone is not among its roles."""
+    """Return a guild member; @everyone is not among the roles."""
     until = _iso(now_ms + 7 * 86_400_000) if found.timed_out else None
     return {
         "user": shown_user,
@@ -58,7 +58,7 @@ def member(found: world.Member, shown_user: Json, *, now_ms: int) -> Json:
 
 
 def channel(shown: channels.Channel, guild_id: int) -> Json:
-    """Show a channel of a guild."""
+    """Return a guild channel."""
     return {
         "id": str(shown.id),
         "type": shown.type,

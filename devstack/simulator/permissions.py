@@ -1,8 +1,8 @@
 """
-Who may see what: Discord's documented permission algorithm, written down step by step.
+Discord's documented permission algorithm.
 
-Source: developers/topics/permissions.mdx (read 2026-08-06). Written from that page alone, on purpose without a look
-at the product, so that both sides do not share one misreading.
+Source: developers/topics/permissions.mdx (read 2026-08-06). Written from that page alone, independently of the
+product, so that both sides cannot share a misreading.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ CONNECT = 1 << 20
 MANAGE_ROLES = 1 << 28
 
 ALL = ((1 << 53) - 1) & ~(1 << 47)
-"""All bits that the page lists: 0-46 and 48-52."""
+"""All documented bits: 0-46 and 48-52."""
 
 ROLE = 0
 MEMBER = 1
@@ -25,7 +25,7 @@ MEMBER = 1
 
 @dataclasses.dataclass(slots=True, frozen=True)
 class Overwrite:
-    """One permission overwrite of a channel; `kind` is ROLE or MEMBER, `id` that of the role or the user."""
+    """One permission overwrite of a channel; `kind` is ROLE or MEMBER, `id` is the id of the role or the user."""
 
     id: int
     kind: int
@@ -35,7 +35,7 @@ class Overwrite:
 
 @dataclasses.dataclass(slots=True, frozen=True)
 class Viewer:
-    """One member of a guild, with all that decides what this member may do there."""
+    """One member of a guild, with everything that decides their permissions."""
 
     user_id: int
     guild_id: int
@@ -44,7 +44,7 @@ class Viewer:
 
 
 def guild_permissions(viewer: Viewer, role_permissions: Mapping[int, int]) -> int:
-    """Compute what *viewer* may do in the guild, before any channel has its say; the guild's id names @everyone."""
+    """Return the permissions of *viewer* in the guild, without overwrites; @everyone has the guild's id."""
     if viewer.owner:
         return ALL
     granted = role_permissions[viewer.guild_id]
@@ -54,7 +54,7 @@ def guild_permissions(viewer: Viewer, role_permissions: Mapping[int, int]) -> in
 
 
 def channel_permissions(viewer: Viewer, granted: int, overwrites: Iterable[Overwrite]) -> int:
-    """Compute what *viewer*, who has *granted* in the guild, may do in the channel that has *overwrites*."""
+    """Return the permissions of *viewer* in a channel with *overwrites*; *granted* are those in the guild."""
     if granted & ADMINISTRATOR:
         return granted | ALL
     role_allow = role_deny = 0
@@ -77,9 +77,9 @@ def channel_permissions(viewer: Viewer, granted: int, overwrites: Iterable[Overw
 
 def with_parent_categories(seen: Collection[int], parents: Mapping[int, int | None]) -> set[int]:
     """
-    Add to the channels *seen* the categories they stand in; *parents* maps each channel to its category.
+    Return the channels *seen* with their categories; *parents* maps each channel to its category.
 
-    A category is viewable if any child is (change log of 2026-08-12, channel obfuscation).
+    A category is visible if any child is (change log of 2026-08-12, channel obfuscation).
     """
     visible = set(seen)
     for channel_id in seen:

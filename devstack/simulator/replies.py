@@ -1,4 +1,4 @@
-"""What goes back to the caller: answers, Discord's errors and the pages of the edge in front of it."""
+"""Replies to the client: JSON, Discord's errors, and the pages of the edge in front of Discord."""
 
 import dataclasses
 from typing import Any, Literal
@@ -15,7 +15,7 @@ HTML = "text/html; charset=UTF-8"
 
 @dataclasses.dataclass(slots=True)
 class Reply:
-    """One answer; `from_discord` says that it comes from Discord itself and not from the edge in front of it."""
+    """One reply; `from_discord` is False for replies of the edge in front of Discord."""
 
     status: int
     body: bytes
@@ -28,12 +28,12 @@ class Reply:
 
     @property
     def client_status(self) -> int:
-        """The status the client gets to see, 0 for none."""
+        """The status that the client sees; 0 for none."""
         return 0 if self.connection_fault in {"reset", "hang"} else self.status
 
 
 class Refused(Exception):
-    """A stage of the way ends the call with this reply."""
+    """Ends a call with this reply."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.status)
@@ -41,29 +41,29 @@ class Refused(Exception):
 
 
 def json_reply(document: Any, status: int = 200) -> Reply:  # noqa: ANN401 - any JSON document
-    """Answer with a JSON document."""
+    """Return a reply with a JSON document."""
     return Reply(status, msgspec.json.encode(document))
 
 
 def error_reply(status: int, code: int, message: str) -> Reply:
-    """Fail in the shape of developers/reference.mdx, Error Messages (read 2026-08-06)."""
+    """Return an error in the format of developers/reference.mdx, Error Messages (read 2026-08-06)."""
     return json_reply({"message": message, "code": code}, status)
 
 
 def invalid_form_body(field: str, code: str, message: str) -> Reply:
-    """Refuse one field of a request: error 50035 with its tree of details."""
+    """Return error 50035 for one invalid field."""
     details = {field: {"_errors": [{"code": code, "message": message}]}}
     return json_reply({"message": "Invalid Form Body", "code": 50035, "errors": details}, 400)
 
 
 def oauth_error(status: int, name: str, description: str) -> Reply:
-    """Fail in OAuth2's shape, which differs from the API's (RFC 6749, section 5.2)."""
+    """Return an error in OAuth2's format, which differs from the API's (RFC 6749, section 5.2)."""
     return json_reply({"error": name, "error_description": description}, status)
 
 
 def rate_limited(scope: str, retry_after: float, *, code: int = 0) -> Reply:
     """
-    Refuse for now: 429 with its wait, in the body to the millisecond and in Retry-After in whole seconds, rounded up.
+    Return a 429: the wait is in milliseconds in the body, and in whole seconds, rounded up, in Retry-After.
 
     Source: developers/topics/rate-limits.mdx, Exceeding A Rate Limit (read 2026-08-06).
     """
@@ -85,7 +85,7 @@ def rate_limited(scope: str, retry_after: float, *, code: int = 0) -> Reply:
 
 
 def rate_headers(view: limits.BudgetView, bucket: str, wall: float) -> dict[str, str]:
-    """Describe a route's bucket; *wall* is the moment of the arrival, in seconds since 1970."""
+    """Return the headers of a route's bucket; *wall* is the time of arrival, in seconds since 1970."""
     return {
         "X-RateLimit-Limit": str(view.limit),
         "X-RateLimit-Remaining": str(view.remaining),
@@ -96,14 +96,14 @@ def rate_headers(view: limits.BudgetView, bucket: str, wall: float) -> dict[str,
 
 
 def edge_page(status: int) -> Reply:
-    """Show the page of the edge in front of Discord: HTML, and no Via header (discord-api-docs issue 5810, staff)."""
+    """Return a page of the edge in front of Discord: HTML, without Via (discord-api-docs issue 5810, staff)."""
     title = "Error 1015: You are being rate limited" if status == 429 else f"Error {status}"
     page = f"<!DOCTYPE html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
     return Reply(status, page.encode(), content_type=HTML, from_discord=False)
 
 
 def user_agent_rejected() -> Reply:
-    """Refuse a client that does not say who it is (developers/reference.mdx, User Agent; code 40333)."""
+    """Return the error for an invalid user agent (developers/reference.mdx, User Agent; code 40333)."""
     reply = error_reply(403, 40333, "internal network error")
     reply.from_discord = False
     return reply

@@ -1,7 +1,7 @@
 """
-The way of one call, from its arrival to its answer, in the spec in which Discord would look at it.
+The checks of one call, in Discord's order, and its endpoint.
 
-Banned address, nameless client, outage · unknown route · dead or wrong token · limits · faults · the endpoint.
+Banned address, invalid user agent, unknown route, outage, invalid token, rate limits, fault rules, endpoint.
 """
 
 import re
@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping
 from devstack.simulator import api, calls, faults, limits, oauth, replies, routes, state
 
 _AGENT = re.compile(r"DiscordBot \(\S+, [^)\s]+\)")
-"""`DiscordBot ($url, $version)`, then anything (developers/reference.mdx, User Agent, read 2026-08-06)."""
+"""`DiscordBot ($url, $version)`, then any text (developers/reference.mdx, User Agent, read 2026-08-06)."""
 
 _VIA = "1.1 google"
-"""Genuine answers carry it, those of the edge do not (discord-api-docs issue 5810, staff)."""
+"""Responses of Discord itself have this header, those of the edge do not (discord-api-docs issue 5810, staff)."""
 
 _SCOPES: Mapping[limits.BudgetClass, str] = {"global": "global", "user": "user", "app": "user", "route": "user"}
 
 
 class RequestPipeline:
-    """Answers calls; all of it happens at the moment of arrival, without waiting."""
+    """Handles calls at the moment of their arrival, without waiting."""
 
     def __init__(self, simulator: state.SimulatorState) -> None:
         self._simulator = simulator
@@ -29,7 +29,7 @@ class RequestPipeline:
         }
 
     def handle_call(self, call: calls.Call) -> replies.Reply:
-        """Answer a call that arrives now, and count it."""
+        """Handle and count a call that arrives now; returns the reply."""
         simulator, now = self._simulator, self._simulator.clock.monotonic()
         try:
             reply = self._process(call, now)
@@ -64,7 +64,7 @@ class RequestPipeline:
         if rule is None:
             return self._respond(call)
         self._simulator.stats.faults[rule.kind] += 1
-        # A connection that breaks after the deed: a token may be rotated and its answer lost, as in real life.
+        # The handler runs first: with a broken connection, a token may be rotated and its response lost.
         return (
             faults.broken_reply(rule, self._respond(call))
             if rule.kind in faults.CONNECTION_FAULTS
@@ -124,7 +124,7 @@ def _authorize(call: calls.Call, route: routes.Route) -> None:
         return
     kind = "none" if call.identity is None else call.identity.kind
     if call.identity is None or kind in {"none", "basic"} or (kind == "bearer" and route.scope is None):
-        # Observed body of a dead or unfitting token; keyed on the status, not on a code.
+        # Observed body for an invalid or unsuitable token. Clients must check the status, not the code.
         raise replies.Refused(replies.error_reply(401, 0, "401: Unauthorized"))
     if kind == "bot" and not route.bot:
         raise replies.Refused(replies.error_reply(403, 20001, "Bots cannot use this endpoint"))

@@ -1,8 +1,8 @@
 """
-The routes that are simulated, who may call them, and how they are limited.
+The simulated routes, their accepted tokens and their limits.
 
-Discord publishes no number for any route (developers/topics/rate-limits.mdx, read 2026-08-06): those here are our
-guesses, generous enough that the global and the user's budget decide in the ordinary run.
+Discord publishes no route limits (developers/topics/rate-limits.mdx, read 2026-08-06). The limits here are our
+guesses, so large that normally the global and the user budget decide.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ UNKNOWN = "unknown"
 
 
 class Route(NamedTuple):
-    """One method and path; `per_guild` splits its bucket by the guild at the top of the path."""
+    """One method and path; `per_guild` gives each guild in the path its own bucket."""
 
     name: str
     pattern: re.Pattern[str]
@@ -52,7 +52,7 @@ def _route(name: str, capacity: int, window: float, **more: bool | str) -> Route
     return Route(name, pattern, digest, models.Limit(capacity, window), **more)  # type: ignore[arg-type]  # by keyword
 
 
-# Which token each accepts: the `security` lists of discord-api-spec (2026-07-18), the docs where they speak.
+# Accepted tokens: the `security` lists of discord-api-spec (2026-07-18), and the documentation where it says more.
 ROUTES: Final = {
     route.name: route
     for route in (
@@ -72,9 +72,9 @@ def match_route(method: str, path: str) -> Match:
     Find the route of a request.
 
     Raises:
-        replies.Refused: There is none (404, code 0), not with this method (405), or an id is no snowflake (50035).
+        replies.Refused: No such route (404), another method (405), or an id that is no snowflake (50035).
     """
-    # The token URL of the docs has no version in its path (developers/topics/oauth2.mdx, read 2026-08-06).
+    # The documented token URL has no version in its path (developers/topics/oauth2.mdx, read 2026-08-06).
     short = path.removeprefix(PREFIX) if path.startswith(PREFIX) else path.removeprefix("/api")
     if path.startswith(PREFIX) or short.startswith("/oauth2/"):
         for route in ROUTES.values():

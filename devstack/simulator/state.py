@@ -1,4 +1,4 @@
-"""Everything a running simulator consists of, in one place for those who need several parts."""
+"""The state of one simulator."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from devstack.simulator import clock, faults, foreign_traffic, invalid_requests,
 
 @dataclasses.dataclass(slots=True)
 class SimulatorState:
-    """The parts; nothing of it is global, so two simulators in one process do not meet."""
+    """The components of one simulator. Nothing is global, so several simulators can run in one process."""
 
     clock: clock.Clock
     world: world.World

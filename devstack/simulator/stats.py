@@ -1,4 +1,4 @@
-"""Counts what came in and what went out; `GET /_sim/stats` shows it."""
+"""Counters of requests and replies, returned by `GET /_sim/stats`."""
 
 import collections
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from devstack.simulator import calls, replies, routes
 
 LOG_LENGTH = 200_000
-"""Arrivals remembered for `?log=1`; older ones are forgotten."""
+"""Arrivals kept for `?log=1`."""
 
 BOT_WINDOW = 1.0
 USER_WINDOW = 5.0
 
 
 class Peak:
-    """The most events of one stream in any window of some seconds."""
+    """The largest number of events in any window of a given length."""
 
     __slots__ = ("_recent", "_window", "most")
 
@@ -23,7 +23,7 @@ class Peak:
         self.most = 0
 
     def add(self, now: float) -> None:
-        """Note an event."""
+        """Count an event."""
         self._recent.append(now)
         while now - self._recent[0] >= self._window:
             self._recent.popleft()
@@ -31,14 +31,14 @@ class Peak:
 
 
 class Stats:
-    """Everything counted since the start or the last reset; times are seconds since the simulator started."""
+    """Counters since the start or the last reset; times are seconds since the simulator started."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.reset()
 
     def reset(self) -> None:
-        """Start counting anew; calls on their way stay on their way."""
+        """Reset all counters except the number of requests in flight."""
         self.calls = 0
         self.peak_in_flight = self.in_flight
         self.by: collections.Counter[tuple[str, str, int]] = collections.Counter()
@@ -53,16 +53,16 @@ class Stats:
         self._users: dict[int, Peak] = {}
 
     def request_started(self) -> None:
-        """Note that a request was sent to us."""
+        """Count a request in flight."""
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
     def request_finished(self) -> None:
-        """Note that its answer is out."""
+        """Count the end of a request in flight."""
         self.in_flight -= 1
 
     def count_arrival(self, call: calls.Call, reply: replies.Reply, now: float) -> None:
-        """Count a call that arrived at *now* and gets *reply*."""
+        """Count a call that arrived at *now* with its reply."""
         self.calls += 1
         self.first = now if self.first is None else self.first
         self.last = now
@@ -80,7 +80,7 @@ class Stats:
         self.log.append((round(now, 6), who, call.route, str(call.guild_id or ""), reply.client_status))
 
     def document(self) -> dict[str, Any]:
-        """Show all counters."""
+        """Return all counters."""
         return {
             "calls": self.calls,
             "by_route": self._sum(route=True),

@@ -1,10 +1,10 @@
 """
-Who is calling: bot, user or client, and which tokens are alive.
+Identities of callers (bot, user or client) and the validity of tokens.
 
-Tokens are made by rule, so that a test can write them down: a user's first access token is `sim-user-<id>`, the one
-after the n-th refresh `sim-user-<id>-<n>`; refresh tokens are `sim-refresh-<id>-<n>`, n counting from 0.
-A refresh kills the refresh token that was used (discord-api-docs issue 5942, staff); the access token before lives on
-until it expires, which the documents leave open.
+Tokens are predictable: a user's first access token is `sim-user-<id>`, the one after the n-th refresh
+`sim-user-<id>-<n>`; refresh tokens are `sim-refresh-<id>-<n>`, with n from 0. A refresh invalidates the used refresh
+token (discord-api-docs issue 5942, staff). The previous access token stays valid until it expires, which the
+documentation leaves open.
 """
 
 import base64
@@ -19,11 +19,11 @@ Kind = Literal["bot", "bearer", "basic", "none"]
 ALL_SCOPES = frozenset({"identify", "guilds", "guilds.members.read"})
 
 LIVE_GENERATIONS = 2
-"""Access tokens of one user that may be alive at once: the newest and the one before."""
+"""Number of access tokens of a user that may be valid at once: the newest and the previous one."""
 
 
 class Identity(NamedTuple):
-    """Whose call it is; `user_id` is 0 unless `kind` is bearer."""
+    """The identity of a caller; `user_id` is 0 unless `kind` is bearer."""
 
     kind: Kind
     user_id: int = 0
@@ -31,7 +31,7 @@ class Identity(NamedTuple):
 
 
 class TokenPair(NamedTuple):
-    """What a grant yields."""
+    """The tokens of a grant."""
 
     access: str
     refresh: str
@@ -47,7 +47,7 @@ class _Grant:
 
 
 class Tokens:
-    """All credentials; users' grants come into being when first looked at."""
+    """All credentials; a user's grant is created at its first use."""
 
     def __init__(
         self, known: frozenset[int], bot_token: str, client: tuple[str, str], time_source: clock.Clock
@@ -60,7 +60,7 @@ class Tokens:
         self.lifetime = 604_800.0
 
     def identify(self, authorization: str | None) -> Identity | None:
-        """Resolve an Authorization header, None if it names nobody who may call now."""
+        """Return the identity of an Authorization header, or None if it is invalid."""
         if authorization is None:
             return Identity("none")
         if authorization == self._bot:
@@ -71,17 +71,17 @@ class Tokens:
         return self._bearer(value) if scheme == "Bearer" else None
 
     def is_client(self, client_id: str, secret: str) -> bool:
-        """Tell whether these are the application's own id and secret."""
+        """Return whether these are the application's id and secret."""
         return (client_id, secret) == self._client
 
     def newest_pair(self, user_id: int) -> TokenPair:
-        """Name a user's newest pair, alive or not."""
+        """Return a user's newest token pair, valid or not."""
         grant = self._grant(user_id)
         suffix = f"-{grant.generation}" if grant.generation else ""
         return TokenPair(f"sim-user-{user_id}{suffix}", f"sim-refresh-{user_id}-{grant.generation}", grant.scopes)
 
     def refresh(self, refresh_token: str) -> TokenPair | None:
-        """Trade a refresh token for a new pair, None if it is dead or never was."""
+        """Return a new pair for a refresh token, or None if it is invalid."""
         parsed = self._parse(refresh_token, "sim-refresh-")
         if parsed is None:
             return None
@@ -92,11 +92,11 @@ class Tokens:
         return self._renew(user_id, grant)
 
     def expire(self, user_id: int) -> None:
-        """Let a user's access tokens die now; the refresh token lives."""
+        """Expire a user's access tokens now; the refresh token stays valid."""
         self._grant(user_id).expires.clear()
 
     def revoke(self, user_id: int) -> None:
-        """Let the user withdraw consent: every token of the grant dies (developers/topics/oauth2.mdx, 2026-08-06)."""
+        """Revoke a user's grant with all its tokens (developers/topics/oauth2.mdx, read 2026-08-06)."""
         grant = self._grant(user_id)
         grant.revoked = True
         grant.expires.clear()
@@ -108,7 +108,7 @@ class Tokens:
             self.revoke(parsed[0])
 
     def consent(self, user_id: int, scopes: frozenset[str]) -> TokenPair:
-        """Let the user consent anew, to *scopes*."""
+        """Grant consent again, to *scopes*; returns the new pair."""
         grant = self._grant(user_id)
         grant.revoked = False
         grant.scopes = scopes

@@ -1,10 +1,10 @@
-"""What one member really sees of a guild: the truth that a client's index can be compared with."""
+"""The channels that a member can really see: the ground truth for a client's index."""
 
 from devstack.simulator import channels, guilds, payloads, permissions, world
 
 
 def visible_channels(simulated: world.World, guild: guilds.Guild, user_id: int) -> list[channels.Channel]:
-    """List the channels of *guild* that a user, or our bot, may view; nothing for who is not a member."""
+    """Return the channels of *guild* that a user or the bot can view; none for a user who is not a member."""
     viewer = simulated.viewer(user_id, guild)
     if viewer is None:
         return []
@@ -21,7 +21,7 @@ def visible_channels(simulated: world.World, guild: guilds.Guild, user_id: int) 
 
 
 def true_view(simulated: world.World, guild: guilds.Guild, user_id: int) -> payloads.Json:
-    """Tell what a user sees of a guild, and how much of it our bot can know."""
+    """Return what a user sees of a guild, and which of it the bot can see as well."""
     viewer = simulated.viewer(user_id, guild)
     seen = visible_channels(simulated, guild, user_id)
     known_to_bot = {channel.id for channel in visible_channels(simulated, guild, simulated.bot_id)}

@@ -1,4 +1,4 @@
-"""The world that is simulated: users, the guilds they share, and what changed since it was made."""
+"""The simulated world: users, the guilds they share, and later changes."""
 
 import bisect
 import dataclasses
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from devstack.simulator import channels, guilds, lru_cache, names, permissions, snowflakes
 
 CHANNELS_IN_MEMORY = 60_000
-"""Channels kept made; beyond that the longest unused are forgotten and made again, the same, when asked for."""
+"""Number of cached channels; evicted ones are rebuilt identically."""
 
 SHARING = 4
-"""Every further user brings a quarter of his guilds into the world and shares the rest. Our guess."""
+"""Every further user adds a quarter of their guilds to the world and shares the rest. Our guess."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WorldSpec:
-    """How large the world is and what it is made from; equal shapes make equal worlds."""
+    """Size and seed of a world; equal specs give equal worlds."""
 
     seed: int = 1
     users: int = 1
@@ -27,14 +27,14 @@ class WorldSpec:
     now_ms: int = 1_795_000_000_000
 
     def guild_count(self) -> int:
-        """All guilds there are; never fewer than one user needs."""
+        """Number of guilds, at least as many as one user needs."""
         derived = self.guilds_per_user + (self.users - 1) * self.guilds_per_user // SHARING
         return max(self.guilds or derived, self.guilds_per_user)
 
 
 @dataclasses.dataclass(slots=True)
 class Member:
-    """One user in one guild."""
+    """A user's membership in a guild."""
 
     roles: frozenset[int]
     nick: str | None
@@ -43,7 +43,7 @@ class Member:
 
 
 class World:
-    """Users, guilds and memberships; guilds and channels are made when first looked at."""
+    """Users, guilds and memberships; guilds and channels are built at their first use."""
 
     def __init__(self, spec: WorldSpec) -> None:
         self.spec = spec
@@ -67,12 +67,12 @@ class World:
         self._bot_guilds = sorted(ids[number] for number in range(len(ids)) if self._factory.has_bot(number))
 
     def user_name(self, user_id: int) -> str | None:
-        """Name a user, None if there is no such user."""
+        """Return a user's name, or None if there is no such user."""
         index = self._user_index.get(user_id)
         return None if index is None else names.user_name(index)
 
     def guild(self, guild_id: int) -> guilds.Guild | None:
-        """Find a guild by its id."""
+        """Return a guild by its id, or None."""
         made = self._guilds.get(guild_id)
         if made is None:
             index = self._guild_index.get(guild_id)
@@ -82,26 +82,26 @@ class World:
         return made
 
     def guilds_of(self, user_id: int) -> list[int]:
-        """List the ids of a user's guilds, ascending."""
+        """Return the ids of a user's guilds, ascending."""
         return sorted(self._joined.get(user_id, ()))
 
     def is_member(self, user_id: int, guild_id: int) -> bool:
-        """Tell whether a user is in a guild."""
+        """Return whether a user is a member of a guild."""
         return guild_id in self._joined.get(user_id, ())
 
     def bot_guilds(self) -> list[int]:
-        """List the ids of the guilds that have our bot, ascending."""
+        """Return the ids of the guilds with the bot, ascending."""
         return self._bot_guilds
 
     def channels_of(self, guild: guilds.Guild) -> list[channels.Channel]:
-        """List all channels of a guild, whoever may see them."""
+        """Return all channels of a guild."""
         changed = self._changed.get(guild.id)
         if changed is not None:
             return changed
         return self._channels.get(guild.id, lambda: channels.build(guild, self.spec.seed, self.spec.now_ms))
 
     def member(self, user_id: int, guild: guilds.Guild) -> Member | None:
-        """Look up a user's membership, None if the user is not in the guild."""
+        """Return a user's membership, or None if the user is not in the guild."""
         if not self.is_member(user_id, guild.id):
             return None
         rng = random.Random(f"{self.spec.seed}/member/{guild.id}/{user_id}")
@@ -114,7 +114,7 @@ class World:
         )
 
     def viewer(self, user_id: int, guild: guilds.Guild) -> permissions.Viewer | None:
-        """Gather what decides a user's (or our bot's) permissions, None for who is not in the guild."""
+        """Return what decides the permissions of a user or the bot; None for a user who is not in the guild."""
         if user_id == self.bot_id:
             return permissions.Viewer(user_id, guild.id, guild.bot_roles()) if guild.has_bot else None
         member = self.member(user_id, guild)
@@ -123,7 +123,7 @@ class World:
         return permissions.Viewer(user_id, guild.id, member.roles, owner=guild.owner_id == user_id)
 
     def editable(self, guild: guilds.Guild) -> list[channels.Channel]:
-        """Hand out a guild's channels for change; from now on they are kept."""
+        """Return a guild's channels for modification; from now on they are never evicted."""
         guild.version += 1
         if guild.id not in self._changed:
             self._changed[guild.id] = self.channels_of(guild)
@@ -131,14 +131,14 @@ class World:
         return self._changed[guild.id]
 
     def set_bot(self, guild: guilds.Guild, *, present: bool) -> None:
-        """Install our bot in a guild, or remove it."""
+        """Install the bot in a guild, or remove it."""
         guild.has_bot = present
         guild.version += 1
         others = set(self._bot_guilds) - {guild.id}
         self._bot_guilds = sorted(others | {guild.id}) if present else sorted(others)
 
     def set_joined(self, user_id: int, guild: guilds.Guild, *, joined: bool) -> None:
-        """Let a user join a guild, or leave it."""
+        """Add a user to a guild, or remove them."""
         guild.members += int(joined) - int(self.is_member(user_id, guild.id))
         if joined:
             self._joined[user_id].add(guild.id)
@@ -146,11 +146,11 @@ class World:
             self._joined[user_id].discard(guild.id)
 
     def set_roles(self, user_id: int, guild: guilds.Guild, roles: frozenset[int]) -> None:
-        """Let a member wear exactly *roles*."""
+        """Set the roles of a member."""
         self._role_overrides[guild.id, user_id] = roles
 
     def bot_guilds_between(self, after: int, before: int) -> Sequence[int]:
-        """List the ids of the bot's guilds that lie strictly between two ids, ascending."""
+        """Return the ids of the bot's guilds strictly between two ids, ascending."""
         ids = self.bot_guilds()
         return ids[bisect.bisect_right(ids, after) : bisect.bisect_left(ids, before)]
 
@@ -161,7 +161,7 @@ def _pick(spec: WorldSpec, user: int, available: int) -> list[int]:
         return rng.sample(range(available), spec.guilds_per_user)
     picked: dict[int, None] = {}
     while len(picked) < spec.guilds_per_user:
-        # Half of them where everybody is (the cube favours low numbers), half anywhere.
+        # One half prefers popular guilds (the cube favors low numbers), the other half is uniform.
         skew = 3 if rng.random() < 0.5 else 1
         picked[int(available * rng.random() ** skew)] = None
     return list(picked)

@@ -1,1 +1,1 @@
-"""The command line `indexer`: a client of the API and nothing more."""
+"""The command line `indexer`, a pure client of the API."""

@@ -1,4 +1,4 @@
-"""The console script `indexer`, also `python -m indexer_client.cli`."""
+"""Entry point of the console script `indexer` and of `python -m indexer_client.cli`."""
 
 import os
 import sys
@@ -6,8 +6,8 @@ import sys
 
 def main() -> None:
     """Run the command line."""
-    # gRPC logs to standard error when a server goes away; it reads this when it is imported.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 -- for gRPC, not for us
+    # gRPC reads this variable at import. Without it, gRPC logs to standard error when a server goes away.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 -- read by gRPC, not by the product
     from indexer_client.cli import main as command_line  # noqa: PLC0415 -- after the line above
 
     sys.exit(command_line.run_process(sys.argv[1:]))

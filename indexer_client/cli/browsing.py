@@ -1,4 +1,4 @@
-"""`indexer guilds` and `indexer channels`: what is stored, page by page."""
+"""`indexer guilds` and `indexer channels`: list the stored index."""
 
 from collections.abc import AsyncIterator
 
@@ -6,7 +6,7 @@ from indexer_client.cli import connection, escape, formatting, output, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 PAGE_SIZE = 200
-"""Rows asked for at once."""
+"""Rows requested per page."""
 CHANNEL_TYPES = {
     "text": 0,
     "voice": 2,
@@ -16,12 +16,12 @@ CHANNEL_TYPES = {
     "forum": 15,
     "media": 16,
 }
-"""Discord's channel types by name (developers/resources/channel, read 2026-11-23)."""
+"""Discord's channel type numbers by name (developers/resources/channel, read 2026-11-23)."""
 CHANNEL_TYPE_NAMES = {number: name for name, number in CHANNEL_TYPES.items()}
 
 
 async def list_guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int:
-    """List the user's guilds."""
+    """Print the user's guilds; returns the exit code."""
     found = _fetch_guilds(stub, user)
     if as_json:
         async for guild in found:
@@ -44,7 +44,7 @@ async def list_guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int
 
 
 async def list_channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as_json: bool) -> int:
-    """List the channels that the user may see."""
+    """Print the channels that the user can see; returns the exit code."""
     found = _fetch_channels(stub, request)
     if as_json:
         async for channel in found:

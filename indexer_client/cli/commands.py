@@ -27,31 +27,31 @@ from indexer_client.cli import (
 from indexer_service.v1 import indexer_pb2 as pb
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's Discord id.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 app = typer.Typer(
     name="indexer",
-    help="Ask the Discord channel indexer: index a user's guilds, watch it happen, list what is there.",
+    help="Command line of the Discord channel indexer: index a user's guilds, watch progress, list the results.",
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
 )
-credential = typer.Typer(help="The OAuth2 tokens with which a user's guilds are listed.")
+credential = typer.Typer(help="Manage users' OAuth2 tokens.")
 app.add_typer(credential, name="credential")
-token = typer.Typer(help="The tokens with which callers get into the service.")
+token = typer.Typer(help="Create service tokens, which authenticate callers of the API.")
 app.add_typer(token, name="token")
-keys = typer.Typer(help="The keys that seal stored tokens.")
+keys = typer.Typer(help="Rotate the keys that encrypt stored tokens.")
 app.add_typer(keys, name="keys")
 File = pathlib.Path | None
 
 
 @keys.callback()
 def _keys() -> None:
-    """Do what operators do to the keys that seal stored tokens."""
+    """Keep `rotate` a subcommand: typer drops the name of an app's only command without a callback."""
 
 
 class ChannelOrder(enum.StrEnum):
-    """IndexOptions channels can be ordered."""
+    """Order of listed channels."""
 
     POSITION = "position"
     ACTIVITY = "activity"
@@ -59,7 +59,7 @@ class ChannelOrder(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
-    """What all commands share."""
+    """Options shared by all commands."""
 
     endpoint: connection.Endpoint
     retry_policy: watch.RetryPolicy
@@ -69,46 +69,54 @@ class Session:
 def configure(  # noqa: PLR0913 -- one parameter an option
     context: typer.Context,
     address: Annotated[
-        str, typer.Option(envvar="INDEXER_ADDRESS", help="The service, as host:port.")
+        str, typer.Option(envvar="INDEXER_ADDRESS", help="Address of the service, as host:port.")
     ] = "127.0.0.1:50051",
     *,
     tls: Annotated[
-        bool, typer.Option("--tls", envvar="INDEXER_CLIENT_TLS", help="Connect over TLS; the options below do as well.")
+        bool, typer.Option("--tls", envvar="INDEXER_CLIENT_TLS", help="Connect over TLS; implied by the options below.")
     ] = False,
     tls_ca: Annotated[
-        File, typer.Option(envvar="INDEXER_CLIENT_TLS_CA", help="File with the authority of the service's certificate.")
+        File,
+        typer.Option(envvar="INDEXER_CLIENT_TLS_CA", help="File with the CA that signed the service's certificate."),
     ] = None,
     tls_cert: Annotated[
-        File, typer.Option(envvar="INDEXER_CLIENT_TLS_CERT", help="File with a certificate of your own, for mTLS.")
+        File, typer.Option(envvar="INDEXER_CLIENT_TLS_CERT", help="File with a client certificate, for mTLS.")
     ] = None,
     tls_key: Annotated[
-        File, typer.Option(envvar="INDEXER_CLIENT_TLS_KEY", help="File with the key of your certificate.")
+        File, typer.Option(envvar="INDEXER_CLIENT_TLS_KEY", help="File with the client certificate's key.")
     ] = None,
     tls_name: Annotated[
         str,
-        typer.Option(envvar="INDEXER_CLIENT_TLS_NAME", help="Name in the service's certificate, if not the address's."),
+        typer.Option(envvar="INDEXER_CLIENT_TLS_NAME", help="Name in the service's certificate, if not the host."),
     ] = "",
     token_file: Annotated[
         File,
         typer.Option(
             envvar="INDEXER_CLIENT_TOKEN_FILE",
-            help="File with your service token; or put the token itself into INDEXER_CLIENT_TOKEN.",
+            help="File with your service token. Alternatively set INDEXER_CLIENT_TOKEN to the token.",
         ),
     ] = None,
 ) -> None:
-    """Ask the Discord channel indexer: index a user's guilds, watch it happen, list what is there."""
+    """Command line of the Discord channel indexer: index a user's guilds, watch progress, list the results."""
     if bool(tls_cert) != bool(tls_key):
-        raise typer.BadParameter("needs the other one of --tls-cert and --tls-key", param_hint="--tls-cert")
+        raise typer.BadParameter("--tls-cert and --tls-key must be given together", param_hint="--tls-cert")
     secure = connection.Tls(tls_ca, tls_cert, tls_key, tls_name) if tls or tls_ca or tls_cert or tls_name else None
     context.obj = Session(connection.Endpoint(address, secure, token_file), context.obj)
 
 
 def call_service(context: typer.Context, call: Callable[[connection.Stub], Awaitable[int]], user: str = "USER") -> int:
     """
-    Run *work* with a connection; returns the exit code.
+    Run *call* with a connected stub; returns the exit code.
+
+    Args:
+        context: Carries the Session.
+
+        call: Makes the calls, and returns the exit code.
+
+        user: The user's id, for the commands that an error line suggests.
 
     Raises:
-        errors.CliError: The server is away or refuses.
+        errors.CliError: A call failed.
     """
     session: Session = context.obj
 
@@ -127,18 +135,18 @@ def index(  # noqa: PLR0913 -- one parameter an option
     context: typer.Context,
     user: User,
     *,
-    watch: Annotated[bool, typer.Option(help="Show the job until it ends.")] = True,
+    watch: Annotated[bool, typer.Option(help="Show progress until the job ends.")] = True,
     wait: Annotated[
         float | None,
-        typer.Option(min=0, max=10, help="Seconds the first answer may take; the server's default is 2."),
+        typer.Option(min=0, max=10, help="Seconds to wait for the first guilds; the service's default is 2."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Fetch again even what is fresh.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fetch guilds again even if they are fresh.")] = False,
     as_json: Json = False,
 ) -> int:
     """
-    Index a user's guilds, the most important first.
+    Index a user's guilds, the highest-ranked first.
 
-    With --json the first line is the answer of StartIndexing, each further one a message of WatchProgress.
+    With --json, the first line is StartIndexing's response, and each further line a WatchProgress event.
     """
     request = jobs.start_request(user, wait=wait, force=force)
     session: Session = context.obj
@@ -159,7 +167,7 @@ def job(
 
 @app.command()
 def guilds(context: typer.Context, user: User, *, as_json: Json = False) -> int:
-    """List a user's guilds as stored, the most important first."""
+    """List a user's stored guilds, the highest-ranked first."""
     return call_service(context, lambda stub: browsing.list_guilds(stub, user, as_json=as_json), user)
 
 
@@ -169,7 +177,7 @@ def channels(  # noqa: PLR0913 -- one parameter an option
     user: User,
     guild: Annotated[str, typer.Argument(metavar="[GUILD]", help="Only this guild.", show_default=False)] = "",
     *,
-    prefix: Annotated[str, typer.Option(help="Only names that begin so, ignoring case.")] = "",
+    prefix: Annotated[str, typer.Option(help="Only names with this prefix, ignoring case.")] = "",
     kinds: Annotated[
         list[str] | None,
         typer.Option(
@@ -177,11 +185,11 @@ def channels(  # noqa: PLR0913 -- one parameter an option
         ),
     ] = None,
     order: Annotated[
-        ChannelOrder, typer.Option(help="As Discord shows them, or by newest message.")
+        ChannelOrder, typer.Option(help="Discord's order, or newest message first.")
     ] = ChannelOrder.POSITION,
     as_json: Json = False,
 ) -> int:
-    """List the channels that a user may see, as stored."""
+    """List the stored channels that a user can see."""
     request = pb.ListChannelsRequest(
         user_id=user,
         guild_id=guild,
@@ -197,13 +205,13 @@ def erase(
     context: typer.Context,
     user: User,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
     as_json: Json = False,
 ) -> int:
     """
-    Erase everything that is known of a user, for good; his running job ends.
+    Delete all data of a user permanently, and cancel their running job.
 
-    The tokens still work at Discord: revoke them first with `indexer credential revoke`.
+    The user's tokens stay valid at Discord. To revoke them, run `indexer credential revoke` first.
     """
     erasure.confirm_erasure(user, sure=yes)
     return call_service(context, lambda stub: erasure.erase_user(stub, user, as_json=as_json), user)
@@ -213,13 +221,13 @@ def erase(
 def rate_limits(
     context: typer.Context,
     users: Annotated[
-        list[str] | None, typer.Option("--user", help="Also this user's own budget. May be repeated.")
+        list[str] | None, typer.Option("--user", help="Also show this user's budget. May be repeated.")
     ] = None,
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Ask again every second, until interrupted.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until interrupted.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Show the rate-limit budgets: what is free, when the next call is, what is paused and why."""
+    """Show the rate-limit budgets: free permits, time of the next permit, pauses and their reasons."""
     return call_service(context, lambda stub: limits.show_limits(stub, users or [], watch=watch, as_json=as_json))
 
 
@@ -228,7 +236,7 @@ def credential_put(
     context: typer.Context,
     user: User,
     scopes: Annotated[
-        list[str] | None, typer.Option("--scope", help="A granted scope, such as guilds. May be repeated.")
+        list[str] | None, typer.Option("--scope", help="A granted OAuth2 scope, such as guilds. May be repeated.")
     ] = None,
     expires_in: Annotated[
         float | None, typer.Option(min=0, max=times.CENTURY, help="Seconds until the access token expires.")
@@ -237,8 +245,8 @@ def credential_put(
     """
     Store a user's OAuth2 tokens.
 
-    The access token is read from standard input, or asked for if that is a terminal.
-    A second line, if there is one, is the refresh token.
+    Standard input holds the access token, and on an optional second line the refresh token.
+    On a terminal, the command prompts for both.
     """
     wanted = credentials.put_request(user, credentials.read_tokens(), scopes=scopes or [], expires_in=expires_in)
     return call_service(context, lambda stub: credentials.put_credential(stub, wanted), user)
@@ -246,30 +254,30 @@ def credential_put(
 
 @credential.command(name="status")
 def credential_status(context: typer.Context, user: User, *, as_json: Json = False) -> int:
-    """Show whether a user's tokens can be used, and until when; exits with 1 when they cannot."""
+    """Show the state and expiry of a user's tokens; the exit code is 1 unless they are active."""
     return call_service(context, lambda stub: credentials.show_status(stub, user, as_json=as_json), user)
 
 
 @credential.command(name="revoke")
 def credential_revoke(context: typer.Context, user: User, *, as_json: Json = False) -> int:
-    """Forget a user's tokens, end his running job, and ask Discord to revoke them."""
+    """Delete a user's tokens, cancel their running job, and ask Discord to revoke the tokens."""
     return call_service(context, lambda stub: credentials.revoke_credential(stub, user, as_json=as_json), user)
 
 
 @token.command(name="new")
 def token_new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, such as shop.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the caller, such as shop.", show_default=False)],
     scopes: Annotated[
-        list[service_tokens.Scope] | None, typer.Option("--scope", help="What it opens. May be repeated.")
+        list[service_tokens.Scope] | None, typer.Option("--scope", help="Scope of the token. May be repeated.")
     ] = None,
-    rate: Annotated[str, typer.Option(help="Requests of this caller, as requests/seconds.")] = "100/1",
-    out: Annotated[File, typer.Option(help="New file for the token, in place of standard error.")] = None,
+    rate: Annotated[str, typer.Option(help="Rate limit of this caller, as requests/seconds.")] = "100/1",
+    out: Annotated[File, typer.Option(help="New file for the token, instead of standard error.")] = None,
 ) -> int:
     """
-    Make a token for a caller of the service.
+    Create a service token for a caller of the API.
 
-    Standard output has the line for INDEXER_SERVICE_TOKENS_FILE, which holds the token's hash.
-    The token itself is shown once, on standard error; nobody can find it out again.
+    Standard output gets the line for INDEXER_SERVICE_TOKENS_FILE, which holds the token's hash.
+    The token itself is shown once, on standard error, and cannot be recovered.
     """
     return service_tokens.create_token(name, scopes or [], rate, out)
 
@@ -277,11 +285,11 @@ def token_new(
 @app.command()
 def settings() -> int:
     """
-    Show the settings that the service would have if it were started here, secrets left out.
+    Show the settings that the service would use on this machine, without secrets.
 
-    They come from this machine's environment; nothing is asked of any server. Problems stand on standard error.
+    They are read from the environment, without calling the service. Problems are printed to standard error.
     """
-    # The service's own program prints them: the command line is a client and knows none of the service's code.
+    # A separate process, because the command line is a client and does not import the service's code.
     program = [sys.executable, "-m", "indexer_service", "settings"]
     return subprocess.run(program, check=False, timeout=connection.DEADLINE).returncode  # noqa: S603 -- no input in it
 
@@ -289,17 +297,17 @@ def settings() -> int:
 @keys.command(name="rotate")
 def keys_rotate() -> int:
     """
-    Seal every stored credential anew with the first of INDEXER_CREDENTIAL_KEYS, while all else runs.
+    Encrypt every stored credential again with the first key of INDEXER_CREDENTIAL_KEYS, without downtime.
 
-    For operators: it needs the keys and MONGODB_URL in this machine's environment, and asks no server of ours.
-    It may be stopped at any time; started again it goes on with what is left.
+    For operators: the keys and MONGODB_URL must be set in the environment. The service is not called.
+    The command is idempotent: repeat it after an interruption.
     """
     program = [sys.executable, "-m", "indexer_service", "keys", "rotate"]
     try:
-        # No bound on the whole, which grows with the users: each of its steps has the store's own.
+        # No timeout, because the duration grows with the number of users. Each step has the store's timeout.
         return subprocess.run(program, check=False).returncode  # noqa: S603 -- no input in it
     except KeyboardInterrupt:
-        # The program was interrupted as well, and has said so.
+        # The program was interrupted as well, and has reported it.
         return 130
 
 
@@ -309,6 +317,6 @@ def _channel_type(name: str) -> int:
         number = int(name)
     if number is None or number >= 1 << 31:
         raise typer.BadParameter(
-            f"{name!r} is none of {', '.join(browsing.CHANNEL_TYPES)}, and no number", param_hint="--type"
+            f"{name!r} is not a number and none of {', '.join(browsing.CHANNEL_TYPES)}", param_hint="--type"
         )
     return number

@@ -1,4 +1,4 @@
-"""The connection to the service: one channel, with optional TLS and service token."""
+"""The connection to the service: one gRPC channel, with optional TLS and service token."""
 
 import contextlib
 import dataclasses
@@ -15,16 +15,16 @@ from indexer_client.cli import errors
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
 Stub: TypeAlias = "pb_grpc.IndexerServiceAsyncStub"
-"""The service as generated; the name of its type exists for type checkers only."""
+"""The generated stub. Its async type exists for type checkers only."""
 
 DEADLINE = 10.0
-"""Seconds after which a call that nobody answers is given up."""
+"""Timeout of a unary call, in seconds."""
 TOKEN_VARIABLE = "INDEXER_CLIENT_TOKEN"  # noqa: S105 -- the name of a variable
 MAX_FILE_BYTES = 1 << 20
-"""Bytes that are read of a file."""
+"""Bytes read of a certificate, key or token file, at most."""
 
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
-    # A proxy in the environment is for the web, not for a service beside us: gRPC would send even loopback through it.
+    # By default gRPC sends even loopback connections through a proxy that the environment names.
     ("grpc.enable_http_proxy", 0),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -34,12 +34,12 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tls:
     """
-    How the server's certificate is checked, and what is token in turn.
+    TLS options.
 
     Attributes:
-        authority: File with the authorities that are believed; None believes those of this machine.
-        certificate, key: Files of a certificate of one's own, or neither.
-        name: Name that the server's certificate must have, if not the address's.
+        authority: File with the trusted CA certificates; None trusts those of this machine.
+        certificate, key: Files of the client certificate for mTLS, or neither.
+        name: Name expected in the server's certificate; empty for the host of the address.
     """
 
     authority: pathlib.Path | None = None
@@ -51,11 +51,11 @@ class Tls:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Endpoint:
     """
-    Where the server is, and how one gets in.
+    The service's address, TLS options and token.
 
     Attributes:
-        tls: None connects without.
-        token: File with the token; without one it is INDEXER_CLIENT_TOKEN, or there is none.
+        tls: None connects without TLS.
+        token: File with the service token; None reads INDEXER_CLIENT_TOKEN, which may be unset.
     """
 
     address: str
@@ -69,15 +69,16 @@ class Endpoint:
 @contextlib.asynccontextmanager
 async def open_stub(endpoint: Endpoint) -> AsyncIterator[Stub]:
     """
-    Yield the service; whether it is there shows at the first call.
+    Yield a stub for the service. The connection is made at the first call.
 
     Raises:
-        errors.CliError: A file cannot be read, or the token would travel in the clear.
+        errors.CliError: A file cannot be read, or the token would be sent unencrypted to another machine.
     """
     token = _load_token(endpoint)
     if token and not endpoint.tls and not _is_local(endpoint.address):
         raise errors.CliError(
-            f"the token would travel in the clear to {endpoint.address}: use --tls or --tls-ca", errors.EXIT_USAGE
+            f"refusing to send the service token unencrypted to {endpoint.address}; use --tls or --tls-ca",
+            errors.EXIT_USAGE,
         )
     async with _channel(endpoint) as channel:
         authenticated: Any = _AuthenticatedChannel(channel, token) if token else channel
@@ -85,7 +86,11 @@ async def open_stub(endpoint: Endpoint) -> AsyncIterator[Stub]:
 
 
 class _AuthenticatedChannel:
-    """A channel whose every call carries a token; what gRPC makes of it by interceptors breaks `read` of streams."""
+    """
+    A channel that adds the service token to every call.
+
+    Client interceptors cannot do this: with them, `read` of a streaming call does not work.
+    """
 
     def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
         self._channel: Any = channel
@@ -97,7 +102,7 @@ class _AuthenticatedChannel:
     def unary_stream(self, *given: Any, **named: Any) -> Any:  # noqa: ANN401 -- as gRPC's
         return functools.partial(self._channel.unary_stream(*given, **named), metadata=self._metadata)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- kinds of calls that the API does not have
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- for call kinds that the API does not use
         return getattr(self._channel, name)
 
 
@@ -115,13 +120,13 @@ def _channel(endpoint: Endpoint) -> grpc.aio.Channel:
 
 def _load_token(endpoint: Endpoint) -> str:
     if endpoint.token is None:
-        token = os.environ.get(TOKEN_VARIABLE, "")  # noqa: TID251 -- a token must not be an argument
+        token = os.environ.get(TOKEN_VARIABLE, "")  # noqa: TID251 -- a token must not be a command line argument
     else:
         token = (_read_file("--token-file", endpoint.token) or b"").decode("ascii", "replace")
     token = token.strip()
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         where = TOKEN_VARIABLE if endpoint.token is None else f"--token-file: {endpoint.token}"
-        raise errors.CliError(f"{where} holds no token, but something else", errors.EXIT_USAGE)
+        raise errors.CliError(f"{where} does not contain a service token", errors.EXIT_USAGE)
     return token
 
 

@@ -1,7 +1,7 @@
 """
 `indexer credential`: put, status, revoke.
 
-Tokens come from standard input or a hidden prompt, never from the command line, and are never shown.
+Tokens are read from standard input or a hidden prompt, never from the command line, and are never printed.
 """
 
 import getpass
@@ -13,7 +13,7 @@ from indexer_client.cli import connection, errors, output, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 MAX_LINE_CHARACTERS = 8192
-"""Characters read of a line: more than any token has."""
+"""Characters read per line, more than any token has."""
 
 
 def read_tokens() -> tuple[str, str]:
@@ -21,7 +21,7 @@ def read_tokens() -> tuple[str, str]:
     Return the access token and the refresh token, which may be empty.
 
     Raises:
-        errors.CliError: There is no access token.
+        errors.CliError: The access token is empty.
     """
     if sys.stdin.isatty():
         access = getpass.getpass("Access token: ").strip()
@@ -30,7 +30,7 @@ def read_tokens() -> tuple[str, str]:
         access, refresh = (sys.stdin.readline(MAX_LINE_CHARACTERS).strip() for _ in range(2))
     if not access:
         raise errors.CliError(
-            "access_token: nothing was given; write it to standard input, and the refresh token, if any, below it",
+            "access_token: empty; write the access token to standard input, and the refresh token on a second line",
             errors.EXIT_USAGE,
         )
     return access, refresh
@@ -53,14 +53,14 @@ def put_request(
 
 
 async def put_credential(stub: connection.Stub, request: pb.PutCredentialRequest) -> int:
-    """Store the credential."""
+    """Store the credential; returns the exit code."""
     await stub.PutCredential(request, timeout=connection.DEADLINE)
     output.print_line(f"credential stored for user {request.user_id}; index with: indexer index {request.user_id}")
     return 0
 
 
 async def show_status(stub: connection.Stub, user: str, *, as_json: bool) -> int:
-    """Show how the credential stands; the exit code is 0 only when it can be used."""
+    """Print the credential's state; the exit code is 0 only when the credential is active."""
     answer = await stub.GetCredentialStatus(pb.GetCredentialStatusRequest(user_id=user), timeout=connection.DEADLINE)
     if as_json:
         output.print_json(answer)
@@ -78,13 +78,13 @@ def _status_line(answer: pb.GetCredentialStatusResponse, user: str) -> str:
 
 
 async def revoke_credential(stub: connection.Stub, user: str, *, as_json: bool) -> int:
-    """Forget the credential, and say whether Discord did too."""
+    """Delete the credential, and print whether Discord revoked it as well."""
     request = pb.RevokeCredentialRequest(user_id=user, request_id=str(uuid.uuid4()))
     answer = await stub.RevokeCredential(request, timeout=connection.DEADLINE)
     if as_json:
         output.print_json(answer)
     else:
-        output.print_line(f"credential of user {user} forgotten; {_AT_DISCORD[answer.revoked_at_discord]}")
+        output.print_line(f"credential of user {user} deleted; {_AT_DISCORD[answer.revoked_at_discord]}")
     return 0
 
 
@@ -93,4 +93,4 @@ _STATES = {
     pb.CREDENTIAL_STATE_ACTIVE: "active",
     pb.CREDENTIAL_STATE_REAUTH_REQUIRED: "refused by Discord",
 }
-_AT_DISCORD = {True: "Discord has revoked it", False: "not revoked at Discord, where it ends by itself"}
+_AT_DISCORD = {True: "Discord revoked it", False: "Discord did not revoke it, so it stays valid there until it expires"}

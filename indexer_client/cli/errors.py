@@ -1,4 +1,4 @@
-"""What went wrong, in one line for the person at the keyboard: which field, why, and what to do next."""
+"""Errors as one line for the terminal: the field, the reason, and the next command to run."""
 
 from typing import Any, TypeVar
 
@@ -11,15 +11,15 @@ from grpc_status import rpc_status
 from indexer_client.cli import escape
 
 EXIT_USAGE = 2
-"""Exit code when the caller has to change what he asks for."""
+"""Exit code when the request must be changed."""
 EXIT_FAILURE = 1
-"""Exit code for everything else."""
+"""Exit code of every other failure."""
 
 Detail = TypeVar("Detail", bound=message.Message)
 
 
 class CliError(Exception):
-    """The end of a command: one line for standard error, and the exit code."""
+    """A command failed: one line for standard error, and the exit code."""
 
     def __init__(self, line: str, code: int = EXIT_FAILURE) -> None:
         super().__init__(line)
@@ -28,25 +28,28 @@ class CliError(Exception):
 
 def describe_rpc_error(error: grpc.aio.AioRpcError, *, address: str, user: str = "USER") -> CliError:
     """
-    Return what to tell of a call that failed.
+    Return the error line and exit code for a failed call.
 
     Args:
-        error: What gRPC raised.
+        error: The error raised by gRPC.
 
-        address: Where the call went.
+        address: The address that was called.
 
-        user: The user whom the command was about, for the commands that it suggests.
+        user: The user's id, for the commands that the line suggests.
     """
     code, reason = error.code(), reason_of(error)
     exit_code = EXIT_USAGE if code is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILURE
-    line = _field_violations(error) or escape.visible(error.details() or "") or f"the server answered {code.name}"
+    line = _field_violations(error) or escape.visible(error.details() or "") or f"the service answered {code.name}"
     if code is grpc.StatusCode.UNAVAILABLE and not reason:
-        terms = "with TLS and a certificate that --tls-ca believes" if address.endswith(" over TLS") else "without TLS"
-        line = f"no indexer answers at {address}: is it running, {terms}? --address or INDEXER_ADDRESS names another"
+        mode = "with TLS and a certificate that --tls-ca trusts" if address.endswith(" over TLS") else "without TLS"
+        line = (
+            f"cannot reach the service at {address}; check that it runs {mode}, "
+            "or set another address with --address or INDEXER_ADDRESS"
+        )
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        line = f"{address} did not answer in time: try again, or look at the server's log"
+        line = f"{address} did not answer in time; try again, or check the service's log"
     elif code is grpc.StatusCode.UNIMPLEMENTED:
-        line = f"the server at {address} does not offer this: {line}"
+        line = f"the service at {address} does not support this call: {line}"
     elif reason in _ADVICE:
         line = f"{line.split('; ', maxsplit=1)[0]}; {_ADVICE[reason].format(user=user)}"
     elif code not in _ABOUT_THE_REQUEST:
@@ -56,28 +59,28 @@ def describe_rpc_error(error: grpc.aio.AioRpcError, *, address: str, user: str =
 
 _ADVICE = {
     "CREDENTIAL_MISSING": "store one with: indexer credential put {user}",
-    "REAUTH_REQUIRED": "let the user consent again, then: indexer credential put {user}",
-    "USER_NOT_FOUND": "index first with: indexer index {user}",
-    "UNAUTHENTICATED": "show one with --token-file or INDEXER_CLIENT_TOKEN; who runs the service makes them",
+    "REAUTH_REQUIRED": "the user must authorize the application again, then run: indexer credential put {user}",
+    "USER_NOT_FOUND": "index the user first with: indexer index {user}",
+    "UNAUTHENTICATED": "pass one with --token-file or INDEXER_CLIENT_TOKEN; create one with: indexer token new",
     "JOB_NOT_FOUND": "start one with: indexer index {user}",
 }
 _ABOUT_THE_REQUEST = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """Return the constant that the server gives as the reason; empty when it was not our server that refused."""
+    """Return the reason in the error's ErrorInfo; empty when the error has none, as errors of gRPC itself."""
     info = _detail(error, error_details_pb2.ErrorInfo)
     return escape.visible(info.reason) if info else ""
 
 
 def retry_delay(error: grpc.aio.AioRpcError) -> float | None:
-    """Return after how many seconds the server wants to be asked again; None when it does not say."""
+    """Return the delay of the error's RetryInfo in seconds; None when the error has none."""
     info = _detail(error, error_details_pb2.RetryInfo)
     return max(0.0, info.retry_delay.ToMilliseconds() / 1000) if info else None
 
 
 def _field_violations(error: grpc.aio.AioRpcError) -> str:
-    """Return every refused field with its cause."""
+    """Return every invalid field with its reason."""
     bad = _detail(error, error_details_pb2.BadRequest)
     found = bad.field_violations if bad else []
     return "; ".join(f"{escape.visible(one.field)}: {escape.visible(one.description)}" for one in found)
@@ -90,9 +93,9 @@ def _retry_hint(error: grpc.aio.AioRpcError) -> str:
 
 def _detail(error: grpc.aio.AioRpcError, kind: type[Detail]) -> Detail | None:
     try:
-        call: Any = error  # the function takes calls of either kind, its stubs one
+        call: Any = error  # the function takes AioRpcError too, its stubs do not say so
         status = rpc_status.from_call(call)
-    except ValueError:  # details of another status than the call's: not to be trusted
+    except ValueError:  # the details contradict the call's own status
         return None
     for packed in status.details if status else ():
         found = kind()

@@ -1,4 +1,4 @@
-"""What a job and its guilds look like in words; every name is made harmless here."""
+"""Jobs and guild tasks as text. Names are escaped here."""
 
 from indexer_client.cli import escape, job_state, times
 from indexer_service.v1 import indexer_pb2 as pb
@@ -12,9 +12,9 @@ JOB_STATES = {
 }
 DISPOSITIONS = {
     pb.DISPOSITION_CREATED: "started",
-    pb.DISPOSITION_JOINED: "joined, it was already running",
-    pb.DISPOSITION_FRESH: "nothing to do, everything is fresh",
-    pb.DISPOSITION_REPLAYED: "repeated",
+    pb.DISPOSITION_JOINED: "joined: it was already running",
+    pb.DISPOSITION_FRESH: "nothing to do: everything is fresh",
+    pb.DISPOSITION_REPLAYED: "already started by this request",
 }
 
 
@@ -24,12 +24,12 @@ def guild_name(row: pb.JobGuild | pb.Guild) -> str:
 
 
 def reason_phrase(error: str) -> str:
-    """Return a constant such as BOT_NOT_INSTALLED as words."""
+    """Return a reason such as BOT_NOT_INSTALLED in words."""
     return escape.visible(error).replace("_", " ").lower()
 
 
 def guild_state(row: pb.JobGuild) -> str:
-    """Return what happens to the guild."""
+    """Return the state of the guild task in words."""
     if row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_at"):
         return f"retry at {times.time_of_day(row.retry_at)}, {times.pluralize(row.attempts, 'failure')}"
     if row.state == pb.GUILD_STATE_RUNNING:
@@ -47,24 +47,25 @@ def guild_state(row: pb.JobGuild) -> str:
 
 
 def throttle_notice(throttled: pb.Throttled) -> str:
-    """Return for what the job waits, and until when."""
-    return f"waiting for quota until {times.time_of_day(throttled.until)} ({escape.visible(throttled.budget)} budget)"
+    """Return the budget that the job waits for, and until when."""
+    budget = escape.visible(throttled.budget)
+    return f"waiting for the {budget} rate limit until {times.time_of_day(throttled.until)}"
 
 
 def failure_line(row: pb.JobGuild) -> str:
-    """Return the line for a guild that could not be indexed."""
+    """Return the error line of a failed guild task."""
     tried = f" after {times.pluralize(row.attempts, 'attempt')}" if row.attempts else ""
     advice = f". {escape.visible(row.advice)}" if row.advice else ""
     return f"not indexed: {guild_name(row)} ({row.guild_id}): {escape.visible(row.error)}{tried}{advice}"
 
 
 def skipped_summary(tracked: job_state.TrackedJob) -> str:
-    """Return how many guilds were skipped and why; empty when none was."""
+    """Return the number of skipped guilds by reason; empty when none was skipped."""
     return ", ".join(f"{number} {reason_phrase(error) or 'skipped'}" for error, number in tracked.skipped_by_reason())
 
 
 def job_summary(tracked: job_state.TrackedJob, seconds: float) -> str:
-    """Return how the job ended, in one line; *seconds* is how long it took if the job does not say."""
+    """Return the job's outcome in one line; *seconds* is its duration if the job has no timestamps."""
     progress, job = tracked.job.progress, tracked.job
     numbers = f"{progress.succeeded} of {times.pluralize(progress.total, 'guild')} indexed"
     parts = [numbers, times.pluralize(tracked.channel_count, "channel")]

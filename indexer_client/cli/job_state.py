@@ -1,4 +1,4 @@
-"""What is known of one job, put together from the answer of StartIndexing and the messages of its watch."""
+"""The state of one job as a client knows it, merged from StartIndexing's response and WatchProgress events."""
 
 import collections
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ FINISHED_GUILD_STATES = {
 
 
 class TrackedJob:
-    """The latest row of every guild; a row replaces another only when its revision is not smaller."""
+    """The job and its latest guild tasks by guild id; a guild task never replaces one with a higher revision."""
 
     def __init__(self) -> None:
         self.job = pb.Job()
@@ -30,14 +30,14 @@ class TrackedJob:
         self._batch = 0
 
     def apply_start(self, answer: pb.StartIndexingResponse) -> list[pb.JobGuild]:
-        """Take what StartIndexing answered; returns the rows that changed."""
+        """Merge StartIndexing's response; returns the guild tasks that changed."""
         self.disposition = answer.disposition
         if not self.ended:
             self.job = answer.job
         return self._merge(answer.guilds)
 
     def apply_event(self, message: pb.WatchProgressResponse) -> list[pb.JobGuild]:
-        """Take a message of the watch; returns the rows that changed."""
+        """Merge a WatchProgress event; returns the guild tasks that changed."""
         kind = message.WhichOneof("event")
         if kind == "snapshot":
             self.job = message.snapshot.job
@@ -54,34 +54,34 @@ class TrackedJob:
 
     @property
     def ended(self) -> bool:
-        """Whether the job is over."""
+        """Whether the job has ended."""
         return self.job.state in ENDED_JOB_STATES
 
     @property
     def throttled(self) -> pb.Throttled | None:
-        """For which budget the job waits, if it does."""
+        """The budget that the running job waits for, or None."""
         return self.job.throttled if self.job.HasField("throttled") and not self.ended else None
 
     @property
     def finished_count(self) -> int:
-        """How many guilds need no more work."""
+        """Number of guild tasks in a final state."""
         return len(self._finished)
 
     @property
     def channel_count(self) -> int:
-        """How many channels of this user are indexed, as far as is known."""
+        """Number of channels indexed so far."""
         return sum(row.channel_count for row in self.guild_tasks.values())
 
     def tasks_by_position(self) -> list[pb.JobGuild]:
-        """Return all rows, the most important guild first."""
+        """Return all guild tasks, the highest-ranked guild first."""
         return sorted(self.guild_tasks.values(), key=lambda row: row.position)
 
     def tasks_by_activity(self) -> list[pb.JobGuild]:
-        """Return all rows: what runs, what waits to be tried again, what has just ended, what comes next, the rest."""
+        """Return all guild tasks: running, waiting for a retry, finished last, queued, skipped or cancelled."""
         return sorted(self.guild_tasks.values(), key=self._activity_key)
 
     def skipped_by_reason(self) -> list[tuple[str, int]]:
-        """Return why guilds were skipped and how many, the most frequent cause first."""
+        """Return the number of skipped guilds by reason, the most frequent first."""
         skipped = (row.error for row in self.guild_tasks.values() if row.state == pb.GUILD_STATE_SKIPPED)
         return collections.Counter(skipped).most_common()
 

@@ -13,7 +13,12 @@ from indexer_service.v1 import indexer_pb2 as pb
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """IndexOptions a job is shown: watched to its end or not, and as JSON or for people."""
+    """
+    Options of `indexer index`.
+
+    Attributes:
+        follow: Whether to watch the job until it ends.
+    """
 
     follow: bool
     as_json: bool
@@ -21,7 +26,7 @@ class IndexOptions:
 
 
 def start_request(user: str, *, wait: float | None, force: bool) -> pb.StartIndexingRequest:
-    """Return the request that starts a job, with an id that makes it safe to repeat."""
+    """Return the StartIndexing request, with a request id that makes it idempotent."""
     request = pb.StartIndexingRequest(user_id=user, request_id=str(uuid.uuid4()), force=force)
     if wait is not None:
         request.wait.CopyFrom(times.to_duration(wait))
@@ -29,7 +34,7 @@ def start_request(user: str, *, wait: float | None, force: bool) -> pb.StartInde
 
 
 async def index_user(stub: connection.Stub, request: pb.StartIndexingRequest, options: IndexOptions) -> int:
-    """Start a job, show how it goes, and return the exit code."""
+    """Start a job, show its progress, and return the exit code."""
     tracked = job_state.TrackedJob()
     tracked.job.user_id = request.user_id
     elapsed = views.elapsed_timer()
@@ -44,7 +49,7 @@ async def index_user(stub: connection.Stub, request: pb.StartIndexingRequest, op
                 await _follow_job(messages, tracked, view)
     except asyncio.CancelledError:
         if tracked.job.job_id and not tracked.ended:
-            output.print_error(f"the job goes on; see it with: indexer job {tracked.job.job_id}")
+            output.print_error(f"the job continues in the background; check it with: indexer job {tracked.job.job_id}")
         raise
     if not options.as_json:
         output.print_line(
@@ -61,28 +66,28 @@ async def _follow_job(
             async for message in messages:
                 view.show_event(message, tracked.apply_event(message))
     except watch.StreamLost as lost:
-        raise errors.CliError(f"{lost}; see it with: indexer job {tracked.job.job_id}") from lost
+        raise errors.CliError(f"{lost}; check it with: indexer job {tracked.job.job_id}") from lost
 
 
 def _remaining_line(tracked: job_state.TrackedJob, remaining: int) -> str:
-    return f"{times.pluralize(remaining, 'guild')} to go; see it with: indexer job {tracked.job.job_id}"
+    return f"{times.pluralize(remaining, 'guild')} to go; check the job with: indexer job {tracked.job.job_id}"
 
 
 def _report_failures(tracked: job_state.TrackedJob) -> int:
-    """Name what failed on standard error; returns the exit code."""
+    """Print failures to standard error; returns the exit code."""
     for row in tracked.tasks_by_position():
         if row.state == pb.GUILD_STATE_FAILED:
             output.print_error(formatting.failure_line(row))
     job = tracked.job
     if job.state == pb.JOB_STATE_FAILED:
-        output.print_error(f"job {job.job_id} failed: {escape.visible(job.error) or 'no cause given'}")
+        output.print_error(f"job {job.job_id} failed: {escape.visible(job.error) or 'no reason given'}")
     elif job.state == pb.JOB_STATE_CANCELLED:
         output.print_error(f"job {job.job_id} was cancelled")
     return errors.EXIT_FAILURE if job.state in {pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED} else 0
 
 
 async def show_job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
-    """Show one job."""
+    """Print one job; returns the exit code."""
     answer = await stub.GetJob(pb.GetJobRequest(job_id=job_id), timeout=connection.DEADLINE)
     if as_json:
         output.print_json(answer.job)

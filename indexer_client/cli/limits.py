@@ -1,4 +1,4 @@
-"""`indexer limits`: every budget with what is free of it now."""
+"""`indexer limits`: the rate-limit budgets and their free permits."""
 
 import asyncio
 import sys
@@ -11,20 +11,20 @@ from indexer_client.cli import connection, escape, output, times, views
 from indexer_service.v1 import indexer_pb2 as pb
 
 INTERVAL = 1.0
-"""Seconds between two questions while watching: budgets turn over that quickly."""
+"""Seconds between two calls with --watch, the window of the global budget."""
 LOW_SHARE = 0.05
-"""Share of a budget below which its bar turns red; a guess."""
+"""Free share of a budget at which its bar turns red; our guess."""
 BAR_WIDTH = 12
 
 
 class LimitsDisplay:
-    """Renders the latest answer: a bar for each budget."""
+    """Renders the latest response, one bar per budget."""
 
     def __init__(self) -> None:
         self.budgets: Sequence[pb.Budget] = ()
 
     def __rich__(self) -> table.Table:
-        """Draw it."""
+        """Return the table."""
         drawn = table.Table(box=None, pad_edge=False, header_style="bold dim", expand=True)
         drawn.add_column("budget", ratio=1, no_wrap=True, overflow="ellipsis")
         drawn.add_column("", width=BAR_WIDTH)
@@ -44,7 +44,7 @@ class LimitsDisplay:
 
 
 async def show_limits(stub: connection.Stub, users: Sequence[str], *, watch: bool, as_json: bool) -> int:
-    """Show the budgets once, or again and again until interrupted."""
+    """Show the budgets once, or every second until interrupted."""
     request = pb.GetRateLimitsRequest(user_ids=users)
     screen = output.make_console(sys.stdout)
     display = LimitsDisplay()
@@ -79,7 +79,7 @@ def _print_budgets(display: LimitsDisplay, *, as_json: bool) -> None:
 
 
 def _cells(budget: pb.Budget) -> tuple[str, str, str, str, str]:
-    """Return name, numbers, window, next free and note."""
+    """Return the cells of one row: name, free permits, window, time of the next free permit, pause."""
     name = f"{budget.kind} {budget.key}".strip()
     window = f"{budget.window.ToMilliseconds() / 1000:g} s"
     note = ""

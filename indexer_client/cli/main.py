@@ -1,7 +1,7 @@
 """
-Runs a command and turns whatever fails into one line on standard error.
+Runs a command, and prints every failure as one line on standard error.
 
-Exit codes: 0, 2 when the caller has to change what he asks for, 130 after Ctrl-C, 1 for all else.
+Exit codes: 0 for success, 2 for a request that must be changed, 130 after Ctrl-C, 1 for every other failure.
 """
 
 import io
@@ -19,18 +19,18 @@ EXIT_INTERRUPTED = 130
 def run_process(arguments: Sequence[str]) -> int:
     """Run one command on the standard streams; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name must not fail on a terminal that cannot show it
+        if isinstance(stream, io.TextIOWrapper):  # a name must not fail on a terminal that cannot encode it
             stream.reconfigure(errors="backslashreplace")
     return run_command(arguments, watch.RetryPolicy())
 
 
 def run_command(arguments: Sequence[str], retry_policy: watch.RetryPolicy) -> int:
-    """Run one command; returns the exit code. *retry_policy* bounds how often a broken watch is taken up again."""
+    """Run one command; returns the exit code. *retry_policy* bounds the retries of a broken WatchProgress stream."""
     return run_app(commands.app, "indexer", arguments, retry_policy)
 
 
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str], context_object: object) -> int:
-    """Run one command of *app*, with *context_object* as the object of its context; returns the exit code."""
+    """Run one command of *app*, with *context_object* as `typer.Context.obj`; returns the exit code."""
     try:
         code = app(args=list(arguments), prog_name=name, standalone_mode=False, obj=context_object)
     except exceptions.TyperException as mistake:

@@ -1,4 +1,4 @@
-"""Standard output and standard error: a picture for a terminal, plain lines for everything else."""
+"""Standard output and standard error: live displays on a terminal, plain lines elsewhere."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,9 @@ from indexer_client.cli import escape
 
 def make_console(stream: TextIO) -> console.Console:
     """
-    Return a console that draws on *stream*, or only writes if it is not a terminal.
+    Return a console for *stream*, with colors only if it is a terminal.
 
-    Nothing that is printed is read as markup, and no environment variable makes a file look like a terminal.
+    Printed text is never parsed as markup, and no environment variable makes a file count as a terminal.
     """
     terminal = stream.isatty()
     return console.Console(
@@ -28,36 +28,36 @@ def make_console(stream: TextIO) -> console.Console:
 
 
 def supports_live_display(screen: console.Console) -> bool:
-    """Return whether a picture can be drawn over again there."""
+    """Return whether the terminal can redraw a display in place."""
     return screen.is_terminal and not screen.is_dumb_terminal
 
 
 def print_line(words: str) -> None:
-    """Write one line to standard output, at once; controls are written out, so that it is one line."""
+    """Write one line to standard output, with control characters escaped, and flush."""
     sys.stdout.write(escape.visible(words) + "\n")
     sys.stdout.flush()
 
 
 def print_error(words: str) -> None:
-    """Write one line to standard error; as `line`."""
+    """Write one line to standard error, with control characters escaped, and flush."""
     sys.stderr.write(escape.visible(words) + "\n")
     sys.stderr.flush()
 
 
 def print_json(row: message.Message) -> None:
-    """Write a message as one line of JSON; beyond ASCII everything is escaped, so no name can move the cursor."""
+    """Write a message as one line of ASCII JSON."""
     written = json_format.MessageToJson(
         row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
     )
-    print_line(written.replace("\x7f", "\\u007f"))  # the one control in ASCII that JSON leaves alone
+    print_line(written.replace("\x7f", "\\u007f"))  # the only ASCII control that JSON does not escape
 
 
 def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
     """
-    Write a table: drawn on a terminal, tab-separated without headings elsewhere.
+    Write a table: aligned on a terminal, tab-separated without headings elsewhere.
 
-    A heading that begins with `>` is of a column of numbers, with `~` of one that is cut where there is no room: the
-    others hold ids, which are good for nothing when they are not whole.
+    The prefix `>` of a heading right-aligns its column. The prefix `~` allows the column to be cut when there is no
+    room. Columns without it hold ids, which are never cut.
     """
     to = make_console(sys.stdout)
     if not to.is_terminal:

@@ -1,4 +1,4 @@
-"""The live picture of one job: a bar, what it throttled for, and as many guilds as the terminal has room for."""
+"""The live display of one job: a bar, its rate-limit wait, and as many guilds as fit on the terminal."""
 
 from collections.abc import Callable, Iterable
 
@@ -18,23 +18,23 @@ STYLES = {
     pb.GUILD_STATE_CANCELLED: ("-", "dim"),
 }
 RESERVED_LINES = 7
-"""Lines above and below the guilds, and one for the cursor."""
+"""Lines above and below the guilds, plus one for the cursor."""
 NUMBERS_WIDTH = 46
-"""Columns for the numbers beside a bar, as in 1,140 of 1,200 guilds, 30,000 channels  1:02."""
+"""Columns for the numbers beside a bar, such as `1,140 of 1,200 guilds, 30,000 channels  1:02`."""
 SHORTEST_BAR = 10
 STATE_WIDTH = 30
 COUNT_WIDTH = 9
 
 
 class JobDisplay:
-    """Renders a board; `elapsed` says how many seconds the job has been watched."""
+    """Renders a job; `elapsed` returns the seconds since its start."""
 
     def __init__(self, tracked: job_state.TrackedJob, elapsed: Callable[[], float]) -> None:
         self._tracked = tracked
         self._elapsed = elapsed
 
     def __rich_console__(self, screen: console.Console, options: console.ConsoleOptions) -> console.RenderResult:
-        """Draw what fits."""
+        """Yield the parts that fit on the screen."""
         yield self._heading()
         yield self._bar(options.max_width)
         yield self._status()
@@ -89,7 +89,7 @@ class JobDisplay:
 
 
 def progress_row(done: int, total: int, beside: text.Text, *, width: int, style: str = "green") -> table.Table:
-    """Return a bar with numbers beside it, *width* columns in all."""
+    """Return a bar with numbers beside it, *width* columns wide."""
     grid = table.Table.grid(padding=(0, 1))
     grid.add_column(width=max(SHORTEST_BAR, width - NUMBERS_WIDTH))
     grid.add_column(no_wrap=True)
@@ -98,7 +98,7 @@ def progress_row(done: int, total: int, beside: text.Text, *, width: int, style:
 
 
 def _state_counts(rows: Iterable[pb.JobGuild]) -> str:
-    """Return how many of the rows are in which state."""
+    """Return the number of guild tasks by state."""
     names = {
         pb.GUILD_STATE_QUEUED: "queued",
         pb.GUILD_STATE_RUNNING: "running",

@@ -1,4 +1,4 @@
-"""`indexer token new`: a token for a caller of the service, and the line that lets it in; no server is asked."""
+"""`indexer token new`: create a service token and its line for the tokens file, without calling the service."""
 
 import enum
 import hashlib
@@ -13,12 +13,12 @@ from indexer_client.cli import errors, output
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 RATE = re.compile(r"[1-9]\d{0,4}/[1-9]\d{0,3}")
 PREFIX = "idx_"
-"""What our tokens begin with, so that programs that look for lost secrets can find them."""
+"""Prefix of every service token, by which secret scanners recognize them."""
 BYTES = 32
 
 
 class Scope(enum.StrEnum):
-    """What a token opens."""
+    """Scope of a service token."""
 
     INDEX = "index"
     READ = "read"
@@ -28,26 +28,26 @@ class Scope(enum.StrEnum):
 
 def create_token(name: str, scopes: Sequence[Scope], rate: str, token_file: pathlib.Path | None) -> int:
     """
-    Make a token: its line goes to standard output, the token itself to a file of its own or to standard error.
+    Create a token: print its line to standard output, and the token itself to *token_file* or standard error.
 
-    So the output can be added to the file of tokens, in which no token may stand.
+    Standard output can be appended to the tokens file, which holds hashes only.
 
     Raises:
-        errors.CliError: A name, a rate or the file cannot be accepted; nothing was made.
+        errors.CliError: The name, the rate or the file is invalid; no token was created.
     """
     if not NAME.fullmatch(name):
-        raise errors.CliError("NAME: 1 to 64 of a-z, 0-9, dot, dash and underscore", errors.EXIT_USAGE)
+        raise errors.CliError("NAME: must be 1 to 64 of a-z, 0-9, dot, dash and underscore", errors.EXIT_USAGE)
     if not RATE.fullmatch(rate):
         raise errors.CliError("--rate: must look like 100/1 (requests/seconds)", errors.EXIT_USAGE)
     if not scopes:
-        raise errors.CliError(f"--scope: name what it opens, some of {', '.join(Scope)}", errors.EXIT_USAGE)
+        raise errors.CliError(f"--scope: needs at least one of {', '.join(Scope)}", errors.EXIT_USAGE)
     token = PREFIX + secrets.token_urlsafe(BYTES)
     if token_file is not None:
         _write_token(token_file, token)
     digest = hashlib.sha256(token.encode()).hexdigest()
     output.print_line(f"{name} {digest} {','.join(dict.fromkeys(scopes))} {rate}")
     if token_file is None:
-        output.print_error(f"the token of {name}, shown this once: {token}")
+        output.print_error(f"token of {name}, shown only once: {token}")
     return 0
 
 

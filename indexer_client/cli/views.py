@@ -1,4 +1,4 @@
-"""Three ways to show a job while it runs: a live display, plain lines, and JSON."""
+"""Three ways to show a running job: a live display, plain lines, and JSON."""
 
 import asyncio
 import contextlib
@@ -13,45 +13,45 @@ from indexer_client.cli import formatting, job_state, output, rendering, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 REFRESH = 0.1
-"""Seconds between two pictures."""
+"""Seconds between two refreshes of a live display."""
 
 
 class View(Protocol):
-    """Shows what was show_event of a job; the board has it already."""
+    """Shows responses and events of a job, after they were merged into its TrackedJob."""
 
     def show_start(self, answer: pb.StartIndexingResponse) -> None:
-        """Show the answer of StartIndexing."""
+        """Show StartIndexing's response."""
 
     def show_event(self, message: pb.WatchProgressResponse, changed: list[pb.JobGuild]) -> None:
-        """Show a message of the watch, and the rows that it changed."""
+        """Show a WatchProgress event and the guild tasks that it changed."""
 
 
 class JsonView:
-    """One line of JSON a message: first the answer of StartIndexing, then each WatchProgressResponse."""
+    """Prints one line of JSON per message: StartIndexing's response, then each WatchProgressResponse."""
 
     def show_start(self, answer: pb.StartIndexingResponse) -> None:
-        """Print it."""
+        """Print the message."""
         output.print_json(answer)
 
     def show_event(self, message: pb.WatchProgressResponse, changed: list[pb.JobGuild]) -> None:  # noqa: ARG002 -- a View
-        """Print it."""
+        """Print the message."""
         output.print_json(message)
 
 
 class LineView:
-    """A line for each guild that is done or has to wait, and for each wait for quota."""
+    """Prints a line per finished or retried guild task, and per rate-limit wait."""
 
     def __init__(self, tracked: job_state.TrackedJob) -> None:
         self._tracked = tracked
         self._last_wait = ""
 
     def show_start(self, answer: pb.StartIndexingResponse) -> None:
-        """Say how the job began."""
+        """Print the job's id and how it started."""
         output.print_line(f"job {answer.job.job_id} {formatting.DISPOSITIONS.get(answer.disposition, '')}")
         self._print_changes(list(answer.guilds))
 
     def show_event(self, message: pb.WatchProgressResponse, changed: list[pb.JobGuild]) -> None:  # noqa: ARG002 -- a View
-        """Say what is new."""
+        """Print the changes."""
         self._print_changes(changed)
 
     def _print_changes(self, changed: list[pb.JobGuild]) -> None:
@@ -68,24 +68,24 @@ class LineView:
 
 
 class LiveView:
-    """A display that is drawn over and over; the board is all it needs."""
+    """Leaves everything to the live display, which reads the TrackedJob."""
 
     def show_start(self, answer: pb.StartIndexingResponse) -> None:
-        """Leave it to the next display."""
+        """Do nothing."""
 
     def show_event(self, message: pb.WatchProgressResponse, changed: list[pb.JobGuild]) -> None:
-        """Leave it to the next display."""
+        """Do nothing."""
 
 
 @contextlib.asynccontextmanager
 async def live_display(display: console.RenderableType, screen: console.Console) -> AsyncIterator[None]:
-    """Draw *display* over and over until the block ends; the last one stays, unless the block fails."""
+    """Redraw *display* until the block ends; the last state stays on the screen, unless the block fails."""
     with rich_live.Live(display, console=screen, auto_refresh=False, vertical_overflow="crop") as drawn:
         task = asyncio.create_task(_redraw(drawn))
         try:
             yield
         except Exception:
-            drawn.transient = True  # the error's line stands alone
+            drawn.transient = True  # leave only the error's line
             raise
         finally:
             task.cancel()
@@ -95,7 +95,7 @@ async def live_display(display: console.RenderableType, screen: console.Console)
 
 
 async def _redraw(drawn: rich_live.Live) -> None:
-    # Here and not in rich's thread: what is drawn changes in this loop.
+    # Not in rich's own thread, because the displayed data changes in this event loop.
     while True:
         drawn.refresh()
         await asyncio.sleep(REFRESH)
@@ -103,7 +103,7 @@ async def _redraw(drawn: rich_live.Live) -> None:
 
 @contextlib.asynccontextmanager
 async def open_view(tracked: job_state.TrackedJob, screen: console.Console, *, as_json: bool) -> AsyncIterator[View]:
-    """Yield the view that fits: JSON if asked for, a display on a terminal, else lines."""
+    """Yield a view: JSON if requested, a live display on a terminal, else lines."""
     if as_json:
         yield JsonView()
     elif output.supports_live_display(screen):
@@ -114,6 +114,6 @@ async def open_view(tracked: job_state.TrackedJob, screen: console.Console, *, a
 
 
 def elapsed_timer() -> Callable[[], float]:
-    """Return what tells the seconds since now."""
+    """Return a function that returns the seconds since this call."""
     began = time.monotonic()
     return lambda: time.monotonic() - began

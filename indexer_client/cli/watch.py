@@ -1,8 +1,8 @@
 """
-A job's progress as one unbroken sequence of messages, whatever happens to the streams that carry it.
+A job's progress as one sequence of events over any number of streams.
 
-A stream may end because its server drains, restarts or lost its way, or because the network did: each time the watch
-goes on with the last resume token. Attempts in a row that bring no news are bounded; news begin the count anew.
+When a stream ends early (the server drains or restarts, or the network fails), the next stream resumes with the last
+resume token. The number of consecutive streams without progress is bounded.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from indexer_service.v1 import indexer_pb2 as pb
 
 HEARTBEAT_INTERVAL = 15.0
 SILENCE_TIMEOUT = 3 * HEARTBEAT_INTERVAL
-"""Seconds without any message after which a stream counts as lost."""
+"""Seconds without any event after which a stream counts as lost."""
 STREAM_DEADLINE = 3600.0
-"""Seconds that one stream may last; the next one goes on where it ended."""
+"""Timeout of one stream, in seconds; the next stream resumes where it ended."""
 EVENTS_WITHOUT_PROGRESS = {"snapshot", "snapshot_end", "going_away", None}
-"""A server that sends these and then breaks, every time, is not on its way to the end of the job."""
+"""Events that do not reset the count of failed streams: a server may send them and break every time."""
 RETRYABLE = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,
@@ -34,14 +34,14 @@ RETRYABLE = {
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """
-    How often and how quickly to come back.
+    Bounds and delays of retries.
 
     Attributes:
-        attempts: Streams in a row that may end without news.
-        initial_delay: Longest pause before the second attempt in seconds; doubled for each further one.
-        max_delay: Bound on that, in seconds.
-        sleep: What waits; tests pass something that does not.
-        jitter: Where the jitter comes from.
+        attempts: Consecutive streams without progress that are tolerated.
+        initial_delay: Upper bound of the first delay in seconds; doubled for each further one.
+        max_delay: Upper bound of all delays, in seconds.
+        sleep: Waits between attempts; tests pass a fake.
+        jitter: Source of the jitter.
     """
 
     attempts: int = 8
@@ -51,24 +51,24 @@ class RetryPolicy:
     jitter: random.Random = dataclasses.field(default_factory=random.Random)
 
     def delay(self, failures: int, asked: float | None) -> float:
-        """Return how long to wait after so many failures in a row, at least as long as the server *asked* for."""
+        """Return the delay in seconds after *failures* consecutive failures, at least the RetryInfo delay *asked*."""
         ceiling = min(self.max_delay, self.initial_delay * 2.0 ** min(failures, 30))
         return (asked or 0.0) + self.jitter.uniform(ceiling / 2, ceiling)
 
 
 class StreamLost(Exception):
-    """The streams end again and again without news and without an error that would say why."""
+    """The streams keep ending without progress and without an error."""
 
 
 async def watch_events(
     stub: connection.Stub, job_id: str, token: str, retry_policy: RetryPolicy
 ) -> AsyncGenerator[pb.WatchProgressResponse, None]:
     """
-    Yield every message up to the terminal one.
+    Yield every event up to the terminal one.
 
     Raises:
-        grpc.aio.AioRpcError: The watch is refused, or broke more often in a row than *retry_policy* allows.
-        StreamLost: The same, without an error.
+        grpc.aio.AioRpcError: The watch is refused, or failed more often in a row than *retry_policy* allows.
+        StreamLost: The streams ended as often without an error.
     """
     failures = 0
     while True:
@@ -94,7 +94,7 @@ async def watch_events(
         failures += 1
         if failures > retry_policy.attempts:
             raise error_cause or StreamLost(
-                "the server ends the watch again and again; the job goes on without being watched"
+                "the service keeps closing the progress stream; the job continues in the background"
             )
         if not leaving or failures > 1:
             await retry_policy.sleep(retry_policy.delay(failures - 1, asked))
@@ -103,7 +103,7 @@ async def watch_events(
 async def _next_event(
     call: "grpc.aio.UnaryStreamCall[pb.WatchProgressRequest, pb.WatchProgressResponse]",
 ) -> pb.WatchProgressResponse | None:
-    """Return the next message; None when the stream is over, or silent for so long that it must be dead."""
+    """Return the next event; None when the stream ended, or was silent for longer than SILENCE_TIMEOUT."""
     try:
         async with asyncio.timeout(SILENCE_TIMEOUT):
             message = await call.read()

@@ -1,4 +1,4 @@
-"""Our values as messages of the API."""
+"""Conversion of domain values to messages of the API."""
 
 import datetime
 
@@ -17,20 +17,20 @@ def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
     return made
 
 
-def maybe(seconds: float | None) -> timestamp_pb2.Timestamp | None:
-    """Return the time, or nothing for None and 0."""
+def optional_timestamp(seconds: float | None) -> timestamp_pb2.Timestamp | None:
+    """Return an epoch second as a Timestamp; None for None and 0."""
     return timestamp(seconds) if seconds else None
 
 
 def throttled(job: model.Job) -> pb.Throttled | None:
-    """Return for which budget the job waits, or nothing."""
+    """Return the budget that the job waits for; None when it does not wait."""
     if not job.waiting_for or job.state.terminal:
         return None
     return pb.Throttled(budget=job.waiting_for, until=timestamp(job.waiting_until))
 
 
 def progress(tally: model.Tally) -> pb.Progress:
-    """Return a job's numbers."""
+    """Return a job's guilds by state."""
     return pb.Progress(
         total=tally.total,
         queued=tally.queued,
@@ -43,7 +43,7 @@ def progress(tally: model.Tally) -> pb.Progress:
 
 
 def job(row: model.Job, tally: model.Tally) -> pb.Job:
-    """Return a job with its numbers."""
+    """Return a job with its progress."""
     return pb.Job(
         job_id=row.job_id,
         user_id=str(row.user_id),
@@ -51,25 +51,25 @@ def job(row: model.Job, tally: model.Tally) -> pb.Job:
         progress=progress(tally),
         error=row.reason,
         created_at=timestamp(row.created_at),
-        finished_at=maybe(row.finished_at),
+        finished_at=optional_timestamp(row.finished_at),
         guilds_listed=row.listed,
         throttled=throttled(row),
     )
 
 
-def job_guild(unit: model.GuildTask) -> pb.JobGuild:
+def job_guild(task: model.GuildTask) -> pb.JobGuild:
     """Return one guild of a job."""
     return pb.JobGuild(
-        guild_id=str(unit.guild_id),
-        name=unit.name,
-        state=f"GUILD_STATE_{unit.state}",
-        position=unit.position,
-        channel_count=unit.channel_count,
-        error=unit.reason,
-        attempts=unit.attempts,
-        retry_at=maybe(unit.retry_at),
-        revision=unit.revision,
-        advice=reasons.advice(unit.reason),
+        guild_id=str(task.guild_id),
+        name=task.name,
+        state=f"GUILD_STATE_{task.state}",
+        position=task.position,
+        channel_count=task.channel_count,
+        error=task.reason,
+        attempts=task.attempts,
+        retry_at=optional_timestamp(task.retry_at),
+        revision=task.revision,
+        advice=reasons.advice(task.reason),
     )
 
 
@@ -82,7 +82,7 @@ def guild(view: browse.GuildView) -> pb.Guild:
         owner=view.owner,
         position=view.position,
         channel_count=view.channel_count,
-        fetched_at=maybe(view.guild.fetched_at),
+        fetched_at=optional_timestamp(view.guild.fetched_at),
         stale=view.stale,
         reason=view.reason,
         advice=reasons.advice(view.reason),
@@ -93,12 +93,12 @@ def guild(view: browse.GuildView) -> pb.Guild:
 
 def rank(view: browse.GuildView) -> pb.Rank:
     """
-    Return why a guild stands where it stands, in hundredths.
+    Return a guild's rank and its signals, rounded to hundredths.
 
-    What activity adds follows from the guild's newest message, which may stand in a channel that is hidden from the
-    user: exactly, it would tell the second in which somebody wrote there; so, a day or more.
+    The activity signal depends on the guild's newest message, which may be in a channel that is hidden from the user.
+    The exact value would reveal the second of that message; hundredths reveal no more than its day.
     """
-    signals = {name: round(part, 2) for name, part in view.rank.parts.items()}
+    signals = {name: round(part, 2) for name, part in view.rank.contributions.items()}
     return pb.Rank(pinned=view.rank.inputs.pinned, score=round(sum(signals.values()), 2), signals=signals)
 
 
@@ -113,7 +113,7 @@ def channel(row: model.Channel) -> pb.Channel:
         position=row.position,
         parent_id=str(row.parent_id) if row.parent_id else "",
         nsfw=row.nsfw,
-        last_message_at=maybe(model.snowflake_time(row.last_message_id) if row.last_message_id else None),
+        last_message_at=optional_timestamp(model.snowflake_time(row.last_message_id) if row.last_message_id else None),
     )
 
 
@@ -138,16 +138,16 @@ def _as_first_field(row: message.Message) -> bytes:
     return bytes(prefix) + body
 
 
-def preferences(wishes: model.Preferences) -> pb.Preferences:
-    """Return a user's wishes."""
+def preferences(stored: model.Preferences) -> pb.Preferences:
+    """Return a user's preferences."""
     return pb.Preferences(
-        pinned_guild_ids=[str(guild_id) for guild_id in wishes.pinned],
-        muted_guild_ids=[str(guild_id) for guild_id in wishes.muted],
+        pinned_guild_ids=[str(guild_id) for guild_id in stored.pinned],
+        muted_guild_ids=[str(guild_id) for guild_id in stored.muted],
     )
 
 
 def budget(state: limiter.BudgetState, now: float) -> pb.Budget:
-    """Return how a budget stands at *now*."""
+    """Return a budget's state at *now*."""
     window = duration_pb2.Duration()
     window.FromMilliseconds(round(state.window * 1000))
     return pb.Budget(
@@ -156,14 +156,14 @@ def budget(state: limiter.BudgetState, now: float) -> pb.Budget:
         capacity=state.capacity,
         window=window,
         free=state.free,
-        next_free_at=maybe(now + state.next_free_in if state.next_free_in else None),
-        paused_until=maybe(now + state.paused_for if state.paused_for else None),
+        next_free_at=optional_timestamp(now + state.next_free_in if state.next_free_in else None),
+        paused_until=optional_timestamp(now + state.paused_for if state.paused_for else None),
         pause_reason=state.why,
     )
 
 
 def credential(status: tokens.CredentialStatus) -> pb.GetCredentialStatusResponse:
-    """Return what may be told of a credential."""
+    """Return a credential's status; it never contains a token."""
     return pb.GetCredentialStatusResponse(
-        state=f"CREDENTIAL_STATE_{status.state}", scopes=status.scopes, expires_at=maybe(status.expires_at)
+        state=f"CREDENTIAL_STATE_{status.state}", scopes=status.scopes, expires_at=optional_timestamp(status.expires_at)
     )

@@ -1,15 +1,15 @@
 """
-Answers to starts that join a running job, kept in memory as they go over the wire.
+A cache of the responses to StartIndexing calls that join a running job, as serialized bytes.
 
-Callers arrive twice, and in crowds. What a start that joins is told changes only when the job's progress is published,
-so an answer is made once and given again for as long as the job's stream has nothing newer. How old it may be:
+Callers repeat calls and arrive in crowds. The response to a joining start changes only when the job's progress is
+published, so a response is made once and returned until the job's event stream has something newer. Its greatest age is
 
-- not at all for what this process published or heard of itself: `forget`;
-- CHECKED for what others published: so long ago Redis was asked at most;
-- AGE for what Redis has lost.
+- 0 for changes that this process has published or received: `forget`;
+- CHECK_AGE for changes that other processes have published: Redis was asked at most so long ago;
+- MAX_AGE for changes that Redis has lost.
 
-Round trips for a call: none while its answer was checked lately, else one to Redis, shared by all calls that are under
-way; those of `make` when something has changed, shared by all calls for the same user.
+A call costs no round trip while the response was checked within CHECK_AGE. Otherwise it costs one to Redis, shared by
+all calls in flight. When something has changed it costs those of `make`, shared by all calls for the same user.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from collections.abc import Awaitable, Callable
 from indexing import concurrency
 from indexing.domain import ports
 
-CHECKED = 0.25
-"""Seconds for which an answer is given without asking Redis again. The proto file names this bound, and the next."""
-GATHER = CHECKED / 8
-"""Seconds for which checks ahead of time wait for company, so that a crowd costs few questions a second."""
-AGE = 10.0
-"""Seconds after which an answer is not given again although nothing was published."""
-RENEWED = (0.5, 0.9)
-"""Part of its age at which an answer that is still asked for is made anew ahead of time, so that nobody waits for it;
-some earlier and some later, so that those made together are not renewed together."""
-MOST = 2_000
-"""Answers kept at once, the newest: about 6 KB each for a user with 60 guilds."""
-DICE = random.Random()  # noqa: S311 -- jitter
+CHECK_AGE = 0.25
+"""Seconds for which a response is returned without asking Redis again. The proto file promises it, and MAX_AGE."""
+EARLY_CHECK_DELAY = CHECK_AGE / 8
+"""Seconds for which early checks are collected, so that a crowd costs few checks a second."""
+MAX_AGE = 10.0
+"""Seconds after which a response is not returned again even though nothing was published."""
+RENEW_AT = (0.5, 0.9)
+"""Range of the share of MAX_AGE after which a response in demand is made again in the background, so that no caller
+waits for it. It is drawn at random, so that responses made together are not renewed together."""
+MAX_RESPONSES = 2_000
+"""Most responses kept, the newest; each has about 6 KB for a user with 60 guilds."""
+JITTER = random.Random()  # noqa: S311 -- not for secrets
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """What a start that joins *job_id* is told, serialised, and the place in the job's stream at which it is true."""
+class JoinResponse:
+    """The serialized response to a start that joins *job_id*, and the position in the job's stream that it reflects."""
 
     job_id: str
     position: str
@@ -44,95 +44,100 @@ class Answer:
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Known:
-    answer: Answer
-    checked: float
-    renew: float
-    until: float
+class _Entry:
+    response: JoinResponse
+    checked_at: float
+    renew_at: float
+    expires_at: float
 
 
-class Joins:
-    """Gives answers to joining starts; *make* returns a new one, None when the user has no job that can be joined."""
+class JoinCache:
+    """
+    Returns responses to joining starts.
+
+    *make* returns a new response; None when the user has no job that can be joined.
+    """
 
     def __init__(
-        self, events: ports.Events, clock: ports.Clock, make: Callable[[int], Awaitable[Answer | None]]
+        self, events: ports.Events, clock: ports.Clock, make: Callable[[int], Awaitable[JoinResponse | None]]
     ) -> None:
         self._events = events
         self._clock = clock
         self._make = make
-        self._known: dict[int, _Known] = {}
-        self._making: dict[int, tuple[asyncio.Task[Answer | None], float]] = {}
-        self._checks = concurrency.Coalescer(self._ask)
-        self._early_checks = concurrency.Coalescer(self._ask, linger=GATHER)
+        self._entries: dict[int, _Entry] = {}
+        self._making: dict[int, tuple[asyncio.Task[JoinResponse | None], float]] = {}
+        self._checks = concurrency.Coalescer(self._check)
+        self._early_checks = concurrency.Coalescer(self._check, linger=EARLY_CHECK_DELAY)
 
     def forget(self, user_id: int) -> None:
-        """Give no answer any more that was made before now: the user's job has changed."""
-        self._known.pop(user_id, None)
+        """Return no response that was made before now: the user's job has changed."""
+        self._entries.pop(user_id, None)
         self._making.pop(user_id, None)
 
     async def get(self, user_id: int) -> bytes | None:
         """
-        Return the answer for a start that joins; None when there is nothing to join.
+        Return the response to a start that joins; None when there is nothing to join.
 
         Raises:
-            errors.QueueUnavailable, errors.StoreUnavailable: It cannot be known.
+            errors.QueueUnavailable, errors.StoreUnavailable: The response cannot be checked or made.
         """
-        called = self._clock()
+        called_at = self._clock()
         while True:
-            known = self._known.get(user_id)
-            if known is not None and called < known.until and await self._still_true(known, called):
-                if called > known.renew:
+            entry = self._entries.get(user_id)
+            if entry is not None and called_at < entry.expires_at and await self._is_current(entry, called_at):
+                if called_at > entry.renew_at:
                     self._renewal(user_id)
-                return known.answer.body
-            making, began = self._renewal(user_id)
-            answer = await asyncio.shield(making)
-            if began >= called:
-                return answer.body if answer is not None else None
-            # It began before this call: what it brought is looked at like any answer that was there before.
+                return entry.response.body
+            making, began_at = self._renewal(user_id)
+            response = await asyncio.shield(making)
+            if began_at >= called_at:
+                return response.body if response is not None else None
+            # It was begun before this call, so its result is checked like any entry that existed before.
 
-    async def _still_true(self, known: _Known, called: float) -> bool:
-        age = called - known.checked
-        if age > CHECKED:
-            await asyncio.shield(self._checks.request(known))
-            return known.checked >= called
-        if age > CHECKED / 2:
-            self._early_checks.request(known)
+    async def _is_current(self, entry: _Entry, called_at: float) -> bool:
+        age = called_at - entry.checked_at
+        if age > CHECK_AGE:
+            await asyncio.shield(self._checks.request(entry))
+            return entry.checked_at >= called_at
+        if age > CHECK_AGE / 2:
+            self._early_checks.request(entry)
         return True
 
-    async def _ask(self, asking: list[_Known]) -> dict[_Known, None]:
+    async def _check(self, entries: list[_Entry]) -> dict[_Entry, None]:
         now = self._clock()
         positions: dict[str, str] = {}
-        for known in asking:
-            # Of two answers for one job the older came first: what is no news for it is none for the other.
-            positions.setdefault(known.answer.job_id, known.answer.position)
-        moved = await self._events.list_updated(positions)
-        for known in asking:
-            if known.answer.job_id not in moved:
-                known.checked = now
+        for entry in entries:
+            # Of two responses for one job the older is first: nothing new for it is nothing new for the other.
+            positions.setdefault(entry.response.job_id, entry.response.position)
+        updated = await self._events.list_updated(positions)
+        for entry in entries:
+            if entry.response.job_id not in updated:
+                entry.checked_at = now
         return {}
 
-    def _renewal(self, user_id: int) -> "tuple[asyncio.Task[Answer | None], float]":
-        """Return the answer that is being made, and since when; begins to make one if nobody does."""
+    def _renewal(self, user_id: int) -> "tuple[asyncio.Task[JoinResponse | None], float]":
+        """Return the task that makes a response and the time it began; starts one if there is none."""
         making = self._making.get(user_id)
         if making is None:
             now = self._clock()
             making = self._making[user_id] = concurrency.spawn_shared(self._renew(user_id, now)), now
         return making
 
-    async def _renew(self, user_id: int, now: float) -> Answer | None:
-        answer = None
+    async def _renew(self, user_id: int, now: float) -> JoinResponse | None:
+        response = None
         try:
-            answer = await self._make(user_id)
+            response = await self._make(user_id)
         finally:
             making = self._making.get(user_id)
             if making is not None and making[0] is asyncio.current_task():
                 del self._making[user_id]
-                self._keep(user_id, answer, now)
-        return answer
+                self._store(user_id, response, now)
+        return response
 
-    def _keep(self, user_id: int, answer: Answer | None, now: float) -> None:
-        self._known.pop(user_id, None)
-        if answer is not None:
-            self._known[user_id] = _Known(answer, now, now + AGE * DICE.uniform(*RENEWED), now + AGE)
-            if len(self._known) > MOST:
-                del self._known[next(iter(self._known))]
+    def _store(self, user_id: int, response: JoinResponse | None, now: float) -> None:
+        self._entries.pop(user_id, None)
+        if response is not None:
+            renew_at = now + MAX_AGE * JITTER.uniform(*RENEW_AT)
+            self._entries[user_id] = _Entry(response, now, renew_at, now + MAX_AGE)
+            if len(self._entries) > MAX_RESPONSES:
+                del self._entries[next(iter(self._entries))]

@@ -1,4 +1,4 @@
-"""Page and watch tokens: opaque to the caller, signed, and bound to what they were made for."""
+"""Page and resume tokens: opaque to callers, signed, and bound to the request that they belong to."""
 
 import hashlib
 from typing import Any
@@ -8,27 +8,27 @@ import itsdangerous
 from indexing import errors
 
 
-class Tokens:
-    """Makes and reads tokens; the first key signs, all keys are accepted."""
+class PageTokens:
+    """Signs and verifies tokens. The first key signs; all keys verify."""
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         self._keys = list(reversed(keys))
 
-    def make(self, purpose: str, value: object) -> str:
-        """Return a token that only `read` with the same *purpose* accepts; *value* is anything JSON can say."""
+    def sign(self, purpose: str, value: object) -> str:
+        """Return a token with *value* (any JSON value); `verify` accepts it for the same *purpose* only."""
         return str(self._serializer(purpose).dumps(value))
 
-    def read(self, field: str, purpose: str, token: str) -> Any:  # noqa: ANN401 -- what `make` was given
+    def verify(self, field: str, purpose: str, token: str) -> Any:  # noqa: ANN401 -- the value given to `sign`
         """
-        Return the value.
+        Return the value of a token.
 
         Raises:
-            errors.InvalidArgument: Naming *field*, when the token was changed, or made for something else.
+            errors.InvalidArgument: Names *field*; the token was changed, or signed for another purpose.
         """
         try:
             return self._serializer(purpose).loads(token)
         except itsdangerous.BadData as error:
-            raise errors.InvalidArgument(field, "is not a token of this request") from error
+            raise errors.InvalidArgument(field, "is not a token of this request; use it unchanged") from error
 
     def _serializer(self, purpose: str) -> itsdangerous.URLSafeSerializer:
         options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}

@@ -1,4 +1,4 @@
-"""The WatchProgress streams of one process: how many, for how long, and how slowly one may be read."""
+"""Limits of the WatchProgress streams of one process: their number, their age, and how slowly a client may read."""
 
 import asyncio
 import collections
@@ -12,11 +12,11 @@ from indexing import errors, settings
 
 DRAINING = "DRAINING"
 MAX_AGE = "MAX_AGE"
-DICE = random.Random()  # noqa: S311 -- jitter
+JITTER = random.Random()  # noqa: S311 -- not for secrets
 
 
-class Streams:
-    """Counts streams and says when one has to end: all at the drain, each at an age of its own."""
+class StreamSlots:
+    """Counts open streams, and decides when one has to end: all of them at a drain, each at an age of its own."""
 
     def __init__(self, config: settings.ServiceSettings, clock: Callable[[], float]) -> None:
         self._config = config
@@ -25,37 +25,37 @@ class Streams:
         self._draining = False
 
     def drain(self) -> None:
-        """Make every stream end at its next chance."""
+        """Make every stream end at its next message or heartbeat."""
         self._draining = True
 
-    def place(self, job_id: str) -> "Place":
+    def slot(self, job_id: str) -> "StreamSlot":
         """
-        Return a place for one stream, held in a `with` block, which is given what says why the stream has to end now.
+        Return a slot for one stream. Its `with` block yields a function that returns why the stream has to end.
 
-        Ages differ by up to 20 %, so that streams that began together do not come back together.
+        Maximum ages differ by up to 20 %, so that streams that opened together do not reconnect together.
         """
-        return Place(self, job_id, self._clock() + self._config.max_stream_age * DICE.uniform(0.8, 1.2))
+        return StreamSlot(self, job_id, self._clock() + self._config.max_stream_age * JITTER.uniform(0.8, 1.2))
 
-    def enter(self, job_id: str) -> None:
-        """Count a stream. Raises errors.TooManyWatchers: Of this process, or of this job."""
+    def acquire(self, job_id: str) -> None:
+        """Count a stream. Raises errors.TooManyWatchers: the process, or the job, has reached its limit."""
         if self._by_job.total() >= self._config.max_watchers:
             raise errors.TooManyWatchers("process")
         if self._by_job[job_id] >= self._config.max_watchers_per_job:
             raise errors.TooManyWatchers("job")
         self._by_job[job_id] += 1
 
-    def leave(self, job_id: str) -> None:
-        """Count it no more."""
+    def release(self, job_id: str) -> None:
+        """Stop counting a stream."""
         self._by_job[job_id] -= 1
         if not self._by_job[job_id]:
             del self._by_job[job_id]
 
-    def why_end(self, ends: float) -> str:
-        """Return why a stream that may live until *ends* has to end now, or nothing."""
-        return DRAINING if self._draining else MAX_AGE if self._clock() > ends else ""
+    def end_reason(self, expires_at: float) -> str:
+        """Return why a stream that may stay open until *expires_at* has to end now; empty when it has not."""
+        return DRAINING if self._draining else MAX_AGE if self._clock() > expires_at else ""
 
     async def write(self, context: Any, item: message.Message | bytes) -> None:  # noqa: ANN401 -- a stream of anything
-        """Send a message; gRPC's flow control holds it while the reader is behind. Raises errors.SlowConsumer."""
+        """Send a message; gRPC's flow control blocks while the client is behind. Raises errors.SlowConsumer."""
         try:
             async with asyncio.timeout(self._config.slow_watcher):
                 await context.write(item)
@@ -63,25 +63,25 @@ class Streams:
             raise errors.SlowConsumer from error
 
 
-class Place:
-    """One stream's place; small, because thousands are held at once."""
+class StreamSlot:
+    """One stream's slot. It is small, because thousands are held at once."""
 
-    __slots__ = ("_ends", "_job_id", "_streams")
+    __slots__ = ("_expires_at", "_job_id", "_slots")
 
-    def __init__(self, streams: Streams, job_id: str, ends: float) -> None:
-        self._streams = streams
+    def __init__(self, slots: StreamSlots, job_id: str, expires_at: float) -> None:
+        self._slots = slots
         self._job_id = job_id
-        self._ends = ends
+        self._expires_at = expires_at
 
     def __enter__(self) -> Callable[[], str]:
-        """Take the place. Raises errors.TooManyWatchers."""
-        self._streams.enter(self._job_id)
-        return self.why_end
+        """Take the slot. Raises errors.TooManyWatchers."""
+        self._slots.acquire(self._job_id)
+        return self.end_reason
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
-        self._streams.leave(self._job_id)
+        """Give the slot back."""
+        self._slots.release(self._job_id)
 
-    def why_end(self) -> str:
-        """Return why the stream has to end now, or nothing."""
-        return self._streams.why_end(self._ends)
+    def end_reason(self) -> str:
+        """Return why the stream has to end now; empty when it has not."""
+        return self._slots.end_reason(self._expires_at)

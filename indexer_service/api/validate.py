@@ -1,4 +1,4 @@
-"""What a request's fields may be; each refusal names the field."""
+"""Validation of request fields; each error names the field."""
 
 import re
 import uuid
@@ -11,10 +11,10 @@ from indexing import errors
 SNOWFLAKE = re.compile(r"[1-9][0-9]{0,18}")
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 INT64 = (1 << 63) - 1
-LAST_MOMENT = 253_402_300_799.0
+MAX_TIMESTAMP = 253_402_300_799.0
 """The last second of the year 9999, where Timestamps end (google/protobuf/timestamp.proto)."""
-ANSWERING = 0.25
-"""Seconds kept for the answer itself when a wait gives way to the call's deadline."""
+RESPONSE_TIME = 0.25
+"""Seconds reserved for the response when the default wait is shortened to the call's deadline."""
 
 
 def snowflake(field: str, text: str) -> int:
@@ -25,8 +25,8 @@ def snowflake(field: str, text: str) -> int:
 
 
 def snowflakes(field: str, texts: Sequence[str], *, most: int) -> tuple[int, ...]:
-    """Return Discord ids, each once, in their order."""
-    few(field, texts, most=most)
+    """Return Discord ids without duplicates, in their order."""
+    max_entries(field, texts, most=most)
     return tuple(dict.fromkeys(snowflake(field, text) for text in texts))
 
 
@@ -38,7 +38,7 @@ def job_id(field: str, text: str) -> str:
 
 
 def request_id(field: str, text: str) -> str:
-    """Return a request id, which may be empty."""
+    """Return a request id in its canonical form, or the empty text."""
     if text:
         try:
             return str(uuid.UUID(text))
@@ -55,7 +55,7 @@ def page_size(size: int, *, default: int, most: int) -> int:
 
 
 def number(field: str, value: float, *, least: float, most: float) -> float:
-    """Return a number within its bounds."""
+    """Return a number that is within its bounds."""
     if not least <= value <= most:
         raise errors.InvalidArgument(field, f"must be between {least:g} and {most:g}")
     return value
@@ -68,54 +68,54 @@ def seconds(field: str, value: duration_pb2.Duration | None, *, default: float, 
     return number(field, value.seconds + value.nanos / 1e9, least=bounds[0], most=bounds[1])
 
 
-def moment(field: str, value: timestamp_pb2.Timestamp) -> float:
-    """Return a time as epoch second; one that a Timestamp can say as well, for it will be told again."""
+def epoch_seconds(field: str, value: timestamp_pb2.Timestamp) -> float:
+    """Return a time in epoch seconds that converts back to a Timestamp."""
     problem = "must be a time between the years 1 and 9999"
     try:
         found = value.ToNanoseconds() / 1e9
     except ValueError as error:
         raise errors.InvalidArgument(field, problem) from error
-    if found > LAST_MOMENT:
-        # The last nanoseconds of the year 9999 are the year 10000 as a float.
+    if found > MAX_TIMESTAMP:
+        # As a float, the last nanoseconds of the year 9999 round to the year 10000.
         raise errors.InvalidArgument(field, problem)
     return found
 
 
-def wait(asked: duration_pb2.Duration | None, *, default: float, most: float, remaining: float | None) -> float:
+def wait(requested: duration_pb2.Duration | None, *, default: float, most: float, remaining: float | None) -> float:
     """
     Return how long a call may wait, in seconds.
 
-    A wait that was asked for and would outlive the call's deadline is refused; the default gives way to it.
+    A requested wait beyond the call's deadline is refused; the default is shortened to the deadline.
 
     Args:
-        asked: The field, None when it is not set.
-        default: For a field that is not set.
+        requested: The field, None when it is not set.
+        default: Wait for a field that is not set.
         most: Longest wait that is accepted.
         remaining: Seconds until the call's deadline, None when it has none.
     """
-    if asked is None:
-        return default if remaining is None else min(default, max(0.0, remaining - ANSWERING))
-    found = seconds("wait", asked, default=default, bounds=(0.0, most))
+    if requested is None:
+        return default if remaining is None else min(default, max(0.0, remaining - RESPONSE_TIME))
+    found = seconds("wait", requested, default=default, bounds=(0.0, most))
     if remaining is not None and found > remaining:
-        raise errors.InvalidArgument("wait", f"{found:g} s would outlive the call's deadline of {remaining:.1f} s")
+        raise errors.InvalidArgument("wait", f"{found:g} s exceed the call's deadline of {remaining:.1f} s")
     return found
 
 
 def text(field: str, value: str, *, most: int, least: int = 0) -> str:
-    """Return a text within its length."""
+    """Return a text whose length is within its bounds."""
     if not least <= len(value) <= most:
         raise errors.InvalidArgument(field, f"must have {least} to {most} characters")
     return value
 
 
-def few(field: str, values: Sequence[object], *, most: int) -> None:
-    """Refuse a list that is too long."""
+def max_entries(field: str, values: Sequence[object], *, most: int) -> None:
+    """Raise errors.InvalidArgument when a list is too long."""
     if len(values) > most:
         raise errors.InvalidArgument(field, f"must have at most {most} entries")
 
 
 def header(field: str, value: str, *, least: int, most: int) -> str:
-    """Return a text that can stand in an HTTP header: printable ASCII without blanks. The refusal never shows it."""
+    """Return a text that an HTTP header can carry: printable ASCII, no spaces. The error never repeats it."""
     if not least <= len(value) <= most or any(not "!" <= character <= "~" for character in value):
-        raise errors.InvalidArgument(field, f"must have {least} to {most} printable ASCII characters, no blanks")
+        raise errors.InvalidArgument(field, f"must have {least} to {most} printable ASCII characters and no spaces")
     return value

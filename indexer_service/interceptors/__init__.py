@@ -1,1 +1,16 @@
-"""What happens around every call, outermost first: see chain."""
+"""
+Interceptors of the gRPC service.
+
+The server runs them in this order, outermost first: request context, metrics, errors, auth, drain, decoding,
+idempotency.
+"""
+
+from indexer_service.interceptors.auth import AuthInterceptor as AuthInterceptor
+from indexer_service.interceptors.base import Interceptor as Interceptor
+from indexer_service.interceptors.chain import InterceptorChain as InterceptorChain
+from indexer_service.interceptors.decoding import DecodingInterceptor as DecodingInterceptor
+from indexer_service.interceptors.drain import DrainInterceptor as DrainInterceptor
+from indexer_service.interceptors.errors import ErrorInterceptor as ErrorInterceptor
+from indexer_service.interceptors.idempotency import IdempotencyInterceptor as IdempotencyInterceptor
+from indexer_service.interceptors.metrics import MetricsInterceptor as MetricsInterceptor
+from indexer_service.interceptors.request_context import RequestContextInterceptor as RequestContextInterceptor

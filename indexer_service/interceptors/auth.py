@@ -1,14 +1,14 @@
 """
-Lets through who shows a service token that opens the method, within his rate; nothing of it needs another server.
+Authentication and authorization of callers by service tokens, and the request rate of each caller.
 
-Tokens are found by their hash, so how long it takes says nothing of how much of a guess is right.
-
-Who may call: one line a token, with its hash, what it opens, and how many requests its caller may make.
+The tokens file has one line for each token: the caller, the SHA-256 hash of the token, its scopes, and the caller's
+rate. Everything after `#` is a comment.
 
     # caller  sha256 of the token  scopes  requests/seconds
     shop      9f86d081…            index,read,credentials  100/1
 
-A caller may have two lines, so that it can move from one token to the next. Its rate is one: it belongs to the name.
+A caller may have two tokens, so that it can move from one to the next; they share one rate. Tokens are looked up by
+their hash, so the time of a lookup reveals nothing about how much of a guess is right. No check needs another server.
 """
 
 import asyncio
@@ -19,31 +19,34 @@ import hashlib
 import hmac
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import grpc
-import grpc.aio
 import pydantic
 from google.protobuf import message
 
 from indexer_service import file_watch
-from indexer_service.interceptors import chain
-from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.interceptors import base
 from indexing import errors, settings
 from indexing.domain import ports
 from indexing.telemetry import logs
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+"""Services that need no token: they reveal nothing about users. Reflection is off unless a setting turns it on."""
+SETTING = "INDEXER_SERVICE_TOKENS_FILE"
+CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
-FIELDS = 4
-ROUNDING = 1e-6
-"""Seconds by which a request may come too early."""
-RATES: pydantic.TypeAdapter[settings.Rate] = pydantic.TypeAdapter(settings.RateField)
+FIELD_COUNT = 4
+TOLERANCE = 1e-6
+"""Seconds by which a request may be early: the sum of a thousand shares is not exactly the window."""
+RATE: pydantic.TypeAdapter[settings.Rate] = pydantic.TypeAdapter(settings.RateField)
+SCHEME = "bearer "
+MAX_HEADER = 512
+"""Characters of the longest authorization header that is hashed; the service's own tokens make 54."""
 
 
 class Scope(enum.StrEnum):
-    """What a token opens; none contains another."""
+    """A group of methods that a token can be allowed to call; no scope contains another."""
 
     INDEX = "index"
     READ = "read"
@@ -51,98 +54,7 @@ class Scope(enum.StrEnum):
     ADMIN = "admin"
 
 
-class Bucket:
-    """The requests of one caller: `capacity` at once, and `capacity` in each `window` in the long run."""
-
-    def __init__(self, rate: settings.Rate) -> None:
-        self.rate = rate
-        self._each = rate.window / rate.capacity
-        self._full = -math.inf
-
-    def take(self, now: float) -> float:
-        """Take one at *now*; returns 0, or the seconds until there is one, in which case nothing was taken."""
-        full = max(now, self._full) + self._each
-        wait = full - now - self.rate.window
-        # A sum of a thousand shares is not exactly the window.
-        if wait > ROUNDING:
-            return wait
-        self._full = full
-        return 0.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Caller:
-    """One token, by its hash, and whose it is."""
-
-    name: str
-    digest: bytes = dataclasses.field(repr=False)
-    scopes: frozenset[Scope]
-    bucket: Bucket = dataclasses.field(repr=False, compare=False)
-
-
-Table: TypeAlias = "dict[bytes, Caller]"
-"""Callers by the hash of their token."""
-
-
-def read(content: bytes, before: Mapping[bytes, Caller]) -> Table:
-    """
-    Return the callers of a file; whoever was there *before* with the same rate goes on with what he has used.
-
-    Raises:
-        reloaded.Unacceptable: With the number of the line, and nothing of what stands there.
-    """
-    buckets = {caller.name: caller.bucket for caller in before.values()}
-    found: Table = {}
-    rates: dict[str, settings.Rate] = {}
-    for number, line in enumerate(content.decode("ascii", "replace").splitlines(), start=1):
-        fields = line.split("#", 1)[0].split()
-        if not fields:
-            continue
-        try:
-            caller = _caller(fields, buckets)
-            if caller.digest in found:
-                raise ValueError("the same token stands above")  # noqa: TRY301 -- one place tells the line
-            if rates.setdefault(caller.name, caller.bucket.rate) != caller.bucket.rate:
-                raise ValueError("the same caller has another rate above")  # noqa: TRY301 -- as above
-        except ValueError as error:
-            raise file_watch.Unacceptable(f"INDEXER_SERVICE_TOKENS_FILE: line {number}: {_said(error)}") from None
-        found[caller.digest] = caller
-    if not found:
-        raise file_watch.Unacceptable("INDEXER_SERVICE_TOKENS_FILE: names no caller")
-    return found
-
-
-def _caller(fields: list[str], buckets: dict[str, Bucket]) -> Caller:
-    if len(fields) != FIELDS:
-        raise ValueError("must be: caller, sha256 of the token, scopes, requests/seconds")
-    name, digest, scopes, rate_text = fields
-    if not NAME.fullmatch(name):
-        raise ValueError("a caller's name has 1 to 64 of a-z, 0-9, dot, dash and underscore")
-    if not DIGEST.fullmatch(digest):
-        raise ValueError("the hash must be 64 hexadecimal digits; never write the token itself here")
-    if not set(scopes.split(",")) <= {*Scope}:
-        raise ValueError(f"scopes are some of {','.join(Scope)}")
-    rate = RATES.validate_python(rate_text)
-    if name not in buckets or buckets[name].rate != rate:
-        buckets[name] = Bucket(rate)
-    return Caller(name, bytes.fromhex(digest), frozenset(map(Scope, scopes.split(","))), buckets[name])
-
-
-def _said(error: ValueError) -> str:
-    """Return the rule that is broken; pydantic's text would repeat the input."""
-    return (
-        "the rate must look like 100/1 (requests/seconds)"
-        if isinstance(error, pydantic.ValidationError)
-        else str(error)
-    )
-
-
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-SERVICE: str = pb.DESCRIPTOR.services_by_name["IndexerService"].full_name
-OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-"""What asks for no token: it tells nothing of any user. Reflection is not served unless a setting says so."""
-SCOPES = {
+METHOD_SCOPES = {
     "StartIndexing": Scope.INDEX,
     "CancelJob": Scope.INDEX,
     "RetryJob": Scope.INDEX,
@@ -160,14 +72,94 @@ SCOPES = {
     "RevokeCredential": Scope.CREDENTIALS,
     "DeleteUserData": Scope.ADMIN,
 }
-"""What opens each method; one that is not here is opened by nothing."""
-SCHEME = "bearer "
-LONGEST = 512
-"""Characters of the longest header that is looked at; ours have 54."""
+"""The scope that each method requires. No token may call a method that is missing here."""
 
 
-class _Stream:
-    """One stream that is open, and the refusal it has to end with once its token counts no more."""
+class RequestBucket:
+    """The requests of one caller: `capacity` at once, and `capacity` in each `window` in the long run."""
+
+    def __init__(self, rate: settings.Rate) -> None:
+        self.rate = rate
+        self._share = rate.window / rate.capacity
+        self._full_at = -math.inf
+
+    def take(self, now: float) -> float:
+        """Take one request at *now*; returns 0, or the seconds until one is free, in which case none is taken."""
+        full_at = max(now, self._full_at) + self._share
+        wait = full_at - now - self.rate.window
+        if wait > TOLERANCE:
+            return wait
+        self._full_at = full_at
+        return 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServiceToken:
+    """A token, by its hash, with its scopes and the bucket that it shares with its caller's other tokens."""
+
+    caller: str
+    digest: bytes = dataclasses.field(repr=False)
+    scopes: frozenset[Scope]
+    bucket: RequestBucket = dataclasses.field(repr=False, compare=False)
+
+
+TokenTable: TypeAlias = "dict[bytes, ServiceToken]"
+"""Tokens by their hash."""
+
+
+def parse_tokens(content: bytes, previous: Mapping[bytes, ServiceToken]) -> TokenTable:
+    """
+    Return the tokens of a file. A caller of *previous* whose rate is unchanged keeps its bucket.
+
+    Raises:
+        file_watch.InvalidFile: Names the line, and repeats nothing of its content.
+    """
+    buckets = {token.caller: token.bucket for token in previous.values()}
+    tokens: TokenTable = {}
+    rates: dict[str, settings.Rate] = {}
+    for number, line in enumerate(content.decode("ascii", "replace").splitlines(), start=1):
+        fields = line.split("#", 1)[0].split()
+        if not fields:
+            continue
+        try:
+            token = _parse_line(fields, buckets)
+            if token.digest in tokens:
+                raise ValueError("an earlier line has the same token")  # noqa: TRY301 -- the handler adds the line
+            if rates.setdefault(token.caller, token.bucket.rate) != token.bucket.rate:
+                raise ValueError("an earlier line gives this caller another rate")  # noqa: TRY301 -- as above
+        except ValueError as error:
+            raise file_watch.InvalidFile(f"{SETTING}: line {number}: {_broken_rule(error)}") from None
+        tokens[token.digest] = token
+    if not tokens:
+        raise file_watch.InvalidFile(f"{SETTING}: has no token; add a line with: indexer token new CALLER")
+    return tokens
+
+
+def _parse_line(fields: list[str], buckets: dict[str, RequestBucket]) -> ServiceToken:
+    if len(fields) != FIELD_COUNT:
+        raise ValueError("must be: caller, sha256 of the token, scopes, requests/seconds")
+    caller, digest, scopes, rate_text = fields
+    if not CALLER_NAME.fullmatch(caller):
+        raise ValueError("a caller's name must be 1 to 64 of a-z, 0-9, dot, dash and underscore")
+    if not DIGEST.fullmatch(digest):
+        raise ValueError("the hash must be 64 hexadecimal digits; never write the token itself here")
+    if not set(scopes.split(",")) <= {*Scope}:
+        raise ValueError(f"scopes must be some of {','.join(Scope)}")
+    rate = RATE.validate_python(rate_text)
+    if caller not in buckets or buckets[caller].rate != rate:
+        buckets[caller] = RequestBucket(rate)
+    return ServiceToken(caller, bytes.fromhex(digest), frozenset(map(Scope, scopes.split(","))), buckets[caller])
+
+
+def _broken_rule(error: ValueError) -> str:
+    """Return the rule that a line breaks; pydantic's text would repeat the input."""
+    if isinstance(error, pydantic.ValidationError):
+        return "the rate must look like 100/1 (requests/seconds)"
+    return str(error)
+
+
+class _OpenStream:
+    """An open stream, and the error that it ends with once its token is revoked."""
 
     __slots__ = ("digest", "refusal", "scope", "task")
 
@@ -178,100 +170,77 @@ class _Stream:
         self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a handler is always in one
 
     def end(self, refusal: errors.IndexerError) -> None:
-        """Break off; again when it is still there at the next look, because a cancellation can be swallowed."""
+        """Cancel the stream. The caller repeats this until the stream is gone: a cancellation can be swallowed."""
         self.refusal = refusal
         self.task.cancel()
 
 
-class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Stands after what translates errors and before all else."""
+class AuthInterceptor(base.Interceptor):
+    """Rejects calls without a valid token, without the method's scope, or beyond the caller's rate."""
 
     def __init__(self, clock: ports.Clock) -> None:
         self._clock = clock
-        self._callers: Table = {}
-        self._streams: set[_Stream] = set()
-        self._handlers = chain.Wrapped(self._guarded)
+        self._tokens: TokenTable = {}
+        self._streams: set[_OpenStream] = set()
 
-    def accept(self, contents: Sequence[bytes]) -> None:
-        """Take the file of tokens as it is now. Raises reloaded.Unacceptable."""
-        self._callers = read(contents[0], self._callers)
+    def load_tokens(self, contents: Sequence[bytes]) -> None:
+        """Replace all tokens by those of the file. Raises file_watch.InvalidFile and then changes nothing."""
+        self._tokens = parse_tokens(contents[0], self._tokens)
 
-    def end_refused(self) -> None:
-        """End the streams of tokens that do not open them any more."""
+    def end_revoked_streams(self) -> None:
+        """End the open streams whose token is gone or has lost the scope."""
         for stream in self._streams:
             try:
-                self._allowed(self._callers.get(stream.digest), stream.scope)
+                self._authorize(self._tokens.get(stream.digest), stream.scope)
             except errors.IndexerError as refusal:
                 stream.end(refusal)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Wrap the handler, unary or streaming answers alike."""
-        handler: Any = await continuation(handler_call_details)
-        return self._handlers.get(handler_call_details.method, handler)  # type: ignore[no-any-return]  # untyped there
+    def wrap_handler(self, path: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
+        """Return *handler* wrapped; for any other service that is not public None, as if it did not exist."""
+        return super().wrap_handler(path, handler) if path.startswith((base.PREFIX, *PUBLIC)) else None
 
-    def _guarded(self, method: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        if handler is None or method.startswith(OPEN):
-            return handler
-        service, _, name = method.lstrip("/").partition("/")
-        if service != SERVICE:
-            return None  # to gRPC: there is no such method
-        scope = SCOPES.get(name)
-        if handler.response_streaming:
-            wrapped = self._stream(handler.unary_stream, scope)
-            kind: Any = grpc.unary_stream_rpc_method_handler
-        else:
-            wrapped = self._unary(handler.unary_unary, scope)
-            kind = grpc.unary_unary_rpc_method_handler
-        return kind(
-            wrapped, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-        )
+    def wrap(self, method: base.Method, inner: base.Call) -> base.Call:
+        """Return a handler that checks the caller, and for a stream goes on checking while it is open."""
+        scope = METHOD_SCOPES.get(method.name)
 
-    def _unary(self, behave: Any, scope: Scope | None) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        async def call(request: message.Message, context: Context) -> message.Message | bytes:
-            with logs.bound(caller=self._admitted(context, scope).name):
-                return await behave(request, context)  # type: ignore[no-any-return]  # as above
+        async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
+            with logs.bound(caller=self._authenticate(context, scope).caller):
+                return await inner(request, context)
 
-        return call
+        async def call_stream(request: message.Message, context: base.Context) -> None:
+            token = self._authenticate(context, scope)
+            with logs.bound(caller=token.caller), self._tracked(_OpenStream(token.digest, scope)):
+                await inner(request, context)
 
-    def _stream(self, behave: Any, scope: Scope | None) -> Any:  # noqa: ANN401 -- as above
-        async def call(request: message.Message, context: Context) -> None:
-            caller = self._admitted(context, scope)
-            with logs.bound(caller=caller.name), self._open(_Stream(caller.digest, scope)):
-                await behave(request, context)
+        return call_stream if method.streams else call
 
-        return call
-
-    def _admitted(self, context: Context, scope: Scope | None) -> Caller:
-        digest = hashlib.sha256(_token(context)).digest()
-        found = self._callers.get(digest)
-        if found is None or not hmac.compare_digest(found.digest, digest):
+    def _authenticate(self, context: base.Context, scope: Scope | None) -> ServiceToken:
+        digest = hashlib.sha256(_bearer_token(context)).digest()
+        token = self._tokens.get(digest)
+        if token is None or not hmac.compare_digest(token.digest, digest):
             raise errors.Unauthenticated
-        wait = found.bucket.take(self._clock())
+        wait = token.bucket.take(self._clock())
         if wait:
-            raise errors.TooManyRequests(found.name, wait)
-        return self._allowed(found, scope)
+            raise errors.TooManyRequests(token.caller, wait)
+        return self._authorize(token, scope)
 
     @staticmethod
-    def _allowed(found: Caller | None, scope: Scope | None) -> Caller:
-        if found is None:
+    def _authorize(token: ServiceToken | None, scope: Scope | None) -> ServiceToken:
+        if token is None:
             raise errors.Unauthenticated
-        if scope not in found.scopes:
+        if scope not in token.scopes:
             raise errors.ScopeMissing(scope or "")
-        return found
+        return token
 
     @contextlib.contextmanager
-    def _open(self, stream: _Stream) -> Iterator[None]:
+    def _tracked(self, stream: _OpenStream) -> Iterator[None]:
         self._streams.add(stream)
         try:
             yield
         except asyncio.CancelledError:
             if stream.refusal is None:
                 raise
-            # It was us who cancelled, not the caller: the call still has to be told why.
+            # `end_revoked_streams` cancelled it, not the caller, who still has to get the reason.
             while stream.task.uncancel():
                 pass
         finally:
@@ -280,10 +249,10 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
             raise stream.refusal
 
 
-def _token(context: Context) -> bytes:
-    """Return the token that a call shows. Raises errors.Unauthenticated."""
-    told: Any = context.invocation_metadata() or ()
-    shown = [value for key, value in told if key == "authorization"]
-    if len(shown) != 1 or len(shown[0]) > LONGEST or shown[0][: len(SCHEME)].lower() != SCHEME:
+def _bearer_token(context: base.Context) -> bytes:
+    """Return the token that a call carries. Raises errors.Unauthenticated."""
+    metadata: Any = context.invocation_metadata() or ()
+    headers = [value for key, value in metadata if key == "authorization"]
+    if len(headers) != 1 or len(headers[0]) > MAX_HEADER or headers[0][: len(SCHEME)].lower() != SCHEME:
         raise errors.Unauthenticated
-    return shown[0][len(SCHEME) :].strip().encode()  # type: ignore[no-any-return]  # untyped there
+    return headers[0][len(SCHEME) :].strip().encode()  # type: ignore[no-any-return]  # untyped there

@@ -1,22 +1,18 @@
-"""Around every call: our errors become google.rpc.Status with details, anything else INTERNAL, logged once."""
+"""Translation of errors: known ones become a google.rpc.Status with details, all others INTERNAL, logged once."""
 
 import math
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
-import grpc
 import grpc.aio
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from indexer_service.interceptors import chain
+from indexer_service.interceptors import base, request_context
 from indexing import errors
 from indexing.telemetry import logs
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 DOMAIN = "indexer"
 CODES: dict[type[errors.IndexerError], int] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
@@ -38,11 +34,11 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.LimiterUnavailable: code_pb2.UNAVAILABLE,
     errors.RateLimited: code_pb2.UNAVAILABLE,
 }
-"""What a caller sees of our errors; one that is not here is a bug of ours and becomes INTERNAL."""
+"""Code of each error that a caller may see; any other error is a bug and becomes INTERNAL."""
 
 
 def status_of(problem: errors.IndexerError) -> status_pb2.Status:
-    """Return the status for one of our errors."""
+    """Return the status for an error that CODES has."""
     status = status_pb2.Status(code=CODES[type(problem)], message=str(problem))
     for detail in _details(problem):
         packed = any_pb2.Any()
@@ -55,37 +51,35 @@ def _details(problem: errors.IndexerError) -> list[message.Message]:
     info = error_details_pb2.ErrorInfo(reason=problem.reason, domain=DOMAIN)
     if isinstance(problem, errors.ScopeMissing) and problem.scope:
         info.metadata["scope"] = problem.scope
-    found: list[message.Message] = [info]
+    details: list[message.Message] = [info]
     if isinstance(problem, errors.InvalidArgument):
         violation = error_details_pb2.BadRequest.FieldViolation(field=problem.field, description=problem.problem)
-        found.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    subject = _subject(problem)
-    if subject:
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if subject := _precondition_subject(problem):
         failure = error_details_pb2.PreconditionFailure.Violation(
             type=problem.reason, subject=subject, description=str(problem)
         )
-        found.append(error_details_pb2.PreconditionFailure(violations=[failure]))
-    quota = _quota(problem)
-    if quota:
+        details.append(error_details_pb2.PreconditionFailure(violations=[failure]))
+    if quota := _quota_subject(problem):
         excess = error_details_pb2.QuotaFailure.Violation(subject=quota, description=str(problem))
-        found.append(error_details_pb2.QuotaFailure(violations=[excess]))
+        details.append(error_details_pb2.QuotaFailure(violations=[excess]))
     retry_after = getattr(problem, "retry_after", None)
     if retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(math.ceil(retry_after * 1000))
-        found.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return found
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return details
 
 
-def _quota(problem: errors.IndexerError) -> str:
-    """Return whose quota is used up, or nothing."""
+def _quota_subject(problem: errors.IndexerError) -> str:
+    """Return whose quota is exhausted; empty for other errors."""
     if isinstance(problem, errors.TooManyWatchers):
         return f"watchers of this {problem.whose}"
     return f"callers/{problem.caller}" if isinstance(problem, errors.TooManyRequests) else ""
 
 
-def _subject(problem: errors.IndexerError) -> str:
-    """Return what fails a precondition, or nothing."""
+def _precondition_subject(problem: errors.IndexerError) -> str:
+    """Return what fails a precondition; empty for other errors."""
     if isinstance(problem, errors.CredentialMissing | errors.ReauthRequired):
         return f"users/{problem.user_id}"
     if isinstance(problem, errors.JobRunning | errors.NothingFailed):
@@ -93,72 +87,40 @@ def _subject(problem: errors.IndexerError) -> str:
     return ""
 
 
-class Failures(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Translates what handlers raise."""
+class ErrorInterceptor(base.Interceptor):
+    """Ends a call whose handler raises with the status that the error stands for."""
 
     def __init__(self) -> None:
         self._log = logs.get(__name__)
-        self._handlers = chain.Wrapped(self._guarded)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Wrap the handler, unary or streaming answers alike."""
-        handler: Any = await continuation(handler_call_details)
-        return self._handlers.get(handler_call_details.method, handler)  # type: ignore[no-any-return]  # untyped there
+    def wrap(self, method: base.Method, inner: base.Call) -> base.Call:
+        """Return a handler that raises nothing but gRPC's own AbortError."""
 
-    def _guarded(self, method: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        if handler is None or not method.startswith("/indexer_service."):
-            return handler
-        if handler.response_streaming:
-            wrapped = self._stream(handler.unary_stream, method)
-            kind: Any = grpc.unary_stream_rpc_method_handler
-        else:
-            wrapped = self._unary(handler.unary_unary, method)
-            kind = grpc.unary_unary_rpc_method_handler
-        return kind(
-            wrapped,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=chain.passing(handler.response_serializer),
-        )
-
-    def _unary(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        async def call(request: message.Message, context: Context) -> message.Message | bytes:
+        async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
             try:
-                return await behave(request, context)  # type: ignore[no-any-return]  # as above
+                return await inner(request, context)
             except Exception as problem:
-                await self._fail(problem, method, context)
+                await self._abort(problem, method.path, context)
                 raise
 
         return call
 
-    def _stream(self, behave: Any, method: str) -> Any:  # noqa: ANN401 -- as above
-        async def call(request: message.Message, context: Context) -> None:
-            try:
-                await behave(request, context)
-            except Exception as problem:
-                await self._fail(problem, method, context)
-                raise
-
-        return call
-
-    async def _fail(self, problem: Exception, method: str, context: Context) -> None:
+    async def _abort(self, problem: Exception, path: str, context: base.Context) -> None:
         if isinstance(problem, grpc.aio.AbortError):
             return
         if isinstance(problem, errors.IndexerError) and type(problem) in CODES:
             status = status_of(problem)
         elif isinstance(problem, NotImplementedError):
-            status = status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"{method} is not offered by this version")
+            status = status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"{path} is not offered by this version")
         else:
             request_id = logs.field("request_id") or uuid.uuid4().hex
-            self._log.error("call_crashed", method=method, request_id=request_id, exc_info=problem)
-            text = f"something broke here; the log has it under request id {request_id}"
+            self._log.error("call_crashed", method=path, request_id=request_id, exc_info=problem)
+            text = f"internal error; the service's log has the details under request id {request_id}"
             status = status_pb2.Status(code=code_pb2.INTERNAL, message=text)
         abort: Any = context
-        told: Any = rpc_status.to_status(status)
+        ending: Any = rpc_status.to_status(status)
         if request_id := logs.field("request_id"):
-            # Ending a call replaces the metadata that its answer would have had.
-            told = told._replace(trailing_metadata=(*told.trailing_metadata, ("x-request-id", request_id)))
-        await abort.abort_with_status(told)  # missing in the stubs
+            # Aborting replaces the trailing metadata that the response would have had.
+            trailing = (*ending.trailing_metadata, (request_context.HEADER, request_id))
+            ending = ending._replace(trailing_metadata=trailing)
+        await abort.abort_with_status(ending)  # missing in the stubs

@@ -1,130 +1,93 @@
-"""Around every call: how many, how they end, how long they take, and what their answers tell of the index."""
+"""Metrics of each call: how many, how they end, how long they take, and what the responses show of the index."""
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
-import grpc.aio
 from google.protobuf import message
 
-from indexer_service.interceptors import chain
+from indexer_service.interceptors import base
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.domain import ports
 from indexing.telemetry import metrics, tracing
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-SERVICE = pb.DESCRIPTOR.services_by_name["IndexerService"]
-METHODS = [("server_stream" if method.server_streaming else "unary", method.name) for method in SERVICE.methods]
+METHODS = [("server_stream" if method.server_streaming else "unary", method.name) for method in base.SERVICE.methods]
+"""Type and name of each method of the API, as the metrics' labels have them."""
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
-class Measured(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Counts the calls of our API; stands before every other interceptor, so that it sees how a call really ends."""
+class MetricsInterceptor(base.Interceptor):
+    """Counts and times calls; runs outside the interceptor that translates errors, so that it sees the final code."""
 
-    def __init__(self, seen: metrics.ServiceMetrics, clock: ports.Clock) -> None:
-        self._seen = seen
+    def __init__(self, service_metrics: metrics.ServiceMetrics, clock: ports.Clock) -> None:
+        self._metrics = service_metrics
         self._clock = clock
-        self._handlers = chain.Wrapped(self._around)
+        self._joined_starts = service_metrics.starts.labels("JOINED")
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Wrap the handler, unary or streaming answers alike."""
-        handler: Any = await continuation(handler_call_details)
-        return self._handlers.get(handler_call_details.method, handler)  # type: ignore[no-any-return]  # untyped there
+    def wrap(self, method: base.Method, inner: base.Call) -> base.Call:
+        """Return a handler that is counted and timed."""
+        counters = _MethodMetrics(self._metrics, method)
+        open_streams = self._metrics.streams
+        streams = method.streams
 
-    def _around(self, method: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        service, _, name = method.lstrip("/").partition("/")
-        if handler is None or service != SERVICE.full_name:
-            return handler
-        if handler.response_streaming:
-            wrapped = self._stream(handler.unary_stream, name)
-            kind: Any = grpc.unary_stream_rpc_method_handler
-        else:
-            wrapped = self._unary(handler.unary_unary, name)
-            kind = grpc.unary_unary_rpc_method_handler
-        return kind(
-            wrapped, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-        )
-
-    def _unary(self, behave: Any, name: str) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        timed = _Timed(self._seen, "unary", name)
-        joined = self._seen.starts.labels("JOINED")
-
-        async def call(request: message.Message, context: Context) -> message.Message | bytes:
-            started = timed.begin()
+        async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
+            started = counters.count_start()
+            if streams:
+                open_streams.inc()
             try:
-                response: message.Message | bytes = await behave(request, context)
+                response = await inner(request, context)
             except BaseException as problem:
-                timed.failed(started, problem, context)
+                counters.count_failure(started, problem, context)
                 raise
-            timed.done(started)
-            if isinstance(response, bytes):
-                joined.inc()  # only joins are answered from memory
-            else:
-                self._read(response)
+            finally:
+                if streams:
+                    open_streams.dec()
+            counters.count_success(started)
+            if not streams:
+                self._count_response(response)
             return response
 
         return call
 
-    def _stream(self, behave: Any, name: str) -> Any:  # noqa: ANN401 -- as above
-        timed = _Timed(self._seen, "server_stream", name)
-
-        async def call(request: message.Message, context: Context) -> None:
-            started = timed.begin()
-            self._seen.streams.inc()
-            try:
-                await behave(request, context)
-            except BaseException as problem:
-                timed.failed(started, problem, context)
-                raise
-            finally:
-                self._seen.streams.dec()
-            timed.done(started)
-
-        return call
-
-    def _read(self, response: message.Message) -> None:
-        if isinstance(response, pb.StartIndexingResponse):
+    def _count_response(self, response: message.Message | bytes) -> None:
+        if isinstance(response, bytes):
+            self._joined_starts.inc()  # only joins are answered from memory
+        elif isinstance(response, pb.StartIndexingResponse):
             name = pb.Disposition.Name(response.disposition).removeprefix("DISPOSITION_")
-            self._seen.starts.labels(name).inc()
+            self._metrics.starts.labels(name).inc()
         elif isinstance(response, pb.ListGuildsResponse):
             now = self._clock()
             for guild in response.guilds:
                 if guild.HasField("fetched_at"):
-                    self._seen.read_age.observe(max(0.0, now - guild.fetched_at.ToNanoseconds() / 1e9))
+                    self._metrics.read_age.observe(max(0.0, now - guild.fetched_at.ToNanoseconds() / 1e9))
 
 
-class _Timed:
-    """One method's counters, looked up once: of a short call that would be a tenth."""
+class _MethodMetrics:
+    """One method's counters, looked up once, because a lookup takes a tenth of a short call."""
 
-    def __init__(self, seen: metrics.ServiceMetrics, kind: str, name: str) -> None:
-        self._one = (kind, SERVICE.full_name, name)
-        self._handled = seen.rpcs_handled
-        self._begun = seen.rpcs_started.labels(*self._one)
-        self._good = seen.rpcs_handled.labels(*self._one, "OK")
-        self._took = seen.rpc_seconds.labels(*self._one)
+    def __init__(self, service_metrics: metrics.ServiceMetrics, method: base.Method) -> None:
+        self._labels = ("server_stream" if method.streams else "unary", base.SERVICE.full_name, method.name)
+        self._handled = service_metrics.rpcs_handled
+        self._started = service_metrics.rpcs_started.labels(*self._labels)
+        self._succeeded = service_metrics.rpcs_handled.labels(*self._labels, "OK")
+        self._seconds = service_metrics.rpc_seconds.labels(*self._labels)
 
-    def begin(self) -> float:
-        self._begun.inc()
+    def count_start(self) -> float:
+        self._started.inc()
         return time.perf_counter()
 
-    def done(self, started: float) -> None:
-        self._good.inc()
-        self._took.observe(time.perf_counter() - started, tracing.exemplar())
+    def count_success(self, started: float) -> None:
+        self._succeeded.inc()
+        self._seconds.observe(time.perf_counter() - started, tracing.exemplar())
 
-    def failed(self, started: float, problem: BaseException, context: Context) -> None:
+    def count_failure(self, started: float, problem: BaseException, context: base.Context) -> None:
         code = _code(context) if isinstance(problem, Exception) else "CANCELLED"
-        self._handled.labels(*self._one, code).inc()
-        self._took.observe(time.perf_counter() - started, tracing.exemplar())
+        self._handled.labels(*self._labels, code).inc()
+        self._seconds.observe(time.perf_counter() - started, tracing.exemplar())
 
 
-def _code(context: Context) -> str:
+def _code(context: base.Context) -> str:
     """Return the name of the code that a call was aborted with."""
-    told: Any = context.code()
-    code = told if isinstance(told, int) else told.value[0] if told else grpc.StatusCode.UNKNOWN.value[0]
+    found: Any = context.code()
+    code = found if isinstance(found, int) else found.value[0] if found else grpc.StatusCode.UNKNOWN.value[0]
     return CODES.get(code, "UNKNOWN")

@@ -1,80 +1,60 @@
 """
-Around every call: its request id and its trace.
+The request id and the trace of each call.
 
-The id is the caller's (metadata x-request-id), or ours; it is in every log line of the call, of the turns of a job that
-it starts, and in the answer's metadata. The trace goes on where the caller's traceparent says.
+The request id is the caller's (metadata `x-request-id`) or a new one. It appears in every log line of the call, in
+those of the turns of a job that the call starts, and in the response's metadata. The trace continues the caller's
+`traceparent`.
 """
 
 import os
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
-import grpc
-import grpc.aio
 from google.protobuf import message
 
-from indexer_service.interceptors import chain, metrics
+from indexer_service.interceptors import base
 from indexing.telemetry import logs, tracing
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 HEADER = "x-request-id"
-ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What is taken over from callers; anything else would end up in logs as it came."""
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Ids that are accepted from callers; any other text would reach the logs unchecked."""
+LONGEST_ID = 64
+"""Characters of a user's or job's id that are logged: the request is not validated yet."""
 
 
-class Traced(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Gives each call of our API its request id and span; stands before every other interceptor."""
+class RequestContextInterceptor(base.Interceptor):
+    """Gives each call its request id and its span; the outermost interceptor."""
 
-    def __init__(self) -> None:
-        self._handlers = chain.Wrapped(self._around)
+    def wrap(self, method: base.Method, inner: base.Call) -> base.Call:
+        """Return a handler that runs in the call's context."""
+        span_name = method.path.lstrip("/")
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Wrap the handler, unary or streaming answers alike."""
-        handler: Any = await continuation(handler_call_details)
-        return self._handlers.get(handler_call_details.method, handler)  # type: ignore[no-any-return]  # untyped there
-
-    def _around(self, path: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-        method = path.lstrip("/")
-        if handler is None or not method.startswith(f"{metrics.SERVICE.full_name}/"):
-            return handler
-        streams = handler.response_streaming
-        behave = handler.unary_stream if streams else handler.unary_unary
-        kind: Any = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
-
-        async def call(request: message.Message, context: Context) -> Any:  # noqa: ANN401 -- an answer or nothing
-            request_id, parent = _told(context)
+        async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
+            request_id, parent = _read_metadata(context)
             context.set_trailing_metadata(((HEADER, request_id),))
-            with logs.bound(request_id=request_id, **_about(request)), tracing.start_child_span(parent, method):
-                return await behave(request, context)
+            with logs.bound(request_id=request_id, **_log_fields(request)), tracing.start_child_span(parent, span_name):
+                return await inner(request, context)
 
-        return kind(
-            call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-        )
+        return call
 
 
-def _told(context: Context) -> tuple[str, str]:
+def _read_metadata(context: base.Context) -> tuple[str, str]:
     """Return the call's request id and its traceparent."""
     request_id = parent = ""
-    told: Any = context.invocation_metadata() or ()
-    for key, value in told:
-        if key == HEADER and ID.fullmatch(value):
+    metadata: Any = context.invocation_metadata() or ()
+    for key, value in metadata:
+        if key == HEADER and REQUEST_ID.fullmatch(value):
             request_id = value
         elif key == "traceparent":
             parent = value
     return request_id or os.urandom(16).hex(), parent
 
 
-def _about(request: message.Message) -> dict[str, str]:
-    """Return whom and what a call is about, cut: nobody has validated it yet."""
-    about = {}
+def _log_fields(request: message.Message) -> dict[str, str]:
+    """Return the user and the job that a request names."""
+    fields = {}
     if user_id := getattr(request, "user_id", ""):
-        about["user"] = str(user_id)[:64]
+        fields["user"] = str(user_id)[:LONGEST_ID]
     if job_id := getattr(request, "job_id", ""):
-        about["job"] = str(job_id)[:64]
-    return about
+        fields["job"] = str(job_id)[:LONGEST_ID]
+    return fields

@@ -1,4 +1,4 @@
-"""Puts the service together and runs it until it is told to stop."""
+"""Wires the service, runs it, and shuts it down at SIGTERM or SIGINT."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,8 @@ from collections.abc import Callable
 import prometheus_client
 from prometheus_client import registry
 
+from indexer_service import interceptors
 from indexer_service.api import convert, page_tokens, servicer, streams
-from indexer_service.interceptors import idempotency, request_context
-from indexer_service.interceptors import metrics as rpc_metrics
 from indexer_service.server import grpc_server
 from indexing import concurrency, settings, wiring
 from indexing.messaging import queue
@@ -27,66 +26,68 @@ from indexing.usecases import (
     watch_job,
 )
 
-LAST_TURNS = 5.0
-"""Seconds that first turns get which outlive the call that began them; the pod's grace period counts them too."""
-
-
-WRITE_VIEWS_EVERY = 5.0
+FIRST_TURNS_TIMEOUT = 5.0
+"""Seconds for first turns that outlive the call that started them; the pod's grace period includes them."""
+WRITE_VIEWS_INTERVAL = 5.0
 """Seconds between two writes of what readers viewed."""
-LOOK_AT_INSTALLS = 150.0
-"""Seconds between two looks whether the set of guilds with our bot is old or lost; a look costs one Redis command."""
+MAX_BOT_GUILDS_CHECK = 150.0
+"""Longest pause between two checks whether the cache of the bot's guilds is old or lost; one check is one command."""
 
 
-async def run(config: settings.Settings, stop: asyncio.Event) -> None:
+async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
     """
     Serve until *stop* is set, then drain.
 
     Raises:
-        errors.StoreUnavailable, errors.QueueUnavailable: MongoDB or Redis is away at boot.
-        server.CannotListen: The address cannot be bound.
+        errors.StoreUnavailable, errors.QueueUnavailable: MongoDB or Redis cannot be reached at start.
+        grpc_server.CannotListen: The address cannot be bound.
     """
     grpc_server.check_address(config.service)
     log = logs.get(__name__)
     clock = time.time  # noqa: TID251 -- the one clock of this process
-    seen = metrics.Metrics(to := metric_types.new_registry(), ["bot_guilds"])
-    around = rpc_metrics.Measured(_metrics(config.service, to), clock)
+    all_metrics = metrics.Metrics(to := metric_types.new_registry(), ["bot_guilds"])
+    rpc_metrics = interceptors.MetricsInterceptor(_service_metrics(config.service, to), clock)
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(wiring.open_components(config, broker, seen, clock))
-        lists = guild_lists.GuildLists(parts.dependencies, config.indexing)
+        components = await stack.enter_async_context(wiring.open_components(config, broker, all_metrics, clock))
+        lists = guild_lists.GuildLists(components.dependencies, config.indexing)
         turner = run_turn.TurnRunner(
-            parts.dependencies,
+            components.dependencies,
             config.indexing,
-            seen.indexing,
+            all_metrics.indexing,
             lists,
             user_budget=config.limiter.user_budget.capacity,
         )
-        starter = start_job.StartJob(parts.dependencies, config.indexing, turner)
-        stack.push_async_callback(starter.drain, LAST_TURNS)
-        replays = idempotency.Replays(parts.idempotency_store, config.secrets.keys[0], clock)
-        watchers = streams.Streams(config.service, clock)
-        handlers = _handlers(config, parts, starter, watchers, clock)
-        parts.events.add_listener(handlers.changed)
+        starter = start_job.StartJob(components.dependencies, config.indexing, turner)
+        stack.push_async_callback(starter.drain, FIRST_TURNS_TIMEOUT)
+        idempotency = interceptors.IdempotencyInterceptor(components.idempotency_store, config.secrets.keys[0], clock)
+        slots = streams.StreamSlots(config.service, clock)
+        api = _make_servicer(config, components, starter, slots, clock)
+        components.events.add_listener(api.forget_joins)
         if config.service.metrics_port:
             stack.callback(_serve_metrics(config.service.metrics_port, to))
-        pause = min(LOOK_AT_INSTALLS, config.indexing.bot_guilds_age / 2)
-        renew = seen.process.recording_success("bot_guilds", lists.bot.keep_fresh, clock)
+        pause = min(MAX_BOT_GUILDS_CHECK, config.indexing.bot_guilds_age / 2)
+        keep_fresh = all_metrics.process.recording_success("bot_guilds", lists.bot_guilds.keep_fresh, clock)
         await stack.enter_async_context(
             concurrency.background_tasks(
-                events=parts.events.relay_updates,
-                bot_guilds=lambda: concurrency.repeat_every(pause, renew),
-                views=lambda: concurrency.repeat_every(WRITE_VIEWS_EVERY, handlers.write_views),
+                events=components.events.relay_updates,
+                bot_guilds=lambda: concurrency.repeat_every(pause, keep_fresh),
+                views=lambda: concurrency.repeat_every(WRITE_VIEWS_INTERVAL, api.write_views),
             )
         )
 
         def end_streams() -> None:
-            watchers.drain()
-            parts.events.wake_all_watchers()
+            slots.drain()
+            components.events.wake_all_watchers()
             starter.release_waiters()
 
         port = await stack.enter_async_context(
-            grpc_server.serving(
-                handlers, replays, config.service, end_streams, first=[request_context.Traced(), around]
+            grpc_server.serve(
+                api,
+                idempotency,
+                config.service,
+                end_streams,
+                outer=[interceptors.RequestContextInterceptor(), rpc_metrics],
             )
         )
         log.info("serving", address=config.service.listen, port=port)
@@ -94,51 +95,53 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         log.info("stopping")
 
 
-def _handlers(
+def _make_servicer(
     config: settings.Settings,
-    parts: wiring.Components,
+    components: wiring.Components,
     starter: start_job.StartJob,
-    watchers: streams.Streams,
+    slots: streams.StreamSlots,
     clock: Callable[[], float],
 ) -> servicer.Servicer:
-    cases = servicer.Cases(
+    use_cases = servicer.UseCases(
         start=starter,
-        progress=watch_job.JobWatcher(parts.dependencies),
+        watch=watch_job.JobWatcher(components.dependencies),
         browse=browse.Browse(
-            parts.dependencies,
+            components.dependencies,
             config.indexing,
             encode_channel=convert.encoded_channel,
             encode_guild=convert.encoded_guild,
             monotonic=time.monotonic,
         ),
-        control=(controls := control_job.JobControl(parts.dependencies, config.indexing)),
-        consent=tokens.ConsentControl(parts.dependencies, controls),
-        erasure=erase_user.EraseUser(parts.dependencies, controls, parts.limiter),
-        limits=parts.limiter,
-        events=parts.events,
+        control=(controls := control_job.JobControl(components.dependencies, config.indexing)),
+        consent=tokens.CredentialControl(components.dependencies, controls),
+        erase=erase_user.EraseUser(components.dependencies, controls, components.limiter),
+        limits=components.limiter,
+        events=components.events,
         clock=clock,
     )
-    return servicer.Servicer(cases, parts.dependencies.users, page_tokens.Tokens(config.secrets.keys), watchers)
+    return servicer.Servicer(
+        use_cases, components.dependencies.users, page_tokens.PageTokens(config.secrets.keys), slots
+    )
 
 
-def _metrics(config: settings.ServiceSettings, to: registry.CollectorRegistry) -> metrics.ServiceMetrics:
-    made = metrics.ServiceMetrics(to, rpc_metrics.METHODS)
+def _service_metrics(config: settings.ServiceSettings, to: registry.CollectorRegistry) -> metrics.ServiceMetrics:
+    made = metrics.ServiceMetrics(to, interceptors.metrics.METHODS)
     made.authentication_required.set(config.guarded)
     return made
 
 
 def _serve_metrics(port: int, to: registry.CollectorRegistry) -> Callable[[], None]:
     try:
-        web, _ = prometheus_client.start_http_server(port, registry=to)
+        server, _ = prometheus_client.start_http_server(port, registry=to)
     except OSError as error:
         raise grpc_server.CannotListen(f"INDEXER_METRICS_PORT: {port} cannot be bound; is it in use?") from error
-    return web.shutdown
+    return server.shutdown
 
 
-async def main(config: settings.Settings) -> None:
+async def run_until_signal(config: settings.Settings) -> None:
     """Run the service until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await run(config, stop)
+    await serve_until(config, stop)

@@ -1,30 +1,25 @@
-"""The gRPC server: options, health, reflection, and an orderly end."""
+"""The gRPC server: options, interceptors, health, reflection and shutdown."""
 
 import contextlib
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from indexer_service import file_watch
+from indexer_service import file_watch, interceptors
 from indexer_service.api import servicer
-from indexer_service.interceptors import chain, decoding, drain, errors, idempotency
-from indexer_service.server import health as server_health
-from indexer_service.server import tls
-from indexer_service.v1 import indexer_pb2 as pb
+from indexer_service.interceptors import base, chain
+from indexer_service.server import health, tls
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
 from indexing.telemetry import logs
 
-NAME: str = pb.DESCRIPTOR.services_by_name["IndexerService"].full_name
 OPTIONS = [
     ("grpc.max_receive_message_length", 1 << 20),
     ("grpc.max_send_message_length", 4 << 20),
     ("grpc.max_concurrent_streams", 20_000),
-    # Core refuses a burst of new streams beyond 1,000 pending ones as CANCELLED; watchers reconnect in bursts.
+    # By default Core rejects new streams beyond 1,000 pending ones as CANCELLED; watchers reconnect in bursts.
     ("grpc.server.max_pending_requests", 20_000),
     ("grpc.server.max_pending_requests_hard_limit", 50_000),
     ("grpc.keepalive_time_ms", 30_000),
@@ -36,12 +31,12 @@ OPTIONS = [
 
 
 class CannotListen(Exception):
-    """The address is taken, cannot be bound, or may not be bound as callers are (not) authenticated."""
+    """The address cannot be bound, or must not be bound because callers are not authenticated."""
 
 
 def check_address(config: settings.ServiceSettings) -> None:
-    """Refuse an address beyond loopback unless callers show tokens over TLS. Raises CannotListen."""
-    if _loopback(config.listen) or config.guarded or config.insecure:
+    """Refuse an address beyond loopback unless callers need tokens and TLS. Raises CannotListen."""
+    if _is_loopback(config.listen) or config.guarded or config.insecure:
         return
     missing = [
         variable
@@ -53,99 +48,109 @@ def check_address(config: settings.ServiceSettings) -> None:
     ]
     raise CannotListen(
         f"INDEXER_LISTEN: {config.listen} is not loopback; set {', and '.join(missing)}, "
-        "or INDEXER_INSECURE=1 to let everybody who reaches it in"
+        "or INDEXER_INSECURE=1 to accept calls from everyone who can reach it"
     )
 
 
-def _loopback(listen: str) -> bool:
+def _is_loopback(listen: str) -> bool:
     host = listen.rsplit(":", 1)[0].strip("[]")
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
 
 
-def _warn(config: settings.ServiceSettings) -> None:
-    """Say it loudly when others can reach an address that is not guarded."""
-    if not config.guarded and not _loopback(config.listen):
+def _warn_if_unguarded(config: settings.ServiceSettings) -> None:
+    """Log a warning when other machines can reach an address without tokens or TLS."""
+    if not config.guarded and not _is_loopback(config.listen):
         logs.get(__name__).warning(
             "insecure",
             address=config.listen,
             tls=bool(config.tls_cert),
             tokens=bool(config.service_tokens_file),
-            risk="whoever reaches this address may read, change and erase every user's data, or listen",
+            risk="anyone who reaches this address can read, change and erase all users' data, or listen to calls",
         )
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    methods: servicer.Servicer,
-    replays: idempotency.Replays,
+async def serve(
+    api: servicer.Servicer,
+    idempotency: interceptors.IdempotencyInterceptor,
     config: settings.ServiceSettings,
     end_streams: Callable[[], None],
     *,
-    first: Sequence[grpc.aio.ServerInterceptor] = (),  # type: ignore[type-arg]  # generic in the stubs only
+    outer: Sequence[interceptors.Interceptor] = (),
 ) -> AsyncIterator[int]:
     """
     Serve until the block ends; yields the port.
 
-    *first* are interceptors that see a call before ours do. At the end health says NOT_SERVING first, then streams are
-    told to go, then calls are drained (see `gate`).
+    Shutdown has three steps: health reports NOT_SERVING, *end_streams* asks the streams to end, and the calls in flight
+    are drained (see `interceptors.drain`).
+
+    Args:
+        api: The methods.
+
+        idempotency: The innermost interceptor.
+
+        config: Address, credentials and the longest drain.
+
+        end_streams: Called once, before the drain.
+
+        outer: Interceptors outside all others.
 
     Raises:
-        CannotListen: The address cannot be bound, or a file that guards it cannot be used.
+        CannotListen: An address cannot be bound, or a file of credentials cannot be used.
     """
     check_address(config)
-    _warn(config)
-    async with _trusting(config) as checks:
-        door = drain.Gate()
-        inner = [errors.Failures(), *checks.interceptors(), door, decoding.WellFormed(), replays]
-        server = grpc.aio.server(interceptors=[chain.Stacked([*first, *inner])], options=OPTIONS)
-        pb_grpc.add_IndexerServiceServicer_to_server(methods, chain.ByName(server))  # type: ignore[arg-type]  # the part that is used
-        healthy = _answer_tools(server, config)
-        try:
-            port = checks.add_port(server, config.listen)
-        except RuntimeError as error:
-            raise CannotListen(f"INDEXER_LISTEN: {config.listen} cannot be bound; is it in use?") from error
+    _warn_if_unguarded(config)
+    async with _open_credentials(config) as credentials:
+        drain = interceptors.DrainInterceptor()
+        inner = [*credentials.auth_interceptors(), drain, interceptors.DecodingInterceptor(), idempotency]
+        around = interceptors.InterceptorChain([*outer, interceptors.ErrorInterceptor(), *inner])
+        server = grpc.aio.server(interceptors=[around], options=OPTIONS)
+        pb_grpc.add_IndexerServiceServicer_to_server(api, chain.GenericHandlers(server))  # type: ignore[arg-type]  # the part that is used
+        healthy = health.Health()
+        healthy.add_to(server)
+        if config.reflection:
+            names = [base.SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, server)
+        port = _bind(server, credentials, config.listen)
         await server.start()
-        for name in ("", NAME):
-            await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await healthy.set_serving()
         try:
-            async with _probes(config.probe_port) as leave:
+            async with _serve_probes(config.probe_port) as set_unready:
                 try:
                     yield port
                 finally:
-                    await leave()
-                    await healthy.enter_graceful_shutdown()
+                    await set_unready()
+                    await healthy.set_stopping()
                     end_streams()
-                    await door.leave(port, config.drain)
+                    await drain.drain(port, config.drain)
         finally:
             await server.stop(None)
 
 
-def _answer_tools(server: grpc.aio.Server, config: settings.ServiceSettings) -> Any:  # noqa: ANN401 -- missing in the stubs
-    """Add health, which is returned, and reflection where it is wanted."""
-    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, chain.ByName(server))
-    if config.reflection:
-        reflection.enable_server_reflection([NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    return healthy
+def _bind(server: grpc.aio.Server, credentials: tls.ServerCredentials, address: str) -> int:
+    try:
+        return credentials.add_port(server, address)
+    except RuntimeError as error:
+        raise CannotListen(f"INDEXER_LISTEN: {address} cannot be bound; is it in use?") from error
 
 
 @contextlib.asynccontextmanager
-async def _trusting(config: settings.ServiceSettings) -> AsyncIterator[tls.Trust]:
+async def _open_credentials(config: settings.ServiceSettings) -> AsyncIterator[tls.ServerCredentials]:
     async with contextlib.AsyncExitStack() as stack:
         try:
-            checks = await stack.enter_async_context(tls.opened(config))
-        except file_watch.Unacceptable as problem:
+            credentials = await stack.enter_async_context(tls.open_credentials(config))
+        except file_watch.InvalidFile as problem:
             raise CannotListen(str(problem)) from problem
-        yield checks
+        yield credentials
 
 
 @contextlib.asynccontextmanager
-async def _probes(port: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def _serve_probes(port: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     async with contextlib.AsyncExitStack() as stack:
         try:
-            leave = await stack.enter_async_context(server_health.serving(port, NAME))
+            set_unready = await stack.enter_async_context(health.serve_probes(port))
         except RuntimeError as error:
             raise CannotListen(f"INDEXER_PROBE_PORT: {port} cannot be bound; is it in use?") from error
-        yield leave
+        yield set_unready

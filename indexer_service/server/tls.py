@@ -1,7 +1,8 @@
 """
-What the gRPC address asks of callers: certificates and tokens, from files that are looked at again and again.
+Credentials of the gRPC address: the server's certificate, the authority of client certificates, and service tokens.
 
-TLS of the gRPC address: certificate, key, and the callers' authority, from files that may change at any time.
+All of them are files that may change while the service runs. A changed file that cannot be used is refused, and the
+last valid one stays in force.
 """
 
 import contextlib
@@ -14,119 +15,118 @@ import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from indexer_service import file_watch
+from indexer_service import file_watch, interceptors
 from indexer_service.interceptors import auth
 from indexing import concurrency, settings
 
 
-class Trust:
-    """What is checked of callers in this process."""
+class ServerCredentials:
+    """The certificates and tokens of this process, as far as the settings ask for them."""
 
     def __init__(self, config: settings.ServiceSettings) -> None:
         self._certificates = Certificates(config) if config.tls_cert else None
-        self._admission: auth.Admission | None = None
+        self._auth: interceptors.AuthInterceptor | None = None
         self._files = [self._certificates.files] if self._certificates else []
         if config.service_tokens_file:
-            self._admission = auth.Admission(time.monotonic)
-            paths = {"INDEXER_SERVICE_TOKENS_FILE": config.service_tokens_file}
-            self._files.append(file_watch.Files(paths, self._admission.accept))
+            self._auth = interceptors.AuthInterceptor(time.monotonic)
+            paths = {auth.SETTING: config.service_tokens_file}
+            self._files.append(file_watch.WatchedFiles(paths, self._auth.load_tokens))
 
-    def open(self) -> None:
-        """Read the files for the first time. Raises reloaded.Unacceptable."""
+    def load(self) -> None:
+        """Load the files for the first time. Raises file_watch.InvalidFile."""
         for files in self._files:
-            files.open()
+            files.load()
 
-    async def look(self) -> None:
-        """Read the files again, and end what must not go on."""
+    async def reload(self) -> None:
+        """Load the files that have changed, and end the streams of revoked tokens."""
         for files in self._files:
-            await files.look()
-        if self._admission:
-            self._admission.end_refused()
+            await files.reload()
+        if self._auth:
+            self._auth.end_revoked_streams()
 
-    def interceptors(self) -> list[grpc.aio.ServerInterceptor]:  # type: ignore[type-arg]  # generic in the stubs only
-        """Return what looks at every call: nothing where callers need no token."""
-        return [self._admission] if self._admission else []
+    def auth_interceptors(self) -> list[interceptors.Interceptor]:
+        """Return the interceptor that checks tokens; none where callers need no token."""
+        return [self._auth] if self._auth else []
 
     def add_port(self, server: grpc.aio.Server, address: str) -> int:
-        """Listen, with TLS if there is a certificate; returns the port. Raises RuntimeError."""
+        """Bind *address*, with TLS if there is a certificate; returns the port. Raises RuntimeError."""
         if self._certificates:
-            return server.add_secure_port(address, self._certificates.credentials())
+            return server.add_secure_port(address, self._certificates.server_credentials())
         return server.add_insecure_port(address)
 
 
 @contextlib.asynccontextmanager
-async def opened(config: settings.ServiceSettings) -> AsyncIterator[Trust]:
+async def open_credentials(config: settings.ServiceSettings) -> AsyncIterator[ServerCredentials]:
     """
-    Read the files, and again until the block ends.
+    Load the files, and reload them in the settings' interval until the block ends.
 
     Raises:
-        reloaded.Unacceptable: A file cannot be used; there is nothing older to go on with.
+        file_watch.InvalidFile: A file cannot be used, and there is no older content.
     """
-    trust = Trust(config)
-    trust.open()
+    credentials = ServerCredentials(config)
+    credentials.load()
     async with concurrency.background_tasks(
-        reload=lambda: concurrency.repeat_every(config.reload_interval, trust.look)
+        reload=lambda: concurrency.repeat_every(config.reload_interval, credentials.reload)
     ):
-        yield trust
+        yield credentials
 
 
 class Certificates:
-    """What the server shows, and which authority callers' certificates must come from, if any."""
+    """The server's certificate and key, and the authority of client certificates if callers need one."""
 
     def __init__(self, config: settings.ServiceSettings) -> None:
-        given = {
+        paths = {
             "INDEXER_TLS_CERT": config.tls_cert,
             "INDEXER_TLS_KEY": config.tls_key,
             "INDEXER_TLS_CLIENT_CA": config.tls_client_ca,
         }
-        paths = {setting: path for setting, path in given.items() if path}
         self._mutual = bool(config.tls_client_ca)
         self._pem: Sequence[bytes] = ()
-        self._given: Sequence[bytes] = ()
-        self.files = file_watch.Files(paths, self._accept)
+        self._handed_over: Sequence[bytes] = ()
+        self.files = file_watch.WatchedFiles({name: path for name, path in paths.items() if path}, self._load)
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """Return what the server listens with; gRPC asks at every new connection whether anything has changed."""
-        self._given = self._pem
-        changed: Any = self._changed  # the stubs know nothing of None, which says that nothing has
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Return gRPC's credentials; gRPC fetches changed certificates at each new connection."""
+        self._handed_over = self._pem
+        fetch: Any = self._fetch_changed  # the stubs do not allow None, which says that nothing has changed
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration(self._pem), changed, require_client_authentication=self._mutual
+            self._configuration(self._pem), fetch, require_client_authentication=self._mutual
         )
 
-    def _accept(self, contents: Sequence[bytes]) -> None:
-        check(*contents)
+    def _load(self, contents: Sequence[bytes]) -> None:
+        check_certificates(*contents)
         self._pem = contents
 
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what is new; called by threads of gRPC, and two at once may both be given it."""
+    def _fetch_changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return the new certificates, or None; gRPC calls it from its threads, and two at once may both get them."""
         pem = self._pem
-        if pem is self._given:
+        if pem is self._handed_over:
             return None
-        self._given = pem
+        self._handed_over = pem
         return self._configuration(pem)
 
     @staticmethod
     def _configuration(pem: Sequence[bytes]) -> grpc.ServerCertificateConfiguration:
-        """Return gRPC's form; it is used up when it is handed over, so each time a new one is made."""
+        """Return a new configuration: gRPC uses each one up."""
         certificate, key, *authority = pem
         return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if authority else None)
 
 
-def check(certificate: bytes, key: bytes, authority: bytes | None = None) -> None:
-    """Refuse what could not be served: gRPC takes anything here, and fails later. Raises reloaded.Unacceptable."""
-    chain = _chain("INDEXER_TLS_CERT", certificate)
+def check_certificates(certificate: bytes, key: bytes, authority: bytes | None = None) -> None:
+    """Refuse PEM files that gRPC would accept here and fail to serve later. Raises file_watch.InvalidFile."""
+    chain = _parse_chain("INDEXER_TLS_CERT", certificate)
     if authority is not None:
-        _chain("INDEXER_TLS_CLIENT_CA", authority)
+        _parse_chain("INDEXER_TLS_CLIENT_CA", authority)
     try:
         private: Any = serialization.load_pem_private_key(key, password=None)
     except (ValueError, TypeError) as error:
-        raise file_watch.Unacceptable("INDEXER_TLS_KEY: is no PEM of a private key without a password") from error
+        raise file_watch.InvalidFile("INDEXER_TLS_KEY: is not a PEM private key without a password") from error
     if private.public_key() != chain[0].public_key():
-        raise file_watch.Unacceptable("INDEXER_TLS_KEY: does not belong to the first certificate of INDEXER_TLS_CERT")
+        raise file_watch.InvalidFile("INDEXER_TLS_KEY: does not belong to the first certificate of INDEXER_TLS_CERT")
 
 
-def _chain(setting: str, content: bytes) -> list[x509.Certificate]:
+def _parse_chain(setting: str, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError as error:
-        raise file_watch.Unacceptable(f"{setting}: is no PEM of certificates") from error
+        raise file_watch.InvalidFile(f"{setting}: is not a PEM certificate chain") from error

@@ -77,7 +77,7 @@ class ChannelViews:
         return found
 
     def _key(self, membership: model.Membership, roles: Collection[int] | None) -> object:
-        if permissions.sees_all(membership):
+        if permissions.bypasses_overwrites(membership):
             return None
         known: object = None
         if roles is not None:

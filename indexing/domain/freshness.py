@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 
 from indexing.domain import model
 
-DICE = random.Random()  # noqa: S311 -- jitter, not a secret
+RANDOM = random.Random()  # noqa: S311 -- jitter, not a secret
 HOUR, DAY = 3_600.0, 86_400.0
 JITTER = 0.1
 
@@ -22,23 +22,23 @@ JITTER = 0.1
 class Tier:
     """Bounds of the interval for guilds that somebody looked at in the last `within` seconds."""
 
-    within: float
-    shortest: float
-    longest: float
+    viewed_within: float
+    min_interval: float
+    max_interval: float
 
 
 TIERS = (
-    Tier(within=HOUR, shortest=HOUR / 4, longest=2 * HOUR),
-    Tier(within=DAY, shortest=HOUR, longest=12 * HOUR),
-    Tier(within=7 * DAY, shortest=6 * HOUR, longest=2 * DAY),
-    Tier(within=30 * DAY, shortest=DAY, longest=7 * DAY),
+    Tier(viewed_within=HOUR, min_interval=HOUR / 4, max_interval=2 * HOUR),
+    Tier(viewed_within=DAY, min_interval=HOUR, max_interval=12 * HOUR),
+    Tier(viewed_within=7 * DAY, min_interval=6 * HOUR, max_interval=2 * DAY),
+    Tier(viewed_within=30 * DAY, min_interval=DAY, max_interval=7 * DAY),
 )
 """Hottest first; a guild that nobody looked at for longer is not read again until somebody does."""
-LOOKED_AT = TIERS[1].longest
+MAX_AGE_WHEN_VIEWED = TIERS[1].max_interval
 """Age from which a guild is read again when somebody looks at it, however seldom it was looked at before."""
 
 
-def fetched_since(guild: model.Guild | None, since: float) -> bool:
+def was_fetched_since(guild: model.Guild | None, since: float) -> bool:
     """Return whether the guild's channels were read after *since*."""
     return guild is not None and guild.fetched_at is not None and guild.fetched_at > since
 
@@ -47,7 +47,7 @@ def is_fresh(guild: model.Guild, *, now: float, max_age: float) -> bool:
     """Return whether the guild's channels are young enough to be shown to somebody who looks now."""
     if guild.fetched_at is None:
         return False
-    return now < max(guild.fetched_at + max_age, min(guild.schedule.next_at, guild.fetched_at + LOOKED_AT))
+    return now < max(guild.fetched_at + max_age, min(guild.schedule.next_at, guild.fetched_at + MAX_AGE_WHEN_VIEWED))
 
 
 def roles_are_fresh(membership: model.Membership, *, now: float, max_age: float) -> bool:
@@ -55,23 +55,23 @@ def roles_are_fresh(membership: model.Membership, *, now: float, max_age: float)
     return membership.roles_at is not None and now - membership.roles_at < max_age
 
 
-def backoff(attempts: int, *, base: float, dice: random.Random = DICE) -> float:
+def backoff(attempts: int, *, base: float, rng: random.Random = RANDOM) -> float:
     """
     Return the seconds to wait before the next try: *base* doubled for each failure after the first, ±25 %.
 
     Args:
         attempts: Failures so far, at least 1.
         base: Seconds after the first failure.
-        dice: Source of the jitter, so that many failures at once do not come back at once.
+        rng: Source of the jitter, so that many failures at once do not come back at once.
     """
-    return base * 2.0 ** (attempts - 1) * dice.uniform(0.75, 1.25)
+    return base * 2.0 ** (attempts - 1) * rng.uniform(0.75, 1.25)
 
 
 def tier_of(looked_at: float | None, now: float) -> Tier | None:
     """Return the tier of a guild by when somebody last looked; None when it is not worth a call."""
     if looked_at is None:
         return None
-    return next((tier for tier in TIERS if now - looked_at <= tier.within), None)
+    return next((tier for tier in TIERS if now - looked_at <= tier.viewed_within), None)
 
 
 def fingerprint(channels: Iterable[model.Channel]) -> str:
@@ -93,8 +93,8 @@ def fingerprint(channels: Iterable[model.Channel]) -> str:
     return hashlib.blake2b(repr(rows).encode(), digest_size=16).hexdigest()
 
 
-def after_reading(
-    guild: model.Guild, channels: Collection[model.Channel], now: float, dice: random.Random = DICE
+def schedule_after_fetch(
+    guild: model.Guild, channels: Collection[model.Channel], now: float, rng: random.Random = RANDOM
 ) -> model.Schedule:
     """Return the schedule of a guild whose channels were read at *now*."""
     mark = fingerprint(channels)
@@ -109,23 +109,25 @@ def after_reading(
     read = model.Schedule(changed_at=changed_at, fingerprint=mark)
     if tier is None:
         return read
-    interval = min(max((now - changed_at) / 2, tier.shortest), tier.longest)
-    return _in(interval, read, now, dice)
+    interval = min(max((now - changed_at) / 2, tier.min_interval), tier.max_interval)
+    return _schedule_in(interval, read, now, rng)
 
 
-def after_failure(guild: model.Guild, now: float, dice: random.Random = DICE) -> model.Schedule:
+def schedule_after_failure(guild: model.Guild, now: float, rng: random.Random = RANDOM) -> model.Schedule:
     """Return the schedule after a failure that may pass: twice the interval, at most the longest of all."""
     failed = dataclasses.replace(guild.schedule, failures=guild.schedule.failures + 1, next_at=0.0)
     if tier_of(guild.last_viewed_at, now) is None:
         return failed
-    return _in(min(max(2 * guild.schedule.interval, TIERS[0].shortest), TIERS[-1].longest), failed, now, dice)
+    return _schedule_in(
+        min(max(2 * guild.schedule.interval, TIERS[0].min_interval), TIERS[-1].max_interval), failed, now, rng
+    )
 
 
-def _in(interval: float, schedule: model.Schedule, now: float, dice: random.Random) -> model.Schedule:
-    due = now + interval * dice.uniform(1 - JITTER, 1 + JITTER)
+def _schedule_in(interval: float, schedule: model.Schedule, now: float, rng: random.Random) -> model.Schedule:
+    due = now + interval * rng.uniform(1 - JITTER, 1 + JITTER)
     return dataclasses.replace(schedule, interval=interval, next_at=due)
 
 
-def loses_much(before: Collection[int], after: Collection[int], share: float) -> bool:
+def needs_confirmation(before: Collection[int], after: Collection[int], share: float) -> bool:
     """Return whether a listing lacks more than *share* of what was known before: it is asked for again, once."""
     return len(set(before) - set(after)) > share * len(before)

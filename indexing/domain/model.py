@@ -452,7 +452,7 @@ class JobUpdate:
     position: str = ""
 
 
-def latest(before: JobUpdate | None, update: JobUpdate) -> JobUpdate:
+def with_newest_job(before: JobUpdate | None, update: JobUpdate) -> JobUpdate:
     """
     Return *update*, which was published after *before*, with the job as its latest turn left it.
 

@@ -23,22 +23,24 @@ VIEW_CHANNEL = model.VIEW_CHANNEL
 CATEGORY = 4
 THREADS = frozenset({10, 11, 12})
 PRIVATE_THREAD = 12
+ROLE = 0
+MEMBER = 1
 
 
-def sees_all(membership: model.Membership) -> bool:
+def bypasses_overwrites(membership: model.Membership) -> bool:
     """Return whether overwrites do not matter to this user: he owns the guild or administers it."""
     return membership.owner or bool(membership.permissions & ADMINISTRATOR)
 
 
 def needs_roles(membership: model.Membership, channels: Iterable[model.Channel]) -> bool:
     """Return whether the user's role ids can change what he sees: only then are they worth a call."""
-    if sees_all(membership):
+    if bypasses_overwrites(membership):
         return False
     rows = list(channels)
-    return _shown(membership, rows, NO_ROLE_HELPS) != _shown(membership, rows, EVERY_ROLE_HELPS)
+    return _visible_ids(membership, rows, WORST_CASE_ROLES) != _visible_ids(membership, rows, BEST_CASE_ROLES)
 
 
-def visible(
+def visible_channels(
     membership: model.Membership, channels: Collection[model.Channel], roles: Collection[int] | None
 ) -> list[model.Channel]:
     """
@@ -49,23 +51,23 @@ def visible(
         channels: All channels of that guild that are stored; those of other guilds are left out.
         roles: The user's role ids, or None when they are unknown or too old to be believed.
     """
-    if sees_all(membership):
+    if bypasses_overwrites(membership):
         return [c for c in channels if c.guild_id == membership.guild_id]
-    shown = _shown(membership, channels, NO_ROLE_HELPS if roles is None else _Pool(frozenset(roles)))
+    shown = _visible_ids(membership, channels, WORST_CASE_ROLES if roles is None else _RoleOverwrites(frozenset(roles)))
     return [c for c in channels if c.channel_id in shown and c.guild_id == membership.guild_id]
 
 
 def visible_places(
     membership: model.Membership, channels: Sequence[model.Channel], roles: Collection[int] | None
 ) -> list[int]:
-    """Return the places of those of a guild's *channels* that the user may see; see `visible`."""
-    if sees_all(membership):
+    """Return the places of those of a guild's *channels* that the user may see; see `visible_channels`."""
+    if bypasses_overwrites(membership):
         return list(range(len(channels)))
-    shown = _shown(membership, channels, NO_ROLE_HELPS if roles is None else _Pool(frozenset(roles)))
+    shown = _visible_ids(membership, channels, WORST_CASE_ROLES if roles is None else _RoleOverwrites(frozenset(roles)))
     return [place for place, channel in enumerate(channels) if channel.channel_id in shown]
 
 
-def _shown(membership: model.Membership, channels: Iterable[model.Channel], pool: "_Pool") -> set[int]:
+def _visible_ids(membership: model.Membership, channels: Iterable[model.Channel], pool: "_RoleOverwrites") -> set[int]:
     rows = {c.channel_id: c for c in channels if c.guild_id == membership.guild_id}
     views: dict[model.Overwrites, bool] = {}
     shown = set()
@@ -83,7 +85,7 @@ def _shown(membership: model.Membership, channels: Iterable[model.Channel], pool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Pool:
+class _RoleOverwrites:
     """Which role overwrites count: those of known roles, or, without them, the worst or the best that could be."""
 
     roles: frozenset[int] | None
@@ -102,11 +104,11 @@ class _Pool:
         return view and set(model.unpack_ids(overwrites.roles_deny)) - {everyone} <= allow
 
 
-NO_ROLE_HELPS = _Pool(None)
-EVERY_ROLE_HELPS = _Pool(None, best=True)
+WORST_CASE_ROLES = _RoleOverwrites(None)
+BEST_CASE_ROLES = _RoleOverwrites(None, best=True)
 
 
-def may_view(membership: model.Membership, overwrites: model.Overwrites, pool: _Pool) -> bool:
+def may_view(membership: model.Membership, overwrites: model.Overwrites, pool: _RoleOverwrites) -> bool:
     """Return whether a member who is neither owner nor administrator sees channels with these overwrites."""
     view = bool(membership.permissions & VIEW_CHANNEL)
     if overwrites is model.NO_OVERWRITES:

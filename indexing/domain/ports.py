@@ -340,7 +340,7 @@ class UserData(Protocol):
         """Erase those of the guilds, and their channels, that have no member who is known *but* this user."""
 
     async def erase_roster(self, user_id: int) -> None:
-        """Erase the roster, last: it says which guilds there are to look at."""
+        """Erase the roster, last: it lists the guilds to look at."""
 
 
 class UserBudgets(Protocol):

@@ -18,17 +18,17 @@ MANAGE_CHANNELS = 1 << 4
 MANAGE_GUILD = 1 << 5
 
 DAY = 86_400.0
-ACTIVE_DAYS = 30.0
-LOOKED_DAYS = 7.0
-STALE_DAYS = 3.0
+ACTIVITY_DAYS = 30.0
+RECENCY_DAYS = 7.0
+STALENESS_DAYS = 3.0
 LARGE_GUILD = 100_000
-MANY_WAIT = 100
+HIGH_DEMAND = 100
 UNKNOWN_ACTIVITY = 0.25
 """Activity of a guild that was never read and has no people; with many people it counts up to thrice that."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Inputs:
+class RankInputs:
     """
     What the rank of one guild is made of.
 
@@ -53,18 +53,18 @@ class Inputs:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedGuild:
     """A guild in its place: what speaks for it, by signal, and the sum of that, 0..1."""
 
-    inputs: Inputs
+    inputs: RankInputs
     score: float
-    parts: Mapping[str, float]
+    contributions: Mapping[str, float]
 
 
-def inputs_of(membership: model.Membership, guild: model.Guild | None, pinned: tuple[int, ...]) -> Inputs:
+def inputs_of(membership: model.Membership, guild: model.Guild | None, pinned: tuple[int, ...]) -> RankInputs:
     """Collect the inputs for one guild of a user; *pinned* are his pinned guilds in order."""
     newest = guild.newest_message_id if guild else None
-    return Inputs(
+    return RankInputs(
         guild_id=membership.guild_id,
         pinned=pinned.index(membership.guild_id) if membership.guild_id in pinned else None,
         owner=membership.owner,
@@ -77,63 +77,63 @@ def inputs_of(membership: model.Membership, guild: model.Guild | None, pinned: t
     )
 
 
-def ordered(
+def rank_guilds(
     memberships: Mapping[int, model.Membership],
     guilds: Mapping[int, model.Guild],
     preferences: model.Preferences,
     *,
     now: float,
     weights: settings.RankWeights,
-) -> list[Ranked]:
+) -> list[RankedGuild]:
     """Return a user's stored guilds, most important first."""
     rows = [inputs_of(row, guilds[key], preferences.pinned) for key, row in memberships.items() if key in guilds]
-    return order(rows, now, weights)
+    return rank_inputs(rows, now, weights)
 
 
-def order(rows: list[Inputs], now: float, weights: settings.RankWeights) -> list[Ranked]:
+def rank_inputs(rows: list[RankInputs], now: float, weights: settings.RankWeights) -> list[RankedGuild]:
     """Return *rows* with their scores, most important first; ties fall to the older guild, so the order is stable."""
-    ranked = [explained(row, now, weights) for row in rows]
+    ranked = [score_guild(row, now, weights) for row in rows]
     return sorted(ranked, key=sort_key)
 
 
-def sort_key(row: Ranked) -> tuple[int, int, float, int]:
+def sort_key(row: RankedGuild) -> tuple[int, int, float, int]:
     """Return the place of a guild in the order, as numbers that JSON can say: a page token names the last row's."""
     pinned = row.inputs.pinned
     group, place = (1, 0) if pinned is None else (0, pinned)
     return group, place, -row.score, row.inputs.guild_id
 
 
-def explained(inputs: Inputs, now: float, weights: settings.RankWeights) -> Ranked:
+def score_guild(inputs: RankInputs, now: float, weights: settings.RankWeights) -> RankedGuild:
     """Return what each signal adds to a guild's importance."""
     signals = {
-        "recency": _fading(inputs.last_viewed_at, now, LOOKED_DAYS, unknown=0.0),
-        "activity": _fading(inputs.last_activity, now, ACTIVE_DAYS, unknown=_likely_activity(inputs.member_count)),
+        "recency": _decay(inputs.last_viewed_at, now, RECENCY_DAYS, unknown=0.0),
+        "activity": _decay(inputs.last_activity, now, ACTIVITY_DAYS, unknown=_likely_activity(inputs.member_count)),
         "owner": 1.0 if inputs.owner else 0.0,
-        "role": _role(inputs.permissions),
+        "role": _role_weight(inputs.permissions),
         "new": 1.0 if inputs.fetched_at is None else 0.0,
-        "staleness": 1.0 - _fading(inputs.fetched_at, now, STALE_DAYS, unknown=1.0),
-        "demand": _share(inputs.demand, MANY_WAIT),
+        "staleness": 1.0 - _decay(inputs.fetched_at, now, STALENESS_DAYS, unknown=1.0),
+        "demand": _log_fraction(inputs.demand, HIGH_DEMAND),
     }
     total = weights.total
     parts = {name: getattr(weights, name) / total * value for name, value in signals.items()}
-    return Ranked(inputs, min(1.0, sum(parts.values())), parts)
+    return RankedGuild(inputs, min(1.0, sum(parts.values())), parts)
 
 
-def _role(permissions: int) -> float:
+def _role_weight(permissions: int) -> float:
     if permissions & ADMINISTRATOR:
         return 1.0
     return 0.6 if permissions & (MANAGE_GUILD | MANAGE_CHANNELS) else 0.0
 
 
-def _fading(moment: float | None, now: float, days: float, *, unknown: float) -> float:
+def _decay(moment: float | None, now: float, days: float, *, unknown: float) -> float:
     if moment is None:
         return unknown
     return math.exp(-max(0.0, now - moment) / (days * DAY))
 
 
 def _likely_activity(people: int | None) -> float:
-    return UNKNOWN_ACTIVITY * (1.0 + 2.0 * _share(people or 0, LARGE_GUILD))
+    return UNKNOWN_ACTIVITY * (1.0 + 2.0 * _log_fraction(people or 0, LARGE_GUILD))
 
 
-def _share(count: int, many: int) -> float:
+def _log_fraction(count: int, many: int) -> float:
     return min(1.0, math.log1p(max(0, count)) / math.log1p(many))

@@ -21,10 +21,10 @@ LIST_TOO_OLD = "LIST_TOO_OLD"
 """The user's guild list was last read so long ago that nobody knows whether he is still a member."""
 
 HOUR = 3_600.0
-BELIEVED_FOR = (HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR)
+NEGATIVE_CACHE_TTLS = (HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR)
 """Seconds for which the first, second … refusal in a row is believed: each 403 counts towards the ban line of the
 whole fleet (developers/topics/rate-limits.mdx, Invalid Request Limit, read 2026-08-06)."""
-FORCED_EVERY = 60.0
+FORCED_RETRY_INTERVAL = 60.0
 """Seconds between two questions about a refused guild, however much they are wanted."""
 
 ADVICE = {
@@ -54,13 +54,13 @@ def advice(reason: str) -> str:
     return ADVICE.get(reason, "")
 
 
-def believed_until(refusals: int, now: float) -> float:
+def negative_cache_expiry(refusals: int, now: float) -> float:
     """Return until when the refusal after *refusals* others in a row is believed."""
-    return now + BELIEVED_FOR[min(refusals, len(BELIEVED_FOR) - 1)]
+    return now + NEGATIVE_CACHE_TTLS[min(refusals, len(NEGATIVE_CACHE_TTLS) - 1)]
 
 
-def still_refused(guild: model.Guild, *, now: float, force: bool) -> bool:
+def is_negatively_cached(guild: model.Guild, *, now: float, force: bool) -> bool:
     """Return whether the guild is not worth a call: it refused not long ago."""
     if force:
-        return now - guild.refused_at < FORCED_EVERY
+        return now - guild.refused_at < FORCED_RETRY_INTERVAL
     return guild.retry_at > now

@@ -111,7 +111,7 @@ class RedisEvents:
         for update in updates:
             before = merged.get(update.job.job_id)
             rows = {task.guild_id: task for one in (before, update) if one is not None for task in one.tasks}
-            newest = model.latest(before, update)
+            newest = model.with_newest_job(before, update)
             merged[update.job.job_id] = dataclasses.replace(newest, tasks=tuple(rows.values()))
         with redis_client.translated():
             async with self._client.pipeline(transaction=False) as pipe:

@@ -48,7 +48,7 @@ class Feed:
         if position <= self.end:
             return
         self.position, self.end, self._merged_update = update.position, position, None
-        self.last = model.latest(self.last, update)
+        self.last = model.with_newest_job(self.last, update)
         self.update_count += 1
         for task in update.tasks:
             self._keep_latest(position, task)
@@ -69,13 +69,13 @@ class Feed:
             position = parse(update.position)
             if position > self.start:
                 break
-            self.last = model.latest(self.last, update)
+            self.last = model.with_newest_job(self.last, update)
             for task in update.tasks:
                 self._keep_latest(position, task)
         for position, task in later.values():
             self._keep_latest(position, task)
         if last is not None:
-            self.last = model.latest(self.last, last)
+            self.last = model.with_newest_job(self.last, last)
         self._merged_update = None
         self.start = min(self.start, parse(start))
 

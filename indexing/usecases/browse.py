@@ -48,7 +48,7 @@ class GuildView:
     channel_count: int | None
     stale: bool
     reason: str
-    rank: ranking.Ranked
+    rank: ranking.RankedGuild
     install_url: str = ""
 
 
@@ -145,7 +145,9 @@ class Browse:
         """Rank the user's guilds by what is stored of them now."""
         current = await self._cache.guilds(user.memberships)
         heads = {guild_id: views.guild for guild_id, views in current.items()}
-        ranked = ranking.ordered(user.memberships, heads, user.preferences, now=now, weights=self._config.rank_weights)
+        ranked = ranking.rank_guilds(
+            user.memberships, heads, user.preferences, now=now, weights=self._config.rank_weights
+        )
         trusted = self._is_list_trusted(user, now)
         stale = {
             guild_id
@@ -170,7 +172,7 @@ class Browse:
         self,
         user: model.User,
         views: channel_views.ChannelViews,
-        rank: ranking.Ranked,
+        rank: ranking.RankedGuild,
         position: int,
         *,
         trusted: bool,

@@ -11,7 +11,7 @@ import uuid
 from indexing import errors, settings
 from indexing.domain import model, ports, turns
 
-TRIES = 20
+MAX_ATTEMPTS = 20
 """Times that the current turn may change under us; each takes a lost race against a turn of this very job."""
 
 
@@ -30,7 +30,7 @@ class JobControl:
             errors.JobNotFound: There is no such job.
             errors.StoreUnavailable: Nothing is known; calling again is safe.
         """
-        for _ in range(TRIES):
+        for _ in range(MAX_ATTEMPTS):
             found = await self._deps.jobs.get(job_id)
             if found is None:
                 raise errors.JobNotFound(job_id)
@@ -74,7 +74,7 @@ class JobControl:
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable: Calling again is safe.
         """
-        for _ in range(TRIES):
+        for _ in range(MAX_ATTEMPTS):
             found = await self._deps.jobs.latest(user_id)
             if found is None or found.state.terminal:
                 return

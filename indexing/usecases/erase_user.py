@@ -14,7 +14,7 @@ from indexing.domain import model, ports
 from indexing.telemetry import logs
 from indexing.usecases import control_job
 
-ERASED = "USER_ERASED"
+USER_ERASED = "USER_ERASED"
 """Why the user's work ended when he was erased."""
 
 
@@ -40,15 +40,15 @@ class EraseUser:
         """
         counts = await self._deps.user_data.count(user_id)
         await self._deps.user_data.erase_user(user_id)
-        await self._controls.stop_user_job(user_id, ERASED)
-        await erase_remaining(self._deps, user_id)
+        await self._controls.stop_user_job(user_id, USER_ERASED)
+        await erase_user_data(self._deps, user_id)
         await self._budgets.forget_user(user_id)
         found = {name: count for name, count in counts.items() if count}
         self._log.info("user_erased", **found)
         return found
 
 
-async def erase_remaining(
+async def erase_user_data(
     deps: ports.Dependencies, user_id: int, *, job_ids: Collection[str] = (), guild_ids: Collection[int] = ()
 ) -> None:
     """
@@ -72,7 +72,7 @@ async def erase_remaining(
     await deps.user_data.erase_roster(user_id)
 
 
-async def compensate(deps: ports.Dependencies, job: model.Job, guild_ids: Collection[int] = ()) -> None:
+async def compensate_if_user_erased(deps: ports.Dependencies, job: model.Job, guild_ids: Collection[int] = ()) -> None:
     """
     Erase what a turn wrote of a user who was erased meanwhile. One round trip when all is well.
 
@@ -80,4 +80,4 @@ async def compensate(deps: ports.Dependencies, job: model.Job, guild_ids: Collec
         errors.StoreUnavailable, errors.QueueUnavailable: It stays until its time to live is over.
     """
     if not await deps.users.exists(job.user_id):
-        await erase_remaining(deps, job.user_id, job_ids=[job.job_id], guild_ids=guild_ids)
+        await erase_user_data(deps, job.user_id, job_ids=[job.job_id], guild_ids=guild_ids)

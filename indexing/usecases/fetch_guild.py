@@ -84,7 +84,7 @@ class GuildStep:
 
     async def _channels(self, work: TaskContext, purpose: ports.Purpose) -> model.GuildTask:
         now = self._deps.clock()
-        if reasons.still_refused(work.guild, now=now, force=work.job.force):
+        if reasons.is_negatively_cached(work.guild, now=now, force=work.job.force):
             return _ended(work.task, model.TaskState.SKIPPED, work.guild.reason or reasons.NO_ACCESS)
         guild = self._reader.newest(work.guild)
         if not self._is_served_by(work, guild):
@@ -107,7 +107,7 @@ class GuildStep:
     def _is_served_by(self, work: TaskContext, guild: model.Guild) -> bool:
         """Return whether what is stored of the guild is young enough for the job."""
         if work.job.force:
-            return freshness.fetched_since(guild, work.job.created_at)
+            return freshness.was_fetched_since(guild, work.job.created_at)
         return freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
 
     def _retry_when_fetched_elsewhere(self, task: model.GuildTask) -> model.GuildTask:
@@ -120,7 +120,7 @@ class GuildStep:
         roles = work.membership.role_ids if believed else None
         task = dataclasses.replace(
             work.task,
-            channel_count=len(permissions.visible(work.membership, channels, roles)),
+            channel_count=len(permissions.visible_channels(work.membership, channels, roles)),
             attempts=0,
             retry_at=0.0,
         )
@@ -159,7 +159,7 @@ class GuildStep:
         self, work: TaskContext, member: model.Membership, roles: Collection[int]
     ) -> model.GuildTask:
         channels = await self._reader.channels(self._reader.newest(work.guild))
-        count = len(permissions.visible(member, channels, roles))
+        count = len(permissions.visible_channels(member, channels, roles))
         return _ended(dataclasses.replace(work.task, channel_count=count), model.TaskState.SUCCEEDED)
 
     def _wait(self, task: model.GuildTask, refusal: errors.RateLimited) -> StepResult:

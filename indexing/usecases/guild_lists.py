@@ -13,7 +13,7 @@ from indexing.domain import freshness, model, ports, ranking, reasons
 from indexing.telemetry import logs
 from indexing.usecases import erase_user
 
-MOST_LOST = 0.3
+MAX_UNCONFIRMED_LOSS = 0.3
 """Share of the known guilds that a listing may lack and be believed at once."""
 
 
@@ -26,7 +26,7 @@ class GuildLists:
     """
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
-        self.bot = BotGuilds(deps, config)
+        self.bot_guilds = BotGuilds(deps, config)
         self._deps = deps
         self._config = config
 
@@ -41,20 +41,20 @@ class GuildLists:
             errors.BotTokenRefused: The bot's is.
             And whatever `ports.Discord` may raise.
         """
-        with_bot = await self.bot.get(purpose)
+        with_bot = await self.bot_guilds.get(purpose)
         known = await self._load_user(job.user_id)
         asked_at = self._deps.clock()
         listed = await self._fetch_confirmed(known, credential, purpose)
         if job.force and any(guild.guild_id not in with_bot for guild in listed):
             # A caller who forces may have just installed our bot.
-            with_bot = await self.bot.force_refresh(purpose)
+            with_bot = await self.bot_guilds.force_refresh(purpose)
         # The rights first: their roster says which guilds an erasure has to look at. A list that another one has
         # overtaken is dropped for the one that is stored.
         await self._deps.users.replace_guild_list(known, listed, asked_at)
         guilds = await self._store_guilds(listed, with_bot)
         user = await self._deps.users.load(job.user_id)
         if user is None:
-            await erase_user.compensate(self._deps, job, [guild.guild_id for guild in listed])
+            await erase_user.compensate_if_user_erased(self._deps, job, [guild.guild_id for guild in listed])
             raise errors.CredentialMissing(job.user_id)
         return await self._make_tasks(job, user, guilds)
 
@@ -69,7 +69,7 @@ class GuildLists:
     ) -> list[model.UserGuild]:
         """Return the user's guilds; a list that lacks many of those they had is believed when it comes twice."""
         listed = await self._deps.discord.user_guilds(credential, purpose)
-        if freshness.loses_much(known.memberships, [guild.guild_id for guild in listed], MOST_LOST):
+        if freshness.needs_confirmation(known.memberships, [guild.guild_id for guild in listed], MAX_UNCONFIRMED_LOSS):
             return await self._deps.discord.user_guilds(credential, purpose)
         return listed
 
@@ -89,7 +89,7 @@ class GuildLists:
         self, job: model.Job, user: model.User, guilds: dict[int, model.Guild]
     ) -> list[model.GuildTask]:
         now, weights = self._deps.clock(), self._config.rank_weights
-        ordered = ranking.ordered(user.memberships, guilds, user.preferences, now=now, weights=weights)
+        ordered = ranking.rank_guilds(user.memberships, guilds, user.preferences, now=now, weights=weights)
         muted = user.preferences.muted
         tasks = [
             _task(guilds[row.inputs.guild_id], position, muted=row.inputs.guild_id in muted)
@@ -129,7 +129,7 @@ class BotGuilds:
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
         self._deps = deps
         self._config = config
-        self._one_reads = asyncio.Lock()
+        self._refresh_lock = asyncio.Lock()
         self._log = logs.get(__name__)
 
     async def get(self, purpose: ports.Purpose, *, max_age: float | None = None) -> frozenset[int]:
@@ -143,7 +143,7 @@ class BotGuilds:
         age = self._config.bot_guilds_age if max_age is None else max_age
         cached = await self._deps.bot_guilds.load()
         if cached is None or self._deps.clock() - cached[1] >= age:
-            async with self._one_reads:
+            async with self._refresh_lock:
                 cached = await self._deps.bot_guilds.load()
                 if cached is None or self._deps.clock() - cached[1] >= age:
                     return await self._fetch(cached, purpose)
@@ -155,11 +155,11 @@ class BotGuilds:
 
     async def keep_fresh(self) -> None:
         """Keep the set young, so that no start has to wait for it. Raises what `ports.Discord` may raise."""
-        await self.get(FOR_NOBODY)
+        await self.get(REFRESH_PURPOSE)
 
     async def verify_installed(self, guild_id: int, purpose: ports.Purpose) -> bool:
         """Return whether our bot is in a guild that refused it: one call, instead of a reading of all."""
-        if await self._deps.discord.bot_is_in(guild_id, _for_all(purpose)):
+        if await self._deps.discord.bot_is_in(guild_id, _without_user(purpose)):
             return True
         cached = await self._deps.bot_guilds.load()
         if cached is not None:
@@ -170,9 +170,9 @@ class BotGuilds:
     async def _fetch(self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose) -> frozenset[int]:
         before = cached[0] if cached else frozenset()
         try:
-            found = await self._deps.discord.bot_guilds(_for_all(purpose))
-            if freshness.loses_much(before, found, MOST_LOST):
-                found = await self._deps.discord.bot_guilds(_for_all(purpose))
+            found = await self._deps.discord.bot_guilds(_without_user(purpose))
+            if freshness.needs_confirmation(before, found, MAX_UNCONFIRMED_LOSS):
+                found = await self._deps.discord.bot_guilds(_without_user(purpose))
         except errors.TokenRefused as refusal:
             raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
         except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
@@ -189,9 +189,9 @@ class BotGuilds:
         await self._deps.guilds.mark_bot_removed(guild_ids, self._deps.clock())
 
 
-def _for_all(purpose: ports.Purpose) -> ports.Purpose:
+def _without_user(purpose: ports.Purpose) -> ports.Purpose:
     return dataclasses.replace(purpose, user_id=None, waiter="installs")
 
 
-FOR_NOBODY = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
+REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
 """The purpose of a reading for which nobody waits."""

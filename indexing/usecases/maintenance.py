@@ -13,16 +13,16 @@ from indexing.domain import freshness, model, ports, turns
 from indexing.telemetry import logs, metrics
 from indexing.usecases import read_channels
 
-OVERDUE = 5.0
+OVERDUE_AFTER = 5.0
 """Seconds past its due time after which a turn counts as lost; the alarm and the queue take well under one."""
-MOST = 500
+BATCH_SIZE = 500
 """Jobs enqueued in one sweep, most overdue first; the rest waits for the next."""
-AGAIN = 30.0
+REQUEUE_INTERVAL = 30.0
 """Seconds until a job that was enqueued by a sweep counts as overdue again, so that a long queue is not made longer."""
 
-PATIENCE = 1.0
+MAX_PERMIT_WAIT = 1.0
 """Longest wait of a refresh for one permit, in seconds: when the other lanes leave none, the round is over."""
-PURGE_EVERY = 86_400.0
+PURGE_INTERVAL = 86_400.0
 """Seconds between two purges."""
 
 
@@ -41,9 +41,9 @@ class Sweeper:
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable: The next sweep tries again.
         """
-        late = await self._deps.jobs.list_overdue(self._deps.clock() - OVERDUE, MOST)
+        late = await self._deps.jobs.list_overdue(self._deps.clock() - OVERDUE_AFTER, BATCH_SIZE)
         for job in late:
-            again = dataclasses.replace(job, next_turn_at=self._deps.clock() + AGAIN)
+            again = dataclasses.replace(job, next_turn_at=self._deps.clock() + REQUEUE_INTERVAL)
             if await self._deps.jobs.save(again):
                 await self._deps.queue.enqueue(turns.Turn(job.job_id, job.turn))
         if late:
@@ -78,36 +78,36 @@ class Refresher:
             errors.StoreUnavailable: The next round tries again.
         """
         now = self._deps.clock()
-        line = collections.deque(await self._deps.guilds.list_due(now, MOST))
+        line = collections.deque(await self._deps.guilds.list_due(now, BATCH_SIZE))
         round_ = _Round(line, until=now + self._config.refresh_interval)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._config.refresh_width, len(line))):
-                    group.create_task(self._one_after_another(round_))
+                    group.create_task(self._refresh_from_queue(round_))
         except* errors.IndexerError as problems:
             raise problems.exceptions[0] from problems
         return round_.done
 
-    async def _one_after_another(self, round_: "_Round") -> None:
-        while round_.line and self._deps.clock() < round_.until:
-            guild = round_.line.popleft()
+    async def _refresh_from_queue(self, round_: "_Round") -> None:
+        while round_.queue and self._deps.clock() < round_.until:
+            guild = round_.queue.popleft()
             if freshness.tier_of(guild.last_viewed_at, self._deps.clock()) is None:
-                await self._let_be(guild)
+                await self._unschedule(guild)
                 continue
-            result = await self._again(guild)
+            result = await self._refetch(guild)
             if result is None:
-                round_.line.clear()
+                round_.queue.clear()
                 return
             if result:
                 self._metrics.refreshes.labels(result).inc()
                 round_.done += result != "error"
 
-    async def _again(self, guild: model.Guild) -> str | None:
+    async def _refetch(self, guild: model.Guild) -> str | None:
         """Read a guild; returns what came of it, empty when somebody else has read it, None when quota is out."""
-        purpose = ports.Purpose(model.Lane.REFRESH, None, f"refresh:{guild.guild_id}", PATIENCE)
+        purpose = ports.Purpose(model.Lane.REFRESH, None, f"refresh:{guild.guild_id}", MAX_PERMIT_WAIT)
         try:
             read = await self._reader.fetch(
-                read_channels.FetchRequest(guild, guild.fetched_at or 0.0, _nobody), purpose
+                read_channels.FetchRequest(guild, guild.fetched_at or 0.0, _ignore_start), purpose
             )
         except (errors.RateLimited, errors.EgressBlocked, errors.LimiterUnavailable) as problem:
             self._log.info("refresh_paused", reason=problem.reason, error=str(problem))
@@ -123,7 +123,7 @@ class Refresher:
             return "error"
         return "changed" if read.changed else "unchanged"
 
-    async def _let_be(self, guild: model.Guild) -> None:
+    async def _unschedule(self, guild: model.Guild) -> None:
         """Take a guild off the schedule that nobody looked at for so long; the next look brings it back."""
         now = self._deps.clock()
         fence = await self._deps.guilds.acquire_lease(
@@ -136,12 +136,12 @@ class Refresher:
 
 @dataclasses.dataclass(slots=True)
 class _Round:
-    line: collections.deque[model.Guild]
+    queue: collections.deque[model.Guild]
     until: float
     done: int = 0
 
 
-async def _nobody() -> None:
+async def _ignore_start() -> None:
     """Tell nobody that a reading begins."""
 
 

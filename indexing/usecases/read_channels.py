@@ -133,7 +133,7 @@ class ChannelFetcher:
             return FetchResult((), await self._record_refusal(guild, lease, refusal, purpose))
         if channels is None:
             return None
-        schedule = freshness.after_reading(guild, channels, self._deps.clock())
+        schedule = freshness.schedule_after_fetch(guild, channels, self._deps.clock())
         gone = gone_after(stored, channels, lease.asked_at) if stored is not None else ()
         listing = model.Listing(lease.fence, channels, lease.asked_at, schedule, guild, gone)
         if not await self._deps.guilds.store_channels(guild.guild_id, listing):
@@ -153,7 +153,7 @@ class ChannelFetcher:
         known = stored.channels if stored is not None else ()
         before = [channel.channel_id for channel in known]
         found: list[model.Channel] | None = channels
-        if freshness.loses_much(before, [channel.channel_id for channel in channels], MOST_LOST):
+        if freshness.needs_confirmation(before, [channel.channel_id for channel in channels], MOST_LOST):
             self._metrics.lists_verified.inc()
             found = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
         return found and _restore_redacted(found, known)
@@ -280,7 +280,7 @@ class _Lease:
         """Remember a lasting refusal and end the lease."""
         if self._fence is not None:
             now = self._deps.clock()
-            until = reasons.believed_until(self._guild.refusals, now)
+            until = reasons.negative_cache_expiry(self._guild.refusals, now)
             await self._deps.guilds.mark_refused(
                 self._guild.guild_id, fence=self._fence, error=reason, now=now, retry_at=until
             )
@@ -290,7 +290,7 @@ class _Lease:
         if self._guild.fetched_at is None:
             await self.release()
         elif self._fence is not None:
-            later = freshness.after_failure(self._guild, self._deps.clock())
+            later = freshness.schedule_after_failure(self._guild, self._deps.clock())
             await self._deps.guilds.release_lease(self._guild.guild_id, fence=self._fence, schedule=later)
 
     async def release(self) -> None:

@@ -43,7 +43,7 @@ class TurnRunner:
         self._config = config
         self._metrics = metrics
         self._lists = lists
-        reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot)
+        reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot_guilds)
         self._credentials = tokens.TokenManager(deps, metrics)
         self._tasks = guild_tasks.GuildTaskRunner(
             deps, fetch_guild.GuildStep(deps, config, metrics, reader), self._credentials, metrics
@@ -189,7 +189,7 @@ class TurnRunner:
         run.memberships, run.guilds = dict(user.memberships), guilds
         await self._skip_tasks(run, user.preferences)
         now, weights = self._deps.clock(), self._config.rank_weights
-        ordered = ranking.ordered(run.memberships, run.guilds, user.preferences, now=now, weights=weights)
+        ordered = ranking.rank_guilds(run.memberships, run.guilds, user.preferences, now=now, weights=weights)
         run.order = {row.inputs.guild_id: place for place, row in enumerate(ordered)}
         run.prioritize_first_screen()
 
@@ -269,11 +269,11 @@ class TurnRunner:
         # Watchers that missed an update while Redis was away are whole again.
         await self._tasks.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
         # No turn follows that could see that the user was erased meanwhile.
-        await erase_user.compensate(self._deps, job, run.tasks if run else ())
+        await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
 
     async def _clean_up_lost_job(self, job: model.Job, run: guild_tasks.TurnState | None) -> None:
         """Leave nothing behind of a job that somebody else has ended, if that was because its user was erased."""
-        await erase_user.compensate(self._deps, job, run.tasks if run else ())
+        await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
 
 
 def _failed_with(job: model.Job, tasks: Iterable[model.GuildTask]) -> dict[int, model.GuildTask]:

@@ -16,7 +16,7 @@ from indexing.domain import model, ports, turns
 from indexing.telemetry import logs
 from indexing.usecases import guild_tasks, run_turn
 
-GRACE = 2.0
+HANDOVER_GRACE = 2.0
 """Seconds that the first turn may run on after the caller's wait, before a worker takes the job over."""
 
 
@@ -58,9 +58,9 @@ class StartJob:
     ) -> None:
         self._deps = deps
         self._config = config
-        self._turner = turner
+        self._turn_runner = turner
         self._running: set[asyncio.Task[None]] = set()
-        self._hurried = asyncio.Event()
+        self._released = asyncio.Event()
         self._log = logs.get(__name__)
 
     async def start(self, user_id: int, *, wait: float, immediate: int, force: bool) -> StartResult:
@@ -73,10 +73,10 @@ class StartJob:
         """
         await self._deps.users.credential(user_id)
         last = await self._deps.jobs.latest(user_id)
-        if last is not None and not force and self._fresh(last):
-            return await self._answer(last.job_id, Disposition.FRESH, StartReason.LISTED_LATELY)
+        if last is not None and not force and self._is_fresh(last):
+            return await self._make_result(last.job_id, Disposition.FRESH, StartReason.LISTED_LATELY)
         now = self._deps.clock()
-        planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + wait + GRACE, force=force)
+        planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + wait + HANDOVER_GRACE, force=force)
         await self._deps.queue.schedule(turns.Turn(planned.job_id, 1), planned.next_turn_at)
         job, created = await self._deps.jobs.create_or_join(planned)
         if created:
@@ -86,19 +86,21 @@ class StartJob:
             task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-            await self._wait_for(task, wait)
+            await self._wait_for_first_turn(task, wait)
         elif not job.listed:
-            await self._until_listed(job, wait)
+            await self._wait_until_listed(job, wait)
         if created:
-            return await self._answer(job.job_id, Disposition.CREATED, StartReason.FORCED if force else _reason(last))
-        return await self._answer(job.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
+            return await self._make_result(
+                job.job_id, Disposition.CREATED, StartReason.FORCED if force else _start_reason(last)
+            )
+        return await self._make_result(job.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
 
     def release_waiters(self) -> None:
         """Let whoever waits for first results have those that are there now: the process is about to end."""
-        self._hurried.set()
+        self._released.set()
 
-    async def _wait_for(self, task: asyncio.Task[None], seconds: float) -> None:
-        hurried = asyncio.create_task(self._hurried.wait())
+    async def _wait_for_first_turn(self, task: asyncio.Task[None], seconds: float) -> None:
+        hurried = asyncio.create_task(self._released.wait())
         try:
             await asyncio.wait({task, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -116,7 +118,7 @@ class StartJob:
         last = await self._deps.jobs.latest(user_id)
         if last is None or last.state.terminal or not last.listed:
             return None
-        found = await self._answer(last.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
+        found = await self._make_result(last.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
         return None if found.job.state.terminal else found
 
     async def drain(self, seconds: float) -> None:
@@ -124,20 +126,20 @@ class StartJob:
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
-    def _fresh(self, last: model.Job) -> bool:
+    def _is_fresh(self, last: model.Job) -> bool:
         if last.state is not model.JobState.SUCCEEDED or last.finished_at is None:
             return False
         return self._deps.clock() - last.created_at < self._config.list_max_age
 
     async def _first_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> None:
         try:
-            await self._turner.run_turn(turn, limits)
+            await self._turn_runner.run_turn(turn, limits)
         except errors.IndexerError as problem:
             self._log.warning("first_turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
         except Exception:  # noqa: BLE001 -- nobody awaits this task's result; the sweeper takes the job over
             self._log.exception("first_turn_crashed", job=turn.job_id)
 
-    async def _until_listed(self, job: model.Job, wait: float) -> None:
+    async def _wait_until_listed(self, job: model.Job, wait: float) -> None:
         """Wait until whoever created the job has read the guild list."""
         deadline = self._deps.clock() + wait
         subscription = await self._deps.events.subscribe(
@@ -153,7 +155,7 @@ class StartJob:
         finally:
             await subscription.close()
 
-    async def _answer(self, job_id: str, disposition: Disposition, why: StartReason) -> StartResult:
+    async def _make_result(self, job_id: str, disposition: Disposition, why: StartReason) -> StartResult:
         position = await self._deps.events.get_last_position(job_id)
         job, rows = await asyncio.gather(self._deps.jobs.get(job_id), self._deps.jobs.list_tasks(job_id))
         if job is None:
@@ -161,7 +163,7 @@ class StartJob:
         return StartResult(job, disposition, why, rows, position)
 
 
-def _reason(last: model.Job | None) -> StartReason:
+def _start_reason(last: model.Job | None) -> StartReason:
     """Return why the user's last job does not do."""
     if last is None:
         return StartReason.FIRST_JOB

@@ -41,7 +41,7 @@ LONG_RETRY_PAUSE = 60.0
 STORE_RETRIES = (0.1, 0.3, 0.9)
 """Seconds before each further attempt to store a new pair: without it the user must log in again."""
 
-PASSING = (
+TRANSIENT_ERRORS = (
     *(errors.RateLimited, errors.LimiterUnavailable, errors.EgressBlocked),
     *(errors.DiscordTransient, errors.DiscordRefused),
 )
@@ -72,7 +72,7 @@ class TokenManager:
             return held.credential
         try:
             return await self._renew(user_id, held, purpose)
-        except PASSING as problem:
+        except TRANSIENT_ERRORS as problem:
             if _seconds_left(held, self._deps.clock()) <= UNUSABLE_BELOW:
                 raise
             self._log.info("credential_renewal_deferred", user=user_id, reason=problem.reason)
@@ -195,7 +195,7 @@ def _seconds_left(held: ports.StoredCredential, now: float) -> float:
     return float("inf") if ends is None else ends - now
 
 
-REVOKED = "CREDENTIAL_REVOKED"
+CREDENTIAL_REVOKED = "CREDENTIAL_REVOKED"
 """Why the user's work ended when his consent was taken back."""
 MAX_PERMIT_WAIT = 1.0
 """Longest wait for the permit to tell Discord, in seconds."""
@@ -220,7 +220,7 @@ class CredentialStatus:
     expires_at: float | None = None
 
 
-class ConsentControl:
+class CredentialControl:
     """Looks at credentials and revokes them."""
 
     def __init__(self, deps: ports.Dependencies, controls: control_job.JobControl) -> None:
@@ -228,7 +228,7 @@ class ConsentControl:
         self._controls = controls
         self._log = logs.get(__name__)
 
-    async def status(self, user_id: int) -> CredentialStatus:
+    async def get_status(self, user_id: int) -> CredentialStatus:
         """Return how the user's credential stands. One round trip; raises errors.StoreUnavailable."""
         try:
             held = await self._deps.credentials.get(user_id)
@@ -251,7 +251,7 @@ class ConsentControl:
         """
         pair = await self._deps.credentials.delete(user_id)
         told, _ = await asyncio.gather(
-            self._revoke_at_discord(user_id, pair), self._controls.stop_user_job(user_id, REVOKED)
+            self._revoke_at_discord(user_id, pair), self._controls.stop_user_job(user_id, CREDENTIAL_REVOKED)
         )
         self._log.info("credential_revoked", user=user_id, at_discord=told)
         return told

@@ -15,7 +15,7 @@ from indexing.domain import model, ports
 
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
 EVENTS_LOST = "EVENTS_LOST"
-GATHER = 0.1
+BATCH_WINDOW = 0.1
 """Seconds by which a sign of life may be late, so that many watchers' jobs are looked at together."""
 
 
@@ -24,7 +24,7 @@ class Snapshot:
     """All rows as they are; `reason` says why a watcher that resumed gets one."""
 
     job: model.Job
-    count_tasks: model.Tally
+    tally: model.Tally
     tasks: tuple[model.GuildTask, ...]
     reason: str
 
@@ -34,7 +34,7 @@ class Changed:
     """What changed since the last message; `own` says whether the job's own fields did, its numbers aside."""
 
     update: model.JobUpdate
-    own: bool
+    job_changed: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,17 +49,17 @@ class Ended:
     """The job is over."""
 
     job: model.Job
-    count_tasks: model.Tally
+    tally: model.Tally
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Leaving:
+class Disconnecting:
     """This process ends the stream; another one goes on with the token."""
 
     reason: str
 
 
-Message = Snapshot | Changed | Heartbeat | Ended | Leaving
+Message = Snapshot | Changed | Heartbeat | Ended | Disconnecting
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ class WatchOptions:
     Attributes:
         after: Position to resume from; None asks for a snapshot.
         heartbeat: Seconds of silence after which a sign of life is sent.
-        leave: Says why the stream has to end now, or nothing.
+        disconnect_reason: Says why the stream has to end now, or nothing.
     """
 
     after: str | None
     heartbeat: float
-    leave: Callable[[], str]
+    disconnect_reason: Callable[[], str]
 
 
 class JobWatcher:
@@ -83,7 +83,7 @@ class JobWatcher:
 
     def __init__(self, deps: ports.Dependencies) -> None:
         self._deps = deps
-        self._checks = concurrency.Coalescer(self._check, linger=GATHER)
+        self._checks = concurrency.Coalescer(self._check_jobs, linger=BATCH_WINDOW)
 
     async def find_job(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
         """
@@ -135,12 +135,12 @@ class JobWatcher:
                 yield await self._snapshot(current, reason), position
                 told = _visible_fields(current)
             while not current.state.terminal:
-                update = await subscription.next(terms.heartbeat - GATHER)
+                update = await subscription.next(terms.heartbeat - BATCH_WINDOW)
                 if update is not None:
                     current, tally, position = update.job, update.tally, update.position
                     before, told = told, _visible_fields(current)
                     yield Changed(update, told != before), position
-                elif not terms.leave():
+                elif not terms.disconnect_reason():
                     current, lost = await self._check_silence(current, position)
                     yield (
                         await self._snapshot(current, EVENTS_LOST) if lost else Heartbeat(self._deps.clock()),
@@ -148,8 +148,8 @@ class JobWatcher:
                     )
                     told, tally = (_visible_fields(current), None) if lost else (told, tally)
                 del update  # rows weigh more than the watcher himself: they must not be held while nothing happens
-                if not current.state.terminal and (reason := terms.leave()):
-                    yield Leaving(reason), position
+                if not current.state.terminal and (reason := terms.disconnect_reason()):
+                    yield Disconnecting(reason), position
                     return
             yield Ended(current, tally or await self.count_tasks(current)), position
         finally:
@@ -169,7 +169,7 @@ class JobWatcher:
             raise errors.JobNotFound(job.job_id)
         return found
 
-    async def _check(self, places: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[model.Job, bool] | None]:
+    async def _check_jobs(self, places: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[model.Job, bool] | None]:
         """Look at many silent jobs. Round trips: 1 to MongoDB, 1 to Redis."""
         jobs = await self._deps.jobs.get_many({job_id for job_id, _ in places})
         listed = [place for place in places if place[0] in jobs and jobs[place[0]].listed]

@@ -1,8 +1,8 @@
 """
-`make bench-admission`: what asking a caller for its token costs a short call.
+`make bench-admission`: what authentication costs a short call.
 
-Inside one real call, with the metadata that gRPC really hands over, the same empty handler is run many times: by
-itself, and behind the interceptor. The rounds take turns, so that whatever else the machine does hits both alike.
+It runs inside one real call, with the metadata that gRPC provides. The same empty handler runs many times, alone and
+behind the interceptor. The two take turns, so that other load on the machine affects both alike.
 """
 
 import argparse
@@ -17,34 +17,27 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from indexer_service.interceptors import auth
+from indexer_service import interceptors
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
 TARGET = 15e-6
-"""Seconds that a call may take longer."""
+"""Seconds that authentication may add to a call."""
 CALLERS = 100
 TOKEN = "idx_" + "t" * 43
-METHOD = f"/{auth.SERVICE}/GetJob"
-Run = Callable[[], Awaitable[object]]
-
-
-class Details:
-    """What gRPC tells of a call before it is handled."""
-
-    method = METHOD
-    invocation_metadata = ()
+METHOD = f"{interceptors.base.PREFIX}GetJob"
+Call = Callable[[Any, Any], Awaitable[object]]
 
 
 def table() -> bytes:
-    """Return a file of many callers, of whom one has our token, and a rate that is never reached."""
+    """Return a tokens file of many callers, one of them with TOKEN, with rates that are never reached."""
     tokens = [TOKEN, *(f"idx_{number}" for number in range(CALLERS - 1))]
     hashes = (hashlib.sha256(token.encode()).hexdigest() for token in tokens)
     return "\n".join(f"caller-{at} {digest} index,read 100000/0.001" for at, digest in enumerate(hashes)).encode()
 
 
 class Handlers(pb_grpc.IndexerServiceServicer):
-    """Measures when it is called."""
+    """Measures inside its one method."""
 
     def __init__(self, calls: int, rounds: int) -> None:
         self._calls = calls
@@ -52,40 +45,28 @@ class Handlers(pb_grpc.IndexerServiceServicer):
         self.found: list[tuple[float, float]] = []
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:  # noqa: ANN401, N802 -- gRPC's
-        """Measure, with the context of this very call."""
-        handler = grpc.unary_unary_rpc_method_handler(_nothing)
-
-        async def continuation(_: object) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
-            return handler
-
-        door = auth.Admission(time.monotonic)
-        door.accept([table()])
-
-        async def without() -> object:
-            found: Any = await continuation(Details)
-            return await found.unary_unary(request, context)
-
-        async def behind() -> object:
-            found: Any = await door.intercept_service(continuation, Details)  # type: ignore[arg-type]  # a stand-in
-            return await found.unary_unary(request, context)
-
+        """Measure with the context of this call."""
+        auth = interceptors.AuthInterceptor(time.monotonic)
+        auth.load_tokens([table()])
+        wrapped = auth.wrap_handler(METHOD, grpc.unary_unary_rpc_method_handler(_nothing)).unary_unary
         for _ in range(self._rounds):
-            self.found.append((await self._timed(without), await self._timed(behind)))
+            alone = await self._time(_nothing, request, context)
+            self.found.append((alone, await self._time(wrapped, request, context)))
         return pb.GetJobResponse()
 
-    async def _timed(self, run: Run) -> float:
+    async def _time(self, call: Call, request: pb.GetJobRequest, context: object) -> float:
         started = time.perf_counter()
         for _ in range(self._calls):
-            await run()
+            await call(request, context)
         return (time.perf_counter() - started) / self._calls
 
 
 async def _nothing(_request: object, _context: object) -> None:
-    """Answer nothing."""
+    """Do nothing."""
 
 
 async def measure(calls: int, rounds: int) -> list[tuple[float, float]]:
-    """Return seconds a call, by itself and behind the interceptor, for each round."""
+    """Return the seconds of a call, alone and behind the interceptor, for each round."""
     handlers = Handlers(calls, rounds)  # type: ignore[abstract]  # one method is enough
     server = grpc.aio.server()
     pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
@@ -99,15 +80,15 @@ async def measure(calls: int, rounds: int) -> list[tuple[float, float]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure and print; returns 1 when it costs more than it may."""
-    parser = argparse.ArgumentParser(description="What asking a caller for its token costs a short call.")
+    """Measure and print; returns 1 when the cost exceeds TARGET."""
+    parser = argparse.ArgumentParser(description="What authentication costs a short call.")
     parser.add_argument("--calls", type=int, default=5_000, help="calls a round (default 5000)")
     parser.add_argument("--rounds", type=int, default=20, help="rounds (default 20)")
     options = parser.parse_args(arguments)
     found = asyncio.run(measure(options.calls, options.rounds))
-    before, after = (statistics.median(column) for column in zip(*found, strict=True))
-    cost = statistics.median(behind - without for without, behind in found)
-    print(f"without {before * 1e6:.2f} µs, behind {after * 1e6:.2f} µs: {cost * 1e6:.2f} µs a call")  # noqa: T201 -- a report
+    alone, behind = (statistics.median(column) for column in zip(*found, strict=True))
+    cost = statistics.median(second - first for first, second in found)
+    print(f"alone {alone * 1e6:.2f} µs, authenticated {behind * 1e6:.2f} µs: {cost * 1e6:.2f} µs a call")  # noqa: T201 -- a report
     return int(cost > TARGET)
 
 

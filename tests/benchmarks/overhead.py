@@ -44,7 +44,7 @@ from indexing.store import database as store
 from indexing.telemetry import logs, metric_types, tracing
 from tests import servers
 from tests.benchmarks import facts, report
-from workers import worker as workers_worker
+from workers import worker
 
 USERS, GUILDS = 100, 40
 TARGET = 0.03
@@ -195,21 +195,19 @@ async def _index(api: pb_grpc.IndexerServiceStub, user_id: str) -> int:
 @contextlib.asynccontextmanager
 async def _running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerServiceStub]:
     """Run the service on this loop and a worker on its own."""
-    parts = workers_worker.WorkerRuntime(config)
-    broker = queue.make_broker(
-        config.redis, [middleware.TimeLimit(), middleware.Retries(), workers_worker.EventLoop(), parts]
-    )
-    workers_worker.declare_actors(broker, parts)
-    worker = dramatiq.Worker(broker, worker_timeout=100, worker_threads=8)
+    parts = worker.WorkerRuntime(config)
+    broker = queue.make_broker(config.redis, [middleware.TimeLimit(), middleware.Retries(), worker.EventLoop(), parts])
+    worker.declare_actors(broker, parts)
+    running = dramatiq.Worker(broker, worker_timeout=100, worker_threads=8)
     stop = asyncio.Event()
-    serving = asyncio.create_task(app.run(config, stop))
-    await asyncio.to_thread(worker.start)
+    serving = asyncio.create_task(app.serve_until(config, stop))
+    await asyncio.to_thread(running.start)
     try:
         async with grpc.aio.insecure_channel(config.service.listen) as channel:
             await asyncio.wait_for(channel.channel_ready(), 60)
             yield pb_grpc.IndexerServiceStub(channel)
     finally:
-        await asyncio.to_thread(worker.stop)
+        await asyncio.to_thread(running.stop)
         stop.set()
         await asyncio.wait_for(serving, 60)
 
@@ -228,10 +226,10 @@ def _switches() -> list[tuple[Any, str, Any, Any]]:
         (store.Timed, "__call__", lambda self, *given, **options: self.call(*given, **options)),
         (redis_client._InstrumentedPool, "get_connection", plain.get_connection),
         (redis_client._InstrumentedPool, "release", plain.release),
-        (metrics._Timed, "begin", lambda _: 0.0),
-        (metrics._Timed, "done", nothing),
-        (metrics.Measured, "_read", nothing),
-        (request_context, "_told", lambda _: ("-", "")),
+        (metrics._MethodMetrics, "count_start", lambda _: 0.0),
+        (metrics._MethodMetrics, "count_success", nothing),
+        (metrics.MetricsInterceptor, "_count_response", nothing),
+        (request_context, "_read_metadata", lambda _: ("-", "")),
         (logs, "bound", nowhere),
         (tracing, "continue_trace", nowhere),
         (tracing, "serialize_context", lambda: ""),

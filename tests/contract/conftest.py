@@ -1,10 +1,8 @@
-"""The stores in each of their forms: in memory, over the mock, and over a real server."""
+"""The stores in both of their forms: the fakes in memory, and the product's over a real server."""
 
 import dataclasses
 from collections.abc import AsyncIterator
 
-import mongomock_motor
-import mongomock_ng
 import pytest
 
 from indexing import settings
@@ -37,7 +35,7 @@ class Stores:
     remains: ports.UserData
 
 
-@pytest.fixture(params=["memory", "mock", "server"])
+@pytest.fixture(params=["memory", "server"])
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     """Empty stores."""
     if request.param == "memory":
@@ -45,9 +43,6 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
         kept, asked = pairs.MemoryCredentials(members), fakes.MemoryIdempotencyStore(members)
         places, work = fakes.MemoryGuilds(members), fakes.MemoryJobs()
         yield Stores(members, kept, places, work, asked, fakes.MemoryUserData(members, places, work, asked))
-    elif request.param == "mock":
-        client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
-        yield await _over(client["indexer"])
     else:
         config = settings.MongoSettings(url=request.getfixturevalue("mongodb_url"), database="contract")
         async with store_database.open_database(config) as database:

@@ -136,5 +136,6 @@ async def test_nobody_becomes_known_when_an_unknown_user_is_forgotten(
 ) -> None:
     """Forgetting somebody of whom nothing is stored stores nothing."""
     assert await pairs.delete(values.USER + 1) is None
+    assert not await pairs.mark_refused(values.USER + 1, version=None)
     assert not await stores.users.exists(values.USER + 1)
     assert await pairs.lock(values.USER + 1, version=None, now=NOW, until=NOW + 1.0) is None

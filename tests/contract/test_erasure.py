@@ -1,5 +1,6 @@
 """What is stored of one user goes, and nothing else; whatever comes late is taken back."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -131,22 +132,38 @@ async def test_a_reading_stores_nothing_when_its_guild_was_erased(kept: conftest
     assert await kept.guilds.list_channels([OWN]) == []
 
 
-class _Late:
-    """A collection before one of whose methods something happens, once."""
+class Interrupted:
+    """A database in which something else happens right before the first call of one method of a collection."""
 
-    def __init__(self, collection: database.Collection, method: str, deed: Any) -> None:  # noqa: ANN401 -- a coroutine function
+    def __init__(
+        self, database: database.Database, collection: str, method: str, meanwhile: Callable[[], Awaitable[object]]
+    ) -> None:
+        self._database = database
         self._collection = collection
         self._method = method
-        self._deed = deed
+        self._meanwhile = [meanwhile]
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- motor's
+        """Return a collection."""
+        found = self._database[name]
+        return _InterruptedCollection(found, self._method, self._meanwhile) if name == self._collection else found
+
+
+class _InterruptedCollection:
+    def __init__(
+        self, collection: database.Collection, method: str, meanwhile: list[Callable[[], Awaitable[object]]]
+    ) -> None:
+        self._collection = collection
+        self._method = method
+        self._meanwhile = meanwhile
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- any method
         if name != self._method:
             return getattr(self._collection, name)
 
         async def call(*given: Any, **named: Any) -> Any:  # noqa: ANN401 -- as above
-            deed, self._deed = self._deed, None
-            if deed is not None:
-                await deed()
+            while self._meanwhile:
+                await self._meanwhile.pop()()
             return await getattr(self._collection, name)(*given, **named)
 
         return call
@@ -154,11 +171,11 @@ class _Late:
 
 async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(database: database.Database) -> None:
     """Rows of a guild that has none itself would be found by nobody again."""
-    store, gone = guilds.Guilds(database), erasure.MongoUserData(database)
+    gone = erasure.MongoUserData(database)
+    store = guilds.Guilds(Interrupted(database, "channels", "insert_many", lambda: gone.erase_guilds([OWN], but=USER)))
     await store.upsert_guilds([values.user_guild(OWN)], [OWN])
     fence = await store.acquire_lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
     assert fence is not None
-    store._channels = _Late(database["channels"], "insert_many", lambda: gone.erase_guilds([OWN], but=USER))
 
     await store.store_channels(OWN, fence=fence, channels=[values.channel(9, OWN)], now=NOW)
 
@@ -167,14 +184,15 @@ async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(d
 
 async def test_a_guild_stays_when_another_user_lists_it_in_the_act_of_erasing(database: database.Database) -> None:
     """He found its row and wrote none; it comes back unread, and whatever reading was under way is late."""
-    store, gone = guilds.Guilds(database), erasure.MongoUserData(database)
-    people = users.Users(database, credentials.Vault((conftest.KEY,)))
+    store, people = guilds.Guilds(database), users.Users(database, credentials.Vault((conftest.KEY,)))
+
+    async def lists() -> None:
+        await people.replace_guild_list(OTHER, [values.user_guild(OWN)], NOW)
+
+    gone = erasure.MongoUserData(Interrupted(database, "channels", "delete_many", lists))
     await store.upsert_guilds([values.user_guild(OWN)], [OWN])
     fence = await store.acquire_lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
     assert fence is not None
-    gone._channels = _Late(
-        database["channels"], "delete_many", lambda: people.replace_guild_list(OTHER, [values.user_guild(OWN)], NOW)
-    )
 
     await gone.erase_guilds([OWN], but=USER)
     late = await store.store_channels(OWN, fence=fence, channels=[values.channel(9, OWN)], now=NOW)
@@ -190,13 +208,12 @@ async def test_an_answer_does_not_stay_when_its_user_is_erased_in_the_act_of_sto
     """It is looked whether he is known when the answer is there, not before."""
     people, gone = users.Users(database, credentials.Vault((conftest.KEY,))), erasure.MongoUserData(database)
     await people.put_credential(USER, values.credential())
-    kept = idempotency.MongoIdempotencyStore(database)
 
     async def erase() -> None:
         await gone.erase_user(USER)
         await gone.erase_responses(USER)
 
-    kept._requests = _Late(database["requests"], "insert_one", erase)
+    kept = idempotency.MongoIdempotencyStore(Interrupted(database, "requests", "insert_one", erase))
     await kept.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
 
     assert await kept.find("late") is None

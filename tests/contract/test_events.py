@@ -1,4 +1,4 @@
-"""Progress of jobs: published by anybody, followed from any place, conflated, and never more than what can be lost."""
+"""Progress updates of jobs: published by any process, followed from any position, coalesced, losable."""
 
 import asyncio
 import dataclasses
@@ -67,8 +67,8 @@ def revisions(told: list[model.JobUpdate]) -> dict[int, int]:
     return {unit.guild_id: unit.revision for news in told for unit in news.tasks}
 
 
-async def test_a_watcher_is_told_the_whole_update_when_one_is_published(bus: Bus) -> None:
-    """Job, numbers and rows arrive as they were, with the position to go on from."""
+async def test_a_watcher_gets_the_whole_update_when_one_is_published(bus: Bus) -> None:
+    """Job, tally and tasks arrive unchanged, with the position to resume from."""
     watcher = await bus.events.subscribe(JOB.job_id, FIRST)
     rows = (values.task(1, name="größer 🎉", channel_count=None), values.task(2, retry_at=7.25, reason="X"))
     published = model.JobUpdate(
@@ -83,8 +83,8 @@ async def test_a_watcher_is_told_the_whole_update_when_one_is_published(bus: Bus
     assert dataclasses.replace(told, position="") == published
 
 
-async def test_every_watcher_is_told_when_there_are_several(bus: Bus) -> None:
-    """Each has his own place; what one has read is still there for the other."""
+async def test_every_watcher_gets_an_update_when_there_are_several(bus: Bus) -> None:
+    """Each watcher has its own position: a read of one takes nothing from another."""
     watchers = [await bus.events.subscribe(JOB.job_id, FIRST) for _ in range(3)]
 
     await bus.events.publish(update(1))
@@ -93,8 +93,8 @@ async def test_every_watcher_is_told_when_there_are_several(bus: Bus) -> None:
     assert [revisions([news]) for news in told if news is not None] == [{1: 1}] * 3
 
 
-async def test_several_places_are_looked_at_together_when_streams_may_be_lost(bus: Bus) -> None:
-    """Each by its own stream; one that is not there holds nothing."""
+async def test_retained_positions_are_listed_together_when_streams_may_be_lost(bus: Bus) -> None:
+    """Each position is checked in its own stream; a missing stream retains nothing."""
     await bus.events.publish(update(1))
     await bus.events.publish(update(1, job=OTHER))
     held = {
@@ -106,8 +106,8 @@ async def test_several_places_are_looked_at_together_when_streams_may_be_lost(bu
     assert await bus.events.list_retained([*held, *lost]) == held
 
 
-async def test_news_are_seen_without_a_watcher_when_positions_are_compared(bus: Bus) -> None:
-    """Of several jobs at once; a stream that is lost has no news, and is heard of again with its next update."""
+async def test_updated_jobs_are_listed_without_a_watcher_when_positions_are_compared(bus: Bus) -> None:
+    """For several jobs at once. A lost stream has no updates until its next one."""
     third = values.job("c" * 32)
     await bus.events.publish(update(1))
     await bus.events.publish(update(1, job=OTHER))
@@ -125,8 +125,8 @@ async def test_news_are_seen_without_a_watcher_when_positions_are_compared(bus: 
     assert await bus.events.list_updated(places) == {JOB.job_id}
 
 
-async def test_silence_is_told_when_nothing_happens_for_a_while(bus: Bus) -> None:
-    """Other jobs' updates are not this job's."""
+async def test_next_returns_none_when_nothing_happens_within_the_wait(bus: Bus) -> None:
+    """Updates of other jobs do not count."""
     watcher = await bus.events.subscribe(JOB.job_id, FIRST)
     other = await bus.events.subscribe(OTHER.job_id, FIRST)
 
@@ -136,8 +136,8 @@ async def test_silence_is_told_when_nothing_happens_for_a_while(bus: Bus) -> Non
     assert await watcher.next(AT_ONCE) is None
 
 
-async def test_nothing_is_told_twice_when_a_watcher_goes_on(bus: Bus) -> None:
-    """The second call returns only what came after the first."""
+async def test_no_update_is_repeated_when_a_watcher_reads_again(bus: Bus) -> None:
+    """The second call returns only the changes since the first."""
     watcher = await bus.events.subscribe(JOB.job_id, FIRST)
     await bus.events.publish(update(1))
     await watcher.next(PATIENCE)
@@ -150,8 +150,8 @@ async def test_nothing_is_told_twice_when_a_watcher_goes_on(bus: Bus) -> None:
     assert await watcher.next(AT_ONCE) is None
 
 
-async def test_a_slow_watcher_gets_the_latest_rows_when_many_updates_passed(bus: Bus) -> None:
-    """However many there were, each guild is told once, as it is now, together with the job as it is now."""
+async def test_a_slow_watcher_gets_the_latest_tasks_when_many_updates_passed(bus: Bus) -> None:
+    """Each guild task occurs once, in its current state, together with the job's current state."""
     slow = await bus.events.subscribe(JOB.job_id, FIRST)
     quick = await bus.events.subscribe(JOB.job_id, FIRST)
     for revision in range(1, 51):
@@ -168,8 +168,8 @@ async def test_a_slow_watcher_gets_the_latest_rows_when_many_updates_passed(bus:
     assert sorted((unit.guild_id, unit.revision) for unit in told.tasks) == [(1, 50), (2, 49), (3, 50)]
 
 
-async def test_an_older_row_is_not_told_when_a_newer_one_was_published_before_it(bus: Bus) -> None:
-    """The greater revision wins also when it came first: the stale owner of a job may still publish."""
+async def test_an_older_task_is_dropped_when_a_newer_one_was_published_before_it(bus: Bus) -> None:
+    """The greater revision wins in any order: the stale owner of a job may still publish."""
     slow = await bus.events.subscribe(JOB.job_id, FIRST)
     quick = await bus.events.subscribe(JOB.job_id, FIRST)
     await bus.events.publish(update(1, revision=9))
@@ -183,10 +183,10 @@ async def test_an_older_row_is_not_told_when_a_newer_one_was_published_before_it
 
 
 @pytest.mark.parametrize("end", [model.JobState.CANCELLED, model.JobState.RUNNING], ids=["ended", "next-turn"])
-async def test_a_job_is_told_as_its_latest_turn_left_it_when_an_earlier_turn_publishes_late(
+async def test_the_latest_turn_decides_the_job_when_an_earlier_turn_publishes_late(
     bus: Bus, end: model.JobState
 ) -> None:
-    """A turn that lost its job may still speak: its rows count if they are new, what it says of the job does not."""
+    """Newer tasks of a turn that lost its job count; its state of the job does not."""
     slow = await bus.events.subscribe(JOB.job_id, FIRST)
     quick = await bus.events.subscribe(JOB.job_id, FIRST)
     later = dataclasses.replace(JOB, turn=JOB.turn + 1, state=end, waiting_for="user")
@@ -202,7 +202,7 @@ async def test_a_job_is_told_as_its_latest_turn_left_it_when_an_earlier_turn_pub
 
 
 async def test_a_watcher_misses_nothing_when_it_resumes_from_a_position(bus: Bus) -> None:
-    """All that came after the position is told, nothing from before it."""
+    """It gets every update after the position and none before."""
     await bus.events.publish(update(1))
     position = await bus.events.get_last_position(JOB.job_id)
     await bus.events.publish(update(2))
@@ -214,8 +214,8 @@ async def test_a_watcher_misses_nothing_when_it_resumes_from_a_position(bus: Bus
     assert revisions(told) == {2: 1, 3: 1}
 
 
-async def test_a_late_watcher_is_told_the_past_when_another_one_follows_the_end(bus: Bus) -> None:
-    """He is served from his position on at once, although nothing new is published; the other is told nothing."""
+async def test_a_late_watcher_gets_past_updates_when_another_one_is_at_the_end(bus: Bus) -> None:
+    """It gets them at once although nothing new is published; the other watcher gets nothing."""
     await bus.events.publish(update(1))
     position = await bus.events.get_last_position(JOB.job_id)
     await bus.events.publish(update(2))
@@ -228,8 +228,8 @@ async def test_a_late_watcher_is_told_the_past_when_another_one_follows_the_end(
     assert await early.next(AT_ONCE) is None
 
 
-async def test_a_late_watcher_is_told_past_and_present_when_more_is_published(bus: Bus) -> None:
-    """Of a guild that changed before and after, the latest row."""
+async def test_a_late_watcher_gets_past_and_new_updates_when_more_is_published(bus: Bus) -> None:
+    """A guild that changed before and after occurs in its latest state."""
     await bus.events.publish(update(1, 2))
     early = await bus.events.subscribe(JOB.job_id, await bus.events.get_last_position(JOB.job_id))
     await bus.events.publish(update(2, 3, revision=2))
@@ -242,8 +242,8 @@ async def test_a_late_watcher_is_told_past_and_present_when_more_is_published(bu
     assert revisions(told) == {1: 1, 2: 2, 3: 3}
 
 
-async def test_late_watchers_are_told_their_own_past_when_they_come_at_once(bus: Bus) -> None:
-    """Each from his own position on, whatever the other one asked for."""
+async def test_late_watchers_get_their_own_past_when_they_subscribe_at_once(bus: Bus) -> None:
+    """Each from its own position, independently of the other."""
     await bus.events.publish(update(1))
     position = await bus.events.get_last_position(JOB.job_id)
     await bus.events.publish(update(2))
@@ -257,8 +257,8 @@ async def test_late_watchers_are_told_their_own_past_when_they_come_at_once(bus:
     assert told == [{1: 1, 2: 1, 3: 1}, {2: 1, 3: 1}, {1: 1, 2: 1, 3: 1}]
 
 
-async def test_a_late_watcher_is_not_told_an_older_row_when_a_newer_one_came_first(bus: Bus) -> None:
-    """The greater revision wins in what is read again from the past as well, also over what came after it."""
+async def test_a_late_watcher_gets_no_older_task_when_a_newer_one_was_published_first(bus: Bus) -> None:
+    """The greater revision wins among past updates and across later ones."""
     await bus.events.publish(update(1, revision=9))
     await bus.events.publish(update(2, revision=9))
     await bus.events.publish(update(2, revision=4))
@@ -272,8 +272,8 @@ async def test_a_late_watcher_is_not_told_an_older_row_when_a_newer_one_came_fir
     assert revisions(told) == {1: 9, 2: 9}
 
 
-async def test_a_new_watcher_is_told_when_all_earlier_ones_have_left(bus: Bus) -> None:
-    """What the process knew of the job before is not taken for the present."""
+async def test_a_new_watcher_gets_updates_when_all_earlier_ones_have_left(bus: Bus) -> None:
+    """The process does not use what it knew of the job before."""
     first = await bus.events.subscribe(JOB.job_id, FIRST)
     await bus.events.publish(update(1))
     await first.next(PATIENCE)
@@ -286,14 +286,14 @@ async def test_a_new_watcher_is_told_when_all_earlier_ones_have_left(bus: Bus) -
     assert revisions(told) == {1: 1, 2: 1}
 
 
-async def test_the_tail_is_the_first_position_when_nothing_was_published(bus: Bus) -> None:
-    """Whoever subscribes there gets everything."""
+async def test_the_last_position_is_the_start_when_nothing_was_published(bus: Bus) -> None:
+    """A subscription from there gets every update."""
     assert await bus.events.get_last_position(JOB.job_id) == FIRST
     assert not await bus.events.has_all_since(JOB.job_id, FIRST)
 
 
-async def test_a_position_is_held_when_everything_after_it_is_there(bus: Bus) -> None:
-    """From the first update on; before it something may be missing."""
+async def test_a_position_is_retained_when_everything_after_it_is_there(bus: Bus) -> None:
+    """From the first update on; before it, updates may be missing."""
     await bus.events.publish(update(1))
     first = await bus.events.get_last_position(JOB.job_id)
     await bus.events.publish(update(2))
@@ -306,7 +306,7 @@ async def test_a_position_is_held_when_everything_after_it_is_there(bus: Bus) ->
 
 
 async def test_a_position_is_lost_when_the_server_lost_its_data(bus: Bus) -> None:
-    """Both while the stream is empty and when it goes on."""
+    """Both while the stream is empty and after new updates."""
     await bus.events.publish(update(1))
     position = await bus.events.get_last_position(JOB.job_id)
 
@@ -321,8 +321,8 @@ async def test_a_position_is_lost_when_the_server_lost_its_data(bus: Bus) -> Non
     assert (empty, going_on) == (False, False)
 
 
-async def test_a_watcher_is_told_again_when_updates_follow_a_loss(bus: Bus) -> None:
-    """Who listened before the server lost its data still hears what comes after."""
+async def test_a_watcher_gets_updates_again_when_they_follow_a_loss(bus: Bus) -> None:
+    """A subscription survives the server's loss of its data."""
     watcher = await bus.events.subscribe(JOB.job_id, FIRST)
     await bus.events.publish(update(1))
     await watcher.next(PATIENCE)
@@ -338,7 +338,7 @@ async def test_a_watcher_is_told_again_when_updates_follow_a_loss(bus: Bus) -> N
     assert revisions([told]) == {2: 1}
 
 
-async def test_a_new_watcher_is_told_when_the_server_lost_its_data_before(bus: Bus) -> None:
+async def test_a_new_watcher_gets_updates_when_the_server_lost_its_data_before(bus: Bus) -> None:
     """Other jobs can be followed afterwards as well."""
     watcher = await bus.events.subscribe(JOB.job_id, FIRST)
     await bus.events.publish(update(1))
@@ -351,8 +351,8 @@ async def test_a_new_watcher_is_told_when_the_server_lost_its_data_before(bus: B
     assert await other.next(PATIENCE) is not None
 
 
-async def test_a_stream_is_empty_when_it_was_forgotten(bus: Bus) -> None:
-    """The others stay; forgetting what is not there does nothing."""
+async def test_a_stream_is_empty_when_it_was_deleted(bus: Bus) -> None:
+    """Other streams stay; deleting a missing stream does nothing."""
     await bus.events.publish(update(1))
     await bus.events.publish(update(1, job=OTHER))
     kept = await bus.events.get_last_position(OTHER.job_id)

@@ -1,4 +1,4 @@
-"""What the exporter shows is what the fleet's own parts have left in Redis and MongoDB, and it leaves all as it was."""
+"""The exporter shows the state that the fleet's own components left in Redis and MongoDB, and changes nothing."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ NOW = 2_000_000.0
 def config(
     redis_settings: settings.RedisSettings, mongodb_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> settings.ExporterConfig:
-    """Settings of the exporter alone: no key of credentials is needed."""
+    """Settings of the exporter alone, without a credential key."""
     monkeypatch.setenv("DISCORD_BOT_TOKEN", "token")
     monkeypatch.delenv("INDEXER_CREDENTIAL_KEYS", raising=False)
     monkeypatch.setenv("REDIS_URL", redis_settings.url.get_secret_value())
@@ -40,7 +40,7 @@ def config(
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """An exporter, what it shows, and the servers that it reads."""
+    """An exporter with its registry and the servers that it reads."""
 
     exporter: exporter.Exporter
     registry: registry.CollectorRegistry
@@ -64,21 +64,21 @@ async def bench(
 
 
 async def everything(bench: Bench) -> tuple[dict[bytes, bytes], dict[str, list[Any]]]:
-    """Return all that stands in both servers."""
+    """Return all data of both servers."""
     keys: Any = await bench.redis.keys()
     stored: dict[bytes, Any] = {key: await bench.redis.dump(key) for key in keys}
     names = await bench.database.list_collection_names()
     return stored, {name: await bench.database[name].find({}).to_list(None) for name in names}
 
 
-async def test_the_queue_is_shown_with_what_workers_hold_when_it_is_read(bench: Bench) -> None:
-    """Live turns include those that a worker has fetched ahead; one that waits for its time is apart."""
+async def test_the_queue_includes_prefetched_turns_when_it_is_exported(bench: Bench) -> None:
+    """Live turns include those that a worker has prefetched; delayed turns count separately."""
     broker = queue.make_broker(bench.config.redis, [])
     broker.broker_id = queue.WORKER + "1"
     ours = queue.DramatiqQueue(broker, bench.redis)
     for number in range(3):
         await ours.enqueue(turns.Turn("a" * 32, number))
-    await ours.schedule(turns.Turn("b" * 32, 0), time.time() + 3600)  # noqa: TID251 -- the alarm's own clock
+    await ours.schedule(turns.Turn("b" * 32, 0), time.time() + 3600)  # noqa: TID251 -- Redis' own clock decides what is due
     fetched = next(broker.consume(turns.QUEUE, prefetch=1, timeout=100))
     assert fetched is not None
 
@@ -95,8 +95,8 @@ async def test_the_queue_is_shown_with_what_workers_hold_when_it_is_read(bench: 
     assert 0 < oldest < 60
 
 
-async def test_budgets_are_shown_as_they_are_now_when_permits_are_out(bench: Bench) -> None:
-    """The global one exactly, those of users as the least of those who have an active job, the ban line in full."""
+async def test_budgets_show_their_current_state_when_permits_are_out(bench: Bench) -> None:
+    """The global budget, the minimum over users with an active job, and the invalid-request limit."""
     store = redis_store.RedisBudgets(bench.redis, wiring.application_name(bench.config.discord))
     ours = limiter.Limiter(store, bench.config.limiter, metrics.LimiterMetrics(registry.CollectorRegistry()))
     await jobs.Jobs(bench.database, retention=60.0).create_or_join(values.job(user_id=7, next_turn_at=NOW - 20))
@@ -116,11 +116,13 @@ async def test_budgets_are_shown_as_they_are_now_when_permits_are_out(bench: Ben
 
 
 async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them(bench: Bench) -> None:
-    """Beside all who are stored."""
-    store = users.Users(bench.database, credentials.Vault((b"k" * 32,)))
+    """Beside the number of stored users."""
+    vault = credentials.Vault((b"k" * 32,))
+    store = users.Users(bench.database, vault)
     for user in (7, 8, 9):
         await store.put_credential(user, values.credential())
-    await store.require_reauth(8)
+    pairs = credentials.Credentials(bench.database, vault)
+    await pairs.mark_refused(8, version=(await pairs.get(8)).version)
 
     await bench.exporter.update_metrics()
 
@@ -128,8 +130,8 @@ async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them
     assert bench.value("indexer_credentials", state="reauth_required") == 1
 
 
-async def test_nothing_is_changed_when_it_is_read(bench: Bench) -> None:
-    """Neither in Redis nor in MongoDB, whatever stands there."""
+async def test_no_data_changes_when_it_is_exported(bench: Bench) -> None:
+    """Neither in Redis nor in MongoDB."""
     await jobs.Jobs(bench.database, retention=60.0).create_or_join(values.job())
     broker = queue.make_broker(bench.config.redis, [])
     await queue.DramatiqQueue(broker, bench.redis).enqueue(turns.Turn("a" * 32, 0))
@@ -140,8 +142,8 @@ async def test_nothing_is_changed_when_it_is_read(bench: Bench) -> None:
     assert await everything(bench) == before
 
 
-async def test_series_go_when_their_source_does_not_answer(bench: Bench) -> None:
-    """An old number must not pass for a new one; the other sources are shown as ever."""
+async def test_series_are_removed_when_their_source_does_not_respond(bench: Bench) -> None:
+    """A stale value must not look current; the other sources are still exported."""
     await bench.exporter.update_metrics()
     gone = settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0", timeout=0.2)
     away = redis.asyncio.Redis.from_url(gone.url.get_secret_value(), retry=None)
@@ -157,10 +159,10 @@ async def test_series_go_when_their_source_does_not_answer(bench: Bench) -> None
     assert bench.value("indexer_jobs_active") == 0
 
 
-async def test_every_scrape_reads_anew_when_it_is_served(
+async def test_every_scrape_reads_the_sources_when_it_is_served(
     config: settings.ExporterConfig, mongodb_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over HTTP, from a process of its own loop."""
+    """Over HTTP, from a process with its own loop."""
     port = servers.free_port()
     monkeypatch.setenv("EXPORTER_PORT", str(port))
     monkeypatch.setenv("MONGODB_DATABASE", f"test-{uuid.uuid4().hex}")
@@ -184,6 +186,6 @@ async def test_every_scrape_reads_anew_when_it_is_served(
     [([], 1.0), ([0.4], 0.4), ([0.0, 1.0], 0.1), ([number / 10 for number in range(11)], 0.1)],
     ids=["none", "one", "two", "many"],
 )
-def test_the_tenth_percentile_is_that_of_what_there_is(shares: list[float], lowest: float) -> None:
-    """Between neighbours, in proportion."""
+def test_the_tenth_percentile_is_interpolated_when_there_are_few_values(shares: list[float], lowest: float) -> None:
+    """Linearly between two neighbours."""
     assert exporter.tenth_percentile(shares) == pytest.approx(lowest)

@@ -1,10 +1,13 @@
 """Answers to requests that may be repeated."""
 
 import asyncio
+import datetime
 
 import pytest
 
 from indexing.domain import ports
+from indexing.store import database as store_database
+from indexing.store import idempotency
 from tests import clockwork
 from tests.contract import conftest
 
@@ -35,3 +38,12 @@ async def test_the_first_answer_stays_when_two_are_kept_at_once(requests: ports.
     await asyncio.gather(*(requests.store("key", answered, NOW) for answered in answers[1:]))
 
     assert await requests.find("key") == answers[0]
+
+
+async def test_an_answer_expires_after_a_day_when_it_was_kept(database: store_database.Database) -> None:
+    """As a date, which is all that an index with an expiry looks at."""
+    await idempotency.MongoIdempotencyStore(database).store("key", ports.StoredResponse(b"print", b"answer"), NOW)
+
+    row = await database["requests"].find_one({"_id": "key"})
+
+    assert row["expires_at"] == datetime.datetime(2080, 11, 29, 6, 13, 20)  # noqa: DTZ001 -- pymongo's UTC

@@ -1,4 +1,4 @@
-"""Every command to our servers is measured, and a failure is counted as one."""
+"""Every command to MongoDB and Redis is measured, and failures are counted."""
 
 import contextlib
 
@@ -8,8 +8,7 @@ from prometheus_client import registry
 
 from indexing import errors, settings
 from indexing.messaging import redis_client
-from indexing.store import database as store_database
-from indexing.store import guilds
+from indexing.store import database, guilds
 from indexing.telemetry import metrics
 from tests import servers, values
 
@@ -22,7 +21,7 @@ def sample(to: registry.CollectorRegistry, name: str, **labels: str) -> float:
 
 
 async def test_commands_to_redis_are_measured_when_they_are_answered(redis_settings: settings.RedisSettings) -> None:
-    """A pipeline counts once, as it is one round trip."""
+    """A pipeline counts once, because it is one round trip."""
     to = registry.CollectorRegistry()
     async with redis_client.open_redis(redis_settings, metrics.ServerMetrics(to)) as client:
         before = sample(to, "indexer_redis_command_seconds_count")
@@ -37,7 +36,7 @@ async def test_commands_to_redis_are_measured_when_they_are_answered(redis_setti
         assert sample(to, "indexer_redis_errors_total") == 0
 
 
-async def test_a_failure_is_counted_when_redis_is_away() -> None:
+async def test_a_failure_is_counted_when_redis_is_unreachable() -> None:
     """Also while connecting."""
     to = registry.CollectorRegistry()
     config = settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0", timeout=0.2)
@@ -50,11 +49,11 @@ async def test_a_failure_is_counted_when_redis_is_away() -> None:
 
 
 async def test_commands_to_mongodb_are_measured_by_name_when_they_end(mongodb_url: str) -> None:
-    """A command that the server refuses is measured and counted as a failure, unless somebody else was first."""
+    """A command that the server rejects counts as a failure, except a lost race for a unique key."""
     to = registry.CollectorRegistry()
     config = settings.MongoSettings(url=mongodb_url, database="measured")
-    async with store_database.open_database(config, metrics.ServerMetrics(to)) as database:
-        things = database["things"]
+    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
+        things = db["things"]
         await things.find_one({})
         await things.find({}).sort("_id", 1).limit(1).to_list(None)
         await things.delete_many({})
@@ -69,14 +68,14 @@ async def test_commands_to_mongodb_are_measured_by_name_when_they_end(mongodb_ur
     assert failed == {"find": 0, "insert": 0, "update": 1}
 
 
-async def test_a_listing_costs_two_commands_when_it_is_as_it_was(mongodb_url: str) -> None:
-    """Most listings are: what is stored is looked at, and the guild's row is written with the end of the lease."""
+async def test_a_channel_list_costs_two_commands_when_it_is_unchanged(mongodb_url: str) -> None:
+    """Most lists are: the stored channels are read, and the guild is updated together with the end of the lease."""
     to = registry.CollectorRegistry()
     config = settings.MongoSettings(url=mongodb_url, database="unchanged")
-    async with store_database.open_database(config) as plain:
+    async with database.open_database(config) as plain:
         await plain.client.drop_database(config.database)
-    async with store_database.open_database(config, metrics.ServerMetrics(to)) as database:
-        store = guilds.Guilds(database)
+    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
+        store = guilds.Guilds(db)
         await store.upsert_guilds([values.user_guild()], {values.GUILD})
         for now in (1000.0, 2000.0):
             fence = await store.acquire_lease(values.GUILD, now=now, until=now + 25, fetched_before=now)

@@ -1,4 +1,4 @@
-"""Who does a periodic duty this time."""
+"""The election of one process for each period of a periodic task."""
 
 import asyncio
 import contextlib
@@ -11,33 +11,33 @@ from indexing.messaging import coordination, redis_client
 from tests import servers
 
 
-async def test_one_is_first_when_many_ask_in_a_period(redis_client: redis.asyncio.Redis) -> None:
-    """For each duty one, and not again before the period is over."""
-    asked = [
-        coordination.LeaderLock(redis_client).try_acquire(duty, 60.0) for duty in ("sweep", "refresh") for _ in range(8)
+async def test_one_process_is_elected_when_many_try_in_a_period(redis_client: redis.asyncio.Redis) -> None:
+    """For each task one, and not again before the period is over."""
+    elections = [
+        coordination.LeaderLock(redis_client).try_acquire(task, 60.0) for task in ("sweep", "refresh") for _ in range(8)
     ]
 
-    answers = await asyncio.gather(*asked, coordination.LeaderLock(redis_client).try_acquire("sweep", 60.0))
+    answers = await asyncio.gather(*elections, coordination.LeaderLock(redis_client).try_acquire("sweep", 60.0))
 
     assert sum(answers[:8]) + sum(answers[16:]) == 1
     assert sum(answers[8:16]) == 1
 
 
-async def test_another_can_be_first_when_the_period_is_over(redis_client: redis.asyncio.Redis) -> None:
-    """Also when the first one has died: nobody has to give anything back."""
-    who = coordination.LeaderLock(redis_client)
-    await who.try_acquire("sweep", 60.0)
+async def test_another_process_can_be_elected_when_the_period_is_over(redis_client: redis.asyncio.Redis) -> None:
+    """Also when the elected process has died: no process has to release the lock."""
+    lock = coordination.LeaderLock(redis_client)
+    await lock.try_acquire("sweep", 60.0)
     (key,) = await redis_client.keys("*")
 
     remaining = await redis_client.pttl(key)
     await redis_client.pexpire(key, 0)
 
     assert 0 < remaining <= 60_000
-    assert await who.try_acquire("sweep", 60.0)
+    assert await lock.try_acquire("sweep", 60.0)
 
 
-async def test_the_failure_is_ours_when_redis_is_lost() -> None:
-    """Nobody is first then."""
+async def test_the_election_raises_queue_unavailable_when_redis_is_lost() -> None:
+    """No process is elected then."""
     async with contextlib.AsyncExitStack() as stack:
         with servers.valkey() as url:
             client = await stack.enter_async_context(redis_client.open_redis(settings.RedisSettings(url=url)))

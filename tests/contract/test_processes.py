@@ -1,4 +1,4 @@
-"""Both processes put together in this one, over real servers: they open, serve, and close everything."""
+"""Service and worker in this process, over real servers: they open, serve, and close everything."""
 
 import asyncio
 import dataclasses
@@ -16,7 +16,8 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from indexer_service.server import app, grpc_server
+from indexer_service import interceptors
+from indexer_service.server import app
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors, settings
@@ -52,8 +53,8 @@ def config(
         client.drop_database(variables["MONGODB_DATABASE"])
 
 
-async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.Settings) -> None:
-    """From boot to shutdown, on Dramatiq's own loop: what it does shows in the store."""
+async def test_a_worker_runs_turns_when_its_servers_respond(config: settings.Settings) -> None:
+    """From boot to shutdown, on Dramatiq's own loop: the turn's result is in the store."""
     broker = stub.StubBroker(middleware=[])
     loop, parts = worker.EventLoop(), worker.WorkerRuntime(config)
     loop.before_worker_boot(broker, None)
@@ -77,11 +78,11 @@ async def test_a_worker_runs_turns_when_its_servers_are_there(config: settings.S
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["alone", "beside-a-process-that-refreshes"])
-async def test_a_worker_refreshes_when_no_process_of_its_own_does(
+async def test_a_worker_refreshes_when_no_refresher_does(
     config: settings.Settings,
     apart: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """It sweeps always, for no job may stop."""
+    """It always sweeps, so that no job stalls."""
     own = config.workers.model_copy(update={"refresh": not apart})
     broker = stub.StubBroker(middleware=[])
     loop, parts = worker.EventLoop(), worker.WorkerRuntime(dataclasses.replace(config, workers=own))
@@ -98,8 +99,8 @@ async def test_a_worker_refreshes_when_no_process_of_its_own_does(
     assert found.isdisjoint(REFRESH_TASKS) if apart else found >= REFRESH_TASKS
 
 
-async def test_a_process_refreshes_and_does_nothing_else_when_it_is_there_for_that(config: settings.Settings) -> None:
-    """It runs no turns and looks for none that were lost."""
+async def test_the_refresher_only_refreshes_when_it_runs(config: settings.Settings) -> None:
+    """It neither runs turns nor sweeps."""
     async with refresh.running_refresher(config, lambda: clockwork.START):
         found = await running_tasks()
 
@@ -108,37 +109,37 @@ async def test_a_process_refreshes_and_does_nothing_else_when_it_is_there_for_th
 
 
 async def running_tasks() -> set[str]:
-    """Return the names of what this loop does."""
+    """Return the names of the tasks on this loop."""
     return {task.get_name() for task in asyncio.all_tasks()}
 
 
-class Looking(dramatiq.Middleware):
-    """Looks at a worker's pages when its last thread has ended, before anything of ours is closed."""
+class PageReader(dramatiq.Middleware):
+    """Reads a worker's pages when its last thread has ended, before its components are closed."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.found: list[tuple[int, bytes]] = []
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002 -- their hook
-        """Look."""
+        """Read the pages."""
         for path in ("metrics", "livez"):
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{path}", timeout=10) as page:
                 self.found.append((page.status, page.read()))
 
 
-def test_a_worker_shows_its_metrics_when_it_drains(config: settings.Settings) -> None:
-    """To its very end, so that a drain can be watched; and it is alive as long, so that nothing cuts it short."""
+def test_a_worker_serves_metrics_when_it_drains(config: settings.Settings) -> None:
+    """Until the end, so that a drain can be observed; it also stays live, so that no probe interrupts it."""
     port = servers.free_port()
     config = dataclasses.replace(config, workers=config.workers.model_copy(update={"metrics_port": port}))
-    looking = Looking(port)
-    broker = queue.make_broker(config.redis, [worker.EventLoop(), worker.WorkerRuntime(config), looking])
+    page_reader = PageReader(port)
+    broker = queue.make_broker(config.redis, [worker.EventLoop(), worker.WorkerRuntime(config), page_reader])
     running = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
 
     running.start()
     running.stop()
     broker.client.connection_pool.disconnect()
 
-    (status, page), alive = looking.found
+    (status, page), alive = page_reader.found
     assert status == 200
     assert b"indexer_turns_running 0.0" in page
     assert alive == (200, b"ok\n")
@@ -146,14 +147,14 @@ def test_a_worker_shows_its_metrics_when_it_drains(config: settings.Settings) ->
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10)
 
 
-async def test_the_service_answers_over_the_wire_when_its_servers_are_there(config: settings.Settings) -> None:
-    """Healthy from the start to the drain; a refusal arrives with its details; it ends when it is told to."""
+async def test_the_service_answers_over_the_wire_when_its_servers_respond(config: settings.Settings) -> None:
+    """Healthy from start to drain; an error arrives with its details; it exits when asked to."""
     stop = asyncio.Event()
-    running = asyncio.create_task(app.run(config, stop))
+    running = asyncio.create_task(app.serve_until(config, stop))
     async with grpc.aio.insecure_channel(config.service.listen) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         answer = await health.Check(
-            health_pb2.HealthCheckRequest(service=grpc_server.NAME), wait_for_ready=True, timeout=30
+            health_pb2.HealthCheckRequest(service=interceptors.base.SERVICE.full_name), wait_for_ready=True, timeout=30
         )
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await pb_grpc.IndexerServiceStub(channel).GetJob(pb.GetJobRequest(job_id="f" * 32), timeout=30)
@@ -169,15 +170,15 @@ async def test_the_service_answers_over_the_wire_when_its_servers_are_there(conf
 
 
 @pytest.mark.parametrize("away", ["REDIS_URL", "MONGODB_URL"])
-async def test_the_service_does_not_start_when_a_server_is_away(
+async def test_the_service_does_not_start_when_a_server_is_unreachable(
     config: settings.Settings, monkeypatch: pytest.MonkeyPatch, away: str
 ) -> None:
-    """It says which, and leaves nothing open."""
+    """The error names the server, and nothing is left open."""
     scheme = "redis" if away == "REDIS_URL" else "mongodb"
     monkeypatch.setenv(away, f"{scheme}://127.0.0.1:{servers.free_port()}")
     monkeypatch.setenv("MONGODB_TIMEOUT", "0.5")
 
     with pytest.raises((errors.QueueUnavailable, errors.StoreUnavailable)) as problem:
-        await app.run(settings.load(), asyncio.Event())
+        await app.serve_until(settings.load(), asyncio.Event())
 
     assert isinstance(problem.value, errors.QueueUnavailable if scheme == "redis" else errors.StoreUnavailable)

@@ -1,4 +1,4 @@
-"""What only the real stream can show: bounds, an outage, and answers that cross each other."""
+"""What only the real stream shows: bounds, outages, and concurrent reads."""
 
 import asyncio
 import contextlib
@@ -23,8 +23,8 @@ def update(guild_id: int, revision: int = 1) -> model.JobUpdate:
     return model.JobUpdate(JOB, model.Tally(1, 1), (values.task(guild_id, revision=revision),))
 
 
-async def test_the_stream_stays_short_when_very_much_is_published(redis_client: redis.asyncio.Redis) -> None:
-    """A job that circles for days does not fill Redis, and what is left goes away by itself."""
+async def test_the_stream_stays_bounded_when_many_updates_are_published(redis_client: redis.asyncio.Redis) -> None:
+    """A job that runs for days does not fill Redis, and its stream expires."""
     bus = events.RedisEvents(redis_client)
 
     for revision in range(events.MAX_LENGTH + 200):
@@ -37,10 +37,10 @@ async def test_the_stream_stays_short_when_very_much_is_published(redis_client: 
     assert not await bus.has_all_since(JOB.job_id, FIRST)
 
 
-async def test_nothing_is_skipped_when_an_answer_crosses_a_resuming_watcher(
+async def test_no_update_is_skipped_when_a_watcher_resumes_during_a_read(
     redis_settings: settings.RedisSettings, redis_client: redis.asyncio.Redis
 ) -> None:
-    """A reading that was asked for the watchers before him says nothing about his past."""
+    """A read that started before the subscription says nothing about the updates before it."""
     bus = events.RedisEvents(redis_client)
     elsewhere = redis.Redis.from_url(redis_settings.url.get_secret_value())
     with contextlib.closing(elsewhere):
@@ -68,8 +68,10 @@ async def test_nothing_is_skipped_when_an_answer_crosses_a_resuming_watcher(
     assert told == {2, 3}
 
 
-async def test_the_process_knows_when_it_publishes_or_reads_an_update(redis_client: redis.asyncio.Redis) -> None:
-    """At once: what it remembers of the job must not be told any more."""
+async def test_the_listener_is_called_when_the_process_publishes_or_reads_an_update(
+    redis_client: redis.asyncio.Redis,
+) -> None:
+    """At once: the process's cached state of the job is stale."""
     here, elsewhere = events.RedisEvents(redis_client), events.RedisEvents(redis_client)
     heard: list[int] = []
     here.add_listener(lambda news: heard.append(news.tasks[0].guild_id))
@@ -85,8 +87,8 @@ async def test_the_process_knows_when_it_publishes_or_reads_an_update(redis_clie
     await elsewhere.close()
 
 
-async def test_watchers_are_let_go_when_they_are_poked(redis_client: redis.asyncio.Redis) -> None:
-    """Before a process ends, nobody has to sit out his patience."""
+async def test_watchers_return_at_once_when_they_are_released(redis_client: redis.asyncio.Redis) -> None:
+    """At the end of a process no watcher waits for its timeout."""
     bus = events.RedisEvents(redis_client)
     watcher = await bus.subscribe(JOB.job_id, FIRST)
     waiting = asyncio.create_task(watcher.next(PATIENCE))
@@ -98,8 +100,8 @@ async def test_watchers_are_let_go_when_they_are_poked(redis_client: redis.async
     await bus.close()
 
 
-async def test_the_next_update_arrives_when_one_before_it_cannot_be_read(redis_client: redis.asyncio.Redis) -> None:
-    """Another release may publish what this one does not know."""
+async def test_the_next_update_arrives_when_one_before_it_cannot_be_decoded(redis_client: redis.asyncio.Redis) -> None:
+    """Another release may publish an unknown format."""
     bus = events.RedisEvents(redis_client)
     watcher = await bus.subscribe(JOB.job_id, FIRST)
     await redis_client.xadd(f"indexer:{{events}}:{JOB.job_id}", {"u": b'{"job": 7}'})
@@ -113,8 +115,8 @@ async def test_the_next_update_arrives_when_one_before_it_cannot_be_read(redis_c
     await bus.close()
 
 
-async def test_a_late_watcher_is_let_go_when_the_process_is_ending(redis_client: redis.asyncio.Redis) -> None:
-    """A call that was accepted just before the end does not hold it up."""
+async def test_a_late_watcher_returns_at_once_when_the_process_is_ending(redis_client: redis.asyncio.Redis) -> None:
+    """A call that was accepted just before the end does not delay it."""
     bus = events.RedisEvents(redis_client)
     bus.wake_all_watchers()
 
@@ -124,8 +126,8 @@ async def test_a_late_watcher_is_let_go_when_the_process_is_ending(redis_client:
     await bus.close()
 
 
-async def test_the_failure_is_ours_when_redis_is_lost() -> None:
-    """Every method says QueueUnavailable, and a watcher that could not be served is not kept."""
+async def test_every_method_raises_queue_unavailable_when_redis_is_lost() -> None:
+    """A watcher whose subscription failed is removed."""
     with servers.valkey() as url:
         stack = contextlib.AsyncExitStack()
         client = await stack.enter_async_context(redis_client.open_redis(settings.RedisSettings(url=url)))
@@ -150,8 +152,8 @@ async def test_the_failure_is_ours_when_redis_is_lost() -> None:
     await stack.aclose()
 
 
-async def test_watchers_go_on_when_redis_comes_back(redis_settings: settings.RedisSettings) -> None:
-    """The reader waits an outage out: connections that were cut are made anew, and nothing is missed."""
+async def test_watchers_continue_when_redis_recovers(redis_settings: settings.RedisSettings) -> None:
+    """The reader waits for the end of the outage, reconnects, and misses no update."""
     async with redis_client.open_redis(redis_settings) as client:
         bus = events.RedisEvents(client)
         async with concurrency.background_tasks(events=bus.relay_updates):

@@ -1,4 +1,4 @@
-"""A watcher who stops reading, over a real connection."""
+"""A watcher that stops reading, over a real connection."""
 
 import asyncio
 import dataclasses
@@ -13,26 +13,26 @@ from indexing.domain import model
 from tests import clockwork, edge, values, worlds
 
 GUILDS = 200
-PATIENCE = 0.3
-"""Seconds for which the service waits for its reader here."""
+SLOW_LIMIT = 0.3
+"""Seconds that the service waits for its reader in this test."""
 NARROW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 2**16)]
-"""A connection that takes in 64 KiB unread; by itself gRPC widens it to megabytes."""
+"""A connection that buffers 64 KiB; by default gRPC grows the buffer to megabytes."""
 
 
-async def test_a_stream_ends_with_the_reason_when_its_reader_stands_still() -> None:
-    """What the connection holds is little: then the service lets go of the reader, who may come back with his token."""
+async def test_a_stream_ends_as_a_slow_consumer_when_its_client_does_not_read() -> None:
+    """Once the connection's buffer is full; the client can resume with its token."""
     world = worlds.world(clockwork.ManualClock())
     await world.add_user([values.user_guild(guild_id) for guild_id in range(1, GUILDS + 1)])
     job = await world.start()
     rows = tuple(values.task(number, name="n" * 100, position=number) for number in range(1, GUILDS + 1))
 
     async with (
-        edge.serving(world, slow_watcher=PATIENCE) as address,
+        edge.serving(world, slow_watcher=SLOW_LIMIT) as address,
         grpc.aio.insecure_channel(address, options=NARROW) as channel,
     ):
         call = pb_grpc.IndexerServiceStub(channel).WatchProgress(pb.WatchProgressRequest(job_id=job.job_id))
         first: Any = await call.read()
-        await told_for(world, job, rows, seconds=5 * PATIENCE)
+        await publish_for(world, job, rows, seconds=5 * SLOW_LIMIT)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await asyncio.wait_for(read_on(call), 20)
 
@@ -42,18 +42,20 @@ async def test_a_stream_ends_with_the_reason_when_its_reader_stands_still() -> N
 
 
 async def read_on(call: Any) -> None:  # noqa: ANN401 -- the stubs know no end of a stream
-    """Read what is there until the stream ends."""
+    """Read until the stream ends."""
     while await call.read():
         pass
 
 
-async def told_for(world: worlds.World, job: model.Job, rows: tuple[model.GuildTask, ...], *, seconds: float) -> None:
-    """Let all rows change again and again."""
+async def publish_for(
+    world: worlds.World, job: model.Job, rows: tuple[model.GuildTask, ...], *, seconds: float
+) -> None:
+    """Publish changes of all rows for some seconds."""
     loop = asyncio.get_running_loop()
     until, revision = loop.time() + seconds, 0
     while loop.time() < until:
         revision += 1
         newer = tuple(dataclasses.replace(row, revision=revision) for row in rows)
         await world.events.publish(model.JobUpdate(job, model.tally_of(newer), newer))
-        # The service runs in this loop, too.
+        # The service runs in this loop.
         await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""One job's trace, from the gRPC call over the queue to the last channels stored, with both processes in this one."""
+"""The trace of one job, from the gRPC call over the queue to the last stored channels, with both processes in one."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
 from indexing.messaging import queue
 from tests import servers
-from workers import worker as workers_worker
+from workers import worker
 
 GUILDS = 8
 CHANNELS = "GET /guilds/{guild.id}/channels"
@@ -81,21 +81,21 @@ def config(
 @contextlib.asynccontextmanager
 async def running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerServiceStub]:
     """Run the service on this loop and a worker on its own, over the real queue."""
-    parts = workers_worker.WorkerRuntime(config)
+    runtime = worker.WorkerRuntime(config)
     broker = queue.make_broker(
-        config.redis, [middleware.TimeLimit(), middleware.Retries(), workers_worker.EventLoop(), parts]
+        config.redis, [middleware.TimeLimit(), middleware.Retries(), worker.EventLoop(), runtime]
     )
-    workers_worker.declare_actors(broker, parts)
-    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=4)
+    worker.declare_actors(broker, runtime)
+    running = dramatiq.Worker(broker, worker_timeout=50, worker_threads=4)
     stop = asyncio.Event()
-    serving = asyncio.create_task(app.run(config, stop))
-    await asyncio.to_thread(worker.start)
+    serving = asyncio.create_task(app.serve_until(config, stop))
+    await asyncio.to_thread(running.start)
     try:
         async with grpc.aio.insecure_channel(config.service.listen) as channel:
             await asyncio.wait_for(channel.channel_ready(), 30)
             yield pb_grpc.IndexerServiceStub(channel)
     finally:
-        await asyncio.to_thread(worker.stop)
+        await asyncio.to_thread(running.stop)
         stop.set()
         await asyncio.wait_for(serving, 30)
 
@@ -103,7 +103,7 @@ async def running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerSer
 async def test_one_trace_holds_the_whole_job_when_it_crosses_the_queue(
     config: settings.Settings, simulator: str, spans: in_memory_span_exporter.InMemorySpanExporter
 ) -> None:
-    """Every call to Discord, every turn, and the servers' part of both; the caller's request id comes back."""
+    """Every call to Discord, every turn, and commands to both servers; the caller's request id is returned."""
     (user,) = users.simulated_users(simulator, 1)
     async with running(config) as api:
         put: Any = pb.PutCredentialRequest(user_id=user.id, access_token=user.token, scopes=user.scopes)

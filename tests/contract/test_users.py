@@ -48,33 +48,16 @@ async def test_the_missing_credential_is_named_when_there_is_none(users: ports.U
     assert missing.value.user_id == values.USER
 
 
-async def test_the_credential_is_withheld_when_discord_refused_it(users: ports.Users) -> None:
-    """From the refusal on nobody gets the dead token."""
-    await users.put_credential(values.USER, values.credential())
-
-    await users.require_reauth(values.USER)
-
-    with pytest.raises(errors.ReauthRequired):
-        await users.credential(values.USER)
-
-
-async def test_the_credential_works_again_when_the_user_renewed_it(users: ports.Users) -> None:
+async def test_the_credential_is_usable_again_when_the_user_logs_in_after_a_refusal(stores: conftest.Stores) -> None:
     """A new consent ends the refusal."""
+    users = stores.users
     await users.put_credential(values.USER, values.credential())
-    await users.require_reauth(values.USER)
+    version = (await stores.credentials.get(values.USER)).version
+    assert await stores.credentials.mark_refused(values.USER, version=version)
 
     await users.put_credential(values.USER, values.credential(access_token="renewed"))
 
     assert (await users.credential(values.USER)).access_token == "renewed"
-
-
-async def test_nobody_becomes_known_when_an_unknown_user_is_refused(users: ports.Users) -> None:
-    """A refusal for somebody of whom nothing is stored stores nothing."""
-    await users.require_reauth(values.USER)
-
-    assert not await users.exists(values.USER)
-    with pytest.raises(errors.CredentialMissing):
-        await users.credential(values.USER)
 
 
 async def test_a_user_is_known_when_a_credential_or_wishes_are_stored(users: ports.Users) -> None:
@@ -139,7 +122,7 @@ async def test_permissions_follow_when_the_list_is_read_again(users: ports.Users
 
     await users.replace_guild_list(values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
 
-    assert await users.membership(values.USER, 1) == values.membership(guild_id=1, permissions=0)
+    assert await values.stored_membership(users, values.USER, 1) == values.membership(guild_id=1, permissions=0)
 
 
 async def test_a_membership_ends_when_the_list_no_longer_names_the_guild(users: ports.Users) -> None:
@@ -150,8 +133,8 @@ async def test_a_membership_ends_when_the_list_no_longer_names_the_guild(users: 
     await users.replace_guild_list(values.USER, [values.user_guild(2)], NOW + 60)
 
     assert [row.guild_id for row in await users.memberships(values.USER)] == [2]
-    assert await users.membership(values.USER, 1) is None
-    assert await users.membership(OTHER, 1) is not None
+    assert await values.stored_membership(users, values.USER, 1) is None
+    assert await values.stored_membership(users, OTHER, 1) is not None
 
 
 async def test_all_memberships_end_when_the_list_is_empty(users: ports.Users) -> None:
@@ -184,7 +167,7 @@ async def test_roles_stay_when_the_list_names_the_guild_again(users: ports.Users
 
     await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 60)
 
-    found = await users.membership(values.USER, 1)
+    found = await values.stored_membership(users, values.USER, 1)
     assert found == values.membership(guild_id=1, role_ids=ROLES, roles_at=NOW + 1)
 
 
@@ -198,7 +181,7 @@ async def test_roles_are_not_known_any_more_when_the_list_gives_other_rights(
 
     await users.replace_guild_list(values.USER, [values.user_guild(1, **rights)], NOW + 60)
 
-    found = await users.membership(values.USER, 1)
+    found = await values.stored_membership(users, values.USER, 1)
     assert found is not None
     assert found.roles_at is None
 
@@ -209,7 +192,7 @@ async def test_no_roles_differ_from_unknown_ones_when_a_member_has_none(users: p
 
     await users.store_roles(values.USER, 1, (), NOW)
 
-    found = await users.membership(values.USER, 1)
+    found = await values.stored_membership(users, values.USER, 1)
     assert found is not None
     assert found.role_ids == ()
 
@@ -222,7 +205,7 @@ async def test_roles_are_forgotten_when_the_user_left_and_came_back(users: ports
 
     await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 120)
 
-    assert await users.membership(values.USER, 1) == values.membership(guild_id=1)
+    assert await values.stored_membership(users, values.USER, 1) == values.membership(guild_id=1)
 
 
 async def test_roles_are_forgotten_when_discord_said_that_he_is_no_member(users: ports.Users) -> None:
@@ -232,9 +215,9 @@ async def test_roles_are_forgotten_when_discord_said_that_he_is_no_member(users:
 
     await users.mark_left(values.USER, 1, NOW + 60)
 
-    assert await users.membership(values.USER, 1) is None
+    assert await values.stored_membership(users, values.USER, 1) is None
     await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 120)
-    assert await users.membership(values.USER, 1) == values.membership(guild_id=1)
+    assert await values.stored_membership(users, values.USER, 1) == values.membership(guild_id=1)
 
 
 async def test_late_roles_are_dropped_when_the_user_has_left_meanwhile(users: ports.Users) -> None:
@@ -245,14 +228,14 @@ async def test_late_roles_are_dropped_when_the_user_has_left_meanwhile(users: po
     await users.store_roles(values.USER, 1, ROLES, NOW + 61)
 
     await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 120)
-    assert await users.membership(values.USER, 1) == values.membership(guild_id=1)
+    assert await values.stored_membership(users, values.USER, 1) == values.membership(guild_id=1)
 
 
 async def test_nothing_is_stored_when_roles_come_for_an_unknown_membership(users: ports.Users) -> None:
     """Roles alone make nobody a member."""
     await users.store_roles(values.USER, 1, ROLES, NOW)
 
-    assert await users.membership(values.USER, 1) is None
+    assert await values.stored_membership(users, values.USER, 1) is None
     assert await users.memberships(values.USER) == []
 
 
@@ -263,15 +246,15 @@ async def test_looks_are_noted_when_a_user_opens_his_guild(users: ports.Users) -
     for later in (0.0, 60.0, 300.0):
         await users.mark_viewed(values.USER, values.GUILD, NOW + later)
         await users.mark_viewed(OTHER, values.GUILD, NOW + later)
-        found = await users.membership(values.USER, values.GUILD)
+        found = await values.stored_membership(users, values.USER, values.GUILD)
         assert found is not None
         seen.append(found.last_viewed_at)
     await users.mark_left(values.USER, values.GUILD, NOW + 400)
     await users.replace_guild_list(values.USER, [values.user_guild()], NOW + 500)
 
     assert seen == [NOW, NOW, NOW + 300]
-    assert await users.membership(values.USER, values.GUILD) == values.membership()
-    assert await users.membership(OTHER, values.GUILD) is None
+    assert await values.stored_membership(users, values.USER, values.GUILD) == values.membership()
+    assert await values.stored_membership(users, OTHER, values.GUILD) is None
 
 
 async def test_ended_memberships_are_erased_when_they_are_purged(users: ports.Users) -> None:

@@ -138,8 +138,9 @@ async def _world() -> worlds.World:
 
 def _known() -> dict[str, list[str]]:
     users, guilds = [str(user) for user in USERS], [str(guild) for guild in GUILDS]
-    place = [edge.SIGNER.make(watch_encoder.WATCH, [job, position]) for job in JOBS for position in ("", "0-0", "9-9")]
-    pages = [edge.SIGNER.make(f"guilds:{users[0]}", 1), edge.SIGNER.make(f"jobs:{users[0]}", 1.5)]
+    positions = [[job, position] for job in JOBS for position in ("", "0-0", "9-9")]
+    resume = [edge.TOKENS.sign(watch_encoder.PURPOSE, position) for position in positions]
+    pages = [edge.TOKENS.sign(f"guilds:{users[0]}", 1), edge.TOKENS.sign(f"jobs:{users[0]}", 1.5)]
     return {
         "user_id": users,
         requests.ERASED: [str(ERASED)],
@@ -148,8 +149,8 @@ def _known() -> dict[str, list[str]]:
         "muted_guild_id": guilds,
         "job_id": JOBS,
         "request_id": ["", "123e4567-e89b-12d3-a456-426614174000"],
-        "page_token": ["", "", *pages, *place],
-        "resume_token": ["", *place, *pages],
+        "page_token": ["", "", *pages, *resume],
+        "resume_token": ["", *resume, *pages],
         "access_token": ["an-access-token"],
         "refresh_token": ["", "a-refresh-token"],
         "scope": ["identify", "guilds"],

@@ -1,4 +1,4 @@
-"""A running stack for black-box tests, and the little that callers need to talk to it."""
+"""Fixtures of the system tests: a running stack, its API and its simulator."""
 
 import json
 import urllib.request
@@ -20,7 +20,7 @@ FAST = {
     "INDEXING_GUILD_LEASE": "11",
     "INDEXING_LIST_MAX_AGE": "0",
 }
-"""A user's budget that is not the thing under test, and short pauses after failures."""
+"""Settings with a large user budget, short leases and short retry delays."""
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +48,20 @@ def api(running: stack.Stack) -> Iterator[pb_grpc.IndexerServiceStub]:
 
 @pytest.fixture
 def discord(running: stack.Stack) -> Iterator["Simulator"]:
-    """The simulator's own pages; faults are gone after the test."""
+    """The simulator's control endpoints; fault rules are removed after the test."""
     simulator = Simulator(running.simulator_url)
     yield simulator
     simulator.ask("faults", method="DELETE")
 
 
 class Simulator:
-    """The simulator's pages below /_sim."""
+    """Client of the simulator's control endpoints below /_sim."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def ask(self, page: str, body: object = None, method: str | None = None) -> Any:  # noqa: ANN401 -- any JSON
-        """Return the page's answer; a body is posted."""
+        """Return the response of an endpoint; a body is sent as POST."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._url}/_sim/{page}", data, method=method)  # noqa: S310 -- loopback
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- loopback

@@ -1,12 +1,12 @@
-"""What callers notice when a service and a worker are told to end while they are busy: `make drill-drain`, once."""
+"""One round of `make drill-drain`: a service and a worker get SIGTERM under load."""
 
 from devstack import stack
 from tests.benchmarks.drain import __main__ as drain
 from tests.benchmarks.drain import load
 
 
-async def test_nobody_loses_anything_when_a_service_and_a_worker_end() -> None:
-    """No call fails for who honours UNAVAILABLE, no unit is lost, every stream says goodbye, both end in time."""
+async def test_no_call_fails_when_a_service_and_a_worker_drain() -> None:
+    """Calls that retry UNAVAILABLE succeed, no guild task is lost, streams send `going_away`, both end in time."""
     options = stack.Options(
         users=2,
         services=2,

@@ -1,4 +1,4 @@
-"""The launcher as a person starts it: what it is told is used, and nothing is left when it ends, however it ends."""
+"""The launcher as a process: its options and environment are used, and nothing is left when it ends."""
 
 import contextlib
 import json
@@ -21,13 +21,20 @@ from tests.unit.devstack import stack_processes
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 COMMAND = (sys.executable, "-m", "devstack")
 PATIENCE = 60.0
-OURS = ("DISCORD_BOT_TOKEN", "DISCORD_USER_TOKEN", "DISCORD_API_BASE", "REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE")
+PRODUCT_VARIABLES = (
+    "DISCORD_BOT_TOKEN",
+    "DISCORD_USER_TOKEN",
+    "DISCORD_API_BASE",
+    "REDIS_URL",
+    "MONGODB_URL",
+    "MONGODB_DATABASE",
+)
 SMALL = ("--guilds-per-user", "4", "--latency", "5-20")
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Return our environment, less what would make the launcher use other servers."""
-    inherited = {name: value for name, value in os.environ.items() if name not in OURS}  # noqa: TID251 -- handed on
+    """Return the environment without the variables that make the launcher use other servers."""
+    inherited = {name: value for name, value in os.environ.items() if name not in PRODUCT_VARIABLES}  # noqa: TID251 -- passed on
     return {**inherited, **more}
 
 
@@ -40,7 +47,7 @@ def run(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
 
 @contextlib.contextmanager
 def up(*arguments: str, **more: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
-    """Run `up` until the block ends; yields its process and the addresses that it printed."""
+    """Run `up` until the block ends; yields its process and its printed addresses."""
     command = [*COMMAND, "up", "--json", *SMALL, *arguments]
     with subprocess.Popen(
         command, env=environment(more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -66,26 +73,26 @@ def directory_of(addresses: Mapping[str, Any]) -> str:
     ids=["killed", "Ctrl-C"],
 )
 def test_nothing_is_left_when_the_launcher_ends(number: signal.Signals, code: int) -> None:
-    """However the launcher ends, all processes it started and the directory are gone, and no traceback is printed."""
+    """All processes and the directory are gone, and no traceback is printed."""
     with up() as (process, addresses):
         directory = directory_of(addresses)
         assert len(stack_processes.command_lines(directory)) >= 7
 
         process.send_signal(number)
-        _, told = process.communicate(timeout=PATIENCE)
+        _, stderr = process.communicate(timeout=PATIENCE)
 
         assert process.returncode == code
         assert stack_processes.remains_of(directory) == []
-        assert "Traceback" not in told
+        assert "Traceback" not in stderr
 
 
 def test_nothing_is_left_when_the_launcher_is_killed_during_the_start() -> None:
-    """A SIGKILL half way through the start leaves as little as one after it."""
+    """A SIGKILL during the start leaves no process and no directory."""
     command = [*COMMAND, "up", *SMALL]
     with subprocess.Popen(command, env=environment({}), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        directory = _guarded_directory(process.pid)
+        directory = _stack_directory(process.pid)
 
         process.kill()
 
@@ -93,16 +100,16 @@ def test_nothing_is_left_when_the_launcher_is_killed_during_the_start() -> None:
         assert stack_processes.remains_of(directory) == []
 
 
-def _guarded_directory(launcher: int) -> str:
-    """Return the directory that the guard of this launcher looks after."""
+def _stack_directory(launcher: int) -> str:
+    """Return the stack's directory from the command line of the launcher's reaper."""
     children = pathlib.Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     lines = [pathlib.Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in children]
     (directory,) = (line[line.index("reap") + 1] for line in lines if "reap" in line)
     return directory
 
 
-def test_the_last_words_of_the_culprit_are_told_when_the_start_fails() -> None:
-    """A setting that is refused shows in the launcher's own output, in words, and nothing is left."""
+def test_the_log_of_the_failed_program_is_printed_when_the_start_fails() -> None:
+    """The launcher prints which setting a program rejected, without a traceback."""
     ended = run("demo", *SMALL, GLOBAL_BUDGET="fast")
 
     first, *tail = ended.stderr.splitlines()
@@ -112,18 +119,18 @@ def test_the_last_words_of_the_culprit_are_told_when_the_start_fails() -> None:
 
 
 @pytest.mark.parametrize("variable", ["REDIS_URL", "MONGODB_URL"])
-def test_the_variable_is_named_when_a_server_of_the_environment_is_away(variable: str) -> None:
-    """The line names variable and host, and never the password in the URL."""
+def test_the_variable_is_named_when_an_external_server_is_unreachable(variable: str) -> None:
+    """The line names variable and host, but not the URL's password."""
     scheme = variable.removesuffix("_URL").lower()
 
     ended = run("demo", *SMALL, **{variable: f"{scheme}://somebody:secret@127.0.0.1:1/0"})
 
-    assert ended.stderr == f"{variable} is set, but 127.0.0.1:1 does not answer; unset it to use our own server\n"
+    assert ended.stderr == f"{variable} is set, but 127.0.0.1:1 does not answer; unset it to start an own server\n"
     assert (ended.returncode, "secret" in ended.stdout) == (1, False)
 
 
-def test_the_summary_is_the_last_line_when_json_is_asked_for() -> None:
-    """`make demo ARGS=--json` can be read by a program: one object with the figures, on standard output."""
+def test_standard_output_is_one_json_object_when_json_is_asked_for() -> None:
+    """`make demo ARGS=--json` prints the summary only."""
     ended = run("demo", "--json", "--users", "2", "--workers", "2", *SMALL)
 
     found = json.loads(ended.stdout.splitlines()[-1])
@@ -136,8 +143,8 @@ def test_the_summary_is_the_last_line_when_json_is_asked_for() -> None:
     assert set(found["headroom_low_water"]) >= {"global", "user"}
 
 
-def test_the_demonstration_fails_when_a_job_does() -> None:
-    """The exit code says that something went wrong, and the line says for whom."""
+def test_the_demo_fails_when_a_job_fails() -> None:
+    """The exit code is 1, and a line names the user and the reason."""
     rule = {"kind": "status", "status": 401, "route": "GET /users/@me/guilds", "token": "bearer"}
 
     ended = run("demo", *SMALL, "--fault", json.dumps(rule))
@@ -146,8 +153,8 @@ def test_the_demonstration_fails_when_a_job_does() -> None:
     assert re.search(r"✗ user \d+: .*REAUTH_REQUIRED", ended.stdout)
 
 
-def test_the_environments_servers_are_used_when_they_are_named(redis_url: str, mongodb_url: str) -> None:
-    """With REDIS_URL and MONGODB_URL no server of ours is started, and our database is gone from theirs afterwards."""
+def test_external_servers_are_used_when_the_environment_names_them(redis_url: str, mongodb_url: str) -> None:
+    """With REDIS_URL and MONGODB_URL no own server is started, and the database is dropped at the end."""
     with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
         client.flushdb()
     with up(REDIS_URL=redis_url, MONGODB_URL=mongodb_url) as (process, addresses):
@@ -166,12 +173,12 @@ def test_the_environments_servers_are_used_when_they_are_named(redis_url: str, m
 
 
 def test_the_real_discord_is_used_when_both_tokens_are_given() -> None:
-    """With a bot's and a user's token no simulator is started, and the user is whoever the token belongs to."""
-    with _discord("--bot-token", "real-bot-token", "--user-limit", "40/1") as played:
-        user = played["users"][0]
+    """With both tokens no simulator is started, and the user is the owner of the token."""
+    with _discord("--bot-token", "real-bot-token", "--user-limit", "40/1") as about:
+        user = about["users"][0]
         tokens = {"DISCORD_BOT_TOKEN": "real-bot-token", "DISCORD_USER_TOKEN": user["token"]}
 
-        more = {"DISCORD_API_BASE": played["base_url"], "LIMITER_HOLD": "0", "USER_BUDGET": "40/1"}
+        more = {"DISCORD_API_BASE": about["base_url"], "LIMITER_HOLD": "0", "USER_BUDGET": "40/1"}
         ended = run("demo", "--json", **tokens, **more)
 
         found = json.loads(ended.stdout.splitlines()[-1])
@@ -179,15 +186,15 @@ def test_the_real_discord_is_used_when_both_tokens_are_given() -> None:
         assert "simulator is ready" not in ended.stderr
         assert f"user {user['id']}: succeeded" in ended.stderr
         assert (found["guilds"], found["http_429"], found["duplicate_guild_fetches"]) == (4, 0, None)
-        assert found["discord_calls"] == json.loads(probes.read_page(f"{played['control_url']}/stats")[1])["calls"] - 1
+        assert found["discord_calls"] == json.loads(probes.read_page(f"{about['control_url']}/stats")[1])["calls"] - 1
 
 
 def test_the_token_is_named_when_discord_refuses_it() -> None:
-    """A user token that is not accepted is told before anything is indexed, without showing it."""
-    with _discord() as played:
+    """A rejected user token fails the start, and is not printed."""
+    with _discord() as about:
         tokens = {"DISCORD_BOT_TOKEN": "b", "DISCORD_USER_TOKEN": "my-secret"}
 
-        ended = run("demo", DISCORD_API_BASE=played["base_url"], **tokens)
+        ended = run("demo", DISCORD_API_BASE=about["base_url"], **tokens)
 
     assert ended.returncode == 1
     assert ended.stderr.startswith("DISCORD_USER_TOKEN: Discord answered 401 to GET /users/@me; ")
@@ -196,7 +203,7 @@ def test_the_token_is_named_when_discord_refuses_it() -> None:
 
 @contextlib.contextmanager
 def _discord(*arguments: str) -> Iterator[dict[str, Any]]:
-    """Run a simulator that stands for the real Discord; yields what it printed."""
+    """Run a simulator in place of the real Discord; yields its `about` document."""
     command = [sys.executable, "-m", "devstack.simulator", "--guilds-per-user", "4", "--with-parent", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=programs.CHECKOUT) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""A stack as tests use it: its services work, and its programs can be killed and started again."""
+"""A stack as used by tests: its services work, and its programs can be killed and restarted."""
 
 import contextlib
 import io
@@ -43,7 +43,7 @@ def running() -> Iterator[stack.Stack]:
 
 
 def index(address: str, user_id: str) -> pb.Job:
-    """Index a user through the service at *address* as a patient caller does; returns the job when it has ended."""
+    """Index a user through the service at *address*, retrying UNAVAILABLE; returns the ended job."""
     deadline = time.monotonic() + PATIENCE
     request = pb.StartIndexingRequest(user_id=user_id, force=True)
     while True:
@@ -65,8 +65,8 @@ def test_each_service_works_when_there_are_two(running: stack.Stack) -> None:
     assert states == [pb.JOB_STATE_SUCCEEDED] * 2
 
 
-def test_data_outlives_a_killed_server_when_it_is_started_again(running: stack.Stack) -> None:
-    """Valkey and MongoDB come back on the same ports with what they had acknowledged, and the stack has not failed."""
+def test_acknowledged_data_is_kept_when_a_killed_server_is_restarted(running: stack.Stack) -> None:
+    """Valkey and MongoDB return on the same ports with their data, and the stack has not failed."""
     with contextlib.closing(redis.Redis.from_url(running.redis_url)) as client:
         client.set("kept", "yes")
         mongo = pymongo.MongoClient[dict[str, Any]](running.mongodb_url)
@@ -81,8 +81,8 @@ def test_data_outlives_a_killed_server_when_it_is_started_again(running: stack.S
     assert running.failure is None
 
 
-def test_the_stack_goes_on_when_a_worker_dies(running: stack.Stack) -> None:
-    """A worker that dies is replaced, on the same metrics port."""
+def test_the_stack_keeps_running_when_a_worker_is_killed(running: stack.Stack) -> None:
+    """The worker is restarted on the same metrics port."""
     url = running.metrics_urls["worker-1"].replace("/metrics", "/readyz")
 
     running.signal("worker-1", signal.SIGKILL)
@@ -95,7 +95,7 @@ def test_the_stack_goes_on_when_a_worker_dies(running: stack.Stack) -> None:
 
 
 def test_no_secret_is_in_a_command_line_when_the_stack_runs(running: stack.Stack) -> None:
-    """Who lists the machine's processes sees no token and no key."""
+    """The command lines of all processes contain no token and no key."""
     commands = "".join(stack_processes.command_lines(str(running.logs.parent)))
 
     assert "indexer_service" in commands
@@ -104,7 +104,7 @@ def test_no_secret_is_in_a_command_line_when_the_stack_runs(running: stack.Stack
     assert not re.search(r"[A-Za-z0-9_-]{43}=", commands)
 
 
-def test_rules_are_refused_in_words_when_the_simulator_does_not_know_them(running: stack.Stack) -> None:
-    """A mistake in a rule is told as the simulator tells it, before anything is indexed."""
-    with pytest.raises(supervisor.StackFailed, match=r"--fault: the simulator refuses .*flood.*Invalid enum value"):
+def test_the_simulators_message_is_shown_when_a_fault_rule_is_invalid(running: stack.Stack) -> None:
+    """The demo fails before it indexes anything."""
+    with pytest.raises(supervisor.StackFailed, match=r"--fault: the simulator rejects .*flood.*Invalid enum value"):
         demo.run_demo(running, console.Console(file=io.StringIO()), ['{"kind": "flood"}'])

@@ -1,4 +1,4 @@
-"""A user is erased while his job runs; then his id is looked for in every document and every key."""
+"""A user is erased while their job runs; then every document and key is searched for their id."""
 
 import contextlib
 import sys
@@ -20,12 +20,12 @@ from tests.system import conftest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a stack of its own")
 PATIENCE = 60.0
 BUDGETS = ("p:u:", "p:r:user:")
-"""What the keys of the limiter that carry a user's id have in common: they end with the last permit."""
+"""Parts of the limiter's keys that carry a user's id; these keys expire with the user's last permit."""
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[stack.Stack]:
-    """Two users, some of whose guilds are shared; answers take so long that jobs can be met in the middle."""
+    """Two users with some shared guilds; the latency is high, so that a job still runs during the erasure."""
     options = stack.Options(
         users=2,
         workers=2,
@@ -40,7 +40,7 @@ def running() -> Iterator[stack.Stack]:
 
 
 def documents(running: stack.Stack, user: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the documents that name the user, by collection."""
+    """Return the documents that contain the user's id, with their collections."""
     found = []
     with pymongo.MongoClient[dict[str, Any]](running.mongodb_url) as client:
         database = client[running.database]
@@ -59,7 +59,7 @@ def _names(value: object, user: str) -> bool:
 
 
 def keys(running: stack.Stack, user: str) -> list[str]:
-    """Return the keys of Redis that name the user, in their names or in what they hold."""
+    """Return the Redis keys with the user's id in the name or the value."""
     readers: dict[bytes, Any] = {
         b"string": lambda client, key: client.get(key),
         b"hash": lambda client, key: client.hgetall(key),
@@ -72,13 +72,13 @@ def keys(running: stack.Stack, user: str) -> list[str]:
     with contextlib.closing(redis.Redis.from_url(running.redis_url)) as client:
         for key in client.scan_iter():
             kind: Any = client.type(key)
-            if kind != b"none" and user in repr((key, readers[kind](client, key))):  # else ended meanwhile
+            if kind != b"none" and user in repr((key, readers[kind](client, key))):  # else expired meanwhile
                 found.append(key.decode())
     return found
 
 
-def test_nobody_knows_the_user_when_he_was_erased_while_his_job_ran(running: stack.Stack) -> None:
-    """What is left is what Discord says of guilds that the other user shares, and for some seconds his last permits."""
+def test_no_document_or_key_has_the_user_when_they_were_erased_during_a_job(running: stack.Stack) -> None:
+    """Only overwrites of shared guilds keep the id, and the limiter's keys until the last permit expires."""
     user, other = (row.id for row in running.users)
     with grpc.insecure_channel(running.address) as channel:
         api = pb_grpc.IndexerServiceStub(channel)
@@ -112,17 +112,17 @@ def test_nobody_knows_the_user_when_he_was_erased_while_his_job_ran(running: sta
 
 
 def _start_again(api: pb_grpc.IndexerServiceStub, user: str, pinned: str) -> str:
-    """Leave whatever calls can leave, and return the id of a job that runs."""
-    wishes = pb.Preferences(pinned_guild_ids=[pinned])
-    put = pb.UpdatePreferencesRequest(user_id=user, preferences=wishes, request_id=str(uuid.uuid4()))
-    api.UpdatePreferences(put, timeout=20)
+    """Store preferences and start a job, so that all kinds of user data exist; returns the running job's id."""
+    preferences = pb.Preferences(pinned_guild_ids=[pinned])
+    update = pb.UpdatePreferencesRequest(user_id=user, preferences=preferences, request_id=str(uuid.uuid4()))
+    api.UpdatePreferences(update, timeout=20)
     again = pb.StartIndexingRequest(user_id=user, force=True, request_id=str(uuid.uuid4()))
     again.wait.FromSeconds(1)
     return api.StartIndexing(again, timeout=20).job.job_id
 
 
 def _left_of(running: stack.Stack, job_id: str, guild_ids: list[int]) -> int:
-    """Return how many documents there are of a job's units, of guilds, and of their channels."""
+    """Return the number of documents of a job's guild tasks, of guilds, and of their channels."""
     with pymongo.MongoClient[dict[str, Any]](running.mongodb_url) as client:
         database = client[running.database]
         return sum(
@@ -136,7 +136,7 @@ def _left_of(running: stack.Stack, job_id: str, guild_ids: list[int]) -> int:
 
 
 def _await_silence(running: stack.Stack, user: str) -> None:
-    """Look until nothing names the user; what may be left meanwhile is checked at every look."""
+    """Poll until no document or key has the user's id; check at every poll that only allowed ones are left."""
     deadline = time.monotonic() + PATIENCE
     while True:
         stored, cached = documents(running, user), keys(running, user)
@@ -144,13 +144,15 @@ def _await_silence(running: stack.Stack, user: str) -> None:
         if not elsewhere and not cached:
             return
         assert time.monotonic() < deadline, (elsewhere, cached)
-        assert {name for name, _ in elsewhere} <= {"units", "memberships"}, "a turn that still ran may write these"
+        assert {name for name, _ in elsewhere} <= {"units", "memberships"}, (
+            "only a turn that still runs may write these"
+        )
         events = [key for key in cached if not any(part in key for part in (*BUDGETS, "}:tags", "}:active"))]
         assert all(key.startswith("indexer:{events}") for key in events)
 
 
 def _only_an_overwrite(name: str, row: dict[str, Any], user: str) -> bool:
-    """Return whether it is a channel of Discord's whose own permissions name the user."""
+    """Return whether the document is a channel that has the user's id in its overwrites only."""
     return name == "channels" and not _names({**row, "overwrites": []}, user)
 
 

@@ -1,4 +1,4 @@
-"""The main job, as a calling service sees it."""
+"""Indexing a user through the API: results, watching, errors."""
 
 import concurrent.futures
 
@@ -41,7 +41,7 @@ def channels(api: pb_grpc.IndexerServiceStub, user_id: str) -> list[pb.Channel]:
 def test_shared_guilds_are_fetched_once_when_several_users_are_indexed(
     running: stack.Stack, api: pb_grpc.IndexerServiceStub, discord: conftest.Simulator
 ) -> None:
-    """However many users share a guild, its channels are asked for once, and Discord never says 429."""
+    """The channels of a shared guild are fetched once, and Discord never answers 429."""
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         jobs = list(pool.map(lambda user: index(api, user.id), running.users))
 
@@ -54,7 +54,7 @@ def test_shared_guilds_are_fetched_once_when_several_users_are_indexed(
 def test_channels_are_those_that_the_user_may_see_when_the_job_has_ended(
     running: stack.Stack, api: pb_grpc.IndexerServiceStub, discord: conftest.Simulator
 ) -> None:
-    """A user is shown exactly those channels that Discord would show both him and the bot."""
+    """ListChannels returns exactly the channels that both the user and the bot can see at Discord."""
     user = running.users[0].id
 
     job = index(api, user)
@@ -68,10 +68,10 @@ def test_channels_are_those_that_the_user_may_see_when_the_job_has_ended(
         assert seen == (set(guild["indexable"]) if guild["bot"] else set()), guild["name"]
 
 
-def test_every_guild_is_named_in_the_answer_when_indexing_starts(
+def test_the_response_lists_every_guild_when_indexing_starts(
     running: stack.Stack, api: pb_grpc.IndexerServiceStub
 ) -> None:
-    """The first answer lists all guilds, and those without the bot say so."""
+    """Guilds without the bot are skipped with the reason BOT_NOT_INSTALLED."""
     answer = api.StartIndexing(pb.StartIndexingRequest(user_id=running.users[1].id), timeout=DEADLINE)
 
     assert answer.disposition == pb.DISPOSITION_CREATED
@@ -81,8 +81,10 @@ def test_every_guild_is_named_in_the_answer_when_indexing_starts(
     assert {row.error for row in skipped} <= {"BOT_NOT_INSTALLED"}
 
 
-def test_one_job_runs_when_two_callers_start_at_once(running: stack.Stack, api: pb_grpc.IndexerServiceStub) -> None:
-    """Of several starts at the same moment one creates the job and the others join it."""
+def test_one_job_is_created_when_several_callers_start_at_once(
+    running: stack.Stack, api: pb_grpc.IndexerServiceStub
+) -> None:
+    """One call creates the job, and the others join it."""
     request = pb.StartIndexingRequest(user_id=running.users[2].id, force=True)
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -93,10 +95,10 @@ def test_one_job_runs_when_two_callers_start_at_once(running: stack.Stack, api: 
     assert dispositions == [pb.DISPOSITION_CREATED, *[pb.DISPOSITION_JOINED] * 3]
 
 
-def test_a_watcher_sees_everything_when_it_reconnects_at_every_message(
+def test_a_watcher_misses_nothing_when_it_reconnects_after_every_event(
     running: stack.Stack, api: pb_grpc.IndexerServiceStub
 ) -> None:
-    """Whoever reads one message at a time, each over a new stream, ends with the same rows as who reads on."""
+    """It ends with the same guild tasks as a watcher with one stream."""
     start = pb.StartIndexingRequest(user_id=running.users[3].id, force=True, wait=duration_pb2.Duration())
     job_id = api.StartIndexing(start, timeout=DEADLINE).job.job_id
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -111,10 +113,10 @@ def test_a_watcher_sees_everything_when_it_reconnects_at_every_message(
         assert len(rows) == running.options.guilds_per_user
 
 
-def test_a_late_watcher_gets_rows_and_end_when_the_job_is_over(
+def test_a_watcher_gets_snapshot_and_terminal_event_when_the_job_has_ended(
     running: stack.Stack, api: pb_grpc.IndexerServiceStub
 ) -> None:
-    """Watching a finished job gives its rows, the end of the snapshot, and the terminal event."""
+    """The events are the snapshot, its end, and the terminal event."""
     job = index(api, running.users[4].id)
 
     kinds = [
@@ -125,10 +127,10 @@ def test_a_late_watcher_gets_rows_and_end_when_the_job_is_over(
     assert kinds == ["snapshot", "snapshot_end", "terminal"]
 
 
-def test_a_job_says_what_failed_and_a_retry_mends_it_when_a_guild_breaks(
+def test_a_retry_fetches_only_the_failed_guild_when_a_guild_failed(
     running: stack.Stack, api: pb_grpc.IndexerServiceStub, discord: conftest.Simulator
 ) -> None:
-    """A guild that keeps failing ends as FAILED with its cause; a retry asks for that guild only."""
+    """A guild that keeps failing ends as FAILED with its reason; RetryJob fetches that guild only."""
     user = running.users[5].id
     guild = next(row["id"] for row in discord.ask(f"truth/{user}")["guilds"] if row["bot"])
     discord.ask("faults", {"kind": "status", "status": 500, "guild": guild})
@@ -149,7 +151,7 @@ def test_a_job_says_what_failed_and_a_retry_mends_it_when_a_guild_breaks(
 def test_a_job_ends_with_reauth_required_when_discord_refuses_the_token(
     running: stack.Stack, api: pb_grpc.IndexerServiceStub
 ) -> None:
-    """A token that Discord does not know ends the job, and the next start names the precondition."""
+    """The job fails, and the next StartIndexing answers FAILED_PRECONDITION."""
     user = "900000000000000001"
     credential = pb.PutCredentialRequest(user_id=user, access_token="not-a-token", scopes=["guilds"])
     api.PutCredential(credential, timeout=DEADLINE)
@@ -206,7 +208,7 @@ def test_a_job_ends_with_reauth_required_when_discord_refuses_the_token(
 def test_the_field_is_named_when_a_request_is_wrong(
     api: pb_grpc.IndexerServiceStub, method: str, request_: message.Message, code: str, field: str
 ) -> None:
-    """Each wrong input has its own code, and a message that names the field."""
+    """Each invalid input has its status code, and a message that names the field."""
     with pytest.raises(grpc.RpcError) as refusal:
         getattr(api, method)(request_, timeout=DEADLINE)
 
@@ -218,10 +220,10 @@ def test_the_field_is_named_when_a_request_is_wrong(
     assert info.domain == "indexer"
 
 
-def test_a_page_token_is_refused_when_another_user_brings_it(
+def test_a_page_token_is_rejected_when_it_belongs_to_another_user(
     running: stack.Stack, api: pb_grpc.IndexerServiceStub
 ) -> None:
-    """A page token belongs to the user for whom it was made."""
+    """A page token is bound to its user."""
     mine, other = running.users[0].id, running.users[1].id
     index(api, mine)
     token = api.ListGuilds(pb.ListGuildsRequest(user_id=mine, page_size=3), timeout=DEADLINE).next_page_token

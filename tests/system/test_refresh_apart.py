@@ -1,4 +1,4 @@
-"""Guilds are read again by a process of its own, as on Kubernetes, and turns go on without it."""
+"""A separate process refreshes guilds, as on Kubernetes; jobs do not depend on it."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ PATIENCE = 30.0
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[stack.Stack]:
-    """A service, a worker that does not refresh, and the process that does."""
+    """A service, a worker that does not refresh, and the refresh process."""
     options = stack.Options(
         guilds_per_user=4,
         latency="5-20",
@@ -30,7 +30,7 @@ def running() -> Iterator[stack.Stack]:
 
 
 def index(running: stack.Stack) -> pb.Job:
-    """Index the user, all of it by the worker; returns the job when it has ended."""
+    """Index the user in the worker; returns the job when it has ended."""
     with grpc.insecure_channel(running.address) as channel:
         api = pb_grpc.IndexerServiceStub(channel)
         request = pb.StartIndexingRequest(user_id=running.users[0].id, force=True, immediate_guilds=0)
@@ -38,8 +38,8 @@ def index(running: stack.Stack) -> pb.Job:
         return api.WaitJob(pb.WaitJobRequest(job_id=job.job_id), timeout=PATIENCE).job
 
 
-def test_due_guilds_are_read_again_when_no_worker_is_there(running: stack.Stack) -> None:
-    """And the process ends with 0 when it is told to; jobs then still run to their end."""
+def test_due_guilds_are_refreshed_when_no_worker_runs(running: stack.Stack) -> None:
+    """The refresh process exits with 0 on SIGTERM, and jobs still succeed without it."""
     index(running)
     running.kill("worker-1")
     with pymongo.MongoClient[dict[str, float]](running.mongodb_url) as client:

@@ -1,4 +1,4 @@
-"""A watcher whose connection breaks again and again, beside one whose connection holds."""
+"""A watcher whose connection keeps breaking, compared to one with a stable connection."""
 
 import concurrent.futures
 import itertools
@@ -17,11 +17,11 @@ from tests.system import conftest
 DEADLINE = 60.0
 DROPS = 200
 MESSAGES = 2.5
-"""Messages that are read on average before a connection breaks."""
+"""Mean number of events read before a connection breaks."""
 
 
 class State:
-    """What a client knows of a job: of each guild the newest row, and how the job ended."""
+    """A client's state of a job: the newest guild tasks, and the final job."""
 
     def __init__(self) -> None:
         self.rows: dict[str, bytes] = {}
@@ -30,7 +30,7 @@ class State:
         self._revisions: dict[str, int] = {}
 
     def take(self, event: pb.WatchProgressResponse) -> None:
-        """Take a message."""
+        """Merge an event."""
         self.token = event.resume_token
         for row in [*event.snapshot.guilds, *([event.guild] if event.HasField("guild") else [])]:
             if self._revisions.get(row.guild_id, -1) <= row.revision:
@@ -64,7 +64,7 @@ def follow(api: pb_grpc.IndexerServiceStub, job_id: str) -> State:
 
 
 def follow_with_drops(apis: list[pb_grpc.IndexerServiceStub], job_id: str, dice: random.Random) -> tuple[State, int]:
-    """Watch a job to its end over connections that break after a few messages, each to any service."""
+    """Watch a job to its end over streams that break after a few events, each at a random service."""
     state, drops = State(), 0
     while not state.end:
         request = pb.WatchProgressRequest(job_id=job_id, resume_token=state.token)
@@ -76,8 +76,8 @@ def follow_with_drops(apis: list[pb_grpc.IndexerServiceStub], job_id: str, dice:
     return state, drops
 
 
-def test_a_watcher_ends_with_the_same_state_when_his_connection_breaks_200_times(fleet: stack.Stack) -> None:
-    """Whoever goes on with his last token, at any service, knows in the end exactly what an undisturbed one knows."""
+def test_a_watcher_ends_with_the_same_state_when_its_connection_breaks_200_times(fleet: stack.Stack) -> None:
+    """Resuming with the last token at any service gives the same final state as an unbroken stream."""
     dice, drops = random.Random(4), 0
     start = pb.StartIndexingRequest(user_id=fleet.users[0].id, wait=duration_pb2.Duration(), force=True)
     channels = [grpc.insecure_channel(address) for address in fleet.addresses]

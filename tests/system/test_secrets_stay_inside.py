@@ -1,9 +1,9 @@
 """
-Secrets go into the product and are found nowhere outside of it, in no form that gives them away.
+Secrets do not leave the product's processes, in plain text or encoded.
 
-Everything that a running stack leaves behind is looked through: the logs of all programs at debug level (but of the
-simulator, which prints its made-up tokens for who plays with it), every key and every write of Redis, every document
-of MongoDB, the pages of metrics, and the command lines of all processes.
+The tests search everything that a running stack exposes: the logs of all programs at debug level (except the
+simulator's, which prints its fake tokens), every key and every write of Redis, every document of MongoDB, the metrics,
+and the command lines of all processes.
 """
 
 import base64
@@ -33,30 +33,30 @@ KEY = base64.urlsafe_b64encode(b"a recognisable key of 32 bytes !").decode()
 DEAD = "dead-access-token/5f3c+9a"
 DEAD_REFRESH = "dead-refresh-token/5f3c+9a"
 CLIENT_SECRET = "sim-secret"
-"""What the simulator takes for the application's secret."""
+"""The client secret of the simulator's application."""
 CANARY = "canary/token+5f3c9a77"
 PLACES = {"logs", "Redis", "Redis' log of writes", "MongoDB", "metrics", "command lines"}
 
 
 def forms(secret: str) -> set[bytes]:
-    """Return how a secret may stand somewhere: as it is, in either base64 at any offset, percent-encoded, in hex."""
+    """Return the encodings of a secret: plain, both base64 alphabets at any offset, percent-encoded, hex, repr."""
     raw = secret.encode()
     found = {raw, urllib.parse.quote(secret, safe="").encode(), binascii.hexlify(raw), repr(secret)[1:-1].encode()}
     for lead in range(3):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            # Only characters that follow from the secret alone: not those shared with what stands before or after it.
+            # Only characters that depend on the secret alone, not on the bytes before or after it.
             encoded = encode(b"\0" * lead + raw)
             found.add(encoded[-(-lead * 4 // 3) : len(encoded) // 4 * 4 - 4])
     return found
 
 
 def finds(where: dict[str, bytes], secret: str) -> set[str]:
-    """Return the places where a secret stands in any form."""
+    """Return the places that contain a secret in any encoding."""
     return {place for place, text in where.items() if any(form in text for form in forms(secret))}
 
 
-def left_behind(running: stack.Stack) -> dict[str, bytes]:
-    """Return all that can be read outside of the product's processes, by place."""
+def exposed(running: stack.Stack) -> dict[str, bytes]:
+    """Return everything that can be read outside of the product's processes, by place."""
     directory = running.logs.parent
     return {
         "logs": b"".join(path.read_bytes() for path in running.logs.iterdir() if path.stem != "simulator"),
@@ -91,7 +91,7 @@ def _redis(url: str) -> Iterator[bytes]:
     with contextlib.closing(redis.Redis.from_url(url)) as client:
         for key in client.scan_iter():
             kind: Any = client.type(key)
-            if kind != b"none":  # ended meanwhile
+            if kind != b"none":  # else expired meanwhile
                 yield key + repr(readers[kind](client, key)).encode()
 
 
@@ -106,7 +106,7 @@ def _mongodb(running: stack.Stack) -> Iterator[bytes]:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[stack.Stack]:
-    """A stack that logs all it can, after one job that succeeded and one whose user Discord refused."""
+    """A stack with debug logs, after a job that succeeded and a job with a rejected token."""
     options = stack.Options(
         users=2,
         guilds_per_user=4,
@@ -135,7 +135,7 @@ def _index(api: pb_grpc.IndexerServiceStub, user_id: str) -> None:
 
 
 def test_no_secret_is_found_outside_when_jobs_have_run(running: stack.Stack) -> None:
-    """Neither of the bot, nor of the users, alive or refused, nor a key, in the clear or encoded."""
+    """This holds for the tokens of the bot and the users, valid or rejected, the client secret and the keys."""
     secrets = {
         "bot token": stack.SIMULATED_BOT_TOKEN,
         "access token": running.users[0].token,
@@ -147,12 +147,12 @@ def test_no_secret_is_found_outside_when_jobs_have_run(running: stack.Stack) -> 
         "client secret": CLIENT_SECRET,
     }
 
-    where = left_behind(running)
+    where = exposed(running)
     found = {name: places for name, secret in secrets.items() if (places := finds(where, secret))}
 
     assert found == {}
     assert set(where) == PLACES
-    # What is looked through is really there: ids of the job's user, who is no secret.
+    # The user's id is no secret. Finding it proves that the search sees the data.
     user = running.users[0].id
     for place in ("logs", "MongoDB", "Redis' log of writes"):
         assert user.encode() in where[place] or int(user).to_bytes(8, "little") in where[place], place
@@ -173,12 +173,12 @@ def test_no_secret_is_found_outside_when_jobs_have_run(running: stack.Stack) -> 
     ],
     ids=["plain", "base64", "base64url-inside", "header-in-base64", "percent", "hex"],
 )
-def test_a_secret_would_be_found_when_it_were_there(running: stack.Stack, form: str) -> None:
-    """Else the test above would pass because it cannot see."""
+def test_the_search_finds_a_secret_when_it_is_exposed(running: stack.Stack, form: str) -> None:
+    """Without this, the test above could pass because the search is broken."""
     with contextlib.closing(redis.Redis.from_url(running.redis_url)) as client:
         client.hset("canary", "field", form)
     with pymongo.MongoClient[dict[str, Any]](running.mongodb_url) as client_:
         client_[running.database]["canary"].replace_one({"_id": 1}, {"inside": [{"of": form}]}, upsert=True)
     (running.logs / "canary.log").write_text(form)
 
-    assert finds(left_behind(running), CANARY) >= {"logs", "Redis", "Redis' log of writes", "MongoDB"}
+    assert finds(exposed(running), CANARY) >= {"logs", "Redis", "Redis' log of writes", "MongoDB"}

@@ -1,4 +1,4 @@
-"""What happens to jobs and watchers when a part of the fleet dies."""
+"""Jobs and watchers when Redis loses its data or a process is killed."""
 
 import concurrent.futures
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ DEADLINE = 60.0
 
 @pytest.fixture
 def fleet() -> Iterator[stack.Stack]:
-    """Twenty users on two services and two workers; budgets are small enough that the jobs take some seconds."""
+    """Twenty users on two services and two workers; small budgets let the jobs take a few seconds."""
     options = stack.Options(
         users=20,
         services=2,
@@ -43,7 +43,7 @@ def start_all(fleet: stack.Stack) -> list[str]:
 
 
 def follow(fleet: stack.Stack, job_id: str) -> pb.Job:
-    """Watch a job to its end as a patient caller does: over any service, with the last token, again and again."""
+    """Watch a job to its end, resuming with the last token at the next service when a stream breaks."""
     token = ""
     for attempt in range(50):
         with grpc.insecure_channel(fleet.addresses[attempt % 2]) as channel:
@@ -56,11 +56,11 @@ def follow(fleet: stack.Stack, job_id: str) -> pb.Job:
             except grpc.RpcError as problem:
                 if problem.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
                     raise
-    raise AssertionError("the watcher never saw the end")
+    raise AssertionError("no stream reached the terminal event")
 
 
 def ends(fleet: stack.Stack, jobs: list[str]) -> list[pb.Job]:
-    """Follow all jobs to their ends."""
+    """Watch all jobs to their ends."""
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
         return list(pool.map(lambda job_id: follow(fleet, job_id), jobs))
 
@@ -77,7 +77,7 @@ def first_progress(fleet: stack.Stack, job_id: str) -> None:
 
 
 def test_jobs_complete_when_redis_loses_everything(fleet: stack.Stack) -> None:
-    """After FLUSHALL in the middle every job ends well, no watcher misses it, and Discord never says 429."""
+    """After a FLUSHALL during the jobs, all jobs succeed, every watcher sees it, and Discord never answers 429."""
     jobs = start_all(fleet)
     first_progress(fleet, jobs[0])
 
@@ -92,7 +92,7 @@ def test_jobs_complete_when_redis_loses_everything(fleet: stack.Stack) -> None:
 
 @pytest.mark.parametrize("victim", ["worker-1", "service-1"])
 def test_jobs_complete_when_a_process_is_killed(fleet: stack.Stack, victim: str) -> None:
-    """What dies by SIGKILL takes no job with it, although nothing takes its place, and every watcher sees the end."""
+    """After a SIGKILL without a restart, all jobs succeed and every watcher sees it."""
     jobs = start_all(fleet)
     first_progress(fleet, jobs[0])
 
@@ -102,8 +102,8 @@ def test_jobs_complete_when_a_process_is_killed(fleet: stack.Stack, victim: str)
     assert {job.state for job in ended} == {pb.JOB_STATE_SUCCEEDED}
 
 
-def test_watchers_are_sent_on_when_a_service_drains(fleet: stack.Stack) -> None:
-    """On SIGTERM a stream says goodbye with a token, and another service goes on from there to the end."""
+def test_watchers_can_resume_elsewhere_when_a_service_drains(fleet: stack.Stack) -> None:
+    """On SIGTERM a stream ends with `going_away` and a token, with which another service resumes."""
     jobs = start_all(fleet)
     with grpc.insecure_channel(fleet.address) as channel, concurrent.futures.ThreadPoolExecutor(1) as pool:
         request = pb.WatchProgressRequest(job_id=jobs[0])
@@ -118,6 +118,6 @@ def test_watchers_are_sent_on_when_a_service_drains(fleet: stack.Stack) -> None:
         events = list(pb_grpc.IndexerServiceStub(channel).WatchProgress(request, timeout=DEADLINE))
 
     assert last.going_away.reason == "DRAINING"
-    # Only a job that ended meanwhile is told again as a whole; nothing was lost.
+    # A snapshot with a reason would mean that events were lost.
     assert {event.snapshot.reason for event in events if event.HasField("snapshot")} <= {""}
     assert events[-1].terminal.job.state == pb.JOB_STATE_SUCCEEDED

@@ -1,4 +1,4 @@
-"""What a process does all the time beside its calls, and the messages that its parts exchange."""
+"""Background tasks, and one request for concurrent callers."""
 
 import asyncio
 
@@ -6,14 +6,14 @@ import pytest
 import structlog.testing
 
 from indexing import concurrency, errors
-from indexing.domain import turns
 from tests import clockwork
 
 pytestmark = pytest.mark.clockwork
+SECOND = 1.0
 
 
-async def test_a_duty_is_done_again_and_again_when_it_has_a_rhythm() -> None:
-    """With that pause between two times, from the beginning on."""
+async def test_a_task_is_repeated_when_it_has_an_interval() -> None:
+    """With that pause between two runs, from the start on."""
     clock = clockwork.running_clock()
     times: list[float] = []
 
@@ -33,8 +33,8 @@ async def test_a_duty_is_done_again_and_again_when_it_has_a_rhythm() -> None:
         pytest.param(KeyError("a bug"), "background_task_crashed", id="by-a-bug"),
     ],
 )
-async def test_a_duty_begins_again_when_it_fails(problem: Exception, event: str) -> None:
-    """After a pause, as often as need be; each failure is logged with the duty's name."""
+async def test_a_task_restarts_when_it_fails(problem: Exception, event: str) -> None:
+    """After a pause, any number of times; each failure is logged with the task's name."""
     tries: list[int] = []
 
     async def failing() -> None:
@@ -51,24 +51,24 @@ async def test_a_duty_begins_again_when_it_fails(problem: Exception, event: str)
     assert [(line["event"], line["task"]) for line in logged] == [(event, "poller")] * 3
 
 
-async def test_one_duty_does_not_stop_another_when_it_fails() -> None:
-    """The alarm rings while the sweeper cannot reach its server."""
+async def test_one_task_does_not_stop_another_when_it_fails() -> None:
+    """The poller runs while the sweeper cannot reach its server."""
     done: list[str] = []
 
     async def failing() -> None:
         raise errors.StoreUnavailable("away")
 
     async def work() -> None:
-        done.append("rang")
+        done.append("polled")
 
     async with concurrency.background_tasks(sweep=failing, poller=lambda: concurrency.repeat_every(1.0, work)):
         await asyncio.sleep(3.5)
 
-    assert done == ["rang"] * 4
+    assert done == ["polled"] * 4
 
 
-async def test_every_duty_has_ended_when_the_block_is_left() -> None:
-    """Also when the block fails, and what it raises is what is raised."""
+async def test_every_task_has_ended_when_the_block_ends() -> None:
+    """Also when the block fails, whose exception is raised."""
     ended: list[str] = []
 
     async def lasting() -> None:
@@ -88,8 +88,8 @@ async def test_every_duty_has_ended_when_the_block_is_left() -> None:
     assert ended == ["ended"] * 2
 
 
-async def test_a_duty_ends_when_a_library_swallows_its_cancellation() -> None:
-    """redis-py does while it connects; the end of the process must not wait for ever."""
+async def test_a_task_ends_when_a_library_swallows_its_cancellation() -> None:
+    """redis-py does so while it connects; the end of the process must not wait forever."""
     swallowed: list[int] = []
 
     async def stubborn() -> None:
@@ -107,23 +107,70 @@ async def test_a_duty_ends_when_a_library_swallows_its_cancellation() -> None:
     assert len(swallowed) == 3
 
 
-async def test_a_turn_is_the_same_when_it_comes_out_of_its_message() -> None:
-    """Whichever version has put it there: unknown fields are ignored, numbers may be texts."""
-    turn = turns.Turn("a" * 32, 7)
+class DoublingSource:
+    """Answers each item with its double, a second later, and records the fetches."""
 
-    found = [
-        turns.parse(turn.payload()),
-        turns.parse({**turn.payload(), "brand_new": [1]}),
-        turns.parse({"job_id": "a" * 32, "number": "7"}),
-    ]
+    def __init__(self) -> None:
+        self.fetched: list[list[int]] = []
+        self.away = False
 
-    assert found == [turn] * 3
+    async def fetch(self, items: list[int]) -> dict[int, int]:
+        """Fetch the answers of some items."""
+        self.fetched.append(items)
+        await asyncio.sleep(SECOND)
+        if self.away:
+            raise errors.QueueUnavailable("played")
+        return {item: 2 * item for item in items}
 
 
-async def test_a_message_without_its_fields_is_refused_when_it_is_parsed() -> None:
-    """It is none of ours."""
-    payloads: list[dict[str, object]] = [{}, {"job_id": "a"}, {"number": 1}]
+async def request(coalescer: concurrency.Coalescer[int, int], item: int, *, after: float = 0.0) -> int:
+    """Request one item after a delay."""
+    await asyncio.sleep(after)
+    return (await asyncio.shield(coalescer.request(item)))[item]
 
-    for payload in payloads:
-        with pytest.raises(KeyError):
-            turns.parse(payload)
+
+async def test_every_caller_gets_its_answer_when_many_request_at_once() -> None:
+    """One fetch for the first, one for all that arrive while it runs; each item once."""
+    source = DoublingSource()
+    coalescer = concurrency.Coalescer(source.fetch)
+
+    early = [request(coalescer, item) for item in (1, 2, 3, 2)]
+    late = [request(coalescer, item, after=SECOND / 2) for item in (4, 1, 4)]
+    answers = await asyncio.gather(*early, *late)
+
+    assert answers == [2, 4, 6, 4, 8, 2, 8]
+    assert source.fetched == [[1, 2, 3], [4, 1]]
+
+
+async def test_more_requests_share_a_fetch_when_it_lingers() -> None:
+    """All that arrive within the linger time."""
+    source = DoublingSource()
+    coalescer = concurrency.Coalescer(source.fetch, linger=SECOND)
+
+    await asyncio.gather(*(request(coalescer, item, after=item * 0.3) for item in range(4)))
+
+    assert source.fetched == [[0, 1, 2, 3]]
+
+
+async def test_every_caller_fails_when_the_fetch_fails() -> None:
+    """The next fetch starts anew."""
+    source = DoublingSource()
+    coalescer = concurrency.Coalescer(source.fetch)
+    source.away = True
+    results = await asyncio.gather(request(coalescer, 1), request(coalescer, 2), return_exceptions=True)
+
+    source.away = False
+
+    assert [type(problem) for problem in results] == [errors.QueueUnavailable] * 2
+    assert await request(coalescer, 1) == 2
+
+
+async def test_the_others_get_their_answers_when_one_caller_leaves() -> None:
+    """Also when it was the first."""
+    coalescer = concurrency.Coalescer(DoublingSource().fetch)
+    callers = [asyncio.create_task(request(coalescer, item)) for item in (1, 2)]
+    await asyncio.sleep(SECOND / 2)
+
+    callers[0].cancel()
+
+    assert await callers[1] == 4

@@ -105,7 +105,7 @@ def test_grace_periods_outlast_the_drain_when_a_process_ends(
     (worker,) = seconds_in(base / "worker/deployment.yaml", grace)
     (compose,) = seconds_in(DEPLOY / "compose.yaml", r"stop_grace_period: (\d+)s$")
 
-    drained = loaded.service.drain + app.LAST_TURNS + CLOSING
+    drained = loaded.service.drain + app.FIRST_TURNS_TIMEOUT + CLOSING
     stopped = 2 * loaded.workers.shutdown_timeout + CLOSING
     assert service >= asleep + drained
     assert worker >= stopped
@@ -125,7 +125,7 @@ def test_a_source_times_out_before_the_scrape_when_it_does_not_answer(
 
 
 def test_every_variable_is_a_setting_when_a_manifest_sets_it() -> None:
-    """A misspelt one would be ignored without a word."""
+    """A misspelt variable would be ignored silently."""
     files = [*DEPLOY.glob("k8s/**/*.yaml"), DEPLOY / "compose.yaml"]
     found = {name for path in files for name in variables_set_in(path)}
 
@@ -149,24 +149,24 @@ def test_every_setting_is_in_the_manifests_when_it_is_new() -> None:
         ("exporter", {"INDEXER_CREDENTIAL_KEYS", "DISCORD_CLIENT_SECRET"}),
     ],
 )
-def test_every_secret_comes_by_reference_when_a_process_needs_it(process: str, unneeded: set[str]) -> None:
-    """Never as a value; the exporter reads no credential and has no key to any."""
+def test_every_secret_is_a_reference_when_a_process_needs_it(process: str, unneeded: set[str]) -> None:
+    """Never as a value; the exporter reads no credentials, so it gets no key to them."""
     text = (DEPLOY / "k8s" / "base" / process / "deployment.yaml").read_text()
     referenced = set(re.findall(r"- name: ([A-Z0-9_]+)\n +valueFrom: \{secretKeyRef:", text))
 
     assert referenced == SECRET - unneeded
 
 
-def test_the_grace_period_counts_what_the_service_takes_when_it_ends() -> None:
-    """`make check-deploy` runs without the product, so its number stands there once more."""
+def test_grace_periods_use_the_services_constant_when_it_changes() -> None:
+    """`make check-deploy` runs without the product and repeats LAST_TURNS."""
     written = matches_in(DEPLOY.parent / "tests/deploy/graces.py", r"^LAST_TURNS = ([\d.]+)$")
 
-    assert {float(number) for number in written} == {app.LAST_TURNS}
+    assert {float(number) for number in written} == {app.FIRST_TURNS_TIMEOUT}
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "build.lock"])
 def test_the_image_installs_what_is_tested_when_it_is_built(name: str) -> None:
-    """Its locks are parts of the main one."""
+    """The image's locks are subsets of the main lock."""
     pinned = r"^([a-z0-9-]+==\S+)"
     image = matches_in(DEPLOY / "docker" / name, pinned)
 

@@ -1,4 +1,4 @@
-"""What dashboards, rules and the runbook promise: they speak of metrics that exist, and of each other."""
+"""Consistency of dashboards, rules and runbook: they refer to existing metrics and to each other."""
 
 import copy
 import json
@@ -34,7 +34,7 @@ def declared() -> dict[str, metric_types.Declared]:
 
 
 def queries() -> list[str]:
-    """Return all queries of dashboards, and the rules' text without what is not a query."""
+    """Return all queries of the dashboards, and the text of the rules without what is not a query."""
     panels = [panel for board in DASHBOARDS.values() for panel in board["panels"]]
     asked = [target["expr"] for panel in panels for target in panel.get("targets", [])]
     rules = "\n".join(line for line in RULES.splitlines() if not re.search(r"name:|url:|#", line))
@@ -42,15 +42,15 @@ def queries() -> list[str]:
 
 
 def test_every_metric_exists_when_a_dashboard_or_rule_names_it() -> None:
-    """As a metric that is declared, or as a series that a rule records."""
+    """As a declared metric or a recorded series."""
     named = {name for query in queries() for name in NAME.findall(query)}
 
     assert named
     assert named - set(declared()) - RECORDED == set()
 
 
-def test_every_label_has_that_value_when_a_dashboard_or_rule_asks_for_it() -> None:
-    """A misspelt value would select nothing, for ever, without a word."""
+def test_every_label_value_exists_when_a_dashboard_or_rule_selects_it() -> None:
+    """A misspelt value would silently select nothing."""
     known = declared()
     for query in queries():
         for name, matchers in lint.SELECTOR.findall(query):
@@ -70,16 +70,16 @@ def test_every_recorded_series_is_used_when_a_rule_records_it() -> None:
     assert {name for name in RECORDED if name not in asked} == unused
 
 
-def test_every_metric_is_looked_at_when_it_is_declared() -> None:
-    """By a panel or a rule: one that nobody sees need not be counted."""
+def test_every_metric_is_used_when_it_is_declared() -> None:
+    """By a panel or a rule: an unused metric need not be counted."""
     asked = " ".join(queries())
     names = {one.name for one in declared().values()}
 
     assert {name for name in names if not re.search(rf"\b{name}(_bucket|_count|_sum)?\b", asked)} == set()
 
 
-def test_what_the_exporter_shows_is_asked_through_its_maximum_when_a_panel_shows_it() -> None:
-    """So that a second exporter during a rollout changes nothing; what each exporter says of itself is its own."""
+def test_exporter_metrics_are_queried_through_their_maximum_when_a_panel_shows_them() -> None:
+    """A second exporter during a rollout changes nothing; metrics of the exporter itself are its own."""
     (fleet,) = [group for group in make_metrics.groups() if isinstance(group, metrics.FleetMetrics)]
     shared = {one.name for one in fleet.declared} - {"indexer_exporter_read_seconds"}
     *panels, _ = queries()
@@ -92,15 +92,15 @@ def test_what_the_exporter_shows_is_asked_through_its_maximum_when_a_panel_shows
         assert all(re.search(rf"(max by \([a-z, ]+\) \(|absent\(){name}\b", line) for line in found), found
 
 
-def test_every_silent_panel_is_there_when_the_run_explains_it() -> None:
-    """A panel that is renamed takes its explanation along."""
+def test_every_silent_panel_exists_when_the_verification_lists_it() -> None:
+    """A renamed panel takes its explanation along."""
     titles = {panel.title for board in make.DASHBOARDS.values() for row in board.rows for panel in row.panels}
 
     assert set(verify.SILENT) <= titles
 
 
-def test_every_alert_has_its_section_when_it_fires() -> None:
-    """Meaning, first look and remedy, where its link leads; and no section is about an alert that is gone."""
+def test_every_alert_has_a_runbook_section_when_it_is_declared() -> None:
+    """Meaning, first look and remedy, at the link's target; no section is about a removed alert."""
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
 
     assert list(sections) == ALERTS
@@ -118,8 +118,8 @@ def test_every_alert_is_tested_when_it_fires_and_when_it_does_not() -> None:
         assert f"- name: {name} is silent" in tests
 
 
-def test_every_runbook_link_leads_somewhere_when_a_panel_has_one() -> None:
-    """To the section of an alert."""
+def test_every_runbook_link_has_a_target_when_a_panel_has_one() -> None:
+    """The section of an alert."""
     for board in DASHBOARDS.values():
         for panel in board["panels"]:
             for link in panel.get("links", []):
@@ -127,8 +127,8 @@ def test_every_runbook_link_leads_somewhere_when_a_panel_has_one() -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboard_keeps_the_rules_when_it_is_made(name: str) -> None:
-    """And loses no field on its way through Grafana's own types."""
+def test_a_dashboard_passes_the_lint_rules_when_it_is_generated(name: str) -> None:
+    """No field is lost on its way through Grafana's types."""
     text = make.page(make.DASHBOARDS[name])
 
     assert lint.problems(json.loads(text)) == []
@@ -167,8 +167,8 @@ NS = 'namespace=~"$namespace"'
         (_query(f"sum(rate(indexer_calls_saved_total{{{NS}}}[1m]))"), "shorter than two scrapes"),
     ],
 )
-def test_a_dashboard_is_refused_when_it_breaks_a_rule(spoil: Callable[[dict[str, Any]], None], said: str) -> None:
-    """With a line that says what is wrong."""
+def test_a_dashboard_is_rejected_when_it_breaks_a_rule(spoil: Callable[[dict[str, Any]], None], said: str) -> None:
+    """With a line that names the problem."""
     board = copy.deepcopy(DASHBOARDS["headroom"])
 
     spoil(board)
@@ -176,8 +176,8 @@ def test_a_dashboard_is_refused_when_it_breaks_a_rule(spoil: Callable[[dict[str,
     assert any(said in problem for problem in lint.problems(board))
 
 
-def test_a_field_is_told_when_grafana_does_not_know_it() -> None:
-    """A misspelt one would be dropped in silence."""
+def test_a_field_is_reported_when_grafana_does_not_know_it() -> None:
+    """A misspelt field would be dropped silently."""
     board = copy.deepcopy(DASHBOARDS["headroom"])
     _panel(board)["descriptoin"] = "x"
 

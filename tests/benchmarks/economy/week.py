@@ -195,7 +195,7 @@ class _Play:
         """Hold what the user is shown of a guild against what is true."""
         guild = (await self.ports.guilds.get([guild_id]))[guild_id]
         truth = self.world.guilds[guild_id]
-        member = await self.ports.users.membership(user, guild_id)
+        member = await values.stored_membership(self.ports.users, user, guild_id)
         assert member is not None
         structure = guild.schedule.fingerprint != truth.fingerprint()
         roles = member.role_ids is not None and member.role_ids != self.world.role_ids(user, guild_id)
@@ -231,7 +231,7 @@ async def _nobody() -> None:
 
 def play(recipe: worlds_.Recipe) -> Week:
     """Let a week pass and say what it cost; the same recipe gives the same week."""
-    freshness.DICE.seed(recipe.seed)
+    freshness.RANDOM.seed(recipe.seed)
     week = _Play(recipe)
     asyncio.run(week.run())
     return week.week()

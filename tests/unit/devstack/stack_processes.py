@@ -1,4 +1,4 @@
-"""Looks for what a stack may have left behind. Reads /proc, so it works on Linux only."""
+"""Finds the processes and the directory of a stack. Reads /proc, so it works on Linux only."""
 
 import pathlib
 import time
@@ -6,18 +6,18 @@ import time
 from devstack import processes
 
 PATIENCE = 20.0
-"""Seconds in which everything has to be gone."""
+"""Seconds in which everything must be gone."""
 
 
 def command_lines(directory: str) -> list[str]:
-    """Return the command line of each process that belongs to the stack with this directory, its guard included."""
+    """Return the command line of each process of the stack with this directory, its reaper included."""
     mark = f"{processes.STACK_VARIABLE}={directory}\0".encode()
     found = []
     for process in pathlib.Path("/proc").iterdir():
         if process.name.isdecimal():
             try:
                 arguments = (process / "cmdline").read_bytes()
-                # Valkey writes its title over command line and environment, but works in its folder.
+                # Valkey overwrites its command line and environment with a title, but its directory identifies it.
                 works_there = str((process / "cwd").readlink()).startswith(directory)
                 marked = mark in (process / "environ").read_bytes() or directory.encode() in arguments
                 if arguments and (marked or works_there):
@@ -28,7 +28,7 @@ def command_lines(directory: str) -> list[str]:
 
 
 def remains_of(directory: str) -> list[str]:
-    """Return what is still there of a stack after a while: processes, and the directory itself."""
+    """Wait until a stack is gone; returns the processes and the directory that remain after PATIENCE."""
     deadline = time.monotonic() + PATIENCE
     left = ["?"]
     while left and time.monotonic() < deadline:

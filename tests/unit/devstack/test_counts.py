@@ -1,4 +1,4 @@
-"""The cost of a run is read from the processes' own metrics."""
+"""Counters are read from Prometheus' text format."""
 
 import pytest
 
@@ -29,17 +29,17 @@ LOWER = 'indexer_ratelimit_share_left_ratio_bucket{budget="global",le="0.5"} 1.0
         pytest.param([""], {}, id="nothing taken"),
     ],
 )
-def test_the_least_headroom_is_the_lower_bound_of_the_lowest_bucket_when_permits_were_taken(
+def test_lowest_shares_returns_the_lower_bound_of_the_lowest_used_bucket(
     pages: list[str], least: dict[str, float]
 ) -> None:
-    """Headroom is never told better than it was, and a budget that nobody used has none."""
+    """Headroom is never overstated, and an unused budget is left out."""
     found = [sample for page in pages for sample in counts.parse_samples(page)]
 
     assert counts.lowest_shares(found) == least
 
 
-def test_labels_may_hold_braces_when_a_page_is_read() -> None:
-    """Routes are templates: the braces in their names do not end the labels."""
+def test_labels_may_contain_braces_when_a_page_is_parsed() -> None:
+    """Braces in a route template do not end the labels."""
     calls = [sample for sample in counts.parse_samples(PAGE) if sample.name == counts.CALLS]
 
     assert [(sample.labels["route"], sample.labels["status"], sample.value) for sample in calls] == [

@@ -1,4 +1,4 @@
-"""A demonstration ends with its stack."""
+"""The demo ends when its stack fails."""
 
 import dataclasses
 import io
@@ -14,7 +14,7 @@ from tests.unit.indexer_client import rows, service
 
 @dataclasses.dataclass
 class BrokenStack:
-    """What a demonstration asks of a stack, one of whose programs has died."""
+    """A fake stack that has failed."""
 
     address: str
     users: list[users.User]
@@ -27,8 +27,8 @@ class BrokenStack:
         """Do nothing."""
 
 
-def test_the_demonstration_stops_when_the_stack_has_failed(recwarn: pytest.WarningsRecorder) -> None:
-    """Jobs that can never end are not waited for: the failure of the stack is what is told, and nothing else."""
+def test_the_demo_stops_when_the_stack_has_failed(recwarn: pytest.WarningsRecorder) -> None:
+    """The demo does not wait for its jobs, and raises the failure of the stack."""
     with service.serving() as server:
         server.add_response("ListJobs", pb.ListJobsResponse(jobs=[rows.job()]))
         server.add_response("StartIndexing", rows.started(rows.guild(0)))

@@ -1,4 +1,4 @@
-"""A demonstration times what its caller could see, and judges it."""
+"""Times and summary of the demo's job runs."""
 
 import io
 import itertools
@@ -19,15 +19,15 @@ NOTHING = counts.Counts({"GET /users/@me/guilds": 1}, 0, 0, {"global": 0.8})
 
 @pytest.fixture
 def server() -> Iterator[service.FakeService]:
-    """A service where a job can be found as soon as it is started."""
-    with service.serving() as played:
-        played.add_response("ListJobs", pb.ListJobsResponse())
-        played.add_response("ListJobs", pb.ListJobsResponse(jobs=[rows.job()]))
-        yield played
+    """A service whose second ListJobs call returns the new job."""
+    with service.serving() as fake:
+        fake.add_response("ListJobs", pb.ListJobsResponse())
+        fake.add_response("ListJobs", pb.ListJobsResponse(jobs=[rows.job()]))
+        yield fake
 
 
 async def run(server: service.FakeService) -> job_runs.JobRun:
-    """Run a job; every look at the clock finds it a second later."""
+    """Run a job with a clock that advances a second at each call."""
     ticks = itertools.count()
     made = job_runs.JobRun(rows.USER, lambda: float(next(ticks)))
     async with connection.open_stub(connection.Endpoint(server.address)) as stub:
@@ -35,8 +35,8 @@ async def run(server: service.FakeService) -> job_runs.JobRun:
     return made
 
 
-async def test_times_are_those_of_the_first_sight_when_a_job_is_followed(server: service.FakeService) -> None:
-    """List, first guild, first five and the end are each timed once, in their order, from the call on."""
+async def test_each_milestone_is_timed_once_when_a_job_is_watched(server: service.FakeService) -> None:
+    """The times of list, first guild, first five and end are in order, counted from the StartIndexing call."""
     done = [rows.changed(rows.guild(number, "SUCCEEDED", channel_count=3, revision=2)) for number in range(6)]
     server.add_response("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=3, revision=2)))
     snapshot = pb.Snapshot(job=rows.job(), guilds=[rows.guild(number) for number in range(6)])
@@ -65,10 +65,10 @@ async def test_times_are_those_of_the_first_sight_when_a_job_is_followed(server:
     assert found.elapsed() == found.ended_at
 
 
-async def test_an_earlier_job_is_not_taken_for_the_new_one_when_the_user_has_one(
+async def test_the_new_job_is_watched_when_the_user_has_an_earlier_one(
     server: service.FakeService,
 ) -> None:
-    """With a database that has seen the user before, the job that is followed is the one that was started."""
+    """An earlier job in the database is not mistaken for the new one."""
     earlier = rows.job("SUCCEEDED")
     earlier.job_id = "f" * 32
     server.scripts["ListJobs"].clear()
@@ -82,8 +82,8 @@ async def test_an_earlier_job_is_not_taken_for_the_new_one_when_the_user_has_one
     assert [request.job_id for request in server.requests["WatchProgress"]] == [rows.JOB]
 
 
-async def test_the_cause_is_kept_when_a_job_cannot_be_started(server: service.FakeService) -> None:
-    """A start that is refused ends that user's run with one line, and leaves the others alone."""
+async def test_the_error_is_kept_when_a_job_cannot_be_started(server: service.FakeService) -> None:
+    """A rejected StartIndexing ends only that user's run, with one line."""
     server.scripts["ListJobs"].pop()
     server.add_response("StartIndexing", service.Refusal(grpc.StatusCode.NOT_FOUND, "no such user"))
 
@@ -93,7 +93,7 @@ async def test_the_cause_is_kept_when_a_job_cannot_be_started(server: service.Fa
 
 
 def finished(state: str = "SUCCEEDED", problem: str = "") -> job_runs.JobRun:
-    """Return a run that took two seconds."""
+    """Return a job run that took two seconds."""
     made = job_runs.JobRun(rows.USER, lambda: 0.0)
     made.list_visible_at = made.first_guild_at = made.first_five_at = made.answered_at = 1.0
     made.ended_at, made.error = 2.0, problem
@@ -120,19 +120,19 @@ def finished(state: str = "SUCCEEDED", problem: str = "") -> job_runs.JobRun:
         ),
         pytest.param(
             summary.Summary([finished()], counts.Counts({}, 2, 1, {}), errors_allowed=False),
-            ["429 answers: 2", "guilds fetched more than once: 1"],
+            ["429 responses: 2", "guilds fetched more than once: 1"],
             id="limits broken",
         ),
     ],
 )
-def test_each_shortcoming_is_named_when_a_run_was_not_good(found: summary.Summary, told: list[str]) -> None:
-    """Only complete jobs, no 429 and no guild fetched twice make a good run."""
+def test_each_problem_is_named_when_a_run_was_not_good(found: summary.Summary, told: list[str]) -> None:
+    """A run is good if all jobs succeeded, without a 429 and without fetching a guild twice."""
     assert found.problems == told
     assert found.document()["good"] is not bool(told)
 
 
-def test_the_slowest_user_counts_when_there_are_many() -> None:
-    """The figures are the greatest over all users, and null when a user never got there."""
+def test_times_are_those_of_the_slowest_user_when_there_are_many() -> None:
+    """A time is the maximum over all users, and null when one user has none."""
     slow, stuck = finished(), finished("FAILED")
     slow.list_visible_at, stuck.first_five_at = 3.0, None
 
@@ -145,28 +145,28 @@ def test_the_slowest_user_counts_when_there_are_many() -> None:
 
 
 @pytest.mark.parametrize("users", [1, 3])
-def test_the_table_tells_times_and_cost_when_it_is_shown(users: int) -> None:
-    """A person reads the same figures as a program."""
-    on = console.Console(file=io.StringIO(), width=80)
+def test_the_summary_prints_times_and_cost(users: int) -> None:
+    """The table has the figures of the JSON document."""
+    screen = console.Console(file=io.StringIO(), width=80)
 
-    summary.Summary([finished()] * users, NOTHING, errors_allowed=False).print_to(on)
+    summary.Summary([finished()] * users, NOTHING, errors_allowed=False).print_to(screen)
 
-    assert isinstance(on.file, io.StringIO)
-    text = on.file.getvalue()
-    assert [word in text for word in ("guild list to be seen", "1.0 s", "GET /users/@me/guilds", "80%")] == [True] * 4
+    assert isinstance(screen.file, io.StringIO)
+    text = screen.file.getvalue()
+    assert [word in text for word in ("guild list", "1.0 s", "GET /users/@me/guilds", "80%")] == [True] * 4
     assert ("slowest user" in text) is (users > 1)
-    assert "no 429, no guild fetched twice" in text
+    assert "no 429 response, no guild fetched twice" in text
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 10), (120, 40)], ids=str)
-def test_the_crowd_fits_when_there_are_more_users_than_lines(width: int, height: int) -> None:
-    """Whatever the terminal's size, no line is wider and the picture is not higher, the cursor's line included."""
-    on = console.Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+def test_the_users_display_fits_when_there_are_more_users_than_lines(width: int, height: int) -> None:
+    """At every terminal size, no line is too wide and the display with the cursor's line is not too high."""
+    screen = console.Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
 
-    on.print(users_display.UsersDisplay([finished() for _ in range(50)]))
+    screen.print(users_display.UsersDisplay([finished() for _ in range(50)]))
 
-    assert isinstance(on.file, io.StringIO)
-    lines = on.file.getvalue().splitlines()
+    assert isinstance(screen.file, io.StringIO)
+    lines = screen.file.getvalue().splitlines()
     assert len(lines) < height
     assert max(map(len, lines)) <= width
     assert lines[-1].endswith("more users")

@@ -1,6 +1,5 @@
-"""Programs are started, watched and ended; nothing outlives the launcher."""
+"""The supervisor starts, watches and stops programs; no process outlives the launcher."""
 
-import pathlib
 import signal
 import subprocess
 import sys
@@ -13,30 +12,30 @@ from devstack import processes, programs, supervisor
 from tests.unit.devstack import stack_processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-FOREVER = "import time\nprint('up', flush=True)\ntime.sleep(600)"
-FAMILY = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {FOREVER!r}])\n{FOREVER}"
-DEAF = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{FOREVER}"
+SLEEPS = "import time\nprint('up', flush=True)\ntime.sleep(600)"
+WITH_CHILD = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {SLEEPS!r}])\n{SLEEPS}"
+IGNORES_SIGTERM = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEPS}"
 LAUNCHER = """
 import sys
 from devstack import supervisor
 from tests.unit.devstack import test_supervisor
-held = supervisor.Supervisor(lambda report: None)
-held.start(lambda: test_supervisor.program(held, "family", test_supervisor.FAMILY))
-print(held.directory, flush=True)
+running = supervisor.Supervisor(lambda report: None)
+running.start(lambda: test_supervisor.program(running, "parent", test_supervisor.WITH_CHILD))
+print(running.directory, flush=True)
 sys.stdin.read()
 """
 
 
-def program(held: supervisor.Supervisor, name: str, code: str, *, essential: bool = True) -> programs.Program:
-    """Return a program that is ready when it has said `up`."""
-    log = held.logs / f"{name}.log"
+def program(running: supervisor.Supervisor, name: str, code: str, *, essential: bool = True) -> programs.Program:
+    """Return a program that is ready when it has printed `up`."""
+    log = running.logs / f"{name}.log"
     return programs.Program(
         name, [sys.executable, "-c", code], {}, "nowhere", lambda: "up" in log.read_text(), essential=essential
     )
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
+    """Wait until *condition* returns True."""
     deadline = time.monotonic() + stack_processes.PATIENCE
     while not condition():
         assert time.monotonic() < deadline
@@ -45,21 +44,21 @@ def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def reports() -> list[supervisor.Report]:
-    """What was reported."""
+    """The reports of the supervisor."""
     return []
 
 
 @pytest.fixture
-def held(reports: list[supervisor.Report]) -> Iterator[supervisor.Supervisor]:
-    """A supervisor that is closed at the end, and has left nothing."""
+def running(reports: list[supervisor.Report]) -> Iterator[supervisor.Supervisor]:
+    """A supervisor, closed after the test and checked for remaining processes."""
     made = supervisor.Supervisor(reports.append)
     yield made
     made.close()
     assert stack_processes.remains_of(str(made.directory)) == []
 
 
-def test_the_whole_family_is_gone_when_its_launcher_is_killed() -> None:
-    """SIGKILL of the launcher takes programs, their children, the guard and the directory with it."""
+def test_no_process_is_left_when_the_launcher_is_killed() -> None:
+    """After a SIGKILL of the launcher, programs, their children, the reaper and the directory are gone."""
     with subprocess.Popen(
         [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as launcher:
@@ -72,15 +71,15 @@ def test_the_whole_family_is_gone_when_its_launcher_is_killed() -> None:
         assert stack_processes.remains_of(directory) == []
 
 
-def test_the_guard_knows_a_program_before_it_runs_when_the_launcher_dies_at_once(tmp_path: pathlib.Path) -> None:
-    """A launcher that is killed right after starting a program leaves nothing: the program itself told the guard."""
+def test_no_process_is_left_when_the_launcher_is_killed_right_after_a_start() -> None:
+    """A program registers itself with the reaper before it is executed."""
     code = (
         "import os, pathlib, signal, sys\n"
         "from devstack import processes\n"
-        "held = processes.ProcessGroups()\n"
-        "sys.stdout.write(f'{held.directory}\\n')\n"
+        "running = processes.ProcessGroups()\n"
+        "sys.stdout.write(f'{running.directory}\\n')\n"
         "sys.stdout.flush()\n"
-        f"held.launch([sys.executable, '-c', {FOREVER!r}], {{}}, pathlib.Path(held.directory, 'log'))\n"
+        f"running.launch([sys.executable, '-c', {SLEEPS!r}], {{}}, pathlib.Path(running.directory, 'log'))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
@@ -89,126 +88,128 @@ def test_the_guard_knows_a_program_before_it_runs_when_the_launcher_dies_at_once
     assert stack_processes.remains_of(done.stdout.strip()) == []
 
 
-def test_the_last_words_are_told_when_a_program_does_not_start(held: supervisor.Supervisor) -> None:
-    """A failed start says which program, how it ended, and what it said last, made harmless for a terminal."""
+def test_the_log_tail_is_reported_when_a_program_does_not_start(running: supervisor.Supervisor) -> None:
+    """The failure names the program and its exit code, and has the last log lines, escaped for a terminal."""
     code = "import sys\nprint('x' * 1000, flush=True)\nsys.exit('bad\\x1b[2J settings')"
 
     with pytest.raises(supervisor.StackFailed) as failed:
-        held.start(lambda: program(held, "service-1", code))
+        running.start(lambda: program(running, "service-1", code))
 
     assert str(failed.value) == "service-1 did not start: it ended with exit code 1"
     assert failed.value.tail == ["x" * 300, "bad\\x1b[2J settings"]
 
 
-def test_another_port_is_tried_when_the_first_is_taken(held: supervisor.Supervisor) -> None:
-    """Between choosing a port and listening on it another program may take it: that costs an attempt, not the start."""
-    codes = ["raise SystemExit('OSError: Address already in use')", FOREVER]
+def test_another_port_is_tried_when_the_first_is_taken(running: supervisor.Supervisor) -> None:
+    """A port that another program takes before it is bound costs one attempt."""
+    codes = ["raise SystemExit('OSError: Address already in use')", SLEEPS]
 
-    held.start(lambda: program(held, "service-1", codes.pop(0)))
+    running.start(lambda: program(running, "service-1", codes.pop(0)))
 
     assert codes == []
 
 
-def test_a_worker_is_started_again_when_it_dies(held: supervisor.Supervisor, reports: list[supervisor.Report]) -> None:
-    """The end of a worker is told, and another takes its place."""
-    held.start(lambda: program(held, "worker-1", FOREVER, essential=False))
+def test_a_worker_is_restarted_when_it_is_killed(
+    running: supervisor.Supervisor, reports: list[supervisor.Report]
+) -> None:
+    """The end of the worker is reported, and then its restart."""
+    running.start(lambda: program(running, "worker-1", SLEEPS, essential=False))
     reports.clear()
 
-    held.signal("worker-1", signal.SIGKILL)
+    running.signal("worker-1", signal.SIGKILL)
 
     until(lambda: len(reports) == 3)
     assert [report.state for report in reports] == ["ended", "starting", "ready"]
     assert reports[0].detail == "was killed by SIGKILL"
-    assert held.failure is None
+    assert running.failure is None
 
 
-def test_the_stack_has_failed_when_a_worker_dies_again_and_again(held: supervisor.Supervisor) -> None:
-    """A worker that cannot live is not started for ever."""
-    held.start(
-        lambda: program(held, "worker-1", "import time\nprint('up', flush=True)\ntime.sleep(0.2)", essential=False)
+def test_the_stack_fails_when_a_worker_keeps_ending(running: supervisor.Supervisor) -> None:
+    """The number of restarts is bounded."""
+    running.start(
+        lambda: program(running, "worker-1", "import time\nprint('up', flush=True)\ntime.sleep(0.2)", essential=False)
     )
 
-    failure = held.wait(stack_processes.PATIENCE)
+    failure = running.wait(stack_processes.PATIENCE)
 
     assert str(failure).startswith("worker-1 ")
 
 
-def test_the_stack_has_failed_when_another_program_dies(held: supervisor.Supervisor) -> None:
-    """Nothing goes on without a server: its end is told with its last words."""
-    held.start(lambda: program(held, "valkey", FOREVER))
+def test_the_stack_fails_when_an_essential_program_is_killed(running: supervisor.Supervisor) -> None:
+    """The failure names the program and has its last log lines."""
+    running.start(lambda: program(running, "valkey", SLEEPS))
 
-    held.signal("valkey", signal.SIGKILL)
+    running.signal("valkey", signal.SIGKILL)
 
-    failure = held.wait(stack_processes.PATIENCE)
+    failure = running.wait(stack_processes.PATIENCE)
     assert failure is not None
     assert (str(failure), failure.tail) == ("valkey was killed by SIGKILL", ["up"])
 
 
-def test_nothing_is_told_when_a_program_is_killed_on_purpose(
-    held: supervisor.Supervisor, reports: list[supervisor.Report]
+def test_nothing_is_reported_when_the_stack_kills_a_program(
+    running: supervisor.Supervisor, reports: list[supervisor.Report]
 ) -> None:
-    """A test may kill a server and start it again; the stack does not take that for a failure."""
-    held.start(lambda: program(held, "valkey", FAMILY))
+    """A test may kill and restart a server without failing the stack."""
+    running.start(lambda: program(running, "valkey", WITH_CHILD))
     reports.clear()
 
-    held.kill("valkey")
+    running.kill("valkey")
     assert reports == []
-    held.restart("valkey")
+    running.restart("valkey")
 
     assert [report.state for report in reports] == ["starting", "ready"]
-    assert held.failure is None
+    assert running.failure is None
 
 
-def test_the_exit_code_is_returned_when_a_program_is_asked_to_end(held: supervisor.Supervisor) -> None:
-    """SIGTERM goes to the program as a supervisor would send it, and its answer is known."""
-    code = f"import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n{FOREVER}"
-    held.start(lambda: program(held, "service-1", code))
+def test_terminate_returns_the_exit_code(running: supervisor.Supervisor) -> None:
+    """SIGTERM goes to the leader of the process group only."""
+    code = f"import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n{SLEEPS}"
+    running.start(lambda: program(running, "service-1", code))
 
-    assert held.terminate("service-1") == 7
-
-
-def test_the_stack_has_failed_when_its_guard_is_killed(held: supervisor.Supervisor) -> None:
-    """Without a guard nothing would be cleaned up after a SIGKILL, so the stack does not go on."""
-    (guard,) = stack_processes.command_lines(str(held.directory))
-    assert "reaper.py reap" in guard
-
-    held.reaper_process.kill()
-
-    assert str(held.wait(stack_processes.PATIENCE)).startswith("the guard was killed")
+    assert running.terminate("service-1") == 7
 
 
-def test_a_program_is_killed_when_it_does_not_end_by_itself(held: supervisor.Supervisor) -> None:
-    """Who ignores SIGTERM is waited for, but not for ever, and only if there was something to drain."""
-    held.start(lambda: program(held, "valkey", DEAF))
+def test_the_stack_fails_when_its_reaper_is_killed(running: supervisor.Supervisor) -> None:
+    """Without the reaper, processes could outlive a killed launcher."""
+    (reaper,) = stack_processes.command_lines(str(running.directory))
+    assert "reaper.py reap" in reaper
 
-    held.close()
+    running.reaper_process.kill()
 
-    assert stack_processes.command_lines(str(held.directory)) == []
+    assert str(running.wait(stack_processes.PATIENCE)).startswith("the reaper was killed")
 
 
-def test_nothing_starts_any_more_when_the_stack_is_taken_down(held: supervisor.Supervisor) -> None:
-    """A start that comes too late, from another thread, is refused and leaves no process."""
-    held.close()
+def test_a_program_is_killed_when_it_ignores_sigterm(running: supervisor.Supervisor) -> None:
+    """Closing the supervisor kills the program."""
+    running.start(lambda: program(running, "valkey", IGNORES_SIGTERM))
+
+    running.close()
+
+    assert stack_processes.command_lines(str(running.directory)) == []
+
+
+def test_no_program_can_start_when_the_supervisor_is_closed(running: supervisor.Supervisor) -> None:
+    """A late start from another thread raises StackClosed and leaves no process."""
+    running.close()
 
     with pytest.raises(processes.StackClosed):
-        held.start(lambda: program(held, "late", FOREVER))
+        running.start(lambda: program(running, "late", SLEEPS))
 
 
-def test_no_descriptor_of_the_guard_is_left_when_a_program_runs(held: supervisor.Supervisor) -> None:
-    """A program that kept the guard's pipe open would keep the guard from seeing the launcher's end."""
-    code = f"import os\nprint(sorted(os.listdir('/proc/self/fd')), flush=True)\n{FOREVER}"
-    held.start(lambda: program(held, "valkey", code))
+def test_a_program_does_not_inherit_the_reapers_pipe(running: supervisor.Supervisor) -> None:
+    """An inherited pipe would hide the launcher's end from the reaper."""
+    code = f"import os\nprint(sorted(os.listdir('/proc/self/fd')), flush=True)\n{SLEEPS}"
+    running.start(lambda: program(running, "valkey", code))
 
-    opened = (held.logs / "valkey.log").read_text().splitlines()[0]
+    opened = (running.logs / "valkey.log").read_text().splitlines()[0]
 
-    assert opened == "['0', '1', '2', '3']"  # the fourth is the listing itself
+    assert opened == "['0', '1', '2', '3']"  # the fourth is the directory being listed
 
 
-def test_the_rest_of_the_family_is_ended_when_its_head_dies(held: supervisor.Supervisor) -> None:
-    """Of a worker whose parent process dies, no child goes on working beside the worker that takes its place."""
-    head = FAMILY.removesuffix("time.sleep(600)") + "time.sleep(0.3)"
+def test_the_process_group_is_killed_when_its_leader_ends(running: supervisor.Supervisor) -> None:
+    """No child of a worker keeps running beside the restarted worker."""
+    parent = WITH_CHILD.removesuffix("time.sleep(600)") + "time.sleep(0.3)"
 
-    held.start(lambda: program(held, "family", head))
+    running.start(lambda: program(running, "parent", parent))
 
-    assert held.wait(stack_processes.PATIENCE) is not None
-    until(lambda: len(stack_processes.command_lines(str(held.directory))) == 1)
+    assert running.wait(stack_processes.PATIENCE) is not None
+    until(lambda: len(stack_processes.command_lines(str(running.directory))) == 1)

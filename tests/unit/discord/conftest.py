@@ -1,4 +1,4 @@
-"""The client between a scripted server and a limiter that takes notes."""
+"""The client between a scripted server and a limiter that records calls."""
 
 import dataclasses
 from collections.abc import AsyncIterator, Iterator
@@ -32,24 +32,24 @@ class Bench:
     registry: registry.CollectorRegistry
 
     async def channels(self, guild_id: int = values.GUILD) -> list[model.Channel] | None:
-        """Ask for a guild's channels, which are wanted."""
+        """Fetch a guild's channels with a precondition that holds."""
 
-        async def wanted() -> bool:
+        async def true() -> bool:
             return True
 
-        return await self.discord.guild_channels(guild_id, PURPOSE, wanted)
+        return await self.discord.guild_channels(guild_id, PURPOSE, true)
 
 
 @pytest.fixture(autouse=True)
 def no_pauses() -> Iterator[None]:
-    """Let the client's second attempt follow at once."""
+    """Make the client's second attempt follow without a pause."""
     with stamina.set_testing(True, attempts=client.ATTEMPTS):
         yield
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """A client with a short timeout and the smallest body limit there is."""
+    """A client with a short timeout and the smallest body limit."""
     to = registry.CollectorRegistry()
     permits = wire.RecordingLimiter()
     async with wire.serving() as server:

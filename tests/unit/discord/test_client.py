@@ -1,4 +1,4 @@
-"""Calls to Discord: what is sent, and that every attempt has a permit of its own."""
+"""Calls to Discord: the requests that are sent, and one permit for each attempt."""
 
 import asyncio
 import json
@@ -17,20 +17,20 @@ CHANNELS = [{"id": "7", "type": 0, "name": "general"}]
 
 
 def guild_page(first: int, number: int) -> bytes:
-    """Return a page of guilds."""
+    """Return a response with a page of guilds, whose ids are *first* and those that follow."""
     return wire.reply(200, [{"id": str(guild_id)} for guild_id in range(first, first + number)])
 
 
-async def test_the_users_guilds_are_asked_with_his_token_when_they_are_listed(bench: conftest.Bench) -> None:
-    """One page holds all; counts are asked for; his budget is charged, his route is his own."""
+async def test_user_guilds_are_requested_with_the_users_token_when_they_are_listed(bench: conftest.Bench) -> None:
+    """One page with member counts; the user's budget is charged, and the route's budget is the user's own."""
     bench.server.answer(wire.reply(200, [{"id": "5", "permissions": "8", "approximate_member_count": 3}]))
 
-    found = await bench.discord.user_guilds(values.credential(access_token="his"), conftest.PURPOSE)
+    found = await bench.discord.user_guilds(values.credential(access_token="user-token"), conftest.PURPOSE)
 
     assert found == [values.user_guild(5, name="", permissions=8, member_count=3)]
     (request,) = bench.server.requests
     assert request.path == "/api/v10/users/@me/guilds?with_counts=true&limit=200"
-    assert request.headers["authorization"] == "Bearer his"
+    assert request.headers["authorization"] == "Bearer user-token"
     (charge,) = bench.permits.charges
     assert (charge.route, charge.identity, charge.user, charge.major) == (
         "GET /users/@me/guilds",
@@ -38,11 +38,11 @@ async def test_the_users_guilds_are_asked_with_his_token_when_they_are_listed(be
         USER,
         None,
     )
-    assert (charge.lane, charge.waiter, bench.permits.patience) == (model.Lane.INTERACTIVE, "job:guild", [0.75])
+    assert (charge.lane, charge.waiter, bench.permits.max_waits) == (model.Lane.INTERACTIVE, "job:guild", [0.75])
 
 
-async def test_a_guilds_channels_are_asked_with_the_bots_token_when_they_are_fetched(bench: conftest.Bench) -> None:
-    """On behalf of the user: his budget is charged, whichever token is used."""
+async def test_guild_channels_are_requested_with_the_bots_token_when_they_are_fetched(bench: conftest.Bench) -> None:
+    """The user's budget is charged although the token is the bot's."""
     bench.server.answer(wire.reply(200, CHANNELS))
 
     found = await bench.channels()
@@ -66,7 +66,7 @@ async def test_a_guilds_channels_are_asked_with_the_bots_token_when_they_are_fet
         pytest.param(
             ("guilds", "guilds.members.read"),
             f"/api/v10/users/@me/guilds/{GUILD}/member",
-            "Bearer his",
+            "Bearer user-token",
             f"user:{USER}",
             id="with-scope",
         ),
@@ -79,12 +79,12 @@ async def test_a_guilds_channels_are_asked_with_the_bots_token_when_they_are_fet
         ),
     ],
 )
-async def test_roles_are_asked_with_the_token_that_may_when_they_are_read(
+async def test_roles_are_requested_with_the_bots_token_when_the_users_scope_is_missing(
     bench: conftest.Bench, scopes: tuple[str, ...], path: str, authorization: str, identity: str
 ) -> None:
-    """His own where its scope allows that, else the bot's."""
+    """With the scope, the user's own token is used."""
     bench.server.answer(wire.reply(200, {"roles": ["5", "6"]}))
-    credential = values.credential(access_token="his", scopes=scopes)
+    credential = values.credential(access_token="user-token", scopes=scopes)
 
     found = await bench.discord.member_roles(USER, GUILD, credential, conftest.PURPOSE)
 
@@ -94,8 +94,8 @@ async def test_roles_are_asked_with_the_token_that_may_when_they_are_read(
     assert bench.permits.charges[0].identity == identity
 
 
-async def test_every_page_is_read_when_the_bot_is_in_many_guilds(bench: conftest.Bench) -> None:
-    """Each goes on after the greatest id of the one before, each with its own permit; a page in no order is whole."""
+async def test_bot_guilds_reads_every_page_when_there_are_many_guilds(bench: conftest.Bench) -> None:
+    """Each page begins after the previous one's greatest id, in whatever order, and has its own permit."""
     mixed = json.loads(guild_page(1, 200).partition(b"\r\n\r\n")[2])
     bench.server.answer(wire.reply(200, mixed[::-1]), guild_page(201, 200), guild_page(401, 3))
 
@@ -118,10 +118,10 @@ async def test_every_page_is_read_when_the_bot_is_in_many_guilds(bench: conftest
         pytest.param([], 0, 1, id="no-guild"),
     ],
 )
-async def test_paging_ends_when_nothing_new_comes(
+async def test_bot_guilds_stops_paging_when_a_page_has_no_new_guild(
     bench: conftest.Bench, pages: list[bytes], wanted: int, asked: int
 ) -> None:
-    """Whatever the server does, it is not asked for ever."""
+    """A server that repeats its pages causes no endless loop."""
     bench.server.answer(*pages)
 
     found = await bench.discord.bot_guilds(conftest.PURPOSE)
@@ -130,20 +130,20 @@ async def test_paging_ends_when_nothing_new_comes(
 
 
 @pytest.mark.parametrize(("first", "there"), [(300, True), (301, False)], ids=["has-it", "begins-after-it"])
-async def test_one_page_tells_whether_our_bot_is_in_a_guild_when_it_is_asked_for(
+async def test_bot_is_in_reads_one_page_when_it_is_called(
     bench: conftest.Bench,
     first: int,
     there: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """The page that begins right before the guild's id."""
+    """The page that begins with the guild's id."""
     bench.server.answer(guild_page(first, 200))
 
     assert await bench.discord.bot_is_in(300, conftest.PURPOSE) is there
     assert [request.path.partition("?")[2] for request in bench.server.requests] == ["after=299&limit=200"]
 
 
-async def test_discord_can_tell_who_asks_when_anything_is_sent(bench: conftest.Bench) -> None:
-    """In the form that it asks for; cookies are not kept, and connections are."""
+async def test_requests_name_the_user_agent_and_keep_no_cookies_when_they_are_sent(bench: conftest.Bench) -> None:
+    """The user agent has Discord's form; the connection is kept."""
     bench.server.answer(wire.reply(200, [], Set_Cookie="__cfruid=tracking; path=/"))
 
     await bench.channels()
@@ -155,8 +155,8 @@ async def test_discord_can_tell_who_asks_when_anything_is_sent(bench: conftest.B
     assert bench.server.connections == 1
 
 
-async def test_no_hidden_request_is_made_when_a_kept_connection_is_dropped(bench: conftest.Bench) -> None:
-    """The library would ask again by itself, and no budget would know."""
+async def test_retry_takes_a_permit_when_a_kept_connection_is_dropped(bench: conftest.Bench) -> None:
+    """The HTTP library would retry by itself, without a permit."""
     await bench.channels()
     bench.server.answer(wire.DROP, wire.reply(200, CHANNELS))
 
@@ -168,8 +168,8 @@ async def test_no_hidden_request_is_made_when_a_kept_connection_is_dropped(bench
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed_when_one_comes(bench: conftest.Bench, status: int) -> None:
-    """It would be a request without a permit, and could carry the token elsewhere."""
+async def test_redirect_is_refused_when_it_arrives(bench: conftest.Bench, status: int) -> None:
+    """Following it would send a request without a permit, and could send the token to another server."""
     bench.server.answer(wire.reply(status, b"", Location=f"{bench.server.base}/elsewhere"))
 
     with pytest.raises(errors.DiscordRefused) as refused:
@@ -179,8 +179,8 @@ async def test_a_redirect_is_not_followed_when_one_comes(bench: conftest.Bench, 
     assert len(bench.server.requests) == len(bench.permits.charges) == 1
 
 
-async def test_nothing_is_sent_when_there_is_no_permit(bench: conftest.Bench) -> None:
-    """The limiter's refusal reaches the caller as it is, at once."""
+async def test_nothing_is_sent_when_the_limiter_refuses(bench: conftest.Bench) -> None:
+    """The limiter's error reaches the caller unchanged, without a retry."""
     refusals = [errors.RateLimited("user", retry_after=3.0, why="used up"), errors.LimiterUnavailable(1.0)]
 
     for refusal in refusals:
@@ -192,15 +192,15 @@ async def test_nothing_is_sent_when_there_is_no_permit(bench: conftest.Bench) ->
     assert bench.server.requests == []
 
 
-async def test_the_claim_is_asked_at_the_permit_when_a_guild_is_to_be_fetched(bench: conftest.Bench) -> None:
-    """After the permit is there and before anything is sent; at a no it goes back."""
+async def test_nothing_is_sent_when_the_precondition_fails(bench: conftest.Bench) -> None:
+    """It is awaited between the permit and the request; the permit is given back."""
     seen: list[tuple[int, int]] = []
 
-    async def unwanted() -> bool:
+    async def false() -> bool:
         seen.append((len(bench.permits.charges), len(bench.server.requests)))
         return False
 
-    found = await bench.discord.guild_channels(GUILD, conftest.PURPOSE, unwanted)
+    found = await bench.discord.guild_channels(GUILD, conftest.PURPOSE, false)
 
     assert found is None
     assert seen == [(1, 0)]
@@ -210,7 +210,7 @@ async def test_the_claim_is_asked_at_the_permit_when_a_guild_is_to_be_fetched(be
 @pytest.mark.parametrize(
     "problem", [errors.StoreUnavailable("away"), asyncio.CancelledError()], ids=["store", "cancel"]
 )
-async def test_the_permit_goes_back_when_the_claim_fails(bench: conftest.Bench, problem: BaseException) -> None:
+async def test_permit_is_given_back_when_the_precondition_raises(bench: conftest.Bench, problem: BaseException) -> None:
     """Nothing was sent."""
 
     async def failing() -> bool:
@@ -222,8 +222,8 @@ async def test_the_permit_goes_back_when_the_claim_fails(bench: conftest.Bench, 
     assert (bench.server.requests, bench.permits.returned) == ([], 1)
 
 
-async def test_nothing_is_sent_when_the_process_was_stopped_too_long(bench: conftest.Bench) -> None:
-    """A permit that is too old goes back: somebody else may have it already."""
+async def test_nothing_is_sent_when_the_permit_is_past_its_send_deadline(bench: conftest.Bench) -> None:
+    """A process that was paused gives the permit back: another call may hold it already."""
     bench.permits.age = 60.0
 
     with pytest.raises(errors.RateLimited) as late:
@@ -233,8 +233,8 @@ async def test_nothing_is_sent_when_the_process_was_stopped_too_long(bench: conf
     assert (bench.server.requests, bench.permits.returned, bench.permits.settled) == ([], 1, [])
 
 
-async def test_the_permit_goes_back_when_discord_cannot_be_reached(bench: conftest.Bench) -> None:
-    """What was certainly never sent costs nothing; both attempts have their own permit."""
+async def test_permit_is_given_back_when_discord_cannot_be_reached(bench: conftest.Bench) -> None:
+    """A request that was certainly not sent costs nothing; both attempts have their own permit."""
     bench.discord._config = settings.DiscordSettings(
         api_base=f"http://127.0.0.1:{servers.free_port()}", bot_token=conftest.BOT_TOKEN
     )
@@ -245,8 +245,8 @@ async def test_the_permit_goes_back_when_discord_cannot_be_reached(bench: confte
     assert (len(bench.permits.charges), bench.permits.returned, bench.permits.settled) == (2, 2, [])
 
 
-async def test_the_answer_is_settled_with_what_discord_said_when_one_comes(bench: conftest.Bench) -> None:
-    """Status, headers by their lower-case names, and how long it took."""
+async def test_permit_is_settled_with_the_response_when_it_arrives(bench: conftest.Bench) -> None:
+    """With status, headers by their lower-case names, and the round trip."""
     bench.server.answer(wire.reply(200, [], X_RateLimit_Limit="5", X_RateLimit_Bucket="abc"))
 
     await bench.channels()
@@ -258,8 +258,8 @@ async def test_the_answer_is_settled_with_what_discord_said_when_one_comes(bench
     assert answer.is_discord
 
 
-async def test_a_call_is_not_settled_when_it_is_cancelled(bench: conftest.Bench) -> None:
-    """It may have been counted: its permit is held for its full time."""
+async def test_permit_stays_held_when_the_call_is_cancelled(bench: conftest.Bench) -> None:
+    """Discord may have counted the request: neither settled nor given back, the permit is held for its full time."""
     bench.server.answer(wire.HANG)
     call = asyncio.create_task(bench.channels())
     await bench.server.asked.wait()
@@ -272,7 +272,7 @@ async def test_a_call_is_not_settled_when_it_is_cancelled(bench: conftest.Bench)
 
 
 async def test_calls_are_counted_when_they_end(bench: conftest.Bench) -> None:
-    """By route and outcome, never by an id."""
+    """By route, lane and outcome, never by an id."""
     bench.server.answer(wire.reply(500, {}), wire.DROP, wire.reply(404, {"message": "x", "code": 10004}))
     for _ in range(2):
         with pytest.raises(errors.IndexerError):

@@ -1,4 +1,4 @@
-"""What becomes of Discord's refusals, and of answers that are none."""
+"""The errors that Discord's refusals and invalid responses are translated to."""
 
 import traceback
 from typing import Any
@@ -27,10 +27,10 @@ MISSING_ACCESS = {"message": "Missing Access", "code": 50001}
         pytest.param(405, b"", errors.DiscordRefused, 0, id="wrong-method"),
     ],
 )
-async def test_a_lasting_refusal_is_not_asked_again_when_discord_says_no(
+async def test_refusal_is_raised_without_a_retry_when_it_is_permanent(
     bench: conftest.Bench, status: int, body: object, error: type[errors.DiscordRefused], code: int
 ) -> None:
-    """One request, one permit, and the kind of refusal by status with Discord's own code."""
+    """One request, one permit; the error is chosen by status and Discord's code."""
     bench.server.answer(wire.reply(status, body))
 
     with pytest.raises(errors.DiscordRefused) as refused:
@@ -67,10 +67,10 @@ async def test_a_lasting_refusal_is_not_asked_again_when_discord_says_no(
         ),
     ],
 )
-async def test_the_wait_is_told_when_discord_says_429(
+async def test_rate_limited_has_the_exact_wait_when_discord_answers_429(
     bench: conftest.Bench, headers: dict[str, Any], body: dict[str, object], budget: str, why: str
 ) -> None:
-    """For how long, by its exact figure, and for what; it is not asked again here, and the limiter learns it all."""
+    """It names the wait and the budget; the call is not retried, and the limiter gets the whole response."""
     bench.server.answer(wire.reply(429, body, **headers))
 
     with pytest.raises(errors.RateLimited) as limited:
@@ -84,8 +84,8 @@ async def test_the_wait_is_told_when_discord_says_429(
     assert answer.headers["x-ratelimit-scope"] == headers["X_RateLimit_Scope"]
 
 
-async def test_the_header_counts_when_a_429_has_no_wait_in_its_body(bench: conftest.Bench) -> None:
-    """And when neither has one, some second."""
+async def test_rate_limited_uses_the_header_when_the_body_has_no_wait(bench: conftest.Bench) -> None:
+    """Without either, the wait is one second."""
     bench.server.answer(wire.reply(429, {"message": "x"}, Retry_After="7"), wire.reply(429, {"message": "x"}))
     waits = []
 
@@ -98,8 +98,8 @@ async def test_the_header_counts_when_a_429_has_no_wait_in_its_body(bench: conft
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-5", "1e300", "soon"])
-async def test_a_wait_makes_sense_when_discords_figure_does_not(bench: conftest.Bench, text: str) -> None:
-    """A moment that cannot be stored, or that has passed, would break the job or hurry it into the next 429."""
+async def test_wait_is_bounded_when_the_header_is_absurd(bench: conftest.Bench, text: str) -> None:
+    """A time that cannot be stored would break the job; one in the past would cause the next 429."""
     bench.server.answer(wire.reply(429, {"message": "x"}, Retry_After=text), wire.reply(403, HTML, Retry_After=text))
     waits = []
 
@@ -112,8 +112,8 @@ async def test_a_wait_makes_sense_when_discords_figure_does_not(bench: conftest.
 
 
 @pytest.mark.parametrize("figure", ["-5", "0", "1e300"])
-async def test_a_wait_makes_sense_when_the_bodys_figure_does_not(bench: conftest.Bench, figure: str) -> None:
-    """The same for the JSON."""
+async def test_wait_is_bounded_when_the_body_is_absurd(bench: conftest.Bench, figure: str) -> None:
+    """The same for `retry_after` in the JSON."""
     bench.server.answer(wire.reply(429, b'{"message": "x", "retry_after": ' + figure.encode() + b"}"))
 
     with pytest.raises(errors.RateLimited) as limited:
@@ -126,10 +126,10 @@ async def test_a_wait_makes_sense_when_the_bodys_figure_does_not(bench: conftest
 @pytest.mark.parametrize(
     ("headers", "wait"), [({"Retry_After": "90"}, 90.0), ({}, 60.0)], ids=["says-how-long", "says-nothing"]
 )
-async def test_the_address_is_blocked_when_the_edge_answers_instead_of_discord(
+async def test_egress_is_blocked_when_the_edge_answers_instead_of_discord(
     bench: conftest.Bench, status: int, headers: dict[str, Any], wait: float
 ) -> None:
-    """A 403 or 429 without Discord's JSON: it is about our address, not about this guild."""
+    """A 403 or 429 without Discord's JSON concerns this address, not the guild."""
     bench.server.answer(wire.reply(status, HTML, **headers))
 
     with pytest.raises(errors.EgressBlocked) as blocked:
@@ -140,8 +140,8 @@ async def test_the_address_is_blocked_when_the_edge_answers_instead_of_discord(
     assert [answer.is_discord for answer in bench.permits.settled] == [False]
 
 
-async def test_the_address_is_blocked_when_discord_says_so_with_a_code(bench: conftest.Bench) -> None:
-    """40333 comes as Discord's own JSON, and is about our address all the same."""
+async def test_egress_is_blocked_when_discords_json_has_the_edge_block_code(bench: conftest.Bench) -> None:
+    """40333 concerns this address although the body is Discord's JSON."""
     bench.server.answer(wire.reply(403, {"message": "internal network error", "code": 40333}))
 
     with pytest.raises(errors.EgressBlocked):
@@ -150,7 +150,7 @@ async def test_the_address_is_blocked_when_discord_says_so_with_a_code(bench: co
     assert [answer.is_discord for answer in bench.permits.settled] == [False]
 
 
-PASSING = {
+TRANSIENT = {
     "500": wire.reply(500, {"message": "x", "code": 0}),
     "502": wire.reply(502, HTML),
     "408": wire.reply(408, b""),
@@ -173,9 +173,9 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING.keys())
-async def test_a_second_attempt_is_made_when_the_failure_may_pass(bench: conftest.Bench, answer: bytes) -> None:
-    """Under a permit of its own; both are settled."""
+@pytest.mark.parametrize("answer", TRANSIENT.values(), ids=TRANSIENT.keys())
+async def test_call_is_retried_when_the_failure_is_transient(bench: conftest.Bench, answer: bytes) -> None:
+    """Each attempt has its own permit; both are settled."""
     bench.server.answer(answer, wire.reply(200, [{"id": "7", "type": 0, "name": "x"}]))
 
     assert await bench.channels() == [values.channel(7, name="x")]
@@ -183,9 +183,11 @@ async def test_a_second_attempt_is_made_when_the_failure_may_pass(bench: conftes
     assert len(bench.server.requests) == len(bench.permits.charges) == len(bench.permits.settled) == 2
 
 
-@pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING.keys())
-async def test_the_failure_is_ours_when_the_second_attempt_fails_as_well(bench: conftest.Bench, answer: bytes) -> None:
-    """No library's exception reaches the caller, and no permit is lost track of."""
+@pytest.mark.parametrize("answer", TRANSIENT.values(), ids=TRANSIENT.keys())
+async def test_discord_transient_is_raised_when_the_second_attempt_fails_as_well(
+    bench: conftest.Bench, answer: bytes
+) -> None:
+    """No exception of a library reaches the caller; every permit is settled or given back."""
     bench.server.answer(*[answer] * 3)
 
     with pytest.raises(errors.DiscordTransient):
@@ -196,9 +198,11 @@ async def test_the_failure_is_ours_when_the_second_attempt_fails_as_well(bench: 
 
 
 @pytest.mark.parametrize("name", ["dropped", "timeout", "truncated-body", "too-long", "not-http"])
-async def test_the_permit_stays_held_when_no_whole_answer_came(bench: conftest.Bench, name: str) -> None:
-    """Discord may have counted the request at any moment until now."""
-    bench.server.answer(PASSING[name])
+async def test_permit_is_settled_without_a_status_when_no_complete_response_arrived(
+    bench: conftest.Bench, name: str
+) -> None:
+    """Discord may have counted the request at any moment until now, so the limiter keeps the full hold."""
+    bench.server.answer(TRANSIENT[name])
 
     await bench.channels()
 
@@ -206,7 +210,7 @@ async def test_the_permit_stays_held_when_no_whole_answer_came(bench: conftest.B
 
 
 async def test_no_token_is_shown_when_a_call_fails(bench: conftest.Bench) -> None:
-    """Neither in the error and its causes nor in what is logged about the second attempt."""
+    """Neither in the error and its causes nor in the log of the second attempt."""
     bench.server.answer(*[wire.DROP] * 2, wire.reply(401, {"message": "x"}))
     credential = values.credential(access_token="the-secret-of-the-user")
     texts = []
@@ -221,10 +225,8 @@ async def test_no_token_is_shown_when_a_call_fails(bench: conftest.Bench) -> Non
 
 
 @pytest.mark.parametrize("status", [403, 429])
-async def test_the_egress_counts_as_blocked_when_the_error_is_nested_too_deeply(
-    bench: conftest.Bench, status: int
-) -> None:
-    """Such a body is not Discord's; the permit is settled all the same."""
+async def test_egress_is_blocked_when_the_error_body_is_nested_too_deeply(bench: conftest.Bench, status: int) -> None:
+    """Such a body is not Discord's; the permit is settled."""
     bench.server.answer(wire.reply(status, b'{"message": "x", "errors": ' + NESTED + b"}"))
 
     with pytest.raises(errors.EgressBlocked):

@@ -1,4 +1,4 @@
-"""The token endpoint over the wire: a form goes out under a permit, and what comes back is bounded and translated."""
+"""The token endpoint over HTTP: a form is sent under a permit; the response is bounded and translated."""
 
 import base64
 import urllib.parse
@@ -17,11 +17,11 @@ PAIR = {
     "refresh_token": "new-refresh",
     "scope": "guilds identify",
 }
-"""An answer as documented (developers/topics/oauth2.mdx, Refresh Token Exchange, read 2026-08-06)."""
+"""A documented response (developers/topics/oauth2.mdx, Refresh Token Exchange, read 2026-08-06)."""
 
 
-async def test_a_new_pair_comes_back_when_the_refresh_token_is_traded(bench: conftest.Bench) -> None:
-    """The application names itself by Basic, the token goes in a form, and the answer says how long the pair lives."""
+async def test_renew_returns_a_new_pair_when_the_refresh_token_is_valid(bench: conftest.Bench) -> None:
+    """The application authenticates by Basic, the token is a form field, and the response has the pair's lifetime."""
     bench.server.answer(wire.reply(200, PAIR))
 
     pair = await bench.oauth.renew(values.credential(), conftest.PURPOSE, NOW)
@@ -42,8 +42,8 @@ async def test_a_new_pair_comes_back_when_the_refresh_token_is_traded(bench: con
     assert bench.permits.balanced
 
 
-async def test_the_grant_is_named_by_its_refresh_token_when_it_is_revoked(bench: conftest.Bench) -> None:
-    """Every token of the grant dies with it; where there is none, the access token stands for it."""
+async def test_revoke_sends_the_refresh_token_when_there_is_one(bench: conftest.Bench) -> None:
+    """It revokes every token of the grant; without a refresh token, the access token is sent."""
     await bench.oauth.revoke(values.credential(), conftest.PURPOSE)
     await bench.oauth.revoke(values.credential(refresh_token=""), conftest.PURPOSE)
 
@@ -57,8 +57,8 @@ async def test_the_grant_is_named_by_its_refresh_token_when_it_is_revoked(bench:
     ("answer", "problem"),
     [
         pytest.param(wire.reply(400, {"error": "invalid_grant"}), errors.GrantRefused, id="dead grant"),
-        pytest.param(wire.reply(401, {"error": "invalid_client"}), errors.ClientRefused, id="our secret"),
-        pytest.param(wire.reply(400, {"error": "invalid_request"}), errors.DiscordRefused, id="our mistake"),
+        pytest.param(wire.reply(401, {"error": "invalid_client"}), errors.ClientRefused, id="client secret"),
+        pytest.param(wire.reply(400, {"error": "invalid_request"}), errors.DiscordRefused, id="invalid request"),
         pytest.param(wire.reply(400, b"<html>"), errors.DiscordRefused, id="no JSON"),
         pytest.param(wire.reply(403, b"<html>"), errors.EgressBlocked, id="the edge"),
         pytest.param(
@@ -74,10 +74,10 @@ async def test_the_grant_is_named_by_its_refresh_token_when_it_is_revoked(bench:
         pytest.param(wire.HANG, errors.DiscordTransient, id="slow"),
     ],
 )
-async def test_one_attempt_is_made_when_it_fails(
+async def test_renew_is_not_retried_when_it_fails(
     bench: conftest.Bench, answer: bytes, problem: type[errors.IndexerError]
 ) -> None:
-    """Whatever comes back is one of our failures, shows no token, and is not asked for again by itself."""
+    """Every failure is an IndexerError, shows no token, and costs one request."""
     bench.server.answer(answer)
 
     with pytest.raises(errors.IndexerError) as failed:
@@ -90,7 +90,7 @@ async def test_one_attempt_is_made_when_it_fails(
 
 
 async def test_nothing_is_sent_when_the_limiter_refuses(bench: conftest.Bench) -> None:
-    """A pause of the address stops the token endpoint like every other route."""
+    """A pause of the address applies to the token endpoint like to every route."""
     bench.permits.refusal = errors.RateLimited("egress", retry_after=60.0, why="breaker")
 
     with pytest.raises(errors.RateLimited):
@@ -99,13 +99,13 @@ async def test_nothing_is_sent_when_the_limiter_refuses(bench: conftest.Bench) -
     assert bench.server.requests == []
 
 
-@pytest.mark.parametrize(("told", "life"), [(-5, 0.0), (1e12, 366 * 86_400.0), (0.5, 0.5)])
-async def test_the_end_is_sensible_when_discord_says_something_odd(
-    bench: conftest.Bench, told: float, life: float
+@pytest.mark.parametrize(("expires_in", "lifetime"), [(-5, 0.0), (1e12, 366 * 86_400.0), (0.5, 0.5)])
+async def test_lifetime_is_bounded_when_discords_is_absurd(
+    bench: conftest.Bench, expires_in: float, lifetime: float
 ) -> None:
-    """No end before now, and none after a year; unnamed scopes stay as they were."""
-    bench.server.answer(wire.reply(200, {**PAIR, "expires_in": told, "scope": ""}))
+    """Between now and a year from now; scopes that the response omits stay as they were."""
+    bench.server.answer(wire.reply(200, {**PAIR, "expires_in": expires_in, "scope": ""}))
 
     pair = await bench.oauth.renew(values.credential(), conftest.PURPOSE, NOW)
 
-    assert (pair.expires_at, pair.scopes) == (NOW + life, values.credential().scopes)
+    assert (pair.expires_at, pair.scopes) == (NOW + lifetime, values.credential().scopes)

@@ -1,4 +1,4 @@
-"""Discord's JSON in, our values out, whatever is missing, new, or broken."""
+"""Decoding of Discord's JSON, with fields that are missing, new or broken."""
 
 import json
 from typing import Any
@@ -42,7 +42,7 @@ CHANNEL = {
 
 
 def body(*rows: object) -> bytes:
-    """Return a list answer."""
+    """Return a list as JSON."""
     return json.dumps(rows).encode()
 
 
@@ -100,7 +100,7 @@ def test_a_channel_is_read_when_only_id_and_type_are_sent() -> None:
 
 @pytest.mark.parametrize("field", ["name", "topic", "parent_id", "last_message_id", "permission_overwrites"])
 def test_a_channel_is_read_when_a_nullable_field_is_null(field: str) -> None:
-    """Null says the same as nothing."""
+    """Null equals a missing field."""
     missing = {name: value for name, value in CHANNEL.items() if name != field}
 
     found = payloads.decode_channels(body(CHANNEL | {field: None}), 9)
@@ -110,7 +110,7 @@ def test_a_channel_is_read_when_a_nullable_field_is_null(field: str) -> None:
 
 @pytest.mark.parametrize("kind", [0, 2, 4, 5, 13, 14, 15, 16, 17, 250], ids=str)
 def test_a_channel_is_kept_when_its_type_is_not_known(kind: int) -> None:
-    """Types of tomorrow are stored like those of today."""
+    """Unknown types are stored like known ones."""
     found = payloads.decode_channels(body(CHANNEL | {"type": kind}), 9)
 
     assert [channel.kind for channel in found] == [kind]
@@ -128,7 +128,7 @@ def test_new_fields_do_not_matter_when_discord_adds_them() -> None:
 
 
 def test_a_redacted_channel_is_marked_when_discord_sends_one() -> None:
-    """Name and overwrites of such an object are not real, so that whoever stores channels must know."""
+    """Its name and overwrites are placeholders, which must not be stored as real ones."""
     redacted = CHANNEL | {"id": "8", "flags": 1 << 17 | 16, "name": "___hidden___"}
 
     found = payloads.decode_channels(body(redacted, CHANNEL), 9)
@@ -140,7 +140,7 @@ def test_a_redacted_channel_is_marked_when_discord_sends_one() -> None:
 
 
 def test_a_channel_is_kept_when_only_its_name_looks_redacted() -> None:
-    """Redaction is told by the flag, never by the name."""
+    """The flag marks a redacted channel, not the name."""
     found = payloads.decode_channels(body(CHANNEL | {"name": "___hidden___"}), 9)
 
     assert [channel.name for channel in found] == ["___hidden___"]
@@ -154,7 +154,7 @@ def test_an_empty_list_is_read_when_there_is_nothing(decode: Any, text: bytes) -
 
 
 def test_permissions_keep_63_bits_when_discord_sends_more() -> None:
-    """They have arbitrary precision on the wire; the store's integers do not, and none of today's bits is lost."""
+    """On the wire they have any number of bits; the store keeps 63, which is more than Discord uses."""
     huge = str((1 << 80) + 1024 + 8)
 
     found = payloads.decode_guilds(body(GUILD | {"permissions": huge}))
@@ -164,7 +164,7 @@ def test_permissions_keep_63_bits_when_discord_sends_more() -> None:
 
 @pytest.mark.parametrize("text", ["-1", "-8", "1_024", "٨", "0x8", "1e3", "", " 8", "8.0"])
 def test_permissions_are_refused_when_they_are_no_decimal_number(text: str) -> None:
-    """What is not understood must not look like rights: -1 has every bit."""
+    """Text that is not understood must not become permissions: -1 has every bit set."""
     overwrite = {"id": "5", "type": 0, "allow": text, "deny": "0"}
 
     with pytest.raises(ValueError):
@@ -184,7 +184,7 @@ def test_an_id_is_refused_when_it_is_no_snowflake(text: str) -> None:
 
 @pytest.mark.parametrize("field", ["type", "position"])
 def test_a_number_is_refused_when_the_store_cannot_hold_it(field: str) -> None:
-    """Beyond 63 bits it would fail where it is written, beyond 31 where it is shown, after everything else was done."""
+    """Beyond 63 bits the write to the store would fail, beyond 31 the API's response."""
     for number in (1 << 63, 1 << 31, -(1 << 31) - 1):
         with pytest.raises(ValueError):
             payloads.decode_channels(body(CHANNEL | {field: number}), 9)
@@ -202,7 +202,7 @@ def test_a_channel_is_refused_when_its_overwrites_would_not_fit_into_a_document(
 
 
 def test_texts_are_cut_when_they_are_longer_than_discord_allows() -> None:
-    """A row of any length could be stored and never be shown."""
+    """A longer row could be stored but would not fit into a message of the API."""
     (channel,) = payloads.decode_channels(body(CHANNEL | {"name": "n" * 5_000, "topic": "t" * 50_000}), 9)
     (guild,) = payloads.decode_guilds(body(GUILD | {"name": "n" * 5_000}))
 
@@ -217,7 +217,7 @@ def test_roles_are_read_when_a_member_is_sent() -> None:
 
 
 def test_roles_are_refused_when_a_member_has_none_listed() -> None:
-    """No list differs from an empty one: without it nothing is known."""
+    """A missing list differs from an empty one: the roles are unknown."""
     with pytest.raises(ValueError):
         payloads.decode_roles(b"{}")
 
@@ -231,7 +231,7 @@ def test_roles_are_refused_when_a_member_has_none_listed() -> None:
         pytest.param(b'{"message": "x", "retry_after": 1, "global": false, "code": 0}', (0, 1.0, False), id="whole"),
     ],
 )
-def test_an_error_body_is_read_when_it_is_discords(text: bytes, wanted: tuple[object, ...]) -> None:
+def test_decode_error_returns_code_and_wait_when_the_body_is_discords(text: bytes, wanted: tuple[object, ...]) -> None:
     """With its code, and the wait of a 429."""
     found = payloads.decode_error(text)
 
@@ -247,8 +247,8 @@ def test_an_error_body_is_read_when_it_is_discords(text: bytes, wanted: tuple[ob
     ],
     ids=["html", "empty", "null", "list", "other-json", "text", "not-utf8", "nested-deeply"],
 )
-def test_an_error_body_is_nothing_when_it_is_not_discords(text: bytes) -> None:
-    """The edge in front of Discord answers otherwise, and is told by that."""
+def test_decode_error_returns_none_when_the_body_is_not_discords(text: bytes) -> None:
+    """Bodies of the edge in front of Discord are recognized by that."""
     assert payloads.decode_error(text) is None
 
 
@@ -260,8 +260,8 @@ JSON = strategies.recursive(
 
 
 @hypothesis.given(strategies.data())
-def test_broken_json_is_a_value_error_or_storable_when_anything_is_changed(data: strategies.DataObject) -> None:
-    """No other failure, however a field is mutilated; and what is read fits into the store: 63 bits, valid text."""
+def test_decoders_raise_only_value_errors_when_fields_are_mutated(data: strategies.DataObject) -> None:
+    """Any value that is decoded fits into the store: 63 bits, valid text."""
     rows = [GUILD, CHANNEL | {"permission_overwrites": [{"id": "5", "type": 0, "allow": "0", "deny": "0"}]}]
     row: dict[str, Any] = dict(data.draw(strategies.sampled_from(rows)))
     if data.draw(strategies.booleans()) and "permission_overwrites" in row:
@@ -283,10 +283,10 @@ def test_broken_json_is_a_value_error_or_storable_when_anything_is_changed(data:
 
 
 @hypothesis.given(strategies.sampled_from([GUILD, CHANNEL]), strategies.data())
-def test_mutilated_bytes_are_a_value_error_when_they_cannot_be_read(
+def test_decoders_raise_only_value_errors_when_bytes_are_mutated(
     row: dict[str, Any], data: strategies.DataObject
 ) -> None:
-    """Truncated, spliced or bit-flipped: ValueError, or still a list."""
+    """Truncated, spliced or changed bytes."""
     text = bytearray(body(row))
     at = data.draw(strategies.integers(0, len(text) - 1))
     text[at:] = data.draw(
@@ -301,7 +301,7 @@ def test_mutilated_bytes_are_a_value_error_when_they_cannot_be_read(
 
 
 def numbers_in(value: object) -> list[int]:
-    """Return all whole numbers in our values, at any depth."""
+    """Return all integers in decoded values, at any depth."""
     if isinstance(value, int):
         return [value]
     if isinstance(value, list | tuple):

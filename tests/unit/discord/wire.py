@@ -1,4 +1,4 @@
-"""A server on loopback that answers, or fails to, exactly as it is told; and a limiter that only takes notes."""
+"""An HTTP server on loopback with scripted responses, and a limiter that records calls."""
 
 import asyncio
 import collections
@@ -16,7 +16,7 @@ DROP = b"drop"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What came over the wire."""
+    """A request as it was received."""
 
     path: str
     headers: dict[str, str]
@@ -24,7 +24,7 @@ class Request:
 
 
 def reply(status: int, body: object = None, *, cut: int = 0, **headers: str) -> bytes:
-    """Return an answer; *cut* bytes of its end stay away although they were announced."""
+    """Return a response as bytes; the last *cut* bytes are announced but missing."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} Reason", f"Content-Length: {len(raw)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -34,9 +34,9 @@ def reply(status: int, body: object = None, *, cut: int = 0, **headers: str) -> 
 
 class Server:
     """
-    Gives each request the next of `script`, and an empty list when that is used up.
+    Answers each request with the next response of `script`, or with an empty list when the script is used up.
 
-    An answer that was cut is followed by the end of the connection; other connections are kept alive.
+    After a cut response the server closes the connection; otherwise it keeps the connection alive.
     """
 
     def __init__(self) -> None:
@@ -89,38 +89,39 @@ async def serving() -> AsyncIterator[Server]:
 @dataclasses.dataclass
 class RecordingLimiter:
     """
-    Stands for `limiter.Limiter`: gives a permit to everybody, and notes what becomes of it.
+    A `limiter.Limiter` that grants every permit and records what happens to it.
 
     Attributes:
-        refusal: Raised instead of giving a permit.
-        age: Seconds that a permit is old when it is given.
+        refusal: Raised instead of granting a permit.
+        age: Age of a permit when it is granted, in seconds.
+        max_waits: The waits that `take` was called with.
     """
 
     refusal: errors.IndexerError | None = None
     age: float = 0.0
     charges: list[limits.Charge] = dataclasses.field(default_factory=list)
-    patience: list[float] = dataclasses.field(default_factory=list)
+    max_waits: list[float] = dataclasses.field(default_factory=list)
     settled: list[limiter.Answer] = dataclasses.field(default_factory=list)
     returned: int = 0
 
     async def take(self, charge: limits.Charge, *, patience: float) -> limiter.Permit:
-        """Give a permit."""
+        """Grant a permit."""
         if self.refusal is not None:
             raise self.refusal
         self.charges.append(charge)
-        self.patience.append(patience)
+        self.max_waits.append(patience)
         now = asyncio.get_running_loop().time()
         return limiter.Permit(str(len(self.charges)), charge, now - self.age)
 
     async def settle(self, permit: limiter.Permit, answer: limiter.Answer) -> None:  # noqa: ARG002 -- as the limiter's
-        """Note an answer."""
+        """Record an answer."""
         self.settled.append(answer)
 
     async def give_back(self, permit: limiter.Permit) -> None:  # noqa: ARG002 -- as the limiter's
-        """Note that a permit was not used."""
+        """Record that a permit was not used."""
         self.returned += 1
 
     @property
     def balanced(self) -> bool:
-        """Whether every permit was settled or given back, once."""
+        """Whether every permit was settled or given back exactly once."""
         return len(self.charges) == len(self.settled) + self.returned

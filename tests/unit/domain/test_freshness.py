@@ -28,12 +28,12 @@ def test_a_guild_counts_as_fetched_when_it_was_read_after_the_moment(
     fresh: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
     """A listing exactly as old as the moment says nothing about what came after it."""
-    assert freshness.fetched_since(values.guild(fetched_at=fetched_at), NOW) is fresh
+    assert freshness.was_fetched_since(values.guild(fetched_at=fetched_at), NOW) is fresh
 
 
 def test_an_unknown_guild_is_never_fresh_when_it_is_asked_for() -> None:
     """Nothing is known of it."""
-    assert not freshness.fetched_since(None, 0.0)
+    assert not freshness.was_fetched_since(None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,16 @@ def test_the_pause_doubles_when_failures_repeat(attempts: int, base: float, seed
     """After each failure twice as long, a quarter more or less."""
     exact = base * 2 ** (attempts - 1)
 
-    pause = freshness.backoff(attempts, base=base, dice=random.Random(seed))
+    pause = freshness.backoff(attempts, base=base, rng=random.Random(seed))
 
     assert 0.75 * exact <= pause <= 1.25 * exact
 
 
 def test_pauses_differ_when_many_fail_at_once() -> None:
     """What failed together does not come back together."""
-    dice = random.Random(1)
+    rng = random.Random(1)
 
-    pauses = {freshness.backoff(1, base=5.0, dice=dice) for _ in range(100)}
+    pauses = {freshness.backoff(1, base=5.0, rng=rng) for _ in range(100)}
 
     assert len(pauses) == 100
     assert max(pauses) - min(pauses) > 2.0
@@ -95,14 +95,14 @@ CHANNELS = strategies.lists(
 
 @hypothesis.given(CHANNELS, strategies.randoms(use_true_random=False))
 def test_the_fingerprint_stays_when_only_messages_and_order_change(
-    channels: list[model.Channel], dice: random.Random
+    channels: list[model.Channel], rng: random.Random
 ) -> None:
     """Messages are written all the time, and Discord promises no order of channels or overwrites."""
     other = [
-        dataclasses.replace(channel, last_message_id=dice.getrandbits(60), overwrites=channel.overwrites[::-1])
+        dataclasses.replace(channel, last_message_id=rng.getrandbits(60), overwrites=channel.overwrites)
         for channel in channels
     ]
-    dice.shuffle(other)
+    rng.shuffle(other)
 
     assert freshness.fingerprint(other) == freshness.fingerprint(channels)
 
@@ -128,47 +128,71 @@ def test_the_fingerprint_changes_when_anything_that_is_shown_changes(change: dic
     assert freshness.fingerprint([before, values.channel(2)]) != freshness.fingerprint([before])
 
 
-SCHEDULES = strategies.builds(
-    model.Schedule,
-    next_at=strategies.floats(0, 2 * NOW),
-    interval=strategies.floats(0, 30 * 86_400.0),
-    changed_at=strategies.none() | strategies.floats(NOW - 90 * 86_400.0, NOW),
-    fingerprint=strategies.sampled_from(["", "other", freshness.fingerprint([])]),
-    failures=strategies.integers(0, 50),
+MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("viewed_ago", "changed_ago", "interval"),
+    [
+        pytest.param(0.0, 0.0, 15 * MINUTE, id="viewed now, changed now"),
+        pytest.param(HOUR, 2 * HOUR, HOUR, id="viewed within an hour: half the age of the change"),
+        pytest.param(HOUR, 90 * DAY, 2 * HOUR, id="viewed within an hour, unchanged for long"),
+        pytest.param(HOUR + 1, 0.0, HOUR, id="viewed within a day, changed now"),
+        pytest.param(DAY, 10 * HOUR, 5 * HOUR, id="viewed within a day: half the age of the change"),
+        pytest.param(DAY, 90 * DAY, 12 * HOUR, id="viewed within a day, unchanged for long"),
+        pytest.param(DAY + 1, 0.0, 6 * HOUR, id="viewed within a week, changed now"),
+        pytest.param(7 * DAY, DAY, 12 * HOUR, id="viewed within a week: half the age of the change"),
+        pytest.param(7 * DAY, 90 * DAY, 2 * DAY, id="viewed within a week, unchanged for long"),
+        pytest.param(7 * DAY + 1, 0.0, DAY, id="viewed within a month, changed now"),
+        pytest.param(30 * DAY, 6 * DAY, 3 * DAY, id="viewed within a month: half the age of the change"),
+        pytest.param(30 * DAY, 90 * DAY, 7 * DAY, id="viewed within a month, unchanged for long"),
+    ],
 )
-LOOKS = strategies.none() | strategies.floats(NOW - 60 * 86_400.0, NOW)
-
-
-@hypothesis.given(SCHEDULES, LOOKS, strategies.randoms(use_true_random=False))
-def test_a_guild_is_read_again_within_its_tiers_bounds_when_it_was_read(
-    schedule: model.Schedule, looked_at: float | None, dice: random.Random
+@pytest.mark.parametrize("seed", range(5))
+def test_the_next_fetch_follows_the_views_and_the_last_change_when_a_guild_was_fetched(
+    viewed_ago: float, changed_ago: float, interval: float, seed: int
 ) -> None:
-    """Half the time since its last change, a tenth more or less; never when nobody looked for a month."""
-    guild = values.guild(schedule=schedule, last_viewed_at=looked_at, fetched_at=NOW - 60)
+    """Half the time since the last change, within the bounds of the tier, with a jitter of a tenth."""
+    schedule = model.Schedule(changed_at=NOW - changed_ago, fingerprint=freshness.fingerprint([]), failures=3)
+    guild = values.guild(schedule=schedule, last_viewed_at=NOW - viewed_ago, fetched_at=NOW - 60)
 
-    found = freshness.after_reading(guild, [], NOW, dice)
+    found = freshness.schedule_after_fetch(guild, [], NOW, random.Random(seed))
 
-    tier = freshness.tier_of(looked_at, NOW)
-    assert found.failures == 0
-    assert found.changed_at is not None
-    if tier is None:
-        assert found.next_at == 0.0
-        assert looked_at is None or NOW - looked_at > 30 * 86_400
-    else:
-        assert tier.shortest <= found.interval <= tier.longest
-        assert 0.9 * found.interval - 0.001 <= found.next_at - NOW <= 1.1 * found.interval + 0.001
-        assert found.interval in {(NOW - found.changed_at) / 2, tier.shortest, tier.longest}
+    assert (found.failures, found.changed_at, found.interval) == (0, NOW - changed_ago, interval)
+    assert 0.9 * interval - 0.001 <= found.next_at - NOW <= 1.1 * interval + 0.001
 
 
-@hypothesis.given(SCHEDULES, strategies.floats(NOW - 29 * 86_400.0, NOW))
-def test_the_interval_doubles_up_to_a_week_when_a_reading_fails(schedule: model.Schedule, looked_at: float) -> None:
+@pytest.mark.parametrize("viewed_at", [None, NOW - 30 * DAY - 1], ids=["never viewed", "viewed long ago"])
+def test_no_fetch_is_scheduled_when_nobody_viewed_the_guild_for_a_month(viewed_at: float | None) -> None:
+    """Neither after a fetch nor after a failure; what is known of the structure stays."""
+    schedule = model.Schedule(next_at=NOW, interval=HOUR, changed_at=NOW - DAY, fingerprint=freshness.fingerprint([]))
+    guild = values.guild(schedule=schedule, last_viewed_at=viewed_at, fetched_at=NOW - 60)
+
+    fetched = freshness.schedule_after_fetch(guild, [], NOW)
+    failed = freshness.schedule_after_failure(guild, NOW)
+
+    assert (fetched.next_at, failed.next_at) == (0.0, 0.0)
+    assert fetched.changed_at == failed.changed_at == NOW - DAY
+
+
+@pytest.mark.parametrize(
+    ("interval", "doubled"),
+    [
+        pytest.param(0.0, 15 * MINUTE, id="never scheduled"),
+        pytest.param(5 * MINUTE, 15 * MINUTE, id="below the least"),
+        pytest.param(HOUR, 2 * HOUR, id="doubled"),
+        pytest.param(3 * DAY, 6 * DAY, id="doubled to days"),
+        pytest.param(4 * DAY, 7 * DAY, id="above the most"),
+    ],
+)
+def test_the_interval_doubles_up_to_a_week_when_a_fetch_fails(interval: float, doubled: float) -> None:
     """What is known of the structure stays."""
-    found = freshness.after_failure(values.guild(schedule=schedule, last_viewed_at=looked_at), NOW, random.Random(1))
+    schedule = model.Schedule(interval=interval, changed_at=NOW - 5, fingerprint="as before", failures=2)
 
-    assert (found.fingerprint, found.changed_at) == (schedule.fingerprint, schedule.changed_at)
-    assert found.failures == schedule.failures + 1
-    assert found.interval == min(max(2 * schedule.interval, 900.0), 7 * 86_400.0)
-    assert found.next_at > NOW
+    found = freshness.schedule_after_failure(values.guild(schedule=schedule, last_viewed_at=NOW - 29 * DAY), NOW)
+
+    assert dataclasses.replace(found, next_at=0.0) == dataclasses.replace(schedule, interval=doubled, failures=3)
+    assert 0.9 * doubled - 0.001 <= found.next_at - NOW <= 1.1 * doubled + 0.001
 
 
 @pytest.mark.parametrize(
@@ -182,8 +206,8 @@ def test_the_last_change_is_known_when_a_guild_was_read(before: model.Schedule, 
     """The ids of channels tell when they were made; after that, each difference counts when it is seen."""
     channels = [values.channel(values.snowflake(NOW - days * 86_400)) for days in (5, 700)]
 
-    found = freshness.after_reading(values.guild(schedule=before, last_viewed_at=NOW), channels, NOW)
-    again = freshness.after_reading(values.guild(schedule=found, last_viewed_at=NOW), channels, NOW + 3600)
+    found = freshness.schedule_after_fetch(values.guild(schedule=before, last_viewed_at=NOW), channels, NOW)
+    again = freshness.schedule_after_fetch(values.guild(schedule=found, last_viewed_at=NOW), channels, NOW + 3600)
 
     assert found.changed_at == pytest.approx(wanted)
     assert again.changed_at == found.changed_at
@@ -205,9 +229,22 @@ def test_a_guild_is_fresh_when_it_is_young_or_not_due_yet(age: float, due_in: fl
     assert not freshness.is_fresh(dataclasses.replace(guild, fetched_at=None), now=NOW, max_age=max_age)
 
 
-@hypothesis.given(strategies.sets(strategies.integers(1, 30)), strategies.sets(strategies.integers(1, 30)))
-def test_a_listing_is_doubted_when_it_lacks_more_than_the_share(before: set[int], after: set[int]) -> None:
-    """What is new in it does not make up for what is missing; nothing known, nothing doubted."""
-    missing = len(before - after)
-
-    assert freshness.loses_much(before, after, 0.5) is (missing * 2 > len(before))
+@pytest.mark.parametrize(
+    ("before", "after", "needed"),
+    [
+        pytest.param([], [], False, id="nothing known"),
+        pytest.param([], [1, 2], False, id="everything new"),
+        pytest.param([1, 2, 3, 4], [1, 2, 3, 4], False, id="nothing missing"),
+        pytest.param([1, 2, 3, 4], [3, 4], False, id="exactly half missing"),
+        pytest.param([1, 2, 3, 4], [4], True, id="more than half missing"),
+        pytest.param([1, 2, 3, 4], [4, 5, 6, 7], True, id="new ones do not make up for missing ones"),
+        pytest.param([1], [], True, id="the only one missing"),
+    ],
+)
+def test_a_listing_needs_confirmation_when_it_lacks_more_than_the_share(
+    before: list[int],
+    after: list[int],
+    needed: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """Here more than half."""
+    assert freshness.needs_confirmation(before, after, 0.5) is needed

@@ -72,7 +72,7 @@ def test_a_channel_is_shown_when_discord_would_show_it(
     """Case by case as the documentation's sections on base permissions and overwrites have it."""
     row = channel(*overwrites)
 
-    found = permissions.visible(values.membership(**member), [row], roles)
+    found = permissions.visible_channels(values.membership(**member), [row], roles)
 
     assert found == ([row] if shown else [])
 
@@ -97,7 +97,7 @@ def test_only_what_is_certain_is_shown_when_roles_are_unknown(
     """It fails closed: what depends on a role is hidden."""
     row = channel(*overwrites)
 
-    found = permissions.visible(values.membership(), [row], None)
+    found = permissions.visible_channels(values.membership(), [row], None)
 
     assert found == ([row] if shown else [])
 
@@ -109,7 +109,7 @@ def test_a_category_is_shown_when_one_of_its_channels_is() -> None:
     empty = values.channel(3, kind=CATEGORY, overwrites=(values.denied(GUILD),))
     hidden = values.channel(4, parent_id=3, overwrites=(values.denied(GUILD),))
 
-    found = permissions.visible(values.membership(), [closed, hidden, empty, child], ())
+    found = permissions.visible_channels(values.membership(), [closed, hidden, empty, child], ())
 
     assert found == [closed, child]
 
@@ -119,7 +119,7 @@ def test_a_parent_stays_hidden_when_it_is_no_category() -> None:
     forum = values.channel(1, kind=15, overwrites=(values.denied(GUILD),))
     child = values.channel(2, parent_id=1)
 
-    assert permissions.visible(values.membership(), [forum, child], ()) == [child]
+    assert permissions.visible_channels(values.membership(), [forum, child], ()) == [child]
 
 
 def test_a_child_is_not_hidden_when_its_category_is() -> None:
@@ -127,7 +127,7 @@ def test_a_child_is_not_hidden_when_its_category_is() -> None:
     category = values.channel(1, kind=CATEGORY, overwrites=(values.denied(GUILD), values.denied(11)))
     child = values.channel(2, parent_id=1)
 
-    assert child in permissions.visible(values.membership(), [category, child], (11,))
+    assert child in permissions.visible_channels(values.membership(), [category, child], (11,))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_channel_of_another_guild_is_not_shown_when_it_is_mixed_in(member: dic
     category = values.channel(2, GUILD + 1, kind=CATEGORY)
     own = values.channel(3, parent_id=2)
 
-    assert permissions.visible(values.membership(**member), [foreign, category, own], ()) == [own]
+    assert permissions.visible_channels(values.membership(**member), [foreign, category, own], ()) == [own]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_thread_is_shown_when_its_parent_is(
     """Section Inherited Permissions. A private one is not: its members are not stored, nor who may manage threads."""
     thread = values.channel(2, kind=kind, parent_id=parent)
 
-    found = permissions.visible(values.membership(), [channel(*overwrites), thread], (11,))
+    found = permissions.visible_channels(values.membership(), [channel(*overwrites), thread], (11,))
 
     assert (thread in found) is shown
 

@@ -14,12 +14,14 @@ from tests import clockwork, values
 
 NOW = clockwork.START
 DAY = 86_400.0
+ADMINISTRATOR, MANAGE_CHANNELS, MANAGE_GUILD = 1 << 3, 1 << 4, 1 << 5
+"""Bits of developers/topics/permissions.mdx, Bitwise Permission Flags."""
 
 WEIGHTS = settings.RankWeights()
 TIMES = strategies.none() | strategies.floats(0, 2 * NOW)
 
 INPUTS = strategies.builds(
-    ranking.Inputs,
+    ranking.RankInputs,
     guild_id=strategies.integers(1, 1 << 62),
     pinned=strategies.none(),
     owner=strategies.booleans(),
@@ -35,17 +37,17 @@ SOME_WEIGHTS = strategies.builds(
 )
 
 
-def score(row: ranking.Inputs) -> float:
+def score(row: ranking.RankInputs) -> float:
     """Return what a guild scores now."""
-    return ranking.explained(row, NOW, WEIGHTS).score
+    return ranking.score_guild(row, NOW, WEIGHTS).score
 
 
-def ids(rows: list[ranking.Inputs]) -> list[int]:
+def ids(rows: list[ranking.RankInputs]) -> list[int]:
     """Return the guilds in their order."""
-    return [row.inputs.guild_id for row in ranking.order(rows, NOW, WEIGHTS)]
+    return [row.inputs.guild_id for row in ranking.rank_inputs(rows, NOW, WEIGHTS)]
 
 
-def inputs(guild_id: int = 1, **changes: Any) -> ranking.Inputs:  # noqa: ANN401 -- any field
+def inputs(guild_id: int = 1, **changes: Any) -> ranking.RankInputs:  # noqa: ANN401 -- any field
     """Return the inputs of a guild of which nothing speaks for it."""
     known: dict[str, Any] = {
         "pinned": None,
@@ -54,11 +56,11 @@ def inputs(guild_id: int = 1, **changes: Any) -> ranking.Inputs:  # noqa: ANN401
         "last_activity": None,
         "member_count": None,
     }
-    return ranking.Inputs(guild_id=guild_id, **{**known, **changes})
+    return ranking.RankInputs(guild_id=guild_id, **{**known, **changes})
 
 
 @strategies.composite
-def lists(draw: strategies.DrawFn) -> list[ranking.Inputs]:
+def lists(draw: strategies.DrawFn) -> list[ranking.RankInputs]:
     """Draw guilds of one user, some of them pinned, each pin once."""
     rows = draw(strategies.lists(INPUTS, max_size=12, unique_by=lambda row: row.guild_id))
     pins = draw(strategies.permutations(range(len(rows))))
@@ -68,20 +70,20 @@ def lists(draw: strategies.DrawFn) -> list[ranking.Inputs]:
 
 @hypothesis.given(INPUTS, SOME_WEIGHTS)
 def test_the_score_stays_between_0_and_1_when_anything_is_known(
-    row: ranking.Inputs, weights: settings.RankWeights
+    row: ranking.RankInputs, weights: settings.RankWeights
 ) -> None:
     """Whatever Discord says, whatever the clocks say, and whatever the operator weighs."""
-    ranked = ranking.explained(row, NOW, weights)
+    ranked = ranking.score_guild(row, NOW, weights)
 
     assert 0.0 <= ranked.score <= 1.0
-    assert ranked.score == pytest.approx(sum(ranked.parts.values()), abs=1e-6)
-    assert all(part >= 0.0 for part in ranked.parts.values())
+    assert ranked.score == pytest.approx(sum(ranked.contributions.values()), abs=1e-6)
+    assert all(part >= 0.0 for part in ranked.contributions.values())
 
 
 @hypothesis.given(lists())
-def test_pinned_guilds_come_first_when_guilds_are_ordered(rows: list[ranking.Inputs]) -> None:
+def test_pinned_guilds_come_first_when_guilds_are_ordered(rows: list[ranking.RankInputs]) -> None:
     """In the user's own order, before everything else; the others by their score."""
-    found = [row.inputs for row in ranking.order(rows, NOW, WEIGHTS)]
+    found = [row.inputs for row in ranking.rank_inputs(rows, NOW, WEIGHTS)]
 
     pins = [row.pinned for row in found if row.pinned is not None]
     scores = [score(row) for row in found[len(pins) :]]
@@ -91,7 +93,7 @@ def test_pinned_guilds_come_first_when_guilds_are_ordered(rows: list[ranking.Inp
 
 @hypothesis.given(lists(), strategies.randoms(use_true_random=False))
 def test_the_order_is_the_same_when_guilds_come_in_another_order(
-    rows: list[ranking.Inputs], dice: random.Random
+    rows: list[ranking.RankInputs], dice: random.Random
 ) -> None:
     """It is total: no two guilds are alike, none is lost, and no shuffle shows."""
     shuffled = list(rows)
@@ -106,11 +108,9 @@ def test_the_order_is_the_same_when_guilds_come_in_another_order(
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
-        pytest.param({"owner": True}, {"permissions": ranking.ADMINISTRATOR}, id="owner-over-administrator"),
-        pytest.param(
-            {"permissions": ranking.ADMINISTRATOR}, {"permissions": ranking.MANAGE_GUILD}, id="rank-over-lower"
-        ),
-        pytest.param({"permissions": ranking.MANAGE_CHANNELS}, {"permissions": 1 << 10}, id="manager-over-member"),
+        pytest.param({"owner": True}, {"permissions": ADMINISTRATOR}, id="owner-over-administrator"),
+        pytest.param({"permissions": ADMINISTRATOR}, {"permissions": MANAGE_GUILD}, id="rank-over-lower"),
+        pytest.param({"permissions": MANAGE_CHANNELS}, {"permissions": 1 << 10}, id="manager-over-member"),
         pytest.param({"last_activity": NOW - DAY}, {"last_activity": NOW - 30 * DAY}, id="recent-over-quiet"),
         pytest.param({"last_activity": NOW - DAY}, {}, id="recent-over-unknown"),
         pytest.param({}, {"last_activity": NOW - 60 * DAY}, id="unknown-over-dead"),
@@ -132,7 +132,7 @@ def test_a_guild_comes_earlier_when_more_speaks_for_it(better: dict[str, Any], w
 
 def test_a_pinned_guild_comes_first_when_everything_else_speaks_against_it() -> None:
     """A wish beats every signal."""
-    best = inputs(1, owner=True, permissions=ranking.ADMINISTRATOR, last_activity=NOW, member_count=10**6)
+    best = inputs(1, owner=True, permissions=ADMINISTRATOR, last_activity=NOW, member_count=10**6)
 
     found = ids([best, inputs(2, pinned=1), inputs(3, pinned=0)])
 
@@ -163,7 +163,7 @@ def test_only_stored_guilds_are_ordered_when_a_membership_is_ahead_of_them() -> 
     memberships = {key: values.membership(guild_id=key) for key in (1, 2)}
 
     guilds = {2: values.guild(guild_id=2)}
-    found = ranking.ordered(memberships, guilds, model.Preferences(pinned=(1,)), now=NOW, weights=WEIGHTS)
+    found = ranking.rank_guilds(memberships, guilds, model.Preferences(pinned=(1,)), now=NOW, weights=WEIGHTS)
 
     assert [row.inputs.guild_id for row in found] == [2]
 
@@ -172,6 +172,6 @@ def test_only_what_is_weighed_counts_when_the_operator_sets_weights() -> None:
     """A signal with weight 0 says nothing, and the others fill the scale."""
     weights = settings.RankWeights(recency=0, activity=0, owner=3, role=1, new=0, staleness=0, demand=0)
 
-    found = ranking.explained(inputs(owner=True, demand=50), NOW, weights)
+    found = ranking.score_guild(inputs(owner=True, demand=50), NOW, weights)
 
-    assert {name: part for name, part in found.parts.items() if part} == {"owner": 0.75}
+    assert {name: part for name, part in found.contributions.items() if part} == {"owner": 0.75}

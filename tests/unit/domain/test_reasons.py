@@ -1,7 +1,6 @@
-"""Why there is no news, and how long that is believed."""
+"""Reasons, their advice, and how long a refusal is cached."""
 
-import hypothesis
-from hypothesis import strategies
+import pytest
 
 from indexing import errors
 from indexing.domain import reasons
@@ -10,38 +9,48 @@ from tests import clockwork, values
 
 NOW = clockwork.START
 OF_JOBS = {"REAUTH_REQUIRED", "CREDENTIAL_MISSING", "CREDENTIAL_REVOKED", "CLIENT_REFUSED", "TURNS_LOST"}
-"""Why a job as a whole failed, and with it the guilds that it left undone."""
+"""Reasons of a failed job, which its open guild tasks take over."""
 
 
-def test_something_can_be_done_when_a_cause_ends_a_guild() -> None:
-    """Every cause that a row can carry has one line of advice."""
+def test_advice_exists_when_a_reason_can_end_a_guild_task() -> None:
+    """Every reason that a guild task can carry has one line of advice."""
     known = {*metric_types.REASON.values, *OF_JOBS} - {"", "other"}
 
-    assert {cause for cause in known if not reasons.advice(cause)} == set()
+    assert {reason for reason in known if not reasons.advice(reason)} == set()
     assert all("\n" not in line for line in reasons.ADVICE.values())
     assert errors.DiscordTransient.reason in known
 
 
-@hypothesis.given(strategies.integers(0, 100))
-def test_a_refusal_is_believed_longer_when_more_came_before(refusals: int) -> None:
-    """An hour at first, a week at most."""
-    first, later = reasons.believed_until(refusals, NOW), reasons.believed_until(refusals + 1, NOW)
+@pytest.mark.parametrize(
+    ("refusals", "hours"),
+    [(0, 1), (1, 6), (2, 24), (3, 168), (4, 168), (100, 168)],
+    ids=["first", "second", "third", "fourth", "fifth", "very many"],
+)
+def test_the_negative_cache_lasts_longer_when_a_guild_refused_before(refusals: int, hours: int) -> None:
+    """1 hour, 6 hours, 1 day, then a week."""
+    assert reasons.negative_cache_expiry(refusals, NOW) == NOW + hours * 3600
 
-    assert 3600 <= first - NOW <= later - NOW <= 7 * 86_400
 
-
-@hypothesis.given(strategies.floats(0, 2 * 86_400), strategies.floats(0, 86_400), strategies.booleans())
-def test_a_guild_is_asked_at_most_once_a_minute_when_it_is_forced(
-    ago: float,
-    believed_for: float,
+@pytest.mark.parametrize(
+    ("refused_at", "retry_at", "force", "cached"),
+    [
+        pytest.param(0.0, 0.0, False, False, id="never refused"),
+        pytest.param(0.0, 0.0, True, False, id="never refused, forced"),
+        pytest.param(NOW - 10, NOW + 3590, False, True, id="cached"),
+        pytest.param(NOW - 3599.9, NOW + 0.1, False, True, id="about to expire"),
+        pytest.param(NOW - 3600, NOW, False, False, id="expired"),
+        pytest.param(NOW - 59.9, NOW + 3540, True, True, id="forced within a minute"),
+        pytest.param(NOW - 60, NOW + 3540, True, False, id="forced after a minute"),
+        pytest.param(NOW - 10, NOW - 1, True, True, id="forced within a minute, though expired"),
+    ],
+)
+def test_a_refusal_is_cached_until_it_expires_when_it_is_not_forced(
+    refused_at: float,
+    retry_at: float,
     force: bool,  # noqa: FBT001 -- a parameter
+    cached: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """Force looks at the last refusal alone, everybody else at how long it is believed."""
-    guild = values.guild(refused_at=NOW - ago, retry_at=NOW - ago + believed_for)
+    """A forced job asks again a minute after the last refusal, whatever its expiry."""
+    guild = values.guild(refused_at=refused_at, retry_at=retry_at)
 
-    refused = reasons.still_refused(guild, now=NOW, force=force)
-
-    if force:
-        assert refused is (NOW - guild.refused_at < 60)
-    else:
-        assert refused is (guild.retry_at > NOW)
+    assert reasons.is_negatively_cached(guild, now=NOW, force=force) is cached

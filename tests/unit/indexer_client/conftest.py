@@ -14,7 +14,7 @@ from tests.unit.indexer_client import service
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command left behind."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -22,26 +22,26 @@ class Ran:
 
     @property
     def json(self) -> list[dict[str, Any]]:
-        """Standard output, each line read as JSON."""
+        """Standard output, each line parsed as JSON."""
         return [json.loads(line) for line in self.out.splitlines()]
 
 
 @pytest.fixture
 def server() -> Iterator[service.FakeService]:
-    """A made-up service."""
-    with service.serving() as played:
-        yield played
+    """A fake service."""
+    with service.serving() as fake:
+        yield fake
 
 
 @pytest.fixture
 def pauses() -> list[float]:
-    """The seconds that commands wanted to wait; they never do."""
+    """The delays that commands requested, in seconds; no command sleeps."""
     return []
 
 
 @pytest.fixture
 def indexer(server: service.FakeService, capsys: pytest.CaptureFixture[str], pauses: list[float]) -> Callable[..., Ran]:
-    """Runs a command against the made-up service, or at another address."""
+    """A function that runs a command against the fake service, or at another address."""
 
     async def note(seconds: float) -> None:
         pauses.append(seconds)

@@ -1,4 +1,4 @@
-"""A service that answers what it is told to, on a real port."""
+"""A fake service with scripted responses, on a real port."""
 
 import collections
 import contextlib
@@ -30,14 +30,14 @@ Step: TypeAlias = message.Message | Refusal
 
 
 class FakeService:
-    """Plays one script a call: messages to send, or a refusal; the last script of a method is played for ever."""
+    """Sends one script per call: messages, or a refusal. The last script of a method repeats forever."""
 
     def __init__(self) -> None:
         self.scripts: dict[str, list[tuple[Step, ...]]] = collections.defaultdict(list)
         self.requests: dict[str, list[Any]] = collections.defaultdict(list)
         self.deadlines: list[float | None] = []
-        self.shown: list[str] = []
-        """Of each call, what it showed as its authorization."""
+        self.authorizations: list[str] = []
+        """The authorization metadata of each call."""
         self.address = ""
 
     def add_response(self, method: str, *steps: Step) -> None:
@@ -45,18 +45,18 @@ class FakeService:
         self.scripts[method].append(steps)
 
     def handlers(self) -> Any:  # noqa: ANN401 -- generic in the stubs only
-        """Return what answers every method of the API."""
+        """Return a handler for every method of the API."""
         service = pb.DESCRIPTOR.services_by_name["IndexerService"]
         return grpc.method_handlers_generic_handler(
             service.full_name, {method.name: self._handler(method) for method in service.methods}
         )
 
     def _handler(self, method: Any) -> Any:  # noqa: ANN401 -- descriptors and handlers have no common types
-        def play(request: message.Message, context: grpc.ServicerContext) -> Iterator[Any]:
+        def respond(request: message.Message, context: grpc.ServicerContext) -> Iterator[Any]:
             self.requests[method.name].append(request)
             self.deadlines.append(context.time_remaining())
-            told = dict(context.invocation_metadata())
-            self.shown.append(str(told.get("authorization", "")))
+            metadata = dict(context.invocation_metadata())
+            self.authorizations.append(str(metadata.get("authorization", "")))
             scripts = self.scripts[method.name]
             if not scripts:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method.name} is not offered by this version")
@@ -68,22 +68,22 @@ class FakeService:
         read = message_factory.GetMessageClass(method.input_type).FromString
         write = message_factory.GetMessageClass(method.output_type).SerializeToString
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(play, read, write)
-        return grpc.unary_unary_rpc_method_handler(lambda *call: next(play(*call)), read, write)
+            return grpc.unary_stream_rpc_method_handler(respond, read, write)
+        return grpc.unary_unary_rpc_method_handler(lambda *call: next(respond(*call)), read, write)
 
 
 @contextlib.contextmanager
 def serving(credentials: grpc.ServerCredentials | None = None) -> Iterator[FakeService]:
-    """Serve on a free port until the block ends; with TLS if there are credentials."""
-    played = FakeService()
+    """Serve on a free port until the block ends; with TLS if *credentials* are given."""
+    fake = FakeService()
     # Threads and not asyncio: the commands under test run their own event loop in the main thread.
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
-    server.add_generic_rpc_handlers((played.handlers(),))
+    server.add_generic_rpc_handlers((fake.handlers(),))
     here = "127.0.0.1:0"
     port = server.add_secure_port(here, credentials) if credentials else server.add_insecure_port(here)
-    played.address = f"127.0.0.1:{port}"
+    fake.address = f"127.0.0.1:{port}"
     server.start()
     try:
-        yield played
+        yield fake
     finally:
         server.stop(None).wait()

@@ -1,4 +1,4 @@
-"""`indexer guilds`, `indexer channels` and `indexer job`: what is stored, for people and for programs."""
+"""`indexer guilds`, `indexer channels`, `indexer job` and `indexer limits`, as text and as JSON."""
 
 import datetime
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from tests.unit.indexer_client import conftest, rows, service
 Indexer = Callable[..., conftest.Ran]
 DAY = datetime.datetime.fromtimestamp(rows.NOON.seconds, tz=datetime.UTC).astimezone().strftime("%Y-%m-%d %H:%M")
 HOSTILE = "a\x1b[31m\tb\n\x9b2J\u202etxt\u2066[bold]"
-HARMLESS = "a\\x1b[31m\\x09b\\x0a\\x9b2J\\u202etxt\\u2066[bold]"
+ESCAPED = "a\\x1b[31m\\x09b\\x0a\\x9b2J\\u202etxt\\u2066[bold]"
 
 
 def test_all_pages_are_listed_when_there_are_many_guilds(server: service.FakeService, indexer: Indexer) -> None:
-    """The caller sees one list, however many pages it took."""
+    """The output is one list over all pages."""
     first = pb.Guild(guild_id="1", name="one", channel_count=0, fetched_at=rows.NOON, owner=True)
     second = pb.Guild(guild_id="2", name="two", position=1, reason="BOT_NOT_INSTALLED", stale=True)
     server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[first], next_page_token="next"))
@@ -29,7 +29,7 @@ def test_all_pages_are_listed_when_there_are_many_guilds(server: service.FakeSer
 
 
 def test_each_guild_is_a_line_of_json_when_json_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
-    """Zeros and empty texts are there, so that a program need not know the defaults; a missing count is not."""
+    """Zeros and empty texts are included, so that a program need not know the defaults; an unset count is not."""
     server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name="één")]))
 
     ran = indexer("guilds", rows.USER, "--json")
@@ -51,7 +51,7 @@ def test_each_guild_is_a_line_of_json_when_json_is_asked_for(server: service.Fak
 
 
 def test_the_filters_are_passed_on_when_channels_are_listed(server: service.FakeService, indexer: Indexer) -> None:
-    """Guild, prefix, types by name or number, and order arrive at the service as they were meant."""
+    """The request carries guild, prefix, types by name or number, and order."""
     server.add_response("ListChannels", pb.ListChannelsResponse())
 
     indexer(
@@ -67,7 +67,7 @@ def test_the_filters_are_passed_on_when_channels_are_listed(server: service.Fake
 def test_channels_come_with_their_guilds_name_when_people_read_them(
     server: service.FakeService, indexer: Indexer
 ) -> None:
-    """An id says nothing to a person: guild and type are named, a type that is not known yet keeps its number."""
+    """Guild and type are printed by name, an unknown type as its number."""
     text = pb.Channel(channel_id="5", guild_id="1", type=0, name="general", last_message_at=rows.NOON)
     other = pb.Channel(channel_id="6", guild_id="9", type=99, name="new")
     server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name="one")]))
@@ -80,10 +80,10 @@ def test_channels_come_with_their_guilds_name_when_people_read_them(
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["for people", "json"])
-def test_names_are_made_harmless_when_they_carry_controls(
+def test_names_are_escaped_when_they_contain_control_characters(
     server: service.FakeService, indexer: Indexer, *, as_json: bool
 ) -> None:
-    """A guild or channel named by a stranger can neither move the cursor, nor turn a line around, nor add one."""
+    """The name of a guild or channel cannot move the cursor, reverse a line, or add one."""
     server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name=HOSTILE)]))
     channel = pb.Channel(channel_id="5", guild_id="1", name=HOSTILE)
     server.add_response("ListChannels", pb.ListChannelsResponse(channels=[channel]))
@@ -97,11 +97,13 @@ def test_names_are_made_harmless_when_they_carry_controls(
     if as_json:
         assert ran.json[0]["name"] == HOSTILE
     else:
-        assert ran.out == f"5\t{HARMLESS}\ttext\t{HARMLESS}\t\n"
+        assert ran.out == f"5\t{ESCAPED}\ttext\t{ESCAPED}\t\n"
 
 
-def test_the_job_is_told_in_words_when_it_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
-    """State, wait and numbers of a job, a line each."""
+def test_job_prints_state_wait_and_counts_when_the_job_is_throttled(
+    server: service.FakeService, indexer: Indexer
+) -> None:
+    """Each fact is one line."""
     throttled = pb.Throttled(budget="user", until=rows.NOON)
     progress = pb.Progress(total=60, succeeded=31, skipped=13, queued=16)
     server.add_response("GetJob", pb.GetJobResponse(job=rows.job(throttled=throttled, progress=progress)))
@@ -110,12 +112,12 @@ def test_the_job_is_told_in_words_when_it_is_asked_for(server: service.FakeServi
 
     lines = dict(line.split(maxsplit=1) for line in ran.out.splitlines())
     assert (lines["job"], lines["user"]) == (rows.JOB, rows.USER)
-    assert lines["state"].startswith("running, waiting for quota until ")
+    assert lines["state"].startswith("running, waiting for the user rate limit until ")
     assert lines["guilds"] == "60 (31 indexed, 13 skipped, 16 queued)"
 
 
 def test_the_job_is_one_line_of_json_when_json_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
-    """A program gets the job as the API has it."""
+    """The JSON is the API's job message."""
     server.add_response("GetJob", pb.GetJobResponse(job=rows.job("FAILED", error="REAUTH_REQUIRED")))
 
     (found,) = indexer("job", rows.JOB, "--json").json
@@ -127,8 +129,10 @@ def test_the_job_is_one_line_of_json_when_json_is_asked_for(server: service.Fake
     )
 
 
-def test_each_budget_is_told_when_the_limits_are_asked_for(server: service.FakeService, indexer: Indexer) -> None:
-    """Free, capacity and window of every budget, and until when and why it is paused."""
+def test_limits_prints_every_budget_when_the_output_is_no_terminal(
+    server: service.FakeService, indexer: Indexer
+) -> None:
+    """Each line has free permits, capacity, window, and the end and reason of a pause."""
     paused = pb.Budget(kind="user", key="7", capacity=5, free=0, paused_until=rows.NOON, pause_reason="429")
     paused.window.FromSeconds(5)
     server.add_response(

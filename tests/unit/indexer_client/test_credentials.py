@@ -1,4 +1,4 @@
-"""`indexer credential put`: tokens go from standard input to the service and appear nowhere else."""
+"""`indexer credential`: tokens go from standard input to the service and appear nowhere else."""
 
 import io
 import time
@@ -13,7 +13,7 @@ from tests.unit.indexer_client import conftest, rows, service
 Indexer = Callable[..., conftest.Ran]
 
 
-def test_both_tokens_are_stored_when_two_lines_come_in(
+def test_both_tokens_are_stored_when_the_input_has_two_lines(
     server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first line is the access token, the second the refresh token; neither is printed."""
@@ -32,10 +32,10 @@ def test_both_tokens_are_stored_when_two_lines_come_in(
     assert (ran.code, ran.err) == (0, "")
 
 
-def test_the_refresh_token_stays_empty_when_one_line_comes_in(
+def test_the_refresh_token_stays_empty_when_the_input_has_one_line(
     server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An access token alone is enough, also without the last line's end, and its lifetime may be unknown."""
+    """An access token is enough, with or without a newline at the end; the lifetime is optional."""
     server.add_response("PutCredential", pb.PutCredentialResponse())
     monkeypatch.setattr("sys.stdin", io.StringIO("access-secret"))
 
@@ -46,10 +46,10 @@ def test_the_refresh_token_stays_empty_when_one_line_comes_in(
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e12"])
-def test_no_call_is_made_when_the_lifetime_is_none(
+def test_no_call_is_made_when_the_lifetime_is_invalid(
     server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, seconds: str
 ) -> None:
-    """One line names the option, however far the time would be."""
+    """One line names the option."""
     monkeypatch.setattr("sys.stdin", io.StringIO("access-secret"))
 
     ran = indexer("credential", "put", rows.USER, "--expires-in", seconds)
@@ -58,15 +58,15 @@ def test_no_call_is_made_when_the_lifetime_is_none(
     assert (ran.code, len(ran.err.splitlines()), server.requests["PutCredential"]) == (2, 1, [])
 
 
-def test_no_call_is_made_when_no_token_comes_in(
+def test_no_call_is_made_when_the_input_is_empty(
     server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An empty input is told as what it is, with how to do better."""
+    """The error says how to pass the tokens."""
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
 
     ran = indexer("credential", "put", rows.USER)
 
-    assert ran.err.startswith("indexer: access_token: nothing was given; write it to standard input")
+    assert ran.err.startswith("indexer: access_token: empty; write the access token to standard input")
     assert (ran.code, len(ran.err.splitlines()), server.requests["PutCredential"]) == (2, 1, [])
 
 
@@ -85,7 +85,7 @@ def test_no_call_is_made_when_no_token_comes_in(
 def test_the_state_is_one_line_when_it_is_asked_for(
     server: service.FakeService, indexer: Indexer, state: str, line: str, code: int
 ) -> None:
-    """With what to do next; the exit code tells a script whether the user can be indexed."""
+    """The line names the next command; the exit code says whether the user can be indexed."""
     answer = pb.GetCredentialStatusResponse(
         state=f"CREDENTIAL_STATE_{state}", scopes=["identify", "guilds"], expires_at=rows.NOON
     )
@@ -99,19 +99,22 @@ def test_the_state_is_one_line_when_it_is_asked_for(
 
 @pytest.mark.parametrize(
     ("revoked", "told"),
-    [(True, "Discord has revoked it"), (False, "not revoked at Discord, where it ends by itself")],
+    [
+        (True, "Discord revoked it"),
+        (False, "Discord did not revoke it, so it stays valid there until it expires"),
+    ],
 )
-def test_it_is_said_whether_discord_knows_when_a_credential_is_revoked(
+def test_the_output_says_whether_discord_revoked_it_when_a_credential_is_revoked(
     server: service.FakeService,
     indexer: Indexer,
     revoked: bool,  # noqa: FBT001 -- a parameter
     told: str,
 ) -> None:
-    """Forgotten here in either case; the call may be repeated under its id."""
+    """The credential is deleted in either case, and the call carries a request id."""
     server.add_response("RevokeCredential", pb.RevokeCredentialResponse(revoked_at_discord=revoked))
 
     ran = indexer("credential", "revoke", rows.USER)
 
     (asked,) = server.requests["RevokeCredential"]
     assert (asked.user_id, len(asked.request_id)) == (rows.USER, 36)
-    assert (ran.out, ran.code) == (f"credential of user {rows.USER} forgotten; {told}\n", 0)
+    assert (ran.out, ran.code) == (f"credential of user {rows.USER} deleted; {told}\n", 0)

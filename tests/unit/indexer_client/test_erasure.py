@@ -1,4 +1,4 @@
-"""`indexer erase`: nobody is erased by accident, and it is said what went."""
+"""`indexer erase` asks for confirmation and prints the number of deleted documents."""
 
 import io
 import sys
@@ -14,21 +14,21 @@ Indexer = Callable[..., conftest.Ran]
 
 @pytest.fixture
 def erasing(server: service.FakeService) -> service.FakeService:
-    """A service that erases users."""
+    """A service that answers DeleteUserData."""
     server.add_response("DeleteUserData", pb.DeleteUserDataResponse(removed={"users": 1, "jobs": 3}))
     return server
 
 
 class Terminal(io.StringIO):
-    """A terminal at which somebody has typed."""
+    """Standard input of a terminal with typed text."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return True."""
         return True
 
 
 def test_the_counts_are_one_line_when_a_user_is_erased(erasing: service.FakeService, indexer: Indexer) -> None:
-    """The call may be repeated under its id."""
+    """The call carries a request id."""
     ran = indexer("erase", rows.USER, "--yes")
 
     (asked,) = erasing.requests["DeleteUserData"]
@@ -36,21 +36,21 @@ def test_the_counts_are_one_line_when_a_user_is_erased(erasing: service.FakeServ
     assert (ran.out, ran.err, ran.code) == (f"user {rows.USER} erased: jobs 3, users 1\n", "", 0)
 
 
-def test_it_is_said_when_nothing_was_known(server: service.FakeService, indexer: Indexer) -> None:
-    """Which is no error: it may be the second call."""
+def test_the_output_says_so_when_no_data_was_stored(server: service.FakeService, indexer: Indexer) -> None:
+    """The exit code is 0: it may be the second call."""
     server.add_response("DeleteUserData", pb.DeleteUserDataResponse())
 
-    assert indexer("erase", rows.USER, "--yes").out == f"nothing was known of user {rows.USER}\n"
+    assert indexer("erase", rows.USER, "--yes").out == f"no data of user {rows.USER} was stored\n"
 
 
-def test_the_answer_is_json_when_it_is_wanted(erasing: service.FakeService, indexer: Indexer) -> None:
-    """One object, for programs."""
+def test_the_output_is_json_when_json_is_asked_for(erasing: service.FakeService, indexer: Indexer) -> None:
+    """The output is one object."""
     assert '"jobs": "3"' in indexer("erase", rows.USER, "--yes", "--json").out
     assert len(erasing.requests["DeleteUserData"]) == 1
 
 
-def test_nobody_is_erased_when_nobody_can_be_asked(erasing: service.FakeService, indexer: Indexer) -> None:
-    """A script has to say that it is sure."""
+def test_nothing_is_deleted_when_the_input_is_no_terminal(erasing: service.FakeService, indexer: Indexer) -> None:
+    """A script must pass --yes."""
     ran = indexer("erase", rows.USER)
 
     assert (ran.code, ran.out) == (2, "")
@@ -59,14 +59,14 @@ def test_nobody_is_erased_when_nobody_can_be_asked(erasing: service.FakeService,
 
 
 @pytest.mark.parametrize(("typed", "erased"), [(rows.USER, True), ("yes", False), ("", False)])
-def test_the_id_is_typed_again_when_somebody_sits_there(
+def test_data_is_deleted_only_when_the_id_is_typed_again(
     erasing: service.FakeService,
     indexer: Indexer,
     monkeypatch: pytest.MonkeyPatch,
     typed: str,
     erased: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """Anything else erases nothing."""
+    """Any other input deletes nothing."""
     monkeypatch.setattr(sys, "stdin", Terminal(f"{typed}\n"))
 
     ran = indexer("erase", rows.USER)

@@ -1,4 +1,4 @@
-"""What goes wrong is told in one line that names the field, or what to do next."""
+"""Every error is one line that names the field or the next command."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ NOWHERE = "127.0.0.1:1"
 
 
 def info(reason: str) -> error_details_pb2.ErrorInfo:
-    """Return the detail that carries the server's reason."""
+    """Return an ErrorInfo detail with *reason*."""
     return error_details_pb2.ErrorInfo(reason=reason, domain="indexer")
 
 
 def bad(**fields: str) -> error_details_pb2.BadRequest:
-    """Return the detail that names fields."""
+    """Return a BadRequest detail with *fields*."""
     made = error_details_pb2.BadRequest()
     for field, description in fields.items():
         made.field_violations.add(field=field, description=description)
@@ -37,18 +37,18 @@ def bad(**fields: str) -> error_details_pb2.BadRequest:
     ],
 )
 def test_the_address_is_named_when_no_server_answers(indexer: Indexer, arguments: tuple[str, ...]) -> None:
-    """Whoever mistyped the address, or has not started the service, learns it from one line."""
+    """One line says how to check the service and how to set the address."""
     ran = indexer(*arguments, address=NOWHERE)
 
     assert ran.err == (
-        f"indexer: no indexer answers at {NOWHERE}: is it running, without TLS? "
-        "--address or INDEXER_ADDRESS names another\n"
+        f"indexer: cannot reach the service at {NOWHERE}; check that it runs without TLS, "
+        "or set another address with --address or INDEXER_ADDRESS\n"
     )
     assert (ran.code, ran.out) == (1, "")
 
 
 def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeService, indexer: Indexer) -> None:
-    """A malformed id is a mistake of the caller: exit code 2, and the line says which field and why."""
+    """The exit code is 2, and the line names each field and its reason."""
     refusal = bad(user_id="must be a Discord id", wait="must be between 0 and 10")
     server.add_response("StartIndexing", service.Refusal(grpc.StatusCode.INVALID_ARGUMENT, "bad", refusal))
 
@@ -76,12 +76,12 @@ def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeServ
                 info("REAUTH_REQUIRED"),
             ),
             "user_id: Discord refuses the credential of user 7; "
-            "let the user consent again, then: indexer credential put 7",
+            "the user must authorize the application again, then run: indexer credential put 7",
             id="consent withdrawn",
         ),
         pytest.param(
             service.Refusal(grpc.StatusCode.NOT_FOUND, "user_id: nothing is known of user 7", info("USER_NOT_FOUND")),
-            "user_id: nothing is known of user 7; index first with: indexer index 7",
+            "user_id: nothing is known of user 7; index the user first with: indexer index 7",
             id="unknown user",
         ),
         pytest.param(
@@ -94,7 +94,7 @@ def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeServ
 def test_the_next_step_is_named_when_the_reason_is_known(
     server: service.FakeService, indexer: Indexer, refusal: service.Refusal, told: str
 ) -> None:
-    """A refusal with a remedy comes with the command that is the remedy, ready to be copied."""
+    """The line ends with the command to run."""
     server.add_response("ListGuilds", refusal)
 
     ran = indexer("guilds", "7")
@@ -103,7 +103,7 @@ def test_the_next_step_is_named_when_the_reason_is_known(
 
 
 def test_the_next_step_is_named_when_the_job_is_unknown(server: service.FakeService, indexer: Indexer) -> None:
-    """An unknown job is told with how to start one."""
+    """The line ends with the command that starts a job."""
     text = f"job_id: no job {rows.JOB}"
     server.add_response("GetJob", service.Refusal(grpc.StatusCode.NOT_FOUND, text, info("JOB_NOT_FOUND")))
 
@@ -113,7 +113,7 @@ def test_the_next_step_is_named_when_the_job_is_unknown(server: service.FakeServ
 
 
 def test_the_delay_is_named_when_the_server_asks_for_one(server: service.FakeService, indexer: Indexer) -> None:
-    """A server whose store is away is not called absent: its own words, and when to come back."""
+    """An UNAVAILABLE of the service itself keeps its message and adds the delay."""
     again = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=1, nanos=500_000_000))
     refusal = service.Refusal(grpc.StatusCode.UNAVAILABLE, "MongoDB does not answer", info("STORE_UNAVAILABLE"), again)
     server.add_response("StartIndexing", refusal)
@@ -125,17 +125,17 @@ def test_the_delay_is_named_when_the_server_asks_for_one(server: service.FakeSer
 
 
 def test_it_says_what_the_server_lacks_when_a_call_is_not_implemented(indexer: Indexer) -> None:
-    """An older server is told from a broken one."""
+    """The line says that the service does not support the call."""
     ran = indexer("limits")
 
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
-    assert "does not offer this: GetRateLimits is not offered by this version" in ran.err
+    assert "does not support this call: GetRateLimits is not offered by this version" in ran.err
 
 
-def test_the_servers_words_are_made_harmless_when_they_carry_controls(
+def test_the_servers_message_is_escaped_when_it_contains_control_characters(
     server: service.FakeService, indexer: Indexer
 ) -> None:
-    """Not even a refusal can move the cursor or add a line."""
+    """An error message cannot move the cursor or add a line."""
     server.add_response("GetJob", service.Refusal(grpc.StatusCode.NOT_FOUND, "a\x1b[2Jb\nc\u202ed"))
 
     ran = indexer("job", rows.JOB)
@@ -150,14 +150,18 @@ def test_the_servers_words_are_made_harmless_when_they_carry_controls(
         pytest.param(("index",), "Missing argument 'USER'. See: indexer index --help", id="no user"),
         pytest.param(("fly",), "No such command 'fly'. See: indexer --help", id="unknown command"),
         pytest.param(("index", "7", "--wait", "11"), "Invalid value for '--wait': ", id="out of bounds"),
-        pytest.param(("channels", "7", "--type", "red"), "Invalid value for --type: 'red' is none of ", id="bad type"),
+        pytest.param(
+            ("channels", "7", "--type", "red"),
+            "Invalid value for --type: 'red' is not a number and none of ",
+            id="bad type",
+        ),
         pytest.param(("credential", "put", "7", "secret"), "Got unexpected extra argument", id="token as argument"),
     ],
 )
 def test_the_exit_code_is_2_when_the_command_line_is_wrong(
     indexer: Indexer, arguments: tuple[str, ...], told: str
 ) -> None:
-    """A wrong command line costs one line on standard error, and no call."""
+    """A wrong command line prints one line to standard error, and makes no call."""
     ran = indexer(*arguments, address=NOWHERE)
 
     assert ran.err.startswith(f"indexer: {told}")
@@ -165,7 +169,7 @@ def test_the_exit_code_is_2_when_the_command_line_is_wrong(
 
 
 def test_help_is_shown_when_it_is_asked_for(indexer: Indexer) -> None:
-    """The help names every command and the variable that sets the address."""
+    """The help names every command and the variable of the address."""
     ran = indexer("--help")
 
     assert [word in ran.out for word in ("index", "guilds", "channels", "job", "credential", "limits")] == [True] * 6

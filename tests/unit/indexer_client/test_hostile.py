@@ -1,7 +1,7 @@
 """
-Whatever the service says, no command lets it move the cursor, colour the screen, or turn a line around.
+No response can move the cursor, color the screen, or reverse a line.
 
-Every text of every answer is hostile here, ids and constants included; a field that is added tomorrow is as well.
+Every text in every response is hostile, including ids and constants, and including fields that are added later.
 """
 
 import io
@@ -25,7 +25,7 @@ CONTROLS = [
 ]
 HOSTILE = "a\x1b[2J\x1b]0;title\x07\x9b1A\r\n\u202egnp.exe\u2066\u200f\u061c\0[bold]" + "".join(CONTROLS) + "z"
 STRUCTURE = {"\n", "\t"}
-"""Lines and the columns of a table that is read by programs."""
+"""Separators of lines and columns in plain output."""
 COMMANDS = {
     "index": ("index", rows.USER),
     "job": ("job", rows.JOB),
@@ -39,11 +39,11 @@ COMMANDS = {
 }
 
 OFFLINE = {"settings", "token new", "keys rotate"}
-"""Commands that ask no server."""
+"""Commands that do not call the service."""
 
 
 def hostile(descriptor: Any) -> Any:  # noqa: ANN401 -- any message
-    """Return a message in which every text is hostile, and every list has an entry."""
+    """Return a message with hostile texts only, and one entry in every list."""
     made: Any = message_factory.GetMessageClass(descriptor)()
     for field in descriptor.fields:
         inner = field.message_type
@@ -62,7 +62,7 @@ def hostile(descriptor: Any) -> Any:  # noqa: ANN401 -- any message
 
 @pytest.fixture
 def server(server: service.FakeService) -> service.FakeService:
-    """A service that answers every call with hostile texts only."""
+    """A service with hostile texts in every response."""
     for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods:
         if not method.server_streaming:
             server.add_response(method.name, hostile(method.output_type))
@@ -84,12 +84,12 @@ def _with(row: Any, **changes: Any) -> Any:  # noqa: ANN401 -- any message and i
 
 
 def controls(text: str) -> set[str]:
-    """Return what of *text* could move the cursor or reorder a line."""
+    """Return the characters of *text* that could move the cursor or reorder a line."""
     return {character for character in text if character in CONTROLS or ord(character) < 32} - STRUCTURE
 
 
-def test_every_command_is_tried() -> None:
-    """One that is added needs a line in the table above."""
+def test_every_command_is_covered_by_the_table() -> None:
+    """A new command needs an entry in COMMANDS or OFFLINE."""
     named = {info.name or info.callback.__name__ for info in commands.app.registered_commands if info.callback}
     groups = {
         f"{group.name} {info.name or info.callback.__name__}"
@@ -107,7 +107,7 @@ def test_every_command_is_tried() -> None:
 def test_nothing_moves_the_cursor_when_every_answer_is_hostile(
     indexer: Indexer, monkeypatch: pytest.MonkeyPatch, name: str, more: tuple[str, ...]
 ) -> None:
-    """On standard output and on standard error."""
+    """This holds for standard output and standard error."""
     monkeypatch.setattr("sys.stdin", io.StringIO("a-token\n"))
 
     ran = indexer(*COMMANDS[name], *([] if name == "credential put" else more))
@@ -120,7 +120,7 @@ def test_nothing_moves_the_cursor_when_every_answer_is_hostile(
 def test_nothing_moves_the_cursor_when_the_refusal_is_hostile(
     server: service.FakeService, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Its message, its reason, and the field that it names."""
+    """Its message, reason and fields are escaped."""
     monkeypatch.setattr("sys.stdin", io.StringIO("a-token\n"))
     violation = error_details_pb2.BadRequest.FieldViolation(field=HOSTILE, description=HOSTILE)
     details = [
@@ -137,8 +137,8 @@ def test_nothing_moves_the_cursor_when_the_refusal_is_hostile(
         assert ran.code
 
 
-def test_nothing_moves_the_cursor_when_a_picture_is_drawn() -> None:
-    """The terminal's own way of showing a job and the budgets."""
+def test_nothing_moves_the_cursor_when_a_live_display_is_drawn() -> None:
+    """The live displays of a job and of the budgets escape their texts."""
     seen = job_state.TrackedJob()
     seen.apply_start(hostile(pb.StartIndexingResponse.DESCRIPTOR))
     seen.job.state = pb.JOB_STATE_RUNNING
@@ -146,16 +146,16 @@ def test_nothing_moves_the_cursor_when_a_picture_is_drawn() -> None:
     budgets.budgets = [hostile(pb.Budget.DESCRIPTOR)]
     screen = console.Console(file=io.StringIO(), width=200, color_system=None, force_terminal=False, markup=False)
 
-    for picture in (rendering.JobDisplay(seen, lambda: 1.0), budgets, formatting.job_summary(seen, 1.0)):
-        screen.print(picture)
+    for display in (rendering.JobDisplay(seen, lambda: 1.0), budgets, formatting.job_summary(seen, 1.0)):
+        screen.print(display)
 
     assert isinstance(screen.file, io.StringIO)
     assert controls(screen.file.getvalue()) == set()
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=ascii)
-def test_a_control_is_written_out_when_a_name_has_it(control: str) -> None:
-    """What is written out stays as it is when it is written out again."""
+def test_a_control_character_is_escaped_when_a_name_contains_it(control: str) -> None:
+    """Escaping is idempotent."""
     found = escape.visible(f"a{control}b")
 
     assert found.startswith("a\\")
@@ -163,7 +163,7 @@ def test_a_control_is_written_out_when_a_name_has_it(control: str) -> None:
     assert escape.visible(found) == found
 
 
-def test_a_name_stays_as_it_is_when_it_is_only_foreign() -> None:
-    """Other scripts and joined emoji are no attack."""
+def test_a_name_is_unchanged_when_it_has_other_scripts_or_emoji() -> None:
+    """Letters of other scripts and joined emoji are safe."""
     for name in ("größe", "שלום", "日本語", "👩\u200d💻", "🏳️\u200d🌈"):
         assert escape.visible(name) == name

@@ -1,4 +1,4 @@
-"""`indexer index`: what it shows while a job runs, and what it returns when the job has ended."""
+"""`indexer index`: its output while a job runs, and its exit code when the job has ended."""
 
 import random
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Indexer = Callable[..., conftest.Ran]
 def test_every_guild_and_a_summary_are_printed_when_the_output_is_no_terminal(
     server: service.FakeService, indexer: Indexer
 ) -> None:
-    """A log of the command tells each guild's outcome, in plain lines, and ends with one line of numbers."""
+    """The output has one plain line per guild and ends with a summary."""
     server.add_response(
         "StartIndexing",
         rows.started(rows.guild(0, "SUCCEEDED", channel_count=1), rows.guild(1), rows.guild(2)),
@@ -44,8 +44,10 @@ def test_every_guild_and_a_summary_are_printed_when_the_output_is_no_terminal(
     assert "\x1b" not in ran.out
 
 
-def test_the_watch_goes_on_from_the_answer_when_a_job_is_started(server: service.FakeService, indexer: Indexer) -> None:
-    """Nothing that happens between the start and the watch is lost: the watch begins with the token of the answer."""
+def test_the_watch_starts_with_the_responses_token_when_a_job_is_started(
+    server: service.FakeService, indexer: Indexer
+) -> None:
+    """No event between the start and the watch is lost."""
     server.add_response("StartIndexing", rows.started())
     server.add_response("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
 
@@ -59,7 +61,7 @@ def test_the_watch_goes_on_from_the_answer_when_a_job_is_started(server: service
 
 
 def test_every_call_has_a_deadline_when_a_command_runs(server: service.FakeService, indexer: Indexer) -> None:
-    """No call can hang for ever."""
+    """No call can hang forever."""
     server.add_response("StartIndexing", rows.started())
     server.add_response("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
 
@@ -68,10 +70,10 @@ def test_every_call_has_a_deadline_when_a_command_runs(server: service.FakeServi
     assert [deadline is not None and deadline < 3700 for deadline in server.deadlines] == [True, True]
 
 
-def test_the_wait_for_quota_is_told_once_when_the_job_is_throttled(
+def test_a_rate_limit_wait_is_printed_once_when_the_job_is_throttled(
     server: service.FakeService, indexer: Indexer
 ) -> None:
-    """The line names the time and the budget, and is repeated only when one of them changes."""
+    """The line names the budget and the time, and is printed again only when one of them changes."""
     first = pb.Throttled(budget="user", until=rows.NOON)
     later = pb.Throttled(budget="global", until=timestamp_pb2.Timestamp(seconds=rows.NOON.seconds + 5))
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
@@ -86,12 +88,14 @@ def test_the_wait_for_quota_is_told_once_when_the_job_is_throttled(
     ran = indexer("index", rows.USER)
 
     waits = [line for line in ran.out.splitlines() if line.startswith("waiting")]
-    assert [line[: len("waiting for quota until ")] for line in waits] == ["waiting for quota until "] * 2
-    assert [line.partition(" (")[2] for line in waits] == ["user budget)", "global budget)"]
+    assert [line.partition(" until ")[0] for line in waits] == [
+        "waiting for the user rate limit",
+        "waiting for the global rate limit",
+    ]
 
 
-def test_an_older_row_is_ignored_when_it_comes_late(server: service.FakeService, indexer: Indexer) -> None:
-    """Of two rows of a guild the greater revision counts, in whatever order they arrive."""
+def test_an_older_guild_task_is_ignored_when_it_arrives_late(server: service.FakeService, indexer: Indexer) -> None:
+    """The higher revision of a guild task wins, in any order of arrival."""
     server.add_response("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=7, revision=5)))
     server.add_response(
         "WatchProgress",
@@ -106,7 +110,7 @@ def test_an_older_row_is_ignored_when_it_comes_late(server: service.FakeService,
 
 
 def test_each_failed_guild_is_named_when_a_job_ends_with_errors(server: service.FakeService, indexer: Indexer) -> None:
-    """What was not indexed stands on standard error, a line each, and the command still succeeds."""
+    """Standard error has one line per failed guild, and the command still succeeds."""
     failed = rows.guild(1, "FAILED", error="DISCORD_TRANSIENT", attempts=5, revision=2)
     server.add_response("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), rows.guild(1)))
     server.add_response(
@@ -129,10 +133,10 @@ def test_each_failed_guild_is_named_when_a_job_ends_with_errors(server: service.
         pytest.param("CANCELLED", "", f"job {rows.JOB} was cancelled\n", id="cancelled"),
     ],
 )
-def test_the_exit_code_is_1_when_the_job_came_to_nothing(
+def test_the_exit_code_is_1_when_the_job_failed_or_was_cancelled(
     server: service.FakeService, indexer: Indexer, state: str, error: str, told: str
 ) -> None:
-    """A script can rely on the exit code to know that there is no index."""
+    """Standard error says how the job ended."""
     server.add_response("StartIndexing", rows.started())
     server.add_response("WatchProgress", rows.ended(rows.job(state, error=error)))
 
@@ -141,18 +145,18 @@ def test_the_exit_code_is_1_when_the_job_came_to_nothing(
     assert (ran.code, ran.err) == (1, told)
 
 
-def test_it_says_what_is_left_when_it_does_not_watch(server: service.FakeService, indexer: Indexer) -> None:
-    """Without a watch the command ends with the first answer, and tells how to look at the job later."""
+def test_the_remaining_guilds_are_printed_when_it_does_not_watch(server: service.FakeService, indexer: Indexer) -> None:
+    """Without a watch the command ends after StartIndexing, and prints the command that shows the job."""
     server.add_response("StartIndexing", rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), rows.guild(1)))
 
     ran = indexer("index", rows.USER, "--no-watch")
 
-    assert ran.out.splitlines()[-1] == f"1 guild to go; see it with: indexer job {rows.JOB}"
+    assert ran.out.splitlines()[-1] == f"1 guild to go; check the job with: indexer job {rows.JOB}"
     assert (ran.code, server.requests["WatchProgress"]) == (0, [])
 
 
 def test_each_message_is_a_line_of_json_when_json_is_asked_for(server: service.FakeService, indexer: Indexer) -> None:
-    """The first line is the answer of the start, each further one a message, with the field names of the API."""
+    """The first line is StartIndexing's response, each further one an event, with the API's field names."""
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response(
         "WatchProgress",
@@ -173,10 +177,10 @@ def test_each_message_is_a_line_of_json_when_json_is_asked_for(server: service.F
     [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED],
     ids=lambda code: code.name,
 )
-def test_the_watch_goes_on_where_it_was_when_the_stream_breaks(
+def test_the_watch_resumes_with_the_last_token_when_the_stream_breaks(
     server: service.FakeService, indexer: Indexer, pauses: list[float], code: grpc.StatusCode
 ) -> None:
-    """A broken stream is followed by another one from the last token, after a short pause."""
+    """A new stream resumes after a short delay."""
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response("WatchProgress", rows.changed(rows.guild(0), "token-5"), service.Refusal(code, "try another"))
     server.add_response("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
@@ -188,10 +192,10 @@ def test_the_watch_goes_on_where_it_was_when_the_stream_breaks(
     assert [0 < pause <= 0.25 for pause in pauses] == [True]
 
 
-def test_the_watch_goes_on_at_once_when_the_server_goes_away(
+def test_the_watch_resumes_without_delay_when_the_server_drains(
     server: service.FakeService, indexer: Indexer, pauses: list[float]
 ) -> None:
-    """A server that drains costs its watchers no pause."""
+    """A `going_away` event is followed by a new stream at once."""
     leaving = pb.WatchProgressResponse(going_away=pb.GoingAway(reason="DRAINING"), resume_token="token-6")
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response("WatchProgress", leaving)
@@ -207,20 +211,22 @@ def test_the_watch_goes_on_at_once_when_the_server_goes_away(
     ("steps", "told"),
     [
         pytest.param(
-            (service.Refusal(grpc.StatusCode.UNAVAILABLE, "gone"),), "indexer: no indexer answers at ", id="refused"
+            (service.Refusal(grpc.StatusCode.UNAVAILABLE, "gone"),),
+            "indexer: cannot reach the service at ",
+            id="refused",
         ),
-        pytest.param((), "indexer: the server ends the watch again and again", id="ended without a word"),
+        pytest.param((), "indexer: the service keeps closing the progress stream", id="no event"),
         pytest.param(
             (pb.WatchProgressResponse(snapshot=pb.Snapshot(job=rows.job())),),
-            "indexer: the server ends the watch again and again",
+            "indexer: the service keeps closing the progress stream",
             id="nothing but snapshots",
         ),
     ],
 )
-def test_it_gives_up_when_the_streams_break_again_and_again(
+def test_the_command_fails_when_the_streams_keep_breaking(
     server: service.FakeService, indexer: Indexer, pauses: list[float], steps: tuple[service.Step, ...], told: str
 ) -> None:
-    """Attempts without news are bounded, their pauses grow, and the end of it is one line and exit code 1."""
+    """Streams without progress are bounded, delays grow, and the command ends with one line and exit code 1."""
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response("WatchProgress", *steps)
 
@@ -234,15 +240,15 @@ def test_it_gives_up_when_the_streams_break_again_and_again(
 
 
 def test_the_pause_is_as_long_as_the_server_asks_when_it_names_one() -> None:
-    """RetryInfo is a lower bound: who comes back earlier is refused again."""
+    """RetryInfo is a lower bound of the delay."""
     policy = watch.RetryPolicy(jitter=random.Random(1))
 
     assert 5.0 < policy.delay(0, 5.0) <= 5.25
     assert policy.delay(100, None) <= policy.max_delay
 
 
-def test_it_says_that_nothing_was_done_when_everything_is_fresh(server: service.FakeService, indexer: Indexer) -> None:
-    """The time that is told is that of the job which did the work, not of the look at it."""
+def test_the_summary_says_so_when_everything_is_fresh(server: service.FakeService, indexer: Indexer) -> None:
+    """The printed duration is that of the job that did the work."""
     end = timestamp_pb2.Timestamp(seconds=rows.NOON.seconds + 79)
     last = rows.job("SUCCEEDED", finished_at=end, progress=pb.Progress(total=1, succeeded=1))
     answer = rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), of=last)
@@ -253,5 +259,5 @@ def test_it_says_that_nothing_was_done_when_everything_is_fresh(server: service.
     ran = indexer("index", rows.USER)
 
     assert ran.out.splitlines()[-1] == (
-        "nothing to do, everything is fresh; the last job succeeded in 1:19: 1 of 1 guild indexed, 2 channels"
+        "nothing to do: everything is fresh; the last job succeeded in 1:19: 1 of 1 guild indexed, 2 channels"
     )

@@ -1,4 +1,4 @@
-"""The live picture: what it shows, and that it fits."""
+"""The live display of a job: its content, and that it fits the terminal."""
 
 import io
 
@@ -11,7 +11,7 @@ from tests.unit.indexer_client import rows
 
 
 def draw(seen: job_state.TrackedJob, *, width: int = 80, height: int = 24) -> list[str]:
-    """Return the picture's lines, without colours."""
+    """Return the display's lines, without colors."""
     to = console.Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     to.print(rendering.JobDisplay(seen, lambda: 75.0))
     assert isinstance(to.file, io.StringIO)
@@ -19,15 +19,15 @@ def draw(seen: job_state.TrackedJob, *, width: int = 80, height: int = 24) -> li
 
 
 def watched(*guilds: pb.JobGuild, of: pb.Job | None = None) -> job_state.TrackedJob:
-    """Return a board that has show_event of these guilds."""
+    """Return a tracked job with these guild tasks."""
     seen = job_state.TrackedJob()
     seen.apply_start(rows.started(*guilds, of=of))
     return seen
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (60, 10), (200, 70)], ids=str)
-def test_the_picture_fits_when_there_are_more_guilds_than_lines(width: int, height: int) -> None:
-    """Whatever the terminal's size, no line is wider and the picture is not higher, the cursor's line included."""
+def test_the_display_fits_when_there_are_more_guilds_than_lines(width: int, height: int) -> None:
+    """At every terminal size, no line is too wide and the display with the cursor's line is not too high."""
     guilds = [rows.guild(number, name=f"a guild with a rather long name 名前 {number}" * 3) for number in range(100)]
 
     lines = draw(watched(*guilds), width=width, height=height)
@@ -36,8 +36,8 @@ def test_the_picture_fits_when_there_are_more_guilds_than_lines(width: int, heig
     assert max(console.Console().measure(line).maximum for line in lines) <= width
 
 
-def test_what_is_left_out_is_counted_when_it_does_not_fit() -> None:
-    """The last line says how many guilds are not shown, and in which states they are."""
+def test_hidden_guilds_are_counted_when_they_do_not_fit() -> None:
+    """The last line counts the hidden guilds by state."""
     guilds = [rows.guild(number, "SUCCEEDED" if number < 20 else "QUEUED") for number in range(60)]
 
     lines = draw(watched(*guilds))
@@ -45,8 +45,8 @@ def test_what_is_left_out_is_counted_when_it_does_not_fit() -> None:
     assert lines[-1] == "  … 44 more: 40 queued, 4 indexed"
 
 
-def test_what_happens_now_comes_first_when_guilds_are_in_all_states() -> None:
-    """Running guilds stand on top, then those that wait for another attempt, then the latest to end, then the queue."""
+def test_guilds_are_ordered_by_activity_when_they_are_in_all_states() -> None:
+    """Running guilds are first, then those waiting for a retry, then the latest finished, then the queue."""
     seen = watched(*(rows.guild(number) for number in range(6)), rows.guild(6, "SKIPPED", error="BOT_NOT_INSTALLED"))
     seen.apply_event(rows.changed(rows.guild(0, "SUCCEEDED", channel_count=1503, revision=2)))
     seen.apply_event(rows.changed(rows.guild(2, "FAILED", error="DISCORD_TRANSIENT", revision=2)))
@@ -65,24 +65,24 @@ def test_what_happens_now_comes_first_when_guilds_are_in_all_states() -> None:
 
 
 def test_the_bar_counts_guilds_and_channels_when_some_are_done() -> None:
-    """Beside the bar stand the guilds that need no more work, of all, the channels so far and the time."""
+    """Beside the bar are finished guilds, all guilds, channels so far and elapsed time."""
     seen = watched(rows.guild(0, "SUCCEEDED", channel_count=1500), rows.guild(1, "SKIPPED"), rows.guild(2))
 
     assert draw(seen)[1].endswith("2 of 3 guilds, 1,500 channels  1:15")
 
 
 def test_the_wait_is_shown_when_the_job_is_throttled() -> None:
-    """The line under the bar says until when, and for which budget, the job waits."""
+    """The line under the bar names the budget and the time."""
     seen = watched(rows.guild(0), of=rows.job(throttled=pb.Throttled(budget="user", until=rows.NOON)))
 
     line = draw(seen)[2]
 
-    assert line.startswith("waiting for quota until ")
-    assert line.rstrip().endswith(":00 (user budget)")
+    assert line.startswith("waiting for the user rate limit until ")
+    assert line.rstrip().endswith(":00")
 
 
 def test_the_height_stays_when_the_wait_begins_and_ends() -> None:
-    """The line for the wait is always there, so that nothing jumps."""
+    """The line of the wait is always present, so that nothing jumps."""
     calm, throttled = watched(rows.guild(0)), watched(rows.guild(0))
     throttled.job.throttled.CopyFrom(pb.Throttled(budget="user", until=rows.NOON))
 
@@ -90,14 +90,14 @@ def test_the_height_stays_when_the_wait_begins_and_ends() -> None:
 
 
 def test_names_are_shown_as_they_are_when_they_look_like_markup() -> None:
-    """A guild named by a stranger paints nothing: markup and emoji codes stay letters, controls become visible."""
+    """Markup and emoji codes are printed literally, control characters are escaped."""
     seen = watched(rows.guild(0, name="[red]x[/] :smile: \x1b[31m\u202e"))
 
     assert "[red]x[/] :smile: \\x1b[31m\\u202e" in draw(seen, width=120)[4]
 
 
-def test_the_rows_go_away_when_the_job_has_ended() -> None:
-    """What stays on the screen is the bar; the lists have their own commands."""
+def test_only_the_bar_stays_when_the_job_has_ended() -> None:
+    """The guilds are removed; `indexer guilds` lists them."""
     seen = watched(rows.guild(0, "SUCCEEDED"), of=rows.job("SUCCEEDED"))
 
     assert len(draw(seen)) == 3

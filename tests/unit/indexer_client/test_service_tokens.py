@@ -1,4 +1,4 @@
-"""Tokens for callers, as `indexer token new` makes them."""
+"""`indexer token new` creates service tokens."""
 
 import hashlib
 import pathlib
@@ -14,21 +14,21 @@ from tests.unit.indexer_client import conftest
 Indexer = Callable[..., conftest.Ran]
 
 
-def test_the_line_lets_the_token_in_when_it_is_added_to_the_file(indexer: Indexer) -> None:
-    """The service reads what the command line writes, and knows nobody but the token's bearer."""
+def test_the_service_accepts_the_token_when_its_line_is_in_the_file(indexer: Indexer) -> None:
+    """The service parses the printed line, which holds the token's hash only."""
     ran = indexer("token", "new", "shop", "--scope", "index", "--scope", "read", "--rate", "250/10")
 
     token = ran.err.rstrip("\n").rpartition(" ")[2]
-    (caller,) = auth.read(ran.out.encode(), {}).values()
+    (known,) = auth.parse_tokens(ran.out.encode(), {}).values()
     assert ran.code == 0
     assert token not in ran.out
     assert ran.err.count(token) == 1
-    assert caller.digest == hashlib.sha256(token.encode()).digest()
-    assert (caller.name, sorted(caller.scopes), str(caller.bucket.rate)) == ("shop", ["index", "read"], "250/10")
+    assert known.digest == hashlib.sha256(token.encode()).digest()
+    assert (known.caller, sorted(known.scopes), str(known.bucket.rate)) == ("shop", ["index", "read"], "250/10")
 
 
-def test_every_token_is_another_when_it_is_made(indexer: Indexer) -> None:
-    """With room for 256 random bits, and known as ours by how it begins."""
+def test_tokens_differ_when_several_are_created(indexer: Indexer) -> None:
+    """A token has 256 random bits and the prefix `idx_`."""
     tokens = {indexer("token", "new", "shop", "--scope", "read").err.split()[-1] for _ in range(20)}
 
     assert len(tokens) == 20
@@ -36,7 +36,7 @@ def test_every_token_is_another_when_it_is_made(indexer: Indexer) -> None:
 
 
 def test_only_its_owner_can_read_a_token_when_it_is_written_to_a_file(indexer: Indexer, tmp_path: pathlib.Path) -> None:
-    """And it is shown nowhere else; a file that is there is left alone."""
+    """The token is not printed, and an existing file is not overwritten."""
     file = tmp_path / "shop.token"
     arguments = ("token", "new", "shop", "--scope", "admin", "--out", str(file))
 
@@ -54,15 +54,15 @@ def test_only_its_owner_can_read_a_token_when_it_is_written_to_a_file(indexer: I
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        pytest.param(["Shop", "--scope", "read"], "NAME: 1 to 64 of a-z", id="name"),
-        pytest.param(["shop"], "--scope: name what it opens, some of index, read, credentials, admin", id="no-scope"),
+        pytest.param(["Shop", "--scope", "read"], "NAME: must be 1 to 64 of a-z", id="name"),
+        pytest.param(["shop"], "--scope: needs at least one of index, read, credentials, admin", id="no-scope"),
         pytest.param(["shop", "--scope", "all"], "--scope", id="scope"),
         pytest.param(["shop", "--scope", "read", "--rate", "often"], "--rate: must look like 100/1", id="rate"),
         pytest.param(["shop", "--scope", "read", "--rate", "0/1"], "--rate: must look like 100/1", id="nothing"),
     ],
 )
-def test_nothing_is_made_when_something_is_wrong(indexer: Indexer, arguments: list[str], told: str) -> None:
-    """What is wrong is named."""
+def test_no_token_is_created_when_an_argument_is_invalid(indexer: Indexer, arguments: list[str], told: str) -> None:
+    """The error names the argument."""
     ran = indexer("token", "new", *arguments)
 
     assert (ran.code, ran.out) == (2, "")
@@ -70,16 +70,16 @@ def test_nothing_is_made_when_something_is_wrong(indexer: Indexer, arguments: li
     assert service_tokens.PREFIX not in ran.err
 
 
-def test_the_command_line_knows_what_the_service_knows() -> None:
-    """It must not import the service, so it says it again."""
+def test_scopes_and_names_are_the_services() -> None:
+    """The command line must not import the service, so it repeats their definitions."""
     assert [*service_tokens.Scope] == [*map(str, auth.Scope)]
-    assert service_tokens.NAME == auth.NAME
+    assert service_tokens.NAME == auth.CALLER_NAME
 
 
 @pytest.mark.parametrize("rate", ["1/1", "99999/9999", "7/60"])
-def test_every_rate_is_accepted_when_the_command_line_accepts_it(indexer: Indexer, rate: str) -> None:
-    """Its longest as its shortest."""
+def test_the_service_accepts_a_rate_when_the_command_line_does(indexer: Indexer, rate: str) -> None:
+    """This holds for the smallest and the largest rate."""
     ran = indexer("token", "new", "a", "--scope", "read", "--rate", rate)
 
     assert ran.code == 0
-    assert auth.read(ran.out.encode(), {})
+    assert auth.parse_tokens(ran.out.encode(), {})

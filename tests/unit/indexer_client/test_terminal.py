@@ -1,4 +1,4 @@
-"""The command as it is started by a person: in a terminal, with an interrupt, or into a pipe that closes."""
+"""The command as a process: in a terminal, interrupted, or writing into a closed pipe."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from tests.unit.indexer_client import rows, service
 
 COMMAND = (sys.executable, "-m", "indexer_client.cli")
 PATIENCE = 20.0
-"""Seconds until a test gives up waiting."""
+"""Longest wait of a test, in seconds."""
 
 
 class Terminal:
@@ -36,7 +36,7 @@ class Terminal:
         self.seen = ""
 
     def until(self, text: str) -> str:
-        """Read until *text* was printed; returns everything so far."""
+        """Read until *text* was printed; returns all output so far."""
         deadline = time.monotonic() + PATIENCE
         while text not in self.seen:
             left = deadline - time.monotonic()
@@ -57,7 +57,7 @@ class Terminal:
         return self.process.wait(PATIENCE)
 
     def close(self) -> None:
-        """End what still runs."""
+        """Kill the command if it still runs."""
         self.process.kill()
         self.process.wait()
         os.close(self._screen)
@@ -72,10 +72,10 @@ def terminals() -> Iterator[list[Terminal]]:
         terminal.close()
 
 
-def test_the_picture_is_drawn_when_the_output_is_a_terminal(
+def test_the_live_display_is_drawn_when_the_output_is_a_terminal(
     server: service.FakeService, terminals: list[Terminal]
 ) -> None:
-    """A person sees the guilds move and then one line of summary, and the cursor is back."""
+    """The display is followed by one line of summary, and the cursor is visible again."""
     server.add_response("StartIndexing", rows.started(*(rows.guild(number) for number in range(60))))
     server.add_response(
         "WatchProgress",
@@ -93,10 +93,10 @@ def test_the_picture_is_drawn_when_the_output_is_a_terminal(
     assert "succeeded in " in terminal.seen.splitlines()[-1]
 
 
-def test_it_tells_that_the_job_goes_on_when_it_is_interrupted(
+def test_it_says_that_the_job_continues_when_it_is_interrupted(
     server: service.FakeService, terminals: list[Terminal]
 ) -> None:
-    """Ctrl-C ends the watch and not the job; the line says how to look at it later, and no traceback is shown."""
+    """Ctrl-C ends the watch, not the job. The line names the command that shows the job; there is no traceback."""
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response("WatchProgress")
 
@@ -106,12 +106,12 @@ def test_it_tells_that_the_job_goes_on_when_it_is_interrupted(
     terminal.process.send_signal(signal.SIGINT)
 
     assert terminal.end() == 130
-    assert f"the job goes on; see it with: indexer job {rows.JOB}" in terminal.seen
+    assert f"the job continues in the background; check it with: indexer job {rows.JOB}" in terminal.seen
     assert "Traceback" not in terminal.seen
 
 
 def test_the_token_is_not_shown_when_it_is_typed(server: service.FakeService, terminals: list[Terminal]) -> None:
-    """The prompt is hidden: a token that is typed or pasted leaves no trace on the screen."""
+    """The prompt does not echo a typed or pasted token."""
     server.add_response("PutCredential", pb.PutCredentialResponse())
 
     terminal = Terminal("--address", server.address, "credential", "put", rows.USER)
@@ -144,7 +144,7 @@ def test_it_ends_quietly_when_its_reader_is_gone(server: service.FakeService) ->
 
 
 def test_the_error_stands_alone_when_the_start_fails(server: service.FakeService, terminals: list[Terminal]) -> None:
-    """No half-drawn picture is left above the line that says what is wrong."""
+    """The display is removed, so that only the error's line is left."""
     server.add_response("StartIndexing", service.Refusal(grpc.StatusCode.NOT_FOUND, "no such thing"))
 
     terminal = Terminal("--address", server.address, "index", rows.USER)
@@ -156,7 +156,7 @@ def test_the_error_stands_alone_when_the_start_fails(server: service.FakeService
 
 
 def test_ids_stay_whole_when_the_terminal_is_narrow(server: service.FakeService, terminals: list[Terminal]) -> None:
-    """What gets cut are names; an id is there to be copied."""
+    """Names are cut, ids are not."""
     guild = pb.Guild(
         guild_id=rows.USER, name="x" * 90, reason="ROLES_UNKNOWN", channel_count=1503, fetched_at=rows.NOON
     )

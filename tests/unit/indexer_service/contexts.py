@@ -1,4 +1,4 @@
-"""A call's context, without a server."""
+"""The context of a call, without a server."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from indexer_service.v1 import indexer_pb2 as pb
 
 class Context:
     """
-    What the service sees of a call.
+    Stands for gRPC's context, and records what the service does with it.
 
     Attributes:
         remaining: Seconds until the call's deadline, None when it has none.
-        metadata: What the caller sent beside its request.
+        metadata: The caller's metadata.
         written: Messages of a stream.
         answer: What the handler returned.
-        status: What the call was ended with.
-        ends: How often it was.
+        status: Status that the call was aborted with.
+        ends: How often it was aborted.
     """
 
     def __init__(self, *, remaining: float | None = None) -> None:
@@ -35,21 +35,21 @@ class Context:
         return self.remaining
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        """Return what came beside the request."""
+        """Return the caller's metadata."""
         return self.metadata
 
     def set_code(self, code: grpc.StatusCode) -> None:
-        """Take note of what generated code says of a method that is not there; it then raises NotImplementedError."""
+        """Ignore the code of a missing method: generated code then raises NotImplementedError."""
 
     def set_details(self, details: str) -> None:
-        """Take note of the same in words."""
+        """Ignore the details of a missing method."""
 
     async def write(self, message: object) -> None:
-        """Take a message of a stream, as it is or serialised."""
+        """Record a message of a stream, which may be serialized."""
         self.written.append(pb.WatchProgressResponse.FromString(message) if isinstance(message, bytes) else message)
 
     async def abort_with_status(self, status: Any) -> None:  # noqa: ANN401 -- gRPC's own
-        """End the call."""
+        """Record the status and abort the call."""
         self.ends += 1
         packed = dict(status.trailing_metadata)["grpc-status-details-bin"]
         self.status = status_pb2.Status.FromString(packed)
@@ -68,5 +68,5 @@ class Context:
 
     @property
     def reason(self) -> str:
-        """The constant that the caller may act on."""
+        """The reason in the status' ErrorInfo."""
         return str(self.detail(error_details_pb2.ErrorInfo).reason)

@@ -1,8 +1,8 @@
 """
-No way leads to a channel that the user may not see: every method is asked, and every byte of every answer is looked at.
+No method reveals a channel that the user may not see: these tests search every byte of every response.
 
-A guild has one channel for everybody and one for staff. Whatever the service says to a member without the role must not
-contain the staff channel's name, topic, id or number.
+A guild has one channel for everyone and one for staff. No response to a member without the role may contain the staff
+channel's name, topic, id or count.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ OPEN = values.channel(111, GUILD, name="lobby", parent_id=222)
 CLOSED_ROOM = values.channel(333_333_333_333, GUILD, kind=4, name="boardroom", overwrites=(values.denied(GUILD),))
 MARKS = [b"merger", b"acme", b"fired", b"424242424242", b"boardroom", b"333333333333"]
 METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods]
-ASKED: dict[str, list[dict[str, Any]]] = {
+REQUESTS: dict[str, list[dict[str, Any]]] = {
     "ListChannels": [
         {},
         {"guild_id": str(GUILD)},
@@ -46,7 +46,7 @@ ASKED: dict[str, list[dict[str, Any]]] = {
     "ListGuilds": [{}, {"page_size": 1}],
     "StartIndexing": [{}, {"force": True}, {"wait": {"seconds": 1}}],
 }
-"""Ways to ask; a method that is not here is asked with ids alone."""
+"""Fields of the requests; a method that is missing here is called with ids alone."""
 
 
 @dataclasses.dataclass
@@ -57,11 +57,11 @@ class Bench:
     jobs: dict[int, str]
 
     async def answers(self, method: str, user: int) -> list[bytes]:
-        """Return all answers of a method, whatever way it is asked; a refusal answers with its text."""
+        """Return all responses of a method to all requests; an error counts with its message."""
         found = []
         request_type: Any = getattr(pb, f"{method}Request")
         names = request_type.DESCRIPTOR.fields_by_name
-        for extra in ASKED.get(method, [{}]):
+        for extra in REQUESTS.get(method, [{}]):
             request = request_type(**extra)
             if "job_id" in names:
                 request.job_id = self.jobs[user]
@@ -89,7 +89,7 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> Bench:
-    """Everybody's jobs have ended; only the staff's role opens the secret channel."""
+    """All jobs have ended; only the staff role gives access to the secret channel."""
     world = worlds.world()
     world.discord.channels[GUILD] = [
         values.channel(222, GUILD, kind=4, name="Rooms"),
@@ -109,24 +109,24 @@ async def bench() -> Bench:
 
 
 def leaks(answers: list[bytes]) -> set[bytes]:
-    """Return the marks that stand in answers."""
+    """Return the marks that responses contain."""
     return {mark for mark in MARKS for answer in answers if mark in answer}
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_nothing_of_a_hidden_channel_is_told_when_any_method_is_called(bench: Bench, method: str) -> None:
-    """To a member without the role, and to a stranger."""
+async def test_nothing_of_a_hidden_channel_is_returned_when_any_method_is_called(bench: Bench, method: str) -> None:
+    """Neither to a member without the role nor to another user."""
     for user in (USER, STRANGER):
         assert leaks(await bench.answers(method, user)) == set()
 
 
 async def test_the_marks_are_found_when_the_user_may_see_them(bench: Bench) -> None:
-    """Else the test above would pass because it looks for nothing."""
+    """Otherwise the test above could not fail."""
     assert leaks(await bench.answers("ListChannels", STAFF)) == set(MARKS)
 
 
-async def test_numbers_count_only_what_may_be_seen_when_a_guild_has_more(bench: Bench) -> None:
-    """In the guild's row, in the job's row, in its updates, and in the answer of a start."""
+async def test_counts_include_only_visible_channels_when_a_guild_has_more(bench: Bench) -> None:
+    """In the guild, in the job's row, in its updates, and in the response to a start."""
     counts = {}
     for user in (USER, STAFF):
         (guild,) = pb.ListGuildsResponse.FromString((await bench.answers("ListGuilds", user))[0]).guilds
@@ -141,7 +141,7 @@ async def test_numbers_count_only_what_may_be_seen_when_a_guild_has_more(bench: 
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, method: str) -> None:
-    """It fails closed also for who had the role."""
+    """Also for a user who had the role."""
     bench.world.clock.advance(bench.world.rules.roles_hard_age)
     await stored.guild_list(bench.world.users, STAFF, bench.world.discord.lists[STAFF], bench.world.clock())
     bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
@@ -151,7 +151,7 @@ async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, me
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_nothing_depends_on_a_role_when_the_list_gives_other_rights(bench: Bench, method: str) -> None:
-    """Who has lost a permission may have lost a role: until it is asked for again, the role opens nothing."""
+    """A user who has lost a permission may have lost a role: until roles are fetched again, none counts."""
     lesser = [dataclasses.replace(row, permissions=row.permissions | 1) for row in bench.world.discord.lists[STAFF]]
     bench.world.discord.lists[STAFF] = lesser
     await stored.guild_list(bench.world.users, STAFF, lesser, bench.world.clock())
@@ -160,8 +160,8 @@ async def test_nothing_depends_on_a_role_when_the_list_gives_other_rights(bench:
     assert leaks(await bench.answers(method, STAFF)) == set()
 
 
-async def test_the_roles_are_asked_for_again_when_the_list_gives_other_rights(bench: Bench) -> None:
-    """By the job that has read the list, although they are young; who still has the role sees as before."""
+async def test_roles_are_fetched_again_when_the_list_gives_other_rights(bench: Bench) -> None:
+    """By the job that fetched the list, although they are fresh; a user who still has the role sees the same."""
     world = bench.world
     world.discord.lists[STAFF] = [dataclasses.replace(row, permissions=VIEW | 1) for row in world.discord.lists[STAFF]]
     asked = world.discord.asked((STAFF, GUILD))
@@ -175,7 +175,7 @@ async def test_the_roles_are_asked_for_again_when_the_list_gives_other_rights(be
 
 @pytest.mark.parametrize("how", ["list", "10007"])
 async def test_a_guild_is_gone_at_once_when_the_user_has_left(bench: Bench, how: str) -> None:
-    """Whether his guild list or the question for his roles said so; the job that noticed tells why, and no number."""
+    """Whether the guild list or the role request shows it; the job's row has the reason and no count."""
     world = bench.world
     if how == "list":
         await stored.guild_list(world.users, STAFF, [], world.clock())
@@ -193,8 +193,8 @@ async def test_a_guild_is_gone_at_once_when_the_user_has_left(bench: Bench, how:
     assert {answer for answer in channels + guilds if b"Guild" in answer or b"lobby" in answer} == set()
 
 
-async def test_a_running_job_lets_a_guild_go_when_the_user_leaves_it(bench: Bench) -> None:
-    """Its next turn asks Discord nothing about that guild any more."""
+async def test_a_running_job_skips_a_guild_when_the_user_leaves_it(bench: Bench) -> None:
+    """Its next turn makes no request about that guild."""
     world = bench.world
     world.discord.lists[STAFF].append(values.user_guild(GUILD + 5))
     world.discord.installed.add(GUILD + 5)
@@ -213,8 +213,8 @@ async def test_a_running_job_lets_a_guild_go_when_the_user_leaves_it(bench: Benc
     assert world.discord.asked(GUILD + 5) == asked
 
 
-async def test_a_page_token_opens_nothing_when_another_user_has_it(bench: Bench) -> None:
-    """It is bound to the user and the filters that it was made for."""
+async def test_a_page_token_is_refused_when_another_user_sends_it(bench: Bench) -> None:
+    """It is bound to the user and the filters."""
     service = edge.service(bench.world)
     mine = pb.ListChannelsRequest(user_id=str(STAFF), page_size=1)
     page: Any = await service.ListChannels(mine, contexts.Context())  # type: ignore[arg-type]  # a stand-in
@@ -231,8 +231,8 @@ async def test_a_page_token_opens_nothing_when_another_user_has_it(bench: Bench)
         assert refused.value.field == "page_token"
 
 
-async def test_the_moment_of_a_hidden_message_is_not_told_when_it_ranks_a_guild(bench: Bench) -> None:
-    """Somebody writes in the staff's channel: within the same hours, no answer to the others changes by it."""
+async def test_the_time_of_a_hidden_message_is_not_revealed_when_it_ranks_a_guild(bench: Bench) -> None:
+    """A new message in the staff channel changes no response to others within the same hours."""
     world = bench.world
 
     async def told(user: int) -> list[pb.Rank]:

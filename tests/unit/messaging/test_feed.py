@@ -16,33 +16,33 @@ ROWS = strategies.lists(
 
 
 def update(place: int, rows: list[tuple[int, int]]) -> model.JobUpdate:
-    """Return the update at that place of the stream, with rows as (guild, revision)."""
-    units = tuple(values.task(guild_id, revision=revision) for guild_id, revision in rows)
-    return model.JobUpdate(JOB, model.Tally(), units, f"{place}-0")
+    """Return the update at that position of the stream, with tasks as (guild, revision)."""
+    tasks = tuple(values.task(guild_id, revision=revision) for guild_id, revision in rows)
+    return model.JobUpdate(JOB, model.Tally(), tasks, f"{place}-0")
 
 
-def newest(updates: list[model.JobUpdate]) -> dict[int, int]:
+def latest_revisions(updates: list[model.JobUpdate]) -> dict[int, int]:
     """Return the greatest revision of each guild."""
     found: dict[int, int] = {}
     for one in updates:
-        for unit in one.tasks:
-            found[unit.guild_id] = max(found.get(unit.guild_id, 0), unit.revision)
+        for task in one.tasks:
+            found[task.guild_id] = max(found.get(task.guild_id, 0), task.revision)
     return found
 
 
 class Reader:
-    """A watcher with what he has been told."""
+    """A watcher and the updates that it returned."""
 
     def __init__(self, watcher: feed.Watcher, place: int) -> None:
         self.place = place
-        self.told: list[model.JobUpdate] = []
+        self.updates: list[model.JobUpdate] = []
         self._watcher = watcher
 
     async def read(self) -> None:
-        """Take what there is."""
+        """Read the changes, without waiting."""
         news = await self._watcher.next(0.0)
         if news is not None:
-            self.told.append(news)
+            self.updates.append(news)
 
 
 @hypothesis.given(
@@ -50,10 +50,10 @@ class Reader:
     strategies.integers(0, 12),
     strategies.lists(strategies.tuples(strategies.sampled_from(["take", "join", "read"]), strategies.integers(0, 12))),
 )
-async def test_every_watcher_ends_up_with_the_newest_rows_when_he_comes_and_reads_at_any_time(
+async def test_every_watcher_gets_the_latest_tasks_when_it_joins_and_reads_at_any_time(
     stream: list[list[tuple[int, int]]], start: int, steps: list[tuple[str, int]]
 ) -> None:
-    """Whoever joins wherever and reads whenever knows in the end what the whole stream says, each row told once."""
+    """Each watcher ends with the state of the whole stream, and gets no revision twice."""
     updates = [update(place, rows) for place, rows in enumerate(stream, start=1)]
     start = min(start, len(updates))
     shared, taken = feed.Feed(f"{start}-0"), start
@@ -77,15 +77,15 @@ async def test_every_watcher_ends_up_with_the_newest_rows_when_he_comes_and_read
 
     for reader in readers:
         known = updates[: reader.place]
-        assert newest([*known, *reader.told]) == newest(updates)
-        pairs = [(unit.guild_id, unit.revision) for one in reader.told for unit in one.tasks]
+        assert latest_revisions([*known, *reader.updates]) == latest_revisions(updates)
+        pairs = [(task.guild_id, task.revision) for one in reader.updates for task in one.tasks]
         assert len(pairs) == len(set(pairs))
-        positions = [feed.parse(one.position) for one in reader.told]
+        positions = [feed.parse(one.position) for one in reader.updates]
         assert positions == sorted(set(positions))
 
 
-async def test_an_update_that_was_taken_already_changes_nothing_when_it_comes_again() -> None:
-    """A reader that begins anew may read an entry twice."""
+async def test_a_known_update_changes_nothing_when_it_is_appended_again() -> None:
+    """A reader that restarts may read an entry twice."""
     shared = feed.Feed("0-0")
     reader = Reader(feed.Watcher(shared, "0-0"), 0)
     shared.append(update(1, [(1, 1)]))
@@ -94,11 +94,11 @@ async def test_an_update_that_was_taken_already_changes_nothing_when_it_comes_ag
     shared.append(update(1, [(1, 1)]))
     await reader.read()
 
-    assert len(reader.told) == 1
+    assert len(reader.updates) == 1
 
 
-async def test_watchers_share_one_update_when_they_are_at_the_same_place() -> None:
-    """However many they are, what changed is put together once; who was elsewhere gets his own."""
+async def test_watchers_share_one_update_when_they_are_at_the_same_position() -> None:
+    """Changes are merged once for all of them; a watcher at another position gets its own update."""
     shared = feed.Feed("0-0")
     watchers = [feed.Watcher(shared, "0-0") for _ in range(3)]
     shared.append(update(1, [(1, 1)]))
@@ -111,8 +111,8 @@ async def test_watchers_share_one_update_when_they_are_at_the_same_place() -> No
     assert [len(one.tasks) for one in told if one is not None] == [2, 2, 1]
 
 
-async def test_a_closed_watcher_is_forgotten_when_others_remain() -> None:
-    """He is not woken any more, and closing twice is closing."""
+async def test_a_closed_watcher_is_removed_when_others_remain() -> None:
+    """It is not woken any more, and closing twice is allowed."""
     shared = feed.Feed("0-0")
     first, second = feed.Watcher(shared, "0-0"), feed.Watcher(shared, "0-0")
 
@@ -122,8 +122,8 @@ async def test_a_closed_watcher_is_forgotten_when_others_remain() -> None:
     assert shared.watchers == {second}
 
 
-async def test_a_poke_is_used_up_when_it_has_ended_one_wait() -> None:
-    """News are told first and do not swallow it; the next wait is a wait again."""
+async def test_a_release_ends_one_wait_when_there_are_no_changes() -> None:
+    """Changes are returned first and do not consume it; the next wait waits again."""
     shared = feed.Feed("0-0")
     watcher = feed.Watcher(shared, "0-0")
     watcher.release()
@@ -141,14 +141,14 @@ async def test_a_poke_is_used_up_when_it_has_ended_one_wait() -> None:
 
 
 def test_positions_are_ordered_as_numbers_when_they_are_compared() -> None:
-    """As Redis orders them: 9 before 10, then by the second part."""
+    """As in Redis: 9 before 10, then by the second part."""
     texts = ["9-0", "10-0", "10-2", "10-10"]
 
     assert sorted(texts, key=feed.parse) == texts
 
 
 async def test_merged_updates_are_counted_when_a_watcher_reads_slowly() -> None:
-    """Each update that he did not get as such counts once."""
+    """Each update that was merged into another counts once."""
     merged: list[int] = []
     shared = feed.Feed("0-0", merged.append)
     slow = feed.Watcher(shared, "0-0")

@@ -16,7 +16,7 @@ OTHER_KEY = base64.urlsafe_b64encode(b"o" * 32).decode().rstrip("=")
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment with what must be set and nothing else of ours."""
+    """An environment with the required secrets and no other setting."""
     for group in settings.GROUPS.values():
         for field in group.model_fields:
             monkeypatch.delenv(settings.variable(group, field), raising=False)
@@ -26,14 +26,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def problems() -> list[str]:
-    """Return what is wrong with the environment."""
+    """Return the lines with which the environment is refused."""
     with pytest.raises(settings.BadSettings) as bad:
         settings.load()
     return str(bad.value).splitlines()
 
 
 def test_the_defaults_hold_when_only_secrets_are_set() -> None:
-    """The owner's figures and Discord's address."""
+    """The documented budgets and Discord's address."""
     loaded = settings.load()
 
     assert loaded.discord.api_base == "https://discord.com/api/v10"
@@ -41,8 +41,8 @@ def test_the_defaults_hold_when_only_secrets_are_set() -> None:
     assert loaded.secrets.keys == (b"k" * 32,)
 
 
-def test_the_documented_names_count_when_they_are_set(environment: pytest.MonkeyPatch) -> None:
-    """These names are promised to operators."""
+def test_documented_variables_are_read_when_they_are_set(environment: pytest.MonkeyPatch) -> None:
+    """These names are a promise to operators."""
     wanted = {
         "DISCORD_API_BASE": "http://127.0.0.1:8080/api/v10/",
         "DISCORD_BOT_TOKEN": "another",
@@ -73,8 +73,8 @@ def test_the_documented_names_count_when_they_are_set(environment: pytest.Monkey
     assert loaded.secrets.keys == (b"o" * 32, b"k" * 32)
 
 
-def test_all_problems_are_named_at_once_when_there_are_many(environment: pytest.MonkeyPatch) -> None:
-    """One run tells all, of every group, each with the name of its variable."""
+def test_all_problems_are_reported_at_once_when_there_are_many(environment: pytest.MonkeyPatch) -> None:
+    """Of every group, each with the name of its variable."""
     environment.delenv("DISCORD_BOT_TOKEN")
     bad = {
         "DISCORD_API_BASE": "http://discord.example.org",
@@ -108,8 +108,8 @@ def test_all_problems_are_named_at_once_when_there_are_many(environment: pytest.
         "",
     ],
 )
-def test_a_base_url_is_refused_when_tokens_would_travel_in_the_clear(environment: pytest.MonkeyPatch, url: str) -> None:
-    """Only https, or http that does not leave the machine, and always with a host."""
+def test_base_url_is_refused_when_tokens_would_travel_in_clear_text(environment: pytest.MonkeyPatch, url: str) -> None:
+    """Only https, or http on loopback, and always with a host."""
     environment.setenv("DISCORD_API_BASE", url)
 
     assert problems()[0].startswith("DISCORD_API_BASE: ")
@@ -119,7 +119,7 @@ def test_a_base_url_is_refused_when_tokens_would_travel_in_the_clear(environment
     "url", ["https://discord.com/api/v10", "http://localhost:1", "http://[::1]:8080/api", "http://127.0.0.1"]
 )
 def test_a_base_url_is_accepted_when_it_is_private(environment: pytest.MonkeyPatch, url: str) -> None:
-    """Also the simulator's, on loopback."""
+    """Including the simulator's, on loopback."""
     environment.setenv("DISCORD_API_BASE", url)
 
     assert settings.load().discord.api_base == url
@@ -127,7 +127,7 @@ def test_a_base_url_is_accepted_when_it_is_private(environment: pytest.MonkeyPat
 
 @pytest.mark.parametrize("text", ["", "50", "0/1", "50/0", "-5/5", "5/5/5", "5 / 5", "50/1e3", "100001/1"])
 def test_a_budget_is_refused_when_it_is_no_rate(environment: pytest.MonkeyPatch, text: str) -> None:
-    """Tokens and seconds, both more than nothing."""
+    """Calls and seconds, both above 0."""
     environment.setenv("GLOBAL_BUDGET", text)
 
     assert problems()[0].startswith("GLOBAL_BUDGET: ")
@@ -163,14 +163,14 @@ def test_rank_weights_are_read_when_they_are_json(environment: pytest.MonkeyPatc
     ],
 )
 def test_keys_are_refused_when_one_is_not_32_bytes(environment: pytest.MonkeyPatch, keys: str) -> None:
-    """A weak key is no key; which one is bad is told by its number."""
+    """A short key is weak; the line gives the number of the bad key."""
     environment.setenv("INDEXER_CREDENTIAL_KEYS", keys)
 
     assert problems()[0].startswith("INDEXER_CREDENTIAL_KEYS: ")
 
 
 def test_no_secret_is_shown_when_settings_are_printed(environment: pytest.MonkeyPatch) -> None:
-    """Neither token nor passwords nor keys, in repr as in str."""
+    """Neither token nor passwords nor keys, in repr and str."""
     environment.setenv("REDIS_URL", "redis://:hunter2@127.0.0.1")
     environment.setenv("MONGODB_URL", "mongodb://me:hunter3@127.0.0.1")
 
@@ -181,7 +181,7 @@ def test_no_secret_is_shown_when_settings_are_printed(environment: pytest.Monkey
 
 
 def test_no_secret_is_shown_when_settings_are_refused(environment: pytest.MonkeyPatch) -> None:
-    """Not even the value that is wrong, and not in the traceback either."""
+    """Not even the refused value, neither in the message nor in the traceback."""
     environment.setenv("REDIS_URL", "http://:hunter2@127.0.0.1")
     environment.setenv("MONGODB_URL", "me:hunter3@127.0.0.1")
     environment.setenv("INDEXER_CREDENTIAL_KEYS", "hunter4")
@@ -194,7 +194,7 @@ def test_no_secret_is_shown_when_settings_are_refused(environment: pytest.Monkey
     assert "hunter" not in shown
 
 
-def test_settings_do_not_change_when_the_process_runs() -> None:
+def test_settings_cannot_be_changed_when_they_are_loaded() -> None:
     """They are frozen."""
     loaded = settings.load()
 
@@ -202,8 +202,8 @@ def test_settings_do_not_change_when_the_process_runs() -> None:
         loaded.indexing.turn_width = 9  # type: ignore[misc]  # that is the point
 
 
-def test_a_plain_address_is_accepted_when_that_is_asked_for(environment: pytest.MonkeyPatch) -> None:
-    """A simulator in a private network has no certificate; the bot's token goes there only if somebody says so."""
+def test_plain_http_is_accepted_when_discord_insecure_is_set(environment: pytest.MonkeyPatch) -> None:
+    """A simulator in a private network has no certificate; the bot's token is sent there only on request."""
     environment.setenv("DISCORD_API_BASE", "http://simulator:8080/api/v10")
     environment.setenv("DISCORD_INSECURE", "1")
 
@@ -211,7 +211,7 @@ def test_a_plain_address_is_accepted_when_that_is_asked_for(environment: pytest.
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "line"),
     [
         pytest.param(["CERT"], "INDEXER_TLS_KEY: must be set, because INDEXER_TLS_CERT is", id="no-key"),
         pytest.param(["KEY"], "INDEXER_TLS_KEY: needs INDEXER_TLS_CERT as well", id="no-certificate"),
@@ -219,24 +219,24 @@ def test_a_plain_address_is_accepted_when_that_is_asked_for(environment: pytest.
     ],
 )
 def test_half_of_tls_is_refused_when_the_rest_is_missing(
-    environment: pytest.MonkeyPatch, given: list[str], told: str
+    environment: pytest.MonkeyPatch, given: list[str], line: str
 ) -> None:
-    """Who sets one file means to be safe, and must not be served without TLS."""
+    """An operator who sets one file expects TLS, so the service must not start without it."""
     for name in given:
         environment.setenv(f"INDEXER_TLS_{name}", "/etc/indexer/file")
 
-    assert problems() == [told]
+    assert problems() == [line]
 
 
-def test_a_key_in_place_of_its_file_is_refused_when_somebody_pastes_it(environment: pytest.MonkeyPatch) -> None:
-    """It would be printed among the settings; the refusal does not repeat it."""
+def test_private_key_is_refused_when_it_is_pasted_instead_of_its_path(environment: pytest.MonkeyPatch) -> None:
+    """It would be printed with the settings; the refusal does not repeat it."""
     environment.setenv("INDEXER_TLS_KEY", "-----BEGIN PRIVATE KEY-----\nhunter5\n")
 
     assert problems() == ["INDEXER_TLS_KEY: must be the path of a file, not its content"]
 
 
-def test_nothing_is_guarded_when_only_one_half_of_the_guard_is_there() -> None:
-    """Tokens without TLS are overheard, and a certificate tells nobody who calls."""
+def test_service_is_not_guarded_when_tls_or_tokens_are_missing() -> None:
+    """Tokens without TLS can be overheard, and a server certificate does not authenticate callers."""
     tls: dict[str, Any] = {"tls_cert": "/crt", "tls_key": "/key", "tls_client_ca": "/ca"}
     found = [
         settings.ServiceSettings(**given).guarded

@@ -1,4 +1,4 @@
-"""No secret that is set is ever shown; the secrets are found by their type, so that a new one is tried as well."""
+"""No secret is ever shown. Secrets are found by their type, so that a new one is tested as well."""
 
 import re
 import subprocess
@@ -35,7 +35,7 @@ FIELDS = [
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment with nothing of ours."""
+    """An environment without any setting."""
     for group in settings.GROUPS.values():
         for name in group.model_fields:
             monkeypatch.delenv(settings.variable(group, name), raising=False)
@@ -44,7 +44,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.parametrize(("group", "name"), FIELDS)
 def test_a_secret_is_not_shown_when_its_group_is_printed(group: typing.Any, name: str) -> None:  # noqa: ANN401 -- any group
-    """Neither by repr nor str, nor as a dictionary or JSON that is printed, nor inside anything else."""
+    """Neither in repr and str, nor as a printed dictionary or JSON, nor inside another object."""
     made = group.model_construct(**{name: pydantic.SecretStr(MARK)})
 
     shown = [
@@ -65,7 +65,7 @@ def test_a_secret_is_not_shown_when_settings_are_refused_or_listed(
     group: typing.Any,  # noqa: ANN401 -- as above
     name: str,
 ) -> None:
-    """Whether the value itself is wrong or another one beside it; problems name the variable."""
+    """Whether the value itself or another one is invalid; problems name the variable."""
     environment.setenv(settings.variable(group, name), MARK)
     environment.setenv("LOG_LEVEL", f"no-level-{MARK}")
 
@@ -78,8 +78,8 @@ def test_a_secret_is_not_shown_when_settings_are_refused_or_listed(
     assert any(line.startswith("LOG_LEVEL: ") for line in problems)
 
 
-def test_a_secret_has_a_secrets_type_when_its_name_says_that_it_is_one() -> None:
-    """A plain text by such a name would be printed."""
+def test_setting_has_a_secret_type_when_its_name_says_secret() -> None:
+    """A plain string would be printed."""
     plain = [
         settings.variable(group, name)
         for group in settings.GROUPS.values()
@@ -92,7 +92,7 @@ def test_a_secret_has_a_secrets_type_when_its_name_says_that_it_is_one() -> None
 
 
 def test_every_variable_is_listed_when_settings_are_shown(environment: pytest.MonkeyPatch) -> None:
-    """With its value, and whether that is the default; of a secret only that it is there."""
+    """With its value, and whether that is the default; for a secret only whether it is set."""
     environment.setenv("DISCORD_BOT_TOKEN", MARK)
     environment.setenv("INDEXER_CREDENTIAL_KEYS", "a" * 43)
     environment.setenv("USER_BUDGET", "7/3")
@@ -116,8 +116,8 @@ def test_every_variable_is_listed_when_settings_are_shown(environment: pytest.Mo
     [("-m", "indexer_service", "settings"), ("-m", "indexer_client.cli", "settings")],
     ids=["python -m indexer_service settings", "indexer settings"],
 )
-def test_the_program_says_what_is_wrong_when_settings_are_shown(program: tuple[str, ...]) -> None:
-    """Problems on standard error, by variable; what is right is shown all the same, and the exit code tells."""
+def test_settings_command_reports_problems_when_settings_are_invalid(program: tuple[str, ...]) -> None:
+    """Problems on standard error, by variable; valid settings are shown as well, and the exit code is 2."""
     environment = {"PATH": "/usr/bin", "DISCORD_BOT_TOKEN": MARK, "WORKERS_THREADS": MARK, "PYTHONPATH": "."}
 
     ran = subprocess.run(

@@ -96,11 +96,23 @@ async def test_a_channel_that_is_gone_is_kept_with_the_reason_when_a_listing_lac
 
 
 class Stalling:
-    """A collection whose writer sleeps for long right before its first change."""
+    """A database whose writer sleeps for long right before its first bulk write of channels."""
 
-    def __init__(self, collection: Any, meanwhile: Callable[[], Awaitable[None]]) -> None:  # noqa: ANN401 -- the mock's
+    def __init__(self, database: store_database.Database, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._database = database
+        self._meanwhile = [meanwhile]
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- the mock's
+        """Return a collection."""
+        return (
+            _StallingCollection(self._database[name], self._meanwhile) if name == "channels" else self._database[name]
+        )
+
+
+class _StallingCollection:
+    def __init__(self, collection: store_database.Collection, meanwhile: list[Callable[[], Awaitable[None]]]) -> None:
         self._collection = collection
-        self._meanwhile: list[Callable[[], Awaitable[None]]] = [meanwhile]
+        self._meanwhile = meanwhile
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- any method
         return getattr(self._collection, name)
@@ -117,20 +129,20 @@ async def test_the_guild_is_read_again_when_a_writer_lost_its_lease_in_the_act(
 ) -> None:
     """It had looked, slept, and then overwrote what the next holder had found unchanged: nobody believes that now."""
     closed = values.channel(1, overwrites=(values.denied(GUILD),))
-    late, current = guilds.Guilds(database), guilds.Guilds(database)
-    await late.upsert_guilds([values.user_guild()], {GUILD})
+    current = guilds.Guilds(database)
+    await current.upsert_guilds([values.user_guild()], {GUILD})
 
     async def stored(store: guilds.Guilds, channel: model.Channel, now: float) -> bool:
         fence = await store.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
         assert fence is not None
         return await store.store_channels(GUILD, fence=fence, channels=[channel], now=now)
 
-    await stored(late, closed, NOW)
+    await stored(current, closed, NOW)
 
     async def meanwhile() -> None:
         assert await stored(current, closed, NOW + 60)
 
-    late._channels = Stalling(database["channels"], meanwhile)
+    late = guilds.Guilds(Stalling(database, meanwhile))
     late_result = await stored(late, values.channel(1), NOW + 30)
 
     found = await current.get([GUILD])
@@ -164,17 +176,6 @@ async def test_ended_jobs_expire_when_their_retention_is_over(database: store_da
     (unit,) = await database["units"].find({}).to_list(None)
     assert running["expires_at"] is None
     assert ended["expires_at"].timestamp() == unit["expires_at"].timestamp() == pytest.approx(NOW + 3600)
-
-
-async def test_indexes_are_made_once_when_every_process_makes_them(database: store_database.Database) -> None:
-    """At each boot, by each process, without a failure."""
-    before = {name: await database[name].index_information() for name in ("jobs", "units", "channels", "memberships")}
-
-    await store_database.make_indexes(database)
-
-    after = {name: await database[name].index_information() for name in before}
-    assert after == before
-    assert after["jobs"]["one_active"]["unique"]
 
 
 class Failing:

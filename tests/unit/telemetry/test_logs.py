@@ -1,4 +1,4 @@
-"""What a log line looks like, for machines and for people."""
+"""The form of log lines, for machines and for people."""
 
 import ast
 import asyncio
@@ -18,8 +18,8 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Leave logging as it was for the tests after these."""
+def _restore_logging() -> Iterator[None]:
+    """Restore logging for the tests after these."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     yield
@@ -28,8 +28,8 @@ def _as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_a_line_is_json_with_what_is_bound_when_machines_read_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """Event, fields, level, time, and whose work it is."""
+def test_a_line_is_json_with_bound_fields_when_the_format_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Event, fields, level, time, and the fields of the current context."""
     logs.configure("info", "json")
 
     with logs.bound(job="j", user="u"):
@@ -40,8 +40,8 @@ def test_a_line_is_json_with_what_is_bound_when_machines_read_it(capsys: pytest.
     assert line == {"event": "thing_happened", "guild": 7, "job": "j", "level": "info", "user": "u"}
 
 
-def test_a_line_of_a_library_is_one_of_ours_when_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
-    """With the same fields, so that one reader serves all."""
+def test_a_line_of_a_library_has_the_same_form_when_it_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the same fields, so that one parser reads all lines."""
     logs.configure("info", "json")
 
     with logs.bound(request_id="r"):
@@ -51,8 +51,8 @@ def test_a_line_of_a_library_is_one_of_ours_when_it_is_written(capsys: pytest.Ca
     assert (line["event"], line["level"], line["request_id"]) == ("3 messages", "warning", "r")
 
 
-def test_a_line_reads_well_when_it_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, the event first, fields after it."""
+def test_a_line_starts_with_its_event_when_the_format_is_console(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line: the event first, fields after it."""
     logs.configure("info", "console")
 
     logs.get("x").info("thing_happened", guild=7)
@@ -61,8 +61,8 @@ def test_a_line_reads_well_when_it_is_for_people(capsys: pytest.CaptureFixture[s
     assert re.match(r"\S+ \[info\s*\] thing_happened\s+guild=7\n$", plain)
 
 
-async def test_tasks_have_their_own_guild_when_they_run_side_by_side() -> None:
-    """What one binds does not show in another."""
+async def test_tasks_have_their_own_fields_when_they_run_concurrently() -> None:
+    """Fields bound in one task are not visible in another."""
     seen: dict[str, str] = {}
 
     async def work(guild: str) -> None:
@@ -77,8 +77,8 @@ async def test_tasks_have_their_own_guild_when_they_run_side_by_side() -> None:
     assert logs.field("guild") == ""
 
 
-def test_events_have_constant_names_when_anything_is_logged() -> None:
-    """So that a search for a name finds all of its lines, and what differs is a field."""
+def test_events_have_constant_names_when_they_are_logged() -> None:
+    """A search for a name finds all of its lines; variable data are fields."""
     calls = re.compile(r"\b_?log\.(?:debug|info|warning|error|exception)$")
     events = [
         (path.name, node.args[0])

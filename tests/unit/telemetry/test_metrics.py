@@ -1,4 +1,4 @@
-"""What the metrics promise to those who query them."""
+"""The guarantees of the metrics to queries."""
 
 import itertools
 import re
@@ -10,7 +10,7 @@ from prometheus_client import registry
 from prometheus_client.openmetrics import exposition
 
 from docs import make_metrics
-from indexer_service.interceptors import metrics as rpc_metrics
+from indexer_service import interceptors
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.discord import routes
 from indexing.domain import model, reasons, turns
@@ -22,12 +22,12 @@ from workers import worker
 
 @pytest.fixture
 def groups() -> list[metric_types.Group]:
-    """All groups."""
+    """All groups of metrics."""
     return make_metrics.groups()
 
 
-def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
-    """A state, lane, queue or route that is added without its label would be counted as something else."""
+def test_labels_have_all_values_when_they_repeat_an_enumeration() -> None:
+    """A state, lane, queue or route without its label value would be counted as another."""
     ended = {state.value for state in model.JobState if state.terminal}
     assert set(metric_types.LANE.values) == {lane.value for lane in model.Lane}
     assert set(metric_types.JOB_STATE.values) == ended
@@ -35,7 +35,7 @@ def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     assert {*turns.QUEUES, metric_types.OTHER} == set(metric_types.QUEUE.values)
     ours = [routes.user_guilds(), routes.guild_channels(1), routes.own_member(1), routes.guild_member(1, 1)]
     assert {route.template for route in ours} <= set(metric_types.ROUTE.values)
-    assert set(rpc_metrics.CODES.values()) == set(metric_types.GRPC_CODE.values)
+    assert set(interceptors.metrics.CODES.values()) == set(metric_types.GRPC_CODE.values)
     assert set(limiter.SCOPES.values()) == set(metric_types.SCOPE.values)
     assert set(store.COMMANDS.values()) == set(metric_types.COMMAND.values)
     assert set(reasons.ADVICE) - {reasons.LIST_TOO_OLD} <= set(metric_types.REASON.values)
@@ -46,11 +46,11 @@ def test_labels_have_the_values_of_the_product_when_they_repeat_them() -> None:
     )
 
 
-def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metric_types.Group]) -> None:
-    """A first failure has a rate only if there was a 0 before it."""
+def test_every_series_exists_at_0_when_nothing_has_happened(groups: list[metric_types.Group]) -> None:
+    """A first failure has a rate only after a value of 0."""
     to = registry.CollectorRegistry()
     metrics.Metrics(to)
-    metrics.ServiceMetrics(to, rpc_metrics.METHODS)
+    metrics.ServiceMetrics(to, interceptors.metrics.METHODS)
     metrics.WorkerMetrics(to)
     counted = [one for group in groups for one in group.declared if one.kind != "gauge"]
 
@@ -61,8 +61,8 @@ def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metri
             for values in itertools.product(*(label.values for label in known)):
                 named = dict(zip((label.name for label in known), values, strict=True))
                 assert to.get_sample_value(name, named) == 0, (name, named)
-    for kind, method in rpc_metrics.METHODS:
-        call = {"grpc_type": kind, "grpc_service": rpc_metrics.SERVICE.full_name, "grpc_method": method}
+    for kind, method in interceptors.metrics.METHODS:
+        call = {"grpc_type": kind, "grpc_service": interceptors.base.SERVICE.full_name, "grpc_method": method}
         assert to.get_sample_value("grpc_server_started_total", call) == 0
         assert to.get_sample_value("grpc_server_handling_seconds_count", call) == 0
         for code in metric_types.GRPC_CODE.values:
@@ -70,8 +70,8 @@ def test_every_series_is_there_at_0_when_nothing_has_happened(groups: list[metri
     assert len(counted) > 20
 
 
-def test_a_duty_says_0_when_it_has_never_succeeded() -> None:
-    """So that it is stale from its begin; a duty of other processes is not spoken of."""
+def test_a_periodic_task_reports_0_when_it_has_never_succeeded() -> None:
+    """It is stale from the start; tasks of other processes have no series."""
     to = registry.CollectorRegistry()
     metrics.ProcessMetrics(to, ["sweep"])
 
@@ -85,8 +85,8 @@ def page(to: registry.CollectorRegistry) -> str:
     return str(exposition.generate_latest(to).decode())  # type: ignore[no-untyped-call]  # untyped there
 
 
-def test_a_measurement_carries_its_trace_when_that_is_recorded() -> None:
-    """As an exemplar, which Prometheus gets in the format of OpenMetrics; without tracing there is none."""
+def test_a_measurement_has_an_exemplar_when_its_trace_is_recorded() -> None:
+    """In the OpenMetrics format; without tracing there is none."""
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to)
     seen.indexing.observe_milestone("first", 0.3)
@@ -102,8 +102,8 @@ def test_a_measurement_carries_its_trace_when_that_is_recorded() -> None:
     assert linked == ["indexer_discord_call_seconds_bucket", "indexer_job_milestone_seconds_bucket"]
 
 
-def test_a_value_is_counted_as_other_when_no_label_names_it() -> None:
-    """Whatever Discord answers, the number of series stays bounded."""
+def test_a_value_is_counted_as_other_when_it_is_not_declared() -> None:
+    """The number of series stays bounded, whatever Discord returns."""
     to = registry.CollectorRegistry()
     seen = metrics.DiscordMetrics(to)
 
@@ -113,8 +113,8 @@ def test_a_value_is_counted_as_other_when_no_label_names_it() -> None:
     assert to.get_sample_value("indexer_discord_calls_total", names) == 1
 
 
-def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list[metric_types.Group]) -> None:
-    """By the habits of Prometheus: base units, counters end in _total, help ends in a full stop."""
+def test_every_metric_has_unit_and_help_when_it_is_declared(groups: list[metric_types.Group]) -> None:
+    """By Prometheus' conventions: base units, counters end in _total, help ends in a full stop."""
     declared = [one for group in groups for one in group.declared]
     units = ("_seconds", "_seconds_total", "_ratio", "_permits", "_total", "_timestamp_seconds")
     counts = {"indexer_streams_open", "indexer_turns_running", "indexer_worker_threads", "indexer_budget_routes"}
@@ -137,7 +137,7 @@ def test_every_metric_says_its_unit_and_meaning_when_it_is_declared(groups: list
 
 
 def test_every_metric_is_documented_when_it_is_declared(groups: list[metric_types.Group]) -> None:
-    """With each of its labels and their bound."""
+    """With each of its labels and their values."""
     page = make_metrics.render_page(groups)
 
     for group in groups:
@@ -146,8 +146,8 @@ def test_every_metric_is_documented_when_it_is_declared(groups: list[metric_type
             assert all(f"`{label.name}`: " in row for label in one.labels)
 
 
-async def test_a_duty_is_noted_when_it_has_succeeded() -> None:
-    """And not when it failed: what has not succeeded for long shows."""
+async def test_the_success_of_a_periodic_task_is_recorded_when_it_succeeds() -> None:
+    """A failure is not recorded, so the metric becomes stale."""
     to = registry.CollectorRegistry()
     seen = metrics.ProcessMetrics(to)
     failing = True

@@ -1,4 +1,4 @@
-"""Where a piece of work comes from, on its way through a process and to the next."""
+"""The context of a piece of work, within a process and across processes."""
 
 import pytest
 from opentelemetry import trace
@@ -10,8 +10,8 @@ from indexing.telemetry import logs, tracing
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def test_a_request_id_goes_on_elsewhere_when_the_work_does() -> None:
-    """Without any tracing, and into the log lines there."""
+def test_the_request_id_is_restored_when_the_context_is() -> None:
+    """Without tracing, and in the log lines there."""
     with tracing.continue_trace("call", "req-1 "):
         carried = tracing.serialize_context()
     assert logs.field("request_id") == ""
@@ -20,29 +20,29 @@ def test_a_request_id_goes_on_elsewhere_when_the_work_does() -> None:
         assert logs.field("request_id") == "req-1"
 
 
-def test_a_trace_goes_on_elsewhere_when_it_is_recorded_there() -> None:
-    """With the same trace id, whether or not there is a request id."""
+def test_the_trace_is_continued_when_the_context_is_restored() -> None:
+    """With the same trace id, with or without a request id."""
     for carried in (PARENT, f"req-1 {PARENT}", f"- {PARENT}"):
         with tracing.continue_trace("turn", carried):
             assert trace.format_trace_id(trace.get_current_span().get_span_context().trace_id) == PARENT[3:35]
 
 
 @pytest.mark.parametrize("carried", ["", "nonsense", "req-1 00-zz-zz-01", "a b c d"])
-def test_work_begins_anew_when_what_it_carries_cannot_be_read(carried: str) -> None:
-    """Whoever wrote it."""
+def test_a_new_context_starts_when_the_serialized_one_is_invalid(carried: str) -> None:
+    """Whatever the text contains."""
     with tracing.continue_trace("turn", carried):
         pass
 
 
-def test_nothing_is_carried_when_nobody_asked() -> None:
-    """So a turn of the sweeper, and of an older version, has nothing."""
+def test_the_serialized_context_is_empty_when_there_is_no_context() -> None:
+    """As for a turn of the sweeper, or of an older version."""
     assert tracing.serialize_context() == ""
     assert turns.Turn("a" * 32, 1).payload() == {"job_id": "a" * 32, "number": 1}
     assert turns.parse({"job_id": "a" * 32, "number": 1}).carried == ""
 
 
-def test_what_a_turn_carries_arrives_when_its_message_does() -> None:
-    """And makes it no other turn."""
+def test_the_context_of_a_turn_survives_its_message_when_it_is_parsed() -> None:
+    """The context does not change the turn's identity."""
     turn = turns.Turn("a" * 32, 1, f"req-1 {PARENT}")
 
     arrived = turns.parse(turn.payload())
@@ -51,8 +51,8 @@ def test_what_a_turn_carries_arrives_when_its_message_does() -> None:
     assert arrived == turns.Turn("a" * 32, 1)
 
 
-def test_a_measurement_is_linked_to_its_trace_when_that_is_recorded() -> None:
-    """And to none otherwise."""
+def test_an_exemplar_links_to_the_trace_when_it_is_recorded() -> None:
+    """Without a recorded trace there is none."""
     assert tracing.exemplar() is None
 
     with TracerProvider().get_tracer("test").start_as_current_span("work") as span:

@@ -311,7 +311,9 @@ async def test_the_count_is_what_is_shown_when_a_guild_is_opened(world: worlds.W
         guild_id = view.guild.guild_id
         membership = await stored.member(world.users, USER, guild_id)
         assert membership is not None
-        seen = permissions.visible(membership, await world.guilds.list_channels([guild_id]), membership.role_ids)
+        seen = permissions.visible_channels(
+            membership, await world.guilds.list_channels([guild_id]), membership.role_ids
+        )
         assert view.channel_count == len(seen) == len(await ids(world, guild_id=guild_id))
 
 

@@ -23,9 +23,9 @@ async def world() -> worlds.World:
     return made
 
 
-def consents(world: worlds.World) -> tokens.ConsentControl:
+def consents(world: worlds.World) -> tokens.CredentialControl:
     """Return the use case."""
-    return tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules))
+    return tokens.CredentialControl(world.ports, control_job.JobControl(world.ports, world.rules))
 
 
 async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> None:
@@ -34,14 +34,15 @@ async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> No
     ends = world.clock() + 60.0
     await world.users.put_credential(values.USER, values.credential(expires_at=ends))
 
-    active = await case.status(values.USER)
-    world.users._refused.add(values.USER)
-    refused = await case.status(values.USER)
+    active = await case.get_status(values.USER)
+    version = (await world.credentials.get(values.USER)).version
+    await world.credentials.mark_refused(values.USER, version=version)
+    refused = await case.get_status(values.USER)
 
     scopes = values.credential().scopes
     assert active == tokens.CredentialStatus(tokens.CredentialState.ACTIVE, scopes, ends)
     assert refused == tokens.CredentialStatus(tokens.CredentialState.REAUTH_REQUIRED, scopes, ends)
-    assert await case.status(values.USER + 1) == tokens.CredentialStatus(tokens.CredentialState.MISSING)
+    assert await case.get_status(values.USER + 1) == tokens.CredentialStatus(tokens.CredentialState.MISSING)
 
 
 async def test_the_work_ends_when_the_consent_is_taken_back(world: worlds.World) -> None:
@@ -52,12 +53,12 @@ async def test_the_work_ends_when_the_consent_is_taken_back(world: worlds.World)
 
     job = await world.job()
     assert revoked
-    assert (job.state, job.reason) == (model.JobState.FAILED, tokens.REVOKED)
-    assert await world.states() == {10: "SUCCEEDED", 20: f"FAILED {tokens.REVOKED}"}
+    assert (job.state, job.reason) == (model.JobState.FAILED, tokens.CREDENTIAL_REVOKED)
+    assert await world.states() == {10: "SUCCEEDED", 20: f"FAILED {tokens.CREDENTIAL_REVOKED}"}
     assert world.events.streams[JOB][-1].job == job
     assert len(world.discord.calls) == asked
     assert world.oauth.revoked == [values.credential()]
-    assert (await consents(world).status(values.USER)).state is tokens.CredentialState.MISSING
+    assert (await consents(world).get_status(values.USER)).state is tokens.CredentialState.MISSING
     with pytest.raises(errors.CredentialMissing):
         await world.users.credential(values.USER)
 
@@ -80,8 +81,8 @@ async def test_the_pair_is_forgotten_when_discord_does_not_help(
 
     assert not await consents(world).revoke(values.USER)
 
-    assert (await consents(world).status(values.USER)).state is tokens.CredentialState.MISSING
-    assert (await world.job()).reason == tokens.REVOKED
+    assert (await consents(world).get_status(values.USER)).state is tokens.CredentialState.MISSING
+    assert (await world.job()).reason == tokens.CREDENTIAL_REVOKED
 
 
 async def test_the_answer_comes_in_time_when_discord_is_slow(world: worlds.World) -> None:
@@ -116,6 +117,6 @@ async def test_no_pair_comes_back_when_it_is_revoked_during_its_renewal(world: w
     await world.work()
 
     assert world.oauth.renewals == ["refresh"]
-    assert (await world.job()).reason == tokens.REVOKED
+    assert (await world.job()).reason == tokens.CREDENTIAL_REVOKED
     with pytest.raises(errors.CredentialMissing):
         await world.users.credential(values.USER)

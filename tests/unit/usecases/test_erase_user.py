@@ -155,7 +155,7 @@ async def test_the_watchers_are_told_when_the_user_is_erased_while_his_job_runs(
 
     await case(world, Look(0, world.work).over(world.ports)).erase(USER)
 
-    assert (published[-1].job.state, published[-1].job.reason) == (model.JobState.FAILED, erase_user.ERASED)
+    assert (published[-1].job.state, published[-1].job.reason) == (model.JobState.FAILED, erase_user.USER_ERASED)
     assert published[-1].tally.open == 0
     assert_gone(world)
 
@@ -314,7 +314,9 @@ async def test_revoking_says_nothing_of_an_erased_user(world: worlds.World) -> N
     """He is as unknown as one who never came."""
     await case(world).erase(USER)
 
-    status = await tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules)).status(USER)
+    status = await tokens.CredentialControl(world.ports, control_job.JobControl(world.ports, world.rules)).get_status(
+        USER
+    )
 
     assert status.state is tokens.CredentialState.MISSING
     assert_gone(world)

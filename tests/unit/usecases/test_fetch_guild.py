@@ -88,7 +88,7 @@ async def test_a_guild_is_left_alone_when_discord_refused_it(
 
     failed = await bench.run()
     skipped = await bench.run()
-    bench.world.clock.advance(reasons.BELIEVED_FOR[0])
+    bench.world.clock.advance(reasons.NEGATIVE_CACHE_TTLS[0])
     again = await bench.run()
 
     assert (failed.task.state, failed.task.reason) == (model.TaskState.FAILED, cause)
@@ -146,7 +146,7 @@ async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench)
     bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
     await bench.run()
 
-    bench.world.clock.advance(reasons.FORCED_EVERY - 1)
+    bench.world.clock.advance(reasons.FORCED_RETRY_INTERVAL - 1)
     early = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
     bench.world.clock.advance(1)
     outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
@@ -468,7 +468,7 @@ async def test_a_guild_is_fresh_for_longer_when_it_has_not_changed_for_long(benc
     """Its channels are years old, so that two hours more hardly matter."""
     await bench.world.guilds.mark_viewed([GUILD], bench.world.clock())
     await bench.run()
-    bench.world.clock.advance(freshness.TIERS[0].longest * 0.89)
+    bench.world.clock.advance(freshness.TIERS[0].max_interval * 0.89)
 
     await bench.run()
 

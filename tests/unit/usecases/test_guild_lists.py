@@ -39,7 +39,7 @@ async def test_the_list_is_stored_whole_when_it_is_read(world: worlds.World) -> 
         (10, 1, "guild 10"),
         (20, 2, "guild 20"),
     ]
-    assert await stored.member(world.users, USER, 30) == values.membership(
+    assert await values.stored_membership(world.users, USER, 30) == values.membership(
         guild_id=30, owner=True, roles_changed_at=world.clock()
     )
     found = await world.guilds.get([10, 20, 30])
@@ -69,9 +69,9 @@ async def test_the_bots_list_is_read_once_when_many_need_it(world: worlds.World)
     world.discord.latency = 1.0
     case = lists(world)
 
-    found = await asyncio.gather(*(case.bot.get(PURPOSE) for _ in range(5)))
+    found = await asyncio.gather(*(case.bot_guilds.get(PURPOSE) for _ in range(5)))
     world.clock.advance(world.rules.bot_guilds_age - 1)
-    later = await case.bot.get(PURPOSE)
+    later = await case.bot_guilds.get(PURPOSE)
 
     assert [*found, later] == [frozenset({10, 30})] * 6
     assert world.discord.asked("installs") == 1
@@ -80,12 +80,12 @@ async def test_the_bots_list_is_read_once_when_many_need_it(world: worlds.World)
 async def test_the_bots_list_is_read_again_when_it_is_too_old(world: worlds.World) -> None:
     """So that a guild that has just got our bot is indexed."""
     case = lists(world)
-    await case.bot.get(PURPOSE)
+    await case.bot_guilds.get(PURPOSE)
     world.discord.installed.add(20)
 
     world.clock.advance(world.rules.bot_guilds_age + 1)
 
-    assert await case.bot.get(PURPOSE) == frozenset({10, 20, 30})
+    assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 20, 30})
 
 
 FAILURES = [
@@ -101,11 +101,11 @@ async def test_the_old_set_is_used_when_the_bots_list_cannot_be_read_now(
 ) -> None:
     """It changes slowly; a start must not fail for it."""
     case = lists(world)
-    await case.bot.get(PURPOSE)
+    await case.bot_guilds.get(PURPOSE)
     world.clock.advance(world.rules.bot_guilds_age + 1)
     world.discord.fail("installs", failure)
 
-    assert await case.bot.get(PURPOSE) == frozenset({10, 30})
+    assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
@@ -143,7 +143,7 @@ async def test_the_set_stays_young_when_it_is_renewed_beside(world: worlds.World
     """In the lane where nobody waits."""
     case = lists(world)
 
-    await case.bot.keep_fresh()
+    await case.bot_guilds.keep_fresh()
 
     assert await world.installs.load() == (frozenset({10, 30}), world.clock())
     assert [call.purpose.lane for call in world.discord.calls] == [model.Lane.REFRESH]
@@ -215,7 +215,7 @@ async def test_channels_are_hidden_when_our_bot_is_no_longer_in_the_set(world: w
     world.discord.installed.discard(30)
     world.clock.advance(world.rules.bot_guilds_age)
 
-    await case.bot.keep_fresh()
+    await case.bot_guilds.keep_fresh()
 
     assert await world.guilds.list_channels([10, 30]) == [values.channel(11, 10)]
     assert (await world.guilds.get([30]))[30].reason == "BOT_REMOVED"
@@ -224,7 +224,7 @@ async def test_channels_are_hidden_when_our_bot_is_no_longer_in_the_set(world: w
 async def test_the_bots_list_is_read_twice_when_it_lacks_much(world: worlds.World) -> None:
     """Half an answer must not hide what is there."""
     case = lists(world)
-    await case.bot.get(PURPOSE)
+    await case.bot_guilds.get(PURPOSE)
     world.clock.advance(world.rules.bot_guilds_age)
     world.discord.installed.clear()
 
@@ -234,7 +234,7 @@ async def test_the_bots_list_is_read_twice_when_it_lacks_much(world: worlds.Worl
 
     world.discord.before_answer = it_comes_back
 
-    assert await case.bot.get(PURPOSE) == frozenset({10, 30})
+    assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
     assert world.discord.asked("installs") == 3
 
 

@@ -29,7 +29,7 @@ def sweeper(world: worlds.World) -> maintenance.Sweeper:
 
 async def test_nothing_is_enqueued_when_a_turn_is_hardly_late(world: worlds.World) -> None:
     """Queue and alarm need their time, too."""
-    world.clock.advance(maintenance.OVERDUE)
+    world.clock.advance(maintenance.OVERDUE_AFTER)
 
     assert await sweeper(world).sweep() == 0
     assert world.queue.enqueued == []
@@ -38,7 +38,7 @@ async def test_nothing_is_enqueued_when_a_turn_is_hardly_late(world: worlds.Worl
 async def test_the_current_turn_is_enqueued_when_it_is_overdue(world: worlds.World) -> None:
     """Whatever had become of it."""
     await world.jobs.begin_turn(JOB, 0, now=world.clock(), until=world.clock() + 40)
-    world.clock.advance(40 + maintenance.OVERDUE + 0.1)
+    world.clock.advance(40 + maintenance.OVERDUE_AFTER + 0.1)
 
     assert await sweeper(world).sweep() == 1
     assert world.queue.enqueued == [turns.Turn(JOB, 1)]
@@ -46,10 +46,10 @@ async def test_the_current_turn_is_enqueued_when_it_is_overdue(world: worlds.Wor
 
 async def test_a_turn_is_not_enqueued_at_every_sweep_when_the_queue_is_long(world: worlds.World) -> None:
     """It would only grow longer; after a while it counts as lost again."""
-    world.clock.advance(maintenance.OVERDUE + 0.1)
+    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
     counts = []
 
-    for pause in (0.0, 15.0, 15.0, maintenance.OVERDUE + 0.1):
+    for pause in (0.0, 15.0, 15.0, maintenance.OVERDUE_AFTER + 0.1):
         world.clock.advance(pause)
         counts.append(await sweeper(world).sweep())
 
@@ -58,7 +58,7 @@ async def test_a_turn_is_not_enqueued_at_every_sweep_when_the_queue_is_long(worl
 
 async def test_a_turn_runs_once_when_many_processes_sweep_at_once(world: worlds.World) -> None:
     """Each of them may enqueue it, only one of these turns owns the job."""
-    world.clock.advance(maintenance.OVERDUE + 0.1)
+    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
     await asyncio.gather(*(sweeper(world).sweep() for _ in range(4)))
 
     begun = [
@@ -80,27 +80,27 @@ async def test_an_ended_job_is_left_alone_when_it_is_old(world: worlds.World) ->
 
 async def test_the_most_overdue_come_first_when_very_many_are_lost(world: worlds.World) -> None:
     """After a loss of all queues the next sweeps take the rest."""
-    for number in range(maintenance.MOST):
+    for number in range(maintenance.BATCH_SIZE):
         late = world.clock() - 1 - number
         await world.jobs.create_or_join(values.job(f"{number:032x}", user_id=number + 1, next_turn_at=late))
-    world.clock.advance(maintenance.OVERDUE + 0.1)
+    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
 
     first = await sweeper(world).sweep()
     second = await sweeper(world).sweep()
 
-    assert (first, second) == (maintenance.MOST, 1)
-    assert world.queue.enqueued[0].job_id == f"{maintenance.MOST - 1:032x}"
+    assert (first, second) == (maintenance.BATCH_SIZE, 1)
+    assert world.queue.enqueued[0].job_id == f"{maintenance.BATCH_SIZE - 1:032x}"
     assert world.queue.enqueued[-1].job_id == JOB
 
 
 async def test_the_failure_is_told_when_redis_is_away(world: worlds.World) -> None:
     """The next sweep tries again."""
-    world.clock.advance(maintenance.OVERDUE + 0.1)
+    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
     world.queue.away = True
     with pytest.raises(errors.QueueUnavailable):
         await sweeper(world).sweep()
     world.queue.away = False
-    world.clock.advance(maintenance.AGAIN + maintenance.OVERDUE + 0.1)
+    world.clock.advance(maintenance.REQUEUE_INTERVAL + maintenance.OVERDUE_AFTER + 0.1)
 
     assert await sweeper(world).sweep() == 1
 
@@ -129,7 +129,7 @@ async def schedule(world: worlds.World, guild_id: int) -> model.Schedule:
 async def test_guilds_are_read_again_when_they_are_due(guilds: worlds.World) -> None:
     """Each once, for nobody, in the lane that takes what others leave; then they are due later."""
     early = await refresher(guilds).refresh()
-    guilds.clock.advance(freshness.TIERS[0].longest * 1.2)
+    guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
 
     done = await refresher(guilds).refresh()
     again = await refresher(guilds).refresh()
@@ -142,7 +142,7 @@ async def test_guilds_are_read_again_when_they_are_due(guilds: worlds.World) -> 
 
 async def test_what_others_need_is_left_to_them_when_quota_is_out(guilds: worlds.World) -> None:
     """The round ends at the first refusal; what was not read stays due."""
-    guilds.clock.advance(freshness.TIERS[0].longest * 1.2)
+    guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
     first = (await guilds.guilds.list_due(guilds.clock(), 9))[0].guild_id
     guilds.discord.fail(first, errors.RateLimited("global", retry_after=5.0, why="used up"))
     guilds.discord.latency = 0.1
@@ -179,7 +179,7 @@ async def test_a_guild_is_let_be_when_nobody_looked_for_a_month(guilds: worlds.W
 
 async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: worlds.World) -> None:
     """The lease lets one of them through, even if both believe to be the one."""
-    guilds.clock.advance(freshness.TIERS[0].longest * 1.2)
+    guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
     guilds.discord.latency = 0.2
 
     done = await asyncio.gather(*(refresher(guilds).refresh() for _ in range(3)))

@@ -256,7 +256,7 @@ async def test_a_crashed_turn_is_healed_when_the_sweeper_finds_it(world: worlds.
     crashed = await world.jobs.begin_turn(JOB, 1, now=now, until=now + world.rules.turn_lease)
     assert crashed is not None
 
-    world.clock.advance(world.rules.turn_lease + maintenance.OVERDUE + 0.1)
+    world.clock.advance(world.rules.turn_lease + maintenance.OVERDUE_AFTER + 0.1)
     await maintenance.Sweeper(world.ports, world.rules).sweep()
     await world.work()
 
@@ -363,7 +363,7 @@ async def test_the_job_waits_in_the_store_when_redis_is_lost(world: worlds.World
     world.queue.away = world.events.away = False
     world.queue.enqueued.clear()
 
-    world.clock.advance(maintenance.OVERDUE + 0.1)
+    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
     await maintenance.Sweeper(world.ports, world.rules).sweep()
     await world.work()
 

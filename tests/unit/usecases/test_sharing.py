@@ -29,7 +29,8 @@ async def test_each_guild_is_read_once_when_ten_users_share_sixty() -> None:
         for job in jobs:
             units = await running.ports.jobs.list_tasks(job.job_id)
             assert [unit.channel_count for unit in units] == [1] * len(GUILDS)
-        assert running.world.seen.saved._value.get() == 540
+        (saved,) = running.world.seen.saved.collect()
+        assert [sample.value for sample in saved.samples if sample.name.endswith("_total")] == [540]
 
 
 async def test_a_user_who_waits_overtakes_when_the_same_guild_stands_in_a_worse_line() -> None:
@@ -76,7 +77,7 @@ async def test_a_guild_is_read_again_when_its_reader_does_not_come_back(
     if not comes_back:
         first.cancel()
 
-    await asyncio.sleep(world.rules.turn_lease + maintenance.OVERDUE)
+    await asyncio.sleep(world.rules.turn_lease + maintenance.OVERDUE_AFTER)
     swept = await maintenance.Sweeper(world.ports, world.rules).sweep()
     world.discord.channels[values.GUILD] = [values.channel(1), values.channel(2)]
     await world.work()

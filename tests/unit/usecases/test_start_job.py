@@ -116,7 +116,7 @@ async def test_a_worker_is_appointed_before_the_job_exists_when_it_is_started(wo
 
     started = await case.start(USER, wait=2.0, immediate=4, force=False)
 
-    assert world.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 2.0 + start_job.GRACE
+    assert world.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 4.0
     await case.drain(60.0)
 
 
@@ -278,14 +278,16 @@ async def test_nothing_is_started_when_redis_is_away(world: worlds.World) -> Non
 async def test_a_lost_process_costs_nothing_but_time_when_it_dies_in_the_first_turn(world: worlds.World) -> None:
     """Neither its memory nor its queue is needed: the store knows the job."""
     case = starter(world)
-    dying = asyncio.create_task(case.start(USER, wait=10.0, immediate=4, force=False))
+    starting = asyncio.create_task(case.start(USER, wait=10.0, immediate=4, force=False))
     await asyncio.sleep(0.5)
-    for task in [dying, *case._running]:
+    killed = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in killed:
         task.cancel()
-    await asyncio.gather(dying, *case._running, return_exceptions=True)
+    await asyncio.gather(*killed, return_exceptions=True)
+    assert starting in killed
     world.queue.waiting.clear()
 
-    world.clock.advance(world.rules.turn_lease + maintenance.OVERDUE)
+    world.clock.advance(world.rules.turn_lease + maintenance.OVERDUE_AFTER)
     await maintenance.Sweeper(world.ports, world.rules).sweep()
     await world.work()
 

@@ -140,12 +140,12 @@ async def test_the_jobs_own_change_is_told_when_there_is_one(world: worlds.World
     resumed = await watched(world, terms(position), most=1)
 
     changes = [message for message, _ in await watching if isinstance(message, watch_job.Changed)]
-    assert [(change.own, change.update.job.waiting_for) for change in changes] == [
+    assert [(change.job_changed, change.update.job.waiting_for) for change in changes] == [
         (False, ""),
         (False, ""),
         (True, "user"),
     ]
-    assert [message.own for message, _ in resumed if isinstance(message, watch_job.Changed)] == [True]
+    assert [message.job_changed for message, _ in resumed if isinstance(message, watch_job.Changed)] == [True]
 
 
 async def test_many_silent_watchers_are_looked_after_together_when_nothing_happens(world: worlds.World) -> None:
@@ -257,7 +257,7 @@ async def test_the_watcher_is_sent_on_when_the_process_wants_to_end(world: world
 
     told = await watched(world, terms(leave="DRAINING"))
 
-    assert [message for message, _ in told[1:]] == [watch_job.Leaving("DRAINING")]
+    assert [message for message, _ in told[1:]] == [watch_job.Disconnecting("DRAINING")]
     assert told[-1][1] == told[0][1]
     assert world.events.open == 0
 
@@ -271,8 +271,8 @@ async def test_the_watcher_is_sent_on_when_the_job_never_rests(world: worlds.Wor
     await world.work()
 
     told = await watching
-    assert kinds(told) == ["Snapshot", "Changed", "Leaving"]
-    assert (told[-1][1], told[-1][0]) == (told[-2][1], watch_job.Leaving("MAX_AGE"))
+    assert kinds(told) == ["Snapshot", "Changed", "Disconnecting"]
+    assert (told[-1][1], told[-1][0]) == (told[-2][1], watch_job.Disconnecting("MAX_AGE"))
 
 
 async def test_the_job_does_not_care_when_a_watcher_leaves(world: worlds.World) -> None:

@@ -1,4 +1,4 @@
-"""The actor that runs turns, and what a worker does when it cannot."""
+"""The actor that runs turns, and the liveness of a worker."""
 
 import contextlib
 import time
@@ -25,14 +25,14 @@ from workers import health, worker
 TURN = turns.Turn("a" * 32, 7)
 
 
-class Parts:
-    """Stands for the runtime: notes the turns it was given."""
+class RecordingRuntime:
+    """Stands in for the runtime and records its turns."""
 
     def __init__(self) -> None:
         self.ran: list[turns.Turn] = []
 
     async def run_turn(self, turn: turns.Turn) -> None:
-        """Note a turn."""
+        """Record a turn."""
         self.ran.append(turn)
 
 
@@ -53,8 +53,8 @@ def working(broker: dramatiq.Broker) -> Iterator[None]:
 def test_a_turn_runs_when_its_message_arrives(payload: dict[str, object]) -> None:
     """By the names that producer and consumer share, whatever fields a newer producer adds."""
     broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop()])
-    parts = Parts()
-    worker.declare_actors(broker, cast("worker.WorkerRuntime", parts))
+    runtime = RecordingRuntime()
+    worker.declare_actors(broker, cast("worker.WorkerRuntime", runtime))
 
     with working(broker):
         message: dramatiq.Message[Any] = dramatiq.Message(
@@ -63,14 +63,14 @@ def test_a_turn_runs_when_its_message_arrives(payload: dict[str, object]) -> Non
         broker.enqueue(message)
         broker.join(turns.QUEUE)
 
-    assert parts.ran == [TURN]
+    assert runtime.ran == [TURN]
 
 
 def test_a_turn_is_not_retried_by_dramatiq_when_it_fails() -> None:
-    """The sweeper gives the job to another turn; a repeated message would only be stale."""
+    """The sweeper enqueues another turn for the job; a retried message would be stale."""
     broker = stub.StubBroker(middleware=[middleware.TimeLimit(), middleware.Retries(), worker.EventLoop()])
 
-    worker.declare_actors(broker, cast("worker.WorkerRuntime", Parts()))
+    worker.declare_actors(broker, cast("worker.WorkerRuntime", RecordingRuntime()))
 
     actor = broker.get_actor(turns.ACTOR)
     assert actor.queue_name == turns.QUEUE
@@ -80,7 +80,7 @@ def test_a_turn_is_not_retried_by_dramatiq_when_it_fails() -> None:
 
 @pytest.fixture
 def config(monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
-    """Settings of a worker whose servers are away."""
+    """Settings of a worker with unreachable servers."""
     monkeypatch.setenv("DISCORD_BOT_TOKEN", "token")
     monkeypatch.setenv("INDEXER_CREDENTIAL_KEYS", "a" * 43)
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{servers.free_port()}/0")
@@ -89,8 +89,8 @@ def config(monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
     return settings.load()
 
 
-def test_the_process_ends_when_a_server_is_away_at_its_boot(config: settings.Settings) -> None:
-    """Dramatiq drops every other exception of a hook, and would take messages with nothing open."""
+def test_the_process_exits_when_a_server_is_unreachable_at_boot(config: settings.Settings) -> None:
+    """Dramatiq ignores every other exception of a hook, and would take messages with nothing open."""
     broker = stub.StubBroker(middleware=[])
     loop = worker.EventLoop()
     loop.before_worker_boot(broker, None)
@@ -102,8 +102,8 @@ def test_the_process_ends_when_a_server_is_away_at_its_boot(config: settings.Set
     assert [line["event"] for line in logged] == ["cannot_start"]
 
 
-def test_the_process_ends_when_the_middleware_is_in_the_wrong_order(config: settings.Settings) -> None:
-    """Without its event loop nothing can be opened."""
+def test_the_process_exits_when_the_middleware_is_in_the_wrong_order(config: settings.Settings) -> None:
+    """Without the event loop nothing can be opened."""
     dramatiq.asyncio.set_event_loop_thread(None)
 
     with pytest.raises(worker.BootFailed):
@@ -111,17 +111,17 @@ def test_the_process_ends_when_the_middleware_is_in_the_wrong_order(config: sett
 
 
 async def test_a_failed_server_leaves_the_job_to_the_sweeper_when_a_turn_runs(config: settings.Settings) -> None:
-    """It is logged with its job, and the message is done with."""
-    parts = worker.WorkerRuntime(config)
+    """The failure is logged with the job, and the message is acknowledged."""
+    runtime = worker.WorkerRuntime(config)
 
     class Away:
         async def run_background_turn(self, _: turns.Turn) -> None:
             raise errors.StoreUnavailable("away")
 
-    parts._turn_runner = Away()  # type: ignore[assignment]  # stands for the use case
+    runtime._turn_runner = Away()  # type: ignore[assignment]  # stands for the use case
 
     with structlog.testing.capture_logs() as logged:
-        await parts.run_turn(TURN)
+        await runtime.run_turn(TURN)
 
     assert [(line["event"], line["job"], line["reason"]) for line in logged] == [
         ("turn_failed", TURN.job_id, "STORE_UNAVAILABLE")
@@ -129,25 +129,25 @@ async def test_a_failed_server_leaves_the_job_to_the_sweeper_when_a_turn_runs(co
 
 
 async def test_no_turn_runs_when_the_worker_is_not_booted(config: settings.Settings) -> None:
-    """That would be a bug of ours."""
+    """That would be a bug."""
     with pytest.raises(RuntimeError):
         await worker.WorkerRuntime(config).run_turn(TURN)
 
 
 class Thread:
-    """Stands for a thread of Dramatiq."""
+    """Stands in for a thread of Dramatiq."""
 
     def __init__(self, *, running: bool, alive: bool) -> None:
         self.running = running
         self._alive = alive
 
     def is_alive(self) -> bool:
-        """Return whether it has not ended."""
+        """Return whether the thread has not ended."""
         return self._alive
 
 
 class Worker:
-    """Stands for Dramatiq's."""
+    """Stands in for Dramatiq's worker."""
 
     def __init__(self, broker: dramatiq.Broker, thread: Thread) -> None:
         self.broker = broker
@@ -157,40 +157,40 @@ class Worker:
 
 @pytest.mark.parametrize(("running", "live"), [(True, False), (False, True)], ids=["died", "drained"])
 def test_a_worker_is_live_when_its_threads_are(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- parameters
-    """A thread of Dramatiq that died takes no more messages; one that was told to stop is no failure."""
-    parts = worker.WorkerRuntime(config)
-    before = parts._is_live()
-    parts._worker = Worker(stub.StubBroker(middleware=[]), Thread(running=running, alive=False))
+    """A dead thread of Dramatiq takes no messages; a thread that was asked to stop is no failure."""
+    runtime = worker.WorkerRuntime(config)
+    before = runtime._is_live()
+    runtime._worker = Worker(stub.StubBroker(middleware=[]), Thread(running=running, alive=False))
 
     assert before
-    assert parts._is_live() is live
+    assert runtime._is_live() is live
 
 
 @pytest.mark.parametrize(("running", "live"), [(True, False), (False, True)], ids=["hangs", "drained"])
-def test_a_worker_is_stuck_when_a_consumer_hangs(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- as above
-    """Its thread is alive and waits for an answer that was lost, so no message comes any more."""
+def test_a_worker_is_not_live_when_a_consumer_hangs(config: settings.Settings, running: bool, live: bool) -> None:  # noqa: FBT001 -- as above
+    """Its thread is alive and waits for a lost response, so no messages arrive."""
     broker = queue.make_broker(config.redis, [])
-    parts = worker.WorkerRuntime(config)
-    parts._worker = Worker(broker, Thread(running=running, alive=True))
+    runtime = worker.WorkerRuntime(config)
+    runtime._worker = Worker(broker, Thread(running=running, alive=True))
     broker.last_heartbeat[turns.QUEUE] = time.monotonic()
-    before = parts._is_live()
+    before = runtime._is_live()
     broker.last_heartbeat[turns.QUEUE] -= health.STALE + 1
 
     assert before
-    assert parts._is_live() is live
+    assert runtime._is_live() is live
 
 
-async def test_a_worker_is_stuck_when_its_loop_does_not_tick(config: settings.Settings) -> None:
+async def test_a_worker_is_not_live_when_its_event_loop_is_blocked(config: settings.Settings) -> None:
     """Something blocks the loop that all turns share."""
-    parts = worker.WorkerRuntime(config)
-    parts._watchdog._last_heartbeat = time.monotonic()
-    before = parts._is_live()
-    parts._watchdog._last_heartbeat -= health.STALE + 1
+    runtime = worker.WorkerRuntime(config)
+    runtime._watchdog._last_heartbeat = time.monotonic()
+    before = runtime._is_live()
+    runtime._watchdog._last_heartbeat -= health.STALE + 1
 
-    assert (before, parts._is_live()) == (True, False)
+    assert (before, runtime._is_live()) == (True, False)
 
 
-def fetched(port: int, path: str) -> tuple[int, str]:
+def fetch(port: int, path: str) -> tuple[int, str]:
     """Return status and body."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
@@ -200,18 +200,18 @@ def fetched(port: int, path: str) -> tuple[int, str]:
             return refused.code, refused.read().decode()
 
 
-def test_probes_tell_what_is_true_now_when_they_are_asked() -> None:
-    """Alive and ready are two things; the metrics are there beside them."""
+def test_probes_return_the_current_state_when_they_are_called() -> None:
+    """Liveness and readiness are independent; the metrics are served beside them."""
     to = registry.CollectorRegistry()
     prometheus_client.Counter("indexer_tried", "Tries.", registry=to).inc()
     port = servers.free_port()
     states = {"live": True, "ready": False}
 
     with health.serving_endpoints(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
-        first = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
+        first = [fetch(port, path)[0] for path in ("/livez", "/readyz")]
         states.update(live=False, ready=True)
-        second = [fetched(port, path)[0] for path in ("/livez", "/readyz")]
-        status, text = fetched(port, "/metrics")
+        second = [fetch(port, path)[0] for path in ("/livez", "/readyz")]
+        status, text = fetch(port, "/metrics")
 
     assert (first, second) == ([200, 503], [503, 200])
     assert status == 200
@@ -219,7 +219,7 @@ def test_probes_tell_what_is_true_now_when_they_are_asked() -> None:
 
 
 def test_the_port_is_free_again_when_the_server_has_ended() -> None:
-    """And a port that is taken is told at once."""
+    """A port in use is reported at once."""
     port = servers.free_port()
     to = registry.CollectorRegistry()
 
@@ -233,6 +233,6 @@ def test_the_port_is_free_again_when_the_server_has_ended() -> None:
 
 
 def test_nothing_is_served_when_the_port_is_0() -> None:
-    """Tests and demonstrations need none."""
+    """Tests and demonstrations need no port."""
     with health.serving_endpoints(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
         pass

@@ -1,4 +1,4 @@
-"""A simulator on the bench: no socket, and a clock that is turned by hand."""
+"""A simulator without a socket, with a manual clock."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ BOT = "Bot sim-bot-token"
 
 
 class ManualClock:
-    """Stands still until it is turned."""
+    """A clock that only advances when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -27,7 +27,7 @@ class ManualClock:
 
 
 class Bench:
-    """One simulator with its door; answers calls without any network."""
+    """One simulator with its request pipeline, called without a network."""
 
     def __init__(self, *arguments: str) -> None:
         self.clock = ManualClock()
@@ -65,5 +65,5 @@ class Bench:
 
 
 def document(reply: replies.Reply) -> Any:  # noqa: ANN401 - any JSON document
-    """Read a reply's body."""
+    """Return a reply's body, decoded."""
     return json.loads(reply.body)

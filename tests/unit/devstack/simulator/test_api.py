@@ -6,7 +6,7 @@ from devstack.simulator import permissions
 from tests.unit.devstack.simulator import bench
 
 
-def test_a_user_sees_exactly_his_guilds_when_he_lists_them(sim: bench.Bench) -> None:
+def test_a_user_lists_exactly_their_guilds(sim: bench.Bench) -> None:
     """The list has every guild of the user, by ascending id, with the documented fields and types."""
     listed = bench.document(sim.as_user("/users/@me/guilds"))
 
@@ -16,15 +16,15 @@ def test_a_user_sees_exactly_his_guilds_when_he_lists_them(sim: bench.Bench) -> 
         assert int(guild["permissions"]) & permissions.VIEW_CHANNEL or guild["permissions"].isdecimal()
 
 
-def test_counts_come_along_when_they_are_asked_for(sim: bench.Bench) -> None:
-    """`with_counts` adds both approximate numbers."""
+def test_counts_are_included_when_they_are_requested(sim: bench.Bench) -> None:
+    """`with_counts` adds both approximate counts."""
     guild = bench.document(sim.as_user("/users/@me/guilds?with_counts=true"))[0]
 
     assert guild["approximate_member_count"] >= guild["approximate_presence_count"]
 
 
-def test_pages_join_up_when_the_bot_lists_its_guilds() -> None:
-    """Following `after` page by page yields each of the bot's guilds once; `before` looks the other way."""
+def test_pages_cover_all_guilds_when_the_bot_lists_them() -> None:
+    """Following `after` returns each of the bot's guilds once; `before` pages backwards."""
     sim = bench.Bench("--users", "3", "--guilds-per-user", "20")
     found: list[str] = []
     after = "0"
@@ -40,15 +40,15 @@ def test_pages_join_up_when_the_bot_lists_its_guilds() -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "after=-1", "with_counts=perhaps"])
-def test_the_form_is_bad_when_a_parameter_is(sim: bench.Bench, query: str) -> None:
-    """Parameters out of range are 400 with code 50035."""
+def test_a_request_is_rejected_when_a_parameter_is_invalid(sim: bench.Bench, query: str) -> None:
+    """A parameter out of range is answered 400 with code 50035."""
     reply = sim.as_user(f"/users/@me/guilds?{query}")
 
     assert (reply.status, bench.document(reply)["code"]) == (400, 50035)
 
 
-def test_channels_are_those_the_bot_may_view_when_it_lists_them(sim: bench.Bench) -> None:
-    """The list leaves out private channels without a trace, and ids are strings."""
+def test_the_bot_lists_only_channels_that_it_can_view(sim: bench.Bench) -> None:
+    """Private channels are left out, and ids are strings."""
     sim.state.sizes.bot = sim.state.sizes.bot._replace(capacity=1000)
     hidden = 0
     for guild_id in sim.state.world.bot_guilds():
@@ -73,10 +73,8 @@ def test_channels_are_those_the_bot_may_view_when_it_lists_them(sim: bench.Bench
     ],
     ids=["bot not installed", "no such guild", "no such user", "member where the bot is not"],
 )
-def test_the_error_fits_when_the_bot_asks_for_what_it_cannot_have(
-    sim: bench.Bench, path: str, status: int, code: int
-) -> None:
-    """Missing access and unknown things have their own status and code."""
+def test_the_error_is_discords_when_the_bot_has_no_access(sim: bench.Bench, path: str, status: int, code: int) -> None:
+    """Missing access and unknown objects have their own status and code."""
     filled = path.format(alien=sim.guild(bot=False), guild=sim.guild(bot=True), user=sim.user)
 
     reply = sim.call(filled)
@@ -85,7 +83,7 @@ def test_the_error_fits_when_the_bot_asks_for_what_it_cannot_have(
 
 
 def test_both_routes_agree_when_a_member_is_read(sim: bench.Bench) -> None:
-    """The user's own view and the bot's view of a member are the same, and @everyone is not among the roles."""
+    """The user's and the bot's view of a member are equal, and @everyone is not among the roles."""
     guild_id = sim.guild(bot=True)
 
     own = bench.document(sim.as_user(f"/users/@me/guilds/{guild_id}/member"))
@@ -95,8 +93,8 @@ def test_both_routes_agree_when_a_member_is_read(sim: bench.Bench) -> None:
     assert str(guild_id) not in own["roles"]
 
 
-def test_a_stranger_is_unknown_when_his_membership_is_read() -> None:
-    """Who is not in the guild is 10007 for the bot, and the guild is 10004 for himself."""
+def test_a_user_is_unknown_when_they_are_not_in_the_guild() -> None:
+    """The bot gets code 10007, and the user gets 10004 for the guild."""
     sim = bench.Bench("--users", "2", "--guilds-per-user", "2", "--guilds", "9", "--without-bot", "0")
     stranger = sim.state.world.user_ids[1]
     theirs = set(sim.state.world.guilds_of(sim.user)) - set(sim.state.world.guilds_of(stranger))
@@ -109,8 +107,8 @@ def test_a_stranger_is_unknown_when_his_membership_is_read() -> None:
     assert (by_himself.status, bench.document(by_himself)["code"]) == (404, 10004)
 
 
-def test_the_caller_is_named_when_he_asks_who_he_is(sim: bench.Bench) -> None:
-    """`/users/@me` is the user behind a Bearer token and the bot behind the bot's."""
+def test_users_me_returns_the_owner_of_the_token(sim: bench.Bench) -> None:
+    """`/users/@me` is the user of a bearer token, and the bot with the bot token."""
     user, bot = bench.document(sim.as_user("/users/@me")), bench.document(sim.call("/users/@me"))
 
     assert user["id"] == str(sim.user)

@@ -1,4 +1,4 @@
-"""Faults on demand."""
+"""Fault rules."""
 
 import json
 
@@ -10,12 +10,12 @@ from tests.unit.devstack.simulator import bench
 
 
 def arm(sim: bench.Bench, **rule: object) -> None:
-    """Put one rule into force."""
+    """Add one rule."""
     sim.state.faults.add(faults.parse(json.dumps(rule).encode()), sim.clock.now)
 
 
-def test_the_rule_strikes_in_turn_when_it_counts(sim: bench.Bench) -> None:
-    """`after` lets calls pass first, `times` ends the fault."""
+def test_a_rule_fires_a_number_of_times_after_a_number_of_calls(sim: bench.Bench) -> None:
+    """`after` lets calls pass first, and `times` ends the fault."""
     arm(sim, kind="status", status=502, after=1, times=2)
 
     statuses = [sim.call("/users/@me").status for _ in range(4)]
@@ -29,15 +29,15 @@ def test_the_rule_strikes_in_turn_when_it_counts(sim: bench.Bench) -> None:
     [{"token": "bearer"}, {"route": "GET /users/@me/guilds"}, {"guild": "7"}, {"user": "7"}],
     ids=["token", "route", "guild", "user"],
 )
-def test_the_rule_passes_when_a_condition_does_not_hold(sim: bench.Bench, condition: dict[str, str]) -> None:
-    """Every condition has to hold."""
+def test_a_rule_does_not_fire_when_a_condition_does_not_match(sim: bench.Bench, condition: dict[str, str]) -> None:
+    """Every condition must match."""
     arm(sim, kind="status", **condition)
 
     assert sim.call("/users/@me").status == 200
 
 
-def test_the_rule_strikes_when_all_its_conditions_hold(sim: bench.Bench) -> None:
-    """Route, guild, user and token may be combined; code and message are as demanded."""
+def test_a_rule_fires_when_all_its_conditions_match(sim: bench.Bench) -> None:
+    """Route, guild, user and token can be combined; code and message are those of the rule."""
     guild = str(sim.guild(bot=True))
     route = "GET /guilds/{guild.id}/members/{user.id}"
     arm(
@@ -57,7 +57,7 @@ def test_the_rule_strikes_when_all_its_conditions_hold(sim: bench.Bench) -> None
     assert (reply.status, bench.document(reply)) == (403, {"message": "No", "code": 50001})
 
 
-def test_some_calls_fail_when_the_rule_is_by_chance(sim: bench.Bench) -> None:
+def test_some_calls_fail_when_the_rule_has_a_probability(sim: bench.Bench) -> None:
     """`probability` is the share of matching calls that fail."""
     arm(sim, kind="status", status=500, probability=0.5)
 
@@ -67,8 +67,8 @@ def test_some_calls_fail_when_the_rule_is_by_chance(sim: bench.Bench) -> None:
 
 
 @pytest.mark.parametrize("scope", ["user", "global", "shared"])
-def test_a_limit_is_pretended_when_the_rule_says_so(sim: bench.Bench, scope: str) -> None:
-    """A demanded 429 has the headers of its scope; only a shared one is not counted as invalid."""
+def test_a_429_is_answered_when_the_rule_says_so(sim: bench.Bench, scope: str) -> None:
+    """An injected 429 has the headers of its scope; only a shared one does not count as invalid."""
     arm(sim, kind="rate_limit", scope=scope, retry_after=64.57)
 
     reply = sim.call("/users/@me")
@@ -80,8 +80,8 @@ def test_a_limit_is_pretended_when_the_rule_says_so(sim: bench.Bench, scope: str
     assert sim.state.invalid.most == (scope != "shared")
 
 
-def test_the_json_breaks_off_when_it_is_truncated(sim: bench.Bench) -> None:
-    """A truncated answer is a whole HTTP answer with half a document."""
+def test_the_json_is_incomplete_when_it_is_truncated(sim: bench.Bench) -> None:
+    """A truncated response is complete HTTP with half a document."""
     arm(sim, kind="truncate")
 
     reply = sim.call("/users/@me")
@@ -92,8 +92,8 @@ def test_the_json_breaks_off_when_it_is_truncated(sim: bench.Bench) -> None:
 
 
 @pytest.mark.parametrize("kind", ["reset", "hang", "cut"])
-def test_the_deed_is_done_when_only_its_answer_is_lost(sim: bench.Bench, kind: str) -> None:
-    """A refresh whose answer is lost has rotated the token all the same."""
+def test_a_call_has_its_effect_when_only_its_response_is_lost(sim: bench.Bench, kind: str) -> None:
+    """A refresh with a lost response has rotated the token."""
     arm(sim, kind=kind)
     form = (
         f"grant_type=refresh_token&refresh_token=sim-refresh-{sim.user}-0&client_id=sim-client&client_secret=sim-secret"
@@ -105,8 +105,8 @@ def test_the_deed_is_done_when_only_its_answer_is_lost(sim: bench.Bench, kind: s
     assert sim.state.tokens.newest_pair(sim.user).refresh.endswith("-1")
 
 
-def test_nothing_is_done_when_the_answer_is_an_error(sim: bench.Bench) -> None:
-    """A refresh that is answered with 500 has not rotated the token."""
+def test_a_call_has_no_effect_when_the_response_is_an_error(sim: bench.Bench) -> None:
+    """A refresh that is answered 500 has not rotated the token."""
     arm(sim, kind="status", status=500)
     form = (
         f"grant_type=refresh_token&refresh_token=sim-refresh-{sim.user}-0&client_id=sim-client&client_secret=sim-secret"
@@ -118,7 +118,7 @@ def test_nothing_is_done_when_the_answer_is_an_error(sim: bench.Bench) -> None:
 
 
 def test_everything_fails_when_there_is_an_outage(sim: bench.Bench) -> None:
-    """An outage is the edge's page for everybody until its time is over, and draws on no limit."""
+    """An outage answers every call with the edge's page until it ends, and charges no limit."""
     arm(sim, kind="outage", seconds=20, status=502)
 
     during = [sim.call("/users/@me"), sim.as_user("/users/@me")]
@@ -130,8 +130,8 @@ def test_everything_fails_when_there_is_an_outage(sim: bench.Bench) -> None:
     assert (after.status, after.headers["X-RateLimit-Remaining"]) == (200, "29")
 
 
-def test_a_broken_call_is_counted_when_limits_are_looked_at(sim: bench.Bench) -> None:
-    """Faults cost the client what the calls would have cost."""
+def test_a_failed_call_is_charged_to_the_limits(sim: bench.Bench) -> None:
+    """A failed call is charged like a successful one."""
     arm(sim, kind="reset", times=5)
 
     for _ in range(5):
@@ -140,8 +140,8 @@ def test_a_broken_call_is_counted_when_limits_are_looked_at(sim: bench.Bench) ->
     assert sim.as_user("/users/@me").status == 429
 
 
-def test_all_is_well_when_the_rules_are_cleared(sim: bench.Bench) -> None:
-    """Without rules nothing fails, and nothing is listed."""
+def test_calls_succeed_when_the_rules_are_cleared(sim: bench.Bench) -> None:
+    """Without rules no call fails, and none is listed."""
     arm(sim, kind="html", status=403)
     broken = sim.call("/users/@me")
 
@@ -165,7 +165,7 @@ def test_all_is_well_when_the_rules_are_cleared(sim: bench.Bench) -> None:
         ({"kind": "hang", "seconds": -1}, "seconds"),
     ],
 )
-def test_the_rule_is_refused_when_it_makes_no_sense(rule: dict[str, object], says: str) -> None:
-    """The error names what is wrong."""
+def test_a_rule_is_rejected_when_it_is_invalid(rule: dict[str, object], says: str) -> None:
+    """The error names the problem."""
     with pytest.raises(msgspec.ValidationError, match=says):
         faults.parse(json.dumps([rule]).encode())

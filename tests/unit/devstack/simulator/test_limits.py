@@ -1,4 +1,4 @@
-"""Budgets drawn on together."""
+"""Budgets that are charged together."""
 
 import hypothesis
 import pytest
@@ -14,8 +14,8 @@ def route(guild: int, capacity: int = 3) -> limits.Charge:
     return limits.Charge("route", ("route", "bot", "bucket", guild), models.Limit(capacity, 10.0))
 
 
-def test_nothing_is_taken_when_one_budget_refuses() -> None:
-    """A request that a route refuses leaves the global budget as it was."""
+def test_no_budget_is_charged_when_one_rejects() -> None:
+    """A request that the route's budget rejects is not charged to the global budget."""
     limiter = limits.Limiter(1, models.NAMES)
     for _ in range(3):
         limiter.admit([GLOBAL, route(1)], 0.0)
@@ -27,8 +27,8 @@ def test_nothing_is_taken_when_one_budget_refuses() -> None:
     assert [verdict.refused for verdict in others] == [None] * 47 + ["global"]
 
 
-def test_the_refusal_names_the_wait_when_every_model_objects() -> None:
-    """The wait is the longest that any enforced model asks for."""
+def test_the_wait_is_the_longest_when_several_models_reject() -> None:
+    """The wait is the longest of all enforced models."""
     limiter = limits.Limiter(1, ("sliding", "gcra"))
     for at in (0.0, 1.0, 2.0):
         limiter.admit([route(1)], at)
@@ -39,8 +39,8 @@ def test_the_refusal_names_the_wait_when_every_model_objects() -> None:
     assert verdict.retry_after == pytest.approx(8.0)
 
 
-def test_a_model_only_reports_when_it_is_not_enforced() -> None:
-    """With nothing enforced all get in, and each model still counts what it would have refused."""
+def test_a_model_only_counts_when_it_is_not_enforced() -> None:
+    """With no enforced model every request is admitted, and each model counts what it would have rejected."""
     limiter = limits.Limiter(1, ())
 
     verdicts = [limiter.admit([route(1)], 0.0) for _ in range(10)]
@@ -49,8 +49,8 @@ def test_a_model_only_reports_when_it_is_not_enforced() -> None:
     assert limiter.document()["route"] == {"wall": 7, "first": 7, "sliding": 7, "gcra": 7}
 
 
-def test_foreign_refusals_stay_out_when_rejections_are_reported() -> None:
-    """Requests that are not record draw on the budgets but not on the report."""
+def test_rejections_of_foreign_traffic_are_not_counted() -> None:
+    """Requests with `record=False` are charged to budgets, but their rejections are not counted."""
     limiter = limits.Limiter(1, models.NAMES)
 
     for _ in range(60):
@@ -61,7 +61,7 @@ def test_foreign_refusals_stay_out_when_rejections_are_reported() -> None:
 
 
 def test_a_budget_starts_empty_when_its_size_changes() -> None:
-    """A new limit takes effect with the next request."""
+    """A new limit applies to the next request."""
     limiter = limits.Limiter(1, models.NAMES)
     for _ in range(3):
         limiter.admit([route(1, 3)], 0.0)
@@ -74,7 +74,7 @@ def test_a_budget_starts_empty_when_its_size_changes() -> None:
 
 
 def test_memory_stays_bounded_when_many_budgets_go_idle() -> None:
-    """Budgets nobody used for two windows are swept out once there are many."""
+    """Budgets that were not used for two windows are removed once there are many."""
     limiter = limits.Limiter(1, models.NAMES)
 
     for number in range(limits.IDLE_BUDGETS + 10):
@@ -86,7 +86,7 @@ def test_memory_stays_bounded_when_many_budgets_go_idle() -> None:
 @hypothesis.settings(deadline=None)
 @hypothesis.given(strategies.lists(strategies.tuples(strategies.floats(0, 1), strategies.integers(0, 2)), max_size=60))
 def test_every_budget_holds_when_requests_share_some(arrivals: list[tuple[float, int]]) -> None:
-    """However requests mix, no window of any of their budgets holds more than its capacity."""
+    """For any mix of requests, no window of a budget exceeds its capacity."""
     limiter, now = limits.Limiter(1, models.NAMES), 0.0
     shared = limits.Charge("global", ("bot",), models.Limit(5, 1.0))
     got_in: list[tuple[float, int]] = []

@@ -1,10 +1,10 @@
-"""The cache that forgets."""
+"""The size-bounded LRU cache."""
 
 from devstack.simulator import lru_cache
 
 
-def test_the_longest_unused_is_forgotten_when_room_runs_out() -> None:
-    """What was asked for lately stays, what was not is made anew."""
+def test_the_least_recently_used_is_evicted_when_the_cache_is_full() -> None:
+    """Recently used values stay, others are made again."""
     made: list[int] = []
 
     def maker(key: int) -> list[int]:
@@ -18,8 +18,8 @@ def test_the_longest_unused_is_forgotten_when_room_runs_out() -> None:
     assert made == [1, 2, 3, 2]
 
 
-def test_a_large_thing_is_kept_when_it_alone_exceeds_the_room() -> None:
-    """The newest thing is kept whatever it weighs."""
+def test_a_value_is_kept_when_it_alone_exceeds_the_size() -> None:
+    """The newest value is kept at any size."""
     kept: lru_cache.LruCache[list[int]] = lru_cache.LruCache(1, len)
 
     first = kept.get(1, lambda: [0] * 50)
@@ -27,8 +27,8 @@ def test_a_large_thing_is_kept_when_it_alone_exceeds_the_room() -> None:
     assert kept.get(1, list) is first
 
 
-def test_a_thing_is_made_anew_when_it_was_dropped() -> None:
-    """Dropping forgets at once, and dropping what is not there does nothing."""
+def test_a_value_is_made_again_when_it_was_dropped() -> None:
+    """Dropping removes a value at once; dropping a missing key does nothing."""
     kept: lru_cache.LruCache[list[int]] = lru_cache.LruCache(10, len)
     first = kept.get(1, lambda: [1])
 

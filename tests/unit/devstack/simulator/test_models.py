@@ -1,4 +1,4 @@
-"""The four ways of counting."""
+"""The four counting models."""
 
 import collections
 import itertools
@@ -15,7 +15,7 @@ Demand = tuple[models.Limit, list[float]]
 
 @strategies.composite
 def demands(draw: strategies.DrawFn) -> Demand:
-    """Draw a limit, and gaps between requests that crowd around its window: bursts, trickles, just under, just over."""
+    """Draw a limit, and gaps between requests around its window: bursts, trickles, just under, just over."""
     limit = models.Limit(draw(strategies.integers(1, 6)), draw(strategies.sampled_from([0.5, 1.0, 5.0])))
     share = strategies.one_of(
         strategies.just(0.0),
@@ -31,7 +31,7 @@ SLACK = 1e-6
 
 
 def admitted(model: models.Model, gaps: list[float]) -> list[float]:
-    """Let requests arrive with *gaps* between them, and list when those came that got in."""
+    """Send requests with *gaps* between them; returns the times of the admitted ones."""
     times = []
     for now in itertools.accumulate(gaps):
         if model.wait(now) == 0:
@@ -43,7 +43,7 @@ def admitted(model: models.Model, gaps: list[float]) -> list[float]:
 @hypothesis.settings(deadline=None)
 @hypothesis.given(demands(), PHASES)
 def test_wall_window_holds_when_demand_is_arbitrary(demand: Demand, phase: float) -> None:
-    """No window of the shifted wall clock ever admits more than the capacity."""
+    """No window of the shifted wall clock admits more than the capacity."""
     limit, gaps = demand
     shift = phase * limit.window
 
@@ -56,7 +56,7 @@ def test_wall_window_holds_when_demand_is_arbitrary(demand: Demand, phase: float
 @hypothesis.settings(deadline=None)
 @hypothesis.given(demands())
 def test_first_window_holds_when_demand_is_arbitrary(demand: Demand) -> None:
-    """No window that opens with a request ever admits more than the capacity."""
+    """No window that opens with a request admits more than the capacity."""
     limit, gaps = demand
     times = admitted(models.FirstWindow(limit), gaps)
 
@@ -71,7 +71,7 @@ def test_first_window_holds_when_demand_is_arbitrary(demand: Demand) -> None:
 @hypothesis.settings(deadline=None)
 @hypothesis.given(demands())
 def test_sliding_log_holds_when_demand_is_arbitrary(demand: Demand) -> None:
-    """No window at any moment ever holds more than the capacity."""
+    """No window at any time holds more than the capacity."""
     limit, gaps = demand
     times = admitted(models.SlidingLog(limit), gaps)
 
@@ -84,7 +84,7 @@ def test_sliding_log_holds_when_demand_is_arbitrary(demand: Demand) -> None:
 @hypothesis.settings(deadline=None)
 @hypothesis.given(demands())
 def test_gcra_holds_when_demand_is_arbitrary(demand: Demand) -> None:
-    """No interval of length x ever holds more than capacity + x times rate."""
+    """No interval of length x holds more than capacity + x times rate."""
     limit, gaps = demand
     times = admitted(models.Gcra(limit), gaps)
 
@@ -95,8 +95,8 @@ def test_gcra_holds_when_demand_is_arbitrary(demand: Demand) -> None:
 
 @hypothesis.settings(deadline=None)
 @hypothesis.given(demands(), PHASES)
-def test_nobody_objects_when_no_window_at_all_is_overfull(demand: Demand, phase: float) -> None:
-    """A client with at most N requests in every window of W, wherever it lies, is refused by no model."""
+def test_no_model_rejects_when_no_window_exceeds_the_capacity(demand: Demand, phase: float) -> None:
+    """No model rejects a client with at most N requests in every window of length W."""
     limit, gaps = demand
     four = models.all_models(limit, phase)
     sent: list[float] = []
@@ -113,8 +113,8 @@ def test_nobody_objects_when_no_window_at_all_is_overfull(demand: Demand, phase:
 
 @hypothesis.settings(deadline=None)
 @hypothesis.given(demands(), PHASES)
-def test_a_request_gets_in_when_it_waits_as_told(demand: Demand, phase: float) -> None:
-    """Who waits as long as the model says is admitted."""
+def test_a_request_is_admitted_after_the_wait(demand: Demand, phase: float) -> None:
+    """A client that waits as long as the model says is admitted."""
     limit, gaps = demand
     for model in models.all_models(limit, phase):
         admitted(model, gaps)
@@ -127,8 +127,8 @@ def test_a_request_gets_in_when_it_waits_as_told(demand: Demand, phase: float) -
 
 @hypothesis.settings(deadline=None)
 @hypothesis.given(demands(), PHASES)
-def test_remaining_says_how_many_fit_when_they_come_at_once(demand: Demand, phase: float) -> None:
-    """As many requests as remain are admitted at one moment, and not one more."""
+def test_remaining_requests_are_admitted_at_one_moment(demand: Demand, phase: float) -> None:
+    """Exactly the remaining number of requests is admitted at one moment."""
     limit, gaps = demand
     for model in models.all_models(limit, phase):
         admitted(model, gaps)
@@ -142,7 +142,7 @@ def test_remaining_says_how_many_fit_when_they_come_at_once(demand: Demand, phas
 
 
 def admitted_at_once(model: models.Model, now: float) -> list[float]:
-    """Take all that can be had at *now*."""
+    """Take everything that is available at *now*."""
     times = []
     while model.wait(now) == 0:
         model.count(now)
@@ -152,8 +152,8 @@ def admitted_at_once(model: models.Model, now: float) -> list[float]:
 
 @hypothesis.settings(deadline=None)
 @hypothesis.given(demands(), PHASES)
-def test_everything_is_back_when_the_reset_time_is_over(demand: Demand, phase: float) -> None:
-    """After reset_after seconds without requests the whole capacity is there."""
+def test_full_capacity_is_available_after_reset_after(demand: Demand, phase: float) -> None:
+    """After reset_after seconds without requests, the full capacity is available."""
     limit, gaps = demand
     for model in models.all_models(limit, phase):
         admitted(model, gaps)
@@ -169,7 +169,7 @@ def test_everything_is_back_when_the_reset_time_is_over(demand: Demand, phase: f
     [("wall", 0), ("first", 5), ("sliding", 5), ("gcra", 4)],
 )
 def test_models_differ_when_a_burst_straddles_a_window(name: str, refused: int) -> None:
-    """One and the same burst is fine for one model and too much for another."""
+    """One model admits a burst that another rejects."""
     limit = models.Limit(5, 5.0)
     model = dict(zip(models.NAMES, models.all_models(limit, 0.0), strict=True))[name]
 
@@ -179,8 +179,8 @@ def test_models_differ_when_a_burst_straddles_a_window(name: str, refused: int) 
 
 
 @pytest.mark.parametrize(("name", "share"), [("wall", 1.0), ("first", 1.0), ("sliding", 1.0), ("gcra", 1 / 3)])
-def test_room_returns_at_the_very_moment_when_a_burst_has_filled_it(name: str, share: float) -> None:
-    """A hair before its time a further request is refused, a hair after it is admitted."""
+def test_capacity_returns_exactly_in_time_after_a_burst(name: str, share: float) -> None:
+    """Shortly before its time a request is rejected, shortly after it is admitted."""
     limit = models.Limit(3, 5.0)
     model = dict(zip(models.NAMES, models.all_models(limit, 0.0), strict=True))[name]
 

@@ -1,4 +1,4 @@
-"""Changes of the world on demand."""
+"""Changes of the world."""
 
 import json
 
@@ -10,24 +10,24 @@ from tests.unit.devstack.simulator import bench
 
 
 def change(sim: bench.Bench, op: str, **fields: object) -> dict[str, object]:
-    """Make one change."""
+    """Apply one change."""
     return mutations.parse(json.dumps({"op": op, **fields}).encode())[0].apply(sim.state)
 
 
 def listed(sim: bench.Bench, guild_id: int) -> dict[str, dict[str, object]]:
-    """List the channels that the bot sees."""
+    """Return the channels that the bot sees."""
     return {channel["id"]: channel for channel in bench.document(sim.call(f"/guilds/{guild_id}/channels"))}
 
 
 def found(sim: bench.Bench, guild_id: int) -> guilds.Guild:
-    """Find a guild that exists."""
+    """Return a guild that exists."""
     guild = sim.state.world.guild(guild_id)
     assert guild is not None
     return guild
 
 
-def test_a_channel_comes_and_goes_when_it_is_added_and_removed(sim: bench.Bench) -> None:
-    """The next listing shows the new channel, the one after its removal does not."""
+def test_a_channel_is_listed_between_its_addition_and_removal(sim: bench.Bench) -> None:
+    """The channel list shows the new channel, and no longer shows the removed one."""
     guild = sim.guild(bot=True)
     before = listed(sim, guild)
 
@@ -40,8 +40,8 @@ def test_a_channel_comes_and_goes_when_it_is_added_and_removed(sim: bench.Bench)
     assert listed(sim, guild) == before
 
 
-def test_a_channel_looks_different_when_it_is_changed(sim: bench.Bench) -> None:
-    """Names change, and a message makes the channel the most recently active one."""
+def test_the_channel_list_shows_changes_of_a_channel(sim: bench.Bench) -> None:
+    """The name changes, and a message makes the channel the most recently active one."""
     guild = sim.guild(bot=True)
     before = listed(sim, guild)
     channel = next(key for key, shown in before.items() if shown["type"] == 0)
@@ -54,8 +54,8 @@ def test_a_channel_looks_different_when_it_is_changed(sim: bench.Bench) -> None:
     assert str(newest) == after[channel]["last_message_id"]
 
 
-def test_a_channel_is_hidden_from_the_bot_when_told(sim: bench.Bench) -> None:
-    """Hiding takes a channel out of the bot's list, not out of the user's sight; showing brings it back."""
+def test_a_channel_can_be_hidden_from_the_bot(sim: bench.Bench) -> None:
+    """A hidden channel is missing in the bot's list only; unhiding restores it."""
     guild = sim.guild(bot=True)
     seen = {channel.id for channel in visibility.visible_channels(sim.state.world, found(sim, guild), sim.user)}
     channel = next(key for key, shown in listed(sim, guild).items() if shown["type"] != 4 and int(key) in seen)
@@ -71,8 +71,8 @@ def test_a_channel_is_hidden_from_the_bot_when_told(sim: bench.Bench) -> None:
     assert channel in listed(sim, guild)
 
 
-def test_the_truth_follows_when_permissions_change(sim: bench.Bench) -> None:
-    """Overwrites, roles and ownership decide at once what the user sees."""
+def test_the_ground_truth_follows_permission_changes(sim: bench.Bench) -> None:
+    """Overwrites, roles and ownership immediately change what the user sees."""
     guild = sim.guild(bot=True)
     change(sim, "change_role", guild=str(guild), role=str(guild), permissions=str(permissions.VIEW_CHANNEL))
     change(sim, "change_guild", guild=str(guild), owner="1")
@@ -93,8 +93,8 @@ def test_the_truth_follows_when_permissions_change(sim: bench.Bench) -> None:
     assert (private, opened, made in seen()) == (False, True, True)
 
 
-def test_the_bot_comes_and_goes_when_told(sim: bench.Bench) -> None:
-    """Without the bot its calls fail with 50001 and the guild leaves its list; the user keeps his."""
+def test_the_bot_can_be_removed_and_installed(sim: bench.Bench) -> None:
+    """Without the bot, its calls fail with 50001 and its list omits the guild; the user's list keeps it."""
     guild = sim.guild(bot=True)
 
     change(sim, "change_guild", guild=str(guild), bot=False, name="Renamed")
@@ -108,8 +108,8 @@ def test_the_bot_comes_and_goes_when_told(sim: bench.Bench) -> None:
     assert "Renamed" in {shown["name"] for shown in bench.document(sim.as_user("/users/@me/guilds"))}
 
 
-def test_a_user_comes_and_goes_when_told(sim: bench.Bench) -> None:
-    """Who left a guild neither lists it nor is a member; joining again brings both back."""
+def test_a_user_can_leave_and_join(sim: bench.Bench) -> None:
+    """A user who left a guild does not list it and is no member; joining restores both."""
     guild = sim.guild(bot=True)
 
     change(sim, "change_member", guild=str(guild), user=str(sim.user), joined=False)
@@ -122,8 +122,8 @@ def test_a_user_comes_and_goes_when_told(sim: bench.Bench) -> None:
     assert guild in sim.state.world.guilds_of(sim.user)
 
 
-def test_tokens_die_and_return_when_told(sim: bench.Bench) -> None:
-    """Expiry leaves the refresh token alive, revocation does not, consent brings a new pair."""
+def test_tokens_can_be_expired_revoked_and_granted_again(sim: bench.Bench) -> None:
+    """Expiry keeps the refresh token valid, revocation does not, consent creates a new pair."""
     change(sim, "expire_token", user=str(sim.user))
     expired = sim.as_user("/users/@me").status
     pair = sim.state.tokens.refresh(f"sim-refresh-{sim.user}-0")
@@ -146,10 +146,8 @@ def test_tokens_die_and_return_when_told(sim: bench.Bench) -> None:
         ("change_member", {"guild": "{guild}", "user": "1", "joined": True}),
     ],
 )
-def test_the_change_is_impossible_when_it_names_what_is_not_there(
-    sim: bench.Bench, op: str, fields: dict[str, str]
-) -> None:
-    """Unknown guilds, channels, roles and users are named in the error."""
+def test_a_change_is_rejected_when_its_object_does_not_exist(sim: bench.Bench, op: str, fields: dict[str, str]) -> None:
+    """The error names the unknown guild, channel, role or user."""
     filled = {key: str(sim.guild(bot=True)) if value == "{guild}" else value for key, value in fields.items()}
 
     with pytest.raises(mutations.InvalidChange, match="no "):
@@ -157,7 +155,7 @@ def test_the_change_is_impossible_when_it_names_what_is_not_there(
 
 
 @pytest.mark.parametrize("body", [b'{"op": "explode"}', b'{"guild": "1"}', b'[{"op": "expire_token", "user": "x"}]'])
-def test_the_change_is_refused_when_it_makes_no_sense(body: bytes) -> None:
-    """Unknown operations, missing fields and odd ids are refused."""
+def test_a_change_is_rejected_when_it_is_invalid(body: bytes) -> None:
+    """Unknown operations, missing fields and invalid ids are rejected."""
     with pytest.raises(msgspec.ValidationError):
         mutations.parse(body)

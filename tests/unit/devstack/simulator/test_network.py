@@ -1,4 +1,4 @@
-"""The way to Discord and back."""
+"""Simulated network delays."""
 
 import statistics
 
@@ -16,10 +16,8 @@ from devstack.simulator import network
         ("bad", 0.120, (0.2, 0.3)),
     ],
 )
-def test_round_trips_are_as_promised_when_a_profile_is_named(
-    name: str, least: float, mean: tuple[float, float]
-) -> None:
-    """Each profile has its shortest and its mean round trip."""
+def test_round_trips_follow_the_profile(name: str, least: float, mean: tuple[float, float]) -> None:
+    """Each profile has its smallest and its mean round trip."""
     path = network.Network(network.profile(name), seed=1)
 
     trips = [path.delay() + path.delay() for _ in range(5_000)]
@@ -28,7 +26,7 @@ def test_round_trips_are_as_promised_when_a_profile_is_named(
     assert mean[0] <= statistics.fmean(trips) <= mean[1]
 
 
-def test_a_few_trips_stall_when_the_path_is_typical() -> None:
+def test_a_few_round_trips_stall_when_the_profile_is_typical() -> None:
     """Nearly all round trips take 60 to 140 ms, about one in a thousand much longer."""
     path = network.Network(network.profile("typical"), seed=1)
 
@@ -37,7 +35,7 @@ def test_a_few_trips_stall_when_the_path_is_typical() -> None:
     assert 0.0003 < sum(trip > 0.140 for trip in trips) / len(trips) < 0.003
 
 
-def test_round_trips_stay_within_bounds_when_they_are_given() -> None:
+def test_round_trips_stay_within_given_bounds() -> None:
     """`20-60` means round trips of 20 to 60 ms."""
     path = network.Network(network.profile("20-60"), seed=1)
 
@@ -48,7 +46,7 @@ def test_round_trips_stay_within_bounds_when_they_are_given() -> None:
 
 
 @pytest.mark.parametrize("text", ["fast", "60-20", "-5", "1.5-2"])
-def test_a_profile_is_refused_when_nobody_can_read_it(text: str) -> None:
-    """The error names the profiles there are."""
+def test_a_profile_is_rejected_when_it_is_invalid(text: str) -> None:
+    """The error lists the profiles."""
     with pytest.raises(ValueError, match="typical"):
         network.profile(text)

@@ -11,15 +11,15 @@ URL = "/api/v10/oauth2/token"
 
 
 def refresh(sim: bench.Bench, generation: int, url: str = URL) -> tuple[int, dict[str, object]]:
-    """Trade the first user's n-th refresh token."""
+    """Use the first user's n-th refresh token."""
     token = f"sim-refresh-{sim.user}-{generation}"
     reply = sim.post(url, f"grant_type=refresh_token&refresh_token={token}{CLIENT}")
     return reply.status, bench.document(reply)
 
 
 @pytest.mark.parametrize("url", [URL, "/api/oauth2/token"])
-def test_a_new_pair_comes_when_the_refresh_token_is_alive(sim: bench.Bench, url: str) -> None:
-    """The answer has all documented fields, and its tokens work by their rule."""
+def test_a_valid_refresh_token_returns_a_new_pair(sim: bench.Bench, url: str) -> None:
+    """The response has all documented fields, and its tokens work."""
     status, pair = refresh(sim, 0, url)
 
     assert status == 200
@@ -33,8 +33,8 @@ def test_a_new_pair_comes_when_the_refresh_token_is_alive(sim: bench.Bench, url:
     assert sim.as_user("/users/@me", f"sim-user-{sim.user}-1").status == 200
 
 
-def test_the_old_refresh_token_is_dead_when_it_was_used(sim: bench.Bench) -> None:
-    """A refresh token works once; then it is invalid_grant, and the new one works."""
+def test_a_refresh_token_is_invalid_after_its_use(sim: bench.Bench) -> None:
+    """A refresh token works once; then it is answered invalid_grant, and the new one works."""
     refresh(sim, 0)
 
     assert refresh(sim, 0)[0] == 400
@@ -42,8 +42,8 @@ def test_the_old_refresh_token_is_dead_when_it_was_used(sim: bench.Bench) -> Non
     assert refresh(sim, 1)[0] == 200
 
 
-def test_only_the_newest_access_tokens_live_when_tokens_are_refreshed(sim: bench.Bench) -> None:
-    """The access token before the last lives on, older ones are dead."""
+def test_only_the_newest_access_tokens_are_valid_after_refreshes(sim: bench.Bench) -> None:
+    """The previous access token stays valid, older ones do not."""
     refresh(sim, 0)
     refresh(sim, 1)
 
@@ -52,8 +52,8 @@ def test_only_the_newest_access_tokens_live_when_tokens_are_refreshed(sim: bench
     assert statuses == [401, 200, 200]
 
 
-def test_access_tokens_die_when_their_time_is_over() -> None:
-    """An access token works for as long as `expires_in` said."""
+def test_access_tokens_expire() -> None:
+    """An access token works for `expires_in` seconds."""
     sim = bench.Bench("--token-lifetime", "150")
 
     before = sim.as_user("/users/@me").status
@@ -64,8 +64,8 @@ def test_access_tokens_die_when_their_time_is_over() -> None:
     assert refresh(sim, 0)[1]["expires_in"] == 150
 
 
-def test_the_client_may_use_basic_when_it_names_itself(sim: bench.Bench) -> None:
-    """HTTP Basic serves in place of id and secret in the form; a wrong secret is invalid_client."""
+def test_the_client_can_authenticate_with_http_basic(sim: bench.Bench) -> None:
+    """HTTP Basic replaces id and secret in the form; a wrong secret is answered invalid_client."""
     form = f"grant_type=refresh_token&refresh_token=sim-refresh-{sim.user}-0"
     good = base64.b64encode(b"sim-client:sim-secret").decode()
     bad = base64.b64encode(b"sim-client:guess").decode()
@@ -89,17 +89,17 @@ def test_the_client_may_use_basic_when_it_names_itself(sim: bench.Bench) -> None
     ],
     ids=["other grant", "no token", "unknown token", "JSON"],
 )
-def test_the_request_is_refused_when_it_is_malformed(
+def test_a_malformed_token_request_is_rejected(
     sim: bench.Bench, form: str, headers: dict[str, str], error: str
 ) -> None:
-    """Mistakes are 400 in OAuth2's shape."""
+    """Errors are 400 in OAuth2's format."""
     reply = sim.post(URL, form, **headers)
 
     assert (reply.status, bench.document(reply)["error"]) == (400, error)
 
 
-def test_the_whole_grant_dies_when_one_of_its_tokens_is_revoked(sim: bench.Bench) -> None:
-    """Revoking the access token kills the refresh token too; only new consent helps."""
+def test_revoking_one_token_revokes_the_grant(sim: bench.Bench) -> None:
+    """Revoking the access token revokes the refresh token too; only new consent helps."""
     revoked = sim.post(f"{URL}/revoke", f"token=sim-user-{sim.user}{CLIENT}")
     statuses = sim.as_user("/users/@me").status, refresh(sim, 0)[0]
     pair = sim.state.tokens.consent(sim.user, frozenset({"identify"}))

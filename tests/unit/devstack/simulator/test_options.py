@@ -5,8 +5,8 @@ import pytest
 from devstack.simulator import models, options
 
 
-def test_the_demo_is_played_when_nothing_is_chosen() -> None:
-    """The defaults are one user, 60 guilds, Discord's limits, all models, a typical path."""
+def test_the_defaults_are_those_of_the_demo() -> None:
+    """The defaults are one user, 60 guilds, Discord's limits, all models, and the typical profile."""
     chosen = options.parse([])
 
     assert (chosen.users, chosen.guilds_per_user, chosen.enforce) == (1, 60, "all")
@@ -15,8 +15,8 @@ def test_the_demo_is_played_when_nothing_is_chosen() -> None:
     assert chosen.latency.least == 0.030
 
 
-def test_routes_have_their_own_limits_when_they_are_given() -> None:
-    """A route limit names its route as the docs write it."""
+def test_routes_have_the_given_limits() -> None:
+    """A route limit names its route as in the documentation."""
     chosen = options.parse(["--route-limit", "GET /users/@me=3/1.5", "--route-limit", "GET /users/@me/guilds=1/1"])
 
     assert dict(chosen.route_limit) == {
@@ -39,10 +39,8 @@ def test_routes_have_their_own_limits_when_they_are_given() -> None:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_the_program_explains_itself_when_an_option_is_wrong(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A mistake ends the program with the option's name."""
+def test_the_option_is_named_when_it_is_invalid(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The program exits with the option's name."""
     with pytest.raises(SystemExit):
         options.parse(arguments)
 

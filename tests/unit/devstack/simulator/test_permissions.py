@@ -1,4 +1,4 @@
-"""Discord's permission algorithm, case by hand-made case."""
+"""Discord's permission algorithm, by hand-made cases."""
 
 import pytest
 
@@ -10,12 +10,12 @@ SEEN, HIDDEN = True, False
 
 
 def role(role_id: int, allow: int = 0, deny: int = 0) -> permissions.Overwrite:
-    """An overwrite for a role."""
+    """Return an overwrite for a role."""
     return permissions.Overwrite(role_id, ROLE, allow, deny)
 
 
 def member(user_id: int, allow: int = 0, deny: int = 0) -> permissions.Overwrite:
-    """An overwrite for a member."""
+    """Return an overwrite for a member."""
     return permissions.Overwrite(user_id, MEMBER, allow, deny)
 
 
@@ -53,10 +53,10 @@ CASES = {
 
 
 @pytest.mark.parametrize(("roles", "overwrites", "seen"), CASES.values(), ids=CASES.keys())
-def test_the_channel_is_seen_when_the_overwrites_say_so(
+def test_visibility_of_a_channel_follows_its_overwrites(
     roles: list[int], overwrites: list[permissions.Overwrite], *, seen: bool
 ) -> None:
-    """Everyone first, then all roles pooled, then the member; each denies before it allows."""
+    """First @everyone, then all roles together, then the member; each denies before it allows."""
     viewer = permissions.Viewer(USER, GUILD, frozenset(roles))
 
     granted = permissions.channel_permissions(viewer, VIEW_CHANNEL, overwrites)
@@ -65,8 +65,8 @@ def test_the_channel_is_seen_when_the_overwrites_say_so(
 
 
 @pytest.mark.parametrize("owner", [True, False], ids=["owner", "administrator"])
-def test_everything_is_seen_when_overwrites_do_not_count(*, owner: bool) -> None:
-    """Owners and administrators see a channel whatever its overwrites deny."""
+def test_owners_and_administrators_see_everything(*, owner: bool) -> None:
+    """Owners and administrators see a channel regardless of its overwrites."""
     viewer = permissions.Viewer(USER, GUILD, frozenset([STAFF]), owner=owner)
     granted = permissions.guild_permissions(viewer, {GUILD: 0, STAFF: 0 if owner else permissions.ADMINISTRATOR})
     denials = [role(GUILD, deny=VIEW_CHANNEL), member(USER, deny=VIEW_CHANNEL)]
@@ -74,8 +74,8 @@ def test_everything_is_seen_when_overwrites_do_not_count(*, owner: bool) -> None
     assert permissions.channel_permissions(viewer, granted, denials) == permissions.ALL
 
 
-def test_roles_add_up_when_a_member_wears_several() -> None:
-    """The guild-level total is everyone's permissions and all roles' together; unknown roles give nothing."""
+def test_permissions_of_several_roles_add_up() -> None:
+    """Guild permissions are the union over @everyone and all roles; unknown roles add nothing."""
     viewer = permissions.Viewer(USER, GUILD, frozenset([STAFF, OTHER]))
 
     granted = permissions.guild_permissions(viewer, {GUILD: 1, STAFF: 4, MUTED: 2})
@@ -83,8 +83,8 @@ def test_roles_add_up_when_a_member_wears_several() -> None:
     assert granted == 5
 
 
-def test_nothing_is_left_when_view_is_denied() -> None:
-    """Without VIEW_CHANNEL every other permission in the channel is off."""
+def test_no_permission_is_left_when_view_is_denied() -> None:
+    """Without VIEW_CHANNEL no other permission in the channel is granted."""
     viewer = permissions.Viewer(USER, GUILD)
 
     granted = permissions.channel_permissions(
@@ -94,8 +94,8 @@ def test_nothing_is_left_when_view_is_denied() -> None:
     assert granted == 0
 
 
-def test_a_category_is_seen_when_a_child_is() -> None:
-    """The category of a visible channel is visible, others are not added."""
+def test_a_category_is_visible_when_a_child_is() -> None:
+    """The category of a visible channel is visible; no others are added."""
     parents = {1: None, 2: None, 3: 1, 4: 2}
 
     visible = permissions.with_parent_categories({3}, parents)

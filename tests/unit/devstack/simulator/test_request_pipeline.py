@@ -1,4 +1,4 @@
-"""The way of a call: who is let in, what is charged, what the answers look like."""
+"""The request pipeline: authentication, charges and responses."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from tests.unit.devstack.simulator import bench
 
 
 def code(reply_body: dict[str, object]) -> object:
-    """Read Discord's error code."""
+    """Return Discord's error code."""
     return reply_body["code"]
 
 
 @pytest.mark.parametrize("agent", ["", "python-requests/2.0", "DiscordBot", "DiscordBot (https://example.org)"])
-def test_the_edge_refuses_when_the_user_agent_is_odd(sim: bench.Bench, agent: str) -> None:
-    """A client that does not name itself as documented meets Cloudflare, code 40333, without Via."""
+def test_the_edge_rejects_an_invalid_user_agent(sim: bench.Bench, agent: str) -> None:
+    """The reply is the edge's code 40333, without Via."""
     reply = sim.call("/users/@me", User_Agent=agent)
 
     assert (reply.status, code(bench.document(reply))) == (403, 40333)
@@ -20,31 +20,31 @@ def test_the_edge_refuses_when_the_user_agent_is_odd(sim: bench.Bench, agent: st
 
 
 @pytest.mark.parametrize("token", ["", "Bot wrong", "Bearer sim-user-1", "Bearer ", "Basic !", "sim-bot-token"])
-def test_the_call_is_unauthorized_when_the_token_is_no_good(sim: bench.Bench, token: str) -> None:
-    """Missing, unknown and misspelt tokens are 401 with code 0."""
+def test_a_call_is_unauthorized_when_the_token_is_invalid(sim: bench.Bench, token: str) -> None:
+    """Missing, unknown and malformed tokens are answered 401 with code 0."""
     reply = sim.call("/users/@me", token)
 
     assert (reply.status, code(bench.document(reply))) == (401, 0)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/guilds/1/channels/2", "/../v9/users/@me"])
-def test_the_route_is_not_found_when_nobody_plays_it(sim: bench.Bench, path: str) -> None:
-    """Unknown routes are 404 with code 0."""
+def test_an_unknown_route_is_not_found(sim: bench.Bench, path: str) -> None:
+    """Unknown routes are answered 404 with code 0."""
     reply = sim.call(path)
 
     assert (reply.status, code(bench.document(reply))) == (404, 0)
 
 
-def test_the_form_is_bad_when_an_id_is_no_snowflake(sim: bench.Bench) -> None:
-    """An id that is no number is 400 with code 50035 and details."""
+def test_a_call_is_rejected_when_an_id_is_no_snowflake(sim: bench.Bench) -> None:
+    """An id that is no number is answered 400 with code 50035 and details."""
     reply = sim.call("/guilds/abc/channels")
 
     assert (reply.status, code(bench.document(reply))) == (400, 50035)
     assert "guild_id" in bench.document(reply)["errors"]
 
 
-def test_tokens_are_refused_when_the_route_is_not_theirs(sim: bench.Bench) -> None:
-    """Users cannot list channels, bots have no own membership, scopes are needed."""
+def test_a_token_is_rejected_on_routes_of_other_token_kinds(sim: bench.Bench) -> None:
+    """Users cannot list channels, bots have no own membership, and scopes are required."""
     sim.state.tokens.consent(sim.user, frozenset({"identify"}))
 
     channels = sim.as_user(f"/guilds/{sim.guild(bot=True)}/channels")
@@ -56,8 +56,8 @@ def test_tokens_are_refused_when_the_route_is_not_theirs(sim: bench.Bench) -> No
     assert (guilds.status, code(bench.document(guilds))) == (403, 50026)
 
 
-def test_headers_tell_of_the_bucket_when_an_answer_is_genuine(sim: bench.Bench) -> None:
-    """Limit, remaining, reset and bucket come with each answer; reset less reset-after is the server's clock."""
+def test_responses_of_discord_have_bucket_headers(sim: bench.Bench) -> None:
+    """Limit, remaining, reset and bucket are present; reset minus reset-after is the server's clock."""
     reply = sim.call(f"/guilds/{sim.guild(bot=True)}/channels")
 
     assert reply.headers["X-RateLimit-Limit"] == "10"
@@ -69,7 +69,7 @@ def test_headers_tell_of_the_bucket_when_an_answer_is_genuine(sim: bench.Bench) 
 
 
 def test_the_bot_is_limited_globally_when_it_calls_too_often() -> None:
-    """The 51st call within a second is 429 with scope global and no bucket headers."""
+    """The 51st call within a second is answered 429 with scope global and without bucket headers."""
     sim = bench.Bench("--route-limit", "GET /users/@me=1000/1")
 
     statuses = [sim.call("/users/@me").status for _ in range(50)]
@@ -83,8 +83,8 @@ def test_the_bot_is_limited_globally_when_it_calls_too_often() -> None:
     assert "X-RateLimit-Limit" not in reply.headers
 
 
-def test_a_user_is_limited_alone_when_he_calls_too_often() -> None:
-    """The sixth call of a user within five seconds is 429 with scope user; others are not touched."""
+def test_only_the_user_who_calls_too_often_is_limited() -> None:
+    """The sixth call of a user within five seconds is answered 429 with scope user; other users are not affected."""
     sim = bench.Bench("--users", "2", "--guilds-per-user", "2")
     other = sim.state.tokens.newest_pair(sim.state.world.user_ids[1]).access
 
@@ -96,8 +96,8 @@ def test_a_user_is_limited_alone_when_he_calls_too_often() -> None:
     assert sim.as_user("/users/@me").status == 200
 
 
-def test_the_wait_is_enough_when_a_client_obeys_it(sim: bench.Bench) -> None:
-    """After retry_after seconds the call gets in."""
+def test_a_call_is_admitted_after_retry_after(sim: bench.Bench) -> None:
+    """After retry_after seconds the call is admitted."""
     for _ in range(5):
         sim.as_user("/users/@me")
         sim.clock.now += 0.1
@@ -109,8 +109,8 @@ def test_the_wait_is_enough_when_a_client_obeys_it(sim: bench.Bench) -> None:
     assert sim.as_user("/users/@me").status == 200
 
 
-def test_guilds_have_buckets_of_their_own_when_the_guild_leads_the_path(sim: bench.Bench) -> None:
-    """A full bucket of one guild leaves another guild's alone, under one bucket id."""
+def test_each_guild_in_the_path_has_its_own_bucket(sim: bench.Bench) -> None:
+    """Guilds have separate buckets with the same bucket id."""
     one, other = sim.state.world.bot_guilds()[:2]
 
     last = [sim.call(f"/guilds/{one}/channels") for _ in range(11)][-1]
@@ -121,7 +121,7 @@ def test_guilds_have_buckets_of_their_own_when_the_guild_leads_the_path(sim: ben
     assert last.headers["X-RateLimit-Bucket"] == reply.headers["X-RateLimit-Bucket"]
 
 
-def test_all_get_in_when_nothing_is_enforced() -> None:
+def test_all_calls_are_admitted_when_no_model_is_enforced() -> None:
     """With `--enforce none` the models only count."""
     sim = bench.Bench("--enforce", "none")
 
@@ -132,7 +132,7 @@ def test_all_get_in_when_nothing_is_enforced() -> None:
 
 
 def test_the_address_is_banned_when_it_makes_too_many_invalid_requests() -> None:
-    """401, 403 and 429 count; over the limit everything is the edge's HTML 429, until the window is over."""
+    """401, 403 and 429 count; above the limit every call gets the edge's HTML 429 until the window ends."""
     sim = bench.Bench("--invalid-limit", "3/600", "--guilds-per-user", "6")
     for _ in range(3):
         sim.call("/users/@me", "Bot wrong")
@@ -146,7 +146,7 @@ def test_the_address_is_banned_when_it_makes_too_many_invalid_requests() -> None
 
 
 def test_calls_are_counted_when_they_arrive(sim: bench.Bench) -> None:
-    """Stats tell calls by route, token and status, duplicate fetches, and the densest windows."""
+    """The statistics have calls by route, token and status, duplicate fetches, and the densest windows."""
     guild = sim.guild(bot=True)
     for path in (f"/guilds/{guild}/channels", f"/guilds/{guild}/channels", f"/guilds/{sim.guild(bot=False)}/channels"):
         sim.call(path)
@@ -165,7 +165,7 @@ def test_calls_are_counted_when_they_arrive(sim: bench.Bench) -> None:
 
 
 def test_counters_are_zero_when_they_were_reset(sim: bench.Bench) -> None:
-    """A reset forgets all calls, but not those still on their way."""
+    """A reset clears all counters except the calls in flight."""
     sim.state.stats.request_started()
     sim.call("/users/@me")
 

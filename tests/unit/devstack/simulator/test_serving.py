@@ -1,4 +1,4 @@
-"""The simulator as its clients meet it: over HTTP on loopback, and as a program."""
+"""The simulator over HTTP, and as a program."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def test_discord_answers_when_it_is_called_over_http(client: aiohttp.ClientSession) -> None:
-    """Genuine answers are JSON with Discord's headers."""
+    """Responses are JSON with Discord's headers."""
     async with client.get("/api/v10/users/@me/guilds?limit=2") as reply:
         listed = await reply.json()
 
@@ -39,8 +39,8 @@ async def test_discord_answers_when_it_is_called_over_http(client: aiohttp.Clien
     assert reply.headers["X-RateLimit-Remaining"] == "9"
 
 
-async def test_controls_work_when_they_are_used_over_http(client: aiohttp.ClientSession) -> None:
-    """Users, truth, guilds, stats and reset answer without token or limits."""
+async def test_control_endpoints_answer_over_http(client: aiohttp.ClientSession) -> None:
+    """Users, truth, guilds, stats and reset need no token and have no limits."""
     user = (await (await client.get("/_sim/users?limit=1")).json())[0]["id"]
     truth = await (await client.get(f"/_sim/truth/{user}")).json()
     guild = truth["guilds"][0]["id"]
@@ -57,7 +57,7 @@ async def test_controls_work_when_they_are_used_over_http(client: aiohttp.Client
     assert (await (await client.get("/_sim/about")).json()) == {"port": 1}
 
 
-async def test_the_world_and_limits_change_when_told_over_http(client: aiohttp.ClientSession) -> None:
+async def test_the_world_and_limits_can_be_changed_over_http(client: aiohttp.ClientSession) -> None:
     """Changes, faults, foreign traffic, limits and latency are posted as JSON."""
     guild = (await (await client.get("/api/v10/users/@me/guilds")).json())[0]["id"]
     posts = {
@@ -90,10 +90,10 @@ async def test_the_world_and_limits_change_when_told_over_http(client: aiohttp.C
         ("foreign", "{}"),
     ],
 )
-async def test_the_mistake_is_explained_when_a_document_is_refused(
+async def test_the_reason_is_answered_when_a_document_is_invalid(
     client: aiohttp.ClientSession, name: str, body: str
 ) -> None:
-    """A document that makes no sense is 400 with the reason."""
+    """An invalid document is answered 400 with the reason."""
     async with client.post(f"/_sim/{name}", data=body) as reply:
         explained = await reply.json()
 
@@ -110,18 +110,18 @@ async def test_the_mistake_is_explained_when_a_document_is_refused(
         ("truncate", json.JSONDecodeError),
     ],
 )
-async def test_the_client_notices_when_an_answer_breaks(
+async def test_the_client_sees_connection_faults(
     client: aiohttp.ClientSession, kind: str, error: type[Exception] | tuple[type[Exception], ...]
 ) -> None:
-    """Each way of breaking reaches the client as the failure it would see in real life."""
+    """Each connection fault reaches the client as the real failure would."""
     await client.post("/_sim/faults", json={"kind": kind, "seconds": 0.01})
 
     with pytest.raises(error):
         await (await client.get("/api/v10/users/@me")).json()
 
 
-async def test_the_call_is_counted_when_its_client_gave_up(client: aiohttp.ClientSession) -> None:
-    """A request that was sent arrives, whether or not somebody still waits for the answer."""
+async def test_a_call_is_counted_when_its_client_disconnected(client: aiohttp.ClientSession) -> None:
+    """A sent request is counted, even if its client has disconnected."""
     await client.post("/_sim/network", json={"latency": "60-60"})
 
     with pytest.raises(TimeoutError):
@@ -138,8 +138,8 @@ async def test_the_call_is_counted_when_its_client_gave_up(client: aiohttp.Clien
             pass
 
 
-def test_the_program_introduces_itself_and_ends_when_told() -> None:
-    """One line of JSON says where it listens; SIGTERM ends it cleanly."""
+def test_the_program_prints_its_addresses_and_ends_on_sigterm() -> None:
+    """One line of JSON has the addresses; SIGTERM ends the program with exit code 0."""
     command = [sys.executable, "-m", "devstack.simulator", "--show-users", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None

@@ -1,20 +1,20 @@
-"""What somebody really sees."""
+"""What a member can see."""
 
 from devstack.simulator import channels, permissions, visibility, world
 
 
 def test_the_owner_sees_everything_when_others_see_less() -> None:
-    """In his own guild a user sees every channel; the bot without administrator does not."""
-    played = world.World(world.WorldSpec(users=1, guilds_per_user=30))
-    user = played.user_ids[0]
+    """The owner sees every channel of the guild; a bot without administrator does not."""
+    simulated = world.World(world.WorldSpec(users=1, guilds_per_user=30))
+    user = simulated.user_ids[0]
     hidden_from_bot = 0
 
-    for guild in map(played.guild, played.guilds_of(user)):
+    for guild in map(simulated.guild, simulated.guilds_of(user)):
         assert guild is not None
         guild.owner_id = user
-        every = {str(channel.id) for channel in played.channels_of(guild)}
+        every = {str(channel.id) for channel in simulated.channels_of(guild)}
 
-        truth = visibility.true_view(played, guild, user)
+        truth = visibility.true_view(simulated, guild, user)
 
         assert set(truth["channels"]) == every
         assert set(truth["indexable"]) <= every
@@ -24,33 +24,33 @@ def test_the_owner_sees_everything_when_others_see_less() -> None:
     assert hidden_from_bot > 3
 
 
-def test_nobody_sees_anything_when_he_is_not_a_member() -> None:
-    """A stranger's truth is empty."""
-    played = world.World(world.WorldSpec(users=1, guilds_per_user=2))
-    guild = played.guild(played.guilds_of(played.user_ids[0])[0])
+def test_a_user_sees_nothing_when_they_are_not_a_member() -> None:
+    """The result for a user who is not a member is empty."""
+    simulated = world.World(world.WorldSpec(users=1, guilds_per_user=2))
+    guild = simulated.guild(simulated.guilds_of(simulated.user_ids[0])[0])
     assert guild is not None
 
-    truth = visibility.true_view(played, guild, 1)
+    truth = visibility.true_view(simulated, guild, 1)
 
     assert (truth["channels"], truth["permissions"], truth["owner"]) == ([], "0", False)
 
 
-def test_a_private_category_shows_when_one_of_its_channels_does() -> None:
-    """A category that denies everybody is seen by whoever sees a child of it."""
-    played = world.World(world.WorldSpec(users=1, guilds_per_user=2, without_bot=0.0))
-    user = played.user_ids[0]
-    guild = played.guild(played.guilds_of(user)[0])
+def test_a_private_category_is_visible_when_one_of_its_channels_is() -> None:
+    """A category that denies everyone is visible to a user who sees one of its channels."""
+    simulated = world.World(world.WorldSpec(users=1, guilds_per_user=2, without_bot=0.0))
+    user = simulated.user_ids[0]
+    guild = simulated.guild(simulated.guilds_of(user)[0])
     assert guild is not None
-    played.set_roles(user, guild, frozenset())
+    simulated.set_roles(user, guild, frozenset())
     guild.roles[0].permissions = permissions.VIEW_CHANNEL
     denial = permissions.Overwrite(guild.id, permissions.ROLE, 0, permissions.VIEW_CHANNEL)
-    made = played.editable(guild)
+    made = simulated.editable(guild)
     made[:] = [
         channels.Channel(1, channels.CATEGORY, "with a child", 0, overwrites=[denial]),
         channels.Channel(2, channels.CATEGORY, "without", 0, overwrites=[denial]),
         channels.Channel(3, channels.TEXT, "child", 0, parent_id=1),
     ]
 
-    truth = visibility.true_view(played, guild, user)
+    truth = visibility.true_view(simulated, guild, user)
 
     assert (truth["channels"], truth["categories"]) == (["1", "3"], ["1"])

@@ -1,4 +1,4 @@
-"""Our values as messages."""
+"""Conversion of domain values to messages."""
 
 import dataclasses
 import enum
@@ -16,32 +16,32 @@ TALLY = model.Tally(total=21, queued=1, running=2, succeeded=3, skipped=4, faile
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"),
+    ("states", "enum_type"),
     [
         pytest.param(model.JobState, pb.JobState, id="JOB_STATE"),
         pytest.param(model.TaskState, pb.GuildState, id="GUILD_STATE"),
         pytest.param(start_job.Disposition, pb.Disposition, id="DISPOSITION"),
     ],
 )
-def test_every_state_has_a_name_in_the_api_when_we_have_one(
-    ours: type[enum.StrEnum], theirs: object, request: pytest.FixtureRequest
+def test_every_state_has_a_name_in_the_api(
+    states: type[enum.StrEnum], enum_type: object, request: pytest.FixtureRequest
 ) -> None:
-    """A state of ours that the API lacks would fail at the first caller who meets it."""
+    """A missing one would fail in the first call that returns it."""
     prefix = request.node.callspec.id
 
-    names = {f"{prefix}_{member}" for member in ours}
+    names = {f"{prefix}_{member}" for member in states}
 
-    assert names <= set(theirs.keys())  # type: ignore[attr-defined]  # generated enums have no common type
+    assert names <= set(enum_type.keys())  # type: ignore[attr-defined]  # generated enums have no common type
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.25, NOW + 0.123456])
-def test_a_time_is_kept_when_it_becomes_a_timestamp(seconds: float) -> None:
+def test_a_time_is_exact_when_it_is_converted(seconds: float) -> None:
     """To the microsecond."""
     assert convert.timestamp(seconds).ToMicroseconds() == round(seconds * 1e6)
 
 
-def test_a_job_is_whole_when_it_becomes_a_message() -> None:
-    """Every field, with its own number."""
+def test_a_job_has_all_fields_when_it_is_converted() -> None:
+    """Each with a value of its own."""
     ended = values.job(
         state=model.JobState.FAILED, reason="REAUTH_REQUIRED", finished_at=NOW + 5, listed=True, created_at=NOW
     )
@@ -60,8 +60,8 @@ def test_a_job_is_whole_when_it_becomes_a_message() -> None:
     )
 
 
-def test_the_wait_is_told_when_a_job_waits_for_quota() -> None:
-    """Which budget, and until when."""
+def test_a_job_is_throttled_when_it_waits_for_quota() -> None:
+    """With the budget and the time."""
     waiting = values.job(waiting_for="user", waiting_until=NOW + 7.5)
 
     found = convert.job(waiting, model.Tally())
@@ -75,16 +75,16 @@ def test_the_wait_is_told_when_a_job_waits_for_quota() -> None:
     [{}, {"waiting_for": "user", "waiting_until": NOW, "state": model.JobState.CANCELLED}],
     ids=["not-waiting", "ended-while-waiting"],
 )
-def test_no_wait_is_told_when_a_job_does_not_wait(changes: dict[str, object]) -> None:
-    """A job that has ended waits for nothing, whatever its row says."""
+def test_a_job_is_not_throttled_when_it_does_not_wait(changes: dict[str, object]) -> None:
+    """Nor when it has ended, whatever its row says."""
     row = dataclasses.replace(values.job(), **changes)  # type: ignore[arg-type]  # any field
 
     assert convert.throttled(row) is None
     assert not convert.job(row, TALLY).HasField("throttled")
 
 
-def test_a_guild_of_a_job_is_whole_when_it_becomes_a_message() -> None:
-    """Every field of the row."""
+def test_a_guild_task_has_all_fields_when_it_is_converted() -> None:
+    """Each with a value of its own."""
     row = values.task(
         9,
         name="größer",
@@ -111,8 +111,8 @@ def test_a_guild_of_a_job_is_whole_when_it_becomes_a_message() -> None:
     )
 
 
-def test_unknown_differs_from_none_when_channels_were_never_counted() -> None:
-    """No count and a count of zero are two things."""
+def test_the_channel_count_is_absent_when_channels_were_never_counted() -> None:
+    """Absent and zero differ."""
     unknown = convert.job_guild(values.task(channel_count=None))
     none = convert.job_guild(values.task(channel_count=0))
 
@@ -120,8 +120,8 @@ def test_unknown_differs_from_none_when_channels_were_never_counted() -> None:
     assert not unknown.HasField("retry_at")
 
 
-def test_a_guild_is_whole_when_it_becomes_a_message() -> None:
-    """Every field of the view."""
+def test_a_guild_has_all_fields_when_it_is_converted() -> None:
+    """Each with a value of its own."""
     stored = values.guild(guild_id=9, name="n", icon="i", fetched_at=NOW)
     inputs = ranking.inputs_of(values.membership(guild_id=9), stored, (7, 9))
     view = browse.GuildView(
@@ -131,7 +131,7 @@ def test_a_guild_is_whole_when_it_becomes_a_message() -> None:
         channel_count=5,
         stale=True,
         reason="BOT_REMOVED",
-        rank=ranking.Ranked(inputs, 0.75, {"owner": 0.5, "role": 0.25}),
+        rank=ranking.RankedGuild(inputs, 0.75, {"owner": 0.5, "role": 0.25}),
         install_url="https://example.org/?guild_id=9",
     )
 
@@ -151,8 +151,8 @@ def test_a_guild_is_whole_when_it_becomes_a_message() -> None:
     )
 
 
-def test_a_channel_is_whole_when_it_becomes_a_message() -> None:
-    """Every field; its newest message's id tells when that was written."""
+def test_a_channel_has_all_fields_when_it_is_converted() -> None:
+    """The time of its newest message is taken from the message's id."""
     row = values.channel(
         7, 9, kind=999, name="n", topic="t", position=3, parent_id=6, nsfw=True, last_message_id=values.snowflake(NOW)
     )
@@ -170,8 +170,8 @@ def test_a_channel_is_whole_when_it_becomes_a_message() -> None:
     )
 
 
-def test_fields_stay_empty_when_a_channel_has_little() -> None:
-    """Nothing is invented."""
+def test_optional_fields_are_empty_when_a_channel_has_none() -> None:
+    """No value is made up."""
     found = convert.channel(values.channel(7, 9))
 
     assert (found.topic, found.parent_id) == ("", "")
@@ -179,15 +179,15 @@ def test_fields_stay_empty_when_a_channel_has_little() -> None:
 
 
 @pytest.mark.parametrize("snowflake", [1, (1 << 63) - 1], ids=["oldest", "newest"])
-def test_a_channel_can_be_shown_when_its_ids_are_at_the_edge(snowflake: int) -> None:
-    """Every id that can be stored can be shown."""
+def test_a_channel_is_converted_when_its_ids_are_extreme(snowflake: int) -> None:
+    """Every id that can be stored can be converted."""
     row = values.channel(snowflake, snowflake, parent_id=snowflake, last_message_id=snowflake)
 
     assert convert.channel(row).channel_id == str(snowflake)
 
 
-def test_wishes_keep_their_order_when_they_become_a_message() -> None:
-    """Ids are texts there."""
+def test_preferences_keep_their_order_when_they_are_converted() -> None:
+    """Ids become text."""
     found = convert.preferences(model.Preferences(pinned=(9, 3), muted=(5,)))
 
     assert found == pb.Preferences(pinned_guild_ids=["9", "3"], muted_guild_ids=["5"])

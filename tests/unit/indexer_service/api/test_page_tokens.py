@@ -1,4 +1,4 @@
-"""Page and watch tokens."""
+"""Page and resume tokens."""
 
 import string
 
@@ -16,54 +16,56 @@ VALUE = ["a" * 32, "1795000000000-0", -7, None]
 @hypothesis.given(
     strategies.lists(strategies.integers(-(1 << 63), 1 << 63) | strategies.text(max_size=40) | strategies.none())
 )
-def test_the_value_comes_back_when_the_token_is_read(value: list[object]) -> None:
-    """As long as it is read for what it was made for; it travels in URLs."""
-    signer = page_tokens.Tokens((KEY,))
+def test_the_value_is_returned_when_a_token_is_verified(value: list[object]) -> None:
+    """For the same purpose; a token is safe in URLs."""
+    tokens = page_tokens.PageTokens((KEY,))
 
-    token = signer.make("watch", value)
+    token = tokens.sign("watch", value)
 
-    assert signer.read("resume_token", "watch", token) == value
+    assert tokens.verify("resume_token", "watch", token) == value
     assert set(token) <= set(string.ascii_letters + string.digits + "-_.")
 
 
-def test_a_token_is_refused_when_it_was_made_for_something_else() -> None:
-    """A token of another user's list opens nothing, and the refusal names the field."""
-    signer = page_tokens.Tokens((KEY,))
+def test_a_token_is_refused_when_it_was_signed_for_another_purpose() -> None:
+    """Such as another user's list; the error names the field."""
+    tokens = page_tokens.PageTokens((KEY,))
 
     with pytest.raises(errors.InvalidArgument) as refused:
-        signer.read("page_token", "guilds:2", signer.make("guilds:1", 50))
+        tokens.verify("page_token", "guilds:2", tokens.sign("guilds:1", 50))
 
     assert refused.value.field == "page_token"
 
 
 def test_a_token_is_refused_when_any_character_was_changed() -> None:
-    """Nobody makes his own."""
-    signer = page_tokens.Tokens((KEY,))
-    token = signer.make("watch", VALUE)
+    """Callers cannot forge tokens."""
+    tokens = page_tokens.PageTokens((KEY,))
+    token = tokens.sign("watch", VALUE)
 
     for place, character in enumerate(token[:-1]):
         changed = token[:place] + ("A" if character != "A" else "B") + token[place + 1 :]
         with pytest.raises(errors.InvalidArgument):
-            signer.read("resume_token", "watch", changed)
+            tokens.verify("resume_token", "watch", changed)
 
 
 @hypothesis.given(strategies.text() | strategies.from_regex(r"[A-Za-z0-9._-]{0,200}", fullmatch=True))
 def test_a_token_is_refused_when_it_is_garbage(token: str) -> None:
-    """Whatever it is, the caller is told which field is wrong."""
+    """The error names the field."""
     with pytest.raises(errors.InvalidArgument):
-        page_tokens.Tokens((KEY,)).read("page_token", "watch", token)
+        page_tokens.PageTokens((KEY,)).verify("page_token", "watch", token)
 
 
-def test_old_tokens_are_read_when_a_new_key_stands_in_front() -> None:
-    """Rotation breaks no stream; new tokens are signed with the new key."""
-    old = page_tokens.Tokens((KEY,)).make("watch", VALUE)
-    rotated = page_tokens.Tokens((NEW, KEY))
+def test_old_tokens_are_accepted_when_a_new_key_is_added_first() -> None:
+    """Key rotation breaks no stream; new tokens are signed with the new key."""
+    old = page_tokens.PageTokens((KEY,)).sign("watch", VALUE)
+    rotated = page_tokens.PageTokens((NEW, KEY))
 
-    assert rotated.read("resume_token", "watch", old) == VALUE
-    assert page_tokens.Tokens((NEW,)).read("resume_token", "watch", rotated.make("watch", VALUE)) == VALUE
+    assert rotated.verify("resume_token", "watch", old) == VALUE
+    assert page_tokens.PageTokens((NEW,)).verify("resume_token", "watch", rotated.sign("watch", VALUE)) == VALUE
 
 
-def test_a_token_is_refused_when_its_key_is_gone() -> None:
-    """A key that was taken out of the ring signs nothing any more."""
+def test_a_token_is_refused_when_its_key_is_removed() -> None:
+    """A removed key verifies nothing."""
     with pytest.raises(errors.InvalidArgument):
-        page_tokens.Tokens((NEW, OTHER)).read("resume_token", "watch", page_tokens.Tokens((KEY,)).make("watch", VALUE))
+        page_tokens.PageTokens((NEW, OTHER)).verify(
+            "resume_token", "watch", page_tokens.PageTokens((KEY,)).sign("watch", VALUE)
+        )

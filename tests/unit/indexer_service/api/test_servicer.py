@@ -1,34 +1,22 @@
-"""The API's methods over a world of fakes: what they refuse, and what they answer."""
+"""The methods of the API over a world of fakes."""
 
 import dataclasses
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from indexer_service.api import convert, page_tokens, servicer, streams, watch_encoder
+from indexer_service.api import convert, servicer, watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import errors, settings
+from indexing import errors
 from indexing.domain import model, ports, turns
-from indexing.ratelimit import limiter
-from indexing.usecases import control_job, erase_user, start_job, tokens, watch_job
-from tests import values, worlds
+from tests import edge, values, worlds
 from tests.unit.indexer_service import contexts
 
 pytestmark = pytest.mark.clockwork
 USER = str(values.USER)
 JOB = "a" * 32
 GUILDS = list(range(10, 70, 10))
-KEY = b"k" * 32
-
-
-class Limits:
-    """Stands for the limiter."""
-
-    async def snapshot(self, users: tuple[int, ...]) -> list[limiter.BudgetState]:
-        """Return nothing."""
-        assert users is not None
-        return []
 
 
 @dataclasses.dataclass
@@ -37,10 +25,9 @@ class Bench:
 
     world: worlds.World
     service: servicer.Servicer
-    streams: streams.Streams
 
     async def call(self, method: str, *, remaining: float | None = None, **fields: Any) -> Any:  # noqa: ANN401 -- any message
-        """Call a method; returns its answer, or the messages of its stream."""
+        """Call a method; returns its response, or the messages of its stream."""
         request = getattr(pb, f"{method}Request")(**fields)
         context = contexts.Context(remaining=remaining)
         answer = await getattr(self.service, method)(request, context)
@@ -63,22 +50,7 @@ async def bench() -> Bench:
     """One user in six guilds; nothing is indexed."""
     world = worlds.world()
     await world.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
-    cases = servicer.Cases(
-        start=start_job.StartJob(world.ports, world.rules, world.turner),
-        progress=watch_job.JobWatcher(world.ports),
-        browse=world.browser,
-        control=control_job.JobControl(world.ports, world.rules),
-        consent=tokens.ConsentControl(world.ports, control_job.JobControl(world.ports, world.rules)),
-        erasure=erase_user.EraseUser(
-            world.ports, control_job.JobControl(world.ports, world.rules), worlds.MemoryUserBudgets()
-        ),
-        limits=cast("limiter.Limiter", Limits()),
-        events=world.events,
-        clock=world.clock,
-    )
-    places = streams.Streams(settings.ServiceSettings(), world.clock)
-    signer = page_tokens.Tokens((KEY,))
-    return Bench(world, servicer.Servicer(cases, world.users, signer, places), places)
+    return Bench(world, edge.service(world))
 
 
 def seconds(value: float) -> duration_pb2.Duration:
@@ -149,10 +121,10 @@ def seconds(value: float) -> duration_pb2.Duration:
         ("GetRateLimits", {"user_ids": ["1"] * 51}, "user_ids"),
     ],
 )
-async def test_the_field_is_named_when_a_request_is_wrong(
+async def test_the_field_is_named_when_a_request_is_invalid(
     bench: Bench, method: str, fields: dict[str, Any], field: str
 ) -> None:
-    """Whatever is wrong, the caller learns where, and nothing is done."""
+    """And nothing is done."""
     await bench.world.jobs.create_or_join(values.job())
 
     with pytest.raises(errors.InvalidArgument) as refused:
@@ -163,23 +135,23 @@ async def test_the_field_is_named_when_a_request_is_wrong(
 
 
 @pytest.mark.parametrize("method", ["GetJob", "WaitJob", "CancelJob", "RetryJob", "WatchProgress"])
-async def test_an_unknown_job_is_told_when_it_is_named(bench: Bench, method: str) -> None:
-    """By its id."""
+async def test_a_job_is_not_found_when_it_does_not_exist(bench: Bench, method: str) -> None:
+    """The error has its id."""
     with pytest.raises(errors.JobNotFound) as unknown:
         await bench.call(method, job_id="f" * 32)
 
     assert unknown.value.job_id == "f" * 32
 
 
-def test_every_method_of_the_api_is_there() -> None:
-    """None is left to the generated base, which answers UNIMPLEMENTED."""
+def test_every_method_of_the_api_is_implemented() -> None:
+    """The generated base class answers UNIMPLEMENTED."""
     methods = {method.name for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods}
 
     assert methods <= vars(servicer.Servicer).keys()
 
 
-async def test_the_counts_are_told_when_a_user_is_erased(bench: Bench) -> None:
-    """By collection; a start that was answered from memory before is not answered so again."""
+async def test_the_removed_documents_are_counted_when_a_user_is_erased(bench: Bench) -> None:
+    """By collection; the cached join response is dropped."""
     await bench.call("StartIndexing", user_id=USER)
 
     answer = await bench.call("DeleteUserData", user_id=USER)
@@ -190,21 +162,21 @@ async def test_the_counts_are_told_when_a_user_is_erased(bench: Bench) -> None:
         await bench.call("StartIndexing", user_id=USER)
 
 
-async def test_first_results_come_when_indexing_is_started(bench: Bench) -> None:
-    """The job, its guilds by rank, what is left, and a token with which the rest can be watched."""
+async def test_first_results_are_returned_when_indexing_starts(bench: Bench) -> None:
+    """The job, its guilds by rank, the number that remain, and a token to watch the rest."""
     answer = await bench.call("StartIndexing", user_id=USER, immediate_guilds=2)
     await bench.world.work()
-    told = await bench.call("WatchProgress", job_id=answer.job.job_id, resume_token=answer.watch_token)
+    messages = await bench.call("WatchProgress", job_id=answer.job.job_id, resume_token=answer.watch_token)
 
     assert answer.disposition == pb.DISPOSITION_CREATED
     assert [guild.guild_id for guild in answer.guilds] == [str(guild_id) for guild_id in GUILDS]
     assert answer.remaining == 4
     assert answer.job.progress == pb.Progress(total=6, queued=4, succeeded=2)
-    assert told[-1].terminal.job.state == pb.JOB_STATE_SUCCEEDED
+    assert messages[-1].terminal.job.state == pb.JOB_STATE_SUCCEEDED
 
 
 async def test_the_wait_ends_before_the_deadline_when_discord_is_slow(bench: Bench) -> None:
-    """The caller gets his answer, not a DEADLINE_EXCEEDED."""
+    """The caller gets a response, not DEADLINE_EXCEEDED."""
     bench.world.discord.latency = 30.0
     began = bench.world.clock()
 
@@ -215,7 +187,7 @@ async def test_the_wait_ends_before_the_deadline_when_discord_is_slow(bench: Ben
     await bench.world.work()
 
 
-async def test_the_snapshot_comes_in_parts_when_a_job_has_many_guilds(bench: Bench) -> None:
+async def test_the_snapshot_has_several_messages_when_a_job_has_many_guilds(bench: Bench) -> None:
     """At most 50 rows a message; only the last part's token skips the snapshot."""
     rows = [values.task(number, position=number, state=model.TaskState.SKIPPED) for number in range(120)]
     await bench.world.jobs.create_or_join(values.job())
@@ -224,46 +196,46 @@ async def test_the_snapshot_comes_in_parts_when_a_job_has_many_guilds(bench: Ben
     await bench.world.jobs.save(ended)
     await bench.world.events.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
 
-    told = await bench.call("WatchProgress", job_id=JOB)
-    resumed = [await bench.call("WatchProgress", job_id=JOB, resume_token=message.resume_token) for message in told]
+    messages = await bench.call("WatchProgress", job_id=JOB)
+    resumed = [await bench.call("WatchProgress", job_id=JOB, resume_token=message.resume_token) for message in messages]
 
-    kinds = [message.WhichOneof("event") for message in told]
+    kinds = [message.WhichOneof("event") for message in messages]
     assert kinds == ["snapshot", "snapshot", "snapshot", "snapshot_end", "terminal"]
-    assert [len(message.snapshot.guilds) for message in told[:3]] == [50, 50, 20]
+    assert [len(message.snapshot.guilds) for message in messages[:3]] == [50, 50, 20]
     for answer in resumed:
         guilds = [guild.guild_id for message in answer for guild in message.snapshot.guilds]
         assert len(guilds) == 120
         assert answer[-1].WhichOneof("event") == "terminal"
 
 
-async def test_the_wait_for_quota_is_told_when_a_watched_job_waits(bench: Bench) -> None:
-    """Which budget, and until when; then a draining process sends the watcher on."""
+async def test_throttled_is_sent_when_a_watched_job_waits_for_quota(bench: Bench) -> None:
+    """With the budget and the time; a draining process then ends the stream."""
     bench.world.discord.fail(10, errors.RateLimited("user", retry_after=30.0, why="used up"))
     await bench.world.start()
     await bench.world.turn()
     due = (await bench.world.job()).waiting_until
     first = bench.world.events.streams[JOB][0].position
-    token = page_tokens.Tokens((KEY,)).make(watch_encoder.WATCH, [JOB, first])
-    bench.streams.drain()
+    token = edge.TOKENS.sign(watch_encoder.PURPOSE, [JOB, first])
+    bench.service._slots.drain()
 
-    told = await bench.call("WatchProgress", job_id=JOB, resume_token=token)
+    messages = await bench.call("WatchProgress", job_id=JOB, resume_token=token)
 
-    kinds = [message.WhichOneof("event") for message in told]
-    (waiting,) = [message.throttled for message in told if message.HasField("throttled")]
+    kinds = [message.WhichOneof("event") for message in messages]
+    (waiting,) = [message.throttled for message in messages if message.HasField("throttled")]
     assert waiting == pb.Throttled(budget="user", until=convert.timestamp(due))
-    assert (kinds[-1], told[-1].going_away.reason) == ("going_away", "DRAINING")
-    assert all(message.resume_token for message in told)
+    assert (kinds[-1], messages[-1].going_away.reason) == ("going_away", "DRAINING")
+    assert all(message.resume_token for message in messages)
 
 
-async def test_a_start_joins_what_is_there_when_the_job_has_changed_here(bench: Bench) -> None:
-    """From memory while nothing happens, never from before what this process knows of."""
+async def test_a_start_sees_a_change_when_this_process_knows_it(bench: Bench) -> None:
+    """Until then the response comes from the cache."""
     await bench.world.start()
     await bench.world.turner.run_turn(turns.Turn(JOB, 0), bench.world.limits(first=1))
     first = pb.StartIndexingResponse.FromString(await bench.call("StartIndexing", user_id=USER))
     again = pb.StartIndexingResponse.FromString(await bench.call("StartIndexing", user_id=USER, force=True))
 
     await bench.call("CancelJob", job_id=JOB)
-    bench.service.changed(bench.world.events.streams[JOB][-1])
+    bench.service.forget_joins(bench.world.events.streams[JOB][-1])
     new = await bench.call("StartIndexing", user_id=USER, force=True)
 
     assert first == again
@@ -272,9 +244,9 @@ async def test_a_start_joins_what_is_there_when_the_job_has_changed_here(bench: 
 
 
 async def test_a_token_is_refused_when_it_belongs_to_another_job(bench: Bench) -> None:
-    """Positions in one job's stream say nothing in another's."""
+    """A position is valid in one job's stream only."""
     await bench.world.jobs.create_or_join(values.job())
-    token = page_tokens.Tokens((KEY,)).make(watch_encoder.WATCH, ["b" * 32, "1-0"])
+    token = edge.TOKENS.sign(watch_encoder.PURPOSE, ["b" * 32, "1-0"])
 
     with pytest.raises(errors.InvalidArgument) as refused:
         await bench.call("WatchProgress", job_id=JOB, resume_token=token)
@@ -282,8 +254,8 @@ async def test_a_token_is_refused_when_it_belongs_to_another_job(bench: Bench) -
     assert refused.value.field == "resume_token"
 
 
-async def test_every_row_comes_once_when_pages_are_followed(bench: Bench) -> None:
-    """Guilds, channels and jobs, whatever the size of the page."""
+async def test_every_row_is_returned_once_when_pages_are_followed(bench: Bench) -> None:
+    """Guilds, channels and jobs, with any page size."""
     await bench.world.start()
     await bench.world.work()
     bench.world.clock.advance(100)
@@ -310,10 +282,10 @@ async def test_every_row_comes_once_when_pages_are_followed(bench: Bench) -> Non
         pytest.param(("ListChannels", {}), ("ListChannels", {"user_id": "7"}), id="another-users-channels"),
     ],
 )
-async def test_a_page_token_is_refused_when_it_is_used_for_something_else(
+async def test_a_page_token_is_refused_when_another_list_is_requested(
     bench: Bench, first: tuple[str, dict[str, Any]], second: tuple[str, dict[str, Any]]
 ) -> None:
-    """It goes on with the list that it was made for, and opens no other."""
+    """It is bound to the list that it was signed for."""
     await bench.world.users.put_credential(7, values.credential())
     await bench.world.start()
     await bench.world.work()
@@ -326,8 +298,8 @@ async def test_a_page_token_is_refused_when_it_is_used_for_something_else(
     assert refused.value.field == "page_token"
 
 
-async def test_the_credential_is_stored_whole_when_it_is_put(bench: Bench) -> None:
-    """With scopes and the time at which it expires."""
+async def test_all_fields_are_stored_when_a_credential_is_put(bench: Bench) -> None:
+    """With scopes and expiry."""
     expires = timestamp_pb2.Timestamp(seconds=1_900_000_000, nanos=500_000_000)
 
     await bench.call(
@@ -337,11 +309,11 @@ async def test_the_credential_is_stored_whole_when_it_is_put(bench: Bench) -> No
     assert await bench.world.users.credential(7) == ports.Credential("a", "r", 1_900_000_000.5, ("guilds",))
 
 
-async def test_wishes_are_replaced_when_they_are_updated(bench: Bench) -> None:
+async def test_preferences_are_replaced_when_they_are_updated(bench: Bench) -> None:
     """Each guild once, in the order of the request."""
-    wishes = pb.Preferences(pinned_guild_ids=["30", "10", "30"], muted_guild_ids=["20"])
+    preferences = pb.Preferences(pinned_guild_ids=["30", "10", "30"], muted_guild_ids=["20"])
 
-    answer = await bench.call("UpdatePreferences", user_id=USER, preferences=wishes)
+    answer = await bench.call("UpdatePreferences", user_id=USER, preferences=preferences)
 
     kept = pb.Preferences(pinned_guild_ids=["30", "10"], muted_guild_ids=["20"])
     assert answer.preferences == kept

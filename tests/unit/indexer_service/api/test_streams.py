@@ -1,4 +1,4 @@
-"""How many streams there may be, for how long, and how slowly one may be read."""
+"""The limits of streams: number, age, and slow readers."""
 
 import asyncio
 import contextlib
@@ -15,80 +15,80 @@ pytestmark = pytest.mark.clockwork
 HOUR = 3600.0
 
 
-def make(**limits: object) -> streams.Streams:
-    """Return streams with these limits, in the time of the test."""
-    return streams.Streams(settings.ServiceSettings.model_validate(limits), clockwork.running_clock())
+def make(**limits: object) -> streams.StreamSlots:
+    """Return slots with these limits, on the test's clock."""
+    return streams.StreamSlots(settings.ServiceSettings.model_validate(limits), clockwork.running_clock())
 
 
-async def test_a_place_is_refused_when_the_job_has_its_watchers() -> None:
-    """Other jobs' places are not his."""
-    places = make(max_watchers_per_job=2)
+async def test_a_slot_is_refused_when_the_job_has_reached_its_limit() -> None:
+    """Other jobs' slots do not count."""
+    slots = make(max_watchers_per_job=2)
 
     with contextlib.ExitStack() as held:
         for job_id in ("a", "a", "b"):
-            held.enter_context(places.place(job_id))
-        with pytest.raises(errors.TooManyWatchers) as refused, places.place("a"):
+            held.enter_context(slots.slot(job_id))
+        with pytest.raises(errors.TooManyWatchers) as refused, slots.slot("a"):
             pass
 
     assert refused.value.whose == "job"
 
 
-async def test_a_place_is_refused_when_the_process_has_its_watchers() -> None:
-    """Of whichever jobs."""
-    places = make(max_watchers=2)
+async def test_a_slot_is_refused_when_the_process_has_reached_its_limit() -> None:
+    """With the streams of all jobs together."""
+    slots = make(max_watchers=2)
 
     with contextlib.ExitStack() as held:
         for job_id in ("a", "b"):
-            held.enter_context(places.place(job_id))
-        with pytest.raises(errors.TooManyWatchers) as refused, places.place("c"):
+            held.enter_context(slots.slot(job_id))
+        with pytest.raises(errors.TooManyWatchers) as refused, slots.slot("c"):
             pass
 
     assert refused.value.whose == "process"
 
 
-async def test_a_place_is_free_again_when_its_stream_has_ended() -> None:
-    """Well or badly."""
-    places = make(max_watchers=1, max_watchers_per_job=1)
+async def test_a_slot_is_free_again_when_its_stream_has_ended() -> None:
+    """Also by an error or a cancellation."""
+    slots = make(max_watchers=1, max_watchers_per_job=1)
 
     for problem in (None, KeyError("x"), asyncio.CancelledError()):
-        with contextlib.suppress(KeyError, asyncio.CancelledError), places.place("a"):
+        with contextlib.suppress(KeyError, asyncio.CancelledError), slots.slot("a"):
             if problem is not None:
                 raise problem
 
-    with places.place("b") as leave:
-        assert leave() == ""
+    with slots.slot("b") as end_reason:
+        assert end_reason() == ""
 
 
 async def test_every_stream_has_to_end_when_the_process_drains() -> None:
-    """Those that run, and those that still come."""
-    places = make()
-    with places.place("a") as leave:
-        before = leave()
+    """Open streams and those that open later."""
+    slots = make()
+    with slots.slot("a") as end_reason:
+        before = end_reason()
 
-        places.drain()
+        slots.drain()
 
-        with places.place("b") as later:
-            assert (before, leave(), later()) == ("", "DRAINING", "DRAINING")
+        with slots.slot("b") as later:
+            assert (before, end_reason(), later()) == ("", "DRAINING", "DRAINING")
 
 
 async def test_a_stream_has_to_end_when_it_is_old() -> None:
-    """At an age that differs from stream to stream, so that they do not all come back at once."""
-    places = make(max_stream_age=HOUR)
+    """At an age that differs by stream, so that they do not all reconnect at once."""
+    slots = make(max_stream_age=HOUR)
     clock = clockwork.running_clock()
     counts = []
     with contextlib.ExitStack() as held:
-        leaves = [held.enter_context(places.place(str(number))) for number in range(50)]
+        reasons = [held.enter_context(slots.slot(str(number))) for number in range(50)]
 
         for part in (0.79, 0.21, 0.21):
             clock.advance(part * HOUR)
-            counts.append(sum(leave() == "MAX_AGE" for leave in leaves))
+            counts.append(sum(end_reason() == "MAX_AGE" for end_reason in reasons))
 
     assert (counts[0], counts[2]) == (0, 50)
     assert 0 < counts[1] < 50
 
 
 class Reader:
-    """A context whose reader takes some seconds for each message."""
+    """A context whose client takes some seconds to read each message."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -98,10 +98,10 @@ class Reader:
         await asyncio.sleep(self._seconds)
 
 
-async def test_a_stream_is_closed_when_nobody_reads_it() -> None:
-    """Its token lets the reader go on; a reader who is merely slow is waited for."""
-    places = make(slow_watcher=60.0)
-    await places.write(Reader(59.0), pb.WatchProgressResponse())
+async def test_a_stream_ends_when_its_client_does_not_read() -> None:
+    """A client that is merely slow is waited for."""
+    slots = make(slow_watcher=60.0)
+    await slots.write(Reader(59.0), pb.WatchProgressResponse())
 
     with pytest.raises(errors.SlowConsumer):
-        await places.write(Reader(61.0), pb.WatchProgressResponse())
+        await slots.write(Reader(61.0), pb.WatchProgressResponse())

@@ -1,4 +1,4 @@
-"""What a request's fields may be."""
+"""Validation of request fields."""
 
 import math
 import uuid
@@ -23,13 +23,13 @@ def duration(seconds: float) -> duration_pb2.Duration:
 
 @pytest.mark.parametrize("number", [1, 80351110224678912, LARGEST], ids=str)
 def test_an_id_is_accepted_when_it_is_a_snowflake(number: int) -> None:
-    """All that Discord can give, up to 63 bits."""
+    """Up to 63 bits."""
     assert validate.snowflake("user_id", str(number)) == number
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, str(LARGEST + 1)])
 def test_an_id_is_refused_when_it_is_no_snowflake(text: str) -> None:
-    """Nothing but a plain decimal number in its one form."""
+    """Only a plain decimal number in its canonical form is accepted."""
     with pytest.raises(errors.InvalidArgument) as refused:
         validate.snowflake("user_id", text)
 
@@ -37,12 +37,12 @@ def test_an_id_is_refused_when_it_is_no_snowflake(text: str) -> None:
 
 
 def test_each_id_counts_once_when_ids_are_repeated() -> None:
-    """In the order in which they came first."""
+    """In the order of their first occurrence."""
     assert validate.snowflakes("pinned", ["7", "3", "7", "1"], most=4) == (7, 3, 1)
 
 
-def test_a_request_id_is_the_same_when_it_is_written_otherwise() -> None:
-    """A UUID in capitals or without dashes is the same UUID."""
+def test_a_request_id_is_canonical_when_it_is_written_differently() -> None:
+    """A UUID in upper case or without dashes is the same UUID."""
     made = uuid.UUID("123e4567-e89b-12d3-a456-426614174000")
 
     found = {validate.request_id("request_id", text) for text in (str(made), str(made).upper(), made.hex)}
@@ -53,7 +53,7 @@ def test_a_request_id_is_the_same_when_it_is_written_otherwise() -> None:
 
 @pytest.mark.parametrize(("size", "wanted"), [(0, 50), (1, 1), (200, 200)], ids=["default", "least", "most"])
 def test_a_page_size_is_accepted_when_it_is_within_bounds(size: int, wanted: int) -> None:
-    """Zero asks for the default."""
+    """Zero means the default."""
     assert validate.page_size(size, default=50, most=200) == wanted
 
 
@@ -76,7 +76,7 @@ def test_a_page_size_is_accepted_when_it_is_within_bounds(size: int, wanted: int
         ),
         pytest.param(lambda: validate.text("name_prefix", "x" * 101, most=100), "name_prefix", id="long-text"),
         pytest.param(lambda: validate.text("scopes", "", least=1, most=100), "scopes", id="empty-text"),
-        pytest.param(lambda: validate.few("types", [0] * 21, most=20), "types", id="too-many"),
+        pytest.param(lambda: validate.max_entries("types", [0] * 21, most=20), "types", id="too-many"),
         pytest.param(lambda: validate.header("token", "a b", least=1, most=9), "token", id="blank-in-header"),
         pytest.param(lambda: validate.header("token", "a\r\nX: y", least=1, most=9), "token", id="header-smuggling"),
         pytest.param(lambda: validate.header("token", "ä", least=1, most=9), "token", id="header-not-ascii"),
@@ -85,7 +85,7 @@ def test_a_page_size_is_accepted_when_it_is_within_bounds(size: int, wanted: int
     ],
 )
 def test_the_field_is_named_when_a_value_is_refused(check: Callable[[], object], field: str) -> None:
-    """The caller learns which of his fields to mend; the message begins with it."""
+    """As data and at the start of the message."""
     with pytest.raises(errors.InvalidArgument) as refused:
         check()
 
@@ -94,7 +94,7 @@ def test_the_field_is_named_when_a_value_is_refused(check: Callable[[], object],
 
 
 def test_a_token_is_not_repeated_when_it_is_refused() -> None:
-    """What may be a secret does not come back in a message."""
+    """A message must not repeat what may be a secret."""
     with pytest.raises(errors.InvalidArgument) as refused:
         validate.header("access_token", "my secret", least=1, most=2048)
 
@@ -102,17 +102,17 @@ def test_a_token_is_not_repeated_when_it_is_refused() -> None:
 
 
 def test_a_duration_is_seconds_when_it_is_within_bounds() -> None:
-    """Parts of a second count; none at all means the default."""
+    """With fractions; an absent field means the default."""
     assert validate.seconds("heartbeat", duration(5.5), default=15, bounds=(5, 60)) == 5.5
     assert validate.seconds("heartbeat", None, default=15, bounds=(5, 60)) == 15
 
 
 @pytest.mark.parametrize(
-    ("asked", "remaining", "wanted"),
+    ("requested", "remaining", "wanted"),
     [
         pytest.param(None, None, 2.0, id="default"),
         pytest.param(None, 30.0, 2.0, id="default-within-deadline"),
-        pytest.param(None, 1.0, 1.0 - validate.ANSWERING, id="default-gives-way"),
+        pytest.param(None, 1.0, 1.0 - validate.RESPONSE_TIME, id="default-shortened"),
         pytest.param(None, 0.1, 0.0, id="hardly-any-time"),
         pytest.param(0.0, 1.0, 0.0, id="no-wait"),
         pytest.param(10.0, None, 10.0, id="longest"),
@@ -120,36 +120,36 @@ def test_a_duration_is_seconds_when_it_is_within_bounds() -> None:
     ],
 )
 def test_a_wait_ends_before_the_deadline_when_the_call_has_one(
-    asked: float | None, remaining: float | None, wanted: float
+    requested: float | None, remaining: float | None, wanted: float
 ) -> None:
-    """What was asked for is kept; the default gives way."""
-    field = None if asked is None else duration(asked)
+    """A requested wait is kept; the default is shortened."""
+    field = None if requested is None else duration(requested)
 
     assert validate.wait(field, default=2.0, most=10.0, remaining=remaining) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(
-    ("asked", "remaining"), [(10.001, None), (-0.001, None), (3.0, 2.9)], ids=["long", "negative", "past-deadline"]
+    ("requested", "remaining"), [(10.001, None), (-0.001, None), (3.0, 2.9)], ids=["long", "negative", "past-deadline"]
 )
-def test_a_wait_is_refused_when_it_cannot_be_kept(asked: float, remaining: float | None) -> None:
-    """Rather than cut short without a word."""
+def test_a_wait_is_refused_when_it_is_out_of_bounds(requested: float, remaining: float | None) -> None:
+    """It is not shortened silently."""
     with pytest.raises(errors.InvalidArgument) as refused:
-        validate.wait(duration(asked), default=2.0, most=10.0, remaining=remaining)
+        validate.wait(duration(requested), default=2.0, most=10.0, remaining=remaining)
 
     assert refused.value.field == "wait"
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "field",
     [
         pytest.param(timestamp_pb2.Timestamp(seconds=253_402_300_799), id="last-second"),
         pytest.param(timestamp_pb2.Timestamp(seconds=-62_135_596_800), id="first-second"),
         pytest.param(timestamp_pb2.Timestamp(seconds=1, nanos=999_999_999), id="nanoseconds"),
     ],
 )
-def test_a_time_can_be_told_again_when_it_was_accepted(asked: timestamp_pb2.Timestamp) -> None:
-    """What comes in as a Timestamp must go out as one."""
-    found = validate.moment("expires_at", asked)
+def test_a_time_converts_back_when_it_is_accepted(field: timestamp_pb2.Timestamp) -> None:
+    """A later response has to carry it as a Timestamp."""
+    found = validate.epoch_seconds("expires_at", field)
 
     assert abs(convert.timestamp(found).ToNanoseconds() / 1e9 - found) < 1.0
 
@@ -158,9 +158,9 @@ def test_a_time_can_be_told_again_when_it_was_accepted(asked: timestamp_pb2.Time
     ("seconds", "nanos"),
     [(253_402_300_799, 999_999_999), (253_402_300_800, 0), (-62_135_596_801, 0), (0, -1), (0, 10**9), (1 << 62, 0)],
 )
-def test_a_time_is_refused_when_it_cannot_be_told_again(seconds: int, nanos: int) -> None:
-    """Also one that only rounding pushes beyond the last year."""
+def test_a_time_is_refused_when_it_does_not_convert_back(seconds: int, nanos: int) -> None:
+    """Also one that only rounding moves beyond the last year."""
     with pytest.raises(errors.InvalidArgument) as refused:
-        validate.moment("expires_at", timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos))
+        validate.epoch_seconds("expires_at", timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos))
 
     assert refused.value.field == "expires_at"

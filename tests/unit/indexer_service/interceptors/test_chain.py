@@ -1,63 +1,63 @@
-"""What interceptors make of handlers."""
+"""The chain of interceptors, and methods that are found by name."""
 
 from typing import Any, cast
 
 import grpc
 import grpc.aio
 
+from indexer_service import interceptors
 from indexer_service.interceptors import chain
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
 
-class Around(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Puts its name around handlers, or lets none through; counts how often it is asked."""
+class Named(interceptors.Interceptor):
+    """Puts its name around handlers, or hides them; counts how often it is asked."""
 
-    def __init__(self, name: str, *, lets_through: bool = True) -> None:
+    def __init__(self, name: str, *, hides: bool = False) -> None:
         self._name = name
-        self._lets_through = lets_through
+        self._hides = hides
         self.asked = 0
 
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:  # noqa: ANN401 -- gRPC's
+    def wrap_handler(self, path: str, handler: Any) -> Any:  # noqa: ANN401, ARG002 -- gRPC's handlers
         """Wrap."""
         self.asked += 1
-        below = await continuation(handler_call_details)
-        return (self._name, below) if self._lets_through else None
+        return None if self._hides else (self._name, handler)
 
 
-async def ask(stacked: chain.Stacked, method: str, handler: object) -> object:
-    """Ask as gRPC does."""
+async def ask(interceptor_chain: interceptors.InterceptorChain, method: str, handler: object) -> object:
+    """Ask for a method's handler as gRPC does."""
 
-    async def continuation(_: object) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
+    async def continuation(_: object) -> object:
         return handler
 
     details = cast("grpc.HandlerCallDetails", type("Details", (), {"method": method}))
-    return await stacked.intercept_service(continuation, details)
+    return await interceptor_chain.intercept_service(continuation, details)
 
 
-async def test_interceptors_are_asked_once_a_method_when_they_are_stacked() -> None:
-    """The first is the outermost, and a handler that has changed is wrapped anew."""
-    outer, inner = Around("outer"), Around("inner")
-    stacked = chain.Stacked([outer, inner])
-    below, other = object(), object()
+async def test_interceptors_are_asked_once_when_a_method_is_called_again() -> None:
+    """The first is the outermost; a handler that has changed is wrapped again, and so is another method's."""
+    outer, inner = Named("outer"), Named("inner")
+    asked = interceptors.InterceptorChain([outer, inner])
+    handler, changed = object(), object()
 
-    first = await ask(stacked, "/a/B", below)
+    first = await ask(asked, "/a/B", handler)
 
-    assert first == ("outer", ("inner", below))
-    assert await ask(stacked, "/a/B", below) is first
+    assert first == ("outer", ("inner", handler))
+    assert await ask(asked, "/a/B", handler) is first
     assert outer.asked == inner.asked == 1
-    assert await ask(stacked, "/a/B", other) == ("outer", ("inner", other))
-    assert await ask(stacked, "/a/C", below) == ("outer", ("inner", below))
+    assert await ask(asked, "/a/B", changed) == ("outer", ("inner", changed))
+    assert await ask(asked, "/a/C", handler) == ("outer", ("inner", handler))
 
 
-async def test_a_method_stays_refused_when_an_interceptor_lets_it_not_through() -> None:
-    """Those around it decide, as if they stood alone; made-up names fill no memory."""
-    stacked = chain.Stacked([Around("inner", lets_through=False)])
+async def test_nothing_is_kept_when_a_method_does_not_exist() -> None:
+    """Else callers could fill the memory with made-up names."""
+    asked = interceptors.InterceptorChain([Named("inner", hides=True)])
 
-    answers = [await ask(stacked, "/a/B", object()), *[await ask(stacked, f"/a/{n}", None) for n in range(10)]]
+    answers = [await ask(asked, "/a/B", object()), *[await ask(asked, f"/a/{n}", None) for n in range(10)]]
 
     assert answers == [None] * 11
-    assert list(stacked._made) == ["/a/B"]
+    assert list(asked._wrapped) == ["/a/B"]
 
 
 class OneJob(pb_grpc.IndexerServiceServicer):
@@ -68,10 +68,10 @@ class OneJob(pb_grpc.IndexerServiceServicer):
         return pb.GetJobResponse(job=pb.Job(job_id=request.job_id))
 
 
-async def test_a_call_is_answered_when_its_method_is_found_by_name() -> None:
+async def test_a_call_is_answered_when_its_method_is_a_generic_handler() -> None:
     """Generated code adds the methods as to any server."""
     server = grpc.aio.server()
-    pb_grpc.add_IndexerServiceServicer_to_server(OneJob(), chain.ByName(server))  # type: ignore[abstract, arg-type]  # the parts that are used
+    pb_grpc.add_IndexerServiceServicer_to_server(OneJob(), chain.GenericHandlers(server))  # type: ignore[abstract, arg-type]  # the parts that are used
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
 
@@ -80,34 +80,3 @@ async def test_a_call_is_answered_when_its_method_is_found_by_name() -> None:
     await server.stop(None)
 
     assert answer.job.job_id == "a"
-
-
-def test_a_handler_is_wrapped_once_when_it_is_asked_for_again() -> None:
-    """And anew when the handler below has changed."""
-    made = chain.Wrapped(lambda method, handler: [method, handler])
-    below, other = object(), object()
-
-    first = made.get("/a/B", below)
-
-    assert first == ["/a/B", below]
-    assert made.get("/a/B", below) is first
-    assert made.get("/a/B", other) == ["/a/B", other]
-    assert made.get("/a/C", below) == ["/a/C", below]
-
-
-def test_nothing_is_kept_when_the_method_does_not_exist() -> None:
-    """Or callers with made-up names could fill the memory."""
-    made = chain.Wrapped(lambda _method, handler: handler)
-
-    answers = [made.get(f"/a/{number}", None) for number in range(10)]
-
-    assert answers == [None] * 10
-    assert made._made == {}
-
-
-def test_bytes_pass_when_a_handler_has_serialised_its_answer() -> None:
-    """Both kinds of answers are the same on the wire."""
-    serialize = chain.passing(pb.CancelJobResponse.SerializeToString)
-    answer = pb.CancelJobResponse(job=pb.Job(job_id="a"))
-
-    assert serialize(answer) == serialize(answer.SerializeToString()) == answer.SerializeToString()

@@ -1,4 +1,4 @@
-"""The door of the API, on a real server: nobody's call is lost when the process leaves."""
+"""Draining, on a real server: no call is lost when the process ends."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from indexer_service.interceptors import drain, errors
+from indexer_service import interceptors
+from indexer_service.interceptors import drain
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
@@ -16,7 +17,7 @@ LONG = 20.0
 
 
 class Handlers(pb_grpc.IndexerServiceServicer):
-    """Answers when told to."""
+    """Answers one method when `answer` is set."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -30,10 +31,11 @@ class Handlers(pb_grpc.IndexerServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def serving(door: drain.Gate) -> AsyncIterator[tuple[Handlers, Any, int]]:
-    """Serve behind the door; yields the handlers, a stub and the port."""
+async def serving(interceptor: drain.DrainInterceptor) -> AsyncIterator[tuple[Handlers, Any, int]]:
+    """Serve behind the interceptor; yields the handlers, a stub and the port."""
     handlers = Handlers()  # type: ignore[abstract]  # one method is enough
-    server = grpc.aio.server(interceptors=[errors.Failures(), door])
+    chain = interceptors.InterceptorChain([interceptors.ErrorInterceptor(), interceptor])
+    server = grpc.aio.server(interceptors=[chain])
     pb_grpc.add_IndexerServiceServicer_to_server(handlers, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -42,47 +44,47 @@ async def serving(door: drain.Gate) -> AsyncIterator[tuple[Handlers, Any, int]]:
     await server.stop(None)
 
 
-async def test_the_call_inside_is_answered_and_the_next_refused_when_the_door_is_shut() -> None:
-    """Who is refused is told to come again."""
-    door = drain.Gate()
-    async with serving(door) as (handlers, stub, port):
-        inside = asyncio.ensure_future(stub.GetJob(pb.GetJobRequest(), timeout=LONG))
+async def test_a_call_in_flight_is_answered_and_a_new_one_rejected_when_the_process_drains() -> None:
+    """The rejected caller may retry."""
+    interceptor = drain.DrainInterceptor()
+    async with serving(interceptor) as (handlers, stub, port):
+        in_flight = asyncio.ensure_future(stub.GetJob(pb.GetJobRequest(), timeout=LONG))
         await handlers.asked.wait()
-        leaving = asyncio.create_task(door.leave(port, LONG))
+        draining = asyncio.create_task(interceptor.drain(port, LONG))
         await asyncio.sleep(0)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.GetJob(pb.GetJobRequest(), timeout=LONG)
         handlers.answer.set()
-        answered = await inside
-        await leaving
+        answered = await in_flight
+        await draining
 
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert "about to end" in str(refused.value.details())
+    assert "LEAVING" in str(refused.value.trailing_metadata())
     assert answered == pb.GetJobResponse()
 
 
 async def test_a_call_is_unavailable_when_it_outlives_the_drain() -> None:
-    """It is cut, and its caller knows that he may come again."""
-    door = drain.Gate()
-    async with serving(door) as (handlers, stub, port):
-        inside = asyncio.ensure_future(stub.GetJob(pb.GetJobRequest(), timeout=LONG))
+    """Its connection is closed, and its caller may retry."""
+    interceptor = drain.DrainInterceptor()
+    async with serving(interceptor) as (handlers, stub, port):
+        in_flight = asyncio.ensure_future(stub.GetJob(pb.GetJobRequest(), timeout=LONG))
         await handlers.asked.wait()
 
-        await door.leave(port, 0.01)
+        await interceptor.drain(port, 0.01)
 
         with pytest.raises(grpc.aio.AioRpcError) as cut:
-            await inside
+            await in_flight
         handlers.answer.set()
     assert cut.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
-async def test_nobody_else_is_cut_off_when_we_hang_up() -> None:
-    """Only connections that were made to that port."""
-    door = drain.Gate()
-    async with serving(door) as (handlers, stub, port):
+async def test_other_connections_stay_open_when_those_of_a_port_are_closed() -> None:
+    """Only connections accepted on that port are closed."""
+    interceptor = drain.DrainInterceptor()
+    async with serving(interceptor) as (handlers, stub, port):
         handlers.answer.set()
         await stub.GetJob(pb.GetJobRequest(), timeout=LONG)
 
-        drain.hang_up(port + 1)
+        drain.close_connections(port + 1)
 
         assert await stub.GetJob(pb.GetJobRequest(), timeout=LONG) == pb.GetJobResponse()

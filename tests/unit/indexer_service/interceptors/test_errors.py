@@ -1,22 +1,21 @@
-"""What a caller sees of a failure."""
+"""The status that a caller gets for each error."""
 
 import asyncio
-import dataclasses
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
 import grpc.aio
 import pytest
 import structlog.testing
 from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
 
-from indexer_service.interceptors import errors as error_status
+from indexer_service import interceptors
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from tests.unit.indexer_service import contexts
+from tests.unit.indexer_service.interceptors import calls
 
 INSIDE = {
     errors.IndexerError,
@@ -31,7 +30,7 @@ INSIDE = {
     errors.DiscordTransient,
     errors.EgressBlocked,
 }
-"""Failures of one guild or one turn: they end in rows, and never reach a caller."""
+"""Errors of one guild or one turn: they are stored in rows and never reach a caller."""
 EDGE = [
     errors.InvalidArgument("user_id", "must be a Discord id"),
     errors.RequestIdReused(),
@@ -55,28 +54,14 @@ EDGE = [
 METHOD = "/indexer_service.v1.IndexerService/GetJob"
 
 
-@dataclasses.dataclass(frozen=True)
-class Details:
-    """What gRPC tells of a call."""
-
-    method: str
-    invocation_metadata: tuple[()] = ()
-
-
 async def called(
     behave: Callable[[Any, Any], Awaitable[Any]], method: str = METHOD, *, streams: bool = False
 ) -> contexts.Context:
     """Call a handler through the interceptor; returns the call's context."""
-    make: Any = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
-    handler = make(behave)
-
-    async def continuation(_: object) -> Any:  # noqa: ANN401 -- a handler
-        return handler
-
-    wrapped: Any = await error_status.Failures().intercept_service(continuation, Details(method))  # type: ignore[arg-type]  # a stand-in
+    call = calls.wrap(interceptors.ErrorInterceptor(), behave, method, streams=streams)
     context = contexts.Context()
     try:
-        context.answer = await (wrapped.unary_stream if streams else wrapped.unary_unary)(pb.GetJobRequest(), context)
+        context.answer = await call(pb.GetJobRequest(), context)
     except grpc.aio.AbortError:
         assert context.status is not None
     return context
@@ -91,26 +76,26 @@ def failing(problem: BaseException) -> Callable[[Any, Any], Awaitable[Any]]:
     return behave
 
 
-def test_every_failure_has_a_code_when_it_can_reach_a_caller() -> None:
-    """Whoever adds a failure has to decide whether callers see it, and as what."""
+def test_every_error_has_a_code_when_it_can_reach_a_caller() -> None:
+    """A new error needs a decision: whether callers see it, and as which code."""
     tree = {found for _, found in inspect.getmembers(errors, inspect.isclass) if issubclass(found, errors.IndexerError)}
 
-    assert set(error_status.CODES) == tree - INSIDE
+    assert set(interceptors.errors.CODES) == tree - INSIDE
     assert {type(problem) for problem in EDGE} == tree - INSIDE
 
 
 @pytest.mark.parametrize("problem", EDGE, ids=lambda problem: type(problem).__name__)
 @pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
-async def test_the_caller_learns_what_is_wrong_when_we_failed_on_purpose(
+async def test_the_status_has_code_message_and_reason_when_the_error_is_known(
     problem: errors.IndexerError,
     streams: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """With the code of the table, our message, the constant reason and our domain; it is not logged as a fault."""
+    """From the table and the error itself, with the domain; nothing is logged as a fault."""
     with structlog.testing.capture_logs() as logged:
         context = await called(failing(problem), streams=streams)
 
     assert context.status is not None
-    assert context.status.code == error_status.CODES[type(problem)]
+    assert context.status.code == interceptors.errors.CODES[type(problem)]
     assert context.status.message == str(problem)
     assert context.detail(error_details_pb2.ErrorInfo).domain == "indexer"
     assert context.reason == problem.reason
@@ -118,8 +103,8 @@ async def test_the_caller_learns_what_is_wrong_when_we_failed_on_purpose(
 
 
 @pytest.mark.parametrize("problem", EDGE, ids=lambda problem: type(problem).__name__)
-async def test_the_caller_learns_when_to_come_back_when_waiting_helps(problem: errors.IndexerError) -> None:
-    """Exactly the failures that pass by themselves say after how long."""
+async def test_the_status_has_a_retry_delay_when_waiting_helps(problem: errors.IndexerError) -> None:
+    """Exactly the temporary errors carry one."""
     context = await called(failing(problem))
 
     assert context.status is not None
@@ -130,7 +115,7 @@ async def test_the_caller_learns_when_to_come_back_when_waiting_helps(problem: e
         assert delay.ToMilliseconds() == problem.retry_after * 1000  # type: ignore[attr-defined]  # just asked
 
 
-async def test_the_caller_learns_the_field_when_it_cannot_be_accepted() -> None:
+async def test_the_status_names_the_field_when_an_argument_is_invalid() -> None:
     """As data, not only as text."""
     context = await called(failing(errors.InvalidArgument("page_size", "must be positive")))
 
@@ -147,17 +132,17 @@ async def test_the_caller_learns_the_field_when_it_cannot_be_accepted() -> None:
         pytest.param(errors.NothingFailed("f" * 32), f"jobs/{'f' * 32}", id="NothingFailed"),
     ],
 )
-async def test_the_caller_learns_what_has_to_happen_first_when_a_precondition_fails(
+async def test_the_status_names_the_subject_when_a_precondition_fails(
     problem: errors.IndexerError, subject: str
 ) -> None:
-    """Which thing is not as it must be, and the constant for what is wrong with it."""
+    """With the constant that says what is wrong with it."""
     context = await called(failing(problem))
 
     (violation,) = context.detail(error_details_pb2.PreconditionFailure).violations
     assert (violation.type, violation.subject) == (problem.reason, subject)
 
 
-async def test_the_caller_learns_whose_limit_it_is_when_there_are_too_many_watchers() -> None:
+async def test_the_status_names_the_quota_when_there_are_too_many_watchers() -> None:
     """Of the process or of the job."""
     context = await called(failing(errors.TooManyWatchers("process")))
 
@@ -170,8 +155,8 @@ async def test_the_caller_learns_whose_limit_it_is_when_there_are_too_many_watch
     [KeyError("token=secret"), errors.NoAccess(403, 50001, "secret"), errors.DiscordTransient("secret")],
     ids=["bug", "failure-of-a-guild", "failure-of-a-turn"],
 )
-async def test_the_caller_learns_nothing_but_an_id_when_something_broke(problem: Exception) -> None:
-    """The log has the failure, once, under the id that the caller is told."""
+async def test_the_status_has_only_a_request_id_when_the_error_is_unknown(problem: Exception) -> None:
+    """The log has the error, once, under the id in the message."""
     with structlog.testing.capture_logs() as logged:
         context = await called(failing(problem))
 
@@ -183,8 +168,8 @@ async def test_the_caller_learns_nothing_but_an_id_when_something_broke(problem:
     assert line["request_id"] in context.status.message
 
 
-async def test_a_method_is_unimplemented_when_it_is_not_there_yet() -> None:
-    """The generated base class says so."""
+async def test_a_call_is_unimplemented_when_the_method_is_missing() -> None:
+    """The generated base class raises NotImplementedError."""
     context = await called(failing(NotImplementedError("Method not implemented!")))
 
     assert context.status is not None
@@ -192,7 +177,7 @@ async def test_a_method_is_unimplemented_when_it_is_not_there_yet() -> None:
     assert METHOD in context.status.message
 
 
-async def test_a_cancelled_call_stays_cancelled_when_its_caller_has_gone() -> None:
+async def test_a_call_stays_cancelled_when_its_caller_cancels_it() -> None:
     """Nothing is answered and nothing is logged."""
     with structlog.testing.capture_logs() as logged, pytest.raises(asyncio.CancelledError):
         await called(failing(asyncio.CancelledError()))
@@ -200,9 +185,9 @@ async def test_a_cancelled_call_stays_cancelled_when_its_caller_has_gone() -> No
     assert logged == []
 
 
-async def test_an_ended_call_is_left_alone_when_its_handler_ended_it() -> None:
-    """What a handler has answered is not answered over."""
-    own = error_status.status_of(errors.JobNotFound("f" * 32))
+async def test_a_status_is_kept_when_the_handler_has_aborted_the_call() -> None:
+    """The call is aborted once."""
+    own = interceptors.errors.status_of(errors.JobNotFound("f" * 32))
 
     async def behave(_: object, context: contexts.Context) -> None:
         await context.abort_with_status(rpc_status.to_status(own))
@@ -213,7 +198,7 @@ async def test_an_ended_call_is_left_alone_when_its_handler_ended_it() -> None:
     assert (context.status, context.ends, logged) == (own, 1, [])
 
 
-async def test_the_answer_passes_when_nothing_fails() -> None:
+async def test_the_response_passes_when_nothing_fails() -> None:
     """Unchanged."""
     answer = pb.GetJobResponse(job=pb.Job(job_id="x"))
 
@@ -225,7 +210,7 @@ async def test_the_answer_passes_when_nothing_fails() -> None:
     assert (context.answer, context.ends) == (answer, 0)
 
 
-async def test_other_services_are_left_alone_when_they_share_the_server() -> None:
-    """Health and reflection answer in their own way."""
+async def test_errors_are_not_translated_when_they_belong_to_another_service() -> None:
+    """Health and reflection have their own."""
     with pytest.raises(KeyError):
         await called(failing(KeyError("theirs")), method="/grpc.health.v1.Health/Check")

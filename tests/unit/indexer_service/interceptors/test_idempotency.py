@@ -1,11 +1,9 @@
-"""The same request id gives the same answer."""
+"""The same request id gets the same response."""
 
-import dataclasses
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-import grpc
 import pytest
 
 from indexer_service.interceptors import idempotency
@@ -13,17 +11,10 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from tests import clockwork, fakes
 from tests.unit.indexer_service import contexts
+from tests.unit.indexer_service.interceptors import calls
 
 ID = str(uuid.UUID(int=7))
-SERVICE = "/indexer_service.v1.IndexerService/"
 KEY = b"k" * 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Details:
-    """What gRPC tells of a call."""
-
-    method: str
 
 
 class Bench:
@@ -41,17 +32,12 @@ class Bench:
             self.calls += 1
             return self._answer(self.calls)
 
-        async def continuation(_: object) -> Any:  # noqa: ANN401 -- a handler
-            return grpc.unary_unary_rpc_method_handler(behave)
-
-        clock = clockwork.ManualClock()
-        replays = idempotency.Replays(self.store, KEY, clock)
-        wrapped: Any = await replays.intercept_service(continuation, Details(SERVICE + method))  # type: ignore[arg-type]  # a stand-in
-        return await wrapped.unary_unary(request, contexts.Context())
+        interceptor = idempotency.IdempotencyInterceptor(self.store, KEY, clockwork.ManualClock())
+        return await calls.wrap(interceptor, behave, method)(request, contexts.Context())
 
 
 def started(number: int) -> pb.StartIndexingResponse:
-    """Return the answer of the so manieth start."""
+    """Return the response to a start, with a number as its job id."""
     return pb.StartIndexingResponse(job=pb.Job(job_id=str(number)), disposition=pb.DISPOSITION_CREATED)
 
 
@@ -60,8 +46,8 @@ def start(request_id: str = ID, **fields: Any) -> pb.StartIndexingRequest:  # no
     return pb.StartIndexingRequest(user_id="1", request_id=request_id, **fields)
 
 
-async def test_the_first_answer_is_given_again_when_a_request_is_repeated() -> None:
-    """It says that it is a repetition, and nothing is done twice."""
+async def test_the_first_response_is_replayed_when_a_request_is_repeated() -> None:
+    """It says that it is a replay, and the handler runs once."""
     bench = Bench(started)
 
     first = await bench.call(start())
@@ -73,7 +59,7 @@ async def test_the_first_answer_is_given_again_when_a_request_is_repeated() -> N
 
 
 async def test_every_request_counts_when_it_has_no_id() -> None:
-    """The caller does not need that."""
+    """An empty id means no deduplication."""
     bench = Bench(started)
 
     answers = [await bench.call(start("")) for _ in range(2)]
@@ -81,8 +67,8 @@ async def test_every_request_counts_when_it_has_no_id() -> None:
     assert [answer.job.job_id for answer in answers] == ["1", "2"]
 
 
-async def test_an_id_is_refused_when_it_comes_with_another_request() -> None:
-    """Rather than an answer to a question that was not asked."""
+async def test_an_id_is_refused_when_another_request_has_used_it() -> None:
+    """The response to another request would be wrong."""
     bench = Bench(started)
     await bench.call(start())
 
@@ -92,7 +78,7 @@ async def test_an_id_is_refused_when_it_comes_with_another_request() -> None:
     assert bench.calls == 1
 
 
-async def test_methods_do_not_share_answers_when_they_share_an_id() -> None:
+async def test_methods_do_not_share_responses_when_they_share_an_id() -> None:
     """Each has its own."""
     bench = Bench(lambda number: started(number) if number == 1 else pb.CancelJobResponse())
 
@@ -102,7 +88,7 @@ async def test_methods_do_not_share_answers_when_they_share_an_id() -> None:
     assert (bench.calls, cancelled) == (2, pb.CancelJobResponse())
 
 
-async def test_a_failure_is_not_kept_when_a_call_fails() -> None:
+async def test_nothing_is_stored_when_a_call_fails() -> None:
     """The next try may succeed."""
 
     def flaky(number: int) -> pb.StartIndexingResponse:
@@ -118,7 +104,7 @@ async def test_a_failure_is_not_kept_when_a_call_fails() -> None:
 
 
 async def test_a_bad_id_is_refused_when_it_is_no_uuid() -> None:
-    """Before anything is done."""
+    """Before the handler runs."""
     bench = Bench(started)
 
     with pytest.raises(errors.InvalidArgument) as refused:
@@ -127,8 +113,8 @@ async def test_a_bad_id_is_refused_when_it_is_no_uuid() -> None:
     assert (refused.value.field, bench.calls) == ("request_id", 0)
 
 
-async def test_no_token_is_kept_when_a_credential_is_put() -> None:
-    """What is kept tells nothing of the request."""
+async def test_no_token_is_stored_when_a_credential_is_put() -> None:
+    """Only a keyed hash of the request is stored."""
     bench = Bench(lambda _: pb.PutCredentialResponse())
     put = pb.PutCredentialRequest(user_id="1", access_token="the-secret", request_id=ID)
 
@@ -137,25 +123,24 @@ async def test_no_token_is_kept_when_a_credential_is_put() -> None:
     kept = await bench.store.find(f"PutCredential:{ID}")
     assert kept is not None
     assert b"secret" not in kept.fingerprint + kept.response
-    assert kept.fingerprint != idempotency.Replays(bench.store, b"o" * 32, clockwork.ManualClock())._fingerprint(put)
+    other = idempotency.IdempotencyInterceptor(bench.store, b"o" * 32, clockwork.ManualClock())
+    assert kept.fingerprint != other._fingerprint(put)
 
 
 @pytest.mark.parametrize("method", ["GetJob", "WatchProgress", "NoSuchMethod"])
-async def test_methods_are_left_alone_when_they_change_nothing(method: str) -> None:
-    """They may be repeated as they are."""
-    handler = grpc.unary_unary_rpc_method_handler(None)  # type: ignore[arg-type]  # never called
+async def test_methods_are_not_wrapped_when_they_have_no_request_id(method: str) -> None:
+    """They change nothing, so repeating them is safe."""
 
-    async def continuation(_: object) -> Any:  # noqa: ANN401 -- a handler
-        return handler
+    async def behave(_request: object, _context: object) -> None:
+        raise AssertionError
 
-    replays = idempotency.Replays(fakes.MemoryIdempotencyStore(), KEY, clockwork.ManualClock())
-    calls: Awaitable[Any] = replays.intercept_service(continuation, Details(SERVICE + method))  # type: ignore[arg-type]  # a stand-in
+    interceptor = idempotency.IdempotencyInterceptor(fakes.MemoryIdempotencyStore(), KEY, clockwork.ManualClock())
 
-    assert await calls is handler
+    assert calls.wrap(interceptor, behave, method) is behave
 
 
-async def test_the_same_answer_is_given_when_it_was_serialised_by_its_handler() -> None:
-    """Bytes are kept like any message."""
+async def test_the_same_response_is_replayed_when_the_handler_returned_bytes() -> None:
+    """Bytes are stored like any message."""
     bench = Bench(lambda number: started(number).SerializeToString())
 
     first = await bench.call(start())
@@ -168,16 +153,16 @@ async def test_the_same_answer_is_given_when_it_was_serialised_by_its_handler() 
 
 
 @pytest.mark.parametrize(
-    ("method", "request_", "response", "about"),
+    ("method", "request_", "response", "user_id"),
     [
-        pytest.param("StartIndexing", start(), started(1), 1, id="asked-for"),
-        pytest.param("CancelJob", pb.CancelJobRequest(request_id=ID), pb.CancelJobResponse(), None, id="nobody"),
+        pytest.param("StartIndexing", start(), started(1), 1, id="of-the-request"),
+        pytest.param("CancelJob", pb.CancelJobRequest(request_id=ID), pb.CancelJobResponse(), None, id="no-user"),
         pytest.param(
             "CancelJob",
             pb.CancelJobRequest(request_id=ID),
             pb.CancelJobResponse(job=pb.Job(user_id="5")),
             5,
-            id="told-of",
+            id="of-the-job",
         ),
         pytest.param(
             "DeleteUserData",
@@ -188,13 +173,13 @@ async def test_the_same_answer_is_given_when_it_was_serialised_by_its_handler() 
         ),
     ],
 )
-async def test_an_answer_is_kept_with_whom_it_is_about(
+async def test_a_response_is_stored_with_its_user_when_it_describes_one(
     method: str,
     request_: Any,  # noqa: ANN401 -- any message
     response: Any,  # noqa: ANN401 -- any message
-    about: int | None,
+    user_id: int | None,
 ) -> None:
-    """So that it goes when he is erased; only the answer that says so outlives him, because it tells nothing of him."""
+    """Erasing the user erases it; only the response of the erasure stays, because it says nothing about the user."""
     bench = Bench(lambda _: response)
 
     await bench.call(request_, method)
@@ -202,5 +187,5 @@ async def test_an_answer_is_kept_with_whom_it_is_about(
 
     kept = await bench.store.find(f"{method}:{ID}")
     assert kept is not None
-    assert kept.user_id == about
+    assert kept.user_id == user_id
     assert bench.calls == 1

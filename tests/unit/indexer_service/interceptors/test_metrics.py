@@ -1,10 +1,9 @@
-"""What operators see of calls."""
+"""The metrics of calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
 import grpc.aio
 import pytest
 from google.protobuf import timestamp_pb2
@@ -12,11 +11,11 @@ from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 from prometheus_client import registry
 
-from indexer_service.interceptors import metrics as rpc_metrics
+from indexer_service import interceptors
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.telemetry import metrics
 from tests.unit.indexer_service import contexts
-from tests.unit.indexer_service.interceptors import test_errors
+from tests.unit.indexer_service.interceptors import calls
 
 NOW = 1_000_000.0
 
@@ -34,31 +33,25 @@ class Bench:
 
     def __init__(self) -> None:
         self.registry = registry.CollectorRegistry()
-        self._measured = rpc_metrics.Measured(metrics.ServiceMetrics(self.registry, rpc_metrics.METHODS), lambda: NOW)
+        service_metrics = metrics.ServiceMetrics(self.registry, interceptors.metrics.METHODS)
+        self._interceptor = interceptors.MetricsInterceptor(service_metrics, lambda: NOW)
 
     async def call(self, name: str, behave: Callable[[Any, Any], Awaitable[Any]], *, streams: bool = False) -> None:
         """Call a method."""
-        make: Any = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
-
-        async def continuation(_: object) -> Any:  # noqa: ANN401 -- a handler
-            return make(behave)
-
-        details: Any = test_errors.Details(f"/{rpc_metrics.SERVICE.full_name}/{name}")
-        wrapped: Any = await self._measured.intercept_service(continuation, details)
-        await (wrapped.unary_stream if streams else wrapped.unary_unary)(None, Context())
+        await calls.wrap(self._interceptor, behave, name, streams=streams)(None, Context())
 
     def value(self, metric: str, **labels: str) -> float | None:
         """Return one sample."""
         return self.registry.get_sample_value(metric, labels)
 
     def handled(self, name: str, code: str, kind: str = "unary") -> float | None:
-        """Return how many calls ended so."""
-        names = {"grpc_type": kind, "grpc_service": rpc_metrics.SERVICE.full_name, "grpc_method": name}
+        """Return how many calls of a method ended with a code."""
+        names = {"grpc_type": kind, "grpc_service": interceptors.base.SERVICE.full_name, "grpc_method": name}
         return self.registry.get_sample_value("grpc_server_handled_total", {**names, "grpc_code": code})
 
 
 async def test_a_call_is_counted_with_its_code_when_it_was_aborted() -> None:
-    """Whichever interceptor translated the failure."""
+    """The code that an inner interceptor aborted with."""
     bench = Bench()
 
     async def behave(_request: object, context: Context) -> None:
@@ -70,7 +63,7 @@ async def test_a_call_is_counted_with_its_code_when_it_was_aborted() -> None:
     assert bench.handled("GetJob", "UNAVAILABLE") == 1
 
 
-async def test_a_call_is_counted_as_cancelled_when_its_caller_has_gone() -> None:
+async def test_a_call_is_counted_as_cancelled_when_its_caller_cancels_it() -> None:
     """And its stream is no longer open."""
     bench = Bench()
 
@@ -85,8 +78,8 @@ async def test_a_call_is_counted_as_cancelled_when_its_caller_has_gone() -> None
     assert bench.value("indexer_streams_open") == 0
 
 
-async def test_the_age_of_what_was_read_shows_when_guilds_are_listed() -> None:
-    """One observation for each guild that was ever read."""
+async def test_the_age_of_guilds_is_observed_when_they_are_listed() -> None:
+    """One observation for each guild that was ever fetched."""
     bench = Bench()
     read = timestamp_pb2.Timestamp(seconds=int(NOW) - 30)
 
@@ -99,8 +92,8 @@ async def test_the_age_of_what_was_read_shows_when_guilds_are_listed() -> None:
     assert bench.value("indexer_read_age_seconds_sum") == 30
 
 
-async def test_a_start_is_counted_by_how_it_was_served_when_it_is_answered() -> None:
-    """So that joined, fresh and repeated starts can be told from work."""
+async def test_a_start_is_counted_by_its_disposition_when_it_is_answered() -> None:
+    """So that joined, fresh and replayed starts are distinct from those that cause work."""
     bench = Bench()
 
     async def behave(_request: object, _context: object) -> pb.StartIndexingResponse:

@@ -1,4 +1,4 @@
-"""Where the service listens."""
+"""The addresses that the service listens on."""
 
 import socket
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from indexer_service.interceptors import idempotency
+from indexer_service import interceptors
 from indexer_service.server import grpc_server
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
@@ -15,7 +15,7 @@ from tests import clockwork, edge, fakes, worlds
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:50051", "127.8.9.10:1", "localhost:0", "[::1]:50051"])
 def test_an_address_is_accepted_when_it_is_loopback(listen: str) -> None:
-    """Only callers on this machine reach it."""
+    """Only this machine can reach it."""
     grpc_server.check_address(settings.ServiceSettings(listen=listen))
 
 
@@ -36,7 +36,7 @@ TOKENS: dict[str, Any] = {"service_tokens_file": "/tokens"}
     ],
 )
 def test_an_address_is_refused_when_others_could_reach_it(listen: str, given: dict[str, Any], missing: str) -> None:
-    """Unless callers show tokens that nobody overhears, or the operator says that he accepts the risk."""
+    """Unless callers need tokens and TLS, or the operator accepts the risk."""
     with pytest.raises(grpc_server.CannotListen) as refused:
         grpc_server.check_address(settings.ServiceSettings(listen=listen, **given))
 
@@ -47,22 +47,26 @@ def test_an_address_is_refused_when_others_could_reach_it(listen: str, given: di
 
 
 @pytest.mark.parametrize(("listen", "times"), [("0.0.0.0:0", 1), ("127.0.0.1:0", 0)])
-async def test_it_is_said_loudly_when_others_can_reach_an_address_that_is_not_guarded(listen: str, times: int) -> None:
-    """On a line of its own, with what is missing."""
+async def test_a_warning_is_logged_when_others_can_reach_an_unguarded_address(listen: str, times: int) -> None:
+    """It says what is missing."""
     with structlog.testing.capture_logs() as logged:
         async with edge.serving(worlds.world(clockwork.ManualClock()), listen=listen, insecure=True):
             pass
 
-    told = [each for each in logged if each["event"] == "insecure"]
-    assert [(each["log_level"], each["tls"], each["tokens"]) for each in told] == [("warning", False, False)] * times
+    warnings = [each for each in logged if each["event"] == "insecure"]
+    assert [(each["log_level"], each["tls"], each["tokens"]) for each in warnings] == [
+        ("warning", False, False)
+    ] * times
 
 
 async def test_the_setting_is_named_when_the_port_is_taken() -> None:
-    """Two services must not share a port by accident."""
+    """Two services must not share a port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = settings.ServiceSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}")
-        replays = idempotency.Replays(fakes.MemoryIdempotencyStore(), b"k" * 32, clockwork.ManualClock())
-        serving = grpc_server.serving(pb_grpc.IndexerServiceServicer(), replays, config, lambda: None)  # type: ignore[arg-type, abstract]  # no method is called
+        idempotency = interceptors.IdempotencyInterceptor(
+            fakes.MemoryIdempotencyStore(), b"k" * 32, clockwork.ManualClock()
+        )
+        serving = grpc_server.serve(pb_grpc.IndexerServiceServicer(), idempotency, config, lambda: None)  # type: ignore[arg-type, abstract]  # no method is called
 
         with pytest.raises(grpc_server.CannotListen) as refused:
             await serving.__aenter__()

@@ -1,4 +1,4 @@
-"""What Kubernetes' probes are told."""
+"""The answers to Kubernetes' probes."""
 
 import grpc
 import pytest
@@ -10,8 +10,8 @@ from tests import servers
 NAME = "indexer_service.v1.IndexerService"
 
 
-async def asked(port: int) -> dict[str, int]:
-    """Ask for liveness and readiness, as the kubelet does."""
+async def probe(port: int) -> dict[str, int]:
+    """Return the status of liveness and readiness."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         answers = {}
@@ -21,13 +21,13 @@ async def asked(port: int) -> dict[str, int]:
         return answers
 
 
-async def test_only_readiness_ends_when_the_process_begins_to_leave() -> None:
-    """A pod that drains takes no new calls, and is not killed for it."""
+async def test_only_readiness_ends_when_the_process_drains() -> None:
+    """A draining pod gets no new calls and is not killed."""
     port = servers.free_port()
-    async with health.serving(port, NAME) as leave:
-        before = await asked(port)
-        await leave()
-        after = await asked(port)
+    async with health.serve_probes(port) as set_unready:
+        before = await probe(port)
+        await set_unready()
+        after = await probe(port)
 
     serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
     assert before == {"": serving, NAME: serving}
@@ -35,14 +35,14 @@ async def test_only_readiness_ends_when_the_process_begins_to_leave() -> None:
 
 
 async def test_nothing_listens_when_the_port_is_zero() -> None:
-    """On a laptop the gRPC address itself answers health."""
-    async with health.serving(0, NAME) as leave:
-        await leave()
+    """The gRPC address answers health checks as well."""
+    async with health.serve_probes(0) as set_unready:
+        await set_unready()
 
 
-async def test_a_port_that_is_taken_is_an_error_when_the_probe_begins() -> None:
-    """Two processes must not answer for each other."""
+async def test_probes_raise_an_error_when_the_port_is_taken() -> None:
+    """Two processes must not share a port."""
     port = servers.free_port()
-    async with health.serving(port, NAME):
+    async with health.serve_probes(port):
         with pytest.raises(RuntimeError):
-            await health.serving(port, NAME).__aenter__()
+            await health.serve_probes(port).__aenter__()

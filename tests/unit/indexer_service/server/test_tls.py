@@ -1,4 +1,4 @@
-"""The address as callers find it: real certificates, real connections, files that change."""
+"""The credentials of the gRPC address, with real certificates, real connections, and files that change."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ STRANGERS = authority.Authority("somebody else")
 
 @pytest.fixture
 def files(tmp_path: pathlib.Path) -> authority.Files:
-    """A certificate of ours in place."""
+    """The files of a valid certificate."""
     return authority.Files.under(tmp_path, SERVED, OURS)
 
 
@@ -48,20 +48,20 @@ class Handlers(pb_grpc.IndexerServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def listening(given: settings.ServiceSettings) -> AsyncIterator[tuple[tls.Trust, int]]:
-    """Serve with what these settings ask for; yields the port."""
-    checks = tls.Trust(given)
-    checks.open()
+async def listening(given: settings.ServiceSettings) -> AsyncIterator[tuple[tls.ServerCredentials, int]]:
+    """Serve with the credentials of these settings; yields them and the port."""
+    served = tls.ServerCredentials(given)
+    served.load()
     serving = grpc.aio.server()
     pb_grpc.add_IndexerServiceServicer_to_server(Handlers(), serving)  # type: ignore[abstract]  # one method is enough
-    port = checks.add_port(serving, "127.0.0.1:0")
+    port = served.add_port(serving, "127.0.0.1:0")
     await serving.start()
-    yield checks, port
+    yield served, port
     await serving.stop(None)
 
 
-async def shown(port: int) -> bytes:
-    """Return the certificate that a new connection is shown."""
+async def server_certificate(port: int) -> bytes:
+    """Return the certificate that a new connection gets."""
     anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anything.check_hostname = False
     anything.verify_mode = ssl.CERT_NONE
@@ -72,9 +72,9 @@ async def shown(port: int) -> bytes:
     return certificate
 
 
-async def call(port: int, believed: bytes, own: authority.Pair | None = None) -> grpc.StatusCode:
-    """Call over a new connection, with a certificate of one's own if there is one; returns how it ended."""
-    credentials = grpc.ssl_channel_credentials(believed, own.key if own else None, own.certificate if own else None)
+async def call(port: int, trusted: bytes, own: authority.Pair | None = None) -> grpc.StatusCode:
+    """Call over a new connection, with a client certificate if there is one; returns the code."""
+    credentials = grpc.ssl_channel_credentials(trusted, own.key if own else None, own.certificate if own else None)
     options = [("grpc.ssl_target_name_override", NAME), ("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
         try:
@@ -85,50 +85,52 @@ async def call(port: int, believed: bytes, own: authority.Pair | None = None) ->
 
 
 async def test_callers_reach_the_service_over_tls_when_there_is_a_certificate(files: authority.Files) -> None:
-    """Those who believe its authority, and nobody without TLS."""
+    """Callers that trust its authority, and none without TLS."""
     async with listening(config(files)) as (_, port):
         good = await call(port, OURS.pem)
-        wary = await call(port, STRANGERS.pem)
+        distrustful = await call(port, STRANGERS.pem)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as plain:
                 await pb_grpc.IndexerServiceStub(channel).GetJob(pb.GetJobRequest(), timeout=LONG)
 
-    assert (good, wary) == (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
+    assert (good, distrustful) == (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
     assert plain.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_only_callers_of_our_authority_connect_when_they_must_show_a_certificate(files: authority.Files) -> None:
-    """Neither those without one, nor those with one of somebody else's."""
+async def test_only_callers_of_the_authority_connect_when_client_certificates_are_required(
+    files: authority.Files,
+) -> None:
+    """Callers without a certificate or with another authority's do not."""
     async with listening(config(files, mutual=True)) as (_, port):
         found = [await call(port, OURS.pem, own) for own in (CALLER, None, STRANGERS.sign("shop"))]
 
     assert found == [grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE]
 
 
-async def test_a_new_certificate_is_shown_when_the_files_change(files: authority.Files) -> None:
-    """To new connections, without a restart; who is connected stays so."""
+async def test_a_new_certificate_is_served_when_the_files_change(files: authority.Files) -> None:
+    """To new connections, without a restart; open connections stay open."""
     credentials = grpc.ssl_channel_credentials(OURS.pem)
     options = [("grpc.ssl_target_name_override", NAME)]
     async with contextlib.AsyncExitStack() as stack:
-        checks, port = await stack.enter_async_context(listening(config(files)))
+        served, port = await stack.enter_async_context(listening(config(files)))
         channel = grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options)
         stub = pb_grpc.IndexerServiceStub(await stack.enter_async_context(channel))
         await stub.GetJob(pb.GetJobRequest(), timeout=LONG)
-        before = await shown(port)
+        before = await server_certificate(port)
         files.write(RENEWED)
-        await checks.look()
-        after = [await shown(port) for _ in range(3)]
+        await served.reload()
+        after = [await server_certificate(port) for _ in range(3)]
         await stub.GetJob(pb.GetJobRequest(), timeout=LONG)
 
     assert before == SERVED.der
     assert after == [RENEWED.der] * 3
 
 
-async def test_another_authority_counts_when_its_file_changes(files: authority.Files) -> None:
-    """Callers of the old one do not get in any more."""
-    async with listening(config(files, mutual=True)) as (checks, port):
+async def test_another_authority_is_accepted_when_its_file_changes(files: authority.Files) -> None:
+    """Callers of the old authority cannot connect any more."""
+    async with listening(config(files, mutual=True)) as (served, port):
         files.authority.write_bytes(STRANGERS.pem)
-        await checks.look()
+        await served.reload()
         old = await call(port, OURS.pem, CALLER)
         new = await call(port, OURS.pem, STRANGERS.sign("shop"))
 
@@ -136,33 +138,39 @@ async def test_another_authority_counts_when_its_file_changes(files: authority.F
 
 
 BREAK: dict[str, tuple[Callable[[authority.Files], object], str]] = {
-    "certificate-nonsense": (lambda files: files.certificate.write_bytes(b"nonsense"), "INDEXER_TLS_CERT: is no PEM"),
-    "certificate-empty": (lambda files: files.certificate.write_bytes(b""), "INDEXER_TLS_CERT: is no PEM"),
-    "key-nonsense": (lambda files: files.key.write_bytes(b"nonsense"), "INDEXER_TLS_KEY: is no PEM"),
+    "certificate-nonsense": (
+        lambda files: files.certificate.write_bytes(b"nonsense"),
+        "INDEXER_TLS_CERT: is not a PEM",
+    ),
+    "certificate-empty": (lambda files: files.certificate.write_bytes(b""), "INDEXER_TLS_CERT: is not a PEM"),
+    "key-nonsense": (lambda files: files.key.write_bytes(b"nonsense"), "INDEXER_TLS_KEY: is not a PEM"),
     "key-of-another": (lambda files: files.key.write_bytes(RENEWED.key), "INDEXER_TLS_KEY: does not belong"),
     "key-gone": (lambda files: files.key.unlink(), "INDEXER_TLS_KEY: "),
-    "authority-nonsense": (lambda files: files.authority.write_bytes(b"nonsense"), "INDEXER_TLS_CLIENT_CA: is no PEM"),
-    "endless": (lambda files: files.key.write_bytes(b"x" * (file_watch.LONGEST + 1)), "INDEXER_TLS_KEY: "),
+    "authority-nonsense": (
+        lambda files: files.authority.write_bytes(b"nonsense"),
+        "INDEXER_TLS_CLIENT_CA: is not a PEM",
+    ),
+    "endless": (lambda files: files.key.write_bytes(b"x" * (file_watch.MAX_SIZE + 1)), "INDEXER_TLS_KEY: "),
 }
 
 
 @pytest.mark.parametrize("how", BREAK)
 async def test_the_old_certificate_stays_when_a_new_file_is_broken(files: authority.Files, how: str) -> None:
-    """It is told once, by setting, with nothing of the key; when it is mended, the new one holds."""
-    harm, told = BREAK[how]
-    async with listening(config(files, mutual=True)) as (checks, port):
-        harm(files)
+    """The error is logged once, names the setting, and shows nothing of the key; a valid file is then loaded."""
+    damage, problem = BREAK[how]
+    async with listening(config(files, mutual=True)) as (served, port):
+        damage(files)
         with structlog.testing.capture_logs() as logged:
-            await checks.look()
-            await checks.look()
+            await served.reload()
+            await served.reload()
         before = await call(port, OURS.pem, CALLER)
         files.write(RENEWED)
         files.authority.write_bytes(OURS.pem)
-        await checks.look()
-        after = await shown(port)
+        await served.reload()
+        after = await server_certificate(port)
 
     assert [(each["event"], each["log_level"]) for each in logged] == [("file_refused", "error")]
-    assert logged[0]["problem"].startswith(told)
+    assert logged[0]["problem"].startswith(problem)
     assert RENEWED.key.splitlines()[1].decode() not in repr(logged)
     assert before is grpc.StatusCode.OK
     assert after == RENEWED.der
@@ -170,22 +178,22 @@ async def test_the_old_certificate_stays_when_a_new_file_is_broken(files: author
 
 @pytest.mark.parametrize("how", BREAK)
 async def test_the_service_does_not_start_when_its_first_file_is_broken(files: authority.Files, how: str) -> None:
-    """There is nothing older to go on with; the setting is named."""
-    harm, told = BREAK[how]
-    harm(files)
+    """There is no older content; the error names the setting."""
+    damage, problem = BREAK[how]
+    damage(files)
     given = config(files, mutual=True).model_dump() | {"listen": "127.0.0.1:0"}
 
     with pytest.raises(grpc_server.CannotListen) as refused:
         await edge.serving(worlds.world(clockwork.ManualClock()), **given).__aenter__()
 
-    assert str(refused.value).startswith(told)
+    assert str(refused.value).startswith(problem)
 
 
 @pytest.mark.parametrize("content", [None, "", "shop 00 read 1/1"], ids=["none", "empty", "malformed"])
-async def test_the_service_does_not_start_when_its_file_of_tokens_is_broken(
+async def test_the_service_does_not_start_when_its_tokens_file_is_invalid(
     tmp_path: pathlib.Path, content: str | None
 ) -> None:
-    """Nobody could call; or, worse, everybody."""
+    """Without valid tokens it could only reject every call, or accept every call."""
     file = tmp_path / "tokens"
     if content is not None:
         file.write_text(content)
@@ -196,10 +204,8 @@ async def test_the_service_does_not_start_when_its_file_of_tokens_is_broken(
     assert str(refused.value).startswith("INDEXER_SERVICE_TOKENS_FILE: ")
 
 
-async def test_files_are_looked_at_by_themselves_when_the_service_runs(
-    files: authority.Files, tmp_path: pathlib.Path
-) -> None:
-    """Within the interval of the settings; also through a link that is swapped, as Kubernetes does it."""
+async def test_files_are_reloaded_when_the_service_runs(files: authority.Files, tmp_path: pathlib.Path) -> None:
+    """Within the settings' interval; also when Kubernetes swaps the symbolic link above them."""
     linked = tmp_path / "linked"
     linked.symlink_to(tmp_path)
     given = {"tls_cert": linked / "tls.crt", "tls_key": linked / "tls.key", "reload_interval": 0.01}
@@ -207,19 +213,19 @@ async def test_files_are_looked_at_by_themselves_when_the_service_runs(
     authority.Files.under(tmp_path / "new", RENEWED, OURS)
     async with edge.serving(worlds.world(clockwork.ManualClock()), **given) as address:
         port = int(address.rpartition(":")[2])
-        before = await shown(port)
+        before = await server_certificate(port)
         (tmp_path / "swapped").symlink_to(tmp_path / "new")
         (tmp_path / "swapped").replace(linked)
         async with asyncio.timeout(LONG):
-            while await shown(port) == before:
+            while await server_certificate(port) == before:
                 pass
-        after = await shown(port)
+        after = await server_certificate(port)
 
     assert (before, after) == (SERVED.der, RENEWED.der)
 
 
-def test_a_chain_is_accepted_when_the_first_certificate_is_the_keys() -> None:
-    """As authorities hand it out: one's own first."""
-    tls.check(SERVED.certificate + OURS.pem, SERVED.key)
-    with pytest.raises(file_watch.Unacceptable):
-        tls.check(OURS.pem + SERVED.certificate, SERVED.key)
+def test_a_chain_is_accepted_when_its_first_certificate_belongs_to_the_key() -> None:
+    """Authorities issue chains in that order."""
+    tls.check_certificates(SERVED.certificate + OURS.pem, SERVED.key)
+    with pytest.raises(file_watch.InvalidFile):
+        tls.check_certificates(OURS.pem + SERVED.certificate, SERVED.key)
