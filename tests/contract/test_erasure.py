@@ -7,7 +7,7 @@ import pytest
 
 from indexing.domain import model, ports
 from indexing.store import credentials, database, erasure, guilds, idempotency, users
-from tests import clockwork, values
+from tests import clockwork, stored, values
 from tests.contract import conftest
 
 NOW = clockwork.START
@@ -22,12 +22,12 @@ async def keep(stores: conftest.Stores, user_id: int, job_id: str, guild_ids: li
     await stores.users.put_credential(user_id, values.credential())
     await stores.users.put_preferences(user_id, model.Preferences((SHARED,), ()))
     await stores.guilds.upsert_guilds(rows, guild_ids)
-    await stores.users.replace_guild_list(user_id, rows, NOW)
+    await stored.guild_list(stores.users, user_id, rows, NOW)
     for guild_id in guild_ids:
         fence = await stores.guilds.acquire_lease(guild_id, now=NOW, until=NOW + 20, fetched_before=NOW - 1)
         if fence is not None:
             channels = [values.channel(guild_id * 100 + number, guild_id) for number in range(2)]
-            await stores.guilds.store_channels(guild_id, fence=fence, channels=channels, now=NOW)
+            await stored.channels(stores.guilds, guild_id, fence=fence, channels=channels, now=NOW)
     job, _ = await stores.jobs.create_or_join(values.job(job_id, user_id=user_id))
     await stores.jobs.add_tasks(job, [values.task(guild_id) for guild_id in guild_ids])
     await stores.requests.store(f"Start:{job_id}", ports.StoredResponse(b"print", b"answer", user_id), NOW)
@@ -37,7 +37,7 @@ async def keep(stores: conftest.Stores, user_id: int, job_id: str, guild_ids: li
 async def kept(stores: conftest.Stores) -> conftest.Stores:
     """Two users who share a guild; one guild is left by the other."""
     await keep(stores, OTHER, OTHERS_JOB, [SHARED, LEFT])
-    await stores.users.mark_left(OTHER, LEFT, NOW)
+    await stored.left(stores.users, OTHER, LEFT)
     await keep(stores, USER, JOB, [OWN, SHARED, LEFT])
     return stores
 
@@ -112,7 +112,7 @@ async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> N
 
 async def test_ended_memberships_lead_to_guilds_too(kept: conftest.Stores) -> None:
     """What the user has left is still what he has brought."""
-    await kept.users.mark_left(USER, OWN, NOW)
+    await stored.left(kept.users, USER, OWN)
 
     assert sorted(await kept.remains.list_guilds(USER)) == [OWN, SHARED, LEFT]
     await kept.remains.erase_memberships(USER)
@@ -126,7 +126,7 @@ async def test_a_reading_stores_nothing_when_its_guild_was_erased(kept: conftest
     assert fence is not None
     await kept.remains.erase_guilds([OWN], but=USER)
 
-    stored = await kept.guilds.store_channels(OWN, fence=fence, channels=[values.channel(9, OWN)], now=NOW + 31)
+    stored = await stored.channels(kept.guilds, OWN, fence=fence, channels=[values.channel(9, OWN)], now=NOW + 31)
 
     assert not stored
     assert await kept.guilds.list_channels([OWN]) == []

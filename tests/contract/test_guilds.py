@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from indexing.domain import model, ports
-from tests import clockwork, values
+from tests import clockwork, stored, values
 from tests.contract import conftest
 
 NOW = clockwork.START
@@ -86,7 +86,7 @@ async def test_access_follows_when_our_bot_comes_and_goes(guilds: ports.Guilds) 
 
 async def test_what_was_fetched_stays_when_the_guild_is_named_again(guilds: ports.Guilds) -> None:
     """Another user's guild list does not make a guild look unread."""
-    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
+    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
     await guilds.upsert_guilds([values.user_guild(GUILD, name="second")], {GUILD})
 
@@ -136,7 +136,7 @@ async def test_the_fence_grows_when_a_lease_has_run_out(guilds: ports.Guilds) ->
 
 async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.Guilds) -> None:
     """A listing younger than what the asker wants serves him as well; one exactly as old does not."""
-    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[], now=NOW)
+    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[], now=NOW)
 
     fresh = await guilds.acquire_lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW - 0.5)
     stale = await guilds.acquire_lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW)
@@ -154,7 +154,7 @@ async def test_channels_come_back_whole_when_they_were_stored(guilds: ports.Guil
     """Every field of a channel survives, unknown types, overwrites and 63-bit numbers included."""
     plain = values.channel(12, kind=999)
 
-    stored = await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH, plain], now=NOW)
+    stored = await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH, plain], now=NOW)
 
     assert stored
     assert await guilds.list_channels([GUILD]) == [plain, RICH]
@@ -165,7 +165,7 @@ async def test_the_guild_tells_of_its_listing_when_one_is_stored(guilds: ports.G
     await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
     rows = [values.channel(1, last_message_id=70), values.channel(2, last_message_id=90), values.channel(3)]
 
-    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=rows, now=NOW + 2)
+    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=rows, now=NOW + 2)
 
     assert (await guilds.get([GUILD]))[GUILD] == values.guild(
         name="first", icon="a", fetched_at=NOW + 2, newest_message_id=90, channel_count=3
@@ -174,7 +174,7 @@ async def test_the_guild_tells_of_its_listing_when_one_is_stored(guilds: ports.G
 
 async def test_an_empty_listing_counts_when_the_guild_has_no_channel(guilds: ports.Guilds) -> None:
     """No channel is an answer, too."""
-    stored = await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[], now=NOW)
+    stored = await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[], now=NOW)
 
     found = (await guilds.get([GUILD]))[GUILD]
     assert stored
@@ -185,12 +185,12 @@ async def test_channels_are_ordered_when_several_guilds_are_read(guilds: ports.G
     """By guild, then position, then id; guilds that were not asked for stay out."""
     await guilds.upsert_guilds([values.user_guild(key) for key in (OTHER, OTHER + 1)], {OTHER, OTHER + 1})
     first = [values.channel(3, position=1), values.channel(1, position=2), values.channel(2, position=1)]
-    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=first, now=NOW)
+    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=first, now=NOW)
     for guild_id in (OTHER, OTHER + 1):
         fence = await guilds.acquire_lease(guild_id, now=NOW, until=NOW + 25, fetched_before=NOW)
         assert fence is not None
         rows = [values.channel(guild_id + 1, guild_id)]
-        await guilds.store_channels(guild_id, fence=fence, channels=rows, now=NOW)
+        await stored.channels(guilds, guild_id, fence=fence, channels=rows, now=NOW)
 
     found = await guilds.list_channels({OTHER, GUILD})
 
@@ -200,10 +200,10 @@ async def test_channels_are_ordered_when_several_guilds_are_read(guilds: ports.G
 async def test_a_channel_disappears_when_a_listing_no_longer_has_it(guilds: ports.Guilds) -> None:
     """Deleted or hidden from our bot: it is not shown any more."""
     rows = [values.channel(1), values.channel(2)]
-    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=rows, now=NOW)
+    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=rows, now=NOW)
 
     fence = await lease(guilds, fetched_before=NOW)
-    await guilds.store_channels(GUILD, fence=fence, channels=rows[1:], now=NOW + 1)
+    await stored.channels(guilds, GUILD, fence=fence, channels=rows[1:], now=NOW + 1)
 
     assert await guilds.list_channels([GUILD]) == rows[1:]
 
@@ -212,18 +212,18 @@ async def test_a_channel_comes_back_when_a_listing_has_it_again(guilds: ports.Gu
     """Hidden for a while, then visible again, and unchanged."""
     for rows in ([values.channel(1)], [], [values.channel(1)]):
         fence = await lease(guilds, fetched_before=NOW)
-        await guilds.store_channels(GUILD, fence=fence, channels=rows, now=NOW)
+        await stored.channels(guilds, GUILD, fence=fence, channels=rows, now=NOW)
 
     assert await guilds.list_channels([GUILD]) == [values.channel(1)]
 
 
 async def test_overwrites_are_replaced_when_a_channel_becomes_private(guilds: ports.Guilds) -> None:
     """A channel that is closed to a role is stored as closed, whatever stood there before."""
-    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
+    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
     closed = values.channel(11, overwrites=(values.denied(5),))
 
     fence = await lease(guilds, fetched_before=NOW)
-    await guilds.store_channels(GUILD, fence=fence, channels=[closed], now=NOW + 1)
+    await stored.channels(guilds, GUILD, fence=fence, channels=[closed], now=NOW + 1)
 
     assert await guilds.list_channels([GUILD]) == [closed]
 
@@ -234,15 +234,15 @@ async def test_a_late_writer_changes_nothing_when_its_lease_was_lost(
     stored_meanwhile: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
     """Its channels, its departures, its time and its end of the lease are all ignored."""
-    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[values.channel(1)], now=NOW)
+    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[values.channel(1)], now=NOW)
     late = await lease(guilds, now=NOW + 1000, fetched_before=NOW)
     current = await lease(guilds, now=NOW + 1025, fetched_before=NOW)
     if stored_meanwhile:
         rows = [values.channel(1, name="current"), values.channel(2)]
-        await guilds.store_channels(GUILD, fence=current, channels=rows, now=NOW + 1026)
+        await stored.channels(guilds, GUILD, fence=current, channels=rows, now=NOW + 1026)
     before = await guilds.list_channels([GUILD]), await guilds.get([GUILD])
 
-    stored = await guilds.store_channels(GUILD, fence=late, channels=[values.channel(3)], now=NOW + 1030)
+    stored = await stored.channels(guilds, GUILD, fence=late, channels=[values.channel(3)], now=NOW + 1030)
 
     assert not stored
     assert (await guilds.list_channels([GUILD]), await guilds.get([GUILD])) == before
@@ -262,7 +262,7 @@ async def test_a_late_holder_changes_nothing_when_it_ends_a_lost_lease(guilds: p
 
 async def test_a_refusal_keeps_the_data_when_our_bot_lost_access(guilds: ports.Guilds) -> None:
     """Cause and time of the next try are noted and the lease ends; channels stay as they were."""
-    await guilds.store_channels(GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
+    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
     fence = await lease(guilds, fetched_before=NOW)
     await guilds.mark_refused(GUILD, fence=fence, error="GUILD_UNAVAILABLE", now=NOW, retry_at=NOW + 3600)
@@ -289,7 +289,7 @@ SCHEDULE = model.Schedule(next_at=NOW + 900, interval=900.0, changed_at=NOW - 5,
 async def read(guilds: ports.Guilds, *rows: model.Channel, schedule: model.Schedule = SCHEDULE) -> None:
     """Let the guild be read now."""
     fence = await lease(guilds, fetched_before=NOW)
-    assert await guilds.store_channels(GUILD, fence=fence, channels=rows, now=NOW, schedule=schedule)
+    assert await stored.channels(guilds, GUILD, fence=fence, channels=rows, now=NOW, schedule=schedule)
 
 
 async def test_the_schedule_comes_back_when_a_guild_was_read(guilds: ports.Guilds) -> None:
@@ -312,7 +312,7 @@ async def test_the_most_overdue_come_first_when_guilds_are_due(guilds: ports.Gui
         fence = await guilds.acquire_lease(key, now=NOW, until=NOW + 25, fetched_before=NOW)
         assert fence is not None
         schedule = model.Schedule(next_at=next_at)
-        await guilds.store_channels(key, fence=fence, channels=[], now=NOW - 60, schedule=schedule)
+        await stored.channels(guilds, key, fence=fence, channels=[], now=NOW - 60, schedule=schedule)
 
     assert [guild.guild_id for guild in await guilds.list_due(NOW, 9)] == [OTHER + 1, OTHER]
     assert [guild.guild_id for guild in await guilds.list_due(NOW, 1)] == [OTHER + 1]
@@ -366,7 +366,7 @@ async def test_a_late_reader_changes_nothing_when_our_bot_was_removed_meanwhile(
     late = await lease(guilds, fetched_before=NOW)
 
     await guilds.mark_bot_removed([GUILD, OTHER], NOW + 1)
-    stored = await guilds.store_channels(GUILD, fence=late, channels=[RICH], now=NOW + 2)
+    stored = await stored.channels(guilds, GUILD, fence=late, channels=[RICH], now=NOW + 2)
     hidden, found = await guilds.list_channels([GUILD]), (await guilds.get([GUILD]))[GUILD]
     await guilds.upsert_guilds([values.user_guild(GUILD)], {GUILD})
     await read(guilds, RICH)
@@ -380,7 +380,7 @@ async def test_only_what_is_gone_for_long_is_erased_when_guilds_are_purged(store
     """Hidden channels after the retention, guilds without a member when nobody looked for as long."""
     guilds, row = stores.guilds, values.user_guild(GUILD)
     await guilds.upsert_guilds([row, values.user_guild(OTHER)], {GUILD, OTHER})
-    await stores.users.replace_guild_list(values.USER, [row], NOW)
+    await stored.guild_list(stores.users, values.USER, [row], NOW)
     await guilds.mark_viewed([OTHER], NOW)
     await read(guilds, RICH, values.channel(12))
     await read(guilds, RICH)

@@ -6,7 +6,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model, ports
-from tests import clockwork, values
+from tests import clockwork, stored, values
 from tests.contract import conftest
 
 NOW = clockwork.START
@@ -96,7 +96,7 @@ async def test_memberships_hold_what_discord_listed_when_a_list_is_stored(users:
     every_bit = (1 << 63) - 1
     rows = [values.user_guild(1, owner=True), values.user_guild(2, permissions=every_bit)]
 
-    await users.replace_guild_list(values.USER, rows, NOW)
+    await stored.guild_list(users, values.USER, rows, NOW)
 
     found = sorted(await users.memberships(values.USER), key=lambda row: row.guild_id)
     assert found == [
@@ -109,28 +109,28 @@ async def test_a_large_list_is_whole_when_the_user_has_all_guilds_he_can(users: 
     """200 guilds are the most that a user can be in."""
     rows = [values.user_guild(guild_id) for guild_id in range(1, 201)]
 
-    await users.replace_guild_list(values.USER, rows, NOW)
+    await stored.guild_list(users, values.USER, rows, NOW)
 
     assert {row.guild_id for row in await users.memberships(values.USER)} == set(range(1, 201))
 
 
 async def test_permissions_follow_when_the_list_is_read_again(users: ports.Users) -> None:
     """The latest list counts: who lost a permission or the ownership has lost it."""
-    await users.replace_guild_list(
-        values.USER, [values.user_guild(1, owner=True, permissions=values.ADMINISTRATOR)], NOW
+    await stored.guild_list(
+        users, values.USER, [values.user_guild(1, owner=True, permissions=values.ADMINISTRATOR)], NOW
     )
 
-    await users.replace_guild_list(values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
+    await stored.guild_list(users, values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
 
     assert await values.stored_membership(users, values.USER, 1) == values.membership(guild_id=1, permissions=0)
 
 
 async def test_a_membership_ends_when_the_list_no_longer_names_the_guild(users: ports.Users) -> None:
     """It is found neither alone nor among all; other users' memberships stay."""
-    await users.replace_guild_list(values.USER, [values.user_guild(1), values.user_guild(2)], NOW)
-    await users.replace_guild_list(OTHER, [values.user_guild(1)], NOW)
+    await stored.guild_list(users, values.USER, [values.user_guild(1), values.user_guild(2)], NOW)
+    await stored.guild_list(users, OTHER, [values.user_guild(1)], NOW)
 
-    await users.replace_guild_list(values.USER, [values.user_guild(2)], NOW + 60)
+    await stored.guild_list(users, values.USER, [values.user_guild(2)], NOW + 60)
 
     assert [row.guild_id for row in await users.memberships(values.USER)] == [2]
     assert await values.stored_membership(users, values.USER, 1) is None
@@ -139,9 +139,9 @@ async def test_a_membership_ends_when_the_list_no_longer_names_the_guild(users: 
 
 async def test_all_memberships_end_when_the_list_is_empty(users: ports.Users) -> None:
     """An empty list is a list."""
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW)
 
-    await users.replace_guild_list(values.USER, [], NOW + 60)
+    await stored.guild_list(users, values.USER, [], NOW + 60)
 
     assert await users.memberships(values.USER) == []
 
@@ -149,10 +149,10 @@ async def test_all_memberships_end_when_the_list_is_empty(users: ports.Users) ->
 async def test_the_time_of_the_last_list_is_known_when_one_was_stored(users: ports.Users) -> None:
     """An empty or unchanged list counts; for others there is none, and nobody becomes known by it."""
     await users.put_credential(values.USER, values.credential())
-    await users.replace_guild_list(OTHER, [values.user_guild(1)], NOW)
+    await stored.guild_list(users, OTHER, [values.user_guild(1)], NOW)
     times = [await users.guild_list_time(values.USER)]
     for later, rows in ((0, [values.user_guild(1)]), (60, [values.user_guild(1)]), (120, [])):
-        await users.replace_guild_list(values.USER, rows, NOW + later)
+        await stored.guild_list(users, values.USER, rows, NOW + later)
         times.append(await users.guild_list_time(values.USER))
 
     assert times == [None, NOW, NOW + 60, NOW + 120]
@@ -162,10 +162,10 @@ async def test_the_time_of_the_last_list_is_known_when_one_was_stored(users: por
 
 async def test_roles_stay_when_the_list_names_the_guild_again(users: ports.Users) -> None:
     """Role ids and their age are not touched by a new list that says the same."""
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
-    await users.store_roles(values.USER, 1, ROLES, NOW + 1)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW)
+    await stored.roles(users, values.USER, 1, ROLES, NOW + 1)
 
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 60)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW + 60)
 
     found = await values.stored_membership(users, values.USER, 1)
     assert found == values.membership(guild_id=1, role_ids=ROLES, roles_at=NOW + 1)
@@ -176,10 +176,10 @@ async def test_roles_are_not_known_any_more_when_the_list_gives_other_rights(
     users: ports.Users, rights: dict[str, Any]
 ) -> None:
     """Rights follow from roles, so that these may be others as well."""
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
-    await users.store_roles(values.USER, 1, ROLES, NOW + 1)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW)
+    await stored.roles(users, values.USER, 1, ROLES, NOW + 1)
 
-    await users.replace_guild_list(values.USER, [values.user_guild(1, **rights)], NOW + 60)
+    await stored.guild_list(users, values.USER, [values.user_guild(1, **rights)], NOW + 60)
 
     found = await values.stored_membership(users, values.USER, 1)
     assert found is not None
@@ -188,9 +188,9 @@ async def test_roles_are_not_known_any_more_when_the_list_gives_other_rights(
 
 async def test_no_roles_differ_from_unknown_ones_when_a_member_has_none(users: ports.Users) -> None:
     """An empty set of roles is knowledge."""
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW)
 
-    await users.store_roles(values.USER, 1, (), NOW)
+    await stored.roles(users, values.USER, 1, (), NOW)
 
     found = await values.stored_membership(users, values.USER, 1)
     assert found is not None
@@ -199,41 +199,41 @@ async def test_no_roles_differ_from_unknown_ones_when_a_member_has_none(users: p
 
 async def test_roles_are_forgotten_when_the_user_left_and_came_back(users: ports.Users) -> None:
     """Discord takes all roles from who leaves, so that old ones must not open a channel to him afterwards."""
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
-    await users.store_roles(values.USER, 1, ROLES, NOW)
-    await users.replace_guild_list(values.USER, [], NOW + 60)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW)
+    await stored.roles(users, values.USER, 1, ROLES, NOW)
+    await stored.guild_list(users, values.USER, [], NOW + 60)
 
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 120)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW + 120)
 
     assert await values.stored_membership(users, values.USER, 1) == values.membership(guild_id=1)
 
 
 async def test_roles_are_forgotten_when_discord_said_that_he_is_no_member(users: ports.Users) -> None:
     """The same when the departure was noticed by asking for his roles."""
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
-    await users.store_roles(values.USER, 1, ROLES, NOW)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW)
+    await stored.roles(users, values.USER, 1, ROLES, NOW)
 
-    await users.mark_left(values.USER, 1, NOW + 60)
+    await stored.left(users, values.USER, 1)
 
     assert await values.stored_membership(users, values.USER, 1) is None
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 120)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW + 120)
     assert await values.stored_membership(users, values.USER, 1) == values.membership(guild_id=1)
 
 
 async def test_late_roles_are_dropped_when_the_user_has_left_meanwhile(users: ports.Users) -> None:
     """An answer that was under way when he left does not come back with him."""
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW)
-    await users.replace_guild_list(values.USER, [], NOW + 60)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW)
+    await stored.guild_list(users, values.USER, [], NOW + 60)
 
-    await users.store_roles(values.USER, 1, ROLES, NOW + 61)
+    await stored.roles(users, values.USER, 1, ROLES, NOW + 61)
 
-    await users.replace_guild_list(values.USER, [values.user_guild(1)], NOW + 120)
+    await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW + 120)
     assert await values.stored_membership(users, values.USER, 1) == values.membership(guild_id=1)
 
 
 async def test_nothing_is_stored_when_roles_come_for_an_unknown_membership(users: ports.Users) -> None:
     """Roles alone make nobody a member."""
-    await users.store_roles(values.USER, 1, ROLES, NOW)
+    await stored.roles(users, values.USER, 1, ROLES, NOW)
 
     assert await values.stored_membership(users, values.USER, 1) is None
     assert await users.memberships(values.USER) == []
@@ -241,7 +241,7 @@ async def test_nothing_is_stored_when_roles_come_for_an_unknown_membership(users
 
 async def test_looks_are_noted_when_a_user_opens_his_guild(users: ports.Users) -> None:
     """Not more often than every few minutes, only for members, and forgotten when he leaves."""
-    await users.replace_guild_list(values.USER, [values.user_guild()], NOW)
+    await stored.guild_list(users, values.USER, [values.user_guild()], NOW)
     seen = []
     for later in (0.0, 60.0, 300.0):
         await users.mark_viewed(values.USER, values.GUILD, NOW + later)
@@ -249,8 +249,8 @@ async def test_looks_are_noted_when_a_user_opens_his_guild(users: ports.Users) -
         found = await values.stored_membership(users, values.USER, values.GUILD)
         assert found is not None
         seen.append(found.last_viewed_at)
-    await users.mark_left(values.USER, values.GUILD, NOW + 400)
-    await users.replace_guild_list(values.USER, [values.user_guild()], NOW + 500)
+    await stored.left(users, values.USER, values.GUILD)
+    await stored.guild_list(users, values.USER, [values.user_guild()], NOW + 500)
 
     assert seen == [NOW, NOW, NOW + 300]
     assert await values.stored_membership(users, values.USER, values.GUILD) == values.membership()
@@ -260,9 +260,9 @@ async def test_looks_are_noted_when_a_user_opens_his_guild(users: ports.Users) -
 async def test_ended_memberships_are_erased_when_they_are_purged(users: ports.Users) -> None:
     """Present ones stay, however old; one that ended later stays, too."""
     rows = [values.user_guild(values.GUILD + number) for number in range(3)]
-    await users.replace_guild_list(values.USER, rows, NOW)
-    await users.mark_left(values.USER, rows[0].guild_id, NOW + 10)
-    await users.mark_left(values.USER, rows[1].guild_id, NOW + 20)
+    await stored.guild_list(users, values.USER, rows, NOW)
+    await stored.left(users, values.USER, rows[0].guild_id)
+    await stored.left(users, values.USER, rows[1].guild_id)
 
     counts = [await users.purge(NOW + later) for later in (5, 15, 15)]
 

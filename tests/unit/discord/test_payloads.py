@@ -86,7 +86,7 @@ def test_a_channel_is_read_whole_when_discord_sends_all_fields() -> None:
             nsfw=True,
             flags=16,
             last_message_id=155117677105512449,
-            overwrites=(model.Overwrite(5, 1, 1024, 2048),),
+            overwrites=model.Overwrites(members_allow=model.pack_ids([5])),
         )
     ]
 
@@ -123,7 +123,7 @@ def test_new_fields_do_not_matter_when_discord_adds_them() -> None:
 
     found = payloads.decode_channels(body(CHANNEL | new | {"permission_overwrites": overwrites}), 9)
 
-    assert found[0].overwrites == (model.Overwrite(5, 0, 0, 0),)
+    assert found[0].overwrites == model.NO_OVERWRITES
     assert payloads.decode_guilds(body(GUILD | new)) == payloads.decode_guilds(body(GUILD))
 
 
@@ -192,11 +192,11 @@ def test_a_number_is_refused_when_the_store_cannot_hold_it(field: str) -> None:
 
 def test_a_channel_is_refused_when_its_overwrites_would_not_fit_into_a_document() -> None:
     """Discord's own bound is far below."""
-    overwrites = [{"id": str(number), "type": 0} for number in range(1, payloads.MAX_OVERWRITES + 2)]
+    overwrites = [{"id": str(number), "type": 0, "deny": "1024"} for number in range(1, payloads.MAX_OVERWRITES + 2)]
 
     whole = payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites[1:]}), 9)
 
-    assert len(whole[0].overwrites) == payloads.MAX_OVERWRITES
+    assert len(model.unpack_ids(whole[0].overwrites.roles_deny)) == payloads.MAX_OVERWRITES
     with pytest.raises(ValueError):
         payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites}), 9)
 
