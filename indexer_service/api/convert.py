@@ -117,6 +117,10 @@ def channel(row: model.Channel) -> pb.Channel:
     )
 
 
+VARINT_MORE = 0x80
+"""Bit of a length's byte that says that another one follows."""
+
+
 def encoded_channel(row: model.Channel) -> bytes:
     """Return one channel as it stands in a ListChannelsResponse, whose pages are joined from these."""
     return _as_first_field(channel(row))
@@ -131,9 +135,9 @@ def _as_first_field(row: message.Message) -> bytes:
     """Return a row as an element of the repeated field 1 (protobuf.dev/programming-guides/encoding)."""
     body = row.SerializeToString()
     size, prefix = len(body), bytearray(b"\x0a")
-    while size > 0x7F:
-        prefix.append(size & 0x7F | 0x80)
-        size >>= 7
+    while size >= VARINT_MORE:
+        prefix.append(size % VARINT_MORE | VARINT_MORE)
+        size //= VARINT_MORE
     prefix.append(size)
     return bytes(prefix) + body
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any
 
-from indexing.domain import model, permissions
+from indexing.domain import id_sets, model, permissions
 
 MOST_NAMED = 2_000
 """Ids that overwrites may name before a view is kept for each user instead of each group: a guild with more is rare."""
@@ -100,4 +100,4 @@ def _named(packed: Any) -> frozenset[int] | None:  # noqa: ANN401 -- an iterable
     lists = list(packed)
     if sum(map(len, lists)) > 8 * MOST_NAMED:
         return None
-    return frozenset(identifier for each in lists for identifier in model.unpack_ids(each))
+    return frozenset(identifier for each in lists for identifier in id_sets.unpack_ids(each))

@@ -4,14 +4,13 @@ Frozen values that travel between packages. Ids are Discord snowflakes as int, t
 Shapes follow Discord's documentation as read on 2026-08-06 (discord-api-docs, developers/resources).
 """
 
-import array
-import bisect
 import collections
 import dataclasses
 import enum
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
+
+from indexing.domain import id_sets
 
 DISCORD_EPOCH = 1_420_070_400.0
 """First second of 2015, where snowflakes begin to count (developers/reference.mdx, Snowflakes)."""
@@ -107,37 +106,14 @@ class Overwrite:
     deny: int
 
 
-def pack_ids(ids: Iterable[int]) -> bytes:
-    """Return ids, each once, as sorted little-endian 64-bit integers: 8 bytes an id, equal sets are equal bytes."""
-    packed = array.array("q", sorted(set(ids)))
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
-
-
-def unpack_ids(packed: bytes) -> Sequence[int]:
-    """Return the ids of `pack_ids` in order; on little-endian machines nothing is copied."""
-    if sys.byteorder == "big":
-        ids = array.array("q", packed)
-        ids.byteswap()
-        return ids
-    return memoryview(packed).cast("q")
-
-
-def has_id(packed: bytes, wanted: int) -> bool:
-    """Return whether *wanted* is among the ids of `pack_ids`."""
-    ids = unpack_ids(packed)
-    place = bisect.bisect_left(ids, wanted)
-    return place < len(ids) and ids[place] == wanted
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Overwrites:
     """
     What a channel's permission overwrites say about VIEW_CHANNEL; nothing else of them is kept.
 
-    Each field holds the ids of the overwrites of one kind that allow or deny it, packed by `pack_ids`. Channels with
-    equal overwrites share one object. A legal channel has up to 1,000 overwrites, so a set is searched, not unpacked.
+    Each field holds the ids of the overwrites of one kind that allow or deny it, packed by `id_sets.pack_ids`. Channels
+    with equal overwrites share one object. A legal channel has up to 1,000 overwrites, so a set is searched, not
+    unpacked.
     """
 
     roles_allow: bytes = b""
@@ -148,14 +124,13 @@ class Overwrites:
     @classmethod
     def of(cls, rows: Iterable[Overwrite]) -> Self:
         """Reduce overwrites as Discord sends them; those of unknown kind say nothing."""
-        rows = list(rows)
-        return cls(
-            *(
-                pack_ids(row.target_id for row in rows if row.kind == kind and getattr(row, side) & VIEW_CHANNEL)
-                for kind in (0, 1)
-                for side in ("allow", "deny")
-            )
-        )
+        found = list(rows)
+
+        def targets(kind: int, side: str) -> bytes:
+            named = (row for row in found if row.kind == kind and getattr(row, side) & VIEW_CHANNEL)
+            return id_sets.pack_ids(row.target_id for row in named)
+
+        return cls(targets(0, "allow"), targets(0, "deny"), targets(1, "allow"), targets(1, "deny"))
 
 
 NO_OVERWRITES = Overwrites()

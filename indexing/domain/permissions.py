@@ -16,7 +16,7 @@ While the role ids are unknown it fails closed: a channel is shown only if it wo
 import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 
-from indexing.domain import model
+from indexing.domain import id_sets, model
 
 ADMINISTRATOR = 1 << 3
 VIEW_CHANNEL = model.VIEW_CHANNEL
@@ -95,13 +95,13 @@ class _RoleOverwrites:
         """Return whether the channel shows after the role overwrites other than @everyone's."""
         if self.roles is not None:
             roles = self.roles - {everyone}
-            if any(model.has_id(overwrites.roles_allow, role) for role in roles):
+            if any(id_sets.has_id(overwrites.roles_allow, role) for role in roles):
                 return True
-            return view and not any(model.has_id(overwrites.roles_deny, role) for role in roles)
-        allow = set(model.unpack_ids(overwrites.roles_allow)) - {everyone}
+            return view and not any(id_sets.has_id(overwrites.roles_deny, role) for role in roles)
+        allow = set(id_sets.unpack_ids(overwrites.roles_allow)) - {everyone}
         if self.best:
             return view or bool(allow)
-        return view and set(model.unpack_ids(overwrites.roles_deny)) - {everyone} <= allow
+        return view and set(id_sets.unpack_ids(overwrites.roles_deny)) - {everyone} <= allow
 
 
 WORST_CASE_ROLES = _RoleOverwrites(None)
@@ -114,11 +114,11 @@ def may_view(membership: model.Membership, overwrites: model.Overwrites, pool: _
     if overwrites is model.NO_OVERWRITES:
         return view
     everyone = membership.guild_id
-    if model.has_id(overwrites.roles_allow, everyone):
+    if id_sets.has_id(overwrites.roles_allow, everyone):
         view = True
-    elif model.has_id(overwrites.roles_deny, everyone):
+    elif id_sets.has_id(overwrites.roles_deny, everyone):
         view = False
     view = pool.apply(view, overwrites, everyone)
-    if model.has_id(overwrites.members_allow, membership.user_id):
+    if id_sets.has_id(overwrites.members_allow, membership.user_id):
         return True
-    return view and not model.has_id(overwrites.members_deny, membership.user_id)
+    return view and not id_sets.has_id(overwrites.members_deny, membership.user_id)

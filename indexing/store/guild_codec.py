@@ -1,10 +1,10 @@
 """
 The channels of a guild as they stand in its document: one msgpack value, and the newest messages beside it.
 
-`channels` is `[format, rows, sets, gone]`: a row is `[id, kind, name, topic, position, parent, nsfw, flags, set]`, sorted
-by position, then id; `set` is a place among `sets`, -1 where no overwrite touches VIEW_CHANNEL. A set is the four packed
-id lists of `model.Overwrites`. `gone` holds `[id, kind, gone_at, reason]`. `activity` packs the newest message ids in the
-order of the rows, so that a listing that brings only activity writes 8 bytes a channel.
+`channels` is `[format, rows, sets, gone]`: a row is `[id, kind, name, topic, position, parent, nsfw, flags, set]`,
+sorted by position, then id; `set` is a place among `sets`, -1 where no overwrite touches VIEW_CHANNEL. A set is the
+four packed id lists of `model.Overwrites`. `gone` holds `[id, kind, gone_at, reason]`. `activity` packs the newest
+message ids in the order of the rows, so that a listing that brings only activity writes 8 bytes a channel.
 
 Why not sub-documents: docs/decisions/0025. `python -m indexer_service inspect guild ID` prints a document.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from indexing.domain import model
+from indexing.domain import id_sets, model
 
 FORMAT = 1
 """Grows when an older release cannot read what is written; a reader treats a newer format as not indexed."""
@@ -119,7 +119,7 @@ def readable(document: dict[str, Any]) -> dict[str, Any]:
             "parent_id": row.parent_id,
             "last_message_id": row.last_message_id,
             "overwrites": {
-                name: list(model.unpack_ids(getattr(row.overwrites, name)))
+                name: list(id_sets.unpack_ids(getattr(row.overwrites, name)))
                 for name in ("roles_allow", "roles_deny", "members_allow", "members_deny")
             },
         }

@@ -1,9 +1,9 @@
 """
 Guilds in MongoDB, one document each with its channels inside, shared by all users.
 
-A process that fetches a guild holds its lease: a fencing token that only grows, and a time. A listing is one conditional
-update: it is stored only if the fencing token and the fingerprint are as they were before Discord was asked, so that a
-process that lost its lease changes nothing, however late its write arrives.
+A process that fetches a guild holds its lease: a fencing token that only grows, and a time. A listing is one
+conditional update: it is stored only if the fencing token and the fingerprint are as they were before Discord was
+asked, so that a process that lost its lease changes nothing, however late its write arrives.
 
 | what | round trips | bytes (23 channels, median) |
 |---|---|---|

@@ -129,7 +129,7 @@ class Jobs:
         return await self._update(job, change) if change else True
 
     async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
-        """Store the job's fields and changed tasks in one write if its turn is still current; returns whether it was."""
+        """Store the job's fields and changed tasks in one write if its turn is current; returns whether it was."""
         fields = {name: value for name, value in self._fields(job).items() if name not in WRITTEN_ONCE}
         return await self._update(job, {**fields, **{f"tasks.{task.guild_id}": _changing(task) for task in tasks}})
 

@@ -2,7 +2,7 @@
 Users in MongoDB, one document each: the sealed credential, preferences, rights in their guilds, and role ids.
 
 `rights` is written by guild lists alone: one msgpack value `[[guild_id, owner, permissions], ...]`. What changes guild
-by guild stands in flat maps from a guild's id to one value: `role_ids` (packed, see `model.pack_ids`), `roles_at`,
+by guild stands in flat maps from a guild's id to one value: `role_ids` (packed, see `id_sets.pack_ids`), `roles_at`,
 `roles_changed_at`, `looked_at`. A map of sub-documents makes each member answer four times as dear (decision 25).
 
 `rosters` answers the reverse question, which known users are in a guild: one document a user, written only when the set
@@ -16,13 +16,14 @@ a guild for a moment, and never too few.
 | a role answer | 1 |
 """
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
 
 from indexing import errors
-from indexing.domain import model, ports
+from indexing.domain import id_sets, model, ports
 from indexing.store import credentials, database, writer
 
 MOST_FORMER = 500
@@ -116,7 +117,9 @@ class Users:
             await self._write_roster(known.user_id, listed, former)
         return True
 
-    async def _write_roster(self, user_id: int, guild_ids: Set[int], former: Set[int] = frozenset()) -> None:
+    async def _write_roster(
+        self, user_id: int, guild_ids: AbstractSet[int], former: AbstractSet[int] = frozenset()
+    ) -> None:
         """Store the user's guilds; *former* ones are kept beside them, for an erasure to look at."""
         update: database.Document = {"$set": {"guild_ids": sorted(guild_ids)}}
         if former:
@@ -127,11 +130,11 @@ class Users:
     async def store_roles(self, known: model.Membership, roles: Sequence[int], asked_at: float) -> bool:
         """Store the user's role ids in a guild; returns False when anything newer is known, or the user has left."""
         guild = str(known.guild_id)
-        packed = model.pack_ids(roles)
+        packed = id_sets.pack_ids(roles)
         moment = max(asked_at, (known.roles_changed_at or 0.0) + 1e-6)
         set_ = {f"role_ids.{guild}": packed, f"roles_at.{guild}": asked_at, f"roles_changed_at.{guild}": moment}
         update: database.Document = {"$set": set_}
-        if known.role_ids is None or model.pack_ids(known.role_ids) != packed:
+        if known.role_ids is None or id_sets.pack_ids(known.role_ids) != packed:
             update["$inc"] = {"version": 1}
         return await self._writer.update(self._as_known(known), update)
 
@@ -192,7 +195,7 @@ def _user(row: database.Document) -> model.User:
             guild_id=guild_id,
             owner=owner,
             permissions=permissions,
-            role_ids=None if packed is None else tuple(model.unpack_ids(packed)),
+            role_ids=None if packed is None else tuple(id_sets.unpack_ids(packed)),
             roles_at=maps["roles_at"].get(key),
             last_viewed_at=maps["looked_at"].get(key),
             roles_changed_at=changed_at,

@@ -2,9 +2,9 @@
 Conditional updates of one collection, gathered for some milliseconds and sent as one bulk.
 
 Each statement names the document, and what of it must be as it was read; it changes nothing otherwise. Each also sets
-`by` to a mark of its own. So a bulk that reports fewer matches than it has statements is asked which of them applied, and
-a statement whose answer was lost (a time-out, a failover) can be sent again: if it had been applied, it matches nothing
-the second time, and `by` tells that it was ours.
+`by` to a mark of its own. So a bulk that reports fewer matches than it has statements is asked which of them applied,
+and a statement whose answer was lost (a time-out, a failover) can be sent again: if it had been applied, it matches
+nothing the second time, and `by` tells that it was ours.
 
 Round trips: 1 for a bulk of up to 1,000 statements; 1 more when some did not match.
 """
@@ -21,13 +21,16 @@ from indexing.store import database
 from indexing.telemetry import logs
 
 INTERVAL = 0.03
-"""Least seconds between two bulks of one collection. With 0 a call to Discord costs twice the commands and half as much
-CPU again, with 0.05 a commit takes 47 ms at the median instead of 29 (measured with 20 users of 60 guilds)."""
+"""
+Least seconds between two bulks of one collection.
+
+With 0 a call to Discord costs twice the commands and half as much CPU again; with 0.05 a commit takes 47 ms at the
+median instead of 29 (measured with 20 users of 60 guilds).
+"""
 MOST = 1_000
 """Statements in one bulk."""
-PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-"""Seconds before each further attempt of a bulk that failed: what was paid for at Discord is not thrown away because one
-write timed out."""
+PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0) """Seconds before each further attempt of a bulk that failed: what was paid for
+at Discord is not thrown away because one write timed out."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -2,8 +2,8 @@
 What a user is shown of the index: their guilds and channels as stored, never more than they may see.
 
 No call to Discord is made. A page is cut from decoded guilds that the process keeps, then checked: the versions of the
-user and of the guilds that the page was cut from are asked for after the page was, one question shared by all pages that
-wait. So nothing is shown that a version stored before the page arrived hides. Only what changed is loaded again.
+user and of the guilds that the page was cut from are asked for after the page was, one question shared by all pages
+that wait. So nothing is shown that a version stored before the page arrived hides. Only what changed is loaded again.
 
 Round trips to MongoDB for a page: 1 (two questions side by side), 2 when something changed or is not in the cache.
 """

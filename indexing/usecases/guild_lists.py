@@ -56,7 +56,7 @@ class GuildLists:
         if user is None:
             await erase_user.compensate_if_user_erased(self._deps, job, [guild.guild_id for guild in listed])
             raise errors.CredentialMissing(job.user_id)
-        return await self._make_tasks(job, user, guilds)
+        return await self._make_tasks(user, guilds)
 
     async def _load_user(self, user_id: int) -> model.User:
         user = await self._deps.users.load(user_id)
@@ -85,9 +85,7 @@ class GuildLists:
             guilds = await self._deps.guilds.get(ids)
         return guilds
 
-    async def _make_tasks(
-        self, job: model.Job, user: model.User, guilds: dict[int, model.Guild]
-    ) -> list[model.GuildTask]:
+    async def _make_tasks(self, user: model.User, guilds: dict[int, model.Guild]) -> list[model.GuildTask]:
         now, weights = self._deps.clock(), self._config.rank_weights
         ordered = ranking.rank_guilds(user.memberships, guilds, user.preferences, now=now, weights=weights)
         muted = user.preferences.muted

@@ -3,7 +3,8 @@ What a service process keeps of users and guilds for its readers, and how it kno
 
 Nothing is shown from here without a check that began after the page arrived: the versions of the user and of the guilds
 are asked for, in one question for all pages that wait (etcd's ReadIndex has the same idea). `read_cache_max_age` allows
-to skip the check for what was checked that short a time ago, at most a second: so much later a hidden channel is hidden.
+to skip the check for what was checked that short a time ago, at most a second: so much later a hidden channel is
+hidden.
 """
 
 import asyncio

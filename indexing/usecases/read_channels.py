@@ -2,8 +2,8 @@
 Fetches one guild's channels for everybody, under its lease: the only way to a channel listing.
 
 The lease is taken when the permit is there, so that waiting for quota locks nothing, and the request that gets its
-permit first fetches: a user who waits in the better lane overtakes a fetch that still waits in a worse one, and both use
-its result. A late answer whose lease was lost changes nothing.
+permit first fetches: a user who waits in the better lane overtakes a fetch that still waits in a worse one, and both
+use its result. A late answer whose lease was lost changes nothing.
 
 Round trips for a fetch: 1 to Discord, 2 to Redis, 2 to MongoDB (lease, listing); 1 more when the structure changed.
 """
@@ -102,7 +102,7 @@ class ChannelFetcher:
 
     async def fetch(self, wanted: FetchRequest, purpose: ports.Purpose) -> FetchResult | None:
         """
-        Fetch and store a guild's channels; None when another process fetches or has fetched them, or the lease was lost.
+        Fetch and store a guild's channels; None when another fetch serves as well, or when the lease was lost.
 
         The lease ends, or runs out, whatever happens.
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies
 
 from indexing.discord import payloads
-from indexing.domain import model
+from indexing.domain import id_sets, model
 from tests import values
 
 BIG = str((1 << 63) - 1)
@@ -86,7 +86,7 @@ def test_a_channel_is_read_whole_when_discord_sends_all_fields() -> None:
             nsfw=True,
             flags=16,
             last_message_id=155117677105512449,
-            overwrites=model.Overwrites(members_allow=model.pack_ids([5])),
+            overwrites=model.Overwrites(members_allow=id_sets.pack_ids([5])),
         )
     ]
 
@@ -196,7 +196,7 @@ def test_a_channel_is_refused_when_its_overwrites_would_not_fit_into_a_document(
 
     whole = payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites[1:]}), 9)
 
-    assert len(model.unpack_ids(whole[0].overwrites.roles_deny)) == payloads.MAX_OVERWRITES
+    assert len(id_sets.unpack_ids(whole[0].overwrites.roles_deny)) == payloads.MAX_OVERWRITES
     with pytest.raises(ValueError):
         payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites}), 9)
 
