@@ -30,7 +30,7 @@ median instead of 29 (measured with 20 users of 60 guilds).
 MOST = 1_000
 """Statements in one bulk."""
 PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-"""Seconds before each further attempt of a bulk that failed: what was paid for at Discord is not lost to one time-out."""
+"""Seconds before each further attempt of a bulk that failed: what was paid for at Discord outlives a time-out."""
 
 
 @dataclasses.dataclass(slots=True)
