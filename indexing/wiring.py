@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import hashlib
+import time
 from collections.abc import AsyncIterator
 
 import dramatiq
 import redis.asyncio
 
-from indexing import settings
+from indexing import concurrency, settings
 from indexing.discord import client, oauth
 from indexing.domain import ports
 from indexing.messaging import coordination, events, queue, redis_client
@@ -27,6 +28,7 @@ class Components:
     queue: queue.DramatiqQueue
     events: events.RedisEvents
     redis: redis.asyncio.Redis
+    store_limit: concurrency.AdaptiveLimit
 
 
 def application_name(config: settings.DiscordSettings) -> str:
@@ -61,13 +63,14 @@ async def open_components(
         turn_queue = queue.DramatiqQueue(broker, shared_redis)
         discord = client.DiscordClient(session, limits, config.discord, metrics.discord)
         vault = credentials.Vault(config.secrets.keys)
+        store_limit = concurrency.AdaptiveLimit(time.monotonic)
         dependencies = ports.Dependencies(
             discord=discord,
             oauth=oauth.OAuth(discord, config.oauth),
-            users=users.Users(db, vault),
+            users=users.Users(db, vault, observe=store_limit.observe),
             credentials=credentials.Credentials(db, vault),
-            guilds=guilds.Guilds(db),
-            jobs=jobs.Jobs(db, retention=config.indexing.job_retention),
+            guilds=guilds.Guilds(db, retention=config.indexing.retention, observe=store_limit.observe),
+            jobs=jobs.Jobs(db, retention=config.indexing.job_retention, observe=store_limit.observe),
             queue=turn_queue,
             events=updates,
             bot_guilds=coordination.RedisBotGuilds(shared_redis),
@@ -75,4 +78,4 @@ async def open_components(
             clock=clock,
         )
         idempotency_store = idempotency.MongoIdempotencyStore(db)
-        yield Components(dependencies, idempotency_store, limits, turn_queue, updates, shared_redis)
+        yield Components(dependencies, idempotency_store, limits, turn_queue, updates, shared_redis, store_limit)

@@ -12,7 +12,7 @@ asked, so that a process that lost its lease changes nothing, however late its w
 | refusal, failure | 1 | 0.2 KB |
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pymongo
@@ -54,11 +54,17 @@ MANY = 1_000
 class Guilds:
     """Port `ports.Guilds`. Round trips: one for each method, up to 3 for `upsert_guilds`."""
 
-    def __init__(self, db: database.Database, *, retention: float = 30 * 86_400.0) -> None:
+    def __init__(
+        self,
+        db: database.Database,
+        *,
+        retention: float = 30 * 86_400.0,
+        observe: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._guilds = db["guilds"]
         self._rosters = db["rosters"]
         self._retention = retention
-        self._writer = writer.Writer(self._guilds)
+        self._writer = writer.Writer(self._guilds, observe=observe)
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
         """Return those of the guilds that are stored, by id, without their channels."""

@@ -17,7 +17,7 @@ is open in an ended job is read as ended with the job's state and reason, so tha
 
 import dataclasses
 import datetime
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -43,10 +43,12 @@ _TASK = msgspec.msgpack.Decoder(tuple[str, str, int, float, str, int | None, int
 class Jobs:
     """Port `ports.Jobs`. Round trips: one for each method, two for a `create_or_join` that joins."""
 
-    def __init__(self, db: database.Database, *, retention: float) -> None:
+    def __init__(
+        self, db: database.Database, *, retention: float, observe: Callable[[float], None] = lambda _: None
+    ) -> None:
         self._jobs = db["jobs"]
         self._retention = retention
-        self._writer = writer.Writer(self._jobs)
+        self._writer = writer.Writer(self._jobs, observe=observe)
 
     async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store *job* unless its user has an active one; returns the stored one and whether it is new."""

@@ -16,7 +16,7 @@ a guild for a moment, and never too few.
 | a role answer | 1 |
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -51,11 +51,13 @@ _RIGHTS = msgspec.msgpack.Decoder(list[tuple[int, bool, int]])
 class Users:
     """Port `ports.Users`. Round trips: one for each method, up to three for `replace_guild_list`."""
 
-    def __init__(self, db: database.Database, safe: credentials.Vault) -> None:
+    def __init__(
+        self, db: database.Database, safe: credentials.Vault, *, observe: Callable[[float], None] = lambda _: None
+    ) -> None:
         self._users = db["users"]
         self._rosters = db["rosters"]
         self._safe = safe
-        self._writer = writer.Writer(self._users)
+        self._writer = writer.Writer(self._users, observe=observe)
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store the credential, encrypted, in place of any older one."""

@@ -12,6 +12,8 @@ Round trips: 1 for a bulk of up to 1,000 statements; 1 more when some did not ma
 import asyncio
 import dataclasses
 import os
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pymongo
@@ -56,7 +58,15 @@ def _merged(statements: list[_Statement]) -> _Statement:
 class Writer:
     """Writes to one collection. Loops are not mixed: a writer belongs to the event loop that first uses it."""
 
-    def __init__(self, collection: database.Collection, *, interval: float = INTERVAL) -> None:
+    def __init__(
+        self,
+        collection: database.Collection,
+        *,
+        observe: Callable[[float], None] = lambda _: None,
+        interval: float = INTERVAL,
+    ) -> None:
+        """*observe* is told the seconds of every bulk, also of one that failed."""
+        self._observe = observe
         self._collection = collection
         self._group = concurrency.GroupCommit(self._commit, interval=interval)
         self._log = logs.get(__name__)
@@ -98,6 +108,7 @@ class Writer:
     async def _persist(self, statements: list[_Statement]) -> None:
         """Write a bulk, again and again for a while when the store does not answer."""
         for attempt, pause in enumerate((*PAUSES, None)):
+            began = time.perf_counter()
             try:
                 await self._write(statements, again=attempt > 0)
             except errors.StoreUnavailable as problem:
@@ -107,6 +118,8 @@ class Writer:
                 await asyncio.sleep(pause)
             else:
                 return
+            finally:
+                self._observe(time.perf_counter() - began)
 
     async def _write(self, statements: list[_Statement], *, again: bool) -> None:
         with database.translated():
