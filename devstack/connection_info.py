@@ -40,7 +40,7 @@ def print_connection_info(running: stack.Stack, screen: console.Console) -> None
     commands = [f"index {user}", f"guilds {user}", f"channels {user} --order activity", f"limits --watch --user {user}"]
     for line in [f"export INDEXER_ADDRESS={running.address}", *(f"{indexer} {command}" for command in commands)]:
         screen.print(f"  {line}", soft_wrap=True)
-    screen.print("\nPress Ctrl-C to stop everything and delete its data.")
+    screen.print("\nPress Ctrl-C to stop everything.")
 
 
 def _users(running: stack.Stack) -> str:

@@ -68,7 +68,8 @@ class Summary:
         drawn.add_column(justify="right")
         if many:
             drawn.add_column(justify="right")
-            drawn.add_row("", text.Text("median", style="dim"), text.Text("slowest user", style="dim"))
+        headings = ("time until", "median", "slowest user") if many else ("time until", "")
+        drawn.add_row(*headings, style="dim")
         for name, (label, _) in TIMES.items():
             spans = [document["p50"][name], document[name]] if many else [document[name]]
             included = times.pluralize(document["guilds_in_first_answer"], "guild")

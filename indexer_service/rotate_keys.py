@@ -32,8 +32,8 @@ def _print_result(tally: key_rotation.Tally) -> None:
     sys.stdout.write(f"{tally.resealed} credentials encrypted again; {current} of {tally.seen} have the first key\n")
     if tally.unreadable:
         sys.stderr.write(
-            f"{tally.unreadable} credentials have none of the keys in INDEXER_CREDENTIAL_KEYS and are unchanged: "
-            "add the missing key, or let these users log in again\n"
+            f"{tally.unreadable} of {tally.seen} credentials have none of the keys in INDEXER_CREDENTIAL_KEYS "
+            "and are unchanged: add the missing key, or let these users log in again\n"
         )
     elif tally.missed:
         sys.stderr.write("some credentials still have an older key: give all processes the new key first in the list\n")

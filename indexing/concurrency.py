@@ -158,8 +158,8 @@ class AdaptiveLimit:
     """
     How much work goes on side by side, from how long the slowest server takes.
 
-    Once a second the limit follows the ratio of the usual latency to that of the last second, and grows by one (Gradient2
-    of Netflix' concurrency-limits). So work backs off while a server slows down, and comes back when it is well again.
+    Once a second the limit follows the ratio of the usual latency to that of the last second, and grows by one
+    (Gradient2 of Netflix' concurrency-limits). So work backs off while a server slows down, and comes back when it is well again.
     Latencies up to `HEALTHY` never lower it.
 
     Args:

@@ -1,21 +1,21 @@
 """
-Failures that cross packages: what a caller may catch, and the data to act on it.
+Errors that cross packages, with the data to handle them.
 
-Vendor exceptions never leave the module that owns the vendor; they are translated there, chained with `from`.
-`reason` is the constant that stands in logs, in units and in google.rpc.ErrorInfo.
+Vendor exceptions never leave the module that owns the vendor; it translates them and chains them with `from`.
+`reason` is the constant in logs, guild tasks and google.rpc.ErrorInfo. Messages may change, reasons may not.
 """
 
 from typing import ClassVar
 
 
 class IndexerError(Exception):
-    """Base of every failure that we raise on purpose."""
+    """Base of all errors that the product raises."""
 
     reason: ClassVar[str] = "INTERNAL"
 
 
 class InvalidArgument(IndexerError):
-    """A field of a request cannot be accepted."""
+    """A field of a request is invalid."""
 
     reason = "INVALID_ARGUMENT"
 
@@ -26,31 +26,31 @@ class InvalidArgument(IndexerError):
 
 
 class RequestIdReused(InvalidArgument):
-    """A request id came again with another request."""
+    """A request id was used before, for another request."""
 
     reason = "REQUEST_ID_REUSED"
 
     def __init__(self) -> None:
-        super().__init__("request_id", "was used for another request; every request needs an id of its own")
+        super().__init__("request_id", "was used for another request; use a new UUID for each request")
 
 
 class JobNotFound(IndexerError):
-    """No such job, or its retention time is over."""
+    """The job does not exist, or its retention time is over."""
 
     reason = "JOB_NOT_FOUND"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"job_id: no job {job_id}")
+        super().__init__(f"job_id: job {job_id} does not exist or has expired; list the user's jobs with ListJobs")
         self.job_id = job_id
 
 
 class JobRunning(IndexerError):
-    """The job has not ended, so there is nothing to try again yet."""
+    """The job has not ended, so it cannot be retried yet."""
 
     reason = "JOB_RUNNING"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"job_id: job {job_id} still runs; retry it when it has ended")
+        super().__init__(f"job_id: job {job_id} is still running; retry it when it has ended")
         self.job_id = job_id
 
 
@@ -60,17 +60,17 @@ class NothingFailed(IndexerError):
     reason = "NOTHING_FAILED"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"job_id: no guild failed in job {job_id}")
+        super().__init__(f"job_id: job {job_id} has no failed guild; start a new job with StartIndexing")
         self.job_id = job_id
 
 
 class UserNotFound(IndexerError):
-    """This user has never been indexed and has stored no credential."""
+    """The user has no stored credential and has never been indexed."""
 
     reason = "USER_NOT_FOUND"
 
     def __init__(self, user_id: int) -> None:
-        super().__init__(f"user_id: nothing is known of user {user_id}")
+        super().__init__(f"user_id: user {user_id} is unknown; call PutCredential and StartIndexing first")
         self.user_id = user_id
 
 
@@ -80,53 +80,55 @@ class CredentialMissing(IndexerError):
     reason = "CREDENTIAL_MISSING"
 
     def __init__(self, user_id: int) -> None:
-        super().__init__(f"user_id: no credential is stored for user {user_id}; call PutCredential first")
+        super().__init__(f"user_id: user {user_id} has no stored credential; call PutCredential first")
         self.user_id = user_id
 
 
 class ReauthRequired(IndexerError):
-    """Discord no longer accepts the user's credential; only the user can renew it."""
+    """Discord no longer accepts the user's credential; only the user can replace it."""
 
     reason = "REAUTH_REQUIRED"
 
     def __init__(self, user_id: int) -> None:
-        super().__init__(f"user_id: Discord refuses the credential of user {user_id}; ask for consent again")
+        super().__init__(f"user_id: Discord refuses the credential of user {user_id}; let the user log in again")
         self.user_id = user_id
 
 
 class Unauthenticated(IndexerError):
-    """The call shows no service token that counts; whether one ever did is not told."""
+    """No valid service token. The error does not reveal whether it was ever valid."""
 
     reason = "UNAUTHENTICATED"
 
     def __init__(self) -> None:
-        super().__init__("this needs a service token that counts; send it as metadata, authorization: Bearer TOKEN")
+        super().__init__("a valid service token is required; send it as metadata, authorization: Bearer TOKEN")
 
 
 class ScopeMissing(IndexerError):
-    """The caller's token does not open this method; an empty scope is one that no token has."""
+    """The token lacks the method's scope; an empty scope means that no token may call the method."""
 
     reason = "SCOPE_MISSING"
 
     def __init__(self, scope: str) -> None:
-        needed = f"needs a service token with the scope {scope}" if scope else "is open to no caller"
-        super().__init__(f"this method {needed}")
+        need = f"needs a service token with the scope {scope}" if scope else "has no scope and accepts no service token"
+        super().__init__(f"this method {need}; ask the operator to change the tokens file")
         self.scope = scope
 
 
 class TooManyRequests(IndexerError):
-    """The caller makes more requests than its line in the file of service tokens grants."""
+    """The caller exceeds the request rate that the tokens file gives it."""
 
     reason = "TOO_MANY_REQUESTS"
 
     def __init__(self, caller: str, retry_after: float) -> None:
-        super().__init__(f"caller {caller} makes more requests than it may")
+        super().__init__(
+            f"caller {caller} exceeds its request rate; send fewer requests, or ask the operator for a higher rate"
+        )
         self.caller = caller
         self.retry_after = retry_after
 
 
 class StoreUnavailable(IndexerError):
-    """MongoDB did not answer in time; nothing is known of the write."""
+    """MongoDB did not answer in time; a write may or may not have happened."""
 
     reason = "STORE_UNAVAILABLE"
     retry_after = 1.0
@@ -140,36 +142,36 @@ class QueueUnavailable(IndexerError):
 
 
 class LimiterUnavailable(IndexerError):
-    """The budgets cannot be read, so no call to Discord may be made (fail closed)."""
+    """The rate-limit budgets cannot be reached, so no call to Discord is made (fail closed)."""
 
     reason = "LIMITER_UNAVAILABLE"
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__("the rate-limit budgets cannot be reached; no call to Discord is made without them")
+        super().__init__("the rate-limit budgets cannot be reached, so Discord is not called; check Redis")
         self.retry_after = retry_after
 
 
 class RateLimited(IndexerError):
     """
-    No permit within the caller's patience, or Discord said 429; nothing is held.
+    No permit within the caller's longest wait, or Discord answered 429; no permit is held.
 
     Attributes:
-        budget: Kind of the budget that refuses: global, user, route, or egress; credential: see CredentialBusy.
-        retry_after: Seconds from now until asking again makes sense.
-        why: What the wait is for: used up, hold, pause, probe, shared, breaker.
+        budget: Kind of the budget: global, user, route, or egress; credential for CredentialBusy.
+        retry_after: Seconds from now until a retry can succeed.
+        why: Cause of the wait: used up, hold, pause, probe, shared, breaker.
     """
 
     reason = "RATE_LIMITED"
 
     def __init__(self, budget: str, *, retry_after: float, why: str) -> None:
-        super().__init__(f"the {budget} budget asks to wait {retry_after:.3f} s ({why})")
+        super().__init__(f"the {budget} budget has no permit for {retry_after:.3f} s ({why})")
         self.budget = budget
         self.retry_after = retry_after
         self.why = why
 
 
 class CredentialBusy(RateLimited):
-    """The user's tokens are being renewed, or could not be a moment ago; nobody can use them meanwhile."""
+    """The user's tokens are being renewed, or a renewal has just failed; they cannot be used until then."""
 
     reason = "CREDENTIAL_BUSY"
 
@@ -180,11 +182,11 @@ class CredentialBusy(RateLimited):
 
 class DiscordRefused(IndexerError):
     """
-    Discord said no, and asking again would bring the same answer.
+    Discord refused the request, and a retry would get the same answer.
 
     Attributes:
         status: HTTP status.
-        code: Discord's JSON error code, 0 when it gave none.
+        code: Discord's JSON error code, 0 when there is none.
     """
 
     reason = "DISCORD_REFUSED"
@@ -196,84 +198,96 @@ class DiscordRefused(IndexerError):
 
 
 class TokenRefused(DiscordRefused):
-    """401: this token is dead."""
+    """401: the user's token is not valid."""
 
     reason = "TOKEN_REFUSED"
 
 
 class GrantRefused(DiscordRefused):
-    """The token endpoint does not know the refresh token (any more): only the user can consent again."""
+    """The token endpoint does not accept the refresh token: the user has to log in again."""
 
     reason = "GRANT_REFUSED"
 
 
 class ClientRefused(DiscordRefused):
-    """The token endpoint refuses our application's own id and secret: no user is to blame."""
+    """The token endpoint does not accept the application's id and secret; users' credentials are not affected."""
 
     reason = "CLIENT_REFUSED"
 
 
 class BotTokenRefused(DiscordRefused):
-    """401 for our bot's own token: no user's consent is to blame."""
+    """401 for the bot's token; users' credentials are not affected."""
 
     reason = "BOT_TOKEN_REFUSED"
 
 
 class NoAccess(DiscordRefused):
-    """403: our bot, or the token's scopes, may not do this."""
+    """403: the bot or the token's scopes do not allow the request."""
 
     reason = "NO_ACCESS"
 
 
 class Gone(DiscordRefused):
-    """404: the guild, channel or member is not there (any more)."""
+    """404: the guild, channel or member does not exist, or no longer does."""
 
     reason = "GONE"
 
 
 class DiscordTransient(IndexerError):
-    """A passing failure of Discord or of the network: 5xx, reset, timeout, a body that is not what it should be."""
+    """A temporary failure of Discord or the network: 5xx, reset, timeout, or an invalid body."""
 
     reason = "DISCORD_TRANSIENT"
 
 
 class EgressBlocked(IndexerError):
-    """A 403 or 429 without Discord's JSON: the edge in front of Discord refuses this address."""
+    """A 403 or 429 without Discord's JSON: the edge in front of Discord blocks this address."""
 
     reason = "EGRESS_BLOCKED"
 
     def __init__(self, status: int, retry_after: float) -> None:
-        super().__init__(f"the edge in front of Discord answered {status} without Discord's JSON")
+        super().__init__(f"the edge in front of Discord blocks this address ({status}) for {retry_after:.3f} s")
         self.status = status
         self.retry_after = retry_after
 
 
+class Overloaded(IndexerError):
+    """More starts wait for this process than it can begin soon; nothing was started."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("too many starts are waiting in this process; try again later")
+        self.retry_after = retry_after
+
+
 class TooManyWatchers(IndexerError):
-    """This process, or this job in it, has as many WatchProgress streams as it may have."""
+    """This process, or the job in this process, has reached its limit of WatchProgress streams."""
 
     reason = "TOO_MANY_WATCHERS"
     retry_after = 5.0
 
-    def __init__(self, whose: str) -> None:
-        super().__init__(f"this {whose} has as many WatchProgress streams as it may have; try again later")
-        self.whose = whose
+    def __init__(self, limit: str) -> None:
+        super().__init__(
+            f"this {limit} has reached its limit of WatchProgress streams; close those that are not needed"
+        )
+        self.limit = limit
 
 
 class Leaving(IndexerError):
-    """This process is about to end; another one answers."""
+    """This process is draining; another one answers the retry."""
 
     reason = "LEAVING"
     retry_after = 0.2
 
     def __init__(self) -> None:
-        super().__init__("this process is about to end; another one answers")
+        super().__init__("this process is shutting down; call again to reach another one")
 
 
 class SlowConsumer(IndexerError):
-    """A watcher did not read for so long that its stream was closed; its token lets it go on."""
+    """A watcher did not read for too long, so its stream was closed; it can resume with its token."""
 
     reason = "SLOW_CONSUMER"
     retry_after = 1.0
 
     def __init__(self) -> None:
-        super().__init__("nothing was read for a minute; watch again with the last resume token")
+        super().__init__("the client did not read the stream for too long; watch again with the last resume token")

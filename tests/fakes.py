@@ -446,12 +446,13 @@ class MemoryJobs:
         self._jobs[job.job_id] = dataclasses.replace(job, listed=known.listed)
         return True
 
-    async def postpone(self, job: model.Job, due: float) -> bool:
+    async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
         """Move the next turn, if the job's turn is current and it runs."""
         known = self._owned(job)
         if known is None:
             return False
-        self._jobs[job.job_id] = dataclasses.replace(known, next_turn_at=due)
+        count = known.unfinished if unfinished is None else unfinished
+        self._jobs[job.job_id] = dataclasses.replace(known, next_turn_at=due, unfinished=count)
         return True
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:

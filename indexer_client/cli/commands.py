@@ -73,7 +73,8 @@ def configure(  # noqa: PLR0913 -- one parameter an option
     ] = "127.0.0.1:50051",
     *,
     tls: Annotated[
-        bool, typer.Option("--tls", envvar="INDEXER_CLIENT_TLS", help="Connect over TLS; implied by the options below.")
+        bool,
+        typer.Option("--tls", envvar="INDEXER_CLIENT_TLS", help="Connect over TLS; the other --tls options imply it."),
     ] = False,
     tls_ca: Annotated[
         File,
@@ -209,9 +210,10 @@ def erase(
     as_json: Json = False,
 ) -> int:
     """
-    Delete all data of a user permanently, and cancel their running job.
+    Delete all data of a user permanently.
 
-    The user's tokens stay valid at Discord. To revoke them, run `indexer credential revoke` first.
+    A running job of the user is cancelled. The user's tokens stay valid at
+    Discord. To revoke them, run `indexer credential revoke` first.
     """
     erasure.confirm_erasure(user, sure=yes)
     return call_service(context, lambda stub: erasure.erase_user(stub, user, as_json=as_json), user)
@@ -227,7 +229,11 @@ def rate_limits(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until interrupted.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Show the rate-limit budgets: free permits, time of the next permit, pauses and their reasons."""
+    """
+    Show the rate-limit budgets.
+
+    For each budget: free permits, window, time of the next free permit, and the end and reason of a pause.
+    """
     return call_service(context, lambda stub: limits.show_limits(stub, users or [], watch=watch, as_json=as_json))
 
 
@@ -285,9 +291,9 @@ def token_new(
 @app.command()
 def settings() -> int:
     """
-    Show the settings that the service would use on this machine, without secrets.
+    Show the service's settings, without secrets.
 
-    They are read from the environment, without calling the service. Problems are printed to standard error.
+    They are read from this machine's environment, without calling the service. Problems are printed to standard error.
     """
     # A separate process, because the command line is a client and does not import the service's code.
     program = [sys.executable, "-m", "indexer_service", "settings"]
@@ -297,8 +303,9 @@ def settings() -> int:
 @keys.command(name="rotate")
 def keys_rotate() -> int:
     """
-    Encrypt every stored credential again with the first key of INDEXER_CREDENTIAL_KEYS, without downtime.
+    Encrypt all credentials with the newest key.
 
+    The newest key is the first one of INDEXER_CREDENTIAL_KEYS. Service and workers can keep running.
     For operators: the keys and MONGODB_URL must be set in the environment. The service is not called.
     The command is idempotent: repeat it after an interruption.
     """

@@ -61,7 +61,10 @@ def failure_line(row: pb.JobGuild) -> str:
 
 def skipped_summary(tracked: job_state.TrackedJob) -> str:
     """Return the number of skipped guilds by reason; empty when none was skipped."""
-    return ", ".join(f"{number} {reason_phrase(error) or 'skipped'}" for error, number in tracked.skipped_by_reason())
+    parts = []
+    for reason, number in tracked.skipped_by_reason():
+        parts.append(f"{number} skipped ({reason_phrase(reason)})" if reason else f"{number} skipped")
+    return ", ".join(parts)
 
 
 def job_summary(tracked: job_state.TrackedJob, seconds: float) -> str:
@@ -69,7 +72,7 @@ def job_summary(tracked: job_state.TrackedJob, seconds: float) -> str:
     progress, job = tracked.job.progress, tracked.job
     numbers = f"{progress.succeeded} of {times.pluralize(progress.total, 'guild')} indexed"
     parts = [numbers, times.pluralize(tracked.channel_count, "channel")]
-    parts += [skipped_summary(tracked)] if progress.skipped else []
+    parts += [f"{progress.skipped} skipped"] if progress.skipped else []
     parts += [f"{progress.failed} failed"] if progress.failed else []
     error = f" ({escape.visible(job.error)})" if job.error else ""
     if job.HasField("finished_at") and job.HasField("created_at"):

@@ -26,7 +26,7 @@ class LimitsDisplay:
     def __rich__(self) -> table.Table:
         """Return the table."""
         drawn = table.Table(box=None, pad_edge=False, header_style="bold dim", expand=True)
-        drawn.add_column("budget", ratio=1, no_wrap=True, overflow="ellipsis")
+        drawn.add_column("budget", ratio=1, overflow="fold")
         drawn.add_column("", width=BAR_WIDTH)
         drawn.add_column("free", justify="right", no_wrap=True, min_width=len("10000/10000"))
         drawn.add_column("window", justify="right", no_wrap=True, min_width=len("window"))

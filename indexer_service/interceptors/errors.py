@@ -26,6 +26,7 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
     errors.ScopeMissing: code_pb2.PERMISSION_DENIED,
     errors.TooManyRequests: code_pb2.RESOURCE_EXHAUSTED,
+    errors.Overloaded: code_pb2.RESOURCE_EXHAUSTED,
     errors.TooManyWatchers: code_pb2.RESOURCE_EXHAUSTED,
     errors.SlowConsumer: code_pb2.UNAVAILABLE,
     errors.Leaving: code_pb2.UNAVAILABLE,
@@ -74,7 +75,7 @@ def _details(problem: errors.IndexerError) -> list[message.Message]:
 def _quota_subject(problem: errors.IndexerError) -> str:
     """Return whose quota is exhausted; empty for other errors."""
     if isinstance(problem, errors.TooManyWatchers):
-        return f"watchers of this {problem.whose}"
+        return f"watchers of this {problem.limit}"
     return f"callers/{problem.caller}" if isinstance(problem, errors.TooManyRequests) else ""
 
 

@@ -58,7 +58,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
             lists,
             user_budget=config.limiter.user_budget.capacity,
         )
-        starter = start_job.StartJob(components.dependencies, config.indexing, turner)
+        starter = start_job.StartJob(components.dependencies, config.indexing, turner, components.store_limit)
         stack.push_async_callback(starter.drain, FIRST_TURNS_TIMEOUT)
         idempotency = interceptors.IdempotencyInterceptor(components.idempotency_store, config.secrets.keys[0], clock)
         slots = streams.StreamSlots(config.service, clock)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class IndexerServiceStub:
-    """IndexerService keeps, for each user, an index of the Discord guilds and channels that this user can see.
+    """IndexerService keeps an index of the Discord guilds and channels that each user can see.
     """
 
     def __init__(self, channel):
@@ -118,31 +118,32 @@ class IndexerServiceStub:
 
 
 class IndexerServiceServicer:
-    """IndexerService keeps, for each user, an index of the Discord guilds and channels that this user can see.
+    """IndexerService keeps an index of the Discord guilds and channels that each user can see.
     """
 
     def StartIndexing(self, request, context):
-        """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
-        It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
-        workers, and answers when these few are done or `wait` is over, with what is there by then.
-        A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
-        at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
-        Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
-        UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
+        """StartIndexing creates a job for the user or joins the running one. A user has at most one active job.
+        It lists, stores and ranks the user's guilds, indexes the most important ones at once, and leaves the rest to the
+        workers. It answers when the immediate guilds are done or `wait` is over, with the state at that time.
+        A start that joins a job whose guilds are listed is answered at once. The response may come from a cache: it is at
+        most 0.25 s old, or 10 s if Redis has lost progress meanwhile.
+        Errors: INVALID_ARGUMENT (names the field), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
+        UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). Missing quota is no error: the job waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchProgress(self, request, context):
-        """WatchProgress streams how a job goes. The order is: snapshot rows (at most 50 guilds a message), snapshot end,
-        whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
-        Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
-        the snapshot and the terminal event. Cancelling the stream never touches the job.
-        With the token of any message a new stream goes on from there, on any server: with changes only, or, where these are
-        not there any more, with a snapshot that says why. A token of another job is INVALID_ARGUMENT.
-        Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
-        ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
+        """WatchProgress streams the progress of a job. The order is: snapshot rows (at most 50 guilds a message), the end of
+        the snapshot, changed rows, heartbeats while nothing changes, one terminal event, status OK.
+        A row is always sent whole and carries a revision that only grows: the greatest wins, duplicates are harmless.
+        A watcher of an ended job gets the snapshot and the terminal event. Cancelling the stream does not affect the job.
+        A new stream continues from the resume token of any message, on any server. It sends the changes since then, or a
+        snapshot with a reason if these are no longer stored. A token of another job is INVALID_ARGUMENT.
+        A slow reader gets coalesced updates: fewer messages, each with the row's latest state. A client that reads nothing
+        for 60 s is disconnected (SLOW_CONSUMER). The stream ends with going_away when its server drains, or after about an
+        hour; a new stream continues from the last resume token.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
         QUEUE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
         """
@@ -151,15 +152,15 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WaitJob(self, request, context):
-        """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream.
-        A wait that would outlive the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+        """WaitJob answers when the job has ended or the wait is over, whichever is first; for callers that cannot stream.
+        A wait beyond the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """GetJob returns one job with its numbers as they are now. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+        """GetJob returns one job with its current progress. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,8 +174,8 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """CancelJob drops what is still queued; fetches that run are finished and kept. The job has ended when this answers, and
-        watchers are told within 2 s. Cancelling an ended job changes nothing.
+        """CancelJob cancels the queued guilds of a job. Running fetches finish and keep their results. The job has ended when
+        the call returns; watchers get the terminal event within 2 s. Cancelling an ended job changes nothing.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -182,7 +183,7 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """RetryJob starts a new job with only those guilds that failed in the given one.
+        """RetryJob starts a new job with only the guilds that failed in the given job.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_RUNNING, NOTHING_FAILED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -190,54 +191,54 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListGuilds(self, request, context):
-        """ListGuilds returns the user's guilds as stored, without asking Discord. Order: rank, most important first.
-        Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND) for a user of whom nothing is known.
+        """ListGuilds returns the user's guilds as stored; it does not call Discord. Order: rank, most important first.
+        Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND) for an unknown user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListChannels(self, request, context):
-        """ListChannels returns channels that this user may see, in one guild or in all, as stored, without asking Discord.
-        It never shows more than the user's permissions and the channels' overwrites allow: while his roles are unknown,
-        whatever depends on a role is left out.
-        Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND).
+        """ListChannels returns the channels that the user may see, in one guild or all, as stored; it does not call Discord.
+        It never returns more than the user's permissions and the channels' overwrites allow. While the user's roles are
+        unknown, channels that depend on a role are left out.
+        Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutCredential(self, request, context):
-        """PutCredential stores the user's OAuth2 tokens, encrypted. They go in and never come out.
+        """PutCredential stores the user's OAuth2 tokens, encrypted. No call returns them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCredentialStatus(self, request, context):
-        """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token.
-        Tokens near their end are renewed when the user is indexed, not by this call.
-        Errors: INVALID_ARGUMENT (field named).
+        """GetCredentialStatus returns whether a credential is stored and usable; it never returns a token.
+        Tokens about to expire are renewed when the user is indexed, not by this call.
+        Errors: INVALID_ARGUMENT (names the field).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeCredential(self, request, context):
-        """RevokeCredential forgets the user's tokens, asks Discord to revoke them, and ends his running job as FAILED with
-        CREDENTIAL_REVOKED. What was indexed stays; DeleteUserData erases it. Nothing stored is no error.
-        Errors: INVALID_ARGUMENT (field named).
+        """RevokeCredential deletes the user's tokens, asks Discord to revoke them, and ends the user's running job as FAILED
+        with CREDENTIAL_REVOKED. Indexed data stays; DeleteUserData erases it. A missing credential is no error.
+        Errors: INVALID_ARGUMENT (names the field).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUserData(self, request, context):
-        """DeleteUserData erases the user: credential, preferences, memberships, jobs with their progress, kept answers, places
-        in the rate limiter, and the guilds and channels that no other known user is a member of. His running job ends as
-        FAILED with USER_ERASED. What the limiter counts of his last calls ends with their windows. The tokens still
-        work at Discord: call RevokeCredential first to end them there. Nobody known is no error; after UNAVAILABLE call
-        again, also with the same request_id. Errors: INVALID_ARGUMENT (field named).
+        """DeleteUserData erases the user's data: credential, preferences, memberships, jobs with their progress, stored
+        responses, positions in the rate limiter, and the guilds and channels that no other known user is a member of.
+        The user's running job ends as FAILED with USER_ERASED. The limiter's counts of their last calls expire with their
+        windows. The tokens stay valid at Discord: call RevokeCredential first to revoke them. An unknown user is no error.
+        After UNAVAILABLE repeat the call; the same request_id may be used. Errors: INVALID_ARGUMENT (names the field).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -251,14 +252,14 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePreferences(self, request, context):
-        """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued work again.
+        """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued guilds again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRateLimits(self, request, context):
-        """GetRateLimits returns every budget's capacity, what is free now, and until when it is paused.
+        """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -356,7 +357,7 @@ def add_IndexerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IndexerService:
-    """IndexerService keeps, for each user, an index of the Discord guilds and channels that this user can see.
+    """IndexerService keeps an index of the Discord guilds and channels that each user can see.
     """
 
     @staticmethod

@@ -6,18 +6,20 @@ The public API of the Discord channel indexer.
 Conventions, for every call:
 - Ids of users, guilds and channels are Discord snowflakes, written as decimal strings.
 - Times are google.protobuf.Timestamp in UTC; durations are google.protobuf.Duration.
-- A failure is a google.rpc.Status with ErrorInfo (domain "indexer", reason a constant such as JOB_NOT_FOUND) and,
-  where it applies, BadRequest (names the field), RetryInfo (when to ask again), QuotaFailure or PreconditionFailure.
-- Where callers are checked, every call carries the metadata `authorization: Bearer TOKEN`. It is refused as
-  UNAUTHENTICATED without a token that counts, as PERMISSION_DENIED (SCOPE_MISSING) when the token does not open the
-  method, as RESOURCE_EXHAUSTED (TOO_MANY_REQUESTS) beyond the caller's rate. docs/callers.md names the scopes.
-- A guild's failure is data in its row, never an error of the call.
-- Page and watch tokens are opaque and authenticated; a token of another call or user is INVALID_ARGUMENT.
-- request_id makes a changing call safe to repeat: the same id gives the same answer for 24 hours; with another
-  request it is INVALID_ARGUMENT (REQUEST_ID_REUSED). Empty means that the caller does not need that.
-- Any call may end as UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE; LEAVING when the server is about
-  to end, another one answers). INTERNAL is a bug of ours: the log has it under the request id that the message names,
-  which is the caller's own if it sent the metadata `x-request-id`.
+- An error is a google.rpc.Status with ErrorInfo: domain "indexer", and a constant reason such as JOB_NOT_FOUND.
+  Where it applies, the status also has BadRequest (names the field), RetryInfo (when to retry), QuotaFailure or
+  PreconditionFailure. Reasons are part of the API; messages may change.
+- If the service requires authentication, every call carries the metadata `authorization: Bearer TOKEN`. A call
+  without a valid token is UNAUTHENTICATED. A token without the method's scope is PERMISSION_DENIED (SCOPE_MISSING).
+  A call beyond the caller's rate is RESOURCE_EXHAUSTED (TOO_MANY_REQUESTS). docs/callers.md lists the scopes.
+- The error of one guild is data in the guild's row, never the error of a call.
+- Page and resume tokens are opaque and signed. A token of another call or user is INVALID_ARGUMENT.
+- request_id makes a call that changes data safe to repeat: for 24 hours the same id gets the same response. The same
+  id with another request is INVALID_ARGUMENT (REQUEST_ID_REUSED). An empty id turns this off.
+- Any call may end as UNAVAILABLE with RetryInfo: STORE_UNAVAILABLE, QUEUE_UNAVAILABLE, or LEAVING when the server
+  shuts down and another one answers the retry.
+- INTERNAL is a bug of the service. The message has the request id under which the service's log has the error. A
+  caller can set this id with the metadata `x-request-id`.
 """
 
 from collections import abc as _abc
@@ -44,167 +46,169 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IndexerServiceStub:
-    """IndexerService keeps, for each user, an index of the Discord guilds and channels that this user can see."""
+    """IndexerService keeps an index of the Discord guilds and channels that each user can see."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IndexerServiceAsyncStub: ...
     StartIndexing: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.StartIndexingRequest, _indexer_pb2.StartIndexingResponse]
-    """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
-    It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
-    workers, and answers when these few are done or `wait` is over, with what is there by then.
-    A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
-    at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
-    Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
-    UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
+    """StartIndexing creates a job for the user or joins the running one. A user has at most one active job.
+    It lists, stores and ranks the user's guilds, indexes the most important ones at once, and leaves the rest to the
+    workers. It answers when the immediate guilds are done or `wait` is over, with the state at that time.
+    A start that joins a job whose guilds are listed is answered at once. The response may come from a cache: it is at
+    most 0.25 s old, or 10 s if Redis has lost progress meanwhile.
+    Errors: INVALID_ARGUMENT (names the field), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
+    UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). Missing quota is no error: the job waits.
     """
     WatchProgress: _grpc.UnaryStreamMultiCallable[_indexer_pb2.WatchProgressRequest, _indexer_pb2.WatchProgressResponse]
-    """WatchProgress streams how a job goes. The order is: snapshot rows (at most 50 guilds a message), snapshot end,
-    whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
-    Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
-    the snapshot and the terminal event. Cancelling the stream never touches the job.
-    With the token of any message a new stream goes on from there, on any server: with changes only, or, where these are
-    not there any more, with a snapshot that says why. A token of another job is INVALID_ARGUMENT.
-    Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
-    ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
+    """WatchProgress streams the progress of a job. The order is: snapshot rows (at most 50 guilds a message), the end of
+    the snapshot, changed rows, heartbeats while nothing changes, one terminal event, status OK.
+    A row is always sent whole and carries a revision that only grows: the greatest wins, duplicates are harmless.
+    A watcher of an ended job gets the snapshot and the terminal event. Cancelling the stream does not affect the job.
+    A new stream continues from the resume token of any message, on any server. It sends the changes since then, or a
+    snapshot with a reason if these are no longer stored. A token of another job is INVALID_ARGUMENT.
+    A slow reader gets coalesced updates: fewer messages, each with the row's latest state. A client that reads nothing
+    for 60 s is disconnected (SLOW_CONSUMER). The stream ends with going_away when its server drains, or after about an
+    hour; a new stream continues from the last resume token.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
     QUEUE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
     """
     WaitJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.WaitJobRequest, _indexer_pb2.WaitJobResponse]
-    """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream.
-    A wait that would outlive the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+    """WaitJob answers when the job has ended or the wait is over, whichever is first; for callers that cannot stream.
+    A wait beyond the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetJobRequest, _indexer_pb2.GetJobResponse]
-    """GetJob returns one job with its numbers as they are now. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND)."""
+    """GetJob returns one job with its current progress. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND)."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.ListJobsRequest, _indexer_pb2.ListJobsResponse]
     """ListJobs returns a user's jobs, newest first. Errors: INVALID_ARGUMENT."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.CancelJobRequest, _indexer_pb2.CancelJobResponse]
-    """CancelJob drops what is still queued; fetches that run are finished and kept. The job has ended when this answers, and
-    watchers are told within 2 s. Cancelling an ended job changes nothing.
+    """CancelJob cancels the queued guilds of a job. Running fetches finish and keep their results. The job has ended when
+    the call returns; watchers get the terminal event within 2 s. Cancelling an ended job changes nothing.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
     """
     RetryJob: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.RetryJobRequest, _indexer_pb2.RetryJobResponse]
-    """RetryJob starts a new job with only those guilds that failed in the given one.
+    """RetryJob starts a new job with only the guilds that failed in the given job.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_RUNNING, NOTHING_FAILED).
     """
     ListGuilds: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.ListGuildsRequest, _indexer_pb2.ListGuildsResponse]
-    """ListGuilds returns the user's guilds as stored, without asking Discord. Order: rank, most important first.
-    Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND) for a user of whom nothing is known.
+    """ListGuilds returns the user's guilds as stored; it does not call Discord. Order: rank, most important first.
+    Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND) for an unknown user.
     """
     ListChannels: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.ListChannelsRequest, _indexer_pb2.ListChannelsResponse]
-    """ListChannels returns channels that this user may see, in one guild or in all, as stored, without asking Discord.
-    It never shows more than the user's permissions and the channels' overwrites allow: while his roles are unknown,
-    whatever depends on a role is left out.
-    Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND).
+    """ListChannels returns the channels that the user may see, in one guild or all, as stored; it does not call Discord.
+    It never returns more than the user's permissions and the channels' overwrites allow. While the user's roles are
+    unknown, channels that depend on a role are left out.
+    Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND).
     """
     PutCredential: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]
-    """PutCredential stores the user's OAuth2 tokens, encrypted. They go in and never come out."""
+    """PutCredential stores the user's OAuth2 tokens, encrypted. No call returns them."""
     GetCredentialStatus: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetCredentialStatusRequest, _indexer_pb2.GetCredentialStatusResponse]
-    """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token.
-    Tokens near their end are renewed when the user is indexed, not by this call.
-    Errors: INVALID_ARGUMENT (field named).
+    """GetCredentialStatus returns whether a credential is stored and usable; it never returns a token.
+    Tokens about to expire are renewed when the user is indexed, not by this call.
+    Errors: INVALID_ARGUMENT (names the field).
     """
     RevokeCredential: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.RevokeCredentialRequest, _indexer_pb2.RevokeCredentialResponse]
-    """RevokeCredential forgets the user's tokens, asks Discord to revoke them, and ends his running job as FAILED with
-    CREDENTIAL_REVOKED. What was indexed stays; DeleteUserData erases it. Nothing stored is no error.
-    Errors: INVALID_ARGUMENT (field named).
+    """RevokeCredential deletes the user's tokens, asks Discord to revoke them, and ends the user's running job as FAILED
+    with CREDENTIAL_REVOKED. Indexed data stays; DeleteUserData erases it. A missing credential is no error.
+    Errors: INVALID_ARGUMENT (names the field).
     """
     DeleteUserData: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.DeleteUserDataRequest, _indexer_pb2.DeleteUserDataResponse]
-    """DeleteUserData erases the user: credential, preferences, memberships, jobs with their progress, kept answers, places
-    in the rate limiter, and the guilds and channels that no other known user is a member of. His running job ends as
-    FAILED with USER_ERASED. What the limiter counts of his last calls ends with their windows. The tokens still
-    work at Discord: call RevokeCredential first to end them there. Nobody known is no error; after UNAVAILABLE call
-    again, also with the same request_id. Errors: INVALID_ARGUMENT (field named).
+    """DeleteUserData erases the user's data: credential, preferences, memberships, jobs with their progress, stored
+    responses, positions in the rate limiter, and the guilds and channels that no other known user is a member of.
+    The user's running job ends as FAILED with USER_ERASED. The limiter's counts of their last calls expire with their
+    windows. The tokens stay valid at Discord: call RevokeCredential first to revoke them. An unknown user is no error.
+    After UNAVAILABLE repeat the call; the same request_id may be used. Errors: INVALID_ARGUMENT (names the field).
     """
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetPreferencesRequest, _indexer_pb2.GetPreferencesResponse]
     """GetPreferences returns the user's pinned and muted guilds."""
     UpdatePreferences: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.UpdatePreferencesRequest, _indexer_pb2.UpdatePreferencesResponse]
-    """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued work again."""
+    """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued guilds again."""
     GetRateLimits: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetRateLimitsRequest, _indexer_pb2.GetRateLimitsResponse]
-    """GetRateLimits returns every budget's capacity, what is free now, and until when it is paused."""
+    """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget."""
 
 @_typing.type_check_only
 class IndexerServiceAsyncStub(IndexerServiceStub):
-    """IndexerService keeps, for each user, an index of the Discord guilds and channels that this user can see."""
+    """IndexerService keeps an index of the Discord guilds and channels that each user can see."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartIndexing: _aio.UnaryUnaryMultiCallable[_indexer_pb2.StartIndexingRequest, _indexer_pb2.StartIndexingResponse]  # type: ignore[assignment]
-    """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
-    It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
-    workers, and answers when these few are done or `wait` is over, with what is there by then.
-    A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
-    at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
-    Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
-    UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
+    """StartIndexing creates a job for the user or joins the running one. A user has at most one active job.
+    It lists, stores and ranks the user's guilds, indexes the most important ones at once, and leaves the rest to the
+    workers. It answers when the immediate guilds are done or `wait` is over, with the state at that time.
+    A start that joins a job whose guilds are listed is answered at once. The response may come from a cache: it is at
+    most 0.25 s old, or 10 s if Redis has lost progress meanwhile.
+    Errors: INVALID_ARGUMENT (names the field), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
+    UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). Missing quota is no error: the job waits.
     """
     WatchProgress: _aio.UnaryStreamMultiCallable[_indexer_pb2.WatchProgressRequest, _indexer_pb2.WatchProgressResponse]  # type: ignore[assignment]
-    """WatchProgress streams how a job goes. The order is: snapshot rows (at most 50 guilds a message), snapshot end,
-    whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
-    Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
-    the snapshot and the terminal event. Cancelling the stream never touches the job.
-    With the token of any message a new stream goes on from there, on any server: with changes only, or, where these are
-    not there any more, with a snapshot that says why. A token of another job is INVALID_ARGUMENT.
-    Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
-    ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
+    """WatchProgress streams the progress of a job. The order is: snapshot rows (at most 50 guilds a message), the end of
+    the snapshot, changed rows, heartbeats while nothing changes, one terminal event, status OK.
+    A row is always sent whole and carries a revision that only grows: the greatest wins, duplicates are harmless.
+    A watcher of an ended job gets the snapshot and the terminal event. Cancelling the stream does not affect the job.
+    A new stream continues from the resume token of any message, on any server. It sends the changes since then, or a
+    snapshot with a reason if these are no longer stored. A token of another job is INVALID_ARGUMENT.
+    A slow reader gets coalesced updates: fewer messages, each with the row's latest state. A client that reads nothing
+    for 60 s is disconnected (SLOW_CONSUMER). The stream ends with going_away when its server drains, or after about an
+    hour; a new stream continues from the last resume token.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
     QUEUE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
     """
     WaitJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.WaitJobRequest, _indexer_pb2.WaitJobResponse]  # type: ignore[assignment]
-    """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream.
-    A wait that would outlive the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+    """WaitJob answers when the job has ended or the wait is over, whichever is first; for callers that cannot stream.
+    A wait beyond the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetJobRequest, _indexer_pb2.GetJobResponse]  # type: ignore[assignment]
-    """GetJob returns one job with its numbers as they are now. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND)."""
+    """GetJob returns one job with its current progress. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND)."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_indexer_pb2.ListJobsRequest, _indexer_pb2.ListJobsResponse]  # type: ignore[assignment]
     """ListJobs returns a user's jobs, newest first. Errors: INVALID_ARGUMENT."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.CancelJobRequest, _indexer_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """CancelJob drops what is still queued; fetches that run are finished and kept. The job has ended when this answers, and
-    watchers are told within 2 s. Cancelling an ended job changes nothing.
+    """CancelJob cancels the queued guilds of a job. Running fetches finish and keep their results. The job has ended when
+    the call returns; watchers get the terminal event within 2 s. Cancelling an ended job changes nothing.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
     """
     RetryJob: _aio.UnaryUnaryMultiCallable[_indexer_pb2.RetryJobRequest, _indexer_pb2.RetryJobResponse]  # type: ignore[assignment]
-    """RetryJob starts a new job with only those guilds that failed in the given one.
+    """RetryJob starts a new job with only the guilds that failed in the given job.
     Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_RUNNING, NOTHING_FAILED).
     """
     ListGuilds: _aio.UnaryUnaryMultiCallable[_indexer_pb2.ListGuildsRequest, _indexer_pb2.ListGuildsResponse]  # type: ignore[assignment]
-    """ListGuilds returns the user's guilds as stored, without asking Discord. Order: rank, most important first.
-    Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND) for a user of whom nothing is known.
+    """ListGuilds returns the user's guilds as stored; it does not call Discord. Order: rank, most important first.
+    Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND) for an unknown user.
     """
     ListChannels: _aio.UnaryUnaryMultiCallable[_indexer_pb2.ListChannelsRequest, _indexer_pb2.ListChannelsResponse]  # type: ignore[assignment]
-    """ListChannels returns channels that this user may see, in one guild or in all, as stored, without asking Discord.
-    It never shows more than the user's permissions and the channels' overwrites allow: while his roles are unknown,
-    whatever depends on a role is left out.
-    Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND).
+    """ListChannels returns the channels that the user may see, in one guild or all, as stored; it does not call Discord.
+    It never returns more than the user's permissions and the channels' overwrites allow. While the user's roles are
+    unknown, channels that depend on a role are left out.
+    Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND).
     """
     PutCredential: _aio.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]  # type: ignore[assignment]
-    """PutCredential stores the user's OAuth2 tokens, encrypted. They go in and never come out."""
+    """PutCredential stores the user's OAuth2 tokens, encrypted. No call returns them."""
     GetCredentialStatus: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetCredentialStatusRequest, _indexer_pb2.GetCredentialStatusResponse]  # type: ignore[assignment]
-    """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token.
-    Tokens near their end are renewed when the user is indexed, not by this call.
-    Errors: INVALID_ARGUMENT (field named).
+    """GetCredentialStatus returns whether a credential is stored and usable; it never returns a token.
+    Tokens about to expire are renewed when the user is indexed, not by this call.
+    Errors: INVALID_ARGUMENT (names the field).
     """
     RevokeCredential: _aio.UnaryUnaryMultiCallable[_indexer_pb2.RevokeCredentialRequest, _indexer_pb2.RevokeCredentialResponse]  # type: ignore[assignment]
-    """RevokeCredential forgets the user's tokens, asks Discord to revoke them, and ends his running job as FAILED with
-    CREDENTIAL_REVOKED. What was indexed stays; DeleteUserData erases it. Nothing stored is no error.
-    Errors: INVALID_ARGUMENT (field named).
+    """RevokeCredential deletes the user's tokens, asks Discord to revoke them, and ends the user's running job as FAILED
+    with CREDENTIAL_REVOKED. Indexed data stays; DeleteUserData erases it. A missing credential is no error.
+    Errors: INVALID_ARGUMENT (names the field).
     """
     DeleteUserData: _aio.UnaryUnaryMultiCallable[_indexer_pb2.DeleteUserDataRequest, _indexer_pb2.DeleteUserDataResponse]  # type: ignore[assignment]
-    """DeleteUserData erases the user: credential, preferences, memberships, jobs with their progress, kept answers, places
-    in the rate limiter, and the guilds and channels that no other known user is a member of. His running job ends as
-    FAILED with USER_ERASED. What the limiter counts of his last calls ends with their windows. The tokens still
-    work at Discord: call RevokeCredential first to end them there. Nobody known is no error; after UNAVAILABLE call
-    again, also with the same request_id. Errors: INVALID_ARGUMENT (field named).
+    """DeleteUserData erases the user's data: credential, preferences, memberships, jobs with their progress, stored
+    responses, positions in the rate limiter, and the guilds and channels that no other known user is a member of.
+    The user's running job ends as FAILED with USER_ERASED. The limiter's counts of their last calls expire with their
+    windows. The tokens stay valid at Discord: call RevokeCredential first to revoke them. An unknown user is no error.
+    After UNAVAILABLE repeat the call; the same request_id may be used. Errors: INVALID_ARGUMENT (names the field).
     """
     GetPreferences: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetPreferencesRequest, _indexer_pb2.GetPreferencesResponse]  # type: ignore[assignment]
     """GetPreferences returns the user's pinned and muted guilds."""
     UpdatePreferences: _aio.UnaryUnaryMultiCallable[_indexer_pb2.UpdatePreferencesRequest, _indexer_pb2.UpdatePreferencesResponse]  # type: ignore[assignment]
-    """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued work again."""
+    """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued guilds again."""
     GetRateLimits: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetRateLimitsRequest, _indexer_pb2.GetRateLimitsResponse]  # type: ignore[assignment]
-    """GetRateLimits returns every budget's capacity, what is free now, and until when it is paused."""
+    """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget."""
 
 class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """IndexerService keeps, for each user, an index of the Discord guilds and channels that this user can see."""
+    """IndexerService keeps an index of the Discord guilds and channels that each user can see."""
 
     @_abc_1.abstractmethod
     def StartIndexing(
@@ -212,13 +216,13 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.StartIndexingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.StartIndexingResponse, _abc.Awaitable[_indexer_pb2.StartIndexingResponse]]:
-        """StartIndexing creates a job for the user or joins the one that runs: at most one job is active per user.
-        It lists the user's guilds, stores them, ranks them, indexes the most important few at once, leaves the rest to the
-        workers, and answers when these few are done or `wait` is over, with what is there by then.
-        A start that joins a job whose guilds are listed is answered at once, from memory if need be: with the job as it was
-        at most 0.25 s ago, or 10 s ago should Redis have lost progress meanwhile.
-        Errors: INVALID_ARGUMENT (field named), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
-        UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). A lack of quota is not an error: the job waits.
+        """StartIndexing creates a job for the user or joins the running one. A user has at most one active job.
+        It lists, stores and ranks the user's guilds, indexes the most important ones at once, and leaves the rest to the
+        workers. It answers when the immediate guilds are done or `wait` is over, with the state at that time.
+        A start that joins a job whose guilds are listed is answered at once. The response may come from a cache: it is at
+        most 0.25 s old, or 10 s if Redis has lost progress meanwhile.
+        Errors: INVALID_ARGUMENT (names the field), FAILED_PRECONDITION (CREDENTIAL_MISSING, REAUTH_REQUIRED),
+        UNAVAILABLE with RetryInfo (STORE_UNAVAILABLE, QUEUE_UNAVAILABLE). Missing quota is no error: the job waits.
         """
 
     @_abc_1.abstractmethod
@@ -227,14 +231,15 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.WatchProgressRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_indexer_pb2.WatchProgressResponse], _abc.AsyncIterator[_indexer_pb2.WatchProgressResponse]]:
-        """WatchProgress streams how a job goes. The order is: snapshot rows (at most 50 guilds a message), snapshot end,
-        whole-row changes, heartbeats while nothing changes, one terminal event, then status OK.
-        Rows carry a revision that only grows: the latest wins, duplicates are harmless. A watcher of a finished job gets
-        the snapshot and the terminal event. Cancelling the stream never touches the job.
-        With the token of any message a new stream goes on from there, on any server: with changes only, or, where these are
-        not there any more, with a snapshot that says why. A token of another job is INVALID_ARGUMENT.
-        Who reads slowly gets fewer messages, each row as it is by then; who reads nothing for 60 s is sent away. A stream
-        ends with going_away when its server drains or after about an hour; any server goes on from the last resume token.
+        """WatchProgress streams the progress of a job. The order is: snapshot rows (at most 50 guilds a message), the end of
+        the snapshot, changed rows, heartbeats while nothing changes, one terminal event, status OK.
+        A row is always sent whole and carries a revision that only grows: the greatest wins, duplicates are harmless.
+        A watcher of an ended job gets the snapshot and the terminal event. Cancelling the stream does not affect the job.
+        A new stream continues from the resume token of any message, on any server. It sends the changes since then, or a
+        snapshot with a reason if these are no longer stored. A token of another job is INVALID_ARGUMENT.
+        A slow reader gets coalesced updates: fewer messages, each with the row's latest state. A client that reads nothing
+        for 60 s is disconnected (SLOW_CONSUMER). The stream ends with going_away when its server drains, or after about an
+        hour; a new stream continues from the last resume token.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE,
         QUEUE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
         """
@@ -245,8 +250,8 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.WaitJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.WaitJobResponse, _abc.Awaitable[_indexer_pb2.WaitJobResponse]]:
-        """WaitJob answers when the job has ended or the wait is over, whichever comes first: for callers that cannot stream.
-        A wait that would outlive the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
+        """WaitJob answers when the job has ended or the wait is over, whichever is first; for callers that cannot stream.
+        A wait beyond the call's deadline is refused at once. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod
@@ -255,7 +260,7 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.GetJobResponse, _abc.Awaitable[_indexer_pb2.GetJobResponse]]:
-        """GetJob returns one job with its numbers as they are now. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND)."""
+        """GetJob returns one job with its current progress. Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
     def ListJobs(
@@ -271,8 +276,8 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.CancelJobResponse, _abc.Awaitable[_indexer_pb2.CancelJobResponse]]:
-        """CancelJob drops what is still queued; fetches that run are finished and kept. The job has ended when this answers, and
-        watchers are told within 2 s. Cancelling an ended job changes nothing.
+        """CancelJob cancels the queued guilds of a job. Running fetches finish and keep their results. The job has ended when
+        the call returns; watchers get the terminal event within 2 s. Cancelling an ended job changes nothing.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND).
         """
 
@@ -282,7 +287,7 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.RetryJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.RetryJobResponse, _abc.Awaitable[_indexer_pb2.RetryJobResponse]]:
-        """RetryJob starts a new job with only those guilds that failed in the given one.
+        """RetryJob starts a new job with only the guilds that failed in the given job.
         Errors: INVALID_ARGUMENT, NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_RUNNING, NOTHING_FAILED).
         """
 
@@ -292,8 +297,8 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.ListGuildsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.ListGuildsResponse, _abc.Awaitable[_indexer_pb2.ListGuildsResponse]]:
-        """ListGuilds returns the user's guilds as stored, without asking Discord. Order: rank, most important first.
-        Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND) for a user of whom nothing is known.
+        """ListGuilds returns the user's guilds as stored; it does not call Discord. Order: rank, most important first.
+        Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND) for an unknown user.
         """
 
     @_abc_1.abstractmethod
@@ -302,10 +307,10 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.ListChannelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.ListChannelsResponse, _abc.Awaitable[_indexer_pb2.ListChannelsResponse]]:
-        """ListChannels returns channels that this user may see, in one guild or in all, as stored, without asking Discord.
-        It never shows more than the user's permissions and the channels' overwrites allow: while his roles are unknown,
-        whatever depends on a role is left out.
-        Errors: INVALID_ARGUMENT (field named), NOT_FOUND (USER_NOT_FOUND).
+        """ListChannels returns the channels that the user may see, in one guild or all, as stored; it does not call Discord.
+        It never returns more than the user's permissions and the channels' overwrites allow. While the user's roles are
+        unknown, channels that depend on a role are left out.
+        Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod
@@ -314,7 +319,7 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.PutCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.PutCredentialResponse, _abc.Awaitable[_indexer_pb2.PutCredentialResponse]]:
-        """PutCredential stores the user's OAuth2 tokens, encrypted. They go in and never come out."""
+        """PutCredential stores the user's OAuth2 tokens, encrypted. No call returns them."""
 
     @_abc_1.abstractmethod
     def GetCredentialStatus(
@@ -322,9 +327,9 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.GetCredentialStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.GetCredentialStatusResponse, _abc.Awaitable[_indexer_pb2.GetCredentialStatusResponse]]:
-        """GetCredentialStatus tells whether a credential is stored and usable; it never returns a token.
-        Tokens near their end are renewed when the user is indexed, not by this call.
-        Errors: INVALID_ARGUMENT (field named).
+        """GetCredentialStatus returns whether a credential is stored and usable; it never returns a token.
+        Tokens about to expire are renewed when the user is indexed, not by this call.
+        Errors: INVALID_ARGUMENT (names the field).
         """
 
     @_abc_1.abstractmethod
@@ -333,9 +338,9 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.RevokeCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.RevokeCredentialResponse, _abc.Awaitable[_indexer_pb2.RevokeCredentialResponse]]:
-        """RevokeCredential forgets the user's tokens, asks Discord to revoke them, and ends his running job as FAILED with
-        CREDENTIAL_REVOKED. What was indexed stays; DeleteUserData erases it. Nothing stored is no error.
-        Errors: INVALID_ARGUMENT (field named).
+        """RevokeCredential deletes the user's tokens, asks Discord to revoke them, and ends the user's running job as FAILED
+        with CREDENTIAL_REVOKED. Indexed data stays; DeleteUserData erases it. A missing credential is no error.
+        Errors: INVALID_ARGUMENT (names the field).
         """
 
     @_abc_1.abstractmethod
@@ -344,11 +349,11 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.DeleteUserDataRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.DeleteUserDataResponse, _abc.Awaitable[_indexer_pb2.DeleteUserDataResponse]]:
-        """DeleteUserData erases the user: credential, preferences, memberships, jobs with their progress, kept answers, places
-        in the rate limiter, and the guilds and channels that no other known user is a member of. His running job ends as
-        FAILED with USER_ERASED. What the limiter counts of his last calls ends with their windows. The tokens still
-        work at Discord: call RevokeCredential first to end them there. Nobody known is no error; after UNAVAILABLE call
-        again, also with the same request_id. Errors: INVALID_ARGUMENT (field named).
+        """DeleteUserData erases the user's data: credential, preferences, memberships, jobs with their progress, stored
+        responses, positions in the rate limiter, and the guilds and channels that no other known user is a member of.
+        The user's running job ends as FAILED with USER_ERASED. The limiter's counts of their last calls expire with their
+        windows. The tokens stay valid at Discord: call RevokeCredential first to revoke them. An unknown user is no error.
+        After UNAVAILABLE repeat the call; the same request_id may be used. Errors: INVALID_ARGUMENT (names the field).
         """
 
     @_abc_1.abstractmethod
@@ -365,7 +370,7 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.UpdatePreferencesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.UpdatePreferencesResponse, _abc.Awaitable[_indexer_pb2.UpdatePreferencesResponse]]:
-        """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued work again."""
+        """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued guilds again."""
 
     @_abc_1.abstractmethod
     def GetRateLimits(
@@ -373,6 +378,6 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.GetRateLimitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.GetRateLimitsResponse, _abc.Awaitable[_indexer_pb2.GetRateLimitsResponse]]:
-        """GetRateLimits returns every budget's capacity, what is free now, and until when it is paused."""
+        """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget."""
 
 def add_IndexerServiceServicer_to_server(servicer: IndexerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -289,8 +289,12 @@ class Jobs(Protocol):
     async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
         """Store the job's fields and changed tasks at once if its turn is still current; returns whether it was."""
 
-    async def postpone(self, job: model.Job, due: float) -> bool:
-        """Move the moment of the next turn, and nothing else, if the job's turn is current; returns whether it was."""
+    async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
+        """
+        Move the moment of the next turn, if the job's turn is current; returns whether it was.
+
+        *unfinished* corrects the number of turns that vanished; nothing else of the job is written.
+        """
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return running jobs whose next turn should have begun before *now*, most overdue first."""

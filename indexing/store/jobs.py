@@ -135,9 +135,10 @@ class Jobs:
         fields = {name: value for name, value in self._fields(job).items() if name not in WRITTEN_ONCE}
         return await self._update(job, {**fields, **{f"tasks.{task.guild_id}": _changing(task) for task in tasks}})
 
-    async def postpone(self, job: model.Job, due: float) -> bool:
+    async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
         """Move the moment of the next turn, if the job's turn is still current; returns whether it was."""
-        return await self._update(job, {"next_turn_at": due})
+        change: database.Document = {"next_turn_at": due}
+        return await self._update(job, change if unfinished is None else {**change, "unfinished": unfinished})
 
     async def _update(self, job: model.Job, change: database.Document) -> bool:
         return await self._writer.update({"_id": job.job_id, "turn": job.turn, "active": True}, {"$set": change})

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable
 
-from indexing import errors, settings
+from indexing import concurrency, errors, settings
 from indexing.domain import freshness, model, ports, ranking, reasons, turns
 from indexing.telemetry import logs, metrics
 from indexing.usecases import erase_user, fetch_guild, guild_lists, guild_tasks, read_channels, tokens
@@ -19,6 +19,8 @@ from indexing.usecases import erase_user, fetch_guild, guild_lists, guild_tasks,
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
 
+FORGIVE_AFTER = (0.5, 2.0, 5.0, 10.0, 20.0)
+"""Seconds before each attempt to note that a turn ended which lost the store."""
 LAST_STEPS = 1 << 19
 """Revisions of a turn from here on belong to its end: far beyond what it can have changed before."""
 MOST_UNFINISHED = 5
@@ -48,6 +50,7 @@ class TurnRunner:
         self._tasks = guild_tasks.GuildTaskRunner(
             deps, fetch_guild.GuildStep(deps, config, metrics, reader), self._credentials, metrics
         )
+        self._forgiving: set[asyncio.Task[None]] = set()
         self._log = logs.get(__name__)
 
     async def run_background_turn(self, turn: turns.Turn) -> bool:
@@ -82,6 +85,9 @@ class TurnRunner:
                 await self._end_job(job, model.JobState.FAILED, problem.reason)
             except errors.LimiterUnavailable as problem:
                 await self._schedule_next(job, self._deps.clock() + problem.retry_after)
+            except errors.StoreUnavailable:
+                self._forgive(job)
+                raise
             except errors.IndexerError:
                 raise
             except Exception:
@@ -89,6 +95,21 @@ class TurnRunner:
                     await self._retry_later(job)
                 raise
         return True
+
+    def _forgive(self, job: model.Job) -> None:
+        """Note, when the store is back, that a turn ended though it could not say so: only turns that vanish count."""
+        task = concurrency.spawn_shared(self._note_end(job))
+        self._forgiving.add(task)
+        task.add_done_callback(self._forgiving.discard)
+
+    async def _note_end(self, job: model.Job) -> None:
+        for pause in FORGIVE_AFTER:
+            await asyncio.sleep(pause)
+            due = self._deps.clock() + self._config.retry_base
+            with contextlib.suppress(errors.StoreUnavailable):
+                if await self._deps.jobs.postpone(job, due, unfinished=max(0, job.unfinished - 1)):
+                    await self._hand_over(turns.Turn(job.job_id, job.turn), due)
+                return
 
     async def _retry_later(self, job: model.Job) -> None:
         """Let a job whose turn met a bug try again later; when turn after turn breaks, its rows have to say so."""

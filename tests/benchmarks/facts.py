@@ -1,4 +1,4 @@
-"""Where and when something was measured, and what a process has used: from /proc, so on Linux only."""
+"""Facts about the machine and resources of a process, from /proc, so on Linux only."""
 
 import datetime
 import importlib.metadata
@@ -11,7 +11,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def machine() -> dict[str, object]:
-    """Return what a reader has to know of the machine, with its load at this moment."""
+    """Return hardware, load, and versions, for the reader of a report."""
     models = [
         line.partition(":")[2].strip()
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
@@ -29,11 +29,11 @@ def machine() -> dict[str, object]:
 
 
 def resident(pid: int) -> int:
-    """Return the bytes of memory that a process holds (RSS)."""
+    """Return the resident memory of a process, in bytes."""
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the seconds of processor time that a process has used."""
+    """Return the CPU time of a process, in seconds."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS

@@ -1,11 +1,10 @@
 """
-`python -m tests.benchmarks.overhead`: what metrics and log lines cost, as a share of the CPU for an indexed guild.
+`make bench-overhead`: the cost of metrics and log lines, as a share of the CPU time per indexed guild.
 
-Two processes, each service and worker in one, index the same users over the same real servers: one with everything,
-one with nothing (no metrics, no timing of Redis, MongoDB and calls, no bound fields, no log lines). They take turns,
-so that whatever else the machine does hits both alike, and change roles with every user, because one process is always
-a few per cent slower than another that does the same. Nobody waits for a permit: a process that waits uses a little
-CPU all the time, which would hide what is looked for.
+Two processes, each with service and worker, index the same users on the same servers: one with telemetry, one without
+(no metrics, no timing of Redis, MongoDB and calls, no bound fields, no log lines). They alternate, so that other load
+of the machine affects both, and swap roles with every user, because one process is always a few percent slower than
+another. No call waits for a permit: a waiting process uses some CPU, which would hide the difference.
 """
 
 import argparse
@@ -49,7 +48,7 @@ from workers import worker
 USERS, GUILDS = 100, 40
 TARGET = 0.03
 WIDE = "2000/1"
-"""Budgets so wide that nobody waits: waiting costs no CPU and only makes the runs longer."""
+"""Budgets so large that no call waits for a permit."""
 KINDS = ("without", "with")
 
 
@@ -77,10 +76,10 @@ def _compare(users: int, out: pathlib.Path | None) -> int:
             for number in ("0", "1")
         )
         for child in (first, second):
-            _ask(child, "with", users)  # what is looked up once is looked up now
+            _ask(child, "with", users)  # fills caches
         for number in range(users):
             roles = [("with", first), ("without", second)] if number % 2 else [("without", first), ("with", second)]
-            # Of each role, each process is the first as often as the second.
+            # In each role, each process comes first as often as second.
             for kind, child in roles if number % 4 < 2 else reversed(roles):
                 costs[kind].append(_ask(child, kind, number))
             pair = ", ".join(f"{kind} {found[-1] * 1000:.2f} ms" for kind, found in costs.items())
@@ -91,11 +90,11 @@ def _compare(users: int, out: pathlib.Path | None) -> int:
 
 
 def _summed_up(measured_with: Sequence[float], measured_without: Sequence[float]) -> dict[str, object]:
-    """Return the cost: the mean of what the pairs of either distribution of roles say at their median."""
+    """Return the cost: the mean of the median ratios of both assignments of roles."""
     ratios = [math.log(a / b) for a, b in zip(measured_with, measured_without, strict=True)]
     halves = [sorted(ratios[0::2]), sorted(ratios[1::2])]
     cost = math.exp(statistics.mean(statistics.median(half) for half in halves)) - 1
-    # Half of the pairs lie between; the median of n of them is about 1.25 / sqrt(n) of a deviation unsure.
+    # Interquartile ranges; the standard error of a median of n values is about 1.25 / sqrt(n) standard deviations.
     spreads = [half[3 * len(half) // 4] - half[len(half) // 4] for half in halves]
     unsure = math.hypot(*(1.25 * spread / 1.35 / math.sqrt(len(ratios) / 2) for spread in spreads)) / 2
     return {
@@ -111,7 +110,7 @@ def _summed_up(measured_with: Sequence[float], measured_without: Sequence[float]
 
 
 def _ask(child: "subprocess.Popen[str]", kind: str, number: int) -> float:
-    """Have a child index a user with or without; returns seconds of CPU for a guild."""
+    """Let a child index a user with or without telemetry; returns CPU seconds per guild."""
     assert child.stdin is not None
     assert child.stdout is not None
     child.stdin.write(f"{kind} {number}\n")
@@ -151,7 +150,7 @@ def _child(users: int, redis_url: str, mongodb_url: str, simulator: str) -> Iter
         "LOG_LEVEL": "info",
         "SIMULATOR_URL": simulator,
     }
-    environment = os.environ | variables  # noqa: TID251 -- handed on
+    environment = os.environ | variables  # noqa: TID251 -- passed on
     command = [sys.executable, "-m", "tests.benchmarks.overhead", "--child", "--users", str(users)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as process:
@@ -162,7 +161,7 @@ def _child(users: int, redis_url: str, mongodb_url: str, simulator: str) -> Iter
 
 
 async def _serve(users: int) -> None:
-    """Index a user for each line that is read, and print what it cost."""
+    """Index a user for each line of standard input, and print the cost."""
     config = settings.load()
     logs.configure(config.logs.level, config.logs.format)
     simulator = os.environ["SIMULATOR_URL"]  # noqa: TID251 -- the parent's
@@ -182,7 +181,7 @@ async def _serve(users: int) -> None:
 
 
 async def _index(api: pb_grpc.IndexerServiceStub, user_id: str) -> int:
-    """Index a user; returns how many guilds are done."""
+    """Index a user; returns the number of indexed guilds."""
     start: Any = api.StartIndexing(pb.StartIndexingRequest(user_id=user_id), timeout=60)
     job_id = (await start).job.job_id
     while True:
@@ -194,7 +193,7 @@ async def _index(api: pb_grpc.IndexerServiceStub, user_id: str) -> int:
 
 @contextlib.asynccontextmanager
 async def _running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerServiceStub]:
-    """Run the service on this loop and a worker on its own."""
+    """Run the service on this event loop, and a worker on its own."""
     parts = worker.WorkerRuntime(config)
     broker = queue.make_broker(config.redis, [middleware.TimeLimit(), middleware.Retries(), worker.EventLoop(), parts])
     worker.declare_actors(broker, parts)
@@ -213,7 +212,7 @@ async def _running(config: settings.Settings) -> AsyncIterator[pb_grpc.IndexerSe
 
 
 def _switches() -> list[tuple[Any, str, Any, Any]]:
-    """Return whatever measures or logs: where it is, its name, what it is, and what does nothing in its place."""
+    """Return all functions that measure or log: owner, name, original, and a replacement that does nothing."""
 
     def nothing(*_: object, **__: object) -> None:
         return None

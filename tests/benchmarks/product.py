@@ -1,4 +1,4 @@
-"""One service process of the product with its servers, and the product's own stores to write into what it reads."""
+"""One service process with its servers, and the product's stores to write the data that it reads."""
 
 import base64
 import contextlib
@@ -19,7 +19,7 @@ RETENTION = 86_400.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Product:
-    """A running service, nothing else: no worker touches what a measurement writes."""
+    """A running service without a worker, so that only the measurement changes data."""
 
     running: stack.Stack
 
@@ -30,13 +30,13 @@ class Product:
 
     @property
     def pid(self) -> int:
-        """The service's process."""
+        """The service's process id."""
         return self.running.process_id("service-1")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stores:
-    """The product's own way to write jobs and to publish progress."""
+    """The product's stores of jobs and progress events."""
 
     jobs: jobs.Jobs
     events: events.RedisEvents

@@ -1,4 +1,4 @@
-"""How measurements are shown: a table for people, JSON for what comes after."""
+"""Output of measurements: a table and JSON."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ SCREEN = console.Console(width=160)
 
 
 def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Print rows as a table; the first one's keys are the columns."""
+    """Print rows as a table; the keys of the first row are the columns."""
     drawn = table.Table(title=title, title_justify="left")
     for name in rows[0]:
         drawn.add_column(name, justify="right")
@@ -20,7 +20,7 @@ def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def keep(found: Mapping[str, object], path: pathlib.Path | None) -> None:
-    """Print what was found as JSON, and write it to *path* if there is one."""
+    """Print results as JSON, and write them to *path*, if given."""
     text = json.dumps(found, indent=2)
     SCREEN.print_json(text)
     if path is not None:

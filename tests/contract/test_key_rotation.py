@@ -184,8 +184,8 @@ async def test_the_operator_is_told_when_a_key_is_missing(database: database.Dat
     ran = await rotated(command)
 
     assert ran.returncode == 1
-    assert ran.stderr.startswith("1 are opened by no key in INDEXER_CREDENTIAL_KEYS")
-    assert "can be taken out" not in ran.stdout
+    assert ran.stderr.startswith("1 of 1 credentials have none of the keys in INDEXER_CREDENTIAL_KEYS")
+    assert "can be removed" not in ran.stdout
 
 
 async def test_the_operator_is_told_what_to_set_when_there_is_no_key() -> None:

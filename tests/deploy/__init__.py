@@ -1,1 +1,1 @@
-"""Holds manifests to their promises; run by `make check-deploy`, in an environment of its own (deploy/tools.lock)."""
+"""Tests of the rendered manifests; run by `make check-deploy`, in a separate environment (deploy/tools.lock)."""

@@ -1,4 +1,4 @@
-"""Keeps these tests out of an ordinary run, whose environment lacks the tools, and renders each overlay once."""
+"""Excludes these tests from ordinary runs, which lack the tools, and renders each overlay once."""
 
 import importlib.util
 
@@ -11,15 +11,15 @@ else:
 
     @pytest.fixture(params=rendered.OVERLAYS)
     def overlay(request: pytest.FixtureRequest) -> rendered.Objects:
-        """Every object of one overlay."""
+        """All objects of one overlay."""
         return rendered.overlay(request.param)
 
     @pytest.fixture
     def production() -> rendered.Objects:
-        """Every object of production, to be changed at will."""
+        """A copy of all objects of production."""
         return rendered.overlay("production")
 
     @pytest.fixture
     def dev() -> rendered.Objects:
-        """Every object of dev, to be changed at will."""
+        """A copy of all objects of dev."""
         return rendered.overlay("dev")

@@ -1,4 +1,4 @@
-"""Numbers of different files that have to fit each other, computed from the rendered objects."""
+"""Rules about numbers in different files that must be consistent, computed from the rendered objects."""
 
 import math
 import re
@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from tests.deploy import policy, rendered
 
 LAST_TURNS = 5.0
-"""indexer_service.app.LAST_TURNS: seconds for first turns after the drain."""
+"""indexer_service.server.app.LAST_TURNS: seconds for first turns after the drain."""
 CLOSING = 5.0
-"""Seconds to close connections and exit; about one was seen."""
+"""Seconds to close connections and exit; about one was measured."""
 CALLS_PER_WORKER = 25.0
-"""Calls to Discord a second that one worker process makes with one CPU, see the sizing table in docs/deploy.md."""
+"""Calls to Discord per second of one worker process with one CPU; see the sizing table in docs/deploy.md."""
 
 
-SHOWN = set(re.findall(r"^\| `(indexer_\w+)`", (rendered.REPOSITORY / "docs/metrics.md").read_text(), re.MULTILINE))
-"""Every metric of ours; a query of another one finds nothing, without a word."""
+KNOWN_METRICS = set(
+    re.findall(r"^\| `(indexer_\w+)`", (rendered.REPOSITORY / "docs/metrics.md").read_text(), re.MULTILINE)
+)
+"""All metrics of the product; a query of any other metric silently finds nothing."""
 
 
 def settings_of(objects: rendered.Objects) -> dict[str, str]:
-    """Return the variables that all processes get, defaults of base/indexer.env included."""
+    """Return the variables of all processes, including the defaults of base/indexer.env."""
     text = (rendered.REPOSITORY / "deploy/k8s/base/indexer.env").read_text()
     defaults = dict(
         line.lstrip("#").split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("# ")
@@ -32,46 +34,46 @@ def settings_of(objects: rendered.Objects) -> dict[str, str]:
     return {**defaults, **found["data"]}
 
 
-def graceful(objects: rendered.Objects) -> Iterator[str]:
-    """A pod is killed only after everything that it may do at its end is over."""
+def grace_periods_suffice(objects: rendered.Objects) -> Iterator[str]:
+    """The termination grace period covers drain, last turns and closing."""
     given = settings_of(objects)
     service = rendered.pod_of(rendered.one(objects, "Deployment", "indexer-service"))
     pause = service["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     needed = pause + float(given["INDEXER_DRAIN"]) + LAST_TURNS + CLOSING
     if pause < 5 or service.get("terminationGracePeriodSeconds", 30) < needed:
-        yield f"the service needs {needed} s to end, after a pause in which endpoints forget it"
+        yield f"the service needs a grace period of {needed} s, and a preStop pause of at least 5 s"
     worker = rendered.pod_of(rendered.one(objects, "Deployment", "indexer-worker"))
     needed = 2 * float(given["WORKERS_SHUTDOWN_TIMEOUT"]) + CLOSING
     if worker.get("terminationGracePeriodSeconds", 30) < needed:
-        yield f"a worker needs {needed} s to end"
+        yield f"a worker needs a grace period of {needed} s"
 
 
-def scaled_to_the_budget(objects: rendered.Objects) -> Iterator[str]:
-    """Workers beyond what the global budget feeds are never started; two more are there for a zone that is lost."""
+def scaling_follows_the_budget(objects: rendered.Objects) -> Iterator[str]:
+    """The maximum number of workers is what the global budget can use, plus two for the loss of a zone."""
     capacity, window = settings_of(objects)["GLOBAL_BUDGET"].split("/")
     most = math.ceil(float(capacity) / float(window) / CALLS_PER_WORKER) + 2
     for found in rendered.of_kind(objects, "ScaledObject"):
         spec = found["spec"]
         if spec["maxReplicaCount"] != most or spec["minReplicaCount"] < 2:
-            yield f"{rendered.title(found)}: between 2 and {most} workers make sense with this budget"
+            yield f"{rendered.title(found)}: the budget needs between 2 and {most} workers"
         kinds = {trigger["type"] for trigger in spec["triggers"]}
         asked = " ".join(trigger["metadata"].get("query", "") for trigger in spec["triggers"])
         if asked.count("{") != asked.count(f'namespace="{found["metadata"]["namespace"]}"'):
-            yield f"{rendered.title(found)} looks at other namespaces"
-        unknown = set(re.findall(r"indexer_\w+", asked)) - SHOWN
+            yield f"{rendered.title(found)} does not restrict every query to its namespace"
+        unknown = set(re.findall(r"indexer_\w+", asked)) - KNOWN_METRICS
         if unknown:
-            yield f"{rendered.title(found)} asks for what nobody shows: {unknown}"
+            yield f"{rendered.title(found)} queries unknown metrics: {unknown}"
         if kinds & {"cpu", "memory"} or "indexer_queue" not in asked or "indexer_budget" not in asked:
-            yield f"{rendered.title(found)} must look at queue and headroom"
+            yield f"{rendered.title(found)} must use queue and headroom"
     for workload in rendered.of_kind(objects, "Deployment"):
         owned = any(each["spec"]["scaleTargetRef"]["name"] == workload["metadata"]["name"]
                     for each in rendered.of_kind(objects, "ScaledObject"))  # fmt: skip
         if owned and "replicas" in workload["spec"]:
-            yield f"{rendered.title(workload)} names a size that its scaler owns"
+            yield f"{rendered.title(workload)} sets replicas, which its scaler controls"
 
 
-def refreshed(objects: rendered.Objects) -> Iterator[str]:
-    """Guilds are read again by the workers, or by one Deployment for that, and not by both."""
+def one_kind_of_process_refreshes(objects: rendered.Objects) -> Iterator[str]:
+    """Guilds are refreshed either by the workers or by one Deployment, not by both."""
     apart = [
         found
         for found in rendered.of_kind(objects, "Deployment")
@@ -80,17 +82,17 @@ def refreshed(objects: rendered.Objects) -> Iterator[str]:
     ]
     by_workers = settings_of(objects)["WORKERS_REFRESH"] not in {"0", "False"}
     if len(apart) + by_workers != 1:
-        yield "guilds are refreshed by nobody, or by two kinds of processes"
+        yield "guilds are refreshed by no process, or by two kinds of processes"
 
 
-def trusted(objects: rendered.Objects) -> Iterator[str]:
-    """Beyond dev callers prove who they are, and the certificate names the service as they dial it."""
+def callers_are_authenticated(objects: rendered.Objects) -> Iterator[str]:
+    """Outside dev, callers authenticate, and the certificate has the service's DNS name."""
     given = settings_of(objects)
     guards = ("INDEXER_TLS_CERT", "INDEXER_TLS_KEY", "INDEXER_SERVICE_TOKENS_FILE")
     if given.get("INDEXER_INSECURE") != "1" and not all(given.get(name) for name in guards):
-        yield "callers are neither authenticated nor is that accepted"
+        yield "callers are not authenticated, and INDEXER_INSECURE is not set"
     if given.get("INDEXER_INSECURE") != "1" and given.get("INDEXER_REFLECTION") == "1":
-        yield "everybody is shown what the API looks like"
+        yield "reflection is enabled"
     mounted = {
         mount["mountPath"]
         for container in rendered.pod_of(rendered.one(objects, "Deployment", "indexer-service"))["containers"]
@@ -99,11 +101,16 @@ def trusted(objects: rendered.Objects) -> Iterator[str]:
     for name in (*guards, "INDEXER_TLS_CLIENT_CA"):
         path = given.get(name, "")
         if path and path.rpartition("/")[0] not in mounted:
-            yield f"{name} names a file that is not mounted"
+            yield f"{name} refers to a file that is not mounted"
     for found in rendered.of_kind(objects, "Certificate"):
         names = found["spec"].get("dnsNames", [])
         if names and f"indexer-service.{found['metadata']['namespace']}.svc.cluster.local" not in names:
-            yield f"{rendered.title(found)} does not carry the service's name"
+            yield f"{rendered.title(found)} does not contain the service's DNS name"
 
 
-RULES: tuple[policy.Rule, ...] = (graceful, scaled_to_the_budget, refreshed, trusted)
+RULES: tuple[policy.Rule, ...] = (
+    grace_periods_suffice,
+    scaling_follows_the_budget,
+    one_kind_of_process_refreshes,
+    callers_are_authenticated,
+)

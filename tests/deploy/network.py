@@ -1,4 +1,4 @@
-"""A small evaluator of NetworkPolicies: whether a connection would be let through, if the network enforces them."""
+"""A small evaluator of NetworkPolicies: whether a connection is allowed, if the network enforces policies."""
 
 import dataclasses
 import ipaddress
@@ -8,7 +8,7 @@ from tests.deploy import rendered
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """A pod with its labels, its namespace and that one's labels; or, with no namespace, an address outside."""
+    """A pod with its labels, its namespace and the namespace's labels; without a namespace, an external address."""
 
     namespace: str = ""
     labels: tuple[tuple[str, str], ...] = ()
@@ -18,7 +18,7 @@ class End:
 
 
 def pod(objects: rendered.Objects, name: str) -> End:
-    """Return a pod of one of the overlay's workloads."""
+    """Return a pod of a workload of the overlay."""
     workload = rendered.one(objects, "Deployment", name)
     inside = [port for each in rendered.pod_of(workload)["containers"] for port in each.get("ports", [])]
     return End(
@@ -30,7 +30,7 @@ def pod(objects: rendered.Objects, name: str) -> End:
 
 
 def allowed(objects: rendered.Objects, source: End, target: End, port: int, protocol: str = "TCP") -> bool:
-    """Return whether both ends' policies let the connection through."""
+    """Return whether the policies of both ends allow the connection."""
     return _passes(objects, "Egress", source, target, (port, protocol)) and _passes(
         objects, "Ingress", target, source, (port, protocol)
     )

@@ -1,7 +1,7 @@
 """
-Rules that schemas cannot say. Each takes an overlay's objects and returns what is wrong, one line a problem.
+Rules that schemas cannot express. Each rule takes an overlay's objects and yields one line per problem.
 
-A cluster's API server accepts a reference to a ConfigMap, port or Secret key that does not exist; these rules do not.
+Unlike a cluster's API server, they reject references to ConfigMaps, ports or Secret keys that do not exist.
 """
 
 import re
@@ -11,36 +11,36 @@ from typing import TypeAlias
 from tests.deploy import rendered
 
 Rule: TypeAlias = Callable[[rendered.Objects], Iterator[str]]
-OUTSIDE = {
+EXTERNAL_SECRETS = {
     "indexer-discord": {"bot-token"},
     "indexer-keys": {"credential-keys"},
     "indexer-backends": {"redis-url", "mongodb-url"},
     "indexer-service-tokens": {"tokens"},
 }
-"""Secrets that production takes from outside, with their keys: the contract that docs/deploy.md tells operators."""
+"""Secrets that production gets from outside, with their keys, as documented in docs/deploy.md."""
 SECRETS = re.compile(r"TOKEN$|_KEYS$|_URL$|SECRET$|PASSWORD$")
-"""Names of variables whose values are secret; backends' URLs carry passwords."""
+"""Names of variables with secret values; URLs of backends contain passwords."""
 
 
-def confined(objects: rendered.Objects) -> Iterator[str]:
-    """Every container runs as a user, read-only, without capabilities, under seccomp, and knows no cluster."""
+def containers_are_unprivileged(objects: rendered.Objects) -> Iterator[str]:
+    """Every container runs as non-root, read-only, without capabilities or a cluster token, and with seccomp."""
     for where, pod, container in rendered.containers(objects):
         outer, inner = pod.get("securityContext", {}), container.get("securityContext", {})
         wanted = {
             "runs as root": outer.get("runAsNonRoot") is True and outer.get("runAsUser", 0) > 0,
-            "may write its root file system": inner.get("readOnlyRootFilesystem") is True,
+            "has a writable root file system": inner.get("readOnlyRootFilesystem") is True,
             "may gain privileges": inner.get("allowPrivilegeEscalation") is False,
             "has capabilities": inner.get("capabilities") == {"drop": ["ALL"]},
             "has no seccomp profile": outer.get("seccompProfile") == {"type": "RuntimeDefault"},
-            "gets a token of the cluster": pod.get("automountServiceAccountToken") is False,
-            "gets other services' variables": pod.get("enableServiceLinks") is False,
-            "shares with its node": not {"hostNetwork", "hostPID", "hostIPC"} & set(pod),
+            "gets a service account token": pod.get("automountServiceAccountToken") is False,
+            "gets service link variables": pod.get("enableServiceLinks") is False,
+            "shares namespaces of its node": not {"hostNetwork", "hostPID", "hostIPC"} & set(pod),
         }
         yield from (f"{where} {problem}" for problem, good in wanted.items() if not good)
 
 
-def limited(objects: rendered.Objects) -> Iterator[str]:
-    """Every container says what it needs and what it may take at most."""
+def containers_have_resources(objects: rendered.Objects) -> Iterator[str]:
+    """Every container has resource requests and limits."""
     for where, _, container in rendered.containers(objects):
         for bound in ("requests", "limits"):
             given = container.get("resources", {}).get(bound, {})
@@ -51,8 +51,8 @@ def limited(objects: rendered.Objects) -> Iterator[str]:
             )
 
 
-def probed(objects: rendered.Objects) -> Iterator[str]:
-    """Every container has all three probes, on a port that it opens; liveness depends on no server."""
+def containers_have_probes(objects: rendered.Objects) -> Iterator[str]:
+    """Every container has all three probes on one of its ports; liveness depends on no backend."""
     for where, _, container in rendered.containers(objects):
         ports = {port["name"]: port["containerPort"] for port in container.get("ports", [])}
         for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -62,27 +62,27 @@ def probed(objects: rendered.Objects) -> Iterator[str]:
                 yield f"{where} has no {kind} on one of its ports"
         live = container.get("livenessProbe", {})
         if live.get("httpGet", {}).get("path", "/livez") != "/livez" or live.get("grpc", {}).get("service"):
-            yield f"{where}: liveness asks for more than life"
+            yield f"{where}: the liveness probe depends on more than the process"
 
 
-def configured(objects: rendered.Objects) -> Iterator[str]:
-    """Every ConfigMap and Secret key that a variable needs exists, and no secret is written down."""
+def referenced_keys_exist(objects: rendered.Objects) -> Iterator[str]:
+    """Every referenced ConfigMap and Secret key exists, and no secret is a literal value."""
     made = {rendered.title(found) for found in objects}
     keys = _keys(objects)
     for where, _, container in rendered.containers(objects):
         for variable in container.get("env", []):
             if "value" in variable and SECRETS.search(variable["name"]):
-                yield f"{where}: {variable['name']} is written down"
+                yield f"{where}: {variable['name']} is a literal value"
             wanted = variable.get("valueFrom", {}).get("secretKeyRef")
             if wanted and not wanted.get("optional") and wanted["key"] not in keys.get(wanted["name"], set()):
-                yield f"{where}: nobody makes {wanted['name']}/{wanted['key']}"
+                yield f"{where}: {wanted['name']}/{wanted['key']} does not exist"
         for source in container.get("envFrom", []):
             if f"ConfigMap/{source.get('configMapRef', {}).get('name')}" not in made:
                 yield f"{where}: {source} does not exist"
 
 
-def furnished(objects: rendered.Objects) -> Iterator[str]:
-    """Every volume, account and priority that a pod names exists."""
+def referenced_objects_exist(objects: rendered.Objects) -> Iterator[str]:
+    """Every referenced volume, secret, service account and priority class exists."""
     made = {rendered.title(found) for found in objects}
     issued = {found["spec"]["secretName"] for found in rendered.of_kind(objects, "Certificate")}
     for where, pod, container in rendered.containers(objects):
@@ -93,29 +93,29 @@ def furnished(objects: rendered.Objects) -> Iterator[str]:
         for volume in pod.get("volumes", []):
             secret = volume.get("secret", {}).get("secretName")
             if secret and secret not in {*_keys(objects), *issued}:
-                yield f"{where}: nobody makes the secret {secret}"
+                yield f"{where}: the secret {secret} does not exist"
         for kind, name in (("ServiceAccount", "serviceAccountName"), ("PriorityClass", "priorityClassName")):
             if name in pod and f"{kind}/{pod[name]}" not in made:
                 yield f"{where}: {kind} {pod[name]} does not exist"
 
 
 def _keys(objects: rendered.Objects) -> dict[str, set[str]]:
-    """Return the keys of every secret that the overlay makes, or that comes from outside."""
+    """Return the keys of every secret that the overlay creates or expects from outside."""
     made = rendered.of_kind(objects, "Secret")
     return {
-        **OUTSIDE,
+        **EXTERNAL_SECRETS,
         **{found["metadata"]["name"]: {*found.get("data", {}), *found.get("stringData", {})} for found in made},
     }
 
 
 def no_secret_in_a_config_map(objects: rendered.Objects) -> Iterator[str]:
-    """A ConfigMap is no place for a secret."""
+    """No ConfigMap contains a secret."""
     for found in rendered.of_kind(objects, "ConfigMap"):
         yield from (f"{rendered.title(found)}: {name} is a secret" for name in found["data"] if SECRETS.search(name))
 
 
-def selected(objects: rendered.Objects) -> Iterator[str]:
-    """Every selector selects pods: of Services, budgets and policies."""
+def selectors_match_pods(objects: rendered.Objects) -> Iterator[str]:
+    """Every selector of Services, disruption budgets and policies selects a pod."""
     for found in objects:
         spec = found.get("spec", {})
         if found["kind"] not in {"Service", "PodDisruptionBudget", "NetworkPolicy"}:
@@ -128,8 +128,8 @@ def selected(objects: rendered.Objects) -> Iterator[str]:
             yield f"{rendered.title(found)} selects no pod"
 
 
-def self_selected(objects: rendered.Objects) -> Iterator[str]:
-    """A workload selects its own pods, spreads them and not others, and what scales it exists."""
+def workloads_select_their_own_pods(objects: rendered.Objects) -> Iterator[str]:
+    """A workload selects and spreads its own pods only, and every scaler's target exists."""
     workloads = rendered.of_kind(objects, "Deployment")
     for found in workloads:
         own = rendered.pod_labels(found)
@@ -139,11 +139,11 @@ def self_selected(objects: rendered.Objects) -> Iterator[str]:
     for found in rendered.of_kind(objects, "ScaledObject"):
         target = found["spec"]["scaleTargetRef"]
         if f"{target['kind']}/{target['name']}" not in {rendered.title(each) for each in workloads}:
-            yield f"{rendered.title(found)} scales what does not exist"
+            yield f"{rendered.title(found)} scales a workload that does not exist"
 
 
-def ported(objects: rendered.Objects) -> Iterator[str]:
-    """Every port that is named is opened by each pod that is meant."""
+def named_ports_exist(objects: rendered.Objects) -> Iterator[str]:
+    """Every named port exists in each selected pod."""
     for found in objects:
         if found["kind"] == "Service":
             named = [port["targetPort"] for port in found["spec"]["ports"]]
@@ -167,8 +167,8 @@ def _unopened(
             )
 
 
-def watched(objects: rendered.Objects) -> Iterator[str]:
-    """Every port for metrics is scraped by one monitor, and every monitor scrapes one."""
+def metrics_ports_are_scraped(objects: rendered.Objects) -> Iterator[str]:
+    """Every metrics port is scraped by exactly one monitor, and every monitor scrapes one."""
     shown = [
         workload
         for workload in rendered.of_kind(objects, "Deployment")
@@ -182,26 +182,26 @@ def watched(objects: rendered.Objects) -> Iterator[str]:
             yield f"{rendered.title(found)} scrapes nothing"
     for workload in shown:
         if sum(rendered.scrapes(found, workload) for found in monitors) != 1:
-            yield f"{rendered.title(workload)} is not scraped once"
+            yield f"{rendered.title(workload)} is not scraped exactly once"
 
 
-def restricted(objects: rendered.Objects) -> Iterator[str]:
-    """The namespace refuses pods that are less than restricted."""
+def namespace_is_restricted(objects: rendered.Objects) -> Iterator[str]:
+    """The namespace enforces the restricted pod security standard."""
     for found in rendered.of_kind(objects, "Namespace"):
         if found["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
             yield f"{rendered.title(found)} does not enforce restricted pods"
 
 
 RULES: tuple[Rule, ...] = (
-    confined,
-    limited,
-    probed,
-    configured,
-    furnished,
+    containers_are_unprivileged,
+    containers_have_resources,
+    containers_have_probes,
+    referenced_keys_exist,
+    referenced_objects_exist,
     no_secret_in_a_config_map,
-    selected,
-    self_selected,
-    ported,
-    watched,
-    restricted,
+    selectors_match_pods,
+    workloads_select_their_own_pods,
+    named_ports_exist,
+    metrics_ports_are_scraped,
+    namespace_is_restricted,
 )

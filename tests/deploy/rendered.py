@@ -1,4 +1,4 @@
-"""Overlays as kubectl renders them, and the few ways in which tests look at them."""
+"""Overlays rendered by kubectl, and functions to query them."""
 
 import copy
 import functools
@@ -30,7 +30,7 @@ def _kustomized(folder: str) -> Objects:
 
 
 def overlay(name: str) -> Objects:
-    """Return an overlay's objects and, after them, those that watch over every overlay; the caller may change them."""
+    """Return copies of an overlay's objects, followed by the monitoring objects of all overlays."""
     return copy.deepcopy([*_kustomized(f"k8s/overlays/{name}"), *_kustomized("observability")])
 
 
@@ -46,12 +46,12 @@ def one(objects: Objects, kind: str, name: str) -> Object:
 
 
 def title(found: Object) -> str:
-    """Return kind and name, for messages."""
+    """Return kind and name for messages."""
     return f"{found['kind']}/{found['metadata']['name']}"
 
 
 def pod_of(workload: Object) -> Object:
-    """Return the pod's specification."""
+    """Return the pod spec of a workload."""
     spec: Object = workload["spec"]["template"]["spec"]
     return spec
 
@@ -63,7 +63,7 @@ def pod_labels(workload: Object) -> dict[str, str]:
 
 
 def scrapes(monitor: Object, workload: Object) -> bool:
-    """Return whether a PodMonitor looks at a workload's pods."""
+    """Return whether a PodMonitor selects a workload's pods."""
     where = monitor["spec"].get("namespaceSelector", {})
     spaces = where.get("matchNames", [monitor["metadata"]["namespace"]])
     there = where.get("any") is True or workload["metadata"]["namespace"] in spaces
@@ -71,7 +71,7 @@ def scrapes(monitor: Object, workload: Object) -> bool:
 
 
 def matches(selector: Object, labels: dict[str, str]) -> bool:
-    """Return whether a label selector (only matchLabels is used here) selects the labels; an empty one selects all."""
+    """Return whether a label selector (only matchLabels is used) matches the labels; an empty selector matches all."""
     unknown = set(selector) - {"matchLabels"}
     if unknown:
         raise AssertionError(f"the evaluator does not know {unknown}")

@@ -1,8 +1,8 @@
 """
-Runs the built images as pods would: uid 10001, read-only root, no capabilities, no new privileges, SIGTERM at the end.
+Runs the built images like pods: uid 10001, read-only root, no capabilities, no new privileges, SIGTERM at the end.
 
-Called by deploy/docker/check_image.sh with the folder in which each target has `rootfs` and `config.json`. Redis and
-MongoDB are the tests' own; the network is the machine's. Exit code 0 if everything is as it should be.
+Called by deploy/docker/check_image.sh with a folder that has `rootfs` and `config.json` of each target. Redis and
+MongoDB are those of the tests; the network is the machine's. The exit code is 0 if all checks pass.
 """
 
 import base64
@@ -27,7 +27,7 @@ from tests import servers
 
 USER = 10001
 BOOT = 30.0
-TMP = "/tmp"  # noqa: S108 -- the pod's own
+TMP = "/tmp"  # noqa: S108 -- the pod's own directory
 INSIDE = """
 import os, pathlib, shutil
 status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
@@ -39,7 +39,7 @@ for place in ("/x", "/opt/indexer/x", "/home/x", "/var/tmp/x"):
         pathlib.Path(place).touch()
     except OSError:
         continue
-    raise SystemExit(place + " may be written")
+    raise SystemExit(place + " is writable")
 pathlib.Path("/tmp/x").touch()
 for tool in ("pip", "gcc", "cc", "make", "git"):
     assert shutil.which(tool) is None, tool + " is in the image"
@@ -54,12 +54,12 @@ class Container:
         self.process = process
 
     def inside(self, program: str) -> None:
-        """Run a Python program in it."""
+        """Run a Python program in the container."""
         command = ["runc", "exec", "--user", f"{USER}:{USER}", self.name, "/opt/indexer/bin/python", "-c", program]
         subprocess.run(command, check=True, timeout=30)
 
     def end(self) -> tuple[int, float]:
-        """Send SIGTERM to its first process; returns the exit code and the seconds until it was there."""
+        """Send SIGTERM to the first process; returns its exit code and the seconds until it ended."""
         began = time.monotonic()
         subprocess.run(["runc", "kill", self.name, "TERM"], check=True, timeout=10)
         return self.process.wait(timeout=60), time.monotonic() - began
@@ -69,7 +69,7 @@ class Container:
 def running(
     folder: pathlib.Path, target: str, environment: Mapping[str, str], *extra: str, module: str = ""
 ) -> Iterator[Container]:
-    """Run a target until the block ends, with *extra* arguments or, as some pods do, another Python *module*."""
+    """Run a target until the block ends, with *extra* arguments or with another Python *module*, as some pods do."""
     image = json.loads((folder / target / "config.json").read_text())["OCIv1"]["config"]
     if module:
         image["Entrypoint"] = ["python", "-m", module]
@@ -130,7 +130,7 @@ def _confined(
 
 
 def until(what: str, ready: Callable[[], bool], container: Container) -> None:
-    """Wait until it is ready."""
+    """Wait until the program is ready."""
     deadline = time.monotonic() + BOOT
     while not ready():
         if container.process.poll() is not None or time.monotonic() > deadline:
@@ -152,7 +152,7 @@ def index(address: str, user: users.User) -> pb.Job:
 
 
 def probed(port: int, service: str) -> bool:
-    """Ask as the kubelet does."""
+    """Probe as the kubelet does."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, contextlib.suppress(grpc.RpcError):
         request = health_pb2.HealthCheckRequest(service=service)
         return bool(health_pb2_grpc.HealthStub(channel).Check(request, timeout=1.0).status == 1)
@@ -165,7 +165,7 @@ def say(line: str) -> None:
 
 
 def main(folder: pathlib.Path) -> int:
-    """Run everything once."""
+    """Run all checks."""
     web, listen, probe, metrics, refreshing, exporting = (servers.free_port() for _ in range(6))
     with contextlib.ExitStack() as stack:
         environment = {

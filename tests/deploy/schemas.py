@@ -1,4 +1,4 @@
-"""Objects against the schemas of Kubernetes and against the models of the custom kinds that are used."""
+"""Validation of objects by the schemas of Kubernetes and by models of the custom resources."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 from tests.deploy import rendered
 
 VERSIONS = ("1.30", "1.34", "1.37")
-"""The oldest that is supported, one between, and the newest whose schemas there are."""
+"""The oldest supported version, one in between, and the newest with published schemas."""
 CUSTOM: dict[tuple[str, str], Any] = {
     ("cert-manager.io/v1", "Certificate"): cert_manager.Certificate,
     ("cert-manager.io/v1", "Issuer"): cert_manager.Issuer,
@@ -22,8 +22,8 @@ CUSTOM: dict[tuple[str, str], Any] = {
 }
 
 
-def fits(objects: rendered.Objects) -> Iterator[str]:
-    """Return what no schema accepts. A kind that is neither Kubernetes' nor in CUSTOM is a problem too."""
+def schema_errors(objects: rendered.Objects) -> Iterator[str]:
+    """Return all schema errors; a kind that is neither in Kubernetes nor in CUSTOM is an error."""
     for found in objects:
         model = CUSTOM.get((found["apiVersion"], found["kind"]))
         yield from _custom(found, model) if model is not None else _core(found)
@@ -36,7 +36,7 @@ def _core(found: rendered.Object) -> Iterator[str]:
         except kubernetes_validate.ValidationError as problem:
             yield f"{rendered.title(found)} in {version}: {problem.message}"
         except kubernetes_validate.SchemaNotFoundError:
-            yield f"{rendered.title(found)} in {version}: nobody knows this kind"
+            yield f"{rendered.title(found)} in {version}: unknown kind"
 
 
 def _custom(found: rendered.Object, model: Any) -> Iterator[str]:  # noqa: ANN401 -- the models' base class differs
@@ -45,7 +45,7 @@ def _custom(found: rendered.Object, model: Any) -> Iterator[str]:  # noqa: ANN40
     except ValueError as problem:
         yield f"{rendered.title(found)}: {problem}"
         return
-    # The models drop what they do not know, a misspelt field for one: what comes back must be what went in.
+    # The models drop unknown fields, such as misspelled ones, so the dumped object must equal the input.
     yield from _lost(found, read.model_dump(mode="json", by_alias=True, exclude_unset=True), rendered.title(found))
 
 
@@ -53,7 +53,7 @@ def _lost(before: object, after: object, where: str) -> Iterator[str]:
     if isinstance(before, dict):
         for name, value in before.items():
             if not isinstance(after, dict) or name not in after:
-                yield f"{where}.{name} is no field"
+                yield f"{where}.{name} is an unknown field"
             else:
                 yield from _lost(value, after[name], f"{where}.{name}")
     elif isinstance(before, list):

@@ -1,4 +1,4 @@
-"""Every overlay, against schemas and rules."""
+"""Every overlay is checked against schemas and rules."""
 
 import json
 
@@ -10,22 +10,22 @@ from tests.deploy import graces, nodes, policy, rendered, schemas
 DEPLOY = rendered.REPOSITORY / "deploy"
 BOARDS = DEPLOY / "observability" / "dashboards"
 MOST_APPLIED = 262_144
-"""Bytes of all annotations of an object, in one of which `kubectl apply` keeps the whole of it."""
+"""Maximum size of an object's annotations; `kubectl apply` stores the whole object in one of them."""
 
 
 def test_every_object_fits_its_schema_when_an_overlay_is_rendered(overlay: rendered.Objects) -> None:
-    """In three versions of Kubernetes; custom kinds lose no field in their models."""
-    assert list(schemas.fits(overlay)) == []
+    """The check covers three versions of Kubernetes; custom resources lose no field in their models."""
+    assert list(schemas.schema_errors(overlay)) == []
 
 
 @pytest.mark.parametrize("rule", [*policy.RULES, *nodes.RULES, *graces.RULES], ids=lambda rule: rule.__name__)
 def test_nothing_breaks_a_rule_when_an_overlay_is_rendered(overlay: rendered.Objects, rule: policy.Rule) -> None:
-    """What schemas cannot say."""
+    """The rules cover what schemas cannot express."""
     assert list(rule(overlay)) == []
 
 
 def test_grafana_finds_every_dashboard_when_the_observability_is_applied() -> None:
-    """Each in a ConfigMap of its own with the sidecar's label, small enough for `kubectl apply`."""
+    """Each dashboard is in its own ConfigMap with the sidecar's label, small enough for `kubectl apply`."""
     maps = rendered.of_kind(rendered.kustomized(rendered.REPOSITORY / "deploy" / "observability"), "ConfigMap")
     made = {path.name: json.loads(path.read_text()) for path in BOARDS.glob("*.json")}
 
@@ -35,7 +35,7 @@ def test_grafana_finds_every_dashboard_when_the_observability_is_applied() -> No
 
 
 def test_every_file_is_there_when_the_compose_file_mounts_it() -> None:
-    """And what Prometheus and Grafana are told to read is mounted where they look."""
+    """The configurations of Prometheus and Grafana are mounted where they are read."""
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     prometheus, grafana = (
         dict(volume.split(":")[1::-1] for volume in services[name]["volumes"]) for name in ("prometheus", "grafana")

@@ -1,4 +1,4 @@
-"""Mistakes that people make in manifests, each put into a rendered overlay: some check must catch it."""
+"""Common mistakes, each applied to a rendered overlay: a check must find it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def at(path: str, value: Any) -> Change:  # noqa: ANN401 -- whatever YAML can sa
 
 
 def without(path: str) -> Change:
-    """Return a change that removes what is at a path."""
+    """Return a change that removes the value at a path."""
 
     def change(found: rendered.Object) -> None:
         here, last = walked(found, path)
@@ -31,7 +31,7 @@ def without(path: str) -> Change:
 
 
 def walked(found: rendered.Object, path: str) -> tuple[Any, Any]:
-    """Return what holds the end of a path, and the last step to it; a dot inside of a step is written ~1."""
+    """Return the parent of a path's end, and the last step; a dot inside a step is written ~1."""
     here: Any = found
     *way, last = [int(step) if step.isdigit() else step.replace("~1", ".") for step in path.split(".")]
     for step in way:
@@ -114,7 +114,7 @@ def caught(objects: rendered.Objects, changed: rendered.Object) -> bool:
     """Return whether any check finds a problem."""
     if any(True for rule in [*policy.RULES, *nodes.RULES, *graces.RULES] for _ in rule(objects)):
         return True
-    if any(True for _ in schemas.fits([changed])):
+    if any(True for _ in schemas.schema_errors([changed])):
         return True
     return any(
         network.allowed(objects, test_network.end(objects, source), test_network.end(objects, target), port) != expected
@@ -128,7 +128,7 @@ def caught(objects: rendered.Objects, changed: rendered.Object) -> bool:
 def test_a_mistake_is_caught_when_it_is_made(
     production: rendered.Objects, kind: str, name: str, change: Change
 ) -> None:
-    """Each in an overlay that is right otherwise."""
+    """Each mistake is applied to an otherwise valid overlay."""
     found = rendered.one(production, kind, name)
 
     change(found)
@@ -149,7 +149,7 @@ def test_a_mistake_is_caught_when_it_is_made(
 def test_a_mistake_in_the_settings_is_caught_when_it_is_made(
     production: rendered.Objects, variable: str, value: str
 ) -> None:
-    """The map's name has a hash, so it is not in the table."""
+    """Not part of the table, because the map's name has a hash."""
     (found, *_) = rendered.of_kind(production, "ConfigMap")
     found["data"][variable] = value
 
@@ -157,5 +157,5 @@ def test_a_mistake_in_the_settings_is_caught_when_it_is_made(
 
 
 def test_nothing_is_caught_when_nothing_is_wrong(production: rendered.Objects) -> None:
-    """So what is caught above is the mistake."""
+    """This proves that the tests above find the mistake itself."""
     assert not any(caught(production, found) for found in production)

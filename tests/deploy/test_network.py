@@ -1,4 +1,4 @@
-"""Which connections the rendered policies let through."""
+"""Connections that the rendered policies allow."""
 
 import pytest
 
@@ -12,7 +12,7 @@ DNS = network.End("kube-system", (("k8s-app", "kube-dns"),), (("kubernetes.io/me
 DISCORD = network.End(address="162.159.128.233")
 METADATA = network.End(address="169.254.169.254")
 REDIS = network.End(address="10.1.2.3")
-OUR = ("indexer-service", "indexer-worker", "indexer-refresh", "indexer-exporter")
+WORKLOADS = ("indexer-service", "indexer-worker", "indexer-refresh", "indexer-exporter")
 FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
     ("a caller calls", CALLER, "indexer-service", 50051, True),
     ("a pod of the namespace without the label does not", STRANGER, "indexer-service", 50051, False),
@@ -29,19 +29,19 @@ FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
     ("a worker calls Discord", "indexer-worker", DISCORD, 443, True),
     ("the refresh calls Discord", "indexer-refresh", DISCORD, 443, True),
     ("a caller does not reach the refresh", CALLER, "indexer-refresh", 9465, False),
-    ("nobody calls Discord without TLS", "indexer-worker", DISCORD, 80, False),
+    ("no workload calls Discord without TLS", "indexer-worker", DISCORD, 80, False),
     ("the exporter does not call Discord", "indexer-exporter", DISCORD, 443, False),
     ("a worker does not ask the cloud for credentials", "indexer-worker", METADATA, 80, False),
     ("a worker does not ask it over TLS either", "indexer-worker", METADATA, 443, False),
     ("a worker does not call the service", "indexer-worker", "indexer-service", 50051, False),
-    ("a pod that no policy names calls nobody", "another pod", DISCORD, 443, False),
-    ("a pod that no policy names is called by nobody", CALLER, "another pod", 443, False),
+    ("a pod without a policy cannot open connections", "another pod", DISCORD, 443, False),
+    ("a pod without a policy accepts no connections", CALLER, "another pod", 443, False),
     ("the service does not call workers", "indexer-service", "indexer-worker", 9465, False),
 ]
 
 
 def end(objects: rendered.Objects, given: str | network.End) -> network.End:
-    """Return the pod of one of our workloads, one beside them that has no labels, or what is given."""
+    """Return a pod of a workload of the product, an unlabelled pod in the same namespace, or *name* itself."""
     if given == "another pod":
         return network.End(rendered.of_kind(objects, "Namespace")[0]["metadata"]["name"])
     return network.pod(objects, given) if isinstance(given, str) else given
@@ -50,19 +50,19 @@ def end(objects: rendered.Objects, given: str | network.End) -> network.End:
 @pytest.mark.parametrize(
     ("source", "target", "port", "expected"), [flow[1:] for flow in FLOWS], ids=[f[0] for f in FLOWS]
 )
-def test_a_connection_passes_when_it_is_needed_and_only_then(
+def test_a_connection_is_allowed_only_when_it_is_needed(
     overlay: rendered.Objects, source: str | network.End, target: str | network.End, port: int, *, expected: bool
 ) -> None:
-    """In every environment."""
+    """This holds in every overlay."""
     assert network.allowed(overlay, end(overlay, source), end(overlay, target), port) is expected
 
 
-@pytest.mark.parametrize("name", OUR)
+@pytest.mark.parametrize("name", WORKLOADS)
 @pytest.mark.parametrize("port", [6379, 27017])
 def test_every_process_reaches_redis_and_mongodb_when_they_are_outside(
     production: rendered.Objects, name: str, port: int
 ) -> None:
-    """At the addresses that the overlay names, and nothing else there."""
+    """Only the addresses named in the overlay are allowed."""
     own = network.pod(production, name)
 
     assert network.allowed(production, own, REDIS, port)
@@ -73,21 +73,19 @@ def test_every_process_reaches_redis_and_mongodb_when_they_are_outside(
 @pytest.mark.parametrize(
     "backend", [("redis", 6379), ("mongodb", 27017), ("simulator", 8080)], ids=lambda each: each[0]
 )
-def test_backends_in_the_namespace_answer_us_alone_when_it_is_for_development(
-    dev: rendered.Objects, backend: tuple[str, int]
-) -> None:
-    """And call nobody."""
+def test_dev_backends_accept_only_connections_of_the_product(dev: rendered.Objects, backend: tuple[str, int]) -> None:
+    """The backends themselves cannot open connections."""
     name, port = backend
     target = network.pod(dev, name)
 
-    assert all(network.allowed(dev, network.pod(dev, own), target, port) for own in OUR)
+    assert all(network.allowed(dev, network.pod(dev, own), target, port) for own in WORKLOADS)
     assert not network.allowed(dev, CALLER, target, port)
     assert not network.allowed(dev, target, DISCORD, 443)
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_every_pod_resolves_names_when_it_asks_the_clusters_dns(overlay: rendered.Objects, protocol: str) -> None:
-    """And no other program in kube-system."""
+    """No other pod in kube-system is reachable."""
     other = network.End("kube-system", (("k8s-app", "metrics-server"),), DNS.namespace_labels)
     for workload in rendered.of_kind(overlay, "Deployment"):
         own = network.pod(overlay, workload["metadata"]["name"])

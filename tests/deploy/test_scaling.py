@@ -1,4 +1,4 @@
-"""How many workers the scaler asks for by its formula as it is rendered; that KEDA reads it alike is not tested."""
+"""The number of workers by the scaler's rendered formula; KEDA's own evaluation is not tested."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from tests.deploy import rendered
 
 
 def workers(spec: rendered.Object, **seen: float) -> int:
-    """Return the size that follows from what the triggers see."""
+    """Return the number of workers for given values of the triggers."""
     modifiers = spec["advanced"]["scalingModifiers"]
     condition, then, otherwise = re.split(r" [?:] ", modifiers["formula"])
     chosen = then if _value(condition, seen) else otherwise
@@ -35,7 +35,7 @@ def _value(expression: str, seen: dict[str, float]) -> float:
 def test_workers_follow_queue_and_headroom(
     production: rendered.Objects, turns: int, headroom: float, there: int, expected: int
 ) -> None:
-    """More of them come only while there is budget for them to use."""
+    """More workers are started only while the budget has room for their calls."""
     spec = rendered.one(production, "ScaledObject", "indexer-worker")["spec"]
 
     assert [trigger["name"] for trigger in spec["triggers"]] == ["turns", "headroom", "workers"]

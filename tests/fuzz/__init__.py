@@ -1,1 +1,1 @@
-"""What strangers may send: random requests at the edge, mutilated JSON behind it."""
+"""Fuzzing: random requests to the service, and mutated responses of Discord."""

@@ -1,4 +1,4 @@
-"""Mutilated answers of Discord, made from the simulator's: what is read of them can be stored and shown."""
+"""Mutated responses of Discord, made from the simulator's: what is decoded from them can be stored and returned."""
 
 import collections
 import copy
@@ -19,7 +19,7 @@ from indexing.store import guilds
 
 GUILD = 77
 DEEP = "@deep@"
-"""Where it stands, arrays are nested."""
+"""Is replaced by deeply nested arrays."""
 HOSTILE: list[Any] = [
     *(None, True, False, 0, -1, 1.5, -0.0, 1e308, 1 << 31, 1 << 53, 1 << 63, 1 << 64, -(1 << 63) - 1, 10**400),
     *("", "0", "1", "-1", "+1", " 1", "1_0", "٣", "0x1", "1e3", str((1 << 63) - 1), str(1 << 63), "9" * 5000),
@@ -30,27 +30,27 @@ Reader = Callable[[bytes], Any]
 
 
 def read_channels(body: bytes) -> list[model.Channel]:
-    """Read a listing of the guild."""
+    """Decode a list of channels."""
     return payloads.decode_channels(body, GUILD)
 
 
 @dataclasses.dataclass(slots=True)
 class Outcome:
-    """How reading ended: how many answers were refused, how many brought what, and what went wrong."""
+    """The results: how many responses were refused or decoded, and which caused faults."""
 
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     faults: list[tuple[bytes, str]] = dataclasses.field(default_factory=list)
 
 
-class Maker:
-    """Throws answers; *dice* is the source of all chance."""
+class Mutator:
+    """Makes mutated responses; *dice* is the only source of randomness."""
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
         self._whole: list[tuple[Reader, Any]] = list(_whole())
 
-    def answer(self) -> tuple[Reader, bytes]:
-        """Return what reads an answer, and its mutilated bytes."""
+    def make_response(self) -> tuple[Reader, bytes]:
+        """Return a decoder and the mutated bytes of a response for it."""
         read, whole = self._dice.choice(self._whole)
         document = copy.deepcopy(whole)
         for _ in range(self._dice.choice([0, 1, 1, 2, 3])):
@@ -95,7 +95,7 @@ class Maker:
 
 
 def _whole() -> Iterator[tuple[Reader, Any]]:
-    """Yield answers as Discord gives them: a guild list, a member, and listings of some guilds."""
+    """Yield valid responses with their decoders: a guild list, a member, an error, and channels of some guilds."""
     here = world.World(world.WorldSpec(seed=5, guilds_per_user=12, channels_per_guild=6.0))
     user = here.user_ids[0]
     guilds = [guild for guild in map(here.guild, here.guilds_of(user)) if guild is not None]
@@ -117,17 +117,17 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 -- any JSO
         yield from _places(inner)
 
 
-def throw(count: int, seed: int, keep: Callable[[list[model.Channel]], None] | None = None) -> Outcome:
-    """Read so many mutilated answers; *keep* is given the channels of those that can be read."""
-    maker, outcome = Maker(random.Random(seed)), Outcome()
+def read_responses(count: int, seed: int, keep: Callable[[list[model.Channel]], None] | None = None) -> Outcome:
+    """Decode *count* mutated responses; *keep* gets the channels of those that can be decoded."""
+    mutator, outcome = Mutator(random.Random(seed)), Outcome()
     for _ in range(count):
-        read, body = maker.answer()
+        read, body = mutator.make_response()
         try:
             found = read(body)
-        except (ValueError, RecursionError) as refusal:  # what indexing/discord/client.py takes for a passing failure
+        except (ValueError, RecursionError) as refusal:  # what indexing/discord/client.py treats as a temporary failure
             outcome.counts[f"refused: {type(refusal).__name__}"] += 1
             continue
-        except Exception as problem:  # noqa: BLE001 -- any other failure is what is looked for
+        except Exception as problem:  # noqa: BLE001 -- any other exception is a fault
             outcome.faults.append((body, f"not read: {problem!r}"))
             continue
         outcome.counts[f"read: {getattr(read, '__name__', '')}"] += 1
@@ -142,7 +142,7 @@ def throw(count: int, seed: int, keep: Callable[[list[model.Channel]], None] | N
 
 
 def _store_and_show(found: Any) -> None:  # noqa: ANN401 -- what any reader returns
-    """Make of what was read what MongoDB and callers are given."""
+    """Encode decoded values for MongoDB and for callers."""
     if isinstance(found, tuple):
         bson.encode({"role_ids": list(found)})
     for row in found if isinstance(found, list) else ():

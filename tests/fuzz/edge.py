@@ -1,8 +1,8 @@
 """
-Throws requests at the real gRPC server over a real connection, and looks at how each call ends.
+Sends random requests to the real gRPC server over a real connection, and checks how each call ends.
 
-Behind the server stands a world of fakes, which keep their contracts (tests/contract), so that a hundred thousand calls
-take minutes. It is built anew now and then, because fakes forget nothing.
+The service runs over a world of fakes that keep their contracts (tests/contract), so that a hundred thousand calls take
+minutes. The world is built again every ROUND calls, because fakes keep everything in memory.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from tests import clockwork, edge, values, worlds
 from tests.fuzz import requests
 
 DEADLINE = 2.0
-"""Seconds for one call; every valid wait is refused that would take longer."""
+"""Seconds for one call; longer valid waits are refused."""
 ROUND = 5_000
 SIDE_BY_SIDE = 20
 USERS = [values.USER + number for number in range(4)]
@@ -43,12 +43,12 @@ FINE = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 WAITS = {"StartIndexing", "WaitJob", "WatchProgress"}
-"""Methods of which some calls may still wait when their time is over."""
+"""Methods that may still wait at their deadline."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """A call that ended as no call may."""
+    """A call that ended in a way that no call may."""
 
     method: str
     request: bytes
@@ -57,7 +57,7 @@ class Fault:
 
 @dataclasses.dataclass(slots=True)
 class Outcome:
-    """How calls ended: how many by code, and those that ended badly."""
+    """The results of all calls: their codes, and the faults."""
 
     codes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     answered: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -65,44 +65,44 @@ class Outcome:
     slowest: float = 0.0
 
 
-async def throw(count: int, seed: int) -> Outcome:
-    """Throw so many requests; the same seed throws the same ones."""
+async def send_requests(count: int, seed: int) -> Outcome:
+    """Send *count* requests; the same seed sends the same ones."""
     dice, outcome = random.Random(seed), Outcome()
     for at in range(0, count, ROUND):
         world = await _world()
         async with edge.serving(world) as address, grpc.aio.insecure_channel(address) as channel:
-            maker = requests.Maker(dice, _known())
+            maker = requests.RequestMaker(dice, _known())
             calls = (maker.call() for _ in range(min(ROUND, count - at)))
             async with asyncio.TaskGroup() as group:
                 for _ in range(SIDE_BY_SIDE):
-                    group.create_task(_one_after_another(channel, calls, outcome, world.clock.advance))
+                    group.create_task(_call_in_sequence(channel, calls, outcome, world.clock.advance))
     return outcome
 
 
-def throw_at_stack(count: int, seed: int) -> Outcome:
-    """Throw so many requests at a whole stack: real stores, real limiter, a simulated Discord."""
+def send_requests_to_stack(count: int, seed: int) -> Outcome:
+    """Send *count* requests to a whole stack: real stores, real limiter, simulated Discord."""
     with stack.Stack(stack.Options(users=3, guilds_per_user=6, latency="none")) as running:
         running.put_credentials()
         with grpc.insecure_channel(running.address) as channel:
-            known = _told(pb_grpc.IndexerServiceStub(channel), [user.id for user in running.users])
-        return asyncio.run(_at(running.address, requests.Maker(random.Random(seed), known), count))
+            known = _index_users(pb_grpc.IndexerServiceStub(channel), [user.id for user in running.users])
+        return asyncio.run(_send_to(running.address, requests.RequestMaker(random.Random(seed), known), count))
 
 
-async def _at(address: str, maker: requests.Maker, count: int) -> Outcome:
+async def _send_to(address: str, maker: requests.RequestMaker, count: int) -> Outcome:
     outcome = Outcome()
     calls = (maker.call() for _ in range(count))
     async with grpc.aio.insecure_channel(address) as channel, asyncio.TaskGroup() as group:
         for _ in range(SIDE_BY_SIDE):
-            group.create_task(_one_after_another(channel, calls, outcome, _time_passes_by_itself))
+            group.create_task(_call_in_sequence(channel, calls, outcome, _keep_time))
     return outcome
 
 
-def _time_passes_by_itself(_seconds: float) -> None:
-    """Turn no clock."""
+def _keep_time(_seconds: float) -> None:
+    """Advance no clock: real time passes."""
 
 
-def _told(api: pb_grpc.IndexerServiceStub, users: list[str]) -> dict[str, list[str]]:
-    """Index the users; returns what the service says of ids and tokens."""
+def _index_users(api: pb_grpc.IndexerServiceStub, users: list[str]) -> dict[str, list[str]]:
+    """Index the users; returns the ids and tokens in the responses."""
     known = _known() | {"user_id": users, requests.ERASED: users[-1:]}
     starts = [api.StartIndexing(pb.StartIndexingRequest(user_id=user), timeout=20) for user in users]
     guilds = [
@@ -119,7 +119,7 @@ def _told(api: pb_grpc.IndexerServiceStub, users: list[str]) -> dict[str, list[s
 
 
 async def _world() -> worlds.World:
-    """Return a world with users who have jobs in every state, and one of whom only the credential is known."""
+    """Return a world of users with jobs in every state, and one with only a credential."""
     world = worlds.world(clockwork.ManualClock())
     broken = GUILDS[-1] + 1
     world.discord.fail(broken, errors.DiscordRefused(400, 50035))
@@ -158,7 +158,7 @@ def _known() -> dict[str, list[str]]:
     }
 
 
-async def _one_after_another(
+async def _call_in_sequence(
     channel: grpc.aio.Channel,
     calls: Iterator[tuple[Any, bytes]],
     outcome: Outcome,
@@ -176,17 +176,17 @@ async def _one_after_another(
 
 
 async def _call(channel: grpc.aio.Channel, method: Any, body: bytes) -> tuple[str, str]:  # noqa: ANN401 -- a descriptor
-    """Call; returns the code's name, and what is wrong with the end of the call."""
+    """Call; returns the code's name, and the fault if there is one."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     answer = message_factory.GetMessageClass(method.output_type).FromString
     try:
         async with asyncio.timeout(DEADLINE * 3):
             if method.server_streaming:
-                stream = channel.unary_stream(path, _as_it_is, answer)(body, timeout=DEADLINE / 4)
+                stream = channel.unary_stream(path, _unchanged, answer)(body, timeout=DEADLINE / 4)
                 async for _ in stream:
                     pass
             else:
-                await channel.unary_unary(path, _as_it_is, answer)(body, timeout=DEADLINE)
+                await channel.unary_unary(path, _unchanged, answer)(body, timeout=DEADLINE)
     except grpc.aio.AioRpcError as error:
         return error.code().name, _problem(method.name, error)
     except TimeoutError:
@@ -194,7 +194,7 @@ async def _call(channel: grpc.aio.Channel, method: Any, body: bytes) -> tuple[st
     return "OK", ""
 
 
-def _as_it_is(body: bytes) -> bytes:
+def _unchanged(body: bytes) -> bytes:
     return body
 
 

@@ -1,4 +1,4 @@
-"""Random requests made from the API's descriptors: nearly right, extreme, hostile, or not even messages."""
+"""Random requests made from the API's descriptors: nearly valid, extreme, hostile, or not even messages."""
 
 import random
 import uuid
@@ -10,7 +10,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 
 METHODS = list(pb.DESCRIPTOR.services_by_name["IndexerService"].methods)
 ERASED = "erased_user_id"
-"""Name under which those users are known whom DeleteUserData may well hit: else soon there would be nobody left."""
+"""Name of the users that DeleteUserData gets, so that it does not erase all others soon."""
 INT64 = (1 << 63) - 1
 NUMBERS = [0, 1, -1, 2, 5, 20, 25, 26, 50, 100, 101, 200, 500, 501, (1 << 31) - 1, -(1 << 31)]
 SECONDS = [0, 1, -1, 2, 5, 10, 11, 60, 61, 253402300799, 253402300800, -62135596800, -62135596801, INT64, -INT64 - 1]
@@ -32,12 +32,12 @@ TEXTS = [
 ]
 
 
-class Maker:
+class RequestMaker:
     """
-    Throws requests.
+    Makes requests.
 
     Args:
-        dice: Source of all chance.
+        dice: The only source of randomness.
         known: Texts that the service knows, by field name: ids of users, guilds and jobs, and tokens.
     """
 
@@ -45,7 +45,7 @@ class Maker:
         self._dice = dice
         self._known = known
         self._wild = 0.0
-        self._who = "user_id"
+        self._user_field = "user_id"
 
     def call(self) -> tuple[Any, bytes]:
         """Return a method and the bytes of a request for it."""
@@ -53,15 +53,15 @@ class Maker:
         return method, self.request(method)
 
     def request(self, method: Any) -> bytes:  # noqa: ANN401 -- descriptors are generic in the stubs only
-        """Return the bytes of a request: half of them well made, the others mutilated or mere noise."""
+        """Return the bytes of a request: half of them well-formed, the others mutated or random."""
         kind = self._dice.random()
         self._wild = self._dice.choice([0.02, 0.3])
-        self._who = ERASED if method.name == "DeleteUserData" else "user_id"
+        self._user_field = ERASED if method.name == "DeleteUserData" else "user_id"
         if kind < 0.03:
             return self._dice.randbytes(self._dice.choice([0, 1, 2, 7, 100, 5000]))
         body = self.build(method.input_type).SerializeToString()
         if kind < 0.35:
-            return self._mutilated(body)
+            return self._mutated(body)
         if kind < 0.45:
             return body + self._unknown_field()
         return body
@@ -104,7 +104,9 @@ class Maker:
 
     def _text(self, name: str) -> str:
         kind = self._dice.random()
-        known = self._known.get(name.removesuffix("s"), []) if name != "user_id" else self._known.get(self._who, [])
+        known = (
+            self._known.get(name.removesuffix("s"), []) if name != "user_id" else self._known.get(self._user_field, [])
+        )
         known = known or self._known.get("user_id", [""])
         if kind > self._wild:
             text = self._dice.choice(known)
@@ -118,7 +120,7 @@ class Maker:
             text = self._dice.choice(TEXTS)
         return text
 
-    def _mutilated(self, body: bytes) -> bytes:
+    def _mutated(self, body: bytes) -> bytes:
         raw = bytearray(body)
         for _ in range(self._dice.choice([1, 1, 2, 5])):
             at = self._dice.randrange(len(raw) + 1)

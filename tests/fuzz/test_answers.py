@@ -14,9 +14,9 @@ from tests.fuzz import answers
 COUNT = 3_000
 
 
-def test_an_answer_is_refused_or_can_be_stored_and_shown_when_it_is_mutilated() -> None:
-    """Refused with what the client takes for a passing failure, or read to what MongoDB and our API can hold."""
-    outcome = answers.throw(COUNT, 20_261_123)
+def test_a_response_is_refused_or_can_be_stored_and_returned_when_it_is_mutated() -> None:
+    """Refused as a temporary failure, or decoded to values that MongoDB and the API can carry."""
+    outcome = answers.read_responses(COUNT, 20_261_123)
 
     assert outcome.faults == []
     assert all(outcome.counts[f"read: {name}"] > 100 for name in ("read_channels", "decode_guilds", "decode_roles"))
@@ -24,17 +24,17 @@ def test_an_answer_is_refused_or_can_be_stored_and_shown_when_it_is_mutilated() 
 
 
 @hypothesis.given(strategies.integers(0, 1 << 64))
-def test_an_answer_is_refused_or_can_be_stored_and_shown_whatever_the_seed(seed: int) -> None:
-    """New ones with every run of the tests."""
-    assert answers.throw(10, seed).faults == []
+def test_a_response_is_refused_or_can_be_stored_and_returned_with_any_seed(seed: int) -> None:
+    """Each run tries new seeds."""
+    assert answers.read_responses(10, seed).faults == []
 
 
-async def test_what_can_be_read_is_stored_and_comes_back_when_it_is_written_to_mongodb(
+async def test_decoded_channels_are_unchanged_when_mongodb_has_stored_them(
     database: database.Database,
 ) -> None:
-    """Whatever stands in names and topics: NUL, controls, the last code point."""
+    """With any names and topics: NUL, control characters, the last code point."""
     read: list[list[model.Channel]] = []
-    answers.throw(600, 7, read.append)
+    answers.read_responses(600, 7, read.append)
     read.sort(key=lambda rows: -len(repr(rows)))
     store = guilds.Guilds(database)
     hostile = [values.channel(5, answers.GUILD, name="a\0b\x1b\u202e\U0010ffff", topic="\0", position=-(1 << 31))]
@@ -54,8 +54,10 @@ async def test_what_can_be_read_is_stored_and_comes_back_when_it_is_written_to_m
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_same_answers_are_thrown_when_the_seed_is_the_same(seed: int) -> None:
-    """So that a fault can be looked at again."""
-    bodies = [[maker.answer()[1] for _ in range(50)] for maker in (answers.Maker(random.Random(seed)) for _ in "ab")]
+def test_the_same_responses_are_made_when_the_seed_is_the_same(seed: int) -> None:
+    """So that a fault can be reproduced."""
+    mutators = [answers.Mutator(random.Random(seed)) for _ in range(2)]
+
+    bodies = [[mutator.make_response()[1] for _ in range(50)] for mutator in mutators]
 
     assert bodies[0] == bodies[1]

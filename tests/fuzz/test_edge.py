@@ -1,4 +1,4 @@
-"""What happens when strangers send what they like. `make fuzz` throws a hundred thousand."""
+"""Random requests; `make fuzz` sends a hundred thousand."""
 
 from google.protobuf import empty_pb2
 
@@ -10,19 +10,19 @@ SEED = 20_261_123
 
 
 async def test_every_call_ends_as_documented_when_requests_are_random() -> None:
-    """Never INTERNAL or UNKNOWN, never later than its deadline, and a refused request learns its field."""
-    outcome = await edge.throw(COUNT, SEED)
+    """Never INTERNAL or UNKNOWN, never after its deadline; an invalid argument names its field."""
+    outcome = await edge.send_requests(COUNT, SEED)
 
     assert outcome.faults == []
     assert outcome.codes.total() == COUNT
-    # Else most requests were refused at the first field, and what lies behind was never reached.
+    # Otherwise most requests fail at their first field, and the rest of the code is never reached.
     answered = {name for name, count in outcome.answered.items() if count}
     assert answered == {method.name for method in requests.METHODS}
     assert outcome.codes["OK"] > COUNT // 6
 
 
-def test_every_field_can_be_thrown_when_the_api_grows() -> None:
-    """A type of field for which there are no values fails here, and not silently."""
+def test_every_method_has_requests_when_the_api_grows() -> None:
+    """A new method is covered by itself."""
     methods = {method.name for method in requests.METHODS}
 
     assert methods == {method.name for method in pb.DESCRIPTOR.services_by_name["IndexerService"].methods}

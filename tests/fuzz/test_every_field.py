@@ -1,8 +1,8 @@
 """
-Every field of every request has a bound, and whoever passes it learns which field it was.
+Every field of every request has a bound, and the error names the field.
 
-The fields are those of the API's descriptors, so that a new one is tried as well: for each type of field stand here the
-values that no field of that type may accept.
+The fields are those of the API's descriptors, so that new ones are covered. For each type of field there are values
+that no field of that type may accept.
 """
 
 import copy
@@ -20,7 +20,7 @@ from tests import clockwork, edge, values, worlds
 from tests.fuzz import requests
 
 USER, GUILD, JOB = str(values.USER), str(values.GUILD), "a" * 32
-RIGHT: dict[str, Any] = {
+VALID: dict[str, Any] = {
     "user_id": USER,
     "guild_id": GUILD,
     "job_id": JOB,
@@ -32,15 +32,15 @@ RIGHT: dict[str, Any] = {
     "pinned_guild_ids": [GUILD],
     "muted_guild_ids": [GUILD],
 }
-"""Values that are accepted, by field; a field that is not here is left unset."""
+"""Valid values by field; other fields are left unset."""
 NO_MESSAGES = [b"\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"\x0b"]
-"""Half a tag, a text that is cut, one that is not UTF-8, a group that does not end."""
+"""Half a tag, a truncated text, one that is not UTF-8, and an unterminated group."""
 INT32 = (1 << 31) - 1
 FAR = 1 << 62
 
 
-def wrong(field: Any) -> list[Any]:  # noqa: ANN401 -- descriptors are generic in the stubs only
-    """Return values of one field that must be refused."""
+def invalid_values(field: Any) -> list[Any]:  # noqa: ANN401 -- descriptors are generic in the stubs only
+    """Return values that a field must refuse."""
     if field.message_type is not None:
         kind = message_factory.GetMessageClass(field.message_type)
         return [kind(seconds=FAR), kind(seconds=-FAR), kind(seconds=1, nanos=-(1 << 31))]
@@ -54,7 +54,7 @@ def wrong(field: Any) -> list[Any]:  # noqa: ANN401 -- descriptors are generic i
 
 
 def leaves(descriptor: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:  # noqa: ANN401 -- as above
-    """Yield every field of a request that holds a value, with its path."""
+    """Yield every scalar field of a request with its path."""
     for field in descriptor.fields:
         inner = field.message_type
         if inner is not None and not inner.full_name.startswith("google.protobuf."):
@@ -71,22 +71,22 @@ CASES = [
 ]
 
 
-def right(descriptor: Any) -> Any:  # noqa: ANN401 -- any message
-    """Return a request that is accepted; of a job and a user, the user is named."""
+def valid_request(descriptor: Any) -> Any:  # noqa: ANN401 -- any message
+    """Return a valid request; where it needs a job or a user, it has the user."""
     made: Any = message_factory.GetMessageClass(descriptor)()
     for field in descriptor.fields:
         both = field.name == "job_id" and "user_id" in descriptor.fields_by_name
         if field.name == "preferences":
-            getattr(made, field.name).CopyFrom(right(field.message_type))
-        elif field.name in RIGHT and not both:
-            value = RIGHT[field.name]
+            getattr(made, field.name).CopyFrom(valid_request(field.message_type))
+        elif field.name in VALID and not both:
+            value = VALID[field.name]
             getattr(made, field.name).extend(value) if field.is_repeated else setattr(made, field.name, value)
     return made
 
 
-def spoiled(base: Any, path: tuple[str, ...], field: Any) -> Iterator[Any]:  # noqa: ANN401 -- any message
-    """Yield requests in which only this field is wrong."""
-    for value in wrong(field):
+def invalid_requests(base: Any, path: tuple[str, ...], field: Any) -> Iterator[Any]:  # noqa: ANN401 -- any message
+    """Yield requests in which only this field is invalid."""
+    for value in invalid_values(field):
         request = copy.deepcopy(base)
         holder = request
         for name in path[:-1]:
@@ -103,13 +103,13 @@ def spoiled(base: Any, path: tuple[str, ...], field: Any) -> Iterator[Any]:  # n
         holder = request
         for name in path[:-1]:
             holder = getattr(holder, name)
-        getattr(holder, path[-1])[:] = RIGHT[path[-1]] * 1_000
+        getattr(holder, path[-1])[:] = VALID[path[-1]] * 1_000
         yield request
 
 
 @pytest.fixture
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
-    """A connection to a service with one user, who has a job."""
+    """A connection to a service with one user and their job."""
     world = worlds.world(clockwork.ManualClock())
     await world.add_user([values.user_guild()])
     await world.start(JOB)
@@ -118,8 +118,8 @@ async def channel() -> AsyncIterator[grpc.aio.Channel]:
         yield opened
 
 
-async def refusal(channel: grpc.aio.Channel, method: Any, body: bytes) -> tuple[grpc.StatusCode, list[str]]:  # noqa: ANN401 -- a descriptor
-    """Call; returns the code and the fields that were refused."""
+async def call(channel: grpc.aio.Channel, method: Any, body: bytes) -> tuple[grpc.StatusCode, list[str]]:  # noqa: ANN401 -- a descriptor
+    """Call; returns the code and the invalid fields."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     read = message_factory.GetMessageClass(method.output_type).FromString
     try:
@@ -139,27 +139,27 @@ async def refusal(channel: grpc.aio.Channel, method: Any, body: bytes) -> tuple[
 
 
 @pytest.mark.parametrize(("method", "path", "field"), CASES)
-async def test_the_field_is_named_when_it_is_out_of_its_bounds(
+async def test_the_field_is_named_when_it_is_out_of_bounds(
     channel: grpc.aio.Channel,
     method: Any,  # noqa: ANN401 -- descriptors are generic in the stubs only
     path: tuple[str, ...],
     field: Any,  # noqa: ANN401 -- as above
 ) -> None:
-    """Whatever its type, and wherever it stands."""
-    base = right(method.input_type)
-    code, _ = await refusal(channel, method, base.SerializeToString())
+    """For every type of field, also in nested messages."""
+    base = valid_request(method.input_type)
+    code, _ = await call(channel, method, base.SerializeToString())
     assert code not in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
 
-    for request in spoiled(base, path, field):
-        found = await refusal(channel, method, request.SerializeToString())
+    for request in invalid_requests(base, path, field):
+        found = await call(channel, method, request.SerializeToString())
 
         assert found == (grpc.StatusCode.INVALID_ARGUMENT, [".".join(path)]), str(request)[:200]
 
 
-async def test_the_request_is_named_when_it_is_no_message(channel: grpc.aio.Channel) -> None:
-    """Bytes that cannot be read are the caller's mistake like any other, whatever method they are sent to."""
+async def test_the_request_is_named_when_it_does_not_decode(channel: grpc.aio.Channel) -> None:
+    """For every method, as any other invalid argument."""
     found = {
-        (method.name, body): await refusal(channel, method, body) for method in requests.METHODS for body in NO_MESSAGES
+        (method.name, body): await call(channel, method, body) for method in requests.METHODS for body in NO_MESSAGES
     }
 
     assert found == dict.fromkeys(found, (grpc.StatusCode.INVALID_ARGUMENT, ["request"]))

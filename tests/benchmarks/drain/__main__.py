@@ -1,4 +1,4 @@
-"""`make drill-drain`: twenty times a service and a worker get SIGTERM while everybody is busy."""
+"""`make drill-drain`: a service and a worker get SIGTERM under load, twenty times."""
 
 import argparse
 import asyncio
@@ -11,7 +11,7 @@ from tests.benchmarks import facts, report
 from tests.benchmarks.drain import load
 
 SERVICE_GRACE = 20.0 + 5.0 + 5.0
-"""INDEXER_DRAIN, first turns, closing: what the pod's grace period leaves after its pause."""
+"""INDEXER_DRAIN, first turns and closing: the pod's grace period without its initial pause."""
 WORKER_GRACE = 55.0
 ENVIRONMENT = {
     "INDEXER_DRAIN": "20",
@@ -23,7 +23,7 @@ ENVIRONMENT = {
 
 
 def main() -> int:
-    """Run the drill; exit code 0 if nobody noticed more than he should."""
+    """Run the drill; the exit code is 0 if no caller saw a failure."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.drain")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--users", type=int, default=8)
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 async def drill(running: stack.Stack, rounds: int, seen: load.Seen) -> dict[str, object]:
-    """End a service and a worker in each round, start them again, and say what was seen."""
+    """Terminate and restart a service and a worker in each round; returns the observations."""
     busy = load.Load(running.addresses, [user.id for user in running.users], seen)
     seconds: dict[str, list[float]] = {"service": [], "worker": []}
     async with busy.running():
@@ -55,7 +55,7 @@ async def drill(running: stack.Stack, rounds: int, seen: load.Seen) -> dict[str,
             for kind, grace in (("service", SERVICE_GRACE), ("worker", WORKER_GRACE)):
                 name = f"{kind}-{which}"
                 if kind == "service":
-                    await _watched(busy, running.addresses[which - 1])
+                    await _wait_for_stream(busy, running.addresses[which - 1])
                 began = time.monotonic()
                 code = await asyncio.to_thread(running.terminate, name)
                 took = time.monotonic() - began
@@ -79,10 +79,10 @@ async def drill(running: stack.Stack, rounds: int, seen: load.Seen) -> dict[str,
     }
 
 
-async def _watched(busy: load.Load, address: str) -> None:
-    """Wait until somebody watches over that service, so that its end can be noticed."""
+async def _wait_for_stream(busy: load.Load, address: str) -> None:
+    """Wait until a stream is open at that service, so that its end is observed."""
     async with asyncio.timeout(load.PATIENCE):
-        while not busy.watched[address]:  # noqa: ASYNC110 -- a benchmark may look again and again
+        while not busy.watched[address]:  # noqa: ASYNC110 -- a benchmark may poll
             await asyncio.sleep(load.PAUSE / 10)
 
 

@@ -1,4 +1,4 @@
-"""Callers and watchers as the API asks them to be: they come again after UNAVAILABLE, and resume with their token."""
+"""Callers and watchers that follow the API's rules: they retry UNAVAILABLE, and resume with their token."""
 
 import asyncio
 import collections
@@ -18,17 +18,17 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 Stub: TypeAlias = Any
 """The generated stub, whose types are those of blocking calls."""
 PATIENCE = 30.0
-"""Seconds for which a caller comes again, before his call counts as failed."""
+"""Seconds for which a caller retries before its call counts as failed."""
 PAUSE = 0.1
 LAST_JOBS = 120.0
-"""Seconds for jobs to end, at the end."""
+"""Seconds in which the last jobs must end."""
 DEADLINE = 60.0
 SHORT = duration_pb2.Duration(seconds=1)
 
 
 @dataclasses.dataclass
 class Seen:
-    """What callers saw; everything in `failures` should not have been."""
+    """Observations of all callers; `failures` must stay empty."""
 
     answers: int = 0
     repeated: int = 0
@@ -40,7 +40,7 @@ class Seen:
 
 
 class Load:
-    """One caller of everything for each user, until the block ends."""
+    """Callers and watchers of every user, until the block ends."""
 
     def __init__(self, addresses: list[str], user_ids: list[str], seen: Seen) -> None:
         self.seen = seen
@@ -49,11 +49,11 @@ class Load:
         self._next = itertools.cycle(range(len(addresses)))
         self._ending = False
         self.watched: collections.Counter[str] = collections.Counter()
-        """Streams that have begun and not ended, by the address of their service."""
+        """Number of open streams by the address of their service."""
 
     @contextlib.asynccontextmanager
     async def running(self, *, patient: bool = True, browsing: bool = True) -> AsyncIterator[None]:
-        """Keep every user busy; at the end *patient* callers follow each job that they began to its end."""
+        """Run jobs of every user; at the end, *patient* callers wait until their last jobs have ended."""
         # round_robin over all services, as with a headless Service in Kubernetes.
         options = [
             ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
@@ -78,7 +78,7 @@ class Load:
                 await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=not patient), LAST_JOBS)
 
     async def _index(self, api: Stub, streams: list[Stub], user_id: str) -> None:
-        """Index the user again and again, with a watcher and somebody who waits for each job."""
+        """Index the user repeatedly, with a watcher and a WaitJob caller for each job."""
         while not self._ending:
             start = pb.StartIndexingRequest(user_id=user_id, force=True, wait=SHORT)
             started = await self._call("StartIndexing", functools.partial(api.StartIndexing, start, timeout=DEADLINE))
@@ -91,7 +91,7 @@ class Load:
             if ended.state != pb.JOB_STATE_SUCCEEDED:
                 self.seen.failures[f"a job ended as {pb.JobState.Name(ended.state)}: {ended.error}"] += 1
             if ended.progress.total != ended.progress.succeeded + ended.progress.skipped or not ended.progress.total:
-                self.seen.failures["a unit was lost"] += 1
+                self.seen.failures["a guild task was lost"] += 1
 
     async def _wait(self, api: Stub, job_id: str) -> None:
         asked = pb.WaitJobRequest(job_id=job_id)
@@ -101,7 +101,7 @@ class Load:
                 return
 
     async def _read(self, api: Stub, user_id: str) -> None:
-        """Browse without pause."""
+        """List guilds and channels repeatedly."""
         while not self._ending:
             guilds = pb.ListGuildsRequest(user_id=user_id)
             await self._call("ListGuilds", functools.partial(api.ListGuilds, guilds, timeout=DEADLINE))
@@ -110,7 +110,7 @@ class Load:
             await asyncio.sleep(PAUSE)
 
     async def _call(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- any answer
-        """Ask until there is an answer; only UNAVAILABLE is a reason to come again."""
+        """Call until a response arrives; only UNAVAILABLE is retried."""
         until = asyncio.get_running_loop().time() + PATIENCE
         while asyncio.get_running_loop().time() < until:
             try:
@@ -128,7 +128,7 @@ class Load:
         return None
 
     async def _follow(self, streams: list[Stub], job_id: str, token: str) -> pb.Job:
-        """Watch a job to its end over whichever service answers."""
+        """Watch a job to its end, at any service that answers."""
         while True:
             asked = pb.WatchProgressRequest(job_id=job_id, resume_token=token)
             last: pb.WatchProgressResponse | None = None
@@ -152,11 +152,11 @@ class Load:
             if last is not None and last.HasField("going_away"):
                 self.seen.goodbyes += 1
             elif ended:
-                self.seen.failures["a stream ended without a goodbye"] += 1
+                self.seen.failures["a stream ended without going_away"] += 1
 
     def _cut(self, problem: grpc.aio.AioRpcError, last: pb.WatchProgressResponse | None) -> None:
-        """A stream that had begun must say goodbye; one that never began found its service gone."""
+        """Record a failure, unless the stream had not begun and its service is unavailable."""
         if last is not None:
-            self.seen.failures[f"a stream was cut without a goodbye: {problem.code().name}: {problem.details()}"] += 1
+            self.seen.failures[f"a stream was cut without going_away: {problem.code().name}: {problem.details()}"] += 1
         elif problem.code() != grpc.StatusCode.UNAVAILABLE:
             self.seen.failures[f"WatchProgress: {problem.code().name}: {problem.details()}"] += 1

@@ -1,8 +1,8 @@
 """
-`make drill-kills`: two services, two workers, one of the four killed with SIGKILL at a random moment, many times.
+`make drill-kills`: SIGKILL of one of two services and two workers at a random time, many rounds.
 
-Every job must complete and every watcher who reconnects must see its end. The dead process stays dead until all jobs
-of the round have ended, so nobody is saved by its replacement.
+Every job must succeed, and every watcher that reconnects must see the end. The killed process is restarted only after
+all jobs of the round have ended, so that its replacement cannot help.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from tests.benchmarks.drills import patient
 VICTIMS = ("service-1", "service-2", "worker-1", "worker-2")
 LATEST = 40.0
 """
-Seconds after the start within which the kill falls: about the time that the jobs take.
+Latest time of the kill after the start, in seconds; about the duration of the jobs.
 
-Most of that is for roles, of which the simulated Discord tells a user ten in ten seconds.
+Most of the duration is for roles: the simulator's route limit is ten in ten seconds per user.
 """
 GOOD = {"JOB_STATE_SUCCEEDED"}
 
 
 def fleet(users: int, guilds: int) -> stack.Options:
-    """Return a fleet whose jobs take a while; a lost turn is taken up again after 12 s, not 40."""
+    """Return a fleet whose jobs take a while; a lost turn is resumed after 12 s instead of 40."""
     return stack.Options(
         users=users,
         services=2,
@@ -49,7 +49,7 @@ def fleet(users: int, guilds: int) -> stack.Options:
 
 
 def kill_one(running: stack.Stack, victim: str, moment: float) -> dict[str, object]:
-    """Play one round; returns how it went."""
+    """Run one round; returns its result."""
     began = time.monotonic()
     watchers = 2 * len(running.users)
     with concurrent.futures.ThreadPoolExecutor(watchers + 1) as pool:
@@ -78,7 +78,7 @@ def _kill(running: stack.Stack, victim: str, moment: float) -> None:
 
 
 def main() -> int:
-    """Play all rounds, print a table and JSON; returns 1 when a job or an end was lost."""
+    """Run all rounds, print a table and JSON; returns 1 when a job or a terminal event was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--users", type=int, default=4)

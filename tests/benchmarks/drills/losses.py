@@ -1,7 +1,7 @@
 """
-`make drill-losses`: FLUSHALL on Redis in the middle of 20 jobs.
+`make drill-losses`: FLUSHALL on Redis during 20 jobs.
 
-All jobs must complete, and nothing may be fetched twice except what was in flight at that moment.
+All jobs must succeed, and no guild may be fetched twice, except those in flight at that moment.
 """
 
 import argparse
@@ -21,16 +21,16 @@ from tests.benchmarks import facts, report
 from tests.benchmarks.drills import kills, patient
 
 SHARES = (0.1, 0.5)
-"""Part of the guilds that is fetched when Redis loses everything; some have no bot and never are."""
+"""Share of all guilds that is fetched before the FLUSHALL; guilds without the bot are never fetched."""
 GLANCE = 0.05
 FLIGHT = 0.3
-"""Seconds after the loss within which calls arrive that had their permit before it."""
+"""Seconds after the loss within which calls may arrive that got their permit before it."""
 HOLD = "3"
 """
-Seconds without calls after the loss.
+Warm-up hold of the limiter after the loss, in seconds.
 
-The product's default is the longest window and 2 s. The simulator's counters are not lost, so it must hold, but its
-users' window is one second.
+The product's default is the longest window plus 2 s. The simulator keeps its counters, so a hold is needed, but here
+the users' window is one second.
 """
 
 
@@ -41,7 +41,7 @@ def fleet(users: int, guilds: int) -> stack.Options:
 
 
 def lose(users: int, guilds: int, share: float) -> dict[str, object]:
-    """Play one round on a fleet of its own; returns how it went."""
+    """Run one round on a new fleet; returns its result."""
     with stack.Stack(fleet(users, guilds)) as running, contextlib.ExitStack() as opened:
         pool = opened.enter_context(concurrent.futures.ThreadPoolExecutor(users))
         running.put_credentials()
@@ -75,7 +75,7 @@ def lose(users: int, guilds: int, share: float) -> dict[str, object]:
 
 
 def main() -> int:
-    """Play all rounds, print a table and JSON; returns 1 when a job was lost or too much was fetched twice."""
+    """Run all rounds, print a table and JSON; returns 1 when a job was lost or too many guilds were fetched twice."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--users", type=int, default=20)

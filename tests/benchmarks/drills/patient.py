@@ -1,4 +1,4 @@
-"""Callers as they should be: they start jobs, and watch each to its end whatever breaks meanwhile."""
+"""Callers that retry: they start jobs, and watch each to its end over broken connections."""
 
 import concurrent.futures
 import dataclasses
@@ -16,15 +16,15 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
 PATIENCE = 180.0
-"""Seconds until a watcher gives up, which counts as a failed drill."""
+"""Seconds until a watcher gives up, which fails the drill."""
 PAUSE = 0.1
-PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
-"""What a call may end with when its server dies; a reset connection may be told as UNKNOWN."""
+RETRYABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
+"""Status codes of a call whose server ends; a reset connection may be UNKNOWN."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watched:
-    """How a watch went: the job's last state, and how often its stream broke."""
+    """The result of a watch: the job's final state, and how often its stream broke."""
 
     state: str
     breaks: int
@@ -38,7 +38,7 @@ def stub(running: stack.Stack, number: int) -> tuple[grpc.Channel, pb_grpc.Index
 
 
 def start(running: stack.Stack, user_id: str, *, force: bool) -> str:
-    """Start or join a user's job, over whichever service answers; returns its id."""
+    """Start or join a user's job at any service that answers; returns its id."""
     request = pb.StartIndexingRequest(user_id=user_id, wait=duration_pb2.Duration(), force=force)
     for attempt in _attempts():
         channel, api = stub(running, attempt)
@@ -46,12 +46,12 @@ def start(running: stack.Stack, user_id: str, *, force: bool) -> str:
             try:
                 return api.StartIndexing(request, timeout=PATIENCE).job.job_id
             except grpc.RpcError as problem:
-                _passes(problem)
+                _raise_unless_retryable(problem)
     raise TimeoutError(f"no service starts a job for user {user_id}")
 
 
 def follow(running: stack.Stack, job_id: str, first: int = 0) -> Watched:
-    """Watch a job to its end, with the last token over the next service each time the stream ends."""
+    """Watch a job to its end, resuming at the next service each time the stream ends."""
     token, snapshots = "", 0
     for attempt in _attempts():
         channel, api = stub(running, first + attempt)
@@ -64,7 +64,7 @@ def follow(running: stack.Stack, job_id: str, first: int = 0) -> Watched:
                     if event.HasField("terminal"):
                         return Watched(pb.JobState.Name(event.terminal.job.state), attempt, snapshots)
             except grpc.RpcError as problem:
-                _passes(problem)
+                _raise_unless_retryable(problem)
     return Watched("NEVER_SEEN", -1, snapshots)
 
 
@@ -75,7 +75,7 @@ def start_all(running: stack.Stack, *, force: bool = False) -> list[str]:
 
 
 def ask(running: stack.Stack, page: str) -> Any:  # noqa: ANN401 -- any JSON
-    """Return a page of the simulator."""
+    """Return the response of a control endpoint of the simulator."""
     with urllib.request.urlopen(f"{running.simulator_url}/_sim/{page}", timeout=10) as answer:  # noqa: S310 -- loopback
         return json.load(answer)
 
@@ -88,6 +88,6 @@ def _attempts() -> Iterator[int]:
         time.sleep(PAUSE)
 
 
-def _passes(problem: grpc.RpcError) -> None:
-    if problem.code() not in PASSING:
+def _raise_unless_retryable(problem: grpc.RpcError) -> None:
+    if problem.code() not in RETRYABLE:
         raise problem

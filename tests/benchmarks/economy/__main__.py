@@ -1,4 +1,4 @@
-"""Run the simulations, write the report, and fail when a promise does not hold."""
+"""`make bench-economy`: run the simulations, write the report, and fail when a promise does not hold."""
 
 import argparse
 import concurrent.futures
@@ -23,7 +23,7 @@ def _quiet() -> None:
 def main() -> int:
     """Return 1 when a promise does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few users, for a short look; promises nothing")
+    parser.add_argument("--quick", action="store_true", help="few users, for a quick look; checks no promise")
     parser.add_argument(
         "--out", type=pathlib.Path, help="folder for the report; docs/benchmarks, or a new one if quick"
     )
@@ -31,9 +31,11 @@ def main() -> int:
     sizes, crowd = ((50, 150), 40) if chosen.quick else (USERS, 500)
     folder = chosen.out or (pathlib.Path(tempfile.mkdtemp()) if chosen.quick else DOCS)
     with concurrent.futures.ProcessPoolExecutor(min(2, os.cpu_count() or 1), initializer=_quiet) as pool:
-        # The longest first, so that the two ends of the queue meet.
-        weeks = {size: pool.submit(week.play, world.Recipe(users=size)) for size in sorted(sizes, reverse=True)}
-        rushes = [pool.submit(rush.run, crowd, lists_are_known=known) for known in (True, False)]
+        # The longest first, so that the processes finish at about the same time.
+        weeks = {
+            size: pool.submit(week.simulate_week, world.WorldSpec(users=size)) for size in sorted(sizes, reverse=True)
+        }
+        rushes = [pool.submit(rush.simulate_rush, crowd, lists_are_known=known) for known in (True, False)]
         found = report.write(folder, [weeks[size].result() for size in sizes], [each.result() for each in rushes])
     drawn = table.Table("promise", "at most", "found", "kept", title=f"economy, {max(sizes):,} users")
     for each in found:

@@ -1,4 +1,4 @@
-"""What the simulations found, as JSON, as a page with tables, and as a picture."""
+"""The report of the simulations: JSON, a page with tables, and a chart."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ mpl.use("Agg")
 from matplotlib import pyplot
 
 CALLS, ROLES, STALE, FIRST, FIVE, DRAIN = 13.0, 5.0, 0.06, 15.0, 3.0, 0.03
-"""The promises: calls a user and day, stale share, seconds, share over the least."""
+"""The promises: calls per user and day, stale share, seconds, and share above the minimum."""
 
 INTRODUCTION = """\
 `make bench-economy` simulates with stores, Discord and clock in memory. The week runs the real rules, guild lists,
@@ -36,7 +36,7 @@ The user in the middle starts when half of the calls are made."""
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Promise:
-    """One line that must hold."""
+    """One promise and its result."""
 
     what: str
     limit: str
@@ -45,7 +45,7 @@ class Promise:
 
 
 def promises(largest: week.Week, known: rush.Rush) -> list[Promise]:
-    """Hold the week of most users, and the rush whose lists are known, to what is promised."""
+    """Return all promises with the results of the largest week and the rush with known lists."""
     calls = largest.lists + largest.channels
     return [
         Promise("calls for lists and channels, per user and day", f"{CALLS:g}", f"{calls:.2f}", calls <= CALLS),
@@ -74,12 +74,12 @@ def promises(largest: week.Week, known: rush.Rush) -> list[Promise]:
 
 
 def write(folder: pathlib.Path, weeks: Sequence[week.Week], rushes: Sequence[rush.Rush]) -> list[Promise]:
-    """Write all of it into *folder*; returns the promises."""
+    """Write all files into *folder*; returns the promises."""
     folder.mkdir(parents=True, exist_ok=True)
     found = promises(weeks[-1], next(one for one in rushes if one.lists_are_known))
     data = {
         "promises": [dataclasses.asdict(each) for each in found],
-        "world": dataclasses.asdict(world.Recipe(users=weeks[-1].users)),
+        "world": dataclasses.asdict(world.WorldSpec(users=weeks[-1].users)),
         "weeks": [dataclasses.asdict(each) for each in weeks],
         "rushes": [dataclasses.asdict(each) for each in rushes],
     }

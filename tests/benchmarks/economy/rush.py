@@ -1,8 +1,8 @@
 """
-Everybody starts at once: 500 new users with 25 guilds each that nobody shares, 13,000 calls.
+A rush: 500 new users start at once, with 26 unshared guilds each, 13,000 calls.
 
-The real use cases run over the real limiter and its budgets in memory, on a clock that jumps. In the middle one more
-user comes, who waits for his first five guilds as the API's callers do.
+The real use cases run with the real limiter and in-memory budgets, on simulated time. Halfway, one more user starts
+and waits for their first five guilds, as the API's callers do.
 """
 
 import asyncio
@@ -13,26 +13,26 @@ from tests import clockwork, fleet, values
 
 GUILDS = 26
 LATER = 501
-"""The user who comes in the middle."""
+"""The user who starts halfway."""
 CAPACITY = 50.0
-"""Calls a second of the global budget."""
+"""The global budget, in calls per second."""
 OWN = 5
-"""Calls of a user's own budget that may go at once; then it is one a second."""
+"""Burst of a user's own budget; after it, one call per second."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rush:
     """
-    What was seen; seconds of simulated time.
+    The results, in seconds of simulated time.
 
     Attributes:
-        calls: Until the last guild of those who started at once was read; a few are of the user in the middle.
-        drain: When that was.
-        least: What the calls would take at exactly the rates of the budgets.
-        first_least: The 95th percentile of first guilds if nothing but lists and first guilds were read, list after
-            list and guild after guild at the budget's rate.
-        middle_first: When the user in the middle had his first guild, from his start.
-        middle_five: The same for his first five.
+        calls: Calls until the last guild of the initial users was read, including a few of the later user.
+        drain: When that guild was read.
+        least: Duration of the calls at exactly the rates of the budgets.
+        first_least: 95th percentile of first guilds if only lists and first guilds were read, one after the other
+            at the budget's rate.
+        middle_first: When the later user had their first guild, from their start.
+        middle_five: When the later user had their first five guilds.
     """
 
     users: int
@@ -49,13 +49,13 @@ class Rush:
     drain_over_least: float
 
 
-def run(users: int = 500, *, latency: float = 0.1, lists_are_known: bool = False) -> Rush:
-    """Play it; *lists_are_known* lets the guild lists be stored already, so that only guilds are read."""
+def simulate_rush(users: int = 500, *, latency: float = 0.1, lists_are_known: bool = False) -> Rush:
+    """Simulate the rush; with *lists_are_known*, guild lists cost no calls."""
     with asyncio.Runner(loop_factory=clockwork.Loop) as runner:
-        return runner.run(_play(users, latency, lists_are_known=lists_are_known))
+        return runner.run(_simulate(users, latency, lists_are_known=lists_are_known))
 
 
-async def _play(users: int, latency: float, *, lists_are_known: bool) -> Rush:
+async def _simulate(users: int, latency: float, *, lists_are_known: bool) -> Rush:
     async with fleet.running(threads=256, latency=latency) as running:
         people = [*range(1, users + 1), LATER]
         for user in people:

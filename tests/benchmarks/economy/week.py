@@ -1,9 +1,9 @@
 """
-A week of ordinary use: the real rules, reader, lists and scheduler over stores in memory and a clock that is turned.
+A week of ordinary use: the real rules, fetcher, guild lists and refresher over in-memory stores and a manual clock.
 
-A visit reads the user's guild list and works on all his guilds, as a job does; then everything he has is read, and what
-is served is held against what is true at that moment. Beside it stands what a service would ask that fetches each
-guild of each user at each visit.
+A visit reads the user's guild list and processes all guilds, as a job does. Then all guilds of the user are read from
+the index and compared to the truth at that moment. The calls of a naive service, which fetches each guild of each user
+at each visit, are counted for comparison.
 """
 
 import asyncio
@@ -26,24 +26,24 @@ from tests import clockwork, fakes, pairs, values, worlds
 from tests.benchmarks.economy import world as worlds_
 
 TICK = 60.0
-"""Seconds between two rounds of the scheduler here; four times the product's, to spare the machine."""
+"""Seconds between two runs of the refresher; four times the product's default, to save time."""
 PAGE = 200
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Week:
     """
-    What a week cost.
+    The cost of a week.
 
     Attributes:
-        distinct: Guilds with our bot that somebody is in.
-        lists, channels, roles: Calls for a user and day; the first has the pages of our bot's own list.
-        in_visits, in_schedule: The channels, by who asked.
-        stale: Share of reads that showed something else than what was true, in structure or in the user's roles.
+        distinct: Guilds with the bot that have a user.
+        lists, channels, roles: Calls per user and day; `lists` includes the pages of the bot's own list.
+        in_visits, in_schedule: The calls for channels by visits and by the refresher.
+        stale: Share of reads that differed from the truth, in structure or in the user's roles.
         refused: Calls answered 403.
-        naive: What fetching everything for everybody would ask for a user and day.
-        naive_refused: How many of these would be answered 403.
-        by_day: Calls for lists and channels for a user, day by day; the first one begins with nothing.
+        naive: Calls per user and day of a naive service.
+        naive_refused: Naive calls that would be answered 403.
+        by_day: Calls for lists and channels per user, by day; the first day starts with an empty index.
     """
 
     users: int
@@ -63,7 +63,7 @@ class Week:
 
 
 class TrueDiscord:
-    """Port `ports.Discord`: answers with what is true, and counts."""
+    """Implements `ports.Discord`: returns the truth and counts calls."""
 
     def __init__(self, world: worlds_.World, clock: ports.Clock) -> None:
         self.calls: collections.Counter[str] = collections.Counter()
@@ -83,19 +83,19 @@ class TrueDiscord:
         return self._world.lists[purpose.user_id or 0]
 
     async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:  # noqa: ARG002 -- the port has it
-        """Return where our bot is."""
+        """Return the guilds with the bot."""
         self._count("lists", -(-len(self._installed) // PAGE))
         return self._installed
 
     async def bot_is_in(self, guild_id: int, purpose: ports.Purpose) -> bool:  # noqa: ARG002 -- the port has it
-        """Return whether our bot is there."""
+        """Return whether the guild has the bot."""
         self._count("lists")
         return guild_id in self._installed
 
     async def guild_channels(
         self, guild_id: int, purpose: ports.Purpose, precondition: ports.Precondition
     ) -> list[model.Channel] | None:
-        """Return what the guild looks like now."""
+        """Return the guild's current channels."""
         if not await precondition():
             return None
         self._count("channels")
@@ -112,16 +112,16 @@ class TrueDiscord:
         credential: ports.Credential,  # noqa: ARG002 -- the port has it
         purpose: ports.Purpose,  # noqa: ARG002 -- the port has it
     ) -> tuple[int, ...]:
-        """Return the user's roles now."""
+        """Return the user's current roles."""
         self._count("roles")
         return self._world.role_ids(user_id, guild_id)
 
 
-class _Play:
+class _WeekSimulation:
     """One week."""
 
-    def __init__(self, recipe: worlds_.Recipe) -> None:
-        self.world = worlds_.World(recipe)
+    def __init__(self, spec: worlds_.WorldSpec) -> None:
+        self.world = worlds_.World(spec)
         self.clock = clockwork.ManualClock()
         self.discord = TrueDiscord(self.world, self.clock)
         self.rules = settings.IndexingSettings(refresh_interval=TICK)
@@ -150,14 +150,14 @@ class _Play:
         self.refresher = maintenance.Refresher(self.ports, self.rules, seen, reader)
 
     async def run(self) -> None:
-        """Let the week pass."""
-        recipe = self.world.recipe
-        end = recipe.days * worlds_.DAY
+        """Simulate the week."""
+        spec = self.world.spec
+        end = spec.days * worlds_.DAY
         visits = sorted(
             (at, user)
             for user in self.world.lists
-            for day in range(-1, recipe.days)
-            for at in self.world.waking(user, day)
+            for day in range(-1, spec.days)
+            for at in self.world.visits_on(user, day)
             if 0 <= at < end
         )
         events = heapq.merge(
@@ -193,7 +193,7 @@ class _Play:
         self.naive_refused += len(units) - len(open_)
 
     async def _read(self, user: int, guild_id: int) -> None:
-        """Hold what the user is shown of a guild against what is true."""
+        """Compare the stored guild with the truth."""
         guild = (await self.ports.guilds.get([guild_id]))[guild_id]
         truth = self.world.guilds[guild_id]
         member = await values.stored_membership(self.ports.users, user, guild_id)
@@ -205,11 +205,11 @@ class _Play:
         self.stale += structure or roles
 
     def week(self) -> Week:
-        """Return what it cost."""
-        recipe, calls = self.world.recipe, self.discord.calls
-        days = recipe.users * recipe.days
+        """Return the results."""
+        spec, calls = self.world.spec, self.discord.calls
+        days = spec.users * spec.days
         return Week(
-            users=recipe.users,
+            users=spec.users,
             distinct=len(self.world.guilds),
             reads=self.reads,
             lists=calls["lists"] / days,
@@ -222,17 +222,17 @@ class _Play:
             refused=calls["refused"],
             naive=self.naive / days,
             naive_refused=self.naive_refused / days,
-            by_day=[self.discord.by_day[day] / recipe.users for day in range(recipe.days)],
+            by_day=[self.discord.by_day[day] / spec.users for day in range(spec.days)],
         )
 
 
 async def _nobody() -> None:
-    """Tell nobody that a reading begins."""
+    """Ignore the start of a fetch."""
 
 
-def play(recipe: worlds_.Recipe) -> Week:
-    """Let a week pass and say what it cost; the same recipe gives the same week."""
-    freshness.RANDOM.seed(recipe.seed)
-    week = _Play(recipe)
+def simulate_week(spec: worlds_.WorldSpec) -> Week:
+    """Simulate a week and return its cost; equal specs give equal results."""
+    freshness.RANDOM.seed(spec.seed)
+    week = _WeekSimulation(spec)
     asyncio.run(week.run())
     return week.week()

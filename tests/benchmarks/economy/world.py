@@ -1,7 +1,7 @@
 """
-A small Discord that changes while time passes: who is in which guild, what a guild looks like, who has which roles.
+A model of Discord that changes over time: memberships, channels, and roles.
 
-The figures are our guesses of ordinary use, written down here and in the report; none was tuned to a result.
+The figures are our guesses of ordinary use, listed here and in the report. None was tuned to a result.
 """
 
 import bisect
@@ -17,24 +17,24 @@ from tests import clockwork, values
 
 DAY = 86_400.0
 ROLE_OFFSET = 7
-"""The role that opens a guild's private channel has the guild's id plus this."""
+"""The id of the role that can view a guild's private channel is the guild's id plus this."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Recipe:
+class WorldSpec:
     """
-    What the world is like.
+    The parameters of a world.
 
     Attributes:
         universe: Guilds that users may be in; the k-th most popular one is joined in proportion to 1/k (Zipf).
-        guilds_per_user: On average; each user has between half and one and a half of it.
-        bot_every: Our bot is in one of so many guilds, at every popularity.
-        visits: Of a user a day, in his sixteen waking hours.
-        changes: Median days between two changes of a guild's structure.
-        spread: Sigma of the log-normal distribution of that: a few guilds change all the time, most hardly ever.
-        private: Share of guilds with a channel that depends on a role.
+        guilds_per_user: Average number; each user has between half and one and a half times as many.
+        bot_every: One of this many guilds has the bot, at every popularity.
+        visits: Visits per user and day, within sixteen visits_on hours.
+        changes: Median number of days between two changes of a guild's structure.
+        spread: Sigma of the log-normal distribution of `changes`: a few guilds change constantly, most hardly ever.
+        private: Share of guilds with a channel that requires a role.
         staff: Share of memberships that own or administer their guild.
-        role_changes: Mean days between two changes of a member's roles.
+        role_changes: Mean number of days between two changes of a member's roles.
     """
 
     users: int = 4_000
@@ -53,7 +53,7 @@ class Recipe:
 
 @dataclasses.dataclass(slots=True)
 class Guild:
-    """A guild that has our bot; `version` counts its changes."""
+    """A guild with the bot; `version` counts its changes."""
 
     guild_id: int
     private: bool
@@ -62,54 +62,54 @@ class Guild:
     version: int = 0
 
     def channels(self) -> list[model.Channel]:
-        """Return what Discord lists now."""
+        """Return the current channels."""
         return _channels(self.guild_id, self.private, self.born, self.version)
 
     def fingerprint(self) -> str:
-        """Return the mark of what Discord lists now."""
+        """Return the fingerprint of the current channels."""
         return _fingerprint(self.guild_id, self.private, self.born, self.version)
 
 
 class World:
-    """What is true; `lists` has the rows of each user's guild list."""
+    """The true state; `lists` has each user's guild list."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.dice = random.Random(recipe.seed)
+    def __init__(self, spec: WorldSpec) -> None:
+        self.spec = spec
+        self.dice = random.Random(spec.seed)
         self.lists: dict[int, list[model.UserGuild]] = {}
         self.guilds: dict[int, Guild] = {}
         self.roles: collections.Counter[tuple[int, int]] = collections.Counter()
-        weights = list(itertools.accumulate(1 / rank for rank in range(1, recipe.universe + 1)))
-        for user in range(1, recipe.users + 1):
+        weights = list(itertools.accumulate(1 / rank for rank in range(1, spec.universe + 1)))
+        for user in range(1, spec.users + 1):
             self.lists[user] = self._list(weights)
         for guild_id in sorted({row.guild_id for rows in self.lists.values() for row in rows}):
             if self.has_bot(guild_id):
                 self.guilds[guild_id] = self._guild(guild_id)
 
     def has_bot(self, guild_id: int) -> bool:
-        """Return whether our bot is in the guild."""
-        return _number(guild_id) % self.recipe.bot_every == self.recipe.bot_every // 2
+        """Return whether the guild has the bot."""
+        return _number(guild_id) % self.spec.bot_every == self.spec.bot_every // 2
 
     def installed(self) -> frozenset[int]:
-        """Return all guilds of the universe that have our bot, those of nobody we know included."""
-        return frozenset(key for number in range(self.recipe.universe) if self.has_bot(key := _id(number)))
+        """Return all guilds with the bot, including those without users."""
+        return frozenset(key for number in range(self.spec.universe) if self.has_bot(key := _id(number)))
 
     def role_ids(self, user: int, guild_id: int) -> tuple[int, ...]:
-        """Return the user's roles in a guild now: one that opens private channels comes and goes."""
+        """Return the user's current roles in a guild: with or without the role for private channels."""
         held = (user + _number(guild_id) + self.roles[user, guild_id]) % 3
         return (guild_id + ROLE_OFFSET,) if held else ()
 
-    def waking(self, user: int, day: int) -> list[float]:
-        """Return the moments of a user's visits on a day, in seconds from the beginning."""
+    def visits_on(self, user: int, day: int) -> list[float]:
+        """Return the times of a user's visits on a day, in seconds from the start."""
         morning = (user * 0.618034) % 1.0 * DAY
-        return [day * DAY + morning + self.dice.random() * DAY * 2 / 3 for _ in range(self.recipe.visits)]
+        return [day * DAY + morning + self.dice.random() * DAY * 2 / 3 for _ in range(self.spec.visits)]
 
     def changes(self) -> list[tuple[float, int, int]]:
-        """Return when what changes, in order: (moment, guild, user), with user 0 for the guild's structure."""
-        end, found = self.recipe.days * DAY, []
+        """Return all changes by time as (time, guild, user), with user 0 for the guild's structure."""
+        end, found = self.spec.days * DAY, []
         for guild in self.guilds.values():
             found += [(at, guild.guild_id, 0) for at in self._moments(guild.rate, end)]
-        rate = 1 / (self.recipe.role_changes * DAY)
+        rate = 1 / (self.spec.role_changes * DAY)
         for user, rows in self.lists.items():
             for row in rows:
                 if row.guild_id in self.guilds:
@@ -117,7 +117,7 @@ class World:
         return sorted(found)
 
     def apply(self, guild_id: int, user: int) -> None:
-        """Let a change happen."""
+        """Apply a change."""
         if user:
             self.roles[user, guild_id] += 1
         else:
@@ -131,7 +131,7 @@ class World:
         return found
 
     def _list(self, weights: list[float]) -> list[model.UserGuild]:
-        mean = self.recipe.guilds_per_user
+        mean = self.spec.guilds_per_user
         count = self.dice.randint(mean // 2, mean + mean // 2)
         chosen: set[int] = set()
         while len(chosen) < count:
@@ -139,15 +139,15 @@ class World:
         return [self._row(number) for number in sorted(chosen)]
 
     def _row(self, number: int) -> model.UserGuild:
-        staff = self.dice.random() < self.recipe.staff
+        staff = self.dice.random() < self.spec.staff
         permissions = values.VIEW | (values.ADMINISTRATOR if staff else 0)
         return values.user_guild(_id(number), name=f"g{number}", permissions=permissions, member_count=100)
 
     def _guild(self, guild_id: int) -> Guild:
-        days = self.recipe.changes * math.exp(self.dice.gauss(0, self.recipe.spread))
+        days = self.spec.changes * math.exp(self.dice.gauss(0, self.spec.spread))
         rate = 1 / (days * DAY)
         born = clockwork.START - min(self.dice.expovariate(rate), 2_000 * DAY)
-        return Guild(guild_id, self.dice.random() < self.recipe.private, rate, born)
+        return Guild(guild_id, self.dice.random() < self.spec.private, rate, born)
 
 
 def _id(number: int) -> int:

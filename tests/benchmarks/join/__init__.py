@@ -1,1 +1,1 @@
-"""How many starts a second that join a running job one service process answers, beside an empty handler."""
+"""Joining starts per second of one service process, compared with an empty handler."""

@@ -1,12 +1,12 @@
 """
-`make bench-join`: one service process, callers in another, joins and empty calls by turns in the same run.
+`make bench-join`: one service process, callers in another, joins and empty calls alternately in the same run.
 
-Every user has a running job that waits for quota, its guilds listed. The service asks its callers for a token, so that
-all its interceptors are in the way; the empty handler is sent the same metadata. Both are called by the same process,
-for half a second by turns, because whoever else uses the machine slows both sides, but never evenly for long.
+Every user has a running job that waits for quota and whose guilds are listed. The service requires a token, so that all
+interceptors run; the empty handler gets the same metadata. One process calls both alternately for half a second each,
+because other load on the machine slows both sides, but never evenly for long.
 
-The measure is the middle of the rounds' ratios of calls a second. Callers take processor time as well, and hide
-a part of what a server takes; so the ratio of the servers' processor time for each call is held to the same.
+The result is the median of the rounds' ratios of calls per second. Callers use CPU time as well and hide a part of the
+servers' cost, so the ratio of the servers' CPU time per call has to reach the same value.
 """
 
 import argparse
@@ -32,16 +32,16 @@ from tests.benchmarks.join import empty
 JOIN = "/indexer_service.v1.IndexerService/StartIndexing"
 FIRST_USER = 700_000_000_000_000_000
 HOUR = 3600.0
-WANTED = 0.4
+TARGET_RATIO = 0.4
 INDEXED = 5
 
 
-def units(number: int) -> list[model.GuildTask]:
-    """Return the guilds of one user, the first few of them indexed."""
-    return [_unit(place, indexed=place < INDEXED) for place in range(number)]
+def make_tasks(number: int) -> list[model.GuildTask]:
+    """Return the guild tasks of one user, the first of them done."""
+    return [_make_task(place, indexed=place < INDEXED) for place in range(number)]
 
 
-def _unit(place: int, *, indexed: bool) -> model.GuildTask:
+def _make_task(place: int, *, indexed: bool) -> model.GuildTask:
     return model.GuildTask(
         guild_id=FIRST_USER + place,
         name=f"A guild with a name of some length {place}",
@@ -57,11 +57,11 @@ def _unit(place: int, *, indexed: bool) -> model.GuildTask:
 
 
 async def prepare(target: product.Product, users: int, guilds: int) -> list[bytes]:
-    """Give every user a running job; returns a request for each."""
+    """Create a running job for every user; returns a request for each."""
     ids = [FIRST_USER + number for number in range(users)]
     async with product.stores(target) as stores:
         for user_id in ids:
-            await _start(stores, user_id, units(guilds))
+            await _start(stores, user_id, make_tasks(guilds))
     return [pb.StartIndexingRequest(user_id=str(user_id)).SerializeToString() for user_id in ids]
 
 
@@ -79,7 +79,7 @@ async def _start(stores: product.Stores, user_id: int, rows: list[model.GuildTas
 
 @contextlib.contextmanager
 def empty_server() -> Iterator[tuple[str, int]]:
-    """Run the empty handler; yields its address and process."""
+    """Run the empty handler; yields its address and process id."""
     command = [sys.executable, "-m", "tests.benchmarks.join.empty"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -91,7 +91,7 @@ def empty_server() -> Iterator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def service(token: str) -> Iterator[product.Product]:
-    """Run the service for callers with this token."""
+    """Run the service with this token."""
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "tokens"
         file.write_text(f"bench {hashlib.sha256(token.encode()).hexdigest()} index,read 100000/0.001\n")
@@ -100,7 +100,7 @@ def service(token: str) -> Iterator[product.Product]:
 
 
 def measure(sides: list[list[str]], requests: list[bytes], options: argparse.Namespace) -> list[dict[str, float]]:
-    """Let callers call both sides by turns; returns what each round has seen."""
+    """Call both sides alternately; returns the figures of each round."""
     command = [sys.executable, "-m", "tests.benchmarks.join.callers", "--token", options.token]
     command += ["--seconds", str(options.seconds), "--callers", str(options.callers), "--rounds", str(options.rounds)]
     for side in sides:
@@ -117,7 +117,7 @@ def measure(sides: list[list[str]], requests: list[bytes], options: argparse.Nam
 
 
 def figures(found: list[dict[str, float]]) -> dict[str, float]:
-    """Return what all rounds say together; a process' time is counted in hundredths of a second, so it is added up."""
+    """Return the figures of all rounds; CPU time has a resolution of 10 ms, so it is added up."""
     cpu = {
         side: sum(row[f"{side}_cpu_us"] * row[f"{side}_per_s"] for row in found)
         / sum(row[f"{side}_per_s"] for row in found)
@@ -135,12 +135,12 @@ def figures(found: list[dict[str, float]]) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure, print a table and JSON; returns 1 when a ratio is below what is wanted."""
+    """Measure, print a table and JSON; returns 1 when a ratio is below the target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--guilds", type=int, default=60)
     parser.add_argument("--callers", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each side's turn in a round")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each side in a round")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--out", type=pathlib.Path, help="file for the JSON")
     options = parser.parse_args()
@@ -151,7 +151,7 @@ def main() -> int:
         sides = [[address, empty.METHOD, str(pid)], [target.address, JOIN, str(target.pid)]]
         found = measure(sides, requests, options)
     together = figures(found)
-    good = together["ratio_median"] >= WANTED and together["cpu_ratio"] >= WANTED
+    good = together["ratio_median"] >= TARGET_RATIO and together["cpu_ratio"] >= TARGET_RATIO
     report.show("join beside an empty handler", [together])
     report.keep(
         {
@@ -160,7 +160,7 @@ def main() -> int:
             "options": {key: value for key, value in vars(options).items() if key not in {"out", "token"}},
             "found": together,
             "rounds": found,
-            "wanted": WANTED,
+            "wanted": TARGET_RATIO,
             "good": good,
         },
         options.out,

@@ -1,7 +1,7 @@
 """
-A closed loop of callers in a process of its own: each calls again as soon as it has its answer.
+A closed loop of callers in a separate process: each calls again as soon as it has its response.
 
-The same callers call both sides by turns, for a fraction of a second each, so that whatever else the machine does meets
+The same callers call both sides alternately for a fraction of a second each, so that other load on the machine affects
 both alike.
 """
 
@@ -25,7 +25,7 @@ Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two that are compared: how it is called, and the process that answers."""
+    """One of the two compared servers: its calls, process id and metadata."""
 
     calls: list[Call]
     pid: int
@@ -40,8 +40,8 @@ async def _loop(call: Call, requests: Iterator[bytes], until: float, side: Side)
     return took
 
 
-async def turn(side: Side, wheel: Iterator[bytes], options: argparse.Namespace) -> dict[str, float]:
-    """Call one side for a while; returns calls a second, latencies, and the server's processor time for each call."""
+async def measure_side(side: Side, wheel: Iterator[bytes], options: argparse.Namespace) -> dict[str, float]:
+    """Call one side; returns calls per second, latencies, and the server's CPU time per call."""
     before, began = facts.cpu_seconds(side.pid), time.perf_counter()
     until = began + options.seconds
     loops = [_loop(side.calls[number % CHANNELS], wheel, until, side) for number in range(options.callers)]
@@ -54,8 +54,8 @@ async def turn(side: Side, wheel: Iterator[bytes], options: argparse.Namespace) 
     }
 
 
-async def run(options: argparse.Namespace, requests: list[bytes]) -> list[list[dict[str, float]]]:
-    """Call both sides in each round, the one that is first in one round being last in the next."""
+async def measure_rounds(options: argparse.Namespace, requests: list[bytes]) -> list[list[dict[str, float]]]:
+    """Call both sides in each round, in alternating order."""
     wheel = itertools.cycle(requests)
     metadata = (("authorization", f"Bearer {options.token}"),)
     local = [("grpc.use_local_subchannel_pool", 1)]
@@ -70,7 +70,7 @@ async def run(options: argparse.Namespace, requests: list[bytes]) -> list[list[d
     found = []
     for number in range(options.rounds):
         order = sides if number % 2 else sides[::-1]
-        seen = {id(side): await turn(side, wheel, options) for side in order}
+        seen = {id(side): await measure_side(side, wheel, options) for side in order}
         found.append([seen[id(side)] for side in sides])
     for channel in opened:
         await channel.close(None)
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=64)
     options = parser.parse_args()
     requests = [bytes.fromhex(line) for line in sys.stdin.read().split("\n")[:-1]]
-    for each in asyncio.run(run(options, requests)):
+    for each in asyncio.run(measure_rounds(options, requests)):
         sys.stdout.write(json.dumps(each) + "\n")
 
 

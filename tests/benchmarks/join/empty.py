@@ -1,4 +1,4 @@
-"""An empty unary handler on grpc.aio with the service's own options: what the transport alone can do."""
+"""An empty unary handler on grpc.aio with the service's options: the speed of the transport alone."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ async def _answer(_request: bytes, _context: object) -> bytes:
 
 
 async def main() -> None:
-    """Serve on a free port, print it, and go on until killed."""
+    """Serve on a free port and print it, until the process is killed."""
     serving = grpc.aio.server(options=grpc_server.OPTIONS)
     handler = grpc.unary_unary_rpc_method_handler(_answer)
     serving.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("empty", {"Call": handler}),))

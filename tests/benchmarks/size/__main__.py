@@ -1,10 +1,10 @@
 """
-`make bench-size`: one service, one worker and one process that refreshes, under ever more work.
+`make bench-size`: memory and CPU of one service, one worker and one refresh process at several shares of the budget.
 
-A share of the budget is a stack of its own whose budget is that share, with more work than it can do: as many users as
-fit into a line of one second, who begin a job when the last one has ended. More of them would only make turns shorter,
-and a call dearer. Calls a second say how much of the budget was used: a permit is in use until its answer is read, so a
-machine on which everything takes longer uses less of it.
+Each share is measured on a separate stack whose budget is that share, with more work than it can do: users who start a
+new job when the last one has ended. Their number fills the limiter's queue for one second; more users would only make
+turns shorter and calls more expensive. Calls per second show how much of the budget was used: a permit is occupied
+until its response is read, so a slower machine uses less of it.
 """
 
 import argparse
@@ -25,19 +25,19 @@ from tests.benchmarks.size import processes
 from tests.system import conftest
 
 BUDGET = 50
-"""Calls a second: Discord's global budget of one bot."""
+"""Discord's global budget of one bot, in calls per second."""
 FULL = 100
 WARM_UP = 15.0
 GUILDS = 40
-"""Of each user; what is shared is read once for all, so that a job costs fewer calls than it has units."""
+"""Guilds per user; shared guilds are fetched once, so that a job costs fewer calls than it has guild tasks."""
 DUE = 1.0
-"""A time at which a guild should have been read again, long ago."""
+"""A due time in the past, for `next_refresh_at`."""
 UNHELD = (
     *("--user-limit", "40/1"),
     *("--route-limit", "GET /users/@me/guilds/{guild.id}/member=400/1"),
     *("--route-limit", "GET /users/@me/guilds=100/1"),
 )
-"""Limits that would hold users back before the bot's budget does, raised: the bot's is the thing under test."""
+"""Raised limits of users and routes, so that only the bot's budget limits the work."""
 PROGRAMS = ("service-1", "worker-1", "refresh", "exporter", "valkey", "mongodb", "simulator")
 Row = dict[str, object]
 
@@ -46,7 +46,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--users", type=int, default=10, help="at the whole budget; at half of it, half of them")
+    parser.add_argument("--users", type=int, default=10, help="users at the full budget; half as many at half of it")
     parser.add_argument("--out", type=pathlib.Path, help="file for the JSON")
     asked = parser.parse_args()
     rows: list[Row] = []
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def started(share: int, users: int) -> stack.Stack:
-    """Return a stack that can use that share of the budget."""
+    """Return a stack whose budget is *share* percent of the global budget."""
     users = max(1, users * share // FULL)
     return stack.Stack(
         stack.Options(
@@ -90,7 +90,7 @@ def started(share: int, users: int) -> stack.Stack:
 async def uses(
     running: stack.Stack, name: str, seconds: float, working: contextlib.AbstractAsyncContextManager[None]
 ) -> list[Row]:
-    """Return what each process uses while there is work."""
+    """Return memory and CPU of each process while *working*."""
     if not name.startswith("refreshing"):
         await asyncio.to_thread(running.put_credentials)
     async with working:
@@ -117,23 +117,23 @@ async def uses(
 
 @contextlib.asynccontextmanager
 async def work(busy: load.Load) -> AsyncIterator[None]:
-    """Keep every user's job going, with a watcher and somebody who waits."""
+    """Run jobs of every user, each with a watcher and a WaitJob caller."""
     async with busy.running(patient=False, browsing=False):
         yield
 
 
 @contextlib.asynccontextmanager
 async def all_due(running: stack.Stack) -> AsyncIterator[None]:
-    """Let every guild be due again and again; nobody asks for anything."""
+    """Make every guild due repeatedly, without API calls."""
     client: pymongo.MongoClient[Row] = pymongo.MongoClient(running.mongodb_url)
     guilds = client[running.database]["guilds"]
 
-    async def again() -> None:
+    async def set_due() -> None:
         while True:
             await asyncio.to_thread(guilds.update_many, {}, {"$set": {"next_refresh_at": DUE}})
             await asyncio.sleep(WARM_UP / 3)
 
-    task = asyncio.create_task(again())
+    task = asyncio.create_task(set_due())
     try:
         yield
     finally:
@@ -143,7 +143,7 @@ async def all_due(running: stack.Stack) -> AsyncIterator[None]:
 
 
 def stored(running: stack.Stack) -> list[Row]:
-    """Return how many documents there are of each kind, and how long one is."""
+    """Return the number and mean size of the documents by collection."""
     found: list[Row] = []
     with pymongo.MongoClient[Row](running.mongodb_url) as client:
         database = client[running.database]
@@ -159,7 +159,7 @@ def _uses(running: stack.Stack) -> dict[str, processes.Use]:
 
 
 async def _calls(running: stack.Stack) -> int:
-    """Return how many calls were made, with the bot's token or a user's: the global budget pays for both."""
+    """Return the number of calls with the bot's or a user's token: both are charged to the global budget."""
     return int((await asyncio.to_thread(conftest.Simulator(running.simulator_url).ask, "stats"))["calls"])
 
 

@@ -1,4 +1,4 @@
-"""Memory and CPU of running programs, as Linux tells them."""
+"""Memory and CPU of running programs, from Linux's /proc."""
 
 import dataclasses
 import os
@@ -11,12 +11,12 @@ PROC = pathlib.Path("/proc")
 @dataclasses.dataclass(frozen=True)
 class Use:
     """
-    What a program with all its processes used so far.
+    Resources used by a program with all its processes.
 
     Attributes:
         cpu: Seconds of CPU time.
-        memory: Resident MiB now; pages that processes share are counted in each.
-        peak: The most resident MiB that they ever had.
+        memory: Resident MiB now; shared pages count in each process.
+        peak: Sum of the processes' peak resident MiB.
     """
 
     cpu: float
@@ -25,7 +25,7 @@ class Use:
 
 
 def use_of(pid: int) -> Use:
-    """Return what a process and those that it started used so far."""
+    """Return the resources used by a process and its descendants."""
     found = [_one(each) for each in _family(pid)]
     return Use(sum(use.cpu for use in found), sum(use.memory for use in found), sum(use.peak for use in found))
 

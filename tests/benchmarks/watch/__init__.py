@@ -1,1 +1,1 @@
-"""Very many watchers on one service process: their memory, how late they hear, and whether all see the end."""
+"""Many watchers on one service process: memory, latency, and whether all get the terminal event."""

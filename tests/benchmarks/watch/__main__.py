@@ -1,9 +1,9 @@
 """
-`make bench-watch`: one service process, 1,000 jobs that progress, 5,000 streams in other processes.
+`make bench-watch`: one service process, 1,000 jobs with progress, 5,000 streams in other processes.
 
-Progress is published as workers publish it. By default 100 updates a second over all jobs: two for each guild, at the
-50 calls a second that Discord allows one bot. Measured are the service's memory (RSS) for each watcher, the time from
-publishing a row to the client having it, and whether every watcher sees the end of its job.
+Progress is published as workers publish it: by default 100 updates per second over all jobs, two for each guild at the
+50 calls per second that Discord allows one bot. It measures the service's memory (RSS) per watcher, the time from
+publishing a row to its arrival at the client, and whether every watcher gets the terminal event.
 """
 
 import argparse
@@ -22,22 +22,22 @@ from tests.benchmarks.watch import watchers
 
 FIRST_USER = 800_000_000_000_000_000
 HOUR = 3600.0
-MOST_MEMORY = 30 * 1024
-MOST_LATE_MS = 250.0
+MAX_BYTES_PER_WATCHER = 30 * 1024
+MAX_P99_MS = 250.0
 STREAMS_A_PROCESS = 2_500
 SIDE_BY_SIDE = 8
 
 
 @dataclasses.dataclass(slots=True)
 class Running:
-    """A job as its turn knows it."""
+    """A running job and its rows."""
 
     job: model.Job
     rows: list[model.GuildTask]
     changes: int = 0
 
-    def progress(self) -> model.JobUpdate:
-        """Change the next row; its name says when."""
+    def change_next_row(self) -> model.JobUpdate:
+        """Change the next row and put the time into its name."""
         place = self.changes % len(self.rows)
         self.changes += 1
         self.rows[place] = dataclasses.replace(
@@ -49,8 +49,8 @@ class Running:
         return model.JobUpdate(self.job, model.tally_of(self.rows), (self.rows[place],))
 
 
-def rows(number: int) -> list[model.GuildTask]:
-    """Return guilds that wait for their turn."""
+def make_rows(number: int) -> list[model.GuildTask]:
+    """Return queued guild tasks."""
     return [
         model.GuildTask(
             guild_id=FIRST_USER + place,
@@ -68,7 +68,7 @@ def rows(number: int) -> list[model.GuildTask]:
     ]
 
 
-async def start(stores: product.Stores, user_id: int, guilds: int) -> Running:
+async def start_job(stores: product.Stores, user_id: int, guilds: int) -> Running:
     """Store a job whose guilds are listed."""
     now = time.time()  # noqa: TID251 -- the service compares with its own
     planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + HOUR, force=False)
@@ -76,14 +76,14 @@ async def start(stores: product.Stores, user_id: int, guilds: int) -> Running:
     owned = await stores.jobs.begin_turn(planned.job_id, 0, now=now, until=now + HOUR)
     assert owned is not None
     listed = dataclasses.replace(owned[0], listed=True)
-    units = rows(guilds)
-    await stores.jobs.add_tasks(listed, units)
-    await stores.events.publish(model.JobUpdate(listed, model.tally_of(units), tuple(units)))
-    return Running(listed, units)
+    tasks = make_rows(guilds)
+    await stores.jobs.add_tasks(listed, tasks)
+    await stores.events.publish(model.JobUpdate(listed, model.tally_of(tasks), tuple(tasks)))
+    return Running(listed, tasks)
 
 
-async def end(stores: product.Stores, running: Running) -> None:
-    """End a job as a turn does: first in the store, then for the watchers, with all rows."""
+async def end_job(stores: product.Stores, running: Running) -> None:
+    """End a job as a turn does: first in the store, then in the events, with all rows."""
     ended = dataclasses.replace(
         running.job,
         state=model.JobState.SUCCEEDED,
@@ -93,15 +93,15 @@ async def end(stores: product.Stores, running: Running) -> None:
     await stores.events.publish(model.JobUpdate(ended, model.tally_of(running.rows), tuple(running.rows)))
 
 
-async def drive(stores: product.Stores, jobs: list[Running], options: argparse.Namespace) -> float:
-    """Publish progress at an even pace; returns the updates a second that were reached."""
+async def publish_progress(stores: product.Stores, jobs: list[Running], options: argparse.Namespace) -> float:
+    """Publish progress at a constant rate; returns the achieved updates per second."""
     total = int(options.updates * options.seconds)
     began = time.monotonic()
     lanes = asyncio.Semaphore(SIDE_BY_SIDE)
 
     async def publish(running: Running) -> None:
         async with lanes:
-            await stores.events.publish(running.progress())
+            await stores.events.publish(running.change_next_row())
 
     async with asyncio.TaskGroup() as group:
         for number in range(total):
@@ -110,12 +110,12 @@ async def drive(stores: product.Stores, jobs: list[Running], options: argparse.N
     return total / (time.monotonic() - began)
 
 
-async def finish(stores: product.Stores, jobs: list[Running], options: argparse.Namespace) -> None:
-    """End all jobs, at the same pace."""
+async def end_jobs(stores: product.Stores, jobs: list[Running], options: argparse.Namespace) -> None:
+    """End all jobs at the same rate."""
     began = time.monotonic()
     for number, running in enumerate(jobs):
         await asyncio.sleep(max(0.0, began + number / options.updates - time.monotonic()))
-        await end(stores, running)
+        await end_job(stores, running)
 
 
 class Crowd:
@@ -132,26 +132,26 @@ class Crowd:
             process.stdin.close()
             self._processes.append(process)
 
-    def line(self) -> list[str]:
+    def read_lines(self) -> list[str]:
         """Return the next line of each process."""
         return [process.stdout.readline() for process in self._processes if process.stdout is not None]
 
     def kill(self) -> None:
-        """End what is left."""
+        """Kill the processes."""
         for process in self._processes:
             process.kill()
             process.wait()
 
 
 async def measure(target: product.Product, options: argparse.Namespace) -> dict[str, object]:
-    """Run once; returns what was found."""
+    """Run once; returns the figures."""
     async with product.stores(target) as stores:
         jobs: list[Running] = []
         for at in range(0, options.jobs, SIDE_BY_SIDE):
             users = range(at, min(at + SIDE_BY_SIDE, options.jobs))
-            jobs += await asyncio.gather(*(start(stores, FIRST_USER + user, options.guilds) for user in users))
+            jobs += await asyncio.gather(*(start_job(stores, FIRST_USER + user, options.guilds) for user in users))
         warm = Crowd(target.address, [running.job.job_id for running in jobs[:1]] * 20)
-        await asyncio.to_thread(warm.line)
+        await asyncio.to_thread(warm.read_lines)
         await asyncio.sleep(1.0)
         warm.kill()
         await asyncio.sleep(1.0)
@@ -159,15 +159,15 @@ async def measure(target: product.Product, options: argparse.Namespace) -> dict[
         crowd = Crowd(target.address, [jobs[number % len(jobs)].job.job_id for number in range(options.watchers)])
         try:
             began = time.monotonic()
-            await asyncio.to_thread(crowd.line)
+            await asyncio.to_thread(crowd.read_lines)
             opened = time.monotonic() - began
             await asyncio.sleep(2.0)
             full, cpu, began = facts.resident(target.pid), facts.cpu_seconds(target.pid), time.monotonic()
-            rate = await drive(stores, jobs, options)
+            rate = await publish_progress(stores, jobs, options)
             busy = (facts.cpu_seconds(target.pid) - cpu) / (time.monotonic() - began)
             after = facts.resident(target.pid)
-            await finish(stores, jobs, options)
-            seen = [json.loads(line) for line in await asyncio.to_thread(crowd.line)]
+            await end_jobs(stores, jobs, options)
+            seen = [json.loads(line) for line in await asyncio.to_thread(crowd.read_lines)]
         finally:
             crowd.kill()
     late = sorted(value for part in seen for value in part["late"])
@@ -188,7 +188,7 @@ async def measure(target: product.Product, options: argparse.Namespace) -> dict[
 
 
 def main() -> int:
-    """Measure, print a table and JSON; returns 1 when something is not as wanted."""
+    """Measure, print a table and JSON; returns 1 when a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1_000)
     parser.add_argument("--watchers", type=int, default=5_000)
@@ -202,8 +202,8 @@ def main() -> int:
         found = asyncio.run(measure(target, options))
     good = (
         found["ends_seen"] == options.watchers
-        and float(str(found["kb_per_watcher_after"])) * 1024 <= MOST_MEMORY
-        and float(str(found["p99_ms"])) <= MOST_LATE_MS
+        and float(str(found["kb_per_watcher_after"])) * 1024 <= MAX_BYTES_PER_WATCHER
+        and float(str(found["p99_ms"])) <= MAX_P99_MS
     )
     report.show(f"{options.watchers} watchers of {options.jobs} jobs", [found])
     kept = {
@@ -211,7 +211,7 @@ def main() -> int:
         "load_after": facts.machine()["load"],
         "options": {key: value for key, value in vars(options).items() if key != "out"},
         "found": found,
-        "wanted": {"kb_per_watcher": MOST_MEMORY / 1024, "p99_ms": MOST_LATE_MS, "ends_seen": options.watchers},
+        "wanted": {"kb_per_watcher": MAX_BYTES_PER_WATCHER / 1024, "p99_ms": MAX_P99_MS, "ends_seen": options.watchers},
         "good": good,
     }
     report.keep(kept, options.out)

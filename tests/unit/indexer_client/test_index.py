@@ -39,7 +39,7 @@ def test_every_guild_and_a_summary_are_printed_when_the_output_is_no_terminal(
         "guild 2 (1002): bot not installed",
     ]
     assert last.startswith("succeeded in 0.")
-    assert last.endswith(" s: 2 of 3 guilds indexed, 1,503 channels, 1 bot not installed")
+    assert last.endswith(" s: 2 of 3 guilds indexed, 1,503 channels, 1 skipped")
     assert (ran.code, ran.err) == (0, "")
     assert "\x1b" not in ran.out
 

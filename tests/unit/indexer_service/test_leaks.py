@@ -79,8 +79,8 @@ class Bench:
                 answer = await getattr(service, method)(request, context)
             except (errors.IndexerError, NotImplementedError) as refusal:
                 return [*found, str(refusal).encode()]
-            told = [answer] if answer is not None else context.written
-            found += [one if isinstance(one, bytes) else one.SerializeToString() for one in told]
+            messages = [answer] if answer is not None else context.written
+            found += [one if isinstance(one, bytes) else one.SerializeToString() for one in messages]
             request_token = getattr(answer, "next_page_token", "")
             if not request_token:
                 return found
@@ -132,9 +132,9 @@ async def test_counts_include_only_visible_channels_when_a_guild_has_more(bench:
         (guild,) = pb.ListGuildsResponse.FromString((await bench.answers("ListGuilds", user))[0]).guilds
         rows = await bench.world.jobs.list_tasks(bench.jobs[user])
         updates = bench.world.events.streams[bench.jobs[user]]
-        told = [unit.channel_count or 0 for update in updates for unit in update.tasks]
+        updated = [task.channel_count or 0 for update in updates for task in update.tasks]
         started = pb.StartIndexingResponse.FromString((await bench.answers("StartIndexing", user))[0])
-        counts[user] = [guild.channel_count, rows[0].channel_count, max(told), started.guilds[0].channel_count]
+        counts[user] = [guild.channel_count, rows[0].channel_count, max(updated), started.guilds[0].channel_count]
 
     assert counts == {USER: [2] * 4, STAFF: [4] * 4}
 
@@ -235,11 +235,11 @@ async def test_the_time_of_a_hidden_message_is_not_revealed_when_it_ranks_a_guil
     """A new message in the staff channel changes no response to others within the same hours."""
     world = bench.world
 
-    async def told(user: int) -> list[pb.Rank]:
+    async def ranks_for(user: int) -> list[pb.Rank]:
         page = pb.ListGuildsResponse.FromString((await bench.answers("ListGuilds", user))[0])
         return [guild.rank for guild in page.guilds]
 
-    async def written(at: float) -> None:
+    async def store_message(at: float) -> None:
         newest = dataclasses.replace(SECRET, last_message_id=values.snowflake(at))
         rows = [
             newest if row.channel_id == newest.channel_id else row for row in await world.guilds.list_channels([GUILD])
@@ -251,9 +251,9 @@ async def test_the_time_of_a_hidden_message_is_not_revealed_when_it_ranks_a_guil
 
     ranks = []
     for hours in (1.0, 2.0, 5.0):
-        await written(world.clock() - hours * 3600)
-        ranks.append(await told(USER))
-    await written(world.clock() - 30 * 86_400)
+        await store_message(world.clock() - hours * 3600)
+        ranks.append(await ranks_for(USER))
+    await store_message(world.clock() - 30 * 86_400)
 
     assert ranks[0] == ranks[1] == ranks[2]
-    assert ranks[0] != await told(USER)
+    assert ranks[0] != await ranks_for(USER)

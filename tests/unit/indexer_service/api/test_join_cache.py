@@ -94,12 +94,12 @@ async def test_a_change_is_seen_in_time_when_another_process_published_it(bench:
     await bench.cache.get(USER)
     await bench.publish()
 
-    told = []
+    bodies = []
     for _ in range(10):
         clock.advance(join_cache.CHECK_AGE / 5)
-        told.append(await bench.cache.get(USER))
+        bodies.append(await bench.cache.get(USER))
 
-    assert set(told[6:]) == {b"2"}
+    assert set(bodies[6:]) == {b"2"}
 
 
 async def test_a_change_is_seen_at_once_when_this_process_knows_it(bench: Bench) -> None:
@@ -136,12 +136,12 @@ async def test_a_response_is_never_older_than_promised_when_events_are_lost(benc
     clock, began = clockwork.running_clock(), clockwork.running_clock()()
     bench.events.flush()
     ages = []
-    births = {b"1": began}
+    made_at = {b"1": began}
     while clock() < began + 5 * join_cache.MAX_AGE:
         called = clock()
-        told = await bench.cache.get(USER)
-        assert told is not None
-        ages.append(clock() - births.setdefault(told, called))
+        body = await bench.cache.get(USER)
+        assert body is not None
+        ages.append(clock() - made_at.setdefault(body, called))
         bench.seconds = 1.0
         await asyncio.sleep(0.1)
 

@@ -30,7 +30,7 @@ async def test_a_slot_is_refused_when_the_job_has_reached_its_limit() -> None:
         with pytest.raises(errors.TooManyWatchers) as refused, slots.slot("a"):
             pass
 
-    assert refused.value.whose == "job"
+    assert refused.value.limit == "job"
 
 
 async def test_a_slot_is_refused_when_the_process_has_reached_its_limit() -> None:
@@ -43,7 +43,7 @@ async def test_a_slot_is_refused_when_the_process_has_reached_its_limit() -> Non
         with pytest.raises(errors.TooManyWatchers) as refused, slots.slot("c"):
             pass
 
-    assert refused.value.whose == "process"
+    assert refused.value.limit == "process"
 
 
 async def test_a_slot_is_free_again_when_its_stream_has_ended() -> None:

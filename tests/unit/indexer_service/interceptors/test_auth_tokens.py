@@ -18,7 +18,7 @@ OTHER = hashlib.sha256(b"another token").hexdigest()
 
 def test_a_token_is_found_by_its_hash_when_it_has_a_line() -> None:
     """With its scopes and rate; comments and empty lines are skipped."""
-    found = auth.parse_tokens(f"# ours\n\n  shop\t{DIGEST} index,read 100/1 # since May\n".encode(), {})
+    found = auth.parse_tokens(f"# callers\n\n  shop\t{DIGEST} index,read 100/1 # since May\n".encode(), {})
 
     (token,) = found.values()
     assert found.keys() == {bytes.fromhex(DIGEST)}
