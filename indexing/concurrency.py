@@ -159,8 +159,8 @@ class AdaptiveLimit:
     How much work goes on side by side, from how long the slowest server takes.
 
     Once a second the limit follows the ratio of the usual latency to that of the last second, and grows by one
-    (Gradient2 of Netflix' concurrency-limits). So work backs off while a server slows down, and comes back when it is well again.
-    Latencies up to `HEALTHY` never lower it.
+    (Gradient2 of Netflix' concurrency-limits). So work backs off while a server slows down, and comes back when it is
+    well again. Latencies up to `HEALTHY` never lower it.
 
     Args:
         monotonic: Seconds that only grow.
