@@ -73,11 +73,9 @@ class MemoryUsers:
         current = self._rows.get(user_id)
         if current is None or current.listed_at != known.listed_at:
             return False
-        self._change(
-            user_id,
-            listed_at=asked_at,
-            memberships={guild.guild_id: _joined(known, guild, current.memberships, asked_at) for guild in guilds},
-        )
+        rows = [_joined(known, guild, current.memberships.get(guild.guild_id), asked_at) for guild in guilds]
+        memberships = {row.guild_id: row for row in rows if row is not None}
+        self._change(user_id, listed_at=asked_at, memberships=memberships)
         self._former.setdefault(user_id, set()).update(current.memberships.keys() - listed)
         self._rosters[user_id] = listed
         self._bump(user_id)
@@ -134,11 +132,12 @@ class MemoryUsers:
 
 
 def _joined(
-    user: model.User, guild: model.UserGuild, before: Mapping[int, model.Membership], asked_at: float
-) -> model.Membership:
-    known = before.get(guild.guild_id)
+    user: model.User, guild: model.UserGuild, current: model.Membership | None, asked_at: float
+) -> model.Membership | None:
+    """Return the membership after a list; None when the user has left since *user* was loaded."""
+    known = user.memberships.get(guild.guild_id)
     if known is not None and (known.owner, known.permissions) == (guild.owner, guild.permissions):
-        return known
+        return current
     newest = (known.roles_changed_at if known else None) or 0.0
     return model.Membership(
         user.user_id,
@@ -147,7 +146,7 @@ def _joined(
         guild.permissions,
         None,
         None,
-        last_viewed_at=known.last_viewed_at if known else None,
+        last_viewed_at=current.last_viewed_at if current else None,
         roles_changed_at=max(asked_at, newest + 1e-6),
     )
 
@@ -156,30 +155,38 @@ def _seldom(looked_at: float | None, now: float) -> bool:
     return looked_at is None or looked_at <= now - 300
 
 
+RETENTION = 30 * 86_400.0
+"""Seconds for which a channel that is gone is kept."""
+
+
 class MemoryGuilds:
     """
     Port `ports.Guilds`; `users` tells which guilds have members.
 
     Attributes:
         written: Ids of channels as they are written.
-        gone: When and why channels went, by id.
     """
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self.written: list[int] = []
-        self.gone: dict[int, tuple[float, str]] = {}
         self._users = users or MemoryUsers()
         self._guilds: dict[int, model.Guild] = {}
         self._fences: collections.Counter[int] = collections.Counter()
         self._channels: dict[int, dict[int, model.Channel]] = collections.defaultdict(dict)
+        self._gone: dict[int, tuple[model.GoneChannel, ...]] = {}
         self._versions: collections.Counter[int] = collections.Counter()
+
+    @property
+    def gone(self) -> dict[int, tuple[float, str]]:
+        """When and why channels went, by id."""
+        return {row.channel_id: (row.gone_at, row.reason) for rows in self._gone.values() for row in rows}
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
         """Return those that are stored, with their channels."""
         found = {}
         for key, guild in (await self.get(guild_ids)).items():
-            rows = await self.list_channels([key]) if guild.fetched_at is not None else []
-            gone = tuple(model.GoneChannel(row, 0, at, why) for row, (at, why) in self.gone.items())
+            fetched = guild.fetched_at is not None
+            rows, gone = (await self.list_channels([key]), self._gone.get(key, ())) if fetched else ([], ())
             found[key] = model.IndexedGuild(guild, 1 + self._versions[key], tuple(rows), gone)
         return found
 
@@ -207,7 +214,7 @@ class MemoryGuilds:
                 self._versions[row.guild_id] += 1
             self._guilds[row.guild_id] = known
 
-    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
+    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:  # noqa: ARG002 -- the port has it
         """Hide what was read."""
         for guild_id in guild_ids:
             guild = self._guilds.get(guild_id)
@@ -215,7 +222,7 @@ class MemoryGuilds:
                 continue
             self._fences[guild_id] += 1
             self._versions[guild_id] += 1
-            self.gone |= dict.fromkeys(self._channels.pop(guild_id, {}), (now, reasons.BOT_REMOVED))
+            self._channels.pop(guild_id, None)
             self._guilds[guild_id] = dataclasses.replace(
                 guild,
                 access=model.Access.NOT_INSTALLED,
@@ -267,22 +274,22 @@ class MemoryGuilds:
         if known is None or self._fences[guild_id] != listing.fence or known.schedule.fingerprint != before_asking:
             return False
         channels, now, schedule = listing.channels, listing.now, listing.schedule
+        newest = max((channel.last_message_id or 0 for channel in channels), default=0) or None
         before = self._channels[guild_id]
         after = {channel.channel_id: channel for channel in channels}
-        changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
-        self.written += changed
-        self._versions[guild_id] += bool(changed) or known.fetched_at is None
+        self.written += [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
         self._channels[guild_id] = after
-        self.gone |= dict.fromkeys(before.keys() - after.keys(), (now, reasons.HIDDEN_OR_DELETED))
-        for key in after:
-            self.gone.pop(key, None)
-        newest = max((channel.last_message_id or 0 for channel in channels), default=0)
+        if listing.known and before_asking and before_asking == schedule.fingerprint:
+            self._versions[guild_id] += _shown_otherwise(listing.known, newest)
+        else:
+            self._versions[guild_id] += 1
+            self._gone[guild_id] = tuple(row for row in listing.gone if row.gone_at > now - RETENTION)
         self._guilds[guild_id] = dataclasses.replace(
             self._guilds[guild_id],
             fetched_at=now,
             access=model.Access.INSTALLED,
             channel_count=len(after),
-            newest_message_id=newest or None,
+            newest_message_id=newest,
             reason="",
             retry_at=0.0,
             lease_until=0.0,
@@ -319,17 +326,21 @@ class MemoryGuilds:
 
     async def purge(self, before: float) -> int:
         """Forget channels that are gone and guilds without members."""
-        old = [key for key, (at, _) in self.gone.items() if at < before]
-        for key in old:
-            del self.gone[key]
+        left = {key: tuple(row for row in rows if row.gone_at >= before) for key, rows in self._gone.items()}
+        erased = sum(len(rows) - len(left[key]) for key, rows in self._gone.items())
+        self._gone = left
         members = self._users.guilds_with_members()
         empty = [
             key for key, guild in self._guilds.items() if key not in members and (guild.last_viewed_at or 0.0) < before
         ]
-        count = len(old) + len(empty) + sum(len(self._channels.pop(key, {})) for key in empty)
         for key in empty:
-            del self._guilds[key]
-        return count
+            self.forget(key)
+        return erased + len(empty)
+
+    def forget(self, guild_id: int) -> None:
+        """Erase a guild."""
+        for kept in (self._guilds, self._channels, self._gone, self._fences, self._versions):
+            kept.pop(guild_id, None)
 
     def _scheduled(self, guild_id: int, schedule: model.Schedule) -> None:
         self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], schedule=schedule)
@@ -338,6 +349,12 @@ class MemoryGuilds:
         """Return the latest listings."""
         found = [channel for key in set(guild_ids) for channel in self._channels[key].values()]
         return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
+
+
+def _shown_otherwise(known: model.Guild, newest: int | None) -> bool:
+    """Return whether a listing of the same structure changes what is shown."""
+    fine = known.fetched_at is not None and known.access is model.Access.INSTALLED
+    return newest != known.newest_message_id or not fine
 
 
 def _unread(guild_id: int) -> model.Guild:
@@ -537,8 +554,7 @@ class MemoryUserData:
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
         """Forget guilds that nobody else is in."""
         for guild_id in self._alone(guild_ids, but):
-            for kept in (self._guilds._guilds, self._guilds._channels, self._guilds._fences, self._guilds._versions):
-                kept.pop(guild_id, None)
+            self._guilds.forget(guild_id)
 
     async def erase_roster(self, user_id: int) -> None:
         """Forget the roster."""

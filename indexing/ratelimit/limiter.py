@@ -37,6 +37,8 @@ SOONER = 0.5
 comes: coming late would lose the place. Never more than half of what it is ready to wait."""
 SCOPES = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
 """Discord's words for what a 429 stops, and ours for the edge in front of it."""
+USER_WAIT = 1.0
+"""Longest wait, in seconds, for a user's own budget: whoever waits longer for that alone comes back later."""
 REMEMBERED = 10_000
 """Routes and users remembered here at most; beyond that all are forgotten and asked for again."""
 
@@ -127,7 +129,7 @@ class Limiter:
                 self._learn(charge, verdict.limit)
                 continue
             self._remember(charge, verdict)
-            if verdict.seconds > left:
+            if verdict.seconds > (min(left, USER_WAIT) if verdict.budget == "user" else left):
                 raise self._refusal(verdict, patience)
             await self._sleep(max(verdict.seconds - EARLY, 0.001))
             self._seen.waited.labels(charge.lane.value, verdict.budget).inc(verdict.seconds)
