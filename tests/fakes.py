@@ -6,8 +6,9 @@ Fakes of the ports of storage and transport, in memory; tests/contract holds the
 
 import collections
 import dataclasses
+import math
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from indexing import errors
@@ -25,9 +26,12 @@ class MemoryUsers:
         self.locks: dict[int, float] = {}
         self._rosters: dict[int, set[int]] = {}
         self._former: dict[int, set[int]] = {}
+        self._erased: dict[int, int] = {}
 
     def _change(self, user_id: int, **changes: Any) -> None:  # noqa: ANN401 -- any field
-        known = self._rows.get(user_id) or model.User(user_id, 0, None, {}, model.Preferences())
+        known = self._rows.get(user_id)
+        if known is None:
+            known = model.User(user_id, self._erased.get(user_id, 0), None, {}, model.Preferences())
         self._rows[user_id] = dataclasses.replace(known, **changes)
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
@@ -69,14 +73,14 @@ class MemoryUsers:
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """Replace the user's memberships; what is known of roles stays where the rights are as they were."""
         user_id, listed = known.user_id, {guild.guild_id for guild in guilds}
-        self._rosters[user_id] = self._rosters.get(user_id, set()) | listed
+        self._rosters[user_id] = roster = self._rosters.get(user_id, set()) | listed
         current = self._rows.get(user_id)
         if current is None or current.listed_at != known.listed_at:
             return False
         rows = [_joined(known, guild, current.memberships.get(guild.guild_id), asked_at) for guild in guilds]
         memberships = {row.guild_id: row for row in rows if row is not None}
         self._change(user_id, listed_at=asked_at, memberships=memberships)
-        self._former.setdefault(user_id, set()).update(current.memberships.keys() - listed)
+        self._former.setdefault(user_id, set()).update(roster - listed)
         self._rosters[user_id] = listed
         self._bump(user_id)
         return True
@@ -323,6 +327,7 @@ class MemoryGuilds:
             self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], lease_until=0.0)
             if schedule is not None:
                 self._scheduled(guild_id, schedule)
+                self._versions[guild_id] += schedule.failures == 1
 
     async def purge(self, before: float) -> int:
         """Forget channels that are gone and guilds without members."""
@@ -338,8 +343,9 @@ class MemoryGuilds:
         return erased + len(empty)
 
     def forget(self, guild_id: int) -> None:
-        """Erase a guild."""
-        for kept in (self._guilds, self._channels, self._gone, self._fences, self._versions):
+        """Erase a guild. Neither a version nor a fencing token is used twice."""
+        self._versions[guild_id] += 1
+        for kept in (self._guilds, self._channels, self._gone):
             kept.pop(guild_id, None)
 
     def _scheduled(self, guild_id: int, schedule: model.Schedule) -> None:
@@ -353,7 +359,7 @@ class MemoryGuilds:
 
 def _shown_otherwise(known: model.Guild, newest: int | None) -> bool:
     """Return whether a listing of the same structure changes what is shown."""
-    fine = known.fetched_at is not None and known.access is model.Access.INSTALLED
+    fine = known.fetched_at is not None and known.access is model.Access.INSTALLED and not known.schedule.failures
     return newest != known.newest_message_id or not fine
 
 
@@ -451,15 +457,20 @@ class MemoryJobs:
             return True
         if self._owned(job) is None:
             return False
-        self._tasks[job.job_id] |= {task.guild_id: task for task in rows}
+        self._replace_tasks(job.job_id, rows)
         return True
+
+    def _replace_tasks(self, job_id: str, tasks: Iterable[model.GuildTask]) -> None:
+        """Replace tasks that were added; others do not come into being."""
+        known = self._tasks[job_id]
+        known |= {task.guild_id: task for task in tasks if task.guild_id in known}
 
     async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
         """Store the job and tasks, if its turn is current and it runs."""
         known = self._owned(job)
         if known is None:
             return False
-        self._tasks[job.job_id] |= {task.guild_id: task for task in tasks}
+        self._replace_tasks(job.job_id, tasks)
         self._jobs[job.job_id] = dataclasses.replace(job, listed=known.listed)
         return True
 
@@ -482,7 +493,8 @@ def _closed(task: model.GuildTask, job: model.Job) -> model.GuildTask:
     if task.state.terminal:
         return task
     state = model.TaskState.CANCELLED if job.state is model.JobState.CANCELLED else model.TaskState.FAILED
-    return dataclasses.replace(task, state=state, reason=job.reason or "INTERNAL", retry_at=0.0)
+    revision = max(task.revision + 1, model.revision_of(job.turn, 1 << 19))
+    return dataclasses.replace(task, state=state, reason=job.reason or "INTERNAL", retry_at=0.0, revision=revision)
 
 
 class MemoryIdempotencyStore:
@@ -529,6 +541,9 @@ class MemoryUserData:
     async def erase_user(self, user_id: int) -> None:
         """Forget credential, preferences and rights."""
         self._users._refused.discard(user_id)
+        if user_id in self._users._rows:
+            # No version is used twice.
+            self._users._erased[user_id] = self._users._rows[user_id].version + 1
         for kept in (self._users._rows, self._users._credentials, self._users.marks, self._users.locks):
             kept.pop(user_id, None)
 
@@ -596,6 +611,10 @@ class MemoryBotGuilds:
 
     def __init__(self) -> None:
         self._known: tuple[frozenset[int], float] | None = None
+        self.suspects: dict[int, float] = {}
+        self.clock: Callable[[], float] = lambda: 0.0
+        self._claims: dict[str, float] = {}
+        self._window = -math.inf, 0
 
     async def load(self) -> tuple[frozenset[int], float] | None:
         """Return what is known."""
@@ -604,3 +623,27 @@ class MemoryBotGuilds:
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
         """Replace it."""
         self._known = guild_ids, now
+
+    async def load_suspects(self) -> dict[int, float]:
+        """Return the suspects."""
+        return dict(self.suspects)
+
+    async def store_suspects(self, suspects: Mapping[int, float]) -> None:
+        """Replace the suspects."""
+        self.suspects = dict(suspects)
+
+    async def claim(self, what: str, seconds: float) -> bool:
+        """Claim it, if nobody holds it."""
+        now = self.clock()
+        if self._claims.get(what, -math.inf) > now:
+            return False
+        self._claims[what] = now + seconds
+        return True
+
+    async def count_question(self, window: float) -> int:
+        """Count a question."""
+        now = self.clock()
+        if now - self._window[0] >= window:
+            self._window = now, 0
+        self._window = self._window[0], self._window[1] + 1
+        return self._window[1]

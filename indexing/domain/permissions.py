@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Sequence
 from indexing.domain import id_sets, model
 
 ADMINISTRATOR = 1 << 3
+
 VIEW_CHANNEL = model.VIEW_CHANNEL
 CATEGORY = 4
 THREADS = frozenset({10, 11, 12})

@@ -373,6 +373,18 @@ class BotGuildsCache(Protocol):
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
         """Replace the set."""
 
+    async def load_suspects(self) -> dict[int, float]:
+        """Return the guilds that the latest listings lacked, with the time since when; they are still in the set."""
+
+    async def store_suspects(self, suspects: Mapping[int, float]) -> None:
+        """Replace the suspects."""
+
+    async def claim(self, what: str, seconds: float) -> bool:
+        """Return whether no process claimed *what* in the last *seconds*."""
+
+    async def count_question(self, window: float) -> int:
+        """Count a question of the fleet about a single guild; returns how many there were in this *window*."""
+
 
 class Subscription(Protocol):
     """

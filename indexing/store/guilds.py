@@ -186,7 +186,7 @@ class Guilds:
             change["activity"] = guild_codec.encode_activity(ordered)
             # A new message is the newest of all, so nothing is shown otherwise while the newest is the same.
             shown = change["newest_message_id"] != listing.known.newest_message_id or listing.known.fetched_at is None
-            shown = shown or listing.known.access is not model.Access.INSTALLED
+            shown = shown or listing.known.access is not model.Access.INSTALLED or listing.known.schedule.failures > 0
         else:
             oldest = listing.now - self._retention
             gone = [row for row in listing.gone if row.gone_at > oldest]
@@ -205,7 +205,8 @@ class Guilds:
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease without a result; a new schedule says when the guild is fetched again."""
-        await self._end_lease(guild_id, fence, _scheduled(schedule) if schedule else {})
+        more = {"version": 1} if schedule and schedule.failures == 1 else None
+        await self._end_lease(guild_id, fence, _scheduled(schedule) if schedule else {}, more)
 
     async def purge(self, before: float) -> int:
         """Erase channels gone and guilds without members that nobody viewed since a time; returns how many."""

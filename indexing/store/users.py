@@ -123,8 +123,9 @@ class Users:
         self, user_id: int, guild_ids: AbstractSet[int], former: AbstractSet[int] = frozenset()
     ) -> None:
         """Store the user's guilds; *former* ones are kept beside them, for an erasure to look at."""
-        update: database.Document = {"$set": {"guild_ids": sorted(guild_ids)}}
+        update: database.Document = {"$addToSet": {"guild_ids": {"$each": sorted(guild_ids)}}}
         if former:
+            update = {"$set": {"guild_ids": sorted(guild_ids)}}
             update["$push"] = {"former": {"$each": sorted(former), "$slice": -MOST_FORMER}}
         with database.translated():
             await self._rosters.update_one({"_id": user_id}, update, upsert=True)

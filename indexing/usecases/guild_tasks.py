@@ -116,7 +116,10 @@ class TurnState:
 
         Only who comes back in the same lane keeps a place in its line: one that nobody claims costs its permit.
         """
-        max_wait = min(self.limits.max_wait, max(0.0, self.limits.until - now))
+        max_wait = self.limits.max_wait
+        if self.limits.lane is model.Lane.INTERACTIVE:
+            # Somebody waits for the end of this turn; a background turn waits on with the place that it has in line.
+            max_wait = min(max_wait, max(0.0, self.limits.until - now))
         lane, job = model.Lane.INTERACTIVE if guild in self.urgent else self.limits.lane, self.job
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
         return ports.Purpose(lane, job.user_id, name, max_wait)

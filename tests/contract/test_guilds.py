@@ -275,5 +275,3 @@ async def test_refusals_are_counted_when_they_come_in_a_row(guilds: ports.Guilds
 
     assert (refused.refusals, refused.refused_at, refused.schedule.next_at, due) == (2, NOW + 2, 0.0, [])
     assert (await guilds.get([GUILD]))[GUILD].refusals == 0
-
-
