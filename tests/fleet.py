@@ -12,7 +12,7 @@ from indexing.domain import model, ports, turns
 from indexing.ratelimit import limiter, limits
 from indexing.telemetry import metrics
 from indexing.usecases import guild_lists, run_turn, start_job
-from tests import worlds
+from tests import fake_backend
 from tests.ratelimit_model import store
 
 ROUTES = {
@@ -23,7 +23,7 @@ ROUTES = {
 }
 
 
-class LimitedDiscord(worlds.FakeDiscord):
+class LimitedDiscord(fake_backend.FakeDiscord):
     """
     A Discord whose callers take permits, as the real client does.
 
@@ -94,9 +94,9 @@ class TimedQueue:
 
 @dataclasses.dataclass(frozen=True)
 class Fleet:
-    """One service and some workers over one world of fakes."""
+    """One service and some workers over one backend of fakes."""
 
-    world: worlds.World
+    backend: fake_backend.FakeBackend
     discord: LimitedDiscord
     queue: TimedQueue
     ports: ports.Dependencies
@@ -115,7 +115,7 @@ class Fleet:
 @asynccontextmanager
 async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) -> AsyncIterator[Fleet]:
     """Run a fleet with so many turns at once; every answer of Discord takes *latency* seconds."""
-    world = worlds.world(None, **rules)
+    backend = fake_backend.make(None, **rules)
     loop = asyncio.get_running_loop()
     limits = limiter.Limiter(
         store.MemoryBudgets(loop.time),
@@ -123,16 +123,18 @@ async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) ->
         metrics.LimiterMetrics(registry.CollectorRegistry()),
         clock=limiter.Clock(now=loop.time),
     )
-    discord, queue = LimitedDiscord(world.clock, limits), TimedQueue(world.clock)
+    discord, queue = LimitedDiscord(backend.clock, limits), TimedQueue(backend.clock)
     discord.latency = latency
-    outside = dataclasses.replace(world.ports, discord=discord, queue=queue)
-    turner = run_turn.TurnRunner(outside, world.rules, world.seen, guild_lists.GuildLists(outside, world.rules))
+    outside = dataclasses.replace(backend.deps, discord=discord, queue=queue)
+    turner = run_turn.TurnRunner(
+        outside, backend.config, backend.metrics, guild_lists.GuildLists(outside, backend.config)
+    )
     fleet = Fleet(
-        dataclasses.replace(world, discord=discord),
+        dataclasses.replace(backend, discord=discord),
         discord,
         queue,
         outside,
-        start_job.StartJob(outside, world.rules, turner),
+        start_job.StartJob(outside, backend.config, turner),
     )
     workers = [asyncio.create_task(fleet.work(turner)) for _ in range(threads)]
     try:

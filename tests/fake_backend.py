@@ -1,5 +1,5 @@
 """
-A whole world of fakes: what the use cases see of Discord, of storage and of transport.
+A whole backend of fakes: what the use cases see of Discord, of storage and of transport.
 
 `away` on a fake plays the outage of its server.
 """
@@ -157,7 +157,7 @@ class Call:
 
 class FakeDiscord:
     """
-    Port `ports.Discord` over a small world that the test writes down.
+    Port `ports.Discord` over a small backend that the test writes down.
 
     Attributes:
         lists: Guild lists by user id.
@@ -264,7 +264,7 @@ def _by_limiter(problem: Exception) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class FakeBackend:
     """All fakes of one test, and what is built on them."""
 
     clock: clockwork.ManualClock
@@ -274,19 +274,19 @@ class World:
     jobs: fakes.MemoryJobs
     queue: fakes.RecordingQueue
     events: MemoryEvents
-    installs: fakes.MemoryBotGuilds
-    rules: settings.IndexingSettings
-    seen: metrics.IndexingMetrics
+    bot_guilds: fakes.MemoryBotGuilds
+    config: settings.IndexingSettings
+    metrics: metrics.IndexingMetrics
     oauth: pairs.FakeOAuth
     credentials: pairs.MemoryCredentials
     requests: fakes.MemoryIdempotencyStore
-    through: Callable[[ports.Dependencies], ports.Dependencies] = lambda world: world
+    wrap_deps: Callable[[ports.Dependencies], ports.Dependencies] = lambda backend: backend
     """What stands between the use cases and the fakes."""
 
     @property
-    def ports(self) -> ports.Dependencies:
-        """The world as the use cases see it."""
-        world = ports.Dependencies(
+    def deps(self) -> ports.Dependencies:
+        """The backend as the use cases see it."""
+        backend = ports.Dependencies(
             discord=self.discord,
             oauth=self.oauth,
             users=self.users,
@@ -295,35 +295,35 @@ class World:
             jobs=self.jobs,
             queue=self.queue,
             events=self.events,
-            bot_guilds=self.installs,
+            bot_guilds=self.bot_guilds,
             user_data=fakes.MemoryUserData(self.users, self.guilds, self.jobs, self.requests),
             clock=self.clock,
         )
-        return self.through(world)
+        return self.wrap_deps(backend)
 
     @property
-    def reader(self) -> read_channels.ChannelFetcher:
+    def channel_fetcher(self) -> read_channels.ChannelFetcher:
         """What reads guilds."""
         return read_channels.ChannelFetcher(
-            self.ports, self.rules, self.seen, guild_lists.BotGuilds(self.ports, self.rules)
+            self.deps, self.config, self.metrics, guild_lists.BotGuilds(self.deps, self.config)
         )
 
     @property
-    def fetcher(self) -> fetch_guild.GuildStep:
+    def guild_step(self) -> fetch_guild.GuildStep:
         """What does the steps of units."""
-        return fetch_guild.GuildStep(self.ports, self.rules, self.seen, self.reader)
+        return fetch_guild.GuildStep(self.deps, self.config, self.metrics, self.channel_fetcher)
 
     @property
-    def turner(self) -> run_turn.TurnRunner:
+    def turn_runner(self) -> run_turn.TurnRunner:
         """What runs turns."""
-        return run_turn.TurnRunner(self.ports, self.rules, self.seen, guild_lists.GuildLists(self.ports, self.rules))
+        return run_turn.TurnRunner(self.deps, self.config, self.metrics, guild_lists.GuildLists(self.deps, self.config))
 
     @property
     def browser(self) -> browse.Browse:
         """What reads the index; rows are encoded as they are sent."""
         return browse.Browse(
-            self.ports,
-            self.rules,
+            self.deps,
+            self.config,
             encode_channel=convert.encoded_channel,
             encode_guild=convert.encoded_guild,
             monotonic=time.monotonic,
@@ -338,16 +338,16 @@ class World:
             self.discord.channels.setdefault(guild.guild_id, [values.channel(guild.guild_id + 1, guild.guild_id)])
 
     @property
-    def asked(self) -> list[Hashable]:
+    def discord_calls(self) -> list[Hashable]:
         """What was asked of Discord besides the lists, in order."""
         return [call.what for call in self.discord.calls if call.what not in {"list", "installs"}]
 
-    def limits(self, **changes: Any) -> guild_tasks.TurnLimits:  # noqa: ANN401 -- any field
+    def turn_limits(self, **changes: Any) -> guild_tasks.TurnLimits:  # noqa: ANN401 -- any field
         """Return limits of a turn that stop nothing and let one unit run at a time, with these changes."""
         wide = guild_tasks.TurnLimits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
         return dataclasses.replace(wide, **changes)
 
-    async def start(self, job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field
+    async def start_job(self, job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field
         """Start a job and enqueue its first turn."""
         now = self.clock()
         job, created = await self.jobs.create_or_join(values.job(job_id, created_at=now, next_turn_at=now, **changes))
@@ -355,7 +355,7 @@ class World:
         await self.queue.enqueue(turns.Turn(job.job_id, job.turn))
         return job
 
-    async def turn(self) -> bool:
+    async def run_next_turn(self) -> bool:
         """Run the next turn of the queue as a worker does, when it is due; returns whether there was one."""
         if not self.queue.enqueued and self.queue.waiting:
             turn, due = min(self.queue.waiting.items(), key=lambda item: item[1])
@@ -364,33 +364,33 @@ class World:
             self.queue.enqueued.append(turn)
         if not self.queue.enqueued:
             return False
-        await self.turner.run_background_turn(self.queue.enqueued.pop(0))
+        await self.turn_runner.run_background_turn(self.queue.enqueued.pop(0))
         return True
 
-    async def work(self, *, most: int = 300) -> int:
+    async def run_all_turns(self, *, most: int = 300) -> int:
         """Run turns until none is left; returns how many there were."""
         for number in range(most):
-            if not await self.turn():
+            if not await self.run_next_turn():
                 return number
         raise AssertionError(f"not done after {most} turns")
 
-    async def job(self, job_id: str = "a" * 32) -> model.Job:
+    async def get_job(self, job_id: str = "a" * 32) -> model.Job:
         """Return a job that must be there."""
         found = await self.jobs.get(job_id)
         assert found is not None
         return found
 
-    async def states(self, job_id: str = "a" * 32) -> dict[int, str]:
+    async def task_states(self, job_id: str = "a" * 32) -> dict[int, str]:
         """Return the state of each unit, with its error if there is one."""
         rows = await self.jobs.list_tasks(job_id)
         return {row.guild_id: f"{row.state} {row.reason}".strip() for row in rows}
 
 
-def world(clock: clockwork.ManualClock | None = None, **rules: float) -> World:
-    """Return an empty world in the time of *clock*, or of the clockwork loop; *rules* are settings that differ."""
+def make(clock: clockwork.ManualClock | None = None, **rules: float) -> FakeBackend:
+    """Return an empty backend in the time of *clock*, or of the clockwork loop; *rules* are settings that differ."""
     clock = clock or clockwork.running_clock()
     users = fakes.MemoryUsers()
-    return World(
+    return FakeBackend(
         clock=clock,
         discord=FakeDiscord(clock),
         users=users,
@@ -398,9 +398,9 @@ def world(clock: clockwork.ManualClock | None = None, **rules: float) -> World:
         jobs=fakes.MemoryJobs(),
         queue=fakes.RecordingQueue(),
         events=MemoryEvents(),
-        installs=fakes.MemoryBotGuilds(),
-        rules=settings.IndexingSettings.model_validate(rules),
-        seen=metrics.Metrics(registry.CollectorRegistry()).indexing,
+        bot_guilds=fakes.MemoryBotGuilds(),
+        config=settings.IndexingSettings.model_validate(rules),
+        metrics=metrics.Metrics(registry.CollectorRegistry()).indexing,
         oauth=pairs.FakeOAuth(),
         credentials=pairs.MemoryCredentials(users),
         requests=fakes.MemoryIdempotencyStore(users),
