@@ -1,7 +1,7 @@
 """
 A whole backend of fakes: what the use cases see of Discord, of storage and of transport.
 
-`away` on a fake plays the outage of its server.
+`away` on a fake simulates an outage of its server.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests import clockwork, fakes, pairs, values
 
 
 class MemoryEvents:
-    """Port `ports.Events`; `flush` plays the loss of Redis' data."""
+    """Port `ports.Events`; `flush` simulates the loss of Redis' data."""
 
     def __init__(self) -> None:
         self.away = False
@@ -44,7 +44,7 @@ class MemoryEvents:
         self.streams.clear()
 
     async def delete_streams(self, job_ids: Collection[str]) -> None:
-        """Lose the streams of these jobs."""
+        """Delete the streams of these jobs."""
         if self.away:
             raise errors.QueueUnavailable("played")
         for job_id in job_ids:
@@ -133,14 +133,14 @@ def _place(position: str) -> int:
 
 
 class MemoryUserBudgets:
-    """Port `ports.Budgets`; `away` plays the outage of its server."""
+    """Port `ports.UserBudgets`."""
 
     def __init__(self) -> None:
         self.forgotten: list[int] = []
         self.away = False
 
     async def forget_user(self, user: int) -> None:
-        """Remember it."""
+        """Record the user."""
         if self.away:
             raise errors.LimiterUnavailable(1.0)
         self.forgotten.append(user)
@@ -148,7 +148,7 @@ class MemoryUserBudgets:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """One request that Discord got: `what` is list, installs, a guild id, or (user id, guild id) for roles."""
+    """One request to Discord: `what` is list, installs, a guild id, or (user id, guild id) for roles."""
 
     what: Hashable
     purpose: ports.Purpose
@@ -163,11 +163,11 @@ class FakeDiscord:
         lists: Guild lists by user id.
         installed: Guilds that have our bot.
         channels: Channels by guild id.
-        roles: Role ids by (user id, guild id); who is missing is not a member.
+        roles: Role ids by (user id, guild id); a missing user is not a member.
         latency: Seconds that each answer takes.
-        before_answer: What happens elsewhere while an answer is on its way.
-        calls: What was asked; a request that got no permit is not there.
-        busiest: Most requests that were under way at once.
+        before_answer: Called while a response is in flight.
+        calls: Requests in order; a request without a permit is not among them.
+        busiest: Most requests in flight at once.
     """
 
     def __init__(self, clock: ports.Clock) -> None:
@@ -187,12 +187,12 @@ class FakeDiscord:
         """
         Let the next requests for *what* fail, one with each of *problems*.
 
-        A refusal by our own limiter comes before the precondition is asked, everything else after it.
+        A refusal by the limiter is raised before the precondition is evaluated, everything else after it.
         """
         self._faults[what].extend(problems)
 
     def asked(self, what: Hashable) -> int:
-        """Return how often *what* was asked."""
+        """Return how often *what* was requested."""
         return sum(call.what == what for call in self.calls)
 
     async def user_guilds(
@@ -200,12 +200,12 @@ class FakeDiscord:
         credential: ports.Credential,  # noqa: ARG002 -- the port has it
         purpose: ports.Purpose,
     ) -> list[model.UserGuild]:
-        """Return the list of the user for whom it is asked."""
+        """Return the list of the purpose's user."""
         await self._answer("list", purpose)
         return self.lists[purpose.user_id or 0]
 
     async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:
-        """Return where our bot is."""
+        """Return the guilds that have our bot."""
         await self._answer("installs", purpose)
         return frozenset(self.installed)
 
@@ -330,7 +330,7 @@ class FakeBackend:
         )
 
     async def add_user(self, guilds: Sequence[model.UserGuild], user_id: int = values.USER) -> None:
-        """Let there be a user with a credential, in these guilds; each has our bot and one channel, if not said."""
+        """Add a user with a credential, in these guilds; each guild has our bot, and by default one channel."""
         await self.users.put_credential(user_id, values.credential())
         self.discord.lists[user_id] = list(guilds)
         for guild in guilds:

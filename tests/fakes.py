@@ -22,7 +22,7 @@ class MemoryUsers:
         self._rows: dict[int, model.User] = {}
         self._credentials: dict[int, ports.Credential] = {}
         self._refused: set[int] = set()
-        self.marks: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
+        self.versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
         self.locks: dict[int, float] = {}
         self._rosters: dict[int, set[int]] = {}
         self._former: dict[int, set[int]] = {}
@@ -39,7 +39,7 @@ class MemoryUsers:
         self._change(user_id)
         self._credentials[user_id] = credential
         self._refused.discard(user_id)
-        self.marks[user_id] = uuid.uuid4().hex
+        self.versions[user_id] = uuid.uuid4().hex
         self.locks.pop(user_id, None)
 
     async def credential(self, user_id: int) -> ports.Credential:
@@ -498,7 +498,7 @@ def _closed(task: model.GuildTask, job: model.Job) -> model.GuildTask:
 
 
 class MemoryIdempotencyStore:
-    """Port `ports.Requests`; without *users* everybody is known."""
+    """Port `ports.IdempotencyStore`; without *users* everybody is known."""
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self._users = users
@@ -516,7 +516,7 @@ class MemoryIdempotencyStore:
 
 
 class MemoryUserData:
-    """Port `ports.Remains`, over the same storage as the other fakes."""
+    """Port `ports.UserData`, over the same storage as the other fakes."""
 
     def __init__(
         self, users: MemoryUsers, guilds: MemoryGuilds, jobs: MemoryJobs, requests: MemoryIdempotencyStore
@@ -584,7 +584,7 @@ class MemoryUserData:
 
 
 class RecordingQueue:
-    """Port `ports.Turns`: remembers what it was given; nothing happens by itself."""
+    """Port `ports.TurnQueue`: remembers what it was given; nothing happens by itself."""
 
     def __init__(self) -> None:
         self.enqueued: list[turns.Turn] = []
@@ -607,7 +607,7 @@ class RecordingQueue:
 
 
 class MemoryBotGuilds:
-    """Port `ports.Installs`."""
+    """Port `ports.BotGuildsCache`."""
 
     def __init__(self) -> None:
         self._known: tuple[frozenset[int], float] | None = None

@@ -1,4 +1,4 @@
-"""A fleet on a clock that jumps: the real use cases and the real limiter, with budgets and stores in memory."""
+"""A fleet on a clock that jumps: real use cases and the real limiter over budgets and stores in memory."""
 
 import asyncio
 import dataclasses
@@ -25,12 +25,12 @@ ROUTES = {
 
 class LimitedDiscord(fake_backend.FakeDiscord):
     """
-    A Discord whose callers take permits, as the real client does.
+    A Discord that takes a permit for each call, as the real client does.
 
     Attributes:
-        limits: What gives permits.
-        answered: When each question was answered, in order.
-        free: Questions that cost no permit.
+        limits: The limiter.
+        answered: When each request was answered, in order.
+        free: Requests that need no permit.
     """
 
     def __init__(self, clock: ports.Clock, limits: limiter.Limiter) -> None:
@@ -64,7 +64,7 @@ def _charge(what: Hashable, purpose: ports.Purpose) -> limits.Charge:
 
 
 class TimedQueue:
-    """Port `ports.Turns`: what is scheduled becomes runnable when its time has come."""
+    """Port `ports.TurnQueue`: a scheduled turn becomes runnable when it is due."""
 
     def __init__(self, clock: ports.Clock) -> None:
         self.runnable: asyncio.Queue[turns.Turn] = asyncio.Queue()
@@ -72,22 +72,22 @@ class TimedQueue:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def enqueue(self, turn: turns.Turn) -> None:
-        """Hand it over now."""
+        """Make a turn runnable now."""
         self._drop(turn)
         self.runnable.put_nowait(turn)
 
     async def schedule(self, turn: turns.Turn, due: float) -> None:
-        """Hand it over later."""
+        """Make a turn runnable at *due*."""
         self._drop(turn)
         loop = asyncio.get_running_loop()
-        self._timers[turn.job_id] = loop.call_later(max(0.0, due - self._clock()), self._ring, turn)
+        self._timers[turn.job_id] = loop.call_later(max(0.0, due - self._clock()), self._make_runnable, turn)
 
     def _drop(self, turn: turns.Turn) -> None:
         timer = self._timers.pop(turn.job_id, None)
         if timer is not None:
             timer.cancel()
 
-    def _ring(self, turn: turns.Turn) -> None:
+    def _make_runnable(self, turn: turns.Turn) -> None:
         self._timers.pop(turn.job_id, None)
         self.runnable.put_nowait(turn)
 
@@ -99,11 +99,11 @@ class Fleet:
     backend: fake_backend.FakeBackend
     discord: LimitedDiscord
     queue: TimedQueue
-    ports: ports.Dependencies
+    deps: ports.Dependencies
     starts: start_job.StartJob
 
     async def work(self, turner: run_turn.TurnRunner) -> None:
-        """Run turns as one thread of a worker does; never returns."""
+        """Run turns as one worker thread does; never returns."""
         while True:
             await turner.run_background_turn(await self.queue.runnable.get())
 
@@ -149,10 +149,10 @@ async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) ->
 
 async def ended(fleet: Fleet, job_id: str) -> model.Job:
     """Wait for a job's end as a watcher does."""
-    subscription = await fleet.ports.events.subscribe(job_id, "0-0")
+    subscription = await fleet.deps.events.subscribe(job_id, "0-0")
     try:
         while True:
-            job = await fleet.ports.jobs.get(job_id)
+            job = await fleet.deps.jobs.get(job_id)
             assert job is not None
             if job.state.terminal:
                 return job

@@ -1,7 +1,9 @@
 """
-A user's guild list: ask Discord, store it at once, rank it, and make the units of a job from it.
+The two guild lists that a job is made of: the user's guilds, and the guilds that have our bot.
 
-In which guilds our bot is: the set that makes every other guild cost no call.
+The user's list is stored at once and ranked; each of its guilds becomes a guild task. The bot's list is cached for
+all users: a guild outside it is skipped without a call. A list that lacks many known guilds is fetched a second time
+before it is trusted, because Discord sometimes answers with a part.
 """
 
 import asyncio
@@ -14,7 +16,11 @@ from indexing.telemetry import logs
 from indexing.usecases import erase_user
 
 MAX_UNCONFIRMED_LOSS = 0.3
-"""Share of the known guilds that a listing may lack and be believed at once."""
+"""Share of the known guilds that a list may lack without being fetched a second time."""
+FORCED_INTERVAL = 60.0
+"""Least seconds between two refreshes of the bot's list, however many jobs force one."""
+REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
+"""Purpose of a refresh that no job waits for."""
 
 
 SUSPECT_AFTER = 600.0
@@ -33,10 +39,10 @@ REFRESH_LEASE, REFRESH_POLL = 30.0, 0.2
 
 class GuildLists:
     """
-    Reads guild lists. Round trips for one: 1 to Discord, 3 to Redis, 11 to MongoDB.
+    Fetches users' guild lists. Round trips for one: 1 to Discord, 3 to Redis, 11 to MongoDB.
 
     Attributes:
-        bot: Where our bot is.
+        bot_guilds: The guilds that have our bot.
     """
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
@@ -48,12 +54,12 @@ class GuildLists:
         self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose
     ) -> list[model.GuildTask]:
         """
-        Store the user's guilds as they are now and return the units of the job, most important first, revision 0.
+        Fetch and store the user's guilds; returns the tasks of the job, most important first, with revision 0.
 
         Raises:
-            errors.TokenRefused: The user's token is dead.
-            errors.BotTokenRefused: The bot's is.
-            And whatever `ports.Discord` may raise.
+            errors.TokenRefused: Discord refuses the user's token.
+            errors.BotTokenRefused: Discord refuses the bot's token.
+            And the errors of `ports.Discord`.
         """
         with_bot = await self.bot_guilds.get(purpose)
         known = await self._load_user(job.user_id)
@@ -110,8 +116,8 @@ class GuildLists:
             for position, row in enumerate(ordered)
         ]
         viewed = [task.guild_id for task in tasks if not task.state.terminal]
-        waiting = [key for key in viewed if not freshness.is_fresh(guilds[key], now=now, max_age=self._config.max_age)]
-        await self._deps.guilds.mark_viewed(viewed, now, waiting=waiting)
+        stale = [key for key in viewed if not freshness.is_fresh(guilds[key], now=now, max_age=self._config.max_age)]
+        await self._deps.guilds.mark_viewed(viewed, now, waiting=stale)
         return tasks
 
 
@@ -158,8 +164,8 @@ class BotGuilds:
             yet, because the listing takes longer.
 
         Raises:
-            errors.BotTokenRefused: The bot's token is dead.
-            And whatever `ports.Discord` may raise, when nothing is cached.
+            errors.BotTokenRefused: Discord refuses the bot's token.
+            And the errors of `ports.Discord`, when nothing is cached.
         """
         age = self._config.bot_guilds_age if max_age is None else max_age
         cached = await self._deps.bot_guilds.load()
@@ -199,7 +205,7 @@ class BotGuilds:
         return known | found
 
     async def keep_fresh(self) -> None:
-        """Keep the set young, so that no start has to wait for it. Raises what `ports.Discord` may raise."""
+        """Refresh the cache when it is due, so that no start waits for it. Raises the errors of `ports.Discord`."""
         await self.get(REFRESH_PURPOSE)
 
     async def verify_installed(self, guild_id: int, purpose: ports.Purpose) -> bool:
@@ -255,6 +261,7 @@ class BotGuilds:
 
 
 def _without_user(purpose: ports.Purpose) -> ports.Purpose:
+    """Return the purpose of a call for all users: it charges no user's budget."""
     return dataclasses.replace(purpose, user_id=None, waiter="installs")
 
 

@@ -57,7 +57,7 @@ async def test_the_documents_of_a_user_are_counted_by_collection(kept: conftest.
 async def test_the_user_is_unknown_when_their_document_is_erased(kept: conftest.Stores) -> None:
     """With credential, preferences, rights and roles. A second time there is nothing to do."""
     for _ in range(2):
-        await kept.remains.erase_user(USER)
+        await kept.user_data.erase_user(USER)
 
     assert not await kept.users.exists(USER)
     assert await kept.users.load(USER) is None
@@ -68,11 +68,11 @@ async def test_the_user_is_unknown_when_their_document_is_erased(kept: conftest.
 
 async def test_jobs_and_their_tasks_go_when_they_are_erased(kept: conftest.Stores) -> None:
     """Those of the user; the other's stay, and a second time there is nothing to do."""
-    found = await kept.remains.list_jobs(USER)
+    found = await kept.user_data.list_jobs(USER)
 
     for _ in range(2):
-        await kept.remains.erase_jobs(found)
-    await kept.remains.erase_jobs([])
+        await kept.user_data.erase_jobs(found)
+    await kept.user_data.erase_jobs([])
 
     assert found == [JOB]
     assert await kept.jobs.get(JOB) is None
@@ -97,7 +97,7 @@ async def test_responses_go_when_they_are_about_the_user(kept: conftest.Stores) 
     """Those about nobody, or another user, stay."""
     await kept.requests.store("Delete:1", ports.StoredResponse(b"print", b"counts"), NOW)
 
-    await kept.remains.erase_responses(USER)
+    await kept.user_data.erase_responses(USER)
 
     assert await kept.requests.find(f"Start:{JOB}") is None
     assert await kept.requests.find(f"Start:{OTHERS_JOB}") is not None

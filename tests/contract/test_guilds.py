@@ -97,7 +97,7 @@ async def test_what_was_fetched_stays_when_another_user_lists_the_guild(guilds: 
 
 
 async def test_a_refusal_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
-    """That our bot is installed does not mean that it may read."""
+    """An installed bot may still lack access."""
     await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
 
     await guilds.upsert_guilds([values.user_guild(GUILD)], {GUILD})
@@ -147,7 +147,7 @@ async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.
 
 
 async def test_no_lease_is_given_when_the_guild_is_unknown(guilds: ports.Guilds) -> None:
-    """Nobody fetches what no user has listed."""
+    """Only listed guilds are fetched."""
     assert await guilds.acquire_lease(OTHER, now=NOW, until=NOW + 25, fetched_before=NOW) is None
 
 

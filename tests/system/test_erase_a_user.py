@@ -18,7 +18,7 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from tests.system import conftest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a stack of its own")
-PATIENCE = 60.0
+TIMEOUT = 60.0
 BUDGETS = ("p:u:", "p:r:user:")
 """Parts of the limiter's keys that carry a user's id; these keys expire with the user's last permit."""
 
@@ -137,7 +137,7 @@ def _left_of(running: stack.Stack, job_id: str, guild_ids: list[int]) -> int:
 
 def _await_silence(running: stack.Stack, user: str) -> None:
     """Poll until no document or key has the user's id; check at every poll that only allowed ones are left."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         stored, cached = documents(running, user), keys(running, user)
         elsewhere = [(name, row) for name, row in stored if not _only_an_overwrite(name, row, user)]
@@ -158,7 +158,7 @@ def _only_an_overwrite(name: str, row: dict[str, Any], user: str) -> bool:
 
 def _index(api: pb_grpc.IndexerServiceStub, user: str) -> None:
     started = api.StartIndexing(pb.StartIndexingRequest(user_id=user), timeout=20)
-    for _ in api.WatchProgress(pb.WatchProgressRequest(job_id=started.job.job_id), timeout=PATIENCE):
+    for _ in api.WatchProgress(pb.WatchProgressRequest(job_id=started.job.job_id), timeout=TIMEOUT):
         pass
 
 

@@ -192,10 +192,10 @@ async def test_memberships_are_read_when_another_release_wrote_them(database: st
     assert found == model.Membership(USER, GUILD, False, 1024, (5,), 2.0)  # noqa: FBT003 -- a golden value
 
 
-async def test_a_user_need_not_log_in_again_when_another_release_stored_his_tokens(
+async def test_a_user_need_not_log_in_again_when_another_release_stored_their_tokens(
     database: store_database.Database,
 ) -> None:
-    """They open, can be renewed by one of all, and what he wished for counts."""
+    """They can be decrypted and locked for renewal, and the preferences apply."""
     safe = credentials.Vault((b"k" * 32,))
     store = credentials.Credentials(database, safe)
 

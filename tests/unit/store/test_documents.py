@@ -1,4 +1,4 @@
-"""What stands in MongoDB, and how often it is written."""
+"""Documents in MongoDB, and how often they are written."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -28,7 +28,7 @@ async def database() -> store_database.Database:
 
 
 async def test_no_token_stands_in_the_database_when_a_credential_is_stored(database: store_database.Database) -> None:
-    """Whoever reads the documents learns scopes and times, nothing that opens anything."""
+    """Documents contain scopes and times, but no token in the clear."""
     credential = values.credential(access_token="the-access-secret", refresh_token="the-refresh-secret")
 
     await users.Users(database, credentials.Vault((KEY,))).put_credential(USER, credential)
@@ -38,8 +38,8 @@ async def test_no_token_stands_in_the_database_when_a_credential_is_stored(datab
     assert row["scopes"] == list(credential.scopes)
 
 
-async def test_a_new_consent_is_asked_for_when_a_credential_no_longer_opens(database: store_database.Database) -> None:
-    """After the last key of its time is gone, and when it was moved into another user's row."""
+async def test_reauth_is_required_when_a_credential_cannot_be_decrypted(database: store_database.Database) -> None:
+    """When its key was removed, and when it was moved into another user's row."""
     store = users.Users(database, credentials.Vault((KEY,)))
     await store.put_credential(USER, values.credential())
     await store.put_credential(USER + 1, values.credential())
@@ -53,7 +53,7 @@ async def test_a_new_consent_is_asked_for_when_a_credential_no_longer_opens(data
 
 
 async def test_a_credential_opens_when_the_key_was_rotated(database: store_database.Database) -> None:
-    """Nobody has to consent again for our keys."""
+    """Rotating keys needs no new login."""
     await users.Users(database, credentials.Vault((KEY,))).put_credential(USER, values.credential())
 
     found = await users.Users(database, credentials.Vault((NEW, KEY))).credential(USER)
@@ -124,10 +124,10 @@ class _StallingCollection:
         return await self._collection.bulk_write(*arguments, **options)
 
 
-async def test_the_guild_is_read_again_when_a_writer_lost_its_lease_in_the_act(
+async def test_the_guild_is_fetched_again_when_a_writer_lost_its_lease_while_writing(
     database: store_database.Database,
 ) -> None:
-    """It had looked, slept, and then overwrote what the next holder had found unchanged: nobody believes that now."""
+    """It stalled and overwrote rows that the next holder found unchanged: the guild counts as unfetched."""
     closed = values.channel(1, overwrites=(values.denied(GUILD),))
     current = guilds.Guilds(database)
     await current.upsert_guilds([values.user_guild()], {GUILD})
@@ -202,7 +202,7 @@ class Failing:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_the_failure_is_ours_when_mongodb_fails(error: Exception) -> None:
+async def test_errors_are_translated_when_mongodb_fails(error: Exception) -> None:
     """No driver's exception leaves the store."""
     failing = Failing(error)
 
@@ -213,7 +213,7 @@ async def test_the_failure_is_ours_when_mongodb_fails(error: Exception) -> None:
 
 
 async def test_a_newer_row_stays_when_a_guarded_write_meets_it() -> None:
-    """A duplicate key says just that, and is no failure."""
+    """A duplicate key means just that, and is no failure."""
     failing = Failing(pymongo.errors.BulkWriteError({"writeErrors": [{"code": 11000}, {"code": 11000}]}))
 
     assert not await store_database.write_newest(failing, [object()])

@@ -1,4 +1,4 @@
-"""A user's consent can be looked at and taken back; what is taken back is not used any more."""
+"""Status and revocation of credentials; a revoked credential is not used any more."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Cancelling a job, and trying again what failed in one."""
+"""Cancelling a job, and retrying its failed guilds."""
 
 import asyncio
 

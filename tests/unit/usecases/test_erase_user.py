@@ -1,5 +1,5 @@
 """
-A user is erased, whatever runs at that moment and whoever is killed in the middle of it.
+Erasure of a user, with concurrent work and with crashes at every step.
 
 Two walks try every place: the erasure comes before each call that his job makes to the outside backend, and the whole job
 comes before each call that the erasure makes. Afterwards nothing of him may be left in any of the stores.
@@ -102,15 +102,15 @@ class Intrusion:
 
 
 class _Counted:
-    def __init__(self, port: object, intrusion: Intrusion) -> None:
+    def __init__(self, port: object, interruption: Interruption) -> None:
         self._port = port
-        self._intrusion = intrusion
+        self._interruption = interruption
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- any method of any port
         method = getattr(self._port, name)
 
         async def call(*given: Any, **named: Any) -> Any:  # noqa: ANN401 -- as above
-            await self._intrusion.called()
+            await self._interruption.called()
             return await method(*given, **named)
 
         return call
@@ -153,7 +153,7 @@ async def test_the_watchers_are_told_when_the_user_is_erased_while_his_job_runs(
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     published: list[model.JobUpdate] = []
 
-    class Look(Intrusion):
+    class Look(Interruption):
         async def called(self) -> None:
             published.extend(backend.events.streams[JOB][-1:])
 
@@ -194,8 +194,8 @@ async def a_retry(backend: fake_backend.FakeBackend, watched: fake_backend.FakeB
 
 
 @pytest.mark.parametrize("deed", [a_job, a_start, a_cancellation, a_retry])
-async def test_nothing_is_left_when_the_user_is_erased_at_any_moment_of_his_work(deed: Deed) -> None:
-    """Whoever works for him, and whatever is written late: it is gone when the last turn is."""
+async def test_nothing_is_left_when_the_user_is_erased_before_any_call_of_their_work(deed: Deed) -> None:
+    """Late writes of any process are gone after the last turn."""
     number = 0
     while True:
         number += 1
@@ -214,7 +214,7 @@ async def test_nothing_is_left_when_the_user_is_erased_at_any_moment_of_his_work
 
 
 @pytest.mark.parametrize("deed", [a_job, a_start])
-async def test_nothing_is_left_when_work_is_done_at_any_moment_of_the_erasure(deed: Deed) -> None:
+async def test_nothing_is_left_when_a_job_runs_before_any_call_of_the_erasure(deed: Deed) -> None:
     """A job that ran before, or one that begins just then, comes between any two steps."""
     number = 0
     while True:
@@ -250,7 +250,7 @@ async def test_nothing_is_left_when_an_erasure_that_was_killed_is_called_again()
         async def kill() -> None:
             raise errors.StoreUnavailable("played")
 
-        intrusion = Intrusion(number, kill)
+        interruption = Interruption(number, kill)
         try:
             await case(backend, intrusion.over(backend.deps)).erase(USER)
         except errors.StoreUnavailable:

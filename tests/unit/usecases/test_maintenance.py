@@ -1,4 +1,4 @@
-"""What is done though nobody asks: lost turns, guilds that are due, and what is gone."""
+"""Periodic tasks: overdue turns, due guilds, and purging."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""A guild is read once for all who want it, whoever dies in the act."""
+"""A guild is fetched once for all its users, even when a process crashes."""
 
 import asyncio
 
@@ -27,14 +27,14 @@ async def test_each_guild_is_read_once_when_ten_users_share_sixty() -> None:
         assert running.discord.asked("list") == len(USERS)
         assert {job.state for job in jobs} == {model.JobState.SUCCEEDED}
         for job in jobs:
-            units = await running.ports.jobs.list_tasks(job.job_id)
+            units = await running.deps.jobs.list_tasks(job.job_id)
             assert [unit.channel_count for unit in units] == [1] * len(GUILDS)
         (saved,) = running.backend.metrics.saved.collect()
         assert [sample.value for sample in saved.samples if sample.name.endswith("_total")] == [540]
 
 
 async def test_a_user_who_waits_overtakes_when_the_same_guild_stands_in_a_worse_line() -> None:
-    """Many background readings are ahead of it; his call goes first, and both jobs use its result."""
+    """Many background fetches are ahead; the interactive call goes first, and both jobs use its result."""
     async with fleet.running(latency=0.1) as running:
         crowd = range(1, 13)
         own = {user: [values.user_guild(user * 1000 + number) for number in range(25)] for user in crowd}
@@ -98,7 +98,7 @@ async def everything(backend: fake_backend.FakeBackend) -> tuple[object, ...]:
 
 
 async def test_hardly_a_permit_is_wasted_when_many_users_start_at_once() -> None:
-    """Whoever waits comes back in time for his place: the calls go at nearly the rate that the limits allow."""
+    """Waiters return in time for their position: calls are made at nearly the rate that the limits allow."""
     async with fleet.running(latency=0.1) as running:
         users = range(1, 81)
         for user in users:

@@ -1,4 +1,4 @@
-"""Starting a job, joining it, and what is there when the caller's wait is over."""
+"""Starting a job, joining one, and the result at the end of the caller's wait."""
 
 import asyncio
 import dataclasses
@@ -309,9 +309,9 @@ async def test_a_watcher_goes_on_from_the_answer_when_he_uses_its_position(backe
 
     await backend.run_all_turns()
 
-    told = await watcher.next(1.0)
-    assert told is not None
+    update = await watcher.next(1.0)
+    assert update is not None
     known = {row.guild_id: row.revision for row in started.tasks}
-    news = [row.guild_id for row in told.tasks if row.revision > known[row.guild_id]]
+    news = [row.guild_id for row in update.tasks if row.revision > known[row.guild_id]]
     assert sorted(news) == [30, 40]
-    assert dataclasses.replace(told, tasks=()).job.state is model.JobState.SUCCEEDED
+    assert update.job.state is model.JobState.SUCCEEDED

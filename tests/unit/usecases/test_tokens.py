@@ -1,4 +1,4 @@
-"""A user's pair is renewed ahead of its end, by one of all, and stored before anybody uses it."""
+"""A token pair is renewed before it expires, by one process, and stored before it is used."""
 
 import asyncio
 
@@ -103,7 +103,7 @@ async def test_one_call_is_made_when_ten_find_the_pair_expired() -> None:
     assert backend.oauth.renewals == ["refresh"]
 
 
-async def test_nobody_waits_when_the_pair_still_lives() -> None:
+async def test_nobody_waits_when_the_pair_is_still_valid() -> None:
     """While one renews it ahead of its end, the others go on with the old one at once."""
     backend = await backend_with(usecases_tokens.RENEW_AHEAD / 2)
     backend.oauth.latency = 3.0
@@ -142,7 +142,7 @@ async def test_the_new_pair_is_dropped_when_the_store_stays_away() -> None:
         await usable(backend)
 
 
-async def test_the_next_one_renews_when_a_process_died_before_its_call() -> None:
+async def test_another_process_renews_when_one_crashed_before_its_call() -> None:
     """Its lock ends, and the refresh token still works: Discord had never got it."""
     backend = await backend_with(-1.0)
     held = await backend.credentials.get(values.USER)
@@ -172,7 +172,7 @@ async def test_waiting_is_bounded_when_somebody_holds_the_lock_for_long() -> Non
     assert backend.oauth.renewals == []
 
 
-async def test_only_the_user_can_help_when_discord_refuses_the_grant() -> None:
+async def test_reauth_is_required_when_discord_refuses_the_grant() -> None:
     """The refusal is stored, so that nobody asks again."""
     backend = await backend_with(-1.0)
     backend.oauth.fail(errors.GrantRefused(400, 0))

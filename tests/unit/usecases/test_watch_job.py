@@ -1,4 +1,4 @@
-"""What a watcher of a job is told."""
+"""Watching a job, waiting for its end, and finding jobs."""
 
 import asyncio
 import dataclasses
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.clockwork
 JOB = "a" * 32
 GUILDS = [10, 20, 30]
 HEARTBEAT = 15.0
-Told = list[tuple[watch_job.Message, str]]
+Messages = list[tuple[watch_job.Message, str]]
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ async def backend() -> fake_backend.FakeBackend:
     return made
 
 
-def terms(after: str | None = None, *, leave: str = "") -> watch_job.WatchOptions:
-    """Return a watcher's terms."""
+def options(after: str | None = None, *, leave: str = "") -> watch_job.WatchOptions:
+    """Return a watcher's options."""
     return watch_job.WatchOptions(after, HEARTBEAT, lambda: leave)
 
 
@@ -46,16 +46,16 @@ async def watched(
     return found
 
 
-def kinds(told: Told) -> list[str]:
+def kinds(messages: Messages) -> list[str]:
     """Return the kinds of messages, runs of the same kind once."""
-    names = [type(message).__name__ for message, _ in told]
+    names = [type(message).__name__ for message, _ in messages]
     return [name for place, name in enumerate(names) if place == 0 or names[place - 1] != name]
 
 
-def final(told: Told) -> dict[int, str]:
+def final(messages: Messages) -> dict[int, str]:
     """Return the states that a watcher ends up with: of each guild the row with the greatest revision."""
     rows: dict[int, model.GuildTask] = {}
-    for message, _ in told:
+    for message, _ in messages:
         units: tuple[model.GuildTask, ...] = ()
         if isinstance(message, watch_job.Snapshot):
             units = message.tasks
@@ -105,7 +105,7 @@ async def test_nothing_falls_between_snapshot_and_changes_when_the_job_moves_mea
     await backend.run_all_turns()
     told = [first, *[message async for message in stream]]
 
-    assert final(told) == dict.fromkeys(GUILDS, "SUCCEEDED")
+    assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
 async def test_only_news_are_told_when_a_watcher_resumes(backend: fake_backend.FakeBackend) -> None:
@@ -116,8 +116,8 @@ async def test_only_news_are_told_when_a_watcher_resumes(backend: fake_backend.F
 
     told = await watched(backend, terms(position), most=1)
 
-    assert kinds(told) == ["Changed"]
-    assert final(told) == {20: "SUCCEEDED"}
+    assert kinds(messages) == ["Changed"]
+    assert final(messages) == {20: "SUCCEEDED"}
 
 
 async def test_nothing_is_missed_when_the_job_has_ended_before_a_watcher_resumes(
@@ -130,8 +130,8 @@ async def test_nothing_is_missed_when_the_job_has_ended_before_a_watcher_resumes
 
     told = await watched(backend, terms(before[-1][1]))
 
-    assert kinds(told) == ["Snapshot", "Ended"]
-    assert final(told) == dict.fromkeys(GUILDS, "SUCCEEDED")
+    assert kinds(messages) == ["Snapshot", "Ended"]
+    assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
 async def test_the_jobs_own_change_is_told_when_there_is_one(backend: fake_backend.FakeBackend) -> None:
@@ -162,7 +162,7 @@ async def test_many_silent_watchers_are_looked_after_together_when_nothing_happe
     case = watch_job.JobWatcher(backend.deps)
     streams = [case.watch(await backend.get_job(), terms()) for _ in range(20)]
 
-    told = await asyncio.gather(*(_some(stream, 3) for stream in streams))
+    messages = await asyncio.gather(*(_some(stream, 3) for stream in streams))
 
     assert {tuple(kind) for kind in told} == {("Snapshot", "Heartbeat", "Heartbeat")}
     assert backend.jobs.questions == 2
@@ -195,9 +195,9 @@ async def test_every_position_can_be_resumed_from_when_a_stream_breaks(backend: 
 
     assert len(resumed) > 6
     for before, after in resumed:
-        told = await after
-        assert final(before + told) == final(await watching) == dict.fromkeys(GUILDS, "SUCCEEDED")
-        assert kinds(told)[-1] == "Ended"
+        messages = await after
+        assert final(before + messages) == final(await watching) == dict.fromkeys(GUILDS, "SUCCEEDED")
+        assert kinds(messages)[-1] == "Ended"
 
 
 @pytest.mark.parametrize("lost", ["0-0", "1-0"], ids=["never-held", "flushed"])
@@ -209,10 +209,10 @@ async def test_a_new_snapshot_is_told_when_the_position_is_lost(backend: fake_ba
 
     told = await watched(backend, terms(lost))
 
-    first = told[0][0]
+    first = messages[0][0]
     assert isinstance(first, watch_job.Snapshot)
     assert first.reason == watch_job.TOKEN_TOO_OLD
-    assert final(told) == dict.fromkeys(GUILDS, "SUCCEEDED")
+    assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
 async def test_signs_of_life_are_told_when_nothing_happens(backend: fake_backend.FakeBackend) -> None:
@@ -221,8 +221,8 @@ async def test_signs_of_life_are_told_when_nothing_happens(backend: fake_backend
 
     told = await watched(backend, most=4)
 
-    assert kinds(told) == ["Snapshot", "Heartbeat"]
-    times = [message.at - began for message, _ in told if isinstance(message, watch_job.Heartbeat)]
+    assert kinds(messages) == ["Snapshot", "Heartbeat"]
+    times = [message.at - began for message, _ in messages if isinstance(message, watch_job.Heartbeat)]
     assert times == pytest.approx([HEARTBEAT, 2 * HEARTBEAT, 3 * HEARTBEAT])
 
 
@@ -253,10 +253,10 @@ async def test_the_end_is_told_when_its_event_was_lost(backend: fake_backend.Fak
     await backend.run_all_turns()
     backend.events.away = False
 
-    told = await watching
+    messages = await watching
 
-    assert kinds(told) == ["Snapshot", "Ended"]
-    assert final(told) == dict.fromkeys(GUILDS, "SUCCEEDED")
+    assert kinds(messages) == ["Snapshot", "Ended"]
+    assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
 async def test_the_watcher_is_sent_on_when_the_process_wants_to_end(backend: fake_backend.FakeBackend) -> None:
@@ -278,9 +278,9 @@ async def test_the_watcher_is_sent_on_when_the_job_never_rests(backend: fake_bac
 
     await backend.run_all_turns()
 
-    told = await watching
-    assert kinds(told) == ["Snapshot", "Changed", "Disconnecting"]
-    assert (told[-1][1], told[-1][0]) == (told[-2][1], watch_job.Disconnecting("MAX_AGE"))
+    messages = await watching
+    assert kinds(messages) == ["Snapshot", "Changed", "Disconnecting"]
+    assert (messages[-1][1], messages[-1][0]) == (messages[-2][1], watch_job.Disconnecting("MAX_AGE"))
 
 
 async def test_the_job_does_not_care_when_a_watcher_leaves(backend: fake_backend.FakeBackend) -> None:
@@ -315,7 +315,7 @@ async def test_a_job_is_found_when_it_is_named_by_id_or_user(backend: fake_backe
     assert found == [await backend.get_job()] * 2
 
 
-async def test_an_unknown_job_is_told_when_it_is_asked_for() -> None:
+async def test_job_not_found_is_raised_when_the_job_is_unknown() -> None:
     """By id or by a user without jobs."""
     case = watch_job.JobWatcher(fake_backend.make().deps)
 
