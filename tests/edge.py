@@ -1,4 +1,4 @@
-"""The real service over a backend of fakes, for tests that call its methods directly or over a connection."""
+"""The real service over fakes, for tests that call its methods directly or over a connection."""
 
 import contextlib
 from collections.abc import AsyncIterator

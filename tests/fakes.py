@@ -22,7 +22,7 @@ class MemoryUsers:
         self._rows: dict[int, model.User] = {}
         self._credentials: dict[int, ports.Credential] = {}
         self._refused: set[int] = set()
-        self.versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
+        self.credential_versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
         self.locks: dict[int, float] = {}
         self._rosters: dict[int, set[int]] = {}
         self._former: dict[int, set[int]] = {}
@@ -39,7 +39,7 @@ class MemoryUsers:
         self._change(user_id)
         self._credentials[user_id] = credential
         self._refused.discard(user_id)
-        self.versions[user_id] = uuid.uuid4().hex
+        self.credential_versions[user_id] = uuid.uuid4().hex
         self.locks.pop(user_id, None)
 
     async def credential(self, user_id: int) -> ports.Credential:
@@ -205,11 +205,14 @@ class MemoryGuilds:
         """Return those that are stored."""
         return {key: self._guilds[key] for key in guild_ids if key in self._guilds}
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
         """Store names and icons, and where our bot is."""
         for row in guilds:
             known = self._guilds.get(row.guild_id) or _unread(row.guild_id)
-            access = model.Access.INSTALLED if row.guild_id in installed else model.Access.NOT_INSTALLED
+            has_bot = installed is not None and row.guild_id in installed
+            access = model.Access.INSTALLED if has_bot else model.Access.NOT_INSTALLED
+            if installed is None:
+                access = known.access
             if access is model.Access.INSTALLED and known.access is model.Access.DENIED:
                 access = model.Access.DENIED
             people = row.presence_count if row.presence_count is not None else row.member_count
@@ -544,7 +547,7 @@ class MemoryUserData:
         if user_id in self._users._rows:
             # No version is used twice.
             self._users._erased[user_id] = self._users._rows[user_id].version + 1
-        for kept in (self._users._rows, self._users._credentials, self._users.marks, self._users.locks):
+        for kept in (self._users._rows, self._users._credentials, self._users.credential_versions, self._users.locks):
             kept.pop(user_id, None)
 
     async def list_jobs(self, user_id: int) -> list[str]:

@@ -94,7 +94,7 @@ class TimedQueue:
 
 @dataclasses.dataclass(frozen=True)
 class Fleet:
-    """One service and some workers over one backend of fakes."""
+    """One service and some workers over the same fakes."""
 
     backend: fake_backend.FakeBackend
     discord: LimitedDiscord
@@ -113,9 +113,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) -> AsyncIterator[Fleet]:
-    """Run a fleet with so many turns at once; every answer of Discord takes *latency* seconds."""
-    backend = fake_backend.make(None, **rules)
+async def running(*, threads: int = 64, latency: float = 0.1, **changes: float) -> AsyncIterator[Fleet]:
+    """Run a fleet with *threads* turns at once; every response of Discord takes *latency* seconds."""
+    backend = fake_backend.make(None, **changes)
     loop = asyncio.get_running_loop()
     limits = limiter.Limiter(
         store.MemoryBudgets(loop.time),
@@ -125,16 +125,14 @@ async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) ->
     )
     discord, queue = LimitedDiscord(backend.clock, limits), TimedQueue(backend.clock)
     discord.latency = latency
-    outside = dataclasses.replace(backend.deps, discord=discord, queue=queue)
-    turner = run_turn.TurnRunner(
-        outside, backend.config, backend.metrics, guild_lists.GuildLists(outside, backend.config)
-    )
+    deps = dataclasses.replace(backend.deps, discord=discord, queue=queue)
+    turner = run_turn.TurnRunner(deps, backend.config, backend.metrics, guild_lists.GuildLists(deps, backend.config))
     fleet = Fleet(
         dataclasses.replace(backend, discord=discord),
         discord,
         queue,
-        outside,
-        start_job.StartJob(outside, backend.config, turner),
+        deps,
+        start_job.StartJob(deps, backend.config, turner),
     )
     workers = [asyncio.create_task(fleet.work(turner)) for _ in range(threads)]
     try:

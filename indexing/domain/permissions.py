@@ -20,7 +20,10 @@ from collections.abc import Collection, Iterable, Sequence
 from indexing.domain import id_sets, model
 
 ADMINISTRATOR = 1 << 3
-
+MANAGE_CHANNELS = 1 << 4
+MANAGE_GUILD = 1 << 5
+CAN_INSTALL = ADMINISTRATOR | MANAGE_GUILD
+"""Either lets a member add a bot (developers/topics/oauth2.mdx, Bot Users, read 2026-08-06)."""
 VIEW_CHANNEL = model.VIEW_CHANNEL
 CATEGORY = 4
 THREADS = frozenset({10, 11, 12})

@@ -211,8 +211,8 @@ class Guilds(Protocol):
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
         """Return the versions of those of the guilds that are stored, by id."""
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
-        """Store names and icons, and which of the guilds have our bot."""
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
+        """Store names and icons, and which of the guilds have our bot; None: nobody knows, access stays as it is."""
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Note that our bot is not in the guilds; where it was, the channels are hidden, with that reason."""

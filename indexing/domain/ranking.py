@@ -115,8 +115,8 @@ def score_guild(inputs: RankInputs, now: float, weights: settings.RankWeights) -
     return RankedGuild(inputs, min(1.0, sum(contributions.values())), contributions)
 
 
-def _role_weight(permissions: int) -> float:
-    if permissions & ADMINISTRATOR:
+def _role_weight(bits: int) -> float:
+    if bits & permissions.ADMINISTRATOR:
         return 1.0
     return 0.6 if bits & (permissions.MANAGE_GUILD | permissions.MANAGE_CHANNELS) else 0.0
 

@@ -95,7 +95,7 @@ class Guilds:
             for row in rows
         }
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
         """Store names, icons and sizes, and which of the guilds have our bot. Only changes are written."""
         fields = {"name": 1, "icon": 1, "people": 1, "access": 1}
         with database.translated():
@@ -104,7 +104,8 @@ class Guilds:
         new, changes = [], []
         for guild in guilds:
             old = before.get(guild.guild_id)
-            change = _listed(guild, old, has_bot=guild.guild_id in installed)
+            has_bot = None if installed is None else guild.guild_id in installed
+            change = _listed(guild, old, has_bot=has_bot)
             if old is None:
                 new.append({"_id": guild.guild_id, **UNREAD, **change})
             elif any(old.get(name) != value for name, value in change.items()):
@@ -255,16 +256,17 @@ class Guilds:
         return await self._writer.update({"_id": guild_id, "fence": fence}, update)
 
 
-def _listed(guild: model.UserGuild, old: database.Document | None, *, has_bot: bool) -> database.Document:
+def _listed(guild: model.UserGuild, old: database.Document | None, *, has_bot: bool | None) -> database.Document:
     """Return what a guild's document says after a user has listed it."""
     people = guild.presence_count if guild.presence_count is not None else guild.member_count
     known = (old or {}).get("people")
     if people and known and abs(people - known) < known * SIZE_STEP:
         people = known
-    access = model.Access.INSTALLED if has_bot else model.Access.NOT_INSTALLED
-    if has_bot and old is not None and old.get("access") == model.Access.DENIED.value:
-        access = model.Access.DENIED
-    return {"name": guild.name, "icon": guild.icon, "people": people, "access": access.value}
+    before = (old or {}).get("access", model.Access.UNKNOWN.value)
+    access = model.Access.INSTALLED.value if has_bot else model.Access.NOT_INSTALLED.value
+    if has_bot is None or (has_bot and before == model.Access.DENIED.value):
+        access = before
+    return {"name": guild.name, "icon": guild.icon, "people": people, "access": access}
 
 
 def _fetched(channels: Sequence[model.Channel], now: float) -> database.Document:

@@ -100,7 +100,7 @@ class JobControl:
                 retry_at=0.0,
                 revision=model.revision_of(job.turn, step),
             )
-            for place, task in enumerate(open_tasks, start=1)
+            for step, task in enumerate(open_tasks, start=1)
         }
         ended = dataclasses.replace(job, finished_at=self._deps.clock())
         final = [closed.get(task.guild_id, task) for task in tasks]

@@ -8,7 +8,7 @@ before it is trusted, because Discord sometimes answers with a part.
 
 import asyncio
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from indexing import concurrency, errors, settings
 from indexing.domain import freshness, model, permissions, ports, ranking, reasons

@@ -61,7 +61,7 @@ class StartJob:
         self,
         deps: ports.Dependencies,
         config: settings.IndexingSettings,
-        turner: run_turn.TurnRunner,
+        turn_runner: run_turn.TurnRunner,
         limit: concurrency.AdaptiveLimit | None = None,
     ) -> None:
         """*limit* bounds how many first turns run side by side; without one, none waits."""
@@ -184,7 +184,7 @@ class StartJob:
         if found is None:
             raise errors.JobNotFound(job_id)
         job, tasks = found
-        return StartResult(job, disposition, why, tasks, position)
+        return StartResult(job, disposition, reason, tasks, position)
 
 
 def _start_reason(last: model.Job | None) -> StartReason:

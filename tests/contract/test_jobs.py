@@ -282,15 +282,17 @@ async def test_an_ended_job_stays_ended_when_its_owner_writes_at_the_same_moment
     cancelled = dataclasses.replace(job, state=model.JobState.CANCELLED, reason="CANCELLED", finished_at=NOW + 1)
     done = values.task(5, state=model.TaskState.SUCCEEDED, revision=2)
 
-    written = await asyncio.gather(
-        jobs.write_tasks(job, [values.task(5, attempts=1, revision=1)]),
-        jobs.save(cancelled),
-        jobs.save(dataclasses.replace(job, attempts=7), [done]),
-        jobs.write_tasks(job, [done]),
-        jobs.postpone(job, NOW + 99),
+    written = tuple(
+        await asyncio.gather(
+            jobs.write_tasks(job, [values.task(5, attempts=1, revision=1)]),
+            jobs.save(cancelled),
+            jobs.save(dataclasses.replace(job, attempts=7), [done]),
+            jobs.write_tasks(job, [done]),
+            jobs.postpone(job, NOW + 99),
+        )
     )
 
-    assert written == [True, True, False, False, False]
+    assert written == (True, True, False, False, False)
     found = await jobs.load(JOB)
     assert found is not None
     assert found[0] == dataclasses.replace(cancelled, listed=True)

@@ -1,7 +1,7 @@
 """
 Sends random requests to the real gRPC server over a real connection, and checks how each call ends.
 
-The service runs over a backend of fakes that keep their contracts (tests/contract), so that a hundred thousand calls take
+The service runs over fakes that keep their contracts (tests/contract), so that a hundred thousand calls take
 minutes. The backend is built again every ROUND calls, because fakes keep everything in memory.
 """
 

@@ -23,14 +23,16 @@ async def backend() -> fake_backend.FakeBackend:
     return made
 
 
-def consents(backend: fake_backend.FakeBackend) -> tokens.CredentialControl:
+def credential_control(backend: fake_backend.FakeBackend) -> tokens.CredentialControl:
     """Return the use case."""
     return tokens.CredentialControl(backend.deps, control_job.JobControl(backend.deps, backend.config))
 
 
-async def test_the_state_is_told_when_it_is_asked_for(backend: fake_backend.FakeBackend) -> None:
+async def test_status_is_returned_when_a_credential_is_stored_refused_or_missing(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """Stored, refused, or not there; with scopes and end, and without a token."""
-    case = consents(backend)
+    case = credential_control(backend)
     ends = backend.clock() + 60.0
     await backend.users.put_credential(values.USER, values.credential(expires_at=ends))
 
@@ -45,9 +47,9 @@ async def test_the_state_is_told_when_it_is_asked_for(backend: fake_backend.Fake
     assert await case.get_status(values.USER + 1) == tokens.CredentialStatus(tokens.CredentialState.MISSING)
 
 
-async def test_the_work_ends_when_the_consent_is_taken_back(backend: fake_backend.FakeBackend) -> None:
-    """The job fails visibly with the reason, what was done stays done, watchers are told, and no turn goes on."""
-    revoked = await consents(backend).revoke(values.USER)
+async def test_the_job_fails_when_the_credential_is_revoked(backend: fake_backend.FakeBackend) -> None:
+    """The job fails with the reason, completed tasks stay, watchers see it, and no turn continues."""
+    revoked = await credential_control(backend).revoke(values.USER)
     asked = len(backend.discord.calls)
     await backend.run_all_turns()
 
@@ -58,7 +60,7 @@ async def test_the_work_ends_when_the_consent_is_taken_back(backend: fake_backen
     assert backend.events.streams[JOB][-1].job == job
     assert len(backend.discord.calls) == asked
     assert backend.oauth.revoked == [values.credential()]
-    assert (await consents(backend).get_status(values.USER)).state is tokens.CredentialState.MISSING
+    assert (await credential_control(backend).get_status(values.USER)).state is tokens.CredentialState.MISSING
     with pytest.raises(errors.CredentialMissing):
         await backend.users.credential(values.USER)
 
@@ -73,45 +75,45 @@ async def test_the_work_ends_when_the_consent_is_taken_back(backend: fake_backen
     ],
     ids=lambda problem: type(problem).__name__,
 )
-async def test_the_pair_is_forgotten_when_discord_does_not_help(
+async def test_the_tokens_are_deleted_when_revocation_at_discord_fails(
     backend: fake_backend.FakeBackend, problem: errors.IndexerError
 ) -> None:
-    """Telling Discord is tried once; its failure is told and keeps nothing."""
+    """Revocation at Discord is tried once; its failure is returned and the tokens are deleted anyway."""
     backend.oauth.fail(problem)
 
-    assert not await consents(backend).revoke(values.USER)
+    assert not await credential_control(backend).revoke(values.USER)
 
-    assert (await consents(backend).get_status(values.USER)).state is tokens.CredentialState.MISSING
+    assert (await credential_control(backend).get_status(values.USER)).state is tokens.CredentialState.MISSING
     assert (await backend.get_job()).reason == tokens.CREDENTIAL_REVOKED
 
 
-async def test_the_answer_comes_in_time_when_discord_is_slow(backend: fake_backend.FakeBackend) -> None:
+async def test_revocation_returns_in_time_when_discord_is_slow(backend: fake_backend.FakeBackend) -> None:
     """Nobody waits longer than the bound."""
     backend.oauth.latency = 1_000.0
     began = backend.clock()
 
-    assert not await consents(backend).revoke(values.USER)
+    assert not await credential_control(backend).revoke(values.USER)
 
     assert backend.clock() - began <= tokens.REVOKE_TIMEOUT + 0.1
 
 
-async def test_nothing_happens_when_there_is_nothing_to_take_back(backend: fake_backend.FakeBackend) -> None:
+async def test_revocation_does_nothing_when_there_is_no_credential(backend: fake_backend.FakeBackend) -> None:
     """A second revocation, and one of an unknown user, are no errors and ask nobody."""
-    await consents(backend).revoke(values.USER)
+    await credential_control(backend).revoke(values.USER)
     backend.oauth.revoked.clear()
 
-    again = [await consents(backend).revoke(user) for user in (values.USER, values.USER + 1)]
+    again = [await credential_control(backend).revoke(user) for user in (values.USER, values.USER + 1)]
 
     assert (again, backend.oauth.revoked) == ([False, False], [])
 
 
-async def test_no_pair_comes_back_when_it_is_revoked_during_its_renewal(backend: fake_backend.FakeBackend) -> None:
+async def test_no_pair_is_stored_when_it_is_revoked_during_its_renewal(backend: fake_backend.FakeBackend) -> None:
     """The renewed pair is dropped, and the turn that wanted it ends the job."""
     await backend.users.put_credential(values.USER, values.credential(expires_at=backend.clock()))
 
     async def revokes() -> None:
         backend.oauth.before_answer = None
-        await consents(backend).revoke(values.USER)
+        await credential_control(backend).revoke(values.USER)
 
     backend.oauth.before_answer = revokes
     await backend.run_all_turns()

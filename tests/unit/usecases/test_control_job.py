@@ -30,8 +30,8 @@ def controls(backend: fake_backend.FakeBackend) -> control_job.JobControl:
     return control_job.JobControl(backend.deps, backend.config)
 
 
-async def test_what_is_open_is_dropped_when_a_job_is_cancelled(backend: fake_backend.FakeBackend) -> None:
-    """What is done stays done; the job has ended, and watchers are told."""
+async def test_open_tasks_are_cancelled_when_a_job_is_cancelled(backend: fake_backend.FakeBackend) -> None:
+    """Completed tasks stay; the job has ended, and watchers see it."""
     ended = await controls(backend).cancel(JOB)
 
     assert (ended.state, ended.finished_at) == (model.JobState.CANCELLED, backend.clock())
@@ -42,7 +42,7 @@ async def test_what_is_open_is_dropped_when_a_job_is_cancelled(backend: fake_bac
     assert list(last.tasks) == await backend.jobs.list_tasks(JOB)
 
 
-async def test_no_call_follows_when_a_job_was_cancelled(backend: fake_backend.FakeBackend) -> None:
+async def test_no_call_is_made_when_a_job_was_cancelled(backend: fake_backend.FakeBackend) -> None:
     """Turns that are still on their way find nothing to own."""
     await controls(backend).cancel(JOB)
     asked = list(backend.discord_calls)
@@ -95,7 +95,9 @@ async def test_nothing_changes_when_an_ended_job_is_cancelled(backend: fake_back
     assert await controls(backend).cancel(JOB) == first
 
 
-async def test_an_unknown_job_is_told_when_it_is_cancelled_or_retried(backend: fake_backend.FakeBackend) -> None:
+async def test_job_not_found_is_raised_when_an_unknown_job_is_cancelled_or_retried(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """By its id."""
     for call in (controls(backend).cancel, controls(backend).retry):
         with pytest.raises(errors.JobNotFound) as unknown:

@@ -28,7 +28,7 @@ def sweeper(backend: fake_backend.FakeBackend) -> maintenance.Sweeper:
 
 
 async def test_nothing_is_enqueued_when_a_turn_is_hardly_late(backend: fake_backend.FakeBackend) -> None:
-    """Queue and alarm need their time, too."""
+    """Queue and poller need some time."""
     backend.clock.advance(maintenance.OVERDUE_AFTER)
 
     assert await sweeper(backend).sweep() == 0
@@ -36,7 +36,7 @@ async def test_nothing_is_enqueued_when_a_turn_is_hardly_late(backend: fake_back
 
 
 async def test_the_current_turn_is_enqueued_when_it_is_overdue(backend: fake_backend.FakeBackend) -> None:
-    """Whatever had become of it."""
+    """Whatever happened to it before."""
     await backend.jobs.begin_turn(JOB, 0, now=backend.clock(), until=backend.clock() + 40)
     backend.clock.advance(40 + maintenance.OVERDUE_AFTER + 0.1)
 
@@ -93,7 +93,7 @@ async def test_the_most_overdue_come_first_when_very_many_are_lost(backend: fake
     assert backend.queue.enqueued[-1].job_id == JOB
 
 
-async def test_the_failure_is_told_when_redis_is_away(backend: fake_backend.FakeBackend) -> None:
+async def test_the_sweep_fails_when_redis_is_away(backend: fake_backend.FakeBackend) -> None:
     """The next sweep tries again."""
     backend.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
     backend.queue.away = True
@@ -107,7 +107,7 @@ async def test_the_failure_is_told_when_redis_is_away(backend: fake_backend.Fake
 
 @pytest.fixture
 async def guilds() -> fake_backend.FakeBackend:
-    """Three guilds of one user, read just now by his job."""
+    """Three guilds of one user, just fetched by their job."""
     made = fake_backend.make()
     await made.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30)])
     await made.start_job()
@@ -140,7 +140,7 @@ async def test_guilds_are_read_again_when_they_are_due(guilds: fake_backend.Fake
     assert (await schedule(guilds, 10)).next_at > guilds.clock()
 
 
-async def test_what_others_need_is_left_to_them_when_quota_is_out(guilds: fake_backend.FakeBackend) -> None:
+async def test_the_round_ends_when_quota_is_used_up(guilds: fake_backend.FakeBackend) -> None:
     """The round ends at the first refusal; what was not read stays due."""
     guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
     first = (await guilds.guilds.list_due(guilds.clock(), 9))[0].guild_id
@@ -169,8 +169,8 @@ async def test_the_interval_doubles_when_a_reading_fails(guilds: fake_backend.Fa
     assert len(await guilds.guilds.list_channels([10])) == 1
 
 
-async def test_a_guild_is_let_be_when_nobody_looked_for_a_month(guilds: fake_backend.FakeBackend) -> None:
-    """No call; the next job of anybody in it reads it."""
+async def test_a_guild_is_unscheduled_when_nobody_viewed_it_for_a_month(guilds: fake_backend.FakeBackend) -> None:
+    """Without a call; the next job of a member fetches it."""
     guilds.clock.advance(30 * 86_400 + 1)
 
     assert await refresher(guilds).refresh() == 0
@@ -178,7 +178,7 @@ async def test_a_guild_is_let_be_when_nobody_looked_for_a_month(guilds: fake_bac
 
 
 async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: fake_backend.FakeBackend) -> None:
-    """The lease lets one of them through, even if both believe to be the one."""
+    """The lease admits one of them, even if both believe to be elected."""
     guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
     guilds.discord.latency = 0.2
 
@@ -188,8 +188,8 @@ async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: f
     assert len(guilds.discord.calls) == 3
 
 
-async def test_what_is_gone_is_erased_when_the_retention_is_over(guilds: fake_backend.FakeBackend) -> None:
-    """A hidden channel, and a guild that nobody is in; not a day sooner."""
+async def test_old_data_is_purged_when_the_retention_is_over(guilds: fake_backend.FakeBackend) -> None:
+    """A hidden channel, a membership that ended, and a guild that nobody is in; not a day sooner."""
     await stored.guild_list(guilds.users, values.USER, [values.user_guild(10), values.user_guild(20)], guilds.clock())
     await guilds.guilds.mark_bot_removed([20], guilds.clock())
     purger = maintenance.Purger(guilds.deps, guilds.config)

@@ -44,7 +44,7 @@ async def test_a_user_who_waits_overtakes_when_the_same_guild_stands_in_a_worse_
         await running.backend.add_user([shared], 77)
         busy = await asyncio.gather(*(running.start(user, wait=0.0, immediate=0) for user in crowd))
         await asyncio.sleep(1.5)
-        assert (await running.ports.guilds.get([999_999]))[999_999].fetched_at is None
+        assert (await running.deps.guilds.get([999_999]))[999_999].fetched_at is None
         began = running.backend.clock()
 
         started = await running.start(77)

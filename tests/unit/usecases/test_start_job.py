@@ -58,12 +58,12 @@ async def test_the_rest_is_handed_over_at_once_when_the_first_turn_ends_early(
     assert (await backend.get_job(started.job.job_id)).state is model.JobState.SUCCEEDED
 
 
-async def test_the_answer_comes_at_once_when_the_process_is_about_to_end(backend: fake_backend.FakeBackend) -> None:
+async def test_start_returns_at_once_when_the_process_is_about_to_end(backend: fake_backend.FakeBackend) -> None:
     """With what is there, so that no caller's wait holds up the end; the first turn goes on and is drained."""
     use_case = starter(backend)
     began = backend.clock()
     waiting = asyncio.create_task(use_case.start(USER, wait=10.0, immediate=2, force=False))
-    while not backend.discord.calls:  # noqa: ASYNC110 -- the fake tells nobody
+    while not backend.discord.calls:  # noqa: ASYNC110 -- the fake has no event for it
         await asyncio.sleep(0)
 
     use_case.release_waiters()
@@ -75,7 +75,7 @@ async def test_the_answer_comes_at_once_when_the_process_is_about_to_end(backend
     assert (await backend.get_job(started.job.job_id)).listed
 
 
-async def test_the_answer_comes_in_time_when_discord_is_slow(backend: fake_backend.FakeBackend) -> None:
+async def test_start_returns_in_time_when_discord_is_slow(backend: fake_backend.FakeBackend) -> None:
     """With what is there; the first turn goes on, and is not run twice."""
     began = backend.clock()
 
@@ -90,7 +90,7 @@ async def test_the_answer_comes_in_time_when_discord_is_slow(backend: fake_backe
     assert backend.discord_calls == GUILDS
 
 
-async def test_the_answer_comes_at_once_when_the_caller_does_not_wait(backend: fake_backend.FakeBackend) -> None:
+async def test_start_returns_at_once_when_the_caller_does_not_wait(backend: fake_backend.FakeBackend) -> None:
     """The job exists and will run."""
     began = backend.clock()
 
@@ -111,7 +111,7 @@ async def test_only_the_list_is_read_when_no_guild_is_asked_for_at_once(backend:
     assert backend.discord_calls == []
 
 
-async def test_a_worker_is_appointed_before_the_job_exists_when_it_is_started(
+async def test_a_workers_turn_is_scheduled_before_the_job_exists_when_it_is_started(
     backend: fake_backend.FakeBackend,
 ) -> None:
     """For when the caller's wait is over: whatever happens to this process, the job goes on."""
@@ -125,7 +125,7 @@ async def test_a_worker_is_appointed_before_the_job_exists_when_it_is_started(
 
 
 async def test_a_worker_takes_over_when_the_first_turn_broke(backend: fake_backend.FakeBackend) -> None:
-    """A bug in the list costs the caller his first results, not his job."""
+    """A bug in the list costs the caller the first results, not the job."""
     backend.discord.fail("list", KeyError("a bug"))
 
     started = await starter(backend).start(USER, wait=2.0, immediate=4, force=False)
@@ -149,7 +149,7 @@ async def test_one_job_runs_when_two_starts_come_at_once(backend: fake_backend.F
 
 
 async def test_joining_ends_with_the_wait_when_the_list_takes_longer(backend: fake_backend.FakeBackend) -> None:
-    """The one who joins does not wait longer than he wants."""
+    """Joining does not wait longer than asked for."""
     backend.discord.latency = 30.0
     case = starter(backend)
     first = asyncio.create_task(case.start(USER, wait=100.0, immediate=1, force=False))
@@ -269,7 +269,7 @@ async def test_nothing_is_started_when_there_is_no_credential(backend: fake_back
 
 
 async def test_nothing_is_started_when_redis_is_away(backend: fake_backend.FakeBackend) -> None:
-    """A job that nobody could be told of would have to wait for the sweeper: rather say it at once."""
+    """Without a queue the job would wait for the sweeper: failing at once is better."""
     backend.queue.away = backend.events.away = True
 
     with pytest.raises(errors.QueueUnavailable):
@@ -279,10 +279,10 @@ async def test_nothing_is_started_when_redis_is_away(backend: fake_backend.FakeB
     assert backend.discord.calls == []
 
 
-async def test_a_lost_process_costs_nothing_but_time_when_it_dies_in_the_first_turn(
+async def test_the_job_succeeds_when_the_process_crashes_in_the_first_turn(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """Neither its memory nor its queue is needed: the store knows the job."""
+    """The sweeper finds the job in the store."""
     case = starter(backend)
     starting = asyncio.create_task(case.start(USER, wait=10.0, immediate=4, force=False))
     await asyncio.sleep(0.5)
@@ -302,8 +302,10 @@ async def test_a_lost_process_costs_nothing_but_time_when_it_dies_in_the_first_t
     assert job.state is model.JobState.SUCCEEDED
 
 
-async def test_a_watcher_goes_on_from_the_answer_when_he_uses_its_position(backend: fake_backend.FakeBackend) -> None:
-    """Only what the answer does not have is told to him."""
+async def test_a_watcher_gets_only_newer_rows_when_it_resumes_from_the_result(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """Only rows that are newer than the result."""
     started = await starter(backend).start(USER, wait=10.0, immediate=2, force=False)
     watcher = await backend.events.subscribe(started.job.job_id, started.position)
 

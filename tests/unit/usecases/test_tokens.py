@@ -56,8 +56,8 @@ async def test_the_pair_is_renewed_when_its_end_is_near(expires_in: float | None
     assert await stored(backend) == token
 
 
-async def test_what_the_user_brought_is_used_when_he_logs_in_again_during_the_renewal() -> None:
-    """The renewed pair is of a grant that he has replaced: it is dropped, and nobody uses it."""
+async def test_the_new_credential_is_used_when_the_user_logs_in_during_the_renewal() -> None:
+    """The renewed pair belongs to a replaced grant: it is dropped, and nobody uses it."""
     backend = await backend_with(-1.0)
 
     async def logs_in() -> None:
@@ -84,7 +84,7 @@ async def test_nothing_is_used_when_the_user_is_gone_after_the_renewal() -> None
 
 @pytest.mark.parametrize("able", [True, False])
 async def test_the_old_pair_is_used_when_it_cannot_be_renewed(able: bool) -> None:  # noqa: FBT001 -- a parameter
-    """Without a refresh token, or without the application's secret, Discord decides how long it lives."""
+    """Without a refresh token, or without the application's secret, Discord decides how long it is valid."""
     backend = await backend_with(-1.0, refresh_token="" if able else "refresh")
     backend.oauth.enabled = able
 
@@ -93,7 +93,7 @@ async def test_the_old_pair_is_used_when_it_cannot_be_renewed(able: bool) -> Non
 
 
 async def test_one_call_is_made_when_ten_find_the_pair_expired() -> None:
-    """Nine wait for the one, and all ten use the pair that he stored."""
+    """Nine wait for the one, and all ten use the pair that it stored."""
     backend = await backend_with(-1.0)
     backend.oauth.latency = 0.7
 
@@ -154,7 +154,7 @@ async def test_another_process_renews_when_one_crashed_before_its_call() -> None
 
 
 async def test_waiting_is_bounded_when_somebody_holds_the_lock_for_long() -> None:
-    """Who waited long enough is told when to come again; nothing was asked."""
+    """The error has the time of the next try; no call was made."""
     backend = await backend_with(-1.0)
     held = await backend.credentials.get(values.USER)
     await backend.credentials.lock(values.USER, version=held.version, now=backend.clock(), until=backend.clock() + 60.0)
@@ -210,7 +210,7 @@ async def test_a_new_consent_is_used_when_it_comes_while_the_old_one_is_refused(
 async def test_the_old_pair_is_used_when_renewing_fails_ahead_of_its_end(
     problem: errors.IndexerError, rest: float
 ) -> None:
-    """And the next attempt waits: each refusal may count towards the ban line."""
+    """And the next attempt waits: each refusal may count towards the invalid-request limit."""
     backend = await backend_with(usecases_tokens.RENEW_AHEAD - 1)
     backend.oauth.fail(problem)
 
@@ -226,8 +226,8 @@ async def test_the_old_pair_is_used_when_renewing_fails_ahead_of_its_end(
     assert await usable(backend) == RENEWED
 
 
-async def test_the_failure_is_told_when_the_pair_is_used_up() -> None:
-    """A token that is dead by its own date is not sent to Discord; the consent stands."""
+async def test_the_failure_is_raised_when_the_pair_has_expired() -> None:
+    """An expired token is not sent to Discord; the consent stays valid."""
     backend = await backend_with(-1.0)
     backend.oauth.fail(errors.DiscordTransient("played"))
 

@@ -32,14 +32,14 @@ def options(after: str | None = None, *, leave: str = "") -> watch_job.WatchOpti
     return watch_job.WatchOptions(after, HEARTBEAT, lambda: leave)
 
 
-async def watched(
+async def collect(
     backend: fake_backend.FakeBackend, wanted: watch_job.WatchOptions | None = None, *, most: int = 1000
-) -> Told:
-    """Return what a watcher is told until the stream ends, or he has heard enough."""
-    found: Told = []
-    stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), wanted or terms())
-    async for told in stream:
-        found.append(told)
+) -> Messages:
+    """Return the messages of a watch until it ends, at most *most*."""
+    found: Messages = []
+    stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), wanted or options())
+    async for message in stream:
+        found.append(message)
         if len(found) == most:
             break
     await stream.aclose()
@@ -67,54 +67,59 @@ def final(messages: Messages) -> dict[int, str]:
     return {guild_id: unit.state.value for guild_id, unit in rows.items()}
 
 
-async def test_everything_is_told_when_a_job_is_watched_from_its_beginning(backend: fake_backend.FakeBackend) -> None:
+async def test_snapshot_changes_and_end_are_sent_when_a_job_is_watched_from_its_beginning(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """A snapshot, changes, and how it ended; then the stream ends and nothing is left open."""
     backend.discord.latency = 1.0
-    watching = asyncio.create_task(watched(backend))
+    watching = asyncio.create_task(collect(backend))
     await asyncio.sleep(0.1)
 
     await backend.run_all_turns()
-    told = await watching
+    messages = await watching
 
-    assert kinds(told) == ["Snapshot", "Changed", "Ended"]
-    assert final(told) == dict.fromkeys(GUILDS, "SUCCEEDED")
-    last = told[-1][0]
+    assert kinds(messages) == ["Snapshot", "Changed", "Ended"]
+    assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
+    last = messages[-1][0]
     assert last == watch_job.Ended(await backend.get_job(), model.Tally(total=3, succeeded=3))
     assert backend.events.open == 0
 
 
-async def test_the_snapshot_says_all_when_a_watcher_comes_late(backend: fake_backend.FakeBackend) -> None:
+async def test_the_snapshot_is_complete_when_the_job_has_ended(backend: fake_backend.FakeBackend) -> None:
     """To an ended job as well: all rows, and how it ended."""
     await backend.run_all_turns()
 
-    told = await watched(backend)
+    messages = await collect(backend)
 
     rows = tuple(await backend.jobs.list_tasks(JOB))
     tally = model.Tally(total=3, succeeded=3)
     job = await backend.get_job()
-    assert [message for message, _ in told] == [watch_job.Snapshot(job, tally, rows, ""), watch_job.Ended(job, tally)]
+    assert [message for message, _ in messages] == [
+        watch_job.Snapshot(job, tally, rows, ""),
+        watch_job.Ended(job, tally),
+    ]
 
 
 async def test_nothing_falls_between_snapshot_and_changes_when_the_job_moves_meanwhile(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """What changes after the watcher has begun to listen is told, whatever the snapshot already had."""
-    stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), terms())
+    """Changes after the subscription are sent, whatever the snapshot contained."""
+    stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), options())
     first = await anext(stream)
 
     await backend.run_all_turns()
-    told = [first, *[message async for message in stream]]
+    messages = [first, *[message async for message in stream]]
 
     assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
-async def test_only_news_are_told_when_a_watcher_resumes(backend: fake_backend.FakeBackend) -> None:
-    """From the position he was given, without a snapshot."""
+async def test_only_newer_rows_are_sent_when_a_watcher_resumes(backend: fake_backend.FakeBackend) -> None:
+    """From the given position, without a snapshot."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
-    (_, position), *_ = await watched(backend, most=1)
+    (_, position), *_ = await collect(backend, most=1)
     await backend.turn_runner.run_turn(turns.Turn(JOB, 1), backend.turn_limits(first=1))
 
-    told = await watched(backend, terms(position), most=1)
+    messages = await collect(backend, options(position), most=1)
 
     assert kinds(messages) == ["Changed"]
     assert final(messages) == {20: "SUCCEEDED"}
@@ -123,27 +128,27 @@ async def test_only_news_are_told_when_a_watcher_resumes(backend: fake_backend.F
 async def test_nothing_is_missed_when_the_job_has_ended_before_a_watcher_resumes(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """No change will follow, so he is told how everything ended."""
+    """No change follows, so the watcher gets a snapshot of the end."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
-    before = await watched(backend, most=1)
+    before = await collect(backend, most=1)
     await backend.run_all_turns()
 
-    told = await watched(backend, terms(before[-1][1]))
+    messages = await collect(backend, options(before[-1][1]))
 
     assert kinds(messages) == ["Snapshot", "Ended"]
     assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
-async def test_the_jobs_own_change_is_told_when_there_is_one(backend: fake_backend.FakeBackend) -> None:
-    """To who was there all the time only then; to who resumes with his first news, for he may have missed one."""
+async def test_a_change_of_the_job_is_marked_when_its_own_fields_change(backend: fake_backend.FakeBackend) -> None:
+    """Only then to a continuous watcher; with the first update to one that resumes and may have missed it."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
-    (_, position), *_ = await watched(backend, most=1)
-    watching = asyncio.create_task(watched(backend, most=4))
+    (_, position), *_ = await collect(backend, most=1)
+    watching = asyncio.create_task(collect(backend, most=4))
     await asyncio.sleep(0.1)
     backend.discord.fail(30, errors.RateLimited("user", retry_after=5.0, why="used up"))
     await backend.turn_runner.run_turn(turns.Turn(JOB, 1), backend.turn_limits(first=2))
 
-    resumed = await watched(backend, terms(position), most=1)
+    resumed = await collect(backend, options(position), most=1)
 
     changes = [message for message, _ in await watching if isinstance(message, watch_job.Changed)]
     assert [(change.job_changed, change.update.job.waiting_for) for change in changes] == [
@@ -154,17 +159,17 @@ async def test_the_jobs_own_change_is_told_when_there_is_one(backend: fake_backe
     assert [message.job_changed for message, _ in resumed if isinstance(message, watch_job.Changed)] == [True]
 
 
-async def test_many_silent_watchers_are_looked_after_together_when_nothing_happens(
+async def test_silent_watchers_are_checked_together_when_nothing_happens(
     backend: fake_backend.FakeBackend,
 ) -> None:
     """One question to the store for all of them, not one each."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     case = watch_job.JobWatcher(backend.deps)
-    streams = [case.watch(await backend.get_job(), terms()) for _ in range(20)]
+    streams = [case.watch(await backend.get_job(), options()) for _ in range(20)]
 
     messages = await asyncio.gather(*(_some(stream, 3) for stream in streams))
 
-    assert {tuple(kind) for kind in told} == {("Snapshot", "Heartbeat", "Heartbeat")}
+    assert {tuple(kind) for kind in messages} == {("Snapshot", "Heartbeat", "Heartbeat")}
     assert backend.jobs.questions == 2
 
 
@@ -178,15 +183,15 @@ async def _some(stream: AsyncGenerator[tuple[watch_job.Message, str], None], mos
 async def test_every_position_can_be_resumed_from_when_a_stream_breaks(backend: fake_backend.FakeBackend) -> None:
     """Wherever it broke: together, both parts tell everything."""
     backend.discord.latency = 1.0
-    watching = asyncio.create_task(watched(backend))
-    resumed: list[tuple[Told, asyncio.Task[Told]]] = []
+    watching = asyncio.create_task(collect(backend))
+    resumed: list[tuple[Messages, asyncio.Task[Messages]]] = []
 
     async def resuming() -> None:
-        stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), terms())
-        told: Told = []
+        stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), options())
+        messages: Messages = []
         async for message in stream:
-            told.append(message)
-            resumed.append((list(told), asyncio.create_task(watched(backend, terms(message[1])))))
+            messages.append(message)
+            resumed.append((list(messages), asyncio.create_task(collect(backend, options(message[1])))))
 
     breaking = asyncio.create_task(resuming())
     await asyncio.sleep(0.1)
@@ -201,13 +206,13 @@ async def test_every_position_can_be_resumed_from_when_a_stream_breaks(backend: 
 
 
 @pytest.mark.parametrize("lost", ["0-0", "1-0"], ids=["never-held", "flushed"])
-async def test_a_new_snapshot_is_told_when_the_position_is_lost(backend: fake_backend.FakeBackend, lost: str) -> None:
+async def test_a_snapshot_is_sent_when_the_position_is_lost(backend: fake_backend.FakeBackend, lost: str) -> None:
     """In the same stream and with the reason, not as an error."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     backend.events.flush()
     await backend.run_all_turns()
 
-    told = await watched(backend, terms(lost))
+    messages = await collect(backend, options(lost))
 
     first = messages[0][0]
     assert isinstance(first, watch_job.Snapshot)
@@ -215,21 +220,21 @@ async def test_a_new_snapshot_is_told_when_the_position_is_lost(backend: fake_ba
     assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
-async def test_signs_of_life_are_told_when_nothing_happens(backend: fake_backend.FakeBackend) -> None:
+async def test_heartbeats_are_sent_when_nothing_happens(backend: fake_backend.FakeBackend) -> None:
     """One for each heartbeat, at its time."""
     began = backend.clock()
 
-    told = await watched(backend, most=4)
+    messages = await collect(backend, most=4)
 
     assert kinds(messages) == ["Snapshot", "Heartbeat"]
     times = [message.at - began for message, _ in messages if isinstance(message, watch_job.Heartbeat)]
     assert times == pytest.approx([HEARTBEAT, 2 * HEARTBEAT, 3 * HEARTBEAT])
 
 
-async def test_silence_is_not_taken_for_peace_when_the_events_are_lost(backend: fake_backend.FakeBackend) -> None:
+async def test_a_snapshot_is_sent_when_the_events_are_lost(backend: fake_backend.FakeBackend) -> None:
     """The watcher gets all rows from the store, with the reason."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
-    stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), terms())
+    stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), options())
     await anext(stream)
     backend.events.away = True
     await backend.turn_runner.run_turn(turns.Turn(JOB, 1), backend.turn_limits(first=1))
@@ -244,10 +249,10 @@ async def test_silence_is_not_taken_for_peace_when_the_events_are_lost(backend: 
     assert list(message.tasks) == await backend.jobs.list_tasks(JOB)
 
 
-async def test_the_end_is_told_when_its_event_was_lost(backend: fake_backend.FakeBackend) -> None:
+async def test_the_end_is_sent_when_its_event_was_lost(backend: fake_backend.FakeBackend) -> None:
     """At the next heartbeat the store is asked."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
-    watching = asyncio.create_task(watched(backend))
+    watching = asyncio.create_task(collect(backend))
     await asyncio.sleep(1.0)
     backend.events.away = True
     await backend.run_all_turns()
@@ -259,21 +264,21 @@ async def test_the_end_is_told_when_its_event_was_lost(backend: fake_backend.Fak
     assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
-async def test_the_watcher_is_sent_on_when_the_process_wants_to_end(backend: fake_backend.FakeBackend) -> None:
-    """At his next silence, with the reason and the position to go on from elsewhere."""
+async def test_the_watcher_is_disconnected_when_the_process_wants_to_end(backend: fake_backend.FakeBackend) -> None:
+    """At the next silence, with the reason and the position to resume from elsewhere."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
 
-    told = await watched(backend, terms(leave="DRAINING"))
+    messages = await collect(backend, options(leave="DRAINING"))
 
-    assert [message for message, _ in told[1:]] == [watch_job.Disconnecting("DRAINING")]
-    assert told[-1][1] == told[0][1]
+    assert [message for message, _ in messages[1:]] == [watch_job.Disconnecting("DRAINING")]
+    assert messages[-1][1] == messages[0][1]
     assert backend.events.open == 0
 
 
-async def test_the_watcher_is_sent_on_when_the_job_never_rests(backend: fake_backend.FakeBackend) -> None:
-    """After the news that he gets, for there may be no silence before the process has to end."""
+async def test_the_watcher_is_disconnected_when_the_job_is_never_silent(backend: fake_backend.FakeBackend) -> None:
+    """After an update, because there may be no silence before the process must end."""
     backend.discord.latency = 1.0
-    watching = asyncio.create_task(watched(backend, terms(leave="MAX_AGE")))
+    watching = asyncio.create_task(collect(backend, options(leave="MAX_AGE")))
     await asyncio.sleep(0.1)
 
     await backend.run_all_turns()
@@ -285,7 +290,7 @@ async def test_the_watcher_is_sent_on_when_the_job_never_rests(backend: fake_bac
 
 async def test_the_job_does_not_care_when_a_watcher_leaves(backend: fake_backend.FakeBackend) -> None:
     """Nothing is left open, and the job goes on."""
-    await watched(backend, most=1)
+    await collect(backend, most=1)
 
     await backend.run_all_turns()
 
@@ -293,13 +298,13 @@ async def test_the_job_does_not_care_when_a_watcher_leaves(backend: fake_backend
     assert (await backend.get_job()).state is model.JobState.SUCCEEDED
 
 
-async def test_every_watcher_is_told_the_same_when_several_follow(backend: fake_backend.FakeBackend) -> None:
+async def test_every_watcher_sees_the_same_when_several_watch(backend: fake_backend.FakeBackend) -> None:
     """One that came in the middle included."""
     backend.discord.latency = 1.0
-    early = asyncio.create_task(watched(backend))
+    early = asyncio.create_task(collect(backend))
     working = asyncio.create_task(backend.run_all_turns())
     await asyncio.sleep(3.5)
-    late = asyncio.create_task(watched(backend))
+    late = asyncio.create_task(collect(backend))
 
     await working
 
@@ -307,7 +312,7 @@ async def test_every_watcher_is_told_the_same_when_several_follow(backend: fake_
 
 
 async def test_a_job_is_found_when_it_is_named_by_id_or_user(backend: fake_backend.FakeBackend) -> None:
-    """By his user it is the active one."""
+    """By user it is the active one."""
     case = watch_job.JobWatcher(backend.deps)
 
     found = [await case.find_job(job_id=JOB), await case.find_job(user_id=values.USER)]
