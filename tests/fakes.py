@@ -26,13 +26,22 @@ class MemoryUsers:
         self.locks: dict[int, float] = {}
         self._rosters: dict[int, set[int]] = {}
         self._former: dict[int, set[int]] = {}
-        self._erased: dict[int, int] = {}
+        self._first_version = 0
 
     def _change(self, user_id: int, **changes: Any) -> None:  # noqa: ANN401 -- any field
         known = self._rows.get(user_id)
         if known is None:
-            known = model.User(user_id, self._erased.get(user_id, 0), None, {}, model.Preferences())
+            known = model.User(user_id, self._first_version, None, {}, model.Preferences())
         self._rows[user_id] = dataclasses.replace(known, **changes)
+
+    def forget(self, user_id: int) -> None:
+        """Erase a user; nobody gets a version again that they had."""
+        known = self._rows.pop(user_id, None)
+        if known is not None:
+            self._first_version = max(self._first_version, known.version + 1)
+        self._refused.discard(user_id)
+        for kept in (self._credentials, self.credential_versions, self.locks):
+            kept.pop(user_id, None)
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store it in place of any older one."""
@@ -175,10 +184,11 @@ class MemoryGuilds:
         self.written: list[int] = []
         self._users = users or MemoryUsers()
         self._guilds: dict[int, model.Guild] = {}
-        self._fences: collections.Counter[int] = collections.Counter()
+        self._fences: dict[int, int] = {}
         self._channels: dict[int, dict[int, model.Channel]] = collections.defaultdict(dict)
         self._gone: dict[int, tuple[model.GoneChannel, ...]] = {}
-        self._versions: collections.Counter[int] = collections.Counter()
+        self._versions: dict[int, int] = {}
+        self._first = 1
 
     @property
     def gone(self) -> dict[int, tuple[float, str]]:
@@ -191,13 +201,13 @@ class MemoryGuilds:
         for key, guild in (await self.get(guild_ids)).items():
             fetched = guild.fetched_at is not None
             rows, gone = (await self.list_channels([key]), self._gone.get(key, ())) if fetched else ([], ())
-            found[key] = model.IndexedGuild(guild, 1 + self._versions[key], tuple(rows), gone)
+            found[key] = model.IndexedGuild(guild, self._versions[key], tuple(rows), gone)
         return found
 
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
         """Return the versions of those that are stored."""
         return {
-            key: model.GuildVersion(1 + self._versions[key], guild.fetched_at, guild.schedule.next_at)
+            key: model.GuildVersion(self._versions[key], guild.fetched_at, guild.schedule.next_at)
             for key, guild in (await self.get(guild_ids)).items()
         }
 
@@ -208,7 +218,7 @@ class MemoryGuilds:
     async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
         """Store names and icons, and where our bot is."""
         for row in guilds:
-            known = self._guilds.get(row.guild_id) or _unread(row.guild_id)
+            known = self._guilds.get(row.guild_id) or self._unread(row.guild_id)
             has_bot = installed is not None and row.guild_id in installed
             access = model.Access.INSTALLED if has_bot else model.Access.NOT_INSTALLED
             if installed is None:
@@ -278,7 +288,7 @@ class MemoryGuilds:
         """Replace the guild's channels, if fencing token and structure are as they were before asking."""
         known = self._guilds.get(guild_id)
         before_asking = listing.known.schedule.fingerprint if listing.known else ""
-        if known is None or self._fences[guild_id] != listing.fence or known.schedule.fingerprint != before_asking:
+        if known is None or self._fences.get(guild_id) != listing.fence or known.schedule.fingerprint != before_asking:
             return False
         channels, now, schedule = listing.channels, listing.now, listing.schedule
         newest = max((channel.last_message_id or 0 for channel in channels), default=0) or None
@@ -309,7 +319,7 @@ class MemoryGuilds:
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
         """Note a refusal, if the fence is the latest."""
-        if self._fences[guild_id] == fence:
+        if self._fences.get(guild_id) == fence:
             guild = self._guilds[guild_id]
             self._versions[guild_id] += 1
             self._guilds[guild_id] = dataclasses.replace(
@@ -326,7 +336,7 @@ class MemoryGuilds:
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease, if the fence is the latest."""
-        if self._fences[guild_id] == fence:
+        if self._fences.get(guild_id) == fence:
             self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], lease_until=0.0)
             if schedule is not None:
                 self._scheduled(guild_id, schedule)
@@ -347,9 +357,13 @@ class MemoryGuilds:
 
     def forget(self, guild_id: int) -> None:
         """Erase a guild. Neither a version nor a fencing token is used twice."""
-        self._versions[guild_id] += 1
         for kept in (self._guilds, self._channels, self._gone):
             kept.pop(guild_id, None)
+        self._first = max(self._first, *(numbers.pop(guild_id, 0) + 1 for numbers in (self._fences, self._versions)))
+
+    def _unread(self, guild_id: int) -> model.Guild:
+        self._fences[guild_id] = self._versions[guild_id] = self._first
+        return model.Guild(guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
 
     def _scheduled(self, guild_id: int, schedule: model.Schedule) -> None:
         self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], schedule=schedule)
@@ -364,10 +378,6 @@ def _shown_otherwise(known: model.Guild, newest: int | None) -> bool:
     """Return whether a listing of the same structure changes what is shown."""
     fine = known.fetched_at is not None and known.access is model.Access.INSTALLED and not known.schedule.failures
     return newest != known.newest_message_id or not fine
-
-
-def _unread(guild_id: int) -> model.Guild:
-    return model.Guild(guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
 
 
 class MemoryJobs:
@@ -543,12 +553,7 @@ class MemoryUserData:
 
     async def erase_user(self, user_id: int) -> None:
         """Forget credential, preferences and rights."""
-        self._users._refused.discard(user_id)
-        if user_id in self._users._rows:
-            # No version is used twice.
-            self._users._erased[user_id] = self._users._rows[user_id].version + 1
-        for kept in (self._users._rows, self._users._credentials, self._users.credential_versions, self._users.locks):
-            kept.pop(user_id, None)
+        self._users.forget(user_id)
 
     async def list_jobs(self, user_id: int) -> list[str]:
         """Return the user's jobs."""
@@ -612,10 +617,10 @@ class RecordingQueue:
 class MemoryBotGuilds:
     """Port `ports.BotGuildsCache`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._known: tuple[frozenset[int], float] | None = None
         self.suspects: dict[int, float] = {}
-        self.clock: Callable[[], float] = lambda: 0.0
+        self.clock = clock
         self._claims: dict[str, float] = {}
         self._window = -math.inf, 0
 
@@ -642,6 +647,10 @@ class MemoryBotGuilds:
             return False
         self._claims[what] = now + seconds
         return True
+
+    async def release(self, what: str) -> None:
+        """End a claim."""
+        self._claims.pop(what, None)
 
     async def count_question(self, window: float) -> int:
         """Count a question."""

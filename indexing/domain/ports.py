@@ -382,6 +382,9 @@ class BotGuildsCache(Protocol):
     async def claim(self, what: str, seconds: float) -> bool:
         """Return whether no process claimed *what* in the last *seconds*."""
 
+    async def release(self, what: str) -> None:
+        """End a claim early."""
+
     async def count_question(self, window: float) -> int:
         """Count a question of the fleet about a single guild; returns how many there were in this *window*."""
 

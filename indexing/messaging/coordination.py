@@ -48,6 +48,11 @@ class RedisBotGuilds:
             claimed = await self._client.set(f"{KEY}:claim:{what}", "1", nx=True, px=int(seconds * 1000))
         return bool(claimed)
 
+    async def release(self, what: str) -> None:
+        """End a claim early."""
+        with redis_client.translated():
+            await self._client.delete(f"{KEY}:claim:{what}")
+
     async def count_question(self, window: float) -> int:
         """Count a question about a single guild; returns how many there were in this *window*."""
         key = f"{KEY}:questions"

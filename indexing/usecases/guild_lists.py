@@ -25,11 +25,14 @@ REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="instal
 
 SUSPECT_AFTER = 600.0
 """Seconds between the first listing that lacks a guild and the one that is believed."""
-ASKED_EVERY = 30.0
+ASKED_EVERY = 5.0
 """Seconds between two questions whether a guild has got the bot since, however many starts meet it."""
+OTHERS_EVERY = 1.0
+"""Seconds between two questions of a process about guilds in which the user cannot install bots themselves: they are
+many, and each question costs a call."""
 ASKED_WINDOW, MOST_ASKED = 10.0, 50
 """Seconds, and the questions of the whole fleet in them: a tenth of the bot's budget."""
-MOST_ASKED_BY_START = 5
+MOST_ASKED_BY_START = 3
 """Guilds that one start asks about, those first in which the user can install bots."""
 REFRESH_WAIT = 1.0
 """Longest wait of a turn for the listing, in seconds; it goes on without."""
@@ -143,15 +146,16 @@ class BotGuilds:
     """
     The set of guilds that have our bot, cached for the fleet; one page of 200 guilds a call.
 
-    Absence is not believed at first sight. A guild that a listing lacks stays in the set as a suspect until it refuses a
-    call itself, or until a listing `SUSPECT_AFTER` later lacks it too; where a listing lacks many, only the guilds' own
-    refusals count. The other way round, a guild outside the set may have got the bot a moment ago: a start asks about it
-    alone, each guild once in `ASKED_EVERY`, and the fleet `MOST_ASKED` times in `ASKED_WINDOW`.
+    Absence is not believed at first sight. A guild that a listing lacks stays in the set as a suspect until it refuses
+    a call itself, or until a listing `SUSPECT_AFTER` later lacks it too; where a listing lacks many, only the guilds'
+    own refusals count. The other way round, a guild outside the set may have got the bot a moment ago: a start asks
+    about it alone, each guild once in `ASKED_EVERY`, and the fleet `MOST_ASKED` times in `ASKED_WINDOW`.
     """
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
         self._deps = deps
         self._config = config
+        self._ask_others_at = 0.0
         self._refreshing: asyncio.Task[frozenset[int]] | None = None
         self._log = logs.get(__name__)
 
@@ -179,17 +183,27 @@ class BotGuilds:
             return task.result()
         return cached[0] if cached is not None else None
 
+    async def get_cached(self) -> frozenset[int] | None:
+        """Return the cached set, however old; None when nothing is known."""
+        cached = await self._deps.bot_guilds.load()
+        return cached[0] if cached is not None else None
+
     async def with_new(
         self, known: frozenset[int], guilds: Sequence[model.UserGuild], purpose: ports.Purpose
     ) -> frozenset[int]:
         """Return *known* with those of the user's guilds that have got our bot since; the likeliest are asked about."""
         missing = [guild for guild in guilds if guild.guild_id not in known]
-        # Only members who manage a server can install a bot.
-        missing.sort(key=lambda guild: not (guild.owner or guild.permissions & permissions.CAN_INSTALL))
+        theirs = [guild for guild in missing if guild.owner or guild.permissions & permissions.CAN_INSTALL]
+        # Only members who manage a server can install a bot; another one may have done so for this user.
+        others = [guild for guild in missing if guild not in theirs]
         found = set()
-        for guild in missing[:MOST_ASKED_BY_START]:
+        for guild in [*theirs[:MOST_ASKED_BY_START], *others][:MOST_ASKED_BY_START]:
+            if guild in others and self._deps.clock() < self._ask_others_at:
+                break
             if not await self._deps.bot_guilds.claim(f"{guild.guild_id}", ASKED_EVERY):
                 continue
+            if guild in others:
+                self._ask_others_at = self._deps.clock() + OTHERS_EVERY
             if await self._deps.bot_guilds.count_question(ASKED_WINDOW) > MOST_ASKED:
                 break
             try:
@@ -227,6 +241,14 @@ class BotGuilds:
             newer = await self._deps.bot_guilds.load()
             if newer is not None and (self._deps.clock() - newer[1] < age or newer != cached):
                 return newer[0]
+        try:
+            return await self._list_and_store(cached, purpose)
+        finally:
+            await self._deps.bot_guilds.release("refresh")
+
+    async def _list_and_store(
+        self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose
+    ) -> frozenset[int]:
         try:
             found = await self._deps.discord.bot_guilds(_without_user(purpose))
         except errors.TokenRefused as refusal:

@@ -210,18 +210,28 @@ class TurnRunner:
         if user is None:
             raise errors.CredentialMissing(run.job.user_id)
         run.memberships, run.guilds = dict(user.memberships), guilds
-        await self._skip_tasks(run, user.preferences)
+        await self._skip_tasks(run, user.preferences, await self._guilds_without_bot(run))
         now, weights = self._deps.clock(), self._config.rank_weights
         ordered = ranking.rank_guilds(run.memberships, run.guilds, user.preferences, now=now, weights=weights)
         run.order = {row.inputs.guild_id: place for place, row in enumerate(ordered)}
         run.prioritize_first_screen()
 
-    async def _skip_tasks(self, run: guild_tasks.TurnState, preferences: model.Preferences) -> None:
+    async def _guilds_without_bot(self, run: guild_tasks.TurnState) -> frozenset[int]:
+        """Return guilds without our bot of which nobody knew when the list was read, as it is at a cold start."""
+        unknown = {key for key, guild in run.guilds.items() if guild.access is model.Access.UNKNOWN}
+        installed = await self._lists.bot_guilds.get_cached() if unknown else None
+        return frozenset(unknown - installed) if installed is not None else frozenset()
+
+    async def _skip_tasks(
+        self, run: guild_tasks.TurnState, preferences: model.Preferences, without_bot: frozenset[int]
+    ) -> None:
         """End the tasks whose guild the user has left, or muted meanwhile; a forced job indexes muted guilds too."""
         skipped = []
         for task in run.open_tasks():
             if task.guild_id not in run.memberships:
                 skipped.append(_skipped(dataclasses.replace(task, channel_count=0), reasons.USER_LEFT))
+            elif task.guild_id in without_bot:
+                skipped.append(_skipped(task, reasons.BOT_NOT_INSTALLED))
             elif task.guild_id in preferences.muted and not run.job.force:
                 skipped.append(_skipped(task, reasons.MUTED))
         await self._deps.jobs.write_tasks(run.job, [run.revise(task) for task in skipped])

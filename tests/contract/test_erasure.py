@@ -46,7 +46,7 @@ async def kept(stores: conftest.Stores) -> conftest.Stores:
 
 async def test_the_documents_of_a_user_are_counted_by_collection(kept: conftest.Stores) -> None:
     """One for each aggregate. A guild with another member is not among them."""
-    counts = {user: dict(await kept.remains.count(user)) for user in (USER, OTHER, OTHER + 1)}
+    counts = {user: dict(await kept.user_data.count(user)) for user in (USER, OTHER, OTHER + 1)}
 
     mine = {"users": 1, "rosters": 1, "jobs": 1, "requests": 1, "guilds": 2}
     assert counts[USER] == mine
@@ -78,14 +78,14 @@ async def test_jobs_and_their_tasks_go_when_they_are_erased(kept: conftest.Store
     assert await kept.jobs.get(JOB) is None
     assert await kept.jobs.list_tasks(JOB) == []
     assert [task.guild_id for task in await kept.jobs.list_tasks(OTHERS_JOB)] == [SHARED, LEFT]
-    assert await kept.remains.list_jobs(USER) == []
+    assert await kept.user_data.list_jobs(USER) == []
 
 
 async def test_nothing_is_written_when_a_turn_outlives_its_erased_job(kept: conftest.Stores) -> None:
     """Its worker learns that the job is gone."""
     owned = await kept.jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40)
     assert owned is not None
-    await kept.remains.erase_jobs([JOB])
+    await kept.user_data.erase_jobs([JOB])
 
     written = [await kept.jobs.write_tasks(owned[0], owned[1]), await kept.jobs.save(owned[0], owned[1])]
 
@@ -106,7 +106,7 @@ async def test_responses_go_when_they_are_about_the_user(kept: conftest.Stores) 
 
 async def test_no_response_is_kept_when_its_user_is_unknown(kept: conftest.Stores) -> None:
     """They were erased while the request was answered."""
-    await kept.remains.erase_user(USER)
+    await kept.user_data.erase_user(USER)
 
     await kept.requests.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
 
@@ -115,12 +115,12 @@ async def test_no_response_is_kept_when_its_user_is_unknown(kept: conftest.Store
 
 async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> None:
     """With their channels. A guild in the roster of another user stays whole; one that they left does not stay."""
-    found = await kept.remains.list_guilds(USER)
+    found = await kept.user_data.list_guilds(USER)
     before = await kept.guilds.load([SHARED])
 
     for _ in range(2):
-        await kept.remains.erase_guilds(found, but=USER)
-    await kept.remains.erase_guilds([], but=USER)
+        await kept.user_data.erase_guilds(found, but=USER)
+    await kept.user_data.erase_guilds([], but=USER)
 
     assert sorted(found) == [OWN, SHARED, LEFT]
     assert await kept.guilds.load(found) == before
@@ -129,9 +129,9 @@ async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> N
 
 async def test_a_guild_stays_when_only_its_member_s_document_is_erased(kept: conftest.Stores) -> None:
     """Their roster stands for them until their own erasure has looked at their guilds."""
-    await kept.remains.erase_user(OTHER)
+    await kept.user_data.erase_user(OTHER)
 
-    await kept.remains.erase_guilds([SHARED], but=USER)
+    await kept.user_data.erase_guilds([SHARED], but=USER)
 
     assert list(await kept.guilds.get([SHARED])) == [SHARED]
 
@@ -140,15 +140,15 @@ async def test_guilds_that_the_user_has_left_are_found_until_the_roster_is_erase
     """However often the list changed since; those of others are left alone."""
     for later, rows in ((2, [SHARED, LEFT]), (3, [LEFT, 74]), (4, [LEFT])):
         await stored.guild_list(kept.users, USER, [values.user_guild(row) for row in rows], NOW + later)
-    found = set(await kept.remains.list_guilds(USER))
+    found = set(await kept.user_data.list_guilds(USER))
 
     for _ in range(2):
-        await kept.remains.erase_roster(USER)
+        await kept.user_data.erase_roster(USER)
 
     assert found == {OWN, SHARED, LEFT, 74}
-    assert await kept.remains.list_guilds(USER) == []
-    assert set(await kept.remains.list_guilds(OTHER)) == {SHARED, LEFT}
-    assert (await kept.remains.count(USER))["rosters"] == 0
+    assert await kept.user_data.list_guilds(USER) == []
+    assert set(await kept.user_data.list_guilds(OTHER)) == {SHARED, LEFT}
+    assert (await kept.user_data.count(USER))["rosters"] == 0
 
 
 def broken_on_the_server(request: pytest.FixtureRequest, reason: str) -> None:
@@ -171,7 +171,7 @@ async def test_a_guild_is_found_when_a_role_answer_showed_that_the_user_has_left
 
     await stored.guild_list(kept.users, USER, [values.user_guild(row) for row in later], NOW + 3)
 
-    assert set(await kept.remains.list_guilds(USER)) == {OWN, SHARED, LEFT}
+    assert set(await kept.user_data.list_guilds(USER)) == {OWN, SHARED, LEFT}
 
 
 async def test_a_guild_does_not_stay_when_a_role_answer_showed_that_its_other_member_has_left(
@@ -182,7 +182,7 @@ async def test_a_guild_does_not_stay_when_a_role_answer_showed_that_its_other_me
     assert await stored.left(kept.users, OTHER, SHARED)
     await stored.guild_list(kept.users, OTHER, [], NOW + 3)
 
-    await kept.remains.erase_guilds([SHARED], but=USER)
+    await kept.user_data.erase_guilds([SHARED], but=USER)
 
     assert await kept.guilds.get([SHARED]) == {}
 
@@ -196,7 +196,7 @@ async def test_the_roster_names_all_guilds_when_a_late_list_was_refused(kept: co
     written = await kept.users.replace_guild_list(known, [*rows, values.user_guild(75)], NOW + 3)
 
     assert not written
-    assert set(await kept.remains.list_guilds(USER)) >= {OWN, SHARED, LEFT, 74}
+    assert set(await kept.user_data.list_guilds(USER)) >= {OWN, SHARED, LEFT, 74}
 
 
 async def test_a_fetch_stores_nothing_when_its_guild_was_erased(kept: conftest.Stores) -> None:
@@ -204,7 +204,7 @@ async def test_a_fetch_stores_nothing_when_its_guild_was_erased(kept: conftest.S
     fence = await kept.guilds.acquire_lease(OWN, now=NOW + 30, until=NOW + 60, fetched_before=NOW + 1)
     assert fence is not None
     known = (await kept.guilds.get([OWN]))[OWN]
-    await kept.remains.erase_guilds([OWN], but=USER)
+    await kept.user_data.erase_guilds([OWN], but=USER)
 
     listing = model.Listing(fence, [values.channel(9, OWN)], NOW + 31, model.NEVER_FETCHED, known)
     written = await kept.guilds.store_channels(OWN, listing)
@@ -235,7 +235,7 @@ async def test_a_user_has_other_versions_when_they_come_back_after_an_erasure(
     """A process that keeps the former user compares versions: an equal one would show erased memberships again."""
     broken_on_the_server(request, BEGINS_AGAIN)
     before = await user_versions(stores, 1, 2, 3)
-    await stores.remains.erase_user(OTHER + 1)
+    await stores.user_data.erase_user(OTHER + 1)
 
     after = await user_versions(stores, 7, 8)
 
@@ -248,7 +248,7 @@ async def test_a_guild_has_other_versions_when_it_is_stored_again_after_an_erasu
     """As for users: an equal version would show channels as they were before."""
     broken_on_the_server(request, BEGINS_AGAIN)
     before = (await kept.guilds.versions([OWN]))[OWN].version
-    await kept.remains.erase_guilds([OWN], but=USER)
+    await kept.user_data.erase_guilds([OWN], but=USER)
 
     after = set()
     for number in range(before + 1):
@@ -265,7 +265,7 @@ async def test_a_late_fetch_changes_nothing_when_its_guild_was_erased_and_stored
     broken_on_the_server(request, BEGINS_AGAIN)
     await kept.guilds.upsert_guilds([values.user_guild(74)], [74])
     late, known = await unfetched_lease(kept), (await kept.guilds.get([74]))[74]
-    await kept.remains.erase_guilds([74], but=USER)
+    await kept.user_data.erase_guilds([74], but=USER)
     await kept.guilds.upsert_guilds([values.user_guild(74)], [74])
     current = await unfetched_lease(kept)
 

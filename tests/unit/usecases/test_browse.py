@@ -373,4 +373,4 @@ async def test_the_place_of_a_guild_is_explained_when_guilds_are_listed(backend:
 
     assert [(view.guild.guild_id, view.rank.inputs.pinned) for view in views] == [(20, 0), (30, None), (10, None)]
     assert all(view.rank.score == pytest.approx(sum(view.rank.contributions.values())) for view in views)
-    assert views[1].rank.contributions["owner"] > views[2].rank.signals["owner"] == 0
+    assert views[1].rank.contributions["owner"] > views[2].rank.contributions["owner"] == 0

@@ -314,7 +314,7 @@ async def test_discord_is_asked_nothing_more_when_the_user_is_erased(backend: fa
     backend.discord.before_answer = at_the_sixth
     await backend.run_all_turns()
 
-    assert 6 <= len(asked) <= 6 + backend.config.turn_width
+    assert 6 <= len(asked) <= 6 + 5
     assert_gone(backend)
 
 

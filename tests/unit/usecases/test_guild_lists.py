@@ -63,12 +63,16 @@ async def test_the_user_is_charged_when_his_list_is_read_but_not_for_the_bots(
     await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
     charged = {call.what: (call.purpose.user_id, call.purpose.lane) for call in backend.discord.calls}
-    assert charged == {"installs": (None, model.Lane.INTERACTIVE), "list": (USER, model.Lane.INTERACTIVE)}
+    assert charged == {
+        "installs": (None, model.Lane.INTERACTIVE),
+        "list": (USER, model.Lane.INTERACTIVE),
+        ("bot", 20): (None, model.Lane.INTERACTIVE),
+    }
 
 
 async def test_the_bots_list_is_read_once_when_many_need_it(backend: fake_backend.FakeBackend) -> None:
     """Later ones within its age use what is cached, those at the same moment wait for the one that reads."""
-    backend.discord.latency = 1.0
+    backend.discord.latency = 0.9
     case = lists(backend)
 
     found = await asyncio.gather(*(case.bot_guilds.get(PURPOSE) for _ in range(5)))
@@ -196,52 +200,69 @@ async def test_one_call_is_enough_when_a_list_lacks_few_guilds(backend: fake_bac
     assert backend.discord.asked("list") == 2
 
 
-async def test_the_bots_list_is_read_again_when_a_forced_job_has_guilds_outside_it(
+@pytest.mark.parametrize("force", [False, True], ids=["start", "forced-start"])
+async def test_a_guild_is_indexed_when_the_bot_was_installed_a_moment_ago(
     backend: fake_backend.FakeBackend,
+    force: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """Who has just installed our bot sees its guild at once; once a minute is enough for everybody."""
+    """A start asks about the guild alone, once in a few seconds; the whole list is not read again."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.installed.add(20)
     states = []
-    for pause in (guild_lists.FORCED_INTERVAL - 1, 1.0, 1.0):
+    for pause in (guild_lists.ASKED_EVERY - 1, 1.0):
         backend.clock.advance(pause)
-        units = await case.fetch_guild_list(values.job(force=True), values.credential(), PURPOSE)
-        states.append({unit.guild_id: unit.state.value for unit in units}[20])
+        tasks = await case.fetch_guild_list(values.job(force=force), values.credential(), PURPOSE)
+        states.append({task.guild_id: task.state.value for task in tasks}[20])
 
-    assert states == ["SKIPPED", "QUEUED", "QUEUED"]
-    assert backend.discord.asked("installs") == 2
+    assert states == ["SKIPPED", "QUEUED"]
+    assert backend.discord.asked("installs") == 1
+    assert backend.discord.asked(("bot", 20)) == 2
 
 
-async def test_channels_are_hidden_when_our_bot_is_no_longer_in_the_set(backend: fake_backend.FakeBackend) -> None:
-    """The daily reading tells of removals that no guild's refusal told of."""
+async def test_few_questions_are_asked_when_many_guilds_lack_the_bot(backend: fake_backend.FakeBackend) -> None:
+    """Three about servers that the user manages, or one about another; the others cost no call."""
+    theirs = [values.user_guild(100 + number, owner=True) for number in range(6)]
+    await backend.add_user([*theirs, *(values.user_guild(200 + number) for number in range(6))])
+    backend.discord.installed.clear()
+
+    await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+
+    assert [call.what for call in backend.discord.calls if isinstance(call.what, tuple)] == [
+        ("bot", 100),
+        ("bot", 101),
+        ("bot", 102),
+    ]
+
+
+async def test_channels_are_hidden_when_two_listings_lack_the_guild(backend: fake_backend.FakeBackend) -> None:
+    """One listing may be wrong; the second one ten minutes later is believed."""
+    await backend.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30, 40, 50)])
     await backend.start_job()
     await backend.run_all_turns()
     case = lists(backend)
     backend.discord.installed.discard(30)
     backend.clock.advance(backend.config.bot_guilds_age)
+    await case.bot_guilds.keep_fresh()
+    first = await backend.guilds.list_channels([30])
+    backend.clock.advance(backend.config.bot_guilds_age)
 
     await case.bot_guilds.keep_fresh()
 
-    assert await backend.guilds.list_channels([10, 30]) == [values.channel(11, 10)]
+    assert first == [values.channel(31, 30)]
+    assert await backend.guilds.list_channels([30]) == []
     assert (await backend.guilds.get([30]))[30].reason == "BOT_REMOVED"
 
 
-async def test_the_bots_list_is_read_twice_when_it_lacks_much(backend: fake_backend.FakeBackend) -> None:
-    """Half an answer must not hide what is there."""
+async def test_nothing_is_hidden_when_the_bots_list_lacks_much(backend: fake_backend.FakeBackend) -> None:
+    """However often it comes so: a guild that is gone refuses its own call."""
     case = lists(backend)
     await case.bot_guilds.get(PURPOSE)
-    backend.clock.advance(backend.config.bot_guilds_age)
     backend.discord.installed.clear()
+    for _ in range(3):
+        backend.clock.advance(backend.config.bot_guilds_age)
 
-    async def it_comes_back() -> None:
-        if backend.discord.asked("installs") == 3:
-            backend.discord.installed.update({10, 30})
-
-    backend.discord.before_answer = it_comes_back
-
-    assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
-    assert backend.discord.asked("installs") == 3
+        assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
 
 
 async def test_it_is_noted_who_waits_when_a_list_is_read(backend: fake_backend.FakeBackend) -> None:

@@ -64,7 +64,7 @@ async def test_units_run_by_rank_when_a_turn_works(backend: fake_backend.FakeBac
 
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
 
-    assert backend.discord_calls == [50, 30, 10, 40, 70]
+    assert [what for what in backend.discord_calls if what != ("bot", 60)] == [50, 30, 10, 40, 70]
     states = await backend.task_states()
     assert (states[20], states[60]) == ("SKIPPED MUTED", "SKIPPED BOT_NOT_INSTALLED")
     assert [row.guild_id for row in await backend.jobs.list_tasks(JOB)] == [50, 30, 10, 20, 40, 60, 70]
@@ -148,7 +148,7 @@ async def test_the_lane_is_the_background_when_a_worker_runs_a_turn(backend: fak
     purposes = [call.purpose for call in backend.discord.calls if call.what in GUILDS]
     assert {(purpose.lane, purpose.user_id) for purpose in purposes} == {(model.Lane.BACKGROUND, USER)}
     assert len({purpose.waiter for purpose in purposes}) == len(GUILDS)
-    assert max(purpose.max_wait for purpose in purposes) <= 1.0
+    assert max(purpose.max_wait for purpose in purposes) <= backend.config.turn_time
 
 
 async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(backend: fake_backend.FakeBackend) -> None:
