@@ -44,7 +44,7 @@ class LimitedDiscord(fake_backend.FakeDiscord):
     ) -> bool:
         if what in self.free:
             return await super()._answer(what, purpose, precondition)
-        permit = await self.limits.take(_charge(what, purpose), patience=purpose.max_wait)
+        permit = await self.limits.take(_charge(what, purpose), max_wait=purpose.max_wait)
         if precondition is not None and not await precondition():
             await self.limits.give_back(permit)
             return False
@@ -118,7 +118,7 @@ async def running(*, threads: int = 64, latency: float = 0.1, **changes: float) 
     backend = fake_backend.make(None, **changes)
     loop = asyncio.get_running_loop()
     limits = limiter.Limiter(
-        store.MemoryBudgets(loop.time),
+        store.MemoryBudgetStore(loop.time),
         settings.LimiterSettings(limiter_hold=0.0),
         metrics.LimiterMetrics(registry.CollectorRegistry()),
         clock=limiter.Clock(now=loop.time),

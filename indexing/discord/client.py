@@ -194,12 +194,12 @@ class DiscordClient:
             lane=call.purpose.lane,
             route=call.route.template,
             identity=call.identity,
-            user=call.purpose.user_id,
+            user_id=call.purpose.user_id,
             major=call.route.guild_id,
             waiter=call.purpose.waiter,
         )
         with tracing.span("permit"):
-            permit = await self._permits.take(charge, patience=call.purpose.max_wait)
+            permit = await self._permits.take(charge, max_wait=call.purpose.max_wait)
         if call.precondition is not None and not await self._check_precondition(call.precondition, permit):
             raise _PreconditionFailed
         if permit.expired(time.monotonic()):

@@ -81,18 +81,12 @@ class LimiterSettings(fields.Group):
     A shorter hold is safe only where Discord's counters were lost as well."""
 
     limiter_global_credit: float = pydantic.Field(default=0.8, ge=0, le=0.9)
-    """Share of the last minute's fastest round trip by which a permit of the global budget returns earlier.
-    0 is always safe. 0.8 is safe unless the network suddenly becomes a fifth faster."""
+    """Share of the fleet's shortest recent round trip by which a permit of the global budget is released earlier than
+    one window after its call's answer. 0 is safe however Discord counts and whatever the network does.
+    0.8 assumes that the way back of one call plus the way there of a later one take at least 80 % of it."""
 
     limiter_user_credit: float = pydantic.Field(default=0.5, ge=0, le=0.9)
-    """The same share for users' budgets, where a round trip is a smaller part of the window."""
-
-    limiter_server_time: bool = False
-    """Measure in the server's own time, where answers carry it, how long an answer was under way, and credit that too.
-    Off until it has been seen on live traffic that Discord makes these headers where it counts."""
-
-    limiter_reserve: int = pydantic.Field(default=0, ge=0, le=10)
-    """Permits of the global budget that only the interactive lane may use. Pacing makes 0 enough."""
+    """The same share for user and route budgets, where a round trip is a smaller part of the window."""
 
     limiter_background_share: float = pydantic.Field(default=0.2, gt=0, le=0.9)
     """Share of the global budget that the background lane gets when the interactive lane could use all of it."""

@@ -231,7 +231,7 @@ def _limits(stats: Row) -> Row:
         "http_429": stats["http_429"],
         "rejections": sum(max(models.values()) for models in would_be.values()),
         "rejections_by_model": {name: models for name, models in would_be.items() if any(models.values())},
-        "calls_by_route": stats["by_route"],
+        "calls_by_route": stats["by_route_token"],
         "most_calls_in_1_s": stats["bot_peak_1s"],
     }
 

@@ -32,7 +32,7 @@ async def test_user_guilds_are_requested_with_the_users_token_when_they_are_list
     assert request.path == "/api/v10/users/@me/guilds?with_counts=true&limit=200"
     assert request.headers["authorization"] == "Bearer user-token"
     (charge,) = bench.permits.charges
-    assert (charge.route, charge.identity, charge.user, charge.major) == (
+    assert (charge.route, charge.identity, charge.user_id, charge.major) == (
         "GET /users/@me/guilds",
         f"user:{USER}",
         USER,
@@ -52,7 +52,7 @@ async def test_guild_channels_are_requested_with_the_bots_token_when_they_are_fe
     assert request.path == f"/api/v10/guilds/{GUILD}/channels"
     assert request.headers["authorization"] == f"Bot {conftest.BOT_TOKEN}"
     (charge,) = bench.permits.charges
-    assert (charge.route, charge.identity, charge.user, charge.major) == (
+    assert (charge.route, charge.identity, charge.user_id, charge.major) == (
         "GET /guilds/{guild.id}/channels",
         "bot",
         USER,

@@ -38,7 +38,7 @@ async def test_renew_returns_a_new_pair_when_the_refresh_token_is_valid(bench: c
     named = base64.b64decode(request.headers["authorization"].removeprefix("Basic ")).decode()
     assert named == f"the-client:{conftest.CLIENT_SECRET}"
     (charge,) = bench.permits.charges
-    assert (charge.route, charge.identity, charge.user) == ("POST /oauth2/token", "client", values.USER)
+    assert (charge.route, charge.identity, charge.user_id) == ("POST /oauth2/token", "client", values.USER)
     assert bench.permits.balanced
 
 
