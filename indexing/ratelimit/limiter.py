@@ -25,22 +25,20 @@ from indexing.ratelimit.limits import BudgetState as BudgetState
 from indexing.ratelimit.limits import Permit as Permit
 from indexing.telemetry import logs, metrics
 
-ANSWER_WITHIN = 0.25
-"""Seconds after which the store counts as away, and no call is made."""
-GATHER = 0.15
-"""Longest time, in seconds, that what is not urgent waits for company: no permit is due again so soon. At 0.1 a fleet
-with few calls, or with many refreshes, spends more than two commands on a call (`make bench-limiter`)."""
-EARLY = 0.008
-"""Seconds by which a waiter asks before its moment, so that timers and Redis cannot make it late."""
-SOONER = 0.5
-"""Seconds by which a caller sent away is told to come before its moment in the global line, to be there when it
-comes: coming late would lose the place. Never more than half of what it is ready to wait."""
-SCOPES = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
-"""Discord's words for what a 429 stops, and ours for the edge in front of it."""
-USER_WAIT = 1.0
-"""Longest wait, in seconds, for a user's own budget: whoever waits longer for that alone comes back later."""
-REMEMBERED = 10_000
-"""Routes and users remembered here at most; beyond that all are forgotten and asked for again."""
+STORE_TIMEOUT = 0.25
+"""Seconds after which the store counts as unavailable, and no call is made."""
+BATCH_DELAY = 0.15
+"""Longest delay, in seconds, of items that are not urgent: no permit is due again so soon. At 0.1 a fleet with few
+calls, or with many refreshes, spends more than two commands on a call (`make bench-limiter`)."""
+WAKE_EARLY = 0.008
+"""Seconds by which a waiter requests before its moment, so that timers and Redis do not make it late."""
+RETRY_EARLY = 0.5
+"""Seconds by which a refused caller is asked to return before its moment in the global queue: a late one would lose its
+position. Never more than half of its `max_wait`."""
+SCOPE_LABELS = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
+"""Metric label of each scope: Discord's words for what a 429 stops, and egress for the edge in front of Discord."""
+MAX_REMEMBERED = 10_000
+"""Routes, and waits, that one process remembers; beyond that it drops all and asks the store again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,11 +122,11 @@ class Limiter:
             if isinstance(decision, protocol.LimitChanged):
                 self._remember_limit(charge, decision.limit)
                 continue
-            self._remember(charge, verdict)
-            if verdict.seconds > (min(left, USER_WAIT) if verdict.budget == "user" else left):
-                raise self._refusal(verdict, patience)
-            await self._sleep(max(verdict.seconds - EARLY, 0.001))
-            self._seen.waited.labels(charge.lane.value, verdict.budget).inc(verdict.seconds)
+            self._remember_wait(charge, decision)
+            if decision.seconds > left:
+                raise self._refusal(decision, max_wait)
+            await self._sleep(max(decision.seconds - WAKE_EARLY, 0.001))
+            self._metrics.waited.labels(charge.lane.value, decision.budget).inc(decision.seconds)
             woken = True
 
     async def settle(self, permit: Permit, answer: Answer) -> None:

@@ -56,9 +56,7 @@ class TurnRunner:
     async def run_background_turn(self, turn: turns.Turn) -> bool:
         """Run a turn in the background lane, as a worker does; see `run_turn`."""
         until = self._deps.clock() + self._config.turn_time
-        return await self.run_turn(
-            turn, guild_tasks.TurnLimits(model.Lane.BACKGROUND, until, self._width, max_wait=self._config.turn_time)
-        )
+        return await self.run_turn(turn, guild_tasks.TurnLimits(model.Lane.BACKGROUND, until, self._width))
 
     async def run_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> bool:
         """
