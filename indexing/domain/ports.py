@@ -403,6 +403,10 @@ class Subscription(Protocol):
         """Stop listening."""
 
 
+FIRST_POSITION = "0-0"
+"""Position before every update of a job."""
+
+
 class Events(Protocol):
     """Where progress is published for watchers in any process. Losing it loses no state: the store has every row."""
 

@@ -131,7 +131,8 @@ class JobWatcher:
             current, sent, tally = await self.find_job(job_id=job.job_id), None, None
             if not resumes or current.state.terminal:
                 # No change follows the end of a job: a resuming watcher must not miss those since its position.
-                reason = "" if resumes or options.after is None else TOKEN_TOO_OLD
+                # Who holds the first position has seen no update, so that none of theirs is lost.
+                reason = "" if resumes or options.after in {None, ports.FIRST_POSITION} else TOKEN_TOO_OLD
                 yield await self._snapshot(current, reason), position
                 sent = _visible_fields(current)
             while not current.state.terminal:
