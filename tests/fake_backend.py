@@ -167,6 +167,7 @@ class FakeDiscord:
         latency: Seconds that each answer takes.
         before_answer: Called while a response is in flight.
         calls: Requests in order; a request without a permit is not among them.
+        own_tokens: For each request for roles, whether it was made with the user's own token.
         busiest: Most requests in flight at once.
     """
 
@@ -178,6 +179,7 @@ class FakeDiscord:
         self.latency = 0.0
         self.before_answer: Callable[[], Awaitable[None]] | None = None
         self.calls: list[Call] = []
+        self.own_tokens: list[bool] = []
         self.busiest = 0
         self._under_way = 0
         self._clock = clock
@@ -226,10 +228,11 @@ class FakeDiscord:
         self,
         user_id: int,
         guild_id: int,
-        credential: ports.Credential,  # noqa: ARG002 -- the port has it
+        credential: ports.Credential,
         purpose: ports.Purpose,
     ) -> tuple[int, ...]:
         """Return the member's roles."""
+        self.own_tokens.append(ports.MEMBER_SCOPE in credential.scopes)
         await self._answer((user_id, guild_id), purpose)
         if (user_id, guild_id) not in self.roles:
             raise errors.Gone(404, 10007)

@@ -24,6 +24,7 @@ class MemoryUsers:
         self._refused: set[int] = set()
         self.credential_versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
         self.locks: dict[int, float] = {}
+        self.doubts: dict[int, float] = {}
         self._rosters: dict[int, set[int]] = {}
         self._former: dict[int, set[int]] = {}
         self._first_version = 0
@@ -40,7 +41,7 @@ class MemoryUsers:
         if known is not None:
             self._first_version = max(self._first_version, known.version + 1)
         self._refused.discard(user_id)
-        for kept in (self._credentials, self.credential_versions, self.locks):
+        for kept in (self._credentials, self.credential_versions, self.locks, self.doubts):
             kept.pop(user_id, None)
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
@@ -50,6 +51,7 @@ class MemoryUsers:
         self._refused.discard(user_id)
         self.credential_versions[user_id] = uuid.uuid4().hex
         self.locks.pop(user_id, None)
+        self.doubts.pop(user_id, None)
 
     async def credential(self, user_id: int) -> ports.Credential:
         """Return it, or raise what the port says."""

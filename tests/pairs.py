@@ -36,6 +36,7 @@ class MemoryCredentials:
             users.credential_versions[user_id],
             users.locks.get(user_id, 0.0),
             user_id in users._refused,
+            users.doubts.get(user_id, 0.0),
         )
 
     async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
@@ -61,6 +62,11 @@ class MemoryCredentials:
         await self._users.put_credential(user_id, credential)
         return True
 
+    async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
+        """Note the doubt, if the pair is unchanged."""
+        if self._unchanged(user_id, version):
+            self._users.doubts[user_id] = at
+
     async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
         """Mark the pair as refused, if it is unchanged."""
         if not self._unchanged(user_id, version):
@@ -74,6 +80,7 @@ class MemoryCredentials:
         self._users.credential_versions[user_id] = uuid.uuid4().hex
         self._users._refused.discard(user_id)
         self._users.locks.pop(user_id, None)
+        self._users.doubts.pop(user_id, None)
         return self._users._credentials.pop(user_id, None)
 
     def _unchanged(self, user_id: int, version: str | None) -> bool:

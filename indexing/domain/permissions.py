@@ -127,3 +127,26 @@ def may_view(membership: model.Membership, overwrites: model.Overwrites, pool: _
     if id_sets.has_id(overwrites.members_allow, membership.user_id):
         return True
     return view and not id_sets.has_id(overwrites.members_deny, membership.user_id)
+
+
+def sealed(guild_id: int) -> model.Overwrites:
+    """
+    Return overwrites that hide a channel from everybody but owners and administrators.
+
+    They deny VIEW_CHANNEL to @everyone and allow it to nobody, so that no role and no overwrite of a member lifts it.
+    """
+    return model.Overwrites(roles_deny=id_sets.pack_ids([guild_id]))
+
+
+def at_least_as_strict(one: model.Overwrites, other: model.Overwrites) -> bool:
+    """Return whether *one* allows the channel to nobody to whom *other* does not, whatever roles they have."""
+    return (
+        _is_subset(one.roles_allow, other.roles_allow)
+        and _is_subset(one.members_allow, other.members_allow)
+        and _is_subset(other.roles_deny, one.roles_deny)
+        and _is_subset(other.members_deny, one.members_deny)
+    )
+
+
+def _is_subset(packed: bytes, other: bytes) -> bool:
+    return set(id_sets.unpack_ids(packed)) <= set(id_sets.unpack_ids(other))

@@ -36,6 +36,10 @@ class Purpose:
     max_wait: float
 
 
+MEMBER_SCOPE = "guilds.members.read"
+"""The scope with which a user's own token reads their roles."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Credential:
     """A user's OAuth2 pair in the clear; its repr shows no token."""
@@ -45,13 +49,17 @@ class Credential:
     expires_at: float | None
     scopes: tuple[str, ...]
 
+    def without_member_scope(self) -> "Credential":
+        """Return the pair as if it could not read roles, so that the bot's token is used for that."""
+        return dataclasses.replace(self, scopes=tuple(scope for scope in self.scopes if scope != MEMBER_SCOPE))
+
 
 class Discord(Protocol):
     """
     Discord's HTTP API.
 
     Raises:
-        errors.RateLimited: No permit within the purpose's `max_wait`, or a 429.
+        errors.RateLimited: No permit within the purpose's `max_wait`, a 429, or (DiscordOutage) an outage of Discord.
         errors.LimiterUnavailable: The limiter's Redis cannot be reached; no call was made.
         errors.TokenRefused, errors.NoAccess, errors.Gone, errors.DiscordRefused: Permanent refusals.
         errors.DiscordTransient: A transient failure.
@@ -91,12 +99,14 @@ class StoredCredential:
         version: Changes with every write and every lock; None in rows of an older release.
         locked_until: Until when one process has the right to renew it, 0 when none has.
         refused: Whether only the user can renew it.
+        doubted_at: When Discord first refused this access token with a 401; 0 when it did not, or accepted it since.
     """
 
     credential: Credential
     version: str | None
     locked_until: float
     refused: bool
+    doubted_at: float = 0.0
 
 
 class Credentials(Protocol):
@@ -113,6 +123,9 @@ class Credentials(Protocol):
 
     async def store_renewed(self, user_id: int, *, version: str, credential: Credential) -> bool:
         """Store a new pair and end the lock; returns False and changes nothing when the lock is lost."""
+
+    async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
+        """Note when Discord refused the access token, 0 to forget it; changes nothing when the pair has changed."""
 
     async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
         """Mark the pair as renewable by the user only; returns False and changes nothing when it has changed."""

@@ -15,6 +15,8 @@ A channel missing from a complete listing. Discord leaves out what our bot may n
 USER_LEFT = "USER_LEFT"
 MUTED = "MUTED"
 NO_ACCESS = "NO_ACCESS"
+GUILD_TOO_LARGE = "GUILD_TOO_LARGE"
+"""The guild's listing of channels is larger than DISCORD_MAX_BODY_BYTES."""
 NOT_INDEXED_YET = "NOT_INDEXED_YET"
 ROLES_UNKNOWN = "ROLES_UNKNOWN"
 LIST_TOO_OLD = "LIST_TOO_OLD"
@@ -34,6 +36,7 @@ ADVICE = {
     USER_LEFT: "The user is not a member any more.",
     MUTED: "The user has muted this server; unmute it to index it.",
     NO_ACCESS: "Give the bot the permission to view channels in this server, then index it with force.",
+    GUILD_TOO_LARGE: "This server's list of channels is too large to be read; tell the operators.",
     ROLES_UNKNOWN: "Ask the user to log in again and to grant guilds.members.read.",
     LIST_TOO_OLD: "Index the user again, so that their server list is read.",
     "DISCORD_TRANSIENT": "Discord did not answer correctly; retry the job later.",

@@ -29,9 +29,10 @@ class DiscordSettings(fields.Group):
     connections: int = pydantic.Field(default=64, ge=1, le=1000)
     """Open connections to Discord in one process. 50 calls a second at 150 ms need about 8."""
 
-    max_body_bytes: int = pydantic.Field(default=8 * 2**20, ge=2**16)
-    """Largest response body, in bytes; a larger one is refused.
-    The default refuses 500 channels with 1,000 permission overwrites each."""
+    max_body_bytes: int = pydantic.Field(default=48 * 2**20, ge=2**16)
+    """Largest listing of a guild's channels, in bytes. A guild with a larger one fails as GUILD_TOO_LARGE.
+    500 channels with 1,000 permission overwrites each, the most that Discord allows, are about 34 MiB.
+    A process holds at most two listings above 4 MiB at a time."""
 
     @pydantic.field_validator("api_base")
     @classmethod

@@ -6,12 +6,16 @@ import dataclasses
 from indexing import errors
 from indexing.domain import model, ports, reasons
 from indexing.telemetry import logs, metrics
-from indexing.usecases import fetch_guild, tokens
+from indexing.usecases import fetch_guild
 
 FIRST_FIVE = 5
 """Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
 MILESTONES = {1: "first", FIRST_FIVE: "five"}
 """Guilds done after which somebody looks at the clock."""
+MOST_REFUSED = 10_000
+"""Users whose refusal a process remembers; beyond that all are forgotten."""
+REFUSED_FOR = 600.0
+"""Seconds for which roles are asked for with the bot's token after Discord refused the user's own for them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,13 +140,12 @@ class GuildTaskRunner:
         self,
         deps: ports.Dependencies,
         fetcher: fetch_guild.GuildStep,
-        renewing: tokens.TokenManager,
         metrics: metrics.IndexingMetrics,
     ) -> None:
         self._deps = deps
         self._fetcher = fetcher
-        self._credentials = renewing
         self._metrics = metrics
+        self._refused: dict[int, tuple[int, float]] = {}
         self._log = logs.get(__name__)
 
     async def run_tasks(self, run: TurnState) -> None:
@@ -150,7 +153,6 @@ class GuildTaskRunner:
         Work on the run's open units.
 
         Raises:
-            errors.ReauthRequired: The user's token is dead.
             errors.LimiterUnavailable, errors.StoreUnavailable: Nothing can be done now.
         """
         run.assigned = {task.guild_id for task in run.open_tasks()[: run.limits.first]}
@@ -260,13 +262,13 @@ class GuildTaskRunner:
         if guild is None:
             # Erased with the last member of it who was known, perhaps this one.
             return _failed(task, reasons.GUILD_UNAVAILABLE)
-        work = fetch_guild.TaskContext(run.job, task, guild, membership, run.credential, began)
+        work = fetch_guild.TaskContext(run.job, task, guild, membership, self._credential_for(run), began)
         purpose = run.purpose(self._deps.clock(), str(task.guild_id), task.guild_id)
         try:
             return await self._fetcher.run_step(work, purpose)
         except errors.TokenRefused as refusal:
             if task.step is model.Step.ROLES:
-                return await self._retry_with_renewed_token(run, work, purpose)
+                return await self._retry_with_bot_token(run, work, purpose)
             self._log.exception("bot_token_refused", status=refusal.status)
             return _failed(task, "BOT_TOKEN_REFUSED")
         except errors.IndexerError:
@@ -276,26 +278,33 @@ class GuildTaskRunner:
             self._log.exception("guild_task_crashed", job=run.job.job_id, guild=task.guild_id)
             return _failed(task, errors.IndexerError.reason)
 
-    async def _retry_with_renewed_token(
+    async def _retry_with_bot_token(
         self, run: TurnState, work: fetch_guild.TaskContext, purpose: ports.Purpose
     ) -> fetch_guild.StepResult:
-        """Renew the user's token, which Discord refused, and do the step again; refused twice, he must log in again."""
-        user = run.job.user_id
-        try:
-            run.credential = await self._credentials.renew_refused(user, work.credential, purpose)
-        except errors.RateLimited as wait:
-            return fetch_guild.StepResult(work.task, throttled=wait)
-        except (errors.EgressBlocked, errors.DiscordTransient) as failure:
-            pause = failure.retry_after if isinstance(failure, errors.EgressBlocked) else tokens.RETRY_PAUSE
-            return fetch_guild.StepResult(work.task, throttled=errors.CredentialBusy(user, pause))
-        except errors.DiscordRefused as refusal:
-            return _failed(work.task, refusal.reason)
-        again = dataclasses.replace(work, credential=run.credential)
-        try:
-            return await self._fetcher.run_step(again, purpose)
-        except errors.TokenRefused as refusal:
-            await self._credentials.mark_refused(user, run.credential)
-            raise errors.ReauthRequired(user) from refusal
+        """
+        Ask for the roles with the bot's token, in this turn and those of the next minutes.
+
+        A refusal here says nothing about the consent, because the scope may be missing; the guild list decides about
+        that. Not using the refused token again spares 401s, which count towards the invalid-request limit.
+        """
+        self._log.info("member_route_refused", user=run.job.user_id)
+        if len(self._refused) >= MOST_REFUSED:
+            self._refused.clear()
+        self._refused[run.job.user_id] = hash(work.credential.access_token), self._deps.clock()
+        return await self._fetcher.run_step(
+            dataclasses.replace(work, credential=work.credential.without_member_scope()), purpose
+        )
+
+    def _credential_for(self, run: TurnState) -> ports.Credential:
+        """Return the turn's pair, without the member scope if Discord refused it for that lately."""
+        refused = self._refused.get(run.job.user_id)
+        if refused is None:
+            return run.credential
+        token, at = refused
+        if token == hash(run.credential.access_token) and 0 <= self._deps.clock() - at < REFUSED_FOR:
+            return run.credential.without_member_scope()
+        del self._refused[run.job.user_id]
+        return run.credential
 
 
 def _failed(task: model.GuildTask, error: str) -> fetch_guild.StepResult:

@@ -47,9 +47,7 @@ class TurnRunner:
         self._lists = lists
         reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot_guilds)
         self._credentials = tokens.TokenManager(deps, metrics)
-        self._tasks = guild_tasks.GuildTaskRunner(
-            deps, fetch_guild.GuildStep(deps, config, metrics, reader), self._credentials, metrics
-        )
+        self._tasks = guild_tasks.GuildTaskRunner(deps, fetch_guild.GuildStep(deps, config, metrics, reader), metrics)
         self._forgiving: set[asyncio.Task[None]] = set()
         self._log = logs.get(__name__)
 
@@ -155,15 +153,16 @@ class TurnRunner:
         """Read the user's guild list; when Discord refuses his token, once more with a renewed one."""
         user, lists = run.job.user_id, self._lists
         try:
-            return await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
+            tasks = await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
         except errors.TokenRefused:
             purpose = run.purpose(self._deps.clock(), "renew")
             run.credential = await self._credentials.renew_refused(user, run.credential, purpose)
-        try:
-            return await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
-        except errors.TokenRefused as refusal:
-            await self._credentials.mark_refused(user, run.credential)
-            raise errors.ReauthRequired(user) from refusal
+            try:
+                tasks = await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
+            except errors.TokenRefused:
+                await self._credentials.confirm_refused(user, run.credential)
+        await self._credentials.note_accepted(user)
+        return tasks
 
     async def _list_guilds(self, run: guild_tasks.TurnState) -> bool:
         """List and store the user's guilds; returns False when the turn ended here."""

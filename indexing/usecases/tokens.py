@@ -18,6 +18,7 @@ Round trips while the pair is valid: 1 to MongoDB. To renew it: 1 to Discord, 2 
 import asyncio
 import dataclasses
 import enum
+from typing import NoReturn
 
 from indexing import concurrency, errors
 from indexing.domain import model, ports
@@ -38,6 +39,10 @@ RETRY_PAUSE = 5.0
 """Seconds until the next attempt after a transient failure."""
 LONG_RETRY_PAUSE = 60.0
 """The same after an error of our application: each counts towards the invalid-request limit of the whole fleet."""
+CONFIRMATION_PAUSE = 5.0
+"""Seconds between two refusals of an access token that end the consent: Discord refuses good tokens for a moment."""
+DOUBT_LIFETIME = 3_600.0
+"""Seconds after which a refusal no longer counts as the first of two."""
 STORE_RETRIES = (0.1, 0.3, 0.9)
 """Seconds before each retry of storing a new pair: if it is lost, the user must log in again."""
 
@@ -61,6 +66,7 @@ class TokenManager:
     def __init__(self, deps: ports.Dependencies, metrics: metrics.IndexingMetrics) -> None:
         self._deps = deps
         self._metrics = metrics
+        self._doubted: dict[int, str | None] = {}
         self._log = logs.get(__name__)
 
     async def get_usable(self, user_id: int, purpose: ports.Purpose) -> ports.Credential:
@@ -89,23 +95,54 @@ class TokenManager:
         """
         Return the pair to use after Discord refused *used*: the stored one if it is another, else a renewed one.
 
+        A pair that cannot be renewed, or was refused before, is not renewed; see `confirm_refused`.
+
         Raises:
-            errors.ReauthRequired: It cannot be renewed; the user must log in again, and their jobs fail until then.
+            errors.ReauthRequired: The consent has ended; the user must log in again, and all their work stops.
             errors.CredentialMissing, errors.CredentialBusy, and the errors of `ports.OAuth`.
         """
         held = await self._load(user_id)
         if held.credential.access_token != used.access_token:
             return held.credential
-        if not self._renewable(held):
-            await self._deps.credentials.mark_refused(user_id, version=held.version)
-            raise errors.ReauthRequired(user_id)
+        doubted = 0.0 <= self._deps.clock() - held.doubted_at < DOUBT_LIFETIME
+        if doubted or not self._renewable(held):
+            await self._confirm_refused(user_id, held)
         return await self._renew(user_id, held, purpose)
 
-    async def mark_refused(self, user_id: int, used: ports.Credential) -> None:
-        """Mark a renewed pair as refused by Discord; a pair that was stored since then stays valid."""
+    async def confirm_refused(self, user_id: int, used: ports.Credential) -> NoReturn:
+        """
+        Judge a refusal of the pair *used*, which is new or was renewed just now.
+
+        One refusal is no proof, because Discord refuses good tokens for a moment. Two that are some seconds apart are.
+
+        Raises:
+            errors.CredentialBusy: It is the first refusal, or another pair is stored since; ask again then.
+            errors.ReauthRequired: It is the second; the user must log in again.
+            errors.CredentialMissing: The pair is erased.
+        """
         held = await self._load(user_id)
-        if held.credential.access_token == used.access_token:
-            await self._deps.credentials.mark_refused(user_id, version=held.version)
+        if held.credential.access_token != used.access_token:
+            raise errors.CredentialBusy(user_id, POLL_INTERVAL)
+        await self._confirm_refused(user_id, held)
+
+    async def note_accepted(self, user_id: int) -> None:
+        """Forget a first refusal: Discord has accepted the pair since. No round trip without one."""
+        if user_id in self._doubted:
+            await self._deps.credentials.mark_doubted(user_id, version=self._doubted.pop(user_id), at=0.0)
+
+    async def _confirm_refused(self, user_id: int, held: ports.StoredCredential) -> NoReturn:
+        now = self._deps.clock()
+        age = now - held.doubted_at
+        if CONFIRMATION_PAUSE <= age < DOUBT_LIFETIME:
+            if await self._deps.credentials.mark_refused(user_id, version=held.version):
+                self._log.info("reauth_required", user=user_id, reason="access token refused twice")
+                raise errors.ReauthRequired(user_id)
+            raise errors.CredentialBusy(user_id, POLL_INTERVAL)
+        if not 0 <= age < CONFIRMATION_PAUSE:
+            self._log.info("access_token_refused", user=user_id)
+            await self._deps.credentials.mark_doubted(user_id, version=held.version, at=now)
+            age = 0.0
+        raise errors.CredentialBusy(user_id, CONFIRMATION_PAUSE - age)
 
     async def _load(self, user_id: int) -> ports.StoredCredential:
         try:
@@ -116,6 +153,10 @@ class TokenManager:
             raise
         if held.refused:
             raise errors.ReauthRequired(user_id)
+        if held.doubted_at:
+            self._doubted[user_id] = held.version
+        else:
+            self._doubted.pop(user_id, None)
         return held
 
     def _renewable(self, held: ports.StoredCredential) -> bool:

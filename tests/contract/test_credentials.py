@@ -107,6 +107,26 @@ async def test_the_pair_rests_when_it_was_unlocked_until_later(pairs: ports.Cred
     assert await pairs.lock(values.USER, version=version, now=NOW + 5.0, until=NOW + 9.0) is not None
 
 
+async def test_a_doubt_belongs_to_one_pair_when_it_is_noted(stores: conftest.Stores, pairs: ports.Credentials) -> None:
+    """It stays until it is taken back or another pair is stored, and a late one changes nothing."""
+    before = (await pairs.get(values.USER)).version
+    await pairs.mark_doubted(values.USER, version=before, at=NOW)
+    doubted = await pairs.get(values.USER)
+    await pairs.mark_doubted(values.USER, version=before, at=0.0)
+    trusted = await pairs.get(values.USER)
+    await pairs.mark_doubted(values.USER, version=before, at=NOW)
+    await stores.users.put_credential(values.USER, NEW)
+    await pairs.mark_doubted(values.USER, version=before, at=NOW)
+    brought = await pairs.get(values.USER)
+    version = await locked(pairs)
+    await pairs.mark_doubted(values.USER, version=version, at=NOW)
+    await pairs.store_renewed(values.USER, version=version, credential=NEW)
+
+    assert (doubted.doubted_at, doubted.version, doubted.refused) == (NOW, before, False)
+    assert (trusted.doubted_at, brought.doubted_at) == (0.0, 0.0)
+    assert (await pairs.get(values.USER)).doubted_at == 0.0
+
+
 async def test_the_pair_is_withheld_when_it_was_refused(stores: conftest.Stores, pairs: ports.Credentials) -> None:
     """The users port does not return it; its status can still be read."""
     refused = await pairs.mark_refused(values.USER, version=await locked(pairs))

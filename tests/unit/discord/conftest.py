@@ -59,5 +59,6 @@ async def bench() -> AsyncIterator[Bench]:
         async with client.open_session(config) as session:
             seen = metrics.Metrics(to).discord
             discord = client.DiscordClient(session, cast("limiter.Limiter", permits), config, seen)
+            discord.outage.note_answer()  # lately, so that a failure makes no probe
             named = settings.OAuthSettings(client_id="the-client", client_secret=CLIENT_SECRET)
             yield Bench(discord, oauth.OAuth(discord, named), server, permits, to)

@@ -125,7 +125,12 @@ def test_every_metric_has_unit_and_help_when_it_is_declared(groups: list[metric_
         "indexer_workers_live",
         "indexer_credentials",
     }
-    counts |= {"indexer_exporter_source_up", "indexer_build_info", "indexer_authentication_required"}
+    counts |= {
+        "indexer_exporter_source_up",
+        "indexer_build_info",
+        "indexer_authentication_required",
+        "indexer_discord_outage",
+    }
 
     for one in declared:
         assert re.fullmatch(r"(indexer|grpc_server)_[a-z0-9_]+", one.name)

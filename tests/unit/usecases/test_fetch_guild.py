@@ -34,9 +34,10 @@ class Bench:
 
         job = changes.pop("job", values.job(created_at=self.backend.clock()))
         guild = changes.pop("guild", await self.guild())
+        credential = changes.pop("credential", values.credential())
         membership = await stored.member(self.backend.users, USER, GUILD)
         assert membership is not None
-        work = fetch_guild.TaskContext(job, values.task(**changes), guild, membership, values.credential(), began)
+        work = fetch_guild.TaskContext(job, values.task(**changes), guild, membership, credential, began)
         return await self.backend.guild_step.run_step(work, PURPOSE)
 
     async def guild(self) -> model.Guild:
@@ -389,14 +390,47 @@ async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Benc
     assert await stored.member(bench.backend.users, USER, GUILD) is None
 
 
-async def test_a_unit_is_done_as_far_as_possible_when_roles_may_not_be_read(bench: Bench) -> None:
-    """What depends on a role stays hidden, and the row says why."""
-    bench.backend.discord.fail((USER, GUILD), errors.NoAccess(403, 50001))
+@pytest.mark.parametrize(
+    "refusal", [errors.NoAccess(403, 50001), errors.Gone(404, 10004), errors.Gone(404, 0), errors.Gone(404, 10013)]
+)
+async def test_roles_stay_unknown_when_discord_does_not_say_that_the_user_left(
+    bench: Bench, refusal: errors.DiscordRefused
+) -> None:
+    """What depends on a role stays hidden, and the row says why. Only Unknown Member ends a membership."""
+    bench.backend.discord.fail((USER, GUILD), *[refusal] * 2)
 
     outcome = await bench.run(step=model.Step.ROLES, channel_count=1)
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SUCCEEDED, "ROLES_UNKNOWN")
     assert outcome.task.channel_count == 1
+
+
+@pytest.mark.parametrize("refusal", [errors.NoAccess(403, 50001), errors.Gone(404, 10004)])
+async def test_the_bot_is_asked_when_the_users_own_token_cannot_read_roles(
+    bench: Bench, refusal: errors.DiscordRefused
+) -> None:
+    """It may know; a second call is made only when the first was with the user's token."""
+    bench.backend.discord.roles[USER, GUILD] = (ROLE,)
+    bench.backend.discord.fail((USER, GUILD), refusal)
+    own = values.credential(scopes=("guilds", ports.MEMBER_SCOPE))
+
+    outcome = await bench.run(step=model.Step.ROLES, credential=own)
+
+    assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SUCCEEDED, "")
+    assert bench.backend.discord.own_tokens == [True, False]
+
+
+async def test_a_guild_is_left_alone_when_its_listing_is_too_large(bench: Bench) -> None:
+    """One call, no retry; the guild is not asked again for an hour, and nothing that was read is hidden."""
+    bench.backend.discord.fail(GUILD, errors.AnswerTooLarge(48 << 20))
+
+    first = await bench.run()
+    again = await bench.run()
+
+    assert (first.task.state, first.task.reason) == (model.TaskState.FAILED, "GUILD_TOO_LARGE")
+    assert (again.task.state, again.task.reason) == (model.TaskState.SKIPPED, "GUILD_TOO_LARGE")
+    assert bench.backend.discord_calls == [GUILD]
+    assert (await bench.guild()).retry_at == bench.backend.clock() + 3_600.0
 
 
 async def test_a_unit_stays_partly_done_when_reading_roles_fails_for_now(bench: Bench) -> None:

@@ -371,16 +371,15 @@ async def test_guilds_left_undone_are_counted_when_a_job_fails(backend: fake_bac
     turner = run_turn.TurnRunner(
         backend.deps, backend.config, seen, guild_lists.GuildLists(backend.deps, backend.config)
     )
-    hidden = (values.denied(20), values.allowed(5))
-    backend.discord.channels[20] = [values.channel(21, 20), values.channel(22, 20, overwrites=hidden)]
-    backend.discord.fail((values.USER, 20), errors.TokenRefused(401, 0))
     await backend.start_job()
+    await turner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
+    await backend.credentials.delete(values.USER)
 
-    await turner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
+    await turner.run_turn(turns.Turn(JOB, 1), backend.turn_limits())
 
     rows = await backend.jobs.list_tasks(JOB)
-    undone = {"state": "FAILED", "reason": "REAUTH_REQUIRED"}
+    undone = {"state": "FAILED", "reason": "CREDENTIAL_MISSING"}
     assert to.get_sample_value("indexer_guild_tasks_finished_total", undone) == sum(
         row.state.value == "FAILED" for row in rows
     )
-    assert any(row.reason == "REAUTH_REQUIRED" for row in rows)
+    assert any(row.reason == "CREDENTIAL_MISSING" for row in rows)

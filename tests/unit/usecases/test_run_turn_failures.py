@@ -6,8 +6,8 @@ import itertools
 import pytest
 
 from indexing import errors
-from indexing.domain import model, turns
-from indexing.usecases import control_job, maintenance, run_turn
+from indexing.domain import model, ports, turns
+from indexing.usecases import control_job, maintenance, run_turn, tokens
 from tests import clockwork, fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
@@ -62,30 +62,76 @@ async def test_a_unit_succeeds_when_its_failure_passes(backend: fake_backend.Fak
     assert (await backend.get_job()).state is model.JobState.SUCCEEDED
 
 
-@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
-async def test_a_job_fails_when_the_users_token_is_refused(backend: fake_backend.FakeBackend, what: object) -> None:
-    """All work for him stops, until he renews his consent."""
-    backend.discord.channels[10] = for_role(10)
-    backend.discord.fail(what, errors.TokenRefused(401, 0))
+async def credential_is_good(backend: fake_backend.FakeBackend) -> bool:
+    """Return whether the user's consent stands, and is not doubted."""
+    held = await backend.credentials.get(USER)
+    return not held.refused and not held.doubted_at
+
+
+@pytest.mark.parametrize("times", [0, 1])
+async def test_a_consent_stands_when_the_list_refuses_the_token_once(
+    backend: fake_backend.FakeBackend, times: int
+) -> None:
+    """Discord refuses good tokens for a moment; the job goes on some seconds later."""
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * times)
+    began = backend.clock()
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert await credential_is_good(backend)
+    assert backend.clock() - began == pytest.approx(tokens.CONFIRMATION_PAUSE * times)
+
+
+async def test_a_consent_ends_when_the_list_refuses_the_token_twice(backend: fake_backend.FakeBackend) -> None:
+    """Some seconds apart: then all work for the user stops until they log in again."""
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 2)
     await backend.start_job()
 
     await backend.run_all_turns()
 
     job = await backend.get_job()
+    first, second = [call.at for call in backend.discord.calls if call.what == "list"]
     assert (job.state, job.reason) == (model.JobState.FAILED, "REAUTH_REQUIRED")
+    assert second - first >= tokens.CONFIRMATION_PAUSE
     with pytest.raises(errors.ReauthRequired):
         await backend.users.credential(USER)
 
 
-@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
-async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(
-    backend: fake_backend.FakeBackend, what: object
+async def test_a_consent_stands_when_two_refusals_have_a_success_between_them(
+    backend: fake_backend.FakeBackend,
 ) -> None:
-    """One renewal mends it, within the turn, and the user notices nothing."""
+    """A success forgets the first."""
+    for name in ("a" * 32, "b" * 32):
+        backend.discord.fail("list", errors.TokenRefused(401, 0))
+        await backend.start_job(name)
+        await backend.run_all_turns()
+
+        assert (await backend.get_job(name)).state is model.JobState.SUCCEEDED
+    assert await credential_is_good(backend)
+
+
+async def test_a_new_consent_is_not_doubted_when_the_one_before_was(backend: fake_backend.FakeBackend) -> None:
+    """A refusal belongs to one pair."""
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 2)
+    await backend.start_job()
+    await backend.run_next_turn()
+    await backend.users.put_credential(USER, values.credential(access_token="brought"))
+
+    await backend.run_all_turns()
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert await credential_is_good(backend)
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(
+    backend: fake_backend.FakeBackend, refusals: int
+) -> None:
+    """One renewal mends it; a new token that is refused at once is asked with again, and not renewed."""
     backend.oauth.enabled = True
-    backend.discord.channels[10] = for_role(10)
-    backend.discord.roles[USER, 10] = ()
-    backend.discord.fail(what, errors.TokenRefused(401, 0))
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * refusals)
     await backend.start_job()
 
     await backend.run_all_turns()
@@ -93,16 +139,13 @@ async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(
     assert (await backend.get_job()).state is model.JobState.SUCCEEDED
     assert backend.oauth.renewals == ["refresh"]
     assert (await backend.users.credential(USER)).access_token == "access+"
+    assert await credential_is_good(backend)
 
 
-@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
-async def test_a_job_fails_when_the_renewed_token_is_refused_as_well(
-    backend: fake_backend.FakeBackend, what: object
-) -> None:
+async def test_a_job_fails_when_the_renewed_token_is_refused_twice_as_well(backend: fake_backend.FakeBackend) -> None:
     """Exactly one renewal is tried; then only the user can help."""
     backend.oauth.enabled = True
-    backend.discord.channels[10] = for_role(10)
-    backend.discord.fail(what, errors.TokenRefused(401, 0), errors.TokenRefused(401, 0))
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 3)
     await backend.start_job()
 
     await backend.run_all_turns()
@@ -114,7 +157,28 @@ async def test_a_job_fails_when_the_renewed_token_is_refused_as_well(
         await backend.users.credential(USER)
 
 
-@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
+@pytest.mark.parametrize("enabled", [True, False], ids=["renewable", "not-renewable"])
+async def test_roles_are_asked_for_with_the_bots_token_when_the_users_is_refused_for_them(
+    backend: fake_backend.FakeBackend,
+    enabled: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """The member route says nothing about the consent; its refusals are not collected for every guild."""
+    backend.oauth.enabled = enabled
+    await backend.users.put_credential(USER, values.credential(scopes=("guilds", ports.MEMBER_SCOPE)))
+    for guild_id in GUILDS[:3]:
+        backend.discord.channels[guild_id] = for_role(guild_id)
+        backend.discord.roles[USER, guild_id] = (ROLE,)
+        backend.discord.fail((USER, guild_id), errors.TokenRefused(401, 0))
+    await backend.start_job()
+
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
+
+    assert set((await backend.task_states()).values()) == {"SUCCEEDED"}
+    assert backend.oauth.renewals == []
+    assert await credential_is_good(backend)
+    assert [scoped for scoped in backend.discord.own_tokens if scoped] == [True]
+
+
 @pytest.mark.parametrize(
     ("problem", "ends"),
     [
@@ -126,13 +190,11 @@ async def test_a_job_fails_when_the_renewed_token_is_refused_as_well(
     ],
 )
 async def test_the_job_says_why_when_the_token_cannot_be_renewed(
-    backend: fake_backend.FakeBackend, what: object, problem: errors.IndexerError, ends: str
+    backend: fake_backend.FakeBackend, problem: errors.IndexerError, ends: str
 ) -> None:
     """A dead grant ends all; for our own fault the user is not blamed; what passes is waited for."""
     backend.oauth.enabled = True
-    backend.discord.channels[10] = for_role(10)
-    backend.discord.roles[USER, 10] = ()
-    backend.discord.fail(what, errors.TokenRefused(401, 0))
+    backend.discord.fail("list", errors.TokenRefused(401, 0))
     backend.oauth.fail(problem)
     await backend.start_job()
 

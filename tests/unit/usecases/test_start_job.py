@@ -248,13 +248,15 @@ async def test_every_guild_is_asked_again_when_the_start_is_forced(backend: fake
 
 
 async def test_the_failure_is_in_the_job_when_the_users_token_is_dead(backend: fake_backend.FakeBackend) -> None:
-    """The next start says it at once."""
-    backend.discord.fail("list", errors.TokenRefused(401, 0))
+    """Refused twice, some seconds apart; the next start says it at once."""
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 2)
     case = starter(backend)
 
     started = await case.start(USER, wait=10.0, immediate=1, force=False)
+    await backend.run_all_turns()
 
-    assert (started.job.state, started.job.reason) == (model.JobState.FAILED, "REAUTH_REQUIRED")
+    job = await backend.get_job(started.job.job_id)
+    assert (job.state, job.reason) == (model.JobState.FAILED, "REAUTH_REQUIRED")
     with pytest.raises(errors.ReauthRequired):
         await case.start(USER, wait=10.0, immediate=1, force=False)
 

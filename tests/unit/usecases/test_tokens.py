@@ -261,9 +261,43 @@ async def test_the_stored_pair_is_taken_when_the_refused_one_was_renewed_since()
 
 
 async def test_a_newer_pair_stays_when_an_older_one_is_refused_for_good() -> None:
-    """Noting a second refusal touches only the pair that was refused."""
+    """A refusal touches only the pair that was refused."""
     backend = await backend_with(None)
 
-    await renewing(backend).mark_refused(values.USER, values.credential(access_token="older"))
+    with pytest.raises(errors.CredentialBusy):
+        await renewing(backend).confirm_refused(values.USER, values.credential(access_token="older"))
 
-    assert not (await backend.credentials.get(values.USER)).refused
+    held = await backend.credentials.get(values.USER)
+    assert (held.refused, held.doubted_at) == (False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("pauses", "ends"),
+    [
+        pytest.param((0.0,), False, id="once"),
+        pytest.param((0.0, 0.0), False, id="twice in the same second"),
+        pytest.param((0.0, 2.0, 2.0), False, id="three times within the pause"),
+        pytest.param((0.0, usecases_tokens.CONFIRMATION_PAUSE), True, id="twice"),
+        pytest.param((0.0, 60.0), True, id="a minute later"),
+        pytest.param((0.0, usecases_tokens.DOUBT_LIFETIME), False, id="an hour later"),
+        pytest.param((0.0, -600.0), False, id="a clock ten minutes behind"),
+    ],
+)
+async def test_the_consent_ends_when_two_refusals_are_some_seconds_apart(
+    pauses: tuple[float, ...],
+    ends: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """In any process: the first is stored with the pair. Until then the job waits."""
+    backend = await backend_with(None, refresh_token="")
+    raised: list[type[Exception]] = []
+
+    for pause in pauses:
+        backend.clock.advance(pause)
+        with pytest.raises((errors.CredentialBusy, errors.ReauthRequired)) as problem:
+            await renewing(backend).renew_refused(values.USER, values.credential(), PURPOSE)
+        raised.append(type(problem.value))
+
+    assert raised == [errors.CredentialBusy] * (len(pauses) - 1) + [
+        errors.ReauthRequired if ends else errors.CredentialBusy
+    ]
+    assert (await backend.credentials.get(values.USER)).refused is ends
