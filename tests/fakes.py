@@ -116,7 +116,7 @@ class MemoryUsers:
             member, role_ids=tuple(sorted(set(roles))), roles_at=asked_at, roles_changed_at=moment
         )
         self._put_member(new)
-        if member.role_ids != new.role_ids:
+        if member.role_ids != new.role_ids or asked_at - (known.roles_at or 0.0) >= 300.0:
             self._bump(known.user_id)
         return True
 

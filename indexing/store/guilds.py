@@ -12,6 +12,7 @@ asked, so that a process that lost its lease changes nothing, however late its w
 | refusal, failure | 1 | 0.2 KB |
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +24,6 @@ from indexing.store import database, guild_codec, writer
 SCHEMA = 2
 UNREAD = {
     "schema": SCHEMA,
-    "version": 1,
-    "fence": 0,
     "lease_until": 0.0,
     "fetched_at": None,
     "looked_at": None,
@@ -107,7 +106,8 @@ class Guilds:
             has_bot = None if installed is None else guild.guild_id in installed
             change = _listed(guild, old, has_bot=has_bot)
             if old is None:
-                new.append({"_id": guild.guild_id, **UNREAD, **change})
+                first = database.first_version()
+                new.append({"_id": guild.guild_id, **UNREAD, **change, "version": first, "fence": first})
             elif any(old.get(name) != value for name, value in change.items()):
                 changes.append(pymongo.UpdateOne({"_id": guild.guild_id}, {"$set": change, "$inc": {"version": 1}}))
         await database.insert_new(self._guilds, new)
@@ -115,14 +115,15 @@ class Guilds:
             with database.translated():
                 await self._guilds.bulk_write(changes, ordered=False)
 
-    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:  # noqa: ARG002 -- rows need it
+    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Note that our bot is not in the guilds; where it was, the channels are hidden, with that reason."""
         if not guild_ids:
             return
         was_in = {"_id": {"$in": list(guild_ids)}, "fetched_at": {"$ne": None}}
         with database.translated():
             # A new fencing token, so that a fetch that is under way changes nothing any more.
-            await self._guilds.update_many(was_in, {"$set": REMOVED, "$inc": {"fence": 1, "version": 1}})
+            removed = REMOVED | {"oldest_gone_at": now}
+            await self._guilds.update_many(was_in, {"$set": removed, "$inc": {"fence": 1, "version": 1}})
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Note that somebody views guilds, and for which of them they wait."""
@@ -222,15 +223,21 @@ class Guilds:
     async def _purge_gone(self, before: float) -> int:
         with database.translated():
             old = {"oldest_gone_at": {"$gt": 0.0, "$lt": before}}
-            rows = await self._guilds.find(old, {"_id": 1, "fence": 1, "channels": 1, "activity": 1}).to_list(None)
+            rows = await self._guilds.find(old, {"access": 1, "channels": 1, "activity": 1}).to_list(None)
         erased, changes = 0, []
         for row in rows:
-            channels, gone = guild_codec.decode(row["_id"], row["channels"], row["activity"])
+            try:
+                channels, gone = guild_codec.decode(row["_id"], row["channels"], row["activity"])
+            except guild_codec.NewerFormat:
+                continue
             left = [one for one in gone if one.gone_at >= before]
             erased += len(gone) - len(left)
             packed, _ = guild_codec.encode(channels, left)
             fields = {"channels": packed, "oldest_gone_at": min((one.gone_at for one in left), default=0.0)}
-            unchanged = {"_id": row["_id"], "channels": row["channels"]}
+            if row["access"] == model.Access.NOT_INSTALLED.value:
+                erased += len(channels) + len(left)
+                fields = {"channels": b"", "activity": b"", "oldest_gone_at": 0.0, "fingerprint": ""}
+            unchanged = {"_id": row["_id"], "channels": row["channels"], "access": row["access"]}
             changes.append(pymongo.UpdateOne(unchanged, {"$set": fields}))
         if changes:
             with database.translated():
@@ -301,7 +308,11 @@ def indexed_of(row: database.Document) -> model.IndexedGuild:
     packed: Any = row.get("channels")
     if guild.fetched_at is None or not packed:
         return model.IndexedGuild(guild, row.get("version", 0), ())
-    channels, gone = guild_codec.decode(guild.guild_id, packed, row["activity"])
+    try:
+        channels, gone = guild_codec.decode(guild.guild_id, packed, row["activity"])
+    except guild_codec.NewerFormat:
+        # Until this release fetches it. The others of the same page are shown.
+        return model.IndexedGuild(dataclasses.replace(guild, fetched_at=None), row.get("version", 0), ())
     return model.IndexedGuild(guild, row.get("version", 0), channels, gone)
 
 

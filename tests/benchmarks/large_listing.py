@@ -23,7 +23,7 @@ from prometheus_client import registry
 
 from indexing import settings
 from indexing.discord import client
-from indexing.domain import model, ports
+from indexing.domain import id_sets, model, ports
 from indexing.ratelimit import limiter
 from indexing.telemetry import metrics
 from tests import values

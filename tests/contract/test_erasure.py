@@ -151,22 +151,11 @@ async def test_guilds_that_the_user_has_left_are_found_until_the_roster_is_erase
     assert (await kept.user_data.count(USER))["rosters"] == 0
 
 
-def broken_on_the_server(request: pytest.FixtureRequest, reason: str) -> None:
-    """Expect a test to fail over the real store."""
-    if request.node.callspec.params["stores"] == "server":
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
-
-LEFT_ROSTER = "mark_left leaves the roster alone, and lists that are stored later do not know of the guild any more"
-
-
 @pytest.mark.parametrize("later", [[SHARED, LEFT], [SHARED]], ids=["same-guilds", "one-less"])
 async def test_a_guild_is_found_when_a_role_answer_showed_that_the_user_has_left(
-    kept: conftest.Stores, later: list[int], request: pytest.FixtureRequest
+    kept: conftest.Stores, later: list[int]
 ) -> None:
     """It is one that they have left, whatever lists are stored afterwards."""
-    if later == [SHARED]:
-        broken_on_the_server(request, LEFT_ROSTER)
     assert await stored.left(kept.users, USER, OWN)
 
     await stored.guild_list(kept.users, USER, [values.user_guild(row) for row in later], NOW + 3)
@@ -175,10 +164,9 @@ async def test_a_guild_is_found_when_a_role_answer_showed_that_the_user_has_left
 
 
 async def test_a_guild_does_not_stay_when_a_role_answer_showed_that_its_other_member_has_left(
-    kept: conftest.Stores, request: pytest.FixtureRequest
+    kept: conftest.Stores,
 ) -> None:
     """At the latest when a list of theirs that does not name it is stored."""
-    broken_on_the_server(request, LEFT_ROSTER)
     assert await stored.left(kept.users, OTHER, SHARED)
     await stored.guild_list(kept.users, OTHER, [], NOW + 3)
 
@@ -213,9 +201,6 @@ async def test_a_fetch_stores_nothing_when_its_guild_was_erased(kept: conftest.S
     assert await kept.guilds.load([OWN]) == {}
 
 
-BEGINS_AGAIN = "version and fencing token of a new document begin where those of the erased one began"
-
-
 async def user_versions(stores: conftest.Stores, *guild_ids: int) -> set[int]:
     """Let a user log in and index these guilds; returns the versions that they have in the course of it."""
     seen = set()
@@ -229,11 +214,8 @@ async def user_versions(stores: conftest.Stores, *guild_ids: int) -> set[int]:
     return seen
 
 
-async def test_a_user_has_other_versions_when_they_come_back_after_an_erasure(
-    stores: conftest.Stores, request: pytest.FixtureRequest
-) -> None:
+async def test_a_user_has_other_versions_when_they_come_back_after_an_erasure(stores: conftest.Stores) -> None:
     """A process that keeps the former user compares versions: an equal one would show erased memberships again."""
-    broken_on_the_server(request, BEGINS_AGAIN)
     before = await user_versions(stores, 1, 2, 3)
     await stores.user_data.erase_user(OTHER + 1)
 
@@ -242,27 +224,21 @@ async def test_a_user_has_other_versions_when_they_come_back_after_an_erasure(
     assert before.isdisjoint(after)
 
 
-async def test_a_guild_has_other_versions_when_it_is_stored_again_after_an_erasure(
-    kept: conftest.Stores, request: pytest.FixtureRequest
-) -> None:
+async def test_a_guild_has_other_versions_when_it_is_stored_again_after_an_erasure(kept: conftest.Stores) -> None:
     """As for users: an equal version would show channels as they were before."""
-    broken_on_the_server(request, BEGINS_AGAIN)
     before = (await kept.guilds.versions([OWN]))[OWN].version
     await kept.user_data.erase_guilds([OWN], but=USER)
 
     after = set()
-    for number in range(before + 1):
+    for number in range(5):
         await kept.guilds.upsert_guilds([values.user_guild(OWN, name=f"name {number}")], [OWN])
         after.add((await kept.guilds.versions([OWN]))[OWN].version)
 
     assert before not in after
 
 
-async def test_a_late_fetch_changes_nothing_when_its_guild_was_erased_and_stored_again(
-    kept: conftest.Stores, request: pytest.FixtureRequest
-) -> None:
+async def test_a_late_fetch_changes_nothing_when_its_guild_was_erased_and_stored_again(kept: conftest.Stores) -> None:
     """Another fetch holds the lease by then: a fencing token is never given twice."""
-    broken_on_the_server(request, BEGINS_AGAIN)
     await kept.guilds.upsert_guilds([values.user_guild(74)], [74])
     late, known = await unfetched_lease(kept), (await kept.guilds.get([74]))[74]
     await kept.user_data.erase_guilds([74], but=USER)

@@ -188,7 +188,11 @@ def test_a_channel_is_sealed_when_it_has_no_overwrites_at_all() -> None:
     assert sealed is not None
     assert empty is not None
     assert thread is not None
-    assert (sealed.overwrites, empty.overwrites, thread.overwrites) == (SEALED, model.NO_OVERWRITES, model.NO_OVERWRITES)
+    assert (sealed.overwrites, empty.overwrites, thread.overwrites) == (
+        SEALED,
+        model.NO_OVERWRITES,
+        model.NO_OVERWRITES,
+    )
 
 
 def test_an_overwrite_of_unknown_type_says_nothing_when_it_denies_nothing() -> None:

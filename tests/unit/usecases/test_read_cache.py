@@ -327,9 +327,6 @@ async def test_the_user_is_unknown_when_they_were_erased_while_they_were_kept() 
         await made.browser.list_guilds(USER, after=None, size=50)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="roles that are as they were make no new version, so that the kept ones grow old"
-)
 async def test_a_roles_channel_stays_in_sight_when_its_roles_were_confirmed() -> None:
     """How old they are counts from the last answer, also in a process that kept the user from before it."""
     made = Scene(fake_backend.make(), 6)
@@ -348,7 +345,6 @@ async def test_a_roles_channel_stays_in_sight_when_its_roles_were_confirmed() ->
     assert [row.channel_id for row in after.rows] == [1]
 
 
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="a page is cut only when all its guilds are kept at once")
 async def test_a_page_ends_when_its_guilds_do_not_fit_into_the_cache() -> None:
     """It has fewer rows, or loads for itself; the smallest cache that the settings allow is smaller than one user."""
     made = Scene(fake_backend.make(read_cache_bytes=1 << 20), 7)
