@@ -41,9 +41,7 @@ class State(enum.StrEnum):
 class Schema:
     """The state, read again when it is older than `NOTICE`; documents are final."""
 
-    def __init__(
-        self, db: database.Database, state: State, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, db: database.Database, state: State, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._meta = db["meta"]
         self._state = state
         self._monotonic = monotonic

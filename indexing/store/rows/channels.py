@@ -7,12 +7,12 @@ that head, document and rows agree when a write returns.
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import pymongo
 
-from indexing.domain import model, reasons
+from indexing.domain import id_sets, model, reasons
 from indexing.store import database, guilds, schema
 
 ROWS, DOCUMENTS = schema.State.ROWS, schema.State.DOCUMENTS
@@ -21,8 +21,15 @@ ROWS, DOCUMENTS = schema.State.ROWS, schema.State.DOCUMENTS
 class RowGuilds(guilds.Guilds):
     """Port `ports.Guilds`. Round trips: those of `guilds.Guilds`, and as many for the rows."""
 
-    def __init__(self, db: database.Database, form: schema.Schema, *, retention: float = 30 * 86_400.0) -> None:
-        super().__init__(db, retention=retention)
+    def __init__(
+        self,
+        db: database.Database,
+        form: schema.Schema,
+        *,
+        retention: float = 30 * 86_400.0,
+        observe: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        super().__init__(db, retention=retention, observe=observe)
         self._channels = db["channels"]
         self._memberships = db["memberships"]
         self._form = form
@@ -96,7 +103,8 @@ class RowGuilds(guilds.Guilds):
     async def _distrust(self, guild_id: int) -> None:
         """Have a guild fetched again: a lease lost in the act of writing may have left older rows behind."""
         with database.translated():
-            done = await self._guilds.update_one({"_id": guild_id}, {"$set": {"fetched_at": None}, "$inc": {"version": 1}})
+            unread = {"$set": {"fetched_at": None}, "$inc": {"version": 1}}
+            done = await self._guilds.update_one({"_id": guild_id}, unread)
             if not done.matched_count:
                 # Erased meanwhile: nothing else leads to these rows.
                 await self._channels.delete_many({"guild_id": guild_id})
@@ -128,9 +136,7 @@ def copied_at(fence: int, fetched_at: float | None) -> database.Document:
     return {"migrated_fence": fence, "migrated_at": fetched_at}
 
 
-async def read_rows(
-    channels: database.Collection, guild_ids: Collection[int]
-) -> dict[int, list[database.Document]]:
+async def read_rows(channels: database.Collection, guild_ids: Collection[int]) -> dict[int, list[database.Document]]:
     """Return the rows of guilds, gone ones included."""
     with database.translated():
         rows = await channels.find({"guild_id": {"$in": list(guild_ids)}}).to_list(None)
@@ -192,11 +198,12 @@ def _row_changes(
 ) -> tuple[list[database.Document], list[Any]]:
     """Return new rows, and the writes that turn the stored ones into the listing; only changes are written."""
     listed = {channel.channel_id: channel for channel in listing.channels}
+    gone = {"gone_at": listing.now, "gone_why": reasons.HIDDEN_OR_DELETED}
     changes: list[Any] = []
     for row in stored:
         channel = listed.pop(row["_id"], None)
         if channel is None:
-            change = {"gone_at": listing.now, "gone_why": reasons.HIDDEN_OR_DELETED} if row.get("gone_at") is None else {}
+            change = gone if row.get("gone_at") is None else {}
         else:
             fields = {**_fields(channel), "gone_at": None}
             change = {name: value for name, value in fields.items() if row.get(name) != value}
@@ -218,7 +225,7 @@ def _fields(channel: model.Channel) -> database.Document:
     sides = ((kept.roles_allow, 0, 0), (kept.roles_deny, 0, 1), (kept.members_allow, 1, 0), (kept.members_deny, 1, 1))
     bits: dict[tuple[int, int], list[int]] = {}
     for packed, kind, side in sides:
-        for target_id in model.unpack_ids(packed):
+        for target_id in id_sets.unpack_ids(packed):
             bits.setdefault((target_id, kind), [0, 0])[side] = model.VIEW_CHANNEL
     return {
         "guild_id": channel.guild_id,

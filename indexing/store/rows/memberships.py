@@ -7,7 +7,7 @@ copy meanwhile: one that read the row before misses its guard on `version`, or w
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import pymongo
@@ -27,9 +27,15 @@ class RowUsers(users.Users):
     """Port `ports.Users`. Round trips: those of `users.Users`, and 2 for the rows, 3 for a guild list."""
 
     def __init__(
-        self, db: database.Database, safe: credentials.Vault, form: schema.Schema, clock: ports.Clock
+        self,
+        db: database.Database,
+        safe: credentials.Vault,
+        form: schema.Schema,
+        clock: ports.Clock,
+        *,
+        observe: Callable[[float], None] = lambda _: None,
     ) -> None:
-        super().__init__(db, safe)
+        super().__init__(db, safe, observe=observe)
         self._memberships = db["memberships"]
         self._form = form
         self._clock = clock
@@ -102,7 +108,8 @@ class RowUsers(users.Users):
         if state is not DOCUMENTS:
             moment = max(asked_at, (known.roles_changed_at or 0.0) + LEAST)
             change = {"role_ids": list(roles), "roles_at": asked_at, "roles_changed_at": moment}
-            if not await self._change_row(known, change) and state is ROWS:
+            in_row = await self._change_row(known, change)
+            if state is ROWS and not in_row:
                 return False
         stored = await super().store_roles(known, roles, asked_at)
         return stored or state is ROWS
@@ -110,8 +117,9 @@ class RowUsers(users.Users):
     async def mark_left(self, known: model.Membership) -> bool:
         """Note that the user is not a member any more; returns False when anything newer is known."""
         state = await self._form.state()
-        if state is not DOCUMENTS and not await self._change_row(known, {**LEFT, "left_at": self._clock()}):
-            if state is ROWS:
+        if state is not DOCUMENTS:
+            in_row = await self._change_row(known, {**LEFT, "left_at": self._clock()})
+            if state is ROWS and not in_row:
                 return False
         stored = await super().mark_left(known)
         return stored or state is ROWS

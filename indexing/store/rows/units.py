@@ -6,7 +6,7 @@ smaller revision, as in the release before.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import pymongo
 
@@ -19,8 +19,15 @@ ROWS, DOCUMENTS = schema.State.ROWS, schema.State.DOCUMENTS
 class RowJobs(jobs.Jobs):
     """Port `ports.Jobs`. Round trips: those of `jobs.Jobs`, and 1 for the rows."""
 
-    def __init__(self, db: database.Database, form: schema.Schema, *, retention: float) -> None:
-        super().__init__(db, retention=retention)
+    def __init__(
+        self,
+        db: database.Database,
+        form: schema.Schema,
+        *,
+        retention: float,
+        observe: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        super().__init__(db, retention=retention, observe=observe)
         self._units = db["units"]
         self._form = form
 

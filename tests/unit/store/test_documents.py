@@ -10,7 +10,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model
-from indexing.store import credentials, guilds, jobs, users
+from indexing.store import credentials, guilds, jobs, migrations, users
 from indexing.store import database as store_database
 from tests import clockwork, values
 
@@ -23,7 +23,7 @@ USER, GUILD = values.USER, values.GUILD
 async def database() -> store_database.Database:
     """An empty database of the mock, with our indexes."""
     client = mongomock_motor.AsyncMongoMockClient(mock_mongo_client=mongomock_ng.MongoClient())
-    await store_database.make_indexes(client["indexer"])
+    await migrations.make_indexes(client["indexer"])
     return client["indexer"]
 
 
