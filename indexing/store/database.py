@@ -28,8 +28,6 @@ Collection = Any
 MOST_TEXT = 200
 """Characters of a driver's message that are passed on; it names hosts and times, never documents."""
 DUPLICATE_KEY = 11000
-INDEX_EXISTS = {85, 86}
-"""Codes for "same index, other options": mongod answers 85, the embedded server 86."""
 
 
 @contextlib.contextmanager
@@ -101,38 +99,6 @@ async def open_database(
         client.close()
 
 
-async def make_indexes(database: Database) -> None:
-    """Create what is missing; safe to run by every process at every boot."""
-    wanted: list[tuple[str, list[tuple[str, int]], Document]] = [
-        ("users", [("reauth", 1)], {"partialFilterExpression": {"reauth": True}, "name": "reauth"}),
-        ("rosters", [("guild_ids", 1)], {}),
-        (
-            "guilds",
-            [("next_refresh_at", 1)],
-            {"partialFilterExpression": {"next_refresh_at": {"$gt": 0}}, "name": "due"},
-        ),
-        ("guilds", [("looked_at", 1)], {}),
-        (
-            "guilds",
-            [("oldest_gone_at", 1)],
-            {"partialFilterExpression": {"oldest_gone_at": {"$gt": 0}}, "name": "gone"},
-        ),
-        ("jobs", [("user_id", 1)], {"unique": True, "partialFilterExpression": {"active": True}, "name": "one_active"}),
-        ("jobs", [("user_id", 1), ("created_at", -1)], {}),
-        ("jobs", [("next_turn_at", 1)], {"partialFilterExpression": {"active": True}, "name": "overdue"}),
-        ("jobs", [("expires_at", 1)], {"expireAfterSeconds": 0}),
-        ("requests", [("expires_at", 1)], {"expireAfterSeconds": 0}),
-        ("requests", [("user_id", 1)], {"partialFilterExpression": {"user_id": {"$gt": 0}}, "name": "about"}),
-    ]
-    for collection, keys, options in wanted:
-        try:
-            with translated():
-                await database[collection].create_index(keys, **options)
-        except errors.StoreUnavailable as error:
-            if getattr(error.__cause__, "code", None) not in INDEX_EXISTS:
-                raise
-
-
 COMMANDS = {
     "find_one": "find",
     "find_one_and_update": "findAndModify",
@@ -146,7 +112,6 @@ COMMANDS = {
     "count_documents": "aggregate",
     "estimated_document_count": "count",
     "distinct": "distinct",
-    "create_index": "createIndexes",
 }
 """Methods that send a command, and its name in MongoDB."""
 REFUSED = (pymongo.errors.DuplicateKeyError, pymongo.errors.BulkWriteError)
@@ -165,6 +130,11 @@ class MeasuredDatabase:
     def __getitem__(self, name: str) -> "MeasuredCollection":
         """Return a collection."""
         return MeasuredCollection(self._database[name], self._seen)
+
+
+def unmeasured(db: Database) -> Database:
+    """Return the driver's own database, for commands that no operation of a caller waits for."""
+    return db._database if isinstance(db, MeasuredDatabase) else db  # noqa: SLF001 -- of this module
 
 
 class MeasuredCollection:

@@ -60,7 +60,7 @@ class Jobs:
                 with database.translated():
                     row = await self._jobs.find_one({"user_id": job.user_id, "active": True}, HEAD)
                 if row is not None:
-                    return _job(row), False
+                    return job_of(row), False
             else:
                 return job, True
         raise errors.StoreUnavailable("a user's jobs end faster than they can be joined")
@@ -69,19 +69,19 @@ class Jobs:
         """Return a job."""
         with database.translated():
             row = await self._jobs.find_one({"_id": job_id}, HEAD)
-        return _job(row) if row else None
+        return job_of(row) if row else None
 
     async def get_many(self, job_ids: Collection[str]) -> dict[str, model.Job]:
         """Return those of the jobs that are stored, by id."""
         with database.translated():
             rows = await self._jobs.find({"_id": {"$in": list(job_ids)}}, HEAD).to_list(None)
-        return {row["_id"]: _job(row) for row in rows}
+        return {row["_id"]: job_of(row) for row in rows}
 
     async def load(self, job_id: str) -> tuple[model.Job, list[model.GuildTask]] | None:
         """Return a job and its tasks by position, as of one moment."""
         with database.translated():
             row = await self._jobs.find_one({"_id": job_id})
-        return (_job(row), _tasks(row)) if row else None
+        return (job_of(row), tasks_of(row)) if row else None
 
     async def latest(self, user_id: int) -> model.Job | None:
         """Return the user's active job, else their newest."""
@@ -89,7 +89,7 @@ class Jobs:
             # The active one first, whatever the clocks of the machines that made them say.
             order = [("active", pymongo.DESCENDING), ("created_at", pymongo.DESCENDING)]
             row = await self._jobs.find_one({"user_id": user_id}, HEAD, sort=order)
-        return _job(row) if row else None
+        return job_of(row) if row else None
 
     async def list_for_user(
         self, user_id: int, *, before: float, limit: int
@@ -98,7 +98,7 @@ class Jobs:
         with database.translated():
             found = self._jobs.find({"user_id": user_id, "created_at": {"$lt": before}})
             rows = await found.sort("created_at", pymongo.DESCENDING).limit(limit).to_list(None)
-        return [(_job(row), _tasks(row)) for row in rows]
+        return [(job_of(row), tasks_of(row)) for row in rows]
 
     async def begin_turn(
         self, job_id: str, turn: int, *, now: float, until: float
@@ -111,14 +111,11 @@ class Jobs:
                 {"$set": change, "$inc": {"unfinished": 1}},
                 return_document=pymongo.ReturnDocument.AFTER,
             )
-        return (_job(row), _tasks(row)) if row else None
+        return (job_of(row), tasks_of(row)) if row else None
 
     async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
         """Store the tasks of a job whose guild list is read; returns False when its turn is not current any more."""
-        guilds = [[task.guild_id, task.name, task.position] for task in tasks]
-        change = {**self._fields(dataclasses.replace(job, listed=True)), "guilds": _ENCODER.encode(guilds)}
-        change["tasks"] = {str(task.guild_id): _changing(task) for task in tasks}
-        return await self._update(job, change)
+        return await self._update(job, {**self._fields(dataclasses.replace(job, listed=True)), **packed_tasks(tasks)})
 
     async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
         """Return the tasks by position."""
@@ -148,7 +145,7 @@ class Jobs:
         with database.translated():
             late = self._jobs.find({"active": True, "next_turn_at": {"$lt": now}}, HEAD)
             rows = await late.sort("next_turn_at", pymongo.ASCENDING).limit(limit).to_list(None)
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def _fields(self, job: model.Job) -> database.Document:
         row = dataclasses.asdict(job)
@@ -165,6 +162,12 @@ class Jobs:
         return datetime.datetime.fromtimestamp(created_at + self._retention, tz=datetime.UTC)
 
 
+def packed_tasks(tasks: Sequence[model.GuildTask]) -> database.Document:
+    """Return the fields of a document that hold a job's tasks."""
+    guilds = [[task.guild_id, task.name, task.position] for task in tasks]
+    return {"guilds": _ENCODER.encode(guilds), "tasks": {str(task.guild_id): _changing(task) for task in tasks}}
+
+
 def _changing(task: model.GuildTask) -> bytes:
     return _ENCODER.encode(
         [
@@ -179,7 +182,8 @@ def _changing(task: model.GuildTask) -> bytes:
     )
 
 
-def _job(row: database.Document) -> model.Job:
+def job_of(row: database.Document) -> model.Job:
+    """Return the job of a document."""
     return model.Job(
         job_id=row["_id"],
         user_id=int(row["user_id"]),
@@ -199,7 +203,8 @@ def _job(row: database.Document) -> model.Job:
     )
 
 
-def _tasks(row: database.Document) -> list[model.GuildTask]:
+def tasks_of(row: database.Document) -> list[model.GuildTask]:
+    """Return the tasks of a whole document by position; in an ended job, none is open."""
     packed: Any = row.get("guilds")
     if not packed:
         return []

@@ -91,7 +91,7 @@ class Users:
         """Return all that is stored of the user but their credential; None when nothing is."""
         with database.translated():
             row = await self._users.find_one({"_id": user_id}, INDEX)
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
         """Return the versions of those of the users of whom anything is stored."""
@@ -182,7 +182,7 @@ def _list_changes(
 ) -> tuple[database.Document, database.Document]:
     """Return what a guild list sets and unsets; where rights changed, the roles do not count as known any more."""
     rights = sorted((guild.guild_id, guild.owner, guild.permissions) for guild in guilds)
-    set_: database.Document = {"rights": _ENCODER.encode(rights), "listed_at": asked_at}
+    set_: database.Document = {"rights": packed_rights(rights), "listed_at": asked_at}
     unset: database.Document = {}
     for guild_id, owner, permissions in rights:
         before = known.memberships.get(guild_id)
@@ -197,7 +197,13 @@ def _list_changes(
     return set_, unset
 
 
-def _user(row: database.Document) -> model.User:
+def packed_rights(rights: Sequence[tuple[int, bool, int]]) -> bytes:
+    """Return the field `rights` of (guild, owner, permissions), ordered by guild."""
+    return _ENCODER.encode(rights)
+
+
+def user_of(row: database.Document) -> model.User:
+    """Return the user of a document."""
     user_id = int(row["_id"])
     rights: Any = row.get("rights")
     maps: dict[str, Mapping[str, Any]] = {name: row.get(name) or {} for name in PER_GUILD}
