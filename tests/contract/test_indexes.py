@@ -3,6 +3,7 @@
 from typing import Any
 
 from indexing.store import database as store_database
+from indexing.store import migrations
 
 EXPIRES = {"key": [("expires_at", 1)], "expireAfterSeconds": 0}
 """A document is deleted at the moment that it names, which must be a date."""
@@ -50,6 +51,6 @@ async def test_every_index_has_its_keys_and_options_when_the_database_is_new(dat
 
 async def test_indexes_stay_when_another_process_makes_them_again(database: store_database.Database) -> None:
     """Each process makes them at each boot."""
-    await store_database.make_indexes(database)
+    await migrations.make_indexes(database)
 
     assert await indexes(database) == {name: in_order(listed) for name, listed in INDEXES.items()}
