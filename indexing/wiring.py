@@ -93,7 +93,13 @@ async def open_components(
         updates = events.RedisEvents(shared_redis, metrics.indexing.merged.inc)
         stack.push_async_callback(updates.close)
         turn_queue = queue.DramatiqQueue(broker, shared_redis)
-        discord = client.DiscordClient(session, limits, config.discord, metrics.discord)
+        discord = client.DiscordClient(
+            session,
+            limits,
+            config.discord,
+            metrics.discord,
+            charge_bot_reads=config.limiter.user_budget_bot_reads,
+        )
         vault = credentials.Vault(config.secrets.keys)
         store_limit = concurrency.AdaptiveLimit(time.monotonic)
         stores = await _open_stores(db, config, form, clock, store_limit.observe)

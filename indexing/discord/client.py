@@ -33,6 +33,8 @@ EDGE_PAUSE = 60.0
 """Seconds to pause when the edge blocks this address without a time: our guess, it trades minutes."""
 EDGE_BLOCK_CODE = 40333
 """Discord's JSON code for a request that its edge refuses (topics/opcodes-and-status-codes.mdx, read 2026-08-06)."""
+LIMIT_HEADERS = {"x-ratelimit-scope", "x-ratelimit-bucket", "x-ratelimit-global"}
+"""Headers of a 429 by which Discord, not its edge, answers (topics/rate-limits.mdx, read 2026-08-06)."""
 WRONG_TOKEN_CODES = {20001, 20002}
 """Codes for a token of the wrong kind: the call is wrong, and the guild may be accessible (same page)."""
 PROBE_MAX_WAIT = 1.0
@@ -66,6 +68,7 @@ class Call:
         precondition: Awaited between permit and request; the call ends without a request when it returns False.
         form: Form fields of a POST; None makes a GET.
         max_body: Largest body of a success, in bytes; a larger one is lasting. None: `bodies.SMALL_LIMIT`, passing.
+        charges_user: As in `limits.Charge`.
     """
 
     route: routes.Route
@@ -76,6 +79,7 @@ class Call:
     precondition: ports.Precondition | None = None
     form: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
     max_body: int | None = None
+    charges_user: bool = True
 
 
 class _PreconditionFailed(Exception):
@@ -92,8 +96,11 @@ class Response:
 
     @property
     def error(self) -> payloads.ErrorBody | None:
-        """Discord's error body; None when the body is not Discord's."""
-        return payloads.decode_error(self.body or b"")
+        """Discord's error body; None when the body is not Discord's. A 429 may show that by its headers alone."""
+        found = payloads.decode_error(self.body or b"")
+        if found is None and self.status == 429 and self.headers.keys() & LIMIT_HEADERS:  # noqa: PLR2004 -- HTTP
+            return payloads.ErrorBody("", is_global="x-ratelimit-global" in self.headers)
+        return found
 
 
 class DiscordClient:
@@ -111,12 +118,16 @@ class DiscordClient:
         permits: limiter.Limiter,
         config: settings.DiscordSettings,
         discord_metrics: metrics.DiscordMetrics,
+        *,
+        charge_bot_reads: bool = True,
     ) -> None:
+        """*charge_bot_reads* is LimiterSettings.user_budget_bot_reads."""
         self.max_call_time = config.timeout
         self._session = session
         self._permits = permits
         self._config = config
         self._metrics = discord_metrics
+        self._charge_bot_reads = charge_bot_reads
         self._bodies = bodies.BodyReader()
         self.outage = outage.OutageDetector(self._probe, discord_metrics, time.monotonic)
         self._logged_at: dict[str, float] = {}
@@ -158,6 +169,7 @@ class DiscordClient:
             self._bot_call(routes.guild_channels(guild_id), purpose),
             precondition=precondition,
             max_body=self._config.max_body_bytes,
+            charges_user=self._charge_bot_reads,
         )
 
         async def decode(body: bytearray, unreadable: payloads.Unreadable) -> list[model.Channel]:
@@ -265,6 +277,7 @@ class DiscordClient:
             user_id=call.purpose.user_id,
             major=call.route.guild_id,
             waiter=call.purpose.waiter,
+            charges_user=call.charges_user,
         )
         with tracing.span("permit"):
             permit = await self._permits.take(charge, max_wait=call.purpose.max_wait)

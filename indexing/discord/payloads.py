@@ -289,8 +289,14 @@ def _user_guild(raw: msgspec.Raw) -> model.UserGuild | None:
 
 
 def _common_rights(one: model.UserGuild, other: model.UserGuild) -> model.UserGuild:
-    """Return a guild that is listed twice, with the rights that both rows give."""
-    return dataclasses.replace(one, owner=one.owner and other.owner, permissions=one.permissions & other.permissions)
+    """Return a guild that is listed twice, with the rights that both rows give; owners and administrators have all."""
+    if other.owner or (other.permissions & permissions.ADMINISTRATOR and not one.owner):
+        granted = one.permissions
+    elif one.owner or one.permissions & permissions.ADMINISTRATOR:
+        granted = other.permissions
+    else:
+        granted = one.permissions & other.permissions
+    return dataclasses.replace(one, owner=one.owner and other.owner, permissions=granted)
 
 
 class _Listing:

@@ -79,7 +79,7 @@ def _settlement_keys(names: limits.Keys, settlement: protocol.Settlement) -> lis
     return [user, route, all_guilds, names.bucket_ledger(charge, headers.bucket, charge.major)]
 
 
-def encode_request(request: protocol.PermitRequest) -> dict[str, Any]:
+def encode_request(request: protocol.PermitRequest, parameters: limits.LimiterParameters) -> dict[str, Any]:
     """Return a request as the script reads it."""
     charge, limit = request.charge, request.limit
     return {
@@ -88,6 +88,8 @@ def encode_request(request: protocol.PermitRequest) -> dict[str, Any]:
         "waiter": request.waiter,
         "named": charge.waiter != "",
         "user_id": "" if charge.user_id is None else str(charge.user_id),
+        "charges_user": charge.charged_user is not None,
+        "charges_global": parameters.charges_global(charge),
         "max_wait": _ms(request.max_wait),
         "route_key": charge.route_key,
         "stored_limit": limit.stored,
@@ -151,8 +153,8 @@ def decode_decision(
     if reply[0] != _GRANTED:
         return protocol.Wait(reply[1] / 1000, decode_text(reply[2]), decode_text(reply[3]))
     _, delay_ms, used, capacity, user_used, route_used = reply
-    shares_left = {"global": _share_left(used, capacity)}
-    if request.charge.user_id is not None:
+    shares_left = {"global": _share_left(used, capacity)} if capacity else {}
+    if request.charge.charged_user is not None:
         shares_left["user"] = _share_left(user_used, user_capacity)
     if request.limit.known and request.limit.capacity:
         shares_left["route"] = _share_left(route_used, request.limit.capacity)

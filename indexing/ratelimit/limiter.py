@@ -221,11 +221,17 @@ class Limiter:
             self._blocked_until.clear()
         if wait.budget == "user":
             self._blocked_until[f"user {charge.user_id}"] = self._clock() + wait.seconds
-        elif wait.budget == "global" and charge.lane is not model.Lane.INTERACTIVE:
+        elif (
+            wait.budget == "global"
+            and self._parameters.charges_global(charge)
+            and charge.lane is not model.Lane.INTERACTIVE
+        ):
             self._blocked_until[charge.lane.value] = self._clock() + wait.seconds
 
     def _is_blocked(self, charge: limits.Charge, now: float) -> bool:
-        names = f"user {charge.user_id}", charge.lane.value
+        names = [f"user {charge.charged_user}"]
+        if self._parameters.charges_global(charge):
+            names.append(charge.lane.value)
         until = max(self._blocked_until.get(name, 0.0) for name in names)
         return until - now > 2 * self._batch_delay
 

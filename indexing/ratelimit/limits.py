@@ -49,9 +49,10 @@ class Charge:
     Attributes:
         route: Template, such as `GET /guilds/{guild.id}/channels`.
         identity: "bot", or "user:<id>" when the call carries the user's own token; route budgets belong to it.
-        user_id: User whose budget is charged, whichever token the call carries; None charges no user's.
+        user_id: User on whose behalf the call is made, whichever token it carries; None for nobody's.
         major: Discord's major parameter, a guild id, which may have a bucket of its own; None when there is none.
         waiter: Name that keeps one queue position across several `take` calls; "" gives each call its own.
+        charges_user: Whether the user's budget is charged; without it `user_id` only says who takes turns with whom.
     """
 
     lane: model.Lane
@@ -60,6 +61,12 @@ class Charge:
     user_id: int | None
     major: int | None
     waiter: str = ""
+    charges_user: bool = True
+
+    @property
+    def charged_user(self) -> int | None:
+        """User whose budget is charged, None for nobody's."""
+        return self.user_id if self.charges_user else None
 
     @property
     def route_key(self) -> str:
@@ -119,6 +126,7 @@ class LimiterParameters:
         raise_after: Consecutive answers that must agree before a learned limit is raised.
         round_trip_period, round_trip_samples: Least time and answers over which the shortest round trip is measured.
         max_window: Longest window that is accepted from headers.
+        user_tokens_global: Whether calls with a user's own token take a permit of the global budget.
     """
 
     global_budget: settings.Rate
@@ -143,6 +151,7 @@ class LimiterParameters:
     round_trip_period: float = 30.0
     round_trip_samples: int = 200
     max_window: float = 3600.0
+    user_tokens_global: bool = True
 
     @classmethod
     def from_settings(cls, config: settings.LimiterSettings, call_timeout: float) -> Self:
@@ -160,7 +169,12 @@ class LimiterParameters:
             user_credit=config.limiter_user_credit,
             stop_bulk=math.ceil(INVALID_REQUEST_LIMIT.capacity * config.limiter_stop_bulk),
             stop_all=math.ceil(INVALID_REQUEST_LIMIT.capacity * config.limiter_stop_all),
+            user_tokens_global=config.global_budget_user_tokens,
         )
+
+    def charges_global(self, charge: Charge) -> bool:
+        """Return whether *charge* takes a permit of the global budget; docs/decisions/0027 says why it might not."""
+        return self.user_tokens_global or charge.token_owner == ""
 
 
 class Keys:

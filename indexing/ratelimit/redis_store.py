@@ -83,7 +83,7 @@ class RedisBudgetStore:
         script_input = {
             **self._fleet_clock.estimate(sent_at),
             "settlements": [codec.encode_settlement(one, sent_at) for one in settlements],
-            "requests": [codec.encode_request(one) for one in requests],
+            "requests": [codec.encode_request(one, parameters) for one in requests],
         }
         if self._now is not None:
             script_input["now"] = int(self._now() * 1000)

@@ -76,6 +76,15 @@ class LimiterSettings(fields.Group):
     """Calls on behalf of one user, as calls/seconds.
     Discord documents no such limit: this is the product owner's conservative figure."""
 
+    global_budget_user_tokens: bool = True
+    """Whether calls with a user's own token also take a permit of the global budget.
+    Discord documents limits per authentication (developers/topics/rate-limits.mdx, read 2026-08-06), so a user's token
+    should have a limit of its own; nothing promises it. Pauses and stops apply to these calls either way."""
+
+    user_budget_bot_reads: bool = True
+    """Whether reading a guild's channels with the bot's token also takes a permit of the budget of the user it is for.
+    Discord sees only the bot's token there. It costs time: 60 guilds take at least 55 s at 5 per 5 s."""
+
     limiter_hold: float | None = pydantic.Field(default=None, ge=0)
     """Seconds without calls after Redis lost the budgets, because the calls in flight are then unknown.
     Unset, it is the longest window plus DISCORD_TIMEOUT plus 2 s.

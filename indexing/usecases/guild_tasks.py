@@ -12,6 +12,8 @@ FIRST_FIVE = 5
 """Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
 MILESTONES = {1: "first", FIRST_FIVE: "five"}
 """Guilds done after which somebody looks at the clock."""
+BOT_RETRY_PAUSE = 5.0
+"""Seconds until the second attempt after a refusal of the bot's token."""
 MOST_REFUSED = 10_000
 """Users whose refusal a process remembers; beyond that all are forgotten."""
 REFUSED_FOR = 600.0
@@ -270,13 +272,23 @@ class GuildTaskRunner:
             if task.step is model.Step.ROLES:
                 return await self._retry_with_bot_token(run, work, purpose)
             self._log.exception("bot_token_refused", status=refusal.status)
-            return _failed(task, "BOT_TOKEN_REFUSED")
+            return self._retry_after_bot_refusal(task)
         except errors.IndexerError:
             raise
         except Exception:  # noqa: BLE001 -- the boundary of a unit
             # A bug that one guild brings out must not stop the others, and must be seen in its row.
             self._log.exception("guild_task_crashed", job=run.job.job_id, guild=task.guild_id)
             return _failed(task, errors.IndexerError.reason)
+
+    def _retry_after_bot_refusal(self, task: model.GuildTask) -> fetch_guild.StepResult:
+        """Try once more some seconds later: Discord refuses good tokens for a moment."""
+        reason = errors.BotTokenRefused.reason
+        if task.reason == reason:
+            return _failed(task, reason)
+        retry_at = self._deps.clock() + BOT_RETRY_PAUSE
+        return fetch_guild.StepResult(
+            dataclasses.replace(task, state=model.TaskState.QUEUED, reason=reason, retry_at=retry_at)
+        )
 
     async def _retry_with_bot_token(
         self, run: TurnState, work: fetch_guild.TaskContext, purpose: ports.Purpose

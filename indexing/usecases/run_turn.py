@@ -177,7 +177,11 @@ class TurnRunner:
         except errors.DiscordTransient as failure:
             await self._retry_list_later(run.job, failure)
         except errors.DiscordRefused as refusal:
-            await self._end_job(run.job, model.JobState.FAILED, refusal.reason)
+            if isinstance(refusal, errors.BotTokenRefused) and run.job.reason != refusal.reason:
+                # Discord refuses good tokens for a moment, so one refusal is no proof.
+                await self._retry_list_later(run.job, refusal)
+            else:
+                await self._end_job(run.job, model.JobState.FAILED, refusal.reason)
         else:
             run.job = dataclasses.replace(run.job, listed=True, attempts=0, reason="")
             self._note_milestone("list", run.job)

@@ -51,9 +51,10 @@ class Settler:
 
     def _give_back(self, settlement: protocol.Settlement, *keys: str) -> protocol.SettlementResult:
         state = self._state
+        paced = settlement.permit.id in state.ledgers[GLOBAL] and settlement.permit.charge.lane is not limits.LANES[0]
         for key in (GLOBAL, *keys):
             state.ledgers[key].pop(settlement.permit.id, None)
-        if settlement.permit.charge.lane is not limits.LANES[0]:
+        if paced:
             rate = state.parameters.global_budget
             state.numbers["pace"] -= ms(rate.window) / rate.capacity
         return protocol.SettlementResult(0, settlement.permit.limit)

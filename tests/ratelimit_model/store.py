@@ -111,9 +111,10 @@ class _Acquisition:
         self._lane = fair_queue.lane_of(request)
         self._decision = _Decision()
         self._has_waiters = False
+        self._charges_global = state.parameters.charges_global(request.charge)
         rate, charge, limit = state.parameters.user_budget, request.charge, request.limit
         user, route = names.user_ledger(charge.user_id), names.route_ledger(charge, limit)
-        capacity = 0 if charge.user_id is None else rate.capacity
+        capacity = 0 if charge.charged_user is None else rate.capacity
         self._user = _Budget(user, names.queue(user), "user", "used up", capacity, ms(rate.window))
         self._own_guild = names.guild_ledger(charge, limit)
         reason = "used up" if limit.known else "probe"
@@ -132,9 +133,15 @@ class _Acquisition:
             self._update_small_queue(self._user)
             self._update_small_queue(self._route)
             return self._refuse()
-        used, limit, position = self._check_global_budget()
+        used, limit, position = 0, 0, 0.0
+        if self._charges_global:
+            used, limit, position = self._check_global_budget()
+        else:
+            self._check_stop(0.0)
         if self._is_refused():
-            if request.charge.waiter or self._decision.wait <= ms(request.max_wait):
+            if not self._charges_global:
+                self._queue.leave_queue(request)
+            elif request.charge.waiter or self._decision.wait <= ms(request.max_wait):
                 self._queue.enqueue(request, position, self._decision.wait)
             else:
                 self._queue.leave_queue(request)
@@ -204,6 +211,11 @@ class _Acquisition:
             stop = later if later[0] > stop[0] else stop
         return stop
 
+    def _check_stop(self, spread: float) -> None:
+        moment, budget, reason = self._current_stop()
+        if moment > self._state.now:
+            self._add_wait(moment + spread, certain=False, budget=budget, reason=reason)
+
     def _check_global_budget(self) -> tuple[int, int, float]:
         parameters, state = self._state.parameters, self._state
         self._has_waiters = self._queue.has_waiters()
@@ -215,9 +227,7 @@ class _Acquisition:
         more = {lane: self._queue.count_before(self._request, rank, lane) for lane in lanes}
         ahead = rank + sum(more.values())
         bulk = rank + sum(count for lane, count in more.items() if lane > 1)
-        moment, budget, reason = self._current_stop()
-        if moment > state.now:
-            self._add_wait(moment + ahead * window / limit, certain=False, budget=budget, reason=reason)
+        self._check_stop(ahead * window / limit)
         n = used - limit + ahead + 1
         if self._lane > 1:
             paced = state.numbers["pace"] + (bulk - parameters.bulk_burst) * self._pace_interval(limit)
@@ -235,7 +245,8 @@ class _Acquisition:
     def _grant(self, limit: int) -> None:
         state, request, parameters = self._state, self._request, self._state.parameters
         moment, window = state.now + self._decision.wait, ms(parameters.global_budget.window)
-        state.hold_permit(settle.GLOBAL, request.id, moment, window)
+        if self._charges_global:
+            state.hold_permit(settle.GLOBAL, request.id, moment, window)
         for budget in (self._user, self._route):
             if budget.capacity:
                 held_window = ms(parameters.probe_window) if budget.reason == "probe" else budget.window
@@ -247,6 +258,9 @@ class _Acquisition:
         state.active = {label: at for label, at in state.active.items() if at > state.now}
         label = limits.route_label(request.charge)
         state.active[label] = moment + ms(parameters.max_in_flight) + self._route.window
+        if not self._charges_global:
+            self._queue.leave_queue(request)
+            return
         self._queue.advance_lane(request, moment, has_waiters=self._has_waiters)
         if self._lane > 1:
             state.numbers["pace"] = max(moment, state.numbers["pace"]) + self._pace_interval(limit)

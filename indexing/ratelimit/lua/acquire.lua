@@ -1,5 +1,6 @@
 -- Part 6: decides a permit request: one permit of each of its budgets, or none. Replies
---   {1, delay, used, capacity, user_used, route_used}  granted, to be sent not before `delay` from now
+--   {1, delay, used, capacity, user_used, route_used}  granted, to be sent not before `delay` from now; capacity 0: the
+--                                                      global budget was not charged
 --   {0, wait, budget, reason}                          request again after `wait`; nothing is held
 --   {2, stored limit}                                  the route has another limit; request again with it
 -- Bulk lanes are background and refresh.
@@ -93,6 +94,12 @@ local function pace_interval(limit)
   return (params.global_window + held_longer / 2) / limit
 end
 
+-- Waits for the end of what stops the request; `spread` lets waiters return one by one.
+local function check_stop(request, decision, spread)
+  local stop = current_stop(request)
+  if stop.moment > now then add_wait(decision, stop.moment + spread, false, stop.budget, stop.reason) end
+end
+
 -- Checks the global budget and its queue. Bulk lanes are paced, so that an interactive call soon finds a permit.
 local function check_global_budget(request, decision)
   local limit, used = global_capacity(), held(ledger)
@@ -103,9 +110,7 @@ local function check_global_budget(request, decision)
     request.has_waiters = true
     position, all, bulk = count_ahead(request, waiters_by_lane())
   end
-  local stop = current_stop(request)
-  -- After a stop, waiters return one by one.
-  if stop.moment > now then add_wait(decision, stop.moment + all * step, false, stop.budget, stop.reason) end
+  check_stop(request, decision, all * step)
   local n = used - limit + all + 1
   if request.lane > 1 then
     local moment = state.pace + (bulk - params.bulk_burst) * pace_interval(limit)
@@ -126,7 +131,7 @@ end
 
 -- Takes a permit of each budget, from `moment` on.
 local function grant(request, user, route, limit, moment)
-  hold_permit(ledger, request.id, moment, params.global_window)
+  if request.charges_global then hold_permit(ledger, request.id, moment, params.global_window) end
   for _, budget in ipairs({user, route}) do
     if budget.capacity > 0 then hold_permit(budget.key, request.id, moment, budget.probe_window or budget.window) end
     if budget.has_waiters then call('ZREM', budget.queue, request.waiter) end
@@ -136,6 +141,7 @@ local function grant(request, user, route, limit, moment)
     hold_permit(route.own_guild, request.id, moment, route.window)
   end
   call('ZADD', active, moment + params.max_in_flight + route.window, route.label)
+  if not request.charges_global then return leave_queue(request) end
   advance_lane(request, moment, request.has_waiters)
   if request.lane > 1 then state.pace = math.max(moment, state.pace) + pace_interval(limit) end
 end
@@ -156,11 +162,16 @@ local function acquire(request, user, route)
     update_small_queue(request, decision, route)
     return {0, decision.wait, decision.budget, decision.reason}
   end
-  local used, limit, position = check_global_budget(request, decision)
+  local used, limit, position = 0, 0, nil
+  if request.charges_global then
+    used, limit, position = check_global_budget(request, decision)
+  else
+    check_stop(request, decision, 0)
+  end
   if is_refused(decision) then
-    if request.named or decision.wait <= request.max_wait then
+    if request.charges_global and (request.named or decision.wait <= request.max_wait) then
       enqueue(request, position, decision.wait)
-    elseif request.has_waiters then
+    elseif request.has_waiters or not request.charges_global then
       leave_queue(request)
     end
     return {0, decision.wait, decision.budget, decision.reason}

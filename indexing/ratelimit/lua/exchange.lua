@@ -12,7 +12,7 @@ end
 for i, request in ipairs(input.requests) do
   local user = {
     key = next_key(), queue = next_key(), name = 'user', reason = 'used up',
-    capacity = request.user_id == '' and 0 or params.user_capacity, window = params.user_window,
+    capacity = request.charges_user and params.user_capacity or 0, window = params.user_window,
   }
   local route = {
     key = next_key(), queue = next_key(), own_guild = next_key(), name = 'route', reason = 'used up',

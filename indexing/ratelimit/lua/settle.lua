@@ -89,8 +89,10 @@ local function apply_pause(answer, user, target)
 end
 
 local function give_back(answer, ...)
-  for _, key in ipairs({ledger, ...}) do call('ZREM', key, answer.id) end
-  if answer.lane > 1 then state.pace = state.pace - params.global_window / params.global_capacity end
+  -- A permit that the global budget does not hold was not paced.
+  local paced = call('ZREM', ledger, answer.id) == 1 and answer.lane > 1
+  for _, key in ipairs({...}) do call('ZREM', key, answer.id) end
+  if paced then state.pace = state.pace - params.global_window / params.global_capacity end
   return {0, answer.stored_limit}
 end
 

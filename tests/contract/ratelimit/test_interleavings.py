@@ -39,6 +39,8 @@ PARAMETERS = dataclasses.replace(
     round_trip_samples=3,
     raise_after=3,
 )
+APART = dataclasses.replace(PARAMETERS, user_tokens_global=False)
+"""Of processes whose calls with a user's own token take no permit of the global budget."""
 CHARGES = st.builds(
     limits.Charge,
     st.sampled_from(limits.LANES),
@@ -47,6 +49,7 @@ CHARGES = st.builds(
     st.sampled_from((None, 1, 2, 3)),
     st.sampled_from((None, 7, 8)),
     st.sampled_from(("", "", "job a", "job b")),
+    st.booleans(),
 )
 SCOPES = st.sampled_from((None,) * 6 + ("global", "route", "shared", "edge"))
 HEADERS = st.none() | st.builds(
@@ -97,13 +100,16 @@ class Interleavings(stateful.RuleBasedStateMachine):
         return redis_store.RedisBudgetStore(client, "test", clock=lambda: self.now, now=lambda: self.now)
 
     def exchange(
-        self, settlements: list[protocol.Settlement], requests: list[protocol.PermitRequest]
+        self,
+        settlements: list[protocol.Settlement],
+        requests: list[protocol.PermitRequest],
+        parameters: limits.LimiterParameters = PARAMETERS,
     ) -> list[protocol.Decision]:
         """Make an exchange with both stores; return the decisions, which must be equal."""
         results: list[protocol.SettlementResult]
         decisions: list[protocol.Decision]
-        results, decisions = result_of(self.redis().exchange(PARAMETERS, settlements, requests))
-        assert (results, decisions) == result_of(self.memory.exchange(PARAMETERS, settlements, requests))
+        results, decisions = result_of(self.redis().exchange(parameters, settlements, requests))
+        assert (results, decisions) == result_of(self.memory.exchange(parameters, settlements, requests))
         for settlement, result in zip(settlements, results, strict=True):
             self.limits[settlement.permit.charge.route_key] = result.limit
         return decisions
@@ -119,16 +125,22 @@ class Interleavings(stateful.RuleBasedStateMachine):
         """Advance the clock."""
         self.now += seconds
 
-    @stateful.rule(charges=st.lists(CHARGES, min_size=1, max_size=6), max_wait=st.sampled_from((0.0, 1.0, 10.0)))
-    def permits_are_requested(self, charges: list[limits.Charge], max_wait: float) -> None:
-        """Request one after the other; a refusal takes nothing."""
+    @stateful.rule(
+        charges=st.lists(CHARGES, min_size=1, max_size=6),
+        max_wait=st.sampled_from((0.0, 1.0, 10.0)),
+        parameters=st.sampled_from((PARAMETERS, PARAMETERS, APART)),
+    )
+    def permits_are_requested(
+        self, charges: list[limits.Charge], max_wait: float, parameters: limits.LimiterParameters
+    ) -> None:
+        """Request one after the other, from a process with any setting; a refusal takes nothing."""
         for charge in charges:
             limit = self.limits.get(charge.route_key, route_limits.UNKNOWN)
             request = protocol.PermitRequest(str(next(self.ids)), charge, max_wait, limit, self.now)
             before = self.free()
-            (decision,) = self.exchange([], [request])
+            (decision,) = self.exchange([], [request], parameters)
             if isinstance(decision, limits.Permit):
-                self.note_permit(decision)
+                self.note_permit(decision, parameters)
                 continue
             assert self.free() == before, "a refusal takes nothing"
             if isinstance(decision, protocol.LimitChanged):
@@ -136,13 +148,15 @@ class Interleavings(stateful.RuleBasedStateMachine):
             else:
                 assert decision.seconds > 0
 
-    def note_permit(self, permit: limits.Permit) -> None:
+    def note_permit(self, permit: limits.Permit, parameters: limits.LimiterParameters) -> None:
         """Note a permit, and check that its budgets had room."""
-        starts, user_id = permit.taken_at, permit.charge.user_id
+        starts, user_id = permit.taken_at, permit.charge.user_id if permit.charge.charges_user else None
         assert starts >= self.closed_until, "no permit is granted while everything is paused"
         self.in_flight.append(permit)
         lost = starts + PARAMETERS.max_in_flight
-        until = {"global": lost + PARAMETERS.global_budget.window}
+        until = {}
+        if parameters.user_tokens_global or permit.charge.identity == "bot":
+            until["global"] = lost + PARAMETERS.global_budget.window
         if user_id is not None:
             until[f"user {user_id}"] = lost + PARAMETERS.user_budget.window
         self.held.append(Held(permit, until))

@@ -8,7 +8,7 @@ import pytest
 
 from indexing import errors, settings
 from indexing.discord import client
-from indexing.domain import model
+from indexing.domain import model, ports
 from tests import servers, values
 from tests.unit.discord import conftest, wire
 
@@ -58,6 +58,30 @@ async def test_guild_channels_are_requested_with_the_bots_token_when_they_are_fe
         USER,
         GUILD,
     )
+
+
+@pytest.mark.parametrize("charge_bot_reads", [True, False])
+async def test_channel_reads_charge_the_user_as_the_setting_says(*, charge_bot_reads: bool) -> None:
+    """The charge names the user either way, because users take turns by it."""
+    async with conftest.open_bench(charge_bot_reads=charge_bot_reads) as bench:
+        bench.server.answer(wire.reply(200, CHANNELS))
+
+        await bench.channels()
+
+        (charge,) = bench.permits.charges
+        assert (charge.user_id, charge.charges_user) == (USER, charge_bot_reads)
+
+
+async def test_other_calls_charge_the_user_when_channel_reads_do_not() -> None:
+    """A user's list and roles, with either token."""
+    async with conftest.open_bench(charge_bot_reads=False) as bench:
+        bench.server.answer(wire.reply(200, []), wire.reply(200, {"roles": []}), wire.reply(200, {"roles": []}))
+
+        await bench.discord.user_guilds(values.credential(), conftest.PURPOSE)
+        for scopes in (("guilds",), ("guilds", ports.MEMBER_SCOPE)):
+            await bench.discord.member_roles(USER, GUILD, values.credential(scopes=scopes), conftest.PURPOSE)
+
+        assert [charge.charged_user for charge in bench.permits.charges] == [USER, USER, USER]
 
 
 @pytest.mark.parametrize(
