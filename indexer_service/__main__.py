@@ -2,14 +2,17 @@
 `python -m indexer_service`: the gRPC service.
 
 `python -m indexer_service settings` prints the settings in force without secrets. `python -m indexer_service keys
-rotate` encrypts every stored credential again with the first key.
+rotate` encrypts every stored credential again with the first key. `python -m indexer_service migrate` moves the stored
+data to the form of this release; with `--drop-rows` it drops the older form.
 """
 
 import asyncio
 import gc
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from indexer_service import rotate_keys
+from indexer_service import migrate, rotate_keys
 from indexer_service.server import app, grpc_server
 from indexing import errors, settings
 from indexing.settings import display
@@ -62,6 +65,32 @@ def rotate() -> int:
         return 130
 
 
+def migrate_rows() -> int:
+    """Move the stored data to documents; returns the exit code: 2 for invalid settings, 1 for what is not complete."""
+    return _migrate(migrate.migrate)
+
+
+def drop_rows() -> int:
+    """Drop the rows; returns the exit code: 2 for invalid settings, 1 when nothing, or not all, was dropped."""
+    return _migrate(migrate.drop_rows)
+
+
+def _migrate(command: Callable[[settings.MigrationConfig], Coroutine[Any, Any, int]]) -> int:
+    try:
+        config = settings.load_migration()
+        logs.configure(config.logs.level, config.logs.format)
+        return asyncio.run(command(config))
+    except settings.BadSettings as problems:
+        print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
+        return 2
+    except errors.StoreUnavailable as problem:
+        print(f"not complete: {problem}; run it again to continue", file=sys.stderr)  # noqa: T201 -- as above
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run it again to continue", file=sys.stderr)  # noqa: T201 -- as above
+        return 130
+
+
 def print_settings() -> int:
     """Print every variable in force, and the problems on standard error; returns 2 when there are any."""
     lines, problems = display.list_settings()
@@ -73,5 +102,10 @@ def print_settings() -> int:
 
 
 if __name__ == "__main__":
-    command = " ".join(sys.argv[1:])
-    sys.exit({"settings": print_settings, "keys rotate": rotate}.get(command, serve)())
+    commands = {
+        "settings": print_settings,
+        "keys rotate": rotate,
+        "migrate": migrate_rows,
+        "migrate --drop-rows": drop_rows,
+    }
+    sys.exit(commands.get(" ".join(sys.argv[1:]), serve)())

@@ -1,6 +1,7 @@
 """Background tasks that restart after a failure, and one request shared by concurrent callers."""
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import Any, Generic, TypeVar
@@ -95,3 +96,155 @@ def spawn_shared(work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
     task = asyncio.create_task(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
+
+
+class GroupCommit(Generic[Item]):
+    """
+    Writes what arrives together in one go: at once when nothing was written lately, else at a pace.
+
+    One write is under way at a time, so that a slow server means larger writes, not more of them.
+
+    Args:
+        commit: Writes items, in the order in which they arrived; one that raises fails for all of them.
+        interval: Least seconds between the end of a write and the beginning of the next.
+    """
+
+    def __init__(self, commit: Callable[[list[Item]], Awaitable[None]], *, interval: float) -> None:
+        self._commit = commit
+        self._interval = interval
+        self._pending: list[tuple[Item, asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._ended = float("-inf")
+
+    async def submit(self, item: Item) -> None:
+        """Return when *item* is written. A caller that leaves does not take the item back."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((item, done))
+        if self._task is None:
+            self._task = spawn_shared(self._run())
+        await done
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._pending:
+                pause = self._ended + self._interval - loop.time()
+                # Also without a pause: what is submitted in the same tick goes with the first.
+                await asyncio.sleep(max(0.0, pause))
+                batch, self._pending = self._pending, []
+                await self._write(batch)
+                self._ended = loop.time()
+        finally:
+            self._task = None
+            for _, done in self._pending:
+                done.cancel()
+
+    async def _write(self, batch: list[tuple[Item, asyncio.Future[None]]]) -> None:
+        problem: BaseException | None = None
+        try:
+            await self._commit([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 -- handed to all who wait
+            problem = error
+        for _, done in batch:
+            if done.done():
+                continue
+            if problem is None:
+                done.set_result(None)
+            else:
+                done.set_exception(problem)
+
+
+class AdaptiveLimit:
+    """
+    How much work goes on side by side, from how long the slowest server takes.
+
+    Once a second the limit follows the ratio of the usual latency to that of the last second, and grows by one
+    (Gradient2 of Netflix' concurrency-limits). So work backs off while a server slows down, and comes back when it is
+    well again. Latencies up to `HEALTHY` never lower it.
+
+    Args:
+        monotonic: Seconds that only grow.
+        initial, most: Where the limit begins, and its upper bound; the lower one is 1.
+    """
+
+    HEALTHY = 0.1
+    PERIOD = 1.0
+    SMOOTHING = 1 / 60
+
+    def __init__(self, monotonic: Callable[[], float], *, initial: int = 16, most: int = 64) -> None:
+        self._monotonic = monotonic
+        self._most = most
+        self._limit = float(initial)
+        self._usual = self.HEALTHY
+        self._samples: list[float] = []
+        self._since = monotonic()
+        self.running = 0
+        self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
+
+    @property
+    def limit(self) -> int:
+        """The most that may run now."""
+        return max(1, int(self._limit))
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
+    def observe(self, seconds: float) -> None:
+        """Take in how long the server took for one piece of work."""
+        self._samples.append(seconds)
+        now = self._monotonic()
+        if now - self._since < self.PERIOD:
+            return
+        recent = sum(self._samples) / len(self._samples)
+        self._samples, self._since = [], now
+        self._usual += (recent - self._usual) * self.SMOOTHING
+        usual = max(self._usual, self.HEALTHY)
+        gradient = min(1.0, max(0.5, 1.5 * usual / max(recent, 1e-6)))
+        self._limit = min(float(self._most), max(1.0, self._limit * gradient + 1.0))
+        self._admit()
+
+    def try_acquire(self) -> bool:
+        """Take a place if there is one; returns whether there was."""
+        if self.running >= self.limit or self._waiting:
+            return False
+        self.running += 1
+        return True
+
+    async def acquire(self, max_wait: float) -> bool:
+        """Take a place, waiting in line for it; returns False after *max_wait* seconds without one."""
+        if self.try_acquire():
+            return True
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(max_wait):
+                await place
+        except TimeoutError:
+            return self._give_up(place)
+        except asyncio.CancelledError:
+            if self._give_up(place):
+                self.release()
+            raise
+        return True
+
+    def _give_up(self, place: "asyncio.Future[None]") -> bool:
+        """Leave the line; returns whether the place was given in the last moment."""
+        if place.done() and not place.cancelled():
+            return True
+        if place in self._waiting:
+            self._waiting.remove(place)
+        return False
+
+    def release(self) -> None:
+        """Give a place back."""
+        self.running -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self.running < self.limit:
+            place = self._waiting.popleft()
+            if not place.done():
+                self.running += 1
+                place.set_result(None)

@@ -272,6 +272,16 @@ class EgressBlocked(IndexerError):
         self.retry_after = retry_after
 
 
+class Overloaded(IndexerError):
+    """More starts wait for this process than it can begin soon; nothing was started."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("too many starts are waiting in this process; try again later")
+        self.retry_after = retry_after
+
+
 class TooManyWatchers(IndexerError):
     """This process, or the job in this process, has reached its limit of WatchProgress streams."""
 

@@ -3,17 +3,19 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 
 import dramatiq
 import redis.asyncio
 
-from indexing import settings
+from indexing import concurrency, settings
 from indexing.discord import client, oauth
 from indexing.domain import ports
 from indexing.messaging import coordination, events, queue, redis_client
 from indexing.ratelimit import limiter, redis_store
-from indexing.store import credentials, database, erasure, guilds, idempotency, jobs, users
+from indexing.store import credentials, database, guilds, idempotency, jobs, migrations, schema, users
+from indexing.store.rows import channels, memberships, units, user_data
 from indexing.telemetry import metrics
 
 
@@ -27,11 +29,42 @@ class Components:
     queue: queue.DramatiqQueue
     events: events.RedisEvents
     redis: redis.asyncio.Redis
+    store_limit: concurrency.AdaptiveLimit
 
 
 def application_name(config: settings.DiscordSettings) -> str:
     """Return the name under which all processes of a bot share rate limits. It does not reveal the bot's token."""
     return hashlib.sha256(config.bot_token.get_secret_value().encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Stores:
+    users: ports.Users
+    guilds: ports.Guilds
+    jobs: ports.Jobs
+
+
+async def _open_stores(
+    db: database.Database,
+    config: settings.Settings,
+    form: schema.Schema,
+    clock: ports.Clock,
+    observe: Callable[[float], None],
+) -> _Stores:
+    """Return the stores of the form in use; those of rows follow a migration while they are open."""
+    vault = credentials.Vault(config.secrets.keys)
+    retention, of_jobs = config.indexing.retention, config.indexing.job_retention
+    if await form.state() is schema.State.DOCUMENTS:
+        return _Stores(
+            users.Users(db, vault, observe=observe),
+            guilds.Guilds(db, retention=retention, observe=observe),
+            jobs.Jobs(db, retention=of_jobs, observe=observe),
+        )
+    return _Stores(
+        memberships.RowUsers(db, vault, form, clock, observe=observe),
+        channels.RowGuilds(db, form, retention=retention, observe=observe),
+        units.RowJobs(db, form, retention=of_jobs, observe=observe),
+    )
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +82,8 @@ async def open_components(
     async with contextlib.AsyncExitStack() as stack:
         shared_redis = await stack.enter_async_context(redis_client.open_redis(config.redis, metrics.servers))
         db = await stack.enter_async_context(database.open_database(config.mongo, metrics.servers))
-        await database.make_indexes(db)
+        form = await schema.open_schema(db, config.mongo.schema)
+        await migrations.make_indexes(db, await form.state())
         session = await stack.enter_async_context(client.open_session(config.discord))
         limiter_redis = await stack.enter_async_context(redis_client.open_redis(config.redis, metrics.servers))
         budgets = redis_store.RedisBudgetStore(limiter_redis, application_name(config.discord))
@@ -67,18 +101,20 @@ async def open_components(
             charge_bot_reads=config.limiter.user_budget_bot_reads,
         )
         vault = credentials.Vault(config.secrets.keys)
+        store_limit = concurrency.AdaptiveLimit(time.monotonic)
+        stores = await _open_stores(db, config, form, clock, store_limit.observe)
         dependencies = ports.Dependencies(
             discord=discord,
             oauth=oauth.OAuth(discord, config.oauth),
-            users=users.Users(db, vault),
+            users=stores.users,
             credentials=credentials.Credentials(db, vault),
-            guilds=guilds.Guilds(db),
-            jobs=jobs.Jobs(db, retention=config.indexing.job_retention),
+            guilds=stores.guilds,
+            jobs=stores.jobs,
             queue=turn_queue,
             events=updates,
             bot_guilds=coordination.RedisBotGuilds(shared_redis),
-            user_data=erasure.MongoUserData(db),
+            user_data=user_data.RowUserData(db, form),
             clock=clock,
         )
         idempotency_store = idempotency.MongoIdempotencyStore(db)
-        yield Components(dependencies, idempotency_store, limits, turn_queue, updates, shared_redis)
+        yield Components(dependencies, idempotency_store, limits, turn_queue, updates, shared_redis, store_limit)

@@ -19,6 +19,7 @@ import redis.asyncio
 from indexing import settings
 from indexing.messaging import redis_client as messaging_redis_client
 from indexing.store import database as store_database
+from indexing.store import migrations
 from tests import clockwork, servers
 
 
@@ -88,6 +89,6 @@ async def database(mongodb_url: str) -> AsyncIterator[store_database.Database]:
     """A database of its own for the test, with all indexes."""
     config = settings.MongoSettings(url=mongodb_url, database=f"test-{uuid.uuid4().hex}")
     async with store_database.open_database(config) as opened:
-        await store_database.make_indexes(opened)
+        await migrations.make_indexes(opened)
         yield opened
         await opened.client.drop_database(config.database)

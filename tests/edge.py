@@ -12,7 +12,7 @@ from indexer_service.server import grpc_server
 from indexing import settings
 from indexing.ratelimit import limiter
 from indexing.telemetry import metrics
-from indexing.usecases import browse, control_job, erase_user, start_job, tokens, watch_job
+from indexing.usecases import control_job, erase_user, start_job, tokens, watch_job
 from tests import fake_backend
 
 KEY = b"k" * settings.KEY_BYTES
@@ -33,7 +33,7 @@ def service(backend: fake_backend.FakeBackend, config: settings.ServiceSettings 
     use_cases = servicer.UseCases(
         start=start_job.StartJob(backend.deps, backend.config, backend.turn_runner),
         watch=watch_job.JobWatcher(backend.deps),
-        browse=browse.Browse(backend.deps, backend.config),
+        browse=backend.browser,
         control=control_job.JobControl(backend.deps, backend.config),
         consent=tokens.CredentialControl(backend.deps, control_job.JobControl(backend.deps, backend.config)),
         erase=erase_user.EraseUser(

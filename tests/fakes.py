@@ -6,8 +6,10 @@ Fakes of the ports of storage and transport, in memory; tests/contract holds the
 
 import collections
 import dataclasses
+import math
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from indexing import errors
 from indexing.domain import model, ports, reasons, turns
@@ -17,23 +19,37 @@ class MemoryUsers:
     """Port `ports.Users`."""
 
     def __init__(self) -> None:
-        self._rows: set[int] = set()
+        self._rows: dict[int, model.User] = {}
         self._credentials: dict[int, ports.Credential] = {}
         self._refused: set[int] = set()
-        self.versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
+        self.credential_versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
         self.locks: dict[int, float] = {}
         self.doubts: dict[int, float] = {}
-        self._wishes: dict[int, model.Preferences] = {}
-        self._present: dict[int, dict[int, model.Membership]] = collections.defaultdict(dict)
-        self._left: dict[tuple[int, int], float] = {}
-        self._listed: dict[int, float] = {}
+        self._rosters: dict[int, set[int]] = {}
+        self._former: dict[int, set[int]] = {}
+        self._first_version = 0
+
+    def _change(self, user_id: int, **changes: Any) -> None:  # noqa: ANN401 -- any field
+        known = self._rows.get(user_id)
+        if known is None:
+            known = model.User(user_id, self._first_version, None, {}, model.Preferences())
+        self._rows[user_id] = dataclasses.replace(known, **changes)
+
+    def forget(self, user_id: int) -> None:
+        """Erase a user; nobody gets a version again that they had."""
+        known = self._rows.pop(user_id, None)
+        if known is not None:
+            self._first_version = max(self._first_version, known.version + 1)
+        self._refused.discard(user_id)
+        for kept in (self._credentials, self.credential_versions, self.locks, self.doubts):
+            kept.pop(user_id, None)
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store it in place of any older one."""
-        self._rows.add(user_id)
+        self._change(user_id)
         self._credentials[user_id] = credential
         self._refused.discard(user_id)
-        self.versions[user_id] = uuid.uuid4().hex
+        self.credential_versions[user_id] = uuid.uuid4().hex
         self.locks.pop(user_id, None)
         self.doubts.pop(user_id, None)
 
@@ -49,76 +65,113 @@ class MemoryUsers:
         """Return whether anything is stored."""
         return user_id in self._rows
 
-    async def get_preferences(self, user_id: int) -> model.Preferences:
-        """Return the wishes."""
-        return self._wishes.get(user_id, model.Preferences())
+    async def load(self, user_id: int) -> model.User | None:
+        """Return the user."""
+        return self._rows.get(user_id)
 
-    async def put_preferences(self, user_id: int, wishes: model.Preferences) -> None:
-        """Replace the wishes."""
-        self._rows.add(user_id)
-        self._wishes[user_id] = wishes
+    async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
+        """Return the versions of those that are stored."""
+        return {key: self._rows[key].version for key in user_ids if key in self._rows}
 
-    async def replace_guild_list(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
-        """Replace the user's memberships; what is known of roles stays with those that remain."""
-        if await self.exists(user_id):
-            self._listed[user_id] = now
-        before = self._present.get(user_id, {})
-        self._present[user_id] = {guild.guild_id: _joined(user_id, guild, before) for guild in guilds}
-        self._left |= {(user_id, key): now for key in before if key not in self._present[user_id]}
-        for guild in guilds:
-            self._left.pop((user_id, guild.guild_id), None)
+    async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
+        """Replace the preferences."""
+        self._change(user_id, preferences=preferences)
+        self._bump(user_id)
+
+    def _bump(self, user_id: int) -> None:
+        self._change(user_id, version=self._rows[user_id].version + 1)
+
+    async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
+        """Replace the user's memberships; what is known of roles stays where the rights are as they were."""
+        user_id, listed = known.user_id, {guild.guild_id for guild in guilds}
+        self._rosters[user_id] = roster = self._rosters.get(user_id, set()) | listed
+        current = self._rows.get(user_id)
+        if current is None or current.listed_at != known.listed_at:
+            return False
+        rows = [_joined(known, guild, current.memberships.get(guild.guild_id), asked_at) for guild in guilds]
+        memberships = {row.guild_id: row for row in rows if row is not None}
+        self._change(user_id, listed_at=asked_at, memberships=memberships)
+        self._former.setdefault(user_id, set()).update(roster - listed)
+        self._rosters[user_id] = listed
+        self._bump(user_id)
+        return True
 
     def forget_times(self) -> None:
         """Be as a release left it that noted no time of a listing."""
-        self._listed.clear()
+        for user_id in self._rows:
+            self._change(user_id, listed_at=None)
 
-    async def guild_list_time(self, user_id: int) -> float | None:
-        """Return when the list was stored."""
-        return self._listed.get(user_id)
+    def _as_known(self, known: model.Membership) -> model.Membership | None:
+        user = self._rows.get(known.user_id)
+        member = user.memberships.get(known.guild_id) if user else None
+        return member if member is not None and member.roles_changed_at == known.roles_changed_at else None
 
-    async def memberships(self, user_id: int) -> list[model.Membership]:
-        """Return the present ones."""
-        return list(self._present.get(user_id, {}).values())
+    async def store_roles(self, known: model.Membership, roles: Sequence[int], asked_at: float) -> bool:
+        """Store role ids of a member of whom nothing newer is known."""
+        member = self._as_known(known)
+        if member is None:
+            return False
+        moment = max(asked_at, (known.roles_changed_at or 0.0) + 1e-6)
+        new = dataclasses.replace(
+            member, role_ids=tuple(sorted(set(roles))), roles_at=asked_at, roles_changed_at=moment
+        )
+        self._put_member(new)
+        if member.role_ids != new.role_ids or asked_at - (known.roles_at or 0.0) >= 300.0:
+            self._bump(known.user_id)
+        return True
 
-    async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
-        """Store role ids of a member."""
-        row = self._present.get(user_id, {}).get(guild_id)
-        if row is not None:
-            self._present[user_id][guild_id] = dataclasses.replace(row, role_ids=roles, roles_at=now)
+    def _put_member(self, member: model.Membership) -> None:
+        memberships = {**self._rows[member.user_id].memberships, member.guild_id: member}
+        self._change(member.user_id, memberships=memberships)
 
-    async def mark_left(self, user_id: int, guild_id: int, now: float) -> None:
-        """Forget the membership, but that it was."""
-        if self._present.get(user_id, {}).pop(guild_id, None) is not None:
-            self._left[user_id, guild_id] = now
+    async def mark_left(self, known: model.Membership) -> bool:
+        """Forget a membership of which nothing newer is known."""
+        if self._as_known(known) is None:
+            return False
+        memberships = dict(self._rows[known.user_id].memberships)
+        del memberships[known.guild_id]
+        self._change(known.user_id, memberships=memberships)
+        self._bump(known.user_id)
+        return True
 
     async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
-        """Note the look."""
-        row = self._present.get(user_id, {}).get(guild_id)
-        if row is not None and _seldom(row.last_viewed_at, now):
-            self._present[user_id][guild_id] = dataclasses.replace(row, last_viewed_at=now)
-
-    async def purge(self, before: float) -> int:
-        """Forget what ended before a time."""
-        ended = [key for key, at in self._left.items() if at < before]
-        for key in ended:
-            del self._left[key]
-        return len(ended)
+        """Note the view."""
+        user = self._rows.get(user_id)
+        member = user.memberships.get(guild_id) if user else None
+        if member is not None and _seldom(member.last_viewed_at, now):
+            self._put_member(dataclasses.replace(member, last_viewed_at=now))
 
     def guilds_with_members(self) -> set[int]:
-        """Return the guilds of all memberships, ended ones included."""
-        return {key for rows in self._present.values() for key in rows} | {key for _, key in self._left}
+        """Return the guilds of all rosters."""
+        return {key for roster in self._rosters.values() for key in roster}
 
 
-def _joined(user_id: int, guild: model.UserGuild, before: Mapping[int, model.Membership]) -> model.Membership:
-    new = model.Membership(user_id, guild.guild_id, guild.owner, guild.permissions, None, None)
-    known = before.get(guild.guild_id, new)
-    if (known.owner, known.permissions) == (guild.owner, guild.permissions):
-        return known
-    return dataclasses.replace(known, owner=guild.owner, permissions=guild.permissions, roles_at=None)
+def _joined(
+    user: model.User, guild: model.UserGuild, current: model.Membership | None, asked_at: float
+) -> model.Membership | None:
+    """Return the membership after a list; None when the user has left since *user* was loaded."""
+    known = user.memberships.get(guild.guild_id)
+    if known is not None and (known.owner, known.permissions) == (guild.owner, guild.permissions):
+        return current
+    newest = (known.roles_changed_at if known else None) or 0.0
+    return model.Membership(
+        user.user_id,
+        guild.guild_id,
+        guild.owner,
+        guild.permissions,
+        None,
+        None,
+        last_viewed_at=current.last_viewed_at if current else None,
+        roles_changed_at=max(asked_at, newest + 1e-6),
+    )
 
 
 def _seldom(looked_at: float | None, now: float) -> bool:
     return looked_at is None or looked_at <= now - 300
+
+
+RETENTION = 30 * 86_400.0
+"""Seconds for which a channel that is gone is kept."""
 
 
 class MemoryGuilds:
@@ -127,41 +180,68 @@ class MemoryGuilds:
 
     Attributes:
         written: Ids of channels as they are written.
-        gone: When and why channels went, by id.
     """
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self.written: list[int] = []
-        self.gone: dict[int, tuple[float, str]] = {}
         self._users = users or MemoryUsers()
         self._guilds: dict[int, model.Guild] = {}
-        self._fences: collections.Counter[int] = collections.Counter()
+        self._fences: dict[int, int] = {}
         self._channels: dict[int, dict[int, model.Channel]] = collections.defaultdict(dict)
+        self._gone: dict[int, tuple[model.GoneChannel, ...]] = {}
+        self._versions: dict[int, int] = {}
+        self._first = 1
+
+    @property
+    def gone(self) -> dict[int, tuple[float, str]]:
+        """When and why channels went, by id."""
+        return {row.channel_id: (row.gone_at, row.reason) for rows in self._gone.values() for row in rows}
+
+    async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
+        """Return those that are stored, with their channels."""
+        found = {}
+        for key, guild in (await self.get(guild_ids)).items():
+            fetched = guild.fetched_at is not None
+            rows, gone = (await self.list_channels([key]), self._gone.get(key, ())) if fetched else ([], ())
+            found[key] = model.IndexedGuild(guild, self._versions[key], tuple(rows), gone)
+        return found
+
+    async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
+        """Return the versions of those that are stored."""
+        return {
+            key: model.GuildVersion(self._versions[key], guild.fetched_at, guild.schedule.next_at)
+            for key, guild in (await self.get(guild_ids)).items()
+        }
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
         """Return those that are stored."""
         return {key: self._guilds[key] for key in guild_ids if key in self._guilds}
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
         """Store names and icons, and where our bot is."""
         for row in guilds:
-            known = self._guilds.get(row.guild_id) or _unread(row.guild_id)
-            access = model.Access.INSTALLED if row.guild_id in installed else model.Access.NOT_INSTALLED
+            known = self._guilds.get(row.guild_id) or self._unread(row.guild_id)
+            has_bot = installed is not None and row.guild_id in installed
+            access = model.Access.INSTALLED if has_bot else model.Access.NOT_INSTALLED
+            if installed is None:
+                access = known.access
             if access is model.Access.INSTALLED and known.access is model.Access.DENIED:
                 access = model.Access.DENIED
             people = row.presence_count if row.presence_count is not None else row.member_count
             if (known.name, known.icon, known.member_count, known.access) != (row.name, row.icon, people, access):
                 known = dataclasses.replace(known, name=row.name, icon=row.icon, member_count=people, access=access)
+                self._versions[row.guild_id] += 1
             self._guilds[row.guild_id] = known
 
-    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
+    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:  # noqa: ARG002 -- the port has it
         """Hide what was read."""
         for guild_id in guild_ids:
             guild = self._guilds.get(guild_id)
             if guild is None or guild.fetched_at is None:
                 continue
             self._fences[guild_id] += 1
-            self.gone |= dict.fromkeys(self._channels.pop(guild_id, {}), (now, reasons.BOT_REMOVED))
+            self._versions[guild_id] += 1
+            self._channels.pop(guild_id, None)
             self._guilds[guild_id] = dataclasses.replace(
                 guild,
                 access=model.Access.NOT_INSTALLED,
@@ -206,32 +286,29 @@ class MemoryGuilds:
         self._guilds[guild_id] = dataclasses.replace(guild, lease_until=until)
         return self._fences[guild_id]
 
-    async def store_channels(
-        self,
-        guild_id: int,
-        *,
-        fence: int,
-        channels: Sequence[model.Channel],
-        now: float,
-        schedule: model.Schedule = model.NEVER_FETCHED,
-    ) -> bool:
-        """Replace the guild's channels, if the fence is the latest."""
-        if self._fences[guild_id] != fence:
+    async def store_channels(self, guild_id: int, listing: model.Listing) -> bool:
+        """Replace the guild's channels, if fencing token and structure are as they were before asking."""
+        known = self._guilds.get(guild_id)
+        before_asking = listing.known.schedule.fingerprint if listing.known else ""
+        if known is None or self._fences.get(guild_id) != listing.fence or known.schedule.fingerprint != before_asking:
             return False
+        channels, now, schedule = listing.channels, listing.now, listing.schedule
+        newest = max((channel.last_message_id or 0 for channel in channels), default=0) or None
         before = self._channels[guild_id]
         after = {channel.channel_id: channel for channel in channels}
         self.written += [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
         self._channels[guild_id] = after
-        self.gone |= dict.fromkeys(before.keys() - after.keys(), (now, reasons.HIDDEN_OR_DELETED))
-        for key in after:
-            self.gone.pop(key, None)
-        newest = max((channel.last_message_id or 0 for channel in channels), default=0)
+        if listing.known and before_asking and before_asking == schedule.fingerprint:
+            self._versions[guild_id] += _shown_otherwise(listing.known, newest)
+        else:
+            self._versions[guild_id] += 1
+            self._gone[guild_id] = tuple(row for row in listing.gone if row.gone_at > now - RETENTION)
         self._guilds[guild_id] = dataclasses.replace(
             self._guilds[guild_id],
             fetched_at=now,
             access=model.Access.INSTALLED,
             channel_count=len(after),
-            newest_message_id=newest or None,
+            newest_message_id=newest,
             reason="",
             retry_at=0.0,
             lease_until=0.0,
@@ -244,8 +321,9 @@ class MemoryGuilds:
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
         """Note a refusal, if the fence is the latest."""
-        if self._fences[guild_id] == fence:
+        if self._fences.get(guild_id) == fence:
             guild = self._guilds[guild_id]
+            self._versions[guild_id] += 1
             self._guilds[guild_id] = dataclasses.replace(
                 guild,
                 access=model.Access.DENIED,
@@ -260,24 +338,34 @@ class MemoryGuilds:
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease, if the fence is the latest."""
-        if self._fences[guild_id] == fence:
+        if self._fences.get(guild_id) == fence:
             self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], lease_until=0.0)
             if schedule is not None:
                 self._scheduled(guild_id, schedule)
+                self._versions[guild_id] += schedule.failures == 1
 
     async def purge(self, before: float) -> int:
         """Forget channels that are gone and guilds without members."""
-        old = [key for key, (at, _) in self.gone.items() if at < before]
-        for key in old:
-            del self.gone[key]
+        left = {key: tuple(row for row in rows if row.gone_at >= before) for key, rows in self._gone.items()}
+        erased = sum(len(rows) - len(left[key]) for key, rows in self._gone.items())
+        self._gone = left
         members = self._users.guilds_with_members()
         empty = [
             key for key, guild in self._guilds.items() if key not in members and (guild.last_viewed_at or 0.0) < before
         ]
-        count = len(old) + len(empty) + sum(len(self._channels.pop(key, {})) for key in empty)
         for key in empty:
-            del self._guilds[key]
-        return count
+            self.forget(key)
+        return erased + len(empty)
+
+    def forget(self, guild_id: int) -> None:
+        """Erase a guild. Neither a version nor a fencing token is used twice."""
+        for kept in (self._guilds, self._channels, self._gone):
+            kept.pop(guild_id, None)
+        self._first = max(self._first, *(numbers.pop(guild_id, 0) + 1 for numbers in (self._fences, self._versions)))
+
+    def _unread(self, guild_id: int) -> model.Guild:
+        self._fences[guild_id] = self._versions[guild_id] = self._first
+        return model.Guild(guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
 
     def _scheduled(self, guild_id: int, schedule: model.Schedule) -> None:
         self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], schedule=schedule)
@@ -288,8 +376,10 @@ class MemoryGuilds:
         return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
 
 
-def _unread(guild_id: int) -> model.Guild:
-    return model.Guild(guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
+def _shown_otherwise(known: model.Guild, newest: int | None) -> bool:
+    """Return whether a listing of the same structure changes what is shown."""
+    fine = known.fetched_at is not None and known.access is model.Access.INSTALLED and not known.schedule.failures
+    return newest != known.newest_message_id or not fine
 
 
 class MemoryJobs:
@@ -298,7 +388,7 @@ class MemoryJobs:
     def __init__(self) -> None:
         self.questions = 0
         self._jobs: dict[str, model.Job] = {}
-        self._units: dict[str, dict[int, model.GuildTask]] = collections.defaultdict(dict)
+        self._tasks: dict[str, dict[int, model.GuildTask]] = collections.defaultdict(dict)
 
     async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store it, unless its user has an active one."""
@@ -322,10 +412,18 @@ class MemoryJobs:
         rows = [job for job in self._jobs.values() if job.user_id == user_id]
         return max(rows, key=lambda job: (not job.state.terminal, job.created_at), default=None)
 
-    async def list_for_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
-        """Return a page of the user's jobs."""
+    async def load(self, job_id: str) -> tuple[model.Job, list[model.GuildTask]] | None:
+        """Return a job with its tasks."""
+        job = self._jobs.get(job_id)
+        return (job, await self.list_tasks(job_id)) if job else None
+
+    async def list_for_user(
+        self, user_id: int, *, before: float, limit: int
+    ) -> list[tuple[model.Job, list[model.GuildTask]]]:
+        """Return the user's jobs with their tasks."""
         rows = [job for job in self._jobs.values() if job.user_id == user_id and job.created_at < before]
-        return sorted(rows, key=lambda job: -job.created_at)[:limit]
+        newest = sorted(rows, key=lambda job: job.created_at, reverse=True)[:limit]
+        return [(job, await self.list_tasks(job.job_id)) for job in newest]
 
     async def begin_turn(
         self,
@@ -334,7 +432,7 @@ class MemoryJobs:
         *,
         now: float,  # noqa: ARG002 -- the port has it
         until: float,
-    ) -> model.Job | None:
+    ) -> tuple[model.Job, list[model.GuildTask]] | None:
         """Own the job, if *turn* is current."""
         job = self._jobs.get(job_id)
         if job is None or job.turn != turn or job.state.terminal:
@@ -347,37 +445,71 @@ class MemoryJobs:
             waiting_until=0.0,
             unfinished=job.unfinished + 1,
         )
-        return self._jobs[job_id]
+        return self._jobs[job_id], await self.list_tasks(job_id)
 
-    async def add_tasks(self, job: model.Job, units: Sequence[model.GuildTask]) -> bool:
-        """Store new units and note that the guilds are listed."""
-        for unit in units:
-            self._units[job.job_id].setdefault(unit.guild_id, unit)
-        return await self.save(dataclasses.replace(job, listed=True))
+    def _owned(self, job: model.Job) -> model.Job | None:
+        known = self._jobs.get(job.job_id)
+        return known if known is not None and known.turn == job.turn and not known.state.terminal else None
+
+    async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
+        """Store the tasks and note that the guilds are listed."""
+        if self._owned(job) is None:
+            return False
+        self._jobs[job.job_id] = dataclasses.replace(job, listed=True)
+        self._tasks[job.job_id] = {task.guild_id: task for task in tasks}
+        return True
 
     async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
-        """Return the units by position."""
-        return sorted(self._units[job_id].values(), key=lambda unit: unit.position)
+        """Return the tasks by position; in an ended job, none is open."""
+        job = self._jobs.get(job_id)
+        rows = sorted(self._tasks[job_id].values(), key=lambda task: task.position)
+        return [_closed(task, job) for task in rows] if job is not None and job.state.terminal else rows
 
-    async def write_tasks(self, job: model.Job, units: Sequence[model.GuildTask]) -> bool:
-        """Store what is newer than a row that is there."""
-        rows = self._units[job.job_id]
-        newer = [unit for unit in units if unit.guild_id in rows and rows[unit.guild_id].revision < unit.revision]
-        rows |= {unit.guild_id: unit for unit in newer}
-        return len(newer) == len(units)
-
-    async def save(self, job: model.Job) -> bool:
-        """Store the job, if its turn is current and it runs."""
-        known = self._jobs.get(job.job_id)
-        if known is None or known.turn != job.turn or known.state.terminal:
+    async def write_tasks(self, job: model.Job, tasks: Iterable[model.GuildTask]) -> bool:
+        """Store tasks, if the job's turn is current and it runs."""
+        rows = list(tasks)
+        if not rows:
+            return True
+        if self._owned(job) is None:
             return False
-        self._jobs[job.job_id] = job
+        self._replace_tasks(job.job_id, rows)
+        return True
+
+    def _replace_tasks(self, job_id: str, tasks: Iterable[model.GuildTask]) -> None:
+        """Replace tasks that were added; others do not come into being."""
+        known = self._tasks[job_id]
+        known |= {task.guild_id: task for task in tasks if task.guild_id in known}
+
+    async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
+        """Store the job and tasks, if its turn is current and it runs."""
+        known = self._owned(job)
+        if known is None:
+            return False
+        self._replace_tasks(job.job_id, tasks)
+        self._jobs[job.job_id] = dataclasses.replace(job, listed=known.listed)
+        return True
+
+    async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
+        """Move the next turn, if the job's turn is current and it runs."""
+        known = self._owned(job)
+        if known is None:
+            return False
+        count = known.unfinished if unfinished is None else unfinished
+        self._jobs[job.job_id] = dataclasses.replace(known, next_turn_at=due, unfinished=count)
         return True
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return running jobs that are late."""
         late = [job for job in self._jobs.values() if not job.state.terminal and job.next_turn_at < now]
         return sorted(late, key=lambda job: job.next_turn_at)[:limit]
+
+
+def _closed(task: model.GuildTask, job: model.Job) -> model.GuildTask:
+    if task.state.terminal:
+        return task
+    state = model.TaskState.CANCELLED if job.state is model.JobState.CANCELLED else model.TaskState.FAILED
+    revision = max(task.revision + 1, model.revision_of(job.turn, 1 << 19))
+    return dataclasses.replace(task, state=state, reason=job.reason or "INTERNAL", retry_at=0.0, revision=revision)
 
 
 class MemoryIdempotencyStore:
@@ -415,27 +547,15 @@ class MemoryUserData:
         alone = self._alone(guilds, user_id)
         return {
             "users": int(await self._users.exists(user_id)),
-            "memberships": len(guilds),
+            "rosters": int(user_id in self._users._rosters),
             "jobs": len(jobs),
-            "units": sum(len(self._jobs._units.get(job_id, {})) for job_id in jobs),
             "requests": len(self._about(user_id)),
             "guilds": len(alone & self._guilds._guilds.keys()),
-            "channels": sum(len(self._guilds._channels.get(guild_id, {})) for guild_id in alone),
         }
 
     async def erase_user(self, user_id: int) -> None:
-        """Forget credential and wishes."""
-        self._users._rows.discard(user_id)
-        self._users._refused.discard(user_id)
-        for kept in (
-            self._users._credentials,
-            self._users._wishes,
-            self._users.versions,
-            self._users.locks,
-            self._users.doubts,
-        ):
-            kept.pop(user_id, None)
-        self._users._listed.pop(user_id, None)
+        """Forget credential, preferences and rights."""
+        self._users.forget(user_id)
 
     async def list_jobs(self, user_id: int) -> list[str]:
         """Return the user's jobs."""
@@ -444,7 +564,7 @@ class MemoryUserData:
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
         """Forget jobs and units."""
         for job_id in job_ids:
-            self._jobs._units.pop(job_id, None)
+            self._jobs._tasks.pop(job_id, None)
             self._jobs._jobs.pop(job_id, None)
 
     async def erase_responses(self, user_id: int) -> None:
@@ -453,22 +573,21 @@ class MemoryUserData:
             del self._requests._answers[key]
 
     async def list_guilds(self, user_id: int) -> list[int]:
-        """Return the guilds of all memberships."""
-        return [*self._users._present.get(user_id, {}), *(key for user, key in self._users._left if user == user_id)]
+        """Return the guilds of the roster."""
+        return sorted(self._users._rosters.get(user_id, set()) | self._users._former.get(user_id, set()))
 
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
         """Forget guilds that nobody else is in."""
         for guild_id in self._alone(guild_ids, but):
-            for kept in (self._guilds._guilds, self._guilds._channels, self._guilds._fences):
-                kept.pop(guild_id, None)
+            self._guilds.forget(guild_id)
 
-    async def erase_memberships(self, user_id: int) -> None:
-        """Forget memberships, ended ones too."""
-        self._users._left = {key: at for key, at in self._users._left.items() if key[0] != user_id}
-        self._users._present.pop(user_id, None)
+    async def erase_roster(self, user_id: int) -> None:
+        """Forget the roster."""
+        self._users._rosters.pop(user_id, None)
+        self._users._former.pop(user_id, None)
 
     def _alone(self, guild_ids: Collection[int], but: int) -> set[int]:
-        return set(guild_ids) - {key for user, rows in self._users._present.items() if user != but for key in rows}
+        return set(guild_ids) - {key for user, rows in self._users._rosters.items() if user != but for key in rows}
 
     def _about(self, user_id: int) -> list[str]:
         return [key for key, answered in self._requests._answers.items() if answered.user_id == user_id]
@@ -500,8 +619,12 @@ class RecordingQueue:
 class MemoryBotGuilds:
     """Port `ports.BotGuildsCache`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._known: tuple[frozenset[int], float] | None = None
+        self.suspects: dict[int, float] = {}
+        self.clock = clock
+        self._claims: dict[str, float] = {}
+        self._window = -math.inf, 0
 
     async def load(self) -> tuple[frozenset[int], float] | None:
         """Return what is known."""
@@ -510,3 +633,31 @@ class MemoryBotGuilds:
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
         """Replace it."""
         self._known = guild_ids, now
+
+    async def load_suspects(self) -> dict[int, float]:
+        """Return the suspects."""
+        return dict(self.suspects)
+
+    async def store_suspects(self, suspects: Mapping[int, float]) -> None:
+        """Replace the suspects."""
+        self.suspects = dict(suspects)
+
+    async def claim(self, what: str, seconds: float) -> bool:
+        """Claim it, if nobody holds it."""
+        now = self.clock()
+        if self._claims.get(what, -math.inf) > now:
+            return False
+        self._claims[what] = now + seconds
+        return True
+
+    async def release(self, what: str) -> None:
+        """End a claim."""
+        self._claims.pop(what, None)
+
+    async def count_question(self, window: float) -> int:
+        """Count a question."""
+        now = self.clock()
+        if now - self._window[0] >= window:
+            self._window = now, 0
+        self._window = self._window[0], self._window[1] + 1
+        return self._window[1]

@@ -33,7 +33,7 @@ class MemoryCredentials:
             raise errors.CredentialMissing(user_id)
         return ports.StoredCredential(
             users._credentials[user_id],
-            users.versions[user_id],
+            users.credential_versions[user_id],
             users.locks.get(user_id, 0.0),
             user_id in users._refused,
             users.doubts.get(user_id, 0.0),
@@ -44,7 +44,7 @@ class MemoryCredentials:
         if not self._unchanged(user_id, version) or self._users.locks.get(user_id, 0.0) > now:
             return None
         self._users.locks[user_id] = until
-        self._users.versions[user_id] = locked = uuid.uuid4().hex
+        self._users.credential_versions[user_id] = locked = uuid.uuid4().hex
         return locked
 
     async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
@@ -77,14 +77,14 @@ class MemoryCredentials:
 
     async def delete(self, user_id: int) -> ports.Credential | None:
         """Erase it."""
-        self._users.versions[user_id] = uuid.uuid4().hex
+        self._users.credential_versions[user_id] = uuid.uuid4().hex
         self._users._refused.discard(user_id)
         self._users.locks.pop(user_id, None)
         self._users.doubts.pop(user_id, None)
         return self._users._credentials.pop(user_id, None)
 
     def _unchanged(self, user_id: int, version: str | None) -> bool:
-        return user_id in self._users._credentials and self._users.versions[user_id] == version
+        return user_id in self._users._credentials and self._users.credential_versions[user_id] == version
 
 
 class FakeOAuth:

@@ -50,8 +50,10 @@ def channel(channel_id: int, guild_id: int = GUILD, **changes: Any) -> model.Cha
         nsfw=False,
         flags=0,
         last_message_id=None,
-        overwrites=(),
+        overwrites=model.NO_OVERWRITES,
     )
+    if not isinstance(changes.get("overwrites", model.NO_OVERWRITES), model.Overwrites):
+        changes["overwrites"] = model.Overwrites.of(changes["overwrites"])
     return dataclasses.replace(row, **changes)
 
 
@@ -80,7 +82,8 @@ def membership(**changes: Any) -> model.Membership:  # noqa: ANN401 -- any field
 
 async def stored_membership(users: ports.Users, user_id: int = USER, guild_id: int = GUILD) -> model.Membership | None:
     """Return the present membership of a user in a guild."""
-    return next((row for row in await users.memberships(user_id) if row.guild_id == guild_id), None)
+    user = await users.load(user_id)
+    return user.memberships.get(guild_id) if user else None
 
 
 def guild(**changes: Any) -> model.Guild:  # noqa: ANN401 -- any field

@@ -103,7 +103,13 @@ class WorkerRuntime(dramatiq.Middleware):
             )
             dependencies, config = components.dependencies, self._config.indexing
             lists = guild_lists.GuildLists(dependencies, config)
-            self._turn_runner = run_turn.TurnRunner(dependencies, config, self._metrics.indexing, lists)
+            self._turn_runner = run_turn.TurnRunner(
+                dependencies,
+                config,
+                self._metrics.indexing,
+                lists,
+                user_budget=self._config.limiter.user_budget.capacity,
+            )
             tasks = scheduler.Scheduler(components, config, self._metrics, self._clock)
             poller = queue.DelayedQueuePoller(components.redis, components.queue)
             stack.push_async_callback(poller.close)

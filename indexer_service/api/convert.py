@@ -2,7 +2,7 @@
 
 import datetime
 
-from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf import duration_pb2, message, timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.domain import model, reasons
@@ -115,6 +115,31 @@ def channel(row: model.Channel) -> pb.Channel:
         nsfw=row.nsfw,
         last_message_at=optional_timestamp(model.snowflake_time(row.last_message_id) if row.last_message_id else None),
     )
+
+
+VARINT_MORE = 0x80
+"""Bit of a length's byte that says that another one follows."""
+
+
+def encoded_channel(row: model.Channel) -> bytes:
+    """Return one channel as it stands in a ListChannelsResponse, whose pages are joined from these."""
+    return _as_first_field(channel(row))
+
+
+def encoded_guild(view: browse.GuildView) -> bytes:
+    """Return one guild as it stands in a ListGuildsResponse."""
+    return _as_first_field(guild(view))
+
+
+def _as_first_field(row: message.Message) -> bytes:
+    """Return a row as an element of the repeated field 1 (protobuf.dev/programming-guides/encoding)."""
+    body = row.SerializeToString()
+    size, prefix = len(body), bytearray(b"\x0a")
+    while size >= VARINT_MORE:
+        prefix.append(size % VARINT_MORE | VARINT_MORE)
+        size //= VARINT_MORE
+    prefix.append(size)
+    return bytes(prefix) + body
 
 
 def preferences(stored: model.Preferences) -> pb.Preferences:

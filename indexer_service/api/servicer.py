@@ -52,6 +52,10 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         """Drop the cached join response of a job that has changed."""
         self._join_cache.forget(update.job.user_id)
 
+    async def write_views(self) -> None:
+        """Write what readers viewed since the last time."""
+        await self._use_cases.browse.write_views()
+
     async def StartIndexing(  # type: ignore[override]  # may return bytes, see interceptors.decoding
         self, request: pb.StartIndexingRequest, context: Context
     ) -> pb.StartIndexingResponse | bytes:
@@ -131,7 +135,8 @@ class Servicer(pb_grpc.IndexerServiceServicer):
 
     async def GetPreferences(self, request: pb.GetPreferencesRequest, context: Context) -> pb.GetPreferencesResponse:
         """Return the user's preferences."""
-        preferences = await self._users.get_preferences(validate.snowflake("user_id", request.user_id))
+        user = await self._users.load(validate.snowflake("user_id", request.user_id))
+        preferences = user.preferences if user else model.Preferences()
         return pb.GetPreferencesResponse(preferences=convert.preferences(preferences))
 
     async def UpdatePreferences(
@@ -151,12 +156,11 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         user_id = validate.snowflake("user_id", request.user_id)
         size = validate.page_size(request.page_size, default=50, most=200)
         purpose = f"guilds:{user_id}"
-        after = int(self._tokens.verify("page_token", purpose, request.page_token)) if request.page_token else 0
-        views, following = await self._use_cases.browse.list_guilds(user_id, after=after, size=size)
-        return pb.ListGuildsResponse(
-            guilds=[convert.guild(view) for view in views],
-            next_page_token=self._tokens.sign(purpose, following) if following is not None else "",
-        )
+        page = await self._use_cases.browse.list_guilds(user_id, after=self._after(request, purpose), size=size)
+        response = pb.ListGuildsResponse.FromString(b"".join(page.rows))
+        if page.following is not None:
+            response.next_page_token = self._tokens.sign(purpose, page.following)
+        return response
 
     async def ListChannels(self, request: pb.ListChannelsRequest, context: Context) -> pb.ListChannelsResponse:
         """Return a page of channels that the user may see."""
@@ -164,16 +168,22 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         wanted = _channel_filter(request)
         size = validate.page_size(request.page_size, default=100, most=500)
         purpose = f"channels:{user_id}:{wanted}"
-        after = None
-        if request.page_token:
-            after = tuple(self._tokens.verify("page_token", purpose, request.page_token))
-        rows, following = await self._use_cases.browse.list_channels(user_id, wanted, after=after, size=size)
-        stale = await self._use_cases.browse.mark_viewed(user_id, wanted, rows)
-        return pb.ListChannelsResponse(
-            channels=[convert.channel(row) for row in rows],
-            stale_guild_ids=[str(guild_id) for guild_id in stale],
-            next_page_token=self._tokens.sign(purpose, following) if following is not None else "",
-        )
+        after = self._after(request, purpose)
+        page = await self._use_cases.browse.list_channels(user_id, wanted, after=after, size=size)
+        response = pb.ListChannelsResponse.FromString(b"".join(page.rows))
+        response.stale_guild_ids.extend(map(str, page.stale))
+        if page.following is not None:
+            response.next_page_token = self._tokens.sign(purpose, page.following)
+        return response
+
+    def _after(self, request: Any, purpose: str) -> tuple[Any, ...] | None:  # noqa: ANN401 -- any paged request
+        """Return the key after which a page begins; None for the first page."""
+        if not request.page_token:
+            return None
+        key = self._tokens.verify("page_token", purpose, request.page_token)
+        if not isinstance(key, list):
+            raise errors.InvalidArgument("page_token", "was made by an earlier release; ask for the first page")
+        return tuple(key)
 
     async def PutCredential(self, request: pb.PutCredentialRequest, context: Context) -> pb.PutCredentialResponse:
         """Store a user's tokens."""

@@ -26,6 +26,7 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
     errors.ScopeMissing: code_pb2.PERMISSION_DENIED,
     errors.TooManyRequests: code_pb2.RESOURCE_EXHAUSTED,
+    errors.Overloaded: code_pb2.RESOURCE_EXHAUSTED,
     errors.TooManyWatchers: code_pb2.RESOURCE_EXHAUSTED,
     errors.SlowConsumer: code_pb2.UNAVAILABLE,
     errors.Leaving: code_pb2.UNAVAILABLE,

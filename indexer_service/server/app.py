@@ -10,7 +10,7 @@ import prometheus_client
 from prometheus_client import registry
 
 from indexer_service import interceptors
-from indexer_service.api import page_tokens, servicer, streams
+from indexer_service.api import convert, page_tokens, servicer, streams
 from indexer_service.server import grpc_server
 from indexing import concurrency, settings, wiring
 from indexing.messaging import queue
@@ -28,6 +28,8 @@ from indexing.usecases import (
 
 FIRST_TURNS_TIMEOUT = 5.0
 """Seconds for first turns that outlive the call that started them; the pod's grace period includes them."""
+WRITE_VIEWS_INTERVAL = 5.0
+"""Seconds between two writes of what readers viewed."""
 MAX_BOT_GUILDS_CHECK = 150.0
 """Longest pause between two checks whether the cache of the bot's guilds is old or lost; one check is one command."""
 
@@ -49,8 +51,14 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         components = await stack.enter_async_context(wiring.open_components(config, broker, all_metrics, clock))
         lists = guild_lists.GuildLists(components.dependencies, config.indexing)
-        turner = run_turn.TurnRunner(components.dependencies, config.indexing, all_metrics.indexing, lists)
-        starter = start_job.StartJob(components.dependencies, config.indexing, turner)
+        turner = run_turn.TurnRunner(
+            components.dependencies,
+            config.indexing,
+            all_metrics.indexing,
+            lists,
+            user_budget=config.limiter.user_budget.capacity,
+        )
+        starter = start_job.StartJob(components.dependencies, config.indexing, turner, components.store_limit)
         stack.push_async_callback(starter.drain, FIRST_TURNS_TIMEOUT)
         idempotency = interceptors.IdempotencyInterceptor(components.idempotency_store, config.secrets.keys[0], clock)
         slots = streams.StreamSlots(config.service, clock)
@@ -62,7 +70,9 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         keep_fresh = all_metrics.process.recording_success("bot_guilds", lists.bot_guilds.keep_fresh, clock)
         await stack.enter_async_context(
             concurrency.background_tasks(
-                events=components.events.relay_updates, bot_guilds=lambda: concurrency.repeat_every(pause, keep_fresh)
+                events=components.events.relay_updates,
+                bot_guilds=lambda: concurrency.repeat_every(pause, keep_fresh),
+                views=lambda: concurrency.repeat_every(WRITE_VIEWS_INTERVAL, api.write_views),
             )
         )
 
@@ -95,7 +105,13 @@ def _make_servicer(
     use_cases = servicer.UseCases(
         start=starter,
         watch=watch_job.JobWatcher(components.dependencies),
-        browse=browse.Browse(components.dependencies, config.indexing),
+        browse=browse.Browse(
+            components.dependencies,
+            config.indexing,
+            encode_channel=convert.encoded_channel,
+            encode_guild=convert.encoded_guild,
+            monotonic=time.monotonic,
+        ),
         control=(controls := control_job.JobControl(components.dependencies, config.indexing)),
         consent=tokens.CredentialControl(components.dependencies, controls),
         erase=erase_user.EraseUser(components.dependencies, controls, components.limiter),

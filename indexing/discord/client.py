@@ -33,6 +33,8 @@ EDGE_PAUSE = 60.0
 """Seconds to pause when the edge blocks this address without a time: our guess, it trades minutes."""
 EDGE_BLOCK_CODE = 40333
 """Discord's JSON code for a request that its edge refuses (topics/opcodes-and-status-codes.mdx, read 2026-08-06)."""
+LIMIT_HEADERS = {"x-ratelimit-scope", "x-ratelimit-bucket", "x-ratelimit-global"}
+"""Headers of a 429 by which Discord, not its edge, answers (topics/rate-limits.mdx, read 2026-08-06)."""
 WRONG_TOKEN_CODES = {20001, 20002}
 """Codes for a token of the wrong kind: the call is wrong, and the guild may be accessible (same page)."""
 PROBE_MAX_WAIT = 1.0
@@ -94,8 +96,11 @@ class Response:
 
     @property
     def error(self) -> payloads.ErrorBody | None:
-        """Discord's error body; None when the body is not Discord's."""
-        return payloads.decode_error(self.body or b"")
+        """Discord's error body; None when the body is not Discord's. A 429 may show that by its headers alone."""
+        found = payloads.decode_error(self.body or b"")
+        if found is None and self.status == 429 and self.headers.keys() & LIMIT_HEADERS:  # noqa: PLR2004 -- HTTP
+            return payloads.ErrorBody("", is_global="x-ratelimit-global" in self.headers)
+        return found
 
 
 class DiscordClient:

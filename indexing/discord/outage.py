@@ -18,7 +18,7 @@ from indexing.telemetry import logs, metrics
 
 QUIET = 5.0
 """Seconds without an answer of Discord after which a failure makes a probe; also the life of a probe's result."""
-INTERVALS = (5.0, 10.0, 20.0, 30.0)
+INTERVALS = (5.0, 10.0, 15.0)
 """Seconds between the probes of an outage; the last one repeats."""
 
 Probe = Callable[[ports.Purpose], Awaitable[None]]

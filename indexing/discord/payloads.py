@@ -289,8 +289,14 @@ def _user_guild(raw: msgspec.Raw) -> model.UserGuild | None:
 
 
 def _common_rights(one: model.UserGuild, other: model.UserGuild) -> model.UserGuild:
-    """Return a guild that is listed twice, with the rights that both rows give."""
-    return dataclasses.replace(one, owner=one.owner and other.owner, permissions=one.permissions & other.permissions)
+    """Return a guild that is listed twice, with the rights that both rows give; owners and administrators have all."""
+    if other.owner or (other.permissions & permissions.ADMINISTRATOR and not one.owner):
+        granted = one.permissions
+    elif one.owner or one.permissions & permissions.ADMINISTRATOR:
+        granted = other.permissions
+    else:
+        granted = one.permissions & other.permissions
+    return dataclasses.replace(one, owner=one.owner and other.owner, permissions=granted)
 
 
 class _Listing:
@@ -338,7 +344,7 @@ class _Listing:
         )
 
     @property
-    def _sealed(self) -> tuple[model.Overwrite, ...]:
+    def _sealed(self) -> model.Overwrites:
         return permissions.sealed(self._guild_id)
 
     def _stricter(self, one: model.Channel, other: model.Channel) -> model.Channel:
@@ -353,10 +359,10 @@ class _Listing:
         return dataclasses.replace(one, parent_id=None, overwrites=self._sealed)
 
 
-def _overwrites(row: Channel) -> tuple[model.Overwrite, ...] | None:
+def _overwrites(row: Channel) -> model.Overwrites | None:
     """Return a channel's overwrites; None when they cannot be read whole, so that nothing may rely on them."""
     if row.permission_overwrites is None:
-        return () if row.type in permissions.THREADS else None
+        return model.NO_OVERWRITES if row.type in permissions.THREADS else None
     found: dict[tuple[int, int], model.Overwrite] = {}
     for each in row.permission_overwrites:
         target = bounds.snowflake(each.id)
@@ -368,4 +374,4 @@ def _overwrites(row: Channel) -> tuple[model.Overwrite, ...] | None:
                 return None
             continue
         found[each.type, target] = model.Overwrite(target, each.type, allow, deny)
-    return tuple(found.values())
+    return model.Overwrites.of(found.values())

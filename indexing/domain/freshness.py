@@ -77,14 +77,20 @@ def tier_of(last_viewed_at: float | None, now: float) -> Tier | None:
 def fingerprint(channels: Iterable[model.Channel]) -> str:
     """Return a hash of everything shown of the channels except their newest messages, which change all the time."""
     rows = sorted(
-        (c.channel_id, c.kind, c.name, c.topic, c.position, c.parent_id, c.nsfw, c.flags, _overwrite_rows(c.overwrites))
+        (
+            c.channel_id,
+            c.kind,
+            c.name,
+            c.topic,
+            c.position,
+            c.parent_id,
+            c.nsfw,
+            c.flags,
+            dataclasses.astuple(c.overwrites),
+        )
         for c in (dataclasses.replace(c, topic=c.topic or "", parent_id=c.parent_id or 0) for c in channels)
     )
     return hashlib.blake2b(repr(rows).encode(), digest_size=16).hexdigest()
-
-
-def _overwrite_rows(overwrites: Iterable[model.Overwrite]) -> list[tuple[int, int, int, int]]:
-    return sorted((o.target_id, o.kind, o.allow, o.deny) for o in overwrites)
 
 
 def schedule_after_fetch(

@@ -7,11 +7,17 @@ Shapes follow Discord's documentation as read on 2026-08-06 (discord-api-docs, d
 import collections
 import dataclasses
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+from indexing.domain import id_sets
 
 DISCORD_EPOCH = 1_420_070_400.0
 """First second of 2015, where snowflakes begin to count (developers/reference.mdx, Snowflakes)."""
 
+
+VIEW_CHANNEL = 1 << 10
+"""The permission to see a channel (developers/topics/permissions.mdx, read 2026-08-06)."""
 
 OBFUSCATED = 1 << 17
 """Channel flag CHANNEL_OBFUSCATED: a redacted object whose name and overwrites are not real (change log 2026-08-12)."""
@@ -101,6 +107,36 @@ class Overwrite:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Overwrites:
+    """
+    What a channel's permission overwrites say about VIEW_CHANNEL; nothing else of them is kept.
+
+    Each field holds the ids of the overwrites of one kind that allow or deny it, packed by `id_sets.pack_ids`. Channels
+    with equal overwrites share one object. A legal channel has up to 1,000 overwrites, so a set is searched, not
+    unpacked.
+    """
+
+    roles_allow: bytes = b""
+    roles_deny: bytes = b""
+    members_allow: bytes = b""
+    members_deny: bytes = b""
+
+    @classmethod
+    def of(cls, rows: Iterable[Overwrite]) -> Self:
+        """Reduce overwrites as Discord sends them; those of unknown kind say nothing."""
+        found = list(rows)
+
+        def targets(kind: int, side: str) -> bytes:
+            named = (row for row in found if row.kind == kind and getattr(row, side) & VIEW_CHANNEL)
+            return id_sets.pack_ids(row.target_id for row in named)
+
+        return cls(targets(0, "allow"), targets(0, "deny"), targets(1, "allow"), targets(1, "deny"))
+
+
+NO_OVERWRITES = Overwrites()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Channel:
     """One guild channel. `kind` is Discord's type number; numbers not known today are kept."""
 
@@ -114,7 +150,7 @@ class Channel:
     nsfw: bool
     flags: int
     last_message_id: int | None
-    overwrites: tuple[Overwrite, ...]
+    overwrites: Overwrites
 
     @property
     def redacted(self) -> bool:
@@ -185,7 +221,9 @@ class Membership:
 
     Attributes:
         role_ids: None while unknown; @everyone is not listed.
-        roles_at: When the role ids were fetched.
+        roles_at: When the question was asked whose answer the role ids are; None while they are unknown.
+        roles_changed_at: Newest moment of which anything is known about the roles. A role answer is stored only if this
+            is as it was before asking.
         last_viewed_at: When the user last opened the guild, to within a few minutes; None when never.
     """
 
@@ -196,6 +234,63 @@ class Membership:
     role_ids: tuple[int, ...] | None
     roles_at: float | None
     last_viewed_at: float | None = None
+    roles_changed_at: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GoneChannel:
+    """A channel that is no longer listed; kept for a while, so that an operator can say when it went, and why."""
+
+    channel_id: int
+    kind: int
+    gone_at: float
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IndexedGuild:
+    """
+    A guild with its channels, as one listing left it.
+
+    Attributes:
+        version: Grows with every change of what is shown of the guild.
+        channels: In clients' raw order: by position, then id.
+        gone: Newest last.
+    """
+
+    guild: Guild
+    version: int
+    channels: tuple[Channel, ...]
+    gone: tuple[GoneChannel, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing:
+    """
+    A complete listing of a guild's channels, as it is to be stored.
+
+    Attributes:
+        fence: Fencing token of the lease under which Discord was asked.
+        now: When the question was asked, in epoch seconds.
+        known: The guild as it was before asking; a listing over another structure is not stored.
+        gone: Channels that are not listed any more, those that were gone before included.
+    """
+
+    fence: int
+    channels: Sequence[Channel]
+    now: float
+    schedule: Schedule = NEVER_FETCHED
+    known: Guild | None = None
+    gone: Sequence[GoneChannel] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GuildVersion:
+    """Whether what is cached of a guild is still what is stored, and whether it is old."""
+
+    version: int
+    fetched_at: float | None
+    next_refresh_at: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -204,6 +299,24 @@ class Preferences:
 
     pinned: tuple[int, ...] = ()
     muted: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class User:
+    """
+    What is stored of a user but their credential.
+
+    Attributes:
+        version: Grows with every change of rights, roles, memberships or preferences.
+        listed_at: When the question was asked whose answer is the guild list; None before the first.
+        memberships: By guild; those that ended are left out.
+    """
+
+    user_id: int
+    version: int
+    listed_at: float | None
+    memberships: Mapping[int, Membership]
+    preferences: Preferences
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,14 +15,16 @@ While the role ids are unknown the check fails closed: it shows only channels th
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-from indexing.domain import model
+from indexing.domain import id_sets, model
 
 ADMINISTRATOR = 1 << 3
 MANAGE_CHANNELS = 1 << 4
 MANAGE_GUILD = 1 << 5
-VIEW_CHANNEL = 1 << 10
+CAN_INSTALL = ADMINISTRATOR | MANAGE_GUILD
+"""Either lets a member add a bot (developers/topics/oauth2.mdx, Bot Users, read 2026-08-06)."""
+VIEW_CHANNEL = model.VIEW_CHANNEL
 CATEGORY = 4
 THREADS = frozenset({10, 11, 12})
 PRIVATE_THREAD = 12
@@ -60,14 +62,31 @@ def visible_channels(
     return [c for c in channels if c.channel_id in shown and c.guild_id == membership.guild_id]
 
 
-def _visible_ids(
-    membership: model.Membership, channels: Iterable[model.Channel], role_overwrites: "_RoleOverwrites"
-) -> set[int]:
+def visible_places(
+    membership: model.Membership, channels: Sequence[model.Channel], roles: Collection[int] | None
+) -> list[int]:
+    """Return the places of those of a guild's *channels* that the user may see; see `visible_channels`."""
+    if bypasses_overwrites(membership):
+        return list(range(len(channels)))
+    shown = _visible_ids(membership, channels, WORST_CASE_ROLES if roles is None else _RoleOverwrites(frozenset(roles)))
+    return [place for place, channel in enumerate(channels) if channel.channel_id in shown]
+
+
+def _visible_ids(membership: model.Membership, channels: Iterable[model.Channel], pool: "_RoleOverwrites") -> set[int]:
     rows = {c.channel_id: c for c in channels if c.guild_id == membership.guild_id}
-    visible = {key for key, c in rows.items() if c.kind not in THREADS and _may_view(membership, c, role_overwrites)}
-    threads = {key for key, c in rows.items() if c.kind in THREADS - {PRIVATE_THREAD} and c.parent_id in visible}
-    parents = {rows[key].parent_id for key in visible}
-    return visible | threads | {key for key in parents if key in rows and rows[key].kind == CATEGORY}
+    views: dict[model.Overwrites, bool] = {}
+    shown = set()
+    for key, channel in rows.items():
+        if channel.kind in THREADS:
+            continue
+        view = views.get(channel.overwrites)
+        if view is None:
+            view = views[channel.overwrites] = may_view(membership, channel.overwrites, pool)
+        if view:
+            shown.add(key)
+    threads = {key for key, c in rows.items() if c.kind in THREADS - {PRIVATE_THREAD} and c.parent_id in shown}
+    parents = {rows[key].parent_id for key in shown}
+    return shown | threads | {key for key in parents if key in rows and rows[key].kind == CATEGORY}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,47 +96,57 @@ class _RoleOverwrites:
     roles: frozenset[int] | None
     best: bool = False
 
-    def apply(self, view: bool, overwrites: Collection[model.Overwrite]) -> bool:  # noqa: FBT001 -- the running value
+    def apply(self, view: bool, overwrites: model.Overwrites, everyone: int) -> bool:  # noqa: FBT001 -- the running value
+        """Return whether the channel shows after the role overwrites other than @everyone's."""
         if self.roles is not None:
-            return _apply_overwrites(view, [o for o in overwrites if o.target_id in self.roles])
+            roles = self.roles - {everyone}
+            if any(id_sets.has_id(overwrites.roles_allow, role) for role in roles):
+                return True
+            return view and not any(id_sets.has_id(overwrites.roles_deny, role) for role in roles)
+        allow = set(id_sets.unpack_ids(overwrites.roles_allow)) - {everyone}
         if self.best:
-            return view or any(o.allow & VIEW_CHANNEL for o in overwrites)
-        return view and not any(o.deny & ~o.allow & VIEW_CHANNEL for o in overwrites)
+            return view or bool(allow)
+        return view and set(id_sets.unpack_ids(overwrites.roles_deny)) - {everyone} <= allow
 
 
 WORST_CASE_ROLES = _RoleOverwrites(None)
 BEST_CASE_ROLES = _RoleOverwrites(None, best=True)
 
 
-def _may_view(membership: model.Membership, channel: model.Channel, role_overwrites: _RoleOverwrites) -> bool:
-    roles = [o for o in channel.overwrites if o.kind == ROLE]
-    everyone = [o for o in roles if o.target_id == membership.guild_id]
-    own = [o for o in channel.overwrites if o.kind == MEMBER and o.target_id == membership.user_id]
-    view = _apply_overwrites(bool(membership.permissions & VIEW_CHANNEL), everyone)
-    view = role_overwrites.apply(view, [o for o in roles if o.target_id != membership.guild_id])
-    return _apply_overwrites(view, own)
-
-
-def _apply_overwrites(view: bool, overwrites: Collection[model.Overwrite]) -> bool:  # noqa: FBT001 -- the running value
-    if any(o.allow & VIEW_CHANNEL for o in overwrites):
+def may_view(membership: model.Membership, overwrites: model.Overwrites, pool: _RoleOverwrites) -> bool:
+    """Return whether a member who is neither owner nor administrator sees channels with these overwrites."""
+    view = bool(membership.permissions & VIEW_CHANNEL)
+    if overwrites is model.NO_OVERWRITES:
+        return view
+    everyone = membership.guild_id
+    if id_sets.has_id(overwrites.roles_allow, everyone):
+        view = True
+    elif id_sets.has_id(overwrites.roles_deny, everyone):
+        view = False
+    view = pool.apply(view, overwrites, everyone)
+    if id_sets.has_id(overwrites.members_allow, membership.user_id):
         return True
-    return view and not any(o.deny & VIEW_CHANNEL for o in overwrites)
+    return view and not id_sets.has_id(overwrites.members_deny, membership.user_id)
 
 
-def sealed(guild_id: int) -> tuple[model.Overwrite, ...]:
+def sealed(guild_id: int) -> model.Overwrites:
     """
     Return overwrites that hide a channel from everybody but owners and administrators.
 
     They deny VIEW_CHANNEL to @everyone and allow it to nobody, so that no role and no overwrite of a member lifts it.
     """
-    return (model.Overwrite(target_id=guild_id, kind=ROLE, allow=0, deny=VIEW_CHANNEL),)
+    return model.Overwrites(roles_deny=id_sets.pack_ids([guild_id]))
 
 
-def at_least_as_strict(one: Iterable[model.Overwrite], other: Iterable[model.Overwrite]) -> bool:
+def at_least_as_strict(one: model.Overwrites, other: model.Overwrites) -> bool:
     """Return whether *one* allows the channel to nobody to whom *other* does not, whatever roles they have."""
-    one, other = list(one), list(other)
-    return _targets(one, "allow") <= _targets(other, "allow") and _targets(one, "deny") >= _targets(other, "deny")
+    return (
+        _is_subset(one.roles_allow, other.roles_allow)
+        and _is_subset(one.members_allow, other.members_allow)
+        and _is_subset(other.roles_deny, one.roles_deny)
+        and _is_subset(other.members_deny, one.members_deny)
+    )
 
 
-def _targets(overwrites: Iterable[model.Overwrite], side: str) -> set[tuple[int, int]]:
-    return {(each.kind, each.target_id) for each in overwrites if getattr(each, side) & VIEW_CHANNEL}
+def _is_subset(packed: bytes, other: bytes) -> bool:
+    return set(id_sets.unpack_ids(packed)) <= set(id_sets.unpack_ids(other))

@@ -6,7 +6,7 @@ Every method may raise its vendor's error: Discord's are listed at `Discord`, th
 """
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from indexing.domain import model, turns
@@ -162,7 +162,12 @@ class OAuth(Protocol):
 
 
 class Users(Protocol):
-    """Users, their credentials and their memberships."""
+    """
+    Users: credential, preferences, guild list and roles.
+
+    Writes of what a visibility decision stands on compare with what was stored before the question was asked, so that
+    an old answer changes nothing, however late its write arrives.
+    """
 
     async def put_credential(self, user_id: int, credential: Credential) -> None:
         """Store the credential, encrypted, in place of any older one."""
@@ -173,50 +178,54 @@ class Users(Protocol):
     async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
 
-    async def get_preferences(self, user_id: int) -> model.Preferences:
-        """Return the user's preferences about their guilds."""
+    async def load(self, user_id: int) -> model.User | None:
+        """Return all that is stored of the user but their credential; None when nothing is."""
+
+    async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
+        """Return the versions of those of the users of whom anything is stored, by id."""
 
     async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
         """Replace the user's preferences."""
 
-    async def replace_guild_list(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
+    async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """
         Store the user's complete guild list; memberships that it no longer names end.
 
-        Where the user's permissions differ from before, their roles count as unknown: they may have changed as well.
+        Where the user's rights differ from before, their roles do not count as known: they may be others as well.
+
+        Args:
+            known: The user as stored before Discord was asked.
+            guilds: The list.
+            asked_at: When the question was asked.
+
+        Returns:
+            False when another list came between, or the user is gone; then nothing is changed.
         """
 
-    async def guild_list_time(self, user_id: int) -> float | None:
-        """
-        Return when the user's guild list was last stored.
+    async def store_roles(self, known: model.Membership, roles: Sequence[int], asked_at: float) -> bool:
+        """Store role ids asked for at *asked_at*; returns False, and changes nothing, when anything newer is known."""
 
-        None when it never was, when an older release stored it, or when the user was unknown then.
-        """
-
-    async def memberships(self, user_id: int) -> list[model.Membership]:
-        """Return the user's present memberships."""
-
-    async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
-        """Store the user's role ids in a guild."""
-
-    async def mark_left(self, user_id: int, guild_id: int, now: float) -> None:
-        """End the user's membership."""
+    async def mark_left(self, known: model.Membership) -> bool:
+        """Note that the user is not a member any more; returns False when anything newer is known."""
 
     async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
         """Note that the user views one of their guilds; not more often than every few minutes."""
-
-    async def purge(self, before: float) -> int:
-        """Erase memberships that ended before a time; returns how many."""
 
 
 class Guilds(Protocol):
     """Guilds and their channels, shared by all users."""
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
-        """Return those of the guilds that are stored, by id."""
+        """Return those of the guilds that are stored, by id, without their channels."""
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
-        """Store names and icons, and which of the guilds have our bot."""
+    async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
+        """Return those of the guilds that are stored, by id, with their channels."""
+
+    async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
+        """Return the versions of those of the guilds that are stored, by id."""
+
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
+        """Store names and icons, and which of the guilds have our bot; None: nobody knows, access stays as it is."""
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Note that our bot is not in the guilds; where it was, the channels are hidden, with that reason."""
@@ -237,15 +246,7 @@ class Guilds(Protocol):
         The number returned is the fencing token: it only grows, and a write with an older one changes nothing.
         """
 
-    async def store_channels(
-        self,
-        guild_id: int,
-        *,
-        fence: int,
-        channels: Sequence[model.Channel],
-        now: float,
-        schedule: model.Schedule = model.NEVER_FETCHED,
-    ) -> bool:
+    async def store_channels(self, guild_id: int, listing: model.Listing) -> bool:
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
@@ -255,14 +256,14 @@ class Guilds(Protocol):
         """End the lease without a result; a new schedule says when the guild is fetched again."""
 
     async def purge(self, before: float) -> int:
-        """Erase channels that are gone, and guilds without members, both since before a time; returns how many."""
+        """Erase channels gone and guilds without members that nobody viewed since a time; returns how many."""
 
     async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the channels of the guilds as of their latest listing, by guild, position, id."""
 
 
 class Jobs(Protocol):
-    """Jobs and their guild tasks. Only the owner of the current turn may write; writes of others change nothing."""
+    """Jobs and their guild tasks. Only the owner of the current turn may write; others change nothing."""
 
     async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
@@ -273,26 +274,40 @@ class Jobs(Protocol):
     async def get_many(self, job_ids: Collection[str]) -> dict[str, model.Job]:
         """Return those of the jobs that are stored, by id."""
 
+    async def load(self, job_id: str) -> tuple[model.Job, list[model.GuildTask]] | None:
+        """Return a job and its tasks by position, as of one moment."""
+
     async def latest(self, user_id: int) -> model.Job | None:
         """Return the user's active job, else their newest."""
 
-    async def list_for_user(self, user_id: int, *, before: float, limit: int) -> list[model.Job]:
-        """Return the user's jobs that were created before a time, newest first."""
+    async def list_for_user(
+        self, user_id: int, *, before: float, limit: int
+    ) -> list[tuple[model.Job, list[model.GuildTask]]]:
+        """Return the user's jobs that were created before a time, newest first, with their tasks."""
 
-    async def begin_turn(self, job_id: str, turn: int, *, now: float, until: float) -> model.Job | None:
-        """Own the job as turn + 1, if *turn* is current and the job is active; None otherwise."""
+    async def begin_turn(
+        self, job_id: str, turn: int, *, now: float, until: float
+    ) -> tuple[model.Job, list[model.GuildTask]] | None:
+        """Own the job as turn + 1, if *turn* is current and the job runs, and return it with its tasks; else None."""
 
     async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
-        """Store the tasks of a job whose guild list was fetched; returns False when the job is lost."""
+        """Store the tasks of a job whose guild list is read; returns False when its turn is not current any more."""
 
     async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
-        """Return the tasks by position."""
+        """Return the tasks by position; in an ended job, none is open."""
 
-    async def write_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
-        """Store changed tasks; returns False when some are newer in the store, or erased, and stay as they are."""
+    async def write_tasks(self, job: model.Job, tasks: Iterable[model.GuildTask]) -> bool:
+        """Store changed tasks; returns False, and changes nothing, when the job's turn is not current any more."""
 
-    async def save(self, job: model.Job) -> bool:
-        """Store the job's fields if its turn is still current; returns whether it was."""
+    async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
+        """Store the job's fields and changed tasks at once if its turn is still current; returns whether it was."""
+
+    async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
+        """
+        Move the moment of the next turn, if the job's turn is current; returns whether it was.
+
+        *unfinished* corrects the number of turns that vanished; nothing else of the job is written.
+        """
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return active jobs whose next turn was due before *now*, most overdue first."""
@@ -341,8 +356,8 @@ class UserData(Protocol):
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
         """Erase those of the guilds, with their channels, that have no known member *but* this user."""
 
-    async def erase_memberships(self, user_id: int) -> None:
-        """Erase the memberships; the last step, because they name the guilds to erase."""
+    async def erase_roster(self, user_id: int) -> None:
+        """Erase the roster, last: it lists the guilds to look at."""
 
 
 class UserBudgets(Protocol):
@@ -371,6 +386,21 @@ class BotGuildsCache(Protocol):
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
         """Replace the set."""
 
+    async def load_suspects(self) -> dict[int, float]:
+        """Return the guilds that the latest listings lacked, with the time since when; they are still in the set."""
+
+    async def store_suspects(self, suspects: Mapping[int, float]) -> None:
+        """Replace the suspects."""
+
+    async def claim(self, what: str, seconds: float) -> bool:
+        """Return whether no process claimed *what* in the last *seconds*."""
+
+    async def release(self, what: str) -> None:
+        """End a claim early."""
+
+    async def count_question(self, window: float) -> int:
+        """Count a question of the fleet about a single guild; returns how many there were in this *window*."""
+
 
 class Subscription(Protocol):
     """
@@ -384,6 +414,10 @@ class Subscription(Protocol):
 
     async def close(self) -> None:
         """Stop listening."""
+
+
+FIRST_POSITION = "0-0"
+"""Position before every update of a job."""
 
 
 class Events(Protocol):

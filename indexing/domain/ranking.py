@@ -89,7 +89,14 @@ def rank_guilds(
 def rank_inputs(rows: list[RankInputs], now: float, weights: settings.RankWeights) -> list[RankedGuild]:
     """Return *rows* with their scores, most important first; the older guild wins a tie, so the order is stable."""
     ranked = [score_guild(row, now, weights) for row in rows]
-    return sorted(ranked, key=lambda row: (_pin_order(row.inputs), -row.score, row.inputs.guild_id))
+    return sorted(ranked, key=sort_key)
+
+
+def sort_key(row: RankedGuild) -> tuple[int, int, float, int]:
+    """Return the place of a guild in the order, as numbers that JSON can say: a page token names the last row's."""
+    pinned = row.inputs.pinned
+    group, place = (1, 0) if pinned is None else (0, pinned)
+    return group, place, -row.score, row.inputs.guild_id
 
 
 def score_guild(inputs: RankInputs, now: float, weights: settings.RankWeights) -> RankedGuild:
@@ -106,10 +113,6 @@ def score_guild(inputs: RankInputs, now: float, weights: settings.RankWeights) -
     total = weights.total
     contributions = {name: getattr(weights, name) / total * value for name, value in signals.items()}
     return RankedGuild(inputs, min(1.0, sum(contributions.values())), contributions)
-
-
-def _pin_order(inputs: RankInputs) -> float:
-    return math.inf if inputs.pinned is None else inputs.pinned
 
 
 def _role_weight(bits: int) -> float:

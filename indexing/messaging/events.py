@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from indexing import errors
+from indexing import concurrency, errors
 from indexing.domain import model, ports
 from indexing.messaging import feed, redis_client
 from indexing.telemetry import logs
@@ -26,10 +26,10 @@ MAX_LENGTH = 1_000
 """Updates that a stream keeps. A job of 200 guilds publishes about 400."""
 TTL = 3_600
 """Seconds from the last update to the stream's expiry. A later watcher gets a snapshot."""
-START = "0-0"
-"""Position before every update."""
 BLOCK_MS = 5_000
 RETRY_DELAY = 1.0
+APPEND_INTERVAL = 0.03
+"""Least seconds between two writes of updates: what tasks of many jobs report meanwhile goes as one pipeline."""
 READ_PAUSE = 0.00002
 """
 Seconds of pause after each read, for each stream read.
@@ -86,6 +86,7 @@ class RedisEvents:
         self._blocking_client = redis_client.make_blocking_client(client, max_block=BLOCK_MS / 1000)
         self._wake_key = f"indexer:{{events}}:wake:{uuid.uuid4().hex}"
         self._feeds: dict[str, feed.Feed] = {}
+        self._appends = concurrency.GroupCommit(self._append, interval=APPEND_INTERVAL)
         self._released = False
         self._reading = True
         self._read_first_ids = client.register_script(READ_FIRST_IDS)
@@ -100,18 +101,28 @@ class RedisEvents:
         """Append an update to the job's bounded stream."""
         if self._listener is not None:
             self._listener(update)
-        key = _key(update.job.job_id)
+        await self._appends.submit(update)
+
+    async def _append(self, updates: list[model.JobUpdate]) -> None:
+        """Append updates, those of one job as one; 1 round trip for all."""
+        merged: dict[str, model.JobUpdate] = {}
+        for update in updates:
+            before = merged.get(update.job.job_id)
+            rows = {task.guild_id: task for one in (before, update) if one is not None for task in one.tasks}
+            newest = model.with_newest_job(before, update)
+            merged[update.job.job_id] = dataclasses.replace(newest, tasks=tuple(rows.values()))
         with redis_client.translated():
             async with self._client.pipeline(transaction=False) as pipe:
-                pipe.xadd(key, {"u": encode(update)}, maxlen=MAX_LENGTH, approximate=True)
-                pipe.expire(key, TTL)
+                for job_id, update in merged.items():
+                    pipe.xadd(_key(job_id), {"u": encode(update)}, maxlen=MAX_LENGTH, approximate=True)
+                    pipe.expire(_key(job_id), TTL)
                 await pipe.execute()
 
     async def get_last_position(self, job_id: str) -> str:
-        """Return the position of the job's latest update, START without any."""
+        """Return the position of the job's latest update, the first without any."""
         with redis_client.translated():
             last: Any = await self._client.xrevrange(_key(job_id), count=1)
-        return last[0][0].decode() if last else START
+        return last[0][0].decode() if last else ports.FIRST_POSITION
 
     async def has_all_since(self, job_id: str, position: str) -> bool:
         """Return whether the stream still has every update after *position*."""
@@ -187,7 +198,7 @@ class RedisEvents:
 
     async def relay_updates(self) -> None:
         """Read updates and append them to the feeds, until cancelled. Survives outages of Redis."""
-        wake_position = START
+        wake_position = ports.FIRST_POSITION
         while True:
             self._feeds = {job_id: job_feed for job_id, job_feed in self._feeds.items() if job_feed.watchers}
             # A copy: a feed created during the read must not get updates that were read for an older feed of the job.

@@ -85,8 +85,9 @@ class IndexingSettings(fields.Group):
     Role ids: channels that depend on a role are hidden until the roles are read.
     The guild list with the user's permissions: all channels are hidden until the user is indexed again."""
 
-    turn_width: int = pydantic.Field(default=5, ge=1, le=25)
-    """Guilds that one turn works on at the same time. A user's budget allows five calls at once."""
+    turn_width: int = pydantic.Field(default=0, ge=0, le=25)
+    """Guilds that one turn works on side by side. 0 takes the capacity of USER_BUDGET, at least 5 and at most 25: more
+    than a user's budget allows at once would only wait."""
 
     turn_time: float = pydantic.Field(default=5.0, gt=0, le=60)
     """Seconds after which a turn starts no further guild, so that many users share few threads."""
@@ -109,6 +110,13 @@ class IndexingSettings(fields.Group):
     """Seconds for which the cached list of the bot's guilds is used.
     A forced job of a user with guilds outside the list reads it earlier.
     A listed guild that refuses the bot is verified on its own."""
+
+    read_cache_max_age: float = pydantic.Field(default=0.0, ge=0, le=1)
+    """Seconds for which a page may be shown without asking MongoDB whether what it is made of has changed. 0 asks for
+    each page, so that nothing is shown that a version stored before the page was asked for hides."""
+
+    read_cache_bytes: int = pydantic.Field(default=64 << 20, ge=1 << 20)
+    """About the most bytes that a service process keeps of decoded guilds: 64 MiB hold some 130,000 channels."""
 
     sweep_interval: float = pydantic.Field(default=15.0, gt=0)
     """Seconds between two searches for jobs whose next turn is overdue."""

@@ -1,6 +1,7 @@
 """What every process stands on: Redis, MongoDB, the encryption keys, logs and traces."""
 
 import base64
+import warnings
 from typing import Literal
 
 import pydantic
@@ -31,6 +32,10 @@ class RedisSettings(fields.Group):
         return value
 
 
+# Pydantic has a deprecated class method of this name, which nothing here uses.
+warnings.filterwarnings("ignore", 'Field name "schema" in "MongoSettings"', UserWarning)
+
+
 class MongoSettings(fields.Group):
     """MongoDB (4.4 or newer), which stores the index."""
 
@@ -44,6 +49,15 @@ class MongoSettings(fields.Group):
 
     timeout: float = pydantic.Field(default=10.0, gt=0, le=60)
     """Longest time for one operation, retries included, in seconds."""
+
+    connections: int = pydantic.Field(default=4, ge=1, le=100)
+    """Most connections of one process. Few, so that waiting happens in the process, where it is ordered and seen, and
+    not inside the server: with 66 connections the embedded server stood in a convoy for its own lock, with 3 a process
+    the same load went through. One bulk for each collection is under way at a time, beside reads."""
+
+    schema: Literal["auto", "rows", "documents"] = "auto"  # type: ignore[assignment]  # see above
+    """Form in which an empty database begins: `documents`, which `auto` means, or `rows`, as in the release before.
+    A database that holds data keeps its form until `python -m indexer_service migrate`; see docs/upgrade.md."""
 
     @pydantic.field_validator("url")
     @classmethod

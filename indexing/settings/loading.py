@@ -50,6 +50,14 @@ class KeysConfig:
     logs: infrastructure.LogSettings
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class MigrationConfig:
+    """The groups of the migration."""
+
+    mongo: infrastructure.MongoSettings
+    logs: infrastructure.LogSettings
+
+
 class BadSettings(Exception):
     """Some variables cannot be accepted; the message has one line for each problem, which begins with the variable."""
 
@@ -120,7 +128,12 @@ def load_keys() -> KeysConfig:
     return KeysConfig(**_load_groups(KeysConfig))
 
 
-def _load_groups(config: type[Settings | ExporterConfig | KeysConfig]) -> dict[str, Any]:
+def load_migration() -> MigrationConfig:
+    """Read the migration's settings from the environment; see `load`."""
+    return MigrationConfig(**_load_groups(MigrationConfig))
+
+
+def _load_groups(config: type[Settings | ExporterConfig | KeysConfig | MigrationConfig]) -> dict[str, Any]:
     groups, problems = read_groups(field.name for field in dataclasses.fields(config))
     if problems:
         raise BadSettings("\n".join(problems))

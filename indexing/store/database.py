@@ -28,8 +28,6 @@ Collection = Any
 MOST_TEXT = 200
 """Characters of a driver's message that are passed on; it names hosts and times, never documents."""
 DUPLICATE_KEY = 11000
-INDEX_EXISTS = {85, 86}
-"""Codes for "same index, other options": mongod answers 85, the embedded server 86."""
 
 
 @contextlib.contextmanager
@@ -37,42 +35,39 @@ def translated() -> Iterator[None]:
     """Turn the driver's failures into ours; a duplicate key is left to the caller, who asked for it."""
     try:
         yield
-    except (pymongo.errors.DuplicateKeyError, pymongo.errors.BulkWriteError):
+    except pymongo.errors.DuplicateKeyError:
         raise
     except pymongo.errors.PyMongoError as error:
         text = f"MongoDB does not answer as it should: {type(error).__name__}: {str(error)[:MOST_TEXT]}"
         raise errors.StoreUnavailable(text) from error
 
 
-async def write_newest(collection: Collection, changes: list[Any]) -> bool:
+def first_version() -> int:
     """
-    Write guarded upserts; return False if some row was left alone because it is newer than its guard allows.
+    Return the version, or fence, of a new document: microseconds since 1970.
 
-    An upsert whose guard misses an existing row fails with a duplicate key: exactly the row that must stay.
+    So a document that is erased and stored again begins above what it had: both grow by one with a change.
     """
-    try:
-        with translated():
-            if changes:
-                await collection.bulk_write(changes, ordered=False)
-    except pymongo.errors.BulkWriteError as error:
-        _only_duplicates(error)
-        return False
-    return True
+    return time.time_ns() // 1_000
 
 
 async def insert_new(collection: Collection, rows: list[Document]) -> None:
-    """Insert rows, far cheaper than upserts; one that somebody else has inserted meanwhile stays as it is."""
+    """Insert rows, far cheaper than upserts; one that another process has inserted meanwhile stays as it is."""
+    if not rows:
+        return
     try:
         with translated():
-            if rows:
-                await collection.insert_many(rows, ordered=False)
-    except pymongo.errors.BulkWriteError as error:
-        _only_duplicates(error)
+            await collection.insert_many(rows, ordered=False)
+    except errors.StoreUnavailable as error:
+        cause = error.__cause__
+        if not isinstance(cause, pymongo.errors.BulkWriteError) or not _only_duplicates(cause):
+            raise
 
 
-def _only_duplicates(error: pymongo.errors.BulkWriteError) -> None:
-    if any(item["code"] != DUPLICATE_KEY for item in error.details["writeErrors"]):
-        raise errors.StoreUnavailable("MongoDB refused a write") from error
+def _only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
+    failed = error.details.get("writeErrors", [])
+    unconfirmed = error.details.get("writeConcernErrors")
+    return bool(failed) and not unconfirmed and all(item["code"] == DUPLICATE_KEY for item in failed)
 
 
 @contextlib.asynccontextmanager
@@ -92,6 +87,7 @@ async def open_database(
         serverSelectionTimeoutMS=milliseconds,
         connectTimeoutMS=milliseconds,
         w="majority",
+        maxPoolSize=config.connections,
         appname="discord-channel-indexer",
     )
     try:
@@ -101,35 +97,6 @@ async def open_database(
         yield database if seen is None else MeasuredDatabase(database, seen)
     finally:
         client.close()
-
-
-async def make_indexes(database: Database) -> None:
-    """Create what is missing; safe to run by every process at every boot."""
-    wanted: list[tuple[str, list[tuple[str, int]], Document]] = [
-        ("users", [("reauth", 1)], {"partialFilterExpression": {"reauth": True}, "name": "reauth"}),
-        ("memberships", [("user_id", 1)], {}),
-        ("memberships", [("guild_id", 1)], {}),
-        ("memberships", [("left_at", 1)], {"partialFilterExpression": {"left_at": {"$gt": 0}}, "name": "left"}),
-        ("guilds", [("next_refresh_at", 1)], {}),
-        ("guilds", [("looked_at", 1)], {}),
-        ("channels", [("guild_id", 1)], {}),
-        ("channels", [("gone_at", 1)], {"partialFilterExpression": {"gone_at": {"$gt": 0}}, "name": "gone"}),
-        ("jobs", [("user_id", 1)], {"unique": True, "partialFilterExpression": {"active": True}, "name": "one_active"}),
-        ("jobs", [("user_id", 1), ("created_at", -1)], {}),
-        ("jobs", [("next_turn_at", 1)], {"partialFilterExpression": {"active": True}, "name": "overdue"}),
-        ("jobs", [("expires_at", 1)], {"expireAfterSeconds": 0}),
-        ("units", [("job_id", 1)], {}),
-        ("units", [("expires_at", 1)], {"expireAfterSeconds": 0}),
-        ("requests", [("expires_at", 1)], {"expireAfterSeconds": 0}),
-        ("requests", [("user_id", 1)], {"partialFilterExpression": {"user_id": {"$gt": 0}}, "name": "about"}),
-    ]
-    for collection, keys, options in wanted:
-        try:
-            with translated():
-                await database[collection].create_index(keys, **options)
-        except errors.StoreUnavailable as error:
-            if getattr(error.__cause__, "code", None) not in INDEX_EXISTS:
-                raise
 
 
 COMMANDS = {
@@ -145,7 +112,6 @@ COMMANDS = {
     "count_documents": "aggregate",
     "estimated_document_count": "count",
     "distinct": "distinct",
-    "create_index": "createIndexes",
 }
 """Methods that send a command, and its name in MongoDB."""
 REFUSED = (pymongo.errors.DuplicateKeyError, pymongo.errors.BulkWriteError)
@@ -164,6 +130,11 @@ class MeasuredDatabase:
     def __getitem__(self, name: str) -> "MeasuredCollection":
         """Return a collection."""
         return MeasuredCollection(self._database[name], self._seen)
+
+
+def unmeasured(db: Database) -> Database:
+    """Return the driver's own database, for commands that no operation of a caller waits for."""
+    return db._database if isinstance(db, MeasuredDatabase) else db  # noqa: SLF001 -- of this module
 
 
 class MeasuredCollection:

@@ -1,46 +1,40 @@
 """
-All that MongoDB holds of one user, for those who erase it.
+Everything that MongoDB holds of one user, for an erasure.
 
-Nothing is looked for by reading whole collections: each has an index that leads to the user, or to his jobs.
+Nothing is looked for by reading whole collections: each has an index that leads to the user.
 """
 
 from collections.abc import Collection
 
-from indexing.store import database, guilds
-
-NOTHING_READ = {**guilds.UNREAD, "channel_count": 0, "newest_message_id": None}
+from indexing.store import database
 
 
 class MongoUserData:
-    """Port `ports.Remains`. Round trips: 1 for each method; 2 for `erase_jobs`, 5 for `erase_guilds`, 10 to count."""
+    """Port `ports.UserData`. Round trips: 1 for each method; 3 for `erase_guilds`, 6 to count."""
 
-    def __init__(self, database: database.Database) -> None:
-        self._users = database["users"]
-        self._memberships = database["memberships"]
-        self._jobs = database["jobs"]
-        self._units = database["units"]
-        self._requests = database["requests"]
-        self._guilds = database["guilds"]
-        self._channels = database["channels"]
+    def __init__(self, db: database.Database) -> None:
+        self._users = db["users"]
+        self._rosters = db["rosters"]
+        self._jobs = db["jobs"]
+        self._requests = db["requests"]
+        self._guilds = db["guilds"]
 
     async def count(self, user_id: int) -> dict[str, int]:
-        """Count the documents that go with the user, by collection; guilds and channels that stay are left out."""
+        """Count the documents that go with the user, by collection; guilds that stay are left out."""
         guild_ids = await self.list_guilds(user_id)
         alone = {"$in": sorted(set(guild_ids) - await self._shared(guild_ids, user_id))}
         wanted = (
             (self._users, {"_id": user_id}),
-            (self._memberships, {"user_id": user_id}),
+            (self._rosters, {"_id": user_id}),
             (self._jobs, {"user_id": user_id}),
-            (self._units, {"job_id": {"$in": await self.list_jobs(user_id)}}),
             (self._requests, {"user_id": user_id}),
             (self._guilds, {"_id": alone}),
-            (self._channels, {"guild_id": alone}),
         )
         with database.translated():
             return {collection.name: await collection.count_documents(those) for collection, those in wanted}
 
     async def erase_user(self, user_id: int) -> None:
-        """Erase the row with credential and preferences: from now on nothing of this user begins."""
+        """Erase the document with credential, preferences and rights: from now on nothing of this user begins."""
         await _erase(self._users, {"_id": user_id})
 
     async def list_jobs(self, user_id: int) -> list[str]:
@@ -50,53 +44,41 @@ class MongoUserData:
         return [row["_id"] for row in rows]
 
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
-        """Erase jobs and their units: these first, so that who is stopped half-way still finds the jobs."""
+        """Erase jobs with their tasks."""
         if job_ids:
-            await _erase(self._units, {"job_id": {"$in": list(job_ids)}})
             await _erase(self._jobs, {"_id": {"$in": list(job_ids)}})
 
     async def erase_responses(self, user_id: int) -> None:
-        """Erase the answers that are kept for requests about the user."""
+        """Erase the responses that are kept for requests about the user."""
         await _erase(self._requests, {"user_id": user_id})
 
     async def list_guilds(self, user_id: int) -> list[int]:
         """Return the guilds that the user is or was a member of."""
         with database.translated():
-            rows = await self._memberships.find({"user_id": user_id}, {"guild_id": 1}).to_list(None)
-        return [row["guild_id"] for row in rows]
+            row = await self._rosters.find_one({"_id": user_id}, {"guild_ids": 1, "former": 1})
+        return [*row["guild_ids"], *row.get("former", ())] if row else []
 
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
         """
-        Erase those of the guilds, and their channels, that have no member who is known *but* this user.
+        Erase those of the guilds that have no member who is known *but* this user.
 
-        The guilds first: without its row nobody holds a guild's lease, so that a reading under way stores nothing.
+        A guild without its document has no lease, so a fetch under way stores nothing. A user who lists one of them in
+        between has their roster written before, and stores the guild again when it is missing (usecases/guild_lists).
         """
         alone = set(guild_ids) - await self._shared(guild_ids, but)
-        if not alone:
-            return
-        found = {"$in": sorted(alone)}
-        with database.translated():
-            rows = await self._guilds.find({"_id": found}).to_list(None)
-        await _erase(self._guilds, {"_id": found})
-        await _erase(self._channels, {"guild_id": found})
-        if back := await self._shared(alone, but):
-            await self._bring_back([row for row in rows if row["_id"] in back], back)
+        if alone:
+            await _erase(self._guilds, {"_id": {"$in": sorted(alone)}})
 
-    async def _bring_back(self, rows: list[database.Document], guild_ids: set[int]) -> None:
-        """Store guilds again, unread: who listed them in between found their rows and wrote none."""
-        again = [{**row, **NOTHING_READ, "fence": row.get("fence", 0) + 1} for row in rows]
-        await database.insert_new(self._guilds, again)
-        with database.translated():
-            await self._guilds.update_many({"_id": {"$in": sorted(guild_ids)}}, {"$set": {"fetched_at": None}})
-
-    async def erase_memberships(self, user_id: int) -> None:
-        """Erase the memberships, last: they say which guilds there are to look at."""
-        await _erase(self._memberships, {"user_id": user_id})
+    async def erase_roster(self, user_id: int) -> None:
+        """Erase the roster, last: it says which guilds there are to look at."""
+        await _erase(self._rosters, {"_id": user_id})
 
     async def _shared(self, guild_ids: Collection[int], but: int) -> set[int]:
-        others = {"guild_id": {"$in": list(guild_ids)}, "user_id": {"$ne": but}, "left_at": None}
+        wanted = set(guild_ids)
+        others = {"guild_ids": {"$in": list(wanted)}, "_id": {"$ne": but}}
         with database.translated():
-            return set(await self._memberships.distinct("guild_id", others))
+            rows = await self._rosters.find(others, {"guild_ids": 1}).to_list(None)
+        return {guild_id for row in rows for guild_id in row["guild_ids"]} & wanted
 
 
 async def _erase(collection: database.Collection, wanted: database.Document) -> None:

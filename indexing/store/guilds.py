@@ -1,22 +1,34 @@
 """
-Guilds and channels in MongoDB, shared by all users.
+Guilds in MongoDB, one document each with its channels inside, shared by all users.
 
-Who fetches a guild holds its lease: a fence number that only grows, and a time. It is checked before anything is
-written, and every channel carries the fence of its last writer, so that a writer whose lease was lost changes nothing,
-however late its answer comes.
+A process that fetches a guild holds its lease: a fencing token that only grows, and a time. A listing is one
+conditional update: it is stored only if the fencing token and the fingerprint are as they were before Discord was
+asked, so that a process that lost its lease changes nothing, however late its write arrives.
 
-Guilds and channels as documents of MongoDB.
+| what | round trips | bytes (23 channels, median) |
+|---|---|---|
+| first listing, or a changed one | 1 | 2.3 KB |
+| a listing that brings only activity, or nothing new | 1 | 0.4 KB |
+| refusal, failure | 1 | 0.2 KB |
 """
 
-from collections.abc import Collection, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pymongo
 
 from indexing.domain import model, reasons
-from indexing.store import database
+from indexing.store import database, guild_codec, writer
 
-UNREAD = {"fence": 0, "lease_until": 0.0, "fetched_at": None, "looked_at": None, "next_refresh_at": 0.0}
+SCHEMA = 2
+UNREAD = {
+    "schema": SCHEMA,
+    "lease_until": 0.0,
+    "fetched_at": None,
+    "looked_at": None,
+    "next_refresh_at": 0.0,
+}
 REMOVED = {
     "access": model.Access.NOT_INSTALLED.value,
     "error": reasons.BOT_REMOVED,
@@ -26,59 +38,96 @@ REMOVED = {
     "next_refresh_at": 0.0,
     "lease_until": 0.0,
 }
-LOOK_STEP = 300.0
-"""Seconds between two notes that somebody looks at a guild."""
+HEAD = {"channels": 0, "activity": 0}
+"""Projection that leaves out what is large."""
+SHOWN = {"version": 1, "fetched_at": 1, "access": 1, "next_refresh_at": 1}
+"""Projection for a page: whether what is cached is still what is stored, and whether it is old."""
+VIEW_STEP = 300.0
+"""Seconds between two notes that somebody views a guild."""
+SIZE_STEP = 0.2
+"""Share by which a guild's size must change to be written: Discord's estimate moves all the time."""
 MANY = 1_000
 """Guilds asked about in one query."""
 
 
 class Guilds:
-    """Port `ports.Guilds`. Round trips: one for each method, up to 3 for `named`, 2 to 5 for `store_channels`."""
+    """Port `ports.Guilds`. Round trips: one for each method, up to 3 for `upsert_guilds`."""
 
-    def __init__(self, database: database.Database) -> None:
-        self._guilds = database["guilds"]
-        self._channels = database["channels"]
-        self._memberships = database["memberships"]
+    def __init__(
+        self,
+        db: database.Database,
+        *,
+        retention: float = 30 * 86_400.0,
+        observe: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._guilds = db["guilds"]
+        self._rosters = db["rosters"]
+        self._retention = retention
+        self._writer = writer.Writer(self._guilds, observe=observe)
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
-        """Return those of the guilds that are stored, by id."""
+        """Return those of the guilds that are stored, by id, without their channels."""
+        if not guild_ids:
+            return {}
         with database.translated():
-            rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}).to_list(None)
+            rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}, HEAD).to_list(None)
         return {row["_id"]: guild_of(row) for row in rows}
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
-        """Store names, icons and sizes, and which of the guilds have our bot. Only changes are written."""
+    async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
+        """Return those of the guilds that are stored, by id, with their channels."""
+        if not guild_ids:
+            return {}
         with database.translated():
-            rows = await self._guilds.find({"_id": {"$in": [guild.guild_id for guild in guilds]}}).to_list(None)
+            rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}).to_list(None)
+        return {row["_id"]: indexed_of(row) for row in rows}
+
+    async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
+        """Return the versions of those of the guilds that are stored, by id."""
+        if not guild_ids:
+            return {}
+        with database.translated():
+            rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}, SHOWN).to_list(None)
+        return {
+            row["_id"]: model.GuildVersion(
+                row.get("version", 0), row.get("fetched_at"), row.get("next_refresh_at", 0.0)
+            )
+            for row in rows
+        }
+
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
+        """Store names, icons and sizes, and which of the guilds have our bot. Only changes are written."""
+        fields = {"name": 1, "icon": 1, "people": 1, "access": 1}
+        with database.translated():
+            rows = await self._guilds.find({"_id": {"$in": [guild.guild_id for guild in guilds]}}, fields).to_list(None)
         before = {row["_id"]: row for row in rows}
         new, changes = [], []
         for guild in guilds:
             old = before.get(guild.guild_id)
-            fields = name_fields(guild, old, has_bot=guild.guild_id in installed)
+            has_bot = None if installed is None else guild.guild_id in installed
+            change = _listed(guild, old, has_bot=has_bot)
             if old is None:
-                new.append({"_id": guild.guild_id, **UNREAD, **fields})
-            elif any(old.get(name) != value for name, value in fields.items()):
-                changes.append(pymongo.UpdateOne({"_id": guild.guild_id}, {"$set": fields}))
+                first = database.first_version()
+                new.append({"_id": guild.guild_id, **UNREAD, **change, "version": first, "fence": first})
+            elif any(old.get(name) != value for name, value in change.items()):
+                changes.append(pymongo.UpdateOne({"_id": guild.guild_id}, {"$set": change, "$inc": {"version": 1}}))
         await database.insert_new(self._guilds, new)
         if changes:
             with database.translated():
                 await self._guilds.bulk_write(changes, ordered=False)
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
-        """Note that our bot is not in the guilds; where it was, the channels are hidden, with that cause."""
+        """Note that our bot is not in the guilds; where it was, the channels are hidden, with that reason."""
+        if not guild_ids:
+            return
         was_in = {"_id": {"$in": list(guild_ids)}, "fetched_at": {"$ne": None}}
         with database.translated():
-            rows = await self._guilds.find(was_in, {"_id": 1}).to_list(None) if guild_ids else []
-            found = {"$in": [row["_id"] for row in rows]}
-            if rows:
-                # A new fence, so that a reading that is under way changes nothing any more.
-                await self._guilds.update_many({"_id": found}, {"$set": REMOVED, "$inc": {"fence": 1}})
-                gone = {"gone_at": now, "gone_why": reasons.BOT_REMOVED}
-                await self._channels.update_many({"guild_id": found, "gone_at": None}, {"$set": gone})
+            # A new fencing token, so that a fetch that is under way changes nothing any more.
+            removed = REMOVED | {"oldest_gone_at": now}
+            await self._guilds.update_many(was_in, {"$set": removed, "$inc": {"fence": 1, "version": 1}})
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
-        """Note that somebody looks at guilds, and for which of them he waits."""
-        seldom = {"looked_at": {"$not": {"$gt": now - LOOK_STEP}}}
+        """Note that somebody views guilds, and for which of them they wait."""
+        seldom = {"looked_at": {"$not": {"$gt": now - VIEW_STEP}}}
         with database.translated():
             if guild_ids:
                 await self._guilds.update_many(
@@ -89,23 +138,24 @@ class Guilds:
 
     async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
         """Have the guilds that are read regularly read again at *now*; one that is due already stays as it is."""
+        if not guild_ids:
+            return
         later = {"next_refresh_at": {"$not": {"$gt": 0.0, "$lte": now}}}
         readable = {"access": model.Access.INSTALLED.value, "fetched_at": {"$ne": None}}
         with database.translated():
-            if guild_ids:
-                await self._guilds.update_many(
-                    {"_id": {"$in": list(guild_ids)}, **readable, **later}, {"$set": {"next_refresh_at": now}}
-                )
+            await self._guilds.update_many(
+                {"_id": {"$in": list(guild_ids)}, **readable, **later}, {"$set": {"next_refresh_at": now}}
+            )
 
     async def list_due(self, now: float, limit: int) -> list[model.Guild]:
         """Return guilds that should have been read again before *now*, most overdue first."""
         with database.translated():
-            found = self._guilds.find({"next_refresh_at": {"$gt": 0.0, "$lte": now}})
-            rows = await found.sort("next_refresh_at", 1).limit(limit).to_list(None)
+            found = self._guilds.find({"next_refresh_at": {"$gt": 0.0, "$lte": now}}, HEAD)
+            rows = await found.sort("next_refresh_at", pymongo.ASCENDING).limit(limit).to_list(None)
         return [guild_of(row) for row in rows]
 
     async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
-        """Take the right to fetch a guild alone; None if somebody holds it or it was fetched since."""
+        """Take the right to fetch a guild alone; None if it is held, or if the guild was fetched since."""
         free = {
             "_id": guild_id,
             "lease_until": {"$lte": now},
@@ -120,106 +170,114 @@ class Guilds:
             )
         return int(row["fence"]) if row else None
 
-    async def store_channels(
-        self,
-        guild_id: int,
-        *,
-        fence: int,
-        channels: Sequence[model.Channel],
-        now: float,
-        schedule: model.Schedule = model.NEVER_FETCHED,
-    ) -> bool:
+    async def store_channels(self, guild_id: int, listing: model.Listing) -> bool:
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
-        with database.translated():
-            stored = await self._channels.find({"guild_id": guild_id}).to_list(None)
-        known = {row["_id"] for row in stored}
-        new = [new_channel_row(channel, fence) for channel in channels if channel.channel_id not in known]
-        changes = channel_changes(stored, channels, fence, now)
-        told = listing_fields(channels, now) | schedule_fields(schedule)
-        if not new and not changes:
-            return await self._end_lease(guild_id, fence, told)
-        if not await self._holds(guild_id, fence):
-            return False
-        await database.insert_new(self._channels, new)
-        if await database.write_newest(self._channels, changes) and await self._end_lease(guild_id, fence, told):
-            return True
-        await self._distrust(guild_id)
-        return False
+        return await self._writer.update(*self._listing_statement(guild_id, listing))
+
+    def _listing_statement(self, guild_id: int, listing: model.Listing) -> tuple[database.Document, database.Document]:
+        """Return filter and update of a listing: the whole of the channels only where their structure changed."""
+        before = listing.known.schedule.fingerprint if listing.known else ""
+        wanted = {"_id": guild_id, "fence": listing.fence, "fingerprint": before or {"$in": ["", None]}}
+        ordered = sorted(listing.channels, key=lambda row: (row.position, row.channel_id))
+        change: database.Document = {
+            **_fetched(ordered, listing.now),
+            **_scheduled(listing.schedule),
+            "lease_until": 0.0,
+        }
+        if listing.known and before and before == listing.schedule.fingerprint:
+            change["activity"] = guild_codec.encode_activity(ordered)
+            # A new message is the newest of all, so nothing is shown otherwise while the newest is the same.
+            shown = change["newest_message_id"] != listing.known.newest_message_id or listing.known.fetched_at is None
+            shown = shown or listing.known.access is not model.Access.INSTALLED or listing.known.schedule.failures > 0
+        else:
+            oldest = listing.now - self._retention
+            gone = [row for row in listing.gone if row.gone_at > oldest]
+            channels, activity = guild_codec.encode(ordered, gone)
+            change |= {"channels": channels, "activity": activity, "schema": SCHEMA}
+            change["oldest_gone_at"] = min((row.gone_at for row in gone), default=0.0)
+            shown = True
+        update = {"$set": change} | ({"$inc": {"version": 1}} if shown else {})
+        return wanted, update
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
-        """Note a lasting refusal, one more in a row, and end the lease; the guild is not read again by itself."""
+        """Note a lasting refusal, one more in a row, and end the lease; the guild is not fetched again by itself."""
         change = {"error": error, "retry_at": retry_at, "refused_at": now, "access": model.Access.DENIED.value}
-        await self._end_lease(guild_id, fence, {**change, "next_refresh_at": 0.0, "waiting": 0}, {"refusals": 1})
+        more = {"refusals": 1, "version": 1}
+        await self._end_lease(guild_id, fence, {**change, "next_refresh_at": 0.0, "waiting": 0}, more)
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
-        """End the lease without a result; a new schedule says when the guild is read again."""
-        await self._end_lease(guild_id, fence, schedule_fields(schedule) if schedule else {})
+        """End the lease without a result; a new schedule says when the guild is fetched again."""
+        more = {"version": 1} if schedule and schedule.failures == 1 else None
+        await self._end_lease(guild_id, fence, _scheduled(schedule) if schedule else {}, more)
 
     async def purge(self, before: float) -> int:
-        """Erase channels gone and guilds without members that nobody looked at since a time; returns how many."""
+        """Erase channels gone and guilds without members that nobody viewed since a time; returns how many."""
+        erased = await self._purge_gone(before)
         with database.translated():
-            done = await self._channels.delete_many({"gone_at": {"$gt": 0.0, "$lt": before}})
-            unseen = {"$or": [{"looked_at": None}, {"looked_at": {"$lt": before}}]}
+            unseen = {"looked_at": {"$not": {"$gte": before}}}
             rows = await self._guilds.find(unseen, {"_id": 1}).to_list(None)
-        erased = int(done.deleted_count)
         for at in range(0, len(rows), MANY):
             erased += await self._erase_empty([row["_id"] for row in rows[at : at + MANY]])
         return erased
 
+    async def _purge_gone(self, before: float) -> int:
+        with database.translated():
+            old = {"oldest_gone_at": {"$gt": 0.0, "$lt": before}}
+            rows = await self._guilds.find(old, {"access": 1, "channels": 1, "activity": 1}).to_list(None)
+        erased, changes = 0, []
+        for row in rows:
+            try:
+                channels, gone = guild_codec.decode(row["_id"], row["channels"], row["activity"])
+            except guild_codec.NewerFormat:
+                continue
+            left = [one for one in gone if one.gone_at >= before]
+            erased += len(gone) - len(left)
+            packed, _ = guild_codec.encode(channels, left)
+            fields = {"channels": packed, "oldest_gone_at": min((one.gone_at for one in left), default=0.0)}
+            if row["access"] == model.Access.NOT_INSTALLED.value:
+                erased += len(channels) + len(left)
+                fields = {"channels": b"", "activity": b"", "oldest_gone_at": 0.0, "fingerprint": ""}
+            unchanged = {"_id": row["_id"], "channels": row["channels"], "access": row["access"]}
+            changes.append(pymongo.UpdateOne(unchanged, {"$set": fields}))
+        if changes:
+            with database.translated():
+                await self._guilds.bulk_write(changes, ordered=False)
+        return erased
+
     async def _erase_empty(self, guild_ids: list[int]) -> int:
         with database.translated():
-            some = await self._memberships.distinct("guild_id", {"guild_id": {"$in": guild_ids}})
-            empty = {"$in": sorted(set(guild_ids) - set(some))}
-            channels = await self._channels.delete_many({"guild_id": empty})
-            guilds = await self._guilds.delete_many({"_id": empty})
-        return int(channels.deleted_count + guilds.deleted_count)
+            rows = await self._rosters.find({"guild_ids": {"$in": guild_ids}}, {"guild_ids": 1}).to_list(None)
+            some = {guild_id for row in rows for guild_id in row["guild_ids"]}
+            done = await self._guilds.delete_many({"_id": {"$in": sorted(set(guild_ids) - some)}})
+        return int(done.deleted_count)
 
     async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the channels of the guilds as of their latest listing, by guild, position, id."""
-        with database.translated():
-            rows = await self._channels.find({"guild_id": {"$in": list(guild_ids)}, "gone_at": None}).to_list(None)
-        found = [channel_of(row) for row in rows]
-        return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
-
-    async def _holds(self, guild_id: int, fence: int) -> bool:
-        with database.translated():
-            return await self._guilds.find_one({"_id": guild_id, "fence": fence}, {"_id": 1}) is not None
-
-    async def _distrust(self, guild_id: int) -> None:
-        """Have a guild read again: a lease that was lost in the act of writing may have left older rows behind."""
-        with database.translated():
-            done = await self._guilds.update_one({"_id": guild_id}, {"$set": {"fetched_at": None}})
-            if not done.matched_count:
-                # Erased meanwhile: nobody else would ever find these rows.
-                await self._channels.delete_many({"guild_id": guild_id})
+        found = await self.load(guild_ids)
+        return [channel for guild_id in sorted(found) for channel in found[guild_id].channels]
 
     async def _end_lease(
-        self, guild_id: int, fence: int, change: database.Document, more: database.Document | None = None
+        self, guild_id: int, fence: int, change: database.Document, more: Mapping[str, int] | None = None
     ) -> bool:
-        update = {"$set": {**change, "lease_until": 0.0}} | ({"$inc": more} if more else {})
-        with database.translated():
-            done = await self._guilds.update_one({"_id": guild_id, "fence": fence}, update)
-        return bool(done.matched_count)
+        update = {"$set": {**change, "lease_until": 0.0}} | ({"$inc": dict(more)} if more else {})
+        return await self._writer.update({"_id": guild_id, "fence": fence}, update)
 
 
-SIZE_STEP = 0.2
-"""Share by which a guild's size must change to be written: Discord's estimate moves all the time."""
-
-
-def name_fields(guild: model.UserGuild, old: database.Document | None, *, has_bot: bool) -> database.Document:
-    """Return what a guild's row says after a user has listed it."""
+def _listed(guild: model.UserGuild, old: database.Document | None, *, has_bot: bool | None) -> database.Document:
+    """Return what a guild's document says after a user has listed it."""
     people = guild.presence_count if guild.presence_count is not None else guild.member_count
     known = (old or {}).get("people")
     if people and known and abs(people - known) < known * SIZE_STEP:
         people = known
-    access = model.Access.INSTALLED if has_bot else model.Access.NOT_INSTALLED
-    if has_bot and old is not None and old.get("access") == model.Access.DENIED.value:
-        access = model.Access.DENIED
-    return {"name": guild.name, "icon": guild.icon, "people": people, "access": access.value}
+    before = (old or {}).get("access", model.Access.UNKNOWN.value)
+    access = model.Access.INSTALLED.value if has_bot else model.Access.NOT_INSTALLED.value
+    if has_bot is None or (has_bot and before == model.Access.DENIED.value):
+        access = before
+    return {"name": guild.name, "icon": guild.icon, "people": people, "access": access}
 
 
-def listing_fields(channels: Sequence[model.Channel], now: float) -> database.Document:
-    """Return what a guild's row says after a complete listing."""
+def _fetched(channels: Sequence[model.Channel], now: float) -> database.Document:
+    """Return what a guild's document says after a complete listing."""
     newest = max((channel.last_message_id or 0 for channel in channels), default=0)
     return {
         "fetched_at": now,
@@ -234,8 +292,7 @@ def listing_fields(channels: Sequence[model.Channel], now: float) -> database.Do
     }
 
 
-def schedule_fields(schedule: model.Schedule) -> database.Document:
-    """Return what a guild's row says of its next reading."""
+def _scheduled(schedule: model.Schedule) -> database.Document:
     return {
         "next_refresh_at": schedule.next_at,
         "interval": schedule.interval,
@@ -245,67 +302,24 @@ def schedule_fields(schedule: model.Schedule) -> database.Document:
     }
 
 
-def new_channel_row(channel: model.Channel, fence: int) -> database.Document:
-    """Return the row of a channel that was not known."""
-    return {"_id": channel.channel_id, **_fields(channel), "fence": fence, "gone_at": None}
-
-
-def channel_changes(
-    stored: Sequence[database.Document], channels: Sequence[model.Channel], fence: int, now: float
-) -> list[Any]:
-    """Return the writes that turn the rows that are stored into *channels*; what did not change is not written."""
-    listed = {channel.channel_id: channel for channel in channels}
-    changes: list[Any] = []
-    for row in stored:
-        channel = listed.get(row["_id"])
-        if channel is None:
-            fields = {"gone_at": now, "gone_why": reasons.HIDDEN_OR_DELETED}
-            differs = row.get("gone_at") is None
-        else:
-            fields = {**_fields(channel), "gone_at": None}
-            differs = any(row.get(name) != value for name, value in fields.items())
-        if differs:
-            guard = {"_id": row["_id"], "fence": {"$lte": fence}}
-            changes.append(pymongo.UpdateOne(guard, {"$set": {**fields, "fence": fence}}))
-    return changes
-
-
-def _fields(channel: model.Channel) -> database.Document:
-    return {
-        "guild_id": channel.guild_id,
-        "kind": channel.kind,
-        "name": channel.name,
-        "topic": channel.topic,
-        "position": channel.position,
-        "parent_id": channel.parent_id,
-        "nsfw": channel.nsfw,
-        "flags": channel.flags,
-        "last_message_id": channel.last_message_id,
-        "overwrites": [[o.target_id, o.kind, o.allow, o.deny] for o in channel.overwrites],
-    }
-
-
-def channel_of(row: database.Document) -> model.Channel:
-    """Return the channel of a row."""
-    return model.Channel(
-        channel_id=row["_id"],
-        guild_id=row["guild_id"],
-        kind=row["kind"],
-        name=row.get("name", ""),
-        topic=row.get("topic"),
-        position=row.get("position", 0),
-        parent_id=row.get("parent_id"),
-        nsfw=row.get("nsfw", False),
-        flags=row.get("flags", 0),
-        last_message_id=row.get("last_message_id"),
-        overwrites=tuple(model.Overwrite(*overwrite) for overwrite in row.get("overwrites", ())),
-    )
+def indexed_of(row: database.Document) -> model.IndexedGuild:
+    """Return the guild of a whole document; without a listing that counts it has no channels."""
+    guild = guild_of(row)
+    packed: Any = row.get("channels")
+    if guild.fetched_at is None or not packed:
+        return model.IndexedGuild(guild, row.get("version", 0), ())
+    try:
+        channels, gone = guild_codec.decode(guild.guild_id, packed, row["activity"])
+    except guild_codec.NewerFormat:
+        # Until this release fetches it. The others of the same page are shown.
+        return model.IndexedGuild(dataclasses.replace(guild, fetched_at=None), row.get("version", 0), ())
+    return model.IndexedGuild(guild, row.get("version", 0), channels, gone)
 
 
 def guild_of(row: database.Document) -> model.Guild:
-    """Return the guild of a row."""
+    """Return the guild of a document."""
     return model.Guild(
-        guild_id=row["_id"],
+        guild_id=int(row["_id"]),
         name=row.get("name", ""),
         icon=row.get("icon"),
         member_count=row.get("people"),
@@ -324,7 +338,7 @@ def guild_of(row: database.Document) -> model.Guild:
             next_at=row.get("next_refresh_at", 0.0),
             interval=row.get("interval", 0.0),
             changed_at=row.get("changed_at"),
-            fingerprint=row.get("fingerprint", ""),
+            fingerprint=row.get("fingerprint") or "",
             failures=row.get("failures", 0),
         ),
     )

@@ -1,45 +1,78 @@
-"""Users in MongoDB: the sealed credential, preferences, and memberships (one document for each user and guild)."""
+"""
+Users in MongoDB, one document each: the sealed credential, preferences, rights in their guilds, and role ids.
 
-from collections.abc import Sequence
+`rights` is written by guild lists alone: one msgpack value `[[guild_id, owner, permissions], ...]`. What changes guild
+by guild stands in flat maps from a guild's id to one value: `role_ids` (packed, see `id_sets.pack_ids`), `roles_at`,
+`roles_changed_at`, `looked_at`. A map of sub-documents makes each member answer four times as dear (decision 25).
 
-import pymongo
+`rosters` answers the reverse question, which known users are in a guild: one document a user, written only when the set
+of their guilds changes. It grows before the user's document and shrinks after it, so that it may name too many users of
+a guild for a moment, and never too few.
+
+| what | round trips |
+|---|---|
+| everything about a user (`load`) | 1 |
+| a guild list | 1, and 1 or 2 when the set of guilds changed |
+| a role answer | 1, and 1 when the user has left |
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import msgspec
 
 from indexing import errors
-from indexing.domain import model, ports
-from indexing.store import credentials, database
+from indexing.domain import id_sets, model, ports
+from indexing.store import credentials, database, writer
 
-LOOK_STEP = 300.0
-"""Seconds between two notes that a user looks at a guild."""
-LEFT = {"role_ids": None, "roles_at": None, "looked_at": None}
-"""What is forgotten of a membership that has ended."""
-RIGHTS = ("owner", "permissions")
-"""What the guild list says of a user's rights: they follow from his roles."""
-
-
-def _key(user_id: int, guild_id: int) -> str:
-    return f"{user_id}:{guild_id}"
+MOST_FORMER = 500
+"""Guilds that a user has left and that their roster still names, the latest."""
+CONFIRM_STEP = 300.0
+"""Seconds after which roles that are as they were make a new version, so that readers learn how old they are."""
+VIEW_STEP = 300.0
+"""Seconds between two notes that a user views a guild."""
+INDEX = {
+    "version": 1,
+    "listed_at": 1,
+    "rights": 1,
+    "role_ids": 1,
+    "roles_at": 1,
+    "roles_changed_at": 1,
+    "looked_at": 1,
+    "pinned": 1,
+    "muted": 1,
+}
+"""Projection of all but the credential."""
+PER_GUILD = ("role_ids", "roles_at", "roles_changed_at", "looked_at")
+"""Maps from a guild's id to one value."""
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=int)
+_RIGHTS = msgspec.msgpack.Decoder(list[tuple[int, bool, int]])
 
 
 class Users:
-    """Port `ports.Users`. Round trips: one for each method, up to four for `listed`."""
+    """Port `ports.Users`. Round trips: one for each method, up to three for `replace_guild_list`."""
 
-    def __init__(self, database: database.Database, safe: credentials.Vault) -> None:
-        self._users = database["users"]
-        self._memberships = database["memberships"]
+    def __init__(
+        self, db: database.Database, safe: credentials.Vault, *, observe: Callable[[float], None] = lambda _: None
+    ) -> None:
+        self._users = db["users"]
+        self._rosters = db["rosters"]
         self._safe = safe
+        self._writer = writer.Writer(self._users, observe=observe)
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store the credential, encrypted, in place of any older one."""
         change = credentials.sealed(self._safe, user_id, credential)
         with database.translated():
-            await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
+            first = {"version": database.first_version()}
+            await self._users.update_one({"_id": user_id}, {"$set": change, "$setOnInsert": first}, upsert=True)
 
     async def credential(self, user_id: int) -> ports.Credential:
         """Return the credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
+        fields = {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1}
         with database.translated():
-            row = await self._users.find_one(
-                {"_id": user_id}, {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1}
-            )
+            row = await self._users.find_one({"_id": user_id}, fields)
         if not row or not row.get("credential"):
             raise errors.CredentialMissing(user_id)
         if row.get("reauth"):
@@ -54,96 +87,148 @@ class Users:
         with database.translated():
             return await self._users.find_one({"_id": user_id}, {"_id": 1}) is not None
 
-    async def get_preferences(self, user_id: int) -> model.Preferences:
-        """Return the user's wishes about his guilds."""
+    async def load(self, user_id: int) -> model.User | None:
+        """Return all that is stored of the user but their credential; None when nothing is."""
         with database.translated():
-            row = await self._users.find_one({"_id": user_id}, {"pinned": 1, "muted": 1})
-        wishes = row or {}
-        return model.Preferences(tuple(wishes.get("pinned", ())), tuple(wishes.get("muted", ())))
+            row = await self._users.find_one({"_id": user_id}, INDEX)
+        return user_of(row) if row else None
 
-    async def put_preferences(self, user_id: int, wishes: model.Preferences) -> None:
-        """Replace the user's wishes."""
-        change = {"pinned": list(wishes.pinned), "muted": list(wishes.muted)}
+    async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
+        """Return the versions of those of the users of whom anything is stored."""
         with database.translated():
-            await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
+            rows = await self._users.find({"_id": {"$in": list(user_ids)}}, {"version": 1}).to_list(None)
+        return {row["_id"]: row.get("version", 0) for row in rows}
 
-    async def replace_guild_list(self, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> None:
-        """Store the user's complete guild list; memberships it no longer names are left. Only changes are written."""
+    async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
+        """Replace the user's preferences."""
+        change = {"pinned": list(preferences.pinned), "muted": list(preferences.muted)}
+        update = {"$set": change, "$inc": {"version": 1}}
         with database.translated():
-            rows = await self._memberships.find({"user_id": user_id}).to_list(None)
-        before = {row["guild_id"]: row for row in rows}
-        new, changes = [], []
-        for guild in guilds:
-            old = before.pop(guild.guild_id, None)
-            fields = {"owner": guild.owner, "permissions": guild.permissions, "left_at": None}
-            if old is None:
-                new.append(
-                    {"_id": _key(user_id, guild.guild_id), "user_id": user_id, "guild_id": guild.guild_id, **fields}
-                )
-            elif any(old.get(name) != value for name, value in fields.items()):
-                if any(old.get(name) != fields[name] for name in RIGHTS):
-                    # He has other roles, or they were changed: those that are stored are not believed any more.
-                    fields["roles_at"] = None
-                changes.append(pymongo.UpdateOne({"_id": old["_id"]}, {"$set": fields}))
-        changes += [
-            pymongo.UpdateOne({"_id": row["_id"]}, {"$set": LEFT | {"left_at": now}})
-            for row in before.values()
-            if row.get("left_at") is None
-        ]
-        await database.insert_new(self._memberships, new)
-        with database.translated():
-            if changes:
-                await self._memberships.bulk_write(changes, ordered=False)
-            # No upsert: who was erased meanwhile must not come back by this.
-            await self._users.update_one({"_id": user_id}, {"$set": {"listed_at": now}})
+            if (await self._users.update_one({"_id": user_id}, update)).matched_count:
+                return
+            await database.insert_new(self._users, [{"_id": user_id, "version": database.first_version()}])
+            await self._users.update_one({"_id": user_id}, update)
 
-    async def guild_list_time(self, user_id: int) -> float | None:
-        """Return when the list was last stored."""
+    async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
+        """Store the user's complete guild list; returns False and changes nothing when another one came between."""
+        listed = {guild.guild_id for guild in guilds}
+        if listed - known.memberships.keys():
+            await self._write_roster(known.user_id, listed | known.memberships.keys())
+        set_, unset = _list_changes(known, guilds, asked_at)
+        update: database.Document = {"$set": set_, "$inc": {"version": 1}} | ({"$unset": unset} if unset else {})
+        # No upsert: a user who was erased meanwhile must not come back by this.
+        wanted = {"_id": known.user_id, "listed_at": known.listed_at}
         with database.translated():
-            row = await self._users.find_one({"_id": user_id}, {"listed_at": 1})
-        return row.get("listed_at") if row else None
+            done = await self._users.update_one(wanted, update)
+        if not done.matched_count:
+            return False
+        if former := known.memberships.keys() - listed:
+            await self._write_roster(known.user_id, listed, former)
+        return True
 
-    async def memberships(self, user_id: int) -> list[model.Membership]:
-        """Return the user's present memberships."""
+    async def _write_roster(
+        self, user_id: int, guild_ids: AbstractSet[int], former: AbstractSet[int] = frozenset()
+    ) -> None:
+        """Store the user's guilds; *former* ones are kept beside them, for an erasure to look at."""
+        update: database.Document = {"$addToSet": {"guild_ids": {"$each": sorted(guild_ids)}}}
+        if former:
+            update = {"$set": {"guild_ids": sorted(guild_ids)}}
+            update["$push"] = {"former": {"$each": sorted(former), "$slice": -MOST_FORMER}}
         with database.translated():
-            rows = await self._memberships.find({"user_id": user_id, "left_at": None}).to_list(None)
-        return [_membership(row) for row in rows]
+            await self._rosters.update_one({"_id": user_id}, update, upsert=True)
 
-    async def store_roles(self, user_id: int, guild_id: int, roles: tuple[int, ...], now: float) -> None:
-        """Store the user's role ids in a guild, unless he has left meanwhile: they must not come back with him."""
-        change = {"$set": {"role_ids": list(roles), "roles_at": now}}
-        with database.translated():
-            await self._memberships.update_one({"_id": _key(user_id, guild_id), "left_at": None}, change)
+    async def store_roles(self, known: model.Membership, roles: Sequence[int], asked_at: float) -> bool:
+        """Store the user's role ids in a guild; returns False when anything newer is known, or the user has left."""
+        guild = str(known.guild_id)
+        packed = id_sets.pack_ids(roles)
+        moment = max(asked_at, (known.roles_changed_at or 0.0) + 1e-6)
+        set_ = {f"role_ids.{guild}": packed, f"roles_at.{guild}": asked_at, f"roles_changed_at.{guild}": moment}
+        update: database.Document = {"$set": set_}
+        as_before = known.role_ids is not None and id_sets.pack_ids(known.role_ids) == packed
+        if not as_before or asked_at - (known.roles_at or 0.0) >= CONFIRM_STEP:
+            update["$inc"] = {"version": 1}
+        return await self._writer.update(self._as_known(known), update)
 
-    async def mark_left(self, user_id: int, guild_id: int, now: float) -> None:
-        """Note that the user is not a member (any more)."""
-        change = {"$set": LEFT | {"left_at": now}}
+    async def mark_left(self, known: model.Membership) -> bool:
+        """Note that the user is not a member any more; returns False when anything newer is known."""
+        guild = str(known.guild_id)
+        unset = {f"{name}.{guild}": "" for name in PER_GUILD}
+        update = {"$unset": unset, "$inc": {"version": 1}}
+        if not await self._writer.update(self._as_known(known), update):
+            return False
+        gone: database.Document = {
+            "$pull": {"guild_ids": known.guild_id},
+            "$push": {"former": {"$each": [known.guild_id], "$slice": -MOST_FORMER}},
+        }
         with database.translated():
-            await self._memberships.update_one({"_id": _key(user_id, guild_id)}, change)
+            await self._rosters.update_one({"_id": known.user_id}, gone)
+        return True
+
+    @staticmethod
+    def _as_known(known: model.Membership) -> database.Document:
+        return {"_id": known.user_id, f"roles_changed_at.{known.guild_id}": known.roles_changed_at}
 
     async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
-        """Note that the user looks at one of his guilds."""
-        seldom = {"looked_at": {"$not": {"$gt": now - LOOK_STEP}}}
+        """Note that the user views one of their guilds."""
+        guild = str(guild_id)
+        seldom = {f"looked_at.{guild}": {"$not": {"$gt": now - VIEW_STEP}}}
+        present = {f"roles_changed_at.{guild}": {"$ne": None}}
         with database.translated():
-            await self._memberships.update_one(
-                {"_id": _key(user_id, guild_id), "left_at": None, **seldom}, {"$set": {"looked_at": now}}
-            )
-
-    async def purge(self, before: float) -> int:
-        """Erase memberships that ended before a time; returns how many."""
-        with database.translated():
-            done = await self._memberships.delete_many({"left_at": {"$gt": 0.0, "$lt": before}})
-        return int(done.deleted_count)
+            await self._users.update_one({"_id": user_id, **present, **seldom}, {"$set": {f"looked_at.{guild}": now}})
 
 
-def _membership(row: database.Document) -> model.Membership:
-    roles = row.get("role_ids")
-    return model.Membership(
-        user_id=row["user_id"],
-        guild_id=row["guild_id"],
-        owner=row.get("owner", False),
-        permissions=row.get("permissions", 0),
-        role_ids=None if roles is None else tuple(roles),
-        roles_at=row.get("roles_at"),
-        last_viewed_at=row.get("looked_at"),
+def _list_changes(
+    known: model.User, guilds: Sequence[model.UserGuild], asked_at: float
+) -> tuple[database.Document, database.Document]:
+    """Return what a guild list sets and unsets; where rights changed, the roles do not count as known any more."""
+    rights = sorted((guild.guild_id, guild.owner, guild.permissions) for guild in guilds)
+    set_: database.Document = {"rights": packed_rights(rights), "listed_at": asked_at}
+    unset: database.Document = {}
+    for guild_id, owner, permissions in rights:
+        before = known.memberships.get(guild_id)
+        if before is not None and (before.owner, before.permissions) == (owner, permissions):
+            continue
+        newest = (before.roles_changed_at if before else None) or 0.0
+        set_[f"roles_changed_at.{guild_id}"] = max(asked_at, newest + 1e-6)
+        if before is not None:
+            unset |= {f"role_ids.{guild_id}": "", f"roles_at.{guild_id}": ""}
+    for guild_id in known.memberships.keys() - {row[0] for row in rights}:
+        unset |= {f"{name}.{guild_id}": "" for name in PER_GUILD}
+    return set_, unset
+
+
+def packed_rights(rights: Sequence[tuple[int, bool, int]]) -> bytes:
+    """Return the field `rights` of (guild, owner, permissions), ordered by guild."""
+    return _ENCODER.encode(rights)
+
+
+def user_of(row: database.Document) -> model.User:
+    """Return the user of a document."""
+    user_id = int(row["_id"])
+    rights: Any = row.get("rights")
+    maps: dict[str, Mapping[str, Any]] = {name: row.get(name) or {} for name in PER_GUILD}
+    memberships = {}
+    for guild_id, owner, permissions in _RIGHTS.decode(rights) if rights else ():
+        key = str(guild_id)
+        changed_at = maps["roles_changed_at"].get(key)
+        if changed_at is None:
+            # The user left since the list was read.
+            continue
+        packed = maps["role_ids"].get(key)
+        memberships[guild_id] = model.Membership(
+            user_id=user_id,
+            guild_id=guild_id,
+            owner=owner,
+            permissions=permissions,
+            role_ids=None if packed is None else tuple(id_sets.unpack_ids(packed)),
+            roles_at=maps["roles_at"].get(key),
+            last_viewed_at=maps["looked_at"].get(key),
+            roles_changed_at=changed_at,
+        )
+    return model.User(
+        user_id=user_id,
+        version=row.get("version", 0),
+        listed_at=row.get("listed_at"),
+        memberships=memberships,
+        preferences=model.Preferences(tuple(row.get("pinned", ())), tuple(row.get("muted", ()))),
     )

@@ -174,7 +174,7 @@ DISPOSITION = Label("disposition", ("CREATED", "JOINED", "FRESH", "REPLAYED"))
 PERIODIC_TASK = Label("task", ("delayed_queue", "sweep", "bot_guilds", "refresh", "purge", "export", "other"))
 COMMAND = Label(
     "command",
-    ("find", "insert", "update", "delete", "findAndModify", "aggregate", "count", "distinct", "createIndexes"),
+    ("find", "insert", "update", "delete", "findAndModify", "aggregate", "count", "distinct"),
 )
 GRPC_TYPE = Label("grpc_type", ("unary", "server_stream"))
 GRPC_SERVICE = Label("grpc_service", ("indexer_service.v1.IndexerService",))

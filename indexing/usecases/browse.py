@@ -1,21 +1,32 @@
 """
-What a user is shown of the index: his guilds and channels as stored, never more than he may see.
+What a user is shown of the index: their guilds and channels as stored, never more than they may see.
 
-No call to Discord is made. Round trips to MongoDB, however many guilds: up to 6 for a page of guilds, 7 for one of
-channels.
+No call to Discord is made. A page is cut from decoded guilds that the process keeps, then checked: the versions of the
+user and of the guilds that the page was cut from are asked for after the page was, one question shared by all pages
+that wait. So nothing is shown that a version stored before the page arrived hides. Only what changed is loaded again.
+
+Round trips to MongoDB for a page: 1 (two questions side by side), 2 when something changed or is not in the cache.
 """
 
+import bisect
 import dataclasses
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from indexing import errors, settings
-from indexing.domain import freshness, model, permissions, ports, ranking, reasons
+from indexing import settings
+from indexing.domain import channel_views, freshness, model, ports, ranking, reasons
+from indexing.usecases import read_cache
 
-PAGE_BYTES = 3 << 20
-"""Largest page of channels: gRPC's callers take 4 MiB by default, and 500 topics of forums may be 8."""
-ROW_BYTES = 200
-"""More than a row takes besides its texts."""
+PAGE_BYTES = 448 << 10
+"""Largest page of channels: an answer stays below 512 KiB."""
+MOST_WALKED = 5_000
+"""Rows that a page with a filter looks at; a page that found fewer than were asked for ends there (AIP-158)."""
+MOST_LOADED = 25
+"""Guilds that a page loads at once. It holds them until it is done, whether or not the cache has room for them."""
+LIST_AGE = 1.0
+"""Seconds for which a user's ranked guilds are shown without asking the store about the guilds: a guild's row hides no
+channel. The user's own document is checked for each page."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,7 +36,7 @@ class GuildView:
 
     Attributes:
         position: 0 is the most important one.
-        channel_count: Channels that he may see, None when the guild was never indexed.
+        channel_count: Channels that the user may see, None when the guild was never indexed.
         reason: Why there are no channels, not all, or no news; empty when all is there.
         rank: Why it stands where it stands.
         install_url: Where our bot can be installed, empty when it is there.
@@ -50,51 +61,152 @@ class ChannelFilter:
     kinds: tuple[int, ...] = ()
     by_activity: bool = False
 
+    def matches(self, channel: model.Channel) -> bool:
+        """Return whether a channel passes."""
+        if self.kinds and channel.kind not in self.kinds:
+            return False
+        return channel.name.casefold().startswith(self.name_prefix.casefold())
+
+    @property
+    def selective(self) -> bool:
+        """Whether some channels may not pass."""
+        return bool(self.kinds or self.name_prefix)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page:
+    """
+    A page of rows.
+
+    Attributes:
+        rows: As encoded by the function that `Browse` was given.
+        following: Key after which the next page begins; None on the last.
+        stale: Guilds among the rows that are old and will be fetched again.
+    """
+
+    rows: list[Any]
+    following: tuple[Any, ...] | None
+    stale: list[int]
+
 
 class Browse:
-    """Reads what a user may see."""
+    """
+    Reads what a user may see.
 
-    def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
+    Args:
+        encode_channel, encode_guild: Make of a row what pages are made of; called once for each version.
+        monotonic: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        deps: ports.Dependencies,
+        config: settings.IndexingSettings,
+        *,
+        encode_channel: Callable[[model.Channel], Any],
+        encode_guild: Callable[[GuildView], Any],
+        monotonic: Callable[[], float],
+    ) -> None:
         self._deps = deps
         self._config = config
+        self._cache = read_cache.ReadCache(deps, config, encode_channel, monotonic)
+        self._encode_guild = encode_guild
 
-    async def list_guilds(self, user_id: int, *, after: int, size: int) -> tuple[list[GuildView], int | None]:
+    async def write_views(self) -> None:
+        """Write what readers viewed since the last time. Raises errors.StoreUnavailable; that is lost then."""
+        await self._cache.views.flush()
+
+    async def list_guilds(self, user_id: int, *, after: tuple[Any, ...] | None, size: int) -> Page:
         """
-        Return a page of the user's guilds by rank, and where the next page begins, None on the last.
+        Return a page of the user's guilds by rank.
 
         Args:
             user_id: The user.
-            after: Guilds to skip; what the page before returned.
+            after: Key of the last guild of the page before.
             size: Most guilds to return.
 
         Raises:
             errors.UserNotFound: Nothing is known of the user.
         """
-        memberships = await self._memberships(user_id)
-        stored = await self._deps.guilds.get(memberships)
-        preferences = await self._deps.users.get_preferences(user_id)
-        now, weights = self._deps.clock(), self._config.rank_weights
-        ranked = ranking.rank_guilds(memberships, stored, preferences, now=now, weights=weights)
-        page = ranked[after : after + size]
-        shown = [row.inputs.guild_id for row in page]
-        believed = await self._is_list_trusted(user_id)
-        channels = _by_guild(await self._deps.guilds.list_channels(shown if believed else []))
-        views = [
-            self._view(memberships[row.inputs.guild_id], stored[row.inputs.guild_id], channels, row, after + index)
-            for index, row in enumerate(page)
-        ]
-        if not believed:
-            views = [dataclasses.replace(view, reason=view.reason or reasons.LIST_TOO_OLD) for view in views]
-        await self._schedule_refresh([stored[guild_id] for guild_id in shown])
-        return views, after + size if after + size < len(ranked) else None
+        user = await self._cache.user(user_id)
+        now = self._deps.clock()
+        ranked = self._cache.ranked(user)
+        if ranked is None or now - ranked.made_at > LIST_AGE:
+            ranked = await self._rank(user, now)
+            self._cache.keep_ranked(user, ranked)
+        first = 0 if after is None else bisect.bisect_right(ranked.keys, after)
+        last = min(first + size, len(ranked.keys))
+        rows = [ranked.row(place) for place in range(first, last)]
+        stale = [guild_id for guild_id in ranked.guild_ids[first:last] if guild_id in ranked.stale]
+        self._cache.views.refresh(stale)
+        return Page(rows, ranked.keys[last - 1] if last < len(ranked.keys) else None, stale)
+
+    async def _rank(self, user: model.User, now: float) -> read_cache.RankedGuilds:
+        """Rank the user's guilds by what is stored of them now."""
+        current = await self._cache.guilds(user.memberships)
+        heads = {guild_id: views.guild for guild_id, views in current.items()}
+        ranked = ranking.rank_guilds(
+            user.memberships, heads, user.preferences, now=now, weights=self._config.rank_weights
+        )
+        trusted = self._is_list_trusted(user, now)
+        stale = {
+            guild_id
+            for guild_id, guild in heads.items()
+            if guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)
+        }
+
+        def encode(position: int) -> Any:  # noqa: ANN401 -- what pages are made of
+            row = ranked[position]
+            views = current[row.inputs.guild_id]
+            return self._encode_guild(self._guild_view(user, views, row, position, trusted=trusted))
+
+        return read_cache.RankedGuilds(
+            made_at=now,
+            keys=[ranking.sort_key(row) for row in ranked],
+            guild_ids=[row.inputs.guild_id for row in ranked],
+            stale=stale,
+            encode=encode,
+        )
+
+    def _guild_view(
+        self,
+        user: model.User,
+        views: channel_views.ChannelViews,
+        rank: ranking.RankedGuild,
+        position: int,
+        *,
+        trusted: bool,
+    ) -> GuildView:
+        membership, guild = user.memberships[views.guild.guild_id], views.guild
+        roles = self._trusted_roles(membership)
+        indexed = guild.fetched_at is not None and guild.access is not model.Access.NOT_INSTALLED
+        count = None
+        if indexed:
+            count = len(views.view(membership, roles)) if trusted else 0
+        hidden = trusted and roles is None and views.needs_roles(membership)
+        stale = not freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
+        reason = _reason(guild, indexed=indexed, hidden=hidden, stale=stale)
+        if not trusted:
+            reason = reason or reasons.LIST_TOO_OLD
+        return GuildView(
+            guild=guild,
+            owner=membership.owner,
+            position=position,
+            channel_count=count,
+            stale=stale,
+            reason=reason,
+            rank=rank,
+            install_url=_install_url(self._config.install_url, guild),
+        )
 
     async def list_channels(
         self, user_id: int, wanted: ChannelFilter, *, after: tuple[int, ...] | None, size: int
-    ) -> tuple[list[model.Channel], tuple[int, ...] | None]:
+    ) -> Page:
         """
-        Return a page of channels that the user may see, and the key of its last one, None on the last page.
+        Return a page of channels that the user may see.
 
-        A page with very long topics has fewer rows, so that it can be sent.
+        A page has fewer rows than asked for, and a key to go on from, when its texts are very long, when a filter
+        passes few rows, or when it would need many guilds that are not in the cache.
 
         Args:
             user_id: The user.
@@ -105,87 +217,158 @@ class Browse:
         Raises:
             errors.UserNotFound: Nothing is known of the user.
         """
-        memberships = await self._memberships(user_id)
-        if wanted.guild_id:
-            memberships = {key: row for key, row in memberships.items() if key == wanted.guild_id}
-        if not await self._is_list_trusted(user_id):
-            memberships = {}
-        stored = _by_guild(await self._deps.guilds.list_channels(memberships))
-        seen = [
-            channel
-            for guild_id, rows in stored.items()
-            for channel in permissions.visible_channels(
-                memberships[guild_id], rows, self._trusted_roles(memberships[guild_id])
-            )
-            if _matches(channel, wanted)
-        ]
-        key = _activity if wanted.by_activity else _position
-        ordered = sorted((key(channel), channel) for channel in seen) if seen else []
-        rest = [pair for pair in ordered if after is None or pair[0] > after]
-        page = rest[: _fitting([channel for _, channel in rest[:size]])]
-        return [channel for _, channel in page], page[-1][0] if len(rest) > len(page) else None
+        cut = _Cut(self._cache, wanted, after, size, self._trusted_roles)
+        user = self._cache.known_user(user_id)
+        if user is None:
+            user = await self._cache.user(user_id)
+        while True:
+            trusted = self._is_list_trusted(user, self._deps.clock())
+            page = cut.page(user if trusted else dataclasses.replace(user, memberships={}))
+            current = await self._cache.check(user, page.used)
+            if current.user is user and not current.changed and not page.missing:
+                break
+            user = current.user
+            cut.held |= await self._cache.load([*current.changed, *page.missing][:MOST_LOADED])
+        shown = {key: cut.at_hand(key) for key in page.guild_ids}
+        self._cache.views.note(user_id, wanted.guild_id, page.guild_ids)
+        stale = sorted(key for key, views in shown.items() if views is not None and self._is_stale(views.guild))
+        self._cache.views.refresh(stale)
+        return Page(page.rows, page.following, stale)
 
-    async def mark_viewed(self, user_id: int, wanted: ChannelFilter, rows: Iterable[model.Channel]) -> list[int]:
-        """Note that the user was shown *rows*; returns the guilds among them that are old and will be read again."""
-        now = self._deps.clock()
-        shown = {row.guild_id for row in rows}
-        guilds = await self._deps.guilds.get(shown)
-        await self._deps.guilds.mark_viewed(shown, now)
-        if wanted.guild_id in shown:
-            await self._deps.users.mark_viewed(user_id, wanted.guild_id, now)
-        return await self._schedule_refresh(guilds.values())
+    def _is_stale(self, guild: model.Guild) -> bool:
+        return guild.fetched_at is not None and not freshness.is_fresh(
+            guild, now=self._deps.clock(), max_age=self._config.max_age
+        )
 
-    async def _schedule_refresh(self, guilds: Iterable[model.Guild]) -> list[int]:
-        """Have those read again that are old; one that is due already stays as it is."""
-        now = self._deps.clock()
-        old = [
-            guild.guild_id
-            for guild in guilds
-            if guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)
-        ]
-        await self._deps.guilds.schedule_soon(old, now)
-        return sorted(old)
-
-    async def _memberships(self, user_id: int) -> dict[int, model.Membership]:
-        rows = {row.guild_id: row for row in await self._deps.users.memberships(user_id)}
-        if not rows and not await self._deps.users.exists(user_id):
-            raise errors.UserNotFound(user_id)
-        return rows
-
-    async def _is_list_trusted(self, user_id: int) -> bool:
-        """Return whether the user's guild list is young enough to say where he is a member, with which permissions."""
-        listed_at = await self._deps.users.guild_list_time(user_id)
-        return listed_at is None or self._deps.clock() - listed_at < self._config.roles_hard_age
+    def _is_list_trusted(self, user: model.User, now: float) -> bool:
+        """Return whether the user's guild list is young enough to say where they are a member, with which rights."""
+        return user.listed_at is None or now - user.listed_at < self._config.roles_hard_age
 
     def _trusted_roles(self, membership: model.Membership) -> tuple[int, ...] | None:
-        hard = self._config.roles_hard_age
-        return (
-            membership.role_ids if freshness.roles_are_fresh(membership, now=self._deps.clock(), max_age=hard) else None
-        )
+        fresh = freshness.roles_are_fresh(membership, now=self._deps.clock(), max_age=self._config.roles_hard_age)
+        return membership.role_ids if fresh else None
 
-    def _view(
+
+@dataclasses.dataclass(slots=True)
+class _CutPage:
+    """
+    What a page was cut from.
+
+    Attributes:
+        used: Version of each guild that decided what is on the page.
+        missing: Guilds that are not in the cache, without which the page is not whole.
+        guild_ids: Guilds with a row on the page.
+    """
+
+    rows: list[Any] = dataclasses.field(default_factory=list)
+    following: tuple[int, ...] | None = None
+    used: dict[int, int] = dataclasses.field(default_factory=dict)
+    missing: list[int] = dataclasses.field(default_factory=list)
+    guild_ids: set[int] = dataclasses.field(default_factory=set)
+
+
+class _Cut:
+    """
+    Cuts one page from what is in the cache; called again after a change was loaded.
+
+    Attributes:
+        held: Guilds that were loaded for this page.
+    """
+
+    def __init__(
         self,
-        membership: model.Membership,
-        guild: model.Guild,
-        stored: Mapping[int, Sequence[model.Channel]],
-        ranked: ranking.RankedGuild,
-        position: int,
-    ) -> GuildView:
-        roles, channels = self._trusted_roles(membership), stored.get(guild.guild_id, [])
-        indexed = guild.fetched_at is not None and guild.access is not model.Access.NOT_INSTALLED
-        count = len(permissions.visible_channels(membership, channels, roles)) if indexed else None
-        hidden = roles is None and permissions.needs_roles(membership, channels)
-        stale = not freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
-        return GuildView(
-            guild=guild,
-            owner=membership.owner,
-            position=position,
-            channel_count=count,
-            stale=stale,
-            reason=_reason(guild, indexed=indexed, hidden=hidden, stale=stale),
-            rank=ranked,
-            install_url=_install_url(self._config.install_url, guild),
-        )
+        cache: read_cache.ReadCache,
+        wanted: ChannelFilter,
+        after: tuple[int, ...] | None,
+        size: int,
+        roles_of: Callable[[model.Membership], tuple[int, ...] | None],
+    ) -> None:
+        self._cache = cache
+        self._wanted = wanted
+        self._after = after
+        self._size = size
+        self._roles_of = roles_of
+        self.held: dict[int, channel_views.ChannelViews] = {}
+
+    def at_hand(self, guild_id: int) -> channel_views.ChannelViews | None:
+        """Return a guild without asking for it; None when it must be loaded."""
+        return self.held.get(guild_id) or self._cache.at_hand(guild_id)
+
+    def page(self, user: model.User) -> _CutPage:
+        """Return the page as of what is cached now."""
+        page = _CutPage()
+        rows = self._by_activity(user, page) if self._wanted.by_activity else self._by_position(user, page)
+        walked, taken = 0, 0
+        last: tuple[int, ...] | None = None
+        for key, views, place in rows:
+            walked += 1
+            full = len(page.rows) >= self._size or (page.rows and taken + views.sizes[place] > PAGE_BYTES)
+            if full or walked > MOST_WALKED:
+                page.following = last
+                return page
+            last = key
+            if self._wanted.selective and not self._wanted.matches(views.channels[place]):
+                continue
+            taken += views.sizes[place]
+            page.rows.append(views.rows[place])
+            page.guild_ids.add(views.guild.guild_id)
+        return page
+
+    def _guild_ids(self, user: model.User) -> list[int]:
+        if self._wanted.guild_id:
+            return [self._wanted.guild_id] if self._wanted.guild_id in user.memberships else []
+        return sorted(user.memberships)
+
+    def _by_position(
+        self, user: model.User, page: _CutPage
+    ) -> Iterator[tuple[tuple[int, ...], channel_views.ChannelViews, int]]:
+        after = self._after
+        for guild_id in self._guild_ids(user):
+            if after is not None and guild_id < after[0]:
+                continue
+            views = self.at_hand(guild_id)
+            if views is None:
+                page.missing.append(guild_id)
+                if len(page.missing) >= MOST_LOADED:
+                    return
+                continue
+            page.used[guild_id] = views.version
+            membership = user.memberships[guild_id]
+            places = views.view(membership, self._roles_of(membership))
+            first = 0
+            if after is not None and guild_id == after[0]:
+                first = bisect.bisect_right(places, after[1:], key=lambda place: _position(views, place)[1:])
+            for place in places[first:]:
+                yield _position(views, place), views, place
+
+    def _by_activity(
+        self, user: model.User, page: _CutPage
+    ) -> Iterator[tuple[tuple[int, ...], channel_views.ChannelViews, int]]:
+        lists = []
+        for guild_id in self._guild_ids(user):
+            views = self.at_hand(guild_id)
+            if views is None:
+                page.missing.append(guild_id)
+                continue
+            page.used[guild_id] = views.version
+            membership = user.memberships[guild_id]
+            places = views.view(membership, self._roles_of(membership))
+            lists.append(sorted((_activity(views, place), guild_id, place) for place in places))
+        for key, guild_id, place in heapq.merge(*lists):
+            if self._after is None or key > self._after:
+                views = self.at_hand(guild_id)
+                if views is not None:
+                    yield key, views, place
+
+
+def _position(views: channel_views.ChannelViews, place: int) -> tuple[int, ...]:
+    channel = views.channels[place]
+    return channel.guild_id, channel.position, channel.channel_id
+
+
+def _activity(views: channel_views.ChannelViews, place: int) -> tuple[int, ...]:
+    channel = views.channels[place]
+    return -(channel.last_message_id or 0), channel.channel_id
 
 
 def _reason(guild: model.Guild, *, indexed: bool, hidden: bool, stale: bool) -> str:
@@ -205,30 +388,3 @@ def _install_url(template: str, guild: model.Guild) -> str:
     if not template or guild.access is not model.Access.NOT_INSTALLED:
         return ""
     return f"{template}&guild_id={guild.guild_id}&disable_guild_select=true"
-
-
-def _by_guild(channels: Iterable[model.Channel]) -> dict[int, list[model.Channel]]:
-    found: dict[int, list[model.Channel]] = {}
-    for channel in channels:
-        found.setdefault(channel.guild_id, []).append(channel)
-    return found
-
-
-def _matches(channel: model.Channel, wanted: ChannelFilter) -> bool:
-    if wanted.kinds and channel.kind not in wanted.kinds:
-        return False
-    return channel.name.casefold().startswith(wanted.name_prefix.casefold())
-
-
-def _fitting(rows: Sequence[model.Channel]) -> int:
-    """Return how many of the rows fit into one answer; at least one does, as Discord's texts are cut when they come."""
-    sizes = itertools.accumulate(ROW_BYTES + len(row.name.encode()) + len((row.topic or "").encode()) for row in rows)
-    return sum(size <= PAGE_BYTES for size in sizes)
-
-
-def _position(channel: model.Channel) -> tuple[int, ...]:
-    return channel.guild_id, channel.position, channel.channel_id
-
-
-def _activity(channel: model.Channel) -> tuple[int, ...]:
-    return -(channel.last_message_id or 0), channel.channel_id

@@ -38,8 +38,9 @@ class JobControl:
                 return found
             owned = await self._take_turn(found)
             if owned is not None:
-                return await self._end_job(dataclasses.replace(owned, state=model.JobState.CANCELLED))
-        raise errors.StoreUnavailable("the job changes too fast to be cancelled; try again")
+                job, tasks = owned
+                return await self._end_job(dataclasses.replace(job, state=model.JobState.CANCELLED), tasks)
+        raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
 
     async def retry(self, job_id: str) -> tuple[model.Job, bool]:
         """
@@ -79,39 +80,40 @@ class JobControl:
                 return
             owned = await self._take_turn(found)
             if owned is not None:
-                await self._end_job(dataclasses.replace(owned, state=model.JobState.FAILED, reason=reason))
+                job, tasks = owned
+                await self._end_job(dataclasses.replace(job, state=model.JobState.FAILED, reason=reason), tasks)
                 return
         raise errors.StoreUnavailable("the job changes too fast to be stopped; try again")
 
-    async def _take_turn(self, job: model.Job) -> model.Job | None:
+    async def _take_turn(self, job: model.Job) -> tuple[model.Job, list[model.GuildTask]] | None:
         now = self._deps.clock()
         return await self._deps.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._config.turn_lease)
 
-    async def _end_job(self, job: model.Job) -> model.Job:
-        """Store an owned job that has ended; its open tasks end in the same state for the same reason."""
-        rows = await self._deps.jobs.list_tasks(job.job_id)
-        ended_rows = {
-            row.guild_id: dataclasses.replace(
-                row,
+    async def _end_job(self, job: model.Job, tasks: list[model.GuildTask]) -> model.Job:
+        """Store an owned job that has ended, in one write; what is open in it ends like it, with its reason."""
+        open_tasks = (task for task in tasks if not task.state.terminal)
+        closed = {
+            task.guild_id: dataclasses.replace(
+                task,
                 state=model.TaskState(job.state),
                 reason=job.reason,
                 retry_at=0.0,
                 revision=model.revision_of(job.turn, step),
             )
-            for step, row in enumerate((row for row in rows if not row.state.terminal), start=1)
+            for step, task in enumerate(open_tasks, start=1)
         }
-        await self._deps.jobs.write_tasks(job, list(ended_rows.values()))
         ended = dataclasses.replace(job, finished_at=self._deps.clock())
-        final = [ended_rows.get(row.guild_id, row) for row in rows]
-        if await self._deps.jobs.save(ended):
+        final = [closed.get(task.guild_id, task) for task in tasks]
+        if await self._deps.jobs.save(ended, closed.values()):
             await self._deps.events.publish(model.JobUpdate(ended, model.tally_of(final), tuple(final)))
         return ended
 
     async def _add_failed_tasks(self, job: model.Job, failed: list[model.GuildTask]) -> model.Job:
-        """Give a new job its tasks and hand it to the workers; until then a sweep would list all guilds again."""
-        owned = await self._take_turn(job)
-        if owned is None:
+        """Give a new job its units and hand it to the workers; until then the sweeper would list all guilds anew."""
+        taken = await self._take_turn(job)
+        if taken is None:
             return job
+        owned, _ = taken
         rows = [
             dataclasses.replace(
                 row,

@@ -68,7 +68,7 @@ async def erase_user_data(
     await deps.user_data.erase_jobs(jobs)
     await deps.user_data.erase_responses(user_id)
     await deps.user_data.erase_guilds({*guild_ids, *await deps.user_data.list_guilds(user_id)}, but=user_id)
-    await deps.user_data.erase_memberships(user_id)
+    await deps.user_data.erase_roster(user_id)
 
 
 async def compensate_if_user_erased(deps: ports.Dependencies, job: model.Job, guild_ids: Collection[int] = ()) -> None:
@@ -80,10 +80,3 @@ async def compensate_if_user_erased(deps: ports.Dependencies, job: model.Job, gu
     """
     if not await deps.users.exists(job.user_id):
         await erase_user_data(deps, job.user_id, job_ids=[job.job_id], guild_ids=guild_ids)
-
-
-async def compensate_if_job_erased(deps: ports.Dependencies, job_id: str) -> None:
-    """Erase tasks and stream of a job that was deleted; raises what `compensate_if_user_erased` raises."""
-    if await deps.jobs.get(job_id) is None:
-        await deps.events.delete_streams([job_id])
-        await deps.user_data.erase_jobs([job_id])

@@ -8,7 +8,7 @@ Redis.
 """
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from indexing import errors, settings
 from indexing.domain import freshness, model, permissions, ports, reasons
@@ -86,18 +86,23 @@ class GuildStep:
         now = self._deps.clock()
         if reasons.is_negatively_cached(work.guild, now=now, force=work.job.force):
             return _ended(work.task, model.TaskState.SKIPPED, work.guild.reason or reasons.NO_ACCESS)
-        if not self._is_served_by(work, work.guild):
-            if work.guild.lease_until > now:
+        guild = self._reader.newest(work.guild)
+        if not self._is_served_by(work, guild):
+            if guild.lease_until > now:
                 return self._retry_when_fetched_elsewhere(work.task)
             since = work.job.created_at if work.job.force else now - self._config.max_age
-            read = await self._reader.fetch(read_channels.FetchRequest(work.guild, since, work.began), purpose)
+            read = await self._reader.fetch(read_channels.FetchRequest(guild, since, work.began), purpose)
             if read is not None:
                 return self._count_visible(work, read.channels) if not read.reason else _refused(work.task, read.reason)
-            current = await self._deps.guilds.get([work.guild.guild_id])
-            if not self._is_served_by(work, current.get(work.guild.guild_id, work.guild)):
+            await self._reader.wait_for_other(guild.guild_id)
+            guild = self._reader.newest(work.guild)
+            if not self._is_served_by(work, guild):
+                current = await self._deps.guilds.get([guild.guild_id])
+                guild = current.get(guild.guild_id, guild)
+            if not self._is_served_by(work, guild):
                 return self._retry_when_fetched_elsewhere(work.task)
         self._metrics.saved.inc()
-        return self._count_visible(work, await self._deps.guilds.list_channels([work.guild.guild_id]))
+        return self._count_visible(work, await self._reader.channels(guild))
 
     def _is_served_by(self, work: TaskContext, guild: model.Guild) -> bool:
         """Return whether what is stored of the guild is young enough for the job."""
@@ -108,7 +113,7 @@ class GuildStep:
     def _retry_when_fetched_elsewhere(self, task: model.GuildTask) -> model.GuildTask:
         return dataclasses.replace(_requeued(task), retry_at=self._deps.clock() + ELSEWHERE)
 
-    def _count_visible(self, work: TaskContext, channels: list[model.Channel]) -> model.GuildTask:
+    def _count_visible(self, work: TaskContext, channels: Sequence[model.Channel]) -> model.GuildTask:
         """Count what the user may see with what is known of his roles; ask for the roles next if they matter."""
         now = self._deps.clock()
         believed = freshness.roles_are_fresh(work.membership, now=now, max_age=self._config.roles_hard_age)
@@ -126,19 +131,37 @@ class GuildStep:
         return _ended(task, model.TaskState.SUCCEEDED)
 
     async def _roles(self, work: TaskContext, purpose: ports.Purpose) -> model.GuildTask:
-        user, guild = work.membership.user_id, work.membership.guild_id
+        member = work.membership
+        asked_at = self._deps.clock()
         try:
             roles = await self._ask_roles(work, purpose)
         except errors.Gone as gone:
             if gone.code != errors.UNKNOWN_MEMBER:
                 return _ended(work.task, model.TaskState.SUCCEEDED, reasons.ROLES_UNKNOWN)
-            await self._deps.users.mark_left(user, guild, self._deps.clock())
-            return _ended(dataclasses.replace(work.task, channel_count=0), model.TaskState.SKIPPED, reasons.USER_LEFT)
+            if not await self._deps.users.mark_left(member):
+                return await self._from_stored(work)
+            return _left(work.task)
         except errors.NoAccess:
             return _ended(work.task, model.TaskState.SUCCEEDED, reasons.ROLES_UNKNOWN)
-        await self._deps.users.store_roles(user, guild, roles, self._deps.clock())
-        channels = await self._deps.guilds.list_channels([guild])
-        count = len(permissions.visible_channels(work.membership, channels, roles))
+        if not await self._deps.users.store_roles(member, roles, asked_at):
+            return await self._from_stored(work)
+        return await self._count_with_roles(work, member, roles)
+
+    async def _from_stored(self, work: TaskContext) -> model.GuildTask:
+        """Complete a task whose answer was older than what is stored by now: from that, or by asking again later."""
+        user = await self._deps.users.load(work.membership.user_id)
+        member = user.memberships.get(work.membership.guild_id) if user else None
+        if member is None:
+            return _left(work.task)
+        if member.role_ids is None:
+            return self._retry_later(work.task, errors.DiscordTransient.reason)
+        return await self._count_with_roles(work, member, member.role_ids)
+
+    async def _count_with_roles(
+        self, work: TaskContext, member: model.Membership, roles: Collection[int]
+    ) -> model.GuildTask:
+        channels = await self._reader.channels(self._reader.newest(work.guild))
+        count = len(permissions.visible_channels(member, channels, roles))
         return _ended(dataclasses.replace(work.task, channel_count=count), model.TaskState.SUCCEEDED)
 
     async def _ask_roles(self, work: TaskContext, purpose: ports.Purpose) -> tuple[int, ...]:
@@ -185,6 +208,10 @@ def _refused(task: model.GuildTask, reason: str) -> model.GuildTask:
     """Return the unit of a guild that refused; without our bot there is nothing that could have failed."""
     state = model.TaskState.SKIPPED if reason == reasons.BOT_REMOVED else model.TaskState.FAILED
     return _ended(task, state, reason)
+
+
+def _left(task: model.GuildTask) -> model.GuildTask:
+    return _ended(dataclasses.replace(task, channel_count=0), model.TaskState.SKIPPED, reasons.USER_LEFT)
 
 
 def _ended(task: model.GuildTask, state: model.TaskState, error: str = "") -> model.GuildTask:

@@ -12,6 +12,8 @@ FIRST_FIVE = 5
 """Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
 MILESTONES = {1: "first", FIRST_FIVE: "five"}
 """Guilds done after which somebody looks at the clock."""
+BOT_RETRY_PAUSE = 5.0
+"""Seconds until the second attempt after a refusal of the bot's token."""
 MOST_REFUSED = 10_000
 """Users whose refusal a process remembers; beyond that all are forgotten."""
 REFUSED_FOR = 600.0
@@ -47,7 +49,8 @@ class TurnState:
         order: Places of the open units by the rank of now; a row keeps the position it was listed with.
         assigned: Guilds that this turn may still begin.
         urgent: Guilds that somebody looks at an unfinished screen for, see `hurry_screen`.
-        fetching: Guilds whose channels are being asked for right now.
+        queued: Guilds whose channels wait for a permit.
+        stepped: Set, and replaced, whenever a step ends or gets its permit.
         refusal: Why no further unit is begun, None while there is no reason.
         resume_at: When the job can go on then.
         abandoned: Whether somebody else has ended the job or its user was erased, so that nothing more is to be done.
@@ -62,7 +65,8 @@ class TurnState:
     order: dict[int, int] = dataclasses.field(default_factory=dict)
     assigned: set[int] = dataclasses.field(default_factory=set)
     urgent: frozenset[int] = frozenset()
-    fetching: int = 0
+    queued: set[int] = dataclasses.field(default_factory=set)
+    stepped: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     refusal: errors.RateLimited | None = None
     resume_at: float = 0.0
     abandoned: bool = False
@@ -83,6 +87,15 @@ class TurnState:
         if self.job.waited_for == "user":
             shown = sum(task.channel_count is not None for task in self.tasks.values())
             self.urgent = frozenset(task.guild_id for task in self.open_tasks()[: max(0, FIRST_FIVE - shown)])
+
+    def step_ended(self) -> None:
+        """Wake those who wait for a task to become available."""
+        self.stepped.set()
+        self.stepped = asyncio.Event()
+
+    async def wait_for_step(self) -> None:
+        """Return when a step ends or gets its permit."""
+        await self.stepped.wait()
 
     def revise(self, task: model.GuildTask) -> model.GuildTask:
         """Remember a changed unit under the next revision."""
@@ -109,7 +122,10 @@ class TurnState:
 
         Only who comes back in the same lane keeps a place in its line: one that nobody claims costs its permit.
         """
-        max_wait = min(self.limits.max_wait, max(0.0, self.limits.until - now))
+        max_wait = self.limits.max_wait
+        if self.limits.lane is model.Lane.INTERACTIVE:
+            # Somebody waits for the end of this turn; a background turn waits on with the place that it has in line.
+            max_wait = min(max_wait, max(0.0, self.limits.until - now))
         lane, job = model.Lane.INTERACTIVE if guild in self.urgent else self.limits.lane, self.job
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
         return ports.Purpose(lane, job.user_id, name, max_wait)
@@ -161,9 +177,11 @@ class GuildTaskRunner:
             self._log.warning("update_not_published", job=update.job.job_id, error=str(problem))
 
     async def _work_through(self, run: TurnState, *, until_something_shows: bool = False) -> None:
-        while not (until_something_shows and run.shows_something) and (task := self._pick_next(run)) is not None:
-            listing = task.step is model.Step.CHANNELS
-            run.fetching += listing
+        """Do one task after the other; the next begins when it is written that this turn still owns the job."""
+        while not (until_something_shows and run.shows_something):
+            task = await self._next_task(run)
+            if task is None:
+                return
             try:
                 with logs.bound(guild=task.guild_id):
                     outcome = await self._run_step(run, task)
@@ -171,7 +189,8 @@ class GuildTaskRunner:
                         await asyncio.sleep(outcome.throttled.retry_after)
                         outcome = await self._run_step(run, task)
             finally:
-                run.fetching -= listing
+                run.queued.discard(task.guild_id)
+                run.step_ended()
             changed = run.revise(outcome.task)
             if outcome.throttled is not None:
                 # Nothing was asked, so nothing is written: the next turn finds the row as it was.
@@ -181,10 +200,25 @@ class GuildTaskRunner:
                 self._count_ended(run, changed)
             else:
                 run.assigned.add(task.guild_id)
-            if await self._deps.jobs.write_tasks(run.job, [changed]):
-                await self.publish(run.update(changed))
-            else:
-                run.abandoned = True
+            await self._record(run, changed)
+
+    async def _record(self, run: TurnState, changed: model.GuildTask) -> None:
+        """Write what came of a task, then tell the watchers."""
+        if await self._deps.jobs.write_tasks(run.job, [changed]):
+            await self.publish(run.update(changed))
+        else:
+            run.abandoned = True
+
+    async def _next_task(self, run: TurnState) -> model.GuildTask | None:
+        """Take the best task, waiting for one that another step makes available; None when the turn starts no more."""
+        while True:
+            task = self._pick_next(run)
+            if task is not None or not run.queued or self._is_over(run):
+                return task
+            await run.wait_for_step()
+
+    def _is_over(self, run: TurnState) -> bool:
+        return run.abandoned or run.refusal is not None or self._deps.clock() >= run.limits.until
 
     def _is_due_soon(self, run: TurnState, wait: float) -> bool:
         """
@@ -206,19 +240,23 @@ class GuildTaskRunner:
     def _pick_next(self, run: TurnState) -> model.GuildTask | None:
         """Take the best unit that may run now; None when the turn should start no more."""
         now = self._deps.clock()
-        if run.abandoned or run.refusal is not None or now >= run.limits.until:
+        if self._is_over(run):
             return None
         for task in run.open_tasks():
             if task.guild_id in run.assigned and task.retry_at <= now:
-                if task.step is model.Step.ROLES and run.fetching:
+                if task.step is model.Step.ROLES and run.queued:
                     # Roles would take permits from channels that are waiting for theirs.
                     return None
                 run.assigned.discard(task.guild_id)
+                if task.step is model.Step.CHANNELS:
+                    run.queued.add(task.guild_id)
                 return task
         return None
 
     async def _run_step(self, run: TurnState, task: model.GuildTask) -> fetch_guild.StepResult:
         async def began() -> None:
+            run.queued.discard(task.guild_id)
+            run.step_ended()
             running = dataclasses.replace(task, state=model.TaskState.RUNNING)
             await self.publish(run.update(run.revise(running)))
 
@@ -234,13 +272,23 @@ class GuildTaskRunner:
             if task.step is model.Step.ROLES:
                 return await self._retry_with_bot_token(run, work, purpose)
             self._log.exception("bot_token_refused", status=refusal.status)
-            return _failed(task, "BOT_TOKEN_REFUSED")
+            return self._retry_after_bot_refusal(task)
         except errors.IndexerError:
             raise
         except Exception:  # noqa: BLE001 -- the boundary of a unit
             # A bug that one guild brings out must not stop the others, and must be seen in its row.
             self._log.exception("guild_task_crashed", job=run.job.job_id, guild=task.guild_id)
             return _failed(task, errors.IndexerError.reason)
+
+    def _retry_after_bot_refusal(self, task: model.GuildTask) -> fetch_guild.StepResult:
+        """Try once more some seconds later: Discord refuses good tokens for a moment."""
+        reason = errors.BotTokenRefused.reason
+        if task.reason == reason:
+            return _failed(task, reason)
+        retry_at = self._deps.clock() + BOT_RETRY_PAUSE
+        return fetch_guild.StepResult(
+            dataclasses.replace(task, state=model.TaskState.QUEUED, reason=reason, retry_at=retry_at)
+        )
 
     async def _retry_with_bot_token(
         self, run: TurnState, work: fetch_guild.TaskContext, purpose: ports.Purpose

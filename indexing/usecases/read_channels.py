@@ -1,21 +1,28 @@
 """
-Reads one guild's channels for everybody, under its lease: the only way to a channel listing.
+Fetches one guild's channels for everybody, under its lease: the only way to a channel listing.
 
-The lease is taken when the permit is there, so that waiting for quota locks nothing, and whoever gets his permit first
-reads: a user who waits in the better lane overtakes a reading that is still in line in a worse one, and both use its
-result. A late answer whose lease was lost changes nothing.
+The lease is taken when the permit is there, so that waiting for quota locks nothing, and the request that gets its
+permit first fetches: a user who waits in the better lane overtakes a fetch that still waits in a worse one, and both
+use its result. A late answer whose lease was lost changes nothing.
+
+Round trips for a fetch: 1 to Discord, 2 to Redis, 2 to MongoDB (lease, listing); 1 more when the structure changed.
 """
 
+import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from indexing import errors, settings
-from indexing.domain import freshness, model, ports, reasons
+from indexing import concurrency, errors, settings
+from indexing.domain import channel_views, freshness, guild_cache, model, ports, reasons
 from indexing.telemetry import logs, metrics
 from indexing.usecases import guild_lists
 
 MOST_LOST = 0.5
 """Share of a guild's channels that a listing may lack and be believed at once."""
+CACHE_BYTES = 32 << 20
+"""Decoded guilds that a process keeps for the tasks of other users in the same guilds."""
+IN_FLIGHT_WAIT = 2.0
+"""Longest wait, in seconds, for another fetch of the same guild in this process."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,8 +31,8 @@ class FetchRequest:
     A guild as it is stored, and how new its channels must be.
 
     Attributes:
-        since: A reading after this moment serves as well.
-        began: Called when the reading begins.
+        since: A fetch after this moment serves as well.
+        began: Called when the fetch begins.
     """
 
     guild: model.Guild
@@ -36,19 +43,19 @@ class FetchRequest:
 @dataclasses.dataclass(frozen=True, slots=True)
 class FetchResult:
     """
-    What a reading brought: the channels, or the cause of a lasting refusal.
+    What a fetch brought: the channels, or the reason of a lasting refusal.
 
     Attributes:
-        changed: Whether the structure differs from that of the reading before.
+        changed: Whether the structure differs from that of the fetch before.
     """
 
-    channels: list[model.Channel]
+    channels: Sequence[model.Channel]
     reason: str = ""
     changed: bool = False
 
 
 class ChannelFetcher:
-    """Reads guilds. Round trips: 1 to Discord, 2 to Redis, to MongoDB 3 when nothing changed and up to 7 else."""
+    """Fetches guilds, and keeps those that this process has decoded lately."""
 
     def __init__(
         self,
@@ -62,52 +69,120 @@ class ChannelFetcher:
         self._metrics = metrics
         self._bot = bot
         self._log = logs.get(__name__)
+        self._cache: guild_cache.GuildCache[model.IndexedGuild] = guild_cache.GuildCache(CACHE_BYTES)
+        self._in_flight: dict[int, asyncio.Event] = {}
+        self._loads = concurrency.Coalescer(self._load)
+
+    def newest(self, guild: model.Guild) -> model.Guild:
+        """Return the guild as this process knows it last: as given, or as a fetch of its own left it since."""
+        cached = self._cache.get(guild.guild_id)
+        return cached.guild if cached is not None and _at_least(cached.guild, guild) else guild
+
+    async def channels(self, guild: model.Guild) -> Sequence[model.Channel]:
+        """Return the channels of a guild that was fetched, as of *guild* or newer; 1 round trip unless cached."""
+        cached = self._cache.get(guild.guild_id)
+        if cached is None or not _at_least(cached.guild, guild):
+            cached = (await asyncio.shield(self._loads.request(guild.guild_id))).get(guild.guild_id)
+        return cached.channels if cached is not None else ()
+
+    async def _load(self, guild_ids: list[int]) -> dict[int, model.IndexedGuild]:
+        found = await self._deps.guilds.load(guild_ids)
+        for guild_id, indexed in found.items():
+            self._cache.put(guild_id, indexed, size=channel_views.size_of(indexed))
+        return found
+
+    async def wait_for_other(self, guild_id: int) -> None:
+        """Wait a little for a fetch of the guild that is under way in this process."""
+        done = self._in_flight.get(guild_id)
+        if done is not None:
+            try:
+                async with asyncio.timeout(IN_FLIGHT_WAIT):
+                    await done.wait()
+            except TimeoutError:
+                return
 
     async def fetch(self, wanted: FetchRequest, purpose: ports.Purpose) -> FetchResult | None:
         """
-        Read and store a guild's channels; None when somebody else reads or has read them, or the lease was lost.
+        Fetch and store a guild's channels; None when another fetch serves as well, or when the lease was lost.
 
         The lease ends, or runs out, whatever happens.
 
         Raises:
             What `ports.Discord` may raise, but for a lasting refusal of this guild.
         """
-        lease = _Lease(self._deps, wanted, self._config.guild_lease)
+        lease = _Lease(self._deps, wanted, self._config.guild_lease, self._in_flight)
         try:
-            channels = await self._fetch_listing(wanted.guild, purpose, lease)
-        except (errors.NoAccess, errors.Gone, errors.AnswerTooLarge) as refusal:
-            return FetchResult([], await self._record_refusal(wanted.guild, lease, refusal, purpose))
+            return await self._fetch_leased(wanted, purpose, lease)
         except errors.DiscordTransient:
             await lease.failed()
             raise
         except errors.IndexerError:
             await lease.release()
             raise
+        finally:
+            lease.forget()
+
+    async def _fetch_leased(self, wanted: FetchRequest, purpose: ports.Purpose, lease: "_Lease") -> FetchResult | None:
+        guild = wanted.guild
+        try:
+            channels = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
+            stored = None
+            if channels is not None and _needs_checking(channels, guild):
+                stored = (await self._deps.guilds.load([guild.guild_id])).get(guild.guild_id)
+                channels = await self._checked(guild, channels, stored, purpose, lease)
+        except (errors.NoAccess, errors.Gone, errors.AnswerTooLarge) as refusal:
+            return FetchResult((), await self._record_refusal(guild, lease, refusal, purpose))
         if channels is None:
             return None
-        schedule = freshness.schedule_after_fetch(wanted.guild, channels, self._deps.clock())
-        if not await lease.store(channels, schedule):
+        schedule = freshness.schedule_after_fetch(guild, channels, self._deps.clock())
+        gone = gone_after(stored, channels, lease.asked_at) if stored is not None else ()
+        listing = model.Listing(lease.fence, channels, lease.asked_at, schedule, guild, gone)
+        if not await self._deps.guilds.store_channels(guild.guild_id, listing):
             return None
-        return FetchResult(channels, changed=schedule.fingerprint != wanted.guild.schedule.fingerprint)
+        self._remember(listing, guild)
+        return FetchResult(channels, changed=schedule.fingerprint != guild.schedule.fingerprint)
 
-    async def _fetch_listing(
-        self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease"
+    async def _checked(
+        self,
+        guild: model.Guild,
+        channels: list[model.Channel],
+        stored: model.IndexedGuild | None,
+        purpose: ports.Purpose,
+        lease: "_Lease",
     ) -> list[model.Channel] | None:
-        """Return the guild's channels; a listing that lacks very much is believed when it comes twice."""
-        channels = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
-        if channels is None or not _needs_checking(channels, guild):
-            return channels
-        stored = await self._deps.guilds.list_channels([guild.guild_id])
-        before = [channel.channel_id for channel in stored]
+        """Return the listing to believe: one that lacks very much is believed when it comes twice."""
+        known = stored.channels if stored is not None else ()
+        before = [channel.channel_id for channel in known]
+        found: list[model.Channel] | None = channels
         if freshness.needs_confirmation(before, [channel.channel_id for channel in channels], MOST_LOST):
             self._metrics.lists_verified.inc()
-            channels = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
-        return channels and _restore_redacted(channels, stored)
+            found = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
+        return found and _restore_redacted(found, known)
+
+    def _remember(self, listing: model.Listing, guild: model.Guild) -> None:
+        newest = max((channel.last_message_id or 0 for channel in listing.channels), default=0)
+        fetched = dataclasses.replace(
+            guild,
+            access=model.Access.INSTALLED,
+            fetched_at=listing.now,
+            channel_count=len(listing.channels),
+            newest_message_id=newest or None,
+            reason="",
+            retry_at=0.0,
+            refusals=0,
+            refused_at=0.0,
+            demand=0,
+            lease_until=0.0,
+            schedule=listing.schedule,
+        )
+        indexed = model.IndexedGuild(fetched, 0, tuple(listing.channels))
+        self._cache.put(guild.guild_id, indexed, size=channel_views.size_of(indexed))
 
     async def _record_refusal(
         self, guild: model.Guild, lease: "_Lease", refusal: errors.DiscordRefused, purpose: ports.Purpose
     ) -> str:
         """Remember why there is nothing to read; without certainty that our bot was removed, nothing is hidden."""
+        self._cache.drop(guild.guild_id)
         if isinstance(refusal, errors.AnswerTooLarge):
             self._log.error("guild_too_large", guild_id=guild.guild_id, error=str(refusal))
             await lease.refused(reasons.GUILD_TOO_LARGE)
@@ -123,6 +198,15 @@ class ChannelFetcher:
         return reason
 
 
+def _at_least(cached: model.Guild, guild: model.Guild) -> bool:
+    """Return whether a cached guild is at least as new as *guild*, which may have been read from the store before."""
+    if guild.access is model.Access.NOT_INSTALLED:
+        return False
+    if guild.fetched_at is None:
+        return cached.fetched_at is not None and cached.fetched_at >= guild.refused_at
+    return cached.fetched_at is not None and cached.fetched_at >= guild.fetched_at
+
+
 def _needs_checking(channels: list[model.Channel], guild: model.Guild) -> bool:
     """Return whether a listing may lack something that is stored; most are as they were, and nobody need look."""
     if any(channel.redacted for channel in channels):
@@ -130,7 +214,21 @@ def _needs_checking(channels: list[model.Channel], guild: model.Guild) -> bool:
     return bool(guild.channel_count) and freshness.fingerprint(channels) != guild.schedule.fingerprint
 
 
-def _restore_redacted(channels: list[model.Channel], stored: list[model.Channel]) -> list[model.Channel]:
+def gone_after(
+    stored: model.IndexedGuild, channels: Sequence[model.Channel], now: float
+) -> tuple[model.GoneChannel, ...]:
+    """Return what is gone once *channels* are stored; a channel that is listed again is not gone any more."""
+    listed = {channel.channel_id for channel in channels}
+    before = [one for one in stored.gone if one.channel_id not in listed]
+    new = [
+        model.GoneChannel(row.channel_id, row.kind, now, reasons.HIDDEN_OR_DELETED)
+        for row in stored.channels
+        if row.channel_id not in listed
+    ]
+    return (*before, *new)
+
+
+def _restore_redacted(channels: list[model.Channel], stored: Sequence[model.Channel]) -> list[model.Channel]:
     """Return a listing in which redacted channels are as they are stored; those not known are left out."""
     known = {channel.channel_id: channel for channel in stored}
     rows = [known.get(channel.channel_id) if channel.redacted else channel for channel in channels]
@@ -138,31 +236,50 @@ def _restore_redacted(channels: list[model.Channel], stored: list[model.Channel]
 
 
 class _Lease:
-    """The right to read one guild."""
+    """The right to fetch one guild."""
 
-    def __init__(self, deps: ports.Dependencies, wanted: FetchRequest, seconds: float) -> None:
+    def __init__(
+        self, deps: ports.Dependencies, wanted: FetchRequest, seconds: float, in_flight: dict[int, asyncio.Event]
+    ) -> None:
         self._deps = deps
         self._wanted = wanted
         self._guild = wanted.guild
         self._seconds = seconds
+        self._in_flight = in_flight
         self._fence: int | None = None
+        self.asked_at = 0.0
+
+    @property
+    def fence(self) -> int:
+        """The fencing token; the lease must have been taken."""
+        if self._fence is None:
+            raise RuntimeError("the lease was not taken")
+        return self._fence
 
     async def take(self) -> bool:
-        """Take the lease, unless it is held; the watchers learn that the guild is being read."""
+        """Take the lease, unless it is held; the watchers learn that the guild is being fetched."""
         if self._fence is None:
+            if self._guild.guild_id in self._in_flight:
+                return False
+            done = self._in_flight[self._guild.guild_id] = asyncio.Event()
             now = self._deps.clock()
-            self._fence = await self._deps.guilds.acquire_lease(
-                self._guild.guild_id, now=now, until=now + self._seconds, fetched_before=self._wanted.since
-            )
+            try:
+                self._fence = await self._deps.guilds.acquire_lease(
+                    self._guild.guild_id, now=now, until=now + self._seconds, fetched_before=self._wanted.since
+                )
+            finally:
+                if self._fence is None:
+                    del self._in_flight[self._guild.guild_id]
+                    done.set()
             if self._fence is not None:
                 await self._wanted.began()
+        self.asked_at = self._deps.clock()
         return self._fence is not None
 
-    async def store(self, channels: list[model.Channel], schedule: model.Schedule) -> bool:
-        """Store the listing and end the lease; False when the lease was lost meanwhile."""
-        return self._fence is not None and await self._deps.guilds.store_channels(
-            self._guild.guild_id, fence=self._fence, channels=channels, now=self._deps.clock(), schedule=schedule
-        )
+    def forget(self) -> None:
+        """Let those go on who wait for this fetch."""
+        if self._fence is not None:
+            self._in_flight.pop(self._guild.guild_id).set()
 
     async def refused(self, reason: str) -> None:
         """Remember a lasting refusal and end the lease."""

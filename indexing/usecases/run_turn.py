@@ -6,11 +6,12 @@ ends by naming the moment of the next turn, so that no thread waits for quota. O
 (store/jobs.py); a turn that lost its job ends silently.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Iterable
 
-from indexing import errors, settings
+from indexing import concurrency, errors, settings
 from indexing.domain import freshness, model, ports, ranking, reasons, turns
 from indexing.telemetry import logs, metrics
 from indexing.usecases import erase_user, fetch_guild, guild_lists, guild_tasks, read_channels, tokens
@@ -18,6 +19,8 @@ from indexing.usecases import erase_user, fetch_guild, guild_lists, guild_tasks,
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
 
+FORGIVE_AFTER = (0.5, 2.0, 5.0, 10.0, 20.0)
+"""Seconds before each attempt to note that a turn ended which lost the store."""
 LAST_STEPS = 1 << 19
 """Revisions of a turn from here on belong to its end: far beyond what it can have changed before."""
 MOST_UNFINISHED = 5
@@ -33,7 +36,11 @@ class TurnRunner:
         config: settings.IndexingSettings,
         metrics: metrics.IndexingMetrics,
         lists: guild_lists.GuildLists,
+        *,
+        user_budget: int = 5,
     ) -> None:
+        """*user_budget* is the capacity of a user's budget, which bounds how many calls a turn makes side by side."""
+        self._width = config.turn_width or min(25, max(5, user_budget))
         self._deps = deps
         self._config = config
         self._metrics = metrics
@@ -41,12 +48,13 @@ class TurnRunner:
         reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot_guilds)
         self._credentials = tokens.TokenManager(deps, metrics)
         self._tasks = guild_tasks.GuildTaskRunner(deps, fetch_guild.GuildStep(deps, config, metrics, reader), metrics)
+        self._forgiving: set[asyncio.Task[None]] = set()
         self._log = logs.get(__name__)
 
     async def run_background_turn(self, turn: turns.Turn) -> bool:
         """Run a turn in the background lane, as a worker does; see `run_turn`."""
         until = self._deps.clock() + self._config.turn_time
-        return await self.run_turn(turn, guild_tasks.TurnLimits(model.Lane.BACKGROUND, until, self._config.turn_width))
+        return await self.run_turn(turn, guild_tasks.TurnLimits(model.Lane.BACKGROUND, until, self._width))
 
     async def run_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> bool:
         """
@@ -57,20 +65,27 @@ class TurnRunner:
             Anything else: A bug; the job tries again later, and fails with INTERNAL when that does not help.
         """
         now = self._deps.clock()
-        job = await self._deps.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._config.turn_lease)
-        if job is None:
-            await erase_user.compensate_if_job_erased(self._deps, turn.job_id)
+        owned = await self._deps.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._config.turn_lease)
+        if owned is None:
+            # Overtaken, ended, erased, or not stored yet: nothing of it is known, so nothing stored is changed. Updates
+            # of a job that is not stored are of one that was erased; one that is not stored yet has none.
+            if await self._deps.jobs.get(turn.job_id) is None:
+                await self._deps.events.delete_streams([turn.job_id])
             return False
+        job, tasks = owned
         with self._metrics.turns.time(), logs.bound(job=job.job_id, user=job.user_id):
             try:
                 if job.unfinished > MOST_UNFINISHED:
                     await self._end_job(job, model.JobState.FAILED, "TURNS_LOST")
                 else:
-                    await self._run_owned(job, limits)
+                    await self._run_owned(job, tasks, limits)
             except (errors.CredentialMissing, errors.ReauthRequired) as problem:
                 await self._end_job(job, model.JobState.FAILED, problem.reason)
             except errors.LimiterUnavailable as problem:
                 await self._schedule_next(job, self._deps.clock() + problem.retry_after)
+            except errors.StoreUnavailable:
+                self._forgive(job)
+                raise
             except errors.IndexerError:
                 raise
             except Exception:
@@ -79,6 +94,21 @@ class TurnRunner:
                 raise
         return True
 
+    def _forgive(self, job: model.Job) -> None:
+        """Note, when the store is back, that a turn ended though it could not say so: only turns that vanish count."""
+        task = concurrency.spawn_shared(self._note_end(job))
+        self._forgiving.add(task)
+        task.add_done_callback(self._forgiving.discard)
+
+    async def _note_end(self, job: model.Job) -> None:
+        for pause in FORGIVE_AFTER:
+            await asyncio.sleep(pause)
+            due = self._deps.clock() + self._config.retry_base
+            with contextlib.suppress(errors.StoreUnavailable):
+                if await self._deps.jobs.postpone(job, due, unfinished=max(0, job.unfinished - 1)):
+                    await self._hand_over(turns.Turn(job.job_id, job.turn), due)
+                return
+
     async def _retry_later(self, job: model.Job) -> None:
         """Let a job whose turn met a bug try again later; when turn after turn breaks, its rows have to say so."""
         if job.unfinished >= MOST_UNFINISHED:
@@ -86,14 +116,14 @@ class TurnRunner:
             return
         pause = freshness.backoff(job.unfinished, base=self._config.retry_base)
         due = self._deps.clock() + pause
-        if await self._deps.jobs.save(dataclasses.replace(job, next_turn_at=due)):
+        if await self._deps.jobs.postpone(job, due):
             await self._hand_over(turns.Turn(job.job_id, job.turn), due)
 
-    async def _run_owned(self, job: model.Job, limits: guild_tasks.TurnLimits) -> None:
+    async def _run_owned(self, job: model.Job, tasks: list[model.GuildTask], limits: guild_tasks.TurnLimits) -> None:
         credential = await self._credential(job, limits)
         if credential is None:
             return
-        run = guild_tasks.TurnState(job, limits, credential)
+        run = guild_tasks.TurnState(job, limits, credential, {task.guild_id: task for task in tasks})
         if not job.listed and not await self._list_guilds(run):
             return
         await self._load_tasks(run)
@@ -147,7 +177,11 @@ class TurnRunner:
         except errors.DiscordTransient as failure:
             await self._retry_list_later(run.job, failure)
         except errors.DiscordRefused as refusal:
-            await self._end_job(run.job, model.JobState.FAILED, refusal.reason)
+            if isinstance(refusal, errors.BotTokenRefused) and run.job.reason != refusal.reason:
+                # Discord refuses good tokens for a moment, so one refusal is no proof.
+                await self._retry_list_later(run.job, refusal)
+            else:
+                await self._end_job(run.job, model.JobState.FAILED, refusal.reason)
         else:
             run.job = dataclasses.replace(run.job, listed=True, attempts=0, reason="")
             self._note_milestone("list", run.job)
@@ -169,24 +203,36 @@ class TurnRunner:
         await self._schedule_next(later, self._deps.clock() + pause)
 
     async def _load_tasks(self, run: guild_tasks.TurnState) -> None:
-        """Read what the units need in four round trips, rank again what is open; guilds left or muted are done."""
-        if not run.tasks:
-            run.tasks = {task.guild_id: task for task in await self._deps.jobs.list_tasks(run.job.job_id)}
-        run.memberships = {row.guild_id: row for row in await self._deps.users.memberships(run.job.user_id)}
-        preferences = await self._deps.users.get_preferences(run.job.user_id)
-        await self._skip_tasks(run, preferences)
-        run.guilds = await self._deps.guilds.get([task.guild_id for task in run.open_tasks()])
+        """Read what the tasks need in two round trips side by side, and rank again what is open."""
+        user, guilds = await asyncio.gather(
+            self._deps.users.load(run.job.user_id),
+            self._deps.guilds.get([task.guild_id for task in run.open_tasks()]),
+        )
+        if user is None:
+            raise errors.CredentialMissing(run.job.user_id)
+        run.memberships, run.guilds = dict(user.memberships), guilds
+        await self._skip_tasks(run, user.preferences, await self._guilds_without_bot(run))
         now, weights = self._deps.clock(), self._config.rank_weights
-        ordered = ranking.rank_guilds(run.memberships, run.guilds, preferences, now=now, weights=weights)
+        ordered = ranking.rank_guilds(run.memberships, run.guilds, user.preferences, now=now, weights=weights)
         run.order = {row.inputs.guild_id: place for place, row in enumerate(ordered)}
         run.prioritize_first_screen()
 
-    async def _skip_tasks(self, run: guild_tasks.TurnState, preferences: model.Preferences) -> None:
-        """End the units whose guild the user has left, or muted meanwhile; what he retries himself he wants."""
+    async def _guilds_without_bot(self, run: guild_tasks.TurnState) -> frozenset[int]:
+        """Return guilds without our bot of which nobody knew when the list was read, as it is at a cold start."""
+        unknown = {key for key, guild in run.guilds.items() if guild.access is model.Access.UNKNOWN}
+        installed = await self._lists.bot_guilds.get_cached() if unknown else None
+        return frozenset(unknown - installed) if installed is not None else frozenset()
+
+    async def _skip_tasks(
+        self, run: guild_tasks.TurnState, preferences: model.Preferences, without_bot: frozenset[int]
+    ) -> None:
+        """End the tasks whose guild the user has left, or muted meanwhile; a forced job indexes muted guilds too."""
         skipped = []
         for task in run.open_tasks():
             if task.guild_id not in run.memberships:
                 skipped.append(_skipped(dataclasses.replace(task, channel_count=0), reasons.USER_LEFT))
+            elif task.guild_id in without_bot:
+                skipped.append(_skipped(task, reasons.BOT_NOT_INSTALLED))
             elif task.guild_id in preferences.muted and not run.job.force:
                 skipped.append(_skipped(task, reasons.MUTED))
         await self._deps.jobs.write_tasks(run.job, [run.revise(task) for task in skipped])
@@ -238,48 +284,45 @@ class TurnRunner:
             self._log.warning("turn_not_enqueued", job=turn.job_id, error=str(problem))
 
     async def _end_job(
-        self, job: model.Job, state: model.JobState, error: str, run: guild_tasks.TurnState | None = None
+        self, job: model.Job, state: model.JobState, reason: str, run: guild_tasks.TurnState | None = None
     ) -> None:
-        ended = dataclasses.replace(job, state=state, reason=error, finished_at=self._deps.clock())
-        if await self._deps.jobs.save(ended):
-            self._metrics.jobs.labels(state.value).inc()
-            self._log.info("job_ended", job=job.job_id, state=state.value, error=error)
-            # All rows once more: watchers that missed an update while Redis was away are whole again.
-            rows = list(run.tasks.values()) if run else await self._deps.jobs.list_tasks(job.job_id)
-            if state is model.JobState.FAILED:
-                rows = await self._fail_open_tasks(ended, rows)
-            self._note_milestone("done", job)
-            if 0 < model.tally_of(rows).succeeded < guild_tasks.FIRST_FIVE:
-                self._note_milestone("five", job)
-            await self._tasks.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
-            # Nobody comes after this turn who could see that its user was erased meanwhile.
-            await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
-        else:
+        """End the job, and what is open in it, in one write; watchers get all rows once more."""
+        ended = dataclasses.replace(job, state=state, reason=reason, finished_at=self._deps.clock())
+        tasks = list(run.tasks.values()) if run else await self._deps.jobs.list_tasks(job.job_id)
+        failed = _failed_with(ended, tasks) if state is model.JobState.FAILED else {}
+        if not await self._deps.jobs.save(ended, failed.values()):
             await self._clean_up_lost_job(job, run)
+            return
+        self._metrics.jobs.labels(state.value).inc()
+        self._log.info("job_ended", job=job.job_id, state=state.value, error=reason)
+        self._count_ended_tasks(failed.values())
+        rows = [failed.get(task.guild_id, task) for task in tasks]
+        self._note_milestone("done", job)
+        if 0 < model.tally_of(rows).succeeded < guild_tasks.FIRST_FIVE:
+            self._note_milestone("five", job)
+        # Watchers that missed an update while Redis was away are whole again.
+        await self._tasks.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
+        # No turn follows that could see that the user was erased meanwhile.
+        await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
 
     async def _clean_up_lost_job(self, job: model.Job, run: guild_tasks.TurnState | None) -> None:
         """Leave nothing behind of a job that somebody else has ended, if that was because its user was erased."""
         await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
-        await erase_user.compensate_if_job_erased(self._deps, job.job_id)
 
-    async def _fail_open_tasks(self, job: model.Job, rows: list[model.GuildTask]) -> list[model.GuildTask]:
-        """Let what a failed job left undone say why, so that it can be seen and tried again."""
-        final = [
-            row
-            if row.state.terminal
-            else dataclasses.replace(
-                row,
-                state=model.TaskState.FAILED,
-                reason=job.reason,
-                retry_at=0.0,
-                revision=model.revision_of(job.turn, LAST_STEPS + place),
-            )
-            for place, row in enumerate(rows)
-        ]
-        failed = [row for row in final if row not in rows]
-        await self._deps.jobs.write_tasks(job, failed)
-        self._count_ended_tasks(failed)
-        return final
+
+def _failed_with(job: model.Job, tasks: Iterable[model.GuildTask]) -> dict[int, model.GuildTask]:
+    """Return the tasks that a failed job leaves undone, ended with its reason, so that they can be retried."""
+    return {
+        task.guild_id: dataclasses.replace(
+            task,
+            state=model.TaskState.FAILED,
+            reason=job.reason,
+            retry_at=0.0,
+            revision=model.revision_of(job.turn, LAST_STEPS + place),
+        )
+        for place, task in enumerate(tasks)
+        if not task.state.terminal
+    }
 
 
 def _skipped(task: model.GuildTask, reason: str) -> model.GuildTask:

@@ -11,11 +11,15 @@ import dataclasses
 import enum
 import uuid
 
-from indexing import errors, settings
+from indexing import concurrency, errors, settings
 from indexing.domain import model, ports, turns
 from indexing.telemetry import logs
 from indexing.usecases import guild_tasks, run_turn
 
+LINE_FACTOR = 4
+"""Starts that may wait for each one that runs; more are refused with the time after which to try again."""
+SECONDS_PER_START = 0.5
+"""About what a first turn takes when the store is well: our guess, for that time."""
 HANDOVER_GRACE = 2.0
 """Seconds that the first turn may run past the caller's wait, before a worker takes the job over."""
 
@@ -54,8 +58,14 @@ class StartJob:
     """Starts jobs. Round trips of `start` before the first turn: 3 to MongoDB, 1 to Redis."""
 
     def __init__(
-        self, deps: ports.Dependencies, config: settings.IndexingSettings, turn_runner: run_turn.TurnRunner
+        self,
+        deps: ports.Dependencies,
+        config: settings.IndexingSettings,
+        turn_runner: run_turn.TurnRunner,
+        limit: concurrency.AdaptiveLimit | None = None,
     ) -> None:
+        """*limit* bounds how many first turns run side by side; without one, none waits."""
+        self._limit = limit
         self._deps = deps
         self._config = config
         self._turn_runner = turn_runner
@@ -75,25 +85,32 @@ class StartJob:
         last = await self._deps.jobs.latest(user_id)
         if last is not None and not force and self._is_fresh(last):
             return await self._make_result(last.job_id, Disposition.FRESH, StartReason.LISTED_LATELY)
+        if last is not None and not last.state.terminal:
+            return await self._join(last, wait)
+        self._refuse_when_overloaded()
         now = self._deps.clock()
         planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + wait + HANDOVER_GRACE, force=force)
         await self._deps.queue.schedule(turns.Turn(planned.job_id, 1), planned.next_turn_at)
         job, created = await self._deps.jobs.create_or_join(planned)
-        if created:
-            limits = guild_tasks.TurnLimits(
-                model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate
-            )
-            task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-            await self._wait_for_first_turn(task, wait)
-        elif not job.listed:
+        if not created:
+            return await self._join(job, wait)
+        limits = guild_tasks.TurnLimits(model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate)
+        task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        await self._wait_for_first_turn(task, wait)
+        reason = StartReason.FORCED if force else _start_reason(last)
+        return await self._make_result(job.job_id, Disposition.CREATED, reason)
+
+    async def _join(self, job: model.Job, wait: float) -> StartResult:
+        if not job.listed:
             await self._wait_until_listed(job, wait)
-        if created:
-            return await self._make_result(
-                job.job_id, Disposition.CREATED, StartReason.FORCED if force else _start_reason(last)
-            )
         return await self._make_result(job.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
+
+    def _refuse_when_overloaded(self) -> None:
+        """Raise errors.Overloaded when so many starts wait here that another one would not begin soon."""
+        if self._limit is not None and self._limit.waiting > LINE_FACTOR * self._limit.limit:
+            raise errors.Overloaded(max(1.0, SECONDS_PER_START * self._limit.waiting / self._limit.limit))
 
     def release_waiters(self) -> None:
         """End all waits for first results with the results so far, because the process is about to end."""
@@ -132,12 +149,18 @@ class StartJob:
         return self._deps.clock() - last.created_at < self._config.list_max_age
 
     async def _first_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> None:
+        if self._limit is not None and not await self._limit.acquire(max(0.0, limits.until - self._deps.clock())):
+            # The turn that is scheduled for the end of the caller's wait does it.
+            return
         try:
             await self._turn_runner.run_turn(turn, limits)
         except errors.IndexerError as problem:
             self._log.warning("first_turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
         except Exception:  # noqa: BLE001 -- the task's result is not awaited; the sweeper takes the job over
             self._log.exception("first_turn_crashed", job=turn.job_id)
+        finally:
+            if self._limit is not None:
+                self._limit.release()
 
     async def _wait_until_listed(self, job: model.Job, wait: float) -> None:
         """Wait until the process that created the job has stored the guild list."""
@@ -157,9 +180,10 @@ class StartJob:
 
     async def _make_result(self, job_id: str, disposition: Disposition, reason: StartReason) -> StartResult:
         position = await self._deps.events.get_last_position(job_id)
-        job, tasks = await asyncio.gather(self._deps.jobs.get(job_id), self._deps.jobs.list_tasks(job_id))
-        if job is None:
+        found = await self._deps.jobs.load(job_id)
+        if found is None:
             raise errors.JobNotFound(job_id)
+        job, tasks = found
         return StartResult(job, disposition, reason, tasks, position)
 
 

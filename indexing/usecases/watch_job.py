@@ -104,7 +104,7 @@ class JobWatcher:
     async def list_jobs(self, user_id: int, *, before: float, limit: int) -> list[tuple[model.Job, model.Tally]]:
         """Return the user's jobs that were created before a time, newest first, with their tallies."""
         jobs = await self._deps.jobs.list_for_user(user_id, before=before, limit=limit)
-        return [(job, await self.count_tasks(job)) for job in jobs]
+        return [(job, model.tally_of(tasks)) for job, tasks in jobs]
 
     async def wait_until_ended(self, job: model.Job, seconds: float) -> model.Job:
         """Return the job when it has ended, or as it is after *seconds*."""
@@ -131,7 +131,8 @@ class JobWatcher:
             current, sent, tally = await self.find_job(job_id=job.job_id), None, None
             if not resumes or current.state.terminal:
                 # No change follows the end of a job: a resuming watcher must not miss those since its position.
-                reason = "" if resumes or options.after is None else TOKEN_TOO_OLD
+                # Who holds the first position has seen no update, so that none of theirs is lost.
+                reason = "" if resumes or options.after in {None, ports.FIRST_POSITION} else TOKEN_TOO_OLD
                 yield await self._snapshot(current, reason), position
                 sent = _visible_fields(current)
             while not current.state.terminal:

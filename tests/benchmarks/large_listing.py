@@ -23,7 +23,7 @@ from prometheus_client import registry
 
 from indexing import settings
 from indexing.discord import client
-from indexing.domain import model, ports
+from indexing.domain import id_sets, model, ports
 from indexing.ratelimit import limiter
 from indexing.telemetry import metrics
 from tests import values
@@ -116,7 +116,7 @@ async def measure(port: int, at_once: int) -> Row:
 
         async def fetch() -> int:
             found = await discord.guild_channels(values.GUILD, PURPOSE, wanted)
-            return sum(len(channel.overwrites) for channel in found or [])
+            return sum(len(id_sets.unpack_ids(channel.overwrites.roles_allow)) for channel in found or [])
 
         counts = await asyncio.gather(*(fetch() for _ in range(at_once)))
         seconds = time.monotonic() - began

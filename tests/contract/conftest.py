@@ -13,6 +13,7 @@ from indexing.store import (
     guilds,
     idempotency,
     jobs,
+    migrations,
     users,
 )
 from indexing.store import (
@@ -51,7 +52,7 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
 
 
 async def _over(database: store_database.Database) -> Stores:
-    await store_database.make_indexes(database)
+    await migrations.make_indexes(database)
     safe = credentials.Vault((KEY,))
     return Stores(
         users.Users(database, safe),

@@ -86,7 +86,7 @@ def test_no_document_or_key_has_the_user_when_they_were_erased_during_a_job(runn
         _index(api, user)
         mine, others = _guilds(api, user), _guilds(api, other)
         job_id = _start_again(api, user, mine[0])
-        assert {name for name, _ in documents(running, user)} >= {"users", "memberships", "jobs", "requests"}
+        assert {name for name, _ in documents(running, user)} >= {"users", "rosters", "jobs", "requests"}
         assert any(key.startswith("indexer:{events}") for key in keys(running, user))
         assert api.GetJob(pb.GetJobRequest(job_id=job_id), timeout=20).job.state == pb.JOB_STATE_RUNNING
 
@@ -95,14 +95,7 @@ def test_no_document_or_key_has_the_user_when_they_were_erased_during_a_job(runn
 
         own = set(mine) - set(others)
         assert repeated == removed
-        assert removed["channels"] > removed["guilds"]
-        assert removed["requests"] == 2
-        assert {name: removed[name] for name in ("users", "memberships", "jobs", "guilds")} == {
-            "users": 1,
-            "memberships": len(mine),
-            "jobs": 2,
-            "guilds": len(own),
-        }
+        assert removed == {"users": 1, "rosters": 1, "jobs": 2, "requests": 2, "guilds": len(own)}
         _await_silence(running, user)
         with pytest.raises(grpc.RpcError) as unknown:
             api.ListGuilds(pb.ListGuildsRequest(user_id=user), timeout=20)
@@ -122,17 +115,11 @@ def _start_again(api: pb_grpc.IndexerServiceStub, user: str, pinned: str) -> str
 
 
 def _left_of(running: stack.Stack, job_id: str, guild_ids: list[int]) -> int:
-    """Return the number of documents of a job's guild tasks, of guilds, and of their channels."""
+    """Return the number of documents of a job and of guilds."""
     with pymongo.MongoClient[dict[str, Any]](running.mongodb_url) as client:
         database = client[running.database]
-        return sum(
-            database[name].count_documents(wanted)
-            for name, wanted in (
-                ("units", {"job_id": job_id}),
-                ("guilds", {"_id": {"$in": guild_ids}}),
-                ("channels", {"guild_id": {"$in": guild_ids}}),
-            )
-        )
+        jobs = database["jobs"].count_documents({"_id": job_id})
+        return jobs + database["guilds"].count_documents({"_id": {"$in": guild_ids}})
 
 
 def _await_silence(running: stack.Stack, user: str) -> None:

@@ -181,7 +181,8 @@ class _WeekSimulation:
         units = await self.lists.fetch_guild_list(job, values.credential(), purpose)
         open_ = [unit for unit in units if not unit.state.terminal]
         guilds = await self.ports.guilds.get([unit.guild_id for unit in open_])
-        members = {row.guild_id: row for row in await self.ports.users.memberships(user)}
+        stored = await self.ports.users.load(user)
+        members = stored.memberships if stored else {}
         for unit in open_:
             key = unit.guild_id
             work = fetch_guild.TaskContext(job, unit, guilds[key], members[key], values.credential(), _nobody)

@@ -165,7 +165,7 @@ def _channels(guild_id: int, private: bool, born: float, version: int) -> list[m
     rows[version % 6] = dataclasses.replace(rows[version % 6], name=f"changed {version}")
     if private:
         hidden = (values.denied(guild_id), values.allowed(guild_id + ROLE_OFFSET))
-        rows[5] = dataclasses.replace(rows[5], overwrites=hidden)
+        rows[5] = dataclasses.replace(rows[5], overwrites=model.Overwrites.of(hidden))
     return rows
 
 

@@ -71,7 +71,7 @@ async def _start(stores: product.Stores, user_id: int, rows: list[model.GuildTas
     await stores.jobs.create_or_join(planned)
     owned = await stores.jobs.begin_turn(planned.job_id, 0, now=now, until=now + HOUR)
     assert owned is not None
-    await stores.jobs.add_tasks(owned, rows)
+    await stores.jobs.add_tasks(owned[0], rows)
     current = await stores.jobs.get(planned.job_id)
     assert current is not None
     await stores.events.publish(model.JobUpdate(current, model.tally_of(rows), tuple(rows)))

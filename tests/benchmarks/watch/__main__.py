@@ -75,7 +75,7 @@ async def start_job(stores: product.Stores, user_id: int, guilds: int) -> Runnin
     await stores.jobs.create_or_join(planned)
     owned = await stores.jobs.begin_turn(planned.job_id, 0, now=now, until=now + HOUR)
     assert owned is not None
-    listed = dataclasses.replace(owned, listed=True)
+    listed = dataclasses.replace(owned[0], listed=True)
     tasks = make_rows(guilds)
     await stores.jobs.add_tasks(listed, tasks)
     await stores.events.publish(model.JobUpdate(listed, model.tally_of(tasks), tuple(tasks)))

@@ -122,6 +122,18 @@ async def test_wait_is_bounded_when_the_body_is_absurd(bench: conftest.Bench, fi
     assert 0.0 <= limited.value.retry_after <= bounds.MAX_WAIT
 
 
+@pytest.mark.parametrize("body", [b"", HTML, {"retry_after": "3"}, {"message": None}], ids=str)
+async def test_a_429_is_discords_when_its_headers_say_so(bench: conftest.Bench, body: object) -> None:
+    """Whatever its body is: the route waits, and the address is not stopped."""
+    bench.server.answer(wire.reply(429, body, X_RateLimit_Scope="user", Retry_After="2"))
+
+    with pytest.raises(errors.RateLimited) as limited:
+        await bench.channels()
+
+    assert (limited.value.budget, limited.value.retry_after) == ("route", 2.0)
+    assert [answer.is_discord for answer in bench.permits.settled] == [True]
+
+
 @pytest.mark.parametrize("status", [403, 429])
 @pytest.mark.parametrize(
     ("headers", "wait"), [({"Retry_After": "90"}, 90.0), ({}, 60.0)], ids=["says-how-long", "says-nothing"]

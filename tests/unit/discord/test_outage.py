@@ -99,7 +99,7 @@ async def test_an_outage_ends_when_a_probe_is_answered(answer: Exception | None)
         await asyncio.sleep(0.25)
 
     pauses = [round(later - earlier) for earlier, later in zip(bench.probes, bench.probes[1:], strict=False)]
-    assert pauses == [5, 10, 20, 30, 30, 30]
+    assert pauses == [5, 10, 15, 15, 15, 15]
     assert not any(allowed for row in seen for allowed in row)
     assert bench.gauge.value == 0
     assert await bench.may_call()

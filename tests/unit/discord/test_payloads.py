@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies
 
 from indexing.discord import bounds, payloads
-from indexing.domain import model, permissions
+from indexing.domain import id_sets, model, permissions
 from tests import values
 
 BIG = str((1 << 63) - 1)
@@ -86,7 +86,7 @@ def test_a_channel_is_read_whole_when_discord_sends_all_fields() -> None:
             nsfw=True,
             flags=16,
             last_message_id=155117677105512449,
-            overwrites=(model.Overwrite(5, 1, 1024, 2048),),
+            overwrites=model.Overwrites(members_allow=id_sets.pack_ids([5])),
         )
     ]
 
@@ -113,7 +113,7 @@ def test_new_fields_do_not_matter_when_discord_adds_them() -> None:
 
     found = payloads.decode_channels(body(CHANNEL | new | {"permission_overwrites": overwrites}), 9)
 
-    assert found[0].overwrites == (model.Overwrite(5, 0, 0, 0),)
+    assert found[0].overwrites == model.NO_OVERWRITES
     assert payloads.decode_guilds(body(GUILD | new)) == payloads.decode_guilds(body(GUILD))
 
 
@@ -193,13 +193,13 @@ def test_a_number_falls_back_when_the_store_cannot_hold_it(number: int) -> None:
 def test_a_channel_is_sealed_when_its_overwrites_would_not_fit_into_a_document() -> None:
     """Discord's own bound is far below."""
     overwrites = [
-        {"id": str(number), "type": 0, "allow": "0", "deny": "0"} for number in range(1, bounds.MAX_OVERWRITES + 2)
+        {"id": str(number), "type": 0, "allow": "0", "deny": "1024"} for number in range(1, bounds.MAX_OVERWRITES + 2)
     ]
 
     (whole,) = payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites[1:]}), 9)
     (longer,) = payloads.decode_channels(body(CHANNEL | {"permission_overwrites": overwrites}), 9)
 
-    assert len(whole.overwrites) == bounds.MAX_OVERWRITES
+    assert len(id_sets.unpack_ids(whole.overwrites.roles_deny)) == bounds.MAX_OVERWRITES
     assert longer.overwrites == permissions.sealed(9)
 
 

@@ -78,7 +78,9 @@ def as_stored(of: documented.Guild) -> list[model.Channel]:
             row.id,
             kind=row.type,
             parent_id=row.parent_id,
-            overwrites=tuple(model.Overwrite(one.id, one.type, one.allow, one.deny) for one in row.overwrites),
+            overwrites=model.Overwrites.of(
+                model.Overwrite(one.id, one.type, one.allow, one.deny) for one in row.overwrites
+            ),
         )
         for row in of.channels
     ]

@@ -13,7 +13,7 @@ import pytest
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from indexing.domain import model
-from tests import edge, fake_backend, values
+from tests import edge, fake_backend, stored, values
 from tests.unit.indexer_service import contexts
 
 pytestmark = pytest.mark.clockwork
@@ -143,7 +143,7 @@ async def test_counts_include_only_visible_channels_when_a_guild_has_more(bench:
 async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, method: str) -> None:
     """Also for a user who had the role."""
     bench.backend.clock.advance(bench.backend.config.roles_hard_age)
-    await bench.backend.users.replace_guild_list(STAFF, bench.backend.discord.lists[STAFF], bench.backend.clock())
+    await stored.guild_list(bench.backend.users, STAFF, bench.backend.discord.lists[STAFF], bench.backend.clock())
     bench.backend.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
 
     assert leaks(await bench.answers(method, STAFF)) == set()
@@ -154,7 +154,7 @@ async def test_nothing_depends_on_a_role_when_the_list_gives_other_rights(bench:
     """A user who has lost a permission may have lost a role: until roles are fetched again, none counts."""
     lesser = [dataclasses.replace(row, permissions=row.permissions | 1) for row in bench.backend.discord.lists[STAFF]]
     bench.backend.discord.lists[STAFF] = lesser
-    await bench.backend.users.replace_guild_list(STAFF, lesser, bench.backend.clock())
+    await stored.guild_list(bench.backend.users, STAFF, lesser, bench.backend.clock())
     bench.backend.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
 
     assert leaks(await bench.answers(method, STAFF)) == set()
@@ -180,7 +180,7 @@ async def test_a_guild_is_gone_at_once_when_the_user_has_left(bench: Bench, how:
     """Whether the guild list or the role request shows it; the job's row has the reason and no count."""
     backend = bench.backend
     if how == "list":
-        await backend.users.replace_guild_list(STAFF, [], backend.clock())
+        await stored.guild_list(backend.users, STAFF, [], backend.clock())
     else:
         del backend.discord.roles[STAFF, GUILD]
         backend.clock.advance(backend.config.roles_max_age)
@@ -207,7 +207,7 @@ async def test_a_running_job_skips_a_guild_when_the_user_leaves_it(bench: Bench)
     await backend.run_next_turn()
     asked = backend.discord.asked(GUILD + 5)
 
-    await backend.users.mark_left(STAFF, GUILD + 5, backend.clock())
+    await stored.left(backend.users, STAFF, GUILD + 5)
     await backend.run_all_turns()
 
     row = next(row for row in await backend.jobs.list_tasks("8" * 32) if row.guild_id == GUILD + 5)
@@ -250,7 +250,7 @@ async def test_the_time_of_a_hidden_message_is_not_revealed_when_it_ranks_a_guil
         now = backend.clock()
         fence = await backend.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
         assert fence is not None
-        await backend.guilds.store_channels(GUILD, fence=fence, channels=rows, now=now)
+        await stored.channels(backend.guilds, GUILD, fence=fence, channels=rows, now=now)
 
     ranks = []
     for hours in (1.0, 2.0, 5.0):

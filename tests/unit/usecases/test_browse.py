@@ -6,10 +6,10 @@ import pytest
 
 from indexer_service.api import convert
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing import errors
+from indexing import errors, settings
 from indexing.domain import model, permissions
 from indexing.usecases import browse
-from tests import fake_backend, values
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 USER, OTHER = values.USER, values.USER + 1
@@ -42,12 +42,12 @@ async def backend() -> fake_backend.FakeBackend:
     made = fake_backend.make()
     rows = [values.user_guild(10), values.user_guild(20), values.user_guild(30, owner=True)]
     await made.add_user(rows)
-    await made.users.replace_guild_list(USER, rows, made.clock())
-    await made.users.replace_guild_list(OTHER, [values.user_guild(10)], made.clock())
+    await stored.guild_list(made.users, USER, rows, made.clock())
+    await stored.guild_list(made.users, OTHER, [values.user_guild(10)], made.clock())
     await made.guilds.upsert_guilds(rows, GUILDS)
     for guild_id in GUILDS:
         await fetched(made, guild_id, channels(guild_id))
-    await made.users.store_roles(USER, 20, (ROLE,), made.clock())
+    await stored.roles(made.users, USER, 20, (ROLE,), made.clock())
     return made
 
 
@@ -56,28 +56,37 @@ async def fetched(backend: fake_backend.FakeBackend, guild_id: int, rows: list[m
     now = backend.clock()
     fence = await backend.guilds.acquire_lease(guild_id, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
-    await backend.guilds.store_channels(guild_id, fence=fence, channels=rows, now=now)
+    await stored.channels(backend.guilds, guild_id, fence=fence, channels=rows, now=now)
 
 
 async def counted(backend: fake_backend.FakeBackend) -> dict[int, tuple[int | None, str]]:
     """Return the number of channels in each guild's row, and why it may not be all."""
-    views, _ = await browser(backend).list_guilds(USER, after=0, size=50)
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
     return {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
 
 
-def browser(backend: fake_backend.FakeBackend) -> browse.Browse:
+def browser(backend: fake_backend.FakeBackend, rules: settings.IndexingSettings | None = None) -> browse.Browse:
     """Return the use case."""
-    return browse.Browse(backend.deps, backend.config)
+    return browse.Browse(
+        backend.deps, rules or backend.config, encode_channel=as_it_is, encode_guild=as_it_is, monotonic=backend.clock
+    )
+
+
+def as_it_is(row: Any) -> Any:  # noqa: ANN401 -- a channel or a guild
+    """Return a row as it is: pages are compared, not sent."""
+    return row
 
 
 async def ids(backend: fake_backend.FakeBackend, *, size: int = 100, user: int = USER, **wanted: Any) -> list[int]:  # noqa: ANN401 -- any field of a filter
     """Return the ids of all pages."""
-    after: tuple[int, ...] | None = None
+    after: tuple[Any, ...] | None = None
     found: list[int] = []
+    reader = browser(backend)
     while True:
-        page, after = await browser(backend).list_channels(user, browse.ChannelFilter(**wanted), after=after, size=size)
-        assert len(page) <= size
-        found += [row.channel_id for row in page]
+        page = await reader.list_channels(user, browse.ChannelFilter(**wanted), after=after, size=size)
+        assert len(page.rows) <= size
+        found += [row.channel_id for row in page.rows]
+        after = page.following
         if after is None:
             return found
 
@@ -138,13 +147,14 @@ async def test_every_channel_comes_once_when_pages_are_followed(
 
 async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(backend: fake_backend.FakeBackend) -> None:
     """A page goes on after the last channel shown, not after so many."""
-    first, after = await browser(backend).list_channels(USER, browse.ChannelFilter(), after=None, size=3)
+    reader = browser(backend)
+    first = await reader.list_channels(USER, browse.ChannelFilter(), after=None, size=3)
     backend.clock.advance(1.0)
     await fetched(backend, 10, channels(10)[1:])
 
-    rest, _ = await browser(backend).list_channels(USER, browse.ChannelFilter(), after=after, size=100)
+    rest = await reader.list_channels(USER, browse.ChannelFilter(), after=first.following, size=100)
 
-    assert [row.channel_id for row in first + rest] == [11, 12, 21, 22, 24, 31, 32, 33, 34]
+    assert [row.channel_id for row in first.rows + rest.rows] == [11, 12, 21, 22, 24, 31, 32, 33, 34]
 
 
 async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(backend: fake_backend.FakeBackend) -> None:
@@ -154,14 +164,13 @@ async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(backend
     await fetched(backend, 10, rows)
     found, after, pages = [], None, 0
     while pages == 0 or after is not None:
-        page, after = await browser(backend).list_channels(
-            USER, browse.ChannelFilter(guild_id=10), after=after, size=500
-        )
-        found += page
+        page = await browser(backend).list_channels(USER, browse.ChannelFilter(guild_id=10), after=after, size=500)
+        found += page.rows
+        after = page.following
         pages += 1
 
-        answer = pb.ListChannelsResponse(channels=[convert.channel(row) for row in page])
-        assert 0 < answer.ByteSize() < 4 << 20
+        answer = pb.ListChannelsResponse(channels=[convert.channel(row) for row in page.rows])
+        assert 0 < answer.ByteSize() < 512 << 10
 
     assert found == rows
     assert pages > 1
@@ -174,17 +183,17 @@ async def test_each_user_sees_his_own_when_guilds_are_shared(backend: fake_backe
 
 async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(backend: fake_backend.FakeBackend) -> None:
     """At once, although the channels are still stored."""
-    await backend.users.mark_left(USER, 30, backend.clock())
+    await stored.left(backend.users, USER, 30)
 
     assert await ids(backend) == [11, 12, 21, 22, 24]
-    views, _ = await browser(backend).list_guilds(USER, after=0, size=50)
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
     assert {view.guild.guild_id for view in views} == {10, 20}
 
 
 async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(backend: fake_backend.FakeBackend) -> None:
     """Nobody keeps a sight for ever because nobody asked again."""
     backend.clock.advance(backend.config.roles_hard_age)
-    await backend.users.replace_guild_list(USER, backend.discord.lists[USER], backend.clock())
+    await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
 
     assert await ids(backend, guild_id=20) == [21, 22]
 
@@ -193,7 +202,7 @@ async def test_a_roles_channels_are_not_counted_when_the_roles_are_too_old(backe
     """The number in the guild's row is of what is shown, and the row says that there may be more."""
     before = await counted(backend)
     backend.clock.advance(backend.config.roles_hard_age)
-    await backend.users.replace_guild_list(USER, backend.discord.lists[USER], backend.clock())
+    await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
 
     after = await counted(backend)
 
@@ -208,8 +217,8 @@ async def test_nothing_is_shown_when_the_guild_list_is_too_old(backend: fake_bac
     backend.clock.advance(1.0)
 
     old = await ids(backend)
-    views, _ = await browser(backend).list_guilds(USER, after=0, size=50)
-    await backend.users.replace_guild_list(USER, backend.discord.lists[USER], backend.clock())
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
+    await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
 
     assert {11, 21, 33} < set(young)
     assert old == []
@@ -231,7 +240,7 @@ async def test_an_unknown_user_is_told_so_when_he_browses(backend: fake_backend.
     with pytest.raises(errors.UserNotFound):
         await browser(backend).list_channels(user, browse.ChannelFilter(), after=None, size=10)
     with pytest.raises(errors.UserNotFound):
-        await browser(backend).list_guilds(user, after=0, size=10)
+        await browser(backend).list_guilds(user, after=None, size=10)
 
 
 async def test_a_known_user_sees_nothing_when_he_was_never_indexed(backend: fake_backend.FakeBackend) -> None:
@@ -239,26 +248,27 @@ async def test_a_known_user_sees_nothing_when_he_was_never_indexed(backend: fake
     await backend.users.put_credential(OTHER + 1, values.credential())
 
     assert await ids(backend, user=OTHER + 1) == []
-    assert await browser(backend).list_guilds(OTHER + 1, after=0, size=10) == ([], None)
+    assert await browser(backend).list_guilds(OTHER + 1, after=None, size=10) == browse.Page([], None, [])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 async def test_every_guild_comes_once_when_pages_are_followed(backend: fake_backend.FakeBackend, size: int) -> None:
     """By rank, with its place, whatever the size of the pages."""
     await backend.users.put_preferences(USER, model.Preferences(pinned=(20,)))
-    after: int | None = 0
+    after: tuple[Any, ...] | None = None
     views: list[browse.GuildView] = []
 
-    while after is not None:
-        page, after = await browser(backend).list_guilds(USER, after=after, size=size)
-        views += page
+    while not views or after is not None:
+        page = await browser(backend).list_guilds(USER, after=after, size=size)
+        views += page.rows
+        after = page.following
 
     assert [(view.guild.guild_id, view.position) for view in views] == [(20, 0), (30, 1), (10, 2)]
 
 
 async def test_a_guild_tells_what_is_known_when_it_is_listed(backend: fake_backend.FakeBackend) -> None:
     """How many channels he sees there, whether he owns it, and why not all are there."""
-    views, _ = await browser(backend).list_guilds(USER, after=0, size=50)
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.owner, view.channel_count, view.stale, view.reason) for view in views}
     assert found == {
@@ -272,7 +282,7 @@ async def test_a_guild_tells_its_age_when_it_is_old(backend: fake_backend.FakeBa
     """From its age on it counts as stale."""
     backend.clock.advance(backend.config.max_age)
 
-    views, _ = await browser(backend).list_guilds(USER, after=0, size=50)
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     assert {view.stale for view in views} == {True}
 
@@ -280,14 +290,14 @@ async def test_a_guild_tells_its_age_when_it_is_old(backend: fake_backend.FakeBa
 async def test_a_guild_tells_why_when_its_channels_are_missing(backend: fake_backend.FakeBackend) -> None:
     """No bot, no access, or not read yet; what was read before a refusal is still counted."""
     rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
-    await backend.users.replace_guild_list(USER, rows, backend.clock())
+    await stored.guild_list(backend.users, USER, rows, backend.clock())
     await backend.guilds.upsert_guilds(rows, [10, 40])
     now = backend.clock()
     fence = await backend.guilds.acquire_lease(10, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
     await backend.guilds.mark_refused(10, fence=fence, error="NO_ACCESS", now=now, retry_at=now + 60)
 
-    views, _ = await browser(backend).list_guilds(USER, after=0, size=50)
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
     assert found == {10: (2, "NO_ACCESS"), 20: (None, "BOT_NOT_INSTALLED"), 40: (None, "NOT_INDEXED_YET")}
@@ -295,11 +305,11 @@ async def test_a_guild_tells_why_when_its_channels_are_missing(backend: fake_bac
 
 async def test_the_count_is_what_is_shown_when_a_guild_is_opened(backend: fake_backend.FakeBackend) -> None:
     """The two lists agree, and both agree with the rules."""
-    views, _ = await browser(backend).list_guilds(USER, after=0, size=50)
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     for view in views:
         guild_id = view.guild.guild_id
-        membership = await values.stored_membership(backend.users, USER, guild_id)
+        membership = await stored.member(backend.users, USER, guild_id)
         assert membership is not None
         seen = permissions.visible_channels(
             membership, await backend.guilds.list_channels([guild_id]), membership.role_ids
@@ -312,14 +322,14 @@ async def test_a_guild_without_our_bot_shows_where_to_install_it_when_there_is_a
 ) -> None:
     """With the guild already chosen; the reason tells whether our bot was ever there."""
     rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
-    await backend.users.replace_guild_list(USER, rows, backend.clock())
+    await stored.guild_list(backend.users, USER, rows, backend.clock())
     await backend.guilds.mark_bot_removed([20, 40], backend.clock())
     await backend.guilds.upsert_guilds(rows, [10])
     rules = backend.config.model_copy(
         update={"install_url": "https://discord.com/oauth2/authorize?client_id=1&scope=bot"}
     )
 
-    views, _ = await browse.Browse(backend.deps, rules).list_guilds(USER, after=0, size=50)
+    views = (await browser(backend, rules).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.reason, view.install_url) for view in views}
     link = "https://discord.com/oauth2/authorize?client_id=1&scope=bot&guild_id={}&disable_guild_select=true"
@@ -335,20 +345,21 @@ async def test_old_channels_are_shown_and_read_again_once_when_somebody_looks(
     backend: fake_backend.FakeBackend,
 ) -> None:
     """What is there is served and said to be old; the schedule has the guild due now, however often it is shown."""
-    shown = await browser(backend).list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
-    young = await browser(backend).mark_viewed(USER, browse.ChannelFilter(guild_id=10), shown[0])
+    reader = browser(backend)
+    young = await reader.list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
     backend.clock.advance(backend.config.max_age)
     due = backend.clock()
     stale = []
     for _ in range(3):
-        rows, _ = await browser(backend).list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
-        stale.append(await browser(backend).mark_viewed(USER, browse.ChannelFilter(guild_id=10), rows))
+        page = await reader.list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
+        stale.append(page.stale)
+        await reader.write_views()
         backend.clock.advance(1)
 
-    assert (young, stale) == ([], [[10]] * 3)
+    assert (young.stale, stale) == ([], [[10]] * 3)
     found = (await backend.guilds.get([10]))[10]
     assert (found.schedule.next_at, found.last_viewed_at) == (due, due)
-    membership = await values.stored_membership(backend.users, USER, 10)
+    membership = await stored.member(backend.users, USER, 10)
     assert membership is not None
     assert membership.last_viewed_at == due
     assert [guild.guild_id for guild in await backend.guilds.list_due(backend.clock(), 9)] == [10]
@@ -358,7 +369,7 @@ async def test_the_place_of_a_guild_is_explained_when_guilds_are_listed(backend:
     """Every signal with what it adds; they sum up to the score."""
     await backend.users.put_preferences(USER, model.Preferences(pinned=(20,)))
 
-    views, _ = await browser(backend).list_guilds(USER, after=0, size=50)
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     assert [(view.guild.guild_id, view.rank.inputs.pinned) for view in views] == [(20, 0), (30, None), (10, None)]
     assert all(view.rank.score == pytest.approx(sum(view.rank.contributions.values())) for view in views)

@@ -8,7 +8,7 @@ import pytest
 from indexing import errors
 from indexing.domain import freshness, model, ports, reasons
 from indexing.usecases import fetch_guild
-from tests import fake_backend, values
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 GUILD, USER = values.GUILD, values.USER
@@ -35,7 +35,7 @@ class Bench:
         job = changes.pop("job", values.job(created_at=self.backend.clock()))
         guild = changes.pop("guild", await self.guild())
         credential = changes.pop("credential", values.credential())
-        membership = await values.stored_membership(self.backend.users, USER, GUILD)
+        membership = await stored.member(self.backend.users, USER, GUILD)
         assert membership is not None
         work = fetch_guild.TaskContext(job, values.task(**changes), guild, membership, credential, began)
         return await self.backend.guild_step.run_step(work, PURPOSE)
@@ -49,7 +49,7 @@ class Bench:
         now = self.backend.clock()
         fence = await self.backend.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
         assert fence is not None
-        await self.backend.guilds.store_channels(GUILD, fence=fence, channels=channels, now=now)
+        await stored.channels(self.backend.guilds, GUILD, fence=fence, channels=channels, now=now)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def bench() -> Bench:
     backend = fake_backend.make()
     await backend.add_user([values.user_guild()])
     backend.discord.channels[GUILD] = [OPEN, CLOSED]
-    await backend.users.replace_guild_list(USER, backend.discord.lists[USER], backend.clock())
+    await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
     await backend.guilds.upsert_guilds(backend.discord.lists[USER], {GUILD})
     return Bench(backend)
 
@@ -125,7 +125,7 @@ async def test_what_was_read_is_hidden_when_our_bot_was_removed(bench: Bench) ->
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "BOT_REMOVED")
     assert (await bench.guild()).access is model.Access.NOT_INSTALLED
     assert await bench.backend.guilds.list_channels([GUILD]) == []
-    assert {cause for _, cause in bench.backend.guilds.gone.values()} == {"BOT_REMOVED"}
+    assert (await bench.guild()).reason == "BOT_REMOVED"
     assert await bench.backend.bot_guilds.load() == (
         frozenset({7}),
         bench.backend.clock() - bench.backend.config.max_age,
@@ -324,7 +324,7 @@ async def test_no_call_is_made_when_somebody_was_quicker_to_the_permit(
     fence = await bench.backend.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
     assert fence is not None
     if done:
-        await bench.backend.guilds.store_channels(GUILD, fence=fence, channels=[OPEN, CLOSED], now=now)
+        await stored.channels(bench.backend.guilds, GUILD, fence=fence, channels=[OPEN, CLOSED], now=now)
 
     outcome = await bench.run(guild=before)
 
@@ -372,7 +372,7 @@ async def test_known_roles_count_when_they_are_not_too_old(
 ) -> None:
     """Fresh ones end the unit, old ones are asked for again, very old ones are not believed meanwhile."""
     bench.backend.discord.channels[GUILD] = [OPEN, FOR_ROLE]
-    await bench.backend.users.store_roles(USER, GUILD, (ROLE,), bench.backend.clock() - age)
+    await stored.roles(bench.backend.users, USER, GUILD, (ROLE,), bench.backend.clock() - age)
 
     outcome = await bench.run()
 
@@ -388,8 +388,9 @@ async def test_a_unit_is_done_when_the_roles_are_there(bench: Bench) -> None:
     outcome = await bench.run(step=model.Step.ROLES, state=model.TaskState.RUNNING, channel_count=1)
 
     assert outcome.task == values.task(step=model.Step.ROLES, state=model.TaskState.SUCCEEDED, channel_count=2)
-    stored = await values.stored_membership(bench.backend.users, USER, GUILD)
-    assert stored == values.membership(role_ids=(ROLE,), roles_at=bench.backend.clock())
+    member = await stored.member(bench.backend.users, USER, GUILD)
+    assert member is not None
+    assert (member.role_ids, member.roles_at) == ((ROLE,), bench.backend.clock())
 
 
 async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Bench) -> None:
@@ -398,7 +399,7 @@ async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Benc
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "USER_LEFT")
     assert outcome.task.channel_count == 0
-    assert await values.stored_membership(bench.backend.users, USER, GUILD) is None
+    assert await stored.member(bench.backend.users, USER, GUILD) is None
 
 
 @pytest.mark.parametrize(
@@ -537,7 +538,7 @@ async def test_nothing_is_noted_of_a_guild_when_the_edge_blocks_us(bench: Bench,
 async def test_roles_are_asked_for_again_when_a_job_is_forced(bench: Bench) -> None:
     """Who has just got a role does not want to wait until what is known of him is old."""
     bench.backend.discord.channels[GUILD] = [OPEN, FOR_ROLE]
-    await bench.backend.users.store_roles(USER, GUILD, (), bench.backend.clock() - 60)
+    await stored.roles(bench.backend.users, USER, GUILD, (), bench.backend.clock() - 60)
 
     outcome = await bench.run(job=values.job(force=True, created_at=bench.backend.clock()))
 

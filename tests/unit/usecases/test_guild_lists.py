@@ -7,7 +7,7 @@ import pytest
 from indexing import errors
 from indexing.domain import model, ports
 from indexing.usecases import guild_lists
-from tests import fake_backend, values
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 USER = values.USER
@@ -39,9 +39,11 @@ async def test_the_list_is_stored_whole_when_it_is_read(backend: fake_backend.Fa
         (10, 1, "guild 10"),
         (20, 2, "guild 20"),
     ]
-    assert await values.stored_membership(backend.users, USER, 30) == values.membership(guild_id=30, owner=True)
-    stored = await backend.guilds.get([10, 20, 30])
-    assert [stored[key].access for key in (10, 20, 30)] == ["INSTALLED", "NOT_INSTALLED", "INSTALLED"]
+    assert await values.stored_membership(backend.users, USER, 30) == values.membership(
+        guild_id=30, owner=True, roles_changed_at=backend.clock()
+    )
+    found = await backend.guilds.get([10, 20, 30])
+    assert [found[key].access for key in (10, 20, 30)] == ["INSTALLED", "NOT_INSTALLED", "INSTALLED"]
 
 
 async def test_a_unit_is_skipped_for_its_reason_when_it_needs_no_call(backend: fake_backend.FakeBackend) -> None:
@@ -54,19 +56,23 @@ async def test_a_unit_is_skipped_for_its_reason_when_it_needs_no_call(backend: f
     assert reasons == {10: ("SKIPPED", "MUTED"), 20: ("SKIPPED", "BOT_NOT_INSTALLED"), 30: ("QUEUED", "")}
 
 
-async def test_the_user_is_charged_for_their_own_list_when_both_are_fetched(
+async def test_the_user_is_charged_when_his_list_is_read_but_not_for_the_bots(
     backend: fake_backend.FakeBackend,
 ) -> None:
     """The bot's list serves everybody."""
     await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
     charged = {call.what: (call.purpose.user_id, call.purpose.lane) for call in backend.discord.calls}
-    assert charged == {"installs": (None, model.Lane.INTERACTIVE), "list": (USER, model.Lane.INTERACTIVE)}
+    assert charged == {
+        "installs": (None, model.Lane.INTERACTIVE),
+        "list": (USER, model.Lane.INTERACTIVE),
+        ("bot", 20): (None, model.Lane.INTERACTIVE),
+    }
 
 
 async def test_the_bots_list_is_read_once_when_many_need_it(backend: fake_backend.FakeBackend) -> None:
     """Later ones within its age use what is cached, those at the same moment wait for the one that reads."""
-    backend.discord.latency = 1.0
+    backend.discord.latency = 0.9
     case = lists(backend)
 
     found = await asyncio.gather(*(case.bot_guilds.get(PURPOSE) for _ in range(5)))
@@ -109,7 +115,7 @@ async def test_the_old_set_is_used_when_the_bots_list_cannot_be_read_now(
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-async def test_the_failure_is_raised_when_there_is_no_cached_set(
+async def test_the_failure_is_told_when_there_is_no_old_set(
     backend: fake_backend.FakeBackend, failure: errors.IndexerError
 ) -> None:
     """Without it every guild would look as if our bot were missing."""
@@ -121,7 +127,7 @@ async def test_the_failure_is_raised_when_there_is_no_cached_set(
     assert backend.discord.asked("list") == 0
 
 
-async def test_bot_token_refused_is_raised_when_the_bots_list_is_refused(backend: fake_backend.FakeBackend) -> None:
+async def test_a_dead_bot_token_is_told_apart_when_the_bots_list_is_refused(backend: fake_backend.FakeBackend) -> None:
     """It is not the user's."""
     backend.discord.fail("installs", errors.TokenRefused(401, 0))
 
@@ -130,7 +136,7 @@ async def test_bot_token_refused_is_raised_when_the_bots_list_is_refused(backend
 
 
 async def test_nothing_is_stored_when_the_users_list_cannot_be_read(backend: fake_backend.FakeBackend) -> None:
-    """A failure is not an empty list: no membership ends."""
+    """A failure is not an empty list: nobody loses his guilds by it."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.fail("list", errors.DiscordTransient("a truncated answer"))
@@ -138,10 +144,10 @@ async def test_nothing_is_stored_when_the_users_list_cannot_be_read(backend: fak
     with pytest.raises(errors.DiscordTransient):
         await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
-    assert len(await backend.users.memberships(USER)) == 3
+    assert len((await stored.user(backend.users, USER)).memberships) == 3
 
 
-async def test_the_cache_stays_fresh_when_it_is_kept_fresh(backend: fake_backend.FakeBackend) -> None:
+async def test_the_set_stays_young_when_it_is_renewed_beside(backend: fake_backend.FakeBackend) -> None:
     """In the lane where nobody waits."""
     case = lists(backend)
 
@@ -151,7 +157,7 @@ async def test_the_cache_stays_fresh_when_it_is_kept_fresh(backend: fake_backend
     assert [call.purpose.lane for call in backend.discord.calls] == [model.Lane.REFRESH]
 
 
-async def test_a_list_is_fetched_twice_when_it_lacks_many_guilds(backend: fake_backend.FakeBackend) -> None:
+async def test_a_list_is_read_again_when_it_lacks_many_of_his_guilds(backend: fake_backend.FakeBackend) -> None:
     """Discord has answered with parts before; the second answer is believed, whatever it says."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
@@ -169,8 +175,8 @@ async def test_a_list_is_fetched_twice_when_it_lacks_many_guilds(backend: fake_b
     assert (len(units), backend.discord.asked("list")) == (3, asked + 2)
 
 
-async def test_memberships_end_when_a_list_lacks_them_twice(backend: fake_backend.FakeBackend) -> None:
-    """A user may leave most of their guilds at once."""
+async def test_guilds_are_left_when_a_list_lacks_them_twice(backend: fake_backend.FakeBackend) -> None:
+    """A user may well leave most of his guilds at once."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.lists[USER] = backend.discord.lists[USER][:1]
@@ -178,7 +184,7 @@ async def test_memberships_end_when_a_list_lacks_them_twice(backend: fake_backen
     units = await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
     assert [unit.guild_id for unit in units] == [10]
-    assert [row.guild_id for row in await backend.users.memberships(USER)] == [10]
+    assert list((await stored.user(backend.users, USER)).memberships) == [10]
     assert backend.discord.asked("list") == 3
 
 
@@ -194,56 +200,73 @@ async def test_one_call_is_enough_when_a_list_lacks_few_guilds(backend: fake_bac
     assert backend.discord.asked("list") == 2
 
 
-async def test_the_bots_list_is_read_again_when_a_forced_job_has_guilds_outside_it(
+@pytest.mark.parametrize("force", [False, True], ids=["start", "forced-start"])
+async def test_a_guild_is_indexed_when_the_bot_was_installed_a_moment_ago(
     backend: fake_backend.FakeBackend,
+    force: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """A new installation is seen at once, with at most one refresh a minute."""
+    """A start asks about the guild alone, once in a few seconds; the whole list is not read again."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.installed.add(20)
     states = []
-    for pause in (guild_lists.FORCED_INTERVAL - 1, 1.0, 1.0):
+    for pause in (guild_lists.ASKED_EVERY - 1, 1.0):
         backend.clock.advance(pause)
-        units = await case.fetch_guild_list(values.job(force=True), values.credential(), PURPOSE)
-        states.append({unit.guild_id: unit.state.value for unit in units}[20])
+        tasks = await case.fetch_guild_list(values.job(force=force), values.credential(), PURPOSE)
+        states.append({task.guild_id: task.state.value for task in tasks}[20])
 
-    assert states == ["SKIPPED", "QUEUED", "QUEUED"]
-    assert backend.discord.asked("installs") == 2
+    assert states == ["SKIPPED", "QUEUED"]
+    assert backend.discord.asked("installs") == 1
+    assert backend.discord.asked(("bot", 20)) == 2
 
 
-async def test_channels_are_hidden_when_our_bot_is_no_longer_in_the_set(backend: fake_backend.FakeBackend) -> None:
-    """The daily refresh finds removals without a refusal."""
+async def test_few_questions_are_asked_when_many_guilds_lack_the_bot(backend: fake_backend.FakeBackend) -> None:
+    """Three about servers that the user manages, or one about another; the others cost no call."""
+    theirs = [values.user_guild(100 + number, owner=True) for number in range(6)]
+    await backend.add_user([*theirs, *(values.user_guild(200 + number) for number in range(6))])
+    backend.discord.installed.clear()
+
+    await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+
+    assert [call.what for call in backend.discord.calls if isinstance(call.what, tuple)] == [
+        ("bot", 100),
+        ("bot", 101),
+        ("bot", 102),
+    ]
+
+
+async def test_channels_are_hidden_when_two_listings_lack_the_guild(backend: fake_backend.FakeBackend) -> None:
+    """One listing may be wrong; the second one ten minutes later is believed."""
+    await backend.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30, 40, 50)])
     await backend.start_job()
     await backend.run_all_turns()
     case = lists(backend)
     backend.discord.installed.discard(30)
     backend.clock.advance(backend.config.bot_guilds_age)
+    await case.bot_guilds.keep_fresh()
+    first = await backend.guilds.list_channels([30])
+    backend.clock.advance(backend.config.bot_guilds_age)
 
     await case.bot_guilds.keep_fresh()
 
-    assert await backend.guilds.list_channels([10, 30]) == [values.channel(11, 10)]
+    assert first == [values.channel(31, 30)]
+    assert await backend.guilds.list_channels([30]) == []
     assert (await backend.guilds.get([30]))[30].reason == "BOT_REMOVED"
 
 
-async def test_the_bots_list_is_read_twice_when_it_lacks_much(backend: fake_backend.FakeBackend) -> None:
-    """Half an answer must not hide what is there."""
+async def test_nothing_is_hidden_when_the_bots_list_lacks_much(backend: fake_backend.FakeBackend) -> None:
+    """However often it comes so: a guild that is gone refuses its own call."""
     case = lists(backend)
     await case.bot_guilds.get(PURPOSE)
-    backend.clock.advance(backend.config.bot_guilds_age)
     backend.discord.installed.clear()
+    for _ in range(3):
+        backend.clock.advance(backend.config.bot_guilds_age)
 
-    async def it_comes_back() -> None:
-        if backend.discord.asked("installs") == 3:
-            backend.discord.installed.update({10, 30})
-
-    backend.discord.before_answer = it_comes_back
-
-    assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
-    assert backend.discord.asked("installs") == 3
+        assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
 
 
-async def test_demand_is_counted_when_a_list_is_fetched(backend: fake_backend.FakeBackend) -> None:
-    """For guilds that are to be fetched; a fetch resets it."""
+async def test_it_is_noted_who_waits_when_a_list_is_read(backend: fake_backend.FakeBackend) -> None:
+    """For guilds that are to be read; a reading starts the count anew."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)

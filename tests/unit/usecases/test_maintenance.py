@@ -8,7 +8,7 @@ import pytest
 from indexing import errors
 from indexing.domain import freshness, model, turns
 from indexing.usecases import maintenance
-from tests import fake_backend, values
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 JOB = "a" * 32
@@ -189,9 +189,12 @@ async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: f
 
 
 async def test_old_data_is_purged_when_the_retention_is_over(guilds: fake_backend.FakeBackend) -> None:
-    """A hidden channel, a membership that ended, and a guild that nobody is in; not a day sooner."""
-    await guilds.users.mark_left(values.USER, 30, guilds.clock())
-    await guilds.guilds.mark_bot_removed([20], guilds.clock())
+    """A hidden channel, and a guild that nobody is in; not a day sooner."""
+    now = guilds.clock()
+    await stored.guild_list(guilds.users, values.USER, [values.user_guild(10), values.user_guild(20)], now)
+    fence = await guilds.guilds.acquire_lease(20, now=now, until=now + 5, fetched_before=now)
+    assert fence is not None
+    await stored.channels(guilds.guilds, 20, fence=fence, channels=[], now=now)
     purger = maintenance.Purger(guilds.deps, guilds.config)
 
     guilds.clock.advance(guilds.config.retention - 1)
@@ -200,5 +203,5 @@ async def test_old_data_is_purged_when_the_retention_is_over(guilds: fake_backen
     erased = await purger.purge()
 
     assert early == 0
-    assert erased == 4
+    assert erased == 2
     assert sorted(await guilds.guilds.get([10, 20, 30])) == [10, 20]

@@ -8,7 +8,7 @@ import pytest
 from indexing import errors
 from indexing.domain import model, ports, turns
 from indexing.usecases import control_job, maintenance, run_turn, tokens
-from tests import clockwork, fake_backend, values
+from tests import clockwork, fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 USER = values.USER
@@ -225,8 +225,8 @@ async def test_the_job_waits_when_an_expired_token_cannot_be_renewed_now(backend
 async def test_no_user_is_blamed_when_the_bots_token_is_refused(
     backend: fake_backend.FakeBackend, what: object
 ) -> None:
-    """That is our operator's to mend: the users' consents stay good."""
-    backend.discord.fail(what, errors.TokenRefused(401, 0))
+    """Refused twice, it is our operator's to mend: the users' consents stay good."""
+    backend.discord.fail(what, *[errors.TokenRefused(401, 0)] * 2)
     await backend.start_job()
 
     await backend.run_all_turns()
@@ -235,6 +235,38 @@ async def test_no_user_is_blamed_when_the_bots_token_is_refused(
     found = [job.reason, *(await backend.task_states()).values()]
     assert any("BOT_TOKEN_REFUSED" in text for text in found)
     assert await backend.users.credential(USER) == values.credential()
+
+
+@pytest.mark.parametrize("what", ["installs", *GUILDS[:2]], ids=str)
+async def test_a_job_succeeds_when_the_bots_token_is_refused_once(
+    backend: fake_backend.FakeBackend, what: object
+) -> None:
+    """Discord refuses good tokens for a moment; some seconds later it is asked once more."""
+    backend.discord.fail(what, errors.TokenRefused(401, 0))
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert set((await backend.task_states()).values()) == {"SUCCEEDED"}
+
+
+@pytest.mark.parametrize("what", ["list", "installs", 20, (USER, 10)], ids=["list", "installs", "channels", "roles"])
+async def test_a_job_waits_when_discord_has_an_outage(backend: fake_backend.FakeBackend, what: object) -> None:
+    """However long: no attempt is counted, the job says what it waits for, and goes on by itself."""
+    backend.discord.channels[10] = for_role(10)
+    backend.discord.roles[USER, 10] = ()
+    backend.discord.fail(what, *[errors.DiscordOutage(15.0)] * 30)
+    began, waited = backend.clock(), set()
+    await backend.start_job()
+
+    while await backend.run_next_turn():
+        waited.add((await backend.get_job()).waiting_for)
+
+    assert "discord" in waited
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert {(row.state, row.attempts) for row in await backend.jobs.list_tasks(JOB)} == {(model.TaskState.SUCCEEDED, 0)}
+    assert backend.clock() - began >= 30 * 15.0
 
 
 async def test_a_job_fails_when_there_is_no_credential(backend: fake_backend.FakeBackend) -> None:
@@ -264,7 +296,7 @@ async def test_a_unit_is_skipped_when_the_user_has_left_meanwhile(backend: fake_
     """Another job of his own, or his own leaving, may have changed the list."""
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
-    await backend.users.mark_left(USER, 40, backend.clock())
+    await stored.left(backend.users, USER, 40)
 
     await backend.run_all_turns()
 

@@ -205,9 +205,11 @@ async def test_every_position_can_be_resumed_from_when_a_stream_breaks(backend: 
         assert kinds(messages)[-1] == "Ended"
 
 
-@pytest.mark.parametrize("lost", ["0-0", "1-0"], ids=["never-held", "flushed"])
-async def test_a_snapshot_is_sent_when_the_position_is_lost(backend: fake_backend.FakeBackend, lost: str) -> None:
-    """In the same stream and with the reason, not as an error."""
+@pytest.mark.parametrize(("lost", "reason"), [("0-0", ""), ("1-0", "TOKEN_TOO_OLD")], ids=["first", "flushed"])
+async def test_a_snapshot_is_sent_when_the_position_is_lost(
+    backend: fake_backend.FakeBackend, lost: str, reason: str
+) -> None:
+    """In the same stream, not as an error; with a reason when the watcher had seen updates."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     backend.events.flush()
     await backend.run_all_turns()
@@ -216,7 +218,7 @@ async def test_a_snapshot_is_sent_when_the_position_is_lost(backend: fake_backen
 
     first = messages[0][0]
     assert isinstance(first, watch_job.Snapshot)
-    assert first.reason == watch_job.TOKEN_TOO_OLD
+    assert first.reason == reason
     assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 

@@ -49,6 +49,7 @@ EDGE = [
     errors.Unauthenticated(),
     errors.ScopeMissing("read"),
     errors.TooManyRequests("shop", 0.25),
+    errors.Overloaded(1.0),
     errors.TooManyWatchers("job"),
     errors.SlowConsumer(),
     errors.Leaving(),

@@ -1,0 +1,103 @@
+"""
+What users see of one version of a guild, computed once for each group of users who see the same.
+
+Two users see the same channels when they agree in VIEW_CHANNEL of their base permissions, in their roles as far as an
+overwrite names them, and in being named themselves. So a view is kept by these, and a page is cut from it by bisection.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection
+from typing import Any
+
+from indexing.domain import id_sets, model, permissions
+
+MOST_NAMED = 2_000
+"""Ids that overwrites may name before a view is kept for each user instead of each group: a guild with more is rare."""
+MOST_VIEWS = 256
+"""Views of a guild that are kept; beyond that all are forgotten."""
+BYTES_PER_GUILD = 13_000
+BYTES_PER_CHANNEL = 500
+"""What a decoded guild takes, rounded up."""
+ROW_BYTES = 200
+"""More than a row takes besides its texts."""
+
+
+class ChannelViews:
+    """
+    The channels of one version of a guild, encoded, and the views of its members.
+
+    Args:
+        indexed: The guild.
+        encode: Makes of a channel what pages are made of.
+
+    Attributes:
+        rows: Encoded channels in stored order.
+        sizes: About how many bytes each row takes in an answer.
+    """
+
+    def __init__(self, indexed: model.IndexedGuild, encode: Callable[[model.Channel], Any]) -> None:
+        self.guild = indexed.guild
+        self.version = indexed.version
+        self.channels = indexed.channels
+        self.rows = [encode(channel) for channel in indexed.channels]
+        self.sizes = [
+            ROW_BYTES + len(channel.name.encode()) + len((channel.topic or "").encode()) for channel in indexed.channels
+        ]
+        self.bytes = size_of(indexed)
+        self._views: dict[object, list[int]] = {}
+        self._needs_roles: dict[object, bool] = {}
+        sets = {id(row.overwrites): row.overwrites for row in indexed.channels}.values()
+        self._roles = _named(each.roles_allow + each.roles_deny for each in sets)
+        self._members = _named(each.members_allow + each.members_deny for each in sets)
+
+    def note_fetch(self, head: model.GuildVersion) -> None:
+        """Take in when the guild was fetched last: a fetch that changed nothing makes no new version."""
+        if (self.guild.fetched_at, self.guild.schedule.next_at) != (head.fetched_at, head.next_refresh_at):
+            schedule = dataclasses.replace(self.guild.schedule, next_at=head.next_refresh_at)
+            self.guild = dataclasses.replace(self.guild, fetched_at=head.fetched_at, schedule=schedule)
+
+    def view(self, membership: model.Membership, roles: Collection[int] | None) -> list[int]:
+        """Return the places of the channels that a member may see, in stored order; *roles* None means unknown."""
+        key = self._key(membership, roles)
+        found = self._views.get(key)
+        if found is None:
+            if len(self._views) >= MOST_VIEWS:
+                self._views.clear()
+            found = self._views[key] = permissions.visible_places(membership, self.channels, roles)
+        return found
+
+    def needs_roles(self, membership: model.Membership) -> bool:
+        """Return whether the member's role ids can change what they see."""
+        key = self._key(membership, None)
+        found = self._needs_roles.get(key)
+        if found is None:
+            if len(self._needs_roles) >= MOST_VIEWS:
+                self._needs_roles.clear()
+            found = self._needs_roles[key] = permissions.needs_roles(membership, self.channels)
+        return found
+
+    def _key(self, membership: model.Membership, roles: Collection[int] | None) -> object:
+        if permissions.bypasses_overwrites(membership):
+            return None
+        known: object = None
+        if roles is not None:
+            known = frozenset(roles) if self._roles is None else self._roles.intersection(roles)
+        named = membership.user_id if self._members is None or membership.user_id in self._members else None
+        return bool(membership.permissions & permissions.VIEW_CHANNEL), known, named
+
+
+def size_of(indexed: model.IndexedGuild) -> int:
+    """Return about how many bytes a decoded guild takes in memory."""
+    sets = {id(row.overwrites): row.overwrites for row in indexed.channels}.values()
+    packed = sum(
+        len(each.roles_allow) + len(each.roles_deny) + len(each.members_allow) + len(each.members_deny) for each in sets
+    )
+    return BYTES_PER_GUILD + BYTES_PER_CHANNEL * len(indexed.channels) + packed
+
+
+def _named(packed: Any) -> frozenset[int] | None:  # noqa: ANN401 -- an iterable of bytes
+    """Return the ids that some packed lists name; None when they are too many to be kept unpacked."""
+    lists = list(packed)
+    if sum(map(len, lists)) > 8 * MOST_NAMED:
+        return None
+    return frozenset(identifier for each in lists for identifier in id_sets.unpack_ids(each))

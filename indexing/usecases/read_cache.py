@@ -1,0 +1,266 @@
+"""
+What a service process keeps of users and guilds for its readers, and how it knows that it is still true.
+
+Nothing is shown from here without a check that began after the page arrived: the versions of the user and of the guilds
+are asked for, in one question for all pages that wait (etcd's ReadIndex has the same idea). `read_cache_max_age` allows
+to skip the check for what was checked that short a time ago, at most a second: so much later a hidden channel is
+hidden.
+"""
+
+import asyncio
+import collections
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from indexing import concurrency, errors, settings
+from indexing.domain import channel_views, guild_cache, model, ports
+from indexing.telemetry import logs
+
+MOST_USERS = 10_000
+"""Users that are kept; some 20 KB each with 60 guilds. Beyond that the least recently read is dropped."""
+PER_LOAD = 25
+"""Guilds loaded by one query: some 60 KB."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checked:
+    """
+    The result of a check.
+
+    Attributes:
+        user: The user as stored now; the very object that was given when nothing changed.
+        changed: Guilds that are stored in another version than the page was cut from.
+    """
+
+    user: model.User
+    changed: list[int]
+
+
+class RankedGuilds:
+    """A user's guilds in order; a row is encoded when it is first shown."""
+
+    def __init__(
+        self,
+        *,
+        made_at: float,
+        keys: list[tuple[Any, ...]],
+        guild_ids: list[int],
+        stale: Collection[int],
+        encode: Callable[[int], Any],
+    ) -> None:
+        self.made_at = made_at
+        self.keys = keys
+        self.guild_ids = guild_ids
+        self.stale = stale
+        self._encode = encode
+        self._rows: dict[int, Any] = {}
+
+    def row(self, place: int) -> Any:  # noqa: ANN401 -- what pages are made of
+        """Return the encoded row of one guild."""
+        if place not in self._rows:
+            self._rows[place] = self._encode(place)
+        return self._rows[place]
+
+
+@dataclasses.dataclass(slots=True)
+class _KnownUser:
+    user: model.User
+    checked_at: float
+    ranked: RankedGuilds | None = None
+
+
+class ReadCache:
+    """
+    Users and decoded guilds.
+
+    Args:
+        encode: Makes of a channel what pages are made of.
+        monotonic: Seconds that only grow, for the age of checks.
+    """
+
+    def __init__(
+        self,
+        deps: ports.Dependencies,
+        config: settings.IndexingSettings,
+        encode: Callable[[model.Channel], Any],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._deps = deps
+        self._max_age = config.read_cache_max_age
+        self._monotonic = monotonic
+        self._users: collections.OrderedDict[int, _KnownUser] = collections.OrderedDict()
+        self._guilds: guild_cache.GuildCache[channel_views.ChannelViews] = guild_cache.GuildCache(
+            config.read_cache_bytes
+        )
+        self._encode = encode
+        self._checked: dict[int, float] = {}
+        self._user_checks = concurrency.Coalescer(self._ask_users)
+        self._guild_checks = concurrency.Coalescer(self._ask_guilds)
+        self._loads = concurrency.Coalescer(self._load)
+        self.views = ViewNotes(deps)
+
+    def known_user(self, user_id: int) -> model.User | None:
+        """Return the user as kept, unchecked; None when they are not kept."""
+        known = self._users.get(user_id)
+        return known.user if known else None
+
+    async def user(self, user_id: int) -> model.User:
+        """
+        Return the user as stored after the call.
+
+        Raises:
+            errors.UserNotFound: Nothing is known of the user.
+        """
+        known = self._users.get(user_id)
+        if known is not None and self._is_young(known.checked_at):
+            return known.user
+        began = self._monotonic()
+        if known is not None:
+            versions = await asyncio.shield(self._user_checks.request(user_id))
+            if versions.get(user_id) == known.user.version:
+                known.checked_at = began
+                return known.user
+        user = await self._deps.users.load(user_id)
+        if user is None:
+            self._users.pop(user_id, None)
+            raise errors.UserNotFound(user_id)
+        self._users[user_id] = _KnownUser(user, began)
+        self._users.move_to_end(user_id)
+        if len(self._users) > MOST_USERS:
+            self._users.popitem(last=False)
+        return user
+
+    async def _ask_users(self, user_ids: list[int]) -> Mapping[int, int]:
+        return await self._deps.users.versions(user_ids)
+
+    def ranked(self, user: model.User) -> RankedGuilds | None:
+        """Return the user's guilds in the order that was kept for this version of the user."""
+        known = self._users.get(user.user_id)
+        return known.ranked if known is not None and known.user is user else None
+
+    def keep_ranked(self, user: model.User, ranked: RankedGuilds) -> None:
+        """Keep an order for this version of the user."""
+        known = self._users.get(user.user_id)
+        if known is not None and known.user is user:
+            known.ranked = ranked
+
+    def at_hand(self, guild_id: int) -> channel_views.ChannelViews | None:
+        """Return the guild as kept, unchecked; None when it is not kept."""
+        return self._guilds.get(guild_id)
+
+    async def check(self, user: model.User, used: Mapping[int, int]) -> Checked:
+        """Ask whether the user, and the guilds in these versions, are still what is stored; side by side."""
+        unsure = [guild_id for guild_id in used if not self._is_young(self._checked.get(guild_id, 0.0))]
+        began = self._monotonic()
+        if not unsure:
+            return Checked(await self.user(user.user_id), [])
+        current, versions = await asyncio.gather(self.user(user.user_id), self._versions(unsure))
+        changed = []
+        for guild_id in unsure:
+            head = versions.get(guild_id)
+            kept = self._guilds.get(guild_id)
+            if head is None:
+                self._guilds.drop(guild_id)
+                changed.append(guild_id)
+            elif head.version != used[guild_id]:
+                changed.append(guild_id)
+            elif kept is not None and kept.version == head.version:
+                kept.note_fetch(head)
+                self._note_checked(guild_id, began)
+        return Checked(current, changed)
+
+    async def _versions(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
+        task = None
+        for guild_id in guild_ids:
+            task = self._guild_checks.request(guild_id)
+        return await asyncio.shield(task) if task is not None else {}
+
+    async def _ask_guilds(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
+        return await self._deps.guilds.versions(guild_ids)
+
+    async def load(self, guild_ids: Collection[int]) -> dict[int, channel_views.ChannelViews]:
+        """Return guilds as stored after the call; they are kept as far as there is room."""
+        task = None
+        for guild_id in guild_ids:
+            task = self._loads.request(guild_id)
+        if task is None:
+            return {}
+        loaded = await asyncio.shield(task)
+        return {guild_id: loaded[guild_id] for guild_id in guild_ids}
+
+    async def _load(self, guild_ids: list[int]) -> Mapping[int, channel_views.ChannelViews]:
+        loaded = {}
+        began = self._monotonic()
+        for first in range(0, len(guild_ids), PER_LOAD):
+            wanted = guild_ids[first : first + PER_LOAD]
+            found = await self._deps.guilds.load(wanted)
+            for guild_id in wanted:
+                indexed = found.get(guild_id)
+                # A guild that is not stored has no channels; it is asked for again by the next page.
+                views = loaded[guild_id] = channel_views.ChannelViews(indexed or _nothing(guild_id), self._encode)
+                self._guilds.put(guild_id, views, size=views.bytes)
+                self._note_checked(guild_id, began)
+        return loaded
+
+    async def guilds(self, guild_ids: Collection[int]) -> dict[int, channel_views.ChannelViews]:
+        """Return those of the guilds that are stored, checked now."""
+        kept = {key: views for key in guild_ids if (views := self._guilds.get(key)) is not None}
+        missing = [key for key in guild_ids if key not in kept]
+        versions = await self._versions(list(kept)) if kept else {}
+        changed = [
+            key for key, views in kept.items() if (head := versions.get(key)) is None or head.version != views.version
+        ]
+        for key, views in kept.items():
+            if key not in changed:
+                views.note_fetch(versions[key])
+        wanted = [*missing, *changed]
+        for first in range(0, len(wanted), PER_LOAD):
+            kept |= await self.load(wanted[first : first + PER_LOAD])
+        return {key: views for key, views in kept.items() if views.version > 0}
+
+    def _is_young(self, checked_at: float) -> bool:
+        return self._max_age > 0 and self._monotonic() - checked_at < self._max_age
+
+    def _note_checked(self, guild_id: int, began: float) -> None:
+        if self._max_age > 0:
+            if len(self._checked) > MOST_USERS:
+                self._checked.clear()
+            self._checked[guild_id] = began
+
+
+def _nothing(guild_id: int) -> model.IndexedGuild:
+    guild = model.Guild(guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
+    return model.IndexedGuild(guild, 0, ())
+
+
+class ViewNotes:
+    """What readers viewed, written some seconds later all at once, so that no page waits for a write."""
+
+    def __init__(self, deps: ports.Dependencies) -> None:
+        self._deps = deps
+        self._guilds: set[int] = set()
+        self._opened: set[tuple[int, int]] = set()
+        self._stale: set[int] = set()
+        self._log = logs.get(__name__)
+
+    def note(self, user_id: int, opened: int, guild_ids: Collection[int]) -> None:
+        """Note that a user was shown guilds, and that they opened one of them; 0 when they opened none."""
+        self._guilds.update(guild_ids)
+        if opened in guild_ids:
+            self._opened.add((user_id, opened))
+
+    def refresh(self, guild_ids: Collection[int]) -> None:
+        """Note that guilds that were shown are old, so that they are fetched again soon."""
+        self._stale.update(guild_ids)
+
+    async def flush(self) -> None:
+        """Write what was noted; what cannot be written is dropped, the next view notes it again."""
+        guilds, self._guilds = self._guilds, set()
+        opened, self._opened = self._opened, set()
+        stale, self._stale = self._stale, set()
+        now = self._deps.clock()
+        await self._deps.guilds.mark_viewed(guilds, now)
+        await self._deps.guilds.schedule_soon(stale, now)
+        for user_id, guild_id in opened:
+            await self._deps.users.mark_viewed(user_id, guild_id, now)
