@@ -254,6 +254,17 @@ async def test_the_snapshot_shows_the_grown_wait(process: fleet.Process) -> None
     assert paused == {f"{fleet.CHANNELS}|bot|7": 16}
 
 
+async def test_the_snapshot_shows_a_wait_of_a_route_whose_limit_is_unknown(process: fleet.Process) -> None:
+    """An operator sees a stop that began with the route's first answer, for as long as it lasts."""
+    await refuse(process, guild(7), retry_after=1e9)
+    await asyncio.sleep(100.0)
+
+    (route,) = [state for state in await process.limiter.snapshot() if state.kind == "route"]
+
+    assert (route.key, route.free, route.reason) == (f"{fleet.CHANNELS}|bot|7", 0, "pause")
+    assert route.paused_for == pytest.approx(200.0, abs=0.01)
+
+
 async def test_an_erased_users_waits_are_forgotten(process: fleet.Process) -> None:
     """Nothing keeps the id, and the next 429 is the first."""
     await process.learn_routes(fleet.GUILDS, identity="user:1")
