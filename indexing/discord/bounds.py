@@ -1,14 +1,18 @@
 """
-The bounds of every number and text that Discord sends.
+The bounds of every number and text that Discord sends; those of waits and limits are in ratelimit/bounds.py.
 
 A value of the wrong type, or outside its bounds, counts as missing. Waits and lifetimes are clipped to their bounds.
 Documented maxima are from developers/resources and developers/topics, read 2026-08-06.
 """
 
-import math
 from typing import Annotated
 
 import msgspec
+
+from indexing.ratelimit import bounds as rate_bounds
+from indexing.ratelimit.bounds import MAX_WAIT as MAX_WAIT
+from indexing.ratelimit.bounds import header_wait as header_wait
+from indexing.ratelimit.bounds import wait as wait
 
 INT64 = (1 << 63) - 1
 Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
@@ -31,8 +35,6 @@ MAX_COMMAS = 5_000_000
 their topics at most 2 M more."""
 MAX_DIGITS = 1_000
 """Digits of an id or of permissions; Discord's have up to 20."""
-MAX_WAIT = 600.0
-"""Longest wait that one answer may ask for, in seconds: our guess. After it, one call finds out whether to wait on."""
 DEFAULT_TOKEN_LIFETIME = 7 * 86_400.0
 """Lifetime of an access token whose answer names none, in seconds
 (discord-social-sdk/development-guides/account-linking-with-discord.mdx:199)."""
@@ -43,20 +45,6 @@ MAX_TOKEN_LIFETIME = 366 * 86_400.0
 """Longest lifetime that is accepted, in seconds."""
 MAX_TOKEN_LENGTH = 2_048
 """Characters of a token, as in PutCredential."""
-
-
-def wait(value: object) -> float | None:
-    """Return a wait in seconds, at most `MAX_WAIT`; None when *value* is no number of seconds from now on."""
-    seconds = _number(value)
-    return None if seconds is None or seconds < 0 else min(seconds, MAX_WAIT)
-
-
-def header_wait(text: str) -> float | None:
-    """Return the wait of a Retry-After header; see `wait`."""
-    try:
-        return wait(float(text))
-    except ValueError:
-        return None
 
 
 def error_code(value: object) -> int | None:
@@ -72,7 +60,7 @@ def token_lifetime(value: object) -> float:
             value = float(value)
         except ValueError:
             value = None
-    seconds = _number(value)
+    seconds = rate_bounds.number(value)
     if seconds is None or seconds <= 0:
         return DEFAULT_TOKEN_LIFETIME
     return min(max(seconds, MIN_TOKEN_LIFETIME), MAX_TOKEN_LIFETIME)
@@ -92,14 +80,6 @@ def permissions(text: str) -> int | None:
     """
     number = _decimal(text)
     return None if number is None else number & INT64
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return float(max(min(value, INT64), -INT64))
-    return value if isinstance(value, float) and not math.isnan(value) else None
 
 
 def _decimal(text: str) -> int | None:

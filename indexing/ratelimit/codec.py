@@ -46,6 +46,11 @@ def script_parameters(parameters: limits.LimiterParameters) -> str:
         "round_trip_period": _ms(parameters.round_trip_period),
         "round_trip_samples": parameters.round_trip_samples,
         "max_window": _ms(parameters.max_window),
+        "first_pause": _ms(parameters.first_pause),
+        "max_pause": _ms(parameters.max_pause),
+        "repeat_memory": _ms(parameters.repeat_memory),
+        "strict_memory": _ms(parameters.strict_memory),
+        "strict_window": _ms(parameters.strict_window),
     }
     fields = ", ".join(f"{name} = {number!r}" for name, number in numbers.items())
     shares = ", ".join(repr(share) for share in parameters.lane_shares)
@@ -119,6 +124,7 @@ def encode_settlement(settlement: protocol.Settlement, now: float) -> dict[str, 
         "charged_at": permit.charged_at_ms,
         "window": _ms(permit.limit.window),
         "held": permit.held,
+        "label": limits.route_label(permit.charge),
         "headers_expected": outcome.headers_expected,
         "invalid": outcome.invalid,
         "major": "" if permit.charge.major is None else str(permit.charge.major),
@@ -129,7 +135,7 @@ def encode_settlement(settlement: protocol.Settlement, now: float) -> dict[str, 
 def _encode_optional(permit: limits.Permit, outcome: protocol.Outcome) -> dict[str, Any]:
     encoded: dict[str, Any] = {}
     if outcome.scope is not None:
-        encoded |= {"scope": outcome.scope, "pause": _ms(outcome.pause)}
+        encoded |= {"scope": outcome.scope, "pause": _ms(outcome.pause), "clipped": outcome.clipped}
         encoded["disproves_per_guild"] = outcome.scope == "route" and permit.limit.per_guild
     if outcome.headers is not None:
         headers = outcome.headers

@@ -78,7 +78,6 @@ class Limiter:
         self._ids = itertools.count()
         self._limits: dict[str, route_limits.RouteLimit] = {}
         self._blocked_until: dict[str, float] = {}
-        self._waitless_429s = 0
 
     async def warm_up(self) -> None:
         """Begin the hold that lost state requires; does nothing while the store is unavailable."""
@@ -138,8 +137,7 @@ class Limiter:
         """
         if answer.status is None:
             return
-        outcome = responses.interpret_answer(answer, waitless_429s=self._waitless_429s)
-        self._waitless_429s = self._waitless_429s + 1 if responses.is_waitless_429(answer) else 0
+        outcome = responses.interpret_answer(answer)
         if outcome.scope is not None:
             label = SCOPE_LABELS[outcome.scope]
             self._metrics.rate_limited.labels(label).inc()

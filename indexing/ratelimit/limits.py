@@ -30,7 +30,7 @@ from typing import Self
 
 from indexing import settings
 from indexing.domain import model
-from indexing.ratelimit import route_limits
+from indexing.ratelimit import bounds, route_limits
 
 LANES = (model.Lane.INTERACTIVE, model.Lane.BACKGROUND, model.Lane.REFRESH)
 """Most urgent first."""
@@ -126,6 +126,10 @@ class LimiterParameters:
         raise_after: Consecutive answers that must agree before a learned limit is raised.
         round_trip_period, round_trip_samples: Least time and answers over which the shortest round trip is measured.
         max_window: Longest window that is accepted from headers.
+        first_pause, max_pause: Pause after a 429 that names no wait; longest pause, also after many in a row.
+        repeat_memory: Time after a pause in which one more 429 counts as repeated.
+        strict_memory: Time for which the limit that a 429 has shown holds against headers of other buckets.
+        strict_window: Longest window that is assumed because of repeated 429s alone.
         user_tokens_global: Whether calls with a user's own token take a permit of the global budget.
     """
 
@@ -150,7 +154,12 @@ class LimiterParameters:
     raise_after: int = 50
     round_trip_period: float = 30.0
     round_trip_samples: int = 200
-    max_window: float = 3600.0
+    max_window: float = bounds.MAX_WAIT
+    first_pause: float = 1.0
+    max_pause: float = bounds.MAX_WAIT
+    repeat_memory: float = 600.0
+    strict_memory: float = 3600.0
+    strict_window: float = 15.0
     user_tokens_global: bool = True
 
     @classmethod
@@ -185,7 +194,19 @@ class Keys:
 
     def common(self, egress: str) -> list[str]:
         """Return the keys that every exchange names first, in the script's order."""
-        names = ("m", "p:g", "w:1", "w:2", "w:3", "w:deadlines", "tags", "learned", f"egress:{egress}", "active")
+        names = (
+            "m",
+            "p:g",
+            "w:1",
+            "w:2",
+            "w:3",
+            "w:deadlines",
+            "tags",
+            "learned",
+            f"egress:{egress}",
+            "active",
+            "repeats",
+        )
         return [self.tag + name for name in names]
 
     def user_ledger(self, user_id: int | None) -> str:
@@ -219,6 +240,11 @@ class Keys:
 def route_label(charge: Charge) -> str:
     """Return the name under which a route budget is listed while it is in use."""
     return f"{charge.route}|{charge.identity}|{'' if charge.major is None else charge.major}"
+
+
+def names_user(repeated: str, user_id: int) -> bool:
+    """Return whether an entry of the key `repeats` carries the user's id."""
+    return repeated == f"user {user_id}" or f"|user:{user_id}|" in repeated
 
 
 def parse_route_label(label: str) -> Charge:

@@ -68,6 +68,7 @@ class Outcome:
         headers: The route's bucket; None when the headers are absent or must not be learned from.
         headers_expected: Discord handled the call, so missing headers mean that the route has no limit.
         scope: What must pause for `pause` seconds, None for nothing.
+        clipped: The answer names a longer pause, so that a single call should find out whether to go on.
         invalid: Counts towards the invalid-request limit of this address.
     """
 
@@ -76,6 +77,7 @@ class Outcome:
     headers_expected: bool = True
     scope: Scope | None = None
     pause: float = 0.0
+    clipped: bool = False
     invalid: bool = False
 
 

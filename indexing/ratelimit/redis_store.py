@@ -10,6 +10,7 @@ a user's id but shortens no ledger.
 
 import contextlib
 import importlib.resources
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ RETRY_AFTER = 1.0
 """Seconds after which callers retry when Redis is unavailable. Our guess, between load and delay."""
 MAX_ROUTES = 100
 """Route budgets in one snapshot."""
-META, LEDGER, TAGS, LEARNED, EGRESS, ACTIVE = 0, 1, 6, 7, 8, 9
+META, LEDGER, TAGS, LEARNED, EGRESS, ACTIVE, REPEATS = 0, 1, 6, 7, 8, 9, 10
 """Positions in `limits.Keys.common`."""
 
 
@@ -132,9 +133,13 @@ class RedisBudgetStore:
                 limit = route_limits.RouteLimit.parse_stored(known.get(charge.route_key, ""))
                 ledgers.append(self._keys.route_ledger(charge, limit))
             last_entries = [await self._client.zrange(ledger, -1, -1, withscores=True) for ledger in ledgers]
+            waiting: Any = await self._client.zrange(keys[REPEATS], 0, -1)
+            own_waits = [name for name in map(codec.decode_text, waiting) if limits.names_user(name, user_id)]
             now, _ = await self._client.time()
             pipe = self._client.pipeline(transaction=False)
             pipe.zrem(keys[TAGS], str(user_id))
+            if own_waits:
+                pipe.zrem(keys[REPEATS], *own_waits)
             if own_labels:
                 pipe.zrem(keys[ACTIVE], *own_labels)
             for ledger, entries in zip(ledgers, last_entries, strict=True):
@@ -172,7 +177,14 @@ class RedisBudgetStore:
         pipe = self._client.pipeline(transaction=False)
         for row in rows:
             pipe.zrangebyscore(row.ledger, now + 1, "+inf", withscores=True)
-        return [{codec.decode_text(name): score for name, score in entries} for entries in await pipe.execute()]
+        pipe.zrangebyscore(self._keys.common("")[REPEATS], now + 1, "+inf", withscores=True)
+        *found, waiting = await pipe.execute()
+        repeated = {codec.decode_text(name): math.floor(score) for name, score in waiting}
+        ledgers: list[dict[str, float]] = [{codec.decode_text(name): score for name, score in one} for one in found]
+        for row, ledger in zip(rows, ledgers, strict=True):
+            if row.kind == "route" and row.name in repeated:
+                ledger[status.PAUSE] = max(ledger.get(status.PAUSE, 0), repeated[row.name])
+        return [*ledgers]
 
 
 def _route_rows(names: limits.Keys, known: Mapping[str, str], labels: Sequence[str]) -> list[status.BudgetRow]:

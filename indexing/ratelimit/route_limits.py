@@ -1,12 +1,11 @@
 """A route's limit: as the X-RateLimit headers of one answer show it, and as the store remembers it."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Self
 
-MAX_BUCKET_LENGTH, MAX_CAPACITY = 128, 100_000
-"""Largest header values that are accepted. Our guess, far above what Discord sends."""
+from indexing.ratelimit import bounds
+
 NO_HEADERS = "-"
 """Bucket of a route whose answers carry no X-RateLimit headers: the route has no known limit."""
 
@@ -64,15 +63,13 @@ class BucketHeaders:
     @classmethod
     def parse_headers(cls, headers: Mapping[str, str]) -> Self | None:
         """Parse headers with lower-case names; None when they are missing or invalid."""
-        try:
-            bucket = headers["x-ratelimit-bucket"]
-            limit, remaining = int(headers["x-ratelimit-limit"]), int(headers["x-ratelimit-remaining"])
-            reset_after = float(headers["x-ratelimit-reset-after"])
-        except (KeyError, ValueError):
+        bucket = headers.get("x-ratelimit-bucket", "")
+        limit = bounds.header_count(headers.get("x-ratelimit-limit", ""))
+        remaining = bounds.header_count(headers.get("x-ratelimit-remaining", ""))
+        reset_after = bounds.header_wait(headers.get("x-ratelimit-reset-after", ""))
+        if limit is None or remaining is None or reset_after is None:
             return None
-        valid_bucket = bucket.isascii() and bucket.isalnum() and len(bucket) <= MAX_BUCKET_LENGTH
-        if not valid_bucket or not 0 <= remaining <= limit <= MAX_CAPACITY or limit == 0:
-            return None
-        if not math.isfinite(reset_after) or reset_after < 0:
+        valid_bucket = bucket.isascii() and bucket.isalnum() and len(bucket) <= bounds.MAX_BUCKET_LENGTH
+        if not valid_bucket or not remaining <= limit or limit == 0:
             return None
         return cls(bucket, limit, remaining, reset_after)

@@ -179,7 +179,13 @@ class GuildStep:
         """Put the unit back; only a refusal that is about this guild alone lets the job's other guilds go on."""
         waiting = _requeued(task)
         if refusal.budget == "route":
-            return StepResult(dataclasses.replace(waiting, retry_at=self._deps.clock() + refusal.retry_after))
+            if refusal.why.startswith("429"):
+                # Discord's own answer, not the limiter's: one that repeats for ever must end.
+                waiting = self._retry_later(task, errors.DiscordTransient.reason)
+                if waiting.state.terminal:
+                    return StepResult(waiting)
+            until = self._deps.clock() + refusal.retry_after
+            return StepResult(dataclasses.replace(waiting, retry_at=max(waiting.retry_at, until)))
         return StepResult(waiting, throttled=refusal)
 
     def _retry_later(self, task: model.GuildTask, reason: str) -> model.GuildTask:

@@ -12,23 +12,52 @@ class Routes:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def learn_limit(self, settlement: protocol.Settlement, outcome: protocol.Outcome) -> route_limits.RouteLimit:
-        """Take an answer into account; return what is known of the route now."""
+    def learn_limit(
+        self, settlement: protocol.Settlement, outcome: protocol.Outcome
+    ) -> tuple[route_limits.RouteLimit, bool]:
+        """Return what is known of the route after this answer, and whether it was about the same bucket."""
         route_key, headers = settlement.permit.charge.route_key, outcome.headers
         known = route_limits.RouteLimit.parse_stored(self._state.learned.get(route_key, ""))
         if headers is None:
             has_no_limit = not known.known and outcome.headers_expected
-            return self._store_limit(route_key, f"{route_limits.NO_HEADERS} 0 0 0") if has_no_limit else known
+            if has_no_limit:
+                known = self._store_limit(route_key, f"{route_limits.NO_HEADERS} 0 0 0")
+            return known, False
+        strict = self._state.now < self._state.strict.get(route_key, 0)
+        used_up = outcome.scope == "route" and headers.remaining == 0
+        if strict and known.bucket != headers.bucket and not used_up:
+            return known, False
+        if used_up:
+            self._state.strict[route_key] = self._state.now + ms(self._state.parameters.strict_memory)
         reset = min(math.ceil(ms(headers.reset_after) / 100) * 100, ms(self._state.parameters.max_window))
         if known.bucket != headers.bucket:
             self._state.seen.pop(route_key, None)
             self._state.first.pop(route_key, None)
             self._proves_per_guild(settlement, headers)
-            return self._store_limit(route_key, f"{headers.bucket} {headers.limit} {reset} 0")
+            limit = headers.limit
+            if strict:
+                limit, reset = min(known.capacity, limit), max(ms(known.window), reset)
+            return self._store_limit(route_key, f"{headers.bucket} {limit} {reset} 0"), True
+        return self._same_bucket(settlement, outcome, headers, tightens=strict and used_up), True
+
+    def _same_bucket(
+        self,
+        settlement: protocol.Settlement,
+        outcome: protocol.Outcome,
+        headers: route_limits.BucketHeaders,
+        *,
+        tightens: bool,
+    ) -> route_limits.RouteLimit:
+        route_key = settlement.permit.charge.route_key
+        known = route_limits.RouteLimit.parse_stored(self._state.learned[route_key])
+        reset = min(math.ceil(ms(headers.reset_after) / 100) * 100, ms(self._state.parameters.max_window))
         capacity, window = min(known.capacity, headers.limit), max(ms(known.window), reset)
         raised = self._raise_evidence(route_key, known, headers.limit, reset)
         if raised is not None:
             capacity, window = raised
+        if tightens and settlement.permit.limit.stored == known.stored:
+            longer = math.ceil(ms(known.window) * 1.25 / 100) * 100
+            window = max(window, min(longer, ms(self._state.parameters.strict_window)))
         per_guild = known.per_guild
         if outcome.scope == "route" and settlement.permit.limit.per_guild:
             per_guild = False

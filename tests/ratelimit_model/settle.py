@@ -30,11 +30,11 @@ class Settler:
         self._note_round_trip(math.floor(outcome.round_trip * 1000))
         self._release_after(GLOBAL, settlement, age, ms(parameters.global_budget.window))
         self._release_after(user, settlement, age, ms(parameters.user_budget.window))
-        limit = self._routes.learn_limit(settlement, outcome)
+        limit, same_bucket = self._routes.learn_limit(settlement, outcome)
         headers = outcome.headers
         self._release_after(route, settlement, age, ms((limit if headers else permit.limit).window))
         target, foreign_calls = route, 0
-        if headers is not None:
+        if headers is not None and same_bucket:
             all_guilds = self._names.bucket_ledger(charge, headers.bucket, None)
             own_guild = self._names.bucket_ledger(charge, headers.bucket, charge.major)
             target = own_guild if limit.per_guild else all_guilds
@@ -42,9 +42,12 @@ class Settler:
                 if key != route:
                     self._release_after(key, settlement, age, ms(limit.window), new=True)
             foreign_calls = self._routes.hold_foreign_calls(settlement, headers, target)
-        elif own_guild != route:
+        elif headers is None and own_guild != route:
             self._release_after(own_guild, settlement, age, ms(permit.limit.window))
-        self._apply_pause(settlement, outcome, user, target)
+        if outcome.scope:
+            self._apply_pause(settlement, outcome, user, target, limit.capacity)
+        elif outcome.headers_expected:
+            self._forget_repeats(settlement)
         if outcome.invalid:
             self._count_invalid()
         return protocol.SettlementResult(foreign_calls, limit)
@@ -83,20 +86,56 @@ class Settler:
         moment = self._state.now - age + window - min(credit, window / 2)
         self._state.ledgers[key][permit.id] = math.ceil(moment) + 1
 
-    def _apply_pause(self, settlement: protocol.Settlement, outcome: protocol.Outcome, user: str, target: str) -> None:
-        moment = self._state.now + ms(outcome.pause)
-        if outcome.scope == "global" and not settlement.permit.charge.token_owner:
-            self._pause_token(moment)
+    def _apply_pause(
+        self, settlement: protocol.Settlement, outcome: protocol.Outcome, user: str, target: str, capacity: int
+    ) -> None:
+        state, parameters, charge = self._state, self._state.parameters, settlement.permit.charge
+        token = f"user {charge.token_owner}" if charge.token_owner else "global"
+        name = {"edge": "edge", "global": token}.get(str(outcome.scope), limits.route_label(charge))
+        length, probe = self._grow_pause(settlement, outcome, name)
+        grown, moment = state.now + length, state.now + ms(outcome.pause)
+        permit = settlement.permit.id
+        if outcome.scope == "global" and not charge.token_owner:
+            self._pause_token(grown, probe=probe)
         elif outcome.scope == "global":
-            self._state.pause(user, status.PAUSE, moment)
-        elif outcome.scope == "route":
-            self._state.pause(target, status.PAUSE, moment)
-        elif outcome.scope == "shared":
-            self._state.pause(target, status.PAUSE + "shared", moment)
+            state.pause(user, status.PAUSE, grown)
+            if probe:
+                self._leave_one(permit, user, parameters.user_budget.capacity, grown)
         elif outcome.scope == "edge":
-            self._state.egress["edge"] = max(moment, self._state.egress.get("edge", 0))
+            state.egress["edge"] = max(grown, state.egress.get("edge", 0))
+            state.numbers["ramp"] = max(state.numbers["ramp"], grown + 2 * ms(parameters.ramp))
+        else:
+            state.pause(target, status.PAUSE + ("shared" if outcome.scope == "shared" else ""), moment)
+            if outcome.clipped:
+                self._leave_one(permit, target, capacity, moment)
 
-    def _pause_token(self, moment: float) -> None:
+    def _grow_pause(self, settlement: protocol.Settlement, outcome: protocol.Outcome, name: str) -> tuple[int, bool]:
+        """Return for how long to pause, and whether one call should find out first."""
+        state, parameters = self._state, self._state.parameters
+        old = state.now - ms(parameters.repeat_memory)
+        state.repeats = {key: entry for key, entry in state.repeats.items() if entry[0] + entry[1] / 1024 > old}
+        moment, n = state.repeats.get(name, (0, 0))
+        if settlement.permit.charged_at_ms >= moment:
+            n = min(n + 1, 20)
+        pause = ms(outcome.pause)
+        if n > 1:
+            first = pause if outcome.scope == "edge" else ms(parameters.first_pause)
+            pause = max(pause, min(first * 2 ** (n - 1), ms(parameters.max_pause)))
+        state.repeats[name] = max(moment, state.now + pause), n
+        return pause, pause >= ms(parameters.max_pause)
+
+    def _forget_repeats(self, settlement: protocol.Settlement) -> None:
+        charge = settlement.permit.charge
+        token = f"user {charge.token_owner}" if charge.token_owner else "global"
+        for name in (limits.route_label(charge), token, "edge"):
+            if settlement.permit.charged_at_ms >= self._state.repeats.get(name, (math.inf, 0))[0]:
+                del self._state.repeats[name]
+
+    def _leave_one(self, permit: str, key: str, capacity: int, moment: float) -> None:
+        for number in range(1, min(capacity, 50)):
+            self._state.ledgers[key][f"{permit}-{number}"] = moment + 2 * ms(self._state.parameters.ramp)
+
+    def _pause_token(self, moment: float, *, probe: bool) -> None:
         numbers, now, parameters = self._state.numbers, self._state.now, self._state.parameters
         capacity = parameters.global_budget.capacity
         if now >= numbers["pause"]:
@@ -106,7 +145,8 @@ class Settler:
             numbers["fewer"] = min(capacity // 2, before + math.ceil(step))
             numbers["fewer_at"] = now
         numbers["pause"] = max(numbers["pause"], moment)
-        numbers["ramp"] = numbers["pause"]
+        ramp = 2 * ms(parameters.ramp) if probe else 0
+        numbers["ramp"] = max(numbers["ramp"], numbers["pause"] + ramp)
 
     def _count_invalid(self) -> None:
         egress, parameters = self._state.egress, self._state.parameters

@@ -22,6 +22,8 @@ class State:
         queues: Waiter -> position, by lane; and waiter -> promised moment, by key of a user's or route's queue.
         deadlines: (Lane, waiter) -> moment after which its position is dropped.
         seen, first: Evidence for raised limits and for separate buckets, by route key.
+        repeats: End of the wait after a 429, and how many came in a row, by what was refused.
+        strict: Moment until which a 429's limit holds against other buckets, by route key.
         numbers: The meta hash.
     """
 
@@ -37,6 +39,8 @@ class State:
         self.first: dict[str, tuple[str, float]] = {}
         self.egress: dict[str, float] = {}
         self.active: dict[str, float] = {}
+        self.repeats: dict[str, tuple[int, int]] = {}
+        self.strict: dict[str, int] = {}
         self.numbers: dict[str, float] = collections.defaultdict(float)
         self.numbers["ramp"] = -math.inf
         self.numbers["hold"] = now + ms(parameters.warmup_hold)

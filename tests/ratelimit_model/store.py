@@ -76,7 +76,7 @@ class MemoryBudgetStore:
                 size = settings.Rate(capacity=limit.capacity, window=max(limit.window, 0.001))
                 rows.append(status.BudgetRow("route", label, size, self._names.route_ledger(charge, limit)))
         first = status.global_budget_state(state.ledgers[settle.GLOBAL], fleet)
-        others = [status.budget_state(row, state.ledgers[row.ledger], fleet) for row in rows]
+        others = [status.budget_state(row, self._entries(state, row), fleet) for row in rows]
         return [first, status.invalid_requests_state(fleet), *others]
 
     async def forget_user(self, user_id: int) -> None:
@@ -84,10 +84,21 @@ class MemoryBudgetStore:
         if self._state is None:
             return
         self._state.tags.pop(str(user_id), None)
+        self._state.repeats = {
+            name: entry for name, entry in self._state.repeats.items() if not limits.names_user(name, user_id)
+        }
         self._state.queues.pop(self._names.queue(self._names.user_ledger(user_id)), None)
         labels = [label for label in self._state.active if limits.parse_route_label(label).token_owner == str(user_id)]
         for label in labels:
             del self._state.active[label]
+
+    @staticmethod
+    def _entries(state: State, row: status.BudgetRow) -> dict[str, float]:
+        entries = dict(state.ledgers[row.ledger])
+        moment, _ = state.repeats.get(row.name, (0, 0))
+        if row.kind == "route" and moment > state.now:
+            entries[status.PAUSE] = max(moment, entries.get(status.PAUSE, 0))
+        return entries
 
     def _current_state(self, parameters: limits.LimiterParameters) -> State:
         now = int(self._now() * 1000)
@@ -128,6 +139,8 @@ class _Acquisition:
             return protocol.LimitChanged(route_limits.RouteLimit.parse_stored(stored))
         user_used = self._check_small_budget(self._user) if self._user.capacity else 0
         route_used = self._check_small_budget(self._route)
+        blocked, _ = self._state.repeats.get(limits.route_label(request.charge), (0, 0))
+        self._add_wait(blocked, certain=False, budget="route", reason="pause")
         if self._is_refused():
             self._queue.leave_queue(request)
             self._update_small_queue(self._user)
@@ -190,7 +203,7 @@ class _Acquisition:
         request, queue = self._request, self._state.queues[budget.queue]
         if budget.blocks and (request.charge.waiter or self._decision.wait <= ms(request.max_wait)):
             queue[request.waiter] = self._state.now + self._decision.wait
-        else:
+        elif budget.capacity:
             queue.pop(request.waiter, None)
 
     def _global_capacity(self) -> int:
@@ -251,7 +264,7 @@ class _Acquisition:
             if budget.capacity:
                 held_window = ms(parameters.probe_window) if budget.reason == "probe" else budget.window
                 state.hold_permit(budget.key, request.id, moment, held_window)
-            state.queues[budget.queue].pop(request.waiter, None)
+                state.queues[budget.queue].pop(request.waiter, None)
         # While guilds share the bucket, a call in flight also counts for its guild: see acquire.lua.
         if self._own_guild != self._route.key and self._route.capacity:
             state.hold_permit(self._own_guild, request.id, moment, self._route.window)

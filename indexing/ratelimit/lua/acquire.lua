@@ -156,6 +156,9 @@ local function acquire(request, user, route)
   local decision = {wait = 0, certain = true, budget = '', reason = ''}
   local user_used = user.capacity > 0 and check_small_budget(request, decision, user) or 0
   local route_used = check_small_budget(request, decision, route)
+  if now < state.repeated then
+    add_wait(decision, repeated_until(request.label), false, route.name, 'pause')
+  end
   if is_refused(decision) then
     leave_queue(request)
     update_small_queue(request, decision, user)

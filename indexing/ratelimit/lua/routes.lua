@@ -2,6 +2,8 @@
 --   "<bucket> <capacity> <window> <per_guild>"
 -- bucket '-': answers carry no headers. per_guild 1: answers have proven that guilds have separate buckets.
 -- Evidence is kept with a suffix: "... seen" (raise_evidence) and "... first" (proves_per_guild).
+-- "... strict": until this moment the limit is that of a 429 with nothing remaining. Headers that name another bucket say
+--   nothing about it: some routes name a wide bucket in good answers, and the narrow one only in the 429.
 -- Raising a limit (more capacity, shorter window, per guild) needs evidence; lowering it takes effect at once.
 
 -- Counts consecutive answers that show a more generous limit: more calls, or at most half the window. After
@@ -38,25 +40,36 @@ local function store_limit(route_key, bucket, capacity, window, per_guild)
   return value
 end
 
--- Returns the route's stored limit after this answer, and its window.
+-- Returns the route's stored limit after this answer, its window, and whether the answer was about the same bucket.
 local function learn_limit(answer)
-  local known = call('HMGET', learned, answer.route_key, answer.route_key .. ' seen')
+  local route_key = answer.route_key
+  local known = call('HMGET', learned, route_key, route_key .. ' seen', route_key .. ' strict')
   local value = known[1] or ''
   local bucket, capacity, window, per_guild = string.match(value, '(%S+) (%d+) (%d+) (%d+)')
   capacity, window, per_guild = tonumber(capacity) or 0, tonumber(window) or 0, tonumber(per_guild) or 0
   if not answer.bucket then
     if value == '' and answer.headers_expected then value = store_limit(answer.route_key, '-', 0, 0, 0) end
-    return value, window
+    return value, window, false
   end
+  local strict = now < (tonumber(known[3]) or 0)
+  local used_up = answer.scope == 'route' and answer.remaining == 0
+  if strict and bucket ~= answer.bucket and not used_up then return value, window, false end
+  if used_up then call('HSET', learned, route_key .. ' strict', math.floor(now + params.strict_memory)) end
   local reset = math.min(math.ceil(answer.reset / 100) * 100, params.max_window)
   if bucket ~= answer.bucket then
     call('HDEL', learned, answer.route_key .. ' seen', answer.route_key .. ' first')
     proves_per_guild(answer)
-    return store_limit(answer.route_key, answer.bucket, answer.limit, reset, 0), reset
+    local limit = answer.limit
+    if strict then limit, reset = math.min(capacity, limit), math.max(window, reset) end
+    return store_limit(answer.route_key, answer.bucket, limit, reset, 0), reset, true
   end
   local new_capacity, new_window = math.min(capacity, answer.limit), math.max(window, reset)
   local least, longest = raise_evidence(answer.route_key, capacity, window, answer.limit, reset, known[2])
   if least then new_capacity, new_window = least, longest end
+  if strict and used_up and answer.stored_limit == value then
+    -- The limit was kept and was not strict enough: a 429 shows the rest of a window only.
+    new_window = math.max(new_window, math.min(math.ceil(window * 1.25 / 100) * 100, params.strict_window))
+  end
   local new_per_guild = per_guild
   if answer.disproves_per_guild then
     new_per_guild = 0
@@ -66,7 +79,7 @@ local function learn_limit(answer)
   if new_capacity ~= capacity or new_window ~= window or new_per_guild ~= per_guild then
     value = store_limit(answer.route_key, bucket, new_capacity, new_window, new_per_guild)
   end
-  return value, new_window
+  return value, new_window, true
 end
 
 -- Foreign usage: the headers count more calls in this bucket than the fleet holds permits for. Holds permits for them

@@ -1,4 +1,13 @@
 -- Part 4: settles a permit. Replies {foreign calls, stored limit of the route}.
+-- `repeats` maps a route's label, "global", "user <id>" or the key of an address to the moment until which it waits after
+-- a 429, plus the number of such waits in a row in units of 1/COUNTS.
+
+local COUNTS = 1024
+
+-- Returns the moment until which a name of `repeats` waits, 0 when it does not.
+local function repeated_until(name)
+  return math.floor(tonumber(call('ZSCORE', repeats, name) or 0))
+end
 
 -- Measures the fleet's shortest round trip in this period and the previous one. A period lasts at least
 -- `round_trip_period` and `round_trip_samples` answers, so that it never rests on a few answers.
@@ -59,7 +68,7 @@ end
 
 -- A global 429 of the bot's token stops the whole fleet. The ledger had room for the call, so there is foreign usage of
 -- the token: leaves permits to it, and more if the previous number was not enough.
-local function pause_token(answer)
+local function pause_token(moment, probe)
   if now >= state.pause then
     local since = now - state.fewer_at
     local step = since < 60000 and params.global_capacity / 5 or params.global_capacity / 10
@@ -67,24 +76,76 @@ local function pause_token(answer)
     state.fewer = math.min(math.floor(params.global_capacity / 2), before + math.ceil(step))
     state.fewer_at = now
   end
-  state.pause = math.max(state.pause, latest + answer.pause)
-  state.ramp = state.pause
+  state.pause = math.max(state.pause, moment)
+  -- More than one ramp before this moment the capacity is one permit.
+  state.ramp = math.max(state.ramp, state.pause + (probe and 2 * params.ramp or 0))
 end
 
-local function apply_pause(answer, user, target)
-  local moment = latest + (answer.pause or 0)
-  if answer.scope == 'global' and answer.token_owner == '' then
-    pause_token(answer)
+-- Returns for how long a 429 pauses what it names: what it says, but after one that came in spite of such a wait at
+-- least twice as long each time, up to `max_pause`. Answers to calls that were charged before the wait do not count.
+-- Also returns whether a single call should find out first if the limit is over.
+local function grow_pause(answer, name)
+  call('ZREMRANGEBYSCORE', repeats, '-inf', now - params.repeat_memory)
+  local known = tonumber(call('ZSCORE', repeats, name) or 0)
+  local moment = math.floor(known)
+  local n = math.floor((known - moment) * COUNTS + 0.5)
+  if answer.charged_at >= moment then n = math.min(n + 1, 20) end
+  local first = answer.scope == 'edge' and answer.pause or params.first_pause
+  local pause = answer.pause
+  if n > 1 then pause = math.max(pause, math.min(first * 2 ^ (n - 1), params.max_pause)) end
+  moment = math.max(moment, math.ceil(latest + pause))
+  call('ZADD', repeats, moment + n / COUNTS, name)
+  extend_ttl(repeats, moment + params.repeat_memory)
+  state.repeated = math.max(state.repeated, moment + params.repeat_memory)
+  return pause, pause >= params.max_pause
+end
+
+-- Forgets 429s of what has answered well since.
+local function forget_repeats(answer)
+  local token = answer.token_owner == '' and 'global' or 'user ' .. answer.token_owner
+  for _, name in ipairs({answer.label, token, egress}) do
+    local known = tonumber(call('ZSCORE', repeats, name))
+    if known and answer.charged_at >= math.floor(known) then call('ZREM', repeats, name) end
+  end
+end
+
+-- Leaves one permit for some seconds after a pause: its call finds out whether the limit is over.
+local function leave_one(answer, key, capacity, moment)
+  local free = moment + 2 * params.ramp
+  for i = 1, math.min(capacity, 50) - 1 do
+    call('ZADD', key, free, answer.id .. '-' .. i)
+  end
+  extend_ttl(key, free)
+end
+
+-- capacity: of the target.
+local function apply_pause(answer, user, target, capacity)
+  local name = answer.label
+  if answer.scope == 'edge' then
+    name = egress
   elseif answer.scope == 'global' then
-    pause(user, '!', moment)
+    name = answer.token_owner == '' and 'global' or 'user ' .. answer.token_owner
+  end
+  local pause_length, probe = grow_pause(answer, name)
+  local grown = latest + pause_length
+  -- Repetition concerns this guild; others that share the bucket wait for what the answer says.
+  local moment = latest + answer.pause
+  if answer.scope == 'global' and answer.token_owner == '' then
+    pause_token(grown, probe)
+  elseif answer.scope == 'global' then
+    pause(user, '!', grown)
+    if probe then leave_one(answer, user, params.user_capacity, grown) end
   elseif answer.scope == 'route' then
     pause(target, '!', moment)
+    if answer.clipped then leave_one(answer, target, capacity, moment) end
   elseif answer.scope == 'shared' then
     pause(target, '!shared', moment)
+    if answer.clipped then leave_one(answer, target, capacity, moment) end
   elseif answer.scope == 'edge' then
-    call('HSET', egress, 'edge', math.max(moment, tonumber(call('HGET', egress, 'edge') or 0)))
+    call('HSET', egress, 'edge', math.max(grown, tonumber(call('HGET', egress, 'edge') or 0)))
     call('PEXPIRE', egress, DAY)
-    state.stopped = math.max(state.stopped, moment)
+    state.stopped = math.max(state.stopped, grown)
+    state.ramp = math.max(state.ramp, grown + 2 * params.ramp)
   end
 end
 
@@ -103,10 +164,10 @@ local function settle(answer, user, route, all_guilds, own_guild)
   note_round_trip(answer.round_trip)
   release_after(ledger, answer, params.global_window, params.global_credit, 'XX')
   release_after(user, answer, params.user_window, params.user_credit, 'XX')
-  local value, window = learn_limit(answer)
+  local value, window, same_bucket = learn_limit(answer)
   local target, foreign_calls = route, 0
   release_after(route, answer, answer.bucket and window or answer.window, params.user_credit, 'XX')
-  if answer.bucket then
+  if same_bucket then
     local per_guild = string.sub(value, -1) == '1'
     target = per_guild and own_guild or all_guilds
     if own_guild ~= route then release_after(own_guild, answer, window, params.user_credit) end
@@ -115,7 +176,11 @@ local function settle(answer, user, route, all_guilds, own_guild)
   elseif own_guild ~= route then
     release_after(own_guild, answer, answer.window, params.user_credit, 'XX')
   end
-  if answer.scope then apply_pause(answer, user, target) end
+  if answer.scope then
+    apply_pause(answer, user, target, tonumber(string.match(value, '%S+ (%d+)')) or 0)
+  elseif answer.headers_expected and now < state.repeated then
+    forget_repeats(answer)
+  end
   if answer.invalid then count_invalid() end
   return {foreign_calls, value}
 end

@@ -11,6 +11,7 @@
 --   8  learned   hash  "<kind> <route>" -> "bucket capacity window per_guild"; with a suffix: evidence, see routes.lua
 --   9  egress    hash  invalid answers by minute, and until when which lanes stop
 --   10 active    zset  route budgets in use: label -> moment of the last release, for snapshots
+--   11 repeats   zset  what was answered 429 -> end of its wait, see settle.lua; a fraction counts answers in a row
 --   then for each settlement: user ledger, route ledger as charged, the bucket's ledger of all guilds, of its guild
 --   then for each request: user ledger, user queue, route ledger, route queue, route ledger of its guild
 -- ARGV: 1 input, JSON: `settlements` and `requests` (codec.py), the estimate of the fleet's clock (fleet_clock.py), and
@@ -23,7 +24,7 @@
 -- values, must not change; input and reply belong to one process and may.
 local meta, ledger, deadlines, tags = KEYS[1], KEYS[2], KEYS[6], KEYS[7]
 local queues = {KEYS[3], KEYS[4], KEYS[5]}
-local learned, egress, active = KEYS[8], KEYS[9], KEYS[10]
+local learned, egress, active, repeats = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local input = cjson.decode(ARGV[1])
 local call = redis.call
 
@@ -33,6 +34,7 @@ local FIELDS = {
   'era',                                -- epoch: the part of the incarnation since Redis' clock was set
   'hold',                               -- warm-up hold: no permit before this moment, because state was lost
   'pause', 'ramp', 'fewer', 'fewer_at', -- global pause; start of the ramp; permits left to foreign usage, since when
+  'repeated',                           -- no entry of `repeats` matters after this moment
   'paused', 'stopped',                  -- no budget is paused, and no address stopped, after these moments
   'pace',                               -- moment of the next background or refresh call at an even pace
   'served', 'tag1', 'tag2', 'tag3',     -- virtual time of the lanes, and of each lane's next call

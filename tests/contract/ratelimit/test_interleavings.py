@@ -120,7 +120,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
         assert states[:2] == result_of(self.memory.snapshot(PARAMETERS, []))[:2]
         return [(state.kind, state.key, state.free) for state in states]
 
-    @stateful.rule(seconds=st.sampled_from((0.001, 0.02, 0.1, 0.5, 1.0, 3.0, 8.0)))
+    @stateful.rule(seconds=st.sampled_from((0.001, 0.02, 0.1, 0.5, 1.0, 3.0, 8.0, 300.0)))
     def time_passes(self, seconds: float) -> None:
         """Advance the clock."""
         self.now += seconds
@@ -173,6 +173,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
         permit = self.in_flight.pop(data.draw(st.integers(0, len(self.in_flight) - 1)))
         trip = data.draw(st.sampled_from((0.05, 0.1, 0.4)))
         age = data.draw(st.sampled_from((0.0, 0.02)))
+        pause = data.draw(st.sampled_from((0.0, 1.5, 1.5, 300.0))) if scope else 0.0
         if self.now - age > permit.taken_at + PARAMETERS.max_in_flight:
             return  # The call timed out before; it is not settled.
         outcome = protocol.Outcome(
@@ -180,7 +181,8 @@ class Interleavings(stateful.RuleBasedStateMachine):
             headers=headers,
             headers_expected=scope is None,
             scope=scope,
-            pause=1.5 if scope else 0.0,
+            pause=pause,
+            clipped=pause == 300.0,
             invalid=scope not in {None, "shared"},
         )
         self.exchange([protocol.Settlement(permit, outcome, self.now - age)], [])
@@ -190,7 +192,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
                 one.until = {name: self.now - age - trip + (1.0 if name == "global" else 3.0) for name in one.until}
         bot = permit.charge.identity == "bot"
         if (scope == "global" and bot) or scope == "edge":
-            self.closed_until = max(self.closed_until, self.now + 1.5)
+            self.closed_until = max(self.closed_until, self.now + pause)
 
     @stateful.precondition(lambda self: self.in_flight)
     @stateful.rule(data=st.data())

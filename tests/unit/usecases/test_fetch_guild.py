@@ -225,15 +225,27 @@ async def test_the_job_waits_when_a_budget_of_all_its_guilds_refuses(bench: Benc
     assert (bench.began, bench.backend.discord.calls) == (0, [])
 
 
-@pytest.mark.parametrize("why", ["used up", "429 user"], ids=["by-our-limiter", "by-discord"])
-async def test_only_the_unit_waits_when_its_route_refuses(bench: Bench, why: str) -> None:
+async def test_only_the_unit_waits_when_its_route_refuses(bench: Bench) -> None:
     """The job's other guilds may go on; no attempt is counted."""
-    bench.backend.discord.fail(GUILD, errors.RateLimited("route", retry_after=3.0, why=why))
+    bench.backend.discord.fail(GUILD, errors.RateLimited("route", retry_after=3.0, why="used up"))
 
     outcome = await bench.run()
 
     assert outcome == fetch_guild.StepResult(values.task(retry_at=bench.backend.clock() + 3.0))
     assert (await bench.guild()).lease_until == 0.0
+
+
+async def test_an_attempt_is_counted_when_discord_answers_429(bench: Bench) -> None:
+    """The first is asked again after what Discord says or the first pause, whichever is longer; the fifth fails."""
+    for answers in (1, 5):
+        bench.backend.discord.fail(GUILD, errors.RateLimited("route", retry_after=30.0, why="429 user"))
+
+        outcome = await bench.run(attempts=answers - 1)
+
+        assert (outcome.task.attempts, outcome.throttled) == (answers, None)
+        expected = (model.TaskState.FAILED, 0.0) if answers == 5 else (model.TaskState.QUEUED, 30.0)
+        waits = outcome.task.retry_at - bench.backend.clock() if outcome.task.retry_at else 0.0
+        assert (outcome.task.state, waits) == expected
 
 
 async def test_the_job_waits_when_the_edge_blocks_our_address(bench: Bench) -> None:
