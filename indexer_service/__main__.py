@@ -3,7 +3,8 @@
 
 `python -m indexer_service settings` prints the settings in force without secrets. `python -m indexer_service keys
 rotate` encrypts every stored credential again with the first key. `python -m indexer_service migrate` moves the stored
-data to the form of this release; with `--drop-rows` it drops the older form.
+data to the form of this release; with `--drop-rows` it drops the older form. `python -m indexer_service inspect guild
+ID` or `inspect user ID` prints what is stored of one.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from indexer_service import migrate, rotate_keys
+from indexer_service import inspect, migrate, rotate_keys
 from indexer_service.server import app, grpc_server
 from indexing import errors, settings
 from indexing.settings import display
@@ -91,6 +92,14 @@ def _migrate(command: Callable[[settings.MigrationConfig], Coroutine[Any, Any, i
         return 130
 
 
+def inspect_one(kind: str, identity: str) -> int:
+    """Print what is stored of a guild or a user; returns the exit code: 2 for invalid settings or arguments."""
+    if kind not in {"guild", "user"} or not (identity.isascii() and identity.isdecimal()):
+        print("usage: python -m indexer_service inspect guild|user ID", file=sys.stderr)  # noqa: T201 -- as above
+        return 2
+    return _migrate(lambda config: inspect.inspect(config, kind, int(identity)))
+
+
 def print_settings() -> int:
     """Print every variable in force, and the problems on standard error; returns 2 when there are any."""
     lines, problems = display.list_settings()
@@ -108,4 +117,6 @@ if __name__ == "__main__":
         "migrate": migrate_rows,
         "migrate --drop-rows": drop_rows,
     }
+    if sys.argv[1:2] == ["inspect"]:
+        sys.exit(inspect_one(*[*sys.argv[2:], "", ""][:2]))
     sys.exit(commands.get(" ".join(sys.argv[1:]), serve)())

@@ -171,7 +171,7 @@ class AdaptiveLimit:
     PERIOD = 1.0
     SMOOTHING = 1 / 60
 
-    def __init__(self, monotonic: Callable[[], float], *, initial: int = 16, most: int = 64) -> None:
+    def __init__(self, monotonic: Callable[[], float], *, initial: int = 32, most: int = 64) -> None:
         self._monotonic = monotonic
         self._most = most
         self._limit = float(initial)

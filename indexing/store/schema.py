@@ -9,7 +9,7 @@ The form of the stored data, as `meta` says: rows, as the release before keeps t
 
 Each state agrees with the one before and the one after, so that processes may differ by one state: what a process
 writes is in the form that any other reads. A process looks at `meta` before an operation, at most once in `NOTICE`
-seconds, and a migration leaves `switching` only when every operation of the state before has ended (decision 26).
+seconds, and a migration leaves `switching` only when every operation of the state before has ended (decision 29).
 """
 
 import enum

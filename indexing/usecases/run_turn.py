@@ -27,6 +27,14 @@ MOST_UNFINISHED = 5
 """Turns that may get lost in a row before a job is given up: killed workers are forgiven, a turn that kills is not."""
 
 
+PERMIT_WAIT = 2.0
+"""
+Longest wait, in seconds, for one permit within a background turn. A longer one ends the turn, whose thread is then free
+for other jobs. With 80 jobs for 64 threads, 1 and 2 use the fleet's budget fully and 5 uses four fifths of it, because
+positions in the queue are lost while jobs wait for a thread; with a thread for each job a longer wait saves turns.
+"""
+
+
 class TurnRunner:
     """Runs turns. Round trips besides the units': 6 to MongoDB, 7 in a job's last turn, 1 to Redis."""
 
@@ -40,7 +48,7 @@ class TurnRunner:
         user_budget: int = 5,
     ) -> None:
         """*user_budget* is the capacity of a user's budget, which bounds how many calls a turn makes side by side."""
-        self._width = config.turn_width or min(25, max(5, user_budget))
+        self._width = config.turn_width or min(12, max(5, user_budget))
         self._deps = deps
         self._config = config
         self._metrics = metrics
@@ -54,7 +62,9 @@ class TurnRunner:
     async def run_background_turn(self, turn: turns.Turn) -> bool:
         """Run a turn in the background lane, as a worker does; see `run_turn`."""
         until = self._deps.clock() + self._config.turn_time
-        return await self.run_turn(turn, guild_tasks.TurnLimits(model.Lane.BACKGROUND, until, self._width))
+        return await self.run_turn(
+            turn, guild_tasks.TurnLimits(model.Lane.BACKGROUND, until, self._width, max_wait=PERMIT_WAIT)
+        )
 
     async def run_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> bool:
         """

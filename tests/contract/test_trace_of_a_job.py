@@ -1,4 +1,4 @@
-"""The trace of one job, from the gRPC call over the queue to the last stored channels, with both processes in one."""
+"""The trace of one job, from the gRPC call over the queue to the stored channels, with both processes in this one."""
 
 import asyncio
 import contextlib
