@@ -16,10 +16,33 @@ MOST_NAMED = 2_000
 MOST_VIEWS = 256
 """Views of a guild that are kept; beyond that all are forgotten."""
 BYTES_PER_GUILD = 13_000
-BYTES_PER_CHANNEL = 500
+BYTES_PER_CHANNEL = 700
 """What a decoded guild takes, rounded up."""
 ROW_BYTES = 200
 """More than a row takes besides its texts."""
+
+
+VOICE = frozenset({2, 13})
+"""Types of voice and stage channels."""
+
+
+def client_order(channels: Collection[model.Channel]) -> list[tuple[tuple[int, ...], model.Channel]]:
+    """
+    Return channels with their sort keys, in the order in which Discord's clients show them.
+
+    First those without a category, then each category with its channels; inside, text before voice; then by position,
+    then by id. Discord's staff describes it in discord-api-docs issues 4613 and 5792 (read 2026-11-28); the
+    documentation says only that equal positions are ordered by id.
+    """
+    categories = {channel.channel_id: channel for channel in channels if channel.kind == permissions.CATEGORY}
+
+    def key(channel: model.Channel) -> tuple[int, ...]:
+        itself = channel.kind == permissions.CATEGORY
+        category = channel if itself else categories.get(channel.parent_id or 0)
+        group = (0, 0, 0) if category is None else (1, category.position, category.channel_id)
+        return *group, int(not itself), int(channel.kind in VOICE), channel.position, channel.channel_id
+
+    return sorted(((key(channel), channel) for channel in channels), key=lambda pair: pair[0])
 
 
 class ChannelViews:
@@ -31,17 +54,21 @@ class ChannelViews:
         encode: Makes of a channel what pages are made of.
 
     Attributes:
-        rows: Encoded channels in stored order.
+        channels: The channels in the order of `client_order`.
+        keys: The sort key of each channel.
+        rows: Encoded channels.
         sizes: About how many bytes each row takes in an answer.
     """
 
     def __init__(self, indexed: model.IndexedGuild, encode: Callable[[model.Channel], Any]) -> None:
         self.guild = indexed.guild
         self.version = indexed.version
-        self.channels = indexed.channels
-        self.rows = [encode(channel) for channel in indexed.channels]
+        ordered = client_order(indexed.channels)
+        self.channels = [channel for _, channel in ordered]
+        self.keys = [key for key, _ in ordered]
+        self.rows = [encode(channel) for channel in self.channels]
         self.sizes = [
-            ROW_BYTES + len(channel.name.encode()) + len((channel.topic or "").encode()) for channel in indexed.channels
+            ROW_BYTES + len(channel.name.encode()) + len((channel.topic or "").encode()) for channel in self.channels
         ]
         self.bytes = size_of(indexed)
         self._views: dict[object, list[int]] = {}
@@ -57,7 +84,7 @@ class ChannelViews:
             self.guild = dataclasses.replace(self.guild, fetched_at=head.fetched_at, schedule=schedule)
 
     def view(self, membership: model.Membership, roles: Collection[int] | None) -> list[int]:
-        """Return the places of the channels that a member may see, in stored order; *roles* None means unknown."""
+        """Return the places of the channels that a member may see, in order; *roles* None means unknown."""
         key = self._key(membership, roles)
         found = self._views.get(key)
         if found is None:

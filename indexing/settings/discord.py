@@ -19,7 +19,7 @@ class DiscordSettings(fields.Group):
     api_base: str = "https://discord.com/api/v10"
     """Base URL of the API. Must be https, or http on a loopback address."""
 
-    bot_token: pydantic.SecretStr = pydantic.Field(min_length=1)
+    bot_token: fields.SecretWord = pydantic.Field(min_length=1)
     """The bot's token. Channels are read with it, so the bot must be installed in every guild that is indexed."""
 
     timeout: float = pydantic.Field(default=10.0, gt=0, le=60)
@@ -53,7 +53,7 @@ class OAuthSettings(fields.Group):
     """The application's id. With id and secret, users' tokens are renewed before they expire.
     Without them, users log in again when their token expires."""
 
-    client_secret: pydantic.SecretStr = pydantic.Field(default=pydantic.SecretStr(""), validate_default=True)
+    client_secret: fields.SecretWord = pydantic.Field(default=pydantic.SecretStr(""), validate_default=True)
     """The application's secret. It is sent to Discord's token endpoint only. Must be set together with the id."""
 
     @pydantic.field_validator("client_secret")

@@ -41,11 +41,27 @@ RateField = Annotated[Rate, pydantic_settings.NoDecode, pydantic.BeforeValidator
 
 
 class Group(pydantic_settings.BaseSettings):
-    """The variables of one concern, frozen once they are read."""
+    """The variables of one concern, frozen once they are read; a value from a file may end with a newline."""
 
     model_config = pydantic_settings.SettingsConfigDict(
         frozen=True, use_attribute_docstrings=True, extra="ignore", hide_input_in_errors=True
     )
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _without_final_newline(cls, value: object) -> object:
+        return value.rstrip("\r\n") if isinstance(value, str) else value
+
+
+def _must_be_one_word(value: pydantic.SecretStr) -> pydantic.SecretStr:
+    text = value.get_secret_value()
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("must not contain spaces, newlines or control characters")
+    return value
+
+
+SecretWord = Annotated[pydantic.SecretStr, pydantic.AfterValidator(_must_be_one_word)]
+"""A secret that is sent in an HTTP header or a form."""
 
 
 def variable(group: type[Group], field: str) -> str:

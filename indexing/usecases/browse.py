@@ -362,8 +362,7 @@ class _Cut:
 
 
 def _position(views: channel_views.ChannelViews, place: int) -> tuple[int, ...]:
-    channel = views.channels[place]
-    return channel.guild_id, channel.position, channel.channel_id
+    return views.guild.guild_id, *views.keys[place]
 
 
 def _activity(views: channel_views.ChannelViews, place: int) -> tuple[int, ...]:

@@ -61,7 +61,11 @@ def test_a_view_has_what_its_member_may_see_on_random_guilds(others: int) -> Non
 
         for _ in range(MEMBERS):
             member, roles = random_member(dice)
-            assert seen(views, member, roles) == expected(channels, member, roles), (made, member, roles)
+            assert sorted(seen(views, member, roles)) == sorted(expected(channels, member, roles)), (
+                made,
+                member,
+                roles,
+            )
             assert views.needs_roles(member) is permissions.needs_roles(member, channels), (made, member)
             hidden += len(channels) - len(views.view(member, roles))
 
@@ -141,7 +145,7 @@ def test_views_are_bounded_when_more_groups_ask_than_are_kept() -> None:
 
 
 def test_channels_are_encoded_once_when_a_version_is_kept() -> None:
-    """In stored order; views are places in it."""
+    """In the clients' order; views are places in it."""
     calls: list[int] = []
     rows = [values.channel(5), values.channel(4), values.channel(6)]
     indexed = model.IndexedGuild(values.guild(), 7, tuple(rows))
@@ -155,7 +159,7 @@ def test_channels_are_encoded_once_when_a_version_is_kept() -> None:
     for user_id in range(3):
         views.view(values.membership(user_id=user_id), ())
 
-    assert (calls, views.rows, views.version) == ([5, 4, 6], ["5", "4", "6"], 7)
+    assert (calls, views.rows, views.version) == ([4, 5, 6], ["4", "5", "6"], 7)
 
 
 def test_the_size_of_a_row_is_not_below_what_it_takes_when_all_its_fields_are_long() -> None:

@@ -183,3 +183,24 @@ def test_every_rule_holds_when_settings_load(variables: dict[str, str]) -> None:
     for rule in loading.RULES:
         values: list[Any] = [operator.attrgetter(name)(loaded) for name in rule.settings]
         assert rule.holds(*values)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_final_newline_is_dropped(environment: pytest.MonkeyPatch, end: str) -> None:
+    """Secrets come from files that editors end with one; Discord would refuse every call."""
+    environment.setenv("DISCORD_BOT_TOKEN", f"the-bot-token{end}")
+    environment.setenv("GLOBAL_BUDGET", f"40/1{end}")
+
+    config = settings.load()
+
+    assert config.discord.bot_token.get_secret_value() == "the-bot-token"
+    assert config.limiter.global_budget.capacity == 40
+
+
+@pytest.mark.parametrize("token", ["the bot\ntoken", "two words", "tab\t", "nul\x01"])
+def test_a_token_is_refused_by_name_when_it_is_not_one_word(token: str) -> None:
+    """It cannot be sent in a header; its text is not shown."""
+    (line,) = problems_with({"DISCORD_BOT_TOKEN": token})
+
+    assert line.startswith("DISCORD_BOT_TOKEN")
+    assert token not in line

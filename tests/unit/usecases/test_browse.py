@@ -93,7 +93,7 @@ async def ids(backend: fake_backend.FakeBackend, *, size: int = 100, user: int =
 
 async def test_exactly_what_he_may_see_is_shown_when_a_user_lists_channels(backend: fake_backend.FakeBackend) -> None:
     """By guild, position and id: open channels, those of his roles, and all of his own guild."""
-    assert await ids(backend) == [11, 12, 21, 22, 24, 31, 32, 33, 34]
+    assert await ids(backend) == [11, 12, 24, 21, 22, 33, 34, 31, 32]
 
 
 async def test_nothing_forbidden_is_shown_when_any_filter_is_used(backend: fake_backend.FakeBackend) -> None:
@@ -115,11 +115,11 @@ async def test_nothing_forbidden_is_shown_when_any_filter_is_used(backend: fake_
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        pytest.param({"guild_id": 20}, [21, 22, 24], id="one-guild"),
+        pytest.param({"guild_id": 20}, [24, 21, 22], id="one-guild"),
         pytest.param({"guild_id": 99}, [], id="not-his-guild"),
-        pytest.param({"name_prefix": "GEN"}, [12, 22, 24, 32, 34], id="prefix-in-any-case"),
+        pytest.param({"name_prefix": "GEN"}, [12, 24, 22, 34, 32], id="prefix-in-any-case"),
         pytest.param({"name_prefix": "eneral"}, [], id="not-a-prefix"),
-        pytest.param({"kinds": (2, 4)}, [11, 21, 24, 31, 34], id="types"),
+        pytest.param({"kinds": (2, 4)}, [11, 24, 21, 34, 31], id="types"),
         pytest.param({"guild_id": 30, "kinds": (0,), "name_prefix": "s"}, [33], id="all-together"),
         pytest.param({"by_activity": True, "guild_id": 30}, [33, 32, 34, 31], id="newest-first-unused-last"),
     ],
@@ -154,7 +154,7 @@ async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(backen
 
     rest = await reader.list_channels(USER, browse.ChannelFilter(), after=first.following, size=100)
 
-    assert [row.channel_id for row in first.rows + rest.rows] == [11, 12, 21, 22, 24, 31, 32, 33, 34]
+    assert [row.channel_id for row in first.rows + rest.rows] == [11, 12, 24, 21, 22, 33, 34, 31, 32]
 
 
 async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(backend: fake_backend.FakeBackend) -> None:
@@ -185,7 +185,7 @@ async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(backend: 
     """At once, although the channels are still stored."""
     await stored.left(backend.users, USER, 30)
 
-    assert await ids(backend) == [11, 12, 21, 22, 24]
+    assert await ids(backend) == [11, 12, 24, 21, 22]
     views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
     assert {view.guild.guild_id for view in views} == {10, 20}
 
