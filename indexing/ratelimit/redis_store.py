@@ -72,6 +72,8 @@ class RedisBudgetStore:
         self._now = now
         self._scripts: dict[limits.LimiterParameters, Any] = {}
         self._fleet_clock = fleet_clock.FleetClock()
+        self.incarnation = 0
+        """Names the state that Redis had at the last exchange: another number after a loss; 0 before the first."""
 
     async def exchange(
         self,
@@ -93,6 +95,7 @@ class RedisBudgetStore:
             reply = await self._script(parameters)(keys, [codec.encode_json(script_input)])
         moment_ms, redis_ms, incarnation, epoch, results, decisions = reply
         self._fleet_clock.update(fleet_clock.Reading(moment_ms, sent_at, self._clock(), epoch, incarnation), redis_ms)
+        self.incarnation = incarnation
         user_capacity = parameters.user_budget.capacity
         return (
             [codec.decode_settlement_result(one) for one in results],
