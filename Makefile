@@ -7,7 +7,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up setup hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
-  dashboards dashboards-check lock check-deploy check-image check-monitoring fuzz bench bench-limiter bench-size \
+  dashboards dashboards-check lock check-deploy check-image check-failover check-monitoring fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-economy bench-overhead bench-admission \
   bench-index bench-read drill-drain drill-losses drill-kills
 
@@ -120,6 +120,9 @@ check-deploy: $(TOOLS_READY)  ## Check image recipe, compose file and manifests:
 
 check-image: $(READY)  ## Build the image without a registry and run it as a pod does; the script lists its needs.
 	deploy/docker/check_image.sh
+
+check-failover: $(READY)  ## Fail over real Redis servers under the product. Needs redis-server and redis-sentinel.
+	FAILOVER=1 $(BIN)/pytest -n 0 tests/failover $(ARGS)
 
 check-monitoring: $(READY)  ## Check rules and dashboards against a real Prometheus. ARGS=--picture draws docs/headroom.svg
 	$(BIN)/python -m deploy.observability.verify $(ARGS)

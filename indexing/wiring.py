@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import dramatiq
 import redis.asyncio
@@ -12,11 +14,11 @@ import redis.asyncio
 from indexing import concurrency, settings
 from indexing.discord import client, oauth
 from indexing.domain import ports
-from indexing.messaging import coordination, events, queue, redis_client
-from indexing.ratelimit import limiter, redis_store
+from indexing.messaging import coordination, events, queue, redis_checks, redis_client, redis_sentinel, redis_watch
+from indexing.ratelimit import limiter, limits, redis_store
 from indexing.store import credentials, database, guilds, idempotency, jobs, migrations, schema, users
 from indexing.store.rows import channels, memberships, units, user_data
-from indexing.telemetry import metrics
+from indexing.telemetry import logs, metrics
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Components:
     events: events.RedisEvents
     redis: redis.asyncio.Redis
     store_limit: concurrency.AdaptiveLimit
+    redis_watch: redis_watch.RedisWatch
 
 
 def application_name(config: settings.DiscordSettings) -> str:
@@ -74,28 +77,31 @@ async def open_components(
     """
     Open MongoDB, Redis and the HTTP session to Discord.
 
-    The limiter has a Redis client of its own, so that other commands never delay a permit.
+    The limiter has a Redis client of its own, so that other commands never delay a permit. A Redis that is away is
+    waited for.
 
     Raises:
-        errors.StoreUnavailable, errors.QueueUnavailable: A server does not answer.
+        errors.StoreUnavailable, errors.QueueUnavailable: A server does not answer or cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
-        shared_redis = await stack.enter_async_context(redis_client.open_redis(config.redis, metrics.servers))
+        shared_redis = await stack.enter_async_context(_open_first_redis(config, metrics))
         db = await stack.enter_async_context(database.open_database(config.mongo, metrics.servers))
         form = await schema.open_schema(db, config.mongo.schema)
         await migrations.make_indexes(db, await form.state())
         session = await stack.enter_async_context(client.open_session(config.discord))
         limiter_redis = await stack.enter_async_context(redis_client.open_redis(config.redis, metrics.servers))
         budgets = redis_store.RedisBudgetStore(limiter_redis, application_name(config.discord))
-        limits = limiter.Limiter(budgets, config.limiter, metrics.limiter, call_timeout=config.discord.timeout)
-        stack.push_async_callback(limits.close)
-        await limits.warm_up()
+        rate_limiter = limiter.Limiter(budgets, config.limiter, metrics.limiter, call_timeout=config.discord.timeout)
+        stack.push_async_callback(rate_limiter.close)
+        await rate_limiter.warm_up()
         updates = events.RedisEvents(shared_redis, metrics.indexing.merged.inc)
         stack.push_async_callback(updates.close)
-        turn_queue = queue.DramatiqQueue(broker, shared_redis)
+        watch = _make_watch(config, budgets, [limiter_redis, shared_redis, getattr(broker, "client", None)], metrics)
+        await stack.enter_async_context(concurrency.background_tasks(redis_watch=watch.watch))
+        turn_queue = queue.DramatiqQueue(broker, shared_redis, clock, watch.note_failure)
         discord = client.DiscordClient(
             session,
-            limits,
+            rate_limiter,
             config.discord,
             metrics.discord,
             charge_bot_reads=config.limiter.user_budget_bot_reads,
@@ -117,4 +123,35 @@ async def open_components(
             clock=clock,
         )
         idempotency_store = idempotency.MongoIdempotencyStore(db)
-        yield Components(dependencies, idempotency_store, limits, turn_queue, updates, shared_redis, store_limit)
+        yield Components(
+            dependencies, idempotency_store, rate_limiter, turn_queue, updates, shared_redis, store_limit, watch
+        )
+
+
+@contextlib.asynccontextmanager
+async def _open_first_redis(config: settings.Settings, metrics: metrics.Metrics) -> AsyncIterator[redis.asyncio.Redis]:
+    """Wait for Redis, connect to it, and check it; warn of what the URL of MongoDB says."""
+    if config.mongo.warning:
+        logs.get(__name__).warning("mongodb_url", problem=config.mongo.warning)
+    start_timeout = config.redis.start_timeout
+    async with redis_client.open_redis(config.redis, metrics.servers, start_timeout=start_timeout) as opened:
+        await redis_checks.check_server(opened, limits.Keys(application_name(config.discord)).tag + "check")
+        yield opened
+
+
+def _make_watch(
+    config: settings.Settings,
+    budgets: redis_store.RedisBudgetStore,
+    clients: Sequence[Any],
+    metrics: metrics.Metrics,
+) -> redis_watch.RedisWatch:
+    """Return the watch of Redis. Of *clients*, which all follow Sentinel, the first two are of this loop."""
+    parameters = limits.LimiterParameters.from_settings(config.limiter, config.discord.timeout)
+
+    async def touch_budgets() -> int:
+        """Exchange nothing, without the limiter's short timeout, so that a slow connection can be made."""
+        await redis_sentinel.refresh_primary(clients)
+        await budgets.exchange(parameters, [], [])
+        return budgets.incarnation
+
+    return redis_watch.RedisWatch(touch_budgets, functools.partial(queue.request_sweep, clients[1]), metrics.servers)

@@ -58,5 +58,7 @@ async def serving(backend: fake_backend.FakeBackend, **given: Any) -> AsyncItera
         interceptors.RequestContextInterceptor(),
         interceptors.MetricsInterceptor(service_metrics, backend.clock),
     ]
-    async with grpc_server.serve(service(backend, config), idempotency, config, lambda: None, outer=outer) as port:
+    async with grpc_server.serve(
+        service(backend, config), idempotency, config, grpc_server.Lifecycle(), outer=outer
+    ) as port:
         yield f"127.0.0.1:{port}"

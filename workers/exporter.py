@@ -148,7 +148,9 @@ async def running_exporter(config: settings.ExporterConfig, clock: Callable[[], 
     loop = asyncio.get_running_loop()
     registry = metric_types.new_registry()
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(redis_client.open_redis(config.redis))
+        client = await stack.enter_async_context(
+            redis_client.open_redis(config.redis, start_timeout=config.redis.start_timeout)
+        )
         db = await stack.enter_async_context(database.open_database(config.mongo))
         process_metrics = metrics.ProcessMetrics(registry, ["export"])
         exporter = Exporter(config, client, db, metrics.FleetMetrics(registry), clock)
@@ -164,7 +166,7 @@ async def running_exporter(config: settings.ExporterConfig, clock: Callable[[], 
             config.exporter.port,
             registry,
             live=lambda: True,
-            ready=lambda: not closing.is_set(),
+            unready=lambda: "closing" if closing.is_set() else "",
             before_scrape=update_metrics,
         )
         await asyncio.to_thread(server.__enter__)

@@ -43,11 +43,22 @@ def serving_endpoints(
     registry: prometheus_client.CollectorRegistry,
     *,
     live: Callable[[], bool],
-    ready: Callable[[], bool],
+    unready: Callable[[], str],
     before_scrape: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """
     Serve on all addresses until the block ends. Port 0 serves nothing.
+
+    Args:
+        port: The port.
+
+        registry: What /metrics shows.
+
+        live: Whether /livez passes.
+
+        unready: Returns why /readyz fails, which it shows; empty when it passes.
+
+        before_scrape: Called before each response of /metrics.
 
     Raises:
         OSError: The port is in use.
@@ -56,16 +67,16 @@ def serving_endpoints(
         yield
         return
     scrape = prometheus_client.make_wsgi_app(registry)
-    checks = {"/livez": live, "/readyz": ready}
+    checks = {"/livez": lambda: "" if live() else "not live", "/readyz": unready}
 
     def app(environ: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         check = checks.get(environ["PATH_INFO"])
         if check is None:
             before_scrape()
             return scrape(environ, respond)  # type: ignore[no-any-return]  # untyped there
-        passed = check()
-        respond("200 OK" if passed else "503 Service Unavailable", [("Content-Type", "text/plain")])
-        return [b"ok\n" if passed else b"not ok\n"]
+        problem = check()
+        respond("503 Service Unavailable" if problem else "200 OK", [("Content-Type", "text/plain")])
+        return [f"{problem or 'ok'}\n".encode()]
 
     server = wsgiref.simple_server.make_server(
         "",

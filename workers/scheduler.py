@@ -5,6 +5,7 @@ Sweeping runs in every process that runs turns, so that no job stalls while turn
 be moved to separate processes (workers/refresh.py).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -17,6 +18,11 @@ from indexing.usecases import guild_lists, maintenance, read_channels
 PeriodicTask: TypeAlias = Callable[[], Awaitable[Any]]
 REFRESH_TASKS = ("refresh", "purge")
 """Names of `Scheduler.refresh_tasks`, in metrics and logs."""
+REQUESTED_SWEEPS = 15
+"""Sweeps after a request. Turns that other processes could not enqueue become overdue in the seconds after it."""
+REQUESTED_PAUSE = 1.0
+REQUESTED_OVERDUE = 0.5
+"""Seconds past its due time after which a turn counts as lost, and between two of these sweeps."""
 
 
 class Scheduler:
@@ -34,11 +40,27 @@ class Scheduler:
         self._config = config
         self._metrics = metrics
         self._clock = clock
+        self._sweep_requested = asyncio.Event()
 
     def sweep_tasks(self) -> dict[str, PeriodicTask]:
-        """Return the task that enqueues lost turns."""
+        """Return the tasks that enqueue lost turns: regularly, and at once when a process requests it."""
         sweeper = maintenance.Sweeper(self._dependencies, self._config)
-        return {"sweep": self._elected("sweep", sweeper.sweep, period=self._config.sweep_interval)}
+
+        async def sweep_on_request() -> None:
+            await self._sweep_requested.wait()
+            self._sweep_requested.clear()
+            for _ in range(REQUESTED_SWEEPS):
+                await sweeper.sweep(REQUESTED_OVERDUE)
+                await asyncio.sleep(REQUESTED_PAUSE)
+
+        return {
+            "sweep": self._elected("sweep", sweeper.sweep, period=self._config.sweep_interval),
+            "sweep_on_request": sweep_on_request,
+        }
+
+    def request_sweep(self) -> None:
+        """Have this process sweep for a while: turns may have been lost or could not be enqueued."""
+        self._sweep_requested.set()
 
     def refresh_tasks(self, bot_guilds: guild_lists.BotGuilds) -> dict[str, PeriodicTask]:
         """Return the tasks that refresh guilds and purge old data."""

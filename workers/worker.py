@@ -16,7 +16,7 @@ from opentelemetry import trace
 
 from indexing import concurrency, errors, settings, wiring
 from indexing.domain import turns
-from indexing.messaging import queue
+from indexing.messaging import queue, redis_watch
 from indexing.telemetry import logs, metric_types, metrics, tracing
 from indexing.usecases import guild_lists, run_turn
 from workers import health, scheduler
@@ -60,6 +60,7 @@ class WorkerRuntime(dramatiq.Middleware):
         self._turn_runner: run_turn.TurnRunner | None = None
         self._worker: Any = None
         self._watchdog = health.Watchdog()
+        self._redis_watch: redis_watch.RedisWatch | None = None
         self._log = logs.get(__name__)
 
     async def run_turn(self, turn: turns.Turn) -> None:
@@ -96,7 +97,7 @@ class WorkerRuntime(dramatiq.Middleware):
         async with contextlib.AsyncExitStack() as stack:
             port = self._config.workers.metrics_port
             stack.enter_context(
-                health.serving_endpoints(port, self._registry, live=self._is_live, ready=self._is_ready)
+                health.serving_endpoints(port, self._registry, live=self._is_live, unready=self._unready_reason)
             )
             components = await stack.enter_async_context(
                 wiring.open_components(self._config, broker, self._metrics, self._clock)
@@ -111,7 +112,9 @@ class WorkerRuntime(dramatiq.Middleware):
                 user_budget=self._config.limiter.user_budget.capacity,
             )
             tasks = scheduler.Scheduler(components, config, self._metrics, self._clock)
-            poller = queue.DelayedQueuePoller(components.redis, components.queue)
+            poller = queue.DelayedQueuePoller(
+                components.redis, components.queue, on_sweep_requested=tasks.request_sweep
+            )
             stack.push_async_callback(poller.close)
 
             async def poll_delayed_queue() -> None:
@@ -128,6 +131,7 @@ class WorkerRuntime(dramatiq.Middleware):
                     **(tasks.refresh_tasks(lists.bot_guilds) if self._config.workers.refresh else {}),
                 )
             )
+            self._redis_watch = components.redis_watch
             self._stack = stack.pop_all()
 
     def _is_live(self) -> bool:
@@ -147,8 +151,11 @@ class WorkerRuntime(dramatiq.Middleware):
             thread.is_alive() or not thread.running for thread in threads
         )
 
-    def _is_ready(self) -> bool:
-        return self._turn_runner is not None and self._is_live()
+    def _unready_reason(self) -> str:
+        """Return why the worker is not ready; empty when it is."""
+        if self._turn_runner is None or self._redis_watch is None:
+            return "starting"
+        return self._redis_watch.unready_reason() if self._is_live() else "not live"
 
 
 def _event_loop_thread() -> dramatiq.asyncio.EventLoopThread:

@@ -133,6 +133,14 @@ SERVERS = Row(
             "IndexerRedisErrors",
             span=6,
         ),
+        Panel(
+            "Redis, processes that cannot write",
+            "By the reason of their last probe. Only away ends by itself, and readonly within a failover.",
+            "short",
+            [Query("sum by (trouble) (indexer_redis_trouble{$ns})", "{{trouble}}")],
+            "IndexerRedisRefuses",
+            span=12,
+        ),
     ],
 )
 TOKENS = Row(

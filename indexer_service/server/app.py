@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import prometheus_client
 from prometheus_client import registry
@@ -49,7 +50,9 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
     rpc_metrics = interceptors.MetricsInterceptor(_service_metrics(config.service, to), clock)
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
-        components = await stack.enter_async_context(wiring.open_components(config, broker, all_metrics, clock))
+        context = wiring.open_components(config, broker, all_metrics, clock)
+        if (components := await _unless_stopped(stack.enter_async_context(context), stop)) is None:
+            return
         lists = guild_lists.GuildLists(components.dependencies, config.indexing)
         turner = run_turn.TurnRunner(
             components.dependencies,
@@ -76,23 +79,43 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
             )
         )
 
-        def end_streams() -> None:
-            slots.drain()
-            components.events.wake_all_watchers()
-            starter.release_waiters()
-
         port = await stack.enter_async_context(
             grpc_server.serve(
                 api,
                 idempotency,
                 config.service,
-                end_streams,
+                _make_lifecycle(components, slots, starter),
                 outer=[interceptors.RequestContextInterceptor(), rpc_metrics],
             )
         )
         log.info("serving", address=config.service.listen, port=port)
         await stop.wait()
         log.info("stopping")
+
+
+async def _unless_stopped(
+    opening: Coroutine[Any, Any, wiring.Components], stop: asyncio.Event
+) -> wiring.Components | None:
+    """Return the components; None when *stop* is set while the process waits for Redis."""
+    opened, stopped = asyncio.create_task(opening), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({opened, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return opened.result() if opened.done() else None
+    finally:
+        for task in (opened, stopped):
+            task.cancel()
+        await asyncio.wait({opened, stopped})
+
+
+def _make_lifecycle(
+    components: wiring.Components, slots: streams.StreamSlots, starter: start_job.StartJob
+) -> grpc_server.Lifecycle:
+    def end_streams() -> None:
+        slots.drain()
+        components.events.wake_all_watchers()
+        starter.release_waiters()
+
+    return grpc_server.Lifecycle(end_streams, components.redis_watch.unready_reason)
 
 
 def _make_servicer(

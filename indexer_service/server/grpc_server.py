@@ -1,8 +1,9 @@
 """The gRPC server: options, interceptors, health, reflection and shutdown."""
 
 import contextlib
+import dataclasses
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc.aio
 from grpc_reflection.v1alpha import reflection
@@ -71,20 +72,34 @@ def _warn_if_unguarded(config: settings.ServiceSettings) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """
+    What the server asks of the process.
+
+    Attributes:
+        end_streams: Called once, before the drain.
+        unready_reason: Returns why the process is not ready; empty when it is.
+    """
+
+    end_streams: Callable[[], None] = lambda: None
+    unready_reason: Callable[[], str] = str
+
+
 @contextlib.asynccontextmanager
 async def serve(
     api: servicer.Servicer,
     idempotency: interceptors.IdempotencyInterceptor,
     config: settings.ServiceSettings,
-    end_streams: Callable[[], None],
+    lifecycle: Lifecycle,
     *,
     outer: Sequence[interceptors.Interceptor] = (),
 ) -> AsyncIterator[int]:
     """
     Serve until the block ends; yields the port.
 
-    Shutdown has three steps: health reports NOT_SERVING, *end_streams* asks the streams to end, and the calls in flight
-    are drained (see `interceptors.drain`).
+    Shutdown has three steps: health reports NOT_SERVING, the streams are asked to end, and the calls in flight are
+    drained (see `interceptors.drain`).
 
     Args:
         api: The methods.
@@ -93,7 +108,7 @@ async def serve(
 
         config: Address, credentials and the longest drain.
 
-        end_streams: Called once, before the drain.
+        lifecycle: How to end the streams, and whether the process is ready.
 
         outer: Interceptors outside all others.
 
@@ -111,22 +126,25 @@ async def serve(
         healthy = health.Health()
         healthy.add_to(server)
         if config.reflection:
-            names = [base.SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, server)
+            _enable_reflection(server)
         port = _bind(server, credentials, config.listen)
         await server.start()
         await healthy.set_serving()
         try:
-            async with _serve_probes(config.probe_port) as set_unready:
+            async with _serve_probes(config.probe_port) as set_ready:
                 try:
-                    yield port
+                    async with health.reporting_readiness(lifecycle.unready_reason, healthy, set_ready):
+                        yield port
                 finally:
-                    await set_unready()
-                    await healthy.set_stopping()
-                    end_streams()
+                    lifecycle.end_streams()
                     await drain.drain(port, config.drain)
         finally:
             await server.stop(None)
+
+
+def _enable_reflection(server: grpc.aio.Server) -> None:
+    names = [base.SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    reflection.enable_server_reflection(names, server)
 
 
 def _bind(server: grpc.aio.Server, credentials: tls.ServerCredentials, address: str) -> int:
@@ -147,10 +165,10 @@ async def _open_credentials(config: settings.ServiceSettings) -> AsyncIterator[t
 
 
 @contextlib.asynccontextmanager
-async def _serve_probes(port: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def _serve_probes(port: int) -> AsyncIterator[health.SetReady]:
     async with contextlib.AsyncExitStack() as stack:
         try:
-            set_unready = await stack.enter_async_context(health.serve_probes(port))
+            set_ready = await stack.enter_async_context(health.serve_probes(port))
         except RuntimeError as error:
             raise CannotListen(f"INDEXER_PROBE_PORT: {port} cannot be bound; is it in use?") from error
-        yield set_unready
+        yield set_ready

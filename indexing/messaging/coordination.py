@@ -64,14 +64,29 @@ class RedisBotGuilds:
         return int(count)
 
 
+ACQUIRE = """
+-- Take a lock for a period, unless it is held. It is not held when more time is left than the period of its holder:
+-- then Redis' clock was set back since.
+-- KEYS 1 string: the period in ms of its holder   ARGV 1 period in ms
+-- Reply: 1 if the lock was taken, else 0. Atomic.
+local left = redis.call('PTTL', KEYS[1])
+-- Release 0.1 stores 1.
+local period = tonumber(redis.call('GET', KEYS[1]) or 1)
+if left > 0 and (period == 1 or left <= period) then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[1])
+return 1
+"""
+
+
 class LeaderLock:
     """Elects one process for each period of a task. No process keeps the lock: every period elects again."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
+        self._acquire = client.register_script(ACQUIRE)
 
     async def try_acquire(self, task: str, seconds: float) -> bool:
         """Return whether no process acquired *task* in the last *seconds*. One round trip; errors.QueueUnavailable."""
         with redis_client.translated():
-            acquired = await self._client.set(f"indexer:{{duty}}:{task}", "1", nx=True, px=int(seconds * 1000))
-        return bool(acquired)
+            return bool(await self._acquire(keys=[f"indexer:{{duty}}:{task}"], args=[max(1, int(seconds * 1000))]))

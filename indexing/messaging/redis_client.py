@@ -1,27 +1,27 @@
-"""Redis connections: one instrumented pool per event loop, and translation of client errors."""
+"""Redis clients: one instrumented pool per event loop, one client for Dramatiq's threads, one for blocking commands."""
 
+import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
-import dramatiq.errors
 import redis.asyncio
 import redis.asyncio.retry
 import redis.backoff
 import redis.exceptions
+import redis.maint_notifications
+import redis.retry
 
 from indexing import errors, settings
-from indexing.telemetry import metrics, tracing
+from indexing.messaging import redis_connections, redis_errors
+from indexing.messaging.redis_errors import translated as translated
+from indexing.telemetry import logs, metrics, tracing
 
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Translate errors of redis-py and Dramatiq into errors.QueueUnavailable."""
-    try:
-        yield
-    except (redis.exceptions.RedisError, dramatiq.errors.BrokerConnectionError, OSError) as error:
-        raise errors.QueueUnavailable(f"Redis failed: {type(error).__name__}") from error
+RETRY_INTERVAL = 0.5
+"""Seconds between two attempts to reach Redis at the start of a process."""
+NO_MAINTENANCE = redis.maint_notifications.MaintNotificationsConfig(enabled=False)
+"""Saves a round trip for each connection; the notifications are an extension of one vendor."""
 
 
 class _InstrumentedPool(redis.asyncio.BlockingConnectionPool):
@@ -61,37 +61,70 @@ class _InstrumentedPool(redis.asyncio.BlockingConnectionPool):
 
 @contextlib.asynccontextmanager
 async def open_redis(
-    config: settings.RedisSettings, metrics: metrics.ServerMetrics | None = None
+    config: settings.RedisSettings, metrics: metrics.ServerMetrics | None = None, *, start_timeout: float = 0.0
 ) -> AsyncIterator[redis.asyncio.Redis]:
     """
     Connect in the running loop and close when the block ends.
 
-    A command is retried once, over a new connection, when the pooled connection turns out to be closed, as after a
-    restart of Redis: all commands are idempotent. A command that times out is not retried (redis-py 8 would retry it
-    ten times). Callers beyond the pool's size wait for a connection.
+    A command is retried once, over a new connection, when the pooled connection turns out to be closed or leads to a
+    server that is no primary any more: all commands are idempotent. A command that times out is not retried (redis-py 8
+    would retry it ten times). Callers beyond the pool's size wait for a connection.
+
+    Args:
+        config: Where Redis is.
+
+        metrics: Where commands are measured.
+
+        start_timeout: Seconds to wait for a Redis that is away, loads its data or is a replica.
 
     Raises:
-        errors.QueueUnavailable: Redis does not answer within the timeout.
+        errors.QueueUnavailable: Redis cannot be used; the text begins with REDIS_URL and its address.
     """
-    pool = _InstrumentedPool.from_url(
-        config.url.get_secret_value(),
-        max_connections=config.connections,
-        timeout=config.timeout,
-        socket_timeout=config.timeout,
-        socket_connect_timeout=config.timeout,
-        retry=redis.asyncio.retry.Retry(
+    options: dict[str, Any] = {
+        "max_connections": config.connections,
+        "timeout": config.timeout,
+        "socket_timeout": config.timeout,
+        "socket_connect_timeout": config.timeout,
+        "maint_notifications_config": NO_MAINTENANCE,
+        "retry": redis.asyncio.retry.Retry(
             redis.backoff.NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)
         ),
-    )
+    }
+    pool = _InstrumentedPool(**options | redis_connections.connection_options(config))
     pool.server_metrics = metrics
     client = redis.asyncio.Redis(connection_pool=pool)
     try:
-        with translated():
-            await client.ping()
+        await _wait_until_usable(client, config.address, start_timeout)
         yield client
     finally:
         await client.aclose()
         await pool.disconnect()
+
+
+async def _wait_until_usable(client: redis.asyncio.Redis, address: str, seconds: float) -> None:
+    """Ping until Redis answers. What waiting cannot mend fails at once; one line is logged when waiting begins."""
+    log = logs.get(__name__)
+    started = time.monotonic()
+    waiting = False
+    while True:
+        try:
+            await client.ping()
+        except (redis.exceptions.RedisError, OSError) as error:
+            diagnosis = redis_errors.diagnose(error)
+            problem = f"REDIS_URL: {address} {diagnosis.text}"
+            if diagnosis.trouble is redis_errors.Trouble.CLUSTER:
+                problem = f"REDIS_URL: {redis_errors.CLUSTER_LINE}"
+            left = started + seconds - time.monotonic()
+            if diagnosis.trouble in redis_errors.LASTING or left <= 0:
+                raise errors.QueueUnavailable(problem) from error
+            if not waiting:
+                log.warning("waiting_for_redis", problem=problem, seconds=seconds)
+                waiting = True
+            await asyncio.sleep(min(RETRY_INTERVAL, left))
+        else:
+            if waiting:
+                log.info("redis_answers", seconds=round(time.monotonic() - started, 1))
+            return
 
 
 def make_blocking_client(client: redis.asyncio.Redis, *, max_block: float) -> redis.asyncio.Redis:
@@ -99,6 +132,27 @@ def make_blocking_client(client: redis.asyncio.Redis, *, max_block: float) -> re
     timeout = client.connection_pool.connection_kwargs["socket_timeout"]
     options = {**client.connection_pool.connection_kwargs, "socket_timeout": max_block + timeout}
     pool = redis.asyncio.ConnectionPool(
-        connection_class=client.connection_pool.connection_class, max_connections=1, **options
+        connection_class=client.connection_pool.connection_class,
+        max_connections=1,
+        maint_notifications_config=NO_MAINTENANCE,
+        **options,
     )
     return redis.asyncio.Redis.from_pool(pool)
+
+
+def open_threaded_client(config: settings.RedisSettings) -> redis.Redis:
+    """
+    Return a client for Dramatiq's threads, whose pool the caller disconnects. It connects with its first command.
+
+    A command is retried once only when a server refused it for being no primary, not when its reply was lost: it may be
+    a push.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": config.timeout,
+        "socket_connect_timeout": config.timeout,
+        "maint_notifications_config": NO_MAINTENANCE,
+        "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 1, supported_errors=(redis_connections.NotPrimary,)),
+    }
+    given = redis_connections.blocking_connection_options(config)
+    given.pop("timeout", None)
+    return redis.Redis(connection_pool=redis.ConnectionPool(**options | given))

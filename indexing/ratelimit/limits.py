@@ -242,6 +242,11 @@ def route_label(charge: Charge) -> str:
     return f"{charge.route}|{charge.identity}|{'' if charge.major is None else charge.major}"
 
 
+def is_route_label(repeated: str) -> bool:
+    """Return whether an entry of the key `repeats` is a route's, not a token's or an address's."""
+    return repeated.count("|") == 2  # noqa: PLR2004 -- as `route_label` writes it
+
+
 def names_user(repeated: str, user_id: int) -> bool:
     """Return whether an entry of the key `repeats` carries the user's id."""
     return repeated == f"user {user_id}" or f"|user:{user_id}|" in repeated

@@ -72,6 +72,8 @@ class RedisBudgetStore:
         self._now = now
         self._scripts: dict[limits.LimiterParameters, Any] = {}
         self._fleet_clock = fleet_clock.FleetClock()
+        self.incarnation = 0
+        """Names the state that Redis had at the last exchange: another number after a loss; 0 before the first."""
 
     async def exchange(
         self,
@@ -93,6 +95,7 @@ class RedisBudgetStore:
             reply = await self._script(parameters)(keys, [codec.encode_json(script_input)])
         moment_ms, redis_ms, incarnation, epoch, results, decisions = reply
         self._fleet_clock.update(fleet_clock.Reading(moment_ms, sent_at, self._clock(), epoch, incarnation), redis_ms)
+        self.incarnation = incarnation
         user_capacity = parameters.user_budget.capacity
         return (
             [codec.decode_settlement_result(one) for one in results],
@@ -105,16 +108,16 @@ class RedisBudgetStore:
     async def snapshot(self, parameters: limits.LimiterParameters, user_ids: Sequence[int]) -> list[limits.BudgetState]:
         """Read in two round trips; each budget is consistent, the list is not of one moment."""
         with translated_errors():
-            fleet, known, active = await self._read_fleet_state(parameters)
+            fleet, known, active, repeated = await self._read_fleet_state(parameters)
             rows = [
                 status.BudgetRow("global", "", parameters.global_budget, self._keys.common("")[LEDGER]),
                 *(
                     status.BudgetRow("user", str(user_id), parameters.user_budget, self._keys.user_ledger(user_id))
                     for user_id in user_ids
                 ),
-                *_route_rows(self._keys, known, active),
+                *_route_rows(self._keys, known, active, repeated),
             ]
-            global_ledger, *ledgers = await self._read_ledgers(rows, fleet.now)
+            global_ledger, *ledgers = await self._read_ledgers(rows, fleet.now, repeated)
         states = [status.budget_state(row, ledger, fleet) for row, ledger in zip(rows[1:], ledgers, strict=True)]
         return [status.global_budget_state(global_ledger, fleet), status.invalid_requests_state(fleet), *states]
 
@@ -156,8 +159,8 @@ class RedisBudgetStore:
 
     async def _read_fleet_state(
         self, parameters: limits.LimiterParameters
-    ) -> tuple[status.FleetState, dict[str, str], list[str]]:
-        """Return the shared state, the stored limits by route key, and the labels of routes in use."""
+    ) -> tuple[status.FleetState, dict[str, str], list[str], dict[str, float]]:
+        """Return shared state, stored limits by route key, labels of routes in use, ends of waits after 429s."""
         keys = self._keys.common(parameters.egress)
         pipe = self._client.pipeline(transaction=False)
         pipe.time()
@@ -165,21 +168,24 @@ class RedisBudgetStore:
         pipe.hgetall(keys[EGRESS])
         pipe.hgetall(keys[LEARNED])
         pipe.zrevrange(keys[ACTIVE], 0, MAX_ROUTES - 1)
-        time_, meta, egress, known, active = await pipe.execute()
+        pipe.zrevrange(keys[REPEATS], 0, MAX_ROUTES - 1, withscores=True)
+        time_, meta, egress, known, active, waiting = await pipe.execute()
         seconds, microseconds = time_ if self._now is None else (self._now(), 0)
         numbers = _decode_numbers({name: value for name, value in meta.items() if codec.decode_text(name) != "run"})
         wall = int(seconds * 1000) + microseconds // 1000
         now = max(wall + numbers.get("offset", 0), numbers.get("last", 0))
         fleet = status.FleetState(parameters, now, numbers, _decode_numbers(egress))
-        return fleet, _decode_strings(known), [codec.decode_text(label) for label in active]
+        repeated: dict[str, float] = {codec.decode_text(name): math.floor(score) for name, score in waiting}
+        repeated = {name: moment for name, moment in repeated.items() if moment > now}
+        return fleet, _decode_strings(known), [codec.decode_text(label) for label in active], repeated
 
-    async def _read_ledgers(self, rows: Sequence[status.BudgetRow], now: float) -> list[Mapping[str, float]]:
+    async def _read_ledgers(
+        self, rows: Sequence[status.BudgetRow], now: float, repeated: Mapping[str, float]
+    ) -> list[Mapping[str, float]]:
         pipe = self._client.pipeline(transaction=False)
         for row in rows:
             pipe.zrangebyscore(row.ledger, now + 1, "+inf", withscores=True)
-        pipe.zrangebyscore(self._keys.common("")[REPEATS], now + 1, "+inf", withscores=True)
-        *found, waiting = await pipe.execute()
-        repeated = {codec.decode_text(name): math.floor(score) for name, score in waiting}
+        found = await pipe.execute()
         ledgers: list[dict[str, float]] = [{codec.decode_text(name): score for name, score in one} for one in found]
         for row, ledger in zip(rows, ledgers, strict=True):
             if row.kind == "route" and row.name in repeated:
@@ -187,13 +193,16 @@ class RedisBudgetStore:
         return [*ledgers]
 
 
-def _route_rows(names: limits.Keys, known: Mapping[str, str], labels: Sequence[str]) -> list[status.BudgetRow]:
+def _route_rows(
+    names: limits.Keys, known: Mapping[str, str], labels: Sequence[str], repeated: Mapping[str, float]
+) -> list[status.BudgetRow]:
+    """Return the rows of routes that have a limit, or wait after a 429."""
     rows = []
-    for label in labels:
+    for label in dict.fromkeys([*labels, *filter(limits.is_route_label, repeated)]):
         charge = limits.parse_route_label(label)
         limit = route_limits.RouteLimit.parse_stored(known.get(charge.route_key, ""))
-        if limit.known and limit.capacity:
-            size = settings.Rate(capacity=limit.capacity, window=max(limit.window, 0.001))
+        if label in repeated or (limit.known and limit.capacity):
+            size = settings.Rate(capacity=max(limit.capacity, 1), window=max(limit.window, 0.001))
             rows.append(status.BudgetRow("route", label, size, names.route_ledger(charge, limit)))
     return rows
 

@@ -32,3 +32,4 @@ from indexing.settings.loading import load_migration as load_migration
 from indexing.settings.processes import ExporterSettings as ExporterSettings
 from indexing.settings.processes import ServiceSettings as ServiceSettings
 from indexing.settings.processes import WorkerSettings as WorkerSettings
+from indexing.settings.server_urls import SentinelUrl as SentinelUrl

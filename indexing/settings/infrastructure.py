@@ -7,7 +7,7 @@ from typing import Literal
 import pydantic
 import pydantic_settings
 
-from indexing.settings import fields
+from indexing.settings import fields, server_urls
 
 
 class RedisSettings(fields.Group):
@@ -16,7 +16,10 @@ class RedisSettings(fields.Group):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="REDIS_")
 
     url: pydantic.SecretStr = pydantic.SecretStr("redis://127.0.0.1:6379/0")
-    """URL that begins with redis://, rediss:// or unix://. It may contain a password, so it is never printed."""
+    """URL of one primary: redis://, rediss:// or unix://; or of its Sentinels:
+    redis+sentinel://user:password@host:26379,host:26379/service/0, with rediss+sentinel:// for TLS to servers and
+    Sentinels. Its options sentinel_username, sentinel_password and sentinel_tls=0 apply to the Sentinels. It may
+    contain a password, so it is never printed."""
 
     timeout: float = pydantic.Field(default=2.0, gt=0, le=30)
     """Longest wait for the reply to one command, in seconds. The limiter waits at most 0.25 s."""
@@ -24,12 +27,25 @@ class RedisSettings(fields.Group):
     connections: int = pydantic.Field(default=32, ge=2, le=1000)
     """Open connections in one process. Further commands wait for a free one."""
 
+    start_timeout: float = pydantic.Field(default=60.0, ge=0, le=3600)
+    """Seconds for which a process that starts waits for a Redis that is unreachable, loads its data or is a replica.
+    Then it exits. The startup probes of the manifests allow twice as much."""
+
     @pydantic.field_validator("url")
     @classmethod
     def _must_be_redis(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
-        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
+        server_urls.check_redis(value.get_secret_value())
         return value
+
+    @property
+    def address(self) -> str:
+        """The URL's hosts and ports, without secrets."""
+        return server_urls.redis_address(self.url.get_secret_value())
+
+    @property
+    def sentinel(self) -> server_urls.SentinelUrl | None:
+        """The parts of a Sentinel URL; None for a plain URL."""
+        return server_urls.parse_sentinel(self.url.get_secret_value())
 
 
 # Pydantic has a deprecated class method of this name, which nothing here uses.
@@ -42,7 +58,9 @@ class MongoSettings(fields.Group):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="MONGODB_")
 
     url: pydantic.SecretStr = pydantic.SecretStr("mongodb://127.0.0.1:27017")
-    """mongodb:// or mongodb+srv:// URL. It may contain a password, so it is never printed."""
+    """mongodb:// or mongodb+srv:// URL. It may contain a password, so it is never printed. Options that let reads lag
+    or writes be lost are refused: readPreference, maxStalenessSeconds, journal=false, wtimeoutMS, and readConcernLevel
+    other than local or majority."""
 
     database: str = pydantic.Field(default="indexer", pattern=r"^[A-Za-z0-9_-]{1,60}$")
     """Name of the database."""
@@ -62,9 +80,13 @@ class MongoSettings(fields.Group):
     @pydantic.field_validator("url")
     @classmethod
     def _must_be_mongodb(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
-        if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
-            raise ValueError("must begin with mongodb:// or mongodb+srv://")
+        server_urls.check_mongodb(value.get_secret_value())
         return value
+
+    @property
+    def warning(self) -> str:
+        """What is accepted in the URL, but has a cost; empty for most URLs."""
+        return server_urls.mongodb_warning(self.url.get_secret_value())
 
 
 KEY_BYTES = 32

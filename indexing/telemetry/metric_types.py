@@ -186,6 +186,10 @@ GRPC_CODE = Label(
         *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
     ),
 )
+REDIS_TROUBLE = Label(
+    "trouble",
+    ("away", "readonly", "login", "rights", "certificate", "cluster", "version", "full", "disk", "other"),
+)
 QUEUE = Label("queue", ("background", "other"))
 QUEUE_STATE = Label("state", ("live", "ready", "dead"))
 EXPORTED_BUDGET = Label("budget", ("global", "user", "invalid_requests"))

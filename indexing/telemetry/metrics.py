@@ -177,6 +177,11 @@ class ServerMetrics(metric_types.Group):
             "indexer_redis_command_seconds", "One command or pipeline to Redis.", buckets=SERVER_BUCKETS
         )
         self.redis_errors = self._counter("indexer_redis_errors_total", "Commands without a response from Redis.")
+        self.redis_trouble = self._gauge(
+            "indexer_redis_trouble",
+            "1 for the reason why this process cannot write to Redis now, tried once a second.",
+            metric_types.REDIS_TROUBLE,
+        )
 
 
 class ProcessMetrics(metric_types.Group):

@@ -34,14 +34,14 @@ class Sweeper:
         self._config = config
         self._log = logs.get(__name__)
 
-    async def sweep(self) -> int:
+    async def sweep(self, overdue_after: float = OVERDUE_AFTER) -> int:
         """
-        Enqueue overdue turns; returns how many.
+        Enqueue turns that are *overdue_after* seconds past their due time; returns how many.
 
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable: The next sweep retries.
         """
-        overdue = await self._deps.jobs.list_overdue(self._deps.clock() - OVERDUE_AFTER, BATCH_SIZE)
+        overdue = await self._deps.jobs.list_overdue(self._deps.clock() - overdue_after, BATCH_SIZE)
         for job in overdue:
             requeued = dataclasses.replace(job, next_turn_at=self._deps.clock() + REQUEUE_INTERVAL)
             if await self._deps.jobs.save(requeued):

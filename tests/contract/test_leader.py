@@ -36,6 +36,21 @@ async def test_another_process_can_be_elected_when_the_period_is_over(redis_clie
     assert await lock.try_acquire("sweep", 60.0)
 
 
+async def test_another_process_can_be_elected_when_redis_clock_was_set_back(redis_client: redis.asyncio.Redis) -> None:
+    """The lock would last for as long as the step. The lock of a holder of release 0.1, which notes no period, does."""
+    lock = coordination.LeaderLock(redis_client)
+    await lock.try_acquire("sweep", 60.0)
+    (key,) = await redis_client.keys("*")
+
+    await redis_client.pexpire(key, 360_000)
+    elected = [await lock.try_acquire("sweep", 60.0) for _ in range(2)]
+    await redis_client.set(key, "1", px=360_000)
+    old = await lock.try_acquire("sweep", 60.0)
+
+    assert elected == [True, False]
+    assert not old
+
+
 async def test_the_election_raises_queue_unavailable_when_redis_is_lost() -> None:
     """No process is elected then."""
     async with contextlib.AsyncExitStack() as stack:

@@ -69,10 +69,10 @@ async def test_a_worker_runs_turns_when_its_servers_respond(config: settings.Set
         await asyncio.to_thread(thread.run_coroutine, parts.run_turn(turns.Turn("a" * 32, 0)))
 
         job = await store.get("a" * 32)
-    ready = parts._is_ready()
+    unready = parts._unready_reason()
     await asyncio.to_thread(parts.after_worker_shutdown, broker, None)
     loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
-    assert ready
+    assert not unready
     assert job is not None
     assert (job.state, job.reason) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
 
@@ -177,6 +177,7 @@ async def test_the_service_does_not_start_when_a_server_is_unreachable(
     scheme = "redis" if away == "REDIS_URL" else "mongodb"
     monkeypatch.setenv(away, f"{scheme}://127.0.0.1:{servers.free_port()}")
     monkeypatch.setenv("MONGODB_TIMEOUT", "0.5")
+    monkeypatch.setenv("REDIS_START_TIMEOUT", "0.5")
 
     with pytest.raises((errors.QueueUnavailable, errors.StoreUnavailable)) as problem:
         await app.serve_until(settings.load(), asyncio.Event())

@@ -15,8 +15,9 @@ from dramatiq.brokers.redis import RedisBroker
 from indexing import errors, settings
 from indexing.domain import turns
 from indexing.messaging import queue, redis_client
+from indexing.messaging import redis_client as redis_client_module
 from indexing.telemetry import tracing
-from tests import servers
+from tests import fake_redis, servers
 
 TURN = turns.Turn("a" * 32, 7)
 OTHER = turns.Turn("b" * 32, 1)
@@ -266,3 +267,172 @@ def test_a_consumer_sends_a_heartbeat_when_it_polls(redis_settings: settings.Red
     broker.client.connection_pool.disconnect()
 
     assert turns.QUEUE in broker.last_heartbeat
+
+
+async def set_redis_clock_back(client: redis.asyncio.Redis, seconds: float) -> None:
+    """Do what the step of a clock would: what Redis knows of the time is later than what it shows from now on."""
+    await client.incrby(queue.CLOCK, int(seconds * 1000))
+    found: Any = await client.zrange(queue.WAITING, 0, -1, withscores=True)
+    for turn, due in found:
+        await client.zadd(queue.WAITING, {turn: due + seconds * 1000})
+
+
+@pytest.mark.parametrize("by", ["poller", "other-turn"])
+async def test_turns_keep_their_delay_when_redis_clock_is_set_back(
+    waiting: queue.DramatiqQueue, poller: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis, by: str
+) -> None:
+    """Whoever notices; as after a failover to a machine whose clock is behind. Once, not with each call."""
+    await waiting.schedule(TURN, in_future(0.5))
+    await waiting.schedule(turns.Turn(TURN.job_id, 9), in_future(200.0))
+    await set_redis_clock_back(redis_client, 300.0)
+
+    if by == "other-turn":
+        await waiting.schedule(OTHER, in_future(100.0))
+    pause = await poller.enqueue_due()
+    await asyncio.sleep(pause)
+    await poller.enqueue_due()
+
+    left: Any = await redis_client.zrange(queue.WAITING, 0, -1, withscores=True)
+    seconds, _ = await redis_client.time()
+    assert pause <= 0.5
+    assert await runnable(redis_client) == {TURN: 1}
+    assert left[-1][1] / 1000 - seconds == pytest.approx(200.0, abs=3.0)
+
+
+async def test_no_turn_is_hurried_when_redis_clock_is_slewed(
+    waiting: queue.DramatiqQueue, poller: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis
+) -> None:
+    """A difference of less than a second is no step."""
+    await waiting.schedule(TURN, in_future(30.0))
+    before = await redis_client.zscore(queue.WAITING, f"{TURN.job_id}:{TURN.number}")
+    await redis_client.incrby(queue.CLOCK, 900)
+
+    await poller.enqueue_due()
+
+    assert await redis_client.zscore(queue.WAITING, f"{TURN.job_id}:{TURN.number}") == before
+
+
+@pytest.mark.parametrize("wrong", [-3600.0, 3600.0])
+async def test_a_turn_keeps_its_delay_when_the_clock_of_its_process_is_wrong(
+    broker: RedisBroker,
+    redis_client: redis.asyncio.Redis,
+    poller: queue.DelayedQueuePoller,
+    wrong: float,
+) -> None:
+    """The due time and the clock that it is of are both of the process; Redis gets the difference."""
+    clock = in_future(wrong)
+    mine = queue.DramatiqQueue(broker, redis_client, lambda: clock)
+
+    await mine.schedule(TURN, clock + 3.0)
+
+    assert 1.0 < await poller.enqueue_due() <= 3.0
+
+
+async def test_a_turn_of_the_previous_release_is_enqueued_when_it_is_due(
+    waiting: queue.DramatiqQueue, poller: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis
+) -> None:
+    """It wrote the due time by its own clock."""
+    await waiting.schedule(OTHER, in_future())
+    await redis_client.zadd(queue.WAITING, {f"{TURN.job_id}:{TURN.number}": in_future(-1.0) * 1000})
+
+    await poller.enqueue_due()
+
+    assert await runnable(redis_client) == {TURN: 1}
+
+
+async def test_the_poller_reports_a_requested_sweep_when_it_sleeps(
+    waiting: queue.DramatiqQueue, redis_client: redis.asyncio.Redis
+) -> None:
+    """To one worker, once; requests do not accumulate."""
+    requests: list[str] = []
+    poller = queue.DelayedQueuePoller(redis_client, waiting, on_sweep_requested=lambda: requests.append("sweep"))
+    for _ in range(3):
+        await queue.request_sweep(redis_client)
+
+    await poller.sleep(10.0)
+    await poller.sleep(0.1)
+
+    await poller.close()
+    assert requests == ["sweep"]
+
+
+async def test_a_failure_is_noted_when_a_turn_cannot_be_enqueued(redis_settings: settings.RedisSettings) -> None:
+    """Whoever watches Redis then requests a sweep."""
+    failures: list[str] = []
+    broker = queue.make_broker(settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0"), middleware=[])
+    async with redis_client_module.open_redis(redis_settings) as client:
+        failing = queue.DramatiqQueue(broker, client, on_failure=lambda: failures.append("failure"))
+
+        with pytest.raises(errors.QueueUnavailable):
+            await failing.enqueue(TURN)
+
+    assert failures == ["failure"]
+
+
+def test_messages_of_a_lost_reply_are_returned_when_the_consumer_starts_again(
+    broker: queue.Broker, redis_settings: settings.RedisSettings
+) -> None:
+    """Redis gave them out; nobody got them. A message that is being processed stays."""
+    message: dramatiq.Message[Any] = dramatiq.Message(
+        queue_name=turns.QUEUE, actor_name=turns.ACTOR, args=(), kwargs={}, options={}
+    )
+    for _ in range(3):
+        broker.enqueue(message)
+    first = broker.consume(turns.QUEUE, prefetch=1, timeout=10)
+    processed = next(first)
+    assert processed is not None
+    lost = broker.do_fetch(turns.QUEUE, 2)
+
+    second = broker.consume(turns.QUEUE, prefetch=3, timeout=10)
+    delivered = [next(second), next(second)]
+    for one in (processed, *delivered):
+        assert one is not None
+        second.ack(one)
+
+    assert len(lost) == 2
+    assert not broker.client.keys("dramatiq:__acks__*")
+    assert broker.client.hlen(f"dramatiq:{turns.QUEUE}.msgs") == 0
+
+
+@pytest.mark.parametrize("clock_ms", ["0", "99999999999999"], ids=["behind", "ahead"])
+def test_a_worker_counts_as_alive_when_the_clock_of_another_is_wrong(
+    redis_settings: settings.RedisSettings, monkeypatch: pytest.MonkeyPatch, clock_ms: str
+) -> None:
+    """The messages that it processes are not given to the other."""
+    message: dramatiq.Message[Any] = dramatiq.Message(
+        queue_name=turns.QUEUE, actor_name=turns.ACTOR, args=(), kwargs={}, options={}
+    )
+    right, wrong = (queue.make_broker(redis_settings, middleware=[]) for _ in range(2))
+    wrong.maintenance_chance = 1_000_000
+    right.enqueue(message)
+    assert next(right.consume(turns.QUEUE, prefetch=1, timeout=10)) is not None
+
+    monkeypatch.setattr("dramatiq.brokers.redis.current_millis", lambda: int(clock_ms))
+    taken = next(wrong.consume(turns.QUEUE, prefetch=1, timeout=10))
+
+    for broker in (right, wrong):
+        broker.client.connection_pool.disconnect()
+    assert taken is None
+
+
+def test_an_acknowledgement_is_repeated_when_redis_fails(redis_settings: settings.RedisSettings) -> None:
+    """Whatever the failure: Dramatiq repeats on a closed connection alone, and would log a bug of its own."""
+    fake = fake_redis.FakeRedis()
+    with fake.running():
+        config = settings.RedisSettings(url=fake.url, timeout=0.2)
+        broker = queue.make_broker(config, middleware=[])
+        body: dramatiq.Message[Any] = dramatiq.Message(
+            queue_name=turns.QUEUE, actor_name=turns.ACTOR, args=(), kwargs={}, options={"redis_message_id": "1"}
+        )
+        consumer = broker.consume(turns.QUEUE, timeout=10)
+        for failure in (
+            fake_redis.SILENCE,
+            fake_redis.CLOSE,
+            fake_redis.error("OOM command not allowed when used memory > 'maxmemory'."),
+            fake_redis.error("NOPERM User x has no permissions to run the 'evalsha' command"),
+            fake_redis.error("READONLY You can't write against a read only replica."),
+        ):
+            fake.replies["EVALSHA"] = [failure]
+            with pytest.raises(dramatiq.ConnectionClosed):
+                consumer.ack(dramatiq.MessageProxy(body))
+        broker.client.connection_pool.disconnect()

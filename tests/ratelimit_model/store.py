@@ -69,11 +69,12 @@ class MemoryBudgetStore:
             status.BudgetRow("user", str(user_id), parameters.user_budget, self._names.user_ledger(user_id))
             for user_id in user_ids
         ]
-        for label in state.active:
+        repeated = {name: moment for name, (moment, _) in state.repeats.items() if moment > state.now}
+        for label in dict.fromkeys([*state.active, *filter(limits.is_route_label, repeated)]):
             charge = limits.parse_route_label(label)
             limit = route_limits.RouteLimit.parse_stored(state.learned.get(charge.route_key, ""))
-            if limit.known and limit.capacity:
-                size = settings.Rate(capacity=limit.capacity, window=max(limit.window, 0.001))
+            if label in repeated or (limit.known and limit.capacity):
+                size = settings.Rate(capacity=max(limit.capacity, 1), window=max(limit.window, 0.001))
                 rows.append(status.BudgetRow("route", label, size, self._names.route_ledger(charge, limit)))
         first = status.global_budget_state(state.ledgers[settle.GLOBAL], fleet)
         others = [status.budget_state(row, self._entries(state, row), fleet) for row in rows]

@@ -33,6 +33,7 @@ local FIELDS = {
   'born',                               -- incarnation: begins when the state is lost or another server answers
   'era',                                -- epoch: the part of the incarnation since Redis' clock was set
   'hold',                               -- warm-up hold: no permit before this moment, because state was lost
+  'was', 'was_era', 'shift',            -- incarnation and epoch before the loss; what their clock shows more than this
   'pause', 'ramp', 'fewer', 'fewer_at', -- global pause; start of the ramp; permits left to foreign usage, since when
   'repeated',                           -- no entry of `repeats` matters after this moment
   'paused', 'stopped',                  -- no budget is paused, and no address stopped, after these moments
@@ -54,8 +55,14 @@ end
 
 -- Invalidates all earlier readings of the clock, and holds until no earlier call can count any more.
 local function begin_epoch(wall, moment)
-  state.era, state.offset = wall, moment - wall
+  state.era, state.offset, state.was = wall, moment - wall, 0
   state.hold = math.max(state.hold, moment + params.warmup_hold)
+end
+
+-- Notes by the requester's estimate what the clock of before the loss shows more than this one, at most.
+local function note_shift(moment)
+  state.was, state.was_era = input.incarnation, input.epoch
+  state.shift = input.earliest + input.uncertainty - moment
 end
 
 -- The fleet's clock is Redis' clock, checked against the requester's estimate: when this exchange was sent, the moment
@@ -67,8 +74,11 @@ end
 -- When the clock was set, the exact moment is lost: a new epoch begins with a warm-up hold. In the new epoch the fleet's
 -- clock never shows more than it would have in the old one, so an estimate of an older epoch still bounds the moment
 -- from above, though not from below.
--- A process without an estimate trusts Redis. So does one whose estimate is of an earlier incarnation; but if that ends
--- a hold that was still on, a new epoch begins.
+-- A process without an estimate trusts Redis. So does one whose estimate is of an earlier incarnation, unless the hold is
+-- on and time has passed since the last exchange: it may have passed, or Redis' clock was set. The estimate tells how much
+-- has passed at least, by the clock of before the loss (`shift`). What is beyond, the clock does not show: a new epoch
+-- begins. It needs no hold of its own, because nothing was granted since the hold began. So the hold lasts once, however
+-- many processes return during it.
 -- Returns the earliest and the latest moment, what Redis shows, and whether that was trusted.
 local function read_clock(wall)
   local shown = wall + state.offset
@@ -85,8 +95,15 @@ local function read_clock(wall)
     begin_epoch(wall, now)
   elseif ahead then
     now, trusted = least, false
-  elseif not has_estimate and input.earliest > 0 and state.last < state.hold and shown > state.last + JUMP then
-    begin_epoch(wall, now)
+  elseif not has_estimate and input.earliest > 0 and state.last < state.hold then
+    local knows_shift = input.incarnation == state.was and input.epoch == state.was_era
+    local passed = knows_shift and input.earliest - state.shift or 0
+    if shown > math.max(state.last, passed + (knows_shift and input.uncertainty or 0)) + JUMP then
+      now = math.max(state.last, passed)
+      state.era = wall
+      note_shift(now)
+    end
+    state.offset = now - wall
   else
     state.offset = now - wall
   end
@@ -109,6 +126,7 @@ local run = type(info) == 'string' and string.match(info, 'master_replid:(%w+)')
 if values[1] ~= run then
   state.born = now - state.offset
   begin_epoch(now - state.offset, now)
+  if input.earliest > 0 then note_shift(now) end
   call('HSET', meta, 'run', run)
 end
 

@@ -211,7 +211,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
         self.in_flight.clear()
         self.held.clear()
         self.limits.clear()
-        self.closed_until = max(self.closed_until, self.now + HOLD)
+        self.closed_until = self.now + HOLD  # Pauses are lost as well.
         self.exchange([], [])
 
 

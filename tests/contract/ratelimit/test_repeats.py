@@ -206,6 +206,19 @@ async def test_the_wait_of_the_token_grows_when_its_global_429s_repeat(process: 
     assert found == pytest.approx([1.25, 2.0, 4.0, 8.0, 16.0], abs=0.01)
 
 
+async def test_the_wait_of_a_users_token_grows_when_its_global_429s_repeat(process: fleet.Process) -> None:
+    """All calls charged to the user wait, and no other user's."""
+    await process.learn_routes(fleet.CHANNELS)
+    await process.learn_routes(fleet.GUILDS, identity="user:1")
+    found = []
+    for _ in range(4):
+        await refuse(process, OWN, {"x-ratelimit-scope": "global"})
+        await process.take(fleet.charge(2))
+        found.append(await wait_of(process, fleet.charge(1)))
+
+    assert found == pytest.approx([1.25, 2.0, 4.0, 8.0], abs=0.01)
+
+
 async def test_the_block_of_the_address_grows_when_it_repeats(process: fleet.Process) -> None:
     """A ban lasts longer than a minute, and asking prolongs it."""
     await process.learn_routes()
@@ -239,6 +252,17 @@ async def test_the_snapshot_shows_the_grown_wait(process: fleet.Process) -> None
     paused = {state.key: round(state.paused_for) for state in await process.limiter.snapshot() if state.kind == "route"}
 
     assert paused == {f"{fleet.CHANNELS}|bot|7": 16}
+
+
+async def test_the_snapshot_shows_a_wait_of_a_route_whose_limit_is_unknown(process: fleet.Process) -> None:
+    """An operator sees a stop that began with the route's first answer, for as long as it lasts."""
+    await refuse(process, guild(7), retry_after=1e9)
+    await asyncio.sleep(100.0)
+
+    (route,) = [state for state in await process.limiter.snapshot() if state.kind == "route"]
+
+    assert (route.key, route.free, route.reason) == (f"{fleet.CHANNELS}|bot|7", 0, "pause")
+    assert route.paused_for == pytest.approx(200.0, abs=0.01)
 
 
 async def test_an_erased_users_waits_are_forgotten(process: fleet.Process) -> None:
@@ -289,6 +313,21 @@ async def test_the_limit_of_a_429_holds_against_good_answers_that_name_another_b
     assert [at - began for at in route.refused if at - began > 20.0] == []
     assert len(route.refused) <= 20
     assert ended - began == pytest.approx(120.0, rel=0.4)
+
+
+async def test_the_strictest_of_two_429s_holds_when_they_name_different_buckets(process: fleet.Process) -> None:
+    """Fewer calls of the one, and the longer window of the other."""
+    listing = fleet.charge(None, route=fleet.GUILDS, major=None)
+    await process.call(listing, LIE)
+    await refuse(process, listing, USER | fleet.headers(0, 2, 5.0, bucket="narrow"), retry_after=5.0)
+    await asyncio.sleep(60.0)
+    await refuse(process, listing, USER | fleet.headers(0, 9, 30.0, bucket="slow"), retry_after=5.0)
+    await asyncio.sleep(60.0)
+
+    for _ in range(2):
+        await process.call(listing, LIE)
+
+    assert await wait_of(process, listing) == pytest.approx(30.0, abs=0.2)
 
 
 async def test_the_limit_of_a_429_is_given_up_an_hour_later(process: fleet.Process) -> None:

@@ -84,6 +84,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
     monkeypatch.setenv("DISCORD_BOT_TOKEN", "token")
     monkeypatch.setenv("INDEXER_CREDENTIAL_KEYS", "a" * 43)
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{servers.free_port()}/0")
+    monkeypatch.setenv("REDIS_START_TIMEOUT", "0")
     monkeypatch.setenv("MONGODB_URL", f"mongodb://127.0.0.1:{servers.free_port()}")
     monkeypatch.setenv("WORKERS_METRICS_PORT", "0")
     return settings.load()
@@ -207,13 +208,17 @@ def test_probes_return_the_current_state_when_they_are_called() -> None:
     port = servers.free_port()
     states = {"live": True, "ready": False}
 
-    with health.serving_endpoints(port, to, live=lambda: states["live"], ready=lambda: states["ready"]):
+    with health.serving_endpoints(
+        port, to, live=lambda: states["live"], unready=lambda: "" if states["ready"] else "the reason"
+    ):
+        reason = fetch(port, "/readyz")[1]
         first = [fetch(port, path)[0] for path in ("/livez", "/readyz")]
         states.update(live=False, ready=True)
         second = [fetch(port, path)[0] for path in ("/livez", "/readyz")]
         status, text = fetch(port, "/metrics")
 
     assert (first, second) == ([200, 503], [503, 200])
+    assert reason == "the reason\n"
     assert status == 200
     assert "indexer_tried_total 1.0" in text
 
@@ -225,14 +230,14 @@ def test_the_port_is_free_again_when_the_server_has_ended() -> None:
 
     for _ in range(2):
         with (
-            health.serving_endpoints(port, to, live=lambda: True, ready=lambda: True),
+            health.serving_endpoints(port, to, live=lambda: True, unready=str),
             pytest.raises(OSError, match="in use"),
-            health.serving_endpoints(port, to, live=lambda: True, ready=lambda: True),
+            health.serving_endpoints(port, to, live=lambda: True, unready=str),
         ):
             pass
 
 
 def test_nothing_is_served_when_the_port_is_0() -> None:
     """Tests and demonstrations need no port."""
-    with health.serving_endpoints(0, registry.CollectorRegistry(), live=lambda: True, ready=lambda: True):
+    with health.serving_endpoints(0, registry.CollectorRegistry(), live=lambda: True, unready=str):
         pass

@@ -66,7 +66,7 @@ async def test_the_setting_is_named_when_the_port_is_taken() -> None:
         idempotency = interceptors.IdempotencyInterceptor(
             fakes.MemoryIdempotencyStore(), b"k" * 32, clockwork.ManualClock()
         )
-        serving = grpc_server.serve(pb_grpc.IndexerServiceServicer(), idempotency, config, lambda: None)  # type: ignore[arg-type, abstract]  # no method is called
+        serving = grpc_server.serve(pb_grpc.IndexerServiceServicer(), idempotency, config, grpc_server.Lifecycle())  # type: ignore[arg-type, abstract]  # no method is called
 
         with pytest.raises(grpc_server.CannotListen) as refused:
             await serving.__aenter__()

@@ -24,9 +24,9 @@ async def probe(port: int) -> dict[str, int]:
 async def test_only_readiness_ends_when_the_process_drains() -> None:
     """A draining pod gets no new calls and is not killed."""
     port = servers.free_port()
-    async with health.serve_probes(port) as set_unready:
+    async with health.serve_probes(port) as set_ready:
         before = await probe(port)
-        await set_unready()
+        await set_ready(False)
         after = await probe(port)
 
     serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -36,8 +36,8 @@ async def test_only_readiness_ends_when_the_process_drains() -> None:
 
 async def test_nothing_listens_when_the_port_is_zero() -> None:
     """The gRPC address answers health checks as well."""
-    async with health.serve_probes(0) as set_unready:
-        await set_unready()
+    async with health.serve_probes(0) as set_ready:
+        await set_ready(False)
 
 
 async def test_probes_raise_an_error_when_the_port_is_taken() -> None:

@@ -1,0 +1,145 @@
+"""The URLs of Redis and MongoDB: which forms and options are accepted, and the parts of a Sentinel URL."""
+
+import dataclasses
+import urllib.parse
+from collections.abc import Callable
+
+PLAIN_REDIS = ("redis://", "rediss://", "unix://")
+SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
+"""Schemes of Sentinel URLs, and the scheme of a server that Sentinel names."""
+SENTINEL_PORT = 26379
+OFF = frozenset({"0", "no", "off", "false"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OptionRule:
+    """Which values of an option of a MongoDB URL are allowed, the option as it is written, and what the store needs."""
+
+    shown: str
+    allows: Callable[[str], bool]
+    need: str
+
+
+MONGODB_RULES = {
+    "readpreference": OptionRule("readPreference", lambda value: value.lower() == "primary", "reads go to the primary"),
+    "readpreferencetags": OptionRule("readPreferenceTags", lambda _: False, "reads go to the primary"),
+    "maxstalenessseconds": OptionRule("maxStalenessSeconds", lambda value: value == "-1", "reads go to the primary"),
+    "journal": OptionRule("journal", lambda value: value.lower() not in OFF, "writes must be in the journal"),
+    "j": OptionRule("j", lambda value: value.lower() not in OFF, "writes must be in the journal"),
+    "wtimeoutms": OptionRule("wtimeoutMS", lambda _: False, "MONGODB_TIMEOUT limits writes"),
+    "wtimeout": OptionRule("wtimeout", lambda _: False, "MONGODB_TIMEOUT limits writes"),
+    "readconcernlevel": OptionRule(
+        "readConcernLevel", lambda value: value in {"local", "majority"}, "local and majority are supported"
+    ),
+}
+"""Rules by the option's name in lower case; other options are allowed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class SentinelUrl:
+    """
+    The parts of `redis+sentinel://[user:password@]host[:26379],host/service[/db]?...`, as plain URLs.
+
+    The options `sentinel_username`, `sentinel_password` and `sentinel_tls` apply to the Sentinels, the others, as in a
+    plain URL, to the servers; those that begin with ssl_ apply to both.
+
+    Attributes:
+        service: The name under which the Sentinels know the primary.
+        server: URL of the servers. Its host stands for the address that a Sentinel names.
+        sentinels: URLs of the Sentinels.
+    """
+
+    service: str
+    server: str
+    sentinels: tuple[str, ...]
+
+
+def parse_sentinel(url: str) -> SentinelUrl | None:
+    """Return the parts of a Sentinel URL; None for any other URL. Raises ValueError, without the URL in its text."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in SENTINEL:
+        return None
+    location, _, query = rest.partition("?")
+    authority, _, path = location.partition("/")
+    user, _, hosts = authority.rpartition("@")
+    service, _, db = path.partition("/")
+    if not service or not all(hosts.split(",")):
+        raise ValueError(f"must name hosts and a service, as in {scheme}://host:26379,host:26379/service/0")
+    if not (db.isdecimal() or not db):
+        raise ValueError("must end with the number of a database after the service, or with the service")
+    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    name, password = options.pop("sentinel_username", ""), options.pop("sentinel_password", "")
+    server_scheme = SENTINEL[scheme]
+    tls = server_scheme == "rediss" and options.pop("sentinel_tls", "1").lower() not in OFF
+    options.pop("sentinel_tls", None)
+    ssl_options = {key: value for key, value in options.items() if key.startswith("ssl_")} if tls else {}
+    sentinel_user = f"{_quote(name)}:{_quote(password)}@" if name or password else ""
+    return SentinelUrl(
+        urllib.parse.unquote(service),
+        f"{server_scheme}://{user}{'@' if user else ''}primary:6379/{db or 0}?{urllib.parse.urlencode(options)}",
+        tuple(
+            f"{'rediss' if tls else 'redis'}://{sentinel_user}{_with_port(host)}/?{urllib.parse.urlencode(ssl_options)}"
+            for host in hosts.split(",")
+        ),
+    )
+
+
+def _quote(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
+
+
+def _with_port(host: str) -> str:
+    """Return *host* with a port. An IPv6 address is in brackets."""
+    try:
+        port = urllib.parse.urlsplit(f"//{host}").port
+    except ValueError as error:
+        raise ValueError("must name hosts with a port from 1 to 65535, or without one") from error
+    return host if port else f"{host.rstrip(':')}:{SENTINEL_PORT}"
+
+
+def check_redis(url: str) -> None:
+    """Raise ValueError for a URL of no supported form."""
+    if not url.startswith(PLAIN_REDIS) and parse_sentinel(url) is None:
+        raise ValueError(
+            "must begin with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://; "
+            "Redis Cluster is not supported"
+        )
+
+
+def redis_address(url: str) -> str:
+    """Return the host and port, the Sentinels, or the socket's path: the URL without secrets, for messages."""
+    if parse_sentinel(url) is not None:
+        return "Sentinel " + url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    parts = urllib.parse.urlsplit(url)
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+
+
+def check_mongodb(url: str) -> None:
+    """
+    Raise ValueError for a URL of no supported form, or with an option that would break a promise of the store.
+
+    Reads see the writes before them, so they go to the primary. A write is done when a majority has it in its journal,
+    and a write whose concern fails is an error within MONGODB_TIMEOUT. The client sets `w` and `timeoutMS` itself.
+    """
+    if not url.startswith(("mongodb://", "mongodb+srv://")):
+        raise ValueError("must begin with mongodb:// or mongodb+srv://")
+    problems = [
+        f"{rule.shown}={value} ({rule.need})"
+        for name, value in _mongodb_options(url)
+        if (rule := MONGODB_RULES.get(name)) is not None and not rule.allows(value)
+    ]
+    if problems:
+        raise ValueError("must not contain " + ", ".join(problems))
+
+
+def mongodb_warning(url: str) -> str:
+    """Return what is accepted in the URL, but has a cost; empty for most URLs."""
+    if any(name == "retrywrites" and value.lower() in OFF for name, value in _mongodb_options(url)):
+        return "retryWrites=false: writes under way fail at an election; needed only for DocumentDB"
+    return ""
+
+
+def _mongodb_options(url: str) -> list[tuple[str, str]]:
+    """Return the options, their names in lower case because the driver ignores it."""
+    query = url.partition("?")[2].replace(";", "&")
+    return [(name.lower(), value) for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True)]

@@ -1,0 +1,1 @@
+"""Failovers of real Redis servers under the running product: `make check-failover`."""
