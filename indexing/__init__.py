@@ -1,1 +1,1 @@
-"""The core that service and workers stand on: rules, use cases, and one door per vendor."""
+"""The core that service and workers share: domain rules, use cases, and one package per vendor."""

@@ -100,12 +100,12 @@ def spawn_shared(work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
 
 class GroupCommit(Generic[Item]):
     """
-    Writes what arrives together in one go: at once when nothing was written lately, else at a pace.
+    Writes concurrently submitted items in one batch: at once when nothing was written recently, else at an interval.
 
-    One write is under way at a time, so that a slow server means larger writes, not more of them.
+    One write runs at a time, so a slow server leads to larger writes, not to more of them.
 
     Args:
-        commit: Writes items, in the order in which they arrived; one that raises fails for all of them.
+        commit: Writes items in the order of their submission; an error fails all of them.
         interval: Least seconds between the end of a write and the beginning of the next.
     """
 
@@ -117,7 +117,7 @@ class GroupCommit(Generic[Item]):
         self._ended = float("-inf")
 
     async def submit(self, item: Item) -> None:
-        """Return when *item* is written. A caller that leaves does not take the item back."""
+        """Return when *item* is written. Cancelling the caller does not withdraw the item."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((item, done))
         if self._task is None:
@@ -129,7 +129,7 @@ class GroupCommit(Generic[Item]):
         try:
             while self._pending:
                 pause = self._ended + self._interval - loop.time()
-                # Also without a pause: what is submitted in the same tick goes with the first.
+                # Sleep even without a pause: items submitted in the same tick join the batch.
                 await asyncio.sleep(max(0.0, pause))
                 batch, self._pending = self._pending, []
                 await self._write(batch)
@@ -143,7 +143,7 @@ class GroupCommit(Generic[Item]):
         problem: BaseException | None = None
         try:
             await self._commit([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 -- handed to all who wait
+        except Exception as error:  # noqa: BLE001 -- passed to all waiters
             problem = error
         for _, done in batch:
             if done.done():
@@ -156,15 +156,15 @@ class GroupCommit(Generic[Item]):
 
 class AdaptiveLimit:
     """
-    How much work goes on side by side, from how long the slowest server takes.
+    A limit of concurrent work that adapts to the latency of the server.
 
     Once a second the limit follows the ratio of the usual latency to that of the last second, and grows by one
-    (Gradient2 of Netflix' concurrency-limits). So work backs off while a server slows down, and comes back when it is
-    well again. Latencies up to `HEALTHY` never lower it.
+    (Gradient2 of Netflix' concurrency-limits). So concurrency drops while a server is slow and recovers afterwards.
+    Latencies up to `HEALTHY` never lower it.
 
     Args:
-        monotonic: Seconds that only grow.
-        initial, most: Where the limit begins, and its upper bound; the lower one is 1.
+        monotonic: Returns monotonic seconds.
+        initial, most: The initial limit, and its upper bound; the lower one is 1.
     """
 
     HEALTHY = 0.1
@@ -183,16 +183,16 @@ class AdaptiveLimit:
 
     @property
     def limit(self) -> int:
-        """The most that may run now."""
+        """The current limit."""
         return max(1, int(self._limit))
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn."""
+        """Number of waiting acquirers."""
         return len(self._waiting)
 
     def observe(self, seconds: float) -> None:
-        """Take in how long the server took for one piece of work."""
+        """Record the latency of one operation, in seconds."""
         self._samples.append(seconds)
         now = self._monotonic()
         if now - self._since < self.PERIOD:
@@ -206,45 +206,45 @@ class AdaptiveLimit:
         self._admit()
 
     def try_acquire(self) -> bool:
-        """Take a place if there is one; returns whether there was."""
+        """Take a slot if one is free; returns whether one was."""
         if self.running >= self.limit or self._waiting:
             return False
         self.running += 1
         return True
 
     async def acquire(self, max_wait: float) -> bool:
-        """Take a place, waiting in line for it; returns False after *max_wait* seconds without one."""
+        """Take a slot, waiting in a queue; returns False after *max_wait* seconds without one."""
         if self.try_acquire():
             return True
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
         try:
             async with asyncio.timeout(max_wait):
-                await place
+                await slot
         except TimeoutError:
-            return self._give_up(place)
+            return self._give_up(slot)
         except asyncio.CancelledError:
-            if self._give_up(place):
+            if self._give_up(slot):
                 self.release()
             raise
         return True
 
-    def _give_up(self, place: "asyncio.Future[None]") -> bool:
-        """Leave the line; returns whether the place was given in the last moment."""
-        if place.done() and not place.cancelled():
+    def _give_up(self, slot: "asyncio.Future[None]") -> bool:
+        """Leave the queue; returns whether the slot was assigned just before."""
+        if slot.done() and not slot.cancelled():
             return True
-        if place in self._waiting:
-            self._waiting.remove(place)
+        if slot in self._waiting:
+            self._waiting.remove(slot)
         return False
 
     def release(self) -> None:
-        """Give a place back."""
+        """Release a slot."""
         self.running -= 1
         self._admit()
 
     def _admit(self) -> None:
         while self._waiting and self.running < self.limit:
-            place = self._waiting.popleft()
-            if not place.done():
+            slot = self._waiting.popleft()
+            if not slot.done():
                 self.running += 1
-                place.set_result(None)
+                slot.set_result(None)

@@ -181,7 +181,7 @@ class CredentialBusy(RateLimited):
 
 
 class DiscordOutage(RateLimited):
-    """Discord answers nobody, so that only probes are made. Waiting for the end counts as no attempt."""
+    """Discord has an outage; only probes are sent. Waiting for its end does not count as an attempt."""
 
     reason = "DISCORD_OUTAGE"
 

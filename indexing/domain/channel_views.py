@@ -1,8 +1,8 @@
 """
-What users see of one version of a guild, computed once for each group of users who see the same.
+Visible channels of one version of a guild, computed once for each group of users who see the same channels.
 
-Two users see the same channels when they agree in VIEW_CHANNEL of their base permissions, in their roles as far as an
-overwrite names them, and in being named themselves. So a view is kept by these, and a page is cut from it by bisection.
+Two users see the same channels when they agree in VIEW_CHANNEL of their base permissions, in the roles that overwrites
+name, and in whether an overwrite names them. Views are cached by these, and a page is cut from a view by bisection.
 """
 
 import dataclasses
@@ -12,14 +12,19 @@ from typing import Any
 from indexing.domain import id_sets, model, permissions
 
 MOST_NAMED = 2_000
-"""Ids that overwrites may name before a view is kept for each user instead of each group: a guild with more is rare."""
+"""Most ids that overwrites may name for views by group; a guild with more, which is rare, has views by user."""
 MOST_VIEWS = 256
-"""Views of a guild that are kept; beyond that all are forgotten."""
+"""Most cached views of a guild; beyond that all are dropped."""
 BYTES_PER_GUILD = 13_000
+<<<<<<< HEAD
 BYTES_PER_CHANNEL = 700
 """What a decoded guild takes, rounded up."""
+=======
+BYTES_PER_CHANNEL = 500
+"""Memory of a decoded guild, rounded up."""
+>>>>>>> prose1
 ROW_BYTES = 200
-"""More than a row takes besides its texts."""
+"""Upper bound of a row's bytes in a response besides its texts."""
 
 
 VOICE = frozenset({2, 13})
@@ -31,7 +36,7 @@ def client_order(channels: Collection[model.Channel]) -> list[tuple[tuple[int, .
     Return channels with their sort keys, in the order in which Discord's clients show them.
 
     First those without a category, then each category with its channels; inside, text before voice; then by position,
-    then by id. Discord's staff describes it in discord-api-docs issues 4613 and 5792 (read 2026-11-28); the
+    then by id. Reported by Discord's staff in discord-api-docs issues 4613 and 5792; the
     documentation says only that equal positions are ordered by id.
     """
     categories = {channel.channel_id: channel for channel in channels if channel.kind == permissions.CATEGORY}
@@ -51,13 +56,18 @@ class ChannelViews:
 
     Args:
         indexed: The guild.
-        encode: Makes of a channel what pages are made of.
+        encode: Encodes a channel for pages.
 
     Attributes:
+<<<<<<< HEAD
         channels: The channels in the order of `client_order`.
         keys: The sort key of each channel.
         rows: Encoded channels.
         sizes: About how many bytes each row takes in an answer.
+=======
+        rows: Encoded channels in stored order.
+        sizes: Approximate bytes of each row in a response.
+>>>>>>> prose1
     """
 
     def __init__(self, indexed: model.IndexedGuild, encode: Callable[[model.Channel], Any]) -> None:
@@ -78,13 +88,17 @@ class ChannelViews:
         self._members = _named(each.members_allow + each.members_deny for each in sets)
 
     def note_fetch(self, head: model.GuildVersion) -> None:
-        """Take in when the guild was fetched last: a fetch that changed nothing makes no new version."""
+        """Update the fetch times of the guild: a fetch without changes makes no new version."""
         if (self.guild.fetched_at, self.guild.schedule.next_at) != (head.fetched_at, head.next_refresh_at):
             schedule = dataclasses.replace(self.guild.schedule, next_at=head.next_refresh_at)
             self.guild = dataclasses.replace(self.guild, fetched_at=head.fetched_at, schedule=schedule)
 
     def view(self, membership: model.Membership, roles: Collection[int] | None) -> list[int]:
+<<<<<<< HEAD
         """Return the places of the channels that a member may see, in order; *roles* None means unknown."""
+=======
+        """Return the indexes of the channels that a member may see, in stored order; *roles* None means unknown."""
+>>>>>>> prose1
         key = self._key(membership, roles)
         found = self._views.get(key)
         if found is None:
@@ -114,7 +128,7 @@ class ChannelViews:
 
 
 def size_of(indexed: model.IndexedGuild) -> int:
-    """Return about how many bytes a decoded guild takes in memory."""
+    """Return the approximate memory of a decoded guild, in bytes."""
     sets = {id(row.overwrites): row.overwrites for row in indexed.channels}.values()
     packed = sum(
         len(each.roles_allow) + len(each.roles_deny) + len(each.members_allow) + len(each.members_deny) for each in sets
@@ -123,7 +137,7 @@ def size_of(indexed: model.IndexedGuild) -> int:
 
 
 def _named(packed: Any) -> frozenset[int] | None:  # noqa: ANN401 -- an iterable of bytes
-    """Return the ids that some packed lists name; None when they are too many to be kept unpacked."""
+    """Return the ids in packed lists; None when there are too many to keep unpacked."""
     lists = list(packed)
     if sum(map(len, lists)) > 8 * MOST_NAMED:
         return None

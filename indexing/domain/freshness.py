@@ -1,9 +1,9 @@
 """
-When fetched data is too old, when a guild is fetched again, and which listings need a second look.
+When fetched data is too old, when a guild is fetched again, and which listings are fetched a second time.
 
 A guild is fetched less often the longer it stays unchanged: the interval is half the time since its structure last
-changed, within the bounds of its tier, which follows from the last view. All figures here are our guess; they trade
-calls for age.
+changed, within the bounds of its tier, which depends on the last view. All figures are estimates that trade calls for
+age.
 """
 
 import dataclasses
@@ -33,9 +33,9 @@ TIERS = (
     Tier(viewed_within=7 * DAY, min_interval=6 * HOUR, max_interval=2 * DAY),
     Tier(viewed_within=30 * DAY, min_interval=DAY, max_interval=7 * DAY),
 )
-"""Most recently viewed first. A guild outside all tiers is not fetched again until somebody views it."""
+"""Most recently viewed first. A guild outside all tiers is not fetched again until it is viewed."""
 MAX_AGE_WHEN_VIEWED = TIERS[1].max_interval
-"""Age from which a guild is fetched again when somebody views it, however rarely it was viewed before."""
+"""Age from which a viewed guild is fetched again, however rarely it was viewed before."""
 
 
 def was_fetched_since(guild: model.Guild | None, since: float) -> bool:
@@ -44,7 +44,7 @@ def was_fetched_since(guild: model.Guild | None, since: float) -> bool:
 
 
 def is_fresh(guild: model.Guild, *, now: float, max_age: float) -> bool:
-    """Return whether the guild's channels are young enough to be shown now."""
+    """Return whether the guild's channels do not need a new fetch at *now*."""
     if guild.fetched_at is None:
         return False
     return now < max(guild.fetched_at + max_age, min(guild.schedule.next_at, guild.fetched_at + MAX_AGE_WHEN_VIEWED))
@@ -57,7 +57,7 @@ def roles_are_fresh(membership: model.Membership, *, now: float, max_age: float)
 
 def backoff(attempts: int, *, base: float, rng: random.Random = RANDOM) -> float:
     """
-    Return the seconds to wait before the next try: *base* doubled for each failure after the first, ±25 %.
+    Return the seconds to wait before the next attempt: *base* doubled for each failure after the first, ±25 %.
 
     Args:
         attempts: Failures so far, at least 1.
@@ -68,14 +68,14 @@ def backoff(attempts: int, *, base: float, rng: random.Random = RANDOM) -> float
 
 
 def tier_of(last_viewed_at: float | None, now: float) -> Tier | None:
-    """Return the tier of a guild by its last view; None when it is not worth a call."""
+    """Return the tier of a guild by its last view; None when it is in no tier and not refreshed."""
     if last_viewed_at is None:
         return None
     return next((tier for tier in TIERS if now - last_viewed_at <= tier.viewed_within), None)
 
 
 def fingerprint(channels: Iterable[model.Channel]) -> str:
-    """Return a hash of everything shown of the channels except their newest messages, which change all the time."""
+    """Return a hash of all visible fields of the channels except their newest messages, which change often."""
     rows = sorted(
         (
             c.channel_id,
@@ -100,7 +100,7 @@ def schedule_after_fetch(
     structure = fingerprint(channels)
     changed_at = guild.schedule.changed_at
     if not guild.schedule.fingerprint or changed_at is None:
-        # The newest channel's id tells since when the structure may have been as it is (developers/reference.mdx).
+        # The newest channel's id gives the earliest time of the current structure (developers/reference.mdx).
         newest = max((channel.channel_id for channel in channels), default=0)
         changed_at = min(now, model.snowflake_time(newest))
     elif structure != guild.schedule.fingerprint:
@@ -128,5 +128,5 @@ def _schedule_in(interval: float, schedule: model.Schedule, now: float, rng: ran
 
 
 def needs_confirmation(before: Collection[int], after: Collection[int], share: float) -> bool:
-    """Return whether a listing lacks more than *share* of the ids known before, so that a second one has to confirm."""
+    """Return whether a listing lacks more than *share* of the known ids, so that a second one must confirm it."""
     return len(set(before) - set(after)) > share * len(before)

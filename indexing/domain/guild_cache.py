@@ -1,4 +1,4 @@
-"""Values by guild that a process keeps, with a bound on the bytes that they take."""
+"""A process's cache of values by guild, bounded by their size in bytes."""
 
 import collections
 from typing import Generic, TypeVar
@@ -8,10 +8,10 @@ Value = TypeVar("Value")
 
 class GuildCache(Generic[Value]):
     """
-    The least recently used guild is dropped first.
+    Cache that drops the least recently used guild first.
 
     Args:
-        max_bytes: What all values may take together, by the sizes that `put` is told.
+        max_bytes: Bound on the sum of the sizes passed to `put`.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -20,7 +20,7 @@ class GuildCache(Generic[Value]):
         self._values: collections.OrderedDict[int, tuple[Value, int]] = collections.OrderedDict()
 
     def get(self, guild_id: int) -> Value | None:
-        """Return what was put last; None when it is not here any more."""
+        """Return the cached value; None when there is none."""
         found = self._values.get(guild_id)
         if found is None:
             return None
@@ -28,7 +28,7 @@ class GuildCache(Generic[Value]):
         return found[0]
 
     def put(self, guild_id: int, value: Value, *, size: int) -> None:
-        """Keep a value in place of the one that was kept, and drop others if there are too many."""
+        """Cache a value instead of the guild's previous one, and drop others until the bound holds."""
         self.drop(guild_id)
         self._values[guild_id] = value, size
         self.bytes += size
@@ -36,7 +36,7 @@ class GuildCache(Generic[Value]):
             self.drop(next(iter(self._values)))
 
     def drop(self, guild_id: int) -> None:
-        """Forget a guild."""
+        """Drop a guild's value."""
         found = self._values.pop(guild_id, None)
         if found is not None:
             self.bytes -= found[1]

@@ -68,7 +68,7 @@ class TaskState(enum.StrEnum):
 
 
 class Step(enum.StrEnum):
-    """The next question to Discord for a guild task."""
+    """The next request to Discord for a guild task."""
 
     CHANNELS = "CHANNELS"
     ROLES = "ROLES"
@@ -85,7 +85,7 @@ class Access(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UserGuild:
-    """One row of a user's guild list (developers/resources/user.mdx, Get Current User Guilds)."""
+    """One entry of a user's guild list (developers/resources/user.mdx, Get Current User Guilds)."""
 
     guild_id: int
     name: str
@@ -109,7 +109,7 @@ class Overwrite:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Overwrites:
     """
-    What a channel's permission overwrites say about VIEW_CHANNEL; nothing else of them is kept.
+    The effect of a channel's permission overwrites on VIEW_CHANNEL; the other permissions are not kept.
 
     Each field holds the ids of the overwrites of one kind that allow or deny it, packed by `id_sets.pack_ids`. Channels
     with equal overwrites share one object. A legal channel has up to 1,000 overwrites, so a set is searched, not
@@ -123,7 +123,7 @@ class Overwrites:
 
     @classmethod
     def of(cls, rows: Iterable[Overwrite]) -> Self:
-        """Reduce overwrites as Discord sends them; those of unknown kind say nothing."""
+        """Reduce overwrites as Discord sends them; those of unknown kind are ignored."""
         found = list(rows)
 
         def targets(kind: int, side: str) -> bytes:
@@ -193,7 +193,7 @@ class Guild:
         refusals: Refusals in a row.
         refused_at: When the last of them was received.
         last_viewed_at: When the guild was last viewed, to within a few minutes; None when never.
-        demand: How often users have asked for the guild since it was last fetched.
+        demand: Number of requests for the guild since it was last fetched.
     """
 
     guild_id: int
@@ -221,9 +221,9 @@ class Membership:
 
     Attributes:
         role_ids: None while unknown; @everyone is not listed.
-        roles_at: When the question was asked whose answer the role ids are; None while they are unknown.
-        roles_changed_at: Newest moment of which anything is known about the roles. A role answer is stored only if this
-            is as it was before asking.
+        roles_at: When the role ids were requested; None while they are unknown.
+        roles_changed_at: When anything about the roles last changed. Role ids are stored only if this has not changed
+            since they were requested.
         last_viewed_at: When the user last opened the guild, to within a few minutes; None when never.
     """
 
@@ -239,7 +239,7 @@ class Membership:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GoneChannel:
-    """A channel that is no longer listed; kept for a while, so that an operator can say when it went, and why."""
+    """A channel that is no longer listed; kept for a while, so that operators can see when and why it went."""
 
     channel_id: int
     kind: int
@@ -250,11 +250,11 @@ class GoneChannel:
 @dataclasses.dataclass(frozen=True, slots=True)
 class IndexedGuild:
     """
-    A guild with its channels, as one listing left it.
+    A guild with its channels as of one listing.
 
     Attributes:
-        version: Grows with every change of what is shown of the guild.
-        channels: In clients' raw order: by position, then id.
+        version: Grows with every change that readers can see.
+        channels: Ordered by position, then id.
         gone: Newest last.
     """
 
@@ -267,13 +267,13 @@ class IndexedGuild:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listing:
     """
-    A complete listing of a guild's channels, as it is to be stored.
+    A complete listing of a guild's channels, to be stored.
 
     Attributes:
-        fence: Fencing token of the lease under which Discord was asked.
-        now: When the question was asked, in epoch seconds.
-        known: The guild as it was before asking; a listing over another structure is not stored.
-        gone: Channels that are not listed any more, those that were gone before included.
+        fence: Fencing token of the lease under which the listing was fetched.
+        now: When the listing was requested, in epoch seconds.
+        known: The guild before the request; the listing is stored only if the stored structure is still the same.
+        gone: Channels that are no longer listed, including those that were gone before.
     """
 
     fence: int
@@ -286,7 +286,7 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GuildVersion:
-    """Whether what is cached of a guild is still what is stored, and whether it is old."""
+    """The stored version of a guild and its fetch times, to check a cached guild against."""
 
     version: int
     fetched_at: float | None
@@ -304,12 +304,12 @@ class Preferences:
 @dataclasses.dataclass(frozen=True, slots=True)
 class User:
     """
-    What is stored of a user but their credential.
+    Everything stored of a user except the credential.
 
     Attributes:
         version: Grows with every change of rights, roles, memberships or preferences.
-        listed_at: When the question was asked whose answer is the guild list; None before the first.
-        memberships: By guild; those that ended are left out.
+        listed_at: When the guild list was requested; None before the first.
+        memberships: By guild; ended ones are left out.
     """
 
     user_id: int
@@ -322,13 +322,13 @@ class User:
 @dataclasses.dataclass(frozen=True, slots=True)
 class GuildTask:
     """
-    One guild in one job: the row that watchers see.
+    One guild in one job, as watchers see it.
 
     Attributes:
         position: 0 is the most important guild, as ranked by the latest turn.
         retry_at: Earliest next attempt; 0 when the task may run now.
         channel_count: Channels that this user may see, None before the first fetch.
-        revision: Grows with every change of the row, see `revision_of`.
+        revision: Grows with every change of the task, see `revision_of`.
     """
 
     guild_id: int
@@ -355,7 +355,7 @@ class Job:
         waiting_for: Budget that the job waits for, or empty.
         waiting_until: When that budget has permits again, 0 when the job does not wait.
         waited_for: Budget that the current turn had to wait for, or empty.
-        unfinished: Turns in a row that began and never ended properly.
+        unfinished: Turns in a row that began and did not end properly.
     """
 
     job_id: str
@@ -415,7 +415,7 @@ class Tally:
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobUpdate:
     """
-    A change of a job: the job as it is now, and its changed rows in full.
+    A change of a job: the job as it is now, and its changed tasks in full.
 
     Attributes:
         position: Opaque position in the job's stream of updates; empty when it was not read from there.
@@ -431,7 +431,7 @@ def with_newest_job(before: JobUpdate | None, update: JobUpdate) -> JobUpdate:
     """
     Return *update*, which was published after *before*, with the job of the later turn.
 
-    A turn that lost its job may still publish: its newer rows count, its view of the job does not.
+    A turn that lost its job may still publish: its newer tasks are used, its view of the job is not.
     """
     if before is None or before.job.turn <= update.job.turn:
         return update

@@ -65,7 +65,7 @@ def visible_channels(
 def visible_places(
     membership: model.Membership, channels: Sequence[model.Channel], roles: Collection[int] | None
 ) -> list[int]:
-    """Return the places of those of a guild's *channels* that the user may see; see `visible_channels`."""
+    """Return the indexes of the *channels* of a guild that the user may see; see `visible_channels`."""
     if bypasses_overwrites(membership):
         return list(range(len(channels)))
     shown = _visible_ids(membership, channels, WORST_CASE_ROLES if roles is None else _RoleOverwrites(frozenset(roles)))
@@ -139,7 +139,7 @@ def sealed(guild_id: int) -> model.Overwrites:
 
 
 def at_least_as_strict(one: model.Overwrites, other: model.Overwrites) -> bool:
-    """Return whether *one* allows the channel to nobody to whom *other* does not, whatever roles they have."""
+    """Return whether every member to whom *one* allows the channel is also allowed by *other*, with any roles."""
     return (
         _is_subset(one.roles_allow, other.roles_allow)
         and _is_subset(one.members_allow, other.members_allow)

@@ -22,10 +22,10 @@ Precondition = Callable[[], Awaitable[bool]]
 @dataclasses.dataclass(frozen=True, slots=True)
 class Purpose:
     """
-    For whom a call to Discord is made, and how urgent it is.
+    Whose budget a call to Discord is charged to, and how urgent it is.
 
     Attributes:
-        user_id: User whose budget is charged; None when no user's is.
+        user_id: User whose budget is charged; None to charge no user's.
         waiter: Key of a position in the fair queue for permits; a job's id.
         max_wait: Longest wait for a permit, in seconds.
     """
@@ -37,7 +37,7 @@ class Purpose:
 
 
 MEMBER_SCOPE = "guilds.members.read"
-"""The scope with which a user's own token reads their roles."""
+"""OAuth2 scope that lets a user's own token read their roles."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Credential:
     scopes: tuple[str, ...]
 
     def without_member_scope(self) -> "Credential":
-        """Return the pair as if it could not read roles, so that the bot's token is used for that."""
+        """Return the pair without the scope for roles, so that the bot's token is used for them."""
         return dataclasses.replace(self, scopes=tuple(scope for scope in self.scopes if scope != MEMBER_SCOPE))
 
 
@@ -97,9 +97,9 @@ class StoredCredential:
 
     Attributes:
         version: Changes with every write and every lock; None in rows of an older release.
-        locked_until: Until when one process has the right to renew it, 0 when none has.
+        locked_until: When the renewal lock of one process expires; 0 when it is not locked.
         refused: Whether only the user can renew it.
-        doubted_at: When Discord first refused this access token with a 401; 0 when it did not, or accepted it since.
+        doubted_at: When Discord first refused this access token with a 401; 0 if it never did or has accepted it since.
     """
 
     credential: Credential
@@ -119,7 +119,7 @@ class Credentials(Protocol):
         """Lock the pair for renewal; returns the new version, None when it is locked or has changed."""
 
     async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
-        """Unlock the unchanged pair; nobody renews it before *until*."""
+        """Unlock the unchanged pair; it is not renewed before *until*."""
 
     async def store_renewed(self, user_id: int, *, version: str, credential: Credential) -> bool:
         """Store a new pair and end the lock; returns False and changes nothing when the lock is lost."""
@@ -165,8 +165,8 @@ class Users(Protocol):
     """
     Users: credential, preferences, guild list and roles.
 
-    Writes of what a visibility decision stands on compare with what was stored before the question was asked, so that
-    an old answer changes nothing, however late its write arrives.
+    Writes of data that visibility depends on are conditional on the state stored before the request to Discord, so that
+    an old response changes nothing, however late its write arrives.
     """
 
     async def put_credential(self, user_id: int, credential: Credential) -> None:
@@ -179,10 +179,10 @@ class Users(Protocol):
         """Return whether anything is stored of the user."""
 
     async def load(self, user_id: int) -> model.User | None:
-        """Return all that is stored of the user but their credential; None when nothing is."""
+        """Return everything stored of the user except the credential; None when nothing is stored."""
 
     async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
-        """Return the versions of those of the users of whom anything is stored, by id."""
+        """Return the versions of the stored users, by id."""
 
     async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
         """Replace the user's preferences."""
@@ -191,57 +191,57 @@ class Users(Protocol):
         """
         Store the user's complete guild list; memberships that it no longer names end.
 
-        Where the user's rights differ from before, their roles do not count as known: they may be others as well.
+        Where the user's rights changed, their roles become unknown, because they may have changed too.
 
         Args:
-            known: The user as stored before Discord was asked.
+            known: The user as stored before the request to Discord.
             guilds: The list.
-            asked_at: When the question was asked.
+            asked_at: When the request was sent.
 
         Returns:
-            False when another list came between, or the user is gone; then nothing is changed.
+            False when another list was stored since, or the user was erased; then nothing is changed.
         """
 
     async def store_roles(self, known: model.Membership, roles: Sequence[int], asked_at: float) -> bool:
-        """Store role ids asked for at *asked_at*; returns False, and changes nothing, when anything newer is known."""
+        """Store role ids requested at *asked_at*; returns False and changes nothing when newer ones are stored."""
 
     async def mark_left(self, known: model.Membership) -> bool:
-        """Note that the user is not a member any more; returns False when anything newer is known."""
+        """End the membership; returns False and changes nothing when newer data is stored."""
 
     async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
-        """Note that the user views one of their guilds; not more often than every few minutes."""
+        """Record that the user viewed one of their guilds, at most once in a few minutes."""
 
 
 class Guilds(Protocol):
     """Guilds and their channels, shared by all users."""
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
-        """Return those of the guilds that are stored, by id, without their channels."""
+        """Return the stored guilds, by id, without their channels."""
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
-        """Return those of the guilds that are stored, by id, with their channels."""
+        """Return the stored guilds, by id, with their channels."""
 
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
-        """Return the versions of those of the guilds that are stored, by id."""
+        """Return the versions of the stored guilds, by id."""
 
     async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
-        """Store names and icons, and which of the guilds have our bot; None: nobody knows, access stays as it is."""
+        """Store names and icons, and which of the guilds have our bot; with None, access does not change."""
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
-        """Note that our bot is not in the guilds; where it was, the channels are hidden, with that reason."""
+        """Record that our bot is not in the guilds; their stored channels are hidden, with that reason."""
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
-        """Note that somebody views guilds, once in a few minutes at most, and for which of them they wait."""
+        """Record views of guilds, at most once in a few minutes each, and for which of them users wait."""
 
     async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
-        """Make guilds due at *now* that are fetched regularly; one that is due already stays as it is."""
+        """Make installed, fetched guilds due at *now*; a guild that is already due does not change."""
 
     async def list_due(self, now: float, limit: int) -> list[model.Guild]:
         """Return guilds whose next fetch was due before *now*, most overdue first."""
 
     async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """
-        Take the right to fetch a guild alone; None if it is held or the guild was fetched since *fetched_before*.
+        Acquire a guild's fetch lease; None if it is held or the guild was fetched since *fetched_before*.
 
         The number returned is the fencing token: it only grows, and a write with an older one changes nothing.
         """
@@ -250,20 +250,20 @@ class Guilds(Protocol):
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
-        """Note a lasting refusal, one more in a row, and end the lease; the guild is not fetched again by itself."""
+        """Record and count a lasting refusal and end the lease; the guild is not refreshed any more."""
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
-        """End the lease without a result; a new schedule says when the guild is fetched again."""
+        """End the lease without a result, and store a new schedule if given."""
 
     async def purge(self, before: float) -> int:
-        """Erase channels gone and guilds without members that nobody viewed since a time; returns how many."""
+        """Erase gone channels, and guilds without members that were not viewed since *before*; returns how many."""
 
     async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
         """Return the channels of the guilds as of their latest listing, by guild, position, id."""
 
 
 class Jobs(Protocol):
-    """Jobs and their guild tasks. Only the owner of the current turn may write; others change nothing."""
+    """Jobs and their guild tasks. Only the owner of the current turn may write; other writes change nothing."""
 
     async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
@@ -272,13 +272,13 @@ class Jobs(Protocol):
         """Return a job."""
 
     async def get_many(self, job_ids: Collection[str]) -> dict[str, model.Job]:
-        """Return those of the jobs that are stored, by id."""
+        """Return the stored jobs, by id."""
 
     async def load(self, job_id: str) -> tuple[model.Job, list[model.GuildTask]] | None:
         """Return a job and its tasks by position, as of one moment."""
 
     async def latest(self, user_id: int) -> model.Job | None:
-        """Return the user's active job, else their newest."""
+        """Return the user's active job, else the newest one."""
 
     async def list_for_user(
         self, user_id: int, *, before: float, limit: int
@@ -291,7 +291,7 @@ class Jobs(Protocol):
         """Own the job as turn + 1, if *turn* is current and the job runs, and return it with its tasks; else None."""
 
     async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
-        """Store the tasks of a job whose guild list is read; returns False when its turn is not current any more."""
+        """Store the tasks of a job that listed its guilds; returns False when its turn is not current any more."""
 
     async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
         """Return the tasks by position; in an ended job, none is open."""
@@ -304,9 +304,9 @@ class Jobs(Protocol):
 
     async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
         """
-        Move the moment of the next turn, if the job's turn is current; returns whether it was.
+        Change the due time of the next turn, if the job's turn is current; returns whether it was.
 
-        *unfinished* corrects the number of turns that vanished; nothing else of the job is written.
+        *unfinished* corrects the number of lost turns; no other field is written.
         """
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
@@ -315,7 +315,7 @@ class Jobs(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response and a keyed hash of its request; `user_id` is the user that it concerns, if any."""
+    """A response and a keyed hash of its request; `user_id` is the user it concerns, if any."""
 
     fingerprint: bytes
     response: bytes
@@ -339,7 +339,7 @@ class UserData(Protocol):
         """Count the documents that the erasure deletes, by collection; guilds and channels that stay are left out."""
 
     async def erase_user(self, user_id: int) -> None:
-        """Erase the row with credential and preferences: from now on no work of this user begins."""
+        """Erase the document with credential and preferences; no new work of this user begins afterwards."""
 
     async def list_jobs(self, user_id: int) -> list[str]:
         """Return the ids of the user's jobs."""
@@ -357,7 +357,7 @@ class UserData(Protocol):
         """Erase those of the guilds, with their channels, that have no known member *but* this user."""
 
     async def erase_roster(self, user_id: int) -> None:
-        """Erase the roster, last: it lists the guilds to look at."""
+        """Erase the roster; called last, because it lists the guilds to check."""
 
 
 class UserBudgets(Protocol):
@@ -387,7 +387,7 @@ class BotGuildsCache(Protocol):
         """Replace the set."""
 
     async def load_suspects(self) -> dict[int, float]:
-        """Return the guilds that the latest listings lacked, with the time since when; they are still in the set."""
+        """Return the guilds that the latest listings lacked, with the time since when; the set still has them."""
 
     async def store_suspects(self, suspects: Mapping[int, float]) -> None:
         """Replace the suspects."""
@@ -399,18 +399,18 @@ class BotGuildsCache(Protocol):
         """End a claim early."""
 
     async def count_question(self, window: float) -> int:
-        """Count a question of the fleet about a single guild; returns how many there were in this *window*."""
+        """Count a check of a single guild by the fleet; returns the number of checks in this *window*."""
 
 
 class Subscription(Protocol):
     """
-    One watcher's view of a job's updates, conflated: only the latest row of each guild is kept while nobody reads.
+    One watcher's view of a job's updates, conflated: only the latest state of each unread guild task is kept.
 
-    Memory is bounded by the number of the job's guilds, however slow the reader is.
+    Memory is bounded by the number of the job's guilds, however slow the watcher is.
     """
 
     async def next(self, max_wait: float) -> model.JobUpdate | None:
-        """Return what changed since the last call, merged into one update; None after *max_wait* silent seconds."""
+        """Return the changes since the last call, merged into one update; None after *max_wait* seconds without any."""
 
     async def close(self) -> None:
         """Stop listening."""
@@ -421,7 +421,7 @@ FIRST_POSITION = "0-0"
 
 
 class Events(Protocol):
-    """Where progress is published for watchers in any process. Losing it loses no state: the store has every row."""
+    """Progress updates for watchers in any process. Losing them loses no state: the store has every task."""
 
     async def publish(self, update: model.JobUpdate) -> None:
         """Append an update to the job's bounded stream."""
@@ -436,7 +436,7 @@ class Events(Protocol):
         """Return the (job, position) pairs after which the stream still has every update."""
 
     async def list_updated(self, positions: Mapping[str, str]) -> set[str]:
-        """Return those of the jobs that have updates after these positions."""
+        """Return the jobs that have updates after these positions."""
 
     async def subscribe(self, job_id: str, after: str) -> Subscription:
         """Listen to the job's updates after a position."""
@@ -447,7 +447,7 @@ class Events(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dependencies:
-    """Everything outside that the use cases need."""
+    """The external dependencies of the use cases."""
 
     discord: Discord
     oauth: OAuth

@@ -34,7 +34,7 @@ class RankInputs:
         member_count: Members present, else members, as Discord counts them; None when unknown.
         last_viewed_at: When this user last opened the guild, None when never.
         fetched_at: When the guild's channels were fetched, None when never.
-        demand: How often users have asked for the guild since it was last fetched.
+        demand: Number of requests for the guild since it was last fetched.
     """
 
     guild_id: int
@@ -93,7 +93,7 @@ def rank_inputs(rows: list[RankInputs], now: float, weights: settings.RankWeight
 
 
 def sort_key(row: RankedGuild) -> tuple[int, int, float, int]:
-    """Return the place of a guild in the order, as numbers that JSON can say: a page token names the last row's."""
+    """Return the sort key of a guild, as numbers that JSON can represent: a page token holds the last row's."""
     pinned = row.inputs.pinned
     group, place = (1, 0) if pinned is None else (0, pinned)
     return group, place, -row.score, row.inputs.guild_id

@@ -29,7 +29,7 @@ TTL = 3_600
 BLOCK_MS = 5_000
 RETRY_DELAY = 1.0
 APPEND_INTERVAL = 0.03
-"""Least seconds between two writes of updates: what tasks of many jobs report meanwhile goes as one pipeline."""
+"""Least seconds between two writes of updates: updates of many jobs in between are written in one pipeline."""
 READ_PAUSE = 0.00002
 """
 Seconds of pause after each read, for each stream read.

@@ -1,9 +1,8 @@
 """
-Credentials in MongoDB, for those who renew, revoke and seal them anew: fields of the user's row.
+Credentials in MongoDB, to renew, revoke and reseal them: fields of the user's document.
 
-Whoever changes the pair, or locks it to renew it, gives the row a new random mark, and writes only over the mark that
-it knows. So a process that was stopped for longer than its lock, or whose user logged in again or was erased meanwhile,
-changes nothing.
+Every change or lock of the pair sets a new random version and is conditional on the version that was read. So a process
+that stalled for longer than its lock, or whose user logged in again or was erased meanwhile, changes nothing.
 
 Credentials at rest: AES-256-GCM with a random nonce, a key ring, and the user's id bound as associated data.
 
@@ -104,7 +103,7 @@ class Credentials:
         return ports.StoredCredential(pair, row.get("mark"), locked_until, row.get("reauth", False), doubted_at)
 
     async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
-        """Take the right to renew the pair alone; None when somebody has it or the pair has changed."""
+        """Lock the pair for renewal; returns the new version, None when it is locked or has changed."""
         ours = uuid.uuid4().hex
         free = {"locked_until": {"$not": {"$gt": now}}}
         wanted = {"_id": user_id, "mark": version, "credential": {"$ne": None}, **free}

@@ -1,12 +1,12 @@
 """
-The connection to MongoDB: one client per event loop, one place that translates its errors, all indexes.
+The connection to MongoDB: one client per event loop, the translation of its errors, all indexes.
 
 motor is what the product is asked to use; it is past its end of life (critical fixes until 2027-05-14,
 mongodb.com/docs/drivers/motor, read 2026-11), so only this module names it.
 
-Collections whose commands are measured, as whoever waits for them sees it: with the wait for a connection.
+Collections whose commands are measured as callers see them: with the wait for a connection.
 
-Here and not by pymongo's listeners, which cost four times as much as the measuring itself (`make bench-overhead`).
+Measured here, because pymongo's listeners cost four times as much as the measurement (`make bench-overhead`).
 """
 
 import contextlib
@@ -32,7 +32,7 @@ DUPLICATE_KEY = 11000
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's failures into ours; a duplicate key is left to the caller, who asked for it."""
+    """Translate the driver's errors; a duplicate key error is left to the caller."""
     try:
         yield
     except pymongo.errors.DuplicateKeyError:
@@ -115,7 +115,7 @@ COMMANDS = {
 }
 """Methods that send a command, and its name in MongoDB."""
 REFUSED = (pymongo.errors.DuplicateKeyError, pymongo.errors.BulkWriteError)
-"""An answer like any other: somebody else was first."""
+"""An expected response: another write was first."""
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -148,7 +148,7 @@ class MeasuredCollection:
             setattr(self, method, Timed(getattr(collection, method), command, seen))
 
     def find(self, *wanted: Any) -> "Found":  # noqa: ANN401 -- motor's
-        """Return what is asked for by `to_list`."""
+        """Return the documents that `to_list` requests."""
         return Found(self._find(*wanted), self._seen)
 
 
@@ -170,7 +170,7 @@ class Found:
         return self
 
     async def to_list(self, length: int | None) -> list[dict[str, Any]]:
-        """Ask; a long answer comes in parts, which are measured as one."""
+        """Fetch the documents; a response in several batches is measured as one command."""
         found: list[dict[str, Any]] = await Timed(self._cursor.to_list, "find", self._seen)(length)
         return found
 

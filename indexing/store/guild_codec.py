@@ -1,10 +1,10 @@
 """
-The channels of a guild as they stand in its document: one msgpack value, and the newest messages beside it.
+Encoding of a guild's channels in its document: one msgpack value, and the newest message ids in another.
 
 `channels` is `[format, rows, sets, gone]`: a row is `[id, kind, name, topic, position, parent, nsfw, flags, set]`,
-sorted by position, then id; `set` is a place among `sets`, -1 where no overwrite touches VIEW_CHANNEL. A set is the
+sorted by position, then id; `set` is an index into `sets`, -1 where no overwrite touches VIEW_CHANNEL. A set is the
 four packed id lists of `model.Overwrites`. `gone` holds `[id, kind, gone_at, reason]`. `activity` packs the newest
-message ids in the order of the rows, so that a listing that brings only activity writes 8 bytes a channel.
+message ids in the order of the rows, so that a listing with new activity only writes 8 bytes a channel.
 
 Why not sub-documents: docs/decisions/0025. `python -m indexer_service inspect guild ID` prints a document.
 """
@@ -33,13 +33,13 @@ class NewerFormat(Exception):
 def encode(channels: Sequence[model.Channel], gone: Sequence[model.GoneChannel] = ()) -> tuple[bytes, bytes]:
     """Return `channels` and `activity` of a listing; equal overwrites are stored once."""
     ordered = sorted(channels, key=lambda channel: (channel.position, channel.channel_id))
-    places: dict[model.Overwrites, int] = {model.NO_OVERWRITES: -1}
+    set_indexes: dict[model.Overwrites, int] = {model.NO_OVERWRITES: -1}
     sets: list[list[bytes]] = []
     rows: list[list[object]] = []
     for row in ordered:
-        place = places.get(row.overwrites)
-        if place is None:
-            place = places[row.overwrites] = len(sets)
+        set_index = set_indexes.get(row.overwrites)
+        if set_index is None:
+            set_index = set_indexes[row.overwrites] = len(sets)
             kept = row.overwrites
             sets.append([kept.roles_allow, kept.roles_deny, kept.members_allow, kept.members_deny])
         rows.append(
@@ -52,7 +52,7 @@ def encode(channels: Sequence[model.Channel], gone: Sequence[model.GoneChannel] 
                 row.parent_id,
                 row.nsfw,
                 row.flags,
-                place,
+                set_index,
             ]
         )
     last = [[one.channel_id, one.kind, one.gone_at, one.reason] for one in gone[-MOST_GONE:]]
@@ -98,9 +98,9 @@ def decode(
             nsfw,
             flags,
             message or None,
-            overwrites[place] if place >= 0 else model.NO_OVERWRITES,
+            overwrites[set_index] if set_index >= 0 else model.NO_OVERWRITES,
         )
-        for (channel_id, of_kind, name, topic, position, parent, nsfw, flags, place), message in zip(
+        for (channel_id, of_kind, name, topic, position, parent, nsfw, flags, set_index), message in zip(
             rows, newest, strict=True
         )
     )

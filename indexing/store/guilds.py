@@ -1,14 +1,14 @@
 """
 Guilds in MongoDB, one document each with its channels inside, shared by all users.
 
-A process that fetches a guild holds its lease: a fencing token that only grows, and a time. A listing is one
-conditional update: it is stored only if the fencing token and the fingerprint are as they were before Discord was
-asked, so that a process that lost its lease changes nothing, however late its write arrives.
+A process that fetches a guild holds its lease: a fencing token that only grows, and an expiry time. A listing is one
+conditional update: it is stored only if the fencing token and the fingerprint are unchanged since before the request to
+Discord, so a process that lost its lease changes nothing, however late its write arrives.
 
 | what | round trips | bytes (23 channels, median) |
 |---|---|---|
 | first listing, or a changed one | 1 | 2.3 KB |
-| a listing that brings only activity, or nothing new | 1 | 0.4 KB |
+| a listing with new activity only, or without changes | 1 | 0.4 KB |
 | refusal, failure | 1 | 0.2 KB |
 """
 
@@ -39,15 +39,15 @@ REMOVED = {
     "lease_until": 0.0,
 }
 HEAD = {"channels": 0, "activity": 0}
-"""Projection that leaves out what is large."""
+"""Projection without the large fields."""
 SHOWN = {"version": 1, "fetched_at": 1, "access": 1, "next_refresh_at": 1}
-"""Projection for a page: whether what is cached is still what is stored, and whether it is old."""
+"""Projection for the version check of a cached guild."""
 VIEW_STEP = 300.0
-"""Seconds between two notes that somebody views a guild."""
+"""Least seconds between two recorded views of a guild."""
 SIZE_STEP = 0.2
-"""Share by which a guild's size must change to be written: Discord's estimate moves all the time."""
+"""Share by which a guild's size must change to be written: Discord's estimate varies constantly."""
 MANY = 1_000
-"""Guilds asked about in one query."""
+"""Most guilds in one query."""
 
 
 class Guilds:
@@ -66,7 +66,7 @@ class Guilds:
         self._writer = writer.Writer(self._guilds, observe=observe)
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
-        """Return those of the guilds that are stored, by id, without their channels."""
+        """Return the stored guilds, by id, without their channels."""
         if not guild_ids:
             return {}
         with database.translated():
@@ -74,7 +74,7 @@ class Guilds:
         return {row["_id"]: guild_of(row) for row in rows}
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
-        """Return those of the guilds that are stored, by id, with their channels."""
+        """Return the stored guilds, by id, with their channels."""
         if not guild_ids:
             return {}
         with database.translated():
@@ -82,7 +82,7 @@ class Guilds:
         return {row["_id"]: indexed_of(row) for row in rows}
 
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
-        """Return the versions of those of the guilds that are stored, by id."""
+        """Return the versions of the stored guilds, by id."""
         if not guild_ids:
             return {}
         with database.translated():
@@ -116,17 +116,17 @@ class Guilds:
                 await self._guilds.bulk_write(changes, ordered=False)
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
-        """Note that our bot is not in the guilds; where it was, the channels are hidden, with that reason."""
+        """Record that our bot is not in the guilds; their stored channels are hidden, with that reason."""
         if not guild_ids:
             return
         was_in = {"_id": {"$in": list(guild_ids)}, "fetched_at": {"$ne": None}}
         with database.translated():
-            # A new fencing token, so that a fetch that is under way changes nothing any more.
+            # A new fencing token, so that a fetch in progress stores nothing.
             removed = REMOVED | {"oldest_gone_at": now}
             await self._guilds.update_many(was_in, {"$set": removed, "$inc": {"fence": 1, "version": 1}})
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
-        """Note that somebody views guilds, and for which of them they wait."""
+        """Record views of guilds, and for which of them users wait."""
         seldom = {"looked_at": {"$not": {"$gt": now - VIEW_STEP}}}
         with database.translated():
             if guild_ids:
@@ -137,7 +137,7 @@ class Guilds:
                 await self._guilds.update_many({"_id": {"$in": list(waiting)}}, {"$inc": {"waiting": 1}})
 
     async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
-        """Have the guilds that are read regularly read again at *now*; one that is due already stays as it is."""
+        """Make installed, fetched guilds due at *now*; a guild that is already due does not change."""
         if not guild_ids:
             return
         later = {"next_refresh_at": {"$not": {"$gt": 0.0, "$lte": now}}}
@@ -148,14 +148,14 @@ class Guilds:
             )
 
     async def list_due(self, now: float, limit: int) -> list[model.Guild]:
-        """Return guilds that should have been read again before *now*, most overdue first."""
+        """Return guilds whose next fetch was due before *now*, most overdue first."""
         with database.translated():
             found = self._guilds.find({"next_refresh_at": {"$gt": 0.0, "$lte": now}}, HEAD)
             rows = await found.sort("next_refresh_at", pymongo.ASCENDING).limit(limit).to_list(None)
         return [guild_of(row) for row in rows]
 
     async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
-        """Take the right to fetch a guild alone; None if it is held, or if the guild was fetched since."""
+        """Acquire the exclusive lease to fetch a guild; None if it is held or the guild was fetched since."""
         free = {
             "_id": guild_id,
             "lease_until": {"$lte": now},
@@ -175,7 +175,7 @@ class Guilds:
         return await self._writer.update(*self._listing_statement(guild_id, listing))
 
     def _listing_statement(self, guild_id: int, listing: model.Listing) -> tuple[database.Document, database.Document]:
-        """Return filter and update of a listing: the whole of the channels only where their structure changed."""
+        """Return filter and update of a listing; channels are written only if their structure changed."""
         before = listing.known.schedule.fingerprint if listing.known else ""
         wanted = {"_id": guild_id, "fence": listing.fence, "fingerprint": before or {"$in": ["", None]}}
         ordered = sorted(listing.channels, key=lambda row: (row.position, row.channel_id))
@@ -186,7 +186,7 @@ class Guilds:
         }
         if listing.known and before and before == listing.schedule.fingerprint:
             change["activity"] = guild_codec.encode_activity(ordered)
-            # A new message is the newest of all, so nothing is shown otherwise while the newest is the same.
+            # A new message has the highest id, so nothing visible changes while the newest message stays the same.
             shown = change["newest_message_id"] != listing.known.newest_message_id or listing.known.fetched_at is None
             shown = shown or listing.known.access is not model.Access.INSTALLED or listing.known.schedule.failures > 0
         else:
@@ -200,18 +200,18 @@ class Guilds:
         return wanted, update
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
-        """Note a lasting refusal, one more in a row, and end the lease; the guild is not fetched again by itself."""
+        """Record and count a lasting refusal and end the lease; the guild is not refreshed any more."""
         change = {"error": error, "retry_at": retry_at, "refused_at": now, "access": model.Access.DENIED.value}
         more = {"refusals": 1, "version": 1}
         await self._end_lease(guild_id, fence, {**change, "next_refresh_at": 0.0, "waiting": 0}, more)
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
-        """End the lease without a result; a new schedule says when the guild is fetched again."""
+        """End the lease without a result, and store a new schedule if given."""
         more = {"version": 1} if schedule and schedule.failures == 1 else None
         await self._end_lease(guild_id, fence, _scheduled(schedule) if schedule else {}, more)
 
     async def purge(self, before: float) -> int:
-        """Erase channels gone and guilds without members that nobody viewed since a time; returns how many."""
+        """Erase gone channels, and guilds without members that were not viewed since *before*; returns how many."""
         erased = await self._purge_gone(before)
         with database.translated():
             unseen = {"looked_at": {"$not": {"$gte": before}}}
@@ -264,7 +264,7 @@ class Guilds:
 
 
 def _listed(guild: model.UserGuild, old: database.Document | None, *, has_bot: bool | None) -> database.Document:
-    """Return what a guild's document says after a user has listed it."""
+    """Return the fields that a user's guild list sets in a guild's document."""
     people = guild.presence_count if guild.presence_count is not None else guild.member_count
     known = (old or {}).get("people")
     if people and known and abs(people - known) < known * SIZE_STEP:
@@ -277,7 +277,7 @@ def _listed(guild: model.UserGuild, old: database.Document | None, *, has_bot: b
 
 
 def _fetched(channels: Sequence[model.Channel], now: float) -> database.Document:
-    """Return what a guild's document says after a complete listing."""
+    """Return the fields that a complete listing sets in a guild's document."""
     newest = max((channel.last_message_id or 0 for channel in channels), default=0)
     return {
         "fetched_at": now,
@@ -303,7 +303,7 @@ def _scheduled(schedule: model.Schedule) -> database.Document:
 
 
 def indexed_of(row: database.Document) -> model.IndexedGuild:
-    """Return the guild of a whole document; without a listing that counts it has no channels."""
+    """Return the guild of a whole document; without a valid listing it has no channels."""
     guild = guild_of(row)
     packed: Any = row.get("channels")
     if guild.fetched_at is None or not packed:
@@ -311,7 +311,7 @@ def indexed_of(row: database.Document) -> model.IndexedGuild:
     try:
         channels, gone = guild_codec.decode(guild.guild_id, packed, row["activity"])
     except guild_codec.NewerFormat:
-        # Until this release fetches it. The others of the same page are shown.
+        # Not shown until this release fetches it; the other guilds of the page are.
         return model.IndexedGuild(dataclasses.replace(guild, fetched_at=None), row.get("version", 0), ())
     return model.IndexedGuild(guild, row.get("version", 0), channels, gone)
 

@@ -1,4 +1,4 @@
-"""Answers to requests that may be repeated, by request id, for 24 hours."""
+"""Responses to requests that may be repeated, by request id, kept for 24 hours."""
 
 import dataclasses
 import datetime
@@ -12,14 +12,14 @@ KEPT = datetime.timedelta(hours=24)
 
 
 class MongoIdempotencyStore:
-    """Port `ports.Requests`. One round trip for each method, two to store an answer about a user."""
+    """Port `ports.IdempotencyStore`. One round trip for each method, two to store a response about a user."""
 
     def __init__(self, database: database.Database) -> None:
         self._requests = database["requests"]
         self._users = database["users"]
 
     async def find(self, key: str) -> ports.StoredResponse | None:
-        """Return what was answered under this key."""
+        """Return the response stored under this key."""
         with database.translated():
             row = await self._requests.find_one({"_id": key})
         return (
@@ -27,7 +27,7 @@ class MongoIdempotencyStore:
         )
 
     async def store(self, key: str, answered: ports.StoredResponse, now: float) -> None:
-        """Keep an answer; of two at once the first stays, and one about a user of whom nothing is known is not kept."""
+        """Store a response; the first of two wins, and one that concerns an unknown user is not stored."""
         expires_at = datetime.datetime.fromtimestamp(now, tz=datetime.UTC) + KEPT
         row = {"_id": key, **dataclasses.asdict(answered), "expires_at": expires_at}
         with database.translated():
@@ -37,5 +37,5 @@ class MongoIdempotencyStore:
                 return
             about = {"_id": answered.user_id}
             if answered.user_id is not None and not await self._users.find_one(about, {"_id": 1}):
-                # He was erased while he was answered; looked at afterwards, so that it is seen whoever was first.
+                # The user was erased meanwhile. Checked after the insert, so that one of the two always sees the other.
                 await self._requests.delete_one({"_id": key})

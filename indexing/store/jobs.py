@@ -1,18 +1,17 @@
 """
 Jobs in MongoDB, one document each with its guild tasks inside.
 
-A job is owned by one turn at a time: every write names the turn it belongs to, and the store takes it only while that
-turn is the current one and the job is active. So redelivered messages, the sweeper and processes that wake up late
-change nothing.
+A job is owned by one turn at a time: every write names its turn, and is applied only while that turn is current and the
+job is active. So redelivered messages, repeated sweeps and processes that resume late change nothing.
 
-`guilds` is written once: `[[id, name, position], ...]`. `tasks` is a flat map from a guild's id to what changes of its
-task: `[state, step, attempts, retry_at, reason, channel_count, revision]`. Both are msgpack (decision 25). A task that
-is open in an ended job is read as ended with the job's state and reason, so that none can be forgotten.
+`guilds` is written once: `[[id, name, position], ...]`. `tasks` is a flat map from a guild's id to the changing fields
+of its task: `[state, step, attempts, retry_at, reason, channel_count, revision]`. Both are msgpack (decision 25). A
+task that is open in an ended job is read as ended with the job's state and reason.
 
 | what | round trips | bytes |
 |---|---|---|
 | begin a turn, with the job and its tasks | 1 | 5.5 KB for 60 tasks |
-| tasks that changed, the next turn or the end: any of them together | 1 | 60 a task |
+| changed tasks, the next turn, the end of the job, or several of these | 1 | 60 a task |
 """
 
 import dataclasses
@@ -32,9 +31,9 @@ TRIES = 3
 HEAD = {"guilds": 0, "tasks": 0}
 """Projection that leaves out the tasks."""
 WRITTEN_ONCE = {"user_id", "force", "created_at", "listed", "turn"}
-"""Fields that `save` leaves alone: a copy from before the guild list was read must not take it back."""
+"""Fields that `save` does not write, so that a copy from before the guild list does not reset them."""
 LAST_STEPS = 1 << 19
-"""Revision steps that no turn reaches; those of tasks that a job left open are read as later."""
+"""Revision step that no turn reaches, for tasks that were open when the job ended."""
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=int)
 _GUILDS = msgspec.msgpack.Decoder(list[tuple[int, str, int]])
 _TASK = msgspec.msgpack.Decoder(tuple[str, str, int, float, str, int | None, int])
@@ -72,7 +71,7 @@ class Jobs:
         return job_of(row) if row else None
 
     async def get_many(self, job_ids: Collection[str]) -> dict[str, model.Job]:
-        """Return those of the jobs that are stored, by id."""
+        """Return the stored jobs, by id."""
         with database.translated():
             rows = await self._jobs.find({"_id": {"$in": list(job_ids)}}, HEAD).to_list(None)
         return {row["_id"]: job_of(row) for row in rows}
@@ -84,9 +83,9 @@ class Jobs:
         return (job_of(row), tasks_of(row)) if row else None
 
     async def latest(self, user_id: int) -> model.Job | None:
-        """Return the user's active job, else their newest."""
+        """Return the user's active job, else the newest one."""
         with database.translated():
-            # The active one first, whatever the clocks of the machines that made them say.
+            # The active job first, because the clocks of the machines that created the jobs may differ.
             order = [("active", pymongo.DESCENDING), ("created_at", pymongo.DESCENDING)]
             row = await self._jobs.find_one({"user_id": user_id}, HEAD, sort=order)
         return job_of(row) if row else None
@@ -114,7 +113,7 @@ class Jobs:
         return (job_of(row), tasks_of(row)) if row else None
 
     async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
-        """Store the tasks of a job whose guild list is read; returns False when its turn is not current any more."""
+        """Store the tasks of a job that listed its guilds; returns False when its turn is not current any more."""
         return await self._update(job, {**self._fields(dataclasses.replace(job, listed=True)), **packed_tasks(tasks)})
 
     async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
@@ -133,7 +132,7 @@ class Jobs:
         return await self._update(job, {**fields, **{f"tasks.{task.guild_id}": _changing(task) for task in tasks}})
 
     async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
-        """Move the moment of the next turn, if the job's turn is still current; returns whether it was."""
+        """Change the due time of the next turn, if the job's turn is current; returns whether it was."""
         change: database.Document = {"next_turn_at": due}
         return await self._update(job, change if unfinished is None else {**change, "unfinished": unfinished})
 
@@ -141,7 +140,7 @@ class Jobs:
         return await self._writer.update({"_id": job.job_id, "turn": job.turn, "active": True}, {"$set": change})
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
-        """Return running jobs whose next turn should have begun before *now*, most overdue first."""
+        """Return active jobs whose next turn was due before *now*, most overdue first."""
         with database.translated():
             late = self._jobs.find({"active": True, "next_turn_at": {"$lt": now}}, HEAD)
             rows = await late.sort("next_turn_at", pymongo.ASCENDING).limit(limit).to_list(None)
@@ -231,7 +230,7 @@ def tasks_of(row: database.Document) -> list[model.GuildTask]:
 
 
 def _closed(task: model.GuildTask, state: model.JobState, row: database.Document) -> model.GuildTask:
-    """Return the task of an ended job: one that was left open has ended with the job."""
+    """Return the task of an ended job: an open task ended with the job."""
     if task.state.terminal:
         return task
     ended = model.TaskState.CANCELLED if state is model.JobState.CANCELLED else model.TaskState.FAILED

@@ -1,9 +1,9 @@
 """
-Seals every stored credential anew with the first key of the ring, in place, while service and workers run.
+Reseals every stored credential with the first key of the ring, in place, while service and workers run.
 
-Rows are read in order of their ids, some at a time. Each is written only over the very bytes that were read, so a pair
-that somebody renewed in between stays as he stored it. What is sealed by the first key already is left alone: whoever
-is stopped half-way starts again and finds only what is left. A round in which nothing was to be done ends it.
+Documents are read in batches, in order of their ids. Each write is conditional on the bytes that were read, so a pair
+that was renewed meanwhile is kept. Credentials sealed with the first key are skipped, so a rotation that is interrupted
+can be run again and only processes the rest. It ends with a round that changes nothing.
 """
 
 import dataclasses
@@ -14,21 +14,21 @@ import pymongo
 from indexing.store import credentials, database
 
 BATCH = 200
-"""Rows that are read and written at once: some 100 KB."""
+"""Documents that are read and written at once: some 100 KB."""
 ROUNDS = 10
-"""Most rounds; each further one is only for what was stored with an older key during the one before."""
+"""Most rounds; each further round reseals what was stored with an older key during the previous one."""
 
 
 @dataclasses.dataclass(slots=True)
 class Tally:
     """
-    What came of the rows of some batches.
+    Counts of processed credentials.
 
     Attributes:
-        seen: Credentials looked at.
-        resealed: Of these, sealed anew.
-        missed: Changed by somebody else between our reading and writing.
-        unreadable: Opened by no key of the ring.
+        seen: Credentials read.
+        resealed: Credentials resealed.
+        missed: Credentials changed by another process between read and write.
+        unreadable: Credentials that no key of the ring opens.
     """
 
     seen: int = 0
@@ -39,13 +39,13 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows read, in order: users and their sealed pairs."""
+    """User ids and their sealed pairs, in order."""
 
     rows: tuple[tuple[int, bytes], ...]
 
 
 class Rotation:
-    """Seals anew. Two round trips for each batch."""
+    """Reseals credentials. Two round trips for each batch."""
 
     def __init__(self, database: database.Database, safe: credentials.Vault, *, batch: int = BATCH) -> None:
         self._users = database["users"]
@@ -53,19 +53,19 @@ class Rotation:
         self._batch = batch
 
     async def count(self) -> int:
-        """Return about how many users there are, by the collection's own count."""
+        """Return the estimated number of users."""
         with database.translated():
             return int(await self._users.estimated_document_count())
 
     async def run(self, progress: Callable[[Tally], None]) -> Tally:
         """
-        Go round until nothing is left to do; returns what was done in all, and what the last round saw.
+        Run rounds until one changes nothing; returns the counts of the last round, with `resealed` of all rounds.
 
         Args:
-            progress: Told after each batch what the round has done so far.
+            progress: Called after each batch with the counts of the round.
 
         Raises:
-            errors.StoreUnavailable: Starting again goes on with what is left.
+            errors.StoreUnavailable: Run again to process the rest.
         """
         resealed = 0
         for _ in range(ROUNDS):
@@ -92,7 +92,7 @@ class Rotation:
         return Batch(tuple((row["_id"], row["credential"]) for row in rows)) if rows else None
 
     async def write(self, batch: Batch, tally: Tally) -> None:
-        """Seal anew what is not sealed by the first key, and count it."""
+        """Reseal what is not sealed with the first key, and count it."""
         changes = []
         for user_id, sealed in batch.rows:
             tally.seen += 1

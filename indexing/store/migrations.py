@@ -23,11 +23,11 @@ from indexing.store.rows import copying
 from indexing.telemetry import logs
 
 LEASE = 30.0
-"""Seconds after its last batch for which a migration goes on alone."""
+"""Seconds after its last batch for which a process keeps the lease of a migration."""
 SETTLE = 30.0
 """Seconds in `switching`: more than `schema.NOTICE` and the longest operation of a process together."""
 POSITION = "migration"
-"""Id of the document in `meta` that holds the lease, and where to go on."""
+"""Id of the document in `meta` that holds the lease, and where to continue."""
 
 
 class Held(Exception):
@@ -91,7 +91,7 @@ class Migrator:
         Raises:
             Held: Another process migrates.
             copying.OldRelease: End the processes of the release before, then start again.
-            errors.StoreUnavailable: Starting again goes on where this stopped.
+            errors.StoreUnavailable: Run again to continue where this stopped.
         """
         state = await (await schema.open_schema(self._db)).state()
         if state is schema.State.DOCUMENTS:

@@ -1,19 +1,19 @@
 """
 Users in MongoDB, one document each: the sealed credential, preferences, rights in their guilds, and role ids.
 
-`rights` is written by guild lists alone: one msgpack value `[[guild_id, owner, permissions], ...]`. What changes guild
-by guild stands in flat maps from a guild's id to one value: `role_ids` (packed, see `id_sets.pack_ids`), `roles_at`,
-`roles_changed_at`, `looked_at`. A map of sub-documents makes each member answer four times as dear (decision 25).
+Only guild lists write `rights`: one msgpack value `[[guild_id, owner, permissions], ...]`. Fields that change for a
+single guild are flat maps from a guild's id to one value: `role_ids` (packed, see `id_sets.pack_ids`), `roles_at`,
+`roles_changed_at`, `looked_at`. A map of sub-documents makes writing role ids cost four times as much (decision 25).
 
-`rosters` answers the reverse question, which known users are in a guild: one document a user, written only when the set
-of their guilds changes. It grows before the user's document and shrinks after it, so that it may name too many users of
-a guild for a moment, and never too few.
+`rosters` is the reverse index, from a guild to its known users: one document a user, written only when the set of their
+guilds changes. It grows before the user's document and shrinks after it, so it may briefly name too many users of a
+guild, and never too few.
 
 | what | round trips |
 |---|---|
 | everything about a user (`load`) | 1 |
 | a guild list | 1, and 1 or 2 when the set of guilds changed |
-| a role answer | 1, and 1 when the user has left |
+| a role response | 1, and 1 when the user has left |
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,11 +27,11 @@ from indexing.domain import id_sets, model, ports
 from indexing.store import credentials, database, writer
 
 MOST_FORMER = 500
-"""Guilds that a user has left and that their roster still names, the latest."""
+"""Most guilds that a roster keeps after the user left them; the latest are kept."""
 CONFIRM_STEP = 300.0
-"""Seconds after which roles that are as they were make a new version, so that readers learn how old they are."""
+"""Seconds after which unchanged roles still make a new version, so that readers see their age."""
 VIEW_STEP = 300.0
-"""Seconds between two notes that a user views a guild."""
+"""Least seconds between two recorded views of a guild by a user."""
 INDEX = {
     "version": 1,
     "listed_at": 1,
@@ -43,7 +43,7 @@ INDEX = {
     "pinned": 1,
     "muted": 1,
 }
-"""Projection of all but the credential."""
+"""Projection of everything except the credential."""
 PER_GUILD = ("role_ids", "roles_at", "roles_changed_at", "looked_at")
 """Maps from a guild's id to one value."""
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=int)
@@ -88,13 +88,13 @@ class Users:
             return await self._users.find_one({"_id": user_id}, {"_id": 1}) is not None
 
     async def load(self, user_id: int) -> model.User | None:
-        """Return all that is stored of the user but their credential; None when nothing is."""
+        """Return everything stored of the user except the credential; None when nothing is stored."""
         with database.translated():
             row = await self._users.find_one({"_id": user_id}, INDEX)
         return user_of(row) if row else None
 
     async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
-        """Return the versions of those of the users of whom anything is stored."""
+        """Return the versions of the stored users."""
         with database.translated():
             rows = await self._users.find({"_id": {"$in": list(user_ids)}}, {"version": 1}).to_list(None)
         return {row["_id"]: row.get("version", 0) for row in rows}
@@ -110,13 +110,13 @@ class Users:
             await self._users.update_one({"_id": user_id}, update)
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
-        """Store the user's complete guild list; returns False and changes nothing when another one came between."""
+        """Store the user's complete guild list; returns False and changes nothing if another was stored since."""
         listed = {guild.guild_id for guild in guilds}
         if listed - known.memberships.keys():
             await self._write_roster(known.user_id, listed | known.memberships.keys())
         set_, unset = _list_changes(known, guilds, asked_at)
         update: database.Document = {"$set": set_, "$inc": {"version": 1}} | ({"$unset": unset} if unset else {})
-        # No upsert: a user who was erased meanwhile must not come back by this.
+        # No upsert: the write must not recreate a user who was erased meanwhile.
         wanted = {"_id": known.user_id, "listed_at": known.listed_at}
         with database.translated():
             done = await self._users.update_one(wanted, update)
@@ -129,7 +129,7 @@ class Users:
     async def _write_roster(
         self, user_id: int, guild_ids: AbstractSet[int], former: AbstractSet[int] = frozenset()
     ) -> None:
-        """Store the user's guilds; *former* ones are kept beside them, for an erasure to look at."""
+        """Store the user's guilds; *former* ones are kept separately, for the erasure to check."""
         update: database.Document = {"$addToSet": {"guild_ids": {"$each": sorted(guild_ids)}}}
         if former:
             update = {"$set": {"guild_ids": sorted(guild_ids)}}
@@ -138,7 +138,7 @@ class Users:
             await self._rosters.update_one({"_id": user_id}, update, upsert=True)
 
     async def store_roles(self, known: model.Membership, roles: Sequence[int], asked_at: float) -> bool:
-        """Store the user's role ids in a guild; returns False when anything newer is known, or the user has left."""
+        """Store the user's role ids in a guild; returns False when newer data is stored or the user has left."""
         guild = str(known.guild_id)
         packed = id_sets.pack_ids(roles)
         moment = max(asked_at, (known.roles_changed_at or 0.0) + 1e-6)
@@ -150,7 +150,7 @@ class Users:
         return await self._writer.update(self._as_known(known), update)
 
     async def mark_left(self, known: model.Membership) -> bool:
-        """Note that the user is not a member any more; returns False when anything newer is known."""
+        """End the membership; returns False and changes nothing when newer data is stored."""
         guild = str(known.guild_id)
         unset = {f"{name}.{guild}": "" for name in PER_GUILD}
         update = {"$unset": unset, "$inc": {"version": 1}}
@@ -169,7 +169,7 @@ class Users:
         return {"_id": known.user_id, f"roles_changed_at.{known.guild_id}": known.roles_changed_at}
 
     async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
-        """Note that the user views one of their guilds."""
+        """Record that the user viewed one of their guilds."""
         guild = str(guild_id)
         seldom = {f"looked_at.{guild}": {"$not": {"$gt": now - VIEW_STEP}}}
         present = {f"roles_changed_at.{guild}": {"$ne": None}}
@@ -180,7 +180,7 @@ class Users:
 def _list_changes(
     known: model.User, guilds: Sequence[model.UserGuild], asked_at: float
 ) -> tuple[database.Document, database.Document]:
-    """Return what a guild list sets and unsets; where rights changed, the roles do not count as known any more."""
+    """Return the fields that a guild list sets and unsets; changed rights make the roles unknown."""
     rights = sorted((guild.guild_id, guild.owner, guild.permissions) for guild in guilds)
     set_: database.Document = {"rights": packed_rights(rights), "listed_at": asked_at}
     unset: database.Document = {}
@@ -212,7 +212,7 @@ def user_of(row: database.Document) -> model.User:
         key = str(guild_id)
         changed_at = maps["roles_changed_at"].get(key)
         if changed_at is None:
-            # The user left since the list was read.
+            # The user left the guild after the list was fetched.
             continue
         packed = maps["role_ids"].get(key)
         memberships[guild_id] = model.Membership(

@@ -1,10 +1,10 @@
 """
-Conditional updates of one collection, gathered for some milliseconds and sent as one bulk.
+Conditional updates of one collection, collected for some milliseconds and sent as one bulk.
 
-Each statement names the document, and what of it must be as it was read; it changes nothing otherwise. Each also sets
-`by` to a mark of its own. So a bulk that reports fewer matches than it has statements is asked which of them applied,
-and a statement whose answer was lost (a time-out, a failover) can be sent again: if it had been applied, it matches
-nothing the second time, and `by` tells that it was ours.
+Each statement names a document and the field values that it requires; otherwise it changes nothing. Each also sets `by`
+to a unique mark. When a bulk reports fewer matches than statements, the marks show which statements were applied. A
+statement whose response was lost (a time-out, a failover) can be sent again: if it was applied, it matches nothing the
+second time, and the mark in `by` identifies it.
 
 Round trips: 1 for a bulk of up to 1,000 statements; 1 more when some did not match.
 """
@@ -26,13 +26,13 @@ INTERVAL = 0.03
 """
 Least seconds between two bulks of one collection.
 
-With 0 a call to Discord costs twice the commands and half as much CPU again; with 0.05 a commit takes 47 ms at the
+With 0 a call to Discord costs twice the commands and 1.5 times the CPU; with 0.05 a commit takes 47 ms at the
 median instead of 29 (measured with 20 users of 60 guilds).
 """
 MOST = 1_000
 """Statements in one bulk."""
 PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-"""Seconds before each further attempt of a bulk that failed: what was paid for at Discord outlives a time-out."""
+"""Seconds before each retry of a failed bulk, so that data fetched from Discord survives a time-out."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -48,7 +48,7 @@ class _Statement:
         return {**self.wanted, "by": {"$ne": self.mark}}
 
     def joins(self, other: "_Statement") -> bool:
-        """Return whether both apply or neither: they want the same, only set fields, and the first keeps it true."""
+        """Return whether both can be merged: same filter, only `$set`, and the first keeps the filter true."""
         if self.wanted != other.wanted or not self.update.keys() == other.update.keys() == {"$set"}:
             return False
         return all(self.update["$set"].get(name, value) == value for name, value in self.wanted.items())
@@ -63,7 +63,7 @@ def _merged(statements: list[_Statement]) -> _Statement:
 
 
 class Writer:
-    """Writes to one collection. Loops are not mixed: a writer belongs to the event loop that first uses it."""
+    """Writes to one collection. A writer belongs to the event loop that first uses it."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Writer:
         observe: Callable[[float], None] = lambda _: None,
         interval: float = INTERVAL,
     ) -> None:
-        """*observe* is told the seconds of every bulk, also of one that failed."""
+        """*observe* is called with the seconds of every bulk, failed ones included."""
         self._observe = observe
         self._collection = collection
         self._group = concurrency.GroupCommit(self._commit, interval=interval)
@@ -94,7 +94,7 @@ class Writer:
     async def _commit(self, statements: list[_Statement]) -> None:
         left = statements
         while left:
-            # Two statements for one document go one after the other: the second may depend on the first.
+            # Two statements for one document are sent in order: the second may depend on the first.
             now: dict[Any, list[_Statement]] = {}
             later, held = [], set()
             for statement in left:
@@ -115,7 +115,7 @@ class Writer:
             left = later
 
     async def _persist(self, statements: list[_Statement]) -> None:
-        """Write a bulk, again and again for a while when the store does not answer."""
+        """Write a bulk, and retry it for some seconds when the store is unavailable."""
         for attempt, pause in enumerate((*PAUSES, None)):
             began = time.perf_counter()
             try:

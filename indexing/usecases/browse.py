@@ -1,11 +1,11 @@
 """
-What a user is shown of the index: their guilds and channels as stored, never more than they may see.
+Lists a user's stored guilds and channels, limited to what the user may see.
 
-No call to Discord is made. A page is cut from decoded guilds that the process keeps, then checked: the versions of the
-user and of the guilds that the page was cut from are asked for after the page was, one question shared by all pages
-that wait. So nothing is shown that a version stored before the page arrived hides. Only what changed is loaded again.
+No call to Discord is made. A page is cut from decoded guilds in the process's cache, then checked: the versions of the
+user and of the page's guilds are fetched after the page was requested, with one query shared by all waiting pages. So a
+page shows nothing that a version stored before the request hides. Only what changed is loaded again.
 
-Round trips to MongoDB for a page: 1 (two questions side by side), 2 when something changed or is not in the cache.
+Round trips to MongoDB for a page: 1 (two concurrent queries), 2 when something changed or is not in the cache.
 """
 
 import bisect
@@ -19,14 +19,14 @@ from indexing.domain import channel_views, freshness, model, ports, ranking, rea
 from indexing.usecases import read_cache
 
 PAGE_BYTES = 448 << 10
-"""Largest page of channels: an answer stays below 512 KiB."""
+"""Largest page of channels in bytes: a response stays below 512 KiB."""
 MOST_WALKED = 5_000
-"""Rows that a page with a filter looks at; a page that found fewer than were asked for ends there (AIP-158)."""
+"""Most channels that a filtered page examines; the page then ends, even if it is not full (AIP-158)."""
 MOST_LOADED = 25
-"""Guilds that a page loads at once. It holds them until it is done, whether or not the cache has room for them."""
+"""Guilds that a page loads at once. It holds them until it is complete, even if the cache has no room for them."""
 LIST_AGE = 1.0
-"""Seconds for which a user's ranked guilds are shown without asking the store about the guilds: a guild's row hides no
-channel. The user's own document is checked for each page."""
+"""Seconds for which a user's ranked guilds are shown without a check of the guilds' versions: no channel depends on it.
+The user's own document is checked for each page."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class GuildView:
     Attributes:
         position: 0 is the most important one.
         channel_count: Channels that the user may see, None when the guild was never indexed.
-        reason: Why there are no channels, not all, or no news; empty when all is there.
-        rank: Why it stands where it stands.
-        install_url: Where our bot can be installed, empty when it is there.
+        reason: Why channels are missing or stale; empty when the guild is complete.
+        rank: The inputs and score of the position.
+        install_url: Where our bot can be installed; empty when it is installed.
     """
 
     guild: model.Guild
@@ -54,7 +54,7 @@ class GuildView:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChannelFilter:
-    """Which channels, in which order; an empty value does not filter."""
+    """Filter and order of channels; an empty value does not filter."""
 
     guild_id: int = 0
     name_prefix: str = ""
@@ -62,14 +62,14 @@ class ChannelFilter:
     by_activity: bool = False
 
     def matches(self, channel: model.Channel) -> bool:
-        """Return whether a channel passes."""
+        """Return whether a channel matches."""
         if self.kinds and channel.kind not in self.kinds:
             return False
         return channel.name.casefold().startswith(self.name_prefix.casefold())
 
     @property
     def selective(self) -> bool:
-        """Whether some channels may not pass."""
+        """Whether the filter may exclude channels."""
         return bool(self.kinds or self.name_prefix)
 
 
@@ -79,7 +79,7 @@ class Page:
     A page of rows.
 
     Attributes:
-        rows: As encoded by the function that `Browse` was given.
+        rows: Encoded by the functions given to `Browse`.
         following: Key after which the next page begins; None on the last.
         stale: Guilds among the rows that are old and will be fetched again.
     """
@@ -91,11 +91,11 @@ class Page:
 
 class Browse:
     """
-    Reads what a user may see.
+    Lists what a user may see.
 
     Args:
-        encode_channel, encode_guild: Make of a row what pages are made of; called once for each version.
-        monotonic: Seconds that only grow.
+        encode_channel, encode_guild: Encode one row of a page; called once for each version.
+        monotonic: Returns monotonic seconds.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Browse:
         self._encode_guild = encode_guild
 
     async def write_views(self) -> None:
-        """Write what readers viewed since the last time. Raises errors.StoreUnavailable; that is lost then."""
+        """Store the views since the last call. They are lost when it raises errors.StoreUnavailable."""
         await self._cache.views.flush()
 
     async def list_guilds(self, user_id: int, *, after: tuple[Any, ...] | None, size: int) -> Page:
@@ -122,11 +122,11 @@ class Browse:
 
         Args:
             user_id: The user.
-            after: Key of the last guild of the page before.
+            after: Key of the last guild of the previous page.
             size: Most guilds to return.
 
         Raises:
-            errors.UserNotFound: Nothing is known of the user.
+            errors.UserNotFound: Nothing is stored of the user.
         """
         user = await self._cache.user(user_id)
         now = self._deps.clock()
@@ -136,13 +136,13 @@ class Browse:
             self._cache.keep_ranked(user, ranked)
         first = 0 if after is None else bisect.bisect_right(ranked.keys, after)
         last = min(first + size, len(ranked.keys))
-        rows = [ranked.row(place) for place in range(first, last)]
+        rows = [ranked.row(position) for position in range(first, last)]
         stale = [guild_id for guild_id in ranked.guild_ids[first:last] if guild_id in ranked.stale]
         self._cache.views.refresh(stale)
         return Page(rows, ranked.keys[last - 1] if last < len(ranked.keys) else None, stale)
 
     async def _rank(self, user: model.User, now: float) -> read_cache.RankedGuilds:
-        """Rank the user's guilds by what is stored of them now."""
+        """Rank the user's guilds by their stored state."""
         current = await self._cache.guilds(user.memberships)
         heads = {guild_id: views.guild for guild_id, views in current.items()}
         ranked = ranking.rank_guilds(
@@ -155,7 +155,7 @@ class Browse:
             if guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)
         }
 
-        def encode(position: int) -> Any:  # noqa: ANN401 -- what pages are made of
+        def encode(position: int) -> Any:  # noqa: ANN401 -- an encoded row
             row = ranked[position]
             views = current[row.inputs.guild_id]
             return self._encode_guild(self._guild_view(user, views, row, position, trusted=trusted))
@@ -205,17 +205,17 @@ class Browse:
         """
         Return a page of channels that the user may see.
 
-        A page has fewer rows than asked for, and a key to go on from, when its texts are very long, when a filter
-        passes few rows, or when it would need many guilds that are not in the cache.
+        A page may have fewer rows than *size* although more follow: when its texts are very long, when the filter
+        matches few rows, or when it needs many guilds that are not in the cache.
 
         Args:
             user_id: The user.
             wanted: Filter and order.
-            after: Key of the last channel of the page before.
+            after: Key of the last channel of the previous page.
             size: Most channels to return.
 
         Raises:
-            errors.UserNotFound: Nothing is known of the user.
+            errors.UserNotFound: Nothing is stored of the user.
         """
         cut = _Cut(self._cache, wanted, after, size, self._trusted_roles)
         user = self._cache.known_user(user_id)
@@ -241,7 +241,7 @@ class Browse:
         )
 
     def _is_list_trusted(self, user: model.User, now: float) -> bool:
-        """Return whether the user's guild list is young enough to say where they are a member, with which rights."""
+        """Return whether the user's guild list is recent enough to trust its memberships and rights."""
         return user.listed_at is None or now - user.listed_at < self._config.roles_hard_age
 
     def _trusted_roles(self, membership: model.Membership) -> tuple[int, ...] | None:
@@ -252,11 +252,11 @@ class Browse:
 @dataclasses.dataclass(slots=True)
 class _CutPage:
     """
-    What a page was cut from.
+    A page, and the guild versions that it was cut from.
 
     Attributes:
-        used: Version of each guild that decided what is on the page.
-        missing: Guilds that are not in the cache, without which the page is not whole.
+        used: Versions of the guilds that determine the page.
+        missing: Guilds that the page needs and that are not in the cache.
         guild_ids: Guilds with a row on the page.
     """
 
@@ -269,7 +269,7 @@ class _CutPage:
 
 class _Cut:
     """
-    Cuts one page from what is in the cache; called again after a change was loaded.
+    Cuts one page from cached guilds; called again after a change was loaded.
 
     Attributes:
         held: Guilds that were loaded for this page.
@@ -291,26 +291,26 @@ class _Cut:
         self.held: dict[int, channel_views.ChannelViews] = {}
 
     def at_hand(self, guild_id: int) -> channel_views.ChannelViews | None:
-        """Return a guild without asking for it; None when it must be loaded."""
+        """Return a guild held for this page or cached; None when it must be loaded."""
         return self.held.get(guild_id) or self._cache.at_hand(guild_id)
 
     def page(self, user: model.User) -> _CutPage:
-        """Return the page as of what is cached now."""
+        """Return the page as of the cached guilds."""
         page = _CutPage()
         rows = self._by_activity(user, page) if self._wanted.by_activity else self._by_position(user, page)
         walked, taken = 0, 0
         last: tuple[int, ...] | None = None
-        for key, views, place in rows:
+        for key, views, index in rows:
             walked += 1
-            full = len(page.rows) >= self._size or (page.rows and taken + views.sizes[place] > PAGE_BYTES)
+            full = len(page.rows) >= self._size or (page.rows and taken + views.sizes[index] > PAGE_BYTES)
             if full or walked > MOST_WALKED:
                 page.following = last
                 return page
             last = key
-            if self._wanted.selective and not self._wanted.matches(views.channels[place]):
+            if self._wanted.selective and not self._wanted.matches(views.channels[index]):
                 continue
-            taken += views.sizes[place]
-            page.rows.append(views.rows[place])
+            taken += views.sizes[index]
+            page.rows.append(views.rows[index])
             page.guild_ids.add(views.guild.guild_id)
         return page
 
@@ -334,12 +334,12 @@ class _Cut:
                 continue
             page.used[guild_id] = views.version
             membership = user.memberships[guild_id]
-            places = views.view(membership, self._roles_of(membership))
+            indexes = views.view(membership, self._roles_of(membership))
             first = 0
             if after is not None and guild_id == after[0]:
-                first = bisect.bisect_right(places, after[1:], key=lambda place: _position(views, place)[1:])
-            for place in places[first:]:
-                yield _position(views, place), views, place
+                first = bisect.bisect_right(indexes, after[1:], key=lambda index: _position(views, index)[1:])
+            for index in indexes[first:]:
+                yield _position(views, index), views, index
 
     def _by_activity(
         self, user: model.User, page: _CutPage
@@ -352,21 +352,27 @@ class _Cut:
                 continue
             page.used[guild_id] = views.version
             membership = user.memberships[guild_id]
-            places = views.view(membership, self._roles_of(membership))
-            lists.append(sorted((_activity(views, place), guild_id, place) for place in places))
-        for key, guild_id, place in heapq.merge(*lists):
+            indexes = views.view(membership, self._roles_of(membership))
+            lists.append(sorted((_activity(views, index), guild_id, index) for index in indexes))
+        for key, guild_id, index in heapq.merge(*lists):
             if self._after is None or key > self._after:
                 views = self.at_hand(guild_id)
                 if views is not None:
-                    yield key, views, place
+                    yield key, views, index
 
 
+<<<<<<< HEAD
 def _position(views: channel_views.ChannelViews, place: int) -> tuple[int, ...]:
     return views.guild.guild_id, *views.keys[place]
+=======
+def _position(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
+    channel = views.channels[index]
+    return channel.guild_id, channel.position, channel.channel_id
+>>>>>>> prose1
 
 
-def _activity(views: channel_views.ChannelViews, place: int) -> tuple[int, ...]:
-    channel = views.channels[place]
+def _activity(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
+    channel = views.channels[index]
     return -(channel.last_message_id or 0), channel.channel_id
 
 

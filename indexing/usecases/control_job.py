@@ -12,7 +12,7 @@ from indexing import errors, settings
 from indexing.domain import model, ports, turns
 
 MAX_ATTEMPTS = 20
-"""Attempts to own the job; each failed one is a lost race against a turn of this job."""
+"""Attempts to own the job; each failed attempt lost a race against a turn of the job."""
 
 
 class JobControl:
@@ -24,7 +24,7 @@ class JobControl:
 
     async def cancel(self, job_id: str) -> model.Job:
         """
-        Cancel a job and its open tasks; returns the job as it is then. A job that has ended stays as it is.
+        Cancel a job and its open tasks; returns the job. A job that has ended does not change.
 
         Raises:
             errors.JobNotFound: There is no such job.
@@ -90,7 +90,7 @@ class JobControl:
         return await self._deps.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._config.turn_lease)
 
     async def _end_job(self, job: model.Job, tasks: list[model.GuildTask]) -> model.Job:
-        """Store an owned job that has ended, in one write; what is open in it ends like it, with its reason."""
+        """Store an owned job that has ended, in one write; its open tasks get the same state and reason."""
         open_tasks = (task for task in tasks if not task.state.terminal)
         closed = {
             task.guild_id: dataclasses.replace(
@@ -109,7 +109,7 @@ class JobControl:
         return ended
 
     async def _add_failed_tasks(self, job: model.Job, failed: list[model.GuildTask]) -> model.Job:
-        """Give a new job its units and hand it to the workers; until then the sweeper would list all guilds anew."""
+        """Add the tasks to a new job and enqueue it; before that a sweep would make it list all guilds."""
         taken = await self._take_turn(job)
         if taken is None:
             return job

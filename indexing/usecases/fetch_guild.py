@@ -1,10 +1,9 @@
 """
-One guild for one user: the step of a unit that may ask Discord.
+Runs the steps of a guild task: one guild for one user.
 
-A unit has at most two steps: the guild's channels, shared by all its users, and this user's role ids, asked for only
-when they can change what he sees. Round trips for a guild that must be fetched: 1 to Discord, 2 to Redis, 3 to MongoDB
-when nothing changed there and up to 7 else; for one that is fresh: 1 to MongoDB; for one that must wait for quota: 1 to
-Redis.
+A task has at most two steps: the guild's channels, shared by all its users, and the user's role ids, fetched only when
+they can change what the user sees. Round trips for a guild that must be fetched: 1 to Discord, 2 to Redis, 3 to MongoDB
+when nothing changed and up to 7 otherwise; for a fresh guild: 1 to MongoDB; for one that waits for quota: 1 to Redis.
 """
 
 import dataclasses
@@ -16,12 +15,12 @@ from indexing.telemetry import metrics
 from indexing.usecases import read_channels
 
 ELSEWHERE = 0.5
-"""Seconds until a guild that somebody else fetches is looked at again; a fetch takes about 0.2 s."""
+"""Seconds until a guild that another process fetches is checked again; a fetch takes about 0.2 s."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TaskContext:
-    """A unit with all that is stored about its guild and user; `began` is called when its fetch begins."""
+    """A task with its stored guild and membership; `began` is called when its fetch begins."""
 
     job: model.Job
     task: model.GuildTask
@@ -34,10 +33,10 @@ class TaskContext:
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepResult:
     """
-    The unit after the step.
+    The task after the step.
 
     Attributes:
-        throttled: The refusal that stops the whole job for now, None when the job may go on.
+        throttled: The refusal that pauses the whole job; None when the job may continue.
     """
 
     task: model.GuildTask
@@ -45,7 +44,7 @@ class StepResult:
 
 
 class GuildStep:
-    """Runs the steps of units."""
+    """Runs the steps of guild tasks."""
 
     def __init__(
         self,
@@ -61,11 +60,11 @@ class GuildStep:
 
     async def run_step(self, work: TaskContext, purpose: ports.Purpose) -> StepResult:
         """
-        Do the unit's next step.
+        Run the task's next step.
 
         Raises:
-            errors.TokenRefused: A token is refused: whose, says the step (CHANNELS the bot's, ROLES the user's).
-            errors.LimiterUnavailable, errors.StoreUnavailable: Nothing can be done now.
+            errors.TokenRefused: A token is refused: the bot's in the step CHANNELS, the user's in ROLES.
+            errors.LimiterUnavailable, errors.StoreUnavailable: No step can run now.
         """
         try:
             if work.task.step is model.Step.ROLES:
@@ -105,7 +104,7 @@ class GuildStep:
         return self._count_visible(work, await self._reader.channels(guild))
 
     def _is_served_by(self, work: TaskContext, guild: model.Guild) -> bool:
-        """Return whether what is stored of the guild is young enough for the job."""
+        """Return whether the stored channels of the guild are fresh enough for the job."""
         if work.job.force:
             return freshness.was_fetched_since(guild, work.job.created_at)
         return freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
@@ -114,10 +113,10 @@ class GuildStep:
         return dataclasses.replace(_requeued(task), retry_at=self._deps.clock() + ELSEWHERE)
 
     def _count_visible(self, work: TaskContext, channels: Sequence[model.Channel]) -> model.GuildTask:
-        """Count what the user may see with what is known of his roles; ask for the roles next if they matter."""
+        """Count the channels that the user may see by their known roles; fetch the roles next if they matter."""
         now = self._deps.clock()
-        believed = freshness.roles_are_fresh(work.membership, now=now, max_age=self._config.roles_hard_age)
-        roles = work.membership.role_ids if believed else None
+        trusted = freshness.roles_are_fresh(work.membership, now=now, max_age=self._config.roles_hard_age)
+        roles = work.membership.role_ids if trusted else None
         task = dataclasses.replace(
             work.task,
             channel_count=len(permissions.visible_channels(work.membership, channels, roles)),
@@ -134,7 +133,7 @@ class GuildStep:
         member = work.membership
         asked_at = self._deps.clock()
         try:
-            roles = await self._ask_roles(work, purpose)
+            roles = await self._fetch_roles(work, purpose)
         except errors.Gone as gone:
             if gone.code != errors.UNKNOWN_MEMBER:
                 return _ended(work.task, model.TaskState.SUCCEEDED, reasons.ROLES_UNKNOWN)
@@ -148,7 +147,7 @@ class GuildStep:
         return await self._count_with_roles(work, member, roles)
 
     async def _from_stored(self, work: TaskContext) -> model.GuildTask:
-        """Complete a task whose answer was older than what is stored by now: from that, or by asking again later."""
+        """Complete a task whose response is older than the stored roles: from those, or by a later retry."""
         user = await self._deps.users.load(work.membership.user_id)
         member = user.memberships.get(work.membership.guild_id) if user else None
         if member is None:
@@ -164,23 +163,23 @@ class GuildStep:
         count = len(permissions.visible_channels(member, channels, roles))
         return _ended(dataclasses.replace(work.task, channel_count=count), model.TaskState.SUCCEEDED)
 
-    async def _ask_roles(self, work: TaskContext, purpose: ports.Purpose) -> tuple[int, ...]:
-        """Return the user's role ids; what their own token cannot tell, the bot's may."""
+    async def _fetch_roles(self, work: TaskContext, purpose: ports.Purpose) -> tuple[int, ...]:
+        """Fetch the user's role ids with their own token, and with the bot's when that one is not permitted to."""
         user_id, guild_id = work.membership.user_id, work.membership.guild_id
-        ask = self._deps.discord.member_roles
+        fetch = self._deps.discord.member_roles
         try:
-            return await ask(user_id, guild_id, work.credential, purpose)
+            return await fetch(user_id, guild_id, work.credential, purpose)
         except (errors.NoAccess, errors.Gone) as refusal:
             if refusal.code == errors.UNKNOWN_MEMBER or ports.MEMBER_SCOPE not in work.credential.scopes:
                 raise
-        return await ask(user_id, guild_id, work.credential.without_member_scope(), purpose)
+        return await fetch(user_id, guild_id, work.credential.without_member_scope(), purpose)
 
     def _wait(self, task: model.GuildTask, refusal: errors.RateLimited) -> StepResult:
-        """Put the unit back; only a refusal that is about this guild alone lets the job's other guilds go on."""
+        """Requeue the task. The job's other guilds continue only when the refusal concerns this guild alone."""
         waiting = _requeued(task)
         if refusal.budget == "route":
             if refusal.why.startswith("429"):
-                # Discord's own answer, not the limiter's: one that repeats for ever must end.
+                # A 429 from Discord, not a refusal of the limiter: attempts are counted, so that the task ends.
                 waiting = self._retry_later(task, errors.DiscordTransient.reason)
                 if waiting.state.terminal:
                     return StepResult(waiting)
@@ -199,13 +198,13 @@ class GuildStep:
 
 
 def _requeued(task: model.GuildTask) -> model.GuildTask:
-    """Return the unit as not worked on: still partly done when only its roles are missing."""
+    """Return the task in its waiting state: RUNNING when only its roles are missing, else QUEUED."""
     state = model.TaskState.RUNNING if task.step is model.Step.ROLES else model.TaskState.QUEUED
     return dataclasses.replace(task, state=state)
 
 
 def _refused(task: model.GuildTask, reason: str) -> model.GuildTask:
-    """Return the unit of a guild that refused; without our bot there is nothing that could have failed."""
+    """Return the task of a guild that refused: skipped when the bot was removed, else failed."""
     state = model.TaskState.SKIPPED if reason == reasons.BOT_REMOVED else model.TaskState.FAILED
     return _ended(task, state, reason)
 

@@ -24,20 +24,20 @@ REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="instal
 
 
 SUSPECT_AFTER = 600.0
-"""Seconds between the first listing that lacks a guild and the one that is believed."""
+"""Seconds between the first listing that lacks a guild and the one that confirms its absence."""
 ASKED_EVERY = 5.0
-"""Seconds between two questions whether a guild has got the bot since, however many starts meet it."""
+"""Seconds between two checks of one guild for a newly installed bot, however many starts list it."""
 OTHERS_EVERY = 1.0
-"""Seconds between two questions of a process about guilds in which the user cannot install bots themselves: they are
-many, and each question costs a call."""
+"""Seconds between two checks by one process of guilds in which the user cannot install bots: such guilds are many, and
+each check costs a call."""
 ASKED_WINDOW, MOST_ASKED = 10.0, 50
-"""Seconds, and the questions of the whole fleet in them: a tenth of the bot's budget."""
+"""Seconds, and the most checks of the whole fleet in them: a tenth of the bot's budget."""
 MOST_ASKED_BY_START = 3
-"""Guilds that one start asks about, those first in which the user can install bots."""
+"""Guilds that one start checks, those in which the user can install bots first."""
 REFRESH_WAIT = 1.0
-"""Longest wait of a turn for the listing, in seconds; it goes on without."""
+"""Longest wait of a turn for the listing, in seconds; it then continues without it."""
 REFRESH_LEASE, REFRESH_POLL = 30.0, 0.2
-"""Seconds for which one process lists alone, and between two looks of the others whether it has."""
+"""Seconds for which one process lists alone, and between two checks by the others for its result."""
 
 
 class GuildLists:
@@ -70,8 +70,8 @@ class GuildLists:
         listed = await self._fetch_confirmed(known, credential, purpose)
         if with_bot is not None:
             with_bot = await self.bot_guilds.with_new(with_bot, listed, purpose)
-        # The rights first: their roster says which guilds an erasure has to look at. A list that another one has
-        # overtaken is dropped for the one that is stored.
+        # Memberships before guilds: their roster names the guilds that an erasure checks. A list that is older than the
+        # stored one is dropped.
         await self._deps.users.replace_guild_list(known, listed, asked_at)
         guilds = await self._store_guilds(listed, with_bot)
         user = await self._deps.users.load(job.user_id)
@@ -89,7 +89,7 @@ class GuildLists:
     async def _fetch_confirmed(
         self, known: model.User, credential: ports.Credential, purpose: ports.Purpose
     ) -> list[model.UserGuild]:
-        """Return the user's guilds; a list that lacks many of those they had is believed when it comes twice."""
+        """Return the user's guilds; a list that lacks many known guilds is fetched a second time."""
         listed = await self._deps.discord.user_guilds(credential, purpose)
         if freshness.needs_confirmation(known.memberships, [guild.guild_id for guild in listed], MAX_UNCONFIRMED_LOSS):
             return await self._deps.discord.user_guilds(credential, purpose)
@@ -98,7 +98,7 @@ class GuildLists:
     async def _store_guilds(
         self, listed: list[model.UserGuild], with_bot: Collection[int] | None
     ) -> dict[int, model.Guild]:
-        """Store names and access of the guilds, and return them; one that was erased meanwhile is stored again."""
+        """Store names and access of the guilds, and return them; a guild erased meanwhile is stored again."""
         if with_bot is not None:
             without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
             await self._deps.guilds.mark_bot_removed(without_bot, self._deps.clock())
@@ -146,26 +146,26 @@ class BotGuilds:
     """
     The set of guilds that have our bot, cached for the fleet; one page of 200 guilds a call.
 
-    Absence is not believed at first sight. A guild that a listing lacks stays in the set as a suspect until it refuses
-    a call itself, or until a listing `SUSPECT_AFTER` later lacks it too; where a listing lacks many, only the guilds'
-    own refusals count. The other way round, a guild outside the set may have got the bot a moment ago: a start asks
-    about it alone, each guild once in `ASKED_EVERY`, and the fleet `MOST_ASKED` times in `ASKED_WINDOW`.
+    A guild that a listing lacks stays in the set as a suspect until the guild refuses a call, or until a listing
+    `SUSPECT_AFTER` later lacks it too. When a listing lacks many guilds, only the guilds' own refusals remove them. A
+    guild outside the set may have got the bot since the last listing: a start checks it with a call of its own, each
+    guild once in `ASKED_EVERY`, and the fleet `MOST_ASKED` times in `ASKED_WINDOW`.
     """
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
         self._deps = deps
         self._config = config
-        self._ask_others_at = 0.0
+        self._check_others_at = 0.0
         self._refreshing: asyncio.Task[frozenset[int]] | None = None
         self._log = logs.get(__name__)
 
     async def get(self, purpose: ports.Purpose, *, max_age: float | None = None) -> frozenset[int] | None:
         """
-        Return the guilds that have our bot; one process of the fleet asks Discord when the cache is lost or old.
+        Return the guilds that have our bot; one process of the fleet fetches them when the cache is lost or old.
 
         Returns:
-            The cached set, however old, or the new one if it takes less than `REFRESH_WAIT`; None when nothing is known
-            yet, because the listing takes longer.
+            The new set if the listing takes less than `REFRESH_WAIT`, else the cached one, however old; None when
+            nothing is cached.
 
         Raises:
             errors.BotTokenRefused: Discord refuses the bot's token.
@@ -191,19 +191,19 @@ class BotGuilds:
     async def with_new(
         self, known: frozenset[int], guilds: Sequence[model.UserGuild], purpose: ports.Purpose
     ) -> frozenset[int]:
-        """Return *known* with those of the user's guilds that have got our bot since; the likeliest are asked about."""
+        """Return *known* with those of the user's guilds that have got our bot since; checks the likeliest ones."""
         missing = [guild for guild in guilds if guild.guild_id not in known]
         theirs = [guild for guild in missing if guild.owner or guild.permissions & permissions.CAN_INSTALL]
-        # Only members who manage a server can install a bot; another one may have done so for this user.
+        # Only members who manage a server can install a bot; one of them may have installed it for this user.
         others = [guild for guild in missing if guild not in theirs]
         found = set()
         for guild in [*theirs[:MOST_ASKED_BY_START], *others][:MOST_ASKED_BY_START]:
-            if guild in others and self._deps.clock() < self._ask_others_at:
+            if guild in others and self._deps.clock() < self._check_others_at:
                 break
             if not await self._deps.bot_guilds.claim(f"{guild.guild_id}", ASKED_EVERY):
                 continue
             if guild in others:
-                self._ask_others_at = self._deps.clock() + OTHERS_EVERY
+                self._check_others_at = self._deps.clock() + OTHERS_EVERY
             if await self._deps.bot_guilds.count_question(ASKED_WINDOW) > MOST_ASKED:
                 break
             try:
@@ -223,7 +223,7 @@ class BotGuilds:
         await self.get(REFRESH_PURPOSE)
 
     async def verify_installed(self, guild_id: int, purpose: ports.Purpose) -> bool:
-        """Return whether our bot is in a guild that refused it: one call, instead of a listing of all."""
+        """Return whether our bot is in a guild that refused it: one call instead of a listing of all guilds."""
         if await self._deps.discord.bot_is_in(guild_id, _without_user(purpose)):
             return True
         cached = await self._deps.bot_guilds.load()
@@ -235,7 +235,7 @@ class BotGuilds:
     async def _refresh(
         self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose, age: float
     ) -> frozenset[int]:
-        """List the guilds, or wait until the process that does so has."""
+        """List the guilds, or wait for the process that already lists them."""
         while not await self._deps.bot_guilds.claim("refresh", REFRESH_LEASE):
             await asyncio.sleep(REFRESH_POLL)
             newer = await self._deps.bot_guilds.load()
@@ -257,12 +257,12 @@ class BotGuilds:
             if cached is None:
                 raise
             return cached[0]
-        kept = await self._believe(cached[0] if cached else frozenset(), found)
+        kept = await self._merge_listing(cached[0] if cached else frozenset(), found)
         await self._deps.bot_guilds.store(kept, self._deps.clock())
         return kept
 
-    async def _believe(self, before: frozenset[int], found: frozenset[int]) -> frozenset[int]:
-        """Return the set after a listing: guilds that it lacks stay as suspects until they are gone for sure."""
+    async def _merge_listing(self, before: frozenset[int], found: frozenset[int]) -> frozenset[int]:
+        """Return the set after a listing: missing guilds stay as suspects until their absence is confirmed."""
         now, lacking = self._deps.clock(), before - found
         known = await self._deps.bot_guilds.load_suspects()
         suspects = {guild_id: known.get(guild_id, now) for guild_id in lacking}
@@ -285,7 +285,3 @@ class BotGuilds:
 def _without_user(purpose: ports.Purpose) -> ports.Purpose:
     """Return the purpose of a call for all users: it charges no user's budget."""
     return dataclasses.replace(purpose, user_id=None, waiter="installs")
-
-
-REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
-"""The purpose of a listing for which nobody waits."""

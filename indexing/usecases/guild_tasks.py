@@ -1,4 +1,4 @@
-"""A turn's work on its units: several side by side, the best first, until time or quota or work is out."""
+"""Runs the guild tasks of a turn: several concurrently, best first, until time, quota or tasks run out."""
 
 import asyncio
 import dataclasses
@@ -9,26 +9,26 @@ from indexing.telemetry import logs, metrics
 from indexing.usecases import fetch_guild
 
 FIRST_FIVE = 5
-"""Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
+"""Guilds that a first screen shows. A job with fewer guilds reaches this milestone when it ends."""
 MILESTONES = {1: "first", FIRST_FIVE: "five"}
-"""Guilds done after which somebody looks at the clock."""
+"""Milestones by the number of succeeded guilds; the time to each is measured."""
 BOT_RETRY_PAUSE = 5.0
 """Seconds until the second attempt after a refusal of the bot's token."""
 MOST_REFUSED = 10_000
-"""Users whose refusal a process remembers; beyond that all are forgotten."""
+"""Refused users that a process remembers; beyond that it forgets all of them."""
 REFUSED_FOR = 600.0
-"""Seconds for which roles are asked for with the bot's token after Discord refused the user's own for them."""
+"""Seconds for which roles are fetched with the bot's token after Discord refused the user's own token for them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TurnLimits:
     """
-    What one turn may do.
+    Limits of one turn.
 
     Attributes:
-        until: Epoch second after which no further unit is started.
-        width: Units side by side.
-        first: Only so many of the best open units; None for all.
+        until: Epoch second after which no further task is started.
+        width: Tasks that run concurrently.
+        first: Number of best open tasks to run; None for all.
         max_wait: Longest wait for one permit, in seconds.
     """
 
@@ -42,18 +42,18 @@ class TurnLimits:
 @dataclasses.dataclass(slots=True)
 class TurnState:
     """
-    The state of a turn while it runs: what it owns, what it read, and what stops it.
+    State of a running turn: what it owns, what it loaded, and what stops it.
 
     Attributes:
-        guilds: Those of the open units.
-        order: Places of the open units by the rank of now; a row keeps the position it was listed with.
-        assigned: Guilds that this turn may still begin.
-        urgent: Guilds that somebody looks at an unfinished screen for, see `hurry_screen`.
+        guilds: Guilds of the open tasks.
+        order: Current rank of the open tasks by guild; a task keeps the position that it was listed with.
+        assigned: Guilds whose tasks this turn may still start.
+        urgent: Guilds missing from the first screen, see `prioritize_first_screen`.
         queued: Guilds whose channels wait for a permit.
         stepped: Set, and replaced, whenever a step ends or gets its permit.
-        refusal: Why no further unit is begun, None while there is no reason.
-        resume_at: When the job can go on then.
-        abandoned: Whether somebody else has ended the job or its user was erased, so that nothing more is to be done.
+        refusal: Why no further task is started; None while tasks may start.
+        resume_at: When the job can continue after the refusal.
+        abandoned: Whether the turn lost the job: another owner took it or ended it, or its user was erased.
     """
 
     job: model.Job
@@ -74,22 +74,22 @@ class TurnState:
 
     @property
     def shows_something(self) -> bool:
-        """Whether the user has a first guild to look at."""
+        """Whether the user sees at least one guild."""
         return any(task.channel_count is not None for task in self.tasks.values())
 
     def prioritize_first_screen(self) -> None:
         """
-        Let a first screen be finished in the interactive lane when only the user's own budget kept it waiting.
+        Move the first screen's missing guilds to the interactive lane when only the user's own budget delayed them.
 
-        Behind everybody's background work its last guilds would come much later than their permits. A screen that
-        waits for the global budget is one of many that do; those who come now must not stand behind them all.
+        Queued behind all background work, they would finish long after the user's budget has permits again. Screens
+        that wait for the global budget stay in the background lane, because many of them would delay new starts.
         """
         if self.job.waited_for == "user":
             shown = sum(task.channel_count is not None for task in self.tasks.values())
             self.urgent = frozenset(task.guild_id for task in self.open_tasks()[: max(0, FIRST_FIVE - shown)])
 
     def step_ended(self) -> None:
-        """Wake those who wait for a task to become available."""
+        """Wake the waiters in `wait_for_step`."""
         self.stepped.set()
         self.stepped = asyncio.Event()
 
@@ -98,19 +98,19 @@ class TurnState:
         await self.stepped.wait()
 
     def revise(self, task: model.GuildTask) -> model.GuildTask:
-        """Remember a changed unit under the next revision."""
+        """Keep a changed task under the next revision; returns it."""
         self.changes += 1
         revised = dataclasses.replace(task, revision=model.revision_of(self.job.turn, self.changes))
         self.tasks[task.guild_id] = revised
         return revised
 
     def note_refusal(self, refusal: errors.RateLimited, now: float) -> None:
-        """Remember the refusal that ends soonest: whoever comes late loses his place in the line, with its permit."""
+        """Keep the refusal that ends soonest: a job that returns late loses its position in the queue."""
         if self.refusal is None or now + refusal.retry_after < self.resume_at:
             self.refusal, self.resume_at = refusal, now + refusal.retry_after
 
     def open_tasks(self) -> list[model.GuildTask]:
-        """Return units that still need work: channels before roles, most important first."""
+        """Return the open tasks: channels before roles, most important first."""
         rows = [task for task in self.tasks.values() if not task.state.terminal]
         return sorted(
             rows, key=lambda task: (task.step is model.Step.ROLES, self.order.get(task.guild_id, task.position))
@@ -118,25 +118,26 @@ class TurnState:
 
     def purpose(self, now: float, waiter: str, guild: int | None = None) -> ports.Purpose:
         """
-        Return for whom, and with how much patience, Discord is asked at *now*, if need be about a *guild*.
+        Return the purpose of a call to Discord at *now*, about *guild* if given.
 
-        Only who comes back in the same lane keeps a place in its line: one that nobody claims costs its permit.
+        Only a background call names a waiter, and so keeps a queue position: an interactive turn does not return in
+        the same lane, and an unclaimed position wastes its permit.
         """
         max_wait = self.limits.max_wait
         if self.limits.lane is model.Lane.INTERACTIVE:
-            # Somebody waits for the end of this turn; a background turn waits on with the place that it has in line.
+            # A caller waits for the end of this turn. A background turn keeps its queue position for the next one.
             max_wait = min(max_wait, max(0.0, self.limits.until - now))
         lane, job = model.Lane.INTERACTIVE if guild in self.urgent else self.limits.lane, self.job
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
         return ports.Purpose(lane, job.user_id, name, max_wait)
 
     def update(self, *tasks: model.GuildTask) -> model.JobUpdate:
-        """Return what watchers are told when *units* changed."""
+        """Return the update for watchers after *tasks* changed."""
         return model.JobUpdate(self.job, model.tally_of(self.tasks.values()), tasks)
 
 
 class GuildTaskRunner:
-    """Works on the units of turns. Round trips for each unit: those of `fetch`, 1 to MongoDB and 2 to Redis."""
+    """Runs the guild tasks of turns. Round trips for each task: those of `GuildStep`, 1 to MongoDB and 2 to Redis."""
 
     def __init__(
         self,
@@ -152,32 +153,32 @@ class GuildTaskRunner:
 
     async def run_tasks(self, run: TurnState) -> None:
         """
-        Work on the run's open units.
+        Run the turn's open tasks.
 
         Raises:
-            errors.LimiterUnavailable, errors.StoreUnavailable: Nothing can be done now.
+            errors.LimiterUnavailable, errors.StoreUnavailable: No task can run now.
         """
         run.assigned = {task.guild_id for task in run.open_tasks()[: run.limits.first]}
         try:
             if run.limits.lane is not model.Lane.INTERACTIVE and not run.shows_something:
-                # Alone, so that no user stands in the line with five guilds before another with his first.
+                # One task at a time, so that no user queues five guilds ahead of another user's first.
                 await self._work_through(run, until_something_shows=True)
             async with asyncio.TaskGroup() as group:
                 for _ in range(run.limits.width):
                     group.create_task(self._work_through(run))
         except* errors.IndexerError as problems:
-            # Side by side, several may fail for the same reason; the turn reports the first.
+            # Concurrent tasks may fail for the same reason; the turn reports the first.
             raise problems.exceptions[0] from problems
 
     async def publish(self, update: model.JobUpdate) -> None:
-        """Tell the watchers; while Redis is away they are told nothing, and get a snapshot when it is back."""
+        """Publish an update. While Redis is unavailable watchers get none, and a snapshot when it is back."""
         try:
             await self._deps.events.publish(update)
         except errors.QueueUnavailable as problem:
             self._log.warning("update_not_published", job=update.job.job_id, error=str(problem))
 
     async def _work_through(self, run: TurnState, *, until_something_shows: bool = False) -> None:
-        """Do one task after the other; the next begins when it is written that this turn still owns the job."""
+        """Run one task after another; the next starts after a write confirmed that this turn still owns the job."""
         while not (until_something_shows and run.shows_something):
             task = await self._next_task(run)
             if task is None:
@@ -193,7 +194,7 @@ class GuildTaskRunner:
                 run.step_ended()
             changed = run.revise(outcome.task)
             if outcome.throttled is not None:
-                # Nothing was asked, so nothing is written: the next turn finds the row as it was.
+                # No call was made, so nothing is written: the next turn finds the task unchanged.
                 run.note_refusal(outcome.throttled, self._deps.clock())
                 continue
             if changed.state.terminal:
@@ -203,7 +204,7 @@ class GuildTaskRunner:
             await self._record(run, changed)
 
     async def _record(self, run: TurnState, changed: model.GuildTask) -> None:
-        """Write what came of a task, then tell the watchers."""
+        """Store the result of a task, then publish it."""
         if await self._deps.jobs.write_tasks(run.job, [changed]):
             await self.publish(run.update(changed))
         else:
@@ -222,10 +223,9 @@ class GuildTaskRunner:
 
     def _is_due_soon(self, run: TurnState, wait: float) -> bool:
         """
-        Return whether to wait here for a permit that comes in *wait* seconds.
+        Return whether to wait within the turn for a permit that is available in *wait* seconds.
 
-        A turn ends with its slowest call, so that the next one would often come too late for that moment, and a permit
-        would be left unused meanwhile.
+        A turn ends with its slowest call, so the next turn often starts after that moment and the permit stays unused.
         """
         soon = wait <= run.limits.max_wait and self._deps.clock() + wait < run.limits.until
         return soon and run.refusal is None and run.limits.lane is not model.Lane.INTERACTIVE
@@ -238,14 +238,14 @@ class GuildTaskRunner:
                 self._metrics.observe_milestone(MILESTONES[done], self._deps.clock() - run.job.created_at)
 
     def _pick_next(self, run: TurnState) -> model.GuildTask | None:
-        """Take the best unit that may run now; None when the turn should start no more."""
+        """Take the best task that may run now; None when there is none or the turn starts no more."""
         now = self._deps.clock()
         if self._is_over(run):
             return None
         for task in run.open_tasks():
             if task.guild_id in run.assigned and task.retry_at <= now:
                 if task.step is model.Step.ROLES and run.queued:
-                    # Roles would take permits from channels that are waiting for theirs.
+                    # Roles would take permits from channels that wait for one.
                     return None
                 run.assigned.discard(task.guild_id)
                 if task.step is model.Step.CHANNELS:
@@ -262,7 +262,7 @@ class GuildTaskRunner:
 
         guild, membership = run.guilds.get(task.guild_id), run.memberships[task.guild_id]
         if guild is None:
-            # Erased with the last member of it who was known, perhaps this one.
+            # The guild was erased with its last known member, perhaps this user.
             return _failed(task, reasons.GUILD_UNAVAILABLE)
         work = fetch_guild.TaskContext(run.job, task, guild, membership, self._credential_for(run), began)
         purpose = run.purpose(self._deps.clock(), str(task.guild_id), task.guild_id)
@@ -275,13 +275,13 @@ class GuildTaskRunner:
             return self._retry_after_bot_refusal(task)
         except errors.IndexerError:
             raise
-        except Exception:  # noqa: BLE001 -- the boundary of a unit
-            # A bug that one guild brings out must not stop the others, and must be seen in its row.
+        except Exception:  # noqa: BLE001 -- the boundary of a task
+            # A bug that one guild triggers must not stop the other tasks, and shows in its own.
             self._log.exception("guild_task_crashed", job=run.job.job_id, guild=task.guild_id)
             return _failed(task, errors.IndexerError.reason)
 
     def _retry_after_bot_refusal(self, task: model.GuildTask) -> fetch_guild.StepResult:
-        """Try once more some seconds later: Discord refuses good tokens for a moment."""
+        """Schedule one more attempt some seconds later: Discord sometimes refuses a valid token briefly."""
         reason = errors.BotTokenRefused.reason
         if task.reason == reason:
             return _failed(task, reason)
@@ -294,10 +294,10 @@ class GuildTaskRunner:
         self, run: TurnState, work: fetch_guild.TaskContext, purpose: ports.Purpose
     ) -> fetch_guild.StepResult:
         """
-        Ask for the roles with the bot's token, in this turn and those of the next minutes.
+        Fetch the roles with the bot's token, in this turn and for `REFUSED_FOR` seconds.
 
-        A refusal here says nothing about the consent, because the scope may be missing; the guild list decides about
-        that. Not using the refused token again spares 401s, which count towards the invalid-request limit.
+        The refusal does not prove that the grant was revoked, because only the scope may be missing; the guild list
+        decides that. Not using the refused token again avoids 401s, which count towards the invalid-request limit.
         """
         self._log.info("member_route_refused", user=run.job.user_id)
         if len(self._refused) >= MOST_REFUSED:
@@ -308,7 +308,7 @@ class GuildTaskRunner:
         )
 
     def _credential_for(self, run: TurnState) -> ports.Credential:
-        """Return the turn's pair, without the member scope if Discord refused it for that lately."""
+        """Return the turn's credential, without the member scope if Discord refused it for roles recently."""
         refused = self._refused.get(run.job.user_id)
         if refused is None:
             return run.credential

@@ -1,7 +1,7 @@
 """
-Periodic tasks without a request: enqueue overdue turns, refresh guilds that are due, purge what is gone.
+Periodic tasks: enqueue overdue turns, refresh guilds that are due, purge expired data.
 
-One elected process runs each of them (messaging/coordination.py); two at once do no harm.
+One elected process runs each of them (messaging/coordination.py); concurrent runs are harmless.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Sweeper:
 
 
 class Refresher:
-    """Fetches guilds again when they are due, in the refresh lane, which uses what the others leave."""
+    """Fetches due guilds again in the refresh lane, which uses the permits that the other lanes leave."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Refresher:
         return "changed" if fetched.changed else "unchanged"
 
     async def _unschedule(self, guild: model.Guild) -> None:
-        """Take a guild off the schedule that nobody viewed for a month; the next view puts it back."""
+        """Remove a guild from the schedule that was not viewed for a month; the next view adds it again."""
         now = self._deps.clock()
         fence = await self._deps.guilds.acquire_lease(
             guild.guild_id, now=now, until=now + 1.0, fetched_before=guild.fetched_at or 0.0
@@ -142,11 +142,11 @@ class _Round:
 
 
 async def _ignore_start() -> None:
-    """Ignore that a fetch begins: no job waits for it."""
+    """Ignore the start of a fetch: no job waits for it."""
 
 
 class Purger:
-    """Erases what has been gone for longer than the retention."""
+    """Erases data that has been gone for longer than the retention."""
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
         self._deps = deps

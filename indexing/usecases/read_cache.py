@@ -1,10 +1,9 @@
 """
-What a service process keeps of users and guilds for its readers, and how it knows that it is still true.
+A service process's cache of users and guilds, with version checks that keep it consistent with the store.
 
-Nothing is shown from here without a check that began after the page arrived: the versions of the user and of the guilds
-are asked for, in one question for all pages that wait (etcd's ReadIndex has the same idea). `read_cache_max_age` allows
-to skip the check for what was checked that short a time ago, at most a second: so much later a hidden channel is
-hidden.
+A page is shown only after a check that began when the page had been requested: the versions of the user and of the
+guilds are fetched, with one query for all waiting pages (like etcd's ReadIndex). `read_cache_max_age`, at most a
+second, skips the check of what was checked that recently; a channel that becomes hidden stays visible that much longer.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from indexing.domain import channel_views, guild_cache, model, ports
 from indexing.telemetry import logs
 
 MOST_USERS = 10_000
-"""Users that are kept; some 20 KB each with 60 guilds. Beyond that the least recently read is dropped."""
+"""Most cached users, some 20 KB each with 60 guilds. Beyond that the least recently loaded user is dropped."""
 PER_LOAD = 25
 """Guilds loaded by one query: some 60 KB."""
 
@@ -29,8 +28,8 @@ class Checked:
     The result of a check.
 
     Attributes:
-        user: The user as stored now; the very object that was given when nothing changed.
-        changed: Guilds that are stored in another version than the page was cut from.
+        user: The user as stored now; the same object as given when nothing changed.
+        changed: Guilds whose stored version differs from the one that the page was cut from.
     """
 
     user: model.User
@@ -56,11 +55,11 @@ class RankedGuilds:
         self._encode = encode
         self._rows: dict[int, Any] = {}
 
-    def row(self, place: int) -> Any:  # noqa: ANN401 -- what pages are made of
+    def row(self, position: int) -> Any:  # noqa: ANN401 -- an encoded row
         """Return the encoded row of one guild."""
-        if place not in self._rows:
-            self._rows[place] = self._encode(place)
-        return self._rows[place]
+        if position not in self._rows:
+            self._rows[position] = self._encode(position)
+        return self._rows[position]
 
 
 @dataclasses.dataclass(slots=True)
@@ -72,11 +71,11 @@ class _KnownUser:
 
 class ReadCache:
     """
-    Users and decoded guilds.
+    Cached users and decoded guilds.
 
     Args:
-        encode: Makes of a channel what pages are made of.
-        monotonic: Seconds that only grow, for the age of checks.
+        encode: Encodes a channel for pages.
+        monotonic: Returns monotonic seconds, for the age of checks.
     """
 
     def __init__(
@@ -95,22 +94,22 @@ class ReadCache:
         )
         self._encode = encode
         self._checked: dict[int, float] = {}
-        self._user_checks = concurrency.Coalescer(self._ask_users)
-        self._guild_checks = concurrency.Coalescer(self._ask_guilds)
+        self._user_checks = concurrency.Coalescer(self._fetch_user_versions)
+        self._guild_checks = concurrency.Coalescer(self._fetch_guild_versions)
         self._loads = concurrency.Coalescer(self._load)
         self.views = ViewNotes(deps)
 
     def known_user(self, user_id: int) -> model.User | None:
-        """Return the user as kept, unchecked; None when they are not kept."""
+        """Return the cached user without a check; None when they are not cached."""
         known = self._users.get(user_id)
         return known.user if known else None
 
     async def user(self, user_id: int) -> model.User:
         """
-        Return the user as stored after the call.
+        Return the user as stored at or after the call.
 
         Raises:
-            errors.UserNotFound: Nothing is known of the user.
+            errors.UserNotFound: Nothing is stored of the user.
         """
         known = self._users.get(user_id)
         if known is not None and self._is_young(known.checked_at):
@@ -131,26 +130,26 @@ class ReadCache:
             self._users.popitem(last=False)
         return user
 
-    async def _ask_users(self, user_ids: list[int]) -> Mapping[int, int]:
+    async def _fetch_user_versions(self, user_ids: list[int]) -> Mapping[int, int]:
         return await self._deps.users.versions(user_ids)
 
     def ranked(self, user: model.User) -> RankedGuilds | None:
-        """Return the user's guilds in the order that was kept for this version of the user."""
+        """Return the cached order of the user's guilds for this version of the user."""
         known = self._users.get(user.user_id)
         return known.ranked if known is not None and known.user is user else None
 
     def keep_ranked(self, user: model.User, ranked: RankedGuilds) -> None:
-        """Keep an order for this version of the user."""
+        """Cache the order for this version of the user."""
         known = self._users.get(user.user_id)
         if known is not None and known.user is user:
             known.ranked = ranked
 
     def at_hand(self, guild_id: int) -> channel_views.ChannelViews | None:
-        """Return the guild as kept, unchecked; None when it is not kept."""
+        """Return the cached guild without a check; None when it is not cached."""
         return self._guilds.get(guild_id)
 
     async def check(self, user: model.User, used: Mapping[int, int]) -> Checked:
-        """Ask whether the user, and the guilds in these versions, are still what is stored; side by side."""
+        """Check concurrently whether the user and these versions of guilds are still the stored ones."""
         unsure = [guild_id for guild_id in used if not self._is_young(self._checked.get(guild_id, 0.0))]
         began = self._monotonic()
         if not unsure:
@@ -176,11 +175,11 @@ class ReadCache:
             task = self._guild_checks.request(guild_id)
         return await asyncio.shield(task) if task is not None else {}
 
-    async def _ask_guilds(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
+    async def _fetch_guild_versions(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
         return await self._deps.guilds.versions(guild_ids)
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, channel_views.ChannelViews]:
-        """Return guilds as stored after the call; they are kept as far as there is room."""
+        """Load guilds as stored after the call, and cache them as far as there is room."""
         task = None
         for guild_id in guild_ids:
             task = self._loads.request(guild_id)
@@ -197,14 +196,14 @@ class ReadCache:
             found = await self._deps.guilds.load(wanted)
             for guild_id in wanted:
                 indexed = found.get(guild_id)
-                # A guild that is not stored has no channels; it is asked for again by the next page.
+                # A guild that is not stored has no channels; the next page loads it again.
                 views = loaded[guild_id] = channel_views.ChannelViews(indexed or _nothing(guild_id), self._encode)
                 self._guilds.put(guild_id, views, size=views.bytes)
                 self._note_checked(guild_id, began)
         return loaded
 
     async def guilds(self, guild_ids: Collection[int]) -> dict[int, channel_views.ChannelViews]:
-        """Return those of the guilds that are stored, checked now."""
+        """Return the guilds that are stored, after a check of the cached ones."""
         kept = {key: views for key in guild_ids if (views := self._guilds.get(key)) is not None}
         missing = [key for key in guild_ids if key not in kept]
         versions = await self._versions(list(kept)) if kept else {}
@@ -235,7 +234,7 @@ def _nothing(guild_id: int) -> model.IndexedGuild:
 
 
 class ViewNotes:
-    """What readers viewed, written some seconds later all at once, so that no page waits for a write."""
+    """Views of guilds, stored some seconds later in one batch, so that no page waits for a write."""
 
     def __init__(self, deps: ports.Dependencies) -> None:
         self._deps = deps
@@ -245,17 +244,17 @@ class ViewNotes:
         self._log = logs.get(__name__)
 
     def note(self, user_id: int, opened: int, guild_ids: Collection[int]) -> None:
-        """Note that a user was shown guilds, and that they opened one of them; 0 when they opened none."""
+        """Note that a user viewed guilds, and which of them they opened; 0 for none."""
         self._guilds.update(guild_ids)
         if opened in guild_ids:
             self._opened.add((user_id, opened))
 
     def refresh(self, guild_ids: Collection[int]) -> None:
-        """Note that guilds that were shown are old, so that they are fetched again soon."""
+        """Note that viewed guilds are stale, so that they are fetched again soon."""
         self._stale.update(guild_ids)
 
     async def flush(self) -> None:
-        """Write what was noted; what cannot be written is dropped, the next view notes it again."""
+        """Store the noted views. Views that cannot be stored are dropped; the next view notes them again."""
         guilds, self._guilds = self._guilds, set()
         opened, self._opened = self._opened, set()
         stale, self._stale = self._stale, set()

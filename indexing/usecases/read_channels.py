@@ -1,9 +1,9 @@
 """
-Fetches one guild's channels for everybody, under its lease: the only way to a channel listing.
+Fetches one guild's channels for all its users, under the guild's lease: the only way to a channel listing.
 
-The lease is taken when the permit is there, so that waiting for quota locks nothing, and the request that gets its
-permit first fetches: a user who waits in the better lane overtakes a fetch that still waits in a worse one, and both
-use its result. A late answer whose lease was lost changes nothing.
+The lease is taken after the permit, so waiting for quota locks nothing and the request with the first permit fetches: a
+request in a better lane overtakes one that waits in a worse lane, and both use its result. A late response whose lease
+was lost changes nothing.
 
 Round trips for a fetch: 1 to Discord, 2 to Redis, 2 to MongoDB (lease, listing); 1 more when the structure changed.
 """
@@ -18,7 +18,7 @@ from indexing.telemetry import logs, metrics
 from indexing.usecases import guild_lists
 
 MOST_LOST = 0.5
-"""Share of a guild's channels that a listing may lack and be believed at once."""
+"""Share of a guild's channels that a listing may lack without being fetched a second time."""
 CACHE_BYTES = 32 << 20
 """Decoded guilds that a process keeps for the tasks of other users in the same guilds."""
 IN_FLIGHT_WAIT = 2.0
@@ -28,10 +28,10 @@ IN_FLIGHT_WAIT = 2.0
 @dataclasses.dataclass(frozen=True, slots=True)
 class FetchRequest:
     """
-    A guild as it is stored, and how new its channels must be.
+    A stored guild, and how new its channels must be.
 
     Attributes:
-        since: A fetch after this moment serves as well.
+        since: A fetch after this moment is recent enough.
         began: Called when the fetch begins.
     """
 
@@ -43,10 +43,10 @@ class FetchRequest:
 @dataclasses.dataclass(frozen=True, slots=True)
 class FetchResult:
     """
-    What a fetch brought: the channels, or the reason of a lasting refusal.
+    The result of a fetch: the channels, or the reason of a lasting refusal.
 
     Attributes:
-        changed: Whether the structure differs from that of the fetch before.
+        changed: Whether the structure differs from the previous fetch.
     """
 
     channels: Sequence[model.Channel]
@@ -55,7 +55,7 @@ class FetchResult:
 
 
 class ChannelFetcher:
-    """Fetches guilds, and keeps those that this process has decoded lately."""
+    """Fetches guilds, and caches those that this process decoded recently."""
 
     def __init__(
         self,
@@ -74,12 +74,12 @@ class ChannelFetcher:
         self._loads = concurrency.Coalescer(self._load)
 
     def newest(self, guild: model.Guild) -> model.Guild:
-        """Return the guild as this process knows it last: as given, or as a fetch of its own left it since."""
+        """Return the newest known version of the guild: as given, or as a later fetch of this process left it."""
         cached = self._cache.get(guild.guild_id)
         return cached.guild if cached is not None and _at_least(cached.guild, guild) else guild
 
     async def channels(self, guild: model.Guild) -> Sequence[model.Channel]:
-        """Return the channels of a guild that was fetched, as of *guild* or newer; 1 round trip unless cached."""
+        """Return the channels of a fetched guild, as of *guild* or newer; 1 round trip unless cached."""
         cached = self._cache.get(guild.guild_id)
         if cached is None or not _at_least(cached.guild, guild):
             cached = (await asyncio.shield(self._loads.request(guild.guild_id))).get(guild.guild_id)
@@ -92,7 +92,7 @@ class ChannelFetcher:
         return found
 
     async def wait_for_other(self, guild_id: int) -> None:
-        """Wait a little for a fetch of the guild that is under way in this process."""
+        """Wait up to `IN_FLIGHT_WAIT` for a fetch of the guild in this process."""
         done = self._in_flight.get(guild_id)
         if done is not None:
             try:
@@ -103,12 +103,12 @@ class ChannelFetcher:
 
     async def fetch(self, wanted: FetchRequest, purpose: ports.Purpose) -> FetchResult | None:
         """
-        Fetch and store a guild's channels; None when another fetch serves as well, or when the lease was lost.
+        Fetch and store a guild's channels; None when another fetch is recent enough, or when the lease was lost.
 
-        The lease ends, or runs out, whatever happens.
+        The lease is ended in every case, or expires.
 
         Raises:
-            What `ports.Discord` may raise, but for a lasting refusal of this guild.
+            The errors of `ports.Discord`, except a lasting refusal of this guild.
         """
         lease = _Lease(self._deps, wanted, self._config.guild_lease, self._in_flight)
         try:
@@ -150,7 +150,7 @@ class ChannelFetcher:
         purpose: ports.Purpose,
         lease: "_Lease",
     ) -> list[model.Channel] | None:
-        """Return the listing to believe: one that lacks very much is believed when it comes twice."""
+        """Return the listing to store; one that lacks many known channels is fetched a second time first."""
         known = stored.channels if stored is not None else ()
         before = [channel.channel_id for channel in known]
         found: list[model.Channel] | None = channels
@@ -181,7 +181,7 @@ class ChannelFetcher:
     async def _record_refusal(
         self, guild: model.Guild, lease: "_Lease", refusal: errors.DiscordRefused, purpose: ports.Purpose
     ) -> str:
-        """Remember why there is nothing to read; without certainty that our bot was removed, nothing is hidden."""
+        """Store the refusal; returns its reason. Stored channels are hidden only if the bot is known to be removed."""
         self._cache.drop(guild.guild_id)
         if isinstance(refusal, errors.AnswerTooLarge):
             self._log.error("guild_too_large", guild_id=guild.guild_id, error=str(refusal))
@@ -199,7 +199,7 @@ class ChannelFetcher:
 
 
 def _at_least(cached: model.Guild, guild: model.Guild) -> bool:
-    """Return whether a cached guild is at least as new as *guild*, which may have been read from the store before."""
+    """Return whether a cached guild is at least as new as *guild*, which may have been loaded earlier."""
     if guild.access is model.Access.NOT_INSTALLED:
         return False
     if guild.fetched_at is None:
@@ -208,7 +208,7 @@ def _at_least(cached: model.Guild, guild: model.Guild) -> bool:
 
 
 def _needs_checking(channels: list[model.Channel], guild: model.Guild) -> bool:
-    """Return whether a listing may lack something that is stored; most are as they were, and nobody need look."""
+    """Return whether a listing may lack stored channels; an unchanged structure needs no check."""
     if any(channel.redacted for channel in channels):
         return True
     return bool(guild.channel_count) and freshness.fingerprint(channels) != guild.schedule.fingerprint
@@ -217,7 +217,7 @@ def _needs_checking(channels: list[model.Channel], guild: model.Guild) -> bool:
 def gone_after(
     stored: model.IndexedGuild, channels: Sequence[model.Channel], now: float
 ) -> tuple[model.GoneChannel, ...]:
-    """Return what is gone once *channels* are stored; a channel that is listed again is not gone any more."""
+    """Return the gone channels once *channels* are stored; a channel that is listed again is not among them."""
     listed = {channel.channel_id for channel in channels}
     before = [one for one in stored.gone if one.channel_id not in listed]
     new = [
@@ -229,7 +229,7 @@ def gone_after(
 
 
 def _restore_redacted(channels: list[model.Channel], stored: Sequence[model.Channel]) -> list[model.Channel]:
-    """Return a listing in which redacted channels are as they are stored; those not known are left out."""
+    """Return the listing with redacted channels replaced by the stored ones; unknown ones are left out."""
     known = {channel.channel_id: channel for channel in stored}
     rows = [known.get(channel.channel_id) if channel.redacted else channel for channel in channels]
     return [row for row in rows if row is not None]
@@ -257,7 +257,7 @@ class _Lease:
         return self._fence
 
     async def take(self) -> bool:
-        """Take the lease, unless it is held; the watchers learn that the guild is being fetched."""
+        """Take the lease; returns False when it is held. Taking it reports that the fetch begins."""
         if self._fence is None:
             if self._guild.guild_id in self._in_flight:
                 return False
@@ -277,12 +277,12 @@ class _Lease:
         return self._fence is not None
 
     def forget(self) -> None:
-        """Let those go on who wait for this fetch."""
+        """Wake the requests that wait for this fetch."""
         if self._fence is not None:
             self._in_flight.pop(self._guild.guild_id).set()
 
     async def refused(self, reason: str) -> None:
-        """Remember a lasting refusal and end the lease."""
+        """Store a lasting refusal and end the lease."""
         if self._fence is not None:
             now = self._deps.clock()
             until = reasons.negative_cache_expiry(self._guild.refusals, now)
@@ -291,7 +291,7 @@ class _Lease:
             )
 
     async def failed(self) -> None:
-        """Remember a failure that may pass, if the guild is read regularly, and end the lease."""
+        """Store a transient failure of a guild that was fetched before, and end the lease."""
         if self._guild.fetched_at is None:
             await self.release()
         elif self._fence is not None:

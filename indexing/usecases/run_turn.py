@@ -1,8 +1,8 @@
 """
-One turn of a job: own it, list the guilds if that is not done, work on the best units, plan the next turn.
+Runs one turn of a job: own the job, list its guilds if needed, run the best guild tasks, schedule the next turn.
 
-A turn starts no further units when its time is over, when the job must wait for quota, or when nothing can run now. It
-ends by naming the moment of the next turn, so that no thread waits for quota. Only the owner of the current turn writes
+A turn starts no further tasks when its time is over, when the job must wait for quota, or when no task can run now. It
+ends by scheduling the next turn, so that no thread waits for quota. Only the owner of the current turn writes
 (store/jobs.py); a turn that lost its job ends silently.
 """
 
@@ -20,11 +20,11 @@ NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
 
 FORGIVE_AFTER = (0.5, 2.0, 5.0, 10.0, 20.0)
-"""Seconds before each attempt to note that a turn ended which lost the store."""
+"""Seconds before each attempt to record the end of a turn that lost its connection to the store."""
 LAST_STEPS = 1 << 19
-"""Revisions of a turn from here on belong to its end: far beyond what it can have changed before."""
+"""First revision step of the changes at the end of a turn, above any step that a turn reaches before."""
 MOST_UNFINISHED = 5
-"""Turns that may get lost in a row before a job is given up: killed workers are forgiven, a turn that kills is not."""
+"""Lost turns in a row after which a job fails: enough for killed workers, but not for a turn that crashes them."""
 
 
 PERMIT_WAIT = 2.0
@@ -36,7 +36,7 @@ positions in the queue are lost while jobs wait for a thread; with a thread for 
 
 
 class TurnRunner:
-    """Runs turns. Round trips besides the units': 6 to MongoDB, 7 in a job's last turn, 1 to Redis."""
+    """Runs turns. Round trips besides those of the tasks: 6 to MongoDB, 7 in a job's last turn, 1 to Redis."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class TurnRunner:
         *,
         user_budget: int = 5,
     ) -> None:
-        """*user_budget* is the capacity of a user's budget, which bounds how many calls a turn makes side by side."""
+        """*user_budget* is the capacity of a user's budget, which bounds the concurrent calls of a turn."""
         self._width = config.turn_width or min(12, max(5, user_budget))
         self._deps = deps
         self._config = config
@@ -71,14 +71,14 @@ class TurnRunner:
         Run a turn, if it is the job's current one; returns whether it was.
 
         Raises:
-            errors.StoreUnavailable: The job stays owned until its lease is over; the sweeper then gives it to another.
-            Anything else: A bug; the job tries again later, and fails with INTERNAL when that does not help.
+            errors.StoreUnavailable: The job stays owned until its lease expires; the sweeper then enqueues it again.
+            Anything else: A bug; the job is retried later, and fails with INTERNAL when retries do not help.
         """
         now = self._deps.clock()
         owned = await self._deps.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._config.turn_lease)
         if owned is None:
-            # Overtaken, ended, erased, or not stored yet: nothing of it is known, so nothing stored is changed. Updates
-            # of a job that is not stored are of one that was erased; one that is not stored yet has none.
+            # The turn is not current, or the job has ended, was erased, or is not stored yet: no document changes. If a
+            # job that is not stored has updates, it was erased; a job that is not stored yet has none.
             if await self._deps.jobs.get(turn.job_id) is None:
                 await self._deps.events.delete_streams([turn.job_id])
             return False
@@ -105,7 +105,7 @@ class TurnRunner:
         return True
 
     def _forgive(self, job: model.Job) -> None:
-        """Note, when the store is back, that a turn ended though it could not say so: only turns that vanish count."""
+        """Record the end of a turn when the store is back, so that it does not count as lost."""
         task = concurrency.spawn_shared(self._note_end(job))
         self._forgiving.add(task)
         task.add_done_callback(self._forgiving.discard)
@@ -120,7 +120,7 @@ class TurnRunner:
                 return
 
     async def _retry_later(self, job: model.Job) -> None:
-        """Let a job whose turn met a bug try again later; when turn after turn breaks, its rows have to say so."""
+        """Retry a job whose turn raised a bug; after `MOST_UNFINISHED` such turns the job fails."""
         if job.unfinished >= MOST_UNFINISHED:
             await self._end_job(job, model.JobState.FAILED, errors.IndexerError.reason)
             return
@@ -146,7 +146,7 @@ class TurnRunner:
             await self._end_job(run.job, state, "", run)
 
     async def _credential(self, job: model.Job, limits: guild_tasks.TurnLimits) -> ports.Credential | None:
-        """Return the user's pair; None when it must be renewed, cannot be now, and the turn ended here."""
+        """Return the user's credential; None when it cannot be renewed now and the turn ended here."""
         waiter = "" if limits.lane is model.Lane.INTERACTIVE else f"{job.job_id}:renew"
         try:
             purpose = ports.Purpose(limits.lane, job.user_id, waiter, limits.max_wait)
@@ -160,7 +160,7 @@ class TurnRunner:
         return None
 
     async def _read_list(self, run: guild_tasks.TurnState) -> list[model.GuildTask]:
-        """Read the user's guild list; when Discord refuses his token, once more with a renewed one."""
+        """Fetch the user's guild list; when Discord refuses the token, once more with a renewed one."""
         user, lists = run.job.user_id, self._lists
         try:
             tasks = await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
@@ -188,7 +188,7 @@ class TurnRunner:
             await self._retry_list_later(run.job, failure)
         except errors.DiscordRefused as refusal:
             if isinstance(refusal, errors.BotTokenRefused) and run.job.reason != refusal.reason:
-                # Discord refuses good tokens for a moment, so one refusal is no proof.
+                # Discord sometimes refuses a valid token briefly, so one refusal is not final.
                 await self._retry_list_later(run.job, refusal)
             else:
                 await self._end_job(run.job, model.JobState.FAILED, refusal.reason)
@@ -213,7 +213,7 @@ class TurnRunner:
         await self._schedule_next(later, self._deps.clock() + pause)
 
     async def _load_tasks(self, run: guild_tasks.TurnState) -> None:
-        """Read what the tasks need in two round trips side by side, and rank again what is open."""
+        """Load what the tasks need in two concurrent round trips, and rank the open tasks again."""
         user, guilds = await asyncio.gather(
             self._deps.users.load(run.job.user_id),
             self._deps.guilds.get([task.guild_id for task in run.open_tasks()]),
@@ -224,11 +224,11 @@ class TurnRunner:
         await self._skip_tasks(run, user.preferences, await self._guilds_without_bot(run))
         now, weights = self._deps.clock(), self._config.rank_weights
         ordered = ranking.rank_guilds(run.memberships, run.guilds, user.preferences, now=now, weights=weights)
-        run.order = {row.inputs.guild_id: place for place, row in enumerate(ordered)}
+        run.order = {row.inputs.guild_id: rank for rank, row in enumerate(ordered)}
         run.prioritize_first_screen()
 
     async def _guilds_without_bot(self, run: guild_tasks.TurnState) -> frozenset[int]:
-        """Return guilds without our bot of which nobody knew when the list was read, as it is at a cold start."""
+        """Return guilds without our bot whose access was unknown when the list was fetched, as at a cold start."""
         unknown = {key for key, guild in run.guilds.items() if guild.access is model.Access.UNKNOWN}
         installed = await self._lists.bot_guilds.get_cached() if unknown else None
         return frozenset(unknown - installed) if installed is not None else frozenset()
@@ -236,7 +236,7 @@ class TurnRunner:
     async def _skip_tasks(
         self, run: guild_tasks.TurnState, preferences: model.Preferences, without_bot: frozenset[int]
     ) -> None:
-        """End the tasks whose guild the user has left, or muted meanwhile; a forced job indexes muted guilds too."""
+        """Skip tasks whose guild the user has left or muted, or lacks our bot; a forced job keeps muted guilds."""
         skipped = []
         for task in run.open_tasks():
             if task.guild_id not in run.memberships:
@@ -252,20 +252,20 @@ class TurnRunner:
         self._metrics.observe_milestone(milestone, self._deps.clock() - job.created_at)
 
     def _count_ended_tasks(self, rows: Iterable[model.GuildTask]) -> None:
-        """Count guilds that ended without a step of their own."""
+        """Count the tasks that ended without a step of their own."""
         for task in rows:
             if task.state.terminal:
                 self._metrics.count_guild_task(task.state.value, task.reason)
 
     def _next_due(self, run: guild_tasks.TurnState) -> float:
-        """Return when the next turn makes sense: at the moment the limiter named, or when the first unit may run."""
+        """Return when the next turn is due: when the limiter has permits again, or when the first task may run."""
         now = self._deps.clock()
         if run.refusal is not None:
             return max(now, run.resume_at)
         return max(now, min(task.retry_at for task in run.open_tasks()))
 
     async def _schedule_next(self, job: model.Job, due: float, run: guild_tasks.TurnState | None = None) -> None:
-        """Give the job to whoever runs its next turn, at *due*; watchers learn when it waits for quota."""
+        """Schedule the job's next turn at *due*, and publish whether the job waits for quota."""
         refusal = run.refusal if run else None
         waiting = dataclasses.replace(
             job,
@@ -290,13 +290,13 @@ class TurnRunner:
             else:
                 await self._deps.queue.schedule(turn, due)
         except errors.QueueUnavailable as problem:
-            # The store knows when the job is due: the sweeper finds it when Redis is back.
+            # The due time is stored: the sweeper finds the job when Redis is back.
             self._log.warning("turn_not_enqueued", job=turn.job_id, error=str(problem))
 
     async def _end_job(
         self, job: model.Job, state: model.JobState, reason: str, run: guild_tasks.TurnState | None = None
     ) -> None:
-        """End the job, and what is open in it, in one write; watchers get all rows once more."""
+        """End the job and its open tasks in one write, and publish all tasks."""
         ended = dataclasses.replace(job, state=state, reason=reason, finished_at=self._deps.clock())
         tasks = list(run.tasks.values()) if run else await self._deps.jobs.list_tasks(job.job_id)
         failed = _failed_with(ended, tasks) if state is model.JobState.FAILED else {}
@@ -310,27 +310,27 @@ class TurnRunner:
         self._note_milestone("done", job)
         if 0 < model.tally_of(rows).succeeded < guild_tasks.FIRST_FIVE:
             self._note_milestone("five", job)
-        # Watchers that missed an update while Redis was away are whole again.
+        # All tasks, for watchers that missed an update while Redis was unavailable.
         await self._tasks.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
-        # No turn follows that could see that the user was erased meanwhile.
+        # No later turn checks whether the user was erased meanwhile.
         await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
 
     async def _clean_up_lost_job(self, job: model.Job, run: guild_tasks.TurnState | None) -> None:
-        """Leave nothing behind of a job that somebody else has ended, if that was because its user was erased."""
+        """Erase the late writes of a lost job if its user was erased."""
         await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
 
 
 def _failed_with(job: model.Job, tasks: Iterable[model.GuildTask]) -> dict[int, model.GuildTask]:
-    """Return the tasks that a failed job leaves undone, ended with its reason, so that they can be retried."""
+    """Return the open tasks of a failed job, failed with its reason, so that they can be retried."""
     return {
         task.guild_id: dataclasses.replace(
             task,
             state=model.TaskState.FAILED,
             reason=job.reason,
             retry_at=0.0,
-            revision=model.revision_of(job.turn, LAST_STEPS + place),
+            revision=model.revision_of(job.turn, LAST_STEPS + step),
         )
-        for place, task in enumerate(tasks)
+        for step, task in enumerate(tasks)
         if not task.state.terminal
     }
 

@@ -16,10 +16,10 @@ from indexing.domain import model, ports, turns
 from indexing.telemetry import logs
 from indexing.usecases import guild_tasks, run_turn
 
-LINE_FACTOR = 4
-"""Starts that may wait for each one that runs; more are refused with the time after which to try again."""
+QUEUE_FACTOR = 4
+"""Starts that may wait for each running one; more are refused with a retry delay."""
 SECONDS_PER_START = 0.5
-"""About what a first turn takes when the store is well: our guess, for that time."""
+"""Estimated duration of a first turn with a healthy store; used for the retry delay."""
 HANDOVER_GRACE = 2.0
 """Seconds that the first turn may run past the caller's wait, before a worker takes the job over."""
 
@@ -64,7 +64,7 @@ class StartJob:
         turn_runner: run_turn.TurnRunner,
         limit: concurrency.AdaptiveLimit | None = None,
     ) -> None:
-        """*limit* bounds how many first turns run side by side; without one, none waits."""
+        """*limit* bounds the concurrent first turns; without it, none waits."""
         self._limit = limit
         self._deps = deps
         self._config = config
@@ -108,8 +108,8 @@ class StartJob:
         return await self._make_result(job.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
 
     def _refuse_when_overloaded(self) -> None:
-        """Raise errors.Overloaded when so many starts wait here that another one would not begin soon."""
-        if self._limit is not None and self._limit.waiting > LINE_FACTOR * self._limit.limit:
+        """Raise errors.Overloaded when too many starts wait in this process for a new one to begin soon."""
+        if self._limit is not None and self._limit.waiting > QUEUE_FACTOR * self._limit.limit:
             raise errors.Overloaded(max(1.0, SECONDS_PER_START * self._limit.waiting / self._limit.limit))
 
     def release_waiters(self) -> None:
@@ -125,7 +125,7 @@ class StartJob:
 
     async def join(self, user_id: int) -> StartResult | None:
         """
-        Return the user's active job as it is, if its guilds are listed; None when there is none to join at once.
+        Return the user's active job if its guilds are listed; None when no job can be joined without waiting.
 
         Neither credential nor due time is checked: the job has both. Round trips: 3 to MongoDB, 1 to Redis.
 
@@ -150,7 +150,7 @@ class StartJob:
 
     async def _first_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> None:
         if self._limit is not None and not await self._limit.acquire(max(0.0, limits.until - self._deps.clock())):
-            # The turn that is scheduled for the end of the caller's wait does it.
+            # The turn that is scheduled for the end of the caller's wait runs instead.
             return
         try:
             await self._turn_runner.run_turn(turn, limits)
@@ -188,7 +188,7 @@ class StartJob:
 
 
 def _start_reason(last: model.Job | None) -> StartReason:
-    """Return why the user's last job is not a fresh answer."""
+    """Return why the user's last job is not fresh."""
     if last is None:
         return StartReason.FIRST_JOB
     return StartReason.LAST_JOB_OLD if last.state is model.JobState.SUCCEEDED else StartReason.LAST_JOB_NOT_CLEAN

@@ -116,7 +116,7 @@ class TokenManager:
         One refusal is no proof, because Discord refuses good tokens for a moment. Two that are some seconds apart are.
 
         Raises:
-            errors.CredentialBusy: It is the first refusal, or another pair is stored since; ask again then.
+            errors.CredentialBusy: It is the first refusal, or another pair was stored since; call again later.
             errors.ReauthRequired: It is the second; the user must log in again.
             errors.CredentialMissing: The pair is erased.
         """

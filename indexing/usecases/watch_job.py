@@ -1,7 +1,7 @@
 """
-Watch a job: a snapshot of its rows, then changes, then its end.
+Watch a job: a snapshot of its guild tasks, then changes, then its end.
 
-Rows are sent whole, with a revision that only grows: the latest wins and duplicates are harmless. The watcher
+Tasks are sent whole, with a revision that only grows: the latest wins and duplicates are harmless. The watcher
 subscribes before it reads the snapshot from the store, so no change is lost between the two. A slow watcher gets
 fewer, merged updates instead of a growing queue.
 """
@@ -16,12 +16,12 @@ from indexing.domain import model, ports
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
 EVENTS_LOST = "EVENTS_LOST"
 BATCH_WINDOW = 0.1
-"""Seconds by which a heartbeat may be late, so that one query checks many watchers' jobs."""
+"""Seconds for which a check waits for others, so that one query checks the jobs of many watchers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All rows as they are; `reason` says why a resuming watcher gets a snapshot."""
+    """All tasks of the job; `reason` says why a resuming watcher gets a snapshot."""
 
     job: model.Job
     tally: model.Tally
@@ -46,7 +46,7 @@ class Heartbeat:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ended:
-    """The job is over."""
+    """The job has ended."""
 
     job: model.Job
     tally: model.Tally
@@ -68,9 +68,9 @@ class WatchOptions:
     Options of a watcher.
 
     Attributes:
-        after: Position to resume from; None asks for a snapshot.
+        after: Position to resume from; None requests a snapshot.
         heartbeat: Seconds of silence after which a heartbeat is sent.
-        disconnect_reason: Returns why the stream must end now; empty when it may go on.
+        disconnect_reason: Returns why the stream must end now; empty when it may continue.
     """
 
     after: str | None
@@ -130,8 +130,8 @@ class JobWatcher:
         try:
             current, sent, tally = await self.find_job(job_id=job.job_id), None, None
             if not resumes or current.state.terminal:
-                # No change follows the end of a job: a resuming watcher must not miss those since its position.
-                # Who holds the first position has seen no update, so that none of theirs is lost.
+                # No update follows the end of a job, so a resuming watcher gets a snapshot of those since its position.
+                # A watcher at the first position has seen no update and therefore lost none.
                 reason = "" if resumes or options.after in {None, ports.FIRST_POSITION} else TOKEN_TOO_OLD
                 yield await self._snapshot(current, reason), position
                 sent = _visible_fields(current)
@@ -148,7 +148,7 @@ class JobWatcher:
                         position,
                     )
                     sent, tally = (_visible_fields(current), None) if lost else (sent, tally)
-                del update  # free the rows while the watcher waits: they outweigh everything else it holds
+                del update  # free the tasks while the watcher waits: they are most of its memory
                 if not current.state.terminal and (reason := options.disconnect_reason()):
                     yield Disconnecting(reason), position
                     return
@@ -163,7 +163,7 @@ class JobWatcher:
         return await self._deps.events.get_last_position(job_id), False
 
     async def _check_silence(self, job: model.Job, position: str) -> tuple[model.Job, bool]:
-        """Return the job as it is, and whether its stream lost updates."""
+        """Return the stored job, and whether its stream lost updates."""
         key = job.job_id, position
         found = (await asyncio.shield(self._checks.request(key)))[key]
         if found is None:

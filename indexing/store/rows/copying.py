@@ -202,7 +202,7 @@ def _user_update(row: database.Document, members: dict[int, model.Membership]) -
 
 
 class RosterCleaner(Walk):
-    """Erases rosters of users who are not known: the release before erases a user without theirs."""
+    """Erases rosters of unknown users: the previous release erases a user without their roster."""
 
     name = "rosters"
     batch = 500

@@ -167,7 +167,7 @@ async def read_memberships(
 
 
 def _membership(row: database.Document) -> model.Membership:
-    # The release before leaves role ids that are not believed any more.
+    # The previous release leaves role ids that are not trusted any more.
     roles: Iterable[Any] | None = row.get("role_ids") if row.get("roles_at") is not None else None
     return model.Membership(
         user_id=int(row["user_id"]),
