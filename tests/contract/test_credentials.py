@@ -107,8 +107,10 @@ async def test_the_pair_rests_when_it_was_unlocked_until_later(pairs: ports.Cred
     assert await pairs.lock(values.USER, version=version, now=NOW + 5.0, until=NOW + 9.0) is not None
 
 
-async def test_a_doubt_belongs_to_one_pair_when_it_is_noted(stores: conftest.Stores, pairs: ports.Credentials) -> None:
-    """It stays until it is taken back or another pair is stored, and a late one changes nothing."""
+async def test_a_suspected_refusal_applies_to_one_pair_when_it_is_stored(
+    stores: conftest.Stores, pairs: ports.Credentials
+) -> None:
+    """It stays until it is cleared or another pair is stored; a late write changes nothing."""
     before = (await pairs.get(values.USER)).version
     await pairs.mark_doubted(values.USER, version=before, at=NOW)
     doubted = await pairs.get(values.USER)

@@ -1,4 +1,4 @@
-"""Guilds: what is known of them, their lease and its fencing token, and when they are fetched again."""
+"""Guilds: their fields, lease and fencing token, and schedule."""
 
 import asyncio
 import dataclasses
@@ -60,8 +60,8 @@ async def test_a_name_follows_when_the_guild_is_renamed(guilds: ports.Guilds) ->
     assert (await guilds.get([GUILD]))[GUILD] == values.guild(name="second")
 
 
-async def test_the_size_is_the_members_present_when_discord_tells_both(guilds: ports.Guilds) -> None:
-    """Members who are online say more than all; all count when nothing better is known."""
+async def test_the_size_is_the_members_present_when_discord_returns_both(guilds: ports.Guilds) -> None:
+    """Members present say more than all members, which count when nothing better is known."""
     rows = [
         values.user_guild(GUILD, member_count=900, presence_count=300),
         values.user_guild(OTHER, member_count=70),
@@ -85,8 +85,8 @@ async def test_access_follows_when_our_bot_comes_and_goes(guilds: ports.Guilds) 
     assert (without, again) == (model.Access.NOT_INSTALLED, model.Access.INSTALLED)
 
 
-async def test_what_was_fetched_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
-    """Another user's guild list does not make a guild look like one that was never fetched."""
+async def test_fetched_channels_stay_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
+    """Another user's guild list does not reset the guild to never fetched."""
     await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
     await guilds.upsert_guilds([values.user_guild(GUILD, name="second")], {GUILD})
@@ -126,8 +126,8 @@ async def test_one_gets_the_lease_when_many_ask_at_once(guilds: ports.Guilds) ->
     assert len([fence for fence in fences if fence is not None]) == 1
 
 
-async def test_the_fencing_token_grows_when_a_lease_has_run_out(guilds: ports.Guilds) -> None:
-    """A holder that did not end its lease in time loses it, and the next one has another fencing token."""
+async def test_the_fencing_token_grows_when_a_lease_has_expired(guilds: ports.Guilds) -> None:
+    """A holder that does not end its lease in time loses it, and the next holder has a greater fencing token."""
     first = await lease(guilds)
 
     second = await lease(guilds, now=NOW + 25)
@@ -151,7 +151,7 @@ async def test_no_lease_is_given_when_the_guild_is_unknown(guilds: ports.Guilds)
     assert await guilds.acquire_lease(OTHER, now=NOW, until=NOW + 25, fetched_before=NOW) is None
 
 
-async def test_the_guild_carries_the_facts_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
+async def test_the_guild_has_the_facts_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
     """Time, number, newest message and access are noted, and the lease ends."""
     await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
     rows = [values.channel(1, last_message_id=70), values.channel(2, last_message_id=90), values.channel(3)]
@@ -208,7 +208,7 @@ async def read(guilds: ports.Guilds, *rows: model.Channel, schedule: model.Sched
     assert await stored.channels(guilds, GUILD, fence=fence, channels=rows, now=NOW, schedule=schedule)
 
 
-async def test_the_schedule_comes_back_when_a_guild_was_fetched(guilds: ports.Guilds) -> None:
+async def test_the_schedule_is_returned_when_a_guild_was_fetched(guilds: ports.Guilds) -> None:
     """It outlives every process; a failure replaces it and leaves the channels."""
     await read(guilds, RICH)
     kept = (await guilds.get([GUILD]))[GUILD].schedule

@@ -25,7 +25,7 @@ async def read(backend: fake_backend.FakeBackend, *rows: model.Channel) -> read_
     """Let the guild be read, when Discord lists these channels."""
 
     async def began() -> None:
-        """Tell nobody."""
+        """Do nothing."""
 
     backend.discord.channels[GUILD] = list(rows)
     backend.clock.advance(1.0)
