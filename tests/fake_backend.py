@@ -157,7 +157,7 @@ class Call:
 
 class FakeDiscord:
     """
-    Port `ports.Discord` over a small backend that the test writes down.
+    Port `ports.Discord`, with contents that the test sets.
 
     Attributes:
         lists: Guild lists by user id.

@@ -37,7 +37,7 @@ async def keep(stores: conftest.Stores, user_id: int, job_id: str, guild_ids: li
 
 @pytest.fixture
 async def kept(stores: conftest.Stores) -> conftest.Stores:
-    """Two users who share a guild; the other has left one that the first is in."""
+    """Two users who share a guild; the other has left a guild of the first."""
     await keep(stores, OTHER, OTHERS_JOB, [SHARED, LEFT])
     await stored.guild_list(stores.users, OTHER, [values.user_guild(SHARED)], NOW + 2)
     await keep(stores, USER, JOB, [OWN, SHARED, LEFT])

@@ -44,7 +44,7 @@ async def ended(jobs: ports.Jobs, job_id: str, **changes: object) -> model.Job:
 
 
 async def test_a_job_is_stored_whole_when_it_is_started(jobs: ports.Jobs) -> None:
-    """What was started is what is read."""
+    """The loaded job equals the started one."""
     job = values.job(JOB, force=True)
 
     started = await jobs.create_or_join(job)
@@ -126,8 +126,8 @@ async def test_the_active_job_is_the_latest_when_an_ended_one_looks_newer(jobs: 
     assert await jobs.latest(values.USER) == active
 
 
-async def test_jobs_come_in_pages_when_a_user_has_many(jobs: ports.Jobs) -> None:
-    """Newest first with their tasks, only those created before the given time, no more than asked for."""
+async def test_jobs_are_paged_when_a_user_has_many(jobs: ports.Jobs) -> None:
+    """Newest first with their tasks, only those created before the given time, up to the limit."""
     made = [await ended(jobs, f"{number:032x}", created_at=NOW + number) for number in range(2)]
     job, _ = await jobs.create_or_join(values.job(f"{2:032x}", created_at=NOW + 2))
     await jobs.add_tasks(job, [values.task(5, state=model.TaskState.SUCCEEDED)])
@@ -317,7 +317,7 @@ async def test_nothing_is_stored_when_an_unknown_job_is_saved(jobs: ports.Jobs) 
 
 
 async def test_tasks_are_listed_by_position_when_they_were_added(jobs: ports.Jobs) -> None:
-    """Every field survives, and the job knows that its guilds are listed."""
+    """Every field survives, and the job is marked as listed."""
     job = await begun(jobs)
     rows = [
         values.task(5, position=1, name="größer 🎉", revision=model.revision_of(1, 1)),
@@ -453,7 +453,7 @@ async def test_tasks_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: port
 
 
 async def test_late_jobs_are_found_when_their_next_turn_is_overdue(jobs: ports.Jobs) -> None:
-    """Most overdue first, no more than asked for; neither jobs that are not due nor ended ones."""
+    """Most overdue first, up to the limit; neither jobs that are not due nor ended ones."""
     late = [
         (await jobs.create_or_join(values.job(f"{number:032x}", user_id=number, next_turn_at=NOW - number)))[0]
         for number in (1, 3, 2)

@@ -22,8 +22,8 @@ def users(stores: conftest.Stores) -> ports.Users:
     return stores.users
 
 
-async def test_the_credential_comes_back_whole_when_it_was_stored(users: ports.Users) -> None:
-    """What was put is what is read, field by field."""
+async def test_the_credential_is_unchanged_when_it_was_stored(users: ports.Users) -> None:
+    """Field by field."""
     put = ports.Credential("the access token", "the refresh token", NOW + 604_800.5, ("identify", "guilds"))
 
     await users.put_credential(values.USER, put)
@@ -32,7 +32,7 @@ async def test_the_credential_comes_back_whole_when_it_was_stored(users: ports.U
 
 
 async def test_the_newest_credential_counts_when_it_was_stored_again(users: ports.Users) -> None:
-    """A second credential takes the place of the first."""
+    """A second credential replaces the first."""
     await users.put_credential(values.USER, values.credential(expires_at=NOW))
 
     await users.put_credential(values.USER, values.credential(access_token="second", expires_at=None))
@@ -108,7 +108,7 @@ async def test_preferences_keep_their_order_when_they_are_stored(users: ports.Us
 
 
 async def test_preferences_are_replaced_whole_when_they_change(users: ports.Users) -> None:
-    """Nothing of the former ones stays, and the credential does."""
+    """Guilds that the new preferences do not have are dropped, and the credential stays."""
     await users.put_credential(values.USER, values.credential())
     await users.put_preferences(values.USER, model.Preferences(pinned=(9, 3), muted=(8,)))
 
@@ -140,8 +140,8 @@ async def test_a_large_list_is_stored_whole_when_the_user_has_the_most_guilds(us
     assert (await loaded(users)).memberships.keys() == set(range(1, 201))
 
 
-async def test_permissions_follow_when_the_list_is_read_again(users: ports.Users) -> None:
-    """A user who lost a permission or the ownership has lost it."""
+async def test_permissions_are_updated_when_the_list_is_fetched_again(users: ports.Users) -> None:
+    """The latest list counts: lost permissions and ownership are gone."""
     await in_guild(users, owner=True, permissions=values.ADMINISTRATOR)
 
     await stored.guild_list(users, values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
@@ -243,8 +243,8 @@ async def test_role_ids_are_sorted_and_distinct_when_discord_repeats_them(users:
 
 
 @pytest.mark.parametrize("noticed_by", ["list", "role-answer"])
-async def test_roles_are_forgotten_when_the_user_left_and_came_back(users: ports.Users, noticed_by: str) -> None:
-    """Discord takes all roles from a member who leaves, so that old ones must not open a channel afterwards."""
+async def test_roles_are_deleted_when_the_user_left_and_rejoined(users: ports.Users, noticed_by: str) -> None:
+    """Discord removes a leaving member's roles, so that old ones must not open a channel afterwards."""
     await in_guild(users)
     await stored.roles(users, values.USER, 1, ROLES, NOW)
     if noticed_by == "list":

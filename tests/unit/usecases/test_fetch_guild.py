@@ -26,7 +26,7 @@ class Bench:
     backend: fake_backend.FakeBackend
     began: int = 0
 
-    async def run(self, **changes: Any) -> fetch_guild.StepResult:  # noqa: ANN401 -- any field of a unit, or job= and guild=
+    async def run(self, **changes: Any) -> fetch_guild.StepResult:  # noqa: ANN401 -- any field of a task, or job= and guild=
         """Run the next step of the member's task."""
 
         async def began() -> None:

@@ -180,13 +180,13 @@ class Scene:
             await self.check_page(wanted, size=self._dice.choice([2, 500]))
 
     async def check_page(self, wanted: browse.ChannelFilter, *, size: int) -> None:
-        """Request a page and record it if it matches no state stored since."""
+        """Request a page and record it if no state stored since explains its rows."""
         at, user = self._backend.clock.elapsed, self._user.now
         places = {key: history.now for key, history in self._channels.items()}
 
         page = await self.browser.list_channels(USER, wanted, after=None, size=size)
 
-        # What each combination of the states since then allows; the two are asked for side by side.
+        # What each combination of the states since then allows; the two are queried concurrently.
         guild_ids = [wanted.guild_id] if wanted.guild_id else GUILDS
         sights = [
             set(_in_sight(member, channels))

@@ -59,7 +59,7 @@ async def test_the_rest_is_handed_over_at_once_when_the_first_turn_ends_early(
 
 
 async def test_start_returns_at_once_when_the_process_is_about_to_end(backend: fake_backend.FakeBackend) -> None:
-    """With what is there, so that no caller's wait holds up the end; the first turn goes on and is drained."""
+    """With the results so far, so that no caller's wait delays the shutdown; the first turn continues and is drained."""
     use_case = starter(backend)
     began = backend.clock()
     waiting = asyncio.create_task(use_case.start(USER, wait=10.0, immediate=2, force=False))
@@ -76,7 +76,7 @@ async def test_start_returns_at_once_when_the_process_is_about_to_end(backend: f
 
 
 async def test_start_returns_in_time_when_discord_is_slow(backend: fake_backend.FakeBackend) -> None:
-    """With what is there; the first turn goes on, and is not run twice."""
+    """With the results so far; the first turn continues, and is not run twice."""
     began = backend.clock()
 
     case = starter(backend)
@@ -177,7 +177,7 @@ async def test_joining_returns_at_once_when_the_list_is_stored(backend: fake_bac
 
 
 async def test_a_running_job_can_be_joined_when_its_guilds_are_listed(backend: fake_backend.FakeBackend) -> None:
-    """Not before, and not when it has ended; what is there is the answer, with the position it was read at."""
+    """Not before, and not after its end; the stored tasks are returned with the position at which they were read."""
     case = starter(backend)
     nothing = await case.join(USER)
     running = asyncio.create_task(case.start(USER, wait=10.0, immediate=1, force=False))
