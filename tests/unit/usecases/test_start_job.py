@@ -59,7 +59,7 @@ async def test_the_rest_is_handed_over_at_once_when_the_first_turn_ends_early(
 
 
 async def test_start_returns_at_once_when_the_process_is_about_to_end(backend: fake_backend.FakeBackend) -> None:
-    """With the results so far, so that no caller's wait delays the shutdown; the first turn continues and is drained."""
+    """With the results so far, so no caller's wait delays the shutdown; the first turn continues and is drained."""
     use_case = starter(backend)
     began = backend.clock()
     waiting = asyncio.create_task(use_case.start(USER, wait=10.0, immediate=2, force=False))
