@@ -1,4 +1,4 @@
-"""
+"""Fakes of all ports in one object, with the use cases built on them.
 A whole backend of fakes: what the use cases see of Discord, of storage and of transport.
 
 `away` on a fake simulates an outage of its server.
@@ -157,7 +157,7 @@ class Call:
 
 class FakeDiscord:
     """
-    Port `ports.Discord` over a small backend that the test writes down.
+    Port `ports.Discord`, with contents that the test sets.
 
     Attributes:
         lists: Guild lists by user id.
@@ -268,7 +268,7 @@ def _by_limiter(problem: Exception) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class FakeBackend:
-    """All fakes of one test, and what is built on them."""
+    """All fakes of one test, and the use cases built on them."""
 
     clock: clockwork.ManualClock
     discord: FakeDiscord
@@ -288,7 +288,7 @@ class FakeBackend:
 
     @property
     def deps(self) -> ports.Dependencies:
-        """The backend as the use cases see it."""
+        """The fakes as the use cases get them."""
         backend = ports.Dependencies(
             discord=self.discord,
             oauth=self.oauth,
@@ -306,24 +306,24 @@ class FakeBackend:
 
     @property
     def channel_fetcher(self) -> read_channels.ChannelFetcher:
-        """What reads guilds."""
+        """Fetches guilds."""
         return read_channels.ChannelFetcher(
             self.deps, self.config, self.metrics, guild_lists.BotGuilds(self.deps, self.config)
         )
 
     @property
     def guild_step(self) -> fetch_guild.GuildStep:
-        """What does the steps of units."""
+        """Runs the steps of guild tasks."""
         return fetch_guild.GuildStep(self.deps, self.config, self.metrics, self.channel_fetcher)
 
     @property
     def turn_runner(self) -> run_turn.TurnRunner:
-        """What runs turns."""
+        """Runs turns."""
         return run_turn.TurnRunner(self.deps, self.config, self.metrics, guild_lists.GuildLists(self.deps, self.config))
 
     @property
     def browser(self) -> browse.Browse:
-        """What reads the index; rows are encoded as they are sent."""
+        """Reads the index; rows are encoded as they are sent."""
         return browse.Browse(
             self.deps,
             self.config,
@@ -342,11 +342,11 @@ class FakeBackend:
 
     @property
     def discord_calls(self) -> list[Hashable]:
-        """What was asked of Discord besides the lists, in order."""
+        """Requests to Discord besides the lists, in order."""
         return [call.what for call in self.discord.calls if call.what not in {"list", "installs"}]
 
     def turn_limits(self, **changes: Any) -> guild_tasks.TurnLimits:  # noqa: ANN401 -- any field
-        """Return limits of a turn that stop nothing and let one unit run at a time, with these changes."""
+        """Return turn limits that stop nothing and run one task at a time, with these changes."""
         wide = guild_tasks.TurnLimits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
         return dataclasses.replace(wide, **changes)
 
@@ -359,7 +359,7 @@ class FakeBackend:
         return job
 
     async def run_next_turn(self) -> bool:
-        """Run the next turn of the queue as a worker does, when it is due; returns whether there was one."""
+        """Run the next turn of the queue as a worker does, at its due time; returns whether there was one."""
         if not self.queue.enqueued and self.queue.waiting:
             turn, due = min(self.queue.waiting.items(), key=lambda item: item[1])
             del self.queue.waiting[turn]
@@ -378,19 +378,19 @@ class FakeBackend:
         raise AssertionError(f"not done after {most} turns")
 
     async def get_job(self, job_id: str = "a" * 32) -> model.Job:
-        """Return a job that must be there."""
+        """Return a job that must exist."""
         found = await self.jobs.get(job_id)
         assert found is not None
         return found
 
     async def task_states(self, job_id: str = "a" * 32) -> dict[int, str]:
-        """Return the state of each unit, with its error if there is one."""
+        """Return the state of each task, with its reason if there is one."""
         rows = await self.jobs.list_tasks(job_id)
         return {row.guild_id: f"{row.state} {row.reason}".strip() for row in rows}
 
 
-def make(clock: clockwork.ManualClock | None = None, **rules: float) -> FakeBackend:
-    """Return an empty backend in the time of *clock*, or of the clockwork loop; *rules* are settings that differ."""
+def make(clock: clockwork.ManualClock | None = None, **changes: float) -> FakeBackend:
+    """Return an empty backend on *clock*, or on the clockwork loop's; *changes* are settings that differ."""
     clock = clock or clockwork.running_clock()
     users = fakes.MemoryUsers()
     return FakeBackend(
@@ -402,7 +402,7 @@ def make(clock: clockwork.ManualClock | None = None, **rules: float) -> FakeBack
         queue=fakes.RecordingQueue(),
         events=MemoryEvents(),
         bot_guilds=fakes.MemoryBotGuilds(clock),
-        config=settings.IndexingSettings.model_validate(rules),
+        config=settings.IndexingSettings.model_validate(changes),
         metrics=metrics.Metrics(registry.CollectorRegistry()).indexing,
         oauth=pairs.FakeOAuth(),
         credentials=pairs.MemoryCredentials(users),

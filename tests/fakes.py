@@ -36,7 +36,7 @@ class MemoryUsers:
         self._rows[user_id] = dataclasses.replace(known, **changes)
 
     def forget(self, user_id: int) -> None:
-        """Erase a user; nobody gets a version again that they had."""
+        """Erase a user. None of their versions is used again."""
         known = self._rows.pop(user_id, None)
         if known is not None:
             self._first_version = max(self._first_version, known.version + 1)
@@ -82,7 +82,7 @@ class MemoryUsers:
         self._change(user_id, version=self._rows[user_id].version + 1)
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
-        """Replace the user's memberships; what is known of roles stays where the rights are as they were."""
+        """Replace the user's memberships; roles stay where the rights are unchanged."""
         user_id, listed = known.user_id, {guild.guild_id for guild in guilds}
         self._rosters[user_id] = roster = self._rosters.get(user_id, set()) | listed
         current = self._rows.get(user_id)
@@ -97,7 +97,7 @@ class MemoryUsers:
         return True
 
     def forget_times(self) -> None:
-        """Be as a release left it that noted no time of a listing."""
+        """Remove the times of listings, as in documents of an older release."""
         for user_id in self._rows:
             self._change(user_id, listed_at=None)
 
@@ -107,7 +107,7 @@ class MemoryUsers:
         return member if member is not None and member.roles_changed_at == known.roles_changed_at else None
 
     async def store_roles(self, known: model.Membership, roles: Sequence[int], asked_at: float) -> bool:
-        """Store role ids of a member of whom nothing newer is known."""
+        """Store a member's role ids, unless newer ones are stored."""
         member = self._as_known(known)
         if member is None:
             return False
@@ -125,7 +125,7 @@ class MemoryUsers:
         self._change(member.user_id, memberships=memberships)
 
     async def mark_left(self, known: model.Membership) -> bool:
-        """Forget a membership of which nothing newer is known."""
+        """Delete a membership, unless something newer is stored."""
         if self._as_known(known) is None:
             return False
         memberships = dict(self._rows[known.user_id].memberships)
@@ -135,7 +135,7 @@ class MemoryUsers:
         return True
 
     async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
-        """Note the view."""
+        """Store the view."""
         user = self._rows.get(user_id)
         member = user.memberships.get(guild_id) if user else None
         if member is not None and _seldom(member.last_viewed_at, now):
@@ -149,7 +149,7 @@ class MemoryUsers:
 def _joined(
     user: model.User, guild: model.UserGuild, current: model.Membership | None, asked_at: float
 ) -> model.Membership | None:
-    """Return the membership after a list; None when the user has left since *user* was loaded."""
+    """Return the membership after a list; None if the user has left since *user* was loaded."""
     known = user.memberships.get(guild.guild_id)
     if known is not None and (known.owner, known.permissions) == (guild.owner, guild.permissions):
         return current
@@ -254,7 +254,7 @@ class MemoryGuilds:
             )
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
-        """Note the look and the waiting."""
+        """Store the view and the demand."""
         for guild_id in guild_ids:
             if guild_id in self._guilds and _seldom(self._guilds[guild_id].last_viewed_at, now):
                 self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], last_viewed_at=now)
@@ -287,7 +287,7 @@ class MemoryGuilds:
         return self._fences[guild_id]
 
     async def store_channels(self, guild_id: int, listing: model.Listing) -> bool:
-        """Replace the guild's channels, if fencing token and structure are as they were before asking."""
+        """Replace the guild's channels, if fencing token and structure are unchanged since the request."""
         known = self._guilds.get(guild_id)
         before_asking = listing.known.schedule.fingerprint if listing.known else ""
         if known is None or self._fences.get(guild_id) != listing.fence or known.schedule.fingerprint != before_asking:
@@ -320,7 +320,7 @@ class MemoryGuilds:
         return True
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
-        """Note a refusal, if the fence is the latest."""
+        """Store a refusal, if the fencing token is the latest."""
         if self._fences.get(guild_id) == fence:
             guild = self._guilds[guild_id]
             self._versions[guild_id] += 1
@@ -337,7 +337,7 @@ class MemoryGuilds:
             )
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
-        """End the lease, if the fence is the latest."""
+        """End the lease, if the fencing token is the latest."""
         if self._fences.get(guild_id) == fence:
             self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], lease_until=0.0)
             if schedule is not None:
@@ -476,7 +476,7 @@ class MemoryJobs:
         return True
 
     def _replace_tasks(self, job_id: str, tasks: Iterable[model.GuildTask]) -> None:
-        """Replace tasks that were added; others do not come into being."""
+        """Replace tasks that were added; others are not created."""
         known = self._tasks[job_id]
         known |= {task.guild_id: task for task in tasks if task.guild_id in known}
 
@@ -513,18 +513,18 @@ def _closed(task: model.GuildTask, job: model.Job) -> model.GuildTask:
 
 
 class MemoryIdempotencyStore:
-    """Port `ports.IdempotencyStore`; without *users* everybody is known."""
+    """Port `ports.IdempotencyStore`; without *users* every user is known."""
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self._users = users
         self._answers: dict[str, ports.StoredResponse] = {}
 
     async def find(self, key: str) -> ports.StoredResponse | None:
-        """Return what was answered."""
+        """Return the stored response."""
         return self._answers.get(key)
 
     async def store(self, key: str, answered: ports.StoredResponse, now: float) -> None:  # noqa: ARG002 -- the port has it
-        """Keep the first answer, but none about a stranger."""
+        """Keep the first response, but none about an unknown user."""
         about = answered.user_id
         if about is None or self._users is None or await self._users.exists(about):
             self._answers.setdefault(key, answered)
@@ -562,13 +562,13 @@ class MemoryUserData:
         return [job.job_id for job in self._jobs._jobs.values() if job.user_id == user_id]
 
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
-        """Forget jobs and units."""
+        """Delete jobs and tasks."""
         for job_id in job_ids:
             self._jobs._tasks.pop(job_id, None)
             self._jobs._jobs.pop(job_id, None)
 
     async def erase_responses(self, user_id: int) -> None:
-        """Forget answers."""
+        """Delete responses."""
         for key in self._about(user_id):
             del self._requests._answers[key]
 
@@ -577,12 +577,12 @@ class MemoryUserData:
         return sorted(self._users._rosters.get(user_id, set()) | self._users._former.get(user_id, set()))
 
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
-        """Forget guilds that nobody else is in."""
+        """Delete guilds without other members."""
         for guild_id in self._alone(guild_ids, but):
             self._guilds.forget(guild_id)
 
     async def erase_roster(self, user_id: int) -> None:
-        """Forget the roster."""
+        """Delete the roster."""
         self._users._rosters.pop(user_id, None)
         self._users._former.pop(user_id, None)
 
@@ -643,7 +643,7 @@ class MemoryBotGuilds:
         self.suspects = dict(suspects)
 
     async def claim(self, what: str, seconds: float) -> bool:
-        """Claim it, if nobody holds it."""
+        """Acquire the claim, if it is free."""
         now = self.clock()
         if self._claims.get(what, -math.inf) > now:
             return False
@@ -655,7 +655,7 @@ class MemoryBotGuilds:
         self._claims.pop(what, None)
 
     async def count_question(self, window: float) -> int:
-        """Count a question."""
+        """Count a check."""
         now = self.clock()
         if now - self._window[0] >= window:
             self._window = now, 0

@@ -63,7 +63,7 @@ class MemoryCredentials:
         return True
 
     async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
-        """Note the doubt, if the pair is unchanged."""
+        """Mark the pair as suspected, if it is unchanged."""
         if self._unchanged(user_id, version):
             self._users.doubts[user_id] = at
 

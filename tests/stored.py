@@ -1,4 +1,4 @@
-"""Writes to stores as use cases make them: read what is stored, then write over it."""
+"""Store writes as use cases make them: load the stored value, then write conditionally."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from indexing.usecases import read_channels
 
 
 async def user(users: ports.Users, user_id: int) -> model.User:
-    """Return a user, who becomes known if they are not."""
+    """Return a user, creating them if they are unknown."""
     found = await users.load(user_id)
     if found is None:
         await users.put_preferences(user_id, model.Preferences())
@@ -23,18 +23,18 @@ async def member(users: ports.Users, user_id: int, guild_id: int) -> model.Membe
 
 
 async def guild_list(users: ports.Users, user_id: int, guilds: Sequence[model.UserGuild], now: float) -> bool:
-    """Store a user's guild list that was asked for at *now*."""
+    """Store a user's guild list that was requested at *now*."""
     return await users.replace_guild_list(await user(users, user_id), guilds, now)
 
 
 async def roles(users: ports.Users, user_id: int, guild_id: int, role_ids: Sequence[int], now: float) -> bool:
-    """Store the roles of a member that were asked for at *now*; False when there is no such member."""
+    """Store a member's roles that were requested at *now*; False if there is no such member."""
     known = await member(users, user_id, guild_id)
     return known is not None and await users.store_roles(known, role_ids, now)
 
 
 async def left(users: ports.Users, user_id: int, guild_id: int) -> bool:
-    """Note that a user left a guild; False when they were no member."""
+    """Store that a user left a guild; False if they were no member."""
     known = await member(users, user_id, guild_id)
     return known is not None and await users.mark_left(known)
 
@@ -48,7 +48,7 @@ async def channels(  # noqa: PLR0913 -- what a listing consists of
     now: float,
     schedule: model.Schedule = model.NEVER_FETCHED,
 ) -> bool:
-    """Store a listing that was asked for at *now* under a lease."""
+    """Store a listing that was requested at *now* under a lease."""
     known = (await guilds.load([guild_id])).get(guild_id)
     gone = read_channels.gone_after(known, channels, now) if known is not None else ()
     listing = model.Listing(fence, channels, now, schedule, known.guild if known else None, gone)

@@ -16,13 +16,8 @@ MOST_NAMED = 2_000
 MOST_VIEWS = 256
 """Most cached views of a guild; beyond that all are dropped."""
 BYTES_PER_GUILD = 13_000
-<<<<<<< HEAD
 BYTES_PER_CHANNEL = 700
-"""What a decoded guild takes, rounded up."""
-=======
-BYTES_PER_CHANNEL = 500
 """Memory of a decoded guild, rounded up."""
->>>>>>> prose1
 ROW_BYTES = 200
 """Upper bound of a row's bytes in a response besides its texts."""
 
@@ -59,15 +54,10 @@ class ChannelViews:
         encode: Encodes a channel for pages.
 
     Attributes:
-<<<<<<< HEAD
         channels: The channels in the order of `client_order`.
         keys: The sort key of each channel.
         rows: Encoded channels.
-        sizes: About how many bytes each row takes in an answer.
-=======
-        rows: Encoded channels in stored order.
         sizes: Approximate bytes of each row in a response.
->>>>>>> prose1
     """
 
     def __init__(self, indexed: model.IndexedGuild, encode: Callable[[model.Channel], Any]) -> None:
@@ -94,11 +84,7 @@ class ChannelViews:
             self.guild = dataclasses.replace(self.guild, fetched_at=head.fetched_at, schedule=schedule)
 
     def view(self, membership: model.Membership, roles: Collection[int] | None) -> list[int]:
-<<<<<<< HEAD
-        """Return the places of the channels that a member may see, in order; *roles* None means unknown."""
-=======
-        """Return the indexes of the channels that a member may see, in stored order; *roles* None means unknown."""
->>>>>>> prose1
+        """Return the indexes of the channels that a member may see, in order; *roles* None means unknown."""
         key = self._key(membership, roles)
         found = self._views.get(key)
         if found is None:

@@ -361,14 +361,8 @@ class _Cut:
                     yield key, views, index
 
 
-<<<<<<< HEAD
-def _position(views: channel_views.ChannelViews, place: int) -> tuple[int, ...]:
-    return views.guild.guild_id, *views.keys[place]
-=======
 def _position(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
-    channel = views.channels[index]
-    return channel.guild_id, channel.position, channel.channel_id
->>>>>>> prose1
+    return views.guild.guild_id, *views.keys[index]
 
 
 def _activity(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:

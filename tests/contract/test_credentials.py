@@ -62,7 +62,7 @@ async def test_one_of_two_gets_the_lock_when_both_have_read_the_same(pairs: port
 
 
 async def test_a_lock_is_taken_over_when_its_time_is_over(pairs: ports.Credentials) -> None:
-    """A crashed process blocks nobody for longer; its late writes change nothing."""
+    """A crashed process blocks no other for longer; its late writes change nothing."""
     dead = await locked(pairs)
 
     alive = await pairs.lock(values.USER, version=dead, now=NOW + 10.0, until=NOW + 20.0)
@@ -73,8 +73,8 @@ async def test_a_lock_is_taken_over_when_its_time_is_over(pairs: ports.Credentia
     assert (await pairs.get(values.USER)).credential.access_token == "access"
 
 
-async def test_the_new_pair_takes_the_place_when_the_lock_is_held(pairs: ports.Credentials) -> None:
-    """It is there at once, for the port that indexes as well, and free to be renewed again."""
+async def test_the_new_pair_replaces_the_old_one_when_the_lock_is_held(pairs: ports.Credentials) -> None:
+    """At once, for the users port as well, and it can be renewed again."""
     version = await locked(pairs)
 
     stored = await pairs.store_renewed(values.USER, version=version, credential=NEW)
@@ -85,10 +85,10 @@ async def test_the_new_pair_takes_the_place_when_the_lock_is_held(pairs: ports.C
     assert not await pairs.store_renewed(values.USER, version=version, credential=values.credential())
 
 
-async def test_a_new_consent_wins_when_it_comes_during_a_renewal(
+async def test_a_new_consent_wins_when_it_is_stored_during_a_renewal(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
-    """Neither the renewed pair nor a refusal of the old one touches what the user has just brought."""
+    """Neither the renewed pair nor a refusal of the old one changes the new credential."""
     version = await locked(pairs)
     await stores.users.put_credential(values.USER, NEW)
 
@@ -98,7 +98,7 @@ async def test_a_new_consent_wins_when_it_comes_during_a_renewal(
 
 
 async def test_the_pair_rests_when_it_was_unlocked_until_later(pairs: ports.Credentials) -> None:
-    """Nobody renews it before that time; afterwards the next may."""
+    """No process renews it before that time; afterwards the next one may."""
     version = await locked(pairs)
 
     await pairs.unlock(values.USER, version=version, until=NOW + 5.0)
@@ -107,8 +107,10 @@ async def test_the_pair_rests_when_it_was_unlocked_until_later(pairs: ports.Cred
     assert await pairs.lock(values.USER, version=version, now=NOW + 5.0, until=NOW + 9.0) is not None
 
 
-async def test_a_doubt_belongs_to_one_pair_when_it_is_noted(stores: conftest.Stores, pairs: ports.Credentials) -> None:
-    """It stays until it is taken back or another pair is stored, and a late one changes nothing."""
+async def test_a_suspected_refusal_applies_to_one_pair_when_it_is_stored(
+    stores: conftest.Stores, pairs: ports.Credentials
+) -> None:
+    """It stays until it is cleared or another pair is stored; a late write changes nothing."""
     before = (await pairs.get(values.USER)).version
     await pairs.mark_doubted(values.USER, version=before, at=NOW)
     doubted = await pairs.get(values.USER)
@@ -151,7 +153,7 @@ async def test_nothing_is_left_when_the_pair_is_deleted(stores: conftest.Stores,
         await stores.users.credential(values.USER)
 
 
-async def test_nobody_becomes_known_when_an_unknown_users_pair_is_deleted(
+async def test_the_user_stays_unknown_when_an_unknown_users_pair_is_deleted(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
     """Neither deletion nor refusal of an unknown user's pair stores anything."""

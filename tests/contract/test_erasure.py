@@ -1,4 +1,4 @@
-"""What is stored of one user is erased, and nothing else; late writes change nothing."""
+"""Everything stored of one user is erased, and nothing else; late writes change nothing."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -37,7 +37,7 @@ async def keep(stores: conftest.Stores, user_id: int, job_id: str, guild_ids: li
 
 @pytest.fixture
 async def kept(stores: conftest.Stores) -> conftest.Stores:
-    """Two users who share a guild; the other has left one that the first is in."""
+    """Two users who share a guild; the other has left a guild of the first."""
     await keep(stores, OTHER, OTHERS_JOB, [SHARED, LEFT])
     await stored.guild_list(stores.users, OTHER, [values.user_guild(SHARED)], NOW + 2)
     await keep(stores, USER, JOB, [OWN, SHARED, LEFT])
@@ -45,7 +45,7 @@ async def kept(stores: conftest.Stores) -> conftest.Stores:
 
 
 async def test_the_documents_of_a_user_are_counted_by_collection(kept: conftest.Stores) -> None:
-    """One for each aggregate. A guild with another member is not among them."""
+    """One for each aggregate. A guild with another member is not counted."""
     counts = {user: dict(await kept.user_data.count(user)) for user in (USER, OTHER, OTHER + 1)}
 
     mine = {"users": 1, "rosters": 1, "jobs": 1, "requests": 1, "guilds": 2}
@@ -55,7 +55,7 @@ async def test_the_documents_of_a_user_are_counted_by_collection(kept: conftest.
 
 
 async def test_the_user_is_unknown_when_their_document_is_erased(kept: conftest.Stores) -> None:
-    """With credential, preferences, rights and roles. A second time there is nothing to do."""
+    """With credential, preferences, rights and roles. A second call does nothing."""
     for _ in range(2):
         await kept.user_data.erase_user(USER)
 
@@ -66,7 +66,7 @@ async def test_the_user_is_unknown_when_their_document_is_erased(kept: conftest.
         await kept.users.credential(USER)
 
 
-async def test_jobs_and_their_tasks_go_when_they_are_erased(kept: conftest.Stores) -> None:
+async def test_jobs_are_deleted_with_their_tasks_when_they_are_erased(kept: conftest.Stores) -> None:
     """Those of the user; the other's stay, and a second time there is nothing to do."""
     found = await kept.user_data.list_jobs(USER)
 
@@ -82,7 +82,7 @@ async def test_jobs_and_their_tasks_go_when_they_are_erased(kept: conftest.Store
 
 
 async def test_nothing_is_written_when_a_turn_outlives_its_erased_job(kept: conftest.Stores) -> None:
-    """Its worker learns that the job is gone."""
+    """The write returns that the job is gone."""
     owned = await kept.jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40)
     assert owned is not None
     await kept.user_data.erase_jobs([JOB])
@@ -93,8 +93,8 @@ async def test_nothing_is_written_when_a_turn_outlives_its_erased_job(kept: conf
     assert await kept.jobs.load(JOB) is None
 
 
-async def test_responses_go_when_they_are_about_the_user(kept: conftest.Stores) -> None:
-    """Those about nobody, or another user, stay."""
+async def test_responses_are_deleted_when_they_are_about_the_user(kept: conftest.Stores) -> None:
+    """Responses about no user, or another one, stay."""
     await kept.requests.store("Delete:1", ports.StoredResponse(b"print", b"counts"), NOW)
 
     await kept.user_data.erase_responses(USER)
@@ -105,7 +105,7 @@ async def test_responses_go_when_they_are_about_the_user(kept: conftest.Stores) 
 
 
 async def test_no_response_is_kept_when_its_user_is_unknown(kept: conftest.Stores) -> None:
-    """They were erased while the request was answered."""
+    """The user was erased during the request."""
     await kept.user_data.erase_user(USER)
 
     await kept.requests.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
@@ -128,7 +128,7 @@ async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> N
 
 
 async def test_a_guild_stays_when_only_its_member_s_document_is_erased(kept: conftest.Stores) -> None:
-    """Their roster stands for them until their own erasure has looked at their guilds."""
+    """The roster keeps it until the member's own erasure reaches their guilds."""
     await kept.user_data.erase_user(OTHER)
 
     await kept.user_data.erase_guilds([SHARED], but=USER)
@@ -137,7 +137,7 @@ async def test_a_guild_stays_when_only_its_member_s_document_is_erased(kept: con
 
 
 async def test_guilds_that_the_user_has_left_are_found_until_the_roster_is_erased(kept: conftest.Stores) -> None:
-    """However often the list changed since; those of others are left alone."""
+    """After any number of list changes; other users' guilds are not included."""
     for later, rows in ((2, [SHARED, LEFT]), (3, [LEFT, 74]), (4, [LEFT])):
         await stored.guild_list(kept.users, USER, [values.user_guild(row) for row in rows], NOW + later)
     found = set(await kept.user_data.list_guilds(USER))
@@ -152,10 +152,10 @@ async def test_guilds_that_the_user_has_left_are_found_until_the_roster_is_erase
 
 
 @pytest.mark.parametrize("later", [[SHARED, LEFT], [SHARED]], ids=["same-guilds", "one-less"])
-async def test_a_guild_is_found_when_a_role_answer_showed_that_the_user_has_left(
+async def test_a_guild_is_found_when_a_role_request_showed_that_the_user_has_left(
     kept: conftest.Stores, later: list[int]
 ) -> None:
-    """It is one that they have left, whatever lists are stored afterwards."""
+    """It counts as left, whatever lists are stored afterwards."""
     assert await stored.left(kept.users, USER, OWN)
 
     await stored.guild_list(kept.users, USER, [values.user_guild(row) for row in later], NOW + 3)
@@ -163,10 +163,10 @@ async def test_a_guild_is_found_when_a_role_answer_showed_that_the_user_has_left
     assert set(await kept.user_data.list_guilds(USER)) == {OWN, SHARED, LEFT}
 
 
-async def test_a_guild_does_not_stay_when_a_role_answer_showed_that_its_other_member_has_left(
+async def test_a_guild_is_erased_when_a_role_request_showed_that_its_other_member_has_left(
     kept: conftest.Stores,
 ) -> None:
-    """At the latest when a list of theirs that does not name it is stored."""
+    """At the latest when a list of that member without the guild is stored."""
     assert await stored.left(kept.users, OTHER, SHARED)
     await stored.guild_list(kept.users, OTHER, [], NOW + 3)
 
@@ -175,8 +175,8 @@ async def test_a_guild_does_not_stay_when_a_role_answer_showed_that_its_other_me
     assert await kept.guilds.get([SHARED]) == {}
 
 
-async def test_the_roster_names_all_guilds_when_a_late_list_was_refused(kept: conftest.Stores) -> None:
-    """It may name too many for a while, never too few: what it does not name can be purged and is not erased."""
+async def test_the_roster_has_all_guilds_when_a_late_list_was_refused(kept: conftest.Stores) -> None:
+    """It may have too many for a while, never too few: a guild outside every roster is purged and not erased."""
     known = await stored.user(kept.users, USER)
     rows = [values.user_guild(row) for row in (OWN, SHARED, LEFT)]
     assert await kept.users.replace_guild_list(known, [*rows, values.user_guild(74)], NOW + 3)
@@ -188,7 +188,7 @@ async def test_the_roster_names_all_guilds_when_a_late_list_was_refused(kept: co
 
 
 async def test_a_fetch_stores_nothing_when_its_guild_was_erased(kept: conftest.Stores) -> None:
-    """It held the lease, and its answer was late."""
+    """It held the lease, and its response was late."""
     fence = await kept.guilds.acquire_lease(OWN, now=NOW + 30, until=NOW + 60, fetched_before=NOW + 1)
     assert fence is not None
     known = (await kept.guilds.get([OWN]))[OWN]
@@ -202,7 +202,7 @@ async def test_a_fetch_stores_nothing_when_its_guild_was_erased(kept: conftest.S
 
 
 async def user_versions(stores: conftest.Stores, *guild_ids: int) -> set[int]:
-    """Let a user log in and index these guilds; returns the versions that they have in the course of it."""
+    """Log a user in and index these guilds; returns the versions that the user has had."""
     seen = set()
     await stores.users.put_credential(OTHER + 1, values.credential())
     seen |= set((await stores.users.versions([OTHER + 1])).values())
@@ -214,8 +214,8 @@ async def user_versions(stores: conftest.Stores, *guild_ids: int) -> set[int]:
     return seen
 
 
-async def test_a_user_has_other_versions_when_they_come_back_after_an_erasure(stores: conftest.Stores) -> None:
-    """A process that keeps the former user compares versions: an equal one would show erased memberships again."""
+async def test_a_user_gets_new_versions_when_they_return_after_an_erasure(stores: conftest.Stores) -> None:
+    """Caches compare versions: a repeated one would show erased memberships again."""
     before = await user_versions(stores, 1, 2, 3)
     await stores.user_data.erase_user(OTHER + 1)
 
@@ -224,8 +224,8 @@ async def test_a_user_has_other_versions_when_they_come_back_after_an_erasure(st
     assert before.isdisjoint(after)
 
 
-async def test_a_guild_has_other_versions_when_it_is_stored_again_after_an_erasure(kept: conftest.Stores) -> None:
-    """As for users: an equal version would show channels as they were before."""
+async def test_a_guild_gets_new_versions_when_it_is_stored_again_after_an_erasure(kept: conftest.Stores) -> None:
+    """Caches compare versions: a repeated one would show the old channels."""
     before = (await kept.guilds.versions([OWN]))[OWN].version
     await kept.user_data.erase_guilds([OWN], but=USER)
 
@@ -238,7 +238,7 @@ async def test_a_guild_has_other_versions_when_it_is_stored_again_after_an_erasu
 
 
 async def test_a_late_fetch_changes_nothing_when_its_guild_was_erased_and_stored_again(kept: conftest.Stores) -> None:
-    """Another fetch holds the lease by then: a fencing token is never given twice."""
+    """Another fetch holds the lease by then: a fencing token is never used twice."""
     await kept.guilds.upsert_guilds([values.user_guild(74)], [74])
     late, known = await unfetched_lease(kept), (await kept.guilds.get([74]))[74]
     await kept.user_data.erase_guilds([74], but=USER)
@@ -253,7 +253,7 @@ async def test_a_late_fetch_changes_nothing_when_its_guild_was_erased_and_stored
 
 
 async def unfetched_lease(stores: conftest.Stores) -> int:
-    """Take the lease of guild 74."""
+    """Acquire the lease of guild 74."""
     fence = await stores.guilds.acquire_lease(74, now=NOW, until=NOW + 30, fetched_before=NOW)
     assert fence is not None
     return fence
@@ -296,10 +296,10 @@ class _InterruptedCollection:
         return call
 
 
-async def test_a_guild_can_be_stored_again_when_another_user_lists_it_in_the_act_of_erasing(
+async def test_a_guild_can_be_stored_again_when_another_user_lists_it_during_the_erasure(
     database: database.Database,
 ) -> None:
-    """Their roster is there before they look for the guild, so that they see that it is missing."""
+    """The roster is written before the guilds are read, so the missing guild is noticed."""
     store, people = guilds.Guilds(database), users.Users(database, credentials.Vault((conftest.KEY,)))
 
     async def lists() -> None:
@@ -318,10 +318,10 @@ async def test_a_guild_can_be_stored_again_when_another_user_lists_it_in_the_act
     assert (found.name, found.fetched_at) == (f"guild {OWN}", None)
 
 
-async def test_a_response_does_not_stay_when_its_user_is_erased_in_the_act_of_storing(
+async def test_a_response_does_not_stay_when_its_user_is_erased_while_it_is_stored(
     database: database.Database,
 ) -> None:
-    """Whether they are known is looked up when the response is there, not before."""
+    """The check that the user is known follows the write."""
     people, gone = users.Users(database, credentials.Vault((conftest.KEY,))), erasure.MongoUserData(database)
     await people.put_credential(USER, values.credential())
 

@@ -53,7 +53,7 @@ def update(*guild_ids: int, revision: int = 1, job: model.Job = JOB) -> model.Jo
 
 
 async def following(subscription: ports.Subscription, position: str) -> list[model.JobUpdate]:
-    """Return what a watcher is told until it has reached *position*."""
+    """Return the updates that a watcher gets until it has reached *position*."""
     told: list[model.JobUpdate] = []
     while not told or told[-1].position != position:
         news = await subscription.next(PATIENCE)
@@ -63,7 +63,7 @@ async def following(subscription: ports.Subscription, position: str) -> list[mod
 
 
 def revisions(told: list[model.JobUpdate]) -> dict[int, int]:
-    """Return the latest revision of each guild that was told."""
+    """Return the latest revision of each guild in the updates."""
     return {unit.guild_id: unit.revision for news in told for unit in news.tasks}
 
 

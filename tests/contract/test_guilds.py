@@ -1,4 +1,4 @@
-"""Guilds: what is known of them, their lease and its fencing token, and when they are fetched again."""
+"""Guilds: their fields, lease and fencing token, and schedule."""
 
 import asyncio
 import dataclasses
@@ -40,14 +40,14 @@ async def lease(guilds: ports.Guilds, *, now: float = NOW, fetched_before: float
     return fence
 
 
-async def test_only_stored_guilds_are_returned_when_more_are_asked_for(guilds: ports.Guilds) -> None:
+async def test_only_stored_guilds_are_returned_when_more_are_requested(guilds: ports.Guilds) -> None:
     """Unknown ids are left out."""
     found = await guilds.get([GUILD, OTHER])
 
     assert found == {GUILD: values.guild(name="first", icon="a")}
 
 
-async def test_nothing_is_returned_when_no_guild_is_asked_for(guilds: ports.Guilds) -> None:
+async def test_nothing_is_returned_when_no_guild_is_requested(guilds: ports.Guilds) -> None:
     """No id, no guild, no channel."""
     assert await guilds.get([]) == {}
     assert await guilds.list_channels([]) == []
@@ -60,8 +60,8 @@ async def test_a_name_follows_when_the_guild_is_renamed(guilds: ports.Guilds) ->
     assert (await guilds.get([GUILD]))[GUILD] == values.guild(name="second")
 
 
-async def test_the_size_is_the_members_present_when_discord_tells_both(guilds: ports.Guilds) -> None:
-    """Members who are online say more than all; all count when nothing better is known."""
+async def test_the_size_is_the_members_present_when_discord_returns_both(guilds: ports.Guilds) -> None:
+    """Members present say more than all members, which count when nothing better is known."""
     rows = [
         values.user_guild(GUILD, member_count=900, presence_count=300),
         values.user_guild(OTHER, member_count=70),
@@ -73,8 +73,8 @@ async def test_the_size_is_the_members_present_when_discord_tells_both(guilds: p
     assert sizes == {GUILD: 300, OTHER: 70}
 
 
-async def test_access_follows_when_our_bot_comes_and_goes(guilds: ports.Guilds) -> None:
-    """A guild without our bot is marked, until the bot is there again."""
+async def test_access_is_updated_when_our_bot_is_removed_and_installed(guilds: ports.Guilds) -> None:
+    """A guild without our bot is marked, until the bot is installed again."""
     rows = [values.user_guild(GUILD)]
 
     await guilds.upsert_guilds(rows, {OTHER})
@@ -85,8 +85,8 @@ async def test_access_follows_when_our_bot_comes_and_goes(guilds: ports.Guilds) 
     assert (without, again) == (model.Access.NOT_INSTALLED, model.Access.INSTALLED)
 
 
-async def test_what_was_fetched_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
-    """Another user's guild list does not make a guild look like one that was never fetched."""
+async def test_fetched_channels_stay_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
+    """Another user's guild list does not reset the guild to never fetched."""
     await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
     await guilds.upsert_guilds([values.user_guild(GUILD, name="second")], {GUILD})
@@ -107,7 +107,7 @@ async def test_a_refusal_stays_when_another_user_lists_the_guild(guilds: ports.G
     assert (found.refusals, found.refused_at) == (1, NOW)
 
 
-async def test_a_lease_is_refused_when_somebody_holds_it(guilds: ports.Guilds) -> None:
+async def test_a_lease_is_refused_when_another_process_holds_it(guilds: ports.Guilds) -> None:
     """One process fetches a guild at a time."""
     await lease(guilds)
 
@@ -126,8 +126,8 @@ async def test_one_gets_the_lease_when_many_ask_at_once(guilds: ports.Guilds) ->
     assert len([fence for fence in fences if fence is not None]) == 1
 
 
-async def test_the_fencing_token_grows_when_a_lease_has_run_out(guilds: ports.Guilds) -> None:
-    """A holder that did not end its lease in time loses it, and the next one has another fencing token."""
+async def test_the_fencing_token_grows_when_a_lease_has_expired(guilds: ports.Guilds) -> None:
+    """A holder that does not end its lease in time loses it, and the next holder has a greater fencing token."""
     first = await lease(guilds)
 
     second = await lease(guilds, now=NOW + 25)
@@ -135,8 +135,8 @@ async def test_the_fencing_token_grows_when_a_lease_has_run_out(guilds: ports.Gu
     assert second > first
 
 
-async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.Guilds) -> None:
-    """A listing younger than what the caller wants serves as well; one exactly as old does not."""
+async def test_no_lease_is_granted_when_the_guild_was_fetched_since(guilds: ports.Guilds) -> None:
+    """A listing younger than the requested time is enough; one exactly as old is not."""
     await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[], now=NOW)
 
     fresh = await guilds.acquire_lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW - 0.5)
@@ -151,8 +151,8 @@ async def test_no_lease_is_given_when_the_guild_is_unknown(guilds: ports.Guilds)
     assert await guilds.acquire_lease(OTHER, now=NOW, until=NOW + 25, fetched_before=NOW) is None
 
 
-async def test_the_guild_carries_the_facts_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
-    """Time, number, newest message and access are noted, and the lease ends."""
+async def test_the_guild_has_the_facts_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
+    """Time, number, newest message and access are stored, and the lease ends."""
     await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
     rows = [values.channel(1, last_message_id=70), values.channel(2, last_message_id=90), values.channel(3)]
 
@@ -176,7 +176,7 @@ async def test_a_late_holder_changes_nothing_when_it_ends_a_lost_lease(guilds: p
 
 
 async def test_a_refusal_keeps_the_data_when_our_bot_lost_access(guilds: ports.Guilds) -> None:
-    """Reason and time of the next attempt are noted and the lease ends; channels stay as they were."""
+    """Reason and time of the next attempt are stored and the lease ends; channels stay unchanged."""
     await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
     fence = await lease(guilds, fetched_before=NOW)
@@ -208,7 +208,7 @@ async def read(guilds: ports.Guilds, *rows: model.Channel, schedule: model.Sched
     assert await stored.channels(guilds, GUILD, fence=fence, channels=rows, now=NOW, schedule=schedule)
 
 
-async def test_the_schedule_comes_back_when_a_guild_was_fetched(guilds: ports.Guilds) -> None:
+async def test_the_schedule_is_returned_when_a_guild_was_fetched(guilds: ports.Guilds) -> None:
     """It outlives every process; a failure replaces it and leaves the channels."""
     await read(guilds, RICH)
     kept = (await guilds.get([GUILD]))[GUILD].schedule
@@ -221,8 +221,8 @@ async def test_the_schedule_comes_back_when_a_guild_was_fetched(guilds: ports.Gu
     assert await guilds.list_channels([GUILD]) == [RICH]
 
 
-async def test_the_most_overdue_come_first_when_guilds_are_due(guilds: ports.Guilds) -> None:
-    """Those that are not scheduled or not due yet stay out, and no more come than were asked for."""
+async def test_the_most_overdue_guilds_are_first_when_several_are_due(guilds: ports.Guilds) -> None:
+    """Guilds that are not scheduled or not due are left out; the limit applies."""
     moments = {OTHER: NOW - 5, OTHER + 1: NOW - 9, OTHER + 2: NOW + 1, OTHER + 3: 0.0}
     await guilds.upsert_guilds([values.user_guild(key) for key in moments], set(moments))
     for key, next_at in moments.items():
@@ -249,8 +249,8 @@ async def test_a_guild_is_due_once_when_many_want_it_soon(guilds: ports.Guilds) 
     assert [guild.schedule.next_at for guild in await guilds.list_due(NOW + 9, 9)] == [NOW + 7]
 
 
-async def test_views_are_noted_when_they_are_some_minutes_apart(guilds: ports.Guilds) -> None:
-    """So that a busy guild does not cost a write for each view; users who wait are always counted."""
+async def test_views_are_stored_when_they_are_some_minutes_apart(guilds: ports.Guilds) -> None:
+    """A busy guild does not cost a write for each view; waiting users are always counted."""
     seen = []
     for later in (0.0, 60.0, 300.0):
         await guilds.mark_viewed([GUILD], NOW + later, waiting=[GUILD])

@@ -1,4 +1,4 @@
-"""An operator sees what is stored of one guild or user, although it is packed."""
+"""The inspection command prints one stored guild or user, although the documents are packed."""
 
 import json
 
@@ -24,7 +24,7 @@ def config(mongodb_url: str, database: database.Database) -> settings.MigrationC
 async def test_a_guild_is_printed_with_its_channels(
     database: database.Database, config: settings.MigrationConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With who is allowed and denied VIEW_CHANNEL."""
+    """With the roles and members that are allowed and denied VIEW_CHANNEL."""
     store = guilds.Guilds(database)
     await store.upsert_guilds([values.user_guild(GUILD, name="one")], {GUILD})
     fence = await store.acquire_lease(GUILD, now=1.0, until=9.0, fetched_before=0.0)
@@ -42,7 +42,7 @@ async def test_a_guild_is_printed_with_its_channels(
 async def test_a_user_is_printed_without_their_tokens(
     database: database.Database, config: settings.MigrationConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No key is needed for it."""
+    """The command needs no key."""
     store = users.Users(database, credentials.Vault((conftest.KEY,)))
     await store.put_credential(values.USER, values.credential())
     await stored.guild_list(store, values.USER, [values.user_guild(GUILD)], clockwork.START)
@@ -58,6 +58,6 @@ async def test_a_user_is_printed_without_their_tokens(
 async def test_the_exit_code_is_1_when_nothing_is_stored(
     config: settings.MigrationConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In one line."""
+    """The message is one line."""
     assert await inspect.inspect(config, "guild", 12) == 1
     assert capsys.readouterr().err == "no guild 12 is stored in documents\n"

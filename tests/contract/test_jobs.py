@@ -28,7 +28,7 @@ async def begun(jobs: ports.Jobs, **changes: object) -> model.Job:
 
 
 async def next_turn(jobs: ports.Jobs, turn: int) -> tuple[model.Job, list[model.GuildTask]]:
-    """Own the turn after *turn*, which must be current."""
+    """Begin the turn after *turn*, which must be current."""
     owned = await jobs.begin_turn(JOB, turn, now=NOW + 40 * turn, until=NOW + 40 * turn + 40)
     assert owned is not None
     return owned
@@ -44,7 +44,7 @@ async def ended(jobs: ports.Jobs, job_id: str, **changes: object) -> model.Job:
 
 
 async def test_a_job_is_stored_whole_when_it_is_started(jobs: ports.Jobs) -> None:
-    """What was started is what is read."""
+    """The loaded job equals the started one."""
     job = values.job(JOB, force=True)
 
     started = await jobs.create_or_join(job)
@@ -126,8 +126,8 @@ async def test_the_active_job_is_the_latest_when_an_ended_one_looks_newer(jobs: 
     assert await jobs.latest(values.USER) == active
 
 
-async def test_jobs_come_in_pages_when_a_user_has_many(jobs: ports.Jobs) -> None:
-    """Newest first with their tasks, only those created before the given time, no more than asked for."""
+async def test_jobs_are_paged_when_a_user_has_many(jobs: ports.Jobs) -> None:
+    """Newest first with their tasks, only those created before the given time, up to the limit."""
     made = [await ended(jobs, f"{number:032x}", created_at=NOW + number) for number in range(2)]
     job, _ = await jobs.create_or_join(values.job(f"{2:032x}", created_at=NOW + 2))
     await jobs.add_tasks(job, [values.task(5, state=model.TaskState.SUCCEEDED)])
@@ -156,8 +156,8 @@ async def test_a_turn_owns_the_job_when_its_number_is_current(jobs: ports.Jobs) 
     assert await jobs.load(JOB) == (job, [])
 
 
-async def test_a_turn_gets_the_tasks_as_they_are_when_it_begins(jobs: ports.Jobs) -> None:
-    """By position, with what the turns before have changed."""
+async def test_a_turn_gets_the_current_tasks_when_it_begins(jobs: ports.Jobs) -> None:
+    """By position, with the changes of earlier turns."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5, position=1), values.task(6, position=0)])
     done = values.task(6, state=model.TaskState.SUCCEEDED, channel_count=3, revision=9)
@@ -232,8 +232,8 @@ async def test_a_job_is_saved_whole_when_its_owner_saves_it(jobs: ports.Jobs) ->
     assert await jobs.get(JOB) == changed
 
 
-async def test_listed_stays_when_a_copy_from_before_is_saved(jobs: ports.Jobs) -> None:
-    """A job whose list is read twice would lose what is known of its tasks."""
+async def test_the_guilds_stay_listed_when_an_older_copy_of_the_job_is_saved(jobs: ports.Jobs) -> None:
+    """Fetching a job's list twice would lose the state of its tasks."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5)])
 
@@ -243,7 +243,7 @@ async def test_listed_stays_when_a_copy_from_before_is_saved(jobs: ports.Jobs) -
 
 
 async def test_a_stale_owner_changes_nothing_when_the_next_turn_has_begun(jobs: ports.Jobs) -> None:
-    """An owner that was given up cannot even end the job, and learns it from whatever it writes."""
+    """It cannot even end the job, and every write returns that the turn is stale."""
     stale = await begun(jobs)
     await jobs.add_tasks(stale, [values.task(5)])
     current = await next_turn(jobs, 1)
@@ -276,7 +276,7 @@ async def test_an_ended_job_stays_ended_when_its_owner_writes_again(jobs: ports.
 
 
 async def test_an_ended_job_stays_ended_when_its_owner_writes_at_the_same_moment(jobs: ports.Jobs) -> None:
-    """A cancellation and the turn that still runs, in one process: the first counts, the others learn it."""
+    """A cancellation and a running turn in one process: the first write counts, the others are refused."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5)])
     cancelled = dataclasses.replace(job, state=model.JobState.CANCELLED, reason="CANCELLED", finished_at=NOW + 1)
@@ -300,7 +300,7 @@ async def test_an_ended_job_stays_ended_when_its_owner_writes_at_the_same_moment
 
 
 async def test_only_the_next_turn_moves_when_a_job_is_postponed(jobs: ports.Jobs) -> None:
-    """What the turn has stored meanwhile stays."""
+    """Changes that the turn has stored meanwhile stay."""
     job = await begun(jobs)
     await jobs.save(dataclasses.replace(job, attempts=3, unfinished=0))
 
@@ -316,8 +316,8 @@ async def test_nothing_is_stored_when_an_unknown_job_is_saved(jobs: ports.Jobs) 
     assert await jobs.get(JOB) is None
 
 
-async def test_tasks_come_by_position_when_they_were_added(jobs: ports.Jobs) -> None:
-    """Every field survives, and the job knows that its guilds are listed."""
+async def test_tasks_are_listed_by_position_when_they_were_added(jobs: ports.Jobs) -> None:
+    """Every field survives, and the job is marked as listed."""
     job = await begun(jobs)
     rows = [
         values.task(5, position=1, name="größer 🎉", revision=model.revision_of(1, 1)),
@@ -341,8 +341,8 @@ async def test_a_job_is_listed_when_it_has_no_task(jobs: ports.Jobs) -> None:
     assert await jobs.load(JOB) == (dataclasses.replace(job, listed=True), [])
 
 
-async def test_a_task_follows_when_it_is_written_again(jobs: ports.Jobs) -> None:
-    """The newer one takes the place of the older one, whole; others stay, and so does the job."""
+async def test_a_task_is_replaced_when_it_is_written_again(jobs: ports.Jobs) -> None:
+    """The whole task; other tasks and the job stay."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5), values.task(6, position=1)])
     newer = values.task(
@@ -356,8 +356,8 @@ async def test_a_task_follows_when_it_is_written_again(jobs: ports.Jobs) -> None
     assert await jobs.load(JOB) == (dataclasses.replace(job, listed=True), [newer, values.task(6, position=1)])
 
 
-async def test_no_task_comes_into_being_when_it_is_written_without_being_added(jobs: ports.Jobs) -> None:
-    """What the job consists of is decided once; the tasks beside it are written."""
+async def test_no_task_is_created_when_it_is_written_without_being_added(jobs: ports.Jobs) -> None:
+    """A job's set of tasks is decided once; existing tasks in the same write are stored."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5)])
     newer = values.task(5, revision=2)
@@ -368,7 +368,7 @@ async def test_no_task_comes_into_being_when_it_is_written_without_being_added(j
 
 
 async def test_the_last_task_stays_when_one_turn_writes_many_at_once(jobs: ports.Jobs) -> None:
-    """Writes of one process keep their order, whether they go alone or with the job."""
+    """Writes of one process keep their order, alone or together with the job."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5)])
 
@@ -384,8 +384,8 @@ async def test_the_last_task_stays_when_one_turn_writes_many_at_once(jobs: ports
     assert found == (dataclasses.replace(job, attempts=2, listed=True), [values.task(5, revision=9)])
 
 
-async def test_job_and_tasks_are_never_seen_apart_when_they_are_saved_together(jobs: ports.Jobs) -> None:
-    """Whoever loads them while a turn saves sees both as before or both as after."""
+async def test_job_and_tasks_change_atomically_when_they_are_saved_together(jobs: ports.Jobs) -> None:
+    """A reader sees both before or both after the save."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5), values.task(6, position=1)])
     seen = set()
@@ -412,10 +412,10 @@ async def test_job_and_tasks_are_never_seen_apart_when_they_are_saved_together(j
     ],
     ids=["cancelled", "failed", "without-a-reason"],
 )
-async def test_an_open_task_has_ended_when_its_job_has(
+async def test_open_tasks_end_when_their_job_ends(
     jobs: ports.Jobs, job_state: model.JobState, job_reason: str, state: model.TaskState, reason: str
 ) -> None:
-    """With the job's reason, and a revision that watchers take for newer; an ended task stays as it is."""
+    """With the job's reason and a greater revision; an ended task stays unchanged."""
     job = await begun(jobs)
     revision = model.revision_of(1, 700)
     ended_before = values.task(5, state=model.TaskState.SKIPPED, reason="MUTED", revision=revision)
@@ -453,7 +453,7 @@ async def test_tasks_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: port
 
 
 async def test_late_jobs_are_found_when_their_next_turn_is_overdue(jobs: ports.Jobs) -> None:
-    """Most overdue first, no more than asked for; neither jobs that are not due nor ended ones."""
+    """Most overdue first, up to the limit; neither jobs that are not due nor ended ones."""
     late = [
         (await jobs.create_or_join(values.job(f"{number:032x}", user_id=number, next_turn_at=NOW - number)))[0]
         for number in (1, 3, 2)

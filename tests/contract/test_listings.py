@@ -1,4 +1,4 @@
-"""A guild's channels as its listings leave them: what is stored, hidden and kept, and when the version grows."""
+"""The effect of listings on a guild's channels: stored, hidden and kept ones, and the version."""
 
 import asyncio
 import dataclasses
@@ -36,7 +36,7 @@ async def guilds(stores: conftest.Stores) -> ports.Guilds:
 
 
 async def lease(guilds: ports.Guilds, guild_id: int = GUILD, *, now: float = NOW) -> int:
-    """Take the lease for 25 seconds; it must be free."""
+    """Acquire the lease for 25 seconds; it must be free."""
     fence = await guilds.acquire_lease(guild_id, now=now, until=now + 25, fetched_before=now)
     assert fence is not None
     return fence
@@ -48,7 +48,7 @@ def schedule_of(rows: Sequence[model.Channel]) -> model.Schedule:
 
 
 async def fetched(guilds: ports.Guilds, rows: Sequence[model.Channel], now: float = NOW) -> model.IndexedGuild:
-    """Store a listing; returns the guild as it is then."""
+    """Store a listing; returns the guild afterwards."""
     fence = await lease(guilds, now=now)
     assert await stored.channels(guilds, GUILD, fence=fence, channels=rows, now=now, schedule=schedule_of(rows))
     return await indexed(guilds)
@@ -66,20 +66,20 @@ async def indexed(guilds: ports.Guilds) -> model.IndexedGuild:
     return found[GUILD]
 
 
-async def test_nothing_is_returned_when_no_guild_is_asked_for(guilds: ports.Guilds) -> None:
+async def test_nothing_is_returned_when_no_guild_is_requested(guilds: ports.Guilds) -> None:
     """No id, no guild, no version."""
     assert (await guilds.load([]), await guilds.versions([])) == ({}, {})
 
 
 async def test_a_guild_has_no_channels_when_it_was_never_fetched(guilds: ports.Guilds) -> None:
-    """It is known by name."""
+    """Only its name is known."""
     found = await indexed(guilds)
 
     assert (found.guild, found.channels, found.gone) == (values.guild(name="first", icon="a"), (), ())
 
 
-async def test_channels_come_back_whole_when_they_were_stored(guilds: ports.Guilds) -> None:
-    """Every field of a channel survives, unknown types and 63-bit numbers included; the order is by position and id."""
+async def test_channels_are_unchanged_when_they_were_stored(guilds: ports.Guilds) -> None:
+    """Every field, unknown types and 63-bit numbers included; the order is by position and id."""
     plain, same_place = values.channel(13, kind=999), values.channel(12)
 
     found = await fetched(guilds, [RICH, plain, same_place])
@@ -89,14 +89,14 @@ async def test_channels_come_back_whole_when_they_were_stored(guilds: ports.Guil
 
 
 async def test_an_empty_listing_counts_when_the_guild_has_no_channel(guilds: ports.Guilds) -> None:
-    """No channel is an answer, too."""
+    """The guild counts as fetched."""
     found = (await fetched(guilds, [])).guild
 
     assert (found.fetched_at, found.channel_count, found.newest_message_id) == (NOW, 0, None)
 
 
 async def test_channels_are_ordered_when_several_guilds_are_read(guilds: ports.Guilds) -> None:
-    """By guild, then position, then id; guilds that were not asked for stay out."""
+    """By guild, then position, then id; guilds that were not requested are left out."""
     await guilds.upsert_guilds([values.user_guild(key) for key in (OTHER, OTHER + 1)], {OTHER, OTHER + 1})
     first = [values.channel(3, position=1), values.channel(1, position=2), values.channel(2, position=1)]
     await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=first, now=NOW)
@@ -120,7 +120,7 @@ async def test_overwrites_are_replaced_when_a_channel_becomes_private(guilds: po
 
 
 async def test_a_channel_is_kept_with_the_reason_when_a_listing_no_longer_has_it(guilds: ports.Guilds) -> None:
-    """Deleted or hidden from our bot: it is not shown any more, and an operator can say since when."""
+    """Deleted or hidden from our bot: it is not shown, and an operator can see since when."""
     rows = [values.channel(1, kind=2), values.channel(2, kind=5), values.channel(3)]
     await fetched(guilds, rows)
     await fetched(guilds, rows[1:], NOW + 1)
@@ -134,8 +134,8 @@ async def test_a_channel_is_kept_with_the_reason_when_a_listing_no_longer_has_it
     )
 
 
-async def test_a_channel_comes_back_when_a_listing_has_it_again(guilds: ports.Guilds) -> None:
-    """Hidden for a while, then visible again, unchanged, and not gone any more; others stay gone."""
+async def test_a_channel_is_shown_again_when_a_listing_has_it_again(guilds: ports.Guilds) -> None:
+    """Unchanged, and no longer marked as gone; others stay gone."""
     rows = [values.channel(1), values.channel(2)]
     await fetched(guilds, rows)
     await fetched(guilds, [], NOW + 1)
@@ -146,8 +146,8 @@ async def test_a_channel_comes_back_when_a_listing_has_it_again(guilds: ports.Gu
     assert found.gone == (model.GoneChannel(2, 0, NOW + 1, "HIDDEN_OR_DELETED"),)
 
 
-async def test_only_messages_are_stored_when_the_structure_is_as_it_was(guilds: ports.Guilds) -> None:
-    """The other fields, the channels that are gone and the order stay; the newest messages follow, by channel."""
+async def test_only_messages_are_stored_when_the_structure_is_unchanged(guilds: ports.Guilds) -> None:
+    """Other fields, gone channels and the order stay; each channel gets its newest message."""
     quiet = [values.channel(5, position=2), values.channel(7, position=1), values.channel(6, position=2)]
     await fetched(guilds, [*quiet, values.channel(9)])
     before = await fetched(guilds, quiet, NOW + 1)
@@ -171,13 +171,13 @@ LATE = [values.channel(1, name="late")]
         pytest.param([values.channel(1, last_message_id=5)], LATE, True, id="the-other-brought-only-messages"),
     ],
 )
-async def test_a_listing_is_refused_when_the_structure_was_changed_since_the_guild_was_read(
+async def test_a_listing_is_refused_when_the_structure_changed_since_the_guild_was_loaded(
     guilds: ports.Guilds,
     first: list[model.Channel],
     second: list[model.Channel],
     written: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """It says what is gone, or that nothing is, by comparison with channels that are not stored any more."""
+    """Its departures result from a comparison with channels that are no longer stored."""
     known = await fetched(guilds, [values.channel(1)])
     fence = await lease(guilds, now=NOW + 1)
     assert await guilds.store_channels(GUILD, model.Listing(fence, first, NOW + 1, schedule_of(first), known.guild))
@@ -195,7 +195,7 @@ async def test_a_late_writer_changes_nothing_when_its_lease_was_lost(
     guilds: ports.Guilds,
     stored_meanwhile: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """Its channels, its departures, its time and its end of the lease are all ignored."""
+    """Its channels, departures, time and end of the lease are all ignored."""
     known = await fetched(guilds, [values.channel(1)])
     late = await lease(guilds, now=NOW + 1000)
     current = await lease(guilds, now=NOW + 1025)
@@ -213,7 +213,7 @@ async def test_a_late_writer_changes_nothing_when_its_lease_was_lost(
 
 
 async def test_one_listing_is_stored_when_several_are_written_at_once(guilds: ports.Guilds) -> None:
-    """Over the same knowledge: the structure that one of them leaves refuses the others."""
+    """All are based on the same structure: the first write refuses the others."""
     known = await fetched(guilds, [values.channel(1)])
     fence = await lease(guilds, now=NOW + 1)
     changed = [[values.channel(1, name=f"name {number}")] for number in range(5)]
@@ -225,8 +225,8 @@ async def test_one_listing_is_stored_when_several_are_written_at_once(guilds: po
     assert (await indexed(guilds)).channels == (changed[written.index(True)][0],)
 
 
-async def test_a_late_reader_changes_nothing_when_our_bot_was_removed_meanwhile(guilds: ports.Guilds) -> None:
-    """What was there is hidden, and an answer from before does not bring it back; a later listing does."""
+async def test_a_late_listing_changes_nothing_when_our_bot_was_removed_meanwhile(guilds: ports.Guilds) -> None:
+    """Stored channels stay hidden after an earlier response; a later listing shows them again."""
     known = await fetched(guilds, [RICH])
     late = await lease(guilds, now=NOW + 1)
 
@@ -243,8 +243,8 @@ async def test_a_late_reader_changes_nothing_when_our_bot_was_removed_meanwhile(
     assert shown.version > hidden.version > known.version
 
 
-async def test_only_what_is_gone_for_long_is_erased_when_guilds_are_purged(stores: conftest.Stores) -> None:
-    """Channels after the retention; guilds without a member when nobody viewed them for as long, with all of theirs."""
+async def test_only_data_past_its_retention_is_erased_when_guilds_are_purged(stores: conftest.Stores) -> None:
+    """Gone channels, and guilds without members that were not viewed for as long, with all their channels."""
     guilds, row = stores.guilds, values.user_guild(GUILD)
     await guilds.upsert_guilds([row, values.user_guild(OTHER)], {GUILD, OTHER})
     await stored.guild_list(stores.users, values.USER, [row], NOW)
@@ -265,8 +265,8 @@ async def test_only_what_is_gone_for_long_is_erased_when_guilds_are_purged(store
     assert found.gone == (model.GoneChannel(12, 0, NOW + 2, "HIDDEN_OR_DELETED"),)
 
 
-async def test_a_purged_guild_takes_listings_as_before_when_its_structure_stays(guilds: ports.Guilds) -> None:
-    """Erasing what is gone is no change of what is shown."""
+async def test_a_purged_guild_accepts_listings_when_its_structure_is_unchanged(guilds: ports.Guilds) -> None:
+    """Erasing gone channels does not change the shown ones."""
     await guilds.mark_viewed([GUILD], NOW + 5)
     await fetched(guilds, [values.channel(1), values.channel(2)])
     before = await fetched(guilds, [values.channel(1)], NOW + 1)
@@ -280,10 +280,10 @@ async def test_a_purged_guild_takes_listings_as_before_when_its_structure_stays(
     assert (before.version, len(before.gone)) == (after.version - 1, 1)
 
 
-async def test_a_channel_that_is_gone_for_longer_than_is_kept_is_dropped_by_the_next_listing(
+async def test_a_gone_channel_is_dropped_by_the_next_listing_when_its_retention_is_over(
     guilds: ports.Guilds,
 ) -> None:
-    """So that a guild does not grow, whenever it is purged."""
+    """A guild does not grow between purges."""
     await fetched(guilds, [values.channel(1), values.channel(2), values.channel(3)])
     await fetched(guilds, [values.channel(2), values.channel(3)], NOW + 1)
     kept = await fetched(guilds, [values.channel(3)], NOW + 30 * DAY)
@@ -298,7 +298,7 @@ Step = Callable[[ports.Guilds], Awaitable[object]]
 
 
 async def activity(guilds: ports.Guilds) -> None:
-    """Store a listing that brings a message."""
+    """Store a listing with a new message."""
     await fetched(guilds, [values.channel(1, last_message_id=7)], NOW + 1)
 
 
@@ -313,7 +313,7 @@ async def renamed(guilds: ports.Guilds) -> None:
 
 
 async def refused(guilds: ports.Guilds) -> None:
-    """Note a refusal."""
+    """Store a refusal."""
     fence = await lease(guilds, now=NOW + 1)
     await guilds.mark_refused(GUILD, fence=fence, error="NO_ACCESS", now=NOW + 1, retry_at=NOW + 3600)
 
@@ -325,7 +325,7 @@ async def allowed_again(guilds: ports.Guilds) -> None:
 
 
 async def failed(guilds: ports.Guilds) -> None:
-    """Note a failure that may pass, which is the reason that old channels are shown with."""
+    """Store a passing failure, whose reason is shown with the old channels."""
     schedule = dataclasses.replace((await indexed(guilds)).guild.schedule, failures=1)
     await guilds.release_lease(GUILD, fence=await lease(guilds, now=NOW + 1), schedule=schedule)
 
@@ -364,7 +364,7 @@ async def works_again(guilds: ports.Guilds) -> None:
 async def test_the_version_grows_exactly_when_something_shown_changes(
     guilds: ports.Guilds, step: Step, growth: int
 ) -> None:
-    """A process that keeps the guild compares versions; times of fetches travel beside them."""
+    """Caches compare versions; times of fetches are loaded with them."""
     before = await fetched(guilds, [values.channel(1)])
 
     await step(guilds)

@@ -54,7 +54,7 @@ async def test_no_update_is_skipped_when_a_watcher_resumes_during_a_read(
             (key,) = await redis_client.keys("*}:" + JOB.job_id)
             newest: Any = await redis_client.xrevrange(key, count=1)
             await gone.close()
-            # Published by another process while this one is not looking: the answer is on its way when he subscribes.
+            # Published by another process while this one is not reading: the response is in flight when it subscribes.
             elsewhere.xadd(key, newest[0][1])
 
             resuming = await bus.subscribe(JOB.job_id, position)

@@ -18,12 +18,12 @@ ROLES = (values.GUILD + 5, values.GUILD + 6)
 
 @pytest.fixture
 def users(stores: conftest.Stores) -> ports.Users:
-    """Users, nobody known."""
+    """Users, none of them known."""
     return stores.users
 
 
-async def test_the_credential_comes_back_whole_when_it_was_stored(users: ports.Users) -> None:
-    """What was put is what is read, field by field."""
+async def test_the_credential_is_unchanged_when_it_was_stored(users: ports.Users) -> None:
+    """Field by field."""
     put = ports.Credential("the access token", "the refresh token", NOW + 604_800.5, ("identify", "guilds"))
 
     await users.put_credential(values.USER, put)
@@ -32,7 +32,7 @@ async def test_the_credential_comes_back_whole_when_it_was_stored(users: ports.U
 
 
 async def test_the_newest_credential_counts_when_it_was_stored_again(users: ports.Users) -> None:
-    """A second credential takes the place of the first."""
+    """A second credential replaces the first."""
     await users.put_credential(values.USER, values.credential(expires_at=NOW))
 
     await users.put_credential(values.USER, values.credential(access_token="second", expires_at=None))
@@ -63,14 +63,14 @@ async def test_the_credential_is_usable_again_when_the_user_logs_in_after_a_refu
 
 
 async def loaded(users: ports.Users, user_id: int = values.USER) -> model.User:
-    """Return a user who must be known."""
+    """Return the user, who must be known."""
     found = await users.load(user_id)
     assert found is not None
     return found
 
 
 async def in_guild(users: ports.Users, **changes: Any) -> tuple[model.User, model.Membership]:  # noqa: ANN401 -- any field
-    """Store a list of one guild, asked for now; returns the user and their membership."""
+    """Store a list of one guild, requested now; returns the user and their membership."""
     await stored.guild_list(users, values.USER, [values.user_guild(1, **changes)], NOW)
     user = await loaded(users)
     return user, user.memberships[1]
@@ -90,7 +90,7 @@ async def test_a_user_is_known_when_a_credential_or_preferences_are_stored(users
 
 
 async def test_a_user_has_nothing_but_a_credential_when_only_that_was_stored(users: ports.Users) -> None:
-    """No list was asked for, so that there is none and no time of one."""
+    """There is no guild list and no time of one."""
     await users.put_credential(values.USER, values.credential())
 
     found = await loaded(users)
@@ -108,7 +108,7 @@ async def test_preferences_keep_their_order_when_they_are_stored(users: ports.Us
 
 
 async def test_preferences_are_replaced_whole_when_they_change(users: ports.Users) -> None:
-    """Nothing of the former ones stays, and the credential does."""
+    """Guilds that the new preferences do not have are dropped, and the credential stays."""
     await users.put_credential(values.USER, values.credential())
     await users.put_preferences(values.USER, model.Preferences(pinned=(9, 3), muted=(8,)))
 
@@ -131,7 +131,7 @@ async def test_memberships_hold_what_discord_listed_when_a_list_is_stored(users:
     }
 
 
-async def test_a_large_list_is_whole_when_the_user_has_as_many_guilds_as_discord_allows(users: ports.Users) -> None:
+async def test_a_large_list_is_stored_whole_when_the_user_has_the_most_guilds(users: ports.Users) -> None:
     """200 guilds are the most that a user can be in."""
     rows = [values.user_guild(guild_id) for guild_id in range(1, 201)]
 
@@ -140,8 +140,8 @@ async def test_a_large_list_is_whole_when_the_user_has_as_many_guilds_as_discord
     assert (await loaded(users)).memberships.keys() == set(range(1, 201))
 
 
-async def test_permissions_follow_when_the_list_is_read_again(users: ports.Users) -> None:
-    """A user who lost a permission or the ownership has lost it."""
+async def test_permissions_are_updated_when_the_list_is_fetched_again(users: ports.Users) -> None:
+    """The latest list counts: lost permissions and ownership are gone."""
     await in_guild(users, owner=True, permissions=values.ADMINISTRATOR)
 
     await stored.guild_list(users, values.USER, [values.user_guild(1, permissions=0)], NOW + 60)
@@ -181,8 +181,8 @@ async def test_the_time_of_the_last_list_is_known_when_one_was_stored(users: por
     assert times == [None, NOW, NOW + 60, NOW + 120]
 
 
-async def test_nobody_becomes_known_when_a_list_of_an_unknown_user_is_stored(users: ports.Users) -> None:
-    """They were erased while Discord was asked."""
+async def test_the_user_stays_unknown_when_a_list_of_an_unknown_user_is_stored(users: ports.Users) -> None:
+    """They were erased during the request to Discord."""
     known, _ = model.User(OTHER, 0, None, {}, model.Preferences()), await in_guild(users)
 
     written = await users.replace_guild_list(known, [values.user_guild(1)], NOW)
@@ -206,7 +206,7 @@ async def test_roles_stay_when_the_list_names_the_guild_again(users: ports.Users
 async def test_the_roles_of_one_guild_are_forgotten_when_the_list_gives_other_rights_there(
     users: ports.Users, rights: dict[str, Any]
 ) -> None:
-    """Rights follow from roles, so that these may be others as well; those in other guilds stay."""
+    """Rights follow from roles, so that these may have changed as well; roles in other guilds stay."""
     await stored.guild_list(users, values.USER, [values.user_guild(1), values.user_guild(2)], NOW)
     for guild_id in (1, 2):
         await stored.roles(users, values.USER, guild_id, ROLES, NOW + 1)
@@ -232,7 +232,7 @@ async def test_no_roles_differ_from_unknown_ones_when_a_member_has_none(users: p
 
 
 async def test_role_ids_are_sorted_and_distinct_when_discord_repeats_them(users: ports.Users) -> None:
-    """As a set: Discord promises no order."""
+    """They are a set: Discord guarantees no order."""
     await in_guild(users)
 
     await stored.roles(users, values.USER, 1, (9, 3, 9, (1 << 63) - 1), NOW)
@@ -243,8 +243,8 @@ async def test_role_ids_are_sorted_and_distinct_when_discord_repeats_them(users:
 
 
 @pytest.mark.parametrize("noticed_by", ["list", "role-answer"])
-async def test_roles_are_forgotten_when_the_user_left_and_came_back(users: ports.Users, noticed_by: str) -> None:
-    """Discord takes all roles from a member who leaves, so that old ones must not open a channel afterwards."""
+async def test_roles_are_deleted_when_the_user_left_and_rejoined(users: ports.Users, noticed_by: str) -> None:
+    """Discord removes a leaving member's roles, so that old ones must not open a channel afterwards."""
     await in_guild(users)
     await stored.roles(users, values.USER, 1, ROLES, NOW)
     if noticed_by == "list":
@@ -261,7 +261,7 @@ async def test_roles_are_forgotten_when_the_user_left_and_came_back(users: ports
 
 
 async def test_nothing_is_stored_when_roles_arrive_for_an_unknown_membership(users: ports.Users) -> None:
-    """Roles alone make nobody a member, in no guild of a user and of no unknown user."""
+    """Roles alone create no membership, for a known user or an unknown one."""
     await in_guild(users)
     before = await loaded(users)
 
@@ -280,27 +280,27 @@ Write = Callable[[ports.Users, model.User], Awaitable[bool]]
 
 
 async def same_list(users: ports.Users, known: model.User) -> bool:
-    """Store a list that names the guild with the rights that are known."""
+    """Store a list that has the guild with the known rights."""
     return await users.replace_guild_list(known, [values.user_guild(1)], NOW + 5)
 
 
 async def list_with_other_rights(users: ports.Users, known: model.User) -> bool:
-    """Store a list that names the guild with other rights."""
+    """Store a list that has the guild with other rights."""
     return await users.replace_guild_list(known, [values.user_guild(1, permissions=0)], NOW + 5)
 
 
 async def list_without_the_guild(users: ports.Users, known: model.User) -> bool:
-    """Store a list that does not name the guild."""
+    """Store a list without the guild."""
     return await users.replace_guild_list(known, [], NOW + 5)
 
 
 async def role_answer(users: ports.Users, known: model.User) -> bool:
-    """Store roles that were asked for a little later."""
+    """Store roles that were requested a little later."""
     return await users.store_roles(known.memberships[1], ROLES, NOW + 6)
 
 
 async def departure(users: ports.Users, known: model.User) -> bool:
-    """Note that the user is no member."""
+    """Store that the user is no member."""
     return await users.mark_left(known.memberships[1])
 
 
@@ -324,7 +324,7 @@ OUTDATED: list[tuple[Write, Write]] = [
 async def test_a_late_write_changes_nothing_when_something_newer_is_stored(
     users: ports.Users, first: Write, second: Write
 ) -> None:
-    """Its caller is told, and the version stays."""
+    """It returns that it was refused, and the version stays."""
     known, _ = await in_guild(users)
     assert await first(users, known)
     before = await loaded(users)
@@ -336,8 +336,8 @@ async def test_a_late_write_changes_nothing_when_something_newer_is_stored(
 
 
 @pytest.mark.parametrize("late", [role_answer, departure], ids=lambda write: write.__name__)
-async def test_a_late_write_changes_nothing_when_the_user_left_and_came_back(users: ports.Users, late: Write) -> None:
-    """The new membership is another one: what is known of the old one says nothing of it."""
+async def test_a_late_write_changes_nothing_when_the_user_left_and_rejoined(users: ports.Users, late: Write) -> None:
+    """Data of the old membership does not apply to the new one."""
     known, _ = await in_guild(users)
     await stored.guild_list(users, values.USER, [], NOW + 60)
     await stored.guild_list(users, values.USER, [values.user_guild(1)], NOW + 120)
@@ -351,10 +351,10 @@ async def test_a_late_write_changes_nothing_when_the_user_left_and_came_back(use
 
 @pytest.mark.parametrize("order", [1, -1], ids=["list-first", "answer-first"])
 @pytest.mark.parametrize("answer", [role_answer, departure], ids=lambda write: write.__name__)
-async def test_both_are_stored_when_a_list_that_says_the_same_meets_another_answer(
+async def test_both_are_stored_when_a_list_with_the_same_rights_meets_another_write(
     users: ports.Users, answer: Write, order: int
 ) -> None:
-    """A list with the same rights says nothing of the roles, and does not bring back a member who has left."""
+    """Such a list says nothing about roles, and does not restore a membership that ended."""
     known, _ = await in_guild(users)
 
     written = [await write(users, known) for write in (same_list, answer)[::order]]
@@ -372,7 +372,7 @@ async def test_both_are_stored_when_a_list_that_says_the_same_meets_another_answ
 async def test_the_roles_are_forgotten_when_a_list_with_other_rights_arrives_after_them(
     users: ports.Users, late: Write, left: set[int]
 ) -> None:
-    """It may be older or newer than the roles, so that they do not count any more, whichever it is."""
+    """The list may be older or newer than the roles, so they are not used in either case."""
     known, _ = await in_guild(users)
     assert await role_answer(users, known)
 
@@ -384,7 +384,7 @@ async def test_the_roles_are_forgotten_when_a_list_with_other_rights_arrives_aft
 
 
 async def test_one_list_is_stored_when_several_are_written_at_once(users: ports.Users) -> None:
-    """The others are told; what is stored is one of them, whole."""
+    """One list is stored whole; the other writes are refused."""
     known, _ = await in_guild(users)
     lists = [[values.user_guild(10 * number + more) for more in range(3)] for number in range(1, 6)]
 
@@ -395,8 +395,8 @@ async def test_one_list_is_stored_when_several_are_written_at_once(users: ports.
     assert (await loaded(users)).memberships.keys() == {row.guild_id for row in stored_list}
 
 
-async def test_the_version_grows_by_one_when_something_that_decides_what_is_shown_changes(users: ports.Users) -> None:
-    """A list decides by its time as well. A view, a credential, or roles that are as they were, change nothing."""
+async def test_the_version_grows_by_one_when_visibility_may_change(users: ports.Users) -> None:
+    """A list counts by its time as well. A view, a credential and unchanged roles do not count."""
     await users.put_preferences(values.USER, model.Preferences())
     first = (await loaded(users)).version
     grown: dict[str, int] = {}
@@ -440,7 +440,7 @@ async def test_the_version_grows_by_one_when_something_that_decides_what_is_show
     }
 
 
-async def test_views_are_noted_when_a_user_opens_their_guild(users: ports.Users) -> None:
+async def test_views_are_stored_when_a_user_opens_their_guild(users: ports.Users) -> None:
     """Not more often than every few minutes, only for members, and forgotten when they leave."""
     await stored.guild_list(users, values.USER, [values.user_guild()], NOW)
     seen = []
@@ -462,7 +462,7 @@ async def test_views_are_noted_when_a_user_opens_their_guild(users: ports.Users)
 
 
 async def test_a_view_stays_when_the_list_gives_other_rights(users: ports.Users) -> None:
-    """When the user opened the guild has nothing to do with their rights."""
+    """The time of a view does not depend on rights."""
     await in_guild(users)
     await users.mark_viewed(values.USER, 1, NOW + 1)
 

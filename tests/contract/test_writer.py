@@ -1,4 +1,4 @@
-"""Conditional updates over a real server: gathered into bulks, each with its own answer, none lost or applied twice."""
+"""Conditional updates on a real server: sent in bulks, each with its own result, none lost or applied twice."""
 
 import asyncio
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ class Recording:
         self.refused: list[Exception] = []
 
     def find(self, wanted: dict[str, Any], *more: Any) -> Any:  # noqa: ANN401 -- motor's
-        """Note and ask."""
+        """Record the command and run it."""
         self.commands.append(("find", len(wanted["_id"]["$in"])))
         return self._collection.find(wanted, *more)
 
@@ -86,7 +86,7 @@ async def written(
 
 
 async def test_one_command_is_sent_when_one_statement_arrives(things: Recording) -> None:
-    """Its own answer says whether it matched."""
+    """Its result says whether it matched."""
     assert await written(things, [set_to(1, n=7)]) == [True]
     assert await written(things, [set_to(9, n=7)]) == [False]
 
@@ -95,15 +95,15 @@ async def test_one_command_is_sent_when_one_statement_arrives(things: Recording)
 
 
 async def test_one_bulk_is_sent_when_statements_arrive_together(things: Recording) -> None:
-    """When all match, the bulk's own answer says so."""
+    """If all match, the bulk's result says so."""
     assert await written(things, [add(number) for number in range(1, 6)]) == [True] * 5
 
     assert things.commands == [("bulk_write", 5)]
     assert await things.documents() == {number: {"n": number + 10} for number in range(1, 6)}
 
 
-async def test_each_learns_whether_it_matched_when_some_of_a_bulk_did_not(things: Recording) -> None:
-    """One question more tells them apart; what did not match has changed nothing."""
+async def test_each_caller_gets_its_own_result_when_some_of_a_bulk_did_not_match(things: Recording) -> None:
+    """One more query tells them apart; a statement that did not match has changed nothing."""
     statements = [add(1, 1), add(2, 99), add(9), add(4, 4), set_to(5, n=5)]
 
     assert await written(things, statements) == [True, False, False, True, True]
@@ -123,8 +123,8 @@ async def test_several_bulks_are_sent_when_there_are_more_statements_than_one_ma
     assert things.commands == [("bulk_write", 2), ("bulk_write", 2), ("update_one", 1)]
 
 
-async def test_the_second_sees_what_the_first_did_when_two_are_for_one_document(things: Recording) -> None:
-    """Its condition is checked afterwards, so that it goes with a command of its own."""
+async def test_the_second_statement_sees_the_first_when_both_are_for_one_document(things: Recording) -> None:
+    """Its condition is checked afterwards, in a command of its own."""
     statements = [add(1, 1), add(1, 1), add(1, 11), add(2, 2)]
 
     assert await written(things, statements) == [True, False, True, True]
@@ -133,7 +133,7 @@ async def test_the_second_sees_what_the_first_did_when_two_are_for_one_document(
 
 
 async def test_the_order_stays_when_a_later_statement_could_join_an_earlier_one(things: Recording) -> None:
-    """It does not overtake the one between them."""
+    """It does not overtake the statement between them."""
     between = {"_id": 1}, {"$set": {"text": "second"}, "$inc": {"n": 1}}
 
     done = await written(things, [set_to(1, text="first"), between, set_to(1, text="third"), set_to(1, n=50)])
@@ -143,7 +143,7 @@ async def test_the_order_stays_when_a_later_statement_could_join_an_earlier_one(
 
 
 async def test_equal_conditions_share_one_statement_when_they_only_set_fields(things: Recording) -> None:
-    """The last value of a field counts; all match, or none."""
+    """The last value of a field is stored; all match, or none."""
     match, none = {"_id": 1, "n": 1}, {"_id": 2, "n": 99}
     statements = [
         *((match, {"$set": {"a": 1, "b": 1}}), (none, {"$set": {"a": 1}})),
@@ -158,10 +158,10 @@ async def test_equal_conditions_share_one_statement_when_they_only_set_fields(th
 
 
 @pytest.mark.parametrize("between", [[], [{"text": "between"}]], ids=["next", "next-but-one"])
-async def test_equal_conditions_do_not_share_when_one_statement_ends_the_condition(
+async def test_equal_conditions_are_not_merged_when_one_statement_changes_the_condition(
     things: Recording, between: list[dict[str, Any]]
 ) -> None:
-    """What comes after it finds its condition broken."""
+    """The following statements do not match."""
     active = {"_id": 1, "n": 1}
     changes = [*between, {"n": 0, "ended": True}, {"text": "late"}, {"n": 1}]
 
@@ -184,7 +184,7 @@ AWAY = [
 
 @pytest.mark.parametrize("failure", AWAY, ids=lambda failure: type(failure).__name__)
 async def test_a_bulk_is_repeated_when_it_failed(things: Recording, failure: Exception) -> None:
-    """As a whole, until it is written; what does not match learns so."""
+    """As a whole, until it is written; statements that do not match are reported as such."""
     things.refused = [failure, failure]
 
     assert await written(things, [add(1), add(2, 99)]) == [True, False]
@@ -195,12 +195,12 @@ async def test_a_bulk_is_repeated_when_it_failed(things: Recording, failure: Exc
 
 @pytest.mark.parametrize("failure", AWAY, ids=lambda failure: type(failure).__name__)
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "in-a-bulk"])
-async def test_a_statement_is_known_by_its_mark_when_only_its_answer_was_lost(
+async def test_a_statement_is_recognized_by_its_mark_when_only_its_response_was_lost(
     things: Recording,
     failure: Exception,
     alone: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """It has made its own condition false; it is neither applied again, nor taken for one that did not match."""
+    """Its own condition is false by then; it is neither applied again nor reported as unmatched."""
     things.lost = [failure]
     statements = [add(1, 1)] if alone else [add(1, 1), add(2, 99), set_to(3, n=7)]
 
@@ -210,7 +210,7 @@ async def test_a_statement_is_known_by_its_mark_when_only_its_answer_was_lost(
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "in-a-bulk"])
-async def test_a_statement_is_applied_once_when_its_condition_still_holds_after_a_lost_answer(
+async def test_a_statement_is_applied_once_when_its_condition_still_holds_after_a_lost_response(
     things: Recording,
     alone: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
@@ -228,7 +228,7 @@ async def test_a_statement_is_applied_once_when_its_condition_still_holds_after_
 
 @pytest.mark.parametrize("failure", AWAY, ids=lambda failure: type(failure).__name__)
 async def test_the_store_is_unavailable_when_no_attempt_succeeds(things: Recording, failure: Exception) -> None:
-    """Every caller learns it; also when the server wrote and could not confirm it, which is not taken for written."""
+    """Every caller gets the error; an unconfirmed write counts as failed."""
     things.lost = [failure] * 3
 
     done = await written(things, [add(1), add(2)])
@@ -238,7 +238,7 @@ async def test_the_store_is_unavailable_when_no_attempt_succeeds(things: Recordi
 
 
 async def test_the_next_statement_is_written_when_one_before_it_failed(things: Recording) -> None:
-    """A writer outlives every failure."""
+    """A writer continues after every failure."""
     one = writer.Writer(things, interval=0.0)
     things.refused = [pymongo.errors.AutoReconnect("closed")] * 3
     with pytest.raises(errors.StoreUnavailable):
@@ -249,8 +249,8 @@ async def test_the_next_statement_is_written_when_one_before_it_failed(things: R
     assert (await things.documents())[1] == {"n": 11}
 
 
-async def test_two_processes_get_one_answer_each_when_they_write_the_same_document(things: Recording) -> None:
-    """Only one finds the number as it was; which one, the documents agree with."""
+async def test_one_process_succeeds_when_two_write_the_same_document(things: Recording) -> None:
+    """Only one finds the expected number, and the document has that process's value."""
     ours, theirs = writer.Writer(things, interval=0.0), writer.Writer(things, interval=0.0)
     pairs = [
         await asyncio.gather(ours.update(*add(number, number)), theirs.update(*add(number, number)))

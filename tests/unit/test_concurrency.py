@@ -177,7 +177,7 @@ async def test_the_others_get_their_answers_when_one_caller_leaves() -> None:
 
 
 class RecordingCommit:
-    """Commits take a second; notes when each began and what it wrote."""
+    """Commits that take a second; records when each began and its items."""
 
     def __init__(self) -> None:
         self.clock = clockwork.running_clock()
@@ -202,7 +202,7 @@ async def submit(group: concurrency.GroupCommit[int], item: int, *, after: float
 
 
 async def test_an_item_is_written_at_once_when_nothing_was_written_lately() -> None:
-    """Together with what is submitted in the same tick, and again after a pause that was long enough."""
+    """Together with items of the same tick, and again after a long enough pause."""
     commit = RecordingCommit()
     group = concurrency.GroupCommit(commit, interval=5.0)
 
@@ -215,7 +215,7 @@ async def test_an_item_is_written_at_once_when_nothing_was_written_lately() -> N
 
 
 async def test_writes_are_paced_when_items_keep_arriving() -> None:
-    """One at a time, the interval apart; everything that arrived meanwhile goes with the next, in order."""
+    """One at a time, the interval apart; items that arrive meanwhile go with the next, in order."""
     commit = RecordingCommit()
     group = concurrency.GroupCommit(commit, interval=5.0)
 
@@ -226,7 +226,7 @@ async def test_writes_are_paced_when_items_keep_arriving() -> None:
     assert written == pytest.approx([1.0] + [7.0] * 12 + [13.0] * 7)
 
 
-async def test_the_next_write_waits_for_the_one_under_way_when_it_is_slower_than_the_pace() -> None:
+async def test_the_next_write_waits_when_the_current_one_is_slower_than_the_pace() -> None:
     """A slow server gets larger writes, not more of them at a time."""
     commit = RecordingCommit()
     group = concurrency.GroupCommit(commit, interval=0.0)
@@ -238,7 +238,7 @@ async def test_the_next_write_waits_for_the_one_under_way_when_it_is_slower_than
 
 
 async def test_every_caller_fails_when_a_write_fails() -> None:
-    """Only those whose items were part of it; the next write is made."""
+    """Only callers with items in that write; the next write is made."""
     commit = RecordingCommit()
     group = concurrency.GroupCommit(commit, interval=0.0)
     commit.away = True
@@ -269,7 +269,7 @@ async def test_an_item_is_written_when_its_caller_leaves() -> None:
 
 
 async def test_an_item_is_written_when_all_callers_have_left() -> None:
-    """Whatever becomes of them, what was paid for is stored; a failure then is nobody's."""
+    """Items are stored without callers; a failure is not raised to any caller."""
     commit = RecordingCommit()
     commit.away = True
     group = concurrency.GroupCommit(commit, interval=0.0)

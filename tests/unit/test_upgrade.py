@@ -132,7 +132,7 @@ async def test_a_job_goes_on_when_another_release_began_it(database: store_datab
 
 
 async def test_a_guild_is_read_and_fetched_when_another_release_wrote_it(database: store_database.Database) -> None:
-    """Name, access and times; the next listing is stored over it, and fields that are not known are kept."""
+    """Name, access and times; the next listing is stored over it, and unknown fields are kept."""
     store = guilds.Guilds(database)
     before = await database["guilds"].find_one({})
     rows = [values.channel(7)]

@@ -1,4 +1,4 @@
-"""What users see of a guild, computed once for those who see the same: never more and never less than each may see."""
+"""Channel views: computed once for users who see the same, and never more or less than each may see."""
 
 import dataclasses
 import random
@@ -51,7 +51,7 @@ def many(count: int, seed: int) -> list[model.Overwrite]:
 
 @pytest.mark.parametrize("others", [0, 2 * channel_views.MOST_NAMED + 2], ids=["few-named", "many-named"])
 def test_a_view_has_what_its_member_may_see_on_random_guilds(others: int) -> None:
-    """Whoever asked before, with the same roles or others, and however many ids the overwrites name."""
+    """Whichever members asked before, and however many ids the overwrites have."""
     shared = hidden = 0
     for number, (dice, made, _) in enumerate(proof.cases(GUILDS if not others else 30, seed=number_of(others))):
         channels = proof.as_stored(made)
@@ -85,8 +85,8 @@ HIDDEN_FROM_USER = values.channel(2, overwrites=[values.denied(USER, kind=1)])
 OPEN = values.channel(3)
 
 
-def test_users_share_a_view_when_they_agree_in_all_that_overwrites_name() -> None:
-    """Roles that no overwrite names, other rights, and who they are, do not matter."""
+def test_users_share_a_view_when_they_agree_in_everything_that_overwrites_use() -> None:
+    """Other roles, other rights and the user's id do not matter."""
     views = views_of([HIDDEN_FROM_ROLE, HIDDEN_FROM_USER, OPEN])
     first = values.membership(user_id=8, permissions=values.VIEW)
     second = values.membership(user_id=9, permissions=values.VIEW | 1 << 11)
@@ -108,10 +108,10 @@ def test_users_share_a_view_when_they_agree_in_all_that_overwrites_name() -> Non
     ],
     ids=["without-view", "without-the-role", "unknown-roles", "named-user", "owner", "administrator"],
 )
-def test_a_user_has_another_view_when_they_differ_in_what_matters(
+def test_users_have_different_views_when_a_relevant_fact_differs(
     other: model.Membership, roles: set[int] | None, places: list[int]
 ) -> None:
-    """In VIEW_CHANNEL, in a role that is named, in being named, or in that overwrites do not matter to them."""
+    """VIEW_CHANNEL, a role or user id that an overwrite uses, or a right that bypasses overwrites."""
     views = views_of([HIDDEN_FROM_ROLE, HIDDEN_FROM_USER, OPEN])
     first = views.view(values.membership(user_id=9), {11})
 
@@ -129,7 +129,7 @@ def test_unknown_roles_differ_from_none_when_a_role_is_needed() -> None:
 
 
 def test_views_are_bounded_when_more_groups_ask_than_are_kept() -> None:
-    """Each is computed again when it is asked for, and is right."""
+    """Dropped views are computed again on request, correctly."""
     roles = range(1, 300)
     channels = [values.channel(role, overwrites=[values.denied(role)]) for role in roles]
     views = views_of(channels)
@@ -145,7 +145,7 @@ def test_views_are_bounded_when_more_groups_ask_than_are_kept() -> None:
 
 
 def test_channels_are_encoded_once_when_a_version_is_kept() -> None:
-    """In the clients' order; views are places in it."""
+    """In the clients' order; views are indexes into it."""
     calls: list[int] = []
     rows = [values.channel(5), values.channel(4), values.channel(6)]
     indexed = model.IndexedGuild(values.guild(), 7, tuple(rows))
@@ -182,7 +182,7 @@ def test_the_size_of_a_row_is_not_below_what_it_takes_when_all_its_fields_are_lo
     assert [len(row) <= size for row, size in zip(views.rows, views.sizes, strict=True)] == [True, True]
 
 
-def test_the_times_follow_when_a_fetch_changed_nothing() -> None:
+def test_the_times_are_updated_when_a_fetch_changed_nothing() -> None:
     """Version, channels and views stay."""
     views = views_of([OPEN], fetched_at=1.0)
     view, before = views.view(values.membership(), ()), views.guild

@@ -1,4 +1,4 @@
-"""Values that a process keeps by guild: bounded, and the least recently used is dropped first."""
+"""A bounded cache of values by guild that drops the least recently used first."""
 
 from indexing.domain import guild_cache
 
@@ -12,7 +12,7 @@ def filled(*guild_ids: int, most: int = 30) -> guild_cache.GuildCache[str]:
 
 
 def kept(cache: guild_cache.GuildCache[str], *guild_ids: int) -> list[int]:
-    """Return those of the guilds that are kept; looking counts as use."""
+    """Return the guilds that are cached; the lookup counts as use."""
     return [guild_id for guild_id in guild_ids if cache.get(guild_id) is not None]
 
 
@@ -24,12 +24,12 @@ def test_a_value_is_returned_when_it_was_put() -> None:
 
 
 def test_all_are_kept_when_they_just_fit() -> None:
-    """The bound is what they may take."""
+    """The bound is inclusive."""
     assert kept(filled(1, 2, 3), 1, 2, 3) == [1, 2, 3]
 
 
-def test_the_first_is_dropped_when_none_was_used_since() -> None:
-    """As many as it takes."""
+def test_the_oldest_values_are_dropped_when_none_was_used_since() -> None:
+    """As many as needed."""
     cache = filled(1, 2, 3)
 
     cache.put(4, "of 4", size=15)
@@ -39,7 +39,7 @@ def test_the_first_is_dropped_when_none_was_used_since() -> None:
 
 
 def test_the_least_recently_used_is_dropped_when_others_were_read() -> None:
-    """Reading is using, and so is putting again."""
+    """A read counts as use, and so does a repeated put."""
     cache = filled(1, 2, 3)
     cache.get(1)
     cache.put(2, "of 2", size=10)
@@ -49,7 +49,7 @@ def test_the_least_recently_used_is_dropped_when_others_were_read() -> None:
     assert kept(cache, 1, 2, 3, 4) == [1, 2, 4]
 
 
-def test_a_value_takes_the_place_of_the_older_one_when_it_is_put_again() -> None:
+def test_a_value_replaces_the_older_one_when_it_is_put_again() -> None:
     """With its own size."""
     cache = filled(1, 2)
 
@@ -60,7 +60,7 @@ def test_a_value_takes_the_place_of_the_older_one_when_it_is_put_again() -> None
 
 
 def test_a_value_is_kept_alone_when_it_is_larger_than_the_bound() -> None:
-    """Until the next one: otherwise a page of that guild could never be cut."""
+    """Until the next one: otherwise no page of that guild could be built."""
     cache = filled(1, 2)
 
     cache.put(3, "of 3", size=1_000)

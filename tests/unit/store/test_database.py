@@ -1,4 +1,4 @@
-"""Failures of MongoDB and its driver, translated in one place."""
+"""Translation of MongoDB's and its driver's failures."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ class Failing:
     ids=lambda error: type(error).__name__,
 )
 async def test_errors_are_translated_when_mongodb_fails(error: Exception) -> None:
-    """No driver's exception leaves the store."""
+    """The store raises no exception of the driver."""
     failing = Failing(error)
 
     with pytest.raises(errors.StoreUnavailable), store_database.translated():
@@ -43,8 +43,8 @@ async def test_errors_are_translated_when_mongodb_fails(error: Exception) -> Non
         await store_database.insert_new(failing, [{"_id": 1}])
 
 
-async def test_nothing_fails_when_others_inserted_the_same_documents_meanwhile() -> None:
-    """A duplicate key says just that."""
+async def test_no_error_is_raised_when_the_documents_exist_already() -> None:
+    """Duplicate keys are ignored."""
     failing = Failing(pymongo.errors.BulkWriteError({"writeErrors": [{"code": 11000}, {"code": 11000}]}))
 
     await store_database.insert_new(failing, [{"_id": 1}])
@@ -60,16 +60,16 @@ async def test_nothing_fails_when_others_inserted_the_same_documents_meanwhile()
     ],
     ids=["another-error", "not-confirmed", "only-not-confirmed"],
 )
-async def test_a_failure_is_not_hidden_when_it_stands_beside_duplicates(details: dict[str, object]) -> None:
-    """One refused or unconfirmed insert among duplicates is still one."""
+async def test_a_failure_is_raised_when_duplicates_accompany_it(details: dict[str, object]) -> None:
+    """One refused or unconfirmed insert among duplicates is a failure."""
     failing = Failing(pymongo.errors.BulkWriteError(details))
 
     with pytest.raises(errors.StoreUnavailable):
         await store_database.insert_new(failing, [{"_id": 1}])
 
 
-async def test_a_duplicate_key_is_left_to_the_caller_when_one_document_is_written() -> None:
-    """It is an answer, for which the caller asked."""
+async def test_a_duplicate_key_is_raised_when_one_document_is_written() -> None:
+    """The caller handles it as a result."""
     failing = Failing(pymongo.errors.DuplicateKeyError("duplicate"))
 
     with pytest.raises(pymongo.errors.DuplicateKeyError), store_database.translated():

@@ -1,4 +1,4 @@
-"""The packed channels of a guild: what is decoded is what was encoded, and it fits into a document."""
+"""The packed channels of a guild: decoding reverses encoding, and the result fits into a document."""
 
 import dataclasses
 import random
@@ -42,7 +42,7 @@ gone_channels = strategies.builds(
 @hypothesis.given(
     strategies.lists(channels, unique_by=lambda row: row.channel_id), strategies.lists(gone_channels, max_size=4)
 )
-def test_a_guild_is_the_same_when_it_was_encoded_and_decoded(
+def test_a_guild_is_unchanged_when_it_is_encoded_and_decoded(
     listed: list[model.Channel], gone: list[model.GoneChannel]
 ) -> None:
     """In stored order: by position, then id."""
@@ -54,8 +54,8 @@ def test_a_guild_is_the_same_when_it_was_encoded_and_decoded(
 @hypothesis.given(
     strategies.lists(channels, unique_by=lambda row: row.channel_id), strategies.randoms(use_true_random=False)
 )
-def test_only_the_activity_differs_when_only_messages_do(listed: list[model.Channel], dice: random.Random) -> None:
-    """So that it can be written alone, beside the channels of an earlier listing."""
+def test_only_the_activity_differs_when_only_messages_changed(listed: list[model.Channel], dice: random.Random) -> None:
+    """It can be written alone, without the channels of an earlier listing."""
     busy = [dataclasses.replace(row, last_message_id=dice.randrange(1, 1 << 63)) for row in listed]
     dice.shuffle(busy)
 
@@ -68,7 +68,7 @@ def test_only_the_activity_differs_when_only_messages_do(listed: list[model.Chan
 
 
 def test_equal_overwrites_are_stored_once_when_many_channels_have_them() -> None:
-    """And decoded to one object, so that what is computed from it is computed once."""
+    """They are decoded to one object, so that values derived from it are computed once."""
     rows = [[values.denied(role) for role in range(100 + private, 150 + private)] for private in range(2)]
     listed = [values.channel(number, overwrites=rows[number % 2]) for number in range(1, 101)]
     plain = [dataclasses.replace(row, overwrites=model.NO_OVERWRITES) for row in listed]
@@ -80,8 +80,8 @@ def test_equal_overwrites_are_stored_once_when_many_channels_have_them() -> None
     assert len({id(row.overwrites) for row in found}) == 2
 
 
-def test_the_shared_empty_overwrites_come_back_when_a_channel_has_none() -> None:
-    """Most channels do, and need no search."""
+def test_the_shared_empty_overwrites_are_returned_when_a_channel_has_none() -> None:
+    """Most channels have none and need no lookup."""
     harmless = model.Overwrite(5, 0, allow=1 << 11, deny=0)
     listed = [values.channel(1), values.channel(2, overwrites=[harmless])]
 
@@ -90,7 +90,7 @@ def test_the_shared_empty_overwrites_come_back_when_a_channel_has_none() -> None
     assert all(row.overwrites is model.NO_OVERWRITES for row in found)
 
 
-def test_the_newest_are_kept_when_more_channels_are_gone_than_a_guild_keeps() -> None:
+def test_the_newest_gone_channels_are_kept_when_there_are_more_than_the_limit() -> None:
     """The newest are the last."""
     gone = [
         model.GoneChannel(number, 0, float(number), "HIDDEN_OR_DELETED") for number in range(guild_codec.MOST_GONE + 5)
@@ -110,7 +110,7 @@ def test_the_newest_are_kept_when_more_channels_are_gone_than_a_guild_keeps() ->
     ids=["same-parts", "other-parts"],
 )
 def test_a_value_is_refused_when_a_newer_release_wrote_it(value: list[object]) -> None:
-    """Whatever it consists of: only the place of the format's number is promised."""
+    """Whatever its structure: only the position of the format number is fixed."""
     with pytest.raises(guild_codec.NewerFormat):
         guild_codec.decode(GUILD, msgspec.msgpack.encode(value), b"")
 
@@ -150,8 +150,8 @@ def test_the_largest_guild_fits_into_a_document_when_all_limits_are_reached() ->
     assert guild_codec.decode(GUILD, packed, activity) == (tuple(listed), tuple(gone))
 
 
-def test_a_document_is_spelled_out_when_people_look_at_it() -> None:
-    """Ids instead of bytes; the other fields as they are."""
+def test_a_document_is_readable_when_it_is_inspected() -> None:
+    """Ids instead of bytes; the other fields unchanged."""
     listed = [
         values.channel(2, kind=5, parent_id=9, last_message_id=7, overwrites=[values.allowed(4), values.denied(3, 1)])
     ]

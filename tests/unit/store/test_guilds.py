@@ -1,4 +1,4 @@
-"""A guild's document: what is written of it, and what is not worth a write."""
+"""A guild's document: which fields each write changes, and which changes need no write."""
 
 import itertools
 
@@ -25,7 +25,7 @@ async def fetched(store: guilds.Guilds, *rows: model.Channel, now: float = NOW) 
 
 @pytest.fixture
 async def store(database: store_database.Database) -> guilds.Guilds:
-    """One guild, with one known member, that was fetched."""
+    """A store with one fetched guild that has one known member."""
     made = guilds.Guilds(database)
     await made.upsert_guilds([values.user_guild()], {GUILD})
     await stored.guild_list(users.Users(database, Vault((b"k" * 32,))), USER, [values.user_guild()], NOW)
@@ -40,10 +40,10 @@ async def document(database: store_database.Database) -> dict[str, object]:
     return row
 
 
-async def test_the_packed_channels_are_not_written_when_a_listing_only_brings_messages(
+async def test_the_packed_channels_are_not_written_when_only_messages_changed(
     database: store_database.Database, store: guilds.Guilds
 ) -> None:
-    """They are most of the document: the value is the very one that was written before."""
+    """They are most of the document: the stored value is the identical one."""
     before = await document(database)
 
     await fetched(store, values.channel(1), values.channel(2, last_message_id=5), now=NOW + 1)
@@ -53,10 +53,10 @@ async def test_the_packed_channels_are_not_written_when_a_listing_only_brings_me
     assert after["activity"] == bytes(8) + (5).to_bytes(8, "little")
 
 
-async def test_the_oldest_departure_is_noted_when_channels_are_gone(
+async def test_the_oldest_departure_is_stored_when_channels_are_gone(
     database: store_database.Database, store: guilds.Guilds
 ) -> None:
-    """By an index on it, a purge finds the guilds that have something to erase."""
+    """A purge uses its index to find guilds with channels to erase."""
     moments = [(await document(database))["oldest_gone_at"]]
     for later, rows in ((1.0, [values.channel(1)]), (2.0, []), (3.0, [values.channel(2)])):
         await fetched(store, *rows, now=NOW + later)
@@ -67,8 +67,8 @@ async def test_the_oldest_departure_is_noted_when_channels_are_gone(
     assert moments == [0.0, NOW + 1, NOW + 1, NOW + 2, 0.0]
 
 
-async def test_the_size_is_written_when_it_has_changed_much(store: guilds.Guilds) -> None:
-    """Discord's estimate moves all the time, and each change makes a new version."""
+async def test_the_member_count_is_written_when_it_has_changed_much(store: guilds.Guilds) -> None:
+    """Discord's estimate changes constantly, and each write makes a new version."""
     sizes, versions = [], []
     for members in (1_000, 1_199, 801, 1_200, 1_000, 960, None):
         await store.upsert_guilds([values.user_guild(member_count=members)], {GUILD})
@@ -83,7 +83,7 @@ async def test_the_size_is_written_when_it_has_changed_much(store: guilds.Guilds
 async def test_a_guild_counts_as_not_indexed_when_a_newer_release_wrote_its_channels(
     database: store_database.Database, store: guilds.Guilds
 ) -> None:
-    """Until this release fetches it; the others of the same page are shown."""
+    """Until this release fetches it; the page's other guilds are shown."""
     packed = msgspec.msgpack.encode([guild_codec.FORMAT + 1, [], [], []])
     await database["guilds"].update_one({"_id": GUILD}, {"$set": {"channels": packed}})
 
@@ -92,10 +92,10 @@ async def test_a_guild_counts_as_not_indexed_when_a_newer_release_wrote_its_chan
     assert (found.channels, found.guild.fetched_at) == ((), None)
 
 
-async def test_hidden_channels_are_erased_when_our_bot_was_removed_for_long(
+async def test_hidden_channels_are_erased_when_our_bot_was_removed_long_ago(
     database: store_database.Database, store: guilds.Guilds
 ) -> None:
-    """Nobody fetches the guild any more, so that no listing drops them."""
+    """The guild is not fetched any more, so no listing drops them."""
     await store.mark_bot_removed([GUILD], NOW + 1)
 
     await store.purge(NOW + 2)

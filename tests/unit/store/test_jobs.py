@@ -1,4 +1,4 @@
-"""A job's document: its tasks inside, and the moment at which it expires."""
+"""A job's document: its embedded tasks and its expiry time."""
 
 import dataclasses
 
@@ -12,8 +12,8 @@ from tests import clockwork, values
 NOW = clockwork.START
 
 
-async def test_unknown_fields_do_no_harm_when_documents_are_read(database: store_database.Database) -> None:
-    """Processes of two versions share the database, and neither removes what the other one writes."""
+async def test_unknown_fields_are_ignored_and_kept_when_documents_are_read(database: store_database.Database) -> None:
+    """Two releases share the database, and neither removes the other's fields."""
     store = jobs.Jobs(database, retention=3600.0)
     job, _ = await store.create_or_join(values.job())
     await store.add_tasks(job, [values.task()])
@@ -29,7 +29,7 @@ async def test_unknown_fields_do_no_harm_when_documents_are_read(database: store
 
 
 async def test_a_job_is_one_document_when_it_has_many_tasks(database: store_database.Database) -> None:
-    """It fits whatever a user has: 200 guilds with long names, of which each may fail."""
+    """Any user's job fits: 200 guilds with long names, each of which may fail."""
     store = jobs.Jobs(database, retention=3600.0)
     job, _ = await store.create_or_join(values.job())
     rows = [
@@ -54,7 +54,7 @@ async def test_a_job_is_one_document_when_it_has_many_tasks(database: store_data
 
 
 async def test_ended_jobs_expire_when_their_retention_is_over(database: store_database.Database) -> None:
-    """Running ones never do. The time counts from the start, and must be a date for the index to see it."""
+    """Running jobs never expire. The time counts from the start, and must be a date for the index."""
     store = jobs.Jobs(database, retention=3600.0)
     job, _ = await store.create_or_join(values.job())
     await store.add_tasks(job, [values.task()])

@@ -1,4 +1,4 @@
-"""A user's document: sealed credentials, rights in one value, and flat maps of what changes guild by guild."""
+"""A user's document: sealed credentials, packed rights, and flat maps of the fields that change by guild."""
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ USER = values.USER
 
 
 async def test_no_token_is_readable_when_a_credential_is_stored(database: store_database.Database) -> None:
-    """Documents contain scopes and times, but no token in the clear."""
+    """Documents contain scopes and times, but no plain-text token."""
     credential = values.credential(access_token="the-access-secret", refresh_token="the-refresh-secret")
 
     await users.Users(database, credentials.Vault((KEY,))).put_credential(USER, credential)
@@ -26,7 +26,7 @@ async def test_no_token_is_readable_when_a_credential_is_stored(database: store_
 
 
 async def test_reauth_is_required_when_a_credential_cannot_be_decrypted(database: store_database.Database) -> None:
-    """When its key was removed, and when it was moved into another user's row."""
+    """Its key was removed, or it was copied into another user's document."""
     store = users.Users(database, credentials.Vault((KEY,)))
     await store.put_credential(USER, values.credential())
     await store.put_credential(USER + 1, values.credential())
@@ -39,7 +39,7 @@ async def test_reauth_is_required_when_a_credential_cannot_be_decrypted(database
         await store.credential(USER + 1)
 
 
-async def test_a_credential_opens_when_the_key_was_rotated(database: store_database.Database) -> None:
+async def test_a_credential_is_readable_when_the_key_was_rotated(database: store_database.Database) -> None:
     """Rotating keys needs no new login."""
     await users.Users(database, credentials.Vault((KEY,))).put_credential(USER, values.credential())
 
@@ -48,10 +48,10 @@ async def test_a_credential_opens_when_the_key_was_rotated(database: store_datab
     assert found == values.credential()
 
 
-async def test_a_departure_leaves_nothing_of_the_guild_but_its_right_when_it_is_noted(
+async def test_only_the_rights_of_a_guild_stay_when_a_departure_is_stored(
     database: store_database.Database,
 ) -> None:
-    """Rights are written by guild lists alone; the maps have one value for each guild."""
+    """Only guild lists write rights; the maps have one value for each guild."""
     store = users.Users(database, credentials.Vault((KEY,)))
     await stored.guild_list(store, USER, [values.user_guild(7), values.user_guild(8, owner=True)], NOW)
     for guild_id in (7, 8):
@@ -70,8 +70,8 @@ async def test_a_departure_leaves_nothing_of_the_guild_but_its_right_when_it_is_
     )
 
 
-async def test_the_roster_names_the_guilds_when_they_change(database: store_database.Database) -> None:
-    """In a document of its own, with those that the user has left; an unchanged set is not written."""
+async def test_the_roster_is_updated_when_the_guilds_change(database: store_database.Database) -> None:
+    """A separate document that includes guilds that the user has left; an unchanged set is not written."""
     store = users.Users(database, credentials.Vault((KEY,)))
     rosters = []
     for later, guild_ids in enumerate(([7, 8], [8, 9], [8, 9])):
@@ -85,8 +85,8 @@ async def test_the_roster_names_the_guilds_when_they_change(database: store_data
     ]
 
 
-async def test_a_user_is_read_when_an_older_document_lacks_fields(database: store_database.Database) -> None:
-    """One that only holds a credential, and one with fields that are not known."""
+async def test_a_user_is_loaded_when_an_older_document_lacks_fields(database: store_database.Database) -> None:
+    """A document with only a credential, and one with unknown fields."""
     await database["users"].insert_many([{"_id": USER}, {"_id": USER + 1, "version": 3, "brand_new": 1}])
     store = users.Users(database, credentials.Vault((KEY,)))
 

@@ -18,7 +18,7 @@ GUILDS = [10, 20, 30]
 
 
 def channels(guild_id: int) -> list[model.Channel]:
-    """Return a category with an open, a closed and a role's channel, of which some are old and one was never used."""
+    """Return a category with an open channel, a closed one and one for a role; some are old and one was never used."""
     everyone = values.denied(guild_id)
     return [
         values.channel(guild_id + 1, guild_id, kind=4, name="Rooms", position=0),
@@ -52,7 +52,7 @@ async def backend() -> fake_backend.FakeBackend:
 
 
 async def fetched(backend: fake_backend.FakeBackend, guild_id: int, rows: list[model.Channel]) -> None:
-    """Let a guild have been fetched just now."""
+    """Store a guild as fetched now."""
     now = backend.clock()
     fence = await backend.guilds.acquire_lease(guild_id, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
@@ -60,7 +60,7 @@ async def fetched(backend: fake_backend.FakeBackend, guild_id: int, rows: list[m
 
 
 async def counted(backend: fake_backend.FakeBackend) -> dict[int, tuple[int | None, str]]:
-    """Return the number of channels in each guild's row, and why it may not be all."""
+    """Return each guild's channel count and the reason why it may be incomplete."""
     views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
     return {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
 
@@ -73,7 +73,7 @@ def browser(backend: fake_backend.FakeBackend, rules: settings.IndexingSettings 
 
 
 def as_it_is(row: Any) -> Any:  # noqa: ANN401 -- a channel or a guild
-    """Return a row as it is: pages are compared, not sent."""
+    """Return the row unchanged: pages are compared, not sent."""
     return row
 
 
@@ -91,13 +91,13 @@ async def ids(backend: fake_backend.FakeBackend, *, size: int = 100, user: int =
             return found
 
 
-async def test_exactly_what_he_may_see_is_shown_when_a_user_lists_channels(backend: fake_backend.FakeBackend) -> None:
-    """By guild, position and id: open channels, those of his roles, and all of his own guild."""
+async def test_only_visible_channels_are_returned_when_a_user_lists_channels(backend: fake_backend.FakeBackend) -> None:
+    """By guild, in the clients' order: open channels, those of the user's roles, and all of a guild that they own."""
     assert await ids(backend) == [11, 12, 24, 21, 22, 33, 34, 31, 32]
 
 
 async def test_nothing_forbidden_is_shown_when_any_filter_is_used(backend: fake_backend.FakeBackend) -> None:
-    """A filter narrows what may be seen and never widens it."""
+    """A filter narrows the visible channels and never widens them."""
     forbidden = {13, 14, 23}
     filters: list[dict[str, Any]] = [
         {"guild_id": 10},
@@ -124,29 +124,29 @@ async def test_nothing_forbidden_is_shown_when_any_filter_is_used(backend: fake_
         pytest.param({"by_activity": True, "guild_id": 30}, [33, 32, 34, 31], id="newest-first-unused-last"),
     ],
 )
-async def test_channels_are_chosen_and_ordered_when_the_caller_asks_for_some(
+async def test_channels_are_filtered_and_ordered_when_the_caller_sets_a_filter(
     backend: fake_backend.FakeBackend, wanted: dict[str, Any], found: list[int]
 ) -> None:
-    """By guild, by the beginning of the name, by type, by activity."""
+    """By guild, name prefix, type and activity."""
     assert await ids(backend, **wanted) == found
 
 
 @pytest.mark.parametrize("by_activity", [False, True], ids=["by-position", "by-activity"])
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 10])
-async def test_every_channel_comes_once_when_pages_are_followed(
+async def test_every_channel_is_returned_once_when_pages_are_followed(
     backend: fake_backend.FakeBackend,
     size: int,
     by_activity: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """Whatever their size, in the order of the whole; no empty page at the end."""
+    """For every page size, in the order of the whole list, without an empty last page."""
     whole = await ids(backend, by_activity=by_activity)
 
     assert await ids(backend, by_activity=by_activity, size=size) == whole
     assert len(set(whole)) == len(whole) == 9
 
 
-async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(backend: fake_backend.FakeBackend) -> None:
-    """A page goes on after the last channel shown, not after so many."""
+async def test_no_channel_is_skipped_when_another_is_removed_between_pages(backend: fake_backend.FakeBackend) -> None:
+    """A page starts after the last channel returned, not at an offset."""
     reader = browser(backend)
     first = await reader.list_channels(USER, browse.ChannelFilter(), after=None, size=3)
     backend.clock.advance(1.0)
@@ -157,8 +157,8 @@ async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(backen
     assert [row.channel_id for row in first.rows + rest.rows] == [11, 12, 24, 21, 22, 33, 34, 31, 32]
 
 
-async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(backend: fake_backend.FakeBackend) -> None:
-    """Whoever runs a guild must not be able to break its members' lists; no row is lost over it."""
+async def test_a_page_can_be_sent_when_topics_have_the_maximum_length(backend: fake_backend.FakeBackend) -> None:
+    """A guild's owner cannot break the lists of its members; no row is skipped."""
     topic = "\U0001f389" * 16_384
     rows = [values.channel(1_000 + number, 10, topic=topic, name="\U0001f389" * 1_000) for number in range(120)]
     await fetched(backend, 10, rows)
@@ -176,13 +176,13 @@ async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(backend
     assert pages > 1
 
 
-async def test_each_user_sees_his_own_when_guilds_are_shared(backend: fake_backend.FakeBackend) -> None:
-    """Stored once, shown to each by his own rights."""
+async def test_each_user_sees_their_own_channels_when_guilds_are_shared(backend: fake_backend.FakeBackend) -> None:
+    """Channels are stored once and filtered by each user's rights."""
     assert await ids(backend, user=OTHER) == [11, 12]
 
 
-async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(backend: fake_backend.FakeBackend) -> None:
-    """At once, although the channels are still stored."""
+async def test_a_guild_is_not_shown_when_the_user_has_left_it(backend: fake_backend.FakeBackend) -> None:
+    """At once, although its channels are still stored."""
     await stored.left(backend.users, USER, 30)
 
     assert await ids(backend) == [11, 12, 24, 21, 22]
@@ -191,7 +191,7 @@ async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(backend: 
 
 
 async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(backend: fake_backend.FakeBackend) -> None:
-    """Nobody keeps a sight for ever because nobody asked again."""
+    """Access expires when roles are not confirmed."""
     backend.clock.advance(backend.config.roles_hard_age)
     await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
 
@@ -199,7 +199,7 @@ async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(backend: f
 
 
 async def test_a_roles_channels_are_not_counted_when_the_roles_are_too_old(backend: fake_backend.FakeBackend) -> None:
-    """The number in the guild's row is of what is shown, and the row says that there may be more."""
+    """The guild's row counts the channels shown and says that there may be more."""
     before = await counted(backend)
     backend.clock.advance(backend.config.roles_hard_age)
     await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
@@ -211,7 +211,7 @@ async def test_a_roles_channels_are_not_counted_when_the_roles_are_too_old(backe
 
 
 async def test_nothing_is_shown_when_the_guild_list_is_too_old(backend: fake_backend.FakeBackend) -> None:
-    """Who was thrown out is not told of: not even an owner keeps his sight when nobody reads his list any more."""
+    """Discord does not report removals: even an owner loses access when their guild list is not fetched any more."""
     backend.clock.advance(backend.config.roles_hard_age - 1.0)
     young = await ids(backend)
     backend.clock.advance(1.0)
@@ -226,8 +226,10 @@ async def test_nothing_is_shown_when_the_guild_list_is_too_old(backend: fake_bac
     assert {11, 21, 33} < set(await ids(backend))
 
 
-async def test_what_an_older_release_listed_is_shown_when_it_noted_no_time(backend: fake_backend.FakeBackend) -> None:
-    """A rollout hides nothing; the next listing notes the time."""
+async def test_a_list_without_a_time_is_valid_when_an_older_release_stored_it(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """A rollout hides nothing; the next guild list sets the time."""
     backend.users.forget_times()
     backend.clock.advance(backend.config.roles_hard_age)
 
@@ -235,16 +237,18 @@ async def test_what_an_older_release_listed_is_shown_when_it_noted_no_time(backe
 
 
 @pytest.mark.parametrize("user", [OTHER + 1, 0], ids=["unknown", "nobody"])
-async def test_an_unknown_user_is_told_so_when_he_browses(backend: fake_backend.FakeBackend, user: int) -> None:
-    """An empty list would say that there is nothing to see."""
+async def test_user_not_found_is_raised_when_an_unknown_user_browses(
+    backend: fake_backend.FakeBackend, user: int
+) -> None:
+    """An empty list would mean that the user can see nothing."""
     with pytest.raises(errors.UserNotFound):
         await browser(backend).list_channels(user, browse.ChannelFilter(), after=None, size=10)
     with pytest.raises(errors.UserNotFound):
         await browser(backend).list_guilds(user, after=None, size=10)
 
 
-async def test_a_known_user_sees_nothing_when_he_was_never_indexed(backend: fake_backend.FakeBackend) -> None:
-    """He is known by his credential."""
+async def test_lists_are_empty_when_a_known_user_was_never_indexed(backend: fake_backend.FakeBackend) -> None:
+    """A stored credential makes the user known."""
     await backend.users.put_credential(OTHER + 1, values.credential())
 
     assert await ids(backend, user=OTHER + 1) == []
@@ -252,8 +256,10 @@ async def test_a_known_user_sees_nothing_when_he_was_never_indexed(backend: fake
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-async def test_every_guild_comes_once_when_pages_are_followed(backend: fake_backend.FakeBackend, size: int) -> None:
-    """By rank, with its place, whatever the size of the pages."""
+async def test_every_guild_is_returned_once_when_pages_are_followed(
+    backend: fake_backend.FakeBackend, size: int
+) -> None:
+    """By rank, with its position, for every page size."""
     await backend.users.put_preferences(USER, model.Preferences(pinned=(20,)))
     after: tuple[Any, ...] | None = None
     views: list[browse.GuildView] = []
@@ -266,8 +272,8 @@ async def test_every_guild_comes_once_when_pages_are_followed(backend: fake_back
     assert [(view.guild.guild_id, view.position) for view in views] == [(20, 0), (30, 1), (10, 2)]
 
 
-async def test_a_guild_tells_what_is_known_when_it_is_listed(backend: fake_backend.FakeBackend) -> None:
-    """How many channels he sees there, whether he owns it, and why not all are there."""
+async def test_a_guild_row_has_all_known_facts_when_it_is_listed(backend: fake_backend.FakeBackend) -> None:
+    """The number of visible channels, the ownership, and the reason why channels are missing."""
     views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.owner, view.channel_count, view.stale, view.reason) for view in views}
@@ -278,8 +284,8 @@ async def test_a_guild_tells_what_is_known_when_it_is_listed(backend: fake_backe
     }
 
 
-async def test_a_guild_tells_its_age_when_it_is_old(backend: fake_backend.FakeBackend) -> None:
-    """From its age on it counts as stale."""
+async def test_a_guild_is_marked_stale_when_it_is_old(backend: fake_backend.FakeBackend) -> None:
+    """From the configured age on."""
     backend.clock.advance(backend.config.max_age)
 
     views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
@@ -287,8 +293,8 @@ async def test_a_guild_tells_its_age_when_it_is_old(backend: fake_backend.FakeBa
     assert {view.stale for view in views} == {True}
 
 
-async def test_a_guild_tells_why_when_its_channels_are_missing(backend: fake_backend.FakeBackend) -> None:
-    """No bot, no access, or not read yet; what was read before a refusal is still counted."""
+async def test_a_guild_has_a_reason_when_its_channels_are_missing(backend: fake_backend.FakeBackend) -> None:
+    """No bot, no access, or not fetched yet; channels fetched before a refusal are still counted."""
     rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
     await stored.guild_list(backend.users, USER, rows, backend.clock())
     await backend.guilds.upsert_guilds(rows, [10, 40])
@@ -303,8 +309,8 @@ async def test_a_guild_tells_why_when_its_channels_are_missing(backend: fake_bac
     assert found == {10: (2, "NO_ACCESS"), 20: (None, "BOT_NOT_INSTALLED"), 40: (None, "NOT_INDEXED_YET")}
 
 
-async def test_the_count_is_what_is_shown_when_a_guild_is_opened(backend: fake_backend.FakeBackend) -> None:
-    """The two lists agree, and both agree with the rules."""
+async def test_the_count_equals_the_channels_shown_when_a_guild_is_opened(backend: fake_backend.FakeBackend) -> None:
+    """Both lists agree with each other and with the permission rules."""
     views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     for view in views:
@@ -317,10 +323,10 @@ async def test_the_count_is_what_is_shown_when_a_guild_is_opened(backend: fake_b
         assert view.channel_count == len(seen) == len(await ids(backend, guild_id=guild_id))
 
 
-async def test_a_guild_without_our_bot_shows_where_to_install_it_when_there_is_a_link(
+async def test_a_guild_without_our_bot_has_an_install_link_when_one_is_configured(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """With the guild already chosen; the reason tells whether our bot was ever there."""
+    """The link selects the guild; the reason says whether our bot was ever in it."""
     rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
     await stored.guild_list(backend.users, USER, rows, backend.clock())
     await backend.guilds.mark_bot_removed([20, 40], backend.clock())
@@ -341,10 +347,10 @@ async def test_a_guild_without_our_bot_shows_where_to_install_it_when_there_is_a
     assert await ids(backend, guild_id=20) == []
 
 
-async def test_old_channels_are_shown_and_read_again_once_when_somebody_looks(
+async def test_stale_channels_are_returned_and_refreshed_once_when_they_are_viewed(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """What is there is served and said to be old; the schedule has the guild due now, however often it is shown."""
+    """They are marked stale; the guild is scheduled now, however often it is viewed."""
     reader = browser(backend)
     young = await reader.list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
     backend.clock.advance(backend.config.max_age)
@@ -365,8 +371,8 @@ async def test_old_channels_are_shown_and_read_again_once_when_somebody_looks(
     assert [guild.guild_id for guild in await backend.guilds.list_due(backend.clock(), 9)] == [10]
 
 
-async def test_the_place_of_a_guild_is_explained_when_guilds_are_listed(backend: fake_backend.FakeBackend) -> None:
-    """Every signal with what it adds; they sum up to the score."""
+async def test_a_guilds_rank_is_explained_when_guilds_are_listed(backend: fake_backend.FakeBackend) -> None:
+    """Every signal with its contribution; the contributions sum up to the score."""
     await backend.users.put_preferences(USER, model.Preferences(pinned=(20,)))
 
     views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows

@@ -88,7 +88,7 @@ async def test_the_tokens_are_deleted_when_revocation_at_discord_fails(
 
 
 async def test_revocation_returns_in_time_when_discord_is_slow(backend: fake_backend.FakeBackend) -> None:
-    """Nobody waits longer than the bound."""
+    """No caller waits longer than the bound."""
     backend.oauth.latency = 1_000.0
     began = backend.clock()
 
@@ -98,7 +98,7 @@ async def test_revocation_returns_in_time_when_discord_is_slow(backend: fake_bac
 
 
 async def test_revocation_does_nothing_when_there_is_no_credential(backend: fake_backend.FakeBackend) -> None:
-    """A second revocation, and one of an unknown user, are no errors and ask nobody."""
+    """A second revocation, and one of an unknown user, succeed without a call."""
     await credential_control(backend).revoke(values.USER)
     backend.oauth.revoked.clear()
 

@@ -1,4 +1,4 @@
-"""One guild for one user: what each answer of Discord makes of its unit."""
+"""One guild for one user: the effect of each Discord response on its task."""
 
 import dataclasses
 from typing import Any
@@ -26,8 +26,8 @@ class Bench:
     backend: fake_backend.FakeBackend
     began: int = 0
 
-    async def run(self, **changes: Any) -> fetch_guild.StepResult:  # noqa: ANN401 -- any field of a unit, or job= and guild=
-        """Run the next step of the member's unit."""
+    async def run(self, **changes: Any) -> fetch_guild.StepResult:  # noqa: ANN401 -- any field of a task, or job= and guild=
+        """Run the next step of the member's task."""
 
         async def began() -> None:
             self.began += 1
@@ -45,7 +45,7 @@ class Bench:
         return (await self.backend.guilds.get([GUILD]))[GUILD]
 
     async def fetched(self, *channels: model.Channel) -> None:
-        """Let somebody have fetched the guild just now."""
+        """Store the guild as fetched now by another process."""
         now = self.backend.clock()
         fence = await self.backend.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
         assert fence is not None
@@ -64,7 +64,7 @@ async def bench() -> Bench:
 
 
 async def test_a_guild_is_stored_when_discord_answers(bench: Bench) -> None:
-    """All channels for everybody; the unit counts those that this user may see, and is done."""
+    """All channels are stored; the task counts those that this user may see and succeeds."""
     outcome = await bench.run(attempts=3, reason="DISCORD_TRANSIENT")
 
     assert outcome == fetch_guild.StepResult(values.task(state=model.TaskState.SUCCEEDED, channel_count=1))
@@ -81,10 +81,10 @@ async def test_a_guild_is_stored_when_discord_answers(bench: Bench) -> None:
         pytest.param(errors.Gone(404, 10004), "GUILD_UNAVAILABLE", id="not-found-though-our-bot-is-there"),
     ],
 )
-async def test_a_guild_is_left_alone_when_discord_refused_it(
+async def test_a_guild_is_not_fetched_again_when_discord_refused_it(
     bench: Bench, refusal: errors.DiscordRefused, cause: str
 ) -> None:
-    """The unit fails with the cause; the next one is skipped with it at no cost, until the refusal is old."""
+    """The task fails with the reason; the next one is skipped with it and no call, until the refusal expires."""
     bench.backend.discord.fail(GUILD, refusal)
 
     failed = await bench.run()
@@ -98,8 +98,8 @@ async def test_a_guild_is_left_alone_when_discord_refused_it(
     assert bench.backend.discord.asked(GUILD) == 2
 
 
-async def test_a_refusal_is_believed_longer_when_it_comes_again(bench: Bench) -> None:
-    """An hour, six, a day, a week; a success forgets them all."""
+async def test_a_refusal_lasts_longer_when_it_is_repeated(bench: Bench) -> None:
+    """An hour, six, a day, a week; a success resets it."""
     hours = []
     for _ in range(5):
         bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
@@ -112,8 +112,8 @@ async def test_a_refusal_is_believed_longer_when_it_comes_again(bench: Bench) ->
     assert ((await bench.guild()).refusals, (await bench.guild()).reason) == (0, "")
 
 
-async def test_what_was_read_is_hidden_when_our_bot_was_removed(bench: Bench) -> None:
-    """Discord's list of our bot's guilds says so, and nothing less does; the guild is then outside the set."""
+async def test_channels_are_hidden_when_our_bot_was_removed(bench: Bench) -> None:
+    """Only Discord's list of our bot's guilds proves it; the guild is then outside the cached set."""
     await bench.backend.bot_guilds.store(frozenset({GUILD, 7}), bench.backend.clock())
     await bench.run()
     bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
@@ -132,8 +132,8 @@ async def test_what_was_read_is_hidden_when_our_bot_was_removed(bench: Bench) ->
     )
 
 
-async def test_nothing_is_hidden_when_it_cannot_be_told_whether_our_bot_was_removed(bench: Bench) -> None:
-    """A guess erases nothing: the guild counts as one that refuses."""
+async def test_nothing_is_hidden_when_the_removal_of_our_bot_is_not_confirmed(bench: Bench) -> None:
+    """The guild counts as one that refuses."""
     await bench.fetched(OPEN, CLOSED)
     bench.backend.clock.advance(bench.backend.config.max_age)
     bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
@@ -145,8 +145,8 @@ async def test_nothing_is_hidden_when_it_cannot_be_told_whether_our_bot_was_remo
     assert await bench.backend.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
 
 
-async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench) -> None:
-    """Who has just given the bot its rights does not want to wait an hour; but once a minute is enough for all."""
+async def test_a_refusal_is_ignored_when_the_job_is_forced(bench: Bench) -> None:
+    """Access granted a moment ago is seen at once; one call a minute is enough for all callers."""
     bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
     await bench.run()
 
@@ -160,8 +160,8 @@ async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench)
     assert (await bench.guild()).access is model.Access.INSTALLED
 
 
-async def test_a_unit_fails_when_discord_refuses_for_another_reason(bench: Bench) -> None:
-    """A bad request says nothing about the guild: it is not remembered, and the lease ends."""
+async def test_a_task_fails_when_discord_refuses_for_another_reason(bench: Bench) -> None:
+    """A bad request says nothing about the guild: it is not stored, and the lease ends."""
     bench.backend.discord.fail(GUILD, errors.DiscordRefused(400, 50035))
 
     outcome = await bench.run()
@@ -171,8 +171,8 @@ async def test_a_unit_fails_when_discord_refuses_for_another_reason(bench: Bench
     assert (stored.access, stored.lease_until) == (model.Access.INSTALLED, 0.0)
 
 
-async def test_the_caller_decides_when_a_token_is_refused(bench: Bench) -> None:
-    """Nothing is noted of the guild, and the lease ends."""
+async def test_the_error_is_raised_when_a_token_is_refused(bench: Bench) -> None:
+    """Nothing is stored about the guild, and the lease ends."""
     bench.backend.discord.fail(GUILD, errors.TokenRefused(401, 0))
 
     with pytest.raises(errors.TokenRefused):
@@ -181,7 +181,7 @@ async def test_the_caller_decides_when_a_token_is_refused(bench: Bench) -> None:
     assert await bench.guild() == values.guild(name=f"guild {GUILD}")
 
 
-async def test_a_unit_is_tried_again_when_the_failure_may_pass(bench: Bench) -> None:
+async def test_a_task_is_retried_when_the_failure_may_pass(bench: Bench) -> None:
     """After a pause that doubles; the lease ends, so that others need not wait."""
     bench.backend.discord.fail(GUILD, errors.DiscordTransient("500"), errors.DiscordTransient("500"))
 
@@ -200,8 +200,8 @@ async def test_a_unit_is_tried_again_when_the_failure_may_pass(bench: Bench) -> 
     assert (await bench.guild()).lease_until == 0.0
 
 
-async def test_a_unit_fails_when_all_attempts_are_used_up(bench: Bench) -> None:
-    """With the cause, and the number of attempts."""
+async def test_a_task_fails_when_all_attempts_are_used_up(bench: Bench) -> None:
+    """With the reason and the number of attempts."""
     bench.backend.discord.fail(GUILD, errors.DiscordTransient("500"))
 
     outcome = await bench.run(attempts=bench.backend.config.max_attempts - 1)
@@ -214,7 +214,7 @@ async def test_a_unit_fails_when_all_attempts_are_used_up(bench: Bench) -> None:
 
 @pytest.mark.parametrize("budget", ["global", "user", "egress"])
 async def test_the_job_waits_when_a_budget_of_all_its_guilds_refuses(bench: Bench, budget: str) -> None:
-    """The unit stays as it was; nothing was asked, so nothing is locked and nobody is told that it began."""
+    """The task stays unchanged: no call was made, so no lease is taken and no start is published."""
     refusal = errors.RateLimited(budget, retry_after=3.0, why="used up")
     bench.backend.discord.fail(GUILD, refusal)
 
@@ -225,8 +225,8 @@ async def test_the_job_waits_when_a_budget_of_all_its_guilds_refuses(bench: Benc
     assert (bench.began, bench.backend.discord.calls) == (0, [])
 
 
-async def test_only_the_unit_waits_when_its_route_refuses(bench: Bench) -> None:
-    """The job's other guilds may go on; no attempt is counted."""
+async def test_only_the_task_waits_when_its_route_refuses(bench: Bench) -> None:
+    """The job's other guilds continue; no attempt is counted."""
     bench.backend.discord.fail(GUILD, errors.RateLimited("route", retry_after=3.0, why="used up"))
 
     outcome = await bench.run()
@@ -236,7 +236,7 @@ async def test_only_the_unit_waits_when_its_route_refuses(bench: Bench) -> None:
 
 
 async def test_an_attempt_is_counted_when_discord_answers_429(bench: Bench) -> None:
-    """The first is asked again after what Discord says or the first pause, whichever is longer; the fifth fails."""
+    """The retry follows after Discord's delay or the first pause, whichever is longer; the fifth attempt fails."""
     for answers in (1, 5):
         bench.backend.discord.fail(GUILD, errors.RateLimited("route", retry_after=30.0, why="429 user"))
 
@@ -249,7 +249,7 @@ async def test_an_attempt_is_counted_when_discord_answers_429(bench: Bench) -> N
 
 
 async def test_the_job_waits_when_the_edge_blocks_our_address(bench: Bench) -> None:
-    """Every further call would make it worse."""
+    """Every further call would prolong the block."""
     bench.backend.discord.fail(GUILD, errors.EgressBlocked(403, 60.0))
 
     outcome = await bench.run()
@@ -259,8 +259,8 @@ async def test_the_job_waits_when_the_edge_blocks_our_address(bench: Bench) -> N
     assert (outcome.throttled.budget, outcome.throttled.retry_after) == ("egress", 60.0)
 
 
-async def test_the_caller_decides_when_the_limiter_is_away(bench: Bench) -> None:
-    """Without budgets there is nothing to do for any guild."""
+async def test_the_error_is_raised_when_the_limiter_is_unavailable(bench: Bench) -> None:
+    """No guild can be fetched without budgets."""
     bench.backend.discord.fail(GUILD, errors.LimiterUnavailable(1.0))
 
     with pytest.raises(errors.LimiterUnavailable):
@@ -270,7 +270,7 @@ async def test_the_caller_decides_when_the_limiter_is_away(bench: Bench) -> None
 
 
 async def test_discord_is_not_asked_when_the_guild_is_fresh(bench: Bench) -> None:
-    """What somebody else has read serves this user as well, with his own rights."""
+    """Channels that another user's job fetched are used, with this user's rights."""
     await bench.fetched(OPEN, CLOSED, values.channel(9))
     bench.backend.clock.advance(bench.backend.config.max_age - 1)
 
@@ -282,7 +282,7 @@ async def test_discord_is_not_asked_when_the_guild_is_fresh(bench: Bench) -> Non
 
 
 async def test_discord_is_asked_when_the_guild_is_no_longer_fresh(bench: Bench) -> None:
-    """At its age it counts as old."""
+    """A guild exactly at its maximum age is stale."""
     await bench.fetched(values.channel(9))
     bench.backend.clock.advance(bench.backend.config.max_age)
 
@@ -292,10 +292,10 @@ async def test_discord_is_asked_when_the_guild_is_no_longer_fresh(bench: Bench) 
 
 
 @pytest.mark.parametrize(("created", "asked"), [(-1.0, 0), (1.0, 1)], ids=["read-after-start", "read-before-start"])
-async def test_a_forced_job_asks_when_the_guild_was_read_before_its_start(
+async def test_a_forced_job_fetches_when_the_guild_was_fetched_before_its_start(
     bench: Bench, created: float, asked: int
 ) -> None:
-    """Newer than the caller's wish is new enough: two forced jobs at once fetch a guild once."""
+    """A fetch after the job's start is new enough: two forced jobs at once fetch a guild once."""
     await bench.fetched(OPEN, values.channel(9))
 
     await bench.run(job=values.job(force=True, created_at=bench.backend.clock() + created))
@@ -303,8 +303,8 @@ async def test_a_forced_job_asks_when_the_guild_was_read_before_its_start(
     assert bench.backend.discord.asked(GUILD) == asked
 
 
-async def test_a_unit_comes_back_soon_when_somebody_else_fetches_its_guild(bench: Bench) -> None:
-    """It takes no permit, and looks again when the other one may be done."""
+async def test_a_task_is_retried_soon_when_another_process_fetches_its_guild(bench: Bench) -> None:
+    """It takes no permit, and checks again when the other fetch may be done."""
     now = bench.backend.clock()
     await bench.backend.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
 
@@ -315,11 +315,11 @@ async def test_a_unit_comes_back_soon_when_somebody_else_fetches_its_guild(bench
 
 
 @pytest.mark.parametrize("done", [True, False], ids=["has-fetched", "is-fetching"])
-async def test_no_call_is_made_when_somebody_was_quicker_to_the_permit(
+async def test_no_call_is_made_when_another_process_fetched_during_the_wait_for_a_permit(
     bench: Bench,
     done: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """The permit goes back; his result is used as soon as it is there."""
+    """The permit is returned; the other result is used as soon as it is stored."""
     before, now = await bench.guild(), bench.backend.clock()
     fence = await bench.backend.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
     assert fence is not None
@@ -334,7 +334,7 @@ async def test_no_call_is_made_when_somebody_was_quicker_to_the_permit(
 
 
 async def test_a_late_answer_is_not_stored_when_the_lease_was_lost(bench: Bench) -> None:
-    """Whoever has the lease now fetches again; this unit waits for him."""
+    """The new holder of the lease fetches again; this task waits for it."""
     bench.backend.discord.latency = bench.backend.config.guild_lease + 5
     slow = bench.run()
 
@@ -350,8 +350,8 @@ async def test_a_late_answer_is_not_stored_when_the_lease_was_lost(bench: Bench)
     assert (await bench.guild()).fetched_at is None
 
 
-async def test_roles_come_next_when_they_can_change_what_he_sees(bench: Bench) -> None:
-    """What is certain without them is counted at once; the unit is partly done."""
+async def test_roles_are_the_next_step_when_they_can_change_the_visible_channels(bench: Bench) -> None:
+    """Channels that do not depend on roles are counted at once; the task is partly done."""
     bench.backend.discord.channels[GUILD] = [OPEN, FOR_ROLE]
 
     outcome = await bench.run()
@@ -367,10 +367,10 @@ async def test_roles_come_next_when_they_can_change_what_he_sees(bench: Bench) -
         pytest.param(7 * 86_400.0, 1, model.Step.ROLES, id="too-old-to-believe"),
     ],
 )
-async def test_known_roles_count_when_they_are_not_too_old(
+async def test_known_roles_are_used_when_they_are_not_too_old(
     bench: Bench, age: float, count: int, step: model.Step
 ) -> None:
-    """Fresh ones end the unit, old ones are asked for again, very old ones are not believed meanwhile."""
+    """Fresh roles complete the task, stale ones are fetched again, very old ones are not used meanwhile."""
     bench.backend.discord.channels[GUILD] = [OPEN, FOR_ROLE]
     await stored.roles(bench.backend.users, USER, GUILD, (ROLE,), bench.backend.clock() - age)
 
@@ -380,8 +380,8 @@ async def test_known_roles_count_when_they_are_not_too_old(
     assert outcome.task.state.terminal is (step is model.Step.CHANNELS)
 
 
-async def test_a_unit_is_done_when_the_roles_are_there(bench: Bench) -> None:
-    """They are stored, and what they open is counted."""
+async def test_a_task_succeeds_when_the_roles_are_fetched(bench: Bench) -> None:
+    """They are stored, and the channels that they open are counted."""
     await bench.fetched(OPEN, FOR_ROLE, CLOSED)
     bench.backend.discord.roles[USER, GUILD] = (ROLE,)
 
@@ -393,8 +393,8 @@ async def test_a_unit_is_done_when_the_roles_are_there(bench: Bench) -> None:
     assert (member.role_ids, member.roles_at) == ((ROLE,), bench.backend.clock())
 
 
-async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Bench) -> None:
-    """He sees nothing from now on."""
+async def test_a_task_is_skipped_when_the_user_is_no_longer_a_member(bench: Bench) -> None:
+    """The user sees nothing of the guild from then on."""
     outcome = await bench.run(step=model.Step.ROLES, channel_count=5)
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "USER_LEFT")
@@ -408,7 +408,7 @@ async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Benc
 async def test_roles_stay_unknown_when_discord_does_not_say_that_the_user_left(
     bench: Bench, refusal: errors.DiscordRefused
 ) -> None:
-    """What depends on a role stays hidden, and the row says why. Only Unknown Member ends a membership."""
+    """Channels that depend on a role stay hidden, with the reason. Only Unknown Member ends a membership."""
     bench.backend.discord.fail((USER, GUILD), *[refusal] * 2)
 
     outcome = await bench.run(step=model.Step.ROLES, channel_count=1)
@@ -418,10 +418,10 @@ async def test_roles_stay_unknown_when_discord_does_not_say_that_the_user_left(
 
 
 @pytest.mark.parametrize("refusal", [errors.NoAccess(403, 50001), errors.Gone(404, 10004)])
-async def test_the_bot_is_asked_when_the_users_own_token_cannot_read_roles(
+async def test_the_bots_token_is_used_when_the_users_token_cannot_read_roles(
     bench: Bench, refusal: errors.DiscordRefused
 ) -> None:
-    """It may know; a second call is made only when the first was with the user's token."""
+    """The second call is made only when the first used the user's token."""
     bench.backend.discord.roles[USER, GUILD] = (ROLE,)
     bench.backend.discord.fail((USER, GUILD), refusal)
     own = values.credential(scopes=("guilds", ports.MEMBER_SCOPE))
@@ -432,8 +432,8 @@ async def test_the_bot_is_asked_when_the_users_own_token_cannot_read_roles(
     assert bench.backend.discord.own_tokens == [True, False]
 
 
-async def test_a_guild_is_left_alone_when_its_listing_is_too_large(bench: Bench) -> None:
-    """One call, no retry; the guild is not asked again for an hour, and nothing that was read is hidden."""
+async def test_a_guild_is_not_fetched_again_when_its_listing_is_too_large(bench: Bench) -> None:
+    """One call and no retry for an hour; stored channels stay visible."""
     bench.backend.discord.fail(GUILD, errors.AnswerTooLarge(48 << 20))
 
     first = await bench.run()
@@ -445,8 +445,8 @@ async def test_a_guild_is_left_alone_when_its_listing_is_too_large(bench: Bench)
     assert (await bench.guild()).retry_at == bench.backend.clock() + 3_600.0
 
 
-async def test_a_unit_stays_partly_done_when_reading_roles_fails_for_now(bench: Bench) -> None:
-    """The channels are not asked for again."""
+async def test_a_task_stays_partly_done_when_fetching_roles_fails_for_now(bench: Bench) -> None:
+    """The channels are not fetched again."""
     bench.backend.discord.fail((USER, GUILD), errors.DiscordTransient("500"))
 
     outcome = await bench.run(step=model.Step.ROLES, state=model.TaskState.RUNNING, channel_count=1)
@@ -456,10 +456,10 @@ async def test_a_unit_stays_partly_done_when_reading_roles_fails_for_now(bench: 
 
 
 @pytest.mark.parametrize("second", [[OPEN], [OPEN, CLOSED, FOR_ROLE]], ids=["says-the-same", "is-whole"])
-async def test_a_listing_is_asked_for_again_when_it_lacks_more_than_half(
+async def test_a_listing_is_fetched_again_when_it_lacks_more_than_half(
     bench: Bench, second: list[model.Channel]
 ) -> None:
-    """The second one is believed, and only what it lacks is hidden, with the cause."""
+    """The second one counts, and only channels that it lacks are hidden, with the reason."""
     await bench.fetched(OPEN, CLOSED, FOR_ROLE)
     bench.backend.clock.advance(bench.backend.config.max_age)
     bench.backend.discord.channels[GUILD] = [OPEN]
@@ -479,8 +479,8 @@ async def test_a_listing_is_asked_for_again_when_it_lacks_more_than_half(
     )
 
 
-async def test_nothing_is_hidden_when_the_second_listing_does_not_come(bench: Bench) -> None:
-    """What was doubted once is not stored."""
+async def test_nothing_is_hidden_when_the_second_listing_fails(bench: Bench) -> None:
+    """The unconfirmed listing is not stored."""
     await bench.fetched(OPEN, CLOSED)
     bench.backend.clock.advance(bench.backend.config.max_age)
     bench.backend.discord.channels[GUILD] = []
@@ -496,10 +496,10 @@ async def test_nothing_is_hidden_when_the_second_listing_does_not_come(bench: Be
     assert (await bench.guild()).lease_until == 0.0
 
 
-async def test_nothing_that_is_stored_is_looked_at_when_a_listing_is_as_it_was(
+async def test_stored_channels_are_not_loaded_when_a_listing_is_unchanged(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose structure is that of the reading before lacks nothing; most listings are such."""
+    """A listing with the same structure lacks nothing; most listings are unchanged."""
     await bench.run()
     bench.backend.clock.advance(bench.backend.config.max_age * 100)
 
@@ -514,7 +514,7 @@ async def test_nothing_that_is_stored_is_looked_at_when_a_listing_is_as_it_was(
 
 
 async def test_a_guild_is_fresh_for_longer_when_it_has_not_changed_for_long(bench: Bench) -> None:
-    """Its channels are years old, so that two hours more hardly matter."""
+    """Two more hours hardly matter for channels that are years old."""
     await bench.backend.guilds.mark_viewed([GUILD], bench.backend.clock())
     await bench.run()
     bench.backend.clock.advance(freshness.TIERS[0].max_interval * 0.89)
@@ -525,8 +525,10 @@ async def test_a_guild_is_fresh_for_longer_when_it_has_not_changed_for_long(benc
 
 
 @pytest.mark.parametrize("problem", [errors.EgressBlocked(403, 60.0), errors.EgressBlocked(429, 60.0)], ids=str)
-async def test_nothing_is_noted_of_a_guild_when_the_edge_blocks_us(bench: Bench, problem: errors.EgressBlocked) -> None:
-    """A page of the edge says nothing about a guild."""
+async def test_nothing_is_stored_about_a_guild_when_the_edge_blocks_us(
+    bench: Bench, problem: errors.EgressBlocked
+) -> None:
+    """An error page of the edge says nothing about the guild."""
     before = await bench.guild()
     bench.backend.discord.fail(GUILD, problem)
 
@@ -535,8 +537,8 @@ async def test_nothing_is_noted_of_a_guild_when_the_edge_blocks_us(bench: Bench,
     assert await bench.guild() == before
 
 
-async def test_roles_are_asked_for_again_when_a_job_is_forced(bench: Bench) -> None:
-    """Who has just got a role does not want to wait until what is known of him is old."""
+async def test_roles_are_fetched_again_when_a_job_is_forced(bench: Bench) -> None:
+    """A role granted a moment ago is seen at once."""
     bench.backend.discord.channels[GUILD] = [OPEN, FOR_ROLE]
     await stored.roles(bench.backend.users, USER, GUILD, (), bench.backend.clock() - 60)
 

@@ -28,8 +28,8 @@ def lists(backend: fake_backend.FakeBackend) -> guild_lists.GuildLists:
     return guild_lists.GuildLists(backend.deps, backend.config)
 
 
-async def test_the_list_is_stored_whole_when_it_is_read(backend: fake_backend.FakeBackend) -> None:
-    """Memberships, names, and where our bot is; the units come by rank."""
+async def test_the_whole_list_is_stored_when_it_is_fetched(backend: fake_backend.FakeBackend) -> None:
+    """Memberships, names, and whether our bot is there; tasks are ordered by rank."""
     backend.discord.lists[USER][2] = values.user_guild(30, owner=True, name="mine")
 
     units = await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
@@ -46,8 +46,8 @@ async def test_the_list_is_stored_whole_when_it_is_read(backend: fake_backend.Fa
     assert [found[key].access for key in (10, 20, 30)] == ["INSTALLED", "NOT_INSTALLED", "INSTALLED"]
 
 
-async def test_a_unit_is_skipped_for_its_reason_when_it_needs_no_call(backend: fake_backend.FakeBackend) -> None:
-    """Without our bot, or by the user's wish; the lack of our bot is the better reason."""
+async def test_a_task_is_skipped_with_a_reason_when_it_needs_no_call(backend: fake_backend.FakeBackend) -> None:
+    """Without our bot, or muted by the user; the missing bot takes precedence."""
     await backend.users.put_preferences(USER, model.Preferences(muted=(10, 20)))
 
     units = await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
@@ -56,10 +56,10 @@ async def test_a_unit_is_skipped_for_its_reason_when_it_needs_no_call(backend: f
     assert reasons == {10: ("SKIPPED", "MUTED"), 20: ("SKIPPED", "BOT_NOT_INSTALLED"), 30: ("QUEUED", "")}
 
 
-async def test_the_user_is_charged_when_his_list_is_read_but_not_for_the_bots(
+async def test_the_user_is_charged_for_their_own_list_when_both_are_fetched(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """The bot's list serves everybody."""
+    """The bot's list serves all users."""
     await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
     charged = {call.what: (call.purpose.user_id, call.purpose.lane) for call in backend.discord.calls}
@@ -70,8 +70,8 @@ async def test_the_user_is_charged_when_his_list_is_read_but_not_for_the_bots(
     }
 
 
-async def test_the_bots_list_is_read_once_when_many_need_it(backend: fake_backend.FakeBackend) -> None:
-    """Later ones within its age use what is cached, those at the same moment wait for the one that reads."""
+async def test_the_bots_list_is_fetched_once_when_many_need_it(backend: fake_backend.FakeBackend) -> None:
+    """Later callers use the cache; callers at the same moment wait for the one fetch."""
     backend.discord.latency = 0.9
     case = lists(backend)
 
@@ -83,8 +83,8 @@ async def test_the_bots_list_is_read_once_when_many_need_it(backend: fake_backen
     assert backend.discord.asked("installs") == 1
 
 
-async def test_the_bots_list_is_read_again_when_it_is_too_old(backend: fake_backend.FakeBackend) -> None:
-    """So that a guild that has just got our bot is indexed."""
+async def test_the_bots_list_is_fetched_again_when_it_is_too_old(backend: fake_backend.FakeBackend) -> None:
+    """A guild that has just installed our bot is indexed."""
     case = lists(backend)
     await case.bot_guilds.get(PURPOSE)
     backend.discord.installed.add(20)
@@ -102,10 +102,10 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-async def test_the_old_set_is_used_when_the_bots_list_cannot_be_read_now(
+async def test_the_cached_set_is_used_when_the_bots_list_cannot_be_fetched(
     backend: fake_backend.FakeBackend, failure: errors.IndexerError
 ) -> None:
-    """It changes slowly; a start must not fail for it."""
+    """The set changes slowly; a start must not fail for it."""
     case = lists(backend)
     await case.bot_guilds.get(PURPOSE)
     backend.clock.advance(backend.config.bot_guilds_age + 1)
@@ -115,10 +115,10 @@ async def test_the_old_set_is_used_when_the_bots_list_cannot_be_read_now(
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-async def test_the_failure_is_told_when_there_is_no_old_set(
+async def test_the_failure_is_raised_when_there_is_no_cached_set(
     backend: fake_backend.FakeBackend, failure: errors.IndexerError
 ) -> None:
-    """Without it every guild would look as if our bot were missing."""
+    """Without the set, every guild would look as if our bot were missing."""
     backend.discord.fail("installs", failure)
 
     with pytest.raises(type(failure)):
@@ -127,16 +127,16 @@ async def test_the_failure_is_told_when_there_is_no_old_set(
     assert backend.discord.asked("list") == 0
 
 
-async def test_a_dead_bot_token_is_told_apart_when_the_bots_list_is_refused(backend: fake_backend.FakeBackend) -> None:
-    """It is not the user's."""
+async def test_bot_token_refused_is_raised_when_the_bots_list_is_refused(backend: fake_backend.FakeBackend) -> None:
+    """The user's token is not the cause."""
     backend.discord.fail("installs", errors.TokenRefused(401, 0))
 
     with pytest.raises(errors.BotTokenRefused):
         await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
 
-async def test_nothing_is_stored_when_the_users_list_cannot_be_read(backend: fake_backend.FakeBackend) -> None:
-    """A failure is not an empty list: nobody loses his guilds by it."""
+async def test_nothing_is_stored_when_the_users_list_cannot_be_fetched(backend: fake_backend.FakeBackend) -> None:
+    """A failure is not an empty list: no membership ends."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.fail("list", errors.DiscordTransient("a truncated answer"))
@@ -147,8 +147,8 @@ async def test_nothing_is_stored_when_the_users_list_cannot_be_read(backend: fak
     assert len((await stored.user(backend.users, USER)).memberships) == 3
 
 
-async def test_the_set_stays_young_when_it_is_renewed_beside(backend: fake_backend.FakeBackend) -> None:
-    """In the lane where nobody waits."""
+async def test_the_cache_stays_fresh_when_it_is_kept_fresh(backend: fake_backend.FakeBackend) -> None:
+    """In the background lane."""
     case = lists(backend)
 
     await case.bot_guilds.keep_fresh()
@@ -157,8 +157,8 @@ async def test_the_set_stays_young_when_it_is_renewed_beside(backend: fake_backe
     assert [call.purpose.lane for call in backend.discord.calls] == [model.Lane.REFRESH]
 
 
-async def test_a_list_is_read_again_when_it_lacks_many_of_his_guilds(backend: fake_backend.FakeBackend) -> None:
-    """Discord has answered with parts before; the second answer is believed, whatever it says."""
+async def test_a_list_is_fetched_twice_when_it_lacks_many_guilds(backend: fake_backend.FakeBackend) -> None:
+    """Discord has returned partial lists before; the second one counts, whatever it contains."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     whole = backend.discord.lists[USER]
@@ -175,8 +175,8 @@ async def test_a_list_is_read_again_when_it_lacks_many_of_his_guilds(backend: fa
     assert (len(units), backend.discord.asked("list")) == (3, asked + 2)
 
 
-async def test_guilds_are_left_when_a_list_lacks_them_twice(backend: fake_backend.FakeBackend) -> None:
-    """A user may well leave most of his guilds at once."""
+async def test_memberships_end_when_a_list_lacks_them_twice(backend: fake_backend.FakeBackend) -> None:
+    """A user may leave most of their guilds at once."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.lists[USER] = backend.discord.lists[USER][:1]
@@ -189,7 +189,7 @@ async def test_guilds_are_left_when_a_list_lacks_them_twice(backend: fake_backen
 
 
 async def test_one_call_is_enough_when_a_list_lacks_few_guilds(backend: fake_backend.FakeBackend) -> None:
-    """Leaving one of four is nothing to doubt."""
+    """Leaving one of four guilds needs no confirmation."""
     await backend.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30, 40)])
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
@@ -205,7 +205,7 @@ async def test_a_guild_is_indexed_when_the_bot_was_installed_a_moment_ago(
     backend: fake_backend.FakeBackend,
     force: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """A start asks about the guild alone, once in a few seconds; the whole list is not read again."""
+    """A start checks the one guild, once in a few seconds; the whole list is not fetched again."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.installed.add(20)
@@ -220,8 +220,8 @@ async def test_a_guild_is_indexed_when_the_bot_was_installed_a_moment_ago(
     assert backend.discord.asked(("bot", 20)) == 2
 
 
-async def test_few_questions_are_asked_when_many_guilds_lack_the_bot(backend: fake_backend.FakeBackend) -> None:
-    """Three about servers that the user manages, or one about another; the others cost no call."""
+async def test_few_guilds_are_checked_when_many_lack_the_bot(backend: fake_backend.FakeBackend) -> None:
+    """Three that the user manages, or one other; the rest cost no call."""
     theirs = [values.user_guild(100 + number, owner=True) for number in range(6)]
     await backend.add_user([*theirs, *(values.user_guild(200 + number) for number in range(6))])
     backend.discord.installed.clear()
@@ -235,8 +235,8 @@ async def test_few_questions_are_asked_when_many_guilds_lack_the_bot(backend: fa
     ]
 
 
-async def test_channels_are_hidden_when_two_listings_lack_the_guild(backend: fake_backend.FakeBackend) -> None:
-    """One listing may be wrong; the second one ten minutes later is believed."""
+async def test_channels_are_hidden_when_two_lists_lack_the_guild(backend: fake_backend.FakeBackend) -> None:
+    """One list may be wrong; a second one ten minutes later confirms it."""
     await backend.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30, 40, 50)])
     await backend.start_job()
     await backend.run_all_turns()
@@ -254,8 +254,8 @@ async def test_channels_are_hidden_when_two_listings_lack_the_guild(backend: fak
     assert (await backend.guilds.get([30]))[30].reason == "BOT_REMOVED"
 
 
-async def test_nothing_is_hidden_when_the_bots_list_lacks_much(backend: fake_backend.FakeBackend) -> None:
-    """However often it comes so: a guild that is gone refuses its own call."""
+async def test_nothing_is_hidden_when_the_bots_list_lacks_many_guilds(backend: fake_backend.FakeBackend) -> None:
+    """However often: the call for a guild without our bot is refused anyway."""
     case = lists(backend)
     await case.bot_guilds.get(PURPOSE)
     backend.discord.installed.clear()
@@ -265,8 +265,8 @@ async def test_nothing_is_hidden_when_the_bots_list_lacks_much(backend: fake_bac
         assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
 
 
-async def test_it_is_noted_who_waits_when_a_list_is_read(backend: fake_backend.FakeBackend) -> None:
-    """For guilds that are to be read; a reading starts the count anew."""
+async def test_demand_is_counted_when_a_list_is_fetched(backend: fake_backend.FakeBackend) -> None:
+    """For guilds that are to be fetched; a fetch resets it."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)

@@ -45,7 +45,7 @@ async def test_the_current_turn_is_enqueued_when_it_is_overdue(backend: fake_bac
 
 
 async def test_a_turn_is_not_enqueued_at_every_sweep_when_the_queue_is_long(backend: fake_backend.FakeBackend) -> None:
-    """It would only grow longer; after a while it counts as lost again."""
+    """It would make the queue longer; after a while the turn counts as lost again."""
     backend.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
     counts = []
 
@@ -126,8 +126,8 @@ async def schedule(backend: fake_backend.FakeBackend, guild_id: int) -> model.Sc
     return (await backend.guilds.get([guild_id]))[guild_id].schedule
 
 
-async def test_guilds_are_read_again_when_they_are_due(guilds: fake_backend.FakeBackend) -> None:
-    """Each once, for nobody, in the lane that takes what others leave; then they are due later."""
+async def test_guilds_are_fetched_again_when_they_are_due(guilds: fake_backend.FakeBackend) -> None:
+    """Each once, charged to no user, in the lane of the lowest priority; then they are due later."""
     early = await refresher(guilds).refresh()
     guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
 
@@ -141,7 +141,7 @@ async def test_guilds_are_read_again_when_they_are_due(guilds: fake_backend.Fake
 
 
 async def test_the_round_ends_when_quota_is_used_up(guilds: fake_backend.FakeBackend) -> None:
-    """The round ends at the first refusal; what was not read stays due."""
+    """At the first refusal; guilds that were not fetched stay due."""
     guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
     first = (await guilds.guilds.list_due(guilds.clock(), 9))[0].guild_id
     guilds.discord.fail(first, errors.RateLimited("global", retry_after=5.0, why="used up"))
@@ -154,8 +154,8 @@ async def test_the_round_ends_when_quota_is_used_up(guilds: fake_backend.FakeBac
     assert len(await guilds.guilds.list_due(guilds.clock(), 9)) == 3
 
 
-async def test_the_interval_doubles_when_a_reading_fails(guilds: fake_backend.FakeBackend) -> None:
-    """Until one succeeds; what was read before stays."""
+async def test_the_interval_doubles_when_a_fetch_fails(guilds: fake_backend.FakeBackend) -> None:
+    """Until one succeeds; stored channels stay."""
     before = await schedule(guilds, 10)
     intervals = []
     for _ in range(3):
@@ -177,7 +177,7 @@ async def test_a_guild_is_unscheduled_when_nobody_viewed_it_for_a_month(guilds: 
     assert (guilds.discord.calls, await guilds.guilds.list_due(guilds.clock(), 9)) == ([], [])
 
 
-async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: fake_backend.FakeBackend) -> None:
+async def test_a_guild_is_fetched_once_when_two_processes_refresh_at_once(guilds: fake_backend.FakeBackend) -> None:
     """The lease admits one of them, even if both believe to be elected."""
     guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
     guilds.discord.latency = 0.2
@@ -189,7 +189,7 @@ async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: f
 
 
 async def test_old_data_is_purged_when_the_retention_is_over(guilds: fake_backend.FakeBackend) -> None:
-    """A hidden channel, and a guild that nobody is in; not a day sooner."""
+    """A hidden channel, and a guild without members; not a day sooner."""
     now = guilds.clock()
     await stored.guild_list(guilds.users, values.USER, [values.user_guild(10), values.user_guild(20)], now)
     fence = await guilds.guilds.acquire_lease(20, now=now, until=now + 5, fetched_before=now)

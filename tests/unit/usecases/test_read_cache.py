@@ -1,4 +1,4 @@
-"""Pages from the cache: never older than the moment at which they were asked for, for the price of a small question."""
+"""Pages from the cache: as new as the request, at the cost of one small version query."""
 
 import asyncio
 import collections
@@ -26,7 +26,7 @@ State = TypeVar("State")
 
 
 class Distant:
-    """
+    """A port whose calls and results each take a while.
     A port whose calls take a while to arrive, and their answers to come back.
 
     Attributes:
@@ -58,16 +58,16 @@ class History(Generic[State]):
         self._states: list[State] = []
 
     def add(self, state: State) -> None:
-        """Note what is stored now."""
+        """Append the current state."""
         self._states.append(state)
 
     @property
     def now(self) -> int:
-        """The place of what is stored now."""
+        """The position of the current state."""
         return len(self._states) - 1
 
     def since(self, place: int) -> Sequence[State]:
-        """Return what was stored then and afterwards."""
+        """Return the state stored then and all later ones."""
         return self._states[place:]
 
 
@@ -81,7 +81,7 @@ class WrongPage:
 
 
 class Scene:
-    """One user who reads, and writers that change what they may see; every state is remembered."""
+    """One user who reads, and writers that change what the user may see; every state is recorded."""
 
     def __init__(self, backend: fake_backend.FakeBackend, seed: int) -> None:
         self._backend = backend
@@ -102,7 +102,7 @@ class Scene:
         self.pages = collections.Counter[str]()
 
     async def prepare(self) -> None:
-        """Store a user in all guilds, with everything in sight."""
+        """Store a user in all guilds, with every channel visible."""
         rows = [values.user_guild(guild_id) for guild_id in GUILDS]
         await self._backend.users.put_credential(USER, values.credential())
         await self._backend.guilds.upsert_guilds(rows, GUILDS)
@@ -136,7 +136,7 @@ class Scene:
         self._channels[guild_id].add((await guilds.load([guild_id]))[guild_id].channels)
 
     def random_channels(self, guild_id: int) -> list[model.Channel]:
-        """Return channels that are open, hidden from all or from a role, or not listed."""
+        """Return channels that are visible, hidden from all or from a role, or not listed."""
         ways = [
             [],
             [],
@@ -171,7 +171,7 @@ class Scene:
                 await self.list_guilds([row for row in rows if self._dice.random() < 0.8])
 
     async def read(self, until: float) -> None:
-        """Ask for pages at random moments."""
+        """Request pages at random moments."""
         while self._backend.clock.elapsed < until:
             await asyncio.sleep(self._dice.uniform(0.0, 0.05))
             wanted = browse.ChannelFilter(
@@ -180,13 +180,13 @@ class Scene:
             await self.check_page(wanted, size=self._dice.choice([2, 500]))
 
     async def check_page(self, wanted: browse.ChannelFilter, *, size: int) -> None:
-        """Ask for a page and note it if no state that was stored since is as it says."""
+        """Request a page and record it if no state stored since explains its rows."""
         at, user = self._backend.clock.elapsed, self._user.now
         places = {key: history.now for key, history in self._channels.items()}
 
         page = await self.browser.list_channels(USER, wanted, after=None, size=size)
 
-        # What each combination of the states since then allows; the two are asked for side by side.
+        # What each combination of the states since then allows; the two are queried concurrently.
         guild_ids = [wanted.guild_id] if wanted.guild_id else GUILDS
         sights = [
             set(_in_sight(member, channels))
@@ -221,7 +221,7 @@ def _in_sight(member: model.Membership | None, channels: Sequence[model.Channel]
 
 
 async def scene(seed: int, **config: Any) -> Scene:  # noqa: ANN401 -- any setting
-    """Let 8 readers and 3 writers work for 5 seconds."""
+    """Run 8 readers and 3 writers for 5 seconds."""
     made = Scene(fake_backend.make(**config), seed)
     await made.prepare()
     until = made._backend.clock.elapsed + 5.0
@@ -230,8 +230,8 @@ async def scene(seed: int, **config: Any) -> Scene:  # noqa: ANN401 -- any setti
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_page_is_as_new_as_its_question_when_others_hide_and_show_channels(seed: int) -> None:
-    """It shows no channel that a version stored before hides, and lacks none that every version since shows."""
+async def test_a_page_is_as_new_as_its_request_when_channels_change_meanwhile(seed: int) -> None:
+    """It shows no channel that an earlier version hides, and lacks none that every later version shows."""
     made = await scene(seed)
 
     assert made.wrong == []
@@ -240,15 +240,15 @@ async def test_a_page_is_as_new_as_its_question_when_others_hide_and_show_channe
     assert made.pages["empty"] > 10
 
 
-async def test_an_old_page_is_found_when_it_need_not_be_checked_for_a_second() -> None:
-    """The test above can fail: with the setting that allows it, hidden channels are shown, for so long at most."""
+async def test_an_old_page_is_detected_when_versions_are_checked_once_a_second() -> None:
+    """Proves that the test above can fail: hidden channels are shown for up to a second."""
     made = await scene(0, read_cache_max_age=1.0)
 
     assert len([page for page in made.wrong if page.shown]) > 20
 
 
-async def test_a_hidden_channel_is_gone_after_a_second_when_pages_are_not_checked_for_that_long() -> None:
-    """It is the longest that the setting allows."""
+async def test_a_hidden_channel_is_gone_after_a_second_when_versions_are_checked_once_a_second() -> None:
+    """A second is the maximum of the setting."""
     made = Scene(fake_backend.make(read_cache_max_age=1.0), 1)
     await made.prepare()
     await made.check_page(ALL, size=500)
@@ -263,8 +263,8 @@ async def test_a_hidden_channel_is_gone_after_a_second_when_pages_are_not_checke
     assert (hidden_before, len(made.wrong)) == (1, 1)
 
 
-async def test_a_page_costs_two_small_questions_side_by_side_when_nothing_changed() -> None:
-    """The versions of the user and of the guilds, within the time of one question."""
+async def test_a_page_costs_two_concurrent_version_queries_when_nothing_changed() -> None:
+    """For the user's version and the guilds', within the time of one query."""
     made = Scene(fake_backend.make(), 2)
     await made.prepare()
     await made.check_page(ALL, size=500)
@@ -278,8 +278,8 @@ async def test_a_page_costs_two_small_questions_side_by_side_when_nothing_change
     assert made._backend.clock.elapsed - began <= 2 * LATENCY
 
 
-async def test_pages_share_a_question_when_they_are_asked_for_together() -> None:
-    """However many users wait."""
+async def test_pages_share_a_version_query_when_they_are_requested_together() -> None:
+    """For any number of users."""
     made = Scene(fake_backend.make(), 3)
     await made.prepare()
     others = range(USER + 1, USER + 50)
@@ -298,8 +298,8 @@ async def test_pages_share_a_question_when_they_are_asked_for_together() -> None
     assert (made.users.calls, made.guilds.calls) == (["versions"], ["versions"])
 
 
-async def test_only_what_changed_is_loaded_when_one_guild_has_another_version() -> None:
-    """The versions told which one."""
+async def test_only_the_changed_guild_is_loaded_when_its_version_differs() -> None:
+    """The version query identifies it."""
     made = Scene(fake_backend.make(), 4)
     await made.prepare()
     await made.check_page(ALL, size=500)
@@ -314,7 +314,7 @@ async def test_only_what_changed_is_loaded_when_one_guild_has_another_version() 
     assert made.users.calls == ["versions", "versions"]
 
 
-async def test_the_user_is_unknown_when_they_were_erased_while_they_were_kept() -> None:
+async def test_the_user_is_unknown_when_they_were_erased_while_cached() -> None:
     """Nothing of them is shown from the cache."""
     made = Scene(fake_backend.make(), 5)
     await made.prepare()
@@ -327,8 +327,8 @@ async def test_the_user_is_unknown_when_they_were_erased_while_they_were_kept() 
         await made.browser.list_guilds(USER, after=None, size=50)
 
 
-async def test_a_roles_channel_stays_in_sight_when_its_roles_were_confirmed() -> None:
-    """How old they are counts from the last answer, also in a process that kept the user from before it."""
+async def test_a_roles_channel_stays_visible_when_its_roles_were_confirmed() -> None:
+    """The roles' age counts from the last response, even in a process that cached the user before it."""
     made = Scene(fake_backend.make(), 6)
     await made.prepare()
     await made.list_channels(GUILDS[0], [values.channel(1, GUILDS[0], overwrites=[values.denied(ROLES[0])])])
@@ -345,8 +345,8 @@ async def test_a_roles_channel_stays_in_sight_when_its_roles_were_confirmed() ->
     assert [row.channel_id for row in after.rows] == [1]
 
 
-async def test_a_page_ends_when_its_guilds_do_not_fit_into_the_cache() -> None:
-    """It has fewer rows, or loads for itself; the smallest cache that the settings allow is smaller than one user."""
+async def test_a_page_ends_early_when_its_guilds_do_not_fit_into_the_cache() -> None:
+    """It has fewer rows, or loads without the cache; the smallest cache allowed is smaller than one user."""
     made = Scene(fake_backend.make(read_cache_bytes=1 << 20), 7)
     guild_ids = range(100, 300)
     rows = [values.user_guild(guild_id) for guild_id in guild_ids]
@@ -361,7 +361,7 @@ async def test_a_page_ends_when_its_guilds_do_not_fit_into_the_cache() -> None:
 
 
 async def test_views_are_written_together_when_they_are_flushed() -> None:
-    """No page waits for it; a guild that was only listed is not opened by the user."""
+    """No page waits for the write; a guild that was only listed does not count as viewed."""
     made = Scene(fake_backend.make(), 8)
     await made.prepare()
     await made.check_page(ALL, size=500)
@@ -377,7 +377,7 @@ async def test_views_are_written_together_when_they_are_flushed() -> None:
     assert [user.memberships[key].last_viewed_at is not None for key in GUILDS] == [True, False, False]
 
 
-def test_the_ports_have_what_distant_ones_forward() -> None:
-    """The stand-in forwards any name, so that a misspelt one must not pass for a method."""
+def test_the_ports_have_every_method_that_distant_forwards() -> None:
+    """The stand-in forwards any name, so a misspelt one would pass for a method."""
     assert {"versions", "load", "mark_viewed"} <= vars(ports.Users).keys()
     assert {"versions", "load", "mark_viewed", "schedule_soon"} <= vars(ports.Guilds).keys()

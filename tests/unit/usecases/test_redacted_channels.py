@@ -25,7 +25,7 @@ async def read(backend: fake_backend.FakeBackend, *rows: model.Channel) -> read_
     """Let the guild be read, when Discord lists these channels."""
 
     async def began() -> None:
-        """Tell nobody."""
+        """Do nothing."""
 
     backend.discord.channels[GUILD] = list(rows)
     backend.clock.advance(1.0)
@@ -71,10 +71,10 @@ async def test_a_redacted_channel_is_not_stored_when_nothing_was_known_of_it(bac
     assert await backend.guilds.list_channels([GUILD]) == GOOD
 
 
-async def test_a_channel_that_was_gone_stays_gone_when_it_comes_back_redacted(
+async def test_a_gone_channel_stays_gone_when_a_listing_has_it_redacted(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """What is hidden is not brought back by what shows nothing."""
+    """A redacted row does not restore a hidden channel."""
     await read(backend, *GOOD[:2])
 
     await read(backend, *GOOD[:2], redacted(3))

@@ -27,14 +27,14 @@ def for_role(guild_id: int) -> list[model.Channel]:
 
 @pytest.fixture
 async def backend() -> fake_backend.FakeBackend:
-    """One user in seven guilds, alike in everything, so that the oldest comes first."""
+    """One user in seven guilds that differ only in age; the oldest ranks first."""
     made = fake_backend.make()
     await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
     return made
 
 
 async def test_a_job_succeeds_when_every_guild_answers(backend: fake_backend.FakeBackend) -> None:
-    """Each guild is asked once, each unit is done, and the job says so."""
+    """Each guild is fetched once and each task succeeds."""
     await backend.start_job()
 
     await backend.run_all_turns()
@@ -47,7 +47,7 @@ async def test_a_job_succeeds_when_every_guild_answers(backend: fake_backend.Fak
 
 
 async def test_a_job_succeeds_at_once_when_the_user_is_in_no_guild() -> None:
-    """Nothing to do is done."""
+    """A job without tasks is complete."""
     backend = fake_backend.make()
     await backend.add_user([])
     await backend.start_job()
@@ -56,8 +56,8 @@ async def test_a_job_succeeds_at_once_when_the_user_is_in_no_guild() -> None:
     assert (await backend.get_job()).state is model.JobState.SUCCEEDED
 
 
-async def test_units_run_by_rank_when_a_turn_works(backend: fake_backend.FakeBackend) -> None:
-    """Pinned guilds in the user's order, then the rest; what is muted or has no bot costs nothing."""
+async def test_tasks_run_by_rank_when_a_turn_runs(backend: fake_backend.FakeBackend) -> None:
+    """Pinned guilds in the user's order, then the rest; muted guilds and those without our bot cost no call."""
     await backend.users.put_preferences(USER, model.Preferences(pinned=(50, 30), muted=(20,)))
     backend.discord.installed.discard(60)
     await backend.start_job()
@@ -70,8 +70,8 @@ async def test_units_run_by_rank_when_a_turn_works(backend: fake_backend.FakeBac
     assert [row.guild_id for row in await backend.jobs.list_tasks(JOB)] == [50, 30, 10, 20, 40, 60, 70]
 
 
-async def test_new_wishes_count_when_the_next_turn_begins(backend: fake_backend.FakeBackend) -> None:
-    """Units that wait are ranked again at every turn."""
+async def test_new_preferences_apply_when_the_next_turn_begins(backend: fake_backend.FakeBackend) -> None:
+    """Queued tasks are ranked again at every turn."""
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=2))
 
@@ -81,7 +81,9 @@ async def test_new_wishes_count_when_the_next_turn_begins(backend: fake_backend.
     assert backend.discord_calls == [10, 20, 70, 30, 40, 50, 60]
 
 
-async def test_only_the_best_units_run_when_a_turn_is_for_the_first_few(backend: fake_backend.FakeBackend) -> None:
+async def test_only_the_best_tasks_run_when_a_turn_is_limited_to_the_first_few(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """The rest is handed to the next turn at once."""
     await backend.start_job()
 
@@ -92,8 +94,8 @@ async def test_only_the_best_units_run_when_a_turn_is_for_the_first_few(backend:
     assert (await backend.get_job()).next_turn_at == backend.clock()
 
 
-async def test_only_the_list_is_read_when_a_turn_is_for_no_guild(backend: fake_backend.FakeBackend) -> None:
-    """A caller may ask for nothing but the list."""
+async def test_only_the_list_is_fetched_when_a_turn_is_limited_to_no_guild(backend: fake_backend.FakeBackend) -> None:
+    """A caller may ask for the guild list alone."""
     await backend.start_job()
 
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=0))
@@ -102,8 +104,10 @@ async def test_only_the_list_is_read_when_a_turn_is_for_no_guild(backend: fake_b
     assert (await backend.get_job()).listed
 
 
-async def test_as_many_units_run_at_once_when_a_turn_is_that_wide(backend: fake_backend.FakeBackend) -> None:
-    """Never more; and none waits while another could run."""
+async def test_as_many_tasks_run_at_once_as_the_turns_width_when_there_are_more(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """Never more, and no task waits while another could run."""
     backend.discord.latency = 1.0
     await backend.start_job()
     began = backend.clock()
@@ -116,7 +120,7 @@ async def test_as_many_units_run_at_once_when_a_turn_is_that_wide(backend: fake_
 
 
 async def test_the_first_guild_runs_alone_when_a_worker_begins_a_job(backend: fake_backend.FakeBackend) -> None:
-    """So that no user stands in the line with five guilds before another with his first; then as many as allowed."""
+    """Then as many as allowed: no user queues five guilds ahead of another user's first."""
     await backend.start_job()
     backend.discord.latency = 1.0
 
@@ -128,8 +132,8 @@ async def test_the_first_guild_runs_alone_when_a_worker_begins_a_job(backend: fa
     assert [round(at - began[0]) for at in began] == [0, 1, 1, 1, 1, 1, 2]
 
 
-async def test_no_unit_is_begun_when_the_turns_time_is_over(backend: fake_backend.FakeBackend) -> None:
-    """What runs is finished, and the next turn takes the rest at once."""
+async def test_no_task_is_begun_when_the_turns_time_is_over(backend: fake_backend.FakeBackend) -> None:
+    """Running tasks finish, and the next turn takes the rest at once."""
     backend.discord.latency = 1.0
     await backend.start_job()
 
@@ -140,7 +144,7 @@ async def test_no_unit_is_begun_when_the_turns_time_is_over(backend: fake_backen
 
 
 async def test_the_lane_is_the_background_when_a_worker_runs_a_turn(backend: fake_backend.FakeBackend) -> None:
-    """On behalf of the user, with one place in the line for each unit, and patience within the turn's time."""
+    """Calls are charged to the user, with one queue position for each task, and wait at most until the turn's end."""
     await backend.start_job()
 
     await backend.run_all_turns()
@@ -151,8 +155,8 @@ async def test_the_lane_is_the_background_when_a_worker_runs_a_turn(backend: fak
     assert max(purpose.max_wait for purpose in purposes) <= backend.config.turn_time
 
 
-async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(backend: fake_backend.FakeBackend) -> None:
-    """The turn stops at once; watchers learn what the job waits for; the units stay as they were."""
+async def test_the_next_turn_runs_at_the_retry_time_when_quota_is_used_up(backend: fake_backend.FakeBackend) -> None:
+    """The turn stops at once; watchers see what the job waits for; the tasks stay unchanged."""
     refusal = errors.RateLimited("user", retry_after=3.25, why="used up")
     backend.discord.fail(30, refusal)
     await backend.start_job()
@@ -168,10 +172,10 @@ async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(bac
     assert backend.events.streams[JOB][-1].job == job
 
 
-async def test_the_next_turn_comes_at_the_soonest_moment_when_several_units_are_refused(
+async def test_the_next_turn_runs_at_the_soonest_retry_time_when_several_tasks_are_refused(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """Each of them has a place in the line, and a place that nobody claims in time is lost with its permit."""
+    """Each task has a queue position; one that is not claimed in time is lost with its permit."""
     run = guild_tasks.TurnState(values.job(), backend.turn_limits(), values.credential())
     for later, wait in ((0.0, 4.0), (0.1, 1.5), (0.2, 6.0)):
         run.note_refusal(errors.RateLimited("global", retry_after=wait, why="used up"), backend.clock() + later)
@@ -180,10 +184,10 @@ async def test_the_next_turn_comes_at_the_soonest_moment_when_several_units_are_
     assert (run.refusal.retry_after, run.resume_at) == (1.5, backend.clock() + 1.6)
 
 
-async def test_no_place_in_the_line_is_kept_when_the_next_turn_comes_in_another_lane(
+async def test_no_queue_position_is_kept_when_the_next_turn_uses_another_lane(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """Workers come back in their lane and keep theirs; who waits for first results comes once."""
+    """Workers return in the same lane and keep theirs; a start that waits for first results runs one turn."""
     await backend.start_job()
     await backend.turn_runner.run_turn(backend.queue.enqueued.pop(), backend.turn_limits(first=2))
     first = {call.purpose.waiter for call in backend.discord.calls if call.what in GUILDS}
@@ -196,7 +200,7 @@ async def test_no_place_in_the_line_is_kept_when_the_next_turn_comes_in_another_
 
 
 async def test_a_guild_is_skipped_when_it_was_muted_meanwhile(backend: fake_backend.FakeBackend) -> None:
-    """A wish counts from the next turn on."""
+    """A preference applies from the next turn on."""
     await backend.start_job()
     await backend.turn_runner.run_turn(backend.queue.enqueued.pop(), backend.turn_limits(first=1))
     await backend.users.put_preferences(USER, model.Preferences(muted=(40,)))
@@ -207,8 +211,8 @@ async def test_a_guild_is_skipped_when_it_was_muted_meanwhile(backend: fake_back
     assert backend.discord.asked(40) == 0
 
 
-async def test_a_job_goes_on_when_the_quota_is_there_again(backend: fake_backend.FakeBackend) -> None:
-    """With the unit that was refused, and without waiting for anything any more."""
+async def test_a_job_continues_when_quota_is_available_again(backend: fake_backend.FakeBackend) -> None:
+    """With the refused task; the job no longer waits for anything."""
     backend.discord.fail(30, errors.RateLimited("global", retry_after=3.0, why="pause"))
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
@@ -221,10 +225,10 @@ async def test_a_job_goes_on_when_the_quota_is_there_again(backend: fake_backend
 
 
 @pytest.mark.parametrize(("wait", "turns_run"), [(1.9, 1), (2.1, 2)], ids=["soon", "later"])
-async def test_a_worker_waits_within_the_turn_when_the_permit_comes_soon(
+async def test_a_worker_waits_within_the_turn_when_a_permit_is_due_soon(
     backend: fake_backend.FakeBackend, wait: float, turns_run: int
 ) -> None:
-    """Ending the turn takes as long as its slowest call, and then the place in the line may be lost."""
+    """Ending the turn takes as long as its slowest call, and may lose the queue position."""
     backend.discord.fail(30, errors.RateLimited("global", retry_after=wait, why="used up"))
     await backend.start_job()
 
@@ -240,7 +244,7 @@ async def test_a_worker_waits_within_the_turn_when_the_permit_comes_soon(
 async def test_only_a_first_screen_that_waited_for_its_user_alone_is_finished_in_the_interactive_lane(
     backend: fake_backend.FakeBackend, budget: str, hurried: int
 ) -> None:
-    """Its fifth guild comes with the user's permits; a screen that waited for the fleet's stays in line with others."""
+    """It continues with the user's own permits; one that waited for the fleet's queues with other users."""
     backend.discord.fail(30, errors.RateLimited(budget, retry_after=3.25, why="used up"))
     await backend.start_job()
 
@@ -250,8 +254,8 @@ async def test_only_a_first_screen_that_waited_for_its_user_alone_is_finished_in
     assert after == [model.Lane.INTERACTIVE] * hurried + [model.Lane.BACKGROUND] * (5 - hurried)
 
 
-async def test_no_call_follows_when_several_units_run_at_the_refusal(backend: fake_backend.FakeBackend) -> None:
-    """Those that have permits are finished; none takes another."""
+async def test_no_call_follows_when_several_tasks_run_at_the_refusal(backend: fake_backend.FakeBackend) -> None:
+    """Tasks that have permits finish; none takes another."""
     backend.discord.latency = 1.0
     backend.discord.fail(30, errors.RateLimited("user", retry_after=9.0, why="used up"))
     await backend.start_job()
@@ -262,8 +266,8 @@ async def test_no_call_follows_when_several_units_run_at_the_refusal(backend: fa
     assert (await backend.task_states())[10] == "SUCCEEDED"
 
 
-async def test_other_guilds_go_on_when_one_route_is_used_up(backend: fake_backend.FakeBackend) -> None:
-    """Only the unit waits; the next turn comes for it."""
+async def test_other_guilds_continue_when_one_route_is_used_up(backend: fake_backend.FakeBackend) -> None:
+    """Only that task waits, for the next turn."""
     backend.discord.fail(20, errors.RateLimited("route", retry_after=7.0, why="429 shared"))
     await backend.start_job()
 
@@ -274,8 +278,8 @@ async def test_other_guilds_go_on_when_one_route_is_used_up(backend: fake_backen
     assert (await backend.get_job()).waiting_for == ""
 
 
-async def test_roles_are_read_when_all_channels_are_there(backend: fake_backend.FakeBackend) -> None:
-    """What is certain is shown for every guild before anything is refined."""
+async def test_roles_are_fetched_when_all_channels_are_stored(backend: fake_backend.FakeBackend) -> None:
+    """Every guild shows its certain channels before any is refined."""
     backend.discord.channels[10] = for_role(10)
     backend.discord.roles[USER, 10] = (ROLE,)
     await backend.start_job()
@@ -291,14 +295,14 @@ async def test_roles_are_read_when_all_channels_are_there(backend: fake_backend.
 async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(
     backend: fake_backend.FakeBackend, waits: float, after: float
 ) -> None:
-    """Channels that wait for a permit come first; roles go beside those that wait for Discord's answer."""
+    """Channels that wait for a permit go first; roles run beside those that wait for Discord's response."""
     backend.discord.channels[10] = for_role(10)
     backend.discord.roles[USER, 10] = (ROLE,)
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=0))
     ask = backend.discord.guild_channels
 
-    async def in_line(
+    async def delayed_channels(
         guild_id: int, purpose: ports.Purpose, precondition: ports.Precondition
     ) -> list[model.Channel] | None:
         if guild_id != 10:
@@ -308,7 +312,7 @@ async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(
             await asyncio.sleep(5.0 - waits)
         return found
 
-    backend.discord.guild_channels = in_line  # type: ignore[method-assign]  # a Discord with a line before it
+    backend.discord.guild_channels = delayed_channels  # type: ignore[method-assign]  # delays before the permit or the response
     began = backend.clock()
 
     await backend.turn_runner.run_turn(turns.Turn(JOB, 1), backend.turn_limits(width=3, first=3))
@@ -317,8 +321,8 @@ async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(
     assert asked_at == began + after
 
 
-async def test_watchers_learn_everything_when_they_follow_a_job(backend: fake_backend.FakeBackend) -> None:
-    """The list, each guild's beginning and end under growing revisions, and at the end all rows once more."""
+async def test_watchers_get_every_change_when_they_watch_a_job(backend: fake_backend.FakeBackend) -> None:
+    """The list, each guild's start and end with growing revisions, and all rows again at the end."""
     await backend.start_job()
 
     await backend.run_all_turns()
@@ -342,7 +346,7 @@ async def test_watchers_learn_everything_when_they_follow_a_job(backend: fake_ba
 
 
 async def test_outcomes_are_counted_when_a_job_ends(backend: fake_backend.FakeBackend) -> None:
-    """By state and reason, for the operators of the fleet."""
+    """By state and reason, for the fleet's metrics."""
     backend.discord.fail(20, errors.Gone(404, 10004))
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
@@ -364,8 +368,8 @@ async def test_outcomes_are_counted_when_a_job_ends(backend: fake_backend.FakeBa
         assert to.get_sample_value("indexer_job_milestone_seconds_count", {"milestone": milestone}) == 1
 
 
-async def test_guilds_left_undone_are_counted_when_a_job_fails(backend: fake_backend.FakeBackend) -> None:
-    """By what ended the job: else the fleet's counts would not add up to what users see."""
+async def test_open_tasks_are_counted_when_a_job_fails(backend: fake_backend.FakeBackend) -> None:
+    """With the job's reason, so that the metrics agree with what users see."""
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
     turner = run_turn.TurnRunner(

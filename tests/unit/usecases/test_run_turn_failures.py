@@ -25,14 +25,14 @@ def for_role(guild_id: int) -> list[model.Channel]:
 
 @pytest.fixture
 async def backend() -> fake_backend.FakeBackend:
-    """One user in seven guilds, alike in everything, so that the oldest comes first."""
+    """One user in seven guilds that differ only in age; the oldest ranks first."""
     made = fake_backend.make()
     await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
     return made
 
 
-async def test_a_unit_is_given_up_when_it_fails_again_and_again(backend: fake_backend.FakeBackend) -> None:
-    """After all attempts, each later than the one before; the job goes on and ends with errors."""
+async def test_a_task_fails_when_all_its_attempts_fail(backend: fake_backend.FakeBackend) -> None:
+    """Each attempt is later than the one before; the job continues and ends with errors."""
     attempts = backend.config.max_attempts
     backend.discord.fail(20, *[errors.DiscordTransient("502")] * attempts)
     await backend.start_job()
@@ -50,8 +50,8 @@ async def test_a_unit_is_given_up_when_it_fails_again_and_again(backend: fake_ba
     assert pauses[0] >= 0.75 * backend.config.retry_base
 
 
-async def test_a_unit_succeeds_when_its_failure_passes(backend: fake_backend.FakeBackend) -> None:
-    """Nothing is left of it."""
+async def test_a_task_succeeds_when_its_failure_passes(backend: fake_backend.FakeBackend) -> None:
+    """Its row keeps no trace of the failure."""
     backend.discord.fail(20, errors.DiscordTransient("502"), errors.DiscordTransient("reset"))
     await backend.start_job()
 
@@ -63,16 +63,16 @@ async def test_a_unit_succeeds_when_its_failure_passes(backend: fake_backend.Fak
 
 
 async def credential_is_good(backend: fake_backend.FakeBackend) -> bool:
-    """Return whether the user's consent stands, and is not doubted."""
+    """Return whether the user's credential is neither refused nor suspected."""
     held = await backend.credentials.get(USER)
     return not held.refused and not held.doubted_at
 
 
 @pytest.mark.parametrize("times", [0, 1])
-async def test_a_consent_stands_when_the_list_refuses_the_token_once(
+async def test_a_consent_stays_valid_when_the_list_refuses_the_token_once(
     backend: fake_backend.FakeBackend, times: int
 ) -> None:
-    """Discord refuses good tokens for a moment; the job goes on some seconds later."""
+    """Discord refuses valid tokens for a moment; the job continues some seconds later."""
     backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * times)
     began = backend.clock()
     await backend.start_job()
@@ -85,7 +85,7 @@ async def test_a_consent_stands_when_the_list_refuses_the_token_once(
 
 
 async def test_a_consent_ends_when_the_list_refuses_the_token_twice(backend: fake_backend.FakeBackend) -> None:
-    """Some seconds apart: then all work for the user stops until they log in again."""
+    """Some seconds apart. All work for the user stops until they log in again."""
     backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 2)
     await backend.start_job()
 
@@ -99,10 +99,10 @@ async def test_a_consent_ends_when_the_list_refuses_the_token_twice(backend: fak
         await backend.users.credential(USER)
 
 
-async def test_a_consent_stands_when_two_refusals_have_a_success_between_them(
+async def test_a_consent_stays_valid_when_a_success_separates_two_refusals(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """A success forgets the first."""
+    """A success resets the first refusal."""
     for name in ("a" * 32, "b" * 32):
         backend.discord.fail("list", errors.TokenRefused(401, 0))
         await backend.start_job(name)
@@ -112,8 +112,8 @@ async def test_a_consent_stands_when_two_refusals_have_a_success_between_them(
     assert await credential_is_good(backend)
 
 
-async def test_a_new_consent_is_not_doubted_when_the_one_before_was(backend: fake_backend.FakeBackend) -> None:
-    """A refusal belongs to one pair."""
+async def test_a_new_consent_is_not_suspected_when_the_old_one_was_refused(backend: fake_backend.FakeBackend) -> None:
+    """A refusal applies to one token pair."""
     backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 2)
     await backend.start_job()
     await backend.run_next_turn()
@@ -126,10 +126,10 @@ async def test_a_new_consent_is_not_doubted_when_the_one_before_was(backend: fak
 
 
 @pytest.mark.parametrize("refusals", [1, 2])
-async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(
+async def test_a_job_continues_when_the_refused_token_can_be_renewed(
     backend: fake_backend.FakeBackend, refusals: int
 ) -> None:
-    """One renewal mends it; a new token that is refused at once is asked with again, and not renewed."""
+    """With one renewal; a new token that is refused at once is retried and not renewed."""
     backend.oauth.enabled = True
     backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * refusals)
     await backend.start_job()
@@ -143,7 +143,7 @@ async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(
 
 
 async def test_a_job_fails_when_the_renewed_token_is_refused_twice_as_well(backend: fake_backend.FakeBackend) -> None:
-    """Exactly one renewal is tried; then only the user can help."""
+    """Exactly one renewal is tried; then the user must log in."""
     backend.oauth.enabled = True
     backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 3)
     await backend.start_job()
@@ -158,11 +158,11 @@ async def test_a_job_fails_when_the_renewed_token_is_refused_twice_as_well(backe
 
 
 @pytest.mark.parametrize("enabled", [True, False], ids=["renewable", "not-renewable"])
-async def test_roles_are_asked_for_with_the_bots_token_when_the_users_is_refused_for_them(
+async def test_roles_are_fetched_with_the_bots_token_when_the_users_is_refused(
     backend: fake_backend.FakeBackend,
     enabled: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """The member route says nothing about the consent; its refusals are not collected for every guild."""
+    """The member route's refusals say nothing about the consent and are not collected for every guild."""
     backend.oauth.enabled = enabled
     await backend.users.put_credential(USER, values.credential(scopes=("guilds", ports.MEMBER_SCOPE)))
     for guild_id in GUILDS[:3]:
@@ -189,10 +189,10 @@ async def test_roles_are_asked_for_with_the_bots_token_when_the_users_is_refused
         pytest.param(errors.RateLimited("user", retry_after=2.0, why="used up"), "", id="no permit"),
     ],
 )
-async def test_the_job_says_why_when_the_token_cannot_be_renewed(
+async def test_the_job_has_a_reason_when_the_token_cannot_be_renewed(
     backend: fake_backend.FakeBackend, problem: errors.IndexerError, ends: str
 ) -> None:
-    """A dead grant ends all; for our own fault the user is not blamed; what passes is waited for."""
+    """A revoked grant ends the job; our own failure does not end the consent; a passing failure is waited out."""
     backend.oauth.enabled = True
     backend.discord.fail("list", errors.TokenRefused(401, 0))
     backend.oauth.fail(problem)
@@ -208,7 +208,7 @@ async def test_the_job_says_why_when_the_token_cannot_be_renewed(
 
 
 async def test_the_job_waits_when_an_expired_token_cannot_be_renewed_now(backend: fake_backend.FakeBackend) -> None:
-    """The next turn comes when the limiter says so; Discord is asked with no dead token."""
+    """The next turn runs at the limiter's retry time; no expired token is sent to Discord."""
     backend.oauth.enabled = True
     await backend.users.put_credential(USER, values.credential(expires_at=backend.clock() - 1))
     backend.oauth.fail(errors.RateLimited("user", retry_after=2.0, why="used up"), errors.DiscordTransient("played"))
@@ -222,10 +222,10 @@ async def test_the_job_waits_when_an_expired_token_cannot_be_renewed_now(backend
 
 
 @pytest.mark.parametrize("what", ["installs", *GUILDS[:2]], ids=str)
-async def test_no_user_is_blamed_when_the_bots_token_is_refused(
+async def test_the_users_consent_stays_valid_when_the_bots_token_is_refused(
     backend: fake_backend.FakeBackend, what: object
 ) -> None:
-    """Refused twice, it is our operator's to mend: the users' consents stay good."""
+    """A bot token that is refused twice is the operator's problem."""
     backend.discord.fail(what, *[errors.TokenRefused(401, 0)] * 2)
     await backend.start_job()
 
@@ -241,7 +241,7 @@ async def test_no_user_is_blamed_when_the_bots_token_is_refused(
 async def test_a_job_succeeds_when_the_bots_token_is_refused_once(
     backend: fake_backend.FakeBackend, what: object
 ) -> None:
-    """Discord refuses good tokens for a moment; some seconds later it is asked once more."""
+    """Discord refuses valid tokens for a moment; the call is repeated some seconds later."""
     backend.discord.fail(what, errors.TokenRefused(401, 0))
     await backend.start_job()
 
@@ -253,7 +253,7 @@ async def test_a_job_succeeds_when_the_bots_token_is_refused_once(
 
 @pytest.mark.parametrize("what", ["list", "installs", 20, (USER, 10)], ids=["list", "installs", "channels", "roles"])
 async def test_a_job_waits_when_discord_has_an_outage(backend: fake_backend.FakeBackend, what: object) -> None:
-    """However long: no attempt is counted, the job says what it waits for, and goes on by itself."""
+    """However long: no attempt is counted, the job says what it waits for, and continues by itself."""
     backend.discord.channels[10] = for_role(10)
     backend.discord.roles[USER, 10] = ()
     backend.discord.fail(what, *[errors.DiscordOutage(15.0)] * 30)
@@ -270,7 +270,7 @@ async def test_a_job_waits_when_discord_has_an_outage(backend: fake_backend.Fake
 
 
 async def test_a_job_fails_when_there_is_no_credential(backend: fake_backend.FakeBackend) -> None:
-    """Somebody has taken it back meanwhile; of who was erased altogether, the job goes too."""
+    """The credential was revoked meanwhile; for an erased user the job is deleted, too."""
     await backend.users.put_preferences(USER + 1, model.Preferences())
     await backend.start_job(user_id=USER + 1)
 
@@ -280,8 +280,8 @@ async def test_a_job_fails_when_there_is_no_credential(backend: fake_backend.Fak
     assert (job.state, job.reason) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
 
 
-async def test_one_broken_unit_stops_no_other_when_a_bug_comes_out(backend: fake_backend.FakeBackend) -> None:
-    """Its row says that it is our fault."""
+async def test_other_tasks_continue_when_a_bug_breaks_one(backend: fake_backend.FakeBackend) -> None:
+    """The broken task's reason is an internal error."""
     backend.discord.fail(20, KeyError("a bug"))
     await backend.start_job()
 
@@ -292,8 +292,8 @@ async def test_one_broken_unit_stops_no_other_when_a_bug_comes_out(backend: fake
     assert set(states.values()) == {"SUCCEEDED"}
 
 
-async def test_a_unit_is_skipped_when_the_user_has_left_meanwhile(backend: fake_backend.FakeBackend) -> None:
-    """Another job of his own, or his own leaving, may have changed the list."""
+async def test_a_task_is_skipped_when_the_user_has_left_meanwhile(backend: fake_backend.FakeBackend) -> None:
+    """Another job of the user, or their departure, may have changed the list."""
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     await stored.left(backend.users, USER, 40)
@@ -304,8 +304,8 @@ async def test_a_unit_is_skipped_when_the_user_has_left_meanwhile(backend: fake_
     assert 40 not in backend.discord_calls
 
 
-async def test_the_next_turn_comes_later_when_the_limiter_is_away(backend: fake_backend.FakeBackend) -> None:
-    """No call without budgets; the job does not fail for it."""
+async def test_the_next_turn_is_postponed_when_the_limiter_is_unavailable(backend: fake_backend.FakeBackend) -> None:
+    """No call is made without budgets; the job does not fail."""
     backend.discord.fail("list", errors.LimiterUnavailable(2.0))
     backend.discord.fail(30, errors.LimiterUnavailable(2.0))
     await backend.start_job()
@@ -320,7 +320,7 @@ async def test_the_next_turn_comes_later_when_the_limiter_is_away(backend: fake_
 
 
 async def test_a_stale_turn_changes_nothing_when_it_arrives_late(backend: fake_backend.FakeBackend) -> None:
-    """Redelivered, or overtaken: it asks nothing of Discord and writes nothing."""
+    """Redelivered or overtaken, it makes no call and writes nothing."""
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     before = await backend.get_job(), await backend.task_states(), list(backend.discord.calls)
@@ -331,8 +331,8 @@ async def test_a_stale_turn_changes_nothing_when_it_arrives_late(backend: fake_b
     assert (await backend.get_job(), await backend.task_states(), backend.discord.calls) == before
 
 
-async def test_the_new_owner_decides_when_a_turn_lost_its_job_while_it_ran(backend: fake_backend.FakeBackend) -> None:
-    """What the old owner writes afterwards changes no row that the new one wrote, nor the job."""
+async def test_the_old_owner_changes_nothing_when_its_turn_lost_the_job(backend: fake_backend.FakeBackend) -> None:
+    """Its late writes change neither the job nor a row that the new owner wrote."""
     backend.discord.latency = 100.0
     await backend.start_job()
     old = asyncio.create_task(backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1)))
@@ -347,8 +347,8 @@ async def test_the_new_owner_decides_when_a_turn_lost_its_job_while_it_ran(backe
     assert ended[0].state is model.JobState.SUCCEEDED
 
 
-async def test_a_crashed_turn_is_healed_when_the_sweeper_finds_it(backend: fake_backend.FakeBackend) -> None:
-    """The job goes on where it stood."""
+async def test_a_crashed_turn_is_repeated_when_the_sweeper_finds_it(backend: fake_backend.FakeBackend) -> None:
+    """The job continues from its stored state."""
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=2))
     backend.queue.enqueued.clear()
@@ -364,8 +364,8 @@ async def test_a_crashed_turn_is_healed_when_the_sweeper_finds_it(backend: fake_
     assert backend.discord_calls == GUILDS
 
 
-async def test_a_job_is_given_up_when_its_turns_keep_getting_lost(backend: fake_backend.FakeBackend) -> None:
-    """A job that kills whoever runs it must not circle for ever."""
+async def test_a_job_fails_when_its_turns_are_lost_again_and_again(backend: fake_backend.FakeBackend) -> None:
+    """A job that kills its process must not be redelivered for ever."""
     await backend.start_job()
     for turn in range(run_turn.MOST_UNFINISHED):
         await backend.jobs.begin_turn(JOB, turn, now=backend.clock(), until=backend.clock())
@@ -377,8 +377,8 @@ async def test_a_job_is_given_up_when_its_turns_keep_getting_lost(backend: fake_
     assert backend.discord.calls == []
 
 
-async def test_what_is_left_says_why_when_a_job_is_given_up(backend: fake_backend.FakeBackend) -> None:
-    """Watchers see it in the rows, what was done stays done, and a retry takes up the rest."""
+async def test_open_tasks_get_the_reason_when_a_job_is_given_up(backend: fake_backend.FakeBackend) -> None:
+    """Watchers see it in the rows; completed tasks stay, and a retry runs the rest."""
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     for turn in range(1, 1 + run_turn.MOST_UNFINISHED):
@@ -395,8 +395,8 @@ async def test_what_is_left_says_why_when_a_job_is_given_up(backend: fake_backen
     assert set(await backend.task_states(retried.job_id)) == set(left)
 
 
-async def test_what_is_left_says_internal_when_a_bug_breaks_turn_after_turn(backend: fake_backend.FakeBackend) -> None:
-    """Each broken turn is told to Dramatiq, the next one waits longer, and in the end watchers see it in the rows."""
+async def test_open_tasks_fail_as_internal_when_a_bug_breaks_every_turn(backend: fake_backend.FakeBackend) -> None:
+    """Each broken turn raises to Dramatiq, the next one waits longer, and in the end the rows have the reason."""
     await backend.start_job()
     await backend.turn_runner.run_turn(backend.queue.enqueued.pop(), backend.turn_limits(first=1))
     unreadable = model.Preferences(pinned=None)  # type: ignore[arg-type]  # stands for any bug
@@ -418,8 +418,8 @@ async def test_what_is_left_says_internal_when_a_bug_breaks_turn_after_turn(back
     assert (last.job.state, last.job.reason) == (model.JobState.FAILED, "INTERNAL")
 
 
-async def test_a_job_goes_on_when_a_bug_broke_one_turn(backend: fake_backend.FakeBackend) -> None:
-    """Nothing is left of it."""
+async def test_a_job_continues_when_a_bug_broke_one_turn(backend: fake_backend.FakeBackend) -> None:
+    """Its rows keep no trace of the failure."""
     backend.discord.fail("list", RuntimeError("a bug"))
     await backend.start_job()
     with pytest.raises(RuntimeError):
@@ -431,8 +431,8 @@ async def test_a_job_goes_on_when_a_bug_broke_one_turn(backend: fake_backend.Fak
     assert (job.state, job.reason) == (model.JobState.SUCCEEDED, "")
 
 
-async def test_the_bug_is_told_when_the_store_fails_right_after_it(backend: fake_backend.FakeBackend) -> None:
-    """What broke the turn must not be hidden by what came of it; the sweeper finds the job."""
+async def test_the_bug_is_raised_when_the_store_fails_right_after_it(backend: fake_backend.FakeBackend) -> None:
+    """The second failure must not hide the first; the sweeper finds the job."""
     backend.discord.fail("list", RuntimeError("a bug"))
     backend.queue.away = True
     await backend.jobs.create_or_join(values.job(JOB, created_at=backend.clock(), next_turn_at=backend.clock()))
@@ -443,8 +443,8 @@ async def test_the_bug_is_told_when_the_store_fails_right_after_it(backend: fake
     assert (await backend.get_job()).state is model.JobState.RUNNING
 
 
-async def test_a_job_goes_on_when_a_few_turns_got_lost(backend: fake_backend.FakeBackend) -> None:
-    """Killed workers are forgiven, and a turn that ends well starts the count anew."""
+async def test_a_job_continues_when_a_few_turns_were_lost(backend: fake_backend.FakeBackend) -> None:
+    """A turn that ends normally resets the count of lost turns."""
     await backend.start_job()
     for turn in range(run_turn.MOST_UNFINISHED - 1):
         await backend.jobs.begin_turn(JOB, turn, now=backend.clock(), until=backend.clock())
@@ -456,7 +456,7 @@ async def test_a_job_goes_on_when_a_few_turns_got_lost(backend: fake_backend.Fak
 
 
 async def test_the_job_waits_in_the_store_when_redis_is_lost(backend: fake_backend.FakeBackend) -> None:
-    """Nothing can be enqueued or published: the work that is done is kept, and the sweeper finds the rest."""
+    """Nothing can be enqueued or published: completed work is kept, and the sweeper finds the rest."""
     await backend.start_job()
     backend.queue.away = backend.events.away = True
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=3))

@@ -59,7 +59,7 @@ async def test_the_rest_is_handed_over_at_once_when_the_first_turn_ends_early(
 
 
 async def test_start_returns_at_once_when_the_process_is_about_to_end(backend: fake_backend.FakeBackend) -> None:
-    """With what is there, so that no caller's wait holds up the end; the first turn goes on and is drained."""
+    """With the results so far, so no caller's wait delays the shutdown; the first turn continues and is drained."""
     use_case = starter(backend)
     began = backend.clock()
     waiting = asyncio.create_task(use_case.start(USER, wait=10.0, immediate=2, force=False))
@@ -76,7 +76,7 @@ async def test_start_returns_at_once_when_the_process_is_about_to_end(backend: f
 
 
 async def test_start_returns_in_time_when_discord_is_slow(backend: fake_backend.FakeBackend) -> None:
-    """With what is there; the first turn goes on, and is not run twice."""
+    """With the results so far; the first turn continues, and is not run twice."""
     began = backend.clock()
 
     case = starter(backend)
@@ -103,8 +103,8 @@ async def test_start_returns_at_once_when_the_caller_does_not_wait(backend: fake
     await case.drain(60.0)
 
 
-async def test_only_the_list_is_read_when_no_guild_is_asked_for_at_once(backend: fake_backend.FakeBackend) -> None:
-    """It is the workers' from then on."""
+async def test_only_the_list_is_fetched_when_no_guild_is_asked_for_at_once(backend: fake_backend.FakeBackend) -> None:
+    """Workers do the rest."""
     started = await starter(backend).start(USER, wait=10.0, immediate=0, force=False)
 
     assert states(started) == ["QUEUED"] * 4
@@ -135,8 +135,8 @@ async def test_a_worker_takes_over_when_the_first_turn_broke(backend: fake_backe
     assert (await backend.get_job(started.job.job_id)).state is model.JobState.SUCCEEDED
 
 
-async def test_one_job_runs_when_two_starts_come_at_once(backend: fake_backend.FakeBackend) -> None:
-    """The second caller joins it, and gets the list as soon as it is read; Discord is asked once."""
+async def test_one_job_runs_when_two_starts_arrive_at_once(backend: fake_backend.FakeBackend) -> None:
+    """The second caller joins it, and gets the list as soon as it is fetched; Discord is called once."""
     case = starter(backend)
     calls = [case.start(USER, wait=10.0, immediate=2, force=False) for _ in range(2)]
 
@@ -163,8 +163,8 @@ async def test_joining_ends_with_the_wait_when_the_list_takes_longer(backend: fa
     await first
 
 
-async def test_joining_waits_for_nothing_when_the_list_is_there(backend: fake_backend.FakeBackend) -> None:
-    """What is stored is the answer."""
+async def test_joining_returns_at_once_when_the_list_is_stored(backend: fake_backend.FakeBackend) -> None:
+    """With the stored tasks."""
     case = starter(backend)
     await case.start(USER, wait=10.0, immediate=1, force=False)
     began = backend.clock()
@@ -177,7 +177,7 @@ async def test_joining_waits_for_nothing_when_the_list_is_there(backend: fake_ba
 
 
 async def test_a_running_job_can_be_joined_when_its_guilds_are_listed(backend: fake_backend.FakeBackend) -> None:
-    """Not before, and not when it has ended; what is there is the answer, with the position it was read at."""
+    """Not before, and not after its end; the stored tasks are returned with the position at which they were read."""
     case = starter(backend)
     nothing = await case.join(USER)
     running = asyncio.create_task(case.start(USER, wait=10.0, immediate=1, force=False))
@@ -194,8 +194,8 @@ async def test_a_running_job_can_be_joined_when_its_guilds_are_listed(backend: f
     assert [nothing, unlisted, await case.join(USER)] == [None] * 3
 
 
-async def test_nothing_is_asked_when_everything_is_fresh(backend: fake_backend.FakeBackend) -> None:
-    """The last job is the answer."""
+async def test_discord_is_not_called_when_everything_is_fresh(backend: fake_backend.FakeBackend) -> None:
+    """The last job is returned."""
     case = starter(backend)
     first = await case.start(USER, wait=10.0, immediate=4, force=False)
     asked = len(backend.discord.calls)
@@ -216,14 +216,14 @@ async def test_nothing_is_asked_when_everything_is_fresh(backend: fake_backend.F
         pytest.param(False, 0.0, True, "LAST_JOB_NOT_CLEAN", id="with-errors"),
     ],
 )
-async def test_a_new_job_is_made_when_the_last_one_will_not_do(
+async def test_a_new_job_is_created_when_the_last_one_cannot_be_reused(
     backend: fake_backend.FakeBackend,
     force: bool,  # noqa: FBT001 -- a parameter
     seconds: float,
     failing: bool,  # noqa: FBT001 -- a parameter
     why: str,
 ) -> None:
-    """Because the caller insists, or because it is old, or because something failed in it."""
+    """Because the start is forced, or the last job is old, or a task of it failed."""
     if failing:
         backend.discord.fail(10, errors.DiscordRefused(400, 0))
     case = starter(backend)
@@ -237,7 +237,7 @@ async def test_a_new_job_is_made_when_the_last_one_will_not_do(
     assert backend.discord.asked("list") == 2
 
 
-async def test_every_guild_is_asked_again_when_the_start_is_forced(backend: fake_backend.FakeBackend) -> None:
+async def test_every_guild_is_fetched_again_when_the_start_is_forced(backend: fake_backend.FakeBackend) -> None:
     """Fresh or not."""
     case = starter(backend)
     await case.start(USER, wait=10.0, immediate=4, force=False)
@@ -247,8 +247,8 @@ async def test_every_guild_is_asked_again_when_the_start_is_forced(backend: fake
     assert [backend.discord.asked(guild_id) for guild_id in GUILDS] == [2, 2, 2, 2]
 
 
-async def test_the_failure_is_in_the_job_when_the_users_token_is_dead(backend: fake_backend.FakeBackend) -> None:
-    """Refused twice, some seconds apart; the next start says it at once."""
+async def test_the_job_has_the_failure_when_the_users_token_is_revoked(backend: fake_backend.FakeBackend) -> None:
+    """After two refusals some seconds apart; the next start fails at once."""
     backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 2)
     case = starter(backend)
 

@@ -16,7 +16,7 @@ RENEWED = "access+"
 
 
 async def backend_with(expires_in: float | None, **changes: str) -> fake_backend.FakeBackend:
-    """Return a backend whose application is known, with a user whose pair ends so soon."""
+    """Return a backend with a configured application and a user whose token pair expires after so many seconds."""
     backend = fake_backend.make()
     backend.oauth.enabled = True
     ends = None if expires_in is None else backend.clock() + expires_in
@@ -48,8 +48,8 @@ async def stored(backend: fake_backend.FakeBackend) -> str:
         pytest.param(-1.0, RENEWED, id="expired"),
     ],
 )
-async def test_the_pair_is_renewed_when_its_end_is_near(expires_in: float | None, token: str) -> None:
-    """Ahead of its end, and not before; what is used is what is stored."""
+async def test_the_pair_is_renewed_when_it_expires_soon(expires_in: float | None, token: str) -> None:
+    """Not earlier; the stored pair is the one used."""
     backend = await backend_with(expires_in)
 
     assert await usable(backend) == token
@@ -57,7 +57,7 @@ async def test_the_pair_is_renewed_when_its_end_is_near(expires_in: float | None
 
 
 async def test_the_new_credential_is_used_when_the_user_logs_in_during_the_renewal() -> None:
-    """The renewed pair belongs to a replaced grant: it is dropped, and nobody uses it."""
+    """The renewed pair belongs to a replaced grant: it is dropped and never used."""
     backend = await backend_with(-1.0)
 
     async def logs_in() -> None:
@@ -69,8 +69,8 @@ async def test_the_new_credential_is_used_when_the_user_logs_in_during_the_renew
     assert await stored(backend) == "brought"
 
 
-async def test_nothing_is_used_when_the_user_is_gone_after_the_renewal() -> None:
-    """A pair that nobody could store is nobody's."""
+async def test_no_pair_is_used_when_the_user_is_erased_during_the_renewal() -> None:
+    """A pair that cannot be stored is not used."""
     backend = await backend_with(-1.0)
 
     async def goes() -> None:
@@ -103,8 +103,8 @@ async def test_one_call_is_made_when_ten_find_the_pair_expired() -> None:
     assert backend.oauth.renewals == ["refresh"]
 
 
-async def test_nobody_waits_when_the_pair_is_still_valid() -> None:
-    """While one renews it ahead of its end, the others go on with the old one at once."""
+async def test_no_caller_waits_when_the_pair_is_still_valid() -> None:
+    """One caller renews it before it expires; the others continue with the old pair at once."""
     backend = await backend_with(usecases_tokens.RENEW_AHEAD / 2)
     backend.oauth.latency = 3.0
     first = asyncio.create_task(usable(backend))
@@ -118,7 +118,7 @@ async def test_nobody_waits_when_the_pair_is_still_valid() -> None:
 
 
 async def test_the_new_pair_is_stored_before_it_is_used() -> None:
-    """While the store is away for a moment nobody has the new pair; then everybody has the same."""
+    """While the store is unavailable no caller gets the new pair; afterwards all get the same."""
     backend = await backend_with(-1.0)
     backend.credentials.failures = len(usecases_tokens.STORE_RETRIES)
 
@@ -126,8 +126,8 @@ async def test_the_new_pair_is_stored_before_it_is_used() -> None:
     assert await stored(backend) == RENEWED
 
 
-async def test_the_new_pair_is_dropped_when_the_store_stays_away() -> None:
-    """It is never used; the user must log in again when the lock is over, because the old refresh token is dead."""
+async def test_the_new_pair_is_dropped_when_the_store_stays_unavailable() -> None:
+    """It is never used; the user must log in again after the lock ends, because the old refresh token is used up."""
     backend = await backend_with(-1.0)
     backend.credentials.failures = len(usecases_tokens.STORE_RETRIES) + 1
 
@@ -153,8 +153,8 @@ async def test_another_process_renews_when_one_crashed_before_its_call() -> None
     assert await usable(backend) == RENEWED
 
 
-async def test_waiting_is_bounded_when_somebody_holds_the_lock_for_long() -> None:
-    """The error has the time of the next try; no call was made."""
+async def test_waiting_is_bounded_when_another_process_holds_the_lock_for_long() -> None:
+    """The error has the time of the next attempt; no call was made."""
     backend = await backend_with(-1.0)
     held = await backend.credentials.get(values.USER)
     await backend.credentials.lock(values.USER, version=held.version, now=backend.clock(), until=backend.clock() + 60.0)
@@ -173,7 +173,7 @@ async def test_waiting_is_bounded_when_somebody_holds_the_lock_for_long() -> Non
 
 
 async def test_reauth_is_required_when_discord_refuses_the_grant() -> None:
-    """The refusal is stored, so that nobody asks again."""
+    """The refusal is stored, so that the call is not repeated."""
     backend = await backend_with(-1.0)
     backend.oauth.fail(errors.GrantRefused(400, 0))
 
@@ -237,8 +237,8 @@ async def test_the_failure_is_raised_when_the_pair_has_expired() -> None:
     assert not (await backend.credentials.get(values.USER)).refused
 
 
-async def test_the_answer_is_kept_when_the_turn_ends_while_it_is_on_its_way() -> None:
-    """Cancelling the work that wanted the pair does not lose it."""
+async def test_the_response_is_kept_when_the_turn_ends_during_the_call() -> None:
+    """Cancelling the caller does not lose the new pair."""
     backend = await backend_with(-1.0)
     backend.oauth.latency = 1.0
     work = asyncio.create_task(usable(backend))
@@ -261,7 +261,7 @@ async def test_the_stored_pair_is_taken_when_the_refused_one_was_renewed_since()
 
 
 async def test_a_newer_pair_stays_when_an_older_one_is_refused_for_good() -> None:
-    """A refusal touches only the pair that was refused."""
+    """A refusal applies only to the refused pair."""
     backend = await backend_with(None)
 
     with pytest.raises(errors.CredentialBusy):
@@ -287,7 +287,7 @@ async def test_the_consent_ends_when_two_refusals_are_some_seconds_apart(
     pauses: tuple[float, ...],
     ends: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """In any process: the first is stored with the pair. Until then the job waits."""
+    """In any process: the first refusal is stored with the pair. Until the second, the job waits."""
     backend = await backend_with(None, refresh_token="")
     raised: list[type[Exception]] = []
 

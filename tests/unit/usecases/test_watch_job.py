@@ -209,7 +209,7 @@ async def test_every_position_can_be_resumed_from_when_a_stream_breaks(backend: 
 async def test_a_snapshot_is_sent_when_the_position_is_lost(
     backend: fake_backend.FakeBackend, lost: str, reason: str
 ) -> None:
-    """In the same stream, not as an error; with a reason when the watcher had seen updates."""
+    """In the same stream, not as an error; with a reason if the watcher had seen updates."""
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     backend.events.flush()
     await backend.run_all_turns()
@@ -380,8 +380,8 @@ async def test_jobs_are_listed_with_their_numbers_when_a_user_asks(backend: fake
     ]
 
 
-async def test_numbers_add_up_when_units_are_counted() -> None:
-    """Each unit once, and open is what still needs work."""
+async def test_counts_add_up_when_tasks_are_counted() -> None:
+    """Each task counts once; open tasks are those that still need work."""
     rows = [values.task(place, state=state) for place, state in enumerate([*model.TaskState, model.TaskState.QUEUED])]
 
     tally = model.tally_of(rows)
