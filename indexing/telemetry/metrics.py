@@ -292,6 +292,20 @@ class FleetMetrics(metric_types.Group):
 
     def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
         super().__init__(registry)
+        self._declare_budgets()
+        self._declare_work()
+        self.credentials = self._gauge(
+            "indexer_credentials",
+            "Users: stored, and of these reauth_required (must log in again).",
+            metric_types.CREDENTIAL,
+            absent=True,
+        )
+        self.up = self._gauge(
+            "indexer_exporter_source_up", "1 if the exporter could read the source.", metric_types.SOURCE
+        )
+        self.scrape = self._gauge("indexer_exporter_read_seconds", "Duration of reading all sources.", absent=True)
+
+    def _declare_budgets(self) -> None:
         self.capacity = self._gauge(
             "indexer_budget_capacity_permits",
             "Permits of a budget in its window.",
@@ -326,6 +340,8 @@ class FleetMetrics(metric_types.Group):
             metric_types.ROUTE_STATE,
             absent=True,
         )
+
+    def _declare_work(self) -> None:
         self.queue = self._gauge(
             "indexer_queue_turns",
             "Turns: live (queued or held by workers), ready (queued, not yet held by a worker), dead (dead letters).",
@@ -345,13 +361,3 @@ class FleetMetrics(metric_types.Group):
         )
         self.active = self._gauge("indexer_jobs_active", "Jobs that have not ended.", absent=True)
         self.workers = self._gauge("indexer_workers_live", "Worker processes with a fresh heartbeat.", absent=True)
-        self.credentials = self._gauge(
-            "indexer_credentials",
-            "Users: stored, and of these reauth_required (must log in again).",
-            metric_types.CREDENTIAL,
-            absent=True,
-        )
-        self.up = self._gauge(
-            "indexer_exporter_source_up", "1 if the exporter could read the source.", metric_types.SOURCE
-        )
-        self.scrape = self._gauge("indexer_exporter_read_seconds", "Duration of reading all sources.", absent=True)
