@@ -281,7 +281,7 @@ async def set_redis_clock_back(client: redis.asyncio.Redis, seconds: float) -> N
 async def test_turns_keep_their_delay_when_redis_clock_is_set_back(
     waiting: queue.DramatiqQueue, poller: queue.DelayedQueuePoller, redis_client: redis.asyncio.Redis, by: str
 ) -> None:
-    """Whoever notices; as after a failover to a machine whose clock is behind. Once, not with each call."""
+    """Once, by the poller or by another turn, as after a failover to a machine whose clock is behind."""
     await waiting.schedule(TURN, in_future(0.5))
     await waiting.schedule(turns.Turn(TURN.job_id, 9), in_future(200.0))
     await set_redis_clock_back(redis_client, 300.0)
@@ -357,7 +357,7 @@ async def test_the_poller_reports_a_requested_sweep_when_it_sleeps(
 
 
 async def test_a_failure_is_noted_when_a_turn_cannot_be_enqueued(redis_settings: settings.RedisSettings) -> None:
-    """Whoever watches Redis then requests a sweep."""
+    """The Redis watch then requests a sweep."""
     failures: list[str] = []
     broker = queue.make_broker(settings.RedisSettings(url=f"redis://127.0.0.1:{servers.free_port()}/0"), middleware=[])
     async with redis_client_module.open_redis(redis_settings) as client:
