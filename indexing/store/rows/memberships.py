@@ -1,8 +1,8 @@
 """
 Users whose rights and roles are rows of `memberships`, with the document's parts beside them in the user's document.
 
-A write of roles compares the row with what was known before asking. Its order, row, version, document, lets a migration
-copy meanwhile: one that read the row before misses its guard on `version`, or writes before the document's part does.
+A write of roles compares row and document with what was known before asking, and the row is first: a copy that has read
+the row before is either undone by the document's part, or found different when it looks again.
 """
 
 import dataclasses
@@ -136,8 +136,6 @@ class RowUsers(users.Users):
         }
         with database.translated():
             done = await self._memberships.update_one(as_known, {"$set": change})
-            if done.matched_count:
-                await self._users.update_one({"_id": known.user_id}, {"$inc": {"version": 1}})
         return bool(done.matched_count)
 
     async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:
