@@ -8,7 +8,8 @@ PROTO := proto/indexer_service/v1/indexer.proto
 .DEFAULT_GOAL := help
 .PHONY: help demo up setup hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-image check-monitoring fuzz bench bench-limiter bench-size \
-  bench-join bench-watch bench-economy bench-overhead bench-admission drill-drain drill-losses drill-kills
+  bench-join bench-watch bench-economy bench-overhead bench-admission \
+  bench-index bench-read drill-drain drill-losses drill-kills
 
 help:  ## Show this list.
 	@sed -nE -e 's/^## (.*)/\n\1:/p' -e 's/^([a-z-]+):.*  ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -133,6 +134,12 @@ bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in R
 
 bench-size: $(READY)  ## Memory and CPU of each process at 0, 50 and 100 % of the global limit. ARGS="--seconds 20"
 	$(BIN)/python -m tests.benchmarks.size $(ARGS)
+
+bench-index: $(READY)  ## Whole jobs: duration, used share of the limit, cost of a call. ARGS="--scenario B --workers 1 --rounds 3", ARGS=--quick
+	$(BIN)/python -m tests.benchmarks.index $(ARGS)
+
+bench-read: $(READY)  ## Pages against an empty handler, and hidden channels under concurrent reads. ARGS=--quick
+	$(BIN)/python -m tests.benchmarks.read $(ARGS)
 
 bench-join: $(READY)  ## Starts that join a running job, against an empty handler. ARGS="--users 1000"
 	$(BIN)/python -m tests.benchmarks.join $(ARGS)

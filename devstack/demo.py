@@ -69,13 +69,13 @@ async def _run_all(found: list[job_runs.JobRun], stub: connection.Stub) -> None:
 async def _display_runs(found: list[job_runs.JobRun], screen: console.Console) -> AsyncIterator[None]:
     """Show the runs: a live display on a terminal, else one line per ended run."""
     if output.supports_live_display(screen):
-        picture = (
+        display = (
             rendering.JobDisplay(found[0].tracked, found[0].elapsed)
             if len(found) == 1
             else users_display.UsersDisplay(found)
         )
         screen.print()
-        async with views.live_display(picture, screen):
+        async with views.live_display(display, screen):
             yield
         screen.print()
         return

@@ -106,7 +106,7 @@ class GroupCommit(Generic[Item]):
 
     Args:
         commit: Writes items, in the order in which they arrived; one that raises fails for all of them.
-        interval: Least seconds between the beginnings of two writes.
+        interval: Least seconds between the end of a write and the beginning of the next.
     """
 
     def __init__(self, commit: Callable[[list[Item]], Awaitable[None]], *, interval: float) -> None:
@@ -114,7 +114,7 @@ class GroupCommit(Generic[Item]):
         self._interval = interval
         self._pending: list[tuple[Item, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
-        self._began = float("-inf")
+        self._ended = float("-inf")
 
     async def submit(self, item: Item) -> None:
         """Return when *item* is written. A caller that leaves does not take the item back."""
@@ -128,12 +128,12 @@ class GroupCommit(Generic[Item]):
         loop = asyncio.get_running_loop()
         try:
             while self._pending:
-                pause = self._began + self._interval - loop.time()
+                pause = self._ended + self._interval - loop.time()
                 # Also without a pause: what is submitted in the same tick goes with the first.
                 await asyncio.sleep(max(0.0, pause))
-                self._began = loop.time()
                 batch, self._pending = self._pending, []
                 await self._write(batch)
+                self._ended = loop.time()
         finally:
             self._task = None
             for _, done in self._pending:
@@ -171,7 +171,7 @@ class AdaptiveLimit:
     PERIOD = 1.0
     SMOOTHING = 1 / 60
 
-    def __init__(self, monotonic: Callable[[], float], *, initial: int = 16, most: int = 64) -> None:
+    def __init__(self, monotonic: Callable[[], float], *, initial: int = 32, most: int = 64) -> None:
         self._monotonic = monotonic
         self._most = most
         self._limit = float(initial)

@@ -156,7 +156,7 @@ class RateLimited(IndexerError):
     No permit within the caller's longest wait, or Discord answered 429; no permit is held.
 
     Attributes:
-        budget: Kind of the budget: global, user, route, or egress; credential for CredentialBusy.
+        budget: Kind of the budget: global, user, route, or egress. CredentialBusy: credential. DiscordOutage: discord.
         retry_after: Seconds from now until a retry can succeed.
         why: Cause of the wait: used up, hold, pause, probe, shared, breaker.
     """
@@ -180,6 +180,15 @@ class CredentialBusy(RateLimited):
         self.user_id = user_id
 
 
+class DiscordOutage(RateLimited):
+    """Discord answers nobody, so that only probes are made. Waiting for the end counts as no attempt."""
+
+    reason = "DISCORD_OUTAGE"
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("discord", retry_after=retry_after, why="outage")
+
+
 class DiscordRefused(IndexerError):
     """
     Discord refused the request, and a retry would get the same answer.
@@ -198,7 +207,7 @@ class DiscordRefused(IndexerError):
 
 
 class TokenRefused(DiscordRefused):
-    """401: the user's token is not valid."""
+    """401 with Discord's JSON: the user's token is not valid now. Once is no proof, see usecases/tokens.py."""
 
     reason = "TOKEN_REFUSED"
 
@@ -227,14 +236,27 @@ class NoAccess(DiscordRefused):
     reason = "NO_ACCESS"
 
 
+UNKNOWN_MEMBER = 10007
+"""JSON code of the only 404 that says that a user is not a member (topics/opcodes-and-status-codes.mdx)."""
+
+
 class Gone(DiscordRefused):
     """404: the guild, channel or member does not exist, or no longer does."""
 
     reason = "GONE"
 
 
+class AnswerTooLarge(DiscordRefused):
+    """The listing of a guild's channels exceeds DISCORD_MAX_BODY_BYTES; a retry would get the same answer."""
+
+    reason = "GUILD_TOO_LARGE"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(200, 0, f"with more than {limit} bytes; raise DISCORD_MAX_BODY_BYTES")
+
+
 class DiscordTransient(IndexerError):
-    """A temporary failure of Discord or the network: 5xx, reset, timeout, or an invalid body."""
+    """A temporary failure: 5xx, reset, timeout, an invalid body, or any status without Discord's JSON."""
 
     reason = "DISCORD_TRANSIENT"
 

@@ -86,14 +86,20 @@ async def open_components(
         await migrations.make_indexes(db, await form.state())
         session = await stack.enter_async_context(client.open_session(config.discord))
         limiter_redis = await stack.enter_async_context(redis_client.open_redis(config.redis, metrics.servers))
-        budgets = redis_store.RedisBudgets(limiter_redis, application_name(config.discord))
+        budgets = redis_store.RedisBudgetStore(limiter_redis, application_name(config.discord))
         limits = limiter.Limiter(budgets, config.limiter, metrics.limiter, call_timeout=config.discord.timeout)
         stack.push_async_callback(limits.close)
-        await limits.warm()
+        await limits.warm_up()
         updates = events.RedisEvents(shared_redis, metrics.indexing.merged.inc)
         stack.push_async_callback(updates.close)
         turn_queue = queue.DramatiqQueue(broker, shared_redis)
-        discord = client.DiscordClient(session, limits, config.discord, metrics.discord)
+        discord = client.DiscordClient(
+            session,
+            limits,
+            config.discord,
+            metrics.discord,
+            charge_bot_reads=config.limiter.user_budget_bot_reads,
+        )
         vault = credentials.Vault(config.secrets.keys)
         store_limit = concurrency.AdaptiveLimit(time.monotonic)
         stores = await _open_stores(db, config, form, clock, store_limit.observe)

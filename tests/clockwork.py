@@ -1,15 +1,15 @@
-"""Time that is turned by hand, and an event loop that lives by it."""
+"""A manual clock, and an event loop that runs on it."""
 
 import asyncio
 import selectors
 from typing import Any
 
 START = 3_500_000_000.0
-"""Some second of 2080: databases drop what has expired by their own clocks, and must not drop what tests store."""
+"""A second in 2080: databases expire documents by their own clocks and must not expire those of tests."""
 
 
 class ManualClock:
-    """Port `ports.Clock`: stands still until it is turned."""
+    """Port `ports.Clock`: changes only by `advance`."""
 
     def __init__(self) -> None:
         # Counted from zero: beside an epoch second, a float has no room for the fractions that a loop's timers need.
@@ -20,20 +20,20 @@ class ManualClock:
         return START + self.elapsed
 
     def advance(self, seconds: float) -> None:
-        """Turn the clock."""
+        """Advance the clock."""
         self.elapsed += seconds
 
 
 class Stuck(Exception):
-    """Every task waits for something, and no timer is left that could end it."""
+    """Every task waits, and no timer is left that could wake one."""
 
 
 class Loop(asyncio.SelectorEventLoop):
     """
     An event loop whose time is `clock`: when nothing is ready, the clock jumps to the next timer.
 
-    So a test with this loop waits for nothing, and sees exactly the seconds that passed. There is no place for sockets
-    and threads in it: when no timer is left, it raises Stuck instead of waiting for them.
+    A test with this loop never waits, and measures exact times. It supports neither sockets nor threads: when no timer
+    is left, it raises Stuck instead of waiting for them.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class _Jumping(selectors.SelectSelector):
 
 
 def running_clock() -> ManualClock:
-    """Return the clock of the loop that runs."""
+    """Return the clock of the running loop."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, Loop):
         raise TypeError("this test needs the marker clockwork")

@@ -1,8 +1,8 @@
 """
-Servers for all suites, and the event loop of those that must not wait.
+Servers for all suites, and the clockwork event loop.
 
-TEST_REDIS_URL and TEST_MONGODB_URL name servers to use instead of our own. What stands in that Redis (a database for
-each process of pytest-xdist) is flushed; in MongoDB every test has a database of its own, dropped after it.
+TEST_REDIS_URL and TEST_MONGODB_URL replace the servers that tests start. Tests flush that Redis (a database for each
+process of pytest-xdist); in MongoDB every test has a database of its own, dropped afterwards.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tests import clockwork, servers
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name our markers; let no property fail because the machine was busy."""
+    """Register markers; disable Hypothesis' deadline, which fails on a busy machine."""
     config.addinivalue_line("markers", "clockwork: time stands still and jumps to the next timer when nothing happens")
     hypothesis.settings.register_profile("busy", deadline=None)
     hypothesis.settings.load_profile("busy")
@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Give tests with the clockwork marker a loop that never waits."""
+    """Run tests with the clockwork marker on a loop that never waits."""
     if item.get_closest_marker("clockwork"):
         return {"clockwork": clockwork.Loop}
     return {"asyncio": asyncio.new_event_loop}
@@ -79,14 +79,14 @@ def redis_settings(redis_url: str) -> settings.RedisSettings:
 
 @pytest.fixture
 async def redis_client(redis_settings: settings.RedisSettings) -> AsyncIterator[redis.asyncio.Redis]:
-    """Our own connection to an empty Redis database."""
+    """A connection to an empty Redis database."""
     async with messaging_redis_client.open_redis(redis_settings) as client:
         yield client
 
 
 @pytest.fixture
 async def database(mongodb_url: str) -> AsyncIterator[store_database.Database]:
-    """A database of this test alone, with all indexes."""
+    """A database of its own for the test, with all indexes."""
     config = settings.MongoSettings(url=mongodb_url, database=f"test-{uuid.uuid4().hex}")
     async with store_database.open_database(config) as opened:
         await migrations.make_indexes(opened)

@@ -1,4 +1,4 @@
-"""The real service over a world of fakes, for tests that call its methods directly or over a connection."""
+"""The real service over fakes, for tests that call its methods directly or over a connection."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from indexing import settings
 from indexing.ratelimit import limiter
 from indexing.telemetry import metrics
 from indexing.usecases import control_job, erase_user, start_job, tokens, watch_job
-from tests import worlds
+from tests import fake_backend
 
 KEY = b"k" * settings.KEY_BYTES
 TOKENS = page_tokens.PageTokens((KEY,))
@@ -28,35 +28,35 @@ class NoLimits:
         return []
 
 
-def service(world: worlds.World, config: settings.ServiceSettings | None = None) -> servicer.Servicer:
-    """Return the methods of the API over a world."""
+def service(backend: fake_backend.FakeBackend, config: settings.ServiceSettings | None = None) -> servicer.Servicer:
+    """Return the methods of the API over a backend."""
     use_cases = servicer.UseCases(
-        start=start_job.StartJob(world.ports, world.rules, world.turner),
-        watch=watch_job.JobWatcher(world.ports),
-        browse=world.browser,
-        control=control_job.JobControl(world.ports, world.rules),
-        consent=tokens.CredentialControl(world.ports, control_job.JobControl(world.ports, world.rules)),
+        start=start_job.StartJob(backend.deps, backend.config, backend.turn_runner),
+        watch=watch_job.JobWatcher(backend.deps),
+        browse=backend.browser,
+        control=control_job.JobControl(backend.deps, backend.config),
+        consent=tokens.CredentialControl(backend.deps, control_job.JobControl(backend.deps, backend.config)),
         erase=erase_user.EraseUser(
-            world.ports, control_job.JobControl(world.ports, world.rules), worlds.MemoryUserBudgets()
+            backend.deps, control_job.JobControl(backend.deps, backend.config), fake_backend.MemoryUserBudgets()
         ),
         limits=cast("limiter.Limiter", NoLimits()),
-        events=world.events,
-        clock=world.clock,
+        events=backend.events,
+        clock=backend.clock,
     )
-    slots = streams.StreamSlots(config or settings.ServiceSettings(), world.clock)
-    return servicer.Servicer(use_cases, world.users, TOKENS, slots)
+    slots = streams.StreamSlots(config or settings.ServiceSettings(), backend.clock)
+    return servicer.Servicer(use_cases, backend.users, TOKENS, slots)
 
 
 @contextlib.asynccontextmanager
-async def serving(world: worlds.World, **given: Any) -> AsyncIterator[str]:  # noqa: ANN401 -- any setting
-    """Serve a world with the real server and all its interceptors; yields the address."""
+async def serving(backend: fake_backend.FakeBackend, **given: Any) -> AsyncIterator[str]:  # noqa: ANN401 -- any setting
+    """Serve a backend with the real server and all its interceptors; yields the address."""
     wanted: dict[str, Any] = {"listen": "127.0.0.1:0", "drain": 0.0} | given
     config = settings.ServiceSettings(**wanted)
-    idempotency = interceptors.IdempotencyInterceptor(world.requests, KEY, world.clock)
+    idempotency = interceptors.IdempotencyInterceptor(backend.requests, KEY, backend.clock)
     service_metrics = metrics.ServiceMetrics(registry.CollectorRegistry(), interceptors.metrics.METHODS)
     outer: list[interceptors.Interceptor] = [
         interceptors.RequestContextInterceptor(),
-        interceptors.MetricsInterceptor(service_metrics, world.clock),
+        interceptors.MetricsInterceptor(service_metrics, backend.clock),
     ]
-    async with grpc_server.serve(service(world, config), idempotency, config, lambda: None, outer=outer) as port:
+    async with grpc_server.serve(service(backend, config), idempotency, config, lambda: None, outer=outer) as port:
         yield f"127.0.0.1:{port}"

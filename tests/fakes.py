@@ -6,8 +6,9 @@ Fakes of the ports of storage and transport, in memory; tests/contract holds the
 
 import collections
 import dataclasses
+import math
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from indexing import errors
@@ -21,22 +22,36 @@ class MemoryUsers:
         self._rows: dict[int, model.User] = {}
         self._credentials: dict[int, ports.Credential] = {}
         self._refused: set[int] = set()
-        self.marks: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
+        self.credential_versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
         self.locks: dict[int, float] = {}
+        self.doubts: dict[int, float] = {}
         self._rosters: dict[int, set[int]] = {}
         self._former: dict[int, set[int]] = {}
+        self._first_version = 0
 
     def _change(self, user_id: int, **changes: Any) -> None:  # noqa: ANN401 -- any field
-        known = self._rows.get(user_id) or model.User(user_id, 0, None, {}, model.Preferences())
+        known = self._rows.get(user_id)
+        if known is None:
+            known = model.User(user_id, self._first_version, None, {}, model.Preferences())
         self._rows[user_id] = dataclasses.replace(known, **changes)
+
+    def forget(self, user_id: int) -> None:
+        """Erase a user; nobody gets a version again that they had."""
+        known = self._rows.pop(user_id, None)
+        if known is not None:
+            self._first_version = max(self._first_version, known.version + 1)
+        self._refused.discard(user_id)
+        for kept in (self._credentials, self.credential_versions, self.locks, self.doubts):
+            kept.pop(user_id, None)
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store it in place of any older one."""
         self._change(user_id)
         self._credentials[user_id] = credential
         self._refused.discard(user_id)
-        self.marks[user_id] = uuid.uuid4().hex
+        self.credential_versions[user_id] = uuid.uuid4().hex
         self.locks.pop(user_id, None)
+        self.doubts.pop(user_id, None)
 
     async def credential(self, user_id: int) -> ports.Credential:
         """Return it, or raise what the port says."""
@@ -69,16 +84,14 @@ class MemoryUsers:
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """Replace the user's memberships; what is known of roles stays where the rights are as they were."""
         user_id, listed = known.user_id, {guild.guild_id for guild in guilds}
-        self._rosters[user_id] = self._rosters.get(user_id, set()) | listed
+        self._rosters[user_id] = roster = self._rosters.get(user_id, set()) | listed
         current = self._rows.get(user_id)
         if current is None or current.listed_at != known.listed_at:
             return False
-        self._change(
-            user_id,
-            listed_at=asked_at,
-            memberships={guild.guild_id: _joined(known, guild, current.memberships, asked_at) for guild in guilds},
-        )
-        self._former.setdefault(user_id, set()).update(current.memberships.keys() - listed)
+        rows = [_joined(known, guild, current.memberships.get(guild.guild_id), asked_at) for guild in guilds]
+        memberships = {row.guild_id: row for row in rows if row is not None}
+        self._change(user_id, listed_at=asked_at, memberships=memberships)
+        self._former.setdefault(user_id, set()).update(roster - listed)
         self._rosters[user_id] = listed
         self._bump(user_id)
         return True
@@ -103,7 +116,7 @@ class MemoryUsers:
             member, role_ids=tuple(sorted(set(roles))), roles_at=asked_at, roles_changed_at=moment
         )
         self._put_member(new)
-        if member.role_ids != new.role_ids:
+        if member.role_ids != new.role_ids or asked_at - (known.roles_at or 0.0) >= 300.0:
             self._bump(known.user_id)
         return True
 
@@ -134,11 +147,12 @@ class MemoryUsers:
 
 
 def _joined(
-    user: model.User, guild: model.UserGuild, before: Mapping[int, model.Membership], asked_at: float
-) -> model.Membership:
-    known = before.get(guild.guild_id)
+    user: model.User, guild: model.UserGuild, current: model.Membership | None, asked_at: float
+) -> model.Membership | None:
+    """Return the membership after a list; None when the user has left since *user* was loaded."""
+    known = user.memberships.get(guild.guild_id)
     if known is not None and (known.owner, known.permissions) == (guild.owner, guild.permissions):
-        return known
+        return current
     newest = (known.roles_changed_at if known else None) or 0.0
     return model.Membership(
         user.user_id,
@@ -147,7 +161,7 @@ def _joined(
         guild.permissions,
         None,
         None,
-        last_viewed_at=known.last_viewed_at if known else None,
+        last_viewed_at=current.last_viewed_at if current else None,
         roles_changed_at=max(asked_at, newest + 1e-6),
     )
 
@@ -156,37 +170,46 @@ def _seldom(looked_at: float | None, now: float) -> bool:
     return looked_at is None or looked_at <= now - 300
 
 
+RETENTION = 30 * 86_400.0
+"""Seconds for which a channel that is gone is kept."""
+
+
 class MemoryGuilds:
     """
     Port `ports.Guilds`; `users` tells which guilds have members.
 
     Attributes:
         written: Ids of channels as they are written.
-        gone: When and why channels went, by id.
     """
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self.written: list[int] = []
-        self.gone: dict[int, tuple[float, str]] = {}
         self._users = users or MemoryUsers()
         self._guilds: dict[int, model.Guild] = {}
-        self._fences: collections.Counter[int] = collections.Counter()
+        self._fences: dict[int, int] = {}
         self._channels: dict[int, dict[int, model.Channel]] = collections.defaultdict(dict)
-        self._versions: collections.Counter[int] = collections.Counter()
+        self._gone: dict[int, tuple[model.GoneChannel, ...]] = {}
+        self._versions: dict[int, int] = {}
+        self._first = 1
+
+    @property
+    def gone(self) -> dict[int, tuple[float, str]]:
+        """When and why channels went, by id."""
+        return {row.channel_id: (row.gone_at, row.reason) for rows in self._gone.values() for row in rows}
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
         """Return those that are stored, with their channels."""
         found = {}
         for key, guild in (await self.get(guild_ids)).items():
-            rows = await self.list_channels([key]) if guild.fetched_at is not None else []
-            gone = tuple(model.GoneChannel(row, 0, at, why) for row, (at, why) in self.gone.items())
-            found[key] = model.IndexedGuild(guild, 1 + self._versions[key], tuple(rows), gone)
+            fetched = guild.fetched_at is not None
+            rows, gone = (await self.list_channels([key]), self._gone.get(key, ())) if fetched else ([], ())
+            found[key] = model.IndexedGuild(guild, self._versions[key], tuple(rows), gone)
         return found
 
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
         """Return the versions of those that are stored."""
         return {
-            key: model.GuildVersion(1 + self._versions[key], guild.fetched_at, guild.schedule.next_at)
+            key: model.GuildVersion(self._versions[key], guild.fetched_at, guild.schedule.next_at)
             for key, guild in (await self.get(guild_ids)).items()
         }
 
@@ -194,11 +217,14 @@ class MemoryGuilds:
         """Return those that are stored."""
         return {key: self._guilds[key] for key in guild_ids if key in self._guilds}
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
         """Store names and icons, and where our bot is."""
         for row in guilds:
-            known = self._guilds.get(row.guild_id) or _unread(row.guild_id)
-            access = model.Access.INSTALLED if row.guild_id in installed else model.Access.NOT_INSTALLED
+            known = self._guilds.get(row.guild_id) or self._unread(row.guild_id)
+            has_bot = installed is not None and row.guild_id in installed
+            access = model.Access.INSTALLED if has_bot else model.Access.NOT_INSTALLED
+            if installed is None:
+                access = known.access
             if access is model.Access.INSTALLED and known.access is model.Access.DENIED:
                 access = model.Access.DENIED
             people = row.presence_count if row.presence_count is not None else row.member_count
@@ -207,7 +233,7 @@ class MemoryGuilds:
                 self._versions[row.guild_id] += 1
             self._guilds[row.guild_id] = known
 
-    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
+    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:  # noqa: ARG002 -- the port has it
         """Hide what was read."""
         for guild_id in guild_ids:
             guild = self._guilds.get(guild_id)
@@ -215,7 +241,7 @@ class MemoryGuilds:
                 continue
             self._fences[guild_id] += 1
             self._versions[guild_id] += 1
-            self.gone |= dict.fromkeys(self._channels.pop(guild_id, {}), (now, reasons.BOT_REMOVED))
+            self._channels.pop(guild_id, None)
             self._guilds[guild_id] = dataclasses.replace(
                 guild,
                 access=model.Access.NOT_INSTALLED,
@@ -264,25 +290,25 @@ class MemoryGuilds:
         """Replace the guild's channels, if fencing token and structure are as they were before asking."""
         known = self._guilds.get(guild_id)
         before_asking = listing.known.schedule.fingerprint if listing.known else ""
-        if known is None or self._fences[guild_id] != listing.fence or known.schedule.fingerprint != before_asking:
+        if known is None or self._fences.get(guild_id) != listing.fence or known.schedule.fingerprint != before_asking:
             return False
         channels, now, schedule = listing.channels, listing.now, listing.schedule
+        newest = max((channel.last_message_id or 0 for channel in channels), default=0) or None
         before = self._channels[guild_id]
         after = {channel.channel_id: channel for channel in channels}
-        changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
-        self.written += changed
-        self._versions[guild_id] += bool(changed) or known.fetched_at is None
+        self.written += [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
         self._channels[guild_id] = after
-        self.gone |= dict.fromkeys(before.keys() - after.keys(), (now, reasons.HIDDEN_OR_DELETED))
-        for key in after:
-            self.gone.pop(key, None)
-        newest = max((channel.last_message_id or 0 for channel in channels), default=0)
+        if listing.known and before_asking and before_asking == schedule.fingerprint:
+            self._versions[guild_id] += _shown_otherwise(listing.known, newest)
+        else:
+            self._versions[guild_id] += 1
+            self._gone[guild_id] = tuple(row for row in listing.gone if row.gone_at > now - RETENTION)
         self._guilds[guild_id] = dataclasses.replace(
             self._guilds[guild_id],
             fetched_at=now,
             access=model.Access.INSTALLED,
             channel_count=len(after),
-            newest_message_id=newest or None,
+            newest_message_id=newest,
             reason="",
             retry_at=0.0,
             lease_until=0.0,
@@ -295,7 +321,7 @@ class MemoryGuilds:
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
         """Note a refusal, if the fence is the latest."""
-        if self._fences[guild_id] == fence:
+        if self._fences.get(guild_id) == fence:
             guild = self._guilds[guild_id]
             self._versions[guild_id] += 1
             self._guilds[guild_id] = dataclasses.replace(
@@ -312,24 +338,34 @@ class MemoryGuilds:
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease, if the fence is the latest."""
-        if self._fences[guild_id] == fence:
+        if self._fences.get(guild_id) == fence:
             self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], lease_until=0.0)
             if schedule is not None:
                 self._scheduled(guild_id, schedule)
+                self._versions[guild_id] += schedule.failures == 1
 
     async def purge(self, before: float) -> int:
         """Forget channels that are gone and guilds without members."""
-        old = [key for key, (at, _) in self.gone.items() if at < before]
-        for key in old:
-            del self.gone[key]
+        left = {key: tuple(row for row in rows if row.gone_at >= before) for key, rows in self._gone.items()}
+        erased = sum(len(rows) - len(left[key]) for key, rows in self._gone.items())
+        self._gone = left
         members = self._users.guilds_with_members()
         empty = [
             key for key, guild in self._guilds.items() if key not in members and (guild.last_viewed_at or 0.0) < before
         ]
-        count = len(old) + len(empty) + sum(len(self._channels.pop(key, {})) for key in empty)
         for key in empty:
-            del self._guilds[key]
-        return count
+            self.forget(key)
+        return erased + len(empty)
+
+    def forget(self, guild_id: int) -> None:
+        """Erase a guild. Neither a version nor a fencing token is used twice."""
+        for kept in (self._guilds, self._channels, self._gone):
+            kept.pop(guild_id, None)
+        self._first = max(self._first, *(numbers.pop(guild_id, 0) + 1 for numbers in (self._fences, self._versions)))
+
+    def _unread(self, guild_id: int) -> model.Guild:
+        self._fences[guild_id] = self._versions[guild_id] = self._first
+        return model.Guild(guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
 
     def _scheduled(self, guild_id: int, schedule: model.Schedule) -> None:
         self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], schedule=schedule)
@@ -340,8 +376,10 @@ class MemoryGuilds:
         return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
 
 
-def _unread(guild_id: int) -> model.Guild:
-    return model.Guild(guild_id, "", None, None, model.Access.UNKNOWN, None, None, 0, "", 0.0, 0.0)
+def _shown_otherwise(known: model.Guild, newest: int | None) -> bool:
+    """Return whether a listing of the same structure changes what is shown."""
+    fine = known.fetched_at is not None and known.access is model.Access.INSTALLED and not known.schedule.failures
+    return newest != known.newest_message_id or not fine
 
 
 class MemoryJobs:
@@ -434,15 +472,20 @@ class MemoryJobs:
             return True
         if self._owned(job) is None:
             return False
-        self._tasks[job.job_id] |= {task.guild_id: task for task in rows}
+        self._replace_tasks(job.job_id, rows)
         return True
+
+    def _replace_tasks(self, job_id: str, tasks: Iterable[model.GuildTask]) -> None:
+        """Replace tasks that were added; others do not come into being."""
+        known = self._tasks[job_id]
+        known |= {task.guild_id: task for task in tasks if task.guild_id in known}
 
     async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
         """Store the job and tasks, if its turn is current and it runs."""
         known = self._owned(job)
         if known is None:
             return False
-        self._tasks[job.job_id] |= {task.guild_id: task for task in tasks}
+        self._replace_tasks(job.job_id, tasks)
         self._jobs[job.job_id] = dataclasses.replace(job, listed=known.listed)
         return True
 
@@ -465,11 +508,12 @@ def _closed(task: model.GuildTask, job: model.Job) -> model.GuildTask:
     if task.state.terminal:
         return task
     state = model.TaskState.CANCELLED if job.state is model.JobState.CANCELLED else model.TaskState.FAILED
-    return dataclasses.replace(task, state=state, reason=job.reason or "INTERNAL", retry_at=0.0)
+    revision = max(task.revision + 1, model.revision_of(job.turn, 1 << 19))
+    return dataclasses.replace(task, state=state, reason=job.reason or "INTERNAL", retry_at=0.0, revision=revision)
 
 
 class MemoryIdempotencyStore:
-    """Port `ports.Requests`; without *users* everybody is known."""
+    """Port `ports.IdempotencyStore`; without *users* everybody is known."""
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self._users = users
@@ -487,7 +531,7 @@ class MemoryIdempotencyStore:
 
 
 class MemoryUserData:
-    """Port `ports.Remains`, over the same storage as the other fakes."""
+    """Port `ports.UserData`, over the same storage as the other fakes."""
 
     def __init__(
         self, users: MemoryUsers, guilds: MemoryGuilds, jobs: MemoryJobs, requests: MemoryIdempotencyStore
@@ -511,9 +555,7 @@ class MemoryUserData:
 
     async def erase_user(self, user_id: int) -> None:
         """Forget credential, preferences and rights."""
-        self._users._refused.discard(user_id)
-        for kept in (self._users._rows, self._users._credentials, self._users.marks, self._users.locks):
-            kept.pop(user_id, None)
+        self._users.forget(user_id)
 
     async def list_jobs(self, user_id: int) -> list[str]:
         """Return the user's jobs."""
@@ -537,8 +579,7 @@ class MemoryUserData:
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
         """Forget guilds that nobody else is in."""
         for guild_id in self._alone(guild_ids, but):
-            for kept in (self._guilds._guilds, self._guilds._channels, self._guilds._fences, self._guilds._versions):
-                kept.pop(guild_id, None)
+            self._guilds.forget(guild_id)
 
     async def erase_roster(self, user_id: int) -> None:
         """Forget the roster."""
@@ -553,7 +594,7 @@ class MemoryUserData:
 
 
 class RecordingQueue:
-    """Port `ports.Turns`: remembers what it was given; nothing happens by itself."""
+    """Port `ports.TurnQueue`: remembers what it was given; nothing happens by itself."""
 
     def __init__(self) -> None:
         self.enqueued: list[turns.Turn] = []
@@ -576,10 +617,14 @@ class RecordingQueue:
 
 
 class MemoryBotGuilds:
-    """Port `ports.Installs`."""
+    """Port `ports.BotGuildsCache`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._known: tuple[frozenset[int], float] | None = None
+        self.suspects: dict[int, float] = {}
+        self.clock = clock
+        self._claims: dict[str, float] = {}
+        self._window = -math.inf, 0
 
     async def load(self) -> tuple[frozenset[int], float] | None:
         """Return what is known."""
@@ -588,3 +633,31 @@ class MemoryBotGuilds:
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
         """Replace it."""
         self._known = guild_ids, now
+
+    async def load_suspects(self) -> dict[int, float]:
+        """Return the suspects."""
+        return dict(self.suspects)
+
+    async def store_suspects(self, suspects: Mapping[int, float]) -> None:
+        """Replace the suspects."""
+        self.suspects = dict(suspects)
+
+    async def claim(self, what: str, seconds: float) -> bool:
+        """Claim it, if nobody holds it."""
+        now = self.clock()
+        if self._claims.get(what, -math.inf) > now:
+            return False
+        self._claims[what] = now + seconds
+        return True
+
+    async def release(self, what: str) -> None:
+        """End a claim."""
+        self._claims.pop(what, None)
+
+    async def count_question(self, window: float) -> int:
+        """Count a question."""
+        now = self.clock()
+        if now - self._window[0] >= window:
+            self._window = now, 0
+        self._window = self._window[0], self._window[1] + 1
+        return self._window[1]

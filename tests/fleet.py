@@ -1,4 +1,4 @@
-"""A fleet on a clock that jumps: the real use cases and the real limiter, with budgets and stores in memory."""
+"""A fleet on a clock that jumps: real use cases and the real limiter over budgets and stores in memory."""
 
 import asyncio
 import dataclasses
@@ -12,7 +12,7 @@ from indexing.domain import model, ports, turns
 from indexing.ratelimit import limiter, limits
 from indexing.telemetry import metrics
 from indexing.usecases import guild_lists, run_turn, start_job
-from tests import worlds
+from tests import fake_backend
 from tests.ratelimit_model import store
 
 ROUTES = {
@@ -23,14 +23,14 @@ ROUTES = {
 }
 
 
-class LimitedDiscord(worlds.FakeDiscord):
+class LimitedDiscord(fake_backend.FakeDiscord):
     """
-    A Discord whose callers take permits, as the real client does.
+    A Discord that takes a permit for each call, as the real client does.
 
     Attributes:
-        limits: What gives permits.
-        answered: When each question was answered, in order.
-        free: Questions that cost no permit.
+        limits: The limiter.
+        answered: When each request was answered, in order.
+        free: Requests that need no permit.
     """
 
     def __init__(self, clock: ports.Clock, limits: limiter.Limiter) -> None:
@@ -44,7 +44,7 @@ class LimitedDiscord(worlds.FakeDiscord):
     ) -> bool:
         if what in self.free:
             return await super()._answer(what, purpose, precondition)
-        permit = await self.limits.take(_charge(what, purpose), patience=purpose.max_wait)
+        permit = await self.limits.take(_charge(what, purpose), max_wait=purpose.max_wait)
         if precondition is not None and not await precondition():
             await self.limits.give_back(permit)
             return False
@@ -64,7 +64,7 @@ def _charge(what: Hashable, purpose: ports.Purpose) -> limits.Charge:
 
 
 class TimedQueue:
-    """Port `ports.Turns`: what is scheduled becomes runnable when its time has come."""
+    """Port `ports.TurnQueue`: a scheduled turn becomes runnable when it is due."""
 
     def __init__(self, clock: ports.Clock) -> None:
         self.runnable: asyncio.Queue[turns.Turn] = asyncio.Queue()
@@ -72,38 +72,38 @@ class TimedQueue:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def enqueue(self, turn: turns.Turn) -> None:
-        """Hand it over now."""
+        """Make a turn runnable now."""
         self._drop(turn)
         self.runnable.put_nowait(turn)
 
     async def schedule(self, turn: turns.Turn, due: float) -> None:
-        """Hand it over later."""
+        """Make a turn runnable at *due*."""
         self._drop(turn)
         loop = asyncio.get_running_loop()
-        self._timers[turn.job_id] = loop.call_later(max(0.0, due - self._clock()), self._ring, turn)
+        self._timers[turn.job_id] = loop.call_later(max(0.0, due - self._clock()), self._make_runnable, turn)
 
     def _drop(self, turn: turns.Turn) -> None:
         timer = self._timers.pop(turn.job_id, None)
         if timer is not None:
             timer.cancel()
 
-    def _ring(self, turn: turns.Turn) -> None:
+    def _make_runnable(self, turn: turns.Turn) -> None:
         self._timers.pop(turn.job_id, None)
         self.runnable.put_nowait(turn)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fleet:
-    """One service and some workers over one world of fakes."""
+    """One service and some workers over the same fakes."""
 
-    world: worlds.World
+    backend: fake_backend.FakeBackend
     discord: LimitedDiscord
     queue: TimedQueue
-    ports: ports.Dependencies
+    deps: ports.Dependencies
     starts: start_job.StartJob
 
     async def work(self, turner: run_turn.TurnRunner) -> None:
-        """Run turns as one thread of a worker does; never returns."""
+        """Run turns as one worker thread does; never returns."""
         while True:
             await turner.run_background_turn(await self.queue.runnable.get())
 
@@ -113,26 +113,26 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) -> AsyncIterator[Fleet]:
-    """Run a fleet with so many turns at once; every answer of Discord takes *latency* seconds."""
-    world = worlds.world(None, **rules)
+async def running(*, threads: int = 64, latency: float = 0.1, **changes: float) -> AsyncIterator[Fleet]:
+    """Run a fleet with *threads* turns at once; every response of Discord takes *latency* seconds."""
+    backend = fake_backend.make(None, **changes)
     loop = asyncio.get_running_loop()
     limits = limiter.Limiter(
-        store.MemoryBudgets(loop.time),
+        store.MemoryBudgetStore(loop.time),
         settings.LimiterSettings(limiter_hold=0.0),
         metrics.LimiterMetrics(registry.CollectorRegistry()),
         clock=limiter.Clock(now=loop.time),
     )
-    discord, queue = LimitedDiscord(world.clock, limits), TimedQueue(world.clock)
+    discord, queue = LimitedDiscord(backend.clock, limits), TimedQueue(backend.clock)
     discord.latency = latency
-    outside = dataclasses.replace(world.ports, discord=discord, queue=queue)
-    turner = run_turn.TurnRunner(outside, world.rules, world.seen, guild_lists.GuildLists(outside, world.rules))
+    deps = dataclasses.replace(backend.deps, discord=discord, queue=queue)
+    turner = run_turn.TurnRunner(deps, backend.config, backend.metrics, guild_lists.GuildLists(deps, backend.config))
     fleet = Fleet(
-        dataclasses.replace(world, discord=discord),
+        dataclasses.replace(backend, discord=discord),
         discord,
         queue,
-        outside,
-        start_job.StartJob(outside, world.rules, turner),
+        deps,
+        start_job.StartJob(deps, backend.config, turner),
     )
     workers = [asyncio.create_task(fleet.work(turner)) for _ in range(threads)]
     try:
@@ -147,10 +147,10 @@ async def running(*, threads: int = 64, latency: float = 0.1, **rules: float) ->
 
 async def ended(fleet: Fleet, job_id: str) -> model.Job:
     """Wait for a job's end as a watcher does."""
-    subscription = await fleet.ports.events.subscribe(job_id, "0-0")
+    subscription = await fleet.deps.events.subscribe(job_id, "0-0")
     try:
         while True:
-            job = await fleet.ports.jobs.get(job_id)
+            job = await fleet.deps.jobs.get(job_id)
             assert job is not None
             if job.state.terminal:
                 return job

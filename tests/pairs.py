@@ -1,4 +1,4 @@
-"""Fakes of the ports that hold and renew users' token pairs; tests/contract holds the first to the real adapter."""
+"""Fakes of the ports that store and renew token pairs; tests/contract compares the first with the real adapter."""
 
 import asyncio
 import collections
@@ -11,7 +11,7 @@ from indexing.domain import ports
 from tests import fakes
 
 LIFE = 604_800.0
-"""Seconds that a renewed pair lives."""
+"""Seconds for which a renewed pair is valid."""
 
 
 class MemoryCredentials:
@@ -19,7 +19,7 @@ class MemoryCredentials:
     Port `ports.Credentials`, over the same storage as the users'.
 
     Attributes:
-        failures: So many of the next attempts to store a new pair fail as if the store were away.
+        failures: Number of next attempts to store a new pair that fail as in an outage.
     """
 
     def __init__(self, users: fakes.MemoryUsers) -> None:
@@ -33,37 +33,43 @@ class MemoryCredentials:
             raise errors.CredentialMissing(user_id)
         return ports.StoredCredential(
             users._credentials[user_id],
-            users.marks[user_id],
+            users.credential_versions[user_id],
             users.locks.get(user_id, 0.0),
             user_id in users._refused,
+            users.doubts.get(user_id, 0.0),
         )
 
     async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
-        """Lock it, if it is free and as it was."""
-        if not self._same(user_id, version) or self._users.locks.get(user_id, 0.0) > now:
+        """Lock the pair, if it is free and unchanged."""
+        if not self._unchanged(user_id, version) or self._users.locks.get(user_id, 0.0) > now:
             return None
         self._users.locks[user_id] = until
-        self._users.marks[user_id] = ours = uuid.uuid4().hex
-        return ours
+        self._users.credential_versions[user_id] = locked = uuid.uuid4().hex
+        return locked
 
     async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
-        """Free it, if it is as it was."""
-        if self._same(user_id, version):
+        """Unlock the pair, if it is unchanged."""
+        if self._unchanged(user_id, version):
             self._users.locks[user_id] = until
 
     async def store_renewed(self, user_id: int, *, version: str, credential: ports.Credential) -> bool:
-        """Replace the pair, if it is as it was."""
+        """Replace the pair, if it is unchanged."""
         if self.failures:
             self.failures -= 1
             raise errors.StoreUnavailable("played")
-        if not self._same(user_id, version):
+        if not self._unchanged(user_id, version):
             return False
         await self._users.put_credential(user_id, credential)
         return True
 
+    async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
+        """Note the doubt, if the pair is unchanged."""
+        if self._unchanged(user_id, version):
+            self._users.doubts[user_id] = at
+
     async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
-        """Note the refusal, if it is as it was."""
-        if not self._same(user_id, version):
+        """Mark the pair as refused, if it is unchanged."""
+        if not self._unchanged(user_id, version):
             return False
         self._users._refused.add(user_id)
         self._users.locks.pop(user_id, None)
@@ -71,24 +77,25 @@ class MemoryCredentials:
 
     async def delete(self, user_id: int) -> ports.Credential | None:
         """Erase it."""
-        self._users.marks[user_id] = uuid.uuid4().hex
+        self._users.credential_versions[user_id] = uuid.uuid4().hex
         self._users._refused.discard(user_id)
         self._users.locks.pop(user_id, None)
+        self._users.doubts.pop(user_id, None)
         return self._users._credentials.pop(user_id, None)
 
-    def _same(self, user_id: int, version: str | None) -> bool:
-        return user_id in self._users._credentials and self._users.marks[user_id] == version
+    def _unchanged(self, user_id: int, version: str | None) -> bool:
+        return user_id in self._users._credentials and self._users.credential_versions[user_id] == version
 
 
 class FakeOAuth:
     """
-    Port `ports.OAuth`: every refresh token works once, and what it brings is counted on.
+    Port `ports.OAuth`: every refresh token works once, and a renewed one has a "+" more.
 
     Attributes:
         renewals: Refresh tokens that were traded, in order.
         revoked: Pairs that were revoked.
-        latency: Seconds that each answer takes.
-        before_answer: What happens elsewhere while an answer is on its way.
+        latency: Seconds that each response takes.
+        before_answer: Called while a response is in flight.
     """
 
     def __init__(self, *, enabled: bool = False) -> None:
@@ -120,7 +127,7 @@ class FakeOAuth:
         )
 
     async def revoke(self, credential: ports.Credential, purpose: ports.Purpose) -> None:  # noqa: ARG002 -- the port has it
-        """Note it."""
+        """Record the pair."""
         await self._answer()
         self.revoked.append(credential)
 

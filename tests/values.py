@@ -1,4 +1,4 @@
-"""Values for tests: each maker has defaults for what the test does not care about."""
+"""Values for tests, with defaults for fields that a test does not set."""
 
 import dataclasses
 from typing import Any
@@ -13,12 +13,12 @@ ADMINISTRATOR = 1 << 3
 
 
 def snowflake(at: float) -> int:
-    """Return an id that was made at that epoch second."""
+    """Return an id that was created at that epoch second."""
     return int((at - model.DISCORD_EPOCH) * 1000) << 22
 
 
 def credential(**changes: Any) -> ports.Credential:  # noqa: ANN401 -- any field
-    """Return a credential whose scopes allow all that we ask for."""
+    """Return a credential with all scopes that we use."""
     scopes = ("identify", "guilds", "guilds.members.read")
     return dataclasses.replace(ports.Credential("access", "refresh", None, scopes), **changes)
 
@@ -68,7 +68,7 @@ def allowed(target_id: int, kind: int = 0) -> model.Overwrite:
 
 
 def membership(**changes: Any) -> model.Membership:  # noqa: ANN401 -- any field
-    """Return a member who may view channels and whose roles are unknown."""
+    """Return the membership of a user with VIEW_CHANNEL and unknown roles."""
     row = model.Membership(
         user_id=USER,
         guild_id=GUILD,
@@ -105,7 +105,7 @@ def guild(**changes: Any) -> model.Guild:  # noqa: ANN401 -- any field
 
 
 def task(guild_id: int = GUILD, **changes: Any) -> model.GuildTask:  # noqa: ANN401 -- any field
-    """Return a unit that nobody has worked on."""
+    """Return a task before its first attempt."""
     row = model.GuildTask(
         guild_id=guild_id,
         name=f"guild {guild_id}",
@@ -122,6 +122,6 @@ def task(guild_id: int = GUILD, **changes: Any) -> model.GuildTask:  # noqa: ANN
 
 
 def job(job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field
-    """Return a job that nobody has worked on."""
+    """Return a job before its first turn."""
     now = clockwork.START
     return dataclasses.replace(model.new_job(job_id, USER, now=now, due=now + 2.0, force=False), **changes)

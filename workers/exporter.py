@@ -44,8 +44,8 @@ class Exporter:
         self._db = db
         self._metrics = metrics
         self._clock = clock
-        self._rules = limits.Rules.of(config.limiter, config.discord.timeout)
-        self._budgets = redis_store.RedisBudgets(client, wiring.application_name(config.discord))
+        self._parameters = limits.LimiterParameters.from_settings(config.limiter, config.discord.timeout)
+        self._budgets = redis_store.RedisBudgetStore(client, wiring.application_name(config.discord))
         self._active_user_ids: tuple[int, ...] = ()
         self._updating = asyncio.Lock()
         self._log = logs.get(__name__)
@@ -92,14 +92,14 @@ class Exporter:
         self._metrics.workers.set(stats.workers)
 
     async def _read_budgets(self) -> None:
-        states = await self._budgets.snapshot(self._rules, self._active_user_ids)
+        states = await self._budgets.snapshot(self._parameters, self._active_user_ids)
         for state in states:
             if state.kind in metric_types.SINGLE_BUDGET.values:
                 self._metrics.free.labels(state.kind).set(state.free)
                 self._metrics.capacity.labels(state.kind).set(state.capacity)
                 self._metrics.window.labels(state.kind).set(state.window)
                 for reason in metric_types.REFUSAL_REASON.values:
-                    seconds = state.paused_for if reason == state.why else 0.0
+                    seconds = state.paused_for if reason == state.reason else 0.0
                     self._metrics.paused.labels(state.kind, reason).set(seconds)
         user_budget = self._config.limiter.user_budget
         self._metrics.capacity.labels("user").set(user_budget.capacity)

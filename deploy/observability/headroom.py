@@ -199,6 +199,19 @@ DISCORD = Row(
             [Query(quantile(0.95, "indexer_discord_call_seconds", "route"), "{{route}}")],
         ),
         Panel(
+            "Unreadable rows",
+            "Rows of Discord's lists left out or hidden; more than a few mean that Discord changed its format.",
+            "reqps",
+            [Query(rate("indexer_discord_unreadable_rows_total", "kind"), "{{kind}}")],
+        ),
+        Panel(
+            "Processes that wait for Discord",
+            "Processes that make only probes because Discord answers nobody; jobs go on by themselves.",
+            "short",
+            [Query("sum(indexer_discord_outage{$ns})", "processes")],
+            "IndexerNothingSucceeds",
+        ),
+        Panel(
             "Foreign usage of the bot token",
             "Calls with the bot token that this fleet did not make; should be 0.",
             "reqps",

@@ -129,6 +129,7 @@ def _world_spec(chosen: options.Options, time_source: clock.Clock) -> world.Worl
         users=chosen.users,
         guilds_per_user=chosen.guilds_per_user,
         guilds=chosen.guilds,
+        no_sharing=chosen.no_sharing,
         channels_per_guild=float(chosen.channels_per_guild),
         without_bot=chosen.without_bot,
         now_ms=int(midnight.timestamp() * 1000),

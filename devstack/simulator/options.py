@@ -58,6 +58,7 @@ class Options:
     users: int
     guilds_per_user: int
     guilds: int
+    no_sharing: bool
     channels_per_guild: int
     without_bot: float
     bot_token: str
@@ -91,6 +92,7 @@ def _add_world(parser: argparse.ArgumentParser) -> None:
     add("--users", type=_positive, default=1, help="number of users (default 1)")
     add("--guilds-per-user", type=_positive, default=60, help="guilds of each user, exactly (default 60)")
     add("--guilds", type=int, default=0, help="number of guilds; 0 derives it so that users share some (default 0)")
+    add("--no-sharing", action="store_true", help="users share no guilds; --guilds has no effect")
     add("--channels-per-guild", type=_positive, default=32, help="average number of channels of a guild (default 32)")
     add("--without-bot", type=_share, default=0.22, help="share of guilds without the bot (default 0.22)")
     add(

@@ -22,12 +22,15 @@ class WorldSpec:
     users: int = 1
     guilds_per_user: int = 60
     guilds: int = 0
+    no_sharing: bool = False
     channels_per_guild: float = 32.0
     without_bot: float = 0.22
     now_ms: int = 1_795_000_000_000
 
     def guild_count(self) -> int:
         """Number of guilds, at least as many as one user needs."""
+        if self.no_sharing:
+            return self.guilds_per_user * self.users
         derived = self.guilds_per_user + (self.users - 1) * self.guilds_per_user // SHARING
         return max(self.guilds or derived, self.guilds_per_user)
 
@@ -156,6 +159,8 @@ class World:
 
 
 def _pick(spec: WorldSpec, user: int, available: int) -> list[int]:
+    if spec.no_sharing:
+        return list(range(user * spec.guilds_per_user, (user + 1) * spec.guilds_per_user))
     rng = random.Random(f"{spec.seed}/joins/{user}")
     if spec.guilds_per_user * 2 >= available:
         return rng.sample(range(available), spec.guilds_per_user)

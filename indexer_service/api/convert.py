@@ -162,7 +162,7 @@ def budget(state: limiter.BudgetState, now: float) -> pb.Budget:
         free=state.free,
         next_free_at=optional_timestamp(now + state.next_free_in if state.next_free_in else None),
         paused_until=optional_timestamp(now + state.paused_for if state.paused_for else None),
-        pause_reason=state.why,
+        pause_reason=state.reason,
     )
 
 

@@ -180,7 +180,10 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         """Return the key after which a page begins; None for the first page."""
         if not request.page_token:
             return None
-        return tuple(self._tokens.verify("page_token", purpose, request.page_token))
+        key = self._tokens.verify("page_token", purpose, request.page_token)
+        if not isinstance(key, list):
+            raise errors.InvalidArgument("page_token", "was made by an earlier release; ask for the first page")
+        return tuple(key)
 
     async def PutCredential(self, request: pb.PutCredentialRequest, context: Context) -> pb.PutCredentialResponse:
         """Store a user's tokens."""

@@ -7,25 +7,25 @@ request. A transient failure is retried once here; after that, the job's later t
 Cost of one call: two Redis commands (take, settle) and one HTTP request.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import aiohttp
 import stamina
 
 from indexing import errors, settings
-from indexing.discord import payloads, routes
+from indexing.discord import bodies, bounds, outage, payloads, routes
 from indexing.domain import model, ports
 from indexing.ratelimit import limiter, limits
-from indexing.telemetry import metrics, tracing
+from indexing.telemetry import logs, metrics, tracing
 
 T = TypeVar("T")
 USER_AGENT = "DiscordBot (https://github.com/discord-channel-indexer/discord-channel-indexer, 0.1.0)"
 """Discord asks for this form and may block others (developers/reference.mdx:238, read 2026-08-06)."""
-MEMBERS_SCOPE = "guilds.members.read"
 PAGE_SIZE = 200
 """Most guilds in one page (resources/user.mdx, Get Current User Guilds)."""
 ATTEMPTS = 2
@@ -33,10 +33,14 @@ EDGE_PAUSE = 60.0
 """Seconds to pause when the edge blocks this address without a time: our guess, it trades minutes."""
 EDGE_BLOCK_CODE = 40333
 """Discord's JSON code for a request that its edge refuses (topics/opcodes-and-status-codes.mdx, read 2026-08-06)."""
+LIMIT_HEADERS = {"x-ratelimit-scope", "x-ratelimit-bucket", "x-ratelimit-global"}
+"""Headers of a 429 by which Discord, not its edge, answers (topics/rate-limits.mdx, read 2026-08-06)."""
 WRONG_TOKEN_CODES = {20001, 20002}
 """Codes for a token of the wrong kind: the call is wrong, and the guild may be accessible (same page)."""
-MAX_PAUSE = 86_400.0
-"""Longest pause that is accepted, in seconds: our guess, the longest reported bans last a day."""
+PROBE_MAX_WAIT = 1.0
+"""Longest wait for the permit of a probe, in seconds."""
+LOG_INTERVAL = 600.0
+"""Seconds between two log lines about unreadable rows of one route."""
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +50,7 @@ async def open_session(config: settings.DiscordSettings) -> AsyncIterator[aiohtt
     async with aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=config.timeout),
+        timeout=aiohttp.ClientTimeout(total=None),  # `_send` limits the whole call
         headers={"User-Agent": USER_AGENT},
     ) as session:
         session._retry_connection = False  # noqa: SLF001 -- aiohttp has no public switch; a test holds it
@@ -63,6 +67,8 @@ class Call:
         params: The query.
         precondition: Awaited between permit and request; the call ends without a request when it returns False.
         form: Form fields of a POST; None makes a GET.
+        max_body: Largest body of a success, in bytes; a larger one is lasting. None: `bodies.SMALL_LIMIT`, passing.
+        charges_user: As in `limits.Charge`.
     """
 
     route: routes.Route
@@ -72,6 +78,8 @@ class Call:
     params: Mapping[str, str] = dataclasses.field(default_factory=dict)
     precondition: ports.Precondition | None = None
     form: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
+    max_body: int | None = None
+    charges_user: bool = True
 
 
 class _PreconditionFailed(Exception):
@@ -80,11 +88,19 @@ class _PreconditionFailed(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response with its complete body; header names are in lower case."""
+    """An HTTP response; header names are in lower case. `body` is None when it is larger than the call allows."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytearray | None
+
+    @property
+    def error(self) -> payloads.ErrorBody | None:
+        """Discord's error body; None when the body is not Discord's. A 429 may show that by its headers alone."""
+        found = payloads.decode_error(self.body or b"")
+        if found is None and self.status == 429 and self.headers.keys() & LIMIT_HEADERS:  # noqa: PLR2004 -- HTTP
+            return payloads.ErrorBody("", is_global="x-ratelimit-global" in self.headers)
+        return found
 
 
 class DiscordClient:
@@ -93,6 +109,7 @@ class DiscordClient:
 
     Attributes:
         max_call_time: Longest time of one request, in seconds.
+        outage: Whether Discord answers nobody; those who call `send_once` themselves ask it and report to it.
     """
 
     def __init__(
@@ -101,12 +118,20 @@ class DiscordClient:
         permits: limiter.Limiter,
         config: settings.DiscordSettings,
         discord_metrics: metrics.DiscordMetrics,
+        *,
+        charge_bot_reads: bool = True,
     ) -> None:
+        """*charge_bot_reads* is LimiterSettings.user_budget_bot_reads."""
         self.max_call_time = config.timeout
         self._session = session
         self._permits = permits
         self._config = config
         self._metrics = discord_metrics
+        self._charge_bot_reads = charge_bot_reads
+        self._bodies = bodies.BodyReader()
+        self.outage = outage.OutageDetector(self._probe, discord_metrics, time.monotonic)
+        self._logged_at: dict[str, float] = {}
+        self._log = logs.get(__name__)
         self._retry = stamina.AsyncRetryingCaller(
             attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_jitter=0.3
         ).on(errors.DiscordTransient)
@@ -115,16 +140,20 @@ class DiscordClient:
         """Return all guilds of the credential's user, with approximate member counts."""
         params = {"with_counts": "true", "limit": str(PAGE_SIZE)}
         call = self._user_call(routes.user_guilds(), credential, purpose, params)
-        return await self._retry(self._fetch, call, payloads.decode_guilds)
+        return await self._call(call, _at_once(payloads.decode_guilds))
 
     async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:
-        """Return the ids of all guilds in which the bot is installed; one call for each 200."""
+        """
+        Return the ids of all guilds in which the bot is installed; one call for each 200, and one more.
+
+        A page that is not full is not the last: a row may be unreadable or left out. The last one brings nothing new.
+        """
         found: set[int] = set()
         after = 0
         while True:
             page = await self._bot_guilds_after(after, purpose)
             found.update(page)
-            if len(page) < PAGE_SIZE or max(page) <= after:
+            if max(page, default=0) <= after:
                 return frozenset(found)
             after = max(page)
 
@@ -136,9 +165,18 @@ class DiscordClient:
         self, guild_id: int, purpose: ports.Purpose, precondition: ports.Precondition
     ) -> list[model.Channel] | None:
         """Return all channels of the guild that the bot may view; None when *precondition* returns False."""
-        call = dataclasses.replace(self._bot_call(routes.guild_channels(guild_id), purpose), precondition=precondition)
+        call = dataclasses.replace(
+            self._bot_call(routes.guild_channels(guild_id), purpose),
+            precondition=precondition,
+            max_body=self._config.max_body_bytes,
+            charges_user=self._charge_bot_reads,
+        )
+
+        async def decode(body: bytearray, unreadable: payloads.Unreadable) -> list[model.Channel]:
+            return await payloads.decode_channels_in_slices(body, guild_id, unreadable)
+
         try:
-            return await self._retry(self._fetch, call, lambda body: payloads.decode_channels(body, guild_id))
+            return await self._call(call, decode)
         except _PreconditionFailed:
             return None
 
@@ -146,12 +184,12 @@ class DiscordClient:
         self, user_id: int, guild_id: int, credential: ports.Credential, purpose: ports.Purpose
     ) -> tuple[int, ...]:
         """Return the user's role ids, with the user's own token if its scopes allow that, else with the bot's."""
-        if MEMBERS_SCOPE in credential.scopes:
+        if ports.MEMBER_SCOPE in credential.scopes:
             call = self._user_call(routes.own_member(guild_id), credential, purpose)
-            return await self._retry(self._fetch, call, payloads.decode_roles)
+            return await self._call(call, _at_once(payloads.decode_roles))
         try:
             call = self._bot_call(routes.guild_member(guild_id, user_id), purpose)
-            return await self._retry(self._fetch, call, payloads.decode_roles)
+            return await self._call(call, _at_once(payloads.decode_roles))
         except errors.TokenRefused as refusal:
             # The refused token is the bot's; the user's is valid.
             raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
@@ -159,7 +197,7 @@ class DiscordClient:
     async def _bot_guilds_after(self, guild_id: int, purpose: ports.Purpose) -> list[int]:
         params = {"after": str(guild_id), "limit": str(PAGE_SIZE)}
         call = self._bot_call(routes.user_guilds(), purpose, params)
-        return [guild.guild_id for guild in await self._retry(self._fetch, call, payloads.decode_guilds)]
+        return await self._call(call, _at_once(payloads.decode_guild_ids))
 
     def _bot_call(self, route: routes.Route, purpose: ports.Purpose, params: Mapping[str, str] | None = None) -> Call:
         return Call(route, f"Bot {self._config.bot_token.get_secret_value()}", "bot", purpose, params or {})
@@ -173,18 +211,60 @@ class DiscordClient:
     ) -> Call:
         return Call(route, f"Bearer {credential.access_token}", f"user:{purpose.user_id}", purpose, params or {})
 
-    async def _fetch(self, call: Call, decode: Callable[[bytes], T]) -> T:
-        response = await self.send_once(call)
-        if response.status != 200:  # noqa: PLR2004 -- HTTP OK
-            raise translate_error(response)
+    async def _call(self, call: Call, decode: "Decoder[T]") -> T:
+        """Make a call, with a second attempt after a temporary failure; during an outage only probes are made."""
+        await self.outage.check(call.purpose)
         try:
-            return decode(response.body)
-        except (ValueError, RecursionError) as error:
-            raise errors.DiscordTransient("the response is not the expected JSON") from error
+            found = await self._retry(self._fetch, call, decode)
+        except errors.DiscordTransient:
+            await self.outage.note_failure(call.purpose)
+            raise
+        except errors.DiscordRefused:
+            self.outage.note_answer()
+            raise
+        self.outage.note_answer()
+        return found
 
-    async def send_once(self, call: Call) -> Response:
+    async def _probe(self, purpose: ports.Purpose) -> None:
+        """Make the neutral call by which an outage is told."""
+        neutral = ports.Purpose(purpose.lane, None, "", PROBE_MAX_WAIT)
+        call = self._bot_call(routes.user_guilds(), neutral, {"limit": "1"})
+        await self._fetch(call, _at_once(payloads.decode_guild_ids))
+
+    async def _fetch(self, call: Call, decode: "Decoder[T]") -> T:
+        unreadable = payloads.Unreadable()
+        async with contextlib.AsyncExitStack() as held:
+            response = await self.send_once(call, held)
+            if response.status != 200:  # noqa: PLR2004 -- HTTP OK
+                raise translate_error(response)
+            if response.body is None:
+                if call.max_body is not None:
+                    raise errors.AnswerTooLarge(call.max_body)
+                raise errors.DiscordTransient("the response body is too large")
+            try:
+                found = await decode(response.body, unreadable)
+            except (ValueError, RecursionError) as error:
+                raise errors.DiscordTransient("the response is not the expected JSON") from error
+        if unreadable:
+            self._report(call, unreadable)
+        return found
+
+    def _report(self, call: Call, unreadable: payloads.Unreadable) -> None:
+        """Count unreadable rows; log the first of a route, and then one in ten minutes."""
+        for kind, count in unreadable.items():
+            self._metrics.unreadable_rows.labels(kind).inc(count)
+        route, now = call.route.template, time.monotonic()
+        if now - self._logged_at.get(route, float("-inf")) >= LOG_INTERVAL:
+            self._logged_at[route] = now
+            self._log.warning(
+                "discord_rows_unreadable", route=route, guild_id=call.route.guild_id, rows=dict(unreadable)
+            )
+
+    async def send_once(self, call: Call, held: contextlib.AsyncExitStack | None = None) -> Response:
         """
         Send one request under one permit, and settle or return the permit; the response may have any status.
+
+        A large body is counted as in memory until *held* is closed; None is for routes without large bodies.
 
         Raises:
             errors.RateLimited, errors.LimiterUnavailable: Nothing was sent.
@@ -194,12 +274,13 @@ class DiscordClient:
             lane=call.purpose.lane,
             route=call.route.template,
             identity=call.identity,
-            user=call.purpose.user_id,
+            user_id=call.purpose.user_id,
             major=call.route.guild_id,
             waiter=call.purpose.waiter,
+            charges_user=call.charges_user,
         )
         with tracing.span("permit"):
-            permit = await self._permits.take(charge, patience=call.purpose.max_wait)
+            permit = await self._permits.take(charge, max_wait=call.purpose.max_wait)
         if call.precondition is not None and not await self._check_precondition(call.precondition, permit):
             raise _PreconditionFailed
         if permit.expired(time.monotonic()):
@@ -208,7 +289,7 @@ class DiscordClient:
         started = time.monotonic()
         try:
             with tracing.span(call.route.template) as span:
-                response = await self._send(call)
+                response = await self._send(call, held or contextlib.AsyncExitStack())
                 span.set_attribute("http.response.status_code", response.status)
         except aiohttp.ClientConnectorError as error:
             await self._permits.give_back(permit)
@@ -220,7 +301,7 @@ class DiscordClient:
             self._count_call(call, "lost", took)
             raise errors.DiscordTransient("no complete response arrived") from error
         took = time.monotonic() - started
-        await self._permits.settle(permit, _answer_for_limiter(response, took))
+        await self._permits.settle(permit, _answer_for_limiter(call, response, took))
         self._count_call(call, str(response.status), took)
         return response
 
@@ -237,66 +318,78 @@ class DiscordClient:
                 await self._permits.give_back(permit)
         return holds
 
-    async def _send(self, call: Call) -> Response:
-        async with self._session.request(
-            "GET" if call.form is None else "POST",
-            self._config.api_base + call.route.path,
-            params=call.params,
-            data=call.form,
-            headers={"Authorization": call.authorization},
-            allow_redirects=False,
-        ) as response:
-            body = bytearray()
-            async for chunk in response.content.iter_chunked(2**16):
-                body += chunk
-                if len(body) > self._config.max_body_bytes:
-                    raise ValueError("the response body is too large")
+    async def _send(self, call: Call, held: contextlib.AsyncExitStack) -> Response:
+        async with (
+            asyncio.timeout(self._config.timeout) as timeout,
+            self._session.request(
+                "GET" if call.form is None else "POST",
+                self._config.api_base + call.route.path,
+                params=call.params,
+                data=call.form,
+                headers={"Authorization": call.authorization},
+                allow_redirects=False,
+            ) as response,
+        ):
+            success = response.status == 200  # noqa: PLR2004 -- HTTP OK
+            limit = (call.max_body or bodies.SMALL_LIMIT) if success else bodies.ERROR_LIMIT
+            body = await self._bodies.read(response, limit, held, timeout)
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return Response(response.status, headers, bytes(body))
+            return Response(response.status, headers, body)
 
 
-def _answer_for_limiter(response: Response, round_trip: float) -> limiter.Answer:
-    error = payloads.decode_error(response.body) if response.status in {403, 429} else None
+Decoder = Callable[[bytearray, payloads.Unreadable], Awaitable[T]]
+"""Decodes a body, and counts in the second argument what it cannot read."""
+
+
+def _at_once(decode: Callable[[bytearray, payloads.Unreadable], T]) -> Decoder[T]:
+    async def decoded(body: bytearray, unreadable: payloads.Unreadable) -> T:
+        return decode(body, unreadable)
+
+    return decoded
+
+
+def _answer_for_limiter(call: Call, response: Response, round_trip: float) -> limiter.Answer:
+    error = response.error if response.status in {403, 429} else None
+    is_discord = error is not None and error.code != EDGE_BLOCK_CODE
+    if call.form is not None and response.status == 403:  # noqa: PLR2004 -- the token endpoint has errors of its own
+        is_discord = is_discord or "error" in payloads.decode_object(response.body or b"")
     return limiter.Answer(
         status=response.status,
         headers=response.headers,
         round_trip=round_trip,
         body_retry_after=error.retry_after if error else None,
         body_global=error.is_global if error else False,
-        is_discord=(error is not None and error.code != EDGE_BLOCK_CODE) or response.status not in {403, 429},
+        is_discord=is_discord or response.status not in {403, 429},
     )
 
 
 def translate_error(response: Response) -> errors.IndexerError:
-    """Return the error for a status and Discord's JSON code; topics/opcodes-and-status-codes.mdx lists the codes."""
-    body = payloads.decode_error(response.body)
-    code = body.code if body else 0
-    if response.status == 401:  # noqa: PLR2004 -- HTTP Unauthorized, whatever the code
-        return errors.TokenRefused(response.status, code)
-    if response.status in {403, 429} and (body is None or code == EDGE_BLOCK_CODE):
-        return errors.EgressBlocked(response.status, _header_retry_after(response, default=EDGE_PAUSE))
-    if response.status == 429 and body is not None:  # noqa: PLR2004 -- HTTP Too Many Requests
+    """
+    Return the error for a status and Discord's JSON code; topics/opcodes-and-status-codes.mdx lists the codes.
+
+    Only Discord's JSON, with `message` and `code`, says something about a guild, a user or a token. Everything else is
+    from something in between, and passes; a 403 or 429 without even `message` blocks this address.
+    """
+    status, body = response.status, response.error
+    if status in {403, 429} and (body is None or body.code == EDGE_BLOCK_CODE):
+        return errors.EgressBlocked(status, _header_wait(response, default=EDGE_PAUSE))
+    if status == 429 and body is not None:  # noqa: PLR2004 -- HTTP Too Many Requests
         scope = "global" if body.is_global else response.headers.get("x-ratelimit-scope", "user")
-        wait = (
-            _header_retry_after(response, default=1.0)
-            if body.retry_after is None
-            else _bound_wait(body.retry_after, default=1.0)
-        )
+        wait = _header_wait(response, default=1.0) if body.retry_after is None else body.retry_after
         return errors.RateLimited("route" if scope != "global" else scope, retry_after=wait, why=f"429 {scope}")
-    # Without Discord's JSON, a 404 is a page of an intermediary and says nothing about a guild or member.
-    if response.status >= 500 or response.status == 408 or (response.status == 404 and body is None):  # noqa: PLR2004 -- HTTP
-        return errors.DiscordTransient(f"Discord answered {response.status}")
-    kind = {403: errors.NoAccess, 404: errors.Gone}.get(response.status, errors.DiscordRefused)
-    return (errors.DiscordRefused if code in WRONG_TOKEN_CODES else kind)(response.status, code)
+    if not 400 <= status < 500 or status == 408 or body is None or body.code is None:  # noqa: PLR2004 -- HTTP
+        return errors.DiscordTransient(f"Discord answered {status}" + ("" if body else " without its JSON"))
+    kind = REFUSALS.get(status, errors.DiscordRefused)
+    return (errors.DiscordRefused if body.code in WRONG_TOKEN_CODES else kind)(status, body.code)
 
 
-def _header_retry_after(response: Response, *, default: float) -> float:
-    try:
-        return _bound_wait(float(response.headers["retry-after"]), default=default)
-    except (KeyError, ValueError):
-        return default
+REFUSALS: Mapping[int, type[errors.DiscordRefused]] = {
+    401: errors.TokenRefused,
+    403: errors.NoAccess,
+    404: errors.Gone,
+}
 
 
-def _bound_wait(seconds: float, *, default: float) -> float:
-    """Return a wait that Discord names, at most `MAX_PAUSE`; *default* when it is negative or not a number."""
-    return min(seconds, MAX_PAUSE) if seconds >= 0.0 else default
+def _header_wait(response: Response, *, default: float) -> float:
+    wait = bounds.header_wait(response.headers.get("retry-after", ""))
+    return default if wait is None else wait

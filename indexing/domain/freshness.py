@@ -1,8 +1,8 @@
 """
-How old is too old, when a guild is read again though nobody asks, and which listings are not believed at first sight.
+When fetched data is too old, when a guild is fetched again, and which listings need a second look.
 
-A guild that has not changed for long is read seldom: the interval is half the time since its structure last changed,
-within the bounds of its tier, which follows from when somebody last looked. All figures here are our guess; they trade
+A guild is fetched less often the longer it stays unchanged: the interval is half the time since its structure last
+changed, within the bounds of its tier, which follows from the last view. All figures here are our guess; they trade
 calls for age.
 """
 
@@ -20,7 +20,7 @@ JITTER = 0.1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tier:
-    """Bounds of the interval for guilds that somebody looked at in the last `within` seconds."""
+    """Bounds of the interval for guilds that were viewed in the last `viewed_within` seconds."""
 
     viewed_within: float
     min_interval: float
@@ -33,25 +33,25 @@ TIERS = (
     Tier(viewed_within=7 * DAY, min_interval=6 * HOUR, max_interval=2 * DAY),
     Tier(viewed_within=30 * DAY, min_interval=DAY, max_interval=7 * DAY),
 )
-"""Hottest first; a guild that nobody looked at for longer is not read again until somebody does."""
+"""Most recently viewed first. A guild outside all tiers is not fetched again until somebody views it."""
 MAX_AGE_WHEN_VIEWED = TIERS[1].max_interval
-"""Age from which a guild is read again when somebody looks at it, however seldom it was looked at before."""
+"""Age from which a guild is fetched again when somebody views it, however rarely it was viewed before."""
 
 
 def was_fetched_since(guild: model.Guild | None, since: float) -> bool:
-    """Return whether the guild's channels were read after *since*."""
+    """Return whether the guild's channels were fetched after *since*."""
     return guild is not None and guild.fetched_at is not None and guild.fetched_at > since
 
 
 def is_fresh(guild: model.Guild, *, now: float, max_age: float) -> bool:
-    """Return whether the guild's channels are young enough to be shown to somebody who looks now."""
+    """Return whether the guild's channels are young enough to be shown now."""
     if guild.fetched_at is None:
         return False
     return now < max(guild.fetched_at + max_age, min(guild.schedule.next_at, guild.fetched_at + MAX_AGE_WHEN_VIEWED))
 
 
 def roles_are_fresh(membership: model.Membership, *, now: float, max_age: float) -> bool:
-    """Return whether the user's role ids need not be asked for again."""
+    """Return whether the user's role ids are known and younger than *max_age*."""
     return membership.roles_at is not None and now - membership.roles_at < max_age
 
 
@@ -62,20 +62,20 @@ def backoff(attempts: int, *, base: float, rng: random.Random = RANDOM) -> float
     Args:
         attempts: Failures so far, at least 1.
         base: Seconds after the first failure.
-        rng: Source of the jitter, so that many failures at once do not come back at once.
+        rng: Source of the jitter, which spreads retries of simultaneous failures.
     """
     return base * 2.0 ** (attempts - 1) * rng.uniform(0.75, 1.25)
 
 
-def tier_of(looked_at: float | None, now: float) -> Tier | None:
-    """Return the tier of a guild by when somebody last looked; None when it is not worth a call."""
-    if looked_at is None:
+def tier_of(last_viewed_at: float | None, now: float) -> Tier | None:
+    """Return the tier of a guild by its last view; None when it is not worth a call."""
+    if last_viewed_at is None:
         return None
-    return next((tier for tier in TIERS if now - looked_at <= tier.viewed_within), None)
+    return next((tier for tier in TIERS if now - last_viewed_at <= tier.viewed_within), None)
 
 
 def fingerprint(channels: Iterable[model.Channel]) -> str:
-    """Return a mark of all that is shown of the channels but their newest messages, which change all the time."""
+    """Return a hash of everything shown of the channels except their newest messages, which change all the time."""
     rows = sorted(
         (
             c.channel_id,
@@ -96,31 +96,30 @@ def fingerprint(channels: Iterable[model.Channel]) -> str:
 def schedule_after_fetch(
     guild: model.Guild, channels: Collection[model.Channel], now: float, rng: random.Random = RANDOM
 ) -> model.Schedule:
-    """Return the schedule of a guild whose channels were read at *now*."""
-    mark = fingerprint(channels)
+    """Return the schedule of a guild whose channels were fetched at *now*."""
+    structure = fingerprint(channels)
     changed_at = guild.schedule.changed_at
     if not guild.schedule.fingerprint or changed_at is None:
         # The newest channel's id tells since when the structure may have been as it is (developers/reference.mdx).
         newest = max((channel.channel_id for channel in channels), default=0)
         changed_at = min(now, model.snowflake_time(newest))
-    elif mark != guild.schedule.fingerprint:
+    elif structure != guild.schedule.fingerprint:
         changed_at = now
     tier = tier_of(guild.last_viewed_at, now)
-    read = model.Schedule(changed_at=changed_at, fingerprint=mark)
+    fetched = model.Schedule(changed_at=changed_at, fingerprint=structure)
     if tier is None:
-        return read
+        return fetched
     interval = min(max((now - changed_at) / 2, tier.min_interval), tier.max_interval)
-    return _schedule_in(interval, read, now, rng)
+    return _schedule_in(interval, fetched, now, rng)
 
 
 def schedule_after_failure(guild: model.Guild, now: float, rng: random.Random = RANDOM) -> model.Schedule:
-    """Return the schedule after a failure that may pass: twice the interval, at most the longest of all."""
+    """Return the schedule after a transient failure: twice the interval, at most that of the last tier."""
     failed = dataclasses.replace(guild.schedule, failures=guild.schedule.failures + 1, next_at=0.0)
     if tier_of(guild.last_viewed_at, now) is None:
         return failed
-    return _schedule_in(
-        min(max(2 * guild.schedule.interval, TIERS[0].min_interval), TIERS[-1].max_interval), failed, now, rng
-    )
+    interval = min(max(2 * guild.schedule.interval, TIERS[0].min_interval), TIERS[-1].max_interval)
+    return _schedule_in(interval, failed, now, rng)
 
 
 def _schedule_in(interval: float, schedule: model.Schedule, now: float, rng: random.Random) -> model.Schedule:
@@ -129,5 +128,5 @@ def _schedule_in(interval: float, schedule: model.Schedule, now: float, rng: ran
 
 
 def needs_confirmation(before: Collection[int], after: Collection[int], share: float) -> bool:
-    """Return whether a listing lacks more than *share* of what was known before: it is asked for again, once."""
+    """Return whether a listing lacks more than *share* of the ids known before, so that a second one has to confirm."""
     return len(set(before) - set(after)) > share * len(before)

@@ -24,7 +24,7 @@ OBFUSCATED = 1 << 17
 
 
 def snowflake_time(snowflake: int) -> float:
-    """Return the epoch second at which *snowflake* was made."""
+    """Return the epoch second at which *snowflake* was created."""
     return (snowflake >> 22) / 1000 + DISCORD_EPOCH
 
 
@@ -37,7 +37,7 @@ class Lane(enum.StrEnum):
 
 
 class JobState(enum.StrEnum):
-    """State of one run of indexing for one user."""
+    """State of a job."""
 
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
@@ -47,12 +47,12 @@ class JobState(enum.StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing can change any more."""
+        """Whether the state is final."""
         return self is not JobState.RUNNING
 
 
 class TaskState(enum.StrEnum):
-    """State of one guild inside one job."""
+    """State of a guild task."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -63,19 +63,19 @@ class TaskState(enum.StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the unit needs no further work in this job."""
+        """Whether the task needs no further work in this job."""
         return self not in {TaskState.QUEUED, TaskState.RUNNING}
 
 
 class Step(enum.StrEnum):
-    """What a unit still has to ask Discord."""
+    """The next question to Discord for a guild task."""
 
     CHANNELS = "CHANNELS"
     ROLES = "ROLES"
 
 
 class Access(enum.StrEnum):
-    """What our bot can do in a guild."""
+    """Our bot's access to a guild."""
 
     UNKNOWN = "UNKNOWN"
     INSTALLED = "INSTALLED"
@@ -154,21 +154,21 @@ class Channel:
 
     @property
     def redacted(self) -> bool:
-        """Whether nothing of it is real but its id: it must never be stored, and never shown."""
+        """Whether only the id is real: a redacted channel must be neither stored nor shown."""
         return bool(self.flags & OBFUSCATED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schedule:
     """
-    When a guild's channels are to be read again, and what that was made from.
+    When a guild's channels are fetched again, and the inputs of that decision.
 
     Attributes:
-        next_at: When they are read again though nobody asks; 0 when never.
-        interval: Seconds from the last reading to `next_at`.
-        changed_at: When their structure last changed as far as is known; None when they were never read.
-        fingerprint: Of the structure at the last reading.
-        failures: Readings that failed in a row for a passing cause.
+        next_at: When they are fetched again without a job; 0 when never.
+        interval: Seconds from the last fetch to `next_at`.
+        changed_at: When their structure last changed as far as is known; None when they were never fetched.
+        fingerprint: Of the structure at the last fetch.
+        failures: Transient failures in a row.
     """
 
     next_at: float = 0.0
@@ -184,16 +184,16 @@ NEVER_FETCHED = Schedule()
 @dataclasses.dataclass(frozen=True, slots=True)
 class Guild:
     """
-    What is known of a guild, shared by all its users.
+    A guild as stored, shared by all its users.
 
     Attributes:
         member_count: Members present, else members, as Discord estimates them; None when unknown.
-        reason: Why there is no access, or no news; empty when all is well.
-        retry_at: Until when a refusal is believed.
+        reason: Why there is no access, or no recent fetch; empty when all is well.
+        retry_at: When the cached refusal expires.
         refusals: Refusals in a row.
-        refused_at: When the last of them came.
-        last_viewed_at: When somebody last looked at the guild, to within a few minutes; None when nobody ever did.
-        demand: How often users have asked for the guild since it was last read.
+        refused_at: When the last of them was received.
+        last_viewed_at: When the guild was last viewed, to within a few minutes; None when never.
+        demand: How often users have asked for the guild since it was last fetched.
     """
 
     guild_id: int
@@ -295,7 +295,7 @@ class GuildVersion:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Preferences:
-    """A user's wishes: guilds that come first, in this order, and guilds that are never indexed by themselves."""
+    """A user's preferences: guilds ranked first, in this order, and guilds that jobs skip."""
 
     pinned: tuple[int, ...] = ()
     muted: tuple[int, ...] = ()
@@ -322,12 +322,12 @@ class User:
 @dataclasses.dataclass(frozen=True, slots=True)
 class GuildTask:
     """
-    One guild inside one job: the row that watchers see.
+    One guild in one job: the row that watchers see.
 
     Attributes:
-        position: 0 is the most important guild, by the rank of the latest turn.
-        retry_at: Not before this second; 0 when it may run now.
-        channel_count: Channels that this user may see, None before the first answer.
+        position: 0 is the most important guild, as ranked by the latest turn.
+        retry_at: Earliest next attempt; 0 when the task may run now.
+        channel_count: Channels that this user may see, None before the first fetch.
         revision: Grows with every change of the row, see `revision_of`.
     """
 
@@ -346,16 +346,16 @@ class GuildTask:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
     """
-    One run of indexing for one user.
+    One indexing run for one user.
 
     Attributes:
-        turn: Number of the turn that owns the job now; only its owner may write.
-        next_turn_at: When the job should move again; the sweeper looks for jobs past it.
-        listed: Whether the guild list is stored and the units exist.
-        waiting_for: Budget for which the job waits, or empty.
-        waiting_until: When that budget frees, 0 when the job does not wait.
-        waited_for: Budget for which the turn of now had to wait, or empty.
-        unfinished: Turns in a row that began and never said how they ended.
+        turn: Number of the turn that owns the job; only its owner may write.
+        next_turn_at: When the next turn is due; the sweeper looks for overdue jobs.
+        listed: Whether the guild list is stored and the guild tasks exist.
+        waiting_for: Budget that the job waits for, or empty.
+        waiting_until: When that budget has permits again, 0 when the job does not wait.
+        waited_for: Budget that the current turn had to wait for, or empty.
+        unfinished: Turns in a row that began and never ended properly.
     """
 
     job_id: str
@@ -376,7 +376,7 @@ class Job:
 
 
 def new_job(job_id: str, user_id: int, *, now: float, due: float, force: bool) -> Job:
-    """Return a job that nobody has worked on."""
+    """Return a job before its first turn."""
     return Job(
         job_id=job_id,
         user_id=user_id,
@@ -396,7 +396,7 @@ def new_job(job_id: str, user_id: int, *, now: float, due: float, force: bool) -
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tally:
-    """How many units of a job are in which state."""
+    """Number of a job's guild tasks by state."""
 
     total: int = 0
     queued: int = 0
@@ -408,17 +408,17 @@ class Tally:
 
     @property
     def open(self) -> int:
-        """Units that still need work."""
+        """Tasks that still need work."""
         return self.queued + self.running
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobUpdate:
     """
-    What changed in a job: the job as it is now, and the rows that changed, whole.
+    A change of a job: the job as it is now, and its changed rows in full.
 
     Attributes:
-        position: Place in the job's stream of updates, opaque; empty when it is not from there.
+        position: Opaque position in the job's stream of updates; empty when it was not read from there.
     """
 
     job: Job
@@ -429,9 +429,9 @@ class JobUpdate:
 
 def with_newest_job(before: JobUpdate | None, update: JobUpdate) -> JobUpdate:
     """
-    Return *update*, which was published after *before*, with the job as its latest turn left it.
+    Return *update*, which was published after *before*, with the job of the later turn.
 
-    A turn that lost its job may still speak: its rows count if they are new, what it says of the job does not.
+    A turn that lost its job may still publish: its newer rows count, its view of the job does not.
     """
     if before is None or before.job.turn <= update.job.turn:
         return update
@@ -439,7 +439,7 @@ def with_newest_job(before: JobUpdate | None, update: JobUpdate) -> JobUpdate:
 
 
 def tally_of(tasks: Iterable[GuildTask]) -> Tally:
-    """Count *units* by state."""
+    """Count *tasks* by state."""
     counts = collections.Counter(task.state.name.lower() for task in tasks)
     return Tally(total=counts.total(), **counts)
 

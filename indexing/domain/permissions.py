@@ -2,15 +2,16 @@
 Which channels of a guild a user may see.
 
 Discord's algorithm (developers/topics/permissions.mdx, Permission Overwrites, read 2026-08-06), for VIEW_CHANNEL only:
-the owner and administrators see all; otherwise the guild-wide permissions, then the @everyone overwrite, then all
-overwrites of the member's roles pooled (denies first, so that any allow wins), then the member's own overwrite.
-There is no inheritance from categories; a category shows when one of its channels does. A thread shows when its parent
-does; a private one to nobody else, because its members are not stored. A listing of channels names no threads
-(developers/resources/guild.mdx, Get Guild Channels), so that these two rules are for what Discord might do one day.
-A timeout takes no sight away (topics/permissions.mdx, Permissions For Timed Out Members).
+the owner and administrators see everything. Otherwise the guild-wide permissions apply, then the @everyone overwrite,
+then all overwrites of the member's roles together (denies first, so that any allow wins), then the member's own.
+Nothing is inherited from categories; a category is visible when one of its channels is. A public thread is visible
+when its parent is. A private thread is visible to the owner and administrators only, because thread members are not
+stored. Channel listings contain no threads (developers/resources/guild.mdx, Get Guild Channels): these two rules
+guard against future listings that do. A timeout hides nothing (topics/permissions.mdx, Permissions For Timed Out
+Members).
 
-The guild-wide permissions come with the user's guild list, so that roles matter only where an overwrite names them.
-While the role ids are unknown it fails closed: a channel is shown only if it would be, whatever roles the user has.
+The guild-wide permissions are part of the user's guild list, so roles matter only where an overwrite names them.
+While the role ids are unknown the check fails closed: it shows only channels that are visible with any set of roles.
 """
 
 import dataclasses
@@ -19,6 +20,10 @@ from collections.abc import Collection, Iterable, Sequence
 from indexing.domain import id_sets, model
 
 ADMINISTRATOR = 1 << 3
+MANAGE_CHANNELS = 1 << 4
+MANAGE_GUILD = 1 << 5
+CAN_INSTALL = ADMINISTRATOR | MANAGE_GUILD
+"""Either lets a member add a bot (developers/topics/oauth2.mdx, Bot Users, read 2026-08-06)."""
 VIEW_CHANNEL = model.VIEW_CHANNEL
 CATEGORY = 4
 THREADS = frozenset({10, 11, 12})
@@ -28,12 +33,12 @@ MEMBER = 1
 
 
 def bypasses_overwrites(membership: model.Membership) -> bool:
-    """Return whether overwrites do not matter to this user: he owns the guild or administers it."""
+    """Return whether the user owns or administers the guild, so that overwrites do not apply to them."""
     return membership.owner or bool(membership.permissions & ADMINISTRATOR)
 
 
 def needs_roles(membership: model.Membership, channels: Iterable[model.Channel]) -> bool:
-    """Return whether the user's role ids can change what he sees: only then are they worth a call."""
+    """Return whether the user's role ids can change what they see; only then are they worth a call."""
     if bypasses_overwrites(membership):
         return False
     rows = list(channels)
@@ -47,9 +52,9 @@ def visible_channels(
     Return those of *channels* that the user may see, in the given order.
 
     Args:
-        membership: The user in the guild, with his guild-wide permissions.
-        channels: All channels of that guild that are stored; those of other guilds are left out.
-        roles: The user's role ids, or None when they are unknown or too old to be believed.
+        membership: The user in the guild, with their guild-wide permissions.
+        channels: All stored channels of that guild; channels of other guilds are ignored.
+        roles: The user's role ids, or None when they are unknown or too old to be trusted.
     """
     if bypasses_overwrites(membership):
         return [c for c in channels if c.guild_id == membership.guild_id]
@@ -86,7 +91,7 @@ def _visible_ids(membership: model.Membership, channels: Iterable[model.Channel]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _RoleOverwrites:
-    """Which role overwrites count: those of known roles, or, without them, the worst or the best that could be."""
+    """Applies the role overwrites: of known roles, or of the worst or the best case when the roles are unknown."""
 
     roles: frozenset[int] | None
     best: bool = False
@@ -122,3 +127,26 @@ def may_view(membership: model.Membership, overwrites: model.Overwrites, pool: _
     if id_sets.has_id(overwrites.members_allow, membership.user_id):
         return True
     return view and not id_sets.has_id(overwrites.members_deny, membership.user_id)
+
+
+def sealed(guild_id: int) -> model.Overwrites:
+    """
+    Return overwrites that hide a channel from everybody but owners and administrators.
+
+    They deny VIEW_CHANNEL to @everyone and allow it to nobody, so that no role and no overwrite of a member lifts it.
+    """
+    return model.Overwrites(roles_deny=id_sets.pack_ids([guild_id]))
+
+
+def at_least_as_strict(one: model.Overwrites, other: model.Overwrites) -> bool:
+    """Return whether *one* allows the channel to nobody to whom *other* does not, whatever roles they have."""
+    return (
+        _is_subset(one.roles_allow, other.roles_allow)
+        and _is_subset(one.members_allow, other.members_allow)
+        and _is_subset(other.roles_deny, one.roles_deny)
+        and _is_subset(other.members_deny, one.members_deny)
+    )
+
+
+def _is_subset(packed: bytes, other: bytes) -> bool:
+    return set(id_sets.unpack_ids(packed)) <= set(id_sets.unpack_ids(other))

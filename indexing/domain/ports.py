@@ -1,8 +1,8 @@
 """
-What the use cases need from the outside world, as Protocols; the adapters stand in discord/, store/, queue and events.
+The use cases' interfaces to the outside, as Protocols; discord/, store/ and messaging/ implement them.
 
-Every method may raise the error of its vendor's door: Discord's are listed at `Discord`, the stores' is
-`errors.StoreUnavailable`, those of queue and events `errors.QueueUnavailable`.
+Every method may raise its vendor's error: Discord's are listed at `Discord`, the stores raise
+`errors.StoreUnavailable`, queue and events `errors.QueueUnavailable`.
 """
 
 import dataclasses
@@ -16,17 +16,17 @@ Clock = Callable[[], float]
 
 
 Precondition = Callable[[], Awaitable[bool]]
-"""Asked right before a call is made; returns whether it is still wanted."""
+"""Evaluated right before a call is made; returns whether the call is still wanted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Purpose:
     """
-    For whom and how urgently Discord is asked.
+    For whom a call to Discord is made, and how urgent it is.
 
     Attributes:
-        user_id: Whose budget is charged; None for nobody's.
-        waiter: One place in the line for permits; a job's id.
+        user_id: User whose budget is charged; None when no user's is.
+        waiter: Key of a position in the fair queue for permits; a job's id.
         max_wait: Longest wait for a permit, in seconds.
     """
 
@@ -34,6 +34,10 @@ class Purpose:
     user_id: int | None
     waiter: str
     max_wait: float
+
+
+MEMBER_SCOPE = "guilds.members.read"
+"""The scope with which a user's own token reads their roles."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,16 +49,20 @@ class Credential:
     expires_at: float | None
     scopes: tuple[str, ...]
 
+    def without_member_scope(self) -> "Credential":
+        """Return the pair as if it could not read roles, so that the bot's token is used for that."""
+        return dataclasses.replace(self, scopes=tuple(scope for scope in self.scopes if scope != MEMBER_SCOPE))
+
 
 class Discord(Protocol):
     """
     Discord's HTTP API.
 
     Raises:
-        errors.RateLimited: No permit within the purpose's patience, or a 429.
-        errors.LimiterUnavailable: The budgets cannot be reached; nothing was asked.
-        errors.TokenRefused, errors.NoAccess, errors.Gone, errors.DiscordRefused: Lasting answers.
-        errors.DiscordTransient: A passing failure.
+        errors.RateLimited: No permit within the purpose's `max_wait`, a 429, or (DiscordOutage) an outage of Discord.
+        errors.LimiterUnavailable: The limiter's Redis cannot be reached; no call was made.
+        errors.TokenRefused, errors.NoAccess, errors.Gone, errors.DiscordRefused: Permanent refusals.
+        errors.DiscordTransient: A transient failure.
         errors.EgressBlocked: The edge in front of Discord refuses this address.
     """
 
@@ -79,7 +87,7 @@ class Discord(Protocol):
     async def member_roles(
         self, user_id: int, guild_id: int, credential: Credential, purpose: Purpose
     ) -> tuple[int, ...]:
-        """Return the user's role ids in the guild; errors.Gone when he is not a member."""
+        """Return the user's role ids in the guild; errors.Gone when they are not a member."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,34 +96,39 @@ class StoredCredential:
     A user's credential as it is stored.
 
     Attributes:
-        version: Changes with the pair and with whoever locks it; None until an older release's row changes.
-        locked_until: Until when somebody renews it alone, 0 when nobody does.
+        version: Changes with every write and every lock; None in rows of an older release.
+        locked_until: Until when one process has the right to renew it, 0 when none has.
         refused: Whether only the user can renew it.
+        doubted_at: When Discord first refused this access token with a 401; 0 when it did not, or accepted it since.
     """
 
     credential: Credential
     version: str | None
     locked_until: float
     refused: bool
+    doubted_at: float = 0.0
 
 
 class Credentials(Protocol):
-    """Users' credentials as those renew and revoke them who take turns. A write with an old mark changes nothing."""
+    """Users' credentials, renewed and revoked under compare-and-set: a write with an old version changes nothing."""
 
     async def get(self, user_id: int) -> StoredCredential:
         """Return what is stored. Raises errors.CredentialMissing; errors.ReauthRequired when no key opens it."""
 
     async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
-        """Take the right to renew the pair alone, if nobody has it; returns the new mark, None when it is lost."""
+        """Lock the pair for renewal; returns the new version, None when it is locked or has changed."""
 
     async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
-        """Leave the pair as it is; it is not renewed before *until*."""
+        """Unlock the unchanged pair; nobody renews it before *until*."""
 
     async def store_renewed(self, user_id: int, *, version: str, credential: Credential) -> bool:
         """Store a new pair and end the lock; returns False and changes nothing when the lock is lost."""
 
+    async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
+        """Note when Discord refused the access token, 0 to forget it; changes nothing when the pair has changed."""
+
     async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
-        """Note that only the user can renew the pair; returns False and changes nothing when it has changed."""
+        """Mark the pair as renewable by the user only; returns False and changes nothing when it has changed."""
 
     async def delete(self, user_id: int) -> Credential | None:
         """Erase the pair; returns what it was, None when there was none or no key opens it."""
@@ -123,7 +136,7 @@ class Credentials(Protocol):
 
 class OAuth(Protocol):
     """
-    Discord's token endpoint, on behalf of our application.
+    Discord's token endpoint, as used by our application.
 
     Attributes:
         enabled: Whether the application's id and secret are known.
@@ -138,9 +151,9 @@ class OAuth(Protocol):
         Trade the refresh token for a new pair; one attempt, because a refresh token works once.
 
         Raises:
-            errors.GrantRefused: The refresh token is dead.
-            errors.ClientRefused, errors.DiscordRefused: We are to blame.
-            errors.DiscordTransient: The pair may be renewed or not.
+            errors.GrantRefused: The refresh token is invalid.
+            errors.ClientRefused, errors.DiscordRefused: The application's credentials or the request are at fault.
+            errors.DiscordTransient: The pair may or may not be renewed.
             errors.RateLimited, errors.EgressBlocked, errors.LimiterUnavailable: It is not.
         """
 
@@ -211,8 +224,8 @@ class Guilds(Protocol):
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
         """Return the versions of those of the guilds that are stored, by id."""
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
-        """Store names and icons, and which of the guilds have our bot."""
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
+        """Store names and icons, and which of the guilds have our bot; None: nobody knows, access stays as it is."""
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Note that our bot is not in the guilds; where it was, the channels are hidden, with that reason."""
@@ -221,10 +234,10 @@ class Guilds(Protocol):
         """Note that somebody views guilds, once in a few minutes at most, and for which of them they wait."""
 
     async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
-        """Have the guilds that are read regularly read again at *now*; one that is due already stays as it is."""
+        """Make guilds due at *now* that are fetched regularly; one that is due already stays as it is."""
 
     async def list_due(self, now: float, limit: int) -> list[model.Guild]:
-        """Return guilds that should have been read again before *now*, most overdue first."""
+        """Return guilds whose next fetch was due before *now*, most overdue first."""
 
     async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """
@@ -297,12 +310,12 @@ class Jobs(Protocol):
         """
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
-        """Return running jobs whose next turn should have begun before *now*, most overdue first."""
+        """Return active jobs whose next turn was due before *now*, most overdue first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What was answered, and to what: a keyed hash of the request; `user_id` is whom it is about, None for nobody."""
+    """A response and a keyed hash of its request; `user_id` is the user that it concerns, if any."""
 
     fingerprint: bytes
     response: bytes
@@ -310,48 +323,48 @@ class StoredResponse:
 
 
 class IdempotencyStore(Protocol):
-    """Answers to requests that may be repeated, kept for 24 hours."""
+    """Responses to requests that may be repeated, kept for 24 hours."""
 
     async def find(self, key: str) -> StoredResponse | None:
-        """Return what was answered under this key."""
+        """Return the response stored under this key."""
 
     async def store(self, key: str, answered: StoredResponse, now: float) -> None:
-        """Keep an answer; of two at once the first stays, and one about a user of whom nothing is known is not kept."""
+        """Store a response; the first of two wins, and one that concerns an unknown user is not stored."""
 
 
 class UserData(Protocol):
-    """What is stored of one user, for those who erase it. Each method may be called again."""
+    """Everything stored of one user, for its erasure. Every method is idempotent."""
 
     async def count(self, user_id: int) -> Mapping[str, int]:
-        """Count the documents that go with the user, by collection; guilds and channels that stay are left out."""
+        """Count the documents that the erasure deletes, by collection; guilds and channels that stay are left out."""
 
     async def erase_user(self, user_id: int) -> None:
-        """Erase the row with credential and preferences: from now on nothing of this user begins."""
+        """Erase the row with credential and preferences: from now on no work of this user begins."""
 
     async def list_jobs(self, user_id: int) -> list[str]:
         """Return the ids of the user's jobs."""
 
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
-        """Erase jobs and their units."""
+        """Erase jobs and their tasks."""
 
     async def erase_responses(self, user_id: int) -> None:
-        """Erase the answers that are kept for requests about the user."""
+        """Erase the stored responses that concern the user."""
 
     async def list_guilds(self, user_id: int) -> list[int]:
         """Return the guilds that the user is or was a member of."""
 
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
-        """Erase those of the guilds, and their channels, that have no member who is known *but* this user."""
+        """Erase those of the guilds, with their channels, that have no known member *but* this user."""
 
     async def erase_roster(self, user_id: int) -> None:
         """Erase the roster, last: it lists the guilds to look at."""
 
 
 class UserBudgets(Protocol):
-    """The limiter, as who erases a user sees it."""
+    """The limiter's part of an erasure."""
 
-    async def forget_user(self, user: int) -> None:
-        """Remove what carries the user's id; his ledgers end with their last permit. errors.LimiterUnavailable."""
+    async def forget_user(self, user_id: int) -> None:
+        """Delete the keys with the user's id; their budgets expire with the last permit. errors.LimiterUnavailable."""
 
 
 class TurnQueue(Protocol):
@@ -368,10 +381,25 @@ class BotGuildsCache(Protocol):
     """The cached set of guilds that have our bot."""
 
     async def load(self) -> tuple[frozenset[int], float] | None:
-        """Return the set and when it was read; None when it is lost."""
+        """Return the set and when it was fetched; None when the cache is empty."""
 
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
         """Replace the set."""
+
+    async def load_suspects(self) -> dict[int, float]:
+        """Return the guilds that the latest listings lacked, with the time since when; they are still in the set."""
+
+    async def store_suspects(self, suspects: Mapping[int, float]) -> None:
+        """Replace the suspects."""
+
+    async def claim(self, what: str, seconds: float) -> bool:
+        """Return whether no process claimed *what* in the last *seconds*."""
+
+    async def release(self, what: str) -> None:
+        """End a claim early."""
+
+    async def count_question(self, window: float) -> int:
+        """Count a question of the fleet about a single guild; returns how many there were in this *window*."""
 
 
 class Subscription(Protocol):
@@ -382,10 +410,14 @@ class Subscription(Protocol):
     """
 
     async def next(self, max_wait: float) -> model.JobUpdate | None:
-        """Return what changed since the last call, merged into one update; None after *patience* seconds of silence."""
+        """Return what changed since the last call, merged into one update; None after *max_wait* silent seconds."""
 
     async def close(self) -> None:
         """Stop listening."""
+
+
+FIRST_POSITION = "0-0"
+"""Position before every update of a job."""
 
 
 class Events(Protocol):
@@ -415,7 +447,7 @@ class Events(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The outside world of the use cases."""
+    """Everything outside that the use cases need."""
 
     discord: Discord
     oauth: OAuth

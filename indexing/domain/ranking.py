@@ -1,9 +1,9 @@
 """
-What comes first: the order of a user's guilds.
+The order of a user's guilds.
 
-Hard order: pinned before the rest, in the user's own order. Inside the rest a score between 0 and 1, a weighted mean of
-signals that cost no call: they come with the guild list and with what is already stored. Every input stands on a stored
-row, so that the order can be made again at each turn and explained at any time.
+Pinned guilds are first, in the user's own order. The rest is ordered by a score between 0 and 1, a weighted mean of
+signals that cost no call: they are part of the guild list or stored already. All inputs are stored, so each turn can
+rank again, and any position can be explained later.
 """
 
 import dataclasses
@@ -11,11 +11,7 @@ import math
 from collections.abc import Mapping
 
 from indexing import settings
-from indexing.domain import model
-
-ADMINISTRATOR = 1 << 3
-MANAGE_CHANNELS = 1 << 4
-MANAGE_GUILD = 1 << 5
+from indexing.domain import model, permissions
 
 DAY = 86_400.0
 ACTIVITY_DAYS = 30.0
@@ -24,21 +20,21 @@ STALENESS_DAYS = 3.0
 LARGE_GUILD = 100_000
 HIGH_DEMAND = 100
 UNKNOWN_ACTIVITY = 0.25
-"""Activity of a guild that was never read and has no people; with many people it counts up to thrice that."""
+"""Activity of a guild that was never fetched and has no members; with many members up to three times as much."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RankInputs:
     """
-    What the rank of one guild is made of.
+    The inputs of one guild's rank.
 
     Attributes:
-        pinned: Place among the pinned guilds, None when not pinned.
-        last_activity: Epoch second of the newest message known, None when unknown.
+        pinned: Index among the pinned guilds, None when not pinned.
+        last_activity: Epoch second of the newest known message, None when unknown.
         member_count: Members present, else members, as Discord counts them; None when unknown.
         last_viewed_at: When this user last opened the guild, None when never.
-        fetched_at: When the guild's channels were read, None when never.
-        demand: How often users have asked for the guild since it was last read.
+        fetched_at: When the guild's channels were fetched, None when never.
+        demand: How often users have asked for the guild since it was last fetched.
     """
 
     guild_id: int
@@ -54,7 +50,7 @@ class RankInputs:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RankedGuild:
-    """A guild in its place: what speaks for it, by signal, and the sum of that, 0..1."""
+    """A guild with its score, 0..1, and what each signal contributes to it."""
 
     inputs: RankInputs
     score: float
@@ -62,7 +58,7 @@ class RankedGuild:
 
 
 def inputs_of(membership: model.Membership, guild: model.Guild | None, pinned: tuple[int, ...]) -> RankInputs:
-    """Collect the inputs for one guild of a user; *pinned* are his pinned guilds in order."""
+    """Collect the inputs for one guild of a user; *pinned* are the user's pinned guilds in order."""
     newest = guild.newest_message_id if guild else None
     return RankInputs(
         guild_id=membership.guild_id,
@@ -85,13 +81,13 @@ def rank_guilds(
     now: float,
     weights: settings.RankWeights,
 ) -> list[RankedGuild]:
-    """Return a user's stored guilds, most important first."""
+    """Return the user's stored guilds, most important first."""
     rows = [inputs_of(row, guilds[key], preferences.pinned) for key, row in memberships.items() if key in guilds]
     return rank_inputs(rows, now, weights)
 
 
 def rank_inputs(rows: list[RankInputs], now: float, weights: settings.RankWeights) -> list[RankedGuild]:
-    """Return *rows* with their scores, most important first; ties fall to the older guild, so the order is stable."""
+    """Return *rows* with their scores, most important first; the older guild wins a tie, so the order is stable."""
     ranked = [score_guild(row, now, weights) for row in rows]
     return sorted(ranked, key=sort_key)
 
@@ -104,7 +100,7 @@ def sort_key(row: RankedGuild) -> tuple[int, int, float, int]:
 
 
 def score_guild(inputs: RankInputs, now: float, weights: settings.RankWeights) -> RankedGuild:
-    """Return what each signal adds to a guild's importance."""
+    """Score a guild by the weighted mean of its signals."""
     signals = {
         "recency": _decay(inputs.last_viewed_at, now, RECENCY_DAYS, unknown=0.0),
         "activity": _decay(inputs.last_activity, now, ACTIVITY_DAYS, unknown=_likely_activity(inputs.member_count)),
@@ -115,14 +111,14 @@ def score_guild(inputs: RankInputs, now: float, weights: settings.RankWeights) -
         "demand": _log_fraction(inputs.demand, HIGH_DEMAND),
     }
     total = weights.total
-    parts = {name: getattr(weights, name) / total * value for name, value in signals.items()}
-    return RankedGuild(inputs, min(1.0, sum(parts.values())), parts)
+    contributions = {name: getattr(weights, name) / total * value for name, value in signals.items()}
+    return RankedGuild(inputs, min(1.0, sum(contributions.values())), contributions)
 
 
-def _role_weight(permissions: int) -> float:
-    if permissions & ADMINISTRATOR:
+def _role_weight(bits: int) -> float:
+    if bits & permissions.ADMINISTRATOR:
         return 1.0
-    return 0.6 if permissions & (MANAGE_GUILD | MANAGE_CHANNELS) else 0.0
+    return 0.6 if bits & (permissions.MANAGE_GUILD | permissions.MANAGE_CHANNELS) else 0.0
 
 
 def _decay(moment: float | None, now: float, days: float, *, unknown: float) -> float:
@@ -131,9 +127,9 @@ def _decay(moment: float | None, now: float, days: float, *, unknown: float) -> 
     return math.exp(-max(0.0, now - moment) / (days * DAY))
 
 
-def _likely_activity(people: int | None) -> float:
-    return UNKNOWN_ACTIVITY * (1.0 + 2.0 * _log_fraction(people or 0, LARGE_GUILD))
+def _likely_activity(member_count: int | None) -> float:
+    return UNKNOWN_ACTIVITY * (1.0 + 2.0 * _log_fraction(member_count or 0, LARGE_GUILD))
 
 
-def _log_fraction(count: int, many: int) -> float:
-    return min(1.0, math.log1p(max(0, count)) / math.log1p(many))
+def _log_fraction(count: int, maximum: int) -> float:
+    return min(1.0, math.log1p(max(0, count)) / math.log1p(maximum))

@@ -1,12 +1,12 @@
-"""Why a guild or channel has no news, how long that is believed, and what can be done about it."""
+"""Reasons why a guild or channel is not up to date, how long refusals are cached, and advice for each reason."""
 
 from indexing.domain import model
 
 BOT_NOT_INSTALLED = "BOT_NOT_INSTALLED"
 BOT_REMOVED = "BOT_REMOVED"
-"""Our bot was in the guild and is no more: what was read of it is hidden, and erased later."""
+"""Our bot was removed from the guild. What was fetched is hidden at once and erased later."""
 GUILD_UNAVAILABLE = "GUILD_UNAVAILABLE"
-"""An outage: Discord has no news though our bot is a member. What was read stays."""
+"""An outage: Discord does not answer for the guild although our bot is a member. What was fetched stays."""
 HIDDEN_OR_DELETED = "HIDDEN_OR_DELETED"
 """
 A channel missing from a complete listing. Discord leaves out what our bot may not view
@@ -15,52 +15,55 @@ A channel missing from a complete listing. Discord leaves out what our bot may n
 USER_LEFT = "USER_LEFT"
 MUTED = "MUTED"
 NO_ACCESS = "NO_ACCESS"
+GUILD_TOO_LARGE = "GUILD_TOO_LARGE"
+"""The guild's listing of channels is larger than DISCORD_MAX_BODY_BYTES."""
 NOT_INDEXED_YET = "NOT_INDEXED_YET"
 ROLES_UNKNOWN = "ROLES_UNKNOWN"
 LIST_TOO_OLD = "LIST_TOO_OLD"
-"""The user's guild list was last read so long ago that nobody knows whether he is still a member."""
+"""The user's guild list is too old to say whether they are still a member."""
 
 HOUR = 3_600.0
 NEGATIVE_CACHE_TTLS = (HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR)
-"""Seconds for which the first, second … refusal in a row is believed: each 403 counts towards the ban line of the
-whole fleet (developers/topics/rate-limits.mdx, Invalid Request Limit, read 2026-08-06)."""
+"""Seconds for which the first, second … refusal in a row is cached: each 403 counts towards the invalid-request limit
+of the whole fleet (developers/topics/rate-limits.mdx, Invalid Request Limit, read 2026-08-06)."""
 FORCED_RETRY_INTERVAL = 60.0
-"""Seconds between two questions about a refused guild, however much they are wanted."""
+"""Least seconds between two requests for a refused guild, forced ones included."""
 
 ADVICE = {
     BOT_NOT_INSTALLED: "Install the bot in this server.",
     BOT_REMOVED: "The bot was removed from this server; install it again.",
-    GUILD_UNAVAILABLE: "Discord has an outage for this server; what was read before is shown, nothing is to be done.",
+    GUILD_UNAVAILABLE: "Discord has an outage for this server; stored channels stay visible, no action is needed.",
     USER_LEFT: "The user is not a member any more.",
     MUTED: "The user has muted this server; unmute it to index it.",
     NO_ACCESS: "Give the bot the permission to view channels in this server, then index it with force.",
+    GUILD_TOO_LARGE: "This server's list of channels is too large to be read; tell the operators.",
     ROLES_UNKNOWN: "Ask the user to log in again and to grant guilds.members.read.",
-    LIST_TOO_OLD: "Index the user again, so that his server list is read.",
-    "DISCORD_TRANSIENT": "Discord did not answer as it should; retry the job later.",
-    "DISCORD_REFUSED": "Discord refused the question itself; tell the operators.",
+    LIST_TOO_OLD: "Index the user again, so that their server list is read.",
+    "DISCORD_TRANSIENT": "Discord did not answer correctly; retry the job later.",
+    "DISCORD_REFUSED": "Discord refused the request itself; tell the operators.",
     "CLIENT_REFUSED": "Discord refuses the application's id or secret; tell the operators.",
     "BOT_TOKEN_REFUSED": "Discord refuses the bot's token; tell the operators.",
     "INTERNAL": "A bug; tell the operators.",
-    "TURNS_LOST": "Whoever worked on the job broke off, again and again; tell the operators, then retry the job.",
+    "TURNS_LOST": "The job's turns broke off several times; tell the operators, then retry the job.",
     "CREDENTIAL_MISSING": "Store the user's tokens with PutCredential, then retry the job.",
     "REAUTH_REQUIRED": "Ask the user to log in again, store the new tokens, then retry the job.",
     "CREDENTIAL_REVOKED": "The user's tokens were revoked; store new ones before the job is retried.",
 }
-"""What somebody can do about a cause, one line each."""
+"""What a user or operator can do about each reason, in one line."""
 
 
 def advice(reason: str) -> str:
-    """Return what can be done about *cause*; empty when there is nothing to say."""
+    """Return the advice for *reason*; empty when there is none."""
     return ADVICE.get(reason, "")
 
 
 def negative_cache_expiry(refusals: int, now: float) -> float:
-    """Return until when the refusal after *refusals* others in a row is believed."""
+    """Return until when a refusal is cached that follows *refusals* others in a row."""
     return now + NEGATIVE_CACHE_TTLS[min(refusals, len(NEGATIVE_CACHE_TTLS) - 1)]
 
 
 def is_negatively_cached(guild: model.Guild, *, now: float, force: bool) -> bool:
-    """Return whether the guild is not worth a call: it refused not long ago."""
+    """Return whether the guild's last refusal is still cached, so that no call is made."""
     if force:
         return now - guild.refused_at < FORCED_RETRY_INTERVAL
     return guild.retry_at > now

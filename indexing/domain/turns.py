@@ -1,7 +1,7 @@
 """
-The contract between who enqueues a turn and who runs it: queue and actor names, payload in and out.
+The message that hands a turn to the workers: names of queue and actor, and the payload.
 
-Unknown fields are ignored and new ones get defaults, so that service and workers can be deployed in any order.
+Unknown fields are ignored and new ones have defaults, so that service and workers can be deployed in any order.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ ACTOR = "run_turn"
 QUEUE = "background"
 """Turns of jobs."""
 QUEUES = (QUEUE,)
-"""Every queue that is looked at: an idle one costs about 20 commands a second in each worker process."""
+"""Queues that workers consume: an idle one costs about 20 commands a second in each worker process."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Turn:
     One turn of a job. It runs only if *number* is the job's current one.
 
     Attributes:
-        carried: Request id and trace of whoever asked for it, see traces.carry; empty when there is none.
+        carried: Request id and trace context of the request that enqueued it, see telemetry/tracing; may be empty.
     """
 
     job_id: str
@@ -28,12 +28,12 @@ class Turn:
 
     def payload(self) -> dict[str, object]:
         """Return the keyword arguments of the message."""
-        found: dict[str, object] = {"job_id": self.job_id, "number": self.number}
-        return found | {"carried": self.carried} if self.carried else found
+        payload: dict[str, object] = {"job_id": self.job_id, "number": self.number}
+        return payload | {"carried": self.carried} if self.carried else payload
 
 
 def parse(payload: dict[str, object]) -> Turn:
-    """Return the turn that a message carries; fields of a newer version are ignored."""
+    """Return the turn in a message; fields of a newer version are ignored."""
     return Turn(
         job_id=str(payload["job_id"]), number=int(str(payload["number"])), carried=str(payload.get("carried", ""))
     )

@@ -1,5 +1,7 @@
 """State that processes share through Redis: the bot guilds cache and the election locks of periodic tasks."""
 
+from collections.abc import Mapping
+
 import msgspec
 import redis.asyncio
 
@@ -28,6 +30,38 @@ class RedisBotGuilds:
         """Replace the guild ids, fetched at *now*."""
         with redis_client.translated():
             await self._client.set(KEY, msgspec.json.encode([now, sorted(guild_ids)]), ex=TTL)
+
+    async def load_suspects(self) -> dict[int, float]:
+        """Return the guilds that the latest listings lacked, with the time since when."""
+        with redis_client.translated():
+            text = await self._client.get(f"{KEY}:suspects")
+        return dict(msgspec.json.decode(text, type=list[tuple[int, float]])) if text else {}
+
+    async def store_suspects(self, suspects: Mapping[int, float]) -> None:
+        """Replace the suspects."""
+        with redis_client.translated():
+            await self._client.set(f"{KEY}:suspects", msgspec.json.encode(sorted(suspects.items())), ex=TTL)
+
+    async def claim(self, what: str, seconds: float) -> bool:
+        """Return whether no process claimed *what* in the last *seconds*."""
+        with redis_client.translated():
+            claimed = await self._client.set(f"{KEY}:claim:{what}", "1", nx=True, px=int(seconds * 1000))
+        return bool(claimed)
+
+    async def release(self, what: str) -> None:
+        """End a claim early."""
+        with redis_client.translated():
+            await self._client.delete(f"{KEY}:claim:{what}")
+
+    async def count_question(self, window: float) -> int:
+        """Count a question about a single guild; returns how many there were in this *window*."""
+        key = f"{KEY}:questions"
+        with redis_client.translated():
+            async with self._client.pipeline() as pipe:
+                pipe.set(key, 0, nx=True, px=int(window * 1000))
+                pipe.incr(key)
+                _, count = await pipe.execute()
+        return int(count)
 
 
 class LeaderLock:

@@ -26,8 +26,6 @@ MAX_LENGTH = 1_000
 """Updates that a stream keeps. A job of 200 guilds publishes about 400."""
 TTL = 3_600
 """Seconds from the last update to the stream's expiry. A later watcher gets a snapshot."""
-START = "0-0"
-"""Position before every update."""
 BLOCK_MS = 5_000
 RETRY_DELAY = 1.0
 APPEND_INTERVAL = 0.03
@@ -121,10 +119,10 @@ class RedisEvents:
                 await pipe.execute()
 
     async def get_last_position(self, job_id: str) -> str:
-        """Return the position of the job's latest update, START without any."""
+        """Return the position of the job's latest update, the first without any."""
         with redis_client.translated():
             last: Any = await self._client.xrevrange(_key(job_id), count=1)
-        return last[0][0].decode() if last else START
+        return last[0][0].decode() if last else ports.FIRST_POSITION
 
     async def has_all_since(self, job_id: str, position: str) -> bool:
         """Return whether the stream still has every update after *position*."""
@@ -200,7 +198,7 @@ class RedisEvents:
 
     async def relay_updates(self) -> None:
         """Read updates and append them to the feeds, until cancelled. Survives outages of Redis."""
-        wake_position = START
+        wake_position = ports.FIRST_POSITION
         while True:
             self._feeds = {job_id: job_feed for job_id, job_feed in self._feeds.items() if job_feed.watchers}
             # A copy: a feed created during the read must not get updates that were read for an older feed of the job.

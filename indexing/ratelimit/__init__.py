@@ -1,1 +1,1 @@
-"""Budgets of calls to Discord, shared by all processes through Redis."""
+"""Rate limits of calls to Discord, shared by all processes through Redis."""

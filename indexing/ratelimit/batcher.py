@@ -1,125 +1,121 @@
 """
-One command to the store carries all that this process has to say at that moment.
+Combines the settlements and permit requests of one process into few exchanges with the store.
 
-What is urgent goes at once and takes along what is not; what is not urgent (settlements, asks that surely must wait)
-goes after `gather` seconds at the latest. One exchange at a time: what comes meanwhile goes with the next.
+Urgent items start an exchange at once and take the others along; the others (settlements, requests that must surely
+wait) wait at most `batch_delay`. Only one exchange runs at a time: items that arrive meanwhile go with the next one.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from indexing import errors
-from indexing.ratelimit import protocol
+from indexing.ratelimit import limits, protocol
 
-MOST = 25
-"""Items in one exchange: bounds the time for which Redis does nothing else, to a few milliseconds."""
+MAX_ITEMS = 25
+"""Settlements, and requests, in one exchange: the script then blocks Redis for a few milliseconds at most."""
 
-Send = Callable[
-    [Sequence[protocol.Settlement], Sequence[protocol.Ask]],
-    Awaitable[tuple[list[protocol.Settled], list[protocol.Verdict]]],
+Exchange = Callable[
+    [Sequence[protocol.Settlement], Sequence[protocol.PermitRequest]],
+    Awaitable[tuple[list[protocol.SettlementResult], list[protocol.Decision]]],
 ]
-Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+Pending = tuple[protocol.PermitRequest, asyncio.Future[protocol.Decision]]
 
 
-class Desk:
+class Batcher:
     """
-    Gathers and sends.
+    Queues items and sends them in batches.
 
     Args:
-        send: Makes one exchange; may raise errors.LimiterUnavailable.
+        exchange: Makes one exchange; may raise errors.LimiterUnavailable.
 
-        on_settled: Told of each settlement that was booked.
+        on_settled: Called for each settlement that was booked.
 
-        give_back: Makes the settlement of a permit whose asker is gone.
+        unused: Makes the settlement of a permit whose requester was cancelled.
 
-        gather: Longest wait for company, in seconds; 0 sends everything at once.
+        batch_delay: Longest wait of items that are not urgent, in seconds; 0 sends everything at once.
     """
 
     def __init__(
         self,
-        send: Send,
-        on_settled: Callable[[protocol.Settlement, protocol.Settled], None],
-        give_back: Callable[[protocol.Ask], protocol.Settlement],
-        gather: float,
+        exchange: Exchange,
+        on_settled: Callable[[protocol.Settlement, protocol.SettlementResult], None],
+        unused: Callable[[limits.Permit], protocol.Settlement],
+        batch_delay: float,
     ) -> None:
-        self._send = send
+        self._exchange = exchange
         self._on_settled = on_settled
-        self._give_back = give_back
-        self._gather = gather
+        self._unused = unused
+        self._batch_delay = batch_delay
         self._settlements: list[protocol.Settlement] = []
-        self._asks: list[tuple[protocol.Ask, asyncio.Future[protocol.Verdict]]] = []
+        self._requests: list[Pending] = []
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def ask(self, ask: protocol.Ask, *, urgent: bool) -> protocol.Verdict:
+    async def request_permit(self, request: protocol.PermitRequest, *, urgent: bool) -> protocol.Decision:
         """
-        Return the store's verdict.
+        Return the store's decision.
 
         Raises:
             errors.LimiterUnavailable: The store cannot be reached.
         """
-        answer: asyncio.Future[protocol.Verdict] = asyncio.get_running_loop().create_future()
-        self._asks.append((ask, answer))
-        self._go(urgent=urgent)
-        return await answer
+        decision: asyncio.Future[protocol.Decision] = asyncio.get_running_loop().create_future()
+        self._requests.append((request, decision))
+        self._schedule(urgent=urgent)
+        return await decision
 
-    def post(self, settlement: protocol.Settlement, *, urgent: bool) -> None:
-        """Hand in a settlement; when the store is away it is lost, and the permit is held for its full time."""
+    def add_settlement(self, settlement: protocol.Settlement, *, urgent: bool) -> None:
+        """Queue a settlement; if the store is unavailable it is lost, and the permit stays held for its full time."""
         self._settlements.append(settlement)
-        self._go(urgent=urgent)
+        self._schedule(urgent=urgent)
 
-    async def empty(self) -> None:
-        """Send what is there, and return when it is sent."""
-        self._go(urgent=True)
+    async def flush(self) -> None:
+        """Send everything that is queued, and return when it is sent."""
+        self._schedule(urgent=True)
         while self._task is not None:
             await asyncio.shield(self._task)
 
-    def _go(self, *, urgent: bool) -> None:
+    def _schedule(self, *, urgent: bool) -> None:
         if self._task is not None:
             return
-        if urgent or not self._gather:
-            self._start()
+        if urgent or not self._batch_delay:
+            self._start_sending()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._gather, self._start)
+            self._timer = asyncio.get_running_loop().call_later(self._batch_delay, self._start_sending)
 
-    def _start(self) -> None:
+    def _start_sending(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = asyncio.get_running_loop().create_task(self._send_all())
 
-    async def _run(self) -> None:
+    async def _send_all(self) -> None:
         try:
-            while self._settlements or self._asks:
-                settlements, self._settlements = self._settlements[:MOST], self._settlements[MOST:]
-                asks, self._asks = self._asks[:MOST], self._asks[MOST:]
-                await self._exchange(settlements, asks)
+            while self._settlements or self._requests:
+                settlements, self._settlements = self._settlements[:MAX_ITEMS], self._settlements[MAX_ITEMS:]
+                requests, self._requests = self._requests[:MAX_ITEMS], self._requests[MAX_ITEMS:]
+                await self._send_batch(settlements, requests)
         finally:
             self._task = None
 
-    async def _exchange(
-        self,
-        settlements: list[protocol.Settlement],
-        asks: list[tuple[protocol.Ask, asyncio.Future[protocol.Verdict]]],
-    ) -> None:
-        # Who is gone needs no permit.
-        asks = [(ask, answer) for ask, answer in asks if not answer.done()]
+    async def _send_batch(self, settlements: list[protocol.Settlement], requests: list[Pending]) -> None:
+        # A cancelled requester needs no permit.
+        requests = [(request, decision) for request, decision in requests if not decision.done()]
         try:
-            settled, verdicts = await self._send(settlements, [ask for ask, _ in asks])
+            results, decisions = await self._exchange(settlements, [request for request, _ in requests])
         except errors.LimiterUnavailable as problem:
-            for _, answer in asks:
-                if not answer.done():
-                    answer.set_exception(errors.LimiterUnavailable(problem.retry_after))
+            for _, decision in requests:
+                if not decision.done():
+                    decision.set_exception(errors.LimiterUnavailable(problem.retry_after))
             return
         except BaseException:
-            for _, answer in asks:
-                answer.cancel()
+            for _, decision in requests:
+                decision.cancel()
             raise
-        for settlement, reply in zip(settlements, settled, strict=True):
-            self._on_settled(settlement, reply)
-        for (ask, answer), verdict in zip(asks, verdicts, strict=True):
-            if not answer.done():
-                answer.set_result(verdict)
-            elif isinstance(verdict, protocol.Granted):
-                self._settlements.append(self._give_back(ask))
+        for settlement, result in zip(settlements, results, strict=True):
+            self._on_settled(settlement, result)
+        for (_, future), decided in zip(requests, decisions, strict=True):
+            if not future.done():
+                future.set_result(decided)
+            elif isinstance(decided, limits.Permit):
+                self._settlements.append(self._unused(decided))

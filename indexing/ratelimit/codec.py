@@ -1,4 +1,8 @@
-"""The script's language: what stands in state.lua's ARGV and replies, in milliseconds, and the order of its KEYS."""
+"""
+Encodes the Redis script's parameters, keys and input, and decodes its replies.
+
+The Lua parts use the names of this module; state.lua lists the keys. Times are milliseconds.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,158 +12,174 @@ import msgspec
 
 from indexing.ratelimit import limits, protocol, route_limits
 
-encode = msgspec.json.encode
-_GRANTED, _RELEARN = 1, 2
+encode_json = msgspec.json.encode
+_GRANTED, _LIMIT_CHANGED = 1, 2
 
 
 def _ms(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-def rules(of: limits.Rules) -> str:
-    """Return the rules as the head of the script: one line of Lua."""
+def script_parameters(parameters: limits.LimiterParameters) -> str:
+    """Return the head of the script: one line of Lua that declares `params`."""
     numbers = {
-        "capacity": of.global_budget.capacity,
-        "window": _ms(of.global_budget.window),
-        "user_capacity": of.user_budget.capacity,
-        "user_window": _ms(of.user_budget.window),
-        "inflight": _ms(of.inflight),
-        "hold": _ms(of.hold),
-        "reserve": of.reserve,
-        "global_credit": of.global_credit,
-        "user_credit": of.user_credit,
-        "margin": of.margin * 1000,
-        "invalid_minutes": math.ceil(limits.INVALID.window / 60),
-        "stop_bulk": of.stop_bulk,
-        "stop_all": of.stop_all,
-        "grace": _ms(of.grace),
-        "ahead": _ms(of.ahead),
-        "probe": _ms(of.probe),
-        "unseen": _ms(of.unseen),
-        "unproven": _ms(of.unproven),
-        "burst": of.burst,
-        "ramp": _ms(of.ramp),
-        "forget": _ms(of.forget),
-        "agree": of.agree,
-        "stretch": _ms(of.stretch),
-        "enough": of.enough,
-        "longest": _ms(of.longest),
+        "global_capacity": parameters.global_budget.capacity,
+        "global_window": _ms(parameters.global_budget.window),
+        "user_capacity": parameters.user_budget.capacity,
+        "user_window": _ms(parameters.user_budget.window),
+        "max_in_flight": _ms(parameters.max_in_flight),
+        "warmup_hold": _ms(parameters.warmup_hold),
+        "global_credit": parameters.global_credit,
+        "user_credit": parameters.user_credit,
+        "invalid_minutes": math.ceil(limits.INVALID_REQUEST_LIMIT.window / 60),
+        "stop_bulk": parameters.stop_bulk,
+        "stop_all": parameters.stop_all,
+        "queue_grace": _ms(parameters.queue_grace),
+        "early_grant": _ms(parameters.early_grant),
+        "probe_retry": _ms(parameters.probe_retry),
+        "probe_window": _ms(parameters.probe_window),
+        "unproven_max_wait": _ms(parameters.unproven_max_wait),
+        "bulk_burst": parameters.bulk_burst,
+        "ramp": _ms(parameters.ramp),
+        "foreign_decay": _ms(parameters.foreign_decay),
+        "raise_after": parameters.raise_after,
+        "round_trip_period": _ms(parameters.round_trip_period),
+        "round_trip_samples": parameters.round_trip_samples,
+        "max_window": _ms(parameters.max_window),
+        "first_pause": _ms(parameters.first_pause),
+        "max_pause": _ms(parameters.max_pause),
+        "repeat_memory": _ms(parameters.repeat_memory),
+        "strict_memory": _ms(parameters.strict_memory),
+        "strict_window": _ms(parameters.strict_window),
     }
     fields = ", ".join(f"{name} = {number!r}" for name, number in numbers.items())
-    shares = ", ".join(repr(share) for share in of.shares)
-    return f"local rules = {{{fields}, shares = {{{shares}}}}}"
+    shares = ", ".join(repr(share) for share in parameters.lane_shares)
+    return f"local params = {{{fields}, lane_shares = {{{shares}}}}}"
 
 
-def keys(
+def script_keys(
     names: limits.Keys,
-    of: limits.Rules,
+    egress: str,
     settlements: Sequence[protocol.Settlement],
-    asks: Sequence[protocol.Ask],
+    requests: Sequence[protocol.PermitRequest],
 ) -> list[str]:
     """Return all keys of an exchange, in the script's order."""
-    found = names.shared(of.egress)
-    for one in settlements:
-        found += _keys_of_settlement(names, one)
-    for ask_ in asks:
-        user, route = names.user(ask_.charge.user), names.route(ask_.charge, ask_.limit)
-        found += [user, names.line(user), route, names.line(route), names.part(ask_.charge, ask_.limit)]
-    return found
+    keys = names.common(egress)
+    for settlement in settlements:
+        keys += _settlement_keys(names, settlement)
+    for request in requests:
+        charge, limit = request.charge, request.limit
+        user, route = names.user_ledger(charge.user_id), names.route_ledger(charge, limit)
+        keys += [user, names.queue(user), route, names.queue(route), names.guild_ledger(charge, limit)]
+    return keys
 
 
-def _keys_of_settlement(names: limits.Keys, one: protocol.Settlement) -> list[str]:
-    charge, limit = one.permit.charge, one.permit.limit
-    route = names.route(charge, limit)
-    seen = one.outcome.headers if one.outcome else None
-    if seen is None:
-        return [names.user(charge.user), route, route, names.part(charge, limit)]
-    whole, part = names.bucket(charge, seen.bucket, None), names.bucket(charge, seen.bucket, charge.major)
-    return [names.user(charge.user), route, whole, part]
+def _settlement_keys(names: limits.Keys, settlement: protocol.Settlement) -> list[str]:
+    charge, limit = settlement.permit.charge, settlement.permit.limit
+    user, route = names.user_ledger(charge.user_id), names.route_ledger(charge, limit)
+    headers = settlement.outcome.headers if settlement.outcome else None
+    if headers is None:
+        return [user, route, route, names.guild_ledger(charge, limit)]
+    all_guilds = names.bucket_ledger(charge, headers.bucket, None)
+    return [user, route, all_guilds, names.bucket_ledger(charge, headers.bucket, charge.major)]
 
 
-def ask(of: protocol.Ask) -> dict[str, Any]:
-    """Return an ask as the script reads it."""
-    charge, limit = of.charge, of.limit
+def encode_request(request: protocol.PermitRequest, parameters: limits.LimiterParameters) -> dict[str, Any]:
+    """Return a request as the script reads it."""
+    charge, limit = request.charge, request.limit
     return {
-        "id": of.id,
+        "id": request.id,
         "lane": limits.LANES.index(charge.lane) + 1,
-        "waiter": of.waiter,
+        "waiter": request.waiter,
         "named": charge.waiter != "",
-        "user": "" if charge.user is None else str(charge.user),
-        "patience": _ms(of.patience),
-        "field": charge.field,
-        "known": limit.value,
+        "user_id": "" if charge.user_id is None else str(charge.user_id),
+        "charges_user": charge.charged_user is not None,
+        "charges_global": parameters.charges_global(charge),
+        "max_wait": _ms(request.max_wait),
+        "route_key": charge.route_key,
+        "stored_limit": limit.stored,
         "capacity": limit.capacity,
         "window": _ms(limit.window),
-        "label": limits.label(charge),
-        "unproven": of.unproven,
+        "label": limits.route_label(charge),
+        "unproven": request.unproven,
     }
 
 
-def settlement(of: protocol.Settlement, now: float) -> dict[str, Any]:
+def encode_settlement(settlement: protocol.Settlement, now: float) -> dict[str, Any]:
     """Return a settlement as the script reads it; *now* is of the clock that `read_at` was taken from."""
-    permit, outcome = of.permit, of.outcome
-    said: dict[str, Any] = {
+    permit, outcome = settlement.permit, settlement.outcome
+    encoded: dict[str, Any] = {
         "id": permit.id,
         "lane": limits.LANES.index(permit.charge.lane) + 1,
-        "known": permit.limit.value,
+        "stored_limit": permit.limit.stored,
     }
     if outcome is None:
-        return said | {"unsent": True}
-    said |= {
+        return encoded | {"unsent": True}
+    encoded |= {
         # Rounded down: a permit may be free late, never early.
-        "age": max(0, math.floor((now - of.read_at) * 1000)),
-        "rtt": math.floor(outcome.round_trip * 1000),
-        "owner": permit.charge.owner,
-        "field": permit.charge.field,
-        "taken": permit.moment,
+        "age": max(0, math.floor((now - settlement.read_at) * 1000)),
+        "round_trip": math.floor(outcome.round_trip * 1000),
+        "token_owner": permit.charge.token_owner,
+        "route_key": permit.charge.route_key,
+        "charged_at": permit.charged_at_ms,
         "window": _ms(permit.limit.window),
         "held": permit.held,
-        "proper": outcome.proper,
+        "label": limits.route_label(permit.charge),
+        "headers_expected": outcome.headers_expected,
         "invalid": outcome.invalid,
         "major": "" if permit.charge.major is None else str(permit.charge.major),
     }
-    return said | _optional(permit, outcome)
+    return encoded | _encode_optional(permit, outcome)
 
 
-def _optional(permit: limits.Permit, outcome: protocol.Outcome) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    if outcome.excess is not None:
-        said["excess"] = outcome.excess * 1000
+def _encode_optional(permit: limits.Permit, outcome: protocol.Outcome) -> dict[str, Any]:
+    encoded: dict[str, Any] = {}
     if outcome.scope is not None:
-        said |= {"scope": outcome.scope, "pause": _ms(outcome.pause)}
-        said["unsplit"] = outcome.scope == "route" and permit.limit.split
+        encoded |= {"scope": outcome.scope, "pause": _ms(outcome.pause), "clipped": outcome.clipped}
+        encoded["disproves_per_guild"] = outcome.scope == "route" and permit.limit.per_guild
     if outcome.headers is not None:
-        seen = outcome.headers
-        said |= {"bucket": seen.bucket, "limit": seen.limit, "remaining": seen.remaining}
-        said["reset"] = _ms(seen.reset_after)
-    return said
+        headers = outcome.headers
+        encoded |= {"bucket": headers.bucket, "limit": headers.limit, "remaining": headers.remaining}
+        encoded["reset"] = _ms(headers.reset_after)
+    return encoded
 
 
-def settled(reply: list[Any]) -> protocol.Settled:
-    """Read the reply to a settlement."""
-    strangers, value, credit_ms = reply
-    return protocol.Settled(strangers, route_limits.RouteLimit.parse(_text(value)), credit_ms / 1000)
+def decode_settlement_result(reply: list[Any]) -> protocol.SettlementResult:
+    """Decode the reply to a settlement."""
+    foreign_calls, stored = reply
+    return protocol.SettlementResult(foreign_calls, route_limits.RouteLimit.parse_stored(decode_text(stored)))
 
 
-def verdict(reply: list[Any], of: protocol.Ask, by: limits.Rules, now: int) -> protocol.Verdict:
-    """Read the reply to an ask; *now* is the moment of the exchange."""
-    if reply[0] == _RELEARN:
-        return protocol.Relearn(route_limits.RouteLimit.parse(_text(reply[1])))
+def decode_decision(
+    reply: list[Any], request: protocol.PermitRequest, user_capacity: int, now_ms: int
+) -> protocol.Decision:
+    """Decode the reply to a request; *now_ms* is the moment of the exchange on the fleet's clock."""
+    if reply[0] == _LIMIT_CHANGED:
+        return protocol.LimitChanged(route_limits.RouteLimit.parse_stored(decode_text(reply[1])))
     if reply[0] != _GRANTED:
-        return protocol.Wait(reply[1] / 1000, _text(reply[2]), _text(reply[3]))
+        return protocol.Wait(reply[1] / 1000, decode_text(reply[2]), decode_text(reply[3]))
     _, delay_ms, used, capacity, user_used, route_used = reply
-    left = {"global": share(used, capacity)}
-    if of.charge.user is not None:
-        left["user"] = share(user_used, by.user_budget.capacity)
-    if of.limit.known and of.limit.capacity:
-        left["route"] = share(route_used, of.limit.capacity)
-    return protocol.Granted(delay_ms / 1000, now + delay_ms, route_used, left)
+    shares_left = {"global": _share_left(used, capacity)} if capacity else {}
+    if request.charge.charged_user is not None:
+        shares_left["user"] = _share_left(user_used, user_capacity)
+    if request.limit.known and request.limit.capacity:
+        shares_left["route"] = _share_left(route_used, request.limit.capacity)
+    return limits.Permit(
+        id=request.id,
+        charge=request.charge,
+        taken_at=request.asked_at + delay_ms / 1000,
+        charged_at_ms=now_ms + delay_ms,
+        limit=request.limit,
+        held=route_used,
+        delay=delay_ms / 1000,
+        shares_left=shares_left,
+    )
 
 
-def share(used: int, capacity: int) -> float:
-    """Return the share of *capacity* that *used* leaves."""
+def _share_left(used: int, capacity: int) -> float:
     return max(0.0, 1 - used / capacity)
 
 
-def _text(value: bytes | str) -> str:
+def decode_text(value: bytes | str) -> str:
+    """Decode a string that Redis returned."""
     return value.decode() if isinstance(value, bytes) else value

@@ -1,72 +1,81 @@
 """
-What a process knows of the fleet's clock, without a clock that may be set: its own stopwatch, and one reading.
+Estimates the fleet's clock from the process's monotonic clock and one reading, without a clock that can be set.
 
-A reading is a moment of the fleet's clock that lay between sending an exchange and reading its reply. So at any later
-time the moment is bounded from both sides, the closer the shorter that exchange took. Stopwatches of two hosts drift
-apart by less than DRIFT, so that an old reading says less than a new one.
+The fleet's clock shows the reading's moment at some time between the sending of an exchange and the reading of its
+reply. At any later time it is therefore bounded from both sides; a shorter exchange gives tighter bounds. Monotonic
+clocks of two hosts drift apart by less than DRIFT, so bounds widen with the age of the reading.
 """
 
 import dataclasses
 import math
 
 DRIFT = 0.0005
-"""Seconds a second: the fastest at which Linux slews a clock (adjtimex(2): 500 ppm)."""
+"""Seconds per second: the fastest rate at which Linux slews a clock (adjtimex(2): 500 ppm)."""
 JUMP = 100
-"""Milliseconds by which Redis' clock must be wrong to count as set: our guess, above what it is slewed in a second."""
+"""Milliseconds by which Redis' clock must be wrong to count as set. Our guess, above what slewing does in a second."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
     """
-    The fleet's clock showed *moment* milliseconds somewhen between *sent* and *read*, seconds of the stopwatch.
+    A moment that the fleet's clock showed between two times of the monotonic clock.
 
-    In another *era*, which begins when Redis' clock was set, only its latest moment holds; in another life of Redis'
-    state, which *born* names, it says nothing (state.lua).
+    Attributes:
+        moment_ms: Milliseconds of the fleet's clock.
+        sent_at, read_at: Seconds of the monotonic clock.
+        epoch: Period between two changes of Redis' clock; in another epoch only the latest possible moment is valid.
+        incarnation: Life of Redis' state; in another incarnation the reading says nothing (state.lua).
     """
 
-    moment: int
-    sent: float
-    read: float
-    era: int = 0
-    born: int = 0
+    moment_ms: int
+    sent_at: float
+    read_at: float
+    epoch: int = 0
+    incarnation: int = 0
 
     def bounds(self, now: float) -> tuple[int, int]:
         """Return the earliest moment that it can be *now*, and by how much it can be later; milliseconds."""
-        since = now - self.read
-        loose = self.read - self.sent + 2 * DRIFT * since
-        return self.moment + math.floor(since * (1 - DRIFT) * 1000), math.ceil(loose * 1000)
+        since = now - self.read_at
+        uncertainty = self.read_at - self.sent_at + 2 * DRIFT * since
+        return self.moment_ms + math.floor(since * (1 - DRIFT) * 1000), math.ceil(uncertainty * 1000)
 
 
-class Stopwatch:
-    """What one process tells the script of the fleet's clock, and learns from its replies (state.lua)."""
+class FleetClock:
+    """One process's estimate of the fleet's clock: sent with each exchange, updated from each reply (state.lua)."""
 
     def __init__(self) -> None:
         self._reading: Reading | None = None
         self._ahead = False
 
-    def says(self, now: float) -> dict[str, int | bool]:
-        """Return the bounds of the fleet's clock *now*, what they hold for, and whether Redis' clock was seen ahead."""
+    def estimate(self, now: float) -> dict[str, int | bool]:
+        """Return the clock's bounds *now*, the incarnation and epoch that they hold for, and whether Redis is ahead."""
         if self._reading is None:
-            return {"born": 0, "era": 0, "expected": 0, "loose": 0, "ahead": False}
+            return {"incarnation": 0, "epoch": 0, "earliest": 0, "uncertainty": 0, "ahead": False}
         known = self._reading
-        expected, loose = known.bounds(now)
-        return {"born": known.born, "era": known.era, "expected": expected, "loose": loose, "ahead": self._ahead}
+        earliest, uncertainty = known.bounds(now)
+        return {
+            "incarnation": known.incarnation,
+            "epoch": known.epoch,
+            "earliest": earliest,
+            "uncertainty": uncertainty,
+            "ahead": self._ahead,
+        }
 
-    def learn(self, reading: Reading, shown: int) -> None:
-        """Take in a reply: a reading, its era 0 if Redis' clock was not believed, and what that clock showed."""
+    def update(self, reading: Reading, redis_ms: int) -> None:
+        """Take in a reply: a reading, with epoch 0 if Redis' clock was not trusted, and what that clock showed."""
         known = self._reading
-        if known is not None and reading.era in {0, known.era}:
-            # Carried out before it was read: no slow way explains that Redis shows more than it is by now.
-            self._ahead = self._ahead or shown > sum(known.bounds(reading.read)) + JUMP
-        if reading.era:
-            self._reading = closer(known, reading)
-            self._ahead = self._ahead and known is not None and self._reading.era == known.era
+        if known is not None and reading.epoch in {0, known.epoch}:
+            # The script ran before the reply was read, so no slow network explains a clock beyond the latest bound.
+            self._ahead = self._ahead or redis_ms > sum(known.bounds(reading.read_at)) + JUMP
+        if reading.epoch:
+            self._reading = most_precise(known, reading)
+            self._ahead = self._ahead and known is not None and self._reading.epoch == known.epoch
 
 
-def closer(old: Reading | None, new: Reading) -> Reading:
-    """Return the reading that says more now; of two eras that of the exchange that was sent later."""
-    if old is not None and old.era != new.era:
-        return new if new.sent > old.sent else old
-    if old is None or new.bounds(new.read)[1] <= old.bounds(new.read)[1]:
+def most_precise(old: Reading | None, new: Reading) -> Reading:
+    """Return the reading with the tighter bounds now; of two epochs, the one whose exchange was sent later."""
+    if old is not None and old.epoch != new.epoch:
+        return new if new.sent_at > old.sent_at else old
+    if old is None or new.bounds(new.read_at)[1] <= old.bounds(new.read_at)[1]:
         return new
     return old

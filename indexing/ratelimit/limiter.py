@@ -1,13 +1,13 @@
 """
-The policy: take a permit or wait or give up; settle; learn.
+The limiter: takes permits for calls to Discord, waits for them, settles them, and learns limits from answers.
 
-One call to Discord needs a permit of each of its budgets, all at once or none. The permits are free again one window
-after the answer was read, less what surely passed on the way (docs/decisions/0005-permit-ledger.md says why no other
-rule is safe). Who must wait longer than his patience is told when asking again makes sense; who waits sleeps for as
-long as the store says, and is then first in line. Without the store there are no permits.
+A call needs one permit of each of its budgets; the store grants all of them or none. A permit is free again one window
+after its answer was read, minus a credit (limits.py; docs/decisions/0005-permit-ledger.md gives the reasons). A caller
+whose wait exceeds its `max_wait` gets errors.RateLimited with the time to retry; any other sleeps until the moment that
+the store names and then holds the first queue position. Without the store no permit is granted.
 
-Commands to Redis for one call: one to take, two when it had to wait. Settlements travel with the next take of this
-process, so that settling costs less than one.
+A call costs one command to Redis, two if it waits. Settlements travel with the process's next request, so a settlement
+costs less than one command.
 """
 
 import asyncio
@@ -19,233 +19,230 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from indexing import errors, settings
 from indexing.domain import model
-from indexing.ratelimit import anchor, batcher, limits, protocol, responses, route_limits
+from indexing.ratelimit import batcher, limits, protocol, responses, route_limits
 from indexing.ratelimit.limits import Answer as Answer
 from indexing.ratelimit.limits import BudgetState as BudgetState
 from indexing.ratelimit.limits import Permit as Permit
 from indexing.telemetry import logs, metrics
 
-ANSWER_WITHIN = 0.25
-"""Seconds after which the store counts as away, and no call is made."""
-GATHER = 0.15
-"""Longest time, in seconds, that what is not urgent waits for company: no permit is due again so soon. At 0.1 a fleet
-with few calls, or with many refreshes, spends more than two commands on a call (`make bench-limiter`)."""
-EARLY = 0.008
-"""Seconds by which a waiter asks before its moment, so that timers and Redis cannot make it late."""
-SOONER = 0.5
-"""Seconds by which a caller sent away is told to come before its moment in the global line, to be there when it
-comes: coming late would lose the place. Never more than half of what it is ready to wait."""
-SCOPES = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
-"""Discord's words for what a 429 stops, and ours for the edge in front of it."""
-REMEMBERED = 10_000
-"""Routes and users remembered here at most; beyond that all are forgotten and asked for again."""
+STORE_TIMEOUT = 0.25
+"""Seconds after which the store counts as unavailable, and no call is made."""
+BATCH_DELAY = 0.15
+"""Longest delay, in seconds, of items that are not urgent: no permit is due again so soon. At 0.1 a fleet with few
+calls, or with many refreshes, spends more than two commands on a call (`make bench-limiter`)."""
+WAKE_EARLY = 0.008
+"""Seconds by which a waiter requests before its moment, so that timers and Redis do not make it late."""
+RETRY_EARLY = 0.5
+"""Seconds by which a refused caller is asked to return before its moment in the global queue: a late one would lose its
+position. Never more than half of its `max_wait`."""
+SCOPE_LABELS = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
+"""Metric label of each scope: Discord's words for what a 429 stops, and egress for the edge in front of Discord."""
+MAX_REMEMBERED = 10_000
+"""Routes, and waits, that one process remembers; beyond that it drops all and asks the store again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Clock:
-    """Monotonic seconds, how to let them pass, and how long what is not urgent may wait for company."""
+    """Monotonic seconds, how to sleep, and the longest delay of items that are not urgent."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    gather: float = GATHER
+    batch_delay: float = BATCH_DELAY
 
 
 CLOCK = Clock()
 
 
 class Limiter:
-    """Gives permits to the coroutines of one process, whose event loop it is made for."""
+    """Grants permits to the coroutines of one event loop."""
 
     def __init__(
         self,
         store: protocol.BudgetStore,
         config: settings.LimiterSettings,
-        seen: metrics.LimiterMetrics,
+        limiter_metrics: metrics.LimiterMetrics,
         *,
         call_timeout: float = 10.0,
         clock: Clock = CLOCK,
     ) -> None:
         """*call_timeout* is the longest time of one call, in seconds; a permit that is never settled is held for it."""
         self._store = store
-        self._config = config
-        self._rules = limits.Rules.of(config, call_timeout)
-        self._seen = seen
+        self._parameters = limits.LimiterParameters.from_settings(config, call_timeout)
+        self._metrics = limiter_metrics
         self._clock = clock.now
         self._sleep = clock.sleep
-        self._gather = clock.gather
-        self._desk = batcher.Desk(self._send, self._on_settled, self._unsent, clock.gather)
+        self._batch_delay = clock.batch_delay
+        self._batcher = batcher.Batcher(self._exchange, self._on_settled, self._unused, clock.batch_delay)
         self._log = logs.get(__name__)
         self._prefix = uuid.uuid4().hex[:8]
         self._ids = itertools.count()
         self._limits: dict[str, route_limits.RouteLimit] = {}
-        self._blocked: dict[str, float] = {}
-        self._anchors = anchor.Anchor()
-        self._unnamed = 0
+        self._blocked_until: dict[str, float] = {}
 
-    async def warm(self) -> None:
-        """Touch the budgets, so that a hold after lost state begins now; does nothing while the store is away."""
+    async def warm_up(self) -> None:
+        """Begin the hold that lost state requires; does nothing while the store is unavailable."""
         try:
-            await self._send([], [])
+            await self._exchange([], [])
         except errors.LimiterUnavailable as problem:
             self._log.warning("limiter_unavailable", error=str(problem))
 
     async def close(self) -> None:
-        """Send the settlements that still wait for company."""
-        await self._desk.empty()
+        """Send the settlements that are still queued."""
+        await self._batcher.flush()
 
-    async def take(self, charge: limits.Charge, *, patience: float) -> Permit:
+    async def take(self, charge: limits.Charge, *, max_wait: float) -> Permit:
         """
         Take one permit of each budget of *charge*.
 
         Args:
-            charge: What the call costs, and who pays.
+            charge: The budgets that the call is charged to.
 
-            patience: Longest wait here, in seconds; 0 means do not wait.
+            max_wait: Longest time to sleep for the permit, in seconds; 0 means do not wait.
 
         Raises:
-            errors.RateLimited: No permit within *patience*; nothing is held. It names the budget and the wait.
+            errors.RateLimited: No permit within *max_wait*; nothing is held. It names the budget and the wait.
             errors.LimiterUnavailable: The budgets cannot be reached; nothing may be sent.
         """
         started = self._clock()
         woken = False
-        ask_id = f"{self._prefix}{next(self._ids):x}"
+        request_id = f"{self._prefix}{next(self._ids):x}"
         while True:
-            asked = self._clock()
-            left = max(0.0, started + patience - asked)
-            ask = protocol.Ask(ask_id, charge, left, self._limits.get(charge.field, route_limits.UNKNOWN))
-            # Nobody waits for a refresh: at its moment it takes the next exchange, or makes one a little later.
-            urgent = charge.lane is not model.Lane.REFRESH if woken else not self._hopeless(charge, asked)
-            verdict = await self._desk.ask(ask, urgent=urgent)
-            if isinstance(verdict, protocol.Granted):
-                permit = Permit(
-                    ask_id, charge, asked + verdict.delay, limits.FENCE, verdict.moment, ask.limit, verdict.held
-                )
-                await self._until_free(permit, verdict.delay)
-                self._count(permit, verdict, self._clock() - started)
-                return permit
-            if isinstance(verdict, protocol.Relearn):
-                self._learn(charge, verdict.limit)
+            asked_at = self._clock()
+            left = max(0.0, started + max_wait - asked_at)
+            limit = self._limits.get(charge.route_key, route_limits.UNKNOWN)
+            request = protocol.PermitRequest(request_id, charge, left, limit, asked_at)
+            # No caller waits for a refresh: it can join the next exchange, or make one a little later.
+            urgent = charge.lane is not model.Lane.REFRESH if woken else not self._is_blocked(charge, asked_at)
+            decision = await self._batcher.request_permit(request, urgent=urgent)
+            if isinstance(decision, Permit):
+                await self._sleep_until_free(decision)
+                self._record_permit(decision, self._clock() - started)
+                return decision
+            if isinstance(decision, protocol.LimitChanged):
+                self._remember_limit(charge, decision.limit)
                 continue
-            self._remember(charge, verdict)
-            if verdict.seconds > left:
-                raise self._refusal(verdict, patience)
-            await self._sleep(max(verdict.seconds - EARLY, 0.001))
-            self._seen.waited.labels(charge.lane.value, verdict.budget).inc(verdict.seconds)
+            self._remember_wait(charge, decision)
+            if decision.seconds > left:
+                raise self._refusal(decision, max_wait)
+            await self._sleep(max(decision.seconds - WAKE_EARLY, 0.001))
+            self._metrics.waited.labels(charge.lane.value, decision.budget).inc(decision.seconds)
             woken = True
 
     async def settle(self, permit: Permit, answer: Answer) -> None:
         """
-        Book what came back for *permit*; never raises.
+        Book the answer to the call that *permit* was used for; never raises.
 
-        It is sent a little later together with others, unless other processes must know at once. When it cannot be
-        sent the permit stays held for its full time.
+        The settlement is sent with later items, unless other processes need it at once. If it cannot be sent, the
+        permit stays held for its full time.
         """
         if answer.status is None:
             return
-        now = self._clock()
-        excess = None
-        seen = route_limits.Headers.read(answer.headers)
-        if self._config.limiter_server_time and seen is not None and seen.stamp is not None:
-            excess = self._anchors.excess(now, seen.stamp)
-        outcome = responses.outcome_of(answer, excess=excess, in_a_row=self._unnamed)
-        self._unnamed = self._unnamed + 1 if responses.names_no_wait(answer) else 0
+        outcome = responses.interpret_answer(answer)
         if outcome.scope is not None:
-            self._seen.rate_limited.labels(SCOPES[outcome.scope]).inc()
-            self._seen.pause.labels(SCOPES[outcome.scope]).observe(outcome.pause)
+            label = SCOPE_LABELS[outcome.scope]
+            self._metrics.rate_limited.labels(label).inc()
+            self._metrics.pause.labels(label).observe(outcome.pause)
             self._log.warning(
                 "discord_rate_limited", scope=outcome.scope, pause=outcome.pause, route=permit.charge.route
             )
-        self._desk.post(
-            protocol.Settlement(permit, outcome, now), urgent=outcome.scope is not None or not permit.limit.known
+        self._batcher.add_settlement(
+            protocol.Settlement(permit, outcome, self._clock()),
+            urgent=outcome.scope is not None or not permit.limit.known,
         )
         if outcome.scope is not None:
-            await self._desk.empty()
+            await self._batcher.flush()
 
     async def give_back(self, permit: Permit) -> None:
-        """Hand back a permit whose call was definitely never sent; never raises."""
-        self._blocked.clear()
-        self._desk.post(protocol.Settlement(permit, None, self._clock()), urgent=True)
-        await self._desk.empty()
+        """Return a permit whose call was definitely never sent; never raises."""
+        self._blocked_until.clear()
+        self._batcher.add_settlement(self._unused(permit), urgent=True)
+        await self._batcher.flush()
 
-    async def snapshot(self, users: Sequence[int] = ()) -> list[limits.BudgetState]:
+    async def snapshot(self, user_ids: Sequence[int] = ()) -> list[limits.BudgetState]:
         """
         Return the budgets as they are now; creates and changes nothing.
 
         Raises:
             errors.LimiterUnavailable: The budgets cannot be reached.
         """
-        return await self._store.snapshot(self._rules, users)
+        return await self._store.snapshot(self._parameters, user_ids)
 
-    async def forget_user(self, user: int) -> None:
+    async def forget_user(self, user_id: int) -> None:
         """
-        Remove what carries the user's id; the ledgers of his budgets end with their last permit.
+        Remove what carries the user's id; the ledgers of their budgets expire with their last permit.
 
         Raises:
             errors.LimiterUnavailable: The budgets cannot be reached.
         """
-        self._blocked.clear()
-        await self._store.forget_user(user)
+        self._blocked_until.clear()
+        await self._store.forget_user(user_id)
 
-    async def _send(
-        self, settlements: Sequence[protocol.Settlement], asks: Sequence[protocol.Ask]
-    ) -> tuple[list[protocol.Settled], list[protocol.Verdict]]:
+    async def _exchange(
+        self, settlements: Sequence[protocol.Settlement], requests: Sequence[protocol.PermitRequest]
+    ) -> tuple[list[protocol.SettlementResult], list[protocol.Decision]]:
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
-                with self._seen.script_seconds.time():
-                    return await self._store.exchange(self._rules, settlements, asks)
+            async with asyncio.timeout(STORE_TIMEOUT):
+                with self._metrics.script_seconds.time():
+                    return await self._store.exchange(self._parameters, settlements, requests)
         except (errors.LimiterUnavailable, TimeoutError) as error:
-            self._seen.unavailable.inc()
+            self._metrics.unavailable.inc()
             if isinstance(error, errors.LimiterUnavailable):
                 raise
             raise errors.LimiterUnavailable(1.0) from error
 
-    async def _until_free(self, permit: Permit, delay: float) -> None:
-        if delay <= 0:
+    async def _sleep_until_free(self, permit: Permit) -> None:
+        if permit.delay <= 0:
             return
         try:
-            await self._sleep(delay)
+            await self._sleep(permit.delay)
         except asyncio.CancelledError:
-            self._desk.post(protocol.Settlement(permit, None, self._clock()), urgent=True)
+            self._batcher.add_settlement(self._unused(permit), urgent=True)
             raise
 
-    def _unsent(self, ask: protocol.Ask) -> protocol.Settlement:
-        now = self._clock()
-        return protocol.Settlement(Permit(ask.id, ask.charge, now, limit=ask.limit), None, now)
+    def _unused(self, permit: Permit) -> protocol.Settlement:
+        return protocol.Settlement(permit, None, self._clock())
 
-    def _on_settled(self, settlement: protocol.Settlement, reply: protocol.Settled) -> None:
-        self._learn(settlement.permit.charge, reply.limit)
-        if reply.strangers:
-            self._seen.foreign.inc(reply.strangers)
-            self._log.warning("token_used_elsewhere", route=settlement.permit.charge.route, calls=reply.strangers)
+    def _on_settled(self, settlement: protocol.Settlement, result: protocol.SettlementResult) -> None:
+        self._remember_limit(settlement.permit.charge, result.limit)
+        if result.foreign_calls:
+            self._metrics.foreign.inc(result.foreign_calls)
+            self._log.warning("token_used_elsewhere", route=settlement.permit.charge.route, calls=result.foreign_calls)
 
-    def _learn(self, charge: limits.Charge, limit: route_limits.RouteLimit) -> None:
-        if len(self._limits) > REMEMBERED:
+    def _remember_limit(self, charge: limits.Charge, limit: route_limits.RouteLimit) -> None:
+        if len(self._limits) > MAX_REMEMBERED:
             self._limits.clear()
-        self._limits[charge.field] = limit
+        self._limits[charge.route_key] = limit
 
-    def _remember(self, charge: limits.Charge, verdict: protocol.Wait) -> None:
-        """Note until when such calls surely wait, so that their asks need not hurry."""
-        if len(self._blocked) > REMEMBERED:
-            self._blocked.clear()
-        if verdict.budget == "user":
-            self._blocked[f"user {charge.user}"] = self._clock() + verdict.seconds
-        elif verdict.budget == "global" and charge.lane is not model.Lane.INTERACTIVE:
-            self._blocked[charge.lane.value] = self._clock() + verdict.seconds
+    def _remember_wait(self, charge: limits.Charge, wait: protocol.Wait) -> None:
+        """Remember until when such requests must wait: until then they are not urgent."""
+        if len(self._blocked_until) > MAX_REMEMBERED:
+            self._blocked_until.clear()
+        if wait.budget == "user":
+            self._blocked_until[f"user {charge.user_id}"] = self._clock() + wait.seconds
+        elif (
+            wait.budget == "global"
+            and self._parameters.charges_global(charge)
+            and charge.lane is not model.Lane.INTERACTIVE
+        ):
+            self._blocked_until[charge.lane.value] = self._clock() + wait.seconds
 
-    def _hopeless(self, charge: limits.Charge, now: float) -> bool:
-        until = max(self._blocked.get(f"user {charge.user}", 0.0), self._blocked.get(charge.lane.value, 0.0))
-        return until - now > 2 * self._gather
+    def _is_blocked(self, charge: limits.Charge, now: float) -> bool:
+        names = [f"user {charge.charged_user}"]
+        if self._parameters.charges_global(charge):
+            names.append(charge.lane.value)
+        until = max(self._blocked_until.get(name, 0.0) for name in names)
+        return until - now > 2 * self._batch_delay
 
-    def _refusal(self, verdict: protocol.Wait, patience: float) -> errors.RateLimited:
-        self._seen.refusals.labels(verdict.budget, verdict.why).inc()
-        wait = verdict.seconds
-        if verdict.budget == "global":
-            wait -= min(SOONER, patience / 2)
-        return errors.RateLimited(verdict.budget, retry_after=max(wait, 0.001), why=verdict.why)
+    def _refusal(self, wait: protocol.Wait, max_wait: float) -> errors.RateLimited:
+        self._metrics.refusals.labels(wait.budget, wait.reason).inc()
+        seconds = wait.seconds
+        if wait.budget == "global":
+            seconds -= min(RETRY_EARLY, max_wait / 2)
+        return errors.RateLimited(wait.budget, retry_after=max(seconds, 0.001), why=wait.reason)
 
-    def _count(self, permit: Permit, verdict: protocol.Granted, waited: float) -> None:
+    def _record_permit(self, permit: Permit, waited: float) -> None:
         lane = permit.charge.lane.value
-        self._seen.permits.labels(lane).inc()
-        self._seen.wait.labels(lane).observe(waited)
-        for kind, left in verdict.left.items():
-            self._seen.share_left.labels(kind).observe(left)
+        self._metrics.permits.labels(lane).inc()
+        self._metrics.wait.labels(lane).observe(waited)
+        for kind, share in permit.shares_left.items():
+            self._metrics.share_left.labels(kind).observe(share)

@@ -1,14 +1,26 @@
 """
-What is charged, under which key, with which numbers, and where each number comes from.
+The limiter's budgets, their parameters and Redis keys, and the types that its callers use.
 
-| budget | size | whose |
+| budget | size | shared by |
 |---|---|---|
-| global | GLOBAL_BUDGET: 50 per 1 s, Discord's documented limit of a bot | the bot token, one for the fleet |
-| user | USER_BUDGET: 5 per 5 s, the product owner's figure | the user on whose behalf a call is made |
-| route | learned from the X-RateLimit headers (learned.py) | identity, bucket, and the guild where it has its own |
-| invalid requests | 10,000 per 10 min, documented | the address that Discord sees |
+| global | GLOBAL_BUDGET: 50 per 1 s, Discord's documented limit of a bot | all processes of one bot token |
+| user | USER_BUDGET: 5 per 5 s, the product owner's figure | the calls made on behalf of one user |
+| route | learned from the X-RateLimit headers (route_limits.py) | one token, one bucket, and one guild once proven |
+| invalid requests | 10,000 per 10 min, documented | the IP address that Discord sees |
 
-What a caller gets from the limiter, and what it brings back.
+A permit is held until one window after its call's answer was read, minus a credit.
+
+With a credit of 0, no window of any kind (fixed with any phase, started by its first call, sliding, or a refilling
+bucket) contains more calls than the budget's capacity. This assumes only that Discord counts a call between its sending
+and the reading of its answer.
+
+A credit releases permits earlier, by a share of the shortest round trip: 0.8 of it for the global budget
+(LIMITER_GLOBAL_CREDIT), 0.5 for user and route budgets (LIMITER_USER_CREDIT). The promise then also assumes, for every
+call and every later call that reuses its permit: the time from Discord counting the first to the reading of its answer,
+plus the time from sending the second to Discord counting it, is at least that share of the shortest round trip.
+"Shortest" is over the current and the previous measuring period of the fleet; a period lasts at least 30 s and 200
+answers, and there is no credit before the first 200. Discord promises nothing of the kind;
+docs/decisions/0005-permit-ledger.md says when the assumption fails.
 """
 
 import dataclasses
@@ -18,44 +30,51 @@ from typing import Self
 
 from indexing import settings
 from indexing.domain import model
-from indexing.ratelimit import route_limits
+from indexing.ratelimit import bounds, route_limits
 
 LANES = (model.Lane.INTERACTIVE, model.Lane.BACKGROUND, model.Lane.REFRESH)
 """Most urgent first."""
-FENCE = 2.0
-"""Seconds from taking a permit within which its call must be sent; a process that was stopped longer hands it back.
-Our guess: longer than the garbage collector and a write to the store take, and part of each lost permit's hold."""
-INVALID = settings.Rate(capacity=10_000, window=600.0)
+SEND_DEADLINE = 2.0
+"""Seconds from taking a permit within which its call must be sent; a process that was suspended longer gives it back.
+Our guess: longer than a garbage collection and a write to the store take, and part of each lost permit's hold."""
+INVALID_REQUEST_LIMIT = settings.Rate(capacity=10_000, window=600.0)
 """Answers 401, 403, 429 after which Discord bans the address (developers/topics/rate-limits.mdx, read 2026-08-06)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Charge:
     """
-    What one call to Discord costs, and who pays.
+    The budgets that one call to Discord is charged to, and its priority.
 
     Attributes:
         route: Template, such as `GET /guilds/{guild.id}/channels`.
         identity: "bot", or "user:<id>" when the call carries the user's own token; route budgets belong to it.
-        user: On whose behalf: his budget is charged whichever token is used; None charges nobody's.
-        major: Top-level resource that may split the route's bucket (a guild), None when there is none.
-        waiter: One place in the line for each waiter; "" stands for this call alone.
+        user_id: User on whose behalf the call is made, whichever token it carries; None for nobody's.
+        major: Discord's major parameter, a guild id, which may have a bucket of its own; None when there is none.
+        waiter: Name that keeps one queue position across several `take` calls; "" gives each call its own.
+        charges_user: Whether the user's budget is charged; without it `user_id` only says who takes turns with whom.
     """
 
     lane: model.Lane
     route: str
     identity: str
-    user: int | None
+    user_id: int | None
     major: int | None
     waiter: str = ""
+    charges_user: bool = True
 
     @property
-    def field(self) -> str:
-        """Name of what is learned about the route: of bots' calls and of users' calls apart."""
+    def charged_user(self) -> int | None:
+        """User whose budget is charged, None for nobody's."""
+        return self.user_id if self.charges_user else None
+
+    @property
+    def route_key(self) -> str:
+        """Name under which the route's limit is stored: one for the bot's calls, one for all users' calls."""
         return f"{self.identity.partition(':')[0]} {self.route}"
 
     @property
-    def owner(self) -> str:
+    def token_owner(self) -> str:
         """Id of the user whose token the call carries, "" for the bot's."""
         return self.identity.partition(":")[2]
 
@@ -67,12 +86,12 @@ class BudgetState:
 
     Attributes:
         kind: global, user, route, or invalid_requests.
-        key: Which one: a user id, a route and guild; "" for the global budget.
+        key: A user id, or a route with token and guild; "" for the global budget and the invalid requests.
         window: In seconds.
-        free: Permits that could be taken now.
+        free: Permits that can be taken now.
         next_free_in: Seconds until one is free, 0 when one is free now.
         paused_for: Seconds for which nothing is granted, 0 when it is not paused.
-        why: Cause of the pause, "" when there is none: hold, pause, shared, breaker.
+        reason: Reason of the pause, "" when there is none: hold, pause, shared, edge, breaker.
     """
 
     kind: str
@@ -82,164 +101,200 @@ class BudgetState:
     free: int
     next_free_in: float = 0.0
     paused_for: float = 0.0
-    why: str = ""
+    reason: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rules:
+class LimiterParameters:
     """
-    The numbers by which permits are given; times in seconds.
+    Parameters of the algorithm, the same in Python and Lua; times in seconds.
 
     Attributes:
-        shares: Of the global budget, for each lane, when all want more than there is.
-        inflight: Longest time from a permit to the end of its call: the call's timeout and the fence.
-        hold: Wait after lost state.
-        stop_bulk, stop_all: Invalid answers at which background and refresh stop, and at which all do.
-        margin: Taken off a credit that is anchored in the server's clock.
-        grace: How late a waiter may come before its place is given up.
-        ahead: A permit may be promised this long before it is free.
-        probe: When to ask again while the first call of an unseen route is on its way: about a round trip.
-        unseen: Window presumed of a route whose first answer is lost.
-        unproven: Longest wait for a budget that guilds share only until it is proven that each has its own.
-        burst: Bulk calls that may go at once before they are paced.
-        ramp: Time from half to full speed after a pause of the whole token.
-        forget: Time after which one permit is taken back from another user of our token.
-        agree: Answers that must agree before a learned limit is raised.
-        stretch, enough: Time and answers from which the shortest round trip is taken.
-        longest: No window longer than this is believed.
+        lane_shares: Shares of the global budget, by lane, while all lanes want more than there is.
+        max_in_flight: Longest time from a permit to the end of its call: the send deadline plus the call's timeout.
+        warmup_hold: Time without any call after the state was lost.
+        global_credit, user_credit: Shares of the shortest round trip; see the module's docstring.
+        stop_bulk, stop_all: Invalid answers at which the background and refresh lanes stop, and at which all stop.
+        queue_grace: How late a waiter may return before its queue position is dropped.
+        early_grant: A permit may be granted this long before it is free; the caller sleeps until then.
+        probe_retry: Wait while the first call of an unknown route is in flight: about a round trip.
+        probe_window: Window assumed for an unknown route whose first answer is lost.
+        unproven_max_wait: Longest wait for a bucket that guilds share only until separate buckets are proven.
+        bulk_burst: Background and refresh calls that may go at once before they are paced.
+        ramp: Time from half to full capacity after a pause of the whole token.
+        foreign_decay: Time after which one permit reserved for foreign usage of the token is returned.
+        raise_after: Consecutive answers that must agree before a learned limit is raised.
+        round_trip_period, round_trip_samples: Least time and answers over which the shortest round trip is measured.
+        max_window: Longest window that is accepted from headers.
+        first_pause, max_pause: Pause after a 429 that names no wait; longest pause, also after many in a row.
+        repeat_memory: Time after a pause in which one more 429 counts as repeated.
+        strict_memory: Time for which the limit that a 429 has shown holds against headers of other buckets.
+        strict_window: Longest window that is assumed because of repeated 429s alone.
+        user_tokens_global: Whether calls with a user's own token take a permit of the global budget.
     """
 
     global_budget: settings.Rate
     user_budget: settings.Rate
-    shares: tuple[float, float, float]
-    inflight: float
-    hold: float
-    reserve: int
+    lane_shares: tuple[float, float, float]
+    max_in_flight: float
+    warmup_hold: float
     global_credit: float
     user_credit: float
     stop_bulk: int
     stop_all: int
     egress: str = "default"
-    margin: float = 0.03
-    grace: float = 0.5
-    ahead: float = 0.015
-    probe: float = 0.15
-    unseen: float = 5.0
-    unproven: float = 1.0
-    burst: int = 3
+    queue_grace: float = 0.5
+    early_grant: float = 0.015
+    probe_retry: float = 0.15
+    probe_window: float = 5.0
+    unproven_max_wait: float = 1.0
+    bulk_burst: int = 3
     ramp: float = 5.0
-    forget: float = 30.0
-    agree: int = 50
-    stretch: float = 30.0
-    enough: int = 200
-    longest: float = 3600.0
+    foreign_decay: float = 30.0
+    raise_after: int = 50
+    round_trip_period: float = 30.0
+    round_trip_samples: int = 200
+    max_window: float = bounds.MAX_WAIT
+    first_pause: float = 1.0
+    max_pause: float = bounds.MAX_WAIT
+    repeat_memory: float = 600.0
+    strict_memory: float = 3600.0
+    strict_window: float = 15.0
+    user_tokens_global: bool = True
 
     @classmethod
-    def of(cls, config: settings.LimiterSettings, call_timeout: float) -> Self:
-        """Take the numbers from the settings; *call_timeout* is the longest time of one call, in seconds."""
-        inflight = call_timeout + FENCE
+    def from_settings(cls, config: settings.LimiterSettings, call_timeout: float) -> Self:
+        """Derive the parameters from the settings; *call_timeout* is the longest time of one call, in seconds."""
+        max_in_flight = call_timeout + SEND_DEADLINE
         window = max(config.global_budget.window, config.user_budget.window)
         bulk = config.limiter_background_share, config.limiter_refresh_share
         return cls(
             global_budget=config.global_budget,
             user_budget=config.user_budget,
-            shares=(max(0.01, 1 - sum(bulk)), *bulk),
-            inflight=inflight,
-            hold=window + inflight if config.limiter_hold is None else config.limiter_hold,
-            reserve=config.limiter_reserve,
+            lane_shares=(max(0.01, 1 - sum(bulk)), *bulk),
+            max_in_flight=max_in_flight,
+            warmup_hold=window + max_in_flight if config.limiter_hold is None else config.limiter_hold,
             global_credit=config.limiter_global_credit,
             user_credit=config.limiter_user_credit,
-            stop_bulk=math.ceil(INVALID.capacity * config.limiter_stop_bulk),
-            stop_all=math.ceil(INVALID.capacity * config.limiter_stop_all),
+            stop_bulk=math.ceil(INVALID_REQUEST_LIMIT.capacity * config.limiter_stop_bulk),
+            stop_all=math.ceil(INVALID_REQUEST_LIMIT.capacity * config.limiter_stop_all),
+            user_tokens_global=config.global_budget_user_tokens,
         )
+
+    def charges_global(self, charge: Charge) -> bool:
+        """Return whether *charge* takes a permit of the global budget; docs/decisions/0027 says why it might not."""
+        return self.user_tokens_global or charge.token_owner == ""
 
 
 class Keys:
-    """Names of the keys of one application; they share a hash tag, so that one script may touch them in a cluster."""
+    """Redis keys of one application; they share a hash tag, so that one script can access them all in a cluster."""
 
     def __init__(self, application: str) -> None:
         self.tag = f"{{dl:{application}}}:"
 
-    def shared(self, egress: str) -> list[str]:
+    def common(self, egress: str) -> list[str]:
         """Return the keys that every exchange names first, in the script's order."""
-        names = ("m", "p:g", "w:1", "w:2", "w:3", "w:deadlines", "tags", "learned", f"egress:{egress}", "active")
+        names = (
+            "m",
+            "p:g",
+            "w:1",
+            "w:2",
+            "w:3",
+            "w:deadlines",
+            "tags",
+            "learned",
+            f"egress:{egress}",
+            "active",
+            "repeats",
+        )
         return [self.tag + name for name in names]
 
-    def user(self, user: int | None) -> str:
+    def user_ledger(self, user_id: int | None) -> str:
         """Return the key of a user's ledger; None has one that is never written."""
-        return f"{self.tag}p:u:{'-' if user is None else user}"
+        return f"{self.tag}p:u:{'-' if user_id is None else user_id}"
 
-    def route(self, charge: Charge, limit: route_limits.RouteLimit) -> str:
+    def route_ledger(self, charge: Charge, limit: route_limits.RouteLimit) -> str:
         """Return the key of the route ledger that a call under this *limit* is charged to."""
         if not limit.known:
-            # One probe for all: the first answer teaches everybody.
-            return f"{self.tag}p:r:?:{charge.field}"
-        major = charge.major if limit.split else None
-        return self.bucket(charge, limit.bucket, major)
+            # One probe for the whole fleet: its answer teaches all processes.
+            return f"{self.tag}p:r:?:{charge.route_key}"
+        major = charge.major if limit.per_guild else None
+        return self.bucket_ledger(charge, limit.bucket, major)
 
-    def part(self, charge: Charge, limit: route_limits.RouteLimit) -> str:
-        """Return the key of the guild's own ledger, kept also while guilds still share the bucket's; else `route`."""
-        return self.bucket(charge, limit.bucket, charge.major) if limit.known else self.route(charge, limit)
+    def guild_ledger(self, charge: Charge, limit: route_limits.RouteLimit) -> str:
+        """Return the key of the guild's own ledger, also kept while guilds share the bucket's ledger."""
+        return (
+            self.bucket_ledger(charge, limit.bucket, charge.major) if limit.known else self.route_ledger(charge, limit)
+        )
 
-    def bucket(self, charge: Charge, bucket: str, major: int | None) -> str:
-        """Return the key of a bucket's ledger: of one guild, or with None of all guilds together."""
+    def bucket_ledger(self, charge: Charge, bucket: str, major: int | None) -> str:
+        """Return the key of a bucket's ledger: one guild's, or with None the one of all guilds together."""
         name = bucket if bucket != route_limits.NO_HEADERS else f"-{charge.route}"
         return f"{self.tag}p:r:{charge.identity}:{name}:{'*' if major is None else major}"
 
-    def line(self, ledger: str) -> str:
-        """Return the key of the line of who sleeps for a permit of *ledger*."""
+    def queue(self, ledger: str) -> str:
+        """Return the key of the queue of waiters for a permit of *ledger*."""
         return ledger.replace(self.tag + "p:", self.tag + "l:", 1)
 
 
-def label(charge: Charge) -> str:
+def route_label(charge: Charge) -> str:
     """Return the name under which a route budget is listed while it is in use."""
     return f"{charge.route}|{charge.identity}|{'' if charge.major is None else charge.major}"
 
 
-def charge_of(name: str) -> Charge:
-    """Return a charge that a `label` stands for."""
-    route, identity, major = name.rsplit("|", 2)
+def names_user(repeated: str, user_id: int) -> bool:
+    """Return whether an entry of the key `repeats` carries the user's id."""
+    return repeated == f"user {user_id}" or f"|user:{user_id}|" in repeated
+
+
+def parse_route_label(label: str) -> Charge:
+    """Return a charge to the route budget that *label* names."""
+    route, identity, major = label.rsplit("|", 2)
     return Charge(model.Lane.REFRESH, route, identity, None, int(major) if major else None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Permit:
     """
-    The right to make one call to Discord, once, soon.
+    The right to make one call to Discord, once, within the send deadline.
 
     Attributes:
-        taken_at: When it was asked for, on the monotonic clock that the limiter was given.
-        fence: Seconds from then within which the call may be sent.
-        moment: When its budgets were charged, in milliseconds of the fleet's clock.
+        taken_at: When it was requested, plus `delay`; on the limiter's monotonic clock.
+        send_deadline: Seconds from then within which the call may be sent.
+        charged_at_ms: When its budgets were charged, in milliseconds of the fleet's clock.
         limit: What was known of the route.
-        held: Permits of the route's budget that were held when this one was taken, this one included.
+        held: Permits of the route's budget that were held when this one was taken, including this one.
+        delay: Seconds from the store's decision until the permit is free; `Limiter.take` returns after them.
+        shares_left: Free share of each budget after this permit, by kind; 0..1.
     """
 
     id: str
     charge: Charge
     taken_at: float
-    fence: float = FENCE
-    moment: int = 0
+    send_deadline: float = SEND_DEADLINE
+    charged_at_ms: int = 0
     limit: route_limits.RouteLimit = route_limits.UNKNOWN
     held: int = 1
+    delay: float = 0.0
+    shares_left: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def expired(self, now: float) -> bool:
-        """Return whether it is too late to send at *now*, of the same monotonic clock: then give the permit back."""
-        return now - self.taken_at > self.fence
+        """Return whether it is too late to send at *now*, on the same monotonic clock; then give the permit back."""
+        return now - self.taken_at > self.send_deadline
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
     """
-    What came back for a call that was sent.
+    Discord's answer to a call that was sent.
 
     Attributes:
-        status: None when no whole answer came; the permit's full hold stays.
+        status: None when no complete answer was read; the permit then stays held for its full time.
         headers: Names in lower case: x-ratelimit-*, retry-after.
-        round_trip: Seconds from sending to having read the answer.
+        round_trip: Seconds from sending the call to having read the answer.
         body_retry_after: Seconds, from a 429's JSON.
         body_global: `global` of a 429's JSON.
-        is_discord: False for a 403 or 429 that is not Discord's JSON: the edge in front of it blocks us.
+        is_discord: False for a 403 or 429 without Discord's JSON: the edge in front of Discord blocks this address.
     """
 
     status: int | None

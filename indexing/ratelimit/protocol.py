@@ -1,4 +1,4 @@
-"""What the limiter and the store of budgets say to each other, and the Protocol of that store."""
+"""Messages between the limiter and its budget store, and the store's Protocol."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,34 +7,55 @@ from typing import Literal, Protocol
 from indexing.ratelimit import limits, route_limits
 
 Scope = Literal["global", "route", "shared", "edge"]
-"""What a 429 (or a block by the edge) stops: the token, the route's bucket, somebody's resource, this address."""
+"""What a 429 or a block by the edge stops: the token, the route's bucket, a shared resource, this IP address."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ask:
+class PermitRequest:
     """
     A request for one permit of each budget of *charge*.
 
     Attributes:
-        patience: Seconds that the caller will sleep if it must; waiters that will not sleep and have no name of their
-            own get no place in a line.
+        max_wait: Seconds that the caller is ready to sleep; a request that must wait longer and has no waiter name gets
+            no queue position.
         limit: What the caller knows of the route.
+        asked_at: Time of the request, on the limiter's monotonic clock.
     """
 
     id: str
     charge: limits.Charge
-    patience: float
+    max_wait: float
     limit: route_limits.RouteLimit
+    asked_at: float
 
     @property
     def waiter(self) -> str:
-        """Name of the place in line."""
+        """Name of the queue position."""
         return self.charge.waiter or self.id
 
     @property
     def unproven(self) -> bool:
-        """Whether guilds share the route's budget only because it is not proven yet that they do not."""
-        return self.charge.major is not None and self.limit.known and not self.limit.split
+        """Whether guilds share the route's bucket only because separate buckets are not proven yet."""
+        return self.charge.major is not None and self.limit.known and not self.limit.per_guild
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing was taken; request again after *seconds*. `reason` is errors.RateLimited.why."""
+
+    seconds: float
+    budget: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LimitChanged:
+    """Nothing was taken: the route has another limit by now; request again with it."""
+
+    limit: route_limits.RouteLimit
+
+
+Decision = limits.Permit | Wait | LimitChanged
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,26 +65,26 @@ class Outcome:
 
     Attributes:
         round_trip: Seconds.
-        excess: Seconds by which the way back took longer than the shortest lately; None when that cannot be told.
-        headers: The route's bucket; None when they are absent or must not be learned from.
-        proper: Discord itself answered the call, so missing headers mean that the route has none.
-        scope: What must pause for `pause` seconds, None when nothing must.
-        invalid: Counts towards the ban of this address.
+        headers: The route's bucket; None when the headers are absent or must not be learned from.
+        headers_expected: Discord handled the call, so missing headers mean that the route has no limit.
+        scope: What must pause for `pause` seconds, None for nothing.
+        clipped: The answer names a longer pause, so that a single call should find out whether to go on.
+        invalid: Counts towards the invalid-request limit of this address.
     """
 
     round_trip: float
-    excess: float | None = None
-    headers: route_limits.Headers | None = None
-    proper: bool = True
+    headers: route_limits.BucketHeaders | None = None
+    headers_expected: bool = True
     scope: Scope | None = None
     pause: float = 0.0
+    clipped: bool = False
     invalid: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settlement:
     """
-    What became of a permit.
+    The end of a permit's use.
 
     Attributes:
         outcome: None when the call was definitely never sent.
@@ -76,56 +97,17 @@ class Settlement:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Granted:
+class SettlementResult:
     """
-    All permits were taken.
+    What the store concludes from a settlement.
 
     Attributes:
-        delay: Seconds to wait before sending: the permits are free by then.
-        moment: When they were charged, in milliseconds of the fleet's clock.
-        held: Permits of the route's budget that are held now, this one included.
-        left: Share of each budget that is free now, by kind; 0..1.
-    """
-
-    delay: float
-    moment: int
-    held: int
-    left: dict[str, float]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing was taken; ask again after *seconds*. `budget` and `why` as in errors.RateLimited."""
-
-    seconds: float
-    budget: str
-    why: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Relearn:
-    """Nothing was taken: the route's limit is another one; ask again with it."""
-
-    limit: route_limits.RouteLimit
-
-
-Verdict = Granted | Wait | Relearn
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settled:
-    """
-    A settlement's reply.
-
-    Attributes:
-        strangers: Calls of somebody else on our token that the answer gave away.
+        foreign_calls: Calls that the headers count and no process of the fleet made.
         limit: What is known of the route now.
-        credit: Seconds by which the global permit is free earlier than one window after its answer.
     """
 
-    strangers: int
+    foreign_calls: int
     limit: route_limits.RouteLimit
-    credit: float
 
 
 class BudgetStore(Protocol):
@@ -133,16 +115,16 @@ class BudgetStore(Protocol):
     Holds the budgets of all processes; each exchange is atomic.
 
     Raises:
-        errors.LimiterUnavailable: The store cannot be reached; whether an exchange happened is not known.
+        errors.LimiterUnavailable: The store cannot be reached; the exchange may or may not have happened.
     """
 
     async def exchange(
-        self, rules: limits.Rules, settlements: Sequence[Settlement], asks: Sequence[Ask]
-    ) -> tuple[list[Settled], list[Verdict]]:
-        """Book the settlements, then answer the asks, each in turn. With neither, only the budgets are touched."""
+        self, parameters: limits.LimiterParameters, settlements: Sequence[Settlement], requests: Sequence[PermitRequest]
+    ) -> tuple[list[SettlementResult], list[Decision]]:
+        """Book the settlements, then decide the requests, in order. Empty lists only start a warm-up hold if needed."""
 
-    async def snapshot(self, rules: limits.Rules, users: Sequence[int]) -> list[limits.BudgetState]:
-        """Read the global budget, the ban line, the budgets of *users*, and the routes in use; write nothing."""
+    async def snapshot(self, parameters: limits.LimiterParameters, user_ids: Sequence[int]) -> list[limits.BudgetState]:
+        """Read the global budget, the invalid requests, the budgets of *user_ids* and of routes; write nothing."""
 
-    async def forget_user(self, user: int) -> None:
-        """Remove what carries the user's id, the ledgers of his budgets as soon as their last permit is free."""
+    async def forget_user(self, user_id: int) -> None:
+        """Remove what carries the user's id; the ledgers of their budgets expire with their last permit."""

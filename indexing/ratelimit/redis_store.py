@@ -1,15 +1,16 @@
 """
-Budgets in Redis: one script for everything that changes them, plain reads for the display.
+The budget store in Redis.
 
-The script's parts stand beside this module; state.lua says what it is given and what it answers. Besides Redis' own
-clock the script gets what our stopwatch says (stopwatch.py). So a clock that is set on Redis' machine frees no permit
-early; it costs the same wait as lost state.
-
-Looks at the budgets in Redis without changing them, and erases what carries a user's id.
+One script makes every change of the budgets, in one command per exchange. Its parts are the files in `lua/`; state.lua
+describes keys, input and reply. With Redis' own clock the script also uses the process's estimate of the fleet's clock
+(fleet_clock.py), so setting the clock of Redis' machine frees no permit early: it costs the same wait as lost state.
+Snapshots and erasure use plain commands beside the script: a snapshot writes nothing, and erasure removes what carries
+a user's id but shortens no ledger.
 """
 
 import contextlib
 import importlib.resources
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,35 +21,41 @@ import redis.exceptions
 from indexing import errors, settings
 from indexing.ratelimit import codec, fleet_clock, limits, protocol, route_limits, status
 
-PARTS = ("state", "permits", "routes", "settle", "line", "acquire", "exchange")
-AWAY = 1.0
-"""Seconds after which asking again makes sense when Redis is away: our guess, between load and delay."""
+SCRIPT_PARTS = ("state", "ledgers", "routes", "settle", "fair_queue", "acquire", "exchange")
+RETRY_AFTER = 1.0
+"""Seconds after which callers retry when Redis is unavailable. Our guess, between load and delay."""
+MAX_ROUTES = 100
+"""Route budgets in one snapshot."""
+META, LEDGER, TAGS, LEARNED, EGRESS, ACTIVE, REPEATS = 0, 1, 6, 7, 8, 9, 10
+"""Positions in `limits.Keys.common`."""
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn the client's failures into ours: no call to Discord without a permit."""
+def translated_errors() -> Iterator[None]:
+    """Raise errors.LimiterUnavailable for the client's failures."""
     try:
         yield
     except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
-        raise errors.LimiterUnavailable(AWAY) from error
+        raise errors.LimiterUnavailable(RETRY_AFTER) from error
 
 
-def script(rules: limits.Rules) -> str:
-    """Return the script's source, with the rules at its head."""
+def script_source(parameters: limits.LimiterParameters) -> str:
+    """Return the script's source, with the parameters at its head."""
     folder = importlib.resources.files(__package__).joinpath("lua")
-    parts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in PARTS]
-    return "\n".join([codec.rules(rules), *parts])
+    parts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in SCRIPT_PARTS]
+    return "\n".join([codec.script_parameters(parameters), *parts])
 
 
-class RedisBudgets:
+class RedisBudgetStore:
     """
-    Adapter of `ledger.BudgetStore`: one command for each exchange.
+    Adapter of `protocol.BudgetStore`.
 
     Args:
-        application: Name under which all processes of one bot token meet; a hash of the token.
+        application: Name that all processes of one bot token share; a hash of the token.
 
-        now: Moments in seconds instead of Redis' own clock, for tests with a manual clock.
+        clock: Monotonic seconds; settlements' `read_at` is of this clock.
+
+        now: Epoch seconds that replace Redis' own clock, for tests with a manual clock.
     """
 
     def __init__(
@@ -63,131 +70,137 @@ class RedisBudgets:
         self._keys = limits.Keys(application)
         self._clock = clock
         self._now = now
-        self._scripts: dict[limits.Rules, Any] = {}
-        self._stopwatch = fleet_clock.Stopwatch()
+        self._scripts: dict[limits.LimiterParameters, Any] = {}
+        self._fleet_clock = fleet_clock.FleetClock()
 
     async def exchange(
-        self, rules: limits.Rules, settlements: Sequence[protocol.Settlement], asks: Sequence[protocol.Ask]
-    ) -> tuple[list[protocol.Settled], list[protocol.Verdict]]:
-        """Run the script; it is loaded again when Redis does not know it (any more)."""
-        now = self._clock()
-        said: dict[str, Any] = {
-            **self._stopwatch.says(now),
-            "settle": [codec.settlement(one, now) for one in settlements],
-            "ask": [codec.ask(one) for one in asks],
+        self,
+        parameters: limits.LimiterParameters,
+        settlements: Sequence[protocol.Settlement],
+        requests: Sequence[protocol.PermitRequest],
+    ) -> tuple[list[protocol.SettlementResult], list[protocol.Decision]]:
+        """Run the script: one command, or two when Redis does not have the script yet."""
+        sent_at = self._clock()
+        script_input = {
+            **self._fleet_clock.estimate(sent_at),
+            "settlements": [codec.encode_settlement(one, sent_at) for one in settlements],
+            "requests": [codec.encode_request(one, parameters) for one in requests],
         }
         if self._now is not None:
-            said["now"] = int(self._now() * 1000)
-        keys = codec.keys(self._keys, rules, settlements, asks)
-        with translated():
-            moment, shown, born, era, settled, verdicts = await self._script(rules)(keys, [codec.encode(said)])
-        self._stopwatch.learn(fleet_clock.Reading(moment, now, self._clock(), era, born), shown)
+            script_input["now"] = int(self._now() * 1000)
+        keys = codec.script_keys(self._keys, parameters.egress, settlements, requests)
+        with translated_errors():
+            reply = await self._script(parameters)(keys, [codec.encode_json(script_input)])
+        moment_ms, redis_ms, incarnation, epoch, results, decisions = reply
+        self._fleet_clock.update(fleet_clock.Reading(moment_ms, sent_at, self._clock(), epoch, incarnation), redis_ms)
+        user_capacity = parameters.user_budget.capacity
         return (
-            [codec.settled(reply) for reply in settled],
-            [codec.verdict(reply, one, rules, moment) for reply, one in zip(verdicts, asks, strict=True)],
+            [codec.decode_settlement_result(one) for one in results],
+            [
+                codec.decode_decision(one, request, user_capacity, moment_ms)
+                for one, request in zip(decisions, requests, strict=True)
+            ],
         )
 
-    def _script(self, rules: limits.Rules) -> Any:  # noqa: ANN401 -- redis-py's script, whose replies are untyped
-        if rules not in self._scripts:
-            self._scripts[rules] = self._client.register_script(script(rules))
-        return self._scripts[rules]
+    async def snapshot(self, parameters: limits.LimiterParameters, user_ids: Sequence[int]) -> list[limits.BudgetState]:
+        """Read in two round trips; each budget is consistent, the list is not of one moment."""
+        with translated_errors():
+            fleet, known, active = await self._read_fleet_state(parameters)
+            rows = [
+                status.BudgetRow("global", "", parameters.global_budget, self._keys.common("")[LEDGER]),
+                *(
+                    status.BudgetRow("user", str(user_id), parameters.user_budget, self._keys.user_ledger(user_id))
+                    for user_id in user_ids
+                ),
+                *_route_rows(self._keys, known, active),
+            ]
+            global_ledger, *ledgers = await self._read_ledgers(rows, fleet.now)
+        states = [status.budget_state(row, ledger, fleet) for row, ledger in zip(rows[1:], ledgers, strict=True)]
+        return [status.global_budget_state(global_ledger, fleet), status.invalid_requests_state(fleet), *states]
 
-    async def snapshot(self, rules: limits.Rules, users: Sequence[int]) -> list[limits.BudgetState]:
-        """Read in two round trips; each budget is whole, the list is not one moment's."""
-        with translated():
-            return await snapshot(self._client, self._keys, rules, users, self._now)
+    async def forget_user(self, user_id: int) -> None:
+        """Remove the user's queue positions and route names now, and let their ledgers expire with the last permit."""
+        keys = self._keys.common("")
+        with translated_errors():
+            active: Any = await self._client.zrange(keys[ACTIVE], 0, -1)
+            labels = [codec.decode_text(label) for label in active]
+            own_labels = [label for label in labels if limits.parse_route_label(label).token_owner == str(user_id)]
+            stored: Any = await self._client.hgetall(keys[LEARNED])
+            known = _decode_strings(stored)
+            ledgers = [self._keys.user_ledger(user_id)]
+            for label in own_labels:
+                charge = limits.parse_route_label(label)
+                limit = route_limits.RouteLimit.parse_stored(known.get(charge.route_key, ""))
+                ledgers.append(self._keys.route_ledger(charge, limit))
+            last_entries = [await self._client.zrange(ledger, -1, -1, withscores=True) for ledger in ledgers]
+            waiting: Any = await self._client.zrange(keys[REPEATS], 0, -1)
+            own_waits = [name for name in map(codec.decode_text, waiting) if limits.names_user(name, user_id)]
+            now, _ = await self._client.time()
+            pipe = self._client.pipeline(transaction=False)
+            pipe.zrem(keys[TAGS], str(user_id))
+            if own_waits:
+                pipe.zrem(keys[REPEATS], *own_waits)
+            if own_labels:
+                pipe.zrem(keys[ACTIVE], *own_labels)
+            for ledger, entries in zip(ledgers, last_entries, strict=True):
+                pipe.delete(self._keys.queue(ledger))
+                if entries:
+                    # Deleting the ledger instead would give the user a second full budget at once.
+                    pipe.pexpireat(ledger, max(int(entries[0][1]), now * 1000))
+            await pipe.execute()
 
-    async def forget_user(self, user: int) -> None:
-        """Remove the user's places and names now, and let his ledgers end with their last permit."""
-        with translated():
-            await forget_user(self._client, self._keys, user)
+    def _script(self, parameters: limits.LimiterParameters) -> Any:  # noqa: ANN401 -- redis-py's script, whose replies are untyped
+        if parameters not in self._scripts:
+            self._scripts[parameters] = self._client.register_script(script_source(parameters))
+        return self._scripts[parameters]
 
+    async def _read_fleet_state(
+        self, parameters: limits.LimiterParameters
+    ) -> tuple[status.FleetState, dict[str, str], list[str]]:
+        """Return the shared state, the stored limits by route key, and the labels of routes in use."""
+        keys = self._keys.common(parameters.egress)
+        pipe = self._client.pipeline(transaction=False)
+        pipe.time()
+        pipe.hgetall(keys[META])
+        pipe.hgetall(keys[EGRESS])
+        pipe.hgetall(keys[LEARNED])
+        pipe.zrevrange(keys[ACTIVE], 0, MAX_ROUTES - 1)
+        time_, meta, egress, known, active = await pipe.execute()
+        seconds, microseconds = time_ if self._now is None else (self._now(), 0)
+        numbers = _decode_numbers({name: value for name, value in meta.items() if codec.decode_text(name) != "run"})
+        wall = int(seconds * 1000) + microseconds // 1000
+        now = max(wall + numbers.get("offset", 0), numbers.get("last", 0))
+        fleet = status.FleetState(parameters, now, numbers, _decode_numbers(egress))
+        return fleet, _decode_strings(known), [codec.decode_text(label) for label in active]
 
-MOST_ROUTES = 100
-"""Route budgets in one list."""
-META, LEDGER, TAGS, LEARNED, EGRESS, ACTIVE = 0, 1, 6, 7, 8, 9
-"""Places among `budgets.Keys.shared`."""
-
-
-async def snapshot(
-    client: redis.asyncio.Redis,
-    names: limits.Keys,
-    rules: limits.Rules,
-    users: Sequence[int],
-    clock: Callable[[], float] | None,
-) -> list[limits.BudgetState]:
-    """Read everything in two round trips; `clock` replaces Redis' own in tests."""
-    keys = names.shared(rules.egress)
-    pipe = client.pipeline(transaction=False)
-    pipe.time()
-    pipe.hgetall(keys[META])
-    pipe.hgetall(keys[EGRESS])
-    pipe.hgetall(keys[LEARNED])
-    pipe.zrevrange(keys[ACTIVE], 0, MOST_ROUTES - 1)
-    time, meta, egress, known, active = await pipe.execute()
-    look = _look(rules, time if clock is None else (clock(), 0), meta, egress)
-    rows = [
-        status.Row("global", "", rules.global_budget, keys[LEDGER]),
-        *(status.Row("user", str(user), rules.user_budget, names.user(user)) for user in users),
-        *_routes(names, known, active),
-    ]
-    first, *others = await _ledgers(client, rows, look)
-    states = [status.state_of(row, entries, look) for row, entries in zip(rows[1:], others, strict=True)]
-    return [status.global_state(first, look), status.ban_line(look), *states]
-
-
-async def forget_user(client: redis.asyncio.Redis, names: limits.Keys, user: int) -> None:
-    """Remove the user's places and tags now; his ledgers end with their last permit, or a burst could follow."""
-    keys = names.shared("")
-    listed: Any = await client.zrange(keys[ACTIVE], 0, -1)
-    active = [_text(name) for name in listed]
-    his = [name for name in active if limits.charge_of(name).owner == str(user)]
-    found: Any = await client.hgetall(keys[LEARNED])
-    known = {_text(field): _text(value) for field, value in found.items()}
-    ledgers = [names.user(user)]
-    for name in his:
-        charge = limits.charge_of(name)
-        ledgers.append(names.route(charge, route_limits.RouteLimit.parse(known.get(charge.field, ""))))
-    last = [await client.zrange(ledger, -1, -1, withscores=True) for ledger in ledgers]
-    now, _ = await client.time()
-    pipe = client.pipeline(transaction=False)
-    pipe.zrem(keys[TAGS], str(user))
-    if his:
-        pipe.zrem(keys[ACTIVE], *his)
-    for ledger, entries in zip(ledgers, last, strict=True):
-        pipe.delete(names.line(ledger))
-        if entries:
-            pipe.pexpireat(ledger, max(int(entries[0][1]), now * 1000))
-    await pipe.execute()
-
-
-def _look(rules: limits.Rules, time: Any, meta: Any, egress: Any) -> status.Look:  # noqa: ANN401 -- redis-py's replies are untyped
-    numbers = {_text(name): float(value) for name, value in meta.items() if _text(name) != "run"}
-    wall = int(time[0] * 1000) + time[1] // 1000
-    now = max(wall + numbers.get("offset", 0), numbers.get("last", 0))
-    return status.Look(rules, now, numbers, {_text(name): float(value) for name, value in egress.items()})
+    async def _read_ledgers(self, rows: Sequence[status.BudgetRow], now: float) -> list[Mapping[str, float]]:
+        pipe = self._client.pipeline(transaction=False)
+        for row in rows:
+            pipe.zrangebyscore(row.ledger, now + 1, "+inf", withscores=True)
+        pipe.zrangebyscore(self._keys.common("")[REPEATS], now + 1, "+inf", withscores=True)
+        *found, waiting = await pipe.execute()
+        repeated = {codec.decode_text(name): math.floor(score) for name, score in waiting}
+        ledgers: list[dict[str, float]] = [{codec.decode_text(name): score for name, score in one} for one in found]
+        for row, ledger in zip(rows, ledgers, strict=True):
+            if row.kind == "route" and row.name in repeated:
+                ledger[status.PAUSE] = max(ledger.get(status.PAUSE, 0), repeated[row.name])
+        return [*ledgers]
 
 
-def _routes(names: limits.Keys, known: Any, active: Any) -> list[status.Row]:  # noqa: ANN401 -- see above
-    learned = {_text(field): _text(value) for field, value in known.items()}
+def _route_rows(names: limits.Keys, known: Mapping[str, str], labels: Sequence[str]) -> list[status.BudgetRow]:
     rows = []
-    for name in map(_text, active):
-        charge = limits.charge_of(name)
-        limit = route_limits.RouteLimit.parse(learned.get(charge.field, ""))
+    for label in labels:
+        charge = limits.parse_route_label(label)
+        limit = route_limits.RouteLimit.parse_stored(known.get(charge.route_key, ""))
         if limit.known and limit.capacity:
             size = settings.Rate(capacity=limit.capacity, window=max(limit.window, 0.001))
-            rows.append(status.Row("route", name, size, names.route(charge, limit)))
+            rows.append(status.BudgetRow("route", label, size, names.route_ledger(charge, limit)))
     return rows
 
 
-async def _ledgers(
-    client: redis.asyncio.Redis, rows: Sequence[status.Row], look: status.Look
-) -> list[Mapping[str, float]]:
-    pipe = client.pipeline(transaction=False)
-    for row in rows:
-        pipe.zrangebyscore(row.ledger, look.now + 1, "+inf", withscores=True)
-    return [{_text(name): score for name, score in entries} for entries in await pipe.execute()]
+def _decode_strings(stored: Mapping[bytes | str, bytes | str]) -> dict[str, str]:
+    return {codec.decode_text(name): codec.decode_text(value) for name, value in stored.items()}
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _decode_numbers(stored: Mapping[bytes | str, bytes | str]) -> dict[str, float]:
+    return {codec.decode_text(name): float(value) for name, value in stored.items()}

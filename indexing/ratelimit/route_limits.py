@@ -1,88 +1,75 @@
-"""What the X-RateLimit headers say about a route's budget, and how it is remembered."""
+"""A route's limit: as the X-RateLimit headers of one answer show it, and as the store remembers it."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Self
 
-LONGEST_BUCKET, MOST_CALLS = 128, 100_000
-"""What a header may say at most before it is taken for nonsense: our guess, far above what is seen."""
+from indexing.ratelimit import bounds
+
 NO_HEADERS = "-"
-"""Stands for the bucket of a route whose answers carry no headers; it has no limit that we know of."""
+"""Bucket of a route whose answers carry no X-RateLimit headers: the route has no known limit."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RouteLimit:
     """
-    What is known of a route.
+    What the fleet knows of a route's limit.
 
     Attributes:
-        value: As it is remembered; "" when no answer has come yet: then one call at a time.
+        stored: The value as the store keeps it; "" until the first answer: then only one call may be in flight.
         bucket: Discord's opaque id.
         capacity: Calls per window; 0 when answers carry no headers.
         window: In seconds.
-        split: Whether each guild is proven to have a budget of its own.
+        per_guild: Whether answers have proven that each guild has a bucket of its own.
     """
 
-    value: str = ""
+    stored: str = ""
     bucket: str = ""
     capacity: int = 1
     window: float = 0.0
-    split: bool = False
+    per_guild: bool = False
 
     @property
     def known(self) -> bool:
-        """Whether an answer has come."""
-        return self.value != ""
+        """Whether an answer has been read."""
+        return self.stored != ""
 
     @classmethod
-    def parse(cls, value: str) -> Self:
-        """Read what was remembered: bucket, capacity, window in milliseconds, split."""
-        if not value:
+    def parse_stored(cls, stored: str) -> Self:
+        """Parse "<bucket> <capacity> <window in ms> <1 if per guild>"; "" gives an unknown limit."""
+        if not stored:
             return cls()
-        bucket, capacity, window_ms, split = value.split(" ")
-        return cls(value, bucket, int(capacity), int(window_ms) / 1000, split == "1")
+        bucket, capacity, window_ms, per_guild = stored.split(" ")
+        return cls(stored, bucket, int(capacity), int(window_ms) / 1000, per_guild == "1")
 
 
 UNKNOWN = RouteLimit()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Headers:
+class BucketHeaders:
     """
     A bucket as one answer shows it (developers/topics/rate-limits.mdx, read 2026-08-06).
 
     Attributes:
         reset_after: Seconds until the bucket resets.
-        stamp: Discord's clock when it looked, in seconds, None when it does not show.
     """
 
     bucket: str
     limit: int
     remaining: int
     reset_after: float
-    stamp: float | None = None
 
     @classmethod
-    def read(cls, headers: Mapping[str, str]) -> Self | None:
-        """Read them, names in lower case; None when they are missing or make no sense."""
-        try:
-            bucket = headers["x-ratelimit-bucket"]
-            limit, remaining = int(headers["x-ratelimit-limit"]), int(headers["x-ratelimit-remaining"])
-            reset_after = float(headers["x-ratelimit-reset-after"])
-        except (KeyError, ValueError):
+    def parse_headers(cls, headers: Mapping[str, str]) -> Self | None:
+        """Parse headers with lower-case names; None when they are missing or invalid."""
+        bucket = headers.get("x-ratelimit-bucket", "")
+        limit = bounds.header_count(headers.get("x-ratelimit-limit", ""))
+        remaining = bounds.header_count(headers.get("x-ratelimit-remaining", ""))
+        reset_after = bounds.header_wait(headers.get("x-ratelimit-reset-after", ""))
+        if limit is None or remaining is None or reset_after is None:
             return None
-        named = bucket.isascii() and bucket.isalnum() and len(bucket) <= LONGEST_BUCKET
-        if not named or not 0 <= remaining <= limit <= MOST_CALLS or limit == 0:
+        valid_bucket = bucket.isascii() and bucket.isalnum() and len(bucket) <= bounds.MAX_BUCKET_LENGTH
+        if not valid_bucket or not remaining <= limit or limit == 0:
             return None
-        if not math.isfinite(reset_after) or reset_after < 0:
-            return None
-        return cls(bucket, limit, remaining, reset_after, _stamp(headers, reset_after))
-
-
-def _stamp(headers: Mapping[str, str], reset_after: float) -> float | None:
-    try:
-        stamp = float(headers["x-ratelimit-reset"]) - reset_after
-    except (KeyError, ValueError):
-        return None
-    return stamp if math.isfinite(stamp) else None
+        return cls(bucket, limit, remaining, reset_after)

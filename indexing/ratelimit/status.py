@@ -1,4 +1,4 @@
-"""How budgets look from outside, computed from what a store holds. Moments are milliseconds of the fleet's clock."""
+"""Computes budget states from what a store holds. Moments are milliseconds of the fleet's clock."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from indexing import settings
 from indexing.ratelimit import limits
 
-PAUSED = "!"
-"""Entry of a ledger that pauses it; "!shared" pauses it too, but not because of us."""
+PAUSE = "!"
+"""Ledger entry that pauses its budget; "!shared" pauses it too, for a limit that the fleet did not cause."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One budget to show: its ledger's key, and what the row is called."""
+class BudgetRow:
+    """A budget to list: its ledger's key, and what the list calls it."""
 
     kind: str
     name: str
@@ -21,26 +21,26 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Look:
-    """What stands beside the ledgers: *meta* and *egress* by field, as in state.lua."""
+class FleetState:
+    """State that all budgets share: *meta* and *egress* by field, as in state.lua."""
 
-    rules: limits.Rules
+    parameters: limits.LimiterParameters
     now: float
     meta: Mapping[str, float]
     egress: Mapping[str, float]
 
-    def wait(self, moment: float) -> float:
-        """Return the seconds until *moment*, 0 when it is over."""
+    def seconds_until(self, moment: float) -> float:
+        """Return the seconds until *moment*, 0 when it has passed."""
         return max(0.0, (moment - self.now) / 1000)
 
 
-def state_of(row: Row, entries: Mapping[str, float], look: Look) -> limits.BudgetState:
+def budget_state(row: BudgetRow, entries: Mapping[str, float], fleet: FleetState) -> limits.BudgetState:
     """Return one budget's state; *entries* is its ledger: permit -> moment of release."""
-    pauses = {name: look.wait(moment) for name, moment in entries.items() if name.startswith(PAUSED)}
-    held = [look.wait(moment) for name, moment in entries.items() if not name.startswith(PAUSED)]
+    pauses = {name: fleet.seconds_until(moment) for name, moment in entries.items() if name.startswith(PAUSE)}
+    held = [fleet.seconds_until(moment) for name, moment in entries.items() if not name.startswith(PAUSE)]
     held = [wait for wait in held if wait > 0]
-    name = max(pauses, key=lambda one: pauses[one], default="")
-    paused = pauses.get(name, 0.0)
+    longest = max(pauses, key=lambda name: pauses[name], default="")
+    paused = pauses.get(longest, 0.0)
     free = max(0, row.size.capacity - len(held))
     return limits.BudgetState(
         kind=row.kind,
@@ -50,37 +50,38 @@ def state_of(row: Row, entries: Mapping[str, float], look: Look) -> limits.Budge
         free=0 if paused else free,
         next_free_in=0.0 if free else min(*held, row.size.window),
         paused_for=paused,
-        why=("pause" if name == PAUSED else "shared") if paused else "",
+        reason=("pause" if longest == PAUSE else "shared") if paused else "",
     )
 
 
-def global_state(entries: Mapping[str, float], look: Look) -> limits.BudgetState:
-    """Return the global budget's state, with what stops everybody."""
-    state = state_of(Row("global", "", look.rules.global_budget, ""), entries, look)
+def global_budget_state(entries: Mapping[str, float], fleet: FleetState) -> limits.BudgetState:
+    """Return the global budget's state, including what stops all calls."""
+    state = budget_state(BudgetRow("global", "", fleet.parameters.global_budget, ""), entries, fleet)
     stops = {
-        "hold": look.wait(look.meta.get("hold", 0)),
-        "pause": look.wait(look.meta.get("pause", 0)),
-        "edge": look.wait(look.egress.get("edge", 0)),
-        "breaker": look.wait(look.egress.get("all", 0)),
+        "hold": fleet.seconds_until(fleet.meta.get("hold", 0)),
+        "pause": fleet.seconds_until(fleet.meta.get("pause", 0)),
+        "edge": fleet.seconds_until(fleet.egress.get("edge", 0)),
+        "breaker": fleet.seconds_until(fleet.egress.get("all", 0)),
     }
-    why = max(stops, key=lambda one: stops[one])
-    if not stops[why]:
+    reason = max(stops, key=lambda name: stops[name])
+    if not stops[reason]:
         return state
-    return dataclasses.replace(state, free=0, paused_for=stops[why], why=why)
+    return dataclasses.replace(state, free=0, paused_for=stops[reason], reason=reason)
 
 
-def ban_line(look: Look) -> limits.BudgetState:
-    """Return the state of this address's invalid requests; paused means that at least background and refresh stop."""
-    oldest = look.now / 60_000 - limits.INVALID.window / 60
-    minutes = {name[1:]: count for name, count in look.egress.items() if name.startswith("m")}
+def invalid_requests_state(fleet: FleetState) -> limits.BudgetState:
+    """Return the state of this address's invalid requests; while paused, at least background and refresh stop."""
+    limit = limits.INVALID_REQUEST_LIMIT
+    oldest = fleet.now / 60_000 - limit.window / 60
+    minutes = {name[1:]: count for name, count in fleet.egress.items() if name.startswith("m")}
     count = int(sum(count for minute, count in minutes.items() if int(minute) > oldest))
-    paused = max(look.wait(look.egress.get("bulk", 0)), look.wait(look.egress.get("all", 0)))
+    paused = max(fleet.seconds_until(fleet.egress.get("bulk", 0)), fleet.seconds_until(fleet.egress.get("all", 0)))
     return limits.BudgetState(
         kind="invalid_requests",
         key="",
-        capacity=limits.INVALID.capacity,
-        window=limits.INVALID.window,
-        free=max(0, limits.INVALID.capacity - count),
+        capacity=limit.capacity,
+        window=limit.window,
+        free=max(0, limit.capacity - count),
         paused_for=paused,
-        why="breaker" if paused else "",
+        reason="breaker" if paused else "",
     )

@@ -29,9 +29,10 @@ class DiscordSettings(fields.Group):
     connections: int = pydantic.Field(default=64, ge=1, le=1000)
     """Open connections to Discord in one process. 50 calls a second at 150 ms need about 8."""
 
-    max_body_bytes: int = pydantic.Field(default=8 * 2**20, ge=2**16)
-    """Largest response body, in bytes; a larger one is refused.
-    The default refuses 500 channels with 1,000 permission overwrites each."""
+    max_body_bytes: int = pydantic.Field(default=48 * 2**20, ge=2**16)
+    """Largest listing of a guild's channels, in bytes. A guild with a larger one fails as GUILD_TOO_LARGE.
+    500 channels with 1,000 permission overwrites each, the most that Discord allows, are about 34 MiB.
+    A process holds at most two listings above 4 MiB at a time."""
 
     @pydantic.field_validator("api_base")
     @classmethod
@@ -75,24 +76,27 @@ class LimiterSettings(fields.Group):
     """Calls on behalf of one user, as calls/seconds.
     Discord documents no such limit: this is the product owner's conservative figure."""
 
+    global_budget_user_tokens: bool = True
+    """Whether calls with a user's own token also take a permit of the global budget.
+    Discord documents limits per authentication (developers/topics/rate-limits.mdx, read 2026-08-06), so a user's token
+    should have a limit of its own; nothing promises it. Pauses and stops apply to these calls either way."""
+
+    user_budget_bot_reads: bool = True
+    """Whether reading a guild's channels with the bot's token also takes a permit of the budget of the user it is for.
+    Discord sees only the bot's token there. It costs time: 60 guilds take at least 55 s at 5 per 5 s."""
+
     limiter_hold: float | None = pydantic.Field(default=None, ge=0)
     """Seconds without calls after Redis lost the budgets, because the calls in flight are then unknown.
     Unset, it is the longest window plus DISCORD_TIMEOUT plus 2 s.
     A shorter hold is safe only where Discord's counters were lost as well."""
 
     limiter_global_credit: float = pydantic.Field(default=0.8, ge=0, le=0.9)
-    """Share of the last minute's fastest round trip by which a permit of the global budget returns earlier.
-    0 is always safe. 0.8 is safe unless the network suddenly becomes a fifth faster."""
+    """Share of the fleet's shortest recent round trip by which a permit of the global budget is released earlier than
+    one window after its call's answer. 0 is safe however Discord counts and whatever the network does.
+    0.8 assumes that the way back of one call plus the way there of a later one take at least 80 % of it."""
 
     limiter_user_credit: float = pydantic.Field(default=0.5, ge=0, le=0.9)
-    """The same share for users' budgets, where a round trip is a smaller part of the window."""
-
-    limiter_server_time: bool = False
-    """Measure in the server's own time, where answers carry it, how long an answer was under way, and credit that too.
-    Off until it has been seen on live traffic that Discord makes these headers where it counts."""
-
-    limiter_reserve: int = pydantic.Field(default=0, ge=0, le=10)
-    """Permits of the global budget that only the interactive lane may use. Pacing makes 0 enough."""
+    """The same share for user and route budgets, where a round trip is a smaller part of the window."""
 
     limiter_background_share: float = pydantic.Field(default=0.2, gt=0, le=0.9)
     """Share of the global budget that the background lane gets when the interactive lane could use all of it."""

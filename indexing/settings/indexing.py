@@ -86,8 +86,8 @@ class IndexingSettings(fields.Group):
     The guild list with the user's permissions: all channels are hidden until the user is indexed again."""
 
     turn_width: int = pydantic.Field(default=0, ge=0, le=25)
-    """Guilds that one turn works on side by side. 0 takes the capacity of USER_BUDGET, at least 5 and at most 25: more
-    than a user's budget allows at once would only wait."""
+    """Guilds that one turn works on side by side. 0 takes the capacity of USER_BUDGET, at least 5 and at most 12: more
+    than a user's budget allows at once would only wait, and calls of all users wait in one queue."""
 
     turn_time: float = pydantic.Field(default=5.0, gt=0, le=60)
     """Seconds after which a turn starts no further guild, so that many users share few threads."""

@@ -60,7 +60,7 @@ class Vault:
             raise CannotOpen from error
 
 
-FIELDS = {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1, "mark": 1, "locked_until": 1}
+FIELDS = {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1, "mark": 1, "locked_until": 1, "doubted_at": 1}
 
 
 def sealed(safe: Vault, user_id: int, credential: ports.Credential) -> database.Document:
@@ -73,6 +73,7 @@ def sealed(safe: Vault, user_id: int, credential: ports.Credential) -> database.
         "reauth": False,
         "mark": uuid.uuid4().hex,
         "locked_until": 0.0,
+        "doubted_at": 0.0,
     }
 
 
@@ -99,7 +100,8 @@ class Credentials:
             pair = opened(self._safe, user_id, row)
         except CannotOpen as error:
             raise errors.ReauthRequired(user_id) from error
-        return ports.StoredCredential(pair, row.get("mark"), row.get("locked_until", 0.0), row.get("reauth", False))
+        locked_until, doubted_at = row.get("locked_until", 0.0), row.get("doubted_at", 0.0)
+        return ports.StoredCredential(pair, row.get("mark"), locked_until, row.get("reauth", False), doubted_at)
 
     async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
         """Take the right to renew the pair alone; None when somebody has it or the pair has changed."""
@@ -116,13 +118,17 @@ class Credentials:
         """Store a new pair and end the lock; False when the lock is lost."""
         return await self._changed({"_id": user_id, "mark": version}, sealed(self._safe, user_id, credential))
 
+    async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
+        """Note when Discord refused the access token; changes nothing when the pair has changed."""
+        await self._changed({"_id": user_id, "mark": version}, {"doubted_at": at})
+
     async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
         """Note that only the user can renew the pair; False when it has changed."""
         return await self._changed({"_id": user_id, "mark": version}, {"reauth": True, "locked_until": 0.0})
 
     async def delete(self, user_id: int) -> ports.Credential | None:
         """Erase the pair, in one write; returns what it was."""
-        gone = {"credential": "", "scopes": "", "expires_at": "", "reauth": "", "locked_until": ""}
+        gone = {"credential": "", "scopes": "", "expires_at": "", "reauth": "", "locked_until": "", "doubted_at": ""}
         with database.translated():
             row = await self._users.find_one_and_update(
                 {"_id": user_id},

@@ -42,6 +42,15 @@ def translated() -> Iterator[None]:
         raise errors.StoreUnavailable(text) from error
 
 
+def first_version() -> int:
+    """
+    Return the version, or fence, of a new document: microseconds since 1970.
+
+    So a document that is erased and stored again begins above what it had: both grow by one with a change.
+    """
+    return time.time_ns() // 1_000
+
+
 async def insert_new(collection: Collection, rows: list[Document]) -> None:
     """Insert rows, far cheaper than upserts; one that another process has inserted meanwhile stays as it is."""
     if not rows:

@@ -76,7 +76,10 @@ def decode(
     Raises:
         NewerFormat: A newer release wrote the value.
     """
-    kind, rows, sets, gone = _DECODER.decode(channels)
+    try:
+        kind, rows, sets, gone = _DECODER.decode(channels)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise NewerFormat from error
     if kind > FORMAT:
         raise NewerFormat
     overwrites = [model.Overwrites(*one) for one in sets]

@@ -12,6 +12,7 @@ asked, so that a process that lost its lease changes nothing, however late its w
 | refusal, failure | 1 | 0.2 KB |
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +24,6 @@ from indexing.store import database, guild_codec, writer
 SCHEMA = 2
 UNREAD = {
     "schema": SCHEMA,
-    "version": 1,
-    "fence": 0,
     "lease_until": 0.0,
     "fetched_at": None,
     "looked_at": None,
@@ -95,7 +94,7 @@ class Guilds:
             for row in rows
         }
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int]) -> None:
+    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
         """Store names, icons and sizes, and which of the guilds have our bot. Only changes are written."""
         fields = {"name": 1, "icon": 1, "people": 1, "access": 1}
         with database.translated():
@@ -104,9 +103,11 @@ class Guilds:
         new, changes = [], []
         for guild in guilds:
             old = before.get(guild.guild_id)
-            change = _listed(guild, old, has_bot=guild.guild_id in installed)
+            has_bot = None if installed is None else guild.guild_id in installed
+            change = _listed(guild, old, has_bot=has_bot)
             if old is None:
-                new.append({"_id": guild.guild_id, **UNREAD, **change})
+                first = database.first_version()
+                new.append({"_id": guild.guild_id, **UNREAD, **change, "version": first, "fence": first})
             elif any(old.get(name) != value for name, value in change.items()):
                 changes.append(pymongo.UpdateOne({"_id": guild.guild_id}, {"$set": change, "$inc": {"version": 1}}))
         await database.insert_new(self._guilds, new)
@@ -114,14 +115,15 @@ class Guilds:
             with database.translated():
                 await self._guilds.bulk_write(changes, ordered=False)
 
-    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:  # noqa: ARG002 -- rows need it
+    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Note that our bot is not in the guilds; where it was, the channels are hidden, with that reason."""
         if not guild_ids:
             return
         was_in = {"_id": {"$in": list(guild_ids)}, "fetched_at": {"$ne": None}}
         with database.translated():
             # A new fencing token, so that a fetch that is under way changes nothing any more.
-            await self._guilds.update_many(was_in, {"$set": REMOVED, "$inc": {"fence": 1, "version": 1}})
+            removed = REMOVED | {"oldest_gone_at": now}
+            await self._guilds.update_many(was_in, {"$set": removed, "$inc": {"fence": 1, "version": 1}})
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Note that somebody views guilds, and for which of them they wait."""
@@ -186,7 +188,7 @@ class Guilds:
             change["activity"] = guild_codec.encode_activity(ordered)
             # A new message is the newest of all, so nothing is shown otherwise while the newest is the same.
             shown = change["newest_message_id"] != listing.known.newest_message_id or listing.known.fetched_at is None
-            shown = shown or listing.known.access is not model.Access.INSTALLED
+            shown = shown or listing.known.access is not model.Access.INSTALLED or listing.known.schedule.failures > 0
         else:
             oldest = listing.now - self._retention
             gone = [row for row in listing.gone if row.gone_at > oldest]
@@ -205,7 +207,8 @@ class Guilds:
 
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease without a result; a new schedule says when the guild is fetched again."""
-        await self._end_lease(guild_id, fence, _scheduled(schedule) if schedule else {})
+        more = {"version": 1} if schedule and schedule.failures == 1 else None
+        await self._end_lease(guild_id, fence, _scheduled(schedule) if schedule else {}, more)
 
     async def purge(self, before: float) -> int:
         """Erase channels gone and guilds without members that nobody viewed since a time; returns how many."""
@@ -220,15 +223,21 @@ class Guilds:
     async def _purge_gone(self, before: float) -> int:
         with database.translated():
             old = {"oldest_gone_at": {"$gt": 0.0, "$lt": before}}
-            rows = await self._guilds.find(old, {"_id": 1, "fence": 1, "channels": 1, "activity": 1}).to_list(None)
+            rows = await self._guilds.find(old, {"access": 1, "channels": 1, "activity": 1}).to_list(None)
         erased, changes = 0, []
         for row in rows:
-            channels, gone = guild_codec.decode(row["_id"], row["channels"], row["activity"])
+            try:
+                channels, gone = guild_codec.decode(row["_id"], row["channels"], row["activity"])
+            except guild_codec.NewerFormat:
+                continue
             left = [one for one in gone if one.gone_at >= before]
             erased += len(gone) - len(left)
             packed, _ = guild_codec.encode(channels, left)
             fields = {"channels": packed, "oldest_gone_at": min((one.gone_at for one in left), default=0.0)}
-            unchanged = {"_id": row["_id"], "channels": row["channels"]}
+            if row["access"] == model.Access.NOT_INSTALLED.value:
+                erased += len(channels) + len(left)
+                fields = {"channels": b"", "activity": b"", "oldest_gone_at": 0.0, "fingerprint": ""}
+            unchanged = {"_id": row["_id"], "channels": row["channels"], "access": row["access"]}
             changes.append(pymongo.UpdateOne(unchanged, {"$set": fields}))
         if changes:
             with database.translated():
@@ -254,16 +263,17 @@ class Guilds:
         return await self._writer.update({"_id": guild_id, "fence": fence}, update)
 
 
-def _listed(guild: model.UserGuild, old: database.Document | None, *, has_bot: bool) -> database.Document:
+def _listed(guild: model.UserGuild, old: database.Document | None, *, has_bot: bool | None) -> database.Document:
     """Return what a guild's document says after a user has listed it."""
     people = guild.presence_count if guild.presence_count is not None else guild.member_count
     known = (old or {}).get("people")
     if people and known and abs(people - known) < known * SIZE_STEP:
         people = known
-    access = model.Access.INSTALLED if has_bot else model.Access.NOT_INSTALLED
-    if has_bot and old is not None and old.get("access") == model.Access.DENIED.value:
-        access = model.Access.DENIED
-    return {"name": guild.name, "icon": guild.icon, "people": people, "access": access.value}
+    before = (old or {}).get("access", model.Access.UNKNOWN.value)
+    access = model.Access.INSTALLED.value if has_bot else model.Access.NOT_INSTALLED.value
+    if has_bot is None or (has_bot and before == model.Access.DENIED.value):
+        access = before
+    return {"name": guild.name, "icon": guild.icon, "people": people, "access": access}
 
 
 def _fetched(channels: Sequence[model.Channel], now: float) -> database.Document:
@@ -298,7 +308,11 @@ def indexed_of(row: database.Document) -> model.IndexedGuild:
     packed: Any = row.get("channels")
     if guild.fetched_at is None or not packed:
         return model.IndexedGuild(guild, row.get("version", 0), ())
-    channels, gone = guild_codec.decode(guild.guild_id, packed, row["activity"])
+    try:
+        channels, gone = guild_codec.decode(guild.guild_id, packed, row["activity"])
+    except guild_codec.NewerFormat:
+        # Until this release fetches it. The others of the same page are shown.
+        return model.IndexedGuild(dataclasses.replace(guild, fetched_at=None), row.get("version", 0), ())
     return model.IndexedGuild(guild, row.get("version", 0), channels, gone)
 
 

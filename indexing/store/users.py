@@ -13,7 +13,7 @@ a guild for a moment, and never too few.
 |---|---|
 | everything about a user (`load`) | 1 |
 | a guild list | 1, and 1 or 2 when the set of guilds changed |
-| a role answer | 1 |
+| a role answer | 1, and 1 when the user has left |
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,6 +28,8 @@ from indexing.store import credentials, database, writer
 
 MOST_FORMER = 500
 """Guilds that a user has left and that their roster still names, the latest."""
+CONFIRM_STEP = 300.0
+"""Seconds after which roles that are as they were make a new version, so that readers learn how old they are."""
 VIEW_STEP = 300.0
 """Seconds between two notes that a user views a guild."""
 INDEX = {
@@ -63,7 +65,8 @@ class Users:
         """Store the credential, encrypted, in place of any older one."""
         change = credentials.sealed(self._safe, user_id, credential)
         with database.translated():
-            await self._users.update_one({"_id": user_id}, {"$set": change}, upsert=True)
+            first = {"version": database.first_version()}
+            await self._users.update_one({"_id": user_id}, {"$set": change, "$setOnInsert": first}, upsert=True)
 
     async def credential(self, user_id: int) -> ports.Credential:
         """Return the credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
@@ -99,8 +102,12 @@ class Users:
     async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
         """Replace the user's preferences."""
         change = {"pinned": list(preferences.pinned), "muted": list(preferences.muted)}
+        update = {"$set": change, "$inc": {"version": 1}}
         with database.translated():
-            await self._users.update_one({"_id": user_id}, {"$set": change, "$inc": {"version": 1}}, upsert=True)
+            if (await self._users.update_one({"_id": user_id}, update)).matched_count:
+                return
+            await database.insert_new(self._users, [{"_id": user_id, "version": database.first_version()}])
+            await self._users.update_one({"_id": user_id}, update)
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """Store the user's complete guild list; returns False and changes nothing when another one came between."""
@@ -123,8 +130,9 @@ class Users:
         self, user_id: int, guild_ids: AbstractSet[int], former: AbstractSet[int] = frozenset()
     ) -> None:
         """Store the user's guilds; *former* ones are kept beside them, for an erasure to look at."""
-        update: database.Document = {"$set": {"guild_ids": sorted(guild_ids)}}
+        update: database.Document = {"$addToSet": {"guild_ids": {"$each": sorted(guild_ids)}}}
         if former:
+            update = {"$set": {"guild_ids": sorted(guild_ids)}}
             update["$push"] = {"former": {"$each": sorted(former), "$slice": -MOST_FORMER}}
         with database.translated():
             await self._rosters.update_one({"_id": user_id}, update, upsert=True)
@@ -136,7 +144,8 @@ class Users:
         moment = max(asked_at, (known.roles_changed_at or 0.0) + 1e-6)
         set_ = {f"role_ids.{guild}": packed, f"roles_at.{guild}": asked_at, f"roles_changed_at.{guild}": moment}
         update: database.Document = {"$set": set_}
-        if known.role_ids is None or id_sets.pack_ids(known.role_ids) != packed:
+        as_before = known.role_ids is not None and id_sets.pack_ids(known.role_ids) == packed
+        if not as_before or asked_at - (known.roles_at or 0.0) >= CONFIRM_STEP:
             update["$inc"] = {"version": 1}
         return await self._writer.update(self._as_known(known), update)
 
@@ -145,7 +154,15 @@ class Users:
         guild = str(known.guild_id)
         unset = {f"{name}.{guild}": "" for name in PER_GUILD}
         update = {"$unset": unset, "$inc": {"version": 1}}
-        return await self._writer.update(self._as_known(known), update)
+        if not await self._writer.update(self._as_known(known), update):
+            return False
+        gone: database.Document = {
+            "$pull": {"guild_ids": known.guild_id},
+            "$push": {"former": {"$each": [known.guild_id], "$slice": -MOST_FORMER}},
+        }
+        with database.translated():
+            await self._rosters.update_one({"_id": known.user_id}, gone)
+        return True
 
     @staticmethod
     def _as_known(known: model.Membership) -> database.Document:

@@ -42,9 +42,16 @@ class _Statement:
     mark: bytes
     applied: bool = False
 
+    @property
+    def guarded(self) -> database.Document:
+        """The filter, which is false once the statement has been applied."""
+        return {**self.wanted, "by": {"$ne": self.mark}}
+
     def joins(self, other: "_Statement") -> bool:
-        """Return whether both apply or neither: they want the same and only set fields."""
-        return self.wanted == other.wanted and self.update.keys() == other.update.keys() == {"$set"}
+        """Return whether both apply or neither: they want the same, only set fields, and the first keeps it true."""
+        if self.wanted != other.wanted or not self.update.keys() == other.update.keys() == {"$set"}:
+            return False
+        return all(self.update["$set"].get(name, value) == value for name, value in self.wanted.items())
 
 
 def _merged(statements: list[_Statement]) -> _Statement:
@@ -89,14 +96,16 @@ class Writer:
         while left:
             # Two statements for one document go one after the other: the second may depend on the first.
             now: dict[Any, list[_Statement]] = {}
-            later = []
+            later, held = [], set()
             for statement in left:
-                together = now.get(statement.wanted["_id"])
+                key = statement.wanted["_id"]
+                together = now.get(key)
                 if together is None and len(now) < MOST:
-                    now[statement.wanted["_id"]] = [statement]
-                elif together is not None and together[0].joins(statement):
+                    now[key] = [statement]
+                elif together is not None and key not in held and all(each.joins(statement) for each in together):
                     together.append(statement)
                 else:
+                    held.add(key)
                     later.append(statement)
             merged = [_merged(each) for each in now.values()]
             await self._persist(merged)
@@ -125,9 +134,9 @@ class Writer:
         with database.translated():
             if len(statements) == 1:
                 (one,) = statements
-                done = await self._collection.update_one(one.wanted, one.update)
+                done = await self._collection.update_one(one.guarded, one.update)
             else:
-                bulk = [pymongo.UpdateOne(each.wanted, each.update) for each in statements]
+                bulk = [pymongo.UpdateOne(each.guarded, each.update) for each in statements]
                 done = await self._collection.bulk_write(bulk, ordered=False)
         if done.matched_count == len(statements):
             for statement in statements:

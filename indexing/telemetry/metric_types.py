@@ -149,13 +149,21 @@ ROUTE = Label(
 STATUS = Label(
     "status", ("200", "401", "403", "404", "429", "500", "502", "503", "504", "unreachable", "lost", "other")
 )
+ROW = Label("kind", ("guild", "bot_guild", "channel", "overwrites", "duplicate", "role"))
 JOB_STATE = Label("state", ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS", "FAILED", "CANCELLED"))
 GUILD_TASK_STATE = Label("state", ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELLED"))
 REASON = Label(
     "reason",
     (
         *("", "BOT_NOT_INSTALLED", "BOT_REMOVED", "MUTED", "USER_LEFT", "NO_ACCESS", "GUILD_UNAVAILABLE"),
-        *("ROLES_UNKNOWN", "DISCORD_REFUSED", "DISCORD_TRANSIENT", "BOT_TOKEN_REFUSED", "CLIENT_REFUSED"),
+        *(
+            "GUILD_TOO_LARGE",
+            "ROLES_UNKNOWN",
+            "DISCORD_REFUSED",
+            "DISCORD_TRANSIENT",
+            "BOT_TOKEN_REFUSED",
+            "CLIENT_REFUSED",
+        ),
         *("TURNS_LOST", "CREDENTIAL_MISSING", "REAUTH_REQUIRED", "CREDENTIAL_REVOKED", "INTERNAL", "other"),
     ),
 )

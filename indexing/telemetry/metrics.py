@@ -94,6 +94,15 @@ class DiscordMetrics(metric_types.Group):
             metric_types.ROUTE,
             buckets=WAIT_BUCKETS,
         )
+        self.unreadable_rows = self._counter(
+            "indexer_discord_unreadable_rows_total",
+            "Rows of Discord's lists left out because they cannot be read; overwrites: channels that only owners and "
+            "administrators see; duplicate: rows of an id that was listed before.",
+            metric_types.ROW,
+        )
+        self.outage = self._gauge(
+            "indexer_discord_outage", "1 while this process makes only probes because Discord answers nobody."
+        )
 
     def count(self, route: str, status: str, seconds: float, *, lane: str) -> None:
         """Count one call."""

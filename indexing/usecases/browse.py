@@ -23,7 +23,7 @@ PAGE_BYTES = 448 << 10
 MOST_WALKED = 5_000
 """Rows that a page with a filter looks at; a page that found fewer than were asked for ends there (AIP-158)."""
 MOST_LOADED = 25
-"""Guilds that one page loads; a page that needs more ends where the next one begins."""
+"""Guilds that a page loads at once. It holds them until it is done, whether or not the cache has room for them."""
 LIST_AGE = 1.0
 """Seconds for which a user's ranked guilds are shown without asking the store about the guilds: a guild's row hides no
 channel. The user's own document is checked for each page."""
@@ -228,8 +228,8 @@ class Browse:
             if current.user is user and not current.changed and not page.missing:
                 break
             user = current.user
-            await self._cache.load([*current.changed, *page.missing][:MOST_LOADED])
-        shown = {key: self._cache.at_hand(key) for key in page.guild_ids}
+            cut.held |= await self._cache.load([*current.changed, *page.missing][:MOST_LOADED])
+        shown = {key: cut.at_hand(key) for key in page.guild_ids}
         self._cache.views.note(user_id, wanted.guild_id, page.guild_ids)
         stale = sorted(key for key, views in shown.items() if views is not None and self._is_stale(views.guild))
         self._cache.views.refresh(stale)
@@ -268,7 +268,12 @@ class _CutPage:
 
 
 class _Cut:
-    """Cuts one page from what is in the cache; called again after a change was loaded."""
+    """
+    Cuts one page from what is in the cache; called again after a change was loaded.
+
+    Attributes:
+        held: Guilds that were loaded for this page.
+    """
 
     def __init__(
         self,
@@ -283,6 +288,11 @@ class _Cut:
         self._after = after
         self._size = size
         self._roles_of = roles_of
+        self.held: dict[int, channel_views.ChannelViews] = {}
+
+    def at_hand(self, guild_id: int) -> channel_views.ChannelViews | None:
+        """Return a guild without asking for it; None when it must be loaded."""
+        return self.held.get(guild_id) or self._cache.at_hand(guild_id)
 
     def page(self, user: model.User) -> _CutPage:
         """Return the page as of what is cached now."""
@@ -316,7 +326,7 @@ class _Cut:
         for guild_id in self._guild_ids(user):
             if after is not None and guild_id < after[0]:
                 continue
-            views = self._cache.at_hand(guild_id)
+            views = self.at_hand(guild_id)
             if views is None:
                 page.missing.append(guild_id)
                 if len(page.missing) >= MOST_LOADED:
@@ -336,7 +346,7 @@ class _Cut:
     ) -> Iterator[tuple[tuple[int, ...], channel_views.ChannelViews, int]]:
         lists = []
         for guild_id in self._guild_ids(user):
-            views = self._cache.at_hand(guild_id)
+            views = self.at_hand(guild_id)
             if views is None:
                 page.missing.append(guild_id)
                 continue
@@ -346,7 +356,7 @@ class _Cut:
             lists.append(sorted((_activity(views, place), guild_id, place) for place in places))
         for key, guild_id, place in heapq.merge(*lists):
             if self._after is None or key > self._after:
-                views = self._cache.at_hand(guild_id)
+                views = self.at_hand(guild_id)
                 if views is not None:
                     yield key, views, place
 

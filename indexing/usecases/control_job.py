@@ -1,8 +1,8 @@
 """
-What a caller may do to a job: cancel it, or try again what failed.
+Cancel a job, or retry its failed guilds.
 
-Both work by owning the job for a turn, like any other turn: whoever owned it before loses it, and what it writes late
-changes nothing, while fetches that run are finished and kept with the guild.
+Both own the job for a turn, like any other turn: the previous owner loses it and its late writes change nothing.
+Fetches in progress still complete, and their channels are stored with the guild.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from indexing import errors, settings
 from indexing.domain import model, ports, turns
 
 MAX_ATTEMPTS = 20
-"""Times that the current turn may change under us; each takes a lost race against a turn of this very job."""
+"""Attempts to own the job; each failed one is a lost race against a turn of this job."""
 
 
 class JobControl:
@@ -24,11 +24,11 @@ class JobControl:
 
     async def cancel(self, job_id: str) -> model.Job:
         """
-        Drop what is still open; returns the job as it is then. A job that has ended stays as it is.
+        Cancel a job and its open tasks; returns the job as it is then. A job that has ended stays as it is.
 
         Raises:
             errors.JobNotFound: There is no such job.
-            errors.StoreUnavailable: Nothing is known; calling again is safe.
+            errors.StoreUnavailable: The outcome is unknown; calling again is safe.
         """
         for _ in range(MAX_ATTEMPTS):
             found = await self._deps.jobs.get(job_id)
@@ -44,7 +44,7 @@ class JobControl:
 
     async def retry(self, job_id: str) -> tuple[model.Job, bool]:
         """
-        Start a job with only those guilds that failed in an earlier one; returns it and whether it is new.
+        Start a job with the failed guilds of an earlier one; returns it and whether it is new.
 
         Raises:
             errors.JobNotFound: There is no such job.
@@ -69,7 +69,7 @@ class JobControl:
 
     async def stop_user_job(self, user_id: int, reason: str) -> None:
         """
-        End the user's running job as FAILED, with what is still open in it, for this reason; none is no error.
+        End the user's active job and its open tasks as FAILED for *reason*; having none is no error.
 
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable: Calling again is safe.
@@ -83,7 +83,7 @@ class JobControl:
                 job, tasks = owned
                 await self._end_job(dataclasses.replace(job, state=model.JobState.FAILED, reason=reason), tasks)
                 return
-        raise errors.StoreUnavailable("the job moves too fast to be stopped; try again")
+        raise errors.StoreUnavailable("the job changes too fast to be stopped; try again")
 
     async def _take_turn(self, job: model.Job) -> tuple[model.Job, list[model.GuildTask]] | None:
         now = self._deps.clock()
@@ -98,9 +98,9 @@ class JobControl:
                 state=model.TaskState(job.state),
                 reason=job.reason,
                 retry_at=0.0,
-                revision=model.revision_of(job.turn, place),
+                revision=model.revision_of(job.turn, step),
             )
-            for place, task in enumerate(open_tasks, start=1)
+            for step, task in enumerate(open_tasks, start=1)
         }
         ended = dataclasses.replace(job, finished_at=self._deps.clock())
         final = [closed.get(task.guild_id, task) for task in tasks]
@@ -121,10 +121,10 @@ class JobControl:
                 attempts=0,
                 retry_at=0.0,
                 reason="",
-                position=place,
-                revision=model.revision_of(owned.turn, place + 1),
+                position=position,
+                revision=model.revision_of(owned.turn, position + 1),
             )
-            for place, row in enumerate(failed)
+            for position, row in enumerate(failed)
         ]
         ready = dataclasses.replace(owned, listed=True, next_turn_at=self._deps.clock(), unfinished=0)
         await self._deps.jobs.add_tasks(ready, rows)

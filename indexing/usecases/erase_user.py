@@ -1,11 +1,10 @@
 """
-A user is erased: everything that is known of him, and what only he has brought.
+Erase a user: everything stored about them, and the guilds that only they brought.
 
-What is left of an erased user, and how it goes, whoever brings it back.
-
-Work that runs while its user is erased writes a little longer. Writes to rows that are gone change nothing; what would
-make new rows looks afterwards whether the user is still known, and takes them back. The erasure in turn removes what
-says "known" first, and looks for rows afterwards: so whoever of the two is later sees what the other did.
+Work that runs during the erasure may still write. Writes to deleted rows change nothing. Code that creates rows checks
+afterwards whether the user is still known, and compensates: it erases its late writes. The erasure deletes the row
+that makes the user known first, and looks for other rows afterwards, so that the later of the two sees the other's
+effect.
 """
 
 from collections.abc import Collection
@@ -15,7 +14,7 @@ from indexing.telemetry import logs
 from indexing.usecases import control_job
 
 USER_ERASED = "USER_ERASED"
-"""Why the user's work ended when he was erased."""
+"""Reason of a job that ended with the erasure of its user."""
 
 
 class EraseUser:
@@ -29,11 +28,11 @@ class EraseUser:
 
     async def erase(self, user_id: int) -> dict[str, int]:
         """
-        Erase a user; returns the documents that were there of him, by collection. Nobody known is no error.
+        Erase a user; returns the number of deleted documents by collection. An unknown user is no error.
 
-        They are counted before, because turns that notice the erasure take part in it. His own row goes first, so that
-        nothing new begins; then his job is ended, for turns and watchers; then all the rest. Whoever is stopped
-        half-way calls again: everything is found by the user's id until it is gone.
+        Documents are counted first, because turns that notice the erasure delete some themselves. The user's row goes
+        first, so that no new work begins; then the job is ended, for turns and watchers; then the rest. The call is
+        idempotent: repeat it after a crash, since everything is found by the user's id until it is deleted.
 
         Raises:
             errors.StoreUnavailable, errors.QueueUnavailable, errors.LimiterUnavailable: Call again.
@@ -52,19 +51,19 @@ async def erase_user_data(
     deps: ports.Dependencies, user_id: int, *, job_ids: Collection[str] = (), guild_ids: Collection[int] = ()
 ) -> None:
     """
-    Erase what hangs on a user whose own row is gone.
+    Erase everything of a user whose own row is deleted.
 
     Args:
-        deps: Where it is stored.
+        deps: The stores.
         user_id: The user.
-        job_ids: Jobs of his that may be gone already, while something of them is left.
-        guild_ids: Guilds besides those of his memberships.
+        job_ids: Jobs of the user that may be deleted already while their tasks or streams are not.
+        guild_ids: Guilds besides those of the user's memberships.
 
     Raises:
-        errors.StoreUnavailable, errors.QueueUnavailable: Calling again goes on with what is left.
+        errors.StoreUnavailable, errors.QueueUnavailable: Calling again continues.
     """
     jobs = {*job_ids, *await deps.user_data.list_jobs(user_id)}
-    # Before the jobs, which say what streams there are.
+    # Before the jobs, whose ids name the streams.
     await deps.events.delete_streams(jobs)
     await deps.user_data.erase_jobs(jobs)
     await deps.user_data.erase_responses(user_id)
@@ -74,10 +73,10 @@ async def erase_user_data(
 
 async def compensate_if_user_erased(deps: ports.Dependencies, job: model.Job, guild_ids: Collection[int] = ()) -> None:
     """
-    Erase what a turn wrote of a user who was erased meanwhile. One round trip when all is well.
+    Erase what a turn wrote if its user was erased meanwhile. One round trip when they were not.
 
     Raises:
-        errors.StoreUnavailable, errors.QueueUnavailable: It stays until its time to live is over.
+        errors.StoreUnavailable, errors.QueueUnavailable: The late writes stay until they expire.
     """
     if not await deps.users.exists(job.user_id):
         await erase_user_data(deps, job.user_id, job_ids=[job.job_id], guild_ids=guild_ids)

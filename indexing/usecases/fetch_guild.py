@@ -64,7 +64,7 @@ class GuildStep:
         Do the unit's next step.
 
         Raises:
-            errors.TokenRefused: A token is dead: whose, says the step (CHANNELS the bot's, ROLES the user's).
+            errors.TokenRefused: A token is refused: whose, says the step (CHANNELS the bot's, ROLES the user's).
             errors.LimiterUnavailable, errors.StoreUnavailable: Nothing can be done now.
         """
         try:
@@ -134,8 +134,10 @@ class GuildStep:
         member = work.membership
         asked_at = self._deps.clock()
         try:
-            roles = await self._deps.discord.member_roles(member.user_id, member.guild_id, work.credential, purpose)
-        except errors.Gone:
+            roles = await self._ask_roles(work, purpose)
+        except errors.Gone as gone:
+            if gone.code != errors.UNKNOWN_MEMBER:
+                return _ended(work.task, model.TaskState.SUCCEEDED, reasons.ROLES_UNKNOWN)
             if not await self._deps.users.mark_left(member):
                 return await self._from_stored(work)
             return _left(work.task)
@@ -162,11 +164,28 @@ class GuildStep:
         count = len(permissions.visible_channels(member, channels, roles))
         return _ended(dataclasses.replace(work.task, channel_count=count), model.TaskState.SUCCEEDED)
 
+    async def _ask_roles(self, work: TaskContext, purpose: ports.Purpose) -> tuple[int, ...]:
+        """Return the user's role ids; what their own token cannot tell, the bot's may."""
+        user_id, guild_id = work.membership.user_id, work.membership.guild_id
+        ask = self._deps.discord.member_roles
+        try:
+            return await ask(user_id, guild_id, work.credential, purpose)
+        except (errors.NoAccess, errors.Gone) as refusal:
+            if refusal.code == errors.UNKNOWN_MEMBER or ports.MEMBER_SCOPE not in work.credential.scopes:
+                raise
+        return await ask(user_id, guild_id, work.credential.without_member_scope(), purpose)
+
     def _wait(self, task: model.GuildTask, refusal: errors.RateLimited) -> StepResult:
         """Put the unit back; only a refusal that is about this guild alone lets the job's other guilds go on."""
         waiting = _requeued(task)
         if refusal.budget == "route":
-            return StepResult(dataclasses.replace(waiting, retry_at=self._deps.clock() + refusal.retry_after))
+            if refusal.why.startswith("429"):
+                # Discord's own answer, not the limiter's: one that repeats for ever must end.
+                waiting = self._retry_later(task, errors.DiscordTransient.reason)
+                if waiting.state.terminal:
+                    return StepResult(waiting)
+            until = self._deps.clock() + refusal.retry_after
+            return StepResult(dataclasses.replace(waiting, retry_at=max(waiting.retry_at, until)))
         return StepResult(waiting, throttled=refusal)
 
     def _retry_later(self, task: model.GuildTask, reason: str) -> model.GuildTask:

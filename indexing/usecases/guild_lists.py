@@ -1,28 +1,51 @@
 """
-A user's guild list: ask Discord, store it at once, rank it, and make the units of a job from it.
+The two guild lists that a job is made of: the user's guilds, and the guilds that have our bot.
 
-In which guilds our bot is: the set that makes every other guild cost no call.
+The user's list is stored at once and ranked; each of its guilds becomes a guild task. The bot's list is cached for
+all users: a guild outside it is skipped without a call. A list that lacks many known guilds is fetched a second time
+before it is trusted, because Discord sometimes answers with a part.
 """
 
 import asyncio
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from indexing import errors, settings
-from indexing.domain import freshness, model, ports, ranking, reasons
+from indexing import concurrency, errors, settings
+from indexing.domain import freshness, model, permissions, ports, ranking, reasons
 from indexing.telemetry import logs
 from indexing.usecases import erase_user
 
 MAX_UNCONFIRMED_LOSS = 0.3
-"""Share of the known guilds that a listing may lack and be believed at once."""
+"""Share of the known guilds that a list may lack without being fetched a second time."""
+FORCED_INTERVAL = 60.0
+"""Least seconds between two refreshes of the bot's list, however many jobs force one."""
+REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
+"""Purpose of a refresh that no job waits for."""
+
+
+SUSPECT_AFTER = 600.0
+"""Seconds between the first listing that lacks a guild and the one that is believed."""
+ASKED_EVERY = 5.0
+"""Seconds between two questions whether a guild has got the bot since, however many starts meet it."""
+OTHERS_EVERY = 1.0
+"""Seconds between two questions of a process about guilds in which the user cannot install bots themselves: they are
+many, and each question costs a call."""
+ASKED_WINDOW, MOST_ASKED = 10.0, 50
+"""Seconds, and the questions of the whole fleet in them: a tenth of the bot's budget."""
+MOST_ASKED_BY_START = 3
+"""Guilds that one start asks about, those first in which the user can install bots."""
+REFRESH_WAIT = 1.0
+"""Longest wait of a turn for the listing, in seconds; it goes on without."""
+REFRESH_LEASE, REFRESH_POLL = 30.0, 0.2
+"""Seconds for which one process lists alone, and between two looks of the others whether it has."""
 
 
 class GuildLists:
     """
-    Reads guild lists. Round trips for one: 1 to Discord, 3 to Redis, 11 to MongoDB.
+    Fetches users' guild lists. Round trips for one: 1 to Discord, 3 to Redis, 11 to MongoDB.
 
     Attributes:
-        bot: Where our bot is.
+        bot_guilds: The guilds that have our bot.
     """
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
@@ -34,20 +57,19 @@ class GuildLists:
         self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose
     ) -> list[model.GuildTask]:
         """
-        Store the user's guilds as they are now and return the units of the job, most important first, revision 0.
+        Fetch and store the user's guilds; returns the tasks of the job, most important first, with revision 0.
 
         Raises:
-            errors.TokenRefused: The user's token is dead.
-            errors.BotTokenRefused: The bot's is.
-            And whatever `ports.Discord` may raise.
+            errors.TokenRefused: Discord refuses the user's token.
+            errors.BotTokenRefused: Discord refuses the bot's token.
+            And the errors of `ports.Discord`.
         """
         with_bot = await self.bot_guilds.get(purpose)
         known = await self._load_user(job.user_id)
         asked_at = self._deps.clock()
         listed = await self._fetch_confirmed(known, credential, purpose)
-        if job.force and any(guild.guild_id not in with_bot for guild in listed):
-            # A caller who forces may have just installed our bot.
-            with_bot = await self.bot_guilds.force_refresh(purpose)
+        if with_bot is not None:
+            with_bot = await self.bot_guilds.with_new(with_bot, listed, purpose)
         # The rights first: their roster says which guilds an erasure has to look at. A list that another one has
         # overtaken is dropped for the one that is stored.
         await self._deps.users.replace_guild_list(known, listed, asked_at)
@@ -73,10 +95,13 @@ class GuildLists:
             return await self._deps.discord.user_guilds(credential, purpose)
         return listed
 
-    async def _store_guilds(self, listed: list[model.UserGuild], with_bot: Collection[int]) -> dict[int, model.Guild]:
+    async def _store_guilds(
+        self, listed: list[model.UserGuild], with_bot: Collection[int] | None
+    ) -> dict[int, model.Guild]:
         """Store names and access of the guilds, and return them; one that was erased meanwhile is stored again."""
-        without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
-        await self._deps.guilds.mark_bot_removed(without_bot, self._deps.clock())
+        if with_bot is not None:
+            without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
+            await self._deps.guilds.mark_bot_removed(without_bot, self._deps.clock())
         ids = [guild.guild_id for guild in listed]
         await self._deps.guilds.upsert_guilds(listed, with_bot)
         guilds = await self._deps.guilds.get(ids)
@@ -94,8 +119,8 @@ class GuildLists:
             for position, row in enumerate(ordered)
         ]
         viewed = [task.guild_id for task in tasks if not task.state.terminal]
-        waiting = [key for key in viewed if not freshness.is_fresh(guilds[key], now=now, max_age=self._config.max_age)]
-        await self._deps.guilds.mark_viewed(viewed, now, waiting=waiting)
+        stale = [key for key in viewed if not freshness.is_fresh(guilds[key], now=now, max_age=self._config.max_age)]
+        await self._deps.guilds.mark_viewed(viewed, now, waiting=stale)
         return tasks
 
 
@@ -117,46 +142,88 @@ def _task(guild: model.Guild, position: int, *, muted: bool) -> model.GuildTask:
     )
 
 
-FORCED_INTERVAL = 60.0
-"""Seconds between two readings of the set because of doubt, however many doubt it."""
-
-
 class BotGuilds:
-    """Keeps the set; one page of 200 guilds a call."""
+    """
+    The set of guilds that have our bot, cached for the fleet; one page of 200 guilds a call.
+
+    Absence is not believed at first sight. A guild that a listing lacks stays in the set as a suspect until it refuses
+    a call itself, or until a listing `SUSPECT_AFTER` later lacks it too; where a listing lacks many, only the guilds'
+    own refusals count. The other way round, a guild outside the set may have got the bot a moment ago: a start asks
+    about it alone, each guild once in `ASKED_EVERY`, and the fleet `MOST_ASKED` times in `ASKED_WINDOW`.
+    """
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
         self._deps = deps
         self._config = config
-        self._refresh_lock = asyncio.Lock()
+        self._ask_others_at = 0.0
+        self._refreshing: asyncio.Task[frozenset[int]] | None = None
         self._log = logs.get(__name__)
 
-    async def get(self, purpose: ports.Purpose, *, max_age: float | None = None) -> frozenset[int]:
+    async def get(self, purpose: ports.Purpose, *, max_age: float | None = None) -> frozenset[int] | None:
         """
-        Return the guilds that have our bot; asks Discord when what is cached is lost or older than *max_age*.
+        Return the guilds that have our bot; one process of the fleet asks Discord when the cache is lost or old.
+
+        Returns:
+            The cached set, however old, or the new one if it takes less than `REFRESH_WAIT`; None when nothing is known
+            yet, because the listing takes longer.
 
         Raises:
-            errors.BotTokenRefused: The bot's token is dead.
-            And whatever `ports.Discord` may raise, when nothing is cached.
+            errors.BotTokenRefused: Discord refuses the bot's token.
+            And the errors of `ports.Discord`, when nothing is cached.
         """
         age = self._config.bot_guilds_age if max_age is None else max_age
         cached = await self._deps.bot_guilds.load()
-        if cached is None or self._deps.clock() - cached[1] >= age:
-            async with self._refresh_lock:
-                cached = await self._deps.bot_guilds.load()
-                if cached is None or self._deps.clock() - cached[1] >= age:
-                    return await self._fetch(cached, purpose)
-        return cached[0]
+        if cached is not None and self._deps.clock() - cached[1] < age:
+            return cached[0]
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = concurrency.spawn_shared(self._refresh(cached, purpose, age))
+        task = self._refreshing
+        await asyncio.wait({task}, timeout=REFRESH_WAIT)
+        if task.done():
+            return task.result()
+        return cached[0] if cached is not None else None
 
-    async def force_refresh(self, purpose: ports.Purpose) -> frozenset[int]:
-        """Return the guilds that have our bot, read again unless that was done just now."""
-        return await self.get(purpose, max_age=FORCED_INTERVAL)
+    async def get_cached(self) -> frozenset[int] | None:
+        """Return the cached set, however old; None when nothing is known."""
+        cached = await self._deps.bot_guilds.load()
+        return cached[0] if cached is not None else None
+
+    async def with_new(
+        self, known: frozenset[int], guilds: Sequence[model.UserGuild], purpose: ports.Purpose
+    ) -> frozenset[int]:
+        """Return *known* with those of the user's guilds that have got our bot since; the likeliest are asked about."""
+        missing = [guild for guild in guilds if guild.guild_id not in known]
+        theirs = [guild for guild in missing if guild.owner or guild.permissions & permissions.CAN_INSTALL]
+        # Only members who manage a server can install a bot; another one may have done so for this user.
+        others = [guild for guild in missing if guild not in theirs]
+        found = set()
+        for guild in [*theirs[:MOST_ASKED_BY_START], *others][:MOST_ASKED_BY_START]:
+            if guild in others and self._deps.clock() < self._ask_others_at:
+                break
+            if not await self._deps.bot_guilds.claim(f"{guild.guild_id}", ASKED_EVERY):
+                continue
+            if guild in others:
+                self._ask_others_at = self._deps.clock() + OTHERS_EVERY
+            if await self._deps.bot_guilds.count_question(ASKED_WINDOW) > MOST_ASKED:
+                break
+            try:
+                if await self._deps.discord.bot_is_in(guild.guild_id, _without_user(purpose)):
+                    found.add(guild.guild_id)
+            except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
+                break
+        if not found:
+            return known
+        cached = await self._deps.bot_guilds.load()
+        if cached is not None:
+            await self._deps.bot_guilds.store(cached[0] | found, cached[1])
+        return known | found
 
     async def keep_fresh(self) -> None:
-        """Keep the set young, so that no start has to wait for it. Raises what `ports.Discord` may raise."""
+        """Refresh the cache when it is due, so that no start waits for it. Raises the errors of `ports.Discord`."""
         await self.get(REFRESH_PURPOSE)
 
     async def verify_installed(self, guild_id: int, purpose: ports.Purpose) -> bool:
-        """Return whether our bot is in a guild that refused it: one call, instead of a reading of all."""
+        """Return whether our bot is in a guild that refused it: one call, instead of a listing of all."""
         if await self._deps.discord.bot_is_in(guild_id, _without_user(purpose)):
             return True
         cached = await self._deps.bot_guilds.load()
@@ -165,31 +232,60 @@ class BotGuilds:
         await self._record_removed({guild_id})
         return False
 
-    async def _fetch(self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose) -> frozenset[int]:
-        before = cached[0] if cached else frozenset()
+    async def _refresh(
+        self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose, age: float
+    ) -> frozenset[int]:
+        """List the guilds, or wait until the process that does so has."""
+        while not await self._deps.bot_guilds.claim("refresh", REFRESH_LEASE):
+            await asyncio.sleep(REFRESH_POLL)
+            newer = await self._deps.bot_guilds.load()
+            if newer is not None and (self._deps.clock() - newer[1] < age or newer != cached):
+                return newer[0]
+        try:
+            return await self._list_and_store(cached, purpose)
+        finally:
+            await self._deps.bot_guilds.release("refresh")
+
+    async def _list_and_store(
+        self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose
+    ) -> frozenset[int]:
         try:
             found = await self._deps.discord.bot_guilds(_without_user(purpose))
-            if freshness.needs_confirmation(before, found, MAX_UNCONFIRMED_LOSS):
-                found = await self._deps.discord.bot_guilds(_without_user(purpose))
         except errors.TokenRefused as refusal:
             raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
         except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
             if cached is None:
                 raise
-            return before
-        await self._deps.bot_guilds.store(found, self._deps.clock())
-        if before - found:
-            await self._record_removed(before - found)
-        return found
+            return cached[0]
+        kept = await self._believe(cached[0] if cached else frozenset(), found)
+        await self._deps.bot_guilds.store(kept, self._deps.clock())
+        return kept
 
-    async def _record_removed(self, guild_ids: frozenset[int] | set[int]) -> None:
+    async def _believe(self, before: frozenset[int], found: frozenset[int]) -> frozenset[int]:
+        """Return the set after a listing: guilds that it lacks stay as suspects until they are gone for sure."""
+        now, lacking = self._deps.clock(), before - found
+        known = await self._deps.bot_guilds.load_suspects()
+        suspects = {guild_id: known.get(guild_id, now) for guild_id in lacking}
+        gone: set[int] = set()
+        if not freshness.needs_confirmation(before, found, MAX_UNCONFIRMED_LOSS):
+            gone = {guild_id for guild_id, since in suspects.items() if now - since >= SUSPECT_AFTER}
+        if suspects or known:
+            await self._deps.bot_guilds.store_suspects({key: at for key, at in suspects.items() if key not in gone})
+        if suspects:
+            self._log.warning("bot_guilds_missing", guilds=len(suspects), removed=len(gone), listed=len(found))
+        if gone:
+            await self._record_removed(gone)
+        return (before | found) - gone
+
+    async def _record_removed(self, guild_ids: Collection[int]) -> None:
         self._log.info("bot_removed", guilds=len(guild_ids), reason=reasons.BOT_REMOVED)
         await self._deps.guilds.mark_bot_removed(guild_ids, self._deps.clock())
 
 
 def _without_user(purpose: ports.Purpose) -> ports.Purpose:
+    """Return the purpose of a call for all users: it charges no user's budget."""
     return dataclasses.replace(purpose, user_id=None, waiter="installs")
 
 
 REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
-"""The purpose of a reading for which nobody waits."""
+"""The purpose of a listing for which nobody waits."""

@@ -6,12 +6,18 @@ import dataclasses
 from indexing import errors
 from indexing.domain import model, ports, reasons
 from indexing.telemetry import logs, metrics
-from indexing.usecases import fetch_guild, tokens
+from indexing.usecases import fetch_guild
 
 FIRST_FIVE = 5
 """Guilds that a first screen shows: of a job with fewer, its end is when they are all there."""
 MILESTONES = {1: "first", FIRST_FIVE: "five"}
 """Guilds done after which somebody looks at the clock."""
+BOT_RETRY_PAUSE = 5.0
+"""Seconds until the second attempt after a refusal of the bot's token."""
+MOST_REFUSED = 10_000
+"""Users whose refusal a process remembers; beyond that all are forgotten."""
+REFUSED_FOR = 600.0
+"""Seconds for which roles are asked for with the bot's token after Discord refused the user's own for them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,7 +122,10 @@ class TurnState:
 
         Only who comes back in the same lane keeps a place in its line: one that nobody claims costs its permit.
         """
-        max_wait = min(self.limits.max_wait, max(0.0, self.limits.until - now))
+        max_wait = self.limits.max_wait
+        if self.limits.lane is model.Lane.INTERACTIVE:
+            # Somebody waits for the end of this turn; a background turn waits on with the place that it has in line.
+            max_wait = min(max_wait, max(0.0, self.limits.until - now))
         lane, job = model.Lane.INTERACTIVE if guild in self.urgent else self.limits.lane, self.job
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
         return ports.Purpose(lane, job.user_id, name, max_wait)
@@ -133,13 +142,12 @@ class GuildTaskRunner:
         self,
         deps: ports.Dependencies,
         fetcher: fetch_guild.GuildStep,
-        renewing: tokens.TokenManager,
         metrics: metrics.IndexingMetrics,
     ) -> None:
         self._deps = deps
         self._fetcher = fetcher
-        self._credentials = renewing
         self._metrics = metrics
+        self._refused: dict[int, tuple[int, float]] = {}
         self._log = logs.get(__name__)
 
     async def run_tasks(self, run: TurnState) -> None:
@@ -147,7 +155,6 @@ class GuildTaskRunner:
         Work on the run's open units.
 
         Raises:
-            errors.ReauthRequired: The user's token is dead.
             errors.LimiterUnavailable, errors.StoreUnavailable: Nothing can be done now.
         """
         run.assigned = {task.guild_id for task in run.open_tasks()[: run.limits.first]}
@@ -257,15 +264,15 @@ class GuildTaskRunner:
         if guild is None:
             # Erased with the last member of it who was known, perhaps this one.
             return _failed(task, reasons.GUILD_UNAVAILABLE)
-        work = fetch_guild.TaskContext(run.job, task, guild, membership, run.credential, began)
+        work = fetch_guild.TaskContext(run.job, task, guild, membership, self._credential_for(run), began)
         purpose = run.purpose(self._deps.clock(), str(task.guild_id), task.guild_id)
         try:
             return await self._fetcher.run_step(work, purpose)
         except errors.TokenRefused as refusal:
             if task.step is model.Step.ROLES:
-                return await self._retry_with_renewed_token(run, work, purpose)
+                return await self._retry_with_bot_token(run, work, purpose)
             self._log.exception("bot_token_refused", status=refusal.status)
-            return _failed(task, "BOT_TOKEN_REFUSED")
+            return self._retry_after_bot_refusal(task)
         except errors.IndexerError:
             raise
         except Exception:  # noqa: BLE001 -- the boundary of a unit
@@ -273,26 +280,43 @@ class GuildTaskRunner:
             self._log.exception("guild_task_crashed", job=run.job.job_id, guild=task.guild_id)
             return _failed(task, errors.IndexerError.reason)
 
-    async def _retry_with_renewed_token(
+    def _retry_after_bot_refusal(self, task: model.GuildTask) -> fetch_guild.StepResult:
+        """Try once more some seconds later: Discord refuses good tokens for a moment."""
+        reason = errors.BotTokenRefused.reason
+        if task.reason == reason:
+            return _failed(task, reason)
+        retry_at = self._deps.clock() + BOT_RETRY_PAUSE
+        return fetch_guild.StepResult(
+            dataclasses.replace(task, state=model.TaskState.QUEUED, reason=reason, retry_at=retry_at)
+        )
+
+    async def _retry_with_bot_token(
         self, run: TurnState, work: fetch_guild.TaskContext, purpose: ports.Purpose
     ) -> fetch_guild.StepResult:
-        """Renew the user's token, which Discord refused, and do the step again; refused twice, he must log in again."""
-        user = run.job.user_id
-        try:
-            run.credential = await self._credentials.renew_refused(user, work.credential, purpose)
-        except errors.RateLimited as wait:
-            return fetch_guild.StepResult(work.task, throttled=wait)
-        except (errors.EgressBlocked, errors.DiscordTransient) as failure:
-            pause = failure.retry_after if isinstance(failure, errors.EgressBlocked) else tokens.RETRY_PAUSE
-            return fetch_guild.StepResult(work.task, throttled=errors.CredentialBusy(user, pause))
-        except errors.DiscordRefused as refusal:
-            return _failed(work.task, refusal.reason)
-        again = dataclasses.replace(work, credential=run.credential)
-        try:
-            return await self._fetcher.run_step(again, purpose)
-        except errors.TokenRefused as refusal:
-            await self._credentials.mark_refused(user, run.credential)
-            raise errors.ReauthRequired(user) from refusal
+        """
+        Ask for the roles with the bot's token, in this turn and those of the next minutes.
+
+        A refusal here says nothing about the consent, because the scope may be missing; the guild list decides about
+        that. Not using the refused token again spares 401s, which count towards the invalid-request limit.
+        """
+        self._log.info("member_route_refused", user=run.job.user_id)
+        if len(self._refused) >= MOST_REFUSED:
+            self._refused.clear()
+        self._refused[run.job.user_id] = hash(work.credential.access_token), self._deps.clock()
+        return await self._fetcher.run_step(
+            dataclasses.replace(work, credential=work.credential.without_member_scope()), purpose
+        )
+
+    def _credential_for(self, run: TurnState) -> ports.Credential:
+        """Return the turn's pair, without the member scope if Discord refused it for that lately."""
+        refused = self._refused.get(run.job.user_id)
+        if refused is None:
+            return run.credential
+        token, at = refused
+        if token == hash(run.credential.access_token) and 0 <= self._deps.clock() - at < REFUSED_FOR:
+            return run.credential.without_member_scope()
+        del self._refused[run.job.user_id]
+        return run.credential
 
 
 def _failed(task: model.GuildTask, error: str) -> fetch_guild.StepResult:

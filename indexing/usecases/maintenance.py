@@ -1,7 +1,7 @@
 """
-What is done though nobody asks: overdue turns are enqueued again, guilds are read again, what is gone is erased.
+Periodic tasks without a request: enqueue overdue turns, refresh guilds that are due, purge what is gone.
 
-One process of all does each of these at a time (bus/leader.py); two at once would do no harm.
+One elected process runs each of them (messaging/coordination.py); two at once do no harm.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ from indexing.telemetry import logs, metrics
 from indexing.usecases import read_channels
 
 OVERDUE_AFTER = 5.0
-"""Seconds past its due time after which a turn counts as lost; the alarm and the queue take well under one."""
+"""Seconds past its due time after which a turn counts as lost; poller and queue take well under one."""
 BATCH_SIZE = 500
-"""Jobs enqueued in one sweep, most overdue first; the rest waits for the next."""
+"""Jobs enqueued in one sweep, or guilds loaded for one refresh, most overdue first."""
 REQUEUE_INTERVAL = 30.0
-"""Seconds until a job that was enqueued by a sweep counts as overdue again, so that a long queue is not made longer."""
+"""Seconds until a job that a sweep enqueued counts as due again, so that sweeps do not lengthen a long queue."""
 
 MAX_PERMIT_WAIT = 1.0
-"""Longest wait of a refresh for one permit, in seconds: when the other lanes leave none, the round is over."""
+"""Longest wait of a refresh for one permit, in seconds: when the other lanes leave none, the round ends."""
 PURGE_INTERVAL = 86_400.0
 """Seconds between two purges."""
 
 
 class Sweeper:
-    """Any number of processes may sweep: a turn that is enqueued twice runs once. One round trip when all is well."""
+    """Enqueues lost turns. A turn that is enqueued twice runs once. One round trip when none is lost."""
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
         self._deps = deps
@@ -39,50 +39,50 @@ class Sweeper:
         Enqueue overdue turns; returns how many.
 
         Raises:
-            errors.StoreUnavailable, errors.QueueUnavailable: The next sweep tries again.
+            errors.StoreUnavailable, errors.QueueUnavailable: The next sweep retries.
         """
-        late = await self._deps.jobs.list_overdue(self._deps.clock() - OVERDUE_AFTER, BATCH_SIZE)
-        for job in late:
-            again = dataclasses.replace(job, next_turn_at=self._deps.clock() + REQUEUE_INTERVAL)
-            if await self._deps.jobs.save(again):
+        overdue = await self._deps.jobs.list_overdue(self._deps.clock() - OVERDUE_AFTER, BATCH_SIZE)
+        for job in overdue:
+            requeued = dataclasses.replace(job, next_turn_at=self._deps.clock() + REQUEUE_INTERVAL)
+            if await self._deps.jobs.save(requeued):
                 await self._deps.queue.enqueue(turns.Turn(job.job_id, job.turn))
-        if late:
-            self._log.warning("overdue_turns_enqueued", jobs=len(late))
-        return len(late)
+        if overdue:
+            self._log.warning("overdue_turns_enqueued", jobs=len(overdue))
+        return len(overdue)
 
 
 class Refresher:
-    """Reads guilds again when their schedule says so, in the lane that takes what the others leave."""
+    """Fetches guilds again when they are due, in the refresh lane, which uses what the others leave."""
 
     def __init__(
         self,
         deps: ports.Dependencies,
         config: settings.IndexingSettings,
         metrics: metrics.IndexingMetrics,
-        reader: read_channels.ChannelFetcher,
+        fetcher: read_channels.ChannelFetcher,
     ) -> None:
         self._deps = deps
         self._config = config
         self._metrics = metrics
-        self._reader = reader
+        self._fetcher = fetcher
         self._log = logs.get(__name__)
 
     async def refresh(self) -> int:
         """
-        Read guilds that are due, most overdue first, until none is left, quota or the interval is out.
+        Fetch due guilds, most overdue first, until none is left or quota or the interval is used up.
 
         Returns:
-            How many were read; a guild whose turn did not come stays due.
+            How many were fetched; the others stay due.
 
         Raises:
-            errors.StoreUnavailable: The next round tries again.
+            errors.StoreUnavailable: The next round retries.
         """
         now = self._deps.clock()
-        line = collections.deque(await self._deps.guilds.list_due(now, BATCH_SIZE))
-        round_ = _Round(line, until=now + self._config.refresh_interval)
+        queue = collections.deque(await self._deps.guilds.list_due(now, BATCH_SIZE))
+        round_ = _Round(queue, until=now + self._config.refresh_interval)
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._config.refresh_width, len(line))):
+                for _ in range(min(self._config.refresh_width, len(queue))):
                     group.create_task(self._refresh_from_queue(round_))
         except* errors.IndexerError as problems:
             raise problems.exceptions[0] from problems
@@ -103,10 +103,10 @@ class Refresher:
                 round_.done += result != "error"
 
     async def _refetch(self, guild: model.Guild) -> str | None:
-        """Read a guild; returns what came of it, empty when somebody else has read it, None when quota is out."""
+        """Fetch a guild; returns a result label, "" when it was fetched elsewhere, None when the round must end."""
         purpose = ports.Purpose(model.Lane.REFRESH, None, f"refresh:{guild.guild_id}", MAX_PERMIT_WAIT)
         try:
-            read = await self._reader.fetch(
+            fetched = await self._fetcher.fetch(
                 read_channels.FetchRequest(guild, guild.fetched_at or 0.0, _ignore_start), purpose
             )
         except (errors.RateLimited, errors.EgressBlocked, errors.LimiterUnavailable) as problem:
@@ -117,21 +117,21 @@ class Refresher:
         except errors.DiscordRefused as refusal:
             self._log.error("refresh_refused", guild=guild.guild_id, reason=refusal.reason, status=refusal.status)
             return None
-        if read is None:
+        if fetched is None:
             return ""
-        if read.reason:
+        if fetched.reason:
             return "error"
-        return "changed" if read.changed else "unchanged"
+        return "changed" if fetched.changed else "unchanged"
 
     async def _unschedule(self, guild: model.Guild) -> None:
-        """Take a guild off the schedule that nobody looked at for so long; the next look brings it back."""
+        """Take a guild off the schedule that nobody viewed for a month; the next view puts it back."""
         now = self._deps.clock()
         fence = await self._deps.guilds.acquire_lease(
             guild.guild_id, now=now, until=now + 1.0, fetched_before=guild.fetched_at or 0.0
         )
         if fence is not None:
-            rest = dataclasses.replace(guild.schedule, next_at=0.0)
-            await self._deps.guilds.release_lease(guild.guild_id, fence=fence, schedule=rest)
+            idle = dataclasses.replace(guild.schedule, next_at=0.0)
+            await self._deps.guilds.release_lease(guild.guild_id, fence=fence, schedule=idle)
 
 
 @dataclasses.dataclass(slots=True)
@@ -142,11 +142,11 @@ class _Round:
 
 
 async def _ignore_start() -> None:
-    """Tell nobody that a reading begins."""
+    """Ignore that a fetch begins: no job waits for it."""
 
 
 class Purger:
-    """Erases what is gone for so long that it will not come back."""
+    """Erases what has been gone for longer than the retention."""
 
     def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
         self._deps = deps

@@ -163,9 +163,9 @@ class ReadCache:
             if head is None:
                 self._guilds.drop(guild_id)
                 changed.append(guild_id)
-            elif head.version != used[guild_id] or kept is None or kept.version != head.version:
+            elif head.version != used[guild_id]:
                 changed.append(guild_id)
-            else:
+            elif kept is not None and kept.version == head.version:
                 kept.note_fetch(head)
                 self._note_checked(guild_id, began)
         return Checked(current, changed)
@@ -179,15 +179,18 @@ class ReadCache:
     async def _ask_guilds(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
         return await self._deps.guilds.versions(guild_ids)
 
-    async def load(self, guild_ids: Collection[int]) -> None:
-        """Load guilds as stored after the call."""
+    async def load(self, guild_ids: Collection[int]) -> dict[int, channel_views.ChannelViews]:
+        """Return guilds as stored after the call; they are kept as far as there is room."""
         task = None
         for guild_id in guild_ids:
             task = self._loads.request(guild_id)
-        if task is not None:
-            await asyncio.shield(task)
+        if task is None:
+            return {}
+        loaded = await asyncio.shield(task)
+        return {guild_id: loaded[guild_id] for guild_id in guild_ids}
 
-    async def _load(self, guild_ids: list[int]) -> Mapping[int, bool]:
+    async def _load(self, guild_ids: list[int]) -> Mapping[int, channel_views.ChannelViews]:
+        loaded = {}
         began = self._monotonic()
         for first in range(0, len(guild_ids), PER_LOAD):
             wanted = guild_ids[first : first + PER_LOAD]
@@ -195,10 +198,10 @@ class ReadCache:
             for guild_id in wanted:
                 indexed = found.get(guild_id)
                 # A guild that is not stored has no channels; it is asked for again by the next page.
-                views = channel_views.ChannelViews(indexed or _nothing(guild_id), self._encode)
+                views = loaded[guild_id] = channel_views.ChannelViews(indexed or _nothing(guild_id), self._encode)
                 self._guilds.put(guild_id, views, size=views.bytes)
                 self._note_checked(guild_id, began)
-        return dict.fromkeys(guild_ids, True)
+        return loaded
 
     async def guilds(self, guild_ids: Collection[int]) -> dict[int, channel_views.ChannelViews]:
         """Return those of the guilds that are stored, checked now."""
@@ -213,10 +216,7 @@ class ReadCache:
                 views.note_fetch(versions[key])
         wanted = [*missing, *changed]
         for first in range(0, len(wanted), PER_LOAD):
-            await self.load(wanted[first : first + PER_LOAD])
-            for key in wanted[first : first + PER_LOAD]:
-                if (views := self._guilds.get(key)) is not None:
-                    kept[key] = views
+            kept |= await self.load(wanted[first : first + PER_LOAD])
         return {key: views for key, views in kept.items() if views.version > 0}
 
     def _is_young(self, checked_at: float) -> bool:

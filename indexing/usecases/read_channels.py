@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from indexing import concurrency, errors, settings
 from indexing.domain import channel_views, freshness, guild_cache, model, ports, reasons
-from indexing.telemetry import metrics
+from indexing.telemetry import logs, metrics
 from indexing.usecases import guild_lists
 
 MOST_LOST = 0.5
@@ -68,6 +68,7 @@ class ChannelFetcher:
         self._config = config
         self._metrics = metrics
         self._bot = bot
+        self._log = logs.get(__name__)
         self._cache: guild_cache.GuildCache[model.IndexedGuild] = guild_cache.GuildCache(CACHE_BYTES)
         self._in_flight: dict[int, asyncio.Event] = {}
         self._loads = concurrency.Coalescer(self._load)
@@ -129,7 +130,7 @@ class ChannelFetcher:
             if channels is not None and _needs_checking(channels, guild):
                 stored = (await self._deps.guilds.load([guild.guild_id])).get(guild.guild_id)
                 channels = await self._checked(guild, channels, stored, purpose, lease)
-        except (errors.NoAccess, errors.Gone) as refusal:
+        except (errors.NoAccess, errors.Gone, errors.AnswerTooLarge) as refusal:
             return FetchResult((), await self._record_refusal(guild, lease, refusal, purpose))
         if channels is None:
             return None
@@ -182,6 +183,10 @@ class ChannelFetcher:
     ) -> str:
         """Remember why there is nothing to read; without certainty that our bot was removed, nothing is hidden."""
         self._cache.drop(guild.guild_id)
+        if isinstance(refusal, errors.AnswerTooLarge):
+            self._log.error("guild_too_large", guild_id=guild.guild_id, error=str(refusal))
+            await lease.refused(reasons.GUILD_TOO_LARGE)
+            return reasons.GUILD_TOO_LARGE
         try:
             there = await self._bot.verify_installed(guild.guild_id, purpose)
         except errors.IndexerError:

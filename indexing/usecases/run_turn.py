@@ -27,6 +27,14 @@ MOST_UNFINISHED = 5
 """Turns that may get lost in a row before a job is given up: killed workers are forgiven, a turn that kills is not."""
 
 
+PERMIT_WAIT = 2.0
+"""
+Longest wait, in seconds, for one permit within a background turn. A longer one ends the turn, whose thread is then free
+for other jobs. With 80 jobs for 64 threads, 1 and 2 use the fleet's budget fully and 5 uses four fifths of it, because
+positions in the queue are lost while jobs wait for a thread; with a thread for each job a longer wait saves turns.
+"""
+
+
 class TurnRunner:
     """Runs turns. Round trips besides the units': 6 to MongoDB, 7 in a job's last turn, 1 to Redis."""
 
@@ -40,23 +48,23 @@ class TurnRunner:
         user_budget: int = 5,
     ) -> None:
         """*user_budget* is the capacity of a user's budget, which bounds how many calls a turn makes side by side."""
-        self._width = config.turn_width or min(25, max(5, user_budget))
+        self._width = config.turn_width or min(12, max(5, user_budget))
         self._deps = deps
         self._config = config
         self._metrics = metrics
         self._lists = lists
         reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot_guilds)
         self._credentials = tokens.TokenManager(deps, metrics)
-        self._tasks = guild_tasks.GuildTaskRunner(
-            deps, fetch_guild.GuildStep(deps, config, metrics, reader), self._credentials, metrics
-        )
+        self._tasks = guild_tasks.GuildTaskRunner(deps, fetch_guild.GuildStep(deps, config, metrics, reader), metrics)
         self._forgiving: set[asyncio.Task[None]] = set()
         self._log = logs.get(__name__)
 
     async def run_background_turn(self, turn: turns.Turn) -> bool:
         """Run a turn in the background lane, as a worker does; see `run_turn`."""
         until = self._deps.clock() + self._config.turn_time
-        return await self.run_turn(turn, guild_tasks.TurnLimits(model.Lane.BACKGROUND, until, self._width))
+        return await self.run_turn(
+            turn, guild_tasks.TurnLimits(model.Lane.BACKGROUND, until, self._width, max_wait=PERMIT_WAIT)
+        )
 
     async def run_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> bool:
         """
@@ -155,15 +163,16 @@ class TurnRunner:
         """Read the user's guild list; when Discord refuses his token, once more with a renewed one."""
         user, lists = run.job.user_id, self._lists
         try:
-            return await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
+            tasks = await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
         except errors.TokenRefused:
             purpose = run.purpose(self._deps.clock(), "renew")
             run.credential = await self._credentials.renew_refused(user, run.credential, purpose)
-        try:
-            return await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
-        except errors.TokenRefused as refusal:
-            await self._credentials.mark_refused(user, run.credential)
-            raise errors.ReauthRequired(user) from refusal
+            try:
+                tasks = await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
+            except errors.TokenRefused:
+                await self._credentials.confirm_refused(user, run.credential)
+        await self._credentials.note_accepted(user)
+        return tasks
 
     async def _list_guilds(self, run: guild_tasks.TurnState) -> bool:
         """List and store the user's guilds; returns False when the turn ended here."""
@@ -178,7 +187,11 @@ class TurnRunner:
         except errors.DiscordTransient as failure:
             await self._retry_list_later(run.job, failure)
         except errors.DiscordRefused as refusal:
-            await self._end_job(run.job, model.JobState.FAILED, refusal.reason)
+            if isinstance(refusal, errors.BotTokenRefused) and run.job.reason != refusal.reason:
+                # Discord refuses good tokens for a moment, so one refusal is no proof.
+                await self._retry_list_later(run.job, refusal)
+            else:
+                await self._end_job(run.job, model.JobState.FAILED, refusal.reason)
         else:
             run.job = dataclasses.replace(run.job, listed=True, attempts=0, reason="")
             self._note_milestone("list", run.job)
@@ -208,18 +221,28 @@ class TurnRunner:
         if user is None:
             raise errors.CredentialMissing(run.job.user_id)
         run.memberships, run.guilds = dict(user.memberships), guilds
-        await self._skip_tasks(run, user.preferences)
+        await self._skip_tasks(run, user.preferences, await self._guilds_without_bot(run))
         now, weights = self._deps.clock(), self._config.rank_weights
         ordered = ranking.rank_guilds(run.memberships, run.guilds, user.preferences, now=now, weights=weights)
         run.order = {row.inputs.guild_id: place for place, row in enumerate(ordered)}
         run.prioritize_first_screen()
 
-    async def _skip_tasks(self, run: guild_tasks.TurnState, preferences: model.Preferences) -> None:
+    async def _guilds_without_bot(self, run: guild_tasks.TurnState) -> frozenset[int]:
+        """Return guilds without our bot of which nobody knew when the list was read, as it is at a cold start."""
+        unknown = {key for key, guild in run.guilds.items() if guild.access is model.Access.UNKNOWN}
+        installed = await self._lists.bot_guilds.get_cached() if unknown else None
+        return frozenset(unknown - installed) if installed is not None else frozenset()
+
+    async def _skip_tasks(
+        self, run: guild_tasks.TurnState, preferences: model.Preferences, without_bot: frozenset[int]
+    ) -> None:
         """End the tasks whose guild the user has left, or muted meanwhile; a forced job indexes muted guilds too."""
         skipped = []
         for task in run.open_tasks():
             if task.guild_id not in run.memberships:
                 skipped.append(_skipped(dataclasses.replace(task, channel_count=0), reasons.USER_LEFT))
+            elif task.guild_id in without_bot:
+                skipped.append(_skipped(task, reasons.BOT_NOT_INSTALLED))
             elif task.guild_id in preferences.muted and not run.job.force:
                 skipped.append(_skipped(task, reasons.MUTED))
         await self._deps.jobs.write_tasks(run.job, [run.revise(task) for task in skipped])

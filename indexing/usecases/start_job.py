@@ -1,9 +1,9 @@
 """
-Start a job or join the one that runs, and wait a little for first results.
+Start a job or join the active one, and wait briefly for first results.
 
-The first turn of a new job runs right here, in the interactive lane, on the best few guilds. A worker's turn is
-scheduled, before the job exists, for when the caller's wait is over: so a crash here loses nothing, and workers do not
-compete for the user's budget meanwhile. When the first turn ends early, it brings the next one forward itself.
+The first turn of a new job runs in this process, in the interactive lane, on the best few guilds. A worker's turn is
+scheduled, before the job exists, for the end of the caller's wait: a crash here loses nothing, and until then workers
+do not compete for the user's budget. When the first turn ends early, it enqueues the next one itself.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ LINE_FACTOR = 4
 SECONDS_PER_START = 0.5
 """About what a first turn takes when the store is well: our guess, for that time."""
 HANDOVER_GRACE = 2.0
-"""Seconds that the first turn may run on after the caller's wait, before a worker takes the job over."""
+"""Seconds that the first turn may run past the caller's wait, before a worker takes the job over."""
 
 
 class Disposition(enum.StrEnum):
@@ -33,7 +33,7 @@ class Disposition(enum.StrEnum):
 
 
 class StartReason(enum.StrEnum):
-    """Why a start was served as it was."""
+    """Reason for the disposition of a start."""
 
     FIRST_JOB = "FIRST_JOB"
     FORCED = "FORCED"
@@ -45,7 +45,7 @@ class StartReason(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StartResult:
-    """What is known when the caller's wait is over; `position` is where a watcher goes on."""
+    """The job at the end of the caller's wait; `position` is where a watcher resumes."""
 
     job: model.Job
     disposition: Disposition
@@ -55,20 +55,20 @@ class StartResult:
 
 
 class StartJob:
-    """Starts jobs. Round trips of `run` until the first turn: 3 to MongoDB, 1 to Redis."""
+    """Starts jobs. Round trips of `start` before the first turn: 3 to MongoDB, 1 to Redis."""
 
     def __init__(
         self,
         deps: ports.Dependencies,
         config: settings.IndexingSettings,
-        turner: run_turn.TurnRunner,
+        turn_runner: run_turn.TurnRunner,
         limit: concurrency.AdaptiveLimit | None = None,
     ) -> None:
         """*limit* bounds how many first turns run side by side; without one, none waits."""
         self._limit = limit
         self._deps = deps
         self._config = config
-        self._turn_runner = turner
+        self._turn_runner = turn_runner
         self._running: set[asyncio.Task[None]] = set()
         self._released = asyncio.Event()
         self._log = logs.get(__name__)
@@ -113,24 +113,24 @@ class StartJob:
             raise errors.Overloaded(max(1.0, SECONDS_PER_START * self._limit.waiting / self._limit.limit))
 
     def release_waiters(self) -> None:
-        """Let whoever waits for first results have those that are there now: the process is about to end."""
+        """End all waits for first results with the results so far, because the process is about to end."""
         self._released.set()
 
     async def _wait_for_first_turn(self, task: asyncio.Task[None], seconds: float) -> None:
-        hurried = asyncio.create_task(self._released.wait())
+        released = asyncio.create_task(self._released.wait())
         try:
-            await asyncio.wait({task, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, released}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            hurried.cancel()
+            released.cancel()
 
     async def join(self, user_id: int) -> StartResult | None:
         """
-        Return the user's running job as it is, if its guilds are listed; None when there is none to be joined at once.
+        Return the user's active job as it is, if its guilds are listed; None when there is none to join at once.
 
-        Neither a credential nor a due time is looked at: the job has both. Round trips: 3 to MongoDB, 1 to Redis.
+        Neither credential nor due time is checked: the job has both. Round trips: 3 to MongoDB, 1 to Redis.
 
         Raises:
-            errors.StoreUnavailable, errors.QueueUnavailable: It is not known.
+            errors.StoreUnavailable, errors.QueueUnavailable: The job cannot be read.
         """
         last = await self._deps.jobs.latest(user_id)
         if last is None or last.state.terminal or not last.listed:
@@ -139,7 +139,7 @@ class StartJob:
         return None if found.job.state.terminal else found
 
     async def drain(self, seconds: float) -> None:
-        """Let first turns that still run end; what does not end in time is found by the sweeper."""
+        """Wait for first turns that still run; the sweeper finds the jobs of those that do not end in time."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
@@ -156,14 +156,14 @@ class StartJob:
             await self._turn_runner.run_turn(turn, limits)
         except errors.IndexerError as problem:
             self._log.warning("first_turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
-        except Exception:  # noqa: BLE001 -- nobody awaits this task's result; the sweeper takes the job over
+        except Exception:  # noqa: BLE001 -- the task's result is not awaited; the sweeper takes the job over
             self._log.exception("first_turn_crashed", job=turn.job_id)
         finally:
             if self._limit is not None:
                 self._limit.release()
 
     async def _wait_until_listed(self, job: model.Job, wait: float) -> None:
-        """Wait until whoever created the job has read the guild list."""
+        """Wait until the process that created the job has stored the guild list."""
         deadline = self._deps.clock() + wait
         subscription = await self._deps.events.subscribe(
             job.job_id, await self._deps.events.get_last_position(job.job_id)
@@ -178,17 +178,17 @@ class StartJob:
         finally:
             await subscription.close()
 
-    async def _make_result(self, job_id: str, disposition: Disposition, why: StartReason) -> StartResult:
+    async def _make_result(self, job_id: str, disposition: Disposition, reason: StartReason) -> StartResult:
         position = await self._deps.events.get_last_position(job_id)
         found = await self._deps.jobs.load(job_id)
         if found is None:
             raise errors.JobNotFound(job_id)
         job, tasks = found
-        return StartResult(job, disposition, why, tasks, position)
+        return StartResult(job, disposition, reason, tasks, position)
 
 
 def _start_reason(last: model.Job | None) -> StartReason:
-    """Return why the user's last job does not do."""
+    """Return why the user's last job is not a fresh answer."""
     if last is None:
         return StartReason.FIRST_JOB
     return StartReason.LAST_JOB_OLD if last.state is model.JobState.SUCCEEDED else StartReason.LAST_JOB_NOT_CLEAN

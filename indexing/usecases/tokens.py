@@ -1,23 +1,24 @@
 """
-A user's pair of tokens, renewed ahead of its end by one process of all.
+Users' OAuth2 token pairs: renewed before they expire, looked at, and revoked.
 
-Who finds a pair near its end locks it (a write over the mark that he has read), trades its refresh token, and stores
-the new pair before anybody uses it, himself included. Everybody else goes on with the old pair while it lives, then
-waits a little for the new one.
+Every write is a compare-and-set on the stored `version`. A process that finds a pair about to expire locks it, trades
+its refresh token, and stores the new pair before anything uses it. Other processes use the old pair until it expires,
+then wait a few seconds for the new one.
 
-A refresh token works once, so the moment between Discord's answer and the store is the one that matters. A process that
-dies there leaves the old pair under a lock. When the lock is over, the next who needs the pair tries its refresh token
-once more: Discord renews it if the call had never arrived, else says that it is dead, and the user must log in again
-(REAUTH_REQUIRED). No pair is ever used that is not stored, and no user's work waits longer than the lock.
+A refresh token works once, so the critical moment is between Discord's response and the write. A process that crashes
+there leaves the old pair locked. After the lock expires, the next process tries the old refresh token again: Discord
+renews it if the first request never arrived. Otherwise Discord refuses it, and the user must log in again
+(REAUTH_REQUIRED). A pair that is not stored is never used, and no work waits longer than the lock.
 
-Round trips while the pair is good: 1 to MongoDB. To renew it: 1 to Discord, 2 to Redis, 2 to MongoDB more.
+A revoked pair is deleted first and revoked at Discord second, so that no process uses it whatever fails in between.
 
-A user's consent as callers see it: whether it can be used, and taking it back.
+Round trips while the pair is valid: 1 to MongoDB. To renew it: 1 to Discord, 2 to Redis, 2 to MongoDB more.
 """
 
 import asyncio
 import dataclasses
 import enum
+from typing import NoReturn
 
 from indexing import concurrency, errors
 from indexing.domain import model, ports
@@ -25,44 +26,56 @@ from indexing.telemetry import logs, metrics
 from indexing.usecases import control_job
 
 RENEW_AHEAD = 600.0
-"""Seconds before its end from which a pair is renewed; Discord's live a week."""
+"""Seconds before its expiry from which a pair is renewed; Discord's access tokens are valid for a week."""
 UNUSABLE_BELOW = 15.0
-"""Seconds before its end from which a token is not used any more: longer than one call takes."""
+"""Seconds before its expiry from which a token is not used any more: longer than one call takes."""
 RENEWAL_WAIT = 5.0
-"""Longest wait for a pair that somebody else renews, in seconds; it takes him about half a second."""
+"""Longest wait for a pair that another process renews, in seconds; a renewal takes about half a second."""
 POLL_INTERVAL = 0.2
-"""Seconds between two looks whether he is done."""
+"""Seconds between two checks for the renewed pair."""
 LOCK_MARGIN = 5.0
-"""Seconds that a lock lasts longer than the call: for the permit and the store."""
+"""Seconds that a lock outlasts the call, for the write."""
 RETRY_PAUSE = 5.0
-"""Seconds without another attempt after one that failed for a passing cause."""
+"""Seconds until the next attempt after a transient failure."""
 LONG_RETRY_PAUSE = 60.0
-"""The same after one for which we are to blame: each counts towards the ban line of the whole fleet."""
+"""The same after an error of our application: each counts towards the invalid-request limit of the whole fleet."""
+CONFIRMATION_PAUSE = 5.0
+"""Seconds between two refusals of an access token that end the consent: Discord refuses good tokens for a moment."""
+DOUBT_LIFETIME = 3_600.0
+"""Seconds after which a refusal no longer counts as the first of two."""
 STORE_RETRIES = (0.1, 0.3, 0.9)
-"""Seconds before each further attempt to store a new pair: without it the user must log in again."""
+"""Seconds before each retry of storing a new pair: if it is lost, the user must log in again."""
 
-TRANSIENT_ERRORS = (
+CREDENTIAL_REVOKED = "CREDENTIAL_REVOKED"
+"""Reason of a job that ended with the revocation of its user's credential."""
+REVOKE_PERMIT_WAIT = 1.0
+"""Longest wait for the permit of a revocation, in seconds."""
+REVOKE_TIMEOUT = 5.0
+"""Longest time for the revocation at Discord, in seconds."""
+
+RECOVERABLE_ERRORS = (
     *(errors.RateLimited, errors.LimiterUnavailable, errors.EgressBlocked),
     *(errors.DiscordTransient, errors.DiscordRefused),
 )
-"""Why a pair could not be renewed although the user's consent stands."""
+"""Failures of a renewal that leave the user's consent valid."""
 
 
 class TokenManager:
-    """Gives pairs that can be used."""
+    """Provides valid token pairs, renewing them when needed."""
 
     def __init__(self, deps: ports.Dependencies, metrics: metrics.IndexingMetrics) -> None:
         self._deps = deps
         self._metrics = metrics
+        self._doubted: dict[int, str | None] = {}
         self._log = logs.get(__name__)
 
     async def get_usable(self, user_id: int, purpose: ports.Purpose) -> ports.Credential:
         """
-        Return the user's pair, renewed if it is near its end.
+        Return the user's pair, renewed if it is about to expire.
 
         Raises:
             errors.CredentialMissing, errors.ReauthRequired: There is none, or only the user can renew it.
-            errors.CredentialBusy, and what `ports.OAuth` may raise: It is used up, and cannot be renewed now.
+            errors.CredentialBusy, and the errors of `ports.OAuth`: It has expired and cannot be renewed now.
         """
         held = await self._load(user_id)
         left = _seconds_left(held, self._deps.clock())
@@ -72,7 +85,7 @@ class TokenManager:
             return held.credential
         try:
             return await self._renew(user_id, held, purpose)
-        except TRANSIENT_ERRORS as problem:
+        except RECOVERABLE_ERRORS as problem:
             if _seconds_left(held, self._deps.clock()) <= UNUSABLE_BELOW:
                 raise
             self._log.info("credential_renewal_deferred", user=user_id, reason=problem.reason)
@@ -82,40 +95,75 @@ class TokenManager:
         """
         Return the pair to use after Discord refused *used*: the stored one if it is another, else a renewed one.
 
+        A pair that cannot be renewed, or was refused before, is not renewed; see `confirm_refused`.
+
         Raises:
-            errors.ReauthRequired: It cannot be renewed; the user must log in again, and all his work stops.
-            errors.CredentialMissing, errors.CredentialBusy, and what `ports.OAuth` may raise.
+            errors.ReauthRequired: The consent has ended; the user must log in again, and all their work stops.
+            errors.CredentialMissing, errors.CredentialBusy, and the errors of `ports.OAuth`.
         """
         held = await self._load(user_id)
         if held.credential.access_token != used.access_token:
             return held.credential
-        if not self._renewable(held):
-            await self._deps.credentials.mark_refused(user_id, version=held.version)
-            raise errors.ReauthRequired(user_id)
+        doubted = 0.0 <= self._deps.clock() - held.doubted_at < DOUBT_LIFETIME
+        if doubted or not self._renewable(held):
+            await self._confirm_refused(user_id, held)
         return await self._renew(user_id, held, purpose)
 
-    async def mark_refused(self, user_id: int, used: ports.Credential) -> None:
-        """Note that Discord refuses a pair that was renewed; one that is stored since then stays."""
+    async def confirm_refused(self, user_id: int, used: ports.Credential) -> NoReturn:
+        """
+        Judge a refusal of the pair *used*, which is new or was renewed just now.
+
+        One refusal is no proof, because Discord refuses good tokens for a moment. Two that are some seconds apart are.
+
+        Raises:
+            errors.CredentialBusy: It is the first refusal, or another pair is stored since; ask again then.
+            errors.ReauthRequired: It is the second; the user must log in again.
+            errors.CredentialMissing: The pair is erased.
+        """
         held = await self._load(user_id)
-        if held.credential.access_token == used.access_token:
-            await self._deps.credentials.mark_refused(user_id, version=held.version)
+        if held.credential.access_token != used.access_token:
+            raise errors.CredentialBusy(user_id, POLL_INTERVAL)
+        await self._confirm_refused(user_id, held)
+
+    async def note_accepted(self, user_id: int) -> None:
+        """Forget a first refusal: Discord has accepted the pair since. No round trip without one."""
+        if user_id in self._doubted:
+            await self._deps.credentials.mark_doubted(user_id, version=self._doubted.pop(user_id), at=0.0)
+
+    async def _confirm_refused(self, user_id: int, held: ports.StoredCredential) -> NoReturn:
+        now = self._deps.clock()
+        age = now - held.doubted_at
+        if CONFIRMATION_PAUSE <= age < DOUBT_LIFETIME:
+            if await self._deps.credentials.mark_refused(user_id, version=held.version):
+                self._log.info("reauth_required", user=user_id, reason="access token refused twice")
+                raise errors.ReauthRequired(user_id)
+            raise errors.CredentialBusy(user_id, POLL_INTERVAL)
+        if not 0 <= age < CONFIRMATION_PAUSE:
+            self._log.info("access_token_refused", user=user_id)
+            await self._deps.credentials.mark_doubted(user_id, version=held.version, at=now)
+            age = 0.0
+        raise errors.CredentialBusy(user_id, CONFIRMATION_PAUSE - age)
 
     async def _load(self, user_id: int) -> ports.StoredCredential:
         try:
             held = await self._deps.credentials.get(user_id)
         except errors.ReauthRequired:
-            # Nothing is noted in the row: when the key is back, so is the credential.
+            # The row stays unchanged: the credential is usable again when the key is configured again.
             self._log.error("credential_undecryptable", user=user_id)
             raise
         if held.refused:
             raise errors.ReauthRequired(user_id)
+        if held.doubted_at:
+            self._doubted[user_id] = held.version
+        else:
+            self._doubted.pop(user_id, None)
         return held
 
     def _renewable(self, held: ports.StoredCredential) -> bool:
         return self._deps.oauth.enabled and bool(held.credential.refresh_token)
 
     async def _renew(self, user_id: int, held: ports.StoredCredential, purpose: ports.Purpose) -> ports.Credential:
-        """Renew the pair, or wait until somebody else has."""
+        """Renew the pair, or wait until another process has."""
         until = self._deps.clock() + RENEWAL_WAIT
         before = held.credential
         while held.credential == before:
@@ -125,7 +173,7 @@ class TokenManager:
                 lease = self._deps.oauth.max_call_time + purpose.max_wait + LOCK_MARGIN
                 version = await self._deps.credentials.lock(user_id, version=held.version, now=now, until=now + lease)
             if version is not None:
-                # Shielded: a turn that ends for another reason must not lose the answer on its way.
+                # Shielded: a turn that is cancelled must not lose a response in flight.
                 return await asyncio.shield(
                     concurrency.spawn_shared(self._renew_locked(user_id, before, version, purpose))
                 )
@@ -138,7 +186,7 @@ class TokenManager:
     async def _renew_locked(
         self, user_id: int, before: ports.Credential, version: str, purpose: ports.Purpose
     ) -> ports.Credential:
-        """Trade the refresh token under our lock."""
+        """Trade the refresh token while holding the lock."""
         now = self._deps.clock
         try:
             pair = await self._deps.oauth.renew(before, purpose, now())
@@ -152,17 +200,17 @@ class TokenManager:
             await self._deps.credentials.unlock(user_id, version=version)
             raise
         except errors.IndexerError as problem:
-            ours = isinstance(problem, errors.DiscordRefused)
+            application_error = isinstance(problem, errors.DiscordRefused)
             self._metrics.renewals.labels("failed").inc()
             self._log.warning("credential_not_renewed", user=user_id, reason=problem.reason)
             await self._deps.credentials.unlock(
-                user_id, version=version, until=now() + (LONG_RETRY_PAUSE if ours else RETRY_PAUSE)
+                user_id, version=version, until=now() + (LONG_RETRY_PAUSE if application_error else RETRY_PAUSE)
             )
             raise
         return await self._store_with_retries(user_id, version, pair)
 
     async def _store_with_retries(self, user_id: int, version: str, pair: ports.Credential) -> ports.Credential:
-        """Store the new pair before it is used; one that came too late is dropped for what is stored instead."""
+        """Store the new pair and return the stored one: the new pair, or the one that replaced it meanwhile."""
         for pause in STORE_RETRIES:
             try:
                 return await self._store_once(user_id, version, pair)
@@ -181,7 +229,7 @@ class TokenManager:
             return pair
         held = await self._load(user_id)
         if held.credential == pair:
-            # An attempt that seemed to fail had stored it.
+            # An earlier attempt failed after the write.
             self._metrics.renewals.labels("renewed").inc()
         else:
             self._metrics.renewals.labels("lost").inc()
@@ -190,17 +238,9 @@ class TokenManager:
 
 
 def _seconds_left(held: ports.StoredCredential, now: float) -> float:
-    """Return the seconds for which the access token still lives; infinite when nobody said."""
-    ends = held.credential.expires_at
-    return float("inf") if ends is None else ends - now
-
-
-CREDENTIAL_REVOKED = "CREDENTIAL_REVOKED"
-"""Why the user's work ended when his consent was taken back."""
-MAX_PERMIT_WAIT = 1.0
-"""Longest wait for the permit to tell Discord, in seconds."""
-REVOKE_TIMEOUT = 5.0
-"""Longest time for telling Discord, in seconds."""
+    """Return the seconds until the access token expires; infinite when that is unknown."""
+    expires_at = held.credential.expires_at
+    return float("inf") if expires_at is None else expires_at - now
 
 
 class CredentialState(enum.StrEnum):
@@ -213,7 +253,7 @@ class CredentialState(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CredentialStatus:
-    """What may be told of a credential; nothing of its tokens."""
+    """The status of a credential, without its tokens."""
 
     state: CredentialState
     scopes: tuple[str, ...] = ()
@@ -221,7 +261,7 @@ class CredentialStatus:
 
 
 class CredentialControl:
-    """Looks at credentials and revokes them."""
+    """Reports the status of credentials and revokes them."""
 
     def __init__(self, deps: ports.Dependencies, controls: control_job.JobControl) -> None:
         self._deps = deps
@@ -229,7 +269,7 @@ class CredentialControl:
         self._log = logs.get(__name__)
 
     async def get_status(self, user_id: int) -> CredentialStatus:
-        """Return how the user's credential stands. One round trip; raises errors.StoreUnavailable."""
+        """Return the status of the user's credential. One round trip; raises errors.StoreUnavailable."""
         try:
             held = await self._deps.credentials.get(user_id)
         except errors.CredentialMissing:
@@ -241,27 +281,27 @@ class CredentialControl:
 
     async def revoke(self, user_id: int) -> bool:
         """
-        Forget the user's tokens, end his work, and ask Discord to revoke them; returns whether Discord has.
+        Delete the user's tokens, end their job, and revoke the tokens at Discord; returns whether Discord did.
 
-        They are forgotten first: whatever fails then, they are not used any more. Discord is asked once and not for
-        long; when it does not answer, the access token lives there until it ends by itself. Calling again is safe.
+        Discord is asked once, for at most REVOKE_TIMEOUT; if that fails, the access token stays valid there until it
+        expires. The call is idempotent.
 
         Raises:
-            errors.StoreUnavailable, errors.QueueUnavailable: The tokens may be forgotten or not; call again.
+            errors.StoreUnavailable, errors.QueueUnavailable: The tokens may or may not be deleted; call again.
         """
         pair = await self._deps.credentials.delete(user_id)
-        told, _ = await asyncio.gather(
+        revoked, _ = await asyncio.gather(
             self._revoke_at_discord(user_id, pair), self._controls.stop_user_job(user_id, CREDENTIAL_REVOKED)
         )
-        self._log.info("credential_revoked", user=user_id, at_discord=told)
-        return told
+        self._log.info("credential_revoked", user=user_id, at_discord=revoked)
+        return revoked
 
     async def _revoke_at_discord(self, user_id: int, pair: ports.Credential | None) -> bool:
         if pair is None or not self._deps.oauth.enabled:
             return False
         try:
             async with asyncio.timeout(REVOKE_TIMEOUT):
-                purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", MAX_PERMIT_WAIT)
+                purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", REVOKE_PERMIT_WAIT)
                 await self._deps.oauth.revoke(pair, purpose)
         except (errors.IndexerError, TimeoutError) as problem:
             self._log.warning("not_revoked_at_discord", user=user_id, reason=type(problem).__name__)

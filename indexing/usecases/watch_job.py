@@ -1,9 +1,9 @@
 """
-What a watcher of a job is told: the rows as they are, then what changes, then how it ended.
+Watch a job: a snapshot of its rows, then changes, then its end.
 
-Rows come whole and with a revision that only grows, so that the latest wins and duplicates are harmless. The snapshot
-is read from the store after the watcher has begun to listen, so that nothing falls between the two. A watcher that
-reads slowly gets fewer, merged updates, never a longer queue.
+Rows are sent whole, with a revision that only grows: the latest wins and duplicates are harmless. The watcher
+subscribes before it reads the snapshot from the store, so no change is lost between the two. A slow watcher gets
+fewer, merged updates instead of a growing queue.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from indexing.domain import model, ports
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
 EVENTS_LOST = "EVENTS_LOST"
 BATCH_WINDOW = 0.1
-"""Seconds by which a sign of life may be late, so that many watchers' jobs are looked at together."""
+"""Seconds by which a heartbeat may be late, so that one query checks many watchers' jobs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All rows as they are; `reason` says why a watcher that resumed gets one."""
+    """All rows as they are; `reason` says why a resuming watcher gets a snapshot."""
 
     job: model.Job
     tally: model.Tally
@@ -31,7 +31,7 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Changed:
-    """What changed since the last message; `own` says whether the job's own fields did, its numbers aside."""
+    """The changes since the last message; `job_changed` says whether the job's own fields changed, its tally aside."""
 
     update: model.JobUpdate
     job_changed: bool
@@ -54,7 +54,7 @@ class Ended:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Disconnecting:
-    """This process ends the stream; another one goes on with the token."""
+    """This process ends the stream; the watcher resumes elsewhere from its position."""
 
     reason: str
 
@@ -65,12 +65,12 @@ Message = Snapshot | Changed | Heartbeat | Ended | Disconnecting
 @dataclasses.dataclass(frozen=True, slots=True)
 class WatchOptions:
     """
-    How a watcher wants to be told, and when he has to be sent away.
+    Options of a watcher.
 
     Attributes:
         after: Position to resume from; None asks for a snapshot.
-        heartbeat: Seconds of silence after which a sign of life is sent.
-        disconnect_reason: Says why the stream has to end now, or nothing.
+        heartbeat: Seconds of silence after which a heartbeat is sent.
+        disconnect_reason: Returns why the stream must end now; empty when it may go on.
     """
 
     after: str | None
@@ -79,7 +79,7 @@ class WatchOptions:
 
 
 class JobWatcher:
-    """Follows jobs."""
+    """Watches jobs."""
 
     def __init__(self, deps: ports.Dependencies) -> None:
         self._deps = deps
@@ -87,7 +87,7 @@ class JobWatcher:
 
     async def find_job(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
         """
-        Return the job itself, or the user's active or newest one.
+        Return the job by its id, or the user's active or newest one.
 
         Raises:
             errors.JobNotFound: There is none.
@@ -102,12 +102,12 @@ class JobWatcher:
         return model.tally_of(await self._deps.jobs.list_tasks(job.job_id))
 
     async def list_jobs(self, user_id: int, *, before: float, limit: int) -> list[tuple[model.Job, model.Tally]]:
-        """Return the user's jobs that were created before a time, newest first, with their numbers."""
+        """Return the user's jobs that were created before a time, newest first, with their tallies."""
         jobs = await self._deps.jobs.list_for_user(user_id, before=before, limit=limit)
         return [(job, model.tally_of(tasks)) for job, tasks in jobs]
 
     async def wait_until_ended(self, job: model.Job, seconds: float) -> model.Job:
-        """Return the job when it has ended, or as it is after that time."""
+        """Return the job when it has ended, or as it is after *seconds*."""
         deadline = self._deps.clock() + seconds
         subscription = await self._deps.events.subscribe(
             job.job_id, await self._deps.events.get_last_position(job.job_id)
@@ -123,32 +123,33 @@ class JobWatcher:
         finally:
             await subscription.close()
 
-    async def watch(self, job: model.Job, terms: WatchOptions) -> AsyncGenerator[tuple[Message, str], None]:
-        """Yield what happens to the job, each with the position to resume from, until it has ended."""
-        position, resumes = await self._find_position(job.job_id, terms.after)
+    async def watch(self, job: model.Job, options: WatchOptions) -> AsyncGenerator[tuple[Message, str], None]:
+        """Yield the messages of a job, each with the position to resume from, until the job has ended."""
+        position, resumes = await self._find_position(job.job_id, options.after)
         subscription = await self._deps.events.subscribe(job.job_id, position)
         try:
-            current, told, tally = await self.find_job(job_id=job.job_id), None, None
+            current, sent, tally = await self.find_job(job_id=job.job_id), None, None
             if not resumes or current.state.terminal:
-                # Of a job that has ended no change will follow: who resumes must not miss those since his position.
-                reason = "" if resumes or terms.after is None else TOKEN_TOO_OLD
+                # No change follows the end of a job: a resuming watcher must not miss those since its position.
+                # Who holds the first position has seen no update, so that none of theirs is lost.
+                reason = "" if resumes or options.after in {None, ports.FIRST_POSITION} else TOKEN_TOO_OLD
                 yield await self._snapshot(current, reason), position
-                told = _visible_fields(current)
+                sent = _visible_fields(current)
             while not current.state.terminal:
-                update = await subscription.next(terms.heartbeat - BATCH_WINDOW)
+                update = await subscription.next(options.heartbeat - BATCH_WINDOW)
                 if update is not None:
                     current, tally, position = update.job, update.tally, update.position
-                    before, told = told, _visible_fields(current)
-                    yield Changed(update, told != before), position
-                elif not terms.disconnect_reason():
+                    before, sent = sent, _visible_fields(current)
+                    yield Changed(update, sent != before), position
+                elif not options.disconnect_reason():
                     current, lost = await self._check_silence(current, position)
                     yield (
                         await self._snapshot(current, EVENTS_LOST) if lost else Heartbeat(self._deps.clock()),
                         position,
                     )
-                    told, tally = (_visible_fields(current), None) if lost else (told, tally)
-                del update  # rows weigh more than the watcher himself: they must not be held while nothing happens
-                if not current.state.terminal and (reason := terms.disconnect_reason()):
+                    sent, tally = (_visible_fields(current), None) if lost else (sent, tally)
+                del update  # free the rows while the watcher waits: they outweigh everything else it holds
+                if not current.state.terminal and (reason := options.disconnect_reason()):
                     yield Disconnecting(reason), position
                     return
             yield Ended(current, tally or await self.count_tasks(current)), position
@@ -156,29 +157,29 @@ class JobWatcher:
             await subscription.close()
 
     async def _find_position(self, job_id: str, after: str | None) -> tuple[str, bool]:
-        """Return where a watcher begins, and whether that is where he left off."""
+        """Return the position where a watcher starts, and whether it resumes there without a gap."""
         if after is not None and await self._deps.events.has_all_since(job_id, after):
             return after, True
         return await self._deps.events.get_last_position(job_id), False
 
     async def _check_silence(self, job: model.Job, position: str) -> tuple[model.Job, bool]:
-        """Return the job as it is, and whether its silence was the stream's loss rather than peace."""
-        place = job.job_id, position
-        found = (await asyncio.shield(self._checks.request(place)))[place]
+        """Return the job as it is, and whether its stream lost updates."""
+        key = job.job_id, position
+        found = (await asyncio.shield(self._checks.request(key)))[key]
         if found is None:
             raise errors.JobNotFound(job.job_id)
         return found
 
-    async def _check_jobs(self, places: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[model.Job, bool] | None]:
-        """Look at many silent jobs. Round trips: 1 to MongoDB, 1 to Redis."""
-        jobs = await self._deps.jobs.get_many({job_id for job_id, _ in places})
-        listed = [place for place in places if place[0] in jobs and jobs[place[0]].listed]
+    async def _check_jobs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[model.Job, bool] | None]:
+        """Check many silent jobs. Round trips: 1 to MongoDB, 1 to Redis."""
+        jobs = await self._deps.jobs.get_many({job_id for job_id, _ in keys})
+        listed = [key for key in keys if key[0] in jobs and jobs[key[0]].listed]
         try:
             held = await self._deps.events.list_retained(listed) if listed else set()
         except errors.QueueUnavailable:
             held = set()
-        lost = {place for place in listed if place not in held or jobs[place[0]].state.terminal}
-        return {place: (jobs[place[0]], place in lost) if place[0] in jobs else None for place in places}
+        lost = {key for key in listed if key not in held or jobs[key[0]].state.terminal}
+        return {key: (jobs[key[0]], key in lost) if key[0] in jobs else None for key in keys}
 
     async def _snapshot(self, job: model.Job, reason: str) -> Snapshot:
         rows = tuple(await self._deps.jobs.list_tasks(job.job_id))
@@ -186,5 +187,5 @@ class JobWatcher:
 
 
 def _visible_fields(job: model.Job) -> tuple[object, ...]:
-    """Return those fields of a job that watchers see, its numbers aside."""
+    """Return those fields of a job that watchers see, its tally aside."""
     return job.state, job.reason, job.listed, job.finished_at, job.waiting_for, job.waiting_until

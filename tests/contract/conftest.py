@@ -33,7 +33,7 @@ class Stores:
     guilds: ports.Guilds
     jobs: ports.Jobs
     requests: ports.IdempotencyStore
-    remains: ports.UserData
+    user_data: ports.UserData
 
 
 @pytest.fixture(params=["memory", "server"])

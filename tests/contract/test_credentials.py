@@ -1,4 +1,4 @@
-"""Token pairs as those renew and revoke them who take turns."""
+"""Token pairs, renewed and revoked under compare-and-set."""
 
 import pytest
 
@@ -26,17 +26,17 @@ async def locked(pairs: ports.Credentials) -> str:
     return version
 
 
-async def test_the_user_stays_known_when_his_pair_is_forgotten(
+async def test_the_user_stays_known_when_their_pair_is_deleted(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
-    """What was indexed for him stays until he is erased."""
+    """Indexed data stays until the user is erased."""
     await pairs.delete(values.USER)
 
     assert await stores.users.exists(values.USER)
 
 
 async def test_the_pair_is_held_whole_when_it_was_stored(pairs: ports.Credentials) -> None:
-    """With its scopes and its end, free and not refused; who has none is named."""
+    """With its scopes and expiry, unlocked and not refused; a missing one raises."""
     held = await pairs.get(values.USER)
 
     assert (held.credential, held.locked_until, held.refused) == (
@@ -49,7 +49,7 @@ async def test_the_pair_is_held_whole_when_it_was_stored(pairs: ports.Credential
 
 
 async def test_one_of_two_gets_the_lock_when_both_have_read_the_same(pairs: ports.Credentials) -> None:
-    """The second finds another mark than he read, and with the new one he finds the lock."""
+    """The second finds another version than it read, and with the new version it finds the lock."""
     held = await pairs.get(values.USER)
     until = NOW + 10.0
 
@@ -62,7 +62,7 @@ async def test_one_of_two_gets_the_lock_when_both_have_read_the_same(pairs: port
 
 
 async def test_a_lock_is_taken_over_when_its_time_is_over(pairs: ports.Credentials) -> None:
-    """A process that died holds nobody up for longer; what it writes late changes nothing."""
+    """A crashed process blocks nobody for longer; its late writes change nothing."""
     dead = await locked(pairs)
 
     alive = await pairs.lock(values.USER, version=dead, now=NOW + 10.0, until=NOW + 20.0)
@@ -107,8 +107,28 @@ async def test_the_pair_rests_when_it_was_unlocked_until_later(pairs: ports.Cred
     assert await pairs.lock(values.USER, version=version, now=NOW + 5.0, until=NOW + 9.0) is not None
 
 
+async def test_a_doubt_belongs_to_one_pair_when_it_is_noted(stores: conftest.Stores, pairs: ports.Credentials) -> None:
+    """It stays until it is taken back or another pair is stored, and a late one changes nothing."""
+    before = (await pairs.get(values.USER)).version
+    await pairs.mark_doubted(values.USER, version=before, at=NOW)
+    doubted = await pairs.get(values.USER)
+    await pairs.mark_doubted(values.USER, version=before, at=0.0)
+    trusted = await pairs.get(values.USER)
+    await pairs.mark_doubted(values.USER, version=before, at=NOW)
+    await stores.users.put_credential(values.USER, NEW)
+    await pairs.mark_doubted(values.USER, version=before, at=NOW)
+    brought = await pairs.get(values.USER)
+    version = await locked(pairs)
+    await pairs.mark_doubted(values.USER, version=version, at=NOW)
+    await pairs.store_renewed(values.USER, version=version, credential=NEW)
+
+    assert (doubted.doubted_at, doubted.version, doubted.refused) == (NOW, before, False)
+    assert (trusted.doubted_at, brought.doubted_at) == (0.0, 0.0)
+    assert (await pairs.get(values.USER)).doubted_at == 0.0
+
+
 async def test_the_pair_is_withheld_when_it_was_refused(stores: conftest.Stores, pairs: ports.Credentials) -> None:
-    """The port that indexes gives it to nobody; a status can still be told of it."""
+    """The users port does not return it; its status can still be read."""
     refused = await pairs.mark_refused(values.USER, version=await locked(pairs))
 
     assert refused
@@ -117,8 +137,8 @@ async def test_the_pair_is_withheld_when_it_was_refused(stores: conftest.Stores,
         await stores.users.credential(values.USER)
 
 
-async def test_nothing_is_left_when_the_pair_is_forgotten(stores: conftest.Stores, pairs: ports.Credentials) -> None:
-    """It comes back once, to be revoked at Discord; who renews it right then brings nothing back."""
+async def test_nothing_is_left_when_the_pair_is_deleted(stores: conftest.Stores, pairs: ports.Credentials) -> None:
+    """It is returned once, to be revoked at Discord; a renewal in flight restores nothing."""
     version = await locked(pairs)
 
     first, second = await pairs.delete(values.USER), await pairs.delete(values.USER)
@@ -131,10 +151,10 @@ async def test_nothing_is_left_when_the_pair_is_forgotten(stores: conftest.Store
         await stores.users.credential(values.USER)
 
 
-async def test_nobody_becomes_known_when_an_unknown_user_is_forgotten(
+async def test_nobody_becomes_known_when_an_unknown_users_pair_is_deleted(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
-    """Forgetting somebody of whom nothing is stored stores nothing."""
+    """Neither deletion nor refusal of an unknown user's pair stores anything."""
     assert await pairs.delete(values.USER + 1) is None
     assert not await pairs.mark_refused(values.USER + 1, version=None)
     assert not await stores.users.exists(values.USER + 1)

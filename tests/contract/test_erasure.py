@@ -1,10 +1,11 @@
-"""What is stored of one user goes, and nothing else; whatever comes late is taken back."""
+"""What is stored of one user is erased, and nothing else; late writes change nothing."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from indexing import errors
 from indexing.domain import model, ports
 from indexing.store import credentials, database, erasure, guilds, idempotency, users
 from tests import clockwork, stored, values
@@ -24,6 +25,7 @@ async def keep(stores: conftest.Stores, user_id: int, job_id: str, guild_ids: li
     await stores.guilds.upsert_guilds(rows, guild_ids)
     await stored.guild_list(stores.users, user_id, rows, NOW)
     for guild_id in guild_ids:
+        await stored.roles(stores.users, user_id, guild_id, (guild_id,), NOW + 1)
         fence = await stores.guilds.acquire_lease(guild_id, now=NOW, until=NOW + 20, fetched_before=NOW - 1)
         if fence is not None:
             channels = [values.channel(guild_id * 100 + number, guild_id) for number in range(2)]
@@ -35,63 +37,76 @@ async def keep(stores: conftest.Stores, user_id: int, job_id: str, guild_ids: li
 
 @pytest.fixture
 async def kept(stores: conftest.Stores) -> conftest.Stores:
-    """Two users who share a guild; one guild is left by the other."""
+    """Two users who share a guild; the other has left one that the first is in."""
     await keep(stores, OTHER, OTHERS_JOB, [SHARED, LEFT])
-    await stored.left(stores.users, OTHER, LEFT)
+    await stored.guild_list(stores.users, OTHER, [values.user_guild(SHARED)], NOW + 2)
     await keep(stores, USER, JOB, [OWN, SHARED, LEFT])
     return stores
 
 
-async def test_all_that_goes_with_the_user_is_counted(kept: conftest.Stores) -> None:
-    """What he shares is not: neither the guild nor its channels."""
-    counts = {user: dict(await kept.remains.count(user)) for user in (USER, OTHER, OTHER + 1)}
+async def test_the_documents_of_a_user_are_counted_by_collection(kept: conftest.Stores) -> None:
+    """One for each aggregate. A guild with another member is not among them."""
+    counts = {user: dict(await kept.user_data.count(user)) for user in (USER, OTHER, OTHER + 1)}
 
-    mine = {"users": 1, "memberships": 3, "jobs": 1, "units": 3, "requests": 1, "guilds": 2, "channels": 4}
+    mine = {"users": 1, "rosters": 1, "jobs": 1, "requests": 1, "guilds": 2}
     assert counts[USER] == mine
-    assert counts[OTHER] == {**mine, "memberships": 2, "units": 2, "guilds": 0, "channels": 0}
+    assert counts[OTHER] == {**mine, "guilds": 0}
     assert counts[OTHER + 1] == dict.fromkeys(mine, 0)
 
 
-async def test_the_user_is_unknown_when_his_row_is_erased(kept: conftest.Stores) -> None:
-    """With his credential, his wishes, and the time of his list; a second time there is nothing to do."""
+async def test_the_user_is_unknown_when_their_document_is_erased(kept: conftest.Stores) -> None:
+    """With credential, preferences, rights and roles. A second time there is nothing to do."""
     for _ in range(2):
-        await kept.remains.erase_user(USER)
+        await kept.user_data.erase_user(USER)
 
     assert not await kept.users.exists(USER)
-    assert await kept.users.get_preferences(USER) == model.Preferences()
-    assert await kept.users.guild_list_time(USER) is None
-    assert await kept.users.exists(OTHER)
+    assert await kept.users.load(USER) is None
+    assert await kept.users.versions([USER, OTHER]) == {OTHER: (await stored.user(kept.users, OTHER)).version}
+    with pytest.raises(errors.CredentialMissing):
+        await kept.users.credential(USER)
 
 
-async def test_jobs_and_units_go_when_they_are_erased(kept: conftest.Stores) -> None:
+async def test_jobs_and_their_tasks_go_when_they_are_erased(kept: conftest.Stores) -> None:
     """Those of the user; the other's stay, and a second time there is nothing to do."""
-    found = await kept.remains.list_jobs(USER)
+    found = await kept.user_data.list_jobs(USER)
 
     for _ in range(2):
-        await kept.remains.erase_jobs(found)
-    await kept.remains.erase_jobs([])
+        await kept.user_data.erase_jobs(found)
+    await kept.user_data.erase_jobs([])
 
     assert found == [JOB]
     assert await kept.jobs.get(JOB) is None
     assert await kept.jobs.list_tasks(JOB) == []
-    assert len(await kept.jobs.list_tasks(OTHERS_JOB)) == 2
-    assert await kept.remains.list_jobs(USER) == []
+    assert [task.guild_id for task in await kept.jobs.list_tasks(OTHERS_JOB)] == [SHARED, LEFT]
+    assert await kept.user_data.list_jobs(USER) == []
 
 
-async def test_answers_go_when_they_are_about_the_user(kept: conftest.Stores) -> None:
-    """What is about nobody, or another, stays."""
+async def test_nothing_is_written_when_a_turn_outlives_its_erased_job(kept: conftest.Stores) -> None:
+    """Its worker learns that the job is gone."""
+    owned = await kept.jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40)
+    assert owned is not None
+    await kept.user_data.erase_jobs([JOB])
+
+    written = [await kept.jobs.write_tasks(owned[0], owned[1]), await kept.jobs.save(owned[0], owned[1])]
+
+    assert written == [False, False]
+    assert await kept.jobs.load(JOB) is None
+
+
+async def test_responses_go_when_they_are_about_the_user(kept: conftest.Stores) -> None:
+    """Those about nobody, or another user, stay."""
     await kept.requests.store("Delete:1", ports.StoredResponse(b"print", b"counts"), NOW)
 
-    await kept.remains.erase_responses(USER)
+    await kept.user_data.erase_responses(USER)
 
     assert await kept.requests.find(f"Start:{JOB}") is None
     assert await kept.requests.find(f"Start:{OTHERS_JOB}") is not None
     assert await kept.requests.find("Delete:1") is not None
 
 
-async def test_no_answer_is_kept_when_its_user_is_unknown(kept: conftest.Stores) -> None:
-    """He was erased while he was answered."""
-    await kept.remains.erase_user(USER)
+async def test_no_response_is_kept_when_its_user_is_unknown(kept: conftest.Stores) -> None:
+    """They were erased while the request was answered."""
+    await kept.user_data.erase_user(USER)
 
     await kept.requests.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
 
@@ -99,37 +114,149 @@ async def test_no_answer_is_kept_when_its_user_is_unknown(kept: conftest.Stores)
 
 
 async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> None:
-    """With their channels; who has left a guild does not keep it."""
-    found = await kept.remains.list_guilds(USER)
+    """With their channels. A guild in the roster of another user stays whole; one that they left does not stay."""
+    found = await kept.user_data.list_guilds(USER)
+    before = await kept.guilds.load([SHARED])
 
-    await kept.remains.erase_guilds(found, but=USER)
-    await kept.remains.erase_guilds([], but=USER)
+    for _ in range(2):
+        await kept.user_data.erase_guilds(found, but=USER)
+    await kept.user_data.erase_guilds([], but=USER)
 
     assert sorted(found) == [OWN, SHARED, LEFT]
-    assert set(await kept.guilds.get(found)) == {SHARED}
+    assert await kept.guilds.load(found) == before
     assert {channel.guild_id for channel in await kept.guilds.list_channels(found)} == {SHARED}
 
 
-async def test_ended_memberships_lead_to_guilds_too(kept: conftest.Stores) -> None:
-    """What the user has left is still what he has brought."""
-    await stored.left(kept.users, USER, OWN)
+async def test_a_guild_stays_when_only_its_member_s_document_is_erased(kept: conftest.Stores) -> None:
+    """Their roster stands for them until their own erasure has looked at their guilds."""
+    await kept.user_data.erase_user(OTHER)
 
-    assert sorted(await kept.remains.list_guilds(USER)) == [OWN, SHARED, LEFT]
-    await kept.remains.erase_memberships(USER)
-    assert await kept.remains.list_guilds(USER) == []
-    assert sorted(await kept.remains.list_guilds(OTHER)) == [SHARED, LEFT]
+    await kept.user_data.erase_guilds([SHARED], but=USER)
+
+    assert list(await kept.guilds.get([SHARED])) == [SHARED]
 
 
-async def test_a_reading_stores_nothing_when_its_guild_was_erased(kept: conftest.Stores) -> None:
-    """It held the lease, and its answer came late."""
+async def test_guilds_that_the_user_has_left_are_found_until_the_roster_is_erased(kept: conftest.Stores) -> None:
+    """However often the list changed since; those of others are left alone."""
+    for later, rows in ((2, [SHARED, LEFT]), (3, [LEFT, 74]), (4, [LEFT])):
+        await stored.guild_list(kept.users, USER, [values.user_guild(row) for row in rows], NOW + later)
+    found = set(await kept.user_data.list_guilds(USER))
+
+    for _ in range(2):
+        await kept.user_data.erase_roster(USER)
+
+    assert found == {OWN, SHARED, LEFT, 74}
+    assert await kept.user_data.list_guilds(USER) == []
+    assert set(await kept.user_data.list_guilds(OTHER)) == {SHARED, LEFT}
+    assert (await kept.user_data.count(USER))["rosters"] == 0
+
+
+@pytest.mark.parametrize("later", [[SHARED, LEFT], [SHARED]], ids=["same-guilds", "one-less"])
+async def test_a_guild_is_found_when_a_role_answer_showed_that_the_user_has_left(
+    kept: conftest.Stores, later: list[int]
+) -> None:
+    """It is one that they have left, whatever lists are stored afterwards."""
+    assert await stored.left(kept.users, USER, OWN)
+
+    await stored.guild_list(kept.users, USER, [values.user_guild(row) for row in later], NOW + 3)
+
+    assert set(await kept.user_data.list_guilds(USER)) == {OWN, SHARED, LEFT}
+
+
+async def test_a_guild_does_not_stay_when_a_role_answer_showed_that_its_other_member_has_left(
+    kept: conftest.Stores,
+) -> None:
+    """At the latest when a list of theirs that does not name it is stored."""
+    assert await stored.left(kept.users, OTHER, SHARED)
+    await stored.guild_list(kept.users, OTHER, [], NOW + 3)
+
+    await kept.user_data.erase_guilds([SHARED], but=USER)
+
+    assert await kept.guilds.get([SHARED]) == {}
+
+
+async def test_the_roster_names_all_guilds_when_a_late_list_was_refused(kept: conftest.Stores) -> None:
+    """It may name too many for a while, never too few: what it does not name can be purged and is not erased."""
+    known = await stored.user(kept.users, USER)
+    rows = [values.user_guild(row) for row in (OWN, SHARED, LEFT)]
+    assert await kept.users.replace_guild_list(known, [*rows, values.user_guild(74)], NOW + 3)
+
+    written = await kept.users.replace_guild_list(known, [*rows, values.user_guild(75)], NOW + 3)
+
+    assert not written
+    assert set(await kept.user_data.list_guilds(USER)) >= {OWN, SHARED, LEFT, 74}
+
+
+async def test_a_fetch_stores_nothing_when_its_guild_was_erased(kept: conftest.Stores) -> None:
+    """It held the lease, and its answer was late."""
     fence = await kept.guilds.acquire_lease(OWN, now=NOW + 30, until=NOW + 60, fetched_before=NOW + 1)
     assert fence is not None
-    await kept.remains.erase_guilds([OWN], but=USER)
+    known = (await kept.guilds.get([OWN]))[OWN]
+    await kept.user_data.erase_guilds([OWN], but=USER)
 
-    stored = await stored.channels(kept.guilds, OWN, fence=fence, channels=[values.channel(9, OWN)], now=NOW + 31)
+    listing = model.Listing(fence, [values.channel(9, OWN)], NOW + 31, model.NEVER_FETCHED, known)
+    written = await kept.guilds.store_channels(OWN, listing)
 
-    assert not stored
-    assert await kept.guilds.list_channels([OWN]) == []
+    assert not written
+    assert await kept.guilds.load([OWN]) == {}
+
+
+async def user_versions(stores: conftest.Stores, *guild_ids: int) -> set[int]:
+    """Let a user log in and index these guilds; returns the versions that they have in the course of it."""
+    seen = set()
+    await stores.users.put_credential(OTHER + 1, values.credential())
+    seen |= set((await stores.users.versions([OTHER + 1])).values())
+    await stored.guild_list(stores.users, OTHER + 1, [values.user_guild(row) for row in guild_ids], NOW)
+    seen |= set((await stores.users.versions([OTHER + 1])).values())
+    for guild_id in guild_ids:
+        await stored.roles(stores.users, OTHER + 1, guild_id, (5,), NOW + 1)
+        seen |= set((await stores.users.versions([OTHER + 1])).values())
+    return seen
+
+
+async def test_a_user_has_other_versions_when_they_come_back_after_an_erasure(stores: conftest.Stores) -> None:
+    """A process that keeps the former user compares versions: an equal one would show erased memberships again."""
+    before = await user_versions(stores, 1, 2, 3)
+    await stores.user_data.erase_user(OTHER + 1)
+
+    after = await user_versions(stores, 7, 8)
+
+    assert before.isdisjoint(after)
+
+
+async def test_a_guild_has_other_versions_when_it_is_stored_again_after_an_erasure(kept: conftest.Stores) -> None:
+    """As for users: an equal version would show channels as they were before."""
+    before = (await kept.guilds.versions([OWN]))[OWN].version
+    await kept.user_data.erase_guilds([OWN], but=USER)
+
+    after = set()
+    for number in range(5):
+        await kept.guilds.upsert_guilds([values.user_guild(OWN, name=f"name {number}")], [OWN])
+        after.add((await kept.guilds.versions([OWN]))[OWN].version)
+
+    assert before not in after
+
+
+async def test_a_late_fetch_changes_nothing_when_its_guild_was_erased_and_stored_again(kept: conftest.Stores) -> None:
+    """Another fetch holds the lease by then: a fencing token is never given twice."""
+    await kept.guilds.upsert_guilds([values.user_guild(74)], [74])
+    late, known = await unfetched_lease(kept), (await kept.guilds.get([74]))[74]
+    await kept.user_data.erase_guilds([74], but=USER)
+    await kept.guilds.upsert_guilds([values.user_guild(74)], [74])
+    current = await unfetched_lease(kept)
+
+    listing = model.Listing(late, [values.channel(9, 74)], NOW, model.NEVER_FETCHED, known)
+    written = await kept.guilds.store_channels(74, listing)
+
+    assert not written
+    assert late != current
+
+
+async def unfetched_lease(stores: conftest.Stores) -> int:
+    """Take the lease of guild 74."""
+    fence = await stores.guilds.acquire_lease(74, now=NOW, until=NOW + 30, fetched_before=NOW)
+    assert fence is not None
+    return fence
 
 
 class Interrupted:
@@ -169,43 +296,32 @@ class _InterruptedCollection:
         return call
 
 
-async def test_no_channel_is_left_when_a_guild_is_erased_in_the_act_of_storing(database: database.Database) -> None:
-    """Rows of a guild that has none itself would be found by nobody again."""
-    gone = erasure.MongoUserData(database)
-    store = guilds.Guilds(Interrupted(database, "channels", "insert_many", lambda: gone.erase_guilds([OWN], but=USER)))
-    await store.upsert_guilds([values.user_guild(OWN)], [OWN])
-    fence = await store.acquire_lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
-    assert fence is not None
-
-    await store.store_channels(OWN, fence=fence, channels=[values.channel(9, OWN)], now=NOW)
-
-    assert await database["channels"].count_documents({}) == 0
-
-
-async def test_a_guild_stays_when_another_user_lists_it_in_the_act_of_erasing(database: database.Database) -> None:
-    """He found its row and wrote none; it comes back unread, and whatever reading was under way is late."""
+async def test_a_guild_can_be_stored_again_when_another_user_lists_it_in_the_act_of_erasing(
+    database: database.Database,
+) -> None:
+    """Their roster is there before they look for the guild, so that they see that it is missing."""
     store, people = guilds.Guilds(database), users.Users(database, credentials.Vault((conftest.KEY,)))
 
     async def lists() -> None:
-        await people.replace_guild_list(OTHER, [values.user_guild(OWN)], NOW)
+        await stored.guild_list(people, OTHER, [values.user_guild(OWN)], NOW)
 
-    gone = erasure.MongoUserData(Interrupted(database, "channels", "delete_many", lists))
+    gone = erasure.MongoUserData(Interrupted(database, "guilds", "delete_many", lists))
     await store.upsert_guilds([values.user_guild(OWN)], [OWN])
-    fence = await store.acquire_lease(OWN, now=NOW, until=NOW + 30, fetched_before=NOW)
-    assert fence is not None
 
     await gone.erase_guilds([OWN], but=USER)
-    late = await store.store_channels(OWN, fence=fence, channels=[values.channel(9, OWN)], now=NOW)
+    missing = await store.get([OWN])
+    await store.upsert_guilds([values.user_guild(OWN)], [OWN])
+    await gone.erase_guilds([OWN], but=USER)
 
+    assert missing == {}
     found = (await store.get([OWN]))[OWN]
     assert (found.name, found.fetched_at) == (f"guild {OWN}", None)
-    assert not late
 
 
-async def test_an_answer_does_not_stay_when_its_user_is_erased_in_the_act_of_storing(
+async def test_a_response_does_not_stay_when_its_user_is_erased_in_the_act_of_storing(
     database: database.Database,
 ) -> None:
-    """It is looked whether he is known when the answer is there, not before."""
+    """Whether they are known is looked up when the response is there, not before."""
     people, gone = users.Users(database, credentials.Vault((conftest.KEY,))), erasure.MongoUserData(database)
     await people.put_credential(USER, values.credential())
 

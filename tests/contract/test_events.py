@@ -10,7 +10,7 @@ from indexing import concurrency
 from indexing.domain import model, ports
 from indexing.messaging import events as redis_events
 from indexing.messaging import feed, redis_client
-from tests import values, worlds
+from tests import fake_backend, values
 
 JOB = values.job(listed=True)
 OTHER = values.job("b" * 32)
@@ -32,7 +32,7 @@ class Bus:
 async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
     """Events without any update, being read."""
     if request.param == "memory":
-        memory = worlds.MemoryEvents()
+        memory = fake_backend.MemoryEvents()
 
         async def flush() -> None:
             memory.flush()

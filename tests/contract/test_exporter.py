@@ -97,11 +97,11 @@ async def test_the_queue_includes_prefetched_turns_when_it_is_exported(bench: Be
 
 async def test_budgets_show_their_current_state_when_permits_are_out(bench: Bench) -> None:
     """The global budget, the minimum over users with an active job, and the invalid-request limit."""
-    store = redis_store.RedisBudgets(bench.redis, wiring.application_name(bench.config.discord))
+    store = redis_store.RedisBudgetStore(bench.redis, wiring.application_name(bench.config.discord))
     ours = limiter.Limiter(store, bench.config.limiter, metrics.LimiterMetrics(registry.CollectorRegistry()))
     await jobs.Jobs(bench.database, retention=60.0).create_or_join(values.job(user_id=7, next_turn_at=NOW - 20))
     charge = limits.Charge(model.Lane.INTERACTIVE, "GET /users/@me/guilds", "user:7", 7, None)
-    await ours.take(charge, patience=1.0)
+    await ours.take(charge, max_wait=1.0)
 
     await bench.exporter.update_metrics()
 

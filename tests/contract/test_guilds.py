@@ -1,10 +1,11 @@
-"""Guilds: what is known of them, their lease and fence, and their channels."""
+"""Guilds: what is known of them, their lease and its fencing token, and when they are fetched again."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
-from indexing.domain import model, ports
+from indexing.domain import freshness, model, ports
 from tests import clockwork, stored, values
 from tests.contract import conftest
 
@@ -59,8 +60,8 @@ async def test_a_name_follows_when_the_guild_is_renamed(guilds: ports.Guilds) ->
     assert (await guilds.get([GUILD]))[GUILD] == values.guild(name="second")
 
 
-async def test_the_size_is_the_people_present_when_discord_tells_both(guilds: ports.Guilds) -> None:
-    """Who is there now says more than who ever came; the members count when nothing better is known."""
+async def test_the_size_is_the_members_present_when_discord_tells_both(guilds: ports.Guilds) -> None:
+    """Members who are online say more than all; all count when nothing better is known."""
     rows = [
         values.user_guild(GUILD, member_count=900, presence_count=300),
         values.user_guild(OTHER, member_count=70),
@@ -84,8 +85,8 @@ async def test_access_follows_when_our_bot_comes_and_goes(guilds: ports.Guilds) 
     assert (without, again) == (model.Access.NOT_INSTALLED, model.Access.INSTALLED)
 
 
-async def test_what_was_fetched_stays_when_the_guild_is_named_again(guilds: ports.Guilds) -> None:
-    """Another user's guild list does not make a guild look unread."""
+async def test_what_was_fetched_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
+    """Another user's guild list does not make a guild look like one that was never fetched."""
     await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
     await guilds.upsert_guilds([values.user_guild(GUILD, name="second")], {GUILD})
@@ -96,7 +97,7 @@ async def test_what_was_fetched_stays_when_the_guild_is_named_again(guilds: port
 
 
 async def test_a_refusal_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
-    """That our bot is installed does not mean that it may read."""
+    """An installed bot may still lack access."""
     await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
 
     await guilds.upsert_guilds([values.user_guild(GUILD)], {GUILD})
@@ -125,8 +126,8 @@ async def test_one_gets_the_lease_when_many_ask_at_once(guilds: ports.Guilds) ->
     assert len([fence for fence in fences if fence is not None]) == 1
 
 
-async def test_the_fence_grows_when_a_lease_has_run_out(guilds: ports.Guilds) -> None:
-    """Who did not come back loses the lease, and the next holder can be told from him."""
+async def test_the_fencing_token_grows_when_a_lease_has_run_out(guilds: ports.Guilds) -> None:
+    """A holder that did not end its lease in time loses it, and the next one has another fencing token."""
     first = await lease(guilds)
 
     second = await lease(guilds, now=NOW + 25)
@@ -135,7 +136,7 @@ async def test_the_fence_grows_when_a_lease_has_run_out(guilds: ports.Guilds) ->
 
 
 async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.Guilds) -> None:
-    """A listing younger than what the asker wants serves him as well; one exactly as old does not."""
+    """A listing younger than what the caller wants serves as well; one exactly as old does not."""
     await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[], now=NOW)
 
     fresh = await guilds.acquire_lease(GUILD, now=NOW + 1, until=NOW + 26, fetched_before=NOW - 0.5)
@@ -146,21 +147,11 @@ async def test_no_lease_is_given_when_the_guild_was_fetched_since(guilds: ports.
 
 
 async def test_no_lease_is_given_when_the_guild_is_unknown(guilds: ports.Guilds) -> None:
-    """Nobody fetches what no user has listed."""
+    """Only listed guilds are fetched."""
     assert await guilds.acquire_lease(OTHER, now=NOW, until=NOW + 25, fetched_before=NOW) is None
 
 
-async def test_channels_come_back_whole_when_they_were_stored(guilds: ports.Guilds) -> None:
-    """Every field of a channel survives, unknown types, overwrites and 63-bit numbers included."""
-    plain = values.channel(12, kind=999)
-
-    stored = await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH, plain], now=NOW)
-
-    assert stored
-    assert await guilds.list_channels([GUILD]) == [plain, RICH]
-
-
-async def test_the_guild_tells_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
+async def test_the_guild_carries_the_facts_of_its_listing_when_one_is_stored(guilds: ports.Guilds) -> None:
     """Time, number, newest message and access are noted, and the lease ends."""
     await guilds.mark_refused(GUILD, fence=await lease(guilds), error="NO_ACCESS", now=NOW, retry_at=NOW + 3600)
     rows = [values.channel(1, last_message_id=70), values.channel(2, last_message_id=90), values.channel(3)]
@@ -170,82 +161,6 @@ async def test_the_guild_tells_of_its_listing_when_one_is_stored(guilds: ports.G
     assert (await guilds.get([GUILD]))[GUILD] == values.guild(
         name="first", icon="a", fetched_at=NOW + 2, newest_message_id=90, channel_count=3
     )
-
-
-async def test_an_empty_listing_counts_when_the_guild_has_no_channel(guilds: ports.Guilds) -> None:
-    """No channel is an answer, too."""
-    stored = await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[], now=NOW)
-
-    found = (await guilds.get([GUILD]))[GUILD]
-    assert stored
-    assert (found.fetched_at, found.channel_count, found.newest_message_id) == (NOW, 0, None)
-
-
-async def test_channels_are_ordered_when_several_guilds_are_read(guilds: ports.Guilds) -> None:
-    """By guild, then position, then id; guilds that were not asked for stay out."""
-    await guilds.upsert_guilds([values.user_guild(key) for key in (OTHER, OTHER + 1)], {OTHER, OTHER + 1})
-    first = [values.channel(3, position=1), values.channel(1, position=2), values.channel(2, position=1)]
-    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=first, now=NOW)
-    for guild_id in (OTHER, OTHER + 1):
-        fence = await guilds.acquire_lease(guild_id, now=NOW, until=NOW + 25, fetched_before=NOW)
-        assert fence is not None
-        rows = [values.channel(guild_id + 1, guild_id)]
-        await stored.channels(guilds, guild_id, fence=fence, channels=rows, now=NOW)
-
-    found = await guilds.list_channels({OTHER, GUILD})
-
-    assert [channel.channel_id for channel in found] == [2, 3, 1, OTHER + 1]
-
-
-async def test_a_channel_disappears_when_a_listing_no_longer_has_it(guilds: ports.Guilds) -> None:
-    """Deleted or hidden from our bot: it is not shown any more."""
-    rows = [values.channel(1), values.channel(2)]
-    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=rows, now=NOW)
-
-    fence = await lease(guilds, fetched_before=NOW)
-    await stored.channels(guilds, GUILD, fence=fence, channels=rows[1:], now=NOW + 1)
-
-    assert await guilds.list_channels([GUILD]) == rows[1:]
-
-
-async def test_a_channel_comes_back_when_a_listing_has_it_again(guilds: ports.Guilds) -> None:
-    """Hidden for a while, then visible again, and unchanged."""
-    for rows in ([values.channel(1)], [], [values.channel(1)]):
-        fence = await lease(guilds, fetched_before=NOW)
-        await stored.channels(guilds, GUILD, fence=fence, channels=rows, now=NOW)
-
-    assert await guilds.list_channels([GUILD]) == [values.channel(1)]
-
-
-async def test_overwrites_are_replaced_when_a_channel_becomes_private(guilds: ports.Guilds) -> None:
-    """A channel that is closed to a role is stored as closed, whatever stood there before."""
-    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
-    closed = values.channel(11, overwrites=(values.denied(5),))
-
-    fence = await lease(guilds, fetched_before=NOW)
-    await stored.channels(guilds, GUILD, fence=fence, channels=[closed], now=NOW + 1)
-
-    assert await guilds.list_channels([GUILD]) == [closed]
-
-
-@pytest.mark.parametrize("stored_meanwhile", [True, False], ids=["next-has-stored", "next-is-fetching"])
-async def test_a_late_writer_changes_nothing_when_its_lease_was_lost(
-    guilds: ports.Guilds,
-    stored_meanwhile: bool,  # noqa: FBT001 -- a parameter
-) -> None:
-    """Its channels, its departures, its time and its end of the lease are all ignored."""
-    await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[values.channel(1)], now=NOW)
-    late = await lease(guilds, now=NOW + 1000, fetched_before=NOW)
-    current = await lease(guilds, now=NOW + 1025, fetched_before=NOW)
-    if stored_meanwhile:
-        rows = [values.channel(1, name="current"), values.channel(2)]
-        await stored.channels(guilds, GUILD, fence=current, channels=rows, now=NOW + 1026)
-    before = await guilds.list_channels([GUILD]), await guilds.get([GUILD])
-
-    stored = await stored.channels(guilds, GUILD, fence=late, channels=[values.channel(3)], now=NOW + 1030)
-
-    assert not stored
-    assert (await guilds.list_channels([GUILD]), await guilds.get([GUILD])) == before
 
 
 async def test_a_late_holder_changes_nothing_when_it_ends_a_lost_lease(guilds: ports.Guilds) -> None:
@@ -261,7 +176,7 @@ async def test_a_late_holder_changes_nothing_when_it_ends_a_lost_lease(guilds: p
 
 
 async def test_a_refusal_keeps_the_data_when_our_bot_lost_access(guilds: ports.Guilds) -> None:
-    """Cause and time of the next try are noted and the lease ends; channels stay as they were."""
+    """Reason and time of the next attempt are noted and the lease ends; channels stay as they were."""
     await stored.channels(guilds, GUILD, fence=await lease(guilds), channels=[RICH], now=NOW)
 
     fence = await lease(guilds, fetched_before=NOW)
@@ -283,24 +198,26 @@ async def test_the_next_may_fetch_when_a_lease_is_released(guilds: ports.Guilds)
     assert await lease(guilds) > fence
 
 
-SCHEDULE = model.Schedule(next_at=NOW + 900, interval=900.0, changed_at=NOW - 5, fingerprint="f", failures=2)
+SCHEDULE = model.Schedule(next_at=NOW + 900, interval=900.0, changed_at=NOW - 5, failures=2)
 
 
 async def read(guilds: ports.Guilds, *rows: model.Channel, schedule: model.Schedule = SCHEDULE) -> None:
-    """Let the guild be read now."""
+    """Let the guild be fetched now."""
     fence = await lease(guilds, fetched_before=NOW)
+    schedule = dataclasses.replace(schedule, fingerprint=freshness.fingerprint(rows))
     assert await stored.channels(guilds, GUILD, fence=fence, channels=rows, now=NOW, schedule=schedule)
 
 
-async def test_the_schedule_comes_back_when_a_guild_was_read(guilds: ports.Guilds) -> None:
+async def test_the_schedule_comes_back_when_a_guild_was_fetched(guilds: ports.Guilds) -> None:
     """It outlives every process; a failure replaces it and leaves the channels."""
     await read(guilds, RICH)
-    stored = (await guilds.get([GUILD]))[GUILD].schedule
-    later = model.Schedule(next_at=NOW + 1800, interval=1800.0, changed_at=NOW - 5, fingerprint="f", failures=3)
+    kept = (await guilds.get([GUILD]))[GUILD].schedule
+    later = dataclasses.replace(kept, next_at=NOW + 1800, interval=1800.0, failures=3)
 
     await guilds.release_lease(GUILD, fence=await lease(guilds, fetched_before=NOW), schedule=later)
 
-    assert (stored, (await guilds.get([GUILD]))[GUILD].schedule) == (SCHEDULE, later)
+    assert kept == dataclasses.replace(SCHEDULE, fingerprint=freshness.fingerprint([RICH]))
+    assert (await guilds.get([GUILD]))[GUILD].schedule == later
     assert await guilds.list_channels([GUILD]) == [RICH]
 
 
@@ -319,7 +236,7 @@ async def test_the_most_overdue_come_first_when_guilds_are_due(guilds: ports.Gui
 
 
 async def test_a_guild_is_due_once_when_many_want_it_soon(guilds: ports.Guilds) -> None:
-    """The first wish counts; a guild that was let be comes back, one that was never read does not."""
+    """The first time counts; a guild that was not scheduled is due again, one that was never fetched is not."""
     await guilds.upsert_guilds([values.user_guild(OTHER)], {OTHER})
     await read(guilds, RICH)
     for later in (0.0, 5.0):
@@ -332,8 +249,8 @@ async def test_a_guild_is_due_once_when_many_want_it_soon(guilds: ports.Guilds) 
     assert [guild.schedule.next_at for guild in await guilds.list_due(NOW + 9, 9)] == [NOW + 7]
 
 
-async def test_looks_are_noted_when_they_are_some_minutes_apart(guilds: ports.Guilds) -> None:
-    """So that a busy guild does not cost a write for each look; who waits is always counted."""
+async def test_views_are_noted_when_they_are_some_minutes_apart(guilds: ports.Guilds) -> None:
+    """So that a busy guild does not cost a write for each view; users who wait are always counted."""
     seen = []
     for later in (0.0, 60.0, 300.0):
         await guilds.mark_viewed([GUILD], NOW + later, waiting=[GUILD])
@@ -347,7 +264,7 @@ async def test_looks_are_noted_when_they_are_some_minutes_apart(guilds: ports.Gu
 
 
 async def test_refusals_are_counted_when_they_come_in_a_row(guilds: ports.Guilds) -> None:
-    """A success forgets them; a guild that refuses is not read again by itself."""
+    """A success resets the count; a guild that refuses is not fetched again by itself."""
     await read(guilds, RICH)
     for number in (1.0, 2.0):
         fence = await lease(guilds, fetched_before=NOW)
@@ -358,36 +275,3 @@ async def test_refusals_are_counted_when_they_come_in_a_row(guilds: ports.Guilds
 
     assert (refused.refusals, refused.refused_at, refused.schedule.next_at, due) == (2, NOW + 2, 0.0, [])
     assert (await guilds.get([GUILD]))[GUILD].refusals == 0
-
-
-async def test_a_late_reader_changes_nothing_when_our_bot_was_removed_meanwhile(guilds: ports.Guilds) -> None:
-    """What was there is hidden, and an answer from before does not bring it back; a later reading does."""
-    await read(guilds, RICH)
-    late = await lease(guilds, fetched_before=NOW)
-
-    await guilds.mark_bot_removed([GUILD, OTHER], NOW + 1)
-    stored = await stored.channels(guilds, GUILD, fence=late, channels=[RICH], now=NOW + 2)
-    hidden, found = await guilds.list_channels([GUILD]), (await guilds.get([GUILD]))[GUILD]
-    await guilds.upsert_guilds([values.user_guild(GUILD)], {GUILD})
-    await read(guilds, RICH)
-
-    assert (stored, hidden, found.access, found.fetched_at) == (False, [], model.Access.NOT_INSTALLED, None)
-    assert (found.reason, found.schedule.next_at) == ("BOT_REMOVED", 0.0)
-    assert await guilds.list_channels([GUILD]) == [RICH]
-
-
-async def test_only_what_is_gone_for_long_is_erased_when_guilds_are_purged(stores: conftest.Stores) -> None:
-    """Hidden channels after the retention, guilds without a member when nobody looked for as long."""
-    guilds, row = stores.guilds, values.user_guild(GUILD)
-    await guilds.upsert_guilds([row, values.user_guild(OTHER)], {GUILD, OTHER})
-    await stored.guild_list(stores.users, values.USER, [row], NOW)
-    await guilds.mark_viewed([OTHER], NOW)
-    await read(guilds, RICH, values.channel(12))
-    await read(guilds, RICH)
-
-    early = await guilds.purge(NOW)
-    erased = await guilds.purge(NOW + 1)
-
-    assert (early, erased) == (0, 2)
-    assert list(await guilds.get([GUILD, OTHER])) == [GUILD]
-    assert await guilds.list_channels([GUILD]) == [RICH]

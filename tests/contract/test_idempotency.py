@@ -1,4 +1,4 @@
-"""Answers to requests that may be repeated."""
+"""Stored responses to requests that may be repeated."""
 
 import asyncio
 import datetime
@@ -16,11 +16,11 @@ NOW = clockwork.START
 
 @pytest.fixture
 def requests(stores: conftest.Stores) -> ports.IdempotencyStore:
-    """No answer yet."""
+    """An empty store."""
     return stores.requests
 
 
-async def test_the_answer_comes_back_when_it_was_kept(requests: ports.IdempotencyStore) -> None:
+async def test_the_response_is_found_when_it_was_stored(requests: ports.IdempotencyStore) -> None:
     """Byte for byte, and only under its own key."""
     answered = ports.StoredResponse(fingerprint=bytes(range(256)), response=b"\x00\xff")
 
@@ -30,8 +30,8 @@ async def test_the_answer_comes_back_when_it_was_kept(requests: ports.Idempotenc
     assert await requests.find("Cancel:1") is None
 
 
-async def test_the_first_answer_stays_when_two_are_kept_at_once(requests: ports.IdempotencyStore) -> None:
-    """Whoever asks later is told the same as everybody, and nobody fails."""
+async def test_the_first_response_stays_when_several_are_stored_at_once(requests: ports.IdempotencyStore) -> None:
+    """All repetitions get the same response, and none fails."""
     answers = [ports.StoredResponse(b"print", bytes([number])) for number in range(8)]
     await requests.store("key", answers[0], NOW)
 
@@ -40,8 +40,8 @@ async def test_the_first_answer_stays_when_two_are_kept_at_once(requests: ports.
     assert await requests.find("key") == answers[0]
 
 
-async def test_an_answer_expires_after_a_day_when_it_was_kept(database: store_database.Database) -> None:
-    """As a date, which is all that an index with an expiry looks at."""
+async def test_a_response_expires_after_a_day_when_it_was_stored(database: store_database.Database) -> None:
+    """As a date, the only type that a TTL index expires."""
     await idempotency.MongoIdempotencyStore(database).store("key", ports.StoredResponse(b"print", b"answer"), NOW)
 
     row = await database["requests"].find_one({"_id": "key"})

@@ -3,31 +3,27 @@
 from typing import Any
 
 from indexing.store import database as store_database
+from indexing.store import migrations
 
 EXPIRES = {"key": [("expires_at", 1)], "expireAfterSeconds": 0}
 """A document is deleted at the moment that it names, which must be a date."""
 INDEXES: dict[str, list[dict[str, Any]]] = {
-    "channels": [
-        {"key": [("guild_id", 1)]},
-        {"key": [("gone_at", 1)], "partialFilterExpression": {"gone_at": {"$gt": 0}}},
+    "guilds": [
+        {"key": [("next_refresh_at", 1)], "partialFilterExpression": {"next_refresh_at": {"$gt": 0}}},
+        {"key": [("looked_at", 1)]},
+        {"key": [("oldest_gone_at", 1)], "partialFilterExpression": {"oldest_gone_at": {"$gt": 0}}},
     ],
-    "guilds": [{"key": [("next_refresh_at", 1)]}, {"key": [("looked_at", 1)]}],
     "jobs": [
         {"key": [("user_id", 1)], "unique": True, "partialFilterExpression": {"active": True}},
         {"key": [("user_id", 1), ("created_at", -1)]},
         {"key": [("next_turn_at", 1)], "partialFilterExpression": {"active": True}},
         EXPIRES,
     ],
-    "memberships": [
-        {"key": [("user_id", 1)]},
-        {"key": [("guild_id", 1)]},
-        {"key": [("left_at", 1)], "partialFilterExpression": {"left_at": {"$gt": 0}}},
-    ],
     "requests": [
         EXPIRES,
         {"key": [("user_id", 1)], "partialFilterExpression": {"user_id": {"$gt": 0}}},
     ],
-    "units": [{"key": [("job_id", 1)]}, EXPIRES],
+    "rosters": [{"key": [("guild_ids", 1)]}],
     "users": [{"key": [("reauth", 1)], "partialFilterExpression": {"reauth": True}}],
 }
 OPTIONS = {"key", "unique", "sparse", "partialFilterExpression", "expireAfterSeconds"}
@@ -55,6 +51,6 @@ async def test_every_index_has_its_keys_and_options_when_the_database_is_new(dat
 
 async def test_indexes_stay_when_another_process_makes_them_again(database: store_database.Database) -> None:
     """Each process makes them at each boot."""
-    await store_database.make_indexes(database)
+    await migrations.make_indexes(database)
 
     assert await indexes(database) == {name: in_order(listed) for name, listed in INDEXES.items()}

@@ -1,12 +1,14 @@
 """Every command to MongoDB and Redis is measured, and failures are counted."""
 
 import contextlib
+import dataclasses
 
 import pymongo.errors
 import pytest
 from prometheus_client import registry
 
 from indexing import errors, settings
+from indexing.domain import freshness, model
 from indexing.messaging import redis_client
 from indexing.store import database, guilds
 from indexing.telemetry import metrics
@@ -68,8 +70,8 @@ async def test_commands_to_mongodb_are_measured_by_name_when_they_end(mongodb_ur
     assert failed == {"find": 0, "insert": 0, "update": 1}
 
 
-async def test_a_channel_list_costs_two_commands_when_it_is_unchanged(mongodb_url: str) -> None:
-    """Most lists are: the stored channels are read, and the guild is updated together with the end of the lease."""
+async def test_a_listing_costs_one_command_when_it_is_stored(mongodb_url: str) -> None:
+    """Whether it is the first, brings only messages, or changes the structure; also when its lease is lost."""
     to = registry.CollectorRegistry()
     config = settings.MongoSettings(url=mongodb_url, database="unchanged")
     async with database.open_database(config) as plain:
@@ -77,18 +79,23 @@ async def test_a_channel_list_costs_two_commands_when_it_is_unchanged(mongodb_ur
     async with database.open_database(config, metrics.ServerMetrics(to)) as db:
         store = guilds.Guilds(db)
         await store.upsert_guilds([values.user_guild()], {values.GUILD})
-        for now in (1000.0, 2000.0):
-            fence = await store.acquire_lease(values.GUILD, now=now, until=now + 25, fetched_before=now)
+        costs, channel = [], values.channel(1)
+        for now, fields in ((1000.0, {}), (2000.0, {"last_message_id": 5}), (3000.0, {"name": "x"}), (3001.0, {})):
+            known = (await store.get([values.GUILD]))[values.GUILD]
+            fence = await store.acquire_lease(values.GUILD, now=now, until=now + 0.5, fetched_before=now)
             assert fence is not None
-            before = {name: asked(to, name) for name in ("find", "insert", "update")}
-            await store.store_channels(values.GUILD, fence=fence, channels=[values.channel(1)], now=now)
+            rows = [dataclasses.replace(channel, **fields)]
+            schedule = model.Schedule(fingerprint=freshness.fingerprint(rows))
+            before = {name: asked(to, name) for name in COMMANDS}
+            listing = model.Listing(fence if fields or now < 3000 else 1, rows, now, schedule, known)
+            assert await store.store_channels(values.GUILD, listing) is (listing.fence == fence)
+            costs.append({name: asked(to, name) - count for name, count in before.items()})
 
-        assert {name: asked(to, name) - count for name, count in before.items()} == {
-            "find": 1,
-            "insert": 0,
-            "update": 1,
-        }
-        assert (await store.get([values.GUILD]))[values.GUILD].fetched_at == 2000.0
+        assert costs == [{"find": 0, "insert": 0, "update": 1}] * 4
+        assert (await store.get([values.GUILD]))[values.GUILD].fetched_at == 3000.0
+
+
+COMMANDS = ("find", "insert", "update")
 
 
 def asked(to: registry.CollectorRegistry, command: str) -> float:

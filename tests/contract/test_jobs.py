@@ -1,4 +1,4 @@
-"""Jobs and their units: one active job a user, one owner a turn."""
+"""Jobs and their guild tasks: one active job a user, one owner a turn."""
 
 import asyncio
 import dataclasses
@@ -24,9 +24,14 @@ def jobs(stores: conftest.Stores) -> ports.Jobs:
 async def begun(jobs: ports.Jobs, **changes: object) -> model.Job:
     """Start a job and own its first turn."""
     await jobs.create_or_join(values.job(JOB, **changes))
-    job = await jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40)
-    assert job is not None
-    return job
+    return (await next_turn(jobs, 0))[0]
+
+
+async def next_turn(jobs: ports.Jobs, turn: int) -> tuple[model.Job, list[model.GuildTask]]:
+    """Own the turn after *turn*, which must be current."""
+    owned = await jobs.begin_turn(JOB, turn, now=NOW + 40 * turn, until=NOW + 40 * turn + 40)
+    assert owned is not None
+    return owned
 
 
 async def ended(jobs: ports.Jobs, job_id: str, **changes: object) -> model.Job:
@@ -49,7 +54,7 @@ async def test_a_job_is_stored_whole_when_it_is_started(jobs: ports.Jobs) -> Non
 
 
 async def test_several_jobs_are_read_together_when_some_are_unknown(jobs: ports.Jobs) -> None:
-    """Those that are there, each as it is."""
+    """Those that are stored, each as it is."""
     over = await ended(jobs, OTHER)
     job = await begun(jobs)
 
@@ -68,7 +73,7 @@ async def test_a_start_joins_when_the_user_has_an_active_job(jobs: ports.Jobs) -
 
 
 async def test_one_job_is_made_when_twenty_starts_come_at_once(jobs: ports.Jobs) -> None:
-    """Exactly one of them is told that it made the job, and all are given the same one."""
+    """Exactly one of them made the job, and all are given the same one."""
     asked = [jobs.create_or_join(values.job(f"{number:032x}")) for number in range(20)]
 
     started = await asyncio.gather(*asked)
@@ -78,7 +83,7 @@ async def test_one_job_is_made_when_twenty_starts_come_at_once(jobs: ports.Jobs)
 
 
 async def test_users_do_not_share_a_job_when_they_start_at_once(jobs: ports.Jobs) -> None:
-    """Each user has his own."""
+    """Each user has their own."""
     first = await jobs.create_or_join(values.job(JOB))
     second = await jobs.create_or_join(values.job(OTHER, user_id=values.USER + 1))
 
@@ -87,7 +92,7 @@ async def test_users_do_not_share_a_job_when_they_start_at_once(jobs: ports.Jobs
 
 @pytest.mark.parametrize("state", ENDED, ids=str)
 async def test_a_new_job_is_made_when_the_last_one_has_ended(jobs: ports.Jobs, state: model.JobState) -> None:
-    """However it ended, it stands in nobody's way, and stays what it was."""
+    """However the last one ended, it stays what it was."""
     last = dataclasses.replace(await begun(jobs), state=state, reason="WHY", finished_at=NOW + 3)
     assert await jobs.save(last)
 
@@ -122,15 +127,20 @@ async def test_the_active_job_is_the_latest_when_an_ended_one_looks_newer(jobs: 
 
 
 async def test_jobs_come_in_pages_when_a_user_has_many(jobs: ports.Jobs) -> None:
-    """Newest first, only those created before the given time, no more than asked for."""
-    made = [await ended(jobs, f"{number:032x}", created_at=NOW + number) for number in range(4)]
+    """Newest first with their tasks, only those created before the given time, no more than asked for."""
+    made = [await ended(jobs, f"{number:032x}", created_at=NOW + number) for number in range(2)]
+    job, _ = await jobs.create_or_join(values.job(f"{2:032x}", created_at=NOW + 2))
+    await jobs.add_tasks(job, [values.task(5, state=model.TaskState.SUCCEEDED)])
+    made.append(dataclasses.replace(job, listed=True, state=model.JobState.SUCCEEDED))
+    assert await jobs.save(made[2])
+    made.append(await ended(jobs, f"{3:032x}", created_at=NOW + 3))
     await ended(jobs, OTHER, user_id=values.USER + 1)
 
     first = await jobs.list_for_user(values.USER, before=float("inf"), limit=2)
-    second = await jobs.list_for_user(values.USER, before=first[-1].created_at, limit=3)
+    second = await jobs.list_for_user(values.USER, before=first[-1][0].created_at, limit=3)
 
-    assert first == [made[3], made[2]]
-    assert second == [made[1], made[0]]
+    assert first == [(made[3], []), (made[2], [values.task(5, state=model.TaskState.SUCCEEDED)])]
+    assert second == [(made[1], []), (made[0], [])]
 
 
 async def test_a_turn_owns_the_job_when_its_number_is_current(jobs: ports.Jobs) -> None:
@@ -140,10 +150,23 @@ async def test_a_turn_owns_the_job_when_its_number_is_current(jobs: ports.Jobs) 
 
     owned = await jobs.begin_turn(JOB, 0, now=NOW + 5, until=NOW + 45)
 
-    assert owned == dataclasses.replace(
-        waiting, turn=1, next_turn_at=NOW + 45, waiting_for="", waiting_until=0.0, unfinished=1
-    )
-    assert await jobs.get(JOB) == owned
+    job = dataclasses.replace(waiting, turn=1, next_turn_at=NOW + 45, waiting_for="", waiting_until=0.0, unfinished=1)
+    assert owned == (job, [])
+    assert await jobs.get(JOB) == job
+    assert await jobs.load(JOB) == (job, [])
+
+
+async def test_a_turn_gets_the_tasks_as_they_are_when_it_begins(jobs: ports.Jobs) -> None:
+    """By position, with what the turns before have changed."""
+    job = await begun(jobs)
+    await jobs.add_tasks(job, [values.task(5, position=1), values.task(6, position=0)])
+    done = values.task(6, state=model.TaskState.SUCCEEDED, channel_count=3, revision=9)
+    await jobs.save(dataclasses.replace(job, unfinished=0), [done])
+
+    owned, tasks = await next_turn(jobs, 1)
+
+    assert (owned.turn, owned.listed) == (2, True)
+    assert tasks == [done, values.task(5, position=1)]
 
 
 async def test_one_turn_wins_when_many_begin_at_once(jobs: ports.Jobs) -> None:
@@ -153,7 +176,7 @@ async def test_one_turn_wins_when_many_begin_at_once(jobs: ports.Jobs) -> None:
 
     owned = await asyncio.gather(*asked)
 
-    assert len([job for job in owned if job is not None]) == 1
+    assert len([turn for turn in owned if turn is not None]) == 1
     found = await jobs.get(JOB)
     assert found is not None
     assert (found.turn, found.unfinished) == (1, 1)
@@ -184,22 +207,18 @@ async def test_lost_turns_are_counted_when_they_never_say_how_they_ended(jobs: p
     """Each turn that begins counts as unfinished until its job is saved as finished with it."""
     await begun(jobs)
 
-    second = await jobs.begin_turn(JOB, 1, now=NOW, until=NOW + 40)
-
-    assert second is not None
-    assert second.unfinished == 2
+    second, _ = await next_turn(jobs, 1)
     assert await jobs.save(dataclasses.replace(second, unfinished=0))
-    third = await jobs.begin_turn(JOB, 2, now=NOW, until=NOW + 40)
-    assert third is not None
-    assert third.unfinished == 1
+    third, _ = await next_turn(jobs, 2)
+
+    assert (second.unfinished, third.unfinished) == (2, 1)
 
 
 async def test_a_job_is_saved_whole_when_its_owner_saves_it(jobs: ports.Jobs) -> None:
-    """Every field that may change is kept."""
+    """Every field that may change is kept; that the guilds are listed, only the tasks say."""
     changed = dataclasses.replace(
         await begun(jobs),
         next_turn_at=NOW + 7.25,
-        listed=True,
         attempts=2,
         reason="DISCORD_TRANSIENT",
         waiting_for="global",
@@ -207,31 +226,88 @@ async def test_a_job_is_saved_whole_when_its_owner_saves_it(jobs: ports.Jobs) ->
         unfinished=0,
     )
 
-    saved = await jobs.save(changed)
+    saved = await jobs.save(dataclasses.replace(changed, listed=True))
 
     assert saved
     assert await jobs.get(JOB) == changed
 
 
-async def test_a_stale_save_changes_nothing_when_the_turn_is_over(jobs: ports.Jobs) -> None:
-    """An owner who was given up cannot even end the job."""
+async def test_listed_stays_when_a_copy_from_before_is_saved(jobs: ports.Jobs) -> None:
+    """A job whose list is read twice would lose what is known of its tasks."""
+    job = await begun(jobs)
+    await jobs.add_tasks(job, [values.task(5)])
+
+    assert await jobs.save(dataclasses.replace(job, attempts=1))
+
+    assert await jobs.load(JOB) == (dataclasses.replace(job, attempts=1, listed=True), [values.task(5)])
+
+
+async def test_a_stale_owner_changes_nothing_when_the_next_turn_has_begun(jobs: ports.Jobs) -> None:
+    """An owner that was given up cannot even end the job, and learns it from whatever it writes."""
     stale = await begun(jobs)
-    current = await jobs.begin_turn(JOB, 1, now=NOW + 41, until=NOW + 81)
+    await jobs.add_tasks(stale, [values.task(5)])
+    current = await next_turn(jobs, 1)
+    done = values.task(5, state=model.TaskState.SUCCEEDED, revision=2)
 
-    saved = await jobs.save(dataclasses.replace(stale, state=model.JobState.FAILED, reason="STALE"))
+    written = [
+        await jobs.save(dataclasses.replace(stale, state=model.JobState.FAILED, reason="STALE"), [done]),
+        await jobs.write_tasks(stale, [done]),
+        await jobs.add_tasks(stale, [values.task(6)]),
+        await jobs.postpone(stale, NOW + 99),
+    ]
 
-    assert not saved
-    assert await jobs.get(JOB) == current
+    assert written == [False] * 4
+    assert await jobs.load(JOB) == current
 
 
-async def test_an_ended_job_stays_ended_when_it_is_saved_again(jobs: ports.Jobs) -> None:
+async def test_an_ended_job_stays_ended_when_its_owner_writes_again(jobs: ports.Jobs) -> None:
     """A terminal state is final, also for the turn that owned it."""
     job = await ended(jobs, JOB)
 
-    saved = await jobs.save(dataclasses.replace(job, state=model.JobState.RUNNING, finished_at=None))
+    written = [
+        await jobs.save(dataclasses.replace(job, state=model.JobState.RUNNING, finished_at=None)),
+        await jobs.write_tasks(job, [values.task(5)]),
+        await jobs.add_tasks(job, [values.task(5)]),
+        await jobs.postpone(job, NOW + 99),
+    ]
 
-    assert not saved
-    assert await jobs.get(JOB) == job
+    assert written == [False] * 4
+    assert await jobs.load(JOB) == (job, [])
+
+
+async def test_an_ended_job_stays_ended_when_its_owner_writes_at_the_same_moment(jobs: ports.Jobs) -> None:
+    """A cancellation and the turn that still runs, in one process: the first counts, the others learn it."""
+    job = await begun(jobs)
+    await jobs.add_tasks(job, [values.task(5)])
+    cancelled = dataclasses.replace(job, state=model.JobState.CANCELLED, reason="CANCELLED", finished_at=NOW + 1)
+    done = values.task(5, state=model.TaskState.SUCCEEDED, revision=2)
+
+    written = tuple(
+        await asyncio.gather(
+            jobs.write_tasks(job, [values.task(5, attempts=1, revision=1)]),
+            jobs.save(cancelled),
+            jobs.save(dataclasses.replace(job, attempts=7), [done]),
+            jobs.write_tasks(job, [done]),
+            jobs.postpone(job, NOW + 99),
+        )
+    )
+
+    assert written == (True, True, False, False, False)
+    found = await jobs.load(JOB)
+    assert found is not None
+    assert found[0] == dataclasses.replace(cancelled, listed=True)
+    assert [(task.state, task.attempts) for task in found[1]] == [(model.TaskState.CANCELLED, 1)]
+
+
+async def test_only_the_next_turn_moves_when_a_job_is_postponed(jobs: ports.Jobs) -> None:
+    """What the turn has stored meanwhile stays."""
+    job = await begun(jobs)
+    await jobs.save(dataclasses.replace(job, attempts=3, unfinished=0))
+
+    postponed = await jobs.postpone(job, NOW + 99.5)
+
+    assert postponed
+    assert await jobs.get(JOB) == dataclasses.replace(job, attempts=3, unfinished=0, next_turn_at=NOW + 99.5)
 
 
 async def test_nothing_is_stored_when_an_unknown_job_is_saved(jobs: ports.Jobs) -> None:
@@ -240,7 +316,7 @@ async def test_nothing_is_stored_when_an_unknown_job_is_saved(jobs: ports.Jobs) 
     assert await jobs.get(JOB) is None
 
 
-async def test_units_come_by_position_when_they_were_added(jobs: ports.Jobs) -> None:
+async def test_tasks_come_by_position_when_they_were_added(jobs: ports.Jobs) -> None:
     """Every field survives, and the job knows that its guilds are listed."""
     job = await begun(jobs)
     rows = [
@@ -253,73 +329,118 @@ async def test_units_come_by_position_when_they_were_added(jobs: ports.Jobs) -> 
 
     assert added
     assert await jobs.list_tasks(JOB) == [rows[1], rows[0], rows[2]]
-    assert await jobs.get(JOB) == dataclasses.replace(job, listed=True)
+    assert await jobs.load(JOB) == (dataclasses.replace(job, listed=True), [rows[1], rows[0], rows[2]])
 
 
-async def test_a_job_is_not_listed_when_a_stale_turn_adds_its_units(jobs: ports.Jobs) -> None:
-    """The owner of a later turn decides what the job consists of."""
-    stale = await begun(jobs)
-    await jobs.begin_turn(JOB, 1, now=NOW + 41, until=NOW + 81)
+async def test_a_job_is_listed_when_it_has_no_task(jobs: ports.Jobs) -> None:
+    """A user without guilds."""
+    job = await begun(jobs)
 
-    added = await jobs.add_tasks(stale, [values.task()])
+    assert await jobs.add_tasks(job, [])
 
-    assert not added
-    found = await jobs.get(JOB)
-    assert found is not None
-    assert not found.listed
+    assert await jobs.load(JOB) == (dataclasses.replace(job, listed=True), [])
 
 
-async def test_a_row_follows_when_a_greater_revision_is_written(jobs: ports.Jobs) -> None:
-    """The newer row takes the place of the older one, others stay."""
+async def test_a_task_follows_when_it_is_written_again(jobs: ports.Jobs) -> None:
+    """The newer one takes the place of the older one, whole; others stay, and so does the job."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5), values.task(6, position=1)])
-    newer = values.task(5, revision=2, state=model.TaskState.SUCCEEDED, channel_count=4)
+    newer = values.task(
+        5, revision=2, state=model.TaskState.SUCCEEDED, step=model.Step.ROLES, attempts=1, channel_count=4
+    )
 
     written = await jobs.write_tasks(job, [newer])
 
     assert written
-    assert await jobs.list_tasks(JOB) == [newer, values.task(6, position=1)]
+    assert await jobs.write_tasks(job, [])
+    assert await jobs.load(JOB) == (dataclasses.replace(job, listed=True), [newer, values.task(6, position=1)])
 
 
-async def test_no_row_comes_into_being_when_it_is_written_without_being_added(jobs: ports.Jobs) -> None:
-    """A turn that outlives its erased job writes to rows that are gone; the rows beside them are written."""
+async def test_no_task_comes_into_being_when_it_is_written_without_being_added(jobs: ports.Jobs) -> None:
+    """What the job consists of is decided once; the tasks beside it are written."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5)])
     newer = values.task(5, revision=2)
 
-    written = await jobs.write_tasks(job, [values.task(7, revision=2), newer])
+    await jobs.write_tasks(job, [values.task(7, revision=2), newer])
 
-    assert not written
     assert await jobs.list_tasks(JOB) == [newer]
 
 
-@pytest.mark.parametrize("revision", [7, 6], ids=["equal", "smaller"])
-async def test_a_row_stays_when_an_older_revision_is_written(jobs: ports.Jobs, revision: int) -> None:
-    """What comes late changes nothing and its writer is told so, while newer rows beside it are written."""
-    job = await begun(jobs)
-    await jobs.add_tasks(job, [values.task(5, revision=7), values.task(6, position=1, revision=1)])
-    late = values.task(5, revision=revision, state=model.TaskState.FAILED)
-    fresh = values.task(6, position=1, revision=8)
-
-    written = await jobs.write_tasks(job, [late, fresh])
-
-    assert not written
-    assert await jobs.list_tasks(JOB) == [values.task(5, revision=7), fresh]
-
-
-async def test_the_greatest_revision_stays_when_many_write_at_once(jobs: ports.Jobs) -> None:
-    """Whatever order the writes arrive in."""
+async def test_the_last_task_stays_when_one_turn_writes_many_at_once(jobs: ports.Jobs) -> None:
+    """Writes of one process keep their order, whether they go alone or with the job."""
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5)])
-    writes = [jobs.write_tasks(job, [values.task(5, revision=number)]) for number in (4, 9, 2, 7, 3, 8)]
 
-    await asyncio.gather(*writes)
+    written = await asyncio.gather(
+        *(jobs.write_tasks(job, [values.task(5, revision=number)]) for number in range(2, 6)),
+        jobs.save(dataclasses.replace(job, attempts=1), [values.task(5, revision=6)]),
+        *(jobs.write_tasks(job, [values.task(5, revision=number)]) for number in range(7, 10)),
+        jobs.save(dataclasses.replace(job, attempts=2)),
+    )
 
-    assert [row.revision for row in await jobs.list_tasks(JOB)] == [9]
+    assert written == [True] * 9
+    found = await jobs.load(JOB)
+    assert found == (dataclasses.replace(job, attempts=2, listed=True), [values.task(5, revision=9)])
 
 
-async def test_units_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: ports.Jobs) -> None:
-    """A guild has a row in each job."""
+async def test_job_and_tasks_are_never_seen_apart_when_they_are_saved_together(jobs: ports.Jobs) -> None:
+    """Whoever loads them while a turn saves sees both as before or both as after."""
+    job = await begun(jobs)
+    await jobs.add_tasks(job, [values.task(5), values.task(6, position=1)])
+    seen = set()
+
+    async def look() -> None:
+        found = await jobs.load(JOB)
+        assert found is not None
+        seen.add((found[0].attempts, *(task.attempts for task in found[1])))
+
+    for number in range(1, 6):
+        tasks = [values.task(5 + place, position=place, attempts=number) for place in range(2)]
+        await asyncio.gather(jobs.save(dataclasses.replace(job, attempts=number), tasks), *(look() for _ in range(5)))
+        await look()
+
+    assert {len(set(numbers)) for numbers in seen} == {1}
+
+
+@pytest.mark.parametrize(
+    ("job_state", "job_reason", "state", "reason"),
+    [
+        (model.JobState.CANCELLED, "CANCELLED", model.TaskState.CANCELLED, "CANCELLED"),
+        (model.JobState.FAILED, "TOKEN_REFUSED", model.TaskState.FAILED, "TOKEN_REFUSED"),
+        (model.JobState.SUCCEEDED_WITH_ERRORS, "", model.TaskState.FAILED, "INTERNAL"),
+    ],
+    ids=["cancelled", "failed", "without-a-reason"],
+)
+async def test_an_open_task_has_ended_when_its_job_has(
+    jobs: ports.Jobs, job_state: model.JobState, job_reason: str, state: model.TaskState, reason: str
+) -> None:
+    """With the job's reason, and a revision that watchers take for newer; an ended task stays as it is."""
+    job = await begun(jobs)
+    revision = model.revision_of(1, 700)
+    ended_before = values.task(5, state=model.TaskState.SKIPPED, reason="MUTED", revision=revision)
+    open_tasks = [
+        values.task(6, position=1, state=model.TaskState.QUEUED, retry_at=NOW + 5, attempts=2, revision=revision),
+        values.task(7, position=2, state=model.TaskState.RUNNING, step=model.Step.ROLES, channel_count=4),
+    ]
+    await jobs.add_tasks(job, [ended_before, *open_tasks])
+
+    over = dataclasses.replace(job, listed=True, state=job_state, reason=job_reason, finished_at=NOW + 9)
+    assert await jobs.save(over)
+
+    found = await jobs.list_tasks(JOB)
+    assert found[0] == ended_before
+    assert [dataclasses.replace(task, revision=0) for task in found[1:]] == [
+        dataclasses.replace(task, state=state, reason=reason, retry_at=0.0, revision=0) for task in open_tasks
+    ]
+    assert all(revision < task.revision < model.revision_of(2, 0) for task in found[1:])
+    assert await jobs.load(JOB) == (over, found)
+    assert await jobs.list_for_user(values.USER, before=NOW + 99, limit=1) == [(over, found)]
+    assert await jobs.begin_turn(JOB, 1, now=NOW, until=NOW + 40) is None
+
+
+async def test_tasks_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: ports.Jobs) -> None:
+    """A guild has a task in each job."""
     job = await begun(jobs)
     other, _ = await jobs.create_or_join(values.job(OTHER, user_id=values.USER + 1))
     await jobs.add_tasks(job, [values.task(5)])

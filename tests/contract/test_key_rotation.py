@@ -21,7 +21,7 @@ SECRETS = ("b" * 43, "a" * 43)
 
 
 def pair(user_id: int) -> ports.Credential:
-    """Return a pair that can be told from all others."""
+    """Return a pair that differs from all others."""
     return values.credential(access_token=f"access {user_id}", refresh_token=f"refresh {user_id}")
 
 
@@ -73,16 +73,16 @@ async def test_a_renewed_pair_stays_when_it_came_between_reading_and_writing(dat
 
 
 async def test_a_lock_holds_when_its_pair_is_sealed_anew(database: database.Database) -> None:
-    """Whoever renews the pair just then stores it as if nothing had happened."""
+    """A renewal in flight stores its pair as usual."""
     await put(database, OLD, 1)
     store = credentials.Credentials(database, credentials.Vault((OLD, NEW)))
     held = await store.get(1)
-    mark = await store.lock(1, version=held.version, now=0.0, until=10.0)
-    assert mark is not None
+    version = await store.lock(1, version=held.version, now=0.0, until=10.0)
+    assert version is not None
 
     await rotating(database).run(quiet)
 
-    assert await store.store_renewed(1, version=mark, credential=values.credential(access_token="renewed"))
+    assert await store.store_renewed(1, version=version, credential=values.credential(access_token="renewed"))
     assert (await store.get(1)).credential.access_token == "renewed"
 
 
@@ -97,7 +97,7 @@ async def test_a_pair_stays_as_it_is_when_no_key_opens_it(database: database.Dat
     assert await users.Users(database, credentials.Vault((LOST,))).credential(2) == pair(2)
 
 
-async def test_progress_is_told_when_a_batch_is_done(database: database.Database) -> None:
+async def test_progress_is_reported_when_a_batch_is_done(database: database.Database) -> None:
     """In bounded steps, as many as there are batches."""
     await put(database, OLD, *range(1, 6))
     seen: list[int] = []
@@ -177,7 +177,7 @@ def _first_number(text: str) -> int:
     return int(text.partition(" ")[0])
 
 
-async def test_the_operator_is_told_when_a_key_is_missing(database: database.Database, command: dict[str, str]) -> None:
+async def test_the_command_fails_when_a_key_is_missing(database: database.Database, command: dict[str, str]) -> None:
     """The exit code says so too; the other keys must stay."""
     await put(database, LOST, 1)
 
@@ -188,7 +188,7 @@ async def test_the_operator_is_told_when_a_key_is_missing(database: database.Dat
     assert "can be removed" not in ran.stdout
 
 
-async def test_the_operator_is_told_what_to_set_when_there_is_no_key() -> None:
+async def test_the_command_names_the_variable_when_there_is_no_key() -> None:
     """By name, and without a trace."""
     ran = await rotated({})
 

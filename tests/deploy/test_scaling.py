@@ -29,7 +29,7 @@ def _value(expression: str, seen: dict[str, float]) -> float:
         pytest.param(5000, 0.5, 4, 4, id="never-more-than-the-budget-feeds"),
         pytest.param(5000, 0.05, 2, 2, id="a-queue-that-waits-for-the-budget"),
         pytest.param(10, 0.05, 4, 2, id="fewer-when-the-queue-is-short"),
-        pytest.param(5000, 0.0, 0, 2, id="nobody-is-left"),
+        pytest.param(5000, 0.0, 0, 2, id="no-headroom"),
     ],
 )
 def test_workers_follow_queue_and_headroom(

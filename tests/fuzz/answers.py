@@ -14,8 +14,8 @@ from devstack.simulator import payloads as played
 from devstack.simulator import world
 from indexer_service.api import convert
 from indexing.discord import payloads
-from indexing.domain import model
-from indexing.store import guilds
+from indexing.domain import id_sets, model
+from indexing.store import guild_codec, guilds, users
 
 GUILD = 77
 DEEP = "@deep@"
@@ -142,12 +142,17 @@ def read_responses(count: int, seed: int, keep: Callable[[list[model.Channel]], 
 
 
 def _store_and_show(found: Any) -> None:  # noqa: ANN401 -- what any reader returns
-    """Encode decoded values for MongoDB and for callers."""
+    """Encode decoded values for MongoDB, and for callers what MongoDB would return."""
     if isinstance(found, tuple):
-        bson.encode({"role_ids": list(found)})
-    for row in found if isinstance(found, list) else ():
-        if isinstance(row, model.Channel):
-            bson.encode(guilds.new_channel_row(row, 1))
-            convert.channel(guilds.channel_of(guilds.new_channel_row(row, 1))).SerializeToString()
-        else:
-            bson.encode(guilds.name_fields(row, None, has_bot=True) | {"permissions": row.permissions})
+        assert set(id_sets.unpack_ids(id_sets.pack_ids(found))) == set(found)
+    rows = found if isinstance(found, list) else []
+    if rows and isinstance(rows[0], model.Channel):
+        channels, activity = guild_codec.encode(rows)
+        bson.encode({"channels": channels, "activity": activity})
+        for channel in guild_codec.decode(GUILD, channels, activity)[0]:
+            convert.channel(channel).SerializeToString()
+    elif rows:
+        nobody = model.User(1, 0, None, {}, model.Preferences())
+        bson.encode(users._list_changes(nobody, rows, 0.0)[0])
+        for row in rows:
+            bson.encode(guilds._listed(row, None, has_bot=True))

@@ -1,8 +1,8 @@
 """
 Sends random requests to the real gRPC server over a real connection, and checks how each call ends.
 
-The service runs over a world of fakes that keep their contracts (tests/contract), so that a hundred thousand calls take
-minutes. The world is built again every ROUND calls, because fakes keep everything in memory.
+The service runs over fakes that keep their contracts (tests/contract), so that a hundred thousand calls take
+minutes. The backend is built again every ROUND calls, because fakes keep everything in memory.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from indexer_service.api import watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
-from tests import clockwork, edge, values, worlds
+from tests import clockwork, edge, fake_backend, values
 from tests.fuzz import requests
 
 DEADLINE = 2.0
@@ -69,13 +69,13 @@ async def send_requests(count: int, seed: int) -> Outcome:
     """Send *count* requests; the same seed sends the same ones."""
     dice, outcome = random.Random(seed), Outcome()
     for at in range(0, count, ROUND):
-        world = await _world()
-        async with edge.serving(world) as address, grpc.aio.insecure_channel(address) as channel:
+        backend = await _backend()
+        async with edge.serving(backend) as address, grpc.aio.insecure_channel(address) as channel:
             maker = requests.RequestMaker(dice, _known())
             calls = (maker.call() for _ in range(min(ROUND, count - at)))
             async with asyncio.TaskGroup() as group:
                 for _ in range(SIDE_BY_SIDE):
-                    group.create_task(_call_in_sequence(channel, calls, outcome, world.clock.advance))
+                    group.create_task(_call_in_sequence(channel, calls, outcome, backend.clock.advance))
     return outcome
 
 
@@ -118,22 +118,22 @@ def _index_users(api: pb_grpc.IndexerServiceStub, users: list[str]) -> dict[str,
     return known | {"guild_id": ["", *found], "pinned_guild_id": found, "muted_guild_id": found}
 
 
-async def _world() -> worlds.World:
-    """Return a world of users with jobs in every state, and one with only a credential."""
-    world = worlds.world(clockwork.ManualClock())
+async def _backend() -> fake_backend.FakeBackend:
+    """Return a backend of users with jobs in every state, and one with only a credential."""
+    backend = fake_backend.make(clockwork.ManualClock())
     broken = GUILDS[-1] + 1
-    world.discord.fail(broken, errors.DiscordRefused(400, 50035))
+    backend.discord.fail(broken, errors.DiscordRefused(400, 50035))
     for user, job_id in zip(USERS, JOBS, strict=False):
         mine = [*GUILDS, broken] if user == USERS[1] else GUILDS
-        await world.add_user([values.user_guild(guild_id) for guild_id in mine], user)
+        await backend.add_user([values.user_guild(guild_id) for guild_id in mine], user)
         if user != USERS[0]:
-            await world.start(job_id, user_id=user)
-    await world.work()
-    await world.start(JOBS[0], user_id=USERS[0])
-    await world.users.put_credential(USERS[3], values.credential())
-    await world.add_user([values.user_guild(guild_id) for guild_id in GUILDS], ERASED)
-    await world.start("e" * 32, user_id=ERASED)
-    return world
+            await backend.start_job(job_id, user_id=user)
+    await backend.run_all_turns()
+    await backend.start_job(JOBS[0], user_id=USERS[0])
+    await backend.users.put_credential(USERS[3], values.credential())
+    await backend.add_user([values.user_guild(guild_id) for guild_id in GUILDS], ERASED)
+    await backend.start_job("e" * 32, user_id=ERASED)
+    return backend
 
 
 def _known() -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from google.protobuf import message_factory
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tests import clockwork, edge, values, worlds
+from tests import clockwork, edge, fake_backend, values
 from tests.fuzz import requests
 
 USER, GUILD, JOB = str(values.USER), str(values.GUILD), "a" * 32
@@ -110,11 +110,11 @@ def invalid_requests(base: Any, path: tuple[str, ...], field: Any) -> Iterator[A
 @pytest.fixture
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
     """A connection to a service with one user and their job."""
-    world = worlds.world(clockwork.ManualClock())
-    await world.add_user([values.user_guild()])
-    await world.start(JOB)
-    await world.work()
-    async with edge.serving(world) as address, grpc.aio.insecure_channel(address) as opened:
+    backend = fake_backend.make(clockwork.ManualClock())
+    await backend.add_user([values.user_guild()])
+    await backend.start_job(JOB)
+    await backend.run_all_turns()
+    async with edge.serving(backend) as address, grpc.aio.insecure_channel(address) as opened:
         yield opened
 
 

@@ -1,1 +1,1 @@
-"""The limiter's script in Python and in memory: the model that the script is compared with."""
+"""The limiter's script in Python and in memory: tests run against it, and compare the script with it."""

@@ -1,4 +1,4 @@
-"""The part settle.lua of the script, in Python: what became of a permit."""
+"""The model of settle.lua: settlements of permits."""
 
 import math
 
@@ -10,7 +10,7 @@ GLOBAL = "global"
 """Key of the global budget's ledger."""
 
 
-class Desk:
+class Settler:
     """Books settlements."""
 
     def __init__(self, state: State, names: limits.Keys) -> None:
@@ -18,48 +18,54 @@ class Desk:
         self._names = names
         self._routes = routes.Routes(state)
 
-    def settle(self, said: protocol.Settlement, age: int) -> protocol.Settled:
+    def settle(self, settlement: protocol.Settlement, age: int) -> protocol.SettlementResult:
         """Book one; *age* is in milliseconds since its answer was read."""
-        charge, outcome = said.permit.charge, said.outcome
-        user, route = self._names.user(charge.user), self._names.route(charge, said.permit.limit)
-        mine = self._names.part(charge, said.permit.limit)
+        permit, outcome = settlement.permit, settlement.outcome
+        charge = permit.charge
+        user, route = self._names.user_ledger(charge.user_id), self._names.route_ledger(charge, permit.limit)
+        own_guild = self._names.guild_ledger(charge, permit.limit)
         if outcome is None:
-            return self._give_back(said, user, route, mine)
-        rules = self._state.rules
+            return self._give_back(settlement, user, route, own_guild)
+        parameters = self._state.parameters
         self._note_round_trip(math.floor(outcome.round_trip * 1000))
-        self._free(GLOBAL, said, age, ms(rules.global_budget.window))
-        self._free(user, said, age, ms(rules.user_budget.window))
-        limit = self._routes.learn(said, outcome)
-        seen = outcome.headers
-        self._free(route, said, age, ms((limit if seen else said.permit.limit).window))
-        target, strangers = route, 0
-        if seen is not None:
-            whole = self._names.bucket(charge, seen.bucket, None)
-            part = self._names.bucket(charge, seen.bucket, charge.major)
-            target = part if limit.split else whole
-            for key in dict.fromkeys([part] if limit.split else [part, whole]):
+        self._release_after(GLOBAL, settlement, age, ms(parameters.global_budget.window))
+        self._release_after(user, settlement, age, ms(parameters.user_budget.window))
+        limit, same_bucket = self._routes.learn_limit(settlement, outcome)
+        headers = outcome.headers
+        self._release_after(route, settlement, age, ms((limit if headers else permit.limit).window))
+        target, foreign_calls = route, 0
+        if headers is not None and same_bucket:
+            all_guilds = self._names.bucket_ledger(charge, headers.bucket, None)
+            own_guild = self._names.bucket_ledger(charge, headers.bucket, charge.major)
+            target = own_guild if limit.per_guild else all_guilds
+            for key in dict.fromkeys([own_guild] if limit.per_guild else [own_guild, all_guilds]):
                 if key != route:
-                    self._free(key, said, age, ms(limit.window), new=True)
-            strangers = self._routes.strangers(said, seen, target)
-        elif mine != route:
-            self._free(mine, said, age, ms(said.permit.limit.window))
-        self._obey(said, outcome, user, target)
+                    self._release_after(key, settlement, age, ms(limit.window), new=True)
+            foreign_calls = self._routes.hold_foreign_calls(settlement, headers, target)
+        elif headers is None and own_guild != route:
+            self._release_after(own_guild, settlement, age, ms(permit.limit.window))
+        if outcome.scope:
+            self._apply_pause(settlement, outcome, user, target, limit.capacity)
+        elif outcome.headers_expected:
+            self._forget_repeats(settlement)
         if outcome.invalid:
             self._count_invalid()
-        return protocol.Settled(strangers, limit, math.floor(self._credit(outcome, rules.global_credit)) / 1000)
+        return protocol.SettlementResult(foreign_calls, limit)
 
-    def _give_back(self, said: protocol.Settlement, *keys: str) -> protocol.Settled:
+    def _give_back(self, settlement: protocol.Settlement, *keys: str) -> protocol.SettlementResult:
         state = self._state
+        paced = settlement.permit.id in state.ledgers[GLOBAL] and settlement.permit.charge.lane is not limits.LANES[0]
         for key in (GLOBAL, *keys):
-            state.ledgers[key].pop(said.permit.id, None)
-        if said.permit.charge.lane is not limits.LANES[0]:
-            rate = state.rules.global_budget
+            state.ledgers[key].pop(settlement.permit.id, None)
+        if paced:
+            rate = state.parameters.global_budget
             state.numbers["pace"] -= ms(rate.window) / rate.capacity
-        return protocol.Settled(0, said.permit.limit, 0.0)
+        return protocol.SettlementResult(0, settlement.permit.limit)
 
     def _note_round_trip(self, rtt: int) -> None:
-        numbers, rules = self._state.numbers, self._state.rules
-        if numbers["rtt_n"] >= rules.enough and self._state.now - numbers["rtt_at"] >= ms(rules.stretch):
+        numbers, parameters = self._state.numbers, self._state.parameters
+        enough = numbers["rtt_n"] >= parameters.round_trip_samples
+        if enough and self._state.now - numbers["rtt_at"] >= ms(parameters.round_trip_period):
             numbers |= {"rtt_old": numbers["rtt_new"], "rtt_new": rtt, "rtt_n": 0, "rtt_at": self._state.now}
         if numbers["rtt_n"] == 0 and numbers["rtt_old"] == 0:
             numbers |= {"rtt_at": self._state.now, "rtt_new": rtt}
@@ -68,61 +74,93 @@ class Desk:
         usual = numbers["rtt"]
         numbers["rtt"] = rtt if usual == 0 else math.floor(usual + (rtt - usual) / 16)
 
-    def _credit(self, outcome: protocol.Outcome, factor: float) -> float:
-        shortest = self._state.shortest()
-        if not shortest:
-            return 0.0
-        sure = factor * shortest
-        if outcome.excess is not None:
-            sure = max(sure, outcome.excess * 1000 + sure - self._state.rules.margin * 1000)
-        return max(0.0, min(sure, math.floor(outcome.round_trip * 1000)))
-
-    def _free(self, key: str, said: protocol.Settlement, age: int, window: int, *, new: bool = False) -> None:
-        if said.outcome is None or (said.permit.id not in self._state.ledgers[key] and not new):
+    def _release_after(
+        self, key: str, settlement: protocol.Settlement, age: int, window: int, *, new: bool = False
+    ) -> None:
+        permit, outcome = settlement.permit, settlement.outcome
+        if outcome is None or (permit.id not in self._state.ledgers[key] and not new):
             return
-        rules = self._state.rules
-        factor = rules.global_credit if key == GLOBAL else rules.user_credit
-        moment = self._state.now - age + window - min(self._credit(said.outcome, factor), window / 2)
-        self._state.ledgers[key][said.permit.id] = math.ceil(moment) + 1
+        parameters = self._state.parameters
+        share = parameters.global_credit if key == GLOBAL else parameters.user_credit
+        credit = min(share * self._state.shortest_round_trip(), math.floor(outcome.round_trip * 1000))
+        moment = self._state.now - age + window - min(credit, window / 2)
+        self._state.ledgers[key][permit.id] = math.ceil(moment) + 1
 
-    def _obey(self, said: protocol.Settlement, outcome: protocol.Outcome, user: str, target: str) -> None:
-        moment = self._state.now + ms(outcome.pause)
-        if outcome.scope == "global" and not said.permit.charge.owner:
-            self._stop_all(moment)
+    def _apply_pause(
+        self, settlement: protocol.Settlement, outcome: protocol.Outcome, user: str, target: str, capacity: int
+    ) -> None:
+        state, parameters, charge = self._state, self._state.parameters, settlement.permit.charge
+        token = f"user {charge.token_owner}" if charge.token_owner else "global"
+        name = {"edge": "edge", "global": token}.get(str(outcome.scope), limits.route_label(charge))
+        length, probe = self._grow_pause(settlement, outcome, name)
+        grown, moment = state.now + length, state.now + ms(outcome.pause)
+        permit = settlement.permit.id
+        if outcome.scope == "global" and not charge.token_owner:
+            self._pause_token(grown, probe=probe)
         elif outcome.scope == "global":
-            self._state.pause(user, status.PAUSED, moment)
-        elif outcome.scope == "route":
-            self._state.pause(target, status.PAUSED, moment)
-        elif outcome.scope == "shared":
-            self._state.pause(target, status.PAUSED + "shared", moment)
+            state.pause(user, status.PAUSE, grown)
+            if probe:
+                self._leave_one(permit, user, parameters.user_budget.capacity, grown)
         elif outcome.scope == "edge":
-            self._state.egress["edge"] = max(moment, self._state.egress.get("edge", 0))
+            state.egress["edge"] = max(grown, state.egress.get("edge", 0))
+            state.numbers["ramp"] = max(state.numbers["ramp"], grown + 2 * ms(parameters.ramp))
+        else:
+            state.pause(target, status.PAUSE + ("shared" if outcome.scope == "shared" else ""), moment)
+            if outcome.clipped:
+                self._leave_one(permit, target, capacity, moment)
 
-    def _stop_all(self, moment: float) -> None:
-        numbers, now, rules = self._state.numbers, self._state.now, self._state.rules
-        capacity = rules.global_budget.capacity
+    def _grow_pause(self, settlement: protocol.Settlement, outcome: protocol.Outcome, name: str) -> tuple[int, bool]:
+        """Return for how long to pause, and whether one call should find out first."""
+        state, parameters = self._state, self._state.parameters
+        old = state.now - ms(parameters.repeat_memory)
+        state.repeats = {key: entry for key, entry in state.repeats.items() if entry[0] + entry[1] / 1024 > old}
+        moment, n = state.repeats.get(name, (0, 0))
+        if settlement.permit.charged_at_ms >= moment:
+            n = min(n + 1, 20)
+        pause = ms(outcome.pause)
+        if n > 1:
+            first = pause if outcome.scope == "edge" else ms(parameters.first_pause)
+            pause = max(pause, min(first * 2 ** (n - 1), ms(parameters.max_pause)))
+        state.repeats[name] = max(moment, state.now + pause), n
+        return pause, pause >= ms(parameters.max_pause)
+
+    def _forget_repeats(self, settlement: protocol.Settlement) -> None:
+        charge = settlement.permit.charge
+        token = f"user {charge.token_owner}" if charge.token_owner else "global"
+        for name in (limits.route_label(charge), token, "edge"):
+            if settlement.permit.charged_at_ms >= self._state.repeats.get(name, (math.inf, 0))[0]:
+                del self._state.repeats[name]
+
+    def _leave_one(self, permit: str, key: str, capacity: int, moment: float) -> None:
+        for number in range(1, min(capacity, 50)):
+            self._state.ledgers[key][f"{permit}-{number}"] = moment + 2 * ms(self._state.parameters.ramp)
+
+    def _pause_token(self, moment: float, *, probe: bool) -> None:
+        numbers, now, parameters = self._state.numbers, self._state.now, self._state.parameters
+        capacity = parameters.global_budget.capacity
         if now >= numbers["pause"]:
             since = now - numbers["fewer_at"]
             step = capacity / 5 if since < 60_000 else capacity / 10
-            before = max(0, numbers["fewer"] - since // ms(rules.forget))
+            before = max(0, numbers["fewer"] - since // ms(parameters.foreign_decay))
             numbers["fewer"] = min(capacity // 2, before + math.ceil(step))
             numbers["fewer_at"] = now
         numbers["pause"] = max(numbers["pause"], moment)
-        numbers["ramp"] = numbers["pause"]
+        ramp = 2 * ms(parameters.ramp) if probe else 0
+        numbers["ramp"] = max(numbers["ramp"], numbers["pause"] + ramp)
 
     def _count_invalid(self) -> None:
-        egress, rules = self._state.egress, self._state.rules
-        minute, long = self._state.now // 60_000, math.ceil(limits.INVALID.window / 60)
+        egress, parameters = self._state.egress, self._state.parameters
+        minute, counted = self._state.now // 60_000, math.ceil(limits.INVALID_REQUEST_LIMIT.window / 60)
         egress[f"m{minute}"] = egress.get(f"m{minute}", 0) + 1
         minutes = sorted(int(name[1:]) for name in egress if name.startswith("m"))
-        for old in [one for one in minutes if one <= minute - long]:
+        for old in [one for one in minutes if one <= minute - counted]:
             del egress[f"m{old}"]
             minutes.remove(old)
         total = sum(egress[f"m{one}"] for one in minutes)
         for one in minutes:
-            forgotten = (one + long) * 60_000
-            if total >= rules.stop_bulk:
-                egress["bulk"] = forgotten
-            if total >= rules.stop_all:
-                egress["all"] = forgotten
+            expires = (one + counted) * 60_000
+            if total >= parameters.stop_bulk:
+                egress["bulk"] = expires
+            if total >= parameters.stop_all:
+                egress["all"] = expires
             total -= egress[f"m{one}"]

@@ -1,11 +1,11 @@
-"""What the in-memory twin holds, and the parts state.lua and permits.lua of the script, in Python."""
+"""The state that Redis would hold, and the models of state.lua and ledgers.lua."""
 
 import collections
 import math
 
 from indexing.ratelimit import limits, status
 
-LASTING_ENTRIES = (status.PAUSED, status.PAUSED + "shared")
+PAUSE_ENTRIES = (status.PAUSE, status.PAUSE + "shared")
 
 
 def ms(seconds: float) -> int:
@@ -19,16 +19,19 @@ class State:
 
     Attributes:
         ledgers: Permit -> moment of release, by key.
-        lines: Waiter -> place, by lane; and waiter -> promised moment, by key of a user's or route's line.
-        deadlines: (Lane, waiter) -> moment after which it counts as gone.
+        queues: Waiter -> position, by lane; and waiter -> promised moment, by key of a user's or route's queue.
+        deadlines: (Lane, waiter) -> moment after which its position is dropped.
+        seen, first: Evidence for raised limits and for separate buckets, by route key.
+        repeats: End of the wait after a 429, and how many came in a row, by what was refused.
+        strict: Moment until which a 429's limit holds against other buckets, by route key.
         numbers: The meta hash.
     """
 
-    def __init__(self, rules: limits.Rules, now: int) -> None:
-        self.rules = rules
+    def __init__(self, parameters: limits.LimiterParameters, now: int) -> None:
+        self.parameters = parameters
         self.now = now
         self.ledgers: dict[str, dict[str, float]] = collections.defaultdict(dict)
-        self.lines: dict[str, dict[str, float]] = collections.defaultdict(dict)
+        self.queues: dict[str, dict[str, float]] = collections.defaultdict(dict)
         self.deadlines: dict[tuple[int, str], float] = {}
         self.tags: dict[str, float] = {}
         self.learned: dict[str, str] = {}
@@ -36,43 +39,46 @@ class State:
         self.first: dict[str, tuple[str, float]] = {}
         self.egress: dict[str, float] = {}
         self.active: dict[str, float] = {}
+        self.repeats: dict[str, tuple[int, int]] = {}
+        self.strict: dict[str, int] = {}
         self.numbers: dict[str, float] = collections.defaultdict(float)
         self.numbers["ramp"] = -math.inf
-        self.numbers["hold"] = now + ms(rules.hold)
+        self.numbers["hold"] = now + ms(parameters.warmup_hold)
 
     def held(self, key: str) -> tuple[int, float, str]:
-        """Drop what is free again; return the permits held, until when the budget is paused (0: not), and why."""
+        """Remove what is free; return the permits held, until when the budget is paused (0: not), and the reason."""
         entries = {name: moment for name, moment in self.ledgers[key].items() if moment > self.now}
         self.ledgers[key] = entries
-        pause, why = 0.0, ""
-        for name in LASTING_ENTRIES:
+        pause, reason = 0.0, ""
+        for name in PAUSE_ENTRIES:
             if entries.get(name, 0) > pause:
-                pause, why = entries[name], "pause" if name == status.PAUSED else "shared"
-        return sum(name not in LASTING_ENTRIES for name in entries), pause, why
+                pause, reason = entries[name], "pause" if name == status.PAUSE else "shared"
+        return sum(name not in PAUSE_ENTRIES for name in entries), pause, reason
 
-    def shortest(self) -> float:
-        """Return the shortest round trip lately, 0 until enough answers came."""
+    def shortest_round_trip(self) -> float:
+        """Return the shortest round trip of this and the previous period, 0 until there are enough answers."""
         old, new = self.numbers["rtt_old"], self.numbers["rtt_new"]
         if old > 0:
             return min(old, new)
-        return new if self.numbers["rtt_n"] >= self.rules.enough else 0
+        return new if self.numbers["rtt_n"] >= self.parameters.round_trip_samples else 0
 
-    def release(self, key: str, n: int, capacity: int, window: float) -> tuple[float, bool]:
-        """Return when the n-th permit from now on comes back, and whether that is sure."""
+    def release_moment(self, key: str, n: int, capacity: int, window: float) -> tuple[float, bool]:
+        """Return when the n-th permit from now is released, and whether that is certain."""
         rounds, index = divmod(n - 1, capacity)
-        moment, sure = self.now + max(window - self.shortest(), ms(self.rules.probe)), False
+        shortest, usual = self.shortest_round_trip(), self.numbers["rtt"]
+        moment, certain = self.now + max(window - shortest, ms(self.parameters.probe_retry)), False
         held = sorted(self.ledgers[key].values())
-        if index < sum(name not in LASTING_ENTRIES for name in self.ledgers[key]):
+        if index < sum(name not in PAUSE_ENTRIES for name in self.ledgers[key]):
             found = held[index]
-            sure = rounds == 0 and found <= self.now + window
-            expected = max(moment, found - ms(self.rules.inflight) + self.numbers["rtt"] - self.shortest())
+            certain = rounds == 0 and found <= self.now + window
+            expected = max(moment, found - ms(self.parameters.max_in_flight) + usual - shortest)
             moment = found if found <= self.now + window else expected
-        return moment + rounds * (window + max(0.0, self.numbers["rtt"] - self.shortest())), sure
+        return moment + rounds * (window + max(0.0, usual - shortest)), certain
 
     def pause(self, key: str, name: str, moment: float) -> None:
         """Pause a budget until *moment*."""
         self.ledgers[key][name] = max(moment, self.ledgers[key].get(name, 0))
 
-    def hold(self, key: str, permit: str, moment: float, window: float) -> None:
+    def hold_permit(self, key: str, permit: str, moment: float, window: float) -> None:
         """Take a permit whose call begins at *moment*."""
-        self.ledgers[key][permit] = moment + ms(self.rules.inflight) + window
+        self.ledgers[key][permit] = moment + ms(self.parameters.max_in_flight) + window

@@ -1,9 +1,9 @@
 """
-The budgets in memory, on a clock that the caller moves: the twin of the Redis script, for tests.
+The budget store in memory, on a clock that the caller sets: the model of the Redis script, for tests.
 
-It says in Python what the Lua parts say, part by part under the same names, and passes the same suite; a property test
-holds the two to equal answers. Moments are milliseconds, as there. What is left out is what only a shared server has:
-the run id (see `lose`) and the correction of a clock that was set.
+Its modules repeat the Lua parts under the same names, and it passes the same suite; a property test checks that both
+give equal answers. Moments are milliseconds, as there. The model leaves out what only a shared server has: the run id
+(see `lose`) and the correction of a clock that was set.
 """
 
 import dataclasses
@@ -12,31 +12,31 @@ from collections.abc import Callable, Sequence
 
 from indexing import settings
 from indexing.ratelimit import codec, limits, protocol, route_limits, status
-from tests.ratelimit_model import line, settle
+from tests.ratelimit_model import fair_queue, settle
 from tests.ratelimit_model.state import State, ms
 
 
 @dataclasses.dataclass(slots=True)
-class _Verdict:
+class _Decision:
     wait: int = 0
-    sure: bool = True
+    certain: bool = True
     budget: str = ""
-    why: str = ""
+    reason: str = ""
 
 
 @dataclasses.dataclass(slots=True)
 class _Budget:
     key: str
-    line: str
-    kind: str
-    why: str
+    queue: str
+    name: str
+    reason: str
     capacity: int
     window: int
     blocks: bool = False
 
 
-class MemoryBudgets:
-    """Twin of `redis_budgets.RedisBudgets`; *now* returns seconds."""
+class MemoryBudgetStore:
+    """Model of `redis_store.RedisBudgetStore`; *now* returns seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -45,145 +45,174 @@ class MemoryBudgets:
         self.exchanges = 0
 
     def lose(self) -> None:
-        """Forget everything, as a flushed or restarted Redis does."""
+        """Lose the state, as a flushed or restarted Redis does."""
         self._state = None
 
     async def exchange(
-        self, rules: limits.Rules, settlements: Sequence[protocol.Settlement], asks: Sequence[protocol.Ask]
-    ) -> tuple[list[protocol.Settled], list[protocol.Verdict]]:
-        """Book the settlements, then answer the asks."""
+        self,
+        parameters: limits.LimiterParameters,
+        settlements: Sequence[protocol.Settlement],
+        requests: Sequence[protocol.PermitRequest],
+    ) -> tuple[list[protocol.SettlementResult], list[protocol.Decision]]:
+        """Book the settlements, then decide the requests."""
         self.exchanges += 1
-        state = self._at_present(rules)
-        desk = settle.Desk(state, self._names)
-        settled = [desk.settle(one, ms_age(self._now() - one.read_at)) for one in settlements]
-        return settled, [_Asked(state, self._names, ask).answer() for ask in asks]
+        state = self._current_state(parameters)
+        settler = settle.Settler(state, self._names)
+        results = [settler.settle(one, _age_ms(self._now() - one.read_at)) for one in settlements]
+        return results, [_Acquisition(state, self._names, request).decide() for request in requests]
 
-    async def snapshot(self, rules: limits.Rules, users: Sequence[int]) -> list[limits.BudgetState]:
-        """Return how the budgets stand."""
-        state = self._at_present(rules)
-        look = status.Look(rules, state.now, state.numbers, state.egress)
-        rows = [status.Row("user", str(user), rules.user_budget, self._names.user(user)) for user in users]
-        for name in state.active:
-            charge = limits.charge_of(name)
-            limit = route_limits.RouteLimit.parse(state.learned.get(charge.field, ""))
+    async def snapshot(self, parameters: limits.LimiterParameters, user_ids: Sequence[int]) -> list[limits.BudgetState]:
+        """Return the budgets' states."""
+        state = self._current_state(parameters)
+        fleet = status.FleetState(parameters, state.now, state.numbers, state.egress)
+        rows = [
+            status.BudgetRow("user", str(user_id), parameters.user_budget, self._names.user_ledger(user_id))
+            for user_id in user_ids
+        ]
+        for label in state.active:
+            charge = limits.parse_route_label(label)
+            limit = route_limits.RouteLimit.parse_stored(state.learned.get(charge.route_key, ""))
             if limit.known and limit.capacity:
                 size = settings.Rate(capacity=limit.capacity, window=max(limit.window, 0.001))
-                rows.append(status.Row("route", name, size, self._names.route(charge, limit)))
-        first = status.global_state(state.ledgers[settle.GLOBAL], look)
-        others = [status.state_of(row, state.ledgers[row.ledger], look) for row in rows]
-        return [first, status.ban_line(look), *others]
+                rows.append(status.BudgetRow("route", label, size, self._names.route_ledger(charge, limit)))
+        first = status.global_budget_state(state.ledgers[settle.GLOBAL], fleet)
+        others = [status.budget_state(row, self._entries(state, row), fleet) for row in rows]
+        return [first, status.invalid_requests_state(fleet), *others]
 
-    async def forget_user(self, user: int) -> None:
-        """Remove the user's places and names; his ledgers end with their last permit."""
+    async def forget_user(self, user_id: int) -> None:
+        """Remove the user's queue positions and route names; their ledgers end with their last permit."""
         if self._state is None:
             return
-        self._state.tags.pop(str(user), None)
-        self._state.lines.pop(self._names.line(self._names.user(user)), None)
-        named = [name for name in self._state.active if limits.charge_of(name).owner == str(user)]
-        for name in named:
-            del self._state.active[name]
+        self._state.tags.pop(str(user_id), None)
+        self._state.repeats = {
+            name: entry for name, entry in self._state.repeats.items() if not limits.names_user(name, user_id)
+        }
+        self._state.queues.pop(self._names.queue(self._names.user_ledger(user_id)), None)
+        labels = [label for label in self._state.active if limits.parse_route_label(label).token_owner == str(user_id)]
+        for label in labels:
+            del self._state.active[label]
 
-    def _at_present(self, rules: limits.Rules) -> State:
+    @staticmethod
+    def _entries(state: State, row: status.BudgetRow) -> dict[str, float]:
+        entries = dict(state.ledgers[row.ledger])
+        moment, _ = state.repeats.get(row.name, (0, 0))
+        if row.kind == "route" and moment > state.now:
+            entries[status.PAUSE] = max(moment, entries.get(status.PAUSE, 0))
+        return entries
+
+    def _current_state(self, parameters: limits.LimiterParameters) -> State:
         now = int(self._now() * 1000)
         if self._state is None:
-            self._state = State(rules, now)
-        self._state.rules, self._state.now = rules, max(now, self._state.now)
+            self._state = State(parameters, now)
+        self._state.parameters, self._state.now = parameters, max(now, self._state.now)
         return self._state
 
 
-def ms_age(seconds: float) -> int:
-    """Return whole milliseconds, rounded down, none below 0."""
+def _age_ms(seconds: float) -> int:
     return max(0, math.floor(seconds * 1000))
 
 
-class _Asked:
-    """The part acquire.lua of the script: one ask."""
+class _Acquisition:
+    """The model of acquire.lua: one request."""
 
-    def __init__(self, state: State, names: limits.Keys, ask: protocol.Ask) -> None:
+    def __init__(self, state: State, names: limits.Keys, request: protocol.PermitRequest) -> None:
         self._state = state
-        self._ask = ask
-        self._line = line.Line(state)
-        self._lane = line.lane_of(ask)
-        self._verdict = _Verdict()
-        self._crowded = False
-        rules, charge = state.rules, ask.charge
-        user, route = names.user(charge.user), names.route(charge, ask.limit)
-        capacity = 0 if charge.user is None else rules.user_budget.capacity
-        self._user = _Budget(user, names.line(user), "user", "used up", capacity, ms(rules.user_budget.window))
-        self._part = names.part(charge, ask.limit)
-        why = "used up" if ask.limit.known else "probe"
-        self._route = _Budget(route, names.line(route), "route", why, ask.limit.capacity, ms(ask.limit.window))
+        self._request = request
+        self._queue = fair_queue.FairQueue(state)
+        self._lane = fair_queue.lane_of(request)
+        self._decision = _Decision()
+        self._has_waiters = False
+        self._charges_global = state.parameters.charges_global(request.charge)
+        rate, charge, limit = state.parameters.user_budget, request.charge, request.limit
+        user, route = names.user_ledger(charge.user_id), names.route_ledger(charge, limit)
+        capacity = 0 if charge.charged_user is None else rate.capacity
+        self._user = _Budget(user, names.queue(user), "user", "used up", capacity, ms(rate.window))
+        self._own_guild = names.guild_ledger(charge, limit)
+        reason = "used up" if limit.known else "probe"
+        self._route = _Budget(route, names.queue(route), "route", reason, limit.capacity, ms(limit.window))
 
-    def answer(self) -> protocol.Verdict:
-        """Grant all or nothing."""
-        value = self._state.learned.get(self._ask.charge.field, "")
-        if value != self._ask.limit.value:
-            return protocol.Relearn(route_limits.RouteLimit.parse(value))
-        user_used = self._own(self._user) if self._user.capacity else 0
-        route_used = self._own(self._route)
-        if self._refused():
-            self._line.leave(self._ask)
-            self._sleep_for(self._user)
-            self._sleep_for(self._route)
-            return self._wait()
-        used, limit, place = self._shared()
-        if self._refused():
-            if self._ask.charge.waiter or self._verdict.wait <= ms(self._ask.patience):
-                self._line.stand(self._ask, place, self._verdict.wait)
+    def decide(self) -> protocol.Decision:
+        """Grant a permit of each budget, or none."""
+        request, parameters = self._request, self._state.parameters
+        stored = self._state.learned.get(request.charge.route_key, "")
+        if stored != request.limit.stored:
+            return protocol.LimitChanged(route_limits.RouteLimit.parse_stored(stored))
+        user_used = self._check_small_budget(self._user) if self._user.capacity else 0
+        route_used = self._check_small_budget(self._route)
+        blocked, _ = self._state.repeats.get(limits.route_label(request.charge), (0, 0))
+        self._add_wait(blocked, certain=False, budget="route", reason="pause")
+        if self._is_refused():
+            self._queue.leave_queue(request)
+            self._update_small_queue(self._user)
+            self._update_small_queue(self._route)
+            return self._refuse()
+        used, limit, position = 0, 0, 0.0
+        if self._charges_global:
+            used, limit, position = self._check_global_budget()
+        else:
+            self._check_stop(0.0)
+        if self._is_refused():
+            if not self._charges_global:
+                self._queue.leave_queue(request)
+            elif request.charge.waiter or self._decision.wait <= ms(request.max_wait):
+                self._queue.enqueue(request, position, self._decision.wait)
             else:
-                self._line.leave(self._ask)
-            return self._wait()
+                self._queue.leave_queue(request)
+            return self._refuse()
         self._grant(limit)
-        reply = [1, self._verdict.wait, used + 1, limit, user_used + 1, route_used + 1]
-        return codec.verdict(reply, self._ask, self._state.rules, self._state.now)
+        reply = [1, self._decision.wait, used + 1, limit, user_used + 1, route_used + 1]
+        return codec.decode_decision(reply, request, parameters.user_budget.capacity, self._state.now)
 
-    def _refused(self) -> bool:
-        return self._verdict.wait > 0 and (self._verdict.wait > ms(self._state.rules.ahead) or not self._verdict.sure)
+    def _is_refused(self) -> bool:
+        wait = self._decision.wait
+        return wait > 0 and (wait > ms(self._state.parameters.early_grant) or not self._decision.certain)
 
-    def _wait(self) -> protocol.Wait:
-        return protocol.Wait(self._verdict.wait / 1000, self._verdict.budget, self._verdict.why)
+    def _refuse(self) -> protocol.Wait:
+        return protocol.Wait(self._decision.wait / 1000, self._decision.budget, self._decision.reason)
 
-    def _delay(self, moment: float, *, sure: bool, budget: str, why: str) -> None:
-        wait = math.ceil(moment - self._state.now)
-        if wait > 0 and not sure:
-            self._verdict.sure = False
-        if wait > self._verdict.wait:
-            self._verdict.wait, self._verdict.budget, self._verdict.why = wait, budget, why
+    def _add_wait(self, moment: float, *, certain: bool, budget: str, reason: str) -> None:
+        decision, wait = self._decision, math.ceil(moment - self._state.now)
+        if wait > 0 and not certain:
+            decision.certain = False
+        if wait > decision.wait:
+            decision.wait, decision.budget, decision.reason = wait, budget, reason
 
-    def _own(self, budget: _Budget) -> int:
-        used, paused, why = self._state.held(budget.key)
-        self._delay(paused, sure=False, budget=budget.kind, why=why)
+    def _check_small_budget(self, budget: _Budget) -> int:
+        state, parameters = self._state, self._state.parameters
+        used, paused, reason = state.held(budget.key)
+        self._add_wait(paused, certain=False, budget=budget.name, reason=reason)
         if budget.capacity:
-            line = self._state.lines[budget.line]
-            for waiter in [name for name, at in line.items() if at <= self._state.now - ms(self._state.rules.grace)]:
-                del line[waiter]
-            order = sorted(line, key=lambda name: (line[name], name))
-            rank = order.index(self._ask.waiter) if self._ask.waiter in line else len(order)
+            queue = state.queues[budget.queue]
+            for waiter in [name for name, at in queue.items() if at <= state.now - ms(parameters.queue_grace)]:
+                del queue[waiter]
+            order = sorted(queue, key=lambda name: (queue[name], name))
+            rank = order.index(self._request.waiter) if self._request.waiter in queue else len(order)
             n = used - budget.capacity + rank + 1
             if n > 0:
                 budget.blocks = True
-                moment, sure = float(self._state.now + ms(self._state.rules.probe)), False
-                if budget.why != "probe":
-                    moment, sure = self._state.release(budget.key, n, budget.capacity, budget.window)
-                longest = self._state.now + ms(self._state.rules.unproven)
-                if budget.kind == "route" and self._ask.unproven and moment > longest:
-                    moment, sure = longest, False
-                self._delay(moment, sure=sure, budget=budget.kind, why=budget.why)
+                moment, certain = float(state.now + ms(parameters.probe_retry)), False
+                if budget.reason != "probe":
+                    moment, certain = state.release_moment(budget.key, n, budget.capacity, budget.window)
+                longest = state.now + ms(parameters.unproven_max_wait)
+                if budget.name == "route" and self._request.unproven and moment > longest:
+                    moment, certain = longest, False
+                self._add_wait(moment, certain=certain, budget=budget.name, reason=budget.reason)
         return used
 
-    def _sleep_for(self, budget: _Budget) -> None:
-        if budget.blocks and (self._ask.charge.waiter or self._verdict.wait <= ms(self._ask.patience)):
-            self._state.lines[budget.line][self._ask.waiter] = self._state.now + self._verdict.wait
-        else:
-            self._state.lines[budget.line].pop(self._ask.waiter, None)
+    def _update_small_queue(self, budget: _Budget) -> None:
+        request, queue = self._request, self._state.queues[budget.queue]
+        if budget.blocks and (request.charge.waiter or self._decision.wait <= ms(request.max_wait)):
+            queue[request.waiter] = self._state.now + self._decision.wait
+        elif budget.capacity:
+            queue.pop(request.waiter, None)
 
-    def _capacity(self) -> int:
-        rules, numbers, now = self._state.rules, self._state.numbers, self._state.now
-        share = min(1.0, 0.5 + 0.5 * (now - numbers["ramp"]) / ms(rules.ramp))
-        fewer = max(0, numbers["fewer"] - (now - numbers["fewer_at"]) // ms(rules.forget))
-        return max(1, int(math.floor(rules.global_budget.capacity * share) - fewer))
+    def _global_capacity(self) -> int:
+        parameters, numbers, now = self._state.parameters, self._state.numbers, self._state.now
+        share = min(1.0, 0.5 + 0.5 * (now - numbers["ramp"]) / ms(parameters.ramp))
+        foreign = max(0, numbers["fewer"] - (now - numbers["fewer_at"]) // ms(parameters.foreign_decay))
+        return max(1, int(math.floor(parameters.global_budget.capacity * share) - foreign))
 
-    def _stop(self) -> tuple[float, str, str]:
+    def _current_stop(self) -> tuple[float, str, str]:
         numbers, egress = self._state.numbers, self._state.egress
         stop = (numbers["hold"], "global", "hold")
         for later in (
@@ -195,48 +224,56 @@ class _Asked:
             stop = later if later[0] > stop[0] else stop
         return stop
 
-    def _shared(self) -> tuple[int, int, float]:
-        rules, state = self._state.rules, self._state
-        self._crowded = self._line.crowded()
-        self._line.drop_absent()
-        limit, (used, _, _) = self._capacity(), state.held(settle.GLOBAL)
-        window = ms(rules.global_budget.window)
-        place, rank, _ = self._line.place(self._ask)
-        more = {other: self._line.before(self._ask, rank, other) for other in line.LANES if other != self._lane}
+    def _check_stop(self, spread: float) -> None:
+        moment, budget, reason = self._current_stop()
+        if moment > self._state.now:
+            self._add_wait(moment + spread, certain=False, budget=budget, reason=reason)
+
+    def _check_global_budget(self) -> tuple[int, int, float]:
+        parameters, state = self._state.parameters, self._state
+        self._has_waiters = self._queue.has_waiters()
+        self._queue.drop_absent()
+        limit, (used, _, _) = self._global_capacity(), state.held(settle.GLOBAL)
+        window = ms(parameters.global_budget.window)
+        position, rank = self._queue.find_position(self._request)
+        lanes = [lane for lane in fair_queue.LANES if lane != self._lane]
+        more = {lane: self._queue.count_before(self._request, rank, lane) for lane in lanes}
         ahead = rank + sum(more.values())
-        bulk = rank + sum(count for other, count in more.items() if other > 1)
-        moment, budget, why = self._stop()
-        if moment > state.now:
-            self._delay(moment + ahead * window / limit, sure=False, budget=budget, why=why)
+        bulk = rank + sum(count for lane, count in more.items() if lane > 1)
+        self._check_stop(ahead * window / limit)
         n = used - limit + ahead + 1
         if self._lane > 1:
-            n += rules.reserve
-            pace = state.numbers["pace"] + (bulk - rules.burst) * self._pace(limit)
-            self._delay(pace, sure=True, budget="global", why="used up")
+            paced = state.numbers["pace"] + (bulk - parameters.bulk_burst) * self._pace_interval(limit)
+            self._add_wait(paced, certain=True, budget="global", reason="used up")
         if n > 0:
-            free, sure = state.release(settle.GLOBAL, n, limit, window)
-            self._delay(free, sure=sure, budget="global", why="used up")
-        return used, limit, place
+            free, certain = state.release_moment(settle.GLOBAL, n, limit, window)
+            self._add_wait(free, certain=certain, budget="global", reason="used up")
+        return used, limit, position
 
-    def _pace(self, limit: int) -> float:
-        rules, state = self._state.rules, self._state
-        busy = max(0, state.numbers["rtt"] - rules.global_credit * state.shortest())
-        return (ms(rules.global_budget.window) + busy / 2) / limit
+    def _pace_interval(self, limit: int) -> float:
+        parameters, state = self._state.parameters, self._state
+        held_longer = max(0, state.numbers["rtt"] - parameters.global_credit * state.shortest_round_trip())
+        return (ms(parameters.global_budget.window) + held_longer / 2) / limit
 
     def _grant(self, limit: int) -> None:
-        state, ask = self._state, self._ask
-        moment, window = state.now + self._verdict.wait, ms(state.rules.global_budget.window)
-        state.hold(settle.GLOBAL, ask.id, moment, window)
+        state, request, parameters = self._state, self._request, self._state.parameters
+        moment, window = state.now + self._decision.wait, ms(parameters.global_budget.window)
+        if self._charges_global:
+            state.hold_permit(settle.GLOBAL, request.id, moment, window)
         for budget in (self._user, self._route):
             if budget.capacity:
-                lost = ms(state.rules.unseen) if budget.why == "probe" else budget.window
-                state.hold(budget.key, ask.id, moment, lost)
-            state.lines[budget.line].pop(ask.waiter, None)
-        # While guilds share the bucket, what is on its way counts for its guild too: see acquire.lua.
-        if self._part != self._route.key and self._route.capacity:
-            state.hold(self._part, ask.id, moment, self._route.window)
-        state.active = {name: at for name, at in state.active.items() if at > state.now}
-        state.active[limits.label(ask.charge)] = moment + ms(state.rules.inflight) + self._route.window
-        self._line.serve(ask, moment, crowded=self._crowded)
+                held_window = ms(parameters.probe_window) if budget.reason == "probe" else budget.window
+                state.hold_permit(budget.key, request.id, moment, held_window)
+                state.queues[budget.queue].pop(request.waiter, None)
+        # While guilds share the bucket, a call in flight also counts for its guild: see acquire.lua.
+        if self._own_guild != self._route.key and self._route.capacity:
+            state.hold_permit(self._own_guild, request.id, moment, self._route.window)
+        state.active = {label: at for label, at in state.active.items() if at > state.now}
+        label = limits.route_label(request.charge)
+        state.active[label] = moment + ms(parameters.max_in_flight) + self._route.window
+        if not self._charges_global:
+            self._queue.leave_queue(request)
+            return
+        self._queue.advance_lane(request, moment, has_waiters=self._has_waiters)
         if self._lane > 1:
-            state.numbers["pace"] = max(moment, state.numbers["pace"]) + self._pace(limit)
+            state.numbers["pace"] = max(moment, state.numbers["pace"]) + self._pace_interval(limit)

@@ -18,9 +18,9 @@ async def test_no_call_fails_when_a_service_and_a_worker_drain() -> None:
     )
     with stack.Stack(options) as running:
         running.put_credentials()
-        seen = load.Seen()
+        seen = load.Observations()
         found = await drain.drill(running, 1, seen)
 
     assert found["failures"] == {}
     assert seen.jobs > 0
-    assert seen.goodbyes > 0
+    assert seen.going_away > 0

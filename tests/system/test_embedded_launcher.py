@@ -20,7 +20,7 @@ from tests.unit.devstack import stack_processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 COMMAND = (sys.executable, "-m", "devstack")
-PATIENCE = 60.0
+TIMEOUT = 60.0
 PRODUCT_VARIABLES = (
     "DISCORD_BOT_TOKEN",
     "DISCORD_USER_TOKEN",
@@ -41,7 +41,7 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 def run(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
     """Run the launcher to its end."""
     return subprocess.run(
-        [*COMMAND, *arguments], env=environment(more), capture_output=True, text=True, timeout=PATIENCE, check=False
+        [*COMMAND, *arguments], env=environment(more), capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_left_when_the_launcher_ends(number: signal.Signals, code: in
         assert len(stack_processes.command_lines(directory)) >= 7
 
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=PATIENCE)
+        _, stderr = process.communicate(timeout=TIMEOUT)
 
         assert process.returncode == code
         assert stack_processes.remains_of(directory) == []
@@ -163,7 +163,7 @@ def test_external_servers_are_used_when_the_environment_names_them(redis_url: st
         with client_:
             during = client_.list_database_names()
             process.send_signal(signal.SIGTERM)
-            code = process.wait(PATIENCE)
+            code = process.wait(TIMEOUT)
             after = client_.list_database_names()
 
     assert not [line for line in commands if "valkey-server" in line or "secantusd" in line]

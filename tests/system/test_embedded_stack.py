@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
     pytest.mark.xdist_group("stack"),
 ]
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def running() -> Iterator[stack.Stack]:
 
 def index(address: str, user_id: str) -> pb.Job:
     """Index a user through the service at *address*, retrying UNAVAILABLE; returns the ended job."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     request = pb.StartIndexingRequest(user_id=user_id, force=True)
     while True:
         try:
             with grpc.insecure_channel(address) as channel:
                 stub = pb_grpc.IndexerServiceStub(channel)
-                job_id = stub.StartIndexing(request, timeout=PATIENCE).job.job_id
-                *_, last = stub.WatchProgress(pb.WatchProgressRequest(job_id=job_id), timeout=PATIENCE)
+                job_id = stub.StartIndexing(request, timeout=TIMEOUT).job.job_id
+                *_, last = stub.WatchProgress(pb.WatchProgressRequest(job_id=job_id), timeout=TIMEOUT)
                 return last.terminal.job
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:

@@ -11,7 +11,7 @@ from devstack import stack
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def index(running: stack.Stack) -> pb.Job:
     with grpc.insecure_channel(running.address) as channel:
         api = pb_grpc.IndexerServiceStub(channel)
         request = pb.StartIndexingRequest(user_id=running.users[0].id, force=True, immediate_guilds=0)
-        job = api.StartIndexing(request, timeout=PATIENCE).job
-        return api.WaitJob(pb.WaitJobRequest(job_id=job.job_id), timeout=PATIENCE).job
+        job = api.StartIndexing(request, timeout=TIMEOUT).job
+        return api.WaitJob(pb.WaitJobRequest(job_id=job.job_id), timeout=TIMEOUT).job
 
 
 def test_due_guilds_are_refreshed_when_no_worker_runs(running: stack.Stack) -> None:
@@ -46,7 +46,7 @@ def test_due_guilds_are_refreshed_when_no_worker_runs(running: stack.Stack) -> N
         guilds = client[running.database]["guilds"]
         before = {row["_id"]: row["fetched_at"] for row in guilds.find({})}
         guilds.update_many({}, {"$set": {"next_refresh_at": 1.0}})
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while any(row["fetched_at"] <= before[row["_id"]] for row in guilds.find({})):
             assert time.monotonic() < deadline
     code = running.terminate("refresh")

@@ -174,3 +174,111 @@ async def test_the_others_get_their_answers_when_one_caller_leaves() -> None:
     callers[0].cancel()
 
     assert await callers[1] == 4
+
+
+class RecordingCommit:
+    """Commits take a second; notes when each began and what it wrote."""
+
+    def __init__(self) -> None:
+        self.clock = clockwork.running_clock()
+        self.began: list[float] = []
+        self.batches: list[list[int]] = []
+        self.away = False
+
+    async def __call__(self, items: list[int]) -> None:
+        """Write items."""
+        self.began.append(self.clock.elapsed)
+        self.batches.append(items)
+        await asyncio.sleep(SECOND)
+        if self.away:
+            raise errors.StoreUnavailable("simulated")
+
+
+async def submit(group: concurrency.GroupCommit[int], item: int, *, after: float = 0.0) -> float:
+    """Submit one item after a delay; returns when it was written."""
+    await asyncio.sleep(after)
+    await group.submit(item)
+    return clockwork.running_clock().elapsed
+
+
+async def test_an_item_is_written_at_once_when_nothing_was_written_lately() -> None:
+    """Together with what is submitted in the same tick, and again after a pause that was long enough."""
+    commit = RecordingCommit()
+    group = concurrency.GroupCommit(commit, interval=5.0)
+
+    first = await asyncio.gather(*(submit(group, item) for item in (1, 2, 3)))
+    later = await submit(group, 4, after=5.0)
+
+    assert first == pytest.approx([SECOND] * 3)
+    assert later == pytest.approx(7.0)
+    assert commit.batches == [[1, 2, 3], [4]]
+
+
+async def test_writes_are_paced_when_items_keep_arriving() -> None:
+    """One at a time, the interval apart; everything that arrived meanwhile goes with the next, in order."""
+    commit = RecordingCommit()
+    group = concurrency.GroupCommit(commit, interval=5.0)
+
+    written = await asyncio.gather(*(submit(group, item, after=item * 0.5) for item in range(20)))
+
+    assert commit.began == pytest.approx([0.0, 6.0, 12.0])
+    assert commit.batches == [[0], list(range(1, 13)), list(range(13, 20))]
+    assert written == pytest.approx([1.0] + [7.0] * 12 + [13.0] * 7)
+
+
+async def test_the_next_write_waits_for_the_one_under_way_when_it_is_slower_than_the_pace() -> None:
+    """A slow server gets larger writes, not more of them at a time."""
+    commit = RecordingCommit()
+    group = concurrency.GroupCommit(commit, interval=0.0)
+
+    await asyncio.gather(*(submit(group, item, after=item * 0.25) for item in range(8)))
+
+    assert commit.began == pytest.approx([0.0, 1.0, 2.0])
+    assert sorted(item for batch in commit.batches for item in batch) == list(range(8))
+
+
+async def test_every_caller_fails_when_a_write_fails() -> None:
+    """Only those whose items were part of it; the next write is made."""
+    commit = RecordingCommit()
+    group = concurrency.GroupCommit(commit, interval=0.0)
+    commit.away = True
+    early = [asyncio.create_task(submit(group, item)) for item in (1, 2)]
+    late = asyncio.create_task(submit(group, 3, after=SECOND / 2))
+    results = await asyncio.gather(*early, return_exceptions=True)
+
+    commit.away = False
+
+    assert [type(problem) for problem in results] == [errors.StoreUnavailable] * 2
+    assert await late == pytest.approx(2 * SECOND)
+    assert commit.batches == [[1, 2], [3]]
+
+
+async def test_an_item_is_written_when_its_caller_leaves() -> None:
+    """Before or during the write; the other callers get their answers."""
+    commit = RecordingCommit()
+    group = concurrency.GroupCommit(commit, interval=5.0)
+    callers = [asyncio.create_task(submit(group, item, after=after)) for item, after in ((1, 0), (2, 0.2), (3, 0.2))]
+    await asyncio.sleep(SECOND / 2)
+
+    callers[0].cancel()
+    callers[1].cancel()
+
+    assert await callers[2] == pytest.approx(7.0)
+    assert commit.batches == [[1], [2, 3]]
+    assert [caller.cancelled() for caller in callers] == [True, True, False]
+
+
+async def test_an_item_is_written_when_all_callers_have_left() -> None:
+    """Whatever becomes of them, what was paid for is stored; a failure then is nobody's."""
+    commit = RecordingCommit()
+    commit.away = True
+    group = concurrency.GroupCommit(commit, interval=0.0)
+    caller = asyncio.create_task(submit(group, 1))
+    await asyncio.sleep(SECOND / 2)
+
+    caller.cancel()
+    await asyncio.sleep(SECOND)
+
+    assert commit.batches == [[1]]
+    commit.away = False
+    assert await submit(group, 2) == pytest.approx(2.5)

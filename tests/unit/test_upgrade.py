@@ -5,6 +5,7 @@ Below stands what release 0.1 wrote. It is never changed: a field that is new si
 and a field, queue or key that is no longer written must not be needed by the release before (docs/upgrade.md).
 """
 
+import dataclasses
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ import mongomock_motor
 import mongomock_ng
 import pytest
 
-from indexing.domain import model, ports, turns
+from indexing.domain import freshness, model, ports, turns
 from indexing.messaging import events, queue
 from indexing.store import credentials, guilds, idempotency, jobs, users
 from indexing.store import database as store_database
@@ -39,31 +40,6 @@ WRITTEN: dict[str, dict[str, Any]] = {
         "waiting_for": "",
         "waiting_until": 0.0,
     },
-    "units": {
-        "_id": f"{JOB}:{GUILD}",
-        "attempts": 0,
-        "channel_count": None,
-        "error": "",
-        "guild_id": GUILD,
-        "job_id": JOB,
-        "name": f"guild {GUILD}",
-        "position": 0,
-        "retry_at": 0.0,
-        "revision": 1,
-        "score": 0.5,
-        "state": "QUEUED",
-        "step": "CHANNELS",
-    },
-    "memberships": {
-        "_id": f"{USER}:{GUILD}",
-        "guild_id": GUILD,
-        "left_at": None,
-        "owner": False,
-        "permissions": 1024,
-        "role_ids": [5],
-        "roles_at": 2.0,
-        "user_id": USER,
-    },
     "guilds": {
         "_id": GUILD,
         "access": "INSTALLED",
@@ -77,21 +53,6 @@ WRITTEN: dict[str, dict[str, Any]] = {
         "newest_message_id": None,
         "people": None,
         "retry_at": 0.0,
-    },
-    "channels": {
-        "_id": 7,
-        "fence": 1,
-        "flags": 0,
-        "gone_at": None,
-        "guild_id": GUILD,
-        "kind": 0,
-        "last_message_id": None,
-        "name": "channel 7",
-        "nsfw": False,
-        "overwrites": [],
-        "parent_id": None,
-        "position": 0,
-        "topic": None,
     },
 }
 WRITTEN["users"] = {
@@ -155,47 +116,48 @@ async def database(request: pytest.FixtureRequest) -> store_database.Database:
 
 
 async def test_a_job_goes_on_when_another_release_began_it(database: store_database.Database) -> None:
-    """Its rows are read, its turn is taken, and what we write keeps the fields that we do not know."""
+    """Its turn is taken, and fields that this release does not know are kept."""
     store = jobs.Jobs(database, retention=3600.0)
     before = await database["jobs"].find_one({})
 
-    job = await store.begin_turn(JOB, 0, now=1.0, until=2.0)
-    rows = await store.list_tasks(JOB)
-    assert job is not None
-    await store.write_tasks(job, [values.task(revision=1 << 20)])
-    saved = await store.save(job)
+    owned = await store.begin_turn(JOB, 0, now=1.0, until=2.0)
+    assert owned is not None
+    saved = await store.save(dataclasses.replace(owned[0], attempts=1))
 
     after = await database["jobs"].find_one({})
-    unit = await database["units"].find_one({})
     assert saved
-    assert rows == [values.task()]
+    assert owned == (values.job(JOB, turn=1, next_turn_at=2.0, listed=True, unfinished=1), [])
     assert {**before, **after} == after
-    assert unit["revision"] == 1 << 20
-    assert unit.get("brand_new") == before.get("brand_new")
+    assert (await store.get(JOB)) == dataclasses.replace(owned[0], attempts=1)
 
 
-async def test_guilds_and_channels_are_read_when_another_release_wrote_them(database: store_database.Database) -> None:
-    """As they are."""
+async def test_a_guild_is_read_and_fetched_when_another_release_wrote_it(database: store_database.Database) -> None:
+    """Name, access and times; the next listing is stored over it, and fields that are not known are kept."""
     store = guilds.Guilds(database)
+    before = await database["guilds"].find_one({})
+    rows = [values.channel(7)]
 
-    found = await store.get([GUILD])
-    channels = await store.list_channels([GUILD])
+    found = (await store.load([GUILD]))[GUILD]
+    fence = await store.acquire_lease(GUILD, now=8.0, until=9.0, fetched_before=7.0)
+    assert fence is not None
+    schedule = model.Schedule(fingerprint=freshness.fingerprint(rows))
+    written = await store.store_channels(GUILD, model.Listing(fence, rows, 8.0, schedule, found.guild))
 
-    assert (found[GUILD].access, found[GUILD].fetched_at) == (model.Access.INSTALLED, 6.0)
-    assert [channel.channel_id for channel in channels] == [7]
+    after, guild = await database["guilds"].find_one({}), (await store.load([GUILD]))[GUILD]
+    assert (found.guild.name, found.guild.access, found.guild.fetched_at) == (
+        f"guild {GUILD}",
+        model.Access.INSTALLED,
+        6.0,
+    )
+    assert (written, guild.channels, guild.guild.fetched_at) == (True, (values.channel(7),), 8.0)
+    assert guild.version > found.version
+    assert {**before, **after} == after
 
 
-async def test_memberships_are_read_when_another_release_wrote_them(database: store_database.Database) -> None:
-    """With the roles that decide what the user may see."""
-    (found,) = await users.Users(database, credentials.Vault((b"k" * 32,))).memberships(USER)
-
-    assert found == model.Membership(USER, GUILD, False, 1024, (5,), 2.0)  # noqa: FBT003 -- a golden value
-
-
-async def test_a_user_need_not_log_in_again_when_another_release_stored_his_tokens(
+async def test_a_user_need_not_log_in_again_when_another_release_stored_their_tokens(
     database: store_database.Database,
 ) -> None:
-    """They open, can be renewed by one of all, and what he wished for counts."""
+    """They can be decrypted and locked for renewal, and the preferences apply."""
     safe = credentials.Vault((b"k" * 32,))
     store = credentials.Credentials(database, safe)
 
@@ -205,7 +167,9 @@ async def test_a_user_need_not_log_in_again_when_another_release_stored_his_toke
     pair = ports.Credential("access", "refresh", 3_500_000_000.0, ("guilds", "identify"))
     assert (held.credential, held.version, held.refused) == (pair, None, False)
     assert version is not None
-    assert await users.Users(database, safe).get_preferences(USER) == model.Preferences((GUILD,), ())
+    user = await users.Users(database, safe).load(USER)
+    assert user is not None
+    assert (user.preferences, user.listed_at, user.memberships) == (model.Preferences((GUILD,), ()), 2.0, {})
 
 
 async def test_a_request_is_answered_as_before_when_another_release_answered_it(

@@ -1,164 +1,188 @@
--- An ask: all its budgets, or none. Replies
---   {1, delay, used, capacity, user_used, route_used}  granted, to be sent not before `delay` from now
---   {0, wait, budget, why}                             ask again then; nothing is held
---   {2, value}                                         the route's learned limit is another one; ask with that
+-- Part 6: decides a permit request: one permit of each of its budgets, or none. Replies
+--   {1, delay, used, capacity, user_used, route_used}  granted, to be sent not before `delay` from now; capacity 0: the
+--                                                      global budget was not charged
+--   {0, wait, budget, reason}                          request again after `wait`; nothing is held
+--   {2, stored limit}                                  the route has another limit; request again with it
+-- Bulk lanes are background and refresh.
 
--- Returns the capacity of the global budget now: less while it ramps up after a pause, and where others use our token.
-local function capacity()
+-- Returns the capacity of the global budget now: reduced while it ramps up after a pause, and by foreign usage.
+local function global_capacity()
   local share = 1
-  if now < state.ramp + rules.ramp then share = math.min(1, 0.5 + 0.5 * (now - state.ramp) / rules.ramp) end
-  local fewer = math.max(0, state.fewer - math.floor((now - state.fewer_at) / rules.forget))
-  return math.max(1, math.floor(rules.capacity * share) - fewer)
+  if now < state.ramp + params.ramp then share = math.min(1, 0.5 + 0.5 * (now - state.ramp) / params.ramp) end
+  local foreign = math.max(0, state.fewer - math.floor((now - state.fewer_at) / params.foreign_decay))
+  return math.max(1, math.floor(params.global_capacity * share) - foreign)
 end
 
--- Remembers the longest of an ask's waits.
-local function delay(verdict, moment, sure, budget, why)
+-- Keeps the longest of a request's waits.
+local function add_wait(decision, moment, certain, budget, reason)
   local wait = math.ceil(moment - now)
-  if wait > 0 and not sure then verdict.sure = false end
-  if wait > verdict.wait then verdict.wait, verdict.budget, verdict.why = wait, budget, why end
+  if wait > 0 and not certain then decision.certain = false end
+  if wait > decision.wait then decision.wait, decision.budget, decision.reason = wait, budget, reason end
 end
 
--- What stops everybody, or the lanes in which nobody waits: the latest of their ends, whose, and why.
-local function stopped(ask)
-  local stop = {moment = state.hold, budget = 'global', why = 'hold'}
-  local function later(moment, budget, why)
-    if moment > stop.moment then stop = {moment = moment, budget = budget, why = why} end
+-- Returns what stops all lanes, or the bulk lanes: the latest of their ends, its budget and its reason.
+local function current_stop(request)
+  local stop = {moment = state.hold, budget = 'global', reason = 'hold'}
+  local function keep_later(moment, budget, reason)
+    if moment > stop.moment then stop = {moment = moment, budget = budget, reason = reason} end
   end
-  later(state.pause, 'global', 'pause')
+  keep_later(state.pause, 'global', 'pause')
   if now >= state.stopped then return stop end
   local moments = call('HMGET', egress, 'edge', 'all', 'bulk')
-  later(tonumber(moments[1]) or 0, 'egress', 'pause')
-  later(tonumber(moments[2]) or 0, 'egress', 'breaker')
-  if ask.lane > 1 then later(tonumber(moments[3]) or 0, 'egress', 'breaker') end
+  keep_later(tonumber(moments[1]) or 0, 'egress', 'pause')
+  keep_later(tonumber(moments[2]) or 0, 'egress', 'breaker')
+  if request.lane > 1 then keep_later(tonumber(moments[3]) or 0, 'egress', 'breaker') end
   return stop
 end
 
--- A budget that few share: user or route. Its line holds who will come at his moment, so that each release brings one.
-local function own(ask, verdict, budget)
-  local used, paused, why = held(budget.key)
-  if paused > 0 then delay(verdict, paused, false, budget.name, why) end
+-- Checks a user's or a route's budget. Its queue holds the waiters that return at their moment, so that each release
+-- wakes one. Returns the permits held.
+local function check_small_budget(request, decision, budget)
+  local used, paused, reason = held(budget.key)
+  if paused > 0 then add_wait(decision, paused, false, budget.name, reason) end
   if budget.capacity > 0 then
-    local rank = call('ZCARD', budget.line)
+    local rank = call('ZCARD', budget.queue)
     if rank > 0 then
-      budget.crowded = true
-      call('ZREMRANGEBYSCORE', budget.line, '-inf', now - rules.grace)
-      rank = call('ZRANK', budget.line, ask.waiter) or call('ZCARD', budget.line)
+      budget.has_waiters = true
+      call('ZREMRANGEBYSCORE', budget.queue, '-inf', now - params.queue_grace)
+      rank = call('ZRANK', budget.queue, request.waiter) or call('ZCARD', budget.queue)
     end
     local n = used - budget.capacity + rank + 1
     if n > 0 then
-      local moment, sure = now + rules.probe, false
-      if not budget.lost then moment, sure = release(budget.key, n, used, budget.capacity, budget.window) end
+      local moment, certain = now + params.probe_retry, false
+      if not budget.probe_window then
+        moment, certain = release_moment(budget.key, n, used, budget.capacity, budget.window)
+      end
       budget.blocks = true
-      if budget.unproven and moment > now + rules.unproven then moment, sure = now + rules.unproven, false end
-      delay(verdict, moment, sure, budget.name, budget.why)
+      if budget.unproven and moment > now + params.unproven_max_wait then
+        moment, certain = now + params.unproven_max_wait, false
+      end
+      add_wait(decision, moment, certain, budget.name, budget.reason)
     end
   end
   return used
 end
 
-local function sleep_for(ask, verdict, budget)
-  if budget.blocks and (ask.named or verdict.wait <= ask.patience) then
-    call('ZADD', budget.line, now + verdict.wait, ask.waiter)
-    call('PEXPIRE', budget.line, verdict.wait + 60000)
-  elseif budget.crowded then
-    call('ZREM', budget.line, ask.waiter)
+-- Keeps or drops the request's position in the queue of a user's or a route's budget.
+local function update_small_queue(request, decision, budget)
+  if budget.blocks and (request.named or decision.wait <= request.max_wait) then
+    call('ZADD', budget.queue, now + decision.wait, request.waiter)
+    call('PEXPIRE', budget.queue, decision.wait + 60000)
+  elseif budget.has_waiters then
+    call('ZREM', budget.queue, request.waiter)
   end
 end
 
--- Returns the ask's place, how many go before it, and how many of those in bulk lanes.
-local function ahead_of(ask, counts)
-  local moment, rank = place(ask)
+-- Returns the request's position, how many waiters go before it, and how many of those are in bulk lanes.
+local function count_ahead(request, counts)
+  local position, rank = find_position(request)
   local all, bulk = rank, rank
   for other = 1, 3 do
-    if other ~= ask.lane then
-      local more = before(ask, rank, other, counts[other])
+    if other ~= request.lane then
+      local more = count_before(request, rank, other, counts[other])
       all = all + more
       if other > 1 then bulk = bulk + more end
     end
   end
-  return moment, all, bulk
+  return position, all, bulk
 end
 
--- Bulk calls go this far apart: a little more than a window's share, because a permit is also busy while its answer
--- travels. At exactly one share they would catch up with the permits, and an interactive call would find none.
-local function pace(limit)
-  return (rules.window + math.max(0, state.rtt - rules.global_credit * shortest()) / 2) / limit
+-- Returns the interval of bulk calls: a little more than a window's share, because a permit is also held while its
+-- answer travels. At exactly one share they would catch up with the releases, and an interactive call would find none.
+local function pace_interval(limit)
+  local held_longer = math.max(0, state.rtt - params.global_credit * shortest_round_trip())
+  return (params.global_window + held_longer / 2) / limit
 end
 
--- The global budget and its line; bulk lanes are paced, so that an interactive call soon finds a permit.
-local function shared(ask, verdict)
-  local limit, used = capacity(), held(ledger)
-  local step = rules.window / limit
-  local moment, all, bulk = nil, 0, 0
+-- Waits for the end of what stops the request; `spread` lets waiters return one by one.
+local function check_stop(request, decision, spread)
+  local stop = current_stop(request)
+  if stop.moment > now then add_wait(decision, stop.moment + spread, false, stop.budget, stop.reason) end
+end
+
+-- Checks the global budget and its queue. Bulk lanes are paced, so that an interactive call soon finds a permit.
+local function check_global_budget(request, decision)
+  local limit, used = global_capacity(), held(ledger)
+  local step = params.global_window / limit
+  local position, all, bulk = nil, 0, 0
   if call('ZCARD', deadlines) > 0 then
     drop_absent()
-    ask.crowded = true
-    moment, all, bulk = ahead_of(ask, waiting())
+    request.has_waiters = true
+    position, all, bulk = count_ahead(request, waiters_by_lane())
   end
-  local stop = stopped(ask)
-  -- After a stop they come one by one.
-  if stop.moment > now then delay(verdict, stop.moment + all * step, false, stop.budget, stop.why) end
+  check_stop(request, decision, all * step)
   local n = used - limit + all + 1
-  if ask.lane > 1 then
-    n = n + rules.reserve
-    delay(verdict, state.pace + (bulk - rules.burst) * pace(limit), true, 'global', 'used up')
+  if request.lane > 1 then
+    local moment = state.pace + (bulk - params.bulk_burst) * pace_interval(limit)
+    add_wait(decision, moment, true, 'global', 'used up')
   end
   if n > 0 then
-    local free, sure = release(ledger, n, used, limit, rules.window)
-    delay(verdict, free, sure, 'global', 'used up')
+    local moment, certain = release_moment(ledger, n, used, limit, params.global_window)
+    add_wait(decision, moment, certain, 'global', 'used up')
   end
-  return used, limit, moment
+  return used, limit, position
 end
 
-local function hold(key, id, moment, window)
-  local free = moment + latest - now + rules.inflight + window
+local function hold_permit(key, id, moment, window)
+  local free = moment + latest - now + params.max_in_flight + window
   call('ZADD', key, free, id)
   call('PEXPIRE', key, math.ceil(free - now) + SLACK)
 end
 
 -- Takes a permit of each budget, from `moment` on.
-local function grant(ask, user, route, limit, moment)
-  hold(ledger, ask.id, moment, rules.window)
+local function grant(request, user, route, limit, moment)
+  if request.charges_global then hold_permit(ledger, request.id, moment, params.global_window) end
   for _, budget in ipairs({user, route}) do
-    if budget.capacity > 0 then hold(budget.key, ask.id, moment, budget.lost or budget.window) end
-    if budget.crowded then call('ZREM', budget.line, ask.waiter) end
+    if budget.capacity > 0 then hold_permit(budget.key, request.id, moment, budget.probe_window or budget.window) end
+    if budget.has_waiters then call('ZREM', budget.queue, request.waiter) end
   end
-  -- While guilds still share the bucket, what is on its way counts for its guild too: they may be proven apart meanwhile.
-  if route.part ~= route.key and route.capacity > 0 then hold(route.part, ask.id, moment, route.window) end
-  call('ZADD', active, moment + rules.inflight + route.window, route.label)
-  serve(ask, moment, ask.crowded)
-  if ask.lane > 1 then state.pace = math.max(moment, state.pace) + pace(limit) end
+  -- While guilds share the bucket, a call in flight also counts for its guild: separate buckets may be proven meanwhile.
+  if route.own_guild ~= route.key and route.capacity > 0 then
+    hold_permit(route.own_guild, request.id, moment, route.window)
+  end
+  call('ZADD', active, moment + params.max_in_flight + route.window, route.label)
+  if not request.charges_global then return leave_queue(request) end
+  advance_lane(request, moment, request.has_waiters)
+  if request.lane > 1 then state.pace = math.max(moment, state.pace) + pace_interval(limit) end
 end
 
-local function refused(verdict)
-  return verdict.wait > 0 and (verdict.wait > rules.ahead or not verdict.sure)
+local function is_refused(decision)
+  return decision.wait > 0 and (decision.wait > params.early_grant or not decision.certain)
 end
 
-local function acquire(ask, user, route)
-  local value = call('HGET', learned, ask.field) or ''
-  if value ~= ask.known then return {2, value} end
-  local verdict = {wait = 0, sure = true, budget = '', why = ''}
-  local user_used = user.capacity > 0 and own(ask, verdict, user) or 0
-  local route_used = own(ask, verdict, route)
-  if refused(verdict) then
-    leave(ask)
-    sleep_for(ask, verdict, user)
-    sleep_for(ask, verdict, route)
-    return {0, verdict.wait, verdict.budget, verdict.why}
+local function acquire(request, user, route)
+  local value = call('HGET', learned, request.route_key) or ''
+  if value ~= request.stored_limit then return {2, value} end
+  local decision = {wait = 0, certain = true, budget = '', reason = ''}
+  local user_used = user.capacity > 0 and check_small_budget(request, decision, user) or 0
+  local route_used = check_small_budget(request, decision, route)
+  if now < state.repeated then
+    add_wait(decision, repeated_until(request.label), false, route.name, 'pause')
   end
-  local used, limit, moment = shared(ask, verdict)
-  if refused(verdict) then
-    if ask.named or verdict.wait <= ask.patience then
-      stand(ask, moment, verdict.wait)
-    elseif ask.crowded then
-      leave(ask)
+  if is_refused(decision) then
+    leave_queue(request)
+    update_small_queue(request, decision, user)
+    update_small_queue(request, decision, route)
+    return {0, decision.wait, decision.budget, decision.reason}
+  end
+  local used, limit, position = 0, 0, nil
+  if request.charges_global then
+    used, limit, position = check_global_budget(request, decision)
+  else
+    check_stop(request, decision, 0)
+  end
+  if is_refused(decision) then
+    if request.charges_global and (request.named or decision.wait <= request.max_wait) then
+      enqueue(request, position, decision.wait)
+    elseif request.has_waiters or not request.charges_global then
+      leave_queue(request)
     end
-    return {0, verdict.wait, verdict.budget, verdict.why}
+    return {0, decision.wait, decision.budget, decision.reason}
   end
   if route_used == 0 then
     call('ZREMRANGEBYSCORE', active, '-inf', now)
     call('PEXPIRE', active, DAY)
   end
-  grant(ask, user, route, limit, now + verdict.wait)
-  return {1, verdict.wait, used + 1, limit, user_used + 1, route_used + 1}
+  grant(request, user, route, limit, now + decision.wait)
+  return {1, decision.wait, used + 1, limit, user_used + 1, route_used + 1}
 end

@@ -1,25 +1,25 @@
--- Last part: goes through what is said, settlements first, because they bring permits back.
-local position = 10
-local function key()
+-- Part 7: handles the input, settlements first because they release permits, then saves the state and replies.
+local position = 11
+local function next_key()
   position = position + 1
   return KEYS[position]
 end
 
-local replies = {{}, {}}
-for i, answer in ipairs(said.settle) do
-  replies[1][i] = settle(answer, key(), key(), key(), key())
+local results, decisions = {}, {}
+for i, settlement in ipairs(input.settlements) do
+  results[i] = settle(settlement, next_key(), next_key(), next_key(), next_key())
 end
-for i, ask in ipairs(said.ask) do
+for i, request in ipairs(input.requests) do
   local user = {
-    key = key(), line = key(), name = 'user', why = 'used up',
-    capacity = ask.user == '' and 0 or rules.user_capacity, window = rules.user_window,
+    key = next_key(), queue = next_key(), name = 'user', reason = 'used up',
+    capacity = request.charges_user and params.user_capacity or 0, window = params.user_window,
   }
   local route = {
-    key = key(), line = key(), part = key(), name = 'route', why = 'used up',
-    capacity = ask.capacity, window = ask.window, label = ask.label, unproven = ask.unproven,
+    key = next_key(), queue = next_key(), own_guild = next_key(), name = 'route', reason = 'used up',
+    capacity = request.capacity, window = request.window, label = request.label, unproven = request.unproven,
   }
-  if ask.known == '' then route.why, route.lost = 'probe', rules.unseen end
-  replies[2][i] = acquire(ask, user, route)
+  if request.stored_limit == '' then route.reason, route.probe_window = 'probe', params.probe_window end
+  decisions[i] = acquire(request, user, route)
 end
 save()
-return {now, shown, state.born, believed and state.era or 0, replies[1], replies[2]}
+return {now, shown, state.born, trusted and state.era or 0, results, decisions}

@@ -1,9 +1,18 @@
--- A settlement: what became of a permit. Replies {strangers, value of `learned`, credit for the global budget}.
+-- Part 4: settles a permit. Replies {foreign calls, stored limit of the route}.
+-- `repeats` maps a route's label, "global", "user <id>" or the key of an address to the moment until which it waits after
+-- a 429, plus the number of such waits in a row in units of 1/COUNTS.
 
--- The shortest round trip of the fleet in this stretch and the one before; a stretch is over after `stretch`
--- milliseconds and `enough` answers, so that it is never a guess from a few.
+local COUNTS = 1024
+
+-- Returns the moment until which a name of `repeats` waits, 0 when it does not.
+local function repeated_until(name)
+  return math.floor(tonumber(call('ZSCORE', repeats, name) or 0))
+end
+
+-- Measures the fleet's shortest round trip in this period and the previous one. A period lasts at least
+-- `round_trip_period` and `round_trip_samples` answers, so that it never rests on a few answers.
 local function note_round_trip(rtt)
-  if state.rtt_n >= rules.enough and now - state.rtt_at >= rules.stretch then
+  if state.rtt_n >= params.round_trip_samples and now - state.rtt_at >= params.round_trip_period then
     state.rtt_old, state.rtt_new, state.rtt_n, state.rtt_at = state.rtt_new, rtt, 0, now
   end
   if state.rtt_n == 0 and state.rtt_old == 0 then state.rtt_at, state.rtt_new = now, rtt end
@@ -12,27 +21,24 @@ local function note_round_trip(rtt)
   state.rtt = state.rtt == 0 and rtt or math.floor(state.rtt + (rtt - state.rtt) / 16)
 end
 
--- How much earlier than one window after the answer a permit may be free: what surely passes between its release and
--- the next call's arrival, plus what surely passed between this call's arrival and its answer.
-local function credit(answer, factor)
-  if shortest() == 0 then return 0 end
-  local sure = factor * shortest()
-  if answer.excess then sure = math.max(sure, answer.excess + sure - rules.margin) end
-  return math.max(0, math.min(sure, answer.rtt))
+-- Returns how much earlier than one window after its answer a permit is free: a share of the shortest round trip.
+-- limits.py states what a credit assumes.
+local function credit(answer, share)
+  return math.min(share * shortest_round_trip(), answer.round_trip)
 end
 
 -- Brings a permit's release forward; one more millisecond because moments are whole ones.
-local function free_after(key, answer, window, factor, flag)
-  local moment = math.ceil(latest - answer.age + window - math.min(credit(answer, factor), window / 2)) + 1
+local function release_after(key, answer, window, share, flag)
+  local moment = math.ceil(latest - answer.age + window - math.min(credit(answer, share), window / 2)) + 1
   if flag then
     call('ZADD', key, flag, moment, answer.id)
   else
     call('ZADD', key, moment, answer.id)
-    keep(key, moment)
+    extend_ttl(key, moment)
   end
 end
 
--- Counts an answer towards the ban of this address, and stops lanes while there are too many.
+-- Counts an answer towards the invalid-request limit of this address, and stops lanes while there are too many.
 local function count_invalid()
   local minute = math.floor(now / 60000)
   call('HINCRBY', egress, 'm' .. minute, 1)
@@ -40,7 +46,7 @@ local function count_invalid()
   local all = call('HGETALL', egress)
   for i = 1, #all, 2 do
     local at = tonumber(string.match(all[i], '^m(%d+)$'))
-    if at and at <= minute - rules.invalid_minutes then
+    if at and at <= minute - params.invalid_minutes then
       call('HDEL', egress, all[i])
     elseif at then
       counts[#counts + 1] = {at, tonumber(all[i + 1])}
@@ -49,73 +55,132 @@ local function count_invalid()
   end
   table.sort(counts, function(a, b) return a[1] < b[1] end)
   for _, entry in ipairs(counts) do
-    local forgotten = (entry[1] + rules.invalid_minutes) * 60000
-    if sum >= rules.stop_bulk then
-      call('HSET', egress, 'bulk', forgotten)
-      state.stopped = math.max(state.stopped, forgotten)
+    local expires = (entry[1] + params.invalid_minutes) * 60000
+    if sum >= params.stop_bulk then
+      call('HSET', egress, 'bulk', expires)
+      state.stopped = math.max(state.stopped, expires)
     end
-    if sum >= rules.stop_all then call('HSET', egress, 'all', forgotten) end
+    if sum >= params.stop_all then call('HSET', egress, 'all', expires) end
     sum = sum - entry[2]
   end
   call('PEXPIRE', egress, DAY)
 end
 
--- Discord's global 429: everybody stops at once. We had counted on room, so somebody else uses our token: leave more to
--- him, and more still if that was not enough.
-local function stop_all(answer)
+-- A global 429 of the bot's token stops the whole fleet. The ledger had room for the call, so there is foreign usage of
+-- the token: leaves permits to it, and more if the previous number was not enough.
+local function pause_token(moment, probe)
   if now >= state.pause then
     local since = now - state.fewer_at
-    local step = since < 60000 and rules.capacity / 5 or rules.capacity / 10
-    local before = math.max(0, state.fewer - math.floor(since / rules.forget))
-    state.fewer = math.min(math.floor(rules.capacity / 2), before + math.ceil(step))
+    local step = since < 60000 and params.global_capacity / 5 or params.global_capacity / 10
+    local before = math.max(0, state.fewer - math.floor(since / params.foreign_decay))
+    state.fewer = math.min(math.floor(params.global_capacity / 2), before + math.ceil(step))
     state.fewer_at = now
   end
-  state.pause = math.max(state.pause, latest + answer.pause)
-  state.ramp = state.pause
+  state.pause = math.max(state.pause, moment)
+  -- More than one ramp before this moment the capacity is one permit.
+  state.ramp = math.max(state.ramp, state.pause + (probe and 2 * params.ramp or 0))
 end
 
-local function obey(answer, user, target)
-  local moment = latest + (answer.pause or 0)
-  if answer.scope == 'global' and answer.owner == '' then
-    stop_all(answer)
+-- Returns for how long a 429 pauses what it names: what it says, but after one that came in spite of such a wait at
+-- least twice as long each time, up to `max_pause`. Answers to calls that were charged before the wait do not count.
+-- Also returns whether a single call should find out first if the limit is over.
+local function grow_pause(answer, name)
+  call('ZREMRANGEBYSCORE', repeats, '-inf', now - params.repeat_memory)
+  local known = tonumber(call('ZSCORE', repeats, name) or 0)
+  local moment = math.floor(known)
+  local n = math.floor((known - moment) * COUNTS + 0.5)
+  if answer.charged_at >= moment then n = math.min(n + 1, 20) end
+  local first = answer.scope == 'edge' and answer.pause or params.first_pause
+  local pause = answer.pause
+  if n > 1 then pause = math.max(pause, math.min(first * 2 ^ (n - 1), params.max_pause)) end
+  moment = math.max(moment, math.ceil(latest + pause))
+  call('ZADD', repeats, moment + n / COUNTS, name)
+  extend_ttl(repeats, moment + params.repeat_memory)
+  state.repeated = math.max(state.repeated, moment + params.repeat_memory)
+  return pause, pause >= params.max_pause
+end
+
+-- Forgets 429s of what has answered well since.
+local function forget_repeats(answer)
+  local token = answer.token_owner == '' and 'global' or 'user ' .. answer.token_owner
+  for _, name in ipairs({answer.label, token, egress}) do
+    local known = tonumber(call('ZSCORE', repeats, name))
+    if known and answer.charged_at >= math.floor(known) then call('ZREM', repeats, name) end
+  end
+end
+
+-- Leaves one permit for some seconds after a pause: its call finds out whether the limit is over.
+local function leave_one(answer, key, capacity, moment)
+  local free = moment + 2 * params.ramp
+  for i = 1, math.min(capacity, 50) - 1 do
+    call('ZADD', key, free, answer.id .. '-' .. i)
+  end
+  extend_ttl(key, free)
+end
+
+-- capacity: of the target.
+local function apply_pause(answer, user, target, capacity)
+  local name = answer.label
+  if answer.scope == 'edge' then
+    name = egress
   elseif answer.scope == 'global' then
-    pause(user, '!', moment)
+    name = answer.token_owner == '' and 'global' or 'user ' .. answer.token_owner
+  end
+  local pause_length, probe = grow_pause(answer, name)
+  local grown = latest + pause_length
+  -- Repetition concerns this guild; others that share the bucket wait for what the answer says.
+  local moment = latest + answer.pause
+  if answer.scope == 'global' and answer.token_owner == '' then
+    pause_token(grown, probe)
+  elseif answer.scope == 'global' then
+    pause(user, '!', grown)
+    if probe then leave_one(answer, user, params.user_capacity, grown) end
   elseif answer.scope == 'route' then
     pause(target, '!', moment)
+    if answer.clipped then leave_one(answer, target, capacity, moment) end
   elseif answer.scope == 'shared' then
     pause(target, '!shared', moment)
+    if answer.clipped then leave_one(answer, target, capacity, moment) end
   elseif answer.scope == 'edge' then
-    call('HSET', egress, 'edge', math.max(moment, tonumber(call('HGET', egress, 'edge') or 0)))
+    call('HSET', egress, 'edge', math.max(grown, tonumber(call('HGET', egress, 'edge') or 0)))
     call('PEXPIRE', egress, DAY)
-    state.stopped = math.max(state.stopped, moment)
+    state.stopped = math.max(state.stopped, grown)
+    state.ramp = math.max(state.ramp, grown + 2 * params.ramp)
   end
 end
 
 local function give_back(answer, ...)
-  for _, key in ipairs({ledger, ...}) do call('ZREM', key, answer.id) end
-  if answer.lane > 1 then state.pace = state.pace - rules.window / rules.capacity end
-  return {0, answer.known, 0}
+  -- A permit that the global budget does not hold was not paced.
+  local paced = call('ZREM', ledger, answer.id) == 1 and answer.lane > 1
+  for _, key in ipairs({...}) do call('ZREM', key, answer.id) end
+  if paced then state.pace = state.pace - params.global_window / params.global_capacity end
+  return {0, answer.stored_limit}
 end
 
--- user: the user's ledger; route: the route's as taken; whole, part: the bucket's for all guilds, and for this one.
-local function settle(answer, user, route, whole, part)
-  if answer.unsent then return give_back(answer, user, route, part) end
-  note_round_trip(answer.rtt)
-  free_after(ledger, answer, rules.window, rules.global_credit, 'XX')
-  free_after(user, answer, rules.user_window, rules.user_credit, 'XX')
-  local value, window = learn(answer)
-  local target, others = route, 0
-  free_after(route, answer, answer.bucket and window or answer.window, rules.user_credit, 'XX')
-  if answer.bucket then
-    local split = string.sub(value, -1) == '1'
-    target = split and part or whole
-    if part ~= route then free_after(part, answer, window, rules.user_credit) end
-    if not split and whole ~= route then free_after(whole, answer, window, rules.user_credit) end
-    others = strangers(answer, target)
-  elseif part ~= route then
-    free_after(part, answer, answer.window, rules.user_credit, 'XX')
+-- user, route: the ledgers that the permit was charged to; all_guilds, own_guild: those of the bucket that the headers
+-- name, for all guilds together and for this one.
+local function settle(answer, user, route, all_guilds, own_guild)
+  if answer.unsent then return give_back(answer, user, route, own_guild) end
+  note_round_trip(answer.round_trip)
+  release_after(ledger, answer, params.global_window, params.global_credit, 'XX')
+  release_after(user, answer, params.user_window, params.user_credit, 'XX')
+  local value, window, same_bucket = learn_limit(answer)
+  local target, foreign_calls = route, 0
+  release_after(route, answer, answer.bucket and window or answer.window, params.user_credit, 'XX')
+  if same_bucket then
+    local per_guild = string.sub(value, -1) == '1'
+    target = per_guild and own_guild or all_guilds
+    if own_guild ~= route then release_after(own_guild, answer, window, params.user_credit) end
+    if not per_guild and all_guilds ~= route then release_after(all_guilds, answer, window, params.user_credit) end
+    foreign_calls = hold_foreign_calls(answer, target)
+  elseif own_guild ~= route then
+    release_after(own_guild, answer, answer.window, params.user_credit, 'XX')
   end
-  if answer.scope then obey(answer, user, target) end
+  if answer.scope then
+    apply_pause(answer, user, target, tonumber(string.match(value, '%S+ (%d+)')) or 0)
+  elseif answer.headers_expected and now < state.repeated then
+    forget_repeats(answer)
+  end
   if answer.invalid then count_invalid() end
-  return {others, value, math.floor(credit(answer, rules.global_credit))}
+  return {foreign_calls, value}
 end

@@ -1,39 +1,45 @@
--- First part of the one script by which a process talks to the budgets: what it reads and writes, the clock, helpers.
--- The parts are joined in the order state, permits, routes, settle, line, acquire, exchange and run as one, atomically.
+-- Part 1 of 7 of the one script that every change of the budgets runs in: its interface, the fleet's clock, the state.
+-- redis_store.py joins the parts in the order state, ledgers, routes, settle, fair_queue, acquire, exchange, after a
+-- line `local params = {...}` with the numbers of limits.LimiterParameters. The whole script is atomic.
 --
 -- KEYS, all under one hash tag:
 --   1  meta      hash  clock, run, hold, pause, pacing, lanes, round trips: FIELDS below
 --   2  ledger    zset  permit id -> moment of release (global budget)
---   3-5 lines    zset  waiter -> place, a moment; one for each lane: interactive, background, refresh
---   6  deadlines zset  "<lane> <waiter>" -> moment after which the waiter counts as gone
---   7  tags      zset  user -> moment from which his next call is in its turn (fairness inside a lane)
---   8  learned   hash  "<kind> <route>" -> "bucket capacity window split"; with suffix: what is not settled yet
+--   3-5 queues   zset  waiter -> position, a moment; one per lane: interactive, background, refresh
+--   6  deadlines zset  "<lane> <waiter>" -> moment after which the waiter's position is dropped
+--   7  tags      zset  user id -> moment of the user's next turn in a queue (fairness inside a lane)
+--   8  learned   hash  "<kind> <route>" -> "bucket capacity window per_guild"; with a suffix: evidence, see routes.lua
 --   9  egress    hash  invalid answers by minute, and until when which lanes stop
---   10 active    zset  route budgets in use: name -> moment of the last release, for display
---   then for each settlement: user ledger, route ledger as taken, route ledger of all guilds, of its guild
---   then for each ask: user ledger, user line, route ledger, route line, route ledger of its guild
--- ARGV: 1 what is said; JSON, fields by name (wire.py).
--- The driver puts `local rules = {...}` before this part: the numbers of budgets.Rules, so that they need no parsing.
--- Reply: {now, what Redis' clock shows, born, the era if that was believed else 0, {reply to each settlement},
---   {reply to each ask}}.
--- Units: milliseconds everywhere; moments are those of the fleet's clock, see `clock`.
+--   10 active    zset  route budgets in use: label -> moment of the last release, for snapshots
+--   11 repeats   zset  what was answered 429 -> end of its wait, see settle.lua; a fraction counts answers in a row
+--   then for each settlement: user ledger, route ledger as charged, the bucket's ledger of all guilds, of its guild
+--   then for each request: user ledger, user queue, route ledger, route queue, route ledger of its guild
+-- ARGV: 1 input, JSON: `settlements` and `requests` (codec.py), the estimate of the fleet's clock (fleet_clock.py), and
+--   in tests `now`, which replaces Redis' clock.
+-- Reply: {moment of the fleet's clock, what Redis' clock shows, incarnation, epoch or 0 if Redis' clock was not trusted,
+--   {reply to each settlement}, {reply to each request}}.
+-- Units: milliseconds everywhere; moments are those of the fleet's clock, see `read_clock`.
+--
+-- Releases of the product run side by side on these keys. Names of keys and hash fields, and the meaning of their
+-- values, must not change; input and reply belong to one process and may.
 local meta, ledger, deadlines, tags = KEYS[1], KEYS[2], KEYS[6], KEYS[7]
-local lines = {KEYS[3], KEYS[4], KEYS[5]}
-local learned, egress, active = KEYS[8], KEYS[9], KEYS[10]
-local said = cjson.decode(ARGV[1])
+local queues = {KEYS[3], KEYS[4], KEYS[5]}
+local learned, egress, active, repeats = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local input = cjson.decode(ARGV[1])
 local call = redis.call
 
 local FIELDS = {
-  'last', 'offset',                     -- the fleet's clock, and what it has more than Redis' own
-  'born',                               -- names the time since state was lost or Redis was another one
-  'era',                                -- the part of it since Redis' clock was set
-  'hold',                               -- nothing goes before this moment: state was lost
-  'pause', 'ramp', 'fewer', 'fewer_at', -- Discord said stop; where the ramp began; permits left to others, since when
-  'paused', 'stopped',                  -- until then some budget may be paused, or some address stopped: look only then
-  'pace',                               -- moment of the next bulk call if all came evenly
+  'last', 'offset',                     -- the fleet's clock, and its lead over Redis' own
+  'born',                               -- incarnation: begins when the state is lost or another server answers
+  'era',                                -- epoch: the part of the incarnation since Redis' clock was set
+  'hold',                               -- warm-up hold: no permit before this moment, because state was lost
+  'pause', 'ramp', 'fewer', 'fewer_at', -- global pause; start of the ramp; permits left to foreign usage, since when
+  'repeated',                           -- no entry of `repeats` matters after this moment
+  'paused', 'stopped',                  -- no budget is paused, and no address stopped, after these moments
+  'pace',                               -- moment of the next background or refresh call at an even pace
   'served', 'tag1', 'tag2', 'tag3',     -- virtual time of the lanes, and of each lane's next call
-  'tie',                                -- counts places, for the order of those asked for at the same moment
-  'rtt', 'rtt_new', 'rtt_old', 'rtt_n', 'rtt_at', -- usual round trip; shortest in this and the last stretch
+  'tie',                                -- counts positions, to order those of the same moment
+  'rtt', 'rtt_new', 'rtt_old', 'rtt_n', 'rtt_at', -- usual round trip; shortest in this and the previous period
 }
 local DAY = 86400000
 local JUMP = 100 -- an exchange with Redis hardly ever takes longer
@@ -46,60 +52,63 @@ for i, name in ipairs(FIELDS) do
   state[name] = stored[name] or 0
 end
 
--- From now on all that was read of the clock before says nothing; and nothing goes until no call of before can count.
-local function begin_era(wall, moment)
+-- Invalidates all earlier readings of the clock, and holds until no earlier call can count any more.
+local function begin_epoch(wall, moment)
   state.era, state.offset = wall, moment - wall
-  state.hold = math.max(state.hold, moment + rules.hold)
+  state.hold = math.max(state.hold, moment + params.warmup_hold)
 end
 
--- One clock for the fleet: Redis' own, checked by the stopwatches of who asks. When this was sent it was `expected` at
--- the earliest, `loose` later at the latest (stopwatch.py). When Redis shows much more, this was long on its way or
--- Redis' clock was set: we cannot tell, so what is free goes by the earliest moment, what is held by the latest. Who asked
--- can tell by when the reply came, and says so the next time (`ahead`). When Redis shows much less, its clock was set.
--- Once it was set, nobody knows exactly how late it is: an era ends, and nothing goes until that does not matter. In the
--- new era the fleet's clock shows less than it would have, never more: who comes from an older one still knows the latest
--- moment, though not the earliest. Who has just started has nothing to compare with and believes Redis. So does who comes
--- from before the loss of our state; but what he believes ends no hold that was still on.
--- Returns both moments, what Redis shows, and whether that was believed.
-local function clock(wall)
+-- The fleet's clock is Redis' clock, checked against the requester's estimate: when this exchange was sent, the moment
+-- lay between `earliest` and `earliest + uncertainty` (fleet_clock.py).
+-- * Redis shows much more: the exchange was delayed, or Redis' clock was set forward. The script cannot tell, so it
+--   releases permits by the earliest moment and charges them from the latest. The requester can tell from the time of
+--   the reply, and reports it with its next exchange (`ahead`).
+-- * Redis shows much less: its clock was set back.
+-- When the clock was set, the exact moment is lost: a new epoch begins with a warm-up hold. In the new epoch the fleet's
+-- clock never shows more than it would have in the old one, so an estimate of an older epoch still bounds the moment
+-- from above, though not from below.
+-- A process without an estimate trusts Redis. So does one whose estimate is of an earlier incarnation; but if that ends
+-- a hold that was still on, a new epoch begins.
+-- Returns the earliest and the latest moment, what Redis shows, and whether that was trusted.
+local function read_clock(wall)
   local shown = wall + state.offset
-  local compares = said.expected > 0 and said.born == state.born
-  local known = compares and said.era == state.era
-  local least = known and math.max(said.expected, state.last) or state.last
-  local most = compares and said.expected + said.loose or shown
+  local has_estimate = input.earliest > 0 and input.incarnation == state.born
+  local same_epoch = has_estimate and input.epoch == state.era
+  local least = same_epoch and math.max(input.earliest, state.last) or state.last
+  local most = has_estimate and input.earliest + input.uncertainty or shown
   local ahead = shown > most + JUMP
-  local now, believed = math.max(shown, least), true
-  if said.ahead and (known or ahead) then
+  local now, trusted = math.max(shown, least), true
+  if input.ahead and (same_epoch or ahead) then
     now = least
-    begin_era(wall, now)
+    begin_epoch(wall, now)
   elseif shown < least - JUMP then
-    begin_era(wall, now)
+    begin_epoch(wall, now)
   elseif ahead then
-    now, believed = least, false
-  elseif not compares and said.expected > 0 and state.last < state.hold and shown > state.last + JUMP then
-    begin_era(wall, now)
+    now, trusted = least, false
+  elseif not has_estimate and input.earliest > 0 and state.last < state.hold and shown > state.last + JUMP then
+    begin_epoch(wall, now)
   else
     state.offset = now - wall
   end
   state.last = now
-  return now, math.max(now, most), shown, believed
+  return now, math.max(now, most), shown, trusted
 end
 
-local function wall()
-  if said.now then return said.now end
+local function wall_clock()
+  if input.now then return input.now end
   local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local now, latest, shown, believed = clock(wall())
+local now, latest, shown, trusted = read_clock(wall_clock())
 
--- Another server, or one that was restarted or flushed, knows less than Discord does: nothing goes for a while.
--- The replication id is another one after a restart and after a failover.
+-- Another server, or one that was restarted or flushed, may have lost permits that Discord still counts: a new
+-- incarnation begins with a warm-up hold. The replication id changes at a restart and at a failover.
 local info = redis.pcall('INFO', 'replication')
 local run = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'
 if values[1] ~= run then
   state.born = now - state.offset
-  begin_era(now - state.offset, now)
+  begin_epoch(now - state.offset, now)
   call('HSET', meta, 'run', run)
 end
 
@@ -116,8 +125,8 @@ local function save()
   if math.floor(now / DAY) ~= math.floor((stored.last or 0) / DAY) then call('PEXPIRE', meta, 30 * DAY) end
 end
 
--- Lets a key live at least until a moment.
-local function keep(key, moment)
+-- Extends a key's lifetime to a moment at least.
+local function extend_ttl(key, moment)
   local ttl = math.ceil(moment - now) + SLACK
   if call('PTTL', key) < ttl then call('PEXPIRE', key, ttl) end
 end

@@ -40,12 +40,12 @@ def main() -> int:
     )
     with stack.Stack(options) as running:
         running.put_credentials()
-        found = asyncio.run(drill(running, asked.rounds, load.Seen()))
+        found = asyncio.run(drill(running, asked.rounds, load.Observations()))
     report.keep({"machine": facts.machine(), **found}, asked.out)
     return int(bool(found["failures"]))
 
 
-async def drill(running: stack.Stack, rounds: int, seen: load.Seen) -> dict[str, object]:
+async def drill(running: stack.Stack, rounds: int, seen: load.Observations) -> dict[str, object]:
     """Terminate and restart a service and a worker in each round; returns the observations."""
     busy = load.Load(running.addresses, [user.id for user in running.users], seen)
     seconds: dict[str, list[float]] = {"service": [], "worker": []}
@@ -71,7 +71,7 @@ async def drill(running: stack.Stack, rounds: int, seen: load.Seen) -> dict[str,
         "jobs": seen.jobs,
         "units": seen.units,
         "streams": seen.streams,
-        "goodbyes": seen.goodbyes,
+        "goodbyes": seen.going_away,
         "seconds_to_end": {
             kind: {"longest": max(found), "median": sorted(found)[len(found) // 2]} for kind, found in seconds.items()
         },
@@ -81,7 +81,7 @@ async def drill(running: stack.Stack, rounds: int, seen: load.Seen) -> dict[str,
 
 async def _wait_for_stream(busy: load.Load, address: str) -> None:
     """Wait until a stream is open at that service, so that its end is observed."""
-    async with asyncio.timeout(load.PATIENCE):
+    async with asyncio.timeout(load.TIMEOUT):
         while not busy.watched[address]:  # noqa: ASYNC110 -- a benchmark may poll
             await asyncio.sleep(load.PAUSE / 10)
 

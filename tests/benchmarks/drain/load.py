@@ -17,7 +17,7 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
 Stub: TypeAlias = Any
 """The generated stub, whose types are those of blocking calls."""
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds for which a caller retries before its call counts as failed."""
 PAUSE = 0.1
 LAST_JOBS = 120.0
@@ -27,14 +27,14 @@ SHORT = duration_pb2.Duration(seconds=1)
 
 
 @dataclasses.dataclass
-class Seen:
+class Observations:
     """Observations of all callers; `failures` must stay empty."""
 
     answers: int = 0
     repeated: int = 0
     jobs: int = 0
     units: int = 0
-    goodbyes: int = 0
+    going_away: int = 0
     streams: int = 0
     failures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
@@ -42,7 +42,7 @@ class Seen:
 class Load:
     """Callers and watchers of every user, until the block ends."""
 
-    def __init__(self, addresses: list[str], user_ids: list[str], seen: Seen) -> None:
+    def __init__(self, addresses: list[str], user_ids: list[str], seen: Observations) -> None:
         self.seen = seen
         self._addresses = addresses
         self._user_ids = user_ids
@@ -52,8 +52,8 @@ class Load:
         """Number of open streams by the address of their service."""
 
     @contextlib.asynccontextmanager
-    async def running(self, *, patient: bool = True, browsing: bool = True) -> AsyncIterator[None]:
-        """Run jobs of every user; at the end, *patient* callers wait until their last jobs have ended."""
+    async def running(self, *, finish_jobs: bool = True, browsing: bool = True) -> AsyncIterator[None]:
+        """Run jobs of every user; at the end, *finish_jobs* waits until the last jobs have ended."""
         # round_robin over all services, as with a headless Service in Kubernetes.
         options = [
             ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
@@ -73,9 +73,9 @@ class Load:
                 yield
             finally:
                 self._ending = True
-                for task in [] if patient else tasks:
+                for task in [] if finish_jobs else tasks:
                     task.cancel()
-                await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=not patient), LAST_JOBS)
+                await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=not finish_jobs), LAST_JOBS)
 
     async def _index(self, api: Stub, streams: list[Stub], user_id: str) -> None:
         """Index the user repeatedly, with a watcher and a WaitJob caller for each job."""
@@ -111,7 +111,7 @@ class Load:
 
     async def _call(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- any answer
         """Call until a response arrives; only UNAVAILABLE is retried."""
-        until = asyncio.get_running_loop().time() + PATIENCE
+        until = asyncio.get_running_loop().time() + TIMEOUT
         while asyncio.get_running_loop().time() < until:
             try:
                 answer = await ask()
@@ -124,7 +124,7 @@ class Load:
             else:
                 self.seen.answers += 1
                 return answer
-        self.seen.failures[f"{name}: UNAVAILABLE for {PATIENCE:g} s"] += 1
+        self.seen.failures[f"{name}: UNAVAILABLE for {TIMEOUT:g} s"] += 1
         return None
 
     async def _follow(self, streams: list[Stub], job_id: str, token: str) -> pb.Job:
@@ -150,7 +150,7 @@ class Load:
             if last is not None and last.HasField("terminal"):
                 return last.terminal.job
             if last is not None and last.HasField("going_away"):
-                self.seen.goodbyes += 1
+                self.seen.going_away += 1
             elif ended:
                 self.seen.failures["a stream ended without going_away"] += 1
 

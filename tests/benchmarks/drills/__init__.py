@@ -1,1 +1,1 @@
-"""Losses played on a running fleet: what every job and every patient watcher must live through."""
+"""Drills on a running fleet: losses that every job and every watcher must survive."""

@@ -16,7 +16,7 @@ from rich import progress
 
 from devstack import stack
 from tests.benchmarks import facts, report
-from tests.benchmarks.drills import patient
+from tests.benchmarks.drills import client
 
 VICTIMS = ("service-1", "service-2", "worker-1", "worker-2")
 LATEST = 40.0
@@ -54,8 +54,8 @@ def kill_one(running: stack.Stack, victim: str, moment: float) -> dict[str, obje
     watchers = 2 * len(running.users)
     with concurrent.futures.ThreadPoolExecutor(watchers + 1) as pool:
         killing = pool.submit(_kill, running, victim, moment)
-        jobs = patient.start_all(running, force=True)
-        watched = list(pool.map(lambda number: patient.follow(running, jobs[number // 2], number), range(watchers)))
+        jobs = client.start_all(running, force=True)
+        watched = list(pool.map(lambda number: client.follow(running, jobs[number // 2], number), range(watchers)))
         ended = time.monotonic() - began
         killing.result()
     running.restart(victim)
@@ -94,7 +94,7 @@ def main() -> int:
             kill_one(running, dice.choice(VICTIMS), dice.uniform(0.0, LATEST))
             for _ in progress.track(range(options.rounds), "killing", console=report.SCREEN)
         ]
-        stats = patient.ask(running, "stats")
+        stats = client.ask(running, "stats")
     good = all(row["good"] == row["jobs"] and row["ends_seen"] == row["watchers"] for row in rounds)
     report.show(f"{options.rounds} kills, {options.users} jobs each, two watchers a job", rounds)
     report.keep(

@@ -18,7 +18,7 @@ from rich import progress
 
 from devstack import stack
 from tests.benchmarks import facts, report
-from tests.benchmarks.drills import kills, patient
+from tests.benchmarks.drills import client, kills
 
 SHARES = (0.1, 0.5)
 """Share of all guilds that is fetched before the FLUSHALL; guilds without the bot are never fetched."""
@@ -45,18 +45,18 @@ def lose(users: int, guilds: int, share: float) -> dict[str, object]:
     with stack.Stack(fleet(users, guilds)) as running, contextlib.ExitStack() as opened:
         pool = opened.enter_context(concurrent.futures.ThreadPoolExecutor(users))
         running.put_credentials()
-        known = {guild["id"] for user in running.users for guild in patient.ask(running, f"truth/{user.id}")["guilds"]}
+        known = {guild["id"] for user in running.users for guild in client.ask(running, f"truth/{user.id}")["guilds"]}
         wanted = share * len(known)
         began = time.monotonic()
-        jobs = patient.start_all(running)
-        watching = [pool.submit(patient.follow, running, job_id, number) for number, job_id in enumerate(jobs)]
-        while patient.ask(running, "stats")["channel_fetches"] < wanted and not all(one.done() for one in watching):
+        jobs = client.start_all(running)
+        watching = [pool.submit(client.follow, running, job_id, number) for number, job_id in enumerate(jobs)]
+        while client.ask(running, "stats")["channel_fetches"] < wanted and not all(one.done() for one in watching):
             time.sleep(GLANCE)
-        before = patient.ask(running, "stats")
+        before = client.ask(running, "stats")
         redis.Redis.from_url(running.redis_url).flushall()
         lost = time.monotonic()
         watched = [one.result() for one in watching]
-        ended, stats = time.monotonic(), patient.ask(running, "stats?log=1")
+        ended, stats = time.monotonic(), client.ask(running, "stats?log=1")
     pauses = [at - before["last_request"] for at, *_ in stats["log"] if at > before["last_request"] + FLIGHT]
     return {
         "share": share,

@@ -57,17 +57,17 @@ def simulate_rush(users: int = 500, *, latency: float = 0.1, lists_are_known: bo
 
 async def _simulate(users: int, latency: float, *, lists_are_known: bool) -> Rush:
     async with fleet.running(threads=256, latency=latency) as running:
-        people = [*range(1, users + 1), LATER]
-        for user in people:
+        all_users = [*range(1, users + 1), LATER]
+        for user in all_users:
             rows = [values.user_guild(user * 1_000 + number) for number in range(GUILDS)]
-            await running.world.add_user(rows, user)
-        await running.world.installs.store(frozenset(running.discord.installed), running.world.clock())
+            await running.backend.add_user(rows, user)
+        await running.backend.bot_guilds.store(frozenset(running.discord.installed), running.backend.clock())
         if lists_are_known:
             running.discord.free = {"list"}
-        began = running.world.clock()
+        began = running.backend.clock()
         middle = users * (GUILDS + 1) / CAPACITY / 2
         started, (later, at) = await asyncio.gather(
-            asyncio.gather(*(running.start(user) for user in people[:-1])), _later(running, middle)
+            asyncio.gather(*(running.start(user) for user in all_users[:-1])), _later(running, middle)
         )
         for one in [*started, later]:
             await fleet.ended(running, one.job.job_id)
@@ -76,7 +76,7 @@ async def _simulate(users: int, latency: float, *, lists_are_known: bool) -> Rus
 
 async def _later(running: fleet.Fleet, after: float) -> tuple[start_job.StartResult, float]:
     await asyncio.sleep(after)
-    at = running.world.clock()
+    at = running.backend.clock()
     return await running.start(LATER), at
 
 

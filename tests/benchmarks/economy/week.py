@@ -22,7 +22,7 @@ from indexing.usecases import (
     maintenance,
     read_channels,
 )
-from tests import clockwork, fakes, pairs, values, worlds
+from tests import clockwork, fake_backend, fakes, pairs, values
 from tests.benchmarks.economy import world as worlds_
 
 TICK = 60.0
@@ -136,7 +136,7 @@ class _WeekSimulation:
             guilds=guilds,
             jobs=jobs,
             queue=fakes.RecordingQueue(),
-            events=worlds.MemoryEvents(),
+            events=fake_backend.MemoryEvents(),
             bot_guilds=fakes.MemoryBotGuilds(),
             user_data=fakes.MemoryUserData(users, guilds, jobs, fakes.MemoryIdempotencyStore(users)),
             clock=self.clock,

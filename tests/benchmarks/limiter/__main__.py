@@ -19,7 +19,7 @@ CONSOLE = rich.console.Console(width=None if sys.stdout.isatty() else 120)
 
 
 def table(found: list[figures.Figures]) -> rich.table.Table:
-    """Return the figures for people."""
+    """Return the figures as a table."""
     lines = rich.table.Table(title="The limiter: 4 processes, round trips 60-140 ms, 50/1 s and 5/5 s")
     for name in (
         "phase",
@@ -59,13 +59,13 @@ def draw(measured: list[fleet.Measured], path: pathlib.Path) -> None:
         axis.set_ylim(0, 100)
         axis.set_ylabel("free %")
         axis.set_title(f"{one.phase.name}: {one.phase.promise}", loc="left", fontsize=9)
-    axes[-1, 0].set_xlabel("seconds; a red line: something went wrong")
+    axes[-1, 0].set_xlabel("seconds; a red line: a fault or an event")
     figure.savefig(path, dpi=110)
 
 
 def main(
     *,
-    quick: Annotated[bool, typer.Option(help="Twenty seconds for each phase: shows that all works.")] = False,
+    quick: Annotated[bool, typer.Option(help="Run each phase for 20 s: shows that everything runs.")] = False,
     only: Annotated[str, typer.Option(help="Only the phases whose name contains this.")] = "",
     out: Annotated[pathlib.Path, typer.Option(help="Folder for JSON and picture.")] = pathlib.Path("build/bench"),
 ) -> None:
@@ -81,7 +81,7 @@ def main(
             with tempfile.TemporaryDirectory() as folder:
                 one = fleet.run(phase, url, pathlib.Path(folder), lambda: progress.advance(task))
             measured.append(one)
-            found.append(figures.figures(one))
+            found.append(figures.compute_figures(one))
             (out / "limiter.json").write_text(json.dumps(figures.summary(found), indent=1) + "\n", encoding="utf-8")
             draw(measured, out / "limiter.png")
     CONSOLE.print(table(found))

@@ -1,4 +1,4 @@
-"""What a measured process is told to do, and what it writes down of each call."""
+"""The orders of a measured process, and its record of each call."""
 
 import dataclasses
 
@@ -16,9 +16,9 @@ class Load:
     Attributes:
         lane: interactive, background or refresh.
         users: Ids; each call is made on behalf of one of them.
-        tokens: The users' own tokens: then they list their guilds; without, the bot lists the channels of some guild.
+        tokens: The users' own tokens, to list their guilds; without tokens, the bot lists the channels of any guild.
         rate: Calls a second, at random moments.
-        callers: With rate 0: how many ask again as soon as an answer is there.
+        callers: With rate 0: how many call again as soon as they read an answer.
     """
 
     lane: str
@@ -30,7 +30,7 @@ class Load:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Orders:
-    """All that one process needs to know; times are monotonic seconds of this machine."""
+    """The input of one process; times are monotonic seconds of this machine."""
 
     redis_url: str
     base_url: str

@@ -1,4 +1,4 @@
-"""What the records and the simulator's log say: arrivals, rejections by four models, waits, reactions."""
+"""Figures from the records and the simulator's log: arrivals, rejections by four models, waits, reactions."""
 
 import dataclasses
 import itertools
@@ -10,14 +10,14 @@ from tests.benchmarks.limiter import demand, fleet, phases
 
 GLOBAL, USER = models.Limit(50, 1.0), models.Limit(5, 5.0)
 PHASES = 10
-"""Phases of the wall clock's windows that are tried."""
+"""Number of phases of the wall clock's windows."""
 EDGE = 3.0
 """Seconds left out at both ends of a run, while the fleet starts and stops."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figures:
-    """One line of the report; waits in milliseconds, `ratio` of what the limit permits."""
+    """One line of the report; waits in milliseconds, `ratio` of calls to what the limit permits."""
 
     phase: str
     promise: str
@@ -33,10 +33,10 @@ class Figures:
     extra: dict[str, float]
 
 
-def figures(of: fleet.Measured) -> Figures:
-    """Return what a phase shows."""
+def compute_figures(of: fleet.Measured) -> Figures:
+    """Return the figures of a phase."""
     records = [record for process in of.records for record in process]
-    # Until the hold is over everybody waits for it; a window later what had gathered is gone.
+    # All calls wait for the warm-up hold; a window later the backlog is gone.
     settled = [record for record in records if record.asked > of.began + fleet.HOLD + USER.window]
     arrivals = [(entry[0], str(entry[1])) for entry in of.stats["log"] if "/_sim" not in entry[2]]
     ours = len(records)
@@ -59,7 +59,7 @@ def figures(of: fleet.Measured) -> Figures:
 
 
 def _paid(name: str) -> bool:
-    """Return whether a process sends this command; what scripts call inside is part of their own time."""
+    """Return whether a process sends this command; commands inside scripts are part of the scripts' time."""
     return name in {"cmdstat_evalsha", "cmdstat_script|load"}
 
 
@@ -70,7 +70,7 @@ def _used(of: fleet.Measured, arrivals: Sequence[tuple[float, str]]) -> tuple[in
     begin, end = arrivals[0][0] + EDGE, arrivals[-1][0] - EDGE
     inside = [one for one in arrivals if begin <= one[0] < end]
     if of.phase.name == "users":
-        # A budget of five in five seconds: whole cycles, or the edges would count for much.
+        # With five calls in five seconds, partial windows at the ends would distort the ratio.
         return len(inside), int((end - begin) * USER.capacity / USER.window * of.phase.users)
     return len(inside), int((end - begin) * GLOBAL.capacity / GLOBAL.window)
 
@@ -132,7 +132,7 @@ def _extra(of: fleet.Measured, records: Sequence[demand.Record]) -> dict[str, fl
     if of.phase.event == "global":
         return _stopped_after(of)
     if of.phase.event == "foreign":
-        return _noticed(of, records)
+        return _foreign_usage_noticed(of, records)
     return {}
 
 
@@ -140,13 +140,13 @@ def _light(of: fleet.Measured) -> dict[str, float]:
     """Return the waits of light users in milliseconds, without those for their own budget."""
     heavy = {int(of.users[number]) for number in range(phases.HEAVY)}
     light = [record for process in of.records for record in process if record.user not in heavy]
-    # What gathered while everything was held has to go first.
+    # The backlog of the warm-up hold goes first.
     late = [record for record in light if record.asked > of.began + fleet.HOLD + 3 * USER.window]
-    waits = [1000 * (record.sent - record.asked) for record in late if not _by_own(record, light)]
+    waits = [1000 * (record.sent - record.asked) for record in late if not _blocked_by_own_budget(record, light)]
     return {"light_calls": len(waits), "light_p50": quantile(waits, 0.5), "light_p99": quantile(waits, 0.99)}
 
 
-def _by_own(record: demand.Record, others: Sequence[demand.Record]) -> bool:
+def _blocked_by_own_budget(record: demand.Record, others: Sequence[demand.Record]) -> bool:
     """Return whether the user's own budget was used up while the call waited."""
     busy = [other for other in others if other.user == record.user and other.sent < record.sent]
     return sum(other.read > record.asked - USER.window for other in busy) >= USER.capacity
@@ -160,8 +160,8 @@ def _stopped_after(of: fleet.Measured) -> dict[str, float]:
     return {"last_sent_ms_after": 1000 * (last - read), "paused_seconds": resumed - read}
 
 
-def _noticed(of: fleet.Measured, records: Sequence[demand.Record]) -> dict[str, float]:
-    """Return when the fleet's rate fell so far that both fit, and what was answered 429 before and after."""
+def _foreign_usage_noticed(of: fleet.Measured, records: Sequence[demand.Record]) -> dict[str, float]:
+    """Return when the first 429 was read after foreign usage began, and the 429s in its first 20 s and later."""
     began = of.events[0]
     throttled = sorted(record.read for record in records if record.status == 429)
     first = throttled[0] - began if throttled else -1.0

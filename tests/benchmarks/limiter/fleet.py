@@ -1,4 +1,4 @@
-"""Runs one phase: Redis, the simulator, four processes, and what goes wrong."""
+"""Runs one phase: Redis, the simulator, four processes, and the faults."""
 
 import contextlib
 import dataclasses
@@ -23,25 +23,25 @@ PROCESSES = 4
 LATENCY = "60-140"
 """Round trips in milliseconds."""
 FOREIGN = 10
-"""Calls a second of somebody else on our token."""
+"""Calls a second of foreign usage."""
 KILL_EVERY = 20.0
 STOP = 10.0
 HOLD = 17.0
-"""Seconds for which nothing goes after an empty start: the longest window, a call's timeout and its fence."""
+"""Seconds of the warm-up hold after an empty start: the longest window, a call's timeout and the send deadline."""
 CHECKOUT = pathlib.Path(__file__).parents[3]
 
 
 @dataclasses.dataclass(slots=True)
 class Measured:
     """
-    What a phase left behind.
+    The raw results of a phase.
 
     Attributes:
-        began: When demand began, and `events` when what happened, in monotonic seconds.
+        began, events: When demand began, and when events happened, in monotonic seconds.
         records: Of all processes, by process.
         stats: The simulator's, with its log.
         commands: Calls of Redis' commands by name, with their microseconds.
-        cpu: Seconds of all processes that lived to the end.
+        cpu: Seconds of all processes that ran until the end.
         users: The simulator's, in the order of the phase's numbers.
     """
 
@@ -82,7 +82,7 @@ class Simulator:
         return [int(guild["id"]) for guild in self.ask(f"truth/{user}")["guilds"] if guild["bot"]]
 
     def ask(self, path: str, body: object | None = None) -> Any:  # noqa: ANN401 -- JSON
-        """Ask one of its own endpoints."""
+        """Call one of its control endpoints."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.about['control_url']}/{path}", data=data)  # noqa: S310 -- loopback
         request.add_header("Content-Type", "application/json")
@@ -90,13 +90,13 @@ class Simulator:
             return json.loads(answer.read())
 
     def close(self) -> None:
-        """End it."""
+        """Terminate it."""
         self._process.terminate()
         self._process.wait(10)
 
 
 class Fleet:
-    """Four processes, started again when they are killed."""
+    """Four processes; a killed one is replaced."""
 
     def __init__(self, phase: phases.Phase, simulator: Simulator, redis_url: str, folder: pathlib.Path) -> None:
         self._simulator = simulator
@@ -151,12 +151,12 @@ class Fleet:
         cpu = 0.0
         for process in self.running:
             out, _ = process.communicate(timeout=60)
-            # What is logged comes before it.
+            # Log lines precede it.
             cpu += json.loads(out.splitlines()[-1])["cpu"]
         return cpu
 
     def records(self) -> list[list[demand.Record]]:
-        """Return what each process wrote down."""
+        """Return the records of each process."""
         found = []
         for log in sorted(self._folder.glob("*.jsonl")):
             lines = log.read_bytes().splitlines()
@@ -173,7 +173,7 @@ def run(phase: phases.Phase, redis_url: str, folder: pathlib.Path, on_second: Ca
         client.config_resetstat()
         fleet = Fleet(phase, simulator, redis_url, folder)
         events: list[float] = []
-        with _happening(phase, fleet, simulator, client, events):
+        with _inject_event(phase, fleet, simulator, client, events):
             cpu = fleet.finish(on_second)
         stats = simulator.ask("stats?log=1")
         users = [user["id"] for user in simulator.about["users"]]
@@ -182,7 +182,7 @@ def run(phase: phases.Phase, redis_url: str, folder: pathlib.Path, on_second: Ca
 
 
 @contextlib.contextmanager
-def _happening(
+def _inject_event(
     phase: phases.Phase, fleet: Fleet, simulator: Simulator, client: redis.Redis, events: list[float]
 ) -> Iterator[None]:
     over = threading.Event()
@@ -209,7 +209,7 @@ def _happening(
         over.wait(STOP)
         process.send_signal(signal.SIGCONT)
 
-    what = {
+    events_by_name = {
         "kill": kill,
         "flush": later(client.flushall),
         "stop": later(stop),
@@ -218,7 +218,7 @@ def _happening(
         ),
         "foreign": later(lambda: simulator.ask("foreign", {"rate": FOREIGN, "seconds": phase.seconds})),
     }
-    thread = threading.Thread(target=what.get(phase.event, lambda: None))
+    thread = threading.Thread(target=events_by_name.get(phase.event, lambda: None))
     thread.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""One measured process: `python -m tests.benchmarks.limiter.process`, its orders on standard input, a record a call."""
+"""One measured process: reads orders from standard input, makes calls, and writes one record per call."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ from indexing.ratelimit import limiter, limits, redis_store
 from indexing.telemetry import metrics
 from tests.benchmarks.limiter import demand
 
-PATIENCE = 1.0
-"""As in the product: longer waits give the thread back and come again at the named moment."""
+MAX_WAIT = 1.0
+"""As in the product: callers with longer waits return at the named moment."""
 TIMEOUT = 10.0
 AGENT = "DiscordBot (https://example.invalid, 0) limiter benchmark"
 
@@ -39,21 +39,21 @@ class Process:
         self._dice = random.Random(orders.seed)
 
     async def run(self) -> None:
-        """Work until the time is over."""
+        """Make calls until the time is over."""
         async with asyncio.TaskGroup() as group:
             for load in self._orders.loads:
                 if load.rate:
-                    group.create_task(self._at_random(load, group))
+                    group.create_task(self._call_at_random(load, group))
                     continue
                 for _ in range(load.callers):
-                    group.create_task(self._again_and_again(load))
+                    group.create_task(self._call_repeatedly(load))
 
-    async def _again_and_again(self, load: demand.Load) -> None:
+    async def _call_repeatedly(self, load: demand.Load) -> None:
         await asyncio.sleep(self._dice.random() * 0.2)
         while time.monotonic() < self._orders.until:
             await self._call(load)
 
-    async def _at_random(self, load: demand.Load, group: asyncio.TaskGroup) -> None:
+    async def _call_at_random(self, load: demand.Load, group: asyncio.TaskGroup) -> None:
         while True:
             await asyncio.sleep(self._dice.expovariate(load.rate))
             if time.monotonic() >= self._orders.until:
@@ -89,7 +89,7 @@ class Process:
     async def _take(self, charge: limits.Charge) -> limiter.Permit | None:
         while time.monotonic() < self._orders.until:
             try:
-                return await self._permits.take(charge, patience=PATIENCE)
+                return await self._permits.take(charge, max_wait=MAX_WAIT)
             except (errors.RateLimited, errors.LimiterUnavailable) as refusal:
                 await asyncio.sleep(min(refusal.retry_after, max(0.0, self._orders.until - time.monotonic())))
         return None
@@ -107,27 +107,27 @@ class Process:
 
 def _answer(response: aiohttp.ClientResponse, body: bytes, took: float) -> limiter.Answer:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    said: dict[str, float] = {}
+    body_json: dict[str, float] = {}
     if response.status == 429:
         with contextlib.suppress(msgspec.DecodeError):
-            said = msgspec.json.decode(body)
+            body_json = msgspec.json.decode(body)
     return limiter.Answer(
         response.status,
         headers,
         took,
-        body_retry_after=said.get("retry_after"),
-        body_global=bool(said.get("global")),
-        is_discord=response.status not in {403, 429} or "retry_after" in said or "code" in said,
+        body_retry_after=body_json.get("retry_after"),
+        body_global=bool(body_json.get("global")),
+        is_discord=response.status not in {403, 429} or "retry_after" in body_json or "code" in body_json,
     )
 
 
 @contextlib.asynccontextmanager
-async def _opened(orders: demand.Orders) -> AsyncIterator[Process]:
+async def _open_process(orders: demand.Orders) -> AsyncIterator[Process]:
     pool = redis.asyncio.BlockingConnectionPool.from_url(orders.redis_url, max_connections=16, timeout=1.0)
-    store = redis_store.RedisBudgets(redis.asyncio.Redis(connection_pool=pool), "bench")
-    seen = metrics.LimiterMetrics(prometheus_client.CollectorRegistry())
-    permits = limiter.Limiter(store, settings.LimiterSettings(), seen, call_timeout=TIMEOUT)
-    await permits.warm()
+    store = redis_store.RedisBudgetStore(redis.asyncio.Redis(connection_pool=pool), "bench")
+    limiter_metrics = metrics.LimiterMetrics(prometheus_client.CollectorRegistry())
+    permits = limiter.Limiter(store, settings.LimiterSettings(), limiter_metrics, call_timeout=TIMEOUT)
+    await permits.warm_up()
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
         session._retry_connection = False
@@ -137,9 +137,9 @@ async def _opened(orders: demand.Orders) -> AsyncIterator[Process]:
 
 
 async def main() -> None:
-    """Read the orders, work, and say how many seconds of CPU the work took."""
+    """Read the orders, make the calls, and print the seconds of CPU that they took."""
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=demand.Orders)
-    async with _opened(orders) as process:
+    async with _open_process(orders) as process:
         before = resource.getrusage(resource.RUSAGE_SELF)
         await process.run()
         after = resource.getrusage(resource.RUSAGE_SELF)

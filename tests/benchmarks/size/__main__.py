@@ -54,7 +54,7 @@ def main() -> int:
     for share in (0, 50, FULL):
         with started(share, asked.users) as running:
             users = [user.id for user in running.users] if share else []
-            busy = load.Load(running.addresses, users, load.Seen())
+            busy = load.Load(running.addresses, users, load.Observations())
             rows += asyncio.run(uses(running, f"{share} %", asked.seconds, work(busy)))
             if share == FULL:
                 documents = stored(running)
@@ -118,7 +118,7 @@ async def uses(
 @contextlib.asynccontextmanager
 async def work(busy: load.Load) -> AsyncIterator[None]:
     """Run jobs of every user, each with a watcher and a WaitJob caller."""
-    async with busy.running(patient=False, browsing=False):
+    async with busy.running(finish_jobs=False, browsing=False):
         yield
 
 

@@ -1,1 +1,1 @@
-"""The suite of the budgets, over Redis and over their twin in memory."""
+"""The limiter's promises, checked over Redis and over the in-memory model."""

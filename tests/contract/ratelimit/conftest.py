@@ -1,4 +1,4 @@
-"""The budgets in both of their forms, on a clock that jumps."""
+"""The budgets over both stores, on a clock that jumps to the next timer."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from indexing import settings
 from indexing.ratelimit import redis_store
 from tests import clockwork
 from tests.contract.ratelimit import blocking, fleet
-from tests.ratelimit_model import store as ratelimit_model_store
+from tests.ratelimit_model import store as model_store
 
 
 @pytest.fixture(params=["memory", "redis"])
 async def shared(request: pytest.FixtureRequest) -> fleet.Fleet:
-    """An empty store, which begins without a hold."""
+    """An empty store; its processes use no warm-up hold."""
     clock = clockwork.running_clock()
     if request.param == "memory":
-        twin = ratelimit_model_store.MemoryBudgets(asyncio.get_running_loop().time)
-        return fleet.Fleet(twin, twin.lose)
+        memory = model_store.MemoryBudgetStore(asyncio.get_running_loop().time)
+        return fleet.Fleet(memory, memory.lose)
     client: redis.Redis = request.getfixturevalue("blocking_redis")
-    store = redis_store.RedisBudgets(
-        blocking.dressed(blocking.BlockingClient(client)), "test", clock=asyncio.get_running_loop().time, now=clock
+    store = redis_store.RedisBudgetStore(
+        blocking.as_async(blocking.BlockingClient(client)), "test", clock=asyncio.get_running_loop().time, now=clock
     )
     return fleet.Fleet(store, client.flushdb)
 

@@ -1,4 +1,4 @@
-"""Who goes first: places in line, lanes and their shares, users in turn, and who is not waited for."""
+"""The fair queue: positions, lanes and their shares, turns of users, and absent waiters."""
 
 import asyncio
 import collections
@@ -15,7 +15,7 @@ BACKGROUND, REFRESH, INTERACTIVE = model.Lane.BACKGROUND, model.Lane.REFRESH, mo
 
 
 async def saturate(process: fleet.Process, seconds: float, *charges: limits.Charge) -> list[tuple[str, int, float]]:
-    """Let every charge be asked for again and again; returns lane, user and wait of each grant in order."""
+    """Request a permit for every charge repeatedly; return lane, user and wait of each grant in order."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     grants: list[tuple[str, int, float]] = []
@@ -24,12 +24,12 @@ async def saturate(process: fleet.Process, seconds: float, *charges: limits.Char
         while loop.time() < end:
             began = loop.time()
             try:
-                permit = await process.limiter.take(of, patience=30.0)
+                permit = await process.limiter.take(of, max_wait=30.0)
             except errors.RateLimited as refusal:
                 await asyncio.sleep(refusal.retry_after)
                 continue
-            grants.append((of.lane.value, of.user or 0, loop.time() - began))
-            await asyncio.sleep(fleet.TRIP)
+            grants.append((of.lane.value, of.user_id or 0, loop.time() - began))
+            await asyncio.sleep(fleet.ROUND_TRIP)
             await process.settle(permit)
 
     async with asyncio.TaskGroup() as group:
@@ -38,29 +38,29 @@ async def saturate(process: fleet.Process, seconds: float, *charges: limits.Char
     return grants
 
 
-def crowd(lane: model.Lane, first: int, count: int) -> list[limits.Charge]:
+def charges_of_users(lane: model.Lane, first: int, count: int) -> list[limits.Charge]:
     """Return charges of *count* users in one lane."""
     return [fleet.charge(user, lane=lane) for user in range(first, first + count)]
 
 
-async def busy(process: fleet.Process) -> None:
-    """Take the whole global budget; its permits come back 10 ms apart, the first half a second from now."""
+async def use_up_global_budget(process: fleet.Process) -> None:
+    """Take the whole global budget, and settle its permits 10 ms apart."""
     permits = [await process.take(fleet.charge(user)) for user in range(100, 150)]
     for permit in permits:
         await asyncio.sleep(0.01)
         await process.settle(permit)
 
 
-async def test_each_waiter_is_told_another_moment_when_many_wait_for_one_user(process: fleet.Process) -> None:
-    """The k-th waiter is told the k-th release, so that each permit wakes one of them."""
-    await process.learn()
+async def test_each_waiter_gets_its_own_release_moment_when_many_wait_for_one_user(process: fleet.Process) -> None:
+    """The k-th waiter gets the k-th release moment, so that each release wakes one waiter."""
+    await process.learn_routes()
     for _ in range(5):
         await process.call()
         await asyncio.sleep(0.4)
-    first, second = (asyncio.create_task(process.take(patience=10.0)) for _ in range(2))
+    first, second = (asyncio.create_task(process.take(max_wait=10.0)) for _ in range(2))
     await asyncio.sleep(0.01)
 
-    third = await process.refused(patience=1.0)
+    third = await process.refused(max_wait=1.0)
 
     # The calls were answered 2.4, 1.9 and 1.4 s ago, so that the third permit is free in 3.6 s.
     assert third.retry_after == pytest.approx(5.0 - 1.4 - 0.01, abs=0.003)
@@ -68,41 +68,41 @@ async def test_each_waiter_is_told_another_moment_when_many_wait_for_one_user(pr
     assert permits[1].taken_at - permits[0].taken_at == pytest.approx(0.5, abs=0.03)
 
 
-async def test_few_questions_are_asked_when_many_wait(shared: fleet.Fleet) -> None:
-    """Nobody polls: a hundred waiters for the global budget cost about three exchanges each, however long they wait."""
+async def test_waiters_do_not_poll_when_many_wait(shared: fleet.Fleet) -> None:
+    """150 waiters for the global budget cost at most three exchanges each, however long they wait."""
     process = shared.process()
-    await process.learn()
+    await process.learn_routes()
     before = process.value("indexer_ratelimit_script_seconds_count")
 
-    await asyncio.gather(*(process.limiter.take(of, patience=60.0) for of in crowd(INTERACTIVE, 1, 150)))
+    await asyncio.gather(*(process.limiter.take(of, max_wait=60.0) for of in charges_of_users(INTERACTIVE, 1, 150)))
 
     assert process.value("indexer_ratelimit_script_seconds_count") - before <= 3 * 150
 
 
-async def test_a_user_who_is_blocked_does_not_stand_in_the_global_line(process: fleet.Process) -> None:
-    """Two heavy users with hundreds of calls each do not make a light one wait."""
-    await process.learn()
+async def test_a_user_whose_own_budget_is_used_up_takes_no_position_in_the_global_queue(process: fleet.Process) -> None:
+    """Two heavy users with many queued calls do not make a light one wait."""
+    await process.learn_routes()
     heavy = [fleet.charge(user, lane=BACKGROUND) for user in (1, 2) for _ in range(40)]
-    tasks = [asyncio.create_task(process.limiter.take(of, patience=500.0)) for of in heavy]
+    tasks = [asyncio.create_task(process.limiter.take(of, max_wait=500.0)) for of in heavy]
     await asyncio.sleep(2.0)
 
     permit = await process.take(fleet.charge(3, lane=BACKGROUND))
 
-    assert permit.charge.user == 3
+    assert permit.charge.user_id == 3
     for task in tasks:
         task.cancel()
 
 
 async def test_interactive_calls_hardly_wait_when_background_wants_everything(process: fleet.Process) -> None:
-    """Background is paced, so a permit is free within milliseconds for who is waited for."""
-    await process.learn()
-    background = asyncio.create_task(saturate(process, 25.0, *crowd(BACKGROUND, 100, 80)))
+    """Background is paced, so a permit for an interactive call is free within milliseconds."""
+    await process.learn_routes()
+    background = asyncio.create_task(saturate(process, 25.0, *charges_of_users(BACKGROUND, 100, 80)))
     await asyncio.sleep(10.0)
     waits = []
     for number in range(40):
         began = asyncio.get_running_loop().time()
-        await process.call_patiently(fleet.charge(1 + number % 10))
-        waits.append(asyncio.get_running_loop().time() - began - fleet.TRIP)
+        await process.wait_and_call(fleet.charge(1 + number % 10))
+        waits.append(asyncio.get_running_loop().time() - began - fleet.ROUND_TRIP)
         await asyncio.sleep(0.2)
 
     await background
@@ -111,10 +111,10 @@ async def test_interactive_calls_hardly_wait_when_background_wants_everything(pr
 
 
 async def test_background_uses_everything_when_it_is_alone(process: fleet.Process) -> None:
-    """What the other lanes leave is not lost."""
-    await process.learn()
+    """Capacity that other lanes do not use goes to the background lane."""
+    await process.learn_routes()
 
-    grants = await saturate(process, 20.0, *crowd(BACKGROUND, 100, 80))
+    grants = await saturate(process, 20.0, *charges_of_users(BACKGROUND, 100, 80))
 
     # Each permit is busy for a window and a round trip, less the credit: 50 / 1.02.
     assert len(grants) / 20 >= 46
@@ -123,10 +123,14 @@ async def test_background_uses_everything_when_it_is_alone(process: fleet.Proces
 async def test_every_lane_gets_its_share_when_all_want_everything(shared: fleet.Fleet) -> None:
     """Interactive goes first, but background keeps a fifth, and refresh does not starve."""
     process = shared.process(limiter_background_share=0.2, limiter_refresh_share=0.1)
-    await process.learn()
+    await process.learn_routes()
 
     grants = await saturate(
-        process, 30.0, *crowd(INTERACTIVE, 100, 90), *crowd(BACKGROUND, 300, 60), *crowd(REFRESH, 500, 60)
+        process,
+        30.0,
+        *charges_of_users(INTERACTIVE, 100, 90),
+        *charges_of_users(BACKGROUND, 300, 60),
+        *charges_of_users(REFRESH, 500, 60),
     )
 
     lanes = collections.Counter(lane for lane, _, _ in grants)
@@ -135,20 +139,20 @@ async def test_every_lane_gets_its_share_when_all_want_everything(shared: fleet.
 
 
 async def test_refresh_gets_little_when_background_wants_everything(process: fleet.Process) -> None:
-    """Refresh runs on what others leave, and is not starved."""
-    await process.learn()
+    """Refresh uses capacity that other lanes leave, and is not starved."""
+    await process.learn_routes()
 
-    grants = await saturate(process, 30.0, *crowd(BACKGROUND, 300, 80), *crowd(REFRESH, 500, 30))
+    grants = await saturate(process, 30.0, *charges_of_users(BACKGROUND, 300, 80), *charges_of_users(REFRESH, 500, 30))
 
     share = sum(lane == "refresh" for lane, _, _ in grants) / len(grants)
     assert 0.02 < share < 0.15
 
 
-async def test_users_are_served_alike_when_all_want_more_than_there_is(process: fleet.Process) -> None:
+async def test_users_get_equal_shares_when_all_want_more_than_there_is(process: fleet.Process) -> None:
     """Inside a lane users take turns (Jain's index of their shares is at least 0.98)."""
-    await process.learn()
+    await process.learn_routes()
 
-    grants = await saturate(process, 30.0, *crowd(BACKGROUND, 100, 90))
+    grants = await saturate(process, 30.0, *charges_of_users(BACKGROUND, 100, 90))
 
     counts = list(collections.Counter(user for _, user, _ in grants).values())
     jain = sum(counts) ** 2 / (len(counts) * sum(count**2 for count in counts))
@@ -156,14 +160,16 @@ async def test_users_are_served_alike_when_all_want_more_than_there_is(process: 
     assert jain >= 0.98
 
 
-async def test_one_call_goes_before_the_many_of_another_user_when_both_wait(process: fleet.Process) -> None:
-    """A user's second call in line stands behind the first of who comes later."""
-    await process.learn()
-    await busy(process)
+async def test_a_users_single_call_precedes_the_further_calls_of_another_user_when_both_wait(
+    process: fleet.Process,
+) -> None:
+    """A user's second queued call stands behind the first call of a user who requests later."""
+    await process.learn_routes()
+    await use_up_global_budget(process)
     order: list[int] = []
 
     async def wait(user: int) -> None:
-        await process.limiter.take(fleet.charge(user), patience=60.0)
+        await process.limiter.take(fleet.charge(user), max_wait=60.0)
         order.append(user)
 
     tasks = [asyncio.create_task(wait(user)) for user in (1, 1, 1)]
@@ -174,55 +180,44 @@ async def test_one_call_goes_before_the_many_of_another_user_when_both_wait(proc
     assert order == [1, 2, 1, 1]
 
 
-async def test_the_place_is_kept_when_a_named_waiter_comes_back_in_time(process: fleet.Process) -> None:
-    """Who is sent away and comes back at the named moment goes before who came later."""
-    await process.learn()
-    await busy(process)
+async def test_the_position_is_kept_when_a_named_waiter_returns_in_time(process: fleet.Process) -> None:
+    """A waiter that was refused and returns at the named moment precedes later requests."""
+    await process.learn_routes()
+    await use_up_global_budget(process)
     named = fleet.charge(1, waiter="job")
     refusal = await process.refused(named)
-    later = asyncio.create_task(process.limiter.take(fleet.charge(2), patience=60.0))
+    later = asyncio.create_task(process.limiter.take(fleet.charge(2), max_wait=60.0))
 
     await asyncio.sleep(refusal.retry_after)
-    permit = await process.limiter.take(named, patience=1.0)
+    permit = await process.limiter.take(named, max_wait=1.0)
 
-    assert permit.moment <= (await later).moment
+    assert permit.charged_at_ms <= (await later).charged_at_ms
 
 
-async def test_the_place_is_given_up_when_the_waiter_does_not_come(process: fleet.Process) -> None:
-    """A waiter whose process is gone is waited for half a second and then forgotten."""
-    await process.learn()
+async def test_the_position_is_dropped_when_the_waiter_does_not_return(process: fleet.Process) -> None:
+    """The position of an absent waiter is dropped half a second after its moment, and the next one gets the permit."""
+    await process.learn_routes()
     permits = [await process.take(fleet.charge(user)) for user in range(100, 150)]
-    gone = asyncio.create_task(process.limiter.take(fleet.charge(1), patience=60.0))
+    absent = asyncio.create_task(process.limiter.take(fleet.charge(1), max_wait=60.0))
     await asyncio.sleep(0.01)
-    gone.cancel()
+    absent.cancel()
     for permit in permits[:1]:
         await process.settle(permit)
 
-    permit = await process.limiter.take(fleet.charge(2), patience=60.0)
+    permit = await process.limiter.take(fleet.charge(2), max_wait=60.0)
 
-    assert permit.taken_at < permits[-1].taken_at + 30.0
-
-
-async def test_a_reserve_is_left_when_it_is_wanted(shared: fleet.Fleet) -> None:
-    """Permits kept back for interactive calls are not given to others."""
-    process = shared.process(limiter_reserve=2)
-    await process.learn()
-    for user in range(100, 148):
-        await process.take(fleet.charge(user))
-
-    refusal = await process.refused(fleet.charge(1, lane=BACKGROUND))
-
-    assert refusal.budget == "global"
-    await process.take(fleet.charge(2))
-    await process.take(fleet.charge(3))
+    # The settled permit is free after 1.1 s, the next ones after 13 s.
+    assert permit.taken_at - permits[-1].taken_at < 3.0
 
 
 async def test_background_is_paced_when_it_begins(process: fleet.Process) -> None:
-    """After a few at once, bulk calls go one window's share apart, so that permits come back evenly."""
-    await process.learn()
+    """After a few at once, bulk calls go one window's share apart, so that permits are released evenly."""
+    await process.learn_routes()
     began = asyncio.get_running_loop().time()
 
-    permits = await asyncio.gather(*(process.limiter.take(of, patience=5.0) for of in crowd(BACKGROUND, 1, 20)))
+    permits = await asyncio.gather(
+        *(process.limiter.take(of, max_wait=5.0) for of in charges_of_users(BACKGROUND, 1, 20))
+    )
 
     last = max(permit.taken_at for permit in permits) - began
     assert last == pytest.approx((20 - 4) * 0.02, abs=0.03)

@@ -1,4 +1,4 @@
-"""Whatever is said to the budgets in whatever order: none gives more than it has, and both drivers say the same."""
+"""Random interleavings of exchanges: no budget is exceeded, and the script and its model give equal answers."""
 
 import dataclasses
 import functools
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from indexing import settings
 from indexing.ratelimit import (
-    fleet_clock,
     limits,
     protocol,
     redis_store,
@@ -24,8 +23,8 @@ from tests.ratelimit_model import store
 
 ROUTES = (fleet.CHANNELS, fleet.GUILDS)
 HOLD = 3.0
-RULES = dataclasses.replace(
-    limits.Rules.of(
+PARAMETERS = dataclasses.replace(
+    limits.LimiterParameters.from_settings(
         settings.LimiterSettings.model_validate(
             {
                 "global_budget": "6/1",
@@ -37,9 +36,11 @@ RULES = dataclasses.replace(
         ),
         call_timeout=2.0,
     ),
-    enough=3,
-    agree=3,
+    round_trip_samples=3,
+    raise_after=3,
 )
+APART = dataclasses.replace(PARAMETERS, user_tokens_global=False)
+"""Of processes whose calls with a user's own token take no permit of the global budget."""
 CHARGES = st.builds(
     limits.Charge,
     st.sampled_from(limits.LANES),
@@ -48,150 +49,173 @@ CHARGES = st.builds(
     st.sampled_from((None, 1, 2, 3)),
     st.sampled_from((None, 7, 8)),
     st.sampled_from(("", "", "job a", "job b")),
+    st.booleans(),
 )
 SCOPES = st.sampled_from((None,) * 6 + ("global", "route", "shared", "edge"))
 HEADERS = st.none() | st.builds(
-    route_limits.Headers, st.sampled_from(("b1", "b2")), st.just(3), st.integers(0, 2), st.sampled_from((0.3, 1.0, 2.0))
+    route_limits.BucketHeaders,
+    st.sampled_from(("b1", "b2")),
+    st.just(3),
+    st.integers(0, 2),
+    st.sampled_from((0.3, 1.0, 2.0)),
 )
 
 
-def reply_of(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 -- whatever it returns
-    """Return what a coroutine that never waits returns."""
+def result_of(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 -- any result
+    """Return the result of a coroutine that never suspends."""
     try:
         work.send(None)
     except StopIteration as end:
         return end.value
-    raise AssertionError("it waited")
+    raise AssertionError("it suspended")
 
 
 @dataclasses.dataclass(slots=True)
 class Held:
-    """A permit as this test knows it: surely not free before `until`, in seconds."""
+    """A permit, and by budget the time in seconds before which it must not be free."""
 
     permit: limits.Permit
     until: dict[str, float]
 
 
 class Interleavings(stateful.RuleBasedStateMachine):
-    """Tells two stores the same, compares what they say, and keeps its own books."""
+    """Sends equal exchanges to both stores, compares the answers, and keeps its own ledgers."""
 
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
         client.flushdb()
         self.client = client
         self.now = 3_500_000_000.0
-        dressed = blocking.dressed(blocking.BlockingClient(client))
-        self.memory = store.MemoryBudgets(lambda: self.now)
-        self.redis = redis_store.RedisBudgets(dressed, "test", clock=lambda: self.now, now=lambda: self.now)
+        self.memory = store.MemoryBudgetStore(lambda: self.now)
         self.ids = itertools.count()
         self.limits: dict[str, route_limits.RouteLimit] = {}
-        self.flying: list[limits.Permit] = []
+        self.in_flight: list[limits.Permit] = []
         self.held: list[Held] = []
         self.closed_until = self.now + HOLD
         self.exchange([], [])
 
-    def exchange(self, settlements: list[protocol.Settlement], asks: list[protocol.Ask]) -> list[protocol.Verdict]:
-        """Tell both the same; return what both say."""
-        settled: list[protocol.Settled]
-        verdicts: list[protocol.Verdict]
-        # The twin has no second clock to check its own with.
-        self.redis._stopwatch = fleet_clock.Stopwatch()
-        settled, verdicts = reply_of(self.redis.exchange(RULES, settlements, asks))
-        twin = reply_of(self.memory.exchange(RULES, settlements, asks))
-        assert (settled, verdicts) == twin
-        for one, reply in zip(settlements, settled, strict=True):
-            self.limits[one.permit.charge.field] = reply.limit
-        return verdicts
+    def redis(self) -> redis_store.RedisBudgetStore:
+        """Return a new process's store, which has no estimate of the fleet's clock: the model has none either."""
+        client = blocking.as_async(blocking.BlockingClient(self.client))
+        return redis_store.RedisBudgetStore(client, "test", clock=lambda: self.now, now=lambda: self.now)
+
+    def exchange(
+        self,
+        settlements: list[protocol.Settlement],
+        requests: list[protocol.PermitRequest],
+        parameters: limits.LimiterParameters = PARAMETERS,
+    ) -> list[protocol.Decision]:
+        """Make an exchange with both stores; return the decisions, which must be equal."""
+        results: list[protocol.SettlementResult]
+        decisions: list[protocol.Decision]
+        results, decisions = result_of(self.redis().exchange(parameters, settlements, requests))
+        assert (results, decisions) == result_of(self.memory.exchange(parameters, settlements, requests))
+        for settlement, result in zip(settlements, results, strict=True):
+            self.limits[settlement.permit.charge.route_key] = result.limit
+        return decisions
 
     def free(self) -> list[tuple[str, str, int]]:
-        """Return what is free in each budget."""
-        states = reply_of(self.redis.snapshot(RULES, [1, 2, 3]))
-        assert states[:2] == reply_of(self.memory.snapshot(RULES, []))[:2]
+        """Return the free permits of each budget."""
+        states = result_of(self.redis().snapshot(PARAMETERS, [1, 2, 3]))
+        assert states[:2] == result_of(self.memory.snapshot(PARAMETERS, []))[:2]
         return [(state.kind, state.key, state.free) for state in states]
 
-    @stateful.rule(seconds=st.sampled_from((0.001, 0.02, 0.1, 0.5, 1.0, 3.0, 8.0)))
+    @stateful.rule(seconds=st.sampled_from((0.001, 0.02, 0.1, 0.5, 1.0, 3.0, 8.0, 300.0)))
     def time_passes(self, seconds: float) -> None:
-        """Turn the clock."""
+        """Advance the clock."""
         self.now += seconds
 
-    @stateful.rule(charges=st.lists(CHARGES, min_size=1, max_size=6), patience=st.sampled_from((0.0, 1.0, 10.0)))
-    def permits_are_asked_for(self, charges: list[limits.Charge], patience: float) -> None:
-        """Ask one after the other; a refusal takes nothing."""
+    @stateful.rule(
+        charges=st.lists(CHARGES, min_size=1, max_size=6),
+        max_wait=st.sampled_from((0.0, 1.0, 10.0)),
+        parameters=st.sampled_from((PARAMETERS, PARAMETERS, APART)),
+    )
+    def permits_are_requested(
+        self, charges: list[limits.Charge], max_wait: float, parameters: limits.LimiterParameters
+    ) -> None:
+        """Request one after the other, from a process with any setting; a refusal takes nothing."""
         for charge in charges:
-            ask = protocol.Ask(
-                str(next(self.ids)), charge, patience, self.limits.get(charge.field, route_limits.UNKNOWN)
-            )
+            limit = self.limits.get(charge.route_key, route_limits.UNKNOWN)
+            request = protocol.PermitRequest(str(next(self.ids)), charge, max_wait, limit, self.now)
             before = self.free()
-            (verdict,) = self.exchange([], [ask])
-            if isinstance(verdict, protocol.Granted):
-                self.book(ask, verdict)
+            (decision,) = self.exchange([], [request], parameters)
+            if isinstance(decision, limits.Permit):
+                self.note_permit(decision, parameters)
                 continue
             assert self.free() == before, "a refusal takes nothing"
-            if isinstance(verdict, protocol.Relearn):
-                self.limits[charge.field] = verdict.limit
+            if isinstance(decision, protocol.LimitChanged):
+                self.limits[charge.route_key] = decision.limit
             else:
-                assert verdict.seconds > 0
+                assert decision.seconds > 0
 
-    def book(self, ask: protocol.Ask, verdict: protocol.Granted) -> None:
-        """Note a permit, and that its budgets had room."""
-        starts = self.now + verdict.delay
-        assert starts >= self.closed_until, "nothing goes while everything is paused"
-        permit = limits.Permit(ask.id, ask.charge, starts, 2.0, verdict.moment, ask.limit, verdict.held)
-        self.flying.append(permit)
-        lost = starts + RULES.inflight
-        until = {"global": lost + RULES.global_budget.window}
-        if ask.charge.user is not None:
-            until[f"user {ask.charge.user}"] = lost + RULES.user_budget.window
+    def note_permit(self, permit: limits.Permit, parameters: limits.LimiterParameters) -> None:
+        """Note a permit, and check that its budgets had room."""
+        starts, user_id = permit.taken_at, permit.charge.user_id if permit.charge.charges_user else None
+        assert starts >= self.closed_until, "no permit is granted while everything is paused"
+        self.in_flight.append(permit)
+        lost = starts + PARAMETERS.max_in_flight
+        until = {}
+        if parameters.user_tokens_global or permit.charge.identity == "bot":
+            until["global"] = lost + PARAMETERS.global_budget.window
+        if user_id is not None:
+            until[f"user {user_id}"] = lost + PARAMETERS.user_budget.window
         self.held.append(Held(permit, until))
-        for name, capacity in (("global", 6), (f"user {ask.charge.user}", 2)):
+        for name, capacity in (("global", 6), (f"user {user_id}", 2)):
             live = sum(one.until.get(name, 0.0) > starts + 0.001 for one in self.held)
             assert live <= capacity, name
 
-    @stateful.precondition(lambda self: self.flying)
+    @stateful.precondition(lambda self: self.in_flight)
     @stateful.rule(data=st.data(), headers=HEADERS, scope=SCOPES)
-    def an_answer_is_booked(
-        self, data: st.DataObject, headers: route_limits.Headers | None, scope: protocol.Scope | None
+    def a_permit_is_settled(
+        self, data: st.DataObject, headers: route_limits.BucketHeaders | None, scope: protocol.Scope | None
     ) -> None:
-        """Bring some answer back."""
-        permit = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        """Settle any permit in flight with an answer."""
+        permit = self.in_flight.pop(data.draw(st.integers(0, len(self.in_flight) - 1)))
         trip = data.draw(st.sampled_from((0.05, 0.1, 0.4)))
         age = data.draw(st.sampled_from((0.0, 0.02)))
-        if self.now - age > permit.taken_at + RULES.inflight:
-            return  # Its call was given up before; nobody settles it.
+        pause = data.draw(st.sampled_from((0.0, 1.5, 1.5, 300.0))) if scope else 0.0
+        if self.now - age > permit.taken_at + PARAMETERS.max_in_flight:
+            return  # The call timed out before; it is not settled.
         outcome = protocol.Outcome(
-            trip, None, headers, scope is None, scope, 1.5 if scope else 0.0, scope not in {None, "shared"}
+            round_trip=trip,
+            headers=headers,
+            headers_expected=scope is None,
+            scope=scope,
+            pause=pause,
+            clipped=pause == 300.0,
+            invalid=scope not in {None, "shared"},
         )
         self.exchange([protocol.Settlement(permit, outcome, self.now - age)], [])
         for one in self.held:
             if one.permit is permit:
-                # A credit is never more than the call itself took.
+                # A credit is never more than the round trip of the call itself.
                 one.until = {name: self.now - age - trip + (1.0 if name == "global" else 3.0) for name in one.until}
         bot = permit.charge.identity == "bot"
         if (scope == "global" and bot) or scope == "edge":
-            self.closed_until = max(self.closed_until, self.now + 1.5)
+            self.closed_until = max(self.closed_until, self.now + pause)
 
-    @stateful.precondition(lambda self: self.flying)
+    @stateful.precondition(lambda self: self.in_flight)
     @stateful.rule(data=st.data())
-    def a_permit_is_handed_back(self, data: st.DataObject) -> None:
-        """Hand back what was not used."""
-        permit = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+    def a_permit_is_given_back(self, data: st.DataObject) -> None:
+        """Give back an unused permit."""
+        permit = self.in_flight.pop(data.draw(st.integers(0, len(self.in_flight) - 1)))
         self.exchange([protocol.Settlement(permit, None, self.now)], [])
         self.held = [one for one in self.held if one.permit is not permit]
 
     @stateful.precondition(lambda self: len(self.held) > 8)
     @stateful.rule()
-    def everything_is_lost(self) -> None:
-        """Empty both, as a restart without a disk does."""
+    def state_is_lost(self) -> None:
+        """Lose both states, as a restart without a disk does."""
         self.client.flushdb()
         self.memory.lose()
-        self.flying.clear()
+        self.in_flight.clear()
         self.held.clear()
         self.limits.clear()
         self.closed_until = max(self.closed_until, self.now + HOLD)
         self.exchange([], [])
 
 
-def test_budgets_hold_and_drivers_agree_in_any_interleaving(blocking_redis: redis.Redis) -> None:
-    """No more permits than a budget has, none while all is paused, all budgets or none; the twin equals the script."""
+def test_budgets_hold_and_the_model_equals_the_script_in_any_interleaving(blocking_redis: redis.Redis) -> None:
+    """No budget is exceeded, no permit is granted during a pause, and a refusal takes nothing."""
     machine: Any = functools.partial(Interleavings, blocking_redis)
     stateful.run_state_machine_as_test(machine, settings=hypothesis_settings(max_examples=60, stateful_step_count=50))

@@ -1,4 +1,4 @@
-"""What makes everybody, or somebody, stop: lost state, Discord's 429s, the edge, too many invalid answers."""
+"""Holds and pauses: lost state, Discord's 429s, blocks by the edge, too many invalid answers."""
 
 import asyncio
 
@@ -14,47 +14,47 @@ RETRY = {"retry-after": "3"}
 
 
 def scope(name: str) -> dict[str, str]:
-    """Return the headers of a 429 that stops *name* for three seconds."""
+    """Return the headers of a 429 that pauses *name* for three seconds."""
     return RETRY | {"x-ratelimit-scope": name}
 
 
-async def test_nothing_goes_for_the_longest_window_and_call_when_the_state_is_new(shared: fleet.Fleet) -> None:
-    """What is not known may be used up: by default the first permit waits for the longest window and call."""
+async def test_no_permit_is_granted_for_the_longest_window_and_call_when_the_state_is_new(shared: fleet.Fleet) -> None:
+    """Budgets of unknown state may be used up: the default hold is the longest window plus the longest call."""
     process = shared.process(limiter_hold=None)
 
     refusal = await process.refused()
 
     assert (refusal.budget, refusal.why) == ("global", "hold")
-    assert refusal.retry_after == pytest.approx(5.0 + fleet.LOST, abs=0.01)
+    assert refusal.retry_after == pytest.approx(5.0 + fleet.MAX_IN_FLIGHT, abs=0.01)
 
 
 async def test_the_hold_begins_at_boot_when_the_process_warms_up(shared: fleet.Fleet) -> None:
-    """While the rest of the process boots, the hold already runs."""
+    """The hold runs while the rest of the process boots."""
     process = shared.process(limiter_hold=1.0)
-    await process.limiter.warm()
+    await process.limiter.warm_up()
 
     await asyncio.sleep(1.0)
 
     await process.take()
 
 
-async def test_there_is_one_hold_when_many_users_come_after_it(shared: fleet.Fleet) -> None:
-    """The hold is the identity's, not each key's: a user who was never seen has a full budget."""
+async def test_there_is_one_hold_for_all_users_when_it_is_over(shared: fleet.Fleet) -> None:
+    """After the hold, a user without calls has a full budget."""
     process = shared.process(limiter_hold=1.0)
-    await process.limiter.warm()
+    await process.limiter.warm_up()
     await asyncio.sleep(1.0)
-    await process.learn()
+    await process.learn_routes()
 
     for user in range(5):
         await process.take(fleet.charge(user))
 
 
-async def test_nothing_goes_for_the_hold_when_the_store_forgot_everything(shared: fleet.Fleet) -> None:
+async def test_no_permit_is_granted_for_the_hold_when_the_store_lost_its_state(shared: fleet.Fleet) -> None:
     """A flushed store does not cause a burst."""
     process = shared.process(limiter_hold=4.0)
-    await process.limiter.warm()
+    await process.limiter.warm_up()
     await asyncio.sleep(4.0)
-    await process.learn()
+    await process.learn_routes()
     shared.lose()
 
     refusal = await process.refused()
@@ -66,10 +66,10 @@ async def test_nothing_goes_for_the_hold_when_the_store_forgot_everything(shared
 async def test_all_processes_stop_at_once_when_discord_names_the_global_scope(
     process: fleet.Process, shared: fleet.Fleet
 ) -> None:
-    """A global 429 for one is a pause for all, a little longer than asked."""
-    await process.learn()
+    """A global 429 pauses the fleet, a little longer than Discord asks."""
+    await process.learn_routes()
     other = shared.process()
-    await fleet.rejected(process, scope("global"))
+    await fleet.settle_429(process, scope("global"))
 
     refusal = await other.refused(fleet.charge(2))
 
@@ -77,18 +77,18 @@ async def test_all_processes_stop_at_once_when_discord_names_the_global_scope(
     assert refusal.retry_after == pytest.approx(3.25, abs=0.01)
 
 
-async def test_the_body_decides_when_it_and_the_header_differ(process: fleet.Process) -> None:
+async def test_the_bodys_retry_after_is_used_when_the_header_differs(process: fleet.Process) -> None:
     """`retry_after` in the body is exact; the header is rounded up."""
-    await process.learn()
-    await fleet.rejected(process, scope("global"), retry_after=1.5)
+    await process.learn_routes()
+    await fleet.settle_429(process, scope("global"), retry_after=1.5)
 
     assert (await process.refused()).retry_after == pytest.approx(1.75, abs=0.01)
 
 
-async def test_half_the_budget_is_given_at_first_when_a_global_pause_is_over(process: fleet.Process) -> None:
-    """After a pause the fleet comes back at half speed, and five seconds later at full speed less what others use."""
-    await process.learn()
-    await fleet.rejected(process, scope("global"))
+async def test_capacity_ramps_up_from_half_when_a_global_pause_is_over(process: fleet.Process) -> None:
+    """After a pause capacity is half, and full five seconds later; both minus the permits left to foreign usage."""
+    await process.learn_routes()
+    await fleet.settle_429(process, scope("global"))
     await asyncio.sleep(3.26)
 
     first = await granted_at_once(process)
@@ -100,33 +100,33 @@ async def test_half_the_budget_is_given_at_first_when_a_global_pause_is_over(pro
 
 
 async def granted_at_once(process: fleet.Process) -> int:
-    """Count the interactive permits that are there now, for other users each."""
+    """Return how many interactive permits are free now, each for another user."""
     for count in range(100):
         try:
             await process.take(fleet.charge(1000 + count))
         except errors.RateLimited:
             return count
-    raise AssertionError("there is no end")
+    raise AssertionError("the budget has no end")
 
 
-async def test_only_the_user_stops_when_his_own_token_is_limited_globally(process: fleet.Process) -> None:
-    """A global 429 for a user's token says nothing of the bot's."""
+async def test_only_the_user_is_paused_when_their_own_token_is_limited_globally(process: fleet.Process) -> None:
+    """A global 429 of a user's token does not pause the bot's."""
     own = fleet.charge(1, route=fleet.GUILDS, identity="user:1", major=None)
-    await process.learn()
-    await process.learn(fleet.GUILDS, identity="user:9")
-    await fleet.rejected(process, scope("global"), of=own)
+    await process.learn_routes()
+    await process.learn_routes(fleet.GUILDS, identity="user:9")
+    await fleet.settle_429(process, scope("global"), of=own)
 
     assert (await process.refused(own)).budget == "user"
     await process.take(fleet.charge(2))
 
 
-async def test_only_the_route_of_the_guild_stops_when_the_scope_is_user(process: fleet.Process) -> None:
-    """A 429 of scope user is about the bucket, not about the token."""
+async def test_only_the_route_of_the_guild_is_paused_when_the_scope_is_user(process: fleet.Process) -> None:
+    """A 429 of scope user pauses the bucket, not the token."""
     seen = fleet.headers(999)
     await process.call(fleet.charge(None, major=1), seen)
     await process.call(fleet.charge(None, major=2), seen)
     await process.call(fleet.charge(None, major=3, route=fleet.GUILDS))
-    await fleet.rejected(process, scope("user") | seen, of=fleet.charge(None, major=1))
+    await fleet.settle_429(process, scope("user") | seen, of=fleet.charge(None, major=1))
 
     refusal = await process.refused(fleet.charge(None, major=1))
 
@@ -135,22 +135,22 @@ async def test_only_the_route_of_the_guild_stops_when_the_scope_is_user(process:
     await process.take(fleet.charge(None, route=fleet.GUILDS))
 
 
-async def test_the_resource_waits_and_nothing_is_counted_when_the_scope_is_shared(process: fleet.Process) -> None:
-    """A shared 429 is somebody else's doing: it is waited for, and does not count towards the ban."""
-    await process.learn()
-    await fleet.rejected(process, scope("shared"))
+async def test_the_route_is_paused_and_nothing_is_counted_when_the_scope_is_shared(process: fleet.Process) -> None:
+    """A shared 429 pauses the route and does not count towards the invalid-request limit."""
+    await process.learn_routes()
+    await fleet.settle_429(process, scope("shared"))
 
     refusal = await process.refused(fleet.charge(2))
 
     assert (refusal.budget, refusal.why) == ("route", "shared")
-    assert (await process.limiter.snapshot())[1].free == limits.INVALID.capacity
+    assert (await process.limiter.snapshot())[1].free == limits.INVALID_REQUEST_LIMIT.capacity
 
 
-async def test_everything_behind_the_address_stops_when_the_edge_blocks(process: fleet.Process) -> None:
+async def test_all_calls_of_the_address_stop_when_the_edge_blocks(process: fleet.Process) -> None:
     """A 403 that is not Discord's JSON stops all calls for at least a minute."""
-    await process.learn()
+    await process.learn_routes()
     permit = await process.take()
-    await process.limiter.settle(permit, limiter.Answer(403, {}, fleet.TRIP, is_discord=False))
+    await process.limiter.settle(permit, limiter.Answer(403, {}, fleet.ROUND_TRIP, is_discord=False))
 
     refusal = await process.refused(fleet.charge(2))
 
@@ -160,31 +160,31 @@ async def test_everything_behind_the_address_stops_when_the_edge_blocks(process:
 
 
 async def test_the_pause_doubles_when_a_429_names_no_wait(process: fleet.Process) -> None:
-    """Without a number the pause is one second, then two."""
-    await process.learn()
-    await fleet.rejected(process, {"x-ratelimit-scope": "user"})
+    """Without a wait in the answers, the pause is one second, then two."""
+    await process.learn_routes()
+    await fleet.settle_429(process, {"x-ratelimit-scope": "user"})
     first = await process.refused()
     await asyncio.sleep(1.01)
-    await fleet.rejected(process, {"x-ratelimit-scope": "user"})
+    await fleet.settle_429(process, {"x-ratelimit-scope": "user"})
 
     assert first.retry_after == pytest.approx(1.0, abs=0.01)
     assert (await process.refused()).retry_after == pytest.approx(2.0, abs=0.01)
 
 
-async def invalid(process: fleet.Process, count: int) -> None:
-    """Bring home *count* answers 403 of Discord itself."""
+async def settle_403s(process: fleet.Process, count: int) -> None:
+    """Settle *count* permits with a 403 of Discord itself."""
     for _ in range(count):
         permit = await process.take(fleet.charge(None))
         await process.limiter.settle(permit, limiter.Answer(403, {}, 0.01))
         await asyncio.sleep(0.05)
 
 
-async def test_background_and_refresh_stop_when_five_percent_of_the_ban_line_are_used(shared: fleet.Fleet) -> None:
-    """At 500 invalid answers in ten minutes only who is waited for may still call."""
+async def test_background_and_refresh_stop_at_their_share_of_the_invalid_request_limit(shared: fleet.Fleet) -> None:
+    """From LIMITER_STOP_BULK on, only interactive calls are made."""
     process = shared.process(limiter_stop_bulk=0.003, limiter_stop_all=0.006)
-    await process.learn()
+    await process.learn_routes()
 
-    await invalid(process, 30)
+    await settle_403s(process, 30)
 
     for lane in (model.Lane.BACKGROUND, model.Lane.REFRESH):
         refusal = await process.refused(fleet.charge(2, lane=lane))
@@ -192,35 +192,35 @@ async def test_background_and_refresh_stop_when_five_percent_of_the_ban_line_are
     await process.take(fleet.charge(2))
 
 
-async def test_everything_stops_and_says_why_when_ten_percent_of_the_ban_line_are_used(shared: fleet.Fleet) -> None:
-    """At 1,000 invalid answers nothing goes until enough of them are ten minutes old."""
+async def test_all_lanes_stop_with_a_reason_at_their_share_of_the_invalid_request_limit(shared: fleet.Fleet) -> None:
+    """From LIMITER_STOP_ALL on, no call is made until enough of the answers are ten minutes old."""
     process = shared.process(limiter_stop_bulk=0.003, limiter_stop_all=0.006)
-    await process.learn()
+    await process.learn_routes()
 
-    await invalid(process, 60)
+    await settle_403s(process, 60)
 
     refusal = await process.refused(fleet.charge(2))
     state = (await process.limiter.snapshot())[0]
     assert (refusal.budget, refusal.why) == ("egress", "breaker")
     assert 500 < refusal.retry_after <= 600
-    assert (state.free, state.why) == (0, "breaker")
+    assert (state.free, state.reason) == (0, "breaker")
     await asyncio.sleep(refusal.retry_after)
     await process.take(fleet.charge(2))
 
 
-async def test_404_is_not_counted_when_it_comes(process: fleet.Process) -> None:
-    """Only 401, 403 and 429 bring the ban nearer."""
-    await process.learn()
+async def test_only_401_403_and_429_count_towards_the_invalid_request_limit(process: fleet.Process) -> None:
+    """A 404 does not count."""
+    await process.learn_routes()
     for status, left in ((404, 10_000), (401, 9_999), (403, 9_998)):
         await process.settle(await process.take(), status=status)
 
         assert (await process.limiter.snapshot())[1].free == left
 
 
-async def test_the_length_of_a_pause_is_measured_when_discord_asks_for_one(process: fleet.Process) -> None:
-    """Operators see how long Discord made us stop, by scope."""
-    await process.learn()
+async def test_the_length_of_a_pause_is_observed_when_discord_requests_one(process: fleet.Process) -> None:
+    """Operators see the lengths of pauses, by scope."""
+    await process.learn_routes()
 
-    await fleet.rejected(process, scope("shared"))
+    await fleet.settle_429(process, scope("shared"))
 
     assert process.value("indexer_ratelimit_pause_seconds_sum", scope="shared") == 3.0

@@ -1,4 +1,4 @@
-"""A Redis that was restarted may have lost the last writes, even when the others came back."""
+"""A restarted Redis may have lost its last writes, even when it kept the others."""
 
 import pathlib
 
@@ -6,30 +6,28 @@ import redis.asyncio
 
 from indexing import settings
 from indexing.ratelimit import limits, protocol, redis_store, route_limits
-from tests import servers
+from tests import clockwork, servers
 from tests.contract.ratelimit import fleet
 
-RULES = limits.Rules.of(settings.LimiterSettings(limiter_hold=9.0), fleet.CALL_TIMEOUT)
+PARAMETERS = limits.LimiterParameters.from_settings(settings.LimiterSettings(limiter_hold=9.0), fleet.CALL_TIMEOUT)
 
 
-async def ask(url: str) -> protocol.Verdict:
-    """Ask once, as a process that just started."""
+async def request_permit(url: str, now: float) -> protocol.Decision:
+    """Request one permit, as a process that just started, when Redis' clock shows *now*."""
     async with redis.asyncio.Redis.from_url(url) as client:
-        store = redis_store.RedisBudgets(client, "test")
-        _, (verdict,) = await store.exchange(RULES, [], [protocol.Ask("1", fleet.charge(), 0.0, route_limits.UNKNOWN)])
-        return verdict
+        store = redis_store.RedisBudgetStore(client, "test", now=lambda: now)
+        request = protocol.PermitRequest("1", fleet.charge(), 0.0, route_limits.UNKNOWN, 0.0)
+        _, (decision,) = await store.exchange(PARAMETERS, [], [request])
+        return decision
 
 
-async def test_nothing_goes_for_the_hold_when_redis_was_restarted_with_its_data(tmp_path: pathlib.Path) -> None:
-    """The replication id tells; what was written down in between is not enough to go on."""
+async def test_the_hold_begins_again_when_redis_was_restarted_with_its_data(tmp_path: pathlib.Path) -> None:
+    """The replication id reveals the restart, long after the first hold."""
     with servers.valkey(tmp_path) as url:
-        await ask(url)
-        async with redis.asyncio.Redis.from_url(url) as client:
-            # As if the first hold were long over.
-            await client.hset(f"{limits.Keys('test').tag}m", "hold", 0)
+        await request_permit(url, clockwork.START)
 
     with servers.valkey(tmp_path) as url:
-        verdict = await ask(url)
+        decision = await request_permit(url, clockwork.START + 60.0)
 
-    assert isinstance(verdict, protocol.Wait)
-    assert (verdict.why, round(verdict.seconds)) == ("hold", 9)
+    assert isinstance(decision, protocol.Wait)
+    assert (decision.reason, decision.seconds) == ("hold", 9.0)

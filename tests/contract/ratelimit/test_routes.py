@@ -1,4 +1,4 @@
-"""What is learned from the headers: one at a time at first, then by the bucket's own numbers, guild by guild."""
+"""Route limits learned from headers: one call at first, then the bucket's own limit, separate guilds once proven."""
 
 import asyncio
 from typing import Any
@@ -11,149 +11,151 @@ from tests.contract.ratelimit import fleet
 pytestmark = pytest.mark.clockwork
 
 
-def nobody(guild: int = 7, **others: Any) -> limits.Charge:  # noqa: ANN401 -- the fields of a charge
-    """Return a charge for no user, so that only route and token limit it."""
+def no_user(guild: int = 7, **others: Any) -> limits.Charge:  # noqa: ANN401 -- the fields of a charge
+    """Return a charge without a user, so that only the route and global budgets limit it."""
     return fleet.charge(None, major=guild, **others)
 
 
-async def teach(process: fleet.Process, limit: int = 3, window: float = 10.0, *, guilds: int = 2) -> None:
-    """Make the first calls of as many guilds, each the first of its bucket."""
+async def learn_limit(process: fleet.Process, limit: int = 3, window: float = 10.0, *, guilds: int = 2) -> None:
+    """Make the first calls of several guilds, each the first of its bucket."""
     for guild in range(1, guilds + 1):
-        await process.call(nobody(guild), fleet.headers(limit - 1, limit, window))
+        await process.call(no_user(guild), fleet.headers(limit - 1, limit, window))
 
 
-async def test_one_call_goes_when_the_route_was_never_seen(process: fleet.Process) -> None:
-    """Until the first answer nothing is known, so the first call goes alone, whichever the guild."""
-    await process.take(nobody(1))
+async def test_only_one_call_is_in_flight_when_the_route_is_unknown(process: fleet.Process) -> None:
+    """Until the first answer the limit is unknown, so one call goes, for any guild."""
+    await process.take(no_user(1))
 
-    refusal = await process.refused(nobody(2))
+    refusal = await process.refused(no_user(2))
 
     assert (refusal.budget, refusal.why) == ("route", "probe")
     assert refusal.retry_after <= 0.2
 
 
-async def test_everybody_goes_when_the_first_answer_is_there(process: fleet.Process, shared: fleet.Fleet) -> None:
-    """What one process learned, all know."""
+async def test_all_processes_use_the_limit_when_one_has_read_the_first_answer(
+    process: fleet.Process, shared: fleet.Fleet
+) -> None:
+    """A limit that one process learns holds for all."""
     other = shared.process()
-    await process.call(nobody(1), fleet.headers(9, 10, 10.0))
+    await process.call(no_user(1), fleet.headers(9, 10, 10.0))
 
     for _ in range(9):
-        await other.take(nobody(1))
+        await other.take(no_user(1))
 
-    assert (await other.refused(nobody(1))).budget == "route"
+    assert (await other.refused(no_user(1))).budget == "route"
 
 
 async def test_the_probe_is_repeated_when_its_answer_is_lost(process: fleet.Process) -> None:
-    """A first call that never comes back does not block the route for ever."""
-    await process.take(nobody(1))
+    """A first call without an answer does not block the route for ever."""
+    await process.take(no_user(1))
 
-    await asyncio.sleep(fleet.LOST + 5.1)
+    await asyncio.sleep(fleet.MAX_IN_FLIGHT + 5.1)
 
-    await process.take(nobody(1))
-
-
-async def test_other_routes_go_when_one_is_probed(process: fleet.Process) -> None:
-    """Each route is learned for itself."""
-    await process.take(nobody(1))
-
-    await process.take(nobody(1, route=fleet.GUILDS))
+    await process.take(no_user(1))
 
 
-async def test_no_limit_is_known_when_answers_carry_no_headers(process: fleet.Process) -> None:
-    """Absent headers leave user and token as the limits."""
-    await process.call(nobody(1))
+async def test_other_routes_are_not_blocked_when_one_is_probed(process: fleet.Process) -> None:
+    """Each route is learned separately."""
+    await process.take(no_user(1))
+
+    await process.take(no_user(1, route=fleet.GUILDS))
+
+
+async def test_the_route_has_no_limit_when_answers_carry_no_headers(process: fleet.Process) -> None:
+    """Without headers only the user and global budgets limit calls."""
+    await process.call(no_user(1))
 
     for _ in range(40):
-        await process.take(nobody(1))
+        await process.take(no_user(1))
 
 
-async def test_guilds_share_the_bucket_until_their_buckets_are_proven_apart(process: fleet.Process) -> None:
-    """Guild by guild is only what is usual, so at first the bucket counts for all guilds together."""
-    await process.call(nobody(1), fleet.headers(2, 3, 10.0))
-    await process.call(nobody(2), fleet.headers(1, 3, 10.0))
-    await process.call(nobody(3), fleet.headers(0, 3, 10.0))
+async def test_guilds_share_the_bucket_until_separate_buckets_are_proven(process: fleet.Process) -> None:
+    """At first all guilds are charged to one ledger."""
+    await process.call(no_user(1), fleet.headers(2, 3, 10.0))
+    await process.call(no_user(2), fleet.headers(1, 3, 10.0))
+    await process.call(no_user(3), fleet.headers(0, 3, 10.0))
 
-    assert (await process.refused(nobody(4))).budget == "route"
+    assert (await process.refused(no_user(4))).budget == "route"
 
 
-async def test_guilds_have_their_own_when_two_answers_are_each_the_first_of_their_bucket(
+async def test_guilds_have_separate_buckets_when_two_answers_are_each_the_first_of_a_bucket(
     process: fleet.Process,
 ) -> None:
-    """Two guilds that both read "one used" before the first could have been reset are two buckets."""
-    await teach(process)
+    """Two guilds that both show one used call before the first one's reset have two buckets."""
+    await learn_limit(process)
 
     for guild in (3, 4, 5, 6):
         for _ in range(3):
-            await process.take(nobody(guild))
-        assert (await process.refused(nobody(guild))).budget == "route"
+            await process.take(no_user(guild))
+        assert (await process.refused(no_user(guild))).budget == "route"
 
 
-async def test_what_a_guild_used_counts_when_buckets_are_proven_apart(process: fleet.Process) -> None:
-    """Calls made while the guilds still shared a bucket count for the guild they were made for."""
-    await teach(process)
+async def test_earlier_calls_of_a_guild_count_when_separate_buckets_are_proven(process: fleet.Process) -> None:
+    """Calls made while the guilds shared a ledger are also charged to their own guild's."""
+    await learn_limit(process)
 
-    await process.take(nobody(1))
-    await process.take(nobody(1))
+    await process.take(no_user(1))
+    await process.take(no_user(1))
 
-    assert (await process.refused(nobody(1))).budget == "route"
+    assert (await process.refused(no_user(1))).budget == "route"
 
 
-async def test_the_pause_is_the_buckets_when_guilds_were_wrongly_thought_apart(process: fleet.Process) -> None:
-    """After a 429 of scope user all guilds wait, until the headers prove again that they need not."""
-    await teach(process, 100, 10.0)
+async def test_all_guilds_are_paused_when_a_429_disproves_separate_buckets(process: fleet.Process) -> None:
+    """After a 429 of scope user, guilds share the bucket until headers prove separate buckets again."""
+    await learn_limit(process, 100, 10.0)
     seen = fleet.headers(0, 100, 3.0) | {"x-ratelimit-scope": "user", "retry-after": "3"}
-    await fleet.rejected(process, seen, of=nobody(1))
+    await fleet.settle_429(process, seen, of=no_user(1))
 
-    assert (await process.refused(nobody(2))).why == "pause"
+    assert (await process.refused(no_user(2))).why == "pause"
     await asyncio.sleep(3.1)
-    await process.take(nobody(2))
+    await process.take(no_user(2))
 
 
-async def test_a_smaller_limit_holds_at_once_when_an_answer_shows_it(process: fleet.Process) -> None:
-    """Discord may lower a limit at any time; the very next call goes by it."""
-    await teach(process, 10, 10.0)
-    await process.call(nobody(5), fleet.headers(1, 2, 10.0))
+async def test_a_smaller_limit_applies_at_once_when_an_answer_shows_it(process: fleet.Process) -> None:
+    """Discord may lower a limit at any time; it applies to the next call."""
+    await learn_limit(process, 10, 10.0)
+    await process.call(no_user(5), fleet.headers(1, 2, 10.0))
 
-    await process.take(nobody(5))
+    await process.take(no_user(5))
 
-    assert (await process.refused(nobody(5))).budget == "route"
+    assert (await process.refused(no_user(5))).budget == "route"
 
 
-async def test_a_larger_limit_waits_for_agreement_when_answers_show_it(process: fleet.Process) -> None:
-    """One generous answer proves nothing; fifty in a row do."""
-    await teach(process, 2, 10.0)
-    await process.call(nobody(5), fleet.headers(9, 10, 10.0))
-    await process.take(nobody(5))
-    assert (await process.refused(nobody(5))).budget == "route"
+async def test_a_larger_limit_applies_only_when_fifty_consecutive_answers_show_it(process: fleet.Process) -> None:
+    """One generous answer proves nothing."""
+    await learn_limit(process, 2, 10.0)
+    await process.call(no_user(5), fleet.headers(9, 10, 10.0))
+    await process.take(no_user(5))
+    assert (await process.refused(no_user(5))).budget == "route"
 
     for guild in range(100, 150):
-        await process.call(nobody(guild), fleet.headers(9, 10, 10.0))
+        await process.call(no_user(guild), fleet.headers(9, 10, 10.0))
 
     for _ in range(10):
-        await process.take(nobody(6))
+        await process.take(no_user(6))
 
 
-async def test_a_longer_window_holds_at_once_when_an_answer_shows_it(process: fleet.Process) -> None:
-    """The longest time to a reset that was seen is the window."""
-    await teach(process, 3, 1.0)
-    await process.call(nobody(5), fleet.headers(2, 3, 8.0))
-    await process.call(nobody(5), fleet.headers(1, 3, 8.0))
-    await process.call(nobody(5), fleet.headers(0, 3, 8.0))
+async def test_a_longer_window_applies_at_once_when_an_answer_shows_it(process: fleet.Process) -> None:
+    """The window is the longest time to a reset in any answer."""
+    await learn_limit(process, 3, 1.0)
+    await process.call(no_user(5), fleet.headers(2, 3, 8.0))
+    await process.call(no_user(5), fleet.headers(1, 3, 8.0))
+    await process.call(no_user(5), fleet.headers(0, 3, 8.0))
 
-    refusal = await process.refused(nobody(5))
+    refusal = await process.refused(no_user(5))
 
     assert refusal.retry_after == pytest.approx(8.0 - 0.2, abs=0.1)
 
 
-async def test_calls_of_others_are_held_like_ours_when_the_headers_show_them(process: fleet.Process) -> None:
-    """The server says four are left where we know of one call: somebody else made the others."""
-    await teach(process, 10, 10.0)
-    await process.call(nobody(5), fleet.headers(4, 10, 10.0))
+async def test_foreign_calls_hold_permits_when_the_headers_count_them(process: fleet.Process) -> None:
+    """Four calls remain where the fleet made one: foreign usage made the others."""
+    await learn_limit(process, 10, 10.0)
+    await process.call(no_user(5), fleet.headers(4, 10, 10.0))
 
     for _ in range(5):
-        await process.take(nobody(5))
+        await process.take(no_user(5))
 
-    assert (await process.refused(nobody(5))).budget == "route"
+    assert (await process.refused(no_user(5))).budget == "route"
     assert process.value("indexer_ratelimit_foreign_use_total") == 4
 
 
@@ -168,20 +170,18 @@ async def test_calls_of_others_are_held_like_ours_when_the_headers_show_them(pro
     ],
     ids=lambda broken: str(next(iter(broken.items()))),
 )
-async def test_headers_are_taken_for_absent_when_they_make_no_sense(
-    process: fleet.Process, broken: dict[str, str]
-) -> None:
-    """Nonsense from outside neither breaks the limiter nor teaches it."""
-    permit = await process.take(nobody())
+async def test_headers_count_as_absent_when_they_are_invalid(process: fleet.Process, broken: dict[str, str]) -> None:
+    """Invalid headers neither break the limiter nor change a limit."""
+    permit = await process.take(no_user())
 
-    await process.limiter.settle(permit, limiter.Answer(200, fleet.headers(2, 3) | broken, fleet.TRIP))
+    await process.limiter.settle(permit, limiter.Answer(200, fleet.headers(2, 3) | broken, fleet.ROUND_TRIP))
 
     for _ in range(10):
-        await process.take(nobody())
+        await process.take(no_user())
 
 
 async def test_users_do_not_share_route_budgets_when_they_call_with_their_own_tokens(process: fleet.Process) -> None:
-    """A route's budget belongs to the identity; what is learned of its size is shared by all users."""
+    """Each token has a route budget of its own; its size is learned once for all users."""
     first = fleet.charge(1, route=fleet.GUILDS, identity="user:1", major=None)
     second = fleet.charge(2, route=fleet.GUILDS, identity="user:2", major=None)
     await process.call(first, fleet.headers(1, 2, 10.0))

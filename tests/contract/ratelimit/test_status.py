@@ -1,4 +1,4 @@
-"""What can be seen of the budgets, and what is erased with a user."""
+"""Snapshots of the budgets, and erasure of a user."""
 
 import pytest
 
@@ -7,8 +7,10 @@ from tests.contract.ratelimit import fleet
 pytestmark = pytest.mark.clockwork
 
 
-async def test_global_budget_ban_line_and_users_are_listed_in_this_order_when_asked(process: fleet.Process) -> None:
-    """The list begins with the global budget and the ban line, then come the users asked for, then routes in use."""
+async def test_snapshot_lists_global_budget_invalid_requests_users_and_routes_in_this_order(
+    process: fleet.Process,
+) -> None:
+    """Callers rely on the order of the first two entries."""
     await process.call(fleet.charge(5), fleet.headers(9, 10, 10.0))
 
     listed = await process.limiter.snapshot([5, 6])
@@ -24,7 +26,7 @@ async def test_global_budget_ban_line_and_users_are_listed_in_this_order_when_as
 
 
 async def test_a_route_shows_its_learned_size_when_it_is_in_use(process: fleet.Process) -> None:
-    """Route budgets are named by route, token and guild."""
+    """A route budget's key has its route, token and guild."""
     await process.call(fleet.charge(5), fleet.headers(9, 10, 10.0))
 
     route = (await process.limiter.snapshot())[2]
@@ -34,8 +36,8 @@ async def test_a_route_shows_its_learned_size_when_it_is_in_use(process: fleet.P
 
 
 async def test_the_next_free_permit_is_named_when_none_is_free(process: fleet.Process) -> None:
-    """Who looks sees how long a call would wait."""
-    await process.learn()
+    """The state shows how long a call would wait."""
+    await process.learn_routes()
     for _ in range(5):
         await process.call()
 
@@ -45,19 +47,19 @@ async def test_the_next_free_permit_is_named_when_none_is_free(process: fleet.Pr
     assert user.next_free_in == pytest.approx(4.6, abs=0.01)
 
 
-async def test_the_pause_and_its_cause_are_shown_when_discord_said_stop(process: fleet.Process) -> None:
+async def test_the_pause_and_its_reason_are_shown_when_discord_rate_limits_the_token(process: fleet.Process) -> None:
     """A pause shows with its remaining time."""
-    await process.learn()
-    await fleet.rejected(process, {"x-ratelimit-scope": "global", "retry-after": "3"})
+    await process.learn_routes()
+    await fleet.settle_429(process, {"x-ratelimit-scope": "global", "retry-after": "3"})
 
     state = (await process.limiter.snapshot())[0]
 
-    assert (state.free, state.why) == (0, "pause")
+    assert (state.free, state.reason) == (0, "pause")
     assert state.paused_for == pytest.approx(3.25, abs=0.01)
 
 
-async def test_nothing_changes_when_budgets_are_looked_at(process: fleet.Process, shared: fleet.Fleet) -> None:
-    """Looking creates nothing, not even the beginning of a hold."""
+async def test_a_snapshot_changes_nothing(process: fleet.Process, shared: fleet.Fleet) -> None:
+    """A snapshot of an empty store does not begin a hold."""
     fresh = shared.process(limiter_hold=5.0)
     await fresh.limiter.snapshot([1, 2, 3])
 
@@ -66,9 +68,9 @@ async def test_nothing_changes_when_budgets_are_looked_at(process: fleet.Process
     assert refusal.retry_after == pytest.approx(5.0, abs=0.01)
 
 
-async def test_a_users_budget_still_counts_when_he_is_forgotten_within_the_window(process: fleet.Process) -> None:
-    """Erasure does not hand out a second budget: the ledger stays until its last permit is free."""
-    await process.learn()
+async def test_a_users_budget_stays_used_when_they_are_forgotten_within_the_window(process: fleet.Process) -> None:
+    """Erasure does not grant a second budget: the ledger stays until its last permit is free."""
+    await process.learn_routes()
     for _ in range(5):
         await process.call()
 
@@ -77,8 +79,8 @@ async def test_a_users_budget_still_counts_when_he_is_forgotten_within_the_windo
     assert (await process.refused()).budget == "user"
 
 
-async def test_a_users_routes_are_not_listed_when_he_is_forgotten(process: fleet.Process) -> None:
-    """What carries the user's id disappears."""
+async def test_a_users_routes_are_not_listed_when_they_are_forgotten(process: fleet.Process) -> None:
+    """Entries that carry the user's id are removed."""
     own = fleet.charge(1, route=fleet.GUILDS, identity="user:1", major=None)
     await process.call(own, fleet.headers(9, 10, 10.0))
 

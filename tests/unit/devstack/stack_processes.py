@@ -5,7 +5,7 @@ import time
 
 from devstack import processes
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds in which everything must be gone."""
 
 
@@ -28,8 +28,8 @@ def command_lines(directory: str) -> list[str]:
 
 
 def remains_of(directory: str) -> list[str]:
-    """Wait until a stack is gone; returns the processes and the directory that remain after PATIENCE."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until a stack is gone; returns the processes and the directory that remain after TIMEOUT."""
+    deadline = time.monotonic() + TIMEOUT
     left = ["?"]
     while left and time.monotonic() < deadline:
         left = command_lines(directory) + ([directory] if pathlib.Path(directory).exists() else [])

@@ -102,7 +102,7 @@ def finished(state: str = "SUCCEEDED", problem: str = "") -> job_runs.JobRun:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "expected"),
     [
         pytest.param(summary.Summary([finished()], NOTHING, errors_allowed=False), [], id="all good"),
         pytest.param(
@@ -125,10 +125,10 @@ def finished(state: str = "SUCCEEDED", problem: str = "") -> job_runs.JobRun:
         ),
     ],
 )
-def test_each_problem_is_named_when_a_run_was_not_good(found: summary.Summary, told: list[str]) -> None:
+def test_each_problem_is_named_when_a_run_was_not_good(found: summary.Summary, expected: list[str]) -> None:
     """A run is good if all jobs succeeded, without a 429 and without fetching a guild twice."""
-    assert found.problems == told
-    assert found.document()["good"] is not bool(told)
+    assert found.problems == expected
+    assert found.document()["good"] is not bool(expected)
 
 
 def test_times_are_those_of_the_slowest_user_when_there_are_many() -> None:

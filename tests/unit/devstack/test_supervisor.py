@@ -36,7 +36,7 @@ def program(running: supervisor.Supervisor, name: str, code: str, *, essential: 
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait until *condition* returns True."""
-    deadline = time.monotonic() + stack_processes.PATIENCE
+    deadline = time.monotonic() + stack_processes.TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -129,7 +129,7 @@ def test_the_stack_fails_when_a_worker_keeps_ending(running: supervisor.Supervis
         lambda: program(running, "worker-1", "import time\nprint('up', flush=True)\ntime.sleep(0.2)", essential=False)
     )
 
-    failure = running.wait(stack_processes.PATIENCE)
+    failure = running.wait(stack_processes.TIMEOUT)
 
     assert str(failure).startswith("worker-1 ")
 
@@ -140,7 +140,7 @@ def test_the_stack_fails_when_an_essential_program_is_killed(running: supervisor
 
     running.signal("valkey", signal.SIGKILL)
 
-    failure = running.wait(stack_processes.PATIENCE)
+    failure = running.wait(stack_processes.TIMEOUT)
     assert failure is not None
     assert (str(failure), failure.tail) == ("valkey was killed by SIGKILL", ["up"])
 
@@ -175,7 +175,7 @@ def test_the_stack_fails_when_its_reaper_is_killed(running: supervisor.Superviso
 
     running.reaper_process.kill()
 
-    assert str(running.wait(stack_processes.PATIENCE)).startswith("the reaper was killed")
+    assert str(running.wait(stack_processes.TIMEOUT)).startswith("the reaper was killed")
 
 
 def test_a_program_is_killed_when_it_ignores_sigterm(running: supervisor.Supervisor) -> None:
@@ -211,5 +211,5 @@ def test_the_process_group_is_killed_when_its_leader_ends(running: supervisor.Su
 
     running.start(lambda: program(running, "parent", parent))
 
-    assert running.wait(stack_processes.PATIENCE) is not None
+    assert running.wait(stack_processes.TIMEOUT) is not None
     until(lambda: len(stack_processes.command_lines(str(running.directory))) == 1)

@@ -1,5 +1,6 @@
 """The client between a scripted server and a limiter that records calls."""
 
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from typing import cast
@@ -47,17 +48,27 @@ def no_pauses() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    """A client with a short timeout and the smallest body limit."""
+@contextlib.asynccontextmanager
+async def open_bench(*, charge_bot_reads: bool = True) -> AsyncIterator[Bench]:
+    """Open a client with a short timeout and the smallest body limit."""
     to = registry.CollectorRegistry()
     permits = wire.RecordingLimiter()
     async with wire.serving() as server:
         config = settings.DiscordSettings(
-            api_base=f"{server.base}/api/v10", bot_token=BOT_TOKEN, timeout=0.15, max_body_bytes=2**16
+            api_base=f"{server.base}/api/v10", bot_token=BOT_TOKEN, timeout=0.6, max_body_bytes=2**16
         )
         async with client.open_session(config) as session:
             seen = metrics.Metrics(to).discord
-            discord = client.DiscordClient(session, cast("limiter.Limiter", permits), config, seen)
+            discord = client.DiscordClient(
+                session, cast("limiter.Limiter", permits), config, seen, charge_bot_reads=charge_bot_reads
+            )
+            discord.outage.note_answer()  # lately, so that a failure makes no probe
             named = settings.OAuthSettings(client_id="the-client", client_secret=CLIENT_SECRET)
             yield Bench(discord, oauth.OAuth(discord, named), server, permits, to)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """A client with the default settings."""
+    async with open_bench() as opened:
+        yield opened

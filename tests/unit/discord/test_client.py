@@ -8,12 +8,12 @@ import pytest
 
 from indexing import errors, settings
 from indexing.discord import client
-from indexing.domain import model
+from indexing.domain import model, ports
 from tests import servers, values
 from tests.unit.discord import conftest, wire
 
 GUILD, USER = values.GUILD, values.USER
-CHANNELS = [{"id": "7", "type": 0, "name": "general"}]
+CHANNELS = [{"id": "7", "type": 0, "name": "general", "permission_overwrites": []}]
 
 
 def guild_page(first: int, number: int) -> bytes:
@@ -32,7 +32,7 @@ async def test_user_guilds_are_requested_with_the_users_token_when_they_are_list
     assert request.path == "/api/v10/users/@me/guilds?with_counts=true&limit=200"
     assert request.headers["authorization"] == "Bearer user-token"
     (charge,) = bench.permits.charges
-    assert (charge.route, charge.identity, charge.user, charge.major) == (
+    assert (charge.route, charge.identity, charge.user_id, charge.major) == (
         "GET /users/@me/guilds",
         f"user:{USER}",
         USER,
@@ -52,12 +52,36 @@ async def test_guild_channels_are_requested_with_the_bots_token_when_they_are_fe
     assert request.path == f"/api/v10/guilds/{GUILD}/channels"
     assert request.headers["authorization"] == f"Bot {conftest.BOT_TOKEN}"
     (charge,) = bench.permits.charges
-    assert (charge.route, charge.identity, charge.user, charge.major) == (
+    assert (charge.route, charge.identity, charge.user_id, charge.major) == (
         "GET /guilds/{guild.id}/channels",
         "bot",
         USER,
         GUILD,
     )
+
+
+@pytest.mark.parametrize("charge_bot_reads", [True, False])
+async def test_channel_reads_charge_the_user_as_the_setting_says(*, charge_bot_reads: bool) -> None:
+    """The charge names the user either way, because users take turns by it."""
+    async with conftest.open_bench(charge_bot_reads=charge_bot_reads) as bench:
+        bench.server.answer(wire.reply(200, CHANNELS))
+
+        await bench.channels()
+
+        (charge,) = bench.permits.charges
+        assert (charge.user_id, charge.charges_user) == (USER, charge_bot_reads)
+
+
+async def test_other_calls_charge_the_user_when_channel_reads_do_not() -> None:
+    """A user's list and roles, with either token."""
+    async with conftest.open_bench(charge_bot_reads=False) as bench:
+        bench.server.answer(wire.reply(200, []), wire.reply(200, {"roles": []}), wire.reply(200, {"roles": []}))
+
+        await bench.discord.user_guilds(values.credential(), conftest.PURPOSE)
+        for scopes in (("guilds",), ("guilds", ports.MEMBER_SCOPE)):
+            await bench.discord.member_roles(USER, GUILD, values.credential(scopes=scopes), conftest.PURPOSE)
+
+        assert [charge.charged_user for charge in bench.permits.charges] == [USER, USER, USER]
 
 
 @pytest.mark.parametrize(
@@ -106,8 +130,9 @@ async def test_bot_guilds_reads_every_page_when_there_are_many_guilds(bench: con
         "after=0&limit=200",
         "after=200&limit=200",
         "after=400&limit=200",
+        "after=403&limit=200",
     ]
-    assert len(bench.permits.charges) == 3
+    assert len(bench.permits.charges) == 4
 
 
 @pytest.mark.parametrize(
@@ -168,15 +193,15 @@ async def test_retry_takes_a_permit_when_a_kept_connection_is_dropped(bench: con
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirect_is_refused_when_it_arrives(bench: conftest.Bench, status: int) -> None:
-    """Following it would send a request without a permit, and could send the token to another server."""
-    bench.server.answer(wire.reply(status, b"", Location=f"{bench.server.base}/elsewhere"))
+async def test_redirect_is_not_followed_when_it_arrives(bench: conftest.Bench, status: int) -> None:
+    """Following it would send a request without a permit, and could send the token to another server. It may pass."""
+    bench.server.answer(*[wire.reply(status, b"", Location=f"{bench.server.base}/elsewhere")] * 2)
 
-    with pytest.raises(errors.DiscordRefused) as refused:
+    with pytest.raises(errors.DiscordTransient):
         await bench.channels()
 
-    assert refused.value.status == status
-    assert len(bench.server.requests) == len(bench.permits.charges) == 1
+    assert {request.path for request in bench.server.requests} == {f"/api/v10/guilds/{GUILD}/channels"}
+    assert len(bench.server.requests) == len(bench.permits.charges) == 2
 
 
 async def test_nothing_is_sent_when_the_limiter_refuses(bench: conftest.Bench) -> None:

@@ -6,6 +6,7 @@ import urllib.parse
 import pytest
 
 from indexing import errors
+from indexing.discord import bounds
 from tests import values
 from tests.unit.discord import conftest, wire
 
@@ -38,7 +39,7 @@ async def test_renew_returns_a_new_pair_when_the_refresh_token_is_valid(bench: c
     named = base64.b64decode(request.headers["authorization"].removeprefix("Basic ")).decode()
     assert named == f"the-client:{conftest.CLIENT_SECRET}"
     (charge,) = bench.permits.charges
-    assert (charge.route, charge.identity, charge.user) == ("POST /oauth2/token", "client", values.USER)
+    assert (charge.route, charge.identity, charge.user_id) == ("POST /oauth2/token", "client", values.USER)
     assert bench.permits.balanced
 
 
@@ -59,7 +60,9 @@ async def test_revoke_sends_the_refresh_token_when_there_is_one(bench: conftest.
         pytest.param(wire.reply(400, {"error": "invalid_grant"}), errors.GrantRefused, id="dead grant"),
         pytest.param(wire.reply(401, {"error": "invalid_client"}), errors.ClientRefused, id="client secret"),
         pytest.param(wire.reply(400, {"error": "invalid_request"}), errors.DiscordRefused, id="invalid request"),
-        pytest.param(wire.reply(400, b"<html>"), errors.DiscordRefused, id="no JSON"),
+        pytest.param(wire.reply(400, b"<html>"), errors.DiscordTransient, id="400 without JSON"),
+        pytest.param(wire.reply(401, b"<html>"), errors.DiscordTransient, id="401 without JSON"),
+        pytest.param(wire.reply(401, {"message": "401: Unauthorized", "code": 0}), errors.ClientRefused, id="401"),
         pytest.param(wire.reply(403, b"<html>"), errors.EgressBlocked, id="the edge"),
         pytest.param(
             wire.reply(429, {"message": "slow", "retry_after": 3.0, "global": False}), errors.RateLimited, id="429"
@@ -69,7 +72,9 @@ async def test_revoke_sends_the_refresh_token_when_there_is_one(bench: conftest.
         pytest.param(wire.reply(200, b" " * 70_000), errors.DiscordTransient, id="long"),
         pytest.param(wire.reply(200, {**PAIR, "access_token": ""}), errors.DiscordTransient, id="no token"),
         pytest.param(wire.reply(200, {**PAIR, "access_token": "a\r\nb"}), errors.DiscordTransient, id="control"),
-        pytest.param(wire.reply(200, {**PAIR, "refresh_token": "x" * 2049}), errors.DiscordTransient, id="long token"),
+        pytest.param(wire.reply(200, {**PAIR, "access_token": "x" * 2049}), errors.DiscordTransient, id="long token"),
+        pytest.param(wire.reply(200, {"refresh_token": "new-refresh"}), errors.DiscordTransient, id="half a pair"),
+        pytest.param(wire.reply(200, [PAIR]), errors.DiscordTransient, id="a list"),
         pytest.param(wire.DROP, errors.DiscordTransient, id="lost"),
         pytest.param(wire.HANG, errors.DiscordTransient, id="slow"),
     ],
@@ -99,13 +104,115 @@ async def test_nothing_is_sent_when_the_limiter_refuses(bench: conftest.Bench) -
     assert bench.server.requests == []
 
 
-@pytest.mark.parametrize(("expires_in", "lifetime"), [(-5, 0.0), (1e12, 366 * 86_400.0), (0.5, 0.5)])
+WEEK = bounds.DEFAULT_TOKEN_LIFETIME
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "lifetime"),
+    [
+        *[(3_600, 3_600.0), (604_800.5, 604_800.5), ("86400", 86_400.0), (1e12, 366 * 86_400.0)],
+        *[(300, bounds.MIN_TOKEN_LIFETIME), (0, WEEK), (-5, WEEK), (None, WEEK), ("soon", WEEK), ("nan", WEEK)],
+        *[([], WEEK), (True, WEEK), (10**40, 366 * 86_400.0)],
+    ],
+)
 async def test_lifetime_is_bounded_when_discords_is_absurd(
-    bench: conftest.Bench, expires_in: float, lifetime: float
+    bench: conftest.Bench, expires_in: object, lifetime: float
 ) -> None:
-    """Between now and a year from now; scopes that the response omits stay as they were."""
+    """At most a year, and long enough that not every turn renews; scopes that are omitted stay as they were."""
     bench.server.answer(wire.reply(200, {**PAIR, "expires_in": expires_in, "scope": ""}))
 
     pair = await bench.oauth.renew(values.credential(), conftest.PURPOSE, NOW)
 
     assert (pair.expires_at, pair.scopes) == (NOW + lifetime, values.credential().scopes)
+
+
+@pytest.mark.parametrize("refresh", [None, "", 7, "x" * 2049, "a\r\nb", ["new"]], ids=repr)
+async def test_the_old_refresh_token_is_kept_when_no_new_one_arrives(bench: conftest.Bench, refresh: object) -> None:
+    """The access token is good, and is used; everything else may be missing."""
+    bench.server.answer(
+        wire.reply(200, {"access_token": "new-access", "refresh_token": refresh}),
+        wire.reply(200, {"access_token": "new-access"}),
+    )
+
+    for _ in range(2):
+        pair = await bench.oauth.renew(values.credential(), conftest.PURPOSE, NOW)
+
+        assert (pair.access_token, pair.refresh_token) == ("new-access", "refresh")
+        assert (pair.expires_at, pair.scopes) == (NOW + WEEK, values.credential().scopes)
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 422])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "invalid_grant"},
+        {"error": "Invalid_Grant", "error_description": "x"},
+        {"error": "invalid_request", "error_description": 'Invalid "refresh_token" in request.'},
+        {"error": {"message": "invalid refresh token"}},
+        {"error": {"type": "OAuthException", "message": "The refresh token has already been used."}},
+        {"error": {"code": "invalid_grant"}},
+    ],
+    ids=str,
+)
+async def test_the_grant_is_refused_when_the_refresh_token_is_used_up(
+    bench: conftest.Bench, status: int, body: object
+) -> None:
+    """However it is worded, with whatever status."""
+    bench.server.answer(wire.reply(status, body))
+
+    with pytest.raises(errors.GrantRefused):
+        await bench.oauth.renew(values.credential(), conftest.PURPOSE, NOW)
+
+    assert [answer.is_discord for answer in bench.permits.settled] == [True]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error_description": "Token has been expired or revoked."},
+        {"message": "invalid_grant", "code": 0},
+        {"message": "Unknown token", "code": 0},
+        {"code": 50035, "message": "Invalid Form Body", "errors": {"refresh_token": {"_errors": [{"code": "BAD"}]}}},
+        {"refresh_token": ["is not valid"]},
+        {"errors": [{"message": "the grant was revoked"}]},
+    ],
+    ids=str,
+)
+async def test_the_grant_is_refused_when_an_error_has_no_code_of_oauth2(
+    bench: conftest.Bench, status: int, body: object
+) -> None:
+    """The text names the token or the grant."""
+    bench.server.answer(wire.reply(status, body))
+
+    with pytest.raises(errors.GrantRefused):
+        await bench.oauth.renew(values.credential(), conftest.PURPOSE, NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "problem"),
+    [
+        (400, {"error": "unsupported_grant_type", "error_description": "refresh_token"}, errors.DiscordRefused),
+        (400, {"error": "invalid_request", "error_description": "Missing refresh_token"}, errors.DiscordRefused),
+        (
+            400,
+            {"error": "invalid_client", "error_description": "Invalid client or refresh token"},
+            errors.ClientRefused,
+        ),
+        (401, {"error": "unauthorized_client", "error_description": "invalid grant type"}, errors.ClientRefused),
+        (401, {"message": "Invalid authentication token provided", "code": 50014}, errors.ClientRefused),
+        (503, {"message": "refresh token store is down", "code": 0}, errors.DiscordTransient),
+        (429, {"message": "token is rate limited, refresh_token", "retry_after": 1}, errors.RateLimited),
+    ],
+    ids=str,
+)
+async def test_the_grant_is_not_refused_when_an_error_concerns_something_else(
+    bench: conftest.Bench, status: int, body: object, problem: type[errors.IndexerError]
+) -> None:
+    """A wrong request or secret, and an outage, say nothing about the user."""
+    bench.server.answer(wire.reply(status, body))
+
+    with pytest.raises(problem) as failed:
+        await bench.oauth.renew(values.credential(), conftest.PURPOSE, NOW)
+
+    assert type(failed.value) is problem

@@ -104,12 +104,12 @@ class RecordingLimiter:
     settled: list[limiter.Answer] = dataclasses.field(default_factory=list)
     returned: int = 0
 
-    async def take(self, charge: limits.Charge, *, patience: float) -> limiter.Permit:
+    async def take(self, charge: limits.Charge, *, max_wait: float) -> limiter.Permit:
         """Grant a permit."""
         if self.refusal is not None:
             raise self.refusal
         self.charges.append(charge)
-        self.max_waits.append(patience)
+        self.max_waits.append(max_wait)
         now = asyncio.get_running_loop().time()
         return limiter.Permit(str(len(self.charges)), charge, now - self.age)
 

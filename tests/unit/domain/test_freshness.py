@@ -1,4 +1,4 @@
-"""How old is too old, and how long to wait after a failure."""
+"""Freshness, fetch schedules, and backoff."""
 
 import dataclasses
 import random

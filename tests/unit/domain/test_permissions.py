@@ -2,7 +2,7 @@
 Which channels a user may see.
 
 The table is made by hand from Discord's documentation (topics/permissions.mdx, read 2026-08-06); each part names its
-section. test_visibility_proof.py compares with a transcription of the algorithm that is printed there.
+section. test_permissions_proof.py compares with a transcription of the algorithm that is printed there.
 """
 
 import pytest
@@ -82,11 +82,11 @@ def test_a_channel_is_shown_when_discord_would_show_it(
     [
         pytest.param([], True, id="no-overwrite"),
         pytest.param([values.denied(GUILD)], False, id="closed-to-everyone"),
-        pytest.param([values.denied(11)], False, id="closed-to-a-role-he-may-have"),
-        pytest.param([values.denied(11), values.allowed(12)], False, id="open-only-to-a-role-he-may-lack"),
+        pytest.param([values.denied(11)], False, id="closed-to-a-role-they-may-have"),
+        pytest.param([values.denied(11), values.allowed(12)], False, id="open-only-to-a-role-they-may-lack"),
         pytest.param([values.denied(GUILD), values.allowed(11)], False, id="a-role-might-open-it"),
-        pytest.param([values.denied(GUILD), values.allowed(USER, 1)], True, id="open-to-him-by-name"),
-        pytest.param([values.denied(11), values.allowed(USER, 1)], True, id="open-to-him-whatever-his-roles"),
+        pytest.param([values.denied(GUILD), values.allowed(USER, 1)], True, id="open-to-the-member-by-name"),
+        pytest.param([values.denied(11), values.allowed(USER, 1)], True, id="open-to-the-member-whatever-their-roles"),
         pytest.param([values.denied(OTHER, 1)], True, id="closed-to-somebody-else"),
     ],
 )
@@ -160,7 +160,7 @@ def test_a_thread_is_shown_when_its_parent_is(
     parent: int | None,
     shown: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """Section Inherited Permissions. A private one is not: its members are not stored, nor who may manage threads."""
+    """Section Inherited Permissions. A private one is not: neither its members nor MANAGE_THREADS are known."""
     thread = values.channel(2, kind=kind, parent_id=parent)
 
     found = permissions.visible_channels(values.membership(), [channel(*overwrites), thread], (11,))
@@ -177,7 +177,7 @@ def test_a_thread_is_shown_when_its_parent_is(
         pytest.param({}, [values.denied(GUILD), values.allowed(11)], True, id="a-role-is-let-in"),
         pytest.param({}, [values.allowed(11)], False, id="a-role-is-let-in-where-all-are"),
         pytest.param({}, [values.denied(GUILD), values.denied(11)], False, id="a-role-is-shut-out-where-all-are"),
-        pytest.param({}, [values.denied(11), values.allowed(USER, 1)], False, id="his-name-decides"),
+        pytest.param({}, [values.denied(11), values.allowed(USER, 1)], False, id="the-member-overwrite-decides"),
         pytest.param({}, [model.Overwrite(11, 0, 1 << 11, 1 << 12)], False, id="other-permissions"),
         pytest.param({}, [model.Overwrite(11, 0, VIEW, VIEW)], False, id="allowed-and-denied-at-once"),
         pytest.param({"owner": True}, [values.denied(11)], False, id="owner"),
@@ -194,7 +194,7 @@ def test_roles_are_worth_a_call_when_they_can_change_what_is_shown(
 
 
 def test_roles_are_not_worth_a_call_when_they_decide_a_category_that_shows_anyway() -> None:
-    """An open channel shows its category, whoever may see that itself."""
+    """An open channel makes its category visible, whatever the category's own overwrites."""
     category = values.channel(1, kind=CATEGORY, overwrites=(values.denied(GUILD), values.allowed(11)))
     child = values.channel(2, parent_id=1)
 

@@ -1,7 +1,7 @@
 """
 What is shown, compared with a transcription of Discord's documentation on random guilds (documented.py).
 
-The product is told what Discord tells it: the guild list's permissions and ownership, the channels with their
+The product gets what Discord provides: the guild list's permissions and ownership, the channels with their
 overwrites, and the member's role ids, or nothing of these.
 """
 
@@ -27,42 +27,42 @@ TARGETS = [
 """What overwrites name: roles, one of them dead, members, the same ids of the other kind, and kinds not known today."""
 
 
-def bits(dice: random.Random) -> int:
+def bits(rng: random.Random) -> int:
     """Return a permission set of up to 53 bits in which VIEW_CHANNEL is as likely as not."""
-    rest = dice.getrandbits(53) & dice.getrandbits(53) & ~(VIEW | documented.ADMINISTRATOR)
-    return rest | (VIEW if dice.random() < 0.5 else 0)
+    rest = rng.getrandbits(53) & rng.getrandbits(53) & ~(VIEW | documented.ADMINISTRATOR)
+    return rest | (VIEW if rng.random() < 0.5 else 0)
 
 
-def overwrites(dice: random.Random) -> tuple[documented.Overwrite, ...]:
+def overwrites(rng: random.Random) -> tuple[documented.Overwrite, ...]:
     """Return overwrites, one for each target; a bit is allowed or denied, never both."""
-    targets = dict.fromkeys(dice.choices(TARGETS, k=dice.randrange(6)))
+    targets = dict.fromkeys(rng.choices(TARGETS, k=rng.randrange(6)))
     made = []
     for key, kind in targets:
-        allow = bits(dice) if dice.random() < 0.6 else 0
-        allow |= documented.ADMINISTRATOR if dice.random() < 0.05 else 0
-        made.append(documented.Overwrite(key, kind, allow, bits(dice) & ~allow))
+        allow = bits(rng) if rng.random() < 0.6 else 0
+        allow |= documented.ADMINISTRATOR if rng.random() < 0.05 else 0
+        made.append(documented.Overwrite(key, kind, allow, bits(rng) & ~allow))
     return tuple(made)
 
 
-def channels(dice: random.Random) -> tuple[documented.Channel, ...]:
+def channels(rng: random.Random) -> tuple[documented.Channel, ...]:
     """Return up to seven channels; parents are categories or not, there or not."""
     made: list[documented.Channel] = []
-    for number in range(1, dice.randrange(2, 8)):
-        parent = dice.choice([None, 1, 1, 2, 77])
-        made.append(documented.Channel(number, dice.choice(KINDS), parent, overwrites(dice)))
+    for number in range(1, rng.randrange(2, 8)):
+        parent = rng.choice([None, 1, 1, 2, 77])
+        made.append(documented.Channel(number, rng.choice(KINDS), parent, overwrites(rng)))
     stems = [row.id for row in made if row.type in {0, 5, 15}]
-    if stems and dice.random() < 0.3:
-        made.append(documented.Channel(50, dice.choice([10, 11]), dice.choice(stems), ()))
+    if stems and rng.random() < 0.3:
+        made.append(documented.Channel(50, rng.choice([10, 11]), rng.choice(stems), ()))
     return tuple(made)
 
 
-def guild(dice: random.Random) -> documented.Guild:
+def guild(rng: random.Random) -> documented.Guild:
     """Return a guild whose roles may do this and that; sometimes one of them administers, or the user owns it."""
-    roles = {GUILD: bits(dice)}
+    roles = {GUILD: bits(rng)}
     for role in ROLES:
-        roles[role] = (bits(dice) if dice.random() < 0.3 else 0) | (8 if dice.random() < 0.04 else 0)
-    owner = USER if dice.random() < 0.05 else OTHER
-    return documented.Guild(GUILD, owner, roles, channels(dice))
+        roles[role] = (bits(rng) if rng.random() < 0.3 else 0) | (8 if rng.random() < 0.04 else 0)
+    owner = USER if rng.random() < 0.05 else OTHER
+    return documented.Guild(GUILD, owner, roles, channels(rng))
 
 
 def as_listed(member: documented.Member, of: documented.Guild) -> model.Membership:
@@ -92,12 +92,12 @@ def ids(rows: list[model.Channel]) -> set[int]:
 
 
 def cases(count: int, seed: int = SEED) -> Iterator[tuple[random.Random, documented.Guild, documented.Member]]:
-    """Yield random guilds, each with a member who has some of its roles, and the dice they were thrown with."""
-    dice = random.Random(seed)
+    """Yield random guilds, each with a member who has some of its roles, and the random generator."""
+    rng = random.Random(seed)
     for _ in range(count):
-        made = guild(dice)
-        roles = frozenset(role for role in ROLES if dice.random() < 0.5)
-        yield dice, made, documented.Member(USER, roles, timed_out=dice.random() < 0.1)
+        made = guild(rng)
+        roles = frozenset(role for role in ROLES if rng.random() < 0.5)
+        yield rng, made, documented.Member(USER, roles, timed_out=rng.random() < 0.1)
 
 
 def test_exactly_what_the_documentation_shows_is_shown_on_ten_thousand_guilds() -> None:
@@ -132,10 +132,10 @@ def test_what_is_shown_with_unknown_roles_is_shown_with_any_on_random_guilds() -
     assert min(asked, saved) > GUILDS // 10
 
 
-def test_a_private_thread_is_shown_to_none_but_owner_and_administrators() -> None:
-    """Discord would show it to its members and to who may manage threads as well; neither is known here."""
-    for dice, made, member in cases(500, SEED + 2):
-        stem = documented.Channel(60, 0, None, overwrites(dice))
+def test_a_private_thread_is_visible_to_owner_and_administrators_only() -> None:
+    """Discord shows it to its members and to MANAGE_THREADS as well; neither is known here."""
+    for rng, made, member in cases(500, SEED + 2):
+        stem = documented.Channel(60, 0, None, overwrites(rng))
         thread = documented.Channel(61, documented.PRIVATE_THREAD, 60, ())
         with_thread = documented.Guild(made.id, made.owner_id, made.roles, (*made.channels, stem, thread))
         listed = as_listed(member, with_thread)

@@ -1,4 +1,4 @@
-"""What comes first."""
+"""Ranking of a user's guilds."""
 
 import dataclasses
 import random
@@ -48,7 +48,7 @@ def ids(rows: list[ranking.RankInputs]) -> list[int]:
 
 
 def inputs(guild_id: int = 1, **changes: Any) -> ranking.RankInputs:  # noqa: ANN401 -- any field
-    """Return the inputs of a guild of which nothing speaks for it."""
+    """Return inputs without any positive signal."""
     known: dict[str, Any] = {
         "pinned": None,
         "owner": False,
@@ -72,7 +72,7 @@ def lists(draw: strategies.DrawFn) -> list[ranking.RankInputs]:
 def test_the_score_stays_between_0_and_1_when_anything_is_known(
     row: ranking.RankInputs, weights: settings.RankWeights
 ) -> None:
-    """Whatever Discord says, whatever the clocks say, and whatever the operator weighs."""
+    """For any input, any clock and any weights."""
     ranked = ranking.score_guild(row, NOW, weights)
 
     assert 0.0 <= ranked.score <= 1.0
@@ -93,11 +93,11 @@ def test_pinned_guilds_come_first_when_guilds_are_ordered(rows: list[ranking.Ran
 
 @hypothesis.given(lists(), strategies.randoms(use_true_random=False))
 def test_the_order_is_the_same_when_guilds_come_in_another_order(
-    rows: list[ranking.RankInputs], dice: random.Random
+    rows: list[ranking.RankInputs], rng: random.Random
 ) -> None:
     """It is total: no two guilds are alike, none is lost, and no shuffle shows."""
     shuffled = list(rows)
-    dice.shuffle(shuffled)
+    rng.shuffle(shuffled)
 
     found = ids(shuffled)
 
@@ -125,13 +125,13 @@ def test_the_order_is_the_same_when_guilds_come_in_another_order(
         pytest.param({"demand": 5}, {"demand": 1}, id="many-wait-over-few"),
     ],
 )
-def test_a_guild_comes_earlier_when_more_speaks_for_it(better: dict[str, Any], worse: dict[str, Any]) -> None:
-    """Each signal moves the order its own way."""
+def test_a_guild_scores_higher_when_a_signal_is_stronger(better: dict[str, Any], worse: dict[str, Any]) -> None:
+    """Each signal raises the score."""
     assert score(inputs(**better)) > score(inputs(**worse))
 
 
-def test_a_pinned_guild_comes_first_when_everything_else_speaks_against_it() -> None:
-    """A wish beats every signal."""
+def test_a_pinned_guild_is_first_when_its_score_is_lowest() -> None:
+    """A pin outranks every signal."""
     best = inputs(1, owner=True, permissions=ADMINISTRATOR, last_activity=NOW, member_count=10**6)
 
     found = ids([best, inputs(2, pinned=1), inputs(3, pinned=0)])
@@ -139,7 +139,7 @@ def test_a_pinned_guild_comes_first_when_everything_else_speaks_against_it() -> 
     assert found == [3, 2, 1]
 
 
-def test_the_older_guild_comes_first_when_nothing_tells_two_apart() -> None:
+def test_the_older_guild_is_first_when_scores_are_equal() -> None:
     """Ids grow with time, and equal guilds must not change places between two turns."""
     found = ids([inputs(9), inputs(4), inputs(7)])
 
@@ -168,8 +168,8 @@ def test_only_stored_guilds_are_ordered_when_a_membership_is_ahead_of_them() -> 
     assert [row.inputs.guild_id for row in found] == [2]
 
 
-def test_only_what_is_weighed_counts_when_the_operator_sets_weights() -> None:
-    """A signal with weight 0 says nothing, and the others fill the scale."""
+def test_a_signal_without_weight_is_ignored_when_the_operator_sets_weights() -> None:
+    """The remaining weights are normalized to a sum of 1."""
     weights = settings.RankWeights(recency=0, activity=0, owner=3, role=1, new=0, staleness=0, demand=0)
 
     found = ranking.score_guild(inputs(owner=True, demand=50), NOW, weights)

@@ -99,7 +99,7 @@ def test_nothing_is_sent_when_the_certificate_is_of_another_authority(
 ) -> None:
     """No call reaches the service, so it does not get the token."""
     environment.setenv(connection.TOKEN_VARIABLE, TOKEN)
-    files.authority.write_bytes(authority.Authority("somebody else").pem)
+    files.authority.write_bytes(authority.Authority("another authority").pem)
 
     ran = indexer(*secure(files), "limits", address=mtls_server.address)
 
@@ -123,19 +123,19 @@ def test_the_token_is_not_sent_when_the_connection_is_remote_and_unencrypted(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         pytest.param(["--token-file=/none"], "--token-file: /none cannot be read (No such file", id="no-token-file"),
         pytest.param(["--tls-ca=/none"], "--tls-ca: /none cannot be read (No such file", id="no-authority"),
         pytest.param(["--tls-cert=/none"], "--tls-cert and --tls-key must be given together", id="no-key"),
     ],
 )
-def test_the_file_is_named_when_it_cannot_be_used(indexer: Indexer, arguments: list[str], told: str) -> None:
+def test_the_file_is_named_when_it_cannot_be_used(indexer: Indexer, arguments: list[str], expected: str) -> None:
     """The command sends nothing."""
     ran = indexer(*arguments, "limits")
 
     assert (ran.code, ran.out) == (2, "")
-    assert told in ran.err
+    assert expected in ran.err
 
 
 @pytest.mark.parametrize("content", ["two words", "idx_\x1b[2J", "schlüssel"])

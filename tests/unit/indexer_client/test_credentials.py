@@ -98,7 +98,7 @@ def test_the_state_is_one_line_when_it_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("revoked", "told"),
+    ("revoked", "expected"),
     [
         (True, "Discord revoked it"),
         (False, "Discord did not revoke it, so it stays valid there until it expires"),
@@ -108,7 +108,7 @@ def test_the_output_says_whether_discord_revoked_it_when_a_credential_is_revoked
     server: service.FakeService,
     indexer: Indexer,
     revoked: bool,  # noqa: FBT001 -- a parameter
-    told: str,
+    expected: str,
 ) -> None:
     """The credential is deleted in either case, and the call carries a request id."""
     server.add_response("RevokeCredential", pb.RevokeCredentialResponse(revoked_at_discord=revoked))
@@ -117,4 +117,4 @@ def test_the_output_says_whether_discord_revoked_it_when_a_credential_is_revoked
 
     (asked,) = server.requests["RevokeCredential"]
     assert (asked.user_id, len(asked.request_id)) == (rows.USER, 36)
-    assert (ran.out, ran.code) == (f"credential of user {rows.USER} deleted; {told}\n", 0)
+    assert (ran.out, ran.code) == (f"credential of user {rows.USER} deleted; {expected}\n", 0)

@@ -58,7 +58,7 @@ def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeServ
 
 
 @pytest.mark.parametrize(
-    ("refusal", "told"),
+    ("refusal", "expected"),
     [
         pytest.param(
             service.Refusal(
@@ -92,14 +92,14 @@ def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeServ
     ],
 )
 def test_the_next_step_is_named_when_the_reason_is_known(
-    server: service.FakeService, indexer: Indexer, refusal: service.Refusal, told: str
+    server: service.FakeService, indexer: Indexer, refusal: service.Refusal, expected: str
 ) -> None:
     """The line ends with the command to run."""
     server.add_response("ListGuilds", refusal)
 
     ran = indexer("guilds", "7")
 
-    assert (ran.code, ran.err) == (1, f"indexer: {told}\n")
+    assert (ran.code, ran.err) == (1, f"indexer: {expected}\n")
 
 
 def test_the_next_step_is_named_when_the_job_is_unknown(server: service.FakeService, indexer: Indexer) -> None:
@@ -144,7 +144,7 @@ def test_the_servers_message_is_escaped_when_it_contains_control_characters(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         pytest.param((), "Missing command. See: indexer --help", id="nothing"),
         pytest.param(("index",), "Missing argument 'USER'. See: indexer index --help", id="no user"),
@@ -159,12 +159,12 @@ def test_the_servers_message_is_escaped_when_it_contains_control_characters(
     ],
 )
 def test_the_exit_code_is_2_when_the_command_line_is_wrong(
-    indexer: Indexer, arguments: tuple[str, ...], told: str
+    indexer: Indexer, arguments: tuple[str, ...], expected: str
 ) -> None:
     """A wrong command line prints one line to standard error, and makes no call."""
     ran = indexer(*arguments, address=NOWHERE)
 
-    assert ran.err.startswith(f"indexer: {told}")
+    assert ran.err.startswith(f"indexer: {expected}")
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
 
 

@@ -68,10 +68,10 @@ def server(server: service.FakeService) -> service.FakeService:
             server.add_response(method.name, hostile(method.output_type))
     row = hostile(pb.JobGuild.DESCRIPTOR)
     states = [*pb.GuildState.values()]
-    told = [rows.changed(_with(row, state=state, guild_id=f"{HOSTILE}{state}")) for state in states]
+    events = [rows.changed(_with(row, state=state, guild_id=f"{HOSTILE}{state}")) for state in states]
     job = _with(hostile(pb.Job.DESCRIPTOR), state=pb.JOB_STATE_RUNNING)
     failed = _with(job, state=pb.JOB_STATE_FAILED)
-    server.add_response("WatchProgress", rows.moved(job), *told, rows.ended(failed))
+    server.add_response("WatchProgress", rows.moved(job), *events, rows.ended(failed))
     return server
 
 

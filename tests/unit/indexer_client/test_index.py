@@ -127,14 +127,14 @@ def test_each_failed_guild_is_named_when_a_job_ends_with_errors(server: service.
 
 
 @pytest.mark.parametrize(
-    ("state", "error", "told"),
+    ("state", "error", "expected"),
     [
         pytest.param("FAILED", "REAUTH_REQUIRED", f"job {rows.JOB} failed: REAUTH_REQUIRED\n", id="failed"),
         pytest.param("CANCELLED", "", f"job {rows.JOB} was cancelled\n", id="cancelled"),
     ],
 )
 def test_the_exit_code_is_1_when_the_job_failed_or_was_cancelled(
-    server: service.FakeService, indexer: Indexer, state: str, error: str, told: str
+    server: service.FakeService, indexer: Indexer, state: str, error: str, expected: str
 ) -> None:
     """Standard error says how the job ended."""
     server.add_response("StartIndexing", rows.started())
@@ -142,7 +142,7 @@ def test_the_exit_code_is_1_when_the_job_failed_or_was_cancelled(
 
     ran = indexer("index", rows.USER)
 
-    assert (ran.code, ran.err) == (1, told)
+    assert (ran.code, ran.err) == (1, expected)
 
 
 def test_the_remaining_guilds_are_printed_when_it_does_not_watch(server: service.FakeService, indexer: Indexer) -> None:
@@ -208,7 +208,7 @@ def test_the_watch_resumes_without_delay_when_the_server_drains(
 
 
 @pytest.mark.parametrize(
-    ("steps", "told"),
+    ("steps", "expected"),
     [
         pytest.param(
             (service.Refusal(grpc.StatusCode.UNAVAILABLE, "gone"),),
@@ -224,7 +224,7 @@ def test_the_watch_resumes_without_delay_when_the_server_drains(
     ],
 )
 def test_the_command_fails_when_the_streams_keep_breaking(
-    server: service.FakeService, indexer: Indexer, pauses: list[float], steps: tuple[service.Step, ...], told: str
+    server: service.FakeService, indexer: Indexer, pauses: list[float], steps: tuple[service.Step, ...], expected: str
 ) -> None:
     """Streams without progress are bounded, delays grow, and the command ends with one line and exit code 1."""
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
@@ -233,7 +233,7 @@ def test_the_command_fails_when_the_streams_keep_breaking(
     ran = indexer("index", rows.USER)
 
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
-    assert ran.err.startswith(told)
+    assert ran.err.startswith(expected)
     assert len(server.requests["WatchProgress"]) == 4
     assert pauses == sorted(pauses)
     assert len(pauses) == 3

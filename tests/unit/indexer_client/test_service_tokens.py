@@ -52,7 +52,7 @@ def test_only_its_owner_can_read_a_token_when_it_is_written_to_a_file(indexer: I
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         pytest.param(["Shop", "--scope", "read"], "NAME: must be 1 to 64 of a-z", id="name"),
         pytest.param(["shop"], "--scope: needs at least one of index, read, credentials, admin", id="no-scope"),
@@ -61,12 +61,12 @@ def test_only_its_owner_can_read_a_token_when_it_is_written_to_a_file(indexer: I
         pytest.param(["shop", "--scope", "read", "--rate", "0/1"], "--rate: must look like 100/1", id="nothing"),
     ],
 )
-def test_no_token_is_created_when_an_argument_is_invalid(indexer: Indexer, arguments: list[str], told: str) -> None:
+def test_no_token_is_created_when_an_argument_is_invalid(indexer: Indexer, arguments: list[str], expected: str) -> None:
     """The error names the argument."""
     ran = indexer("token", "new", *arguments)
 
     assert (ran.code, ran.out) == (2, "")
-    assert told in ran.err
+    assert expected in ran.err
     assert service_tokens.PREFIX not in ran.err
 
 

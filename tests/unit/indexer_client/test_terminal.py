@@ -18,7 +18,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 from tests.unit.indexer_client import rows, service
 
 COMMAND = (sys.executable, "-m", "indexer_client.cli")
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Longest wait of a test, in seconds."""
 
 
@@ -37,7 +37,7 @@ class Terminal:
 
     def until(self, text: str) -> str:
         """Read until *text* was printed; returns all output so far."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while text not in self.seen:
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self._screen], [], [], max(0.0, left))
@@ -54,7 +54,7 @@ class Terminal:
         with contextlib.suppress(OSError):  # Linux says EIO when the last writer has closed
             while found := os.read(self._screen, 65_536):
                 self.seen += found.decode()
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
     def close(self) -> None:
         """Kill the command if it still runs."""
@@ -138,9 +138,9 @@ def test_it_ends_quietly_when_its_reader_is_gone(server: service.FakeService) ->
     os.read(reader, 1)
     os.close(reader)
 
-    _, told = process.communicate(timeout=PATIENCE)
+    _, stderr = process.communicate(timeout=TIMEOUT)
 
-    assert told == ""
+    assert stderr == ""
 
 
 def test_the_error_stands_alone_when_the_start_fails(server: service.FakeService, terminals: list[Terminal]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from indexing.domain import model
-from tests import edge, stored, values, worlds
+from tests import edge, fake_backend, stored, values
 from tests.unit.indexer_service import contexts
 
 pytestmark = pytest.mark.clockwork
@@ -51,9 +51,9 @@ REQUESTS: dict[str, list[dict[str, Any]]] = {
 
 @dataclasses.dataclass
 class Bench:
-    """The service over a world in which a job has run for three users."""
+    """The service over a backend in which a job has run for three users."""
 
-    world: worlds.World
+    backend: fake_backend.FakeBackend
     jobs: dict[int, str]
 
     async def answers(self, method: str, user: int) -> list[bytes]:
@@ -72,7 +72,7 @@ class Bench:
 
     async def _pages(self, method: str, request: Any) -> list[bytes]:  # noqa: ANN401 -- any message
         found: list[bytes] = []
-        service = edge.service(self.world)
+        service = edge.service(self.backend)
         while True:
             context = contexts.Context()
             try:
@@ -90,8 +90,8 @@ class Bench:
 @pytest.fixture
 async def bench() -> Bench:
     """All jobs have ended; only the staff role gives access to the secret channel."""
-    world = worlds.world()
-    world.discord.channels[GUILD] = [
+    backend = fake_backend.make()
+    backend.discord.channels[GUILD] = [
         values.channel(222, GUILD, kind=4, name="Rooms"),
         dataclasses.replace(SECRET, parent_id=CLOSED_ROOM.channel_id),
         CLOSED_ROOM,
@@ -100,12 +100,12 @@ async def bench() -> Bench:
     jobs = {}
     for number, user in enumerate((USER, STAFF, STRANGER)):
         mine = GUILD if user != STRANGER else GUILD + 1
-        await world.add_user([values.user_guild(mine, name="The Guild" if mine == GUILD else "elsewhere")], user)
-        world.discord.roles[user, GUILD] = (ROLE,) if user == STAFF else ()
+        await backend.add_user([values.user_guild(mine, name="The Guild" if mine == GUILD else "elsewhere")], user)
+        backend.discord.roles[user, GUILD] = (ROLE,) if user == STAFF else ()
         jobs[user] = f"{number}" * 32
-        await world.start(jobs[user], user_id=user)
-        await world.work()
-    return Bench(world, jobs)
+        await backend.start_job(jobs[user], user_id=user)
+        await backend.run_all_turns()
+    return Bench(backend, jobs)
 
 
 def leaks(answers: list[bytes]) -> set[bytes]:
@@ -130,8 +130,8 @@ async def test_counts_include_only_visible_channels_when_a_guild_has_more(bench:
     counts = {}
     for user in (USER, STAFF):
         (guild,) = pb.ListGuildsResponse.FromString((await bench.answers("ListGuilds", user))[0]).guilds
-        rows = await bench.world.jobs.list_tasks(bench.jobs[user])
-        updates = bench.world.events.streams[bench.jobs[user]]
+        rows = await bench.backend.jobs.list_tasks(bench.jobs[user])
+        updates = bench.backend.events.streams[bench.jobs[user]]
         updated = [task.channel_count or 0 for update in updates for task in update.tasks]
         started = pb.StartIndexingResponse.FromString((await bench.answers("StartIndexing", user))[0])
         counts[user] = [guild.channel_count, rows[0].channel_count, max(updated), started.guilds[0].channel_count]
@@ -142,9 +142,9 @@ async def test_counts_include_only_visible_channels_when_a_guild_has_more(bench:
 @pytest.mark.parametrize("method", METHODS)
 async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, method: str) -> None:
     """Also for a user who had the role."""
-    bench.world.clock.advance(bench.world.rules.roles_hard_age)
-    await stored.guild_list(bench.world.users, STAFF, bench.world.discord.lists[STAFF], bench.world.clock())
-    bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
+    bench.backend.clock.advance(bench.backend.config.roles_hard_age)
+    await stored.guild_list(bench.backend.users, STAFF, bench.backend.discord.lists[STAFF], bench.backend.clock())
+    bench.backend.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
 
     assert leaks(await bench.answers(method, STAFF)) == set()
 
@@ -152,39 +152,41 @@ async def test_nothing_depends_on_a_role_when_roles_are_too_old(bench: Bench, me
 @pytest.mark.parametrize("method", METHODS)
 async def test_nothing_depends_on_a_role_when_the_list_gives_other_rights(bench: Bench, method: str) -> None:
     """A user who has lost a permission may have lost a role: until roles are fetched again, none counts."""
-    lesser = [dataclasses.replace(row, permissions=row.permissions | 1) for row in bench.world.discord.lists[STAFF]]
-    bench.world.discord.lists[STAFF] = lesser
-    await stored.guild_list(bench.world.users, STAFF, lesser, bench.world.clock())
-    bench.world.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
+    lesser = [dataclasses.replace(row, permissions=row.permissions | 1) for row in bench.backend.discord.lists[STAFF]]
+    bench.backend.discord.lists[STAFF] = lesser
+    await stored.guild_list(bench.backend.users, STAFF, lesser, bench.backend.clock())
+    bench.backend.discord.fail((STAFF, GUILD), *[errors.DiscordTransient("502")] * 99)
 
     assert leaks(await bench.answers(method, STAFF)) == set()
 
 
 async def test_roles_are_fetched_again_when_the_list_gives_other_rights(bench: Bench) -> None:
     """By the job that fetched the list, although they are fresh; a user who still has the role sees the same."""
-    world = bench.world
-    world.discord.lists[STAFF] = [dataclasses.replace(row, permissions=VIEW | 1) for row in world.discord.lists[STAFF]]
-    asked = world.discord.asked((STAFF, GUILD))
+    backend = bench.backend
+    backend.discord.lists[STAFF] = [
+        dataclasses.replace(row, permissions=VIEW | 1) for row in backend.discord.lists[STAFF]
+    ]
+    asked = backend.discord.asked((STAFF, GUILD))
 
-    await world.start("7" * 32, user_id=STAFF)
-    await world.work()
+    await backend.start_job("7" * 32, user_id=STAFF)
+    await backend.run_all_turns()
 
-    assert world.discord.asked((STAFF, GUILD)) == asked + 1
+    assert backend.discord.asked((STAFF, GUILD)) == asked + 1
     assert leaks(await bench.answers("ListChannels", STAFF)) == set(MARKS)
 
 
 @pytest.mark.parametrize("how", ["list", "10007"])
 async def test_a_guild_is_gone_at_once_when_the_user_has_left(bench: Bench, how: str) -> None:
     """Whether the guild list or the role request shows it; the job's row has the reason and no count."""
-    world = bench.world
+    backend = bench.backend
     if how == "list":
-        await stored.guild_list(world.users, STAFF, [], world.clock())
+        await stored.guild_list(backend.users, STAFF, [], backend.clock())
     else:
-        del world.discord.roles[STAFF, GUILD]
-        world.clock.advance(world.rules.roles_max_age)
-        await world.start("9" * 32, user_id=STAFF)
-        await world.work()
-        (row,) = await world.jobs.list_tasks("9" * 32)
+        del backend.discord.roles[STAFF, GUILD]
+        backend.clock.advance(backend.config.roles_max_age)
+        await backend.start_job("9" * 32, user_id=STAFF)
+        await backend.run_all_turns()
+        (row,) = await backend.jobs.list_tasks("9" * 32)
         assert (row.state, row.reason, row.channel_count) == (model.TaskState.SKIPPED, "USER_LEFT", 0)
 
     channels = await bench.answers("ListChannels", STAFF)
@@ -195,27 +197,27 @@ async def test_a_guild_is_gone_at_once_when_the_user_has_left(bench: Bench, how:
 
 async def test_a_running_job_skips_a_guild_when_the_user_leaves_it(bench: Bench) -> None:
     """Its next turn makes no request about that guild."""
-    world = bench.world
-    world.discord.lists[STAFF].append(values.user_guild(GUILD + 5))
-    world.discord.installed.add(GUILD + 5)
-    world.discord.channels[GUILD + 5] = [values.channel(999, GUILD + 5)]
-    world.discord.fail(GUILD + 5, errors.DiscordTransient("502"))
-    await world.installs.store(frozenset({GUILD, GUILD + 1, GUILD + 5}), world.clock())
-    await world.start("8" * 32, user_id=STAFF)
-    await world.turn()
-    asked = world.discord.asked(GUILD + 5)
+    backend = bench.backend
+    backend.discord.lists[STAFF].append(values.user_guild(GUILD + 5))
+    backend.discord.installed.add(GUILD + 5)
+    backend.discord.channels[GUILD + 5] = [values.channel(999, GUILD + 5)]
+    backend.discord.fail(GUILD + 5, errors.DiscordTransient("502"))
+    await backend.bot_guilds.store(frozenset({GUILD, GUILD + 1, GUILD + 5}), backend.clock())
+    await backend.start_job("8" * 32, user_id=STAFF)
+    await backend.run_next_turn()
+    asked = backend.discord.asked(GUILD + 5)
 
-    await stored.left(world.users, STAFF, GUILD + 5)
-    await world.work()
+    await stored.left(backend.users, STAFF, GUILD + 5)
+    await backend.run_all_turns()
 
-    row = next(row for row in await world.jobs.list_tasks("8" * 32) if row.guild_id == GUILD + 5)
+    row = next(row for row in await backend.jobs.list_tasks("8" * 32) if row.guild_id == GUILD + 5)
     assert (row.state, row.reason, row.channel_count) == (model.TaskState.SKIPPED, "USER_LEFT", 0)
-    assert world.discord.asked(GUILD + 5) == asked
+    assert backend.discord.asked(GUILD + 5) == asked
 
 
 async def test_a_page_token_is_refused_when_another_user_sends_it(bench: Bench) -> None:
     """It is bound to the user and the filters."""
-    service = edge.service(bench.world)
+    service = edge.service(bench.backend)
     mine = pb.ListChannelsRequest(user_id=str(STAFF), page_size=1)
     page: Any = await service.ListChannels(mine, contexts.Context())  # type: ignore[arg-type]  # a stand-in
     for changed in (
@@ -233,7 +235,7 @@ async def test_a_page_token_is_refused_when_another_user_sends_it(bench: Bench) 
 
 async def test_the_time_of_a_hidden_message_is_not_revealed_when_it_ranks_a_guild(bench: Bench) -> None:
     """A new message in the staff channel changes no response to others within the same hours."""
-    world = bench.world
+    backend = bench.backend
 
     async def ranks_for(user: int) -> list[pb.Rank]:
         page = pb.ListGuildsResponse.FromString((await bench.answers("ListGuilds", user))[0])
@@ -242,18 +244,19 @@ async def test_the_time_of_a_hidden_message_is_not_revealed_when_it_ranks_a_guil
     async def store_message(at: float) -> None:
         newest = dataclasses.replace(SECRET, last_message_id=values.snowflake(at))
         rows = [
-            newest if row.channel_id == newest.channel_id else row for row in await world.guilds.list_channels([GUILD])
+            newest if row.channel_id == newest.channel_id else row
+            for row in await backend.guilds.list_channels([GUILD])
         ]
-        now = world.clock()
-        fence = await world.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
+        now = backend.clock()
+        fence = await backend.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
         assert fence is not None
-        await stored.channels(world.guilds, GUILD, fence=fence, channels=rows, now=now)
+        await stored.channels(backend.guilds, GUILD, fence=fence, channels=rows, now=now)
 
     ranks = []
     for hours in (1.0, 2.0, 5.0):
-        await store_message(world.clock() - hours * 3600)
+        await store_message(backend.clock() - hours * 3600)
         ranks.append(await ranks_for(USER))
-    await store_message(world.clock() - 30 * 86_400)
+    await store_message(backend.clock() - 30 * 86_400)
 
     assert ranks[0] == ranks[1] == ranks[2]
     assert ranks[0] != await ranks_for(USER)

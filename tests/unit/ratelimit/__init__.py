@@ -1,1 +1,1 @@
-"""Proofs of the limiter by simulation, and its parts by themselves."""
+"""The limiter against counting servers and random networks, and its estimate of the fleet's clock."""

@@ -1,4 +1,4 @@
-"""Three ways to limit calls that are in wide use, shared by all processes without a fault, and not safe enough."""
+"""Three rules in wide use, perfectly shared by all processes, that still exceed a limit."""
 
 import asyncio
 import collections
@@ -15,28 +15,28 @@ class _Naive:
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count()
 
-    async def take(self, charge: limits.Charge, *, patience: float) -> limits.Permit:
+    async def take(self, charge: limits.Charge, *, max_wait: float) -> limits.Permit:
         """Return a permit, or raise RateLimited with the wait."""
         wait = self._wait(self._loop.time())
-        if wait > patience:
+        if wait > max_wait:
             raise errors.RateLimited("global", retry_after=wait, why="used up")
         if wait > 0:
             await asyncio.sleep(wait)
-            return await self.take(charge, patience=patience)
+            return await self.take(charge, max_wait=max_wait)
         return limits.Permit(str(next(self._ids)), charge, self._loop.time())
 
     def _wait(self, now: float) -> float:
         raise NotImplementedError
 
     async def settle(self, permit: limits.Permit, answer: limits.Answer) -> None:
-        """Learn nothing."""
+        """Do nothing."""
 
     async def give_back(self, permit: limits.Permit) -> None:
-        """Keep it."""
+        """Do nothing."""
 
 
 class Refill(_Naive):
-    """A bucket of tokens that fills steadily."""
+    """A token bucket that refills steadily."""
 
     def __init__(self, limit: models.Limit) -> None:
         super().__init__(limit)
@@ -50,7 +50,7 @@ class Refill(_Naive):
 
 
 class SendStamped(_Naive):
-    """A log of the moments at which calls were sent."""
+    """A sliding log of the times at which calls were sent."""
 
     def __init__(self, limit: models.Limit) -> None:
         super().__init__(limit)
@@ -66,7 +66,7 @@ class SendStamped(_Naive):
 
 
 class Paced(_Naive):
-    """One call after the other, evenly."""
+    """Calls sent at an even pace."""
 
     def __init__(self, limit: models.Limit) -> None:
         super().__init__(limit)

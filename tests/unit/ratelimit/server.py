@@ -1,4 +1,4 @@
-"""A server that counts every call by four models at once and rejects nothing, so that it sees how often it would."""
+"""A server that counts every call by four models at once; it rejects nothing, and counts what it would reject."""
 
 import collections
 import dataclasses
@@ -20,12 +20,12 @@ class Server:
     Counts arrivals.
 
     Attributes:
-        rejections: Calls that a model would have rejected, by budget and model.
-        arrivals: Calls that came.
+        rejections: Calls that a model would reject, by budget and model.
+        arrivals: Calls that arrived.
     """
 
     def __init__(self, sizes: Sizes, phase: float, *, headers: str) -> None:
-        """*headers* names the model that the route's headers are made by: "first" or "sliding"."""
+        """*headers* names the model that fills the route's headers: "first" or "sliding"."""
         self._sizes = sizes
         self._phase = phase
         self._shown = models.NAMES.index(headers)
@@ -46,7 +46,6 @@ class Server:
             "x-ratelimit-limit": str(self._sizes.route.capacity),
             "x-ratelimit-remaining": str(max(0, shown.remaining(now))),
             "x-ratelimit-reset-after": f"{shown.reset_after(now):.3f}",
-            "x-ratelimit-reset": f"{now + shown.reset_after(now):.3f}",
         }
 
     def _count(self, name: str, limit: models.Limit, now: float) -> None:

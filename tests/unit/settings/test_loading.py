@@ -38,6 +38,7 @@ def test_the_defaults_hold_when_only_secrets_are_set() -> None:
 
     assert loaded.discord.api_base == "https://discord.com/api/v10"
     assert (str(loaded.limiter.global_budget), str(loaded.limiter.user_budget)) == ("50/1", "5/5")
+    assert (loaded.limiter.global_budget_user_tokens, loaded.limiter.user_budget_bot_reads) == (True, True)
     assert loaded.secrets.keys == (b"k" * 32,)
 
 
@@ -54,6 +55,8 @@ def test_documented_variables_are_read_when_they_are_set(environment: pytest.Mon
         "WORKERS_METRICS_PORT": "65535",
         "GLOBAL_BUDGET": "20/1.5",
         "USER_BUDGET": "3/10",
+        "GLOBAL_BUDGET_USER_TOKENS": "0",
+        "USER_BUDGET_BOT_READS": "0",
         "INDEXER_CREDENTIAL_KEYS": f"{OTHER_KEY}, {KEY}",
     }
     for name, value in wanted.items():
@@ -70,6 +73,7 @@ def test_documented_variables_are_read_when_they_are_set(environment: pytest.Mon
     assert loaded.workers.metrics_port == 65535
     assert loaded.limiter.global_budget == settings.Rate(capacity=20, window=1.5)
     assert loaded.limiter.user_budget == settings.Rate(capacity=3, window=10.0)
+    assert (loaded.limiter.global_budget_user_tokens, loaded.limiter.user_budget_bot_reads) == (False, False)
     assert loaded.secrets.keys == (b"o" * 32, b"k" * 32)
 
 

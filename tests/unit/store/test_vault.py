@@ -31,7 +31,7 @@ def test_nothing_of_the_text_shows_when_it_is_sealed() -> None:
 
 
 def test_a_value_does_not_open_when_it_stands_in_another_users_row() -> None:
-    """Who can write to the database still cannot lend one user another one's token."""
+    """Write access to the database is not enough to give one user another user's token."""
     safe = credentials.Vault((KEY,))
 
     with pytest.raises(credentials.CannotOpen):
@@ -69,7 +69,7 @@ def test_a_value_does_not_open_when_any_bit_of_it_was_changed(bit: int) -> None:
 
 
 def test_a_value_does_not_open_when_it_was_cut_or_made_longer() -> None:
-    """Any other length is none of ours, the empty one included."""
+    """Any other length is refused, the empty one included."""
     safe = credentials.Vault((KEY,))
     sealed = safe.seal(USER, TEXT)
 

@@ -36,7 +36,7 @@ def test_labels_have_all_values_when_they_repeat_an_enumeration() -> None:
     ours = [routes.user_guilds(), routes.guild_channels(1), routes.own_member(1), routes.guild_member(1, 1)]
     assert {route.template for route in ours} <= set(metric_types.ROUTE.values)
     assert set(interceptors.metrics.CODES.values()) == set(metric_types.GRPC_CODE.values)
-    assert set(limiter.SCOPES.values()) == set(metric_types.SCOPE.values)
+    assert set(limiter.SCOPE_LABELS.values()) == set(metric_types.SCOPE.values)
     assert set(store.COMMANDS.values()) == set(metric_types.COMMAND.values)
     assert set(reasons.ADVICE) - {reasons.LIST_TOO_OLD} <= set(metric_types.REASON.values)
     dispositions = {name.removeprefix("DISPOSITION_") for name in pb.Disposition.keys()}  # noqa: SIM118 -- no dict
@@ -125,7 +125,12 @@ def test_every_metric_has_unit_and_help_when_it_is_declared(groups: list[metric_
         "indexer_workers_live",
         "indexer_credentials",
     }
-    counts |= {"indexer_exporter_source_up", "indexer_build_info", "indexer_authentication_required"}
+    counts |= {
+        "indexer_exporter_source_up",
+        "indexer_build_info",
+        "indexer_authentication_required",
+        "indexer_discord_outage",
+    }
 
     for one in declared:
         assert re.fullmatch(r"(indexer|grpc_server)_[a-z0-9_]+", one.name)

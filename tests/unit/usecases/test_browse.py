@@ -9,7 +9,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors, settings
 from indexing.domain import model, permissions
 from indexing.usecases import browse
-from tests import stored, values, worlds
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 USER, OTHER = values.USER, values.USER + 1
@@ -37,9 +37,9 @@ def channels(guild_id: int) -> list[model.Channel]:
 
 
 @pytest.fixture
-async def world() -> worlds.World:
+async def backend() -> fake_backend.FakeBackend:
     """Three guilds are indexed; the user has the role in the second and owns the third."""
-    made = worlds.world()
+    made = fake_backend.make()
     rows = [values.user_guild(10), values.user_guild(20), values.user_guild(30, owner=True)]
     await made.add_user(rows)
     await stored.guild_list(made.users, USER, rows, made.clock())
@@ -51,24 +51,24 @@ async def world() -> worlds.World:
     return made
 
 
-async def fetched(world: worlds.World, guild_id: int, rows: list[model.Channel]) -> None:
+async def fetched(backend: fake_backend.FakeBackend, guild_id: int, rows: list[model.Channel]) -> None:
     """Let a guild have been fetched just now."""
-    now = world.clock()
-    fence = await world.guilds.acquire_lease(guild_id, now=now, until=now + 1, fetched_before=now)
+    now = backend.clock()
+    fence = await backend.guilds.acquire_lease(guild_id, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
-    await stored.channels(world.guilds, guild_id, fence=fence, channels=rows, now=now)
+    await stored.channels(backend.guilds, guild_id, fence=fence, channels=rows, now=now)
 
 
-async def counted(world: worlds.World) -> dict[int, tuple[int | None, str]]:
+async def counted(backend: fake_backend.FakeBackend) -> dict[int, tuple[int | None, str]]:
     """Return the number of channels in each guild's row, and why it may not be all."""
-    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
     return {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
 
 
-def browser(world: worlds.World, rules: settings.IndexingSettings | None = None) -> browse.Browse:
+def browser(backend: fake_backend.FakeBackend, rules: settings.IndexingSettings | None = None) -> browse.Browse:
     """Return the use case."""
     return browse.Browse(
-        world.ports, rules or world.rules, encode_channel=as_it_is, encode_guild=as_it_is, monotonic=world.clock
+        backend.deps, rules or backend.config, encode_channel=as_it_is, encode_guild=as_it_is, monotonic=backend.clock
     )
 
 
@@ -77,11 +77,11 @@ def as_it_is(row: Any) -> Any:  # noqa: ANN401 -- a channel or a guild
     return row
 
 
-async def ids(world: worlds.World, *, size: int = 100, user: int = USER, **wanted: Any) -> list[int]:  # noqa: ANN401 -- any field of a filter
+async def ids(backend: fake_backend.FakeBackend, *, size: int = 100, user: int = USER, **wanted: Any) -> list[int]:  # noqa: ANN401 -- any field of a filter
     """Return the ids of all pages."""
     after: tuple[Any, ...] | None = None
     found: list[int] = []
-    reader = browser(world)
+    reader = browser(backend)
     while True:
         page = await reader.list_channels(user, browse.ChannelFilter(**wanted), after=after, size=size)
         assert len(page.rows) <= size
@@ -91,12 +91,12 @@ async def ids(world: worlds.World, *, size: int = 100, user: int = USER, **wante
             return found
 
 
-async def test_exactly_what_he_may_see_is_shown_when_a_user_lists_channels(world: worlds.World) -> None:
+async def test_exactly_what_he_may_see_is_shown_when_a_user_lists_channels(backend: fake_backend.FakeBackend) -> None:
     """By guild, position and id: open channels, those of his roles, and all of his own guild."""
-    assert await ids(world) == [11, 12, 21, 22, 24, 31, 32, 33, 34]
+    assert await ids(backend) == [11, 12, 21, 22, 24, 31, 32, 33, 34]
 
 
-async def test_nothing_forbidden_is_shown_when_any_filter_is_used(world: worlds.World) -> None:
+async def test_nothing_forbidden_is_shown_when_any_filter_is_used(backend: fake_backend.FakeBackend) -> None:
     """A filter narrows what may be seen and never widens it."""
     forbidden = {13, 14, 23}
     filters: list[dict[str, Any]] = [
@@ -107,7 +107,7 @@ async def test_nothing_forbidden_is_shown_when_any_filter_is_used(world: worlds.
         {"by_activity": True},
     ]
 
-    shown = [await ids(world, **wanted) for wanted in filters]
+    shown = [await ids(backend, **wanted) for wanted in filters]
 
     assert not forbidden & {channel_id for found in shown for channel_id in found}
 
@@ -125,46 +125,46 @@ async def test_nothing_forbidden_is_shown_when_any_filter_is_used(world: worlds.
     ],
 )
 async def test_channels_are_chosen_and_ordered_when_the_caller_asks_for_some(
-    world: worlds.World, wanted: dict[str, Any], found: list[int]
+    backend: fake_backend.FakeBackend, wanted: dict[str, Any], found: list[int]
 ) -> None:
     """By guild, by the beginning of the name, by type, by activity."""
-    assert await ids(world, **wanted) == found
+    assert await ids(backend, **wanted) == found
 
 
 @pytest.mark.parametrize("by_activity", [False, True], ids=["by-position", "by-activity"])
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 10])
 async def test_every_channel_comes_once_when_pages_are_followed(
-    world: worlds.World,
+    backend: fake_backend.FakeBackend,
     size: int,
     by_activity: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
     """Whatever their size, in the order of the whole; no empty page at the end."""
-    whole = await ids(world, by_activity=by_activity)
+    whole = await ids(backend, by_activity=by_activity)
 
-    assert await ids(world, by_activity=by_activity, size=size) == whole
+    assert await ids(backend, by_activity=by_activity, size=size) == whole
     assert len(set(whole)) == len(whole) == 9
 
 
-async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(world: worlds.World) -> None:
+async def test_no_channel_is_lost_when_another_one_goes_between_two_pages(backend: fake_backend.FakeBackend) -> None:
     """A page goes on after the last channel shown, not after so many."""
-    reader = browser(world)
+    reader = browser(backend)
     first = await reader.list_channels(USER, browse.ChannelFilter(), after=None, size=3)
-    world.clock.advance(1.0)
-    await fetched(world, 10, channels(10)[1:])
+    backend.clock.advance(1.0)
+    await fetched(backend, 10, channels(10)[1:])
 
     rest = await reader.list_channels(USER, browse.ChannelFilter(), after=first.following, size=100)
 
     assert [row.channel_id for row in first.rows + rest.rows] == [11, 12, 21, 22, 24, 31, 32, 33, 34]
 
 
-async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(world: worlds.World) -> None:
+async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(backend: fake_backend.FakeBackend) -> None:
     """Whoever runs a guild must not be able to break its members' lists; no row is lost over it."""
     topic = "\U0001f389" * 16_384
     rows = [values.channel(1_000 + number, 10, topic=topic, name="\U0001f389" * 1_000) for number in range(120)]
-    await fetched(world, 10, rows)
+    await fetched(backend, 10, rows)
     found, after, pages = [], None, 0
     while pages == 0 or after is not None:
-        page = await browser(world).list_channels(USER, browse.ChannelFilter(guild_id=10), after=after, size=500)
+        page = await browser(backend).list_channels(USER, browse.ChannelFilter(guild_id=10), after=after, size=500)
         found += page.rows
         after = page.following
         pages += 1
@@ -176,99 +176,99 @@ async def test_a_page_can_be_sent_when_topics_are_as_long_as_they_may_be(world: 
     assert pages > 1
 
 
-async def test_each_user_sees_his_own_when_guilds_are_shared(world: worlds.World) -> None:
+async def test_each_user_sees_his_own_when_guilds_are_shared(backend: fake_backend.FakeBackend) -> None:
     """Stored once, shown to each by his own rights."""
-    assert await ids(world, user=OTHER) == [11, 12]
+    assert await ids(backend, user=OTHER) == [11, 12]
 
 
-async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(world: worlds.World) -> None:
+async def test_a_guild_is_not_shown_any_more_when_the_user_has_left_it(backend: fake_backend.FakeBackend) -> None:
     """At once, although the channels are still stored."""
-    await stored.left(world.users, USER, 30)
+    await stored.left(backend.users, USER, 30)
 
-    assert await ids(world) == [11, 12, 21, 22, 24]
-    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
+    assert await ids(backend) == [11, 12, 21, 22, 24]
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
     assert {view.guild.guild_id for view in views} == {10, 20}
 
 
-async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(world: worlds.World) -> None:
+async def test_a_roles_channels_are_hidden_when_the_roles_are_too_old(backend: fake_backend.FakeBackend) -> None:
     """Nobody keeps a sight for ever because nobody asked again."""
-    world.clock.advance(world.rules.roles_hard_age)
-    await stored.guild_list(world.users, USER, world.discord.lists[USER], world.clock())
+    backend.clock.advance(backend.config.roles_hard_age)
+    await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
 
-    assert await ids(world, guild_id=20) == [21, 22]
+    assert await ids(backend, guild_id=20) == [21, 22]
 
 
-async def test_a_roles_channels_are_not_counted_when_the_roles_are_too_old(world: worlds.World) -> None:
+async def test_a_roles_channels_are_not_counted_when_the_roles_are_too_old(backend: fake_backend.FakeBackend) -> None:
     """The number in the guild's row is of what is shown, and the row says that there may be more."""
-    before = await counted(world)
-    world.clock.advance(world.rules.roles_hard_age)
-    await stored.guild_list(world.users, USER, world.discord.lists[USER], world.clock())
+    before = await counted(backend)
+    backend.clock.advance(backend.config.roles_hard_age)
+    await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
 
-    after = await counted(world)
+    after = await counted(backend)
 
-    assert before[20] == (len(await ids(world, guild_id=20)) + 1, "")
-    assert after[20] == (len(await ids(world, guild_id=20)), "ROLES_UNKNOWN")
+    assert before[20] == (len(await ids(backend, guild_id=20)) + 1, "")
+    assert after[20] == (len(await ids(backend, guild_id=20)), "ROLES_UNKNOWN")
 
 
-async def test_nothing_is_shown_when_the_guild_list_is_too_old(world: worlds.World) -> None:
+async def test_nothing_is_shown_when_the_guild_list_is_too_old(backend: fake_backend.FakeBackend) -> None:
     """Who was thrown out is not told of: not even an owner keeps his sight when nobody reads his list any more."""
-    world.clock.advance(world.rules.roles_hard_age - 1.0)
-    young = await ids(world)
-    world.clock.advance(1.0)
+    backend.clock.advance(backend.config.roles_hard_age - 1.0)
+    young = await ids(backend)
+    backend.clock.advance(1.0)
 
-    old = await ids(world)
-    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
-    await stored.guild_list(world.users, USER, world.discord.lists[USER], world.clock())
+    old = await ids(backend)
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
+    await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
 
     assert {11, 21, 33} < set(young)
     assert old == []
     assert {(view.channel_count, view.reason) for view in views} == {(0, "LIST_TOO_OLD")}
-    assert {11, 21, 33} < set(await ids(world))
+    assert {11, 21, 33} < set(await ids(backend))
 
 
-async def test_what_an_older_release_listed_is_shown_when_it_noted_no_time(world: worlds.World) -> None:
+async def test_what_an_older_release_listed_is_shown_when_it_noted_no_time(backend: fake_backend.FakeBackend) -> None:
     """A rollout hides nothing; the next listing notes the time."""
-    world.users.forget_times()
-    world.clock.advance(world.rules.roles_hard_age)
+    backend.users.forget_times()
+    backend.clock.advance(backend.config.roles_hard_age)
 
-    assert {11, 21, 33} < set(await ids(world))
+    assert {11, 21, 33} < set(await ids(backend))
 
 
 @pytest.mark.parametrize("user", [OTHER + 1, 0], ids=["unknown", "nobody"])
-async def test_an_unknown_user_is_told_so_when_he_browses(world: worlds.World, user: int) -> None:
+async def test_an_unknown_user_is_told_so_when_he_browses(backend: fake_backend.FakeBackend, user: int) -> None:
     """An empty list would say that there is nothing to see."""
     with pytest.raises(errors.UserNotFound):
-        await browser(world).list_channels(user, browse.ChannelFilter(), after=None, size=10)
+        await browser(backend).list_channels(user, browse.ChannelFilter(), after=None, size=10)
     with pytest.raises(errors.UserNotFound):
-        await browser(world).list_guilds(user, after=None, size=10)
+        await browser(backend).list_guilds(user, after=None, size=10)
 
 
-async def test_a_known_user_sees_nothing_when_he_was_never_indexed(world: worlds.World) -> None:
+async def test_a_known_user_sees_nothing_when_he_was_never_indexed(backend: fake_backend.FakeBackend) -> None:
     """He is known by his credential."""
-    await world.users.put_credential(OTHER + 1, values.credential())
+    await backend.users.put_credential(OTHER + 1, values.credential())
 
-    assert await ids(world, user=OTHER + 1) == []
-    assert await browser(world).list_guilds(OTHER + 1, after=None, size=10) == browse.Page([], None, [])
+    assert await ids(backend, user=OTHER + 1) == []
+    assert await browser(backend).list_guilds(OTHER + 1, after=None, size=10) == browse.Page([], None, [])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-async def test_every_guild_comes_once_when_pages_are_followed(world: worlds.World, size: int) -> None:
+async def test_every_guild_comes_once_when_pages_are_followed(backend: fake_backend.FakeBackend, size: int) -> None:
     """By rank, with its place, whatever the size of the pages."""
-    await world.users.put_preferences(USER, model.Preferences(pinned=(20,)))
+    await backend.users.put_preferences(USER, model.Preferences(pinned=(20,)))
     after: tuple[Any, ...] | None = None
     views: list[browse.GuildView] = []
 
     while not views or after is not None:
-        page = await browser(world).list_guilds(USER, after=after, size=size)
+        page = await browser(backend).list_guilds(USER, after=after, size=size)
         views += page.rows
         after = page.following
 
     assert [(view.guild.guild_id, view.position) for view in views] == [(20, 0), (30, 1), (10, 2)]
 
 
-async def test_a_guild_tells_what_is_known_when_it_is_listed(world: worlds.World) -> None:
+async def test_a_guild_tells_what_is_known_when_it_is_listed(backend: fake_backend.FakeBackend) -> None:
     """How many channels he sees there, whether he owns it, and why not all are there."""
-    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.owner, view.channel_count, view.stale, view.reason) for view in views}
     assert found == {
@@ -278,54 +278,58 @@ async def test_a_guild_tells_what_is_known_when_it_is_listed(world: worlds.World
     }
 
 
-async def test_a_guild_tells_its_age_when_it_is_old(world: worlds.World) -> None:
+async def test_a_guild_tells_its_age_when_it_is_old(backend: fake_backend.FakeBackend) -> None:
     """From its age on it counts as stale."""
-    world.clock.advance(world.rules.max_age)
+    backend.clock.advance(backend.config.max_age)
 
-    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     assert {view.stale for view in views} == {True}
 
 
-async def test_a_guild_tells_why_when_its_channels_are_missing(world: worlds.World) -> None:
+async def test_a_guild_tells_why_when_its_channels_are_missing(backend: fake_backend.FakeBackend) -> None:
     """No bot, no access, or not read yet; what was read before a refusal is still counted."""
     rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
-    await stored.guild_list(world.users, USER, rows, world.clock())
-    await world.guilds.upsert_guilds(rows, [10, 40])
-    now = world.clock()
-    fence = await world.guilds.acquire_lease(10, now=now, until=now + 1, fetched_before=now)
+    await stored.guild_list(backend.users, USER, rows, backend.clock())
+    await backend.guilds.upsert_guilds(rows, [10, 40])
+    now = backend.clock()
+    fence = await backend.guilds.acquire_lease(10, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
-    await world.guilds.mark_refused(10, fence=fence, error="NO_ACCESS", now=now, retry_at=now + 60)
+    await backend.guilds.mark_refused(10, fence=fence, error="NO_ACCESS", now=now, retry_at=now + 60)
 
-    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
     assert found == {10: (2, "NO_ACCESS"), 20: (None, "BOT_NOT_INSTALLED"), 40: (None, "NOT_INDEXED_YET")}
 
 
-async def test_the_count_is_what_is_shown_when_a_guild_is_opened(world: worlds.World) -> None:
+async def test_the_count_is_what_is_shown_when_a_guild_is_opened(backend: fake_backend.FakeBackend) -> None:
     """The two lists agree, and both agree with the rules."""
-    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     for view in views:
         guild_id = view.guild.guild_id
-        membership = await stored.member(world.users, USER, guild_id)
+        membership = await stored.member(backend.users, USER, guild_id)
         assert membership is not None
         seen = permissions.visible_channels(
-            membership, await world.guilds.list_channels([guild_id]), membership.role_ids
+            membership, await backend.guilds.list_channels([guild_id]), membership.role_ids
         )
-        assert view.channel_count == len(seen) == len(await ids(world, guild_id=guild_id))
+        assert view.channel_count == len(seen) == len(await ids(backend, guild_id=guild_id))
 
 
-async def test_a_guild_without_our_bot_shows_where_to_install_it_when_there_is_a_link(world: worlds.World) -> None:
+async def test_a_guild_without_our_bot_shows_where_to_install_it_when_there_is_a_link(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """With the guild already chosen; the reason tells whether our bot was ever there."""
     rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
-    await stored.guild_list(world.users, USER, rows, world.clock())
-    await world.guilds.mark_bot_removed([20, 40], world.clock())
-    await world.guilds.upsert_guilds(rows, [10])
-    rules = world.rules.model_copy(update={"install_url": "https://discord.com/oauth2/authorize?client_id=1&scope=bot"})
+    await stored.guild_list(backend.users, USER, rows, backend.clock())
+    await backend.guilds.mark_bot_removed([20, 40], backend.clock())
+    await backend.guilds.upsert_guilds(rows, [10])
+    rules = backend.config.model_copy(
+        update={"install_url": "https://discord.com/oauth2/authorize?client_id=1&scope=bot"}
+    )
 
-    views = (await browser(world, rules).list_guilds(USER, after=None, size=50)).rows
+    views = (await browser(backend, rules).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.reason, view.install_url) for view in views}
     link = "https://discord.com/oauth2/authorize?client_id=1&scope=bot&guild_id={}&disable_guild_select=true"
@@ -334,37 +338,39 @@ async def test_a_guild_without_our_bot_shows_where_to_install_it_when_there_is_a
         20: ("BOT_REMOVED", link.format(20)),
         40: ("BOT_NOT_INSTALLED", link.format(40)),
     }
-    assert await ids(world, guild_id=20) == []
+    assert await ids(backend, guild_id=20) == []
 
 
-async def test_old_channels_are_shown_and_read_again_once_when_somebody_looks(world: worlds.World) -> None:
+async def test_old_channels_are_shown_and_read_again_once_when_somebody_looks(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """What is there is served and said to be old; the schedule has the guild due now, however often it is shown."""
-    reader = browser(world)
+    reader = browser(backend)
     young = await reader.list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
-    world.clock.advance(world.rules.max_age)
-    due = world.clock()
+    backend.clock.advance(backend.config.max_age)
+    due = backend.clock()
     stale = []
     for _ in range(3):
         page = await reader.list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
         stale.append(page.stale)
         await reader.write_views()
-        world.clock.advance(1)
+        backend.clock.advance(1)
 
     assert (young.stale, stale) == ([], [[10]] * 3)
-    found = (await world.guilds.get([10]))[10]
+    found = (await backend.guilds.get([10]))[10]
     assert (found.schedule.next_at, found.last_viewed_at) == (due, due)
-    membership = await stored.member(world.users, USER, 10)
+    membership = await stored.member(backend.users, USER, 10)
     assert membership is not None
     assert membership.last_viewed_at == due
-    assert [guild.guild_id for guild in await world.guilds.list_due(world.clock(), 9)] == [10]
+    assert [guild.guild_id for guild in await backend.guilds.list_due(backend.clock(), 9)] == [10]
 
 
-async def test_the_place_of_a_guild_is_explained_when_guilds_are_listed(world: worlds.World) -> None:
+async def test_the_place_of_a_guild_is_explained_when_guilds_are_listed(backend: fake_backend.FakeBackend) -> None:
     """Every signal with what it adds; they sum up to the score."""
-    await world.users.put_preferences(USER, model.Preferences(pinned=(20,)))
+    await backend.users.put_preferences(USER, model.Preferences(pinned=(20,)))
 
-    views = (await browser(world).list_guilds(USER, after=None, size=50)).rows
+    views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     assert [(view.guild.guild_id, view.rank.inputs.pinned) for view in views] == [(20, 0), (30, None), (10, None)]
     assert all(view.rank.score == pytest.approx(sum(view.rank.contributions.values())) for view in views)
-    assert views[1].rank.contributions["owner"] > views[2].rank.signals["owner"] == 0
+    assert views[1].rank.contributions["owner"] > views[2].rank.contributions["owner"] == 0

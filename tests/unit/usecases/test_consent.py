@@ -1,11 +1,11 @@
-"""A user's consent can be looked at and taken back; what is taken back is not used any more."""
+"""Status and revocation of credentials; a revoked credential is not used any more."""
 
 import pytest
 
 from indexing import errors
 from indexing.domain import model, turns
 from indexing.usecases import control_job, tokens
-from tests import values, worlds
+from tests import fake_backend, values
 
 pytestmark = pytest.mark.clockwork
 JOB = "a" * 32
@@ -13,30 +13,32 @@ GUILDS = [10, 20]
 
 
 @pytest.fixture
-async def world() -> worlds.World:
+async def backend() -> fake_backend.FakeBackend:
     """One user in two guilds, with a job that has done one of them; the application is known."""
-    made = worlds.world()
+    made = fake_backend.make()
     made.oauth.enabled = True
     await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
-    await made.start()
-    await made.turner.run_turn(turns.Turn(JOB, 0), made.limits(first=1))
+    await made.start_job()
+    await made.turn_runner.run_turn(turns.Turn(JOB, 0), made.turn_limits(first=1))
     return made
 
 
-def consents(world: worlds.World) -> tokens.CredentialControl:
+def credential_control(backend: fake_backend.FakeBackend) -> tokens.CredentialControl:
     """Return the use case."""
-    return tokens.CredentialControl(world.ports, control_job.JobControl(world.ports, world.rules))
+    return tokens.CredentialControl(backend.deps, control_job.JobControl(backend.deps, backend.config))
 
 
-async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> None:
+async def test_status_is_returned_when_a_credential_is_stored_refused_or_missing(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """Stored, refused, or not there; with scopes and end, and without a token."""
-    case = consents(world)
-    ends = world.clock() + 60.0
-    await world.users.put_credential(values.USER, values.credential(expires_at=ends))
+    case = credential_control(backend)
+    ends = backend.clock() + 60.0
+    await backend.users.put_credential(values.USER, values.credential(expires_at=ends))
 
     active = await case.get_status(values.USER)
-    version = (await world.credentials.get(values.USER)).version
-    await world.credentials.mark_refused(values.USER, version=version)
+    version = (await backend.credentials.get(values.USER)).version
+    await backend.credentials.mark_refused(values.USER, version=version)
     refused = await case.get_status(values.USER)
 
     scopes = values.credential().scopes
@@ -45,22 +47,22 @@ async def test_the_state_is_told_when_it_is_asked_for(world: worlds.World) -> No
     assert await case.get_status(values.USER + 1) == tokens.CredentialStatus(tokens.CredentialState.MISSING)
 
 
-async def test_the_work_ends_when_the_consent_is_taken_back(world: worlds.World) -> None:
-    """The job fails visibly with the reason, what was done stays done, watchers are told, and no turn goes on."""
-    revoked = await consents(world).revoke(values.USER)
-    asked = len(world.discord.calls)
-    await world.work()
+async def test_the_job_fails_when_the_credential_is_revoked(backend: fake_backend.FakeBackend) -> None:
+    """The job fails with the reason, completed tasks stay, watchers see it, and no turn continues."""
+    revoked = await credential_control(backend).revoke(values.USER)
+    asked = len(backend.discord.calls)
+    await backend.run_all_turns()
 
-    job = await world.job()
+    job = await backend.get_job()
     assert revoked
     assert (job.state, job.reason) == (model.JobState.FAILED, tokens.CREDENTIAL_REVOKED)
-    assert await world.states() == {10: "SUCCEEDED", 20: f"FAILED {tokens.CREDENTIAL_REVOKED}"}
-    assert world.events.streams[JOB][-1].job == job
-    assert len(world.discord.calls) == asked
-    assert world.oauth.revoked == [values.credential()]
-    assert (await consents(world).get_status(values.USER)).state is tokens.CredentialState.MISSING
+    assert await backend.task_states() == {10: "SUCCEEDED", 20: f"FAILED {tokens.CREDENTIAL_REVOKED}"}
+    assert backend.events.streams[JOB][-1].job == job
+    assert len(backend.discord.calls) == asked
+    assert backend.oauth.revoked == [values.credential()]
+    assert (await credential_control(backend).get_status(values.USER)).state is tokens.CredentialState.MISSING
     with pytest.raises(errors.CredentialMissing):
-        await world.users.credential(values.USER)
+        await backend.users.credential(values.USER)
 
 
 @pytest.mark.parametrize(
@@ -73,50 +75,50 @@ async def test_the_work_ends_when_the_consent_is_taken_back(world: worlds.World)
     ],
     ids=lambda problem: type(problem).__name__,
 )
-async def test_the_pair_is_forgotten_when_discord_does_not_help(
-    world: worlds.World, problem: errors.IndexerError
+async def test_the_tokens_are_deleted_when_revocation_at_discord_fails(
+    backend: fake_backend.FakeBackend, problem: errors.IndexerError
 ) -> None:
-    """Telling Discord is tried once; its failure is told and keeps nothing."""
-    world.oauth.fail(problem)
+    """Revocation at Discord is tried once; its failure is returned and the tokens are deleted anyway."""
+    backend.oauth.fail(problem)
 
-    assert not await consents(world).revoke(values.USER)
+    assert not await credential_control(backend).revoke(values.USER)
 
-    assert (await consents(world).get_status(values.USER)).state is tokens.CredentialState.MISSING
-    assert (await world.job()).reason == tokens.CREDENTIAL_REVOKED
+    assert (await credential_control(backend).get_status(values.USER)).state is tokens.CredentialState.MISSING
+    assert (await backend.get_job()).reason == tokens.CREDENTIAL_REVOKED
 
 
-async def test_the_answer_comes_in_time_when_discord_is_slow(world: worlds.World) -> None:
+async def test_revocation_returns_in_time_when_discord_is_slow(backend: fake_backend.FakeBackend) -> None:
     """Nobody waits longer than the bound."""
-    world.oauth.latency = 1_000.0
-    began = world.clock()
+    backend.oauth.latency = 1_000.0
+    began = backend.clock()
 
-    assert not await consents(world).revoke(values.USER)
+    assert not await credential_control(backend).revoke(values.USER)
 
-    assert world.clock() - began <= tokens.REVOKE_TIMEOUT + 0.1
+    assert backend.clock() - began <= tokens.REVOKE_TIMEOUT + 0.1
 
 
-async def test_nothing_happens_when_there_is_nothing_to_take_back(world: worlds.World) -> None:
+async def test_revocation_does_nothing_when_there_is_no_credential(backend: fake_backend.FakeBackend) -> None:
     """A second revocation, and one of an unknown user, are no errors and ask nobody."""
-    await consents(world).revoke(values.USER)
-    world.oauth.revoked.clear()
+    await credential_control(backend).revoke(values.USER)
+    backend.oauth.revoked.clear()
 
-    again = [await consents(world).revoke(user) for user in (values.USER, values.USER + 1)]
+    again = [await credential_control(backend).revoke(user) for user in (values.USER, values.USER + 1)]
 
-    assert (again, world.oauth.revoked) == ([False, False], [])
+    assert (again, backend.oauth.revoked) == ([False, False], [])
 
 
-async def test_no_pair_comes_back_when_it_is_revoked_during_its_renewal(world: worlds.World) -> None:
+async def test_no_pair_is_stored_when_it_is_revoked_during_its_renewal(backend: fake_backend.FakeBackend) -> None:
     """The renewed pair is dropped, and the turn that wanted it ends the job."""
-    await world.users.put_credential(values.USER, values.credential(expires_at=world.clock()))
+    await backend.users.put_credential(values.USER, values.credential(expires_at=backend.clock()))
 
     async def revokes() -> None:
-        world.oauth.before_answer = None
-        await consents(world).revoke(values.USER)
+        backend.oauth.before_answer = None
+        await credential_control(backend).revoke(values.USER)
 
-    world.oauth.before_answer = revokes
-    await world.work()
+    backend.oauth.before_answer = revokes
+    await backend.run_all_turns()
 
-    assert world.oauth.renewals == ["refresh"]
-    assert (await world.job()).reason == tokens.CREDENTIAL_REVOKED
+    assert backend.oauth.renewals == ["refresh"]
+    assert (await backend.get_job()).reason == tokens.CREDENTIAL_REVOKED
     with pytest.raises(errors.CredentialMissing):
-        await world.users.credential(values.USER)
+        await backend.users.credential(values.USER)

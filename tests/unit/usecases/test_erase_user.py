@@ -1,8 +1,8 @@
 """
-A user is erased, whatever runs at that moment and whoever is killed in the middle of it.
+Erasure of a user, with concurrent work and with crashes at every step.
 
-Two walks try every place: the erasure comes before each call that his job makes to the outside world, and the whole job
-comes before each call that the erasure makes. Afterwards nothing of him may be left in any of the stores.
+Two walks try every place: the erasure comes before each call that the job makes to a port, and the whole job
+comes before each call that the erasure makes. Afterwards nothing of the user may be left in any of the stores.
 """
 
 import contextlib
@@ -16,20 +16,20 @@ import pytest
 from indexing import errors
 from indexing.domain import model, ports, turns
 from indexing.usecases import control_job, erase_user, start_job, tokens
-from tests import stored, values, worlds
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 JOB, OTHERS_JOB = "a" * 32, "b" * 32
 USER, OTHER = values.USER, values.USER + 1
 OWN, SHARED = 77_000_000_000_000_001, 88_000_000_000_000_001
-Deed = Callable[[worlds.World, worlds.World], Awaitable[None]]
-"""Work for the user, through the second of two views of a world."""
+Deed = Callable[[fake_backend.FakeBackend, fake_backend.FakeBackend], Awaitable[None]]
+"""Work for the user, through the second of two views of a backend."""
 WATCHED = ("discord", "users", "credentials", "guilds", "jobs", "events", "queue", "user_data")
 
 
-async def played() -> worlds.World:
-    """Return a world with one user in a guild of his own and one that he shares; the other's job has ended."""
-    made = worlds.world()
+async def played() -> fake_backend.FakeBackend:
+    """Return a backend with a user in a guild of their own and in a shared one; the other member's job has ended."""
+    made = fake_backend.make()
     await made.add_user([values.user_guild(OWN), values.user_guild(SHARED)])
     await made.add_user([values.user_guild(SHARED)], OTHER)
     for guild_id in (OWN, SHARED):
@@ -37,58 +37,62 @@ async def played() -> worlds.World:
         hidden = values.channel(guild_id + 2, guild_id, overwrites=(values.denied(guild_id), values.allowed(5)))
         made.discord.channels[guild_id].append(hidden)
         made.discord.roles |= {(USER, guild_id): (5,), (OTHER, guild_id): ()}
-    await made.start(OTHERS_JOB, user_id=OTHER)
-    await made.work()
+    await made.start_job(OTHERS_JOB, user_id=OTHER)
+    await made.run_all_turns()
     return made
 
 
 @pytest.fixture
-async def world() -> worlds.World:
-    """The same, with a job of the user that has ended, and all else that may be stored of him."""
+async def backend() -> fake_backend.FakeBackend:
+    """The same, with a job of the user that has ended, and everything else that may be stored of them."""
     made = await played()
     await made.users.put_preferences(USER, model.Preferences((OWN,), (SHARED,)))
-    await made.start()
-    await made.work()
+    await made.start_job()
+    await made.run_all_turns()
     await made.requests.store("StartIndexing:1", ports.StoredResponse(b"print", str(USER).encode(), USER), made.clock())
     await made.requests.store("StartIndexing:2", ports.StoredResponse(b"print", b"other", OTHER), made.clock())
     return made
 
 
 def case(
-    world: worlds.World, of: ports.Dependencies | None = None, budgets: ports.UserBudgets | None = None
+    backend: fake_backend.FakeBackend, of: ports.Dependencies | None = None, budgets: ports.UserBudgets | None = None
 ) -> erase_user.EraseUser:
     """Return the use case."""
-    of = of or world.ports
-    return erase_user.EraseUser(of, control_job.JobControl(of, world.rules), budgets or worlds.MemoryUserBudgets())
+    of = of or backend.deps
+    return erase_user.EraseUser(
+        of, control_job.JobControl(of, backend.config), budgets or fake_backend.MemoryUserBudgets()
+    )
 
 
-def left(world: worlds.World) -> str:
+def left(backend: fake_backend.FakeBackend) -> str:
     """Return all that the stores hold, as text."""
-    guilds = {name: value for name, value in vars(world.guilds).items() if name not in {"written", "_users"}}
-    return repr([vars(world.users), guilds, vars(world.jobs), world.events.streams, vars(world.requests)["_answers"]])
+    guilds = {name: value for name, value in vars(backend.guilds).items() if name not in {"written", "_users"}}
+    return repr(
+        [vars(backend.users), guilds, vars(backend.jobs), backend.events.streams, vars(backend.requests)["_answers"]]
+    )
 
 
-def assert_gone(world: worlds.World) -> None:
-    """Nothing names the user or what only he has brought; the other's is there."""
-    stored = left(world)
+def assert_gone(backend: fake_backend.FakeBackend) -> None:
+    """Assert that nothing names the user or their own guild, and that the other user's data is there."""
+    stored = left(backend)
     assert str(USER) not in stored
     assert str(OWN) not in stored
     assert str(OTHER) in stored
     assert str(SHARED) in stored
 
 
-class Intrusion:
-    """Something that happens before the call of a certain number to the outside world, once."""
+class Interruption:
+    """Something that happens before the call of a certain number to the outside backend, once."""
 
     def __init__(self, at: int, deed: Callable[[], Awaitable[object]]) -> None:
         self.calls = 0
         self._at = at
         self._deed = deed
 
-    def over(self, world: ports.Dependencies) -> ports.Dependencies:
-        """Return a world whose calls are counted."""
-        counted: dict[str, Any] = {name: _Counted(getattr(world, name), self) for name in WATCHED}
-        return dataclasses.replace(world, **counted)
+    def over(self, backend: ports.Dependencies) -> ports.Dependencies:
+        """Return a backend whose calls are counted."""
+        counted: dict[str, Any] = {name: _Counted(getattr(backend, name), self) for name in WATCHED}
+        return dataclasses.replace(backend, **counted)
 
     async def called(self) -> None:
         """Count a call."""
@@ -98,27 +102,27 @@ class Intrusion:
 
 
 class _Counted:
-    def __init__(self, port: object, intrusion: Intrusion) -> None:
+    def __init__(self, port: object, interruption: Interruption) -> None:
         self._port = port
-        self._intrusion = intrusion
+        self._interruption = interruption
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- any method of any port
         method = getattr(self._port, name)
 
         async def call(*given: Any, **named: Any) -> Any:  # noqa: ANN401 -- as above
-            await self._intrusion.called()
+            await self._interruption.called()
             return await method(*given, **named)
 
         return call
 
 
-async def test_nothing_of_the_user_is_left_when_he_is_erased(world: worlds.World) -> None:
-    """What he shares with others stays, as theirs; the answer counts what went."""
-    budgets = worlds.MemoryUserBudgets()
+async def test_nothing_of_the_user_is_left_when_they_are_erased(backend: fake_backend.FakeBackend) -> None:
+    """Shared guilds stay; the result counts the deleted documents."""
+    budgets = fake_backend.MemoryUserBudgets()
 
-    removed = await case(world, budgets=budgets).erase(USER)
+    removed = await case(backend, budgets=budgets).erase(USER)
 
-    assert_gone(world)
+    assert_gone(backend)
     assert removed == {
         "users": 1,
         "rosters": 1,
@@ -128,106 +132,108 @@ async def test_nothing_of_the_user_is_left_when_he_is_erased(world: worlds.World
     }
     assert budgets.forgotten == [USER]
     with pytest.raises(errors.UserNotFound):
-        await world.browser.list_guilds(USER, after=None, size=10)
-    assert len(await world.guilds.list_channels([SHARED])) == 2
+        await backend.browser.list_guilds(USER, after=None, size=10)
+    assert len(await backend.guilds.list_channels([SHARED])) == 2
 
 
-async def test_nothing_happens_when_nobody_is_known(world: worlds.World) -> None:
-    """A stranger, and one who was erased before: no error, and nothing counted."""
-    await case(world).erase(USER)
-    before = left(world)
+async def test_erasure_does_nothing_when_the_user_is_unknown(backend: fake_backend.FakeBackend) -> None:
+    """Never seen, or erased before: no error, and nothing counted."""
+    await case(backend).erase(USER)
+    before = left(backend)
 
-    assert await case(world).erase(USER) == {}
-    assert await case(world).erase(values.USER + 9) == {}
-    assert left(world) == before
+    assert await case(backend).erase(USER) == {}
+    assert await case(backend).erase(values.USER + 9) == {}
+    assert left(backend) == before
 
 
-async def test_the_watchers_are_told_when_the_user_is_erased_while_his_job_runs() -> None:
-    """The job ends before it goes, so that nobody waits for it."""
-    world = await played()
-    await world.start()
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
+async def test_watchers_see_the_end_when_the_user_is_erased_during_a_job() -> None:
+    """The job ends before it is deleted, so that no watcher waits for it."""
+    backend = await played()
+    await backend.start_job()
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     published: list[model.JobUpdate] = []
 
-    class Look(Intrusion):
+    class Look(Interruption):
         async def called(self) -> None:
-            published.extend(world.events.streams[JOB][-1:])
+            published.extend(backend.events.streams[JOB][-1:])
 
-    await case(world, Look(0, world.work).over(world.ports)).erase(USER)
+    await case(backend, Look(0, backend.run_all_turns).over(backend.deps)).erase(USER)
 
     assert (published[-1].job.state, published[-1].job.reason) == (model.JobState.FAILED, erase_user.USER_ERASED)
     assert published[-1].tally.open == 0
-    assert_gone(world)
+    assert_gone(backend)
 
 
-async def a_job(world: worlds.World, watched: worlds.World) -> None:
+async def a_job(backend: fake_backend.FakeBackend, watched: fake_backend.FakeBackend) -> None:
     """Run a job as workers do; it has to wait for quota once."""
-    world.discord.fail(OWN, errors.RateLimited("user", retry_after=3.0, why="used up"))
-    await world.start()
-    await watched.work()
+    backend.discord.fail(OWN, errors.RateLimited("user", retry_after=3.0, why="used up"))
+    await backend.start_job()
+    await watched.run_all_turns()
 
 
-async def a_start(world: worlds.World, watched: worlds.World) -> None:
+async def a_start(backend: fake_backend.FakeBackend, watched: fake_backend.FakeBackend) -> None:
     """Start a job as callers do, with its first turn."""
-    await start_job.StartJob(watched.ports, world.rules, watched.turner).start(USER, wait=5.0, immediate=1, force=False)
+    await start_job.StartJob(watched.deps, backend.config, watched.turn_runner).start(
+        USER, wait=5.0, immediate=1, force=False
+    )
 
 
-async def a_cancellation(world: worlds.World, watched: worlds.World) -> None:
+async def a_cancellation(backend: fake_backend.FakeBackend, watched: fake_backend.FakeBackend) -> None:
     """Cancel a job that has done a part."""
-    await world.start()
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    await control_job.JobControl(watched.ports, world.rules).cancel(JOB)
+    await backend.start_job()
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
+    await control_job.JobControl(watched.deps, backend.config).cancel(JOB)
 
 
-async def a_retry(world: worlds.World, watched: worlds.World) -> None:
+async def a_retry(backend: fake_backend.FakeBackend, watched: fake_backend.FakeBackend) -> None:
     """Try again what failed."""
-    world.discord.fail(OWN, errors.DiscordRefused(400, 50035))
-    await world.start()
-    await world.work()
-    await control_job.JobControl(watched.ports, world.rules).retry(JOB)
+    backend.discord.fail(OWN, errors.DiscordRefused(400, 50035))
+    await backend.start_job()
+    await backend.run_all_turns()
+    await control_job.JobControl(watched.deps, backend.config).retry(JOB)
 
 
 @pytest.mark.parametrize("deed", [a_job, a_start, a_cancellation, a_retry])
-async def test_nothing_is_left_when_the_user_is_erased_at_any_moment_of_his_work(deed: Deed) -> None:
-    """Whoever works for him, and whatever is written late: it is gone when the last turn is."""
+async def test_nothing_is_left_when_the_user_is_erased_before_any_call_of_their_work(deed: Deed) -> None:
+    """Late writes of any process are gone after the last turn."""
     number = 0
     while True:
         number += 1
-        world = await played()
-        intrusion = Intrusion(number, functools.partial(case(world).erase, USER))
-        watched = dataclasses.replace(world, through=intrusion.over)
-        # The caller may learn that the user, or his job, is gone.
+        backend = await played()
+        interruption = Interruption(number, functools.partial(case(backend).erase, USER))
+        watched = dataclasses.replace(backend, wrap_deps=interruption.over)
+        # The caller may learn that the user, or their job, is gone.
         with contextlib.suppress(errors.CredentialMissing, errors.JobNotFound, errors.NothingFailed):
-            await deed(world, watched)
-        await watched.work()
-        if intrusion.calls < number:
+            await deed(backend, watched)
+        await watched.run_all_turns()
+        if interruption.calls < number:
             break
 
-        assert_gone(world)
+        assert_gone(backend)
     assert number > 5
 
 
 @pytest.mark.parametrize("deed", [a_job, a_start])
-async def test_nothing_is_left_when_work_is_done_at_any_moment_of_the_erasure(deed: Deed) -> None:
+async def test_nothing_is_left_when_a_job_runs_before_any_call_of_the_erasure(deed: Deed) -> None:
     """A job that ran before, or one that begins just then, comes between any two steps."""
     number = 0
     while True:
         number += 1
-        world = await played()
+        backend = await played()
         if deed is a_job:
-            await world.start()
+            await backend.start_job()
 
-        async def work(world: worlds.World = world) -> None:
+        async def work(backend: fake_backend.FakeBackend = backend) -> None:
             with contextlib.suppress(errors.CredentialMissing, errors.JobNotFound):
-                await (world.work() if deed is a_job else deed(world, world))
-            await world.work()
+                await (backend.run_all_turns() if deed is a_job else deed(backend, backend))
+            await backend.run_all_turns()
 
-        intrusion = Intrusion(number, work)
-        await case(world, intrusion.over(world.ports)).erase(USER)
-        await world.work()
+        interruption = Interruption(number, work)
+        await case(backend, interruption.over(backend.deps)).erase(USER)
+        await backend.run_all_turns()
 
-        assert_gone(world)
-        if intrusion.calls < number:
+        assert_gone(backend)
+        if interruption.calls < number:
             break
     assert number > 10
 
@@ -237,86 +243,88 @@ async def test_nothing_is_left_when_an_erasure_that_was_killed_is_called_again()
     number = 0
     while True:
         number += 1
-        world = await played()
-        await world.start()
-        await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
+        backend = await played()
+        await backend.start_job()
+        await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
 
         async def kill() -> None:
             raise errors.StoreUnavailable("played")
 
-        intrusion = Intrusion(number, kill)
+        interruption = Interruption(number, kill)
         try:
-            await case(world, intrusion.over(world.ports)).erase(USER)
+            await case(backend, interruption.over(backend.deps)).erase(USER)
         except errors.StoreUnavailable:
-            await case(world).erase(USER)
+            await case(backend).erase(USER)
         else:
             break
 
-        assert_gone(world)
+        assert_gone(backend)
     assert number > 10
 
 
-async def test_the_erasure_is_not_done_when_the_budgets_are_away(world: worlds.World) -> None:
-    """The caller is told to come again, and then it is."""
-    budgets = worlds.MemoryUserBudgets()
+async def test_erasure_fails_and_can_be_repeated_when_the_limiter_is_unavailable(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """The caller gets an error, repeats the call, and it completes."""
+    budgets = fake_backend.MemoryUserBudgets()
     budgets.away = True
     with pytest.raises(errors.LimiterUnavailable):
-        await case(world, budgets=budgets).erase(USER)
+        await case(backend, budgets=budgets).erase(USER)
 
     budgets.away = False
-    await case(world, budgets=budgets).erase(USER)
+    await case(backend, budgets=budgets).erase(USER)
 
     assert budgets.forgotten == [USER]
-    assert_gone(world)
+    assert_gone(backend)
 
 
-async def test_a_late_turn_takes_nothing_when_the_user_has_come_back(world: worlds.World) -> None:
-    """Only what the old job left goes; what he has brought anew is his."""
-    await world.start("c" * 32)
+async def test_a_late_turn_deletes_nothing_new_when_the_user_has_come_back(backend: fake_backend.FakeBackend) -> None:
+    """Only the old job's writes are deleted; the new data stays."""
+    await backend.start_job("c" * 32)
 
     async def again() -> None:
-        world.discord.before_answer = None
-        await case(world).erase(USER)
-        await world.add_user([values.user_guild(OWN)])
-        await world.start("d" * 32)
+        backend.discord.before_answer = None
+        await case(backend).erase(USER)
+        await backend.add_user([values.user_guild(OWN)])
+        await backend.start_job("d" * 32)
 
-    world.discord.before_answer = again
-    await world.turn()
-    await world.work()
+    backend.discord.before_answer = again
+    await backend.run_next_turn()
+    await backend.run_all_turns()
 
-    assert await world.states("d" * 32) == {OWN: "SUCCEEDED"}
-    assert await world.jobs.list_tasks("c" * 32) == []
-    assert not world.events.streams["c" * 32]
+    assert await backend.task_states("d" * 32) == {OWN: "SUCCEEDED"}
+    assert await backend.jobs.list_tasks("c" * 32) == []
+    assert not backend.events.streams["c" * 32]
 
 
-async def test_discord_is_asked_nothing_more_when_the_user_is_erased(world: worlds.World) -> None:
+async def test_discord_is_asked_nothing_more_when_the_user_is_erased(backend: fake_backend.FakeBackend) -> None:
     """The turn that still runs notices at its next write; only what is on its way is finished."""
     guilds = [values.user_guild(90_000 + number) for number in range(40)]
-    await world.add_user(guilds)
-    await stored.guild_list(world.users, OTHER, [values.user_guild(SHARED), *guilds], world.clock())
-    await world.installs.store(frozenset(guild.guild_id for guild in guilds), world.clock())
-    await world.start("c" * 32)
+    await backend.add_user(guilds)
+    await stored.guild_list(backend.users, OTHER, [values.user_guild(SHARED), *guilds], backend.clock())
+    await backend.bot_guilds.store(frozenset(guild.guild_id for guild in guilds), backend.clock())
+    await backend.start_job("c" * 32)
     asked: list[int] = []
 
     async def at_the_sixth() -> None:
         asked.append(len(asked) + 1)
         if len(asked) == 6:
-            await case(world).erase(USER)
+            await case(backend).erase(USER)
 
-    world.discord.before_answer = at_the_sixth
-    await world.work()
+    backend.discord.before_answer = at_the_sixth
+    await backend.run_all_turns()
 
     assert 6 <= len(asked) <= 6 + 5
-    assert_gone(world)
+    assert_gone(backend)
 
 
-async def test_revoking_says_nothing_of_an_erased_user(world: worlds.World) -> None:
-    """He is as unknown as one who never came."""
-    await case(world).erase(USER)
+async def test_status_is_missing_when_the_user_was_erased(backend: fake_backend.FakeBackend) -> None:
+    """They are as unknown as a user who was never stored."""
+    await case(backend).erase(USER)
 
-    status = await tokens.CredentialControl(world.ports, control_job.JobControl(world.ports, world.rules)).get_status(
-        USER
-    )
+    status = await tokens.CredentialControl(
+        backend.deps, control_job.JobControl(backend.deps, backend.config)
+    ).get_status(USER)
 
     assert status.state is tokens.CredentialState.MISSING
-    assert_gone(world)
+    assert_gone(backend)

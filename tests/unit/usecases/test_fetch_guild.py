@@ -8,7 +8,7 @@ import pytest
 from indexing import errors
 from indexing.domain import freshness, model, ports, reasons
 from indexing.usecases import fetch_guild
-from tests import stored, values, worlds
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 GUILD, USER = values.GUILD, values.USER
@@ -21,9 +21,9 @@ PURPOSE = ports.Purpose(model.Lane.BACKGROUND, USER, "job:guild", 1.0)
 
 @dataclasses.dataclass
 class Bench:
-    """A world with one guild and one member."""
+    """A backend with one guild and one member."""
 
-    world: worlds.World
+    backend: fake_backend.FakeBackend
     began: int = 0
 
     async def run(self, **changes: Any) -> fetch_guild.StepResult:  # noqa: ANN401 -- any field of a unit, or job= and guild=
@@ -32,34 +32,35 @@ class Bench:
         async def began() -> None:
             self.began += 1
 
-        job = changes.pop("job", values.job(created_at=self.world.clock()))
+        job = changes.pop("job", values.job(created_at=self.backend.clock()))
         guild = changes.pop("guild", await self.guild())
-        membership = await stored.member(self.world.users, USER, GUILD)
+        credential = changes.pop("credential", values.credential())
+        membership = await stored.member(self.backend.users, USER, GUILD)
         assert membership is not None
-        work = fetch_guild.TaskContext(job, values.task(**changes), guild, membership, values.credential(), began)
-        return await self.world.fetcher.run_step(work, PURPOSE)
+        work = fetch_guild.TaskContext(job, values.task(**changes), guild, membership, credential, began)
+        return await self.backend.guild_step.run_step(work, PURPOSE)
 
     async def guild(self) -> model.Guild:
         """Return the guild as it is stored."""
-        return (await self.world.guilds.get([GUILD]))[GUILD]
+        return (await self.backend.guilds.get([GUILD]))[GUILD]
 
     async def fetched(self, *channels: model.Channel) -> None:
         """Let somebody have fetched the guild just now."""
-        now = self.world.clock()
-        fence = await self.world.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
+        now = self.backend.clock()
+        fence = await self.backend.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)
         assert fence is not None
-        await stored.channels(self.world.guilds, GUILD, fence=fence, channels=channels, now=now)
+        await stored.channels(self.backend.guilds, GUILD, fence=fence, channels=channels, now=now)
 
 
 @pytest.fixture
 async def bench() -> Bench:
     """The guild has two channels, one of them closed."""
-    world = worlds.world()
-    await world.add_user([values.user_guild()])
-    world.discord.channels[GUILD] = [OPEN, CLOSED]
-    await stored.guild_list(world.users, USER, world.discord.lists[USER], world.clock())
-    await world.guilds.upsert_guilds(world.discord.lists[USER], {GUILD})
-    return Bench(world)
+    backend = fake_backend.make()
+    await backend.add_user([values.user_guild()])
+    backend.discord.channels[GUILD] = [OPEN, CLOSED]
+    await stored.guild_list(backend.users, USER, backend.discord.lists[USER], backend.clock())
+    await backend.guilds.upsert_guilds(backend.discord.lists[USER], {GUILD})
+    return Bench(backend)
 
 
 async def test_a_guild_is_stored_when_discord_answers(bench: Bench) -> None:
@@ -67,9 +68,9 @@ async def test_a_guild_is_stored_when_discord_answers(bench: Bench) -> None:
     outcome = await bench.run(attempts=3, reason="DISCORD_TRANSIENT")
 
     assert outcome == fetch_guild.StepResult(values.task(state=model.TaskState.SUCCEEDED, channel_count=1))
-    assert await bench.world.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
+    assert await bench.backend.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
     stored = await bench.guild()
-    assert (stored.fetched_at, stored.lease_until) == (bench.world.clock(), 0.0)
+    assert (stored.fetched_at, stored.lease_until) == (bench.backend.clock(), 0.0)
     assert bench.began == 1
 
 
@@ -84,27 +85,27 @@ async def test_a_guild_is_left_alone_when_discord_refused_it(
     bench: Bench, refusal: errors.DiscordRefused, cause: str
 ) -> None:
     """The unit fails with the cause; the next one is skipped with it at no cost, until the refusal is old."""
-    bench.world.discord.fail(GUILD, refusal)
+    bench.backend.discord.fail(GUILD, refusal)
 
     failed = await bench.run()
     skipped = await bench.run()
-    bench.world.clock.advance(reasons.NEGATIVE_CACHE_TTLS[0])
+    bench.backend.clock.advance(reasons.NEGATIVE_CACHE_TTLS[0])
     again = await bench.run()
 
     assert (failed.task.state, failed.task.reason) == (model.TaskState.FAILED, cause)
     assert (skipped.task.state, skipped.task.reason) == (model.TaskState.SKIPPED, cause)
     assert again.task.state is model.TaskState.SUCCEEDED
-    assert bench.world.discord.asked(GUILD) == 2
+    assert bench.backend.discord.asked(GUILD) == 2
 
 
 async def test_a_refusal_is_believed_longer_when_it_comes_again(bench: Bench) -> None:
     """An hour, six, a day, a week; a success forgets them all."""
     hours = []
     for _ in range(5):
-        bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
+        bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
         await bench.run()
-        hours.append(((await bench.guild()).retry_at - bench.world.clock()) / 3600)
-        bench.world.clock.advance(hours[-1] * 3600)
+        hours.append(((await bench.guild()).retry_at - bench.backend.clock()) / 3600)
+        bench.backend.clock.advance(hours[-1] * 3600)
     await bench.run()
 
     assert hours == [1, 6, 24, 168, 168]
@@ -113,43 +114,46 @@ async def test_a_refusal_is_believed_longer_when_it_comes_again(bench: Bench) ->
 
 async def test_what_was_read_is_hidden_when_our_bot_was_removed(bench: Bench) -> None:
     """Discord's list of our bot's guilds says so, and nothing less does; the guild is then outside the set."""
-    await bench.world.installs.store(frozenset({GUILD, 7}), bench.world.clock())
+    await bench.backend.bot_guilds.store(frozenset({GUILD, 7}), bench.backend.clock())
     await bench.run()
-    bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
-    bench.world.discord.installed.discard(GUILD)
-    bench.world.clock.advance(bench.world.rules.max_age)
+    bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
+    bench.backend.discord.installed.discard(GUILD)
+    bench.backend.clock.advance(bench.backend.config.max_age)
 
     outcome = await bench.run(guild=dataclasses.replace(await bench.guild(), schedule=model.NEVER_FETCHED))
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "BOT_REMOVED")
     assert (await bench.guild()).access is model.Access.NOT_INSTALLED
-    assert await bench.world.guilds.list_channels([GUILD]) == []
-    assert {cause for _, cause in bench.world.guilds.gone.values()} == {"BOT_REMOVED"}
-    assert await bench.world.installs.load() == (frozenset({7}), bench.world.clock() - bench.world.rules.max_age)
+    assert await bench.backend.guilds.list_channels([GUILD]) == []
+    assert (await bench.guild()).reason == "BOT_REMOVED"
+    assert await bench.backend.bot_guilds.load() == (
+        frozenset({7}),
+        bench.backend.clock() - bench.backend.config.max_age,
+    )
 
 
 async def test_nothing_is_hidden_when_it_cannot_be_told_whether_our_bot_was_removed(bench: Bench) -> None:
     """A guess erases nothing: the guild counts as one that refuses."""
     await bench.fetched(OPEN, CLOSED)
-    bench.world.clock.advance(bench.world.rules.max_age)
-    bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
-    bench.world.discord.fail(("bot", GUILD), errors.DiscordTransient("502"))
+    bench.backend.clock.advance(bench.backend.config.max_age)
+    bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
+    bench.backend.discord.fail(("bot", GUILD), errors.DiscordTransient("502"))
 
     outcome = await bench.run()
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.FAILED, "NO_ACCESS")
-    assert await bench.world.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
+    assert await bench.backend.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
 
 
 async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench) -> None:
     """Who has just given the bot its rights does not want to wait an hour; but once a minute is enough for all."""
-    bench.world.discord.fail(GUILD, errors.NoAccess(403, 50001))
+    bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
     await bench.run()
 
-    bench.world.clock.advance(reasons.FORCED_RETRY_INTERVAL - 1)
-    early = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
-    bench.world.clock.advance(1)
-    outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
+    bench.backend.clock.advance(reasons.FORCED_RETRY_INTERVAL - 1)
+    early = await bench.run(job=values.job(force=True, created_at=bench.backend.clock()))
+    bench.backend.clock.advance(1)
+    outcome = await bench.run(job=values.job(force=True, created_at=bench.backend.clock()))
 
     assert (early.task.state, early.task.reason) == (model.TaskState.SKIPPED, "NO_ACCESS")
     assert outcome.task.state is model.TaskState.SUCCEEDED
@@ -158,7 +162,7 @@ async def test_a_refusal_is_not_believed_when_the_caller_forces_it(bench: Bench)
 
 async def test_a_unit_fails_when_discord_refuses_for_another_reason(bench: Bench) -> None:
     """A bad request says nothing about the guild: it is not remembered, and the lease ends."""
-    bench.world.discord.fail(GUILD, errors.DiscordRefused(400, 50035))
+    bench.backend.discord.fail(GUILD, errors.DiscordRefused(400, 50035))
 
     outcome = await bench.run()
 
@@ -169,7 +173,7 @@ async def test_a_unit_fails_when_discord_refuses_for_another_reason(bench: Bench
 
 async def test_the_caller_decides_when_a_token_is_refused(bench: Bench) -> None:
     """Nothing is noted of the guild, and the lease ends."""
-    bench.world.discord.fail(GUILD, errors.TokenRefused(401, 0))
+    bench.backend.discord.fail(GUILD, errors.TokenRefused(401, 0))
 
     with pytest.raises(errors.TokenRefused):
         await bench.run()
@@ -179,12 +183,12 @@ async def test_the_caller_decides_when_a_token_is_refused(bench: Bench) -> None:
 
 async def test_a_unit_is_tried_again_when_the_failure_may_pass(bench: Bench) -> None:
     """After a pause that doubles; the lease ends, so that others need not wait."""
-    bench.world.discord.fail(GUILD, errors.DiscordTransient("500"), errors.DiscordTransient("500"))
+    bench.backend.discord.fail(GUILD, errors.DiscordTransient("500"), errors.DiscordTransient("500"))
 
     first = await bench.run()
     third = await bench.run(attempts=2)
 
-    base, now = bench.world.rules.retry_base, bench.world.clock()
+    base, now = bench.backend.config.retry_base, bench.backend.clock()
     assert (first.task.state, first.task.attempts, first.task.reason) == (
         model.TaskState.QUEUED,
         1,
@@ -198,12 +202,12 @@ async def test_a_unit_is_tried_again_when_the_failure_may_pass(bench: Bench) -> 
 
 async def test_a_unit_fails_when_all_attempts_are_used_up(bench: Bench) -> None:
     """With the cause, and the number of attempts."""
-    bench.world.discord.fail(GUILD, errors.DiscordTransient("500"))
+    bench.backend.discord.fail(GUILD, errors.DiscordTransient("500"))
 
-    outcome = await bench.run(attempts=bench.world.rules.max_attempts - 1)
+    outcome = await bench.run(attempts=bench.backend.config.max_attempts - 1)
 
     wanted = values.task(
-        state=model.TaskState.FAILED, reason="DISCORD_TRANSIENT", attempts=bench.world.rules.max_attempts
+        state=model.TaskState.FAILED, reason="DISCORD_TRANSIENT", attempts=bench.backend.config.max_attempts
     )
     assert outcome == fetch_guild.StepResult(wanted)
 
@@ -212,29 +216,41 @@ async def test_a_unit_fails_when_all_attempts_are_used_up(bench: Bench) -> None:
 async def test_the_job_waits_when_a_budget_of_all_its_guilds_refuses(bench: Bench, budget: str) -> None:
     """The unit stays as it was; nothing was asked, so nothing is locked and nobody is told that it began."""
     refusal = errors.RateLimited(budget, retry_after=3.0, why="used up")
-    bench.world.discord.fail(GUILD, refusal)
+    bench.backend.discord.fail(GUILD, refusal)
 
     outcome = await bench.run(attempts=2, reason="DISCORD_TRANSIENT")
 
     assert outcome == fetch_guild.StepResult(values.task(attempts=2, reason="DISCORD_TRANSIENT"), throttled=refusal)
     assert (await bench.guild()).lease_until == 0.0
-    assert (bench.began, bench.world.discord.calls) == (0, [])
+    assert (bench.began, bench.backend.discord.calls) == (0, [])
 
 
-@pytest.mark.parametrize("why", ["used up", "429 user"], ids=["by-our-limiter", "by-discord"])
-async def test_only_the_unit_waits_when_its_route_refuses(bench: Bench, why: str) -> None:
+async def test_only_the_unit_waits_when_its_route_refuses(bench: Bench) -> None:
     """The job's other guilds may go on; no attempt is counted."""
-    bench.world.discord.fail(GUILD, errors.RateLimited("route", retry_after=3.0, why=why))
+    bench.backend.discord.fail(GUILD, errors.RateLimited("route", retry_after=3.0, why="used up"))
 
     outcome = await bench.run()
 
-    assert outcome == fetch_guild.StepResult(values.task(retry_at=bench.world.clock() + 3.0))
+    assert outcome == fetch_guild.StepResult(values.task(retry_at=bench.backend.clock() + 3.0))
     assert (await bench.guild()).lease_until == 0.0
+
+
+async def test_an_attempt_is_counted_when_discord_answers_429(bench: Bench) -> None:
+    """The first is asked again after what Discord says or the first pause, whichever is longer; the fifth fails."""
+    for answers in (1, 5):
+        bench.backend.discord.fail(GUILD, errors.RateLimited("route", retry_after=30.0, why="429 user"))
+
+        outcome = await bench.run(attempts=answers - 1)
+
+        assert (outcome.task.attempts, outcome.throttled) == (answers, None)
+        expected = (model.TaskState.FAILED, 0.0) if answers == 5 else (model.TaskState.QUEUED, 30.0)
+        waits = outcome.task.retry_at - bench.backend.clock() if outcome.task.retry_at else 0.0
+        assert (outcome.task.state, waits) == expected
 
 
 async def test_the_job_waits_when_the_edge_blocks_our_address(bench: Bench) -> None:
     """Every further call would make it worse."""
-    bench.world.discord.fail(GUILD, errors.EgressBlocked(403, 60.0))
+    bench.backend.discord.fail(GUILD, errors.EgressBlocked(403, 60.0))
 
     outcome = await bench.run()
 
@@ -245,7 +261,7 @@ async def test_the_job_waits_when_the_edge_blocks_our_address(bench: Bench) -> N
 
 async def test_the_caller_decides_when_the_limiter_is_away(bench: Bench) -> None:
     """Without budgets there is nothing to do for any guild."""
-    bench.world.discord.fail(GUILD, errors.LimiterUnavailable(1.0))
+    bench.backend.discord.fail(GUILD, errors.LimiterUnavailable(1.0))
 
     with pytest.raises(errors.LimiterUnavailable):
         await bench.run()
@@ -256,23 +272,23 @@ async def test_the_caller_decides_when_the_limiter_is_away(bench: Bench) -> None
 async def test_discord_is_not_asked_when_the_guild_is_fresh(bench: Bench) -> None:
     """What somebody else has read serves this user as well, with his own rights."""
     await bench.fetched(OPEN, CLOSED, values.channel(9))
-    bench.world.clock.advance(bench.world.rules.max_age - 1)
+    bench.backend.clock.advance(bench.backend.config.max_age - 1)
 
     outcome = await bench.run()
 
     assert outcome == fetch_guild.StepResult(values.task(state=model.TaskState.SUCCEEDED, channel_count=2))
-    assert bench.world.discord.calls == []
+    assert bench.backend.discord.calls == []
     assert bench.began == 0
 
 
 async def test_discord_is_asked_when_the_guild_is_no_longer_fresh(bench: Bench) -> None:
     """At its age it counts as old."""
     await bench.fetched(values.channel(9))
-    bench.world.clock.advance(bench.world.rules.max_age)
+    bench.backend.clock.advance(bench.backend.config.max_age)
 
     await bench.run()
 
-    assert await bench.world.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
+    assert await bench.backend.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
 
 
 @pytest.mark.parametrize(("created", "asked"), [(-1.0, 0), (1.0, 1)], ids=["read-after-start", "read-before-start"])
@@ -282,20 +298,20 @@ async def test_a_forced_job_asks_when_the_guild_was_read_before_its_start(
     """Newer than the caller's wish is new enough: two forced jobs at once fetch a guild once."""
     await bench.fetched(OPEN, values.channel(9))
 
-    await bench.run(job=values.job(force=True, created_at=bench.world.clock() + created))
+    await bench.run(job=values.job(force=True, created_at=bench.backend.clock() + created))
 
-    assert bench.world.discord.asked(GUILD) == asked
+    assert bench.backend.discord.asked(GUILD) == asked
 
 
 async def test_a_unit_comes_back_soon_when_somebody_else_fetches_its_guild(bench: Bench) -> None:
     """It takes no permit, and looks again when the other one may be done."""
-    now = bench.world.clock()
-    await bench.world.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
+    now = bench.backend.clock()
+    await bench.backend.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
 
     outcome = await bench.run()
 
     assert outcome == fetch_guild.StepResult(values.task(retry_at=now + fetch_guild.ELSEWHERE))
-    assert bench.world.discord.calls == []
+    assert bench.backend.discord.calls == []
 
 
 @pytest.mark.parametrize("done", [True, False], ids=["has-fetched", "is-fetching"])
@@ -304,39 +320,39 @@ async def test_no_call_is_made_when_somebody_was_quicker_to_the_permit(
     done: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
     """The permit goes back; his result is used as soon as it is there."""
-    before, now = await bench.guild(), bench.world.clock()
-    fence = await bench.world.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
+    before, now = await bench.guild(), bench.backend.clock()
+    fence = await bench.backend.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now)
     assert fence is not None
     if done:
-        await stored.channels(bench.world.guilds, GUILD, fence=fence, channels=[OPEN, CLOSED], now=now)
+        await stored.channels(bench.backend.guilds, GUILD, fence=fence, channels=[OPEN, CLOSED], now=now)
 
     outcome = await bench.run(guild=before)
 
     succeeded = values.task(state=model.TaskState.SUCCEEDED, channel_count=1)
     assert outcome.task == (succeeded if done else values.task(retry_at=now + fetch_guild.ELSEWHERE))
-    assert (bench.world.discord.calls, bench.began) == ([], 0)
+    assert (bench.backend.discord.calls, bench.began) == ([], 0)
 
 
 async def test_a_late_answer_is_not_stored_when_the_lease_was_lost(bench: Bench) -> None:
     """Whoever has the lease now fetches again; this unit waits for him."""
-    bench.world.discord.latency = bench.world.rules.guild_lease + 5
+    bench.backend.discord.latency = bench.backend.config.guild_lease + 5
     slow = bench.run()
 
     async def take_over() -> None:
-        now = bench.world.clock() + bench.world.rules.guild_lease
-        assert await bench.world.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now) is not None
+        now = bench.backend.clock() + bench.backend.config.guild_lease
+        assert await bench.backend.guilds.acquire_lease(GUILD, now=now, until=now + 25, fetched_before=now) is not None
 
-    bench.world.discord.before_answer = take_over
+    bench.backend.discord.before_answer = take_over
     outcome = await slow
 
-    assert outcome.task == values.task(retry_at=bench.world.clock() + fetch_guild.ELSEWHERE)
-    assert await bench.world.guilds.list_channels([GUILD]) == []
+    assert outcome.task == values.task(retry_at=bench.backend.clock() + fetch_guild.ELSEWHERE)
+    assert await bench.backend.guilds.list_channels([GUILD]) == []
     assert (await bench.guild()).fetched_at is None
 
 
 async def test_roles_come_next_when_they_can_change_what_he_sees(bench: Bench) -> None:
     """What is certain without them is counted at once; the unit is partly done."""
-    bench.world.discord.channels[GUILD] = [OPEN, FOR_ROLE]
+    bench.backend.discord.channels[GUILD] = [OPEN, FOR_ROLE]
 
     outcome = await bench.run()
 
@@ -355,8 +371,8 @@ async def test_known_roles_count_when_they_are_not_too_old(
     bench: Bench, age: float, count: int, step: model.Step
 ) -> None:
     """Fresh ones end the unit, old ones are asked for again, very old ones are not believed meanwhile."""
-    bench.world.discord.channels[GUILD] = [OPEN, FOR_ROLE]
-    await stored.roles(bench.world.users, USER, GUILD, (ROLE,), bench.world.clock() - age)
+    bench.backend.discord.channels[GUILD] = [OPEN, FOR_ROLE]
+    await stored.roles(bench.backend.users, USER, GUILD, (ROLE,), bench.backend.clock() - age)
 
     outcome = await bench.run()
 
@@ -367,14 +383,14 @@ async def test_known_roles_count_when_they_are_not_too_old(
 async def test_a_unit_is_done_when_the_roles_are_there(bench: Bench) -> None:
     """They are stored, and what they open is counted."""
     await bench.fetched(OPEN, FOR_ROLE, CLOSED)
-    bench.world.discord.roles[USER, GUILD] = (ROLE,)
+    bench.backend.discord.roles[USER, GUILD] = (ROLE,)
 
     outcome = await bench.run(step=model.Step.ROLES, state=model.TaskState.RUNNING, channel_count=1)
 
     assert outcome.task == values.task(step=model.Step.ROLES, state=model.TaskState.SUCCEEDED, channel_count=2)
-    member = await stored.member(bench.world.users, USER, GUILD)
+    member = await stored.member(bench.backend.users, USER, GUILD)
     assert member is not None
-    assert (member.role_ids, member.roles_at) == ((ROLE,), bench.world.clock())
+    assert (member.role_ids, member.roles_at) == ((ROLE,), bench.backend.clock())
 
 
 async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Bench) -> None:
@@ -383,12 +399,17 @@ async def test_a_unit_is_skipped_when_the_user_is_no_member_any_more(bench: Benc
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "USER_LEFT")
     assert outcome.task.channel_count == 0
-    assert await stored.member(bench.world.users, USER, GUILD) is None
+    assert await stored.member(bench.backend.users, USER, GUILD) is None
 
 
-async def test_a_unit_is_done_as_far_as_possible_when_roles_may_not_be_read(bench: Bench) -> None:
-    """What depends on a role stays hidden, and the row says why."""
-    bench.world.discord.fail((USER, GUILD), errors.NoAccess(403, 50001))
+@pytest.mark.parametrize(
+    "refusal", [errors.NoAccess(403, 50001), errors.Gone(404, 10004), errors.Gone(404, 0), errors.Gone(404, 10013)]
+)
+async def test_roles_stay_unknown_when_discord_does_not_say_that_the_user_left(
+    bench: Bench, refusal: errors.DiscordRefused
+) -> None:
+    """What depends on a role stays hidden, and the row says why. Only Unknown Member ends a membership."""
+    bench.backend.discord.fail((USER, GUILD), *[refusal] * 2)
 
     outcome = await bench.run(step=model.Step.ROLES, channel_count=1)
 
@@ -396,9 +417,37 @@ async def test_a_unit_is_done_as_far_as_possible_when_roles_may_not_be_read(benc
     assert outcome.task.channel_count == 1
 
 
+@pytest.mark.parametrize("refusal", [errors.NoAccess(403, 50001), errors.Gone(404, 10004)])
+async def test_the_bot_is_asked_when_the_users_own_token_cannot_read_roles(
+    bench: Bench, refusal: errors.DiscordRefused
+) -> None:
+    """It may know; a second call is made only when the first was with the user's token."""
+    bench.backend.discord.roles[USER, GUILD] = (ROLE,)
+    bench.backend.discord.fail((USER, GUILD), refusal)
+    own = values.credential(scopes=("guilds", ports.MEMBER_SCOPE))
+
+    outcome = await bench.run(step=model.Step.ROLES, credential=own)
+
+    assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SUCCEEDED, "")
+    assert bench.backend.discord.own_tokens == [True, False]
+
+
+async def test_a_guild_is_left_alone_when_its_listing_is_too_large(bench: Bench) -> None:
+    """One call, no retry; the guild is not asked again for an hour, and nothing that was read is hidden."""
+    bench.backend.discord.fail(GUILD, errors.AnswerTooLarge(48 << 20))
+
+    first = await bench.run()
+    again = await bench.run()
+
+    assert (first.task.state, first.task.reason) == (model.TaskState.FAILED, "GUILD_TOO_LARGE")
+    assert (again.task.state, again.task.reason) == (model.TaskState.SKIPPED, "GUILD_TOO_LARGE")
+    assert bench.backend.discord_calls == [GUILD]
+    assert (await bench.guild()).retry_at == bench.backend.clock() + 3_600.0
+
+
 async def test_a_unit_stays_partly_done_when_reading_roles_fails_for_now(bench: Bench) -> None:
     """The channels are not asked for again."""
-    bench.world.discord.fail((USER, GUILD), errors.DiscordTransient("500"))
+    bench.backend.discord.fail((USER, GUILD), errors.DiscordTransient("500"))
 
     outcome = await bench.run(step=model.Step.ROLES, state=model.TaskState.RUNNING, channel_count=1)
 
@@ -412,20 +461,20 @@ async def test_a_listing_is_asked_for_again_when_it_lacks_more_than_half(
 ) -> None:
     """The second one is believed, and only what it lacks is hidden, with the cause."""
     await bench.fetched(OPEN, CLOSED, FOR_ROLE)
-    bench.world.clock.advance(bench.world.rules.max_age)
-    bench.world.discord.channels[GUILD] = [OPEN]
+    bench.backend.clock.advance(bench.backend.config.max_age)
+    bench.backend.discord.channels[GUILD] = [OPEN]
 
     async def second_answer() -> None:
-        if bench.world.discord.asked(GUILD) == 2:
-            bench.world.discord.channels[GUILD] = second
+        if bench.backend.discord.asked(GUILD) == 2:
+            bench.backend.discord.channels[GUILD] = second
 
-    bench.world.discord.before_answer = second_answer
+    bench.backend.discord.before_answer = second_answer
     await bench.run()
 
-    assert bench.world.discord.asked(GUILD) == 2
-    assert await bench.world.guilds.list_channels([GUILD]) == second
+    assert bench.backend.discord.asked(GUILD) == 2
+    assert await bench.backend.guilds.list_channels([GUILD]) == second
     hidden = {channel.channel_id for channel in (OPEN, CLOSED, FOR_ROLE) if channel not in second}
-    assert {key: cause for key, (_, cause) in bench.world.guilds.gone.items()} == dict.fromkeys(
+    assert {key: cause for key, (_, cause) in bench.backend.guilds.gone.items()} == dict.fromkeys(
         hidden, "HIDDEN_OR_DELETED"
     )
 
@@ -433,17 +482,17 @@ async def test_a_listing_is_asked_for_again_when_it_lacks_more_than_half(
 async def test_nothing_is_hidden_when_the_second_listing_does_not_come(bench: Bench) -> None:
     """What was doubted once is not stored."""
     await bench.fetched(OPEN, CLOSED)
-    bench.world.clock.advance(bench.world.rules.max_age)
-    bench.world.discord.channels[GUILD] = []
+    bench.backend.clock.advance(bench.backend.config.max_age)
+    bench.backend.discord.channels[GUILD] = []
 
     async def quota_is_out() -> None:
-        bench.world.discord.fail(GUILD, errors.RateLimited("global", retry_after=2.0, why="used up"))
+        bench.backend.discord.fail(GUILD, errors.RateLimited("global", retry_after=2.0, why="used up"))
 
-    bench.world.discord.before_answer = quota_is_out
+    bench.backend.discord.before_answer = quota_is_out
     outcome = await bench.run()
 
     assert outcome.throttled is not None
-    assert await bench.world.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
+    assert await bench.backend.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
     assert (await bench.guild()).lease_until == 0.0
 
 
@@ -452,34 +501,34 @@ async def test_nothing_that_is_stored_is_looked_at_when_a_listing_is_as_it_was(
 ) -> None:
     """Whose structure is that of the reading before lacks nothing; most listings are such."""
     await bench.run()
-    bench.world.clock.advance(bench.world.rules.max_age * 100)
+    bench.backend.clock.advance(bench.backend.config.max_age * 100)
 
     async def looked_at(_: object) -> list[model.Channel]:
         raise AssertionError
 
-    monkeypatch.setattr(bench.world.guilds, "list_channels", looked_at)
+    monkeypatch.setattr(bench.backend.guilds, "list_channels", looked_at)
     outcome = await bench.run()
 
     assert (outcome.task.state, outcome.task.channel_count) == (model.TaskState.SUCCEEDED, 1)
-    assert bench.world.discord.asked(GUILD) == 2
+    assert bench.backend.discord.asked(GUILD) == 2
 
 
 async def test_a_guild_is_fresh_for_longer_when_it_has_not_changed_for_long(bench: Bench) -> None:
     """Its channels are years old, so that two hours more hardly matter."""
-    await bench.world.guilds.mark_viewed([GUILD], bench.world.clock())
+    await bench.backend.guilds.mark_viewed([GUILD], bench.backend.clock())
     await bench.run()
-    bench.world.clock.advance(freshness.TIERS[0].max_interval * 0.89)
+    bench.backend.clock.advance(freshness.TIERS[0].max_interval * 0.89)
 
     await bench.run()
 
-    assert bench.world.discord.asked(GUILD) == 1
+    assert bench.backend.discord.asked(GUILD) == 1
 
 
 @pytest.mark.parametrize("problem", [errors.EgressBlocked(403, 60.0), errors.EgressBlocked(429, 60.0)], ids=str)
 async def test_nothing_is_noted_of_a_guild_when_the_edge_blocks_us(bench: Bench, problem: errors.EgressBlocked) -> None:
     """A page of the edge says nothing about a guild."""
     before = await bench.guild()
-    bench.world.discord.fail(GUILD, problem)
+    bench.backend.discord.fail(GUILD, problem)
 
     await bench.run()
 
@@ -488,9 +537,9 @@ async def test_nothing_is_noted_of_a_guild_when_the_edge_blocks_us(bench: Bench,
 
 async def test_roles_are_asked_for_again_when_a_job_is_forced(bench: Bench) -> None:
     """Who has just got a role does not want to wait until what is known of him is old."""
-    bench.world.discord.channels[GUILD] = [OPEN, FOR_ROLE]
-    await stored.roles(bench.world.users, USER, GUILD, (), bench.world.clock() - 60)
+    bench.backend.discord.channels[GUILD] = [OPEN, FOR_ROLE]
+    await stored.roles(bench.backend.users, USER, GUILD, (), bench.backend.clock() - 60)
 
-    outcome = await bench.run(job=values.job(force=True, created_at=bench.world.clock()))
+    outcome = await bench.run(job=values.job(force=True, created_at=bench.backend.clock()))
 
     assert outcome.task.step is model.Step.ROLES

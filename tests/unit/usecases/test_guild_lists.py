@@ -7,7 +7,7 @@ import pytest
 from indexing import errors
 from indexing.domain import model, ports
 from indexing.usecases import guild_lists
-from tests import stored, values, worlds
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 USER = values.USER
@@ -15,75 +15,81 @@ PURPOSE = ports.Purpose(model.Lane.INTERACTIVE, USER, "job:list", 0.5)
 
 
 @pytest.fixture
-async def world() -> worlds.World:
+async def backend() -> fake_backend.FakeBackend:
     """One user in three guilds, one of them without our bot."""
-    made = worlds.world()
+    made = fake_backend.make()
     await made.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30)])
     made.discord.installed.discard(20)
     return made
 
 
-def lists(world: worlds.World) -> guild_lists.GuildLists:
+def lists(backend: fake_backend.FakeBackend) -> guild_lists.GuildLists:
     """Return the use case."""
-    return guild_lists.GuildLists(world.ports, world.rules)
+    return guild_lists.GuildLists(backend.deps, backend.config)
 
 
-async def test_the_list_is_stored_whole_when_it_is_read(world: worlds.World) -> None:
+async def test_the_list_is_stored_whole_when_it_is_read(backend: fake_backend.FakeBackend) -> None:
     """Memberships, names, and where our bot is; the units come by rank."""
-    world.discord.lists[USER][2] = values.user_guild(30, owner=True, name="mine")
+    backend.discord.lists[USER][2] = values.user_guild(30, owner=True, name="mine")
 
-    units = await lists(world).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    units = await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
     assert [(unit.guild_id, unit.position, unit.name) for unit in units] == [
         (30, 0, "mine"),
         (10, 1, "guild 10"),
         (20, 2, "guild 20"),
     ]
-    assert await values.stored_membership(world.users, USER, 30) == values.membership(
-        guild_id=30, owner=True, roles_changed_at=world.clock()
+    assert await values.stored_membership(backend.users, USER, 30) == values.membership(
+        guild_id=30, owner=True, roles_changed_at=backend.clock()
     )
-    found = await world.guilds.get([10, 20, 30])
+    found = await backend.guilds.get([10, 20, 30])
     assert [found[key].access for key in (10, 20, 30)] == ["INSTALLED", "NOT_INSTALLED", "INSTALLED"]
 
 
-async def test_a_unit_is_skipped_for_its_reason_when_it_needs_no_call(world: worlds.World) -> None:
+async def test_a_unit_is_skipped_for_its_reason_when_it_needs_no_call(backend: fake_backend.FakeBackend) -> None:
     """Without our bot, or by the user's wish; the lack of our bot is the better reason."""
-    await world.users.put_preferences(USER, model.Preferences(muted=(10, 20)))
+    await backend.users.put_preferences(USER, model.Preferences(muted=(10, 20)))
 
-    units = await lists(world).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    units = await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
     reasons = {unit.guild_id: (unit.state.value, unit.reason) for unit in units}
     assert reasons == {10: ("SKIPPED", "MUTED"), 20: ("SKIPPED", "BOT_NOT_INSTALLED"), 30: ("QUEUED", "")}
 
 
-async def test_the_user_is_charged_when_his_list_is_read_but_not_for_the_bots(world: worlds.World) -> None:
+async def test_the_user_is_charged_when_his_list_is_read_but_not_for_the_bots(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """The bot's list serves everybody."""
-    await lists(world).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
-    charged = {call.what: (call.purpose.user_id, call.purpose.lane) for call in world.discord.calls}
-    assert charged == {"installs": (None, model.Lane.INTERACTIVE), "list": (USER, model.Lane.INTERACTIVE)}
+    charged = {call.what: (call.purpose.user_id, call.purpose.lane) for call in backend.discord.calls}
+    assert charged == {
+        "installs": (None, model.Lane.INTERACTIVE),
+        "list": (USER, model.Lane.INTERACTIVE),
+        ("bot", 20): (None, model.Lane.INTERACTIVE),
+    }
 
 
-async def test_the_bots_list_is_read_once_when_many_need_it(world: worlds.World) -> None:
+async def test_the_bots_list_is_read_once_when_many_need_it(backend: fake_backend.FakeBackend) -> None:
     """Later ones within its age use what is cached, those at the same moment wait for the one that reads."""
-    world.discord.latency = 1.0
-    case = lists(world)
+    backend.discord.latency = 0.9
+    case = lists(backend)
 
     found = await asyncio.gather(*(case.bot_guilds.get(PURPOSE) for _ in range(5)))
-    world.clock.advance(world.rules.bot_guilds_age - 1)
+    backend.clock.advance(backend.config.bot_guilds_age - 1)
     later = await case.bot_guilds.get(PURPOSE)
 
     assert [*found, later] == [frozenset({10, 30})] * 6
-    assert world.discord.asked("installs") == 1
+    assert backend.discord.asked("installs") == 1
 
 
-async def test_the_bots_list_is_read_again_when_it_is_too_old(world: worlds.World) -> None:
+async def test_the_bots_list_is_read_again_when_it_is_too_old(backend: fake_backend.FakeBackend) -> None:
     """So that a guild that has just got our bot is indexed."""
-    case = lists(world)
+    case = lists(backend)
     await case.bot_guilds.get(PURPOSE)
-    world.discord.installed.add(20)
+    backend.discord.installed.add(20)
 
-    world.clock.advance(world.rules.bot_guilds_age + 1)
+    backend.clock.advance(backend.config.bot_guilds_age + 1)
 
     assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 20, 30})
 
@@ -97,155 +103,176 @@ FAILURES = [
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
 async def test_the_old_set_is_used_when_the_bots_list_cannot_be_read_now(
-    world: worlds.World, failure: errors.IndexerError
+    backend: fake_backend.FakeBackend, failure: errors.IndexerError
 ) -> None:
     """It changes slowly; a start must not fail for it."""
-    case = lists(world)
+    case = lists(backend)
     await case.bot_guilds.get(PURPOSE)
-    world.clock.advance(world.rules.bot_guilds_age + 1)
-    world.discord.fail("installs", failure)
+    backend.clock.advance(backend.config.bot_guilds_age + 1)
+    backend.discord.fail("installs", failure)
 
     assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-async def test_the_failure_is_told_when_there_is_no_old_set(world: worlds.World, failure: errors.IndexerError) -> None:
+async def test_the_failure_is_told_when_there_is_no_old_set(
+    backend: fake_backend.FakeBackend, failure: errors.IndexerError
+) -> None:
     """Without it every guild would look as if our bot were missing."""
-    world.discord.fail("installs", failure)
+    backend.discord.fail("installs", failure)
 
     with pytest.raises(type(failure)):
-        await lists(world).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+        await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
-    assert world.discord.asked("list") == 0
+    assert backend.discord.asked("list") == 0
 
 
-async def test_a_dead_bot_token_is_told_apart_when_the_bots_list_is_refused(world: worlds.World) -> None:
+async def test_a_dead_bot_token_is_told_apart_when_the_bots_list_is_refused(backend: fake_backend.FakeBackend) -> None:
     """It is not the user's."""
-    world.discord.fail("installs", errors.TokenRefused(401, 0))
+    backend.discord.fail("installs", errors.TokenRefused(401, 0))
 
     with pytest.raises(errors.BotTokenRefused):
-        await lists(world).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+        await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
 
-async def test_nothing_is_stored_when_the_users_list_cannot_be_read(world: worlds.World) -> None:
+async def test_nothing_is_stored_when_the_users_list_cannot_be_read(backend: fake_backend.FakeBackend) -> None:
     """A failure is not an empty list: nobody loses his guilds by it."""
-    case = lists(world)
+    case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
-    world.discord.fail("list", errors.DiscordTransient("a truncated answer"))
+    backend.discord.fail("list", errors.DiscordTransient("a truncated answer"))
 
     with pytest.raises(errors.DiscordTransient):
         await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
-    assert len((await stored.user(world.users, USER)).memberships) == 3
+    assert len((await stored.user(backend.users, USER)).memberships) == 3
 
 
-async def test_the_set_stays_young_when_it_is_renewed_beside(world: worlds.World) -> None:
+async def test_the_set_stays_young_when_it_is_renewed_beside(backend: fake_backend.FakeBackend) -> None:
     """In the lane where nobody waits."""
-    case = lists(world)
+    case = lists(backend)
 
     await case.bot_guilds.keep_fresh()
 
-    assert await world.installs.load() == (frozenset({10, 30}), world.clock())
-    assert [call.purpose.lane for call in world.discord.calls] == [model.Lane.REFRESH]
+    assert await backend.bot_guilds.load() == (frozenset({10, 30}), backend.clock())
+    assert [call.purpose.lane for call in backend.discord.calls] == [model.Lane.REFRESH]
 
 
-async def test_a_list_is_read_again_when_it_lacks_many_of_his_guilds(world: worlds.World) -> None:
+async def test_a_list_is_read_again_when_it_lacks_many_of_his_guilds(backend: fake_backend.FakeBackend) -> None:
     """Discord has answered with parts before; the second answer is believed, whatever it says."""
-    case = lists(world)
+    case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
-    whole = world.discord.lists[USER]
-    asked = world.discord.asked("list")
-    world.discord.lists[USER] = whole[:1]
+    whole = backend.discord.lists[USER]
+    asked = backend.discord.asked("list")
+    backend.discord.lists[USER] = whole[:1]
 
     async def the_rest_comes() -> None:
-        if world.discord.asked("list") == asked + 2:
-            world.discord.lists[USER] = whole
+        if backend.discord.asked("list") == asked + 2:
+            backend.discord.lists[USER] = whole
 
-    world.discord.before_answer = the_rest_comes
+    backend.discord.before_answer = the_rest_comes
     units = await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
-    assert (len(units), world.discord.asked("list")) == (3, asked + 2)
+    assert (len(units), backend.discord.asked("list")) == (3, asked + 2)
 
 
-async def test_guilds_are_left_when_a_list_lacks_them_twice(world: worlds.World) -> None:
+async def test_guilds_are_left_when_a_list_lacks_them_twice(backend: fake_backend.FakeBackend) -> None:
     """A user may well leave most of his guilds at once."""
-    case = lists(world)
+    case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
-    world.discord.lists[USER] = world.discord.lists[USER][:1]
+    backend.discord.lists[USER] = backend.discord.lists[USER][:1]
 
     units = await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
     assert [unit.guild_id for unit in units] == [10]
-    assert list((await stored.user(world.users, USER)).memberships) == [10]
-    assert world.discord.asked("list") == 3
+    assert list((await stored.user(backend.users, USER)).memberships) == [10]
+    assert backend.discord.asked("list") == 3
 
 
-async def test_one_call_is_enough_when_a_list_lacks_few_guilds(world: worlds.World) -> None:
+async def test_one_call_is_enough_when_a_list_lacks_few_guilds(backend: fake_backend.FakeBackend) -> None:
     """Leaving one of four is nothing to doubt."""
-    await world.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30, 40)])
-    case = lists(world)
+    await backend.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30, 40)])
+    case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
-    world.discord.lists[USER] = world.discord.lists[USER][1:]
+    backend.discord.lists[USER] = backend.discord.lists[USER][1:]
 
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
 
-    assert world.discord.asked("list") == 2
+    assert backend.discord.asked("list") == 2
 
 
-async def test_the_bots_list_is_read_again_when_a_forced_job_has_guilds_outside_it(world: worlds.World) -> None:
-    """Who has just installed our bot sees its guild at once; once a minute is enough for everybody."""
-    case = lists(world)
+@pytest.mark.parametrize("force", [False, True], ids=["start", "forced-start"])
+async def test_a_guild_is_indexed_when_the_bot_was_installed_a_moment_ago(
+    backend: fake_backend.FakeBackend,
+    force: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """A start asks about the guild alone, once in a few seconds; the whole list is not read again."""
+    case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
-    world.discord.installed.add(20)
+    backend.discord.installed.add(20)
     states = []
-    for pause in (guild_lists.FORCED_INTERVAL - 1, 1.0, 1.0):
-        world.clock.advance(pause)
-        units = await case.fetch_guild_list(values.job(force=True), values.credential(), PURPOSE)
-        states.append({unit.guild_id: unit.state.value for unit in units}[20])
+    for pause in (guild_lists.ASKED_EVERY - 1, 1.0):
+        backend.clock.advance(pause)
+        tasks = await case.fetch_guild_list(values.job(force=force), values.credential(), PURPOSE)
+        states.append({task.guild_id: task.state.value for task in tasks}[20])
 
-    assert states == ["SKIPPED", "QUEUED", "QUEUED"]
-    assert world.discord.asked("installs") == 2
+    assert states == ["SKIPPED", "QUEUED"]
+    assert backend.discord.asked("installs") == 1
+    assert backend.discord.asked(("bot", 20)) == 2
 
 
-async def test_channels_are_hidden_when_our_bot_is_no_longer_in_the_set(world: worlds.World) -> None:
-    """The daily reading tells of removals that no guild's refusal told of."""
-    await world.start()
-    await world.work()
-    case = lists(world)
-    world.discord.installed.discard(30)
-    world.clock.advance(world.rules.bot_guilds_age)
+async def test_few_questions_are_asked_when_many_guilds_lack_the_bot(backend: fake_backend.FakeBackend) -> None:
+    """Three about servers that the user manages, or one about another; the others cost no call."""
+    theirs = [values.user_guild(100 + number, owner=True) for number in range(6)]
+    await backend.add_user([*theirs, *(values.user_guild(200 + number) for number in range(6))])
+    backend.discord.installed.clear()
+
+    await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+
+    assert [call.what for call in backend.discord.calls if isinstance(call.what, tuple)] == [
+        ("bot", 100),
+        ("bot", 101),
+        ("bot", 102),
+    ]
+
+
+async def test_channels_are_hidden_when_two_listings_lack_the_guild(backend: fake_backend.FakeBackend) -> None:
+    """One listing may be wrong; the second one ten minutes later is believed."""
+    await backend.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30, 40, 50)])
+    await backend.start_job()
+    await backend.run_all_turns()
+    case = lists(backend)
+    backend.discord.installed.discard(30)
+    backend.clock.advance(backend.config.bot_guilds_age)
+    await case.bot_guilds.keep_fresh()
+    first = await backend.guilds.list_channels([30])
+    backend.clock.advance(backend.config.bot_guilds_age)
 
     await case.bot_guilds.keep_fresh()
 
-    assert await world.guilds.list_channels([10, 30]) == [values.channel(11, 10)]
-    assert (await world.guilds.get([30]))[30].reason == "BOT_REMOVED"
+    assert first == [values.channel(31, 30)]
+    assert await backend.guilds.list_channels([30]) == []
+    assert (await backend.guilds.get([30]))[30].reason == "BOT_REMOVED"
 
 
-async def test_the_bots_list_is_read_twice_when_it_lacks_much(world: worlds.World) -> None:
-    """Half an answer must not hide what is there."""
-    case = lists(world)
+async def test_nothing_is_hidden_when_the_bots_list_lacks_much(backend: fake_backend.FakeBackend) -> None:
+    """However often it comes so: a guild that is gone refuses its own call."""
+    case = lists(backend)
     await case.bot_guilds.get(PURPOSE)
-    world.clock.advance(world.rules.bot_guilds_age)
-    world.discord.installed.clear()
+    backend.discord.installed.clear()
+    for _ in range(3):
+        backend.clock.advance(backend.config.bot_guilds_age)
 
-    async def it_comes_back() -> None:
-        if world.discord.asked("installs") == 3:
-            world.discord.installed.update({10, 30})
-
-    world.discord.before_answer = it_comes_back
-
-    assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
-    assert world.discord.asked("installs") == 3
+        assert await case.bot_guilds.get(PURPOSE) == frozenset({10, 30})
 
 
-async def test_it_is_noted_who_waits_when_a_list_is_read(world: worlds.World) -> None:
+async def test_it_is_noted_who_waits_when_a_list_is_read(backend: fake_backend.FakeBackend) -> None:
     """For guilds that are to be read; a reading starts the count anew."""
-    case = lists(world)
+    case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
-    waiting = {key: guild.demand for key, guild in (await world.guilds.get([10, 20, 30])).items()}
-    await world.start()
-    await world.work()
+    waiting = {key: guild.demand for key, guild in (await backend.guilds.get([10, 20, 30])).items()}
+    await backend.start_job()
+    await backend.run_all_turns()
 
     assert waiting == {10: 2, 20: 0, 30: 2}
-    assert (await world.guilds.get([10]))[10].demand == 0
+    assert (await backend.guilds.get([10]))[10].demand == 0

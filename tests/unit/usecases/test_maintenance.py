@@ -1,4 +1,4 @@
-"""What is done though nobody asks: lost turns, guilds that are due, and what is gone."""
+"""Periodic tasks: overdue turns, due guilds, and purging."""
 
 import asyncio
 import dataclasses
@@ -8,125 +8,125 @@ import pytest
 from indexing import errors
 from indexing.domain import freshness, model, turns
 from indexing.usecases import maintenance
-from tests import stored, values, worlds
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 JOB = "a" * 32
 
 
 @pytest.fixture
-async def world() -> worlds.World:
+async def backend() -> fake_backend.FakeBackend:
     """One job whose first turn is due now."""
-    made = worlds.world()
+    made = fake_backend.make()
     await made.jobs.create_or_join(values.job(JOB, next_turn_at=made.clock()))
     return made
 
 
-def sweeper(world: worlds.World) -> maintenance.Sweeper:
+def sweeper(backend: fake_backend.FakeBackend) -> maintenance.Sweeper:
     """Return the use case."""
-    return maintenance.Sweeper(world.ports, world.rules)
+    return maintenance.Sweeper(backend.deps, backend.config)
 
 
-async def test_nothing_is_enqueued_when_a_turn_is_hardly_late(world: worlds.World) -> None:
-    """Queue and alarm need their time, too."""
-    world.clock.advance(maintenance.OVERDUE_AFTER)
+async def test_nothing_is_enqueued_when_a_turn_is_hardly_late(backend: fake_backend.FakeBackend) -> None:
+    """Queue and poller need some time."""
+    backend.clock.advance(maintenance.OVERDUE_AFTER)
 
-    assert await sweeper(world).sweep() == 0
-    assert world.queue.enqueued == []
-
-
-async def test_the_current_turn_is_enqueued_when_it_is_overdue(world: worlds.World) -> None:
-    """Whatever had become of it."""
-    await world.jobs.begin_turn(JOB, 0, now=world.clock(), until=world.clock() + 40)
-    world.clock.advance(40 + maintenance.OVERDUE_AFTER + 0.1)
-
-    assert await sweeper(world).sweep() == 1
-    assert world.queue.enqueued == [turns.Turn(JOB, 1)]
+    assert await sweeper(backend).sweep() == 0
+    assert backend.queue.enqueued == []
 
 
-async def test_a_turn_is_not_enqueued_at_every_sweep_when_the_queue_is_long(world: worlds.World) -> None:
+async def test_the_current_turn_is_enqueued_when_it_is_overdue(backend: fake_backend.FakeBackend) -> None:
+    """Whatever happened to it before."""
+    await backend.jobs.begin_turn(JOB, 0, now=backend.clock(), until=backend.clock() + 40)
+    backend.clock.advance(40 + maintenance.OVERDUE_AFTER + 0.1)
+
+    assert await sweeper(backend).sweep() == 1
+    assert backend.queue.enqueued == [turns.Turn(JOB, 1)]
+
+
+async def test_a_turn_is_not_enqueued_at_every_sweep_when_the_queue_is_long(backend: fake_backend.FakeBackend) -> None:
     """It would only grow longer; after a while it counts as lost again."""
-    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
+    backend.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
     counts = []
 
     for pause in (0.0, 15.0, 15.0, maintenance.OVERDUE_AFTER + 0.1):
-        world.clock.advance(pause)
-        counts.append(await sweeper(world).sweep())
+        backend.clock.advance(pause)
+        counts.append(await sweeper(backend).sweep())
 
     assert counts == [1, 0, 0, 1]
 
 
-async def test_a_turn_runs_once_when_many_processes_sweep_at_once(world: worlds.World) -> None:
+async def test_a_turn_runs_once_when_many_processes_sweep_at_once(backend: fake_backend.FakeBackend) -> None:
     """Each of them may enqueue it, only one of these turns owns the job."""
-    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
-    await asyncio.gather(*(sweeper(world).sweep() for _ in range(4)))
+    backend.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
+    await asyncio.gather(*(sweeper(backend).sweep() for _ in range(4)))
 
     begun = [
-        await world.jobs.begin_turn(turn.job_id, turn.number, now=world.clock(), until=world.clock() + 40)
-        for turn in world.queue.enqueued
+        await backend.jobs.begin_turn(turn.job_id, turn.number, now=backend.clock(), until=backend.clock() + 40)
+        for turn in backend.queue.enqueued
     ]
 
     assert len([job for job in begun if job is not None]) == 1
 
 
-async def test_an_ended_job_is_left_alone_when_it_is_old(world: worlds.World) -> None:
+async def test_an_ended_job_is_left_alone_when_it_is_old(backend: fake_backend.FakeBackend) -> None:
     """There is nothing to do."""
-    job = await world.job()
-    await world.jobs.save(dataclasses.replace(job, state=model.JobState.CANCELLED))
-    world.clock.advance(10_000)
+    job = await backend.get_job()
+    await backend.jobs.save(dataclasses.replace(job, state=model.JobState.CANCELLED))
+    backend.clock.advance(10_000)
 
-    assert await sweeper(world).sweep() == 0
+    assert await sweeper(backend).sweep() == 0
 
 
-async def test_the_most_overdue_come_first_when_very_many_are_lost(world: worlds.World) -> None:
+async def test_the_most_overdue_come_first_when_very_many_are_lost(backend: fake_backend.FakeBackend) -> None:
     """After a loss of all queues the next sweeps take the rest."""
     for number in range(maintenance.BATCH_SIZE):
-        late = world.clock() - 1 - number
-        await world.jobs.create_or_join(values.job(f"{number:032x}", user_id=number + 1, next_turn_at=late))
-    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
+        late = backend.clock() - 1 - number
+        await backend.jobs.create_or_join(values.job(f"{number:032x}", user_id=number + 1, next_turn_at=late))
+    backend.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
 
-    first = await sweeper(world).sweep()
-    second = await sweeper(world).sweep()
+    first = await sweeper(backend).sweep()
+    second = await sweeper(backend).sweep()
 
     assert (first, second) == (maintenance.BATCH_SIZE, 1)
-    assert world.queue.enqueued[0].job_id == f"{maintenance.BATCH_SIZE - 1:032x}"
-    assert world.queue.enqueued[-1].job_id == JOB
+    assert backend.queue.enqueued[0].job_id == f"{maintenance.BATCH_SIZE - 1:032x}"
+    assert backend.queue.enqueued[-1].job_id == JOB
 
 
-async def test_the_failure_is_told_when_redis_is_away(world: worlds.World) -> None:
+async def test_the_sweep_fails_when_redis_is_away(backend: fake_backend.FakeBackend) -> None:
     """The next sweep tries again."""
-    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
-    world.queue.away = True
+    backend.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
+    backend.queue.away = True
     with pytest.raises(errors.QueueUnavailable):
-        await sweeper(world).sweep()
-    world.queue.away = False
-    world.clock.advance(maintenance.REQUEUE_INTERVAL + maintenance.OVERDUE_AFTER + 0.1)
+        await sweeper(backend).sweep()
+    backend.queue.away = False
+    backend.clock.advance(maintenance.REQUEUE_INTERVAL + maintenance.OVERDUE_AFTER + 0.1)
 
-    assert await sweeper(world).sweep() == 1
+    assert await sweeper(backend).sweep() == 1
 
 
 @pytest.fixture
-async def guilds() -> worlds.World:
-    """Three guilds of one user, read just now by his job."""
-    made = worlds.world()
+async def guilds() -> fake_backend.FakeBackend:
+    """Three guilds of one user, just fetched by their job."""
+    made = fake_backend.make()
     await made.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30)])
-    await made.start()
-    await made.work()
+    await made.start_job()
+    await made.run_all_turns()
     made.discord.calls.clear()
     return made
 
 
-def refresher(world: worlds.World) -> maintenance.Refresher:
+def refresher(backend: fake_backend.FakeBackend) -> maintenance.Refresher:
     """Return the use case."""
-    return maintenance.Refresher(world.ports, world.rules, world.seen, world.reader)
+    return maintenance.Refresher(backend.deps, backend.config, backend.metrics, backend.channel_fetcher)
 
 
-async def schedule(world: worlds.World, guild_id: int) -> model.Schedule:
+async def schedule(backend: fake_backend.FakeBackend, guild_id: int) -> model.Schedule:
     """Return a guild's schedule."""
-    return (await world.guilds.get([guild_id]))[guild_id].schedule
+    return (await backend.guilds.get([guild_id]))[guild_id].schedule
 
 
-async def test_guilds_are_read_again_when_they_are_due(guilds: worlds.World) -> None:
+async def test_guilds_are_read_again_when_they_are_due(guilds: fake_backend.FakeBackend) -> None:
     """Each once, for nobody, in the lane that takes what others leave; then they are due later."""
     early = await refresher(guilds).refresh()
     guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
@@ -140,21 +140,21 @@ async def test_guilds_are_read_again_when_they_are_due(guilds: worlds.World) -> 
     assert (await schedule(guilds, 10)).next_at > guilds.clock()
 
 
-async def test_what_others_need_is_left_to_them_when_quota_is_out(guilds: worlds.World) -> None:
+async def test_the_round_ends_when_quota_is_used_up(guilds: fake_backend.FakeBackend) -> None:
     """The round ends at the first refusal; what was not read stays due."""
     guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
     first = (await guilds.guilds.list_due(guilds.clock(), 9))[0].guild_id
     guilds.discord.fail(first, errors.RateLimited("global", retry_after=5.0, why="used up"))
     guilds.discord.latency = 0.1
-    narrow = guilds.rules.model_copy(update={"refresh_width": 1})
+    narrow = guilds.config.model_copy(update={"refresh_width": 1})
 
-    done = await maintenance.Refresher(guilds.ports, narrow, guilds.seen, guilds.reader).refresh()
+    done = await maintenance.Refresher(guilds.deps, narrow, guilds.metrics, guilds.channel_fetcher).refresh()
 
     assert (done, guilds.discord.calls) == (0, [])
     assert len(await guilds.guilds.list_due(guilds.clock(), 9)) == 3
 
 
-async def test_the_interval_doubles_when_a_reading_fails(guilds: worlds.World) -> None:
+async def test_the_interval_doubles_when_a_reading_fails(guilds: fake_backend.FakeBackend) -> None:
     """Until one succeeds; what was read before stays."""
     before = await schedule(guilds, 10)
     intervals = []
@@ -169,16 +169,16 @@ async def test_the_interval_doubles_when_a_reading_fails(guilds: worlds.World) -
     assert len(await guilds.guilds.list_channels([10])) == 1
 
 
-async def test_a_guild_is_let_be_when_nobody_looked_for_a_month(guilds: worlds.World) -> None:
-    """No call; the next job of anybody in it reads it."""
+async def test_a_guild_is_unscheduled_when_nobody_viewed_it_for_a_month(guilds: fake_backend.FakeBackend) -> None:
+    """Without a call; the next job of a member fetches it."""
     guilds.clock.advance(30 * 86_400 + 1)
 
     assert await refresher(guilds).refresh() == 0
     assert (guilds.discord.calls, await guilds.guilds.list_due(guilds.clock(), 9)) == ([], [])
 
 
-async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: worlds.World) -> None:
-    """The lease lets one of them through, even if both believe to be the one."""
+async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: fake_backend.FakeBackend) -> None:
+    """The lease admits one of them, even if both believe to be elected."""
     guilds.clock.advance(freshness.TIERS[0].max_interval * 1.2)
     guilds.discord.latency = 0.2
 
@@ -188,17 +188,20 @@ async def test_a_guild_is_read_once_when_two_processes_refresh_at_once(guilds: w
     assert len(guilds.discord.calls) == 3
 
 
-async def test_what_is_gone_is_erased_when_the_retention_is_over(guilds: worlds.World) -> None:
+async def test_old_data_is_purged_when_the_retention_is_over(guilds: fake_backend.FakeBackend) -> None:
     """A hidden channel, and a guild that nobody is in; not a day sooner."""
-    await stored.guild_list(guilds.users, values.USER, [values.user_guild(10), values.user_guild(20)], guilds.clock())
-    await guilds.guilds.mark_bot_removed([20], guilds.clock())
-    purger = maintenance.Purger(guilds.ports, guilds.rules)
+    now = guilds.clock()
+    await stored.guild_list(guilds.users, values.USER, [values.user_guild(10), values.user_guild(20)], now)
+    fence = await guilds.guilds.acquire_lease(20, now=now, until=now + 5, fetched_before=now)
+    assert fence is not None
+    await stored.channels(guilds.guilds, 20, fence=fence, channels=[], now=now)
+    purger = maintenance.Purger(guilds.deps, guilds.config)
 
-    guilds.clock.advance(guilds.rules.retention - 1)
+    guilds.clock.advance(guilds.config.retention - 1)
     early = await purger.purge()
     guilds.clock.advance(2)
     erased = await purger.purge()
 
     assert early == 0
-    assert erased == 3
+    assert erased == 2
     assert sorted(await guilds.guilds.get([10, 20, 30])) == [10, 20]

@@ -10,7 +10,7 @@ from indexing import errors
 from indexing.domain import model, ports, turns
 from indexing.telemetry import metrics
 from indexing.usecases import guild_lists, guild_tasks, run_turn
-from tests import values, worlds
+from tests import fake_backend, values
 
 pytestmark = pytest.mark.clockwork
 USER = values.USER
@@ -26,271 +26,277 @@ def for_role(guild_id: int) -> list[model.Channel]:
 
 
 @pytest.fixture
-async def world() -> worlds.World:
+async def backend() -> fake_backend.FakeBackend:
     """One user in seven guilds, alike in everything, so that the oldest comes first."""
-    made = worlds.world()
+    made = fake_backend.make()
     await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
     return made
 
 
-async def test_a_job_succeeds_when_every_guild_answers(world: worlds.World) -> None:
+async def test_a_job_succeeds_when_every_guild_answers(backend: fake_backend.FakeBackend) -> None:
     """Each guild is asked once, each unit is done, and the job says so."""
-    await world.start()
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    job = await world.job()
-    assert (job.state, job.reason, job.finished_at) == (model.JobState.SUCCEEDED, "", world.clock())
-    assert await world.states() == dict.fromkeys(GUILDS, "SUCCEEDED")
-    assert sorted(map(str, world.asked)) == sorted(map(str, GUILDS))
-    assert [world.discord.asked(what) for what in ("list", "installs")] == [1, 1]
+    job = await backend.get_job()
+    assert (job.state, job.reason, job.finished_at) == (model.JobState.SUCCEEDED, "", backend.clock())
+    assert await backend.task_states() == dict.fromkeys(GUILDS, "SUCCEEDED")
+    assert sorted(map(str, backend.discord_calls)) == sorted(map(str, GUILDS))
+    assert [backend.discord.asked(what) for what in ("list", "installs")] == [1, 1]
 
 
 async def test_a_job_succeeds_at_once_when_the_user_is_in_no_guild() -> None:
     """Nothing to do is done."""
-    world = worlds.world()
-    await world.add_user([])
-    await world.start()
+    backend = fake_backend.make()
+    await backend.add_user([])
+    await backend.start_job()
 
-    assert await world.work() == 1
-    assert (await world.job()).state is model.JobState.SUCCEEDED
+    assert await backend.run_all_turns() == 1
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
 
 
-async def test_units_run_by_rank_when_a_turn_works(world: worlds.World) -> None:
+async def test_units_run_by_rank_when_a_turn_works(backend: fake_backend.FakeBackend) -> None:
     """Pinned guilds in the user's order, then the rest; what is muted or has no bot costs nothing."""
-    await world.users.put_preferences(USER, model.Preferences(pinned=(50, 30), muted=(20,)))
-    world.discord.installed.discard(60)
-    await world.start()
+    await backend.users.put_preferences(USER, model.Preferences(pinned=(50, 30), muted=(20,)))
+    backend.discord.installed.discard(60)
+    await backend.start_job()
 
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
 
-    assert world.asked == [50, 30, 10, 40, 70]
-    states = await world.states()
+    assert [what for what in backend.discord_calls if what != ("bot", 60)] == [50, 30, 10, 40, 70]
+    states = await backend.task_states()
     assert (states[20], states[60]) == ("SKIPPED MUTED", "SKIPPED BOT_NOT_INSTALLED")
-    assert [row.guild_id for row in await world.jobs.list_tasks(JOB)] == [50, 30, 10, 20, 40, 60, 70]
+    assert [row.guild_id for row in await backend.jobs.list_tasks(JOB)] == [50, 30, 10, 20, 40, 60, 70]
 
 
-async def test_new_wishes_count_when_the_next_turn_begins(world: worlds.World) -> None:
+async def test_new_wishes_count_when_the_next_turn_begins(backend: fake_backend.FakeBackend) -> None:
     """Units that wait are ranked again at every turn."""
-    await world.start()
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=2))
+    await backend.start_job()
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=2))
 
-    await world.users.put_preferences(USER, model.Preferences(pinned=(70,)))
-    await world.turner.run_turn(turns.Turn(JOB, 1), world.limits())
+    await backend.users.put_preferences(USER, model.Preferences(pinned=(70,)))
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 1), backend.turn_limits())
 
-    assert world.asked == [10, 20, 70, 30, 40, 50, 60]
+    assert backend.discord_calls == [10, 20, 70, 30, 40, 50, 60]
 
 
-async def test_only_the_best_units_run_when_a_turn_is_for_the_first_few(world: worlds.World) -> None:
+async def test_only_the_best_units_run_when_a_turn_is_for_the_first_few(backend: fake_backend.FakeBackend) -> None:
     """The rest is handed to the next turn at once."""
-    await world.start()
+    await backend.start_job()
 
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(width=3, first=3))
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(width=3, first=3))
 
-    assert world.asked == [10, 20, 30]
-    assert world.queue.enqueued[-1] == turns.Turn(JOB, 1)
-    assert (await world.job()).next_turn_at == world.clock()
+    assert backend.discord_calls == [10, 20, 30]
+    assert backend.queue.enqueued[-1] == turns.Turn(JOB, 1)
+    assert (await backend.get_job()).next_turn_at == backend.clock()
 
 
-async def test_only_the_list_is_read_when_a_turn_is_for_no_guild(world: worlds.World) -> None:
+async def test_only_the_list_is_read_when_a_turn_is_for_no_guild(backend: fake_backend.FakeBackend) -> None:
     """A caller may ask for nothing but the list."""
-    await world.start()
+    await backend.start_job()
 
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=0))
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=0))
 
-    assert world.asked == []
-    assert (await world.job()).listed
+    assert backend.discord_calls == []
+    assert (await backend.get_job()).listed
 
 
-async def test_as_many_units_run_at_once_when_a_turn_is_that_wide(world: worlds.World) -> None:
+async def test_as_many_units_run_at_once_when_a_turn_is_that_wide(backend: fake_backend.FakeBackend) -> None:
     """Never more; and none waits while another could run."""
-    world.discord.latency = 1.0
-    await world.start()
-    began = world.clock()
+    backend.discord.latency = 1.0
+    await backend.start_job()
+    began = backend.clock()
 
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(width=3))
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(width=3))
 
     lists = 2
-    assert world.discord.busiest == 3
-    assert world.clock() - began == pytest.approx(lists + 3)
+    assert backend.discord.busiest == 3
+    assert backend.clock() - began == pytest.approx(lists + 3)
 
 
-async def test_the_first_guild_runs_alone_when_a_worker_begins_a_job(world: worlds.World) -> None:
+async def test_the_first_guild_runs_alone_when_a_worker_begins_a_job(backend: fake_backend.FakeBackend) -> None:
     """So that no user stands in the line with five guilds before another with his first; then as many as allowed."""
-    await world.start()
-    world.discord.latency = 1.0
+    await backend.start_job()
+    backend.discord.latency = 1.0
 
-    await world.turner.run_turn(world.queue.enqueued.pop(), world.limits(lane=model.Lane.BACKGROUND, width=5))
+    await backend.turn_runner.run_turn(
+        backend.queue.enqueued.pop(), backend.turn_limits(lane=model.Lane.BACKGROUND, width=5)
+    )
 
-    began = [call.at for call in world.discord.calls if call.what in GUILDS]
+    began = [call.at for call in backend.discord.calls if call.what in GUILDS]
     assert [round(at - began[0]) for at in began] == [0, 1, 1, 1, 1, 1, 2]
 
 
-async def test_no_unit_is_begun_when_the_turns_time_is_over(world: worlds.World) -> None:
+async def test_no_unit_is_begun_when_the_turns_time_is_over(backend: fake_backend.FakeBackend) -> None:
     """What runs is finished, and the next turn takes the rest at once."""
-    world.discord.latency = 1.0
-    await world.start()
+    backend.discord.latency = 1.0
+    await backend.start_job()
 
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(until=world.clock() + 4.5))
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(until=backend.clock() + 4.5))
 
-    assert world.asked == [10, 20, 30]
-    assert world.queue.enqueued[-1] == turns.Turn(JOB, 1)
+    assert backend.discord_calls == [10, 20, 30]
+    assert backend.queue.enqueued[-1] == turns.Turn(JOB, 1)
 
 
-async def test_the_lane_is_the_background_when_a_worker_runs_a_turn(world: worlds.World) -> None:
+async def test_the_lane_is_the_background_when_a_worker_runs_a_turn(backend: fake_backend.FakeBackend) -> None:
     """On behalf of the user, with one place in the line for each unit, and patience within the turn's time."""
-    await world.start()
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    purposes = [call.purpose for call in world.discord.calls if call.what in GUILDS]
+    purposes = [call.purpose for call in backend.discord.calls if call.what in GUILDS]
     assert {(purpose.lane, purpose.user_id) for purpose in purposes} == {(model.Lane.BACKGROUND, USER)}
     assert len({purpose.waiter for purpose in purposes}) == len(GUILDS)
-    assert max(purpose.max_wait for purpose in purposes) <= 1.0
+    assert max(purpose.max_wait for purpose in purposes) <= backend.config.turn_time
 
 
-async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(world: worlds.World) -> None:
+async def test_the_next_turn_comes_at_the_named_moment_when_quota_is_used_up(backend: fake_backend.FakeBackend) -> None:
     """The turn stops at once; watchers learn what the job waits for; the units stay as they were."""
     refusal = errors.RateLimited("user", retry_after=3.25, why="used up")
-    world.discord.fail(30, refusal)
-    await world.start()
+    backend.discord.fail(30, refusal)
+    await backend.start_job()
 
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
 
-    job = await world.job()
-    due = world.clock() + 3.25
-    assert world.asked == [10, 20]
-    assert (await world.states())[30] == "QUEUED"
+    job = await backend.get_job()
+    due = backend.clock() + 3.25
+    assert backend.discord_calls == [10, 20]
+    assert (await backend.task_states())[30] == "QUEUED"
     assert (job.waiting_for, job.waiting_until, job.next_turn_at) == ("user", due, due)
-    assert world.queue.waiting == {turns.Turn(JOB, 1): due}
-    assert world.events.streams[JOB][-1].job == job
+    assert backend.queue.waiting == {turns.Turn(JOB, 1): due}
+    assert backend.events.streams[JOB][-1].job == job
 
 
-async def test_the_next_turn_comes_at_the_soonest_moment_when_several_units_are_refused(world: worlds.World) -> None:
+async def test_the_next_turn_comes_at_the_soonest_moment_when_several_units_are_refused(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """Each of them has a place in the line, and a place that nobody claims in time is lost with its permit."""
-    run = guild_tasks.TurnState(values.job(), world.limits(), values.credential())
+    run = guild_tasks.TurnState(values.job(), backend.turn_limits(), values.credential())
     for later, wait in ((0.0, 4.0), (0.1, 1.5), (0.2, 6.0)):
-        run.note_refusal(errors.RateLimited("global", retry_after=wait, why="used up"), world.clock() + later)
+        run.note_refusal(errors.RateLimited("global", retry_after=wait, why="used up"), backend.clock() + later)
 
     assert run.refusal is not None
-    assert (run.refusal.retry_after, run.resume_at) == (1.5, world.clock() + 1.6)
+    assert (run.refusal.retry_after, run.resume_at) == (1.5, backend.clock() + 1.6)
 
 
-async def test_no_place_in_the_line_is_kept_when_the_next_turn_comes_in_another_lane(world: worlds.World) -> None:
+async def test_no_place_in_the_line_is_kept_when_the_next_turn_comes_in_another_lane(
+    backend: fake_backend.FakeBackend,
+) -> None:
     """Workers come back in their lane and keep theirs; who waits for first results comes once."""
-    await world.start()
-    await world.turner.run_turn(world.queue.enqueued.pop(), world.limits(first=2))
-    first = {call.purpose.waiter for call in world.discord.calls if call.what in GUILDS}
-    world.discord.calls.clear()
+    await backend.start_job()
+    await backend.turn_runner.run_turn(backend.queue.enqueued.pop(), backend.turn_limits(first=2))
+    first = {call.purpose.waiter for call in backend.discord.calls if call.what in GUILDS}
+    backend.discord.calls.clear()
 
-    await world.work()
+    await backend.run_all_turns()
 
     assert first == {""}
-    assert sorted(call.purpose.waiter for call in world.discord.calls) == [f"{JOB}:{key}" for key in GUILDS[2:]]
+    assert sorted(call.purpose.waiter for call in backend.discord.calls) == [f"{JOB}:{key}" for key in GUILDS[2:]]
 
 
-async def test_a_guild_is_skipped_when_it_was_muted_meanwhile(world: worlds.World) -> None:
+async def test_a_guild_is_skipped_when_it_was_muted_meanwhile(backend: fake_backend.FakeBackend) -> None:
     """A wish counts from the next turn on."""
-    await world.start()
-    await world.turner.run_turn(world.queue.enqueued.pop(), world.limits(first=1))
-    await world.users.put_preferences(USER, model.Preferences(muted=(40,)))
+    await backend.start_job()
+    await backend.turn_runner.run_turn(backend.queue.enqueued.pop(), backend.turn_limits(first=1))
+    await backend.users.put_preferences(USER, model.Preferences(muted=(40,)))
 
-    await world.work()
+    await backend.run_all_turns()
 
-    assert (await world.states())[40] == "SKIPPED MUTED"
-    assert world.discord.asked(40) == 0
+    assert (await backend.task_states())[40] == "SKIPPED MUTED"
+    assert backend.discord.asked(40) == 0
 
 
-async def test_a_job_goes_on_when_the_quota_is_there_again(world: worlds.World) -> None:
+async def test_a_job_goes_on_when_the_quota_is_there_again(backend: fake_backend.FakeBackend) -> None:
     """With the unit that was refused, and without waiting for anything any more."""
-    world.discord.fail(30, errors.RateLimited("global", retry_after=3.0, why="pause"))
-    await world.start()
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+    backend.discord.fail(30, errors.RateLimited("global", retry_after=3.0, why="pause"))
+    await backend.start_job()
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
 
-    await world.work()
+    await backend.run_all_turns()
 
-    job = await world.job()
+    job = await backend.get_job()
     assert (job.state, job.waiting_for, job.waiting_until) == (model.JobState.SUCCEEDED, "", 0.0)
-    assert world.asked == GUILDS
+    assert backend.discord_calls == GUILDS
 
 
-@pytest.mark.parametrize(("wait", "turns_run"), [(0.9, 1), (1.1, 2)], ids=["soon", "later"])
+@pytest.mark.parametrize(("wait", "turns_run"), [(1.9, 1), (2.1, 2)], ids=["soon", "later"])
 async def test_a_worker_waits_within_the_turn_when_the_permit_comes_soon(
-    world: worlds.World, wait: float, turns_run: int
+    backend: fake_backend.FakeBackend, wait: float, turns_run: int
 ) -> None:
     """Ending the turn takes as long as its slowest call, and then the place in the line may be lost."""
-    world.discord.fail(30, errors.RateLimited("global", retry_after=wait, why="used up"))
-    await world.start()
+    backend.discord.fail(30, errors.RateLimited("global", retry_after=wait, why="used up"))
+    await backend.start_job()
 
-    ran = await world.work()
+    ran = await backend.run_all_turns()
 
-    times = {call.what: call.at for call in world.discord.calls}
+    times = {call.what: call.at for call in backend.discord.calls}
     assert ran == turns_run
     assert times[30] - times[20] == pytest.approx(wait, abs=0.05)
-    assert set((await world.states()).values()) == {"SUCCEEDED"}
+    assert set((await backend.task_states()).values()) == {"SUCCEEDED"}
 
 
 @pytest.mark.parametrize(("budget", "hurried"), [("user", 3), ("global", 0)])
 async def test_only_a_first_screen_that_waited_for_its_user_alone_is_finished_in_the_interactive_lane(
-    world: worlds.World, budget: str, hurried: int
+    backend: fake_backend.FakeBackend, budget: str, hurried: int
 ) -> None:
     """Its fifth guild comes with the user's permits; a screen that waited for the fleet's stays in line with others."""
-    world.discord.fail(30, errors.RateLimited(budget, retry_after=3.25, why="used up"))
-    await world.start()
+    backend.discord.fail(30, errors.RateLimited(budget, retry_after=3.25, why="used up"))
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    after = [call.purpose.lane for call in world.discord.calls if call.what in GUILDS[2:]]
+    after = [call.purpose.lane for call in backend.discord.calls if call.what in GUILDS[2:]]
     assert after == [model.Lane.INTERACTIVE] * hurried + [model.Lane.BACKGROUND] * (5 - hurried)
 
 
-async def test_no_call_follows_when_several_units_run_at_the_refusal(world: worlds.World) -> None:
+async def test_no_call_follows_when_several_units_run_at_the_refusal(backend: fake_backend.FakeBackend) -> None:
     """Those that have permits are finished; none takes another."""
-    world.discord.latency = 1.0
-    world.discord.fail(30, errors.RateLimited("user", retry_after=9.0, why="used up"))
-    await world.start()
+    backend.discord.latency = 1.0
+    backend.discord.fail(30, errors.RateLimited("user", retry_after=9.0, why="used up"))
+    await backend.start_job()
 
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(width=3))
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(width=3))
 
-    assert world.asked == [10, 20]
-    assert (await world.states())[10] == "SUCCEEDED"
+    assert backend.discord_calls == [10, 20]
+    assert (await backend.task_states())[10] == "SUCCEEDED"
 
 
-async def test_other_guilds_go_on_when_one_route_is_used_up(world: worlds.World) -> None:
+async def test_other_guilds_go_on_when_one_route_is_used_up(backend: fake_backend.FakeBackend) -> None:
     """Only the unit waits; the next turn comes for it."""
-    world.discord.fail(20, errors.RateLimited("route", retry_after=7.0, why="429 shared"))
-    await world.start()
+    backend.discord.fail(20, errors.RateLimited("route", retry_after=7.0, why="429 shared"))
+    await backend.start_job()
 
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
 
-    assert world.asked == GUILDS
-    assert world.queue.waiting == {turns.Turn(JOB, 1): world.clock() + 7.0}
-    assert (await world.job()).waiting_for == ""
+    assert backend.discord_calls == GUILDS
+    assert backend.queue.waiting == {turns.Turn(JOB, 1): backend.clock() + 7.0}
+    assert (await backend.get_job()).waiting_for == ""
 
 
-async def test_roles_are_read_when_all_channels_are_there(world: worlds.World) -> None:
+async def test_roles_are_read_when_all_channels_are_there(backend: fake_backend.FakeBackend) -> None:
     """What is certain is shown for every guild before anything is refined."""
-    world.discord.channels[10] = for_role(10)
-    world.discord.roles[USER, 10] = (ROLE,)
-    await world.start()
+    backend.discord.channels[10] = for_role(10)
+    backend.discord.roles[USER, 10] = (ROLE,)
+    await backend.start_job()
 
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
 
-    assert world.asked == [*GUILDS, (USER, 10)]
-    row = next(row for row in await world.jobs.list_tasks(JOB) if row.guild_id == 10)
+    assert backend.discord_calls == [*GUILDS, (USER, 10)]
+    row = next(row for row in await backend.jobs.list_tasks(JOB) if row.guild_id == 10)
     assert (row.state, row.channel_count) == (model.TaskState.SUCCEEDED, 2)
 
 
 @pytest.mark.parametrize(("waits", "after"), [(5.0, 5.0), (0.0, 0.0)], ids=["for-a-permit", "for-the-answer"])
 async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(
-    world: worlds.World, waits: float, after: float
+    backend: fake_backend.FakeBackend, waits: float, after: float
 ) -> None:
     """Channels that wait for a permit come first; roles go beside those that wait for Discord's answer."""
-    world.discord.channels[10] = for_role(10)
-    world.discord.roles[USER, 10] = (ROLE,)
-    await world.start()
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=0))
-    ask = world.discord.guild_channels
+    backend.discord.channels[10] = for_role(10)
+    backend.discord.roles[USER, 10] = (ROLE,)
+    await backend.start_job()
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=0))
+    ask = backend.discord.guild_channels
 
     async def in_line(
         guild_id: int, purpose: ports.Purpose, precondition: ports.Precondition
@@ -302,22 +308,22 @@ async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(
             await asyncio.sleep(5.0 - waits)
         return found
 
-    world.discord.guild_channels = in_line  # type: ignore[method-assign]  # a Discord with a line before it
-    began = world.clock()
+    backend.discord.guild_channels = in_line  # type: ignore[method-assign]  # a Discord with a line before it
+    began = backend.clock()
 
-    await world.turner.run_turn(turns.Turn(JOB, 1), world.limits(width=3, first=3))
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 1), backend.turn_limits(width=3, first=3))
 
-    asked_at = next(call.at for call in world.discord.calls if call.what == (USER, 10))
+    asked_at = next(call.at for call in backend.discord.calls if call.what == (USER, 10))
     assert asked_at == began + after
 
 
-async def test_watchers_learn_everything_when_they_follow_a_job(world: worlds.World) -> None:
+async def test_watchers_learn_everything_when_they_follow_a_job(backend: fake_backend.FakeBackend) -> None:
     """The list, each guild's beginning and end under growing revisions, and at the end all rows once more."""
-    await world.start()
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    told = world.events.streams[JOB]
+    told = backend.events.streams[JOB]
     states: dict[int, list[str]] = {guild_id: [] for guild_id in GUILDS}
     revisions: dict[int, list[int]] = {guild_id: [] for guild_id in GUILDS}
     for update in told[:-1]:
@@ -328,20 +334,24 @@ async def test_watchers_learn_everything_when_they_follow_a_job(world: worlds.Wo
     assert all(seen == sorted(set(seen)) for seen in revisions.values())
     assert told[0].tally == model.Tally(total=7, queued=7)
     assert told[-1] == dataclasses.replace(
-        model.JobUpdate(await world.job(), model.Tally(total=7, succeeded=7), tuple(await world.jobs.list_tasks(JOB))),
+        model.JobUpdate(
+            await backend.get_job(), model.Tally(total=7, succeeded=7), tuple(await backend.jobs.list_tasks(JOB))
+        ),
         position=told[-1].position,
     )
 
 
-async def test_outcomes_are_counted_when_a_job_ends(world: worlds.World) -> None:
+async def test_outcomes_are_counted_when_a_job_ends(backend: fake_backend.FakeBackend) -> None:
     """By state and reason, for the operators of the fleet."""
-    world.discord.fail(20, errors.Gone(404, 10004))
+    backend.discord.fail(20, errors.Gone(404, 10004))
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
-    turner = run_turn.TurnRunner(world.ports, world.rules, seen, guild_lists.GuildLists(world.ports, world.rules))
-    await world.start()
+    turner = run_turn.TurnRunner(
+        backend.deps, backend.config, seen, guild_lists.GuildLists(backend.deps, backend.config)
+    )
+    await backend.start_job()
 
-    await turner.run_turn(turns.Turn(JOB, 0), world.limits())
+    await turner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
 
     assert to.get_sample_value("indexer_jobs_finished_total", {"state": "SUCCEEDED_WITH_ERRORS"}) == 1
     assert to.get_sample_value("indexer_guild_tasks_finished_total", {"state": "SUCCEEDED", "reason": ""}) == 6
@@ -354,21 +364,22 @@ async def test_outcomes_are_counted_when_a_job_ends(world: worlds.World) -> None
         assert to.get_sample_value("indexer_job_milestone_seconds_count", {"milestone": milestone}) == 1
 
 
-async def test_guilds_left_undone_are_counted_when_a_job_fails(world: worlds.World) -> None:
+async def test_guilds_left_undone_are_counted_when_a_job_fails(backend: fake_backend.FakeBackend) -> None:
     """By what ended the job: else the fleet's counts would not add up to what users see."""
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
-    turner = run_turn.TurnRunner(world.ports, world.rules, seen, guild_lists.GuildLists(world.ports, world.rules))
-    hidden = (values.denied(20), values.allowed(5))
-    world.discord.channels[20] = [values.channel(21, 20), values.channel(22, 20, overwrites=hidden)]
-    world.discord.fail((values.USER, 20), errors.TokenRefused(401, 0))
-    await world.start()
+    turner = run_turn.TurnRunner(
+        backend.deps, backend.config, seen, guild_lists.GuildLists(backend.deps, backend.config)
+    )
+    await backend.start_job()
+    await turner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
+    await backend.credentials.delete(values.USER)
 
-    await turner.run_turn(turns.Turn(JOB, 0), world.limits())
+    await turner.run_turn(turns.Turn(JOB, 1), backend.turn_limits())
 
-    rows = await world.jobs.list_tasks(JOB)
-    undone = {"state": "FAILED", "reason": "REAUTH_REQUIRED"}
+    rows = await backend.jobs.list_tasks(JOB)
+    undone = {"state": "FAILED", "reason": "CREDENTIAL_MISSING"}
     assert to.get_sample_value("indexer_guild_tasks_finished_total", undone) == sum(
         row.state.value == "FAILED" for row in rows
     )
-    assert any(row.reason == "REAUTH_REQUIRED" for row in rows)
+    assert any(row.reason == "CREDENTIAL_MISSING" for row in rows)

@@ -6,9 +6,9 @@ import itertools
 import pytest
 
 from indexing import errors
-from indexing.domain import model, turns
-from indexing.usecases import control_job, maintenance, run_turn
-from tests import clockwork, stored, values, worlds
+from indexing.domain import model, ports, turns
+from indexing.usecases import control_job, maintenance, run_turn, tokens
+from tests import clockwork, fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 USER = values.USER
@@ -24,93 +24,161 @@ def for_role(guild_id: int) -> list[model.Channel]:
 
 
 @pytest.fixture
-async def world() -> worlds.World:
+async def backend() -> fake_backend.FakeBackend:
     """One user in seven guilds, alike in everything, so that the oldest comes first."""
-    made = worlds.world()
+    made = fake_backend.make()
     await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
     return made
 
 
-async def test_a_unit_is_given_up_when_it_fails_again_and_again(world: worlds.World) -> None:
+async def test_a_unit_is_given_up_when_it_fails_again_and_again(backend: fake_backend.FakeBackend) -> None:
     """After all attempts, each later than the one before; the job goes on and ends with errors."""
-    attempts = world.rules.max_attempts
-    world.discord.fail(20, *[errors.DiscordTransient("502")] * attempts)
-    await world.start()
+    attempts = backend.config.max_attempts
+    backend.discord.fail(20, *[errors.DiscordTransient("502")] * attempts)
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    times = [call.at for call in world.discord.calls if call.what == 20]
+    times = [call.at for call in backend.discord.calls if call.what == 20]
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
-    states = await world.states()
-    assert (await world.job()).state is model.JobState.SUCCEEDED_WITH_ERRORS
+    states = await backend.task_states()
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED_WITH_ERRORS
     assert states.pop(20) == "FAILED DISCORD_TRANSIENT"
     assert set(states.values()) == {"SUCCEEDED"}
     assert len(times) == attempts
     assert pauses == sorted(pauses)
-    assert pauses[0] >= 0.75 * world.rules.retry_base
+    assert pauses[0] >= 0.75 * backend.config.retry_base
 
 
-async def test_a_unit_succeeds_when_its_failure_passes(world: worlds.World) -> None:
+async def test_a_unit_succeeds_when_its_failure_passes(backend: fake_backend.FakeBackend) -> None:
     """Nothing is left of it."""
-    world.discord.fail(20, errors.DiscordTransient("502"), errors.DiscordTransient("reset"))
-    await world.start()
+    backend.discord.fail(20, errors.DiscordTransient("502"), errors.DiscordTransient("reset"))
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    row = next(row for row in await world.jobs.list_tasks(JOB) if row.guild_id == 20)
+    row = next(row for row in await backend.jobs.list_tasks(JOB) if row.guild_id == 20)
     assert (row.state, row.reason, row.attempts) == (model.TaskState.SUCCEEDED, "", 0)
-    assert (await world.job()).state is model.JobState.SUCCEEDED
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
 
 
-@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
-async def test_a_job_fails_when_the_users_token_is_refused(world: worlds.World, what: object) -> None:
-    """All work for him stops, until he renews his consent."""
-    world.discord.channels[10] = for_role(10)
-    world.discord.fail(what, errors.TokenRefused(401, 0))
-    await world.start()
+async def credential_is_good(backend: fake_backend.FakeBackend) -> bool:
+    """Return whether the user's consent stands, and is not doubted."""
+    held = await backend.credentials.get(USER)
+    return not held.refused and not held.doubted_at
 
-    await world.work()
 
-    job = await world.job()
+@pytest.mark.parametrize("times", [0, 1])
+async def test_a_consent_stands_when_the_list_refuses_the_token_once(
+    backend: fake_backend.FakeBackend, times: int
+) -> None:
+    """Discord refuses good tokens for a moment; the job goes on some seconds later."""
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * times)
+    began = backend.clock()
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert await credential_is_good(backend)
+    assert backend.clock() - began == pytest.approx(tokens.CONFIRMATION_PAUSE * times)
+
+
+async def test_a_consent_ends_when_the_list_refuses_the_token_twice(backend: fake_backend.FakeBackend) -> None:
+    """Some seconds apart: then all work for the user stops until they log in again."""
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 2)
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    job = await backend.get_job()
+    first, second = [call.at for call in backend.discord.calls if call.what == "list"]
     assert (job.state, job.reason) == (model.JobState.FAILED, "REAUTH_REQUIRED")
+    assert second - first >= tokens.CONFIRMATION_PAUSE
     with pytest.raises(errors.ReauthRequired):
-        await world.users.credential(USER)
+        await backend.users.credential(USER)
 
 
-@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
-async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(world: worlds.World, what: object) -> None:
-    """One renewal mends it, within the turn, and the user notices nothing."""
-    world.oauth.enabled = True
-    world.discord.channels[10] = for_role(10)
-    world.discord.roles[USER, 10] = ()
-    world.discord.fail(what, errors.TokenRefused(401, 0))
-    await world.start()
+async def test_a_consent_stands_when_two_refusals_have_a_success_between_them(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """A success forgets the first."""
+    for name in ("a" * 32, "b" * 32):
+        backend.discord.fail("list", errors.TokenRefused(401, 0))
+        await backend.start_job(name)
+        await backend.run_all_turns()
 
-    await world.work()
-
-    assert (await world.job()).state is model.JobState.SUCCEEDED
-    assert world.oauth.renewals == ["refresh"]
-    assert (await world.users.credential(USER)).access_token == "access+"
+        assert (await backend.get_job(name)).state is model.JobState.SUCCEEDED
+    assert await credential_is_good(backend)
 
 
-@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
-async def test_a_job_fails_when_the_renewed_token_is_refused_as_well(world: worlds.World, what: object) -> None:
+async def test_a_new_consent_is_not_doubted_when_the_one_before_was(backend: fake_backend.FakeBackend) -> None:
+    """A refusal belongs to one pair."""
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 2)
+    await backend.start_job()
+    await backend.run_next_turn()
+    await backend.users.put_credential(USER, values.credential(access_token="brought"))
+
+    await backend.run_all_turns()
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert await credential_is_good(backend)
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_a_job_goes_on_when_the_refused_token_can_be_renewed(
+    backend: fake_backend.FakeBackend, refusals: int
+) -> None:
+    """One renewal mends it; a new token that is refused at once is asked with again, and not renewed."""
+    backend.oauth.enabled = True
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * refusals)
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert backend.oauth.renewals == ["refresh"]
+    assert (await backend.users.credential(USER)).access_token == "access+"
+    assert await credential_is_good(backend)
+
+
+async def test_a_job_fails_when_the_renewed_token_is_refused_twice_as_well(backend: fake_backend.FakeBackend) -> None:
     """Exactly one renewal is tried; then only the user can help."""
-    world.oauth.enabled = True
-    world.discord.channels[10] = for_role(10)
-    world.discord.fail(what, errors.TokenRefused(401, 0), errors.TokenRefused(401, 0))
-    await world.start()
+    backend.oauth.enabled = True
+    backend.discord.fail("list", *[errors.TokenRefused(401, 0)] * 3)
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    job = await world.job()
+    job = await backend.get_job()
     assert (job.state, job.reason) == (model.JobState.FAILED, "REAUTH_REQUIRED")
-    assert world.oauth.renewals == ["refresh"]
+    assert backend.oauth.renewals == ["refresh"]
     with pytest.raises(errors.ReauthRequired):
-        await world.users.credential(USER)
+        await backend.users.credential(USER)
 
 
-@pytest.mark.parametrize("what", ["list", (USER, 10)], ids=["list", "roles"])
+@pytest.mark.parametrize("enabled", [True, False], ids=["renewable", "not-renewable"])
+async def test_roles_are_asked_for_with_the_bots_token_when_the_users_is_refused_for_them(
+    backend: fake_backend.FakeBackend,
+    enabled: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """The member route says nothing about the consent; its refusals are not collected for every guild."""
+    backend.oauth.enabled = enabled
+    await backend.users.put_credential(USER, values.credential(scopes=("guilds", ports.MEMBER_SCOPE)))
+    for guild_id in GUILDS[:3]:
+        backend.discord.channels[guild_id] = for_role(guild_id)
+        backend.discord.roles[USER, guild_id] = (ROLE,)
+        backend.discord.fail((USER, guild_id), errors.TokenRefused(401, 0))
+    await backend.start_job()
+
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
+
+    assert set((await backend.task_states()).values()) == {"SUCCEEDED"}
+    assert backend.oauth.renewals == []
+    assert await credential_is_good(backend)
+    assert [scoped for scoped in backend.discord.own_tokens if scoped] == [True]
+
+
 @pytest.mark.parametrize(
     ("problem", "ends"),
     [
@@ -122,250 +190,282 @@ async def test_a_job_fails_when_the_renewed_token_is_refused_as_well(world: worl
     ],
 )
 async def test_the_job_says_why_when_the_token_cannot_be_renewed(
-    world: worlds.World, what: object, problem: errors.IndexerError, ends: str
+    backend: fake_backend.FakeBackend, problem: errors.IndexerError, ends: str
 ) -> None:
     """A dead grant ends all; for our own fault the user is not blamed; what passes is waited for."""
-    world.oauth.enabled = True
-    world.discord.channels[10] = for_role(10)
-    world.discord.roles[USER, 10] = ()
-    world.discord.fail(what, errors.TokenRefused(401, 0))
-    world.oauth.fail(problem)
-    await world.start()
+    backend.oauth.enabled = True
+    backend.discord.fail("list", errors.TokenRefused(401, 0))
+    backend.oauth.fail(problem)
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    job, rows = await world.job(), await world.jobs.list_tasks(JOB)
+    job, rows = await backend.get_job(), await backend.jobs.list_tasks(JOB)
     reasons = {job.reason, *(row.reason for row in rows)} - {""}
     assert job.state.terminal
     assert reasons == ({ends} if ends else set())
-    assert (await world.credentials.get(USER)).refused == (ends == "REAUTH_REQUIRED")
+    assert (await backend.credentials.get(USER)).refused == (ends == "REAUTH_REQUIRED")
 
 
-async def test_the_job_waits_when_an_expired_token_cannot_be_renewed_now(world: worlds.World) -> None:
+async def test_the_job_waits_when_an_expired_token_cannot_be_renewed_now(backend: fake_backend.FakeBackend) -> None:
     """The next turn comes when the limiter says so; Discord is asked with no dead token."""
-    world.oauth.enabled = True
-    await world.users.put_credential(USER, values.credential(expires_at=world.clock() - 1))
-    world.oauth.fail(errors.RateLimited("user", retry_after=2.0, why="used up"), errors.DiscordTransient("played"))
-    await world.start()
+    backend.oauth.enabled = True
+    await backend.users.put_credential(USER, values.credential(expires_at=backend.clock() - 1))
+    backend.oauth.fail(errors.RateLimited("user", retry_after=2.0, why="used up"), errors.DiscordTransient("played"))
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    assert (await world.job()).state is model.JobState.SUCCEEDED
-    assert len(world.oauth.renewals) == 3
-    assert world.discord.asked("list") == 1
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert len(backend.oauth.renewals) == 3
+    assert backend.discord.asked("list") == 1
 
 
 @pytest.mark.parametrize("what", ["installs", *GUILDS[:2]], ids=str)
-async def test_no_user_is_blamed_when_the_bots_token_is_refused(world: worlds.World, what: object) -> None:
-    """That is our operator's to mend: the users' consents stay good."""
-    world.discord.fail(what, errors.TokenRefused(401, 0))
-    await world.start()
+async def test_no_user_is_blamed_when_the_bots_token_is_refused(
+    backend: fake_backend.FakeBackend, what: object
+) -> None:
+    """Refused twice, it is our operator's to mend: the users' consents stay good."""
+    backend.discord.fail(what, *[errors.TokenRefused(401, 0)] * 2)
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    job = await world.job()
-    found = [job.reason, *(await world.states()).values()]
+    job = await backend.get_job()
+    found = [job.reason, *(await backend.task_states()).values()]
     assert any("BOT_TOKEN_REFUSED" in text for text in found)
-    assert await world.users.credential(USER) == values.credential()
+    assert await backend.users.credential(USER) == values.credential()
 
 
-async def test_a_job_fails_when_there_is_no_credential(world: worlds.World) -> None:
+@pytest.mark.parametrize("what", ["installs", *GUILDS[:2]], ids=str)
+async def test_a_job_succeeds_when_the_bots_token_is_refused_once(
+    backend: fake_backend.FakeBackend, what: object
+) -> None:
+    """Discord refuses good tokens for a moment; some seconds later it is asked once more."""
+    backend.discord.fail(what, errors.TokenRefused(401, 0))
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert set((await backend.task_states()).values()) == {"SUCCEEDED"}
+
+
+@pytest.mark.parametrize("what", ["list", "installs", 20, (USER, 10)], ids=["list", "installs", "channels", "roles"])
+async def test_a_job_waits_when_discord_has_an_outage(backend: fake_backend.FakeBackend, what: object) -> None:
+    """However long: no attempt is counted, the job says what it waits for, and goes on by itself."""
+    backend.discord.channels[10] = for_role(10)
+    backend.discord.roles[USER, 10] = ()
+    backend.discord.fail(what, *[errors.DiscordOutage(15.0)] * 30)
+    began, waited = backend.clock(), set()
+    await backend.start_job()
+
+    while await backend.run_next_turn():
+        waited.add((await backend.get_job()).waiting_for)
+
+    assert "discord" in waited
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert {(row.state, row.attempts) for row in await backend.jobs.list_tasks(JOB)} == {(model.TaskState.SUCCEEDED, 0)}
+    assert backend.clock() - began >= 30 * 15.0
+
+
+async def test_a_job_fails_when_there_is_no_credential(backend: fake_backend.FakeBackend) -> None:
     """Somebody has taken it back meanwhile; of who was erased altogether, the job goes too."""
-    await world.users.put_preferences(USER + 1, model.Preferences())
-    await world.start(user_id=USER + 1)
+    await backend.users.put_preferences(USER + 1, model.Preferences())
+    await backend.start_job(user_id=USER + 1)
 
-    await world.work()
+    await backend.run_all_turns()
 
-    job = await world.job()
+    job = await backend.get_job()
     assert (job.state, job.reason) == (model.JobState.FAILED, "CREDENTIAL_MISSING")
 
 
-async def test_one_broken_unit_stops_no_other_when_a_bug_comes_out(world: worlds.World) -> None:
+async def test_one_broken_unit_stops_no_other_when_a_bug_comes_out(backend: fake_backend.FakeBackend) -> None:
     """Its row says that it is our fault."""
-    world.discord.fail(20, KeyError("a bug"))
-    await world.start()
+    backend.discord.fail(20, KeyError("a bug"))
+    await backend.start_job()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    states = await world.states()
+    states = await backend.task_states()
     assert states.pop(20) == "FAILED INTERNAL"
     assert set(states.values()) == {"SUCCEEDED"}
 
 
-async def test_a_unit_is_skipped_when_the_user_has_left_meanwhile(world: worlds.World) -> None:
+async def test_a_unit_is_skipped_when_the_user_has_left_meanwhile(backend: fake_backend.FakeBackend) -> None:
     """Another job of his own, or his own leaving, may have changed the list."""
-    await world.start()
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    await stored.left(world.users, USER, 40)
+    await backend.start_job()
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
+    await stored.left(backend.users, USER, 40)
 
-    await world.work()
+    await backend.run_all_turns()
 
-    assert (await world.states())[40] == "SKIPPED USER_LEFT"
-    assert 40 not in world.asked
+    assert (await backend.task_states())[40] == "SKIPPED USER_LEFT"
+    assert 40 not in backend.discord_calls
 
 
-async def test_the_next_turn_comes_later_when_the_limiter_is_away(world: worlds.World) -> None:
+async def test_the_next_turn_comes_later_when_the_limiter_is_away(backend: fake_backend.FakeBackend) -> None:
     """No call without budgets; the job does not fail for it."""
-    world.discord.fail("list", errors.LimiterUnavailable(2.0))
-    world.discord.fail(30, errors.LimiterUnavailable(2.0))
-    await world.start()
+    backend.discord.fail("list", errors.LimiterUnavailable(2.0))
+    backend.discord.fail(30, errors.LimiterUnavailable(2.0))
+    await backend.start_job()
 
-    await world.turn()
-    first = dict(world.queue.waiting)
-    await world.work()
+    await backend.run_next_turn()
+    first = dict(backend.queue.waiting)
+    await backend.run_all_turns()
 
     assert first == {turns.Turn(JOB, 1): clockwork.START + 2.0}
-    assert (await world.job()).state is model.JobState.SUCCEEDED
-    assert await world.states() == dict.fromkeys(GUILDS, "SUCCEEDED")
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert await backend.task_states() == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
-async def test_a_stale_turn_changes_nothing_when_it_arrives_late(world: worlds.World) -> None:
+async def test_a_stale_turn_changes_nothing_when_it_arrives_late(backend: fake_backend.FakeBackend) -> None:
     """Redelivered, or overtaken: it asks nothing of Discord and writes nothing."""
-    await world.start()
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
-    before = await world.job(), await world.states(), list(world.discord.calls)
+    await backend.start_job()
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
+    before = await backend.get_job(), await backend.task_states(), list(backend.discord.calls)
 
-    ran = await world.turner.run_turn(turns.Turn(JOB, 0), world.limits())
+    ran = await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
 
     assert not ran
-    assert (await world.job(), await world.states(), world.discord.calls) == before
+    assert (await backend.get_job(), await backend.task_states(), backend.discord.calls) == before
 
 
-async def test_the_new_owner_decides_when_a_turn_lost_its_job_while_it_ran(world: worlds.World) -> None:
+async def test_the_new_owner_decides_when_a_turn_lost_its_job_while_it_ran(backend: fake_backend.FakeBackend) -> None:
     """What the old owner writes afterwards changes no row that the new one wrote, nor the job."""
-    world.discord.latency = 100.0
-    await world.start()
-    old = asyncio.create_task(world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1)))
+    backend.discord.latency = 100.0
+    await backend.start_job()
+    old = asyncio.create_task(backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1)))
     await asyncio.sleep(250.0)
-    world.discord.latency = 0.0
+    backend.discord.latency = 0.0
 
-    await world.turner.run_turn(turns.Turn(JOB, 1), world.limits())
-    ended = await world.job(), await world.jobs.list_tasks(JOB)
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 1), backend.turn_limits())
+    ended = await backend.get_job(), await backend.jobs.list_tasks(JOB)
     await old
 
-    assert (await world.job(), await world.jobs.list_tasks(JOB)) == ended
+    assert (await backend.get_job(), await backend.jobs.list_tasks(JOB)) == ended
     assert ended[0].state is model.JobState.SUCCEEDED
 
 
-async def test_a_crashed_turn_is_healed_when_the_sweeper_finds_it(world: worlds.World) -> None:
+async def test_a_crashed_turn_is_healed_when_the_sweeper_finds_it(backend: fake_backend.FakeBackend) -> None:
     """The job goes on where it stood."""
-    await world.start()
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=2))
-    world.queue.enqueued.clear()
-    now = world.clock()
-    crashed = await world.jobs.begin_turn(JOB, 1, now=now, until=now + world.rules.turn_lease)
+    await backend.start_job()
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=2))
+    backend.queue.enqueued.clear()
+    now = backend.clock()
+    crashed = await backend.jobs.begin_turn(JOB, 1, now=now, until=now + backend.config.turn_lease)
     assert crashed is not None
 
-    world.clock.advance(world.rules.turn_lease + maintenance.OVERDUE_AFTER + 0.1)
-    await maintenance.Sweeper(world.ports, world.rules).sweep()
-    await world.work()
+    backend.clock.advance(backend.config.turn_lease + maintenance.OVERDUE_AFTER + 0.1)
+    await maintenance.Sweeper(backend.deps, backend.config).sweep()
+    await backend.run_all_turns()
 
-    assert (await world.job()).state is model.JobState.SUCCEEDED
-    assert world.asked == GUILDS
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert backend.discord_calls == GUILDS
 
 
-async def test_a_job_is_given_up_when_its_turns_keep_getting_lost(world: worlds.World) -> None:
+async def test_a_job_is_given_up_when_its_turns_keep_getting_lost(backend: fake_backend.FakeBackend) -> None:
     """A job that kills whoever runs it must not circle for ever."""
-    await world.start()
+    await backend.start_job()
     for turn in range(run_turn.MOST_UNFINISHED):
-        await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
+        await backend.jobs.begin_turn(JOB, turn, now=backend.clock(), until=backend.clock())
 
-    await world.turner.run_background_turn(turns.Turn(JOB, run_turn.MOST_UNFINISHED))
+    await backend.turn_runner.run_background_turn(turns.Turn(JOB, run_turn.MOST_UNFINISHED))
 
-    job = await world.job()
+    job = await backend.get_job()
     assert (job.state, job.reason) == (model.JobState.FAILED, "TURNS_LOST")
-    assert world.discord.calls == []
+    assert backend.discord.calls == []
 
 
-async def test_what_is_left_says_why_when_a_job_is_given_up(world: worlds.World) -> None:
+async def test_what_is_left_says_why_when_a_job_is_given_up(backend: fake_backend.FakeBackend) -> None:
     """Watchers see it in the rows, what was done stays done, and a retry takes up the rest."""
-    await world.start()
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=1))
+    await backend.start_job()
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
     for turn in range(1, 1 + run_turn.MOST_UNFINISHED):
-        await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
+        await backend.jobs.begin_turn(JOB, turn, now=backend.clock(), until=backend.clock())
 
-    await world.turner.run_background_turn(turns.Turn(JOB, 1 + run_turn.MOST_UNFINISHED))
-    retried, created = await control_job.JobControl(world.ports, world.rules).retry(JOB)
+    await backend.turn_runner.run_background_turn(turns.Turn(JOB, 1 + run_turn.MOST_UNFINISHED))
+    retried, created = await control_job.JobControl(backend.deps, backend.config).retry(JOB)
 
     done, *left = GUILDS
-    assert await world.states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED TURNS_LOST")}
-    told = {unit.guild_id: unit.reason for unit in world.events.streams[JOB][-1].tasks}
+    assert await backend.task_states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED TURNS_LOST")}
+    told = {unit.guild_id: unit.reason for unit in backend.events.streams[JOB][-1].tasks}
     assert told == {done: "", **dict.fromkeys(left, "TURNS_LOST")}
     assert created
-    assert set(await world.states(retried.job_id)) == set(left)
+    assert set(await backend.task_states(retried.job_id)) == set(left)
 
 
-async def test_what_is_left_says_internal_when_a_bug_breaks_turn_after_turn(world: worlds.World) -> None:
+async def test_what_is_left_says_internal_when_a_bug_breaks_turn_after_turn(backend: fake_backend.FakeBackend) -> None:
     """Each broken turn is told to Dramatiq, the next one waits longer, and in the end watchers see it in the rows."""
-    await world.start()
-    await world.turner.run_turn(world.queue.enqueued.pop(), world.limits(first=1))
+    await backend.start_job()
+    await backend.turn_runner.run_turn(backend.queue.enqueued.pop(), backend.turn_limits(first=1))
     unreadable = model.Preferences(pinned=None)  # type: ignore[arg-type]  # stands for any bug
-    await world.users.put_preferences(USER, unreadable)
+    await backend.users.put_preferences(USER, unreadable)
     began = []
 
-    while not (await world.job()).state.terminal:
+    while not (await backend.get_job()).state.terminal:
         with pytest.raises(TypeError):
-            await world.turn()
-        began.append(world.clock())
+            await backend.run_next_turn()
+        began.append(backend.clock())
 
     done, *left = GUILDS
     pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
     assert len(began) == run_turn.MOST_UNFINISHED
     assert pauses == sorted(pauses)
     assert sum(pauses) < 120
-    assert await world.states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED INTERNAL")}
-    last = world.events.streams[JOB][-1]
+    assert await backend.task_states() == {done: "SUCCEEDED", **dict.fromkeys(left, "FAILED INTERNAL")}
+    last = backend.events.streams[JOB][-1]
     assert (last.job.state, last.job.reason) == (model.JobState.FAILED, "INTERNAL")
 
 
-async def test_a_job_goes_on_when_a_bug_broke_one_turn(world: worlds.World) -> None:
+async def test_a_job_goes_on_when_a_bug_broke_one_turn(backend: fake_backend.FakeBackend) -> None:
     """Nothing is left of it."""
-    world.discord.fail("list", RuntimeError("a bug"))
-    await world.start()
+    backend.discord.fail("list", RuntimeError("a bug"))
+    await backend.start_job()
     with pytest.raises(RuntimeError):
-        await world.turn()
+        await backend.run_next_turn()
 
-    await world.work()
+    await backend.run_all_turns()
 
-    job = await world.job()
+    job = await backend.get_job()
     assert (job.state, job.reason) == (model.JobState.SUCCEEDED, "")
 
 
-async def test_the_bug_is_told_when_the_store_fails_right_after_it(world: worlds.World) -> None:
+async def test_the_bug_is_told_when_the_store_fails_right_after_it(backend: fake_backend.FakeBackend) -> None:
     """What broke the turn must not be hidden by what came of it; the sweeper finds the job."""
-    world.discord.fail("list", RuntimeError("a bug"))
-    world.queue.away = True
-    await world.jobs.create_or_join(values.job(JOB, created_at=world.clock(), next_turn_at=world.clock()))
+    backend.discord.fail("list", RuntimeError("a bug"))
+    backend.queue.away = True
+    await backend.jobs.create_or_join(values.job(JOB, created_at=backend.clock(), next_turn_at=backend.clock()))
 
     with pytest.raises(RuntimeError):
-        await world.turner.run_background_turn(turns.Turn(JOB, 0))
+        await backend.turn_runner.run_background_turn(turns.Turn(JOB, 0))
 
-    assert (await world.job()).state is model.JobState.RUNNING
+    assert (await backend.get_job()).state is model.JobState.RUNNING
 
 
-async def test_a_job_goes_on_when_a_few_turns_got_lost(world: worlds.World) -> None:
+async def test_a_job_goes_on_when_a_few_turns_got_lost(backend: fake_backend.FakeBackend) -> None:
     """Killed workers are forgiven, and a turn that ends well starts the count anew."""
-    await world.start()
+    await backend.start_job()
     for turn in range(run_turn.MOST_UNFINISHED - 1):
-        await world.jobs.begin_turn(JOB, turn, now=world.clock(), until=world.clock())
+        await backend.jobs.begin_turn(JOB, turn, now=backend.clock(), until=backend.clock())
 
-    await world.turner.run_turn(turns.Turn(JOB, run_turn.MOST_UNFINISHED - 1), world.limits(first=1))
+    await backend.turn_runner.run_turn(turns.Turn(JOB, run_turn.MOST_UNFINISHED - 1), backend.turn_limits(first=1))
 
-    job = await world.job()
+    job = await backend.get_job()
     assert (job.state, job.unfinished) == (model.JobState.RUNNING, 0)
 
 
-async def test_the_job_waits_in_the_store_when_redis_is_lost(world: worlds.World) -> None:
+async def test_the_job_waits_in_the_store_when_redis_is_lost(backend: fake_backend.FakeBackend) -> None:
     """Nothing can be enqueued or published: the work that is done is kept, and the sweeper finds the rest."""
-    await world.start()
-    world.queue.away = world.events.away = True
-    await world.turner.run_turn(turns.Turn(JOB, 0), world.limits(first=3))
-    world.queue.away = world.events.away = False
-    world.queue.enqueued.clear()
+    await backend.start_job()
+    backend.queue.away = backend.events.away = True
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=3))
+    backend.queue.away = backend.events.away = False
+    backend.queue.enqueued.clear()
 
-    world.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
-    await maintenance.Sweeper(world.ports, world.rules).sweep()
-    await world.work()
+    backend.clock.advance(maintenance.OVERDUE_AFTER + 0.1)
+    await maintenance.Sweeper(backend.deps, backend.config).sweep()
+    await backend.run_all_turns()
 
-    assert world.asked == GUILDS
-    assert (await world.job()).state is model.JobState.SUCCEEDED
+    assert backend.discord_calls == GUILDS
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED

@@ -1,4 +1,4 @@
-"""A guild is read once for all who want it, whoever dies in the act."""
+"""A guild is fetched once for all its users, even when a process crashes."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 
 from indexing.domain import model
 from indexing.usecases import maintenance
-from tests import fleet, values, worlds
+from tests import fake_backend, fleet, values
 
 pytestmark = pytest.mark.clockwork
 GUILDS = range(1_000, 1_060)
@@ -17,7 +17,7 @@ async def test_each_guild_is_read_once_when_ten_users_share_sixty() -> None:
     """60 channel listings and not 600, and every job ends with all its guilds."""
     async with fleet.running(latency=0.15) as running:
         for user in USERS:
-            await running.world.add_user([values.user_guild(guild) for guild in GUILDS], user)
+            await running.backend.add_user([values.user_guild(guild) for guild in GUILDS], user)
 
         started = await asyncio.gather(*(running.start(user) for user in USERS))
         jobs = [await fleet.ended(running, one.job.job_id) for one in started]
@@ -27,28 +27,28 @@ async def test_each_guild_is_read_once_when_ten_users_share_sixty() -> None:
         assert running.discord.asked("list") == len(USERS)
         assert {job.state for job in jobs} == {model.JobState.SUCCEEDED}
         for job in jobs:
-            units = await running.ports.jobs.list_tasks(job.job_id)
+            units = await running.deps.jobs.list_tasks(job.job_id)
             assert [unit.channel_count for unit in units] == [1] * len(GUILDS)
-        (saved,) = running.world.seen.saved.collect()
+        (saved,) = running.backend.metrics.saved.collect()
         assert [sample.value for sample in saved.samples if sample.name.endswith("_total")] == [540]
 
 
 async def test_a_user_who_waits_overtakes_when_the_same_guild_stands_in_a_worse_line() -> None:
-    """Many background readings are ahead of it; his call goes first, and both jobs use its result."""
+    """Many background fetches are ahead; the interactive call goes first, and both jobs use its result."""
     async with fleet.running(latency=0.1) as running:
         crowd = range(1, 13)
         own = {user: [values.user_guild(user * 1000 + number) for number in range(25)] for user in crowd}
         shared = values.user_guild(999_999)
         for user in crowd:
-            await running.world.add_user([*own[user], shared] if user == 1 else own[user], user)
-        await running.world.add_user([shared], 77)
+            await running.backend.add_user([*own[user], shared] if user == 1 else own[user], user)
+        await running.backend.add_user([shared], 77)
         busy = await asyncio.gather(*(running.start(user, wait=0.0, immediate=0) for user in crowd))
         await asyncio.sleep(1.5)
-        assert (await running.ports.guilds.get([999_999]))[999_999].fetched_at is None
-        began = running.world.clock()
+        assert (await running.deps.guilds.get([999_999]))[999_999].fetched_at is None
+        began = running.backend.clock()
 
         started = await running.start(77)
-        took = running.world.clock() - began
+        took = running.backend.clock() - began
         await fleet.ended(running, busy[0].job.job_id)
 
         assert started.job.state is model.JobState.SUCCEEDED
@@ -63,47 +63,47 @@ async def test_a_guild_is_read_again_when_its_reader_does_not_come_back(
     comes_back: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
     """The lease runs out and the sweeper finds the job; a late answer of the first reader changes nothing."""
-    world = worlds.world()
-    await world.add_user([values.user_guild()])
-    await world.start()
+    backend = fake_backend.make()
+    await backend.add_user([values.user_guild()])
+    await backend.start_job()
 
     async def the_first_takes_minutes() -> None:
-        if world.discord.asked(values.GUILD) == 1:
+        if backend.discord.asked(values.GUILD) == 1:
             await asyncio.sleep(300.0)
 
-    world.discord.before_answer = the_first_takes_minutes
-    first = asyncio.create_task(world.turner.run_background_turn(world.queue.enqueued.pop(0)))
+    backend.discord.before_answer = the_first_takes_minutes
+    first = asyncio.create_task(backend.turn_runner.run_background_turn(backend.queue.enqueued.pop(0)))
     await asyncio.sleep(1.0)
     if not comes_back:
         first.cancel()
 
-    await asyncio.sleep(world.rules.turn_lease + maintenance.OVERDUE_AFTER)
-    swept = await maintenance.Sweeper(world.ports, world.rules).sweep()
-    world.discord.channels[values.GUILD] = [values.channel(1), values.channel(2)]
-    await world.work()
-    read = await everything(world)
-    world.discord.channels[values.GUILD] = [values.channel(9)]
+    await asyncio.sleep(backend.config.turn_lease + maintenance.OVERDUE_AFTER)
+    swept = await maintenance.Sweeper(backend.deps, backend.config).sweep()
+    backend.discord.channels[values.GUILD] = [values.channel(1), values.channel(2)]
+    await backend.run_all_turns()
+    read = await everything(backend)
+    backend.discord.channels[values.GUILD] = [values.channel(9)]
     await asyncio.gather(first, return_exceptions=True)
 
-    assert (swept, world.discord.asked(values.GUILD)) == (1, 2)
-    assert await world.states() == {values.GUILD: "SUCCEEDED"}
-    assert await world.guilds.list_channels([values.GUILD]) == [values.channel(1), values.channel(2)]
-    assert await everything(world) == read
+    assert (swept, backend.discord.asked(values.GUILD)) == (1, 2)
+    assert await backend.task_states() == {values.GUILD: "SUCCEEDED"}
+    assert await backend.guilds.list_channels([values.GUILD]) == [values.channel(1), values.channel(2)]
+    assert await everything(backend) == read
 
 
-async def everything(world: worlds.World) -> tuple[object, ...]:
+async def everything(backend: fake_backend.FakeBackend) -> tuple[object, ...]:
     """Return all that is stored of the guild and the job."""
-    guilds, channels = await world.guilds.get([values.GUILD]), await world.guilds.list_channels([values.GUILD])
-    return guilds, channels, await world.job(), await world.jobs.list_tasks("a" * 32)
+    guilds, channels = await backend.guilds.get([values.GUILD]), await backend.guilds.list_channels([values.GUILD])
+    return guilds, channels, await backend.get_job(), await backend.jobs.list_tasks("a" * 32)
 
 
 async def test_hardly_a_permit_is_wasted_when_many_users_start_at_once() -> None:
-    """Whoever waits comes back in time for his place: the calls go at nearly the rate that the limits allow."""
+    """Waiters return in time for their position: calls are made at nearly the rate that the limits allow."""
     async with fleet.running(latency=0.1) as running:
         users = range(1, 81)
         for user in users:
-            await running.world.add_user([values.user_guild(user * 1_000 + number) for number in range(12)], user)
-        began = running.world.clock()
+            await running.backend.add_user([values.user_guild(user * 1_000 + number) for number in range(12)], user)
+        began = running.backend.clock()
 
         started = await asyncio.gather(*(running.start(user) for user in users))
         for one in started:

@@ -1,4 +1,4 @@
-"""A user's pair is renewed ahead of its end, by one of all, and stored before anybody uses it."""
+"""A token pair is renewed before it expires, by one process, and stored before it is used."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from indexing import errors
 from indexing.domain import model, ports
 from indexing.usecases import tokens as usecases_tokens
-from tests import values, worlds
+from tests import fake_backend, values
 
 pytestmark = pytest.mark.clockwork
 
@@ -15,28 +15,28 @@ PURPOSE = ports.Purpose(model.Lane.BACKGROUND, values.USER, "job:renew", 1.0)
 RENEWED = "access+"
 
 
-async def world_with(expires_in: float | None, **changes: str) -> worlds.World:
-    """Return a world whose application is known, with a user whose pair ends so soon."""
-    world = worlds.world()
-    world.oauth.enabled = True
-    ends = None if expires_in is None else world.clock() + expires_in
-    await world.users.put_credential(values.USER, values.credential(expires_at=ends, **changes))
-    return world
+async def backend_with(expires_in: float | None, **changes: str) -> fake_backend.FakeBackend:
+    """Return a backend whose application is known, with a user whose pair ends so soon."""
+    backend = fake_backend.make()
+    backend.oauth.enabled = True
+    ends = None if expires_in is None else backend.clock() + expires_in
+    await backend.users.put_credential(values.USER, values.credential(expires_at=ends, **changes))
+    return backend
 
 
-def renewing(world: worlds.World) -> usecases_tokens.TokenManager:
+def renewing(backend: fake_backend.FakeBackend) -> usecases_tokens.TokenManager:
     """Return one process's use case."""
-    return usecases_tokens.TokenManager(world.ports, world.seen)
+    return usecases_tokens.TokenManager(backend.deps, backend.metrics)
 
 
-async def usable(world: worlds.World) -> str:
+async def usable(backend: fake_backend.FakeBackend) -> str:
     """Return the access token that a turn would use."""
-    return (await renewing(world).get_usable(values.USER, PURPOSE)).access_token
+    return (await renewing(backend).get_usable(values.USER, PURPOSE)).access_token
 
 
-async def stored(world: worlds.World) -> str:
+async def stored(backend: fake_backend.FakeBackend) -> str:
     """Return the access token that is stored, withheld or not."""
-    return (await world.credentials.get(values.USER)).credential.access_token
+    return (await backend.credentials.get(values.USER)).credential.access_token
 
 
 @pytest.mark.parametrize(
@@ -50,150 +50,152 @@ async def stored(world: worlds.World) -> str:
 )
 async def test_the_pair_is_renewed_when_its_end_is_near(expires_in: float | None, token: str) -> None:
     """Ahead of its end, and not before; what is used is what is stored."""
-    world = await world_with(expires_in)
+    backend = await backend_with(expires_in)
 
-    assert await usable(world) == token
-    assert await stored(world) == token
+    assert await usable(backend) == token
+    assert await stored(backend) == token
 
 
-async def test_what_the_user_brought_is_used_when_he_logs_in_again_during_the_renewal() -> None:
-    """The renewed pair is of a grant that he has replaced: it is dropped, and nobody uses it."""
-    world = await world_with(-1.0)
+async def test_the_new_credential_is_used_when_the_user_logs_in_during_the_renewal() -> None:
+    """The renewed pair belongs to a replaced grant: it is dropped, and nobody uses it."""
+    backend = await backend_with(-1.0)
 
     async def logs_in() -> None:
-        await world.users.put_credential(values.USER, values.credential(access_token="brought"))
+        await backend.users.put_credential(values.USER, values.credential(access_token="brought"))
 
-    world.oauth.before_answer = logs_in
+    backend.oauth.before_answer = logs_in
 
-    assert await usable(world) == "brought"
-    assert await stored(world) == "brought"
+    assert await usable(backend) == "brought"
+    assert await stored(backend) == "brought"
 
 
 async def test_nothing_is_used_when_the_user_is_gone_after_the_renewal() -> None:
     """A pair that nobody could store is nobody's."""
-    world = await world_with(-1.0)
+    backend = await backend_with(-1.0)
 
     async def goes() -> None:
-        await world.ports.user_data.erase_user(values.USER)
+        await backend.deps.user_data.erase_user(values.USER)
 
-    world.oauth.before_answer = goes
+    backend.oauth.before_answer = goes
 
     with pytest.raises(errors.CredentialMissing):
-        await usable(world)
+        await usable(backend)
 
 
 @pytest.mark.parametrize("able", [True, False])
 async def test_the_old_pair_is_used_when_it_cannot_be_renewed(able: bool) -> None:  # noqa: FBT001 -- a parameter
-    """Without a refresh token, or without the application's secret, Discord decides how long it lives."""
-    world = await world_with(-1.0, refresh_token="" if able else "refresh")
-    world.oauth.enabled = able
+    """Without a refresh token, or without the application's secret, Discord decides how long it is valid."""
+    backend = await backend_with(-1.0, refresh_token="" if able else "refresh")
+    backend.oauth.enabled = able
 
-    assert await usable(world) == "access"
-    assert world.oauth.renewals == []
+    assert await usable(backend) == "access"
+    assert backend.oauth.renewals == []
 
 
 async def test_one_call_is_made_when_ten_find_the_pair_expired() -> None:
-    """Nine wait for the one, and all ten use the pair that he stored."""
-    world = await world_with(-1.0)
-    world.oauth.latency = 0.7
+    """Nine wait for the one, and all ten use the pair that it stored."""
+    backend = await backend_with(-1.0)
+    backend.oauth.latency = 0.7
 
-    tokens = await asyncio.gather(*(usable(world) for _ in range(10)))
+    tokens = await asyncio.gather(*(usable(backend) for _ in range(10)))
 
     assert tokens == [RENEWED] * 10
-    assert world.oauth.renewals == ["refresh"]
+    assert backend.oauth.renewals == ["refresh"]
 
 
-async def test_nobody_waits_when_the_pair_still_lives() -> None:
+async def test_nobody_waits_when_the_pair_is_still_valid() -> None:
     """While one renews it ahead of its end, the others go on with the old one at once."""
-    world = await world_with(usecases_tokens.RENEW_AHEAD / 2)
-    world.oauth.latency = 3.0
-    first = asyncio.create_task(usable(world))
+    backend = await backend_with(usecases_tokens.RENEW_AHEAD / 2)
+    backend.oauth.latency = 3.0
+    first = asyncio.create_task(usable(backend))
     await asyncio.sleep(0.1)
-    began = world.clock()
+    began = backend.clock()
 
-    second = await usable(world)
+    second = await usable(backend)
 
-    assert (second, world.clock() - began) == ("access", 0.0)
+    assert (second, backend.clock() - began) == ("access", 0.0)
     assert await first == RENEWED
 
 
 async def test_the_new_pair_is_stored_before_it_is_used() -> None:
     """While the store is away for a moment nobody has the new pair; then everybody has the same."""
-    world = await world_with(-1.0)
-    world.credentials.failures = len(usecases_tokens.STORE_RETRIES)
+    backend = await backend_with(-1.0)
+    backend.credentials.failures = len(usecases_tokens.STORE_RETRIES)
 
-    assert await usable(world) == RENEWED
-    assert await stored(world) == RENEWED
+    assert await usable(backend) == RENEWED
+    assert await stored(backend) == RENEWED
 
 
 async def test_the_new_pair_is_dropped_when_the_store_stays_away() -> None:
     """It is never used; the user must log in again when the lock is over, because the old refresh token is dead."""
-    world = await world_with(-1.0)
-    world.credentials.failures = len(usecases_tokens.STORE_RETRIES) + 1
+    backend = await backend_with(-1.0)
+    backend.credentials.failures = len(usecases_tokens.STORE_RETRIES) + 1
 
     with pytest.raises(errors.StoreUnavailable):
-        await usable(world)
+        await usable(backend)
 
-    assert await stored(world) == "access"
+    assert await stored(backend) == "access"
     with pytest.raises(errors.CredentialBusy):
-        await usable(world)
-    world.clock.advance(world.oauth.max_call_time + PURPOSE.max_wait + usecases_tokens.LOCK_MARGIN)
+        await usable(backend)
+    backend.clock.advance(backend.oauth.max_call_time + PURPOSE.max_wait + usecases_tokens.LOCK_MARGIN)
     with pytest.raises(errors.ReauthRequired):
-        await usable(world)
+        await usable(backend)
 
 
-async def test_the_next_one_renews_when_a_process_died_before_its_call() -> None:
+async def test_another_process_renews_when_one_crashed_before_its_call() -> None:
     """Its lock ends, and the refresh token still works: Discord had never got it."""
-    world = await world_with(-1.0)
-    held = await world.credentials.get(values.USER)
-    assert await world.credentials.lock(values.USER, version=held.version, now=world.clock(), until=world.clock() + 3.0)
+    backend = await backend_with(-1.0)
+    held = await backend.credentials.get(values.USER)
+    assert await backend.credentials.lock(
+        values.USER, version=held.version, now=backend.clock(), until=backend.clock() + 3.0
+    )
 
-    assert await usable(world) == RENEWED
+    assert await usable(backend) == RENEWED
 
 
 async def test_waiting_is_bounded_when_somebody_holds_the_lock_for_long() -> None:
-    """Who waited long enough is told when to come again; nothing was asked."""
-    world = await world_with(-1.0)
-    held = await world.credentials.get(values.USER)
-    await world.credentials.lock(values.USER, version=held.version, now=world.clock(), until=world.clock() + 60.0)
-    began = world.clock()
+    """The error has the time of the next try; no call was made."""
+    backend = await backend_with(-1.0)
+    held = await backend.credentials.get(values.USER)
+    await backend.credentials.lock(values.USER, version=held.version, now=backend.clock(), until=backend.clock() + 60.0)
+    began = backend.clock()
 
     with pytest.raises(errors.CredentialBusy) as busy:
-        await usable(world)
+        await usable(backend)
 
     assert (
         usecases_tokens.RENEWAL_WAIT
-        <= world.clock() - began
+        <= backend.clock() - began
         <= usecases_tokens.RENEWAL_WAIT + usecases_tokens.POLL_INTERVAL
     )
     assert 0 < busy.value.retry_after <= usecases_tokens.RENEWAL_WAIT
-    assert world.oauth.renewals == []
+    assert backend.oauth.renewals == []
 
 
-async def test_only_the_user_can_help_when_discord_refuses_the_grant() -> None:
+async def test_reauth_is_required_when_discord_refuses_the_grant() -> None:
     """The refusal is stored, so that nobody asks again."""
-    world = await world_with(-1.0)
-    world.oauth.fail(errors.GrantRefused(400, 0))
+    backend = await backend_with(-1.0)
+    backend.oauth.fail(errors.GrantRefused(400, 0))
 
     for _ in range(2):
         with pytest.raises(errors.ReauthRequired):
-            await usable(world)
+            await usable(backend)
 
-    assert len(world.oauth.renewals) == 1
+    assert len(backend.oauth.renewals) == 1
 
 
 async def test_a_new_consent_is_used_when_it_comes_while_the_old_one_is_refused() -> None:
     """The refusal is about the old pair and leaves the new one alone."""
-    world = await world_with(-1.0)
+    backend = await backend_with(-1.0)
 
     async def consents() -> None:
-        await world.users.put_credential(values.USER, values.credential(access_token="fresh"))
+        await backend.users.put_credential(values.USER, values.credential(access_token="fresh"))
 
-    world.oauth.before_answer = consents
-    world.oauth.fail(errors.GrantRefused(400, 0))
+    backend.oauth.before_answer = consents
+    backend.oauth.fail(errors.GrantRefused(400, 0))
 
-    assert await usable(world) == "fresh"
-    assert await stored(world) == "fresh"
+    assert await usable(backend) == "fresh"
+    assert await stored(backend) == "fresh"
 
 
 @pytest.mark.parametrize(
@@ -208,60 +210,94 @@ async def test_a_new_consent_is_used_when_it_comes_while_the_old_one_is_refused(
 async def test_the_old_pair_is_used_when_renewing_fails_ahead_of_its_end(
     problem: errors.IndexerError, rest: float
 ) -> None:
-    """And the next attempt waits: each refusal may count towards the ban line."""
-    world = await world_with(usecases_tokens.RENEW_AHEAD - 1)
-    world.oauth.fail(problem)
+    """And the next attempt waits: each refusal may count towards the invalid-request limit."""
+    backend = await backend_with(usecases_tokens.RENEW_AHEAD - 1)
+    backend.oauth.fail(problem)
 
-    tokens = [await usable(world)]
+    tokens = [await usable(backend)]
     if rest:
-        world.clock.advance(rest - 1)
-        tokens.append(await usable(world))
-        world.clock.advance(1)
+        backend.clock.advance(rest - 1)
+        tokens.append(await usable(backend))
+        backend.clock.advance(1)
 
     assert set(tokens) == {"access"}
-    assert len(world.oauth.renewals) == 1
-    world.oauth.renewals.clear()
-    assert await usable(world) == RENEWED
+    assert len(backend.oauth.renewals) == 1
+    backend.oauth.renewals.clear()
+    assert await usable(backend) == RENEWED
 
 
-async def test_the_failure_is_told_when_the_pair_is_used_up() -> None:
-    """A token that is dead by its own date is not sent to Discord; the consent stands."""
-    world = await world_with(-1.0)
-    world.oauth.fail(errors.DiscordTransient("played"))
+async def test_the_failure_is_raised_when_the_pair_has_expired() -> None:
+    """An expired token is not sent to Discord; the consent stays valid."""
+    backend = await backend_with(-1.0)
+    backend.oauth.fail(errors.DiscordTransient("played"))
 
     with pytest.raises(errors.DiscordTransient):
-        await usable(world)
+        await usable(backend)
 
-    assert not (await world.credentials.get(values.USER)).refused
+    assert not (await backend.credentials.get(values.USER)).refused
 
 
 async def test_the_answer_is_kept_when_the_turn_ends_while_it_is_on_its_way() -> None:
     """Cancelling the work that wanted the pair does not lose it."""
-    world = await world_with(-1.0)
-    world.oauth.latency = 1.0
-    work = asyncio.create_task(usable(world))
+    backend = await backend_with(-1.0)
+    backend.oauth.latency = 1.0
+    work = asyncio.create_task(usable(backend))
     await asyncio.sleep(0.5)
 
     work.cancel()
     await asyncio.sleep(1.0)
 
     assert work.cancelled()
-    assert await stored(world) == RENEWED
+    assert await stored(backend) == RENEWED
 
 
 async def test_the_stored_pair_is_taken_when_the_refused_one_was_renewed_since() -> None:
     """A 401 for an old token costs no renewal when another process has made one."""
-    world = await world_with(None)
+    backend = await backend_with(None)
 
-    pair = await renewing(world).renew_refused(values.USER, values.credential(access_token="older"), PURPOSE)
+    pair = await renewing(backend).renew_refused(values.USER, values.credential(access_token="older"), PURPOSE)
 
-    assert (pair.access_token, world.oauth.renewals) == ("access", [])
+    assert (pair.access_token, backend.oauth.renewals) == ("access", [])
 
 
 async def test_a_newer_pair_stays_when_an_older_one_is_refused_for_good() -> None:
-    """Noting a second refusal touches only the pair that was refused."""
-    world = await world_with(None)
+    """A refusal touches only the pair that was refused."""
+    backend = await backend_with(None)
 
-    await renewing(world).mark_refused(values.USER, values.credential(access_token="older"))
+    with pytest.raises(errors.CredentialBusy):
+        await renewing(backend).confirm_refused(values.USER, values.credential(access_token="older"))
 
-    assert not (await world.credentials.get(values.USER)).refused
+    held = await backend.credentials.get(values.USER)
+    assert (held.refused, held.doubted_at) == (False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("pauses", "ends"),
+    [
+        pytest.param((0.0,), False, id="once"),
+        pytest.param((0.0, 0.0), False, id="twice in the same second"),
+        pytest.param((0.0, 2.0, 2.0), False, id="three times within the pause"),
+        pytest.param((0.0, usecases_tokens.CONFIRMATION_PAUSE), True, id="twice"),
+        pytest.param((0.0, 60.0), True, id="a minute later"),
+        pytest.param((0.0, usecases_tokens.DOUBT_LIFETIME), False, id="an hour later"),
+        pytest.param((0.0, -600.0), False, id="a clock ten minutes behind"),
+    ],
+)
+async def test_the_consent_ends_when_two_refusals_are_some_seconds_apart(
+    pauses: tuple[float, ...],
+    ends: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """In any process: the first is stored with the pair. Until then the job waits."""
+    backend = await backend_with(None, refresh_token="")
+    raised: list[type[Exception]] = []
+
+    for pause in pauses:
+        backend.clock.advance(pause)
+        with pytest.raises((errors.CredentialBusy, errors.ReauthRequired)) as problem:
+            await renewing(backend).renew_refused(values.USER, values.credential(), PURPOSE)
+        raised.append(type(problem.value))
+
+    assert raised == [errors.CredentialBusy] * (len(pauses) - 1) + [
+        errors.ReauthRequired if ends else errors.CredentialBusy
+    ]
+    assert (await backend.credentials.get(values.USER)).refused is ends

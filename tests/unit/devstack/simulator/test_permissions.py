@@ -23,7 +23,11 @@ CASES = {
     "no overwrite: the guild decides": ((), {}, SEEN),
     "everyone denied": ((), [role(GUILD, deny=VIEW_CHANNEL)], HIDDEN),
     "everyone denied, role allowed": ([STAFF], [role(GUILD, deny=VIEW_CHANNEL), role(STAFF, allow=VIEW_CHANNEL)], SEEN),
-    "role allowed that is not worn": ((), [role(GUILD, deny=VIEW_CHANNEL), role(STAFF, allow=VIEW_CHANNEL)], HIDDEN),
+    "role allowed that the member lacks": (
+        (),
+        [role(GUILD, deny=VIEW_CHANNEL), role(STAFF, allow=VIEW_CHANNEL)],
+        HIDDEN,
+    ),
     "role denied": ([MUTED], [role(MUTED, deny=VIEW_CHANNEL)], HIDDEN),
     "one role denies, one allows: allow wins": (
         [STAFF, MUTED],
@@ -46,7 +50,7 @@ CASES = {
         SEEN,
     ),
     "an overwrite both denies and allows: allow wins": ((), [role(GUILD, VIEW_CHANNEL, VIEW_CHANNEL)], SEEN),
-    "somebody else denied": ((), [member(OTHER, deny=VIEW_CHANNEL)], SEEN),
+    "another member denied": ((), [member(OTHER, deny=VIEW_CHANNEL)], SEEN),
     "a member overwrite with a role's id": ([STAFF], [member(STAFF, deny=VIEW_CHANNEL)], SEEN),
     "a role overwrite with the user's id": ((), [role(USER, deny=VIEW_CHANNEL)], SEEN),
 }

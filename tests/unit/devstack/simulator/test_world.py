@@ -70,6 +70,16 @@ def test_guilds_are_shared_when_there_are_many_users() -> None:
     assert popular > 20
 
 
+def test_no_guild_is_shared_when_sharing_is_off() -> None:
+    """Each user is in guilds that no other user is in, whatever the number of guilds."""
+    simulated = world.World(world.WorldSpec(users=5, guilds_per_user=20, guilds=30, no_sharing=True))
+
+    joined = [set(simulated.guilds_of(user_id)) for user_id in simulated.user_ids]
+
+    assert {len(mine) for mine in joined} == {20}
+    assert len(set().union(*joined)) == 100
+
+
 def test_channels_are_of_every_kind_when_the_world_is_large_enough() -> None:
     """All channel types, an unknown one, private channels, member overwrites and unusual names occur."""
     simulated = world.World(DEMO)

@@ -107,7 +107,7 @@ def test_a_guild_task_has_all_fields_when_it_is_converted() -> None:
         attempts=2,
         retry_at=convert.timestamp(NOW + 5),
         revision=1 << 40,
-        advice="Discord did not answer as it should; retry the job later.",
+        advice="Discord did not answer correctly; retry the job later.",
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from indexer_service.api import join_cache
 from indexing import errors
 from indexing.domain import model
-from tests import clockwork, values, worlds
+from tests import clockwork, fake_backend, values
 
 pytestmark = pytest.mark.clockwork
 JOB = values.job(listed=True)
@@ -16,7 +16,7 @@ USER = values.USER
 MOMENT = 0.01
 
 
-class CountingEvents(worlds.MemoryEvents):
+class CountingEvents(fake_backend.MemoryEvents):
     """Events that count the checks; each takes a moment."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The methods of the API over a world of fakes."""
+"""The methods of the API over a backend of fakes."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from indexer_service.api import convert, servicer, watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from indexing.domain import model, ports, turns
-from tests import edge, values, worlds
+from tests import edge, fake_backend, values
 from tests.unit.indexer_service import contexts
 
 pytestmark = pytest.mark.clockwork
@@ -21,9 +21,9 @@ GUILDS = list(range(10, 70, 10))
 
 @dataclasses.dataclass
 class Bench:
-    """The service over a world."""
+    """The service over a backend."""
 
-    world: worlds.World
+    backend: fake_backend.FakeBackend
     service: servicer.Servicer
 
     async def call(self, method: str, *, remaining: float | None = None, **fields: Any) -> Any:  # noqa: ANN401 -- any message
@@ -48,9 +48,9 @@ class Bench:
 @pytest.fixture
 async def bench() -> Bench:
     """One user in six guilds; nothing is indexed."""
-    world = worlds.world()
-    await world.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
-    return Bench(world, edge.service(world))
+    backend = fake_backend.make()
+    await backend.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
+    return Bench(backend, edge.service(backend))
 
 
 def seconds(value: float) -> duration_pb2.Duration:
@@ -125,13 +125,13 @@ async def test_the_field_is_named_when_a_request_is_invalid(
     bench: Bench, method: str, fields: dict[str, Any], field: str
 ) -> None:
     """And nothing is done."""
-    await bench.world.jobs.create_or_join(values.job())
+    await bench.backend.jobs.create_or_join(values.job())
 
     with pytest.raises(errors.InvalidArgument) as refused:
         await bench.call(method, **fields)
 
     assert refused.value.field == field
-    assert bench.world.discord.calls == []
+    assert bench.backend.discord.calls == []
 
 
 @pytest.mark.parametrize("method", ["GetJob", "WaitJob", "CancelJob", "RetryJob", "WatchProgress"])
@@ -156,8 +156,7 @@ async def test_the_removed_documents_are_counted_when_a_user_is_erased(bench: Be
 
     answer = await bench.call("DeleteUserData", user_id=USER)
 
-    counted = {"users": 1, "memberships": 6, "jobs": 1, "units": 6, "guilds": 6}
-    assert {name: answer.removed[name] for name in counted} == counted
+    assert dict(answer.removed) == {"users": 1, "rosters": 1, "jobs": 1, "guilds": 6}
     with pytest.raises(errors.CredentialMissing):
         await bench.call("StartIndexing", user_id=USER)
 
@@ -165,7 +164,7 @@ async def test_the_removed_documents_are_counted_when_a_user_is_erased(bench: Be
 async def test_first_results_are_returned_when_indexing_starts(bench: Bench) -> None:
     """The job, its guilds by rank, the number that remain, and a token to watch the rest."""
     answer = await bench.call("StartIndexing", user_id=USER, immediate_guilds=2)
-    await bench.world.work()
+    await bench.backend.run_all_turns()
     messages = await bench.call("WatchProgress", job_id=answer.job.job_id, resume_token=answer.watch_token)
 
     assert answer.disposition == pb.DISPOSITION_CREATED
@@ -177,24 +176,24 @@ async def test_first_results_are_returned_when_indexing_starts(bench: Bench) -> 
 
 async def test_the_wait_ends_before_the_deadline_when_discord_is_slow(bench: Bench) -> None:
     """The caller gets a response, not DEADLINE_EXCEEDED."""
-    bench.world.discord.latency = 30.0
-    began = bench.world.clock()
+    bench.backend.discord.latency = 30.0
+    began = bench.backend.clock()
 
     answer = await bench.call("StartIndexing", user_id=USER, remaining=1.0)
 
-    assert bench.world.clock() - began < 1.0
+    assert bench.backend.clock() - began < 1.0
     assert answer.job.state == pb.JOB_STATE_RUNNING
-    await bench.world.work()
+    await bench.backend.run_all_turns()
 
 
 async def test_the_snapshot_has_several_messages_when_a_job_has_many_guilds(bench: Bench) -> None:
     """At most 50 rows a message; only the last part's token skips the snapshot."""
     rows = [values.task(number, position=number, state=model.TaskState.SKIPPED) for number in range(120)]
-    await bench.world.jobs.create_or_join(values.job())
-    await bench.world.jobs.add_tasks(values.job(), rows)
-    ended = dataclasses.replace(values.job(), state=model.JobState.SUCCEEDED, finished_at=bench.world.clock())
-    await bench.world.jobs.save(ended)
-    await bench.world.events.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
+    await bench.backend.jobs.create_or_join(values.job())
+    await bench.backend.jobs.add_tasks(values.job(), rows)
+    ended = dataclasses.replace(values.job(), state=model.JobState.SUCCEEDED, finished_at=bench.backend.clock())
+    await bench.backend.jobs.save(ended)
+    await bench.backend.events.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
 
     messages = await bench.call("WatchProgress", job_id=JOB)
     resumed = [await bench.call("WatchProgress", job_id=JOB, resume_token=message.resume_token) for message in messages]
@@ -210,11 +209,11 @@ async def test_the_snapshot_has_several_messages_when_a_job_has_many_guilds(benc
 
 async def test_throttled_is_sent_when_a_watched_job_waits_for_quota(bench: Bench) -> None:
     """With the budget and the time; a draining process then ends the stream."""
-    bench.world.discord.fail(10, errors.RateLimited("user", retry_after=30.0, why="used up"))
-    await bench.world.start()
-    await bench.world.turn()
-    due = (await bench.world.job()).waiting_until
-    first = bench.world.events.streams[JOB][0].position
+    bench.backend.discord.fail(10, errors.RateLimited("user", retry_after=30.0, why="used up"))
+    await bench.backend.start_job()
+    await bench.backend.run_next_turn()
+    due = (await bench.backend.get_job()).waiting_until
+    first = bench.backend.events.streams[JOB][0].position
     token = edge.TOKENS.sign(watch_encoder.PURPOSE, [JOB, first])
     bench.service._slots.drain()
 
@@ -229,13 +228,13 @@ async def test_throttled_is_sent_when_a_watched_job_waits_for_quota(bench: Bench
 
 async def test_a_start_sees_a_change_when_this_process_knows_it(bench: Bench) -> None:
     """Until then the response comes from the cache."""
-    await bench.world.start()
-    await bench.world.turner.run_turn(turns.Turn(JOB, 0), bench.world.limits(first=1))
+    await bench.backend.start_job()
+    await bench.backend.turn_runner.run_turn(turns.Turn(JOB, 0), bench.backend.turn_limits(first=1))
     first = pb.StartIndexingResponse.FromString(await bench.call("StartIndexing", user_id=USER))
     again = pb.StartIndexingResponse.FromString(await bench.call("StartIndexing", user_id=USER, force=True))
 
     await bench.call("CancelJob", job_id=JOB)
-    bench.service.forget_joins(bench.world.events.streams[JOB][-1])
+    bench.service.forget_joins(bench.backend.events.streams[JOB][-1])
     new = await bench.call("StartIndexing", user_id=USER, force=True)
 
     assert first == again
@@ -245,7 +244,7 @@ async def test_a_start_sees_a_change_when_this_process_knows_it(bench: Bench) ->
 
 async def test_a_token_is_refused_when_it_belongs_to_another_job(bench: Bench) -> None:
     """A position is valid in one job's stream only."""
-    await bench.world.jobs.create_or_join(values.job())
+    await bench.backend.jobs.create_or_join(values.job())
     token = edge.TOKENS.sign(watch_encoder.PURPOSE, ["b" * 32, "1-0"])
 
     with pytest.raises(errors.InvalidArgument) as refused:
@@ -256,11 +255,11 @@ async def test_a_token_is_refused_when_it_belongs_to_another_job(bench: Bench) -
 
 async def test_every_row_is_returned_once_when_pages_are_followed(bench: Bench) -> None:
     """Guilds, channels and jobs, with any page size."""
-    await bench.world.start()
-    await bench.world.work()
-    bench.world.clock.advance(100)
-    await bench.world.start("b" * 32)
-    await bench.world.work()
+    await bench.backend.start_job()
+    await bench.backend.run_all_turns()
+    bench.backend.clock.advance(100)
+    await bench.backend.start_job("b" * 32)
+    await bench.backend.run_all_turns()
 
     for size in (1, 2, 4, 6, 7):
         guilds = await bench.pages("ListGuilds", "guilds", user_id=USER, page_size=size)
@@ -286,9 +285,9 @@ async def test_a_page_token_is_refused_when_another_list_is_requested(
     bench: Bench, first: tuple[str, dict[str, Any]], second: tuple[str, dict[str, Any]]
 ) -> None:
     """It is bound to the list that it was signed for."""
-    await bench.world.users.put_credential(7, values.credential())
-    await bench.world.start()
-    await bench.world.work()
+    await bench.backend.users.put_credential(7, values.credential())
+    await bench.backend.start_job()
+    await bench.backend.run_all_turns()
     page = await bench.call(first[0], **{"user_id": USER, "page_size": 2, **first[1]})
     assert page.next_page_token
 
@@ -306,7 +305,7 @@ async def test_all_fields_are_stored_when_a_credential_is_put(bench: Bench) -> N
         "PutCredential", user_id="7", access_token="a", refresh_token="r", scopes=["guilds"], expires_at=expires
     )
 
-    assert await bench.world.users.credential(7) == ports.Credential("a", "r", 1_900_000_000.5, ("guilds",))
+    assert await bench.backend.users.credential(7) == ports.Credential("a", "r", 1_900_000_000.5, ("guilds",))
 
 
 async def test_preferences_are_replaced_when_they_are_updated(bench: Bench) -> None:

@@ -23,7 +23,7 @@ from indexer_service.interceptors.auth import Scope
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
-from tests import clockwork, edge, values, worlds
+from tests import clockwork, edge, fake_backend, values
 from tests.unit.indexer_service import contexts
 from tests.unit.indexer_service.interceptors import calls
 
@@ -102,11 +102,11 @@ async def guarded(tmp_path: pathlib.Path) -> AsyncIterator[Guarded]:
     """A service with one user, whose job runs, and callers with all kinds of scopes."""
     file = tmp_path / "tokens"
     file.write_text(lines())
-    world = worlds.world(clockwork.ManualClock())
-    await world.add_user([values.user_guild()])
-    job_id = (await world.start("f" * 32)).job_id
+    backend = fake_backend.make(clockwork.ManualClock())
+    await backend.add_user([values.user_guild()])
+    job_id = (await backend.start_job("f" * 32)).job_id
     given = {"service_tokens_file": file, "reload_interval": SOON}
-    async with edge.serving(world, **given) as address, grpc.aio.insecure_channel(address) as channel:
+    async with edge.serving(backend, **given) as address, grpc.aio.insecure_channel(address) as channel:
         yield Guarded(channel, file, job_id)
 
 

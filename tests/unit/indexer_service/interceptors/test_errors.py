@@ -25,6 +25,8 @@ INSIDE = {
     errors.GrantRefused,
     errors.ClientRefused,
     errors.CredentialBusy,
+    errors.DiscordOutage,
+    errors.AnswerTooLarge,
     errors.NoAccess,
     errors.Gone,
     errors.DiscordTransient,

@@ -10,7 +10,7 @@ from indexer_service import interceptors
 from indexer_service.server import grpc_server
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
-from tests import clockwork, edge, fakes, worlds
+from tests import clockwork, edge, fake_backend, fakes
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:50051", "127.8.9.10:1", "localhost:0", "[::1]:50051"])
@@ -50,7 +50,7 @@ def test_an_address_is_refused_when_others_could_reach_it(listen: str, given: di
 async def test_a_warning_is_logged_when_others_can_reach_an_unguarded_address(listen: str, times: int) -> None:
     """It says what is missing."""
     with structlog.testing.capture_logs() as logged:
-        async with edge.serving(worlds.world(clockwork.ManualClock()), listen=listen, insecure=True):
+        async with edge.serving(fake_backend.make(clockwork.ManualClock()), listen=listen, insecure=True):
             pass
 
     warnings = [each for each in logged if each["event"] == "insecure"]

@@ -17,7 +17,7 @@ from indexer_service.server import grpc_server, tls
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
-from tests import authority, clockwork, edge, worlds
+from tests import authority, clockwork, edge, fake_backend
 
 LONG = 20.0
 NAME = "indexer-service"
@@ -184,7 +184,7 @@ async def test_the_service_does_not_start_when_its_first_file_is_broken(files: a
     given = config(files, mutual=True).model_dump() | {"listen": "127.0.0.1:0"}
 
     with pytest.raises(grpc_server.CannotListen) as refused:
-        await edge.serving(worlds.world(clockwork.ManualClock()), **given).__aenter__()
+        await edge.serving(fake_backend.make(clockwork.ManualClock()), **given).__aenter__()
 
     assert str(refused.value).startswith(problem)
 
@@ -199,7 +199,7 @@ async def test_the_service_does_not_start_when_its_tokens_file_is_invalid(
         file.write_text(content)
 
     with pytest.raises(grpc_server.CannotListen) as refused:
-        await edge.serving(worlds.world(clockwork.ManualClock()), service_tokens_file=file).__aenter__()
+        await edge.serving(fake_backend.make(clockwork.ManualClock()), service_tokens_file=file).__aenter__()
 
     assert str(refused.value).startswith("INDEXER_SERVICE_TOKENS_FILE: ")
 
@@ -211,7 +211,7 @@ async def test_files_are_reloaded_when_the_service_runs(files: authority.Files, 
     given = {"tls_cert": linked / "tls.crt", "tls_key": linked / "tls.key", "reload_interval": 0.01}
     (tmp_path / "new").mkdir()
     authority.Files.under(tmp_path / "new", RENEWED, OURS)
-    async with edge.serving(worlds.world(clockwork.ManualClock()), **given) as address:
+    async with edge.serving(fake_backend.make(clockwork.ManualClock()), **given) as address:
         port = int(address.rpartition(":")[2])
         before = await server_certificate(port)
         (tmp_path / "swapped").symlink_to(tmp_path / "new")

@@ -15,7 +15,7 @@ from devstack import stack
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
-PATIENCE = 180.0
+TIMEOUT = 180.0
 """Seconds until a watcher gives up, which fails the drill."""
 PAUSE = 0.1
 RETRYABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
@@ -44,7 +44,7 @@ def start(running: stack.Stack, user_id: str, *, force: bool) -> str:
         channel, api = stub(running, attempt)
         with channel:
             try:
-                return api.StartIndexing(request, timeout=PATIENCE).job.job_id
+                return api.StartIndexing(request, timeout=TIMEOUT).job.job_id
             except grpc.RpcError as problem:
                 _raise_unless_retryable(problem)
     raise TimeoutError(f"no service starts a job for user {user_id}")
@@ -58,7 +58,7 @@ def follow(running: stack.Stack, job_id: str, first: int = 0) -> Watched:
         with channel:
             request = pb.WatchProgressRequest(job_id=job_id, resume_token=token)
             try:
-                for event in api.WatchProgress(request, timeout=PATIENCE):
+                for event in api.WatchProgress(request, timeout=TIMEOUT):
                     token = event.resume_token
                     snapshots += event.HasField("snapshot_end")
                     if event.HasField("terminal"):
@@ -81,7 +81,7 @@ def ask(running: stack.Stack, page: str) -> Any:  # noqa: ANN401 -- any JSON
 
 
 def _attempts() -> Iterator[int]:
-    until, attempt = time.monotonic() + PATIENCE, 0
+    until, attempt = time.monotonic() + TIMEOUT, 0
     while time.monotonic() < until:
         yield attempt
         attempt += 1

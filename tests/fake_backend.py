@@ -1,7 +1,7 @@
 """
-A whole world of fakes: what the use cases see of Discord, of storage and of transport.
+A whole backend of fakes: what the use cases see of Discord, of storage and of transport.
 
-`away` on a fake plays the outage of its server.
+`away` on a fake simulates an outage of its server.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests import clockwork, fakes, pairs, values
 
 
 class MemoryEvents:
-    """Port `ports.Events`; `flush` plays the loss of Redis' data."""
+    """Port `ports.Events`; `flush` simulates the loss of Redis' data."""
 
     def __init__(self) -> None:
         self.away = False
@@ -44,7 +44,7 @@ class MemoryEvents:
         self.streams.clear()
 
     async def delete_streams(self, job_ids: Collection[str]) -> None:
-        """Lose the streams of these jobs."""
+        """Delete the streams of these jobs."""
         if self.away:
             raise errors.QueueUnavailable("played")
         for job_id in job_ids:
@@ -133,14 +133,14 @@ def _place(position: str) -> int:
 
 
 class MemoryUserBudgets:
-    """Port `ports.Budgets`; `away` plays the outage of its server."""
+    """Port `ports.UserBudgets`."""
 
     def __init__(self) -> None:
         self.forgotten: list[int] = []
         self.away = False
 
     async def forget_user(self, user: int) -> None:
-        """Remember it."""
+        """Record the user."""
         if self.away:
             raise errors.LimiterUnavailable(1.0)
         self.forgotten.append(user)
@@ -148,7 +148,7 @@ class MemoryUserBudgets:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """One request that Discord got: `what` is list, installs, a guild id, or (user id, guild id) for roles."""
+    """One request to Discord: `what` is list, installs, a guild id, or (user id, guild id) for roles."""
 
     what: Hashable
     purpose: ports.Purpose
@@ -157,17 +157,18 @@ class Call:
 
 class FakeDiscord:
     """
-    Port `ports.Discord` over a small world that the test writes down.
+    Port `ports.Discord` over a small backend that the test writes down.
 
     Attributes:
         lists: Guild lists by user id.
         installed: Guilds that have our bot.
         channels: Channels by guild id.
-        roles: Role ids by (user id, guild id); who is missing is not a member.
+        roles: Role ids by (user id, guild id); a missing user is not a member.
         latency: Seconds that each answer takes.
-        before_answer: What happens elsewhere while an answer is on its way.
-        calls: What was asked; a request that got no permit is not there.
-        busiest: Most requests that were under way at once.
+        before_answer: Called while a response is in flight.
+        calls: Requests in order; a request without a permit is not among them.
+        own_tokens: For each request for roles, whether it was made with the user's own token.
+        busiest: Most requests in flight at once.
     """
 
     def __init__(self, clock: ports.Clock) -> None:
@@ -178,6 +179,7 @@ class FakeDiscord:
         self.latency = 0.0
         self.before_answer: Callable[[], Awaitable[None]] | None = None
         self.calls: list[Call] = []
+        self.own_tokens: list[bool] = []
         self.busiest = 0
         self._under_way = 0
         self._clock = clock
@@ -187,12 +189,12 @@ class FakeDiscord:
         """
         Let the next requests for *what* fail, one with each of *problems*.
 
-        A refusal by our own limiter comes before the precondition is asked, everything else after it.
+        A refusal by the limiter is raised before the precondition is evaluated, everything else after it.
         """
         self._faults[what].extend(problems)
 
     def asked(self, what: Hashable) -> int:
-        """Return how often *what* was asked."""
+        """Return how often *what* was requested."""
         return sum(call.what == what for call in self.calls)
 
     async def user_guilds(
@@ -200,12 +202,12 @@ class FakeDiscord:
         credential: ports.Credential,  # noqa: ARG002 -- the port has it
         purpose: ports.Purpose,
     ) -> list[model.UserGuild]:
-        """Return the list of the user for whom it is asked."""
+        """Return the list of the purpose's user."""
         await self._answer("list", purpose)
         return self.lists[purpose.user_id or 0]
 
     async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:
-        """Return where our bot is."""
+        """Return the guilds that have our bot."""
         await self._answer("installs", purpose)
         return frozenset(self.installed)
 
@@ -226,10 +228,11 @@ class FakeDiscord:
         self,
         user_id: int,
         guild_id: int,
-        credential: ports.Credential,  # noqa: ARG002 -- the port has it
+        credential: ports.Credential,
         purpose: ports.Purpose,
     ) -> tuple[int, ...]:
         """Return the member's roles."""
+        self.own_tokens.append(ports.MEMBER_SCOPE in credential.scopes)
         await self._answer((user_id, guild_id), purpose)
         if (user_id, guild_id) not in self.roles:
             raise errors.Gone(404, 10007)
@@ -264,7 +267,7 @@ def _by_limiter(problem: Exception) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class FakeBackend:
     """All fakes of one test, and what is built on them."""
 
     clock: clockwork.ManualClock
@@ -274,19 +277,19 @@ class World:
     jobs: fakes.MemoryJobs
     queue: fakes.RecordingQueue
     events: MemoryEvents
-    installs: fakes.MemoryBotGuilds
-    rules: settings.IndexingSettings
-    seen: metrics.IndexingMetrics
+    bot_guilds: fakes.MemoryBotGuilds
+    config: settings.IndexingSettings
+    metrics: metrics.IndexingMetrics
     oauth: pairs.FakeOAuth
     credentials: pairs.MemoryCredentials
     requests: fakes.MemoryIdempotencyStore
-    through: Callable[[ports.Dependencies], ports.Dependencies] = lambda world: world
+    wrap_deps: Callable[[ports.Dependencies], ports.Dependencies] = lambda backend: backend
     """What stands between the use cases and the fakes."""
 
     @property
-    def ports(self) -> ports.Dependencies:
-        """The world as the use cases see it."""
-        world = ports.Dependencies(
+    def deps(self) -> ports.Dependencies:
+        """The backend as the use cases see it."""
+        backend = ports.Dependencies(
             discord=self.discord,
             oauth=self.oauth,
             users=self.users,
@@ -295,42 +298,42 @@ class World:
             jobs=self.jobs,
             queue=self.queue,
             events=self.events,
-            bot_guilds=self.installs,
+            bot_guilds=self.bot_guilds,
             user_data=fakes.MemoryUserData(self.users, self.guilds, self.jobs, self.requests),
             clock=self.clock,
         )
-        return self.through(world)
+        return self.wrap_deps(backend)
 
     @property
-    def reader(self) -> read_channels.ChannelFetcher:
+    def channel_fetcher(self) -> read_channels.ChannelFetcher:
         """What reads guilds."""
         return read_channels.ChannelFetcher(
-            self.ports, self.rules, self.seen, guild_lists.BotGuilds(self.ports, self.rules)
+            self.deps, self.config, self.metrics, guild_lists.BotGuilds(self.deps, self.config)
         )
 
     @property
-    def fetcher(self) -> fetch_guild.GuildStep:
+    def guild_step(self) -> fetch_guild.GuildStep:
         """What does the steps of units."""
-        return fetch_guild.GuildStep(self.ports, self.rules, self.seen, self.reader)
+        return fetch_guild.GuildStep(self.deps, self.config, self.metrics, self.channel_fetcher)
 
     @property
-    def turner(self) -> run_turn.TurnRunner:
+    def turn_runner(self) -> run_turn.TurnRunner:
         """What runs turns."""
-        return run_turn.TurnRunner(self.ports, self.rules, self.seen, guild_lists.GuildLists(self.ports, self.rules))
+        return run_turn.TurnRunner(self.deps, self.config, self.metrics, guild_lists.GuildLists(self.deps, self.config))
 
     @property
     def browser(self) -> browse.Browse:
         """What reads the index; rows are encoded as they are sent."""
         return browse.Browse(
-            self.ports,
-            self.rules,
+            self.deps,
+            self.config,
             encode_channel=convert.encoded_channel,
             encode_guild=convert.encoded_guild,
             monotonic=time.monotonic,
         )
 
     async def add_user(self, guilds: Sequence[model.UserGuild], user_id: int = values.USER) -> None:
-        """Let there be a user with a credential, in these guilds; each has our bot and one channel, if not said."""
+        """Add a user with a credential, in these guilds; each guild has our bot, and by default one channel."""
         await self.users.put_credential(user_id, values.credential())
         self.discord.lists[user_id] = list(guilds)
         for guild in guilds:
@@ -338,16 +341,16 @@ class World:
             self.discord.channels.setdefault(guild.guild_id, [values.channel(guild.guild_id + 1, guild.guild_id)])
 
     @property
-    def asked(self) -> list[Hashable]:
+    def discord_calls(self) -> list[Hashable]:
         """What was asked of Discord besides the lists, in order."""
         return [call.what for call in self.discord.calls if call.what not in {"list", "installs"}]
 
-    def limits(self, **changes: Any) -> guild_tasks.TurnLimits:  # noqa: ANN401 -- any field
+    def turn_limits(self, **changes: Any) -> guild_tasks.TurnLimits:  # noqa: ANN401 -- any field
         """Return limits of a turn that stop nothing and let one unit run at a time, with these changes."""
         wide = guild_tasks.TurnLimits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
         return dataclasses.replace(wide, **changes)
 
-    async def start(self, job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field
+    async def start_job(self, job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field
         """Start a job and enqueue its first turn."""
         now = self.clock()
         job, created = await self.jobs.create_or_join(values.job(job_id, created_at=now, next_turn_at=now, **changes))
@@ -355,7 +358,7 @@ class World:
         await self.queue.enqueue(turns.Turn(job.job_id, job.turn))
         return job
 
-    async def turn(self) -> bool:
+    async def run_next_turn(self) -> bool:
         """Run the next turn of the queue as a worker does, when it is due; returns whether there was one."""
         if not self.queue.enqueued and self.queue.waiting:
             turn, due = min(self.queue.waiting.items(), key=lambda item: item[1])
@@ -364,33 +367,33 @@ class World:
             self.queue.enqueued.append(turn)
         if not self.queue.enqueued:
             return False
-        await self.turner.run_background_turn(self.queue.enqueued.pop(0))
+        await self.turn_runner.run_background_turn(self.queue.enqueued.pop(0))
         return True
 
-    async def work(self, *, most: int = 300) -> int:
+    async def run_all_turns(self, *, most: int = 300) -> int:
         """Run turns until none is left; returns how many there were."""
         for number in range(most):
-            if not await self.turn():
+            if not await self.run_next_turn():
                 return number
         raise AssertionError(f"not done after {most} turns")
 
-    async def job(self, job_id: str = "a" * 32) -> model.Job:
+    async def get_job(self, job_id: str = "a" * 32) -> model.Job:
         """Return a job that must be there."""
         found = await self.jobs.get(job_id)
         assert found is not None
         return found
 
-    async def states(self, job_id: str = "a" * 32) -> dict[int, str]:
+    async def task_states(self, job_id: str = "a" * 32) -> dict[int, str]:
         """Return the state of each unit, with its error if there is one."""
         rows = await self.jobs.list_tasks(job_id)
         return {row.guild_id: f"{row.state} {row.reason}".strip() for row in rows}
 
 
-def world(clock: clockwork.ManualClock | None = None, **rules: float) -> World:
-    """Return an empty world in the time of *clock*, or of the clockwork loop; *rules* are settings that differ."""
+def make(clock: clockwork.ManualClock | None = None, **rules: float) -> FakeBackend:
+    """Return an empty backend in the time of *clock*, or of the clockwork loop; *rules* are settings that differ."""
     clock = clock or clockwork.running_clock()
     users = fakes.MemoryUsers()
-    return World(
+    return FakeBackend(
         clock=clock,
         discord=FakeDiscord(clock),
         users=users,
@@ -398,9 +401,9 @@ def world(clock: clockwork.ManualClock | None = None, **rules: float) -> World:
         jobs=fakes.MemoryJobs(),
         queue=fakes.RecordingQueue(),
         events=MemoryEvents(),
-        installs=fakes.MemoryBotGuilds(),
-        rules=settings.IndexingSettings.model_validate(rules),
-        seen=metrics.Metrics(registry.CollectorRegistry()).indexing,
+        bot_guilds=fakes.MemoryBotGuilds(clock),
+        config=settings.IndexingSettings.model_validate(rules),
+        metrics=metrics.Metrics(registry.CollectorRegistry()).indexing,
         oauth=pairs.FakeOAuth(),
         credentials=pairs.MemoryCredentials(users),
         requests=fakes.MemoryIdempotencyStore(users),

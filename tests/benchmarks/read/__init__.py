@@ -1,0 +1,1 @@
+"""Pages through the API: their rate against an empty handler's, and hidden channels under concurrent reads."""

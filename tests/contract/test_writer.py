@@ -1,0 +1,261 @@
+"""Conditional updates over a real server: gathered into bulks, each with its own answer, none lost or applied twice."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pymongo.errors
+import pytest
+
+from indexing import errors
+from indexing.store import database as store_database
+from indexing.store import writer
+
+WRITES = {"update_one", "bulk_write"}
+
+
+class Recording:
+    """
+    A collection that notes commands, and can fail.
+
+    Attributes:
+        commands: Method and number of statements or ids, in order.
+        lost: Raised by the next writes after they were applied, one each.
+        refused: Raised by the next writes before they are applied, one each.
+    """
+
+    def __init__(self, collection: store_database.Collection) -> None:
+        self._collection = collection
+        self.commands: list[tuple[str, int]] = []
+        self.lost: list[Exception] = []
+        self.refused: list[Exception] = []
+
+    def find(self, wanted: dict[str, Any], *more: Any) -> Any:  # noqa: ANN401 -- motor's
+        """Note and ask."""
+        self.commands.append(("find", len(wanted["_id"]["$in"])))
+        return self._collection.find(wanted, *more)
+
+    async def update_one(self, *given: Any) -> Any:  # noqa: ANN401 -- motor's
+        """Note and write."""
+        return await self._write("update_one", 1, given)
+
+    async def bulk_write(self, statements: list[Any], *, ordered: bool) -> Any:  # noqa: ANN401 -- motor's
+        """Note and write."""
+        return await self._write("bulk_write", len(statements), (statements,), ordered=ordered)
+
+    async def _write(self, method: str, count: int, given: Any, **named: Any) -> Any:  # noqa: ANN401 -- motor's
+        self.commands.append((method, count))
+        if self.refused:
+            raise self.refused.pop(0)
+        done = await getattr(self._collection, method)(*given, **named)
+        if self.lost:
+            raise self.lost.pop(0)
+        return done
+
+    async def documents(self) -> dict[int, dict[str, Any]]:
+        """Return all documents without their marks, by id."""
+        rows = await self._collection.find({}, {"by": 0}).to_list(None)
+        return {row.pop("_id"): row for row in rows}
+
+
+@pytest.fixture
+async def things(database: store_database.Database, monkeypatch: pytest.MonkeyPatch) -> Recording:
+    """Five documents with a number each; a write that fails is repeated at once, twice at most."""
+    monkeypatch.setattr(writer, "PAUSES", (0.0, 0.0))
+    await database["things"].insert_many([{"_id": number, "n": number} for number in range(1, 6)])
+    return Recording(database["things"])
+
+
+def set_to(number: int, **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 -- any value
+    """Return a statement that sets fields of a document whatever it is."""
+    return {"_id": number}, {"$set": fields}
+
+
+def add(number: int, expected: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a statement that adds 10 to a document's number, if that is as expected."""
+    wanted: dict[str, Any] = {"_id": number}
+    return wanted if expected is None else {**wanted, "n": expected}, {"$inc": {"n": 10}}
+
+
+async def written(
+    things: Recording, statements: Iterable[tuple[dict[str, Any], dict[str, Any]]]
+) -> list[bool | BaseException]:
+    """Write statements that arrive together; returns what each caller learns."""
+    one = writer.Writer(things, interval=0.0)
+    return await asyncio.gather(*(one.update(*each) for each in statements), return_exceptions=True)
+
+
+async def test_one_command_is_sent_when_one_statement_arrives(things: Recording) -> None:
+    """Its own answer says whether it matched."""
+    assert await written(things, [set_to(1, n=7)]) == [True]
+    assert await written(things, [set_to(9, n=7)]) == [False]
+
+    assert things.commands == [("update_one", 1), ("update_one", 1)]
+    assert (await things.documents()).get(9) is None
+
+
+async def test_one_bulk_is_sent_when_statements_arrive_together(things: Recording) -> None:
+    """When all match, the bulk's own answer says so."""
+    assert await written(things, [add(number) for number in range(1, 6)]) == [True] * 5
+
+    assert things.commands == [("bulk_write", 5)]
+    assert await things.documents() == {number: {"n": number + 10} for number in range(1, 6)}
+
+
+async def test_each_learns_whether_it_matched_when_some_of_a_bulk_did_not(things: Recording) -> None:
+    """One question more tells them apart; what did not match has changed nothing."""
+    statements = [add(1, 1), add(2, 99), add(9), add(4, 4), set_to(5, n=5)]
+
+    assert await written(things, statements) == [True, False, False, True, True]
+
+    assert things.commands == [("bulk_write", 5), ("find", 5)]
+    assert await things.documents() == {1: {"n": 11}, 2: {"n": 2}, 3: {"n": 3}, 4: {"n": 14}, 5: {"n": 5}}
+
+
+async def test_several_bulks_are_sent_when_there_are_more_statements_than_one_may_have(
+    things: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order of arrival."""
+    monkeypatch.setattr(writer, "MOST", 2)
+
+    assert await written(things, [add(number) for number in range(1, 6)]) == [True] * 5
+
+    assert things.commands == [("bulk_write", 2), ("bulk_write", 2), ("update_one", 1)]
+
+
+async def test_the_second_sees_what_the_first_did_when_two_are_for_one_document(things: Recording) -> None:
+    """Its condition is checked afterwards, so that it goes with a command of its own."""
+    statements = [add(1, 1), add(1, 1), add(1, 11), add(2, 2)]
+
+    assert await written(things, statements) == [True, False, True, True]
+
+    assert (await things.documents())[1] == {"n": 21}
+
+
+async def test_the_order_stays_when_a_later_statement_could_join_an_earlier_one(things: Recording) -> None:
+    """It does not overtake the one between them."""
+    between = {"_id": 1}, {"$set": {"text": "second"}, "$inc": {"n": 1}}
+
+    done = await written(things, [set_to(1, text="first"), between, set_to(1, text="third"), set_to(1, n=50)])
+
+    assert done == [True] * 4
+    assert (await things.documents())[1] == {"text": "third", "n": 50}
+
+
+async def test_equal_conditions_share_one_statement_when_they_only_set_fields(things: Recording) -> None:
+    """The last value of a field counts; all match, or none."""
+    match, none = {"_id": 1, "n": 1}, {"_id": 2, "n": 99}
+    statements = [
+        *((match, {"$set": {"a": 1, "b": 1}}), (none, {"$set": {"a": 1}})),
+        *((match, {"$set": {"b": 2, "c": 2}}), (none, {"$set": {"a": 2}})),
+        (match, {"$set": {"c": 3}}),
+    ]
+
+    assert await written(things, statements) == [True, False, True, False, True]
+
+    assert things.commands == [("bulk_write", 2), ("find", 2)]
+    assert (await things.documents())[1] == {"n": 1, "a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("between", [[], [{"text": "between"}]], ids=["next", "next-but-one"])
+async def test_equal_conditions_do_not_share_when_one_statement_ends_the_condition(
+    things: Recording, between: list[dict[str, Any]]
+) -> None:
+    """What comes after it finds its condition broken."""
+    active = {"_id": 1, "n": 1}
+    changes = [*between, {"n": 0, "ended": True}, {"text": "late"}, {"n": 1}]
+
+    done = await written(things, [(active, {"$set": change}) for change in changes])
+
+    assert done == [True] * (len(between) + 1) + [False, False]
+    assert (await things.documents())[1] == {"n": 0, "ended": True, **(between[0] if between else {})}
+
+
+AWAY = [
+    pymongo.errors.AutoReconnect("closed"),
+    pymongo.errors.NetworkTimeout("late"),
+    pymongo.errors.NotPrimaryError("stepped down"),
+    pymongo.errors.WTimeoutError("waiting for replication timed out", 64),
+    pymongo.errors.BulkWriteError(
+        {"writeErrors": [], "writeConcernErrors": [{"code": 64, "errmsg": "timed out"}], "nMatched": 2}
+    ),
+]
+
+
+@pytest.mark.parametrize("failure", AWAY, ids=lambda failure: type(failure).__name__)
+async def test_a_bulk_is_repeated_when_it_failed(things: Recording, failure: Exception) -> None:
+    """As a whole, until it is written; what does not match learns so."""
+    things.refused = [failure, failure]
+
+    assert await written(things, [add(1), add(2, 99)]) == [True, False]
+
+    assert things.commands == [("bulk_write", 2)] * 3 + [("find", 2)]
+    assert (await things.documents())[1] == {"n": 11}
+
+
+@pytest.mark.parametrize("failure", AWAY, ids=lambda failure: type(failure).__name__)
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "in-a-bulk"])
+async def test_a_statement_is_known_by_its_mark_when_only_its_answer_was_lost(
+    things: Recording,
+    failure: Exception,
+    alone: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """It has made its own condition false; it is neither applied again, nor taken for one that did not match."""
+    things.lost = [failure]
+    statements = [add(1, 1)] if alone else [add(1, 1), add(2, 99), set_to(3, n=7)]
+
+    assert await written(things, statements) == ([True] if alone else [True, False, True])
+
+    assert (await things.documents())[1] == {"n": 11}
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "in-a-bulk"])
+async def test_a_statement_is_applied_once_when_its_condition_still_holds_after_a_lost_answer(
+    things: Recording,
+    alone: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """A refusal would count twice otherwise."""
+    things.lost = [pymongo.errors.AutoReconnect("closed"), pymongo.errors.AutoReconnect("closed")]
+
+    assert await written(things, [add(number) for number in range(1, 2 if alone else 4)]) == [True] * (
+        1 if alone else 3
+    )
+
+    assert [row["n"] for row in (await things.documents()).values()][: 1 if alone else 3] == (
+        [11] if alone else [11, 12, 13]
+    )
+
+
+@pytest.mark.parametrize("failure", AWAY, ids=lambda failure: type(failure).__name__)
+async def test_the_store_is_unavailable_when_no_attempt_succeeds(things: Recording, failure: Exception) -> None:
+    """Every caller learns it; also when the server wrote and could not confirm it, which is not taken for written."""
+    things.lost = [failure] * 3
+
+    done = await written(things, [add(1), add(2)])
+
+    assert [type(each) for each in done] == [errors.StoreUnavailable] * 2
+    assert things.commands.count(("bulk_write", 2)) == 3
+
+
+async def test_the_next_statement_is_written_when_one_before_it_failed(things: Recording) -> None:
+    """A writer outlives every failure."""
+    one = writer.Writer(things, interval=0.0)
+    things.refused = [pymongo.errors.AutoReconnect("closed")] * 3
+    with pytest.raises(errors.StoreUnavailable):
+        await one.update(*add(1))
+
+    assert await one.update(*add(1))
+
+    assert (await things.documents())[1] == {"n": 11}
+
+
+async def test_two_processes_get_one_answer_each_when_they_write_the_same_document(things: Recording) -> None:
+    """Only one finds the number as it was; which one, the documents agree with."""
+    ours, theirs = writer.Writer(things, interval=0.0), writer.Writer(things, interval=0.0)
+    pairs = [
+        await asyncio.gather(ours.update(*add(number, number)), theirs.update(*add(number, number)))
+        for number in range(1, 6)
+    ]
+
+    assert [sorted(pair) for pair in pairs] == [[False, True]] * 5
+    assert await things.documents() == {number: {"n": number + 10} for number in range(1, 6)}

@@ -1,0 +1,83 @@
+"""Values that a process keeps by guild: bounded, and the least recently used is dropped first."""
+
+from indexing.domain import guild_cache
+
+
+def filled(*guild_ids: int, most: int = 30) -> guild_cache.GuildCache[str]:
+    """Return a cache with a value of 10 bytes for each guild."""
+    cache: guild_cache.GuildCache[str] = guild_cache.GuildCache(most)
+    for guild_id in guild_ids:
+        cache.put(guild_id, f"of {guild_id}", size=10)
+    return cache
+
+
+def kept(cache: guild_cache.GuildCache[str], *guild_ids: int) -> list[int]:
+    """Return those of the guilds that are kept; looking counts as use."""
+    return [guild_id for guild_id in guild_ids if cache.get(guild_id) is not None]
+
+
+def test_a_value_is_returned_when_it_was_put() -> None:
+    """Nothing else is."""
+    cache = filled(1)
+
+    assert (cache.get(1), cache.get(2)) == ("of 1", None)
+
+
+def test_all_are_kept_when_they_just_fit() -> None:
+    """The bound is what they may take."""
+    assert kept(filled(1, 2, 3), 1, 2, 3) == [1, 2, 3]
+
+
+def test_the_first_is_dropped_when_none_was_used_since() -> None:
+    """As many as it takes."""
+    cache = filled(1, 2, 3)
+
+    cache.put(4, "of 4", size=15)
+
+    assert kept(cache, 1, 2, 3, 4) == [3, 4]
+    assert cache.bytes == 25
+
+
+def test_the_least_recently_used_is_dropped_when_others_were_read() -> None:
+    """Reading is using, and so is putting again."""
+    cache = filled(1, 2, 3)
+    cache.get(1)
+    cache.put(2, "of 2", size=10)
+
+    cache.put(4, "of 4", size=10)
+
+    assert kept(cache, 1, 2, 3, 4) == [1, 2, 4]
+
+
+def test_a_value_takes_the_place_of_the_older_one_when_it_is_put_again() -> None:
+    """With its own size."""
+    cache = filled(1, 2)
+
+    cache.put(1, "new", size=20)
+    cache.put(1, "newer", size=5)
+
+    assert (cache.get(1), cache.get(2), cache.bytes) == ("newer", "of 2", 15)
+
+
+def test_a_value_is_kept_alone_when_it_is_larger_than_the_bound() -> None:
+    """Until the next one: otherwise a page of that guild could never be cut."""
+    cache = filled(1, 2)
+
+    cache.put(3, "of 3", size=1_000)
+    alone = kept(cache, 1, 2, 3)
+    cache.put(4, "of 4", size=10)
+
+    assert alone == [3]
+    assert kept(cache, 3, 4) == [4]
+    assert cache.bytes == 10
+
+
+def test_nothing_is_left_when_a_guild_is_dropped() -> None:
+    """A second time there is nothing to drop."""
+    cache = filled(1, 2)
+
+    for _ in range(2):
+        cache.drop(1)
+
+    assert kept(cache, 1, 2) == [2]
+    assert cache.bytes == 10

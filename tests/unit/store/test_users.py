@@ -1,0 +1,98 @@
+"""A user's document: sealed credentials, rights in one value, and flat maps of what changes guild by guild."""
+
+import msgspec
+import pytest
+
+from indexing import errors
+from indexing.domain import model
+from indexing.store import credentials, users
+from indexing.store import database as store_database
+from tests import clockwork, stored, values
+
+NOW = clockwork.START
+KEY, NEW = b"k" * 32, b"n" * 32
+USER = values.USER
+
+
+async def test_no_token_is_readable_when_a_credential_is_stored(database: store_database.Database) -> None:
+    """Documents contain scopes and times, but no token in the clear."""
+    credential = values.credential(access_token="the-access-secret", refresh_token="the-refresh-secret")
+
+    await users.Users(database, credentials.Vault((KEY,))).put_credential(USER, credential)
+
+    (row,) = await database["users"].find({}).to_list(None)
+    assert "secret" not in repr(row)
+    assert row["scopes"] == list(credential.scopes)
+
+
+async def test_reauth_is_required_when_a_credential_cannot_be_decrypted(database: store_database.Database) -> None:
+    """When its key was removed, and when it was moved into another user's row."""
+    store = users.Users(database, credentials.Vault((KEY,)))
+    await store.put_credential(USER, values.credential())
+    await store.put_credential(USER + 1, values.credential())
+    (row,) = await database["users"].find({"_id": USER}).to_list(None)
+    await database["users"].update_one({"_id": USER + 1}, {"$set": {"credential": row["credential"]}})
+
+    with pytest.raises(errors.ReauthRequired):
+        await users.Users(database, credentials.Vault((NEW,))).credential(USER)
+    with pytest.raises(errors.ReauthRequired):
+        await store.credential(USER + 1)
+
+
+async def test_a_credential_opens_when_the_key_was_rotated(database: store_database.Database) -> None:
+    """Rotating keys needs no new login."""
+    await users.Users(database, credentials.Vault((KEY,))).put_credential(USER, values.credential())
+
+    found = await users.Users(database, credentials.Vault((NEW, KEY))).credential(USER)
+
+    assert found == values.credential()
+
+
+async def test_a_departure_leaves_nothing_of_the_guild_but_its_right_when_it_is_noted(
+    database: store_database.Database,
+) -> None:
+    """Rights are written by guild lists alone; the maps have one value for each guild."""
+    store = users.Users(database, credentials.Vault((KEY,)))
+    await stored.guild_list(store, USER, [values.user_guild(7), values.user_guild(8, owner=True)], NOW)
+    for guild_id in (7, 8):
+        await stored.roles(store, USER, guild_id, (3, 1 << 62), NOW + 1)
+        await store.mark_viewed(USER, guild_id, NOW + 2)
+
+    assert await stored.left(store, USER, 7)
+
+    (row,) = await database["users"].find({}).to_list(None)
+    assert msgspec.msgpack.decode(row["rights"]) == [[7, False, values.VIEW], [8, True, values.VIEW]]
+    assert row["role_ids"] == {"8": (3).to_bytes(8, "little") + (1 << 62).to_bytes(8, "little")}
+    assert (row["roles_at"], row["roles_changed_at"], row["looked_at"]) == (
+        {"8": NOW + 1},
+        {"8": NOW + 1},
+        {"8": NOW + 2},
+    )
+
+
+async def test_the_roster_names_the_guilds_when_they_change(database: store_database.Database) -> None:
+    """In a document of its own, with those that the user has left; an unchanged set is not written."""
+    store = users.Users(database, credentials.Vault((KEY,)))
+    rosters = []
+    for later, guild_ids in enumerate(([7, 8], [8, 9], [8, 9])):
+        await stored.guild_list(store, USER, [values.user_guild(row) for row in guild_ids], NOW + later)
+        rosters += await database["rosters"].find({}).to_list(None)
+
+    assert rosters == [
+        {"_id": USER, "guild_ids": [7, 8]},
+        {"_id": USER, "guild_ids": [8, 9], "former": [7]},
+        {"_id": USER, "guild_ids": [8, 9], "former": [7]},
+    ]
+
+
+async def test_a_user_is_read_when_an_older_document_lacks_fields(database: store_database.Database) -> None:
+    """One that only holds a credential, and one with fields that are not known."""
+    await database["users"].insert_many([{"_id": USER}, {"_id": USER + 1, "version": 3, "brand_new": 1}])
+    store = users.Users(database, credentials.Vault((KEY,)))
+
+    found = [await store.load(user_id) for user_id in (USER, USER + 1)]
+
+    assert found == [
+        model.User(USER, 0, None, {}, model.Preferences()),
+        model.User(USER + 1, 3, None, {}, model.Preferences()),
+    ]
