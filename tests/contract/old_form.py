@@ -24,7 +24,9 @@ async def fill(db: database.Database, seed: int = 1) -> None:
         made["channels"] += rows
     for user_id in range(FIRST_USER, FIRST_USER + USERS):
         made["users"].append(user(user_id, rng))
-        made["memberships"] += [membership(user_id, place, rng) for place in rng.sample(range(GUILDS), rng.randrange(25))]
+        made["memberships"] += [
+            membership(user_id, place, rng) for place in rng.sample(range(GUILDS), rng.randrange(25))
+        ]
     for number in range(JOBS):
         head, rows = job(number, rng)
         made["jobs"].append(head)

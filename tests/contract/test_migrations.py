@@ -38,9 +38,7 @@ class Stores:
 
 def of_documents(db: database.Database) -> Stores:
     """Return the stores of a process that began with documents."""
-    return Stores(
-        users.Users(db, VAULT), guilds.Guilds(db), jobs.Jobs(db, retention=3600.0), erasure.MongoUserData(db)
-    )
+    return Stores(users.Users(db, VAULT), guilds.Guilds(db), jobs.Jobs(db, retention=3600.0), erasure.MongoUserData(db))
 
 
 def of_rows(db: database.Database, state: schema.State = schema.State.ROWS, *, attentive: bool = True) -> Stores:
@@ -230,6 +228,7 @@ async def test_only_one_migrates_when_two_begin(old: database.Database) -> None:
 
 async def test_a_process_that_lost_the_lease_stops_when_it_wakes_up(old: database.Database) -> None:
     """It was suspended for longer than its lease."""
+
     class Suspended(migrations.Migrator):
         async def _walk(self, step: copying.Walk, number: int | None, after: Any) -> None:
             if number == 1:
