@@ -315,4 +315,5 @@ def _keys(info: database.Document) -> tuple[tuple[str, int], ...]:
 
 
 def _options(info: database.Document) -> database.Document:
-    return {name: info[name] for name in OPTIONS if info.get(name) not in (None, False)}
+    # A flag that is off is left out; a time to live of 0 is not.
+    return {name: info[name] for name in OPTIONS if name in info and info[name] is not False}

@@ -70,13 +70,14 @@ class RowGuilds(guilds.Guilds):
             return await super().store_channels(guild_id, listing)
         stored = (await read_rows(self._channels, [guild_id])).get(guild_id, [])
         new, changes = _row_changes(stored, listing)
-        if (new or changes) and not await self._holds(guild_id, listing.fence):
+        wanted, update = self._document_statement(guild_id, listing, stored)
+        if (new or changes) and not await self._is_stored(wanted):
             return False
         await database.insert_new(self._channels, new)
         if changes:
             with database.translated():
                 await self._channels.bulk_write(changes, ordered=False)
-        if await self._writer.update(*self._document_statement(guild_id, listing, stored)):
+        if await self._writer.update(wanted, update):
             return True
         if new or changes:
             await self._distrust(guild_id)
@@ -91,14 +92,14 @@ class RowGuilds(guilds.Guilds):
         now = {"gone_at": listing.now, "gone_why": reasons.HIDDEN_OR_DELETED}
         _, gone = decode_rows({**row, **now} if row.get("gone_at") is None else row for row in left)
         whole = dataclasses.replace(listing, known=None, gone=gone)
-        wanted, update = self._listing_statement(guild_id, whole)
-        del wanted["fingerprint"]
+        wanted, _ = self._listing_statement(guild_id, listing)
+        _, update = self._listing_statement(guild_id, whole)
         update["$set"] |= copied_at(listing.fence, listing.now)
         return wanted, update
 
-    async def _holds(self, guild_id: int, fence: int) -> bool:
+    async def _is_stored(self, wanted: database.Document) -> bool:
         with database.translated():
-            return await self._guilds.find_one({"_id": guild_id, "fence": fence}, {"_id": 1}) is not None
+            return await self._guilds.find_one(wanted, {"_id": 1}) is not None
 
     async def _distrust(self, guild_id: int) -> None:
         """Have a guild fetched again: a lease lost in the act of writing may have left older rows behind."""
@@ -110,8 +111,10 @@ class RowGuilds(guilds.Guilds):
                 await self._channels.delete_many({"guild_id": guild_id})
 
     async def _purge_gone(self, before: float) -> int:
-        erased = await super()._purge_gone(before)
-        if await self._form.state() is DOCUMENTS:
+        state = await self._form.state()
+        # A guild may have no document yet; one that was copied is purged when documents count.
+        erased = 0 if state is ROWS else await super()._purge_gone(before)
+        if state is DOCUMENTS:
             return erased
         with database.translated():
             channels = await self._channels.delete_many({"gone_at": {"$gt": 0.0, "$lt": before}})
@@ -183,7 +186,8 @@ def _overwrites(row: database.Document) -> model.Overwrites:
 
 def _indexed(guild: model.Guild, rows: Iterable[database.Document]) -> model.IndexedGuild:
     channels, gone = decode_rows(rows) if guild.fetched_at is not None else ((), ())
-    shown = (guild.name, guild.icon, guild.member_count, guild.access, guild.reason, guild.fetched_at is None, channels)
+    head = (guild.name, guild.icon, guild.member_count, guild.access, guild.reason)
+    shown = (*head, guild.fetched_at is None, guild.schedule.failures > 0, channels)
     return model.IndexedGuild(guild, version_of(shown), channels, gone)
 
 

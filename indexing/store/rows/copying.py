@@ -96,7 +96,7 @@ class GuildCopier(Copier):
         self._channels = db["channels"]
 
     async def _changes(self, ids: Collection[int]) -> dict[int, Any]:
-        fields = {"fence": 1, "fetched_at": 1, "migrated_fence": 1, "migrated_at": 1}
+        fields = {"fence": 1, "fetched_at": 1, "fingerprint": 1, "migrated_fence": 1, "migrated_at": 1}
         with database.translated():
             heads = await self._walked.find({"_id": {"$in": list(ids)}}, fields).to_list(None)
         wanted = [head for head in heads if not _is_copied(head)]
@@ -123,13 +123,14 @@ def _is_copied(head: database.Document) -> bool:
 
 def _guild_update(head: database.Document, rows: list[database.Document]) -> pymongo.UpdateOne:
     fetched_at = head.get("fetched_at")
-    change = {"schema": guilds.SCHEMA, **channels.copied_at(head.get("fence", 0), fetched_at)}
-    if rows or fetched_at is not None:
-        listed, gone = channels.decode_rows(rows)
-        kept = gone[-guild_codec.MOST_GONE :]
-        change["channels"], change["activity"] = guild_codec.encode(listed, kept)
+    change: database.Document = {"schema": guilds.SCHEMA, **channels.copied_at(head.get("fence", 0), fetched_at)}
+    listed, gone = channels.decode_rows(rows)
+    kept = gone[-guild_codec.MOST_GONE :]
+    change["channels"], change["activity"] = guild_codec.encode(listed, kept)
+    change["oldest_gone_at"] = min((row.gone_at for row in kept), default=0.0)
+    if head.get("fingerprint"):
+        # The release before makes its own of more than is kept.
         change["fingerprint"] = freshness.fingerprint(listed)
-        change["oldest_gone_at"] = min((row.gone_at for row in kept), default=0.0)
     as_read = {"_id": head["_id"], "fence": head.get("fence"), "fetched_at": fetched_at}
     return pymongo.UpdateOne(as_read, {"$set": change, "$inc": {"version": 1}})
 

@@ -1,8 +1,8 @@
 """
 Users whose rights and roles are rows of `memberships`, with the document's parts beside them in the user's document.
 
-A write of roles compares the row with what was known before asking. Its order, row, version, document, lets a migration
-copy meanwhile: one that read the row before misses its guard on `version`, or writes before the document's part does.
+A write of roles compares row and document with what was known before asking, and the row is first: a copy that has read
+the row before is either undone by the document's part, or found different when it looks again.
 """
 
 import dataclasses
@@ -72,22 +72,23 @@ class RowUsers(users.Users):
             )
         if not done.matched_count:
             return False
-        await self._write_list(known.user_id, guilds, asked_at)
+        await self._write_list(known, guilds, asked_at)
         return await super().replace_guild_list(dataclasses.replace(known, listed_at=claimed_at), guilds, asked_at)
 
-    async def _write_list(self, user_id: int, guilds: Sequence[model.UserGuild], asked_at: float) -> None:
-        """Write the memberships that a guild list changes."""
+    async def _write_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> None:
+        """Write the memberships that a guild list changes; one with the rights that were known is left alone."""
         with database.translated():
-            rows = await self._memberships.find({"user_id": user_id}).to_list(None)
+            rows = await self._memberships.find({"user_id": known.user_id}).to_list(None)
         before = {row["guild_id"]: row for row in rows}
         new, changes = [], []
         for guild in guilds:
             old = before.pop(guild.guild_id, None)
             fields = {"owner": guild.owner, "permissions": guild.permissions, "left_at": None}
+            member = known.memberships.get(guild.guild_id)
             if old is None:
-                key = {"_id": _key(user_id, guild.guild_id), "user_id": user_id, "guild_id": guild.guild_id}
-                new.append({**key, **fields, "roles_changed_at": asked_at})
-            elif any(old.get(name) != value for name, value in fields.items()):
+                ids = {"user_id": known.user_id, "guild_id": guild.guild_id}
+                new.append({"_id": _key(**ids), **ids, **fields, "roles_changed_at": asked_at})
+            elif member is None or (member.owner, member.permissions) != (guild.owner, guild.permissions):
                 # Other rights, so that the roles may be others too.
                 moment = max(asked_at, _roles_changed_at(old) + LEAST)
                 roles = {"role_ids": None, "roles_at": None, "roles_changed_at": moment}
@@ -136,8 +137,6 @@ class RowUsers(users.Users):
         }
         with database.translated():
             done = await self._memberships.update_one(as_known, {"$set": change})
-            if done.matched_count:
-                await self._users.update_one({"_id": known.user_id}, {"$inc": {"version": 1}})
         return bool(done.matched_count)
 
     async def mark_viewed(self, user_id: int, guild_id: int, now: float) -> None:

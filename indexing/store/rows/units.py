@@ -1,8 +1,8 @@
 """
 Jobs whose guild tasks are rows of `units`, with the document's parts beside them in the job's document.
 
-The document is written first: its update is conditional on the turn and decides. A task's row is written only over a
-smaller revision, as in the release before.
+The document is written first: its update is conditional on the turn and decides. A task's row is written only if it has
+no greater revision, as in the release before.
 """
 
 import dataclasses
@@ -67,6 +67,11 @@ class RowJobs(jobs.Jobs):
     async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
         """Store the tasks of a job whose guild list is read; returns False when its turn is not current any more."""
         if await self._form.state() is not DOCUMENTS:
+            owned = {"_id": job.job_id, "turn": job.turn, "active": True}
+            with database.translated():
+                if await self._jobs.find_one(owned, {"_id": 1}) is None:
+                    return False
+            # First, because a job that is listed and has no rows would end at once.
             await database.insert_new(self._units, [{"_id": _key(job, task), **self._row(job, task)} for task in tasks])
         return await super().add_tasks(job, tasks)
 
@@ -85,7 +90,7 @@ class RowJobs(jobs.Jobs):
             # No upsert: what was erased with its user must not come back by a turn that still runs.
             changes = [
                 pymongo.UpdateOne(
-                    {"_id": _key(job, task), "revision": {"$lt": task.revision}}, {"$set": self._row(job, task)}
+                    {"_id": _key(job, task), "revision": {"$lte": task.revision}}, {"$set": self._row(job, task)}
                 )
                 for task in tasks
             ]

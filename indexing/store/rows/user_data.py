@@ -72,8 +72,9 @@ class RowUserData(erasure.MongoUserData):
         await _delete(self._memberships, {"user_id": user_id})
 
     async def _shared(self, guild_ids: Collection[int], but: int) -> set[int]:
-        shared = await super()._shared(guild_ids, but)
-        if await self._form.state() is schema.State.DOCUMENTS:
+        state = await self._form.state()
+        shared = set() if state is schema.State.ROWS else await super()._shared(guild_ids, but)
+        if state is schema.State.DOCUMENTS:
             return shared
         others = {"guild_id": {"$in": list(guild_ids)}, "user_id": {"$ne": but}, "left_at": None}
         with database.translated():
