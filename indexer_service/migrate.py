@@ -14,7 +14,7 @@ from indexing.telemetry import logs
 CLOCK = time.time  # noqa: TID251 -- the one clock of this process
 
 
-async def migrate(config: settings.MigrationConfig) -> int:
+async def migrate(config: settings.MigrationConfig, *, settle: float = migrations.SETTLE) -> int:
     """
     Migrate, with a progress bar on a terminal and a log line for each batch.
 
@@ -26,7 +26,7 @@ async def migrate(config: settings.MigrationConfig) -> int:
     terminal = console.Console(stderr=True, markup=False, highlight=False)
     async with database.open_database(config.mongo) as opened:
         with progress.Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-            migrator = migrations.Migrator(opened, CLOCK, _Report(bar).note)
+            migrator = migrations.Migrator(opened, CLOCK, _Report(bar).note, settle=settle)
             try:
                 await _migrate_alone(migrator)
             except migrations.Held:
@@ -79,7 +79,7 @@ class _Report:
         )
 
 
-async def drop_rows(config: settings.MigrationConfig) -> int:
+async def drop_rows(config: settings.MigrationConfig, *, settle: float = migrations.SETTLE) -> int:
     """
     Drop the rows. Returns the exit code: 1 when they are still in use.
 
@@ -88,7 +88,7 @@ async def drop_rows(config: settings.MigrationConfig) -> int:
     """
     async with database.open_database(config.mongo) as opened:
         try:
-            await migrations.drop_rows(opened, CLOCK)
+            await migrations.drop_rows(opened, CLOCK, settle=settle)
         except migrations.NotMigrated:
             sys.stderr.write("nothing dropped: the rows are in use until half a minute after the end of migrate\n")
             return 1

@@ -1,6 +1,7 @@
 """The stores in both of their forms: the fakes in memory, and the product's over a real server."""
 
 import dataclasses
+import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,6 +23,7 @@ from indexing.store import (
 )
 from indexing.store.rows import channels, memberships, units, user_data
 from tests import clockwork, fakes, pairs
+from tests.contract import old_form
 
 KEY = b"k" * settings.KEY_BYTES
 
@@ -90,3 +92,21 @@ async def _over(database: store_database.Database, state: schema.State) -> Store
         idempotency.MongoIdempotencyStore(database),
         erasure.MongoUserData(database),
     )
+
+
+@pytest.fixture
+async def empty(mongodb_url: str) -> AsyncIterator[store_database.Database]:
+    """An empty database."""
+    config = settings.MongoSettings(url=mongodb_url, database=f"test-{uuid.uuid4().hex}", timeout=60.0)
+    async with store_database.open_database(config) as opened:
+        yield opened
+        await opened.client.drop_database(config.database)
+
+
+@pytest.fixture
+async def old(empty: store_database.Database) -> store_database.Database:
+    """A database of the release before, after the first boot of this one."""
+    await old_form.fill(empty)
+    form = await schema.open_schema(empty)
+    await migrations.make_indexes(empty, await form.state())
+    return empty

@@ -6,7 +6,7 @@ from typing import Any
 
 from indexing.domain import model, reasons
 from indexing.store import database
-from tests import clockwork, values
+from tests import clockwork
 
 NOW = clockwork.START
 GUILDS, USERS, JOBS = 300, 120, 60

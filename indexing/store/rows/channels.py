@@ -71,8 +71,11 @@ class RowGuilds(guilds.Guilds):
         stored = (await read_rows(self._channels, [guild_id])).get(guild_id, [])
         new, changes = _row_changes(stored, listing)
         wanted, update = self._document_statement(guild_id, listing, stored)
-        if (new or changes) and not await self._is_stored(wanted):
-            return False
+        if new or changes:
+            if not await self._is_stored(wanted):
+                return False
+            # A copy may make a fingerprint of its own meanwhile.
+            del wanted["fingerprint"]
         await database.insert_new(self._channels, new)
         if changes:
             with database.translated():
