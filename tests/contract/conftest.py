@@ -31,12 +31,12 @@ KEY = b"k" * settings.KEY_BYTES
 NOT_IN_ROWS = {
     "test_the_documents_of_a_user_are_counted_by_collection": "see test_rows",
     "test_the_version_grows_exactly_when_something_shown_changes": "a hash; see test_rows",
-    "test_the_version_grows_by_one_when_something_that_decides_what_is_shown_changes": "a hash; see test_rows",
-    "test_a_late_reader_changes_nothing_when_our_bot_was_removed_meanwhile": "a hash does not grow",
-    "test_a_purged_guild_takes_listings_as_before_when_its_structure_stays": "a hash does not grow by one",
+    "test_the_version_grows_by_one_when_visibility_may_change": "a hash; see test_rows",
+    "test_a_late_listing_changes_nothing_when_our_bot_was_removed_meanwhile": "a hash does not grow",
+    "test_a_purged_guild_accepts_listings_when_its_structure_is_unchanged": "a hash does not grow by one",
     "test_job_and_tasks_are_never_seen_apart_when_they_are_saved_together": "two documents",
     "test_one_listing_is_stored_when_several_are_written_at_once": "one holder of a lease writes one listing",
-    "test_a_channel_that_is_gone_for_longer_than_is_kept_is_dropped_by_the_next_listing": "the purge does that",
+    "test_a_gone_channel_is_dropped_by_the_next_listing_when_its_retention_is_over": "the purge does that",
 }
 """Tests of what the rows of the release before cannot do."""
 
