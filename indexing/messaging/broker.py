@@ -5,11 +5,13 @@ It records a heartbeat of each consumer, which tells a consumer that hangs from 
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import dramatiq
+import dramatiq.common
 import redis.exceptions
 from dramatiq.brokers.redis import RedisBroker
 
@@ -29,6 +31,9 @@ local server_time = redis.call('TIME')
 ARGV[2] = string.format('%.0f', server_time[1] * 1000 + math.floor(server_time[2] / 1000))
 """
 """Goes before Dramatiq's script, whose second argument is the time in ms."""
+
+
+REPEATED_LINES = ("Consumer encountered a connection error", "Restarting consumer")
 
 
 class Broker(RedisBroker):
@@ -148,4 +153,11 @@ def make_broker(config: settings.RedisSettings, middleware: list[dramatiq.Middle
     )
     for queue in turns.QUEUES:
         broker.declare_queue(queue)
+        for name in (queue, dramatiq.common.dq_name(queue)):
+            logging.getLogger(f"dramatiq.worker.ConsumerThread({name})").addFilter(_is_no_repetition)
     return broker
+
+
+def _is_no_repetition(record: logging.LogRecord) -> bool:
+    """Drop what each consumer says every three seconds while Redis is away; the watch of Redis says it once."""
+    return not str(record.msg).startswith(REPEATED_LINES)

@@ -94,14 +94,14 @@ async def open_redis(
     pool.server_metrics = metrics
     client = redis.asyncio.Redis(connection_pool=pool)
     try:
-        await _wait_until_usable(client, config.address, start_timeout)
+        await _wait_until_usable(client, config, start_timeout)
         yield client
     finally:
         await client.aclose()
         await pool.disconnect()
 
 
-async def _wait_until_usable(client: redis.asyncio.Redis, address: str, seconds: float) -> None:
+async def _wait_until_usable(client: redis.asyncio.Redis, config: settings.RedisSettings, seconds: float) -> None:
     """Ping until Redis answers. What waiting cannot mend fails at once; one line is logged when waiting begins."""
     log = logs.get(__name__)
     started = time.monotonic()
@@ -111,9 +111,7 @@ async def _wait_until_usable(client: redis.asyncio.Redis, address: str, seconds:
             await client.ping()
         except (redis.exceptions.RedisError, OSError) as error:
             diagnosis = redis_errors.diagnose(error)
-            problem = f"REDIS_URL: {address} {diagnosis.text}"
-            if diagnosis.trouble is redis_errors.Trouble.CLUSTER:
-                problem = f"REDIS_URL: {redis_errors.CLUSTER_LINE}"
+            problem = _boot_line(config, diagnosis)
             left = started + seconds - time.monotonic()
             if diagnosis.trouble in redis_errors.LASTING or left <= 0:
                 raise errors.QueueUnavailable(problem) from error
@@ -125,6 +123,15 @@ async def _wait_until_usable(client: redis.asyncio.Redis, address: str, seconds:
             if waiting:
                 log.info("redis_answers", seconds=round(time.monotonic() - started, 1))
             return
+
+
+def _boot_line(config: settings.RedisSettings, diagnosis: redis_errors.Diagnosis) -> str:
+    """Return the line for the operator: which variable, which address, what is wrong."""
+    if diagnosis.trouble is redis_errors.Trouble.CLUSTER:
+        return f"REDIS_URL: {redis_errors.CLUSTER_LINE}"
+    # A server without TLS waits for more, as one that is silent does.
+    silent_tls = config.tls and diagnosis.text == redis_errors.SILENT
+    return f"REDIS_URL: {config.address} {diagnosis.text}{' in TLS' if silent_tls else ''}"
 
 
 def make_blocking_client(client: redis.asyncio.Redis, *, max_block: float) -> redis.asyncio.Redis:

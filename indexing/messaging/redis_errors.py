@@ -29,6 +29,8 @@ class Trouble(enum.StrEnum):
 
 
 LASTING = frozenset({Trouble.LOGIN, Trouble.RIGHTS, Trouble.CERTIFICATE, Trouble.CLUSTER, Trouble.VERSION})
+SILENT = "does not answer"
+"""Said only of what is silent: what refuses or closes connections answers."""
 CLUSTER_LINE = "Redis Cluster is not supported; use one primary, or Sentinel"
 
 
@@ -66,13 +68,17 @@ WORDS: dict[str, Diagnosis] = {
 SERVER_WORD = re.compile(rf"\b({'|'.join(WORDS)})\b")
 DENIED = re.compile(r"NOPERM|ACL failure|user executing the script can't|has no permissions", re.IGNORECASE)
 NETWORK = (
-    (r"CERTIFICATE_VERIFY_FAILED.*?verify failed: (.*?)(?: \(_ssl|$)", Trouble.CERTIFICATE, "certificate: {}"),
+    (
+        r"CERTIFICATE_VERIFY_FAILED.*?verify failed: (.*?)(?: \(_ssl|$)",
+        Trouble.CERTIFICATE,
+        "certificate not accepted: {}",
+    ),
     (r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|record layer failure", Trouble.CERTIFICATE, "does not speak TLS"),
     (r"(Sentinel knows no primary \".*\")", Trouble.AWAY, "is not known: {}"),
     (r"Error 111|Connect call failed|ECONNREFUSED|Connection refused", Trouble.AWAY, "refuses connections"),
     (r"Error -[235]\b|Errno -[235]\b|not known|Name or service", Trouble.AWAY, "has an unknown host name"),
     (r"unknown command\W+HELLO", Trouble.VERSION, "is too old: 6.2 or newer is needed"),
-    (r"Timeout|timed out", Trouble.AWAY, "does not answer"),
+    (r"Timeout|timed out", Trouble.AWAY, SILENT),
     (r"No connection available|Too many connections", Trouble.AWAY, "has no free connection in this process"),
     (r"max number of clients", Trouble.AWAY, "has too many clients"),
     (r"reset by peer|closed by server|Connection lost|Broken pipe", Trouble.AWAY, "closes the connection (TLS?)"),
@@ -107,7 +113,7 @@ def _understand(error: BaseException) -> Diagnosis | None:
         found = re.search(pattern, text, re.IGNORECASE)
         if found is not None:
             return Diagnosis(trouble, meaning.format(*found.groups()))
-    return Diagnosis(Trouble.AWAY, "does not answer") if isinstance(error, TimeoutError) else None
+    return Diagnosis(Trouble.AWAY, SILENT) if isinstance(error, TimeoutError) else None
 
 
 @contextlib.contextmanager

@@ -43,6 +43,11 @@ class RedisSettings(fields.Group):
         return server_urls.redis_address(self.url.get_secret_value())
 
     @property
+    def tls(self) -> bool:
+        """Whether the servers speak TLS."""
+        return self.url.get_secret_value().startswith("rediss")
+
+    @property
     def sentinel(self) -> server_urls.SentinelUrl | None:
         """The parts of a Sentinel URL; None for a plain URL."""
         return server_urls.parse_sentinel(self.url.get_secret_value())

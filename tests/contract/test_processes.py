@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -22,7 +23,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors, settings
 from indexing.domain import model, turns
-from indexing.messaging import queue
+from indexing.messaging import coordination, queue, redis_client
 from indexing.store import database, jobs
 from tests import clockwork, servers, values
 from workers import refresh, scheduler, worker
@@ -183,3 +184,41 @@ async def test_the_service_does_not_start_when_a_server_is_unreachable(
         await app.serve_until(settings.load(), asyncio.Event())
 
     assert isinstance(problem.value, errors.QueueUnavailable if scheme == "redis" else errors.StoreUnavailable)
+
+
+async def test_the_service_ends_when_it_is_stopped_while_it_waits_for_redis(
+    config: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not wait for the whole time first."""
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{servers.free_port()}")
+    stop = asyncio.Event()
+    running = asyncio.create_task(app.serve_until(settings.load(), stop))
+    await asyncio.sleep(1.0)
+    assert not running.done()
+
+    stop.set()
+
+    await asyncio.wait_for(running, 10.0)
+
+
+async def test_a_worker_sweeps_at_once_when_a_process_requests_it(config: settings.Settings) -> None:
+    """A turn that could not be enqueued goes on though no regular sweep is due."""
+    broker = queue.make_broker(config.redis, [])
+    loop, parts = worker.EventLoop(), worker.WorkerRuntime(config)
+    loop.before_worker_boot(broker, None)
+    parts.before_worker_boot(broker, None)
+    async with redis_client.open_redis(config.redis) as client, database.open_database(config.mongo) as db:
+        await asyncio.sleep(0.5)
+        # The election of the regular sweep is over for a while.
+        await coordination.LeaderLock(client).try_acquire("sweep", 60.0)
+        await jobs.Jobs(db, retention=60.0).create_or_join(values.job(next_turn_at=time.time() - 1.0))  # noqa: TID251 -- of the worker's clock
+
+        await queue.request_sweep(client)
+
+        began = time.monotonic()
+        while not await client.hlen(f"dramatiq:{turns.QUEUE}.msgs"):
+            await asyncio.sleep(0.05)
+            assert time.monotonic() < began + 10.0
+    await asyncio.to_thread(parts.after_worker_shutdown, broker, None)
+    loop.after_worker_shutdown(broker, None)  # type: ignore[no-untyped-call]  # untyped there
+    broker.client.connection_pool.disconnect()

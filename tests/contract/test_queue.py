@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -436,3 +437,16 @@ def test_an_acknowledgement_is_repeated_when_redis_fails(redis_settings: setting
             with pytest.raises(dramatiq.ConnectionClosed):
                 consumer.ack(dramatiq.MessageProxy(body))
         broker.client.connection_pool.disconnect()
+
+
+def test_a_consumer_is_silent_when_redis_stays_away(broker: queue.Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """Dramatiq would say so every three seconds; the process says it once. Its other lines pass."""
+    assert broker.queues
+    consumer = logging.getLogger(f"dramatiq.worker.ConsumerThread({turns.QUEUE})")
+
+    with caplog.at_level(logging.INFO):
+        consumer.critical("Consumer encountered a connection error: %s", "Redis refuses connections")
+        consumer.info("Restarting consumer in %0.2f seconds.", 3.0)
+        consumer.critical("Consumer encountered an unexpected error.")
+
+    assert [record.msg for record in caplog.records] == ["Consumer encountered an unexpected error."]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -347,3 +348,14 @@ async def test_no_thread_is_left_when_clients_are_closed(server: fake_redis.Fake
         await client.set("a", 1)
 
     assert threading.active_count() <= before + 1
+
+
+@pytest.mark.parametrize(("scheme", "says"), [("redis", "does not answer$"), ("rediss", "does not answer in TLS$")])
+async def test_the_line_says_that_nothing_answers_when_the_server_is_silent(scheme: str, says: str) -> None:
+    """A server without TLS is silent to a client with it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+
+        with pytest.raises(errors.QueueUnavailable, match=says):
+            async with redis_client.open_redis(config(url, 0.2)):
+                pass

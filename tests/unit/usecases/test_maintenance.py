@@ -44,6 +44,14 @@ async def test_the_current_turn_is_enqueued_when_it_is_overdue(backend: fake_bac
     assert backend.queue.enqueued == [turns.Turn(JOB, 1)]
 
 
+async def test_a_turn_is_enqueued_sooner_when_a_sweep_is_requested(backend: fake_backend.FakeBackend) -> None:
+    """After an outage of Redis: what is due was not enqueued, or is lost."""
+    backend.clock.advance(0.6)
+
+    assert await sweeper(backend).sweep(0.5) == 1
+    assert await sweeper(backend).sweep(0.5) == 0
+
+
 async def test_a_turn_is_not_enqueued_at_every_sweep_when_the_queue_is_long(backend: fake_backend.FakeBackend) -> None:
     """It would make the queue longer; after a while the turn counts as lost again."""
     backend.clock.advance(maintenance.OVERDUE_AFTER + 0.1)

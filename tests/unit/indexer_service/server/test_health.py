@@ -1,7 +1,10 @@
 """The answers to Kubernetes' probes."""
 
+import asyncio
+
 import grpc
 import pytest
+import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from indexer_service.server import health
@@ -46,3 +49,35 @@ async def test_probes_raise_an_error_when_the_port_is_taken() -> None:
     async with health.serve_probes(port):
         with pytest.raises(RuntimeError):
             await health.serve_probes(port).__aenter__()
+
+
+async def test_readiness_follows_its_reason_when_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On both addresses; liveness does not, and each change is logged once, with the reason."""
+    monkeypatch.setattr(health, "READINESS_INTERVAL", 0.01)
+    port, api_port = servers.free_port(), servers.free_port()
+    reasons = {"now": ""}
+    healthy = health.Health()
+    server = grpc.aio.server()
+    healthy.add_to(server)
+    server.add_insecure_port(f"127.0.0.1:{api_port}")
+    await server.start()
+    await healthy.set_serving()
+    found = []
+    with structlog.testing.capture_logs() as logged:
+        async with (
+            health.serve_probes(port) as set_ready,
+            health.reporting_readiness(lambda: reasons["now"], healthy, set_ready),
+        ):
+            for reason in ("", "Redis is a replica (READONLY)", ""):
+                reasons["now"] = reason
+                await asyncio.sleep(0.1)
+                found.append((await probe(port), await probe(api_port)))
+    await server.stop(None)
+
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    ready, unready = {"": serving, NAME: serving}, {"": serving, NAME: not_serving}
+    assert found == [(ready, ready), (unready, unready), (ready, ready)]
+    assert [(line["event"], line["reason"]) for line in logged] == [
+        ("not_ready", "Redis is a replica (READONLY)"),
+        ("ready_again", "Redis is a replica (READONLY)"),
+    ]
