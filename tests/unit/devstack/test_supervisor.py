@@ -170,8 +170,7 @@ def test_terminate_returns_the_exit_code(running: supervisor.Supervisor) -> None
 
 def test_the_stack_fails_when_its_reaper_is_killed(running: supervisor.Supervisor) -> None:
     """Without the reaper, processes could outlive a killed launcher."""
-    (reaper,) = stack_processes.command_lines(str(running.directory))
-    assert "reaper.py reap" in reaper
+    assert "reap" in str(running.reaper_process.args)
 
     running.reaper_process.kill()
 
