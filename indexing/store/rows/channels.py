@@ -39,7 +39,7 @@ class RowGuilds(guilds.Guilds):
         if not guild_ids or await self._form.state() is not ROWS:
             return await super().load(guild_ids)
         heads = await self.get(guild_ids)
-        rows = await read_rows(self._channels, guild_ids)
+        rows = await read_rows(self._channels, {"$in": list(guild_ids)})
         return {guild_id: _indexed(guild, rows.get(guild_id, [])) for guild_id, guild in heads.items()}
 
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
@@ -68,7 +68,7 @@ class RowGuilds(guilds.Guilds):
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
         if await self._form.state() is DOCUMENTS:
             return await super().store_channels(guild_id, listing)
-        stored = (await read_rows(self._channels, [guild_id])).get(guild_id, [])
+        stored = (await read_rows(self._channels, guild_id)).get(guild_id, [])
         new, changes = _row_changes(stored, listing)
         wanted, update = self._document_statement(guild_id, listing, stored)
         if new or changes:
@@ -142,10 +142,12 @@ def copied_at(fence: int, fetched_at: float | None) -> database.Document:
     return {"migrated_fence": fence, "migrated_at": fetched_at}
 
 
-async def read_rows(channels: database.Collection, guild_ids: Collection[int]) -> dict[int, list[database.Document]]:
-    """Return the rows of guilds, gone ones included."""
+async def read_rows(
+    channels: database.Collection, guilds: int | database.Document
+) -> dict[int, list[database.Document]]:
+    """Return the rows of the guilds with this id, or whose ids match, by guild; gone ones included."""
     with database.translated():
-        rows = await channels.find({"guild_id": {"$in": list(guild_ids)}}).to_list(None)
+        rows = await channels.find({"guild_id": guilds}).to_list(None)
     found: dict[int, list[database.Document]] = {}
     for row in rows:
         found.setdefault(row["guild_id"], []).append(row)

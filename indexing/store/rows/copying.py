@@ -64,6 +64,7 @@ class Copier(Walk):
     async def copy(self, ids: Collection[Any]) -> int:
         """Copy what differs, until nothing does; returns how many documents were written."""
         copied = 0
+        ids = set(ids)
         for _ in range(TRIES):
             changes = await self._changes(ids)
             if not changes:
@@ -71,12 +72,17 @@ class Copier(Walk):
             with database.translated():
                 done = await self._walked.bulk_write(list(changes.values()), ordered=False)
             copied += done.matched_count
-            ids = list(changes)
+            ids = set(changes)
         raise errors.StoreUnavailable(f"{len(ids)} {self.name} change faster than they can be copied")
 
     @abc.abstractmethod
     async def _changes(self, ids: Collection[Any]) -> dict[Any, Any]:
         """Return the update of each document that differs from its rows, by id."""
+
+
+def _between(ids: Collection[Any]) -> database.Document:
+    """Return the condition of a batch, which is a part of a walk: a range is one scan of an index."""
+    return {"$gte": min(ids), "$lte": max(ids)}
 
 
 class GuildCopier(Copier):
@@ -98,12 +104,12 @@ class GuildCopier(Copier):
     async def _changes(self, ids: Collection[int]) -> dict[int, Any]:
         fields = {"fence": 1, "fetched_at": 1, "fingerprint": 1, "migrated_fence": 1, "migrated_at": 1}
         with database.translated():
-            heads = await self._walked.find({"_id": {"$in": list(ids)}}, fields).to_list(None)
-        wanted = [head for head in heads if not _is_copied(head)]
+            heads = await self._walked.find({"_id": _between(ids)}, fields).to_list(None)
+        wanted = [head for head in heads if head["_id"] in ids and not _is_copied(head)]
         if not wanted:
             return {}
         self._refuse_old_release(wanted)
-        rows = await channels.read_rows(self._channels, [head["_id"] for head in wanted])
+        rows = await channels.read_rows(self._channels, _between([head["_id"] for head in wanted]))
         return {head["_id"]: _guild_update(head, rows.get(head["_id"], [])) for head in wanted}
 
     def _refuse_old_release(self, heads: list[database.Document]) -> None:
@@ -149,29 +155,29 @@ class UserCopier(Copier):
     async def copy(self, ids: Collection[int]) -> int:
         """Copy what differs; returns how many documents were written."""
         copied = await super().copy(ids)
-        await self._add_to_rosters(ids)
+        await self._add_to_rosters(set(ids))
         return copied
 
     async def _changes(self, ids: Collection[int]) -> dict[int, Any]:
         with database.translated():
-            rows = await self._walked.find({"_id": {"$in": list(ids)}}, users.INDEX).to_list(None)
-        members = await memberships.read_memberships(self._memberships, ids)
+            rows = await self._walked.find({"_id": _between(ids)}, users.INDEX).to_list(None)
+        members = await memberships.read_memberships(self._memberships, _between(ids))
         return {
             row["_id"]: _user_update(row, members.get(row["_id"], {}))
             for row in rows
-            if users.user_of(row).memberships != members.get(row["_id"], {})
+            if row["_id"] in ids and users.user_of(row).memberships != members.get(row["_id"], {})
         }
 
     async def _add_to_rosters(self, ids: Collection[int]) -> None:
-        wanted = {"user_id": {"$in": list(ids)}}
+        wanted = {"user_id": _between(ids)}
         with database.translated():
             rows = await self._memberships.find(wanted, {"user_id": 1, "guild_id": 1, "left_at": 1}).to_list(None)
-            known = await self._rosters.find({"_id": {"$in": list(ids)}}).to_list(None)
+            known = await self._rosters.find({"_id": _between(ids)}).to_list(None)
         before = {row["_id"]: {name: set(row.get(name, ())) for name in ("guild_ids", "former")} for row in known}
         missing: dict[int, dict[str, set[int]]] = {}
         for row in rows:
             name = "guild_ids" if row.get("left_at") is None else "former"
-            if row["guild_id"] not in before.get(row["user_id"], {}).get(name, ()):
+            if row["user_id"] in ids and row["guild_id"] not in before.get(row["user_id"], {}).get(name, ()):
                 missing.setdefault(row["user_id"], {"guild_ids": set(), "former": set()})[name].add(row["guild_id"])
         if missing:
             changes = [
@@ -215,7 +221,7 @@ class RosterCleaner(Walk):
     async def copy(self, ids: Collection[int]) -> int:
         """Erase; returns how many."""
         with database.translated():
-            rows = await self._users.find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list(None)
+            rows = await self._users.find({"_id": _between(ids)}, {"_id": 1}).to_list(None)
             unknown = sorted(set(ids) - {row["_id"] for row in rows})
             if unknown:
                 await self._walked.delete_many({"_id": {"$in": unknown}})
@@ -235,9 +241,11 @@ class JobCopier(Copier):
     async def _changes(self, ids: Collection[str]) -> dict[str, Any]:
         fields = {"guilds": 1, "tasks": 1, "by": 1, "turn": 1}
         with database.translated():
-            rows = await self._walked.find({"_id": {"$in": list(ids)}}, fields).to_list(None)
-        tasks = await units.read_units(self._units, [row["_id"] for row in rows])
-        updates = {row["_id"]: _job_update(row, tasks[row["_id"]]) for row in rows if row["_id"] in tasks}
+            rows = await self._walked.find({"_id": _between(ids)}, fields).to_list(None)
+        tasks = await units.read_units(self._units, _between(ids))
+        updates = {
+            row["_id"]: _job_update(row, tasks[row["_id"]]) for row in rows if row["_id"] in ids and row["_id"] in tasks
+        }
         return {job_id: update for job_id, update in updates.items() if update is not None}
 
 

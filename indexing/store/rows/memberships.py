@@ -56,7 +56,7 @@ class RowUsers(users.Users):
         fields = {"listed_at": 1, "pinned": 1, "muted": 1}
         with database.translated():
             found = await self._users.find({"_id": {"$in": list(user_ids)}}, fields).to_list(None)
-        members = await read_memberships(self._memberships, user_ids)
+        members = await read_memberships(self._memberships, {"$in": list(user_ids)})
         return {row["_id"]: _user(row, members.get(row["_id"], {})) for row in found}
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
@@ -154,11 +154,11 @@ def _key(user_id: int, guild_id: int) -> str:
 
 
 async def read_memberships(
-    memberships: database.Collection, user_ids: Collection[int]
+    memberships: database.Collection, users: database.Document
 ) -> dict[int, dict[int, model.Membership]]:
-    """Return the present memberships of users, by user and guild."""
+    """Return the present memberships of the users whose ids match, by user and guild."""
     with database.translated():
-        rows = await memberships.find({"user_id": {"$in": list(user_ids)}, "left_at": None}).to_list(None)
+        rows = await memberships.find({"user_id": users, "left_at": None}).to_list(None)
     found: dict[int, dict[int, model.Membership]] = {}
     for row in rows:
         found.setdefault(row["user_id"], {})[int(row["guild_id"])] = _membership(row)

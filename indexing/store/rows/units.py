@@ -6,7 +6,7 @@ no greater revision, as in the release before.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pymongo
 
@@ -57,10 +57,10 @@ class RowJobs(jobs.Jobs):
         owned = await super().begin_turn(job_id, turn, now=now, until=until)
         if owned is None or await self._form.state() is not ROWS:
             return owned
-        return owned[0], (await read_units(self._units, [job_id])).get(job_id, [])
+        return owned[0], (await read_units(self._units, job_id)).get(job_id, [])
 
     async def _with_rows(self, rows: list[database.Document]) -> list[tuple[model.Job, list[model.GuildTask]]]:
-        tasks = await read_units(self._units, [row["_id"] for row in rows])
+        tasks = await read_units(self._units, {"$in": [row["_id"] for row in rows]})
         whole = ({**row, **jobs.packed_tasks(tasks.get(row["_id"], []))} for row in rows)
         return [(jobs.job_of(row), jobs.tasks_of(row)) for row in whole]
 
@@ -109,10 +109,10 @@ def _key(job: model.Job, task: model.GuildTask) -> str:
     return f"{job.job_id}:{task.guild_id}"
 
 
-async def read_units(units: database.Collection, job_ids: Collection[str]) -> dict[str, list[model.GuildTask]]:
-    """Return the tasks of jobs by position, by job."""
+async def read_units(units: database.Collection, jobs: str | database.Document) -> dict[str, list[model.GuildTask]]:
+    """Return the tasks of the jobs with this id, or whose ids match, by job and position."""
     with database.translated():
-        rows = await units.find({"job_id": {"$in": list(job_ids)}}).to_list(None)
+        rows = await units.find({"job_id": jobs}).to_list(None)
     found: dict[str, list[model.GuildTask]] = {}
     for row in sorted(rows, key=lambda row: row["position"]):
         found.setdefault(row["job_id"], []).append(_task(row))
