@@ -125,3 +125,18 @@ def job(job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 --
     """Return a job before its first turn."""
     now = clockwork.START
     return dataclasses.replace(model.new_job(job_id, USER, now=now, due=now + 2.0, force=False), **changes)
+
+
+RICH_CHANNEL = channel(
+    11,
+    kind=15,
+    name="général 🎉",
+    topic="what is said here",
+    position=7,
+    parent_id=10,
+    nsfw=True,
+    flags=1 << 4,
+    last_message_id=(1 << 62) + 1,
+    overwrites=(denied(GUILD), allowed(USER, 1), model.Overwrite(5, 0, (1 << 63) - 1, 0)),
+)
+"""A channel with another value than the default in every field."""

@@ -24,5 +24,15 @@ def keep(found: Mapping[str, object], path: pathlib.Path | None) -> None:
     text = json.dumps(found, indent=2)
     SCREEN.print_json(text)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
+        _write(text, path)
+
+
+def merge(name: str, found: Mapping[str, object], path: pathlib.Path) -> None:
+    """Write results into the JSON file *path* under a name, and keep those under other names."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    _write(json.dumps({**kept, name: found}, indent=2), path)
+
+
+def _write(text: str, path: pathlib.Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")

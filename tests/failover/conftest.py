@@ -1,7 +1,9 @@
 """Excludes these tests from ordinary runs: they need Debian's redis-server and redis-sentinel, and some minutes."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,3 +18,10 @@ def programs() -> None:
     if missing:
         ours = os.environ.get("CI") == "true"  # noqa: TID251 -- as above
         (pytest.fail if ours else pytest.skip)(f"{missing} missing: apt-get install redis-server redis-sentinel")
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    """Close what a test opened."""
+    with contextlib.ExitStack() as opened:
+        yield opened

@@ -51,12 +51,14 @@ class Address:
 
     Attributes:
         port: The port.
+        url: The URL of database 0 of the server behind it.
     """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.port: int = self._listener.getsockname()[1]
+        self.url = f"redis://:{IN_URL}@127.0.0.1:{self.port}/0"
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 

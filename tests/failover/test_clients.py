@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -16,13 +16,6 @@ BEFORE, AFTER = 0.5, 5.0
 """Seconds of commands before the failover, and without a failure after it."""
 SENTINEL_LIMIT = 5.0
 """Seconds from the promotion until Sentinel announces it to its clients; it takes one."""
-
-
-@pytest.fixture
-def stack() -> Iterator[contextlib.ExitStack]:
-    """Close what a test opened."""
-    with contextlib.ExitStack() as opened:
-        yield opened
 
 
 def show(capsys: pytest.CaptureFixture[str], line: str) -> None:
@@ -68,10 +61,9 @@ def test_no_command_fails_when_the_address_moves(
     pair = redis_servers.Pair(stack)
     address = redis_servers.Address(pair.ports[0])
     stack.callback(address.close)
-    url = f"redis://:{redis_servers.IN_URL}@127.0.0.1:{address.port}/0"
     pair.watch_promotion()
 
-    failed_at, failed = asyncio.run(last_failure(url, lambda: pair.promote(address, cut=cut)))
+    failed_at, failed = asyncio.run(last_failure(address.url, lambda: pair.promote(address, cut=cut)))
 
     seconds = max(0.0, failed_at - pair.promoted_at)
     show(capsys, f"address moves, {'cut' if cut else 'kept'}: {seconds:.2f} s after the promotion, failed {failed}")

@@ -5,7 +5,7 @@ import contextlib
 import json
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -119,13 +119,6 @@ def play(url: str, pair: redis_servers.Pair, fail_over: Callable[[], None], hold
     }
 
 
-@pytest.fixture
-def stack() -> Iterator[contextlib.ExitStack]:
-    """Close what a test opened."""
-    with contextlib.ExitStack() as opened:
-        yield opened
-
-
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("cut", [False, True], ids=["kept", "cut"])
 def test_calls_go_on_after_the_hold_when_the_address_moves(
@@ -137,9 +130,8 @@ def test_calls_go_on_after_the_hold_when_the_address_moves(
     pair = redis_servers.Pair(stack)
     address = redis_servers.Address(pair.ports[0])
     stack.callback(address.close)
-    url = f"redis://:{redis_servers.IN_URL}@127.0.0.1:{address.port}/0"
 
-    found = play(url, pair, lambda: pair.promote(address, cut=cut))
+    found = play(address.url, pair, lambda: pair.promote(address, cut=cut))
 
     with capsys.disabled():
         print(f"\n  address moves, {'cut' if cut else 'kept'}: {found}", end="", flush=True)  # noqa: T201 -- measured

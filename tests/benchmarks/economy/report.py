@@ -105,35 +105,7 @@ def page(found: Iterable[Promise], weeks: Sequence[week.Week], rushes: Sequence[
         "",
         WEEK,
         "",
-        *_table(
-            (
-                "users",
-                "guilds with the bot",
-                "lists",
-                "channels",
-                "both",
-                "roles",
-                "stale",
-                "403",
-                "naive",
-                "naive 403",
-            ),
-            [
-                (
-                    f"{w.users:,}",
-                    f"{w.distinct:,}",
-                    f"{w.lists:.2f}",
-                    f"{w.channels:.2f}",
-                    f"{w.lists + w.channels:.2f}",
-                    f"{w.roles:.2f}",
-                    f"{w.stale:.2%}",
-                    f"{w.refused}",
-                    f"{w.naive:.1f}",
-                    f"{w.naive_refused:.1f}",
-                )
-                for w in weeks
-            ],
-        ),
+        *_week_table(weeks),
         "",
         "![Calls per user and day](economy.png)",
         "",
@@ -141,26 +113,62 @@ def page(found: Iterable[Promise], weeks: Sequence[week.Week], rushes: Sequence[
         "",
         RUSH,
         "",
-        *_table(
-            ("lists", "users", "calls", "first, median", "p95", "the least p95", "five, middle", "drain", "the least"),
-            [
-                (
-                    "known" if r.lists_are_known else "charged",
-                    f"{r.users}",
-                    f"{r.calls:,}",
-                    f"{r.first_p50:.1f}",
-                    f"{r.first_p95:.1f}",
-                    f"{r.first_least:.1f}",
-                    f"{r.middle_five:.2f}",
-                    f"{r.drain:.1f}",
-                    f"{r.least:.1f} (+{r.drain_over_least:.1%})",
-                )
-                for r in rushes
-            ],
-        ),
+        *_rush_table(rushes),
         "",
     ]
     return "\n".join(lines)
+
+
+def _week_table(weeks: Sequence[week.Week]) -> list[str]:
+    return _table(
+        (
+            "users",
+            "guilds with the bot",
+            "lists",
+            "channels",
+            "both",
+            "roles",
+            "stale",
+            "403",
+            "naive",
+            "naive 403",
+        ),
+        [
+            (
+                f"{w.users:,}",
+                f"{w.distinct:,}",
+                f"{w.lists:.2f}",
+                f"{w.channels:.2f}",
+                f"{w.lists + w.channels:.2f}",
+                f"{w.roles:.2f}",
+                f"{w.stale:.2%}",
+                f"{w.refused}",
+                f"{w.naive:.1f}",
+                f"{w.naive_refused:.1f}",
+            )
+            for w in weeks
+        ],
+    )
+
+
+def _rush_table(rushes: Sequence[rush.Rush]) -> list[str]:
+    return _table(
+        ("lists", "users", "calls", "first, median", "p95", "the least p95", "five, middle", "drain", "the least"),
+        [
+            (
+                "known" if r.lists_are_known else "charged",
+                f"{r.users}",
+                f"{r.calls:,}",
+                f"{r.first_p50:.1f}",
+                f"{r.first_p95:.1f}",
+                f"{r.first_least:.1f}",
+                f"{r.middle_five:.2f}",
+                f"{r.drain:.1f}",
+                f"{r.least:.1f} (+{r.drain_over_least:.1%})",
+            )
+            for r in rushes
+        ],
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

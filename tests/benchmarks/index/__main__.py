@@ -14,7 +14,6 @@ Users' own limits have no effect, except in crowd and starts. Each run has a new
 import argparse
 import asyncio
 import dataclasses
-import json
 import pathlib
 import statistics
 import sys
@@ -70,7 +69,7 @@ def main() -> int:
             found = measure(scenario, title, workers, rounds)
             ended = ended and found["all_ended"]
             if options.out:
-                merge(options.out, title, found)
+                report.merge(title, found, options.out)
     return 0 if ended else 1
 
 
@@ -112,13 +111,6 @@ def medians(rows: Sequence[runs.Row]) -> runs.Row:
         if values and name != "ended":
             found[name] = round(statistics.median(values), 3)
     return found
-
-
-def merge(path: pathlib.Path, title: str, found: runs.Row) -> None:
-    """Write the figures into the file and keep those of other scenarios."""
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**kept, title: found}, indent=2) + "\n")
 
 
 def _options() -> argparse.Namespace:

@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Iterator
 
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing.domain import model
+from indexing.domain import job_updates, model
 from tests.benchmarks import facts, product, report
 from tests.benchmarks.join import empty
 
@@ -52,7 +52,7 @@ def _make_task(place: int, *, indexed: bool) -> model.GuildTask:
         retry_at=0.0,
         reason="",
         channel_count=25 if indexed else None,
-        revision=model.revision_of(1, place + 1),
+        revision=job_updates.revision_of(1, place + 1),
     )
 
 
@@ -74,7 +74,7 @@ async def _start(stores: product.Stores, user_id: int, rows: list[model.GuildTas
     await stores.jobs.add_tasks(owned[0], rows)
     current = await stores.jobs.get(planned.job_id)
     assert current is not None
-    await stores.events.publish(model.JobUpdate(current, model.tally_of(rows), tuple(rows)))
+    await stores.events.publish(job_updates.JobUpdate(current, job_updates.tally_of(rows), tuple(rows)))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ one guild, first page, list of guilds  the demo's user, who has 60 guilds: chann
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
@@ -68,7 +67,7 @@ def main() -> int:
         report.show("hidden channels under concurrent reads", [shown])
     found["load_after"] = facts.machine()["load"]
     if options.out:
-        _write(options.out, options.name, found)
+        report.merge(options.name, found, options.out)
     return 1 if found.get("visibility", {}).get("wrong_pages") else 0
 
 
@@ -94,13 +93,6 @@ def _shown(row: rates.Row) -> rates.Row:
 
 def _tell(line: str) -> None:
     report.SCREEN.print(line, highlight=False)
-
-
-def _write(path: pathlib.Path, name: str, found: Mapping[str, object]) -> None:
-    """Write the figures into the file under a name and keep those under other names."""
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**kept, name: found}, indent=2) + "\n")
 
 
 def _setting(text: str) -> tuple[str, str]:

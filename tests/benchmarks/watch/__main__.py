@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 
-from indexing.domain import model
+from indexing.domain import job_updates, model
 from tests.benchmarks import facts, product, report
 from tests.benchmarks.watch import watchers
 
@@ -36,7 +36,7 @@ class Running:
     rows: list[model.GuildTask]
     changes: int = 0
 
-    def change_next_row(self) -> model.JobUpdate:
+    def change_next_row(self) -> job_updates.JobUpdate:
         """Change the next row and put the time into its name."""
         place = self.changes % len(self.rows)
         self.changes += 1
@@ -44,9 +44,9 @@ class Running:
             self.rows[place],
             name=f"{watchers.MARK}{time.monotonic()}",
             state=model.TaskState.RUNNING if self.changes % 2 else model.TaskState.SUCCEEDED,
-            revision=model.revision_of(self.job.turn, len(self.rows) + self.changes),
+            revision=job_updates.revision_of(self.job.turn, len(self.rows) + self.changes),
         )
-        return model.JobUpdate(self.job, model.tally_of(self.rows), (self.rows[place],))
+        return job_updates.JobUpdate(self.job, job_updates.tally_of(self.rows), (self.rows[place],))
 
 
 def make_rows(number: int) -> list[model.GuildTask]:
@@ -62,7 +62,7 @@ def make_rows(number: int) -> list[model.GuildTask]:
             retry_at=0.0,
             reason="",
             channel_count=None,
-            revision=model.revision_of(1, place + 1),
+            revision=job_updates.revision_of(1, place + 1),
         )
         for place in range(number)
     ]
@@ -78,7 +78,7 @@ async def start_job(stores: product.Stores, user_id: int, guilds: int) -> Runnin
     listed = dataclasses.replace(owned[0], listed=True)
     tasks = make_rows(guilds)
     await stores.jobs.add_tasks(listed, tasks)
-    await stores.events.publish(model.JobUpdate(listed, model.tally_of(tasks), tuple(tasks)))
+    await stores.events.publish(job_updates.JobUpdate(listed, job_updates.tally_of(tasks), tuple(tasks)))
     return Running(listed, tasks)
 
 
@@ -90,7 +90,7 @@ async def end_job(stores: product.Stores, running: Running) -> None:
         finished_at=time.time(),  # noqa: TID251 -- as above
     )
     await stores.jobs.save(ended)
-    await stores.events.publish(model.JobUpdate(ended, model.tally_of(running.rows), tuple(running.rows)))
+    await stores.events.publish(job_updates.JobUpdate(ended, job_updates.tally_of(running.rows), tuple(running.rows)))
 
 
 async def publish_progress(stores: product.Stores, jobs: list[Running], options: argparse.Namespace) -> float:
