@@ -109,7 +109,7 @@ class DiscordClient:
 
     Attributes:
         max_call_time: Longest time of one request, in seconds.
-        outage: Whether Discord answers nobody; those who call `send_once` themselves ask it and report to it.
+        outage: Detects outages of Discord. Callers of `send_once` check it and report to it themselves.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class DiscordClient:
         return found
 
     async def _probe(self, purpose: ports.Purpose) -> None:
-        """Make the neutral call by which an outage is told."""
+        """Make the neutral call that distinguishes an outage from a failing resource."""
         neutral = ports.Purpose(purpose.lane, None, "", PROBE_MAX_WAIT)
         call = self._bot_call(routes.user_guilds(), neutral, {"limit": "1"})
         await self._fetch(call, _at_once(payloads.decode_guild_ids))

@@ -1,5 +1,5 @@
 """
-Tells an outage of Discord, which concerns everybody, from a failure of one resource.
+Distinguishes an outage of Discord, which concerns all users, from a failure of one resource.
 
 When calls of this process fail and none has succeeded for `QUIET` seconds, one neutral call, the bot's list of guilds
 with one row, decides. If it fails as well, Discord is away: calls are refused with `errors.DiscordOutage`, a wait that
