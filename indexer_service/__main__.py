@@ -11,7 +11,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from indexer_service import inspect, migrate, rotate_keys
 from indexer_service.server import app, grpc_server
@@ -19,6 +19,7 @@ from indexing import errors, settings
 from indexing.settings import display
 from indexing.telemetry import logs, tracing
 
+Config = TypeVar("Config", settings.KeysConfig, settings.MigrationConfig)
 GC_THRESHOLDS = (10_000, 10, 100)
 """
 When Python collects reference cycles: net allocations for the youngest generation, then collections of the one below.
@@ -51,34 +52,23 @@ def serve() -> int:
 
 def rotate() -> int:
     """Encrypt all credentials again; returns the exit code: 2 for invalid settings, 1 for an incomplete rotation."""
-    try:
-        config = settings.load_keys()
-        logs.configure(config.logs.level, config.logs.format)
-        return asyncio.run(rotate_keys.rotate_keys(config))
-    except settings.BadSettings as problems:
-        print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
-        return 2
-    except errors.StoreUnavailable as problem:
-        print(f"not complete: {problem}; run it again to continue", file=sys.stderr)  # noqa: T201 -- as above
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run it again to continue", file=sys.stderr)  # noqa: T201 -- as above
-        return 130
+    return _run(settings.load_keys, rotate_keys.rotate_keys)
 
 
 def migrate_rows() -> int:
     """Move the stored data to documents; returns the exit code: 2 for invalid settings, 1 for what is not complete."""
-    return _migrate(migrate.migrate)
+    return _run(settings.load_migration, migrate.migrate)
 
 
 def drop_rows() -> int:
     """Drop the rows; returns the exit code: 2 for invalid settings, 1 when nothing, or not all, was dropped."""
-    return _migrate(migrate.drop_rows)
+    return _run(settings.load_migration, migrate.drop_rows)
 
 
-def _migrate(command: Callable[[settings.MigrationConfig], Coroutine[Any, Any, int]]) -> int:
+def _run(load: Callable[[], Config], command: Callable[[Config], Coroutine[Any, Any, int]]) -> int:
+    """Run a command that can be repeated, with the settings that *load* reads; returns its exit code."""
     try:
-        config = settings.load_migration()
+        config = load()
         logs.configure(config.logs.level, config.logs.format)
         return asyncio.run(command(config))
     except settings.BadSettings as problems:
@@ -97,7 +87,7 @@ def inspect_one(kind: str, identity: str) -> int:
     if kind not in {"guild", "user"} or not (identity.isascii() and identity.isdecimal()):
         print("usage: python -m indexer_service inspect guild|user ID", file=sys.stderr)  # noqa: T201 -- as above
         return 2
-    return _migrate(lambda config: inspect.inspect(config, kind, int(identity)))
+    return _run(settings.load_migration, lambda config: inspect.inspect(config, kind, int(identity)))
 
 
 def print_settings() -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from indexing import errors
@@ -82,6 +82,11 @@ class Coalescer(Generic[Item, Answer]):
         items, task = self._next
         items[item] = None
         return task
+
+    async def fetch(self, items: Iterable[Item]) -> Mapping[Item, Answer]:
+        """Return the answers of one fetch that begins after the call, for at least these items; none for none."""
+        tasks = {self.request(item) for item in items}
+        return await asyncio.shield(tasks.pop()) if tasks else {}
 
     async def _fetch_all(self, items: dict[Item, None]) -> Mapping[Item, Answer]:
         if self._linger:

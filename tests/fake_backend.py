@@ -16,7 +16,7 @@ from prometheus_client import registry
 
 from indexer_service.api import convert
 from indexing import errors, settings
-from indexing.domain import model, ports, turns
+from indexing.domain import job_updates, model, ports, turns
 from indexing.telemetry import metrics
 from indexing.usecases import (
     browse,
@@ -36,7 +36,7 @@ class MemoryEvents:
         self.away = False
         self.open = 0
         self.changed = asyncio.Condition()
-        self.streams: dict[str, list[model.JobUpdate]] = collections.defaultdict(list)
+        self.streams: dict[str, list[job_updates.JobUpdate]] = collections.defaultdict(list)
         self._count = 0
 
     def flush(self) -> None:
@@ -50,7 +50,7 @@ class MemoryEvents:
         for job_id in job_ids:
             self.streams.pop(job_id, None)
 
-    async def publish(self, update: model.JobUpdate) -> None:
+    async def publish(self, update: job_updates.JobUpdate) -> None:
         """Append an update and wake the watchers."""
         if self.away:
             raise errors.QueueUnavailable("played")
@@ -101,10 +101,10 @@ class _Listener:
         self._job_id = job_id
         self._place = place
 
-    def _new(self) -> list[model.JobUpdate]:
+    def _new(self) -> list[job_updates.JobUpdate]:
         return [update for update in self._events.streams[self._job_id] if _place(update.position) > self._place]
 
-    async def next(self, patience: float) -> model.JobUpdate | None:
+    async def next(self, patience: float) -> job_updates.JobUpdate | None:
         """Return what is new, merged."""
         try:
             async with asyncio.timeout(patience), self._events.changed:
@@ -112,9 +112,9 @@ class _Listener:
         except TimeoutError:
             return None
         rows: dict[int, model.GuildTask] = {}
-        last: model.JobUpdate | None = None
+        last: job_updates.JobUpdate | None = None
         for update in self._new():
-            last = model.with_newest_job(last, update)
+            last = job_updates.with_newest_job(last, update)
             for unit in update.tasks:
                 if unit.guild_id not in rows or rows[unit.guild_id].revision < unit.revision:
                     rows.pop(unit.guild_id, None)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from indexing import errors
-from indexing.domain import model, ports, reasons, turns
+from indexing.domain import job_updates, model, ports, reasons, turns
 
 
 class MemoryUsers:
@@ -202,7 +202,7 @@ class MemoryGuilds:
         found = {}
         for key, guild in (await self.get(guild_ids)).items():
             fetched = guild.fetched_at is not None
-            rows, gone = (await self.list_channels([key]), self._gone.get(key, ())) if fetched else ([], ())
+            rows, gone = (self._listed(key), self._gone.get(key, ())) if fetched else ([], ())
             found[key] = model.IndexedGuild(guild, self._versions[key], tuple(rows), gone)
         return found
 
@@ -292,31 +292,17 @@ class MemoryGuilds:
         before_asking = listing.known.schedule.fingerprint if listing.known else ""
         if known is None or self._fences.get(guild_id) != listing.fence or known.schedule.fingerprint != before_asking:
             return False
-        channels, now, schedule = listing.channels, listing.now, listing.schedule
-        newest = max((channel.last_message_id or 0 for channel in channels), default=0) or None
+        channels, now = listing.channels, listing.now
         before = self._channels[guild_id]
         after = {channel.channel_id: channel for channel in channels}
         self.written += [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
         self._channels[guild_id] = after
-        if listing.known and before_asking and before_asking == schedule.fingerprint:
-            self._versions[guild_id] += _shown_otherwise(listing.known, newest)
+        if listing.known and before_asking and before_asking == listing.schedule.fingerprint:
+            self._versions[guild_id] += _shown_otherwise(listing.known, listing.newest_message_id)
         else:
             self._versions[guild_id] += 1
             self._gone[guild_id] = tuple(row for row in listing.gone if row.gone_at > now - RETENTION)
-        self._guilds[guild_id] = dataclasses.replace(
-            self._guilds[guild_id],
-            fetched_at=now,
-            access=model.Access.INSTALLED,
-            channel_count=len(after),
-            newest_message_id=newest,
-            reason="",
-            retry_at=0.0,
-            lease_until=0.0,
-            refusals=0,
-            refused_at=0.0,
-            demand=0,
-            schedule=schedule,
-        )
+        self._guilds[guild_id] = listing.applied_to(self._guilds[guild_id])
         return True
 
     async def mark_refused(self, guild_id: int, *, fence: int, error: str, now: float, retry_at: float) -> None:
@@ -370,10 +356,8 @@ class MemoryGuilds:
     def _scheduled(self, guild_id: int, schedule: model.Schedule) -> None:
         self._guilds[guild_id] = dataclasses.replace(self._guilds[guild_id], schedule=schedule)
 
-    async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
-        """Return the latest listings."""
-        found = [channel for key in set(guild_ids) for channel in self._channels[key].values()]
-        return sorted(found, key=lambda c: (c.guild_id, c.position, c.channel_id))
+    def _listed(self, guild_id: int) -> list[model.Channel]:
+        return sorted(self._channels[guild_id].values(), key=lambda c: (c.position, c.channel_id))
 
 
 def _shown_otherwise(known: model.Guild, newest: int | None) -> bool:
@@ -508,7 +492,7 @@ def _closed(task: model.GuildTask, job: model.Job) -> model.GuildTask:
     if task.state.terminal:
         return task
     state = model.TaskState.CANCELLED if job.state is model.JobState.CANCELLED else model.TaskState.FAILED
-    revision = max(task.revision + 1, model.revision_of(job.turn, 1 << 19))
+    revision = max(task.revision + 1, job_updates.revision_of(job.turn, 1 << 19))
     return dataclasses.replace(task, state=state, reason=job.reason or "INTERNAL", retry_at=0.0, revision=revision)
 
 

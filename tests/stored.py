@@ -1,6 +1,6 @@
 """Store writes as use cases make them: load the stored value, then write conditionally."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from indexing.domain import model, ports
 from indexing.usecases import read_channels
@@ -53,3 +53,9 @@ async def channels(  # noqa: PLR0913 -- what a listing consists of
     gone = read_channels.gone_after(known, channels, now) if known is not None else ()
     listing = model.Listing(fence, channels, now, schedule, known.guild if known else None, gone)
     return await guilds.store_channels(guild_id, listing)
+
+
+async def list_channels(guilds: ports.Guilds, guild_ids: Collection[int]) -> list[model.Channel]:
+    """Return the stored channels of guilds, by guild, position and id."""
+    found = await guilds.load(guild_ids)
+    return [channel for guild_id in sorted(found) for channel in found[guild_id].channels]

@@ -5,7 +5,7 @@ import datetime
 from google.protobuf import duration_pb2, message, timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing.domain import model, reasons
+from indexing.domain import job_updates, model, reasons
 from indexing.ratelimit import limiter
 from indexing.usecases import browse, tokens
 
@@ -29,7 +29,7 @@ def throttled(job: model.Job) -> pb.Throttled | None:
     return pb.Throttled(budget=job.waiting_for, until=timestamp(job.waiting_until))
 
 
-def progress(tally: model.Tally) -> pb.Progress:
+def progress(tally: job_updates.Tally) -> pb.Progress:
     """Return a job's guilds by state."""
     return pb.Progress(
         total=tally.total,
@@ -42,7 +42,7 @@ def progress(tally: model.Tally) -> pb.Progress:
     )
 
 
-def job(row: model.Job, tally: model.Tally) -> pb.Job:
+def job(row: model.Job, tally: job_updates.Tally) -> pb.Job:
     """Return a job with its progress."""
     return pb.Job(
         job_id=row.job_id,

@@ -97,7 +97,7 @@ class JoinCache:
     async def _is_current(self, entry: _Entry, called_at: float) -> bool:
         age = called_at - entry.checked_at
         if age > CHECK_AGE:
-            await asyncio.shield(self._checks.request(entry))
+            await self._checks.fetch([entry])
             return entry.checked_at >= called_at
         if age > CHECK_AGE / 2:
             self._early_checks.request(entry)

@@ -11,7 +11,7 @@ from indexer_service.api import convert, join_cache, page_tokens, streams, valid
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
-from indexing.domain import model, ports
+from indexing.domain import job_updates, model, ports
 from indexing.ratelimit import limiter
 from indexing.usecases import browse, control_job, erase_user, start_job, tokens, watch_job
 
@@ -48,7 +48,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         self._slots = slots
         self._join_cache = join_cache.JoinCache(use_cases.events, use_cases.clock, self._make_join_response)
 
-    def forget_joins(self, update: model.JobUpdate) -> None:
+    def forget_joins(self, update: job_updates.JobUpdate) -> None:
         """Drop the cached join response of a job that has changed."""
         self._join_cache.forget(update.job.user_id)
 
@@ -236,7 +236,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
 
     def _start_response(self, started: start_job.StartResult) -> pb.StartIndexingResponse:
         return pb.StartIndexingResponse(
-            job=convert.job(started.job, model.tally_of(started.tasks)),
+            job=convert.job(started.job, job_updates.tally_of(started.tasks)),
             disposition=f"DISPOSITION_{started.disposition}",
             reason=started.reason,
             guilds=[convert.job_guild(task) for task in started.tasks],

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from indexer_service.api import convert, page_tokens
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing.domain import model
+from indexing.domain import job_updates
 from indexing.usecases import watch_job
 
 PURPOSE = "watch"
@@ -79,7 +79,7 @@ def _responses(message: watch_job.Message) -> Iterator[pb.WatchProgressResponse]
         yield from _changes(message.update, own=message.job_changed)
 
 
-def _changes(update: model.JobUpdate, *, own: bool) -> Iterator[pb.WatchProgressResponse]:
+def _changes(update: job_updates.JobUpdate, *, own: bool) -> Iterator[pb.WatchProgressResponse]:
     numbers = convert.progress(update.tally)
     for task in update.tasks:
         yield pb.WatchProgressResponse(guild=convert.job_guild(task), progress=numbers)

@@ -4,7 +4,6 @@ Frozen values that travel between packages. Ids are Discord snowflakes as int, t
 Shapes follow Discord's documentation as read on 2026-08-06 (discord-api-docs, developers/resources).
 """
 
-import collections
 import dataclasses
 import enum
 from collections.abc import Iterable, Mapping, Sequence
@@ -283,6 +282,28 @@ class Listing:
     known: Guild | None = None
     gone: Sequence[GoneChannel] = ()
 
+    @property
+    def newest_message_id(self) -> int | None:
+        """The newest message of all channels; None without any."""
+        return max((channel.last_message_id or 0 for channel in self.channels), default=0) or None
+
+    def applied_to(self, guild: Guild) -> Guild:
+        """Return the guild as it is once the listing is stored."""
+        return dataclasses.replace(
+            guild,
+            access=Access.INSTALLED,
+            fetched_at=self.now,
+            channel_count=len(self.channels),
+            newest_message_id=self.newest_message_id,
+            reason="",
+            retry_at=0.0,
+            refusals=0,
+            refused_at=0.0,
+            demand=0,
+            lease_until=0.0,
+            schedule=self.schedule,
+        )
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GuildVersion:
@@ -328,7 +349,7 @@ class GuildTask:
         position: 0 is the most important guild, as ranked by the latest turn.
         retry_at: Earliest next attempt; 0 when the task may run now.
         channel_count: Channels that this user may see, None before the first fetch.
-        revision: Grows with every change of the task, see `revision_of`.
+        revision: Grows with every change of the task, see `job_updates.revision_of`.
     """
 
     guild_id: int
@@ -392,63 +413,3 @@ def new_job(job_id: str, user_id: int, *, now: float, due: float, force: bool) -
         waiting_for="",
         waiting_until=0.0,
     )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tally:
-    """Number of a job's guild tasks by state."""
-
-    total: int = 0
-    queued: int = 0
-    running: int = 0
-    succeeded: int = 0
-    skipped: int = 0
-    failed: int = 0
-    cancelled: int = 0
-
-    @property
-    def open(self) -> int:
-        """Tasks that still need work."""
-        return self.queued + self.running
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class JobUpdate:
-    """
-    A change of a job: the job as it is now, and its changed tasks in full.
-
-    Attributes:
-        position: Opaque position in the job's stream of updates; empty when it was not read from there.
-    """
-
-    job: Job
-    tally: Tally
-    tasks: tuple[GuildTask, ...] = ()
-    position: str = ""
-
-
-def with_newest_job(before: JobUpdate | None, update: JobUpdate) -> JobUpdate:
-    """
-    Return *update*, which was published after *before*, with the job of the later turn.
-
-    A turn that lost its job may still publish: its newer tasks are used, its view of the job is not.
-    """
-    if before is None or before.job.turn <= update.job.turn:
-        return update
-    return dataclasses.replace(update, job=before.job, tally=before.tally)
-
-
-def tally_of(tasks: Iterable[GuildTask]) -> Tally:
-    """Count *tasks* by state."""
-    counts = collections.Counter(task.state.name.lower() for task in tasks)
-    return Tally(total=counts.total(), **counts)
-
-
-def revision_of(turn: int, step: int) -> int:
-    """
-    Return the revision for the *step*-th change that *turn* makes.
-
-    Turns own the job one after the other, so revisions grow over the whole job without a shared counter;
-    2**20 changes a turn are far beyond the 200 guilds a user can have, and 2**33 turns fit into 53 bits.
-    """
-    return (turn << 20) | step

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from indexing.domain import model, turns
+from indexing.domain import job_updates, model, turns
 
 Clock = Callable[[], float]
 """Returns the epoch second."""
@@ -258,9 +258,6 @@ class Guilds(Protocol):
     async def purge(self, before: float) -> int:
         """Erase gone channels, and guilds without members that were not viewed since *before*; returns how many."""
 
-    async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
-        """Return the channels of the guilds as of their latest listing, by guild, position, id."""
-
 
 class Jobs(Protocol):
     """Jobs and their guild tasks. Only the owner of the current turn may write; other writes change nothing."""
@@ -409,7 +406,7 @@ class Subscription(Protocol):
     Memory is bounded by the number of the job's guilds, however slow the watcher is.
     """
 
-    async def next(self, max_wait: float) -> model.JobUpdate | None:
+    async def next(self, max_wait: float) -> job_updates.JobUpdate | None:
         """Return the changes since the last call, merged into one update; None after *max_wait* seconds without any."""
 
     async def close(self) -> None:
@@ -423,7 +420,7 @@ FIRST_POSITION = "0-0"
 class Events(Protocol):
     """Progress updates for watchers in any process. Losing them loses no state: the store has every task."""
 
-    async def publish(self, update: model.JobUpdate) -> None:
+    async def publish(self, update: job_updates.JobUpdate) -> None:
         """Append an update to the job's bounded stream."""
 
     async def get_last_position(self, job_id: str) -> str:

@@ -11,11 +11,50 @@ KEY = "indexer:{installs}"
 TTL = 7 * 86_400
 
 
+ACQUIRE = """
+-- Take a lock for a period, unless it is held. It is not held when more time is left than the period of its holder:
+-- then Redis' clock was set back since.
+-- KEYS 1 string: the period in ms of its holder   ARGV 1 period in ms
+-- Reply: 1 if the lock was taken, else 0. Atomic.
+local left = redis.call('PTTL', KEYS[1])
+-- Release 0.1 stores 1.
+local period = tonumber(redis.call('GET', KEYS[1]) or 1)
+if left > 0 and (period == 1 or left <= period) then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[1])
+return 1
+"""
+
+
+class LeaderLock:
+    """Elects one process for each period of a task. No process keeps the lock: every period elects again."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._acquire = client.register_script(ACQUIRE)
+
+    async def try_acquire(self, task: str, seconds: float) -> bool:
+        """Return whether no process acquired *task* in the last *seconds*. One round trip; errors.QueueUnavailable."""
+        with redis_client.translated():
+            return bool(await self._acquire(keys=[_lock_key(task)], args=[max(1, int(seconds * 1000))]))
+
+    async def release(self, task: str) -> None:
+        """End the period of *task* early."""
+        with redis_client.translated():
+            await self._client.delete(_lock_key(task))
+
+
+def _lock_key(task: str) -> str:
+    return f"indexer:{{duty}}:{task}"
+
+
 class RedisBotGuilds:
     """Port `ports.BotGuildsCache`: one key with a JSON value. A lost value is fetched again from Discord."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
+        self._lock = LeaderLock(client)
 
     async def load(self) -> tuple[frozenset[int], float] | None:
         """Return the guild ids and the time at which they were fetched; None when the value is lost."""
@@ -44,14 +83,11 @@ class RedisBotGuilds:
 
     async def claim(self, what: str, seconds: float) -> bool:
         """Return whether no process claimed *what* in the last *seconds*."""
-        with redis_client.translated():
-            claimed = await self._client.set(f"{KEY}:claim:{what}", "1", nx=True, px=int(seconds * 1000))
-        return bool(claimed)
+        return await self._lock.try_acquire(f"bot_guilds:{what}", seconds)
 
     async def release(self, what: str) -> None:
         """End a claim early."""
-        with redis_client.translated():
-            await self._client.delete(f"{KEY}:claim:{what}")
+        await self._lock.release(f"bot_guilds:{what}")
 
     async def count_question(self, window: float) -> int:
         """Count a question about a single guild; returns how many there were in this *window*."""
@@ -62,31 +98,3 @@ class RedisBotGuilds:
                 pipe.incr(key)
                 _, count = await pipe.execute()
         return int(count)
-
-
-ACQUIRE = """
--- Take a lock for a period, unless it is held. It is not held when more time is left than the period of its holder:
--- then Redis' clock was set back since.
--- KEYS 1 string: the period in ms of its holder   ARGV 1 period in ms
--- Reply: 1 if the lock was taken, else 0. Atomic.
-local left = redis.call('PTTL', KEYS[1])
--- Release 0.1 stores 1.
-local period = tonumber(redis.call('GET', KEYS[1]) or 1)
-if left > 0 and (period == 1 or left <= period) then
-  return 0
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[1])
-return 1
-"""
-
-
-class LeaderLock:
-    """Elects one process for each period of a task. No process keeps the lock: every period elects again."""
-
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._acquire = client.register_script(ACQUIRE)
-
-    async def try_acquire(self, task: str, seconds: float) -> bool:
-        """Return whether no process acquired *task* in the last *seconds*. One round trip; errors.QueueUnavailable."""
-        with redis_client.translated():
-            return bool(await self._acquire(keys=[f"indexer:{{duty}}:{task}"], args=[max(1, int(seconds * 1000))]))

@@ -18,7 +18,7 @@ import msgspec
 import redis.asyncio
 
 from indexing import concurrency, errors
-from indexing.domain import model, ports
+from indexing.domain import job_updates, model, ports
 from indexing.messaging import feed, redis_client
 from indexing.telemetry import logs
 
@@ -73,7 +73,7 @@ _Task = _wire_struct(model.GuildTask, ("score", float, 0.0))
 """`score` is published only because release 0.1 rejects a task without it."""
 _JOB_VALUES = operator.attrgetter(*(field.name for field in dataclasses.fields(model.Job)))
 _TASK_VALUES = operator.attrgetter(*(field.name for field in dataclasses.fields(model.GuildTask)))
-_Update = msgspec.defstruct("_Update", [("job", _Job), ("tally", model.Tally), ("units", list[_Task], [])])  # type: ignore[valid-type]  # made above
+_Update = msgspec.defstruct("_Update", [("job", _Job), ("tally", job_updates.Tally), ("units", list[_Task], [])])  # type: ignore[valid-type]  # made above
 _UPDATE = msgspec.json.Decoder(_Update)
 
 
@@ -90,26 +90,26 @@ class RedisEvents:
         self._released = False
         self._reading = True
         self._read_first_ids = client.register_script(READ_FIRST_IDS)
-        self._listener: Callable[[model.JobUpdate], None] | None = None
+        self._listener: Callable[[job_updates.JobUpdate], None] | None = None
         self._log = logs.get(__name__)
 
-    def add_listener(self, listener: Callable[[model.JobUpdate], None]) -> None:
+    def add_listener(self, listener: Callable[[job_updates.JobUpdate], None]) -> None:
         """Set the function that is called with every update that this process publishes or reads."""
         self._listener = listener
 
-    async def publish(self, update: model.JobUpdate) -> None:
+    async def publish(self, update: job_updates.JobUpdate) -> None:
         """Append an update to the job's bounded stream."""
         if self._listener is not None:
             self._listener(update)
         await self._appends.submit(update)
 
-    async def _append(self, updates: list[model.JobUpdate]) -> None:
+    async def _append(self, updates: list[job_updates.JobUpdate]) -> None:
         """Append updates, those of one job as one; 1 round trip for all."""
-        merged: dict[str, model.JobUpdate] = {}
+        merged: dict[str, job_updates.JobUpdate] = {}
         for update in updates:
             before = merged.get(update.job.job_id)
             rows = {task.guild_id: task for one in (before, update) if one is not None for task in one.tasks}
-            newest = model.with_newest_job(before, update)
+            newest = job_updates.with_newest_job(before, update)
             merged[update.job.job_id] = dataclasses.replace(newest, tasks=tuple(rows.values()))
         with redis_client.translated():
             async with self._client.pipeline(transaction=False) as pipe:
@@ -176,7 +176,7 @@ class RedisEvents:
             for watcher in job_feed.watchers:
                 watcher.release()
 
-    async def _restart_read(self) -> list[model.JobUpdate]:
+    async def _restart_read(self) -> list[job_updates.JobUpdate]:
         """Interrupt a blocking read, so that the next one includes the new feed. Between reads nothing is needed."""
         if self._reading:
             with redis_client.translated():
@@ -186,7 +186,7 @@ class RedisEvents:
                     await pipe.execute()
         return []
 
-    async def _read_missed(self, job_id: str, after: str, job_feed: feed.Feed) -> list[model.JobUpdate]:
+    async def _read_missed(self, job_id: str, after: str, job_feed: feed.Feed) -> list[job_updates.JobUpdate]:
         """Return the updates after a position that the feed lacks."""
         if feed.parse(after) >= job_feed.start:
             return []
@@ -226,7 +226,7 @@ class RedisEvents:
             self._reading = False
             await asyncio.sleep(READ_PAUSE * len(feeds))
 
-    def _relay(self, job_feed: feed.Feed, update: model.JobUpdate) -> None:
+    def _relay(self, job_feed: feed.Feed, update: job_updates.JobUpdate) -> None:
         job_feed.append(update)
         if self._listener is not None:
             self._listener(update)
@@ -238,13 +238,13 @@ class RedisEvents:
         await self._blocking_client.aclose()
 
 
-def encode(update: model.JobUpdate) -> bytes:
+def encode(update: job_updates.JobUpdate) -> bytes:
     """Encode an update for the stream."""
     tasks = [_Task(*_TASK_VALUES(task)) for task in update.tasks]
     return _ENCODER.encode(_Update(_Job(*_JOB_VALUES(update.job)), update.tally, tasks))
 
 
-def decode(position: bytes, fields: dict[bytes, bytes]) -> model.JobUpdate | None:
+def decode(position: bytes, fields: dict[bytes, bytes]) -> job_updates.JobUpdate | None:
     """Decode an entry; None for an entry of an incompatible release, which must not stop the stream."""
     try:
         update: Any = _UPDATE.decode(fields[b"u"])
@@ -252,7 +252,7 @@ def decode(position: bytes, fields: dict[bytes, bytes]) -> model.JobUpdate | Non
         logs.get(__name__).warning("update_unreadable", error=str(problem))
         return None
     tasks = tuple(model.GuildTask(*_TASK_VALUES(task)) for task in update.units)
-    return model.JobUpdate(model.Job(*_JOB_VALUES(update.job)), update.tally, tasks, position.decode())
+    return job_updates.JobUpdate(model.Job(*_JOB_VALUES(update.job)), update.tally, tasks, position.decode())
 
 
 def _entries(reply: object) -> list[tuple[str, list[tuple[bytes, dict[bytes, bytes]]]]]:

@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 
-from indexing.domain import model
+from indexing.domain import job_updates, model
 
 Position = tuple[int, int]
 """A position in the job's stream, ordered as Redis orders entry ids."""
@@ -37,18 +37,18 @@ class Feed:
         self.position = start
         """Text form of `end`."""
         self.update_count = 0
-        self.last: model.JobUpdate | None = None
+        self.last: job_updates.JobUpdate | None = None
         self.watchers: set[Watcher] = set()
         self._tasks: dict[int, tuple[Position, model.GuildTask]] = {}
-        self._merged_update: tuple[Position, model.JobUpdate] | None = None
+        self._merged_update: tuple[Position, job_updates.JobUpdate] | None = None
 
-    def append(self, update: model.JobUpdate) -> None:
+    def append(self, update: job_updates.JobUpdate) -> None:
         """Add the stream's next update and wake the watchers. A known update changes nothing."""
         position = parse(update.position)
         if position <= self.end:
             return
         self.position, self.end, self._merged_update = update.position, position, None
-        self.last = model.with_newest_job(self.last, update)
+        self.last = job_updates.with_newest_job(self.last, update)
         self.update_count += 1
         for task in update.tasks:
             self._keep_latest(position, task)
@@ -60,7 +60,7 @@ class Feed:
         self.position = max(self.position, position, key=parse)
         self.end = parse(self.position)
 
-    def prepend(self, start: str, missed: list[model.JobUpdate]) -> None:
+    def prepend(self, start: str, missed: list[job_updates.JobUpdate]) -> None:
         """Move the start back to *start*. *missed* are the stream's updates after it, up to the feed's start."""
         later, last = self._tasks, self.last
         self._tasks, self.last = {}, None
@@ -69,13 +69,13 @@ class Feed:
             position = parse(update.position)
             if position > self.start:
                 break
-            self.last = model.with_newest_job(self.last, update)
+            self.last = job_updates.with_newest_job(self.last, update)
             for task in update.tasks:
                 self._keep_latest(position, task)
         for position, task in later.values():
             self._keep_latest(position, task)
         if last is not None:
-            self.last = model.with_newest_job(self.last, last)
+            self.last = job_updates.with_newest_job(self.last, last)
         self._merged_update = None
         self.start = min(self.start, parse(start))
 
@@ -85,7 +85,7 @@ class Feed:
             self._tasks.pop(task.guild_id, None)
             self._tasks[task.guild_id] = (position, task)
 
-    def get_changes_since(self, position: Position) -> model.JobUpdate | None:
+    def get_changes_since(self, position: Position) -> job_updates.JobUpdate | None:
         """
         Return the changes after *position* as one update, tasks in the order of their last change; None without any.
 
@@ -129,7 +129,7 @@ class Watcher:
         self._released = True
         self.wake()
 
-    async def next(self, max_wait: float) -> model.JobUpdate | None:
+    async def next(self, max_wait: float) -> job_updates.JobUpdate | None:
         """Return the changes since the last call, merged into one update; None after *max_wait* seconds without any."""
         changes = self._feed.get_changes_since(self._position)
         if changes is None and not self._released:

@@ -180,7 +180,7 @@ class Guilds:
         wanted = {"_id": guild_id, "fence": listing.fence, "fingerprint": before or {"$in": ["", None]}}
         ordered = sorted(listing.channels, key=lambda row: (row.position, row.channel_id))
         change: database.Document = {
-            **_fetched(ordered, listing.now),
+            **_fetched(listing),
             **_scheduled(listing.schedule),
             "lease_until": 0.0,
         }
@@ -251,11 +251,6 @@ class Guilds:
             done = await self._guilds.delete_many({"_id": {"$in": sorted(set(guild_ids) - some)}})
         return int(done.deleted_count)
 
-    async def list_channels(self, guild_ids: Collection[int]) -> list[model.Channel]:
-        """Return the channels of the guilds as of their latest listing, by guild, position, id."""
-        found = await self.load(guild_ids)
-        return [channel for guild_id in sorted(found) for channel in found[guild_id].channels]
-
     async def _end_lease(
         self, guild_id: int, fence: int, change: database.Document, more: Mapping[str, int] | None = None
     ) -> bool:
@@ -276,14 +271,13 @@ def _listed(guild: model.UserGuild, old: database.Document | None, *, has_bot: b
     return {"name": guild.name, "icon": guild.icon, "people": people, "access": access}
 
 
-def _fetched(channels: Sequence[model.Channel], now: float) -> database.Document:
+def _fetched(listing: model.Listing) -> database.Document:
     """Return the fields that a complete listing sets in a guild's document."""
-    newest = max((channel.last_message_id or 0 for channel in channels), default=0)
     return {
-        "fetched_at": now,
+        "fetched_at": listing.now,
         "access": model.Access.INSTALLED.value,
-        "channel_count": len(channels),
-        "newest_message_id": newest or None,
+        "channel_count": len(listing.channels),
+        "newest_message_id": listing.newest_message_id,
         "error": "",
         "retry_at": 0.0,
         "refusals": 0,

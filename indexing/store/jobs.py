@@ -24,7 +24,7 @@ import pymongo
 import pymongo.errors
 
 from indexing import errors
-from indexing.domain import model
+from indexing.domain import job_updates, model
 from indexing.store import database, writer
 
 TRIES = 3
@@ -32,8 +32,6 @@ HEAD = {"guilds": 0, "tasks": 0}
 """Projection that leaves out the tasks."""
 WRITTEN_ONCE = {"user_id", "force", "created_at", "listed", "turn"}
 """Fields that `save` does not write, so that a copy from before the guild list does not reset them."""
-LAST_STEPS = 1 << 19
-"""Revision step that no turn reaches, for tasks that were open when the job ended."""
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=int)
 _GUILDS = msgspec.msgpack.Decoder(list[tuple[int, str, int]])
 _TASK = msgspec.msgpack.Decoder(tuple[str, str, int, float, str, int | None, int])
@@ -234,7 +232,7 @@ def _closed(task: model.GuildTask, state: model.JobState, row: database.Document
     if task.state.terminal:
         return task
     ended = model.TaskState.CANCELLED if state is model.JobState.CANCELLED else model.TaskState.FAILED
-    revision = max(task.revision + 1, model.revision_of(row["turn"], LAST_STEPS))
+    revision = max(task.revision + 1, job_updates.revision_of(row["turn"], job_updates.LAST_STEPS))
     return dataclasses.replace(
         task, state=ended, reason=row.get("error") or errors.IndexerError.reason, retry_at=0.0, revision=revision
     )

@@ -243,14 +243,18 @@ async def make_indexes(db: database.Database, state: schema.State = schema.State
         errors.StoreUnavailable: MongoDB does not answer.
     """
     plain = database.unmeasured(db)
-    for index in SHARED + (OF_ROWS if state is schema.State.ROWS else OF_DOCUMENTS):
-        await _make_index(plain, index)
+    declared = SHARED + (OF_ROWS if state is schema.State.ROWS else OF_DOCUMENTS)
+    for name in dict.fromkeys(index.collection for index in declared):
+        with database.translated():
+            found = await plain[name].index_information()
+        for index in declared:
+            if index.collection == name:
+                await _make_index(plain, index, found)
 
 
-async def _make_index(db: database.Database, index: Index) -> None:
+async def _make_index(db: database.Database, index: Index, found: database.Document) -> None:
+    """Make one index of a collection that had the indexes *found*, by name."""
     collection = db[index.collection]
-    with database.translated():
-        found = await collection.index_information()
     others = {name: _options(info) for name, info in found.items() if _keys(info) == index.keys}
     same = next((name for name, options in others.items() if options == index.options), None)
     if same is None:

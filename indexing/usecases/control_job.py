@@ -9,7 +9,7 @@ import dataclasses
 import uuid
 
 from indexing import errors, settings
-from indexing.domain import model, ports, turns
+from indexing.domain import job_updates, model, ports, turns
 
 MAX_ATTEMPTS = 20
 """Attempts to own the job; each failed attempt lost a race against a turn of the job."""
@@ -98,14 +98,14 @@ class JobControl:
                 state=model.TaskState(job.state),
                 reason=job.reason,
                 retry_at=0.0,
-                revision=model.revision_of(job.turn, step),
+                revision=job_updates.revision_of(job.turn, step),
             )
             for step, task in enumerate(open_tasks, start=1)
         }
         ended = dataclasses.replace(job, finished_at=self._deps.clock())
         final = [closed.get(task.guild_id, task) for task in tasks]
         if await self._deps.jobs.save(ended, closed.values()):
-            await self._deps.events.publish(model.JobUpdate(ended, model.tally_of(final), tuple(final)))
+            await self._deps.events.publish(job_updates.JobUpdate(ended, job_updates.tally_of(final), tuple(final)))
         return ended
 
     async def _add_failed_tasks(self, job: model.Job, failed: list[model.GuildTask]) -> model.Job:
@@ -122,12 +122,12 @@ class JobControl:
                 retry_at=0.0,
                 reason="",
                 position=position,
-                revision=model.revision_of(owned.turn, position + 1),
+                revision=job_updates.revision_of(owned.turn, position + 1),
             )
             for position, row in enumerate(failed)
         ]
         ready = dataclasses.replace(owned, listed=True, next_turn_at=self._deps.clock(), unfinished=0)
         await self._deps.jobs.add_tasks(ready, rows)
-        await self._deps.events.publish(model.JobUpdate(ready, model.tally_of(rows), tuple(rows)))
+        await self._deps.events.publish(job_updates.JobUpdate(ready, job_updates.tally_of(rows), tuple(rows)))
         await self._deps.queue.enqueue(turns.Turn(ready.job_id, ready.turn))
         return ready

@@ -8,7 +8,7 @@ before it is trusted, because Discord sometimes answers with a part.
 
 import asyncio
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from indexing import concurrency, errors, settings
 from indexing.domain import freshness, model, permissions, ports, ranking, reasons
@@ -17,12 +17,8 @@ from indexing.usecases import erase_user
 
 MAX_UNCONFIRMED_LOSS = 0.3
 """Share of the known guilds that a list may lack without being fetched a second time."""
-FORCED_INTERVAL = 60.0
-"""Least seconds between two refreshes of the bot's list, however many jobs force one."""
 REFRESH_PURPOSE = ports.Purpose(model.Lane.REFRESH, user_id=None, waiter="installs", max_wait=1.0)
 """Purpose of a refresh that no job waits for."""
-
-
 SUSPECT_AFTER = 600.0
 """Seconds between the first listing that lacks a guild and the one that confirms its absence."""
 ASKED_EVERY = 5.0
@@ -159,7 +155,7 @@ class BotGuilds:
         self._refreshing: asyncio.Task[frozenset[int]] | None = None
         self._log = logs.get(__name__)
 
-    async def get(self, purpose: ports.Purpose, *, max_age: float | None = None) -> frozenset[int] | None:
+    async def get(self, purpose: ports.Purpose) -> frozenset[int] | None:
         """
         Return the guilds that have our bot; one process of the fleet fetches them when the cache is lost or old.
 
@@ -171,12 +167,11 @@ class BotGuilds:
             errors.BotTokenRefused: Discord refuses the bot's token.
             And the errors of `ports.Discord`, when nothing is cached.
         """
-        age = self._config.bot_guilds_age if max_age is None else max_age
         cached = await self._deps.bot_guilds.load()
-        if cached is not None and self._deps.clock() - cached[1] < age:
+        if cached is not None and self._deps.clock() - cached[1] < self._config.bot_guilds_age:
             return cached[0]
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = concurrency.spawn_shared(self._refresh(cached, purpose, age))
+            self._refreshing = concurrency.spawn_shared(self._refresh(cached, purpose))
         task = self._refreshing
         await asyncio.wait({task}, timeout=REFRESH_WAIT)
         if task.done():
@@ -211,11 +206,8 @@ class BotGuilds:
                     found.add(guild.guild_id)
             except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
                 break
-        if not found:
-            return known
-        cached = await self._deps.bot_guilds.load()
-        if cached is not None:
-            await self._deps.bot_guilds.store(cached[0] | found, cached[1])
+        if found:
+            await self._change_cached(lambda cached: cached | found)
         return known | found
 
     async def keep_fresh(self) -> None:
@@ -226,20 +218,22 @@ class BotGuilds:
         """Return whether our bot is in a guild that refused it: one call instead of a listing of all guilds."""
         if await self._deps.discord.bot_is_in(guild_id, _without_user(purpose)):
             return True
-        cached = await self._deps.bot_guilds.load()
-        if cached is not None:
-            await self._deps.bot_guilds.store(cached[0] - {guild_id}, cached[1])
+        await self._change_cached(lambda cached: cached - {guild_id})
         await self._record_removed({guild_id})
         return False
 
-    async def _refresh(
-        self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose, age: float
-    ) -> frozenset[int]:
+    async def _change_cached(self, change: Callable[[frozenset[int]], frozenset[int]]) -> None:
+        """Change the cached set, which keeps its age; nothing is cached when nothing was."""
+        cached = await self._deps.bot_guilds.load()
+        if cached is not None:
+            await self._deps.bot_guilds.store(change(cached[0]), cached[1])
+
+    async def _refresh(self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose) -> frozenset[int]:
         """List the guilds, or wait for the process that already lists them."""
         while not await self._deps.bot_guilds.claim("refresh", REFRESH_LEASE):
             await asyncio.sleep(REFRESH_POLL)
             newer = await self._deps.bot_guilds.load()
-            if newer is not None and (self._deps.clock() - newer[1] < age or newer != cached):
+            if newer is not None and (self._deps.clock() - newer[1] < self._config.bot_guilds_age or newer != cached):
                 return newer[0]
         try:
             return await self._list_and_store(cached, purpose)

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 
 from indexing import errors
-from indexing.domain import model, ports, reasons
+from indexing.domain import job_updates, model, ports, reasons
 from indexing.telemetry import logs, metrics
 from indexing.usecases import fetch_guild
 
@@ -100,7 +100,7 @@ class TurnState:
     def revise(self, task: model.GuildTask) -> model.GuildTask:
         """Keep a changed task under the next revision; returns it."""
         self.changes += 1
-        revised = dataclasses.replace(task, revision=model.revision_of(self.job.turn, self.changes))
+        revised = dataclasses.replace(task, revision=job_updates.revision_of(self.job.turn, self.changes))
         self.tasks[task.guild_id] = revised
         return revised
 
@@ -131,9 +131,9 @@ class TurnState:
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
         return ports.Purpose(lane, job.user_id, name, max_wait)
 
-    def update(self, *tasks: model.GuildTask) -> model.JobUpdate:
+    def update(self, *tasks: model.GuildTask) -> job_updates.JobUpdate:
         """Return the update for watchers after *tasks* changed."""
-        return model.JobUpdate(self.job, model.tally_of(self.tasks.values()), tasks)
+        return job_updates.JobUpdate(self.job, job_updates.tally_of(self.tasks.values()), tasks)
 
 
 class GuildTaskRunner:
@@ -170,7 +170,7 @@ class GuildTaskRunner:
             # Concurrent tasks may fail for the same reason; the turn reports the first.
             raise problems.exceptions[0] from problems
 
-    async def publish(self, update: model.JobUpdate) -> None:
+    async def publish(self, update: job_updates.JobUpdate) -> None:
         """Publish an update. While Redis is unavailable watchers get none, and a snapshot when it is back."""
         try:
             await self._deps.events.publish(update)

@@ -43,8 +43,7 @@ class Sweeper:
         """
         overdue = await self._deps.jobs.list_overdue(self._deps.clock() - overdue_after, BATCH_SIZE)
         for job in overdue:
-            requeued = dataclasses.replace(job, next_turn_at=self._deps.clock() + REQUEUE_INTERVAL)
-            if await self._deps.jobs.save(requeued):
+            if await self._deps.jobs.postpone(job, self._deps.clock() + REQUEUE_INTERVAL):
                 await self._deps.queue.enqueue(turns.Turn(job.job_id, job.turn))
         if overdue:
             self._log.warning("overdue_turns_enqueued", jobs=len(overdue))

@@ -116,7 +116,7 @@ class ReadCache:
             return known.user
         began = self._monotonic()
         if known is not None:
-            versions = await asyncio.shield(self._user_checks.request(user_id))
+            versions = await self._user_checks.fetch([user_id])
             if versions.get(user_id) == known.user.version:
                 known.checked_at = began
                 return known.user
@@ -154,7 +154,7 @@ class ReadCache:
         began = self._monotonic()
         if not unsure:
             return Checked(await self.user(user.user_id), [])
-        current, versions = await asyncio.gather(self.user(user.user_id), self._versions(unsure))
+        current, versions = await asyncio.gather(self.user(user.user_id), self._guild_checks.fetch(unsure))
         changed = []
         for guild_id in unsure:
             head = versions.get(guild_id)
@@ -169,23 +169,12 @@ class ReadCache:
                 self._note_checked(guild_id, began)
         return Checked(current, changed)
 
-    async def _versions(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
-        task = None
-        for guild_id in guild_ids:
-            task = self._guild_checks.request(guild_id)
-        return await asyncio.shield(task) if task is not None else {}
-
     async def _fetch_guild_versions(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
         return await self._deps.guilds.versions(guild_ids)
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, channel_views.ChannelViews]:
         """Load guilds as stored after the call, and cache them as far as there is room."""
-        task = None
-        for guild_id in guild_ids:
-            task = self._loads.request(guild_id)
-        if task is None:
-            return {}
-        loaded = await asyncio.shield(task)
+        loaded = await self._loads.fetch(guild_ids)
         return {guild_id: loaded[guild_id] for guild_id in guild_ids}
 
     async def _load(self, guild_ids: list[int]) -> Mapping[int, channel_views.ChannelViews]:
@@ -206,7 +195,7 @@ class ReadCache:
         """Return the guilds that are stored, after a check of the cached ones."""
         kept = {key: views for key in guild_ids if (views := self._guilds.get(key)) is not None}
         missing = [key for key in guild_ids if key not in kept]
-        versions = await self._versions(list(kept)) if kept else {}
+        versions = await self._guild_checks.fetch(kept)
         changed = [
             key for key, views in kept.items() if (head := versions.get(key)) is None or head.version != views.version
         ]

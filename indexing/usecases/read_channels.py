@@ -82,7 +82,7 @@ class ChannelFetcher:
         """Return the channels of a fetched guild, as of *guild* or newer; 1 round trip unless cached."""
         cached = self._cache.get(guild.guild_id)
         if cached is None or not _at_least(cached.guild, guild):
-            cached = (await asyncio.shield(self._loads.request(guild.guild_id))).get(guild.guild_id)
+            cached = (await self._loads.fetch([guild.guild_id])).get(guild.guild_id)
         return cached.channels if cached is not None else ()
 
     async def _load(self, guild_ids: list[int]) -> dict[int, model.IndexedGuild]:
@@ -160,22 +160,7 @@ class ChannelFetcher:
         return found and _restore_redacted(found, known)
 
     def _remember(self, listing: model.Listing, guild: model.Guild) -> None:
-        newest = max((channel.last_message_id or 0 for channel in listing.channels), default=0)
-        fetched = dataclasses.replace(
-            guild,
-            access=model.Access.INSTALLED,
-            fetched_at=listing.now,
-            channel_count=len(listing.channels),
-            newest_message_id=newest or None,
-            reason="",
-            retry_at=0.0,
-            refusals=0,
-            refused_at=0.0,
-            demand=0,
-            lease_until=0.0,
-            schedule=listing.schedule,
-        )
-        indexed = model.IndexedGuild(fetched, 0, tuple(listing.channels))
+        indexed = model.IndexedGuild(listing.applied_to(guild), 0, tuple(listing.channels))
         self._cache.put(guild.guild_id, indexed, size=channel_views.size_of(indexed))
 
     async def _record_refusal(

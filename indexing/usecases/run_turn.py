@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from indexing import concurrency, errors, settings
-from indexing.domain import freshness, model, ports, ranking, reasons, turns
+from indexing.domain import freshness, job_updates, model, ports, ranking, reasons, turns
 from indexing.telemetry import logs, metrics
 from indexing.usecases import erase_user, fetch_guild, guild_lists, guild_tasks, read_channels, tokens
 
@@ -21,12 +21,8 @@ NOW = 0.02
 
 FORGIVE_AFTER = (0.5, 2.0, 5.0, 10.0, 20.0)
 """Seconds before each attempt to record the end of a turn that lost its connection to the store."""
-LAST_STEPS = 1 << 19
-"""First revision step of the changes at the end of a turn, above any step that a turn reaches before."""
 MOST_UNFINISHED = 5
 """Lost turns in a row after which a job fails: enough for killed workers, but not for a turn that crashes them."""
-
-
 PERMIT_WAIT = 2.0
 """
 Longest wait, in seconds, for one permit within a background turn. A longer one ends the turn, whose thread is then free
@@ -200,7 +196,7 @@ class TurnRunner:
             if await self._deps.jobs.add_tasks(run.job, revised):
                 await self._tasks.publish(run.update(*revised))
                 return True
-            await self._clean_up_lost_job(run.job, run)
+            await self._erase_late_writes(run.job, run)
         return False
 
     async def _retry_list_later(self, job: model.Job, failure: errors.IndexerError) -> None:
@@ -276,7 +272,7 @@ class TurnRunner:
             unfinished=0,
         )
         if not await self._deps.jobs.save(waiting):
-            await self._clean_up_lost_job(job, run)
+            await self._erase_late_writes(job, run)
             return
         if run is not None and refusal is not None:
             run.job = waiting
@@ -301,22 +297,22 @@ class TurnRunner:
         tasks = list(run.tasks.values()) if run else await self._deps.jobs.list_tasks(job.job_id)
         failed = _failed_with(ended, tasks) if state is model.JobState.FAILED else {}
         if not await self._deps.jobs.save(ended, failed.values()):
-            await self._clean_up_lost_job(job, run)
+            await self._erase_late_writes(job, run)
             return
         self._metrics.jobs.labels(state.value).inc()
         self._log.info("job_ended", job=job.job_id, state=state.value, error=reason)
         self._count_ended_tasks(failed.values())
         rows = [failed.get(task.guild_id, task) for task in tasks]
         self._note_milestone("done", job)
-        if 0 < model.tally_of(rows).succeeded < guild_tasks.FIRST_FIVE:
+        if 0 < job_updates.tally_of(rows).succeeded < guild_tasks.FIRST_FIVE:
             self._note_milestone("five", job)
         # All tasks, for watchers that missed an update while Redis was unavailable.
-        await self._tasks.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
+        await self._tasks.publish(job_updates.JobUpdate(ended, job_updates.tally_of(rows), tuple(rows)))
         # No later turn checks whether the user was erased meanwhile.
-        await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
+        await self._erase_late_writes(job, run)
 
-    async def _clean_up_lost_job(self, job: model.Job, run: guild_tasks.TurnState | None) -> None:
-        """Erase the late writes of a lost job if its user was erased."""
+    async def _erase_late_writes(self, job: model.Job, run: guild_tasks.TurnState | None) -> None:
+        """Erase what the turn wrote if its user was erased meanwhile."""
         await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
 
 
@@ -328,7 +324,7 @@ def _failed_with(job: model.Job, tasks: Iterable[model.GuildTask]) -> dict[int, 
             state=model.TaskState.FAILED,
             reason=job.reason,
             retry_at=0.0,
-            revision=model.revision_of(job.turn, LAST_STEPS + step),
+            revision=job_updates.revision_of(job.turn, job_updates.LAST_STEPS + step),
         )
         for step, task in enumerate(tasks)
         if not task.state.terminal

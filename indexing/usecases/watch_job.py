@@ -6,12 +6,11 @@ subscribes before it reads the snapshot from the store, so no change is lost bet
 fewer, merged updates instead of a growing queue.
 """
 
-import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Callable
 
 from indexing import concurrency, errors
-from indexing.domain import model, ports
+from indexing.domain import job_updates, model, ports
 
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
 EVENTS_LOST = "EVENTS_LOST"
@@ -24,7 +23,7 @@ class Snapshot:
     """All tasks of the job; `reason` says why a resuming watcher gets a snapshot."""
 
     job: model.Job
-    tally: model.Tally
+    tally: job_updates.Tally
     tasks: tuple[model.GuildTask, ...]
     reason: str
 
@@ -33,7 +32,7 @@ class Snapshot:
 class Changed:
     """The changes since the last message; `job_changed` says whether the job's own fields changed, its tally aside."""
 
-    update: model.JobUpdate
+    update: job_updates.JobUpdate
     job_changed: bool
 
 
@@ -49,7 +48,7 @@ class Ended:
     """The job has ended."""
 
     job: model.Job
-    tally: model.Tally
+    tally: job_updates.Tally
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,14 +96,14 @@ class JobWatcher:
             raise errors.JobNotFound(job_id or f"of user {user_id}")
         return job
 
-    async def count_tasks(self, job: model.Job) -> model.Tally:
+    async def count_tasks(self, job: model.Job) -> job_updates.Tally:
         """Count the job's guilds by state."""
-        return model.tally_of(await self._deps.jobs.list_tasks(job.job_id))
+        return job_updates.tally_of(await self._deps.jobs.list_tasks(job.job_id))
 
-    async def list_jobs(self, user_id: int, *, before: float, limit: int) -> list[tuple[model.Job, model.Tally]]:
+    async def list_jobs(self, user_id: int, *, before: float, limit: int) -> list[tuple[model.Job, job_updates.Tally]]:
         """Return the user's jobs that were created before a time, newest first, with their tallies."""
         jobs = await self._deps.jobs.list_for_user(user_id, before=before, limit=limit)
-        return [(job, model.tally_of(tasks)) for job, tasks in jobs]
+        return [(job, job_updates.tally_of(tasks)) for job, tasks in jobs]
 
     async def wait_until_ended(self, job: model.Job, seconds: float) -> model.Job:
         """Return the job when it has ended, or as it is after *seconds*."""
@@ -165,7 +164,7 @@ class JobWatcher:
     async def _check_silence(self, job: model.Job, position: str) -> tuple[model.Job, bool]:
         """Return the stored job, and whether its stream lost updates."""
         key = job.job_id, position
-        found = (await asyncio.shield(self._checks.request(key)))[key]
+        found = (await self._checks.fetch([key]))[key]
         if found is None:
             raise errors.JobNotFound(job.job_id)
         return found
@@ -183,7 +182,7 @@ class JobWatcher:
 
     async def _snapshot(self, job: model.Job, reason: str) -> Snapshot:
         rows = tuple(await self._deps.jobs.list_tasks(job.job_id))
-        return Snapshot(job, model.tally_of(rows), rows, reason)
+        return Snapshot(job, job_updates.tally_of(rows), rows, reason)
 
 
 def _visible_fields(job: model.Job) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ import collections
 import random
 from typing import Any
 
-from indexing.domain import model, reasons
+from indexing.domain import job_updates, reasons
 from indexing.store import database
 from tests import clockwork
 
@@ -173,6 +173,6 @@ def task(job_id: str, guild_id: int, position: int, state: str, rng: random.Rand
         "retry_at": rng.choice([0.0, NOW + 5]),
         "error": rng.choice(["", "GUILD_UNAVAILABLE"]),
         "channel_count": rng.choice([None, 0, 12]),
-        "revision": model.revision_of(1, rng.randrange(9)),
+        "revision": job_updates.revision_of(1, rng.randrange(9)),
         "expires_at": None,
     }

@@ -32,3 +32,30 @@ async def test_the_cache_returns_the_set_when_it_was_stored(
     await bot_guilds.store(guild_ids, NOW)
 
     assert await bot_guilds.load() == (guild_ids, NOW)
+
+
+async def test_one_process_claims_until_the_claim_is_released(bot_guilds: ports.BotGuildsCache) -> None:
+    """Other claims are independent."""
+    claims = [await bot_guilds.claim(what, 60.0) for what in ("refresh", "refresh", "7")]
+
+    await bot_guilds.release("refresh")
+
+    assert claims == [True, False, True]
+    assert await bot_guilds.claim("refresh", 60.0)
+    assert not await bot_guilds.claim("7", 60.0)
+
+
+async def test_questions_of_one_window_are_counted_together(bot_guilds: ports.BotGuildsCache) -> None:
+    """The fleet asks about single guilds only so often."""
+    assert [await bot_guilds.count_question(60.0) for _ in range(3)] == [1, 2, 3]
+
+
+async def test_suspects_keep_the_time_since_when(bot_guilds: ports.BotGuildsCache) -> None:
+    """The latest ones count; unknown is none."""
+    before = await bot_guilds.load_suspects()
+    await bot_guilds.store_suspects({5: NOW - 60})
+
+    await bot_guilds.store_suspects({(1 << 63) - 1: NOW})
+
+    assert before == {}
+    assert await bot_guilds.load_suspects() == {(1 << 63) - 1: NOW}

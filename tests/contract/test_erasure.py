@@ -124,7 +124,7 @@ async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> N
 
     assert sorted(found) == [OWN, SHARED, LEFT]
     assert await kept.guilds.load(found) == before
-    assert {channel.guild_id for channel in await kept.guilds.list_channels(found)} == {SHARED}
+    assert {channel.guild_id for channel in await stored.list_channels(kept.guilds, found)} == {SHARED}
 
 
 async def test_a_guild_stays_when_only_its_member_s_document_is_erased(kept: conftest.Stores) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from indexing import concurrency
-from indexing.domain import model, ports
+from indexing.domain import job_updates, model, ports
 from indexing.messaging import events as redis_events
 from indexing.messaging import feed, redis_client
 from tests import fake_backend, values
@@ -46,15 +46,15 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
         await events.close()
 
 
-def update(*guild_ids: int, revision: int = 1, job: model.Job = JOB) -> model.JobUpdate:
+def update(*guild_ids: int, revision: int = 1, job: model.Job = JOB) -> job_updates.JobUpdate:
     """Return an update that changes some rows."""
     rows = tuple(values.task(guild_id, revision=revision) for guild_id in guild_ids)
-    return model.JobUpdate(job, model.tally_of(rows), rows)
+    return job_updates.JobUpdate(job, job_updates.tally_of(rows), rows)
 
 
-async def following(subscription: ports.Subscription, position: str) -> list[model.JobUpdate]:
+async def following(subscription: ports.Subscription, position: str) -> list[job_updates.JobUpdate]:
     """Return the updates that a watcher gets until it has reached *position*."""
-    told: list[model.JobUpdate] = []
+    told: list[job_updates.JobUpdate] = []
     while not told or told[-1].position != position:
         news = await subscription.next(PATIENCE)
         assert news is not None
@@ -62,7 +62,7 @@ async def following(subscription: ports.Subscription, position: str) -> list[mod
     return told
 
 
-def revisions(told: list[model.JobUpdate]) -> dict[int, int]:
+def revisions(told: list[job_updates.JobUpdate]) -> dict[int, int]:
     """Return the latest revision of each guild in the updates."""
     return {unit.guild_id: unit.revision for news in told for unit in news.tasks}
 
@@ -71,8 +71,8 @@ async def test_a_watcher_gets_the_whole_update_when_one_is_published(bus: Bus) -
     """Job, tally and tasks arrive unchanged, with the position to resume from."""
     watcher = await bus.events.subscribe(JOB.job_id, FIRST)
     rows = (values.task(1, name="größer 🎉", channel_count=None), values.task(2, retry_at=7.25, reason="X"))
-    published = model.JobUpdate(
-        dataclasses.replace(JOB, waiting_for="user", waiting_until=8.5), model.Tally(2, 2), rows
+    published = job_updates.JobUpdate(
+        dataclasses.replace(JOB, waiting_for="user", waiting_until=8.5), job_updates.Tally(2, 2), rows
     )
 
     await bus.events.publish(published)

@@ -12,18 +12,7 @@ from tests.contract import conftest
 NOW = clockwork.START
 GUILD = values.GUILD
 OTHER = GUILD + 1_000
-RICH = values.channel(
-    11,
-    kind=15,
-    name="général 🎉",
-    topic="what is said here",
-    position=7,
-    parent_id=10,
-    nsfw=True,
-    flags=1 << 4,
-    last_message_id=(1 << 62) + 1,
-    overwrites=(values.denied(GUILD), values.allowed(values.USER, 1), model.Overwrite(5, 0, (1 << 63) - 1, 0)),
-)
+RICH = values.RICH_CHANNEL
 
 
 @pytest.fixture
@@ -50,7 +39,7 @@ async def test_only_stored_guilds_are_returned_when_more_are_requested(guilds: p
 async def test_nothing_is_returned_when_no_guild_is_requested(guilds: ports.Guilds) -> None:
     """No id, no guild, no channel."""
     assert await guilds.get([]) == {}
-    assert await guilds.list_channels([]) == []
+    assert await stored.list_channels(guilds, []) == []
 
 
 async def test_a_name_follows_when_the_guild_is_renamed(guilds: ports.Guilds) -> None:
@@ -93,7 +82,7 @@ async def test_fetched_channels_stay_when_another_user_lists_the_guild(guilds: p
 
     found = (await guilds.get([GUILD]))[GUILD]
     assert (found.name, found.fetched_at, found.channel_count) == ("second", NOW, 1)
-    assert await guilds.list_channels([GUILD]) == [RICH]
+    assert await stored.list_channels(guilds, [GUILD]) == [RICH]
 
 
 async def test_a_refusal_stays_when_another_user_lists_the_guild(guilds: ports.Guilds) -> None:
@@ -185,7 +174,7 @@ async def test_a_refusal_keeps_the_data_when_our_bot_lost_access(guilds: ports.G
     found = (await guilds.get([GUILD]))[GUILD]
     assert (found.access, found.reason, found.retry_at) == (model.Access.DENIED, "GUILD_UNAVAILABLE", NOW + 3600)
     assert (found.fetched_at, found.lease_until) == (NOW, 0.0)
-    assert await guilds.list_channels([GUILD]) == [RICH]
+    assert await stored.list_channels(guilds, [GUILD]) == [RICH]
 
 
 async def test_the_next_may_fetch_when_a_lease_is_released(guilds: ports.Guilds) -> None:
@@ -218,7 +207,7 @@ async def test_the_schedule_is_returned_when_a_guild_was_fetched(guilds: ports.G
 
     assert kept == dataclasses.replace(SCHEDULE, fingerprint=freshness.fingerprint([RICH]))
     assert (await guilds.get([GUILD]))[GUILD].schedule == later
-    assert await guilds.list_channels([GUILD]) == [RICH]
+    assert await stored.list_channels(guilds, [GUILD]) == [RICH]
 
 
 async def test_the_most_overdue_guilds_are_first_when_several_are_due(guilds: ports.Guilds) -> None:

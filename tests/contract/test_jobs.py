@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from indexing.domain import model, ports
+from indexing.domain import job_updates, model, ports
 from tests import clockwork, values
 from tests.contract import conftest
 
@@ -320,8 +320,10 @@ async def test_tasks_are_listed_by_position_when_they_were_added(jobs: ports.Job
     """Every field survives, and the job is marked as listed."""
     job = await begun(jobs)
     rows = [
-        values.task(5, position=1, name="größer 🎉", revision=model.revision_of(1, 1)),
-        values.task(9, position=0, state=model.TaskState.SKIPPED, reason="MUTED", revision=model.revision_of(1, 2)),
+        values.task(5, position=1, name="größer 🎉", revision=job_updates.revision_of(1, 1)),
+        values.task(
+            9, position=0, state=model.TaskState.SKIPPED, reason="MUTED", revision=job_updates.revision_of(1, 2)
+        ),
         values.task(7, position=2, step=model.Step.ROLES, attempts=3, retry_at=NOW + 0.5, channel_count=0),
     ]
 
@@ -417,7 +419,7 @@ async def test_open_tasks_end_when_their_job_ends(
 ) -> None:
     """With the job's reason and a greater revision; an ended task stays unchanged."""
     job = await begun(jobs)
-    revision = model.revision_of(1, 700)
+    revision = job_updates.revision_of(1, 700)
     ended_before = values.task(5, state=model.TaskState.SKIPPED, reason="MUTED", revision=revision)
     open_tasks = [
         values.task(6, position=1, state=model.TaskState.QUEUED, retry_at=NOW + 5, attempts=2, revision=revision),
@@ -433,7 +435,7 @@ async def test_open_tasks_end_when_their_job_ends(
     assert [dataclasses.replace(task, revision=0) for task in found[1:]] == [
         dataclasses.replace(task, state=state, reason=reason, retry_at=0.0, revision=0) for task in open_tasks
     ]
-    assert all(revision < task.revision < model.revision_of(2, 0) for task in found[1:])
+    assert all(revision < task.revision < job_updates.revision_of(2, 0) for task in found[1:])
     assert await jobs.load(JOB) == (over, found)
     assert await jobs.list_for_user(values.USER, before=NOW + 99, limit=1) == [(over, found)]
     assert await jobs.begin_turn(JOB, 1, now=NOW, until=NOW + 40) is None

@@ -14,18 +14,7 @@ NOW = clockwork.START
 GUILD = values.GUILD
 OTHER = GUILD + 1_000
 DAY = 86_400.0
-RICH = values.channel(
-    11,
-    kind=15,
-    name="général 🎉",
-    topic="what is said here",
-    position=7,
-    parent_id=10,
-    nsfw=True,
-    flags=1 << 4,
-    last_message_id=(1 << 62) + 1,
-    overwrites=(values.denied(GUILD), values.allowed(values.USER, 1), model.Overwrite(5, 0, (1 << 63) - 1, 0)),
-)
+RICH = values.RICH_CHANNEL
 
 
 @pytest.fixture
@@ -85,7 +74,7 @@ async def test_channels_are_unchanged_when_they_were_stored(guilds: ports.Guilds
     found = await fetched(guilds, [RICH, plain, same_place])
 
     assert found.channels == (same_place, plain, RICH)
-    assert await guilds.list_channels([GUILD]) == [same_place, plain, RICH]
+    assert await stored.list_channels(guilds, [GUILD]) == [same_place, plain, RICH]
 
 
 async def test_an_empty_listing_counts_when_the_guild_has_no_channel(guilds: ports.Guilds) -> None:
@@ -104,7 +93,7 @@ async def test_channels_are_ordered_when_several_guilds_are_read(guilds: ports.G
         rows = [values.channel(guild_id + 1, guild_id)]
         await stored.channels(guilds, guild_id, fence=await lease(guilds, guild_id), channels=rows, now=NOW)
 
-    found = await guilds.list_channels({OTHER, GUILD})
+    found = await stored.list_channels(guilds, {OTHER, GUILD})
 
     assert [channel.channel_id for channel in found] == [2, 3, 1, OTHER + 1]
 

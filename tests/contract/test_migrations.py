@@ -13,7 +13,7 @@ import pytest
 
 from indexer_service import migrate
 from indexing import settings
-from indexing.domain import model, reasons
+from indexing.domain import job_updates, model, reasons
 from indexing.store import database, migrations, schema
 from indexing.store.rows import copying
 from tests import values
@@ -182,7 +182,7 @@ async def test_what_the_release_before_changes_meanwhile_is_copied_by_the_second
         await old["guilds"].update_many({"_id": {"$lt": moving.G + 150}}, {"$inc": {"fence": 2}})
         roles = {"role_ids": [77], "roles_at": NOW - 1}
         await old["memberships"].update_many({"user_id": {"$lt": moving.U + 60}, "left_at": None}, {"$set": roles})
-        await old["units"].update_many({}, {"$set": {"revision": model.revision_of(9, 1), "channel_count": 3}})
+        await old["units"].update_many({}, {"$set": {"revision": job_updates.revision_of(9, 1), "channel_count": 3}})
         await old["users"].delete_one({"_id": moving.U + 100})
         await old["memberships"].delete_many({"user_id": moving.U + 100})
 

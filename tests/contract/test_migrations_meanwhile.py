@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from indexing import errors
-from indexing.domain import model
+from indexing.domain import job_updates, model
 from indexing.store import database, schema
 from indexing.store.rows import copying
 from tests import values
@@ -250,7 +250,7 @@ class Fleet:
             owned = await store.begin_turn(job_id, turn, now=NOW, until=NOW + 40)
             assert owned is not None
             assert len(owned[1]) == 2
-            revision = model.revision_of(turn + 1, 1)
+            revision = job_updates.revision_of(turn + 1, 1)
             assert await store.write_tasks(owned[0], [values.task(moving.G, revision=revision)])
             assert await store.save(owned[0], [values.task(moving.G + 1, position=1, revision=revision + 1)])
             self.stored["job", number] = revision

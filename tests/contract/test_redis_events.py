@@ -9,7 +9,7 @@ import redis
 import redis.asyncio
 
 from indexing import concurrency, errors, settings
-from indexing.domain import model
+from indexing.domain import job_updates
 from indexing.messaging import events, redis_client
 from tests import servers, values
 
@@ -18,9 +18,9 @@ PATIENCE = 20.0
 FIRST = "0-0"
 
 
-def update(guild_id: int, revision: int = 1) -> model.JobUpdate:
+def update(guild_id: int, revision: int = 1) -> job_updates.JobUpdate:
     """Return an update of one row."""
-    return model.JobUpdate(JOB, model.Tally(1, 1), (values.task(guild_id, revision=revision),))
+    return job_updates.JobUpdate(JOB, job_updates.Tally(1, 1), (values.task(guild_id, revision=revision),))
 
 
 async def test_the_stream_stays_bounded_when_many_updates_are_published(redis_client: redis.asyncio.Redis) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing.domain import model
+from indexing.domain import job_updates, model
 from tests import clockwork, edge, fake_backend, values
 
 GUILDS = 200
@@ -56,6 +56,6 @@ async def publish_for(
     while loop.time() < until:
         revision += 1
         newer = tuple(dataclasses.replace(row, revision=revision) for row in rows)
-        await backend.events.publish(model.JobUpdate(job, model.tally_of(newer), newer))
+        await backend.events.publish(job_updates.JobUpdate(job, job_updates.tally_of(newer), newer))
         # The service runs in this loop.
         await asyncio.sleep(0.001)

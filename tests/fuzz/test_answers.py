@@ -47,7 +47,7 @@ async def test_decoded_channels_are_unchanged_when_mongodb_has_stored_them(
         written = await stored.channels(store, answers.GUILD, fence=fence, channels=listing, now=at)
 
         assert written
-        back = await store.list_channels([answers.GUILD])
+        back = await stored.list_channels(store, [answers.GUILD])
         last = {row.channel_id: row for row in listing}
         if len(last) == len(listing):
             assert {row.channel_id: row for row in back} == last

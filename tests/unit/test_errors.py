@@ -28,7 +28,7 @@ def all_exceptions() -> Iterator[type[BaseException]]:
 @pytest.mark.parametrize("found", sorted(set(all_exceptions()), key=str), ids=lambda found: found.__qualname__)
 def test_no_vendor_stands_among_the_parents_when_an_error_is_ours(found: type[BaseException]) -> None:
     """
-    Whoever catches one of our errors needs no vendor's package, and no handler of a vendor's catches ours.
+    A handler of our errors needs no vendor's package, and a handler of a vendor's errors catches none of ours.
 
     Except the errors of our own connection classes, which redis-py handles and which the client translates.
     """

@@ -144,7 +144,7 @@ def test_no_permit_is_granted_during_the_hold_when_a_clock_is_set(
     step: float,
     known: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """Whoever comes first after the step, with estimates of before the loss."""
+    """Whichever process makes the first exchange after the step, with an estimate from before the loss."""
     world, stores = run_fleet(blocking_redis, 8)
     lost_at = world.lose(how)
     assert is_held(stores[0] if known else world.process(9))

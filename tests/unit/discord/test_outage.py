@@ -1,4 +1,4 @@
-"""An outage of Discord is told from a failure of one resource, and waited out."""
+"""An outage of Discord is distinguished from a failure of one resource, and jobs wait until it ends."""
 
 import asyncio
 

@@ -245,7 +245,7 @@ async def test_the_time_of_a_hidden_message_is_not_revealed_when_it_ranks_a_guil
         newest = dataclasses.replace(SECRET, last_message_id=values.snowflake(at))
         rows = [
             newest if row.channel_id == newest.channel_id else row
-            for row in await backend.guilds.list_channels([GUILD])
+            for row in await stored.list_channels(backend.guilds, [GUILD])
         ]
         now = backend.clock()
         fence = await backend.guilds.acquire_lease(GUILD, now=now, until=now + 1, fetched_before=now)

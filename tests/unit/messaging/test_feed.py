@@ -5,7 +5,7 @@ import asyncio
 import hypothesis
 from hypothesis import strategies
 
-from indexing.domain import model
+from indexing.domain import job_updates
 from indexing.messaging import feed
 from tests import values
 
@@ -15,13 +15,13 @@ ROWS = strategies.lists(
 )
 
 
-def update(place: int, rows: list[tuple[int, int]]) -> model.JobUpdate:
+def update(place: int, rows: list[tuple[int, int]]) -> job_updates.JobUpdate:
     """Return the update at that position of the stream, with tasks as (guild, revision)."""
     tasks = tuple(values.task(guild_id, revision=revision) for guild_id, revision in rows)
-    return model.JobUpdate(JOB, model.Tally(), tasks, f"{place}-0")
+    return job_updates.JobUpdate(JOB, job_updates.Tally(), tasks, f"{place}-0")
 
 
-def latest_revisions(updates: list[model.JobUpdate]) -> dict[int, int]:
+def latest_revisions(updates: list[job_updates.JobUpdate]) -> dict[int, int]:
     """Return the greatest revision of each guild."""
     found: dict[int, int] = {}
     for one in updates:
@@ -35,7 +35,7 @@ class Reader:
 
     def __init__(self, watcher: feed.Watcher, place: int) -> None:
         self.place = place
-        self.updates: list[model.JobUpdate] = []
+        self.updates: list[job_updates.JobUpdate] = []
         self._watcher = watcher
 
     async def read(self) -> None:

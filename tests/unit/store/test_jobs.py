@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from indexing.domain import model
+from indexing.domain import job_updates, model
 from indexing.store import database as store_database
 from indexing.store import jobs
 from tests import clockwork, values
@@ -41,7 +41,7 @@ async def test_a_job_is_one_document_when_it_has_many_tasks(database: store_data
             reason="GUILD_UNAVAILABLE",
             retry_at=NOW,
             channel_count=500,
-            revision=model.revision_of(1 << 20, number),
+            revision=job_updates.revision_of(1 << 20, number),
         )
         for number in range(200)
     ]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from indexing import errors
-from indexing.domain import model, turns
+from indexing.domain import job_updates, model, turns
 from indexing.usecases import control_job
 from tests import fake_backend, values
 
@@ -38,7 +38,7 @@ async def test_open_tasks_are_cancelled_when_a_job_is_cancelled(backend: fake_ba
     assert await backend.get_job() == ended
     assert await backend.task_states() == {10: "SUCCEEDED", 20: "CANCELLED", 30: "CANCELLED"}
     last = backend.events.streams[JOB][-1]
-    assert (last.job, last.tally) == (ended, model.Tally(total=3, succeeded=1, cancelled=2))
+    assert (last.job, last.tally) == (ended, job_updates.Tally(total=3, succeeded=1, cancelled=2))
     assert list(last.tasks) == await backend.jobs.list_tasks(JOB)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from indexing import errors
-from indexing.domain import model, ports, turns
+from indexing.domain import job_updates, model, ports, turns
 from indexing.usecases import control_job, erase_user, start_job, tokens
 from tests import fake_backend, stored, values
 
@@ -133,7 +133,7 @@ async def test_nothing_of_the_user_is_left_when_they_are_erased(backend: fake_ba
     assert budgets.forgotten == [USER]
     with pytest.raises(errors.UserNotFound):
         await backend.browser.list_guilds(USER, after=None, size=10)
-    assert len(await backend.guilds.list_channels([SHARED])) == 2
+    assert len(await stored.list_channels(backend.guilds, [SHARED])) == 2
 
 
 async def test_erasure_does_nothing_when_the_user_is_unknown(backend: fake_backend.FakeBackend) -> None:
@@ -151,7 +151,7 @@ async def test_watchers_see_the_end_when_the_user_is_erased_during_a_job() -> No
     backend = await played()
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
-    published: list[model.JobUpdate] = []
+    published: list[job_updates.JobUpdate] = []
 
     class Look(Interruption):
         async def called(self) -> None:

@@ -68,9 +68,9 @@ async def test_a_guild_is_stored_when_discord_answers(bench: Bench) -> None:
     outcome = await bench.run(attempts=3, reason="DISCORD_TRANSIENT")
 
     assert outcome == fetch_guild.StepResult(values.task(state=model.TaskState.SUCCEEDED, channel_count=1))
-    assert await bench.backend.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
-    stored = await bench.guild()
-    assert (stored.fetched_at, stored.lease_until) == (bench.backend.clock(), 0.0)
+    assert await stored.list_channels(bench.backend.guilds, [GUILD]) == [OPEN, CLOSED]
+    guild = await bench.guild()
+    assert (guild.fetched_at, guild.lease_until) == (bench.backend.clock(), 0.0)
     assert bench.began == 1
 
 
@@ -124,7 +124,7 @@ async def test_channels_are_hidden_when_our_bot_was_removed(bench: Bench) -> Non
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.SKIPPED, "BOT_REMOVED")
     assert (await bench.guild()).access is model.Access.NOT_INSTALLED
-    assert await bench.backend.guilds.list_channels([GUILD]) == []
+    assert await stored.list_channels(bench.backend.guilds, [GUILD]) == []
     assert (await bench.guild()).reason == "BOT_REMOVED"
     assert await bench.backend.bot_guilds.load() == (
         frozenset({7}),
@@ -142,7 +142,7 @@ async def test_nothing_is_hidden_when_the_removal_of_our_bot_is_not_confirmed(be
     outcome = await bench.run()
 
     assert (outcome.task.state, outcome.task.reason) == (model.TaskState.FAILED, "NO_ACCESS")
-    assert await bench.backend.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
+    assert await stored.list_channels(bench.backend.guilds, [GUILD]) == [OPEN, CLOSED]
 
 
 async def test_a_refusal_is_ignored_when_the_job_is_forced(bench: Bench) -> None:
@@ -288,7 +288,7 @@ async def test_discord_is_asked_when_the_guild_is_no_longer_fresh(bench: Bench) 
 
     await bench.run()
 
-    assert await bench.backend.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
+    assert await stored.list_channels(bench.backend.guilds, [GUILD]) == [OPEN, CLOSED]
 
 
 @pytest.mark.parametrize(("created", "asked"), [(-1.0, 0), (1.0, 1)], ids=["read-after-start", "read-before-start"])
@@ -346,7 +346,7 @@ async def test_a_late_answer_is_not_stored_when_the_lease_was_lost(bench: Bench)
     outcome = await slow
 
     assert outcome.task == values.task(retry_at=bench.backend.clock() + fetch_guild.ELSEWHERE)
-    assert await bench.backend.guilds.list_channels([GUILD]) == []
+    assert await stored.list_channels(bench.backend.guilds, [GUILD]) == []
     assert (await bench.guild()).fetched_at is None
 
 
@@ -472,7 +472,7 @@ async def test_a_listing_is_fetched_again_when_it_lacks_more_than_half(
     await bench.run()
 
     assert bench.backend.discord.asked(GUILD) == 2
-    assert await bench.backend.guilds.list_channels([GUILD]) == second
+    assert await stored.list_channels(bench.backend.guilds, [GUILD]) == second
     hidden = {channel.channel_id for channel in (OPEN, CLOSED, FOR_ROLE) if channel not in second}
     assert {key: cause for key, (_, cause) in bench.backend.guilds.gone.items()} == dict.fromkeys(
         hidden, "HIDDEN_OR_DELETED"
@@ -492,25 +492,8 @@ async def test_nothing_is_hidden_when_the_second_listing_fails(bench: Bench) -> 
     outcome = await bench.run()
 
     assert outcome.throttled is not None
-    assert await bench.backend.guilds.list_channels([GUILD]) == [OPEN, CLOSED]
+    assert await stored.list_channels(bench.backend.guilds, [GUILD]) == [OPEN, CLOSED]
     assert (await bench.guild()).lease_until == 0.0
-
-
-async def test_stored_channels_are_not_loaded_when_a_listing_is_unchanged(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A listing with the same structure lacks nothing; most listings are unchanged."""
-    await bench.run()
-    bench.backend.clock.advance(bench.backend.config.max_age * 100)
-
-    async def looked_at(_: object) -> list[model.Channel]:
-        raise AssertionError
-
-    monkeypatch.setattr(bench.backend.guilds, "list_channels", looked_at)
-    outcome = await bench.run()
-
-    assert (outcome.task.state, outcome.task.channel_count) == (model.TaskState.SUCCEEDED, 1)
-    assert bench.backend.discord.asked(GUILD) == 2
 
 
 async def test_a_guild_is_fresh_for_longer_when_it_has_not_changed_for_long(bench: Bench) -> None:

@@ -244,13 +244,13 @@ async def test_channels_are_hidden_when_two_lists_lack_the_guild(backend: fake_b
     backend.discord.installed.discard(30)
     backend.clock.advance(backend.config.bot_guilds_age)
     await case.bot_guilds.keep_fresh()
-    first = await backend.guilds.list_channels([30])
+    first = await stored.list_channels(backend.guilds, [30])
     backend.clock.advance(backend.config.bot_guilds_age)
 
     await case.bot_guilds.keep_fresh()
 
     assert first == [values.channel(31, 30)]
-    assert await backend.guilds.list_channels([30]) == []
+    assert await stored.list_channels(backend.guilds, [30]) == []
     assert (await backend.guilds.get([30]))[30].reason == "BOT_REMOVED"
 
 

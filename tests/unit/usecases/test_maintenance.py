@@ -174,7 +174,7 @@ async def test_the_interval_doubles_when_a_fetch_fails(guilds: fake_backend.Fake
 
     assert intervals == [2, 4, 8]
     assert (await schedule(guilds, 10)).failures == 3
-    assert len(await guilds.guilds.list_channels([10])) == 1
+    assert len(await stored.list_channels(guilds.guilds, [10])) == 1
 
 
 async def test_a_guild_is_unscheduled_when_nobody_viewed_it_for_a_month(guilds: fake_backend.FakeBackend) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from indexing.domain import model, ports
 from indexing.usecases import read_channels
-from tests import fake_backend, values
+from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
 GUILD = values.GUILD
@@ -49,7 +49,7 @@ async def test_a_good_row_stays_as_it_was_when_its_channel_is_redacted(backend: 
     result = await read(backend, GOOD[0], redacted(2), GOOD[2])
 
     assert result == read_channels.FetchResult(GOOD, changed=False)
-    assert await backend.guilds.list_channels([GUILD]) == GOOD
+    assert await stored.list_channels(backend.guilds, [GUILD]) == GOOD
     assert (backend.guilds.gone, backend.guilds.written) == ({}, [])
     after = (await backend.guilds.get([GUILD]))[GUILD]
     assert (after.channel_count, after.schedule.fingerprint) == (3, before.schedule.fingerprint)
@@ -59,7 +59,7 @@ async def test_a_guild_loses_nothing_when_all_its_channels_are_redacted(backend:
     """A listing of nothing but redacted channels lacks none, so that it is not even asked for twice."""
     await read(backend, *(redacted(row.channel_id) for row in GOOD))
 
-    assert await backend.guilds.list_channels([GUILD]) == GOOD
+    assert await stored.list_channels(backend.guilds, [GUILD]) == GOOD
     assert backend.discord.asked(GUILD) == 2
 
 
@@ -68,7 +68,7 @@ async def test_a_redacted_channel_is_not_stored_when_nothing_was_known_of_it(bac
     result = await read(backend, *GOOD, redacted(4))
 
     assert result == read_channels.FetchResult(GOOD, changed=False)
-    assert await backend.guilds.list_channels([GUILD]) == GOOD
+    assert await stored.list_channels(backend.guilds, [GUILD]) == GOOD
 
 
 async def test_a_gone_channel_stays_gone_when_a_listing_has_it_redacted(
@@ -79,7 +79,7 @@ async def test_a_gone_channel_stays_gone_when_a_listing_has_it_redacted(
 
     await read(backend, *GOOD[:2], redacted(3))
 
-    assert await backend.guilds.list_channels([GUILD]) == GOOD[:2]
+    assert await stored.list_channels(backend.guilds, [GUILD]) == GOOD[:2]
     assert set(backend.guilds.gone) == {3}
 
 
@@ -92,7 +92,7 @@ async def test_a_new_guild_has_no_channels_when_all_are_redacted() -> None:
 
     assert result is not None
     assert result.channels == []
-    assert await backend.guilds.list_channels([GUILD]) == []
+    assert await stored.list_channels(backend.guilds, [GUILD]) == []
 
 
 async def test_a_channel_counts_again_when_it_is_not_redacted_any_more(backend: fake_backend.FakeBackend) -> None:
@@ -102,4 +102,4 @@ async def test_a_channel_counts_again_when_it_is_not_redacted_any_more(backend: 
 
     await read(backend, renamed, *GOOD[1:])
 
-    assert await backend.guilds.list_channels([GUILD]) == [renamed, *GOOD[1:]]
+    assert await stored.list_channels(backend.guilds, [GUILD]) == [renamed, *GOOD[1:]]

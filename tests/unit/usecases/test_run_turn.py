@@ -7,30 +7,20 @@ import pytest
 from prometheus_client import registry
 
 from indexing import errors
-from indexing.domain import model, ports, turns
+from indexing.domain import job_updates, model, ports, turns
 from indexing.telemetry import metrics
 from indexing.usecases import guild_lists, guild_tasks, run_turn
 from tests import fake_backend, values
+from tests.unit.usecases import seven_guilds
 
 pytestmark = pytest.mark.clockwork
-USER = values.USER
-JOB = "a" * 32
-GUILDS = [10, 20, 30, 40, 50, 60, 70]
-ROLE = 5
-
-
-def for_role(guild_id: int) -> list[model.Channel]:
-    """Return channels of which one depends on a role."""
-    hidden = (values.denied(guild_id), values.allowed(ROLE))
-    return [values.channel(guild_id + 1, guild_id), values.channel(guild_id + 2, guild_id, overwrites=hidden)]
+USER, JOB, GUILDS, ROLE = seven_guilds.USER, seven_guilds.JOB, seven_guilds.GUILDS, seven_guilds.ROLE
 
 
 @pytest.fixture
 async def backend() -> fake_backend.FakeBackend:
-    """One user in seven guilds that differ only in age; the oldest ranks first."""
-    made = fake_backend.make()
-    await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
-    return made
+    """One user in seven guilds."""
+    return await seven_guilds.make()
 
 
 async def test_a_job_succeeds_when_every_guild_answers(backend: fake_backend.FakeBackend) -> None:
@@ -280,7 +270,7 @@ async def test_other_guilds_continue_when_one_route_is_used_up(backend: fake_bac
 
 async def test_roles_are_fetched_when_all_channels_are_stored(backend: fake_backend.FakeBackend) -> None:
     """Every guild shows its certain channels before any is refined."""
-    backend.discord.channels[10] = for_role(10)
+    backend.discord.channels[10] = seven_guilds.for_role(10)
     backend.discord.roles[USER, 10] = (ROLE,)
     await backend.start_job()
 
@@ -296,7 +286,7 @@ async def test_roles_take_no_permit_when_channels_still_wait_for_theirs(
     backend: fake_backend.FakeBackend, waits: float, after: float
 ) -> None:
     """Channels that wait for a permit go first; roles run beside those that wait for Discord's response."""
-    backend.discord.channels[10] = for_role(10)
+    backend.discord.channels[10] = seven_guilds.for_role(10)
     backend.discord.roles[USER, 10] = (ROLE,)
     await backend.start_job()
     await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=0))
@@ -336,10 +326,10 @@ async def test_watchers_get_every_change_when_they_watch_a_job(backend: fake_bac
             revisions[row.guild_id].append(row.revision)
     assert {tuple(seen) for seen in states.values()} == {("QUEUED", "RUNNING", "SUCCEEDED")}
     assert all(seen == sorted(set(seen)) for seen in revisions.values())
-    assert told[0].tally == model.Tally(total=7, queued=7)
+    assert told[0].tally == job_updates.Tally(total=7, queued=7)
     assert told[-1] == dataclasses.replace(
-        model.JobUpdate(
-            await backend.get_job(), model.Tally(total=7, succeeded=7), tuple(await backend.jobs.list_tasks(JOB))
+        job_updates.JobUpdate(
+            await backend.get_job(), job_updates.Tally(total=7, succeeded=7), tuple(await backend.jobs.list_tasks(JOB))
         ),
         position=told[-1].position,
     )

@@ -9,26 +9,16 @@ from indexing import errors
 from indexing.domain import model, ports, turns
 from indexing.usecases import control_job, maintenance, run_turn, tokens
 from tests import clockwork, fake_backend, stored, values
+from tests.unit.usecases import seven_guilds
 
 pytestmark = pytest.mark.clockwork
-USER = values.USER
-JOB = "a" * 32
-GUILDS = [10, 20, 30, 40, 50, 60, 70]
-ROLE = 5
-
-
-def for_role(guild_id: int) -> list[model.Channel]:
-    """Return channels of which one depends on a role."""
-    hidden = (values.denied(guild_id), values.allowed(ROLE))
-    return [values.channel(guild_id + 1, guild_id), values.channel(guild_id + 2, guild_id, overwrites=hidden)]
+USER, JOB, GUILDS, ROLE = seven_guilds.USER, seven_guilds.JOB, seven_guilds.GUILDS, seven_guilds.ROLE
 
 
 @pytest.fixture
 async def backend() -> fake_backend.FakeBackend:
-    """One user in seven guilds that differ only in age; the oldest ranks first."""
-    made = fake_backend.make()
-    await made.add_user([values.user_guild(guild_id) for guild_id in GUILDS])
-    return made
+    """One user in seven guilds."""
+    return await seven_guilds.make()
 
 
 async def test_a_task_fails_when_all_its_attempts_fail(backend: fake_backend.FakeBackend) -> None:
@@ -166,7 +156,7 @@ async def test_roles_are_fetched_with_the_bots_token_when_the_users_is_refused(
     backend.oauth.enabled = enabled
     await backend.users.put_credential(USER, values.credential(scopes=("guilds", ports.MEMBER_SCOPE)))
     for guild_id in GUILDS[:3]:
-        backend.discord.channels[guild_id] = for_role(guild_id)
+        backend.discord.channels[guild_id] = seven_guilds.for_role(guild_id)
         backend.discord.roles[USER, guild_id] = (ROLE,)
         backend.discord.fail((USER, guild_id), errors.TokenRefused(401, 0))
     await backend.start_job()
@@ -254,7 +244,7 @@ async def test_a_job_succeeds_when_the_bots_token_is_refused_once(
 @pytest.mark.parametrize("what", ["list", "installs", 20, (USER, 10)], ids=["list", "installs", "channels", "roles"])
 async def test_a_job_waits_when_discord_has_an_outage(backend: fake_backend.FakeBackend, what: object) -> None:
     """However long: no attempt is counted, the job says what it waits for, and continues by itself."""
-    backend.discord.channels[10] = for_role(10)
+    backend.discord.channels[10] = seven_guilds.for_role(10)
     backend.discord.roles[USER, 10] = ()
     backend.discord.fail(what, *[errors.DiscordOutage(15.0)] * 30)
     began, waited = backend.clock(), set()

@@ -6,7 +6,7 @@ import pytest
 
 from indexing.domain import model
 from indexing.usecases import maintenance
-from tests import fake_backend, fleet, values
+from tests import fake_backend, fleet, stored, values
 
 pytestmark = pytest.mark.clockwork
 GUILDS = range(1_000, 1_060)
@@ -87,13 +87,16 @@ async def test_a_guild_is_read_again_when_its_reader_does_not_come_back(
 
     assert (swept, backend.discord.asked(values.GUILD)) == (1, 2)
     assert await backend.task_states() == {values.GUILD: "SUCCEEDED"}
-    assert await backend.guilds.list_channels([values.GUILD]) == [values.channel(1), values.channel(2)]
+    assert await stored.list_channels(backend.guilds, [values.GUILD]) == [values.channel(1), values.channel(2)]
     assert await everything(backend) == read
 
 
 async def everything(backend: fake_backend.FakeBackend) -> tuple[object, ...]:
     """Return all that is stored of the guild and the job."""
-    guilds, channels = await backend.guilds.get([values.GUILD]), await backend.guilds.list_channels([values.GUILD])
+    guilds, channels = (
+        await backend.guilds.get([values.GUILD]),
+        await stored.list_channels(backend.guilds, [values.GUILD]),
+    )
     return guilds, channels, await backend.get_job(), await backend.jobs.list_tasks("a" * 32)
 
 

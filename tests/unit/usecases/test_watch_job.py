@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from indexing import errors
-from indexing.domain import model, turns
+from indexing.domain import job_updates, model, turns
 from indexing.usecases import control_job, watch_job
 from tests import fake_backend, values
 
@@ -81,7 +81,7 @@ async def test_snapshot_changes_and_end_are_sent_when_a_job_is_watched_from_its_
     assert kinds(messages) == ["Snapshot", "Changed", "Ended"]
     assert final(messages) == dict.fromkeys(GUILDS, "SUCCEEDED")
     last = messages[-1][0]
-    assert last == watch_job.Ended(await backend.get_job(), model.Tally(total=3, succeeded=3))
+    assert last == watch_job.Ended(await backend.get_job(), job_updates.Tally(total=3, succeeded=3))
     assert backend.events.open == 0
 
 
@@ -92,7 +92,7 @@ async def test_the_snapshot_is_complete_when_the_job_has_ended(backend: fake_bac
     messages = await collect(backend)
 
     rows = tuple(await backend.jobs.list_tasks(JOB))
-    tally = model.Tally(total=3, succeeded=3)
+    tally = job_updates.Tally(total=3, succeeded=3)
     job = await backend.get_job()
     assert [message for message, _ in messages] == [
         watch_job.Snapshot(job, tally, rows, ""),
@@ -375,8 +375,8 @@ async def test_jobs_are_listed_with_their_numbers_when_a_user_asks(backend: fake
     found = await watch_job.JobWatcher(backend.deps).list_jobs(values.USER, before=float("inf"), limit=5)
 
     assert [(job.job_id[0], tally) for job, tally in found] == [
-        ("b", model.Tally()),
-        ("a", model.Tally(total=3, succeeded=3)),
+        ("b", job_updates.Tally()),
+        ("a", job_updates.Tally(total=3, succeeded=3)),
     ]
 
 
@@ -384,7 +384,7 @@ async def test_counts_add_up_when_tasks_are_counted() -> None:
     """Each task counts once; open tasks are those that still need work."""
     rows = [values.task(place, state=state) for place, state in enumerate([*model.TaskState, model.TaskState.QUEUED])]
 
-    tally = model.tally_of(rows)
+    tally = job_updates.tally_of(rows)
 
     assert tally.total == sum(dataclasses.astuple(tally)[1:]) == 7
     assert (tally.queued, tally.open) == (2, 3)

@@ -7,12 +7,12 @@ import pytest
 
 from indexer_service.api import convert
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing.domain import model, ranking
+from indexing.domain import job_updates, model, ranking
 from indexing.usecases import browse, start_job
 from tests import clockwork, values
 
 NOW = clockwork.START
-TALLY = model.Tally(total=21, queued=1, running=2, succeeded=3, skipped=4, failed=5, cancelled=6)
+TALLY = job_updates.Tally(total=21, queued=1, running=2, succeeded=3, skipped=4, failed=5, cancelled=6)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_job_is_throttled_when_it_waits_for_quota() -> None:
     """With the budget and the time."""
     waiting = values.job(waiting_for="user", waiting_until=NOW + 7.5)
 
-    found = convert.job(waiting, model.Tally())
+    found = convert.job(waiting, job_updates.Tally())
 
     assert found.throttled == pb.Throttled(budget="user", until=convert.timestamp(NOW + 7.5))
     assert not found.HasField("finished_at")

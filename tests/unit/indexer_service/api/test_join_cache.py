@@ -7,7 +7,7 @@ import pytest
 
 from indexer_service.api import join_cache
 from indexing import errors
-from indexing.domain import model
+from indexing.domain import job_updates, model
 from tests import clockwork, fake_backend, values
 
 pytestmark = pytest.mark.clockwork
@@ -50,7 +50,7 @@ class Bench:
 
     async def publish(self) -> None:
         """Publish a change of the job, as another process does."""
-        await self.events.publish(model.JobUpdate(JOB, model.Tally()))
+        await self.events.publish(job_updates.JobUpdate(JOB, job_updates.Tally()))
 
 
 @pytest.fixture

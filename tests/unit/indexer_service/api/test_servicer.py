@@ -9,7 +9,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from indexer_service.api import convert, servicer, watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
-from indexing.domain import model, ports, turns
+from indexing.domain import job_updates, model, ports, turns
 from tests import edge, fake_backend, values
 from tests.unit.indexer_service import contexts
 
@@ -193,7 +193,7 @@ async def test_the_snapshot_has_several_messages_when_a_job_has_many_guilds(benc
     await bench.backend.jobs.add_tasks(values.job(), rows)
     ended = dataclasses.replace(values.job(), state=model.JobState.SUCCEEDED, finished_at=bench.backend.clock())
     await bench.backend.jobs.save(ended)
-    await bench.backend.events.publish(model.JobUpdate(ended, model.tally_of(rows), tuple(rows)))
+    await bench.backend.events.publish(job_updates.JobUpdate(ended, job_updates.tally_of(rows), tuple(rows)))
 
     messages = await bench.call("WatchProgress", job_id=JOB)
     resumed = [await bench.call("WatchProgress", job_id=JOB, resume_token=message.resume_token) for message in messages]

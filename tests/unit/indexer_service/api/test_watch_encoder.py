@@ -6,7 +6,7 @@ import pytest
 
 from indexer_service.api import page_tokens, watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing.domain import model
+from indexing.domain import job_updates, model
 from indexing.usecases import watch_job
 from tests import values
 
@@ -17,7 +17,7 @@ ROWS = (values.task(1), values.task(2))
 
 def changed(*rows: model.GuildTask, own: bool = False, job: model.Job = JOB) -> watch_job.Changed:
     """Return a change of these rows."""
-    return watch_job.Changed(model.JobUpdate(job, model.tally_of(ROWS), rows), own)
+    return watch_job.Changed(job_updates.JobUpdate(job, job_updates.tally_of(ROWS), rows), own)
 
 
 def responses(
@@ -55,7 +55,9 @@ def test_throttled_is_sent_once_when_rows_change_while_the_job_waits() -> None:
     assert [part.WhichOneof("event") for part in second] == ["guild"]
 
 
-@pytest.mark.parametrize("message", [changed(*ROWS), watch_job.Ended(JOB, model.tally_of(ROWS))], ids=["change", "end"])
+@pytest.mark.parametrize(
+    "message", [changed(*ROWS), watch_job.Ended(JOB, job_updates.tally_of(ROWS))], ids=["change", "end"]
+)
 def test_the_bytes_are_made_once_when_watchers_get_the_same(message: watch_job.Message) -> None:
     """Between the same positions of the same job."""
     encoder = watch_encoder.WatchEncoder(TOKENS)
