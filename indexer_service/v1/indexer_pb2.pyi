@@ -50,6 +50,7 @@ class CredentialState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CREDENTIAL_STATE_MISSING: _ClassVar[CredentialState]
     CREDENTIAL_STATE_ACTIVE: _ClassVar[CredentialState]
     CREDENTIAL_STATE_REAUTH_REQUIRED: _ClassVar[CredentialState]
+    CREDENTIAL_STATE_UNVERIFIED: _ClassVar[CredentialState]
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_RUNNING: JobState
 JOB_STATE_SUCCEEDED: JobState
@@ -75,6 +76,7 @@ CREDENTIAL_STATE_UNSPECIFIED: CredentialState
 CREDENTIAL_STATE_MISSING: CredentialState
 CREDENTIAL_STATE_ACTIVE: CredentialState
 CREDENTIAL_STATE_REAUTH_REQUIRED: CredentialState
+CREDENTIAL_STATE_UNVERIFIED: CredentialState
 
 class Progress(_message.Message):
     __slots__ = ("total", "queued", "running", "succeeded", "skipped", "failed", "cancelled")
@@ -450,8 +452,10 @@ class PutCredentialRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., access_token: _Optional[str] = ..., refresh_token: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class PutCredentialResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("verified",)
+    VERIFIED_FIELD_NUMBER: _ClassVar[int]
+    verified: bool
+    def __init__(self, verified: _Optional[bool] = ...) -> None: ...
 
 class GetCredentialStatusRequest(_message.Message):
     __slots__ = ("user_id",)

@@ -209,7 +209,11 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PutCredential(self, request, context):
-        """PutCredential stores the user's OAuth2 tokens, encrypted. No call returns them.
+        """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
+        application. No call returns them. When Discord cannot be asked within 2 s, the tokens are stored unverified: they are
+        verified before their first use, and a verified credential stays in use until then.
+        Errors: INVALID_ARGUMENT (names the field; CREDENTIAL_OF_ANOTHER_USER, CREDENTIAL_OF_ANOTHER_APPLICATION,
+        IDENTIFY_SCOPE_MISSING, CREDENTIAL_REFUSED: nothing is stored).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -102,7 +102,12 @@ class IndexerServiceStub:
     Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND).
     """
     PutCredential: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]
-    """PutCredential stores the user's OAuth2 tokens, encrypted. No call returns them."""
+    """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
+    application. No call returns them. When Discord cannot be asked within 2 s, the tokens are stored unverified: they are
+    verified before their first use, and a verified credential stays in use until then.
+    Errors: INVALID_ARGUMENT (names the field; CREDENTIAL_OF_ANOTHER_USER, CREDENTIAL_OF_ANOTHER_APPLICATION,
+    IDENTIFY_SCOPE_MISSING, CREDENTIAL_REFUSED: nothing is stored).
+    """
     GetCredentialStatus: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetCredentialStatusRequest, _indexer_pb2.GetCredentialStatusResponse]
     """GetCredentialStatus returns whether a credential is stored and usable; it never returns a token.
     Tokens about to expire are renewed when the user is indexed, not by this call.
@@ -182,7 +187,12 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND).
     """
     PutCredential: _aio.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]  # type: ignore[assignment]
-    """PutCredential stores the user's OAuth2 tokens, encrypted. No call returns them."""
+    """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
+    application. No call returns them. When Discord cannot be asked within 2 s, the tokens are stored unverified: they are
+    verified before their first use, and a verified credential stays in use until then.
+    Errors: INVALID_ARGUMENT (names the field; CREDENTIAL_OF_ANOTHER_USER, CREDENTIAL_OF_ANOTHER_APPLICATION,
+    IDENTIFY_SCOPE_MISSING, CREDENTIAL_REFUSED: nothing is stored).
+    """
     GetCredentialStatus: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetCredentialStatusRequest, _indexer_pb2.GetCredentialStatusResponse]  # type: ignore[assignment]
     """GetCredentialStatus returns whether a credential is stored and usable; it never returns a token.
     Tokens about to expire are renewed when the user is indexed, not by this call.
@@ -319,7 +329,12 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.PutCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.PutCredentialResponse, _abc.Awaitable[_indexer_pb2.PutCredentialResponse]]:
-        """PutCredential stores the user's OAuth2 tokens, encrypted. No call returns them."""
+        """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
+        application. No call returns them. When Discord cannot be asked within 2 s, the tokens are stored unverified: they are
+        verified before their first use, and a verified credential stays in use until then.
+        Errors: INVALID_ARGUMENT (names the field; CREDENTIAL_OF_ANOTHER_USER, CREDENTIAL_OF_ANOTHER_APPLICATION,
+        IDENTIFY_SCOPE_MISSING, CREDENTIAL_REFUSED: nothing is stored).
+        """
 
     @_abc_1.abstractmethod
     def GetCredentialStatus(
