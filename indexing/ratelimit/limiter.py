@@ -224,12 +224,12 @@ class Limiter:
             and self._parameters.charges_global(charge)
             and charge.lane is not model.Lane.INTERACTIVE
         ):
-            self._blocked_until[charge.lane.value] = self._clock() + wait.seconds
+            self._blocked_until[_line_of(charge)] = self._clock() + wait.seconds
 
     def _is_blocked(self, charge: limits.Charge, now: float) -> bool:
         names = [f"user {charge.charged_user}"]
         if self._parameters.charges_global(charge):
-            names.append(charge.lane.value)
+            names.append(_line_of(charge))
         until = max(self._blocked_until.get(name, 0.0) for name in names)
         return until - now > 2 * self._batch_delay
 
@@ -246,3 +246,8 @@ class Limiter:
         self._metrics.wait.labels(lane).observe(waited)
         for kind, share in permit.shares_left.items():
             self._metrics.share_left.labels(kind).observe(share)
+
+
+def _line_of(charge: limits.Charge) -> str:
+    """Name the queue that a call stands in: others' waits say nothing about it."""
+    return " ".join([charge.lane.value, *charge.callers])

@@ -53,6 +53,7 @@ class Charge:
         major: Discord's major parameter, a guild id, which may have a bucket of its own; None when there is none.
         waiter: Name that keeps one queue position across several `take` calls; "" gives each call its own.
         charges_user: Whether the user's budget is charged; without it `user_id` only says who takes turns with whom.
+        callers: Callers whose turn in the queue the call takes: of several, the one due first. Empty: the unnamed.
     """
 
     lane: model.Lane
@@ -62,6 +63,7 @@ class Charge:
     major: int | None
     waiter: str = ""
     charges_user: bool = True
+    callers: tuple[str, ...] = ()
 
     @property
     def charged_user(self) -> int | None:
@@ -206,6 +208,8 @@ class Keys:
             f"egress:{egress}",
             "active",
             "repeats",
+            "callers",
+            "w:caller_deadlines",
         )
         return [self.tag + name for name in names]
 

@@ -19,8 +19,10 @@ class State:
 
     Attributes:
         ledgers: Permit -> moment of release, by key.
-        queues: Waiter -> position, by lane; and waiter -> promised moment, by key of a user's or route's queue.
-        deadlines: (Lane, waiter) -> moment after which its position is dropped.
+        lines: Waiter -> position, by lane and caller.
+        queues: Waiter -> promised moment, by key of a user's or route's queue.
+        deadlines: (Lane and caller, waiter) -> moment after which its position is dropped.
+        dues: Virtual moment of a caller's next call, by lane and caller.
         seen, first: Evidence for raised limits and for separate buckets, by route key.
         repeats: End of the wait after a 429, and how many came in a row, by what was refused.
         strict: Moment until which a 429's limit holds against other buckets, by route key.
@@ -31,8 +33,10 @@ class State:
         self.parameters = parameters
         self.now = now
         self.ledgers: dict[str, dict[str, float]] = collections.defaultdict(dict)
+        self.lines: dict[tuple[int, str], dict[str, float]] = collections.defaultdict(dict)
         self.queues: dict[str, dict[str, float]] = collections.defaultdict(dict)
-        self.deadlines: dict[tuple[int, str], float] = {}
+        self.deadlines: dict[tuple[tuple[int, str], str], float] = {}
+        self.dues: dict[tuple[int, str], float] = {}
         self.tags: dict[str, float] = {}
         self.learned: dict[str, str] = {}
         self.seen: dict[str, tuple[int, int, int]] = {}

@@ -122,7 +122,7 @@ class _Acquisition:
         self._queue = fair_queue.FairQueue(state)
         self._lane = fair_queue.lane_of(request)
         self._decision = _Decision()
-        self._has_waiters = False
+        self._place: fair_queue.Place | None = None
         self._charges_global = state.parameters.charges_global(request.charge)
         rate, charge, limit = state.parameters.user_budget, request.charge, request.limit
         user, route = names.user_ledger(charge.user_id), names.route_ledger(charge, limit)
@@ -147,16 +147,16 @@ class _Acquisition:
             self._update_small_queue(self._user)
             self._update_small_queue(self._route)
             return self._refuse()
-        used, limit, position = 0, 0, 0.0
+        used, limit = 0, 0
         if self._charges_global:
-            used, limit, position = self._check_global_budget()
+            used, limit = self._check_global_budget()
         else:
             self._check_stop(0.0)
         if self._is_refused():
             if not self._charges_global:
                 self._queue.leave_queue(request)
             elif request.charge.waiter or self._decision.wait <= ms(request.max_wait):
-                self._queue.enqueue(request, position, self._decision.wait)
+                self._queue.enqueue(request, self._place or self._queue.find_place(request), self._decision.wait)
             else:
                 self._queue.leave_queue(request)
             return self._refuse()
@@ -230,13 +230,15 @@ class _Acquisition:
         if moment > self._state.now:
             self._add_wait(moment + spread, certain=False, budget=budget, reason=reason)
 
-    def _check_global_budget(self) -> tuple[int, int, float]:
+    def _check_global_budget(self) -> tuple[int, int]:
         parameters, state = self._state.parameters, self._state
-        self._has_waiters = self._queue.has_waiters()
-        self._queue.drop_absent()
+        rank = 0
+        if self._queue.has_waiters():
+            self._queue.drop_absent()
+            self._place = self._queue.find_place(self._request)
+            rank = self._queue.count_in_lane(self._request, self._place)
         limit, (used, _, _) = self._global_capacity(), state.held(settle.GLOBAL)
         window = ms(parameters.global_budget.window)
-        position, rank = self._queue.find_position(self._request)
         lanes = [lane for lane in fair_queue.LANES if lane != self._lane]
         more = {lane: self._queue.count_before(self._request, rank, lane) for lane in lanes}
         ahead = rank + sum(more.values())
@@ -249,7 +251,7 @@ class _Acquisition:
         if n > 0:
             free, certain = state.release_moment(settle.GLOBAL, n, limit, window)
             self._add_wait(free, certain=certain, budget="global", reason="used up")
-        return used, limit, position
+        return used, limit
 
     def _pace_interval(self, limit: int) -> float:
         parameters, state = self._state.parameters, self._state
@@ -275,6 +277,6 @@ class _Acquisition:
         if not self._charges_global:
             self._queue.leave_queue(request)
             return
-        self._queue.advance_lane(request, moment, has_waiters=self._has_waiters)
+        self._queue.advance_lane(request, moment, self._place)
         if self._lane > 1:
             state.numbers["pace"] = max(moment, state.numbers["pace"]) + self._pace_interval(limit)

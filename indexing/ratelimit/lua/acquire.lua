@@ -74,9 +74,11 @@ local function update_small_queue(request, decision, budget)
 end
 
 -- Returns the request's position, how many waiters go before it, and how many of those are in bulk lanes.
-local function count_ahead(request, counts)
-  local position, rank = find_position(request)
-  local all, bulk = rank, rank
+local function count_ahead(request)
+  local lines = load_lines()
+  local position, rank = find_position(request, lines)
+  rank = count_in_lane(request, lines, rank)
+  local counts, all, bulk = waiters_by_lane(lines), rank, rank
   for other = 1, 3 do
     if other ~= request.lane then
       local more = count_before(request, rank, other, counts[other])
@@ -105,10 +107,10 @@ local function check_global_budget(request, decision)
   local limit, used = global_capacity(), held(ledger)
   local step = params.global_window / limit
   local position, all, bulk = nil, 0, 0
-  if call('ZCARD', deadlines) > 0 then
+  if has_waiters() then
     drop_absent()
     request.has_waiters = true
-    position, all, bulk = count_ahead(request, waiters_by_lane())
+    position, all, bulk = count_ahead(request)
   end
   check_stop(request, decision, all * step)
   local n = used - limit + all + 1
@@ -142,7 +144,7 @@ local function grant(request, user, route, limit, moment)
   end
   call('ZADD', active, moment + params.max_in_flight + route.window, route.label)
   if not request.charges_global then return leave_queue(request) end
-  advance_lane(request, moment, request.has_waiters)
+  advance_lane(request, moment)
   if request.lane > 1 then state.pace = math.max(moment, state.pace) + pace_interval(limit) end
 end
 

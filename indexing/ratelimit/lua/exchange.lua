@@ -1,5 +1,5 @@
 -- Part 7: handles the input, settlements first because they release permits, then saves the state and replies.
-local position = 11
+local position = 13
 local function next_key()
   position = position + 1
   return KEYS[position]

@@ -5,13 +5,16 @@
 -- KEYS, all under one hash tag:
 --   1  meta      hash  clock, run, hold, pause, pacing, lanes, round trips: FIELDS below
 --   2  ledger    zset  permit id -> moment of release (global budget)
---   3-5 queues   zset  waiter -> position, a moment; one per lane: interactive, background, refresh
+--   3-5 queues   zset  waiter -> position, a moment; one per lane: interactive, background, refresh. A named caller has
+--                      queues of its own: these names, then ":<caller>"
 --   6  deadlines zset  "<lane> <waiter>" -> moment after which the waiter's position is dropped
 --   7  tags      zset  user id -> moment of the user's next turn in a queue (fairness inside a lane)
 --   8  learned   hash  "<kind> <route>" -> "bucket capacity window per_guild"; with a suffix: evidence, see routes.lua
 --   9  egress    hash  invalid answers by minute, and until when which lanes stop
 --   10 active    zset  route budgets in use: label -> moment of the last release, for snapshots
 --   11 repeats   zset  what was answered 429 -> end of its wait, see settle.lua; a fraction counts answers in a row
+--   12 callers   zset  "<lane>:<caller>" -> virtual moment of the caller's next call in the lane, see fair_queue.lua
+--   13 caller_deadlines  zset  "<lane>:<caller> <waiter>" -> as deadlines, for waiters of named callers
 --   then for each settlement: user ledger, route ledger as charged, the bucket's ledger of all guilds, of its guild
 --   then for each request: user ledger, user queue, route ledger, route queue, route ledger of its guild
 -- ARGV: 1 input, JSON: `settlements` and `requests` (codec.py), the estimate of the fleet's clock (fleet_clock.py), and
@@ -25,6 +28,7 @@
 local meta, ledger, deadlines, tags = KEYS[1], KEYS[2], KEYS[6], KEYS[7]
 local queues = {KEYS[3], KEYS[4], KEYS[5]}
 local learned, egress, active, repeats = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local callers, caller_deadlines = KEYS[12], KEYS[13]
 local input = cjson.decode(ARGV[1])
 local call = redis.call
 
@@ -39,6 +43,8 @@ local FIELDS = {
   'paused', 'stopped',                  -- no budget is paused, and no address stopped, after these moments
   'pace',                               -- moment of the next background or refresh call at an even pace
   'served', 'tag1', 'tag2', 'tag3',     -- virtual time of the lanes, and of each lane's next call
+  'turn1', 'turn2', 'turn3',            -- virtual time of the callers in each lane
+  'named',                              -- no named caller is in a queue after this moment
   'tie',                                -- counts positions, to order those of the same moment
   'rtt', 'rtt_new', 'rtt_old', 'rtt_n', 'rtt_at', -- usual round trip; shortest in this and the previous period
 }

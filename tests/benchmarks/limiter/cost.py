@@ -8,6 +8,7 @@ so the ledgers are as full as at the limit; the keys expire by Redis' own clock.
 import asyncio
 import dataclasses
 import statistics
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis.asyncio
@@ -22,6 +23,9 @@ from tests import clockwork, servers
 
 USERS = 10_000
 MEASURED = 2_000
+WAITERS = 200
+CALLERS = (1, 2, 8, 32)
+"""Callers that the waiters belong to; the first is the unnamed one."""
 GUILDS = 5_000
 TRIP = 0.1
 TARGETS = {"take and settle, median µs": 150.0, "bytes of an idle ledger": 300.0}
@@ -69,18 +73,59 @@ class Cost:
         (result,), _ = await self._store.exchange(self._parameters, [settlement], [])
         self._limit = result.limit
 
-    async def medians(self) -> dict[str, float]:
-        """Return the median microseconds of a take and of a settlement."""
+    async def _measure(self, calls: Callable[[], Awaitable[None]]) -> list[float]:
+        """Return the microseconds of each script that *calls* runs, in order."""
         await self._client.config_set("slowlog-max-len", 3 * MEASURED)
         await self._client.config_set("slowlog-log-slower-than", 0)
         await self._client.slowlog_reset()
-        for _ in range(MEASURED):
-            await self.call()
+        await calls()
         await self._client.config_set("slowlog-log-slower-than", -1)
         log: list[dict[str, Any]] = await self._client.slowlog_get(3 * MEASURED)
-        scripts = [entry["duration"] for entry in reversed(log) if entry["command"].startswith(b"EVALSHA")]
+        return [entry["duration"] for entry in reversed(log) if entry["command"].startswith(b"EVALSHA")]
+
+    async def medians(self) -> dict[str, float]:
+        """Return the median microseconds of a take and of a settlement."""
+
+        async def calls() -> None:
+            for _ in range(MEASURED):
+                await self.call()
+
+        scripts = await self._measure(calls)
         take, settle = statistics.median(scripts[::2]), statistics.median(scripts[1::2])
         return {"take, median µs": take, "settle, median µs": settle, "take and settle, median µs": take + settle}
+
+    async def medians_in_a_queue(self) -> dict[str, float]:
+        """Return the median microseconds of a request that is refused while others wait, by the number of callers."""
+        found = {}
+        for count in CALLERS:
+            await self._client.flushall()
+            self._limit = route_limits.UNKNOWN
+            while not self._limit.known:
+                await self.call()
+            names = [(f"caller-{number}",) for number in range(count)] if count > 1 else [()]
+            for number in range(WAITERS):
+                await self._refused(number, names[number % count])
+
+            async def requests(names: list[Any] = names) -> None:
+                for number in range(WAITERS):
+                    await self._refused(number, names[number % len(names)])
+
+            times = await self._measure(requests)
+            found[f"request behind {WAITERS} waiters of {count} callers, median µs"] = statistics.median(times)
+        return found
+
+    async def _refused(self, number: int, callers: tuple[str, ...]) -> None:
+        """Request a permit while all are held; the waiter keeps its position."""
+        charge = limits.Charge(
+            model.Lane.BACKGROUND, "GET /guilds/{guild.id}/channels", "bot", number, number, f"job {number}"
+        )
+        charge = dataclasses.replace(charge, callers=callers)
+        for _ in range(2):
+            request = protocol.PermitRequest(f"w{number}", charge, 0.0, self._limit, self._clock.now)
+            _, (decision,) = await self._store.exchange(self._parameters, [], [request])
+            if not isinstance(decision, protocol.LimitChanged):
+                return
+            self._limit = decision.limit
 
     async def memory(self) -> dict[str, float]:
         """Return the memory and the lifetime of the ledgers of idle users."""
@@ -102,7 +147,7 @@ async def measure(url: str) -> dict[str, float]:
         cost = Cost(client)
         for _ in rich.progress.track(range(USERS), description="ten thousand users"):
             await cost.call()
-        return await cost.medians() | await cost.memory()
+        return await cost.medians() | await cost.memory() | await cost.medians_in_a_queue()
 
 
 def main() -> None:

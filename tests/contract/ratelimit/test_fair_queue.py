@@ -4,18 +4,20 @@ import asyncio
 import collections
 
 import pytest
+import redis
 
-from indexing import errors
+from indexing import errors, settings
 from indexing.domain import model
-from indexing.ratelimit import limits
-from tests.contract.ratelimit import fleet
+from indexing.ratelimit import limits, redis_store
+from tests import clockwork
+from tests.contract.ratelimit import blocking, fleet
 
 pytestmark = pytest.mark.clockwork
 BACKGROUND, REFRESH, INTERACTIVE = model.Lane.BACKGROUND, model.Lane.REFRESH, model.Lane.INTERACTIVE
 
 
 async def saturate(process: fleet.Process, seconds: float, *charges: limits.Charge) -> list[tuple[str, int, float]]:
-    """Request a permit for every charge repeatedly; return lane, user and wait of each grant in order."""
+    """Request a permit for every charge repeatedly; return lane, user and wait of each grant until the end in order."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     grants: list[tuple[str, int, float]] = []
@@ -28,7 +30,8 @@ async def saturate(process: fleet.Process, seconds: float, *charges: limits.Char
             except errors.RateLimited as refusal:
                 await asyncio.sleep(refusal.retry_after)
                 continue
-            grants.append((of.lane.value, of.user_id or 0, loop.time() - began))
+            if loop.time() < end:
+                grants.append((of.lane.value, of.user_id or 0, loop.time() - began))
             await asyncio.sleep(fleet.ROUND_TRIP)
             await process.settle(permit)
 
@@ -221,3 +224,101 @@ async def test_background_is_paced_when_it_begins(process: fleet.Process) -> Non
 
     last = max(permit.taken_at for permit in permits) - began
     assert last == pytest.approx((20 - 4) * 0.02, abs=0.03)
+
+
+def charges_of_caller(caller: str, first: int, count: int, lane: model.Lane = BACKGROUND) -> list[limits.Charge]:
+    """Return charges of *count* users of one caller."""
+    return [fleet.charge(user, lane=lane, callers=(caller,)) for user in range(first, first + count)]
+
+
+@pytest.mark.parametrize("lane", [INTERACTIVE, BACKGROUND])
+@pytest.mark.parametrize("light", ["", "a", "z"])
+async def test_callers_get_equal_shares_when_one_has_more_users(
+    process: fleet.Process, lane: model.Lane, light: str
+) -> None:
+    """A caller with 120 users and one with 40 get half each, the unnamed one too, whatever their names."""
+    await process.learn_routes()
+
+    grants = await saturate(
+        process, 20.0, *charges_of_caller("heavy", 100, 120, lane), *charges_of_caller(light, 300, 40, lane)
+    )
+
+    share = sum(user >= 300 for _, user, _ in grants) / len(grants)
+    assert share == pytest.approx(0.5, abs=0.03)
+    assert len(grants) / 20 >= 46
+
+
+async def test_a_callers_first_calls_wait_briefly_when_another_has_many_waiters(process: fleet.Process) -> None:
+    """A caller that queued nothing waits for a few permits, not for the 200 calls of another."""
+    await process.learn_routes()
+    heavy = asyncio.create_task(saturate(process, 10.0, *charges_of_caller("heavy", 100, 200)))
+    await asyncio.sleep(5.0)
+    loop = asyncio.get_running_loop()
+    waits = []
+
+    for _ in range(4):
+        began = loop.time()
+        await process.wait_and_call(fleet.charge(1, lane=BACKGROUND, callers=("light",)))
+        waits.append(loop.time() - began - fleet.ROUND_TRIP)
+
+    await heavy
+    assert max(waits) < 0.25
+
+
+async def test_a_caller_gets_no_more_than_its_share_when_it_returns_after_a_pause(process: fleet.Process) -> None:
+    """The time without calls earns a caller a few calls, not all that it could have made."""
+    await process.learn_routes()
+    heavy = asyncio.create_task(saturate(process, 20.5, *charges_of_caller("heavy", 100, 120)))
+    await asyncio.sleep(10.0)
+
+    returned = await saturate(process, 10.0, *charges_of_caller("light", 300, 120))
+
+    await heavy
+    assert len(returned) / 10 == pytest.approx(24, abs=2.5)
+
+
+async def test_a_call_for_two_callers_waits_for_the_one_that_is_due_first(process: fleet.Process) -> None:
+    """Joining a job makes it no slower: its calls take the turn of the caller that used less."""
+    await process.learn_routes()
+    heavy = asyncio.create_task(saturate(process, 10.0, *charges_of_caller("heavy", 100, 200)))
+    await asyncio.sleep(5.0)
+    began = asyncio.get_running_loop().time()
+
+    await process.wait_and_call(fleet.charge(1, lane=BACKGROUND, callers=("heavy", "light")))
+
+    assert asyncio.get_running_loop().time() - began - fleet.ROUND_TRIP < 0.25
+    await heavy
+
+
+async def test_a_callers_position_is_dropped_when_its_waiter_does_not_return(process: fleet.Process) -> None:
+    """An absent waiter of a named caller blocks nobody either."""
+    await process.learn_routes()
+    permits = [await process.take(fleet.charge(user)) for user in range(100, 150)]
+    absent = asyncio.create_task(process.limiter.take(fleet.charge(1, callers=("a",)), max_wait=60.0))
+    await asyncio.sleep(0.01)
+    absent.cancel()
+    await process.settle(permits[0])
+
+    permit = await process.limiter.take(fleet.charge(2, callers=("b",)), max_wait=60.0)
+
+    assert permit.taken_at - permits[-1].taken_at < 3.0
+
+
+async def test_the_keys_of_the_previous_release_hold_no_named_callers_waiters(
+    redis_settings: settings.RedisSettings,
+) -> None:
+    """A process of that release would drop their deadlines and strand their positions for ten minutes."""
+    loop = asyncio.get_running_loop()
+    with redis.Redis.from_url(redis_settings.url.get_secret_value(), decode_responses=True) as client:
+        blocking_client = blocking.as_async(blocking.BlockingClient(client))
+        store = redis_store.RedisBudgetStore(blocking_client, "old", clock=loop.time, now=clockwork.running_clock())
+        process = fleet.Fleet(store, client.flushdb).process()
+        await process.learn_routes()
+        await use_up_global_budget(process)
+
+        await process.refused(fleet.charge(1, waiter="job", callers=("a",)))
+        await process.refused(fleet.charge(2, waiter="work", callers=()))
+
+        assert client.zrange("{dl:old}:w:1", 0, -1) == ["work"]
+        assert client.zrange("{dl:old}:w:deadlines", 0, -1) == ["1 work"]
+        assert client.zrange("{dl:old}:w:1:a", 0, -1) == ["job"]

@@ -50,6 +50,7 @@ CHARGES = st.builds(
     st.sampled_from((None, 7, 8)),
     st.sampled_from(("", "", "job a", "job b")),
     st.booleans(),
+    st.sampled_from(((), (), ("a",), ("b",), ("a", "b"))),
 )
 SCOPES = st.sampled_from((None,) * 6 + ("global", "route", "shared", "edge"))
 HEADERS = st.none() | st.builds(
