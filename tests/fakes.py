@@ -371,6 +371,7 @@ class MemoryJobs:
 
     def __init__(self) -> None:
         self.questions = 0
+        self.erased: set[str] = set()
         self._jobs: dict[str, model.Job] = {}
         self._tasks: dict[str, dict[int, model.GuildTask]] = collections.defaultdict(dict)
 
@@ -439,7 +440,8 @@ class MemoryJobs:
         """Store the tasks and note that the guilds are listed."""
         if self._owned(job) is None:
             return False
-        self._jobs[job.job_id] = dataclasses.replace(job, listed=True)
+        known = self._jobs[job.job_id]
+        self._jobs[job.job_id] = dataclasses.replace(known, listed=True, attempts=0, reason="")
         self._tasks[job.job_id] = {task.guild_id: task for task in tasks}
         return True
 
@@ -464,13 +466,15 @@ class MemoryJobs:
         known = self._tasks[job_id]
         known |= {task.guild_id: task for task in tasks if task.guild_id in known}
 
-    async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
-        """Store the job and tasks, if its turn is current and it runs."""
-        known = self._owned(job)
-        if known is None:
+    async def save(self, known: model.Job, changed: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
+        """Store what changed of the job, and tasks, if its turn is current and it runs."""
+        stored = self._owned(known)
+        if stored is None:
             return False
-        self._replace_tasks(job.job_id, tasks)
-        self._jobs[job.job_id] = dataclasses.replace(job, listed=known.listed)
+        self._replace_tasks(known.job_id, tasks)
+        names = [field.name for field in dataclasses.fields(known)]
+        changes = {name: getattr(changed, name) for name in names if getattr(changed, name) != getattr(known, name)}
+        self._jobs[known.job_id] = dataclasses.replace(stored, **changes)
         return True
 
     async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
@@ -547,9 +551,14 @@ class MemoryUserData:
 
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
         """Delete jobs and tasks."""
+        self._jobs.erased.update(job_ids)
         for job_id in job_ids:
             self._jobs._tasks.pop(job_id, None)
             self._jobs._jobs.pop(job_id, None)
+
+    async def is_job_erased(self, job_id: str) -> bool:
+        """Return whether it was erased."""
+        return job_id in self._jobs.erased
 
     async def erase_responses(self, user_id: int) -> None:
         """Delete responses."""

@@ -288,7 +288,11 @@ class Jobs(Protocol):
         """Own the job as turn + 1, if *turn* is current and the job runs, and return it with its tasks; else None."""
 
     async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
-        """Store the tasks of a job that listed its guilds; returns False when its turn is not current any more."""
+        """
+        Store the tasks of a job whose guilds are listed; returns False when its turn is not current any more.
+
+        The failed attempts to list them are forgotten; no other field of the job is written.
+        """
 
     async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
         """Return the tasks by position; in an ended job, none is open."""
@@ -296,8 +300,15 @@ class Jobs(Protocol):
     async def write_tasks(self, job: model.Job, tasks: Iterable[model.GuildTask]) -> bool:
         """Store changed tasks; returns False, and changes nothing, when the job's turn is not current any more."""
 
-    async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
-        """Store the job's fields and changed tasks at once if its turn is still current; returns whether it was."""
+    async def save(self, known: model.Job, changed: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
+        """
+        Store the fields in which *changed* differs from *known*, and changed tasks, in one write.
+
+        Nothing else is written, so an older copy of the job resets nothing.
+
+        Returns:
+            Whether the turn of *known* is still current; if not, nothing is changed.
+        """
 
     async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
         """
@@ -342,7 +353,10 @@ class UserData(Protocol):
         """Return the ids of the user's jobs."""
 
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
-        """Erase jobs and their tasks."""
+        """Erase jobs and their tasks, and note that they were erased."""
+
+    async def is_job_erased(self, job_id: str) -> bool:
+        """Return whether the job was erased within the last day; False for a job that is only missing."""
 
     async def erase_responses(self, user_id: int) -> None:
         """Erase the stored responses that concern the user."""

@@ -4,18 +4,23 @@ Everything that MongoDB holds of one user, for an erasure.
 Nothing is looked for by reading whole collections: each has an index that leads to the user.
 """
 
+import datetime
 from collections.abc import Collection
 
 from indexing.store import database
 
+TOMBSTONE_KEPT = datetime.timedelta(days=1)
+"""How long a tombstone is kept: far longer than a turn may be queued, or a write delayed."""
+
 
 class MongoUserData:
-    """Port `ports.UserData`. Round trips: 1 for each method; 3 for `erase_guilds`, 6 to count."""
+    """Port `ports.UserData`. Round trips: 1 for each method; 2 for `erase_jobs`, 3 for `erase_guilds`, 6 to count."""
 
     def __init__(self, db: database.Database) -> None:
         self._users = db["users"]
         self._rosters = db["rosters"]
         self._jobs = db["jobs"]
+        self._erased = db["erased_jobs"]
         self._requests = db["requests"]
         self._guilds = db["guilds"]
 
@@ -44,9 +49,16 @@ class MongoUserData:
         return [row["_id"] for row in rows]
 
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
-        """Erase jobs with their tasks."""
+        """Erase jobs with their tasks. A tombstone for each is written first."""
         if job_ids:
+            until = datetime.datetime.now(tz=datetime.UTC) + TOMBSTONE_KEPT
+            await database.insert_new(self._erased, [{"_id": job_id, "expires_at": until} for job_id in job_ids])
             await _erase(self._jobs, {"_id": {"$in": list(job_ids)}})
+
+    async def is_job_erased(self, job_id: str) -> bool:
+        """Return whether the job has a tombstone."""
+        with database.translated():
+            return await self._erased.find_one({"_id": job_id}, {"_id": 1}) is not None
 
     async def erase_responses(self, user_id: int) -> None:
         """Erase the responses that are kept for requests about the user."""

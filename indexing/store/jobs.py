@@ -2,7 +2,8 @@
 Jobs in MongoDB, one document each with its guild tasks inside.
 
 A job is owned by one turn at a time: every write names its turn, and is applied only while that turn is current and the
-job is active. So redelivered messages, repeated sweeps and processes that resume late change nothing.
+job is active. So redelivered messages, repeated sweeps and processes that resume late change nothing. The writes of one
+turn are numbered, so that one which TCP delivers late does not overwrite a newer one of the same turn.
 
 `guilds` is written once: `[[id, name, position], ...]`. `tasks` is a flat map from a guild's id to the changing fields
 of its task: `[state, step, attempts, retry_at, reason, channel_count, revision]`. Both are msgpack (decision 25). A
@@ -30,8 +31,6 @@ from indexing.store import database, writer
 TRIES = 3
 HEAD = {"guilds": 0, "tasks": 0}
 """Projection that leaves out the tasks."""
-WRITTEN_ONCE = {"user_id", "force", "created_at", "listed", "turn"}
-"""Fields that `save` does not write, so that a copy from before the guild list does not reset them."""
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=int)
 _GUILDS = msgspec.msgpack.Decoder(list[tuple[int, str, int]])
 _TASK = msgspec.msgpack.Decoder(tuple[str, str, int, float, str, int | None, int])
@@ -102,6 +101,7 @@ class Jobs:
     ) -> tuple[model.Job, list[model.GuildTask]] | None:
         """Own the job as turn + 1, if *turn* is current and the job runs, and return it with its tasks; else None."""
         change = {"turn": turn + 1, "next_turn_at": until, "began_at": now, "waiting_for": "", "waiting_until": 0.0}
+        change |= {writer.STEP: 0}
         with database.translated():
             row = await self._jobs.find_one_and_update(
                 {"_id": job_id, "turn": turn, "active": True},
@@ -111,8 +111,8 @@ class Jobs:
         return (job_of(row), tasks_of(row)) if row else None
 
     async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:
-        """Store the tasks of a job that listed its guilds; returns False when its turn is not current any more."""
-        return await self._update(job, {**self._fields(dataclasses.replace(job, listed=True)), **packed_tasks(tasks)})
+        """Store the tasks of a job whose guilds are listed; returns False when its turn is not current any more."""
+        return await self._update(job, {"listed": True, "attempts": 0, "error": "", **packed_tasks(tasks)})
 
     async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
         """Return the tasks by position."""
@@ -124,18 +124,23 @@ class Jobs:
         change = {f"tasks.{task.guild_id}": _changing(task) for task in tasks}
         return await self._update(job, change) if change else True
 
-    async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
-        """Store the job's fields and changed tasks in one write if its turn is current; returns whether it was."""
-        fields = {name: value for name, value in self._fields(job).items() if name not in WRITTEN_ONCE}
-        return await self._update(job, {**fields, **{f"tasks.{task.guild_id}": _changing(task) for task in tasks}})
+    async def save(self, known: model.Job, changed: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
+        """Store the fields in which *changed* differs from *known*, and changed tasks, in one write."""
+        before = self._fields(known)
+        change = {name: value for name, value in self._fields(changed).items() if value != before[name]}
+        change |= {f"tasks.{task.guild_id}": _changing(task) for task in tasks}
+        return await self._update(known, change)
 
     async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
         """Change the due time of the next turn, if the job's turn is current; returns whether it was."""
         change: database.Document = {"next_turn_at": due}
-        return await self._update(job, change if unfinished is None else {**change, "unfinished": unfinished})
+        if unfinished is not None:
+            change["unfinished"] = unfinished
+        # Not in the order of the owner's writes: the sweeper does not own the job.
+        return await self._writer.update(_owned(job), {"$set": change})
 
     async def _update(self, job: model.Job, change: database.Document) -> bool:
-        return await self._writer.update({"_id": job.job_id, "turn": job.turn, "active": True}, {"$set": change})
+        return await self._writer.update(_owned(job), {"$set": change}, ordered=True)
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return active jobs whose next turn was due before *now*, most overdue first."""
@@ -157,6 +162,10 @@ class Jobs:
 
     def _expiry(self, created_at: float) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(created_at + self._retention, tz=datetime.UTC)
+
+
+def _owned(job: model.Job) -> database.Document:
+    return {"_id": job.job_id, "turn": job.turn, "active": True}
 
 
 def packed_tasks(tasks: Sequence[model.GuildTask]) -> database.Document:

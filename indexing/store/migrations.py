@@ -209,6 +209,7 @@ SHARED = (
     _index("jobs", "user_id", "-created_at"),
     _index("jobs", "next_turn_at", name="overdue", partialFilterExpression={"active": True}),
     _index("jobs", "expires_at", expireAfterSeconds=0),
+    _index("erased_jobs", "expires_at", expireAfterSeconds=0),
     _index("requests", "expires_at", expireAfterSeconds=0),
     _index("requests", "user_id", name="about", partialFilterExpression={"user_id": {"$gt": 0}}),
     _index("rosters", "guild_ids"),

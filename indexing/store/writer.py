@@ -6,11 +6,15 @@ to a unique mark. When a bulk reports fewer matches than statements, the marks s
 statement whose response was lost (a time-out, a failover) can be sent again: if it was applied, it matches nothing the
 second time, and the mark in `by` identifies it.
 
+The mark of a statement is overwritten by the next one, so a copy that TCP delivers after that would be applied again.
+Ordered statements are also numbered: one is applied only to a document whose `step` is smaller than its own.
+
 Round trips: 1 for a bulk of up to 1,000 statements; 1 more when some did not match.
 """
 
 import asyncio
 import dataclasses
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -31,6 +35,8 @@ median instead of 29 (measured with 20 users of 60 guilds).
 """
 MOST = 1_000
 """Statements in one bulk."""
+STEP = "step"
+"""Field with the number of the last ordered statement. Each owner of a document begins at 0."""
 PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds before each retry of a failed bulk, so that data fetched from Discord survives a time-out."""
 
@@ -40,16 +46,26 @@ class _Statement:
     wanted: database.Document
     update: database.Document
     mark: bytes
+    ordered: bool = False
+    step: int = 0
     applied: bool = False
 
     @property
     def guarded(self) -> database.Document:
         """The filter, which is false once the statement has been applied."""
-        return {**self.wanted, "by": {"$ne": self.mark}}
+        later = {STEP: {"$not": {"$gte": self.step}}} if self.step else {}
+        return {**self.wanted, **later, "by": {"$ne": self.mark}}
+
+    def number(self, step: int) -> None:
+        """Place the statement after those with smaller numbers."""
+        self.step = step
+        self.update = {**self.update, "$set": {**self.update["$set"], STEP: step}}
 
     def joins(self, other: "_Statement") -> bool:
         """Return whether both can be merged: same filter, only `$set`, and the first keeps the filter true."""
-        if self.wanted != other.wanted or not self.update.keys() == other.update.keys() == {"$set"}:
+        if self.wanted != other.wanted or self.ordered != other.ordered:
+            return False
+        if not self.update.keys() == other.update.keys() == {"$set"}:
             return False
         return all(self.update["$set"].get(name, value) == value for name, value in self.wanted.items())
 
@@ -59,7 +75,7 @@ def _merged(statements: list[_Statement]) -> _Statement:
         return statements[0]
     last = statements[-1]
     fields = {name: value for each in statements for name, value in each.update["$set"].items()}
-    return _Statement(last.wanted, {"$set": fields}, last.mark)
+    return _Statement(last.wanted, {"$set": fields}, last.mark, last.ordered)
 
 
 class Writer:
@@ -75,19 +91,22 @@ class Writer:
         """*observe* is called with the seconds of every bulk, failed ones included."""
         self._observe = observe
         self._collection = collection
+        self._steps = itertools.count(1)
         self._group = concurrency.GroupCommit(self._commit, interval=interval)
         self._log = logs.get(__name__)
 
-    async def update(self, wanted: database.Document, update: database.Document) -> bool:
+    async def update(self, wanted: database.Document, update: database.Document, *, ordered: bool = False) -> bool:
         """
         Apply *update* to the document that matches *wanted*, which names its `_id`; returns whether one did.
+
+        *ordered* statements need a document that only this writer writes until another owner sets its step to 0.
 
         Raises:
             errors.StoreUnavailable: The statement may have been applied or not.
         """
         mark = os.urandom(8)
         marked = {**update, "$set": {**update.get("$set", {}), "by": mark}}
-        statement = _Statement(wanted, marked, mark)
+        statement = _Statement(wanted, marked, mark, ordered)
         await self._group.submit(statement)
         return statement.applied
 
@@ -108,6 +127,9 @@ class Writer:
                     held.add(key)
                     later.append(statement)
             merged = [_merged(each) for each in now.values()]
+            for one in merged:
+                if one.ordered:
+                    one.number(next(self._steps))
             await self._persist(merged)
             for one, each in zip(merged, now.values(), strict=True):
                 for statement in each:

@@ -38,8 +38,7 @@ class JobControl:
                 return found
             owned = await self._take_turn(found)
             if owned is not None:
-                job, tasks = owned
-                return await self._end_job(dataclasses.replace(job, state=model.JobState.CANCELLED), tasks)
+                return await self._end_job(*owned, model.JobState.CANCELLED)
         raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
 
     async def retry(self, job_id: str) -> tuple[model.Job, bool]:
@@ -80,8 +79,7 @@ class JobControl:
                 return
             owned = await self._take_turn(found)
             if owned is not None:
-                job, tasks = owned
-                await self._end_job(dataclasses.replace(job, state=model.JobState.FAILED, reason=reason), tasks)
+                await self._end_job(*owned, model.JobState.FAILED, reason)
                 return
         raise errors.StoreUnavailable("the job changes too fast to be stopped; try again")
 
@@ -89,22 +87,26 @@ class JobControl:
         now = self._deps.clock()
         return await self._deps.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._config.turn_lease)
 
-    async def _end_job(self, job: model.Job, tasks: list[model.GuildTask]) -> model.Job:
-        """Store an owned job that has ended, in one write; its open tasks get the same state and reason."""
+    async def _end_job(
+        self, job: model.Job, tasks: list[model.GuildTask], state: model.JobState, reason: str | None = None
+    ) -> model.Job:
+        """End an owned job in one write, by default with the reason that it has; its open tasks end with it."""
+        ended = dataclasses.replace(
+            job, state=state, reason=job.reason if reason is None else reason, finished_at=self._deps.clock()
+        )
         open_tasks = (task for task in tasks if not task.state.terminal)
         closed = {
             task.guild_id: dataclasses.replace(
                 task,
-                state=model.TaskState(job.state),
-                reason=job.reason,
+                state=model.TaskState(ended.state),
+                reason=ended.reason,
                 retry_at=0.0,
                 revision=job_updates.revision_of(job.turn, step),
             )
             for step, task in enumerate(open_tasks, start=1)
         }
-        ended = dataclasses.replace(job, finished_at=self._deps.clock())
         final = [closed.get(task.guild_id, task) for task in tasks]
-        if await self._deps.jobs.save(ended, closed.values()):
+        if await self._deps.jobs.save(job, ended, closed.values()):
             await self._deps.events.publish(job_updates.JobUpdate(ended, job_updates.tally_of(final), tuple(final)))
         return ended
 
@@ -127,7 +129,8 @@ class JobControl:
             for position, row in enumerate(failed)
         ]
         ready = dataclasses.replace(owned, listed=True, next_turn_at=self._deps.clock(), unfinished=0)
-        await self._deps.jobs.add_tasks(ready, rows)
+        if not (await self._deps.jobs.add_tasks(owned, rows) and await self._deps.jobs.save(owned, ready)):
+            return ready
         await self._deps.events.publish(job_updates.JobUpdate(ready, job_updates.tally_of(rows), tuple(rows)))
         await self._deps.queue.enqueue(turns.Turn(ready.job_id, ready.turn))
         return ready

@@ -38,9 +38,10 @@ class EraseUser:
             errors.StoreUnavailable, errors.QueueUnavailable, errors.LimiterUnavailable: Call again.
         """
         counts = await self._deps.user_data.count(user_id)
+        job_ids = await self._deps.user_data.list_jobs(user_id)
         await self._deps.user_data.erase_user(user_id)
         await self._controls.stop_user_job(user_id, USER_ERASED)
-        await erase_user_data(self._deps, user_id)
+        await erase_user_data(self._deps, user_id, job_ids=job_ids)
         await self._budgets.forget_user(user_id)
         found = {name: count for name, count in counts.items() if count}
         self._log.info("user_erased", **found)
@@ -53,21 +54,29 @@ async def erase_user_data(
     """
     Erase everything of a user whose own row is deleted.
 
+    What is found is erased only if the user is still unknown afterwards: a user who has come back meanwhile keeps what
+    is new.
+
     Args:
         deps: The stores.
         user_id: The user.
-        job_ids: Jobs of the user that may be deleted already while their tasks or streams are not.
+        job_ids: Jobs from before the row was deleted; they may be deleted while their tasks or streams are not.
         guild_ids: Guilds besides those of the user's memberships.
 
     Raises:
         errors.StoreUnavailable, errors.QueueUnavailable: Calling again continues.
     """
     jobs = {*job_ids, *await deps.user_data.list_jobs(user_id)}
+    guilds = {*guild_ids, *await deps.user_data.list_guilds(user_id)}
+    if await deps.users.exists(user_id):
+        await deps.events.delete_streams(job_ids)
+        await deps.user_data.erase_jobs(job_ids)
+        return
     # Before the jobs, whose ids name the streams.
     await deps.events.delete_streams(jobs)
     await deps.user_data.erase_jobs(jobs)
     await deps.user_data.erase_responses(user_id)
-    await deps.user_data.erase_guilds({*guild_ids, *await deps.user_data.list_guilds(user_id)}, but=user_id)
+    await deps.user_data.erase_guilds(guilds, but=user_id)
     await deps.user_data.erase_roster(user_id)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 from indexing import concurrency, errors, settings
 from indexing.domain import freshness, job_updates, model, ports, ranking, reasons, turns
@@ -73,9 +74,9 @@ class TurnRunner:
         now = self._deps.clock()
         owned = await self._deps.jobs.begin_turn(turn.job_id, turn.number, now=now, until=now + self._config.turn_lease)
         if owned is None:
-            # The turn is not current, or the job has ended, was erased, or is not stored yet: no document changes. If a
-            # job that is not stored has updates, it was erased; a job that is not stored yet has none.
-            if await self._deps.jobs.get(turn.job_id) is None:
+            # The turn is not current, or the job has ended or was erased. A job that is only missing may be stored any
+            # moment; of an erased one, an earlier turn may have published an update after its erasure.
+            if await self._deps.user_data.is_job_erased(turn.job_id):
                 await self._deps.events.delete_streams([turn.job_id])
             return False
         job, tasks = owned
@@ -205,8 +206,7 @@ class TurnRunner:
             await self._end_job(job, model.JobState.FAILED, failure.reason)
             return
         pause = freshness.backoff(attempts, base=self._config.retry_base)
-        later = dataclasses.replace(job, attempts=attempts, reason=failure.reason)
-        await self._schedule_next(later, self._deps.clock() + pause)
+        await self._schedule_next(job, self._deps.clock() + pause, attempts=attempts, reason=failure.reason)
 
     async def _load_tasks(self, run: guild_tasks.TurnState) -> None:
         """Load what the tasks need in two concurrent round trips, and rank the open tasks again."""
@@ -260,8 +260,14 @@ class TurnRunner:
             return max(now, run.resume_at)
         return max(now, min(task.retry_at for task in run.open_tasks()))
 
-    async def _schedule_next(self, job: model.Job, due: float, run: guild_tasks.TurnState | None = None) -> None:
-        """Schedule the job's next turn at *due*, and publish whether the job waits for quota."""
+    async def _schedule_next(
+        self,
+        job: model.Job,
+        due: float,
+        run: guild_tasks.TurnState | None = None,
+        **changes: Any,  # noqa: ANN401 -- any field
+    ) -> None:
+        """Schedule the job's next turn at *due*, store *changes*, and publish whether the job waits for quota."""
         refusal = run.refusal if run else None
         waiting = dataclasses.replace(
             job,
@@ -270,8 +276,9 @@ class TurnRunner:
             waiting_until=due if refusal else 0.0,
             waited_for=refusal.budget if refusal else "",
             unfinished=0,
+            **changes,
         )
-        if not await self._deps.jobs.save(waiting):
+        if not await self._deps.jobs.save(job, waiting):
             await self._erase_late_writes(job, run)
             return
         if run is not None and refusal is not None:
@@ -296,7 +303,7 @@ class TurnRunner:
         ended = dataclasses.replace(job, state=state, reason=reason, finished_at=self._deps.clock())
         tasks = list(run.tasks.values()) if run else await self._deps.jobs.list_tasks(job.job_id)
         failed = _failed_with(ended, tasks) if state is model.JobState.FAILED else {}
-        if not await self._deps.jobs.save(ended, failed.values()):
+        if not await self._deps.jobs.save(job, ended, failed.values()):
             await self._erase_late_writes(job, run)
             return
         self._metrics.jobs.labels(state.value).inc()

@@ -2,8 +2,9 @@
 Start a job or join the active one, and wait briefly for first results.
 
 The first turn of a new job runs in this process, in the interactive lane, on the best few guilds. A worker's turn is
-scheduled, before the job exists, for the end of the caller's wait: a crash here loses nothing, and until then workers
-do not compete for the user's budget. When the first turn ends early, it enqueues the next one itself.
+scheduled, once the job is stored, for the end of the caller's wait: until then workers do not compete for the user's
+budget. When the first turn ends early, it enqueues the next one itself. A crash here loses nothing: the job names the
+moment of its next turn, and the sweeper finds it. A start that joins schedules nothing.
 """
 
 import asyncio
@@ -79,7 +80,8 @@ class StartJob:
 
         Raises:
             errors.CredentialMissing, errors.ReauthRequired: The user's guilds cannot be listed.
-            errors.StoreUnavailable, errors.QueueUnavailable: Nothing was started.
+            errors.StoreUnavailable: The job may have been started; calling again joins it.
+            errors.QueueUnavailable: The same; a job that was started runs when Redis is back.
         """
         await self._deps.users.credential(user_id)
         last = await self._deps.jobs.latest(user_id)
@@ -90,10 +92,10 @@ class StartJob:
         self._refuse_when_overloaded()
         now = self._deps.clock()
         planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + wait + HANDOVER_GRACE, force=force)
-        await self._deps.queue.schedule(turns.Turn(planned.job_id, 1), planned.next_turn_at)
         job, created = await self._deps.jobs.create_or_join(planned)
         if not created:
             return await self._join(job, wait)
+        await self._deps.queue.schedule(turns.Turn(job.job_id, 1), job.next_turn_at)
         limits = guild_tasks.TurnLimits(model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate)
         task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
         self._running.add(task)

@@ -87,7 +87,7 @@ async def test_nothing_is_written_when_a_turn_outlives_its_erased_job(kept: conf
     assert owned is not None
     await kept.user_data.erase_jobs([JOB])
 
-    written = [await kept.jobs.write_tasks(owned[0], owned[1]), await kept.jobs.save(owned[0], owned[1])]
+    written = [await kept.jobs.write_tasks(owned[0], owned[1]), await kept.jobs.save(owned[0], owned[0], owned[1])]
 
     assert written == [False, False]
     assert await kept.jobs.load(JOB) is None
@@ -333,3 +333,11 @@ async def test_a_response_does_not_stay_when_its_user_is_erased_while_it_is_stor
     await kept.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
 
     assert await kept.find("late") is None
+
+
+async def test_a_job_is_known_as_erased_when_its_turn_comes_afterwards(kept: conftest.Stores) -> None:
+    """Of a job that is only missing, nothing is known: it may be stored any moment."""
+    await kept.user_data.erase_jobs([JOB])
+    await kept.user_data.erase_jobs([JOB])
+
+    assert [await kept.user_data.is_job_erased(job_id) for job_id in (JOB, "f" * 32)] == [True, False]

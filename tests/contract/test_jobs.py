@@ -34,12 +34,18 @@ async def next_turn(jobs: ports.Jobs, turn: int) -> tuple[model.Job, list[model.
     return owned
 
 
+async def begun_again(jobs: ports.Jobs, job: model.Job, changed: model.Job) -> model.Job:
+    """Store a change in a job's first turn, and own its second."""
+    assert await jobs.save(job, changed)
+    return (await next_turn(jobs, 1))[0]
+
+
 async def ended(jobs: ports.Jobs, job_id: str, **changes: object) -> model.Job:
     """Start a job and end it."""
     job = values.job(job_id, **changes)
     await jobs.create_or_join(job)
     over = dataclasses.replace(job, state=model.JobState.SUCCEEDED, finished_at=job.created_at + 1)
-    assert await jobs.save(over)
+    assert await jobs.save(job, over)
     return over
 
 
@@ -93,8 +99,9 @@ async def test_users_do_not_share_a_job_when_they_start_at_once(jobs: ports.Jobs
 @pytest.mark.parametrize("state", ENDED, ids=str)
 async def test_a_new_job_is_made_when_the_last_one_has_ended(jobs: ports.Jobs, state: model.JobState) -> None:
     """However the last one ended, it stays what it was."""
-    last = dataclasses.replace(await begun(jobs), state=state, reason="WHY", finished_at=NOW + 3)
-    assert await jobs.save(last)
+    job = await begun(jobs)
+    last = dataclasses.replace(job, state=state, reason="WHY", finished_at=NOW + 3)
+    assert await jobs.save(job, last)
 
     _, created = await jobs.create_or_join(values.job(OTHER))
 
@@ -132,7 +139,7 @@ async def test_jobs_are_paged_when_a_user_has_many(jobs: ports.Jobs) -> None:
     job, _ = await jobs.create_or_join(values.job(f"{2:032x}", created_at=NOW + 2))
     await jobs.add_tasks(job, [values.task(5, state=model.TaskState.SUCCEEDED)])
     made.append(dataclasses.replace(job, listed=True, state=model.JobState.SUCCEEDED))
-    assert await jobs.save(made[2])
+    assert await jobs.save(job, made[2])
     made.append(await ended(jobs, f"{3:032x}", created_at=NOW + 3))
     await ended(jobs, OTHER, user_id=values.USER + 1)
 
@@ -161,7 +168,7 @@ async def test_a_turn_gets_the_current_tasks_when_it_begins(jobs: ports.Jobs) ->
     job = await begun(jobs)
     await jobs.add_tasks(job, [values.task(5, position=1), values.task(6, position=0)])
     done = values.task(6, state=model.TaskState.SUCCEEDED, channel_count=3, revision=9)
-    await jobs.save(dataclasses.replace(job, unfinished=0), [done])
+    await jobs.save(job, dataclasses.replace(job, unfinished=0), [done])
 
     owned, tasks = await next_turn(jobs, 1)
 
@@ -208,16 +215,17 @@ async def test_lost_turns_are_counted_when_they_never_say_how_they_ended(jobs: p
     await begun(jobs)
 
     second, _ = await next_turn(jobs, 1)
-    assert await jobs.save(dataclasses.replace(second, unfinished=0))
+    assert await jobs.save(second, dataclasses.replace(second, unfinished=0))
     third, _ = await next_turn(jobs, 2)
 
     assert (second.unfinished, third.unfinished) == (2, 1)
 
 
 async def test_a_job_is_saved_whole_when_its_owner_saves_it(jobs: ports.Jobs) -> None:
-    """Every field that may change is kept; that the guilds are listed, only the tasks say."""
+    """Every field that may change is kept."""
+    job = await begun(jobs)
     changed = dataclasses.replace(
-        await begun(jobs),
+        job,
         next_turn_at=NOW + 7.25,
         attempts=2,
         reason="DISCORD_TRANSIENT",
@@ -226,20 +234,22 @@ async def test_a_job_is_saved_whole_when_its_owner_saves_it(jobs: ports.Jobs) ->
         unfinished=0,
     )
 
-    saved = await jobs.save(dataclasses.replace(changed, listed=True))
+    saved = await jobs.save(job, changed)
 
     assert saved
     assert await jobs.get(JOB) == changed
 
 
-async def test_the_guilds_stay_listed_when_an_older_copy_of_the_job_is_saved(jobs: ports.Jobs) -> None:
-    """Fetching a job's list twice would lose the state of its tasks."""
+async def test_only_changed_fields_are_written_when_an_older_copy_of_the_job_is_saved(jobs: ports.Jobs) -> None:
+    """An error path has the copy with which the turn began: what the turn has stored since stays."""
     job = await begun(jobs)
+    job = await begun_again(jobs, job, dataclasses.replace(job, attempts=2, reason="DISCORD_TRANSIENT"))
     await jobs.add_tasks(job, [values.task(5)])
 
-    assert await jobs.save(dataclasses.replace(job, attempts=1))
+    assert await jobs.save(job, dataclasses.replace(job, next_turn_at=NOW + 9, unfinished=0))
 
-    assert await jobs.load(JOB) == (dataclasses.replace(job, attempts=1, listed=True), [values.task(5)])
+    stored = dataclasses.replace(job, next_turn_at=NOW + 9, unfinished=0, listed=True, attempts=0, reason="")
+    assert await jobs.load(JOB) == (stored, [values.task(5)])
 
 
 async def test_a_stale_owner_changes_nothing_when_the_next_turn_has_begun(jobs: ports.Jobs) -> None:
@@ -250,7 +260,7 @@ async def test_a_stale_owner_changes_nothing_when_the_next_turn_has_begun(jobs: 
     done = values.task(5, state=model.TaskState.SUCCEEDED, revision=2)
 
     written = [
-        await jobs.save(dataclasses.replace(stale, state=model.JobState.FAILED, reason="STALE"), [done]),
+        await jobs.save(stale, dataclasses.replace(stale, state=model.JobState.FAILED, reason="STALE"), [done]),
         await jobs.write_tasks(stale, [done]),
         await jobs.add_tasks(stale, [values.task(6)]),
         await jobs.postpone(stale, NOW + 99),
@@ -265,7 +275,7 @@ async def test_an_ended_job_stays_ended_when_its_owner_writes_again(jobs: ports.
     job = await ended(jobs, JOB)
 
     written = [
-        await jobs.save(dataclasses.replace(job, state=model.JobState.RUNNING, finished_at=None)),
+        await jobs.save(job, dataclasses.replace(job, state=model.JobState.RUNNING, finished_at=None)),
         await jobs.write_tasks(job, [values.task(5)]),
         await jobs.add_tasks(job, [values.task(5)]),
         await jobs.postpone(job, NOW + 99),
@@ -285,8 +295,8 @@ async def test_an_ended_job_stays_ended_when_its_owner_writes_at_the_same_moment
     written = tuple(
         await asyncio.gather(
             jobs.write_tasks(job, [values.task(5, attempts=1, revision=1)]),
-            jobs.save(cancelled),
-            jobs.save(dataclasses.replace(job, attempts=7), [done]),
+            jobs.save(job, cancelled),
+            jobs.save(job, dataclasses.replace(job, attempts=7), [done]),
             jobs.write_tasks(job, [done]),
             jobs.postpone(job, NOW + 99),
         )
@@ -302,7 +312,7 @@ async def test_an_ended_job_stays_ended_when_its_owner_writes_at_the_same_moment
 async def test_only_the_next_turn_moves_when_a_job_is_postponed(jobs: ports.Jobs) -> None:
     """Changes that the turn has stored meanwhile stay."""
     job = await begun(jobs)
-    await jobs.save(dataclasses.replace(job, attempts=3, unfinished=0))
+    await jobs.save(job, dataclasses.replace(job, attempts=3, unfinished=0))
 
     postponed = await jobs.postpone(job, NOW + 99.5)
 
@@ -312,7 +322,7 @@ async def test_only_the_next_turn_moves_when_a_job_is_postponed(jobs: ports.Jobs
 
 async def test_nothing_is_stored_when_an_unknown_job_is_saved(jobs: ports.Jobs) -> None:
     """Saving is not starting."""
-    assert not await jobs.save(values.job(JOB))
+    assert not await jobs.save(values.job(JOB), values.job(JOB, attempts=1))
     assert await jobs.get(JOB) is None
 
 
@@ -376,9 +386,9 @@ async def test_the_last_task_stays_when_one_turn_writes_many_at_once(jobs: ports
 
     written = await asyncio.gather(
         *(jobs.write_tasks(job, [values.task(5, revision=number)]) for number in range(2, 6)),
-        jobs.save(dataclasses.replace(job, attempts=1), [values.task(5, revision=6)]),
+        jobs.save(job, dataclasses.replace(job, attempts=1), [values.task(5, revision=6)]),
         *(jobs.write_tasks(job, [values.task(5, revision=number)]) for number in range(7, 10)),
-        jobs.save(dataclasses.replace(job, attempts=2)),
+        jobs.save(job, dataclasses.replace(job, attempts=2)),
     )
 
     assert written == [True] * 9
@@ -399,7 +409,9 @@ async def test_job_and_tasks_change_atomically_when_they_are_saved_together(jobs
 
     for number in range(1, 6):
         tasks = [values.task(5 + place, position=place, attempts=number) for place in range(2)]
-        await asyncio.gather(jobs.save(dataclasses.replace(job, attempts=number), tasks), *(look() for _ in range(5)))
+        await asyncio.gather(
+            jobs.save(job, dataclasses.replace(job, attempts=number), tasks), *(look() for _ in range(5))
+        )
         await look()
 
     assert {len(set(numbers)) for numbers in seen} == {1}
@@ -428,7 +440,7 @@ async def test_open_tasks_end_when_their_job_ends(
     await jobs.add_tasks(job, [ended_before, *open_tasks])
 
     over = dataclasses.replace(job, listed=True, state=job_state, reason=job_reason, finished_at=NOW + 9)
-    assert await jobs.save(over)
+    assert await jobs.save(job, over)
 
     found = await jobs.list_tasks(JOB)
     assert found[0] == ended_before

@@ -252,7 +252,7 @@ class Fleet:
             assert len(owned[1]) == 2
             revision = job_updates.revision_of(turn + 1, 1)
             assert await store.write_tasks(owned[0], [values.task(moving.G, revision=revision)])
-            assert await store.save(owned[0], [values.task(moving.G + 1, position=1, revision=revision + 1)])
+            assert await store.save(owned[0], owned[0], [values.task(moving.G + 1, position=1, revision=revision + 1)])
             self.stored["job", number] = revision
             self.written += 1
 

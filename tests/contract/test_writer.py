@@ -1,7 +1,7 @@
 """Conditional updates on a real server: sent in bulks, each with its own result, none lost or applied twice."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pymongo.errors
@@ -22,6 +22,7 @@ class Recording:
         commands: Method and number of statements or ids, in order.
         lost: Raised by the next writes after they were applied, one each.
         refused: Raised by the next writes before they are applied, one each.
+        late: Raised by the next writes, one each, which `deliver` applies later.
     """
 
     def __init__(self, collection: store_database.Collection) -> None:
@@ -29,6 +30,8 @@ class Recording:
         self.commands: list[tuple[str, int]] = []
         self.lost: list[Exception] = []
         self.refused: list[Exception] = []
+        self.late: list[Exception] = []
+        self._held: list[Callable[[], Awaitable[Any]]] = []
 
     def find(self, wanted: dict[str, Any], *more: Any) -> Any:  # noqa: ANN401 -- motor's
         """Record the command and run it."""
@@ -47,10 +50,18 @@ class Recording:
         self.commands.append((method, count))
         if self.refused:
             raise self.refused.pop(0)
+        if self.late:
+            self._held.append(lambda: getattr(self._collection, method)(*given, **named))
+            raise self.late.pop(0)
         done = await getattr(self._collection, method)(*given, **named)
         if self.lost:
             raise self.lost.pop(0)
         return done
+
+    async def deliver(self) -> None:
+        """Apply the late writes."""
+        for write in self._held:
+            await write()
 
     async def documents(self) -> dict[int, dict[str, Any]]:
         """Return all documents without their marks, by id."""
@@ -259,3 +270,27 @@ async def test_one_process_succeeds_when_two_write_the_same_document(things: Rec
 
     assert [sorted(pair) for pair in pairs] == [[False, True]] * 5
     assert await things.documents() == {number: {"n": number + 10} for number in range(1, 6)}
+
+
+async def test_an_ordered_statement_stays_when_an_older_one_arrives_late(things: Recording) -> None:
+    """TCP may deliver a statement again long after its repetition was applied, and after a newer one."""
+    one = writer.Writer(things, interval=0.0)
+    things.late = [pymongo.errors.NetworkTimeout("no answer")]
+    written = [await one.update(*set_to(1, n=n), ordered=True) for n in (7, 8)]
+
+    await things.deliver()
+
+    assert written == [True, True]
+    assert (await things.documents())[1]["n"] == 8
+
+
+async def test_an_owner_s_statements_are_applied_when_another_owner_wrote_more_before(things: Recording) -> None:
+    """Each owner begins at 0."""
+    busy, new = writer.Writer(things, interval=0.0), writer.Writer(things, interval=0.0)
+    for n in range(5):
+        await busy.update(*set_to(1, n=n), ordered=True)
+
+    await new.update(*set_to(1, **{writer.STEP: 0}))
+
+    assert await new.update(*set_to(1, n=77), ordered=True)
+    assert (await things.documents())[1]["n"] == 77

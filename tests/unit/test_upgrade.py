@@ -122,7 +122,7 @@ async def test_a_job_goes_on_when_another_release_began_it(database: store_datab
 
     owned = await store.begin_turn(JOB, 0, now=1.0, until=2.0)
     assert owned is not None
-    saved = await store.save(dataclasses.replace(owned[0], attempts=1))
+    saved = await store.save(owned[0], dataclasses.replace(owned[0], attempts=1))
 
     after = await database["jobs"].find_one({})
     assert saved

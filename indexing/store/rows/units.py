@@ -80,10 +80,10 @@ class RowJobs(jobs.Jobs):
         changed = list(tasks)
         return await super().write_tasks(job, changed) and await self._write_rows(job, changed)
 
-    async def save(self, job: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
-        """Store the job's fields and changed tasks if its turn is still current; returns whether it was."""
-        changed = list(tasks)
-        return await super().save(job, changed) and await self._write_rows(job, changed)
+    async def save(self, known: model.Job, changed: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
+        """Store the fields in which *changed* differs from *known*, and changed tasks."""
+        rows = list(tasks)
+        return await super().save(known, changed, rows) and await self._write_rows(known, rows)
 
     async def _write_rows(self, job: model.Job, tasks: list[model.GuildTask]) -> bool:
         if tasks and await self._form.state() is not DOCUMENTS:

@@ -89,7 +89,7 @@ async def end_job(stores: product.Stores, running: Running) -> None:
         state=model.JobState.SUCCEEDED,
         finished_at=time.time(),  # noqa: TID251 -- as above
     )
-    await stores.jobs.save(ended)
+    await stores.jobs.save(running.job, ended)
     await stores.events.publish(job_updates.JobUpdate(ended, job_updates.tally_of(running.rows), tuple(running.rows)))
 
 

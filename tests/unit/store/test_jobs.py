@@ -23,7 +23,7 @@ async def test_unknown_fields_are_ignored_and_kept_when_documents_are_read(datab
     assert await store.load(job.job_id) == (listed, [values.task()])
     owned = await store.begin_turn(job.job_id, 0, now=NOW, until=NOW + 40)
     assert owned is not None
-    await store.save(owned[0], owned[1])
+    await store.save(owned[0], owned[0], owned[1])
     (row,) = await database["jobs"].find({}).to_list(None)
     assert row["brand_new"] == 1
 
@@ -60,7 +60,7 @@ async def test_ended_jobs_expire_when_their_retention_is_over(database: store_da
     await store.add_tasks(job, [values.task()])
     (running,) = await database["jobs"].find({}).to_list(None)
 
-    await store.save(values.job(state=model.JobState.SUCCEEDED, finished_at=NOW + 500))
+    await store.save(job, values.job(state=model.JobState.SUCCEEDED, finished_at=NOW + 500))
 
     (ended,) = await database["jobs"].find({}).to_list(None)
     assert running["expires_at"] is None

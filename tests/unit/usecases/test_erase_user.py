@@ -297,6 +297,36 @@ async def test_a_late_turn_deletes_nothing_new_when_the_user_has_come_back(backe
     assert not backend.events.streams["c" * 32]
 
 
+async def test_a_user_who_comes_back_has_their_new_job_when_the_erasure_goes_on() -> None:
+    """They come back before any call of the erasure: it deletes what was there before, and all of it or nothing new."""
+    number = 0
+    while True:
+        number += 1
+        backend = await played()
+        await backend.start_job()
+
+        new: list[model.Job] = []
+        back: list[bool] = []
+
+        async def come_back(
+            backend: fake_backend.FakeBackend = backend, new: list[model.Job] = new, back: list[bool] = back
+        ) -> None:
+            back.append(not await backend.users.exists(USER))
+            await backend.add_user([values.user_guild(OWN)])
+            if back == [True]:
+                job, created = await backend.jobs.create_or_join(values.job("d" * 32))
+                new.extend([job] * created)
+
+        interruption = Interruption(number, come_back)
+        await case(backend, interruption.over(backend.deps)).erase(USER)
+        if interruption.calls < number:
+            break
+
+        assert await backend.users.exists(USER) == (back == [True])
+        assert [job.job_id for job in new] == await backend.deps.user_data.list_jobs(USER)
+    assert number > 10
+
+
 async def test_discord_is_asked_nothing_more_when_the_user_is_erased(backend: fake_backend.FakeBackend) -> None:
     """The turn that still runs notices at its next write; only what is on its way is finished."""
     guilds = [values.user_guild(90_000 + number) for number in range(40)]

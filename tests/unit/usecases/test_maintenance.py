@@ -80,7 +80,7 @@ async def test_a_turn_runs_once_when_many_processes_sweep_at_once(backend: fake_
 async def test_an_ended_job_is_left_alone_when_it_is_old(backend: fake_backend.FakeBackend) -> None:
     """There is nothing to do."""
     job = await backend.get_job()
-    await backend.jobs.save(dataclasses.replace(job, state=model.JobState.CANCELLED))
+    await backend.jobs.save(job, dataclasses.replace(job, state=model.JobState.CANCELLED))
     backend.clock.advance(10_000)
 
     assert await sweeper(backend).sweep() == 0

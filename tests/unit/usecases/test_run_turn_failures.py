@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from indexing import errors
-from indexing.domain import model, ports, turns
+from indexing.domain import job_updates, model, ports, turns
 from indexing.usecases import control_job, maintenance, run_turn, tokens
 from tests import clockwork, fake_backend, stored, values
 from tests.unit.usecases import seven_guilds
@@ -459,3 +459,34 @@ async def test_the_job_waits_in_the_store_when_redis_is_lost(backend: fake_backe
 
     assert backend.discord_calls == GUILDS
     assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+
+
+async def test_nothing_is_deleted_when_a_turn_comes_before_its_job_is_stored(backend: fake_backend.FakeBackend) -> None:
+    """A slow insert is no erasure: the first updates of the job stay for its watchers."""
+    await backend.events.publish(job_updates.JobUpdate(values.job(JOB), job_updates.Tally()))
+
+    ran = await backend.turn_runner.run_background_turn(turns.Turn(JOB, 1))
+    await backend.start_job()
+    await backend.run_all_turns()
+
+    assert not ran
+    assert backend.events.streams[JOB][0].job.turn == 0
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+
+
+async def test_a_failure_of_the_list_is_forgotten_when_the_limiter_fails_after_the_list(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """The turn ends with the job as it was when the turn began; only what it changes is written."""
+    backend.discord.fail("list", errors.DiscordTransient("502"))
+    backend.discord.fail(GUILDS[0], errors.LimiterUnavailable(2.0))
+    await backend.start_job()
+    await backend.run_next_turn()
+    failed = await backend.get_job()
+
+    await backend.run_next_turn()
+
+    job = await backend.get_job()
+    assert (failed.attempts, failed.reason) == (1, "DISCORD_TRANSIENT")
+    assert (job.listed, job.attempts, job.reason) == (True, 0, "")
+    assert backend.discord.asked("list") == 2

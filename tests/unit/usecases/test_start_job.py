@@ -111,7 +111,7 @@ async def test_only_the_list_is_fetched_when_no_guild_is_asked_for_at_once(backe
     assert backend.discord_calls == []
 
 
-async def test_a_workers_turn_is_scheduled_before_the_job_exists_when_it_is_started(
+async def test_a_workers_turn_is_scheduled_when_a_job_is_started(
     backend: fake_backend.FakeBackend,
 ) -> None:
     """For when the caller's wait is over: whatever happens to this process, the job goes on."""
@@ -146,6 +146,7 @@ async def test_one_job_runs_when_two_starts_arrive_at_once(backend: fake_backend
     assert {first.disposition, second.disposition} == {start_job.Disposition.CREATED, start_job.Disposition.JOINED}
     assert [len(started.tasks) for started in (first, second)] == [4, 4]
     assert backend.discord.asked("list") == 1
+    assert {turn.job_id for turn in backend.queue.waiting} == {first.job.job_id}
 
 
 async def test_joining_ends_with_the_wait_when_the_list_takes_longer(backend: fake_backend.FakeBackend) -> None:
@@ -270,15 +271,21 @@ async def test_nothing_is_started_when_there_is_no_credential(backend: fake_back
     assert backend.queue.waiting == {}
 
 
-async def test_nothing_is_started_when_redis_is_away(backend: fake_backend.FakeBackend) -> None:
-    """Without a queue the job would wait for the sweeper: failing at once is better."""
+async def test_a_job_runs_later_when_redis_is_away_at_its_start(backend: fake_backend.FakeBackend) -> None:
+    """The caller gets the error at once; the stored job names its next turn, and the sweeper finds it."""
     backend.queue.away = backend.events.away = True
 
     with pytest.raises(errors.QueueUnavailable):
         await starter(backend).start(USER, wait=10.0, immediate=1, force=False)
 
-    assert await backend.jobs.latest(USER) is None
     assert backend.discord.calls == []
+    backend.queue.away = backend.events.away = False
+    backend.clock.advance(12.0 + maintenance.OVERDUE_AFTER + 0.1)
+    await maintenance.Sweeper(backend.deps, backend.config).sweep()
+    await backend.run_all_turns()
+    job = await backend.jobs.latest(USER)
+    assert job is not None
+    assert job.state is model.JobState.SUCCEEDED
 
 
 async def test_the_job_succeeds_when_the_process_crashes_in_the_first_turn(

@@ -192,7 +192,7 @@ async def test_the_snapshot_has_several_messages_when_a_job_has_many_guilds(benc
     await bench.backend.jobs.create_or_join(values.job())
     await bench.backend.jobs.add_tasks(values.job(), rows)
     ended = dataclasses.replace(values.job(), state=model.JobState.SUCCEEDED, finished_at=bench.backend.clock())
-    await bench.backend.jobs.save(ended)
+    await bench.backend.jobs.save(values.job(), ended)
     await bench.backend.events.publish(job_updates.JobUpdate(ended, job_updates.tally_of(rows), tuple(rows)))
 
     messages = await bench.call("WatchProgress", job_id=JOB)
