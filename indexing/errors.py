@@ -305,6 +305,16 @@ class Leaving(IndexerError):
         super().__init__("this process is shutting down; call again to reach another one")
 
 
+class SlowSender(IndexerError):
+    """A request did not arrive within INDEXER_RECEIVE_TIMEOUT."""
+
+    reason = "SLOW_SENDER"
+    retry_after = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the request did not arrive in time; send it whole at once")
+
+
 class SlowConsumer(IndexerError):
     """A watcher did not read for too long, so its stream was closed; it can resume with its token."""
 

@@ -12,6 +12,7 @@ from indexing import errors, settings
 
 DRAINING = "DRAINING"
 MAX_AGE = "MAX_AGE"
+MAX_AGE_FACTOR = 1.2
 JITTER = random.Random()  # noqa: S311 -- not for secrets
 
 
@@ -34,7 +35,11 @@ class StreamSlots:
 
         Maximum ages differ by up to 20 %, so that streams that opened together do not reconnect together.
         """
-        return StreamSlot(self, job_id, self._clock() + self._config.max_stream_age * JITTER.uniform(0.8, 1.2))
+        return StreamSlot(
+            self,
+            job_id,
+            self._clock() + self._config.max_stream_age * JITTER.uniform(2 - MAX_AGE_FACTOR, MAX_AGE_FACTOR),
+        )
 
     def acquire(self, job_id: str) -> None:
         """Count a stream. Raises errors.TooManyWatchers: the process, or the job, has reached its limit."""

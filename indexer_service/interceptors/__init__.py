@@ -1,8 +1,8 @@
 """
 Interceptors of the gRPC service.
 
-The server runs them in this order, outermost first: request context, metrics, errors, auth, drain, decoding,
-idempotency.
+The server runs them in this order, outermost first: request context, metrics, errors, auth, drain, receive, decoding,
+idempotency. Those before receive run when the headers have arrived, before the request is read.
 """
 
 from indexer_service.interceptors.auth import AuthInterceptor as AuthInterceptor
@@ -13,4 +13,6 @@ from indexer_service.interceptors.drain import DrainInterceptor as DrainIntercep
 from indexer_service.interceptors.errors import ErrorInterceptor as ErrorInterceptor
 from indexer_service.interceptors.idempotency import IdempotencyInterceptor as IdempotencyInterceptor
 from indexer_service.interceptors.metrics import MetricsInterceptor as MetricsInterceptor
+from indexer_service.interceptors.open_methods import OpenMethodsInterceptor as OpenMethodsInterceptor
+from indexer_service.interceptors.receive import ReceiveInterceptor as ReceiveInterceptor
 from indexer_service.interceptors.request_context import RequestContextInterceptor as RequestContextInterceptor

@@ -26,13 +26,11 @@ import pydantic
 from google.protobuf import message
 
 from indexer_service import file_watch
-from indexer_service.interceptors import base
+from indexer_service.interceptors import base, open_methods
 from indexing import errors, settings
 from indexing.domain import ports
 from indexing.telemetry import logs
 
-PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-"""Services that need no token: they reveal nothing about users. Reflection is off unless a setting turns it on."""
 SETTING = "INDEXER_SERVICE_TOKENS_FILE"
 CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -197,19 +195,22 @@ class AuthInterceptor(base.Interceptor):
 
     def wrap_handler(self, path: str, handler: Any) -> Any:  # noqa: ANN401 -- gRPC's handlers have no common type
         """Return *handler* wrapped; for any other service that is not public None, as if it did not exist."""
-        return super().wrap_handler(path, handler) if path.startswith((base.PREFIX, *PUBLIC)) else None
+        return (
+            super().wrap_handler(path, handler) if path.startswith((base.PREFIX, *open_methods.OPEN_SERVICES)) else None
+        )
 
     def wrap(self, method: base.Method, inner: base.Call) -> base.Call:
         """Return a handler that checks the caller, and for a stream goes on checking while it is open."""
         scope = METHOD_SCOPES.get(method.name)
 
         async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
-            with logs.bound(caller=self._authenticate(context, scope).caller):
-                return await inner(request, context)
+            logs.add(caller=self._authenticate(context, scope).caller)
+            return await inner(request, context)
 
         async def call_stream(request: message.Message, context: base.Context) -> None:
             token = self._authenticate(context, scope)
-            with logs.bound(caller=token.caller), self._tracked(_OpenStream(token.digest, scope)):
+            logs.add(caller=token.caller)
+            with self._tracked(_OpenStream(token.digest, scope)):
                 await inner(request, context)
 
         return call_stream if method.streams else call

@@ -28,6 +28,7 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.TooManyRequests: code_pb2.RESOURCE_EXHAUSTED,
     errors.Overloaded: code_pb2.RESOURCE_EXHAUSTED,
     errors.TooManyWatchers: code_pb2.RESOURCE_EXHAUSTED,
+    errors.SlowSender: code_pb2.UNAVAILABLE,
     errors.SlowConsumer: code_pb2.UNAVAILABLE,
     errors.Leaving: code_pb2.UNAVAILABLE,
     errors.StoreUnavailable: code_pb2.UNAVAILABLE,

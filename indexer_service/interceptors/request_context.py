@@ -18,8 +18,6 @@ from indexing.telemetry import logs, tracing
 HEADER = "x-request-id"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Ids that are accepted from callers; any other text would reach the logs unchecked."""
-LONGEST_ID = 64
-"""Characters of a user's or job's id that are logged: the request is not validated yet."""
 
 
 class RequestContextInterceptor(base.Interceptor):
@@ -32,7 +30,7 @@ class RequestContextInterceptor(base.Interceptor):
         async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
             request_id, parent = _read_metadata(context)
             context.set_trailing_metadata(((HEADER, request_id),))
-            with logs.bound(request_id=request_id, **_log_fields(request)), tracing.start_child_span(parent, span_name):
+            with logs.bound(request_id=request_id), tracing.start_child_span(parent, span_name):
                 return await inner(request, context)
 
         return call
@@ -48,13 +46,3 @@ def _read_metadata(context: base.Context) -> tuple[str, str]:
         elif key == "traceparent":
             parent = value
     return request_id or os.urandom(16).hex(), parent
-
-
-def _log_fields(request: message.Message) -> dict[str, str]:
-    """Return the user and the job that a request names."""
-    fields = {}
-    if user_id := getattr(request, "user_id", ""):
-        fields["user"] = str(user_id)[:LONGEST_ID]
-    if job_id := getattr(request, "job_id", ""):
-        fields["job"] = str(job_id)[:LONGEST_ID]
-    return fields

@@ -11,24 +11,10 @@ from grpc_reflection.v1alpha import reflection
 from indexer_service import file_watch, interceptors
 from indexer_service.api import servicer
 from indexer_service.interceptors import base, chain
-from indexer_service.server import health, tls
+from indexer_service.server import connections, health, tls
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
 from indexing.telemetry import logs
-
-OPTIONS = [
-    ("grpc.max_receive_message_length", 1 << 20),
-    ("grpc.max_send_message_length", 4 << 20),
-    ("grpc.max_concurrent_streams", 20_000),
-    # By default Core rejects new streams beyond 1,000 pending ones as CANCELLED; watchers reconnect in bursts.
-    ("grpc.server.max_pending_requests", 20_000),
-    ("grpc.server.max_pending_requests_hard_limit", 50_000),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.so_reuseport", 0),
-]
 
 
 class CannotListen(Exception):
@@ -119,9 +105,11 @@ async def serve(
     _warn_if_unguarded(config)
     async with _open_credentials(config) as credentials:
         drain = interceptors.DrainInterceptor()
-        inner = [*credentials.auth_interceptors(), drain, interceptors.DecodingInterceptor(), idempotency]
-        around = interceptors.InterceptorChain([*outer, interceptors.ErrorInterceptor(), *inner])
-        server = grpc.aio.server(interceptors=[around], options=OPTIONS)
+        receive = interceptors.ReceiveInterceptor(config.receive_timeout)
+        inner = [*credentials.auth_interceptors(), drain, receive, interceptors.DecodingInterceptor(), idempotency]
+        open_methods = interceptors.OpenMethodsInterceptor(config)
+        around = interceptors.InterceptorChain([*outer, interceptors.ErrorInterceptor(), open_methods, *inner])
+        server = grpc.aio.server(interceptors=[around], options=connections.options(config))
         pb_grpc.add_IndexerServiceServicer_to_server(api, chain.GenericHandlers(server))  # type: ignore[arg-type]  # the part that is used
         healthy = health.Health()
         healthy.add_to(server)
@@ -131,7 +119,7 @@ async def serve(
         await server.start()
         await healthy.set_serving()
         try:
-            async with _serve_probes(config.probe_port) as set_ready:
+            async with _serve_probes(config) as set_ready:
                 try:
                     async with health.reporting_readiness(lifecycle.unready_reason, healthy, set_ready):
                         yield port
@@ -165,10 +153,10 @@ async def _open_credentials(config: settings.ServiceSettings) -> AsyncIterator[t
 
 
 @contextlib.asynccontextmanager
-async def _serve_probes(port: int) -> AsyncIterator[health.SetReady]:
+async def _serve_probes(config: settings.ServiceSettings) -> AsyncIterator[health.SetReady]:
     async with contextlib.AsyncExitStack() as stack:
         try:
-            set_ready = await stack.enter_async_context(health.serve_probes(port))
+            set_ready = await stack.enter_async_context(health.serve_probes(config))
         except RuntimeError as error:
-            raise CannotListen(f"INDEXER_PROBE_PORT: {port} cannot be bound; is it in use?") from error
+            raise CannotListen(f"INDEXER_PROBE_PORT: {config.probe_port} cannot be bound; is it in use?") from error
         yield set_ready

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from indexer_service.interceptors import base, chain
-from indexing import concurrency
+from indexer_service.interceptors import base, chain, open_methods
+from indexer_service.server import connections
+from indexing import concurrency, settings
 from indexing.telemetry import logs
 
 SERVICE_NAME: str = health.SERVICE_NAME
@@ -47,7 +48,7 @@ class Health:
 
 
 @contextlib.asynccontextmanager
-async def serve_probes(port: int) -> AsyncIterator[SetReady]:
+async def serve_probes(config: settings.ServiceSettings) -> AsyncIterator[SetReady]:
     """
     Answer probes on all addresses until the block ends; port 0 answers none.
 
@@ -65,12 +66,13 @@ async def serve_probes(port: int) -> AsyncIterator[SetReady]:
     async def set_ready(ready: bool) -> None:  # noqa: FBT001 -- a status
         await servicer.set(base.SERVICE.full_name, _status(ready))
 
-    if not port:
+    if not config.probe_port:
         yield set_ready
         return
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    server.add_insecure_port(f"[::]:{port}")
+    bounded = chain.InterceptorChain([open_methods.OpenMethodsInterceptor(config)])
+    server = grpc.aio.server(interceptors=[bounded], options=connections.options(config))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, chain.GenericHandlers(server))
+    server.add_insecure_port(f"[::]:{config.probe_port}")
     await server.start()
     try:
         yield set_ready

@@ -50,6 +50,41 @@ class ServiceSettings(fields.Group):
     drain: float = pydantic.Field(default=20.0, ge=0)
     """Seconds that calls in flight get after SIGTERM. Must be below the pod's grace period, 45 s in the manifests."""
 
+    max_connections: int = pydantic.Field(default=128, ge=1)
+    """Connections at once to the gRPC address, and to the probe port; more are closed at once. Each takes up to 50 KiB,
+    and 20 KiB for each of its streams. A limit for each peer is the network's task, see docs/callers.md."""
+
+    max_streams_per_connection: int = pydantic.Field(default=100, ge=1)
+    """Calls and streams at once on one connection. A client with more of them waits, or needs several connections."""
+
+    max_request_bytes: int = pydantic.Field(default=65_536, ge=32_768, le=4_194_304)
+    """Longest request, in bytes."""
+
+    receive_timeout: float = pydantic.Field(default=10.0, gt=0, le=300)
+    """Seconds for the arrival of a request, counted from its headers."""
+
+    handshake_timeout: float = pydantic.Field(default=5.0, gt=0, le=120)
+    """Seconds for the handshakes of TLS and HTTP/2 on a new connection."""
+
+    connection_idle: float = pydantic.Field(default=300.0, gt=0)
+    """Seconds without a call after which a connection is closed; clients open a new one at their next call."""
+
+    connection_age: float = pydantic.Field(default=3600.0, gt=0)
+    """Seconds, ±10 %, after which a connection gets no new calls; clients open another one. Streams that are open end
+    by their own age; what is left is closed a minute after the longest age of a stream."""
+
+    max_health_calls: int = pydantic.Field(default=64, ge=1)
+    """Health checks at once in one process; they need no token. More are refused."""
+
+    max_health_streams: int = pydantic.Field(default=64, ge=1)
+    """Streams of health changes (Health/Watch) at once in one process; they need no token. More are refused."""
+
+    max_health_streams_per_peer: int = pydantic.Field(default=8, ge=1)
+    """The same for one client address."""
+
+    max_health_stream_age: float = pydantic.Field(default=300.0, gt=0)
+    """Seconds after which a stream of health changes ends; clients open a new one."""
+
     max_watchers: int = pydantic.Field(default=10_000, ge=1)
     """WatchProgress streams at once in one process; more are refused."""
 

@@ -42,6 +42,7 @@ def configure(level: str, form: str) -> None:
 
 
 bound = tracing.bound
+add = tracing.add
 
 
 def field(name: str) -> str:

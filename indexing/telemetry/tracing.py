@@ -62,6 +62,11 @@ class bound:  # noqa: N801 -- used like the functions of this module
         _FIELDS.reset(self._token)
 
 
+def add(**fields: object) -> None:
+    """Add log fields to the current context, until the enclosing `bound` ends."""
+    _FIELDS.set({**_FIELDS.get(), **fields})
+
+
 def fields() -> Mapping[str, object]:
     """Return the log fields of the current context."""
     return _FIELDS.get()

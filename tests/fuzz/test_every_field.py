@@ -45,7 +45,7 @@ def invalid_values(field: Any) -> list[Any]:  # noqa: ANN401 -- descriptors are 
         kind = message_factory.GetMessageClass(field.message_type)
         return [kind(seconds=FAR), kind(seconds=-FAR), kind(seconds=1, nanos=-(1 << 31))]
     by_type: dict[int, list[Any]] = {
-        field.TYPE_STRING: ["x" * 100_000],
+        field.TYPE_STRING: ["x" * 20_000],
         field.TYPE_INT32: [INT32, -INT32 - 1],
         field.TYPE_ENUM: [99, -1],
         field.TYPE_BOOL: [],

@@ -6,7 +6,8 @@ import sys
 import grpc
 import grpc.aio
 
-from indexer_service.server import grpc_server
+from indexer_service.server import connections
+from indexing import settings
 
 METHOD = "/empty/Call"
 
@@ -17,7 +18,7 @@ async def _answer(_request: bytes, _context: object) -> bytes:
 
 async def main() -> None:
     """Serve on a free port and print it, until the process is killed."""
-    serving = grpc.aio.server(options=grpc_server.OPTIONS)
+    serving = grpc.aio.server(options=connections.options(settings.ServiceSettings()))
     handler = grpc.unary_unary_rpc_method_handler(_answer)
     serving.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("empty", {"Call": handler}),))
     port = serving.add_insecure_port("127.0.0.1:0")

@@ -18,7 +18,8 @@ import grpc.aio
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
-STREAMS_A_CHANNEL = 500
+STREAMS_A_CHANNEL = 100
+"""As many as the service allows on one connection."""
 OPENING = 50
 """Streams that are opened at once."""
 MARK = "at "

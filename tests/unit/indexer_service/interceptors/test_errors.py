@@ -34,6 +34,7 @@ INSIDE = {
 }
 """Errors of one guild or one turn: they are stored in rows and never reach a caller."""
 EDGE = [
+    errors.SlowSender(),
     errors.InvalidArgument("user_id", "must be a Discord id"),
     errors.RequestIdReused(),
     errors.JobNotFound("a" * 32),

@@ -8,9 +8,15 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from indexer_service.server import health
+from indexing import settings
 from tests import servers
 
 NAME = "indexer_service.v1.IndexerService"
+
+
+def probes(port: int) -> settings.ServiceSettings:
+    """Return the settings of probes on a port."""
+    return settings.ServiceSettings(probe_port=port)
 
 
 async def probe(port: int) -> dict[str, int]:
@@ -27,7 +33,7 @@ async def probe(port: int) -> dict[str, int]:
 async def test_only_readiness_ends_when_the_process_drains() -> None:
     """A draining pod gets no new calls and is not killed."""
     port = servers.free_port()
-    async with health.serve_probes(port) as set_ready:
+    async with health.serve_probes(probes(port)) as set_ready:
         before = await probe(port)
         await set_ready(False)
         after = await probe(port)
@@ -39,16 +45,16 @@ async def test_only_readiness_ends_when_the_process_drains() -> None:
 
 async def test_nothing_listens_when_the_port_is_zero() -> None:
     """The gRPC address answers health checks as well."""
-    async with health.serve_probes(0) as set_ready:
+    async with health.serve_probes(probes(0)) as set_ready:
         await set_ready(False)
 
 
 async def test_probes_raise_an_error_when_the_port_is_taken() -> None:
     """Two processes must not share a port."""
     port = servers.free_port()
-    async with health.serve_probes(port):
+    async with health.serve_probes(probes(port)):
         with pytest.raises(RuntimeError):
-            await health.serve_probes(port).__aenter__()
+            await health.serve_probes(probes(port)).__aenter__()
 
 
 async def test_readiness_follows_its_reason_when_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +71,7 @@ async def test_readiness_follows_its_reason_when_that_changes(monkeypatch: pytes
     found = []
     with structlog.testing.capture_logs() as logged:
         async with (
-            health.serve_probes(port) as set_ready,
+            health.serve_probes(probes(port)) as set_ready,
             health.reporting_readiness(lambda: reasons["now"], healthy, set_ready),
         ):
             for reason in ("", "Redis is a replica (READONLY)", ""):

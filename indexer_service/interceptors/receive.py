@@ -1,0 +1,62 @@
+"""
+Reading of requests.
+
+By default gRPC reads a whole request before it calls the handler, so anyone can fill the memory with requests that are
+sent in part. Here each method streams its requests: the interceptors outside this one run as soon as the headers have
+arrived, and a call that they refuse is never read. Core drops what arrives after the refusal (grpc source,
+src/python/grpcio/grpc/_cython/_cygrpc/aio/server.pyx.pxi, read 2026-11-29).
+"""
+
+import asyncio
+from typing import Any
+
+import grpc.aio
+
+from indexer_service.interceptors import base
+from indexing import errors
+from indexing.telemetry import logs
+
+LONGEST_ID = 64
+"""Characters of a user's or job's id that are logged: the request is not validated yet."""
+
+
+class ReceiveInterceptor(base.Interceptor):
+    """Reads the request of each call within a time limit, and adds the ids in it to the log fields."""
+
+    reads_requests = True
+
+    def __init__(self, time_limit: float) -> None:
+        """Read each request within *time_limit* seconds."""
+        self._time_limit = time_limit
+
+    def wrap(self, method: base.Method, inner: base.Call) -> base.Call:  # noqa: ARG002 -- the same for all methods
+        """Return a handler that reads the request and passes it on."""
+
+        async def call(_unread: object, context: base.Context) -> Any:  # noqa: ANN401 -- any response
+            request = await self._read(context)
+            logs.add(**_log_fields(request))
+            return await inner(request, context)
+
+        return call
+
+    async def _read(self, context: base.Context) -> Any:  # noqa: ANN401 -- any request
+        """Return the request. Further messages of the caller are never read."""
+        reader: Any = context  # missing in the stubs
+        try:
+            async with asyncio.timeout(self._time_limit):
+                request = await reader.read()
+        except TimeoutError as error:
+            raise errors.SlowSender from error
+        if request is grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
+            raise errors.InvalidArgument("request", "is missing")
+        return request
+
+
+def _log_fields(request: object) -> dict[str, str]:
+    """Return the user and the job that a request names."""
+    fields = {}
+    if user_id := getattr(request, "user_id", ""):
+        fields["user"] = str(user_id)[:LONGEST_ID]
+    if job_id := getattr(request, "job_id", ""):
+        fields["job"] = str(job_id)[:LONGEST_ID]
+    return fields
