@@ -9,7 +9,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 .PHONY: help demo up setup hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-image check-failover check-monitoring fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-economy bench-overhead bench-admission bench-migrate \
-  bench-index bench-read drill-drain drill-losses drill-kills
+  bench-index bench-read drill-drain drill-losses drill-kills drill-strangers
 
 help:  ## Show this list.
 	@sed -nE -e 's/^## (.*)/\n\1:/p' -e 's/^([a-z-]+):.*  ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -170,6 +170,9 @@ drill-losses: $(READY)  ## FLUSHALL on Redis in the middle of 20 jobs. ARGS="--r
 
 drill-kills: $(READY)  ## Kill one of two services and two workers, 20 times. ARGS="--rounds 5"
 	$(BIN)/python -m tests.benchmarks.drills.kills $(ARGS)
+
+drill-strangers: $(READY)  ## Attack a service from outside without a token: its memory, and honest reads. ARGS="--only rapid-reset"
+	$(BIN)/python -m tests.benchmarks.strangers $(ARGS)
 
 fuzz: $(READY)  ## Send 100,000 random requests and corrupted answers. ARGS="--requests 5000 --seed 1"
 	$(BIN)/python -m tests.fuzz $(ARGS)
