@@ -7,7 +7,7 @@ from google.protobuf import duration_pb2, message, timestamp_pb2
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.domain import job_updates, model, reasons
 from indexing.ratelimit import limiter
-from indexing.usecases import browse, tokens
+from indexing.usecases import guild_views, tokens
 
 
 def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
@@ -73,7 +73,7 @@ def job_guild(task: model.GuildTask) -> pb.JobGuild:
     )
 
 
-def guild(view: browse.GuildView) -> pb.Guild:
+def guild(view: guild_views.GuildView) -> pb.Guild:
     """Return one of a user's guilds."""
     return pb.Guild(
         guild_id=str(view.guild.guild_id),
@@ -91,7 +91,7 @@ def guild(view: browse.GuildView) -> pb.Guild:
     )
 
 
-def rank(view: browse.GuildView) -> pb.Rank:
+def rank(view: guild_views.GuildView) -> pb.Rank:
     """
     Return a guild's rank and its signals, rounded to hundredths.
 
@@ -126,7 +126,7 @@ def encoded_channel(row: model.Channel) -> bytes:
     return _as_first_field(channel(row))
 
 
-def encoded_guild(view: browse.GuildView) -> bytes:
+def encoded_guild(view: guild_views.GuildView) -> bytes:
     """Return one guild as it stands in a ListGuildsResponse."""
     return _as_first_field(guild(view))
 

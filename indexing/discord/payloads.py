@@ -34,8 +34,6 @@ Unreadable = collections.Counter[str]
 """Rows that could not be read, by kind: a label of `indexer_discord_unreadable_rows_total`."""
 SLICE = 0.005
 """Seconds of decoding after which other tasks of the event loop get a turn."""
-KNOWN_TARGETS = frozenset({permissions.ROLE, permissions.MEMBER})
-"""Types of overwrites that are understood."""
 
 
 class Guild(msgspec.Struct):
@@ -105,7 +103,8 @@ class ErrorBody(msgspec.Struct):
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw] | None)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MEMBER = msgspec.json.Decoder(Member)
-_TEXT = msgspec.json.Decoder(str)
+_ID = msgspec.json.Decoder(str | int)
+"""A number is not documented, but readable: an overwrite may deny that role."""
 _ANY = msgspec.json.Decoder()
 _KINDS: tuple[type[msgspec.Struct], ...] = (Guild, GuildId, Channel)
 _WHOLE: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
@@ -179,7 +178,7 @@ def decode_roles(body: Body, unreadable: Unreadable | None = None) -> tuple[int,
     """Return a member's role ids. Raises ValueError when the body is no member."""
     found: dict[int, None] = {}
     for raw in _parse(_MEMBER.decode, body).roles:
-        role = bounds.snowflake(_value(_TEXT, raw) or "")
+        role = bounds.snowflake(str(_value(_ID, raw) or ""))
         if role is not None:
             found[role] = None
         elif unreadable is not None:
@@ -319,6 +318,8 @@ class _Listing:
             self._unreadable["channel"] += 1
             return
         channel = self._channel(channel_id, row)
+        if channel.redacted:
+            self._unreadable["redacted"] += 1
         before = self._found.get(channel_id)
         if before is not None:
             self._unreadable["duplicate"] += 1
@@ -363,15 +364,11 @@ def _overwrites(row: Channel) -> model.Overwrites | None:
     """Return a channel's overwrites; None when they cannot be read whole, so that nothing may rely on them."""
     if row.permission_overwrites is None:
         return model.NO_OVERWRITES if row.type in permissions.THREADS else None
-    found: dict[tuple[int, int], model.Overwrite] = {}
+    found = []
     for each in row.permission_overwrites:
         target = bounds.snowflake(each.id)
         allow, deny = bounds.permissions(each.allow), bounds.permissions(each.deny)
-        if target is None or allow is None or deny is None or (each.type, target) in found:
+        if target is None or allow is None or deny is None:
             return None
-        if each.type not in KNOWN_TARGETS:
-            if deny & permissions.VIEW_CHANNEL:
-                return None
-            continue
-        found[each.type, target] = model.Overwrite(target, each.type, allow, deny)
-    return model.Overwrites.of(found.values())
+        found.append(model.Overwrite(target, each.type, allow, deny))
+    return model.Overwrites.of(found) if permissions.are_reliable(found) else None

@@ -1,8 +1,9 @@
 """
 Visible channels of one version of a guild, computed once for each group of users who see the same channels.
 
-Two users see the same channels when they agree in VIEW_CHANNEL of their base permissions, in the roles that overwrites
-name, and in whether an overwrite names them. Views are cached by these, and a page is cut from a view by bisection.
+Two users see the same channels when they agree in VIEW_CHANNEL and MANAGE_CHANNELS of their base permissions, in the
+roles that overwrites name, and in whether an overwrite names them. Views are cached by these, and a page is cut from a
+view by bisection.
 """
 
 import dataclasses
@@ -110,7 +111,8 @@ class ChannelViews:
         if roles is not None:
             known = frozenset(roles) if self._roles is None else self._roles.intersection(roles)
         named = membership.user_id if self._members is None or membership.user_id in self._members else None
-        return bool(membership.permissions & permissions.VIEW_CHANNEL), known, named
+        bits = membership.permissions & (permissions.VIEW_CHANNEL | permissions.MANAGE_CHANNELS)
+        return bits, known, named
 
 
 def size_of(indexed: model.IndexedGuild) -> int:

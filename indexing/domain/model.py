@@ -22,6 +22,11 @@ OBFUSCATED = 1 << 17
 """Channel flag CHANNEL_OBFUSCATED: a redacted object whose name and overwrites are not real (change log 2026-08-12)."""
 
 
+ROLE, MEMBER = 0, 1
+KNOWN_KINDS = (ROLE, MEMBER)
+"""Kinds of overwrites that are understood (developers/resources/channel.mdx, Overwrite Object, read 2026-08-06)."""
+
+
 def snowflake_time(snowflake: int) -> float:
     """Return the epoch second at which *snowflake* was created."""
     return (snowflake >> 22) / 1000 + DISCORD_EPOCH
@@ -122,14 +127,24 @@ class Overwrites:
 
     @classmethod
     def of(cls, rows: Iterable[Overwrite]) -> Self:
-        """Reduce overwrites as Discord sends them; those of unknown kind are ignored."""
-        found = list(rows)
+        """
+        Reduce overwrites as Discord sends them.
 
-        def targets(kind: int, side: str) -> bytes:
-            named = (row for row in found if row.kind == kind and getattr(row, side) & VIEW_CHANNEL)
-            return id_sets.pack_ids(row.target_id for row in named)
+        Of two overwrites for one target the stricter counts. A denial of unknown kind counts against the role and the
+        member of that id; `permissions.are_reliable` tells whether more than that must be hidden.
+        """
+        effects: dict[tuple[int, int], tuple[bool, bool]] = {}
+        for row in rows:
+            allows, denies = (bool(bits & VIEW_CHANNEL) for bits in (row.allow, row.deny))
+            known = row.kind in KNOWN_KINDS
+            for kind in (row.kind,) if known else KNOWN_KINDS if denies else ():
+                others_allow, others_deny = effects.get((kind, row.target_id), (True, False))
+                effects[kind, row.target_id] = (others_allow and allows and known, others_deny or denies)
 
-        return cls(targets(0, "allow"), targets(0, "deny"), targets(1, "allow"), targets(1, "deny"))
+        def targets(kind: int, side: int) -> bytes:
+            return id_sets.pack_ids(target for (of, target), effect in effects.items() if of == kind and effect[side])
+
+        return cls(targets(ROLE, 0), targets(ROLE, 1), targets(MEMBER, 0), targets(MEMBER, 1))
 
 
 NO_OVERWRITES = Overwrites()

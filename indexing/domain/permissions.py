@@ -4,11 +4,11 @@ Which channels of a guild a user may see.
 Discord's algorithm (developers/topics/permissions.mdx, Permission Overwrites, read 2026-08-06), for VIEW_CHANNEL only:
 the owner and administrators see everything. Otherwise the guild-wide permissions apply, then the @everyone overwrite,
 then all overwrites of the member's roles together (denies first, so that any allow wins), then the member's own.
-Nothing is inherited from categories; a category is visible when one of its channels is. A public thread is visible
-when its parent is. A private thread is visible to the owner and administrators only, because thread members are not
-stored. Channel listings contain no threads (developers/resources/guild.mdx, Get Guild Channels): these two rules
-guard against future listings that do. A timeout hides nothing (topics/permissions.mdx, Permissions For Timed Out
-Members).
+Nothing is inherited from categories. A category is visible when one of its channels is; without a visible channel, to
+members who may manage channels and view it (decision 31). A public thread is visible when its parent is. A private
+thread is visible to the owner and administrators only, because thread members are not stored. Channel listings contain
+no threads (developers/resources/guild.mdx, Get Guild Channels): these two rules guard against future listings that do.
+A timeout hides nothing (topics/permissions.mdx, Permissions For Timed Out Members).
 
 The guild-wide permissions are part of the user's guild list, so roles matter only where an overwrite names them.
 While the role ids are unknown the check fails closed: it shows only channels that are visible with any set of roles.
@@ -28,13 +28,16 @@ VIEW_CHANNEL = model.VIEW_CHANNEL
 CATEGORY = 4
 THREADS = frozenset({10, 11, 12})
 PRIVATE_THREAD = 12
-ROLE = 0
-MEMBER = 1
 
 
 def bypasses_overwrites(membership: model.Membership) -> bool:
     """Return whether the user owns or administers the guild, so that overwrites do not apply to them."""
     return membership.owner or bool(membership.permissions & ADMINISTRATOR)
+
+
+def manages_channels(membership: model.Membership) -> bool:
+    """Return whether the user may manage the guild's channels and so sees categories without a visible channel."""
+    return bool(membership.permissions & MANAGE_CHANNELS)
 
 
 def needs_roles(membership: model.Membership, channels: Iterable[model.Channel]) -> bool:
@@ -75,9 +78,10 @@ def visible_places(
 def _visible_ids(membership: model.Membership, channels: Iterable[model.Channel], pool: "_RoleOverwrites") -> set[int]:
     rows = {c.channel_id: c for c in channels if c.guild_id == membership.guild_id}
     views: dict[model.Overwrites, bool] = {}
+    dependent = THREADS if manages_channels(membership) else THREADS | {CATEGORY}
     shown = set()
     for key, channel in rows.items():
-        if channel.kind in THREADS:
+        if channel.kind in dependent:
             continue
         view = views.get(channel.overwrites)
         if view is None:
@@ -127,6 +131,13 @@ def may_view(membership: model.Membership, overwrites: model.Overwrites, pool: _
     if id_sets.has_id(overwrites.members_allow, membership.user_id):
         return True
     return view and not id_sets.has_id(overwrites.members_deny, membership.user_id)
+
+
+def are_reliable(rows: Collection[model.Overwrite]) -> bool:
+    """Return whether overwrites name each target once, and none of an unknown kind denies VIEW_CHANNEL."""
+    targets = [(row.kind, row.target_id) for row in rows]
+    denials = any(row.kind not in model.KNOWN_KINDS and row.deny & VIEW_CHANNEL for row in rows)
+    return len(set(targets)) == len(targets) and not denials
 
 
 def sealed(guild_id: int) -> model.Overwrites:

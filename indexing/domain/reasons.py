@@ -21,6 +21,8 @@ NOT_INDEXED_YET = "NOT_INDEXED_YET"
 ROLES_UNKNOWN = "ROLES_UNKNOWN"
 LIST_TOO_OLD = "LIST_TOO_OLD"
 """The user's guild list is too old to say whether they are still a member."""
+CHANNELS_TOO_OLD = "CHANNELS_TOO_OLD"
+"""The guild's channels were not fetched for so long that only owners and administrators see them."""
 
 HOUR = 3_600.0
 NEGATIVE_CACHE_TTLS = (HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR)
@@ -32,13 +34,14 @@ FORCED_RETRY_INTERVAL = 60.0
 ADVICE = {
     BOT_NOT_INSTALLED: "Install the bot in this server.",
     BOT_REMOVED: "The bot was removed from this server; install it again.",
-    GUILD_UNAVAILABLE: "Discord has an outage for this server; stored channels stay visible, no action is needed.",
+    GUILD_UNAVAILABLE: "Discord has an outage for this server; stored channels stay visible for some days.",
     USER_LEFT: "The user is not a member any more.",
     MUTED: "The user has muted this server; unmute it to index it.",
     NO_ACCESS: "Give the bot the permission to view channels in this server, then index it with force.",
     GUILD_TOO_LARGE: "This server's list of channels is too large to be read; tell the operators.",
     ROLES_UNKNOWN: "Ask the user to log in again and to grant guilds.members.read.",
     LIST_TOO_OLD: "Index the user again, so that their server list is read.",
+    CHANNELS_TOO_OLD: "This server could not be read for too long; unmute it, or index the user again with force.",
     "DISCORD_TRANSIENT": "Discord did not answer correctly; retry the job later.",
     "DISCORD_REFUSED": "Discord refused the request itself; tell the operators.",
     "CLIENT_REFUSED": "Discord refuses the application's id or secret; tell the operators.",

@@ -85,6 +85,11 @@ class IndexingSettings(fields.Group):
     Role ids: channels that depend on a role are hidden until the roles are read.
     The guild list with the user's permissions: all channels are hidden until the user is indexed again."""
 
+    channels_hard_age: float = pydantic.Field(default=8 * 86_400.0, ge=0, validate_default=True)
+    """Seconds after which a guild's channels and their overwrites are no longer trusted, because the guild could not be
+    read or nobody read it. Only owners and administrators still see the channels, as they do at once after a 403.
+    The default is one day beyond the longest refresh interval. Must not be below INDEXING_MAX_AGE."""
+
     turn_width: int = pydantic.Field(default=0, ge=0, le=25)
     """Guilds that one turn works on side by side. 0 takes the capacity of USER_BUDGET, at least 5 and at most 12: more
     than a user's budget allows at once would only wait, and calls of all users wait in one queue."""
@@ -130,4 +135,12 @@ class IndexingSettings(fields.Group):
         soft = info.data.get("roles_max_age", 0.0)
         if value < soft:
             raise ValueError(f"{value} must not be below INDEXING_ROLES_MAX_AGE ({soft})")
+        return value
+
+    @pydantic.field_validator("channels_hard_age")
+    @classmethod
+    def _must_outlast_the_fresh_age(cls, value: float, info: pydantic.ValidationInfo) -> float:
+        fresh = info.data.get("max_age", 0.0)
+        if value < fresh:
+            raise ValueError(f"{value} must not be below INDEXING_MAX_AGE ({fresh})")
         return value

@@ -149,7 +149,7 @@ ROUTE = Label(
 STATUS = Label(
     "status", ("200", "401", "403", "404", "429", "500", "502", "503", "504", "unreachable", "lost", "other")
 )
-ROW = Label("kind", ("guild", "bot_guild", "channel", "overwrites", "duplicate", "role"))
+ROW = Label("kind", ("guild", "bot_guild", "channel", "overwrites", "duplicate", "role", "redacted"))
 JOB_STATE = Label("state", ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS", "FAILED", "CANCELLED"))
 GUILD_TASK_STATE = Label("state", ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELLED"))
 REASON = Label(

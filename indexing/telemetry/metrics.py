@@ -97,7 +97,8 @@ class DiscordMetrics(metric_types.Group):
         self.unreadable_rows = self._counter(
             "indexer_discord_unreadable_rows_total",
             "Rows of Discord's lists left out because they cannot be read; overwrites: channels that only owners and "
-            "administrators see; duplicate: rows of an id that was listed before.",
+            "administrators see; duplicate: rows of an id that was listed before; redacted: channels that our bot may "
+            "not view, which are hidden.",
             metric_types.ROW,
         )
         self.outage = self._gauge(

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from indexing import settings
-from indexing.domain import channel_views, freshness, model, ports, ranking, reasons
-from indexing.usecases import read_cache
+from indexing.domain import channel_views, freshness, model, ports, ranking, trust
+from indexing.usecases import guild_views, read_cache
 
 PAGE_BYTES = 448 << 10
 """Largest page of channels in bytes: a response stays below 512 KiB."""
@@ -27,29 +27,6 @@ MOST_LOADED = 25
 LIST_AGE = 1.0
 """Seconds for which a user's ranked guilds are shown without a check of the guilds' versions: no channel depends on it.
 The user's own document is checked for each page."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GuildView:
-    """
-    One of a user's guilds.
-
-    Attributes:
-        position: 0 is the most important one.
-        channel_count: Channels that the user may see, None when the guild was never indexed.
-        reason: Why channels are missing or stale; empty when the guild is complete.
-        rank: The inputs and score of the position.
-        install_url: Where our bot can be installed; empty when it is installed.
-    """
-
-    guild: model.Guild
-    owner: bool
-    position: int
-    channel_count: int | None
-    stale: bool
-    reason: str
-    rank: ranking.RankedGuild
-    install_url: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,13 +81,15 @@ class Browse:
         config: settings.IndexingSettings,
         *,
         encode_channel: Callable[[model.Channel], Any],
-        encode_guild: Callable[[GuildView], Any],
+        encode_guild: Callable[[guild_views.GuildView], Any],
         monotonic: Callable[[], float],
     ) -> None:
         self._deps = deps
         self._config = config
         self._cache = read_cache.ReadCache(deps, config, encode_channel, monotonic)
         self._encode_guild = encode_guild
+        self._trust = trust.Trust(config)
+        self._viewer = guild_views.GuildViewer(config, self._trust)
 
     async def write_views(self) -> None:
         """Store the views since the last call. They are lost when it raises errors.StoreUnavailable."""
@@ -131,7 +110,7 @@ class Browse:
         user = await self._cache.user(user_id)
         now = self._deps.clock()
         ranked = self._cache.ranked(user)
-        if ranked is None or now - ranked.made_at > LIST_AGE:
+        if ranked is None or now >= ranked.valid_until:
             ranked = await self._rank(user, now)
             self._cache.keep_ranked(user, ranked)
         first = 0 if after is None else bisect.bisect_right(ranked.keys, after)
@@ -142,61 +121,33 @@ class Browse:
         return Page(rows, ranked.keys[last - 1] if last < len(ranked.keys) else None, stale)
 
     async def _rank(self, user: model.User, now: float) -> read_cache.RankedGuilds:
-        """Rank the user's guilds by their stored state."""
-        current = await self._cache.guilds(user.memberships)
+        """Rank the user's guilds by their stored state; by what their list says alone when that is too old."""
+        trusted = self._trust.trusts_list(user, now)
+        current = await self._cache.guilds(user.memberships) if trusted else {}
         heads = {guild_id: views.guild for guild_id, views in current.items()}
+        if not trusted:
+            heads = {guild_id: guild_views.without_news(guild_id) for guild_id in user.memberships}
+        expiries = [self._trust.list_expiry(user), *map(self._trust.channels_expiry, heads.values())]
         ranked = ranking.rank_guilds(
             user.memberships, heads, user.preferences, now=now, weights=self._config.rank_weights
         )
-        trusted = self._is_list_trusted(user, now)
-        stale = {
-            guild_id
-            for guild_id, guild in heads.items()
-            if guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)
-        }
 
         def encode(position: int) -> Any:  # noqa: ANN401 -- an encoded row
             row = ranked[position]
-            views = current[row.inputs.guild_id]
-            return self._encode_guild(self._guild_view(user, views, row, position, trusted=trusted))
+            guild_id = row.inputs.guild_id
+            membership = user.memberships[guild_id]
+            if not trusted:
+                view = self._viewer.view_without_news(membership, row, position)
+            else:
+                view = self._viewer.view(membership, current[guild_id], row, position, now)
+            return self._encode_guild(view)
 
         return read_cache.RankedGuilds(
-            made_at=now,
+            valid_until=min([now + LIST_AGE, *(at for at in expiries if at > now)]),
             keys=[ranking.sort_key(row) for row in ranked],
             guild_ids=[row.inputs.guild_id for row in ranked],
-            stale=stale,
+            stale={guild_id for guild_id, guild in heads.items() if self._is_stale(guild, now)},
             encode=encode,
-        )
-
-    def _guild_view(
-        self,
-        user: model.User,
-        views: channel_views.ChannelViews,
-        rank: ranking.RankedGuild,
-        position: int,
-        *,
-        trusted: bool,
-    ) -> GuildView:
-        membership, guild = user.memberships[views.guild.guild_id], views.guild
-        roles = self._trusted_roles(membership)
-        indexed = guild.fetched_at is not None and guild.access is not model.Access.NOT_INSTALLED
-        count = None
-        if indexed:
-            count = len(views.view(membership, roles)) if trusted else 0
-        hidden = trusted and roles is None and views.needs_roles(membership)
-        stale = not freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
-        reason = _reason(guild, indexed=indexed, hidden=hidden, stale=stale)
-        if not trusted:
-            reason = reason or reasons.LIST_TOO_OLD
-        return GuildView(
-            guild=guild,
-            owner=membership.owner,
-            position=position,
-            channel_count=count,
-            stale=stale,
-            reason=reason,
-            rank=rank,
-            install_url=_install_url(self._config.install_url, guild),
         )
 
     async def list_channels(
@@ -217,36 +168,41 @@ class Browse:
         Raises:
             errors.UserNotFound: Nothing is stored of the user.
         """
-        cut = _Cut(self._cache, wanted, after, size, self._trusted_roles)
+        cut = _Cut(self._cache, wanted, after, size, self._visible)
         user = self._cache.known_user(user_id)
         if user is None:
             user = await self._cache.user(user_id)
         while True:
-            trusted = self._is_list_trusted(user, self._deps.clock())
+            trusted = self._trust.trusts_list(user, self._deps.clock())
             page = cut.page(user if trusted else dataclasses.replace(user, memberships={}))
             current = await self._cache.check(user, page.used)
-            if current.user is user and not current.changed and not page.missing:
+            if current.user is user and not current.changed and not page.missing and not self._has_renewed(cut, page):
                 break
             user = current.user
             cut.held |= await self._cache.load([*current.changed, *page.missing][:MOST_LOADED])
-        shown = {key: cut.at_hand(key) for key in page.guild_ids}
+        looked_at = {key: cut.at_hand(key) for key in page.guild_ids | page.too_old}
         self._cache.views.note(user_id, wanted.guild_id, page.guild_ids)
-        stale = sorted(key for key, views in shown.items() if views is not None and self._is_stale(views.guild))
+        now = self._deps.clock()
+        stale = sorted(
+            key for key, views in looked_at.items() if views is not None and self._is_stale(views.guild, now)
+        )
         self._cache.views.refresh(stale)
         return Page(page.rows, page.following, stale)
 
-    def _is_stale(self, guild: model.Guild) -> bool:
-        return guild.fetched_at is not None and not freshness.is_fresh(
-            guild, now=self._deps.clock(), max_age=self._config.max_age
-        )
+    def _is_stale(self, guild: model.Guild, now: float) -> bool:
+        return guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)
 
-    def _is_list_trusted(self, user: model.User, now: float) -> bool:
-        """Return whether the user's guild list is recent enough to trust its memberships and rights."""
-        return user.listed_at is None or now - user.listed_at < self._config.roles_hard_age
+    def _has_renewed(self, cut: "_Cut", page: "_CutPage") -> bool:
+        """Return whether channels that the page hides as too old turned out to be fetched again, without a change."""
+        now = self._deps.clock()
+        return any(self._trust.trusts_channels(views.guild, now) for key in page.too_old if (views := cut.at_hand(key)))
 
-    def _trusted_roles(self, membership: model.Membership) -> tuple[int, ...] | None:
-        fresh = freshness.roles_are_fresh(membership, now=self._deps.clock(), max_age=self._config.roles_hard_age)
-        return membership.role_ids if fresh else None
+    def _visible(self, views: channel_views.ChannelViews, membership: model.Membership) -> list[int] | None:
+        """Return the indexes of the channels that a member may see now; None when the channels are too old."""
+        now = self._deps.clock()
+        if self._trust.hides_channels(views.guild, membership, now):
+            return None
+        return views.view(membership, self._trust.trusted_roles(membership, now))
 
 
 @dataclasses.dataclass(slots=True)
@@ -258,6 +214,7 @@ class _CutPage:
         used: Versions of the guilds that determine the page.
         missing: Guilds that the page needs and that are not in the cache.
         guild_ids: Guilds with a row on the page.
+        too_old: Guilds without a row because their channels are too old.
     """
 
     rows: list[Any] = dataclasses.field(default_factory=list)
@@ -265,6 +222,7 @@ class _CutPage:
     used: dict[int, int] = dataclasses.field(default_factory=dict)
     missing: list[int] = dataclasses.field(default_factory=list)
     guild_ids: set[int] = dataclasses.field(default_factory=set)
+    too_old: set[int] = dataclasses.field(default_factory=set)
 
 
 class _Cut:
@@ -281,13 +239,13 @@ class _Cut:
         wanted: ChannelFilter,
         after: tuple[int, ...] | None,
         size: int,
-        roles_of: Callable[[model.Membership], tuple[int, ...] | None],
+        visible: Callable[[channel_views.ChannelViews, model.Membership], list[int] | None],
     ) -> None:
         self._cache = cache
         self._wanted = wanted
         self._after = after
         self._size = size
-        self._roles_of = roles_of
+        self._visible = visible
         self.held: dict[int, channel_views.ChannelViews] = {}
 
     def at_hand(self, guild_id: int) -> channel_views.ChannelViews | None:
@@ -319,6 +277,15 @@ class _Cut:
             return [self._wanted.guild_id] if self._wanted.guild_id in user.memberships else []
         return sorted(user.memberships)
 
+    def _look(self, user: model.User, views: channel_views.ChannelViews, page: _CutPage) -> list[int]:
+        """Return the indexes of the channels that the user may see, and note that the page depends on the guild."""
+        guild_id = views.guild.guild_id
+        page.used[guild_id] = views.version
+        indexes = self._visible(views, user.memberships[guild_id])
+        if indexes is None:
+            page.too_old.add(guild_id)
+        return indexes or []
+
     def _by_position(
         self, user: model.User, page: _CutPage
     ) -> Iterator[tuple[tuple[int, ...], channel_views.ChannelViews, int]]:
@@ -332,9 +299,7 @@ class _Cut:
                 if len(page.missing) >= MOST_LOADED:
                     return
                 continue
-            page.used[guild_id] = views.version
-            membership = user.memberships[guild_id]
-            indexes = views.view(membership, self._roles_of(membership))
+            indexes = self._look(user, views, page)
             first = 0
             if after is not None and guild_id == after[0]:
                 first = bisect.bisect_right(indexes, after[1:], key=lambda index: _position(views, index)[1:])
@@ -350,9 +315,7 @@ class _Cut:
             if views is None:
                 page.missing.append(guild_id)
                 continue
-            page.used[guild_id] = views.version
-            membership = user.memberships[guild_id]
-            indexes = views.view(membership, self._roles_of(membership))
+            indexes = self._look(user, views, page)
             lists.append(sorted((_activity(views, index), guild_id, index) for index in indexes))
         for key, guild_id, index in heapq.merge(*lists):
             if self._after is None or key > self._after:
@@ -368,22 +331,3 @@ def _position(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
 def _activity(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
     channel = views.channels[index]
     return -(channel.last_message_id or 0), channel.channel_id
-
-
-def _reason(guild: model.Guild, *, indexed: bool, hidden: bool, stale: bool) -> str:
-    if guild.access is model.Access.NOT_INSTALLED:
-        return reasons.BOT_REMOVED if guild.reason == reasons.BOT_REMOVED else reasons.BOT_NOT_INSTALLED
-    if guild.access is model.Access.DENIED:
-        return guild.reason or reasons.NO_ACCESS
-    if not indexed:
-        return reasons.NOT_INDEXED_YET
-    if stale and guild.schedule.failures:
-        return reasons.GUILD_UNAVAILABLE
-    return reasons.ROLES_UNKNOWN if hidden else ""
-
-
-def _install_url(template: str, guild: model.Guild) -> str:
-    """Return the link for one guild (developers/topics/oauth2.mdx, Bot Authorization Flow, read 2026-08-06)."""
-    if not template or guild.access is not model.Access.NOT_INSTALLED:
-        return ""
-    return f"{template}&guild_id={guild.guild_id}&disable_guild_select=true"

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from indexing import errors, settings
-from indexing.domain import freshness, model, permissions, ports, reasons
+from indexing.domain import freshness, model, permissions, ports, reasons, trust
 from indexing.telemetry import metrics
 from indexing.usecases import read_channels
 
@@ -57,6 +57,7 @@ class GuildStep:
         self._config = config
         self._metrics = metrics
         self._reader = reader
+        self._trust = trust.Trust(config)
 
     async def run_step(self, work: TaskContext, purpose: ports.Purpose) -> StepResult:
         """
@@ -115,8 +116,7 @@ class GuildStep:
     def _count_visible(self, work: TaskContext, channels: Sequence[model.Channel]) -> model.GuildTask:
         """Count the channels that the user may see by their known roles; fetch the roles next if they matter."""
         now = self._deps.clock()
-        trusted = freshness.roles_are_fresh(work.membership, now=now, max_age=self._config.roles_hard_age)
-        roles = work.membership.role_ids if trusted else None
+        roles = self._trust.trusted_roles(work.membership, now)
         task = dataclasses.replace(
             work.task,
             channel_count=len(permissions.visible_channels(work.membership, channels, roles)),
@@ -159,8 +159,10 @@ class GuildStep:
     async def _count_with_roles(
         self, work: TaskContext, member: model.Membership, roles: Collection[int]
     ) -> model.GuildTask:
-        channels = await self._reader.channels(self._reader.newest(work.guild))
-        count = len(permissions.visible_channels(member, channels, roles))
+        guild = self._reader.newest(work.guild)
+        count = 0
+        if not self._trust.hides_channels(guild, member, self._deps.clock()):
+            count = len(permissions.visible_channels(member, await self._reader.channels(guild), roles))
         return _ended(dataclasses.replace(work.task, channel_count=count), model.TaskState.SUCCEEDED)
 
     async def _fetch_roles(self, work: TaskContext, purpose: ports.Purpose) -> tuple[int, ...]:

@@ -37,18 +37,18 @@ class Checked:
 
 
 class RankedGuilds:
-    """A user's guilds in order; a row is encoded when it is first shown."""
+    """A user's guilds in order, valid until an epoch second; a row is encoded when it is first shown."""
 
     def __init__(
         self,
         *,
-        made_at: float,
+        valid_until: float,
         keys: list[tuple[Any, ...]],
         guild_ids: list[int],
         stale: Collection[int],
         encode: Callable[[int], Any],
     ) -> None:
-        self.made_at = made_at
+        self.valid_until = valid_until
         self.keys = keys
         self.guild_ids = guild_ids
         self.stale = stale

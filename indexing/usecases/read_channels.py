@@ -125,7 +125,7 @@ class ChannelFetcher:
     async def _fetch_leased(self, wanted: FetchRequest, purpose: ports.Purpose, lease: "_Lease") -> FetchResult | None:
         guild = wanted.guild
         try:
-            channels = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
+            channels = await self._list(guild, purpose, lease)
             stored = None
             if channels is not None and _needs_checking(channels, guild):
                 stored = (await self._deps.guilds.load([guild.guild_id])).get(guild.guild_id)
@@ -142,6 +142,16 @@ class ChannelFetcher:
         self._remember(listing, guild)
         return FetchResult(channels, changed=schedule.fingerprint != guild.schedule.fingerprint)
 
+    async def _list(self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease") -> list[model.Channel] | None:
+        """
+        Return the listing without redacted channels; None when the lease is not to be had.
+
+        Discord redacts a channel that our bot may not view, usually because it has become private, so that a known one
+        is hidden like one that is not listed.
+        """
+        channels = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
+        return None if channels is None else [channel for channel in channels if not channel.redacted]
+
     async def _checked(
         self,
         guild: model.Guild,
@@ -151,13 +161,11 @@ class ChannelFetcher:
         lease: "_Lease",
     ) -> list[model.Channel] | None:
         """Return the listing to store; one that lacks many known channels is fetched a second time first."""
-        known = stored.channels if stored is not None else ()
-        before = [channel.channel_id for channel in known]
-        found: list[model.Channel] | None = channels
-        if freshness.needs_confirmation(before, [channel.channel_id for channel in channels], MOST_LOST):
-            self._metrics.lists_verified.inc()
-            found = await self._deps.discord.guild_channels(guild.guild_id, purpose, lease.take)
-        return found and _restore_redacted(found, known)
+        before = [channel.channel_id for channel in stored.channels] if stored is not None else []
+        if not freshness.needs_confirmation(before, [channel.channel_id for channel in channels], MOST_LOST):
+            return channels
+        self._metrics.lists_verified.inc()
+        return await self._list(guild, purpose, lease)
 
     def _remember(self, listing: model.Listing, guild: model.Guild) -> None:
         indexed = model.IndexedGuild(listing.applied_to(guild), 0, tuple(listing.channels))
@@ -194,8 +202,6 @@ def _at_least(cached: model.Guild, guild: model.Guild) -> bool:
 
 def _needs_checking(channels: list[model.Channel], guild: model.Guild) -> bool:
     """Return whether a listing may lack stored channels; an unchanged structure needs no check."""
-    if any(channel.redacted for channel in channels):
-        return True
     return bool(guild.channel_count) and freshness.fingerprint(channels) != guild.schedule.fingerprint
 
 
@@ -211,13 +217,6 @@ def gone_after(
         if row.channel_id not in listed
     ]
     return (*before, *new)
-
-
-def _restore_redacted(channels: list[model.Channel], stored: Sequence[model.Channel]) -> list[model.Channel]:
-    """Return the listing with redacted channels replaced by the stored ones; unknown ones are left out."""
-    known = {channel.channel_id: channel for channel in stored}
-    rows = [known.get(channel.channel_id) if channel.redacted else channel for channel in channels]
-    return [row for row in rows if row is not None]
 
 
 class _Lease:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pymongo
 
-from indexing.domain import id_sets, model, reasons
+from indexing.domain import id_sets, model, permissions, reasons
 from indexing.store import database, guilds, schema
 
 ROWS, DOCUMENTS = schema.State.ROWS, schema.State.DOCUMENTS
@@ -186,7 +186,10 @@ def _channel(row: database.Document, sets: dict[model.Overwrites, model.Overwrit
 
 
 def _overwrites(row: database.Document) -> model.Overwrites:
-    return model.Overwrites.of(model.Overwrite(*each) for each in row.get("overwrites", ()))
+    """Return a row's overwrites; the release before stores them as they come, so that they may be unreliable."""
+    found = [model.Overwrite(*each) for each in row.get("overwrites") or ()]
+    reliable = permissions.are_reliable(found) and row.get("overwrites") is not None
+    return model.Overwrites.of(found) if reliable else permissions.sealed(int(row["guild_id"]))
 
 
 def _indexed(guild: model.Guild, rows: Iterable[database.Document]) -> model.IndexedGuild:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 
 ADMINISTRATOR = 1 << 3
+MANAGE_CHANNELS = 1 << 4
 VIEW_CHANNEL = 1 << 10
 READ_MESSAGE_HISTORY = 1 << 16
 MANAGE_THREADS = 1 << 34
@@ -113,9 +114,11 @@ def shown(member: Member, guild: Guild) -> set[int]:
     Return the ids of the channels that the member's client shows.
 
     Sections Inherited Permissions (threads: by their parent; a private one to those who may manage threads there, here
-    nobody is invited to one) and Permission Syncing (a category gives nothing away to its channels); a category is
-    viewable if any of its channels is (change log of 2026-08-12).
+    nobody is invited to one) and Permission Syncing (a category gives nothing away to its channels). A category is
+    viewable if any of its channels is (change log of 2026-08-12). Without one the clients show it only to those who may
+    view it and manage the guild's channels, which no page says (decision 31).
     """
+    manages = compute_base_permissions(member, guild) & MANAGE_CHANNELS
     by_id = {channel.id: channel for channel in guild.channels}
     found = set()
     for channel in guild.channels:
@@ -125,6 +128,8 @@ def shown(member: Member, guild: Guild) -> set[int]:
             needed = MANAGE_THREADS if channel.type == PRIVATE_THREAD else VIEW_CHANNEL
         else:
             permissions, needed = compute_permissions(member, guild, channel), VIEW_CHANNEL
+            if channel.type == GUILD_CATEGORY and not manages:
+                continue
         if permissions & needed:
             found.add(channel.id)
     for channel in guild.channels:

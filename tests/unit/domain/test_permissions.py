@@ -12,6 +12,7 @@ from tests import values
 
 GUILD, USER, OTHER = values.GUILD, values.USER, values.USER + 1
 VIEW, ADMINISTRATOR = 1 << 10, 1 << 3
+MANAGE_CHANNELS = permissions.MANAGE_CHANNELS
 CATEGORY = 4
 
 
@@ -59,7 +60,11 @@ def channel(*overwrites: model.Overwrite) -> model.Channel:
         pytest.param({"permissions": ~VIEW & ((1 << 63) - 1) & ~8}, (), [], False, id="all-but-view-shows-nothing"),
         pytest.param({}, (), [model.Overwrite(GUILD, 0, 8, VIEW)], False, id="administrator-by-overwrite-is-nothing"),
         # resources/channel.mdx, Overwrite Object: type 0 is a role, 1 a member; others are not documented.
-        pytest.param({}, (), [values.denied(GUILD, 7)], True, id="unknown-kind-of-overwrite"),
+        pytest.param({}, (), [values.denied(GUILD, 7)], False, id="unknown-kind-of-overwrite-denies"),
+        pytest.param({"permissions": 0}, (), [values.allowed(GUILD, 7)], False, id="unknown-kind-of-overwrite-allows"),
+        pytest.param({}, (), [values.denied(GUILD), values.allowed(GUILD)], False, id="everyone-twice"),
+        pytest.param({}, (11,), [values.allowed(11), values.denied(11)], False, id="a-role-twice"),
+        pytest.param({}, (11,), [values.denied(GUILD), *[values.allowed(11)] * 2], True, id="a-role-twice-the-same"),
         pytest.param({}, (GUILD,), [values.denied(GUILD), values.allowed(11)], False, id="everyone-listed-as-a-role"),
     ],
 )
@@ -112,6 +117,33 @@ def test_a_category_is_shown_when_one_of_its_channels_is() -> None:
     found = permissions.visible_channels(values.membership(), [closed, hidden, empty, child], ())
 
     assert found == [closed, child]
+
+
+@pytest.mark.parametrize(
+    ("member", "overwrites", "shown"),
+    [
+        pytest.param({}, [], False, id="member"),
+        pytest.param({"permissions": VIEW | MANAGE_CHANNELS}, [], True, id="manager"),
+        pytest.param({"permissions": VIEW | MANAGE_CHANNELS}, [values.denied(GUILD)], False, id="manager-shut-out"),
+        pytest.param({"permissions": MANAGE_CHANNELS}, [], False, id="manager-without-sight"),
+        pytest.param({"permissions": 0, "owner": True}, [values.denied(GUILD)], True, id="owner"),
+        pytest.param({"permissions": ADMINISTRATOR}, [values.denied(GUILD)], True, id="administrator"),
+    ],
+)
+@pytest.mark.parametrize("hidden_child", [False, True], ids=["empty", "with-a-hidden-channel"])
+def test_a_category_without_a_visible_channel_is_shown_to_members_who_manage_channels_there(
+    member: dict[str, object],
+    overwrites: list[model.Overwrite],
+    shown: bool,  # noqa: FBT001 -- a parameter
+    hidden_child: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """Discord's clients hide it from others, who would learn from its name what they may not see (decision 31)."""
+    category = values.channel(1, kind=CATEGORY, overwrites=overwrites)
+    child = values.channel(2, parent_id=1, overwrites=(values.denied(GUILD),))
+
+    found = permissions.visible_channels(values.membership(**member), [category, *[child] * hidden_child], ())
+
+    assert (category in found) is shown
 
 
 def test_a_parent_stays_hidden_when_it_is_no_category() -> None:
@@ -199,4 +231,5 @@ def test_roles_are_not_worth_a_call_when_they_decide_a_category_that_shows_anywa
     child = values.channel(2, parent_id=1)
 
     assert not permissions.needs_roles(values.membership(), [category, child])
-    assert permissions.needs_roles(values.membership(), [category])
+    assert not permissions.needs_roles(values.membership(), [category])
+    assert permissions.needs_roles(values.membership(permissions=VIEW | MANAGE_CHANNELS), [category])

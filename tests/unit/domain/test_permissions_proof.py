@@ -22,9 +22,9 @@ VIEW = documented.VIEW_CHANNEL
 KINDS = (0, 0, 0, 2, 4, 5, 13, 15, 16, 99)
 TARGETS = [
     *((key, kind) for key in ROLES for kind in (0, 0, 0, 1)),
-    *((GUILD, 0), (GUILD, 0), (GUILD, 1), (USER, 1), (USER, 1), (OTHER, 1), (999, 0), (GUILD, 7), (11, 2)),
+    *((GUILD, 0), (GUILD, 0), (GUILD, 1), (USER, 1), (USER, 1), (OTHER, 1), (999, 0)),
 ]
-"""What overwrites name: roles, one of them dead, members, the same ids of the other kind, and kinds not known today."""
+"""What overwrites name: roles, one of them dead, members, and the same ids of the other kind."""
 
 
 def bits(rng: random.Random) -> int:

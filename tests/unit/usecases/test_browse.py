@@ -8,7 +8,7 @@ from indexer_service.api import convert
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors, settings
 from indexing.domain import model, permissions
-from indexing.usecases import browse
+from indexing.usecases import browse, guild_views
 from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
@@ -51,12 +51,17 @@ async def backend() -> fake_backend.FakeBackend:
     return made
 
 
-async def fetched(backend: fake_backend.FakeBackend, guild_id: int, rows: list[model.Channel]) -> None:
+async def fetched(
+    backend: fake_backend.FakeBackend,
+    guild_id: int,
+    rows: list[model.Channel],
+    schedule: model.Schedule = model.NEVER_FETCHED,
+) -> None:
     """Store a guild as fetched now."""
     now = backend.clock()
     fence = await backend.guilds.acquire_lease(guild_id, now=now, until=now + 1, fetched_before=now)
     assert fence is not None
-    await stored.channels(backend.guilds, guild_id, fence=fence, channels=rows, now=now)
+    await stored.channels(backend.guilds, guild_id, fence=fence, channels=rows, now=now, schedule=schedule)
 
 
 async def counted(backend: fake_backend.FakeBackend) -> dict[int, tuple[int | None, str]]:
@@ -226,14 +231,115 @@ async def test_nothing_is_shown_when_the_guild_list_is_too_old(backend: fake_bac
     assert {11, 21, 33} < set(await ids(backend))
 
 
-async def test_a_list_without_a_time_is_valid_when_an_older_release_stored_it(
+async def test_nothing_is_shown_when_the_guild_list_has_no_time(backend: fake_backend.FakeBackend) -> None:
+    """Its age is unknown, so that it counts as too old; the next guild list sets the time."""
+    backend.users.forget_times()
+
+    assert await ids(backend) == []
+    assert await counted(backend) == dict.fromkeys(GUILDS, (0, "LIST_TOO_OLD"))
+
+
+async def test_nothing_new_is_shown_when_the_guild_list_is_too_old(backend: fake_backend.FakeBackend) -> None:
+    """Neither names nor times nor activity nor access that other users' jobs found out since; the ids stay."""
+    backend.clock.advance(backend.config.roles_hard_age)
+    before = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
+    await backend.guilds.upsert_guilds([values.user_guild(10, name="renamed", icon="new", member_count=9)], GUILDS)
+    await fetched(backend, 10, [values.channel(11, 10, last_message_id=values.snowflake(backend.clock()))])
+    await backend.guilds.mark_bot_removed([20], backend.clock())
+    backend.clock.advance(browse.LIST_AGE)
+
+    after = await browser(backend).list_guilds(USER, after=None, size=50)
+
+    assert after.rows == before
+    assert {view.guild for view in after.rows} == {guild_views.without_news(guild_id) for guild_id in GUILDS}
+    assert after.stale == []
+
+
+async def age_channels(backend: fake_backend.FakeBackend, seconds: float) -> None:
+    """Let time pass after the fetch of the channels; the guild lists stay recent."""
+    backend.clock.advance(seconds)
+    for user in (USER, OTHER):
+        rows = backend.discord.lists[USER] if user == USER else [values.user_guild(10)]
+        await stored.guild_list(backend.users, user, rows, backend.clock())
+    await stored.roles(backend.users, USER, 20, (ROLE,), backend.clock())
+
+
+async def test_only_owners_and_administrators_see_channels_that_are_too_old(backend: fake_backend.FakeBackend) -> None:
+    """Overwrites that nobody has confirmed for so long may have become stricter, which concerns all other members."""
+    await age_channels(backend, backend.config.channels_hard_age - 1.0)
+    young = await ids(backend)
+    await age_channels(backend, 1.0)
+
+    assert young == [11, 12, 24, 21, 22, 33, 34, 31, 32]
+    assert await ids(backend) == [33, 34, 31, 32]
+    assert await ids(backend, user=OTHER) == []
+    assert await counted(backend) == {
+        10: (0, "CHANNELS_TOO_OLD"),
+        20: (0, "CHANNELS_TOO_OLD"),
+        30: (4, "CHANNELS_TOO_OLD"),
+    }
+
+
+async def test_channels_that_are_too_old_are_shown_again_when_the_guild_is_fetched(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """A rollout hides nothing; the next guild list sets the time."""
-    backend.users.forget_times()
-    backend.clock.advance(backend.config.roles_hard_age)
+    """Also by a reader that has them in its cache, and although the fetch finds no change and makes no version."""
+    reader = browser(backend)
+    wanted = browse.ChannelFilter(guild_id=10)
+    structure = model.Schedule(fingerprint="of these channels")
+    await fetched(backend, 10, channels(10), structure)
+    await age_channels(backend, backend.config.channels_hard_age)
+    old = await reader.list_channels(USER, wanted, after=None, size=9)
+    versions = [await backend.guilds.versions([10])]
+    await fetched(backend, 10, channels(10), structure)
+    versions.append(await backend.guilds.versions([10]))
 
-    assert {11, 21, 33} < set(await ids(backend))
+    page = await reader.list_channels(USER, wanted, after=None, size=9)
+
+    assert versions[0][10].version == versions[1][10].version
+    assert (old.rows, old.stale) == ([], [10])
+    assert [row.channel_id for row in page.rows] == [11, 12]
+
+
+async def test_a_guild_is_due_when_a_reader_finds_its_channels_too_old(backend: fake_backend.FakeBackend) -> None:
+    """Otherwise nothing would ever fetch it again for a user who starts no job."""
+    reader = browser(backend)
+    await age_channels(backend, backend.config.channels_hard_age)
+    await reader.list_channels(OTHER, browse.ChannelFilter(guild_id=10), after=None, size=9)
+
+    await reader.write_views()
+
+    assert [guild.guild_id for guild in await backend.guilds.list_due(backend.clock(), 9)] == [10]
+
+
+async def test_a_cached_page_hides_channels_when_they_become_too_old(backend: fake_backend.FakeBackend) -> None:
+    """By channels and by counts: nothing is shown past its age because it was cached fresh."""
+    rules = backend.config.model_copy(update={"read_cache_max_age": 1.0})
+    reader, wanted = browser(backend, rules), browse.ChannelFilter(guild_id=10)
+    await age_channels(backend, rules.channels_hard_age - 0.5)
+    assert len((await reader.list_channels(USER, wanted, after=None, size=9)).rows) == 2
+    young = (await reader.list_guilds(USER, after=None, size=9)).rows
+
+    backend.clock.advance(0.5)
+
+    assert (await reader.list_channels(USER, wanted, after=None, size=9)).rows == []
+    old = (await reader.list_guilds(USER, after=None, size=9)).rows
+    counts = [{view.guild.guild_id: view.channel_count for view in rows} for rows in (young, old)]
+    assert counts == [{10: 2, 20: 3, 30: 4}, {10: 0, 20: 0, 30: 4}]
+
+
+async def test_channels_are_hidden_at_once_when_the_guild_refuses_the_bot(backend: fake_backend.FakeBackend) -> None:
+    """A 403 means that no later change will be noticed; other refusals leave the channels until they are too old."""
+    for guild_id, reason in ((10, "NO_ACCESS"), (20, "GUILD_UNAVAILABLE"), (30, "NO_ACCESS")):
+        now = backend.clock()
+        fence = await backend.guilds.acquire_lease(guild_id, now=now, until=now + 1, fetched_before=now)
+        assert fence is not None
+        await backend.guilds.mark_refused(guild_id, fence=fence, error=reason, now=now, retry_at=now + 60)
+
+    assert await ids(backend) == [24, 21, 22, 33, 34, 31, 32]
+    assert await counted(backend) == {10: (0, "NO_ACCESS"), 20: (3, "GUILD_UNAVAILABLE"), 30: (4, "NO_ACCESS")}
+    await age_channels(backend, backend.config.channels_hard_age)
+    assert (await counted(backend))[20] == (0, "CHANNELS_TOO_OLD")
 
 
 @pytest.mark.parametrize("user", [OTHER + 1, 0], ids=["unknown", "nobody"])
@@ -262,7 +368,7 @@ async def test_every_guild_is_returned_once_when_pages_are_followed(
     """By rank, with its position, for every page size."""
     await backend.users.put_preferences(USER, model.Preferences(pinned=(20,)))
     after: tuple[Any, ...] | None = None
-    views: list[browse.GuildView] = []
+    views: list[guild_views.GuildView] = []
 
     while not views or after is not None:
         page = await browser(backend).list_guilds(USER, after=after, size=size)
@@ -294,7 +400,7 @@ async def test_a_guild_is_marked_stale_when_it_is_old(backend: fake_backend.Fake
 
 
 async def test_a_guild_has_a_reason_when_its_channels_are_missing(backend: fake_backend.FakeBackend) -> None:
-    """No bot, no access, or not fetched yet; channels fetched before a refusal are still counted."""
+    """No bot, no access, or not fetched yet; channels fetched before a refusal are not counted."""
     rows = [values.user_guild(guild_id) for guild_id in (10, 20, 40)]
     await stored.guild_list(backend.users, USER, rows, backend.clock())
     await backend.guilds.upsert_guilds(rows, [10, 40])
@@ -306,7 +412,7 @@ async def test_a_guild_has_a_reason_when_its_channels_are_missing(backend: fake_
     views = (await browser(backend).list_guilds(USER, after=None, size=50)).rows
 
     found = {view.guild.guild_id: (view.channel_count, view.reason) for view in views}
-    assert found == {10: (2, "NO_ACCESS"), 20: (None, "BOT_NOT_INSTALLED"), 40: (None, "NOT_INDEXED_YET")}
+    assert found == {10: (0, "NO_ACCESS"), 20: (None, "BOT_NOT_INSTALLED"), 40: (None, "NOT_INDEXED_YET")}
 
 
 async def test_the_count_equals_the_channels_shown_when_a_guild_is_opened(backend: fake_backend.FakeBackend) -> None:

@@ -1,4 +1,4 @@
-"""Channels that Discord lists without their content (flag 1 << 17): what was known of them stays as it was."""
+"""Channels that Discord lists without their content (flag 1 << 17): what was known of them is hidden."""
 
 import pytest
 
@@ -42,25 +42,23 @@ async def backend() -> fake_backend.FakeBackend:
     return made
 
 
-async def test_a_good_row_stays_as_it_was_when_its_channel_is_redacted(backend: fake_backend.FakeBackend) -> None:
-    """Neither overwritten, nor taken for deleted; the structure of the guild has not changed."""
-    before, backend.guilds.written[:] = (await backend.guilds.get([GUILD]))[GUILD], []
-
+async def test_a_known_channel_is_hidden_when_a_listing_has_it_redacted(backend: fake_backend.FakeBackend) -> None:
+    """It usually has become private: Discord redacts what our bot may not view. The listing changes the structure."""
     result = await read(backend, GOOD[0], redacted(2), GOOD[2])
 
-    assert result == read_channels.FetchResult(GOOD, changed=False)
-    assert await stored.list_channels(backend.guilds, [GUILD]) == GOOD
-    assert (backend.guilds.gone, backend.guilds.written) == ({}, [])
-    after = (await backend.guilds.get([GUILD]))[GUILD]
-    assert (after.channel_count, after.schedule.fingerprint) == (3, before.schedule.fingerprint)
+    assert result == read_channels.FetchResult([GOOD[0], GOOD[2]], changed=True)
+    assert await stored.list_channels(backend.guilds, [GUILD]) == [GOOD[0], GOOD[2]]
+    assert {key: reason for key, (_, reason) in backend.guilds.gone.items()} == {2: "HIDDEN_OR_DELETED"}
 
 
-async def test_a_guild_loses_nothing_when_all_its_channels_are_redacted(backend: fake_backend.FakeBackend) -> None:
-    """A listing of nothing but redacted channels lacks none, so that it is not even asked for twice."""
+async def test_all_channels_are_hidden_when_a_second_listing_redacts_them_too(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """Like a listing that lacks them: most of a guild's channels are hidden only if Discord says so twice."""
     await read(backend, *(redacted(row.channel_id) for row in GOOD))
 
-    assert await stored.list_channels(backend.guilds, [GUILD]) == GOOD
-    assert backend.discord.asked(GUILD) == 2
+    assert await stored.list_channels(backend.guilds, [GUILD]) == []
+    assert backend.discord.asked(GUILD) == 3
 
 
 async def test_a_redacted_channel_is_not_stored_when_nothing_was_known_of_it(backend: fake_backend.FakeBackend) -> None:

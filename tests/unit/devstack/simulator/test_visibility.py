@@ -49,8 +49,11 @@ def test_a_private_category_is_visible_when_one_of_its_channels_is() -> None:
         channels.Channel(1, channels.CATEGORY, "with a child", 0, overwrites=[denial]),
         channels.Channel(2, channels.CATEGORY, "without", 0, overwrites=[denial]),
         channels.Channel(3, channels.TEXT, "child", 0, parent_id=1),
+        channels.Channel(4, channels.CATEGORY, "open and empty", 0),
     ]
 
     truth = visibility.true_view(simulated, guild, user)
 
     assert (truth["channels"], truth["categories"]) == (["1", "3"], ["1"])
+    guild.roles[0].permissions |= permissions.MANAGE_CHANNELS
+    assert visibility.true_view(simulated, guild, user)["categories"] == ["1", "4"]

@@ -8,7 +8,7 @@ import pytest
 from indexer_service.api import convert
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.domain import job_updates, model, ranking
-from indexing.usecases import browse, start_job
+from indexing.usecases import guild_views, start_job
 from tests import clockwork, values
 
 NOW = clockwork.START
@@ -124,7 +124,7 @@ def test_a_guild_has_all_fields_when_it_is_converted() -> None:
     """Each with a value of its own."""
     stored = values.guild(guild_id=9, name="n", icon="i", fetched_at=NOW)
     inputs = ranking.inputs_of(values.membership(guild_id=9), stored, (7, 9))
-    view = browse.GuildView(
+    view = guild_views.GuildView(
         stored,
         owner=True,
         position=3,
