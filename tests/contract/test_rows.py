@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from indexing.domain import model, ports, reasons
+from indexing.domain import model, permissions, ports, reasons
 from indexing.store import database, guilds, jobs, schema, users
 from tests import clockwork, stored, values
 from tests.contract import moving, test_listings
@@ -258,3 +258,24 @@ async def test_a_guild_comes_back_when_the_release_before_lists_it_in_the_act_of
     assert (found.name, found.fetched_at) == (guild.name, None)
     listing = model.Listing(fence, [values.channel(1)], NOW, known=guild)
     assert not await process.guilds.store_channels(GUILD, listing)
+
+
+@pytest.mark.parametrize(
+    "overwrites",
+    [
+        pytest.param(None, id="null"),
+        pytest.param([[GUILD, 0, 0, values.VIEW], [GUILD, 0, values.VIEW, 0]], id="one-target-twice"),
+        pytest.param([[5, 2, 0, values.VIEW]], id="unknown-kind-denies"),
+    ],
+)
+async def test_a_row_is_sealed_when_its_overwrites_are_unreliable(
+    process: moving.Stores, database: database.Database, overwrites: list[list[int]] | None
+) -> None:
+    """The release before stores overwrites as they come; only owners and administrators see such a channel."""
+    await process.guilds.upsert_guilds([values.user_guild()], {GUILD})
+    await test_listings.fetched(process.guilds, [values.channel(1)])
+
+    await database["channels"].update_one({"_id": 1}, {"$set": {"overwrites": overwrites}})
+
+    (row,) = await stored.list_channels(process.guilds, [GUILD])
+    assert row.overwrites == permissions.sealed(GUILD)
