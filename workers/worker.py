@@ -76,7 +76,7 @@ class WorkerRuntime(dramatiq.Middleware):
 
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:  # noqa: ARG002 -- their hook
         """Measure how long a turn was queued. The clocks of two machines are compared."""
-        delay = self._clock() - message.message_timestamp / 1000
+        delay = self._clock() - message.message_timestamp / 1000 + message.options.get(queue.WAITED, 0.0)
         self._worker_metrics.delay.labels(metric_types.QUEUE.fit(message.queue_name)).observe(max(0.0, delay))
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401 -- their hook
@@ -113,7 +113,10 @@ class WorkerRuntime(dramatiq.Middleware):
             )
             tasks = scheduler.Scheduler(components, config, self._metrics, self._clock)
             poller = queue.DelayedQueuePoller(
-                components.redis, components.queue, on_sweep_requested=tasks.request_sweep
+                components.redis,
+                components.queue,
+                most_ready=self._config.workers.spare_turns,
+                on_sweep_requested=tasks.request_sweep,
             )
             stack.push_async_callback(poller.close)
 

@@ -20,11 +20,13 @@ class Turn:
 
     Attributes:
         carried: Request id and trace context of the request that enqueued it, see telemetry/tracing; may be empty.
+        callers: Those that the job is for: the turn goes to the line of one of them. Not part of the message.
     """
 
     job_id: str
     number: int
     carried: str = dataclasses.field(default="", compare=False)
+    callers: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     def payload(self) -> dict[str, object]:
         """Return the keyword arguments of the message."""

@@ -1,5 +1,5 @@
 """
-Queue statistics, read from Dramatiq's keys in Redis. Read-only.
+Queue statistics, read from Redis: turns in Dramatiq's queue and in the lines of callers. Read-only.
 
 Keys of Dramatiq 2.2 (brokers/redis/dispatch.lua): `dramatiq:Q`, a list of message ids that no worker has fetched;
 `dramatiq:Q.msgs`, a hash of all live messages; `dramatiq:Q.XQ`, a sorted set of dead letters;
@@ -22,10 +22,10 @@ class QueueDepth:
     Messages of one queue.
 
     Attributes:
-        live: Messages queued or held by workers.
-        ready: Live messages that no worker has fetched.
+        live: Turns in line, queued, or held by workers.
+        ready: Live turns that no worker has fetched.
         dead: Dead letters.
-        oldest: Age of the oldest ready message, in seconds; 0 without any.
+        oldest: Seconds since the oldest ready turn was due; 0 without any.
     """
 
     live: int
@@ -44,7 +44,7 @@ class QueueStats:
 
 
 async def read_queue_stats(client: redis.asyncio.Redis) -> QueueStats:
-    """Read all statistics in two round trips. Raises errors.QueueUnavailable."""
+    """Read all statistics in four round trips. Raises errors.QueueUnavailable."""
     with redis_client.translated():
         pipe = client.pipeline(transaction=False)
         pipe.time()
@@ -59,10 +59,15 @@ async def read_queue_stats(client: redis.asyncio.Redis) -> QueueStats:
         now = seconds + micros / 1e6
         rows = [rest[start : start + 4] for start in range(0, len(rest), 4)]
         oldest = await _read_ages(client, [row[3] for row in rows], now)
+        in_line, age_in_line = await _read_lines(client, now)
     queues = {
         name: QueueDepth(live, ready, dead, age)
         for name, (live, ready, dead, _), age in zip(turns.QUEUES, rows, oldest, strict=True)
     }
+    depth = queues[turns.QUEUE]
+    queues[turns.QUEUE] = QueueDepth(
+        depth.live + in_line, depth.ready + in_line, depth.dead, max(depth.oldest, age_in_line)
+    )
     oldest_live = now * 1000 - queue.HEARTBEAT_MS
     workers = sum(name.startswith(queue.WORKER.encode()) and at > oldest_live for name, at in heartbeats)
     return QueueStats(queues, waiting, workers)
@@ -74,4 +79,21 @@ async def _read_ages(client: redis.asyncio.Redis, first: list[bytes | None], now
     for name, message_id in zip(turns.QUEUES, first, strict=True):
         pipe.hget(f"dramatiq:{name}.msgs", message_id or b"")
     bodies: list[Any] = await pipe.execute()
-    return [max(0.0, now - json.loads(body)["message_timestamp"] / 1000) if body else 0.0 for body in bodies]
+    return [_age_of(json.loads(body), now) if body else 0.0 for body in bodies]
+
+
+def _age_of(message: dict[str, Any], now: float) -> float:
+    waited = message["options"].get(queue.WAITED, 0.0)
+    return max(0.0, now - message["message_timestamp"] / 1000 + waited)
+
+
+async def _read_lines(client: redis.asyncio.Redis, now: float) -> tuple[int, float]:
+    """Return the number of turns in line, and how long ago the oldest of them was due."""
+    callers: Any = await client.zrange(queue.TAGS, 0, -1)
+    pipe = client.pipeline(transaction=False)
+    for caller in callers:
+        pipe.zcard(queue.LINE + caller.decode())
+        pipe.zrange(queue.LINE + caller.decode(), 0, 0, withscores=True)
+    found: list[Any] = await pipe.execute()
+    dues = [due / 1000 for first in found[1::2] for _, due in first]
+    return sum(found[::2]), max(0.0, now - min(dues, default=now))

@@ -144,6 +144,16 @@ class WorkerSettings(fields.Group):
     Dramatiq uses it up to twice; the manifests have 60 s.
     The default is enough for the defaults of INDEXING_TURN_TIME plus twice DISCORD_TIMEOUT."""
 
+    @property
+    def spare_turns(self) -> int:
+        """
+        Turns that a process may hold beside those that run, and turns that may be ready for it.
+
+        All of them precede turns that become due later, of whichever caller. So they are few, but enough that a freed
+        thread does not wait for the next poll.
+        """
+        return max(1, self.threads // 8)
+
 
 class ExporterSettings(fields.Group):
     """The exporter of fleet-wide metrics, an optional singleton."""

@@ -77,7 +77,7 @@ async def test_the_queue_includes_prefetched_turns_when_it_is_exported(bench: Be
     broker.broker_id = queue.WORKER + "1"
     ours = queue.DramatiqQueue(broker, bench.redis)
     for number in range(3):
-        await ours.enqueue(turns.Turn("a" * 32, number))
+        await ours.release(turns.Turn("a" * 32, number), 0.0)
     await ours.schedule(turns.Turn("b" * 32, 0), time.time() + 3600)  # noqa: TID251 -- Redis' own clock decides what is due
     fetched = next(broker.consume(turns.QUEUE, prefetch=1, timeout=100))
     assert fetched is not None
@@ -93,6 +93,23 @@ async def test_the_queue_includes_prefetched_turns_when_it_is_exported(bench: Be
     oldest = bench.value("indexer_queue_oldest_seconds", **state)
     assert oldest is not None
     assert 0 < oldest < 60
+
+
+async def test_the_queue_includes_turns_in_line_when_it_is_exported(bench: Bench) -> None:
+    """The turns of all callers are ready, though Dramatiq's queue has room for one; the oldest was due long ago."""
+    ours = queue.DramatiqQueue(queue.make_broker(bench.config.redis, []), bench.redis, lambda: NOW)
+    for job, callers in (("a", ("shop",)), ("b", ("wiki",)), ("c", ()), ("d", ())):
+        await ours.enqueue(turns.Turn(job * 32, 1, callers=callers))
+    await bench.redis.zadd(queue.WAITING, {"c" * 32 + ":1": 1_000.0})
+    await queue.DelayedQueuePoller(bench.redis, ours, most_ready=1).enqueue_due()
+
+    await bench.exporter.update_metrics()
+
+    state = {"queue": turns.QUEUE}
+    assert bench.value("indexer_queue_turns", **state, state="live") == 4
+    assert bench.value("indexer_queue_turns", **state, state="ready") == 4
+    assert bench.value("indexer_turns_waiting") == 0
+    assert (bench.value("indexer_queue_oldest_seconds", **state) or 0) > 1e9
 
 
 async def test_budgets_show_their_current_state_when_permits_are_out(bench: Bench) -> None:
@@ -134,7 +151,9 @@ async def test_no_data_changes_when_it_is_exported(bench: Bench) -> None:
     """Neither in Redis nor in MongoDB."""
     await jobs.Jobs(bench.database, retention=60.0).create_or_join(values.job())
     broker = queue.make_broker(bench.config.redis, [])
-    await queue.DramatiqQueue(broker, bench.redis).enqueue(turns.Turn("a" * 32, 0))
+    ours = queue.DramatiqQueue(broker, bench.redis)
+    await ours.release(turns.Turn("a" * 32, 0), 0.0)
+    await ours.enqueue(turns.Turn("b" * 32, 0))
     before = await everything(bench)
 
     await bench.exporter.update_metrics()

@@ -26,6 +26,8 @@ LONG = 5.0
 PAST = 1_000.0
 """An epoch second that is in the past of any clock."""
 FUTURE = 60.0
+PLENTY = 1_000
+"""Room in Dramatiq's queue that no test uses up."""
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ async def poller(
     redis_client: redis.asyncio.Redis, waiting: queue.DramatiqQueue
 ) -> AsyncIterator[queue.DelayedQueuePoller]:
     """A poller of the delayed queue."""
-    made = queue.DelayedQueuePoller(redis_client, waiting, max_sleep=LONG)
+    made = queue.DelayedQueuePoller(redis_client, waiting, most_ready=PLENTY, max_sleep=LONG)
     yield made
     await made.close()
 
@@ -64,9 +66,12 @@ async def runnable(client: redis.asyncio.Redis) -> collections.Counter[turns.Tur
     return collections.Counter(turns.parse(dramatiq.Message.decode(message).kwargs) for message in messages)
 
 
-async def test_a_worker_gets_the_turn_when_it_is_enqueued(broker: RedisBroker, waiting: queue.DramatiqQueue) -> None:
+async def test_a_worker_gets_the_turn_when_it_is_enqueued(
+    broker: RedisBroker, waiting: queue.DramatiqQueue, poller: queue.DelayedQueuePoller
+) -> None:
     """Dramatiq delivers the message for the actor, in the queue of turns, with the turn as keywords."""
     await waiting.enqueue(TURN)
+    await poller.enqueue_due()
 
     consumer = broker.consume(turns.QUEUE, prefetch=1, timeout=100)
     with contextlib.closing(consumer):
@@ -117,7 +122,7 @@ async def test_every_turn_is_enqueued_once_when_several_pollers_run_at_once(
     due = [turns.Turn(f"{number:032x}", number) for number in range(250)]
     for turn in due:
         await waiting.schedule(turn, PAST + turn.number)
-    pollers = [queue.DelayedQueuePoller(redis_client, waiting) for _ in range(5)]
+    pollers = [queue.DelayedQueuePoller(redis_client, waiting, most_ready=PLENTY) for _ in range(5)]
 
     for _ in range(3):
         await asyncio.gather(*(poller.enqueue_due() for poller in pollers))
@@ -365,7 +370,7 @@ async def test_a_failure_is_noted_when_a_turn_cannot_be_enqueued(redis_settings:
         failing = queue.DramatiqQueue(broker, client, on_failure=lambda: failures.append("failure"))
 
         with pytest.raises(errors.QueueUnavailable):
-            await failing.enqueue(TURN)
+            await failing.release(TURN, 0.0)
 
     assert failures == ["failure"]
 
