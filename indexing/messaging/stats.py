@@ -83,8 +83,9 @@ async def _read_ages(client: redis.asyncio.Redis, first: list[bytes | None], now
 
 
 def _age_of(message: dict[str, Any], now: float) -> float:
-    waited = message["options"].get(queue.WAITED, 0.0)
-    return max(0.0, now - message["message_timestamp"] / 1000 + waited)
+    waited: float = message["options"].get(queue.WAITED, 0.0)
+    sent: float = message["message_timestamp"]
+    return max(0.0, now - sent / 1000 + waited)
 
 
 async def _read_lines(client: redis.asyncio.Redis, now: float) -> tuple[int, float]:
