@@ -12,7 +12,7 @@ from indexer_service.server import grpc_server
 from indexing import settings
 from indexing.ratelimit import limiter
 from indexing.telemetry import metrics
-from indexing.usecases import control_job, erase_user, start_job, tokens, watch_job
+from indexing.usecases import control_job, erase_user, memberships, start_job, tokens, watch_job
 from tests import fake_backend
 
 KEY = b"k" * settings.KEY_BYTES
@@ -52,7 +52,9 @@ async def serving(backend: fake_backend.FakeBackend, **given: Any) -> AsyncItera
     """Serve a backend with the real server and all its interceptors; yields the address."""
     wanted: dict[str, Any] = {"listen": "127.0.0.1:0", "drain": 0.0} | given
     config = settings.ServiceSettings(**wanted)
-    idempotency = interceptors.IdempotencyInterceptor(backend.requests, KEY, backend.clock)
+    idempotency = interceptors.IdempotencyInterceptor(
+        backend.requests, KEY, backend.clock, memberships.Memberships(backend.deps).load
+    )
     service_metrics = metrics.ServiceMetrics(registry.CollectorRegistry(), interceptors.metrics.METHODS)
     outer: list[interceptors.Interceptor] = [
         interceptors.RequestContextInterceptor(),

@@ -41,7 +41,7 @@ class WatchEncoder:
             kind = "end"
         else:
             return self._serialize(job_id, before, position, _responses(message))
-        key = job_id, before, position, kind
+        key = job_id, before, position, kind + _nameless(message)
         known = self._kept.get(key)
         if known is None:
             known = self._kept[key] = self._serialize(job_id, before, position, _responses(message))
@@ -63,6 +63,12 @@ class WatchEncoder:
                 part.resume_token = token
         last.resume_token = self.resume_token(job_id, position)
         return [part.SerializeToString() for part in (*parts, last)]
+
+
+def _nameless(message: watch_job.Message) -> str:
+    """Return which rows of a change are without a name: a watcher that comes after the user left a guild gets it so."""
+    tasks = message.update.tasks if isinstance(message, watch_job.Changed) else ()
+    return "".join(f" {task.guild_id}" for task in tasks if not task.name)
 
 
 def _responses(message: watch_job.Message) -> Iterator[pb.WatchProgressResponse]:

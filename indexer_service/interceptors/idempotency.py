@@ -4,11 +4,12 @@ Idempotent calls: the same request id gets the same response for 24 hours.
 The response is stored when the call has succeeded. Two concurrent calls with one id may both run; that is harmless,
 because a second start joins the running job, and cancelling or putting twice has the effect of once. Only a keyed hash
 of the request is stored, because a request may carry a token. The response is stored with the user whom it describes,
-so that erasing the user erases it.
+so that erasing the user erases it. A guild that the user has left since is left out of a repeated response.
 """
 
 import hashlib
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf import message
@@ -17,7 +18,7 @@ from indexer_service.api import validate
 from indexer_service.interceptors import base
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
-from indexing.domain import ports
+from indexing.domain import id_sets, ports
 
 REPEATED = "REQUEST_ID_REPEATED"
 METHODS = {method.name for method in base.SERVICE.methods if "request_id" in method.input_type.fields_by_name}
@@ -33,10 +34,18 @@ class IdempotencyInterceptor(base.Interceptor):
     A call with an id costs one round trip before it and one after it; a call without an id costs none.
     """
 
-    def __init__(self, store: ports.IdempotencyStore, key: bytes, clock: ports.Clock) -> None:
+    def __init__(
+        self,
+        store: ports.IdempotencyStore,
+        key: bytes,
+        clock: ports.Clock,
+        memberships: Callable[[int], Awaitable[bytes]],
+    ) -> None:
+        """*memberships* returns the guilds of which a user is a member, packed by `id_sets`."""
         self._store = store
         self._key = key
         self._clock = clock
+        self._memberships = memberships
 
     def wrap(self, method: base.Method, inner: base.Call) -> base.Call:
         """Return a handler that is run once for each request id; *inner* itself for methods without one."""
@@ -59,9 +68,20 @@ class IdempotencyInterceptor(base.Interceptor):
                 return response
             if not hmac.compare_digest(stored.fingerprint, fingerprint):
                 raise errors.RequestIdReused
-            return _mark_replayed(response_type.FromString(stored.response))
+            replayed = response_type.FromString(stored.response)
+            await self._remove_left_guilds(replayed, stored.user_id)
+            return _mark_replayed(replayed)
 
         return call
+
+    async def _remove_left_guilds(self, response: Any, user_id: int | None) -> None:  # noqa: ANN401 -- any response
+        """Remove guilds that the user is not a member of any more; one round trip for responses with guilds."""
+        if "guilds" not in response.DESCRIPTOR.fields_by_name or not response.guilds:
+            return
+        present = await self._memberships(user_id) if user_id is not None else b""
+        kept = [guild for guild in response.guilds if id_sets.has_id(present, int(guild.guild_id))]
+        del response.guilds[:]
+        response.guilds.extend(kept)
 
     def _fingerprint(self, request: message.Message) -> bytes:
         return hmac.digest(self._key, request.SerializeToString(deterministic=True), hashlib.sha256)

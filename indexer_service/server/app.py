@@ -21,6 +21,7 @@ from indexing.usecases import (
     control_job,
     erase_user,
     guild_lists,
+    memberships,
     run_turn,
     start_job,
     tokens,
@@ -63,7 +64,12 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         )
         starter = start_job.StartJob(components.dependencies, config.indexing, turner, components.store_limit)
         stack.push_async_callback(starter.drain, FIRST_TURNS_TIMEOUT)
-        idempotency = interceptors.IdempotencyInterceptor(components.idempotency_store, config.secrets.keys[0], clock)
+        idempotency = interceptors.IdempotencyInterceptor(
+            components.idempotency_store,
+            config.secrets.keys[0],
+            clock,
+            memberships.Memberships(components.dependencies).load,
+        )
         slots = streams.StreamSlots(config.service, clock)
         api = _make_servicer(config, components, starter, slots, clock)
         components.events.add_listener(api.forget_joins)

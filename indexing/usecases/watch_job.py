@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import AsyncGenerator, Callable
 
 from indexing import concurrency, errors
-from indexing.domain import job_updates, model, ports
+from indexing.domain import id_sets, job_updates, model, ports
+from indexing.usecases import memberships
 
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
 EVENTS_LOST = "EVENTS_LOST"
@@ -82,6 +83,7 @@ class JobWatcher:
 
     def __init__(self, deps: ports.Dependencies) -> None:
         self._deps = deps
+        self._memberships = memberships.Memberships(deps)
         self._checks = concurrency.Coalescer(self._check_jobs, linger=BATCH_WINDOW)
 
     async def find_job(self, *, job_id: str = "", user_id: int = 0) -> model.Job:
@@ -123,27 +125,34 @@ class JobWatcher:
             await subscription.close()
 
     async def watch(self, job: model.Job, options: WatchOptions) -> AsyncGenerator[tuple[Message, str], None]:
-        """Yield the messages of a job, each with the position to resume from, until the job has ended."""
+        """
+        Yield the messages of a job, each with the position to resume from, until the job has ended.
+
+        A guild that the user has left is in no snapshot, and without its name in a change: the updates may be from
+        before they left.
+        """
         position, resumes = await self._find_position(job.job_id, options.after)
         subscription = await self._deps.events.subscribe(job.job_id, position)
         try:
+            guild_ids = await self._memberships.load(job.user_id)
             current, sent, tally = await self.find_job(job_id=job.job_id), None, None
             if not resumes or current.state.terminal:
                 # No update follows the end of a job, so a resuming watcher gets a snapshot of those since its position.
                 # A watcher at the first position has seen no update and therefore lost none.
                 reason = "" if resumes or options.after in {None, ports.FIRST_POSITION} else TOKEN_TOO_OLD
-                yield await self._snapshot(current, reason), position
+                yield await self._snapshot(current, reason, guild_ids), position
                 sent = _visible_fields(current)
             while not current.state.terminal:
                 update = await subscription.next(options.heartbeat - BATCH_WINDOW)
                 if update is not None:
+                    update, guild_ids = await self._without_left(update, guild_ids)
                     current, tally, position = update.job, update.tally, update.position
                     before, sent = sent, _visible_fields(current)
                     yield Changed(update, sent != before), position
                 elif not options.disconnect_reason():
                     current, lost = await self._check_silence(current, position)
                     yield (
-                        await self._snapshot(current, EVENTS_LOST) if lost else Heartbeat(self._deps.clock()),
+                        await self._snapshot(current, EVENTS_LOST, None) if lost else Heartbeat(self._deps.clock()),
                         position,
                     )
                     sent, tally = (_visible_fields(current), None) if lost else (sent, tally)
@@ -154,6 +163,19 @@ class JobWatcher:
             yield Ended(current, tally or await self.count_tasks(current)), position
         finally:
             await subscription.close()
+
+    async def _without_left(
+        self, update: job_updates.JobUpdate, guild_ids: bytes
+    ) -> tuple[job_updates.JobUpdate, bytes]:
+        """
+        Return the update without names of guilds that the user has left, and the packed guilds that they are in.
+
+        These are loaded when the update has a guild that is not among *guild_ids*, the ones known before.
+        """
+        if not all(id_sets.has_id(guild_ids, task.guild_id) for task in update.tasks):
+            guild_ids = await self._memberships.load(update.job.user_id)
+        tasks = memberships.nameless_when_left(update.tasks, guild_ids)
+        return dataclasses.replace(update, tasks=tasks), guild_ids
 
     async def _find_position(self, job_id: str, after: str | None) -> tuple[str, bool]:
         """Return the position where a watcher starts, and whether it resumes there without a gap."""
@@ -180,9 +202,12 @@ class JobWatcher:
         lost = {key for key in listed if key not in held or jobs[key[0]].state.terminal}
         return {key: (jobs[key[0]], key in lost) if key[0] in jobs else None for key in keys}
 
-    async def _snapshot(self, job: model.Job, reason: str) -> Snapshot:
-        rows = tuple(await self._deps.jobs.list_tasks(job.job_id))
-        return Snapshot(job, job_updates.tally_of(rows), rows, reason)
+    async def _snapshot(self, job: model.Job, reason: str, guild_ids: bytes | None) -> Snapshot:
+        """Return the tasks of the packed guilds that the user is in, which are loaded when they are None."""
+        if guild_ids is None:
+            guild_ids = await self._memberships.load(job.user_id)
+        rows = await self._deps.jobs.list_tasks(job.job_id)
+        return Snapshot(job, job_updates.tally_of(rows), tuple(memberships.without_left(rows, guild_ids)), reason)
 
 
 def _visible_fields(job: model.Job) -> tuple[object, ...]:

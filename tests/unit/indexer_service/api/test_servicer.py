@@ -10,7 +10,7 @@ from indexer_service.api import convert, servicer, watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from indexing.domain import job_updates, model, ports, turns
-from tests import edge, fake_backend, values
+from tests import edge, fake_backend, stored, values
 from tests.unit.indexer_service import contexts
 
 pytestmark = pytest.mark.clockwork
@@ -189,6 +189,8 @@ async def test_the_wait_ends_before_the_deadline_when_discord_is_slow(bench: Ben
 async def test_the_snapshot_has_several_messages_when_a_job_has_many_guilds(bench: Bench) -> None:
     """At most 50 rows a message; only the last part's token skips the snapshot."""
     rows = [values.task(number, position=number, state=model.TaskState.SKIPPED) for number in range(120)]
+    guilds = [values.user_guild(row.guild_id) for row in rows]
+    await stored.guild_list(bench.backend.users, values.USER, guilds, bench.backend.clock())
     await bench.backend.jobs.create_or_join(values.job())
     await bench.backend.jobs.add_tasks(values.job(), rows)
     ended = dataclasses.replace(values.job(), state=model.JobState.SUCCEEDED, finished_at=bench.backend.clock())

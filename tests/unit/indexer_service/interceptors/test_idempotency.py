@@ -9,12 +9,26 @@ import pytest
 from indexer_service.interceptors import idempotency
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
+from indexing.domain import id_sets
 from tests import clockwork, fakes
 from tests.unit.indexer_service import contexts
 from tests.unit.indexer_service.interceptors import calls
 
 ID = str(uuid.UUID(int=7))
 KEY = b"k" * 32
+
+
+PRESENT = 10
+"""The guild of which every user is a member."""
+
+
+def interceptor_of(store: fakes.MemoryIdempotencyStore, key: bytes = KEY) -> idempotency.IdempotencyInterceptor:
+    """Return an interceptor over a store."""
+
+    async def memberships(_user_id: int) -> bytes:
+        return id_sets.pack_ids([PRESENT])
+
+    return idempotency.IdempotencyInterceptor(store, key, clockwork.ManualClock(), memberships)
 
 
 class Bench:
@@ -32,7 +46,7 @@ class Bench:
             self.calls += 1
             return self._answer(self.calls)
 
-        interceptor = idempotency.IdempotencyInterceptor(self.store, KEY, clockwork.ManualClock())
+        interceptor = interceptor_of(self.store)
         return await calls.wrap(interceptor, behave, method)(request, contexts.Context())
 
 
@@ -113,6 +127,18 @@ async def test_a_bad_id_is_refused_when_it_is_no_uuid() -> None:
     assert (refused.value.field, bench.calls) == ("request_id", 0)
 
 
+async def test_a_left_guild_is_not_in_a_replay() -> None:
+    """The stored response is as old as a day, and the user may have left a guild since."""
+    rows = [pb.JobGuild(guild_id=str(guild_id), name="guild") for guild_id in (9, PRESENT, 11)]
+    bench = Bench(lambda _: pb.StartIndexingResponse(guilds=rows))
+
+    first = await bench.call(start())
+    second = await bench.call(start())
+
+    assert [row.guild_id for row in first.guilds] == ["9", "10", "11"]
+    assert [row.guild_id for row in second.guilds] == ["10"]
+
+
 async def test_no_token_is_stored_when_a_credential_is_put() -> None:
     """Only a keyed hash of the request is stored."""
     bench = Bench(lambda _: pb.PutCredentialResponse())
@@ -123,7 +149,7 @@ async def test_no_token_is_stored_when_a_credential_is_put() -> None:
     kept = await bench.store.find(f"PutCredential:{ID}")
     assert kept is not None
     assert b"secret" not in kept.fingerprint + kept.response
-    other = idempotency.IdempotencyInterceptor(bench.store, b"o" * 32, clockwork.ManualClock())
+    other = interceptor_of(bench.store, b"o" * 32)
     assert kept.fingerprint != other._fingerprint(put)
 
 
@@ -134,7 +160,7 @@ async def test_methods_are_not_wrapped_when_they_have_no_request_id(method: str)
     async def behave(_request: object, _context: object) -> None:
         raise AssertionError
 
-    interceptor = idempotency.IdempotencyInterceptor(fakes.MemoryIdempotencyStore(), KEY, clockwork.ManualClock())
+    interceptor = interceptor_of(fakes.MemoryIdempotencyStore())
 
     assert calls.wrap(interceptor, behave, method) is behave
 

@@ -61,10 +61,17 @@ async def test_a_warning_is_logged_when_others_can_reach_an_unguarded_address(li
 
 async def test_the_setting_is_named_when_the_port_is_taken() -> None:
     """Two services must not share a port."""
+
+    async def no_memberships(_user_id: int) -> bytes:
+        return b""
+
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = settings.ServiceSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}")
         idempotency = interceptors.IdempotencyInterceptor(
-            fakes.MemoryIdempotencyStore(), b"k" * 32, clockwork.ManualClock()
+            fakes.MemoryIdempotencyStore(),
+            b"k" * 32,
+            clockwork.ManualClock(),
+            no_memberships,
         )
         serving = grpc_server.serve(pb_grpc.IndexerServiceServicer(), idempotency, config, grpc_server.Lifecycle())  # type: ignore[arg-type, abstract]  # no method is called
 
