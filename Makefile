@@ -9,7 +9,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 .PHONY: help demo up setup hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-image check-failover check-monitoring fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-economy bench-overhead bench-admission bench-migrate \
-  bench-index bench-read drill-drain drill-losses drill-kills drill-strangers
+  bench-index bench-read drill-drain drill-strangers chaos soak mutants
 
 help:  ## Show this list.
 	@sed -nE -e 's/^## (.*)/\n\1:/p' -e 's/^([a-z-]+):.*  ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -165,11 +165,8 @@ bench-migrate: $(READY)  ## A migration from rows: 100,000 channels in 2,000 gui
 drill-drain: $(READY)  ## Send SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"
 	$(BIN)/python -m tests.benchmarks.drain $(ARGS)
 
-drill-losses: $(READY)  ## FLUSHALL on Redis in the middle of 20 jobs. ARGS="--rounds 10"
-	$(BIN)/python -m tests.benchmarks.drills.losses $(ARGS)
-
-drill-kills: $(READY)  ## Kill one of two services and two workers, 20 times. ARGS="--rounds 5"
-	$(BIN)/python -m tests.benchmarks.drills.kills $(ARGS)
+chaos: $(READY)  ## Play faults of every part, and check what must hold after each. ARGS="--scenario kill-worker --seeds 20", ARGS="--group links"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 drill-strangers: $(READY)  ## Attack a service from outside without a token: its memory, and honest reads. ARGS="--only rapid-reset"
 	$(BIN)/python -m tests.benchmarks.strangers $(ARGS)

@@ -234,11 +234,15 @@ class Stack:
         serving = {**environment, **self.options.service_environment}
         working = {**environment, **self.options.worker_environment}
         makers = [
-            *(functools.partial(programs.service, name, serving) for name in self._services),
-            *(functools.partial(programs.worker, name, working) for name in self._workers),
-            *(functools.partial(OPTIONAL_PROGRAMS[name], environment) for name in self._optional),
+            *(functools.partial(programs.service, name, serving | self._own(name)) for name in self._services),
+            *(functools.partial(programs.worker, name, working | self._own(name)) for name in self._workers),
+            *(functools.partial(OPTIONAL_PROGRAMS[name], environment | self._own(name)) for name in self._optional),
         ]
         self._start_in_parallel([functools.partial(self._start_program, make) for make in makers])
+
+    def _own(self, _name: str) -> dict[str, str]:
+        """Return more settings of one process, overriding all others; for stacks with an address for each process."""
+        return {}
 
     def _start_program(self, make: Callable[[], programs.Program]) -> programs.Program:
         program = self._supervisor.start(make)

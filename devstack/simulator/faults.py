@@ -24,17 +24,20 @@ CONNECTION_FAULTS: Mapping[str, replies.ConnectionFault | None] = {
     "cut": "cut",
     "hang": "hang",
     "truncate": None,
+    "replace": None,
 }
-"""Rule kinds that break the connection or body of the real response, and the resulting connection fault."""
+"""Rule kinds that break the connection or change the body of the real response, and the connection fault."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One fault rule; an omitted condition matches every call."""
 
-    kind: Literal["status", "rate_limit", "reset", "cut", "truncate", "hang", "html", "outage"]
+    kind: Literal["status", "rate_limit", "reset", "cut", "truncate", "hang", "html", "outage", "raw", "replace"]
     """`status`: Discord's JSON error. `rate_limit`: 429. `reset`: connection reset. `cut`: connection closed in the
     middle of the real response. `truncate`: half of the real response's JSON. `hang`: no response for `seconds`.
-    `html`: a page of the edge. `outage`: every call fails with `status` for `seconds` after the rule was added."""
+    `html`: a page of the edge. `outage`: every call fails with `status` for `seconds` after the rule was added.
+    `raw`: `status`, `headers` and `body`. `replace`: the real response with each `find` in its body replaced by
+    `body`."""
 
     route: str | None = None
     """A name of routes.ROUTES, such as `GET /guilds/{guild.id}/channels`."""
@@ -51,14 +54,19 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Matching calls that pass before the rule first fires."""
 
     probability: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
-    status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 503
+    status: Annotated[int, msgspec.Meta(ge=200, le=599)] = 503
     code: Annotated[int, msgspec.Meta(ge=0, le=999_999)] = 0
     message: Annotated[str, msgspec.Meta(max_length=200)] = ""
     scope: Literal["user", "global", "shared"] = "user"
     retry_after: Seconds = 1.0
     seconds: Seconds = 30.0
+    headers: dict[str, str] = {}
+    body: str = ""
+    find: Annotated[str, msgspec.Meta(min_length=1)] = '"'
 
     def __post_init__(self) -> None:
+        if self.kind != "raw" and self.status < 400:
+            raise ValueError("status must be at least 400, except of kind raw")
         if self.route is not None and self.route not in routes.ROUTES:
             raise ValueError(f"route must be one of: {', '.join(routes.ROUTES)}")
 
@@ -143,6 +151,8 @@ def fault_reply(rule: Rule) -> replies.Reply:
         return replies.error_reply(rule.status, rule.code, rule.message or f"{rule.status}: injected fault")
     if rule.kind == "rate_limit":
         return replies.rate_limited(rule.scope, rule.retry_after, code=rule.code)
+    if rule.kind == "raw":
+        return replies.Reply(rule.status, rule.body.encode(), headers=dict(rule.headers))
     return replies.edge_page(rule.status)
 
 
@@ -150,6 +160,8 @@ def broken_reply(rule: Rule, right: replies.Reply) -> replies.Reply:
     """Return the real response with a broken body or connection."""
     if rule.kind == "truncate":
         right.body = right.body[: max(len(right.body) // 2, 1)]
+    elif rule.kind == "replace":
+        right.body = right.body.replace(rule.find.encode(), rule.body.encode())
     else:
         right.connection_fault = CONNECTION_FAULTS[rule.kind]
         right.seconds = rule.seconds

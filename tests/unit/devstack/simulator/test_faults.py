@@ -169,3 +169,23 @@ def test_a_rule_is_rejected_when_it_is_invalid(rule: dict[str, object], says: st
     """The error names the problem."""
     with pytest.raises(msgspec.ValidationError, match=says):
         faults.parse(json.dumps([rule]).encode())
+
+
+def test_a_response_is_as_given_when_the_rule_is_raw(sim: bench.Bench) -> None:
+    """Status, headers and body that Discord does not document can be answered."""
+    arm(sim, kind="raw", status=429, headers={"Retry-After": "0"}, body='{"retry_after": "soon"}')
+
+    reply = sim.call("/users/@me")
+
+    assert (reply.status, reply.body, reply.headers["Retry-After"]) == (429, b'{"retry_after": "soon"}', "0")
+    assert reply.from_discord
+
+
+def test_the_real_response_is_changed_when_the_rule_replaces_text(sim: bench.Bench) -> None:
+    """Everything else of the response is real."""
+    real = sim.call("/users/@me").body
+    arm(sim, kind="replace", find='"username":"', body='"username":"\\ud83d')
+
+    reply = sim.call("/users/@me")
+
+    assert (reply.status, reply.body) == (200, real.replace(b'"username":"', b'"username":"\\ud83d'))

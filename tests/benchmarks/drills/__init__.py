@@ -1,1 +1,0 @@
-"""Drills on a running fleet: losses that every job and every watcher must survive."""

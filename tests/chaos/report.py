@@ -1,0 +1,75 @@
+"""Output of chaos runs: a table scenario x invariant with counts, as text and as JSON."""
+
+import collections
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import text
+
+from tests.benchmarks import facts
+from tests.benchmarks import report as output
+from tests.chaos import invariants, runs
+
+SHOWN = 5
+"""Failures of an invariant that are printed for one run."""
+
+
+def print_failures(result: runs.Result) -> None:
+    """Print the failures of a run, and the command that repeats it."""
+    if result.good:
+        return
+    output.SCREEN.print(f'make chaos ARGS="--scenario {result.scenario} --seed {result.seed}"', style="bold red")
+    for name, verdict in result.verdicts.items():
+        for line in verdict.failures[:SHOWN]:
+            output.SCREEN.print(text.Text(f"  {name}: {line}"), soft_wrap=True)
+        if len(verdict.failures) > SHOWN:
+            output.SCREEN.print(f"  {name}: and {len(verdict.failures) - SHOWN} more")
+
+
+def show(results: Sequence[runs.Result]) -> None:
+    """Print the table."""
+    rows = [
+        {"scenario": name, "runs": len(of), "s": max(one.seconds for one in of), **_cells(of)}
+        for name, of in _by_scenario(results).items()
+    ]
+    output.show("failures / checks of each invariant", rows)
+
+
+def _cells(of: Sequence[runs.Result]) -> dict[str, str]:
+    return {name: "-" if count is None else f"{count[1]}/{count[0]}" for name, count in counts(of).items()}
+
+
+def counts(of: Sequence[runs.Result]) -> dict[str, tuple[int, int] | None]:
+    """Return checks and failures by invariant, None for one that is not checked."""
+    found: dict[str, tuple[int, int] | None] = {}
+    for name in invariants.INVARIANTS:
+        verdicts = [one.verdicts[name] for one in of if name in one.verdicts]
+        sums = (sum(each.checked for each in verdicts), sum(len(each.failures) for each in verdicts))
+        found[name] = sums if verdicts else None
+    return found
+
+
+def keep(results: Sequence[runs.Result], path: pathlib.Path) -> None:
+    """Merge results into a JSON file, where a scenario's results replace its older ones."""
+    made = {name: [_document(one) for one in of] for name, of in _by_scenario(results).items()}
+    kept = json.loads(path.read_text())["scenarios"] if path.exists() else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"machine": facts.machine(), "scenarios": dict(sorted({**kept, **made}.items()))}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _document(result: runs.Result) -> Mapping[str, object]:
+    document = dataclasses.asdict(result)
+    verdicts = {
+        name: {"checked": verdict.checked, "failures": verdict.failures} for name, verdict in result.verdicts.items()
+    }
+    return {**document, "seconds": round(result.seconds, 1), "verdicts": verdicts}
+
+
+def _by_scenario(results: Iterable[runs.Result]) -> dict[str, list[runs.Result]]:
+    found: dict[str, list[runs.Result]] = collections.defaultdict(list)
+    for result in results:
+        found[result.scenario].append(result)
+    return found

@@ -1,0 +1,31 @@
+"""The short form of `make chaos`: six scenarios on one fleet, with one seed."""
+
+import asyncio
+
+import pytest
+
+from tests.chaos import fleet, runs, scenarios, waves
+
+SEED = 1
+SMALL = fleet.Shape(users=4, guilds=8, pool=20)
+
+
+async def play_all() -> dict[str, list[str]]:
+    """Play the scenarios one after the other; returns the failures by scenario."""
+    found: dict[str, list[str]] = {}
+    async with fleet.Fleet(SMALL, SEED).running() as running:
+        for number, name in enumerate(scenarios.SHORT):
+            scenario = scenarios.SCENARIOS[name]
+            stage = await waves.run_scenario(scenario, running, SEED, again=number > 0)
+            verdicts = runs.judge(scenario, stage.seen)
+            found[name] = [line for verdict in verdicts.values() for line in verdict.failures]
+        found["drain"] = await waves.drain(running)
+    return found
+
+
+@pytest.mark.timeout(240)
+def test_all_invariants_hold_after_each_fault() -> None:
+    """No limit is exceeded, every job ends, stored data are right, and nothing crashes or grows."""
+    found = asyncio.run(play_all())
+
+    assert found == {name: [] for name in (*scenarios.SHORT, "drain")}
