@@ -1,4 +1,4 @@
-"""The tables of docs/reliability.md: `python -m tests.chaos.page` writes them from the scenarios and the last results."""
+"""The tables of docs/reliability.md: `python -m tests.chaos.page` writes them from scenarios and last results."""
 
 import json
 import pathlib
