@@ -168,8 +168,7 @@ drill-drain: $(READY)  ## Send SIGTERM to services and workers under load, 20 ti
 chaos: $(READY)  ## Play faults of every part, and check what must hold after each. ARGS="--scenario kill-worker --seeds 20", ARGS="--group links"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-drill-strangers: $(READY)  ## Attack a service from outside without a token: its memory, and honest reads. ARGS="--only rapid-reset"
-	$(BIN)/python -m tests.benchmarks.strangers $(ARGS)
+  bench-index bench-read drill-drain drill-strangers chaos soak mutants
 
 fuzz: $(READY)  ## Send 100,000 random requests and corrupted answers. ARGS="--requests 5000 --seed 1"
 	$(BIN)/python -m tests.fuzz $(ARGS)

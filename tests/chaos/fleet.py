@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import redis
 
 from devstack import programs, stack, supervisor
+from tests import previous_release
 from tests.chaos import links
 
 FAKETIME = pathlib.Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -47,7 +48,7 @@ class Shape:
         rate: Calls per second of the bot token.
         user_rate: Calls per second of each user.
         settings: Settings of all processes, in addition to `QUICK`.
-        own: Settings of single processes, by name.
+        old: Processes that run the previous release.
         clocks: Whether each process and Redis has a clock that can be set. Needs Debian's faketime.
         simulator: More options of the simulator.
     """
@@ -63,7 +64,7 @@ class Shape:
     user_rate: int = 10
     latency: str = "20-60"
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    own: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    old: tuple[str, ...] = ()
     clocks: bool = False
     simulator: tuple[str, ...] = ()
 
@@ -153,6 +154,10 @@ class Fleet(stack.Stack):
         (self._supervisor.directory / name).mkdir()
         self.restart(name)
 
+    def is_down(self, name: str) -> bool:
+        """Return whether a program was killed and is not started again."""
+        return not any(_group(each) == self.process_id(name) for each in _all_processes())
+
     def set_clock(self, name: str, seconds: float) -> None:
         """Set the clock of a process or of `valkey` to *seconds* from the true time."""
         self._clock_file(name).write_text(f"{seconds:+.0f}s\n")
@@ -177,8 +182,16 @@ class Fleet(stack.Stack):
             "DISCORD_API_BASE": f"http://127.0.0.1:{port['discord']}/api/v10",
             "LIMITER_HOLD": QUICK["LIMITER_HOLD"],
             **self.shape.settings,
-            **self.shape.own.get(name, {}),
+            **(self._old_code() if name in self.shape.old else {}),
         }
+
+    def _old_code(self) -> dict[str, str]:
+        folder = self._supervisor.directory / "previous"
+        if not folder.exists():
+            folder.mkdir()
+            previous_release.unpack(folder, "indexing", "indexer_service", "workers")
+        # The current directory, which holds the new code, stays out of sys.path.
+        return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
 
     def _start_program(self, make: Callable[[], programs.Program]) -> programs.Program:
         return super()._start_program(lambda: self._changed(make()))

@@ -118,7 +118,7 @@ class Link:
     def heal(self) -> None:
         """End all faults."""
         self.weather = Weather()
-        self.catch = None
+        self.catch = self.serve = None
         self.release()
 
     def cut(self) -> None:

@@ -3,16 +3,13 @@
 import asyncio
 import collections
 import dataclasses
-import pathlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-import pymongo
-
 from devstack.simulator import models
 from indexer_service.v1 import indexer_pb2 as pb
-from tests.chaos import callers, fleet, invariants, play
+from tests.chaos import callers, fleet, invariants, play, sizes
 
 CHANNELS = "GET /guilds/{guild.id}/channels"
 HEALED = 60.0
@@ -66,12 +63,12 @@ async def run_scenario(scenario: Scenario, running: fleet.Fleet, seed: int, *, a
     try:
         await stage.do(stage.discord, "reset", {})
         await _faulted_wave(scenario, stage, force=again)
-        before = await stage.do(_sizes, stage)
+        before = await stage.do(sizes.of, stage.fleet)
         await _wave_after(stage)
-        after = await stage.do(_sizes, stage)
+        after = await stage.do(sizes.of, stage.fleet)
         await _ask_stored(stage)
         _compare_sizes(stage, before, after)
-        _read_arrivals(stage, await stage.do(stage.discord, "stats?log=1"))
+        read_arrivals(stage, await stage.do(stage.discord, "stats?log=1"))
     finally:
         stage.notes["repeats"] = dict(load.repeats)
         await load.close()
@@ -203,7 +200,8 @@ def _arrivals(stats: Mapping[str, Any]) -> list[invariants.Arrival]:
     return [invariants.Arrival(*entry) for entry in stats["log"]]
 
 
-def _read_arrivals(stage: play.Play, stats: Mapping[str, Any]) -> None:
+def read_arrivals(stage: play.Play, stats: Mapping[str, Any]) -> None:
+    """Take over what Discord has counted."""
     shape, seen = stage.fleet.shape, stage.seen
     seen.limits = {"bot": models.Limit(shape.rate, 1.0), "user": models.Limit(shape.user_rate, 1.0)}
     seen.arrivals = _arrivals(stats)
@@ -212,36 +210,6 @@ def _read_arrivals(stage: play.Play, stats: Mapping[str, Any]) -> None:
         seen.unplanned_429 = sum(stats["http_429_by_class"].values())
     seen.problems = stage.load.problems
     stage.notes["calls"] = stats["calls"]
-
-
-def _sizes(stage: play.Play) -> dict[str, float]:
-    """Return the size of everything that must not grow."""
-    found: dict[str, float] = {}
-    for name in stage.fleet.processes:
-        found[f"MiB of {name}"], found[f"files of {name}"] = _use(stage.fleet.process_ids(name))
-    with stage.fleet.redis() as client:
-        info: Any = client.info()
-        found["connections of Redis"] = info["connected_clients"]
-        keys: list[Any] = list(client.scan_iter(count=1000))
-        found["keys of Redis without expiry"] = sum(client.ttl(key) == -1 for key in keys)
-    with pymongo.MongoClient[dict[str, Any]](stage.fleet.mongodb_url) as mongodb:
-        database = mongodb[stage.fleet.database]
-        for name in database.list_collection_names():
-            found[f"documents in {name}"] = database[name].count_documents({})
-    return found
-
-
-def _use(processes: list[int]) -> tuple[float, float]:
-    """Return the resident MiB and the open files of some processes."""
-    size, files = 0.0, 0.0
-    for process in processes:
-        try:
-            status = pathlib.Path(f"/proc/{process}/status").read_text()
-            files += sum(1 for _ in pathlib.Path(f"/proc/{process}/fd").iterdir())
-        except OSError:
-            continue
-        size += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) / 1024
-    return round(size, 1), files
 
 
 def _compare_sizes(stage: play.Play, before: Mapping[str, float], after: Mapping[str, float]) -> None:

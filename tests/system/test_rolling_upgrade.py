@@ -1,11 +1,10 @@
 """During a rolling upgrade, processes of two releases share one Redis and one MongoDB."""
 
-import io
 import os
 import pathlib
 import subprocess
 import sys
-import tarfile
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -13,47 +12,39 @@ import pytest
 from devstack import stack
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from tests import previous_release
 from tests.system import conftest
 
-CHECKOUT = pathlib.Path(__file__).parents[2]
-BASELINE = "e59320f45899ac29cfc0f80ea387933a125b0042"
-"""The commit that stands for the previous release until the first tag `v*` exists: the last one with the old layout."""
 PACKAGES = {"worker": ("indexing", "workers"), "service": ("indexing", "indexer_service")}
 """The packages that each process imports."""
 MARKER = "\nimport pathlib\n\npathlib.Path(__file__).with_name('imported').touch()\n"
 """Code that leaves a file beside each old package that a process imports."""
 
 
-def git(*arguments: str) -> bytes:
-    """Run git in the checkout. Without history, skip the test on a laptop and fail it in CI."""
-    done = subprocess.run(["git", *arguments], cwd=CHECKOUT, check=False, capture_output=True, timeout=30)
-    if done.returncode:
-        ci = os.environ.get("CI") == "true"  # noqa: TID251 -- not a setting of the product
-        (pytest.fail if ci else pytest.skip)(f"the previous release is not available: git {arguments[0]} fails")
-    return done.stdout
+@pytest.fixture
+def release(tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
+    """Unpack paths of the previous release. Without history, skip the test on a laptop and fail it in CI."""
 
+    def unpack(*paths: str) -> pathlib.Path:
+        try:
+            previous_release.unpack(tmp_path, *paths)
+        except previous_release.NotAvailable as missing:
+            ci = os.environ.get("CI") == "true"  # noqa: TID251 -- not a setting of the product
+            (pytest.fail if ci else pytest.skip)(str(missing))
+        return tmp_path
 
-def previous_release() -> str:
-    """Return the newest release tag before this commit, or the baseline commit when there is none."""
-    tags = git("tag", "--merged", "HEAD^", "--sort=-version:refname", "--list", "v*").decode().split()
-    return tags[0] if tags else BASELINE
-
-
-def unpack(packed: bytes, folder: pathlib.Path) -> None:
-    """Unpack an archive made by `git archive`."""
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(folder, filter="data")
+    return unpack
 
 
 @pytest.fixture
-def old_code(tmp_path: pathlib.Path) -> pathlib.Path:
+def old_code(release: Callable[..., pathlib.Path]) -> pathlib.Path:
     """The packages of the previous release, with the marker appended to each `__init__.py`."""
     packages = {package for packages in PACKAGES.values() for package in packages}
-    unpack(git("archive", previous_release(), *packages), tmp_path)
+    folder = release(*packages)
     for package in packages:
-        with (tmp_path / package / "__init__.py").open("a") as code:
+        with (folder / package / "__init__.py").open("a") as code:
             code.write(MARKER)
-    return tmp_path
+    return folder
 
 
 @pytest.mark.parametrize("which", PACKAGES)
@@ -86,12 +77,14 @@ def test_jobs_succeed_when_one_process_runs_the_previous_release(old_code: pathl
     assert all(job.progress.succeeded + job.progress.skipped == 5 for job in ends)
 
 
-def test_the_api_has_no_breaking_change_since_the_previous_release(tmp_path: pathlib.Path) -> None:
+def test_the_api_has_no_breaking_change_since_the_previous_release(release: Callable[..., pathlib.Path]) -> None:
     """Clients built against the previous release keep working."""
-    unpack(git("archive", previous_release(), "proto", "buf.yaml"), tmp_path)
+    old = release("proto", "buf.yaml")
 
     buf = pathlib.Path(sys.executable).with_name("buf")
-    done = subprocess.run([buf, "breaking", "--against", tmp_path], cwd=CHECKOUT, check=False, capture_output=True)
+    done = subprocess.run(
+        [buf, "breaking", "--against", old], cwd=previous_release.CHECKOUT, check=False, capture_output=True
+    )
 
     assert done.stdout == b""
     assert done.returncode == 0

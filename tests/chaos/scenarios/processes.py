@@ -6,6 +6,8 @@ import resource
 from tests.chaos import fleet, play, waves
 
 CLOCKS = fleet.Shape(clocks=True)
+UPGRADE = fleet.Shape(old=("worker-2", "service-2"), settings={"MONGODB_SCHEMA": "rows"})
+"""As docs/upgrade.md says: the data keep the form of the previous release until no process runs it."""
 
 
 async def kill_worker(stage: play.Play) -> None:
@@ -96,6 +98,12 @@ async def kill_refresh(stage: play.Play) -> None:
     await asyncio.gather(stage.kill("refresh", 1.0), stage.kill("exporter", 1.0))
 
 
+async def old_beside_new(stage: play.Play) -> None:
+    """Kill a worker and a service of the new release beside those of the previous one."""
+    await stage.fetched(stage.dice.randint(1, 10))
+    await asyncio.gather(stage.kill("worker-1", 2.0), stage.kill("service-1", 2.0))
+
+
 SCENARIOS = [
     waves.Scenario("kill-worker", "processes", "A worker may be killed.", kill_worker),
     waves.Scenario("kill-service", "processes", "A service may be killed.", kill_service),
@@ -115,4 +123,5 @@ SCENARIOS = [
         kill_refresh,
         fleet.Shape(refresh=True, exporter=True),
     ),
+    waves.Scenario("old-beside-new", "processes", "Two releases may share all data.", old_beside_new, UPGRADE),
 ]

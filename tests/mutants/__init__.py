@@ -1,0 +1,1 @@
+"""Mutations of the product, and whether its tests notice them: `make mutants`."""
