@@ -165,10 +165,17 @@ bench-migrate: $(READY)  ## A migration from rows: 100,000 channels in 2,000 gui
 drill-drain: $(READY)  ## Send SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"
 	$(BIN)/python -m tests.benchmarks.drain $(ARGS)
 
+drill-strangers: $(READY)  ## Attack a service from outside without a token: its memory, and honest reads. ARGS="--only rapid-reset"
+	$(BIN)/python -m tests.benchmarks.strangers $(ARGS)
+
 chaos: $(READY)  ## Play faults of every part, and check what must hold after each. ARGS="--scenario kill-worker --seeds 20", ARGS="--group links"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-  bench-index bench-read drill-drain drill-strangers chaos soak mutants
+soak: $(READY)  ## Run at the full budget for 30 minutes with a random fault every 10 s. ARGS="--minutes 5"
+	$(BIN)/python -m tests.chaos.soak $(ARGS)
+
+mutants: $(READY)  ## Mutate rules, limiter, store and interceptors, and count what the tests notice. ARGS="--folder domain --sample 40"
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 fuzz: $(READY)  ## Send 100,000 random requests and corrupted answers. ARGS="--requests 5000 --seed 1"
 	$(BIN)/python -m tests.fuzz $(ARGS)
