@@ -134,6 +134,12 @@ class StoreUnavailable(IndexerError):
     retry_after = 1.0
 
 
+class DocumentTooLarge(IndexerError):
+    """MongoDB takes no document of this size; a retry would fail the same way, and other writes are not affected."""
+
+    reason = "DOCUMENT_TOO_LARGE"
+
+
 class QueueUnavailable(IndexerError):
     """Redis did not answer in time, so nothing can be enqueued, published or waited for."""
 

@@ -151,6 +151,8 @@ def _joined(
 ) -> model.Membership | None:
     """Return the membership after a list; None if the user has left since *user* was loaded."""
     known = user.memberships.get(guild.guild_id)
+    if known is not None and current is None:
+        return None
     if known is not None and (known.owner, known.permissions) == (guild.owner, guild.permissions):
         return current
     newest = (known.roles_changed_at if known else None) or 0.0

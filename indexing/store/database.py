@@ -28,18 +28,35 @@ Collection = Any
 MOST_TEXT = 200
 """Characters of a driver's message that are passed on; it names hosts and times, never documents."""
 DUPLICATE_KEY = 11000
+TOO_LARGE = frozenset({10334, 17419, 17420})
+"""Codes BSONObjectTooLarge, and of an update whose result would exceed 16 MiB (src/mongo/base/error_codes.yml and
+db/update, MongoDB 8.0, read 2026-11-29). The driver refuses most such documents itself, before it sends them."""
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Translate the driver's errors; a duplicate key error is left to the caller."""
+    """
+    Translate the driver's errors; a duplicate key error is left to the caller.
+
+    What cannot be encoded is an error of the package bson, which has no parent in common with the driver's.
+    """
     try:
         yield
     except pymongo.errors.DuplicateKeyError:
         raise
+    except pymongo.errors.DocumentTooLarge as error:
+        raise errors.DocumentTooLarge(str(error)[:MOST_TEXT]) from error
     except pymongo.errors.PyMongoError as error:
+        if _is_too_large(error):
+            raise errors.DocumentTooLarge(str(error)[:MOST_TEXT]) from error
         text = f"MongoDB does not answer as it should: {type(error).__name__}: {str(error)[:MOST_TEXT]}"
         raise errors.StoreUnavailable(text) from error
+
+
+def _is_too_large(error: pymongo.errors.PyMongoError) -> bool:
+    if isinstance(error, pymongo.errors.BulkWriteError):
+        return any(item["code"] in TOO_LARGE for item in error.details.get("writeErrors", []))
+    return isinstance(error, pymongo.errors.OperationFailure) and error.code in TOO_LARGE
 
 
 def first_version() -> int:

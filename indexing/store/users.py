@@ -12,7 +12,7 @@ guild, and never too few.
 | what | round trips |
 |---|---|
 | everything about a user (`load`) | 1 |
-| a guild list | 1, and 1 or 2 when the set of guilds changed |
+| a guild list | 1, and 1 or 2 when the set of guilds changed; 2 more when one was left meanwhile |
 | a role response | 1, and 1 when the user has left |
 """
 
@@ -44,6 +44,7 @@ INDEX = {
     "muted": 1,
 }
 """Projection of everything except the credential."""
+CHANGED_AT = "roles_changed_at."
 PER_GUILD = ("role_ids", "roles_at", "roles_changed_at", "looked_at")
 """Maps from a guild's id to one value."""
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=int)
@@ -114,17 +115,37 @@ class Users:
         listed = {guild.guild_id for guild in guilds}
         if listed - known.memberships.keys():
             await self._write_roster(known.user_id, listed | known.memberships.keys())
-        set_, unset = _list_changes(known, guilds, asked_at)
-        update: database.Document = {"$set": set_, "$inc": {"version": 1}} | ({"$unset": unset} if unset else {})
-        # No upsert: the write must not recreate a user who was erased meanwhile.
-        wanted = {"_id": known.user_id, "listed_at": known.listed_at}
-        with database.translated():
-            done = await self._users.update_one(wanted, update)
-        if not done.matched_count:
+        if not await self._replace_list(known, guilds, asked_at):
             return False
         if former := known.memberships.keys() - listed:
             await self._write_roster(known.user_id, listed, former)
         return True
+
+    async def _replace_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
+        """
+        Write the list over what was known before; returns False when another list was stored since.
+
+        Other rights make the roles of a guild unknown, but only while the user is in it: a membership that has ended
+        since is not restored by a list that was requested before.
+        """
+        left: set[str] = set()
+        while True:
+            set_, unset = _list_changes(known, guilds, asked_at)
+            for field in left:
+                del set_[field]
+            changed = [field for field in set_ if field.startswith(CHANGED_AT) and _names_known(field, known)]
+            update: database.Document = {"$set": set_, "$inc": {"version": 1}} | ({"$unset": unset} if unset else {})
+            # No upsert: the write must not recreate a user who was erased meanwhile.
+            wanted = {"_id": known.user_id, "listed_at": known.listed_at}
+            with database.translated():
+                done = await self._users.update_one(wanted | {field: {"$ne": None} for field in changed}, update)
+                if done.matched_count:
+                    return True
+                row = await self._users.find_one(wanted, {"roles_changed_at": 1}) if changed else None
+            if row is None:
+                return False
+            present = row.get("roles_changed_at") or {}
+            left |= {field for field in changed if present.get(field.removeprefix(CHANGED_AT)) is None}
 
     async def _write_roster(
         self, user_id: int, guild_ids: AbstractSet[int], former: AbstractSet[int] = frozenset()
@@ -195,6 +216,10 @@ def _list_changes(
     for guild_id in known.memberships.keys() - {row[0] for row in rights}:
         unset |= {f"{name}.{guild_id}": "" for name in PER_GUILD}
     return set_, unset
+
+
+def _names_known(field: str, known: model.User) -> bool:
+    return int(field.removeprefix(CHANGED_AT)) in known.memberships
 
 
 def packed_rights(rights: Sequence[tuple[int, bool, int]]) -> bytes:

@@ -49,6 +49,7 @@ class _Statement:
     ordered: bool = False
     step: int = 0
     applied: bool = False
+    too_large: errors.DocumentTooLarge | None = None
 
     @property
     def guarded(self) -> database.Document:
@@ -103,11 +104,14 @@ class Writer:
 
         Raises:
             errors.StoreUnavailable: The statement may have been applied or not.
+            errors.DocumentTooLarge: It was not applied; the others of its bulk were.
         """
         mark = os.urandom(8)
         marked = {**update, "$set": {**update.get("$set", {}), "by": mark}}
         statement = _Statement(wanted, marked, mark, ordered)
         await self._group.submit(statement)
+        if statement.too_large is not None:
+            raise statement.too_large
         return statement.applied
 
     async def _commit(self, statements: list[_Statement]) -> None:
@@ -133,15 +137,26 @@ class Writer:
             await self._persist(merged)
             for one, each in zip(merged, now.values(), strict=True):
                 for statement in each:
-                    statement.applied = one.applied
+                    statement.applied, statement.too_large = one.applied, one.too_large
             left = later
 
-    async def _persist(self, statements: list[_Statement]) -> None:
-        """Write a bulk, and retry it for some seconds when the store is unavailable."""
+    async def _persist(self, statements: list[_Statement], *, again: bool = False) -> None:
+        """
+        Write a bulk, and retry it for some seconds when the store is unavailable; *again* if it may have been applied.
+
+        A statement that is too large ends its whole bulk, so that each is then sent alone.
+        """
         for attempt, pause in enumerate((*PAUSES, None)):
             began = time.perf_counter()
             try:
-                await self._write(statements, again=attempt > 0)
+                await self._write(statements, again=again or attempt > 0)
+            except errors.DocumentTooLarge as problem:
+                if len(statements) == 1:
+                    statements[0].too_large = problem
+                    return
+                for statement in statements:
+                    await self._persist([statement], again=True)
+                return
             except errors.StoreUnavailable as problem:
                 if pause is None:
                     raise

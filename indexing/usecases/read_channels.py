@@ -137,8 +137,11 @@ class ChannelFetcher:
         schedule = freshness.schedule_after_fetch(guild, channels, self._deps.clock())
         gone = gone_after(stored, channels, lease.asked_at) if stored is not None else ()
         listing = model.Listing(lease.fence, channels, lease.asked_at, schedule, guild, gone)
-        if not await self._deps.guilds.store_channels(guild.guild_id, listing):
-            return None
+        try:
+            if not await self._deps.guilds.store_channels(guild.guild_id, listing):
+                return None
+        except errors.DocumentTooLarge as problem:
+            return FetchResult((), await self._record_refusal(guild, lease, problem, purpose))
         self._remember(listing, guild)
         return FetchResult(channels, changed=schedule.fingerprint != guild.schedule.fingerprint)
 
@@ -172,11 +175,15 @@ class ChannelFetcher:
         self._cache.put(guild.guild_id, indexed, size=channel_views.size_of(indexed))
 
     async def _record_refusal(
-        self, guild: model.Guild, lease: "_Lease", refusal: errors.DiscordRefused, purpose: ports.Purpose
+        self,
+        guild: model.Guild,
+        lease: "_Lease",
+        refusal: errors.DiscordRefused | errors.DocumentTooLarge,
+        purpose: ports.Purpose,
     ) -> str:
         """Store the refusal; returns its reason. Stored channels are hidden only if the bot is known to be removed."""
         self._cache.drop(guild.guild_id)
-        if isinstance(refusal, errors.AnswerTooLarge):
+        if isinstance(refusal, errors.AnswerTooLarge | errors.DocumentTooLarge):
             self._log.error("guild_too_large", guild_id=guild.guild_id, error=str(refusal))
             await lease.refused(reasons.GUILD_TOO_LARGE)
             return reasons.GUILD_TOO_LARGE

@@ -366,6 +366,20 @@ async def test_both_are_stored_when_a_list_with_the_same_rights_meets_another_wr
     assert user.memberships == ({1: roles} if answer is role_answer else {})
 
 
+async def test_a_membership_stays_ended_when_a_list_from_before_gives_other_rights(users: ports.Users) -> None:
+    """The rest of the list is stored; a list over what is known afterwards may bring the user back."""
+    known, _ = await in_guild(users)
+    assert await departure(users, known)
+    older = [values.user_guild(1, permissions=0), values.user_guild(2)]
+
+    written = await users.replace_guild_list(known, older, NOW + 5)
+
+    user = await loaded(users)
+    assert (written, user.memberships.keys(), user.listed_at) == (True, {2}, NOW + 5)
+    assert await users.replace_guild_list(user, older, NOW + 9)
+    assert (await loaded(users)).memberships.keys() == {1, 2}
+
+
 @pytest.mark.parametrize(
     ("late", "left"), [(list_with_other_rights, {1}), (list_without_the_guild, set())], ids=["other-rights", "without"]
 )

@@ -123,6 +123,27 @@ async def test_each_caller_gets_its_own_result_when_some_of_a_bulk_did_not_match
     assert await things.documents() == {1: {"n": 11}, 2: {"n": 2}, 3: {"n": 3}, 4: {"n": 14}, 5: {"n": 5}}
 
 
+async def test_only_the_statement_that_is_too_large_fails_when_a_bulk_has_one(things: Recording) -> None:
+    """At once, with the store's own error: the driver's is no PyMongoError, and a retry would fail the same way."""
+    statements = [add(1), set_to(2, text="x" * (17 << 20)), add(3)]
+
+    first, second, third = await written(things, statements)
+
+    assert (first, third) == (True, True)
+    assert isinstance(second, errors.DocumentTooLarge)
+    assert {number: row["n"] for number, row in (await things.documents()).items()} == {1: 11, 2: 2, 3: 13, 4: 4, 5: 5}
+
+
+async def test_a_document_that_grows_too_large_is_refused_by_its_error(things: Recording) -> None:
+    """Each statement is small enough to be sent; the server, or the driver, refuses their sum."""
+    half = "x" * (9 << 20)
+    assert await written(things, [set_to(2, first=half)]) == [True]
+
+    (problem,) = await written(things, [set_to(2, second=half)])
+
+    assert isinstance(problem, errors.DocumentTooLarge)
+
+
 async def test_several_bulks_are_sent_when_there_are_more_statements_than_one_may_have(
     things: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

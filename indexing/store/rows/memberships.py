@@ -88,11 +88,15 @@ class RowUsers(users.Users):
             if old is None:
                 ids = {"user_id": known.user_id, "guild_id": guild.guild_id}
                 new.append({"_id": _key(**ids), **ids, **fields, "roles_changed_at": asked_at})
+            elif member is not None and old.get("left_at") is not None:
+                # Left since the user was loaded: a list that was requested before does not bring them back.
+                continue
             elif member is None or (member.owner, member.permissions) != (guild.owner, guild.permissions):
                 # Other rights, so that the roles may be others too.
                 moment = max(asked_at, _roles_changed_at(old) + LEAST)
                 roles = {"role_ids": None, "roles_at": None, "roles_changed_at": moment}
-                changes.append(pymongo.UpdateOne({"_id": old["_id"]}, {"$set": {**fields, **roles}}))
+                as_read = {"_id": old["_id"], "left_at": old.get("left_at")}
+                changes.append(pymongo.UpdateOne(as_read, {"$set": {**fields, **roles}}))
         changes += [
             pymongo.UpdateOne({"_id": row["_id"]}, {"$set": {**LEFT, "left_at": asked_at}})
             for row in before.values()

@@ -43,6 +43,26 @@ async def test_errors_are_translated_when_mongodb_fails(error: Exception) -> Non
         await store_database.insert_new(failing, [{"_id": 1}])
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        pymongo.errors.DocumentTooLarge("'update' command document too large"),
+        pymongo.errors.OperationFailure("BSONObj size: 17825792 is invalid", 10334),
+        pymongo.errors.WriteError("Resulting document after update is larger than 16777216", 17419),
+        pymongo.errors.BulkWriteError({"writeErrors": [{"code": 11000}, {"code": 17419}]}),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_an_error_of_its_own_is_raised_when_a_document_is_too_large(error: Exception) -> None:
+    """It is not retried; the first one is no PyMongoError, but the package bson's."""
+    failing = Failing(error)
+
+    with pytest.raises(errors.DocumentTooLarge), store_database.translated():
+        await failing.update_one({}, {"$set": {"a": 1}})
+    with pytest.raises(errors.DocumentTooLarge):
+        await store_database.insert_new(failing, [{"_id": 1}])
+
+
 async def test_no_error_is_raised_when_the_documents_exist_already() -> None:
     """Duplicate keys are ignored."""
     failing = Failing(pymongo.errors.BulkWriteError({"writeErrors": [{"code": 11000}, {"code": 11000}]}))

@@ -445,6 +445,26 @@ async def test_a_guild_is_not_fetched_again_when_its_listing_is_too_large(bench:
     assert (await bench.guild()).retry_at == bench.backend.clock() + 3_600.0
 
 
+async def test_a_guild_is_not_fetched_again_when_its_document_is_too_large_for_the_store(bench: Bench) -> None:
+    """Like a listing that is too large: one call, and no retry for an hour."""
+
+    class Full(type(bench.backend.guilds)):  # type: ignore[misc]  # a class made for this test
+        """Takes no listing."""
+
+        async def store_channels(self, guild_id: int, listing: model.Listing) -> bool:
+            raise errors.DocumentTooLarge(f"{guild_id}: {len(listing.channels)} channels")
+
+    bench.backend.guilds.__class__ = Full
+
+    first = await bench.run()
+    again = await bench.run()
+
+    assert (first.task.state, first.task.reason) == (model.TaskState.FAILED, "GUILD_TOO_LARGE")
+    assert (again.task.state, again.task.reason) == (model.TaskState.SKIPPED, "GUILD_TOO_LARGE")
+    assert bench.backend.discord_calls == [GUILD]
+    assert (await bench.guild()).lease_until == 0.0
+
+
 async def test_a_task_stays_partly_done_when_fetching_roles_fails_for_now(bench: Bench) -> None:
     """The channels are not fetched again."""
     bench.backend.discord.fail((USER, GUILD), errors.DiscordTransient("500"))

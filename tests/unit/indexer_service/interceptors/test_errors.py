@@ -27,6 +27,7 @@ INSIDE = {
     errors.CredentialBusy,
     errors.DiscordOutage,
     errors.AnswerTooLarge,
+    errors.DocumentTooLarge,
     errors.NoAccess,
     errors.Gone,
     errors.DiscordTransient,
