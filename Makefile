@@ -7,7 +7,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up setup hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
-  dashboards dashboards-check lock check-deploy check-image check-failover check-monitoring fuzz bench bench-limiter bench-size \
+  dashboards dashboards-check lock check-deploy check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-economy bench-overhead bench-admission bench-migrate \
   bench-index bench-read drill-drain drill-strangers chaos soak mutants
 
@@ -76,9 +76,10 @@ proto-check: $(READY)
 	@rm -rf build/proto && mkdir -p build/proto && $(MAKE) --no-print-directory proto OUT=build/proto
 	diff -r -x __init__.py -x __pycache__ build/proto/$(PB) $(PB)
 
-docs: $(READY)  ## Write docs/settings.md, docs/metrics.md and the manifests' settings.
+docs: $(READY)  ## Write docs/settings.md, docs/metrics.md, docs/visibility.md and the manifests' settings.
 	$(BIN)/python docs/make_settings.py > docs/settings.md
 	$(BIN)/python docs/make_metrics.py > docs/metrics.md
+	@mkdir -p build && $(BIN)/python -m tests.unit.usecases.visibility_page > build/visibility.log
 	$(BIN)/python deploy/make_env.py > deploy/k8s/base/indexer.env
 
 docs-check: $(READY)
@@ -176,6 +177,9 @@ soak: $(READY)  ## Run at the full budget for 30 minutes with a random fault eve
 
 mutants: $(READY)  ## Mutate rules, limiter, store and interceptors, and count what the tests notice. ARGS="--folder domain --sample 40"
 	$(BIN)/python -m tests.mutants $(ARGS)
+
+untidy: $(READY)  ## Compare what is shown of 10,000 random untidy guilds with the strictest reading of them.
+	UNTIDY_GUILDS=10000 $(BIN)/pytest -q tests/unit/domain/test_untidy_guilds.py
 
 fuzz: $(READY)  ## Send 100,000 random requests and corrupted answers. ARGS="--requests 5000 --seed 1"
 	$(BIN)/python -m tests.fuzz $(ARGS)
