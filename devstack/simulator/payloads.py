@@ -22,6 +22,24 @@ def user(user_id: int, name: str, *, bot: bool = False) -> Json:
     return shown | ({"bot": True} if bot else {"locale": "en-US", "mfa_enabled": True, "premium_type": 0})
 
 
+def authorization(application: str, scopes: list[str], expires_ms: int, shown_user: Json | None) -> Json:
+    """Return the answer of `GET /oauth2/@me`; `user` only with the scope `identify` (topics/oauth2.mdx)."""
+    shown: Json = {
+        "application": {
+            "id": application,
+            "name": application,
+            "icon": None,
+            "description": "",
+            "bot_public": True,
+            "bot_require_code_grant": False,
+            "verify_key": "0" * 64,
+        },
+        "scopes": scopes,
+        "expires": _iso(expires_ms),
+    }
+    return shown if shown_user is None else shown | {"user": shown_user}
+
+
 def partial_guild(guild: guilds.Guild, viewer: permissions.Viewer, *, counts: bool) -> Json:
     """Return a guild as in its member's guild list; `permissions` ignores overwrites."""
     shown: Json = {

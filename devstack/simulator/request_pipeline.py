@@ -7,7 +7,7 @@ Banned address, invalid user agent, unknown route, outage, invalid token, rate l
 import re
 from collections.abc import Callable, Mapping
 
-from devstack.simulator import api, calls, faults, limits, oauth, replies, routes, state
+from devstack.simulator import api, authorization, calls, faults, limits, oauth, replies, routes, state
 
 _AGENT = re.compile(r"DiscordBot \(\S+, [^)\s]+\)")
 """`DiscordBot ($url, $version)`, then any text (developers/reference.mdx, User Agent, read 2026-08-06)."""
@@ -26,6 +26,7 @@ class RequestPipeline:
         self._handlers: dict[str, Callable[[calls.Call], replies.Reply]] = {
             **api.Api(simulator.world).handlers,
             **oauth.OAuth(simulator.tokens).handlers,
+            routes.AUTHORIZATION: authorization.Authorization(simulator).describe,
         }
 
     def handle_call(self, call: calls.Call) -> replies.Reply:
@@ -126,7 +127,10 @@ def _authorize(call: calls.Call, route: routes.Route) -> None:
     if call.identity is None or kind in {"none", "basic"} or (kind == "bearer" and route.scope is None):
         # Observed body for an invalid or unsuitable token. Clients must check the status, not the code.
         raise replies.Refused(replies.error_reply(401, 0, "401: Unauthorized"))
+    if kind == "bot" and route.name == routes.AUTHORIZATION:
+        # Staff: intended for a bot's token (discord-api-docs issue 3945).
+        raise replies.Refused(replies.error_reply(401, 0, "401: Unauthorized"))
     if kind == "bot" and not route.bot:
         raise replies.Refused(replies.error_reply(403, 20001, "Bots cannot use this endpoint"))
-    if kind == "bearer" and route.scope not in call.identity.scopes:
+    if kind == "bearer" and route.scope and route.scope not in call.identity.scopes:
         raise replies.Refused(replies.error_reply(403, 50026, "Missing required OAuth2 scope"))

@@ -14,6 +14,7 @@ from devstack.simulator import models, replies
 PREFIX: Final = "/api/v10"
 
 USER = "GET /users/@me"
+AUTHORIZATION = "GET /oauth2/@me"
 USER_GUILDS = "GET /users/@me/guilds"
 OWN_MEMBER = "GET /users/@me/guilds/{guild.id}/member"
 GUILD_CHANNELS = "GET /guilds/{guild.id}/channels"
@@ -24,7 +25,13 @@ UNKNOWN = "unknown"
 
 
 class Route(NamedTuple):
-    """One method and path; `per_guild` gives each guild in the path its own bucket."""
+    """
+    One method and path.
+
+    Attributes:
+        per_guild: Whether each guild in the path has its own bucket.
+        scope: Scope that a user's token needs: None accepts no user's token, "" accepts each.
+    """
 
     name: str
     pattern: re.Pattern[str]
@@ -57,6 +64,7 @@ ROUTES: Final = {
     route.name: route
     for route in (
         _route(USER, 30, 30.0, scope="identify"),
+        _route(AUTHORIZATION, 30, 30.0, bot=False, scope=""),
         _route(USER_GUILDS, 10, 10.0, scope="guilds"),
         _route(OWN_MEMBER, 10, 10.0, bot=False, scope="guilds.members.read"),
         _route(GUILD_CHANNELS, 10, 10.0, per_guild=True),

@@ -4,7 +4,7 @@ Identities of callers (bot, user or client) and the validity of tokens.
 Tokens are predictable: a user's first access token is `sim-user-<id>`, the one after the n-th refresh
 `sim-user-<id>-<n>`; refresh tokens are `sim-refresh-<id>-<n>`, with n from 0. A refresh invalidates the used refresh
 token (discord-api-docs issue 5942, staff). The previous access token stays valid until it expires, which the
-documentation leaves open.
+documentation leaves open. `sim-foreign-<id>` is a token of the user that another application holds.
 """
 
 import base64
@@ -18,16 +18,21 @@ Kind = Literal["bot", "bearer", "basic", "none"]
 
 ALL_SCOPES = frozenset({"identify", "guilds", "guilds.members.read"})
 
+OTHER_APPLICATION = "other-client"
+"""Id of the application that holds the tokens `sim-foreign-<id>`."""
+
 LIVE_GENERATIONS = 2
 """Number of access tokens of a user that may be valid at once: the newest and the previous one."""
 
 
 class Identity(NamedTuple):
-    """The identity of a caller; `user_id` is 0 unless `kind` is bearer."""
+    """The identity of a caller; the other fields are set if `kind` is bearer. `expires` is in monotonic seconds."""
 
     kind: Kind
     user_id: int = 0
     scopes: frozenset[str] = frozenset()
+    application: str = ""
+    expires: float = 0.0
 
 
 class TokenPair(NamedTuple):
@@ -128,14 +133,18 @@ class Tokens:
         return grant
 
     def _bearer(self, token: str) -> Identity | None:
+        foreign = self._parse(token, "sim-foreign-")
+        if foreign is not None:
+            return Identity("bearer", foreign[0], ALL_SCOPES, OTHER_APPLICATION, self.lifetime)
         parsed = self._parse(token, "sim-user-")
         if parsed is None:
             return None
         user_id, generation = parsed
         grant = self._grant(user_id)
-        if grant.expires.get(generation, 0.0) <= self._clock.monotonic():
+        expires = grant.expires.get(generation, 0.0)
+        if expires <= self._clock.monotonic():
             return None
-        return Identity("bearer", user_id, grant.scopes)
+        return Identity("bearer", user_id, grant.scopes, self._client[0], expires)
 
     def _parse(self, token: str, prefix: str) -> tuple[int, int] | None:
         user, _, generation = token.removeprefix(prefix).partition("-")
