@@ -34,6 +34,51 @@ class RequestIdReused(InvalidArgument):
         super().__init__("request_id", "was used for another request; use a new UUID for each request")
 
 
+class CredentialRejected(InvalidArgument):
+    """An access token is not one of the user's for our application; it is not stored and not used."""
+
+    reason = "CREDENTIAL_REJECTED"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__("access_token", problem)
+
+
+class CredentialOfAnotherUser(CredentialRejected):
+    """The access token belongs to another user. The error does not say to whom."""
+
+    reason = "CREDENTIAL_OF_ANOTHER_USER"
+
+    def __init__(self) -> None:
+        super().__init__("belongs to another user; store each user's tokens under their own id")
+
+
+class CredentialOfAnotherApplication(CredentialRejected):
+    """The access token was issued to another application."""
+
+    reason = "CREDENTIAL_OF_ANOTHER_APPLICATION"
+
+    def __init__(self) -> None:
+        super().__init__("was issued to another application; let the user log in with this one (DISCORD_CLIENT_ID)")
+
+
+class IdentifyScopeMissing(CredentialRejected):
+    """The access token does not say whose it is."""
+
+    reason = "IDENTIFY_SCOPE_MISSING"
+
+    def __init__(self) -> None:
+        super().__init__("lacks the scope identify, so its user is unknown; let the user log in with that scope")
+
+
+class CredentialRefused(CredentialRejected):
+    """Discord refuses the access token of a PutCredential."""
+
+    reason = "CREDENTIAL_REFUSED"
+
+    def __init__(self) -> None:
+        super().__init__("is refused by Discord: it is wrong, expired or revoked; let the user log in again")
+
+
 class JobNotFound(IndexerError):
     """The job does not exist, or its retention time is over."""
 

@@ -114,6 +114,7 @@ async def open_components(
             oauth=oauth.OAuth(discord, config.oauth),
             users=stores.users,
             credentials=credentials.Credentials(db, vault),
+            unproven=credentials.Credentials(db, vault, slot=credentials.UNPROVEN),
             guilds=stores.guilds,
             jobs=stores.jobs,
             queue=turn_queue,

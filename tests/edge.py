@@ -12,7 +12,7 @@ from indexer_service.server import grpc_server
 from indexing import settings
 from indexing.ratelimit import limiter
 from indexing.telemetry import metrics
-from indexing.usecases import control_job, erase_user, memberships, start_job, tokens, watch_job
+from indexing.usecases import control_credential, control_job, erase_user, memberships, start_job, watch_job
 from tests import fake_backend
 
 KEY = b"k" * settings.KEY_BYTES
@@ -35,7 +35,9 @@ def service(backend: fake_backend.FakeBackend, config: settings.ServiceSettings 
         watch=watch_job.JobWatcher(backend.deps),
         browse=backend.browser,
         control=control_job.JobControl(backend.deps, backend.config),
-        consent=tokens.CredentialControl(backend.deps, control_job.JobControl(backend.deps, backend.config)),
+        consent=control_credential.CredentialControl(
+            backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
+        ),
         erase=erase_user.EraseUser(
             backend.deps, control_job.JobControl(backend.deps, backend.config), fake_backend.MemoryUserBudgets()
         ),

@@ -282,6 +282,7 @@ class FakeBackend:
     metrics: metrics.IndexingMetrics
     oauth: pairs.FakeOAuth
     credentials: pairs.MemoryCredentials
+    unproven: pairs.MemoryCredentials
     requests: fakes.MemoryIdempotencyStore
     wrap_deps: Callable[[ports.Dependencies], ports.Dependencies] = lambda backend: backend
     """What stands between the use cases and the fakes."""
@@ -294,6 +295,7 @@ class FakeBackend:
             oauth=self.oauth,
             users=self.users,
             credentials=self.credentials,
+            unproven=self.unproven,
             guilds=self.guilds,
             jobs=self.jobs,
             queue=self.queue,
@@ -406,5 +408,6 @@ def make(clock: clockwork.ManualClock | None = None, **changes: float) -> FakeBa
         metrics=metrics.Metrics(registry.CollectorRegistry()).indexing,
         oauth=pairs.FakeOAuth(),
         credentials=pairs.MemoryCredentials(users),
+        unproven=pairs.MemoryCredentials(users, unproven=True),
         requests=fakes.MemoryIdempotencyStore(users),
     )

@@ -20,11 +20,8 @@ class MemoryUsers:
 
     def __init__(self) -> None:
         self._rows: dict[int, model.User] = {}
-        self._credentials: dict[int, ports.Credential] = {}
-        self._refused: set[int] = set()
-        self.credential_versions: collections.defaultdict[int, str | None] = collections.defaultdict(lambda: None)
-        self.locks: dict[int, float] = {}
-        self.doubts: dict[int, float] = {}
+        self.pairs: dict[int, ports.StoredCredential] = {}
+        self.unproven: dict[int, ports.StoredCredential] = {}
         self._rosters: dict[int, set[int]] = {}
         self._former: dict[int, set[int]] = {}
         self._first_version = 0
@@ -32,7 +29,7 @@ class MemoryUsers:
     def _change(self, user_id: int, **changes: Any) -> None:  # noqa: ANN401 -- any field
         known = self._rows.get(user_id)
         if known is None:
-            known = model.User(user_id, self._first_version, None, {}, model.Preferences())
+            known = model.User(user_id, self._first_version, None, {}, model.Preferences(), shown_until=0.0)
         self._rows[user_id] = dataclasses.replace(known, **changes)
 
     def forget(self, user_id: int) -> None:
@@ -40,26 +37,41 @@ class MemoryUsers:
         known = self._rows.pop(user_id, None)
         if known is not None:
             self._first_version = max(self._first_version, known.version + 1)
-        self._refused.discard(user_id)
-        for kept in (self._credentials, self.credential_versions, self.locks, self.doubts):
+        for kept in (self.pairs, self.unproven):
             kept.pop(user_id, None)
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store it in place of any older one."""
+        self._change(user_id, shown_until=math.inf)
+        self._bump(user_id)
+        self.pairs[user_id] = stored_pair(credential, proven=True)
+        self.unproven.pop(user_id, None)
+
+    async def put_unproven(self, user_id: int, credential: ports.Credential) -> None:
+        """Store it beside the one in use."""
         self._change(user_id)
-        self._credentials[user_id] = credential
-        self._refused.discard(user_id)
-        self.credential_versions[user_id] = uuid.uuid4().hex
-        self.locks.pop(user_id, None)
-        self.doubts.pop(user_id, None)
+        self.unproven[user_id] = stored_pair(credential, proven=False)
+
+    def put_old(self, user_id: int, credential: ports.Credential) -> None:
+        """Store it as the previous release does: in use, and not proven."""
+        self._change(user_id, shown_until=math.inf)
+        self.pairs[user_id] = stored_pair(credential, proven=False)
+
+    def end_consent(self, user_id: int, shown_until: float) -> None:
+        """Show the user what is stored until then."""
+        if user_id in self._rows:
+            self._change(user_id, shown_until=min(shown_until, self._rows[user_id].shown_until))
+            self._bump(user_id)
 
     async def credential(self, user_id: int) -> ports.Credential:
-        """Return it, or raise what the port says."""
-        if user_id not in self._credentials:
+        """Return the newest usable one, or raise what the port says."""
+        held = [pairs[user_id] for pairs in (self.unproven, self.pairs) if user_id in pairs]
+        if not held:
             raise errors.CredentialMissing(user_id)
-        if user_id in self._refused:
+        usable = [pair.credential for pair in held if not pair.refused]
+        if not usable:
             raise errors.ReauthRequired(user_id)
-        return self._credentials[user_id]
+        return usable[0]
 
     async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored."""
@@ -90,11 +102,15 @@ class MemoryUsers:
             return False
         rows = [_joined(known, guild, current.memberships.get(guild.guild_id), asked_at) for guild in guilds]
         memberships = {row.guild_id: row for row in rows if row is not None}
-        self._change(user_id, listed_at=asked_at, memberships=memberships)
+        self._change(user_id, listed_at=asked_at, memberships=memberships, list_proven=True)
         self._former.setdefault(user_id, set()).update(roster - listed)
         self._rosters[user_id] = listed
         self._bump(user_id)
         return True
+
+    def forget_proof(self, user_id: int) -> None:
+        """Make the user's guild list one that an older release stored."""
+        self._change(user_id, list_proven=False)
 
     def forget_times(self) -> None:
         """Remove the times of listings, as in documents of an older release."""
@@ -144,6 +160,11 @@ class MemoryUsers:
     def guilds_with_members(self) -> set[int]:
         """Return the guilds of all rosters."""
         return {key for roster in self._rosters.values() for key in roster}
+
+
+def stored_pair(credential: ports.Credential, *, proven: bool) -> ports.StoredCredential:
+    """Return a pair under a new version."""
+    return ports.StoredCredential(credential, uuid.uuid4().hex, 0.0, refused=False, proven=proven)
 
 
 def _joined(

@@ -7,7 +7,7 @@ from google.protobuf import duration_pb2, message, timestamp_pb2
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.domain import job_updates, model, reasons
 from indexing.ratelimit import limiter
-from indexing.usecases import guild_views, tokens
+from indexing.usecases import control_credential, guild_views
 
 
 def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
@@ -166,7 +166,7 @@ def budget(state: limiter.BudgetState, now: float) -> pb.Budget:
     )
 
 
-def credential(status: tokens.CredentialStatus) -> pb.GetCredentialStatusResponse:
+def credential(status: control_credential.CredentialStatus) -> pb.GetCredentialStatusResponse:
     """Return a credential's status; it never contains a token."""
     return pb.GetCredentialStatusResponse(
         state=f"CREDENTIAL_STATE_{status.state}", scopes=status.scopes, expires_at=optional_timestamp(status.expires_at)

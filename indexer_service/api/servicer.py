@@ -13,7 +13,7 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
 from indexing.domain import job_updates, model, ports
 from indexing.ratelimit import limiter
-from indexing.usecases import browse, control_job, erase_user, start_job, tokens, watch_job
+from indexing.usecases import browse, control_credential, control_job, erase_user, start_job, watch_job
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MAX_CHANNEL_TYPE = 65_535
@@ -28,7 +28,7 @@ class UseCases:
     watch: watch_job.JobWatcher
     browse: browse.Browse
     control: control_job.JobControl
-    consent: tokens.CredentialControl
+    consent: control_credential.CredentialControl
     erase: erase_user.EraseUser
     limits: limiter.Limiter
     events: ports.Events
@@ -200,8 +200,7 @@ class Servicer(pb_grpc.IndexerServiceServicer):
             expires_at=expires_at,
             scopes=tuple(request.scopes),
         )
-        await self._users.put_credential(user_id, credential)
-        return pb.PutCredentialResponse()
+        return pb.PutCredentialResponse(verified=await self._use_cases.consent.put(user_id, credential))
 
     async def GetCredentialStatus(
         self, request: pb.GetCredentialStatusRequest, context: Context

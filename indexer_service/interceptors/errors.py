@@ -17,6 +17,10 @@ DOMAIN = "indexer"
 CODES: dict[type[errors.IndexerError], int] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
     errors.RequestIdReused: code_pb2.INVALID_ARGUMENT,
+    errors.CredentialOfAnotherUser: code_pb2.INVALID_ARGUMENT,
+    errors.CredentialOfAnotherApplication: code_pb2.INVALID_ARGUMENT,
+    errors.IdentifyScopeMissing: code_pb2.INVALID_ARGUMENT,
+    errors.CredentialRefused: code_pb2.INVALID_ARGUMENT,
     errors.JobNotFound: code_pb2.NOT_FOUND,
     errors.JobRunning: code_pb2.FAILED_PRECONDITION,
     errors.NothingFailed: code_pb2.FAILED_PRECONDITION,

@@ -18,13 +18,13 @@ from indexing.messaging import queue
 from indexing.telemetry import logs, metric_types, metrics
 from indexing.usecases import (
     browse,
+    control_credential,
     control_job,
     erase_user,
     guild_lists,
     memberships,
     run_turn,
     start_job,
-    tokens,
     watch_job,
 )
 
@@ -142,7 +142,7 @@ def _make_servicer(
             monotonic=time.monotonic,
         ),
         control=(controls := control_job.JobControl(components.dependencies, config.indexing)),
-        consent=tokens.CredentialControl(components.dependencies, controls),
+        consent=control_credential.CredentialControl(components.dependencies, config.indexing, controls),
         erase=erase_user.EraseUser(components.dependencies, controls, components.limiter),
         limits=components.limiter,
         events=components.events,

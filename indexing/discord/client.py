@@ -186,13 +186,19 @@ class DiscordClient:
         """Return the user's role ids, with the user's own token if its scopes allow that, else with the bot's."""
         if ports.MEMBER_SCOPE in credential.scopes:
             call = self._user_call(routes.own_member(guild_id), credential, purpose)
-            return await self._call(call, _at_once(payloads.decode_roles))
+            answered_for, roles = await self._call(call, _at_once(payloads.decode_member))
+            if answered_for not in {None, user_id}:
+                raise errors.CredentialOfAnotherUser
+            return roles
         try:
             call = self._bot_call(routes.guild_member(guild_id, user_id), purpose)
-            return await self._call(call, _at_once(payloads.decode_roles))
+            answered_for, roles = await self._call(call, _at_once(payloads.decode_member))
         except errors.TokenRefused as refusal:
             # The refused token is the bot's; the user's is valid.
             raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
+        if answered_for not in {None, user_id}:
+            raise errors.DiscordTransient("the response is about another member")
+        return roles
 
     async def _bot_guilds_after(self, guild_id: int, purpose: ports.Purpose) -> list[int]:
         params = {"after": str(guild_id), "limit": str(PAGE_SIZE)}

@@ -1,5 +1,5 @@
 """
-Renews and revokes users' token pairs at Discord's token endpoint.
+Renews, revokes and describes users' token pairs at Discord's OAuth2 endpoints.
 
 Requests are form fields, responses are JSON, and the application authenticates by HTTP Basic
 (developers/topics/oauth2.mdx, read 2026-08-06). Each renewal returns a new refresh token and invalidates the used one
@@ -7,12 +7,17 @@ Requests are form fields, responses are JSON, and the application authenticates 
 invalid refresh token is 400 `invalid_grant`, whatever invalidated it
 (developers/discord-social-sdk/development-guides/account-linking-with-discord.mdx:249, read 2026-08-06).
 
-The endpoint's rate limits are not documented. Each call takes a permit of the global and the user's budget like any
+`GET /oauth2/@me` names the application, the scopes and the expiry of a token, and its user if the scope `identify` was
+granted (same page, Get Current Authorization Information). A wrong token gets 401.
+
+The endpoints' rate limits are not documented. Each call takes a permit of the global and the user's budget like any
 other call: it stops when the address is paused, and its 401s count towards the invalid-request limit.
 """
 
+import datetime
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import aiohttp
 from typing_extensions import TypeIs
@@ -20,6 +25,7 @@ from typing_extensions import TypeIs
 from indexing import errors, settings
 from indexing.discord import bounds, client, payloads, routes
 from indexing.domain import ports
+from indexing.ratelimit import limits
 
 INVALID_GRANT = "invalid_grant"
 CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
@@ -39,13 +45,14 @@ NOT_SENT = re.compile(r"\bmissing\b(?! or)|\b(is|are) required|unsupported", re.
 
 
 class OAuth:
-    """Discord's token endpoint as port `ports.OAuth`; permits, timeout and limits are the client's."""
+    """Discord's OAuth2 endpoints as port `ports.OAuth`; permits, timeout and limits are the client's."""
 
     def __init__(self, discord: client.DiscordClient, config: settings.OAuthSettings) -> None:
         secret = config.client_secret.get_secret_value()
         self.enabled = bool(config.client_id and secret)
         self.max_call_time = discord.max_call_time
         self._discord = discord
+        self._client_id = config.client_id
         self._authorization = aiohttp.encode_basic_auth(config.client_id, secret)
 
     async def renew(self, credential: ports.Credential, purpose: ports.Purpose, now: float) -> ports.Credential:
@@ -59,20 +66,82 @@ class OAuth:
         form = {"token": credential.refresh_token or credential.access_token}
         await self._post(routes.oauth_revoke(), form, purpose)
 
+    async def describe(self, credential: ports.Credential, purpose: ports.Purpose) -> ports.Authorization:
+        """Return what Discord says about the access token. Raises what the port says."""
+        token = credential.access_token
+        call = client.Call(routes.oauth_authorization(), f"Bearer {token}", proof_identity(token), purpose)
+        response = await self._send(call, _refusal)
+        return _decode_authorization(response.body or b"", self._client_id)
+
     async def _post(self, route: routes.Route, form: dict[str, str], purpose: ports.Purpose) -> client.Response:
         call = client.Call(route, self._authorization, "client", purpose, form=form)
+        return await self._send(call, _translate_error)
+
+    async def _send(
+        self, call: client.Call, translate: Callable[[client.Response], errors.IndexerError | None]
+    ) -> client.Response:
         outage = self._discord.outage
-        await outage.check(purpose)
+        await outage.check(call.purpose)
         try:
             response = await self._discord.send_once(call)
-            failure = _translate_error(response)
+            failure = translate(response)
             if failure is not None:
                 raise failure
         except errors.DiscordTransient:
-            await outage.note_failure(purpose)
+            await outage.note_failure(call.purpose)
             raise
         outage.note_answer()
         return response
+
+
+def proof_identity(access_token: str) -> str:
+    """
+    Return the limiter's name of a token whose user is not proven.
+
+    It is not the user's name: a caller who stores junk under a user's id must not pause that user's own calls.
+    """
+    return f"{limits.PROOF}:{hashlib.sha256(access_token.encode()).hexdigest()[:16]}"
+
+
+def _refusal(response: client.Response) -> errors.IndexerError | None:
+    return None if response.status == 200 else client.translate_error(response)  # noqa: PLR2004 -- HTTP OK
+
+
+def _decode_authorization(body: payloads.Body, client_id: str) -> ports.Authorization:
+    """Return the authorization; an answer without a readable application or scopes proves nothing."""
+    fields = payloads.decode_object(body)
+    application, scopes, user = fields.get("application"), fields.get("scopes"), fields.get("user")
+    application_id = application.get("id") if isinstance(application, dict) else None
+    if not isinstance(application_id, str) or not isinstance(scopes, list):
+        raise errors.DiscordTransient("the response does not describe the token")
+    return ports.Authorization(
+        user_id=_user_id(user),
+        ours=client_id in {"", application_id},
+        scopes=tuple(scope for scope in scopes if isinstance(scope, str)),
+        expires_at=_moment(fields.get("expires")),
+    )
+
+
+def _user_id(user: object) -> int | None:
+    """Return the user's id, None when no user is named; a user that cannot be read proves nothing."""
+    if user is None:
+        return None
+    named = user.get("id") if isinstance(user, dict) else None
+    user_id = bounds.snowflake(named) if isinstance(named, str) else None
+    if user_id is None:
+        raise errors.DiscordTransient("the response names no readable user")
+    return user_id
+
+
+def _moment(value: object) -> float | None:
+    """Return the epoch second of an ISO 8601 timestamp; None when it is none."""
+    try:
+        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    if moment is None:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def _decode_credential(body: payloads.Body, before: ports.Credential, now: float) -> ports.Credential:

@@ -48,8 +48,8 @@ class Guild(msgspec.Struct):
     approximate_presence_count: bounds.Count | None = None
 
 
-class GuildId(msgspec.Struct):
-    """A guild of the bot's list, of which only the id is used."""
+class OnlyId(msgspec.Struct):
+    """A guild of the bot's list, or a member's user, of which only the id is used."""
 
     id: str
 
@@ -80,9 +80,10 @@ class Channel(msgspec.Struct):
 
 
 class Member(msgspec.Struct):
-    """A guild member."""
+    """A guild member; `user` is documented as optional (developers/resources/guild.mdx)."""
 
     roles: list[msgspec.Raw]
+    user: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class ErrorBody(msgspec.Struct):
@@ -105,8 +106,9 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MEMBER = msgspec.json.Decoder(Member)
 _ID = msgspec.json.Decoder(str | int)
 """A number is not documented, but readable: an overwrite may deny that role."""
+_MEMBER_USER = msgspec.json.Decoder(OnlyId)
 _ANY = msgspec.json.Decoder()
-_KINDS: tuple[type[msgspec.Struct], ...] = (Guild, GuildId, Channel)
+_KINDS: tuple[type[msgspec.Struct], ...] = (Guild, OnlyId, Channel)
 _WHOLE: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
 _FIELDS: dict[type[msgspec.Struct], dict[str, msgspec.json.Decoder[Any]]] = {
     kind: {field.name: msgspec.json.Decoder(field.type) for field in msgspec.structs.fields(kind)} for kind in _KINDS
@@ -139,7 +141,7 @@ def decode_guild_ids(body: Body, unreadable: Unreadable | None = None) -> list[i
     """Return the ids of a page of the bot's guilds. Raises ValueError when the body is no such list."""
     found: dict[int, None] = {}
     for raw in _parse(_split, body):
-        row = _read_row(GuildId, raw)
+        row = _read_row(OnlyId, raw)
         guild_id = None if row is None else bounds.snowflake(row.id)
         if guild_id is not None:
             found[guild_id] = None
@@ -174,16 +176,19 @@ async def decode_channels_in_slices(body: Body, guild_id: int, unreadable: Unrea
     return listing.channels
 
 
-def decode_roles(body: Body, unreadable: Unreadable | None = None) -> tuple[int, ...]:
-    """Return a member's role ids. Raises ValueError when the body is no member."""
+def decode_member(body: Body, unreadable: Unreadable | None = None) -> tuple[int | None, tuple[int, ...]]:
+    """Return a member's user id, None when it is not named, and role ids. Raises ValueError if it is no member."""
+    member = _parse(_MEMBER.decode, body)
+    named = _value(_MEMBER_USER, member.user)
+    user_id = None if named is None else bounds.snowflake(named.id)
     found: dict[int, None] = {}
-    for raw in _parse(_MEMBER.decode, body).roles:
+    for raw in member.roles:
         role = bounds.snowflake(str(_value(_ID, raw) or ""))
         if role is not None:
             found[role] = None
         elif unreadable is not None:
             unreadable["role"] += 1
-    return tuple(found)
+    return user_id, tuple(found)
 
 
 def decode_error(body: Body) -> ErrorBody | None:

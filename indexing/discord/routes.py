@@ -44,6 +44,11 @@ def oauth_token() -> Route:
     return Route("POST /oauth2/token", "/oauth2/token")
 
 
+def oauth_authorization() -> Route:
+    """Describes the token it is called with, which may be any user's token (topics/oauth2.mdx)."""
+    return Route("GET /oauth2/@me", "/oauth2/@me")
+
+
 def oauth_revoke() -> Route:
     """Revokes a grant with all of its tokens (topics/oauth2.mdx:194)."""
     return Route("POST /oauth2/token/revoke", "/oauth2/token/revoke")

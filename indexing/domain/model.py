@@ -6,6 +6,7 @@ Shapes follow Discord's documentation as read on 2026-08-06 (discord-api-docs, d
 
 import dataclasses
 import enum
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
@@ -346,6 +347,9 @@ class User:
         version: Grows with every change of rights, roles, memberships or preferences.
         listed_at: When the guild list was requested; None before the first.
         memberships: By guild; ended ones are left out.
+        list_proven: Whether the guild list was read with a pair that is proven to be the user's.
+        shown_until: When what is stored is no longer shown, because the user's consent has ended; a credential that is
+            proven later shows it again.
     """
 
     user_id: int
@@ -353,6 +357,8 @@ class User:
     listed_at: float | None
     memberships: Mapping[int, Membership]
     preferences: Preferences
+    list_proven: bool = True
+    shown_until: float = math.inf
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,6 +10,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from typing import Protocol
 
 from indexing.domain import job_updates, model, turns
+from indexing.domain.token_pairs import MEMBER_SCOPE as MEMBER_SCOPE
+from indexing.domain.token_pairs import REJECTED as REJECTED
+from indexing.domain.token_pairs import Authorization as Authorization
+from indexing.domain.token_pairs import Credential as Credential
+from indexing.domain.token_pairs import Credentials as Credentials
+from indexing.domain.token_pairs import StoredCredential as StoredCredential
 
 Clock = Callable[[], float]
 """Returns the epoch second."""
@@ -34,24 +40,6 @@ class Purpose:
     user_id: int | None
     waiter: str
     max_wait: float
-
-
-MEMBER_SCOPE = "guilds.members.read"
-"""OAuth2 scope that lets a user's own token read their roles."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Credential:
-    """A user's OAuth2 pair in the clear; its repr shows no token."""
-
-    access_token: str = dataclasses.field(repr=False)
-    refresh_token: str = dataclasses.field(repr=False)
-    expires_at: float | None
-    scopes: tuple[str, ...]
-
-    def without_member_scope(self) -> "Credential":
-        """Return the pair without the scope for roles, so that the bot's token is used for them."""
-        return dataclasses.replace(self, scopes=tuple(scope for scope in self.scopes if scope != MEMBER_SCOPE))
 
 
 class Discord(Protocol):
@@ -87,56 +75,18 @@ class Discord(Protocol):
     async def member_roles(
         self, user_id: int, guild_id: int, credential: Credential, purpose: Purpose
     ) -> tuple[int, ...]:
-        """Return the user's role ids in the guild; errors.Gone when they are not a member."""
+        """
+        Return the user's role ids in the guild.
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class StoredCredential:
-    """
-    A user's credential as it is stored.
-
-    Attributes:
-        version: Changes with every write and every lock; None in rows of an older release.
-        locked_until: When the renewal lock of one process expires; 0 when it is not locked.
-        refused: Whether only the user can renew it.
-        doubted_at: When Discord first refused this access token with a 401; 0 if it never did or has accepted it since.
-    """
-
-    credential: Credential
-    version: str | None
-    locked_until: float
-    refused: bool
-    doubted_at: float = 0.0
-
-
-class Credentials(Protocol):
-    """Users' credentials, renewed and revoked under compare-and-set: a write with an old version changes nothing."""
-
-    async def get(self, user_id: int) -> StoredCredential:
-        """Return what is stored. Raises errors.CredentialMissing; errors.ReauthRequired when no key opens it."""
-
-    async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
-        """Lock the pair for renewal; returns the new version, None when it is locked or has changed."""
-
-    async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
-        """Unlock the unchanged pair; it is not renewed before *until*."""
-
-    async def store_renewed(self, user_id: int, *, version: str, credential: Credential) -> bool:
-        """Store a new pair and end the lock; returns False and changes nothing when the lock is lost."""
-
-    async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
-        """Note when Discord refused the access token, 0 to forget it; changes nothing when the pair has changed."""
-
-    async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
-        """Mark the pair as renewable by the user only; returns False and changes nothing when it has changed."""
-
-    async def delete(self, user_id: int) -> Credential | None:
-        """Erase the pair; returns what it was, None when there was none or no key opens it."""
+        Raises:
+            errors.Gone: They are not a member.
+            errors.CredentialOfAnotherUser: The answer to the user's own token is about another user.
+        """
 
 
 class OAuth(Protocol):
     """
-    Discord's token endpoint, as used by our application.
+    Discord's OAuth2 endpoints, as used by our application.
 
     Attributes:
         enabled: Whether the application's id and secret are known.
@@ -160,6 +110,9 @@ class OAuth(Protocol):
     async def revoke(self, credential: Credential, purpose: Purpose) -> None:
         """End the grant; raises what `renew` raises."""
 
+    async def describe(self, credential: Credential, purpose: Purpose) -> Authorization:
+        """Return what Discord says about the access token. One attempt; raises what `Discord` lists."""
+
 
 class Users(Protocol):
     """
@@ -170,10 +123,13 @@ class Users(Protocol):
     """
 
     async def put_credential(self, user_id: int, credential: Credential) -> None:
-        """Store the credential, encrypted, in place of any older one."""
+        """Store a proven credential, encrypted, in place of every older one; what is stored is shown again."""
+
+    async def put_unproven(self, user_id: int, credential: Credential) -> None:
+        """Store a credential that is not proven, encrypted, beside the one in use."""
 
     async def credential(self, user_id: int) -> Credential:
-        """Return the credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
+        """Return the newest usable credential, proven or not. Raises errors.CredentialMissing or ReauthRequired."""
 
     async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
@@ -458,12 +414,19 @@ class Events(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The external dependencies of the use cases."""
+    """
+    The external dependencies of the use cases.
+
+    Attributes:
+        credentials: The pairs in use. One stored by an older release is not proven.
+        unproven: Newer pairs that are not proven yet; each goes to `credentials` by `mark_proven`.
+    """
 
     discord: Discord
     oauth: OAuth
     users: Users
     credentials: Credentials
+    unproven: Credentials
     guilds: Guilds
     jobs: Jobs
     queue: TurnQueue

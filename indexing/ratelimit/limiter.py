@@ -137,7 +137,7 @@ class Limiter:
         """
         if answer.status is None:
             return
-        outcome = responses.interpret_answer(answer)
+        outcome = responses.interpret_answer(answer, permit.charge)
         if outcome.scope is not None:
             label = SCOPE_LABELS[outcome.scope]
             self._metrics.rate_limited.labels(label).inc()

@@ -34,6 +34,8 @@ from indexing.ratelimit import bounds, route_limits
 
 LANES = (model.Lane.INTERACTIVE, model.Lane.BACKGROUND, model.Lane.REFRESH)
 """Most urgent first."""
+PROOF = "proof"
+"""Prefix of the identity of tokens that are not proven to be anybody's."""
 SEND_DEADLINE = 2.0
 """Seconds from taking a permit within which its call must be sent; a process that was suspended longer gives it back.
 Our guess: longer than a garbage collection and a write to the store take, and part of each lost permit's hold."""
@@ -48,7 +50,8 @@ class Charge:
 
     Attributes:
         route: Template, such as `GET /guilds/{guild.id}/channels`.
-        identity: "bot", or "user:<id>" when the call carries the user's own token; route budgets belong to it.
+        identity: "bot", "client" for the application itself, "user:<id>" when the call carries the user's own token, or
+            "proof:<hash>" for a token that is not proven to be anybody's; route budgets belong to it.
         user_id: User on whose behalf the call is made, whichever token it carries; None for nobody's.
         major: Discord's major parameter, a guild id, which may have a bucket of its own; None when there is none.
         waiter: Name that keeps one queue position across several `take` calls; "" gives each call its own.
@@ -77,8 +80,13 @@ class Charge:
 
     @property
     def token_owner(self) -> str:
-        """Id of the user whose token the call carries, "" for the bot's."""
+        """Id of the user whose token the call carries, "" for the bot's, a hash for a token of nobody proven."""
         return self.identity.partition(":")[2]
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether the call carries a token that is not proven to be anybody's."""
+        return self.identity.startswith(f"{PROOF}:")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

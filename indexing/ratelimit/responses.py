@@ -13,8 +13,8 @@ INVALID_STATUSES = {401, 403, 429}
 Limit)."""
 
 
-def interpret_answer(answer: limits.Answer) -> protocol.Outcome:
-    """Return what *answer*, which has a status, means for the budgets."""
+def interpret_answer(answer: limits.Answer, charge: limits.Charge) -> protocol.Outcome:
+    """Return what *answer*, which has a status, means for the budgets that *charge* names."""
     scope = _scope(answer)
     handled = scope is None and answer.is_discord and answer.status is not None and answer.status < 500  # noqa: PLR2004 -- HTTP
     pause, wait = _pause(answer, scope), _wait(answer)
@@ -23,7 +23,8 @@ def interpret_answer(answer: limits.Answer) -> protocol.Outcome:
         round_trip=answer.round_trip,
         headers=route_limits.BucketHeaders.parse_headers(answer.headers) if learn else None,
         headers_expected=handled,
-        scope=scope,
+        # A global one concerns the token alone, and the user whose budget was charged may not be the token's.
+        scope="route" if scope == "global" and charge.is_proof else scope,
         pause=pause,
         clipped=scope is not None and wait is not None and wait >= bounds.MAX_WAIT,
         invalid=answer.status in INVALID_STATUSES and scope != "shared",

@@ -90,6 +90,14 @@ class IndexingSettings(fields.Group):
     read or nobody read it. Only owners and administrators still see the channels, as they do at once after a 403.
     The default is one day beyond the longest refresh interval. Must not be below INDEXING_MAX_AGE."""
 
+    reauth_grace: float = pydantic.Field(default=3_600.0, ge=0)
+    """Seconds for which what is stored is still shown to a user whose credential Discord refuses. Afterwards nothing is
+    shown until a credential is proven again: the user may have withdrawn their consent. The default leaves time for a
+    new login when tokens are refused for another reason."""
+
+    revoke_grace: float = pydantic.Field(default=0.0, ge=0)
+    """The same after RevokeCredential. 0 hides at once what is stored."""
+
     turn_width: int = pydantic.Field(default=0, ge=0, le=25)
     """Guilds that one turn works on side by side. 0 takes the capacity of USER_BUDGET, at least 5 and at most 12: more
     than a user's budget allows at once would only wait, and calls of all users wait in one queue."""

@@ -10,6 +10,7 @@ A stored value is the first 4 bytes of the key's SHA-256 (which key), 12 bytes o
 another user's row it does not open.
 """
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -25,6 +26,8 @@ from indexing.store import database
 
 ID_BYTES = 4
 NONCE_BYTES = 12
+PROOF_BYTES = 16
+"""Bytes of the hash that names a proven access token; a token has far more entropy than can be guessed."""
 
 
 class CannotOpen(Exception):
@@ -59,11 +62,19 @@ class Vault:
             raise CannotOpen from error
 
 
-FIELDS = {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1, "mark": 1, "locked_until": 1, "doubted_at": 1}
+FIELDS = ("credential", "scopes", "expires_at", "reauth", "mark", "locked_until", "doubted_at", "proof")
+UNPROVEN = "unproven"
+"""Sub-document of a pair that is not proven yet, with the same fields as the pair in use."""
+BESIDE = {f"{UNPROVEN}.mark": 1, f"{UNPROVEN}.reauth": 1}
+"""Projection of whether there is a newer pair that is not refused."""
 
 
-def sealed(safe: Vault, user_id: int, credential: ports.Credential) -> database.Document:
-    """Return the fields that store a credential under a new mark, unlocked."""
+def sealed(safe: Vault, user_id: int, credential: ports.Credential, *, proven: bool) -> database.Document:
+    """
+    Return the fields that store a credential under a new mark, unlocked.
+
+    `proof` names the access token that is proven, because the previous release replaces a pair and leaves the field.
+    """
     tokens = msgspec.json.encode([credential.access_token, credential.refresh_token])
     return {
         "credential": safe.seal(user_id, tokens),
@@ -73,7 +84,17 @@ def sealed(safe: Vault, user_id: int, credential: ports.Credential) -> database.
         "mark": uuid.uuid4().hex,
         "locked_until": 0.0,
         "doubted_at": 0.0,
+        "proof": _proof(credential) if proven else b"",
     }
+
+
+def shown_again() -> database.Document:
+    """Return the rest of the update that puts a proven pair in use: readers see the user again."""
+    return {"$unset": {UNPROVEN: "", "shown_until": ""}, "$inc": {"version": 1}}
+
+
+def _proof(credential: ports.Credential) -> bytes:
+    return hashlib.sha256(credential.access_token.encode()).digest()[:PROOF_BYTES]
 
 
 def opened(safe: Vault, user_id: int, row: database.Document) -> ports.Credential:
@@ -83,66 +104,125 @@ def opened(safe: Vault, user_id: int, row: database.Document) -> ports.Credentia
 
 
 class Credentials:
-    """Port `ports.Credentials`. One round trip for each method."""
+    """
+    Port `ports.Credentials`. One round trip for each method.
 
-    def __init__(self, database: database.Database, safe: Vault) -> None:
+    Args:
+        database: The database.
+        safe: Seals the pairs.
+        slot: Name of the sub-document of the pair; empty for the pair in use.
+    """
+
+    def __init__(self, database: database.Database, safe: Vault, *, slot: str = "") -> None:
         self._users = database["users"]
         self._safe = safe
+        self._slot = slot
+        self._prefix = f"{slot}." if slot else ""
 
     async def get(self, user_id: int) -> ports.StoredCredential:
-        """Return what is stored. Raises errors.CredentialMissing; errors.ReauthRequired when no key opens it."""
+        """Return what is stored. Raises what the port says."""
+        fields = self._paths(dict.fromkeys(FIELDS, 1))
         with database.translated():
-            row = await self._users.find_one({"_id": user_id}, FIELDS)
-        if not row or not row.get("credential"):
-            raise errors.CredentialMissing(user_id)
-        try:
-            pair = opened(self._safe, user_id, row)
-        except CannotOpen as error:
-            raise errors.ReauthRequired(user_id) from error
-        locked_until, doubted_at = row.get("locked_until", 0.0), row.get("doubted_at", 0.0)
-        return ports.StoredCredential(pair, row.get("mark"), locked_until, row.get("reauth", False), doubted_at)
+            found = await self._users.find_one({"_id": user_id}, fields | BESIDE)
+        row = self._row(found)
+        if not row.get("credential"):
+            if not row.get("reauth"):
+                raise errors.CredentialMissing(user_id)
+            pair = ports.REJECTED
+        else:
+            try:
+                pair = opened(self._safe, user_id, row)
+            except CannotOpen as error:
+                raise errors.ReauthRequired(user_id) from error
+        newer = (found or {}).get(UNPROVEN) or {}
+        return ports.StoredCredential(
+            credential=pair,
+            version=row.get("mark"),
+            locked_until=row.get("locked_until", 0.0),
+            refused=row.get("reauth", False),
+            doubted_at=row.get("doubted_at", 0.0),
+            proven=row.get("proof") == _proof(pair),
+            has_newer=not self._slot and bool(newer) and not newer.get("reauth"),
+        )
 
     async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
         """Lock the pair for renewal; returns the new version, None when it is locked or has changed."""
         ours = uuid.uuid4().hex
-        free = {"locked_until": {"$not": {"$gt": now}}}
-        wanted = {"_id": user_id, "mark": version, "credential": {"$ne": None}, **free}
-        return ours if await self._changed(wanted, {"mark": ours, "locked_until": until}) else None
+        free = {"locked_until": {"$not": {"$gt": now}}, "credential": {"$ne": None}}
+        locked = await self._change(user_id, version, {"mark": ours, "locked_until": until}, only_if=free)
+        return ours if locked else None
 
     async def unlock(self, user_id: int, *, version: str, until: float = 0.0) -> None:
         """Leave the pair as it is; it is not renewed before *until*."""
-        await self._changed({"_id": user_id, "mark": version}, {"locked_until": until})
+        await self._change(user_id, version, {"locked_until": until})
 
-    async def store_renewed(self, user_id: int, *, version: str, credential: ports.Credential) -> bool:
+    async def store_renewed(self, user_id: int, *, version: str, credential: ports.Credential, proven: bool) -> bool:
         """Store a new pair and end the lock; False when the lock is lost."""
-        return await self._changed({"_id": user_id, "mark": version}, sealed(self._safe, user_id, credential))
+        return await self._change(user_id, version, sealed(self._safe, user_id, credential, proven=proven))
+
+    async def mark_proven(self, user_id: int, *, version: str | None, credential: ports.Credential) -> bool:
+        """Make this pair the proven one in use; False when it has changed."""
+        change = {"$set": sealed(self._safe, user_id, credential, proven=True)} | shown_again()
+        return await self._update(user_id, version, change)
+
+    async def reject(self, user_id: int, *, version: str | None) -> bool:
+        """Erase a pair that is not the user's; False when it has changed."""
+        fields: database.Document = {"reauth": True, "locked_until": 0.0, "mark": uuid.uuid4().hex}
+        gone = {"$unset": self._paths(dict.fromkeys(("credential", "scopes", "expires_at", "doubted_at", "proof"), ""))}
+        return await self._update(user_id, version, self._end(fields, 0.0) | gone)
 
     async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
         """Note when Discord refused the access token; changes nothing when the pair has changed."""
-        await self._changed({"_id": user_id, "mark": version}, {"doubted_at": at})
+        await self._change(user_id, version, {"doubted_at": at})
 
-    async def mark_refused(self, user_id: int, *, version: str | None) -> bool:
+    async def mark_refused(self, user_id: int, *, version: str | None, shown_until: float) -> bool:
         """Note that only the user can renew the pair; False when it has changed."""
-        return await self._changed({"_id": user_id, "mark": version}, {"reauth": True, "locked_until": 0.0})
+        return await self._update(user_id, version, self._end({"reauth": True, "locked_until": 0.0}, shown_until))
 
-    async def delete(self, user_id: int) -> ports.Credential | None:
-        """Erase the pair, in one write; returns what it was."""
-        gone = {"credential": "", "scopes": "", "expires_at": "", "reauth": "", "locked_until": "", "doubted_at": ""}
+    async def delete(self, user_id: int, *, shown_until: float) -> ports.Credential | None:
+        """Erase both pairs, in one write; returns what the one in use was, else the other."""
+        gone = ("credential", "scopes", "expires_at", "reauth", "locked_until", "doubted_at", UNPROVEN)
+        change = _ended({"mark": uuid.uuid4().hex}, shown_until)
         with database.translated():
             row = await self._users.find_one_and_update(
                 {"_id": user_id},
-                {"$unset": gone, "$set": {"mark": uuid.uuid4().hex}},
-                projection=FIELDS,
+                change | {"$unset": dict.fromkeys(gone, "")},
+                projection=[*FIELDS, UNPROVEN],
                 return_document=pymongo.ReturnDocument.BEFORE,
             )
-        if not row or not row.get("credential"):
-            return None
-        try:
-            return opened(self._safe, user_id, row)
-        except CannotOpen:
-            return None
+        for pair in (row or {}, (row or {}).get(UNPROVEN) or {}):
+            if pair.get("credential"):
+                with contextlib.suppress(CannotOpen):
+                    return opened(self._safe, user_id, pair)
+        return None
 
-    async def _changed(self, wanted: database.Document, change: database.Document) -> bool:
+    async def _change(
+        self, user_id: int, version: str | None, fields: database.Document, *, only_if: database.Document | None = None
+    ) -> bool:
+        return await self._update(user_id, version, {"$set": self._paths(fields)}, only_if=only_if)
+
+    async def _update(
+        self, user_id: int, version: str | None, change: database.Document, *, only_if: database.Document | None = None
+    ) -> bool:
+        """Change the user's document if the pair still has its version; returns whether it had."""
+        wanted = {"_id": user_id} | self._paths({"mark": version} | (only_if or {}))
         with database.translated():
-            done = await self._users.update_one(wanted, {"$set": change})
+            done = await self._users.update_one(wanted, change)
         return bool(done.matched_count)
+
+    def _end(self, fields: database.Document, shown_until: float) -> database.Document:
+        """Return the update that ends the use of the pair; only the one in use says what is shown."""
+        return {"$set": self._paths(fields)} if self._slot else _ended(fields, shown_until)
+
+    def _row(self, found: database.Document | None) -> database.Document:
+        """Return the fields of the pair in a user's document."""
+        row = found or {}
+        return (row.get(self._slot) or {}) if self._slot else row
+
+    def _paths(self, fields: database.Document) -> database.Document:
+        return {f"{self._prefix}{name}": value for name, value in fields.items()}
+
+
+def _ended(fields: database.Document, shown_until: float) -> database.Document:
+    """Return the update with which the consent to what is in use ends: readers see the user until *shown_until*."""
+    return {"$set": fields, "$min": {"shown_until": shown_until}, "$inc": {"version": 1}}

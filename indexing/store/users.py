@@ -16,6 +16,8 @@ guild, and never too few.
 | a role response | 1, and 1 when the user has left |
 """
 
+import contextlib
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -42,6 +44,10 @@ INDEX = {
     "looked_at": 1,
     "pinned": 1,
     "muted": 1,
+    "list_proven_at": 1,
+    "shown_until": 1,
+    "reauth": 1,
+    "scopes": 1,
 }
 """Projection of everything except the credential."""
 CHANGED_AT = "roles_changed_at."
@@ -64,24 +70,39 @@ class Users:
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store the credential, encrypted, in place of any older one."""
-        change = credentials.sealed(self._safe, user_id, credential)
+        change = {"$set": credentials.sealed(self._safe, user_id, credential, proven=True)} | credentials.shown_again()
+        await self._change_or_insert(user_id, change)
+
+    async def put_unproven(self, user_id: int, credential: ports.Credential) -> None:
+        """Store a credential that is not proven, encrypted, beside the one in use."""
+        fields = credentials.sealed(self._safe, user_id, credential, proven=False)
+        first = {"version": database.first_version()}
         with database.translated():
-            first = {"version": database.first_version()}
-            await self._users.update_one({"_id": user_id}, {"$set": change, "$setOnInsert": first}, upsert=True)
+            await self._users.update_one(
+                {"_id": user_id}, {"$set": {credentials.UNPROVEN: fields}, "$setOnInsert": first}, upsert=True
+            )
 
     async def credential(self, user_id: int) -> ports.Credential:
-        """Return the credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
-        fields = {"credential": 1, "scopes": 1, "expires_at": 1, "reauth": 1}
+        """Return the newest usable credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
+        fields = ("credential", "scopes", "expires_at", "reauth", credentials.UNPROVEN)
         with database.translated():
-            row = await self._users.find_one({"_id": user_id}, fields)
-        if not row or not row.get("credential"):
-            raise errors.CredentialMissing(user_id)
-        if row.get("reauth"):
+            row = await self._users.find_one({"_id": user_id}, fields) or {}
+        pairs = [pair for pair in (row.get(credentials.UNPROVEN), row) if pair]
+        for pair in pairs:
+            if pair.get("credential") and not pair.get("reauth"):
+                with contextlib.suppress(credentials.CannotOpen):
+                    return credentials.opened(self._safe, user_id, pair)
+        if any(pair.get("credential") or pair.get("reauth") for pair in pairs):
             raise errors.ReauthRequired(user_id)
-        try:
-            return credentials.opened(self._safe, user_id, row)
-        except credentials.CannotOpen as error:
-            raise errors.ReauthRequired(user_id) from error
+        raise errors.CredentialMissing(user_id)
+
+    async def _change_or_insert(self, user_id: int, update: database.Document) -> None:
+        """Change the user's document, which is stored first if it is missing."""
+        with database.translated():
+            if (await self._users.update_one({"_id": user_id}, update)).matched_count:
+                return
+            await database.insert_new(self._users, [{"_id": user_id, "version": database.first_version()}])
+            await self._users.update_one({"_id": user_id}, update)
 
     async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
@@ -103,12 +124,7 @@ class Users:
     async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
         """Replace the user's preferences."""
         change = {"pinned": list(preferences.pinned), "muted": list(preferences.muted)}
-        update = {"$set": change, "$inc": {"version": 1}}
-        with database.translated():
-            if (await self._users.update_one({"_id": user_id}, update)).matched_count:
-                return
-            await database.insert_new(self._users, [{"_id": user_id, "version": database.first_version()}])
-            await self._users.update_one({"_id": user_id}, update)
+        await self._change_or_insert(user_id, {"$set": change, "$inc": {"version": 1}})
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """Store the user's complete guild list; returns False and changes nothing if another was stored since."""
@@ -203,7 +219,8 @@ def _list_changes(
 ) -> tuple[database.Document, database.Document]:
     """Return the fields that a guild list sets and unsets; changed rights make the roles unknown."""
     rights = sorted((guild.guild_id, guild.owner, guild.permissions) for guild in guilds)
-    set_: database.Document = {"rights": packed_rights(rights), "listed_at": asked_at}
+    # The previous release stores a list without the second time: it is not proven to be the user's.
+    set_: database.Document = {"rights": packed_rights(rights), "listed_at": asked_at, "list_proven_at": asked_at}
     unset: database.Document = {}
     for guild_id, owner, permissions in rights:
         before = known.memberships.get(guild_id)
@@ -256,4 +273,19 @@ def user_of(row: database.Document) -> model.User:
         listed_at=row.get("listed_at"),
         memberships=memberships,
         preferences=model.Preferences(tuple(row.get("pinned", ())), tuple(row.get("muted", ()))),
+        list_proven=is_list_proven(row),
+        shown_until=shown_until(row),
     )
+
+
+def is_list_proven(row: database.Document) -> bool:
+    """Return whether the guild list of a user's document was read with a pair that is proven to be the user's."""
+    return row.get("list_proven_at") == row.get("listed_at")
+
+
+def shown_until(row: database.Document) -> float:
+    """Return when a user is no longer shown what is stored; a consent that ended in an older release has no time."""
+    if "shown_until" in row:
+        return float(row["shown_until"])
+    withdrawn = row.get("reauth", "scopes" not in row)
+    return 0.0 if withdrawn else math.inf

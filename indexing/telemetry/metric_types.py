@@ -141,6 +141,7 @@ ROUTE = Label(
         "GET /guilds/{guild.id}/channels",
         "GET /users/@me/guilds/{guild.id}/member",
         "GET /guilds/{guild.id}/members/{user.id}",
+        "GET /oauth2/@me",
         "POST /oauth2/token",
         "POST /oauth2/token/revoke",
         "other",
@@ -164,6 +165,7 @@ REASON = Label(
             "BOT_TOKEN_REFUSED",
             "CLIENT_REFUSED",
         ),
+        *("CREDENTIAL_OF_ANOTHER_USER", "CREDENTIAL_OF_ANOTHER_APPLICATION", "IDENTIFY_SCOPE_MISSING"),
         *("TURNS_LOST", "CREDENTIAL_MISSING", "REAUTH_REQUIRED", "CREDENTIAL_REVOKED", "INTERNAL", "other"),
     ),
 )

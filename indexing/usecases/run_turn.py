@@ -51,7 +51,7 @@ class TurnRunner:
         self._metrics = metrics
         self._lists = lists
         reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot_guilds)
-        self._credentials = tokens.TokenManager(deps, metrics)
+        self._credentials = tokens.TokenManager(deps, config, metrics)
         self._tasks = guild_tasks.GuildTaskRunner(deps, fetch_guild.GuildStep(deps, config, metrics, reader), metrics)
         self._forgiving: set[asyncio.Task[None]] = set()
         self._log = logs.get(__name__)
@@ -86,7 +86,7 @@ class TurnRunner:
                     await self._end_job(job, model.JobState.FAILED, "TURNS_LOST")
                 else:
                     await self._run_owned(job, tasks, limits)
-            except (errors.CredentialMissing, errors.ReauthRequired) as problem:
+            except (errors.CredentialMissing, errors.ReauthRequired, errors.CredentialRejected) as problem:
                 await self._end_job(job, model.JobState.FAILED, problem.reason)
             except errors.LimiterUnavailable as problem:
                 await self._schedule_next(job, self._deps.clock() + problem.retry_after)
@@ -134,7 +134,11 @@ class TurnRunner:
         if not job.listed and not await self._list_guilds(run):
             return
         await self._load_tasks(run)
-        await self._tasks.run_tasks(run)
+        try:
+            await self._tasks.run_tasks(run)
+        except errors.CredentialRejected:
+            await self._credentials.reject(job.user_id, run.credential)
+            raise
         if run.open_tasks():
             await self._schedule_next(run.job, self._next_due(run), run)
         else:

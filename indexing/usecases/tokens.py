@@ -1,5 +1,5 @@
 """
-Users' OAuth2 token pairs: renewed before they expire, looked at, and revoked.
+Users' OAuth2 token pairs: proven before their first use, and renewed before they expire.
 
 Every write is a compare-and-set on the stored `version`. A process that finds a pair about to expire locks it, trades
 its refresh token, and stores the new pair before anything uses it. Other processes use the old pair until it expires,
@@ -10,20 +10,19 @@ there leaves the old pair locked. After the lock expires, the next process tries
 renews it if the first request never arrived. Otherwise Discord refuses it, and the user must log in again
 (REAUTH_REQUIRED). A pair that is not stored is never used, and no work waits longer than the lock.
 
-A revoked pair is deleted first and revoked at Discord second, so that no process uses it whatever fails in between.
+A newer pair that is not proven yet (prove_token.py) is tried first. If it fails, the one in use is used.
 
-Round trips while the pair is valid: 1 to MongoDB. To renew it: 1 to Discord, 2 to Redis, 2 to MongoDB more.
+Round trips while the pair is valid: 1 to MongoDB. To renew it: 1 to Discord, 2 to Redis, 2 to MongoDB more. To prove
+it, once: 1 to Discord, 2 to Redis, 3 to MongoDB.
 """
 
 import asyncio
-import dataclasses
-import enum
 from typing import NoReturn
 
-from indexing import concurrency, errors
-from indexing.domain import model, ports
+from indexing import concurrency, errors, settings
+from indexing.domain import ports
 from indexing.telemetry import logs, metrics
-from indexing.usecases import control_job
+from indexing.usecases import prove_token
 
 RENEW_AHEAD = 600.0
 """Seconds before its expiry from which a pair is renewed; Discord's access tokens are valid for a week."""
@@ -46,13 +45,6 @@ DOUBT_LIFETIME = 3_600.0
 STORE_RETRIES = (0.1, 0.3, 0.9)
 """Seconds before each retry of storing a new pair: if it is lost, the user must log in again."""
 
-CREDENTIAL_REVOKED = "CREDENTIAL_REVOKED"
-"""Reason of a job that ended with the revocation of its user's credential."""
-REVOKE_PERMIT_WAIT = 1.0
-"""Longest wait for the permit of a revocation, in seconds."""
-REVOKE_TIMEOUT = 5.0
-"""Longest time for the revocation at Discord, in seconds."""
-
 RECOVERABLE_ERRORS = (
     *(errors.RateLimited, errors.LimiterUnavailable, errors.EgressBlocked),
     *(errors.DiscordTransient, errors.DiscordRefused),
@@ -61,23 +53,106 @@ RECOVERABLE_ERRORS = (
 
 
 class TokenManager:
-    """Provides valid token pairs, renewing them when needed."""
+    """
+    Provides valid token pairs that are proven to be the user's, renewing them when needed.
 
-    def __init__(self, deps: ports.Dependencies, metrics: metrics.IndexingMetrics) -> None:
+    Args:
+        unproven: Whether to manage the newer pairs that are not proven yet, instead of those in use.
+    """
+
+    def __init__(
+        self,
+        deps: ports.Dependencies,
+        config: settings.IndexingSettings,
+        metrics: metrics.IndexingMetrics,
+        *,
+        unproven: bool = False,
+    ) -> None:
         self._deps = deps
+        self._config = config
         self._metrics = metrics
+        self._pairs = deps.unproven if unproven else deps.credentials
+        self._newer = None if unproven else TokenManager(deps, config, metrics, unproven=True)
         self._doubted: dict[int, str | None] = {}
         self._log = logs.get(__name__)
 
     async def get_usable(self, user_id: int, purpose: ports.Purpose) -> ports.Credential:
         """
-        Return the user's pair, renewed if it is about to expire.
+        Return the user's newest proven pair, renewed if it is about to expire, and proven now if that is missing.
 
         Raises:
             errors.CredentialMissing, errors.ReauthRequired: There is none, or only the user can renew it.
-            errors.CredentialBusy, and the errors of `ports.OAuth`: It has expired and cannot be renewed now.
+            errors.CredentialRejected: It is not the user's. It is erased.
+            errors.CredentialBusy, and the errors of `ports.OAuth`: It cannot be renewed or proven now.
         """
+        try:
+            held = await self._load(user_id)
+        except (errors.CredentialMissing, errors.ReauthRequired) as problem:
+            if self._newer is None:
+                raise
+            try:
+                return await self._newer.get_usable(user_id, purpose)
+            except errors.CredentialMissing:
+                raise problem from None
+        if self._newer is not None and held.has_newer:
+            newer = await self._newer.get_if_usable(user_id, purpose)
+            if newer is not None:
+                return newer
+        return await self._get_proven(user_id, held, purpose)
+
+    async def get_if_usable(self, user_id: int, purpose: ports.Purpose) -> ports.Credential | None:
+        """Return what `get_usable` returns; None when that fails now or for good."""
+        try:
+            return await self.get_usable(user_id, purpose)
+        except (errors.CredentialMissing, errors.ReauthRequired, errors.CredentialRejected, *RECOVERABLE_ERRORS) as why:
+            self._log.info("newer_credential_not_used", user=user_id, reason=why.reason)
+            return None
+
+    async def _get_proven(self, user_id: int, held: ports.StoredCredential, purpose: ports.Purpose) -> ports.Credential:
+        """Return the pair, proven now unless it is."""
+        pair = await self._get_fresh(user_id, held, purpose)
+        if held.proven:
+            return pair
+        try:
+            return await self._prove(user_id, pair, purpose)
+        except errors.TokenRefused:
+            now = await self._load(user_id)
+            replaced = now.credential.access_token != pair.access_token
+            pair = now.credential if replaced else await self._renew_doubted(user_id, now, purpose)
+        try:
+            return await self._prove(user_id, pair, purpose)
+        except errors.TokenRefused:
+            await self.confirm_refused(user_id, pair)
+
+    async def _prove(self, user_id: int, pair: ports.Credential, purpose: ports.Purpose) -> ports.Credential:
+        """Prove a pair and make it the one in use."""
+        try:
+            proven = await prove_token.prove(self._deps.oauth, user_id, pair, purpose)
+        except errors.CredentialRejected:
+            await self.reject(user_id, pair)
+            raise
+        if self._newer is None:
+            await prove_token.drop_unproven_list(self._deps, user_id)
         held = await self._load(user_id)
+        same = held.credential.access_token == pair.access_token
+        if not same or not await self._pairs.mark_proven(user_id, version=held.version, credential=proven):
+            raise errors.CredentialBusy(user_id, POLL_INTERVAL)
+        self._doubted.pop(user_id, None)
+        self._log.info("credential_proven", user=user_id)
+        return proven
+
+    async def reject(self, user_id: int, used: ports.Credential) -> None:
+        """Erase the pair *used*, which is not the user's, and the guild list that the pair in use has brought."""
+        held = await self._pairs.get(user_id)
+        if held.credential.access_token != used.access_token:
+            return
+        if self._newer is not None and (known := await self._deps.users.load(user_id)) is not None:
+            await self._deps.users.replace_guild_list(known, [], self._deps.clock())
+        await self._pairs.reject(user_id, version=held.version)
+        self._log.warning("credential_rejected", user=user_id)
+
+    async def _get_fresh(self, user_id: int, held: ports.StoredCredential, purpose: ports.Purpose) -> ports.Credential:
+        """Return the pair, renewed if it is about to expire."""
         left = _seconds_left(held, self._deps.clock())
         if left > RENEW_AHEAD or not self._renewable(held):
             return held.credential
@@ -102,8 +177,15 @@ class TokenManager:
             errors.CredentialMissing, errors.CredentialBusy, and the errors of `ports.OAuth`.
         """
         held = await self._load(user_id)
-        if held.credential.access_token != used.access_token:
-            return held.credential
+        if held.credential.access_token == used.access_token:
+            return await self._renew_doubted(user_id, held, purpose)
+        if not held.proven:
+            raise errors.CredentialBusy(user_id, POLL_INTERVAL)
+        return held.credential
+
+    async def _renew_doubted(
+        self, user_id: int, held: ports.StoredCredential, purpose: ports.Purpose
+    ) -> ports.Credential:
         doubted = 0.0 <= self._deps.clock() - held.doubted_at < DOUBT_LIFETIME
         if doubted or not self._renewable(held):
             await self._confirm_refused(user_id, held)
@@ -128,25 +210,29 @@ class TokenManager:
     async def note_accepted(self, user_id: int) -> None:
         """Forget a first refusal: Discord has accepted the pair since. No round trip without one."""
         if user_id in self._doubted:
-            await self._deps.credentials.mark_doubted(user_id, version=self._doubted.pop(user_id), at=0.0)
+            await self._pairs.mark_doubted(user_id, version=self._doubted.pop(user_id), at=0.0)
 
     async def _confirm_refused(self, user_id: int, held: ports.StoredCredential) -> NoReturn:
         now = self._deps.clock()
         age = now - held.doubted_at
         if CONFIRMATION_PAUSE <= age < DOUBT_LIFETIME:
-            if await self._deps.credentials.mark_refused(user_id, version=held.version):
+            if await self._mark_refused(user_id, held.version):
                 self._log.info("reauth_required", user=user_id, reason="access token refused twice")
                 raise errors.ReauthRequired(user_id)
             raise errors.CredentialBusy(user_id, POLL_INTERVAL)
         if not 0 <= age < CONFIRMATION_PAUSE:
             self._log.info("access_token_refused", user=user_id)
-            await self._deps.credentials.mark_doubted(user_id, version=held.version, at=now)
+            await self._pairs.mark_doubted(user_id, version=held.version, at=now)
             age = 0.0
         raise errors.CredentialBusy(user_id, CONFIRMATION_PAUSE - age)
 
+    async def _mark_refused(self, user_id: int, version: str | None) -> bool:
+        until = self._deps.clock() + self._config.reauth_grace
+        return await self._pairs.mark_refused(user_id, version=version, shown_until=until)
+
     async def _load(self, user_id: int) -> ports.StoredCredential:
         try:
-            held = await self._deps.credentials.get(user_id)
+            held = await self._pairs.get(user_id)
         except errors.ReauthRequired:
             # The row stays unchanged: the credential is usable again when the key is configured again.
             self._log.error("credential_undecryptable", user=user_id)
@@ -171,11 +257,11 @@ class TokenManager:
             version = None
             if held.locked_until <= now:
                 lease = self._deps.oauth.max_call_time + purpose.max_wait + LOCK_MARGIN
-                version = await self._deps.credentials.lock(user_id, version=held.version, now=now, until=now + lease)
+                version = await self._pairs.lock(user_id, version=held.version, now=now, until=now + lease)
             if version is not None:
                 # Shielded: a turn that is cancelled must not lose a response in flight.
                 return await asyncio.shield(
-                    concurrency.spawn_shared(self._renew_locked(user_id, before, version, purpose))
+                    concurrency.spawn_shared(self._renew_locked(user_id, held, version, purpose))
                 )
             if now >= until:
                 raise errors.CredentialBusy(user_id, min(max(held.locked_until - now, POLL_INTERVAL), RENEWAL_WAIT))
@@ -184,47 +270,51 @@ class TokenManager:
         return held.credential
 
     async def _renew_locked(
-        self, user_id: int, before: ports.Credential, version: str, purpose: ports.Purpose
+        self, user_id: int, held: ports.StoredCredential, version: str, purpose: ports.Purpose
     ) -> ports.Credential:
         """Trade the refresh token while holding the lock."""
         now = self._deps.clock
         try:
-            pair = await self._deps.oauth.renew(before, purpose, now())
+            pair = await self._deps.oauth.renew(held.credential, purpose, now())
         except errors.GrantRefused as refusal:
             self._metrics.renewals.labels("refused").inc()
-            if await self._deps.credentials.mark_refused(user_id, version=version):
+            if await self._mark_refused(user_id, version):
                 self._log.info("reauth_required", user=user_id)
                 raise errors.ReauthRequired(user_id) from refusal
             return (await self._load(user_id)).credential
         except (errors.RateLimited, errors.LimiterUnavailable):
-            await self._deps.credentials.unlock(user_id, version=version)
+            await self._pairs.unlock(user_id, version=version)
             raise
         except errors.IndexerError as problem:
             application_error = isinstance(problem, errors.DiscordRefused)
             self._metrics.renewals.labels("failed").inc()
             self._log.warning("credential_not_renewed", user=user_id, reason=problem.reason)
-            await self._deps.credentials.unlock(
+            await self._pairs.unlock(
                 user_id, version=version, until=now() + (LONG_RETRY_PAUSE if application_error else RETRY_PAUSE)
             )
             raise
-        return await self._store_with_retries(user_id, version, pair)
+        return await self._store_with_retries(user_id, version, pair, proven=held.proven)
 
-    async def _store_with_retries(self, user_id: int, version: str, pair: ports.Credential) -> ports.Credential:
+    async def _store_with_retries(
+        self, user_id: int, version: str, pair: ports.Credential, *, proven: bool
+    ) -> ports.Credential:
         """Store the new pair and return the stored one: the new pair, or the one that replaced it meanwhile."""
         for pause in STORE_RETRIES:
             try:
-                return await self._store_once(user_id, version, pair)
+                return await self._store_once(user_id, version, pair, proven=proven)
             except errors.StoreUnavailable:
                 await asyncio.sleep(pause)
         try:
-            return await self._store_once(user_id, version, pair)
+            return await self._store_once(user_id, version, pair, proven=proven)
         except errors.StoreUnavailable:
             self._metrics.renewals.labels("lost").inc()
             self._log.exception("renewed_credential_lost", user=user_id)
             raise
 
-    async def _store_once(self, user_id: int, version: str, pair: ports.Credential) -> ports.Credential:
-        if await self._deps.credentials.store_renewed(user_id, version=version, credential=pair):
+    async def _store_once(
+        self, user_id: int, version: str, pair: ports.Credential, *, proven: bool
+    ) -> ports.Credential:
+        if await self._pairs.store_renewed(user_id, version=version, credential=pair, proven=proven):
             self._metrics.renewals.labels("renewed").inc()
             return pair
         held = await self._load(user_id)
@@ -241,69 +331,3 @@ def _seconds_left(held: ports.StoredCredential, now: float) -> float:
     """Return the seconds until the access token expires; infinite when that is unknown."""
     expires_at = held.credential.expires_at
     return float("inf") if expires_at is None else expires_at - now
-
-
-class CredentialState(enum.StrEnum):
-    """Whether a credential can be used."""
-
-    MISSING = "MISSING"
-    ACTIVE = "ACTIVE"
-    REAUTH_REQUIRED = "REAUTH_REQUIRED"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CredentialStatus:
-    """The status of a credential, without its tokens."""
-
-    state: CredentialState
-    scopes: tuple[str, ...] = ()
-    expires_at: float | None = None
-
-
-class CredentialControl:
-    """Reports the status of credentials and revokes them."""
-
-    def __init__(self, deps: ports.Dependencies, controls: control_job.JobControl) -> None:
-        self._deps = deps
-        self._controls = controls
-        self._log = logs.get(__name__)
-
-    async def get_status(self, user_id: int) -> CredentialStatus:
-        """Return the status of the user's credential. One round trip; raises errors.StoreUnavailable."""
-        try:
-            held = await self._deps.credentials.get(user_id)
-        except errors.CredentialMissing:
-            return CredentialStatus(CredentialState.MISSING)
-        except errors.ReauthRequired:
-            return CredentialStatus(CredentialState.REAUTH_REQUIRED)
-        state = CredentialState.REAUTH_REQUIRED if held.refused else CredentialState.ACTIVE
-        return CredentialStatus(state, held.credential.scopes, held.credential.expires_at)
-
-    async def revoke(self, user_id: int) -> bool:
-        """
-        Delete the user's tokens, end their job, and revoke the tokens at Discord; returns whether Discord did.
-
-        Discord is asked once, for at most REVOKE_TIMEOUT; if that fails, the access token stays valid there until it
-        expires. The call is idempotent.
-
-        Raises:
-            errors.StoreUnavailable, errors.QueueUnavailable: The tokens may or may not be deleted; call again.
-        """
-        pair = await self._deps.credentials.delete(user_id)
-        revoked, _ = await asyncio.gather(
-            self._revoke_at_discord(user_id, pair), self._controls.stop_user_job(user_id, CREDENTIAL_REVOKED)
-        )
-        self._log.info("credential_revoked", user=user_id, at_discord=revoked)
-        return revoked
-
-    async def _revoke_at_discord(self, user_id: int, pair: ports.Credential | None) -> bool:
-        if pair is None or not self._deps.oauth.enabled:
-            return False
-        try:
-            async with asyncio.timeout(REVOKE_TIMEOUT):
-                purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", REVOKE_PERMIT_WAIT)
-                await self._deps.oauth.revoke(pair, purpose)
-        except (errors.IndexerError, TimeoutError) as problem:
-            self._log.warning("not_revoked_at_discord", user=user_id, reason=type(problem).__name__)
-            return False
-        return True

@@ -46,6 +46,7 @@ class Stores:
 
     users: ports.Users
     credentials: ports.Credentials
+    unproven: ports.Credentials
     guilds: ports.Guilds
     jobs: ports.Jobs
     requests: ports.IdempotencyStore
@@ -59,9 +60,10 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
         pytest.skip(NOT_IN_ROWS[request.node.originalname])
     if request.param == "memory":
         members = fakes.MemoryUsers()
-        kept, asked = pairs.MemoryCredentials(members), fakes.MemoryIdempotencyStore(members)
+        kept, newer = pairs.MemoryCredentials(members), pairs.MemoryCredentials(members, unproven=True)
+        asked = fakes.MemoryIdempotencyStore(members)
         places, work = fakes.MemoryGuilds(members), fakes.MemoryJobs()
-        yield Stores(members, kept, places, work, asked, fakes.MemoryUserData(members, places, work, asked))
+        yield Stores(members, kept, newer, places, work, asked, fakes.MemoryUserData(members, places, work, asked))
     else:
         config = settings.MongoSettings(url=request.getfixturevalue("mongodb_url"), database="contract")
         async with store_database.open_database(config) as database:
@@ -78,6 +80,7 @@ async def _over(database: store_database.Database, state: schema.State) -> Store
         return Stores(
             memberships.RowUsers(database, safe, form, lambda: clockwork.START),
             credentials.Credentials(database, safe),
+            credentials.Credentials(database, safe, slot=credentials.UNPROVEN),
             channels.RowGuilds(database, form),
             units.RowJobs(database, form, retention=3600.0),
             idempotency.MongoIdempotencyStore(database),
@@ -86,6 +89,7 @@ async def _over(database: store_database.Database, state: schema.State) -> Store
     return Stores(
         users.Users(database, safe),
         credentials.Credentials(database, safe),
+        credentials.Credentials(database, safe, slot=credentials.UNPROVEN),
         guilds.Guilds(database),
         jobs.Jobs(database, retention=3600.0),
         idempotency.MongoIdempotencyStore(database),

@@ -30,7 +30,7 @@ async def test_the_user_stays_known_when_their_pair_is_deleted(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
     """Indexed data stays until the user is erased."""
-    await pairs.delete(values.USER)
+    await pairs.delete(values.USER, shown_until=0.0)
 
     assert await stores.users.exists(values.USER)
 
@@ -68,8 +68,8 @@ async def test_a_lock_is_taken_over_when_its_time_is_over(pairs: ports.Credentia
     alive = await pairs.lock(values.USER, version=dead, now=NOW + 10.0, until=NOW + 20.0)
 
     assert alive is not None
-    assert not await pairs.store_renewed(values.USER, version=dead, credential=NEW)
-    assert not await pairs.mark_refused(values.USER, version=dead)
+    assert not await pairs.store_renewed(values.USER, version=dead, credential=NEW, proven=True)
+    assert not await pairs.mark_refused(values.USER, version=dead, shown_until=0.0)
     assert (await pairs.get(values.USER)).credential.access_token == "access"
 
 
@@ -77,12 +77,12 @@ async def test_the_new_pair_replaces_the_old_one_when_the_lock_is_held(pairs: po
     """At once, for the users port as well, and it can be renewed again."""
     version = await locked(pairs)
 
-    stored = await pairs.store_renewed(values.USER, version=version, credential=NEW)
+    stored = await pairs.store_renewed(values.USER, version=version, credential=NEW, proven=True)
 
     held = await pairs.get(values.USER)
     assert stored
     assert (held.credential, held.locked_until) == (NEW, 0.0)
-    assert not await pairs.store_renewed(values.USER, version=version, credential=values.credential())
+    assert not await pairs.store_renewed(values.USER, version=version, credential=values.credential(), proven=True)
 
 
 async def test_a_new_consent_wins_when_it_is_stored_during_a_renewal(
@@ -92,8 +92,8 @@ async def test_a_new_consent_wins_when_it_is_stored_during_a_renewal(
     version = await locked(pairs)
     await stores.users.put_credential(values.USER, NEW)
 
-    assert not await pairs.store_renewed(values.USER, version=version, credential=values.credential())
-    assert not await pairs.mark_refused(values.USER, version=version)
+    assert not await pairs.store_renewed(values.USER, version=version, credential=values.credential(), proven=True)
+    assert not await pairs.mark_refused(values.USER, version=version, shown_until=0.0)
     assert await stores.users.credential(values.USER) == NEW
 
 
@@ -122,7 +122,7 @@ async def test_a_suspected_refusal_applies_to_one_pair_when_it_is_stored(
     brought = await pairs.get(values.USER)
     version = await locked(pairs)
     await pairs.mark_doubted(values.USER, version=version, at=NOW)
-    await pairs.store_renewed(values.USER, version=version, credential=NEW)
+    await pairs.store_renewed(values.USER, version=version, credential=NEW, proven=True)
 
     assert (doubted.doubted_at, doubted.version, doubted.refused) == (NOW, before, False)
     assert (trusted.doubted_at, brought.doubted_at) == (0.0, 0.0)
@@ -131,7 +131,7 @@ async def test_a_suspected_refusal_applies_to_one_pair_when_it_is_stored(
 
 async def test_the_pair_is_withheld_when_it_was_refused(stores: conftest.Stores, pairs: ports.Credentials) -> None:
     """The users port does not return it; its status can still be read."""
-    refused = await pairs.mark_refused(values.USER, version=await locked(pairs))
+    refused = await pairs.mark_refused(values.USER, version=await locked(pairs), shown_until=0.0)
 
     assert refused
     assert (await pairs.get(values.USER)).refused
@@ -143,10 +143,10 @@ async def test_nothing_is_left_when_the_pair_is_deleted(stores: conftest.Stores,
     """It is returned once, to be revoked at Discord; a renewal in flight restores nothing."""
     version = await locked(pairs)
 
-    first, second = await pairs.delete(values.USER), await pairs.delete(values.USER)
+    first, second = await pairs.delete(values.USER, shown_until=0.0), await pairs.delete(values.USER, shown_until=0.0)
 
     assert (first, second) == (values.credential(expires_at=NOW + 60.0), None)
-    assert not await pairs.store_renewed(values.USER, version=version, credential=NEW)
+    assert not await pairs.store_renewed(values.USER, version=version, credential=NEW, proven=True)
     with pytest.raises(errors.CredentialMissing):
         await pairs.get(values.USER)
     with pytest.raises(errors.CredentialMissing):
@@ -157,7 +157,7 @@ async def test_the_user_stays_unknown_when_an_unknown_users_pair_is_deleted(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
     """Neither deletion nor refusal of an unknown user's pair stores anything."""
-    assert await pairs.delete(values.USER + 1) is None
-    assert not await pairs.mark_refused(values.USER + 1, version=None)
+    assert await pairs.delete(values.USER + 1, shown_until=0.0) is None
+    assert not await pairs.mark_refused(values.USER + 1, version=None, shown_until=0.0)
     assert not await stores.users.exists(values.USER + 1)
     assert await pairs.lock(values.USER + 1, version=None, now=NOW, until=NOW + 1.0) is None

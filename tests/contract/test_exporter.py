@@ -139,7 +139,7 @@ async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them
     for user in (7, 8, 9):
         await store.put_credential(user, values.credential())
     pairs = credentials.Credentials(bench.database, vault)
-    await pairs.mark_refused(8, version=(await pairs.get(8)).version)
+    await pairs.mark_refused(8, version=(await pairs.get(8)).version, shown_until=0.0)
 
     await bench.exporter.update_metrics()
 

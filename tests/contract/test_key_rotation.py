@@ -82,7 +82,9 @@ async def test_a_lock_holds_when_its_pair_is_sealed_anew(database: database.Data
 
     await rotating(database).run(quiet)
 
-    assert await store.store_renewed(1, version=version, credential=values.credential(access_token="renewed"))
+    assert await store.store_renewed(
+        1, version=version, credential=values.credential(access_token="renewed"), proven=True
+    )
     assert (await store.get(1)).credential.access_token == "renewed"
 
 
@@ -158,7 +160,9 @@ async def test_everything_is_sealed_anew_when_a_killed_command_is_started_again(
     total = 3_000
     (old,), (new,) = _keys_of(SECRETS[0]), _keys_of(SECRETS[1])
     safe = credentials.Vault((old,))
-    rows = [{"_id": user_id} | credentials.sealed(safe, user_id, pair(user_id)) for user_id in range(total)]
+    rows = [
+        {"_id": user_id} | credentials.sealed(safe, user_id, pair(user_id), proven=True) for user_id in range(total)
+    ]
     await database["users"].insert_many(rows)
 
     done = await asyncio.to_thread(killed_half_way, command)

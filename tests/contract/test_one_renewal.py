@@ -45,8 +45,9 @@ def _want(user: int, refused: bool) -> str:  # noqa: FBT001 -- only called by na
 
 async def _wanting(user: int, *, refused: bool) -> str:
     seen = metrics.Metrics(registry.CollectorRegistry())
-    async with wiring.open_components(settings.load(), stub.StubBroker(middleware=[]), seen, time.time) as parts:  # noqa: TID251 -- the one clock of this process
-        case = tokens.TokenManager(parts.dependencies, seen.indexing)
+    config = settings.load()
+    async with wiring.open_components(config, stub.StubBroker(middleware=[]), seen, time.time) as parts:  # noqa: TID251 -- the one clock of this process
+        case = tokens.TokenManager(parts.dependencies, config.indexing, seen.indexing)
         purpose = ports.Purpose(model.Lane.BACKGROUND, user, "", 1.0)
         used = (await parts.dependencies.credentials.get(user)).credential
         assert STARTED is not None

@@ -55,7 +55,7 @@ async def test_the_credential_is_usable_again_when_the_user_logs_in_after_a_refu
     users = stores.users
     await users.put_credential(values.USER, values.credential())
     version = (await stores.credentials.get(values.USER)).version
-    assert await stores.credentials.mark_refused(values.USER, version=version)
+    assert await stores.credentials.mark_refused(values.USER, version=version, shown_until=0.0)
 
     await users.put_credential(values.USER, values.credential(access_token="renewed"))
 
@@ -410,7 +410,7 @@ async def test_one_list_is_stored_when_several_are_written_at_once(users: ports.
 
 
 async def test_the_version_grows_by_one_when_visibility_may_change(users: ports.Users) -> None:
-    """A list counts by its time as well. A view, a credential and unchanged roles do not count."""
+    """A list counts by its time as well, and a credential. A view and unchanged roles do not count."""
     await users.put_preferences(values.USER, model.Preferences())
     first = (await loaded(users)).version
     grown: dict[str, int] = {}
@@ -441,7 +441,7 @@ async def test_the_version_grows_by_one_when_visibility_may_change(users: ports.
     await note("left")
 
     assert grown == {
-        "credential": 0,
+        "credential": 1,
         "preferences": 1,
         "list": 1,
         "first roles": 1,

@@ -104,7 +104,7 @@ def _whole() -> Iterator[tuple[Reader, Any]]:
     yield payloads.decode_guilds, rows[:4]
     member = here.member(user, guilds[0])
     assert member is not None
-    yield payloads.decode_roles, played.member(member, played.user(user, "someone"), now_ms=here.spec.now_ms)
+    yield payloads.decode_member, played.member(member, played.user(user, "someone"), now_ms=here.spec.now_ms)
     yield payloads.decode_error, {"message": "You are being rate limited.", "retry_after": 64.57, "global": False}
     for guild in guilds[:4]:
         yield read_channels, [played.channel(channel, guild.id) for channel in here.channels_of(guild)[:5]]

@@ -53,7 +53,7 @@ class RowUsers(users.Users):
         return {user_id: user.version for user_id, user in (await self._load_rows(user_ids)).items()}
 
     async def _load_rows(self, user_ids: Collection[int]) -> dict[int, model.User]:
-        fields = {"listed_at": 1, "pinned": 1, "muted": 1}
+        fields = ("listed_at", "pinned", "muted", "list_proven_at", "shown_until", "reauth", "scopes")
         with database.translated():
             found = await self._users.find({"_id": {"$in": list(user_ids)}}, fields).to_list(None)
         members = await read_memberships(self._memberships, {"$in": list(user_ids)})
@@ -193,5 +193,6 @@ def _user(row: database.Document, members: dict[int, model.Membership]) -> model
     preferences = model.Preferences(tuple(row.get("pinned", ())), tuple(row.get("muted", ())))
     ordered = dict(sorted(members.items()))
     shown = [dataclasses.replace(member, last_viewed_at=None) for member in ordered.values()]
-    version = channels.version_of((row.get("listed_at"), shown, preferences))
-    return model.User(int(row["_id"]), version, row.get("listed_at"), ordered, preferences)
+    proven, until = users.is_list_proven(row), users.shown_until(row)
+    version = channels.version_of((row.get("listed_at"), shown, preferences, proven, until))
+    return model.User(int(row["_id"]), version, row.get("listed_at"), ordered, preferences, proven, until)

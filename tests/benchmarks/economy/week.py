@@ -133,6 +133,7 @@ class _WeekSimulation:
             oauth=pairs.FakeOAuth(),
             users=users,
             credentials=pairs.MemoryCredentials(users),
+            unproven=pairs.MemoryCredentials(users, unproven=True),
             guilds=guilds,
             jobs=jobs,
             queue=fakes.RecordingQueue(),

@@ -359,7 +359,7 @@ def test_text_is_repaired_when_it_is_not_valid(raw: bytes, name: str) -> None:
     assert channel.overwrites == model.Overwrites.of([model.Overwrite(5, 0, 1024, 0)])
     assert error is not None
     assert (error.message, error.code) == (name, 50001)
-    assert payloads.decode_roles(b'{"roles": ["5"], "nick": ' + raw + b"}") == (5,)
+    assert payloads.decode_member(b'{"roles": ["5"], "nick": ' + raw + b"}") == (None, (5,))
 
 
 JSON = strategies.recursive(

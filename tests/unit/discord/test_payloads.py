@@ -173,7 +173,7 @@ def test_a_row_is_left_out_when_its_id_is_no_snowflake(text: str) -> None:
     assert payloads.decode_guilds(body(GUILD | {"id": text}), unreadable) == []
     assert payloads.decode_guild_ids(body(GUILD | {"id": text}), unreadable) == []
     assert payloads.decode_channels(body(CHANNEL | {"id": text}), 9, unreadable) == []
-    assert payloads.decode_roles(json.dumps({"roles": [text, "5"]}).encode(), unreadable) == (5,)
+    assert payloads.decode_member(json.dumps({"roles": [text, "5"]}).encode(), unreadable) == (None, (5,))
 
     assert unreadable == {"guild": 1, "bot_guild": 1, "channel": 1, "role": 1}
 
@@ -211,17 +211,21 @@ def test_texts_are_cut_when_they_are_longer_than_discord_allows() -> None:
     assert (len(channel.name), len(channel.topic or ""), len(guild.name)) == (100, 4_096, 100)
 
 
-def test_roles_are_read_when_a_member_is_sent() -> None:
-    """In Discord's order; all other fields are ignored."""
-    member: dict[str, Any] = {"user": {}, "nick": None, "roles": ["5", BIG], "joined_at": "2015-04-26T06:26:56+00:00"}
+@pytest.mark.parametrize(
+    ("user", "user_id"),
+    [({"id": "7", "username": "someone"}, 7), (None, None), ({}, None), ({"id": 7}, None), ({"id": "0"}, None)],
+)
+def test_roles_are_read_when_a_member_is_sent(user: object, user_id: int | None) -> None:
+    """In Discord's order, with the user if one is named; all other fields are ignored."""
+    member: dict[str, Any] = {"user": user, "nick": None, "roles": ["5", BIG], "joined_at": "2015-04-26T06:26:56+00:00"}
 
-    assert payloads.decode_roles(json.dumps(member).encode()) == (5, LARGEST)
+    assert payloads.decode_member(json.dumps(member).encode()) == (user_id, (5, LARGEST))
 
 
 def test_roles_are_refused_when_a_member_has_none_listed() -> None:
     """A missing list differs from an empty one: the roles are unknown."""
     with pytest.raises(ValueError):
-        payloads.decode_roles(b"{}")
+        payloads.decode_member(b"{}")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +262,7 @@ DECODERS: list[Any] = [
     payloads.decode_guilds,
     payloads.decode_guild_ids,
     lambda text: payloads.decode_channels(text, 9),
-    payloads.decode_roles,
+    payloads.decode_member,
     payloads.decode_error,
 ]
 JSON = strategies.recursive(

@@ -86,13 +86,13 @@ async def test_the_roster_is_updated_when_the_guilds_change(database: store_data
 
 
 async def test_a_user_is_loaded_when_an_older_document_lacks_fields(database: store_database.Database) -> None:
-    """A document with only a credential, and one with unknown fields."""
+    """An empty document, and one with unknown fields; without a credential nothing is shown."""
     await database["users"].insert_many([{"_id": USER}, {"_id": USER + 1, "version": 3, "brand_new": 1}])
     store = users.Users(database, credentials.Vault((KEY,)))
 
     found = [await store.load(user_id) for user_id in (USER, USER + 1)]
 
     assert found == [
-        model.User(USER, 0, None, {}, model.Preferences()),
-        model.User(USER + 1, 3, None, {}, model.Preferences()),
+        model.User(USER, 0, None, {}, model.Preferences(), shown_until=0.0),
+        model.User(USER + 1, 3, None, {}, model.Preferences(), shown_until=0.0),
     ]

@@ -4,7 +4,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model, turns
-from indexing.usecases import control_job, tokens
+from indexing.usecases import control_credential, control_job
 from tests import fake_backend, values
 
 pytestmark = pytest.mark.clockwork
@@ -23,9 +23,11 @@ async def backend() -> fake_backend.FakeBackend:
     return made
 
 
-def credential_control(backend: fake_backend.FakeBackend) -> tokens.CredentialControl:
+def credential_control(backend: fake_backend.FakeBackend) -> control_credential.CredentialControl:
     """Return the use case."""
-    return tokens.CredentialControl(backend.deps, control_job.JobControl(backend.deps, backend.config))
+    return control_credential.CredentialControl(
+        backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
+    )
 
 
 async def test_status_is_returned_when_a_credential_is_stored_refused_or_missing(
@@ -38,13 +40,17 @@ async def test_status_is_returned_when_a_credential_is_stored_refused_or_missing
 
     active = await case.get_status(values.USER)
     version = (await backend.credentials.get(values.USER)).version
-    await backend.credentials.mark_refused(values.USER, version=version)
+    await backend.credentials.mark_refused(values.USER, version=version, shown_until=0.0)
     refused = await case.get_status(values.USER)
 
     scopes = values.credential().scopes
-    assert active == tokens.CredentialStatus(tokens.CredentialState.ACTIVE, scopes, ends)
-    assert refused == tokens.CredentialStatus(tokens.CredentialState.REAUTH_REQUIRED, scopes, ends)
-    assert await case.get_status(values.USER + 1) == tokens.CredentialStatus(tokens.CredentialState.MISSING)
+    assert active == control_credential.CredentialStatus(control_credential.CredentialState.ACTIVE, scopes, ends)
+    assert refused == control_credential.CredentialStatus(
+        control_credential.CredentialState.REAUTH_REQUIRED, scopes, ends
+    )
+    assert await case.get_status(values.USER + 1) == control_credential.CredentialStatus(
+        control_credential.CredentialState.MISSING
+    )
 
 
 async def test_the_job_fails_when_the_credential_is_revoked(backend: fake_backend.FakeBackend) -> None:
@@ -55,12 +61,14 @@ async def test_the_job_fails_when_the_credential_is_revoked(backend: fake_backen
 
     job = await backend.get_job()
     assert revoked
-    assert (job.state, job.reason) == (model.JobState.FAILED, tokens.CREDENTIAL_REVOKED)
-    assert await backend.task_states() == {10: "SUCCEEDED", 20: f"FAILED {tokens.CREDENTIAL_REVOKED}"}
+    assert (job.state, job.reason) == (model.JobState.FAILED, control_credential.CREDENTIAL_REVOKED)
+    assert await backend.task_states() == {10: "SUCCEEDED", 20: f"FAILED {control_credential.CREDENTIAL_REVOKED}"}
     assert backend.events.streams[JOB][-1].job == job
     assert len(backend.discord.calls) == asked
     assert backend.oauth.revoked == [values.credential()]
-    assert (await credential_control(backend).get_status(values.USER)).state is tokens.CredentialState.MISSING
+    assert (
+        await credential_control(backend).get_status(values.USER)
+    ).state is control_credential.CredentialState.MISSING
     with pytest.raises(errors.CredentialMissing):
         await backend.users.credential(values.USER)
 
@@ -83,8 +91,10 @@ async def test_the_tokens_are_deleted_when_revocation_at_discord_fails(
 
     assert not await credential_control(backend).revoke(values.USER)
 
-    assert (await credential_control(backend).get_status(values.USER)).state is tokens.CredentialState.MISSING
-    assert (await backend.get_job()).reason == tokens.CREDENTIAL_REVOKED
+    assert (
+        await credential_control(backend).get_status(values.USER)
+    ).state is control_credential.CredentialState.MISSING
+    assert (await backend.get_job()).reason == control_credential.CREDENTIAL_REVOKED
 
 
 async def test_revocation_returns_in_time_when_discord_is_slow(backend: fake_backend.FakeBackend) -> None:
@@ -94,7 +104,7 @@ async def test_revocation_returns_in_time_when_discord_is_slow(backend: fake_bac
 
     assert not await credential_control(backend).revoke(values.USER)
 
-    assert backend.clock() - began <= tokens.REVOKE_TIMEOUT + 0.1
+    assert backend.clock() - began <= control_credential.REVOKE_TIMEOUT + 0.1
 
 
 async def test_revocation_does_nothing_when_there_is_no_credential(backend: fake_backend.FakeBackend) -> None:
@@ -119,6 +129,6 @@ async def test_no_pair_is_stored_when_it_is_revoked_during_its_renewal(backend: 
     await backend.run_all_turns()
 
     assert backend.oauth.renewals == ["refresh"]
-    assert (await backend.get_job()).reason == tokens.CREDENTIAL_REVOKED
+    assert (await backend.get_job()).reason == control_credential.CREDENTIAL_REVOKED
     with pytest.raises(errors.CredentialMissing):
         await backend.users.credential(values.USER)

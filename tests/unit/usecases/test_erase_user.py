@@ -15,7 +15,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import job_updates, model, ports, turns
-from indexing.usecases import control_job, erase_user, start_job, tokens
+from indexing.usecases import control_credential, control_job, erase_user, start_job
 from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
@@ -352,9 +352,9 @@ async def test_status_is_missing_when_the_user_was_erased(backend: fake_backend.
     """They are as unknown as a user who was never stored."""
     await case(backend).erase(USER)
 
-    status = await tokens.CredentialControl(
-        backend.deps, control_job.JobControl(backend.deps, backend.config)
+    status = await control_credential.CredentialControl(
+        backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
     ).get_status(USER)
 
-    assert status.state is tokens.CredentialState.MISSING
+    assert status.state is control_credential.CredentialState.MISSING
     assert_gone(backend)

@@ -367,7 +367,7 @@ async def test_open_tasks_are_counted_when_a_job_fails(backend: fake_backend.Fak
     )
     await backend.start_job()
     await turner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
-    await backend.credentials.delete(values.USER)
+    await backend.credentials.delete(values.USER, shown_until=0.0)
 
     await turner.run_turn(turns.Turn(JOB, 1), backend.turn_limits())
 

@@ -26,7 +26,7 @@ async def backend_with(expires_in: float | None, **changes: str) -> fake_backend
 
 def renewing(backend: fake_backend.FakeBackend) -> usecases_tokens.TokenManager:
     """Return one process's use case."""
-    return usecases_tokens.TokenManager(backend.deps, backend.metrics)
+    return usecases_tokens.TokenManager(backend.deps, backend.config, backend.metrics)
 
 
 async def usable(backend: fake_backend.FakeBackend) -> str:
