@@ -29,7 +29,7 @@ class MemoryUsers:
     def _change(self, user_id: int, **changes: Any) -> None:  # noqa: ANN401 -- any field
         known = self._rows.get(user_id)
         if known is None:
-            known = model.User(user_id, self._first_version, None, {}, model.Preferences(), shown_until=0.0)
+            known = model.User(user_id, self._first_version, None, {}, model.Preferences())
         self._rows[user_id] = dataclasses.replace(known, **changes)
 
     def forget(self, user_id: int) -> None:

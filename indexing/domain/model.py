@@ -360,6 +360,10 @@ class User:
     list_proven: bool = True
     shown_until: float = math.inf
 
+    def shown_memberships(self, now: float) -> Mapping[int, Membership]:
+        """Return the memberships that may be shown: none any more once the user's consent has ended."""
+        return self.memberships if now < self.shown_until else {}
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GuildTask:

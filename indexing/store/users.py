@@ -48,6 +48,7 @@ INDEX = {
     "shown_until": 1,
     "reauth": 1,
     "scopes": 1,
+    "mark": 1,
 }
 """Projection of everything except the credential."""
 CHANGED_AT = "roles_changed_at."
@@ -287,5 +288,6 @@ def shown_until(row: database.Document) -> float:
     """Return when a user is no longer shown what is stored; a consent that ended in an older release has no time."""
     if "shown_until" in row:
         return float(row["shown_until"])
-    withdrawn = row.get("reauth", "scopes" not in row)
+    # A revoked pair leaves its mark; a user who never had one has nothing to withdraw.
+    withdrawn = row.get("reauth", "scopes" not in row and "mark" in row)
     return 0.0 if withdrawn else math.inf

@@ -109,6 +109,8 @@ class Browse:
         """
         user = await self._cache.user(user_id)
         now = self._deps.clock()
+        if not user.shown_memberships(now):
+            return Page([], None, [])
         ranked = self._cache.ranked(user)
         if ranked is None or now >= ranked.valid_until:
             ranked = await self._rank(user, now)
@@ -173,8 +175,9 @@ class Browse:
         if user is None:
             user = await self._cache.user(user_id)
         while True:
-            trusted = self._trust.trusts_list(user, self._deps.clock())
-            page = cut.page(user if trusted else dataclasses.replace(user, memberships={}))
+            now = self._deps.clock()
+            shown = user.shown_memberships(now) if self._trust.trusts_list(user, now) else {}
+            page = cut.page(dataclasses.replace(user, memberships=shown))
             current = await self._cache.check(user, page.used)
             if current.user is user and not current.changed and not page.missing and not self._has_renewed(cut, page):
                 break

@@ -1,4 +1,8 @@
-"""Leaves out of a job what its user must not see any more: the guilds that they have left since."""
+"""
+Leaves out of a job what its user must not see any more: the guilds that they have left since.
+
+Once a user's consent has ended, and until a credential is proven again, that is every guild.
+"""
 
 import asyncio
 import dataclasses
@@ -16,12 +20,13 @@ class Memberships:
         self._loads = concurrency.Coalescer(self._load)
 
     async def load(self, user_id: int) -> bytes:
-        """Return the guilds of which the user is a member, packed by `id_sets`; none for an unknown user."""
+        """Return the guilds that may be shown to the user, packed by `id_sets`; none for an unknown user."""
         return (await self._loads.fetch([user_id]))[user_id]
 
     async def _load(self, user_ids: list[int]) -> dict[int, bytes]:
         users = await asyncio.gather(*map(self._deps.users.load, user_ids))
-        memberships = [user.memberships if user is not None else {} for user in users]
+        now = self._deps.clock()
+        memberships = [user.shown_memberships(now) if user is not None else {} for user in users]
         return dict(zip(user_ids, map(id_sets.pack_ids, memberships), strict=True))
 
 

@@ -92,7 +92,7 @@ class StartJob:
         """
         await self._deps.users.credential(user_id)
         last = await self._deps.jobs.latest(user_id)
-        if last is not None and not force and self._is_fresh(last):
+        if last is not None and not force and self._is_fresh(last) and await self._is_shown(user_id):
             return await self._make_result(user_id, last.job_id, Disposition.FRESH, StartReason.LISTED_LATELY)
         if last is not None and not last.state.terminal:
             return await self._join(last, wait)
@@ -152,6 +152,11 @@ class StartJob:
         """Wait for first turns that still run; the sweeper finds the jobs of those that do not end in time."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
+
+    async def _is_shown(self, user_id: int) -> bool:
+        """Return whether anything may be shown to the user; if not, a turn has to prove their credential first."""
+        user = await self._deps.users.load(user_id)
+        return user is not None and self._deps.clock() < user.shown_until
 
     def _is_fresh(self, last: model.Job) -> bool:
         if last.state is not model.JobState.SUCCEEDED or last.finished_at is None:

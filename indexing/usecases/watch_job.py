@@ -170,9 +170,11 @@ class JobWatcher:
         """
         Return the update without names of guilds that the user has left, and the packed guilds that they are in.
 
-        These are loaded when the update has a guild that is not among *guild_ids*, the ones known before.
+        These are loaded when the update has a guild that is not among *guild_ids*, the ones known before, and when the
+        job has failed: the end of the user's consent is a reason for that.
         """
-        if not all(id_sets.has_id(guild_ids, task.guild_id) for task in update.tasks):
+        failed = update.job.state is model.JobState.FAILED
+        if failed or not all(id_sets.has_id(guild_ids, task.guild_id) for task in update.tasks):
             guild_ids = await self._memberships.load(update.job.user_id)
         tasks = memberships.nameless_when_left(update.tasks, guild_ids)
         return dataclasses.replace(update, tasks=tasks), guild_ids

@@ -1,5 +1,8 @@
 """Token pairs, renewed and revoked under compare-and-set."""
 
+import itertools
+import math
+
 import pytest
 
 from indexing import errors
@@ -161,3 +164,138 @@ async def test_the_user_stays_unknown_when_an_unknown_users_pair_is_deleted(
     assert not await pairs.mark_refused(values.USER + 1, version=None, shown_until=0.0)
     assert not await stores.users.exists(values.USER + 1)
     assert await pairs.lock(values.USER + 1, version=None, now=NOW, until=NOW + 1.0) is None
+
+
+async def test_an_unproven_pair_is_kept_beside_when_another_is_in_use(
+    stores: conftest.Stores, pairs: ports.Credentials
+) -> None:
+    """The newest usable one is what a start finds; the one in use stays, and a later unproven pair replaces it."""
+    await stores.users.put_unproven(values.USER, values.credential(access_token="first"))
+    await stores.users.put_unproven(values.USER, NEW)
+
+    held, newer = await pairs.get(values.USER), await stores.unproven.get(values.USER)
+
+    assert (held.credential, held.proven, held.has_newer) == (values.credential(expires_at=NOW + 60.0), True, True)
+    assert (newer.credential, newer.proven) == (NEW, False)
+    assert await stores.users.credential(values.USER) == NEW
+
+
+async def test_an_unproven_pair_is_all_that_is_found_when_there_is_no_other(stores: conftest.Stores) -> None:
+    """The user becomes known, and a start finds the pair."""
+    await stores.users.put_unproven(values.USER + 1, NEW)
+
+    assert await stores.users.credential(values.USER + 1) == NEW
+    with pytest.raises(errors.CredentialMissing):
+        await stores.credentials.get(values.USER + 1)
+
+
+async def test_a_pair_is_in_use_when_it_was_proven(stores: conftest.Stores, pairs: ports.Credentials) -> None:
+    """From its own place, under its version; nothing is left beside it."""
+    await stores.users.put_unproven(values.USER, values.credential(access_token="newer"))
+    newer = await stores.unproven.get(values.USER)
+
+    assert not await stores.unproven.mark_proven(values.USER, version="another", credential=NEW)
+    assert await stores.unproven.mark_proven(values.USER, version=newer.version, credential=NEW)
+
+    held = await pairs.get(values.USER)
+    assert (held.credential, held.proven, held.has_newer) == (NEW, True, False)
+    with pytest.raises(errors.CredentialMissing):
+        await stores.unproven.get(values.USER)
+
+
+async def test_nothing_is_left_beside_when_a_proven_pair_is_put(
+    stores: conftest.Stores, pairs: ports.Credentials
+) -> None:
+    """An older unproven pair must not replace it later."""
+    await stores.users.put_unproven(values.USER, values.credential(access_token="newer"))
+
+    await stores.users.put_credential(values.USER, NEW)
+
+    assert not (await pairs.get(values.USER)).has_newer
+    assert await stores.users.credential(values.USER) == NEW
+
+
+async def test_an_unproven_pair_is_renewed_in_its_place(stores: conftest.Stores, pairs: ports.Credentials) -> None:
+    """The lock is its own, and a renewed pair is as proven as the one before."""
+    await stores.users.put_unproven(values.USER, values.credential(access_token="newer"))
+    newer = await stores.unproven.get(values.USER)
+    version = await stores.unproven.lock(values.USER, version=newer.version, now=NOW, until=NOW + 9.0)
+    assert version is not None
+    other = await locked(pairs)
+
+    assert await stores.unproven.store_renewed(values.USER, version=version, credential=NEW, proven=False)
+    assert await pairs.store_renewed(values.USER, version=other, credential=NEW, proven=True)
+
+    assert not (await stores.unproven.get(values.USER)).proven
+    assert (await pairs.get(values.USER)).proven
+
+
+async def test_a_pair_is_erased_when_it_is_not_the_users(stores: conftest.Stores, pairs: ports.Credentials) -> None:
+    """Only the user can replace it, and nothing is shown until they have."""
+    version = (await pairs.get(values.USER)).version
+
+    assert not await pairs.reject(values.USER, version="another")
+    assert await pairs.reject(values.USER, version=version)
+
+    held, user = await pairs.get(values.USER), await stores.users.load(values.USER)
+    assert (held.credential, held.refused) == (ports.REJECTED, True)
+    assert user is not None
+    assert user.shown_until == 0.0
+    assert await pairs.delete(values.USER, shown_until=0.0) is None
+    await stores.users.put_credential(values.USER, NEW)
+    assert (await pairs.get(values.USER)).credential == NEW
+
+
+async def test_only_the_newer_pair_is_erased_when_it_is_not_the_users(
+    stores: conftest.Stores, pairs: ports.Credentials
+) -> None:
+    """The one in use is shown and used as before."""
+    await stores.users.put_unproven(values.USER, NEW)
+    newer = await stores.unproven.get(values.USER)
+
+    assert await stores.unproven.reject(values.USER, version=newer.version)
+
+    held, user = await pairs.get(values.USER), await stores.users.load(values.USER)
+    assert (held.refused, held.has_newer) == (False, False)
+    assert user is not None
+    assert user.shown_until == math.inf
+    assert await stores.users.credential(values.USER) == values.credential(expires_at=NOW + 60.0)
+
+
+async def test_both_pairs_are_erased_when_the_credential_is_deleted(
+    stores: conftest.Stores, pairs: ports.Credentials
+) -> None:
+    """No turn may use what a caller has revoked."""
+    await stores.users.put_unproven(values.USER, NEW)
+
+    await pairs.delete(values.USER, shown_until=NOW)
+
+    for left in (pairs, stores.unproven):
+        with pytest.raises(errors.CredentialMissing):
+            await left.get(values.USER)
+
+
+async def test_a_user_is_shown_until_their_consent_ended_and_again_when_a_pair_is_proven(
+    stores: conftest.Stores, pairs: ports.Credentials
+) -> None:
+    """The earliest end counts; an unproven pair does not change it. Readers see each change by the version."""
+    seen = []
+
+    async def note() -> None:
+        user = await stores.users.load(values.USER)
+        assert user is not None
+        seen.append((user.shown_until, user.version))
+
+    await note()
+    await pairs.mark_refused(values.USER, version=(await pairs.get(values.USER)).version, shown_until=NOW + 9.0)
+    await note()
+    await pairs.delete(values.USER, shown_until=NOW + 5.0)
+    await note()
+    await pairs.delete(values.USER, shown_until=NOW + 60.0)
+    await stores.users.put_unproven(values.USER, NEW)
+    await note()
+    await stores.users.put_credential(values.USER, NEW)
+    await note()
+
+    assert [until for until, _ in seen] == [math.inf, NOW + 9.0, NOW + 5.0, NOW + 5.0, math.inf]
+    assert all(before[0] == after[0] or before[1] != after[1] for before, after in itertools.pairwise(seen))

@@ -153,11 +153,13 @@ def test_a_job_ends_with_reauth_required_when_discord_refuses_the_token(
 ) -> None:
     """The job fails, and the next StartIndexing answers FAILED_PRECONDITION."""
     user = "900000000000000001"
-    credential = pb.PutCredentialRequest(user_id=user, access_token="not-a-token", scopes=["guilds"])
-    api.PutCredential(credential, timeout=DEADLINE)
+    credential = pb.PutCredentialRequest(user_id=user, access_token="not-a-token", refresh_token="nor-this-one")
+    credential.expires_at.FromSeconds(1)
+    stored = api.PutCredential(credential, timeout=DEADLINE)
 
     job = index(api, user)
 
+    assert not stored.verified
     assert (job.state, job.error) == (pb.JOB_STATE_FAILED, "REAUTH_REQUIRED")
     with pytest.raises(grpc.RpcError) as refusal:
         api.StartIndexing(pb.StartIndexingRequest(user_id=user), timeout=DEADLINE)

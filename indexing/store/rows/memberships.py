@@ -53,7 +53,7 @@ class RowUsers(users.Users):
         return {user_id: user.version for user_id, user in (await self._load_rows(user_ids)).items()}
 
     async def _load_rows(self, user_ids: Collection[int]) -> dict[int, model.User]:
-        fields = ("listed_at", "pinned", "muted", "list_proven_at", "shown_until", "reauth", "scopes")
+        fields = ("listed_at", "pinned", "muted", "list_proven_at", "shown_until", "reauth", "scopes", "mark")
         with database.translated():
             found = await self._users.find({"_id": {"$in": list(user_ids)}}, fields).to_list(None)
         members = await read_memberships(self._memberships, {"$in": list(user_ids)})

@@ -120,6 +120,21 @@ async def test_only_the_user_is_paused_when_their_own_token_is_limited_globally(
     await process.take(fleet.charge(2))
 
 
+async def test_the_claimed_user_is_not_paused_when_an_unproven_token_is_limited_globally(
+    process: fleet.Process,
+) -> None:
+    """A caller may store anybody's token under a user's id; only calls with that token wait."""
+    await process.learn_routes()
+    await process.learn_routes(fleet.GUILDS, identity="user:9")
+    await process.learn_routes("GET /oauth2/@me", identity="proof:9")
+    proof = fleet.charge(1, route="GET /oauth2/@me", identity="proof:1", major=None)
+    await fleet.settle_429(process, scope("global"), of=proof)
+
+    assert (await process.refused(proof)).budget == "route"
+    await process.take(fleet.charge(1, route=fleet.GUILDS, identity="user:1", major=None))
+    await process.take(fleet.charge(2, route="GET /oauth2/@me", identity="proof:2", major=None))
+
+
 async def test_only_the_route_of_the_guild_is_paused_when_the_scope_is_user(process: fleet.Process) -> None:
     """A 429 of scope user pauses the bucket, not the token."""
     seen = fleet.headers(999)

@@ -72,6 +72,25 @@ async def test_channel_reads_charge_the_user_as_the_setting_says(*, charge_bot_r
         assert (charge.user_id, charge.charges_user) == (USER, charge_bot_reads)
 
 
+@pytest.mark.parametrize(
+    ("scopes", "problem"),
+    [
+        pytest.param(("guilds", ports.MEMBER_SCOPE), errors.CredentialOfAnotherUser, id="own token"),
+        pytest.param(("guilds",), errors.DiscordTransient, id="the bot's token"),
+    ],
+)
+async def test_no_roles_are_returned_when_the_answer_is_about_another_member(
+    bench: conftest.Bench, scopes: tuple[str, ...], problem: type[Exception]
+) -> None:
+    """The user's own token is then another user's; the bot's answer is only odd."""
+    bench.server.answer(wire.reply(200, {"roles": ["5"], "user": {"id": str(USER + 1)}}))
+
+    with pytest.raises(problem) as raised:
+        await bench.discord.member_roles(USER, GUILD, values.credential(scopes=scopes), conftest.PURPOSE)
+
+    assert type(raised.value) is problem
+
+
 async def test_other_calls_charge_the_user_when_channel_reads_do_not() -> None:
     """A user's list and roles, with either token."""
     async with conftest.open_bench(charge_bot_reads=False) as bench:

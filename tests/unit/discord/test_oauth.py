@@ -7,6 +7,7 @@ import pytest
 
 from indexing import errors
 from indexing.discord import bounds
+from indexing.domain import ports
 from tests import values
 from tests.unit.discord import conftest, wire
 
@@ -216,3 +217,86 @@ async def test_the_grant_is_not_refused_when_an_error_concerns_something_else(
         await bench.oauth.renew(values.credential(), conftest.PURPOSE, NOW)
 
     assert type(failed.value) is problem
+
+
+ABOUT = {
+    "application": {"id": "the-client", "name": "indexer"},
+    "scopes": ["identify", "guilds"],
+    "expires": "2026-12-06T03:00:00.000000+00:00",
+    "user": {"id": str(values.USER), "username": "someone"},
+}
+"""A documented response (developers/topics/oauth2.mdx, Get Current Authorization Information)."""
+
+
+async def test_describe_returns_user_application_scopes_and_expiry(bench: conftest.Bench) -> None:
+    """With the token itself, under a permit of the user, in the name of nobody proven."""
+    bench.server.answer(wire.reply(200, ABOUT))
+
+    found = await bench.oauth.describe(values.credential(), conftest.PURPOSE)
+
+    (request,) = bench.server.requests
+    (charge,) = bench.permits.charges
+    assert found == ports.Authorization(values.USER, True, ("identify", "guilds"), 1_796_526_000.0)  # noqa: FBT003
+    assert (request.path, request.headers["authorization"]) == ("/api/v10/oauth2/@me", "Bearer access")
+    assert (charge.route, charge.user_id, charge.is_proof) == ("GET /oauth2/@me", values.USER, True)
+    assert "access" not in charge.identity
+    assert bench.permits.balanced
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({"user": None}, (None, True), id="no user"),
+        pytest.param({"application": {"id": "other"}}, (values.USER, False), id="another application"),
+        pytest.param({"user": {"id": "7"}}, (7, True), id="another user"),
+    ],
+)
+async def test_describe_returns_what_discord_says_when_it_is_not_ours(
+    bench: conftest.Bench, changes: dict[str, object], expected: tuple[int | None, bool]
+) -> None:
+    """The use case decides."""
+    bench.server.answer(wire.reply(200, ABOUT | changes))
+
+    found = await bench.oauth.describe(values.credential(), conftest.PURPOSE)
+
+    assert (found.user_id, found.ours) == expected
+
+
+@pytest.mark.parametrize("expires", [None, "soon", 5, "9" * 400])
+async def test_describe_has_no_expiry_when_discord_names_none(bench: conftest.Bench, expires: object) -> None:
+    """The caller's claim stays."""
+    bench.server.answer(wire.reply(200, ABOUT | {"expires": expires}))
+
+    assert (await bench.oauth.describe(values.credential(), conftest.PURPOSE)).expires_at is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        pytest.param(wire.reply(401, {"message": "401: Unauthorized", "code": 0}), errors.TokenRefused, id="401"),
+        pytest.param(wire.reply(401, {"message": "no", "code": 50025}), errors.TokenRefused, id="401 with a code"),
+        pytest.param(wire.reply(401, b"<html>"), errors.DiscordTransient, id="401 without JSON"),
+        pytest.param(
+            wire.reply(429, {"message": "slow", "retry_after": 3.0, "global": True}), errors.RateLimited, id="429"
+        ),
+        pytest.param(wire.reply(503, b""), errors.DiscordTransient, id="503"),
+        pytest.param(wire.reply(200, b"<html>"), errors.DiscordTransient, id="no JSON"),
+        pytest.param(wire.reply(200, {**ABOUT, "application": None}), errors.DiscordTransient, id="no application"),
+        pytest.param(wire.reply(200, {**ABOUT, "scopes": "identify"}), errors.DiscordTransient, id="no scopes"),
+        pytest.param(wire.reply(200, {**ABOUT, "user": {"id": 7}}), errors.DiscordTransient, id="odd user"),
+        pytest.param(wire.reply(200, {**ABOUT, "user": "7"}), errors.DiscordTransient, id="text for a user"),
+        pytest.param(wire.DROP, errors.DiscordTransient, id="lost"),
+    ],
+)
+async def test_describe_proves_nothing_when_the_answer_is_no_authorization(
+    bench: conftest.Bench, answer: bytes, problem: type[Exception]
+) -> None:
+    """One call; only a 401 with Discord's JSON says something about the token."""
+    bench.server.answer(answer)
+
+    with pytest.raises(problem) as raised:
+        await bench.oauth.describe(values.credential(), conftest.PURPOSE)
+
+    assert type(raised.value) is problem
+    assert len(bench.server.requests) == 1
+    assert bench.permits.balanced

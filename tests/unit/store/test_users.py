@@ -1,5 +1,7 @@
 """A user's document: sealed credentials, packed rights, and flat maps of the fields that change by guild."""
 
+import math
+
 import msgspec
 import pytest
 
@@ -86,13 +88,34 @@ async def test_the_roster_is_updated_when_the_guilds_change(database: store_data
 
 
 async def test_a_user_is_loaded_when_an_older_document_lacks_fields(database: store_database.Database) -> None:
-    """An empty document, and one with unknown fields; without a credential nothing is shown."""
+    """An empty document, and one with unknown fields."""
     await database["users"].insert_many([{"_id": USER}, {"_id": USER + 1, "version": 3, "brand_new": 1}])
     store = users.Users(database, credentials.Vault((KEY,)))
 
     found = [await store.load(user_id) for user_id in (USER, USER + 1)]
 
     assert found == [
-        model.User(USER, 0, None, {}, model.Preferences(), shown_until=0.0),
-        model.User(USER + 1, 3, None, {}, model.Preferences(), shown_until=0.0),
+        model.User(USER, 0, None, {}, model.Preferences()),
+        model.User(USER + 1, 3, None, {}, model.Preferences()),
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown_until"),
+    [
+        pytest.param({"credential": b"", "scopes": [], "mark": "m", "reauth": False}, math.inf, id="in use"),
+        pytest.param({"credential": b"", "scopes": []}, math.inf, id="in use, without later fields"),
+        pytest.param({"credential": b"", "scopes": [], "mark": "m", "reauth": True}, 0.0, id="refused"),
+        pytest.param({"mark": "m"}, 0.0, id="revoked"),
+    ],
+)
+async def test_nothing_is_shown_when_the_consent_ended_in_an_older_release(
+    database: store_database.Database, fields: store_database.Document, shown_until: float
+) -> None:
+    """It has no time; a list of that release is not proven to be the user's."""
+    await database["users"].insert_one({"_id": USER, "listed_at": NOW, **fields})
+
+    user = await users.Users(database, credentials.Vault((KEY,))).load(USER)
+
+    assert user is not None
+    assert (user.shown_until, user.list_proven) == (shown_until, False)

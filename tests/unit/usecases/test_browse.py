@@ -342,6 +342,44 @@ async def test_channels_are_hidden_at_once_when_the_guild_refuses_the_bot(backen
     assert (await counted(backend))[20] == (0, "CHANNELS_TOO_OLD")
 
 
+async def end_consent(backend: fake_backend.FakeBackend, shown_until: float, *, revoke: bool) -> None:
+    """End the user's consent by a revocation or by Discord's refusal."""
+    if revoke:
+        await backend.credentials.delete(USER, shown_until=shown_until)
+    else:
+        version = (await backend.credentials.get(USER)).version
+        await backend.credentials.mark_refused(USER, version=version, shown_until=shown_until)
+
+
+@pytest.mark.parametrize("revoke", [False, True], ids=["refused", "revoked"])
+@pytest.mark.parametrize("grace", [0.0, 3600.0])
+async def test_nothing_is_shown_when_the_consent_has_ended(
+    backend: fake_backend.FakeBackend,
+    grace: float,
+    revoke: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """After the grace time, from a reader's cache as well; an unproven pair changes nothing, a proven one does."""
+    reader = browser(backend)
+
+    async def shown() -> tuple[int, int]:
+        guilds = await reader.list_guilds(USER, after=None, size=50)
+        found = await reader.list_channels(USER, browse.ChannelFilter(), after=None, size=50)
+        return len(guilds.rows), len(found.rows)
+
+    before = await shown()
+    await end_consent(backend, backend.clock() + grace, revoke=revoke)
+    during = await shown()
+    backend.clock.advance(grace)
+    after = await shown()
+    await backend.users.put_unproven(USER, values.credential())
+    unproven = await shown()
+    await backend.users.put_credential(USER, values.credential())
+
+    assert before == await shown()
+    assert before[0] == len(GUILDS)
+    assert (during, after, unproven) == (before if grace else (0, 0), (0, 0), (0, 0))
+
+
 @pytest.mark.parametrize("user", [OTHER + 1, 0], ids=["unknown", "nobody"])
 async def test_user_not_found_is_raised_when_an_unknown_user_browses(
     backend: fake_backend.FakeBackend, user: int

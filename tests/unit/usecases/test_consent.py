@@ -132,3 +132,20 @@ async def test_no_pair_is_stored_when_it_is_revoked_during_its_renewal(backend: 
     assert (await backend.get_job()).reason == control_credential.CREDENTIAL_REVOKED
     with pytest.raises(errors.CredentialMissing):
         await backend.users.credential(values.USER)
+
+
+@pytest.mark.parametrize(("grace", "shown"), [(0.0, False), (60.0, True)])
+async def test_what_is_stored_is_hidden_after_the_grace_time_when_it_is_revoked(
+    grace: float,
+    shown: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """The setting says for how long it is still shown."""
+    made = fake_backend.make(revoke_grace=grace)
+    await made.add_user([values.user_guild(10)])
+
+    await credential_control(made).revoke(values.USER)
+
+    user = await made.users.load(values.USER)
+    assert user is not None
+    assert (user.shown_until > made.clock()) == shown
+    assert user.shown_until == made.clock() + grace

@@ -326,3 +326,16 @@ async def test_a_watcher_gets_only_newer_rows_when_it_resumes_from_the_result(
     news = [row.guild_id for row in update.tasks if row.revision > known[row.guild_id]]
     assert sorted(news) == [30, 40]
     assert update.job.state is model.JobState.SUCCEEDED
+
+
+async def test_a_job_is_started_when_nothing_may_be_shown_of_the_last_one(backend: fake_backend.FakeBackend) -> None:
+    """A turn has to prove the new credential first, however fresh the list of the old one is."""
+    case = starter(backend)
+    await case.start(USER, wait=10.0, immediate=4, force=False)
+    await backend.credentials.delete(USER, shown_until=backend.clock())
+    await backend.users.put_unproven(USER, values.credential(access_token="newer"))
+
+    again = await case.start(USER, wait=10.0, immediate=4, force=False)
+
+    assert again.disposition is start_job.Disposition.CREATED
+    assert len(again.tasks) == len(GUILDS)

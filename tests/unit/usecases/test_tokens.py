@@ -301,3 +301,16 @@ async def test_the_consent_ends_when_two_refusals_are_some_seconds_apart(
         errors.ReauthRequired if ends else errors.CredentialBusy
     ]
     assert (await backend.credentials.get(values.USER)).refused is ends
+
+
+async def test_what_is_stored_is_hidden_an_hour_after_discord_refuses_the_grant() -> None:
+    """The user may have withdrawn their consent; the setting says how long a new login may take."""
+    backend = await backend_with(-1.0)
+    backend.oauth.fail(errors.GrantRefused(400, 0))
+
+    with pytest.raises(errors.ReauthRequired):
+        await usable(backend)
+
+    user = await backend.users.load(values.USER)
+    assert user is not None
+    assert user.shown_until == backend.clock() + 3_600.0

@@ -8,7 +8,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import job_updates, model, turns
-from indexing.usecases import control_job, watch_job
+from indexing.usecases import control_credential, control_job, watch_job
 from tests import fake_backend, values
 
 pytestmark = pytest.mark.clockwork
@@ -388,3 +388,23 @@ async def test_counts_add_up_when_tasks_are_counted() -> None:
 
     assert tally.total == sum(dataclasses.astuple(tally)[1:]) == 7
     assert (tally.queued, tally.open) == (2, 3)
+
+
+async def test_a_snapshot_names_no_guild_when_the_users_consent_has_ended(backend: fake_backend.FakeBackend) -> None:
+    """Neither one of the ended job, nor the last update of a stream that was open."""
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits(first=1))
+    stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), options())
+    first, _ = await anext(stream)
+    await control_credential.CredentialControl(
+        backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
+    ).revoke(values.USER)
+
+    rest = [message async for message, _ in stream]
+    later = await collect(backend)
+
+    assert isinstance(first, watch_job.Snapshot)
+    assert len(first.tasks) == len(GUILDS)
+    assert [
+        task.name for message in rest if isinstance(message, watch_job.Changed) for task in message.update.tasks
+    ] == [""] * len(GUILDS)
+    assert [message.tasks for message, _ in later if isinstance(message, watch_job.Snapshot)] == [()]
