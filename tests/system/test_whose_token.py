@@ -31,7 +31,7 @@ def reason_of(call: Callable[[], object]) -> str:
     assert status is not None
     status.details[0].Unpack(info)
     assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
-    return info.reason
+    return str(info.reason)
 
 
 def state(api: pb_grpc.IndexerServiceStub, user_id: str) -> str:
@@ -95,7 +95,7 @@ def test_everything_is_hidden_when_the_credential_is_revoked_until_another_is_ve
     before = shown()
     api.RevokeCredential(pb.RevokeCredentialRequest(user_id=user.id), timeout=DEADLINE)
     revoked = shown()
-    new = discord.ask("mutate", {"op": "consent", "user": user.id})
+    (new,) = discord.ask("world", [{"op": "consent", "user": user.id}])
     verified = put(api, user.id, new["token"], new["refresh_token"])
 
     assert min(before) > 0

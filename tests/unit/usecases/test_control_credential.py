@@ -29,10 +29,10 @@ def case(backend: fake_backend.FakeBackend) -> control_credential.CredentialCont
     )
 
 
-def describe(backend: fake_backend.FakeBackend, token: str = "access", **changes: object) -> None:  # noqa: S107 -- no secret
-    """Let Discord say this of a token."""
+def describe(backend: fake_backend.FakeBackend, **changes: object) -> None:
+    """Let Discord say this of the token."""
     fields: dict[str, object] = {"user_id": values.USER, "ours": True, "scopes": SCOPES, "expires_at": 9e9} | changes
-    backend.oauth.authorizations[token] = ports.Authorization(**fields)  # type: ignore[arg-type]  # by keyword
+    backend.oauth.authorizations["access"] = ports.Authorization(**fields)  # type: ignore[arg-type]  # by keyword
 
 
 async def state(backend: fake_backend.FakeBackend, user_id: int = values.USER) -> str:
