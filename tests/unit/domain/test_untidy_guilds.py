@@ -105,7 +105,7 @@ def shown(made: Case) -> set[int]:
         return set()
     member = model.Membership(USER, GUILD, listed.owner, listed.permissions, None, None)
     rows = payloads.decode_channels(json.dumps(made.channels).encode(), GUILD) if readable(made.channels) else []
-    roles = None if made.roles is None else payloads.decode_roles(json.dumps({"roles": made.roles}).encode())
+    roles = None if made.roles is None else payloads.decode_member(json.dumps({"roles": made.roles}).encode())[1]
     visible = permissions.visible_channels(member, [row for row in rows if not row.redacted], roles)
     return {row.channel_id for row in visible}
 
