@@ -9,7 +9,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 .PHONY: help demo up setup hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-economy bench-overhead bench-admission bench-migrate \
-  bench-index bench-read drill-drain drill-strangers chaos soak mutants
+  bench-index bench-read drill-drain drill-strangers chaos soak mutants sbom audit
 
 help:  ## Show this list.
 	@sed -nE -e 's/^## (.*)/\n\1:/p' -e 's/^([a-z-]+):.*  ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -99,6 +99,7 @@ lock:  ## Resolve the dependencies anew and write the lock files.
 	$(UV_LOCK) -c requirements.lock pyproject.toml -o deploy/docker/requirements.lock
 	$(UV_LOCK) -c requirements.lock deploy/docker/build.in -o deploy/docker/build.lock
 	$(UV_LOCK) deploy/tools.in --upgrade -o deploy/tools.lock
+	$(UV_LOCK) deploy/audit.in --upgrade -o deploy/audit.lock
 
 ## Check the deployment
 
@@ -118,6 +119,20 @@ check-deploy: $(TOOLS_READY)  ## Check image recipe, compose file and manifests:
 	@for folder in $(wildcard deploy/k8s/overlays/*) deploy/observability; do name=$$(basename $$folder); \
 	  $(TOOLS)/bin/kubectl kustomize $$folder > build/$$name.yaml && \
 	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$([ $$name = dev ] && echo dev || echo production).yaml -f build/$$name.yaml || exit 1; done
+
+LOCK ?= requirements.lock
+sbom: $(READY)  ## Write build/sbom.json, the bill of materials (CycloneDX). LOCK=deploy/docker/requirements.lock: the image's
+	@mkdir -p build
+	$(BIN)/python deploy/make_sbom.py $(LOCK) > build/sbom.json
+
+AUDIT := build/audit
+$(AUDIT)/.ready: $(READY) deploy/audit.lock
+	$(PYTHON) -m venv --clear $(AUDIT)
+	$(BIN)/uv pip install -q --python $(AUDIT)/bin/python --require-hashes -r deploy/audit.lock
+	@touch $@
+
+audit: $(AUDIT)/.ready  ## Look all pinned packages up in a database of vulnerabilities. Needs a connection. ARGS="-s osv"
+	$(AUDIT)/bin/python deploy/audit.py $(LOCK) $(ARGS)
 
 check-image: $(READY)  ## Build the image without a registry and run it as a pod does; the script lists its needs.
 	deploy/docker/check_image.sh
