@@ -10,6 +10,9 @@ Every setting is an environment variable.
 A process reads its settings at boot.
 It reports all problems at once, one line each with the variable's name, and exits with code 2.
 Settings that exclude each other are a problem as well: the line names both with their values.
+For a secret, `NAME_FILE` may name a file with its value, such as a mounted secret of Kubernetes.
+A newline at its end is ignored.
+The file is read at boot: after a change of a secret, restart the processes one by one.
 `indexer settings` prints the settings in force, without secrets.
 `make docs` generates this page from `indexing/settings`.
 """
@@ -23,7 +26,9 @@ def main() -> None:
         print("| variable | default | meaning |\n|---|---|---|")
         for name, field in group.model_fields.items():
             meaning = " ".join((field.description or "").split()).replace("|", "\\|")
-            print(f"| `{settings.variable(group, name)}` | {_default(field)} | {meaning} |")
+            variable = settings.variable(group, name)
+            named = f"`{variable}`, `{variable}_FILE`" if settings.is_secret(field) else f"`{variable}`"
+            print(f"| {named} | {_default(field)} | {meaning} |")
         print()
 
 

@@ -18,7 +18,7 @@ async def rotate_keys(config: settings.KeysConfig) -> int:
         errors.StoreUnavailable: Run it again; it continues with what is left.
     """
     async with database.open_database(config.mongo) as opened:
-        rotation = key_rotation.Rotation(opened, credentials.Vault(config.secrets.keys))
+        rotation = key_rotation.Rotation(opened, credentials.Vault(config.secrets.keys_for("credentials")))
         terminal = console.Console(stderr=True, markup=False, highlight=False)
         with progress.Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
             task = bar.add_task("encrypting credentials", total=await rotation.count())

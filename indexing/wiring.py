@@ -55,7 +55,7 @@ async def _open_stores(
     observe: Callable[[float], None],
 ) -> _Stores:
     """Return the stores of the form in use; those of rows follow a migration while they are open."""
-    vault = credentials.Vault(config.secrets.keys)
+    vault = credentials.Vault(config.secrets.keys_for("credentials"))
     retention, of_jobs = config.indexing.retention, config.indexing.job_retention
     if await form.state() is schema.State.DOCUMENTS:
         return _Stores(
@@ -106,7 +106,7 @@ async def open_components(
             metrics.discord,
             charge_bot_reads=config.limiter.user_budget_bot_reads,
         )
-        vault = credentials.Vault(config.secrets.keys)
+        vault = credentials.Vault(config.secrets.keys_for("credentials"))
         store_limit = concurrency.AdaptiveLimit(time.monotonic)
         stores = await _open_stores(db, config, form, clock, store_limit.observe)
         dependencies = ports.Dependencies(
@@ -131,9 +131,10 @@ async def open_components(
 
 @contextlib.asynccontextmanager
 async def _open_first_redis(config: settings.Settings, metrics: metrics.Metrics) -> AsyncIterator[redis.asyncio.Redis]:
-    """Wait for Redis, connect to it, and check it; warn of what the URL of MongoDB says."""
-    if config.mongo.warning:
-        logs.get(__name__).warning("mongodb_url", problem=config.mongo.warning)
+    """Wait for Redis, connect to it, and check it; warn of what the URLs say."""
+    for setting, problem in (("redis_url", config.redis.warning), ("mongodb_url", config.mongo.warning)):
+        if problem:
+            logs.get(__name__).warning(setting, problem=problem)
     start_timeout = config.redis.start_timeout
     async with redis_client.open_redis(config.redis, metrics.servers, start_timeout=start_timeout) as opened:
         await redis_checks.check_server(opened, limits.Keys(application_name(config.discord)).tag + "check")

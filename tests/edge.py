@@ -55,7 +55,7 @@ async def serving(backend: fake_backend.FakeBackend, **given: Any) -> AsyncItera
     wanted: dict[str, Any] = {"listen": "127.0.0.1:0", "drain": 0.0} | given
     config = settings.ServiceSettings(**wanted)
     idempotency = interceptors.IdempotencyInterceptor(
-        backend.requests, KEY, backend.clock, memberships.Memberships(backend.deps).load
+        backend.requests, [KEY], backend.clock, memberships.Memberships(backend.deps).load
     )
     service_metrics = metrics.ServiceMetrics(registry.CollectorRegistry(), interceptors.metrics.METHODS)
     outer: list[interceptors.Interceptor] = [

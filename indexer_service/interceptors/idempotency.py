@@ -9,7 +9,7 @@ so that erasing the user erases it. A guild that the user has left since is left
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from google.protobuf import message
@@ -37,13 +37,13 @@ class IdempotencyInterceptor(base.Interceptor):
     def __init__(
         self,
         store: ports.IdempotencyStore,
-        key: bytes,
+        keys: Sequence[bytes],
         clock: ports.Clock,
         memberships: Callable[[int], Awaitable[bytes]],
     ) -> None:
-        """*memberships* returns the guilds of which a user is a member, packed by `id_sets`."""
+        """*memberships* returns the guilds of which a user is a member, packed by `id_sets`; the first key hashes."""
         self._store = store
-        self._key = key
+        self._keys = keys
         self._clock = clock
         self._memberships = memberships
 
@@ -58,7 +58,7 @@ class IdempotencyInterceptor(base.Interceptor):
             if not request_id:
                 return await inner(request, context)  # type: ignore[no-any-return]  # any response
             key = f"{method.name}:{request_id}"
-            fingerprint = self._fingerprint(request)
+            fingerprint, *others = self._fingerprints(request)
             stored = await self._store.find(key)
             if stored is None:
                 response: message.Message | bytes = await inner(request, context)
@@ -66,7 +66,7 @@ class IdempotencyInterceptor(base.Interceptor):
                 user_id = None if method.name in WITHOUT_USER else _user_of(request, response_type.FromString(body))
                 await self._store.store(key, ports.StoredResponse(fingerprint, body, user_id), self._clock())
                 return response
-            if not hmac.compare_digest(stored.fingerprint, fingerprint):
+            if not any(hmac.compare_digest(stored.fingerprint, each) for each in (fingerprint, *others)):
                 raise errors.RequestIdReused
             replayed = response_type.FromString(stored.response)
             await self._remove_left_guilds(replayed, stored.user_id)
@@ -83,8 +83,10 @@ class IdempotencyInterceptor(base.Interceptor):
         del response.guilds[:]
         response.guilds.extend(kept)
 
-    def _fingerprint(self, request: message.Message) -> bytes:
-        return hmac.digest(self._key, request.SerializeToString(deterministic=True), hashlib.sha256)
+    def _fingerprints(self, request: message.Message) -> list[bytes]:
+        """Return the hash of a request under each key."""
+        body = request.SerializeToString(deterministic=True)
+        return [hmac.digest(key, body, hashlib.sha256) for key in self._keys]
 
 
 def _user_of(request: Any, response: Any) -> int | None:  # noqa: ANN401 -- any request, any response

@@ -66,7 +66,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(starter.drain, FIRST_TURNS_TIMEOUT)
         idempotency = interceptors.IdempotencyInterceptor(
             components.idempotency_store,
-            config.secrets.keys[0],
+            config.secrets.keys_for("requests"),
             clock,
             memberships.Memberships(components.dependencies).load,
         )
@@ -149,7 +149,7 @@ def _make_servicer(
         clock=clock,
     )
     return servicer.Servicer(
-        use_cases, components.dependencies.users, page_tokens.PageTokens(config.secrets.keys), slots
+        use_cases, components.dependencies.users, page_tokens.PageTokens(config.secrets.keys_for("page tokens")), slots
     )
 
 

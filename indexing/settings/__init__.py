@@ -10,6 +10,7 @@ from indexing.settings.discord import LimiterSettings as LimiterSettings
 from indexing.settings.discord import OAuthSettings as OAuthSettings
 from indexing.settings.fields import Rate as Rate
 from indexing.settings.fields import RateField as RateField
+from indexing.settings.fields import is_secret as is_secret
 from indexing.settings.fields import variable as variable
 from indexing.settings.indexing import IndexingSettings as IndexingSettings
 from indexing.settings.indexing import RankWeights as RankWeights

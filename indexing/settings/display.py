@@ -9,6 +9,8 @@ from indexing.settings import fields, loading
 
 URL_USER = re.compile(r"//[^/@\s]*@")
 """The part of a URL that holds a user name and a password."""
+URL_OPTION = re.compile(r"(?<=[?&;])(?!(?:client_id|permissions|scope)=)([^=&;#\s]+=)[^&;#\s]*")
+"""An option in the query of a URL, which may hold a key or a token; those of a bot's invitation hold none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,4 +51,7 @@ def _mask_secrets(value: object) -> str:
         return "(secret, set)" if value.get_secret_value() else "(secret, empty)"
     if isinstance(value, list | tuple | set | frozenset | dict) and "SecretStr" in repr(value):
         return "(secret, set)"
-    return URL_USER.sub("//(secret)@", str(value))
+    text = str(value)
+    if "://" not in text:
+        return text
+    return URL_OPTION.sub(r"\1(secret)", URL_USER.sub("//(secret)@", text))

@@ -6,6 +6,8 @@ from typing import Literal
 
 import pydantic
 import pydantic_settings
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf import hkdf
 
 from indexing.settings import fields, server_urls
 
@@ -14,6 +16,10 @@ class RedisSettings(fields.Group):
     """Redis (6.2 or newer) or Valkey, shared by all processes."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="REDIS_")
+
+    insecure: bool = False
+    """Accept servers beyond loopback without TLS, for a private network. Passwords, and the data of users, travel in
+    clear text; each process logs a warning at boot."""
 
     url: pydantic.SecretStr = pydantic.SecretStr("redis://127.0.0.1:6379/0")
     """URL of one primary: redis://, rediss:// or unix://; or of its Sentinels:
@@ -33,14 +39,22 @@ class RedisSettings(fields.Group):
 
     @pydantic.field_validator("url")
     @classmethod
-    def _must_be_redis(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
-        server_urls.check_redis(value.get_secret_value())
+    def _must_be_redis(cls, value: pydantic.SecretStr, info: pydantic.ValidationInfo) -> pydantic.SecretStr:
+        url = value.get_secret_value()
+        server_urls.check_redis(url)
+        if not info.data.get("insecure") and server_urls.redis_in_clear(url):
+            raise ValueError(f"{server_urls.IN_CLEAR}; use rediss://, or set REDIS_INSECURE=1")
         return value
 
     @property
     def address(self) -> str:
         """The URL's hosts and ports, without secrets."""
         return server_urls.redis_address(self.url.get_secret_value())
+
+    @property
+    def warning(self) -> str:
+        """What is accepted in the URL, but has a cost; empty for most URLs."""
+        return server_urls.IN_CLEAR if server_urls.redis_in_clear(self.url.get_secret_value()) else ""
 
     @property
     def tls(self) -> bool:
@@ -61,6 +75,10 @@ class MongoSettings(fields.Group):
     """MongoDB (4.4 or newer), which stores the index."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="MONGODB_")
+
+    insecure: bool = False
+    """Accept servers beyond loopback without TLS, for a private network. Passwords, and the data of users, travel in
+    clear text; each process logs a warning at boot."""
 
     url: pydantic.SecretStr = pydantic.SecretStr("mongodb://127.0.0.1:27017")
     """mongodb:// or mongodb+srv:// URL. It may contain a password, so it is never printed. Options that let reads lag
@@ -84,8 +102,11 @@ class MongoSettings(fields.Group):
 
     @pydantic.field_validator("url")
     @classmethod
-    def _must_be_mongodb(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
-        server_urls.check_mongodb(value.get_secret_value())
+    def _must_be_mongodb(cls, value: pydantic.SecretStr, info: pydantic.ValidationInfo) -> pydantic.SecretStr:
+        url = value.get_secret_value()
+        server_urls.check_mongodb(url)
+        if not info.data.get("insecure") and server_urls.mongodb_in_clear(url):
+            raise ValueError(f"{server_urls.IN_CLEAR}; add tls=true to it, or set MONGODB_INSECURE=1")
         return value
 
     @property
@@ -106,11 +127,19 @@ def _decode_keys(value: str) -> tuple[bytes, ...]:
         except ValueError as error:
             raise ValueError(f"key {number} is not base64url") from error
         if len(key) != KEY_BYTES:
-            raise ValueError(f"key {number} must have {KEY_BYTES} bytes")
+            raise ValueError(f"key {number} must have {KEY_BYTES} bytes, not {len(key)}")
+        if not any(key):
+            raise ValueError(f"key {number} is all zeros; make one with: openssl rand -base64 32 | tr '+/' '-_'")
         keys.append(key)
     if not keys:
         raise ValueError("needs at least one key; make one with: openssl rand -base64 32 | tr '+/' '-_'")
     return tuple(keys)
+
+
+def _derive(key: bytes, purpose: str) -> bytes:
+    """Return the key for one purpose (HKDF-SHA256, RFC 5869)."""
+    info = f"discord-channel-indexer {purpose}".encode()
+    return hkdf.HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(key)
 
 
 class SecretSettings(fields.Group):
@@ -119,10 +148,15 @@ class SecretSettings(fields.Group):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="INDEXER_")
 
     credential_keys: pydantic.SecretStr
-    """Comma-separated base64url keys of 32 bytes, for stored credentials and for page and resume tokens.
-    The first key encrypts and signs, all keys decrypt and verify.
+    """Comma-separated base64url keys of 32 bytes, for stored credentials, for page and resume tokens, and for hashes of
+    requests. The first key encrypts and signs, all keys decrypt and verify.
     To rotate: append a new key in all processes, then move it to the front, then run `indexer keys rotate`, then remove
     the old key."""
+
+    separate_keys: bool = False
+    """Derive a key for each purpose from each key (HKDF), so that none is used for two. Values of both kinds are read
+    whatever this says. Set it when no process of release 0.1 runs any more, because that release reads only the other
+    kind; then run `indexer keys rotate` to encrypt what is stored with the derived key. The next release sets it."""
 
     @pydantic.field_validator("credential_keys")
     @classmethod
@@ -134,6 +168,11 @@ class SecretSettings(fields.Group):
     def keys(self) -> tuple[bytes, ...]:
         """The decoded keys, the encrypting one first."""
         return _decode_keys(self.credential_keys.get_secret_value())
+
+    def keys_for(self, purpose: str) -> tuple[bytes, ...]:
+        """Return the keys for a purpose: the one that encrypts or signs first, then all others that may have."""
+        derived = tuple(_derive(key, purpose) for key in self.keys)
+        return derived + self.keys if self.separate_keys else self.keys + derived
 
 
 class LogSettings(fields.Group):

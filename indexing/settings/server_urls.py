@@ -1,6 +1,7 @@
 """The URLs of Redis and MongoDB: which forms and options are accepted, and the parts of a Sentinel URL."""
 
 import dataclasses
+import ipaddress
 import urllib.parse
 from collections.abc import Callable
 
@@ -8,6 +9,8 @@ PLAIN_REDIS = ("redis://", "rediss://", "unix://")
 SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 """Schemes of Sentinel URLs, and the scheme of a server that Sentinel names."""
 SENTINEL_PORT = 26379
+IN_CLEAR = "names servers beyond loopback without TLS"
+"""Problem of a URL whose passwords and data travel in clear text."""
 OFF = frozenset({"0", "no", "off", "false"})
 
 
@@ -132,8 +135,40 @@ def check_mongodb(url: str) -> None:
         raise ValueError("must not contain " + ", ".join(problems))
 
 
+def mongodb_in_clear(url: str) -> bool:
+    """Return whether a URL names servers beyond loopback without TLS."""
+    options = dict(_mongodb_options(url))
+    tls = options.get("tls", options.get("ssl", "true" if url.startswith("mongodb+srv://") else "false"))
+    location = url.partition("://")[2].partition("?")[0]
+    hosts = (location.rpartition("/")[0] or location).rpartition("@")[2]
+    return tls.lower() != "true" and not all(map(_is_local, hosts.split(",")))
+
+
+def redis_in_clear(url: str) -> bool:
+    """Return whether a URL names servers or Sentinels beyond loopback without TLS."""
+    sentinel = parse_sentinel(url)
+    if sentinel is not None:
+        hosts = [urllib.parse.urlsplit(each).netloc.rpartition("@")[2] for each in sentinel.sentinels]
+        return sentinel.server.startswith("redis://") and not all(map(_is_local, hosts))
+    return url.startswith("redis://") and not _is_local(urllib.parse.urlsplit(url).netloc.rpartition("@")[2])
+
+
+def _is_local(host: str) -> bool:
+    """Return whether *host*, with or without a port, is this machine or a socket's path; no host is localhost."""
+    name = urllib.parse.unquote(host)
+    if name.startswith("/"):
+        return True
+    try:
+        name = urllib.parse.urlsplit(f"//{name}").hostname or "localhost"
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
 def mongodb_warning(url: str) -> str:
     """Return what is accepted in the URL, but has a cost; empty for most URLs."""
+    if mongodb_in_clear(url):
+        return IN_CLEAR
     if any(name == "retrywrites" and value.lower() in OFF for name, value in _mongodb_options(url)):
         return "retryWrites=false: writes under way fail at an election; needed only for DocumentDB"
     return ""

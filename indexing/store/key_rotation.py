@@ -15,6 +15,8 @@ from indexing.store import credentials, database
 
 BATCH = 200
 """Documents that are read and written at once: some 100 KB."""
+FIELDS = ("credential", f"{credentials.UNPROVEN}.credential")
+"""The sealed pairs of a user's document: the one in use, and a newer one that is not proven yet."""
 ROUNDS = 10
 """Most rounds; each further round reseals what was stored with an older key during the previous one."""
 
@@ -39,9 +41,9 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """User ids and their sealed pairs, in order."""
+    """User ids, the fields of their sealed pairs, and the pairs; in order of the ids."""
 
-    rows: tuple[tuple[int, bytes], ...]
+    rows: tuple[tuple[int, str, bytes], ...]
 
 
 class Rotation:
@@ -85,16 +87,17 @@ class Rotation:
 
     async def read(self, after: int) -> Batch | None:
         """Return the next credentials after a user; None when there are no more."""
-        wanted = {"_id": {"$gt": after}, "credential": {"$ne": None}}
+        wanted = {"_id": {"$gt": after}, "$or": [{field: {"$ne": None}} for field in FIELDS]}
         with database.translated():
-            found = self._users.find(wanted, {"credential": 1}).sort("_id", pymongo.ASCENDING).limit(self._batch)
+            found = self._users.find(wanted, FIELDS).sort("_id", pymongo.ASCENDING).limit(self._batch)
             rows = await found.to_list(None)
-        return Batch(tuple((row["_id"], row["credential"]) for row in rows)) if rows else None
+        pairs = ((row["_id"], field, _sealed(row, field)) for row in rows for field in FIELDS)
+        return Batch(tuple((user_id, field, sealed) for user_id, field, sealed in pairs if sealed)) if rows else None
 
     async def write(self, batch: Batch, tally: Tally) -> None:
         """Reseal what is not sealed with the first key, and count it."""
         changes = []
-        for user_id, sealed in batch.rows:
+        for user_id, field, sealed in batch.rows:
             tally.seen += 1
             if self._safe.is_newest(sealed):
                 continue
@@ -103,9 +106,16 @@ class Rotation:
             except credentials.CannotOpen:
                 tally.unreadable += 1
                 continue
-            changes.append(pymongo.UpdateOne({"_id": user_id, "credential": sealed}, {"$set": {"credential": again}}))
+            changes.append(pymongo.UpdateOne({"_id": user_id, field: sealed}, {"$set": {field: again}}))
         if changes:
             with database.translated():
                 done = await self._users.bulk_write(changes, ordered=False)
             tally.resealed += done.matched_count
             tally.missed += len(changes) - done.matched_count
+
+
+def _sealed(row: database.Document, field: str) -> bytes | None:
+    slot, _, name = field.rpartition(".")
+    inner = row.get(slot) or {} if slot else row
+    sealed: bytes | None = inner.get(name)
+    return sealed

@@ -197,3 +197,36 @@ async def test_the_command_names_the_variable_when_there_is_no_key() -> None:
     ran = await rotated({})
 
     assert (ran.returncode, ran.stderr) == (2, "INDEXER_CREDENTIAL_KEYS: must be set\n")
+
+
+async def test_values_of_both_kinds_are_read_when_keys_are_separated(database: database.Database) -> None:
+    """Before, during and after the change of the setting; a rotation leaves the derived key alone."""
+    shared, separate = (
+        settings.SecretSettings(credential_keys=SECRETS[0], separate_keys=on).keys_for("credentials")
+        for on in (False, True)
+    )
+    before = users.Users(database, credentials.Vault(shared))
+    after = users.Users(database, credentials.Vault(separate))
+    await before.put_credential(1, pair(1))
+    await after.put_credential(2, pair(2))
+
+    read = [await store.credential(user_id) for store in (before, after) for user_id in (1, 2)]
+    tally = await key_rotation.Rotation(database, credentials.Vault(separate)).run(quiet)
+
+    assert read == [pair(1), pair(2)] * 2
+    assert (tally.resealed, tally.unreadable) == (1, 0)
+    alone = users.Users(database, credentials.Vault(separate[:1]))
+    assert [await alone.credential(user_id) for user_id in (1, 2)] == [pair(1), pair(2)]
+
+
+async def test_an_unproven_pair_is_sealed_anew_as_well(database: database.Database) -> None:
+    """Beside the pair in use, and alone."""
+    await put(database, OLD, 1)
+    for user_id in (1, 2):
+        await users.Users(database, credentials.Vault((OLD,))).put_unproven(user_id, pair(user_id + 10))
+
+    tally = await rotating(database).run(quiet)
+
+    alone = credentials.Credentials(database, credentials.Vault((NEW,)), slot=credentials.UNPROVEN)
+    assert (tally.seen, tally.resealed) == (3, 3)
+    assert [(await alone.get(user_id)).credential for user_id in (1, 2)] == [pair(11), pair(12)]

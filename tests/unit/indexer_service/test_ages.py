@@ -108,7 +108,7 @@ class Bench:
 
     def _interceptor(self) -> interceptors.IdempotencyInterceptor:
         load = memberships.Memberships(self.backend.deps).load
-        return interceptors.IdempotencyInterceptor(self.requests, edge.KEY, self.backend.clock, load)
+        return interceptors.IdempotencyInterceptor(self.requests, [edge.KEY], self.backend.clock, load)
 
     async def relist(self, *guild_ids: int) -> None:
         """Store a guild list of the user that was requested now."""

@@ -1,5 +1,8 @@
 """No secret is ever shown. Secrets are found by their type, so that a new one is tested as well."""
 
+import base64
+import hmac
+import pathlib
 import re
 import subprocess
 import sys
@@ -39,6 +42,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for group in settings.GROUPS.values():
         for name in group.model_fields:
             monkeypatch.delenv(settings.variable(group, name), raising=False)
+            monkeypatch.delenv(f"{settings.variable(group, name)}_FILE", raising=False)
     return monkeypatch
 
 
@@ -136,3 +140,158 @@ def test_settings_command_reports_problems_when_settings_are_invalid(program: tu
         "INDEXER_CREDENTIAL_KEYS",
     }
     assert MARK not in ran.stdout + ran.stderr
+
+
+GOOD = {
+    "DISCORD_BOT_TOKEN": MARK,
+    "DISCORD_CLIENT_SECRET": MARK,
+    "REDIS_URL": f"redis://:{MARK}@127.0.0.1",
+    "MONGODB_URL": f"mongodb://me:{MARK}@127.0.0.1",
+    "INDEXER_CREDENTIAL_KEYS": "b" * 43,
+}
+"""A valid value of each secret."""
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"], ids=["bare", "newline", "windows"])
+def test_every_secret_is_read_from_a_file_when_one_is_named(
+    environment: pytest.MonkeyPatch, tmp_path: pathlib.Path, ending: str
+) -> None:
+    """As Kubernetes mounts them; a newline at the end does not belong to the secret."""
+    environment.setenv("DISCORD_CLIENT_ID", "app")
+    for variable, value in GOOD.items():
+        (tmp_path / variable).write_bytes((value + ending).encode())
+        environment.setenv(f"{variable}_FILE", str(tmp_path / variable))
+
+    loaded = settings.load()
+
+    assert {field.id for field in FIELDS} == set(GOOD)
+    assert {
+        "DISCORD_BOT_TOKEN": loaded.discord.bot_token.get_secret_value(),
+        "DISCORD_CLIENT_SECRET": loaded.oauth.client_secret.get_secret_value(),
+        "REDIS_URL": loaded.redis.url.get_secret_value(),
+        "MONGODB_URL": loaded.mongo.url.get_secret_value(),
+        "INDEXER_CREDENTIAL_KEYS": loaded.secrets.credential_keys.get_secret_value(),
+    } == GOOD
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(None, "cannot be read (No such file or directory)", id="missing"),
+        pytest.param(b"", "is empty", id="empty"),
+        pytest.param(b"\n \n", "is empty", id="blank"),
+        pytest.param(b"\xff\xfe", "is not text in UTF-8", id="binary"),
+        pytest.param(b"x" * 70_000, "is longer than 65536 bytes", id="long"),
+        pytest.param(f"{MARK}\nmore".encode(), "must not contain spaces", id="two lines"),
+    ],
+)
+def test_a_secrets_file_is_refused_by_name_when_it_cannot_be_used(
+    environment: pytest.MonkeyPatch, tmp_path: pathlib.Path, content: bytes | None, problem: str
+) -> None:
+    """Nothing of the content is shown."""
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    environment.setenv("DISCORD_BOT_TOKEN_FILE", str(path))
+    environment.setenv("INDEXER_CREDENTIAL_KEYS", "b" * 43)
+
+    with pytest.raises(settings.BadSettings) as bad:
+        settings.load()
+
+    (line,) = str(bad.value).splitlines()
+    assert line.startswith("DISCORD_BOT_TOKEN: ")
+    assert problem in line
+    assert MARK not in line
+
+
+def test_a_secret_is_refused_when_variable_and_file_are_set(
+    environment: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """Neither wins silently."""
+    (tmp_path / "secret").write_text(MARK)
+    environment.setenv("DISCORD_BOT_TOKEN", MARK)
+    environment.setenv("DISCORD_BOT_TOKEN_FILE", str(tmp_path / "secret"))
+    environment.setenv("INDEXER_CREDENTIAL_KEYS", "b" * 43)
+
+    with pytest.raises(settings.BadSettings) as bad:
+        settings.load()
+
+    assert str(bad.value) == "DISCORD_BOT_TOKEN: must not be set together with DISCORD_BOT_TOKEN_FILE"
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("A" * 43, "key 1 is all zeros"),
+        (f"{'b' * 43},{'A' * 43}=", "key 2 is all zeros"),
+        ("c2hvcnQ=", "key 1 must have 32 bytes, not 5"),
+        ("b" * 64, "key 1 must have 32 bytes, not 48"),
+    ],
+)
+def test_a_weak_key_is_refused_by_name(environment: pytest.MonkeyPatch, keys: str, problem: str) -> None:
+    """By its place in the list; the key is not shown."""
+    environment.setenv("INDEXER_CREDENTIAL_KEYS", keys)
+    environment.setenv("DISCORD_BOT_TOKEN", MARK)
+
+    with pytest.raises(settings.BadSettings) as bad:
+        settings.load()
+
+    assert str(bad.value).startswith(f"INDEXER_CREDENTIAL_KEYS: {problem}")
+    assert "AAAA" not in str(bad.value)
+
+
+def test_each_purpose_has_keys_of_its_own_when_keys_are_separate() -> None:
+    """Values of either kind stay readable, whichever is written."""
+    text = f"{'b' * 43},{'c' * 43}"
+    shared, separate = (settings.SecretSettings(credential_keys=text, separate_keys=on) for on in (False, True))
+
+    purposes = ("credentials", "page tokens", "requests")
+    firsts = {separate.keys_for(purpose)[0] for purpose in purposes}
+
+    assert len(firsts | set(shared.keys)) == len(purposes) + 2
+    assert {shared.keys_for(purpose)[0] for purpose in purposes} == {shared.keys[0]}
+    for purpose in purposes:
+        assert set(shared.keys_for(purpose)) == set(separate.keys_for(purpose))
+        assert len(set(shared.keys_for(purpose))) == 4
+
+
+def test_the_derived_key_is_hkdf_when_keys_are_separate() -> None:
+    """RFC 5869 with SHA-256 and no salt, written out: stored values depend on it."""
+    key = b"k" * settings.KEY_BYTES
+    secret = settings.SecretSettings(credential_keys=base64.urlsafe_b64encode(key).decode(), separate_keys=True)
+
+    extracted = hmac.digest(b"\0" * 32, key, "sha256")
+    expected = hmac.digest(extracted, b"discord-channel-indexer credentials\x01", "sha256")
+
+    assert secret.keys_for("credentials")[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "shown"),
+    [
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            f"https://traces.example.org/v1?api_key={MARK}&x={MARK}#top",
+            "https://traces.example.org/v1?api_key=(secret)&x=(secret)#top",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            f"https://me:{MARK}@traces.example.org/?;token={MARK}",
+            "https://(secret)@traces.example.org/?;token=(secret)",
+        ),
+        (
+            "INDEXING_INSTALL_URL",
+            "https://discord.com/oauth2/authorize?client_id=7&scope=bot&permissions=1024",
+            "https://discord.com/oauth2/authorize?client_id=7&scope=bot&permissions=1024",
+        ),
+    ],
+)
+def test_the_query_of_a_url_is_masked_when_settings_are_listed(
+    environment: pytest.MonkeyPatch, variable: str, value: str, shown: str
+) -> None:
+    """Except for what a bot's invitation needs."""
+    environment.setenv(variable, value)
+
+    lines, _ = display.list_settings()
+
+    assert f"{variable}={shown}" in map(str, lines)

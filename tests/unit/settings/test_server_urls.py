@@ -65,7 +65,7 @@ def test_a_mongodb_url_is_accepted_when_its_options_keep_the_promises(query: str
 
 def test_a_warning_is_given_when_writes_are_not_retried() -> None:
     """DocumentDB has no retryable writes."""
-    config = settings.MongoSettings(url="mongodb://h/?retryWrites=false")
+    config = settings.MongoSettings(url="mongodb://h/?retryWrites=false&tls=true")
 
     assert config.warning.startswith("retryWrites=false: ")
 
@@ -91,7 +91,7 @@ def test_our_write_concern_and_timeout_win_when_the_url_names_others() -> None:
 )
 def test_a_redis_url_is_accepted_when_it_names_one_primary_or_its_sentinels(url: str) -> None:
     """Each form of the documentation."""
-    assert settings.RedisSettings(url=url).address
+    assert settings.RedisSettings(url=url, insecure=True).address
 
 
 @pytest.mark.parametrize(
@@ -151,4 +151,74 @@ def test_only_the_servers_speak_tls_when_the_sentinels_are_excepted() -> None:
 )
 def test_the_address_has_no_secret_when_it_is_shown(url: str, address: str) -> None:
     """Log lines name where Redis is expected."""
-    assert settings.RedisSettings(url=url).address == address
+    assert settings.RedisSettings(url=url, insecure=True).address == address
+
+
+IN_CLEAR = [
+    "redis://cache:6379/0",
+    "redis://:secret@10.0.0.1",
+    "redis://user:secret@[fd00::1]:6379",
+    "redis://127.0.0.1.example.org",
+    "redis+sentinel://:secret@a,127.0.0.1/main",
+]
+PRIVATE = [
+    "redis://127.0.0.1:6379/0",
+    "redis://:secret@127.8.0.1",
+    "redis://localhost",
+    "redis://[::1]:6379",
+    "redis://",
+    "unix:///run/redis.sock",
+    "rediss://cache",
+    "redis+sentinel://127.0.0.1,localhost:1/main",
+    "rediss+sentinel://a,b/main",
+]
+
+
+@pytest.mark.parametrize("url", IN_CLEAR)
+def test_a_redis_url_without_tls_is_refused_beyond_loopback_unless_allowed(url: str) -> None:
+    """The problem shows no part of the URL; what is allowed has a warning."""
+    with pytest.raises(pydantic.ValidationError, match="without TLS; use rediss://, or set REDIS_INSECURE=1") as bad:
+        settings.RedisSettings(url=url)
+
+    assert "secret" not in str(bad.value)
+    assert settings.RedisSettings(url=url, insecure=True).warning == "names servers beyond loopback without TLS"
+
+
+@pytest.mark.parametrize("url", PRIVATE)
+def test_a_redis_url_is_accepted_with_tls_or_on_loopback(url: str) -> None:
+    """Sockets as well."""
+    assert settings.RedisSettings(url=url).warning == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://db",
+        "mongodb://me:secret@db:27017,127.0.0.1/x?replicaSet=r",
+        "mongodb://db/?tls=false",
+        "mongodb+srv://me:secret@db.example.org/?ssl=false",
+    ],
+)
+def test_a_mongodb_url_without_tls_is_refused_beyond_loopback_unless_allowed(url: str) -> None:
+    """The same."""
+    with pytest.raises(pydantic.ValidationError, match="add tls=true to it, or set MONGODB_INSECURE=1") as bad:
+        settings.MongoSettings(url=url)
+
+    assert "secret" not in str(bad.value)
+    assert settings.MongoSettings(url=url, insecure=True).warning == "names servers beyond loopback without TLS"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://127.0.0.1:27017",
+        "mongodb://me:secret@localhost:1,[::1]:2/x",
+        "mongodb://%2Ftmp%2Fmongodb-27017.sock/x",
+        "mongodb://db/?tls=true",
+        "mongodb://db/?SSL=true&w=majority",
+        "mongodb+srv://db.example.org/x",
+    ],
+)
+def test_a_mongodb_url_is_accepted_with_tls_or_on_loopback(url: str) -> None:
+    """A URL of the form mongodb+srv has TLS by default."""
+    assert settings.MongoSettings(url=url).warning == ""

@@ -69,7 +69,7 @@ async def test_the_setting_is_named_when_the_port_is_taken() -> None:
         config = settings.ServiceSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}")
         idempotency = interceptors.IdempotencyInterceptor(
             fakes.MemoryIdempotencyStore(),
-            b"k" * 32,
+            [b"k" * 32],
             clockwork.ManualClock(),
             no_memberships,
         )
