@@ -60,20 +60,20 @@ async def put_credential(stub: connection.Stub, request: pb.PutCredentialRequest
 
 
 async def show_status(stub: connection.Stub, user: str, *, as_json: bool) -> int:
-    """Print the credential's state; the exit code is 0 only when the credential is active."""
+    """Print the credential's state; the exit code is 0 only when the credential can be used."""
     answer = await stub.GetCredentialStatus(pb.GetCredentialStatusRequest(user_id=user), timeout=connection.DEADLINE)
     if as_json:
         output.print_json(answer)
     else:
         output.print_line(_status_line(answer, user))
-    return 0 if answer.state == pb.CREDENTIAL_STATE_ACTIVE else errors.EXIT_FAILURE
+    return 0 if answer.state in _USABLE else errors.EXIT_FAILURE
 
 
 def _status_line(answer: pb.GetCredentialStatusResponse, user: str) -> str:
     state = _STATES.get(answer.state, "unknown")
     ends = f", expires {times.date_and_time(answer.expires_at)}" if answer.HasField("expires_at") else ""
     scopes = f", scopes {' '.join(answer.scopes)}" if answer.scopes else ""
-    advice = "" if answer.state == pb.CREDENTIAL_STATE_ACTIVE else f"; next: indexer credential put {user}"
+    advice = "" if answer.state in _USABLE else f"; next: indexer credential put {user}"
     return f"{state}{ends}{scopes}{advice}"
 
 
@@ -91,6 +91,8 @@ async def revoke_credential(stub: connection.Stub, user: str, *, as_json: bool) 
 _STATES = {
     pb.CREDENTIAL_STATE_MISSING: "no credential",
     pb.CREDENTIAL_STATE_ACTIVE: "active",
+    pb.CREDENTIAL_STATE_UNVERIFIED: "stored, to be verified when it is first used",
     pb.CREDENTIAL_STATE_REAUTH_REQUIRED: "refused by Discord",
 }
+_USABLE = frozenset({pb.CREDENTIAL_STATE_ACTIVE, pb.CREDENTIAL_STATE_UNVERIFIED})
 _AT_DISCORD = {True: "Discord revoked it", False: "Discord did not revoke it, so it stays valid there until it expires"}

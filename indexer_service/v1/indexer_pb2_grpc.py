@@ -230,7 +230,8 @@ class IndexerServiceServicer:
 
     def RevokeCredential(self, request, context):
         """RevokeCredential deletes the user's tokens, asks Discord to revoke them, and ends the user's running job as FAILED
-        with CREDENTIAL_REVOKED. Indexed data stays; DeleteUserData erases it. A missing credential is no error.
+        with CREDENTIAL_REVOKED. Indexed data stays but is not shown until a credential is verified again; DeleteUserData
+        erases it. A missing credential is no error.
         Errors: INVALID_ARGUMENT (names the field).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -115,7 +115,8 @@ class IndexerServiceStub:
     """
     RevokeCredential: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.RevokeCredentialRequest, _indexer_pb2.RevokeCredentialResponse]
     """RevokeCredential deletes the user's tokens, asks Discord to revoke them, and ends the user's running job as FAILED
-    with CREDENTIAL_REVOKED. Indexed data stays; DeleteUserData erases it. A missing credential is no error.
+    with CREDENTIAL_REVOKED. Indexed data stays but is not shown until a credential is verified again; DeleteUserData
+    erases it. A missing credential is no error.
     Errors: INVALID_ARGUMENT (names the field).
     """
     DeleteUserData: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.DeleteUserDataRequest, _indexer_pb2.DeleteUserDataResponse]
@@ -200,7 +201,8 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     """
     RevokeCredential: _aio.UnaryUnaryMultiCallable[_indexer_pb2.RevokeCredentialRequest, _indexer_pb2.RevokeCredentialResponse]  # type: ignore[assignment]
     """RevokeCredential deletes the user's tokens, asks Discord to revoke them, and ends the user's running job as FAILED
-    with CREDENTIAL_REVOKED. Indexed data stays; DeleteUserData erases it. A missing credential is no error.
+    with CREDENTIAL_REVOKED. Indexed data stays but is not shown until a credential is verified again; DeleteUserData
+    erases it. A missing credential is no error.
     Errors: INVALID_ARGUMENT (names the field).
     """
     DeleteUserData: _aio.UnaryUnaryMultiCallable[_indexer_pb2.DeleteUserDataRequest, _indexer_pb2.DeleteUserDataResponse]  # type: ignore[assignment]
@@ -354,7 +356,8 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.RevokeCredentialResponse, _abc.Awaitable[_indexer_pb2.RevokeCredentialResponse]]:
         """RevokeCredential deletes the user's tokens, asks Discord to revoke them, and ends the user's running job as FAILED
-        with CREDENTIAL_REVOKED. Indexed data stays; DeleteUserData erases it. A missing credential is no error.
+        with CREDENTIAL_REVOKED. Indexed data stays but is not shown until a credential is verified again; DeleteUserData
+        erases it. A missing credential is no error.
         Errors: INVALID_ARGUMENT (names the field).
         """
 

@@ -79,6 +79,7 @@ def test_no_call_is_made_when_the_input_is_empty(
             "refused by Discord, expires {day}, scopes identify guilds; next: indexer credential put",
             1,
         ),
+        ("UNVERIFIED", "stored, to be verified when it is first used, expires {day}, scopes identify guilds\n", 0),
         ("MISSING", "no credential, expires {day}, scopes identify guilds; next: indexer", 1),
     ],
 )
