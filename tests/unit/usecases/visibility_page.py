@@ -29,9 +29,9 @@ PAGE = pathlib.Path(__file__).parents[3] / "docs" / "visibility.md"
 INTRO = """\
 # What is shown when an input is missing, old or contradictory
 
-Every decision about a channel has four inputs: the user's guild list (memberships, ownership, guild-wide \
-permissions), their role ids, the guild's channels with their overwrites, and the bot's access.
-Each carries the time at which it was requested, and none is trusted beyond its age: `INDEXING_ROLES_HARD_AGE` for the \
+Every decision about a channel has five inputs: the user's guild list (memberships, ownership, guild-wide \
+permissions), their role ids, the guild's channels with their overwrites, the bot's access, and the user's consent.
+Each of the first three carries the time at which it was requested, and is not trusted beyond its age: `INDEXING_ROLES_HARD_AGE` for the \
 first two, `INDEXING_CHANNELS_HARD_AGE` for the third ([decision 13](decisions/0013-permission-staleness.md)).
 
 The table is what a guild's members see. The guild has three channels: `open` for everybody, `role` for one role, and \
@@ -280,6 +280,48 @@ async def _(world: World) -> None:
 async def _(world: World) -> None:
     world.discord.installed.clear()
     await failing(world, errors.NoAccess(403, 50_001))
+
+
+@state("consent", "missing", "the credential is revoked (`INDEXING_REVOKE_GRACE` 0)")
+async def _(world: World) -> None:
+    await end_consent(world, refused=False)
+
+
+@state("consent", "old", "Discord refused the credential less than `INDEXING_REAUTH_GRACE` ago")
+async def _(world: World) -> None:
+    await end_consent(world, refused=True)
+
+
+@state("consent", "old", "Discord refused the credential `INDEXING_REAUTH_GRACE` ago")
+async def _(world: World) -> None:
+    await end_consent(world, refused=True)
+    world.backend.clock.advance(world.backend.config.reauth_grace)
+
+
+@state("consent", "contradictory", "revoked, then stored again without a proof")
+async def _(world: World) -> None:
+    await end_consent(world, refused=False)
+    for user in VIEWERS:
+        await world.backend.users.put_unproven(user, values.credential())
+
+
+@state("consent", "fresh", "revoked, then proven again")
+async def _(world: World) -> None:
+    await end_consent(world, refused=False)
+    for user in VIEWERS:
+        await world.backend.users.put_credential(user, values.credential())
+
+
+async def end_consent(world: World, *, refused: bool) -> None:
+    """End the consent of all viewers as the use cases do: by Discord's refusal, or by a revocation."""
+    backend = world.backend
+    until = backend.clock() + (backend.config.reauth_grace if refused else backend.config.revoke_grace)
+    for user in VIEWERS:
+        if refused:
+            version = (await backend.credentials.get(user)).version
+            await backend.credentials.mark_refused(user, version=version, shown_until=until)
+        else:
+            await backend.credentials.delete(user, shown_until=until)
 
 
 async def failing(world: World, *problems: Exception) -> None:
