@@ -31,8 +31,9 @@ INTRO = """\
 
 Every decision about a channel has five inputs: the user's guild list (memberships, ownership, guild-wide \
 permissions), their role ids, the guild's channels with their overwrites, the bot's access, and the user's consent.
-Each of the first three carries the time at which it was requested, and is not trusted beyond its age: `INDEXING_ROLES_HARD_AGE` for the \
-first two, `INDEXING_CHANNELS_HARD_AGE` for the third ([decision 13](decisions/0013-permission-staleness.md)).
+Each of the first three carries the time at which it was requested, and is not trusted beyond its age: \
+`INDEXING_ROLES_HARD_AGE` for the first two, `INDEXING_CHANNELS_HARD_AGE` for the third \
+([decision 13](decisions/0013-permission-staleness.md)).
 
 The table is what a guild's members see. The guild has three channels: `open` for everybody, `role` for one role, and \
 `closed` for nobody but owners and administrators.
