@@ -23,8 +23,8 @@ GRAFANA = "GF_"
 SECRETS = {
     "DISCORD_BOT_TOKEN": "t",
     "INDEXER_CREDENTIAL_KEYS": "a" * 43,
-    "MONGODB_URL": "mongodb://m",
-    "REDIS_URL": "redis://r",
+    "MONGODB_URL": "mongodb://m/?tls=true",
+    "REDIS_URL": "rediss://r",
 }
 CLOSING = 5.0
 """Seconds to close connections and exit, as in tests/deploy/graces.py."""
