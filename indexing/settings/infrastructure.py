@@ -1,13 +1,12 @@
 """What every process stands on: Redis, MongoDB, the encryption keys, logs and traces."""
 
 import base64
+import hmac
 import warnings
 from typing import Literal
 
 import pydantic
 import pydantic_settings
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf import hkdf
 
 from indexing.settings import fields, server_urls
 
@@ -137,9 +136,9 @@ def _decode_keys(value: str) -> tuple[bytes, ...]:
 
 
 def _derive(key: bytes, purpose: str) -> bytes:
-    """Return the key for one purpose (HKDF-SHA256, RFC 5869)."""
-    info = f"discord-channel-indexer {purpose}".encode()
-    return hkdf.HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(key)
+    """Return the key for one purpose: HKDF-SHA256 without salt, of which 32 bytes are one block (RFC 5869)."""
+    extracted = hmac.digest(bytes(KEY_BYTES), key, "sha256")
+    return hmac.digest(extracted, f"discord-channel-indexer {purpose}".encode() + b"\x01", "sha256")
 
 
 class SecretSettings(fields.Group):
