@@ -181,7 +181,12 @@ class ChannelFetcher:
         refusal: errors.DiscordRefused | errors.DocumentTooLarge,
         purpose: ports.Purpose,
     ) -> str:
-        """Store the refusal; returns its reason. Stored channels are hidden only if the bot is known to be removed."""
+        """
+        Store the refusal; returns its reason. Stored channels are hidden only if the bot is known to be removed.
+
+        Raises:
+            errors.DiscordTransient: Whether the bot is in the guild cannot be verified now; nothing is stored.
+        """
         self._cache.drop(guild.guild_id)
         if isinstance(refusal, errors.AnswerTooLarge | errors.DocumentTooLarge):
             self._log.error("guild_too_large", guild_id=guild.guild_id, error=str(refusal))
@@ -189,8 +194,9 @@ class ChannelFetcher:
             return reasons.GUILD_TOO_LARGE
         try:
             there = await self._bot.verify_installed(guild.guild_id, purpose)
-        except errors.IndexerError:
-            there = True
+        except errors.IndexerError as unknown:
+            # Without this, a guild without the bot would be refused for an hour for want of a permission.
+            raise errors.DiscordTransient("the bot's membership cannot be verified") from unknown
         if not there:
             return reasons.BOT_REMOVED
         reason = reasons.NO_ACCESS if isinstance(refusal, errors.NoAccess) else reasons.GUILD_UNAVAILABLE

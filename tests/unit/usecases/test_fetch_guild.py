@@ -132,16 +132,24 @@ async def test_channels_are_hidden_when_our_bot_was_removed(bench: Bench) -> Non
     )
 
 
-async def test_nothing_is_hidden_when_the_removal_of_our_bot_is_not_confirmed(bench: Bench) -> None:
-    """The guild counts as one that refuses."""
+@pytest.mark.parametrize(
+    "unknown",
+    [errors.DiscordTransient("502"), errors.RateLimited("route", retry_after=9.0, why="used up")],
+    ids=["no-answer", "no-permit"],
+)
+async def test_a_task_is_retried_when_the_removal_of_our_bot_is_not_confirmed(
+    bench: Bench, unknown: errors.IndexerError
+) -> None:
+    """Nothing is hidden, and no refusal is stored that would last an hour."""
     await bench.fetched(OPEN, CLOSED)
     bench.backend.clock.advance(bench.backend.config.max_age)
     bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
-    bench.backend.discord.fail(("bot", GUILD), errors.DiscordTransient("502"))
+    bench.backend.discord.fail(("bot", GUILD), unknown)
 
     outcome = await bench.run()
 
-    assert (outcome.task.state, outcome.task.reason) == (model.TaskState.FAILED, "NO_ACCESS")
+    assert (outcome.task.state, outcome.task.attempts) == (model.TaskState.QUEUED, 1)
+    assert ((await bench.guild()).refusals, (await bench.guild()).reason) == (0, "")
     assert await stored.list_channels(bench.backend.guilds, [GUILD]) == [OPEN, CLOSED]
 
 
