@@ -17,6 +17,8 @@ from tests import previous_release
 from tests.chaos import links
 
 FAKETIME = pathlib.Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+CLOCK = pathlib.Path(__file__).parent / "clock"
+"""Folder of the module that gives a Python process a clock of its own."""
 SERVERS = ("redis", "mongodb", "discord")
 CLIENT = "client"
 """The callers, as one end of a link."""
@@ -197,20 +199,28 @@ class Fleet(stack.Stack):
         return super()._start_program(lambda: self._changed(make()))
 
     def _changed(self, program: programs.Program) -> programs.Program:
-        """Return the program with a clock of its own; services are restarted when they end, as Kubernetes does."""
+        """Return the program with a clock of its own; services are restarted when they end, as in Kubernetes."""
         if program.name in self.processes:
             program = dataclasses.replace(program, essential=False)
         if not self.shape.clocks or program.name in {"simulator", "mongodb"}:
             return program
         self.set_clock(program.name, 0)
-        clock = {
+        own = self._redis_clock() if program.name == "valkey" else self._process_clock(program.name)
+        return dataclasses.replace(program, environment={**program.environment, **own})
+
+    def _redis_clock(self) -> dict[str, str]:
+        if not FAKETIME.exists():
+            raise supervisor.StackFailed("faketime is missing: apt-get install faketime")
+        return {
             "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self._clock_file(program.name)),
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock_file("valkey")),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }
-        return dataclasses.replace(program, environment={**program.environment, **clock})
+
+    def _process_clock(self, name: str) -> dict[str, str]:
+        return {"PYTHONPATH": str(CLOCK), "CHAOS_CLOCK": str(self._clock_file(name))}
 
     def _clock_file(self, name: str) -> pathlib.Path:
         return self._supervisor.directory / f"clock-{name}"
