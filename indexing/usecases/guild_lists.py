@@ -245,6 +245,9 @@ class BotGuilds:
     ) -> frozenset[int]:
         try:
             found = await self._deps.discord.bot_guilds(_without_user(purpose))
+            if cached is None and not found:
+                # Nothing is known that it could lack many of, and it would hide everything.
+                found = await self._deps.discord.bot_guilds(_without_user(purpose))
         except errors.TokenRefused as refusal:
             raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
         except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):

@@ -216,9 +216,12 @@ def read_arrivals(stage: play.Play, stats: Mapping[str, Any]) -> None:
 
 def _compare_sizes(stage: play.Play, before: Mapping[str, float], after: Mapping[str, float]) -> None:
     allowed = {"MiB": RSS, "files": FILES, "connections": CONNECTIONS, "keys": KEYS, "documents": 0.0}
-    users, guilds = len(stage.users), stage.fleet.shape.guilds
+    users, shape = len(stage.users), stage.fleet.shape
     # The second wave's jobs, with a row for each guild in the form of the previous release.
-    allowed |= {"documents in jobs": users, "documents in units": users * guilds}
+    allowed |= {"documents in jobs": users, "documents in units": users * shape.guilds}
+    # Guilds that no job of the first wave has listed.
+    for what in ("documents in guilds", "documents in rosters"):
+        allowed[what] = max(0.0, shape.pool - before.get(what, 0.0))
     for what, size in after.items():
         more = allowed.get(what, allowed[what.split()[0]])
         stage.seen.growth.append(invariants.Growth(what, before.get(what, 0.0), size, more))

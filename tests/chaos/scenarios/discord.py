@@ -121,9 +121,9 @@ async def empty_bot_list(stage: play.Play) -> None:
 
 
 async def expired_tokens(stage: play.Play) -> None:
-    """Let all access tokens expire in the middle, and lose the answers of two renewals."""
+    """Let all access tokens expire in the middle, and refuse two renewals for the moment."""
     await stage.pause(0.1, 1.0)
-    stage.rule("reset", route=TOKEN, times=2)
+    stage.rule("status", status=503, route=TOKEN, times=2)
     for user in stage.users:
         await stage.do(stage.discord, "world", {"op": "expire_token", "user": user})
     await stage.pause(4.0)

@@ -254,6 +254,19 @@ async def test_channels_are_hidden_when_two_lists_lack_the_guild(backend: fake_b
     assert (await backend.guilds.get([30]))[30].reason == "BOT_REMOVED"
 
 
+@pytest.mark.parametrize(("installed", "calls"), [({10, 30}, 1), (set(), 2)], ids=["two guilds", "none"])
+async def test_the_first_list_of_the_bots_guilds_is_fetched_twice_when_it_is_empty(
+    backend: fake_backend.FakeBackend, installed: set[int], calls: int
+) -> None:
+    """One odd answer to a fleet that has lost its cache hides nothing."""
+    backend.discord.installed = installed
+
+    found = await lists(backend).bot_guilds.get(PURPOSE)
+
+    assert found == installed
+    assert backend.discord.asked("installs") == calls
+
+
 async def test_nothing_is_hidden_when_the_bots_list_lacks_many_guilds(backend: fake_backend.FakeBackend) -> None:
     """However often: the call for a guild without our bot is refused anyway."""
     case = lists(backend)
