@@ -144,6 +144,12 @@ class Play:
             self.follow(job_id, user_id, watchers=watchers, number=number)
         return job_id
 
+    async def all_started(self) -> list[str]:
+        """Wait until each user has an accepted job; returns the ids of all jobs."""
+        while not set(self.users) <= set(self.seen.jobs.values()):  # noqa: ASYNC110 -- the wave starts them
+            await asyncio.sleep(0.05)
+        return list(self.seen.jobs)
+
     def follow(self, job_id: str, user_id: str, *, watchers: int = 1, number: int = 0) -> None:
         """Note a job that must end, with watchers that must see its end."""
         self.seen.jobs[job_id] = user_id

@@ -48,7 +48,10 @@ async def cancel_while_listing(stage: play.Play) -> None:
 
 async def retry_storm(stage: play.Play) -> None:
     """Let guilds fail, and let three callers at once retry each job that ended with errors."""
-    stage.rule("status", status=500, route=waves.CHANNELS, probability=0.9)
+    truth = await stage.do(stage.discord, f"truth/{stage.users[0]}")
+    for guild in [guild["id"] for guild in truth["guilds"] if guild["bot"]][:3]:
+        stage.rule("status", status=500, route=waves.CHANNELS, guild=guild)
+    await stage.all_started()
     await stage.pause(6.0)
     stage.heal()
     watched = await stage.ends()
@@ -88,7 +91,7 @@ async def all_at_once(_: play.Play) -> None:
 
 async def vanishing_watchers(stage: play.Play) -> None:
     """Open 5,000 streams, and let their callers vanish without FIN."""
-    jobs = list(stage.seen.jobs) or [await stage.start(stage.users[0])]
+    jobs = await stage.all_started()
     link = stage.callers_links()[0]
     address = stage.fleet.callers_addresses[0]
     connections = [
@@ -180,7 +183,7 @@ async def preferences_storm(stage: play.Play) -> None:
 
 async def silent_watchers(stage: play.Play) -> None:
     """Open 200 streams whose callers read nothing."""
-    jobs = list(stage.seen.jobs) or [await stage.start(stage.users[0])]
+    jobs = await stage.all_started()
     streams = [
         stage.load.stubs[number % 2].WatchProgress(pb.WatchProgressRequest(job_id=jobs[number % len(jobs)]))
         for number in range(200)
@@ -218,7 +221,11 @@ SCENARIOS = [
         fleet.Shape(users=300, guilds=3, pool=100, rate=100),
     ),
     waves.Scenario(
-        "vanishing-watchers", "load", "Streams of callers that vanish without FIN are closed.", vanishing_watchers
+        "vanishing-watchers",
+        "load",
+        "Streams of callers that vanish without FIN are closed.",
+        vanishing_watchers,
+        fleet.Shape(settings={"INDEXER_MAX_WATCHERS_PER_JOB": str(VANISHING)}),
     ),
     waves.Scenario(
         "erased-in-the-middle",

@@ -132,11 +132,11 @@ async def full_mongodb(stage: play.Play) -> None:
 
 
 async def stepped_down_mongodb(stage: play.Play) -> None:
-    """Let every seventh write take effect and be answered with an error of a failover."""
+    """Let every third write take effect and be answered with an error of a failover."""
     count = itertools.count(1)
 
     def answer(name: str) -> dict[str, object] | None:
-        return mongo_faults.STEPPING_DOWN if name in mongo_faults.WRITES and next(count) % 7 == 0 else None
+        return mongo_faults.STEPPING_DOWN if name in mongo_faults.WRITES and next(count) % 3 == 0 else None
 
     await _answered(stage, answer, 6.0, after=True)
 
