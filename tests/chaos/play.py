@@ -153,7 +153,9 @@ class Play:
     def follow(self, job_id: str, user_id: str, *, watchers: int = 1, number: int = 0) -> None:
         """Note a job that must end, with watchers that must see its end."""
         self.seen.jobs[job_id] = user_id
-        self._watching += [asyncio.create_task(self.load.watch(job_id, number + each)) for each in range(watchers)]
+        self._watching += [
+            asyncio.create_task(self.load.watch(job_id, number + each), name=job_id) for each in range(watchers)
+        ]
 
     def erase(self, users: Collection[str]) -> None:
         """Expect nothing of the jobs of erased users."""
@@ -166,7 +168,10 @@ class Play:
         return [job_id for job_id in await asyncio.gather(*starts) if job_id]
 
     async def ends(self) -> list[callers.Watched]:
-        """Wait until all watchers have ended; returns what they received since the last call."""
+        """Wait until all jobs and watchers have ended; returns what they received since the last call."""
+        known = {one.job_id for one in self.seen.watched} | {one.get_name() for one in self._watching}
+        for job_id in set(self.seen.jobs) - known:
+            self.follow(job_id, self.seen.jobs[job_id])
         watched = [one for one in await asyncio.gather(*self._watching) if one.job_id in self.seen.jobs]
         self._watching.clear()
         self.seen.watched += watched
