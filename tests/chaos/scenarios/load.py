@@ -43,6 +43,7 @@ async def cancel_while_listing(stage: play.Play) -> None:
         await stage.load.call("CancelJob", pb.CancelJobRequest(job_id=job_id))
 
     for _ in range(3):
+        stage.fault()
         await asyncio.gather(*map(cancel, stage.users))
 
 
