@@ -119,3 +119,22 @@ async def test_nothing_is_shown_when_the_consent_ended_in_an_older_release(
 
     assert user is not None
     assert (user.shown_until, user.list_proven) == (shown_until, False)
+
+
+async def test_a_pair_is_not_proven_when_the_previous_release_has_replaced_it(
+    database: store_database.Database,
+) -> None:
+    """That release leaves the fields that it does not know; the same holds for its guild lists."""
+    safe = credentials.Vault((KEY,))
+    people, pairs = users.Users(database, safe), credentials.Credentials(database, safe)
+    await people.put_credential(USER, values.credential())
+    await stored.guild_list(people, USER, [values.user_guild(7)], NOW)
+    before = (await pairs.get(USER)).proven, (await stored.user(people, USER)).list_proven
+
+    sealed = credentials.sealed(safe, USER, values.credential(access_token="another"), proven=False)
+    del sealed["proof"]
+    await database["users"].update_one({"_id": USER}, {"$set": sealed | {"listed_at": NOW + 1}})
+
+    assert before == (True, True)
+    assert not (await pairs.get(USER)).proven
+    assert not (await stored.user(people, USER)).list_proven
