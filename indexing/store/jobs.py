@@ -29,6 +29,8 @@ from indexing.domain import job_updates, model
 from indexing.store import database, writer
 
 TRIES = 3
+SCHEMA = 1
+"""Number of the format of `guilds` and `tasks`. A process leaves jobs of a newer one to newer processes."""
 HEAD = {"guilds": 0, "tasks": 0}
 """Projection that leaves out the tasks."""
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=int)
@@ -171,7 +173,11 @@ def _owned(job: model.Job) -> database.Document:
 def packed_tasks(tasks: Sequence[model.GuildTask]) -> database.Document:
     """Return the fields of a document that hold a job's tasks."""
     guilds = [[task.guild_id, task.name, task.position] for task in tasks]
-    return {"guilds": _ENCODER.encode(guilds), "tasks": {str(task.guild_id): _changing(task) for task in tasks}}
+    return {
+        "schema": SCHEMA,
+        "guilds": _ENCODER.encode(guilds),
+        "tasks": {str(task.guild_id): _changing(task) for task in tasks},
+    }
 
 
 def _changing(task: model.GuildTask) -> bytes:
@@ -214,6 +220,8 @@ def tasks_of(row: database.Document) -> list[model.GuildTask]:
     packed: Any = row.get("guilds")
     if not packed:
         return []
+    if row.get("schema", SCHEMA) > SCHEMA:
+        raise errors.StoreUnavailable("a newer release has stored the tasks of this job")
     tasks = row["tasks"]
     found = []
     for guild_id, name, position in sorted(_GUILDS.decode(packed), key=lambda guild: guild[2]):

@@ -37,6 +37,7 @@ VIEW_STEP = 300.0
 INDEX = {
     "version": 1,
     "listed_at": 1,
+    "schema": 1,
     "rights": 1,
     "role_ids": 1,
     "roles_at": 1,
@@ -51,6 +52,8 @@ INDEX = {
     "mark": 1,
 }
 """Projection of everything except the credential."""
+SCHEMA = 1
+"""Number of the format of `rights`. A list of a newer one counts as none, and none of this one replaces it."""
 CHANGED_AT = "roles_changed_at."
 PER_GUILD = ("role_ids", "roles_at", "roles_changed_at", "looked_at")
 """Maps from a guild's id to one value."""
@@ -221,7 +224,7 @@ def _list_changes(
     """Return the fields that a guild list sets and unsets; changed rights make the roles unknown."""
     rights = sorted((guild.guild_id, guild.owner, guild.permissions) for guild in guilds)
     # The previous release stores a list without the second time: it is not proven to be the user's.
-    set_: database.Document = {"rights": packed_rights(rights), "listed_at": asked_at, "list_proven_at": asked_at}
+    set_: database.Document = {**rights_fields(rights), "listed_at": asked_at, "list_proven_at": asked_at}
     unset: database.Document = {}
     for guild_id, owner, permissions in rights:
         before = known.memberships.get(guild_id)
@@ -240,15 +243,16 @@ def _names_known(field: str, known: model.User) -> bool:
     return int(field.removeprefix(CHANGED_AT)) in known.memberships
 
 
-def packed_rights(rights: Sequence[tuple[int, bool, int]]) -> bytes:
-    """Return the field `rights` of (guild, owner, permissions), ordered by guild."""
-    return _ENCODER.encode(rights)
+def rights_fields(rights: Sequence[tuple[int, bool, int]]) -> database.Document:
+    """Return the fields that hold (guild, owner, permissions), ordered by guild."""
+    return {"schema": SCHEMA, "rights": _ENCODER.encode(rights)}
 
 
 def user_of(row: database.Document) -> model.User:
     """Return the user of a document."""
     user_id = int(row["_id"])
-    rights: Any = row.get("rights")
+    readable = row.get("schema", SCHEMA) <= SCHEMA
+    rights: Any = row.get("rights") if readable else None
     maps: dict[str, Mapping[str, Any]] = {name: row.get(name) or {} for name in PER_GUILD}
     memberships = {}
     for guild_id, owner, permissions in _RIGHTS.decode(rights) if rights else ():
@@ -271,7 +275,7 @@ def user_of(row: database.Document) -> model.User:
     return model.User(
         user_id=user_id,
         version=row.get("version", 0),
-        listed_at=row.get("listed_at"),
+        listed_at=row.get("listed_at") if readable else None,
         memberships=memberships,
         preferences=model.Preferences(tuple(row.get("pinned", ())), tuple(row.get("muted", ()))),
         list_proven=is_list_proven(row),

@@ -195,7 +195,7 @@ class UserCopier(Copier):
 def _user_update(row: database.Document, members: dict[int, model.Membership]) -> pymongo.UpdateOne:
     ordered = sorted(members.items())
     rights = [(guild_id, member.owner, member.permissions) for guild_id, member in ordered]
-    change: database.Document = {"rights": users.packed_rights(rights)}
+    change: database.Document = users.rights_fields(rights)
     change["roles_changed_at"] = {str(guild_id): member.roles_changed_at for guild_id, member in ordered}
     change["roles_at"] = {str(key): member.roles_at for key, member in ordered if member.roles_at is not None}
     change["looked_at"] = {
@@ -239,7 +239,7 @@ class JobCopier(Copier):
         self._units = db["units"]
 
     async def _changes(self, ids: Collection[str]) -> dict[str, Any]:
-        fields = {"guilds": 1, "tasks": 1, "by": 1, "turn": 1}
+        fields = {"schema": 1, "guilds": 1, "tasks": 1, "by": 1, "turn": 1}
         with database.translated():
             rows = await self._walked.find({"_id": _between(ids)}, fields).to_list(None)
         tasks = await units.read_units(self._units, _between(ids))

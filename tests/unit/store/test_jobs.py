@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from indexing import errors
 from indexing.domain import job_updates, model
 from indexing.store import database as store_database
 from indexing.store import jobs
@@ -51,6 +52,25 @@ async def test_a_job_is_one_document_when_it_has_many_tasks(database: store_data
     (row,) = await database["jobs"].find({}).to_list(None)
     assert await store.list_tasks(job.job_id) == rows
     assert len(row["guilds"]) + sum(map(len, row["tasks"].values())) < 128 << 10
+
+
+async def test_a_job_of_a_newer_format_is_left_to_newer_processes(database: store_database.Database) -> None:
+    """Its tasks cannot be read; a store that is unavailable for a turn costs it none of its attempts."""
+    store = jobs.Jobs(database, retention=3600.0)
+    job, _ = await store.create_or_join(values.job())
+    await store.add_tasks(job, [values.task()])
+    (row,) = await database["jobs"].find({}).to_list(None)
+    await database["jobs"].update_one({}, {"$set": {"schema": jobs.SCHEMA + 1, "guilds": b"newer"}})
+
+    with pytest.raises(errors.StoreUnavailable):
+        await store.load(job.job_id)
+    with pytest.raises(errors.StoreUnavailable):
+        await store.begin_turn(job.job_id, job.turn, now=NOW, until=NOW + 40)
+
+    assert row["schema"] == jobs.SCHEMA
+    found = await store.get(job.job_id)
+    assert found is not None
+    assert found.state is model.JobState.RUNNING
 
 
 async def test_ended_jobs_expire_when_their_retention_is_over(database: store_database.Database) -> None:

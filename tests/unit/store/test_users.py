@@ -87,6 +87,22 @@ async def test_the_roster_is_updated_when_the_guilds_change(database: store_data
     ]
 
 
+async def test_a_list_of_a_newer_format_counts_as_none_and_stays_as_it_is(database: store_database.Database) -> None:
+    """During an upgrade, a process that cannot read the rights shows nothing and overwrites nothing."""
+    store = users.Users(database, credentials.Vault((KEY,)))
+    await stored.guild_list(store, USER, [values.user_guild(7)], NOW)
+    (row,) = await database["users"].find({}).to_list(None)
+    await database["users"].update_one({"_id": USER}, {"$set": {"schema": users.SCHEMA + 1, "rights": b"newer"}})
+
+    found = await store.load(USER)
+    written = await stored.guild_list(store, USER, [values.user_guild(8)], NOW + 1)
+
+    assert found is not None
+    assert (found.listed_at, found.memberships, written) == (None, {}, False)
+    assert row["schema"] == users.SCHEMA
+    assert (await database["users"].find_one({}))["rights"] == b"newer"
+
+
 async def test_a_user_is_loaded_when_an_older_document_lacks_fields(database: store_database.Database) -> None:
     """An empty document, and one with unknown fields."""
     await database["users"].insert_many([{"_id": USER}, {"_id": USER + 1, "version": 3, "brand_new": 1}])
