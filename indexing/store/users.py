@@ -6,18 +6,19 @@ single guild are flat maps from a guild's id to one value: `role_ids` (packed, s
 `roles_changed_at`, `looked_at`. A map of sub-documents makes writing role ids cost four times as much (decision 25).
 
 `rosters` is the reverse index, from a guild to its known users: one document a user, written only when the set of their
-guilds changes. It grows before the user's document and shrinks after it, so it may briefly name too many users of a
-guild, and never too few.
+guilds changes. It grows before the user's document, and shrinks after it unless it has grown again meanwhile, so it may
+name too many users of a guild, and never too few.
 
 | what | round trips |
 |---|---|
 | everything about a user (`load`) | 1 |
-| a guild list | 1, and 1 or 2 when the set of guilds changed; 2 more when one was left meanwhile |
-| a role response | 1, and 1 when the user has left |
+| a guild list | 1, 2 when guilds were added, 3 when some were left; 2 more when one was left meanwhile |
+| a role response | 1, 3 when the user has left |
 """
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -133,12 +134,13 @@ class Users:
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """Store the user's complete guild list; returns False and changes nothing if another was stored since."""
         listed = {guild.guild_id for guild in guilds}
-        if listed - known.memberships.keys():
-            await self._write_roster(known.user_id, listed | known.memberships.keys())
+        mark = b""
+        if listed != known.memberships.keys():
+            mark = await self._grow_roster(known.user_id, listed | known.memberships.keys(), upsert=True)
         if not await self._replace_list(known, guilds, asked_at):
             return False
         if former := known.memberships.keys() - listed:
-            await self._write_roster(known.user_id, listed, former)
+            await self._shrink_roster(known.user_id, former, mark)
         return True
 
     async def _replace_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
@@ -167,16 +169,26 @@ class Users:
             present = row.get("roles_changed_at") or {}
             left |= {field for field in changed if present.get(field.removeprefix(CHANGED_AT)) is None}
 
-    async def _write_roster(
-        self, user_id: int, guild_ids: AbstractSet[int], former: AbstractSet[int] = frozenset()
-    ) -> None:
-        """Store the user's guilds; *former* ones are kept separately, for the erasure to check."""
-        update: database.Document = {"$addToSet": {"guild_ids": {"$each": sorted(guild_ids)}}}
-        if former:
-            update = {"$set": {"guild_ids": sorted(guild_ids)}}
-            update["$push"] = {"former": {"$each": sorted(former), "$slice": -MOST_FORMER}}
+    async def _grow_roster(self, user_id: int, guild_ids: AbstractSet[int], *, upsert: bool) -> bytes:
+        """Add guilds to the user's roster; returns a mark that it has until it grows again."""
+        mark = os.urandom(8)
+        update = {"$addToSet": {"guild_ids": {"$each": sorted(guild_ids)}}, "$set": {"mark": mark}}
         with database.translated():
-            await self._rosters.update_one({"_id": user_id}, update, upsert=True)
+            await self._rosters.update_one({"_id": user_id}, update, upsert=upsert)
+        return mark
+
+    async def _shrink_roster(self, user_id: int, former: AbstractSet[int], mark: bytes) -> None:
+        """
+        Remove guilds that the user has left, and keep them separately, for the erasure to check.
+
+        Nothing is removed when the roster has grown since it had *mark*: the user may be back.
+        """
+        update = {
+            "$pull": {"guild_ids": {"$in": sorted(former)}},
+            "$push": {"former": {"$each": sorted(former), "$slice": -MOST_FORMER}},
+        }
+        with database.translated():
+            await self._rosters.update_one({"_id": user_id, "mark": mark}, update)
 
     async def store_roles(self, known: model.Membership, roles: Sequence[int], asked_at: float) -> bool:
         """Store the user's role ids in a guild; returns False when newer data is stored or the user has left."""
@@ -195,14 +207,11 @@ class Users:
         guild = str(known.guild_id)
         unset = {f"{name}.{guild}": "" for name in PER_GUILD}
         update = {"$unset": unset, "$inc": {"version": 1}}
+        # Nobody takes back the roster of a user who was erased meanwhile.
+        mark = await self._grow_roster(known.user_id, {known.guild_id}, upsert=False)
         if not await self._writer.update(self._as_known(known), update):
             return False
-        gone: database.Document = {
-            "$pull": {"guild_ids": known.guild_id},
-            "$push": {"former": {"$each": [known.guild_id], "$slice": -MOST_FORMER}},
-        }
-        with database.translated():
-            await self._rosters.update_one({"_id": known.user_id}, gone)
+        await self._shrink_roster(known.user_id, {known.guild_id}, mark)
         return True
 
     @staticmethod

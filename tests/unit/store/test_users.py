@@ -1,6 +1,8 @@
 """A user's document: sealed credentials, packed rights, and flat maps of the fields that change by guild."""
 
 import math
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -78,13 +80,63 @@ async def test_the_roster_is_updated_when_the_guilds_change(database: store_data
     rosters = []
     for later, guild_ids in enumerate(([7, 8], [8, 9], [8, 9])):
         await stored.guild_list(store, USER, [values.user_guild(row) for row in guild_ids], NOW + later)
-        rosters += await database["rosters"].find({}).to_list(None)
+        rosters += await database["rosters"].find({}, {"mark": 0}).to_list(None)
 
     assert rosters == [
         {"_id": USER, "guild_ids": [7, 8]},
         {"_id": USER, "guild_ids": [8, 9], "former": [7]},
         {"_id": USER, "guild_ids": [8, 9], "former": [7]},
     ]
+
+
+class LateShrinks:
+    """A collection of rosters in which the user comes back before a roster shrinks."""
+
+    def __init__(self, rosters: store_database.Collection, come_back: Callable[[], Awaitable[object]]) -> None:
+        self._rosters = rosters
+        self._come_back = come_back
+
+    async def update_one(self, wanted: Any, update: Any, **options: Any) -> Any:  # noqa: ANN401 -- motor's
+        """Let the user come back before a write that removes guilds."""
+        if "former" in update.get("$push", {}):
+            await self._come_back()
+        return await self._rosters.update_one(wanted, update, **options)
+
+
+@pytest.mark.parametrize("noticed_by", ["list", "role-answer"])
+async def test_a_roster_keeps_a_guild_when_the_user_returns_before_it_shrinks(
+    database: store_database.Database, noticed_by: str
+) -> None:
+    """It may name too many guilds, never too few: a guild outside all rosters is erased."""
+    store, other = (users.Users(database, credentials.Vault((KEY,))) for _ in range(2))
+    both = [values.user_guild(7), values.user_guild(8)]
+    await stored.guild_list(store, USER, both, NOW)
+
+    async def come_back() -> None:
+        assert await stored.guild_list(other, USER, both, NOW + 2)
+
+    store._rosters = LateShrinks(store._rosters, come_back)
+
+    if noticed_by == "list":
+        assert await stored.guild_list(store, USER, [values.user_guild(8)], NOW + 1)
+    else:
+        assert await stored.left(store, USER, 7)
+
+    found = await store.load(USER)
+    assert found is not None
+    assert set(found.memberships) == {7, 8}
+    assert set((await database["rosters"].find_one({}))["guild_ids"]) == {7, 8}
+
+
+async def test_no_roster_is_stored_when_a_departure_arrives_after_the_erasure(
+    database: store_database.Database,
+) -> None:
+    """Nothing would erase it again."""
+    store = users.Users(database, credentials.Vault((KEY,)))
+
+    assert not await store.mark_left(values.membership(guild_id=7, roles_changed_at=NOW))
+
+    assert await database["rosters"].find({}).to_list(None) == []
 
 
 async def test_a_list_of_a_newer_format_counts_as_none_and_stays_as_it_is(database: store_database.Database) -> None:
