@@ -8,6 +8,7 @@ from indexing.store import migrations
 EXPIRES = {"key": [("expires_at", 1)], "expireAfterSeconds": 0}
 """A document is deleted at the moment that it names, which must be a date."""
 INDEXES: dict[str, list[dict[str, Any]]] = {
+    "erased_jobs": [EXPIRES],
     "guilds": [
         {"key": [("next_refresh_at", 1)], "partialFilterExpression": {"next_refresh_at": {"$gt": 0}}},
         {"key": [("looked_at", 1)]},

@@ -144,7 +144,9 @@ def read_responses(count: int, seed: int, keep: Callable[[list[model.Channel]], 
 def _store_and_show(found: Any) -> None:  # noqa: ANN401 -- what any reader returns
     """Encode decoded values for MongoDB, and for callers what MongoDB would return."""
     if isinstance(found, tuple):
-        assert set(id_sets.unpack_ids(id_sets.pack_ids(found))) == set(found)
+        user_id, role_ids = found
+        bson.encode({"user_id": user_id})
+        assert set(id_sets.unpack_ids(id_sets.pack_ids(role_ids))) == set(role_ids)
     rows = found if isinstance(found, list) else []
     if rows and isinstance(rows[0], model.Channel):
         channels, activity = guild_codec.encode(rows)
