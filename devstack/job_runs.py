@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import cast
 
 import grpc
 import grpc.aio
@@ -61,8 +62,7 @@ class JobRun:
                 start = both.create_task(self._start(stub))
                 both.create_task(self._follow(stub, start, before, POLL_INTERVAL * max(1.0, users / USERS_PER_POLL)))
         except* grpc.aio.AioRpcError as group:
-            error = group.exceptions[0]
-            assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 -- for the type checker
+            error = cast("grpc.aio.AioRpcError", group.exceptions[0])
             self.error = str(errors.describe_rpc_error(error, address="the service", user=self.user))
         except* watch.StreamLost as lost:
             self.error = str(lost.exceptions[0])

@@ -3,7 +3,7 @@
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from indexing import errors
@@ -50,6 +50,25 @@ async def _run_with_restarts(name: str, function: Callable[[], Awaitable[object]
         except Exception:
             log.exception("background_task_crashed", task=name)
         await asyncio.sleep(RESTART_DELAY)
+
+
+@contextlib.contextmanager
+def first_error_alone() -> Iterator[None]:
+    """
+    Raise the first error of a task group in place of the group, if all of them are errors.IndexerError.
+
+    A `raise` inside `except*` would do the same only since Python 3.11.4: before, what it raises is put into a group
+    (CPython gh-103590).
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        if group.split(errors.IndexerError)[1] is not None:
+            raise
+        raise first from group
 
 
 Item = TypeVar("Item", bound=Hashable)

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 
-from indexing import errors
+from indexing import concurrency, errors
 from indexing.domain import job_updates, model, ports, reasons
 from indexing.telemetry import logs, metrics
 from indexing.usecases import fetch_guild
@@ -159,16 +159,14 @@ class GuildTaskRunner:
             errors.LimiterUnavailable, errors.StoreUnavailable: No task can run now.
         """
         run.assigned = {task.guild_id for task in run.open_tasks()[: run.limits.first]}
-        try:
+        # Concurrent tasks may fail for the same reason; the turn reports the first.
+        with concurrency.first_error_alone():
             if run.limits.lane is not model.Lane.INTERACTIVE and not run.shows_something:
                 # One task at a time, so that no user queues five guilds ahead of another user's first.
                 await self._work_through(run, until_something_shows=True)
             async with asyncio.TaskGroup() as group:
                 for _ in range(run.limits.width):
                     group.create_task(self._work_through(run))
-        except* errors.IndexerError as problems:
-            # Concurrent tasks may fail for the same reason; the turn reports the first.
-            raise problems.exceptions[0] from problems
 
     async def publish(self, update: job_updates.JobUpdate) -> None:
         """Publish an update. While Redis is unavailable watchers get none, and a snapshot when it is back."""

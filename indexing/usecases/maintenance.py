@@ -8,7 +8,7 @@ import asyncio
 import collections
 import dataclasses
 
-from indexing import errors, settings
+from indexing import concurrency, errors, settings
 from indexing.domain import freshness, model, ports, turns
 from indexing.telemetry import logs, metrics
 from indexing.usecases import read_channels
@@ -79,12 +79,10 @@ class Refresher:
         now = self._deps.clock()
         queue = collections.deque(await self._deps.guilds.list_due(now, BATCH_SIZE))
         round_ = _Round(queue, until=now + self._config.refresh_interval)
-        try:
+        with concurrency.first_error_alone():
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._config.refresh_width, len(queue))):
                     group.create_task(self._refresh_from_queue(round_))
-        except* errors.IndexerError as problems:
-            raise problems.exceptions[0] from problems
         return round_.done
 
     async def _refresh_from_queue(self, round_: "_Round") -> None:

@@ -26,6 +26,36 @@ async def test_a_task_is_repeated_when_it_has_an_interval() -> None:
     assert times == pytest.approx([0.0, 15.0, 30.0])
 
 
+async def _fail(problem: BaseException) -> None:
+    raise problem
+
+
+async def _fail_together(*problems: BaseException) -> None:
+    with concurrency.first_error_alone():
+        async with asyncio.TaskGroup() as group:
+            for problem in problems:
+                group.create_task(_fail(problem))
+
+
+async def test_an_error_is_raised_alone_when_all_tasks_failed_with_known_errors() -> None:
+    """Callers catch the error, not a group, on each version of Python; the group is its cause."""
+    first = errors.StoreUnavailable("MongoDB is slow")
+
+    with pytest.raises(errors.StoreUnavailable) as raised:
+        await _fail_together(first, errors.QueueUnavailable("Redis is slow"))
+
+    assert raised.value is first
+    assert isinstance(raised.value.__cause__, BaseExceptionGroup)
+
+
+async def test_the_group_is_raised_when_one_of_its_errors_is_a_bug() -> None:
+    """A known error does not hide it."""
+    with pytest.raises(ExceptionGroup) as raised:
+        await _fail_together(errors.StoreUnavailable("MongoDB is slow"), KeyError("a bug"))
+
+    assert [type(error) for error in raised.value.exceptions] == [errors.StoreUnavailable, KeyError]
+
+
 @pytest.mark.parametrize(
     ("problem", "event"),
     [
