@@ -240,8 +240,11 @@ class MemoryGuilds:
         """Return those that are stored."""
         return {key: self._guilds[key] for key in guild_ids if key in self._guilds}
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
+    async def upsert_guilds(
+        self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None, *, viewed_at: float | None = None
+    ) -> set[int]:
         """Store names and icons, and where our bot is."""
+        new = {row.guild_id for row in guilds} - self._guilds.keys()
         for row in guilds:
             known = self._guilds.get(row.guild_id) or self._unread(row.guild_id)
             has_bot = installed is not None and row.guild_id in installed
@@ -254,7 +257,10 @@ class MemoryGuilds:
             if (known.name, known.icon, known.member_count, known.access) != (row.name, row.icon, people, access):
                 known = dataclasses.replace(known, name=row.name, icon=row.icon, member_count=people, access=access)
                 self._versions[row.guild_id] += 1
+            if row.guild_id in new and viewed_at is not None and access is not model.Access.NOT_INSTALLED:
+                known = dataclasses.replace(known, last_viewed_at=viewed_at, demand=1)
             self._guilds[row.guild_id] = known
+        return new
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:  # noqa: ARG002 -- the port has it
         """Hide what was read."""

@@ -180,8 +180,17 @@ class Guilds(Protocol):
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
         """Return the versions of the stored guilds, by id."""
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
-        """Store names and icons, and which of the guilds have our bot; with None, access does not change."""
+    async def upsert_guilds(
+        self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None, *, viewed_at: float | None = None
+    ) -> set[int]:
+        """
+        Store names and icons, and which of the guilds have our bot; with None, access does not change.
+
+        Guilds that are new begin with a view at *viewed_at* and one user who waits, if it is given.
+
+        Returns:
+            The ids of the guilds that were new.
+        """
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Record that our bot is not in the guilds; their stored channels are hidden, with that reason."""

@@ -70,26 +70,17 @@ class Guilds:
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
         """Return the stored guilds, by id, without their channels."""
-        if not guild_ids:
-            return {}
-        with database.translated():
-            rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}, HEAD).to_list(None)
+        rows = await database.find_by_ids(self._guilds, guild_ids, HEAD)
         return {row["_id"]: guild_of(row) for row in rows}
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
         """Return the stored guilds, by id, with their channels."""
-        if not guild_ids:
-            return {}
-        with database.translated():
-            rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}).to_list(None)
+        rows = await database.find_by_ids(self._guilds, guild_ids)
         return {row["_id"]: indexed_of(row) for row in rows}
 
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
         """Return the versions of the stored guilds, by id."""
-        if not guild_ids:
-            return {}
-        with database.translated():
-            rows = await self._guilds.find({"_id": {"$in": list(guild_ids)}}, SHOWN).to_list(None)
+        rows = await database.find_by_ids(self._guilds, guild_ids, SHOWN)
         return {
             row["_id"]: model.GuildVersion(
                 row.get("version", 0), row.get("fetched_at"), row.get("next_refresh_at", 0.0)
@@ -97,11 +88,12 @@ class Guilds:
             for row in rows
         }
 
-    async def upsert_guilds(self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None) -> None:
+    async def upsert_guilds(
+        self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None, *, viewed_at: float | None = None
+    ) -> set[int]:
         """Store names, icons and sizes, and which of the guilds have our bot. Only changes are written."""
         fields = {"name": 1, "icon": 1, "people": 1, "access": 1}
-        with database.translated():
-            rows = await self._guilds.find({"_id": {"$in": [guild.guild_id for guild in guilds]}}, fields).to_list(None)
+        rows = await database.find_by_ids(self._guilds, [guild.guild_id for guild in guilds], fields)
         before = {row["_id"]: row for row in rows}
         new, changes = [], []
         for guild in guilds:
@@ -110,13 +102,17 @@ class Guilds:
             change = _listed(guild, old, has_bot=has_bot)
             if old is None:
                 first = database.first_version()
-                new.append({"_id": guild.guild_id, **UNREAD, **change, "version": first, "fence": first})
+                row = {"_id": guild.guild_id, **UNREAD, **change, "version": first, "fence": first}
+                if viewed_at is not None and change["access"] != model.Access.NOT_INSTALLED.value:
+                    row |= {"looked_at": viewed_at, "waiting": 1}
+                new.append(row)
             elif any(old.get(name) != value for name, value in change.items()):
                 changes.append(pymongo.UpdateOne({"_id": guild.guild_id}, {"$set": change, "$inc": {"version": 1}}))
-        await database.insert_new(self._guilds, new)
+        inserted = await database.insert_new(self._guilds, new)
         if changes:
             with database.translated():
                 await self._guilds.bulk_write(changes, ordered=False)
+        return inserted
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Record that our bot is not in the guilds; their stored channels are hidden, with that reason."""
@@ -131,13 +127,16 @@ class Guilds:
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Record views of guilds, and for which of them users wait."""
         seldom = {"looked_at": {"$not": {"$gt": now - VIEW_STEP}}}
-        with database.translated():
-            if guild_ids:
-                await self._guilds.update_many(
-                    {"_id": {"$in": list(guild_ids)}, **seldom}, {"$set": {"looked_at": now}}
-                )
-            if waiting:
-                await self._guilds.update_many({"_id": {"$in": list(waiting)}}, {"$inc": {"waiting": 1}})
+        views = [
+            pymongo.UpdateMany({"_id": {"$in": part}, **seldom}, {"$set": {"looked_at": now}})
+            for part in database.in_parts(guild_ids)
+        ]
+        demand = [
+            pymongo.UpdateMany({"_id": {"$in": part}}, {"$inc": {"waiting": 1}}) for part in database.in_parts(waiting)
+        ]
+        if views or demand:
+            with database.translated():
+                await self._guilds.bulk_write([*views, *demand], ordered=False)
 
     async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
         """Make installed, fetched guilds due at *now*; a guild that is already due does not change."""

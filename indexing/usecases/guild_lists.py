@@ -36,9 +36,26 @@ REFRESH_LEASE, REFRESH_POLL = 30.0, 0.2
 """Seconds for which one process lists alone, and between two checks by the others for its result."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class GuildList:
+    """
+    A user's fetched and stored guild list.
+
+    Attributes:
+        tasks: The tasks of the job, most important first, with revision 0.
+        user: The user as stored with the list.
+        guilds: The listed guilds by id, as stored.
+    """
+
+    tasks: list[model.GuildTask]
+    user: model.User
+    guilds: dict[int, model.Guild]
+
+
 class GuildLists:
     """
-    Fetches users' guild lists. Round trips for one: 1 to Discord, 3 to Redis, 11 to MongoDB.
+    Fetches users' guild lists. Round trips for one: 1 to Discord, 3 to Redis, 8 to MongoDB and 1 or 2 more for guilds
+    that were known (views, removed bots).
 
     Attributes:
         bot_guilds: The guilds that have our bot.
@@ -49,11 +66,9 @@ class GuildLists:
         self._deps = deps
         self._config = config
 
-    async def fetch_guild_list(
-        self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose
-    ) -> list[model.GuildTask]:
+    async def fetch_guild_list(self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose) -> GuildList:
         """
-        Fetch and store the user's guilds; returns the tasks of the job, most important first, with revision 0.
+        Fetch and store the user's guilds.
 
         Raises:
             errors.TokenRefused: Discord refuses the user's token.
@@ -69,12 +84,14 @@ class GuildLists:
         # Memberships before guilds: their roster names the guilds that an erasure checks. A list that is older than the
         # stored one is dropped.
         await self._deps.users.replace_guild_list(known, listed, asked_at)
-        guilds = await self._store_guilds(listed, with_bot)
+        guilds, new = await self._store_guilds(listed, with_bot)
         user = await self._deps.users.load(job.user_id)
         if user is None:
             await erase_user.compensate_if_user_erased(self._deps, job, [guild.guild_id for guild in listed])
             raise errors.CredentialMissing(job.user_id)
-        return await self._make_tasks(user, guilds)
+        tasks = self._make_tasks(user, guilds)
+        await self._note_views(tasks, guilds, new)
+        return GuildList(tasks, user, guilds)
 
     async def _load_user(self, user_id: int) -> model.User:
         user = await self._deps.users.load(user_id)
@@ -93,31 +110,39 @@ class GuildLists:
 
     async def _store_guilds(
         self, listed: list[model.UserGuild], with_bot: Collection[int] | None
-    ) -> dict[int, model.Guild]:
-        """Store names and access of the guilds, and return them; a guild erased meanwhile is stored again."""
-        if with_bot is not None:
-            without_bot = [guild.guild_id for guild in listed if guild.guild_id not in with_bot]
-            await self._deps.guilds.mark_bot_removed(without_bot, self._deps.clock())
+    ) -> tuple[dict[int, model.Guild], set[int]]:
+        """Store the guilds; returns them and the ids of the new ones. A guild erased meanwhile is stored again."""
+        now = self._deps.clock()
         ids = [guild.guild_id for guild in listed]
-        await self._deps.guilds.upsert_guilds(listed, with_bot)
+        new = await self._deps.guilds.upsert_guilds(listed, with_bot, viewed_at=now)
         guilds = await self._deps.guilds.get(ids)
         if len(guilds) < len(ids):
-            await self._deps.guilds.upsert_guilds(listed, with_bot)
+            new |= await self._deps.guilds.upsert_guilds(listed, with_bot, viewed_at=now)
             guilds = await self._deps.guilds.get(ids)
-        return guilds
+        fetched = [guild.guild_id for guild in guilds.values() if guild.fetched_at is not None]
+        removed = [guild_id for guild_id in fetched if with_bot is not None and guild_id not in with_bot]
+        if removed:
+            await self._deps.guilds.mark_bot_removed(removed, now)
+            guilds |= await self._deps.guilds.get(removed)
+        return guilds, new
 
-    async def _make_tasks(self, user: model.User, guilds: dict[int, model.Guild]) -> list[model.GuildTask]:
+    def _make_tasks(self, user: model.User, guilds: dict[int, model.Guild]) -> list[model.GuildTask]:
         now, weights = self._deps.clock(), self._config.rank_weights
         ordered = ranking.rank_guilds(user.memberships, guilds, user.preferences, now=now, weights=weights)
         muted = user.preferences.muted
-        tasks = [
+        return [
             _task(guilds[row.inputs.guild_id], position, muted=row.inputs.guild_id in muted)
             for position, row in enumerate(ordered)
         ]
-        viewed = [task.guild_id for task in tasks if not task.state.terminal]
+
+    async def _note_views(
+        self, tasks: Sequence[model.GuildTask], guilds: dict[int, model.Guild], new: Collection[int]
+    ) -> None:
+        """Record views of guilds, and for which of them the user waits; new guilds were stored with both."""
+        now = self._deps.clock()
+        viewed = [task.guild_id for task in tasks if not task.state.terminal and task.guild_id not in new]
         stale = [key for key in viewed if not freshness.is_fresh(guilds[key], now=now, max_age=self._config.max_age)]
         await self._deps.guilds.mark_viewed(viewed, now, waiting=stale)
-        return tasks
 
 
 def _task(guild: model.Guild, position: int, *, muted: bool) -> model.GuildTask:

@@ -131,9 +131,10 @@ class TurnRunner:
         if credential is None:
             return
         run = guild_tasks.TurnState(job, limits, credential, {task.guild_id: task for task in tasks})
-        if not job.listed and not await self._list_guilds(run):
+        if job.listed:
+            await self._load_tasks(run)
+        elif not await self._list_guilds(run):
             return
-        await self._load_tasks(run)
         try:
             await self._tasks.run_tasks(run)
         except errors.CredentialRejected:
@@ -160,26 +161,26 @@ class TurnRunner:
             await self._end_job(job, model.JobState.FAILED, refusal.reason)
         return None
 
-    async def _read_list(self, run: guild_tasks.TurnState) -> list[model.GuildTask]:
+    async def _read_list(self, run: guild_tasks.TurnState) -> guild_lists.GuildList:
         """Fetch the user's guild list; when Discord refuses the token, once more with a renewed one."""
         user, lists = run.job.user_id, self._lists
         try:
-            tasks = await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
+            found = await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
         except errors.TokenRefused:
             purpose = run.purpose(self._deps.clock(), "renew")
             run.credential = await self._credentials.renew_refused(user, run.credential, purpose)
             try:
-                tasks = await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
+                found = await lists.fetch_guild_list(run.job, run.credential, run.purpose(self._deps.clock(), "list"))
             except errors.TokenRefused:
                 await self._credentials.confirm_refused(user, run.credential)
         await self._credentials.note_accepted(user)
-        return tasks
+        return found
 
     async def _list_guilds(self, run: guild_tasks.TurnState) -> bool:
-        """List and store the user's guilds; returns False when the turn ended here."""
+        """List and store the user's guilds, and load them for the turn; returns False when the turn ended here."""
         now = self._deps.clock
         try:
-            rows = await self._read_list(run)
+            found = await self._read_list(run)
         except errors.RateLimited as refusal:
             run.note_refusal(refusal, now())
             await self._schedule_next(run.job, run.resume_at, run)
@@ -196,10 +197,11 @@ class TurnRunner:
         else:
             run.job = dataclasses.replace(run.job, listed=True, attempts=0, reason="")
             self._note_milestone("list", run.job)
-            revised = [run.revise(task) for task in rows]
+            revised = [run.revise(task) for task in found.tasks]
             self._count_ended_tasks(revised)
             if await self._deps.jobs.add_tasks(run.job, revised):
                 await self._tasks.publish(run.update(*revised))
+                await self._prepare(run, found.user, found.guilds)
                 return True
             await self._erase_late_writes(run.job, run)
         return False
@@ -213,13 +215,17 @@ class TurnRunner:
         await self._schedule_next(job, self._deps.clock() + pause, attempts=attempts, reason=failure.reason)
 
     async def _load_tasks(self, run: guild_tasks.TurnState) -> None:
-        """Load what the tasks need in two concurrent round trips, and rank the open tasks again."""
+        """Load what the tasks need in two concurrent round trips."""
         user, guilds = await asyncio.gather(
             self._deps.users.load(run.job.user_id),
             self._deps.guilds.get([task.guild_id for task in run.open_tasks()]),
         )
         if user is None:
             raise errors.CredentialMissing(run.job.user_id)
+        await self._prepare(run, user, guilds)
+
+    async def _prepare(self, run: guild_tasks.TurnState, user: model.User, guilds: dict[int, model.Guild]) -> None:
+        """Skip the tasks that need no step, and rank the others again."""
         run.memberships, run.guilds = dict(user.memberships), guilds
         await self._skip_tasks(run, user.preferences, await self._guilds_without_bot(run))
         now, weights = self._deps.clock(), self._config.rank_weights

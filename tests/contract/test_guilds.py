@@ -264,3 +264,31 @@ async def test_refusals_are_counted_when_they_come_in_a_row(guilds: ports.Guilds
 
     assert (refused.refusals, refused.refused_at, refused.schedule.next_at, due) == (2, NOW + 2, 0.0, [])
     assert (await guilds.get([GUILD]))[GUILD].refusals == 0
+
+
+async def test_a_new_guild_begins_with_a_view_and_a_request_when_its_list_says_so(
+    guilds: ports.Guilds,
+) -> None:
+    """A guild that was known, or that lacks our bot, does not."""
+    rows = [values.user_guild(key) for key in (GUILD, OTHER, OTHER + 1)]
+
+    new = await guilds.upsert_guilds(rows, {GUILD, OTHER}, viewed_at=NOW)
+
+    assert new == {OTHER, OTHER + 1}
+    found = await guilds.get([GUILD, OTHER, OTHER + 1])
+    assert (found[GUILD].last_viewed_at, found[GUILD].demand) == (None, 0)
+    assert (found[OTHER].last_viewed_at, found[OTHER].demand) == (NOW, 1)
+    assert (found[OTHER + 1].last_viewed_at, found[OTHER + 1].demand) == (None, 0)
+
+
+async def test_guilds_are_found_and_viewed_when_they_need_several_statements(guilds: ports.Guilds) -> None:
+    """One statement names 100 ids at most."""
+    ids = list(range(OTHER, OTHER + 250))
+    await guilds.upsert_guilds([values.user_guild(key) for key in ids], set(ids))
+
+    await guilds.mark_viewed(ids, NOW, waiting=ids[:201])
+
+    found = await guilds.get(ids)
+    assert sorted(found) == ids
+    assert {guild.last_viewed_at for guild in found.values()} == {NOW}
+    assert sum(guild.demand for guild in found.values()) == 201

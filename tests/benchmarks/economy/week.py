@@ -179,7 +179,7 @@ class _WeekSimulation:
         now = self.clock()
         job = model.new_job(f"{user}", user, now=now, due=now, force=False)
         purpose = ports.Purpose(model.Lane.INTERACTIVE, user, "", 1.0)
-        units = await self.lists.fetch_guild_list(job, values.credential(), purpose)
+        units = (await self.lists.fetch_guild_list(job, values.credential(), purpose)).tasks
         open_ = [unit for unit in units if not unit.state.terminal]
         guilds = await self.ports.guilds.get([unit.guild_id for unit in open_])
         stored = await self.ports.users.load(user)

@@ -32,7 +32,7 @@ async def test_the_whole_list_is_stored_when_it_is_fetched(backend: fake_backend
     """Memberships, names, and whether our bot is there; tasks are ordered by rank."""
     backend.discord.lists[USER][2] = values.user_guild(30, owner=True, name="mine")
 
-    units = await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    units = (await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)).tasks
 
     assert [(unit.guild_id, unit.position, unit.name) for unit in units] == [
         (30, 0, "mine"),
@@ -50,7 +50,7 @@ async def test_a_task_is_skipped_with_a_reason_when_it_needs_no_call(backend: fa
     """Without our bot, or muted by the user; the missing bot takes precedence."""
     await backend.users.put_preferences(USER, model.Preferences(muted=(10, 20)))
 
-    units = await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    units = (await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)).tasks
 
     reasons = {unit.guild_id: (unit.state.value, unit.reason) for unit in units}
     assert reasons == {10: ("SKIPPED", "MUTED"), 20: ("SKIPPED", "BOT_NOT_INSTALLED"), 30: ("QUEUED", "")}
@@ -170,7 +170,7 @@ async def test_a_list_is_fetched_twice_when_it_lacks_many_guilds(backend: fake_b
             backend.discord.lists[USER] = whole
 
     backend.discord.before_answer = the_rest_comes
-    units = await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    units = (await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)).tasks
 
     assert (len(units), backend.discord.asked("list")) == (3, asked + 2)
 
@@ -181,7 +181,7 @@ async def test_memberships_end_when_a_list_lacks_them_twice(backend: fake_backen
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.lists[USER] = backend.discord.lists[USER][:1]
 
-    units = await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    units = (await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)).tasks
 
     assert [unit.guild_id for unit in units] == [10]
     assert list((await stored.user(backend.users, USER)).memberships) == [10]
@@ -212,7 +212,7 @@ async def test_a_guild_is_indexed_when_the_bot_was_installed_a_moment_ago(
     states = []
     for pause in (guild_lists.ASKED_EVERY - 1, 1.0):
         backend.clock.advance(pause)
-        tasks = await case.fetch_guild_list(values.job(force=force), values.credential(), PURPOSE)
+        tasks = (await case.fetch_guild_list(values.job(force=force), values.credential(), PURPOSE)).tasks
         states.append({task.guild_id: task.state.value for task in tasks}[20])
 
     assert states == ["SKIPPED", "QUEUED"]
