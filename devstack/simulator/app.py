@@ -15,6 +15,8 @@ from devstack.simulator import (
     control,
     faults,
     foreign_traffic,
+    gateway,
+    gateway_sessions,
     http_handler,
     invalid_requests,
     limits,
@@ -57,6 +59,7 @@ def make_state(chosen: options.Options, time_source: clock.Clock) -> state.Simul
         foreign=foreign_traffic.ForeignTraffic(),
         network=network.Network(chosen.latency, chosen.seed),
         stats=stats.Stats(),
+        gateway=gateway_sessions.Hub(simulated, time_source, _gateway_options(chosen), chosen.seed),
     )
 
 
@@ -66,6 +69,7 @@ def make_application(simulator: state.SimulatorState, about: dict[str, Any]) -> 
     own.add_routes(control.Control(simulator, about).routes())
     app = web.Application(client_max_size=4 * 2**20)
     app.add_subapp("/_sim", own)
+    app.router.add_get(gateway.PATH, gateway.Gateway(simulator).handle)
     app.router.add_route(
         "*", "/{tail:.*}", http_handler.HttpHandler(simulator, request_pipeline.RequestPipeline(simulator)).handle
     )
@@ -119,6 +123,18 @@ def _describe(chosen: options.Options, simulator: state.SimulatorState, port: in
         "client_secret": chosen.client_secret,
         "users": control.list_users(simulator, 0, chosen.show_users),
     }
+
+
+def _gateway_options(chosen: options.Options) -> gateway_sessions.GatewayOptions:
+    return gateway_sessions.GatewayOptions(
+        heartbeat=chosen.gateway_heartbeat,
+        shards=chosen.gateway_shards,
+        concurrency=chosen.gateway_concurrency,
+        identifies=chosen.gateway_identifies,
+        identify_window=chosen.gateway_identify_window,
+        session_life=chosen.gateway_session_life,
+        members=chosen.gateway_members,
+    )
 
 
 def _world_spec(chosen: options.Options, time_source: clock.Clock) -> world.WorldSpec:

@@ -6,7 +6,18 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from devstack.simulator import faults, foreign_traffic, models, mutations, network, payloads, routes, state, visibility
+from devstack.simulator import (
+    faults,
+    foreign_traffic,
+    gateway_control,
+    models,
+    mutations,
+    network,
+    payloads,
+    routes,
+    state,
+    visibility,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,6 +60,8 @@ class Control:
             web.post("/foreign", self.foreign),
             web.post("/limits", self.limits),
             web.post("/network", self.network),
+            web.get("/gateway", self.gateway),
+            web.post("/gateway", self.break_gateway),
         ]
 
     async def about(self, _request: web.Request) -> web.Response:
@@ -126,7 +139,7 @@ class Control:
     async def world(self, request: web.Request) -> web.Response:
         """Change the world; changes before a rejected one stay applied."""
         changes = mutations.parse(await request.read())
-        return _json_response([change.apply(self._simulator) for change in changes])
+        return _json_response([mutations.apply(self._simulator, change) for change in changes])
 
     async def foreign(self, request: web.Request) -> web.Response:
         """Start traffic of another client with the bot's token."""
@@ -152,6 +165,16 @@ class Control:
         wanted = msgspec.json.decode(await request.read(), type=NetworkRequest)
         self._simulator.network.path = network.profile(wanted.latency)
         return _json_response({})
+
+    async def gateway(self, _request: web.Request) -> web.Response:
+        """Return the Gateway's counters and sessions."""
+        return _json_response(gateway_control.document(self._simulator.gateway))
+
+    async def break_gateway(self, request: web.Request) -> web.Response:
+        """Apply faults to the Gateway."""
+        for fault in gateway_control.parse(await request.read()):
+            gateway_control.apply(self._simulator.gateway, fault)
+        return _json_response(gateway_control.document(self._simulator.gateway))
 
 
 @web.middleware

@@ -206,6 +206,17 @@ Change = (
 )
 
 
+def apply(simulator: state.SimulatorState, change: Change) -> dict[str, Any]:
+    """Apply a change, and send its events to the Gateway's sessions; returns the answer."""
+    guild_id = getattr(change, "guild", None)
+    if guild_id is None:
+        return change.apply(simulator)
+    changed = simulator.gateway.changing(int(guild_id))
+    answer = change.apply(simulator)
+    changed()
+    return answer
+
+
 def parse(body: bytes) -> list[Change]:
     """
     Parse one change or a list of changes.

@@ -74,6 +74,13 @@ class Options:
     show_users: int
     today: datetime.date | None
     with_parent: bool
+    gateway_heartbeat: float
+    gateway_shards: int
+    gateway_concurrency: int
+    gateway_identifies: int
+    gateway_identify_window: float
+    gateway_session_life: float
+    gateway_members: bool
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -82,6 +89,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     _add_world(parser)
     _add_identities(parser)
     _add_behaviour(parser)
+    _add_gateway(parser)
     return Options(**vars(parser.parse_args(arguments)))
 
 
@@ -133,3 +141,14 @@ def _add_behaviour(parser: argparse.ArgumentParser) -> None:
         help="401, 403 and 429 per address before a ban (default 10000/600)",
     )
     add("--enforce", choices=models_named, default="all", help="counting models that answer 429 (default all)")
+
+
+def _add_gateway(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("gateway").add_argument
+    add("--gateway-heartbeat", type=float, default=41.25, help="interval of heartbeats in seconds (default 41.25)")
+    add("--gateway-shards", type=_positive, default=1, help="recommended number of shards (default 1)")
+    add("--gateway-concurrency", type=_positive, default=1, help="identifies in each window (default 1)")
+    add("--gateway-identifies", type=_positive, default=1_000, help="identifies a day (default 1000)")
+    add("--gateway-identify-window", type=float, default=5.0, help="seconds of the identify window (default 5)")
+    add("--gateway-session-life", type=float, default=90.0, help="seconds to resume a lost connection (default 90)")
+    add("--gateway-members", action="store_true", help="the intent GUILD_MEMBERS is granted")

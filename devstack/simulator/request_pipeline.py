@@ -27,6 +27,7 @@ class RequestPipeline:
             **api.Api(simulator.world).handlers,
             **oauth.OAuth(simulator.tokens).handlers,
             routes.AUTHORIZATION: authorization.Authorization(simulator).describe,
+            routes.GATEWAY: self._gateway,
         }
 
     def handle_call(self, call: calls.Call) -> replies.Reply:
@@ -77,6 +78,12 @@ class RequestPipeline:
             return self._handlers[call.route](call)
         except replies.Refused as refusal:
             return refusal.reply
+
+    def _gateway(self, call: calls.Call) -> replies.Reply:
+        """`GET /gateway/bot`: where to connect, and how many sessions may be started."""
+        hub = self._simulator.gateway
+        url = f"ws://{call.headers.get('Host', '')}/gateway"
+        return replies.json_reply({"url": url, "shards": hub.options.shards, "session_start_limit": hub.limits()})
 
     def _apply_limits(self, call: calls.Call, match: routes.Match, now: float) -> dict[str, str]:
         simulator = self._simulator

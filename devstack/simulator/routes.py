@@ -21,6 +21,7 @@ GUILD_CHANNELS = "GET /guilds/{guild.id}/channels"
 GUILD_MEMBER = "GET /guilds/{guild.id}/members/{user.id}"
 TOKEN = "POST /oauth2/token"
 REVOKE = "POST /oauth2/token/revoke"
+GATEWAY = "GET /gateway/bot"
 UNKNOWN = "unknown"
 
 
@@ -69,6 +70,7 @@ ROUTES: Final = {
         _route(OWN_MEMBER, 10, 10.0, bot=False, scope="guilds.members.read"),
         _route(GUILD_CHANNELS, 10, 10.0, per_guild=True),
         _route(GUILD_MEMBER, 20, 10.0, per_guild=True),
+        _route(GATEWAY, 2, 5.0),
         _route(TOKEN, 50, 1.0, bot=False, oauth=True),
         _route(REVOKE, 50, 1.0, bot=False, oauth=True),
     )

@@ -2,7 +2,18 @@
 
 import dataclasses
 
-from devstack.simulator import clock, faults, foreign_traffic, invalid_requests, limits, network, stats, tokens, world
+from devstack.simulator import (
+    clock,
+    faults,
+    foreign_traffic,
+    gateway_sessions,
+    invalid_requests,
+    limits,
+    network,
+    stats,
+    tokens,
+    world,
+)
 
 
 @dataclasses.dataclass(slots=True)
@@ -19,3 +30,4 @@ class SimulatorState:
     foreign: foreign_traffic.ForeignTraffic
     network: network.Network
     stats: stats.Stats
+    gateway: gateway_sessions.Hub

@@ -75,6 +75,10 @@ class Tokens:
             return Identity("basic") if _basic(value) == self._client else None
         return self._bearer(value) if scheme == "Bearer" else None
 
+    def is_bot(self, token: str) -> bool:
+        """Return whether this is the bot's token, as the Gateway gets it: with or without the word Bot."""
+        return self._bot in {token, f"Bot {token}"}
+
     def is_client(self, client_id: str, secret: str) -> bool:
         """Return whether these are the application's id and secret."""
         return (client_id, secret) == self._client
