@@ -1,12 +1,13 @@
-# The only list of commands. Everything runs from .venv, which `make setup` builds from the lock.
+# The only list of commands. Everything runs from .venv, which is made anew when the interpreter or the lock changes.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DEMO_READY := .venv/.demo
 PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up setup hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
+.PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-economy bench-overhead bench-admission bench-migrate \
   bench-index bench-read drill-drain drill-strangers chaos soak mutants sbom audit
@@ -16,10 +17,10 @@ help:  ## Show this list.
 
 ## Try it
 
-demo: $(READY)  ## Index a simulated user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
+demo: $(DEMO_READY)  ## Index a simulated user's servers while you watch. ARGS="--users 20 --workers 4", ARGS=--json
 	@$(BIN)/python -m devstack demo $(ARGS)
 
-up: $(READY)  ## Keep the whole stack running for development, and print its addresses.
+up: $(DEMO_READY)  ## Keep the whole stack running for development, and print its addresses.
 	@$(BIN)/python -m devstack up $(ARGS)
 
 test: $(READY)  ## Run all tests, on real servers that come with the packages.
@@ -29,12 +30,20 @@ test: $(READY)  ## Run all tests, on real servers that come with the packages.
 
 setup: $(READY)  ## Build .venv from the lock (hashes are checked). Every other target does this first.
 
-$(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $(READY)
+# Both rules run each time: set_up.py knows whether .venv is current, and touches nothing if it is.
+SET_UP := @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }; $(PYTHON) devstack/set_up.py
+$(READY): FORCE
+	$(SET_UP) tests
+
+$(DEMO_READY): FORCE
+	$(SET_UP) demo
+
+clean:  ## Remove .venv and everything that was generated beside it.
+	rm -rf .venv build dist .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+check-pythons: $(READY)  ## Run unit and contract tests on the oldest and newest Python found. PYTHONS="python3.11 python3.15"
+	$(BIN)/python -m tests.pythons $(PYTHONS)
 
 hooks: $(READY)  ## Run `make quick` before every commit: points git at .githooks.
 	git config core.hooksPath .githooks
@@ -82,6 +91,9 @@ docs: $(READY)  ## Write docs/settings.md, docs/metrics.md, docs/visibility.md a
 	@mkdir -p build && $(BIN)/python -m tests.unit.usecases.visibility_page > build/visibility.log
 	$(BIN)/python deploy/make_env.py > deploy/k8s/base/indexer.env
 
+pythons: $(READY)  ## Write docs/pythons.md from the locks: which packages have wheels where. Asks PyPI, for 4 minutes.
+	$(BIN)/python docs/make_pythons.py > build/pythons.md && mv build/pythons.md docs/pythons.md
+
 docs-check: $(READY)
 	$(BIN)/python docs/make_settings.py | diff docs/settings.md -
 	$(BIN)/python docs/make_metrics.py | diff docs/metrics.md -
@@ -95,7 +107,8 @@ dashboards-check: $(READY)
 
 UV_LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q
 lock:  ## Resolve the dependencies anew and write the lock files.
-	$(UV_LOCK) pyproject.toml --extra dev --extra embedded --upgrade -o requirements.lock
+	$(UV_LOCK) pyproject.toml --extra dev --extra embedded --extra editable --upgrade -o requirements.lock
+	$(UV_LOCK) -c requirements.lock pyproject.toml --extra embedded --extra editable -o devstack/demo.lock
 	$(UV_LOCK) -c requirements.lock pyproject.toml -o deploy/docker/requirements.lock
 	$(UV_LOCK) -c requirements.lock deploy/docker/build.in -o deploy/docker/build.lock
 	$(UV_LOCK) deploy/tools.in --upgrade -o deploy/tools.lock

@@ -164,19 +164,20 @@ def test_grace_periods_use_the_services_constant_when_it_changes() -> None:
     assert {float(number) for number in written} == {app.FIRST_TURNS_TIMEOUT}
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "build.lock"])
-def test_the_image_installs_what_is_tested_when_it_is_built(name: str) -> None:
-    """The image's locks are subsets of the main lock."""
+@pytest.mark.parametrize("lock", ["deploy/docker/requirements.lock", "deploy/docker/build.lock", "devstack/demo.lock"])
+def test_image_and_demo_install_what_is_tested(lock: str) -> None:
+    """Their locks are subsets of the main lock."""
     pinned = r"^([a-z0-9-]+==\S+)"
-    image = matches_in(DEPLOY / "docker" / name, pinned)
+    image = matches_in(DEPLOY.parent / lock, pinned)
 
     assert image <= matches_in(DEPLOY.parent / "requirements.lock", pinned)
     assert image
 
 
-def test_the_image_has_every_dependency_when_one_is_new() -> None:
+@pytest.mark.parametrize("lock", ["deploy/docker/requirements.lock", "devstack/demo.lock"])
+def test_image_and_demo_have_every_dependency_when_one_is_new(lock: str) -> None:
     """`make lock` writes all locks."""
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
     direct = {re.split(r"[\[><=;]", each)[0].lower() for each in project["dependencies"]}
 
-    assert direct <= matches_in(DEPLOY / "docker" / "requirements.lock", r"^([a-z0-9-]+)==")
+    assert direct <= matches_in(DEPLOY.parent / lock, r"^([a-z0-9-]+)==")

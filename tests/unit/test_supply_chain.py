@@ -30,7 +30,7 @@ def test_each_locked_package_is_a_component_with_its_hashes() -> None:
     assert made["serialNumber"] != make_sbom.make_sbom(LOCK.replace("1.2.3", "1.2.4"))["serialNumber"]
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "deploy/docker/requirements.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "devstack/demo.lock", "deploy/docker/requirements.lock"])
 def test_every_package_of_the_locks_is_in_the_bill_of_materials(lock: str) -> None:
     """Once, each with at least one hash."""
     text = (CHECKOUT / lock).read_text("utf-8")
