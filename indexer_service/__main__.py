@@ -1,16 +1,9 @@
-"""
-`python -m indexer_service`: the gRPC service.
-
-`python -m indexer_service settings` prints the settings in force without secrets. `python -m indexer_service keys
-rotate` encrypts every stored credential again with the first key. `python -m indexer_service migrate` moves the stored
-data to the form of this release; with `--drop-rows` it drops the older form. `python -m indexer_service inspect guild
-ID` or `inspect user ID` prints what is stored of one.
-"""
+"""`python -m indexer_service`: the gRPC service; with further words a command of its operator, see USAGE."""
 
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from indexer_service import inspect, migrate, rotate_keys
@@ -83,10 +76,7 @@ def _run(load: Callable[[], Config], command: Callable[[Config], Coroutine[Any, 
 
 
 def inspect_one(kind: str, identity: str) -> int:
-    """Print what is stored of a guild or a user; returns the exit code: 2 for invalid settings or arguments."""
-    if kind not in {"guild", "user"} or not (identity.isascii() and identity.isdecimal()):
-        print("usage: python -m indexer_service inspect guild|user ID", file=sys.stderr)  # noqa: T201 -- as above
-        return 2
+    """Print what is stored of a guild or a user; returns the exit code: 2 for invalid settings."""
     return _run(settings.load_migration, lambda config: inspect.inspect(config, kind, int(identity)))
 
 
@@ -100,13 +90,33 @@ def print_settings() -> int:
     return 2 if problems else 0
 
 
+USAGE = """\
+usage: python -m indexer_service                            run the service
+       python -m indexer_service settings                   print the settings in force, without secrets
+       python -m indexer_service keys rotate                encrypt every stored credential again
+       python -m indexer_service migrate [--drop-rows]      move the stored data to the form of this release
+       python -m indexer_service inspect guild|user ID      print what is stored of one\
+"""
+COMMANDS = {
+    "": serve,
+    "settings": print_settings,
+    "keys rotate": rotate,
+    "migrate": migrate_rows,
+    "migrate --drop-rows": drop_rows,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command that *arguments* name, the service without any; returns the exit code: 2 for unknown ones."""
+    command = COMMANDS.get(" ".join(arguments))
+    if command is not None:
+        return command()
+    match arguments:
+        case ["inspect", "guild" | "user" as kind, identity] if identity.isascii() and identity.isdecimal():
+            return inspect_one(kind, identity)
+    print(USAGE, file=sys.stderr)  # noqa: T201 -- as above
+    return 2
+
+
 if __name__ == "__main__":
-    commands = {
-        "settings": print_settings,
-        "keys rotate": rotate,
-        "migrate": migrate_rows,
-        "migrate --drop-rows": drop_rows,
-    }
-    if sys.argv[1:2] == ["inspect"]:
-        sys.exit(inspect_one(*[*sys.argv[2:], "", ""][:2]))
-    sys.exit(commands.get(" ".join(sys.argv[1:]), serve)())
+    sys.exit(main(sys.argv[1:]))
