@@ -149,7 +149,7 @@ def _http_program(
     return Program(
         name,
         [sys.executable, "-m", module],
-        {**environment, port_variable: str(port)},
+        {**environment, port_variable: str(port), "WORKERS_METRICS_HOST": probes.HOST, "EXPORTER_HOST": probes.HOST},
         url,
         lambda: probes.page_is_ok(f"{url}/readyz"),
         metrics_url=f"{url}/metrics",

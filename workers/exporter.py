@@ -163,7 +163,7 @@ async def running_exporter(config: settings.ExporterConfig, clock: Callable[[], 
                 process_metrics.record_success("export", clock())
 
         server = health.serving_endpoints(
-            config.exporter.port,
+            (config.exporter.host, config.exporter.port),
             registry,
             live=lambda: True,
             unready=lambda: "closing" if closing.is_set() else "",

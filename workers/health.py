@@ -6,14 +6,13 @@ The server runs in a thread of its own, so it answers while the loop is blocked 
 
 import asyncio
 import contextlib
-import threading
 import time
-import wsgiref.simple_server
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import prometheus_client
-from prometheus_client import exposition
+
+from indexing.telemetry import web
 
 HEARTBEAT_INTERVAL = 1.0
 STALE = 30.0
@@ -37,20 +36,19 @@ class Watchdog:
         return not self._last_heartbeat or time.monotonic() - self._last_heartbeat < STALE
 
 
-@contextlib.contextmanager
 def serving_endpoints(
-    port: int,
+    address: web.Address,
     registry: prometheus_client.CollectorRegistry,
     *,
     live: Callable[[], bool],
     unready: Callable[[], str],
     before_scrape: Callable[[], None] = lambda: None,
-) -> Iterator[None]:
+) -> contextlib.AbstractContextManager[None]:
     """
-    Serve on all addresses until the block ends. Port 0 serves nothing.
+    Serve until the block ends. Port 0 serves nothing.
 
     Args:
-        port: The port.
+        address: Host and port, see `web.serving`.
 
         registry: What /metrics shows.
 
@@ -61,11 +59,8 @@ def serving_endpoints(
         before_scrape: Called before each response of /metrics.
 
     Raises:
-        OSError: The port is in use.
+        OSError: The address cannot be bound.
     """
-    if not port:
-        yield
-        return
     scrape = prometheus_client.make_wsgi_app(registry)
     checks = {"/livez": lambda: "" if live() else "not live", "/readyz": unready}
 
@@ -78,18 +73,4 @@ def serving_endpoints(
         respond("503 Service Unavailable" if problem else "200 OK", [("Content-Type", "text/plain")])
         return [f"{problem or 'ok'}\n".encode()]
 
-    server = wsgiref.simple_server.make_server(
-        "",
-        port,
-        app,
-        exposition.ThreadingWSGIServer,
-        handler_class=exposition._SilentHandler,  # noqa: SLF001 -- no access log
-    )
-    thread = threading.Thread(target=server.serve_forever, name="web", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return web.serving(address, app)

@@ -95,9 +95,9 @@ class WorkerRuntime(dramatiq.Middleware):
 
     async def _open(self, broker: dramatiq.Broker) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            port = self._config.workers.metrics_port
+            address = self._config.workers.metrics_address
             stack.enter_context(
-                health.serving_endpoints(port, self._registry, live=self._is_live, unready=self._unready_reason)
+                health.serving_endpoints(address, self._registry, live=self._is_live, unready=self._unready_reason)
             )
             components = await stack.enter_async_context(
                 wiring.open_components(self._config, broker, self._metrics, self._clock)

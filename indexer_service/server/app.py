@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import prometheus_client
@@ -15,7 +15,7 @@ from indexer_service.api import convert, page_tokens, servicer, streams
 from indexer_service.server import grpc_server
 from indexing import concurrency, settings, wiring
 from indexing.messaging import queue
-from indexing.telemetry import logs, metric_types, metrics
+from indexing.telemetry import logs, metric_types, metrics, web
 from indexing.usecases import (
     browse,
     control_credential,
@@ -73,8 +73,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         slots = streams.StreamSlots(config.service, clock)
         api = _make_servicer(config, components, starter, slots, clock)
         components.events.add_listener(api.forget_joins)
-        if config.service.metrics_port:
-            stack.callback(_serve_metrics(config.service.metrics_port, to))
+        stack.enter_context(_serving_metrics(config.service.metrics_address, to))
         pause = min(MAX_BOT_GUILDS_CHECK, config.indexing.bot_guilds_age / 2)
         keep_fresh = all_metrics.process.recording_success("bot_guilds", lists.bot_guilds.keep_fresh, clock)
         await stack.enter_async_context(
@@ -94,7 +93,12 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
                 outer=[interceptors.RequestContextInterceptor(), rpc_metrics],
             )
         )
-        log.info("serving", address=config.service.listen, port=port)
+        log.info(
+            "serving",
+            address=config.service.listen,
+            port=port,
+            metrics=":".join(map(str, config.service.metrics_address)),
+        )
         await stop.wait()
         log.info("stopping")
 
@@ -159,12 +163,16 @@ def _service_metrics(config: settings.ServiceSettings, to: registry.CollectorReg
     return made
 
 
-def _serve_metrics(port: int, to: registry.CollectorRegistry) -> Callable[[], None]:
-    try:
-        server, _ = prometheus_client.start_http_server(port, registry=to)
-    except OSError as error:
-        raise grpc_server.CannotListen(f"INDEXER_METRICS_PORT: {port} cannot be bound; is it in use?") from error
-    return server.shutdown
+@contextlib.contextmanager
+def _serving_metrics(address: web.Address, of: registry.CollectorRegistry) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(web.serving(address, prometheus_client.make_wsgi_app(of)))
+        except OSError as error:
+            raise grpc_server.CannotListen(
+                f"INDEXER_METRICS_PORT: {address[0]}:{address[1]} cannot be bound; is it in use?"
+            ) from error
+        yield
 
 
 async def run_until_signal(config: settings.Settings) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc.aio
@@ -23,7 +22,7 @@ class CannotListen(Exception):
 
 def check_address(config: settings.ServiceSettings) -> None:
     """Refuse an address beyond loopback unless callers need tokens and TLS. Raises CannotListen."""
-    if _is_loopback(config.listen) or config.guarded or config.insecure:
+    if config.on_loopback or config.guarded or config.insecure:
         return
     missing = [
         variable
@@ -39,16 +38,9 @@ def check_address(config: settings.ServiceSettings) -> None:
     )
 
 
-def _is_loopback(listen: str) -> bool:
-    host = listen.rsplit(":", 1)[0].strip("[]")
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
 def _warn_if_unguarded(config: settings.ServiceSettings) -> None:
     """Log a warning when other machines can reach an address without tokens or TLS."""
-    if not config.guarded and not _is_loopback(config.listen):
+    if not config.guarded and not config.on_loopback:
         logs.get(__name__).warning(
             "insecure",
             address=config.listen,

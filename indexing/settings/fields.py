@@ -38,6 +38,10 @@ def _parse_path(value: object) -> object:
 FileField = Annotated[pathlib.Path | None, pydantic.BeforeValidator(_parse_path)]
 
 
+HostField = Annotated[str, pydantic.Field(pattern=r"^[0-9A-Za-z.:_-]{0,253}$")]
+"""Name or address to bind, without brackets; empty where the field has a default of its own."""
+
+
 RateField = Annotated[Rate, pydantic_settings.NoDecode, pydantic.BeforeValidator(_parse_rate)]
 
 

@@ -5,7 +5,7 @@ import pathlib
 import pydantic
 import pydantic_settings
 
-from indexing.settings import fields
+from indexing.settings import fields, server_urls
 
 
 class ServiceSettings(fields.Group):
@@ -39,6 +39,10 @@ class ServiceSettings(fields.Group):
 
     metrics_port: int = pydantic.Field(default=9464, ge=0, le=65_535, validate_default=True)
     """Port of /metrics; 0 serves none. Must differ from the gRPC port."""
+
+    metrics_host: fields.HostField = ""
+    """Address of /metrics. Empty: loopback where INDEXER_LISTEN is loopback, otherwise all addresses. /metrics has no
+    user data and asks for no token. A request has 10 s to arrive; of more than 32 connections the oldest is closed."""
 
     probe_port: int = pydantic.Field(default=0, ge=0, le=65_535)
     """Port, on all addresses, of grpc.health.v1 without TLS, because Kubernetes' probes support no TLS; 0 serves none.
@@ -98,6 +102,16 @@ class ServiceSettings(fields.Group):
     """Seconds for which one message of a stream may wait for its reader; then the stream is closed."""
 
     @property
+    def on_loopback(self) -> bool:
+        """Whether the gRPC address can be reached from this machine only."""
+        return server_urls.is_local(self.listen)
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port of /metrics; the host is empty for all addresses."""
+        return self.metrics_host or ("127.0.0.1" if self.on_loopback else ""), self.metrics_port
+
+    @property
     def guarded(self) -> bool:
         """Whether callers are authenticated over an encrypted connection."""
         return bool(self.tls_cert and self.service_tokens_file)
@@ -133,6 +147,10 @@ class WorkerSettings(fields.Group):
     metrics_port: int = pydantic.Field(default=9465, ge=0, le=65_535)
     """Port of /metrics, /livez and /readyz; 0 serves none."""
 
+    metrics_host: fields.HostField = ""
+    """Address of that port. Empty: all addresses, because an orchestrator's probes come from outside. The limits of
+    INDEXER_METRICS_HOST hold here too."""
+
     threads: int = pydantic.Field(default=32, ge=1, le=256)
     """Turns at once in one process. Each holds a thread while it waits for Discord."""
 
@@ -143,6 +161,11 @@ class WorkerSettings(fields.Group):
     """Seconds that running turns get after SIGTERM. Must be below half of the pod's grace period, because
     Dramatiq uses it up to twice; the manifests have 60 s.
     The default is enough for the defaults of INDEXING_TURN_TIME plus twice DISCORD_TIMEOUT."""
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port of /metrics, /livez and /readyz; the host is empty for all addresses."""
+        return self.metrics_host, self.metrics_port
 
     @property
     def spare_turns(self) -> int:
@@ -162,6 +185,9 @@ class ExporterSettings(fields.Group):
 
     port: int = pydantic.Field(default=9466, ge=0, le=65_535)
     """Port of /metrics, /livez and /readyz; 0 serves none."""
+
+    host: fields.HostField = ""
+    """Address of that port, as WORKERS_METRICS_HOST."""
 
     timeout: float = pydantic.Field(default=5.0, gt=0, le=60)
     """Longest time for reading one source during a scrape, in seconds. Must be below Prometheus' scrape timeout."""

@@ -141,7 +141,7 @@ def mongodb_in_clear(url: str) -> bool:
     tls = options.get("tls", options.get("ssl", "true" if url.startswith("mongodb+srv://") else "false"))
     location = url.partition("://")[2].partition("?")[0]
     hosts = (location.rpartition("/")[0] or location).rpartition("@")[2]
-    return tls.lower() != "true" and not all(map(_is_local, hosts.split(",")))
+    return tls.lower() != "true" and not all(map(is_local, hosts.split(",")))
 
 
 def redis_in_clear(url: str) -> bool:
@@ -149,11 +149,11 @@ def redis_in_clear(url: str) -> bool:
     sentinel = parse_sentinel(url)
     if sentinel is not None:
         hosts = [urllib.parse.urlsplit(each).netloc.rpartition("@")[2] for each in sentinel.sentinels]
-        return sentinel.server.startswith("redis://") and not all(map(_is_local, hosts))
-    return url.startswith("redis://") and not _is_local(urllib.parse.urlsplit(url).netloc.rpartition("@")[2])
+        return sentinel.server.startswith("redis://") and not all(map(is_local, hosts))
+    return url.startswith("redis://") and not is_local(urllib.parse.urlsplit(url).netloc.rpartition("@")[2])
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
     """Return whether *host*, with or without a port, is this machine or a socket's path; no host is localhost."""
     name = urllib.parse.unquote(host)
     if name.startswith("/"):

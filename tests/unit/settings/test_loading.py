@@ -53,6 +53,7 @@ def test_documented_variables_are_read_when_they_are_set(environment: pytest.Mon
         "INDEXER_LISTEN": "[::1]:6000",
         "INDEXER_METRICS_PORT": "0",
         "WORKERS_METRICS_PORT": "65535",
+        "WORKERS_METRICS_HOST": "::1",
         "GLOBAL_BUDGET": "20/1.5",
         "USER_BUDGET": "3/10",
         "GLOBAL_BUDGET_USER_TOKENS": "0",
@@ -70,7 +71,7 @@ def test_documented_variables_are_read_when_they_are_set(environment: pytest.Mon
     assert loaded.mongo.url.get_secret_value() == "mongodb+srv://example.org"
     assert loaded.mongo.database == "my-index_2"
     assert (loaded.service.listen, loaded.service.metrics_port) == ("[::1]:6000", 0)
-    assert loaded.workers.metrics_port == 65535
+    assert loaded.workers.metrics_address == ("::1", 65535)
     assert loaded.limiter.global_budget == settings.Rate(capacity=20, window=1.5)
     assert loaded.limiter.user_budget == settings.Rate(capacity=3, window=10.0)
     assert (loaded.limiter.global_budget_user_tokens, loaded.limiter.user_budget_bot_reads) == (False, False)
@@ -249,3 +250,22 @@ def test_service_is_not_guarded_when_tls_or_tokens_are_missing() -> None:
 
     assert found == [False] * 4
     assert settings.ServiceSettings(**tls, service_tokens_file="/tokens").guarded
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        pytest.param({}, ("127.0.0.1", 9464), id="loopback"),
+        pytest.param({"INDEXER_LISTEN": "[::]:50051"}, ("", 9464), id="all-addresses"),
+        pytest.param({"INDEXER_LISTEN": "[::1]:50051"}, ("127.0.0.1", 9464), id="loopback-of-ipv6"),
+        pytest.param({"INDEXER_METRICS_HOST": "10.0.0.1"}, ("10.0.0.1", 9464), id="given"),
+    ],
+)
+def test_metrics_are_served_where_calls_are_when_no_address_is_given(
+    variables: dict[str, str], address: tuple[str, int], environment: pytest.MonkeyPatch
+) -> None:
+    """A service that only this machine can reach opens no other port to the network."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+
+    assert settings.load().service.metrics_address == address

@@ -209,7 +209,7 @@ def test_probes_return_the_current_state_when_they_are_called() -> None:
     states = {"live": True, "ready": False}
 
     with health.serving_endpoints(
-        port, to, live=lambda: states["live"], unready=lambda: "" if states["ready"] else "the reason"
+        ("", port), to, live=lambda: states["live"], unready=lambda: "" if states["ready"] else "the reason"
     ):
         reason = fetch(port, "/readyz")[1]
         first = [fetch(port, path)[0] for path in ("/livez", "/readyz")]
@@ -230,14 +230,14 @@ def test_the_port_is_free_again_when_the_server_has_ended() -> None:
 
     for _ in range(2):
         with (
-            health.serving_endpoints(port, to, live=lambda: True, unready=str),
+            health.serving_endpoints(("", port), to, live=lambda: True, unready=str),
             pytest.raises(OSError, match="in use"),
-            health.serving_endpoints(port, to, live=lambda: True, unready=str),
+            health.serving_endpoints(("", port), to, live=lambda: True, unready=str),
         ):
             pass
 
 
 def test_nothing_is_served_when_the_port_is_0() -> None:
     """Tests and demonstrations need no port."""
-    with health.serving_endpoints(0, registry.CollectorRegistry(), live=lambda: True, unready=str):
+    with health.serving_endpoints(("", 0), registry.CollectorRegistry(), live=lambda: True, unready=str):
         pass
