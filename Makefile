@@ -7,7 +7,7 @@ PB := indexer_service/v1
 PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-check docs docs-check \
+.PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-baseline proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-economy bench-overhead bench-admission bench-migrate \
   bench-index bench-read drill-drain drill-strangers chaos soak mutants sbom audit
@@ -79,9 +79,13 @@ OUT ?= .
 proto: $(READY)  ## Write the Python code of the API.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTO)
 
+proto-baseline: $(READY)  ## Take the API as it is now as the baseline that later changes may not break: at a release.
+	$(BIN)/buf build --exclude-source-info -o proto/baseline.binpb
+
 proto-check: $(READY)
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against proto/baseline.binpb
 	@rm -rf build/proto && mkdir -p build/proto && $(MAKE) --no-print-directory proto OUT=build/proto
 	diff -r -x __init__.py -x __pycache__ build/proto/$(PB) $(PB)
 

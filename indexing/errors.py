@@ -15,14 +15,25 @@ class IndexerError(Exception):
 
 
 class InvalidArgument(IndexerError):
-    """A field of a request is invalid."""
+    """
+    One or more fields of a request are invalid.
+
+    Attributes:
+        field: The first wrong field.
+        problem: What is wrong with it.
+        violations: Each wrong field with its problem, the first included.
+    """
 
     reason = "INVALID_ARGUMENT"
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
+    def __init__(self, field: str, problem: str, *others: "InvalidArgument") -> None:
+        super().__init__("; ".join([f"{field}: {problem}", *map(str, others)]))
         self.field = field
         self.problem = problem
+        self.violations: tuple[tuple[str, str], ...] = (
+            (field, problem),
+            *((other.field, other.problem) for other in others),
+        )
 
 
 class RequestIdReused(InvalidArgument):

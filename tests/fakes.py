@@ -85,9 +85,13 @@ class MemoryUsers:
         """Return the versions of those that are stored."""
         return {key: self._rows[key].version for key in user_ids if key in self._rows}
 
-    async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
-        """Replace the preferences."""
-        self._change(user_id, preferences=preferences)
+    async def put_preferences(
+        self, user_id: int, preferences: model.Preferences, fields: Collection[str] = ("pinned", "muted")
+    ) -> None:
+        """Replace these fields of the preferences."""
+        self._change(user_id)
+        changed = {field: getattr(preferences, field) for field in fields}
+        self._change(user_id, preferences=dataclasses.replace(self._rows[user_id].preferences, **changed))
         self._bump(user_id)
 
     def _bump(self, user_id: int) -> None:

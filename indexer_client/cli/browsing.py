@@ -34,7 +34,7 @@ async def list_guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int
                 guild.guild_id,
                 formatting.guild_name(guild),
                 f"{guild.channel_count}" if guild.HasField("channel_count") else "",
-                times.date_and_time(guild.fetched_at) if guild.HasField("fetched_at") else "",
+                times.date_and_time(guild.fetch_time) if guild.HasField("fetch_time") else "",
                 _note(guild),
             )
             async for guild in found
@@ -59,7 +59,7 @@ async def list_channels(stub: connection.Stub, request: pb.ListChannelsRequest, 
                 names.get(channel.guild_id, channel.guild_id),
                 CHANNEL_TYPE_NAMES.get(channel.type, str(channel.type)),
                 escape.visible(channel.name),
-                times.date_and_time(channel.last_message_at) if channel.HasField("last_message_at") else "",
+                times.date_and_time(channel.last_message_time) if channel.HasField("last_message_time") else "",
             )
             async for channel in found
         ],
@@ -70,7 +70,7 @@ async def list_channels(stub: connection.Stub, request: pb.ListChannelsRequest, 
 def _note(guild: pb.Guild) -> str:
     parts = ["owner"] if guild.owner else []
     parts += [formatting.reason_phrase(guild.reason)] if guild.reason else []
-    parts += ["stale"] if guild.stale and guild.HasField("fetched_at") else []
+    parts += ["stale"] if guild.stale and guild.HasField("fetch_time") else []
     return ", ".join(parts)
 
 

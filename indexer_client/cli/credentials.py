@@ -48,7 +48,7 @@ def put_request(
         request_id=str(uuid.uuid4()),
     )
     if expires_in is not None:
-        made.expires_at.CopyFrom(times.timestamp_in(expires_in))
+        made.expire_time.CopyFrom(times.timestamp_in(expires_in))
     return made
 
 
@@ -71,7 +71,7 @@ async def show_status(stub: connection.Stub, user: str, *, as_json: bool) -> int
 
 def _status_line(answer: pb.GetCredentialStatusResponse, user: str) -> str:
     state = _STATES.get(answer.state, "unknown")
-    ends = f", expires {times.date_and_time(answer.expires_at)}" if answer.HasField("expires_at") else ""
+    ends = f", expires {times.date_and_time(answer.expire_time)}" if answer.HasField("expire_time") else ""
     scopes = f", scopes {' '.join(answer.scopes)}" if answer.scopes else ""
     advice = "" if answer.state in _USABLE else f"; next: indexer credential put {user}"
     return f"{state}{ends}{scopes}{advice}"

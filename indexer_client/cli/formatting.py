@@ -14,7 +14,6 @@ DISPOSITIONS = {
     pb.DISPOSITION_CREATED: "started",
     pb.DISPOSITION_JOINED: "joined: it was already running",
     pb.DISPOSITION_FRESH: "nothing to do: everything is fresh",
-    pb.DISPOSITION_REPLAYED: "already started by this request",
 }
 
 
@@ -30,8 +29,8 @@ def reason_phrase(error: str) -> str:
 
 def guild_state(row: pb.JobGuild) -> str:
     """Return the state of the guild task in words."""
-    if row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_at"):
-        return f"retry at {times.time_of_day(row.retry_at)}, {times.pluralize(row.attempts, 'failure')}"
+    if row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_time"):
+        return f"retry at {times.time_of_day(row.retry_time)}, {times.pluralize(row.attempts, 'failure')}"
     if row.state == pb.GUILD_STATE_RUNNING:
         return "reading roles" if row.HasField("channel_count") else "fetching"
     if row.state == pb.GUILD_STATE_SKIPPED:
@@ -49,7 +48,7 @@ def guild_state(row: pb.JobGuild) -> str:
 def throttle_notice(throttled: pb.Throttled) -> str:
     """Return the budget that the job waits for, and until when."""
     budget = escape.visible(throttled.budget)
-    return f"waiting for the {budget} rate limit until {times.time_of_day(throttled.until)}"
+    return f"waiting for the {budget} rate limit until {times.time_of_day(throttled.end_time)}"
 
 
 def failure_line(row: pb.JobGuild) -> str:
@@ -75,7 +74,7 @@ def job_summary(tracked: job_state.TrackedJob, seconds: float) -> str:
     parts += [f"{progress.skipped} skipped"] if progress.skipped else []
     parts += [f"{progress.failed} failed"] if progress.failed else []
     error = f" ({escape.visible(job.error)})" if job.error else ""
-    if job.HasField("finished_at") and job.HasField("created_at"):
-        seconds = max(0.0, (job.finished_at.ToNanoseconds() - job.created_at.ToNanoseconds()) / 1e9)
+    if job.HasField("end_time") and job.HasField("create_time"):
+        seconds = max(0.0, (job.end_time.ToNanoseconds() - job.create_time.ToNanoseconds()) / 1e9)
     fresh = f"{DISPOSITIONS[tracked.disposition]}; the last job " if tracked.disposition == pb.DISPOSITION_FRESH else ""
     return f"{fresh}{JOB_STATES.get(job.state, 'ended')}{error} in {times.format_seconds(seconds)}: {', '.join(parts)}"

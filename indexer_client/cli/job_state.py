@@ -89,7 +89,7 @@ class TrackedJob:
         if row.state == pb.GUILD_STATE_RUNNING:
             return 0, 0, row.position
         if row.state == pb.GUILD_STATE_QUEUED:
-            return (1 if row.HasField("retry_at") else 3), 0, row.position
+            return (1 if row.HasField("retry_time") else 3), 0, row.position
         if row.state in {pb.GUILD_STATE_SKIPPED, pb.GUILD_STATE_CANCELLED}:
             return 4, 0, row.position
         return 2, -self._finished.get(row.guild_id, 0), row.position

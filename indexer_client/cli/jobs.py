@@ -100,9 +100,9 @@ async def show_job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
     numbers += [(progress.running, "running"), (progress.queued, "queued"), (progress.cancelled, "cancelled")]
     states = ", ".join(f"{number} {name}" for number, name in numbers if number)
     output.print_line(f"guilds   {progress.total}{f' ({states})' if states else ''}")
-    output.print_line(f"created  {times.local_time(found.created_at):%Y-%m-%d %H:%M:%S}")
-    if found.HasField("finished_at"):
-        output.print_line(f"finished {times.local_time(found.finished_at):%Y-%m-%d %H:%M:%S}")
+    output.print_line(f"created  {times.local_time(found.create_time):%Y-%m-%d %H:%M:%S}")
+    if found.HasField("end_time"):
+        output.print_line(f"finished {times.local_time(found.end_time):%Y-%m-%d %H:%M:%S}")
     return 0
 
 

@@ -33,7 +33,7 @@ class LimitsDisplay:
         drawn.add_column("next free", no_wrap=True, overflow="ellipsis", min_width=len("12:34:56.789"))
         for budget in self.budgets:
             share = budget.free / budget.capacity if budget.capacity else 0.0
-            style = "red" if share <= LOW_SHARE or budget.HasField("paused_until") else "green"
+            style = "red" if share <= LOW_SHARE or budget.HasField("pause_end_time") else "green"
             bar = progress_bar.ProgressBar(
                 max(1, budget.capacity), budget.free, complete_style=style, finished_style=style
             )
@@ -83,10 +83,16 @@ def _cells(budget: pb.Budget) -> tuple[str, str, str, str, str]:
     name = f"{budget.kind} {budget.key}".strip()
     window = f"{budget.window.ToMilliseconds() / 1000:g} s"
     note = ""
-    if budget.HasField("paused_until"):
-        note = f"paused until {times.time_of_day(budget.paused_until)}: {budget.pause_reason or 'no reason given'}"
-    following = _time_with_milliseconds(budget.next_free_at) if budget.HasField("next_free_at") else ""
+    if budget.HasField("pause_end_time"):
+        note = f"paused until {times.time_of_day(budget.pause_end_time)}: {_pause_reason(budget)}"
+    following = _time_with_milliseconds(budget.next_free_time) if budget.HasField("next_free_time") else ""
     return escape.visible(name), f"{budget.free}/{budget.capacity}", window, following, escape.visible(note)
+
+
+def _pause_reason(budget: pb.Budget) -> str:
+    if budget.pause_reason not in pb.PauseReason.values() or not budget.pause_reason:
+        return "no reason given"
+    return pb.PauseReason.Name(budget.pause_reason).removeprefix("PAUSE_REASON_").lower()
 
 
 def _time_with_milliseconds(stamp: timestamp_pb2.Timestamp) -> str:

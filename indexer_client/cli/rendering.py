@@ -82,7 +82,7 @@ class JobDisplay:
         for row in rows:
             mark, style = STYLES.get(row.state, ("·", "dim"))
             count = f"{row.channel_count:,} ch" if row.HasField("channel_count") else ""
-            retries = row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_at")
+            retries = row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_time")
             cells = (mark or spinner, formatting.guild_name(row), formatting.guild_state(row), count)
             grid.add_row(*(text.Text(cell) for cell in cells), style="yellow" if retries else style)
         return grid

@@ -56,7 +56,7 @@ class LineView:
 
     def _print_changes(self, changed: list[pb.JobGuild]) -> None:
         for row in changed:
-            if row.state in job_state.FINISHED_GUILD_STATES or row.HasField("retry_at"):
+            if row.state in job_state.FINISHED_GUILD_STATES or row.HasField("retry_time"):
                 count = f", {times.pluralize(row.channel_count, 'channel')}" if row.HasField("channel_count") else ""
                 output.print_line(
                     f"{formatting.guild_name(row)} ({row.guild_id}): {formatting.guild_state(row)}{count}"

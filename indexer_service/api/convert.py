@@ -9,6 +9,10 @@ from indexing.domain import job_updates, model, reasons
 from indexing.ratelimit import limiter
 from indexing.usecases import control_credential, guild_views
 
+REASONS: "dict[str, pb.Reason]" = dict(pb.Reason.items())  # type: ignore[arg-type]  # a value is an int at run time
+BUDGET_KINDS: "dict[str, pb.BudgetKind]" = dict(pb.BudgetKind.items())  # type: ignore[arg-type]  # as above
+PAUSE_REASONS: "dict[str, pb.PauseReason]" = dict(pb.PauseReason.items())  # type: ignore[arg-type]  # as above
+
 
 def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
     """Return an epoch second as a Timestamp."""
@@ -22,11 +26,30 @@ def optional_timestamp(seconds: float | None) -> timestamp_pb2.Timestamp | None:
     return timestamp(seconds) if seconds else None
 
 
+def reason(text: str) -> pb.Reason:
+    """Return the value of a reason; REASON_OTHER for one that the API has no value for, e.g. of a newer release."""
+    if not text:
+        return pb.REASON_UNSPECIFIED
+    return REASONS.get(f"REASON_{text}", pb.REASON_OTHER)
+
+
+def budget_kind(text: str) -> pb.BudgetKind:
+    """Return the value of a budget's kind; unspecified for one that the API has no value for."""
+    return BUDGET_KINDS.get(f"BUDGET_KIND_{text.upper()}", pb.BUDGET_KIND_UNSPECIFIED)
+
+
+def pause_reason(text: str) -> pb.PauseReason:
+    """Return the value of a pause's reason; unspecified for one that the API has no value for."""
+    return PAUSE_REASONS.get(f"PAUSE_REASON_{text.upper()}", pb.PAUSE_REASON_UNSPECIFIED)
+
+
 def throttled(job: model.Job) -> pb.Throttled | None:
     """Return the budget that the job waits for; None when it does not wait."""
     if not job.waiting_for or job.state.terminal:
         return None
-    return pb.Throttled(budget=job.waiting_for, until=timestamp(job.waiting_until))
+    return pb.Throttled(
+        budget=job.waiting_for, budget_kind=budget_kind(job.waiting_for), end_time=timestamp(job.waiting_until)
+    )
 
 
 def progress(tally: job_updates.Tally) -> pb.Progress:
@@ -50,10 +73,12 @@ def job(row: model.Job, tally: job_updates.Tally) -> pb.Job:
         state=f"JOB_STATE_{row.state}",
         progress=progress(tally),
         error=row.reason,
-        created_at=timestamp(row.created_at),
-        finished_at=optional_timestamp(row.finished_at),
+        create_time=timestamp(row.created_at),
+        end_time=optional_timestamp(row.finished_at),
         guilds_listed=row.listed,
         throttled=throttled(row),
+        reason_code=reason(row.reason),
+        advice=reasons.advice(row.reason),
     )
 
 
@@ -67,8 +92,9 @@ def job_guild(task: model.GuildTask) -> pb.JobGuild:
         channel_count=task.channel_count,
         error=task.reason,
         attempts=task.attempts,
-        retry_at=optional_timestamp(task.retry_at),
+        retry_time=optional_timestamp(task.retry_at),
         revision=task.revision,
+        reason_code=reason(task.reason),
         advice=reasons.advice(task.reason),
     )
 
@@ -82,9 +108,10 @@ def guild(view: guild_views.GuildView) -> pb.Guild:
         owner=view.owner,
         position=view.position,
         channel_count=view.channel_count,
-        fetched_at=optional_timestamp(view.guild.fetched_at),
+        fetch_time=optional_timestamp(view.guild.fetched_at),
         stale=view.stale,
         reason=view.reason,
+        reason_code=reason(view.reason),
         advice=reasons.advice(view.reason),
         install_url=view.install_url,
         rank=rank(view),
@@ -113,7 +140,9 @@ def channel(row: model.Channel) -> pb.Channel:
         position=row.position,
         parent_id=str(row.parent_id) if row.parent_id else "",
         nsfw=row.nsfw,
-        last_message_at=optional_timestamp(model.snowflake_time(row.last_message_id) if row.last_message_id else None),
+        last_message_time=optional_timestamp(
+            model.snowflake_time(row.last_message_id) if row.last_message_id else None
+        ),
     )
 
 
@@ -156,18 +185,21 @@ def budget(state: limiter.BudgetState, now: float) -> pb.Budget:
     window.FromMilliseconds(round(state.window * 1000))
     return pb.Budget(
         kind=state.kind,
+        budget_kind=budget_kind(state.kind),
         key=state.key,
         capacity=state.capacity,
         window=window,
         free=state.free,
-        next_free_at=optional_timestamp(now + state.next_free_in if state.next_free_in else None),
-        paused_until=optional_timestamp(now + state.paused_for if state.paused_for else None),
-        pause_reason=state.reason,
+        next_free_time=optional_timestamp(now + state.next_free_in if state.next_free_in else None),
+        pause_end_time=optional_timestamp(now + state.paused_for if state.paused_for else None),
+        pause_reason=pause_reason(state.reason),
     )
 
 
 def credential(status: control_credential.CredentialStatus) -> pb.GetCredentialStatusResponse:
     """Return a credential's status; it never contains a token."""
     return pb.GetCredentialStatusResponse(
-        state=f"CREDENTIAL_STATE_{status.state}", scopes=status.scopes, expires_at=optional_timestamp(status.expires_at)
+        state=f"CREDENTIAL_STATE_{status.state}",
+        scopes=status.scopes,
+        expire_time=optional_timestamp(status.expires_at),
     )

@@ -60,11 +60,13 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         self, request: pb.StartIndexingRequest, context: Context
     ) -> pb.StartIndexingResponse | bytes:
         """Start or join a job and return first results."""
-        user_id = validate.snowflake("user_id", request.user_id)
         requested = request.wait if request.HasField("wait") else None
-        wait = validate.wait(requested, default=2.0, most=10.0, remaining=context.time_remaining())
         immediate = request.immediate_guilds if request.HasField("immediate_guilds") else 5
-        validate.number("immediate_guilds", immediate, least=0, most=25)
+        with validate.Checks() as check:
+            user_id = check(validate.snowflake, "user_id", request.user_id)
+            check(validate.request_id, "request_id", request.request_id)
+            wait = check(validate.wait, requested, default=2.0, most=10.0, remaining=context.time_remaining())
+            check(validate.number, "immediate_guilds", immediate, least=0, most=25)
         joined = await self._join_cache.get(user_id)
         if joined is not None:
             return joined
@@ -75,10 +77,11 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         self, request: pb.WatchProgressRequest, context: Context
     ) -> None:
         """Stream a job's progress until it ends."""
-        heartbeat = validate.seconds(
-            "heartbeat", request.heartbeat if request.HasField("heartbeat") else None, default=15.0, bounds=(5.0, 60.0)
-        )
-        job = await self._find_watched_job(request)
+        requested = request.heartbeat if request.HasField("heartbeat") else None
+        with validate.Checks() as check:
+            selected = check(_watched, request)
+            heartbeat = check(validate.seconds, "heartbeat", requested, default=15.0, bounds=(5.0, 60.0))
+        job = await self._use_cases.watch.find_job(**selected)
         after = self._resume_position(request.resume_token, job)
         with self._slots.slot(job.job_id) as end_reason:
             watch = self._use_cases.watch.watch(job, watch_job.WatchOptions(after, heartbeat, end_reason))
@@ -100,16 +103,19 @@ class Servicer(pb_grpc.IndexerServiceServicer):
 
     async def WaitJob(self, request: pb.WaitJobRequest, context: Context) -> pb.WaitJobResponse:
         """Return the job when it has ended, or at the end of the wait."""
-        job = await self._use_cases.watch.find_job(job_id=validate.job_id("job_id", request.job_id))
         requested = request.wait if request.HasField("wait") else None
-        wait = validate.wait(requested, default=30.0, most=60.0, remaining=context.time_remaining())
+        with validate.Checks() as check:
+            job_id = check(validate.job_id, "job_id", request.job_id)
+            wait = check(validate.wait, requested, default=30.0, most=60.0, remaining=context.time_remaining())
+        job = await self._use_cases.watch.find_job(job_id=job_id)
         job = await self._use_cases.watch.wait_until_ended(job, wait)
         return pb.WaitJobResponse(job=convert.job(job, await self._use_cases.watch.count_tasks(job)))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """Return a page of the user's jobs."""
-        user_id = validate.snowflake("user_id", request.user_id)
-        size = validate.page_size(request.page_size, default=20, most=100)
+        with validate.Checks() as check:
+            user_id = check(validate.snowflake, "user_id", request.user_id)
+            size = check(validate.page_size, request.page_size, default=20, most=100)
         purpose = f"jobs:{user_id}"
         before = math.inf
         if request.page_token:
@@ -122,12 +128,12 @@ class Servicer(pb_grpc.IndexerServiceServicer):
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """Cancel a job's queued guilds."""
-        job = await self._use_cases.control.cancel(validate.job_id("job_id", request.job_id))
+        job = await self._use_cases.control.cancel(_job_of(request))
         return pb.CancelJobResponse(job=convert.job(job, await self._use_cases.watch.count_tasks(job)))
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
         """Start a job with the guilds that failed."""
-        job, created = await self._use_cases.control.retry(validate.job_id("job_id", request.job_id))
+        job, created = await self._use_cases.control.retry(_job_of(request))
         return pb.RetryJobResponse(
             job=convert.job(job, await self._use_cases.watch.count_tasks(job)),
             disposition=pb.DISPOSITION_CREATED if created else pb.DISPOSITION_JOINED,
@@ -135,26 +141,29 @@ class Servicer(pb_grpc.IndexerServiceServicer):
 
     async def GetPreferences(self, request: pb.GetPreferencesRequest, context: Context) -> pb.GetPreferencesResponse:
         """Return the user's preferences."""
-        user = await self._users.load(validate.snowflake("user_id", request.user_id))
-        preferences = user.preferences if user else model.Preferences()
-        return pb.GetPreferencesResponse(preferences=convert.preferences(preferences))
+        user_id = validate.snowflake("user_id", request.user_id)
+        return pb.GetPreferencesResponse(preferences=await self._preferences(user_id))
 
     async def UpdatePreferences(
         self, request: pb.UpdatePreferencesRequest, context: Context
     ) -> pb.UpdatePreferencesResponse:
-        """Replace the user's preferences; running jobs apply them from their next turn on."""
-        user_id = validate.snowflake("user_id", request.user_id)
-        preferences = model.Preferences(
-            pinned=validate.snowflakes("preferences.pinned_guild_ids", request.preferences.pinned_guild_ids, most=200),
-            muted=validate.snowflakes("preferences.muted_guild_ids", request.preferences.muted_guild_ids, most=200),
-        )
-        await self._users.put_preferences(user_id, preferences)
-        return pb.UpdatePreferencesResponse(preferences=convert.preferences(preferences))
+        """Change the user's preferences; running jobs apply them from their next turn on."""
+        wanted = request.preferences
+        with validate.Checks() as check:
+            user_id = check(validate.snowflake, "user_id", request.user_id)
+            check(validate.request_id, "request_id", request.request_id)
+            pinned = check(validate.snowflakes, "preferences.pinned_guild_ids", wanted.pinned_guild_ids, most=200)
+            muted = check(validate.snowflakes, "preferences.muted_guild_ids", wanted.muted_guild_ids, most=200)
+            paths = check(validate.update_mask, "update_mask", request.update_mask.paths, wanted)
+        if fields := [path.removesuffix("_guild_ids") for path in paths]:
+            await self._users.put_preferences(user_id, model.Preferences(pinned, muted), fields)
+        return pb.UpdatePreferencesResponse(preferences=await self._preferences(user_id))
 
     async def ListGuilds(self, request: pb.ListGuildsRequest, context: Context) -> pb.ListGuildsResponse:
         """Return a page of the user's guilds."""
-        user_id = validate.snowflake("user_id", request.user_id)
-        size = validate.page_size(request.page_size, default=50, most=200)
+        with validate.Checks() as check:
+            user_id = check(validate.snowflake, "user_id", request.user_id)
+            size = check(validate.page_size, request.page_size, default=50, most=200)
         purpose = f"guilds:{user_id}"
         page = await self._use_cases.browse.list_guilds(user_id, after=self._after(request, purpose), size=size)
         response = pb.ListGuildsResponse.FromString(b"".join(page.rows))
@@ -164,9 +173,10 @@ class Servicer(pb_grpc.IndexerServiceServicer):
 
     async def ListChannels(self, request: pb.ListChannelsRequest, context: Context) -> pb.ListChannelsResponse:
         """Return a page of channels that the user may see."""
-        user_id = validate.snowflake("user_id", request.user_id)
-        wanted = _channel_filter(request)
-        size = validate.page_size(request.page_size, default=100, most=500)
+        with validate.Checks() as check:
+            user_id = check(validate.snowflake, "user_id", request.user_id)
+            wanted = _channel_filter(request, check)
+            size = check(validate.page_size, request.page_size, default=100, most=500)
         purpose = f"channels:{user_id}:{wanted}"
         after = self._after(request, purpose)
         page = await self._use_cases.browse.list_channels(user_id, wanted, after=after, size=size)
@@ -187,16 +197,19 @@ class Servicer(pb_grpc.IndexerServiceServicer):
 
     async def PutCredential(self, request: pb.PutCredentialRequest, context: Context) -> pb.PutCredentialResponse:
         """Store a user's tokens."""
-        user_id = validate.snowflake("user_id", request.user_id)
-        validate.max_entries("scopes", request.scopes, most=50)
-        for scope in request.scopes:
-            validate.text("scopes", scope, least=1, most=100)
-        expires_at = (
-            validate.epoch_seconds("expires_at", request.expires_at) if request.HasField("expires_at") else None
-        )
+        requested = request.expire_time if request.HasField("expire_time") else None
+        with validate.Checks() as check:
+            user_id = check(validate.snowflake, "user_id", request.user_id)
+            check(validate.request_id, "request_id", request.request_id)
+            check(validate.max_entries, "scopes", request.scopes, most=50)
+            for place, scope in enumerate(request.scopes[:50]):
+                check(validate.text, validate.element("scopes", place), scope, least=1, most=100)
+            expires_at = check(validate.epoch_seconds, "expire_time", requested) if requested is not None else None
+            access_token = check(validate.header, "access_token", request.access_token, least=1, most=2048)
+            refresh_token = check(validate.header, "refresh_token", request.refresh_token, least=0, most=2048)
         credential = ports.Credential(
-            access_token=validate.header("access_token", request.access_token, least=1, most=2048),
-            refresh_token=validate.header("refresh_token", request.refresh_token, least=0, most=2048),
+            access_token=access_token,
+            refresh_token=refresh_token,
             expires_at=expires_at,
             scopes=tuple(request.scopes),
         )
@@ -214,14 +227,14 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         self, request: pb.RevokeCredentialRequest, context: Context
     ) -> pb.RevokeCredentialResponse:
         """Delete a user's tokens and end their running job."""
-        user_id = validate.snowflake("user_id", request.user_id)
+        user_id = _user_of(request)
         revoked = await self._use_cases.consent.revoke(user_id)
         self._join_cache.forget(user_id)
         return pb.RevokeCredentialResponse(revoked_at_discord=revoked)
 
     async def DeleteUserData(self, request: pb.DeleteUserDataRequest, context: Context) -> pb.DeleteUserDataResponse:
         """Erase a user's data."""
-        user_id = validate.snowflake("user_id", request.user_id)
+        user_id = _user_of(request)
         removed = await self._use_cases.erase.erase(user_id)
         self._join_cache.forget(user_id)
         return pb.DeleteUserDataResponse(removed=removed)
@@ -233,11 +246,15 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         now = self._use_cases.clock()
         return pb.GetRateLimitsResponse(budgets=[convert.budget(state, now) for state in states])
 
+    async def _preferences(self, user_id: int) -> pb.Preferences:
+        user = await self._users.load(user_id)
+        return convert.preferences(user.preferences if user else model.Preferences())
+
     def _start_response(self, started: start_job.StartResult) -> pb.StartIndexingResponse:
         return pb.StartIndexingResponse(
             job=convert.job(started.job, job_updates.tally_of(started.tasks)),
             disposition=f"DISPOSITION_{started.disposition}",
-            reason=started.reason,
+            reason=f"START_REASON_{started.reason}",
             guilds=[convert.job_guild(task) for task in started.tasks],
             remaining=sum(not task.state.terminal for task in started.tasks),
             watch_token=self._encoder.resume_token(started.job.job_id, started.position),
@@ -250,13 +267,6 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         body = self._start_response(found).SerializeToString()
         return join_cache.JoinResponse(found.job.job_id, found.position, body)
 
-    async def _find_watched_job(self, request: pb.WatchProgressRequest) -> model.Job:
-        if bool(request.job_id) == bool(request.user_id):
-            raise errors.InvalidArgument("job_id", "set exactly one of job_id and user_id")
-        if request.job_id:
-            return await self._use_cases.watch.find_job(job_id=validate.job_id("job_id", request.job_id))
-        return await self._use_cases.watch.find_job(user_id=validate.snowflake("user_id", request.user_id))
-
     def _resume_position(self, token: str, job: model.Job) -> str | None:
         if not token:
             return None
@@ -266,15 +276,39 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         return str(position) or None
 
 
-def _channel_filter(request: pb.ListChannelsRequest) -> browse.ChannelFilter:
-    validate.max_entries("types", request.types, most=20)
-    for kind in request.types:
-        validate.number("types", kind, least=0, most=MAX_CHANNEL_TYPE)
-    if request.order not in pb.ChannelOrder.values():
-        raise errors.InvalidArgument("order", "is not a ChannelOrder of this version")
+def _user_of(request: pb.RevokeCredentialRequest | pb.DeleteUserDataRequest) -> int:
+    """Return the user of a request that has nothing else but a request id."""
+    with validate.Checks() as check:
+        user_id = check(validate.snowflake, "user_id", request.user_id)
+        check(validate.request_id, "request_id", request.request_id)
+    return user_id
+
+
+def _job_of(request: pb.CancelJobRequest | pb.RetryJobRequest) -> str:
+    """Return the job of a request that has nothing else but a request id."""
+    with validate.Checks() as check:
+        job_id = check(validate.job_id, "job_id", request.job_id)
+        check(validate.request_id, "request_id", request.request_id)
+    return job_id
+
+
+def _watched(request: pb.WatchProgressRequest) -> dict[str, Any]:
+    """Return the job, or the user whose job is watched, as keyword of `find_job`."""
+    if bool(request.job_id) == bool(request.user_id):
+        raise errors.InvalidArgument("job_id", "set exactly one of job_id and user_id")
+    if request.job_id:
+        return {"job_id": validate.job_id("job_id", request.job_id)}
+    return {"user_id": validate.snowflake("user_id", request.user_id)}
+
+
+def _channel_filter(request: pb.ListChannelsRequest, check: validate.Checks) -> browse.ChannelFilter:
+    check(validate.max_entries, "types", request.types, most=20)
+    for place, kind in enumerate(request.types[:20]):
+        check(validate.number, validate.element("types", place), kind, least=0, most=MAX_CHANNEL_TYPE)
+    check(validate.known_value, "order", request.order, pb.ChannelOrder.values())
     return browse.ChannelFilter(
-        guild_id=validate.snowflake("guild_id", request.guild_id) if request.guild_id else 0,
-        name_prefix=validate.text("name_prefix", request.name_prefix, most=100),
+        guild_id=check(validate.snowflake, "guild_id", request.guild_id) if request.guild_id else 0,
+        name_prefix=check(validate.text, "name_prefix", request.name_prefix, most=100),
         kinds=tuple(sorted(set(request.types))),
         by_activity=request.order == pb.CHANNEL_ORDER_ACTIVITY,
     )

@@ -1,10 +1,17 @@
-"""Validation of request fields; each error names the field."""
+"""
+Validation of request fields.
+
+Each function raises errors.InvalidArgument, which names the field. `Checks` collects these, so that a caller learns all
+wrong fields of a request at once (AIP-193).
+"""
 
 import re
+import types
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import ParamSpec, Self, TypeVar
 
-from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf import duration_pb2, message, timestamp_pb2
 
 from indexing import errors
 
@@ -17,6 +24,43 @@ RESPONSE_TIME = 0.25
 """Seconds reserved for the response when the default wait is shortened to the call's deadline."""
 
 
+Arguments = ParamSpec("Arguments")
+Checked = TypeVar("Checked")
+
+
+class Checks:
+    """
+    Collects the wrong fields of a request; the end of the `with` block raises errors.InvalidArgument with all of them.
+
+    Inside the block nothing may be done with the results but to check more: what is wrong is None.
+    """
+
+    def __init__(self) -> None:
+        self._problems: list[errors.InvalidArgument] = []
+
+    def __call__(
+        self, check: Callable[Arguments, Checked], *values: Arguments.args, **options: Arguments.kwargs
+    ) -> Checked:
+        """Return the result of *check*, or note that it failed."""
+        try:
+            return check(*values, **options)
+        except errors.InvalidArgument as problem:
+            self._problems.append(problem)
+            return None  # type: ignore[return-value]  # never used: the block raises
+
+    def __enter__(self) -> Self:
+        """Begin to check."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        """Raise what was collected, unless something else went wrong."""
+        if error is None and self._problems:
+            first, *others = self._problems
+            raise errors.InvalidArgument(first.field, first.problem, *others)
+
+
 def snowflake(field: str, text: str) -> int:
     """Return a Discord id."""
     if not SNOWFLAKE.fullmatch(text) or int(text) > INT64:
@@ -27,7 +71,12 @@ def snowflake(field: str, text: str) -> int:
 def snowflakes(field: str, texts: Sequence[str], *, most: int) -> tuple[int, ...]:
     """Return Discord ids without duplicates, in their order."""
     max_entries(field, texts, most=most)
-    return tuple(dict.fromkeys(snowflake(field, text) for text in texts))
+    return tuple(dict.fromkeys(snowflake(element(field, place), text) for place, text in enumerate(texts)))
+
+
+def element(field: str, place: int) -> str:
+    """Return the path of a list's element; errors count from 1 (google/rpc/error_details.proto, FieldViolation)."""
+    return f"{field}[{place + 1}]"
 
 
 def job_id(field: str, text: str) -> str:
@@ -48,10 +97,10 @@ def request_id(field: str, text: str) -> str:
 
 
 def page_size(size: int, *, default: int, most: int) -> int:
-    """Return the page size; 0 means the default."""
-    if not 0 <= size <= most:
+    """Return the page size; 0 means the default, and what is above the maximum means the maximum (AIP-158)."""
+    if size < 0:
         raise errors.InvalidArgument("page_size", f"must be between 1 and {most}, or 0 for {default}")
-    return size or default
+    return min(size, most) or default
 
 
 def number(field: str, value: float, *, least: float, most: float) -> float:
@@ -119,3 +168,23 @@ def header(field: str, value: str, *, least: int, most: int) -> str:
     if not least <= len(value) <= most or any(not "!" <= character <= "~" for character in value):
         raise errors.InvalidArgument(field, f"must have {least} to {most} printable ASCII characters and no spaces")
     return value
+
+
+def known_value(field: str, value: int, values: Collection[int]) -> int:
+    """Return the value of an enum; a request may not have one that this release does not know."""
+    if value not in values:
+        raise errors.InvalidArgument(field, "has a value that this version does not know")
+    return value
+
+
+def update_mask(field: str, paths: Sequence[str], values: message.Message) -> Collection[str]:
+    """Return the fields of *values* to store: those in the mask, all for `*`, the set ones without a mask (AIP-134)."""
+    if not paths:
+        return [known.name for known, _ in values.ListFields()]
+    known = values.DESCRIPTOR.fields_by_name
+    if list(paths) == ["*"]:
+        return list(known)
+    for place, path in enumerate(paths):
+        if path not in known:
+            raise errors.InvalidArgument(element(field + ".paths", place), f"must be * or some of {', '.join(known)}")
+    return list(paths)

@@ -76,9 +76,9 @@ def _responses(message: watch_job.Message) -> Iterator[pb.WatchProgressResponse]
     if isinstance(message, watch_job.Snapshot):
         yield from _snapshot(message)
     elif isinstance(message, watch_job.Heartbeat):
-        yield pb.WatchProgressResponse(heartbeat=pb.Heartbeat(at=convert.timestamp(message.at)))
+        yield pb.WatchProgressResponse(heartbeat=pb.Heartbeat(send_time=convert.timestamp(message.at)))
     elif isinstance(message, watch_job.Disconnecting):
-        yield pb.WatchProgressResponse(going_away=pb.GoingAway(reason=message.reason))
+        yield pb.WatchProgressResponse(going_away=pb.GoingAway(reason=f"GOING_AWAY_REASON_{message.reason}"))
     elif isinstance(message, watch_job.Ended):
         yield pb.WatchProgressResponse(terminal=pb.Terminal(job=convert.job(message.job, message.tally)))
     else:
@@ -99,7 +99,8 @@ def _changes(update: job_updates.JobUpdate, *, own: bool) -> Iterator[pb.WatchPr
 def _snapshot(message: watch_job.Snapshot) -> Iterator[pb.WatchProgressResponse]:
     job = convert.job(message.job, message.tally)
     rows = [convert.job_guild(task) for task in message.tasks]
+    reason = f"SNAPSHOT_REASON_{message.reason or 'UNSPECIFIED'}"
     for start in range(0, max(1, len(rows)), SNAPSHOT_ROWS):
         page = rows[start : start + SNAPSHOT_ROWS]
-        yield pb.WatchProgressResponse(snapshot=pb.Snapshot(job=job, guilds=page, reason=message.reason))
+        yield pb.WatchProgressResponse(snapshot=pb.Snapshot(job=job, guilds=page, reason=reason))
     yield pb.WatchProgressResponse(snapshot_end=pb.SnapshotEnd())

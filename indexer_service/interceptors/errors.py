@@ -13,7 +13,10 @@ from indexer_service.interceptors import base, request_context
 from indexing import errors
 from indexing.telemetry import logs
 
-DOMAIN = "indexer"
+DOMAIN = "discord-channel-indexer.internal"
+"""Domain of the reasons (AIP-193). Nobody can register a name under .internal (ICANN, 2024-07-29)."""
+METADATA = ("scope", "job_id", "user_id", "caller", "limit")
+"""Attributes of errors that ErrorInfo repeats, because messages mention them."""
 CODES: dict[type[errors.IndexerError], int] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
     errors.RequestIdReused: code_pb2.INVALID_ARGUMENT,
@@ -45,8 +48,12 @@ CODES: dict[type[errors.IndexerError], int] = {
 
 def status_of(problem: errors.IndexerError) -> status_pb2.Status:
     """Return the status for an error that CODES has."""
-    status = status_pb2.Status(code=CODES[type(problem)], message=str(problem))
-    for detail in _details(problem):
+    return _status(CODES[type(problem)], str(problem), *_details(problem))
+
+
+def _status(code: int, text: str, *details: message.Message) -> status_pb2.Status:
+    status = status_pb2.Status(code=code, message=text)
+    for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
@@ -55,12 +62,16 @@ def status_of(problem: errors.IndexerError) -> status_pb2.Status:
 
 def _details(problem: errors.IndexerError) -> list[message.Message]:
     info = error_details_pb2.ErrorInfo(reason=problem.reason, domain=DOMAIN)
-    if isinstance(problem, errors.ScopeMissing) and problem.scope:
-        info.metadata["scope"] = problem.scope
+    for name in METADATA:
+        if value := getattr(problem, name, None):
+            info.metadata[name] = str(value)
     details: list[message.Message] = [info]
     if isinstance(problem, errors.InvalidArgument):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=problem.field, description=problem.problem)
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
+            for field, text in problem.violations
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
     if subject := _precondition_subject(problem):
         failure = error_details_pb2.PreconditionFailure.Violation(
             type=problem.reason, subject=subject, description=str(problem)
@@ -117,12 +128,16 @@ class ErrorInterceptor(base.Interceptor):
         if isinstance(problem, errors.IndexerError) and type(problem) in CODES:
             status = status_of(problem)
         elif isinstance(problem, NotImplementedError):
-            status = status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"{path} is not offered by this version")
+            info = error_details_pb2.ErrorInfo(reason="METHOD_NOT_OFFERED", domain=DOMAIN)
+            status = _status(code_pb2.UNIMPLEMENTED, f"{path} is not offered by this version", info)
         else:
             request_id = logs.field("request_id") or uuid.uuid4().hex
             self._log.error("call_crashed", method=path, request_id=request_id, exc_info=problem)
             text = f"internal error; the service's log has the details under request id {request_id}"
-            status = status_pb2.Status(code=code_pb2.INTERNAL, message=text)
+            info = error_details_pb2.ErrorInfo(
+                reason=errors.IndexerError.reason, domain=DOMAIN, metadata={"request_id": request_id}
+            )
+            status = _status(code_pb2.INTERNAL, text, info)
         abort: Any = context
         ending: Any = rpc_status.to_status(status)
         if request_id := logs.field("request_id"):

@@ -15,12 +15,11 @@ from typing import Any
 from google.protobuf import message
 
 from indexer_service.api import validate
-from indexer_service.interceptors import base
+from indexer_service.interceptors import base, request_context
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from indexing.domain import id_sets, ports
 
-REPEATED = "REQUEST_ID_REPEATED"
 METHODS = {method.name for method in base.SERVICE.methods if "request_id" in method.input_type.fields_by_name}
 """Methods whose requests have a request id."""
 WITHOUT_USER = {"DeleteUserData"}
@@ -54,7 +53,11 @@ class IdempotencyInterceptor(base.Interceptor):
         response_type = getattr(pb, f"{method.name}Response")
 
         async def call(request: Any, context: base.Context) -> message.Message | bytes:  # noqa: ANN401 -- any request
-            request_id = validate.request_id("request_id", request.request_id)
+            try:
+                request_id = validate.request_id("request_id", request.request_id)
+            except errors.InvalidArgument:
+                # The method refuses it too, together with the other wrong fields.
+                request_id = ""
             if not request_id:
                 return await inner(request, context)  # type: ignore[no-any-return]  # any response
             key = f"{method.name}:{request_id}"
@@ -68,9 +71,10 @@ class IdempotencyInterceptor(base.Interceptor):
                 return response
             if not any(hmac.compare_digest(stored.fingerprint, each) for each in (fingerprint, *others)):
                 raise errors.RequestIdReused
-            replayed = response_type.FromString(stored.response)
+            replayed: message.Message = response_type.FromString(stored.response)
             await self._remove_left_guilds(replayed, stored.user_id)
-            return _mark_replayed(replayed)
+            request_context.add_trailing(context, request_context.REPLAYED)
+            return replayed
 
         return call
 
@@ -93,12 +97,3 @@ def _user_of(request: Any, response: Any) -> int | None:  # noqa: ANN401 -- any 
     """Return the user whom a response describes: the request's, or the one of the job in it."""
     user_id = getattr(request, "user_id", "") or response.job.user_id
     return int(user_id) if user_id else None
-
-
-def _mark_replayed(response: Any) -> message.Message:  # noqa: ANN401 -- any response
-    fields = response.DESCRIPTOR.fields_by_name
-    if "disposition" in fields:
-        response.disposition = pb.DISPOSITION_REPLAYED
-    if "reason" in fields:
-        response.reason = REPEATED
-    return response  # type: ignore[no-any-return]  # as above

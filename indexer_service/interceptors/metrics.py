@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 from google.protobuf import message
 
-from indexer_service.interceptors import base
+from indexer_service.interceptors import base, request_context
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing.domain import ports
 from indexing.telemetry import metrics, tracing
@@ -44,22 +44,24 @@ class MetricsInterceptor(base.Interceptor):
                     open_streams.dec()
             counters.count_success(started)
             if not streams:
-                self._count_response(response)
+                self._count_response(response, context)
             return response
 
         return call
 
-    def _count_response(self, response: message.Message | bytes) -> None:
+    def _count_response(self, response: message.Message | bytes, context: base.Context) -> None:
         if isinstance(response, bytes):
             self._joined_starts.inc()  # only joins are answered from memory
         elif isinstance(response, pb.StartIndexingResponse):
             name = pb.Disposition.Name(response.disposition).removeprefix("DISPOSITION_")
+            if request_context.REPLAYED in (context.trailing_metadata() or ()):
+                name = "REPLAYED"
             self._metrics.starts.labels(name).inc()
         elif isinstance(response, pb.ListGuildsResponse):
             now = self._clock()
             for guild in response.guilds:
-                if guild.HasField("fetched_at"):
-                    self._metrics.read_age.observe(max(0.0, now - guild.fetched_at.ToNanoseconds() / 1e9))
+                if guild.HasField("fetch_time"):
+                    self._metrics.read_age.observe(max(0.0, now - guild.fetch_time.ToNanoseconds() / 1e9))
 
 
 class _MethodMetrics:

@@ -19,6 +19,9 @@ HEADER = "x-request-id"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Ids that are accepted from callers; any other text would reach the logs unchecked."""
 
+REPLAYED = ("idempotent-replayed", "true")
+"""Trailing metadata of a repeated response; the response itself is the same (AIP-155)."""
+
 
 class RequestContextInterceptor(base.Interceptor):
     """Gives each call its request id and its span; the outermost interceptor."""
@@ -34,6 +37,12 @@ class RequestContextInterceptor(base.Interceptor):
                 return await inner(request, context)
 
         return call
+
+
+def add_trailing(context: base.Context, *pairs: tuple[str, str]) -> None:
+    """Add trailing metadata to a response, beside the request id."""
+    request_id = logs.field("request_id")
+    context.set_trailing_metadata((*([(HEADER, request_id)] if request_id else []), *pairs))
 
 
 def _read_metadata(context: base.Context) -> tuple[str, str]:

@@ -5,12 +5,11 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc.aio
-from grpc_reflection.v1alpha import reflection
 
 from indexer_service import file_watch, interceptors
 from indexer_service.api import servicer
 from indexer_service.interceptors import base, chain
-from indexer_service.server import connections, health, tls
+from indexer_service.server import connections, health, reflection, tls
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
 from indexing.telemetry import logs
@@ -106,7 +105,7 @@ async def serve(
         healthy = health.Health()
         healthy.add_to(server)
         if config.reflection:
-            _enable_reflection(server)
+            reflection.add_to(server, [base.SERVICE.full_name, health.SERVICE_NAME])
         port = _bind(server, credentials, config.listen)
         await server.start()
         await healthy.set_serving()
@@ -120,11 +119,6 @@ async def serve(
                     await drain.drain(port, config.drain)
         finally:
             await server.stop(None)
-
-
-def _enable_reflection(server: grpc.aio.Server) -> None:
-    names = [base.SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
-    reflection.enable_server_reflection(names, server)
 
 
 def _bind(server: grpc.aio.Server, credentials: tls.ServerCredentials, address: str) -> int:

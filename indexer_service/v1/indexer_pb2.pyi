@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -10,6 +11,108 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REASON_UNSPECIFIED: _ClassVar[Reason]
+    REASON_OTHER: _ClassVar[Reason]
+    REASON_BOT_NOT_INSTALLED: _ClassVar[Reason]
+    REASON_BOT_REMOVED: _ClassVar[Reason]
+    REASON_NO_ACCESS: _ClassVar[Reason]
+    REASON_GUILD_UNAVAILABLE: _ClassVar[Reason]
+    REASON_GUILD_TOO_LARGE: _ClassVar[Reason]
+    REASON_NOT_INDEXED_YET: _ClassVar[Reason]
+    REASON_ROLES_UNKNOWN: _ClassVar[Reason]
+    REASON_LIST_TOO_OLD: _ClassVar[Reason]
+    REASON_CHANNELS_TOO_OLD: _ClassVar[Reason]
+    REASON_USER_LEFT: _ClassVar[Reason]
+    REASON_MUTED: _ClassVar[Reason]
+    REASON_DISCORD_TRANSIENT: _ClassVar[Reason]
+    REASON_DISCORD_REFUSED: _ClassVar[Reason]
+    REASON_EGRESS_BLOCKED: _ClassVar[Reason]
+    REASON_BOT_TOKEN_REFUSED: _ClassVar[Reason]
+    REASON_CLIENT_REFUSED: _ClassVar[Reason]
+    REASON_CREDENTIAL_MISSING: _ClassVar[Reason]
+    REASON_CREDENTIAL_REVOKED: _ClassVar[Reason]
+    REASON_REAUTH_REQUIRED: _ClassVar[Reason]
+    REASON_CREDENTIAL_OF_ANOTHER_USER: _ClassVar[Reason]
+    REASON_CREDENTIAL_OF_ANOTHER_APPLICATION: _ClassVar[Reason]
+    REASON_IDENTIFY_SCOPE_MISSING: _ClassVar[Reason]
+    REASON_USER_ERASED: _ClassVar[Reason]
+    REASON_TURNS_LOST: _ClassVar[Reason]
+    REASON_INTERNAL: _ClassVar[Reason]
+
+class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_ARGUMENT: _ClassVar[ErrorReason]
+    ERROR_REASON_REQUEST_ID_REUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_CREDENTIAL_OF_ANOTHER_USER: _ClassVar[ErrorReason]
+    ERROR_REASON_CREDENTIAL_OF_ANOTHER_APPLICATION: _ClassVar[ErrorReason]
+    ERROR_REASON_IDENTIFY_SCOPE_MISSING: _ClassVar[ErrorReason]
+    ERROR_REASON_CREDENTIAL_REFUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
+    ERROR_REASON_SCOPE_MISSING: _ClassVar[ErrorReason]
+    ERROR_REASON_JOB_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_USER_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_JOB_RUNNING: _ClassVar[ErrorReason]
+    ERROR_REASON_NOTHING_FAILED: _ClassVar[ErrorReason]
+    ERROR_REASON_CREDENTIAL_MISSING: _ClassVar[ErrorReason]
+    ERROR_REASON_REAUTH_REQUIRED: _ClassVar[ErrorReason]
+    ERROR_REASON_TOO_MANY_REQUESTS: _ClassVar[ErrorReason]
+    ERROR_REASON_TOO_MANY_WATCHERS: _ClassVar[ErrorReason]
+    ERROR_REASON_OVERLOADED: _ClassVar[ErrorReason]
+    ERROR_REASON_LEAVING: _ClassVar[ErrorReason]
+    ERROR_REASON_SLOW_CONSUMER: _ClassVar[ErrorReason]
+    ERROR_REASON_SLOW_SENDER: _ClassVar[ErrorReason]
+    ERROR_REASON_STORE_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_QUEUE_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_LIMITER_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_RATE_LIMITED: _ClassVar[ErrorReason]
+    ERROR_REASON_METHOD_NOT_OFFERED: _ClassVar[ErrorReason]
+    ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+
+class StartReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    START_REASON_UNSPECIFIED: _ClassVar[StartReason]
+    START_REASON_FIRST_JOB: _ClassVar[StartReason]
+    START_REASON_FORCED: _ClassVar[StartReason]
+    START_REASON_LAST_JOB_OLD: _ClassVar[StartReason]
+    START_REASON_LAST_JOB_NOT_CLEAN: _ClassVar[StartReason]
+    START_REASON_JOB_RUNNING: _ClassVar[StartReason]
+    START_REASON_LISTED_LATELY: _ClassVar[StartReason]
+
+class SnapshotReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SNAPSHOT_REASON_UNSPECIFIED: _ClassVar[SnapshotReason]
+    SNAPSHOT_REASON_TOKEN_TOO_OLD: _ClassVar[SnapshotReason]
+    SNAPSHOT_REASON_EVENTS_LOST: _ClassVar[SnapshotReason]
+
+class GoingAwayReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GOING_AWAY_REASON_UNSPECIFIED: _ClassVar[GoingAwayReason]
+    GOING_AWAY_REASON_DRAINING: _ClassVar[GoingAwayReason]
+    GOING_AWAY_REASON_MAX_AGE: _ClassVar[GoingAwayReason]
+
+class BudgetKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BUDGET_KIND_UNSPECIFIED: _ClassVar[BudgetKind]
+    BUDGET_KIND_GLOBAL: _ClassVar[BudgetKind]
+    BUDGET_KIND_USER: _ClassVar[BudgetKind]
+    BUDGET_KIND_ROUTE: _ClassVar[BudgetKind]
+    BUDGET_KIND_INVALID_REQUESTS: _ClassVar[BudgetKind]
+    BUDGET_KIND_EGRESS: _ClassVar[BudgetKind]
+    BUDGET_KIND_CREDENTIAL: _ClassVar[BudgetKind]
+    BUDGET_KIND_DISCORD: _ClassVar[BudgetKind]
+
+class PauseReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PAUSE_REASON_UNSPECIFIED: _ClassVar[PauseReason]
+    PAUSE_REASON_PAUSE: _ClassVar[PauseReason]
+    PAUSE_REASON_SHARED: _ClassVar[PauseReason]
+    PAUSE_REASON_HOLD: _ClassVar[PauseReason]
+    PAUSE_REASON_EDGE: _ClassVar[PauseReason]
+    PAUSE_REASON_BREAKER: _ClassVar[PauseReason]
 
 class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -26,7 +129,6 @@ class Disposition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DISPOSITION_CREATED: _ClassVar[Disposition]
     DISPOSITION_JOINED: _ClassVar[Disposition]
     DISPOSITION_FRESH: _ClassVar[Disposition]
-    DISPOSITION_REPLAYED: _ClassVar[Disposition]
 
 class GuildState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -51,6 +153,87 @@ class CredentialState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CREDENTIAL_STATE_ACTIVE: _ClassVar[CredentialState]
     CREDENTIAL_STATE_REAUTH_REQUIRED: _ClassVar[CredentialState]
     CREDENTIAL_STATE_UNVERIFIED: _ClassVar[CredentialState]
+REASON_UNSPECIFIED: Reason
+REASON_OTHER: Reason
+REASON_BOT_NOT_INSTALLED: Reason
+REASON_BOT_REMOVED: Reason
+REASON_NO_ACCESS: Reason
+REASON_GUILD_UNAVAILABLE: Reason
+REASON_GUILD_TOO_LARGE: Reason
+REASON_NOT_INDEXED_YET: Reason
+REASON_ROLES_UNKNOWN: Reason
+REASON_LIST_TOO_OLD: Reason
+REASON_CHANNELS_TOO_OLD: Reason
+REASON_USER_LEFT: Reason
+REASON_MUTED: Reason
+REASON_DISCORD_TRANSIENT: Reason
+REASON_DISCORD_REFUSED: Reason
+REASON_EGRESS_BLOCKED: Reason
+REASON_BOT_TOKEN_REFUSED: Reason
+REASON_CLIENT_REFUSED: Reason
+REASON_CREDENTIAL_MISSING: Reason
+REASON_CREDENTIAL_REVOKED: Reason
+REASON_REAUTH_REQUIRED: Reason
+REASON_CREDENTIAL_OF_ANOTHER_USER: Reason
+REASON_CREDENTIAL_OF_ANOTHER_APPLICATION: Reason
+REASON_IDENTIFY_SCOPE_MISSING: Reason
+REASON_USER_ERASED: Reason
+REASON_TURNS_LOST: Reason
+REASON_INTERNAL: Reason
+ERROR_REASON_UNSPECIFIED: ErrorReason
+ERROR_REASON_INVALID_ARGUMENT: ErrorReason
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason
+ERROR_REASON_CREDENTIAL_OF_ANOTHER_USER: ErrorReason
+ERROR_REASON_CREDENTIAL_OF_ANOTHER_APPLICATION: ErrorReason
+ERROR_REASON_IDENTIFY_SCOPE_MISSING: ErrorReason
+ERROR_REASON_CREDENTIAL_REFUSED: ErrorReason
+ERROR_REASON_UNAUTHENTICATED: ErrorReason
+ERROR_REASON_SCOPE_MISSING: ErrorReason
+ERROR_REASON_JOB_NOT_FOUND: ErrorReason
+ERROR_REASON_USER_NOT_FOUND: ErrorReason
+ERROR_REASON_JOB_RUNNING: ErrorReason
+ERROR_REASON_NOTHING_FAILED: ErrorReason
+ERROR_REASON_CREDENTIAL_MISSING: ErrorReason
+ERROR_REASON_REAUTH_REQUIRED: ErrorReason
+ERROR_REASON_TOO_MANY_REQUESTS: ErrorReason
+ERROR_REASON_TOO_MANY_WATCHERS: ErrorReason
+ERROR_REASON_OVERLOADED: ErrorReason
+ERROR_REASON_LEAVING: ErrorReason
+ERROR_REASON_SLOW_CONSUMER: ErrorReason
+ERROR_REASON_SLOW_SENDER: ErrorReason
+ERROR_REASON_STORE_UNAVAILABLE: ErrorReason
+ERROR_REASON_QUEUE_UNAVAILABLE: ErrorReason
+ERROR_REASON_LIMITER_UNAVAILABLE: ErrorReason
+ERROR_REASON_RATE_LIMITED: ErrorReason
+ERROR_REASON_METHOD_NOT_OFFERED: ErrorReason
+ERROR_REASON_INTERNAL: ErrorReason
+START_REASON_UNSPECIFIED: StartReason
+START_REASON_FIRST_JOB: StartReason
+START_REASON_FORCED: StartReason
+START_REASON_LAST_JOB_OLD: StartReason
+START_REASON_LAST_JOB_NOT_CLEAN: StartReason
+START_REASON_JOB_RUNNING: StartReason
+START_REASON_LISTED_LATELY: StartReason
+SNAPSHOT_REASON_UNSPECIFIED: SnapshotReason
+SNAPSHOT_REASON_TOKEN_TOO_OLD: SnapshotReason
+SNAPSHOT_REASON_EVENTS_LOST: SnapshotReason
+GOING_AWAY_REASON_UNSPECIFIED: GoingAwayReason
+GOING_AWAY_REASON_DRAINING: GoingAwayReason
+GOING_AWAY_REASON_MAX_AGE: GoingAwayReason
+BUDGET_KIND_UNSPECIFIED: BudgetKind
+BUDGET_KIND_GLOBAL: BudgetKind
+BUDGET_KIND_USER: BudgetKind
+BUDGET_KIND_ROUTE: BudgetKind
+BUDGET_KIND_INVALID_REQUESTS: BudgetKind
+BUDGET_KIND_EGRESS: BudgetKind
+BUDGET_KIND_CREDENTIAL: BudgetKind
+BUDGET_KIND_DISCORD: BudgetKind
+PAUSE_REASON_UNSPECIFIED: PauseReason
+PAUSE_REASON_PAUSE: PauseReason
+PAUSE_REASON_SHARED: PauseReason
+PAUSE_REASON_HOLD: PauseReason
+PAUSE_REASON_EDGE: PauseReason
+PAUSE_REASON_BREAKER: PauseReason
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_RUNNING: JobState
 JOB_STATE_SUCCEEDED: JobState
@@ -61,7 +244,6 @@ DISPOSITION_UNSPECIFIED: Disposition
 DISPOSITION_CREATED: Disposition
 DISPOSITION_JOINED: Disposition
 DISPOSITION_FRESH: Disposition
-DISPOSITION_REPLAYED: Disposition
 GUILD_STATE_UNSPECIFIED: GuildState
 GUILD_STATE_QUEUED: GuildState
 GUILD_STATE_RUNNING: GuildState
@@ -97,29 +279,33 @@ class Progress(_message.Message):
     def __init__(self, total: _Optional[int] = ..., queued: _Optional[int] = ..., running: _Optional[int] = ..., succeeded: _Optional[int] = ..., skipped: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "user_id", "state", "progress", "error", "created_at", "finished_at", "guilds_listed", "throttled")
+    __slots__ = ("job_id", "user_id", "state", "progress", "error", "create_time", "end_time", "guilds_listed", "throttled", "reason_code", "advice")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
-    FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
     GUILDS_LISTED_FIELD_NUMBER: _ClassVar[int]
     THROTTLED_FIELD_NUMBER: _ClassVar[int]
+    REASON_CODE_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     user_id: str
     state: JobState
     progress: Progress
     error: str
-    created_at: _timestamp_pb2.Timestamp
-    finished_at: _timestamp_pb2.Timestamp
+    create_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
     guilds_listed: bool
     throttled: Throttled
-    def __init__(self, job_id: _Optional[str] = ..., user_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., error: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., guilds_listed: _Optional[bool] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ...) -> None: ...
+    reason_code: Reason
+    advice: str
+    def __init__(self, job_id: _Optional[str] = ..., user_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., error: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., guilds_listed: _Optional[bool] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ..., reason_code: _Optional[_Union[Reason, str]] = ..., advice: _Optional[str] = ...) -> None: ...
 
 class JobGuild(_message.Message):
-    __slots__ = ("guild_id", "name", "state", "position", "channel_count", "error", "attempts", "retry_at", "revision", "advice")
+    __slots__ = ("guild_id", "name", "state", "position", "channel_count", "error", "attempts", "retry_time", "revision", "advice", "reason_code")
     GUILD_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -127,9 +313,10 @@ class JobGuild(_message.Message):
     CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
-    RETRY_AT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_TIME_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ADVICE_FIELD_NUMBER: _ClassVar[int]
+    REASON_CODE_FIELD_NUMBER: _ClassVar[int]
     guild_id: str
     name: str
     state: GuildState
@@ -137,18 +324,21 @@ class JobGuild(_message.Message):
     channel_count: int
     error: str
     attempts: int
-    retry_at: _timestamp_pb2.Timestamp
+    retry_time: _timestamp_pb2.Timestamp
     revision: int
     advice: str
-    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[GuildState, str]] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., retry_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revision: _Optional[int] = ..., advice: _Optional[str] = ...) -> None: ...
+    reason_code: Reason
+    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[GuildState, str]] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., retry_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revision: _Optional[int] = ..., advice: _Optional[str] = ..., reason_code: _Optional[_Union[Reason, str]] = ...) -> None: ...
 
 class Throttled(_message.Message):
-    __slots__ = ("budget", "until")
+    __slots__ = ("budget", "end_time", "budget_kind")
     BUDGET_FIELD_NUMBER: _ClassVar[int]
-    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_KIND_FIELD_NUMBER: _ClassVar[int]
     budget: str
-    until: _timestamp_pb2.Timestamp
-    def __init__(self, budget: _Optional[str] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    end_time: _timestamp_pb2.Timestamp
+    budget_kind: BudgetKind
+    def __init__(self, budget: _Optional[str] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., budget_kind: _Optional[_Union[BudgetKind, str]] = ...) -> None: ...
 
 class StartIndexingRequest(_message.Message):
     __slots__ = ("user_id", "request_id", "wait", "immediate_guilds", "force")
@@ -177,8 +367,8 @@ class StartIndexingResponse(_message.Message):
     guilds: _containers.RepeatedCompositeFieldContainer[JobGuild]
     remaining: int
     watch_token: str
-    reason: str
-    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., remaining: _Optional[int] = ..., watch_token: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    reason: StartReason
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., remaining: _Optional[int] = ..., watch_token: _Optional[str] = ..., reason: _Optional[_Union[StartReason, str]] = ...) -> None: ...
 
 class WatchProgressRequest(_message.Message):
     __slots__ = ("job_id", "user_id", "resume_token", "heartbeat")
@@ -223,18 +413,18 @@ class Snapshot(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     job: Job
     guilds: _containers.RepeatedCompositeFieldContainer[JobGuild]
-    reason: str
-    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+    reason: SnapshotReason
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., guilds: _Optional[_Iterable[_Union[JobGuild, _Mapping]]] = ..., reason: _Optional[_Union[SnapshotReason, str]] = ...) -> None: ...
 
 class SnapshotEnd(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("at",)
-    AT_FIELD_NUMBER: _ClassVar[int]
-    at: _timestamp_pb2.Timestamp
-    def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    __slots__ = ("send_time",)
+    SEND_TIME_FIELD_NUMBER: _ClassVar[int]
+    send_time: _timestamp_pb2.Timestamp
+    def __init__(self, send_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Terminal(_message.Message):
     __slots__ = ("job",)
@@ -245,8 +435,8 @@ class Terminal(_message.Message):
 class GoingAway(_message.Message):
     __slots__ = ("reason",)
     REASON_FIELD_NUMBER: _ClassVar[int]
-    reason: str
-    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+    reason: GoingAwayReason
+    def __init__(self, reason: _Optional[_Union[GoingAwayReason, str]] = ...) -> None: ...
 
 class WaitJobRequest(_message.Message):
     __slots__ = ("job_id", "wait")
@@ -323,32 +513,34 @@ class RetryJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., disposition: _Optional[_Union[Disposition, str]] = ...) -> None: ...
 
 class Guild(_message.Message):
-    __slots__ = ("guild_id", "name", "icon", "owner", "position", "channel_count", "fetched_at", "stale", "reason", "advice", "install_url", "rank")
+    __slots__ = ("guild_id", "name", "icon", "owner", "position", "channel_count", "fetch_time", "stale", "reason", "advice", "install_url", "rank", "reason_code")
     GUILD_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ICON_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
-    FETCHED_AT_FIELD_NUMBER: _ClassVar[int]
+    FETCH_TIME_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ADVICE_FIELD_NUMBER: _ClassVar[int]
     INSTALL_URL_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    REASON_CODE_FIELD_NUMBER: _ClassVar[int]
     guild_id: str
     name: str
     icon: str
     owner: bool
     position: int
     channel_count: int
-    fetched_at: _timestamp_pb2.Timestamp
+    fetch_time: _timestamp_pb2.Timestamp
     stale: bool
     reason: str
     advice: str
     install_url: str
     rank: Rank
-    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., icon: _Optional[str] = ..., owner: _Optional[bool] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., fetched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stale: _Optional[bool] = ..., reason: _Optional[str] = ..., advice: _Optional[str] = ..., install_url: _Optional[str] = ..., rank: _Optional[_Union[Rank, _Mapping]] = ...) -> None: ...
+    reason_code: Reason
+    def __init__(self, guild_id: _Optional[str] = ..., name: _Optional[str] = ..., icon: _Optional[str] = ..., owner: _Optional[bool] = ..., position: _Optional[int] = ..., channel_count: _Optional[int] = ..., fetch_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stale: _Optional[bool] = ..., reason: _Optional[str] = ..., advice: _Optional[str] = ..., install_url: _Optional[str] = ..., rank: _Optional[_Union[Rank, _Mapping]] = ..., reason_code: _Optional[_Union[Reason, str]] = ...) -> None: ...
 
 class Rank(_message.Message):
     __slots__ = ("pinned", "score", "signals")
@@ -386,7 +578,7 @@ class ListGuildsResponse(_message.Message):
     def __init__(self, guilds: _Optional[_Iterable[_Union[Guild, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Channel(_message.Message):
-    __slots__ = ("channel_id", "guild_id", "type", "name", "topic", "position", "parent_id", "nsfw", "last_message_at")
+    __slots__ = ("channel_id", "guild_id", "type", "name", "topic", "position", "parent_id", "nsfw", "last_message_time")
     CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
     GUILD_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -395,7 +587,7 @@ class Channel(_message.Message):
     POSITION_FIELD_NUMBER: _ClassVar[int]
     PARENT_ID_FIELD_NUMBER: _ClassVar[int]
     NSFW_FIELD_NUMBER: _ClassVar[int]
-    LAST_MESSAGE_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_MESSAGE_TIME_FIELD_NUMBER: _ClassVar[int]
     channel_id: str
     guild_id: str
     type: int
@@ -404,8 +596,8 @@ class Channel(_message.Message):
     position: int
     parent_id: str
     nsfw: bool
-    last_message_at: _timestamp_pb2.Timestamp
-    def __init__(self, channel_id: _Optional[str] = ..., guild_id: _Optional[str] = ..., type: _Optional[int] = ..., name: _Optional[str] = ..., topic: _Optional[str] = ..., position: _Optional[int] = ..., parent_id: _Optional[str] = ..., nsfw: _Optional[bool] = ..., last_message_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    last_message_time: _timestamp_pb2.Timestamp
+    def __init__(self, channel_id: _Optional[str] = ..., guild_id: _Optional[str] = ..., type: _Optional[int] = ..., name: _Optional[str] = ..., topic: _Optional[str] = ..., position: _Optional[int] = ..., parent_id: _Optional[str] = ..., nsfw: _Optional[bool] = ..., last_message_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListChannelsRequest(_message.Message):
     __slots__ = ("user_id", "guild_id", "name_prefix", "types", "order", "page_size", "page_token")
@@ -436,20 +628,20 @@ class ListChannelsResponse(_message.Message):
     def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., stale_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PutCredentialRequest(_message.Message):
-    __slots__ = ("user_id", "access_token", "refresh_token", "expires_at", "scopes", "request_id")
+    __slots__ = ("user_id", "access_token", "refresh_token", "expire_time", "scopes", "request_id")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     REFRESH_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     access_token: str
     refresh_token: str
-    expires_at: _timestamp_pb2.Timestamp
+    expire_time: _timestamp_pb2.Timestamp
     scopes: _containers.RepeatedScalarFieldContainer[str]
     request_id: str
-    def __init__(self, user_id: _Optional[str] = ..., access_token: _Optional[str] = ..., refresh_token: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, user_id: _Optional[str] = ..., access_token: _Optional[str] = ..., refresh_token: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class PutCredentialResponse(_message.Message):
     __slots__ = ("verified",)
@@ -464,14 +656,14 @@ class GetCredentialStatusRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ...) -> None: ...
 
 class GetCredentialStatusResponse(_message.Message):
-    __slots__ = ("state", "scopes", "expires_at")
+    __slots__ = ("state", "scopes", "expire_time")
     STATE_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
-    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     state: CredentialState
     scopes: _containers.RepeatedScalarFieldContainer[str]
-    expires_at: _timestamp_pb2.Timestamp
-    def __init__(self, state: _Optional[_Union[CredentialState, str]] = ..., scopes: _Optional[_Iterable[str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, state: _Optional[_Union[CredentialState, str]] = ..., scopes: _Optional[_Iterable[str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class RevokeCredentialRequest(_message.Message):
     __slots__ = ("user_id", "request_id")
@@ -529,14 +721,16 @@ class GetPreferencesResponse(_message.Message):
     def __init__(self, preferences: _Optional[_Union[Preferences, _Mapping]] = ...) -> None: ...
 
 class UpdatePreferencesRequest(_message.Message):
-    __slots__ = ("user_id", "preferences", "request_id")
+    __slots__ = ("user_id", "preferences", "request_id", "update_mask")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     PREFERENCES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     preferences: Preferences
     request_id: str
-    def __init__(self, user_id: _Optional[str] = ..., preferences: _Optional[_Union[Preferences, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, user_id: _Optional[str] = ..., preferences: _Optional[_Union[Preferences, _Mapping]] = ..., request_id: _Optional[str] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class UpdatePreferencesResponse(_message.Message):
     __slots__ = ("preferences",)
@@ -551,24 +745,26 @@ class GetRateLimitsRequest(_message.Message):
     def __init__(self, user_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Budget(_message.Message):
-    __slots__ = ("kind", "key", "capacity", "window", "free", "next_free_at", "paused_until", "pause_reason")
+    __slots__ = ("kind", "key", "capacity", "window", "free", "next_free_time", "pause_end_time", "budget_kind", "pause_reason")
     KIND_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     FREE_FIELD_NUMBER: _ClassVar[int]
-    NEXT_FREE_AT_FIELD_NUMBER: _ClassVar[int]
-    PAUSED_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FREE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_END_TIME_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_KIND_FIELD_NUMBER: _ClassVar[int]
     PAUSE_REASON_FIELD_NUMBER: _ClassVar[int]
     kind: str
     key: str
     capacity: int
     window: _duration_pb2.Duration
     free: int
-    next_free_at: _timestamp_pb2.Timestamp
-    paused_until: _timestamp_pb2.Timestamp
-    pause_reason: str
-    def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ..., capacity: _Optional[int] = ..., window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., free: _Optional[int] = ..., next_free_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., pause_reason: _Optional[str] = ...) -> None: ...
+    next_free_time: _timestamp_pb2.Timestamp
+    pause_end_time: _timestamp_pb2.Timestamp
+    budget_kind: BudgetKind
+    pause_reason: PauseReason
+    def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ..., capacity: _Optional[int] = ..., window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., free: _Optional[int] = ..., next_free_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., pause_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., budget_kind: _Optional[_Union[BudgetKind, str]] = ..., pause_reason: _Optional[_Union[PauseReason, str]] = ...) -> None: ...
 
 class GetRateLimitsResponse(_message.Message):
     __slots__ = ("budgets",)

@@ -250,21 +250,24 @@ class IndexerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPreferences(self, request, context):
-        """GetPreferences returns the user's pinned and muted guilds.
+        """GetPreferences returns the user's pinned and muted guilds. Errors: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePreferences(self, request, context):
-        """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued guilds again.
+        """UpdatePreferences changes the user's pinned and muted guilds, as the mask says, and ranks queued guilds again.
+        Errors: INVALID_ARGUMENT (names the fields).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRateLimits(self, request, context):
-        """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget.
+        """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget. Each caller with the
+        scope `read` sees all shared budgets and those of every user whom they name: they may read all of that user's data.
+        Errors: INVALID_ARGUMENT, UNAVAILABLE (LIMITER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

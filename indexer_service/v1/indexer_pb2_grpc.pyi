@@ -6,16 +6,22 @@ The public API of the Discord channel indexer.
 Conventions, for every call:
 - Ids of users, guilds and channels are Discord snowflakes, written as decimal strings.
 - Times are google.protobuf.Timestamp in UTC; durations are google.protobuf.Duration.
-- An error is a google.rpc.Status with ErrorInfo: domain "indexer", and a constant reason such as JOB_NOT_FOUND.
-  Where it applies, the status also has BadRequest (names the field), RetryInfo (when to retry), QuotaFailure or
+- An error is a google.rpc.Status with ErrorInfo: domain "discord-channel-indexer.internal", and as reason the name of
+  an ErrorReason without its prefix, e.g. JOB_NOT_FOUND. Its metadata has the values that the message mentions. Where
+  it applies, the status also has BadRequest (names every wrong field), RetryInfo (when to retry), QuotaFailure or
   PreconditionFailure. Reasons are part of the API; messages may change.
 - If the service requires authentication, every call carries the metadata `authorization: Bearer TOKEN`. A call
   without a valid token is UNAUTHENTICATED. A token without the method's scope is PERMISSION_DENIED (SCOPE_MISSING).
   A call beyond the caller's rate is RESOURCE_EXHAUSTED (TOO_MANY_REQUESTS). docs/callers.md lists the scopes.
-- The error of one guild is data in the guild's row, never the error of a call.
+- The reason of one guild is data in the guild's row, never the error of a call.
+- Enums grow: treat a value that you do not know as UNSPECIFIED. Texts beside an enum (error, reason, kind, budget) have
+  the value's name, also when it is newer than your copy of this file.
+- A page_size of 0 means the default. One above the maximum means the maximum. A page may have fewer rows although more
+  follow; only an empty next_page_token means the last page.
 - Page and resume tokens are opaque and signed. A token of another call or user is INVALID_ARGUMENT.
-- request_id makes a call that changes data safe to repeat: for 24 hours the same id gets the same response. The same
-  id with another request is INVALID_ARGUMENT (REQUEST_ID_REUSED). An empty id turns this off.
+- request_id makes a call that changes data safe to repeat: for 24 hours the same id gets the same response, with the
+  trailing metadata `idempotent-replayed: true`. Guilds that the user has left since are left out of it. The same id with
+  another request is INVALID_ARGUMENT (REQUEST_ID_REUSED). An empty id turns this off.
 - Any call may end as UNAVAILABLE with RetryInfo: STORE_UNAVAILABLE, QUEUE_UNAVAILABLE, or LEAVING when the server
   shuts down and another one answers the retry.
 - INTERNAL is a bug of the service. The message has the request id under which the service's log has the error. A
@@ -127,11 +133,16 @@ class IndexerServiceStub:
     After UNAVAILABLE repeat the call; the same request_id may be used. Errors: INVALID_ARGUMENT (names the field).
     """
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetPreferencesRequest, _indexer_pb2.GetPreferencesResponse]
-    """GetPreferences returns the user's pinned and muted guilds."""
+    """GetPreferences returns the user's pinned and muted guilds. Errors: INVALID_ARGUMENT."""
     UpdatePreferences: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.UpdatePreferencesRequest, _indexer_pb2.UpdatePreferencesResponse]
-    """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued guilds again."""
+    """UpdatePreferences changes the user's pinned and muted guilds, as the mask says, and ranks queued guilds again.
+    Errors: INVALID_ARGUMENT (names the fields).
+    """
     GetRateLimits: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetRateLimitsRequest, _indexer_pb2.GetRateLimitsResponse]
-    """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget."""
+    """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget. Each caller with the
+    scope `read` sees all shared budgets and those of every user whom they name: they may read all of that user's data.
+    Errors: INVALID_ARGUMENT, UNAVAILABLE (LIMITER_UNAVAILABLE).
+    """
 
 @_typing.type_check_only
 class IndexerServiceAsyncStub(IndexerServiceStub):
@@ -213,11 +224,16 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     After UNAVAILABLE repeat the call; the same request_id may be used. Errors: INVALID_ARGUMENT (names the field).
     """
     GetPreferences: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetPreferencesRequest, _indexer_pb2.GetPreferencesResponse]  # type: ignore[assignment]
-    """GetPreferences returns the user's pinned and muted guilds."""
+    """GetPreferences returns the user's pinned and muted guilds. Errors: INVALID_ARGUMENT."""
     UpdatePreferences: _aio.UnaryUnaryMultiCallable[_indexer_pb2.UpdatePreferencesRequest, _indexer_pb2.UpdatePreferencesResponse]  # type: ignore[assignment]
-    """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued guilds again."""
+    """UpdatePreferences changes the user's pinned and muted guilds, as the mask says, and ranks queued guilds again.
+    Errors: INVALID_ARGUMENT (names the fields).
+    """
     GetRateLimits: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetRateLimitsRequest, _indexer_pb2.GetRateLimitsResponse]  # type: ignore[assignment]
-    """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget."""
+    """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget. Each caller with the
+    scope `read` sees all shared budgets and those of every user whom they name: they may read all of that user's data.
+    Errors: INVALID_ARGUMENT, UNAVAILABLE (LIMITER_UNAVAILABLE).
+    """
 
 class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
     """IndexerService keeps an index of the Discord guilds and channels that each user can see."""
@@ -380,7 +396,7 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.GetPreferencesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.GetPreferencesResponse, _abc.Awaitable[_indexer_pb2.GetPreferencesResponse]]:
-        """GetPreferences returns the user's pinned and muted guilds."""
+        """GetPreferences returns the user's pinned and muted guilds. Errors: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def UpdatePreferences(
@@ -388,7 +404,9 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.UpdatePreferencesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.UpdatePreferencesResponse, _abc.Awaitable[_indexer_pb2.UpdatePreferencesResponse]]:
-        """UpdatePreferences replaces the user's pinned and muted guilds and ranks queued guilds again."""
+        """UpdatePreferences changes the user's pinned and muted guilds, as the mask says, and ranks queued guilds again.
+        Errors: INVALID_ARGUMENT (names the fields).
+        """
 
     @_abc_1.abstractmethod
     def GetRateLimits(
@@ -396,6 +414,9 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _indexer_pb2.GetRateLimitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_indexer_pb2.GetRateLimitsResponse, _abc.Awaitable[_indexer_pb2.GetRateLimitsResponse]]:
-        """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget."""
+        """GetRateLimits returns the capacity, the free permits and the pause of each rate-limit budget. Each caller with the
+        scope `read` sees all shared budgets and those of every user whom they name: they may read all of that user's data.
+        Errors: INVALID_ARGUMENT, UNAVAILABLE (LIMITER_UNAVAILABLE).
+        """
 
 def add_IndexerServiceServicer_to_server(servicer: IndexerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -140,8 +140,10 @@ class Users(Protocol):
     async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
         """Return the versions of the stored users, by id."""
 
-    async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
-        """Replace the user's preferences."""
+    async def put_preferences(
+        self, user_id: int, preferences: model.Preferences, fields: Collection[str] = ("pinned", "muted")
+    ) -> None:
+        """Replace these fields of the user's preferences."""
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """

@@ -126,9 +126,11 @@ class Users:
             rows = await self._users.find({"_id": {"$in": list(user_ids)}}, {"version": 1}).to_list(None)
         return {row["_id"]: row.get("version", 0) for row in rows}
 
-    async def put_preferences(self, user_id: int, preferences: model.Preferences) -> None:
-        """Replace the user's preferences."""
-        change = {"pinned": list(preferences.pinned), "muted": list(preferences.muted)}
+    async def put_preferences(
+        self, user_id: int, preferences: model.Preferences, fields: Collection[str] = ("pinned", "muted")
+    ) -> None:
+        """Replace these fields of the user's preferences."""
+        change = {field: list(getattr(preferences, field)) for field in fields}
         await self._change_or_insert(user_id, {"$set": change, "$inc": {"version": 1}})
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:

@@ -167,7 +167,7 @@ async def test_the_service_answers_over_the_wire_when_its_servers_respond(config
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert status.details[0].Unpack(info)
-    assert (info.domain, info.reason) == ("indexer", "JOB_NOT_FOUND")
+    assert (info.domain, info.reason) == ("discord-channel-indexer.internal", "JOB_NOT_FOUND")
 
 
 @pytest.mark.parametrize("away", ["REDIS_URL", "MONGODB_URL"])

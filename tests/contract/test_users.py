@@ -409,6 +409,17 @@ async def test_one_list_is_stored_when_several_are_written_at_once(users: ports.
     assert (await loaded(users)).memberships.keys() == {row.guild_id for row in stored_list}
 
 
+async def test_other_preferences_stay_when_one_field_is_replaced(users: ports.Users) -> None:
+    """Callers that change different fields do not overwrite each other."""
+    await users.put_preferences(values.USER, model.Preferences(pinned=(9, 3), muted=(8,)))
+
+    await users.put_preferences(values.USER, model.Preferences(muted=(7,)), ["muted"])
+    assert (await loaded(users)).preferences == model.Preferences(pinned=(9, 3), muted=(7,))
+
+    await users.put_preferences(values.USER, model.Preferences(), ["pinned"])
+    assert (await loaded(users)).preferences == model.Preferences(muted=(7,))
+
+
 async def test_the_version_grows_by_one_when_visibility_may_change(users: ports.Users) -> None:
     """A list counts by its time as well, and a credential. A view and unchanged roles do not count."""
     await users.put_preferences(values.USER, model.Preferences())

@@ -75,7 +75,7 @@ def end_of(running: devstack.Stack, job_id: str) -> pb.Job:
         while True:
             with contextlib.suppress(grpc.RpcError):
                 job = api.WaitJob(pb.WaitJobRequest(job_id=job_id, wait={"seconds": 20}), timeout=30).job
-                if job.HasField("finished_at"):
+                if job.HasField("end_time"):
                     return job
             assert time.monotonic() < deadline, f"{job_id} does not end"
             time.sleep(0.2)

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import duration_pb2, message
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
 from devstack import stack
@@ -154,7 +154,7 @@ def test_a_job_ends_with_reauth_required_when_discord_refuses_the_token(
     """The job fails, and the next StartIndexing answers FAILED_PRECONDITION."""
     user = "900000000000000001"
     credential = pb.PutCredentialRequest(user_id=user, access_token="not-a-token", refresh_token="nor-this-one")
-    credential.expires_at.FromSeconds(1)
+    credential.expire_time.FromSeconds(1)
     stored = api.PutCredential(credential, timeout=DEADLINE)
 
     job = index(api, user)
@@ -219,7 +219,7 @@ def test_the_field_is_named_when_a_request_is_wrong(
     status = rpc_status.from_call(refusal.value)  # type: ignore[arg-type]  # it is a Call too
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
-    assert info.domain == "indexer"
+    assert info.domain == "discord-channel-indexer.internal"
 
 
 def test_a_page_token_is_rejected_when_it_belongs_to_another_user(
@@ -236,20 +236,38 @@ def test_a_page_token_is_rejected_when_it_belongs_to_another_user(
     assert refusal.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_health_and_reflection_answer_when_the_service_runs(running: stack.Stack) -> None:
-    """The standard health service says SERVING, and reflection names the API."""
+def test_health_answers_when_the_service_runs(running: stack.Stack) -> None:
+    """The standard health service says SERVING."""
     with grpc.insecure_channel(running.address) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(
             health_pb2.HealthCheckRequest(service="indexer_service.v1.IndexerService"), timeout=DEADLINE
         )
-        question = reflection_pb2.ServerReflectionRequest(list_services="")
-        answers = list(
-            reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([question]), timeout=DEADLINE)
-        )
 
     assert health.status == health_pb2.HealthCheckResponse.SERVING
-    names = {service.name for service in answers[0].list_services_response.service}
-    assert "indexer_service.v1.IndexerService" in names
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_describes_the_api_when_it_is_on(running: stack.Stack, version: str) -> None:
+    """Under its new name and its old one; also the details of errors, so that tools can decode them."""
+    questions = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        *(
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+            for symbol in ("google.rpc.ErrorInfo", "indexer_service.v1.IndexerService", f"grpc.reflection.{version}")
+        ),
+    ]
+    questions[-1].file_containing_symbol += ".ServerReflection"
+    with grpc.insecure_channel(running.address) as channel:
+        ask = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        listed, *described = ask(iter(questions), timeout=DEADLINE)
+
+    names = {service.name for service in listed.list_services_response.service}
+    assert names >= {"indexer_service.v1.IndexerService", f"grpc.reflection.{version}.ServerReflection"}
+    assert [bool(one.file_descriptor_response.file_descriptor_proto) for one in described] == [True] * 3
 
 
 def _rows(

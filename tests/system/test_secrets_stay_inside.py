@@ -121,10 +121,10 @@ def running() -> Iterator[stack.Stack]:
             api = pb_grpc.IndexerServiceStub(channel)
             _index(api, started.users[0].id)
             dead = pb.PutCredentialRequest(user_id="80351110224678912", access_token=DEAD, refresh_token=DEAD_REFRESH)
-            dead.expires_at.FromSeconds(1)  # so that it is stored without asking Discord
+            dead.expire_time.FromSeconds(1)  # so that it is stored without asking Discord
             api.PutCredential(dead, timeout=10)
             _index(api, dead.user_id)
-            dead.ClearField("expires_at")
+            dead.ClearField("expire_time")
             with pytest.raises(grpc.RpcError):
                 api.PutCredential(dead, timeout=10)
             with pytest.raises(grpc.RpcError):

@@ -117,7 +117,7 @@ def test_watchers_can_resume_elsewhere_when_a_service_drains(fleet: stack.Stack)
         request = pb.WatchProgressRequest(job_id=jobs[0], resume_token=last.resume_token)
         events = list(pb_grpc.IndexerServiceStub(channel).WatchProgress(request, timeout=DEADLINE))
 
-    assert last.going_away.reason == "DRAINING"
+    assert last.going_away.reason == pb.GOING_AWAY_REASON_DRAINING
     # A snapshot with a reason would mean that events were lost.
-    assert {event.snapshot.reason for event in events if event.HasField("snapshot")} <= {""}
+    assert {event.snapshot.reason for event in events if event.HasField("snapshot")} <= {pb.SNAPSHOT_REASON_UNSPECIFIED}
     assert events[-1].terminal.job.state == pb.JOB_STATE_SUCCEEDED

@@ -183,5 +183,5 @@ async def free_permits(stub: Stub, user_ids: Sequence[str]) -> bool | None:
         return None
     free: dict[str, list[bool]] = {}
     for budget in answer.budgets:
-        free.setdefault(budget.kind, []).append(budget.free > 0 and not budget.HasField("paused_until"))
+        free.setdefault(budget.kind, []).append(budget.free > 0 and not budget.HasField("pause_end_time"))
     return any(free.get("global", [])) and any(free.get("user", []))

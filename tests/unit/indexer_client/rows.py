@@ -11,7 +11,7 @@ NOON = timestamp_pb2.Timestamp(seconds=1_795_435_200)
 
 def job(state: str = "RUNNING", **more: object) -> pb.Job:
     """Return a job whose guild list was read."""
-    made = pb.Job(job_id=JOB, user_id=USER, state=f"JOB_STATE_{state}", guilds_listed=True, created_at=NOON)
+    made = pb.Job(job_id=JOB, user_id=USER, state=f"JOB_STATE_{state}", guilds_listed=True, create_time=NOON)
     made.MergeFrom(pb.Job(**more))  # type: ignore[arg-type]  # fields of a job, whatever their types
     return made
 

@@ -16,7 +16,7 @@ ESCAPED = "a\\x1b[31m\\x09b\\x0a\\x9b2J\\u202etxt\\u2066[bold]"
 
 def test_all_pages_are_listed_when_there_are_many_guilds(server: service.FakeService, indexer: Indexer) -> None:
     """The output is one list over all pages."""
-    first = pb.Guild(guild_id="1", name="one", channel_count=0, fetched_at=rows.NOON, owner=True)
+    first = pb.Guild(guild_id="1", name="one", channel_count=0, fetch_time=rows.NOON, owner=True)
     second = pb.Guild(guild_id="2", name="two", position=1, reason="BOT_NOT_INSTALLED", stale=True)
     server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[first], next_page_token="next"))
     server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[second]))
@@ -45,6 +45,7 @@ def test_each_guild_is_a_line_of_json_when_json_is_asked_for(server: service.Fak
             "reason": "",
             "advice": "",
             "install_url": "",
+            "reason_code": "REASON_UNSPECIFIED",
         }
     ]
     assert ran.out.isascii()
@@ -68,7 +69,7 @@ def test_channels_come_with_their_guilds_name_when_people_read_them(
     server: service.FakeService, indexer: Indexer
 ) -> None:
     """Guild and type are printed by name, an unknown type as its number."""
-    text = pb.Channel(channel_id="5", guild_id="1", type=0, name="general", last_message_at=rows.NOON)
+    text = pb.Channel(channel_id="5", guild_id="1", type=0, name="general", last_message_time=rows.NOON)
     other = pb.Channel(channel_id="6", guild_id="9", type=99, name="new")
     server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="1", name="one")]))
     server.add_response("ListChannels", pb.ListChannelsResponse(channels=[text], next_page_token="next"))
@@ -104,7 +105,7 @@ def test_job_prints_state_wait_and_counts_when_the_job_is_throttled(
     server: service.FakeService, indexer: Indexer
 ) -> None:
     """Each fact is one line."""
-    throttled = pb.Throttled(budget="user", until=rows.NOON)
+    throttled = pb.Throttled(budget="user", end_time=rows.NOON)
     progress = pb.Progress(total=60, succeeded=31, skipped=13, queued=16)
     server.add_response("GetJob", pb.GetJobResponse(job=rows.job(throttled=throttled, progress=progress)))
 
@@ -133,7 +134,9 @@ def test_limits_prints_every_budget_when_the_output_is_no_terminal(
     server: service.FakeService, indexer: Indexer
 ) -> None:
     """Each line has free permits, capacity, window, and the end and reason of a pause."""
-    paused = pb.Budget(kind="user", key="7", capacity=5, free=0, paused_until=rows.NOON, pause_reason="429")
+    paused = pb.Budget(
+        kind="user", key="7", capacity=5, free=0, pause_end_time=rows.NOON, pause_reason=pb.PAUSE_REASON_SHARED
+    )
     paused.window.FromSeconds(5)
     server.add_response(
         "GetRateLimits", pb.GetRateLimitsResponse(budgets=[pb.Budget(kind="global", capacity=50, free=49), paused])
@@ -144,5 +147,5 @@ def test_limits_prints_every_budget_when_the_output_is_no_terminal(
     one, two = ran.out.splitlines()
     assert one == "global\t49/50\t0 s\t\t"
     assert two.startswith("user 7\t0/5\t5 s\t\tpaused until ")
-    assert two.endswith(": 429")
+    assert two.endswith(": shared")
     assert list(server.requests["GetRateLimits"][0].user_ids) == ["7"]

@@ -27,7 +27,7 @@ def test_both_tokens_are_stored_when_the_input_has_two_lines(
     (stored,) = server.requests["PutCredential"]
     assert (stored.user_id, stored.access_token, stored.refresh_token) == (rows.USER, "access-secret", "refresh-secret")
     assert list(stored.scopes) == ["identify", "guilds"]
-    assert 590 < stored.expires_at.seconds - time.clock_gettime(time.CLOCK_REALTIME) <= 601
+    assert 590 < stored.expire_time.seconds - time.clock_gettime(time.CLOCK_REALTIME) <= 601
     assert ran.out == f"credential stored for user {rows.USER}; index with: indexer index {rows.USER}\n"
     assert (ran.code, ran.err) == (0, "")
 
@@ -42,7 +42,7 @@ def test_the_refresh_token_stays_empty_when_the_input_has_one_line(
     indexer("credential", "put", rows.USER)
 
     (stored,) = server.requests["PutCredential"]
-    assert (stored.access_token, stored.refresh_token, stored.HasField("expires_at")) == ("access-secret", "", False)
+    assert (stored.access_token, stored.refresh_token, stored.HasField("expire_time")) == ("access-secret", "", False)
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e12"])
@@ -88,7 +88,7 @@ def test_the_state_is_one_line_when_it_is_asked_for(
 ) -> None:
     """The line names the next command; the exit code says whether the user can be indexed."""
     answer = pb.GetCredentialStatusResponse(
-        state=f"CREDENTIAL_STATE_{state}", scopes=["identify", "guilds"], expires_at=rows.NOON
+        state=f"CREDENTIAL_STATE_{state}", scopes=["identify", "guilds"], expire_time=rows.NOON
     )
     server.add_response("GetCredentialStatus", answer)
 

@@ -15,7 +15,7 @@ NOWHERE = "127.0.0.1:1"
 
 def info(reason: str) -> error_details_pb2.ErrorInfo:
     """Return an ErrorInfo detail with *reason*."""
-    return error_details_pb2.ErrorInfo(reason=reason, domain="indexer")
+    return error_details_pb2.ErrorInfo(reason=reason, domain="discord-channel-indexer.internal")
 
 
 def bad(**fields: str) -> error_details_pb2.BadRequest:

@@ -74,8 +74,8 @@ def test_a_rate_limit_wait_is_printed_once_when_the_job_is_throttled(
     server: service.FakeService, indexer: Indexer
 ) -> None:
     """The line names the budget and the time, and is printed again only when one of them changes."""
-    first = pb.Throttled(budget="user", until=rows.NOON)
-    later = pb.Throttled(budget="global", until=timestamp_pb2.Timestamp(seconds=rows.NOON.seconds + 5))
+    first = pb.Throttled(budget="user", end_time=rows.NOON)
+    later = pb.Throttled(budget="global", end_time=timestamp_pb2.Timestamp(seconds=rows.NOON.seconds + 5))
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response(
         "WatchProgress",
@@ -196,7 +196,9 @@ def test_the_watch_resumes_without_delay_when_the_server_drains(
     server: service.FakeService, indexer: Indexer, pauses: list[float]
 ) -> None:
     """A `going_away` event is followed by a new stream at once."""
-    leaving = pb.WatchProgressResponse(going_away=pb.GoingAway(reason="DRAINING"), resume_token="token-6")
+    leaving = pb.WatchProgressResponse(
+        going_away=pb.GoingAway(reason=pb.GOING_AWAY_REASON_DRAINING), resume_token="token-6"
+    )
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response("WatchProgress", leaving)
     server.add_response("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
@@ -250,7 +252,7 @@ def test_the_pause_is_as_long_as_the_server_asks_when_it_names_one() -> None:
 def test_the_summary_says_so_when_everything_is_fresh(server: service.FakeService, indexer: Indexer) -> None:
     """The printed duration is that of the job that did the work."""
     end = timestamp_pb2.Timestamp(seconds=rows.NOON.seconds + 79)
-    last = rows.job("SUCCEEDED", finished_at=end, progress=pb.Progress(total=1, succeeded=1))
+    last = rows.job("SUCCEEDED", end_time=end, progress=pb.Progress(total=1, succeeded=1))
     answer = rows.started(rows.guild(0, "SUCCEEDED", channel_count=2), of=last)
     answer.disposition = pb.DISPOSITION_FRESH
     server.add_response("StartIndexing", answer)

@@ -50,7 +50,7 @@ def test_guilds_are_ordered_by_activity_when_they_are_in_all_states() -> None:
     seen = watched(*(rows.guild(number) for number in range(6)), rows.guild(6, "SKIPPED", error="BOT_NOT_INSTALLED"))
     seen.apply_event(rows.changed(rows.guild(0, "SUCCEEDED", channel_count=1503, revision=2)))
     seen.apply_event(rows.changed(rows.guild(2, "FAILED", error="DISCORD_TRANSIENT", revision=2)))
-    seen.apply_event(rows.changed(rows.guild(4, attempts=1, retry_at=rows.NOON, revision=2)))
+    seen.apply_event(rows.changed(rows.guild(4, attempts=1, retry_time=rows.NOON, revision=2)))
     seen.apply_event(rows.changed(rows.guild(5, "RUNNING", revision=2)))
 
     lines = draw(seen)
@@ -73,7 +73,7 @@ def test_the_bar_counts_guilds_and_channels_when_some_are_done() -> None:
 
 def test_the_wait_is_shown_when_the_job_is_throttled() -> None:
     """The line under the bar names the budget and the time."""
-    seen = watched(rows.guild(0), of=rows.job(throttled=pb.Throttled(budget="user", until=rows.NOON)))
+    seen = watched(rows.guild(0), of=rows.job(throttled=pb.Throttled(budget="user", end_time=rows.NOON)))
 
     line = draw(seen)[2]
 
@@ -84,7 +84,7 @@ def test_the_wait_is_shown_when_the_job_is_throttled() -> None:
 def test_the_height_stays_when_the_wait_begins_and_ends() -> None:
     """The line of the wait is always present, so that nothing jumps."""
     calm, throttled = watched(rows.guild(0)), watched(rows.guild(0))
-    throttled.job.throttled.CopyFrom(pb.Throttled(budget="user", until=rows.NOON))
+    throttled.job.throttled.CopyFrom(pb.Throttled(budget="user", end_time=rows.NOON))
 
     assert len(draw(calm)) == len(draw(throttled))
 

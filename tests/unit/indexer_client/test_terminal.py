@@ -158,7 +158,7 @@ def test_the_error_stands_alone_when_the_start_fails(server: service.FakeService
 def test_ids_stay_whole_when_the_terminal_is_narrow(server: service.FakeService, terminals: list[Terminal]) -> None:
     """Names are cut, ids are not."""
     guild = pb.Guild(
-        guild_id=rows.USER, name="x" * 90, reason="ROLES_UNKNOWN", channel_count=1503, fetched_at=rows.NOON
+        guild_id=rows.USER, name="x" * 90, reason="ROLES_UNKNOWN", channel_count=1503, fetch_time=rows.NOON
     )
     server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[guild]))
 

@@ -16,6 +16,7 @@ class Context:
     Attributes:
         remaining: Seconds until the call's deadline, None when it has none.
         metadata: The caller's metadata.
+        trailing: Metadata at the end of the response.
         written: Messages of a stream.
         answer: What the handler returned.
         status: Status that the call was aborted with.
@@ -25,6 +26,7 @@ class Context:
     def __init__(self, *, remaining: float | None = None) -> None:
         self.remaining = remaining
         self.metadata: tuple[tuple[str, str], ...] = ()
+        self.trailing: tuple[tuple[str, str], ...] = ()
         self.written: list[Any] = []
         self.answer: object = None
         self.status: status_pb2.Status | None = None
@@ -37,6 +39,14 @@ class Context:
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the caller's metadata."""
         return self.metadata
+
+    def set_trailing_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        """Record the metadata."""
+        self.trailing = metadata
+
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the metadata at the end of the response."""
+        return self.trailing
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """Ignore the code of a missing method: generated code then raises NotImplementedError."""

@@ -5,9 +5,10 @@ import enum
 
 import pytest
 
+from indexer_service import interceptors
 from indexer_service.api import convert
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing.domain import job_updates, model, ranking
+from indexing.domain import job_updates, model, ranking, reasons
 from indexing.usecases import guild_views, start_job
 from tests import clockwork, values
 
@@ -34,6 +35,39 @@ def test_every_state_has_a_name_in_the_api(
     assert names <= set(enum_type.keys())  # type: ignore[attr-defined]  # generated enums have no common type
 
 
+def test_every_reason_with_advice_has_a_value_in_the_api() -> None:
+    """Another one is given as text, with REASON_OTHER."""
+    assert {convert.reason(reason) for reason in reasons.ADVICE}.isdisjoint({0, pb.REASON_OTHER})
+    assert convert.reason("NEWER_THAN_THIS_RELEASE") == pb.REASON_OTHER
+    assert convert.reason("") == pb.REASON_UNSPECIFIED
+
+
+def test_every_error_that_a_caller_may_see_has_a_value_in_the_api() -> None:
+    """So that callers in any language have a constant for it, and no constant is without an error."""
+    names = {f"ERROR_REASON_{error.reason}" for error in interceptors.errors.CODES}
+
+    assert set(pb.ErrorReason.keys()) - names == {
+        "ERROR_REASON_UNSPECIFIED",
+        "ERROR_REASON_METHOD_NOT_OFFERED",
+        "ERROR_REASON_INTERNAL",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("global", pb.BUDGET_KIND_GLOBAL), ("invalid_requests", pb.BUDGET_KIND_INVALID_REQUESTS), ("newer", 0), ("", 0)],
+)
+def test_a_budget_kind_has_a_value_when_the_api_knows_it(text: str, value: int) -> None:
+    """Otherwise only its text is given."""
+    assert convert.budget_kind(text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("edge", pb.PAUSE_REASON_EDGE), ("newer", 0), ("", 0)])
+def test_a_pause_reason_has_a_value_when_the_api_knows_it(text: str, value: int) -> None:
+    """Otherwise it is unspecified."""
+    assert convert.pause_reason(text) == value
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.25, NOW + 0.123456])
 def test_a_time_is_exact_when_it_is_converted(seconds: float) -> None:
     """To the microsecond."""
@@ -54,8 +88,10 @@ def test_a_job_has_all_fields_when_it_is_converted() -> None:
         state=pb.JOB_STATE_FAILED,
         progress=pb.Progress(total=21, queued=1, running=2, succeeded=3, skipped=4, failed=5, cancelled=6),
         error="REAUTH_REQUIRED",
-        created_at=convert.timestamp(NOW),
-        finished_at=convert.timestamp(NOW + 5),
+        reason_code=pb.REASON_REAUTH_REQUIRED,
+        advice="Ask the user to log in again, store the new tokens, then retry the job.",
+        create_time=convert.timestamp(NOW),
+        end_time=convert.timestamp(NOW + 5),
         guilds_listed=True,
     )
 
@@ -66,8 +102,10 @@ def test_a_job_is_throttled_when_it_waits_for_quota() -> None:
 
     found = convert.job(waiting, job_updates.Tally())
 
-    assert found.throttled == pb.Throttled(budget="user", until=convert.timestamp(NOW + 7.5))
-    assert not found.HasField("finished_at")
+    assert found.throttled == pb.Throttled(
+        budget="user", budget_kind=pb.BUDGET_KIND_USER, end_time=convert.timestamp(NOW + 7.5)
+    )
+    assert not found.HasField("end_time")
 
 
 @pytest.mark.parametrize(
@@ -104,8 +142,9 @@ def test_a_guild_task_has_all_fields_when_it_is_converted() -> None:
         position=4,
         channel_count=0,
         error="DISCORD_TRANSIENT",
+        reason_code=pb.REASON_DISCORD_TRANSIENT,
         attempts=2,
-        retry_at=convert.timestamp(NOW + 5),
+        retry_time=convert.timestamp(NOW + 5),
         revision=1 << 40,
         advice="Discord did not answer correctly; retry the job later.",
     )
@@ -117,7 +156,7 @@ def test_the_channel_count_is_absent_when_channels_were_never_counted() -> None:
     none = convert.job_guild(values.task(channel_count=0))
 
     assert (unknown.HasField("channel_count"), none.HasField("channel_count")) == (False, True)
-    assert not unknown.HasField("retry_at")
+    assert not unknown.HasField("retry_time")
 
 
 def test_a_guild_has_all_fields_when_it_is_converted() -> None:
@@ -142,9 +181,10 @@ def test_a_guild_has_all_fields_when_it_is_converted() -> None:
         owner=True,
         position=3,
         channel_count=5,
-        fetched_at=convert.timestamp(NOW),
+        fetch_time=convert.timestamp(NOW),
         stale=True,
         reason="BOT_REMOVED",
+        reason_code=pb.REASON_BOT_REMOVED,
         advice="The bot was removed from this server; install it again.",
         install_url="https://example.org/?guild_id=9",
         rank=pb.Rank(pinned=1, score=0.75, signals={"owner": 0.5, "role": 0.25}),
@@ -166,7 +206,7 @@ def test_a_channel_has_all_fields_when_it_is_converted() -> None:
         position=3,
         parent_id="6",
         nsfw=True,
-        last_message_at=convert.timestamp(NOW),
+        last_message_time=convert.timestamp(NOW),
     )
 
 
@@ -175,7 +215,7 @@ def test_optional_fields_are_empty_when_a_channel_has_none() -> None:
     found = convert.channel(values.channel(7, 9))
 
     assert (found.topic, found.parent_id) == ("", "")
-    assert not found.HasField("last_message_at")
+    assert not found.HasField("last_message_time")
 
 
 @pytest.mark.parametrize("snowflake", [1, (1 << 63) - 1], ids=["oldest", "newest"])

@@ -7,6 +7,7 @@ import pytest
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from indexer_service.api import convert, servicer, watch_encoder
+from indexer_service.interceptors import idempotency
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
 from indexing.domain import job_updates, model, ports, turns
@@ -76,7 +77,7 @@ def seconds(value: float) -> duration_pb2.Duration:
         ("GetJob", {"job_id": "../x"}, "job_id"),
         ("WaitJob", {"job_id": "x"}, "job_id"),
         ("ListJobs", {"user_id": ""}, "user_id"),
-        ("ListJobs", {"user_id": USER, "page_size": 101}, "page_size"),
+        ("ListJobs", {"user_id": USER, "page_size": -1}, "page_size"),
         ("ListJobs", {"user_id": USER, "page_token": "x"}, "page_token"),
         ("CancelJob", {"job_id": ""}, "job_id"),
         ("RetryJob", {"job_id": "x"}, "job_id"),
@@ -85,7 +86,8 @@ def seconds(value: float) -> duration_pb2.Duration:
         ("ListGuilds", {"user_id": USER, "page_token": "x"}, "page_token"),
         ("ListChannels", {"user_id": "0"}, "user_id"),
         ("ListChannels", {"user_id": USER, "guild_id": "x"}, "guild_id"),
-        ("ListChannels", {"user_id": USER, "page_size": 501}, "page_size"),
+        ("ListChannels", {"user_id": USER, "page_size": -1}, "page_size"),
+        ("ListChannels", {"user_id": USER, "types": [0, -1]}, "types[2]"),
         ("ListChannels", {"user_id": USER, "page_token": "x"}, "page_token"),
         ("ListChannels", {"user_id": USER, "name_prefix": "x" * 101}, "name_prefix"),
         ("ListChannels", {"user_id": USER, "types": list(range(21))}, "types"),
@@ -95,29 +97,29 @@ def seconds(value: float) -> duration_pb2.Duration:
         ("PutCredential", {"user_id": USER, "access_token": "a b"}, "access_token"),
         ("PutCredential", {"user_id": USER, "access_token": "t", "refresh_token": "é"}, "refresh_token"),
         ("PutCredential", {"user_id": USER, "access_token": "t", "scopes": ["s"] * 51}, "scopes"),
-        ("PutCredential", {"user_id": USER, "access_token": "t", "scopes": [""]}, "scopes"),
+        ("PutCredential", {"user_id": USER, "access_token": "t", "scopes": [""]}, "scopes[1]"),
         (
             "PutCredential",
-            {"user_id": USER, "access_token": "t", "expires_at": timestamp_pb2.Timestamp(seconds=1 << 60)},
-            "expires_at",
+            {"user_id": USER, "access_token": "t", "expire_time": timestamp_pb2.Timestamp(seconds=1 << 60)},
+            "expire_time",
         ),
         (
             "PutCredential",
-            {"user_id": USER, "access_token": "t", "expires_at": timestamp_pb2.Timestamp(nanos=-1)},
-            "expires_at",
+            {"user_id": USER, "access_token": "t", "expire_time": timestamp_pb2.Timestamp(nanos=-1)},
+            "expire_time",
         ),
         ("GetPreferences", {"user_id": "x"}, "user_id"),
         (
             "UpdatePreferences",
             {"user_id": USER, "preferences": pb.Preferences(pinned_guild_ids=["x"])},
-            "preferences.pinned_guild_ids",
+            "preferences.pinned_guild_ids[1]",
         ),
         (
             "UpdatePreferences",
             {"user_id": USER, "preferences": pb.Preferences(muted_guild_ids=["1"] * 201)},
             "preferences.muted_guild_ids",
         ),
-        ("GetRateLimits", {"user_ids": ["x"]}, "user_ids"),
+        ("GetRateLimits", {"user_ids": ["x"]}, "user_ids[1]"),
         ("GetRateLimits", {"user_ids": ["1"] * 51}, "user_ids"),
     ],
 )
@@ -132,6 +134,82 @@ async def test_the_field_is_named_when_a_request_is_invalid(
 
     assert refused.value.field == field
     assert bench.backend.discord.calls == []
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "wrong"),
+    [
+        (
+            "StartIndexing",
+            {"wait": seconds(11), "immediate_guilds": 26, "request_id": "x"},
+            ["user_id", "request_id", "wait", "immediate_guilds"],
+        ),
+        ("WatchProgress", {"heartbeat": seconds(1)}, ["job_id", "heartbeat"]),
+        ("WaitJob", {"wait": seconds(-1)}, ["job_id", "wait"]),
+        ("ListJobs", {"page_size": -1}, ["user_id", "page_size"]),
+        ("CancelJob", {"request_id": "x"}, ["job_id", "request_id"]),
+        ("RetryJob", {"request_id": "x"}, ["job_id", "request_id"]),
+        ("ListGuilds", {"page_size": -1}, ["user_id", "page_size"]),
+        (
+            "ListChannels",
+            {"guild_id": "x", "types": [-1, 0, -1], "order": 9, "page_size": -1},
+            ["user_id", "types[1]", "types[3]", "order", "guild_id", "page_size"],
+        ),
+        (
+            "PutCredential",
+            {"scopes": ["", "s", ""], "request_id": "x"},
+            ["user_id", "request_id", "scopes[1]", "scopes[3]", "access_token"],
+        ),
+        ("RevokeCredential", {"request_id": "x"}, ["user_id", "request_id"]),
+        ("DeleteUserData", {"request_id": "x"}, ["user_id", "request_id"]),
+        (
+            "UpdatePreferences",
+            {"preferences": pb.Preferences(muted_guild_ids=["1", "x"]), "update_mask": {"paths": ["pins"]}},
+            ["user_id", "preferences.muted_guild_ids[2]", "update_mask.paths[1]"],
+        ),
+    ],
+)
+async def test_every_wrong_field_is_named_when_there_are_several(
+    bench: Bench, method: str, fields: dict[str, Any], wrong: list[str]
+) -> None:
+    """A caller learns all of them with one call (AIP-193); elements of lists count from 1."""
+    with pytest.raises(errors.InvalidArgument) as refused:
+        await bench.call(method, **fields)
+
+    assert [field for field, _ in refused.value.violations] == wrong
+
+
+async def test_every_method_with_a_request_id_refuses_a_wrong_one(bench: Bench) -> None:
+    """The interceptor in front of them leaves that to the methods."""
+    for method in sorted(idempotency.METHODS):
+        with pytest.raises(errors.InvalidArgument) as refused:
+            await bench.call(method, request_id="x")
+        assert "request_id" in dict(refused.value.violations), method
+
+
+@pytest.mark.parametrize(
+    ("mask", "pinned", "muted"),
+    [
+        pytest.param([], ["30"], ["20"], id="fields-that-are-set"),
+        pytest.param(["pinned_guild_ids"], ["30"], ["20"], id="one"),
+        pytest.param(["muted_guild_ids"], ["10"], [], id="one-emptied"),
+        pytest.param(["pinned_guild_ids", "muted_guild_ids"], ["30"], [], id="both"),
+        pytest.param(["*"], ["30"], [], id="all"),
+    ],
+)
+async def test_preferences_change_as_the_mask_says(
+    bench: Bench, mask: list[str], pinned: list[str], muted: list[str]
+) -> None:
+    """What is not in the mask stays (AIP-134)."""
+    before = pb.Preferences(pinned_guild_ids=["10"], muted_guild_ids=["20"])
+    await bench.call("UpdatePreferences", user_id=USER, preferences=before)
+
+    change = pb.Preferences(pinned_guild_ids=["30"])
+    changed = await bench.call("UpdatePreferences", user_id=USER, preferences=change, update_mask={"paths": mask})
+
+    wanted = pb.Preferences(pinned_guild_ids=pinned, muted_guild_ids=muted)
+    assert changed.preferences == wanted
+    assert (await bench.call("GetPreferences", user_id=USER)).preferences == wanted
 
 
 @pytest.mark.parametrize("method", ["GetJob", "WaitJob", "CancelJob", "RetryJob", "WatchProgress"])
@@ -223,8 +301,8 @@ async def test_throttled_is_sent_when_a_watched_job_waits_for_quota(bench: Bench
 
     kinds = [message.WhichOneof("event") for message in messages]
     (waiting,) = [message.throttled for message in messages if message.HasField("throttled")]
-    assert waiting == pb.Throttled(budget="user", until=convert.timestamp(due))
-    assert (kinds[-1], messages[-1].going_away.reason) == ("going_away", "DRAINING")
+    assert waiting == pb.Throttled(budget="user", budget_kind=pb.BUDGET_KIND_USER, end_time=convert.timestamp(due))
+    assert (kinds[-1], messages[-1].going_away.reason) == ("going_away", pb.GOING_AWAY_REASON_DRAINING)
     assert all(message.resume_token for message in messages)
 
 
@@ -240,8 +318,8 @@ async def test_a_start_sees_a_change_when_this_process_knows_it(bench: Bench) ->
     new = await bench.call("StartIndexing", user_id=USER, force=True)
 
     assert first == again
-    assert (first.disposition, first.reason, first.remaining) == (pb.DISPOSITION_JOINED, "JOB_RUNNING", 5)
-    assert (new.disposition, new.reason) == (pb.DISPOSITION_CREATED, "FORCED")
+    assert (first.disposition, first.reason, first.remaining) == (pb.DISPOSITION_JOINED, pb.START_REASON_JOB_RUNNING, 5)
+    assert (new.disposition, new.reason) == (pb.DISPOSITION_CREATED, pb.START_REASON_FORCED)
 
 
 async def test_a_token_is_refused_when_it_belongs_to_another_job(bench: Bench) -> None:
@@ -304,7 +382,7 @@ async def test_all_fields_are_stored_when_a_credential_is_put(bench: Bench) -> N
     expires = timestamp_pb2.Timestamp(seconds=1_900_000_000, nanos=500_000_000)
 
     await bench.call(
-        "PutCredential", user_id="7", access_token="a", refresh_token="r", scopes=["guilds"], expires_at=expires
+        "PutCredential", user_id="7", access_token="a", refresh_token="r", scopes=["guilds"], expire_time=expires
     )
 
     assert await bench.backend.users.credential(7) == ports.Credential("a", "r", 1_900_000_000.5, ("guilds",))

@@ -162,7 +162,11 @@ async def test_a_call_is_accepted_when_its_token_has_the_scope(guarded: Guarded,
 
     info = detail(error, error_details_pb2.ErrorInfo)
     assert wrong is grpc.StatusCode.PERMISSION_DENIED
-    assert (info.reason, info.domain, info.metadata["scope"]) == ("SCOPE_MISSING", "indexer", scope)
+    assert (info.reason, info.domain, info.metadata["scope"]) == (
+        "SCOPE_MISSING",
+        "discord-channel-indexer.internal",
+        scope,
+    )
     assert not {right, lower} & (REFUSALS | {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
 

@@ -107,7 +107,7 @@ async def test_the_status_has_code_message_and_reason_when_the_error_is_known(
     assert context.status is not None
     assert context.status.code == interceptors.errors.CODES[type(problem)]
     assert context.status.message == str(problem)
-    assert context.detail(error_details_pb2.ErrorInfo).domain == "indexer"
+    assert context.detail(error_details_pb2.ErrorInfo).domain == "discord-channel-indexer.internal"
     assert context.reason == problem.reason
     assert logged == []
 
@@ -126,7 +126,15 @@ async def test_the_status_has_a_retry_delay_when_waiting_helps(problem: errors.I
 
 
 async def test_the_status_names_the_field_when_an_argument_is_invalid() -> None:
-    """As data, not only as text."""
+    """As data, not only as text, and each one when there are several."""
+    both = errors.InvalidArgument("page_size", "must be positive", errors.InvalidArgument("user_id", "is missing"))
+    assert str(both) == "page_size: must be positive; user_id: is missing"
+    found = (await called(failing(both))).detail(error_details_pb2.BadRequest).field_violations
+    assert [(one.field, one.description) for one in found] == [
+        ("page_size", "must be positive"),
+        ("user_id", "is missing"),
+    ]
+
     context = await called(failing(errors.InvalidArgument("page_size", "must be positive")))
 
     (violation,) = context.detail(error_details_pb2.BadRequest).field_violations

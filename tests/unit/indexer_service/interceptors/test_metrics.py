@@ -84,7 +84,7 @@ async def test_the_age_of_guilds_is_observed_when_they_are_listed() -> None:
     read = timestamp_pb2.Timestamp(seconds=int(NOW) - 30)
 
     async def behave(_request: object, _context: object) -> pb.ListGuildsResponse:
-        return pb.ListGuildsResponse(guilds=[pb.Guild(fetched_at=read), pb.Guild()])
+        return pb.ListGuildsResponse(guilds=[pb.Guild(fetch_time=read), pb.Guild()])
 
     await bench.call("ListGuilds", behave)
 
@@ -101,5 +101,13 @@ async def test_a_start_is_counted_by_its_disposition_when_it_is_answered() -> No
 
     await bench.call("StartIndexing", behave)
 
-    assert bench.value("indexer_starts_total", disposition="JOINED") == 1
-    assert bench.handled("StartIndexing", "OK") == 1
+    async def replay(_request: object, context: Context) -> pb.StartIndexingResponse:
+        context.set_trailing_metadata((("idempotent-replayed", "true"),))
+        return pb.StartIndexingResponse(disposition=pb.DISPOSITION_CREATED)
+
+    await bench.call("StartIndexing", replay)
+
+    counted = {value: bench.value("indexer_starts_total", disposition=value) for value in ("JOINED", "REPLAYED")}
+    assert counted == {"JOINED": 1, "REPLAYED": 1}
+    assert not bench.value("indexer_starts_total", disposition="CREATED")
+    assert bench.handled("StartIndexing", "OK") == 2
