@@ -73,7 +73,7 @@ def up(  # noqa: PLR0913 -- one parameter an option
     as_json: Annotated[bool, typer.Option("--json", help="Print all addresses as one JSON object.")] = False,
 ) -> int:
     """Run everything until Ctrl-C, and print the addresses."""
-    options = stack.Options(users, services, workers, guilds_per_user, seed, latency, exporter=True)
+    options = stack.Options(users, services, workers, guilds_per_user, seed, latency, exporter=True, fixed_ports=True)
     screen = startup_view.progress_console(as_json=as_json)
     with _running_stack(options, startup_view.StartupView(screen)) as running:
         running.put_credentials()

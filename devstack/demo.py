@@ -99,7 +99,8 @@ async def _print_progress(found: list[job_runs.JobRun], screen: console.Console)
             sum(len(one.tracked.guild_tasks) for one in found),
         )
         elapsed = max(one.elapsed() for one in found)
-        screen.print(f"{times.format_seconds(elapsed)}: {done:,} of {times.pluralize(total, 'guild')}")
+        counted = times.pluralize(total, "guild task" if len(found) > 1 else "guild")
+        screen.print(f"{times.format_seconds(elapsed)}: {done:,} of {counted}")
 
 
 def _post_fault(url: str, document: str) -> None:

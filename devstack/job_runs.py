@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import grpc
@@ -107,3 +107,12 @@ class JobRun:
             self.first_five_at = now
         if self.ended_at is None and over:
             self.ended_at = now
+
+
+def channels_by_guild(runs: Sequence[JobRun]) -> dict[str, int]:
+    """Return, by guild, the largest number of channels that a user can see."""
+    most: dict[str, int] = {}
+    for run in runs:
+        for row in run.tracked.guild_tasks.values():
+            most[row.guild_id] = max(most.get(row.guild_id, 0), row.channel_count)
+    return most

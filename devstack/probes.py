@@ -16,13 +16,6 @@ PROBE_TIMEOUT = 1.0
 HOST = "127.0.0.1"
 
 
-def free_port() -> int:
-    """Return a loopback port on which nothing listens."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
-
-
 def redis_answers(url: str) -> bool:
     """Return whether Redis answers PING."""
     with (

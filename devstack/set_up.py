@@ -9,6 +9,7 @@ on the PATH, or one that uv fetches.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str]) -> int:
     if VENV.is_symlink():
         return 0  # whoever made the link looks after what it leads to
     try:
-        set_up(wanted)
+        with (CHECKOUT / "pyproject.toml").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # a second make waits for the first
+            set_up(wanted)
     except CannotSetUp as problem:
         print(problem, file=sys.stderr)
         return 2
@@ -68,9 +71,9 @@ def set_up(wanted: str) -> None:
     if not keep:
         print(f"set-up: making .venv with {python}", flush=True)
         _run([python, "-m", "venv", "--clear", str(VENV)])
-    if keep and wanted in SERVED.get(found.get("serves", ""), ()):
-        wanted = found["serves"]
-    else:
+    served = found.get("serves", wanted)
+    wanted = max(wanted, served, key=list(LOCKS).index)  # an environment with the tests keeps them
+    if not keep or wanted != found.get("serves"):
         _install(CHECKOUT / LOCKS[wanted])
     _run([*_pip(), "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(CHECKOUT)])
     (VENV / STAMP).write_text(json.dumps({**stamp, "serves": wanted}, indent=1), "utf-8")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Self
 
-from devstack import external_servers, probes, programs, supervisor, users
+from devstack import external_servers, ports, probes, programs, supervisor, users
 
 SIMULATED_BOT_TOKEN = "sim-bot-token"  # noqa: S105 -- the simulator's, no secret
 SIMULATED_CLIENT = ("sim-client", "sim-secret")
@@ -43,6 +43,7 @@ class Options:
         latency: The simulator's round trip: none, lan, typical, bad, or a range in ms, such as 20-60.
         exporter: Whether to start the exporter of fleet-wide metrics.
         refresh: Whether a separate process refreshes guilds, instead of the workers.
+        fixed_ports: Whether programs listen on the ports of `ports.FIXED` where these are free.
         simulator: More options of the simulator's command line.
         environment: Settings of services and workers, overriding all others.
         service_environment: Settings of services only, such as the PYTHONPATH of another release.
@@ -57,6 +58,7 @@ class Options:
     latency: str = "typical"
     exporter: bool = False
     refresh: bool = False
+    fixed_ports: bool = False
     simulator: Sequence[str] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     service_environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -98,6 +100,7 @@ class Stack:
         self._workers = [f"worker-{number + 1}" for number in range(self.options.workers)]
         self._optional = [name for name in OPTIONAL_PROGRAMS if getattr(self.options, name)]
         self._programs: dict[str, programs.Program] = {}
+        self._ports = ports.Ports(ports.FIXED if self.options.fixed_ports else None)
         self._discord = programs.read_env("DISCORD_API_BASE") or users.DISCORD
         self.database = programs.read_env("MONGODB_DATABASE") or f"indexer_stack_{uuid.uuid4().hex[:12]}"
         self._uses_external_mongodb = False
@@ -107,6 +110,11 @@ class Stack:
     def address(self) -> str:
         """host:port of the first service."""
         return self.addresses[0]
+
+    @property
+    def taken_ports(self) -> dict[str, int]:
+        """Fixed ports on which something else listens, by program."""
+        return dict(self._ports.taken)
 
     @property
     def logs(self) -> pathlib.Path:
@@ -225,7 +233,7 @@ class Stack:
             "--latency": options.latency,
         }
         command = [*(part for option in world.items() for part in option), *options.simulator]
-        self.simulator_url = self._start_program(lambda: programs.simulator(command)).address
+        self.simulator_url = self._start_program(lambda: programs.simulator(command, self._ports)).address
         self.users = users.simulated_users(self.simulator_url, options.users)
 
     def _start_product(self) -> None:
@@ -234,9 +242,18 @@ class Stack:
         serving = {**environment, **self.options.service_environment}
         working = {**environment, **self.options.worker_environment}
         makers = [
-            *(functools.partial(programs.service, name, serving | self._own(name)) for name in self._services),
-            *(functools.partial(programs.worker, name, working | self._own(name)) for name in self._workers),
-            *(functools.partial(OPTIONAL_PROGRAMS[name], environment | self._own(name)) for name in self._optional),
+            *(
+                functools.partial(programs.service, name, serving | self._own(name), self._ports)
+                for name in self._services
+            ),
+            *(
+                functools.partial(programs.worker, name, working | self._own(name), self._ports)
+                for name in self._workers
+            ),
+            *(
+                functools.partial(OPTIONAL_PROGRAMS[name], environment | self._own(name), self._ports)
+                for name in self._optional
+            ),
         ]
         self._start_in_parallel([functools.partial(self._start_program, make) for make in makers])
 

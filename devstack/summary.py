@@ -18,6 +18,12 @@ TIMES: dict[str, tuple[str, Callable[[job_runs.JobRun], float | None]]] = {
     "seconds_to_first_five": ("first five guilds", lambda run: run.first_five_at),
     "seconds_total": ("all guilds", lambda run: run.ended_at),
 }
+NEXT = (
+    "Next: `make up` keeps all of this running, with the API on 127.0.0.1:50051, and prints what to paste.",
+    "The API is proto/indexer_service/v1/indexer.proto. docs/headroom.svg shows what the dashboards show.",
+    "deploy/compose.yaml runs it with a real MongoDB, Redis, Prometheus and Grafana, for those who have containers.",
+)
+"""What to look at after the demo."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Summary:
 
     def document(self) -> dict[str, Any]:
         """Return the summary as JSON values; times are the maximum over all users."""
-        channels = self._channels_by_guild()
+        channels = job_runs.channels_by_guild(self.runs)
         states = [pb.JobState.Name(run.tracked.job.state).removeprefix("JOB_STATE_").lower() for run in self.runs]
         return {
             "users": len(self.runs),
@@ -85,8 +91,10 @@ class Summary:
         drawn = table.Table.grid(padding=(0, 2))
         drawn.add_column()
         drawn.add_column(justify="right")
-        drawn.add_row("guilds", f"{document['guilds']:,}")
-        drawn.add_row("channels", f"{document['channels']:,}")
+        if len(self.runs) > 1:
+            drawn.add_row("guild tasks", f"{document['memberships']:,}")
+        drawn.add_row("guilds" if len(self.runs) == 1 else "different guilds", f"{document['guilds']:,}")
+        drawn.add_row("channels in them", f"{document['channels']:,}")
         drawn.add_row("calls to Discord", f"{document['discord_calls']:,}")
         for route, number in self.counts.by_route.items():
             drawn.add_row(text.Text(f"  {route}", style="dim"), text.Text(f"{number:,}", style="dim"))
@@ -94,7 +102,7 @@ class Summary:
         if self.counts.duplicates is not None:
             drawn.add_row("guilds fetched more than once", _count_text(self.counts.duplicates))
         for budget, share in sorted(self.counts.headroom.items()):
-            drawn.add_row(f"lowest free share, {budget} budget", f"{share:.0%}")
+            drawn.add_row(f"most used of the limit at a time, {budget}", f"{1 - share:.0%}")
         return drawn
 
     def _print_verdict(self, screen: console.Console, document: dict[str, Any]) -> None:
@@ -102,21 +110,18 @@ class Summary:
             screen.print(text.Text(f"✗ {line}", style="red"))
         if document["good"]:
             subject = "all jobs succeeded" if len(self.runs) > 1 else "the job succeeded"
-            screen.print(text.Text(f"✓ {subject}, no 429 response, no guild fetched twice", style="bold green"))
+            screen.print(
+                text.Text(f"✓ {subject}, no limit exceeded (no 429), no guild fetched twice", style="bold green")
+            )
+        screen.print()
+        for line in NEXT:
+            screen.print(text.Text(line, style="dim"), soft_wrap=True)
 
     def _values(self, name: str) -> list[float] | None:
         """Return the times of all users, or None when one is missing."""
         found = [TIMES[name][1](run) for run in self.runs]
         known = [value for value in found if value is not None]
         return known if len(known) == len(found) else None
-
-    def _channels_by_guild(self) -> dict[str, int]:
-        """Return, by guild, the largest number of channels that a user can see."""
-        most: dict[str, int] = {}
-        for run in self.runs:
-            for row in run.tracked.guild_tasks.values():
-                most[row.guild_id] = max(most.get(row.guild_id, 0), row.channel_count)
-        return most
 
 
 def _rounded(values: list[float] | None, of: Callable[[list[float]], float]) -> float | None:

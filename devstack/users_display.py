@@ -34,9 +34,9 @@ class UsersDisplay:
     def _total(self, width: int) -> table.Table:
         done = sum(run.tracked.finished_count for run in self._runs)
         total = sum(len(run.tracked.guild_tasks) for run in self._runs)
-        channels = sum(run.tracked.channel_count for run in self._runs)
+        channels = sum(job_runs.channels_by_guild(self._runs).values())
         elapsed = max((run.elapsed() for run in self._runs), default=0.0)
-        numbers = f"{done:,} of {times.pluralize(total, 'guild')}, {times.pluralize(channels, 'channel')}"
+        numbers = f"{done:,} of {times.pluralize(total, 'guild task')}, {times.pluralize(channels, 'channel')}"
         return rendering.progress_row(
             done, total, text.Text.assemble(numbers, ("  " + times.format_seconds(elapsed), "dim")), width=width
         )

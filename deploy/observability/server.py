@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from devstack import probes
+from devstack import ports
 
 BOOT_TIMEOUT = 30.0
 QUERY_TIMEOUT = 10.0
@@ -82,7 +82,7 @@ def scraping(pages: Mapping[str, str], rules: pathlib.Path) -> Iterator[Promethe
         Failed: Prometheus does not start, or cannot scrape a page.
     """
     with tempfile.TemporaryDirectory(prefix="indexer-prometheus-") as folder:
-        port = probes.free_port()
+        port = ports.free_port()
         config = pathlib.Path(folder, "prometheus.yml")
         targets = "".join(
             f"      - targets: ['{urllib.parse.urlsplit(url).netloc}']\n"
