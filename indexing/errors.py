@@ -130,6 +130,26 @@ class UserNotFound(IndexerError):
         self.user_id = user_id
 
 
+class GuildNotFound(IndexerError):
+    """The user is not a member of the guild, as far as their stored guild list says."""
+
+    reason = "GUILD_NOT_FOUND"
+
+    def __init__(self, guild_id: int) -> None:
+        super().__init__("guild_id: the user has no such guild; index the user if they have just joined it")
+        self.guild_id = guild_id
+
+
+class ChannelNotFound(IndexerError):
+    """The user may not see the channel, or it does not exist: the error does not say which."""
+
+    reason = "CHANNEL_NOT_FOUND"
+
+    def __init__(self, channel_id: str) -> None:
+        super().__init__("channel_id: the user sees no such channel")
+        self.channel_id = channel_id
+
+
 class CredentialMissing(IndexerError):
     """No OAuth2 credential is stored for the user."""
 

@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from indexer_service.api import convert, join_cache, page_tokens, streams, validate, watch_encoder
+from indexer_service.api import convert, join_cache, lookups, page_tokens, streams, validate, watch_encoder
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
 from indexing.domain import job_updates, model, ports
 from indexing.ratelimit import limiter
-from indexing.usecases import browse, control_credential, control_job, erase_user, start_job, watch_job
+from indexing.usecases import browse, control_credential, control_job, erase_user, find_channels, start_job, watch_job
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MAX_CHANNEL_TYPE = 65_535
@@ -35,13 +35,14 @@ class UseCases:
     clock: ports.Clock
 
 
-class Servicer(pb_grpc.IndexerServiceServicer):
+class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore[misc]  # lookups return bytes
     """Implements IndexerService; the proto file is its documentation."""
 
     def __init__(
         self, use_cases: UseCases, users: ports.Users, tokens: page_tokens.PageTokens, slots: streams.StreamSlots
     ) -> None:
         self._use_cases = use_cases
+        self._find = find_channels.FindChannels(use_cases.browse, use_cases.clock)
         self._users = users
         self._tokens = tokens
         self._encoder = watch_encoder.WatchEncoder(tokens)
@@ -164,9 +165,12 @@ class Servicer(pb_grpc.IndexerServiceServicer):
         with validate.Checks() as check:
             user_id = check(validate.snowflake, "user_id", request.user_id)
             size = check(validate.page_size, request.page_size, default=50, most=200)
+            max_age = check(validate.max_age, lookups.age_of(request))
         purpose = f"guilds:{user_id}"
-        page = await self._use_cases.browse.list_guilds(user_id, after=self._after(request, purpose), size=size)
+        after = self._after(request, purpose)
+        page = await self._use_cases.browse.list_guilds(user_id, after=after, size=size, max_age=max_age)
         response = pb.ListGuildsResponse.FromString(b"".join(page.rows))
+        response.outdated_guild_ids.extend(map(str, page.outdated))
         if page.following is not None:
             response.next_page_token = self._tokens.sign(purpose, page.following)
         return response
@@ -177,11 +181,13 @@ class Servicer(pb_grpc.IndexerServiceServicer):
             user_id = check(validate.snowflake, "user_id", request.user_id)
             wanted = _channel_filter(request, check)
             size = check(validate.page_size, request.page_size, default=100, most=500)
+            max_age = check(validate.max_age, lookups.age_of(request))
         purpose = f"channels:{user_id}:{wanted}"
         after = self._after(request, purpose)
-        page = await self._use_cases.browse.list_channels(user_id, wanted, after=after, size=size)
+        page = await self._use_cases.browse.list_channels(user_id, wanted, after=after, size=size, max_age=max_age)
         response = pb.ListChannelsResponse.FromString(b"".join(page.rows))
         response.stale_guild_ids.extend(map(str, page.stale))
+        response.outdated_guild_ids.extend(map(str, page.outdated))
         if page.following is not None:
             response.next_page_token = self._tokens.sign(purpose, page.following)
         return response

@@ -15,7 +15,7 @@ from indexing.telemetry import logs
 
 DOMAIN = "discord-channel-indexer.internal"
 """Domain of the reasons (AIP-193). Nobody can register a name under .internal (ICANN, 2024-07-29)."""
-METADATA = ("scope", "job_id", "user_id", "caller", "limit")
+METADATA = ("scope", "job_id", "user_id", "guild_id", "channel_id", "caller", "limit")
 """Attributes of errors that ErrorInfo repeats, because messages mention them."""
 CODES: dict[type[errors.IndexerError], int] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
@@ -28,6 +28,8 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.JobRunning: code_pb2.FAILED_PRECONDITION,
     errors.NothingFailed: code_pb2.FAILED_PRECONDITION,
     errors.UserNotFound: code_pb2.NOT_FOUND,
+    errors.GuildNotFound: code_pb2.NOT_FOUND,
+    errors.ChannelNotFound: code_pb2.NOT_FOUND,
     errors.CredentialMissing: code_pb2.FAILED_PRECONDITION,
     errors.ReauthRequired: code_pb2.FAILED_PRECONDITION,
     errors.Unauthenticated: code_pb2.UNAUTHENTICATED,

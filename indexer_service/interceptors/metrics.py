@@ -29,6 +29,7 @@ class MetricsInterceptor(base.Interceptor):
         counters = _MethodMetrics(self._metrics, method)
         open_streams = self._metrics.streams
         streams = method.streams
+        counts_response = method.name in {"StartIndexing", "ListGuilds"}
 
         async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
             started = counters.count_start()
@@ -43,7 +44,7 @@ class MetricsInterceptor(base.Interceptor):
                 if streams:
                     open_streams.dec()
             counters.count_success(started)
-            if not streams:
+            if counts_response:
                 self._count_response(response, context)
             return response
 

@@ -71,6 +71,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_RATE_LIMITED: _ClassVar[ErrorReason]
     ERROR_REASON_METHOD_NOT_OFFERED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+    ERROR_REASON_GUILD_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_CHANNEL_NOT_FOUND: _ClassVar[ErrorReason]
 
 class StartReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -207,6 +209,8 @@ ERROR_REASON_LIMITER_UNAVAILABLE: ErrorReason
 ERROR_REASON_RATE_LIMITED: ErrorReason
 ERROR_REASON_METHOD_NOT_OFFERED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
+ERROR_REASON_GUILD_NOT_FOUND: ErrorReason
+ERROR_REASON_CHANNEL_NOT_FOUND: ErrorReason
 START_REASON_UNSPECIFIED: StartReason
 START_REASON_FIRST_JOB: StartReason
 START_REASON_FORCED: StartReason
@@ -560,22 +564,26 @@ class Rank(_message.Message):
     def __init__(self, pinned: _Optional[int] = ..., score: _Optional[float] = ..., signals: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ListGuildsRequest(_message.Message):
-    __slots__ = ("user_id", "page_size", "page_token")
+    __slots__ = ("user_id", "page_size", "page_token", "max_age")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     page_size: int
     page_token: str
-    def __init__(self, user_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    max_age: _duration_pb2.Duration
+    def __init__(self, user_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ListGuildsResponse(_message.Message):
-    __slots__ = ("guilds", "next_page_token")
+    __slots__ = ("guilds", "next_page_token", "outdated_guild_ids")
     GUILDS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
     guilds: _containers.RepeatedCompositeFieldContainer[Guild]
     next_page_token: str
-    def __init__(self, guilds: _Optional[_Iterable[_Union[Guild, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    outdated_guild_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, guilds: _Optional[_Iterable[_Union[Guild, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., outdated_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Channel(_message.Message):
     __slots__ = ("channel_id", "guild_id", "type", "name", "topic", "position", "parent_id", "nsfw", "last_message_time")
@@ -600,7 +608,7 @@ class Channel(_message.Message):
     def __init__(self, channel_id: _Optional[str] = ..., guild_id: _Optional[str] = ..., type: _Optional[int] = ..., name: _Optional[str] = ..., topic: _Optional[str] = ..., position: _Optional[int] = ..., parent_id: _Optional[str] = ..., nsfw: _Optional[bool] = ..., last_message_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListChannelsRequest(_message.Message):
-    __slots__ = ("user_id", "guild_id", "name_prefix", "types", "order", "page_size", "page_token")
+    __slots__ = ("user_id", "guild_id", "name_prefix", "types", "order", "page_size", "page_token", "max_age")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     GUILD_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_PREFIX_FIELD_NUMBER: _ClassVar[int]
@@ -608,6 +616,7 @@ class ListChannelsRequest(_message.Message):
     ORDER_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     guild_id: str
     name_prefix: str
@@ -615,17 +624,96 @@ class ListChannelsRequest(_message.Message):
     order: ChannelOrder
     page_size: int
     page_token: str
-    def __init__(self, user_id: _Optional[str] = ..., guild_id: _Optional[str] = ..., name_prefix: _Optional[str] = ..., types: _Optional[_Iterable[int]] = ..., order: _Optional[_Union[ChannelOrder, str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    max_age: _duration_pb2.Duration
+    def __init__(self, user_id: _Optional[str] = ..., guild_id: _Optional[str] = ..., name_prefix: _Optional[str] = ..., types: _Optional[_Iterable[int]] = ..., order: _Optional[_Union[ChannelOrder, str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ListChannelsResponse(_message.Message):
-    __slots__ = ("channels", "next_page_token", "stale_guild_ids")
+    __slots__ = ("channels", "next_page_token", "stale_guild_ids", "outdated_guild_ids")
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     STALE_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
     channels: _containers.RepeatedCompositeFieldContainer[Channel]
     next_page_token: str
     stale_guild_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., stale_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    outdated_guild_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., stale_guild_ids: _Optional[_Iterable[str]] = ..., outdated_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetGuildRequest(_message.Message):
+    __slots__ = ("user_id", "guild_id", "max_age")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    GUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    guild_id: str
+    max_age: _duration_pb2.Duration
+    def __init__(self, user_id: _Optional[str] = ..., guild_id: _Optional[str] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class GetGuildResponse(_message.Message):
+    __slots__ = ("guild", "outdated_guild_ids")
+    GUILD_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
+    guild: Guild
+    outdated_guild_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, guild: _Optional[_Union[Guild, _Mapping]] = ..., outdated_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetChannelRequest(_message.Message):
+    __slots__ = ("user_id", "channel_id", "max_age")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    channel_id: str
+    max_age: _duration_pb2.Duration
+    def __init__(self, user_id: _Optional[str] = ..., channel_id: _Optional[str] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class GetChannelResponse(_message.Message):
+    __slots__ = ("channel", "outdated_guild_ids")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
+    channel: Channel
+    outdated_guild_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, channel: _Optional[_Union[Channel, _Mapping]] = ..., outdated_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BatchGetChannelsRequest(_message.Message):
+    __slots__ = ("user_id", "channel_ids", "max_age")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    channel_ids: _containers.RepeatedScalarFieldContainer[str]
+    max_age: _duration_pb2.Duration
+    def __init__(self, user_id: _Optional[str] = ..., channel_ids: _Optional[_Iterable[str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class BatchGetChannelsResponse(_message.Message):
+    __slots__ = ("channels", "missing_channel_ids", "outdated_guild_ids")
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_CHANNEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
+    channels: _containers.RepeatedCompositeFieldContainer[Channel]
+    missing_channel_ids: _containers.RepeatedScalarFieldContainer[str]
+    outdated_guild_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., missing_channel_ids: _Optional[_Iterable[str]] = ..., outdated_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SearchChannelsRequest(_message.Message):
+    __slots__ = ("user_id", "query", "page_size", "max_age")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    query: str
+    page_size: int
+    max_age: _duration_pb2.Duration
+    def __init__(self, user_id: _Optional[str] = ..., query: _Optional[str] = ..., page_size: _Optional[int] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class SearchChannelsResponse(_message.Message):
+    __slots__ = ("channels", "outdated_guild_ids")
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_GUILD_IDS_FIELD_NUMBER: _ClassVar[int]
+    channels: _containers.RepeatedCompositeFieldContainer[Channel]
+    outdated_guild_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., outdated_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PutCredentialRequest(_message.Message):
     __slots__ = ("user_id", "access_token", "refresh_token", "expire_time", "scopes", "request_id")

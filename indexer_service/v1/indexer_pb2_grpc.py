@@ -80,6 +80,26 @@ class IndexerServiceStub:
                 request_serializer=indexer__service_dot_v1_dot_indexer__pb2.ListChannelsRequest.SerializeToString,
                 response_deserializer=indexer__service_dot_v1_dot_indexer__pb2.ListChannelsResponse.FromString,
                 _registered_method=True)
+        self.GetGuild = channel.unary_unary(
+                '/indexer_service.v1.IndexerService/GetGuild',
+                request_serializer=indexer__service_dot_v1_dot_indexer__pb2.GetGuildRequest.SerializeToString,
+                response_deserializer=indexer__service_dot_v1_dot_indexer__pb2.GetGuildResponse.FromString,
+                _registered_method=True)
+        self.GetChannel = channel.unary_unary(
+                '/indexer_service.v1.IndexerService/GetChannel',
+                request_serializer=indexer__service_dot_v1_dot_indexer__pb2.GetChannelRequest.SerializeToString,
+                response_deserializer=indexer__service_dot_v1_dot_indexer__pb2.GetChannelResponse.FromString,
+                _registered_method=True)
+        self.BatchGetChannels = channel.unary_unary(
+                '/indexer_service.v1.IndexerService/BatchGetChannels',
+                request_serializer=indexer__service_dot_v1_dot_indexer__pb2.BatchGetChannelsRequest.SerializeToString,
+                response_deserializer=indexer__service_dot_v1_dot_indexer__pb2.BatchGetChannelsResponse.FromString,
+                _registered_method=True)
+        self.SearchChannels = channel.unary_unary(
+                '/indexer_service.v1.IndexerService/SearchChannels',
+                request_serializer=indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsRequest.SerializeToString,
+                response_deserializer=indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsResponse.FromString,
+                _registered_method=True)
         self.PutCredential = channel.unary_unary(
                 '/indexer_service.v1.IndexerService/PutCredential',
                 request_serializer=indexer__service_dot_v1_dot_indexer__pb2.PutCredentialRequest.SerializeToString,
@@ -208,6 +228,42 @@ class IndexerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetGuild(self, request, context):
+        """GetGuild returns one of the user's guilds as stored, like a row of ListGuilds.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND, GUILD_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetChannel(self, request, context):
+        """GetChannel returns one channel that the user may see, like a row of ListChannels. A channel that they may not see gets
+        the same error as one that does not exist.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND, CHANNEL_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetChannels(self, request, context):
+        """BatchGetChannels returns those of up to 1,000 channels that the user may see, and names the others alike, whether they
+        exist or not. Search engines and exporters filter their own results with it.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchChannels(self, request, context):
+        """SearchChannels finds channels of all of the user's guilds by name, for a quick switcher. It tolerates typing errors,
+        accents, and emoji before names; words may also be of the guild's name. Order: how well the name matches, then the
+        user's ranking. Categories are left out.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutCredential(self, request, context):
         """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
         application. No call returns them. When Discord cannot be asked within 2 s, the tokens are stored unverified: they are
@@ -320,6 +376,26 @@ def add_IndexerServiceServicer_to_server(servicer, server):
                     servicer.ListChannels,
                     request_deserializer=indexer__service_dot_v1_dot_indexer__pb2.ListChannelsRequest.FromString,
                     response_serializer=indexer__service_dot_v1_dot_indexer__pb2.ListChannelsResponse.SerializeToString,
+            ),
+            'GetGuild': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetGuild,
+                    request_deserializer=indexer__service_dot_v1_dot_indexer__pb2.GetGuildRequest.FromString,
+                    response_serializer=indexer__service_dot_v1_dot_indexer__pb2.GetGuildResponse.SerializeToString,
+            ),
+            'GetChannel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetChannel,
+                    request_deserializer=indexer__service_dot_v1_dot_indexer__pb2.GetChannelRequest.FromString,
+                    response_serializer=indexer__service_dot_v1_dot_indexer__pb2.GetChannelResponse.SerializeToString,
+            ),
+            'BatchGetChannels': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetChannels,
+                    request_deserializer=indexer__service_dot_v1_dot_indexer__pb2.BatchGetChannelsRequest.FromString,
+                    response_serializer=indexer__service_dot_v1_dot_indexer__pb2.BatchGetChannelsResponse.SerializeToString,
+            ),
+            'SearchChannels': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchChannels,
+                    request_deserializer=indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsRequest.FromString,
+                    response_serializer=indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsResponse.SerializeToString,
             ),
             'PutCredential': grpc.unary_unary_rpc_method_handler(
                     servicer.PutCredential,
@@ -601,6 +677,114 @@ class IndexerService:
             '/indexer_service.v1.IndexerService/ListChannels',
             indexer__service_dot_v1_dot_indexer__pb2.ListChannelsRequest.SerializeToString,
             indexer__service_dot_v1_dot_indexer__pb2.ListChannelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetGuild(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/indexer_service.v1.IndexerService/GetGuild',
+            indexer__service_dot_v1_dot_indexer__pb2.GetGuildRequest.SerializeToString,
+            indexer__service_dot_v1_dot_indexer__pb2.GetGuildResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetChannel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/indexer_service.v1.IndexerService/GetChannel',
+            indexer__service_dot_v1_dot_indexer__pb2.GetChannelRequest.SerializeToString,
+            indexer__service_dot_v1_dot_indexer__pb2.GetChannelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetChannels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/indexer_service.v1.IndexerService/BatchGetChannels',
+            indexer__service_dot_v1_dot_indexer__pb2.BatchGetChannelsRequest.SerializeToString,
+            indexer__service_dot_v1_dot_indexer__pb2.BatchGetChannelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchChannels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/indexer_service.v1.IndexerService/SearchChannels',
+            indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsRequest.SerializeToString,
+            indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -107,6 +107,26 @@ class IndexerServiceStub:
     unknown, channels that depend on a role are left out.
     Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND).
     """
+    GetGuild: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetGuildRequest, _indexer_pb2.GetGuildResponse]
+    """GetGuild returns one of the user's guilds as stored, like a row of ListGuilds.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND, GUILD_NOT_FOUND).
+    """
+    GetChannel: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.GetChannelRequest, _indexer_pb2.GetChannelResponse]
+    """GetChannel returns one channel that the user may see, like a row of ListChannels. A channel that they may not see gets
+    the same error as one that does not exist.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND, CHANNEL_NOT_FOUND).
+    """
+    BatchGetChannels: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.BatchGetChannelsRequest, _indexer_pb2.BatchGetChannelsResponse]
+    """BatchGetChannels returns those of up to 1,000 channels that the user may see, and names the others alike, whether they
+    exist or not. Search engines and exporters filter their own results with it.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
+    """
+    SearchChannels: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.SearchChannelsRequest, _indexer_pb2.SearchChannelsResponse]
+    """SearchChannels finds channels of all of the user's guilds by name, for a quick switcher. It tolerates typing errors,
+    accents, and emoji before names; words may also be of the guild's name. Order: how well the name matches, then the
+    user's ranking. Categories are left out.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
+    """
     PutCredential: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]
     """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
     application. No call returns them. When Discord cannot be asked within 2 s, the tokens are stored unverified: they are
@@ -197,6 +217,26 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     It never returns more than the user's permissions and the channels' overwrites allow. While the user's roles are
     unknown, channels that depend on a role are left out.
     Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND).
+    """
+    GetGuild: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetGuildRequest, _indexer_pb2.GetGuildResponse]  # type: ignore[assignment]
+    """GetGuild returns one of the user's guilds as stored, like a row of ListGuilds.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND, GUILD_NOT_FOUND).
+    """
+    GetChannel: _aio.UnaryUnaryMultiCallable[_indexer_pb2.GetChannelRequest, _indexer_pb2.GetChannelResponse]  # type: ignore[assignment]
+    """GetChannel returns one channel that the user may see, like a row of ListChannels. A channel that they may not see gets
+    the same error as one that does not exist.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND, CHANNEL_NOT_FOUND).
+    """
+    BatchGetChannels: _aio.UnaryUnaryMultiCallable[_indexer_pb2.BatchGetChannelsRequest, _indexer_pb2.BatchGetChannelsResponse]  # type: ignore[assignment]
+    """BatchGetChannels returns those of up to 1,000 channels that the user may see, and names the others alike, whether they
+    exist or not. Search engines and exporters filter their own results with it.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
+    """
+    SearchChannels: _aio.UnaryUnaryMultiCallable[_indexer_pb2.SearchChannelsRequest, _indexer_pb2.SearchChannelsResponse]  # type: ignore[assignment]
+    """SearchChannels finds channels of all of the user's guilds by name, for a quick switcher. It tolerates typing errors,
+    accents, and emoji before names; words may also be of the guild's name. Order: how well the name matches, then the
+    user's ranking. Categories are left out.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
     """
     PutCredential: _aio.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]  # type: ignore[assignment]
     """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
@@ -339,6 +379,50 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         It never returns more than the user's permissions and the channels' overwrites allow. While the user's roles are
         unknown, channels that depend on a role are left out.
         Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (USER_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def GetGuild(
+        self,
+        request: _indexer_pb2.GetGuildRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_indexer_pb2.GetGuildResponse, _abc.Awaitable[_indexer_pb2.GetGuildResponse]]:
+        """GetGuild returns one of the user's guilds as stored, like a row of ListGuilds.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND, GUILD_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def GetChannel(
+        self,
+        request: _indexer_pb2.GetChannelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_indexer_pb2.GetChannelResponse, _abc.Awaitable[_indexer_pb2.GetChannelResponse]]:
+        """GetChannel returns one channel that the user may see, like a row of ListChannels. A channel that they may not see gets
+        the same error as one that does not exist.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND, CHANNEL_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetChannels(
+        self,
+        request: _indexer_pb2.BatchGetChannelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_indexer_pb2.BatchGetChannelsResponse, _abc.Awaitable[_indexer_pb2.BatchGetChannelsResponse]]:
+        """BatchGetChannels returns those of up to 1,000 channels that the user may see, and names the others alike, whether they
+        exist or not. Search engines and exporters filter their own results with it.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def SearchChannels(
+        self,
+        request: _indexer_pb2.SearchChannelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_indexer_pb2.SearchChannelsResponse, _abc.Awaitable[_indexer_pb2.SearchChannelsResponse]]:
+        """SearchChannels finds channels of all of the user's guilds by name, for a quick switcher. It tolerates typing errors,
+        accents, and emoji before names; words may also be of the guild's name. Order: how well the name matches, then the
+        user's ranking. Categories are left out.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod

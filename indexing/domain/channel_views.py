@@ -7,17 +7,18 @@ view by bisection.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
-from indexing.domain import id_sets, model, permissions
+from indexing.domain import id_sets, model, name_search, permissions
 
 MOST_NAMED = 2_000
 """Most ids that overwrites may name for views by group; a guild with more, which is rare, has views by user."""
 MOST_VIEWS = 256
 """Most cached views of a guild; beyond that all are dropped."""
 BYTES_PER_GUILD = 13_000
-BYTES_PER_CHANNEL = 700
+BYTES_PER_CHANNEL = 1_000
 """Memory of a decoded guild, rounded up."""
 ROW_BYTES = 200
 """Upper bound of a row's bytes in a response besides its texts."""
@@ -77,6 +78,21 @@ class ChannelViews:
         sets = {id(row.overwrites): row.overwrites for row in indexed.channels}.values()
         self._roles = _named(each.roles_allow + each.roles_deny for each in sets)
         self._members = _named(each.members_allow + each.members_deny for each in sets)
+
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """The index of each channel by its id, as text."""
+        return {str(channel.channel_id): index for index, channel in enumerate(self.channels)}
+
+    @functools.cached_property
+    def folded(self) -> list[str]:
+        """The name of each channel as it is searched."""
+        return [name_search.fold(channel.name) for channel in self.channels]
+
+    @functools.cached_property
+    def folded_guild(self) -> str:
+        """The guild's name as it is searched."""
+        return name_search.fold(self.guild.name)
 
     def note_fetch(self, head: model.GuildVersion) -> None:
         """Update the fetch times of the guild: a fetch without changes makes no new version."""

@@ -11,7 +11,7 @@ Round trips to MongoDB for a page: 1 (two concurrent queries), 2 when something 
 import bisect
 import dataclasses
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from indexing import settings
@@ -59,11 +59,13 @@ class Page:
         rows: Encoded by the functions given to `Browse`.
         following: Key after which the next page begins; None on the last.
         stale: Guilds among the rows that are old and will be fetched again.
+        outdated: Guilds without rows, because they or the user's rights are older than was asked for.
     """
 
     rows: list[Any]
     following: tuple[Any, ...] | None
     stale: list[int]
+    outdated: list[int] = dataclasses.field(default_factory=list)
 
 
 class Browse:
@@ -91,11 +93,41 @@ class Browse:
         self._trust = trust.Trust(config)
         self._viewer = guild_views.GuildViewer(config, self._trust)
 
+    @property
+    def cache(self) -> read_cache.ReadCache:
+        """The cached users and guilds."""
+        return self._cache
+
+    def shown(self, user: model.User) -> Mapping[int, model.Membership]:
+        """Return the memberships that may be shown to the user now; none when their guild list is too old."""
+        now = self._deps.clock()
+        return user.shown_memberships(now) if self._trust.trusts_list(user, now) else {}
+
+    def is_outdated(
+        self, user: model.User, views: channel_views.ChannelViews, max_age: float | None, now: float
+    ) -> bool:
+        """Return whether a guild's channels, or the rights that decide about them, are older than *max_age* seconds."""
+        return max_age is not None and is_outdated(_oldest_input(user, views), max_age, now)
+
     async def write_views(self) -> None:
         """Store the views since the last call. They are lost when it raises errors.StoreUnavailable."""
         await self._cache.views.flush()
 
-    async def list_guilds(self, user_id: int, *, after: tuple[Any, ...] | None, size: int) -> Page:
+    async def ranked(self, user: model.User) -> read_cache.RankedGuilds:
+        """Return the user's guilds in order, as shown now."""
+        now = self._deps.clock()
+        ranked = self._cache.ranked(user)
+        if not user.shown_memberships(now):
+            user = dataclasses.replace(user, memberships={})
+            ranked = None
+        if ranked is None or now >= ranked.valid_until:
+            ranked = await self._rank(user, now)
+            self._cache.keep_ranked(user, ranked)
+        return ranked
+
+    async def list_guilds(
+        self, user_id: int, *, after: tuple[Any, ...] | None, size: int, max_age: float | None = None
+    ) -> Page:
         """
         Return a page of the user's guilds by rank.
 
@@ -103,24 +135,21 @@ class Browse:
             user_id: The user.
             after: Key of the last guild of the previous page.
             size: Most guilds to return.
+            max_age: Guilds older than this, in seconds, are named in place of being returned; None returns all.
 
         Raises:
             errors.UserNotFound: Nothing is stored of the user.
         """
         user = await self._cache.user(user_id)
+        ranked = await self.ranked(user)
         now = self._deps.clock()
-        if not user.shown_memberships(now):
-            return Page([], None, [])
-        ranked = self._cache.ranked(user)
-        if ranked is None or now >= ranked.valid_until:
-            ranked = await self._rank(user, now)
-            self._cache.keep_ranked(user, ranked)
         first = 0 if after is None else bisect.bisect_right(ranked.keys, after)
         last = min(first + size, len(ranked.keys))
-        rows = [ranked.row(position) for position in range(first, last)]
+        outdated = [key for key in ranked.guild_ids[first:last] if is_outdated(ranked.fetched.get(key), max_age, now)]
+        rows = [ranked.row(place) for place in range(first, last) if ranked.guild_ids[place] not in outdated]
         stale = [guild_id for guild_id in ranked.guild_ids[first:last] if guild_id in ranked.stale]
         self._cache.views.refresh(stale)
-        return Page(rows, ranked.keys[last - 1] if last < len(ranked.keys) else None, stale)
+        return Page(rows, ranked.keys[last - 1] if last < len(ranked.keys) else None, stale, outdated)
 
     async def _rank(self, user: model.User, now: float) -> read_cache.RankedGuilds:
         """Rank the user's guilds by their stored state; by what their list says alone when that is too old."""
@@ -148,12 +177,19 @@ class Browse:
             valid_until=min([now + LIST_AGE, *(at for at in expiries if at > now)]),
             keys=[ranking.sort_key(row) for row in ranked],
             guild_ids=[row.inputs.guild_id for row in ranked],
+            fetched={key: at for key, views in current.items() if (at := _oldest_input(user, views))},
             stale={guild_id for guild_id, guild in heads.items() if self._is_stale(guild, now)},
             encode=encode,
         )
 
     async def list_channels(
-        self, user_id: int, wanted: ChannelFilter, *, after: tuple[int, ...] | None, size: int
+        self,
+        user_id: int,
+        wanted: ChannelFilter,
+        *,
+        after: tuple[int, ...] | None,
+        size: int,
+        max_age: float | None = None,
     ) -> Page:
         """
         Return a page of channels that the user may see.
@@ -166,11 +202,23 @@ class Browse:
             wanted: Filter and order.
             after: Key of the last channel of the previous page.
             size: Most channels to return.
+            max_age: Guilds whose channels, or the user's rights in them, are older than this, in seconds, are named in
+                place of being returned; None returns all.
 
         Raises:
             errors.UserNotFound: Nothing is stored of the user.
         """
-        cut = _Cut(self._cache, wanted, after, size, self._visible)
+        outdated: set[int] = set()
+
+        def visible(views: channel_views.ChannelViews, membership: model.Membership) -> list[int] | None:
+            outdated.discard(views.guild.guild_id)
+            indexes = self.visible(views, membership)
+            if user is None or not self.is_outdated(user, views, max_age, self._deps.clock()):
+                return indexes
+            outdated.add(views.guild.guild_id)
+            return []
+
+        cut = _Cut(self._cache, wanted, after, size, visible)
         user = self._cache.known_user(user_id)
         if user is None:
             user = await self._cache.user(user_id)
@@ -190,7 +238,7 @@ class Browse:
             key for key, views in looked_at.items() if views is not None and self._is_stale(views.guild, now)
         )
         self._cache.views.refresh(stale)
-        return Page(page.rows, page.following, stale)
+        return Page(page.rows, page.following, stale, sorted(outdated & page.used.keys()))
 
     def _is_stale(self, guild: model.Guild, now: float) -> bool:
         return guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)
@@ -200,7 +248,7 @@ class Browse:
         now = self._deps.clock()
         return any(self._trust.trusts_channels(views.guild, now) for key in page.too_old if (views := cut.at_hand(key)))
 
-    def _visible(self, views: channel_views.ChannelViews, membership: model.Membership) -> list[int] | None:
+    def visible(self, views: channel_views.ChannelViews, membership: model.Membership) -> list[int] | None:
         """Return the indexes of the channels that a member may see now; None when the channels are too old."""
         now = self._deps.clock()
         if self._trust.hides_channels(views.guild, membership, now):
@@ -325,6 +373,21 @@ class _Cut:
                 views = self.at_hand(guild_id)
                 if views is not None:
                     yield key, views, index
+
+
+def is_outdated(oldest: float | None, max_age: float | None, now: float) -> bool:
+    """Return whether something made from inputs as old as *oldest* is older than *max_age* seconds."""
+    return max_age is not None and (oldest is None or now - oldest > max_age)
+
+
+def _oldest_input(user: model.User, views: channel_views.ChannelViews) -> float | None:
+    """Return the time of the oldest input of what is shown of a guild; None when one was never fetched."""
+    membership = user.memberships[views.guild.guild_id]
+    times = [user.listed_at, views.guild.fetched_at]
+    if views.needs_roles(membership):
+        times.append(membership.roles_at)
+    known = [at for at in times if at is not None]
+    return min(known) if len(known) == len(times) else None
 
 
 def _position(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:

@@ -37,21 +37,28 @@ class Checked:
 
 
 class RankedGuilds:
-    """A user's guilds in order, valid until an epoch second; a row is encoded when it is first shown."""
+    """
+    A user's guilds in order, valid until an epoch second; a row is encoded when it is first shown.
 
-    def __init__(
+    Attributes:
+        fetched: For each guild the time of the oldest input of what is shown of it; missing when one was never fetched.
+    """
+
+    def __init__(  # noqa: PLR0913 -- the fields of one value
         self,
         *,
         valid_until: float,
         keys: list[tuple[Any, ...]],
         guild_ids: list[int],
         stale: Collection[int],
+        fetched: Mapping[int, float],
         encode: Callable[[int], Any],
     ) -> None:
         self.valid_until = valid_until
         self.keys = keys
         self.guild_ids = guild_ids
         self.stale = stale
+        self.fetched = fetched
         self._encode = encode
         self._rows: dict[int, Any] = {}
 

@@ -21,6 +21,7 @@ from tests import clockwork, edge, fake_backend, values
 from tests.fuzz import requests
 
 USER, GUILD, JOB = str(values.USER), str(values.GUILD), "a" * 32
+CHANNEL = str(values.GUILD + 1)
 VALID: dict[str, Any] = {
     "user_id": USER,
     "guild_id": GUILD,
@@ -28,6 +29,9 @@ VALID: dict[str, Any] = {
     "request_id": "",
     "access_token": "an-access-token",
     "user_ids": [USER],
+    "channel_id": CHANNEL,
+    "channel_ids": [CHANNEL],
+    "query": "general",
     "scopes": ["identify"],
     "types": [0],
     "pinned_guild_ids": [GUILD],

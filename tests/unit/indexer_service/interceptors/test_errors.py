@@ -44,6 +44,8 @@ EDGE = [
     errors.IdentifyScopeMissing(),
     errors.CredentialRefused(),
     errors.JobNotFound("a" * 32),
+    errors.GuildNotFound(7),
+    errors.ChannelNotFound("7"),
     errors.JobRunning("a" * 32),
     errors.NothingFailed("a" * 32),
     errors.UserNotFound(7),

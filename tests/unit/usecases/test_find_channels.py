@@ -1,0 +1,153 @@
+"""Single guilds and channels, many ids at once, and search: what pages show, and no more."""
+
+import pytest
+
+from indexing import errors
+from indexing.usecases import browse, find_channels
+from tests import fake_backend, stored, values
+from tests.unit.usecases import test_browse
+
+pytestmark = pytest.mark.clockwork
+USER, OTHER = test_browse.USER, test_browse.OTHER
+backend = test_browse.backend
+"""Guilds 10, 20 and 30; each has a category (1), an open channel (2), a closed one (3) and one for a role (4)."""
+VISIBLE = ["11", "12", "21", "22", "24", "31", "32", "33", "34"]
+"""The user has the role in 20 and owns 30."""
+DAY = 86_400.0
+
+
+def finder(made: fake_backend.FakeBackend) -> find_channels.FindChannels:
+    """Return the use case over a browser of its own."""
+    return find_channels.FindChannels(test_browse.browser(made), made.clock)
+
+
+def ids(found: find_channels.Found) -> list[str]:
+    """Return the ids of the rows."""
+    return [str(row.channel_id) for row in found.rows]
+
+
+async def test_visible_channels_are_returned_and_the_others_are_named_alike(backend: fake_backend.FakeBackend) -> None:
+    """In the order of the request; hidden ones cannot be told from those that do not exist."""
+    every = [str(guild + number) for guild in (30, 10, 20) for number in range(1, 6)]
+
+    found = await finder(backend).check(USER, [*every, every[0]])
+
+    assert ids(found) == [channel_id for channel_id in every if channel_id in VISIBLE]
+    assert found.missing == ["35", "13", "14", "15", "23", "25"]
+    assert found.outdated == []
+
+
+async def test_a_check_agrees_with_pages_when_the_user_is_another(backend: fake_backend.FakeBackend) -> None:
+    """They are in the first guild only, without a role."""
+    every = [str(guild + number) for guild in (10, 20, 30) for number in range(1, 5)]
+
+    assert ids(await finder(backend).check(OTHER, every)) == ["11", "12"]
+
+
+async def test_a_channel_is_gone_when_a_fetch_hides_it(backend: fake_backend.FakeBackend) -> None:
+    """Also for a process that has the old version in its cache; and a new one is found."""
+    find = finder(backend)
+    assert ids(await find.check(USER, ["12", "15"])) == ["12"]
+    everyone = values.denied(10)
+    rows = [values.channel(12, 10, overwrites=(everyone,)), values.channel(15, 10)]
+    backend.clock.advance(1)
+    await test_browse.fetched(backend, 10, rows)
+
+    found = await find.check(USER, ["12", "15"])
+
+    assert (ids(found), found.missing) == (["15"], ["12"])
+
+
+@pytest.mark.parametrize("channel_id", ["13", "9999"], ids=["hidden", "unknown"])
+async def test_a_channel_is_not_found_when_the_user_may_not_see_it(
+    backend: fake_backend.FakeBackend, channel_id: str
+) -> None:
+    """With the same words as one that does not exist."""
+    with pytest.raises(errors.ChannelNotFound, match="the user sees no such channel"):
+        await finder(backend).get_channel(USER, channel_id)
+
+    assert ids(await finder(backend).get_channel(USER, "12")) == ["12"]
+
+
+async def test_a_guild_is_like_its_row_in_the_list(backend: fake_backend.FakeBackend) -> None:
+    """A guild of others is not found."""
+    rows = (await test_browse.browser(backend).list_guilds(USER, after=None, size=9)).rows
+
+    for row in rows:
+        found = await finder(backend).get_guild(USER, row.guild.guild_id)
+        assert [each.guild for each in found.rows] == [row.guild]
+        assert found.rows[0].channel_count == row.channel_count
+    with pytest.raises(errors.GuildNotFound):
+        await finder(backend).get_guild(OTHER, 20)
+
+
+async def test_search_returns_visible_channels_by_name(backend: fake_backend.FakeBackend) -> None:
+    """Names match before ranks; categories are left out, and so are channels that the user may not see."""
+    find = finder(backend)
+
+    assert sorted(ids(await find.search(USER, "general", limit=9))) == ["12", "22", "32"]
+    assert ids(await find.search(USER, "staff", limit=9)) == ["33"]
+    assert ids(await find.search(USER, "rooms", limit=9)) == []
+    assert len((await find.search(USER, "general", limit=2)).rows) == 2
+
+
+@pytest.mark.parametrize("method", ["guild", "channel", "check", "search", "guilds", "channels"])
+async def test_old_rows_are_left_out_when_a_max_age_is_given(backend: fake_backend.FakeBackend, method: str) -> None:
+    """Their guilds are named. Rights count like channels: the list of guilds, and roles where they matter."""
+    backend.clock.advance(100)
+    await stored.guild_list(backend.users, USER, [values.user_guild(each) for each in (10, 20, 30)], backend.clock())
+    await test_browse.fetched(backend, 10, test_browse.channels(10))
+    await stored.roles(backend.users, USER, 10, (), backend.clock())
+    backend.clock.advance(10)
+
+    async def read(max_age: float | None) -> tuple[bool, list[int]]:
+        find, browser = finder(backend), test_browse.browser(backend)
+        if method == "guild":
+            answers = [await find.get_guild(USER, guild, max_age=max_age) for guild in (10, 20)]
+            return bool(answers[1].rows), [each for answer in answers for each in answer.outdated]
+        if method == "channel":
+            answers = [await find.get_channel(USER, channel, max_age=max_age) for channel in ("12", "22")]
+            return bool(answers[1].rows), [each for answer in answers for each in answer.outdated]
+        if method == "check":
+            answer = await find.check(USER, ["12", "22"], max_age=max_age)
+            return "22" in ids(answer), answer.outdated
+        if method == "search":
+            answer = await find.search(USER, "general", limit=9, max_age=max_age)
+            return "22" in ids(answer), [each for each in answer.outdated if each != 30]
+        if method == "guilds":
+            page = await browser.list_guilds(USER, after=None, size=9, max_age=max_age)
+            return any(row.guild.guild_id == 20 for row in page.rows), [each for each in page.outdated if each != 30]
+        wanted = browse.ChannelFilter()
+        page = await browser.list_channels(USER, wanted, after=None, size=99, max_age=max_age)
+        return any(row.guild_id == 20 for row in page.rows), [each for each in page.outdated if each != 30]
+
+    assert await read(None) == (True, [])
+    assert await read(200.0) == (True, [])
+    assert await read(50.0) == (False, [20])
+    (_, outdated) = await read(5.0)
+    assert 10 in outdated
+
+
+async def test_nothing_is_found_when_the_guild_list_is_too_old(backend: fake_backend.FakeBackend) -> None:
+    """The user may have left since."""
+    backend.clock.advance(backend.config.roles_hard_age)
+
+    found = await finder(backend).check(USER, VISIBLE)
+
+    assert (found.rows, found.missing) == ([], VISIBLE)
+    assert (await finder(backend).search(USER, "general", limit=9)).rows == []
+
+
+async def test_a_guild_that_is_not_stored_has_no_channels(backend: fake_backend.FakeBackend) -> None:
+    """It does not keep the others from being read."""
+    rows = [values.user_guild(10), values.user_guild(77)]
+    backend.clock.advance(1)
+    await stored.guild_list(backend.users, OTHER, rows, backend.clock())
+
+    assert ids(await finder(backend).check(OTHER, ["12", "78"])) == ["12"]
+
+
+async def test_an_unknown_user_is_an_error(backend: fake_backend.FakeBackend) -> None:
+    """Like for pages."""
+    with pytest.raises(errors.UserNotFound):
+        await finder(backend).search(USER + 99, "general", limit=1)
