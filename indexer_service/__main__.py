@@ -10,7 +10,7 @@ from indexer_service import inspect, migrate, rotate_keys
 from indexer_service.server import app, grpc_server
 from indexing import errors, settings
 from indexing.settings import display
-from indexing.telemetry import logs, tracing
+from indexing.telemetry import audit, logs, tracing
 
 Config = TypeVar("Config", settings.KeysConfig, settings.MigrationConfig)
 GC_THRESHOLDS = (10_000, 10, 100)
@@ -27,6 +27,7 @@ def serve() -> int:
     try:
         config = settings.load()
         logs.configure(config.logs.level, config.logs.format)
+        audit.configure(config.audit.log, config.audit.max_bytes, config.audit.files)
         if config.traces.on:
             tracing.configure("indexer-service")
         gc.set_threshold(*GC_THRESHOLDS)
@@ -35,6 +36,9 @@ def serve() -> int:
         print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
         return 2
     except grpc_server.CannotListen as problem:
+        print(problem, file=sys.stderr)  # noqa: T201 -- as above
+        return 2
+    except audit.CannotWrite as problem:
         print(problem, file=sys.stderr)  # noqa: T201 -- as above
         return 2
     except (errors.StoreUnavailable, errors.QueueUnavailable) as problem:

@@ -79,6 +79,7 @@ def job(row: model.Job, tally: job_updates.Tally) -> pb.Job:
         throttled=throttled(row),
         reason_code=reason(row.reason),
         advice=reasons.advice(row.reason),
+        cancelled_by=row.cancelled_by,
     )
 
 

@@ -13,6 +13,7 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
 from indexing.domain import job_updates, model, ports
 from indexing.ratelimit import limiter
+from indexing.telemetry import logs
 from indexing.usecases import browse, control_credential, control_job, erase_user, find_channels, start_job, watch_job
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -83,6 +84,7 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
             selected = check(_watched, request)
             heartbeat = check(validate.seconds, "heartbeat", requested, default=15.0, bounds=(5.0, 60.0))
         job = await self._use_cases.watch.find_job(**selected)
+        logs.add(user=str(job.user_id))
         after = self._resume_position(request.resume_token, job)
         with self._slots.slot(job.job_id) as end_reason:
             watch = self._use_cases.watch.watch(job, watch_job.WatchOptions(after, heartbeat, end_reason))
@@ -129,7 +131,7 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """Cancel a job's queued guilds."""
-        job = await self._use_cases.control.cancel(_job_of(request))
+        job = await self._use_cases.control.cancel(_job_of(request), caller=logs.field("caller"))
         return pb.CancelJobResponse(job=convert.job(job, await self._use_cases.watch.count_tasks(job)))
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:

@@ -1,10 +1,11 @@
 """
 Interceptors of the gRPC service.
 
-The server runs them in this order, outermost first: request context, metrics, errors, auth, drain, receive, decoding,
-idempotency. Those before receive run when the headers have arrived, before the request is read.
+The server runs them in this order, outermost first: request context, metrics, errors, audit, auth, drain, receive,
+decoding, idempotency. Those before receive run when the headers have arrived, before the request is read.
 """
 
+from indexer_service.interceptors.audit import AuditInterceptor as AuditInterceptor
 from indexer_service.interceptors.auth import AuthInterceptor as AuthInterceptor
 from indexer_service.interceptors.base import Interceptor as Interceptor
 from indexer_service.interceptors.chain import InterceptorChain as InterceptorChain

@@ -208,18 +208,21 @@ class AuthInterceptor(base.Interceptor):
         scope = METHOD_SCOPES.get(method.name)
 
         async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
-            logs.add(caller=self._authenticate(context, scope).caller)
+            token = self._identify(context)
+            logs.add(caller=token.caller)
+            self._authorize(token, scope)
             return await inner(request, context)
 
         async def call_stream(request: message.Message, context: base.Context) -> None:
-            token = self._authenticate(context, scope)
+            token = self._identify(context)
             logs.add(caller=token.caller)
+            self._authorize(token, scope)
             with self._tracked(_OpenStream(token.digest, scope)):
                 await inner(request, context)
 
         return call_stream if method.streams else call
 
-    def _authenticate(self, context: base.Context, scope: Scope | None) -> ServiceToken:
+    def _identify(self, context: base.Context) -> ServiceToken:
         digest = hashlib.sha256(_bearer_token(context)).digest()
         token = self._tokens.get(digest)
         if token is None or not hmac.compare_digest(token.digest, digest):
@@ -227,15 +230,14 @@ class AuthInterceptor(base.Interceptor):
         wait = token.bucket.take(self._clock())
         if wait:
             raise errors.TooManyRequests(token.caller, wait)
-        return self._authorize(token, scope)
+        return token
 
     @staticmethod
-    def _authorize(token: ServiceToken | None, scope: Scope | None) -> ServiceToken:
+    def _authorize(token: ServiceToken | None, scope: Scope | None) -> None:
         if token is None:
             raise errors.Unauthenticated
         if scope not in token.scopes:
             raise errors.ScopeMissing(scope or "")
-        return token
 
     @contextlib.contextmanager
     def _tracked(self, stream: _OpenStream) -> Iterator[None]:

@@ -18,6 +18,8 @@ from indexing.telemetry import logs
 
 LONGEST_ID = 64
 """Characters of a user's or job's id that are logged: the request is not validated yet."""
+MOST_IDS = 50
+"""Ids of users that are logged of one request."""
 
 
 class ReceiveInterceptor(base.Interceptor):
@@ -53,10 +55,12 @@ class ReceiveInterceptor(base.Interceptor):
 
 
 def _log_fields(request: object) -> dict[str, str]:
-    """Return the user and the job that a request names."""
+    """Return the users and the job that a request names."""
     fields = {}
     if user_id := getattr(request, "user_id", ""):
         fields["user"] = str(user_id)[:LONGEST_ID]
+    if user_ids := getattr(request, "user_ids", ()):
+        fields["users"] = ",".join(each[:LONGEST_ID] for each in user_ids[:MOST_IDS])
     if job_id := getattr(request, "job_id", ""):
         fields["job"] = str(job_id)[:LONGEST_ID]
     return fields

@@ -99,7 +99,9 @@ async def serve(
         receive = interceptors.ReceiveInterceptor(config.receive_timeout)
         inner = [*credentials.auth_interceptors(), drain, receive, interceptors.DecodingInterceptor(), idempotency]
         open_methods = interceptors.OpenMethodsInterceptor(config)
-        around = interceptors.InterceptorChain([*outer, interceptors.ErrorInterceptor(), open_methods, *inner])
+        around = interceptors.InterceptorChain(
+            [*outer, interceptors.ErrorInterceptor(), open_methods, interceptors.AuditInterceptor(), *inner]
+        )
         server = grpc.aio.server(interceptors=[around], options=connections.options(config))
         pb_grpc.add_IndexerServiceServicer_to_server(api, chain.GenericHandlers(server))  # type: ignore[arg-type]  # the part that is used
         healthy = health.Health()

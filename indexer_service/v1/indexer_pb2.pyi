@@ -283,7 +283,7 @@ class Progress(_message.Message):
     def __init__(self, total: _Optional[int] = ..., queued: _Optional[int] = ..., running: _Optional[int] = ..., succeeded: _Optional[int] = ..., skipped: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "user_id", "state", "progress", "error", "create_time", "end_time", "guilds_listed", "throttled", "reason_code", "advice")
+    __slots__ = ("job_id", "user_id", "state", "progress", "error", "create_time", "end_time", "guilds_listed", "throttled", "reason_code", "advice", "cancelled_by")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -295,6 +295,7 @@ class Job(_message.Message):
     THROTTLED_FIELD_NUMBER: _ClassVar[int]
     REASON_CODE_FIELD_NUMBER: _ClassVar[int]
     ADVICE_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_BY_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     user_id: str
     state: JobState
@@ -306,7 +307,8 @@ class Job(_message.Message):
     throttled: Throttled
     reason_code: Reason
     advice: str
-    def __init__(self, job_id: _Optional[str] = ..., user_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., error: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., guilds_listed: _Optional[bool] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ..., reason_code: _Optional[_Union[Reason, str]] = ..., advice: _Optional[str] = ...) -> None: ...
+    cancelled_by: str
+    def __init__(self, job_id: _Optional[str] = ..., user_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., error: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., guilds_listed: _Optional[bool] = ..., throttled: _Optional[_Union[Throttled, _Mapping]] = ..., reason_code: _Optional[_Union[Reason, str]] = ..., advice: _Optional[str] = ..., cancelled_by: _Optional[str] = ...) -> None: ...
 
 class JobGuild(_message.Message):
     __slots__ = ("guild_id", "name", "state", "position", "channel_count", "error", "attempts", "retry_time", "revision", "advice", "reason_code")

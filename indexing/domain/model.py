@@ -402,6 +402,7 @@ class Job:
         waiting_until: When that budget has permits again, 0 when the job does not wait.
         waited_for: Budget that the current turn had to wait for, or empty.
         unfinished: Turns in a row that began and did not end properly.
+        cancelled_by: Name of the caller who cancelled the job; empty for other jobs, and without named callers.
     """
 
     job_id: str
@@ -419,6 +420,7 @@ class Job:
     waiting_until: float
     waited_for: str = ""
     unfinished: int = 0
+    cancelled_by: str = ""
 
 
 def new_job(job_id: str, user_id: int, *, now: float, due: float, force: bool) -> Job:

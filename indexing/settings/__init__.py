@@ -15,6 +15,7 @@ from indexing.settings.fields import variable as variable
 from indexing.settings.indexing import IndexingSettings as IndexingSettings
 from indexing.settings.indexing import RankWeights as RankWeights
 from indexing.settings.infrastructure import KEY_BYTES as KEY_BYTES
+from indexing.settings.infrastructure import AuditSettings as AuditSettings
 from indexing.settings.infrastructure import LogSettings as LogSettings
 from indexing.settings.infrastructure import MongoSettings as MongoSettings
 from indexing.settings.infrastructure import RedisSettings as RedisSettings

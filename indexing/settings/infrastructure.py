@@ -186,6 +186,21 @@ class LogSettings(fields.Group):
     """`json` for log collectors, `console` for a terminal."""
 
 
+class AuditSettings(fields.Group):
+    """The audit log of the service: one line for each call that changes something or reads a user's data."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="AUDIT_")
+
+    log: str = pydantic.Field(default="stdout", min_length=1)
+    """`stdout`, `off`, or the path of a file, one for each process. See docs/security.md for its fields."""
+
+    max_bytes: int = pydantic.Field(default=100_000_000, ge=10_000)
+    """Size at which a file is renamed to `.1` and a new one begins."""
+
+    files: int = pydantic.Field(default=10, ge=2, le=1000)
+    """Files in all; the oldest is deleted. The defaults keep about 5 million calls."""
+
+
 class TraceSettings(fields.Group):
     """Traces; OpenTelemetry's SDK reads its other variables itself, such as OTEL_SERVICE_NAME."""
 

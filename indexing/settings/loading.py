@@ -27,6 +27,7 @@ class Settings:
     workers: processes.WorkerSettings
     logs: infrastructure.LogSettings
     traces: infrastructure.TraceSettings
+    audit: infrastructure.AuditSettings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ GROUPS: dict[str, type[fields.Group]] = {
     "exporter": processes.ExporterSettings,
     "logs": infrastructure.LogSettings,
     "traces": infrastructure.TraceSettings,
+    "audit": infrastructure.AuditSettings,
 }
 
 

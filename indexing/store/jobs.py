@@ -212,6 +212,7 @@ def job_of(row: database.Document) -> model.Job:
         waiting_until=row.get("waiting_until", 0.0),
         waited_for=row.get("waited_for", ""),
         unfinished=row.get("unfinished", 0),
+        cancelled_by=row.get("cancelled_by", ""),
     )
 
 

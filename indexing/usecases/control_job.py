@@ -22,9 +22,9 @@ class JobControl:
         self._deps = deps
         self._config = config
 
-    async def cancel(self, job_id: str) -> model.Job:
+    async def cancel(self, job_id: str, *, caller: str = "") -> model.Job:
         """
-        Cancel a job and its open tasks; returns the job. A job that has ended does not change.
+        Cancel a job and its open tasks on behalf of *caller*; returns the job. A job that has ended does not change.
 
         Raises:
             errors.JobNotFound: There is no such job.
@@ -38,7 +38,9 @@ class JobControl:
                 return found
             owned = await self._take_turn(found)
             if owned is not None:
-                return await self._end_job(*owned, model.JobState.CANCELLED)
+                job, tasks = owned
+                cancelled = dataclasses.replace(job, state=model.JobState.CANCELLED, cancelled_by=caller)
+                return await self._end_job(job, tasks, cancelled)
         raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
 
     async def retry(self, job_id: str) -> tuple[model.Job, bool]:
@@ -79,7 +81,8 @@ class JobControl:
                 return
             owned = await self._take_turn(found)
             if owned is not None:
-                await self._end_job(*owned, model.JobState.FAILED, reason)
+                job, tasks = owned
+                await self._end_job(job, tasks, dataclasses.replace(job, state=model.JobState.FAILED, reason=reason))
                 return
         raise errors.StoreUnavailable("the job changes too fast to be stopped; try again")
 
@@ -87,13 +90,9 @@ class JobControl:
         now = self._deps.clock()
         return await self._deps.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._config.turn_lease)
 
-    async def _end_job(
-        self, job: model.Job, tasks: list[model.GuildTask], state: model.JobState, reason: str | None = None
-    ) -> model.Job:
-        """End an owned job in one write, by default with the reason that it has; its open tasks end with it."""
-        ended = dataclasses.replace(
-            job, state=state, reason=job.reason if reason is None else reason, finished_at=self._deps.clock()
-        )
+    async def _end_job(self, job: model.Job, tasks: list[model.GuildTask], ended: model.Job) -> model.Job:
+        """End an owned job as *ended* says, in one write; its open tasks end with it."""
+        ended = dataclasses.replace(ended, finished_at=self._deps.clock())
         open_tasks = (task for task in tasks if not task.state.terminal)
         closed = {
             task.guild_id: dataclasses.replace(

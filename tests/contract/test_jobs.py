@@ -232,6 +232,7 @@ async def test_a_job_is_saved_whole_when_its_owner_saves_it(jobs: ports.Jobs) ->
         waiting_for="global",
         waiting_until=NOW + 7.25,
         unfinished=0,
+        cancelled_by="shop",
     )
 
     saved = await jobs.save(job, changed)

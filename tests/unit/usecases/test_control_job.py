@@ -42,6 +42,22 @@ async def test_open_tasks_are_cancelled_when_a_job_is_cancelled(backend: fake_ba
     assert list(last.tasks) == await backend.jobs.list_tasks(JOB)
 
 
+async def test_a_job_names_its_caller_when_it_was_cancelled(backend: fake_backend.FakeBackend) -> None:
+    """The first one: who cancels an ended job changes nothing."""
+    await controls(backend).cancel(JOB, caller="shop")
+    await controls(backend).cancel(JOB, caller="tools")
+
+    assert (await backend.get_job()).cancelled_by == "shop"
+
+
+async def test_a_job_names_no_caller_when_its_credential_was_revoked(backend: fake_backend.FakeBackend) -> None:
+    """It has failed; its reason says why."""
+    await controls(backend).stop_user_job(values.USER, "CREDENTIAL_REVOKED")
+
+    ended = await backend.get_job()
+    assert (ended.state, ended.reason, ended.cancelled_by) == (model.JobState.FAILED, "CREDENTIAL_REVOKED", "")
+
+
 async def test_no_call_is_made_when_a_job_was_cancelled(backend: fake_backend.FakeBackend) -> None:
     """Turns that are still on their way find nothing to own."""
     await controls(backend).cancel(JOB)

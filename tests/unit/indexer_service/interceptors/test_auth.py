@@ -360,7 +360,7 @@ def test_tokens_stay_valid_when_a_new_file_is_refused() -> None:
     with pytest.raises(file_watch.InvalidFile):
         made.load_tokens([b"known half-a-line"])
 
-    assert made._authenticate(bearer_context("known"), Scope.READ).caller == "known"
+    assert made._identify(bearer_context("known")).caller == "known"
 
 
 async def test_no_token_is_logged_when_calls_are_refused_and_served(guarded: Guarded) -> None:
