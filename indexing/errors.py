@@ -251,6 +251,11 @@ class RateLimited(IndexerError):
         self.retry_after = retry_after
         self.why = why
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether others' calls go first, so that some calls of the same job may go sooner than this one."""
+        return self.budget == "global" and self.why == "used up"
+
 
 class CredentialBusy(RateLimited):
     """The user's tokens are being renewed, or a renewal has just failed; they cannot be used until then."""

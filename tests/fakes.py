@@ -484,13 +484,18 @@ class MemoryJobs:
         rows = sorted(self._tasks[job_id].values(), key=lambda task: task.position)
         return [_closed(task, job) for task in rows] if job is not None and job.state.terminal else rows
 
-    async def write_tasks(self, job: model.Job, tasks: Iterable[model.GuildTask]) -> bool:
+    async def write_tasks(
+        self, job: model.Job, tasks: Iterable[model.GuildTask], *, owned_until: float | None = None
+    ) -> bool:
         """Store tasks, if the job's turn is current and it runs."""
         rows = list(tasks)
         if not rows:
             return True
-        if self._owned(job) is None:
+        stored = self._owned(job)
+        if stored is None:
             return False
+        if owned_until is not None:
+            self._jobs[job.job_id] = dataclasses.replace(stored, next_turn_at=owned_until)
         self._replace_tasks(job.job_id, rows)
         return True
 

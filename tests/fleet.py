@@ -15,6 +15,7 @@ from indexing.usecases import guild_lists, run_turn, start_job
 from tests import fake_backend
 from tests.ratelimit_model import store
 
+USER_BUDGET = settings.Rate(capacity=5, window=5.0)
 ROUTES = {
     "list": "GET /users/@me/guilds",
     "installs": "GET /users/@me/guilds",
@@ -113,20 +114,24 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running(*, threads: int = 64, latency: float = 0.1, **changes: float) -> AsyncIterator[Fleet]:
+async def running(
+    *, threads: int = 64, latency: float = 0.1, user_budget: settings.Rate = USER_BUDGET, **changes: float
+) -> AsyncIterator[Fleet]:
     """Run a fleet with *threads* turns at once; every response of Discord takes *latency* seconds."""
     backend = fake_backend.make(None, **changes)
     loop = asyncio.get_running_loop()
     limits = limiter.Limiter(
         store.MemoryBudgetStore(loop.time),
-        settings.LimiterSettings(limiter_hold=0.0),
+        settings.LimiterSettings(limiter_hold=0.0, user_budget=user_budget),
         metrics.LimiterMetrics(registry.CollectorRegistry()),
         clock=limiter.Clock(now=loop.time),
     )
     discord, queue = LimitedDiscord(backend.clock, limits), TimedQueue(backend.clock)
     discord.latency = latency
     deps = dataclasses.replace(backend.deps, discord=discord, queue=queue)
-    turner = run_turn.TurnRunner(deps, backend.config, backend.metrics, guild_lists.GuildLists(deps, backend.config))
+    lists = guild_lists.GuildLists(deps, backend.config)
+    capacity = run_turn.Capacity(user_budget.capacity, threads)
+    turner = run_turn.TurnRunner(deps, backend.config, backend.metrics, lists, capacity=capacity)
     fleet = Fleet(
         dataclasses.replace(backend, discord=discord),
         discord,

@@ -109,7 +109,7 @@ class WorkerRuntime(dramatiq.Middleware):
                 config,
                 self._metrics.indexing,
                 lists,
-                user_budget=self._config.limiter.user_budget.capacity,
+                capacity=run_turn.Capacity(self._config.limiter.user_budget.capacity, self._config.workers.threads),
             )
             tasks = scheduler.Scheduler(components, config, self._metrics, self._clock)
             poller = queue.DelayedQueuePoller(

@@ -60,7 +60,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
             config.indexing,
             all_metrics.indexing,
             lists,
-            user_budget=config.limiter.user_budget.capacity,
+            capacity=run_turn.Capacity(config.limiter.user_budget.capacity),
         )
         starter = start_job.StartJob(components.dependencies, config.indexing, turner, components.store_limit)
         stack.push_async_callback(starter.drain, FIRST_TURNS_TIMEOUT)

@@ -264,8 +264,15 @@ class Jobs(Protocol):
     async def list_tasks(self, job_id: str) -> list[model.GuildTask]:
         """Return the tasks by position; in an ended job, none is open."""
 
-    async def write_tasks(self, job: model.Job, tasks: Iterable[model.GuildTask]) -> bool:
-        """Store changed tasks; returns False, and changes nothing, when the job's turn is not current any more."""
+    async def write_tasks(
+        self, job: model.Job, tasks: Iterable[model.GuildTask], *, owned_until: float | None = None
+    ) -> bool:
+        """
+        Store changed tasks, and until when the turn owns the job if given.
+
+        Returns:
+            False when the job's turn is not current any more; then nothing is changed.
+        """
 
     async def save(self, known: model.Job, changed: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
         """

@@ -121,9 +121,13 @@ class Jobs:
         found = await self.load(job_id)
         return found[1] if found else []
 
-    async def write_tasks(self, job: model.Job, tasks: Iterable[model.GuildTask]) -> bool:
+    async def write_tasks(
+        self, job: model.Job, tasks: Iterable[model.GuildTask], *, owned_until: float | None = None
+    ) -> bool:
         """Store changed tasks; returns False when the job's turn is not current any more."""
-        change = {f"tasks.{task.guild_id}": _changing(task) for task in tasks}
+        change: database.Document = {f"tasks.{task.guild_id}": _changing(task) for task in tasks}
+        if owned_until is not None:
+            change["next_turn_at"] = owned_until
         return await self._update(job, change) if change else True
 
     async def save(self, known: model.Job, changed: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:

@@ -59,6 +59,10 @@ class GuildStep:
         self._reader = reader
         self._trust = trust.Trust(config)
 
+    def is_requested(self, guild_id: int) -> bool:
+        """Return whether this process already waits for the guild's channels."""
+        return self._reader.is_requested(guild_id)
+
     async def run_step(self, work: TaskContext, purpose: ports.Purpose) -> StepResult:
         """
         Run the task's next step.

@@ -1,9 +1,11 @@
 """Runs the guild tasks of a turn: several concurrently, best first, until time, quota or tasks run out."""
 
 import asyncio
+import contextlib
 import dataclasses
+from collections.abc import Callable
 
-from indexing import concurrency, errors
+from indexing import concurrency, errors, settings
 from indexing.domain import job_updates, model, ports, reasons
 from indexing.telemetry import logs, metrics
 from indexing.usecases import fetch_guild
@@ -12,6 +14,10 @@ FIRST_FIVE = 5
 """Guilds that a first screen shows. A job with fewer guilds reaches this milestone when it ends."""
 MILESTONES = {1: "first", FIRST_FIVE: "five"}
 """Milestones by the number of succeeded guilds; the time to each is measured."""
+RENEW_AFTER = 2.0
+"""Seconds between two renewals of a turn that goes on because no other waits for its thread."""
+LONGEST = 30.0
+"""Longest time by which a turn is extended, in seconds: each turn ranks the guilds by the user's newest preferences."""
 BOT_RETRY_PAUSE = 5.0
 """Seconds until the second attempt after a refusal of the bot's token."""
 MOST_REFUSED = 10_000
@@ -30,6 +36,7 @@ class TurnLimits:
         width: Tasks that run concurrently.
         first: Number of best open tasks to run; None for all.
         max_wait: Longest wait for one permit, in seconds.
+        can_wait: Returns whether the turn may wait longer for a permit while another of its steps runs.
     """
 
     lane: model.Lane
@@ -37,6 +44,7 @@ class TurnLimits:
     width: int
     first: int | None = None
     max_wait: float = 1.0
+    can_wait: Callable[[], bool] = lambda: False
 
 
 @dataclasses.dataclass(slots=True)
@@ -50,9 +58,12 @@ class TurnState:
         assigned: Guilds whose tasks this turn may still start.
         urgent: Guilds missing from the first screen, see `prioritize_first_screen`.
         queued: Guilds whose channels wait for a permit.
-        stepped: Set, and replaced, whenever a step ends or gets its permit.
+        active: Steps that run, or whose permit is due soon.
+        stepped: Set, and replaced, whenever a step ends or gets its permit, or a task is set aside.
         refusal: Why no further task is started; None while tasks may start.
         resume_at: When the job can continue after the refusal.
+        until: When the turn starts no more tasks: later than `limits.until` when it was renewed.
+        renewed_at: When the turn's lease was last renewed, 0 for never.
         abandoned: Whether the turn lost the job: another owner took it or ended it, or its user was erased.
     """
 
@@ -66,11 +77,17 @@ class TurnState:
     assigned: set[int] = dataclasses.field(default_factory=set)
     urgent: frozenset[int] = frozenset()
     queued: set[int] = dataclasses.field(default_factory=set)
+    active: int = 0
     stepped: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     refusal: errors.RateLimited | None = None
     resume_at: float = 0.0
     abandoned: bool = False
     changes: int = 0
+    until: float = 0.0
+    renewed_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.until = self.limits.until
 
     @property
     def shows_something(self) -> bool:
@@ -93,9 +110,11 @@ class TurnState:
         self.stepped.set()
         self.stepped = asyncio.Event()
 
-    async def wait_for_step(self) -> None:
-        """Return when a step ends or gets its permit."""
-        await self.stepped.wait()
+    async def wait_for_step(self, seconds: float | None = None) -> None:
+        """Return when a step ends, gets its permit, or is set aside, and after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stepped.wait()
 
     def revise(self, task: model.GuildTask) -> model.GuildTask:
         """Keep a changed task under the next revision; returns it."""
@@ -131,6 +150,19 @@ class TurnState:
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
         return ports.Purpose(lane, job.user_id, name, max_wait)
 
+    def step_purpose(self, now: float, task: model.GuildTask, slot: int) -> ports.Purpose:
+        """
+        Return the purpose of a task's call, which *slot* of the turn's width makes.
+
+        Jobs that wait for the channels of the same guild share its queue position: positions of their own would hold
+        permits until their moment that no job needs once the guild is fetched. A position for roles is the slot's,
+        because another task may be first when it is due.
+        """
+        purpose = self.purpose(now, f"roles:{slot}", task.guild_id)
+        if task.step is model.Step.CHANNELS and purpose.waiter:
+            return dataclasses.replace(purpose, waiter=f"guild:{task.guild_id}")
+        return purpose
+
     def update(self, *tasks: model.GuildTask) -> job_updates.JobUpdate:
         """Return the update for watchers after *tasks* changed."""
         return job_updates.JobUpdate(self.job, job_updates.tally_of(self.tasks.values()), tasks)
@@ -142,10 +174,12 @@ class GuildTaskRunner:
     def __init__(
         self,
         deps: ports.Dependencies,
+        config: settings.IndexingSettings,
         fetcher: fetch_guild.GuildStep,
         metrics: metrics.IndexingMetrics,
     ) -> None:
         self._deps = deps
+        self._config = config
         self._fetcher = fetcher
         self._metrics = metrics
         self._refused: dict[int, tuple[int, float]] = {}
@@ -163,10 +197,10 @@ class GuildTaskRunner:
         with concurrency.first_error_alone():
             if run.limits.lane is not model.Lane.INTERACTIVE and not run.shows_something:
                 # One task at a time, so that no user queues five guilds ahead of another user's first.
-                await self._work_through(run, until_something_shows=True)
+                await self._work_through(run, 0, until_something_shows=True)
             async with asyncio.TaskGroup() as group:
-                for _ in range(run.limits.width):
-                    group.create_task(self._work_through(run))
+                for slot in range(run.limits.width):
+                    group.create_task(self._work_through(run, slot))
 
     async def publish(self, update: job_updates.JobUpdate) -> None:
         """Publish an update. While Redis is unavailable watchers get none, and a snapshot when it is back."""
@@ -175,25 +209,25 @@ class GuildTaskRunner:
         except errors.QueueUnavailable as problem:
             self._log.warning("update_not_published", job=update.job.job_id, error=str(problem))
 
-    async def _work_through(self, run: TurnState, *, until_something_shows: bool = False) -> None:
+    async def _work_through(self, run: TurnState, slot: int, *, until_something_shows: bool = False) -> None:
         """Run one task after another; the next starts after a write confirmed that this turn still owns the job."""
         while not (until_something_shows and run.shows_something):
             task = await self._next_task(run)
             if task is None:
                 return
+            run.active += 1
             try:
                 with logs.bound(guild=task.guild_id):
-                    outcome = await self._run_step(run, task)
-                    while outcome.throttled is not None and self._is_due_soon(run, outcome.throttled.retry_after):
-                        await asyncio.sleep(outcome.throttled.retry_after)
-                        outcome = await self._run_step(run, task)
+                    outcome = await self._run_step(run, task, slot)
+                    while outcome.throttled is not None and await self._wait_for_permit(run, outcome.throttled):
+                        outcome = await self._run_step(run, task, slot)
             finally:
+                run.active -= 1
                 run.queued.discard(task.guild_id)
                 run.step_ended()
             changed = run.revise(outcome.task)
             if outcome.throttled is not None:
                 # No call was made, so nothing is written: the next turn finds the task unchanged.
-                run.note_refusal(outcome.throttled, self._deps.clock())
                 continue
             if changed.state.terminal:
                 self._count_ended(run, changed)
@@ -202,8 +236,13 @@ class GuildTaskRunner:
             await self._record(run, changed)
 
     async def _record(self, run: TurnState, changed: model.GuildTask) -> None:
-        """Store the result of a task, then publish it."""
-        if await self._deps.jobs.write_tasks(run.job, [changed]):
+        """Store the result of a task, then publish it. The write extends a turn that no other waits for."""
+        now = self._deps.clock()
+        extends = run.limits.can_wait() and now - run.renewed_at >= RENEW_AFTER and now < run.limits.until + LONGEST
+        lease = now + self._config.turn_lease if extends else None
+        if await self._deps.jobs.write_tasks(run.job, [changed], owned_until=lease):
+            if extends:
+                run.renewed_at, run.until = now, now + self._config.turn_time
             await self.publish(run.update(changed))
         else:
             run.abandoned = True
@@ -217,16 +256,39 @@ class GuildTaskRunner:
             await run.wait_for_step()
 
     def _is_over(self, run: TurnState) -> bool:
-        return run.abandoned or run.refusal is not None or self._deps.clock() >= run.limits.until
+        return run.abandoned or run.refusal is not None or self._deps.clock() >= run.until
 
-    def _is_due_soon(self, run: TurnState, wait: float) -> bool:
+    async def _wait_for_permit(self, run: TurnState, refusal: errors.RateLimited) -> bool:
         """
-        Return whether to wait within the turn for a permit that is available in *wait* seconds.
+        Wait within the turn until a refused step may request its permit again; returns False when the turn must end.
 
         A turn ends with its slowest call, so the next turn often starts after that moment and the permit stays unused.
+        A step that is far back in the queue waits as long as another of the turn runs or is due soon.
         """
-        soon = wait <= run.limits.max_wait and self._deps.clock() + wait < run.limits.until
-        return soon and run.refusal is None and run.limits.lane is not model.Lane.INTERACTIVE
+        refused_at = self._deps.clock()
+        again_at = refused_at + refusal.retry_after
+        waits = run.refusal is None and again_at < run.until and run.limits.lane is not model.Lane.INTERACTIVE
+        if waits and refusal.retry_after <= run.limits.max_wait:
+            await asyncio.sleep(refusal.retry_after)
+            return True
+        if waits and refusal.is_queued and await self._wait_for_others(run, again_at - run.limits.max_wait):
+            return True
+        run.note_refusal(refusal, refused_at)
+        return False
+
+    async def _wait_for_others(self, run: TurnState, until: float) -> bool:
+        """Wait until a moment while other steps of the turn run or are due soon; returns whether they did."""
+        run.active -= 1
+        run.step_ended()
+        try:
+            while run.active and run.limits.can_wait() and not self._is_over(run):
+                wait = until - self._deps.clock()
+                if wait <= 0:
+                    return True
+                await run.wait_for_step(wait)
+        finally:
+            run.active += 1
+        return False
 
     def _count_ended(self, run: TurnState, ended: model.GuildTask) -> None:
         self._metrics.count_guild_task(ended.state.value, ended.reason)
@@ -240,18 +302,21 @@ class GuildTaskRunner:
         now = self._deps.clock()
         if self._is_over(run):
             return None
-        for task in run.open_tasks():
-            if task.guild_id in run.assigned and task.retry_at <= now:
-                if task.step is model.Step.ROLES and run.queued:
-                    # Roles would take permits from channels that wait for one.
-                    return None
-                run.assigned.discard(task.guild_id)
-                if task.step is model.Step.CHANNELS:
-                    run.queued.add(task.guild_id)
-                return task
-        return None
+        ready = [task for task in run.open_tasks() if task.guild_id in run.assigned and task.retry_at <= now]
+        channels = [task for task in ready if task.step is model.Step.CHANNELS]
+        if not channels and run.queued:
+            # Roles would take permits from channels that wait for one.
+            return None
+        # A guild that is being fetched for another job needs no permit; it is probably there when its turn comes.
+        alone = (task for task in channels if not self._fetcher.is_requested(task.guild_id))
+        task = next(alone, None) or next(iter(ready), None)
+        if task is not None:
+            run.assigned.discard(task.guild_id)
+            if task.step is model.Step.CHANNELS:
+                run.queued.add(task.guild_id)
+        return task
 
-    async def _run_step(self, run: TurnState, task: model.GuildTask) -> fetch_guild.StepResult:
+    async def _run_step(self, run: TurnState, task: model.GuildTask, slot: int) -> fetch_guild.StepResult:
         async def began() -> None:
             run.queued.discard(task.guild_id)
             run.step_ended()
@@ -263,7 +328,7 @@ class GuildTaskRunner:
             # The guild was erased with its last known member, perhaps this user.
             return _failed(task, reasons.GUILD_UNAVAILABLE)
         work = fetch_guild.TaskContext(run.job, task, guild, membership, self._credential_for(run), began)
-        purpose = run.purpose(self._deps.clock(), str(task.guild_id), task.guild_id)
+        purpose = run.step_purpose(self._deps.clock(), task, slot)
         try:
             return await self._fetcher.run_step(work, purpose)
         except errors.TokenRefused as refusal:

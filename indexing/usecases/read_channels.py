@@ -5,6 +5,9 @@ The lease is taken after the permit, so waiting for quota locks nothing and the 
 request in a better lane overtakes one that waits in a worse lane, and both use its result. A late response whose lease
 was lost changes nothing.
 
+In one process, a request for a guild that another one already waits for queues for no permit of its own: it waits for
+that one's result. A permit that arrives when the guild has just been fetched is returned, but its turn is lost.
+
 Round trips for a fetch: 1 to Discord, 2 to Redis, 2 to MongoDB (lease, listing); 1 more when the structure changed.
 """
 
@@ -21,8 +24,10 @@ MOST_LOST = 0.5
 """Share of a guild's channels that a listing may lack without being fetched a second time."""
 CACHE_BYTES = 32 << 20
 """Decoded guilds that a process keeps for the tasks of other users in the same guilds."""
-IN_FLIGHT_WAIT = 2.0
-"""Longest wait, in seconds, for another fetch of the same guild in this process."""
+IN_FLIGHT_WAIT = 3.0
+"""Longest wait, in seconds, for another request of this process for the same guild: its permit and its call."""
+LANES = (model.Lane.INTERACTIVE, model.Lane.BACKGROUND, model.Lane.REFRESH)
+"""Most urgent first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +59,18 @@ class FetchResult:
     changed: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Request:
+    """A request for a guild that waits for its permit or its response."""
+
+    lane: model.Lane
+    done: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+    def precedes(self, lane: model.Lane) -> bool:
+        """Return whether it gets its permit before a new request in *lane*."""
+        return LANES.index(self.lane) <= LANES.index(lane)
+
+
 class ChannelFetcher:
     """Fetches guilds, and caches those that this process decoded recently."""
 
@@ -71,6 +88,7 @@ class ChannelFetcher:
         self._log = logs.get(__name__)
         self._cache: guild_cache.GuildCache[model.IndexedGuild] = guild_cache.GuildCache(CACHE_BYTES)
         self._in_flight: dict[int, asyncio.Event] = {}
+        self._requests: dict[int, _Request] = {}
         self._loads = concurrency.Coalescer(self._load)
 
     def newest(self, guild: model.Guild) -> model.Guild:
@@ -91,9 +109,14 @@ class ChannelFetcher:
             self._cache.put(guild_id, indexed, size=channel_views.size_of(indexed))
         return found
 
+    def is_requested(self, guild_id: int) -> bool:
+        """Return whether a request of this process waits for the guild, or fetches it."""
+        return guild_id in self._requests
+
     async def wait_for_other(self, guild_id: int) -> None:
-        """Wait up to `IN_FLIGHT_WAIT` for a fetch of the guild in this process."""
-        done = self._in_flight.get(guild_id)
+        """Wait up to `IN_FLIGHT_WAIT` for another request of this process for the guild."""
+        request = self._requests.get(guild_id)
+        done = self._in_flight.get(guild_id) or (request.done if request else None)
         if done is not None:
             try:
                 async with asyncio.timeout(IN_FLIGHT_WAIT):
@@ -103,13 +126,22 @@ class ChannelFetcher:
 
     async def fetch(self, wanted: FetchRequest, purpose: ports.Purpose) -> FetchResult | None:
         """
-        Fetch and store a guild's channels; None when another fetch is recent enough, or when the lease was lost.
+        Fetch and store a guild's channels.
+
+        Returns:
+            None when another fetch is recent enough, when another request of this process, in the same lane or a
+            better one, is first, or when the lease was lost.
 
         The lease is ended in every case, or expires.
 
         Raises:
             The errors of `ports.Discord`, except a lasting refusal of this guild.
         """
+        guild_id = wanted.guild.guild_id
+        other = self._requests.get(guild_id)
+        if other is not None and other.precedes(purpose.lane):
+            return None
+        request = self._requests[guild_id] = _Request(purpose.lane)
         lease = _Lease(self._deps, wanted, self._config.guild_lease, self._in_flight)
         try:
             return await self._fetch_leased(wanted, purpose, lease)
@@ -121,6 +153,9 @@ class ChannelFetcher:
             raise
         finally:
             lease.forget()
+            request.done.set()
+            if self._requests.get(guild_id) is request:
+                del self._requests[guild_id]
 
     async def _fetch_leased(self, wanted: FetchRequest, purpose: ports.Purpose, lease: "_Lease") -> FetchResult | None:
         guild = wanted.guild

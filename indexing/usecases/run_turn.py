@@ -32,6 +32,21 @@ positions in the queue are lost while jobs wait for a thread; with a thread for 
 """
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Capacity:
+    """
+    What bounds the turns of a process.
+
+    Attributes:
+        user_budget: Capacity of a user's budget, which bounds the concurrent calls of a turn.
+        threads: Background turns that the process can run at once. While all are running, none waits longer than
+            `PERMIT_WAIT` for a permit.
+    """
+
+    user_budget: int = 5
+    threads: int = 0
+
+
 class TurnRunner:
     """Runs turns. Round trips besides those of the tasks: 6 to MongoDB, 7 in a job's last turn, 1 to Redis."""
 
@@ -42,26 +57,40 @@ class TurnRunner:
         metrics: metrics.IndexingMetrics,
         lists: guild_lists.GuildLists,
         *,
-        user_budget: int = 5,
+        capacity: Capacity = Capacity(),
     ) -> None:
-        """*user_budget* is the capacity of a user's budget, which bounds the concurrent calls of a turn."""
-        self._width = config.turn_width or min(12, max(5, user_budget))
+        """Make the runner of a process."""
+        self._threads = capacity.threads
+        self._running = 0
+        self._width = config.turn_width or min(12, max(5, capacity.user_budget))
         self._deps = deps
         self._config = config
         self._metrics = metrics
         self._lists = lists
         reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot_guilds)
         self._credentials = tokens.TokenManager(deps, config, metrics)
-        self._tasks = guild_tasks.GuildTaskRunner(deps, fetch_guild.GuildStep(deps, config, metrics, reader), metrics)
+        step = fetch_guild.GuildStep(deps, config, metrics, reader)
+        self._tasks = guild_tasks.GuildTaskRunner(deps, config, step, metrics)
         self._forgiving: set[asyncio.Task[None]] = set()
         self._log = logs.get(__name__)
 
     async def run_background_turn(self, turn: turns.Turn) -> bool:
         """Run a turn in the background lane, as a worker does; see `run_turn`."""
         until = self._deps.clock() + self._config.turn_time
-        return await self.run_turn(
-            turn, guild_tasks.TurnLimits(model.Lane.BACKGROUND, until, self._width, max_wait=PERMIT_WAIT)
-        )
+        self._running += 1
+        try:
+            return await self.run_turn(
+                turn,
+                guild_tasks.TurnLimits(
+                    model.Lane.BACKGROUND, until, self._width, max_wait=PERMIT_WAIT, can_wait=self._has_spare_thread
+                ),
+            )
+        finally:
+            self._running -= 1
+
+    def _has_spare_thread(self) -> bool:
+        """Return whether no other turn waits for a thread of this process."""
+        return self._running < self._threads
 
     async def run_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> bool:
         """

@@ -481,3 +481,17 @@ async def test_late_jobs_are_found_when_their_next_turn_is_overdue(jobs: ports.J
 
     assert found == [late[1], late[2], late[0]]
     assert first == found[:2]
+
+
+async def test_a_turn_owns_its_job_longer_when_a_result_extends_it(jobs: ports.Jobs) -> None:
+    """The sweeper looks for jobs whose turn is overdue; a later turn cannot be extended by an earlier one."""
+    job = await begun(jobs)
+    await jobs.add_tasks(job, [values.task(5)])
+
+    assert await jobs.write_tasks(job, [values.task(5, revision=2)], owned_until=NOW + 90)
+
+    assert await jobs.list_overdue(NOW + 80, 10) == []
+    assert [late.job_id for late in await jobs.list_overdue(NOW + 91, 10)] == [JOB]
+    await next_turn(jobs, 1)
+    assert not await jobs.write_tasks(job, [values.task(5, revision=3)], owned_until=NOW + 900)
+    assert [late.job_id for late in await jobs.list_overdue(NOW + 91, 10)] == [JOB]

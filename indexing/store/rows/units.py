@@ -75,10 +75,12 @@ class RowJobs(jobs.Jobs):
             await database.insert_new(self._units, [{"_id": _key(job, task), **self._row(job, task)} for task in tasks])
         return await super().add_tasks(job, tasks)
 
-    async def write_tasks(self, job: model.Job, tasks: Iterable[model.GuildTask]) -> bool:
+    async def write_tasks(
+        self, job: model.Job, tasks: Iterable[model.GuildTask], *, owned_until: float | None = None
+    ) -> bool:
         """Store changed tasks; returns False when the job's turn is not current any more."""
         changed = list(tasks)
-        return await super().write_tasks(job, changed) and await self._write_rows(job, changed)
+        return await super().write_tasks(job, changed, owned_until=owned_until) and await self._write_rows(job, changed)
 
     async def save(self, known: model.Job, changed: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
         """Store the fields in which *changed* differs from *known*, and changed tasks."""

@@ -187,7 +187,46 @@ async def test_no_queue_position_is_kept_when_the_next_turn_uses_another_lane(
     await backend.run_all_turns()
 
     assert first == {""}
-    assert sorted(call.purpose.waiter for call in backend.discord.calls) == [f"{JOB}:{key}" for key in GUILDS[2:]]
+    assert sorted(call.purpose.waiter for call in backend.discord.calls) == [f"guild:{key}" for key in GUILDS[2:]]
+
+
+async def test_jobs_share_a_position_when_they_wait_for_the_same_guild(backend: fake_backend.FakeBackend) -> None:
+    """A position for roles belongs to the job and to one of the tasks that it runs side by side."""
+    run = guild_tasks.TurnState(values.job(), backend.turn_limits(lane=model.Lane.BACKGROUND), values.credential())
+    other = dataclasses.replace(run, job=values.job("b" * 32, user_id=USER + 1))
+    channels, roles = values.task(5), values.task(6, step=model.Step.ROLES)
+
+    shared = {one.step_purpose(backend.clock(), channels, slot).waiter for one, slot in ((run, 0), (other, 3))}
+    own = [one.step_purpose(backend.clock(), roles, slot).waiter for one, slot in ((run, 0), (run, 3), (other, 3))]
+
+    assert shared == {"guild:5"}
+    assert own == [f"{JOB}:roles:0", f"{JOB}:roles:3", f"{'b' * 32}:roles:3"]
+
+
+@pytest.mark.parametrize(("threads", "turns_run"), [(1, 3), (2, 1)], ids=["no-spare-thread", "spare-thread"])
+async def test_a_turn_goes_on_past_its_time_when_no_other_waits_for_its_thread(
+    backend: fake_backend.FakeBackend, threads: int, turns_run: int
+) -> None:
+    """Each result extends its lease; without a spare thread, the next turn waits in line like those of other jobs."""
+    backend.discord.latency = 2.0
+    runner = run_turn.TurnRunner(
+        backend.deps,
+        backend.config.model_copy(update={"turn_width": 1}),
+        backend.metrics,
+        guild_lists.GuildLists(backend.deps, backend.config),
+        capacity=run_turn.Capacity(threads=threads),
+    )
+    began = backend.clock()
+    await backend.start_job()
+
+    ran = 0
+    while backend.queue.enqueued:
+        await runner.run_background_turn(backend.queue.enqueued.pop())
+        ran += 1
+
+    assert ran == turns_run
+    assert backend.clock() - began == pytest.approx(17.0, abs=0.1)
+    assert await backend.task_states() == dict.fromkeys(GUILDS, "SUCCEEDED")
 
 
 async def test_a_guild_is_skipped_when_it_was_muted_meanwhile(backend: fake_backend.FakeBackend) -> None:

@@ -1,9 +1,11 @@
 """A guild is fetched once for all its users, even when a process crashes."""
 
 import asyncio
+import random
 
 import pytest
 
+from indexing import settings
 from indexing.domain import model
 from indexing.usecases import maintenance
 from tests import fake_backend, fleet, stored, values
@@ -11,6 +13,8 @@ from tests import fake_backend, fleet, stored, values
 pytestmark = pytest.mark.clockwork
 GUILDS = range(1_000, 1_060)
 USERS = range(1, 11)
+ROLE = 5
+OPEN = settings.Rate(capacity=1_000, window=1.0)
 
 
 async def test_each_guild_is_read_once_when_ten_users_share_sixty() -> None:
@@ -116,3 +120,29 @@ async def test_hardly_a_permit_is_wasted_when_many_users_start_at_once() -> None
         drain = running.discord.answered[-1][1] - began
         assert running.discord.calls[0].what == "installs"
         assert drain < 1.25 * least
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "unshared"])
+async def test_the_whole_budget_is_used_when_jobs_queue_many_guilds(
+    shared: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """No position in the queue holds a permit that nobody uses; channels come before roles."""
+    async with fleet.running(latency=0.05, user_budget=OPEN) as running:
+        chosen, users = random.Random(1), range(1, 21)
+        for user in users:
+            own = chosen.sample(range(1_000, 1_200), 30) if shared else range(user * 1_000, user * 1_000 + 30)
+            await running.backend.add_user([values.user_guild(guild) for guild in own], user)
+            running.backend.discord.roles |= {(user, guild): (ROLE,) for guild in own}
+        for guild in running.backend.discord.channels:
+            hidden = (values.denied(guild), values.allowed(ROLE))
+            running.backend.discord.channels[guild].append(values.channel(guild + 10**6, guild, overwrites=hidden))
+        began = running.backend.clock()
+
+        for started in await asyncio.gather(*(running.start(user) for user in users)):
+            await fleet.ended(running, started.job.job_id)
+
+        answered = running.discord.answered
+        fetched = [at - began for what, at in answered if isinstance(what, int)]
+        assert len(fetched) == len(running.backend.discord.channels)
+        assert max(fetched) < 1.25 * (len(fetched) + len(users)) / 50
+        assert answered[-1][1] - began < 1.15 * len(answered) / 50
