@@ -311,6 +311,12 @@ class ClientRefused(DiscordRefused):
     reason = "CLIENT_REFUSED"
 
 
+class CredentialUnverifiable(DiscordRefused):
+    """Discord, or a proxy in front of it, does not say whose an access token is, so the token is not used."""
+
+    reason = "CREDENTIAL_UNVERIFIABLE"
+
+
 class BotTokenRefused(DiscordRefused):
     """401 for the bot's token; users' credentials are not affected."""
 

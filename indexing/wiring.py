@@ -33,6 +33,7 @@ class Components:
     redis: redis.asyncio.Redis
     store_limit: concurrency.AdaptiveLimit
     redis_watch: redis_watch.RedisWatch
+    metrics: metrics.Metrics
 
 
 def application_name(config: settings.DiscordSettings) -> str:
@@ -125,7 +126,15 @@ async def open_components(
         )
         idempotency_store = idempotency.MongoIdempotencyStore(db)
         yield Components(
-            dependencies, idempotency_store, rate_limiter, turn_queue, updates, shared_redis, store_limit, watch
+            dependencies,
+            idempotency_store,
+            rate_limiter,
+            turn_queue,
+            updates,
+            shared_redis,
+            store_limit,
+            watch,
+            metrics,
         )
 
 

@@ -36,7 +36,7 @@ def service(backend: fake_backend.FakeBackend, config: settings.ServiceSettings 
         browse=backend.browser,
         control=control_job.JobControl(backend.deps, backend.config),
         consent=control_credential.CredentialControl(
-            backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
+            backend.deps, backend.config, backend.metrics, control_job.JobControl(backend.deps, backend.config)
         ),
         erase=erase_user.EraseUser(
             backend.deps, control_job.JobControl(backend.deps, backend.config), fake_backend.MemoryUserBudgets()

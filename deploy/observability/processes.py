@@ -168,6 +168,14 @@ TOKENS = Row(
             stacked=True,
         ),
         Panel(
+            "Tokens proven",
+            "proven is normal; unverifiable: Discord does not say whose they are; other_user: wrong ones.",
+            "reqps",
+            [Query(rate("indexer_credential_proofs_total", "result"), "{{result}}")],
+            "IndexerTokensUnproven",
+            stacked=True,
+        ),
+        Panel(
             "Authentication required",
             "1: callers need a service token over TLS; 0 in production exposes the API to every client of the port.",
             "short",

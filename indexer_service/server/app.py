@@ -146,7 +146,9 @@ def _make_servicer(
             monotonic=time.monotonic,
         ),
         control=(controls := control_job.JobControl(components.dependencies, config.indexing)),
-        consent=control_credential.CredentialControl(components.dependencies, config.indexing, controls),
+        consent=control_credential.CredentialControl(
+            components.dependencies, config.indexing, components.metrics.indexing, controls
+        ),
         erase=erase_user.EraseUser(components.dependencies, controls, components.limiter),
         limits=components.limiter,
         events=components.events,

@@ -8,7 +8,8 @@ invalid refresh token is 400 `invalid_grant`, whatever invalidated it
 (developers/discord-social-sdk/development-guides/account-linking-with-discord.mdx:249, read 2026-08-06).
 
 `GET /oauth2/@me` names the application, the scopes and the expiry of a token, and its user if the scope `identify` was
-granted (same page, Get Current Authorization Information). A wrong token gets 401.
+granted (same page, Get Current Authorization Information). A wrong token gets 401. Where that route does not exist, as
+behind a proxy that knows some routes only, `GET /users/@me` names the user, and nothing is known of the application.
 
 The endpoints' rate limits are not documented. Each call takes a permit of the global and the user's budget like any
 other call: it stops when the address is paused, and its 401s count towards the invalid-request limit.
@@ -26,6 +27,7 @@ from indexing import errors, settings
 from indexing.discord import bounds, client, payloads, routes
 from indexing.domain import ports
 from indexing.ratelimit import limits
+from indexing.telemetry import logs
 
 INVALID_GRANT = "invalid_grant"
 CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
@@ -44,6 +46,10 @@ NOT_SENT = re.compile(r"\bmissing\b(?! or)|\b(is|are) required|unsupported", re.
 """A text about a refresh token that was not sent concerns the request, not the token."""
 
 
+NO_SUCH_ROUTE = frozenset({(404, 0), (405, 0)})
+"""Statuses and codes of Discord's JSON for a route or method that it does not know."""
+
+
 class OAuth:
     """Discord's OAuth2 endpoints as port `ports.OAuth`; permits, timeout and limits are the client's."""
 
@@ -54,6 +60,8 @@ class OAuth:
         self._discord = discord
         self._client_id = config.client_id
         self._authorization = aiohttp.encode_basic_auth(config.client_id, secret)
+        self._met: set[str] = set()
+        self._log = logs.get(__name__)
 
     async def renew(self, credential: ports.Credential, purpose: ports.Purpose, now: float) -> ports.Credential:
         """Exchange the refresh token for a new pair. Raises what the port says."""
@@ -68,10 +76,36 @@ class OAuth:
 
     async def describe(self, credential: ports.Credential, purpose: ports.Purpose) -> ports.Authorization:
         """Return what Discord says about the access token. Raises what the port says."""
+        try:
+            response = await self._get(routes.oauth_authorization(), credential, purpose)
+        except errors.CredentialUnverifiable as refusal:
+            if (refusal.status, refusal.code) not in NO_SUCH_ROUTE:
+                raise
+        else:
+            return _decode_authorization(response.body or b"", self._client_id)
+        response = await self._get(routes.own_user(), credential, purpose)
+        if self._is_first("no application"):
+            self._log.warning("application_not_compared", route=routes.oauth_authorization().template)
+        named = _user_id(payloads.decode_object(response.body or b""))
+        return ports.Authorization(named, True, credential.scopes, credential.expires_at)  # noqa: FBT003 -- as unknown
+
+    async def _get(self, route: routes.Route, credential: ports.Credential, purpose: ports.Purpose) -> client.Response:
+        """Call a route that describes the token, with the token itself."""
         token = credential.access_token
-        call = client.Call(routes.oauth_authorization(), f"Bearer {token}", proof_identity(token), purpose)
-        response = await self._send(call, _refusal)
-        return _decode_authorization(response.body or b"", self._client_id)
+        call = client.Call(route, f"Bearer {token}", proof_identity(token), purpose)
+        try:
+            return await self._send(call, _refusal)
+        except errors.CredentialUnverifiable as refusal:
+            falls_back = route != routes.own_user() and (refusal.status, refusal.code) in NO_SUCH_ROUTE
+            if not falls_back and self._is_first("unverifiable"):
+                self._log.warning("token_unverifiable", route=route.template, status=refusal.status, code=refusal.code)
+            raise
+
+    def _is_first(self, trouble: str) -> bool:
+        """Return whether this process meets *trouble* for the first time, so that it is logged once."""
+        is_first = trouble not in self._met
+        self._met.add(trouble)
+        return is_first
 
     async def _post(self, route: routes.Route, form: dict[str, str], purpose: ports.Purpose) -> client.Response:
         call = client.Call(route, self._authorization, "client", purpose, form=form)
@@ -90,6 +124,9 @@ class OAuth:
         except errors.DiscordTransient:
             await outage.note_failure(call.purpose)
             raise
+        except errors.DiscordRefused:
+            outage.note_answer()
+            raise
         outage.note_answer()
         return response
 
@@ -104,7 +141,13 @@ def proof_identity(access_token: str) -> str:
 
 
 def _refusal(response: client.Response) -> errors.IndexerError | None:
-    return None if response.status == 200 else client.translate_error(response)  # noqa: PLR2004 -- HTTP OK
+    """Return the error for a response that does not describe a token, None for a success."""
+    if response.status == 200:  # noqa: PLR2004 -- HTTP OK
+        return None
+    problem = client.translate_error(response)
+    if isinstance(problem, errors.DiscordRefused) and not isinstance(problem, errors.TokenRefused):
+        return errors.CredentialUnverifiable(problem.status, problem.code)
+    return problem
 
 
 def _decode_authorization(body: payloads.Body, client_id: str) -> ports.Authorization:

@@ -49,9 +49,15 @@ class Guild(msgspec.Struct):
 
 
 class OnlyId(msgspec.Struct):
-    """A guild of the bot's list, or a member's user, of which only the id is used."""
+    """A guild of the bot's list, of which only the id is used."""
 
     id: str
+
+
+class MemberUser(msgspec.Struct):
+    """A member's user. A number as id is not documented, but may name another user, so it is read."""
+
+    id: str | int
 
 
 class Overwrite(msgspec.Struct):
@@ -106,7 +112,7 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MEMBER = msgspec.json.Decoder(Member)
 _ID = msgspec.json.Decoder(str | int)
 """A number is not documented, but readable: an overwrite may deny that role."""
-_MEMBER_USER = msgspec.json.Decoder(OnlyId)
+_MEMBER_USER = msgspec.json.Decoder(MemberUser)
 _ANY = msgspec.json.Decoder()
 _KINDS: tuple[type[msgspec.Struct], ...] = (Guild, OnlyId, Channel)
 _WHOLE: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
@@ -180,7 +186,9 @@ def decode_member(body: Body, unreadable: Unreadable | None = None) -> tuple[int
     """Return a member's user id, None when it is not named, and role ids. Raises ValueError if it is no member."""
     member = _parse(_MEMBER.decode, body)
     named = _value(_MEMBER_USER, member.user)
-    user_id = None if named is None else bounds.snowflake(named.id)
+    user_id = None if named is None else bounds.snowflake(str(named.id))
+    if user_id is None and unreadable is not None:
+        unreadable["member"] += 1
     found: dict[int, None] = {}
     for raw in member.roles:
         role = bounds.snowflake(str(_value(_ID, raw) or ""))

@@ -49,6 +49,11 @@ def oauth_authorization() -> Route:
     return Route("GET /oauth2/@me", "/oauth2/@me")
 
 
+def own_user() -> Route:
+    """The token's user (resources/user.mdx, Get Current User)."""
+    return Route("GET /users/@me", "/users/@me")
+
+
 def oauth_revoke() -> Route:
     """Revokes a grant with all of its tokens (topics/oauth2.mdx:194)."""
     return Route("POST /oauth2/token/revoke", "/oauth2/token/revoke")

@@ -111,7 +111,14 @@ class OAuth(Protocol):
         """End the grant; raises what `renew` raises."""
 
     async def describe(self, credential: Credential, purpose: Purpose) -> Authorization:
-        """Return what Discord says about the access token. One attempt; raises what `Discord` lists."""
+        """
+        Return what Discord says about the access token; one attempt of at most two calls.
+
+        Raises:
+            errors.TokenRefused: Discord refuses the token.
+            errors.CredentialUnverifiable: Discord, or a proxy in front of it, does not say whose it is.
+            errors.DiscordTransient, errors.RateLimited, errors.EgressBlocked, errors.LimiterUnavailable: Ask again.
+        """
 
 
 class Users(Protocol):

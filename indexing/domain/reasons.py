@@ -50,6 +50,7 @@ ADVICE = {
     "TURNS_LOST": "The job's turns broke off several times; tell the operators, then retry the job.",
     "CREDENTIAL_MISSING": "Store the user's tokens with PutCredential, then retry the job.",
     "REAUTH_REQUIRED": "Ask the user to log in again, store the new tokens, then retry the job.",
+    "CREDENTIAL_UNVERIFIABLE": "Discord does not say whose tokens they are; tell the operators.",
     "CREDENTIAL_OF_ANOTHER_USER": "The stored tokens belong to another user; store this user's own tokens.",
     "CREDENTIAL_OF_ANOTHER_APPLICATION": "Ask the user to log in with this application, then store the new tokens.",
     "IDENTIFY_SCOPE_MISSING": "Ask the user to log in again and to grant identify, then store the new tokens.",

@@ -32,7 +32,8 @@ class Authorization:
 
     Attributes:
         user_id: The token's user; None when it lacks the scope `identify`.
-        ours: Whether it was issued to our application; True as well when DISCORD_CLIENT_ID is not set.
+        ours: Whether it was issued to our application; True as well when that cannot be told: DISCORD_CLIENT_ID is not
+            set, or Discord names the user only.
         expires_at: When it expires; None when Discord does not say.
     """
 

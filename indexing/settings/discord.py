@@ -51,7 +51,7 @@ class OAuthSettings(fields.Group):
 
     client_id: str = pydantic.Field(default="", pattern=r"^[A-Za-z0-9_-]{0,64}$")
     """The application's id. With id and secret, users' tokens are renewed before they expire.
-    Without them, users log in again when their token expires."""
+    Without them, users log in again when their token expires, and stored tokens of other applications are accepted."""
 
     client_secret: fields.SecretWord = pydantic.Field(default=pydantic.SecretStr(""), validate_default=True)
     """The application's secret. It is sent to Discord's token endpoint only. Must be set together with the id."""

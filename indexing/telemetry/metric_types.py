@@ -142,6 +142,7 @@ ROUTE = Label(
         "GET /users/@me/guilds/{guild.id}/member",
         "GET /guilds/{guild.id}/members/{user.id}",
         "GET /oauth2/@me",
+        "GET /users/@me",
         "POST /oauth2/token",
         "POST /oauth2/token/revoke",
         "other",
@@ -150,7 +151,7 @@ ROUTE = Label(
 STATUS = Label(
     "status", ("200", "401", "403", "404", "429", "500", "502", "503", "504", "unreachable", "lost", "other")
 )
-ROW = Label("kind", ("guild", "bot_guild", "channel", "overwrites", "duplicate", "role", "redacted"))
+ROW = Label("kind", ("guild", "bot_guild", "channel", "overwrites", "duplicate", "role", "member", "redacted"))
 JOB_STATE = Label("state", ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS", "FAILED", "CANCELLED"))
 GUILD_TASK_STATE = Label("state", ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELLED"))
 REASON = Label(
@@ -166,12 +167,16 @@ REASON = Label(
             "CLIENT_REFUSED",
         ),
         *("CREDENTIAL_OF_ANOTHER_USER", "CREDENTIAL_OF_ANOTHER_APPLICATION", "IDENTIFY_SCOPE_MISSING"),
+        "CREDENTIAL_UNVERIFIABLE",
         *("TURNS_LOST", "CREDENTIAL_MISSING", "REAUTH_REQUIRED", "CREDENTIAL_REVOKED", "INTERNAL", "other"),
     ),
 )
 MILESTONE = Label("milestone", ("list", "first", "five", "done"))
 RESULT = Label("result", ("changed", "unchanged", "error"))
 RENEWAL = Label("result", ("renewed", "refused", "failed", "lost"))
+PROOF = Label(
+    "result", ("proven", "other_user", "other_application", "no_user", "refused", "unverifiable", "unanswered")
+)
 DISPOSITION = Label("disposition", ("CREATED", "JOINED", "FRESH", "REPLAYED"))
 PERIODIC_TASK = Label("task", ("delayed_queue", "sweep", "bot_guilds", "refresh", "purge", "export", "other"))
 COMMAND = Label(

@@ -97,8 +97,8 @@ class DiscordMetrics(metric_types.Group):
         self.unreadable_rows = self._counter(
             "indexer_discord_unreadable_rows_total",
             "Rows of Discord's lists left out because they cannot be read; overwrites: channels that only owners and "
-            "administrators see; duplicate: rows of an id that was listed before; redacted: channels that our bot may "
-            "not view, which are hidden.",
+            "administrators see; duplicate: rows of an id that was listed before; member: members without their user's "
+            "id, which are believed; redacted: channels that our bot may not view, which are hidden.",
             metric_types.ROW,
         )
         self.outage = self._gauge(
@@ -145,6 +145,12 @@ class IndexingMetrics(metric_types.Group):
             "indexer_credential_refreshes_total",
             "Renewals of users' OAuth2 token pairs, by result; lost: renewed, but not stored.",
             metric_types.RENEWAL,
+        )
+        self.proofs = self._counter(
+            "indexer_credential_proofs_total",
+            "Attempts to prove whose token it is, by result; no_user: the scope identify is missing, unverifiable: "
+            "Discord does not know the question, unanswered: it could not be asked in time.",
+            metric_types.PROOF,
         )
         self.merged = self._counter(
             "indexer_stream_updates_merged_total", "Updates that a slow watcher received merged into a later one."

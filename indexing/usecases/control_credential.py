@@ -14,7 +14,7 @@ import hashlib
 
 from indexing import errors, settings
 from indexing.domain import model, ports
-from indexing.telemetry import logs
+from indexing.telemetry import logs, metrics
 from indexing.usecases import control_job, prove_token
 
 PROOF_TIMEOUT = 2.0
@@ -67,8 +67,13 @@ class CredentialControl:
     """Stores the pairs that callers bring, reports the status of credentials, and revokes them."""
 
     def __init__(
-        self, deps: ports.Dependencies, config: settings.IndexingSettings, controls: control_job.JobControl
+        self,
+        deps: ports.Dependencies,
+        config: settings.IndexingSettings,
+        metrics: metrics.IndexingMetrics,
+        controls: control_job.JobControl,
     ) -> None:
+        self._prover = prove_token.TokenProver(deps.oauth, metrics)
         self._deps = deps
         self._config = config
         self._controls = controls
@@ -153,7 +158,7 @@ class CredentialControl:
         purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", PROOF_TIMEOUT)
         try:
             async with asyncio.timeout(PROOF_TIMEOUT):
-                return await prove_token.prove(self._deps.oauth, user_id, pair, purpose)
+                return await self._prover.prove(user_id, pair, purpose)
         except errors.TokenRefused as refusal:
             self._remember_refused(key)
             raise errors.CredentialRefused from refusal

@@ -8,20 +8,51 @@ place of the other; until then the proven one stays in use, so that junk ends no
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from indexing import errors
 from indexing.domain import ports
+from indexing.telemetry import metrics
+
+RESULTS: Mapping[type[errors.IndexerError], str] = {
+    errors.CredentialOfAnotherUser: "other_user",
+    errors.CredentialOfAnotherApplication: "other_application",
+    errors.IdentifyScopeMissing: "no_user",
+    errors.TokenRefused: "refused",
+    errors.CredentialUnverifiable: "unverifiable",
+}
+"""Results of proofs that failed, a label of `indexer_credential_proofs_total`; all others are `unanswered`."""
 
 
-async def prove(oauth: ports.OAuth, user_id: int, pair: ports.Credential, purpose: ports.Purpose) -> ports.Credential:
-    """
-    Return the pair with the scopes and the expiry that Discord names, if the token is the user's.
+class TokenProver:
+    """Proves tokens, and counts the results."""
 
-    Raises:
-        errors.CredentialRejected: It is another user's or another application's, or does not say whose it is.
-        errors.TokenRefused, and the other errors of `ports.OAuth.describe`.
-    """
-    found = await oauth.describe(pair, purpose)
+    def __init__(self, oauth: ports.OAuth, metrics: metrics.IndexingMetrics) -> None:
+        self._oauth = oauth
+        self._metrics = metrics
+
+    async def prove(self, user_id: int, pair: ports.Credential, purpose: ports.Purpose) -> ports.Credential:
+        """
+        Return the pair with the scopes and the expiry that Discord names, if the token is the user's.
+
+        Raises:
+            errors.CredentialRejected: It is another user's or another application's, or does not say whose it is.
+            errors.TokenRefused, and the other errors of `ports.OAuth.describe`.
+        """
+        result = "unanswered"
+        try:
+            proven = _check(user_id, pair, await self._oauth.describe(pair, purpose))
+            result = "proven"
+        except errors.IndexerError as problem:
+            result = RESULTS.get(type(problem), result)
+            raise
+        finally:
+            # A proof that took too long is cancelled.
+            self._metrics.proofs.labels(result).inc()
+        return proven
+
+
+def _check(user_id: int, pair: ports.Credential, found: ports.Authorization) -> ports.Credential:
     if not found.ours:
         raise errors.CredentialOfAnotherApplication
     if found.user_id is None:

@@ -71,6 +71,7 @@ class TokenManager:
         self._deps = deps
         self._config = config
         self._metrics = metrics
+        self._prover = prove_token.TokenProver(deps.oauth, metrics)
         self._pairs = deps.unproven if unproven else deps.credentials
         self._newer = None if unproven else TokenManager(deps, config, metrics, unproven=True)
         self._doubted: dict[int, str | None] = {}
@@ -127,7 +128,7 @@ class TokenManager:
     async def _prove(self, user_id: int, pair: ports.Credential, purpose: ports.Purpose) -> ports.Credential:
         """Prove a pair and make it the one in use."""
         try:
-            proven = await prove_token.prove(self._deps.oauth, user_id, pair, purpose)
+            proven = await self._prover.prove(user_id, pair, purpose)
         except errors.CredentialRejected:
             await self.reject(user_id, pair)
             raise

@@ -14,6 +14,7 @@ from tests.system import conftest
 from tests.system.test_index_a_user import DEADLINE, channels, index
 
 SLOW = {"route": "GET /oauth2/@me", "kind": "status", "status": 503}
+MISSING = {"route": "GET /oauth2/@me", "kind": "status", "status": 404}
 
 
 def put(api: pb_grpc.IndexerServiceStub, user_id: str, token: str, refresh: str = "") -> bool:
@@ -74,6 +75,26 @@ def test_another_users_token_is_never_used_when_it_was_put_while_discord_failed(
     assert (jobs[1].state, jobs[1].error) == (pb.JOB_STATE_FAILED, "CREDENTIAL_OF_ANOTHER_USER")
     assert channels(api, nobody) == []
     assert (state(api, victim.id), state(api, nobody)) == ("ACTIVE", "REAUTH_REQUIRED")
+
+
+def test_tokens_are_compared_by_user_alone_when_discord_does_not_know_the_route(
+    running: stack.Stack, api: pb_grpc.IndexerServiceStub, discord: conftest.Simulator
+) -> None:
+    """As behind a proxy that knows some routes; when no route names the user, nothing is listed."""
+    user, other, nobody = running.users[1], running.users[3], "900000000000000004"
+    discord.ask("faults", MISSING)
+    verified = put(api, user.id, user.token, "another refresh token")
+    reason = reason_of(lambda: put(api, user.id, other.token))
+    discord.ask("faults", MISSING | {"route": "GET /users/@me"})
+    unknown = put(api, nobody, other.token)
+
+    job = index(api, nobody)
+
+    discord.ask("faults", method="DELETE")
+    assert (verified, reason) == (True, "CREDENTIAL_OF_ANOTHER_USER")
+    assert (unknown, job.state, job.error) == (False, pb.JOB_STATE_FAILED, "CREDENTIAL_UNVERIFIABLE")
+    assert state(api, nobody) == "UNVERIFIED"
+    assert channels(api, nobody) == []
 
 
 def test_everything_is_hidden_when_the_credential_is_revoked_until_another_is_verified(

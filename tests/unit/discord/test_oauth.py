@@ -279,6 +279,12 @@ async def test_describe_has_no_expiry_when_discord_names_none(bench: conftest.Be
         pytest.param(
             wire.reply(429, {"message": "slow", "retry_after": 3.0, "global": True}), errors.RateLimited, id="429"
         ),
+        pytest.param(wire.reply(404, b"<html>"), errors.DiscordTransient, id="404 without JSON"),
+        pytest.param(
+            wire.reply(404, {"message": "no", "code": 10013}), errors.CredentialUnverifiable, id="another 404"
+        ),
+        pytest.param(wire.reply(403, {"message": "no", "code": 50001}), errors.CredentialUnverifiable, id="403"),
+        pytest.param(wire.reply(400, {"message": "no", "code": 50035}), errors.CredentialUnverifiable, id="400"),
         pytest.param(wire.reply(503, b""), errors.DiscordTransient, id="503"),
         pytest.param(wire.reply(200, b"<html>"), errors.DiscordTransient, id="no JSON"),
         pytest.param(wire.reply(200, {**ABOUT, "application": None}), errors.DiscordTransient, id="no application"),
@@ -299,4 +305,59 @@ async def test_describe_proves_nothing_when_the_answer_is_no_authorization(
 
     assert type(raised.value) is problem
     assert len(bench.server.requests) == 1
+    assert bench.permits.balanced
+
+
+NOT_FOUND = {"message": "404: Not Found", "code": 0}
+"""What Discord answers for a route that it does not know."""
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        pytest.param(wire.reply(404, NOT_FOUND), id="route"),
+        pytest.param(wire.reply(405, {"message": "405: Method Not Allowed", "code": 0}), id="method"),
+    ],
+)
+async def test_describe_returns_the_user_alone_when_discord_does_not_know_the_route(
+    bench: conftest.Bench, unknown: bytes
+) -> None:
+    """As behind a proxy that knows some routes; scopes and expiry are the caller's, each call is charged as a proof."""
+    bench.server.answer(unknown, wire.reply(200, {"id": str(values.USER), "username": "someone"}))
+    pair = values.credential(scopes=("guilds",), expires_at=5.0)
+
+    found = await bench.oauth.describe(pair, conftest.PURPOSE)
+
+    assert found == ports.Authorization(values.USER, True, ("guilds",), 5.0)  # noqa: FBT003
+    assert [request.path for request in bench.server.requests] == ["/api/v10/oauth2/@me", "/api/v10/users/@me"]
+    assert {request.headers["authorization"] for request in bench.server.requests} == {"Bearer access"}
+    assert [charge.route for charge in bench.permits.charges] == ["GET /oauth2/@me", "GET /users/@me"]
+    assert all(charge.is_proof and charge.user_id == values.USER for charge in bench.permits.charges)
+    assert bench.permits.balanced
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        pytest.param(wire.reply(404, NOT_FOUND), errors.CredentialUnverifiable, id="unknown as well"),
+        pytest.param(wire.reply(403, {"message": "no", "code": 50001}), errors.CredentialUnverifiable, id="403"),
+        pytest.param(wire.reply(401, {"message": "no", "code": 0}), errors.TokenRefused, id="401"),
+        pytest.param(wire.reply(200, {"username": "someone"}), errors.DiscordTransient, id="no id"),
+        pytest.param(wire.reply(200, {"id": 7}), errors.DiscordTransient, id="odd id"),
+        pytest.param(wire.reply(200, b"[]"), errors.DiscordTransient, id="no object"),
+        pytest.param(wire.reply(404, b"<html>"), errors.DiscordTransient, id="404 without JSON"),
+        pytest.param(wire.DROP, errors.DiscordTransient, id="lost"),
+    ],
+)
+async def test_describe_proves_nothing_when_discord_does_not_name_the_user_either(
+    bench: conftest.Bench, answer: bytes, problem: type[Exception]
+) -> None:
+    """No third call, and no guess."""
+    bench.server.answer(wire.reply(404, NOT_FOUND), answer)
+
+    with pytest.raises(problem) as raised:
+        await bench.oauth.describe(values.credential(), conftest.PURPOSE)
+
+    assert type(raised.value) is problem
+    assert len(bench.server.requests) == 2
     assert bench.permits.balanced

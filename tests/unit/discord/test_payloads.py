@@ -173,9 +173,10 @@ def test_a_row_is_left_out_when_its_id_is_no_snowflake(text: str) -> None:
     assert payloads.decode_guilds(body(GUILD | {"id": text}), unreadable) == []
     assert payloads.decode_guild_ids(body(GUILD | {"id": text}), unreadable) == []
     assert payloads.decode_channels(body(CHANNEL | {"id": text}), 9, unreadable) == []
-    assert payloads.decode_member(json.dumps({"roles": [text, "5"]}).encode(), unreadable) == (None, (5,))
+    member = {"roles": [text, "5"], "user": {"id": text}}
+    assert payloads.decode_member(json.dumps(member).encode(), unreadable) == (None, (5,))
 
-    assert unreadable == {"guild": 1, "bot_guild": 1, "channel": 1, "role": 1}
+    assert unreadable == {"guild": 1, "bot_guild": 1, "channel": 1, "role": 1, "member": 1}
 
 
 @pytest.mark.parametrize("number", [1 << 63, 1 << 31, -(1 << 31) - 1, 10**400])
@@ -213,13 +214,23 @@ def test_texts_are_cut_when_they_are_longer_than_discord_allows() -> None:
 
 @pytest.mark.parametrize(
     ("user", "user_id"),
-    [({"id": "7", "username": "someone"}, 7), (None, None), ({}, None), ({"id": 7}, None), ({"id": "0"}, None)],
+    [
+        ({"id": "7", "username": "someone"}, 7),
+        (None, None),
+        ({}, None),
+        ({"id": 7}, 7),
+        ({"id": "0"}, None),
+        ([], None),
+    ],
 )
 def test_roles_are_read_when_a_member_is_sent(user: object, user_id: int | None) -> None:
-    """In Discord's order, with the user if one is named; all other fields are ignored."""
+    """In Discord's order, with the user if one is named, and counted if none is; all other fields are ignored."""
+    unreadable = payloads.Unreadable()
     member: dict[str, Any] = {"user": user, "nick": None, "roles": ["5", BIG], "joined_at": "2015-04-26T06:26:56+00:00"}
 
-    assert payloads.decode_member(json.dumps(member).encode()) == (user_id, (5, LARGEST))
+    assert payloads.decode_member(json.dumps(member).encode(), unreadable) == (user_id, (5, LARGEST))
+
+    assert unreadable["member"] == (user_id is None)
 
 
 def test_roles_are_refused_when_a_member_has_none_listed() -> None:

@@ -26,7 +26,7 @@ async def backend() -> fake_backend.FakeBackend:
 def credential_control(backend: fake_backend.FakeBackend) -> control_credential.CredentialControl:
     """Return the use case."""
     return control_credential.CredentialControl(
-        backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
+        backend.deps, backend.config, backend.metrics, control_job.JobControl(backend.deps, backend.config)
     )
 
 

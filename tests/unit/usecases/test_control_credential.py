@@ -25,7 +25,7 @@ async def backend() -> fake_backend.FakeBackend:
 def case(backend: fake_backend.FakeBackend) -> control_credential.CredentialControl:
     """Return the use case."""
     return control_credential.CredentialControl(
-        backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
+        backend.deps, backend.config, backend.metrics, control_job.JobControl(backend.deps, backend.config)
     )
 
 
@@ -110,7 +110,7 @@ UNREACHABLE = [
     errors.EgressBlocked(403, 60.0),
     errors.LimiterUnavailable(1.0),
     errors.DiscordOutage(5.0),
-    errors.DiscordRefused(400, 0),
+    errors.CredentialUnverifiable(404, 0),
 ]
 
 

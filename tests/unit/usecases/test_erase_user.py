@@ -353,7 +353,7 @@ async def test_status_is_missing_when_the_user_was_erased(backend: fake_backend.
     await case(backend).erase(USER)
 
     status = await control_credential.CredentialControl(
-        backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
+        backend.deps, backend.config, backend.metrics, control_job.JobControl(backend.deps, backend.config)
     ).get_status(USER)
 
     assert status.state is control_credential.CredentialState.MISSING

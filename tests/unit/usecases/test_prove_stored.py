@@ -38,7 +38,7 @@ async def run_job(backend: fake_backend.FakeBackend) -> model.Job:
 async def status(backend: fake_backend.FakeBackend) -> str:
     """Return the state that callers see."""
     control = control_credential.CredentialControl(
-        backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
+        backend.deps, backend.config, backend.metrics, control_job.JobControl(backend.deps, backend.config)
     )
     return (await control.get_status(USER)).state.value
 
@@ -116,7 +116,11 @@ async def test_the_work_goes_on_when_junk_is_beside_the_pair_in_use(backend: fak
 
 @pytest.mark.parametrize(
     "problem",
-    [errors.DiscordTransient("503"), errors.RateLimited("user", retry_after=5.0, why="used up")],
+    [
+        errors.DiscordTransient("503"),
+        errors.RateLimited("user", retry_after=5.0, why="used up"),
+        errors.CredentialUnverifiable(404, 0),
+    ],
     ids=lambda problem: type(problem).__name__,
 )
 async def test_the_pair_in_use_is_used_when_the_newer_one_cannot_be_proven_now(
@@ -226,3 +230,22 @@ async def test_the_pair_is_erased_when_a_member_answer_is_about_another_user(
     assert user is not None
     assert user.memberships == {}
     assert await status(backend) == "REAUTH_REQUIRED"
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["put while Discord was slow", "of an older release"])
+async def test_the_job_fails_and_the_pair_stays_when_discord_does_not_say_whose_it_is(
+    backend: fake_backend.FakeBackend,
+    old: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """Nothing is listed with it; the next job asks again."""
+    if old:
+        backend.users.put_old(USER, values.credential())
+    else:
+        await backend.users.put_unproven(USER, values.credential())
+    backend.oauth.fail(errors.CredentialUnverifiable(404, 0))
+
+    job = await run_job(backend)
+
+    assert (job.state, job.reason) == (model.JobState.FAILED, "CREDENTIAL_UNVERIFIABLE")
+    assert backend.discord.calls == []
+    assert await status(backend) == "UNVERIFIED"

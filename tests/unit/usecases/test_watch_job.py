@@ -396,7 +396,7 @@ async def test_a_snapshot_names_no_guild_when_the_users_consent_has_ended(backen
     stream = watch_job.JobWatcher(backend.deps).watch(await backend.get_job(), options())
     first, _ = await anext(stream)
     await control_credential.CredentialControl(
-        backend.deps, backend.config, control_job.JobControl(backend.deps, backend.config)
+        backend.deps, backend.config, backend.metrics, control_job.JobControl(backend.deps, backend.config)
     ).revoke(values.USER)
 
     rest = [message async for message, _ in stream]

@@ -26,6 +26,7 @@ INSIDE = {
     errors.ClientRefused,
     errors.CredentialBusy,
     errors.CredentialRejected,
+    errors.CredentialUnverifiable,
     errors.DiscordOutage,
     errors.AnswerTooLarge,
     errors.DocumentTooLarge,
