@@ -18,7 +18,7 @@ import aiohttp
 import stamina
 
 from indexing import errors, settings
-from indexing.discord import bodies, bounds, outage, payloads, routes
+from indexing.discord import bodies, http_errors, outage, payloads, routes
 from indexing.domain import model, ports
 from indexing.ratelimit import limiter, limits
 from indexing.telemetry import logs, metrics, tracing
@@ -28,15 +28,13 @@ USER_AGENT = "DiscordBot (https://github.com/discord-channel-indexer/discord-cha
 """Discord asks for this form and may block others (developers/reference.mdx:238, read 2026-08-06)."""
 PAGE_SIZE = 200
 """Most guilds in one page (resources/user.mdx, Get Current User Guilds)."""
+FULL_PAGE = PAGE_SIZE - 10
+"""Guilds from which a page of a user's list may be full: Discord sometimes leaves out rows (discord-api-docs #5886)."""
+MOST_USER_PAGES = 5
+"""Pages of one user's list; a user with more guilds gets those of the first pages."""
+MOST_BOT_PAGES = 5_000
+"""Pages of the bot's list: a million guilds."""
 ATTEMPTS = 2
-EDGE_PAUSE = 60.0
-"""Seconds to pause when the edge blocks this address without a time: our guess, it trades minutes."""
-EDGE_BLOCK_CODE = 40333
-"""Discord's JSON code for a request that its edge refuses (topics/opcodes-and-status-codes.mdx, read 2026-08-06)."""
-LIMIT_HEADERS = {"x-ratelimit-scope", "x-ratelimit-bucket", "x-ratelimit-global"}
-"""Headers of a 429 by which Discord, not its edge, answers (topics/rate-limits.mdx, read 2026-08-06)."""
-WRONG_TOKEN_CODES = {20001, 20002}
-"""Codes for a token of the wrong kind: the call is wrong, and the guild may be accessible (same page)."""
 PROBE_MAX_WAIT = 1.0
 """Longest wait for the permit of a probe, in seconds."""
 LOG_INTERVAL = 600.0
@@ -86,23 +84,6 @@ class _PreconditionFailed(Exception):
     """The call's precondition returned False; nothing was sent."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Response:
-    """An HTTP response; header names are in lower case. `body` is None when it is larger than the call allows."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytearray | None
-
-    @property
-    def error(self) -> payloads.ErrorBody | None:
-        """Discord's error body; None when the body is not Discord's. A 429 may show that by its headers alone."""
-        found = payloads.decode_error(self.body or b"")
-        if found is None and self.status == 429 and self.headers.keys() & LIMIT_HEADERS:  # noqa: PLR2004 -- HTTP
-            return payloads.ErrorBody("", is_global="x-ratelimit-global" in self.headers)
-        return found
-
-
 class DiscordClient:
     """
     Discord's HTTP API as port `ports.Discord`, which lists the errors.
@@ -137,10 +118,31 @@ class DiscordClient:
         ).on(errors.DiscordTransient)
 
     async def user_guilds(self, credential: ports.Credential, purpose: ports.Purpose) -> list[model.UserGuild]:
-        """Return all guilds of the credential's user, with approximate member counts."""
-        params = {"with_counts": "true", "limit": str(PAGE_SIZE)}
-        call = self._user_call(routes.user_guilds(), credential, purpose, params)
-        return await self._call(call, _at_once(payloads.decode_guilds))
+        """
+        Return all guilds of the credential's user, with approximate member counts; one call for almost all users.
+
+        A user is said to be in at most 200 guilds, one page, so only a page that may be full is followed by another.
+        """
+        found: dict[int, model.UserGuild] = {}
+        for pages in range(1, MOST_USER_PAGES + 1):
+            params = {"with_counts": "true", "limit": str(PAGE_SIZE)}
+            if found:
+                params["after"] = str(max(found))
+            call = self._user_call(routes.user_guilds(), credential, purpose, params)
+            before = len(found)
+            try:
+                page = await self._call(call, _at_once(payloads.decode_guilds))
+            except (errors.NoAccess, errors.Gone) as refusal:
+                # These two are about a guild; a list of guilds is refused for another reason.
+                raise errors.DiscordRefused(refusal.status, refusal.code) from refusal
+            found = {guild.guild_id: guild for guild in page} | found
+            if len(page) < FULL_PAGE or len(found) == before:
+                break
+            if pages > 1:
+                self._log.info("user_guilds_beyond_one_page", user=purpose.user_id, guilds=len(found))
+        else:
+            self._log.warning("user_guilds_cut", user=purpose.user_id, guilds=len(found))
+        return list(found.values())
 
     async def bot_guilds(self, purpose: ports.Purpose) -> frozenset[int]:
         """
@@ -150,12 +152,13 @@ class DiscordClient:
         """
         found: set[int] = set()
         after = 0
-        while True:
+        for _ in range(MOST_BOT_PAGES):
             page = await self._bot_guilds_after(after, purpose)
             found.update(page)
             if max(page, default=0) <= after:
                 return frozenset(found)
             after = max(page)
+        raise errors.DiscordTransient("the pages of the bot's guilds do not end")
 
     async def bot_is_in(self, guild_id: int, purpose: ports.Purpose) -> bool:
         """Return whether the bot is installed in the guild, by the page of guilds that begins at the guild's id."""
@@ -190,12 +193,8 @@ class DiscordClient:
             if answered_for not in {None, user_id}:
                 raise errors.CredentialOfAnotherUser
             return roles
-        try:
-            call = self._bot_call(routes.guild_member(guild_id, user_id), purpose)
-            answered_for, roles = await self._call(call, _at_once(payloads.decode_member))
-        except errors.TokenRefused as refusal:
-            # The refused token is the bot's; the user's is valid.
-            raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
+        call = self._bot_call(routes.guild_member(guild_id, user_id), purpose)
+        answered_for, roles = await self._call_as_bot(call, payloads.decode_member)
         if answered_for not in {None, user_id}:
             raise errors.DiscordTransient("the response is about another member")
         return roles
@@ -203,7 +202,17 @@ class DiscordClient:
     async def _bot_guilds_after(self, guild_id: int, purpose: ports.Purpose) -> list[int]:
         params = {"after": str(guild_id), "limit": str(PAGE_SIZE)}
         call = self._bot_call(routes.user_guilds(), purpose, params)
-        return await self._call(call, _at_once(payloads.decode_guild_ids))
+        try:
+            return await self._call_as_bot(call, payloads.decode_guild_ids)
+        except (errors.NoAccess, errors.Gone) as refusal:
+            raise errors.DiscordRefused(refusal.status, refusal.code) from refusal
+
+    async def _call_as_bot(self, call: Call, decode: Callable[[bytearray, payloads.Unreadable], T]) -> T:
+        """Make a call with the bot's token that a user's work may need: a refusal says nothing about their token."""
+        try:
+            return await self._call(call, _at_once(decode))
+        except errors.TokenRefused as refusal:
+            raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
 
     def _bot_call(self, route: routes.Route, purpose: ports.Purpose, params: Mapping[str, str] | None = None) -> Call:
         return Call(route, f"Bot {self._config.bot_token.get_secret_value()}", "bot", purpose, params or {})
@@ -242,7 +251,7 @@ class DiscordClient:
         async with contextlib.AsyncExitStack() as held:
             response = await self.send_once(call, held)
             if response.status != 200:  # noqa: PLR2004 -- HTTP OK
-                raise translate_error(response)
+                raise http_errors.translate_error(response)
             if response.body is None:
                 if call.max_body is not None:
                     raise errors.AnswerTooLarge(call.max_body)
@@ -266,7 +275,7 @@ class DiscordClient:
                 "discord_rows_unreadable", route=route, guild_id=call.route.guild_id, rows=dict(unreadable)
             )
 
-    async def send_once(self, call: Call, held: contextlib.AsyncExitStack | None = None) -> Response:
+    async def send_once(self, call: Call, held: contextlib.AsyncExitStack | None = None) -> http_errors.Response:
         """
         Send one request under one permit, and settle or return the permit; the response may have any status.
 
@@ -324,7 +333,7 @@ class DiscordClient:
                 await self._permits.give_back(permit)
         return holds
 
-    async def _send(self, call: Call, held: contextlib.AsyncExitStack) -> Response:
+    async def _send(self, call: Call, held: contextlib.AsyncExitStack) -> http_errors.Response:
         async with (
             asyncio.timeout(self._config.timeout) as timeout,
             self._session.request(
@@ -340,7 +349,7 @@ class DiscordClient:
             limit = (call.max_body or bodies.SMALL_LIMIT) if success else bodies.ERROR_LIMIT
             body = await self._bodies.read(response, limit, held, timeout)
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return Response(response.status, headers, body)
+            return http_errors.Response(response.status, headers, body)
 
 
 Decoder = Callable[[bytearray, payloads.Unreadable], Awaitable[T]]
@@ -354,9 +363,9 @@ def _at_once(decode: Callable[[bytearray, payloads.Unreadable], T]) -> Decoder[T
     return decoded
 
 
-def _answer_for_limiter(call: Call, response: Response, round_trip: float) -> limiter.Answer:
+def _answer_for_limiter(call: Call, response: http_errors.Response, round_trip: float) -> limiter.Answer:
     error = response.error if response.status in {403, 429} else None
-    is_discord = error is not None and error.code != EDGE_BLOCK_CODE
+    is_discord = error is not None and error.code != http_errors.EDGE_BLOCK_CODE
     if call.form is not None and response.status == 403:  # noqa: PLR2004 -- the token endpoint has errors of its own
         is_discord = is_discord or "error" in payloads.decode_object(response.body or b"")
     return limiter.Answer(
@@ -367,35 +376,3 @@ def _answer_for_limiter(call: Call, response: Response, round_trip: float) -> li
         body_global=error.is_global if error else False,
         is_discord=is_discord or response.status not in {403, 429},
     )
-
-
-def translate_error(response: Response) -> errors.IndexerError:
-    """
-    Return the error for a status and Discord's JSON code; topics/opcodes-and-status-codes.mdx lists the codes.
-
-    Only Discord's JSON, with `message` and `code`, says something about a guild, a user or a token. Everything else is
-    from something in between, and passes; a 403 or 429 without even `message` blocks this address.
-    """
-    status, body = response.status, response.error
-    if status in {403, 429} and (body is None or body.code == EDGE_BLOCK_CODE):
-        return errors.EgressBlocked(status, _header_wait(response, default=EDGE_PAUSE))
-    if status == 429 and body is not None:  # noqa: PLR2004 -- HTTP Too Many Requests
-        scope = "global" if body.is_global else response.headers.get("x-ratelimit-scope", "user")
-        wait = _header_wait(response, default=1.0) if body.retry_after is None else body.retry_after
-        return errors.RateLimited("route" if scope != "global" else scope, retry_after=wait, why=f"429 {scope}")
-    if not 400 <= status < 500 or status == 408 or body is None or body.code is None:  # noqa: PLR2004 -- HTTP
-        return errors.DiscordTransient(f"Discord answered {status}" + ("" if body else " without its JSON"))
-    kind = REFUSALS.get(status, errors.DiscordRefused)
-    return (errors.DiscordRefused if body.code in WRONG_TOKEN_CODES else kind)(status, body.code)
-
-
-REFUSALS: Mapping[int, type[errors.DiscordRefused]] = {
-    401: errors.TokenRefused,
-    403: errors.NoAccess,
-    404: errors.Gone,
-}
-
-
-def _header_wait(response: Response, *, default: float) -> float:
-    wait = bounds.header_wait(response.headers.get("retry-after", ""))
-    return default if wait is None else wait

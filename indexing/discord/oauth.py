@@ -24,7 +24,7 @@ import aiohttp
 from typing_extensions import TypeIs
 
 from indexing import errors, settings
-from indexing.discord import bounds, client, payloads, routes
+from indexing.discord import bounds, client, http_errors, payloads, routes
 from indexing.domain import ports
 from indexing.ratelimit import limits
 from indexing.telemetry import logs
@@ -89,7 +89,9 @@ class OAuth:
         named = _user_id(payloads.decode_object(response.body or b""))
         return ports.Authorization(named, True, credential.scopes, credential.expires_at)  # noqa: FBT003 -- as unknown
 
-    async def _get(self, route: routes.Route, credential: ports.Credential, purpose: ports.Purpose) -> client.Response:
+    async def _get(
+        self, route: routes.Route, credential: ports.Credential, purpose: ports.Purpose
+    ) -> http_errors.Response:
         """Call a route that describes the token, with the token itself."""
         token = credential.access_token
         call = client.Call(route, f"Bearer {token}", proof_identity(token), purpose)
@@ -107,13 +109,13 @@ class OAuth:
         self._met.add(trouble)
         return is_first
 
-    async def _post(self, route: routes.Route, form: dict[str, str], purpose: ports.Purpose) -> client.Response:
+    async def _post(self, route: routes.Route, form: dict[str, str], purpose: ports.Purpose) -> http_errors.Response:
         call = client.Call(route, self._authorization, "client", purpose, form=form)
         return await self._send(call, _translate_error)
 
     async def _send(
-        self, call: client.Call, translate: Callable[[client.Response], errors.IndexerError | None]
-    ) -> client.Response:
+        self, call: client.Call, translate: Callable[[http_errors.Response], errors.IndexerError | None]
+    ) -> http_errors.Response:
         outage = self._discord.outage
         await outage.check(call.purpose)
         try:
@@ -140,11 +142,11 @@ def proof_identity(access_token: str) -> str:
     return f"{limits.PROOF}:{hashlib.sha256(access_token.encode()).hexdigest()[:16]}"
 
 
-def _refusal(response: client.Response) -> errors.IndexerError | None:
+def _refusal(response: http_errors.Response) -> errors.IndexerError | None:
     """Return the error for a response that does not describe a token, None for a success."""
     if response.status == 200:  # noqa: PLR2004 -- HTTP OK
         return None
-    problem = client.translate_error(response)
+    problem = http_errors.translate_error(response)
     if isinstance(problem, errors.DiscordRefused) and not isinstance(problem, errors.TokenRefused):
         return errors.CredentialUnverifiable(problem.status, problem.code)
     return problem
@@ -208,7 +210,7 @@ def _is_token(value: object) -> TypeIs[str]:
     return value.isascii() and value.isprintable()
 
 
-def _translate_error(response: client.Response) -> errors.IndexerError | None:
+def _translate_error(response: http_errors.Response) -> errors.IndexerError | None:
     """
     Return the error for a response of the token endpoint, None for a success.
 
@@ -230,7 +232,7 @@ def _translate_error(response: client.Response) -> errors.IndexerError | None:
         return errors.ClientRefused(response.status, 0)
     if code and answered:
         return errors.DiscordRefused(response.status, 0)
-    return client.translate_error(response)
+    return http_errors.translate_error(response)
 
 
 def _error_code(fields: dict[str, object]) -> str:

@@ -50,6 +50,8 @@ class Discord(Protocol):
         errors.RateLimited: No permit within the purpose's `max_wait`, a 429, or (DiscordOutage) an outage of Discord.
         errors.LimiterUnavailable: The limiter's Redis cannot be reached; no call was made.
         errors.TokenRefused, errors.NoAccess, errors.Gone, errors.DiscordRefused: Permanent refusals.
+        errors.BotTokenRefused: The same of the bot's token, in calls for one user: `bot_guilds`, `bot_is_in`,
+            `member_roles`.
         errors.DiscordTransient: A transient failure.
         errors.EgressBlocked: The edge in front of Discord refuses this address.
     """

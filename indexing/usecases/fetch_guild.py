@@ -69,6 +69,7 @@ class GuildStep:
 
         Raises:
             errors.TokenRefused: A token is refused: the bot's in the step CHANNELS, the user's in ROLES.
+            errors.BotTokenRefused: The bot's token is refused in the step ROLES.
             errors.LimiterUnavailable, errors.StoreUnavailable: No step can run now.
         """
         try:
@@ -81,7 +82,7 @@ class GuildStep:
             return self._wait(work.task, errors.RateLimited("egress", retry_after=block.retry_after, why="blocked"))
         except errors.DiscordTransient as failure:
             return StepResult(self._retry_later(work.task, failure.reason))
-        except errors.TokenRefused:
+        except (errors.TokenRefused, errors.BotTokenRefused):
             raise
         except errors.DiscordRefused as refusal:
             return StepResult(_ended(work.task, model.TaskState.FAILED, refusal.reason))
@@ -115,7 +116,7 @@ class GuildStep:
         return freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
 
     def _retry_when_fetched_elsewhere(self, task: model.GuildTask) -> model.GuildTask:
-        return dataclasses.replace(_requeued(task), retry_at=self._deps.clock() + ELSEWHERE)
+        return dataclasses.replace(requeued(task), retry_at=self._deps.clock() + ELSEWHERE)
 
     def _count_visible(self, work: TaskContext, channels: Sequence[model.Channel]) -> model.GuildTask:
         """Count the channels that the user may see by their known roles; fetch the roles next if they matter."""
@@ -182,7 +183,7 @@ class GuildStep:
 
     def _wait(self, task: model.GuildTask, refusal: errors.RateLimited) -> StepResult:
         """Requeue the task. The job's other guilds continue only when the refusal concerns this guild alone."""
-        waiting = _requeued(task)
+        waiting = requeued(task)
         if refusal.budget == "route":
             if refusal.why.startswith("429"):
                 # A 429 from Discord, not a refusal of the limiter: attempts are counted, so that the task ends.
@@ -199,11 +200,11 @@ class GuildStep:
             return dataclasses.replace(_ended(task, model.TaskState.FAILED, reason), attempts=attempts)
         pause = freshness.backoff(attempts, base=self._config.retry_base)
         return dataclasses.replace(
-            _requeued(task), attempts=attempts, reason=reason, retry_at=self._deps.clock() + pause
+            requeued(task), attempts=attempts, reason=reason, retry_at=self._deps.clock() + pause
         )
 
 
-def _requeued(task: model.GuildTask) -> model.GuildTask:
+def requeued(task: model.GuildTask) -> model.GuildTask:
     """Return the task in its waiting state: RUNNING when only its roles are missing, else QUEUED."""
     state = model.TaskState.RUNNING if task.step is model.Step.ROLES else model.TaskState.QUEUED
     return dataclasses.replace(task, state=state)

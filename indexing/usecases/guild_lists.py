@@ -229,7 +229,8 @@ class BotGuilds:
             try:
                 if await self._deps.discord.bot_is_in(guild.guild_id, _without_user(purpose)):
                     found.add(guild.guild_id)
-            except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
+            except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked, errors.DiscordRefused):
+                # What the guild needs is the next listing's to find out; the start goes on without it.
                 break
         if found:
             await self._change_cached(lambda cached: cached | found)
@@ -273,11 +274,12 @@ class BotGuilds:
             if cached is None and not found:
                 # Nothing is known that it could lack many of, and it would hide everything.
                 found = await self._deps.discord.bot_guilds(_without_user(purpose))
-        except errors.TokenRefused as refusal:
-            raise errors.BotTokenRefused(refusal.status, refusal.code) from refusal
-        except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked):
+        except errors.BotTokenRefused:
+            raise
+        except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked, errors.DiscordRefused) as problem:
             if cached is None:
                 raise
+            self._log.warning("bot_guilds_not_listed", reason=problem.reason, error=str(problem))
             return cached[0]
         kept = await self._merge_listing(cached[0] if cached else frozenset(), found)
         await self._deps.bot_guilds.store(kept, self._deps.clock())

@@ -330,11 +330,14 @@ class GuildTaskRunner:
         work = fetch_guild.TaskContext(run.job, task, guild, membership, self._credential_for(run), began)
         purpose = run.step_purpose(self._deps.clock(), task, slot)
         try:
-            return await self._fetcher.run_step(work, purpose)
-        except errors.TokenRefused as refusal:
-            if task.step is model.Step.ROLES:
+            try:
+                return await self._fetcher.run_step(work, purpose)
+            except errors.TokenRefused:
+                if task.step is not model.Step.ROLES:
+                    raise
                 return await self._retry_with_bot_token(run, work, purpose)
-            self._log.exception("bot_token_refused", status=refusal.status)
+        except (errors.TokenRefused, errors.BotTokenRefused) as refusal:
+            self._log.error("bot_token_refused", status=refusal.status, code=refusal.code)
             return self._retry_after_bot_refusal(task)
         except errors.IndexerError:
             raise
@@ -349,9 +352,8 @@ class GuildTaskRunner:
         if task.reason == reason:
             return _failed(task, reason)
         retry_at = self._deps.clock() + BOT_RETRY_PAUSE
-        return fetch_guild.StepResult(
-            dataclasses.replace(task, state=model.TaskState.QUEUED, reason=reason, retry_at=retry_at)
-        )
+        waiting = fetch_guild.requeued(task)
+        return fetch_guild.StepResult(dataclasses.replace(waiting, reason=reason, retry_at=retry_at))
 
     async def _retry_with_bot_token(
         self, run: TurnState, work: fetch_guild.TaskContext, purpose: ports.Purpose

@@ -83,7 +83,7 @@ def test_tokens_are_compared_by_user_alone_when_discord_does_not_know_the_route(
     """As behind a proxy that knows some routes; when no route names the user, nothing is listed."""
     user, other, nobody = running.users[1], running.users[3], "900000000000000004"
     discord.ask("faults", MISSING)
-    verified = put(api, user.id, user.token, "another refresh token")
+    verified = put(api, user.id, user.token, "another-refresh-token")
     reason = reason_of(lambda: put(api, user.id, other.token))
     discord.ask("faults", MISSING | {"route": "GET /users/@me"})
     unknown = put(api, nobody, other.token)

@@ -137,6 +137,68 @@ async def test_roles_are_requested_with_the_bots_token_when_the_users_scope_is_m
     assert bench.permits.charges[0].identity == identity
 
 
+def user_page(first: int, number: int) -> bytes:
+    """Return a response with a page of a user's guilds."""
+    return wire.reply(200, [{"id": str(key), "permissions": "0"} for key in range(first, first + number)])
+
+
+@pytest.mark.parametrize(
+    ("pages", "wanted", "asked"),
+    [
+        pytest.param([user_page(1, 189)], 189, [""], id="one page"),
+        pytest.param([user_page(1, 199), user_page(201, 3)], 202, ["", "199"], id="a page that lacks a row"),
+        pytest.param([user_page(1, 200), wire.reply(200, [])], 200, ["", "200"], id="one full page"),
+        pytest.param([user_page(1, 200)] * 3, 200, ["", "200"], id="pages that repeat"),
+        pytest.param(
+            [user_page(first, 200) for first in range(1, 2_000, 200)], 1_000, ["", "200", "400", "600", "800"], id="cut"
+        ),
+    ],
+)
+async def test_user_guilds_reads_more_pages_when_the_first_may_be_full(
+    bench: conftest.Bench, pages: list[bytes], wanted: int, asked: list[str]
+) -> None:
+    """The documented maximum of 200 guilds is not assumed; almost all users cost one call."""
+    bench.server.answer(*pages)
+
+    found = await bench.discord.user_guilds(values.credential(), conftest.PURPOSE)
+
+    assert len({guild.guild_id for guild in found}) == len(found) == wanted
+    assert [request.path.partition("&after=")[2] for request in bench.server.requests] == asked
+    assert bench.permits.balanced
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "problem"),
+    [
+        (401, 0, errors.TokenRefused),
+        (403, 50025, errors.TokenRefused),
+        (403, 50026, errors.TokenRefused),
+        (403, 40002, errors.DiscordRefused),
+        (404, 0, errors.DiscordRefused),
+        (404, 10004, errors.DiscordRefused),
+    ],
+)
+async def test_a_list_is_refused_for_a_reason_of_its_own_when_discord_refuses_it(
+    bench: conftest.Bench, status: int, code: int, problem: type[Exception]
+) -> None:
+    """No access to a guild, or an unknown guild, cannot be the reason. The bot's list says nothing about a user."""
+    refusal = wire.reply(status, {"message": "no", "code": code})
+    bench.server.answer(refusal, refusal, refusal)
+    raised = []
+
+    for call in (
+        bench.discord.user_guilds(values.credential(), conftest.PURPOSE),
+        bench.discord.bot_guilds(conftest.PURPOSE),
+        bench.discord.bot_is_in(7, conftest.PURPOSE),
+    ):
+        with pytest.raises(errors.DiscordRefused) as failed:
+            await call
+        raised.append(type(failed.value))
+
+    bots = errors.BotTokenRefused if problem is errors.TokenRefused else problem
+    assert raised == [problem, bots, bots]
+
+
 async def test_bot_guilds_reads_every_page_when_there_are_many_guilds(bench: conftest.Bench) -> None:
     """Each page begins after the previous one's greatest id, in whatever order, and has its own permit."""
     mixed = json.loads(guild_page(1, 200).partition(b"\r\n\r\n")[2])

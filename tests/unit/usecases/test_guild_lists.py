@@ -129,10 +129,45 @@ async def test_the_failure_is_raised_when_there_is_no_cached_set(
 
 async def test_bot_token_refused_is_raised_when_the_bots_list_is_refused(backend: fake_backend.FakeBackend) -> None:
     """The user's token is not the cause."""
-    backend.discord.fail("installs", errors.TokenRefused(401, 0))
+    backend.discord.fail("installs", errors.BotTokenRefused(401, 0))
 
     with pytest.raises(errors.BotTokenRefused):
         await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        errors.BotTokenRefused(401, 0),
+        errors.DiscordRefused(403, 50001),
+        errors.DiscordTransient("503"),
+        errors.RateLimited("route", retry_after=1.0, why="429 user"),
+    ],
+    ids=lambda problem: type(problem).__name__,
+)
+async def test_a_start_goes_on_when_a_guild_outside_the_set_cannot_be_verified(
+    backend: fake_backend.FakeBackend, problem: errors.IndexerError
+) -> None:
+    """Whatever the answer is: the next listing finds out, and the user's token is not the cause."""
+    backend.discord.fail(("bot", 20), problem)
+
+    fetched = await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+
+    assert backend.discord.asked(("bot", 20)) == 1
+    assert {task.guild_id: task.reason for task in fetched.tasks} == {10: "", 20: "BOT_NOT_INSTALLED", 30: ""}
+
+
+async def test_the_cached_set_is_used_when_the_bots_list_is_refused(backend: fake_backend.FakeBackend) -> None:
+    """A 400, 403 or 404 of that route says nothing about any guild."""
+    case = lists(backend)
+    await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    backend.clock.advance(backend.config.bot_guilds_age)
+    backend.discord.fail("installs", errors.DiscordRefused(403, 50001))
+
+    fetched = await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+
+    assert backend.discord.asked("installs") == 2
+    assert {task.guild_id: task.reason for task in fetched.tasks} == {10: "", 20: "BOT_NOT_INSTALLED", 30: ""}
 
 
 async def test_nothing_is_stored_when_the_users_list_cannot_be_fetched(backend: fake_backend.FakeBackend) -> None:

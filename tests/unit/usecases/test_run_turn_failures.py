@@ -211,12 +211,19 @@ async def test_the_job_waits_when_an_expired_token_cannot_be_renewed_now(backend
     assert backend.discord.asked("list") == 1
 
 
-@pytest.mark.parametrize("what", ["installs", *GUILDS[:2]], ids=str)
+def refusals_of_bot(what: object, times: int) -> list[errors.DiscordRefused]:
+    """Return refusals of the bot's token; a listing of channels is refused as any token is."""
+    kind = errors.TokenRefused if isinstance(what, int) else errors.BotTokenRefused
+    return [kind(401, 0)] * times
+
+
+@pytest.mark.parametrize("what", ["installs", *GUILDS[:2], (USER, 10)], ids=str)
 async def test_the_users_consent_stays_valid_when_the_bots_token_is_refused(
     backend: fake_backend.FakeBackend, what: object
 ) -> None:
     """A bot token that is refused twice is the operator's problem."""
-    backend.discord.fail(what, *[errors.TokenRefused(401, 0)] * 2)
+    backend.discord.channels[10] = seven_guilds.for_role(10)
+    backend.discord.fail(what, *[errors.TokenRefused(401, 0)] * (what == (USER, 10)), *refusals_of_bot(what, 2))
     await backend.start_job()
 
     await backend.run_all_turns()
@@ -227,12 +234,14 @@ async def test_the_users_consent_stays_valid_when_the_bots_token_is_refused(
     assert await backend.users.credential(USER) == values.credential()
 
 
-@pytest.mark.parametrize("what", ["installs", *GUILDS[:2]], ids=str)
+@pytest.mark.parametrize("what", ["installs", *GUILDS[:2], (USER, 10)], ids=str)
 async def test_a_job_succeeds_when_the_bots_token_is_refused_once(
     backend: fake_backend.FakeBackend, what: object
 ) -> None:
     """Discord refuses valid tokens for a moment; the call is repeated some seconds later."""
-    backend.discord.fail(what, errors.TokenRefused(401, 0))
+    backend.discord.channels[10] = seven_guilds.for_role(10)
+    backend.discord.roles[USER, 10] = ()
+    backend.discord.fail(what, *[errors.TokenRefused(401, 0)] * (what == (USER, 10)), *refusals_of_bot(what, 1))
     await backend.start_job()
 
     await backend.run_all_turns()
