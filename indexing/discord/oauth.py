@@ -29,11 +29,13 @@ from indexing.domain import ports
 from indexing.ratelimit import limits
 from indexing.telemetry import logs
 
-INVALID_GRANT = "invalid_grant"
+GRANT_CODES = frozenset({"invalid_grant", "invalid_token", "expired_token", "invalid_refresh_token"})
+"""Codes that concern the refresh token, the only token in the request; the first is RFC 6749's, others are seen."""
+GRANT_TEXT = re.compile(rb"[^<]{0,200}\binvalid_grant\b[^<]{0,200}")
+"""The same code as a short text that is no JSON object and no page."""
+PASSING_CODES = frozenset({"server_error", "temporarily_unavailable"})
 CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
-OTHER_CODES = frozenset(
-    {*CLIENT_CODES, "unsupported_grant_type", "invalid_scope", "server_error", "temporarily_unavailable"}
-)
+OTHER_CODES = frozenset({*CLIENT_CODES, *PASSING_CODES, "unsupported_grant_type", "invalid_scope"})
 """OAuth2 error codes (RFC 6749, sections 4.1.2.1 and 5.2) that say nothing about the refresh token."""
 NAMES_THE_GRANT = re.compile(
     r"""refresh[ _-]?token | invalid[ _]grant | \bgrant\b[^.]{0,40}\b(expired|revoked|invalid)
@@ -223,9 +225,10 @@ def _translate_error(response: http_errors.Response) -> errors.IndexerError | No
         return None
     text = " ".join(_texts(fields))
     answered = response.status != 429 and response.status < 500  # noqa: PLR2004 -- HTTP
-    if code == INVALID_GRANT or (answered and code not in OTHER_CODES and _names_the_grant(text)):
+    named = code in GRANT_CODES or (not fields and GRANT_TEXT.fullmatch(response.body or b"") is not None)
+    if named or (answered and code not in OTHER_CODES and _names_the_grant(text)):
         return errors.GrantRefused(response.status, 0)
-    if response.status < 400:  # noqa: PLR2004 -- HTTP
+    if code in PASSING_CODES or response.status < 400:  # noqa: PLR2004 -- HTTP
         return errors.DiscordTransient(f"the token endpoint answered an error with status {response.status}")
     if answered and (code in CLIENT_CODES or (response.status == 401 and (code or response.error is not None))):  # noqa: PLR2004 -- HTTP
         # The header holds only the application's credentials.
@@ -239,7 +242,7 @@ def _error_code(fields: dict[str, object]) -> str:
     error = fields.get("error")
     if isinstance(error, dict):
         error = next((error[name] for name in ("code", "type", "error") if isinstance(error.get(name), str)), "error")
-    return error.lower() if isinstance(error, str) else ""
+    return re.sub("[ -]", "_", error.lower()) if isinstance(error, str) else ""
 
 
 def _texts(value: object, depth: int = 6) -> Iterator[str]:

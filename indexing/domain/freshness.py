@@ -127,6 +127,10 @@ def _schedule_in(interval: float, schedule: model.Schedule, now: float, rng: ran
     return dataclasses.replace(schedule, interval=interval, next_at=due)
 
 
+CONFIRMATION_PAUSE = 5.0
+"""Seconds between a listing that lacks much and the one that confirms it: an outage answers twice within a second."""
+
+
 def needs_confirmation(before: Collection[int], after: Collection[int], share: float) -> bool:
     """Return whether a listing lacks more than *share* of the known ids, so that a second one must confirm it."""
     return len(set(before) - set(after)) > share * len(before)

@@ -65,6 +65,7 @@ class GuildLists:
         self.bot_guilds = BotGuilds(deps, config)
         self._deps = deps
         self._config = config
+        self._log = logs.get(__name__)
 
     async def fetch_guild_list(self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose) -> GuildList:
         """
@@ -102,9 +103,13 @@ class GuildLists:
     async def _fetch_confirmed(
         self, known: model.User, credential: ports.Credential, purpose: ports.Purpose
     ) -> list[model.UserGuild]:
-        """Return the user's guilds; a list that lacks many known guilds is fetched a second time."""
+        """Return the user's guilds; a list that lacks many known guilds is fetched a second time, seconds later."""
         listed = await self._deps.discord.user_guilds(credential, purpose)
         if freshness.needs_confirmation(known.memberships, [guild.guild_id for guild in listed], MAX_UNCONFIRMED_LOSS):
+            self._log.warning(
+                "guild_list_lacks_many", user=known.user_id, known=len(known.memberships), listed=len(listed)
+            )
+            await asyncio.sleep(freshness.CONFIRMATION_PAUSE)
             return await self._deps.discord.user_guilds(credential, purpose)
         return listed
 

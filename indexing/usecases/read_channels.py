@@ -198,11 +198,13 @@ class ChannelFetcher:
         purpose: ports.Purpose,
         lease: "_Lease",
     ) -> list[model.Channel] | None:
-        """Return the listing to store; one that lacks many known channels is fetched a second time first."""
+        """Return the listing to store; one that lacks many known channels is fetched a second time, seconds later."""
         before = [channel.channel_id for channel in stored.channels] if stored is not None else []
         if not freshness.needs_confirmation(before, [channel.channel_id for channel in channels], MOST_LOST):
             return channels
         self._metrics.lists_verified.inc()
+        self._log.warning("channels_lack_many", guild_id=guild.guild_id, known=len(before), listed=len(channels))
+        await asyncio.sleep(freshness.CONFIRMATION_PAUSE)
         return await self._list(guild, purpose, lease)
 
     def _remember(self, listing: model.Listing, guild: model.Guild) -> None:

@@ -193,7 +193,7 @@ async def test_the_cache_stays_fresh_when_it_is_kept_fresh(backend: fake_backend
 
 
 async def test_a_list_is_fetched_twice_when_it_lacks_many_guilds(backend: fake_backend.FakeBackend) -> None:
-    """Discord has returned partial lists before; the second one counts, whatever it contains."""
+    """Discord has returned partial lists before; one that is read five seconds later counts, whatever it contains."""
     case = lists(backend)
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     whole = backend.discord.lists[USER]
@@ -205,9 +205,11 @@ async def test_a_list_is_fetched_twice_when_it_lacks_many_guilds(backend: fake_b
             backend.discord.lists[USER] = whole
 
     backend.discord.before_answer = the_rest_comes
+    began = backend.clock()
     units = (await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)).tasks
 
     assert (len(units), backend.discord.asked("list")) == (3, asked + 2)
+    assert backend.clock() - began >= 5.0
 
 
 async def test_memberships_end_when_a_list_lacks_them_twice(backend: fake_backend.FakeBackend) -> None:
