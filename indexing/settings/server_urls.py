@@ -100,8 +100,15 @@ def _with_port(host: str) -> str:
     return host if port else f"{host.rstrip(':')}:{SENTINEL_PORT}"
 
 
+def _check_text(url: str) -> None:
+    """Raise ValueError for what an editor or a copied text leaves in a URL; the drivers read it as part of a value."""
+    if not url.isprintable() or url != url.strip():
+        raise ValueError("must not begin or end with a blank, or contain control characters")
+
+
 def check_redis(url: str) -> None:
     """Raise ValueError for a URL of no supported form."""
+    _check_text(url)
     if not url.startswith(PLAIN_REDIS) and parse_sentinel(url) is None:
         raise ValueError(
             "must begin with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://; "
@@ -124,6 +131,7 @@ def check_mongodb(url: str) -> None:
     Reads see the writes before them, so they go to the primary. A write is done when a majority has it in its journal,
     and a write whose concern fails is an error within MONGODB_TIMEOUT. The client sets `w` and `timeoutMS` itself.
     """
+    _check_text(url)
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         raise ValueError("must begin with mongodb:// or mongodb+srv://")
     problems = [

@@ -60,7 +60,7 @@ def translated() -> Iterator[None]:
 
 def _is_too_large(error: pymongo.errors.PyMongoError) -> bool:
     if isinstance(error, pymongo.errors.BulkWriteError):
-        return any(item["code"] in TOO_LARGE for item in error.details.get("writeErrors", []))
+        return any(item.get("code") in TOO_LARGE for item in error.details.get("writeErrors", []))
     return isinstance(error, pymongo.errors.OperationFailure) and error.code in TOO_LARGE
 
 
@@ -118,7 +118,7 @@ async def insert_new(collection: Collection, rows: list[Document]) -> set[Any]:
 def _only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
     failed = error.details.get("writeErrors", [])
     unconfirmed = error.details.get("writeConcernErrors")
-    return bool(failed) and not unconfirmed and all(item["code"] == DUPLICATE_KEY for item in failed)
+    return bool(failed) and not unconfirmed and all(item.get("code") == DUPLICATE_KEY for item in failed)
 
 
 @contextlib.asynccontextmanager

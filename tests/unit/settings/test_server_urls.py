@@ -222,3 +222,20 @@ def test_a_mongodb_url_without_tls_is_refused_beyond_loopback_unless_allowed(url
 def test_a_mongodb_url_is_accepted_with_tls_or_on_loopback(url: str) -> None:
     """A URL of the form mongodb+srv has TLS by default."""
     assert settings.MongoSettings(url=url).warning == ""
+
+
+@pytest.mark.parametrize("rest", [" ", "\t", " \n", "\ufeff", "\u00a0", "\x00"], ids=repr)
+@pytest.mark.parametrize("is_first", [False, True], ids=["after", "before"])
+def test_a_url_is_refused_when_it_has_blanks_or_control_characters(
+    rest: str,
+    is_first: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """A driver would read them as part of a name or password; nothing of the URL is shown."""
+    for group, url in (
+        (settings.RedisSettings, "redis://me:secret@127.0.0.1:1/0"),
+        (settings.MongoSettings, "mongodb://me:secret@127.0.0.1:1/?authSource=admin"),
+    ):
+        with pytest.raises(pydantic.ValidationError, match="must not begin or end") as refused:
+            group(url=f"{rest}{url}" if is_first else f"{url}{rest}")
+
+        assert "secret" not in str(refused.value)

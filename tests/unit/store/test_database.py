@@ -75,10 +75,12 @@ async def test_no_error_is_raised_when_the_documents_exist_already() -> None:
     "details",
     [
         {"writeErrors": [{"code": 11000}, {"code": 121}]},
+        {"writeErrors": [{"code": 11000}, {"code": 16500, "errmsg": "Request rate is large"}]},
+        {"writeErrors": [{"code": 11000}, {"errmsg": "no code"}]},
         {"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 64}]},
         {"writeErrors": [], "writeConcernErrors": [{"code": 64}]},
     ],
-    ids=["another-error", "not-confirmed", "only-not-confirmed"],
+    ids=["another-error", "throttled", "without-code", "not-confirmed", "only-not-confirmed"],
 )
 async def test_a_failure_is_raised_when_duplicates_accompany_it(details: dict[str, object]) -> None:
     """One refused or unconfirmed insert among duplicates is a failure."""
