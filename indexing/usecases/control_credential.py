@@ -4,7 +4,8 @@ Put, look at, and revoke a user's credential.
 A pair that a caller brings is proven first (prove_token.py). A revoked pair is deleted first and revoked at Discord
 second, so that no process uses it whatever fails in between.
 
-Round trips of a put: 1 to Discord, 2 to Redis, 3 to MongoDB; for the pair that is in use already: 1 to MongoDB.
+Round trips of a put: 1 to Discord, 2 for a refused token, each with 2 to Redis; 3 to MongoDB. For the pair that is in
+use already: 1 to MongoDB.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from indexing.usecases import control_job, prove_token
 
 PROOF_TIMEOUT = 2.0
 """Longest time, in seconds, for which a caller waits for Discord's answer."""
+SECOND_PROOF_PAUSE = 1.0
+"""Seconds until a token that Discord refuses is asked for once more: Discord refuses good tokens for a moment."""
 REFUSED_FOR = 600.0
 """Seconds for which a refused token is remembered: each 401 counts towards the invalid-request limit of the fleet."""
 MOST_REFUSED = 10_000
@@ -158,7 +161,11 @@ class CredentialControl:
         purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", PROOF_TIMEOUT)
         try:
             async with asyncio.timeout(PROOF_TIMEOUT):
-                return await self._prover.prove(user_id, pair, purpose)
+                try:
+                    return await self._prover.prove(user_id, pair, purpose)
+                except errors.TokenRefused:
+                    await asyncio.sleep(SECOND_PROOF_PAUSE)
+                    return await self._prover.prove(user_id, pair, purpose)
         except errors.TokenRefused as refusal:
             self._remember_refused(key)
             raise errors.CredentialRefused from refusal

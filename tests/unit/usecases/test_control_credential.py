@@ -90,7 +90,7 @@ async def test_nothing_is_stored_when_the_pair_is_not_the_users(
 async def test_a_refused_token_is_remembered_when_it_is_put_again(backend: fake_backend.FakeBackend) -> None:
     """For ten minutes, whoever's it is said to be: each 401 counts towards the limit of the whole fleet."""
     control = case(backend)
-    backend.oauth.fail(errors.TokenRefused(401, 0))
+    backend.oauth.fail(*[errors.TokenRefused(401, 0)] * 2)
 
     for user_id in (values.USER, OTHER):
         with pytest.raises(errors.CredentialRefused):
@@ -98,9 +98,20 @@ async def test_a_refused_token_is_remembered_when_it_is_put_again(backend: fake_
     asked = len(backend.oauth.described)
     backend.clock.advance(control_credential.REFUSED_FOR)
 
-    assert asked == 1
+    assert asked == 2
     assert await control.put(values.USER, values.credential())
-    assert len(backend.oauth.described) == 2
+    assert len(backend.oauth.described) == 3
+
+
+async def test_a_pair_is_stored_when_discord_refuses_its_token_once(backend: fake_backend.FakeBackend) -> None:
+    """One refusal is no proof: a second later, the token is good."""
+    backend.oauth.fail(errors.TokenRefused(401, 0))
+    began = backend.clock()
+
+    assert await case(backend).put(values.USER, values.credential())
+
+    assert backend.clock() - began >= 1.0
+    assert await state(backend) == "ACTIVE"
 
 
 UNREACHABLE = [
