@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from indexer_service import inspect, migrate, rotate_keys
+from indexer_service import inspect, migrate, rotate_keys, stops
 from indexer_service.server import app, grpc_server
 from indexing import errors, settings
 from indexing.settings import display
 from indexing.telemetry import audit, logs, tracing
 
-Config = TypeVar("Config", settings.KeysConfig, settings.MigrationConfig)
+Config = TypeVar("Config", settings.KeysConfig, settings.MigrationConfig, settings.StopsConfig)
 GC_THRESHOLDS = (10_000, 10, 100)
 """
 When Python collects reference cycles: net allocations for the youngest generation, then collections of the one below.
@@ -62,6 +62,16 @@ def drop_rows() -> int:
     return _run(settings.load_migration, migrate.drop_rows)
 
 
+def show_stops() -> int:
+    """Print what stops the fleet; returns the exit code: 2 for invalid settings, 1 when Redis cannot be read."""
+    return _run(settings.load_stops, stops.show)
+
+
+def lift_stops() -> int:
+    """Lift what stops the fleet; returns the exit code: 2 for invalid settings, 1 for a refusal or a failure."""
+    return _run(settings.load_stops, stops.lift)
+
+
 def _run(load: Callable[[], Config], command: Callable[[Config], Coroutine[Any, Any, int]]) -> int:
     """Run a command that can be repeated, with the settings that *load* reads; returns its exit code."""
     try:
@@ -71,7 +81,10 @@ def _run(load: Callable[[], Config], command: Callable[[Config], Coroutine[Any, 
     except settings.BadSettings as problems:
         print(problems, file=sys.stderr)  # noqa: T201 -- for the person who starts it
         return 2
-    except errors.StoreUnavailable as problem:
+    except audit.CannotWrite as problem:
+        print(problem, file=sys.stderr)  # noqa: T201 -- as above
+        return 2
+    except (errors.StoreUnavailable, errors.QueueUnavailable, errors.LimiterUnavailable) as problem:
         print(f"not complete: {problem}; run it again to continue", file=sys.stderr)  # noqa: T201 -- as above
         return 1
     except KeyboardInterrupt:
@@ -99,7 +112,9 @@ usage: python -m indexer_service                            run the service
        python -m indexer_service settings                   print the settings in force, without secrets
        python -m indexer_service keys rotate                encrypt every stored credential again
        python -m indexer_service migrate [--drop-rows]      move the stored data to the form of this release
-       python -m indexer_service inspect guild|user ID      print what is stored of one\
+       python -m indexer_service inspect guild|user ID      print what is stored of one
+       python -m indexer_service stops                      print what stops all calls to Discord
+       python -m indexer_service stops lift                 lift it; recorded in the audit log\
 """
 COMMANDS = {
     "": serve,
@@ -107,6 +122,8 @@ COMMANDS = {
     "keys rotate": rotate,
     "migrate": migrate_rows,
     "migrate --drop-rows": drop_rows,
+    "stops": show_stops,
+    "stops lift": lift_stops,
 }
 
 

@@ -73,8 +73,8 @@ def invalid_requests_state(fleet: FleetState) -> limits.BudgetState:
     """Return the state of this address's invalid requests; while paused, at least background and refresh stop."""
     limit = limits.INVALID_REQUEST_LIMIT
     oldest = fleet.now / 60_000 - limit.window / 60
-    minutes = {name[1:]: count for name, count in fleet.egress.items() if name.startswith("m")}
-    count = int(sum(count for minute, count in minutes.items() if int(minute) > oldest))
+    minutes = [(name[1:], count) for name, count in fleet.egress.items() if name.startswith(("m", "o"))]
+    count = int(sum(count for minute, count in minutes if minute.isdecimal() and int(minute) > oldest))
     paused = max(fleet.seconds_until(fleet.egress.get("bulk", 0)), fleet.seconds_until(fleet.egress.get("all", 0)))
     return limits.BudgetState(
         kind="invalid_requests",

@@ -27,10 +27,12 @@ from indexing.settings.loading import ExporterConfig as ExporterConfig
 from indexing.settings.loading import KeysConfig as KeysConfig
 from indexing.settings.loading import MigrationConfig as MigrationConfig
 from indexing.settings.loading import Settings as Settings
+from indexing.settings.loading import StopsConfig as StopsConfig
 from indexing.settings.loading import load as load
 from indexing.settings.loading import load_exporter as load_exporter
 from indexing.settings.loading import load_keys as load_keys
 from indexing.settings.loading import load_migration as load_migration
+from indexing.settings.loading import load_stops as load_stops
 from indexing.settings.processes import ExporterSettings as ExporterSettings
 from indexing.settings.processes import ServiceSettings as ServiceSettings
 from indexing.settings.processes import WorkerSettings as WorkerSettings

@@ -59,6 +59,18 @@ class MigrationConfig:
     logs: infrastructure.LogSettings
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class StopsConfig:
+    """The groups of the commands that show and lift stops of the limiter."""
+
+    discord: discord_settings.DiscordSettings
+    limiter: discord_settings.LimiterSettings
+    redis: infrastructure.RedisSettings
+    mongo: infrastructure.MongoSettings
+    logs: infrastructure.LogSettings
+    audit: infrastructure.AuditSettings
+
+
 class BadSettings(Exception):
     """Some variables cannot be accepted; the message has one line for each problem, which begins with the variable."""
 
@@ -135,7 +147,14 @@ def load_migration() -> MigrationConfig:
     return MigrationConfig(**_load_groups(MigrationConfig))
 
 
-def _load_groups(config: type[Settings | ExporterConfig | KeysConfig | MigrationConfig]) -> dict[str, Any]:
+def load_stops() -> StopsConfig:
+    """Read the settings of the commands about stops from the environment; see `load`."""
+    return StopsConfig(**_load_groups(StopsConfig))
+
+
+def _load_groups(
+    config: type[Settings | ExporterConfig | KeysConfig | MigrationConfig | StopsConfig],
+) -> dict[str, Any]:
     groups, problems = read_groups(field.name for field in dataclasses.fields(config))
     if problems:
         raise BadSettings("\n".join(problems))

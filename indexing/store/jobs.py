@@ -29,6 +29,8 @@ from indexing.domain import job_updates, model
 from indexing.store import database, writer
 
 TRIES = 3
+OVERDUE = 10.0
+"""Seconds by which a job is overdue whose wait has been ended; sweeps enqueue what is 5 s overdue."""
 SCHEMA = 1
 """Number of the format of `guilds` and `tasks`. A process leaves jobs of a newer one to newer processes."""
 HEAD = {"guilds": 0, "tasks": 0}
@@ -168,6 +170,16 @@ class Jobs:
 
     def _expiry(self, created_at: float) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(created_at + self._retention, tz=datetime.UTC)
+
+
+async def end_waits(db: database.Database, budgets: Collection[str], now: float) -> int:
+    """Make the jobs overdue that wait for one of *budgets* beyond *now*; returns how many. A sweep enqueues them."""
+    with database.translated():
+        ended = await db["jobs"].update_many(
+            {"active": True, "waiting_for": {"$in": list(budgets)}, "next_turn_at": {"$gt": now}},
+            {"$set": {"next_turn_at": now - OVERDUE}},
+        )
+    return int(ended.modified_count)
 
 
 def _owned(job: model.Job) -> database.Document:
