@@ -8,7 +8,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-baseline proto-check docs docs-check \
-  dashboards dashboards-check lock check-deploy check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
+  dashboards dashboards-check lock check-deploy check-clients client-wheel check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-economy bench-overhead bench-admission bench-migrate \
   bench-index bench-read drill-drain drill-strangers chaos soak mutants sbom audit
 
@@ -150,6 +150,12 @@ $(AUDIT)/.ready: $(READY) deploy/audit.lock
 
 audit: $(AUDIT)/.ready  ## Look all pinned packages up in a database of vulnerabilities. Needs a connection. ARGS="-s osv"
 	$(AUDIT)/bin/python deploy/audit.py $(LOCK) $(ARGS)
+
+check-clients: $(READY)  ## Build callers' programs in Python, Go and TypeScript, and run them over restarts. Needs go, npm. ARGS=go
+	$(BIN)/python -m tests.clients $(ARGS)
+
+client-wheel: $(READY)  ## Build the Python client's wheel into dist.
+	cd indexer_client && ../$(BIN)/python -m hatchling build -t wheel -d ../dist
 
 check-image: $(READY)  ## Build the image without a registry and run it as a pod does; the script lists its needs.
 	deploy/docker/check_image.sh

@@ -1,0 +1,1 @@
+"""Programs of callers in other languages, built and run against a real stack: make check-clients."""
