@@ -376,15 +376,13 @@ class Overloaded(IndexerError):
 
 
 class TooManyWatchers(IndexerError):
-    """This process, or the job in this process, has reached its limit of WatchProgress streams."""
+    """This process, or the job or user in this process, has reached its limit of streams."""
 
     reason = "TOO_MANY_WATCHERS"
     retry_after = 5.0
 
     def __init__(self, limit: str) -> None:
-        super().__init__(
-            f"this {limit} has reached its limit of WatchProgress streams; close those that are not needed"
-        )
+        super().__init__(f"this {limit} has reached its limit of streams; close those that are not needed")
         self.limit = limit
 
 

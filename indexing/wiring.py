@@ -14,7 +14,16 @@ import redis.asyncio
 from indexing import concurrency, settings
 from indexing.discord import client, oauth
 from indexing.domain import ports
-from indexing.messaging import coordination, events, queue, redis_checks, redis_client, redis_sentinel, redis_watch
+from indexing.messaging import (
+    changes,
+    coordination,
+    events,
+    queue,
+    redis_checks,
+    redis_client,
+    redis_sentinel,
+    redis_watch,
+)
 from indexing.ratelimit import limiter, limits, redis_store
 from indexing.store import credentials, database, guilds, idempotency, jobs, migrations, schema, users
 from indexing.store.rows import channels, memberships, units, user_data
@@ -30,6 +39,7 @@ class Components:
     limiter: limiter.Limiter
     queue: queue.DramatiqQueue
     events: events.RedisEvents
+    changes: changes.RedisChanges
     redis: redis.asyncio.Redis
     store_limit: concurrency.AdaptiveLimit
     redis_watch: redis_watch.RedisWatch
@@ -48,25 +58,27 @@ class _Stores:
     jobs: ports.Jobs
 
 
-async def _open_stores(
+async def _open_stores(  # noqa: PLR0913 -- what the stores stand on
     db: database.Database,
     config: settings.Settings,
     form: schema.Schema,
     clock: ports.Clock,
+    *,
     observe: Callable[[float], None],
+    changed: changes.RedisChanges,
 ) -> _Stores:
     """Return the stores of the form in use; those of rows follow a migration while they are open."""
     vault = credentials.Vault(config.secrets.keys_for("credentials"))
     retention, of_jobs = config.indexing.retention, config.indexing.job_retention
     if await form.state() is schema.State.DOCUMENTS:
         return _Stores(
-            users.Users(db, vault, observe=observe),
-            guilds.Guilds(db, retention=retention, observe=observe),
+            users.Users(db, vault, observe=observe, announce=changed.announce_users),
+            guilds.Guilds(db, retention=retention, observe=observe, announce=changed.announce_guilds),
             jobs.Jobs(db, retention=of_jobs, observe=observe),
         )
     return _Stores(
-        memberships.RowUsers(db, vault, form, clock, observe=observe),
-        channels.RowGuilds(db, form, retention=retention, observe=observe),
+        memberships.RowUsers(db, vault, form, clock, observe=observe, announce=changed.announce_users),
+        channels.RowGuilds(db, form, retention=retention, observe=observe, announce=changed.announce_guilds),
         units.RowJobs(db, form, retention=of_jobs, observe=observe),
     )
 
@@ -97,6 +109,8 @@ async def open_components(
         await rate_limiter.warm_up()
         updates = events.RedisEvents(shared_redis, metrics.indexing.merged.inc)
         stack.push_async_callback(updates.close)
+        changed = changes.RedisChanges(shared_redis)
+        stack.push_async_callback(changed.close)
         watch = _make_watch(config, budgets, [limiter_redis, shared_redis, getattr(broker, "client", None)], metrics)
         await stack.enter_async_context(concurrency.background_tasks(redis_watch=watch.watch))
         turn_queue = queue.DramatiqQueue(broker, shared_redis, clock, watch.note_failure)
@@ -109,13 +123,13 @@ async def open_components(
         )
         vault = credentials.Vault(config.secrets.keys_for("credentials"))
         store_limit = concurrency.AdaptiveLimit(time.monotonic)
-        stores = await _open_stores(db, config, form, clock, store_limit.observe)
+        stores = await _open_stores(db, config, form, clock, observe=store_limit.observe, changed=changed)
         dependencies = ports.Dependencies(
             discord=discord,
             oauth=oauth.OAuth(discord, config.oauth),
             users=stores.users,
-            credentials=credentials.Credentials(db, vault),
-            unproven=credentials.Credentials(db, vault, slot=credentials.UNPROVEN),
+            credentials=credentials.Credentials(db, vault, announce=changed.announce_users),
+            unproven=credentials.Credentials(db, vault, slot=credentials.UNPROVEN, announce=changed.announce_users),
             guilds=stores.guilds,
             jobs=stores.jobs,
             queue=turn_queue,
@@ -131,6 +145,7 @@ async def open_components(
             rate_limiter,
             turn_queue,
             updates,
+            changed,
             shared_redis,
             store_limit,
             watch,

@@ -1,5 +1,6 @@
 """The real service over fakes, for tests that call its methods directly or over a connection."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -7,12 +8,20 @@ from typing import Any, cast
 from prometheus_client import registry
 
 from indexer_service import interceptors
-from indexer_service.api import page_tokens, servicer, streams
+from indexer_service.api import convert, page_tokens, servicer, streams
 from indexer_service.server import grpc_server
 from indexing import settings
 from indexing.ratelimit import limiter
 from indexing.telemetry import metrics
-from indexing.usecases import control_credential, control_job, erase_user, memberships, start_job, watch_job
+from indexing.usecases import (
+    control_credential,
+    control_job,
+    erase_user,
+    memberships,
+    start_job,
+    watch_index,
+    watch_job,
+)
 from tests import fake_backend
 
 KEY = b"k" * settings.KEY_BYTES
@@ -30,10 +39,18 @@ class NoLimits:
 
 def service(backend: fake_backend.FakeBackend, config: settings.ServiceSettings | None = None) -> servicer.Servicer:
     """Return the methods of the API over a backend."""
+    browser = backend.browser
     use_cases = servicer.UseCases(
         start=start_job.StartJob(backend.deps, backend.config, backend.turn_runner),
         watch=watch_job.JobWatcher(backend.deps),
-        browse=backend.browser,
+        browse=browser,
+        watch_index=watch_index.IndexWatcher(
+            backend.deps,
+            backend.config,
+            browser.cache,
+            encode_guild=convert.watched_guild,
+            monotonic=lambda: asyncio.get_running_loop().time(),
+        ),
         control=control_job.JobControl(backend.deps, backend.config),
         consent=control_credential.CredentialControl(
             backend.deps, backend.config, backend.metrics, control_job.JobControl(backend.deps, backend.config)

@@ -18,6 +18,7 @@ from indexer_client.cli import (
     credentials,
     erasure,
     errors,
+    index_watch,
     jobs,
     limits,
     service_tokens,
@@ -199,6 +200,20 @@ def channels(  # noqa: PLR0913 -- one parameter an option
         order=pb.CHANNEL_ORDER_ACTIVITY if order is ChannelOrder.ACTIVITY else pb.CHANNEL_ORDER_POSITION,
     )
     return call_service(context, lambda stub: browsing.list_channels(stub, request, as_json=as_json), user)
+
+
+@app.command(name="watch")
+def watch_user(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+    """
+    Watch what a user can see: guilds and channels that are added, changed (~) and removed, until interrupted.
+
+    With --json, each line is a WatchIndex message.
+    """
+    session: Session = context.obj
+    policy = session.retry_policy
+    return call_service(
+        context, lambda stub: index_watch.watch_index(stub, user, as_json=as_json, retry_policy=policy), user
+    )
 
 
 @app.command()

@@ -66,7 +66,9 @@ async def _follow_job(
             async for message in messages:
                 view.show_event(message, tracked.apply_event(message))
     except watch.StreamLost as lost:
-        raise errors.CliError(f"{lost}; check it with: indexer job {tracked.job.job_id}") from lost
+        raise errors.CliError(
+            f"{lost}; the job continues in the background; check it with: indexer job {tracked.job.job_id}"
+        ) from lost
 
 
 def _remaining_line(tracked: job_state.TrackedJob, remaining: int) -> str:

@@ -5,7 +5,7 @@ import datetime
 from google.protobuf import duration_pb2, message, timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing.domain import job_updates, model, reasons
+from indexing.domain import job_updates, model, ranking, reasons
 from indexing.ratelimit import limiter
 from indexing.usecases import control_credential, guild_views
 
@@ -115,19 +115,27 @@ def guild(view: guild_views.GuildView) -> pb.Guild:
         reason_code=reason(view.reason),
         advice=reasons.advice(view.reason),
         install_url=view.install_url,
-        rank=rank(view),
+        rank=rank(view.rank) if view.rank else None,
     )
 
 
-def rank(view: guild_views.GuildView) -> pb.Rank:
+def watched_guild(view: guild_views.GuildView) -> bytes:
+    """Return a guild as WatchIndex sends it, encoded: without what changes with time alone."""
+    row = guild(view)
+    for field in ("position", "rank", "fetch_time", "stale"):
+        row.ClearField(field)
+    return row.SerializeToString(deterministic=True)
+
+
+def rank(ranked: ranking.RankedGuild) -> pb.Rank:
     """
     Return a guild's rank and its signals, rounded to hundredths.
 
     The activity signal depends on the guild's newest message, which may be in a channel that is hidden from the user.
     The exact value would reveal the second of that message; hundredths reveal no more than its day.
     """
-    signals = {name: round(part, 2) for name, part in view.rank.contributions.items()}
-    return pb.Rank(pinned=view.rank.inputs.pinned, score=round(sum(signals.values()), 2), signals=signals)
+    signals = {name: round(part, 2) for name, part in ranked.contributions.items()}
+    return pb.Rank(pinned=ranked.inputs.pinned, score=round(sum(signals.values()), 2), signals=signals)
 
 
 def channel(row: model.Channel) -> pb.Channel:
@@ -163,7 +171,11 @@ def encoded_guild(view: guild_views.GuildView) -> bytes:
 
 def _as_first_field(row: message.Message) -> bytes:
     """Return a row as an element of the repeated field 1 (protobuf.dev/programming-guides/encoding)."""
-    body = row.SerializeToString()
+    return as_first_field(row.SerializeToString())
+
+
+def as_first_field(body: bytes) -> bytes:
+    """Return an encoded message as the value, or as an element, of field 1 of another message."""
     size, prefix = len(body), bytearray(b"\x0a")
     while size >= VARINT_MORE:
         prefix.append(size % VARINT_MORE | VARINT_MORE)

@@ -7,14 +7,32 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from indexer_service.api import convert, join_cache, lookups, page_tokens, streams, validate, watch_encoder
+from indexer_service.api import (
+    convert,
+    index_encoder,
+    join_cache,
+    lookups,
+    page_tokens,
+    streams,
+    validate,
+    watch_encoder,
+)
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
 from indexing.domain import job_updates, model, ports
 from indexing.ratelimit import limiter
 from indexing.telemetry import logs
-from indexing.usecases import browse, control_credential, control_job, erase_user, find_channels, start_job, watch_job
+from indexing.usecases import (
+    browse,
+    control_credential,
+    control_job,
+    erase_user,
+    find_channels,
+    start_job,
+    watch_index,
+    watch_job,
+)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MAX_CHANNEL_TYPE = 65_535
@@ -28,6 +46,7 @@ class UseCases:
     start: start_job.StartJob
     watch: watch_job.JobWatcher
     browse: browse.Browse
+    watch_index: watch_index.IndexWatcher
     control: control_job.JobControl
     consent: control_credential.CredentialControl
     erase: erase_user.EraseUser
@@ -47,6 +66,7 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
         self._users = users
         self._tokens = tokens
         self._encoder = watch_encoder.WatchEncoder(tokens)
+        self._index_encoder = index_encoder.IndexEncoder(tokens)
         self._slots = slots
         self._join_cache = join_cache.JoinCache(use_cases.events, use_cases.clock, self._make_join_response)
 
@@ -79,10 +99,9 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
         self, request: pb.WatchProgressRequest, context: Context
     ) -> None:
         """Stream a job's progress until it ends."""
-        requested = request.heartbeat if request.HasField("heartbeat") else None
         with validate.Checks() as check:
             selected = check(_watched, request)
-            heartbeat = check(validate.seconds, "heartbeat", requested, default=15.0, bounds=(5.0, 60.0))
+            heartbeat = check(_heartbeat, request)
         job = await self._use_cases.watch.find_job(**selected)
         logs.add(user=str(job.user_id))
         after = self._resume_position(request.resume_token, job)
@@ -98,6 +117,26 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
                         await self._slots.write(context, body)
                     del bodies
                     before = position
+
+    async def WatchIndex(  # type: ignore[override]  # writes to the context, to notice slow readers
+        self, request: pb.WatchIndexRequest, context: Context
+    ) -> None:
+        """Stream what a user may see, and how it changes."""
+        with validate.Checks() as check:
+            user_id = check(validate.snowflake, "user_id", request.user_id)
+            heartbeat = check(_heartbeat, request)
+        token = request.resume_token
+        after = self._index_encoder.position(user_id, token) if token else None
+        reset_reason = watch_index.TOKEN_TOO_OLD if token and after is None else ""
+        with self._slots.slot(f"user:{user_id}") as end_reason:
+            options = watch_index.WatchOptions(after, heartbeat, end_reason, reset_reason)
+            watch = self._use_cases.watch_index.watch(user_id, options)
+            async with contextlib.aclosing(watch):
+                async for message, position in watch:
+                    body = self._index_encoder.encode(user_id, message, position)
+                    del message
+                    await self._slots.write(context, body)
+                    del body
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """Return a job with its current progress."""
@@ -307,6 +346,12 @@ def _watched(request: pb.WatchProgressRequest) -> dict[str, Any]:
     if request.job_id:
         return {"job_id": validate.job_id("job_id", request.job_id)}
     return {"user_id": validate.snowflake("user_id", request.user_id)}
+
+
+def _heartbeat(request: pb.WatchProgressRequest | pb.WatchIndexRequest) -> float:
+    """Return the seconds between two heartbeats of a stream."""
+    requested = request.heartbeat if request.HasField("heartbeat") else None
+    return validate.seconds("heartbeat", requested, default=15.0, bounds=(5.0, 60.0))
 
 
 def _channel_filter(request: pb.ListChannelsRequest, check: validate.Checks) -> browse.ChannelFilter:

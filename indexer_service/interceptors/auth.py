@@ -58,6 +58,7 @@ METHOD_SCOPES = {
     "RetryJob": Scope.INDEX,
     "UpdatePreferences": Scope.INDEX,
     "WatchProgress": Scope.READ,
+    "WatchIndex": Scope.READ,
     "WaitJob": Scope.READ,
     "GetJob": Scope.READ,
     "ListJobs": Scope.READ,

@@ -18,6 +18,7 @@ from indexing.messaging import queue
 from indexing.telemetry import logs, metric_types, metrics, web
 from indexing.usecases import (
     browse,
+    change_notifier,
     control_credential,
     control_job,
     erase_user,
@@ -25,6 +26,7 @@ from indexing.usecases import (
     memberships,
     run_turn,
     start_job,
+    watch_index,
     watch_job,
 )
 
@@ -71,7 +73,10 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
             memberships.Memberships(components.dependencies).load,
         )
         slots = streams.StreamSlots(config.service, clock)
-        api = _make_servicer(config, components, starter, slots, clock)
+        use_cases = _make_use_cases(config, components, starter, clock)
+        notifier = use_cases.watch_index.notifier
+        tokens = page_tokens.PageTokens(config.secrets.keys_for("page tokens"))
+        api = servicer.Servicer(use_cases, components.dependencies.users, tokens, slots)
         components.events.add_listener(api.forget_joins)
         stack.enter_context(_serving_metrics(config.service.metrics_address, to))
         pause = min(MAX_BOT_GUILDS_CHECK, config.indexing.bot_guilds_age / 2)
@@ -81,6 +86,8 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
                 events=components.events.relay_updates,
                 bot_guilds=lambda: concurrency.repeat_every(pause, keep_fresh),
                 views=lambda: concurrency.repeat_every(WRITE_VIEWS_INTERVAL, api.write_views),
+                changes=lambda: components.changes.relay(notifier.notify),
+                versions=lambda: concurrency.repeat_every(change_notifier.POLL_INTERVAL, notifier.poll),
             )
         )
 
@@ -89,7 +96,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
                 api,
                 idempotency,
                 config.service,
-                _make_lifecycle(components, slots, starter),
+                _make_lifecycle(components, slots, starter, notifier),
                 outer=[interceptors.RequestContextInterceptor(), rpc_metrics],
             )
         )
@@ -118,31 +125,42 @@ async def _unless_stopped(
 
 
 def _make_lifecycle(
-    components: wiring.Components, slots: streams.StreamSlots, starter: start_job.StartJob
+    components: wiring.Components,
+    slots: streams.StreamSlots,
+    starter: start_job.StartJob,
+    notifier: change_notifier.ChangeNotifier,
 ) -> grpc_server.Lifecycle:
     def end_streams() -> None:
         slots.drain()
         components.events.wake_all_watchers()
+        notifier.wake_all()
         starter.release_waiters()
 
     return grpc_server.Lifecycle(end_streams, components.redis_watch.unready_reason)
 
 
-def _make_servicer(
+def _make_use_cases(
     config: settings.Settings,
     components: wiring.Components,
     starter: start_job.StartJob,
-    slots: streams.StreamSlots,
     clock: Callable[[], float],
-) -> servicer.Servicer:
-    use_cases = servicer.UseCases(
+) -> servicer.UseCases:
+    browser = browse.Browse(
+        components.dependencies,
+        config.indexing,
+        encode_channel=convert.encoded_channel,
+        encode_guild=convert.encoded_guild,
+        monotonic=time.monotonic,
+    )
+    return servicer.UseCases(
         start=starter,
         watch=watch_job.JobWatcher(components.dependencies),
-        browse=browse.Browse(
+        browse=browser,
+        watch_index=watch_index.IndexWatcher(
             components.dependencies,
             config.indexing,
-            encode_channel=convert.encoded_channel,
-            encode_guild=convert.encoded_guild,
+            browser.cache,
+            encode_guild=convert.watched_guild,
             monotonic=time.monotonic,
         ),
         control=(controls := control_job.JobControl(components.dependencies, config.indexing)),
@@ -153,9 +171,6 @@ def _make_servicer(
         limits=components.limiter,
         events=components.events,
         clock=clock,
-    )
-    return servicer.Servicer(
-        use_cases, components.dependencies.users, page_tokens.PageTokens(config.secrets.keys_for("page tokens")), slots
     )
 
 

@@ -719,6 +719,58 @@ class SearchChannelsResponse(_message.Message):
     outdated_guild_ids: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., outdated_guild_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class WatchIndexRequest(_message.Message):
+    __slots__ = ("user_id", "resume_token", "heartbeat")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    resume_token: str
+    heartbeat: _duration_pb2.Duration
+    def __init__(self, user_id: _Optional[str] = ..., resume_token: _Optional[str] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class WatchIndexResponse(_message.Message):
+    __slots__ = ("change", "reset", "bookmark", "going_away", "resume_token")
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    BOOKMARK_FIELD_NUMBER: _ClassVar[int]
+    GOING_AWAY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    change: GuildChange
+    reset: IndexReset
+    bookmark: Bookmark
+    going_away: GoingAway
+    resume_token: str
+    def __init__(self, change: _Optional[_Union[GuildChange, _Mapping]] = ..., reset: _Optional[_Union[IndexReset, _Mapping]] = ..., bookmark: _Optional[_Union[Bookmark, _Mapping]] = ..., going_away: _Optional[_Union[GoingAway, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class GuildChange(_message.Message):
+    __slots__ = ("channels", "guild_id", "guild", "replace", "removed_channel_ids", "removed")
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    GUILD_ID_FIELD_NUMBER: _ClassVar[int]
+    GUILD_FIELD_NUMBER: _ClassVar[int]
+    REPLACE_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_CHANNEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    channels: _containers.RepeatedCompositeFieldContainer[Channel]
+    guild_id: str
+    guild: Guild
+    replace: bool
+    removed_channel_ids: _containers.RepeatedScalarFieldContainer[str]
+    removed: bool
+    def __init__(self, channels: _Optional[_Iterable[_Union[Channel, _Mapping]]] = ..., guild_id: _Optional[str] = ..., guild: _Optional[_Union[Guild, _Mapping]] = ..., replace: _Optional[bool] = ..., removed_channel_ids: _Optional[_Iterable[str]] = ..., removed: _Optional[bool] = ...) -> None: ...
+
+class IndexReset(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: SnapshotReason
+    def __init__(self, reason: _Optional[_Union[SnapshotReason, str]] = ...) -> None: ...
+
+class Bookmark(_message.Message):
+    __slots__ = ("read_time",)
+    READ_TIME_FIELD_NUMBER: _ClassVar[int]
+    read_time: _timestamp_pb2.Timestamp
+    def __init__(self, read_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class PutCredentialRequest(_message.Message):
     __slots__ = ("user_id", "access_token", "refresh_token", "expire_time", "scopes", "request_id")
     USER_ID_FIELD_NUMBER: _ClassVar[int]

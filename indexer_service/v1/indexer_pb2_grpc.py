@@ -100,6 +100,11 @@ class IndexerServiceStub:
                 request_serializer=indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsRequest.SerializeToString,
                 response_deserializer=indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsResponse.FromString,
                 _registered_method=True)
+        self.WatchIndex = channel.unary_stream(
+                '/indexer_service.v1.IndexerService/WatchIndex',
+                request_serializer=indexer__service_dot_v1_dot_indexer__pb2.WatchIndexRequest.SerializeToString,
+                response_deserializer=indexer__service_dot_v1_dot_indexer__pb2.WatchIndexResponse.FromString,
+                _registered_method=True)
         self.PutCredential = channel.unary_unary(
                 '/indexer_service.v1.IndexerService/PutCredential',
                 request_serializer=indexer__service_dot_v1_dot_indexer__pb2.PutCredentialRequest.SerializeToString,
@@ -264,6 +269,25 @@ class IndexerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchIndex(self, request, context):
+        """WatchIndex streams what the user may see, as stored, and how it changes; it does not call Discord. The order is: a
+        reset and the user's guilds with their channels, a bookmark, then changes, with bookmarks between them.
+        What a role, an overwrite, the age of the stored data or the end of the user's consent takes away is removed.
+        Keep a map of guilds and a map of channels. For each change: if `removed`, delete the guild and its channels.
+        Otherwise delete the guild's channels if `replace`, and the removed channels, then store `guild` if it is present, and
+        the channels.
+        A new stream continues from the last resume token, on any server: guilds that have changed since then are sent
+        whole. A token of another user is INVALID_ARGUMENT.
+        A slow reader gets coalesced changes. A client that reads nothing for 60 s is disconnected (SLOW_CONSUMER). The stream
+        ends with going_away when its server drains, or after about an hour; a new stream continues from the last token.
+        An open stream counts as a view of the user's guilds, so they are refreshed more often.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND; also later, when the user is erased: delete everything),
+        UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutCredential(self, request, context):
         """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
         application. No call returns them. When Discord cannot be asked within 2 s, the tokens are stored unverified: they are
@@ -396,6 +420,11 @@ def add_IndexerServiceServicer_to_server(servicer, server):
                     servicer.SearchChannels,
                     request_deserializer=indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsRequest.FromString,
                     response_serializer=indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsResponse.SerializeToString,
+            ),
+            'WatchIndex': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchIndex,
+                    request_deserializer=indexer__service_dot_v1_dot_indexer__pb2.WatchIndexRequest.FromString,
+                    response_serializer=indexer__service_dot_v1_dot_indexer__pb2.WatchIndexResponse.SerializeToString,
             ),
             'PutCredential': grpc.unary_unary_rpc_method_handler(
                     servicer.PutCredential,
@@ -785,6 +814,33 @@ class IndexerService:
             '/indexer_service.v1.IndexerService/SearchChannels',
             indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsRequest.SerializeToString,
             indexer__service_dot_v1_dot_indexer__pb2.SearchChannelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/indexer_service.v1.IndexerService/WatchIndex',
+            indexer__service_dot_v1_dot_indexer__pb2.WatchIndexRequest.SerializeToString,
+            indexer__service_dot_v1_dot_indexer__pb2.WatchIndexResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -127,6 +127,21 @@ class IndexerServiceStub:
     user's ranking. Categories are left out.
     Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
     """
+    WatchIndex: _grpc.UnaryStreamMultiCallable[_indexer_pb2.WatchIndexRequest, _indexer_pb2.WatchIndexResponse]
+    """WatchIndex streams what the user may see, as stored, and how it changes; it does not call Discord. The order is: a
+    reset and the user's guilds with their channels, a bookmark, then changes, with bookmarks between them.
+    What a role, an overwrite, the age of the stored data or the end of the user's consent takes away is removed.
+    Keep a map of guilds and a map of channels. For each change: if `removed`, delete the guild and its channels.
+    Otherwise delete the guild's channels if `replace`, and the removed channels, then store `guild` if it is present, and
+    the channels.
+    A new stream continues from the last resume token, on any server: guilds that have changed since then are sent
+    whole. A token of another user is INVALID_ARGUMENT.
+    A slow reader gets coalesced changes. A client that reads nothing for 60 s is disconnected (SLOW_CONSUMER). The stream
+    ends with going_away when its server drains, or after about an hour; a new stream continues from the last token.
+    An open stream counts as a view of the user's guilds, so they are refreshed more often.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND; also later, when the user is erased: delete everything),
+    UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
+    """
     PutCredential: _grpc.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]
     """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
     application. No call returns them. When Discord cannot be asked within 2 s, the tokens are stored unverified: they are
@@ -237,6 +252,21 @@ class IndexerServiceAsyncStub(IndexerServiceStub):
     accents, and emoji before names; words may also be of the guild's name. Order: how well the name matches, then the
     user's ranking. Categories are left out.
     Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
+    """
+    WatchIndex: _aio.UnaryStreamMultiCallable[_indexer_pb2.WatchIndexRequest, _indexer_pb2.WatchIndexResponse]  # type: ignore[assignment]
+    """WatchIndex streams what the user may see, as stored, and how it changes; it does not call Discord. The order is: a
+    reset and the user's guilds with their channels, a bookmark, then changes, with bookmarks between them.
+    What a role, an overwrite, the age of the stored data or the end of the user's consent takes away is removed.
+    Keep a map of guilds and a map of channels. For each change: if `removed`, delete the guild and its channels.
+    Otherwise delete the guild's channels if `replace`, and the removed channels, then store `guild` if it is present, and
+    the channels.
+    A new stream continues from the last resume token, on any server: guilds that have changed since then are sent
+    whole. A token of another user is INVALID_ARGUMENT.
+    A slow reader gets coalesced changes. A client that reads nothing for 60 s is disconnected (SLOW_CONSUMER). The stream
+    ends with going_away when its server drains, or after about an hour; a new stream continues from the last token.
+    An open stream counts as a view of the user's guilds, so they are refreshed more often.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND; also later, when the user is erased: delete everything),
+    UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
     """
     PutCredential: _aio.UnaryUnaryMultiCallable[_indexer_pb2.PutCredentialRequest, _indexer_pb2.PutCredentialResponse]  # type: ignore[assignment]
     """PutCredential stores the user's OAuth2 tokens, encrypted, once Discord says that they belong to this user and to this
@@ -423,6 +453,27 @@ class IndexerServiceServicer(metaclass=_abc_1.ABCMeta):
         accents, and emoji before names; words may also be of the guild's name. Order: how well the name matches, then the
         user's ranking. Categories are left out.
         Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchIndex(
+        self,
+        request: _indexer_pb2.WatchIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_indexer_pb2.WatchIndexResponse], _abc.AsyncIterator[_indexer_pb2.WatchIndexResponse]]:
+        """WatchIndex streams what the user may see, as stored, and how it changes; it does not call Discord. The order is: a
+        reset and the user's guilds with their channels, a bookmark, then changes, with bookmarks between them.
+        What a role, an overwrite, the age of the stored data or the end of the user's consent takes away is removed.
+        Keep a map of guilds and a map of channels. For each change: if `removed`, delete the guild and its channels.
+        Otherwise delete the guild's channels if `replace`, and the removed channels, then store `guild` if it is present, and
+        the channels.
+        A new stream continues from the last resume token, on any server: guilds that have changed since then are sent
+        whole. A token of another user is INVALID_ARGUMENT.
+        A slow reader gets coalesced changes. A client that reads nothing for 60 s is disconnected (SLOW_CONSUMER). The stream
+        ends with going_away when its server drains, or after about an hour; a new stream continues from the last token.
+        An open stream counts as a view of the user's guilds, so they are refreshed more often.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (USER_NOT_FOUND; also later, when the user is erased: delete everything),
+        UNAVAILABLE (SLOW_CONSUMER, STORE_UNAVAILABLE), RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo (TOO_MANY_WATCHERS).
         """
 
     @_abc_1.abstractmethod

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
-from indexing.domain import id_sets, model, name_search, permissions
+from indexing.domain import id_sets, model, name_search, permissions, shown_channels
 
 MOST_NAMED = 2_000
 """Most ids that overwrites may name for views by group; a guild with more, which is rare, has views by user."""
@@ -74,6 +74,8 @@ class ChannelViews:
         ]
         self.bytes = size_of(indexed)
         self._views: dict[object, list[int]] = {}
+        self._shown_rows: list[shown_channels.Row] | None = None
+        self._packed: dict[object, bytes] = {}
         self._needs_roles: dict[object, bool] = {}
         sets = {id(row.overwrites): row.overwrites for row in indexed.channels}.values()
         self._roles = _named(each.roles_allow + each.roles_deny for each in sets)
@@ -108,6 +110,27 @@ class ChannelViews:
             if len(self._views) >= MOST_VIEWS:
                 self._views.clear()
             found = self._views[key] = permissions.visible_places(membership, self.channels, roles)
+        return found
+
+    @property
+    def shown_rows(self) -> list[shown_channels.Row]:
+        """The channels as streams compare them; computed when a stream first shows this version."""
+        if self._shown_rows is None:
+            rows = zip(self.channels, self.rows, self.sizes, strict=True)
+            self._shown_rows = [
+                shown_channels.Row(channel.channel_id, shown_channels.hash_of(row), size) for channel, row, size in rows
+            ]
+        return self._shown_rows
+
+    def packed(self, membership: model.Membership, roles: Collection[int] | None) -> bytes:
+        """Return `view` as a value of `shown_channels`, one object for all who see the same; rows must be bytes."""
+        key = self._key(membership, roles)
+        found = self._packed.get(key)
+        if found is None:
+            if len(self._packed) >= MOST_VIEWS:
+                self._packed.clear()
+            rows = [self.shown_rows[index] for index in self.view(membership, roles)]
+            found = self._packed[key] = shown_channels.pack((row.channel_id, row.row_hash) for row in rows)
         return found
 
     def needs_roles(self, membership: model.Membership) -> bool:

@@ -45,9 +45,14 @@ def was_fetched_since(guild: model.Guild | None, since: float) -> bool:
 
 def is_fresh(guild: model.Guild, *, now: float, max_age: float) -> bool:
     """Return whether the guild's channels do not need a new fetch at *now*."""
+    return now < fresh_until(guild, max_age=max_age)
+
+
+def fresh_until(guild: model.Guild, *, max_age: float) -> float:
+    """Return when the guild's channels need a new fetch; minus infinity when they were never fetched."""
     if guild.fetched_at is None:
-        return False
-    return now < max(guild.fetched_at + max_age, min(guild.schedule.next_at, guild.fetched_at + MAX_AGE_WHEN_VIEWED))
+        return float("-inf")
+    return max(guild.fetched_at + max_age, min(guild.schedule.next_at, guild.fetched_at + MAX_AGE_WHEN_VIEWED))
 
 
 def roles_are_fresh(membership: model.Membership, *, now: float, max_age: float) -> bool:

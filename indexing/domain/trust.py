@@ -34,7 +34,11 @@ class Trust:
     def trusts_channels(self, guild: model.Guild, now: float) -> bool:
         """Return whether the guild's stored channels and overwrites still apply."""
         refused = guild.access is model.Access.DENIED and guild.reason == reasons.NO_ACCESS
-        return not refused and guild.fetched_at is not None and now - guild.fetched_at < self._channels_age
+        return not refused and self.trusts_fetch(guild.fetched_at, now)
+
+    def trusts_fetch(self, fetched_at: float | None, now: float) -> bool:
+        """Return whether channels that were requested then still apply, as far as their age is concerned."""
+        return fetched_at is not None and now - fetched_at < self._channels_age
 
     def hides_channels(self, guild: model.Guild, membership: model.Membership, now: float) -> bool:
         """Return whether all channels of the guild are hidden from a member because of their age."""
@@ -47,3 +51,7 @@ class Trust:
     def channels_expiry(self, guild: model.Guild) -> float:
         """Return when the guild's channels become too old; minus infinity when they have no time."""
         return float("-inf") if guild.fetched_at is None else guild.fetched_at + self._channels_age
+
+    def roles_expiry(self, membership: model.Membership) -> float:
+        """Return when the user's role ids become too old; minus infinity when they are unknown."""
+        return float("-inf") if membership.roles_at is None else membership.roles_at + self._roles_age

@@ -142,7 +142,7 @@ class RedisEvents:
         """Return the jobs that have updates after these positions. One round trip."""
         with redis_client.translated():
             reply = await self._client.xread({_key(job_id): after for job_id, after in positions.items()}, count=1)
-        return {name.rsplit(":", 1)[1] for name, _ in _entries(reply)}
+        return {name.rsplit(":", 1)[1] for name, _ in read_entries(reply)}
 
     async def subscribe(self, job_id: str, after: str) -> ports.Subscription:
         """Subscribe to the job's updates after a position."""
@@ -214,7 +214,7 @@ class RedisEvents:
                 self._log.warning("events_unreadable", error=str(error))
                 await asyncio.sleep(RETRY_DELAY)
                 continue
-            for name, entries in _entries(reply):
+            for name, entries in read_entries(reply):
                 if name == self._wake_key:
                     wake_position = entries[-1][0].decode()
                 elif (job_feed := feeds.get(name.rsplit(":", 1)[1])) is not None:
@@ -255,7 +255,7 @@ def decode(position: bytes, fields: dict[bytes, bytes]) -> job_updates.JobUpdate
     return job_updates.JobUpdate(model.Job(*_JOB_VALUES(update.job)), update.tally, tasks, position.decode())
 
 
-def _entries(reply: object) -> list[tuple[str, list[tuple[bytes, dict[bytes, bytes]]]]]:
+def read_entries(reply: object) -> list[tuple[str, list[tuple[bytes, dict[bytes, bytes]]]]]:
     """Return (stream, entries) pairs from the reply's shape in RESP2 (a list of pairs) or RESP3 (a map)."""
     pairs: Any = reply.items() if isinstance(reply, dict) else reply or []
     streams = []

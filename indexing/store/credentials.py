@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers import aead
 
 from indexing import errors
 from indexing.domain import ports
-from indexing.store import database
+from indexing.store import database, writer
 
 ID_BYTES = 4
 NONCE_BYTES = 12
@@ -111,12 +111,21 @@ class Credentials:
         database: The database.
         safe: Seals the pairs.
         slot: Name of the sub-document of the pair; empty for the pair in use.
+        announce: Called with the id of a user who is shown more or less from now on.
     """
 
-    def __init__(self, database: database.Database, safe: Vault, *, slot: str = "") -> None:
+    def __init__(
+        self,
+        database: database.Database,
+        safe: Vault,
+        *,
+        slot: str = "",
+        announce: writer.Announce = lambda _: None,
+    ) -> None:
         self._users = database["users"]
         self._safe = safe
         self._slot = slot
+        self._announce = announce
         self._prefix = f"{slot}." if slot else ""
 
     async def get(self, user_id: int) -> ports.StoredCredential:
@@ -190,6 +199,7 @@ class Credentials:
                 projection=[*FIELDS, UNPROVEN],
                 return_document=pymongo.ReturnDocument.BEFORE,
             )
+        self._announce([user_id])
         for pair in (row or {}, (row or {}).get(UNPROVEN) or {}):
             if pair.get("credential"):
                 with contextlib.suppress(CannotOpen):
@@ -208,6 +218,8 @@ class Credentials:
         wanted = {"_id": user_id} | self._paths({"mark": version} | (only_if or {}))
         with database.translated():
             done = await self._users.update_one(wanted, change)
+        if done.matched_count and "$inc" in change:
+            self._announce([user_id])
         return bool(done.matched_count)
 
     def _end(self, fields: database.Document, shown_until: float) -> database.Document:

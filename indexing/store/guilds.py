@@ -62,11 +62,13 @@ class Guilds:
         *,
         retention: float = 30 * 86_400.0,
         observe: Callable[[float], None] = lambda _: None,
+        announce: writer.Announce = lambda _: None,
     ) -> None:
         self._guilds = db["guilds"]
         self._rosters = db["rosters"]
         self._retention = retention
-        self._writer = writer.Writer(self._guilds, observe=observe)
+        self._announce = announce
+        self._writer = writer.Writer(self._guilds, observe=observe, announce=announce)
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
         """Return the stored guilds, by id, without their channels."""
@@ -95,7 +97,7 @@ class Guilds:
         fields = {"name": 1, "icon": 1, "people": 1, "access": 1}
         rows = await database.find_by_ids(self._guilds, [guild.guild_id for guild in guilds], fields)
         before = {row["_id"]: row for row in rows}
-        new, changes = [], []
+        new, changes, changed = [], [], []
         for guild in guilds:
             old = before.get(guild.guild_id)
             has_bot = None if installed is None else guild.guild_id in installed
@@ -108,10 +110,12 @@ class Guilds:
                 new.append(row)
             elif any(old.get(name) != value for name, value in change.items()):
                 changes.append(pymongo.UpdateOne({"_id": guild.guild_id}, {"$set": change, "$inc": {"version": 1}}))
+                changed.append(guild.guild_id)
         inserted = await database.insert_new(self._guilds, new)
         if changes:
             with database.translated():
                 await self._guilds.bulk_write(changes, ordered=False)
+        self._announce([*changed, *(row["_id"] for row in new)])
         return inserted
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
@@ -123,6 +127,7 @@ class Guilds:
             # A new fencing token, so that a fetch in progress stores nothing.
             removed = REMOVED | {"oldest_gone_at": now}
             await self._guilds.update_many(was_in, {"$set": removed, "$inc": {"fence": 1, "version": 1}})
+        self._announce(guild_ids)
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Record views of guilds, and for which of them users wait."""

@@ -66,12 +66,18 @@ class Users:
     """Port `ports.Users`. Round trips: one for each method, up to three for `replace_guild_list`."""
 
     def __init__(
-        self, db: database.Database, safe: credentials.Vault, *, observe: Callable[[float], None] = lambda _: None
+        self,
+        db: database.Database,
+        safe: credentials.Vault,
+        *,
+        observe: Callable[[float], None] = lambda _: None,
+        announce: writer.Announce = lambda _: None,
     ) -> None:
         self._users = db["users"]
         self._rosters = db["rosters"]
         self._safe = safe
-        self._writer = writer.Writer(self._users, observe=observe)
+        self._announce = announce
+        self._writer = writer.Writer(self._users, observe=observe, announce=announce)
 
     async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
         """Store the credential, encrypted, in place of any older one."""
@@ -104,10 +110,10 @@ class Users:
     async def _change_or_insert(self, user_id: int, update: database.Document) -> None:
         """Change the user's document, which is stored first if it is missing."""
         with database.translated():
-            if (await self._users.update_one({"_id": user_id}, update)).matched_count:
-                return
-            await database.insert_new(self._users, [{"_id": user_id, "version": database.first_version()}])
-            await self._users.update_one({"_id": user_id}, update)
+            if not (await self._users.update_one({"_id": user_id}, update)).matched_count:
+                await database.insert_new(self._users, [{"_id": user_id, "version": database.first_version()}])
+                await self._users.update_one({"_id": user_id}, update)
+        self._announce([user_id])
 
     async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
@@ -141,6 +147,7 @@ class Users:
             mark = await self._grow_roster(known.user_id, listed | known.memberships.keys(), upsert=True)
         if not await self._replace_list(known, guilds, asked_at):
             return False
+        self._announce([known.user_id])
         if former := known.memberships.keys() - listed:
             await self._shrink_roster(known.user_id, former, mark)
         return True

@@ -17,7 +17,7 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pymongo
@@ -37,6 +37,8 @@ MOST = 1_000
 """Statements in one bulk."""
 STEP = "step"
 """Field with the number of the last ordered statement. Each owner of a document begins at 0."""
+Announce = Callable[[Collection[Any]], None]
+"""Called with the ids of documents after new versions of them were stored, so that other processes hear of it soon."""
 PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds before each retry of a failed bulk, so that data fetched from Discord survives a time-out."""
 
@@ -56,6 +58,11 @@ class _Statement:
         """The filter, which is false once the statement has been applied."""
         later = {STEP: {"$not": {"$gte": self.step}}} if self.step else {}
         return {**self.wanted, **later, "by": {"$ne": self.mark}}
+
+    @property
+    def makes_version(self) -> bool:
+        """Whether the statement was applied and made a new version of its document."""
+        return self.applied and "version" in self.update.get("$inc", {})
 
     def number(self, step: int) -> None:
         """Place the statement after those with smaller numbers."""
@@ -87,10 +94,12 @@ class Writer:
         collection: database.Collection,
         *,
         observe: Callable[[float], None] = lambda _: None,
+        announce: "Announce" = lambda _: None,
         interval: float = INTERVAL,
     ) -> None:
-        """*observe* is called with the seconds of every bulk, failed ones included."""
+        """*observe* is called with the seconds of every bulk, failed ones included; *announce* see `Announce`."""
         self._observe = observe
+        self._announce = announce
         self._collection = collection
         self._steps = itertools.count(1)
         self._group = concurrency.GroupCommit(self._commit, interval=interval)
@@ -138,6 +147,8 @@ class Writer:
             for one, each in zip(merged, now.values(), strict=True):
                 for statement in each:
                     statement.applied, statement.too_large = one.applied, one.too_large
+            if versions := [one.wanted["_id"] for one in merged if one.makes_version]:
+                self._announce(versions)
             left = later
 
     async def _persist(self, statements: list[_Statement], *, again: bool = False) -> None:

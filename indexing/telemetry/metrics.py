@@ -264,7 +264,7 @@ class ServiceMetrics(metric_types.Group):
             buckets=WAIT_BUCKETS,
             first=known,
         )
-        self.streams = self._gauge("indexer_streams_open", "WatchProgress streams open in this process.")
+        self.streams = self._gauge("indexer_streams_open", "WatchProgress and WatchIndex streams open in this process.")
         self.authentication_required = self._gauge(
             "indexer_authentication_required",
             "1 when callers must present a service token over TLS; 0 when at most the network restricts them.",

@@ -95,7 +95,7 @@ class Browse:
 
     @property
     def cache(self) -> read_cache.ReadCache:
-        """The cached users and guilds."""
+        """The cached users and guilds, which streams of the process share."""
         return self._cache
 
     def shown(self, user: model.User) -> Mapping[int, model.Membership]:

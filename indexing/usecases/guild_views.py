@@ -15,7 +15,7 @@ class GuildView:
         position: 0 is the most important one.
         channel_count: Channels that the user may see, None when the guild was never indexed.
         reason: Why channels are missing or stale; empty when the guild is complete.
-        rank: The inputs and score of the position.
+        rank: The inputs and score of the position; None where no position is shown.
         install_url: Where our bot can be installed; empty when it is installed.
     """
 
@@ -25,7 +25,7 @@ class GuildView:
     channel_count: int | None
     stale: bool
     reason: str
-    rank: ranking.RankedGuild
+    rank: ranking.RankedGuild | None
     install_url: str = ""
 
 
@@ -61,7 +61,7 @@ class GuildViewer:
         self,
         membership: model.Membership,
         views: channel_views.ChannelViews,
-        rank: ranking.RankedGuild,
+        rank: ranking.RankedGuild | None,
         position: int,
         now: float,
     ) -> GuildView:
@@ -85,7 +85,9 @@ class GuildViewer:
             install_url=_install_url(self._config.install_url, guild),
         )
 
-    def view_without_news(self, membership: model.Membership, rank: ranking.RankedGuild, position: int) -> GuildView:
+    def view_without_news(
+        self, membership: model.Membership, rank: ranking.RankedGuild | None, position: int
+    ) -> GuildView:
         """Return the view of a guild to a member whose guild list is too old: what the list itself said."""
         return GuildView(
             guild=without_news(membership.guild_id),

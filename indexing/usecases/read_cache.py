@@ -113,7 +113,7 @@ class ReadCache:
 
     async def user(self, user_id: int) -> model.User:
         """
-        Return the user as stored at or after the call.
+        Return the user as stored at or after the call, or `read_cache_max_age` before it.
 
         Raises:
             errors.UserNotFound: Nothing is stored of the user.
@@ -121,6 +121,16 @@ class ReadCache:
         known = self._users.get(user_id)
         if known is not None and self._is_young(known.checked_at):
             return known.user
+        return await self.stored_user(user_id)
+
+    async def stored_user(self, user_id: int) -> model.User:
+        """
+        Return the user as stored at or after the call, whatever `read_cache_max_age` is.
+
+        Raises:
+            errors.UserNotFound: Nothing is stored of the user.
+        """
+        known = self._users.get(user_id)
         began = self._monotonic()
         if known is not None:
             versions = await self._user_checks.fetch([user_id])

@@ -44,6 +44,8 @@ FINE = {
 }
 WAITS = {"StartIndexing", "WaitJob", "WatchProgress"}
 """Methods that may still wait at their deadline."""
+ENDLESS = "WatchIndex"
+"""A stream without an end: it is left at its first bookmark."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def _known() -> dict[str, list[str]]:
     users, guilds = [str(user) for user in USERS], [str(guild) for guild in GUILDS]
     positions = [[job, position] for job in JOBS for position in ("", "0-0", "9-9")]
     resume = [edge.TOKENS.sign(watch_encoder.PURPOSE, position) for position in positions]
+    resume += [edge.TOKENS.sign(f"index:{user}", value) for user in users for value in ([1, ""], [1, "x"], [2, ""])]
     pages = [edge.TOKENS.sign(f"guilds:{users[0]}", 1), edge.TOKENS.sign(f"jobs:{users[0]}", 1.5)]
     return {
         "user_id": users,
@@ -183,8 +186,10 @@ async def _call(channel: grpc.aio.Channel, method: Any, body: bytes) -> tuple[st
         async with asyncio.timeout(DEADLINE * 3):
             if method.server_streaming:
                 stream = channel.unary_stream(path, _unchanged, answer)(body, timeout=DEADLINE / 4)
-                async for _ in stream:
-                    pass
+                async for message in stream:
+                    if method.name == ENDLESS and message.HasField("bookmark"):
+                        stream.cancel()
+                        break
             else:
                 await channel.unary_unary(path, _unchanged, answer)(body, timeout=DEADLINE)
     except grpc.aio.AioRpcError as error:

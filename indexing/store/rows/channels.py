@@ -13,7 +13,7 @@ from typing import Any
 import pymongo
 
 from indexing.domain import id_sets, model, permissions, reasons
-from indexing.store import database, guilds, schema
+from indexing.store import database, guilds, schema, writer
 
 ROWS, DOCUMENTS = schema.State.ROWS, schema.State.DOCUMENTS
 
@@ -28,8 +28,9 @@ class RowGuilds(guilds.Guilds):
         *,
         retention: float = 30 * 86_400.0,
         observe: Callable[[float], None] = lambda _: None,
+        announce: writer.Announce = lambda _: None,
     ) -> None:
-        super().__init__(db, retention=retention, observe=observe)
+        super().__init__(db, retention=retention, observe=observe, announce=announce)
         self._channels = db["channels"]
         self._memberships = db["memberships"]
         self._form = form

@@ -13,7 +13,7 @@ from typing import Any
 import pymongo
 
 from indexing.domain import model, ports
-from indexing.store import credentials, database, schema, users
+from indexing.store import credentials, database, schema, users, writer
 from indexing.store.rows import channels
 
 ROWS, DOCUMENTS = schema.State.ROWS, schema.State.DOCUMENTS
@@ -26,7 +26,7 @@ LEAST = 1e-6
 class RowUsers(users.Users):
     """Port `ports.Users`. Round trips: those of `users.Users`, and 2 for the rows, 3 for a guild list."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- those of users.Users, and two
         self,
         db: database.Database,
         safe: credentials.Vault,
@@ -34,8 +34,9 @@ class RowUsers(users.Users):
         clock: ports.Clock,
         *,
         observe: Callable[[float], None] = lambda _: None,
+        announce: writer.Announce = lambda _: None,
     ) -> None:
-        super().__init__(db, safe, observe=observe)
+        super().__init__(db, safe, observe=observe, announce=announce)
         self._memberships = db["memberships"]
         self._form = form
         self._clock = clock

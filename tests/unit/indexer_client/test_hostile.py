@@ -36,6 +36,7 @@ COMMANDS = {
     "credential status": ("credential", "status", rows.USER),
     "credential revoke": ("credential", "revoke", rows.USER),
     "erase": ("erase", rows.USER, "--yes"),
+    "watch": ("watch", rows.USER),
 }
 
 OFFLINE = {"settings", "token new", "keys rotate"}
@@ -72,6 +73,11 @@ def server(server: service.FakeService) -> service.FakeService:
     job = _with(hostile(pb.Job.DESCRIPTOR), state=pb.JOB_STATE_RUNNING)
     failed = _with(job, state=pb.JOB_STATE_FAILED)
     server.add_response("WatchProgress", rows.moved(job), *events, rows.ended(failed))
+    change = hostile(pb.GuildChange.DESCRIPTOR)
+    replaced = [_with(change, guild_id="2", replace=True), _with(change, guild_id="2", removed=True)]
+    messages = [pb.WatchIndexResponse(change=each) for each in (change, *replaced)]
+    refused = service.Refusal(grpc.StatusCode.NOT_FOUND, HOSTILE)
+    server.add_response("WatchIndex", pb.WatchIndexResponse(bookmark=pb.Bookmark()), *messages, refused)
     return server
 
 

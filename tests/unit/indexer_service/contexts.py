@@ -1,5 +1,7 @@
 """The context of a call, without a server."""
 
+import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -23,8 +25,9 @@ class Context:
         ends: How often it was aborted.
     """
 
-    def __init__(self, *, remaining: float | None = None) -> None:
+    def __init__(self, *, remaining: float | None = None, stream_of: Any = pb.WatchProgressResponse) -> None:  # noqa: ANN401 -- a message class
         self.remaining = remaining
+        self._stream_of = stream_of
         self.metadata: tuple[tuple[str, str], ...] = ()
         self.trailing: tuple[tuple[str, str], ...] = ()
         self.written: list[Any] = []
@@ -56,7 +59,7 @@ class Context:
 
     async def write(self, message: object) -> None:
         """Record a message of a stream, which may be serialized."""
-        self.written.append(pb.WatchProgressResponse.FromString(message) if isinstance(message, bytes) else message)
+        self.written.append(self._stream_of.FromString(message) if isinstance(message, bytes) else message)
 
     async def abort_with_status(self, status: Any) -> None:  # noqa: ANN401 -- gRPC's own
         """Record the status and abort the call."""
@@ -80,3 +83,12 @@ class Context:
     def reason(self) -> str:
         """The reason in the status' ErrorInfo."""
         return str(self.detail(error_details_pb2.ErrorInfo).reason)
+
+
+async def open_stream(service: Any, request: pb.WatchIndexRequest, *, seconds: float = 1.0) -> Context:  # noqa: ANN401 -- the servicer, or a stand-in
+    """Watch an index for some seconds of a clockwork loop; returns the context with the messages."""
+    context = Context(stream_of=pb.WatchIndexResponse)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await service.WatchIndex(request, context)
+    return context

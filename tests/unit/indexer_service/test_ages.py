@@ -50,6 +50,7 @@ class Says(enum.Enum):
 SAYS = {
     "StartIndexing": Says.GUILDS,
     "WatchProgress": Says.GUILDS,
+    "WatchIndex": Says.CHANNELS,
     "ListGuilds": Says.GUILDS,
     "ListChannels": Says.CHANNELS,
     "GetGuild": Says.GUILDS,
@@ -107,6 +108,10 @@ class Bench:
         service: Any = edge.service(self.backend)
         found = []
         for request in self._requests_of(method):
+            if method == "WatchIndex":
+                watched = await contexts.open_stream(service, request)
+                found += [one.SerializeToString() for one in watched.written]
+                continue
             context = contexts.Context()
             handler: Callable[[Any, Any], Awaitable[Any]] = getattr(service, method)
             if method != "WatchProgress":

@@ -27,6 +27,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 REQUESTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "StartIndexing": (pb.StartIndexingRequest(user_id=USER), {}),
     "WatchProgress": (pb.WatchProgressRequest(job_id=JOB), {"job": JOB}),
+    "WatchIndex": (pb.WatchIndexRequest(user_id="9"), {"user": "9", "outcome": "USER_NOT_FOUND"}),
     "WaitJob": (pb.WaitJobRequest(job_id=JOB), {"job": JOB}),
     "GetJob": (pb.GetJobRequest(job_id=JOB), {"job": JOB}),
     "ListJobs": (pb.ListJobsRequest(user_id=USER), {}),
@@ -82,7 +83,7 @@ async def call(channel: grpc.aio.Channel, name: str, metadata: tuple[tuple[str, 
     method = getattr(pb_grpc.IndexerServiceStub(channel), name)
     found = method(REQUESTS[name][0], metadata=metadata, timeout=LONG)
     try:
-        if name == "WatchProgress":
+        if name in {"WatchProgress", "WatchIndex"}:
             async for _ in found:
                 pass
         else:

@@ -34,6 +34,7 @@ METHODS = [pytest.param(each, id=each.name) for each in pb.DESCRIPTOR.services_b
 EXPECTED_SCOPES = {
     "StartIndexing": "index",
     "WatchProgress": "read",
+    "WatchIndex": "read",
     "WaitJob": "read",
     "GetJob": "read",
     "ListJobs": "read",
