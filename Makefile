@@ -9,7 +9,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 .DEFAULT_GOAL := help
 .PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-baseline proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-clients client-wheel check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
-  bench-join bench-watch bench-economy bench-overhead bench-admission bench-migrate \
+  bench-join bench-watch bench-watch-index bench-economy bench-overhead bench-admission bench-migrate \
   bench-index bench-read drill-drain drill-strangers chaos soak mutants sbom audit
 
 help:  ## Show this list.
@@ -168,7 +168,7 @@ check-monitoring: $(READY)  ## Check rules and dashboards against a real Prometh
 
 ## Measure
 
-bench: bench-limiter bench-size bench-join bench-watch bench-economy bench-overhead bench-admission bench-migrate  ## Run all measurements.
+bench: bench-limiter bench-size bench-join bench-watch bench-watch-index bench-economy bench-overhead bench-admission bench-migrate  ## Run all measurements.
 
 bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)
@@ -188,6 +188,9 @@ bench-join: $(READY)  ## Starts that join a running job, against an empty handle
 
 bench-watch: $(READY)  ## 5,000 watchers of 1,000 jobs on one service process. ARGS="--watchers 500 --jobs 100"
 	$(BIN)/python -m tests.benchmarks.watch $(ARGS)
+
+bench-watch-index: $(READY)  ## 100 watchers of what they may see, 50 stored changes a second. ARGS="--watchers 20 --seconds 5"
+	$(BIN)/python -m tests.benchmarks.watch_index $(ARGS)
 
 bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale reads, waits. ARGS=--quick
 	$(BIN)/python -m tests.benchmarks.economy $(ARGS)
