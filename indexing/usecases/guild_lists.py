@@ -8,7 +8,8 @@ before it is trusted, because Discord sometimes answers with a part.
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from indexing import concurrency, errors, settings
 from indexing.domain import freshness, model, permissions, ports, ranking, reasons
@@ -214,32 +215,51 @@ class BotGuilds:
         return cached[0] if cached is not None else None
 
     async def with_new(
-        self, known: frozenset[int], guilds: Sequence[model.UserGuild], purpose: ports.Purpose
+        self,
+        known: frozenset[int],
+        guilds: Iterable[model.UserGuild | model.Membership],
+        purpose: ports.Purpose,
+        *,
+        only_theirs: bool = False,
     ) -> frozenset[int]:
-        """Return *known* with those of the user's guilds that have got our bot since; checks the likeliest ones."""
+        """
+        Return *known* with those of the user's guilds that have got our bot since; checks a few, the likeliest ones.
+
+        Only members who manage a server can install a bot; one of them may have installed it for this user, which
+        *only_theirs* does not consider.
+        """
         missing = [guild for guild in guilds if guild.guild_id not in known]
-        theirs = [guild for guild in missing if guild.owner or guild.permissions & permissions.CAN_INSTALL]
-        # Only members who manage a server can install a bot; one of them may have installed it for this user.
-        others = [guild for guild in missing if guild not in theirs]
-        found = set()
-        for guild in [*theirs[:MOST_ASKED_BY_START], *others][:MOST_ASKED_BY_START]:
-            if guild in others and self._deps.clock() < self._check_others_at:
+        theirs = {guild.guild_id for guild in missing if guild.owner or guild.permissions & permissions.CAN_INSTALL}
+        # In random order, so that repeated starts check all of them.
+        candidates = random.sample(sorted(theirs), len(theirs))
+        if not only_theirs:
+            candidates += [guild.guild_id for guild in missing if guild.guild_id not in theirs][:MOST_ASKED_BY_START]
+        found: set[int] = set()
+        asked = 0
+        for guild_id in candidates:
+            if asked == MOST_ASKED_BY_START or (guild_id not in theirs and self._deps.clock() < self._check_others_at):
                 break
-            if not await self._deps.bot_guilds.claim(f"{guild.guild_id}", ASKED_EVERY):
+            if not await self._deps.bot_guilds.claim(f"{guild_id}", ASKED_EVERY):
                 continue
-            if guild in others:
+            asked += 1
+            if guild_id not in theirs:
                 self._check_others_at = self._deps.clock() + OTHERS_EVERY
             if await self._deps.bot_guilds.count_question(ASKED_WINDOW) > MOST_ASKED:
                 break
             try:
-                if await self._deps.discord.bot_is_in(guild.guild_id, _without_user(purpose)):
-                    found.add(guild.guild_id)
+                if await self._deps.discord.bot_is_in(guild_id, _without_user(purpose)):
+                    found.add(guild_id)
             except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked, errors.DiscordRefused):
                 # What the guild needs is the next listing's to find out; the start goes on without it.
                 break
         if found:
             await self._change_cached(lambda cached: cached | found)
         return known | found
+
+    async def is_new_in(self, guilds: Iterable[model.Membership], purpose: ports.Purpose) -> bool:
+        """Return whether our bot was installed lately in one of the user's guilds that they can install it in."""
+        known = await self.get_cached()
+        return known is not None and await self.with_new(known, guilds, purpose, only_theirs=True) != known
 
     async def keep_fresh(self) -> None:
         """Refresh the cache when it is due, so that no start waits for it. Raises the errors of `ports.Discord`."""

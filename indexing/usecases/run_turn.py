@@ -67,6 +67,7 @@ class TurnRunner:
         self._config = config
         self._metrics = metrics
         self._lists = lists
+        self.bot_guilds = lists.bot_guilds
         reader = read_channels.ChannelFetcher(deps, config, metrics, lists.bot_guilds)
         self._credentials = tokens.TokenManager(deps, config, metrics)
         step = fetch_guild.GuildStep(deps, config, metrics, reader)

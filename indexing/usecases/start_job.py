@@ -21,6 +21,8 @@ QUEUE_FACTOR = 4
 """Starts that may wait for each running one; more are refused with a retry delay."""
 SECONDS_PER_START = 0.5
 """Estimated duration of a first turn with a healthy store; used for the retry delay."""
+NEW_BOT_WAIT = 1.0
+"""Longest time, in seconds, for finding out whether our bot was installed since the last job."""
 HANDOVER_GRACE = 2.0
 """Seconds that the first turn may run past the caller's wait, before a worker takes the job over."""
 
@@ -92,7 +94,7 @@ class StartJob:
         """
         await self._deps.users.credential(user_id)
         last = await self._deps.jobs.latest(user_id)
-        if last is not None and not force and self._is_fresh(last) and await self._is_shown(user_id):
+        if last is not None and not force and self._is_fresh(last) and await self._is_current(user_id):
             return await self._make_result(user_id, last.job_id, Disposition.FRESH, StartReason.LISTED_LATELY)
         if last is not None and not last.state.terminal:
             return await self._join(last, wait)
@@ -153,10 +155,23 @@ class StartJob:
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
-    async def _is_shown(self, user_id: int) -> bool:
-        """Return whether anything may be shown to the user; if not, a turn has to prove their credential first."""
+    async def _is_current(self, user_id: int) -> bool:
+        """
+        Return whether the last job still says everything.
+
+        It does not when nothing may be shown to the user, so that a turn has to prove their credential first, or when
+        they have installed our bot in a guild since: the caller starts again when the user comes back from there.
+        """
         user = await self._deps.users.load(user_id)
-        return user is not None and self._deps.clock() < user.shown_until
+        if user is None or self._deps.clock() >= user.shown_until:
+            return False
+        purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", NEW_BOT_WAIT)
+        try:
+            async with asyncio.timeout(NEW_BOT_WAIT):
+                return not await self._turn_runner.bot_guilds.is_new_in(user.memberships.values(), purpose)
+        except (errors.IndexerError, TimeoutError) as problem:
+            self._log.info("new_bots_not_checked", user=user_id, reason=type(problem).__name__)
+            return True
 
     def _is_fresh(self, last: model.Job) -> bool:
         if last.state is not model.JobState.SUCCEEDED or last.finished_at is None:

@@ -258,18 +258,20 @@ async def test_a_guild_is_indexed_when_the_bot_was_installed_a_moment_ago(
 
 
 async def test_few_guilds_are_checked_when_many_lack_the_bot(backend: fake_backend.FakeBackend) -> None:
-    """Three that the user manages, or one other; the rest cost no call."""
+    """Three that the user manages, or one other; the rest cost no call. Repeated starts check all that are managed."""
     theirs = [values.user_guild(100 + number, owner=True) for number in range(6)]
     await backend.add_user([*theirs, *(values.user_guild(200 + number) for number in range(6))])
     backend.discord.installed.clear()
 
-    await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    case, asked = lists(backend), []
+    for _ in range(3):
+        before = len(backend.discord.calls)
+        await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+        asked.append([call.what[1] for call in backend.discord.calls[before:] if isinstance(call.what, tuple)])
 
-    assert [call.what for call in backend.discord.calls if isinstance(call.what, tuple)] == [
-        ("bot", 100),
-        ("bot", 101),
-        ("bot", 102),
-    ]
+    assert [len(each) for each in asked] == [3, 3, 1]
+    assert {*asked[0], *asked[1]} == {100, 101, 102, 103, 104, 105}
+    assert asked[2] == [200]
 
 
 async def test_channels_are_hidden_when_two_lists_lack_the_guild(backend: fake_backend.FakeBackend) -> None:

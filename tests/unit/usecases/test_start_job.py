@@ -209,6 +209,54 @@ async def test_discord_is_not_called_when_everything_is_fresh(backend: fake_back
     assert len(backend.discord.calls) == asked
 
 
+@pytest.mark.parametrize("comes", [True, False], ids=["installed", "not installed"])
+async def test_a_new_job_starts_when_the_user_has_installed_the_bot_since_the_last(
+    backend: fake_backend.FakeBackend,
+    comes: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """One call about that guild alone says so; guilds where the user cannot install bots cost none."""
+    await backend.add_user([values.user_guild(10), values.user_guild(20, owner=True), values.user_guild(30)])
+    backend.discord.installed = {10}
+    backend.discord.latency = 0.0
+    case = starter(backend)
+    first = await case.start(USER, wait=10.0, immediate=4, force=False)
+    backend.clock.advance(10.0)
+    if comes:
+        backend.discord.installed.add(20)
+    asked = len(backend.discord.calls)
+
+    second = await case.start(USER, wait=10.0, immediate=4, force=False)
+
+    calls = [call.what for call in backend.discord.calls[asked:]]
+    assert sorted(states(first)) == ["SKIPPED", "SKIPPED", "SUCCEEDED"]
+    assert calls[0] == ("bot", 20)
+    if comes:
+        assert second.disposition is start_job.Disposition.CREATED
+        assert sorted(states(second)) == ["SKIPPED", "SUCCEEDED", "SUCCEEDED"]
+    else:
+        assert (second.disposition, second.job.job_id) == (start_job.Disposition.FRESH, first.job.job_id)
+        assert len(calls) == 1
+
+
+async def test_the_last_job_is_returned_when_the_bots_installation_cannot_be_checked_in_time(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """A start waits a second for that at most."""
+    await backend.add_user([values.user_guild(10), values.user_guild(20, owner=True)])
+    backend.discord.installed = {10}
+    backend.discord.latency = 0.0
+    case = starter(backend)
+    first = await case.start(USER, wait=10.0, immediate=4, force=False)
+    backend.clock.advance(10.0)
+    backend.discord.latency = 30.0
+    began = backend.clock()
+
+    second = await case.start(USER, wait=10.0, immediate=4, force=False)
+
+    assert (second.disposition, second.job.job_id) == (start_job.Disposition.FRESH, first.job.job_id)
+    assert backend.clock() - began <= start_job.NEW_BOT_WAIT + 0.1
+
+
 @pytest.mark.parametrize(
     ("force", "seconds", "failing", "why"),
     [
