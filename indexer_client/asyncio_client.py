@@ -71,11 +71,35 @@ class AsyncClient:
             errors.ClientError: The watch is refused, or no server answered for `Options.patience` seconds.
         """
         place = policy.Resume(time.monotonic(), self._options.patience, token)
+        events = self._follow("WatchProgress", place, lambda: place.request(job_id, user_id))
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def watch_index(self, user_id: str, *, token: str = "") -> AsyncGenerator[pb.WatchIndexResponse, None]:
+        """
+        Yield what a user may see, as it changes, without an end; `IndexState.apply` keeps it.
+
+        The stream reconnects and resumes by itself, on any server, from *token* on, which is that of an earlier
+        message; without one it begins with a snapshot.
+
+        Raises:
+            errors.ClientError: The watch is refused, or no server answered for `Options.patience` seconds. NOT_FOUND
+                means that nothing is stored of the user: forget what was kept.
+        """
+        place = policy.Resume(time.monotonic(), self._options.patience, token)
+        events = self._follow("WatchIndex", place, lambda: place.index_request(user_id))
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def _follow(self, method: str, place: policy.Resume, request: Callable[[], Any]) -> AsyncGenerator[Any, None]:
+        """Yield the messages of a stream that are for the caller, over any number of connections."""
         while not place.ended:
             failure = None
             call = None
             try:
-                call = self._open("WatchProgress", place.request(job_id, user_id), policy.STREAM_DEADLINE)
+                call = self._open(method, request(), policy.STREAM_DEADLINE)
                 while (message := await _next(call)) is not None:
                     if place.take(message, time.monotonic()):
                         yield message

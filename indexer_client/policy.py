@@ -118,6 +118,11 @@ class Resume:
         heartbeat = duration_pb2.Duration(seconds=HEARTBEAT)
         return pb.WatchProgressRequest(job_id=job_id, user_id=user_id, resume_token=self.token, heartbeat=heartbeat)
 
+    def index_request(self, user_id: str) -> pb.WatchIndexRequest:
+        """Return the request of the next stream of what a user may see."""
+        heartbeat = duration_pb2.Duration(seconds=HEARTBEAT)
+        return pb.WatchIndexRequest(user_id=user_id, resume_token=self.token, heartbeat=heartbeat)
+
 
 def backoff(failures: int) -> float:
     """Return a delay with jitter that grows with the failures in a row."""

@@ -63,10 +63,28 @@ class Client:
             errors.ClientError: The watch is refused, or no server answered for `Options.patience` seconds.
         """
         place = policy.Resume(time.monotonic(), self._options.patience, token)
+        return self._follow("WatchProgress", place, lambda: place.request(job_id, user_id))
+
+    def watch_index(self, user_id: str, *, token: str = "") -> Iterator[pb.WatchIndexResponse]:
+        """
+        Yield what a user may see, as it changes, without an end; `IndexState.apply` keeps it.
+
+        The stream reconnects and resumes by itself, on any server, from *token* on, which is that of an earlier
+        message; without one it begins with a snapshot.
+
+        Raises:
+            errors.ClientError: The watch is refused, or no server answered for `Options.patience` seconds. NOT_FOUND
+                means that nothing is stored of the user: forget what was kept.
+        """
+        place = policy.Resume(time.monotonic(), self._options.patience, token)
+        return self._follow("WatchIndex", place, lambda: place.index_request(user_id))
+
+    def _follow(self, method: str, place: policy.Resume, request: Callable[[], Any]) -> Iterator[Any]:
+        """Yield the messages of a stream that are for the caller, over any number of connections."""
         while not place.ended:
             failure, call = None, None
             try:
-                call = self._open("WatchProgress", place.request(job_id, user_id), policy.STREAM_DEADLINE)
+                call = self._open(method, request(), policy.STREAM_DEADLINE)
                 for message in call:
                     if place.take(message, time.monotonic()):
                         yield message

@@ -55,6 +55,47 @@ async def test_pages_are_followed_to_the_last() -> None:
     assert [request.page_token for request in server.requests["ListGuilds"]] == ["", "next"]
 
 
+async def follow(address: str, state: indexer_client.IndexState, seen: list[str | None], *, sync: bool) -> None:
+    """Keep a user's index until the service refuses it."""
+    if sync:
+        with indexer_client.Client(address) as client:
+            for message in client.watch_index("7"):
+                state.apply(message)
+                seen.append(message.WhichOneof("event"))
+        return
+    async with indexer_client.AsyncClient(address) as asynchronous:
+        async for message in asynchronous.watch_index("7"):
+            state.apply(message)
+            seen.append(message.WhichOneof("event"))
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_an_index_is_followed_over_streams_from_the_last_token(*, sync: bool) -> None:
+    """What the user may see is kept by `IndexState`; goodbyes and broken streams are not the caller's business."""
+
+    def changed(name: str, token: str, *, replace: bool = False) -> pb.WatchIndexResponse:
+        row = pb.Channel(channel_id="5", guild_id="1", name=name)
+        change = pb.GuildChange(guild_id="1", channels=[row], replace=replace)
+        return pb.WatchIndexResponse(change=change, resume_token=token)
+
+    state = indexer_client.IndexState()
+    seen: list[str | None] = []
+    refused = service.Refusal(grpc.StatusCode.NOT_FOUND, "user_id: user 7 is unknown")
+    bookmark = pb.WatchIndexResponse(bookmark=pb.Bookmark(), resume_token="t1")
+    leaving = pb.WatchIndexResponse(going_away=pb.GoingAway(), resume_token="t3")
+    with service.serving() as server:
+        server.add_response("WatchIndex", pb.WatchIndexResponse(reset=pb.IndexReset()), changed("a", "", replace=True))
+        server.add_response("WatchIndex", changed("b", "", replace=True), bookmark, changed("c", "t2"))
+        server.add_response("WatchIndex", leaving)
+        server.add_response("WatchIndex", refused)
+        with pytest.raises(errors.ClientError, match="unknown"):
+            await follow(server.address, state, seen, sync=sync)
+
+    assert [request.resume_token for request in server.requests["WatchIndex"]] == ["", "", "t2", "t3"]
+    assert seen == ["reset", "change", "change", "bookmark", "change"]
+    assert state.channels["1"]["5"].name == "c"
+
+
 async def test_a_watch_goes_on_over_streams_until_the_end() -> None:
     """Each stream continues from the last token; the caller sees rows once and the end."""
     with service.serving() as server:
