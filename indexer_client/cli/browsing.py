@@ -1,6 +1,6 @@
 """`indexer guilds` and `indexer channels`: list the stored index."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from indexer_client.cli import connection, escape, formatting, output, times
 from indexer_service.v1 import indexer_pb2 as pb
@@ -27,6 +27,12 @@ async def list_guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int
         async for guild in found:
             output.print_json(guild)
         return 0
+    print_guilds([guild async for guild in found], user)
+    return 0
+
+
+def print_guilds(guilds: Sequence[pb.Guild], user: str) -> None:
+    """Print guilds as a table."""
     output.print_table(
         ["guild", "~name", ">channels", "indexed", "~note"],
         [
@@ -37,10 +43,10 @@ async def list_guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int
                 times.date_and_time(guild.fetch_time) if guild.HasField("fetch_time") else "",
                 _note(guild),
             )
-            async for guild in found
+            for guild in guilds
         ],
+        empty=f"no guild of user {user} is stored; index them with: indexer index {user}",
     )
-    return 0
 
 
 async def list_channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as_json: bool) -> int:
@@ -50,7 +56,13 @@ async def list_channels(stub: connection.Stub, request: pb.ListChannelsRequest, 
         async for channel in found:
             output.print_json(channel)
         return 0
-    names = {guild.guild_id: formatting.guild_name(guild) async for guild in _fetch_guilds(stub, request.user_id)}
+    await print_channels(stub, [channel async for channel in found], request.user_id)
+    return 0
+
+
+async def print_channels(stub: connection.Stub, channels: Sequence[pb.Channel], user: str) -> None:
+    """Print channels as a table, with the names of their guilds."""
+    names = {guild.guild_id: formatting.guild_name(guild) async for guild in _fetch_guilds(stub, user)}
     output.print_table(
         ["channel", "~guild", "type", "~name", "last message"],
         [
@@ -61,10 +73,10 @@ async def list_channels(stub: connection.Stub, request: pb.ListChannelsRequest, 
                 escape.visible(channel.name),
                 times.date_and_time(channel.last_message_time) if channel.HasField("last_message_time") else "",
             )
-            async for channel in found
+            for channel in channels
         ],
+        empty=f"no channel that user {user} can see matches",
     )
-    return 0
 
 
 def _note(guild: pb.Guild) -> str:

@@ -1,8 +1,10 @@
 """The commands, their options and their help."""
 
 import asyncio
+import contextlib
 import dataclasses
 import enum
+import importlib.metadata
 import pathlib
 import subprocess
 import sys
@@ -36,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 credential = typer.Typer(help="Manage users' OAuth2 tokens.")
 app.add_typer(credential, name="credential")
@@ -66,6 +69,17 @@ class Session:
     retry_policy: watch.RetryPolicy
 
 
+def print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback
+    """Print the version, and end the command."""
+    if not wanted:
+        return
+    for name in ("discord-channel-indexer", "discord-channel-indexer-client"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            typer.echo(f"indexer {importlib.metadata.version(name)}")
+            break
+    raise typer.Exit
+
+
 @app.callback()
 def configure(  # noqa: PLR0913 -- one parameter an option
     context: typer.Context,
@@ -73,6 +87,9 @@ def configure(  # noqa: PLR0913 -- one parameter an option
         str, typer.Option(envvar="INDEXER_ADDRESS", help="Address of the service, as host:port.")
     ] = "127.0.0.1:50051",
     *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
     tls: Annotated[
         bool,
         typer.Option("--tls", envvar="INDEXER_CLIENT_TLS", help="Connect over TLS; the other --tls options imply it."),

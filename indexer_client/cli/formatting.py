@@ -15,6 +15,12 @@ DISPOSITIONS = {
     pb.DISPOSITION_JOINED: "joined: it was already running",
     pb.DISPOSITION_FRESH: "nothing to do: everything is fresh",
 }
+WAITS = {
+    pb.BUDGET_KIND_EGRESS: "the block of this address by Discord's edge to end",
+    pb.BUDGET_KIND_CREDENTIAL: "the user's tokens to be renewed",
+    pb.BUDGET_KIND_DISCORD: "Discord's outage to end",
+}
+"""What a job waits for that is no rate limit."""
 
 
 def guild_name(row: pb.JobGuild | pb.Guild) -> str:
@@ -47,8 +53,10 @@ def guild_state(row: pb.JobGuild) -> str:
 
 def throttle_notice(throttled: pb.Throttled) -> str:
     """Return the budget that the job waits for, and until when."""
-    budget = escape.visible(throttled.budget)
-    return f"waiting for the {budget} rate limit until {times.time_of_day(throttled.end_time)}"
+    words = WAITS.get(throttled.budget_kind) or f"the {escape.visible(throttled.budget)} rate limit"
+    if times.has_passed(throttled.end_time):
+        return f"waiting for {words}, about to continue"
+    return f"waiting for {words} until {times.time_of_day(throttled.end_time)}"
 
 
 def failure_line(row: pb.JobGuild) -> str:

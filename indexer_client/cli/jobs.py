@@ -58,6 +58,20 @@ async def index_user(stub: connection.Stub, request: pb.StartIndexingRequest, op
     return _report_failures(tracked)
 
 
+async def follow_job(stub: connection.Stub, job_id: str, options: IndexOptions) -> int:
+    """Show the progress of a job that was started before, and return the exit code."""
+    tracked, elapsed = job_state.TrackedJob(), views.elapsed_timer()
+    try:
+        async with views.open_view(tracked, output.make_console(sys.stdout), as_json=options.as_json) as view:
+            await _follow_job(watch.watch_events(stub, job_id, "", options.retry_policy), tracked, view)
+    except asyncio.CancelledError:
+        output.print_error(f"the job continues in the background; watch it again with: indexer jobs watch {job_id}")
+        raise
+    if not options.as_json:
+        output.print_line(formatting.job_summary(tracked, elapsed()))
+    return _report_failures(tracked)
+
+
 async def _follow_job(
     messages: AsyncGenerator[pb.WatchProgressResponse, None], tracked: job_state.TrackedJob, view: views.View
 ) -> None:
@@ -82,7 +96,8 @@ def _report_failures(tracked: job_state.TrackedJob) -> int:
             output.print_error(formatting.failure_line(row))
     job = tracked.job
     if job.state == pb.JOB_STATE_FAILED:
-        output.print_error(f"job {job.job_id} failed: {escape.visible(job.error) or 'no reason given'}")
+        advice = f". {escape.visible(job.advice)}" if job.advice else ""
+        output.print_error(f"job {job.job_id} failed: {escape.visible(job.error) or 'no reason given'}{advice}")
     elif job.state == pb.JOB_STATE_CANCELLED:
         output.print_error(f"job {job.job_id} was cancelled")
     return errors.EXIT_FAILURE if job.state in {pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED} else 0
@@ -91,10 +106,15 @@ def _report_failures(tracked: job_state.TrackedJob) -> int:
 async def show_job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
     """Print one job; returns the exit code."""
     answer = await stub.GetJob(pb.GetJobRequest(job_id=job_id), timeout=connection.DEADLINE)
+    return print_job(answer.job, as_json=as_json)
+
+
+def print_job(found: pb.Job, *, as_json: bool) -> int:
+    """Print a job; returns the exit code."""
     if as_json:
-        output.print_json(answer.job)
+        output.print_json(found)
         return 0
-    found, progress = answer.job, answer.job.progress
+    progress = found.progress
     output.print_line(f"job      {found.job_id}")
     output.print_line(f"user     {found.user_id}")
     output.print_line(f"state    {formatting.JOB_STATES.get(found.state, 'unknown')}{_state_detail(found)}")
@@ -105,6 +125,8 @@ async def show_job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
     output.print_line(f"created  {times.local_time(found.create_time):%Y-%m-%d %H:%M:%S}")
     if found.HasField("end_time"):
         output.print_line(f"finished {times.local_time(found.end_time):%Y-%m-%d %H:%M:%S}")
+    if found.advice:
+        output.print_line(f"advice   {escape.visible(found.advice)}")
     return 0
 
 

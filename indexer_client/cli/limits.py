@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from google.protobuf import timestamp_pb2
-from rich import progress_bar, table, text
+from rich import console, progress_bar, table, text
 
 from indexer_client.cli import connection, escape, output, times, views
 from indexer_service.v1 import indexer_pb2 as pb
@@ -15,6 +15,35 @@ INTERVAL = 1.0
 LOW_SHARE = 0.05
 """Free share of a budget at which its bar turns red; our guess."""
 BAR_WIDTH = 12
+LEAST_FOLDED = 3
+"""Routes with all permits free that are shown as one line."""
+WIDE = 72
+"""Columns of a terminal on which all columns of the table fit."""
+LEAST_NAME = 18
+"""Characters of a budget's name, at least."""
+
+
+def folded(budgets: Sequence[pb.Budget]) -> list[pb.Budget]:
+    """Return the budgets with those routes as one that have all their permits free and no pause."""
+    calm = [one for one in budgets if one.kind == "route" and one.free == one.capacity and not _is_paused(one)]
+    if len(calm) < LEAST_FOLDED:
+        return list(budgets)
+    together = pb.Budget(
+        kind="route",
+        key=f"({len(calm)} routes with all permits free)",
+        capacity=sum(one.capacity for one in calm),
+        free=sum(one.free for one in calm),
+        window=calm[0].window,
+    )
+    return [*(one for one in budgets if one not in calm), together]
+
+
+def cut_in_the_middle(words: str, width: int) -> str:
+    """Return a text of at most *width* characters: its beginning and its end, where a guild's id is."""
+    if len(words) <= width:
+        return words
+    end = (width - 1) * 2 // 3
+    return f"{words[: width - 1 - end]}…{words[len(words) - end :]}"
 
 
 class LimitsDisplay:
@@ -23,24 +52,35 @@ class LimitsDisplay:
     def __init__(self) -> None:
         self.budgets: Sequence[pb.Budget] = ()
 
-    def __rich__(self) -> table.Table:
-        """Return the table."""
-        drawn = table.Table(box=None, pad_edge=False, header_style="bold dim", expand=True)
-        drawn.add_column("budget", ratio=1, overflow="fold")
-        drawn.add_column("", width=BAR_WIDTH)
-        drawn.add_column("free", justify="right", no_wrap=True, min_width=len("10000/10000"))
-        drawn.add_column("window", justify="right", no_wrap=True, min_width=len("window"))
-        drawn.add_column("next free", no_wrap=True, overflow="ellipsis", min_width=len("12:34:56.789"))
-        for budget in self.budgets:
+    def __rich_console__(self, _screen: console.Console, options: console.ConsoleOptions) -> console.RenderResult:
+        """Yield the table, with fewer columns on a narrow terminal."""
+        wide = options.max_width >= WIDE
+        drawn = table.Table(box=None, pad_edge=False, header_style="bold dim", expand=wide)
+        drawn.add_column("budget", no_wrap=True)
+        if wide:
+            drawn.add_column("", width=BAR_WIDTH)
+        drawn.add_column("free", justify="right", no_wrap=True)
+        if wide:
+            drawn.add_column("window", justify="right", no_wrap=True)
+            drawn.add_column("next free", no_wrap=True, overflow="ellipsis", min_width=len("12:34:56.789"))
+        rows = folded(self.budgets)
+        room = options.max_width - (BAR_WIDTH + len("10000/10000") + len("window") + len("12:34:56.789") + 8)
+        width = max(LEAST_NAME, room if wide else options.max_width - len("10000/10000") - 2)
+        for budget in rows:
             share = budget.free / budget.capacity if budget.capacity else 0.0
-            style = "red" if share <= LOW_SHARE or budget.HasField("pause_end_time") else "green"
+            style = "red" if share <= LOW_SHARE or _is_paused(budget) else "green"
             bar = progress_bar.ProgressBar(
                 max(1, budget.capacity), budget.free, complete_style=style, finished_style=style
             )
-            name, numbers, window, following, note = (text.Text(cell) for cell in _cells(budget))
-            note.stylize("yellow")
-            drawn.add_row(name, bar, numbers, window, note or following)
-        return drawn
+            name, free, window, following, note = _cells(budget)
+            shown = text.Text(cut_in_the_middle(name, width))
+            if wide:
+                drawn.add_row(shown, bar, free, window, text.Text(note or following, "yellow" if note else ""))
+            else:
+                drawn.add_row(shown, text.Text(free, style))
+                if note:
+                    drawn.add_row(text.Text(f"  {cut_in_the_middle(note, width - 2)}", "yellow"), "")
+        yield drawn
 
 
 async def show_limits(stub: connection.Stub, users: Sequence[str], *, watch: bool, as_json: bool) -> int:
@@ -93,6 +133,10 @@ def _pause_reason(budget: pb.Budget) -> str:
     if budget.pause_reason not in pb.PauseReason.values() or not budget.pause_reason:
         return "no reason given"
     return pb.PauseReason.Name(budget.pause_reason).removeprefix("PAUSE_REASON_").lower()
+
+
+def _is_paused(budget: pb.Budget) -> bool:
+    return budget.HasField("pause_end_time")
 
 
 def _time_with_milliseconds(stamp: timestamp_pb2.Timestamp) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 from typer import exceptions
 
-from indexer_client.cli import commands, errors, escape, output, watch
+from indexer_client.cli import errors, escape, job_commands, output, watch
 
 EXIT_INTERRUPTED = 130
 
@@ -26,7 +26,7 @@ def run_process(arguments: Sequence[str]) -> int:
 
 def run_command(arguments: Sequence[str], retry_policy: watch.RetryPolicy) -> int:
     """Run one command; returns the exit code. *retry_policy* bounds the retries of a broken WatchProgress stream."""
-    return run_app(commands.app, "indexer", arguments, retry_policy)
+    return run_app(job_commands.app, "indexer", arguments, retry_policy)
 
 
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str], context_object: object) -> int:

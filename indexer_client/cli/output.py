@@ -52,13 +52,19 @@ def print_json(row: message.Message) -> None:
     print_line(written.replace("\x7f", "\\u007f"))  # the only ASCII control that JSON does not escape
 
 
-def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]], *, empty: str = "") -> None:
     """
     Write a table: aligned on a terminal, tab-separated without headings elsewhere.
+
+    A table without rows is the line *empty* on standard error, so that a program still reads nothing.
 
     The prefix `>` of a heading right-aligns its column. The prefix `~` allows the column to be cut when there is no
     room. Columns without it hold ids, which are never cut.
     """
+    cells = list(cells)
+    if not cells and empty:
+        print_error(empty)
+        return
     to = make_console(sys.stdout)
     if not to.is_terminal:
         for row in cells:

@@ -18,6 +18,11 @@ def time_of_day(stamp: timestamp_pb2.Timestamp) -> str:
     return local_time(stamp).strftime("%H:%M:%S")
 
 
+def has_passed(stamp: timestamp_pb2.Timestamp) -> bool:
+    """Return whether a time has passed on this machine's clock."""
+    return stamp.ToDatetime(tzinfo=datetime.UTC) <= datetime.datetime.now(tz=datetime.UTC)
+
+
 def date_and_time(stamp: timestamp_pb2.Timestamp) -> str:
     """Return the date and the time of day."""
     return local_time(stamp).strftime("%Y-%m-%d %H:%M")

@@ -7,6 +7,8 @@ from indexer_service.v1 import indexer_pb2 as pb
 USER = "806171784905752576"
 JOB = "0123456789abcdef0123456789abcdef"
 NOON = timestamp_pb2.Timestamp(seconds=1_795_435_200)
+LATER = timestamp_pb2.Timestamp(seconds=NOON.seconds + 1_000 * 86_400)
+"""A moment that does not pass while these tests are in use."""
 
 
 def job(state: str = "RUNNING", **more: object) -> pb.Job:

@@ -2,8 +2,10 @@
 
 import datetime
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from google.protobuf import timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
 from tests.unit.indexer_client import conftest, rows, service
@@ -105,7 +107,7 @@ def test_job_prints_state_wait_and_counts_when_the_job_is_throttled(
     server: service.FakeService, indexer: Indexer
 ) -> None:
     """Each fact is one line."""
-    throttled = pb.Throttled(budget="user", end_time=rows.NOON)
+    throttled = pb.Throttled(budget="user", end_time=rows.LATER)
     progress = pb.Progress(total=60, succeeded=31, skipped=13, queued=16)
     server.add_response("GetJob", pb.GetJobResponse(job=rows.job(throttled=throttled, progress=progress)))
 
@@ -149,3 +151,145 @@ def test_limits_prints_every_budget_when_the_output_is_no_terminal(
     assert two.startswith("user 7\t0/5\t5 s\t\tpaused until ")
     assert two.endswith(": shared")
     assert list(server.requests["GetRateLimits"][0].user_ids) == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method", "answer", "printed"),
+    [
+        (
+            ["jobs", "list", "7"],
+            "ListJobs",
+            pb.ListJobsResponse(jobs=[rows.job("SUCCEEDED", progress=pb.Progress(total=3, succeeded=2, skipped=1))]),
+            f"{rows.JOB}\tsucceeded\t",
+        ),
+        (["jobs", "show", rows.JOB], "GetJob", pb.GetJobResponse(job=rows.job()), f"job      {rows.JOB}"),
+        (["jobs", "wait", rows.JOB], "WaitJob", pb.WaitJobResponse(job=rows.job()), "state    running"),
+        (["jobs", "cancel", rows.JOB], "CancelJob", pb.CancelJobResponse(job=rows.job("CANCELLED")), "cancelled"),
+        (["jobs", "retry", rows.JOB], "RetryJob", pb.RetryJobResponse(job=rows.job()), "running"),
+        (["guild", "7", "9"], "GetGuild", pb.GetGuildResponse(guild=pb.Guild(guild_id="9", name="nine")), "9\tnine"),
+        (
+            ["channel", "7", "5"],
+            "GetChannel",
+            pb.GetChannelResponse(channel=pb.Channel(channel_id="5", guild_id="9", name="five")),
+            "5\t9\ttext\tfive",
+        ),
+        (
+            ["check", "7", "5", "6"],
+            "BatchGetChannels",
+            pb.BatchGetChannelsResponse(channels=[pb.Channel(channel_id="5", name="five")], missing_channel_ids=["6"]),
+            "5\t\ttext\tfive",
+        ),
+        (
+            ["search", "7", "fiv"],
+            "SearchChannels",
+            pb.SearchChannelsResponse(channels=[pb.Channel(channel_id="5", name="five")]),
+            "5\t\ttext\tfive",
+        ),
+        (
+            ["preferences", "show", "7"],
+            "GetPreferences",
+            pb.GetPreferencesResponse(preferences=pb.Preferences(pinned_guild_ids=["9", "8"])),
+            "pinned 9 8\nmuted  none",
+        ),
+        (
+            ["preferences", "set", "7", "--pin", "9", "--unmute-all"],
+            "UpdatePreferences",
+            pb.UpdatePreferencesResponse(preferences=pb.Preferences(pinned_guild_ids=["9"])),
+            "pinned 9",
+        ),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_a_method_has_a_command(  # noqa: PLR0913, PLR0917 -- a table
+    server: service.FakeService,
+    indexer: Indexer,
+    arguments: list[str],
+    method: str,
+    answer: Any,  # noqa: ANN401 -- any message
+    printed: str,
+) -> None:
+    """It calls the method once, and prints what it answers, as text and as JSON."""
+    server.add_response(method, answer)
+    server.add_response("ListGuilds", pb.ListGuildsResponse())
+
+    ran, as_json = indexer(*arguments), indexer(*arguments, "--json")
+
+    assert printed in ran.out
+    assert (ran.code, as_json.code, len(as_json.json)) == (0, 0, 1)
+    assert len(server.requests[method]) == 2
+
+
+def test_the_mask_names_what_is_changed(server: service.FakeService, indexer: Indexer) -> None:
+    """What is not given stays; nothing given is a mistake."""
+    server.add_response("UpdatePreferences", pb.UpdatePreferencesResponse())
+
+    indexer("preferences", "set", "7", "--mute", "9")
+
+    (request,) = server.requests["UpdatePreferences"]
+    assert list(request.update_mask.paths) == ["muted_guild_ids"]
+    assert indexer("preferences", "set", "7").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method", "answer", "line"),
+    [
+        (["jobs", "list", "7"], "ListJobs", pb.ListJobsResponse(), "user 7 has no job\n"),
+        (
+            ["guilds", "7"],
+            "ListGuilds",
+            pb.ListGuildsResponse(),
+            "no guild of user 7 is stored; index them with: indexer index 7\n",
+        ),
+        (
+            ["search", "7", "x"],
+            "SearchChannels",
+            pb.SearchChannelsResponse(),
+            "no channel that user 7 can see matches\n",
+        ),
+    ],
+    ids=["jobs", "guilds", "search"],
+)
+def test_an_empty_list_says_that_it_is_empty(  # noqa: PLR0913, PLR0917 -- a table
+    server: service.FakeService,
+    indexer: Indexer,
+    arguments: list[str],
+    method: str,
+    answer: Any,  # noqa: ANN401 -- any message
+    line: str,
+) -> None:
+    """On standard error, so that a program reads nothing."""
+    server.add_response(method, answer)
+    server.add_response("ListGuilds", pb.ListGuildsResponse())
+
+    ran = indexer(*arguments)
+
+    assert (ran.code, ran.out, ran.err) == (0, "", line)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["-h"], ["jobs", "-h"]], ids=" ".join)
+def test_help_and_version_are_printed(indexer: Indexer, arguments: list[str]) -> None:
+    """Without calling the service."""
+    ran = indexer(*arguments)
+
+    assert ran.code == 0
+    assert "indexer" in ran.out
+
+
+def test_a_watch_of_an_earlier_job_starts_none(server: service.FakeService, indexer: Indexer) -> None:
+    """It ends with the job."""
+    server.add_response("WatchProgress", rows.ended(rows.job("SUCCEEDED")))
+
+    ran = indexer("jobs", "watch", rows.JOB)
+
+    assert ran.code == 0
+    assert "succeeded" in ran.out
+    assert server.requests["StartIndexing"] == []
+
+
+def test_a_job_never_waits_until_a_moment_that_has_passed(server: service.FakeService, indexer: Indexer) -> None:
+    """It is about to continue then."""
+    past = timestamp_pb2.Timestamp(seconds=1)
+    throttled = pb.Throttled(budget="credential", budget_kind=pb.BUDGET_KIND_CREDENTIAL, end_time=past)
+    server.add_response("GetJob", pb.GetJobResponse(job=rows.job(throttled=throttled)))
+
+    assert "waiting for the user's tokens to be renewed, about to continue" in indexer("job", rows.JOB).out

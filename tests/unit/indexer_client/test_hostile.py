@@ -37,6 +37,18 @@ COMMANDS = {
     "credential revoke": ("credential", "revoke", rows.USER),
     "erase": ("erase", rows.USER, "--yes"),
     "watch": ("watch", rows.USER),
+    "jobs list": ("jobs", "list", rows.USER),
+    "jobs show": ("jobs", "show", rows.JOB),
+    "jobs watch": ("jobs", "watch", rows.JOB),
+    "jobs wait": ("jobs", "wait", rows.JOB),
+    "jobs cancel": ("jobs", "cancel", rows.JOB),
+    "jobs retry": ("jobs", "retry", rows.JOB),
+    "guild": ("guild", rows.USER, "9"),
+    "channel": ("channel", rows.USER, "5"),
+    "check": ("check", rows.USER, "5", "6"),
+    "search": ("search", rows.USER, "five"),
+    "preferences show": ("preferences", "show", rows.USER),
+    "preferences set": ("preferences", "set", rows.USER, "--pin", "9"),
 }
 
 OFFLINE = {"settings", "token new", "keys rotate"}

@@ -74,8 +74,8 @@ def test_a_rate_limit_wait_is_printed_once_when_the_job_is_throttled(
     server: service.FakeService, indexer: Indexer
 ) -> None:
     """The line names the budget and the time, and is printed again only when one of them changes."""
-    first = pb.Throttled(budget="user", end_time=rows.NOON)
-    later = pb.Throttled(budget="global", end_time=timestamp_pb2.Timestamp(seconds=rows.NOON.seconds + 5))
+    first = pb.Throttled(budget="user", end_time=rows.LATER)
+    later = pb.Throttled(budget="global", end_time=timestamp_pb2.Timestamp(seconds=rows.LATER.seconds + 5))
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response(
         "WatchProgress",

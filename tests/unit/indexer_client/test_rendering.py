@@ -5,7 +5,7 @@ import io
 import pytest
 from rich import console
 
-from indexer_client.cli import job_state, rendering
+from indexer_client.cli import job_state, limits, rendering
 from indexer_service.v1 import indexer_pb2 as pb
 from tests.unit.indexer_client import rows
 
@@ -73,7 +73,7 @@ def test_the_bar_counts_guilds_and_channels_when_some_are_done() -> None:
 
 def test_the_wait_is_shown_when_the_job_is_throttled() -> None:
     """The line under the bar names the budget and the time."""
-    seen = watched(rows.guild(0), of=rows.job(throttled=pb.Throttled(budget="user", end_time=rows.NOON)))
+    seen = watched(rows.guild(0), of=rows.job(throttled=pb.Throttled(budget="user", end_time=rows.LATER)))
 
     line = draw(seen)[2]
 
@@ -84,7 +84,7 @@ def test_the_wait_is_shown_when_the_job_is_throttled() -> None:
 def test_the_height_stays_when_the_wait_begins_and_ends() -> None:
     """The line of the wait is always present, so that nothing jumps."""
     calm, throttled = watched(rows.guild(0)), watched(rows.guild(0))
-    throttled.job.throttled.CopyFrom(pb.Throttled(budget="user", end_time=rows.NOON))
+    throttled.job.throttled.CopyFrom(pb.Throttled(budget="user", end_time=rows.LATER))
 
     assert len(draw(calm)) == len(draw(throttled))
 
@@ -101,3 +101,53 @@ def test_only_the_bar_stays_when_the_job_has_ended() -> None:
     seen = watched(rows.guild(0, "SUCCEEDED"), of=rows.job("SUCCEEDED"))
 
     assert len(draw(seen)) == 3
+
+
+def budget(kind: str, key: str = "", free: int = 5, **more: object) -> pb.Budget:
+    """Return a budget of five permits."""
+    made = pb.Budget(kind=kind, key=key, capacity=5, free=free)
+    made.MergeFrom(pb.Budget(**more))  # type: ignore[arg-type]  # fields of a budget, whatever their types
+    return made
+
+
+def test_calm_routes_are_one_line() -> None:
+    """A route that is used or paused keeps its own, and so do few routes."""
+    calm = [budget("route", f"GET /guilds/{number}/channels") for number in range(4)]
+    busy = budget("route", "GET /guilds/9/channels", free=2)
+    paused = budget("route", "GET /guilds/8/channels", pause_end_time=rows.LATER)
+
+    found = limits.folded([budget("global"), *calm, busy, paused])
+
+    keys = [(each.kind, each.key, each.free) for each in found]
+    assert keys == [
+        ("global", "", 5),
+        ("route", "GET /guilds/9/channels", 2),
+        ("route", "GET /guilds/8/channels", 5),
+        ("route", "(4 routes with all permits free)", 20),
+    ]
+    assert limits.folded(calm[:2]) == calm[:2]
+
+
+@pytest.mark.parametrize(
+    ("words", "width", "cut"),
+    [("short", 5, "short"), ("0123456789abcdef", 10, "012…abcdef"), ("0123456789abcdef", 16, "0123456789abcdef")],
+)
+def test_a_long_text_is_cut_in_its_middle(words: str, width: int, cut: str) -> None:
+    """The end has the guild's id."""
+    assert limits.cut_in_the_middle(words, width) == cut
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_budgets_fit_the_terminal(width: int) -> None:
+    """No line is broken, and the free permits are always shown."""
+    display = limits.LimitsDisplay()
+    display.budgets = [budget("global"), budget("route", "GET /guilds/41771983423143937/channels", free=2)]
+    screen = console.Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+
+    screen.print(display)
+
+    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]  # as made above
+    assert len(lines) == 3
+    assert all(len(line) <= width for line in lines)
+    assert "5/5" in lines[1]
+    assert "2/5" in lines[2]
