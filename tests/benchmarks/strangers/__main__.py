@@ -127,7 +127,7 @@ def _index(stub: Any, running: stack.Stack) -> str:  # noqa: ANN401 -- a stub
     )
     stub.PutCredential(put, metadata=BEARER, timeout=TIMEOUT)
     job = stub.StartIndexing(pb.StartIndexingRequest(user_id=user.id), metadata=BEARER, timeout=TIMEOUT).job
-    wait = pb.WaitJobRequest(job_id=job.job_id, wait=duration_pb2.Duration(seconds=30))
+    wait = pb.WaitJobRequest(job_id=job.job_id, wait=duration_pb2.Duration(seconds=20))
     stub.WaitJob(wait, metadata=BEARER, timeout=2 * TIMEOUT)
     return str(user.id)
 
