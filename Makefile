@@ -133,7 +133,7 @@ check-deploy: $(TOOLS_READY)  ## Check image recipe, compose file and manifests:
 	INDEXER_CREDENTIAL_KEYS=key $(TOOLS)/bin/docker-compose -f deploy/compose.yaml config -q
 	$(TOOLS)/bin/yamllint -c deploy/yamllint.yaml deploy
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(TOOLS)/bin/python -m pytest -c deploy/pytest.ini --rootdir . --confcutdir tests/deploy tests/deploy
-	@for folder in $(wildcard deploy/k8s/overlays/*) deploy/observability; do name=$$(basename $$folder); \
+	@for folder in $(wildcard deploy/k8s/overlays/*) deploy/k8s/cluster deploy/observability; do name=$$(basename $$folder); \
 	  $(TOOLS)/bin/kubectl kustomize $$folder > build/$$name.yaml && \
 	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$([ $$name = dev ] && echo dev || echo production).yaml -f build/$$name.yaml || exit 1; done
 

@@ -5,6 +5,7 @@ import functools
 import pathlib
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -30,8 +31,28 @@ def _kustomized(folder: str) -> Objects:
 
 
 def overlay(name: str) -> Objects:
-    """Return copies of an overlay's objects, followed by the monitoring objects of all overlays."""
-    return copy.deepcopy([*_kustomized(f"k8s/overlays/{name}"), *_kustomized("observability")])
+    """Return copies of an overlay's objects, followed by those that all overlays need: the cluster's, monitoring."""
+    return copy.deepcopy([*own(name), *_kustomized("k8s/cluster"), *_kustomized("observability")])
+
+
+def own(name: str) -> Objects:
+    """Return the objects that an overlay creates, and deletes when it is uninstalled."""
+    return _kustomized(f"k8s/overlays/{name}")
+
+
+def identity(found: Object) -> tuple[str, str, str, str]:
+    """Return what names an object in a cluster: group, kind, namespace, name."""
+    group = found["apiVersion"].rpartition("/")[0]
+    return group, found["kind"], found["metadata"].get("namespace", ""), found["metadata"]["name"]
+
+
+def shared(overlays: Mapping[str, Objects]) -> list[str]:
+    """Return the objects that more than one overlay creates: who uninstalls one takes them from the others."""
+    owners: dict[tuple[str, str, str, str], list[str]] = {}
+    for name, objects in overlays.items():
+        for found in objects:
+            owners.setdefault(identity(found), []).append(name)
+    return [f"{kind}/{name} is in {' and '.join(by)}" for (_, kind, _, name), by in owners.items() if len(by) > 1]
 
 
 def of_kind(objects: Objects, kind: str) -> Objects:
