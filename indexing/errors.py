@@ -257,6 +257,12 @@ class RateLimited(IndexerError):
         return self.budget == "global" and self.why == "used up"
 
 
+class PositionTaken(IndexerError):
+    """Another call for the same result used the queue position that both share; no permit is held."""
+
+    reason = "POSITION_TAKEN"
+
+
 class CredentialBusy(RateLimited):
     """The user's tokens are being renewed, or a renewal has just failed; they cannot be used until then."""
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import registry
 
-from indexing import settings
+from indexing import errors, settings
 from indexing.domain import model, ports, turns
 from indexing.ratelimit import limiter, limits
 from indexing.telemetry import metrics
@@ -45,7 +45,10 @@ class LimitedDiscord(fake_backend.FakeDiscord):
     ) -> bool:
         if what in self.free:
             return await super()._answer(what, purpose, precondition)
-        permit = await self.limits.take(_charge(what, purpose), max_wait=purpose.max_wait)
+        try:
+            permit = await self.limits.take(_charge(what, purpose), max_wait=purpose.max_wait)
+        except errors.PositionTaken:
+            return False
         if precondition is not None and not await precondition():
             await self.limits.give_back(permit)
             return False
@@ -61,7 +64,9 @@ def _charge(what: Hashable, purpose: ports.Purpose) -> limits.Charge:
     kind = what if isinstance(what, str) else "roles" if isinstance(what, tuple) else "channels"
     identity = f"user:{purpose.user_id}" if kind in {"list", "roles"} else "bot"
     guild = what if isinstance(what, int) else None
-    return limits.Charge(purpose.lane, ROUTES[kind], identity, purpose.user_id, guild, purpose.waiter)
+    return limits.Charge(
+        purpose.lane, ROUTES[kind], identity, purpose.user_id, guild, purpose.waiter, shared=purpose.shared
+    )
 
 
 class TimedQueue:

@@ -167,7 +167,12 @@ class DiscordClient:
     async def guild_channels(
         self, guild_id: int, purpose: ports.Purpose, precondition: ports.Precondition
     ) -> list[model.Channel] | None:
-        """Return all channels of the guild that the bot may view; None when *precondition* returns False."""
+        """
+        Return all channels of the guild that the bot may view.
+
+        Returns:
+            None when *precondition* returns False, or when another call used the position that both share.
+        """
         call = dataclasses.replace(
             self._bot_call(routes.guild_channels(guild_id), purpose),
             precondition=precondition,
@@ -180,7 +185,7 @@ class DiscordClient:
 
         try:
             return await self._call(call, decode)
-        except _PreconditionFailed:
+        except (_PreconditionFailed, errors.PositionTaken):
             return None
 
     async def member_roles(
@@ -293,6 +298,7 @@ class DiscordClient:
             major=call.route.guild_id,
             waiter=call.purpose.waiter,
             charges_user=call.charges_user,
+            shared=call.purpose.shared,
         )
         with tracing.span("permit"):
             permit = await self._permits.take(charge, max_wait=call.purpose.max_wait)

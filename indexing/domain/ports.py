@@ -34,12 +34,15 @@ class Purpose:
         user_id: User whose budget is charged; None to charge no user's.
         waiter: Key of a position in the fair queue for permits; a job's id.
         max_wait: Longest wait for a permit, in seconds.
+        shared: Whether calls for others have the same waiter and the same result: the one that gets its permit first
+            serves all.
     """
 
     lane: model.Lane
     user_id: int | None
     waiter: str
     max_wait: float
+    shared: bool = False
 
 
 class Discord(Protocol):

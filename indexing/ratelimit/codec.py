@@ -92,6 +92,7 @@ def encode_request(request: protocol.PermitRequest, parameters: limits.LimiterPa
         "lane": limits.LANES.index(charge.lane) + 1,
         "waiter": request.waiter,
         "named": charge.waiter != "",
+        "returns": request.returns,
         "callers": charge.callers or ("",),
         "user_id": "" if charge.user_id is None else str(charge.user_id),
         "charges_user": charge.charged_user is not None,

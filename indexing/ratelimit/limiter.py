@@ -101,16 +101,17 @@ class Limiter:
 
         Raises:
             errors.RateLimited: No permit within *max_wait*; nothing is held. It names the budget and the wait.
+            errors.PositionTaken: Another call used the position that *charge* shares; its result may be there.
             errors.LimiterUnavailable: The budgets cannot be reached; nothing may be sent.
         """
         started = self._clock()
-        woken = False
+        woken = returns = False
         request_id = f"{self._prefix}{next(self._ids):x}"
         while True:
             asked_at = self._clock()
             left = max(0.0, started + max_wait - asked_at)
             limit = self._limits.get(charge.route_key, route_limits.UNKNOWN)
-            request = protocol.PermitRequest(request_id, charge, left, limit, asked_at)
+            request = protocol.PermitRequest(request_id, charge, left, limit, asked_at, returns)
             # No caller waits for a refresh: it can join the next exchange, or make one a little later.
             urgent = charge.lane is not model.Lane.REFRESH if woken else not self._is_blocked(charge, asked_at)
             decision = await self._batcher.request_permit(request, urgent=urgent)
@@ -121,7 +122,10 @@ class Limiter:
             if isinstance(decision, protocol.LimitChanged):
                 self._remember_limit(charge, decision.limit)
                 continue
+            if decision.budget == protocol.TAKEN:
+                raise errors.PositionTaken
             self._remember_wait(charge, decision)
+            returns = charge.shared and decision.budget == "global"
             if decision.seconds > left:
                 raise self._refusal(decision, max_wait)
             await self._sleep(max(decision.seconds - WAKE_EARLY, 0.001))

@@ -57,6 +57,7 @@ class Charge:
         waiter: Name that keeps one queue position across several `take` calls; "" gives each call its own.
         charges_user: Whether the user's budget is charged; without it `user_id` only says who takes turns with whom.
         callers: Callers whose turn in the queue the call takes: of several, the one due first. Empty: the unnamed.
+        shared: Whether calls of other jobs have the same waiter, so that one of them may use the position first.
     """
 
     lane: model.Lane
@@ -67,6 +68,7 @@ class Charge:
     waiter: str = ""
     charges_user: bool = True
     callers: tuple[str, ...] = ()
+    shared: bool = False
 
     @property
     def charged_user(self) -> int | None:

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from indexing.ratelimit import limits, route_limits
 
+TAKEN = "taken"
 Scope = Literal["global", "route", "shared", "edge"]
 """What a 429 or a block by the edge stops: the token, the route's bucket, a shared resource, this IP address."""
 
@@ -20,6 +21,7 @@ class PermitRequest:
             no queue position.
         limit: What the caller knows of the route.
         asked_at: Time of the request, on the limiter's monotonic clock.
+        returns: Whether an earlier request got a shared position. It is not queued again when another call used it.
     """
 
     id: str
@@ -27,6 +29,7 @@ class PermitRequest:
     max_wait: float
     limit: route_limits.RouteLimit
     asked_at: float
+    returns: bool = False
 
     @property
     def waiter(self) -> str:
@@ -41,7 +44,11 @@ class PermitRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing was taken; request again after *seconds*. `reason` is errors.RateLimited.why."""
+    """
+    Nothing was taken; request again after *seconds*. `reason` is errors.RateLimited.why.
+
+    With the budget `TAKEN`, another call used the shared position of a request that returns.
+    """
 
     seconds: float
     budget: str

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 from indexing import concurrency, errors, settings
@@ -14,6 +15,9 @@ FIRST_FIVE = 5
 """Guilds that a first screen shows. A job with fewer guilds reaches this milestone when it ends."""
 MILESTONES = {1: "first", FIRST_FIVE: "five"}
 """Milestones by the number of succeeded guilds; the time to each is measured."""
+RELOAD_AFTER = 0.3
+"""Seconds after which a turn loads a guild again before it queues for a permit. Without this, in a crowd whose users
+share guilds, up to a third of the permits arrive when another process has just fetched the guild."""
 RENEW_AFTER = 2.0
 """Seconds between two renewals of a turn that goes on because no other waits for its thread."""
 LONGEST = 30.0
@@ -58,10 +62,12 @@ class TurnState:
         assigned: Guilds whose tasks this turn may still start.
         urgent: Guilds missing from the first screen, see `prioritize_first_screen`.
         queued: Guilds whose channels wait for a permit.
-        active: Steps that run, or whose permit is due soon.
+        active: Number of steps that run, or whose permit is due soon.
+        numbers: Numbers of the steps, which name their queue positions.
         stepped: Set, and replaced, whenever a step ends or gets its permit, or a task is set aside.
         refusal: Why no further task is started; None while tasks may start.
         resume_at: When the job can continue after the refusal.
+        loaded_at: When the guilds were loaded.
         until: When the turn starts no more tasks: later than `limits.until` when it was renewed.
         renewed_at: When the turn's lease was last renewed, 0 for never.
         abandoned: Whether the turn lost the job: another owner took it or ended it, or its user was erased.
@@ -78,6 +84,7 @@ class TurnState:
     urgent: frozenset[int] = frozenset()
     queued: set[int] = dataclasses.field(default_factory=set)
     active: int = 0
+    numbers: set[int] = dataclasses.field(default_factory=set)
     stepped: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     refusal: errors.RateLimited | None = None
     resume_at: float = 0.0
@@ -85,6 +92,7 @@ class TurnState:
     changes: int = 0
     until: float = 0.0
     renewed_at: float = 0.0
+    loaded_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.until = self.limits.until
@@ -150,17 +158,17 @@ class TurnState:
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
         return ports.Purpose(lane, job.user_id, name, max_wait)
 
-    def step_purpose(self, now: float, task: model.GuildTask, slot: int) -> ports.Purpose:
+    def step_purpose(self, now: float, task: model.GuildTask, number: int) -> ports.Purpose:
         """
-        Return the purpose of a task's call, which *slot* of the turn's width makes.
+        Return the purpose of a task's call; *number* is the lowest that no other step of the turn has.
 
         Jobs that wait for the channels of the same guild share its queue position: positions of their own would hold
-        permits until their moment that no job needs once the guild is fetched. A position for roles is the slot's,
-        because another task may be first when it is due.
+        permits until their moment that no job needs once the guild is fetched. A position for roles is not the guild's,
+        because another task may be first when it is due, and the next turn uses the lowest numbers again.
         """
-        purpose = self.purpose(now, f"roles:{slot}", task.guild_id)
+        purpose = self.purpose(now, f"roles:{number}", task.guild_id)
         if task.step is model.Step.CHANNELS and purpose.waiter:
-            return dataclasses.replace(purpose, waiter=f"guild:{task.guild_id}")
+            return dataclasses.replace(purpose, waiter=f"guild:{task.guild_id}", shared=True)
         return purpose
 
     def update(self, *tasks: model.GuildTask) -> job_updates.JobUpdate:
@@ -182,6 +190,7 @@ class GuildTaskRunner:
         self._config = config
         self._fetcher = fetcher
         self._metrics = metrics
+        self._heads = concurrency.Coalescer(deps.guilds.get)
         self._refused: dict[int, tuple[int, float]] = {}
         self._log = logs.get(__name__)
 
@@ -197,10 +206,10 @@ class GuildTaskRunner:
         with concurrency.first_error_alone():
             if run.limits.lane is not model.Lane.INTERACTIVE and not run.shows_something:
                 # One task at a time, so that no user queues five guilds ahead of another user's first.
-                await self._work_through(run, 0, until_something_shows=True)
+                await self._work_through(run, until_something_shows=True)
             async with asyncio.TaskGroup() as group:
-                for slot in range(run.limits.width):
-                    group.create_task(self._work_through(run, slot))
+                for _ in range(run.limits.width):
+                    group.create_task(self._work_through(run))
 
     async def publish(self, update: job_updates.JobUpdate) -> None:
         """Publish an update. While Redis is unavailable watchers get none, and a snapshot when it is back."""
@@ -209,20 +218,25 @@ class GuildTaskRunner:
         except errors.QueueUnavailable as problem:
             self._log.warning("update_not_published", job=update.job.job_id, error=str(problem))
 
-    async def _work_through(self, run: TurnState, slot: int, *, until_something_shows: bool = False) -> None:
+    async def _work_through(self, run: TurnState, *, until_something_shows: bool = False) -> None:
         """Run one task after another; the next starts after a write confirmed that this turn still owns the job."""
         while not (until_something_shows and run.shows_something):
             task = await self._next_task(run)
             if task is None:
                 return
             run.active += 1
+            number = next(free for free in itertools.count() if free not in run.numbers)
+            run.numbers.add(number)
             try:
                 with logs.bound(guild=task.guild_id):
-                    outcome = await self._run_step(run, task, slot)
+                    await self._reload(run, task)
+                    outcome = await self._run_step(run, task, number)
                     while outcome.throttled is not None and await self._wait_for_permit(run, outcome.throttled):
-                        outcome = await self._run_step(run, task, slot)
+                        await self._reload(run, task)
+                        outcome = await self._run_step(run, task, number)
             finally:
                 run.active -= 1
+                run.numbers.discard(number)
                 run.queued.discard(task.guild_id)
                 run.step_ended()
             changed = run.revise(outcome.task)
@@ -276,6 +290,11 @@ class GuildTaskRunner:
         run.note_refusal(refusal, refused_at)
         return False
 
+    async def _reload(self, run: TurnState, task: model.GuildTask) -> None:
+        """Load the guild again: another process may have fetched it since the turn began. 1 round trip for several."""
+        if task.step is model.Step.CHANNELS and self._deps.clock() - run.loaded_at > RELOAD_AFTER:
+            run.guilds |= await self._heads.fetch([task.guild_id])
+
     async def _wait_for_others(self, run: TurnState, until: float) -> bool:
         """Wait until a moment while other steps of the turn run or are due soon; returns whether they did."""
         run.active -= 1
@@ -316,7 +335,7 @@ class GuildTaskRunner:
                 run.queued.add(task.guild_id)
         return task
 
-    async def _run_step(self, run: TurnState, task: model.GuildTask, slot: int) -> fetch_guild.StepResult:
+    async def _run_step(self, run: TurnState, task: model.GuildTask, number: int) -> fetch_guild.StepResult:
         async def began() -> None:
             run.queued.discard(task.guild_id)
             run.step_ended()
@@ -328,7 +347,7 @@ class GuildTaskRunner:
             # The guild was erased with its last known member, perhaps this user.
             return _failed(task, reasons.GUILD_UNAVAILABLE)
         work = fetch_guild.TaskContext(run.job, task, guild, membership, self._credential_for(run), began)
-        purpose = run.step_purpose(self._deps.clock(), task, slot)
+        purpose = run.step_purpose(self._deps.clock(), task, number)
         try:
             try:
                 return await self._fetcher.run_step(work, purpose)

@@ -257,6 +257,7 @@ class TurnRunner:
     async def _prepare(self, run: guild_tasks.TurnState, user: model.User, guilds: dict[int, model.Guild]) -> None:
         """Skip the tasks that need no step, and rank the others again."""
         run.memberships, run.guilds = dict(user.memberships), guilds
+        run.loaded_at = self._deps.clock()
         await self._skip_tasks(run, user.preferences, await self._guilds_without_bot(run))
         now, weights = self._deps.clock(), self._config.rank_weights
         ordered = ranking.rank_guilds(run.memberships, run.guilds, user.preferences, now=now, weights=weights)

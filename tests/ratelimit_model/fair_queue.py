@@ -46,6 +46,11 @@ class FairQueue:
             self._state.lines[queue].pop(request.waiter, None)
             self._state.deadlines.pop((queue, request.waiter), None)
 
+    def has_position(self, request: protocol.PermitRequest) -> bool:
+        """Return whether the request has a position."""
+        lane = lane_of(request)
+        return any(request.waiter in self._state.lines[lane, caller] for caller in request.charge.callers or ("",))
+
     def has_waiters(self) -> bool:
         """Return whether any lane has waiters."""
         return any(self._state.lines.values())

@@ -138,6 +138,8 @@ class _Acquisition:
         stored = self._state.learned.get(request.charge.route_key, "")
         if stored != request.limit.stored:
             return protocol.LimitChanged(route_limits.RouteLimit.parse_stored(stored))
+        if request.returns and not self._queue.has_position(request):
+            return protocol.Wait(0.0, protocol.TAKEN, protocol.TAKEN)
         user_used = self._check_small_budget(self._user) if self._user.capacity else 0
         route_used = self._check_small_budget(self._route)
         blocked, _ = self._state.repeats.get(limits.route_label(request.charge), (0, 0))

@@ -2,6 +2,7 @@
 --   {1, delay, used, capacity, user_used, route_used}  granted, to be sent not before `delay` from now; capacity 0: the
 --                                                      global budget was not charged
 --   {0, wait, budget, reason}                          request again after `wait`; nothing is held
+--   {0, 0, 'taken', 'taken'}                           another call used the shared position of a request that returns
 --   {2, stored limit}                                  the route has another limit; request again with it
 -- Bulk lanes are background and refresh.
 
@@ -155,6 +156,7 @@ end
 local function acquire(request, user, route)
   local value = call('HGET', learned, request.route_key) or ''
   if value ~= request.stored_limit then return {2, value} end
+  if request.returns and not has_position(request) then return {0, 0, 'taken', 'taken'} end
   local decision = {wait = 0, certain = true, budget = '', reason = ''}
   local user_used = user.capacity > 0 and check_small_budget(request, decision, user) or 0
   local route_used = check_small_budget(request, decision, route)

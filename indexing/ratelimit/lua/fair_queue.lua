@@ -31,6 +31,13 @@ local function leave_queue(request)
   end
 end
 
+local function has_position(request)
+  for _, caller in ipairs(request.callers) do
+    if call('ZSCORE', queue_of(request.lane, caller), request.waiter) then return true end
+  end
+  return false
+end
+
 local function has_waiters()
   return call('ZCARD', deadlines) > 0 or now < state.named and call('ZCARD', caller_deadlines) > 0
 end

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import dataclasses
 
 import pytest
 import redis
@@ -322,3 +323,32 @@ async def test_the_keys_of_the_previous_release_hold_no_named_callers_waiters(
         assert client.zrange("{dl:old}:w:1", 0, -1) == ["work"]
         assert client.zrange("{dl:old}:w:deadlines", 0, -1) == ["1 work"]
         assert client.zrange("{dl:old}:w:1:a", 0, -1) == ["job"]
+
+
+async def test_a_waiter_is_told_when_another_call_used_the_position_that_both_share(shared: fleet.Fleet) -> None:
+    """One permit serves both; the other call neither takes one nor queues again."""
+    first, second = shared.process(), shared.process()
+    await first.learn_routes()
+    await second.learn_routes()
+    await use_up_global_budget(first)
+    same = fleet.charge(1, lane=model.Lane.BACKGROUND, waiter="guild:7", shared=True)
+    other = dataclasses.replace(same, user_id=2)
+
+    results = await asyncio.gather(
+        first.take(same, max_wait=5.0), second.take(other, max_wait=5.0), return_exceptions=True
+    )
+
+    assert {type(result) for result in results} == {limits.Permit, errors.PositionTaken}
+
+
+async def test_calls_queue_again_when_they_share_no_position(shared: fleet.Fleet) -> None:
+    """Each gets a permit, one after the other."""
+    first, second = shared.process(), shared.process()
+    await first.learn_routes()
+    await second.learn_routes()
+    await use_up_global_budget(first)
+    mine = fleet.charge(1, lane=model.Lane.BACKGROUND, waiter="guild:7")
+
+    permits = await asyncio.gather(first.take(mine, max_wait=5.0), second.take(mine, max_wait=5.0))
+
+    assert len({permit.id for permit in permits}) == 2

@@ -51,6 +51,7 @@ CHARGES = st.builds(
     st.sampled_from(("", "", "job a", "job b")),
     st.booleans(),
     st.sampled_from(((), (), ("a",), ("b",), ("a", "b"))),
+    st.booleans(),
 )
 SCOPES = st.sampled_from((None,) * 6 + ("global", "route", "shared", "edge"))
 HEADERS = st.none() | st.builds(
@@ -89,6 +90,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
         self.now = 3_500_000_000.0
         self.memory = store.MemoryBudgetStore(lambda: self.now)
         self.ids = itertools.count()
+        self.waited: set[str] = set()
         self.limits: dict[str, route_limits.RouteLimit] = {}
         self.in_flight: list[limits.Permit] = []
         self.held: list[Held] = []
@@ -137,7 +139,8 @@ class Interleavings(stateful.RuleBasedStateMachine):
         """Request one after the other, from a process with any setting; a refusal takes nothing."""
         for charge in charges:
             limit = self.limits.get(charge.route_key, route_limits.UNKNOWN)
-            request = protocol.PermitRequest(str(next(self.ids)), charge, max_wait, limit, self.now)
+            returns = charge.shared and charge.waiter in self.waited
+            request = protocol.PermitRequest(str(next(self.ids)), charge, max_wait, limit, self.now, returns)
             before = self.free()
             (decision,) = self.exchange([], [request], parameters)
             if isinstance(decision, limits.Permit):
@@ -146,8 +149,11 @@ class Interleavings(stateful.RuleBasedStateMachine):
             assert self.free() == before, "a refusal takes nothing"
             if isinstance(decision, protocol.LimitChanged):
                 self.limits[charge.route_key] = decision.limit
+            elif returns and decision.budget == protocol.TAKEN:
+                self.waited.discard(charge.waiter)
             else:
                 assert decision.seconds > 0
+                self.waited.add(charge.waiter)
 
     def note_permit(self, permit: limits.Permit, parameters: limits.LimiterParameters) -> None:
         """Note a permit, and check that its budgets had room."""

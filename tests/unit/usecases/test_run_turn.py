@@ -191,16 +191,17 @@ async def test_no_queue_position_is_kept_when_the_next_turn_uses_another_lane(
 
 
 async def test_jobs_share_a_position_when_they_wait_for_the_same_guild(backend: fake_backend.FakeBackend) -> None:
-    """A position for roles belongs to the job and to one of the tasks that it runs side by side."""
+    """A position for roles belongs to the job, one for each of the tasks that it runs side by side."""
     run = guild_tasks.TurnState(values.job(), backend.turn_limits(lane=model.Lane.BACKGROUND), values.credential())
     other = dataclasses.replace(run, job=values.job("b" * 32, user_id=USER + 1))
     channels, roles = values.task(5), values.task(6, step=model.Step.ROLES)
 
-    shared = {one.step_purpose(backend.clock(), channels, slot).waiter for one, slot in ((run, 0), (other, 3))}
-    own = [one.step_purpose(backend.clock(), roles, slot).waiter for one, slot in ((run, 0), (run, 3), (other, 3))]
+    shared = [one.step_purpose(backend.clock(), channels, number) for one, number in ((run, 0), (other, 3))]
+    own = [one.step_purpose(backend.clock(), roles, number) for one, number in ((run, 0), (run, 3), (other, 3))]
 
-    assert shared == {"guild:5"}
-    assert own == [f"{JOB}:roles:0", f"{JOB}:roles:3", f"{'b' * 32}:roles:3"]
+    assert {(purpose.waiter, purpose.shared) for purpose in shared} == {("guild:5", True)}
+    assert [purpose.waiter for purpose in own] == [f"{JOB}:roles:0", f"{JOB}:roles:3", f"{'b' * 32}:roles:3"]
+    assert not any(purpose.shared for purpose in own)
 
 
 @pytest.mark.parametrize(("threads", "turns_run"), [(1, 3), (2, 1)], ids=["no-spare-thread", "spare-thread"])
