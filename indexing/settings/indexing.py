@@ -103,7 +103,8 @@ class IndexingSettings(fields.Group):
     than a user's budget allows at once would only wait, and calls of all users wait in one queue."""
 
     turn_time: float = pydantic.Field(default=5.0, gt=0, le=60)
-    """Seconds after which a turn starts no further guild, so that many users share few threads."""
+    """Seconds after which a turn starts no further guild, so that many users share few threads. While its process has
+    a spare thread, results extend the turn by as much, up to 30 s."""
 
     turn_lease: float = pydantic.Field(default=40.0, gt=0)
     """Seconds after which a turn without a sign of life is given to another worker.
