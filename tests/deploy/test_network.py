@@ -11,6 +11,10 @@ PROMETHEUS = network.End("monitoring", (), (("kubernetes.io/metadata.name", "mon
 DNS = network.End("kube-system", (("k8s-app", "kube-dns"),), (("kubernetes.io/metadata.name", "kube-system"),))
 DISCORD = network.End(address="162.159.128.233")
 METADATA = network.End(address="169.254.169.254")
+DISCORD_NAT64 = network.End(address="64:ff9b::a29f:80e9")
+"""162.159.128.233 where a cluster has IPv6 alone (RFC 6052)."""
+METADATA_NAT64 = network.End(address="64:ff9b::a9fe:a9fe")
+PRIVATE_NAT64 = network.End(address="64:ff9b::10.1.2.3")
 REDIS = network.End(address="10.1.2.3")
 WORKLOADS = ("indexer-service", "indexer-worker", "indexer-refresh", "indexer-exporter")
 FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
@@ -33,6 +37,9 @@ FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
     ("the exporter does not call Discord", "indexer-exporter", DISCORD, 443, False),
     ("a worker does not ask the cloud for credentials", "indexer-worker", METADATA, 80, False),
     ("a worker does not ask it over TLS either", "indexer-worker", METADATA, 443, False),
+    ("a worker calls Discord by NAT64", "indexer-worker", DISCORD_NAT64, 443, True),
+    ("a worker does not ask the cloud by NAT64", "indexer-worker", METADATA_NAT64, 443, False),
+    ("the service does not reach a private address by NAT64", "indexer-service", PRIVATE_NAT64, 443, False),
     ("a worker does not call the service", "indexer-worker", "indexer-service", 50051, False),
     ("a pod without a policy cannot open connections", "another pod", DISCORD, 443, False),
     ("a pod without a policy accepts no connections", CALLER, "another pod", 443, False),
