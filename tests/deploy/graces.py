@@ -10,6 +10,8 @@ LAST_TURNS = 5.0
 """indexer_service.server.app.LAST_TURNS: seconds for first turns after the drain."""
 CLOSING = 5.0
 """Seconds to close connections and exit; about one was measured."""
+SOURCES = 3
+"""Sources that a scrape of the exporter reads in sequence."""
 CALLS_PER_WORKER = 25.0
 """Calls to Discord per second of one worker process with one CPU; see the sizing table in docs/deploy.md."""
 
@@ -35,7 +37,7 @@ def settings_of(objects: rendered.Objects) -> dict[str, str]:
 
 
 def grace_periods_suffice(objects: rendered.Objects) -> Iterator[str]:
-    """The termination grace period covers drain, last turns and closing."""
+    """The termination grace period covers drain, last turns, a scrape, and closing."""
     given = settings_of(objects)
     service = rendered.pod_of(rendered.one(objects, "Deployment", "indexer-service"))
     pause = service["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
@@ -46,6 +48,10 @@ def grace_periods_suffice(objects: rendered.Objects) -> Iterator[str]:
     needed = 2 * float(given["WORKERS_SHUTDOWN_TIMEOUT"]) + CLOSING
     if worker.get("terminationGracePeriodSeconds", 30) < needed:
         yield f"a worker needs a grace period of {needed} s"
+    exporter = rendered.pod_of(rendered.one(objects, "Deployment", "indexer-exporter"))
+    needed = SOURCES * float(given["EXPORTER_TIMEOUT"]) + CLOSING
+    if exporter.get("terminationGracePeriodSeconds", 30) < needed:
+        yield f"the exporter needs a grace period of {needed} s"
 
 
 def scaling_follows_the_budget(objects: rendered.Objects) -> Iterator[str]:
