@@ -22,7 +22,6 @@ from indexing.usecases import (
     browse,
     fetch_guild,
     guild_lists,
-    guild_tasks,
     read_channels,
     run_turn,
 )
@@ -347,9 +346,9 @@ class FakeBackend:
         """Requests to Discord besides the lists, in order."""
         return [call.what for call in self.discord.calls if call.what not in {"list", "installs"}]
 
-    def turn_limits(self, **changes: Any) -> guild_tasks.TurnLimits:  # noqa: ANN401 -- any field
+    def turn_limits(self, **changes: Any) -> turn_state.TurnLimits:  # noqa: ANN401 -- any field
         """Return turn limits that stop nothing and run one task at a time, with these changes."""
-        wide = guild_tasks.TurnLimits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
+        wide = turn_state.TurnLimits(model.Lane.INTERACTIVE, until=self.clock() + 1000, width=1)
         return dataclasses.replace(wide, **changes)
 
     async def start_job(self, job_id: str = "a" * 32, **changes: Any) -> model.Job:  # noqa: ANN401 -- any field

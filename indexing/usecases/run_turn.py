@@ -15,7 +15,7 @@ from typing import Any
 from indexing import concurrency, errors, settings
 from indexing.domain import freshness, job_updates, model, ports, ranking, reasons, turns
 from indexing.telemetry import logs, metrics
-from indexing.usecases import erase_user, fetch_guild, guild_lists, guild_tasks, read_channels, tokens
+from indexing.usecases import erase_user, fetch_guild, guild_lists, guild_tasks, read_channels, tokens, turn_state
 
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
@@ -82,7 +82,7 @@ class TurnRunner:
         try:
             return await self.run_turn(
                 turn,
-                guild_tasks.TurnLimits(
+                turn_state.TurnLimits(
                     model.Lane.BACKGROUND, until, self._width, max_wait=PERMIT_WAIT, can_wait=self._has_spare_thread
                 ),
             )
@@ -93,7 +93,7 @@ class TurnRunner:
         """Return whether no other turn waits for a thread of this process."""
         return self._running < self._threads
 
-    async def run_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> bool:
+    async def run_turn(self, turn: turns.Turn, limits: turn_state.TurnLimits) -> bool:
         """
         Run a turn, if it is the job's current one; returns whether it was.
 
@@ -156,11 +156,11 @@ class TurnRunner:
         if await self._deps.jobs.postpone(job, due):
             await self._hand_over(turns.Turn(job.job_id, job.turn), due)
 
-    async def _run_owned(self, job: model.Job, tasks: list[model.GuildTask], limits: guild_tasks.TurnLimits) -> None:
+    async def _run_owned(self, job: model.Job, tasks: list[model.GuildTask], limits: turn_state.TurnLimits) -> None:
         credential = await self._credential(job, limits)
         if credential is None:
             return
-        run = guild_tasks.TurnState(job, limits, credential, {task.guild_id: task for task in tasks})
+        run = turn_state.TurnState(job, limits, credential, {task.guild_id: task for task in tasks})
         if job.listed:
             await self._load_tasks(run)
         elif not await self._list_guilds(run):
@@ -177,7 +177,7 @@ class TurnRunner:
             state = model.JobState.SUCCEEDED_WITH_ERRORS if failed else model.JobState.SUCCEEDED
             await self._end_job(run.job, state, "", run)
 
-    async def _credential(self, job: model.Job, limits: guild_tasks.TurnLimits) -> ports.Credential | None:
+    async def _credential(self, job: model.Job, limits: turn_state.TurnLimits) -> ports.Credential | None:
         """Return the user's credential; None when it cannot be renewed now and the turn ended here."""
         waiter = "" if limits.lane is model.Lane.INTERACTIVE else f"{job.job_id}:renew"
         try:
@@ -191,7 +191,7 @@ class TurnRunner:
             await self._end_job(job, model.JobState.FAILED, refusal.reason)
         return None
 
-    async def _read_list(self, run: guild_tasks.TurnState) -> guild_lists.GuildList:
+    async def _read_list(self, run: turn_state.TurnState) -> guild_lists.GuildList:
         """Fetch the user's guild list; when Discord refuses the token, once more with a renewed one."""
         user, lists = run.job.user_id, self._lists
         try:
@@ -206,7 +206,7 @@ class TurnRunner:
         await self._credentials.note_accepted(user)
         return found
 
-    async def _list_guilds(self, run: guild_tasks.TurnState) -> bool:
+    async def _list_guilds(self, run: turn_state.TurnState) -> bool:
         """List and store the user's guilds, and load them for the turn; returns False when the turn ended here."""
         now = self._deps.clock
         try:
@@ -244,7 +244,7 @@ class TurnRunner:
         pause = freshness.backoff(attempts, base=self._config.retry_base)
         await self._schedule_next(job, self._deps.clock() + pause, attempts=attempts, reason=failure.reason)
 
-    async def _load_tasks(self, run: guild_tasks.TurnState) -> None:
+    async def _load_tasks(self, run: turn_state.TurnState) -> None:
         """Load what the tasks need in two concurrent round trips."""
         user, guilds = await asyncio.gather(
             self._deps.users.load(run.job.user_id),
@@ -254,7 +254,7 @@ class TurnRunner:
             raise errors.CredentialMissing(run.job.user_id)
         await self._prepare(run, user, guilds)
 
-    async def _prepare(self, run: guild_tasks.TurnState, user: model.User, guilds: dict[int, model.Guild]) -> None:
+    async def _prepare(self, run: turn_state.TurnState, user: model.User, guilds: dict[int, model.Guild]) -> None:
         """Skip the tasks that need no step, and rank the others again."""
         run.memberships, run.guilds = dict(user.memberships), guilds
         run.loaded_at = self._deps.clock()
@@ -264,14 +264,14 @@ class TurnRunner:
         run.order = {row.inputs.guild_id: rank for rank, row in enumerate(ordered)}
         run.prioritize_first_screen()
 
-    async def _guilds_without_bot(self, run: guild_tasks.TurnState) -> frozenset[int]:
+    async def _guilds_without_bot(self, run: turn_state.TurnState) -> frozenset[int]:
         """Return guilds without our bot whose access was unknown when the list was fetched, as at a cold start."""
         unknown = {key for key, guild in run.guilds.items() if guild.access is model.Access.UNKNOWN}
         installed = await self._lists.bot_guilds.get_cached() if unknown else None
         return frozenset(unknown - installed) if installed is not None else frozenset()
 
     async def _skip_tasks(
-        self, run: guild_tasks.TurnState, preferences: model.Preferences, without_bot: frozenset[int]
+        self, run: turn_state.TurnState, preferences: model.Preferences, without_bot: frozenset[int]
     ) -> None:
         """Skip tasks whose guild the user has left or muted, or lacks our bot; a forced job keeps muted guilds."""
         skipped = []
@@ -294,7 +294,7 @@ class TurnRunner:
             if task.state.terminal:
                 self._metrics.count_guild_task(task.state.value, task.reason)
 
-    def _next_due(self, run: guild_tasks.TurnState) -> float:
+    def _next_due(self, run: turn_state.TurnState) -> float:
         """Return when the next turn is due: when the limiter has permits again, or when the first task may run."""
         now = self._deps.clock()
         if run.refusal is not None:
@@ -305,7 +305,7 @@ class TurnRunner:
         self,
         job: model.Job,
         due: float,
-        run: guild_tasks.TurnState | None = None,
+        run: turn_state.TurnState | None = None,
         **changes: Any,  # noqa: ANN401 -- any field
     ) -> None:
         """Schedule the job's next turn at *due*, store *changes*, and publish whether the job waits for quota."""
@@ -338,7 +338,7 @@ class TurnRunner:
             self._log.warning("turn_not_enqueued", job=turn.job_id, error=str(problem))
 
     async def _end_job(
-        self, job: model.Job, state: model.JobState, reason: str, run: guild_tasks.TurnState | None = None
+        self, job: model.Job, state: model.JobState, reason: str, run: turn_state.TurnState | None = None
     ) -> None:
         """End the job and its open tasks in one write, and publish all tasks."""
         ended = dataclasses.replace(job, state=state, reason=reason, finished_at=self._deps.clock())
@@ -352,14 +352,14 @@ class TurnRunner:
         self._count_ended_tasks(failed.values())
         rows = [failed.get(task.guild_id, task) for task in tasks]
         self._note_milestone("done", job)
-        if 0 < job_updates.tally_of(rows).succeeded < guild_tasks.FIRST_FIVE:
+        if 0 < job_updates.tally_of(rows).succeeded < turn_state.FIRST_FIVE:
             self._note_milestone("five", job)
         # All tasks, for watchers that missed an update while Redis was unavailable.
         await self._tasks.publish(job_updates.JobUpdate(ended, job_updates.tally_of(rows), tuple(rows)))
         # No later turn checks whether the user was erased meanwhile.
         await self._erase_late_writes(job, run)
 
-    async def _erase_late_writes(self, job: model.Job, run: guild_tasks.TurnState | None) -> None:
+    async def _erase_late_writes(self, job: model.Job, run: turn_state.TurnState | None) -> None:
         """Erase what the turn wrote if its user was erased meanwhile."""
         await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
 

@@ -15,7 +15,7 @@ import uuid
 from indexing import concurrency, errors, settings
 from indexing.domain import model, ports, turns
 from indexing.telemetry import logs
-from indexing.usecases import guild_tasks, memberships, run_turn
+from indexing.usecases import memberships, run_turn, turn_state
 
 QUEUE_FACTOR = 4
 """Starts that may wait for each running one; more are refused with a retry delay."""
@@ -105,7 +105,7 @@ class StartJob:
         if not created:
             return await self._join(job, wait)
         await self._deps.queue.schedule(turns.Turn(job.job_id, 1), job.next_turn_at)
-        limits = guild_tasks.TurnLimits(model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate)
+        limits = turn_state.TurnLimits(model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate)
         task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -178,7 +178,7 @@ class StartJob:
             return False
         return self._deps.clock() - last.created_at < self._config.list_max_age
 
-    async def _first_turn(self, turn: turns.Turn, limits: guild_tasks.TurnLimits) -> None:
+    async def _first_turn(self, turn: turns.Turn, limits: turn_state.TurnLimits) -> None:
         if self._limit is not None and not await self._limit.acquire(max(0.0, limits.until - self._deps.clock())):
             # The turn that is scheduled for the end of the caller's wait runs instead.
             return

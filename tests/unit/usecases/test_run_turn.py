@@ -9,7 +9,7 @@ from prometheus_client import registry
 from indexing import errors
 from indexing.domain import job_updates, model, ports, turns
 from indexing.telemetry import metrics
-from indexing.usecases import guild_lists, guild_tasks, run_turn
+from indexing.usecases import guild_lists, run_turn, turn_state
 from tests import fake_backend, values
 from tests.unit.usecases import seven_guilds
 
@@ -167,7 +167,7 @@ async def test_the_next_turn_runs_at_the_soonest_retry_time_when_several_tasks_a
     backend: fake_backend.FakeBackend,
 ) -> None:
     """Each task has a queue position; one that is not claimed in time is lost with its permit."""
-    run = guild_tasks.TurnState(values.job(), backend.turn_limits(), values.credential())
+    run = turn_state.TurnState(values.job(), backend.turn_limits(), values.credential())
     for later, wait in ((0.0, 4.0), (0.1, 1.5), (0.2, 6.0)):
         run.note_refusal(errors.RateLimited("global", retry_after=wait, why="used up"), backend.clock() + later)
 
@@ -192,7 +192,7 @@ async def test_no_queue_position_is_kept_when_the_next_turn_uses_another_lane(
 
 async def test_jobs_share_a_position_when_they_wait_for_the_same_guild(backend: fake_backend.FakeBackend) -> None:
     """A position for roles belongs to the job, one for each of the tasks that it runs side by side."""
-    run = guild_tasks.TurnState(values.job(), backend.turn_limits(lane=model.Lane.BACKGROUND), values.credential())
+    run = turn_state.TurnState(values.job(), backend.turn_limits(lane=model.Lane.BACKGROUND), values.credential())
     other = dataclasses.replace(run, job=values.job("b" * 32, user_id=USER + 1))
     channels, roles = values.task(5), values.task(6, step=model.Step.ROLES)
 

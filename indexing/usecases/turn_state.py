@@ -1,0 +1,158 @@
+"""The state of a running turn, and its limits."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable
+
+from indexing import errors
+from indexing.domain import job_updates, model, ports
+
+FIRST_FIVE = 5
+"""Guilds that a first screen shows. A job with fewer guilds reaches this milestone when it ends."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TurnLimits:
+    """
+    Limits of one turn.
+
+    Attributes:
+        until: Epoch second after which no further task is started.
+        width: Tasks that run concurrently.
+        first: Number of best open tasks to run; None for all.
+        max_wait: Longest wait for one permit, in seconds.
+        can_wait: Returns whether the turn may wait longer for a permit while another of its steps runs.
+    """
+
+    lane: model.Lane
+    until: float
+    width: int
+    first: int | None = None
+    max_wait: float = 1.0
+    can_wait: Callable[[], bool] = lambda: False
+
+
+@dataclasses.dataclass(slots=True)
+class TurnState:
+    """
+    State of a running turn: what it owns, what it loaded, and what stops it.
+
+    Attributes:
+        guilds: Guilds of the open tasks.
+        order: Current rank of the open tasks by guild; a task keeps the position that it was listed with.
+        assigned: Guilds whose tasks this turn may still start.
+        urgent: Guilds missing from the first screen, see `prioritize_first_screen`.
+        queued: Guilds whose channels wait for a permit.
+        active: Number of steps that run, or whose permit is due soon.
+        numbers: Numbers of the steps, which name their queue positions.
+        stepped: Set, and replaced, whenever a step ends or gets its permit, or a task is set aside.
+        refusal: Why no further task is started; None while tasks may start.
+        resume_at: When the job can continue after the refusal.
+        loaded_at: When the guilds were loaded.
+        until: When the turn starts no more tasks: later than `limits.until` when it was renewed.
+        renewed_at: When the turn's lease was last renewed, 0 for never.
+        abandoned: Whether the turn lost the job: another owner took it or ended it, or its user was erased.
+    """
+
+    job: model.Job
+    limits: TurnLimits
+    credential: ports.Credential
+    tasks: dict[int, model.GuildTask] = dataclasses.field(default_factory=dict)
+    memberships: dict[int, model.Membership] = dataclasses.field(default_factory=dict)
+    guilds: dict[int, model.Guild] = dataclasses.field(default_factory=dict)
+    order: dict[int, int] = dataclasses.field(default_factory=dict)
+    assigned: set[int] = dataclasses.field(default_factory=set)
+    urgent: frozenset[int] = frozenset()
+    queued: set[int] = dataclasses.field(default_factory=set)
+    active: int = 0
+    numbers: set[int] = dataclasses.field(default_factory=set)
+    stepped: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    refusal: errors.RateLimited | None = None
+    resume_at: float = 0.0
+    abandoned: bool = False
+    changes: int = 0
+    until: float = 0.0
+    renewed_at: float = 0.0
+    loaded_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.until = self.limits.until
+
+    @property
+    def shows_something(self) -> bool:
+        """Whether the user sees at least one guild."""
+        return any(task.channel_count is not None for task in self.tasks.values())
+
+    def prioritize_first_screen(self) -> None:
+        """
+        Move the first screen's missing guilds to the interactive lane when only the user's own budget delayed them.
+
+        Queued behind all background work, they would finish long after the user's budget has permits again. Screens
+        that wait for the global budget stay in the background lane, because many of them would delay new starts.
+        """
+        if self.job.waited_for == "user":
+            shown = sum(task.channel_count is not None for task in self.tasks.values())
+            self.urgent = frozenset(task.guild_id for task in self.open_tasks()[: max(0, FIRST_FIVE - shown)])
+
+    def step_ended(self) -> None:
+        """Wake the waiters in `wait_for_step`."""
+        self.stepped.set()
+        self.stepped = asyncio.Event()
+
+    async def wait_for_step(self, seconds: float | None = None) -> None:
+        """Return when a step ends, gets its permit, or is set aside, and after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stepped.wait()
+
+    def revise(self, task: model.GuildTask) -> model.GuildTask:
+        """Keep a changed task under the next revision; returns it."""
+        self.changes += 1
+        revised = dataclasses.replace(task, revision=job_updates.revision_of(self.job.turn, self.changes))
+        self.tasks[task.guild_id] = revised
+        return revised
+
+    def note_refusal(self, refusal: errors.RateLimited, now: float) -> None:
+        """Keep the refusal that ends soonest: a job that returns late loses its position in the queue."""
+        if self.refusal is None or now + refusal.retry_after < self.resume_at:
+            self.refusal, self.resume_at = refusal, now + refusal.retry_after
+
+    def open_tasks(self) -> list[model.GuildTask]:
+        """Return the open tasks: channels before roles, most important first."""
+        rows = [task for task in self.tasks.values() if not task.state.terminal]
+        return sorted(
+            rows, key=lambda task: (task.step is model.Step.ROLES, self.order.get(task.guild_id, task.position))
+        )
+
+    def purpose(self, now: float, waiter: str, guild: int | None = None) -> ports.Purpose:
+        """
+        Return the purpose of a call to Discord at *now*, about *guild* if given.
+
+        Only a background call names a waiter, and so keeps a queue position: an interactive turn does not return in
+        the same lane, and an unclaimed position wastes its permit.
+        """
+        max_wait = self.limits.max_wait
+        if self.limits.lane is model.Lane.INTERACTIVE:
+            # A caller waits for the end of this turn. A background turn keeps its queue position for the next one.
+            max_wait = min(max_wait, max(0.0, self.limits.until - now))
+        lane, job = model.Lane.INTERACTIVE if guild in self.urgent else self.limits.lane, self.job
+        name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
+        return ports.Purpose(lane, job.user_id, name, max_wait)
+
+    def step_purpose(self, now: float, task: model.GuildTask, number: int) -> ports.Purpose:
+        """
+        Return the purpose of a task's call; *number* is the lowest that no other step of the turn has.
+
+        Jobs that wait for the channels of the same guild share its queue position: positions of their own would hold
+        permits until their moment that no job needs once the guild is fetched. A position for roles is not the guild's,
+        because another task may be first when it is due, and the next turn uses the lowest numbers again.
+        """
+        purpose = self.purpose(now, f"roles:{number}", task.guild_id)
+        if task.step is model.Step.CHANNELS and purpose.waiter:
+            return dataclasses.replace(purpose, waiter=f"guild:{task.guild_id}", shared=True)
+        return purpose
+
+    def update(self, *tasks: model.GuildTask) -> job_updates.JobUpdate:
+        """Return the update for watchers after *tasks* changed."""
+        return job_updates.JobUpdate(self.job, job_updates.tally_of(self.tasks.values()), tasks)
