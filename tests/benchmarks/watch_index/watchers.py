@@ -58,13 +58,15 @@ async def watch(stub: "pb_grpc.IndexerServiceAsyncStub", user_id: str, figures: 
             state.apply(message)
             if ready:
                 figures.count(message, time.monotonic())
+                if any(row.name == END for row in message.change.channels):
+                    break
             elif state.complete:
                 ready = True
                 figures.count_snapshot()
-            if any(row.name == END for row in message.change.channels):
-                break
     except grpc.aio.AioRpcError as problem:
         figures.broken.append(f"{problem.code().name}: {problem.details()}")
+        if not ready:
+            figures.count_snapshot()
     return {key: row.name for rows in state.channels.values() for key, row in rows.items()}
 
 
