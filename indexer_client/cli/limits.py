@@ -75,11 +75,11 @@ class LimitsDisplay:
             name, free, window, following, note = _cells(budget)
             shown = text.Text(cut_in_the_middle(name, width))
             if wide:
-                drawn.add_row(shown, bar, free, window, text.Text(note or following, "yellow" if note else ""))
+                drawn.add_row(shown, bar, free, window, following)
             else:
                 drawn.add_row(shown, text.Text(free, style))
-                if note:
-                    drawn.add_row(text.Text(f"  {cut_in_the_middle(note, width - 2)}", "yellow"), "")
+            if note:
+                drawn.add_row(text.Text(f"  {cut_in_the_middle(note, width - 2)}", "yellow"))
         yield drawn
 
 

@@ -14,6 +14,11 @@ from indexing import errors
 from indexing.domain import channel_views, model, name_search, permissions, ports
 from indexing.usecases import browse
 
+MISSED_AGE = 1.0
+"""Seconds for which a new channel may be missing: each call checks what it shows, and other guilds only so often."""
+MOST_CHECKED = 10_000
+"""Users whose last check of all guilds is remembered."""
+CHANGING = "the user's guilds change faster than they can be read"
 MOST_ROUNDS = 10
 """Most times that an answer is made again because something changed meanwhile."""
 
@@ -56,6 +61,7 @@ class FindChannels:
         self._browse = browser
         self._cache = browser.cache
         self._clock = clock
+        self._checked: dict[int, tuple[model.User, float]] = {}
 
     async def get_guild(self, user_id: int, guild_id: int, *, max_age: float | None = None) -> Found:
         """
@@ -94,7 +100,11 @@ class FindChannels:
             errors.UserNotFound: Nothing is stored of the user.
         """
         wanted = dict.fromkeys(channel_ids)
-        seen = await self._see(user_id, max_age, lambda views: not wanted.keys().isdisjoint(views.places))
+
+        def has_wanted(views: channel_views.ChannelViews) -> bool:
+            return not wanted.keys().isdisjoint(views.places)
+
+        seen = await self._see(user_id, max_age, has_wanted, has_wanted)
         rows: dict[str, Any] = {}
         outdated = set()
         for guild_id, (views, visible) in seen.guilds.items():
@@ -121,7 +131,18 @@ class FindChannels:
         Raises:
             errors.UserNotFound: Nothing is stored of the user.
         """
-        seen = await self._see(user_id, max_age, lambda _views: True)
+        for _ in range(MOST_ROUNDS):
+            seen = await self._see(user_id, max_age, lambda _views: True, lambda _views: False)
+            found = await self._search(seen, query, limit)
+            current = await self._cache.check(seen.user, {views.guild.guild_id: views.version for views, _ in found})
+            if current.user is seen.user and not current.changed:
+                self._cache.views.note(user_id, 0, {views.guild.guild_id for views, _ in found})
+                return Found([views.rows[place] for views, place in found], [], sorted(seen.outdated))
+            await self._cache.load(current.changed)
+        raise errors.StoreUnavailable(CHANGING)
+
+    async def _search(self, seen: _Seen, query: str, limit: int) -> list[tuple[channel_views.ChannelViews, int]]:
+        """Return the guild and the index of the channels that match best."""
         ranked = await self._browse.ranked(seen.user)
         guilds, places = [], []
         for guild_id in ranked.guild_ids:
@@ -133,14 +154,20 @@ class FindChannels:
             guilds.append(name_search.GuildNames(views.folded_guild, [names[place] for place in shown]))
             places.append((views, shown))
         hits = name_search.search(query, guilds, limit)
-        found = [(places[hit.guild][0], places[hit.guild][1][hit.place]) for hit in hits]
-        self._cache.views.note(user_id, 0, {views.guild.guild_id for views, _ in found})
-        return Found([views.rows[place] for views, place in found], [], sorted(seen.outdated))
+        return [(places[hit.guild][0], places[hit.guild][1][hit.place]) for hit in hits]
 
     async def _see(
-        self, user_id: int, max_age: float | None, wants: Callable[[channel_views.ChannelViews], bool]
+        self,
+        user_id: int,
+        max_age: float | None,
+        wants: Callable[[channel_views.ChannelViews], bool],
+        checks: Callable[[channel_views.ChannelViews], bool],
     ) -> _Seen:
-        """Return what the user may see of their guilds that *wants* selects, checked against the store."""
+        """
+        Return what the user may see of their guilds that *wants* selects.
+
+        Those that *checks* selects are checked against the store; all of them once in MISSED_AGE.
+        """
         user = self._cache.known_user(user_id) or await self._cache.user(user_id)
         held: dict[int, channel_views.ChannelViews] = {}
         for _ in range(MOST_ROUNDS):
@@ -148,14 +175,27 @@ class FindChannels:
             views = {guild_id: held.get(guild_id) or self._cache.at_hand(guild_id) for guild_id in memberships}
             # A guild that is not stored has version 0 and no channels; it is asked for again by the next call.
             missing = [key for key, each in views.items() if each is None or (not each.version and key not in held)]
-            # Also a guild without a wanted channel counts: a channel may have been added to it.
-            used = {key: each.version for key, each in views.items() if each is not None and each.version}
+            # From time to time a guild without a wanted channel counts too: a channel may have been added to it.
+            began, every = self._clock(), self._is_due(user)
+            used = {key: each.version for key, each in _present(views) if each.version and (every or checks(each))}
             current = await self._cache.check(user, used)
             if current.user is user and not current.changed and not missing:
+                if every:
+                    self._note_checked(user, began)
                 return self._seen(user, views, max_age, wants)
             user = current.user
             held |= await self._cache.load([*current.changed, *missing])
-        raise errors.StoreUnavailable("the user's guilds change faster than they can be read")
+        raise errors.StoreUnavailable(CHANGING)
+
+    def _is_due(self, user: model.User) -> bool:
+        checked, at = self._checked.get(user.user_id, (None, 0.0))
+        return checked is not user or not 0 <= self._clock() - at < MISSED_AGE
+
+    def _note_checked(self, user: model.User, at: float) -> None:
+        self._checked.pop(user.user_id, None)
+        self._checked[user.user_id] = user, at
+        if len(self._checked) > MOST_CHECKED:
+            del self._checked[next(iter(self._checked))]
 
     def _seen(
         self,

@@ -6,7 +6,8 @@ machine affects both; each round reverses their order. The measure is the median
 second. The worker is stopped before, so that only reads use the CPU.
 
 one guild, first page, list of guilds  the demo's user, who has 60 guilds: channels of one guild, the first 100 of all,
-50 rows of guilds; any page  a user with 200 guilds of 100 channels on average, page tokens in random order.
+50 rows of guilds; any page  a user with 200 guilds of 100 channels on average, page tokens in random order;
+one channel, check of 500, search  a user who sees some 5,000 channels in 200 guilds.
 """
 
 import argparse
@@ -38,9 +39,11 @@ class World:
     cases: Cases
 
 
+LOOKUPS = World(200, ("--channels-per-guild", "40", "--without-bot", "0"), rates.cases_of_lookups)
 WORLDS = (
     World(60, (), rates.cases_of_demo),
     World(200, ("--channels-per-guild", "100", "--without-bot", "0"), rates.case_of_large_user),
+    LOOKUPS,
 )
 COLUMNS = (
     *("case", "in_flight", "share", "per_s", "empty_per_s", "p50_ms", "p99_ms"),
@@ -60,7 +63,7 @@ def main() -> int:
     }
     if options.only != "visibility":
         found |= _rates(options, environment)
-    if options.only != "rates":
+    if options.only in {None, "visibility"}:
         _tell(f"hidden channels, {visibility.READERS} readers and {visibility.WRITERS} writers")
         found["visibility"] = visibility.measure(options.reading_seconds, environment)
         shown = {name: value for name, value in found["visibility"].items() if name != "examples"}
@@ -74,7 +77,7 @@ def main() -> int:
 def _rates(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
     effort = rates.Effort(options.in_flight, options.rounds, options.seconds, options.limit_seconds)
     rows, read = [], []
-    for world in WORLDS:
+    for world in (LOOKUPS,) if options.only == "lookups" else WORLDS:
         _tell(f"indexing a user with {world.guilds_per_user} guilds")
         wanted = worlds.options(1, world.guilds_per_user, world.simulator, environment)
         with worlds.indexed(wanted) as running:
@@ -111,7 +114,7 @@ def _options() -> argparse.Namespace:
     add("--seconds", type=float, help=f"of a turn (default {SECONDS})")
     add("--limit-seconds", type=float, default=120.0, help="of all rounds of a row, after which none begins")
     add("--reading-seconds", type=float, help=f"of concurrent reads and writes (default {READING:.0f})")
-    add("--only", choices=("rates", "visibility"), help="measure this part alone")
+    add("--only", choices=("rates", "lookups", "visibility"), help="measure this part alone")
     add("--quick", action="store_true", help="few short rounds, nothing written without --out")
     add("--name", help="under which the file keeps the figures (default: the environment, or plain)")
     add("--out", type=pathlib.Path, help=f"file for the JSON, merged by name (default {OUT})")

@@ -24,6 +24,7 @@ LIST_CHANNELS, LIST_GUILDS = f"{METHOD}ListChannels", f"{METHOD}ListGuilds"
 PAGE = 100
 ROWS = 50
 LONG_PAGE = 500
+CHECKED = 500
 WALK = 30.0
 """Longest time for paging through all channels, in seconds."""
 ATTEMPTS = 4
@@ -121,6 +122,28 @@ def case_of_large_user(running: stack.Stack) -> tuple[list[callers.Case], Row]:
     case = callers.Case("any page", LIST_CHANNELS, [request.SerializeToString().hex() for request in requests])
     channels = sum(guild.channel_count for guild in guilds)
     return [case], {"guilds": len(guilds), "channels": channels, "page_tokens": len(tokens)}
+
+
+def cases_of_lookups(running: stack.Stack) -> tuple[list[callers.Case], Row]:
+    """Return single channels, checks of 500 ids, half of them unknown, and searches, with the user's size."""
+    user_id, dice = running.users[0].id, random.Random(1)
+    with _stub(running) as stub:
+        channels = [row for page in _pages(stub, user_id, LONG_PAGE) for row in page.channels]
+    single = [pb.GetChannelRequest(user_id=user_id, channel_id=row.channel_id) for row in dice.sample(channels, 100)]
+    checks = []
+    for _ in range(10):
+        known = [row.channel_id for row in dice.sample(channels, CHECKED // 2)]
+        unknown = [str(int(channel_id) + 1_000_000_007) for channel_id in known]
+        checks.append(pb.BatchGetChannelsRequest(user_id=user_id, channel_ids=[*known, *unknown]))
+    names = [row.name for row in dice.sample(channels, 30)]
+    queries = [name if number % 3 else f"{name[:2]}{name[3:]}" for number, name in enumerate(names)]
+    searches = [pb.SearchChannelsRequest(user_id=user_id, query=query) for query in queries if query]
+    cases = [
+        callers.Case("one channel", f"{METHOD}GetChannel", [each.SerializeToString().hex() for each in single]),
+        callers.Case("check of 500", f"{METHOD}BatchGetChannels", [each.SerializeToString().hex() for each in checks]),
+        callers.Case("search", f"{METHOD}SearchChannels", [each.SerializeToString().hex() for each in searches]),
+    ]
+    return cases, {"channels": len(channels), "names": len({row.name for row in channels})}
 
 
 @contextlib.contextmanager

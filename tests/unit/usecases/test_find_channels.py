@@ -151,3 +151,15 @@ async def test_an_unknown_user_is_an_error(backend: fake_backend.FakeBackend) ->
     """Like for pages."""
     with pytest.raises(errors.UserNotFound):
         await finder(backend).search(USER + 99, "general", limit=1)
+
+
+async def test_a_search_shows_nothing_that_was_hidden_a_moment_ago(backend: fake_backend.FakeBackend) -> None:
+    """What is shown is checked by each call, also within the second in which other guilds are not."""
+    find = finder(backend)
+    before = ids(await find.search(USER, "general", limit=9))
+    await test_browse.fetched(backend, 10, [values.channel(12, 10, name="general", overwrites=(values.denied(10),))])
+
+    after = ids(await find.search(USER, "general", limit=9))
+
+    assert sorted(before) == ["12", "22", "32"]
+    assert sorted(after) == ["22", "32"]
