@@ -24,6 +24,7 @@ from indexing.usecases import (
     guild_lists,
     read_channels,
     run_turn,
+    turn_state,
 )
 from tests import clockwork, fakes, pairs, values
 
