@@ -19,6 +19,7 @@ Workers = Annotated[int, typer.Option(min=1, max=32, help="Worker processes.")]
 Services = Annotated[int, typer.Option(min=1, max=8, help="gRPC services.")]
 GuildsPerUser = Annotated[int, typer.Option(min=1, max=200, help="Guilds of each simulated user.")]
 Seed = Annotated[int, typer.Option(help="Seed of the simulated guilds; equal seeds give equal data.")]
+Live = Annotated[bool, typer.Option("--live", help="Feed the index from the simulated Gateway, before users start.")]
 Latency = Annotated[
     str, typer.Option(help="Simulated round trip: none, lan, typical, bad, or a range in ms, such as 20-60.")
 ]
@@ -41,6 +42,7 @@ def demo(  # noqa: PLR0913 -- one parameter an option
     guilds_per_user: GuildsPerUser = 60,
     seed: Seed = 1,
     latency: Latency = "typical",
+    live: Live = False,
     faults: Annotated[
         list[str] | None, typer.Option("--fault", help="Fault rule for the simulator, as JSON. May be repeated.")
     ] = None,
@@ -49,11 +51,13 @@ def demo(  # noqa: PLR0913 -- one parameter an option
     ] = False,
 ) -> int:
     """Index all users at once and print a summary; the exit code is 0 if no problem was found."""
-    options = stack.Options(users, services, workers, guilds_per_user, seed, latency)
+    options = stack.Options(users, services, workers, guilds_per_user, seed, latency, gateway=live)
     if faults and options.real_discord:
         raise typer.BadParameter("fault rules need the simulator, not the real Discord", param_hint="--fault")
     screen = startup_view.progress_console(as_json=as_json)
     with _running_stack(options, startup_view.StartupView(screen)) as running:
+        if live:
+            demonstration.wait_until_fed(running, screen)
         found = demonstration.run_demo(running, screen, faults or [])
         found.print_to(screen)
     if as_json:
@@ -70,10 +74,13 @@ def up(  # noqa: PLR0913 -- one parameter an option
     guilds_per_user: GuildsPerUser = 60,
     seed: Seed = 1,
     latency: Latency = "typical",
+    live: Live = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all addresses as one JSON object.")] = False,
 ) -> int:
     """Run everything until Ctrl-C, and print the addresses."""
-    options = stack.Options(users, services, workers, guilds_per_user, seed, latency, exporter=True, fixed_ports=True)
+    options = stack.Options(
+        users, services, workers, guilds_per_user, seed, latency, exporter=True, gateway=live, fixed_ports=True
+    )
     screen = startup_view.progress_console(as_json=as_json)
     with _running_stack(options, startup_view.StartupView(screen)) as running:
         running.put_credentials()

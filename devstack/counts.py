@@ -39,12 +39,12 @@ def collect(simulator_url: str, metrics_urls: Iterable[str]) -> Counts:
     Raises:
         OSError: A process does not answer.
     """
-    found = [sample for url in metrics_urls for sample in parse_samples(_read_page(url))]
+    found = [sample for url in metrics_urls for sample in parse_samples(read_page(url))]
     headroom = lowest_shares(found)
     if not simulator_url:
         by_route = _sum_calls(found, "route")
         return Counts(by_route, _sum_calls(found, "status").get("429", 0), None, headroom)
-    stats = json.loads(_read_page(f"{simulator_url}/_sim/stats"))
+    stats = json.loads(read_page(f"{simulator_url}/_sim/stats"))
     return Counts(stats["by_route"], stats["http_429"], stats["duplicate_guild_fetches"], headroom)
 
 
@@ -78,7 +78,8 @@ def _sum_calls(found: Iterable[samples.Sample], label: str) -> dict[str, int]:
     return dict(sorted(sums.items()))
 
 
-def _read_page(url: str) -> str:
+def read_page(url: str) -> str:
+    """Return a page. Raises OSError."""
     status, body = probes.read_page(url)
     if status != 200:  # noqa: PLR2004 -- OK
         raise OSError(f"{url} answered {status}")

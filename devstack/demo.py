@@ -19,6 +19,32 @@ POLL_INTERVAL = 0.2
 """Seconds between two checks for a failure of the stack."""
 
 
+FED_WAIT = 120.0
+"""Longest wait for the first session of the Gateway to be stored, in seconds."""
+
+
+def wait_until_fed(running: stack.Stack, screen: console.Console) -> None:
+    """
+    Wait until the Gateway's process has stored all guilds.
+
+    Raises:
+        supervisor.StackFailed: It takes too long.
+    """
+    began, before = time.monotonic(), 0.0
+    while time.monotonic() - began < FED_WAIT:
+        found = {
+            (sample.name, sample.labels.get("event", "")): sample.value
+            for sample in counts.parse_samples(counts.read_page(running.metrics_urls["gateway"]))
+        }
+        told = found.get(("indexer_gateway_events_total", "GUILD_CREATE"), 0)
+        if told and told == before == found.get(("indexer_gateway_guilds_stored_total", "")):
+            screen.print(f"fed {told:,.0f} guilds in {times.format_seconds(time.monotonic() - began)}")
+            return
+        before = told
+        time.sleep(POLL_INTERVAL)
+    raise supervisor.StackFailed("the Gateway's guilds were not stored in time")
+
+
 def run_demo(running: stack.Stack, screen: console.Console, faults: Sequence[str]) -> summary.Summary:
     """
     Index all users of a started stack.
@@ -35,7 +61,7 @@ def run_demo(running: stack.Stack, screen: console.Console, faults: Sequence[str
     """
     running.put_credentials()
     for rule in faults:
-        _post_fault(f"{running.simulator_url}/_sim/faults", rule)
+        post_fault(f"{running.simulator_url}/_sim/faults", rule)
     found = asyncio.run(_index_all(running, screen))
     try:
         cost = counts.collect(running.simulator_url, running.metrics_urls.values())
@@ -103,7 +129,8 @@ async def _print_progress(found: list[job_runs.JobRun], screen: console.Console)
         screen.print(f"{times.format_seconds(elapsed)}: {done:,} of {counted}")
 
 
-def _post_fault(url: str, document: str) -> None:
+def post_fault(url: str, document: str) -> None:
+    """Post a fault to the simulator. Raises supervisor.StackFailed when it rejects it."""
     parts = urllib.parse.urlsplit(url)
     asking = http.client.HTTPConnection(parts.hostname or probes.HOST, parts.port, timeout=probes.PROBE_TIMEOUT)
     with contextlib.closing(asking):

@@ -10,6 +10,7 @@ FIXED = {
     "worker-1": 9465,
     "exporter": 9466,
     "refresh": 9467,
+    "gateway": 9468,
     "simulator": 8080,
 }
 """The defaults of the product's settings; the command line `indexer` calls the first."""

@@ -135,6 +135,12 @@ def refresh(environment: Mapping[str, str], chosen: ports.Ports) -> Program:
     return _http_program("refresh", "workers.refresh", ("WORKERS_METRICS_PORT", chosen.choose("refresh")), environment)
 
 
+def gateway(environment: Mapping[str, str], chosen: ports.Ports) -> Program:
+    """Return the process that feeds the index from the Gateway."""
+    port = ("GATEWAY_METRICS_PORT", chosen.choose("gateway"))
+    return _http_program("gateway", "workers.gateway", port, environment)
+
+
 def exporter(environment: Mapping[str, str], chosen: ports.Ports) -> Program:
     """Return the exporter of fleet-wide metrics."""
     port = ("EXPORTER_PORT", chosen.choose("exporter"))

@@ -25,7 +25,7 @@ from devstack import external_servers, ports, probes, programs, supervisor, user
 SIMULATED_BOT_TOKEN = "sim-bot-token"  # noqa: S105 -- the simulator's, no secret
 SIMULATED_CLIENT = ("sim-client", "sim-secret")
 """Client id and secret of the simulator's application."""
-OPTIONAL_PROGRAMS = {"refresh": programs.refresh, "exporter": programs.exporter}
+OPTIONAL_PROGRAMS = {"refresh": programs.refresh, "exporter": programs.exporter, "gateway": programs.gateway}
 """Programs with at most one instance, by the option that enables them."""
 
 
@@ -43,6 +43,7 @@ class Options:
         latency: The simulator's round trip: none, lan, typical, bad, or a range in ms, such as 20-60.
         exporter: Whether to start the exporter of fleet-wide metrics.
         refresh: Whether a separate process refreshes guilds, instead of the workers.
+        gateway: Whether a process feeds the index from the Gateway.
         fixed_ports: Whether programs listen on the ports of `ports.FIXED` where these are free.
         simulator: More options of the simulator's command line.
         environment: Settings of services and workers, overriding all others.
@@ -58,6 +59,7 @@ class Options:
     latency: str = "typical"
     exporter: bool = False
     refresh: bool = False
+    gateway: bool = False
     fixed_ports: bool = False
     simulator: Sequence[str] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -238,6 +240,7 @@ class Stack:
 
     def _start_product(self) -> None:
         apart = {"WORKERS_REFRESH": "0"} if self.options.refresh else {}
+        apart |= {"GATEWAY_ENABLED": "1"} if self.options.gateway else {}
         environment = programs.product_environment(self._connections(), {**apart, **self.options.environment})
         serving = {**environment, **self.options.service_environment}
         working = {**environment, **self.options.worker_environment}

@@ -3,24 +3,25 @@
 from collections.abc import Iterable
 
 from indexer_service import interceptors
-from indexing.telemetry import metric_types, metrics
+from indexing.telemetry import gateway_metrics, metric_types, metrics
 
 INTRO = """# Metrics
 
 Service and workers serve metrics at `/metrics` (`INDEXER_METRICS_PORT`, `WORKERS_METRICS_PORT`), one process a pod.
+So does `python -m workers.gateway` (`GATEWAY_METRICS_PORT`).
 `python -m workers.exporter` (`EXPORTER_PORT`) serves the state of the whole fleet, read at each scrape.
 Take the maximum over exporters, so that a second one during a rollout changes nothing, and sums of all other metrics.
 Every series of a counter or histogram exists from the start with the value 0, so that the first event has a rate.
 No label carries the id of a user, guild or job.
 In addition each process serves `process_*` and `python_gc_*` of Prometheus' Python client.
-`make docs` generates this page from `indexing/telemetry/metrics.py`.
+`make docs` generates this page from `indexing/telemetry/metrics.py` and `gateway_metrics.py`.
 """
 
 
 def groups() -> list[metric_types.Group]:
     """Return all groups of metrics, on a new registry."""
     registry = metric_types.new_registry()
-    common = metrics.Metrics(registry)
+    common, fleet = metrics.Metrics(registry), metrics.FleetMetrics(registry)
     return [
         common.limiter,
         common.discord,
@@ -29,7 +30,9 @@ def groups() -> list[metric_types.Group]:
         common.process,
         metrics.ServiceMetrics(registry, interceptors.metrics.METHODS),
         metrics.WorkerMetrics(registry),
-        metrics.FleetMetrics(registry),
+        gateway_metrics.GatewayMetrics(registry),
+        fleet,
+        fleet.gateway,
     ]
 
 

@@ -23,9 +23,10 @@ from indexing.messaging import (
     redis_client,
     redis_sentinel,
     redis_watch,
+    role_requests,
 )
 from indexing.ratelimit import limiter, limits, redis_store
-from indexing.store import credentials, database, guilds, idempotency, jobs, migrations, schema, users
+from indexing.store import credentials, database, guilds, idempotency, jobs, migrations, schema, shards, users
 from indexing.store.rows import channels, memberships, units, user_data
 from indexing.telemetry import logs, metrics
 
@@ -44,6 +45,7 @@ class Components:
     store_limit: concurrency.AdaptiveLimit
     redis_watch: redis_watch.RedisWatch
     metrics: metrics.Metrics
+    database: database.Database
 
 
 def application_name(config: settings.DiscordSettings) -> str:
@@ -71,9 +73,10 @@ async def _open_stores(  # noqa: PLR0913 -- what the stores stand on
     vault = credentials.Vault(config.secrets.keys_for("credentials"))
     retention, of_jobs = config.indexing.retention, config.indexing.job_retention
     if await form.state() is schema.State.DOCUMENTS:
+        proofs = shards.Proofs(db, clock) if config.gateway.enabled else None
         return _Stores(
             users.Users(db, vault, observe=observe, announce=changed.announce_users),
-            guilds.Guilds(db, retention=retention, observe=observe, announce=changed.announce_guilds),
+            guilds.Guilds(db, retention=retention, observe=observe, announce=changed.announce_guilds, proofs=proofs),
             jobs.Jobs(db, retention=of_jobs, observe=observe),
         )
     return _Stores(
@@ -137,6 +140,7 @@ async def open_components(
             bot_guilds=coordination.RedisBotGuilds(shared_redis),
             user_data=user_data.RowUserData(db, form),
             clock=clock,
+            fed_roles=await stack.enter_async_context(_open_fed_roles(config, shared_redis)),
         )
         idempotency_store = idempotency.MongoIdempotencyStore(db)
         yield Components(
@@ -150,7 +154,24 @@ async def open_components(
             store_limit,
             watch,
             metrics,
+            db,
         )
+
+
+@contextlib.asynccontextmanager
+async def _open_fed_roles(
+    config: settings.Settings, client: redis.asyncio.Redis
+) -> AsyncIterator[role_requests.RoleAsker | None]:
+    """Make what asks for roles over the Gateway; None when it is not used."""
+    if not config.gateway.enabled:
+        yield None
+        return
+    asker = role_requests.RoleAsker(client, wait=config.gateway.role_wait)
+    try:
+        async with concurrency.background_tasks(role_answers=asker.relay_answers):
+            yield asker
+    finally:
+        await asker.close()
 
 
 @contextlib.asynccontextmanager

@@ -19,8 +19,8 @@ import redis.asyncio
 from indexing import errors, settings, wiring
 from indexing.messaging import redis_client
 from indexing.messaging import stats as queue_stats
-from indexing.ratelimit import limits, redis_store
-from indexing.store import database
+from indexing.ratelimit import identifies, limits, redis_store
+from indexing.store import database, shards
 from indexing.store import stats as store_stats
 from indexing.telemetry import logs, metric_types, metrics
 from workers import health, process
@@ -43,10 +43,13 @@ class Exporter:
         self._client = client
         self._db = db
         self._metrics = metrics
+        self._feed = metrics.gateway
         self._clock = clock
         self._parameters = limits.LimiterParameters.from_settings(config.limiter, config.discord.timeout)
-        self._budgets = redis_store.RedisBudgetStore(client, wiring.application_name(config.discord))
+        self._application = wiring.application_name(config.discord)
+        self._budgets = redis_store.RedisBudgetStore(client, self._application)
         self._active_user_ids: tuple[int, ...] = ()
+        self._now = 0.0
         self._updating = asyncio.Lock()
         self._log = logs.get(__name__)
 
@@ -57,6 +60,7 @@ class Exporter:
             await self._read_source("mongodb", self._read_store, self._store_gauges())
             await self._read_source("redis", self._read_queue, self._queue_gauges())
             await self._read_source("budgets", self._read_budgets, self._budget_gauges())
+            await self._read_source("gateway", self._read_feed, self._feed.gauges())
             self._metrics.scrape.set(time.perf_counter() - started)
 
     async def _read_source(
@@ -75,7 +79,8 @@ class Exporter:
 
     async def _read_store(self) -> None:
         self._active_user_ids = ()
-        stats = await store_stats.read_store_stats(self._db, self._clock())
+        self._now = self._clock()
+        stats = await store_stats.read_store_stats(self._db, self._now)
         self._active_user_ids = stats.active_user_ids
         self._metrics.active.set(stats.active)
         self._metrics.overdue.set(stats.overdue)
@@ -110,6 +115,17 @@ class Exporter:
         routes = [route_state(state) for state in states if state.kind == "route"]
         for name in metric_types.ROUTE_STATE.values:
             self._metrics.routes.labels(name).set(routes.count(name))
+
+    async def _read_feed(self) -> None:
+        stats = await shards.read_feed_stats(self._db, self._now)
+        if not stats.shards:
+            return
+        self._feed.unowned.set(stats.unowned)
+        self._feed.proof_age.set(stats.oldest_proof)
+        self._feed.fed.set(stats.fed / stats.known if stats.known else 0.0)
+        left = await identifies.read_left(self._client, self._application)
+        if left is not None:
+            self._feed.identifies_left.set(left[0])
 
     def _store_gauges(self) -> list[prometheus_client.Gauge]:
         return [self._metrics.active, self._metrics.overdue, self._metrics.credentials]

@@ -1,5 +1,6 @@
 """The dashboard of service and workers: calls, streams, queues, servers, and resources of the processes."""
 
+from deploy.observability import gateway
 from deploy.observability.panels import Dashboard, Panel, Query, Row, quantile, quantiles, rate
 
 BAD = ',grpc_code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"'
@@ -239,5 +240,5 @@ DASHBOARD = Dashboard(
     "indexer-processes",
     "Discord indexer / Service and workers",
     "Calls, streams, queues, servers and resources: what is slow, and what is unreachable.",
-    [CALLS, QUEUE, SERVERS, TOKENS, MACHINE],
+    [CALLS, QUEUE, gateway.ROW, SERVERS, TOKENS, MACHINE],
 )

@@ -117,7 +117,7 @@ class Connection:
         session = self._session
         if session is None:
             return
-        if self._socket.close_code in {1000, 1001} and session.link is self:
+        if self._socket.close_code in {1000, 1001} and session.link is self and not self._closing:
             # The client ended the session on purpose.
             self._hub.counts["sessions_closed_by_client"] += 1
             self._hub.end(session, None)

@@ -46,9 +46,7 @@ class AddChannel(_Change, tag="add_channel"):
     def apply(self, simulator: state.SimulatorState) -> dict[str, Any]:
         """Apply the change."""
         all_channels = simulator.world.editable(_guild(simulator.world, self.guild))
-        made = channels.Channel(
-            _fresh_id(all_channels, simulator.world.spec.now_ms), self.type, self.name, len(all_channels)
-        )
+        made = channels.Channel(simulator.world.fresh_id(), self.type, self.name, len(all_channels))
         made.parent_id = None if self.parent is None else int(self.parent)
         made.overwrites = [overwrite.to_overwrite() for overwrite in self.overwrites]
         all_channels.append(made)
@@ -248,7 +246,3 @@ def _channel(simulated: world.World, guild: guilds.Guild, channel_id: str) -> ch
         if channel.id == int(channel_id):
             return channel
     raise InvalidChange(f"guild {guild.id} has no channel {channel_id}")
-
-
-def _fresh_id(all_channels: Sequence[channels.Channel], now_ms: int) -> int:
-    return max(max((channel.id for channel in all_channels), default=0), snowflakes.from_ms(now_ms)) + 1

@@ -79,6 +79,10 @@ class Tokens:
         """Return whether this is the bot's token, as the Gateway gets it: with or without the word Bot."""
         return self._bot in {token, f"Bot {token}"}
 
+    def change_bot(self, token: str) -> None:
+        """Replace the bot's token."""
+        self._bot = f"Bot {token}"
+
     def is_client(self, client_id: str, secret: str) -> bool:
         """Return whether these are the application's id and secret."""
         return (client_id, secret) == self._client

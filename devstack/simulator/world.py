@@ -64,6 +64,7 @@ class World:
             for number in picked:
                 self._known[number].append(user_id)
         self._guilds: dict[int, guilds.Guild] = {}
+        self._fresh_ids = 0
         self._role_overrides: dict[tuple[int, int], frozenset[int]] = {}
         self._changed: dict[int, list[channels.Channel]] = {}
         self._channels: lru_cache.LruCache[list[channels.Channel]] = lru_cache.LruCache(CHANNELS_IN_MEMORY, len)
@@ -132,6 +133,11 @@ class World:
             self._changed[guild.id] = self.channels_of(guild)
             self._channels.drop(guild.id)
         return self._changed[guild.id]
+
+    def fresh_id(self) -> int:
+        """Return an id that nothing has, and nothing that is deleted had; newer than all ids of the initial world."""
+        self._fresh_ids += 1
+        return snowflakes.from_ms(self.spec.now_ms) + self._fresh_ids
 
     def set_bot(self, guild: guilds.Guild, *, present: bool) -> None:
         """Install the bot in a guild, or remove it."""

@@ -107,6 +107,7 @@ class BudgetKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BUDGET_KIND_EGRESS: _ClassVar[BudgetKind]
     BUDGET_KIND_CREDENTIAL: _ClassVar[BudgetKind]
     BUDGET_KIND_DISCORD: _ClassVar[BudgetKind]
+    BUDGET_KIND_IDENTIFIES: _ClassVar[BudgetKind]
 
 class PauseReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -234,6 +235,7 @@ BUDGET_KIND_INVALID_REQUESTS: BudgetKind
 BUDGET_KIND_EGRESS: BudgetKind
 BUDGET_KIND_CREDENTIAL: BudgetKind
 BUDGET_KIND_DISCORD: BudgetKind
+BUDGET_KIND_IDENTIFIES: BudgetKind
 PAUSE_REASON_UNSPECIFIED: PauseReason
 PAUSE_REASON_PAUSE: PauseReason
 PAUSE_REASON_SHARED: PauseReason

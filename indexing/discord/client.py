@@ -204,6 +204,10 @@ class DiscordClient:
             raise errors.DiscordTransient("the response is about another member")
         return roles
 
+    async def gateway_info(self, purpose: ports.Purpose) -> payloads.GatewayInfo:
+        """Return where to connect to the Gateway, and how many sessions may be started."""
+        return await self._call(self._bot_call(routes.gateway_bot(), purpose), _at_once(payloads.decode_gateway_info))
+
     async def _bot_guilds_after(self, guild_id: int, purpose: ports.Purpose) -> list[int]:
         params = {"after": str(guild_id), "limit": str(PAGE_SIZE)}
         call = self._bot_call(routes.user_guilds(), purpose, params)

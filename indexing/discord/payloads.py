@@ -19,7 +19,7 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -92,6 +92,23 @@ class Member(msgspec.Struct):
     user: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class StartLimit(msgspec.Struct):
+    """How many sessions may be started (developers/events/gateway.mdx, Session Start Limit Object)."""
+
+    total: int
+    remaining: int
+    max_concurrency: int
+    reset_after: int = 0
+
+
+class GatewayInfo(msgspec.Struct):
+    """The answer of GET /gateway/bot."""
+
+    url: str
+    shards: int
+    session_start_limit: StartLimit
+
+
 class ErrorBody(msgspec.Struct):
     """
     Discord's error body.
@@ -110,6 +127,7 @@ class ErrorBody(msgspec.Struct):
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw] | None)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MEMBER = msgspec.json.Decoder(Member)
+_GATEWAY = msgspec.json.Decoder(GatewayInfo)
 _ID = msgspec.json.Decoder(str | int)
 """A number is not documented, but readable: an overwrite may deny that role."""
 _MEMBER_USER = msgspec.json.Decoder(MemberUser)
@@ -164,6 +182,14 @@ def decode_channels(body: Body, guild_id: int, unreadable: Unreadable | None = N
     return listing.channels
 
 
+def read_channels(rows: Iterable[msgspec.Raw], guild_id: int, unreadable: Unreadable) -> list[model.Channel]:
+    """Return the channels of rows that are split already; those that cannot be read are left out and counted."""
+    listing = _Listing(guild_id, unreadable)
+    for raw in rows:
+        listing.add(raw)
+    return listing.channels
+
+
 async def decode_channels_in_slices(body: Body, guild_id: int, unreadable: Unreadable) -> list[model.Channel]:
     """Do what `decode_channels` does, but give other tasks a turn every few milliseconds."""
     try:
@@ -197,6 +223,11 @@ def decode_member(body: Body, unreadable: Unreadable | None = None) -> tuple[int
         elif unreadable is not None:
             unreadable["role"] += 1
     return user_id, tuple(found)
+
+
+def decode_gateway_info(body: Body, _: Unreadable | None = None) -> GatewayInfo:
+    """Return the answer of GET /gateway/bot. Raises ValueError when it is none."""
+    return _GATEWAY.decode(body)
 
 
 def decode_error(body: Body) -> ErrorBody | None:

@@ -57,3 +57,8 @@ def own_user() -> Route:
 def oauth_revoke() -> Route:
     """Revokes a grant with all of its tokens (topics/oauth2.mdx:194)."""
     return Route("POST /oauth2/token/revoke", "/oauth2/token/revoke")
+
+
+def gateway_bot() -> Route:
+    """Where to connect to the Gateway, and how many sessions may be started (events/gateway.mdx, Get Gateway Bot)."""
+    return Route("GET /gateway/bot", "/gateway/bot")

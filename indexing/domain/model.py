@@ -209,6 +209,8 @@ class Guild:
         refused_at: When the last of them was received.
         last_viewed_at: When the guild was last viewed, to within a few minutes; None when never.
         demand: Number of requests for the guild since it was last fetched.
+        fed_by: Shard of the Gateway that feeds the guild now; empty for none. `fetched_at` is then the moment up to
+            which the shard's session is complete, if that is later than the last fetch.
     """
 
     guild_id: int
@@ -227,6 +229,7 @@ class Guild:
     last_viewed_at: float | None = None
     demand: int = 0
     schedule: Schedule = NEVER_FETCHED
+    fed_by: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

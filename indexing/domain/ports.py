@@ -442,6 +442,13 @@ class Events(Protocol):
         """Erase the streams of jobs."""
 
 
+class FedRoles(Protocol):
+    """Members' role ids over the Gateway, which takes no permit."""
+
+    async def fetch(self, shard: str, guild_id: int, user_id: int) -> tuple[int, ...] | None:
+        """Return the role ids; None when no answer came in time. Raises errors.Gone: they are not a member."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dependencies:
     """
@@ -449,6 +456,7 @@ class Dependencies:
 
     Attributes:
         credentials: The pairs in use. One stored by an older release is not proven.
+        fed_roles: None when the Gateway is not used.
         unproven: Newer pairs that are not proven yet; each goes to `credentials` by `mark_proven`.
     """
 
@@ -464,3 +472,4 @@ class Dependencies:
     bot_guilds: BotGuildsCache
     user_data: UserData
     clock: Clock
+    fed_roles: FedRoles | None = None

@@ -12,6 +12,8 @@ HIDDEN_OR_DELETED = "HIDDEN_OR_DELETED"
 A channel missing from a complete listing. Discord leaves out what our bot may not view
 (change log of 2026-08-12, in force since 2026-11-16), so the two cannot be told apart.
 """
+CHANNEL_DELETED = "CHANNEL_DELETED"
+"""Discord's Gateway said that the channel is deleted."""
 USER_LEFT = "USER_LEFT"
 MUTED = "MUTED"
 NO_ACCESS = "NO_ACCESS"

@@ -97,7 +97,7 @@ class BudgetState:
     One budget as it is now.
 
     Attributes:
-        kind: global, user, route, or invalid_requests.
+        kind: global, user, route, invalid_requests, or identifies.
         key: A user id, or a route with token and guild; "" for the global budget and the invalid requests.
         window: In seconds.
         free: Permits that can be taken now.
@@ -249,6 +249,15 @@ class Keys:
     def queue(self, ledger: str) -> str:
         """Return the key of the queue of waiters for a permit of *ledger*."""
         return ledger.replace(self.tag + "p:", self.tag + "l:", 1)
+
+
+IDENTIFY_DAY = 86_400.0
+"""Seconds in which the Gateway's identifies are counted."""
+
+
+def identifies_key(tag: str) -> str:
+    """Return the key of the day's identifies, below the tag of `Keys`."""
+    return f"{tag}identify:day"
 
 
 def route_label(charge: Charge) -> str:

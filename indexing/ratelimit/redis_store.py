@@ -106,7 +106,7 @@ class RedisBudgetStore:
         )
 
     async def snapshot(self, parameters: limits.LimiterParameters, user_ids: Sequence[int]) -> list[limits.BudgetState]:
-        """Read in two round trips; each budget is consistent, the list is not of one moment."""
+        """Read in three round trips; each budget is consistent, the list is not of one moment."""
         with translated_errors():
             fleet, known, active, repeated = await self._read_fleet_state(parameters)
             rows = [
@@ -118,8 +118,22 @@ class RedisBudgetStore:
                 *_route_rows(self._keys, known, active, repeated),
             ]
             global_ledger, *ledgers = await self._read_ledgers(rows, fleet.now, repeated)
+            identifies = await self._read_identifies(fleet.now)
         states = [status.budget_state(row, ledger, fleet) for row, ledger in zip(rows[1:], ledgers, strict=True)]
+        states += identifies
         return [status.global_budget_state(global_ledger, fleet), status.invalid_requests_state(fleet), *states]
+
+    async def _read_identifies(self, now: float) -> list[limits.BudgetState]:
+        """Return the day's identifies; nothing when the Gateway was never used."""
+        key = limits.identifies_key(self._keys.tag)
+        pipe = self._client.pipeline(transaction=False)
+        pipe.get(f"{key}:most")
+        pipe.zcount(key, now + 1, "+inf")
+        most, used = await pipe.execute()
+        if most is None:
+            return []
+        free = max(0, int(most) - int(used))
+        return [limits.BudgetState("identifies", "", int(most), limits.IDENTIFY_DAY, free)]
 
     async def forget_user(self, user_id: int) -> None:
         """Remove the user's queue positions and route names now, and let their ledgers expire with the last permit."""

@@ -12,6 +12,7 @@ from indexing.settings.fields import Rate as Rate
 from indexing.settings.fields import RateField as RateField
 from indexing.settings.fields import is_secret as is_secret
 from indexing.settings.fields import variable as variable
+from indexing.settings.gateway import GatewaySettings as GatewaySettings
 from indexing.settings.indexing import IndexingSettings as IndexingSettings
 from indexing.settings.indexing import RankWeights as RankWeights
 from indexing.settings.infrastructure import KEY_BYTES as KEY_BYTES

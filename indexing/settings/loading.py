@@ -9,6 +9,7 @@ import pydantic_settings
 
 from indexing.settings import discord as discord_settings
 from indexing.settings import fields, infrastructure, processes
+from indexing.settings import gateway as gateway_settings
 from indexing.settings import indexing as indexing_settings
 
 
@@ -25,6 +26,7 @@ class Settings:
     secrets: infrastructure.SecretSettings
     service: processes.ServiceSettings
     workers: processes.WorkerSettings
+    gateway: gateway_settings.GatewaySettings
     logs: infrastructure.LogSettings
     traces: infrastructure.TraceSettings
     audit: infrastructure.AuditSettings
@@ -86,6 +88,7 @@ GROUPS: dict[str, type[fields.Group]] = {
     "service": processes.ServiceSettings,
     "workers": processes.WorkerSettings,
     "exporter": processes.ExporterSettings,
+    "gateway": gateway_settings.GatewaySettings,
     "logs": infrastructure.LogSettings,
     "traces": infrastructure.TraceSettings,
     "audit": infrastructure.AuditSettings,

@@ -13,6 +13,10 @@ TOMBSTONE_KEPT = datetime.timedelta(days=1)
 """How long a tombstone is kept: far longer than a turn may be queued, or a write delayed."""
 
 
+NOT_FED = {"live": {"$ne": True}}
+"""A guild that the Gateway feeds stays: it is stored because our bot is in it, not because of a user."""
+
+
 class MongoUserData:
     """Port `ports.UserData`. Round trips: 1 for each method; 2 for `erase_jobs`, 3 for `erase_guilds`, 6 to count."""
 
@@ -33,7 +37,7 @@ class MongoUserData:
             (self._rosters, {"_id": user_id}),
             (self._jobs, {"user_id": user_id}),
             (self._requests, {"user_id": user_id}),
-            (self._guilds, {"_id": alone}),
+            (self._guilds, {"_id": alone, **NOT_FED}),
         )
         with database.translated():
             return {collection.name: await collection.count_documents(those) for collection, those in wanted}
@@ -79,7 +83,7 @@ class MongoUserData:
         """
         alone = set(guild_ids) - await self._shared(guild_ids, but)
         if alone:
-            await _erase(self._guilds, {"_id": {"$in": sorted(alone)}})
+            await _erase(self._guilds, {"_id": {"$in": sorted(alone)}, **NOT_FED})
 
     async def erase_roster(self, user_id: int) -> None:
         """Erase the roster, last: it says which guilds there are to look at."""

@@ -19,7 +19,7 @@ from typing import Any
 import pymongo
 
 from indexing.domain import model, reasons
-from indexing.store import database, guild_codec, writer
+from indexing.store import database, guild_codec, shards, writer
 
 SCHEMA = 2
 UNREAD = {
@@ -38,10 +38,21 @@ REMOVED = {
     "next_refresh_at": 0.0,
     "lease_until": 0.0,
 }
-HEAD = {"channels": 0, "activity": 0}
+READABLE = {
+    "access": model.Access.INSTALLED.value,
+    "error": "",
+    "retry_at": 0.0,
+    "refusals": 0,
+    "refused_at": 0.0,
+    "waiting": 0,
+}
+"""Fields that a complete listing sets, from wherever it comes."""
+HEAD = {"channels": 0, "activity": 0, "sight": 0}
 """Projection without the large fields."""
-SHOWN = {"version": 1, "fetched_at": 1, "access": 1, "next_refresh_at": 1}
+SHOWN = {"version": 1, "fetched_at": 1, "access": 1, "next_refresh_at": 1, "session": 1, "live": 1}
 """Projection for the version check of a cached guild."""
+FED_STEP = 900.0
+"""Seconds by which the refresh of a guild is postponed while the Gateway feeds it."""
 VIEW_STEP = 300.0
 """Least seconds between two recorded views of a guild."""
 SIZE_STEP = 0.2
@@ -54,7 +65,11 @@ PURGED = {"access": 1, "channels": 1, "activity": 1, "version": 1}
 
 
 class Guilds:
-    """Port `ports.Guilds`. Round trips: one for each method, up to 3 for `upsert_guilds`."""
+    """
+    Port `ports.Guilds`. Round trips: one for each method, up to 3 for `upsert_guilds`.
+
+    With *proofs*, the fetch time of a guild that the Gateway feeds is the moment up to which its session is complete.
+    """
 
     def __init__(
         self,
@@ -63,8 +78,10 @@ class Guilds:
         retention: float = 30 * 86_400.0,
         observe: Callable[[float], None] = lambda _: None,
         announce: writer.Announce = lambda _: None,
+        proofs: shards.Proofs | None = None,
     ) -> None:
         self._guilds = db["guilds"]
+        self._proofs = proofs
         self._rosters = db["rosters"]
         self._retention = retention
         self._announce = announce
@@ -72,23 +89,30 @@ class Guilds:
 
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
         """Return the stored guilds, by id, without their channels."""
+        proven = await self._read_proofs()
         rows = await database.find_by_ids(self._guilds, guild_ids, HEAD)
-        return {row["_id"]: guild_of(row) for row in rows}
+        return {row["_id"]: guild_of(row, proven) for row in rows}
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
         """Return the stored guilds, by id, with their channels."""
+        proven = await self._read_proofs()
         rows = await database.find_by_ids(self._guilds, guild_ids)
-        return {row["_id"]: indexed_of(row) for row in rows}
+        return {row["_id"]: indexed_of(row, proven) for row in rows}
 
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
         """Return the versions of the stored guilds, by id."""
+        proven = await self._read_proofs()
         rows = await database.find_by_ids(self._guilds, guild_ids, SHOWN)
         return {
             row["_id"]: model.GuildVersion(
-                row.get("version", 0), row.get("fetched_at"), row.get("next_refresh_at", 0.0)
+                row.get("version", 0), _known_at(row, proven), row.get("next_refresh_at", 0.0)
             )
             for row in rows
         }
+
+    async def _read_proofs(self) -> shards.ProofTable:
+        """Return until when sessions are complete: before the guilds are read, see `shards.Proofs.read`."""
+        return shards.NO_PROOFS if self._proofs is None else await self._proofs.read()
 
     async def upsert_guilds(
         self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None, *, viewed_at: float | None = None
@@ -155,11 +179,16 @@ class Guilds:
             )
 
     async def list_due(self, now: float, limit: int) -> list[model.Guild]:
-        """Return guilds whose next fetch was due before *now*, most overdue first."""
+        """Return guilds whose next fetch was due before *now*, most overdue first; those that are fed are postponed."""
+        proven = await self._read_proofs()
         with database.translated():
+            if proven.feeding:
+                fed = {"session": {"$in": sorted(proven.feeding)}, "live": True}
+                due = {"next_refresh_at": {"$gt": 0.0, "$lte": now}}
+                await self._guilds.update_many(fed | due, {"$set": {"next_refresh_at": now + FED_STEP}})
             found = self._guilds.find({"next_refresh_at": {"$gt": 0.0, "$lte": now}}, HEAD)
             rows = await found.sort("next_refresh_at", pymongo.ASCENDING).limit(limit).to_list(None)
-        return [guild_of(row) for row in rows]
+        return [guild_of(row, proven) for row in rows]
 
     async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """Acquire the exclusive lease to fetch a guild; None if it is held or the guild was fetched since."""
@@ -188,7 +217,7 @@ class Guilds:
         ordered = sorted(listing.channels, key=lambda row: (row.position, row.channel_id))
         change: database.Document = {
             **_fetched(listing),
-            **_scheduled(listing.schedule),
+            **scheduled(listing.schedule),
             "lease_until": 0.0,
         }
         if listing.known and before and before == listing.schedule.fingerprint:
@@ -215,13 +244,16 @@ class Guilds:
     async def release_lease(self, guild_id: int, *, fence: int, schedule: model.Schedule | None = None) -> None:
         """End the lease without a result, and store a new schedule if given."""
         more = {"version": 1} if schedule and schedule.failures == 1 else None
-        await self._end_lease(guild_id, fence, _scheduled(schedule) if schedule else {}, more)
+        await self._end_lease(guild_id, fence, scheduled(schedule) if schedule else {}, more)
 
     async def purge(self, before: float) -> int:
         """Erase gone channels, and guilds without members that were not viewed since *before*; returns how many."""
         erased = await self._purge_gone(before)
+        proven = await self._read_proofs()
         with database.translated():
-            unseen = {"looked_at": {"$not": {"$gte": before}}}
+            unseen: database.Document = {"looked_at": {"$not": {"$gte": before}}}
+            if proven.feeding:
+                unseen["$nor"] = [{"session": {"$in": sorted(proven.feeding)}, "live": True}]
             rows = await self._guilds.find(unseen, {"_id": 1}).to_list(None)
         for at in range(0, len(rows), MANY):
             erased += await self._erase_empty([row["_id"] for row in rows[at : at + MANY]])
@@ -292,19 +324,15 @@ def _listed(guild: model.UserGuild, old: database.Document | None, *, has_bot: b
 def _fetched(listing: model.Listing) -> database.Document:
     """Return the fields that a complete listing sets in a guild's document."""
     return {
+        **READABLE,
         "fetched_at": listing.now,
-        "access": model.Access.INSTALLED.value,
         "channel_count": len(listing.channels),
         "newest_message_id": listing.newest_message_id,
-        "error": "",
-        "retry_at": 0.0,
-        "refusals": 0,
-        "refused_at": 0.0,
-        "waiting": 0,
     }
 
 
-def _scheduled(schedule: model.Schedule) -> database.Document:
+def scheduled(schedule: model.Schedule) -> database.Document:
+    """Return the fields that hold a schedule."""
     return {
         "next_refresh_at": schedule.next_at,
         "interval": schedule.interval,
@@ -314,9 +342,9 @@ def _scheduled(schedule: model.Schedule) -> database.Document:
     }
 
 
-def indexed_of(row: database.Document) -> model.IndexedGuild:
+def indexed_of(row: database.Document, proven: shards.ProofTable = shards.NO_PROOFS) -> model.IndexedGuild:
     """Return the guild of a whole document; without a valid listing it has no channels."""
-    guild = guild_of(row)
+    guild = guild_of(row, proven)
     packed: Any = row.get("channels")
     if guild.fetched_at is None or not packed:
         return model.IndexedGuild(guild, row.get("version", 0), ())
@@ -328,7 +356,14 @@ def indexed_of(row: database.Document) -> model.IndexedGuild:
     return model.IndexedGuild(guild, row.get("version", 0), channels, gone)
 
 
-def guild_of(row: database.Document) -> model.Guild:
+def _known_at(row: database.Document, proven: shards.ProofTable) -> float | None:
+    """Return the moment as of which a guild's channels are known: of the last listing, or of the feed's proof."""
+    fetched_at: float | None = row.get("fetched_at")
+    proven_at = proven.proven_at(row)
+    return fetched_at if fetched_at is None or proven_at is None else max(fetched_at, proven_at)
+
+
+def guild_of(row: database.Document, proven: shards.ProofTable = shards.NO_PROOFS) -> model.Guild:
     """Return the guild of a document."""
     return model.Guild(
         guild_id=int(row["_id"]),
@@ -336,7 +371,8 @@ def guild_of(row: database.Document) -> model.Guild:
         icon=row.get("icon"),
         member_count=row.get("people"),
         access=model.Access(row.get("access", "UNKNOWN")),
-        fetched_at=row.get("fetched_at"),
+        fetched_at=_known_at(row, proven),
+        fed_by=proven.feeding_shard(row),
         newest_message_id=row.get("newest_message_id"),
         channel_count=row.get("channel_count", 0),
         reason=row.get("error", ""),

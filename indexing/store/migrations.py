@@ -218,6 +218,7 @@ SHARED = (
 """Indexes of both forms."""
 OF_DOCUMENTS = (
     _index("guilds", "next_refresh_at", name="due", partialFilterExpression={"next_refresh_at": {"$gt": 0}}),
+    _index("guilds", "shard", name="fed", partialFilterExpression={"shard": {"$gt": ""}}),
 )
 OF_ROWS = (
     _index("memberships", "user_id"),

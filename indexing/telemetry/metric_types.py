@@ -143,6 +143,7 @@ ROUTE = Label(
         "GET /guilds/{guild.id}/members/{user.id}",
         "GET /oauth2/@me",
         "GET /users/@me",
+        "GET /gateway/bot",
         "POST /oauth2/token",
         "POST /oauth2/token/revoke",
         "other",
@@ -151,7 +152,27 @@ ROUTE = Label(
 STATUS = Label(
     "status", ("200", "401", "403", "404", "429", "500", "502", "503", "504", "unreachable", "lost", "other")
 )
-ROW = Label("kind", ("guild", "bot_guild", "channel", "overwrites", "duplicate", "role", "member", "redacted"))
+ROW = Label("kind", ("guild", "bot_guild", "channel", "overwrites", "duplicate", "role", "member", "redacted", "event"))
+GATEWAY_EVENT = Label(
+    "event",
+    (
+        *("GUILD_CREATE", "GUILD_UPDATE", "GUILD_DELETE", "GUILD_ROLE_CREATE", "GUILD_ROLE_UPDATE"),
+        *("GUILD_ROLE_DELETE", "GUILD_MEMBER_UPDATE", "CHANNEL_CREATE", "CHANNEL_UPDATE", "CHANNEL_DELETE"),
+        *("GUILD_MEMBERS_CHUNK", "other"),
+    ),
+)
+GATEWAY_SESSION = Label("how", ("identified", "resumed", "refused"))
+GATEWAY_GAP = Label("cause", ("invalid_session", "closed", "unreadable", "audit", "fatal", "other"))
+GATEWAY_CLOSE = Label(
+    "reason",
+    (
+        *("reconnect", "invalid_session", "no_ack", "no_hello", "not_attached", "audit", "unreadable", "lost"),
+        *("4000", "4001", "4002", "4003", "4004", "4005", "4007", "4008", "4009", "4010", "4011", "4012", "4013"),
+        *("4014", "other"),
+    ),
+)
+AUDIT = Label("result", ("same", "differs", "unknown"))
+ROLE_REQUEST = Label("result", ("answered", "not_member", "unanswered", "not_sent"))
 JOB_STATE = Label("state", ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS", "FAILED", "CANCELLED"))
 GUILD_TASK_STATE = Label("state", ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELLED"))
 REASON = Label(
@@ -204,4 +225,4 @@ SINGLE_BUDGET = Label("budget", ("global", "invalid_requests"))
 STATISTIC = Label("statistic", ("min", "p10"))
 ROUTE_STATE = Label("state", ("open", "exhausted", "paused"))
 CREDENTIAL = Label("state", ("stored", "reauth_required"))
-SOURCE = Label("source", ("budgets", "redis", "mongodb"))
+SOURCE = Label("source", ("budgets", "redis", "mongodb", "gateway"))

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import prometheus_client
 
-from indexing.telemetry import metric_types, tracing
+from indexing.telemetry import gateway_metrics, metric_types, tracing
 
 SHARE_BUCKETS = (0.0, 0.02, 0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
 WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -299,6 +299,7 @@ class FleetMetrics(metric_types.Group):
 
     def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
         super().__init__(registry)
+        self.gateway = gateway_metrics.GatewayFleetMetrics(registry)
         self._declare_budgets()
         self._declare_work()
         self.credentials = self._gauge(

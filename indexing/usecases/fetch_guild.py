@@ -171,8 +171,17 @@ class GuildStep:
         return _ended(dataclasses.replace(work.task, channel_count=count), model.TaskState.SUCCEEDED)
 
     async def _fetch_roles(self, work: TaskContext, purpose: ports.Purpose) -> tuple[int, ...]:
-        """Fetch the user's role ids with their own token, and with the bot's when that one is not permitted to."""
+        """
+        Fetch the user's role ids: over the Gateway if it feeds the guild, which takes no permit.
+
+        Otherwise, and when it does not answer in time, with the user's own token, and with the bot's when that one is
+        not permitted to.
+        """
         user_id, guild_id = work.membership.user_id, work.membership.guild_id
+        if self._deps.fed_roles is not None and work.guild.fed_by:
+            roles = await self._deps.fed_roles.fetch(work.guild.fed_by, guild_id, user_id)
+            if roles is not None:
+                return roles
         fetch = self._deps.discord.member_roles
         try:
             return await fetch(user_id, guild_id, work.credential, purpose)

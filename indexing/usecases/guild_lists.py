@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from indexing import concurrency, errors, settings
-from indexing.domain import freshness, model, permissions, ports, ranking, reasons
+from indexing.domain import feed, freshness, model, permissions, ports, ranking, reasons
 from indexing.telemetry import logs
 from indexing.usecases import erase_user
 
@@ -82,7 +82,10 @@ class GuildLists:
         asked_at = self._deps.clock()
         listed = await self._fetch_confirmed(known, credential, purpose)
         if with_bot is not None:
-            with_bot = await self.bot_guilds.with_new(with_bot, listed, purpose)
+            fed, followed = await self._followed([guild.guild_id for guild in listed])
+            with_bot |= fed
+            unknown = [guild for guild in listed if guild.guild_id not in followed]
+            with_bot = await self.bot_guilds.with_new(with_bot, unknown, purpose)
         # Memberships before guilds: their roster names the guilds that an erasure checks. A list that is older than the
         # stored one is dropped.
         await self._deps.users.replace_guild_list(known, listed, asked_at)
@@ -94,6 +97,23 @@ class GuildLists:
         tasks = self._make_tasks(user, guilds)
         await self._note_views(tasks, guilds, new)
         return GuildList(tasks, user, guilds)
+
+    async def _followed(self, guild_ids: Collection[int]) -> tuple[frozenset[int], frozenset[int]]:
+        """
+        Return the guilds that the Gateway feeds, and those of the shards that it follows.
+
+        Our bot is in the former, whatever the cached list says. The latter need not be checked: the Gateway tells
+        within a second when our bot joins one of them.
+        """
+        if self._deps.fed_roles is None:
+            return frozenset(), frozenset()
+        guilds = await self._deps.guilds.get(guild_ids)
+        shards = {guild.fed_by for guild in guilds.values() if guild.fed_by}
+        counts = {int(key.partition("/")[2]) for key in shards}
+        fed = frozenset(guild_id for guild_id, guild in guilds.items() if guild.fed_by)
+        return fed, frozenset(
+            guild_id for guild_id in guild_ids if any(feed.shard_key(guild_id, count) in shards for count in counts)
+        )
 
     async def _load_user(self, user_id: int) -> model.User:
         user = await self._deps.users.load(user_id)

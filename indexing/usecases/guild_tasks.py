@@ -22,6 +22,8 @@ BOT_RETRY_PAUSE = 5.0
 """Seconds until the second attempt after a refusal of the bot's token."""
 MOST_REFUSED = 10_000
 """Refused users that a process remembers; beyond that it forgets all of them."""
+MOST_FED = 16
+"""Concurrent tasks of guilds that the Gateway feeds, which need no permit."""
 REFUSED_FOR = 600.0
 """Seconds for which roles are fetched with the bot's token after Discord refused the user's own token for them."""
 
@@ -51,14 +53,15 @@ class GuildTaskRunner:
         Raises:
             errors.LimiterUnavailable, errors.StoreUnavailable: No task can run now.
         """
-        run.assigned = {task.guild_id for task in run.open_tasks()[: run.limits.first]}
+        tasks, fed = run.open_tasks(), run.fed_guilds()
+        run.assigned = {task.guild_id for task in tasks[: run.limits.first]} | fed
         # Concurrent tasks may fail for the same reason; the turn reports the first.
         with concurrency.first_error_alone():
             if run.limits.lane is not model.Lane.INTERACTIVE and not run.shows_something:
                 # One task at a time, so that no user queues five guilds ahead of another user's first.
                 await self._work_through(run, until_something_shows=True)
             async with asyncio.TaskGroup() as group:
-                for _ in range(run.limits.width):
+                for _ in range(max(run.limits.width, min(MOST_FED, len(fed)))):
                     group.create_task(self._work_through(run))
 
     async def publish(self, update: job_updates.JobUpdate) -> None:

@@ -125,6 +125,11 @@ class TurnState:
             rows, key=lambda task: (task.step is model.Step.ROLES, self.order.get(task.guild_id, task.position))
         )
 
+    def fed_guilds(self) -> set[int]:
+        """Return the guilds of open tasks that the Gateway feeds: they take no permit, so any turn runs all of them."""
+        tasks = self.open_tasks()
+        return {each.guild_id for each in tasks if (guild := self.guilds.get(each.guild_id)) and guild.fed_by}
+
     def purpose(self, now: float, waiter: str, guild: int | None = None) -> ports.Purpose:
         """
         Return the purpose of a call to Discord at *now*, about *guild* if given.

@@ -13,6 +13,7 @@ INDEXES: dict[str, list[dict[str, Any]]] = {
         {"key": [("next_refresh_at", 1)], "partialFilterExpression": {"next_refresh_at": {"$gt": 0}}},
         {"key": [("looked_at", 1)]},
         {"key": [("oldest_gone_at", 1)], "partialFilterExpression": {"oldest_gone_at": {"$gt": 0}}},
+        {"key": [("shard", 1)], "partialFilterExpression": {"shard": {"$gt": ""}}},
     ],
     "jobs": [
         {"key": [("user_id", 1)], "unique": True, "partialFilterExpression": {"active": True}},

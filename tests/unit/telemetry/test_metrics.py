@@ -16,7 +16,7 @@ from indexing.discord import routes
 from indexing.domain import model, reasons, turns
 from indexing.ratelimit import limiter
 from indexing.store import database as store
-from indexing.telemetry import metric_types, metrics
+from indexing.telemetry import gateway_metrics, metric_types, metrics
 from workers import worker
 
 
@@ -52,6 +52,7 @@ def test_every_series_exists_at_0_when_nothing_has_happened(groups: list[metric_
     metrics.Metrics(to)
     metrics.ServiceMetrics(to, interceptors.metrics.METHODS)
     metrics.WorkerMetrics(to)
+    gateway_metrics.GatewayMetrics(to)
     counted = [one for group in groups for one in group.declared if one.kind != "gauge"]
 
     for one in counted:
@@ -132,6 +133,8 @@ def test_every_metric_has_unit_and_help_when_it_is_declared(groups: list[metric_
         "indexer_discord_outage",
         "indexer_redis_trouble",
     }
+    counts |= {f"indexer_gateway_shards_{state}" for state in ("owned", "connected", "unowned")}
+    counts |= {"indexer_gateway_events_queued", "indexer_gateway_identifies_left"}
 
     for one in declared:
         assert re.fullmatch(r"(indexer|grpc_server)_[a-z0-9_]+", one.name)

@@ -1,0 +1,1 @@
+"""Feeds the index from Discord's Gateway: protocol, connections, shards."""
