@@ -89,9 +89,10 @@ proto-check: $(READY)
 	@rm -rf build/proto && mkdir -p build/proto && $(MAKE) --no-print-directory proto OUT=build/proto
 	diff -r -x __init__.py -x __pycache__ build/proto/$(PB) $(PB)
 
-docs: $(READY)  ## Write docs/settings.md, docs/metrics.md, docs/visibility.md and the manifests' settings.
+docs: $(READY)  ## Write docs/settings.md, docs/metrics.md, docs/events.md, docs/visibility.md and the manifests' settings.
 	$(BIN)/python docs/make_settings.py > docs/settings.md
 	$(BIN)/python docs/make_metrics.py > docs/metrics.md
+	$(BIN)/python docs/make_events.py > docs/events.md
 	@mkdir -p build && $(BIN)/python -m tests.unit.usecases.visibility_page > build/visibility.log
 	$(BIN)/python deploy/make_env.py > deploy/k8s/base/indexer.env
 

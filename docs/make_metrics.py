@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from indexer_service import interceptors
-from indexing.telemetry import gateway_metrics, metric_types, metrics
+from indexing.telemetry import fleet_metrics, gateway_metrics, metric_types, metrics
 
 INTRO = """# Metrics
 
@@ -21,7 +21,7 @@ In addition each process serves `process_*` and `python_gc_*` of Prometheus' Pyt
 def groups() -> list[metric_types.Group]:
     """Return all groups of metrics, on a new registry."""
     registry = metric_types.new_registry()
-    common, fleet = metrics.Metrics(registry), metrics.FleetMetrics(registry)
+    common, fleet = metrics.Metrics(registry), fleet_metrics.FleetMetrics(registry)
     return [
         common.limiter,
         common.discord,

@@ -25,12 +25,16 @@ class WatchedFiles:
         paths: Path of each file by the setting that names it.
 
         load: Takes the contents in the order of *paths*; raises InvalidFile and then changes nothing.
+
+    Attributes:
+        refused: Whether the last changed content could not be used.
     """
 
     def __init__(self, paths: Mapping[str, pathlib.Path], load: Callable[[Sequence[bytes]], None]) -> None:
         self._paths = paths
         self._load_contents = load
         self._last: list[bytes] | str = ""
+        self.refused = False
         self._log = logs.get(__name__)
 
     def load(self) -> None:
@@ -47,10 +51,12 @@ class WatchedFiles:
         try:
             self._use(contents)
         except InvalidFile as problem:
+            self.refused = True
             self._log.error(
                 "file_refused", settings=[*self._paths], problem=str(problem), in_force="the last valid content"
             )
         else:
+            self.refused = False
             self._log.info("file_reloaded", settings=[*self._paths])
 
     def _use(self, contents: list[bytes] | str) -> None:

@@ -26,7 +26,19 @@ from indexing.messaging import (
     role_requests,
 )
 from indexing.ratelimit import limiter, limits, redis_store
-from indexing.store import credentials, database, guilds, idempotency, jobs, migrations, schema, shards, users
+from indexing.store import (
+    credentials,
+    database,
+    guilds,
+    idempotency,
+    jobs,
+    migrations,
+    mongodb_checks,
+    mongodb_watch,
+    schema,
+    shards,
+    users,
+)
 from indexing.store.rows import channels, memberships, units, user_data
 from indexing.telemetry import logs, metrics
 
@@ -43,9 +55,10 @@ class Components:
     changes: changes.RedisChanges
     redis: redis.asyncio.Redis
     store_limit: concurrency.AdaptiveLimit
-    redis_watch: redis_watch.RedisWatch
     metrics: metrics.Metrics
     database: database.Database
+    unready_reason: Callable[[], str]
+    """Returns why the process is not ready, as far as Redis and MongoDB are concerned; empty when it is."""
 
 
 def application_name(config: settings.DiscordSettings) -> str:
@@ -93,15 +106,15 @@ async def open_components(
     """
     Open MongoDB, Redis and the HTTP session to Discord.
 
-    The limiter has a Redis client of its own, so that other commands never delay a permit. A Redis that is away is
-    waited for.
+    The limiter has a Redis client of its own, so that other commands never delay a permit. A server that is
+    away is waited for.
 
     Raises:
         errors.StoreUnavailable, errors.QueueUnavailable: A server does not answer or cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
         shared_redis = await stack.enter_async_context(_open_first_redis(config, metrics))
-        db = await stack.enter_async_context(database.open_database(config.mongo, metrics.servers))
+        db = await stack.enter_async_context(_open_mongodb(config, metrics))
         form = await schema.open_schema(db, config.mongo.schema)
         await migrations.make_indexes(db, await form.state())
         session = await stack.enter_async_context(client.open_session(config.discord))
@@ -110,12 +123,21 @@ async def open_components(
         rate_limiter = limiter.Limiter(budgets, config.limiter, metrics.limiter, call_timeout=config.discord.timeout)
         stack.push_async_callback(rate_limiter.close)
         await rate_limiter.warm_up()
-        updates = events.RedisEvents(shared_redis, metrics.indexing.merged.inc)
+        updates = events.RedisEvents(
+            shared_redis,
+            metrics.indexing.merged.inc,
+            lambda position: metrics.indexing.update_lag.observe(events.lag(position, clock())),
+        )
         stack.push_async_callback(updates.close)
         changed = changes.RedisChanges(shared_redis)
         stack.push_async_callback(changed.close)
         watch = _make_watch(config, budgets, [limiter_redis, shared_redis, getattr(broker, "client", None)], metrics)
-        await stack.enter_async_context(concurrency.background_tasks(redis_watch=watch.watch))
+        store_watch = mongodb_watch.MongoWatch(
+            functools.partial(mongodb_checks.probe, database.unmeasured(db)), metrics.servers
+        )
+        await stack.enter_async_context(
+            concurrency.background_tasks(redis_watch=watch.watch, mongodb_watch=store_watch.watch)
+        )
         turn_queue = queue.DramatiqQueue(broker, shared_redis, clock, watch.note_failure)
         discord = client.DiscordClient(
             session,
@@ -152,9 +174,9 @@ async def open_components(
             changed,
             shared_redis,
             store_limit,
-            watch,
             metrics,
             db,
+            lambda: watch.unready_reason() or store_watch.unready_reason(),
         )
 
 
@@ -172,6 +194,16 @@ async def _open_fed_roles(
             yield asker
     finally:
         await asker.close()
+
+
+@contextlib.asynccontextmanager
+async def _open_mongodb(config: settings.Settings, metrics: metrics.Metrics) -> AsyncIterator[database.Database]:
+    """Wait for MongoDB, connect to it, and check it."""
+    start_timeout = config.mongo.start_timeout
+    async with database.open_database(config.mongo, metrics.servers, start_timeout=start_timeout) as opened:
+        with database.translated():
+            await mongodb_checks.check_server(database.unmeasured(opened))
+        yield opened
 
 
 @contextlib.asynccontextmanager

@@ -22,21 +22,21 @@ from indexing.messaging import stats as queue_stats
 from indexing.ratelimit import identifies, limits, redis_store
 from indexing.store import database, shards
 from indexing.store import stats as store_stats
-from indexing.telemetry import logs, metric_types, metrics
+from indexing.telemetry import fleet_metrics, logs, metric_types, metrics
 from workers import health, process
 
 TENTHS = 10
 
 
 class Exporter:
-    """Copies the state of all sources into `metrics.FleetMetrics`."""
+    """Copies the state of all sources into `fleet_metrics.FleetMetrics`."""
 
     def __init__(
         self,
         config: settings.ExporterConfig,
         client: redis.asyncio.Redis,
         db: database.Database,
-        metrics: metrics.FleetMetrics,
+        metrics: fleet_metrics.FleetMetrics,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
@@ -95,6 +95,12 @@ class Exporter:
             self._metrics.oldest.labels(metric_types.QUEUE.fit(name)).set(queue.oldest)
         self._metrics.waiting.set(stats.waiting)
         self._metrics.workers.set(stats.workers)
+        facts = await queue_stats.read_server_facts(self._client)
+        self._metrics.redis_memory.set(facts.memory_used)
+        self._metrics.redis_replicas.set(facts.replicas)
+        self._metrics.redis_replica_lag.set(facts.replica_lag)
+        self._metrics.redis_fault.labels("evicts").set(facts.evicts)
+        self._metrics.redis_fault.labels("disk").set(facts.disk_failed)
 
     async def _read_budgets(self) -> None:
         states = await self._budgets.snapshot(self._parameters, self._active_user_ids)
@@ -131,7 +137,9 @@ class Exporter:
         return [self._metrics.active, self._metrics.overdue, self._metrics.credentials]
 
     def _queue_gauges(self) -> list[prometheus_client.Gauge]:
-        return [self._metrics.queue, self._metrics.oldest, self._metrics.waiting, self._metrics.workers]
+        fleet = self._metrics
+        servers = [fleet.redis_memory, fleet.redis_replicas, fleet.redis_replica_lag, fleet.redis_fault]
+        return [fleet.queue, fleet.oldest, fleet.waiting, fleet.workers, *servers]
 
     def _budget_gauges(self) -> list[prometheus_client.Gauge]:
         fleet = self._metrics
@@ -169,7 +177,7 @@ async def running_exporter(config: settings.ExporterConfig, clock: Callable[[], 
         )
         db = await stack.enter_async_context(database.open_database(config.mongo))
         process_metrics = metrics.ProcessMetrics(registry, ["export"])
-        exporter = Exporter(config, client, db, metrics.FleetMetrics(registry), clock)
+        exporter = Exporter(config, client, db, fleet_metrics.FleetMetrics(registry), clock)
         closing = threading.Event()
 
         def update_metrics() -> None:

@@ -47,7 +47,7 @@ async def running_gateway(config: settings.Settings, clock: ports.Clock) -> Asyn
             concurrency.background_tasks(watchdog=watchdog.record_heartbeats, gateway=running.run)
         )
         stack.push_async_callback(running.leave)
-        redis_reason = components.redis_watch.unready_reason
+        redis_reason = components.unready_reason
         stack.enter_context(
             health.serving_endpoints(
                 config.gateway.metrics_address,

@@ -35,13 +35,13 @@ async def running_refresher(config: settings.Settings, clock: ports.Clock) -> As
         bot_guilds = guild_lists.GuildLists(components.dependencies, config.indexing).bot_guilds
         tasks = scheduler.Scheduler(components, config.indexing, refresher_metrics, clock).refresh_tasks(bot_guilds)
         await stack.enter_async_context(concurrency.background_tasks(watchdog=watchdog.record_heartbeats, **tasks))
-        redis_reason = components.redis_watch.unready_reason
+        servers_reason = components.unready_reason
         stack.enter_context(
             health.serving_endpoints(
                 config.workers.metrics_address,
                 registry,
                 live=watchdog.is_live,
-                unready=lambda: redis_reason() if watchdog.is_live() else "not live",
+                unready=lambda: servers_reason() if watchdog.is_live() else "not live",
             )
         )
         logs.get(__name__).info("refresher_started", port=config.workers.metrics_port)

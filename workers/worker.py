@@ -7,6 +7,7 @@ Dramatiq logs and ignores exceptions of a hook, except MiddlewareError, so a fai
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import dramatiq
@@ -16,7 +17,7 @@ from opentelemetry import trace
 
 from indexing import concurrency, errors, settings, wiring
 from indexing.domain import turns
-from indexing.messaging import queue, redis_watch
+from indexing.messaging import queue
 from indexing.telemetry import logs, metric_types, metrics, tracing
 from indexing.usecases import guild_lists, run_turn
 from workers import health, scheduler
@@ -60,7 +61,7 @@ class WorkerRuntime(dramatiq.Middleware):
         self._turn_runner: run_turn.TurnRunner | None = None
         self._worker: Any = None
         self._watchdog = health.Watchdog()
-        self._redis_watch: redis_watch.RedisWatch | None = None
+        self._servers_unready: Callable[[], str] | None = None
         self._log = logs.get(__name__)
 
     async def run_turn(self, turn: turns.Turn) -> None:
@@ -134,7 +135,7 @@ class WorkerRuntime(dramatiq.Middleware):
                     **(tasks.refresh_tasks(lists.bot_guilds) if self._config.workers.refresh else {}),
                 )
             )
-            self._redis_watch = components.redis_watch
+            self._servers_unready = components.unready_reason
             self._stack = stack.pop_all()
 
     def _is_live(self) -> bool:
@@ -156,9 +157,9 @@ class WorkerRuntime(dramatiq.Middleware):
 
     def _unready_reason(self) -> str:
         """Return why the worker is not ready; empty when it is."""
-        if self._turn_runner is None or self._redis_watch is None:
+        if self._turn_runner is None or self._servers_unready is None:
             return "starting"
-        return self._redis_watch.unready_reason() if self._is_live() else "not live"
+        return self._servers_unready() if self._is_live() else "not live"
 
 
 def _event_loop_thread() -> dramatiq.asyncio.EventLoopThread:

@@ -73,7 +73,7 @@ UNITS = Row(
         Panel(
             "Guild tasks finished",
             "By final state; SKIPPED guilds lack the bot or are muted.",
-            "reqps",
+            "suffix: guilds/s",
             [Query(rate("indexer_guild_tasks_finished_total", "state"), "{{state}}")],
             "IndexerNothingSucceeds",
             stacked=True,
@@ -130,8 +130,9 @@ ECONOMY = Row(
             "percentunit",
             [
                 Query(
-                    f"{rate('indexer_calls_saved_total')} / "
-                    + rate("indexer_guild_tasks_finished_total", more=',state="SUCCEEDED"'),
+                    f"clamp_max({rate('indexer_calls_saved_total')} / "
+                    + rate("indexer_guild_tasks_finished_total", more=',state="SUCCEEDED"')
+                    + ", 1)",
                     "saved",
                 )
             ],

@@ -1,7 +1,7 @@
 """
 `python -m deploy.observability.make`: generates the dashboards for Grafana and the rules for the Prometheus operator.
 
-Dashboards are generated from the modules in this package, the PrometheusRule from rules/indexer.rules.yaml. --check
+Dashboards are generated from the modules in this package, the PrometheusRule from the files in rules. --check
 writes nothing; it reports differences and exits with code 1.
 """
 
@@ -15,9 +15,10 @@ from grafana_foundation_sdk.models import dashboard
 from deploy.observability import headroom, indexing, lint, panels, processes
 
 HERE = pathlib.Path(__file__).parent
-RULES = HERE / "rules" / "indexer.rules.yaml"
+RULES = [HERE / "rules" / f"{name}.rules.yaml" for name in ("indexer", "objectives", "servers")]
+"""In parts, so that each unit test loads few rules."""
 DASHBOARDS = {"headroom": headroom.DASHBOARD, "indexing": indexing.DASHBOARD, "processes": processes.DASHBOARD}
-RULE_HEADER = """# Generated from rules/indexer.rules.yaml by make dashboards.
+RULE_HEADER = """# Generated from the files in rules by make dashboards.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -26,13 +27,15 @@ metadata:
     app.kubernetes.io/name: discord-channel-indexer
     app.kubernetes.io/component: observability
 spec:
+  groups:
 """
 
 
 def files() -> dict[pathlib.Path, str]:
     """Return the generated files and their text."""
     made = {HERE / "dashboards" / f"{name}.json": page(board) for name, board in DASHBOARDS.items()}
-    rules = [line for line in RULES.read_text().splitlines() if not line.startswith("#")]
+    texts = [path.read_text() for path in RULES]
+    rules = [line for text in texts for line in text.splitlines() if not line.startswith(("#", "groups:"))]
     made[HERE / "prometheusrule.yaml"] = RULE_HEADER + "".join(f"  {line}".rstrip() + "\n" for line in rules)
     return made
 

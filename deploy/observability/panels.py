@@ -201,7 +201,8 @@ def _graph(panel: Panel, number: int) -> timeseries.Panel:
         .show_points(common_models.VisibilityMode.NEVER)
         .legend(
             common.VizLegendOptions()
-            .display_mode(common_models.LegendDisplayMode.LIST)
+            .display_mode(common_models.LegendDisplayMode.TABLE)
+            .calcs(["lastNotNull", "max"])
             .placement(common_models.LegendPlacement.BOTTOM)
             .show_legend(show_legend=True)
         )

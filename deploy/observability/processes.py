@@ -6,6 +6,49 @@ from deploy.observability.panels import Dashboard, Panel, Query, Row, quantile, 
 BAD = ',grpc_code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"'
 PRODUCT_ONLY = " and on (instance) group by (instance) (indexer_build_info{$ns})"
 """Excludes other programs in the namespace."""
+GLANCE = Row(
+    "Is all well?",
+    [
+        Panel(
+            "Calls that failed, 1 h",
+            "Share of unary calls that ended with INTERNAL, UNAVAILABLE or UNKNOWN; the objective is 0.1 %.",
+            "percentunit",
+            [Query("max(indexer:api:failed_ratio1h{$ns})")],
+            "IndexerApiBurnFast",
+            limits=(0.001, 0.0144),
+            single=True,
+            span=4,
+        ),
+        *(
+            Panel(
+                f"Error budget left: {title}",
+                "Of 28 days; 1 is all of it, below 0 it is overdrawn (docs/slo.md).",
+                "percentunit",
+                [Query(f"min(indexer:{name}:budget_left_ratio28d{{$ns}})")],
+                alert,
+                limits=(0.5, 0.1),
+                single=True,
+                span=4,
+            )
+            for title, name, alert in (
+                ("availability", "api", "IndexerApiBurnSlow"),
+                ("start latency", "first_guild", "IndexerStartLatencyBurnSlow"),
+                ("freshness", "reads", "IndexerFreshnessBurnSlow"),
+                ("update lag", "updates", "IndexerUpdateLagBurnSlow"),
+            )
+        ),
+        Panel(
+            "Servers that refuse",
+            "Processes that cannot write to Redis or MongoDB now.",
+            "short",
+            [Query("sum(indexer_redis_trouble{$ns}) + sum(indexer_mongodb_trouble{$ns})")],
+            "IndexerMongoRefuses",
+            limits=(1, 2),
+            single=True,
+            span=4,
+        ),
+    ],
+)
 CALLS = Row(
     "gRPC",
     [
@@ -40,6 +83,23 @@ CALLS = Row(
             "short",
             [Query("sum by (instance) (indexer_streams_open{$ns})", "{{instance}}")],
             stacked=True,
+        ),
+        Panel(
+            "Lag of updates",
+            "From the publishing of a job's update to its arrival in a process with watchers.",
+            "s",
+            quantiles("indexer_update_lag_seconds", shares=(0.5, 0.99)),
+            "IndexerUpdateLagBurnFast",
+        ),
+        Panel(
+            "Certificate and files",
+            "Days until the service's certificate ends (none without TLS), and processes with a refused file.",
+            "short",
+            [
+                Query("max(indexer_file_refused{$ns})", "refused file"),
+                Query("(min(indexer_tls_certificate_expiry_timestamp_seconds{$ns}) - time()) / 86400", "days left"),
+            ],
+            "IndexerCertificateEnds",
         ),
         Panel(
             "Updates merged for slow watchers",
@@ -108,6 +168,40 @@ SERVERS = Row(
             [Query(quantile(0.95, "indexer_mongodb_command_seconds", "command"), "{{command}}")],
             "IndexerMongoErrors",
             span=6,
+        ),
+        Panel(
+            "MongoDB, processes that cannot write",
+            "By the reason of their last probe. Only away and readonly end by themselves.",
+            "short",
+            [Query("sum by (trouble) (indexer_mongodb_trouble{$ns})", "{{trouble}}")],
+            "IndexerMongoRefuses",
+            stacked=True,
+        ),
+        Panel(
+            "Redis, memory used",
+            "Share of maxmemory; 0 without one. No call is made once it is full.",
+            "percentunit",
+            [Query("max by (namespace) (indexer:redis_memory_used_ratio:max{$ns})", "{{namespace}}")],
+            "IndexerRedisNearlyFull",
+            limits=(0.8, 0.95),
+            most=1,
+        ),
+        Panel(
+            "Redis, faults",
+            "1: evicts keys, or cannot write to disk.",
+            "short",
+            [Query("max by (fault) (indexer:redis_fault:max{$ns})", "{{fault}}")],
+            "IndexerRedisFault",
+        ),
+        Panel(
+            "Redis, replicas",
+            "Connected replicas, and seconds since the slowest was heard.",
+            "short",
+            [
+                Query("max(indexer:redis_replicas:max{$ns})", "replicas"),
+                Query("max(indexer:redis_replica_lag_seconds:max{$ns})", "lag in s"),
+            ],
+            "IndexerRedisReplicaGone",
         ),
         Panel(
             "MongoDB, failed commands",
@@ -240,5 +334,5 @@ DASHBOARD = Dashboard(
     "indexer-processes",
     "Discord indexer / Service and workers",
     "Calls, streams, queues, servers and resources: what is slow, and what is unreachable.",
-    [CALLS, QUEUE, gateway.ROW, SERVERS, TOKENS, MACHINE],
+    [GLANCE, CALLS, QUEUE, gateway.ROW, SERVERS, TOKENS, MACHINE],
 )

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from devstack import ports
@@ -22,7 +22,7 @@ global:
   scrape_interval: 1s
   scrape_timeout: 1s
   evaluation_interval: 1s
-rule_files: [{rules}]
+rule_files: {rules}
 scrape_configs:
   - job_name: indexer
     static_configs:
@@ -74,7 +74,7 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def scraping(pages: Mapping[str, str], rules: pathlib.Path) -> Iterator[Prometheus]:
+def scraping(pages: Mapping[str, str], rules: Sequence[pathlib.Path]) -> Iterator[Prometheus]:
     """
     Run Prometheus until the block ends. The block starts when every page was scraped.
 
@@ -89,7 +89,7 @@ def scraping(pages: Mapping[str, str], rules: pathlib.Path) -> Iterator[Promethe
             f"        labels: {{namespace: demo, instance: {name}}}\n"
             for name, url in pages.items()
         )
-        config.write_text(CONFIG.format(rules=json.dumps(str(rules)), targets=targets))
+        config.write_text(CONFIG.format(rules=json.dumps([str(path) for path in rules]), targets=targets))
         log = pathlib.Path(folder, "log")
         command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/data"]
         command += [f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage"]

@@ -12,7 +12,7 @@ from prometheus_client import registry
 
 from indexer_service import interceptors
 from indexer_service.api import convert, page_tokens, servicer, streams
-from indexer_service.server import grpc_server
+from indexer_service.server import grpc_server, tls
 from indexing import concurrency, settings, wiring
 from indexing.messaging import queue
 from indexing.telemetry import logs, metric_types, metrics, web
@@ -50,7 +50,8 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
     log = logs.get(__name__)
     clock = time.time  # noqa: TID251 -- the one clock of this process
     all_metrics = metrics.Metrics(to := metric_types.new_registry(), ["bot_guilds"])
-    rpc_metrics = interceptors.MetricsInterceptor(_service_metrics(config.service, to), clock)
+    service_metrics = _service_metrics(config.service, to)
+    rpc_metrics = interceptors.MetricsInterceptor(service_metrics, clock)
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
         context = wiring.open_components(config, broker, all_metrics, clock)
@@ -96,7 +97,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
                 api,
                 idempotency,
                 config.service,
-                _make_lifecycle(components, slots, starter, notifier),
+                _make_lifecycle(components, slots, starter, notifier, service_metrics),
                 outer=[interceptors.RequestContextInterceptor(), rpc_metrics],
             )
         )
@@ -129,6 +130,7 @@ def _make_lifecycle(
     slots: streams.StreamSlots,
     starter: start_job.StartJob,
     notifier: change_notifier.ChangeNotifier,
+    service_metrics: metrics.ServiceMetrics,
 ) -> grpc_server.Lifecycle:
     def end_streams() -> None:
         slots.drain()
@@ -136,7 +138,11 @@ def _make_lifecycle(
         notifier.wake_all()
         starter.release_waiters()
 
-    return grpc_server.Lifecycle(end_streams, components.redis_watch.unready_reason)
+    def show_credentials(credentials: tls.ServerCredentials) -> None:
+        service_metrics.certificate_expiry.set_function(lambda: credentials.expiry)
+        service_metrics.file_refused.set_function(lambda: float(credentials.refused))
+
+    return grpc_server.Lifecycle(end_streams, components.unready_reason, show_credentials)
 
 
 def _make_use_cases(

@@ -57,10 +57,12 @@ class Lifecycle:
     Attributes:
         end_streams: Called once, before the drain.
         unready_reason: Returns why the process is not ready; empty when it is.
+        show_credentials: Called once with the certificates and tokens in force.
     """
 
     end_streams: Callable[[], None] = lambda: None
     unready_reason: Callable[[], str] = str
+    show_credentials: Callable[[tls.ServerCredentials], None] = lambda _: None
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +96,7 @@ async def serve(
     """
     check_address(config)
     _warn_if_unguarded(config)
-    async with _open_credentials(config) as credentials:
+    async with _open_credentials(config, lifecycle) as credentials:
         drain = interceptors.DrainInterceptor()
         receive = interceptors.ReceiveInterceptor(config.receive_timeout)
         inner = [*credentials.auth_interceptors(), drain, receive, interceptors.DecodingInterceptor(), idempotency]
@@ -131,12 +133,15 @@ def _bind(server: grpc.aio.Server, credentials: tls.ServerCredentials, address: 
 
 
 @contextlib.asynccontextmanager
-async def _open_credentials(config: settings.ServiceSettings) -> AsyncIterator[tls.ServerCredentials]:
+async def _open_credentials(
+    config: settings.ServiceSettings, lifecycle: Lifecycle
+) -> AsyncIterator[tls.ServerCredentials]:
     async with contextlib.AsyncExitStack() as stack:
         try:
             credentials = await stack.enter_async_context(tls.open_credentials(config))
         except file_watch.InvalidFile as problem:
             raise CannotListen(str(problem)) from problem
+        lifecycle.show_credentials(credentials)
         yield credentials
 
 

@@ -6,6 +6,7 @@ last valid one stays in force.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -43,6 +44,16 @@ class ServerCredentials:
             await files.reload()
         if self._auth:
             self._auth.end_revoked_streams()
+
+    @property
+    def refused(self) -> bool:
+        """Whether a file has changed and cannot be used."""
+        return any(files.refused for files in self._files)
+
+    @property
+    def expiry(self) -> float:
+        """When the first of the service's certificates expires, in seconds since 1970; infinite without TLS."""
+        return self._certificates.expiry if self._certificates else math.inf
 
     def auth_interceptors(self) -> list[interceptors.Interceptor]:
         """Return the interceptor that checks tokens; none where callers need no token."""
@@ -92,6 +103,12 @@ class Certificates:
         return grpc.dynamic_ssl_server_credentials(
             self._configuration(self._pem), fetch, require_client_authentication=self._mutual
         )
+
+    @property
+    def expiry(self) -> float:
+        """When the first certificate of the chain expires, in seconds since 1970."""
+        chain = x509.load_pem_x509_certificates(self._pem[0])
+        return min(certificate.not_valid_after_utc.timestamp() for certificate in chain)
 
     def _load(self, contents: Sequence[bytes]) -> None:
         check_certificates(*contents)

@@ -52,6 +52,11 @@ _ENCODER = msgspec.json.Encoder(enc_hook=int)
 """Integers read from MongoDB are of a subclass of int."""
 
 
+def lag(position: bytes, now: float) -> float:
+    """Return the seconds from the publishing of an update to *now*; 0 when Redis' clock is ahead."""
+    return max(0.0, now - int(position.partition(b"-")[0]) / 1000)
+
+
 def _key(job_id: str) -> str:
     return f"indexer:{{events}}:{job_id}"
 
@@ -80,9 +85,15 @@ _UPDATE = msgspec.json.Decoder(_Update)
 class RedisEvents:
     """Port `ports.Events`. A process with watchers runs `relay_updates` as a background task."""
 
-    def __init__(self, client: redis.asyncio.Redis, merged: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        merged: Callable[[int], None] = lambda _: None,
+        observe_lag: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
         self._client = client
         self._merged = merged
+        self._observe_lag = observe_lag
         self._blocking_client = redis_client.make_blocking_client(client, max_block=BLOCK_MS / 1000)
         self._wake_key = f"indexer:{{events}}:wake:{uuid.uuid4().hex}"
         self._feeds: dict[str, feed.Feed] = {}
@@ -220,6 +231,7 @@ class RedisEvents:
                 elif (job_feed := feeds.get(name.rsplit(":", 1)[1])) is not None:
                     for position, fields in entries:
                         if (update := decode(position, fields)) is not None:
+                            self._observe_lag(position)
                             self._relay(job_feed, update)
                         else:
                             job_feed.skip(position.decode())

@@ -8,6 +8,7 @@ Keys of Dramatiq 2.2 (brokers/redis/dispatch.lua): `dramatiq:Q`, a list of messa
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import redis.asyncio
@@ -71,6 +72,41 @@ async def read_queue_stats(client: redis.asyncio.Redis) -> QueueStats:
     oldest_live = now * 1000 - queue.HEARTBEAT_MS
     workers = sum(name.startswith(queue.WORKER.encode()) and at > oldest_live for name, at in heartbeats)
     return QueueStats(queues, waiting, workers)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """
+    What Redis says of itself.
+
+    Attributes:
+        memory_used: Used share of maxmemory; 0 without one.
+        evicts: Whether keys are evicted when the memory is full.
+        disk_failed: Whether the last write to disk failed.
+        replicas: Number of connected replicas.
+        replica_lag: Seconds since the last word of the slowest replica; 0 without one.
+    """
+
+    memory_used: float
+    evicts: bool
+    disk_failed: bool
+    replicas: int
+    replica_lag: float
+
+
+async def read_server_facts(client: redis.asyncio.Redis) -> ServerFacts:
+    """Read INFO. Raises errors.QueueUnavailable."""
+    with redis_client.translated():
+        info: dict[str, Any] = await client.info()
+    limit = int(info.get("maxmemory", 0))
+    lags = [value["lag"] for name, value in info.items() if re.fullmatch(r"slave\d+", name) and "lag" in value]
+    return ServerFacts(
+        memory_used=int(info.get("used_memory", 0)) / limit if limit else 0.0,
+        evicts=bool(limit) and str(info.get("maxmemory_policy", "noeviction")) != "noeviction",
+        disk_failed="err" in {info.get("aof_last_write_status"), info.get("rdb_last_bgsave_status")},
+        replicas=int(info.get("connected_slaves", 0)),
+        replica_lag=float(max(map(int, lags), default=0)),
+    )
 
 
 async def _read_ages(client: redis.asyncio.Redis, first: list[bytes | None], now: float) -> list[float]:

@@ -90,6 +90,10 @@ class MongoSettings(fields.Group):
     timeout: float = pydantic.Field(default=10.0, gt=0, le=60)
     """Longest time for one operation, retries included, in seconds."""
 
+    start_timeout: float = pydantic.Field(default=45.0, ge=0, le=3600)
+    """Seconds for which a process that starts waits for a MongoDB that is unreachable or has no primary. Then it exits.
+    With REDIS_START_TIMEOUT this stays below the 120 s of the manifests' startup probes."""
+
     connections: int = pydantic.Field(default=4, ge=1, le=100)
     """Most connections of one process. Few, so that waiting happens in the process, where it is ordered and seen, and
     not inside the server: with 66 connections the embedded server stood in a convoy for its own lock, with 3 a process

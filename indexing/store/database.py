@@ -21,7 +21,8 @@ import pymongo.errors
 from motor import motor_asyncio
 
 from indexing import errors, settings
-from indexing.telemetry import metrics, tracing
+from indexing.store import mongodb_errors
+from indexing.telemetry import logs, metrics, tracing
 
 Document = dict[str, Any]
 Database = Any
@@ -33,6 +34,9 @@ IDS_IN_STATEMENT = 100
 """Ids in one `$in`: the embedded server's cost grows with their square. 200 took 29 ms to find and 59 ms to update, two
 times 100 took 15 and 30 ms (FerretDB 1.24 with SQLite, measured 2026-11-29)."""
 DUPLICATE_KEY = 11000
+NOT_PRIMARY = 10107
+RETRY_INTERVAL = 0.5
+"""Seconds between two attempts to reach MongoDB at the start of a process."""
 TOO_LARGE = frozenset({10334, 17419, 17420})
 """Codes BSONObjectTooLarge, and of an update whose result would exceed 16 MiB (src/mongo/base/error_codes.yml and
 db/update, MongoDB 8.0, read 2026-11-29). The driver refuses most such documents itself, before it sends them."""
@@ -54,8 +58,7 @@ def translated() -> Iterator[None]:
     except pymongo.errors.PyMongoError as error:
         if _is_too_large(error):
             raise errors.DocumentTooLarge(str(error)[:MOST_TEXT]) from error
-        text = f"MongoDB does not answer as it should: {type(error).__name__}: {str(error)[:MOST_TEXT]}"
-        raise errors.StoreUnavailable(text) from error
+        raise errors.StoreUnavailable(f"MongoDB {mongodb_errors.diagnose(error).text}") from error
 
 
 def _is_too_large(error: pymongo.errors.PyMongoError) -> bool:
@@ -123,13 +126,20 @@ def _only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
 
 @contextlib.asynccontextmanager
 async def open_database(
-    config: settings.MongoSettings, seen: metrics.ServerMetrics | None = None
+    config: settings.MongoSettings, seen: metrics.ServerMetrics | None = None, *, start_timeout: float = 0.0
 ) -> AsyncIterator[Database]:
     """
     Connect in the running loop and close at the end.
 
+    Args:
+        config: Where MongoDB is.
+
+        seen: Where commands are measured.
+
+        start_timeout: Seconds to wait for a MongoDB that is away or has no primary.
+
     Raises:
-        errors.StoreUnavailable: MongoDB does not answer within the timeout.
+        errors.StoreUnavailable: MongoDB cannot be used; the text begins with MONGODB_URL.
     """
     milliseconds = int(config.timeout * 1000)
     client: Any = motor_asyncio.AsyncIOMotorClient(
@@ -142,12 +152,36 @@ async def open_database(
         appname="discord-channel-indexer",
     )
     try:
-        with translated():
-            await client.admin.command("ping")
+        await _wait_until_usable(client, start_timeout)
         database = client[config.database]
         yield database if seen is None else MeasuredDatabase(database, seen)
     finally:
         client.close()
+
+
+async def _wait_until_usable(client: Any, seconds: float) -> None:  # noqa: ANN401 -- motor's
+    """Ask until a primary answers. What waiting cannot mend fails at once; one line is logged when waiting begins."""
+    log = logs.get(__name__)
+    started = time.monotonic()
+    waiting = False
+    while True:
+        try:
+            hello = await client.admin.command("hello")
+            if not hello.get("isWritablePrimary", True):
+                raise pymongo.errors.NotPrimaryError("a secondary", {"code": NOT_PRIMARY})
+        except (pymongo.errors.PyMongoError, OSError) as error:
+            diagnosis = mongodb_errors.diagnose(error)
+            left = started + seconds - time.monotonic()
+            if diagnosis.trouble in mongodb_errors.LASTING or left <= 0:
+                raise errors.StoreUnavailable(f"MONGODB_URL: MongoDB {diagnosis.text}") from error
+            if not waiting:
+                log.warning("waiting_for_mongodb", problem=f"MongoDB {diagnosis.text}", seconds=seconds)
+                waiting = True
+            await asyncio.sleep(min(RETRY_INTERVAL, left))
+        else:
+            if waiting:
+                log.info("mongodb_answers", seconds=round(time.monotonic() - started, 1))
+            return
 
 
 COMMANDS = {

@@ -218,6 +218,10 @@ REDIS_TROUBLE = Label(
     "trouble",
     ("away", "readonly", "login", "rights", "certificate", "cluster", "version", "full", "disk", "other"),
 )
+REDIS_FAULT = Label("fault", ("evicts", "disk"))
+MONGODB_TROUBLE = Label(
+    "trouble", ("away", "readonly", "login", "rights", "certificate", "unsupported", "full", "other")
+)
 QUEUE = Label("queue", ("background", "other"))
 QUEUE_STATE = Label("state", ("live", "ready", "dead"))
 EXPORTED_BUDGET = Label("budget", ("global", "user", "invalid_requests"))

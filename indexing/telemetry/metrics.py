@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import prometheus_client
 
-from indexing.telemetry import gateway_metrics, metric_types, tracing
+from indexing.telemetry import metric_types, tracing
 
 SHARE_BUCKETS = (0.0, 0.02, 0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
 WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -155,6 +155,11 @@ class IndexingMetrics(metric_types.Group):
         self.merged = self._counter(
             "indexer_stream_updates_merged_total", "Updates that a slow watcher received merged into a later one."
         )
+        self.update_lag = self._histogram(
+            "indexer_update_lag_seconds",
+            "From the publishing of a job's update to its arrival in a process with watchers, by two clocks.",
+            buckets=WAIT_BUCKETS,
+        )
         self.turns = self._histogram("indexer_turn_seconds", "One turn of a job.", buckets=WAIT_BUCKETS)
 
     def observe_milestone(self, milestone: str, seconds: float) -> None:
@@ -188,6 +193,11 @@ class ServerMetrics(metric_types.Group):
             "indexer_redis_trouble",
             "1 for the reason why this process cannot write to Redis now, tried once a second.",
             metric_types.REDIS_TROUBLE,
+        )
+        self.mongodb_trouble = self._gauge(
+            "indexer_mongodb_trouble",
+            "1 for the reason why this process cannot write to MongoDB now, tried every 5 seconds.",
+            metric_types.MONGODB_TROUBLE,
         )
 
 
@@ -246,6 +256,14 @@ class ServiceMetrics(metric_types.Group):
     def __init__(self, registry: prometheus_client.CollectorRegistry, methods: Iterable[tuple[str, str]]) -> None:
         """*methods*: (type, name) of each API method; type is unary or server_stream."""
         super().__init__(registry)
+        self.certificate_expiry = self._gauge(
+            "indexer_tls_certificate_expiry_timestamp_seconds",
+            "End of validity of the first of the service's certificates to expire; +Inf without TLS.",
+            absent=True,
+        )
+        self.file_refused = self._gauge(
+            "indexer_file_refused", "1 while a changed file of certificates or service tokens cannot be used."
+        )
         known = [(kind, metric_types.GRPC_SERVICE.values[0], name) for kind, name in methods]
         method = metric_types.Label("grpc_method", tuple(name for _, _, name in known))
         one = (metric_types.GRPC_TYPE, metric_types.GRPC_SERVICE, method)
@@ -292,80 +310,3 @@ class WorkerMetrics(metric_types.Group):
             metric_types.QUEUE,
             buckets=JOB_BUCKETS,
         )
-
-
-class FleetMetrics(metric_types.Group):
-    """State of the fleet, read by the exporter at each scrape. Take the maximum over exporters."""
-
-    def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
-        super().__init__(registry)
-        self.gateway = gateway_metrics.GatewayFleetMetrics(registry)
-        self._declare_budgets()
-        self._declare_work()
-        self.credentials = self._gauge(
-            "indexer_credentials",
-            "Users: stored, and of these reauth_required (must log in again).",
-            metric_types.CREDENTIAL,
-            absent=True,
-        )
-        self.up = self._gauge(
-            "indexer_exporter_source_up", "1 if the exporter could read the source.", metric_types.SOURCE
-        )
-        self.scrape = self._gauge("indexer_exporter_read_seconds", "Duration of reading all sources.", absent=True)
-
-    def _declare_budgets(self) -> None:
-        self.capacity = self._gauge(
-            "indexer_budget_capacity_permits",
-            "Permits of a budget in its window.",
-            metric_types.EXPORTED_BUDGET,
-            absent=True,
-        )
-        self.window = self._gauge(
-            "indexer_budget_window_seconds", "Window of a budget.", metric_types.EXPORTED_BUDGET, absent=True
-        )
-        self.free = self._gauge(
-            "indexer_budget_free_permits",
-            "Permits free now in a fleet-wide budget; invalid_requests: requests left until Discord's limit.",
-            metric_types.SINGLE_BUDGET,
-            absent=True,
-        )
-        self.user_free = self._gauge(
-            "indexer_budget_user_free_ratio",
-            "Share of a user's budget free now, over users with an active job (1 without any): min, 10th percentile.",
-            metric_types.STATISTIC,
-            absent=True,
-        )
-        self.paused = self._gauge(
-            "indexer_budget_paused_seconds",
-            "Time until permits are granted again, by reason; 0 when not paused.",
-            metric_types.SINGLE_BUDGET,
-            metric_types.REFUSAL_REASON,
-            absent=True,
-        )
-        self.routes = self._gauge(
-            "indexer_budget_routes",
-            "Route budgets in use, by state (at most 100).",
-            metric_types.ROUTE_STATE,
-            absent=True,
-        )
-
-    def _declare_work(self) -> None:
-        self.queue = self._gauge(
-            "indexer_queue_turns",
-            "Turns: live (queued or held by workers), ready (queued, not yet held by a worker), dead (dead letters).",
-            metric_types.QUEUE,
-            metric_types.QUEUE_STATE,
-            absent=True,
-        )
-        self.oldest = self._gauge(
-            "indexer_queue_oldest_seconds",
-            "Age of the oldest ready turn; 0 without any.",
-            metric_types.QUEUE,
-            absent=True,
-        )
-        self.waiting = self._gauge("indexer_turns_waiting", "Delayed turns, not yet due.", absent=True)
-        self.overdue = self._gauge(
-            "indexer_jobs_overdue_seconds", "Time by which the most overdue job missed its next turn.", absent=True
-        )
-        self.active = self._gauge("indexer_jobs_active", "Jobs that have not ended.", absent=True)
-        self.workers = self._gauge("indexer_workers_live", "Worker processes with a fresh heartbeat.", absent=True)

@@ -17,7 +17,7 @@ from indexing.domain import model, turns
 from indexing.messaging import queue
 from indexing.ratelimit import limiter, limits, redis_store
 from indexing.store import credentials, database, jobs, users
-from indexing.telemetry import metrics
+from indexing.telemetry import fleet_metrics, metrics
 from tests import servers, values
 from workers import exporter
 
@@ -59,7 +59,7 @@ async def bench(
 ) -> Bench:
     """An exporter over empty servers."""
     to = registry.CollectorRegistry()
-    one = exporter.Exporter(config, redis_client, database, metrics.FleetMetrics(to), lambda: NOW)
+    one = exporter.Exporter(config, redis_client, database, fleet_metrics.FleetMetrics(to), lambda: NOW)
     return Bench(one, to, config, redis_client, database)
 
 
@@ -145,6 +145,25 @@ async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them
 
     assert bench.value("indexer_credentials", state="stored") == 3
     assert bench.value("indexer_credentials", state="reauth_required") == 1
+
+
+async def test_the_state_of_redis_is_exported(bench: Bench) -> None:
+    """A wrong policy shows as soon as there is a limit of memory; without a replica there is no lag."""
+    await bench.exporter.update_metrics()
+    assert bench.value("indexer_redis_memory_used_ratio") == 0.0
+    assert bench.value("indexer_redis_fault", fault="evicts") == 0.0
+    assert (bench.value("indexer_redis_replicas"), bench.value("indexer_redis_replica_lag_seconds")) == (0.0, 0.0)
+
+    await bench.redis.config_set("maxmemory", "200mb")
+    await bench.redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        await bench.exporter.update_metrics()
+    finally:
+        await bench.redis.config_set("maxmemory", "0")
+        await bench.redis.config_set("maxmemory-policy", "noeviction")
+
+    assert 0.0 < (bench.value("indexer_redis_memory_used_ratio") or 0.0) < 1.0
+    assert bench.value("indexer_redis_fault", fault="evicts") == 1.0
 
 
 async def test_no_data_changes_when_it_is_exported(bench: Bench) -> None:

@@ -178,6 +178,7 @@ async def test_the_service_does_not_start_when_a_server_is_unreachable(
     scheme = "redis" if away == "REDIS_URL" else "mongodb"
     monkeypatch.setenv(away, f"{scheme}://127.0.0.1:{servers.free_port()}")
     monkeypatch.setenv("MONGODB_TIMEOUT", "0.5")
+    monkeypatch.setenv("MONGODB_START_TIMEOUT", "0.5")
     monkeypatch.setenv("REDIS_START_TIMEOUT", "0.5")
 
     with pytest.raises((errors.QueueUnavailable, errors.StoreUnavailable)) as problem:
@@ -186,11 +187,12 @@ async def test_the_service_does_not_start_when_a_server_is_unreachable(
     assert isinstance(problem.value, errors.QueueUnavailable if scheme == "redis" else errors.StoreUnavailable)
 
 
-async def test_the_service_ends_when_it_is_stopped_while_it_waits_for_redis(
-    config: settings.Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("away", ["redis", "mongodb"])
+async def test_the_service_ends_when_it_is_stopped_while_it_waits_for_a_server(
+    config: settings.Settings, monkeypatch: pytest.MonkeyPatch, away: str
 ) -> None:
     """It does not wait for the whole time first."""
-    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{servers.free_port()}")
+    monkeypatch.setenv(f"{away.upper()}_URL", f"{away}://127.0.0.1:{servers.free_port()}")
     stop = asyncio.Event()
     running = asyncio.create_task(app.serve_until(settings.load(), stop))
     await asyncio.sleep(1.0)

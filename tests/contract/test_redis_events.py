@@ -168,3 +168,9 @@ async def test_watchers_continue_when_redis_recovers(redis_settings: settings.Re
         await bus.close()
     assert news is not None
     assert [unit.guild_id for unit in news.tasks] == [2]
+
+
+def test_the_lag_of_an_update_is_counted_from_its_publishing() -> None:
+    """Its position holds Redis' time in milliseconds; a clock behind Redis' gives 0, not less."""
+    assert events.lag(b"1700000000500-3", 1_700_000_001.0) == pytest.approx(0.5)
+    assert events.lag(b"1700000000500-3", 1_700_000_000.0) == 0.0

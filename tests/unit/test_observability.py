@@ -11,9 +11,9 @@ import pytest
 
 from deploy.observability import lint, make, verify
 from docs import make_metrics
-from indexing.telemetry import metric_types, metrics
+from indexing.telemetry import fleet_metrics, metric_types
 
-RULES = make.RULES.read_text()
+RULES = "\n".join(path.read_text() for path in make.RULES)
 DASHBOARDS: dict[str, dict[str, Any]] = {name: json.loads(make.page(board)) for name, board in make.DASHBOARDS.items()}
 RUNBOOK = pathlib.Path(make.HERE.parents[1], "docs", "runbook.md").read_text()
 ALERTS = re.findall(r"- alert: (\w+)", RULES)
@@ -80,7 +80,7 @@ def test_every_metric_is_used_when_it_is_declared() -> None:
 
 def test_exporter_metrics_are_queried_through_their_maximum_when_a_panel_shows_them() -> None:
     """A second exporter during a rollout changes nothing; metrics of the exporter itself are its own."""
-    (fleet,) = [group for group in make_metrics.groups() if isinstance(group, metrics.FleetMetrics)]
+    (fleet,) = [group for group in make_metrics.groups() if isinstance(group, fleet_metrics.FleetMetrics)]
     shared = {one.name for one in fleet.declared} - {"indexer_exporter_read_seconds"}
     *panels, _ = queries()
     looks = [line for line in RULES.splitlines() if not re.search(r"name:|url:|#|record:", line)]

@@ -132,6 +132,10 @@ def test_every_metric_has_unit_and_help_when_it_is_declared(groups: list[metric_
         "indexer_authentication_required",
         "indexer_discord_outage",
         "indexer_redis_trouble",
+        "indexer_mongodb_trouble",
+        "indexer_redis_replicas",
+        "indexer_redis_fault",
+        "indexer_file_refused",
     }
     counts |= {f"indexer_gateway_shards_{state}" for state in ("owned", "connected", "unowned")}
     counts |= {"indexer_gateway_events_queued", "indexer_gateway_identifies_left"}

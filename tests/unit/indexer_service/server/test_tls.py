@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import pathlib
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -222,6 +223,30 @@ async def test_files_are_reloaded_when_the_service_runs(files: authority.Files, 
         after = await server_certificate(port)
 
     assert (before, after) == (SERVED.der, RENEWED.der)
+
+
+async def test_a_refused_file_and_the_end_of_the_certificate_are_shown(files: authority.Files) -> None:
+    """For the alerts; the file is no longer refused when it is mended."""
+    served = tls.ServerCredentials(config(files))
+    served.load()
+    assert served.expiry > 1_700_000_000
+    good = files.certificate.read_bytes()
+
+    files.certificate.write_bytes(b"broken")
+    await served.reload()
+    assert served.refused
+
+    files.certificate.write_bytes(good)
+    await served.reload()
+    assert not served.refused
+
+
+def test_without_certificates_no_end_is_shown() -> None:
+    """It is infinite, which no alert is about."""
+    served = tls.ServerCredentials(settings.ServiceSettings())
+
+    assert served.expiry == math.inf
+    assert not served.refused
 
 
 def test_a_chain_is_accepted_when_its_first_certificate_belongs_to_the_key() -> None:

@@ -1,0 +1,107 @@
+"""What a process checks of MongoDB at its start."""
+
+from typing import Any
+
+import pymongo.errors
+import pytest
+import structlog
+
+from indexing import errors
+from indexing.store import database as store_database
+from indexing.store import mongodb_checks
+
+Answer = Any
+"""A function from a method of motor's to one that answers in another way."""
+
+
+class Lacking:
+    """A database whose collections answer one of their methods in another way than MongoDB."""
+
+    def __init__(self, database: Any, method: str, answer: Any) -> None:  # noqa: ANN401 -- motor's
+        self.client = database.client
+        self._database = database
+        self._changed = {method: answer}
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- as above
+        collection = self._database[name]
+        changed = self._changed
+
+        class Collection:
+            def __getattr__(self, method: str) -> Any:  # noqa: ANN401 -- as above
+                original = getattr(collection, method)
+                return changed[method](original) if method in changed else original
+
+        return Collection()
+
+
+def refusing(option: str, code: int) -> Any:  # noqa: ANN401 -- as above
+    """Return a method that refuses calls with that option, as a server without the feature does."""
+
+    def change(original: Any) -> Any:  # noqa: ANN401 -- as above
+        async def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 -- as above
+            if option in options:
+                raise pymongo.errors.OperationFailure(f"{option} is not implemented", code)
+            return await original(*arguments, **options)
+
+        return call
+
+    return change
+
+
+def dropping(option: str) -> Any:  # noqa: ANN401 -- as above
+    """Return a method that ignores an option without a word."""
+
+    def change(original: Any) -> Any:  # noqa: ANN401 -- as above
+        async def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 -- as above
+            options.pop(option, None)
+            return await original(*arguments, **options)
+
+        return call
+
+    return change
+
+
+async def test_a_server_with_all_features_passes_and_keeps_no_document(database: store_database.Database) -> None:
+    """Also when several processes start at once or one after another."""
+    with structlog.testing.capture_logs() as lines:
+        await mongodb_checks.check_server(database)
+        await mongodb_checks.check_server(database)
+
+    assert lines == []
+    assert await database[mongodb_checks.COLLECTION].count_documents({}) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "feature"),
+    [
+        ("create_index", refusing("partialFilterExpression", 238), "partial indexes"),
+        ("create_index", dropping("partialFilterExpression"), "unique partial indexes"),
+        ("find_one_and_update", dropping("projection"), "findAndModify with a projection"),
+        ("bulk_write", dropping("ordered"), "unordered bulk writes"),
+    ],
+    ids=["refused", "ignored", "ignored projection", "ordered only"],
+)
+async def test_the_boot_ends_when_a_feature_is_missing(
+    database: store_database.Database, method: str, answer: Answer, feature: str
+) -> None:
+    """One line names the variable, the feature, and where to read on."""
+    with pytest.raises(errors.StoreUnavailable, match=rf"^MONGODB_URL: the server lacks {feature}.*docs/deploy.md$"):
+        await mongodb_checks.check_server(Lacking(database, method, answer))
+
+    assert await database[mongodb_checks.COLLECTION].count_documents({}) == 0
+
+
+async def test_a_warning_is_logged_when_the_product_can_go_on(database: store_database.Database) -> None:
+    """Without TTL indexes old data stays, and nothing else breaks."""
+    with structlog.testing.capture_logs() as lines:
+        await mongodb_checks.check_server(Lacking(database, "create_index", refusing("expireAfterSeconds", 238)))
+
+    assert [line["event"] for line in lines] == ["mongodb_check"]
+    assert "TTL" in lines[0]["problem"]
+
+
+async def test_the_probe_writes_and_changes_nothing(database: store_database.Database) -> None:
+    """It deletes a document that does not exist."""
+    await mongodb_checks.probe(database)
+
+    assert await database[mongodb_checks.COLLECTION].count_documents({}) == 0
