@@ -186,6 +186,9 @@ class AdaptiveLimit:
     (Gradient2 of Netflix' concurrency-limits). So concurrency drops while a server is slow and recovers afterwards.
     Latencies up to `HEALTHY` never lower it.
 
+    Those that wait take turns by caller: a free slot goes to the caller that has the fewest, and among equals to the
+    one that waits longest.
+
     Args:
         monotonic: Returns monotonic seconds.
         initial, most: The initial limit, and its upper bound; the lower one is 1.
@@ -202,8 +205,8 @@ class AdaptiveLimit:
         self._usual = self.HEALTHY
         self._samples: list[float] = []
         self._since = monotonic()
-        self.running = 0
-        self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._running: collections.Counter[str] = collections.Counter()
+        self._waiting: dict[str, collections.deque[asyncio.Future[None]]] = {}
 
     @property
     def limit(self) -> int:
@@ -211,9 +214,17 @@ class AdaptiveLimit:
         return max(1, int(self._limit))
 
     @property
-    def waiting(self) -> int:
-        """Number of waiting acquirers."""
-        return len(self._waiting)
+    def running(self) -> int:
+        """Number of slots that are taken."""
+        return self._running.total()
+
+    def waiting(self, caller: str = "") -> int:
+        """Return how many acquirers of *caller* wait."""
+        return len(self._waiting.get(caller, ()))
+
+    def waiting_callers(self, caller: str = "") -> int:
+        """Return how many callers have acquirers that wait, *caller* included."""
+        return len({*self._waiting, caller})
 
     def observe(self, seconds: float) -> None:
         """Record the latency of one operation, in seconds."""
@@ -229,46 +240,60 @@ class AdaptiveLimit:
         self._limit = min(float(self._most), max(1.0, self._limit * gradient + 1.0))
         self._admit()
 
-    def try_acquire(self) -> bool:
+    def try_acquire(self, caller: str = "") -> bool:
         """Take a slot if one is free; returns whether one was."""
         if self.running >= self.limit or self._waiting:
             return False
-        self.running += 1
+        self._running[caller] += 1
         return True
 
-    async def acquire(self, max_wait: float) -> bool:
-        """Take a slot, waiting in a queue; returns False after *max_wait* seconds without one."""
-        if self.try_acquire():
+    async def acquire(self, max_wait: float, caller: str = "") -> bool:
+        """Take a slot, waiting in the caller's queue; returns False after *max_wait* seconds without one."""
+        if self.try_acquire(caller):
             return True
         slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(slot)
+        self._waiting.setdefault(caller, collections.deque()).append(slot)
         try:
             async with asyncio.timeout(max_wait):
                 await slot
         except TimeoutError:
-            return self._give_up(slot)
+            return self._give_up(slot, caller)
         except asyncio.CancelledError:
-            if self._give_up(slot):
-                self.release()
+            if self._give_up(slot, caller):
+                self.release(caller)
             raise
         return True
 
-    def _give_up(self, slot: "asyncio.Future[None]") -> bool:
+    def _give_up(self, slot: "asyncio.Future[None]", caller: str) -> bool:
         """Leave the queue; returns whether the slot was assigned just before."""
         if slot.done() and not slot.cancelled():
             return True
-        if slot in self._waiting:
-            self._waiting.remove(slot)
+        if slot in self._waiting.get(caller, ()):
+            self._waiting[caller].remove(slot)
+            self._forget_if_idle(caller)
         return False
 
-    def release(self) -> None:
-        """Release a slot."""
-        self.running -= 1
-        self._admit()
+    def release(self, caller: str = "") -> None:
+        """Release a slot of *caller*."""
+        self._running[caller] -= 1
+        self._admit(released_by=caller)
+        self._forget_if_idle(caller)
 
-    def _admit(self) -> None:
+    def _admit(self, released_by: str | None = None) -> None:
         while self._waiting and self.running < self.limit:
-            slot = self._waiting.popleft()
+            # The dict has the callers in the order in which they began to wait, or were last served. A slot that was
+            # just released still counts, or with a single slot the caller that had it would be as good as the others.
+            caller = min(self._waiting, key=lambda name: self._running[name] + (name == released_by))
+            queue = self._waiting.pop(caller)
+            slot = queue.popleft()
+            if queue:
+                self._waiting[caller] = queue
             if not slot.done():
-                self.running += 1
+                self._running[caller] += 1
                 slot.set_result(None)
+
+    def _forget_if_idle(self, caller: str) -> None:
+        if not self._waiting.get(caller, True):
+            del self._waiting[caller]
+        if not self._running[caller]:
+            del self._running[caller]

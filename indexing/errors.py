@@ -240,7 +240,7 @@ class RateLimited(IndexerError):
     Attributes:
         budget: Kind of the budget: global, user, route, or egress. CredentialBusy: credential. DiscordOutage: discord.
         retry_after: Seconds from now until a retry can succeed.
-        why: Cause of the wait: used up, hold, pause, probe, shared, breaker.
+        why: Cause of the wait: used up, hold, pause, probe, shared, breaker, caller.
     """
 
     reason = "RATE_LIMITED"
@@ -261,6 +261,19 @@ class PositionTaken(IndexerError):
     """Another call for the same result used the queue position that both share; no permit is held."""
 
     reason = "POSITION_TAKEN"
+
+
+class CallerStopped(RateLimited):
+    """Discord refused too many tokens that the caller brought; calls with its tokens stop, those of others go on."""
+
+    reason = "CALLER_STOPPED"
+
+    def __init__(self, caller: str, retry_after: float) -> None:
+        super().__init__("egress", retry_after=retry_after, why="caller")
+        self.args = (
+            f"Discord refused too many tokens that caller {caller} brought; its calls stop for {retry_after:.0f} s",
+        )
+        self.caller = caller
 
 
 class CredentialBusy(RateLimited):
@@ -382,14 +395,21 @@ class Overloaded(IndexerError):
 
 
 class TooManyWatchers(IndexerError):
-    """This process, or the job or user in this process, has reached its limit of streams."""
+    """
+    A limit of streams in this process is reached.
+
+    Attributes:
+        limit: Whose limit: process, caller, or job, which is also a user's.
+        caller: Name of the caller, if it is the caller's.
+    """
 
     reason = "TOO_MANY_WATCHERS"
-    retry_after = 5.0
 
-    def __init__(self, limit: str) -> None:
+    def __init__(self, limit: str, caller: str = "", *, retry_after: float = 5.0) -> None:
         super().__init__(f"this {limit} has reached its limit of streams; close those that are not needed")
         self.limit = limit
+        self.caller = caller
+        self.retry_after = retry_after
 
 
 class Leaving(IndexerError):

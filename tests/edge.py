@@ -31,6 +31,9 @@ TOKENS = page_tokens.PageTokens((KEY,))
 class NoLimits:
     """A limiter without budgets."""
 
+    def check_caller(self, name: str) -> None:
+        """Stop nobody."""
+
     async def snapshot(self, users: tuple[int, ...]) -> list[limiter.BudgetState]:
         """Return nothing."""
         assert users is not None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from indexing import errors
-from indexing.domain import job_updates, model, ports, reasons, turns
+from indexing.domain import job_callers, job_updates, model, ports, reasons, turns
 
 
 class MemoryUsers:
@@ -416,6 +416,12 @@ class MemoryJobs:
         self._jobs[job.job_id] = job
         return job, True
 
+    async def add_caller(self, job_id: str, caller: str) -> None:
+        """Add a caller of an active job, at most so many."""
+        job = self._jobs.get(job_id)
+        if job is not None and not job.state.terminal:
+            self._jobs[job_id] = job_callers.with_caller(job, caller)
+
     async def get(self, job_id: str) -> model.Job | None:
         """Return a job."""
         return self._jobs.get(job_id)
@@ -545,9 +551,9 @@ class MemoryIdempotencyStore:
         self._users = users
         self._answers: dict[str, ports.StoredResponse] = {}
 
-    async def find(self, key: str) -> ports.StoredResponse | None:
+    async def find(self, keys: Sequence[str]) -> ports.StoredResponse | None:
         """Return the stored response."""
-        return self._answers.get(key)
+        return next((self._answers[key] for key in keys if key in self._answers), None)
 
     async def store(self, key: str, answered: ports.StoredResponse, now: float) -> None:  # noqa: ARG002 -- the port has it
         """Keep the first response, but none about an unknown user."""

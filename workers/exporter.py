@@ -26,6 +26,8 @@ from indexing.telemetry import fleet_metrics, logs, metric_types, metrics
 from workers import health, process
 
 TENTHS = 10
+MOST_CALLERS = 32
+"""Callers that are exported by name."""
 
 
 class Exporter:
@@ -105,13 +107,14 @@ class Exporter:
     async def _read_budgets(self) -> None:
         states = await self._budgets.snapshot(self._parameters, self._active_user_ids)
         for state in states:
-            if state.kind in metric_types.SINGLE_BUDGET.values:
+            if state.kind in metric_types.SINGLE_BUDGET.values and not state.key:
                 self._metrics.free.labels(state.kind).set(state.free)
                 self._metrics.capacity.labels(state.kind).set(state.capacity)
                 self._metrics.window.labels(state.kind).set(state.window)
                 for reason in metric_types.REFUSAL_REASON.values:
                     seconds = state.paused_for if reason == state.reason else 0.0
                     self._metrics.paused.labels(state.kind, reason).set(seconds)
+        self._set_callers([state for state in states if state.kind == "invalid_requests" and state.key])
         user_budget = self._config.limiter.user_budget
         self._metrics.capacity.labels("user").set(user_budget.capacity)
         self._metrics.window.labels("user").set(user_budget.window)
@@ -133,6 +136,18 @@ class Exporter:
         if left is not None:
             self._feed.identifies_left.set(left[0])
 
+    def _set_callers(self, states: Sequence[limits.BudgetState]) -> None:
+        """Set the series of callers whose tokens were refused lately, those with the most first; remove the others."""
+        for gauge in (self._metrics.refused_tokens, self._metrics.caller_stopped):
+            metric_types.clear_gauge(gauge)
+        by_count = sorted(states, key=lambda state: (-state.paused_for, state.free))
+        for rank, state in enumerate(by_count):
+            name = state.key if rank < MOST_CALLERS else metric_types.OTHER
+            self._metrics.refused_tokens.labels(name).inc(state.capacity - state.free)
+            if rank <= MOST_CALLERS:
+                # Of the others, the one that is stopped longest.
+                self._metrics.caller_stopped.labels(name).set(state.paused_for)
+
     def _store_gauges(self) -> list[prometheus_client.Gauge]:
         return [self._metrics.active, self._metrics.overdue, self._metrics.credentials]
 
@@ -143,7 +158,8 @@ class Exporter:
 
     def _budget_gauges(self) -> list[prometheus_client.Gauge]:
         fleet = self._metrics
-        return [fleet.free, fleet.capacity, fleet.window, fleet.paused, fleet.user_free, fleet.routes]
+        callers = [fleet.refused_tokens, fleet.caller_stopped]
+        return [fleet.free, fleet.capacity, fleet.window, fleet.paused, fleet.user_free, fleet.routes, *callers]
 
 
 def tenth_percentile(shares: Sequence[float]) -> float:

@@ -193,6 +193,13 @@ DISCORD = Row(
             limits=(0.05, 0.1),
         ),
         Panel(
+            "Refused tokens by caller",
+            "Answers 401 and 403 of 10 minutes to tokens that a caller brought; at 200 its calls stop.",
+            "short",
+            [Query("max by (caller) (indexer:caller_refused_tokens:max{$ns})", "{{caller}}")],
+            "IndexerCallerStopped",
+        ),
+        Panel(
             "Round trip by route, p95",
             "Latency of Discord; a rise lengthens every job and holds permits longer.",
             "s",

@@ -36,11 +36,17 @@ JITTER = random.Random()  # noqa: S311 -- not for secrets
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JoinResponse:
-    """The serialized response to a start that joins *job_id*, and the position in the job's stream that it reflects."""
+    """
+    The serialized response to a start that joins *job_id*, and the position in the job's stream that it reflects.
+
+    Attributes:
+        callers: Callers that are stored with the job. A caller that joins is added by whoever stores it.
+    """
 
     job_id: str
     position: str
     body: bytes
+    callers: set[str] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -74,7 +80,7 @@ class JoinCache:
         self._entries.pop(user_id, None)
         self._making.pop(user_id, None)
 
-    async def get(self, user_id: int) -> bytes | None:
+    async def get(self, user_id: int) -> JoinResponse | None:
         """
         Return the response to a start that joins; None when there is nothing to join.
 
@@ -87,11 +93,11 @@ class JoinCache:
             if entry is not None and called_at < entry.expires_at and await self._is_current(entry, called_at):
                 if called_at > entry.renew_at:
                     self._renewal(user_id)
-                return entry.response.body
+                return entry.response
             making, began_at = self._renewal(user_id)
             response = await asyncio.shield(making)
             if began_at >= called_at:
-                return response.body if response is not None else None
+                return response
             # It was begun before this call, so its result is checked like any entry that existed before.
 
     async def _is_current(self, entry: _Entry, called_at: float) -> bool:

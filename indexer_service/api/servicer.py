@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
+from indexer_service import caller
 from indexer_service.api import (
     convert,
     index_encoder,
@@ -20,7 +21,7 @@ from indexer_service.api import (
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import errors
-from indexing.domain import job_updates, model, ports
+from indexing.domain import job_callers, job_updates, model, ports
 from indexing.ratelimit import limiter
 from indexing.telemetry import logs
 from indexing.usecases import (
@@ -89,10 +90,14 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
             check(validate.request_id, "request_id", request.request_id)
             wait = check(validate.wait, requested, default=2.0, most=10.0, remaining=context.time_remaining())
             check(validate.number, "immediate_guilds", immediate, least=0, most=25)
+        name = self._check_caller()
         joined = await self._join_cache.get(user_id)
         if joined is not None:
-            return joined
-        started = await self._use_cases.start.start(user_id, wait=wait, immediate=immediate, force=request.force)
+            await self._note_join(joined, name)
+            return joined.body
+        started = await self._use_cases.start.start(
+            user_id, wait=wait, immediate=immediate, force=request.force, caller=name
+        )
         return self._start_response(started)
 
     async def WatchProgress(  # type: ignore[override]  # writes to the context, to notice slow readers
@@ -105,7 +110,7 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
         job = await self._use_cases.watch.find_job(**selected)
         logs.add(user=str(job.user_id))
         after = self._resume_position(request.resume_token, job)
-        with self._slots.slot(job.job_id) as end_reason:
+        with self._slots.slot(job.job_id, caller.current()) as end_reason:
             watch = self._use_cases.watch.watch(job, watch_job.WatchOptions(after, heartbeat, end_reason))
             before = after or ""
             async with contextlib.aclosing(watch):
@@ -128,7 +133,7 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
         token = request.resume_token
         after = self._index_encoder.position(user_id, token) if token else None
         reset_reason = watch_index.TOKEN_TOO_OLD if token and after is None else ""
-        with self._slots.slot(f"user:{user_id}") as end_reason:
+        with self._slots.slot(f"user:{user_id}", caller.current()) as end_reason:
             options = watch_index.WatchOptions(after, heartbeat, end_reason, reset_reason)
             watch = self._use_cases.watch_index.watch(user_id, options)
             async with contextlib.aclosing(watch):
@@ -170,12 +175,12 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """Cancel a job's queued guilds."""
-        job = await self._use_cases.control.cancel(_job_of(request), caller=logs.field("caller"))
+        job = await self._use_cases.control.cancel(_job_of(request), caller=caller.current().name)
         return pb.CancelJobResponse(job=convert.job(job, await self._use_cases.watch.count_tasks(job)))
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
         """Start a job with the guilds that failed."""
-        job, created = await self._use_cases.control.retry(_job_of(request))
+        job, created = await self._use_cases.control.retry(_job_of(request), self._check_caller())
         return pb.RetryJobResponse(
             job=convert.job(job, await self._use_cases.watch.count_tasks(job)),
             disposition=pb.DISPOSITION_CREATED if created else pb.DISPOSITION_JOINED,
@@ -259,6 +264,7 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
             refresh_token=refresh_token,
             expires_at=expires_at,
             scopes=tuple(request.scopes),
+            brought_by=self._check_caller(),
         )
         return pb.PutCredentialResponse(verified=await self._use_cases.consent.put(user_id, credential))
 
@@ -275,7 +281,7 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
     ) -> pb.RevokeCredentialResponse:
         """Delete a user's tokens and end their running job."""
         user_id = _user_of(request)
-        revoked = await self._use_cases.consent.revoke(user_id)
+        revoked = await self._use_cases.consent.revoke(user_id, caller.current().name)
         self._join_cache.forget(user_id)
         return pb.RevokeCredentialResponse(revoked_at_discord=revoked)
 
@@ -297,6 +303,13 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
         user = await self._users.load(user_id)
         return convert.preferences(user.preferences if user else model.Preferences())
 
+    def _check_caller(self) -> str:
+        """Return the caller's name. Raises errors.CallerStopped."""
+        name = caller.current().name
+        if name:
+            self._use_cases.limits.check_caller(name)
+        return name
+
     def _start_response(self, started: start_job.StartResult) -> pb.StartIndexingResponse:
         return pb.StartIndexingResponse(
             job=convert.job(started.job, job_updates.tally_of(started.tasks)),
@@ -312,7 +325,13 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
         if found is None:
             return None
         body = self._start_response(found).SerializeToString()
-        return join_cache.JoinResponse(found.job.job_id, found.position, body)
+        return join_cache.JoinResponse(found.job.job_id, found.position, body, {*found.job.callers})
+
+    async def _note_join(self, joined: join_cache.JoinResponse, name: str) -> None:
+        """Store a caller that joins a job for the first time; one round trip, none for a caller that is stored."""
+        if name and name not in joined.callers and len(joined.callers) < job_callers.MOST_CALLERS:
+            await self._use_cases.start.note_caller(joined.job_id, name)
+            joined.callers.add(name)
 
     def _resume_position(self, token: str, job: model.Job) -> str | None:
         if not token:

@@ -12,6 +12,7 @@ their hash, so the time of a lookup reveals nothing about how much of a guess is
 """
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import enum
@@ -25,7 +26,7 @@ from typing import Any, TypeAlias
 import pydantic
 from google.protobuf import message
 
-from indexer_service import file_watch
+from indexer_service import caller, file_watch
 from indexer_service.interceptors import base, open_methods
 from indexing import errors, settings
 from indexing.domain import ports
@@ -184,11 +185,14 @@ class AuthInterceptor(base.Interceptor):
     def __init__(self, clock: ports.Clock) -> None:
         self._clock = clock
         self._tokens: TokenTable = {}
+        self._peers: collections.Counter[Scope | None] = collections.Counter()
         self._streams: set[_OpenStream] = set()
 
     def load_tokens(self, contents: Sequence[bytes]) -> None:
         """Replace all tokens by those of the file. Raises file_watch.InvalidFile and then changes nothing."""
         self._tokens = parse_tokens(contents[0], self._tokens)
+        named = {(scope, token.caller) for token in self._tokens.values() for scope in token.scopes}
+        self._peers = collections.Counter(scope for scope, _ in named)
 
     def end_revoked_streams(self) -> None:
         """End the open streams whose token is gone or has lost the scope."""
@@ -210,18 +214,22 @@ class AuthInterceptor(base.Interceptor):
 
         async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
             token = self._identify(context)
-            logs.add(caller=token.caller)
+            self._note_caller(token, scope)
             self._authorize(token, scope)
             return await inner(request, context)
 
         async def call_stream(request: message.Message, context: base.Context) -> None:
             token = self._identify(context)
-            logs.add(caller=token.caller)
+            self._note_caller(token, scope)
             self._authorize(token, scope)
             with self._tracked(_OpenStream(token.digest, scope)):
                 await inner(request, context)
 
         return call_stream if method.streams else call
+
+    def _note_caller(self, token: ServiceToken, scope: Scope | None) -> None:
+        logs.add(caller=token.caller)
+        caller.note(caller.Caller(token.caller, self._peers[scope]))
 
     def _identify(self, context: base.Context) -> ServiceToken:
         digest = hashlib.sha256(_bearer_token(context)).digest()

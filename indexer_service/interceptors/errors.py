@@ -35,6 +35,7 @@ CODES: dict[type[errors.IndexerError], int] = {
     errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
     errors.ScopeMissing: code_pb2.PERMISSION_DENIED,
     errors.TooManyRequests: code_pb2.RESOURCE_EXHAUSTED,
+    errors.CallerStopped: code_pb2.RESOURCE_EXHAUSTED,
     errors.Overloaded: code_pb2.RESOURCE_EXHAUSTED,
     errors.TooManyWatchers: code_pb2.RESOURCE_EXHAUSTED,
     errors.SlowSender: code_pb2.UNAVAILABLE,
@@ -93,7 +94,9 @@ def _details(problem: errors.IndexerError) -> list[message.Message]:
 def _quota_subject(problem: errors.IndexerError) -> str:
     """Return whose quota is exhausted; empty for other errors."""
     if isinstance(problem, errors.TooManyWatchers):
-        return f"watchers of this {problem.limit}"
+        return f"callers/{problem.caller}/watchers" if problem.caller else f"watchers of this {problem.limit}"
+    if isinstance(problem, errors.CallerStopped):
+        return f"callers/{problem.caller}/invalid_requests"
     return f"callers/{problem.caller}" if isinstance(problem, errors.TooManyRequests) else ""
 
 

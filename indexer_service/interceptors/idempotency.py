@@ -1,5 +1,5 @@
 """
-Idempotent calls: the same request id gets the same response for 24 hours.
+Idempotent calls: the same request id of the same caller gets the same response for 24 hours.
 
 The response is stored when the call has succeeded. Two concurrent calls with one id may both run; that is harmless,
 because a second start joins the running job, and cancelling or putting twice has the effect of once. Only a keyed hash
@@ -14,6 +14,7 @@ from typing import Any
 
 from google.protobuf import message
 
+from indexer_service import caller
 from indexer_service.api import validate
 from indexer_service.interceptors import base, request_context
 from indexer_service.v1 import indexer_pb2 as pb
@@ -60,14 +61,17 @@ class IdempotencyInterceptor(base.Interceptor):
                 request_id = ""
             if not request_id:
                 return await inner(request, context)  # type: ignore[no-any-return]  # any response
-            key = f"{method.name}:{request_id}"
+            # The previous release stored the responses of all callers under the second key.
+            keys = [f"{method.name}:{request_id}"]
+            if name := caller.current().name:
+                keys.insert(0, f"{name}:{keys[0]}")
             fingerprint, *others = self._fingerprints(request)
-            stored = await self._store.find(key)
+            stored = await self._store.find(keys)
             if stored is None:
                 response: message.Message | bytes = await inner(request, context)
                 body = response if isinstance(response, bytes) else response.SerializeToString()
                 user_id = None if method.name in WITHOUT_USER else _user_of(request, response_type.FromString(body))
-                await self._store.store(key, ports.StoredResponse(fingerprint, body, user_id), self._clock())
+                await self._store.store(keys[0], ports.StoredResponse(fingerprint, body, user_id), self._clock())
                 return response
             if not any(hmac.compare_digest(stored.fingerprint, each) for each in (fingerprint, *others)):
                 raise errors.RequestIdReused

@@ -74,6 +74,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_GUILD_NOT_FOUND: _ClassVar[ErrorReason]
     ERROR_REASON_CHANNEL_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_CALLER_STOPPED: _ClassVar[ErrorReason]
 
 class StartReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -117,6 +118,7 @@ class PauseReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PAUSE_REASON_HOLD: _ClassVar[PauseReason]
     PAUSE_REASON_EDGE: _ClassVar[PauseReason]
     PAUSE_REASON_BREAKER: _ClassVar[PauseReason]
+    PAUSE_REASON_CALLER: _ClassVar[PauseReason]
 
 class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -214,6 +216,7 @@ ERROR_REASON_METHOD_NOT_OFFERED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_GUILD_NOT_FOUND: ErrorReason
 ERROR_REASON_CHANNEL_NOT_FOUND: ErrorReason
+ERROR_REASON_CALLER_STOPPED: ErrorReason
 START_REASON_UNSPECIFIED: StartReason
 START_REASON_FIRST_JOB: StartReason
 START_REASON_FORCED: StartReason
@@ -242,6 +245,7 @@ PAUSE_REASON_SHARED: PauseReason
 PAUSE_REASON_HOLD: PauseReason
 PAUSE_REASON_EDGE: PauseReason
 PAUSE_REASON_BREAKER: PauseReason
+PAUSE_REASON_CALLER: PauseReason
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_RUNNING: JobState
 JOB_STATE_SUCCEEDED: JobState

@@ -12,7 +12,9 @@ Conventions, for every call:
   PreconditionFailure. Reasons are part of the API; messages may change.
 - If the service requires authentication, every call carries the metadata `authorization: Bearer TOKEN`. A call
   without a valid token is UNAUTHENTICATED. A token without the method's scope is PERMISSION_DENIED (SCOPE_MISSING).
-  A call beyond the caller's rate is RESOURCE_EXHAUSTED (TOO_MANY_REQUESTS). docs/callers.md lists the scopes.
+  A call beyond the caller's rate is RESOURCE_EXHAUSTED (TOO_MANY_REQUESTS). PutCredential, StartIndexing and RetryJob
+  of a caller that brought too many tokens that Discord refuses are RESOURCE_EXHAUSTED (CALLER_STOPPED).
+  docs/callers.md lists the scopes, and each caller's shares.
 - The reason of one guild is data in the guild's row, never the error of a call.
 - Enums grow: treat a value that you do not know as UNSPECIFIED. Texts beside an enum (error, reason, kind, budget) have
   the value's name, also when it is newer than your copy of this file.
@@ -21,7 +23,7 @@ Conventions, for every call:
 - Page and resume tokens are opaque and signed. A token of another call or user is INVALID_ARGUMENT.
 - request_id makes a call that changes data safe to repeat: for 24 hours the same id gets the same response, with the
   trailing metadata `idempotent-replayed: true`. Guilds that the user has left since are left out of it. The same id with
-  another request is INVALID_ARGUMENT (REQUEST_ID_REUSED). An empty id turns this off.
+  another request is INVALID_ARGUMENT (REQUEST_ID_REUSED). An empty id turns this off. Each caller has ids of its own.
 - Any call may end as UNAVAILABLE with RetryInfo: STORE_UNAVAILABLE, QUEUE_UNAVAILABLE, or LEAVING when the server
   shuts down and another one answers the retry.
 - INTERNAL is a bug of the service. The message has the request id under which the service's log has the error. A

@@ -66,7 +66,7 @@ class Call:
         precondition: Awaited between permit and request; the call ends without a request when it returns False.
         form: Form fields of a POST; None makes a GET.
         max_body: Largest body of a success, in bytes; a larger one is lasting. None: `bodies.SMALL_LIMIT`, passing.
-        charges_user: As in `limits.Charge`.
+        charges_user, brought_by: As in `limits.Charge`.
     """
 
     route: routes.Route
@@ -78,6 +78,7 @@ class Call:
     form: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
     max_body: int | None = None
     charges_user: bool = True
+    brought_by: str = ""
 
 
 class _PreconditionFailed(Exception):
@@ -233,7 +234,8 @@ class DiscordClient:
         purpose: ports.Purpose,
         params: Mapping[str, str] | None = None,
     ) -> Call:
-        return Call(route, f"Bearer {credential.access_token}", f"user:{purpose.user_id}", purpose, params or {})
+        bearer, identity = f"Bearer {credential.access_token}", f"user:{purpose.user_id}"
+        return Call(route, bearer, identity, purpose, params or {}, brought_by=credential.brought_by)
 
     async def _call(self, call: Call, decode: "Decoder[T]") -> T:
         """Make a call, with a second attempt after a temporary failure; during an outage only probes are made."""
@@ -303,6 +305,8 @@ class DiscordClient:
             waiter=call.purpose.waiter,
             charges_user=call.charges_user,
             shared=call.purpose.shared,
+            callers=call.purpose.callers,
+            brought_by=call.brought_by,
         )
         with tracing.span("permit"):
             permit = await self._permits.take(charge, max_wait=call.purpose.max_wait)

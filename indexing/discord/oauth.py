@@ -96,7 +96,8 @@ class OAuth:
     ) -> http_errors.Response:
         """Call a route that describes the token, with the token itself."""
         token = credential.access_token
-        call = client.Call(route, f"Bearer {token}", proof_identity(token), purpose)
+        brought_by = credential.brought_by
+        call = client.Call(route, f"Bearer {token}", proof_identity(token), purpose, brought_by=brought_by)
         try:
             return await self._send(call, _refusal)
         except errors.CredentialUnverifiable as refusal:
@@ -203,6 +204,7 @@ def _decode_credential(body: payloads.Body, before: ports.Credential, now: float
         refresh if _is_token(refresh) else before.refresh_token,
         now + bounds.token_lifetime(fields.get("expires_in")),
         (tuple(scope.split()) if isinstance(scope, str) else ()) or before.scopes,
+        before.brought_by,
     )
 
 

@@ -401,11 +401,11 @@ class Job:
         turn: Number of the turn that owns the job; only its owner may write.
         next_turn_at: When the next turn is due; the sweeper looks for overdue jobs.
         listed: Whether the guild list is stored and the guild tasks exist.
-        waiting_for: Budget that the job waits for, or empty.
-        waiting_until: When that budget has permits again, 0 when the job does not wait.
+        waiting_for, waiting_until: Budget that the job waits for, or empty, and when it has permits again, or 0.
         waited_for: Budget that the current turn had to wait for, or empty.
         unfinished: Turns in a row that began and did not end properly.
         cancelled_by: Name of the caller who cancelled the job; empty for other jobs, and without named callers.
+        callers: Names of the callers that asked for it, see job_callers.py.
     """
 
     job_id: str
@@ -424,6 +424,7 @@ class Job:
     waited_for: str = ""
     unfinished: int = 0
     cancelled_by: str = ""
+    callers: tuple[str, ...] = ()
 
 
 def new_job(job_id: str, user_id: int, *, now: float, due: float, force: bool) -> Job:

@@ -34,6 +34,7 @@ class Purpose:
         user_id: User whose budget is charged; None to charge no user's.
         waiter: Key of a position in the fair queue for permits; a job's id.
         max_wait: Longest wait for a permit, in seconds.
+        callers: Callers in whose turn the call is made; empty for the unnamed one.
         shared: Whether calls for others have the same waiter and the same result: the one that gets its permit first
             serves all.
     """
@@ -42,6 +43,7 @@ class Purpose:
     user_id: int | None
     waiter: str
     max_wait: float
+    callers: tuple[str, ...] = ()
     shared: bool = False
 
 
@@ -244,6 +246,9 @@ class Jobs(Protocol):
     async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
 
+    async def add_caller(self, job_id: str, caller: str) -> None:
+        """Add a caller that asks for an active job too, up to `MOST_CALLERS`; it counts from the next turn on."""
+
     async def get(self, job_id: str) -> model.Job | None:
         """Return a job."""
 
@@ -319,8 +324,8 @@ class StoredResponse:
 class IdempotencyStore(Protocol):
     """Responses to requests that may be repeated, kept for 24 hours."""
 
-    async def find(self, key: str) -> StoredResponse | None:
-        """Return the response stored under this key."""
+    async def find(self, keys: Sequence[str]) -> StoredResponse | None:
+        """Return the response stored under the first of these keys that has one."""
 
     async def store(self, key: str, answered: StoredResponse, now: float) -> None:
         """Store a response; the first of two wins, and one that concerns an unknown user is not stored."""

@@ -9,12 +9,18 @@ MEMBER_SCOPE = "guilds.members.read"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Credential:
-    """A user's OAuth2 pair in the clear; its repr shows no token."""
+    """
+    A user's OAuth2 pair in the clear; its repr shows no token.
+
+    Attributes:
+        brought_by: Caller that put the pair, which its refused calls are counted for; empty for an unnamed one.
+    """
 
     access_token: str = dataclasses.field(repr=False)
     refresh_token: str = dataclasses.field(repr=False)
     expires_at: float | None
     scopes: tuple[str, ...]
+    brought_by: str = ""
 
     def without_member_scope(self) -> "Credential":
         """Return the pair without the scope for roles, so that the bot's token is used for them."""

@@ -6,6 +6,8 @@ Unknown fields are ignored and new ones have defaults, so that service and worke
 
 import dataclasses
 
+from indexing.domain import model
+
 ACTOR = "run_turn"
 QUEUE = "background"
 """Turns of jobs."""
@@ -32,6 +34,11 @@ class Turn:
         """Return the keyword arguments of the message."""
         payload: dict[str, object] = {"job_id": self.job_id, "number": self.number}
         return payload | {"carried": self.carried} if self.carried else payload
+
+
+def turn_after(job: model.Job) -> Turn:
+    """Return the turn that follows the one that owns *job*, in the line of its callers."""
+    return Turn(job.job_id, job.turn, callers=job.callers)
 
 
 def parse(payload: dict[str, object]) -> Turn:

@@ -34,6 +34,7 @@ def script_parameters(parameters: limits.LimiterParameters) -> str:
         "invalid_minutes": math.ceil(limits.INVALID_REQUEST_LIMIT.window / 60),
         "stop_bulk": parameters.stop_bulk,
         "stop_all": parameters.stop_all,
+        "stop_caller": parameters.stop_caller,
         "queue_grace": _ms(parameters.queue_grace),
         "early_grant": _ms(parameters.early_grant),
         "probe_retry": _ms(parameters.probe_retry),
@@ -94,6 +95,7 @@ def encode_request(request: protocol.PermitRequest, parameters: limits.LimiterPa
         "named": charge.waiter != "",
         "returns": request.returns,
         "callers": charge.callers or ("",),
+        "brought_by": charge.brought_by,
         "user_id": "" if charge.user_id is None else str(charge.user_id),
         "charges_user": charge.charged_user is not None,
         "charges_global": parameters.charges_global(charge),
@@ -129,6 +131,7 @@ def encode_settlement(settlement: protocol.Settlement, now: float) -> dict[str, 
         "label": limits.route_label(permit.charge),
         "headers_expected": outcome.headers_expected,
         "invalid": outcome.invalid,
+        "refused_of": permit.charge.brought_by if outcome.refused else "",
         "major": "" if permit.charge.major is None else str(permit.charge.major),
     }
     return encoded | _encode_optional(permit, outcome)
@@ -148,8 +151,9 @@ def _encode_optional(permit: limits.Permit, outcome: protocol.Outcome) -> dict[s
 
 def decode_settlement_result(reply: list[Any]) -> protocol.SettlementResult:
     """Decode the reply to a settlement."""
-    foreign_calls, stored = reply
-    return protocol.SettlementResult(foreign_calls, route_limits.RouteLimit.parse_stored(decode_text(stored)))
+    foreign_calls, stored, stopped_ms = reply
+    limit = route_limits.RouteLimit.parse_stored(decode_text(stored))
+    return protocol.SettlementResult(foreign_calls, limit, stopped_ms / 1000)
 
 
 def decode_decision(

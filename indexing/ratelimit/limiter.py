@@ -37,6 +37,8 @@ RETRY_EARLY = 0.5
 position. Never more than half of its `max_wait`."""
 SCOPE_LABELS = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
 """Metric label of each scope: Discord's words for what a 429 stops, and egress for the edge in front of Discord."""
+STOPPED_CALLER = "caller"
+"""Reason of a wait because tokens of the caller were refused."""
 MAX_REMEMBERED = 10_000
 """Routes, and waits, that one process remembers; beyond that it drops all and asks the store again."""
 
@@ -78,6 +80,7 @@ class Limiter:
         self._ids = itertools.count()
         self._limits: dict[str, route_limits.RouteLimit] = {}
         self._blocked_until: dict[str, float] = {}
+        self._stopped_until: dict[str, float] = {}
 
     async def warm_up(self) -> None:
         """Begin the hold that lost state requires; does nothing while the store is unavailable."""
@@ -127,7 +130,7 @@ class Limiter:
             self._remember_wait(charge, decision)
             returns = charge.shared and decision.budget == "global"
             if decision.seconds > left:
-                raise self._refusal(decision, max_wait)
+                raise self._refusal(charge, decision, max_wait)
             await self._sleep(max(decision.seconds - WAKE_EARLY, 0.001))
             self._metrics.waited.labels(charge.lane.value, decision.budget).inc(decision.seconds)
             woken = True
@@ -161,6 +164,18 @@ class Limiter:
         self._blocked_until.clear()
         self._batcher.add_settlement(self._unused(permit), urgent=True)
         await self._batcher.flush()
+
+    def check_caller(self, caller: str) -> None:
+        """
+        Refuse work for a caller that is stopped, as far as this process has learned from its own calls.
+
+        Raises:
+            errors.CallerStopped: Too many tokens that the caller brought were refused.
+        """
+        seconds = self._stopped_until.get(caller, 0.0) - self._clock()
+        if seconds > 0:
+            raise errors.CallerStopped(caller, seconds)
+        self._stopped_until.pop(caller, None)
 
     async def snapshot(self, user_ids: Sequence[int] = ()) -> list[limits.BudgetState]:
         """
@@ -208,6 +223,12 @@ class Limiter:
 
     def _on_settled(self, settlement: protocol.Settlement, result: protocol.SettlementResult) -> None:
         self._remember_limit(settlement.permit.charge, result.limit)
+        if result.stops_caller_for:
+            name, seconds = settlement.permit.charge.brought_by, result.stops_caller_for
+            self._stopped_until[name] = self._clock() + seconds
+            self._log.warning(
+                "caller_stopped", caller=name, refused_tokens=self._parameters.stop_caller, seconds=round(seconds)
+            )
         if result.foreign_calls:
             self._metrics.foreign.inc(result.foreign_calls)
             self._log.warning("token_used_elsewhere", route=settlement.permit.charge.route, calls=result.foreign_calls)
@@ -237,8 +258,11 @@ class Limiter:
         until = max(self._blocked_until.get(name, 0.0) for name in names)
         return until - now > 2 * self._batch_delay
 
-    def _refusal(self, wait: protocol.Wait, max_wait: float) -> errors.RateLimited:
+    def _refusal(self, charge: limits.Charge, wait: protocol.Wait, max_wait: float) -> errors.RateLimited:
         self._metrics.refusals.labels(wait.budget, wait.reason).inc()
+        if wait.reason == STOPPED_CALLER:
+            self._stopped_until[charge.brought_by] = self._clock() + wait.seconds
+            return errors.CallerStopped(charge.brought_by, wait.seconds)
         seconds = wait.seconds
         if wait.budget == "global":
             seconds -= min(RETRY_EARLY, max_wait / 2)

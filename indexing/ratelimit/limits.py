@@ -42,6 +42,9 @@ Our guess: longer than a garbage collection and a write to the store take, and p
 INVALID_REQUEST_LIMIT = settings.Rate(capacity=10_000, window=600.0)
 """Answers 401, 403, 429 after which Discord bans the address (developers/topics/rate-limits.mdx, read 2026-08-06)."""
 
+CALLERS_TO_STOP_ALL = 5
+"""Callers with refused tokens that together stop all calls: one of them is stopped at that share of the limit."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Charge:
@@ -58,6 +61,8 @@ class Charge:
         charges_user: Whether the user's budget is charged; without it `user_id` only says who takes turns with whom.
         callers: Callers whose turn in the queue the call takes: of several, the one due first. Empty: the unnamed.
         shared: Whether calls of other jobs have the same waiter, so that one of them may use the position first.
+        brought_by: Caller that brought the user's token which the call carries; empty for an unnamed one, and for the
+            application's own tokens.
     """
 
     lane: model.Lane
@@ -69,6 +74,7 @@ class Charge:
     charges_user: bool = True
     callers: tuple[str, ...] = ()
     shared: bool = False
+    brought_by: str = ""
 
     @property
     def charged_user(self) -> int | None:
@@ -98,12 +104,13 @@ class BudgetState:
 
     Attributes:
         kind: global, user, route, invalid_requests, or identifies.
-        key: A user id, or a route with token and guild; "" for the global budget and the invalid requests.
+        key: A user id, or a route with token and guild; "" for the global budget and for all invalid requests; the
+            caller's name for the refused tokens of one caller.
         window: In seconds.
         free: Permits that can be taken now.
         next_free_in: Seconds until one is free, 0 when one is free now.
         paused_for: Seconds for which nothing is granted, 0 when it is not paused.
-        reason: Reason of the pause, "" when there is none: hold, pause, shared, edge, breaker.
+        reason: Reason of the pause, "" when there is none: hold, pause, shared, edge, breaker, caller.
     """
 
     kind: str
@@ -127,6 +134,7 @@ class LimiterParameters:
         warmup_hold: Time without any call after the state was lost.
         global_credit, user_credit: Shares of the shortest round trip; see the module's docstring.
         stop_bulk, stop_all: Invalid answers at which the background and refresh lanes stop, and at which all stop.
+        stop_caller: Refused tokens of one caller at which the calls with the tokens that it brought stop.
         queue_grace: How late a waiter may return before its queue position is dropped.
         early_grant: A permit may be granted this long before it is free; the caller sleeps until then.
         probe_retry: Wait while the first call of an unknown route is in flight: about a round trip.
@@ -154,6 +162,7 @@ class LimiterParameters:
     user_credit: float
     stop_bulk: int
     stop_all: int
+    stop_caller: int
     egress: str = "default"
     queue_grace: float = 0.5
     early_grant: float = 0.015
@@ -190,6 +199,7 @@ class LimiterParameters:
             user_credit=config.limiter_user_credit,
             stop_bulk=math.ceil(INVALID_REQUEST_LIMIT.capacity * config.limiter_stop_bulk),
             stop_all=math.ceil(INVALID_REQUEST_LIMIT.capacity * config.limiter_stop_all),
+            stop_caller=math.ceil(INVALID_REQUEST_LIMIT.capacity * config.limiter_stop_all / CALLERS_TO_STOP_ALL),
             user_tokens_global=config.global_budget_user_tokens,
         )
 

@@ -77,6 +77,7 @@ class Outcome:
         scope: What must pause for `pause` seconds, None for nothing.
         clipped: The answer names a longer pause, so that a single call should find out whether to go on.
         invalid: Counts towards the invalid-request limit of this address.
+        refused: Discord refuses the token that the call carried; counts for the caller that brought it.
     """
 
     round_trip: float
@@ -86,6 +87,7 @@ class Outcome:
     pause: float = 0.0
     clipped: bool = False
     invalid: bool = False
+    refused: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,10 +113,13 @@ class SettlementResult:
     Attributes:
         foreign_calls: Calls that the headers count and no process of the fleet made.
         limit: What is known of the route now.
+        stops_caller_for: Seconds for which this answer stops the caller that brought the token; 0 if it does not, or
+            the caller was stopped before.
     """
 
     foreign_calls: int
     limit: route_limits.RouteLimit
+    stops_caller_for: float = 0.0
 
 
 class BudgetStore(Protocol):

@@ -121,7 +121,8 @@ class RedisBudgetStore:
             identifies = await self._read_identifies(fleet.now)
         states = [status.budget_state(row, ledger, fleet) for row, ledger in zip(rows[1:], ledgers, strict=True)]
         states += identifies
-        return [status.global_budget_state(global_ledger, fleet), status.invalid_requests_state(fleet), *states]
+        first = [status.global_budget_state(global_ledger, fleet), status.invalid_requests_state(fleet)]
+        return [*first, *status.caller_states(fleet), *states]
 
     async def _read_identifies(self, now: float) -> list[limits.BudgetState]:
         """Return the day's identifies; nothing when the Gateway was never used."""

@@ -12,6 +12,9 @@ INVALID_STATUSES = {401, 403, 429}
 """Statuses that count towards the ban of the address, a 429 only if it is not shared (same page, Invalid Request
 Limit)."""
 
+REFUSED_STATUSES = {401, 403}
+"""Of these, the statuses that are about the token; a 429 is about our calls."""
+
 
 def interpret_answer(answer: limits.Answer, charge: limits.Charge) -> protocol.Outcome:
     """Return what *answer*, which has a status, means for the budgets that *charge* names."""
@@ -28,6 +31,7 @@ def interpret_answer(answer: limits.Answer, charge: limits.Charge) -> protocol.O
         pause=pause,
         clipped=scope is not None and wait is not None and wait >= bounds.MAX_WAIT,
         invalid=answer.status in INVALID_STATUSES and scope != "shared",
+        refused=answer.status in REFUSED_STATUSES and scope is None,
     )
 
 

@@ -1,7 +1,7 @@
 """Computes budget states from what a store holds. Moments are milliseconds of the fleet's clock."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from indexing import settings
 from indexing.ratelimit import limits
@@ -74,7 +74,7 @@ def invalid_requests_state(fleet: FleetState) -> limits.BudgetState:
     limit = limits.INVALID_REQUEST_LIMIT
     oldest = fleet.now / 60_000 - limit.window / 60
     minutes = [(name[1:], count) for name, count in fleet.egress.items() if name.startswith(("m", "o"))]
-    count = int(sum(count for minute, count in minutes if minute.isdecimal() and int(minute) > oldest))
+    count = _count_since(oldest, minutes)
     paused = max(fleet.seconds_until(fleet.egress.get("bulk", 0)), fleet.seconds_until(fleet.egress.get("all", 0)))
     return limits.BudgetState(
         kind="invalid_requests",
@@ -85,3 +85,35 @@ def invalid_requests_state(fleet: FleetState) -> limits.BudgetState:
         paused_for=paused,
         reason="breaker" if paused else "",
     )
+
+
+def caller_states(fleet: FleetState) -> list[limits.BudgetState]:
+    """Return the state of each caller whose tokens were refused lately; while paused, calls with its tokens stop."""
+    limit = limits.INVALID_REQUEST_LIMIT
+    oldest = fleet.now / 60_000 - limit.window / 60
+    by_caller: dict[str, list[tuple[str, float]]] = {}
+    for field, count in fleet.egress.items():
+        minute, _, caller = field.partition(" ")
+        if caller and minute != "stop":
+            by_caller.setdefault(caller, []).append((minute[1:], count))
+    states = []
+    for caller, minutes in sorted(by_caller.items()):
+        count, paused = _count_since(oldest, minutes), fleet.seconds_until(fleet.egress.get(f"stop {caller}", 0))
+        if count or paused:
+            states.append(
+                limits.BudgetState(
+                    kind="invalid_requests",
+                    key=caller,
+                    capacity=fleet.parameters.stop_caller,
+                    window=limit.window,
+                    free=max(0, fleet.parameters.stop_caller - count),
+                    paused_for=paused,
+                    reason="caller" if paused else "",
+                )
+            )
+    return states
+
+
+def _count_since(oldest: float, minutes: Iterable[tuple[str, float]]) -> int:
+    """Return the sum of the counts of minutes after *oldest*."""
+    return int(sum(count for minute, count in minutes if minute.isdecimal() and int(minute) > oldest))

@@ -90,11 +90,12 @@ class ServiceSettings(fields.Group):
     """Seconds after which a stream of health changes ends; clients open a new one."""
 
     max_watchers: int = pydantic.Field(default=10_000, ge=1)
-    """WatchProgress and WatchIndex streams at once in one process; more are refused."""
+    """WatchProgress and WatchIndex streams at once in one process; more are refused. If the tokens file has several
+    callers that may watch, half of the places is reserved for them in equal parts."""
 
     max_watchers_per_job: int = pydantic.Field(default=100, ge=1)
-    """WatchProgress streams of one job, and WatchIndex streams of one user, at once in one process; more are
-    refused."""
+    """WatchProgress streams of one job, and WatchIndex streams of one user, of one caller at once in one process; more
+    are refused."""
 
     max_stream_age: float = pydantic.Field(default=3600.0, gt=0)
     """Seconds, ±20 %, after which a stream is ended, so that watchers spread over the processes that run now."""

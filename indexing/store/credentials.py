@@ -62,7 +62,7 @@ class Vault:
             raise CannotOpen from error
 
 
-FIELDS = ("credential", "scopes", "expires_at", "reauth", "mark", "locked_until", "doubted_at", "proof")
+FIELDS = ("credential", "scopes", "expires_at", "reauth", "mark", "locked_until", "doubted_at", "proof", "brought_by")
 UNPROVEN = "unproven"
 """Sub-document of a pair that is not proven yet, with the same fields as the pair in use."""
 BESIDE = {f"{UNPROVEN}.mark": 1, f"{UNPROVEN}.reauth": 1}
@@ -85,6 +85,7 @@ def sealed(safe: Vault, user_id: int, credential: ports.Credential, *, proven: b
         "locked_until": 0.0,
         "doubted_at": 0.0,
         "proof": _proof(credential) if proven else b"",
+        "brought_by": credential.brought_by,
     }
 
 
@@ -100,7 +101,8 @@ def _proof(credential: ports.Credential) -> bytes:
 def opened(safe: Vault, user_id: int, row: database.Document) -> ports.Credential:
     """Return the credential of a row. Raises vault.CannotOpen."""
     access, refresh = msgspec.json.decode(safe.open(user_id, row["credential"]), type=tuple[str, str])
-    return ports.Credential(access, refresh, row.get("expires_at"), tuple(row.get("scopes", ())))
+    scopes, brought_by = tuple(row.get("scopes", ())), row.get("brought_by", "")
+    return ports.Credential(access, refresh, row.get("expires_at"), scopes, brought_by)
 
 
 class Credentials:
@@ -177,7 +179,8 @@ class Credentials:
     async def reject(self, user_id: int, *, version: str | None) -> bool:
         """Erase a pair that is not the user's; False when it has changed."""
         fields: database.Document = {"reauth": True, "locked_until": 0.0, "mark": uuid.uuid4().hex}
-        gone = {"$unset": self._paths(dict.fromkeys(("credential", "scopes", "expires_at", "doubted_at", "proof"), ""))}
+        unset = ("credential", "scopes", "expires_at", "doubted_at", "proof", "brought_by")
+        gone = {"$unset": self._paths(dict.fromkeys(unset, ""))}
         return await self._update(user_id, version, self._end(fields, 0.0) | gone)
 
     async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
@@ -190,7 +193,7 @@ class Credentials:
 
     async def delete(self, user_id: int, *, shown_until: float) -> ports.Credential | None:
         """Erase both pairs, in one write; returns what the one in use was, else the other."""
-        gone = ("credential", "scopes", "expires_at", "reauth", "locked_until", "doubted_at", UNPROVEN)
+        gone = ("credential", "scopes", "expires_at", "reauth", "locked_until", "doubted_at", "brought_by", UNPROVEN)
         change = _ended({"mark": uuid.uuid4().hex}, shown_until)
         with database.translated():
             row = await self._users.find_one_and_update(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
 
 import pymongo.errors
 
@@ -18,10 +19,11 @@ class MongoIdempotencyStore:
         self._requests = database["requests"]
         self._users = database["users"]
 
-    async def find(self, key: str) -> ports.StoredResponse | None:
-        """Return the response stored under this key."""
+    async def find(self, keys: Sequence[str]) -> ports.StoredResponse | None:
+        """Return the response stored under the first of these keys that has one."""
         with database.translated():
-            row = await self._requests.find_one({"_id": key})
+            rows = await self._requests.find({"_id": {"$in": list(keys)}}).to_list(None)
+        row = min(rows, key=lambda found: keys.index(found["_id"]), default=None)
         return (
             ports.StoredResponse(bytes(row["fingerprint"]), bytes(row["response"]), row.get("user_id")) if row else None
         )

@@ -25,7 +25,7 @@ import pymongo
 import pymongo.errors
 
 from indexing import errors
-from indexing.domain import job_updates, model
+from indexing.domain import job_callers, job_updates, model
 from indexing.store import database, writer
 
 TRIES = 3
@@ -64,6 +64,12 @@ class Jobs:
             else:
                 return job, True
         raise errors.StoreUnavailable("a user's jobs end faster than they can be joined")
+
+    async def add_caller(self, job_id: str, caller: str) -> None:
+        """Add a caller that asks for an active job too, up to `job_callers.MOST_CALLERS`."""
+        has_room = {"_id": job_id, "active": True, f"callers.{job_callers.MOST_CALLERS - 1}": {"$exists": False}}
+        with database.translated():
+            await self._jobs.update_one(has_room, {"$addToSet": {"callers": caller}})
 
     async def get(self, job_id: str) -> model.Job | None:
         """Return a job."""
@@ -229,6 +235,7 @@ def job_of(row: database.Document) -> model.Job:
         waited_for=row.get("waited_for", ""),
         unfinished=row.get("unfinished", 0),
         cancelled_by=row.get("cancelled_by", ""),
+        callers=tuple(row.get("callers", ())),
     )
 
 

@@ -71,6 +71,18 @@ class FleetMetrics(metric_types.Group):
             metric_types.REFUSAL_REASON,
             absent=True,
         )
+        self.refused_tokens = self._gauge(
+            "indexer_caller_refused_tokens",
+            "Answers 401 and 403 of 10 minutes to tokens that a caller brought, up to the number that stops it.",
+            metric_types.CALLER,
+            absent=True,
+        )
+        self.caller_stopped = self._gauge(
+            "indexer_caller_stopped_seconds",
+            "Time until calls are made again with the tokens that a caller brought; 0 when it is not stopped.",
+            metric_types.CALLER,
+            absent=True,
+        )
         self.routes = self._gauge(
             "indexer_budget_routes",
             "Route budgets in use, by state (at most 100).",

@@ -132,7 +132,7 @@ def _create_series(
 
 LANE = Label("lane", ("interactive", "background", "refresh"))
 BUDGET = Label("budget", ("global", "user", "route", "egress"))
-REFUSAL_REASON = Label("reason", ("used up", "probe", "hold", "pause", "shared", "edge", "breaker", "other"))
+REFUSAL_REASON = Label("reason", ("used up", "probe", "hold", "pause", "shared", "edge", "breaker", "caller", "other"))
 SCOPE = Label("scope", ("user", "global", "shared", "egress"))
 ROUTE = Label(
     "route",
@@ -225,6 +225,7 @@ MONGODB_TROUBLE = Label(
 QUEUE = Label("queue", ("background", "other"))
 QUEUE_STATE = Label("state", ("live", "ready", "dead"))
 EXPORTED_BUDGET = Label("budget", ("global", "user", "invalid_requests"))
+CALLER = Label("caller", (), "callers of the tokens file; `other`: those beyond the first 32")
 SINGLE_BUDGET = Label("budget", ("global", "invalid_requests"))
 STATISTIC = Label("statistic", ("min", "p10"))
 ROUTE_STATE = Label("state", ("open", "exhausted", "paused"))

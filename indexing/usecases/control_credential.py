@@ -89,6 +89,7 @@ class CredentialControl:
 
         Raises:
             errors.CredentialRejected: It is not the user's, or Discord refuses it; nothing is stored.
+            errors.CallerStopped: Discord refused too many tokens that the caller brought; nothing is stored.
             errors.StoreUnavailable: It may or may not be stored; call again.
         """
         if await self._is_in_use(user_id, pair):
@@ -114,9 +115,10 @@ class CredentialControl:
         newer = await _status_of(self._deps.unproven, user_id)
         return in_use if newer.state is CredentialState.MISSING else newer
 
-    async def revoke(self, user_id: int) -> bool:
+    async def revoke(self, user_id: int, caller: str = "") -> bool:
         """
-        Delete the user's tokens, end their job, and revoke the tokens at Discord; returns whether Discord did.
+        Delete the user's tokens, end their job, and revoke the tokens at Discord for *caller*; returns whether Discord
+        did.
 
         Discord is asked once, for at most REVOKE_TIMEOUT; if that fails, the access token stays valid there until it
         expires. The call is idempotent.
@@ -127,17 +129,18 @@ class CredentialControl:
         until = self._deps.clock() + self._config.revoke_grace
         pair = await self._deps.credentials.delete(user_id, shown_until=until)
         revoked, _ = await asyncio.gather(
-            self._revoke_at_discord(user_id, pair), self._controls.stop_user_job(user_id, CREDENTIAL_REVOKED)
+            self._revoke_at_discord(user_id, pair, caller), self._controls.stop_user_job(user_id, CREDENTIAL_REVOKED)
         )
         self._log.info("credential_revoked", user=user_id, at_discord=revoked)
         return revoked
 
-    async def _revoke_at_discord(self, user_id: int, pair: ports.Credential | None) -> bool:
+    async def _revoke_at_discord(self, user_id: int, pair: ports.Credential | None, caller: str) -> bool:
         if pair is None or not self._deps.oauth.enabled:
             return False
         try:
             async with asyncio.timeout(REVOKE_TIMEOUT):
-                purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", REVOKE_PERMIT_WAIT)
+                callers = (caller,) if caller else ()
+                purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", REVOKE_PERMIT_WAIT, callers)
                 await self._deps.oauth.revoke(pair, purpose)
         except (errors.IndexerError, TimeoutError) as problem:
             self._log.warning("not_revoked_at_discord", user=user_id, reason=type(problem).__name__)
@@ -158,7 +161,8 @@ class CredentialControl:
         if pair.expires_at is not None and pair.expires_at <= now and pair.refresh_token:
             # Its access token is refused for certain; the user's next turn renews the pair first.
             return None
-        purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", PROOF_TIMEOUT)
+        callers = (pair.brought_by,) if pair.brought_by else ()
+        purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", PROOF_TIMEOUT, callers)
         try:
             async with asyncio.timeout(PROOF_TIMEOUT):
                 try:
@@ -169,6 +173,8 @@ class CredentialControl:
         except errors.TokenRefused as refusal:
             self._remember_refused(key)
             raise errors.CredentialRefused from refusal
+        except errors.CallerStopped:
+            raise
         except errors.CredentialRejected as problem:
             self._log.warning("credential_rejected", user=user_id, reason=problem.reason)
             raise

@@ -9,7 +9,7 @@ import dataclasses
 import uuid
 
 from indexing import errors, settings
-from indexing.domain import job_updates, model, ports, turns
+from indexing.domain import job_callers, job_updates, model, ports, turns
 
 MAX_ATTEMPTS = 20
 """Attempts to own the job; each failed attempt lost a race against a turn of the job."""
@@ -43,9 +43,9 @@ class JobControl:
                 return await self._end_job(job, tasks, cancelled)
         raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
 
-    async def retry(self, job_id: str) -> tuple[model.Job, bool]:
+    async def retry(self, job_id: str, caller: str = "") -> tuple[model.Job, bool]:
         """
-        Start a job with the failed guilds of an earlier one; returns it and whether it is new.
+        Start a job with the failed guilds of an earlier one for *caller*; returns it and whether it is new.
 
         Raises:
             errors.JobNotFound: There is no such job.
@@ -61,11 +61,13 @@ class JobControl:
         if not failed:
             raise errors.NothingFailed(job_id)
         now = self._deps.clock()
-        job, created = await self._deps.jobs.create_or_join(
-            model.new_job(uuid.uuid4().hex, earlier.user_id, now=now, due=now + self._config.turn_lease, force=True)
-        )
+        due = now + self._config.turn_lease
+        planned = model.new_job(uuid.uuid4().hex, earlier.user_id, now=now, due=due, force=True)
+        job, created = await self._deps.jobs.create_or_join(job_callers.with_caller(planned, caller))
         if created:
             job = await self._add_failed_tasks(job, failed)
+        elif job_callers.lacks(job, caller):
+            await self._deps.jobs.add_caller(job.job_id, caller)
         return job, created
 
     async def stop_user_job(self, user_id: int, reason: str) -> None:
@@ -131,5 +133,5 @@ class JobControl:
         if not (await self._deps.jobs.add_tasks(owned, rows) and await self._deps.jobs.save(owned, ready)):
             return ready
         await self._deps.events.publish(job_updates.JobUpdate(ready, job_updates.tally_of(rows), tuple(rows)))
-        await self._deps.queue.enqueue(turns.Turn(ready.job_id, ready.turn))
+        await self._deps.queue.enqueue(turns.turn_after(ready))
         return ready

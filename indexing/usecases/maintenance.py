@@ -44,7 +44,7 @@ class Sweeper:
         overdue = await self._deps.jobs.list_overdue(self._deps.clock() - overdue_after, BATCH_SIZE)
         for job in overdue:
             if await self._deps.jobs.postpone(job, self._deps.clock() + REQUEUE_INTERVAL):
-                await self._deps.queue.enqueue(turns.Turn(job.job_id, job.turn))
+                await self._deps.queue.enqueue(turns.turn_after(job))
         if overdue:
             self._log.warning("overdue_turns_enqueued", jobs=len(overdue))
         return len(overdue)

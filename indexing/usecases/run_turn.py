@@ -143,7 +143,7 @@ class TurnRunner:
             due = self._deps.clock() + self._config.retry_base
             with contextlib.suppress(errors.StoreUnavailable):
                 if await self._deps.jobs.postpone(job, due, unfinished=max(0, job.unfinished - 1)):
-                    await self._hand_over(turns.Turn(job.job_id, job.turn), due)
+                    await self._hand_over(turns.turn_after(job), due)
                 return
 
     async def _retry_later(self, job: model.Job) -> None:
@@ -154,7 +154,7 @@ class TurnRunner:
         pause = freshness.backoff(job.unfinished, base=self._config.retry_base)
         due = self._deps.clock() + pause
         if await self._deps.jobs.postpone(job, due):
-            await self._hand_over(turns.Turn(job.job_id, job.turn), due)
+            await self._hand_over(turns.turn_after(job), due)
 
     async def _run_owned(self, job: model.Job, tasks: list[model.GuildTask], limits: turn_state.TurnLimits) -> None:
         credential = await self._credential(job, limits)
@@ -181,7 +181,7 @@ class TurnRunner:
         """Return the user's credential; None when it cannot be renewed now and the turn ended here."""
         waiter = "" if limits.lane is model.Lane.INTERACTIVE else f"{job.job_id}:renew"
         try:
-            purpose = ports.Purpose(limits.lane, job.user_id, waiter, limits.max_wait)
+            purpose = ports.Purpose(limits.lane, job.user_id, waiter, limits.max_wait, job.callers)
             return await self._credentials.get_usable(job.user_id, purpose)
         except (errors.RateLimited, errors.EgressBlocked) as wait:
             await self._schedule_next(job, self._deps.clock() + wait.retry_after)
@@ -325,7 +325,7 @@ class TurnRunner:
         if run is not None and refusal is not None:
             run.job = waiting
             await self._tasks.publish(run.update())
-        await self._hand_over(turns.Turn(job.job_id, job.turn), due)
+        await self._hand_over(turns.turn_after(job), due)
 
     async def _hand_over(self, turn: turns.Turn, due: float) -> None:
         try:

@@ -13,12 +13,13 @@ import enum
 import uuid
 
 from indexing import concurrency, errors, settings
-from indexing.domain import model, ports, turns
+from indexing.domain import job_callers, model, ports, turns
 from indexing.telemetry import logs
 from indexing.usecases import memberships, run_turn, turn_state
 
 QUEUE_FACTOR = 4
-"""Starts that may wait for each running one; more are refused with a retry delay."""
+"""Starts of a caller that may wait for each running one of its share; more are refused with a retry delay. Callers that
+wait at the same time have equal shares."""
 SECONDS_PER_START = 0.5
 """Estimated duration of a first turn with a healthy store; used for the retry delay."""
 NEW_BOT_WAIT = 1.0
@@ -83,9 +84,9 @@ class StartJob:
         self._released = asyncio.Event()
         self._log = logs.get(__name__)
 
-    async def start(self, user_id: int, *, wait: float, immediate: int, force: bool) -> StartResult:
+    async def start(self, user_id: int, *, wait: float, immediate: int, force: bool, caller: str = "") -> StartResult:
         """
-        Start or join, and wait up to *wait* seconds for the *immediate* most important guilds.
+        Start or join for *caller*, and wait up to *wait* seconds for the *immediate* most important guilds.
 
         Raises:
             errors.CredentialMissing, errors.ReauthRequired: The user's guilds cannot be listed.
@@ -97,31 +98,37 @@ class StartJob:
         if last is not None and not force and self._is_fresh(last) and await self._is_current(user_id):
             return await self._make_result(user_id, last.job_id, Disposition.FRESH, StartReason.LISTED_LATELY)
         if last is not None and not last.state.terminal:
-            return await self._join(last, wait)
-        self._refuse_when_overloaded()
+            return await self._join(last, wait, caller)
+        self._refuse_when_overloaded(caller)
         now = self._deps.clock()
-        planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=now + wait + HANDOVER_GRACE, force=force)
-        job, created = await self._deps.jobs.create_or_join(planned)
+        due = now + wait + HANDOVER_GRACE
+        planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=due, force=force)
+        job, created = await self._deps.jobs.create_or_join(job_callers.with_caller(planned, caller))
         if not created:
-            return await self._join(job, wait)
-        await self._deps.queue.schedule(turns.Turn(job.job_id, 1), job.next_turn_at)
+            return await self._join(job, wait, caller)
+        await self._deps.queue.schedule(turns.Turn(job.job_id, 1, callers=job.callers), job.next_turn_at)
         limits = turn_state.TurnLimits(model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate)
-        task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits))
+        task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits, caller))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         await self._wait_for_first_turn(task, wait)
         reason = StartReason.FORCED if force else _start_reason(last)
         return await self._make_result(user_id, job.job_id, Disposition.CREATED, reason)
 
-    async def _join(self, job: model.Job, wait: float) -> StartResult:
+    async def _join(self, job: model.Job, wait: float, caller: str) -> StartResult:
+        if job_callers.lacks(job, caller):
+            await self.note_caller(job.job_id, caller)
         if not job.listed:
             await self._wait_until_listed(job, wait)
         return await self._make_result(job.user_id, job.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
 
-    def _refuse_when_overloaded(self) -> None:
-        """Raise errors.Overloaded when too many starts wait in this process for a new one to begin soon."""
-        if self._limit is not None and self._limit.waiting > QUEUE_FACTOR * self._limit.limit:
-            raise errors.Overloaded(max(1.0, SECONDS_PER_START * self._limit.waiting / self._limit.limit))
+    def _refuse_when_overloaded(self, caller: str) -> None:
+        """Raise errors.Overloaded when too many starts of the caller wait for a new one to begin soon."""
+        if self._limit is None:
+            return
+        share = self._limit.limit / self._limit.waiting_callers(caller)
+        if (waiting := self._limit.waiting(caller)) > QUEUE_FACTOR * share:
+            raise errors.Overloaded(max(1.0, SECONDS_PER_START * waiting / share))
 
     def release_waiters(self) -> None:
         """End all waits for first results with the results so far, because the process is about to end."""
@@ -149,6 +156,10 @@ class StartJob:
             return None
         found = await self._make_result(user_id, last.job_id, Disposition.JOINED, StartReason.JOB_RUNNING)
         return None if found.job.state.terminal else found
+
+    async def note_caller(self, job_id: str, caller: str) -> None:
+        """Store a further caller of an active job. Raises errors.StoreUnavailable."""
+        await self._deps.jobs.add_caller(job_id, caller)
 
     async def drain(self, seconds: float) -> None:
         """Wait for first turns that still run; the sweeper finds the jobs of those that do not end in time."""
@@ -178,8 +189,9 @@ class StartJob:
             return False
         return self._deps.clock() - last.created_at < self._config.list_max_age
 
-    async def _first_turn(self, turn: turns.Turn, limits: turn_state.TurnLimits) -> None:
-        if self._limit is not None and not await self._limit.acquire(max(0.0, limits.until - self._deps.clock())):
+    async def _first_turn(self, turn: turns.Turn, limits: turn_state.TurnLimits, caller: str) -> None:
+        left = max(0.0, limits.until - self._deps.clock())
+        if self._limit is not None and not await self._limit.acquire(left, caller):
             # The turn that is scheduled for the end of the caller's wait runs instead.
             return
         try:
@@ -190,7 +202,7 @@ class StartJob:
             self._log.exception("first_turn_crashed", job=turn.job_id)
         finally:
             if self._limit is not None:
-                self._limit.release()
+                self._limit.release(caller)
 
     async def _wait_until_listed(self, job: model.Job, wait: float) -> None:
         """Wait until the process that created the job has stored the guild list."""

@@ -143,7 +143,7 @@ class TurnState:
             max_wait = min(max_wait, max(0.0, self.limits.until - now))
         lane, job = model.Lane.INTERACTIVE if guild in self.urgent else self.limits.lane, self.job
         name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
-        return ports.Purpose(lane, job.user_id, name, max_wait)
+        return ports.Purpose(lane, job.user_id, name, max_wait, job.callers)
 
     def step_purpose(self, now: float, task: model.GuildTask, number: int) -> ports.Purpose:
         """

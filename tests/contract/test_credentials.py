@@ -299,3 +299,19 @@ async def test_a_user_is_shown_until_their_consent_ended_and_again_when_a_pair_i
 
     assert [until for until, _ in seen] == [math.inf, NOW + 9.0, NOW + 5.0, NOW + 5.0, math.inf]
     assert all(before[0] == after[0] or before[1] != after[1] for before, after in itertools.pairwise(seen))
+
+
+async def test_the_caller_that_brought_a_pair_is_stored_with_it(stores: conftest.Stores) -> None:
+    """While it is unproven, proven and renewed; nothing is left of it when the pair is deleted or replaced."""
+    await stores.users.put_unproven(values.USER, values.credential(brought_by="shop"))
+    held = await stores.unproven.get(values.USER)
+    assert held.credential.brought_by == "shop"
+
+    await stores.unproven.mark_proven(values.USER, version=held.version, credential=held.credential)
+    version = await locked(stores.credentials)
+    kept = (await stores.credentials.get(values.USER)).credential
+    await stores.credentials.store_renewed(values.USER, version=version, credential=kept, proven=True)
+    assert (await stores.credentials.get(values.USER)).credential.brought_by == "shop"
+
+    await stores.users.put_credential(values.USER, values.credential())
+    assert (await stores.credentials.get(values.USER)).credential.brought_by == ""

@@ -99,9 +99,9 @@ async def test_responses_are_deleted_when_they_are_about_the_user(kept: conftest
 
     await kept.user_data.erase_responses(USER)
 
-    assert await kept.requests.find(f"Start:{JOB}") is None
-    assert await kept.requests.find(f"Start:{OTHERS_JOB}") is not None
-    assert await kept.requests.find("Delete:1") is not None
+    assert await kept.requests.find([f"Start:{JOB}"]) is None
+    assert await kept.requests.find([f"Start:{OTHERS_JOB}"]) is not None
+    assert await kept.requests.find(["Delete:1"]) is not None
 
 
 async def test_no_response_is_kept_when_its_user_is_unknown(kept: conftest.Stores) -> None:
@@ -110,7 +110,7 @@ async def test_no_response_is_kept_when_its_user_is_unknown(kept: conftest.Store
 
     await kept.requests.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
 
-    assert await kept.requests.find("late") is None
+    assert await kept.requests.find(["late"]) is None
 
 
 async def test_guilds_go_when_nobody_else_is_in_them(kept: conftest.Stores) -> None:
@@ -332,7 +332,7 @@ async def test_a_response_does_not_stay_when_its_user_is_erased_while_it_is_stor
     kept = idempotency.MongoIdempotencyStore(Interrupted(database, "requests", "insert_one", erase))
     await kept.store("late", ports.StoredResponse(b"print", b"answer", USER), NOW)
 
-    assert await kept.find("late") is None
+    assert await kept.find(["late"]) is None
 
 
 async def test_a_job_is_known_as_erased_when_its_turn_comes_afterwards(kept: conftest.Stores) -> None:

@@ -132,6 +132,32 @@ async def test_budgets_show_their_current_state_when_permits_are_out(bench: Benc
     assert bench.value("indexer_jobs_overdue_seconds") == 20
 
 
+async def test_callers_are_named_when_their_tokens_are_refused(bench: Bench) -> None:
+    """With the seconds of their stop; the fleet's own row stays. A caller is gone when nothing of it counts."""
+    store = redis_store.RedisBudgetStore(bench.redis, wiring.application_name(bench.config.discord))
+    config = bench.config.limiter.model_copy(update={"limiter_hold": 0.0, "limiter_stop_all": 0.0015})
+    ours = limiter.Limiter(store, config, metrics.LimiterMetrics(registry.CollectorRegistry()))
+    for name, count in (("shop", 3), ("wiki", 1)):
+        for number in range(count):
+            charge = limits.Charge(
+                model.Lane.INTERACTIVE, "GET /oauth2/@me", f"proof:{name}{number}", None, None, brought_by=name
+            )
+            permit = await ours.take(charge, max_wait=10.0)
+            await ours.settle(permit, limiter.Answer(401, {}, 0.01))
+            await ours.close()
+
+    await bench.exporter.update_metrics()
+
+    assert bench.value("indexer_caller_refused_tokens", caller="shop") == 3
+    assert bench.value("indexer_caller_refused_tokens", caller="wiki") == 1
+    assert 0 < (bench.value("indexer_caller_stopped_seconds", caller="shop") or 0) <= 600
+    assert bench.value("indexer_caller_stopped_seconds", caller="wiki") == 0
+    assert bench.value("indexer_budget_free_permits", budget="invalid_requests") == 9_996
+    await bench.redis.flushdb()
+    await bench.exporter.update_metrics()
+    assert bench.value("indexer_caller_refused_tokens", caller="shop") is None
+
+
 async def test_users_who_must_log_in_again_are_counted_when_discord_refused_them(bench: Bench) -> None:
     """Beside the number of stored users."""
     vault = credentials.Vault((b"k" * 32,))

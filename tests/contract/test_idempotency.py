@@ -26,8 +26,18 @@ async def test_the_response_is_found_when_it_was_stored(requests: ports.Idempote
 
     await requests.store("Start:1", answered, NOW)
 
-    assert await requests.find("Start:1") == answered
-    assert await requests.find("Cancel:1") is None
+    assert await requests.find(["Start:1"]) == answered
+    assert await requests.find(["Cancel:1"]) is None
+
+
+async def test_the_response_of_the_first_key_is_found_when_both_keys_have_one(requests: ports.IdempotencyStore) -> None:
+    """Else that of the key that has one."""
+    for key, body in (("Start:1", b"all"), ("a:Start:1", b"own"), ("Start:2", b"before")):
+        await requests.store(key, ports.StoredResponse(b"print", body), NOW)
+
+    found = [await requests.find([f"a:Start:{number}", f"Start:{number}"]) for number in (1, 2)]
+
+    assert [stored.response for stored in found if stored] == [b"own", b"before"]
 
 
 async def test_the_first_response_stays_when_several_are_stored_at_once(requests: ports.IdempotencyStore) -> None:
@@ -37,7 +47,7 @@ async def test_the_first_response_stays_when_several_are_stored_at_once(requests
 
     await asyncio.gather(*(requests.store("key", answered, NOW) for answered in answers[1:]))
 
-    assert await requests.find("key") == answers[0]
+    assert await requests.find(["key"]) == answers[0]
 
 
 async def test_a_response_expires_after_a_day_when_it_was_stored(database: store_database.Database) -> None:

@@ -495,3 +495,40 @@ async def test_a_turn_owns_its_job_longer_when_a_result_extends_it(jobs: ports.J
     await next_turn(jobs, 1)
     assert not await jobs.write_tasks(job, [values.task(5, revision=3)], owned_until=NOW + 900)
     assert [late.job_id for late in await jobs.list_overdue(NOW + 91, 10)] == [JOB]
+
+
+async def test_callers_are_stored_once_when_several_ask_for_a_job(jobs: ports.Jobs) -> None:
+    """Also at the same time; at most eight of them, so that no job grows without limit."""
+    await jobs.create_or_join(values.job(JOB, callers=("a",)))
+
+    await asyncio.gather(*(jobs.add_caller(JOB, name) for name in ("b", "b", "a", "c")))
+    few = await jobs.get(JOB)
+    for number in range(20):
+        await jobs.add_caller(JOB, f"caller-{number}")
+    many = await jobs.get(JOB)
+
+    assert few is not None
+    assert many is not None
+    assert sorted(few.callers) == ["a", "b", "c"]
+    assert (len(many.callers), many.callers[:3]) == (8, few.callers)
+
+
+async def test_a_caller_stays_when_the_owner_saves_an_older_copy(jobs: ports.Jobs) -> None:
+    """It asked for the job while a turn ran."""
+    owned = await begun(jobs, callers=("a",))
+    await jobs.add_caller(JOB, "b")
+
+    again = await begun_again(jobs, owned, dataclasses.replace(owned, waiting_for="user"))
+
+    assert again.callers == ("a", "b")
+
+
+async def test_no_caller_is_added_when_the_job_has_ended_or_is_unknown(jobs: ports.Jobs) -> None:
+    """What has ended has no turn left to share."""
+    over = await ended(jobs, JOB)
+
+    for job_id in (JOB, OTHER):
+        await jobs.add_caller(job_id, "late")
+
+    assert await jobs.get(JOB) == over
+    assert await jobs.get(OTHER) is None

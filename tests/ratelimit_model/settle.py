@@ -1,11 +1,13 @@
 """The model of settle.lua: settlements of permits."""
 
 import math
+import re
 
 from indexing.ratelimit import limits, protocol, status
 from tests.ratelimit_model import routes
 from tests.ratelimit_model.state import State, ms
 
+COUNTED_MINUTES = 10
 GLOBAL = "global"
 """Key of the global budget's ledger."""
 
@@ -50,7 +52,8 @@ class Settler:
             self._forget_repeats(settlement)
         if outcome.invalid:
             self._count_invalid()
-        return protocol.SettlementResult(foreign_calls, limit)
+        stopped = self._count_refused(charge.brought_by) if outcome.refused and charge.brought_by else 0
+        return protocol.SettlementResult(foreign_calls, limit, stopped / 1000)
 
     def _give_back(self, settlement: protocol.Settlement, *keys: str) -> protocol.SettlementResult:
         state = self._state
@@ -149,18 +152,41 @@ class Settler:
         numbers["ramp"] = max(numbers["ramp"], numbers["pause"] + ramp)
 
     def _count_invalid(self) -> None:
-        egress, parameters = self._state.egress, self._state.parameters
-        minute, counted = self._state.now // 60_000, math.ceil(limits.INVALID_REQUEST_LIMIT.window / 60)
-        egress[f"m{minute}"] = egress.get(f"m{minute}", 0) + 1
-        minutes = sorted(int(name[1:]) for name in egress if name.startswith("m"))
-        for old in [one for one in minutes if one <= minute - counted]:
-            del egress[f"m{old}"]
-            minutes.remove(old)
-        total = sum(egress[f"m{one}"] for one in minutes)
-        for one in minutes:
-            expires = (one + counted) * 60_000
-            if total >= parameters.stop_bulk:
-                egress["bulk"] = expires
-            if total >= parameters.stop_all:
-                egress["all"] = expires
-            total -= egress[f"m{one}"]
+        minutes = self._count_answer("m", "")
+        for name, most in (("bulk", self._state.parameters.stop_bulk), ("all", self._state.parameters.stop_all)):
+            if (moment := _fewer_from(minutes, most)) is not None:
+                self._state.egress[name] = moment
+
+    def _count_refused(self, caller: str) -> int:
+        """Return for how long the caller is stopped by this answer, 0 if it is not or was before."""
+        moment = _fewer_from(self._count_answer("c", f" {caller}"), self._state.parameters.stop_caller)
+        if moment is None:
+            return 0
+        before = self._state.egress.get(f"stop {caller}", 0)
+        self._state.egress[f"stop {caller}"] = moment
+        return 0 if before > self._state.now else moment - self._state.now
+
+    def _count_answer(self, kind: str, name: str) -> dict[int, int]:
+        """Count an answer; return the counts of its kind by minute, oldest first."""
+        egress, minute = self._state.egress, self._state.now // 60_000
+        egress[f"{kind}{minute}{name}"] = egress.get(f"{kind}{minute}{name}", 0) + 1
+        found: dict[int, int] = {}
+        for field, count in list(egress.items()):
+            known = re.fullmatch(r"([mc])(\d+)(.*)", field)
+            if known is None:
+                continue
+            if int(known[2]) <= minute - COUNTED_MINUTES:
+                del egress[field]
+            elif (known[1], known[3]) == (kind, name):
+                found[int(known[2])] = int(count)
+        return dict(sorted(found.items()))
+
+
+def _fewer_from(minutes: dict[int, int], most: int) -> int | None:
+    """Return when fewer than *most* answers are counted, None if fewer are now."""
+    total, moment = sum(minutes.values()), None
+    for minute, count in minutes.items():
+        if total >= most:
+            moment = (minute + COUNTED_MINUTES) * 60_000
+        total -= count
+    return moment

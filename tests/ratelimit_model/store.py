@@ -78,7 +78,7 @@ class MemoryBudgetStore:
                 rows.append(status.BudgetRow("route", label, size, self._names.route_ledger(charge, limit)))
         first = status.global_budget_state(state.ledgers[settle.GLOBAL], fleet)
         others = [status.budget_state(row, self._entries(state, row), fleet) for row in rows]
-        return [first, status.invalid_requests_state(fleet), *others]
+        return [first, status.invalid_requests_state(fleet), *status.caller_states(fleet), *others]
 
     async def forget_user(self, user_id: int) -> None:
         """Remove the user's queue positions and route names; their ledgers end with their last permit."""
@@ -140,6 +140,10 @@ class _Acquisition:
             return protocol.LimitChanged(route_limits.RouteLimit.parse_stored(stored))
         if request.returns and not self._queue.has_position(request):
             return protocol.Wait(0.0, protocol.TAKEN, protocol.TAKEN)
+        stopped_until = self._state.egress.get(f"stop {request.charge.brought_by}", 0)
+        if stopped_until > self._state.now:
+            self._queue.leave_queue(request)
+            return protocol.Wait(math.ceil(stopped_until - self._state.now) / 1000, "egress", "caller")
         user_used = self._check_small_budget(self._user) if self._user.capacity else 0
         route_used = self._check_small_budget(self._route)
         blocked, _ = self._state.repeats.get(limits.route_label(request.charge), (0, 0))

@@ -176,7 +176,9 @@ async def test_a_request_is_answered_as_before_when_another_release_answered_it(
     database: store_database.Database,
 ) -> None:
     """A caller that repeats itself does not notice the rollout."""
-    assert await idempotency.MongoIdempotencyStore(database).find("key") == ports.StoredResponse(b"asked", b"answered")
+    assert await idempotency.MongoIdempotencyStore(database).find(["key"]) == ports.StoredResponse(
+        b"asked", b"answered"
+    )
 
 
 @pytest.mark.parametrize("more", [{}, TOMORROW], ids=["of 0.1", "of tomorrow"])

@@ -36,6 +36,12 @@ local function current_stop(request)
   return stop
 end
 
+-- Returns until when the calls with tokens of a caller are stopped, 0 when they are not.
+local function caller_stop(caller)
+  if caller == '' or now >= state.stopped then return 0 end
+  return tonumber(call('HGET', egress, 'stop ' .. caller) or 0)
+end
+
 -- Checks a user's or a route's budget. Its queue holds the waiters that return at their moment, so that each release
 -- wakes one. Returns the permits held.
 local function check_small_budget(request, decision, budget)
@@ -158,6 +164,12 @@ local function acquire(request, user, route)
   if value ~= request.stored_limit then return {2, value} end
   if request.returns and not has_position(request) then return {0, 0, 'taken', 'taken'} end
   local decision = {wait = 0, certain = true, budget = '', reason = ''}
+  local stopped_until = caller_stop(request.brought_by)
+  if stopped_until > now then
+    -- It keeps no position: for minutes nobody would claim it.
+    leave_queue(request)
+    return {0, math.ceil(stopped_until - now), 'egress', 'caller'}
+  end
   local user_used = user.capacity > 0 and check_small_budget(request, decision, user) or 0
   local route_used = check_small_budget(request, decision, route)
   if now < state.repeated then

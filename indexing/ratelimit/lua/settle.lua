@@ -1,4 +1,5 @@
--- Part 4: settles a permit. Replies {foreign calls, stored limit of the route}.
+-- Part 4: settles a permit. Replies {foreign calls, stored limit of the route, for how long it stops the caller that
+-- brought the token}.
 -- `repeats` maps a route's label, "global", "user <id>" or the key of an address to the moment until which it waits after
 -- a 429, plus the number of such waits in a row in units of 1/COUNTS.
 
@@ -38,32 +39,55 @@ local function release_after(key, answer, window, share, flag)
   end
 end
 
--- Counts an answer towards the invalid-request limit of this address, and stops lanes while there are too many.
-local function count_invalid()
+-- Counts an answer in this minute's field of a kind: 'm' for all, or 'c' for those of a caller, whose name follows.
+-- Returns a function of a number of answers: when so many are not counted any more, nil if so many are not now.
+local function count_answer(kind, name)
   local minute = math.floor(now / 60000)
-  call('HINCRBY', egress, 'm' .. minute, 1)
+  call('HINCRBY', egress, kind .. minute .. name, 1)
   local counts, sum = {}, 0
   local all = call('HGETALL', egress)
   for i = 1, #all, 2 do
-    local at = tonumber(string.match(all[i], '^m(%d+)$'))
+    local found, at, rest = string.match(all[i], '^([mc])(%d+)(.*)$')
+    at = tonumber(at)
     if at and at <= minute - params.invalid_minutes then
       call('HDEL', egress, all[i])
-    elseif at then
+    elseif at and found == kind and rest == name then
       counts[#counts + 1] = {at, tonumber(all[i + 1])}
       sum = sum + tonumber(all[i + 1])
     end
   end
   table.sort(counts, function(a, b) return a[1] < b[1] end)
-  for _, entry in ipairs(counts) do
-    local expires = (entry[1] + params.invalid_minutes) * 60000
-    if sum >= params.stop_bulk then
-      call('HSET', egress, 'bulk', expires)
-      state.stopped = math.max(state.stopped, expires)
-    end
-    if sum >= params.stop_all then call('HSET', egress, 'all', expires) end
-    sum = sum - entry[2]
-  end
   call('PEXPIRE', egress, DAY)
+  return function(most)
+    local left, moment = sum, nil
+    for _, entry in ipairs(counts) do
+      if left >= most then moment = (entry[1] + params.invalid_minutes) * 60000 end
+      left = left - entry[2]
+    end
+    return moment
+  end
+end
+
+-- Counts an answer towards the invalid-request limit of this address, and stops lanes while there are too many.
+local function count_invalid()
+  local fewer_than = count_answer('m', '')
+  local bulk, all = fewer_than(params.stop_bulk), fewer_than(params.stop_all)
+  if bulk then
+    call('HSET', egress, 'bulk', bulk)
+    state.stopped = math.max(state.stopped, bulk)
+  end
+  if all then call('HSET', egress, 'all', all) end
+end
+
+-- Counts a refused token for the caller that brought it, and stops the calls with its tokens while there are too many.
+-- Returns for how long, 0 if the caller is not stopped or was stopped before.
+local function count_refused(caller)
+  local moment = count_answer('c', ' ' .. caller)(params.stop_caller)
+  if not moment then return 0 end
+  local before = tonumber(call('HGET', egress, 'stop ' .. caller) or 0)
+  call('HSET', egress, 'stop ' .. caller, moment)
+  state.stopped = math.max(state.stopped, moment)
+  return before > now and 0 or math.ceil(moment - now)
 end
 
 -- A global 429 of the bot's token stops the whole fleet. The ledger had room for the call, so there is foreign usage of
@@ -154,7 +178,7 @@ local function give_back(answer, ...)
   local paced = call('ZREM', ledger, answer.id) == 1 and answer.lane > 1
   for _, key in ipairs({...}) do call('ZREM', key, answer.id) end
   if paced then state.pace = state.pace - params.global_window / params.global_capacity end
-  return {0, answer.stored_limit}
+  return {0, answer.stored_limit, 0}
 end
 
 -- user, route: the ledgers that the permit was charged to; all_guilds, own_guild: those of the bucket that the headers
@@ -182,5 +206,5 @@ local function settle(answer, user, route, all_guilds, own_guild)
     forget_repeats(answer)
   end
   if answer.invalid then count_invalid() end
-  return {foreign_calls, value}
+  return {foreign_calls, value, answer.refused_of ~= '' and count_refused(answer.refused_of) or 0}
 end

@@ -10,7 +10,8 @@
 --   6  deadlines zset  "<lane> <waiter>" -> moment after which the waiter's position is dropped
 --   7  tags      zset  user id -> moment of the user's next turn in a queue (fairness inside a lane)
 --   8  learned   hash  "<kind> <route>" -> "bucket capacity window per_guild"; with a suffix: evidence, see routes.lua
---   9  egress    hash  invalid answers by minute, and until when which lanes stop; "o<minute>": before a lift (stops.lua)
+--   9  egress    hash  invalid answers by minute, and until when which lanes stop; "o<minute>": before a lift (stops.lua);
+--                      of each caller: refused tokens by minute, and until when the calls with its tokens stop
 --   10 active    zset  route budgets in use: label -> moment of the last release, for snapshots
 --   11 repeats   zset  what was answered 429 -> end of its wait, see settle.lua; a fraction counts answers in a row
 --   12 callers   zset  "<lane>:<caller>" -> virtual moment of the caller's next call in the lane, see fair_queue.lua

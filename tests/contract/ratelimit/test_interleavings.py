@@ -52,6 +52,7 @@ CHARGES = st.builds(
     st.booleans(),
     st.sampled_from(((), (), ("a",), ("b",), ("a", "b"))),
     st.booleans(),
+    st.sampled_from(("", "a", "b")),
 )
 SCOPES = st.sampled_from((None,) * 6 + ("global", "route", "shared", "edge"))
 HEADERS = st.none() | st.builds(
@@ -120,7 +121,8 @@ class Interleavings(stateful.RuleBasedStateMachine):
     def free(self) -> list[tuple[str, str, int]]:
         """Return the free permits of each budget."""
         states = result_of(self.redis().snapshot(PARAMETERS, [1, 2, 3]))
-        assert states[:2] == result_of(self.memory.snapshot(PARAMETERS, []))[:2]
+        fleet = [state for state in states if state.kind in {"global", "invalid_requests"}]
+        assert fleet == result_of(self.memory.snapshot(PARAMETERS, []))[: len(fleet)]
         return [(state.kind, state.key, state.free) for state in states]
 
     @stateful.rule(seconds=st.sampled_from((0.001, 0.02, 0.1, 0.5, 1.0, 3.0, 8.0, 300.0)))
@@ -172,9 +174,14 @@ class Interleavings(stateful.RuleBasedStateMachine):
             assert live <= capacity, name
 
     @stateful.precondition(lambda self: self.in_flight)
-    @stateful.rule(data=st.data(), headers=HEADERS, scope=SCOPES)
+    @stateful.rule(data=st.data(), headers=HEADERS, scope=SCOPES, refused=st.sampled_from((False, False, True)))
     def a_permit_is_settled(
-        self, data: st.DataObject, headers: route_limits.BucketHeaders | None, scope: protocol.Scope | None
+        self,
+        data: st.DataObject,
+        headers: route_limits.BucketHeaders | None,
+        scope: protocol.Scope | None,
+        *,
+        refused: bool,
     ) -> None:
         """Settle any permit in flight with an answer."""
         permit = self.in_flight.pop(data.draw(st.integers(0, len(self.in_flight) - 1)))
@@ -190,7 +197,8 @@ class Interleavings(stateful.RuleBasedStateMachine):
             scope=scope,
             pause=pause,
             clipped=pause == 300.0,
-            invalid=scope not in {None, "shared"},
+            invalid=scope not in {None, "shared"} or (refused and scope is None),
+            refused=refused and scope is None,
         )
         self.exchange([protocol.Settlement(permit, outcome, self.now - age)], [])
         for one in self.held:

@@ -1,6 +1,7 @@
 """Calls to Discord: the requests that are sent, and one permit for each attempt."""
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 
@@ -39,6 +40,17 @@ async def test_user_guilds_are_requested_with_the_users_token_when_they_are_list
         None,
     )
     assert (charge.lane, charge.waiter, bench.permits.max_waits) == (model.Lane.INTERACTIVE, "job:guild", [0.75])
+
+
+async def test_a_call_takes_its_callers_turn_when_its_purpose_names_some(bench: conftest.Bench) -> None:
+    """Whatever token it carries."""
+    bench.server.answer(wire.reply(200, [{"id": "5", "permissions": "8"}]), guild_page(1, 1))
+    purpose = dataclasses.replace(conftest.PURPOSE, callers=("a", "b"))
+
+    await bench.discord.user_guilds(values.credential(), purpose)
+    await bench.discord.bot_is_in(1, purpose)
+
+    assert [charge.callers for charge in bench.permits.charges] == [("a", "b")] * 2
 
 
 async def test_guild_channels_are_requested_with_the_bots_token_when_they_are_fetched(bench: conftest.Bench) -> None:
@@ -391,3 +403,20 @@ async def test_calls_are_counted_when_they_end(bench: conftest.Bench) -> None:
         )
 
     assert [counted(status=status) for status in ("500", "lost", "404")] == [1, 1, 1]
+
+
+async def test_a_call_names_the_caller_that_brought_its_token_when_it_is_a_users(bench: conftest.Bench) -> None:
+    """A call with the bot's token names none, whoever asks for it."""
+    described = {"application": {"id": "the-client"}, "scopes": [], "user": {"id": "1"}}
+    member = {"user": {"id": str(USER)}, "roles": []}
+    bench.server.answer(
+        wire.reply(200, []), wire.reply(200, described), wire.reply(200, member), wire.reply(200, CHANNELS)
+    )
+    pair = values.credential(brought_by="shop")
+
+    await bench.discord.user_guilds(pair, conftest.PURPOSE)
+    await bench.oauth.describe(pair, conftest.PURPOSE)
+    await bench.discord.member_roles(USER, GUILD, pair, conftest.PURPOSE)
+    await bench.channels()
+
+    assert [charge.brought_by for charge in bench.permits.charges] == ["shop", "shop", "shop", ""]

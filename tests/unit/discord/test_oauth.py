@@ -370,3 +370,12 @@ async def test_describe_proves_nothing_when_discord_does_not_name_the_user_eithe
     assert type(raised.value) is problem
     assert len(bench.server.requests) == 2
     assert bench.permits.balanced
+
+
+async def test_a_renewed_pair_is_the_callers_when_the_old_one_was(bench: conftest.Bench) -> None:
+    """The caller that brought the grant answers for it."""
+    bench.server.answer(wire.reply(200, {"access_token": "new", "refresh_token": "newer", "expires_in": 60}))
+
+    renewed = await bench.oauth.renew(values.credential(brought_by="shop"), conftest.PURPOSE, 0.0)
+
+    assert (renewed.access_token, renewed.brought_by) == ("new", "shop")

@@ -125,6 +125,7 @@ def test_every_metric_has_unit_and_help_when_it_is_declared(groups: list[metric_
         "indexer_jobs_active",
         "indexer_workers_live",
         "indexer_credentials",
+        "indexer_caller_refused_tokens",
     }
     counts |= {
         "indexer_exporter_source_up",

@@ -6,7 +6,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model, ports
-from indexing.usecases import control_credential, control_job
+from indexing.usecases import control_credential, control_job, tokens
 from tests import fake_backend, values
 
 pytestmark = pytest.mark.clockwork
@@ -228,3 +228,28 @@ async def test_a_list_that_an_unproven_pair_brought_is_emptied_when_another_pair
     assert mine is not None
     assert others is not None
     assert (list(mine.memberships), list(others.memberships)) == ([], [values.GUILD])
+
+
+async def test_a_pair_is_the_callers_when_it_is_put(backend: fake_backend.FakeBackend) -> None:
+    """Also after its renewal: its calls take the caller's turn, and what Discord refuses counts for the caller."""
+    describe(backend)
+    pair = values.credential(brought_by="shop", expires_at=None)
+
+    await case(backend).put(values.USER, pair)
+    manager = tokens.TokenManager(backend.deps, backend.config, backend.metrics)
+    purpose = ports.Purpose(model.Lane.BACKGROUND, values.USER, "job:renew", 1.0)
+    held = await backend.credentials.get(values.USER)
+    renewed = await manager.renew_refused(values.USER, held.credential, purpose)
+
+    assert [asked.callers for asked in backend.oauth.described_for] == [("shop",)]
+    assert (held.credential.brought_by, renewed.brought_by) == ("shop", "shop")
+
+
+async def test_nothing_is_stored_when_the_caller_is_stopped(backend: fake_backend.FakeBackend) -> None:
+    """Not even unproven: junk put during a stop would be tried after it."""
+    backend.oauth.fail(errors.CallerStopped("shop", 500.0))
+
+    with pytest.raises(errors.CallerStopped):
+        await case(backend).put(values.USER, values.credential(brought_by="shop"))
+
+    assert await state(backend) == "MISSING"

@@ -165,3 +165,17 @@ async def test_the_active_job_is_joined_when_a_job_is_retried_beside_it(backend:
 
     assert joined == (active, False)
     assert await backend.jobs.list_tasks(active.job_id) == []
+
+
+async def test_a_retried_job_is_its_callers_when_it_is_created_or_joined(backend: fake_backend.FakeBackend) -> None:
+    """Not the caller's who started the job that failed."""
+    backend.discord.fail(20, errors.DiscordRefused(400, 0))
+    await backend.queue.enqueue(turns.Turn(JOB, 1))
+    await backend.run_all_turns()
+
+    created, _ = await controls(backend).retry(JOB, "a")
+    await controls(backend).retry(JOB, "b")
+
+    assert created.callers == ("a",)
+    assert [turn.callers for turn in backend.queue.enqueued] == [("a",)]
+    assert (await backend.get_job(created.job_id)).callers == ("a", "b")

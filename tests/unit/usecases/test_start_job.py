@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from indexing import errors
+from indexing import concurrency, errors
 from indexing.domain import model, turns
 from indexing.usecases import maintenance, start_job
 from tests import fake_backend, values
@@ -387,3 +387,66 @@ async def test_a_job_is_started_when_nothing_may_be_shown_of_the_last_one(backen
 
     assert again.disposition is start_job.Disposition.CREATED
     assert len(again.tasks) == len(GUILDS)
+
+
+async def test_the_calls_and_turns_of_a_job_are_its_callers_when_it_is_started(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """In the first turn and in those of the workers."""
+    started = await starter(backend).start(USER, wait=10.0, immediate=2, force=False, caller="shop")
+    handed_over = list(backend.queue.enqueued)
+    (scheduled,) = backend.queue.waiting
+    await backend.run_all_turns()
+
+    assert started.job.callers == ("shop",)
+    assert [turn.callers for turn in (*handed_over, scheduled)] == [("shop",)] * 2
+    assert {call.purpose.callers for call in backend.discord.calls} == {("shop",)}
+
+
+async def test_a_job_belongs_to_both_callers_when_one_joins_the_others(backend: fake_backend.FakeBackend) -> None:
+    """From its next turn on; a caller that joins again is not stored again."""
+    case = starter(backend)
+    await case.start(USER, wait=10.0, immediate=1, force=False, caller="a")
+    for name in ("b", "a", "b", ""):
+        joined = await case.start(USER, wait=0.0, immediate=1, force=False, caller=name)
+    before = len(backend.discord.calls)
+    await backend.run_next_turn()
+
+    assert joined.job.callers == ("a", "b")
+    assert {call.purpose.callers for call in backend.discord.calls[before:]} == {("a", "b")}
+
+
+async def test_a_swept_turn_is_in_its_callers_line_when_the_queue_lost_it(backend: fake_backend.FakeBackend) -> None:
+    """The store knows the callers."""
+    case = starter(backend)
+    await case.start(USER, wait=10.0, immediate=1, force=False, caller="a")
+    backend.queue.enqueued.clear()
+    backend.clock.advance(100.0)
+
+    await maintenance.Sweeper(backend.deps, backend.config).sweep()
+
+    assert [turn.callers for turn in backend.queue.enqueued] == [("a",)]
+
+
+async def test_a_light_caller_is_served_when_a_heavy_one_has_too_many_starts_waiting(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """The heavy one is asked to come later; the light one's first turn is the next that runs."""
+    limit = concurrency.AdaptiveLimit(backend.clock, initial=1, most=1)
+    case = start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit)
+    for user in range(USER, USER + 8):
+        await backend.add_user([values.user_guild(10)], user)
+
+    def start(user: int, name: str) -> asyncio.Task[start_job.StartResult]:
+        return asyncio.create_task(case.start(user, wait=10.0, immediate=1, force=False, caller=name))
+
+    heavy = [start(USER + number, "heavy") for number in range(6)]
+    await asyncio.sleep(0.1)
+    with pytest.raises(errors.Overloaded):
+        await start(USER + 6, "heavy")
+    light = start(USER + 7, "light")
+    done, _ = await asyncio.wait({light, *heavy[1:]}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.gather(light, *heavy)
+
+    assert done == {light}
+    assert states(light.result()) == ["SUCCEEDED"]

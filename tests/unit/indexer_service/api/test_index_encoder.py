@@ -121,7 +121,7 @@ async def test_streams_of_a_user_are_limited_like_those_of_a_job(backend: fake_b
     service = edge.service(backend)
     with pytest.raises(errors.UserNotFound):
         await contexts.open_stream(service, pb.WatchIndexRequest(user_id=str(USER + 5)))
-    service._slots._by_job[f"user:{USER}"] = 100
+    service._slots._by_job[f"user:{USER}", ""] = 100
 
     with pytest.raises(errors.TooManyWatchers):
         await contexts.open_stream(service, pb.WatchIndexRequest(user_id=str(USER)))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from indexer_service import caller
 from indexer_service.api import convert, lookups, servicer, watch_encoder
 from indexer_service.interceptors import idempotency
 from indexer_service.v1 import indexer_pb2 as pb
@@ -398,3 +399,37 @@ async def test_preferences_are_replaced_when_they_are_updated(bench: Bench) -> N
     kept = pb.Preferences(pinned_guild_ids=["30", "10"], muted_guild_ids=["20"])
     assert answer.preferences == kept
     assert (await bench.call("GetPreferences", user_id=USER)).preferences == kept
+
+
+@pytest.mark.parametrize("method", ["StartIndexing", "RetryJob", "PutCredential"])
+async def test_a_stopped_caller_starts_nothing_when_others_go_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """The refusal comes before any work, from what the process knows; calls without a caller are never refused."""
+    checked: list[str] = []
+
+    def check(name: str) -> None:
+        checked.append(name)
+        if name == "shop":
+            raise errors.CallerStopped(name, 500.0)
+
+    monkeypatch.setattr(bench.service._use_cases.limits, "check_caller", check)
+    fields: dict[str, dict[str, Any]] = {
+        "StartIndexing": {"user_id": USER},
+        "RetryJob": {"job_id": JOB},
+        "PutCredential": {"user_id": USER, "access_token": "t"},
+    }
+    outcomes: list[object] = []
+    for name in ("shop", "wiki", ""):
+        caller.note(caller.Caller(name, peers=2))
+        try:
+            await bench.call(method, **fields[method])
+        except errors.IndexerError as problem:
+            outcomes.append(type(problem))
+        else:
+            outcomes.append(None)
+    caller.note(caller.UNNAMED)
+
+    other = errors.JobNotFound if method == "RetryJob" else None
+    assert outcomes == [errors.CallerStopped, other, other]
+    assert checked == ["shop", "wiki"]

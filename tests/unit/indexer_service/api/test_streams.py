@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from google.protobuf import message
 
+from indexer_service import caller
 from indexer_service.api import streams
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors, settings
@@ -105,3 +106,69 @@ async def test_a_stream_ends_when_its_client_does_not_read() -> None:
 
     with pytest.raises(errors.SlowConsumer):
         await slots.write(Reader(61.0), pb.WatchProgressResponse())
+
+
+def of(name: str, peers: int = 2) -> caller.Caller:
+    """Return one of two callers, or of more."""
+    return caller.Caller(name, peers)
+
+
+def hold(slots: streams.StreamSlots, held: contextlib.ExitStack, by: caller.Caller, count: int) -> int:
+    """Open streams of different jobs; returns how many of *count* got a slot."""
+    for number in range(count):
+        try:
+            held.enter_context(slots.slot(f"{by.name}{number}", by))
+        except errors.TooManyWatchers:
+            return number
+    return count
+
+
+async def test_a_caller_gets_all_places_when_it_is_the_only_one() -> None:
+    """Named or not."""
+    for only in (caller.UNNAMED, of("a", peers=1)):
+        slots = make(max_watchers=12)
+        with contextlib.ExitStack() as held:
+            assert hold(slots, held, only, 20) == 12
+
+
+async def test_other_callers_get_their_places_when_one_opens_as_many_as_it_can() -> None:
+    """A quarter of the places is reserved for each of two callers; the other half is for both."""
+    slots = make(max_watchers=12)
+
+    with contextlib.ExitStack() as held:
+        assert hold(slots, held, of("a"), 20) == 9
+        with pytest.raises(errors.TooManyWatchers) as refused, slots.slot("more", of("a")):
+            pass
+        assert hold(slots, held, of("b"), 20) == 3
+
+    assert (refused.value.limit, refused.value.caller) == ("caller", "a")
+    assert 5.0 <= refused.value.retry_after <= 15.0
+
+
+async def test_a_caller_gets_its_places_when_several_others_hold_what_they_can() -> None:
+    """However many they are."""
+    slots = make(max_watchers=24)
+
+    with contextlib.ExitStack() as held:
+        taken = [hold(slots, held, of(name, peers=3), 50) for name in "abc"]
+
+    assert taken == [16, 4, 4]
+
+
+async def test_a_callers_place_is_free_again_when_its_stream_has_ended() -> None:
+    """For the caller itself, and in the half for all."""
+    slots = make(max_watchers=12)
+
+    for _ in range(3):
+        with contextlib.ExitStack() as held:
+            assert hold(slots, held, of("a"), 20) == 9
+
+
+async def test_the_places_of_a_job_are_counted_by_caller_when_several_watch_it() -> None:
+    """One caller's watchers leave the other's alone."""
+    slots = make(max_watchers_per_job=1)
+
+    with slots.slot("job", of("a")), slots.slot("job", of("b")), pytest.raises(errors.TooManyWatchers) as refused:
+        slots.slot("job", of("a")).__enter__()
+
+    assert refused.value.limit == "job"

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from indexer_service import file_watch
+from indexer_service import caller, file_watch
 from indexer_service.interceptors import auth
 from indexer_service.interceptors.auth import Scope
 from indexer_service.v1 import indexer_pb2 as pb
@@ -372,3 +372,52 @@ async def test_no_token_is_logged_when_calls_are_refused_and_served(guarded: Gua
                 await guarded.call(each.values[0], bearer(token))
 
     assert "everythin" not in repr(logged)
+
+
+async def test_the_method_knows_its_caller_when_the_token_is_valid() -> None:
+    """By name, and how many callers may call the method: those share what it needs."""
+    seen: list[caller.Caller] = []
+
+    async def note(_request: object, _context: object) -> None:
+        seen.append(caller.current())
+
+    interceptor = auth.AuthInterceptor(clockwork.ManualClock())
+    file = line("one", "read", name="a") + line("two", "read", "index", name="a") + line("three", "read", name="b")
+    interceptor.load_tokens([file.encode()])
+    for token, method, streams in (
+        ("one", "GetJob", False),
+        ("two", "RetryJob", False),
+        ("three", "WatchProgress", True),
+    ):
+        context = contexts.Context()
+        context.metadata = bearer(token)
+        await calls.wrap(interceptor, note, method, streams=streams)(object(), context)
+
+    assert seen == [("a", 2), ("a", 1), ("b", 2)]
+
+
+async def test_a_job_is_the_callers_when_it_is_started_or_joined_over_the_api(tmp_path: pathlib.Path) -> None:
+    """Over the real server; a caller that joins from memory is stored once, and costs no round trip after that."""
+    file = tmp_path / "tokens"
+    file.write_text("".join(line(name, "index") for name in ("a", "b")))
+    backend = fake_backend.make(clockwork.ManualClock())
+    await backend.add_user([values.user_guild(guild_id) for guild_id in range(10, 30)])
+    added: list[str] = []
+    add_caller = backend.jobs.add_caller
+
+    async def counting(job_id: str, caller: str) -> None:
+        added.append(caller)
+        await add_caller(job_id, caller)
+
+    backend.jobs.add_caller = counting  # type: ignore[method-assign]  # a fake
+    async with (
+        edge.serving(backend, service_tokens_file=file) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub: Any = pb_grpc.IndexerServiceStub(channel)
+        request = pb.StartIndexingRequest(user_id=str(values.USER), immediate_guilds=0)
+        for name in ("a", "a", "a", "b", "b", "a"):
+            answer = await stub.StartIndexing(request, metadata=bearer(name), timeout=LONG)
+
+    assert (await backend.get_job(answer.job.job_id)).callers == ("a", "b")
+    assert added == ["b"]

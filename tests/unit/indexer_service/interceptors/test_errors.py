@@ -61,6 +61,7 @@ EDGE = [
     errors.TooManyRequests("shop", 0.25),
     errors.Overloaded(1.0),
     errors.TooManyWatchers("job"),
+    errors.CallerStopped("shop", 554.2),
     errors.SlowConsumer(),
     errors.Leaving(),
 ]
@@ -169,6 +170,27 @@ async def test_the_status_names_the_quota_when_there_are_too_many_watchers() -> 
 
     (violation,) = context.detail(error_details_pb2.QuotaFailure).violations
     assert violation.subject == "watchers of this process"
+
+
+@pytest.mark.parametrize(
+    ("problem", "subject", "seconds"),
+    [
+        pytest.param(errors.CallerStopped("shop", 554.2), "callers/shop/invalid_requests", 554.2, id="refused-tokens"),
+        pytest.param(
+            errors.TooManyWatchers("caller", "shop", retry_after=7.5), "callers/shop/watchers", 7.5, id="watchers"
+        ),
+    ],
+)
+async def test_the_status_names_the_caller_when_its_share_is_used_up(
+    problem: errors.IndexerError, subject: str, seconds: float
+) -> None:
+    """With the time after which it may come again."""
+    context = await called(failing(problem))
+
+    (violation,) = context.detail(error_details_pb2.QuotaFailure).violations
+    delay = context.detail(error_details_pb2.RetryInfo).retry_delay
+    assert (violation.subject, context.reason) == (subject, problem.reason)
+    assert delay.ToMilliseconds() == 1000 * seconds
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The same request id gets the same response."""
 
+import contextlib
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from indexer_service import caller
 from indexer_service.interceptors import idempotency
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors
@@ -150,7 +152,7 @@ async def test_no_token_is_stored_when_a_credential_is_put() -> None:
 
     await bench.call(put, "PutCredential")
 
-    kept = await bench.store.find(f"PutCredential:{ID}")
+    kept = await bench.store.find([f"PutCredential:{ID}"])
     assert kept is not None
     assert b"secret" not in kept.fingerprint + kept.response
     other = interceptor_of(bench.store, b"o" * 32)
@@ -214,7 +216,38 @@ async def test_a_response_is_stored_with_its_user_when_it_describes_one(
     await bench.call(request_, method)
     await bench.call(request_, method)
 
-    kept = await bench.store.find(f"{method}:{ID}")
+    kept = await bench.store.find([f"{method}:{ID}"])
     assert kept is not None
     assert kept.user_id == user_id
     assert bench.calls == 1
+
+
+async def call_as(bench: Bench, name: str, request: pb.StartIndexingRequest) -> Any:  # noqa: ANN401 -- any message
+    """Call as a named caller."""
+    with contextlib.ExitStack() as noted:
+        before = caller.current()
+        caller.note(caller.Caller(name, peers=2))
+        noted.callback(caller.note, before)
+        return await bench.call(request)
+
+
+async def test_a_request_id_is_the_callers_own_when_another_uses_the_same() -> None:
+    """The other's call is carried out, also with another request."""
+    bench = Bench(started)
+
+    await call_as(bench, "a", start())
+    other = await call_as(bench, "b", start(force=True))
+    again = await call_as(bench, "a", start())
+
+    assert bench.calls == 2
+    assert (other.job.job_id, again.job.job_id) == ("2", "1")
+
+
+async def test_a_named_caller_gets_the_response_when_the_previous_release_has_stored_it() -> None:
+    """That release stored all responses as those of the unnamed caller."""
+    bench = Bench(started)
+    await bench.call(start())
+
+    again = await call_as(bench, "a", start())
+
+    assert (bench.calls, again.job.job_id) == (1, "1")
