@@ -19,6 +19,7 @@ from tests.unit.indexer_service.interceptors import calls
 
 INSIDE = {
     errors.IndexerError,
+    errors.PositionTaken,
     errors.DiscordRefused,
     errors.TokenRefused,
     errors.BotTokenRefused,
