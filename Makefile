@@ -10,7 +10,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 .PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-baseline proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-clients client-wheel check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-watch-index bench-economy bench-overhead bench-admission bench-migrate \
-  bench-index bench-read drill-drain drill-strangers chaos soak mutants sbom audit
+  bench-index bench-read bench-slope drill-drain drill-strangers chaos soak mutants sbom audit
 
 help:  ## Show this list.
 	@sed -nE -e 's/^## (.*)/\n\1:/p' -e 's/^([a-z-]+):.*  ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -183,6 +183,9 @@ bench-index: $(READY)  ## Whole jobs: duration, used share of the limit, cost of
 
 bench-read: $(READY)  ## Pages against an empty handler, and hidden channels under concurrent reads. ARGS=--quick
 	$(BIN)/python -m tests.benchmarks.read $(ARGS)
+
+bench-slope: $(READY)  ## Jobs while each operation of MongoDB or Redis takes longer. ARGS="--server mongodb --delay 100", ARGS=--quick
+	$(BIN)/python -m tests.benchmarks.slope $(ARGS)
 
 bench-join: $(READY)  ## Starts that join a running job, against an empty handler. ARGS="--users 1000"
 	$(BIN)/python -m tests.benchmarks.join $(ARGS)

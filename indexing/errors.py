@@ -233,6 +233,10 @@ class LimiterUnavailable(IndexerError):
         self.retry_after = retry_after
 
 
+PERMIT_EXPIRED = "permit expired"
+"""Cause of a wait: the time in which a call may be sent was over before its precondition was checked."""
+
+
 class RateLimited(IndexerError):
     """
     No permit within the caller's longest wait, or Discord answered 429; no permit is held.

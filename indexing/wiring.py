@@ -37,6 +37,7 @@ from indexing.store import (
     mongodb_watch,
     schema,
     shards,
+    store_clock,
     users,
 )
 from indexing.store.rows import channels, memberships, units, user_data
@@ -59,6 +60,7 @@ class Components:
     database: database.Database
     unready_reason: Callable[[], str]
     """Returns why the process is not ready, as far as Redis and MongoDB are concerned; empty when it is."""
+    clock: store_clock.StoreClock
 
 
 def application_name(config: settings.DiscordSettings) -> str:
@@ -101,13 +103,15 @@ async def _open_stores(  # noqa: PLR0913 -- what the stores stand on
 
 @contextlib.asynccontextmanager
 async def open_components(
-    config: settings.Settings, broker: dramatiq.Broker, metrics: metrics.Metrics, clock: ports.Clock
+    config: settings.Settings, broker: dramatiq.Broker, metrics: metrics.Metrics, local_clock: ports.Clock
 ) -> AsyncIterator[Components]:
     """
     Open MongoDB, Redis and the HTTP session to Discord.
 
     The limiter has a Redis client of its own, so that other commands never delay a permit. A server that is
     away is waited for.
+
+    *local_clock* is that of this machine. The use cases get the store's.
 
     Raises:
         errors.StoreUnavailable, errors.QueueUnavailable: A server does not answer or cannot be used.
@@ -123,6 +127,13 @@ async def open_components(
         rate_limiter = limiter.Limiter(budgets, config.limiter, metrics.limiter, call_timeout=config.discord.timeout)
         stack.push_async_callback(rate_limiter.close)
         await rate_limiter.warm_up()
+        clock = store_clock.StoreClock(
+            functools.partial(database.read_clock, db),
+            witness=budgets.redis_time,
+            server_metrics=metrics.servers,
+            local=local_clock,
+        )
+        await store_clock.open_clock(clock)
         updates = events.RedisEvents(
             shared_redis,
             metrics.indexing.merged.inc,
@@ -136,7 +147,9 @@ async def open_components(
             functools.partial(mongodb_checks.probe, database.unmeasured(db)), metrics.servers
         )
         await stack.enter_async_context(
-            concurrency.background_tasks(redis_watch=watch.watch, mongodb_watch=store_watch.watch)
+            concurrency.background_tasks(
+                redis_watch=watch.watch, mongodb_watch=store_watch.watch, store_clock=clock.watch
+            )
         )
         turn_queue = queue.DramatiqQueue(broker, shared_redis, clock, watch.note_failure)
         discord = client.DiscordClient(
@@ -176,7 +189,8 @@ async def open_components(
             store_limit,
             metrics,
             db,
-            lambda: watch.unready_reason() or store_watch.unready_reason(),
+            lambda: watch.unready_reason() or store_watch.unready_reason() or clock.unready_reason(),
+            clock,
         )
 
 

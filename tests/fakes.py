@@ -6,13 +6,14 @@ Fakes of the ports of storage and transport, in memory; tests/contract holds the
 
 import collections
 import dataclasses
+import hashlib
 import math
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from indexing import errors
-from indexing.domain import job_callers, job_updates, model, ports, reasons, turns
+from indexing.domain import freshness, job_callers, job_updates, model, ports, reasons, turns
 
 
 class MemoryUsers:
@@ -25,11 +26,13 @@ class MemoryUsers:
         self._rosters: dict[int, set[int]] = {}
         self._former: dict[int, set[int]] = {}
         self._first_version = 0
+        self._erasures: collections.Counter[str] = collections.Counter()
 
     def _change(self, user_id: int, **changes: Any) -> None:  # noqa: ANN401 -- any field
         known = self._rows.get(user_id)
         if known is None:
-            known = model.User(user_id, self._first_version, None, {}, model.Preferences())
+            erasure = self._erasures[_tombstone(user_id)] or None
+            known = model.User(user_id, self._first_version, None, {}, model.Preferences(), erasure=erasure)
         self._rows[user_id] = dataclasses.replace(known, **changes)
 
     def forget(self, user_id: int) -> None:
@@ -37,20 +40,42 @@ class MemoryUsers:
         known = self._rows.pop(user_id, None)
         if known is not None:
             self._first_version = max(self._first_version, known.version + 1)
+            self._erasures[_tombstone(user_id)] += 1
         for kept in (self.pairs, self.unproven):
             kept.pop(user_id, None)
 
-    async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
+    async def pair_versions(self, user_id: int) -> ports.PairVersions:
+        """Return the versions of what is stored."""
+        in_use, newer = (kept[user_id].version if user_id in kept else None for kept in (self.pairs, self.unproven))
+        erasure = self._erasures[_tombstone(user_id)] or None
+        return ports.PairVersions(
+            in_use, newer, erasure, known=user_id in self._rows or erasure is not None, gone=user_id not in self._rows
+        )
+
+    async def _is_other(self, user_id: int, over: ports.PairVersions | None) -> bool:
+        return over is not None and over != await self.pair_versions(user_id)
+
+    async def put_credential(
+        self, user_id: int, credential: ports.Credential, *, over: ports.PairVersions | None = None
+    ) -> bool:
         """Store it in place of any older one."""
+        if await self._is_other(user_id, over):
+            return False
         self._change(user_id, shown_until=math.inf)
         self._bump(user_id)
         self.pairs[user_id] = stored_pair(credential, proven=True)
         self.unproven.pop(user_id, None)
+        return True
 
-    async def put_unproven(self, user_id: int, credential: ports.Credential) -> None:
+    async def put_unproven(
+        self, user_id: int, credential: ports.Credential, *, over: ports.PairVersions | None = None
+    ) -> bool:
         """Store it beside the one in use."""
+        if await self._is_other(user_id, over):
+            return False
         self._change(user_id)
         self.unproven[user_id] = stored_pair(credential, proven=False)
+        return True
 
     def put_old(self, user_id: int, credential: ports.Credential) -> None:
         """Store it as the previous release does: in use, and not proven."""
@@ -102,7 +127,7 @@ class MemoryUsers:
         user_id, listed = known.user_id, {guild.guild_id for guild in guilds}
         self._rosters[user_id] = roster = self._rosters.get(user_id, set()) | listed
         current = self._rows.get(user_id)
-        if current is None or current.listed_at != known.listed_at:
+        if current is None or (current.listed_at, current.erasure) != (known.listed_at, known.erasure):
             return False
         rows = [_joined(known, guild, current.memberships.get(guild.guild_id), asked_at) for guild in guilds]
         memberships = {row.guild_id: row for row in rows if row is not None}
@@ -164,6 +189,11 @@ class MemoryUsers:
     def guilds_with_members(self) -> set[int]:
         """Return the guilds of all rosters."""
         return {key for roster in self._rosters.values() for key in roster}
+
+
+def _tombstone(user_id: int) -> str:
+    """Return the name of what is left of an erased user, without their id, which tests look for."""
+    return hashlib.sha256(str(user_id).encode()).hexdigest()
 
 
 def stored_pair(credential: ports.Credential, *, proven: bool) -> ports.StoredCredential:
@@ -266,11 +296,11 @@ class MemoryGuilds:
             self._guilds[row.guild_id] = known
         return new
 
-    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:  # noqa: ARG002 -- the port has it
+    async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Hide what was read."""
         for guild_id in guild_ids:
             guild = self._guilds.get(guild_id)
-            if guild is None or guild.fetched_at is None:
+            if guild is None or guild.fetched_at is None or guild.fetched_at > now:
                 continue
             self._fences[guild_id] += 1
             self._versions[guild_id] += 1
@@ -311,7 +341,7 @@ class MemoryGuilds:
     async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """Take the lease, if it is free and wanted."""
         guild = self._guilds.get(guild_id)
-        if guild is None or guild.lease_until > now:
+        if guild is None or freshness.is_held(guild.lease_until, now):
             return None
         if guild.fetched_at is not None and guild.fetched_at > fetched_before:
             return None
@@ -532,7 +562,9 @@ class MemoryJobs:
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return running jobs that are late."""
-        late = [job for job in self._jobs.values() if not job.state.terminal and job.next_turn_at < now]
+        running = [job for job in self._jobs.values() if not job.state.terminal]
+        far = now + freshness.FARTHEST_TURN
+        late = [job for job in running if job.next_turn_at < now or job.next_turn_at > far]
         return sorted(late, key=lambda job: job.next_turn_at)[:limit]
 
 
@@ -622,6 +654,10 @@ class MemoryUserData:
         """Delete the roster."""
         self._users._rosters.pop(user_id, None)
         self._users._former.pop(user_id, None)
+
+    async def purge(self) -> int:
+        """Delete nothing: what is left of erasures is in no document."""
+        return 0
 
     def _alone(self, guild_ids: Collection[int], but: int) -> set[int]:
         return set(guild_ids) - {key for user, rows in self._users._rosters.items() if user != but for key in rows}

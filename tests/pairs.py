@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from indexing import errors
-from indexing.domain import ports
+from indexing.domain import freshness, ports
 from tests import fakes
 
 LIFE = 604_800.0
@@ -38,7 +38,7 @@ class MemoryCredentials:
 
     async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
         """Lock the pair, if it is free and unchanged."""
-        if not self._unchanged(user_id, version) or self._pairs[user_id].locked_until > now:
+        if not self._unchanged(user_id, version) or freshness.is_held(self._pairs[user_id].locked_until, now):
             return None
         locked = uuid.uuid4().hex
         self._change(user_id, locked_until=until, version=locked)
@@ -75,10 +75,10 @@ class MemoryCredentials:
             self._users.end_consent(user_id, 0.0)
         return True
 
-    async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
+    async def mark_doubted(self, user_id: int, *, version: str | None, doubts: int, at: float) -> None:
         """Mark the pair as suspected, if it is unchanged."""
-        if self._unchanged(user_id, version):
-            self._change(user_id, doubted_at=at)
+        if self._unchanged(user_id, version) and self._pairs[user_id].doubts == doubts:
+            self._change(user_id, doubted_at=at, doubts=doubts + 1)
 
     async def mark_refused(self, user_id: int, *, version: str | None, shown_until: float) -> bool:
         """Mark the pair as refused, if it is unchanged."""

@@ -33,7 +33,9 @@ async def running_refresher(config: settings.Settings, clock: ports.Clock) -> As
         broker = queue.make_broker(config.redis, middleware=[])
         components = await stack.enter_async_context(wiring.open_components(config, broker, refresher_metrics, clock))
         bot_guilds = guild_lists.GuildLists(components.dependencies, config.indexing).bot_guilds
-        tasks = scheduler.Scheduler(components, config.indexing, refresher_metrics, clock).refresh_tasks(bot_guilds)
+        tasks = scheduler.Scheduler(components, config.indexing, refresher_metrics, components.clock).refresh_tasks(
+            bot_guilds
+        )
         await stack.enter_async_context(concurrency.background_tasks(watchdog=watchdog.record_heartbeats, **tasks))
         servers_reason = components.unready_reason
         stack.enter_context(

@@ -112,7 +112,7 @@ class WorkerRuntime(dramatiq.Middleware):
                 lists,
                 capacity=run_turn.Capacity(self._config.limiter.user_budget.capacity, self._config.workers.threads),
             )
-            tasks = scheduler.Scheduler(components, config, self._metrics, self._clock)
+            tasks = scheduler.Scheduler(components, config, self._metrics, components.clock)
             poller = queue.DelayedQueuePoller(
                 components.redis,
                 components.queue,
@@ -124,7 +124,7 @@ class WorkerRuntime(dramatiq.Middleware):
             async def poll_delayed_queue() -> None:
                 while True:
                     pause = await poller.enqueue_due()
-                    self._metrics.process.record_success("delayed_queue", self._clock())
+                    self._metrics.process.record_success("delayed_queue", components.clock())
                     await poller.sleep(pause)
 
             await stack.enter_async_context(

@@ -55,6 +55,8 @@ SILENT = {
     "Redis, failed commands": NO_FAULT,
     "Users who must log in again": NO_FAULT,
     "Unreadable rows": NO_FAULT,
+    "Turns that begin nothing": FAST_ENOUGH,
+    "Processes that wait for a slow server": FAST_ENOUGH,
     "Processes that wait for Discord": NO_FAULT,
     "Redis, processes that cannot write": NO_FAULT,
     "Tokens renewed": "tokens outlast the run",

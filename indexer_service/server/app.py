@@ -57,6 +57,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         context = wiring.open_components(config, broker, all_metrics, clock)
         if (components := await _unless_stopped(stack.enter_async_context(context), stop)) is None:
             return
+        clock = components.clock
         lists = guild_lists.GuildLists(components.dependencies, config.indexing)
         turner = run_turn.TurnRunner(
             components.dependencies,

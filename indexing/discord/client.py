@@ -308,13 +308,7 @@ class DiscordClient:
             callers=call.purpose.callers,
             brought_by=call.brought_by,
         )
-        with tracing.span("permit"):
-            permit = await self._permits.take(charge, max_wait=call.purpose.max_wait)
-        if call.precondition is not None and not await self._check_precondition(call.precondition, permit):
-            raise _PreconditionFailed
-        if permit.expired(time.monotonic()):
-            await self._permits.give_back(permit)
-            raise errors.RateLimited("global", retry_after=0.0, why="fence")
+        permit = await self._take_permit(call, charge)
         started = time.monotonic()
         try:
             with tracing.span(call.route.template) as span:
@@ -333,6 +327,18 @@ class DiscordClient:
         await self._permits.settle(permit, _answer_for_limiter(call, response, took))
         self._count_call(call, str(response.status), took)
         return response
+
+    async def _take_permit(self, call: Call, charge: limits.Charge) -> limiter.Permit:
+        """Take a permit to send now. One that expires meanwhile is replaced once: the precondition holds already."""
+        for _ in range(ATTEMPTS):
+            with tracing.span("permit"):
+                permit = await self._permits.take(charge, max_wait=call.purpose.max_wait)
+            if call.precondition is not None and not await self._check_precondition(call.precondition, permit):
+                raise _PreconditionFailed
+            if not permit.expired(time.monotonic()):
+                return permit
+            await self._permits.give_back(permit)
+        raise errors.RateLimited("global", retry_after=0.0, why=errors.PERMIT_EXPIRED)
 
     def _count_call(self, call: Call, status: str, seconds: float) -> None:
         self._metrics.count(call.route.template, status, seconds, lane=call.purpose.lane.value)

@@ -60,6 +60,17 @@ def roles_are_fresh(membership: model.Membership, *, now: float, max_age: float)
     return membership.roles_at is not None and now - membership.roles_at < max_age
 
 
+LONGEST_LEASE = 300.0
+"""Most seconds of any lease or lock. One that seems to last longer was stored before the clock was set back."""
+FARTHEST_TURN = 3_600.0
+"""Seconds beyond which a due time counts as one from before the clock was set back: waits of jobs are far shorter."""
+
+
+def is_held(until: float, now: float) -> bool:
+    """Return whether a lease that ends at *until* is held, by the clock that shows *now*."""
+    return now < until <= now + LONGEST_LEASE
+
+
 def backoff(attempts: int, *, base: float, rng: random.Random = RANDOM) -> float:
     """
     Return the seconds to wait before the next attempt: *base* doubled for each failure after the first, ±25 %.

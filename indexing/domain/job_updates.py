@@ -69,3 +69,18 @@ def revision_of(turn: int, step: int) -> int:
     2**20 changes a turn are far beyond the 200 guilds a user can have, and 2**33 turns fit into 53 bits.
     """
     return (turn << 20) | step
+
+
+def fail_open_tasks(job: model.Job, tasks: Iterable[model.GuildTask]) -> dict[int, model.GuildTask]:
+    """Return the open tasks of a failed job, failed with its reason, so that they can be retried."""
+    return {
+        task.guild_id: dataclasses.replace(
+            task,
+            state=model.TaskState.FAILED,
+            reason=job.reason,
+            retry_at=0.0,
+            revision=revision_of(job.turn, LAST_STEPS + step),
+        )
+        for step, task in enumerate(tasks)
+        if not task.state.terminal
+    }

@@ -351,8 +351,8 @@ class User:
         listed_at: When the guild list was requested; None before the first.
         memberships: By guild; ended ones are left out.
         list_proven: Whether the guild list was read with a pair that is proven to be the user's.
-        shown_until: When what is stored is no longer shown, because the user's consent has ended; a credential that is
-            proven later shows it again.
+        shown_until: When what is stored is no longer shown, until a credential is proven: consent has ended.
+        erasure: The latest erasure of the user's data; None without one. A write from before it changes nothing.
     """
 
     user_id: int
@@ -362,6 +362,7 @@ class User:
     preferences: Preferences
     list_proven: bool = True
     shown_until: float = math.inf
+    erasure: int | None = None
 
     def shown_memberships(self, now: float) -> Mapping[int, Membership]:
         """Return the memberships that may be shown: none any more once the user's consent has ended."""

@@ -15,6 +15,7 @@ from indexing.domain.token_pairs import REJECTED as REJECTED
 from indexing.domain.token_pairs import Authorization as Authorization
 from indexing.domain.token_pairs import Credential as Credential
 from indexing.domain.token_pairs import Credentials as Credentials
+from indexing.domain.token_pairs import PairVersions as PairVersions
 from indexing.domain.token_pairs import StoredCredential as StoredCredential
 
 Clock = Callable[[], float]
@@ -136,11 +137,24 @@ class Users(Protocol):
     an old response changes nothing, however late its write arrives.
     """
 
-    async def put_credential(self, user_id: int, credential: Credential) -> None:
-        """Store a proven credential, encrypted, in place of every older one; what is stored is shown again."""
+    async def pair_versions(self, user_id: int) -> PairVersions:
+        """Return what is stored of the user's pairs, for the write of another."""
 
-    async def put_unproven(self, user_id: int, credential: Credential) -> None:
-        """Store a credential that is not proven, encrypted, beside the one in use."""
+    async def put_credential(self, user_id: int, credential: Credential, *, over: PairVersions | None = None) -> bool:
+        """
+        Store a proven credential, encrypted, in place of every older one; what is stored is shown again.
+
+        Args:
+            user_id: The user.
+            credential: The pair.
+            over: What was stored before Discord was asked about the pair; None for what is stored now.
+
+        Returns:
+            False when another write came between; then nothing is changed.
+        """
+
+    async def put_unproven(self, user_id: int, credential: Credential, *, over: PairVersions | None = None) -> bool:
+        """Store a credential that is not proven, encrypted, beside the one in use; otherwise as `put_credential`."""
 
     async def credential(self, user_id: int) -> Credential:
         """Return the newest usable credential, proven or not. Raises errors.CredentialMissing or ReauthRequired."""
@@ -157,7 +171,7 @@ class Users(Protocol):
     async def put_preferences(
         self, user_id: int, preferences: model.Preferences, fields: Collection[str] = ("pinned", "muted")
     ) -> None:
-        """Replace these fields of the user's preferences."""
+        """Replace these fields. Raises errors.StoreUnavailable also when others change them at the same time."""
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """
@@ -309,7 +323,11 @@ class Jobs(Protocol):
         """
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
-        """Return active jobs whose next turn was due before *now*, most overdue first."""
+        """
+        Return active jobs whose next turn was due before *now*, most overdue first.
+
+        And those that are due beyond `freshness.FARTHEST_TURN`: the clock was set back since.
+        """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -360,6 +378,9 @@ class UserData(Protocol):
 
     async def erase_roster(self, user_id: int) -> None:
         """Erase the roster; called last, because it lists the guilds to check."""
+
+    async def purge(self) -> int:
+        """Delete what is left of erasures that are more than a day ago; returns how many documents."""
 
 
 class UserBudgets(Protocol):

@@ -59,6 +59,7 @@ class StoredCredential:
         locked_until: When the renewal lock of one process expires; 0 when it is not locked.
         refused: Whether only the user can renew it.
         doubted_at: When Discord first refused this access token with a 401; 0 if it never did or has accepted it since.
+        doubts: Number of changes of `doubted_at`.
         proven: Whether Discord has confirmed that the pair is the user's.
         has_newer: Whether a newer pair that is not refused is stored beside it, in `ports.Dependencies.unproven`.
     """
@@ -68,8 +69,28 @@ class StoredCredential:
     locked_until: float
     refused: bool
     doubted_at: float = 0.0
+    doubts: int = 0
     proven: bool = False
     has_newer: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PairVersions:
+    """
+    What is stored of a user's pairs at one moment; a write that is decided then changes nothing once this has changed.
+
+    Attributes:
+        in_use, unproven: Version of each pair; None when there is none, or it has none.
+        erasure: The latest erasure of the user's data; None without one.
+        known: Whether the user has a document.
+        gone: Whether the document holds nothing but the erasure.
+    """
+
+    in_use: str | None = None
+    unproven: str | None = None
+    erasure: int | None = None
+    known: bool = False
+    gone: bool = False
 
 
 class Credentials(Protocol):
@@ -116,8 +137,12 @@ class Credentials(Protocol):
         Nothing is shown to the user any more if it was the pair in use.
         """
 
-    async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
-        """Note when Discord refused the access token, 0 to forget it; changes nothing when the pair has changed."""
+    async def mark_doubted(self, user_id: int, *, version: str | None, doubts: int, at: float) -> None:
+        """
+        Note when Discord refused the access token, 0 to forget it.
+
+        Changes nothing when the pair or its number of `doubts` has changed.
+        """
 
     async def mark_refused(self, user_id: int, *, version: str | None, shown_until: float) -> bool:
         """

@@ -53,6 +53,7 @@ class _InstrumentedPool(redis.asyncio.BlockingConnectionPool):
         if self.server_metrics is not None and borrowed_at is not None:
             seconds = time.perf_counter() - borrowed_at
             self.server_metrics.redis.observe(seconds)
+            self.server_metrics.redis_speed.observe(seconds)
             tracing.record_span("redis", seconds)
             if not connection.is_connected:
                 self.server_metrics.redis_errors.inc()

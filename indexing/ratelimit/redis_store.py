@@ -72,6 +72,7 @@ class RedisBudgetStore:
         self._now = now
         self._scripts: dict[limits.LimiterParameters, Any] = {}
         self._fleet_clock = fleet_clock.FleetClock()
+        self._shown: tuple[float, float] | None = None
         self.incarnation = 0
         """Names the state that Redis had at the last exchange: another number after a loss; 0 before the first."""
 
@@ -96,6 +97,7 @@ class RedisBudgetStore:
         moment_ms, redis_ms, incarnation, epoch, results, decisions = reply
         self._fleet_clock.update(fleet_clock.Reading(moment_ms, sent_at, self._clock(), epoch, incarnation), redis_ms)
         self.incarnation = incarnation
+        self._shown = redis_ms / 1000, self._clock()
         user_capacity = parameters.user_budget.capacity
         return (
             [codec.decode_settlement_result(one) for one in results],
@@ -104,6 +106,10 @@ class RedisBudgetStore:
                 for one, request in zip(decisions, requests, strict=True)
             ],
         )
+
+    def redis_time(self) -> float | None:
+        """Return the epoch second that Redis' clock shows now, by the last exchange; None before the first."""
+        return None if self._shown is None else self._shown[0] + self._clock() - self._shown[1]
 
     async def snapshot(self, parameters: limits.LimiterParameters, user_ids: Sequence[int]) -> list[limits.BudgetState]:
         """Read in three round trips; each budget is consistent, the list is not of one moment."""

@@ -106,7 +106,7 @@ class IndexingSettings(fields.Group):
     """Seconds after which a turn starts no further guild, so that many users share few threads. While its process has
     a spare thread, results extend the turn by as much, up to 30 s."""
 
-    turn_lease: float = pydantic.Field(default=40.0, gt=0)
+    turn_lease: float = pydantic.Field(default=40.0, gt=0, le=300)
     """Seconds after which a turn without a sign of life is given to another worker.
     Must exceed INDEXING_TURN_TIME plus twice DISCORD_TIMEOUT; the default adds 15 s for slow stores."""
 
@@ -116,7 +116,7 @@ class IndexingSettings(fields.Group):
     retry_base: float = pydantic.Field(default=5.0, gt=0)
     """Seconds before the second attempt; doubled for each further one, with jitter."""
 
-    guild_lease: float = pydantic.Field(default=25.0, gt=0)
+    guild_lease: float = pydantic.Field(default=25.0, gt=0, le=300)
     """Seconds for which one process may read a guild alone.
     Must exceed DISCORD_TIMEOUT; the default adds 15 s for slow stores."""
 

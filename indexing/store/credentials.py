@@ -21,8 +21,8 @@ from cryptography import exceptions
 from cryptography.hazmat.primitives.ciphers import aead
 
 from indexing import errors
-from indexing.domain import ports
-from indexing.store import database, writer
+from indexing.domain import freshness, ports
+from indexing.store import database, tombstones, writer
 
 ID_BYTES = 4
 NONCE_BYTES = 12
@@ -62,9 +62,24 @@ class Vault:
             raise CannotOpen from error
 
 
-FIELDS = ("credential", "scopes", "expires_at", "reauth", "mark", "locked_until", "doubted_at", "proof", "brought_by")
+FIELDS = (
+    "credential",
+    "scopes",
+    "expires_at",
+    "reauth",
+    "mark",
+    "locked_until",
+    "doubted_at",
+    "doubts",
+    "proof",
+    "brought_by",
+)
 UNPROVEN = "unproven"
 """Sub-document of a pair that is not proven yet, with the same fields as the pair in use."""
+VERSIONS = {"mark": 1, f"{UNPROVEN}.mark": 1, **tombstones.FIELDS}
+"""Projection of `ports.PairVersions`."""
+MOST_DELETES = 5
+"""Attempts to delete the pairs, each of which lost a race against another write of them."""
 BESIDE = {f"{UNPROVEN}.mark": 1, f"{UNPROVEN}.reauth": 1}
 """Projection of whether there is a newer pair that is not refused."""
 
@@ -84,6 +99,7 @@ def sealed(safe: Vault, user_id: int, credential: ports.Credential, *, proven: b
         "mark": uuid.uuid4().hex,
         "locked_until": 0.0,
         "doubted_at": 0.0,
+        "doubts": 0,
         "proof": _proof(credential) if proven else b"",
         "brought_by": credential.brought_by,
     }
@@ -91,7 +107,22 @@ def sealed(safe: Vault, user_id: int, credential: ports.Credential, *, proven: b
 
 def shown_again() -> database.Document:
     """Return the rest of the update that puts a proven pair in use: readers see the user again."""
-    return {"$unset": {UNPROVEN: "", "shown_until": ""}, "$inc": {"version": 1}}
+    return {"$unset": {UNPROVEN: "", "shown_until": "", **tombstones.RETURNED}, "$inc": {"version": 1}}
+
+
+def versions_of(row: database.Document | None) -> ports.PairVersions:
+    """Return what a user's document, which may be missing, says about the pairs."""
+    if row is None:
+        return ports.PairVersions()
+    unproven = (row.get(UNPROVEN) or {}).get("mark")
+    return ports.PairVersions(
+        row.get("mark"), unproven, row.get("erased"), known=True, gone=tombstones.is_tombstone(row)
+    )
+
+
+def as_known(user_id: int, known: ports.PairVersions) -> database.Document:
+    """Return the filter of a user's document whose pairs have not changed since."""
+    return {"_id": user_id, "erased": known.erasure, "mark": known.in_use, f"{UNPROVEN}.mark": known.unproven}
 
 
 def _proof(credential: ports.Credential) -> bytes:
@@ -152,6 +183,7 @@ class Credentials:
             locked_until=row.get("locked_until", 0.0),
             refused=row.get("reauth", False),
             doubted_at=row.get("doubted_at", 0.0),
+            doubts=row.get("doubts", 0),
             proven=row.get("proof") == _proof(pair),
             has_newer=not self._slot and bool(newer) and not newer.get("reauth"),
         )
@@ -159,7 +191,10 @@ class Credentials:
     async def lock(self, user_id: int, *, version: str | None, now: float, until: float) -> str | None:
         """Lock the pair for renewal; returns the new version, None when it is locked or has changed."""
         ours = uuid.uuid4().hex
-        free = {"locked_until": {"$not": {"$gt": now}}, "credential": {"$ne": None}}
+        free = {
+            "locked_until": {"$not": {"$gt": now, "$lte": now + freshness.LONGEST_LEASE}},
+            "credential": {"$ne": None},
+        }
         locked = await self._change(user_id, version, {"mark": ours, "locked_until": until}, only_if=free)
         return ours if locked else None
 
@@ -183,21 +218,41 @@ class Credentials:
         gone = {"$unset": self._paths(dict.fromkeys(unset, ""))}
         return await self._update(user_id, version, self._end(fields, 0.0) | gone)
 
-    async def mark_doubted(self, user_id: int, *, version: str | None, at: float) -> None:
-        """Note when Discord refused the access token; changes nothing when the pair has changed."""
-        await self._change(user_id, version, {"doubted_at": at})
+    async def mark_doubted(self, user_id: int, *, version: str | None, doubts: int, at: float) -> None:
+        """Note when Discord refused the access token; changes nothing when the pair or its doubts have changed."""
+        # Not a new version, which would take the lock from the process that renews the pair.
+        as_read = {"doubts": doubts or {"$in": [None, 0]}}
+        await self._change(user_id, version, {"doubted_at": at, "doubts": doubts + 1}, only_if=as_read)
 
     async def mark_refused(self, user_id: int, *, version: str | None, shown_until: float) -> bool:
         """Note that only the user can renew the pair; False when it has changed."""
         return await self._update(user_id, version, self._end({"reauth": True, "locked_until": 0.0}, shown_until))
 
     async def delete(self, user_id: int, *, shown_until: float) -> ports.Credential | None:
-        """Erase both pairs, in one write; returns what the one in use was, else the other."""
-        gone = ("credential", "scopes", "expires_at", "reauth", "locked_until", "doubted_at", "brought_by", UNPROVEN)
+        """
+        Erase both pairs, in one write; returns what the one in use was, else the other.
+
+        Only the pairs that are stored now: a copy that is delivered late erases no pair of a later login.
+        """
+        for _ in range(MOST_DELETES):
+            with database.translated():
+                row = await self._users.find_one({"_id": user_id}, VERSIONS)
+            known = versions_of(row)
+            if not known.known or known.gone:
+                return None
+            done, pair = await self._delete(user_id, known, shown_until)
+            if done:
+                return pair
+        raise errors.StoreUnavailable("the user's pairs change too fast to be deleted; try again")
+
+    async def _delete(
+        self, user_id: int, known: ports.PairVersions, shown_until: float
+    ) -> tuple[bool, ports.Credential | None]:
+        gone = ("credential", "scopes", "expires_at", "reauth", "locked_until", "doubted_at", "doubts", "brought_by", UNPROVEN)
         change = _ended({"mark": uuid.uuid4().hex}, shown_until)
         with database.translated():
             row = await self._users.find_one_and_update(
-                {"_id": user_id},
+                as_known(user_id, known),
                 change | {"$unset": dict.fromkeys(gone, "")},
                 projection=[*FIELDS, UNPROVEN],
                 return_document=pymongo.ReturnDocument.BEFORE,
@@ -206,8 +261,8 @@ class Credentials:
         for pair in (row or {}, (row or {}).get(UNPROVEN) or {}):
             if pair.get("credential"):
                 with contextlib.suppress(CannotOpen):
-                    return opened(self._safe, user_id, pair)
-        return None
+                    return True, opened(self._safe, user_id, pair)
+        return row is not None, None
 
     async def _change(
         self, user_id: int, version: str | None, fields: database.Document, *, only_if: database.Document | None = None
@@ -218,7 +273,8 @@ class Credentials:
         self, user_id: int, version: str | None, change: database.Document, *, only_if: database.Document | None = None
     ) -> bool:
         """Change the user's document if the pair still has its version; returns whether it had."""
-        wanted = {"_id": user_id} | self._paths({"mark": version} | (only_if or {}))
+        pair = {"mark": version} if version is not None else {"mark": None, "credential": {"$ne": None}}
+        wanted = {"_id": user_id} | self._paths(pair | (only_if or {}))
         with database.translated():
             done = await self._users.update_one(wanted, change)
         if done.matched_count and "$inc" in change:

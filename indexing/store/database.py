@@ -11,6 +11,7 @@ Measured here, because pymongo's listeners cost four times as much as the measur
 
 import asyncio
 import contextlib
+import datetime
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from collections.abc import Collection as AnyCollection
@@ -118,6 +119,20 @@ async def insert_new(collection: Collection, rows: list[Document]) -> set[Any]:
     return set(ids)
 
 
+async def delete_as_read(collection: Collection, rows: list[Document]) -> int:
+    """
+    Delete documents that are as they were read, by all given fields; returns how many.
+
+    So a copy of the statement that is delivered late deletes nothing that was stored since.
+    """
+    if not rows:
+        return 0
+    fields = {name: None for row in rows for name in row}
+    deletes = [pymongo.DeleteOne({name: row.get(name) for name in fields}) for row in rows]
+    with translated():
+        return int((await collection.bulk_write(deletes, ordered=False)).deleted_count)
+
+
 def _only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
     failed = error.details.get("writeErrors", [])
     unconfirmed = error.details.get("writeConcernErrors")
@@ -192,6 +207,7 @@ COMMANDS = {
     "update_one": "update",
     "update_many": "update",
     "bulk_write": "update",
+    "replace_one": "update",
     "delete_one": "delete",
     "delete_many": "delete",
     "count_documents": "aggregate",
@@ -220,6 +236,13 @@ class MeasuredDatabase:
 def unmeasured(db: Database) -> Database:
     """Return the driver's own database, for commands that no operation of a caller waits for."""
     return db._database if isinstance(db, MeasuredDatabase) else db  # noqa: SLF001 -- of this module
+
+
+async def read_clock(db: Database) -> float | None:
+    """Return the epoch second that the primary's clock shows; None when the server does not tell."""
+    with translated():
+        shown = (await unmeasured(db).command("hello")).get("localTime")
+    return shown.replace(tzinfo=datetime.UTC).timestamp() if shown is not None else None
 
 
 class MeasuredCollection:
@@ -268,6 +291,7 @@ class Timed:
         self._command = command
         self._took = seen.mongodb.labels(command)
         self._failed = seen.mongodb_errors.labels(command)
+        self._speed = seen.mongodb_speed
 
     async def __call__(self, *given: Any, **options: Any) -> Any:  # noqa: ANN401 -- motor's
         """Ask, and note how long it took and whether it failed."""
@@ -282,4 +306,5 @@ class Timed:
         finally:
             seconds = time.perf_counter() - begun
             self._took.observe(seconds)
+            self._speed.observe(seconds)
             tracing.record_span("mongodb", seconds, self._command)

@@ -4,13 +4,18 @@ Everything that MongoDB holds of one user, for an erasure.
 Nothing is looked for by reading whole collections: each has an index that leads to the user.
 """
 
+import contextlib
 import datetime
 from collections.abc import Collection
 
-from indexing.store import database
+import pymongo
+import pymongo.errors
 
-TOMBSTONE_KEPT = datetime.timedelta(days=1)
-"""How long a tombstone is kept: far longer than a turn may be queued, or a write delayed."""
+from indexing import errors
+from indexing.store import database, tombstones
+
+MOST_TRIES = 20
+"""Attempts to erase a user's document, each of which lost a race against another write of it."""
 
 
 NOT_FED = {"live": {"$ne": True}}
@@ -33,18 +38,53 @@ class MongoUserData:
         guild_ids = await self.list_guilds(user_id)
         alone = {"$in": sorted(set(guild_ids) - await self._shared(guild_ids, user_id))}
         wanted = (
-            (self._users, {"_id": user_id}),
-            (self._rosters, {"_id": user_id}),
+            (self._rosters, {"_id": user_id, "guild_ids": {"$ne": None}}),
             (self._jobs, {"user_id": user_id}),
             (self._requests, {"user_id": user_id}),
             (self._guilds, {"_id": alone, **NOT_FED}),
         )
         with database.translated():
-            return {collection.name: await collection.count_documents(those) for collection, those in wanted}
+            row = await self._users.find_one({"_id": user_id}, tombstones.FIELDS)
+            counts = {collection.name: await collection.count_documents(those) for collection, those in wanted}
+        return {self._users.name: int(row is not None and not tombstones.is_tombstone(row)), **counts}
 
     async def erase_user(self, user_id: int) -> None:
-        """Erase the document with credential, preferences and rights: from now on nothing of this user begins."""
-        await _erase(self._users, {"_id": user_id})
+        """
+        Erase the document with credential, preferences and rights: from now on nothing of this user begins.
+
+        A tombstone replaces it. A copy of the write that is delivered late erases no user who has returned.
+        """
+        for _ in range(MOST_TRIES):
+            with database.translated():
+                row = await self._users.find_one({"_id": user_id}, tombstones.FIELDS)
+            left = tombstones.of_user(row)
+            try:
+                with database.translated():
+                    if row is None:
+                        await self._users.insert_one({"_id": user_id, **left})
+                        return
+                    wanted = {"_id": user_id, "version": row.get("version")}
+                    if (await self._users.replace_one(wanted, left)).matched_count:
+                        return
+            except pymongo.errors.DuplicateKeyError:
+                continue
+        raise errors.StoreUnavailable("the user's data changes too fast to be erased; try again")
+
+    async def purge(self) -> int:
+        """Delete the tombstones of users who were erased more than a day ago; returns how many documents."""
+        before = datetime.datetime.now(tz=datetime.UTC) - tombstones.KEPT
+        with database.translated():
+            old = {"erased_at": {"$lt": before}, "erased": {"$gt": 0}}
+            rows = await self._users.find(old, tombstones.FIELDS).to_list(None)
+        left = [row for row in rows if tombstones.is_tombstone(row)]
+        if not left:
+            return 0
+        rosters = [pymongo.DeleteOne({"_id": row["_id"], "erased": row["erased"], "guild_ids": None}) for row in left]
+        users = [pymongo.DeleteOne({"_id": row["_id"], "version": row["version"]}) for row in left]
+        with database.translated():
+            done = await self._rosters.bulk_write(rosters, ordered=False)
+            deleted = int(done.deleted_count)
+            return deleted + int((await self._users.bulk_write(users, ordered=False)).deleted_count)
 
     async def list_jobs(self, user_id: int) -> list[str]:
         """Return the ids of the user's jobs."""
@@ -55,7 +95,7 @@ class MongoUserData:
     async def erase_jobs(self, job_ids: Collection[str]) -> None:
         """Erase jobs with their tasks. A tombstone for each is written first."""
         if job_ids:
-            until = datetime.datetime.now(tz=datetime.UTC) + TOMBSTONE_KEPT
+            until = datetime.datetime.now(tz=datetime.UTC) + tombstones.KEPT
             await database.insert_new(self._erased, [{"_id": job_id, "expires_at": until} for job_id in job_ids])
             await _erase(self._jobs, {"_id": {"$in": list(job_ids)}})
 
@@ -72,7 +112,7 @@ class MongoUserData:
         """Return the guilds that the user is or was a member of."""
         with database.translated():
             row = await self._rosters.find_one({"_id": user_id}, {"guild_ids": 1, "former": 1})
-        return [*row["guild_ids"], *row.get("former", ())] if row else []
+        return [*row.get("guild_ids", ()), *row.get("former", ())] if row else []
 
     async def erase_guilds(self, guild_ids: Collection[int], *, but: int) -> None:
         """
@@ -81,13 +121,29 @@ class MongoUserData:
         A guild without its document has no lease, so a fetch under way stores nothing. A user who lists one of them in
         between has their roster written before, and stores the guild again when it is missing (usecases/guild_lists).
         """
-        alone = set(guild_ids) - await self._shared(guild_ids, but)
-        if alone:
-            await _erase(self._guilds, {"_id": {"$in": sorted(alone)}, **NOT_FED})
+        wanted = {"_id": {"$in": list(guild_ids)}, **NOT_FED}
+        with database.translated():
+            found = await self._guilds.find(wanted, {"version": 1, "looked_at": 1}).to_list(None)
+        shared = await self._shared(guild_ids, but)
+        await database.delete_as_read(self._guilds, [row for row in found if row["_id"] not in shared])
 
     async def erase_roster(self, user_id: int) -> None:
-        """Erase the roster, last: it says which guilds there are to look at."""
-        await _erase(self._rosters, {"_id": user_id})
+        """
+        Erase the roster, last: it says which guilds there are to look at.
+
+        What is left names the erasure, so that no list from before it recreates the roster.
+        """
+        with database.translated():
+            row = await self._users.find_one({"_id": user_id}, tombstones.FIELDS)
+        erased = (row or {}).get("erased")
+        if erased is None:
+            with database.translated():
+                found = await self._rosters.find({"_id": user_id}, {"mark": 1}).to_list(None)
+            await database.delete_as_read(self._rosters, found)
+            return
+        change = {"$set": {"erased": erased}, "$unset": dict.fromkeys(("guild_ids", "former", "mark"), "")}
+        with contextlib.suppress(pymongo.errors.DuplicateKeyError), database.translated():
+            await self._rosters.update_one({"_id": user_id, "erased": {"$ne": erased}}, change, upsert=True)
 
     async def _shared(self, guild_ids: Collection[int], but: int) -> set[int]:
         wanted = set(guild_ids)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pymongo
 
-from indexing.domain import model, reasons
+from indexing.domain import freshness, model, reasons
 from indexing.store import database, guild_codec, shards, writer
 
 SCHEMA = 2
@@ -53,12 +53,10 @@ SHOWN = {"version": 1, "fetched_at": 1, "access": 1, "next_refresh_at": 1, "sess
 """Projection for the version check of a cached guild."""
 FED_STEP = 900.0
 """Seconds by which the refresh of a guild is postponed while the Gateway feeds it."""
-VIEW_STEP = 300.0
-"""Least seconds between two recorded views of a guild."""
+VIEW_STEP = 300.0  # least seconds between two recorded views of a guild
 SIZE_STEP = 0.2
 """Share by which a guild's size must change to be written: Discord's estimate varies constantly."""
-MANY = 1_000
-"""Most guilds in one query without their channels."""
+MANY = 1_000  # most guilds in one query without their channels
 FEW = 25
 """Guilds whose channels a purge holds at once, as many as a reader loads: some 60 KB, at the very most 300 MB."""
 PURGED = {"access": 1, "channels": 1, "activity": 1, "version": 1}
@@ -117,8 +115,8 @@ class Guilds:
     async def upsert_guilds(
         self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None, *, viewed_at: float | None = None
     ) -> set[int]:
-        """Store names, icons and sizes, and which of the guilds have our bot. Only changes are written."""
-        fields = {"name": 1, "icon": 1, "people": 1, "access": 1}
+        """Store names, icons and sizes, and which of the guilds have our bot. Only changes of what was read."""
+        fields = {"name": 1, "icon": 1, "people": 1, "access": 1, "version": 1}
         rows = await database.find_by_ids(self._guilds, [guild.guild_id for guild in guilds], fields)
         before = {row["_id"]: row for row in rows}
         new, changes, changed = [], [], []
@@ -133,7 +131,8 @@ class Guilds:
                     row |= {"looked_at": viewed_at, "waiting": 1}
                 new.append(row)
             elif any(old.get(name) != value for name, value in change.items()):
-                changes.append(pymongo.UpdateOne({"_id": guild.guild_id}, {"$set": change, "$inc": {"version": 1}}))
+                as_read = {"_id": guild.guild_id, "version": old.get("version")}
+                changes.append(pymongo.UpdateOne(as_read, {"$set": change, "$inc": {"version": 1}}))
                 changed.append(guild.guild_id)
         inserted = await database.insert_new(self._guilds, new)
         if changes:
@@ -143,15 +142,17 @@ class Guilds:
         return inserted
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
-        """Record that our bot is not in the guilds; their stored channels are hidden, with that reason."""
+        """Record that our bot is not in the guilds, unless one changes meanwhile; their stored channels are hidden."""
         if not guild_ids:
             return
-        was_in = {"_id": {"$in": list(guild_ids)}, "fetched_at": {"$ne": None}}
+        was_in = {"_id": {"$in": list(guild_ids)}, "fetched_at": {"$ne": None, "$not": {"$gt": now}}}
         with database.translated():
+            rows = await self._guilds.find(was_in, {"fence": 1, "fetched_at": 1}).to_list(None)
             # A new fencing token, so that a fetch in progress stores nothing.
-            removed = REMOVED | {"oldest_gone_at": now}
-            await self._guilds.update_many(was_in, {"$set": removed, "$inc": {"fence": 1, "version": 1}})
-        self._announce(guild_ids)
+            update = {"$set": REMOVED | {"oldest_gone_at": now}, "$inc": {"fence": 1, "version": 1}}
+            if rows:
+                await self._guilds.bulk_write([pymongo.UpdateOne(row, update) for row in rows], ordered=False)
+        self._announce([row["_id"] for row in rows])
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
         """Record views of guilds, and for which of them users wait."""
@@ -194,7 +195,7 @@ class Guilds:
         """Acquire the exclusive lease to fetch a guild; None if it is held or the guild was fetched since."""
         free = {
             "_id": guild_id,
-            "lease_until": {"$lte": now},
+            "lease_until": {"$not": {"$gt": now, "$lte": now + freshness.LONGEST_LEASE}},
             "fetched_at": {"$not": {"$gt": fetched_before}},
         }
         with database.translated():
@@ -254,9 +255,9 @@ class Guilds:
             unseen: database.Document = {"looked_at": {"$not": {"$gte": before}}}
             if proven.feeding:
                 unseen["$nor"] = [{"session": {"$in": sorted(proven.feeding)}, "live": True}]
-            rows = await self._guilds.find(unseen, {"_id": 1}).to_list(None)
+            rows = await self._guilds.find(unseen, {"version": 1, "looked_at": 1}).to_list(None)
         for at in range(0, len(rows), MANY):
-            erased += await self._erase_empty([row["_id"] for row in rows[at : at + MANY]])
+            erased += await self._erase_empty(rows[at : at + MANY])
         return erased
 
     async def _purge_gone(self, before: float) -> int:
@@ -275,12 +276,13 @@ class Guilds:
                     await self._guilds.bulk_write(changes, ordered=False)
         return erased
 
-    async def _erase_empty(self, guild_ids: list[int]) -> int:
+    async def _erase_empty(self, found: list[database.Document]) -> int:
         with database.translated():
-            rows = await self._rosters.find({"guild_ids": {"$in": guild_ids}}, {"guild_ids": 1}).to_list(None)
-            some = {guild_id for row in rows for guild_id in row["guild_ids"]}
-            done = await self._guilds.delete_many({"_id": {"$in": sorted(set(guild_ids) - some)}})
-        return int(done.deleted_count)
+            rows = await self._rosters.find(
+                {"guild_ids": {"$in": [row["_id"] for row in found]}}, {"guild_ids": 1}
+            ).to_list(None)
+        some = {guild_id for row in rows for guild_id in row["guild_ids"]}
+        return await database.delete_as_read(self._guilds, [row for row in found if row["_id"] not in some])
 
     async def _end_lease(
         self, guild_id: int, fence: int, change: database.Document, more: Mapping[str, int] | None = None

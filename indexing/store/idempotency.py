@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pymongo.errors
 
 from indexing.domain import ports
-from indexing.store import database
+from indexing.store import database, tombstones
 
 KEPT = datetime.timedelta(hours=24)
 
@@ -37,7 +37,9 @@ class MongoIdempotencyStore:
                 await self._requests.insert_one(row)
             except pymongo.errors.DuplicateKeyError:
                 return
-            about = {"_id": answered.user_id}
-            if answered.user_id is not None and not await self._users.find_one(about, {"_id": 1}):
+            if answered.user_id is None:
+                return
+            user = await self._users.find_one({"_id": answered.user_id}, tombstones.FIELDS)
+            if user is None or tombstones.is_tombstone(user):
                 # The user was erased meanwhile. Checked after the insert, so that one of the two always sees the other.
                 await self._requests.delete_one({"_id": key})

@@ -25,7 +25,7 @@ import pymongo
 import pymongo.errors
 
 from indexing import errors
-from indexing.domain import job_callers, job_updates, model
+from indexing.domain import freshness, job_callers, job_updates, model
 from indexing.store import database, writer
 
 TRIES = 3
@@ -157,10 +157,12 @@ class Jobs:
         return await self._writer.update(_owned(job), {"$set": change}, ordered=True)
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
-        """Return active jobs whose next turn was due before *now*, most overdue first."""
+        """Return active jobs whose next turn was due before *now*, or is due so late that the clock was set back."""
         with database.translated():
             late = self._jobs.find({"active": True, "next_turn_at": {"$lt": now}}, HEAD)
             rows = await late.sort("next_turn_at", pymongo.ASCENDING).limit(limit).to_list(None)
+            far = {"active": True, "next_turn_at": {"$gt": now + freshness.FARTHEST_TURN}}
+            rows += await self._jobs.find(far, HEAD).limit(limit - len(rows)).to_list(None) if len(rows) < limit else []
         return [job_of(row) for row in rows]
 
     def _fields(self, job: model.Job) -> database.Document:

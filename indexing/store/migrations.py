@@ -204,6 +204,7 @@ def _index(collection: str, *keys: str, name: str = "", **options: object) -> In
 
 SHARED = (
     _index("users", "reauth", name="reauth", partialFilterExpression={"reauth": True}),
+    _index("users", "erased_at", name="erased", partialFilterExpression={"erased": {"$gt": 0}}),
     _index("guilds", "looked_at"),
     _index("jobs", "user_id", name="one_active", unique=True, partialFilterExpression={"active": True}),
     _index("jobs", "user_id", "-created_at"),

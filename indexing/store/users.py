@@ -12,6 +12,7 @@ name too many users of a guild, and never too few.
 | what | round trips |
 |---|---|
 | everything about a user (`load`) | 1 |
+| a credential, preferences | 2 |
 | a guild list | 1, 2 when guilds were added, 3 when some were left; 2 more when one was left meanwhile |
 | a role response | 1, 3 when the user has left |
 """
@@ -24,10 +25,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
+import pymongo.errors
 
 from indexing import errors
 from indexing.domain import id_sets, model, ports
-from indexing.store import credentials, database, writer
+from indexing.store import credentials, database, tombstones, writer
 
 MOST_FORMER = 500
 """Most guilds that a roster keeps after the user left them; the latest are kept."""
@@ -51,10 +53,13 @@ INDEX = {
     "reauth": 1,
     "scopes": 1,
     "mark": 1,
+    "erased": 1,
 }
 """Projection of everything except the credential."""
 SCHEMA = 1
 """Number of the format of `rights`. A list of a newer one counts as none, and none of this one replaces it."""
+MOST_TRIES = 5
+"""Attempts to replace the preferences, each of which lost a race against another write of them."""
 CHANGED_AT = "roles_changed_at."
 PER_GUILD = ("role_ids", "roles_at", "roles_changed_at", "looked_at")
 """Maps from a guild's id to one value."""
@@ -63,7 +68,7 @@ _RIGHTS = msgspec.msgpack.Decoder(list[tuple[int, bool, int]])
 
 
 class Users:
-    """Port `ports.Users`. Round trips: one for each method, up to three for `replace_guild_list`."""
+    """Port `ports.Users`. Round trips: one for each method, two for a write, up to three for `replace_guild_list`."""
 
     def __init__(
         self,
@@ -79,19 +84,45 @@ class Users:
         self._announce = announce
         self._writer = writer.Writer(self._users, observe=observe, announce=announce)
 
-    async def put_credential(self, user_id: int, credential: ports.Credential) -> None:
-        """Store the credential, encrypted, in place of any older one."""
-        change = {"$set": credentials.sealed(self._safe, user_id, credential, proven=True)} | credentials.shown_again()
-        await self._change_or_insert(user_id, change)
-
-    async def put_unproven(self, user_id: int, credential: ports.Credential) -> None:
-        """Store a credential that is not proven, encrypted, beside the one in use."""
-        fields = credentials.sealed(self._safe, user_id, credential, proven=False)
-        first = {"version": database.first_version()}
+    async def pair_versions(self, user_id: int) -> ports.PairVersions:
+        """Return what is stored of the user's pairs."""
         with database.translated():
-            await self._users.update_one(
-                {"_id": user_id}, {"$set": {credentials.UNPROVEN: fields}, "$setOnInsert": first}, upsert=True
-            )
+            return credentials.versions_of(await self._users.find_one({"_id": user_id}, credentials.VERSIONS))
+
+    async def put_credential(
+        self, user_id: int, credential: ports.Credential, *, over: ports.PairVersions | None = None
+    ) -> bool:
+        """Store the credential, encrypted, in place of any older one; False when another write came between."""
+        fields = credentials.sealed(self._safe, user_id, credential, proven=True)
+        return await self._put(user_id, {"$set": fields} | credentials.shown_again(), over)
+
+    async def put_unproven(
+        self, user_id: int, credential: ports.Credential, *, over: ports.PairVersions | None = None
+    ) -> bool:
+        """Store a credential that is not proven, encrypted, beside the one in use; False as for `put_credential`."""
+        fields = credentials.sealed(self._safe, user_id, credential, proven=False)
+        return await self._put(user_id, {"$set": {credentials.UNPROVEN: fields}}, over)
+
+    async def _put(self, user_id: int, update: database.Document, over: ports.PairVersions | None) -> bool:
+        known = await self.pair_versions(user_id) if over is None else over
+        if not known.known:
+            return await self._insert(user_id, update["$set"])
+        if known.gone:
+            update = {**update, "$inc": {"version": 1}, "$unset": update.get("$unset", {}) | tombstones.RETURNED}
+        with database.translated():
+            done = await self._users.update_one(credentials.as_known(user_id, known), update)
+        self._announce([user_id])
+        return bool(done.matched_count)
+
+    async def _insert(self, user_id: int, fields: database.Document) -> bool:
+        """Store a new user; returns False when there is a document, if only of an erasure."""
+        try:
+            with database.translated():
+                await self._users.insert_one({"_id": user_id, "version": database.first_version(), **fields})
+        except pymongo.errors.DuplicateKeyError:
+            return False
+        self._announce([user_id])
+        return True
 
     async def credential(self, user_id: int) -> ports.Credential:
         """Return the newest usable credential. Raises errors.CredentialMissing or errors.ReauthRequired."""
@@ -107,44 +138,54 @@ class Users:
             raise errors.ReauthRequired(user_id)
         raise errors.CredentialMissing(user_id)
 
-    async def _change_or_insert(self, user_id: int, update: database.Document) -> None:
-        """Change the user's document, which is stored first if it is missing."""
-        with database.translated():
-            if not (await self._users.update_one({"_id": user_id}, update)).matched_count:
-                await database.insert_new(self._users, [{"_id": user_id, "version": database.first_version()}])
-                await self._users.update_one({"_id": user_id}, update)
-        self._announce([user_id])
-
     async def exists(self, user_id: int) -> bool:
         """Return whether anything is stored of the user."""
         with database.translated():
-            return await self._users.find_one({"_id": user_id}, {"_id": 1}) is not None
+            row = await self._users.find_one({"_id": user_id}, tombstones.FIELDS)
+        return row is not None and not tombstones.is_tombstone(row)
 
     async def load(self, user_id: int) -> model.User | None:
         """Return everything stored of the user except the credential; None when nothing is stored."""
         with database.translated():
             row = await self._users.find_one({"_id": user_id}, INDEX)
-        return user_of(row) if row else None
+        return user_of(row) if row and not tombstones.is_tombstone(row) else None
 
     async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
         """Return the versions of the stored users."""
         with database.translated():
-            rows = await self._users.find({"_id": {"$in": list(user_ids)}}, {"version": 1}).to_list(None)
-        return {row["_id"]: row.get("version", 0) for row in rows}
+            rows = await self._users.find({"_id": {"$in": list(user_ids)}}, tombstones.FIELDS).to_list(None)
+        return {row["_id"]: row.get("version", 0) for row in rows if not tombstones.is_tombstone(row)}
 
     async def put_preferences(
         self, user_id: int, preferences: model.Preferences, fields: Collection[str] = ("pinned", "muted")
     ) -> None:
         """Replace these fields of the user's preferences."""
         change = {field: list(getattr(preferences, field)) for field in fields}
-        await self._change_or_insert(user_id, {"$set": change, "$inc": {"version": 1}})
+        for _ in range(MOST_TRIES):
+            with database.translated():
+                row = await self._users.find_one({"_id": user_id}, {**tombstones.FIELDS, "preferred": 1})
+            if row is None:
+                if await self._insert(user_id, change):
+                    return
+                continue
+            as_read = {"_id": user_id, "erased": row.get("erased"), "preferred": row.get("preferred")}
+            update = {"$set": change, "$inc": {"version": 1, "preferred": 1}, "$unset": tombstones.RETURNED}
+            with database.translated():
+                done = await self._users.update_one(as_read, update)
+            if done.matched_count:
+                self._announce([user_id])
+                return
+        raise errors.StoreUnavailable("the user's preferences change too fast; try again")
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """Store the user's complete guild list; returns False and changes nothing if another was stored since."""
         listed = {guild.guild_id for guild in guilds}
         mark = b""
         if listed != known.memberships.keys():
-            mark = await self._grow_roster(known.user_id, listed | known.memberships.keys(), upsert=True)
+            found = await self._grow_roster(known.user_id, listed | known.memberships.keys(), known.erasure)
+            if found is None:
+                return False
+            mark = found
         if not await self._replace_list(known, guilds, asked_at):
             return False
         self._announce([known.user_id])
@@ -167,7 +208,7 @@ class Users:
             changed = [field for field in set_ if field.startswith(CHANGED_AT) and _names_known(field, known)]
             update: database.Document = {"$set": set_, "$inc": {"version": 1}} | ({"$unset": unset} if unset else {})
             # No upsert: the write must not recreate a user who was erased meanwhile.
-            wanted = {"_id": known.user_id, "listed_at": known.listed_at}
+            wanted = {"_id": known.user_id, "listed_at": known.listed_at, "erased": known.erasure}
             with database.translated():
                 done = await self._users.update_one(wanted | {field: {"$ne": None} for field in changed}, update)
                 if done.matched_count:
@@ -178,12 +219,29 @@ class Users:
             present = row.get("roles_changed_at") or {}
             left |= {field for field in changed if present.get(field.removeprefix(CHANGED_AT)) is None}
 
-    async def _grow_roster(self, user_id: int, guild_ids: AbstractSet[int], *, upsert: bool) -> bytes:
-        """Add guilds to the user's roster; returns a mark that it has until it grows again."""
+    async def _grow_roster(self, user_id: int, guild_ids: AbstractSet[int], erasure: int | None) -> bytes | None:
+        """
+        Add guilds to the roster of a user whose latest erasure is *erasure*; returns a mark until it grows again.
+
+        None when the user was erased since: the roster must not come back.
+        """
         mark = os.urandom(8)
-        update = {"$addToSet": {"guild_ids": {"$each": sorted(guild_ids)}}, "$set": {"mark": mark}}
+        changed = {"mark": mark} | ({} if erasure is None else {"erased": erasure})
+        update = {"$addToSet": {"guild_ids": {"$each": sorted(guild_ids)}}, "$set": changed}
+        try:
+            with database.translated():
+                await self._rosters.update_one(
+                    {"_id": user_id, "erased": {"$in": [None, erasure]}}, update, upsert=True
+                )
+        except pymongo.errors.DuplicateKeyError:
+            return None
+        return mark
+
+    async def _mark_roster(self, user_id: int) -> bytes:
+        """Give the roster a new mark, if there is one; returns the mark, which it has until it grows."""
+        mark = os.urandom(8)
         with database.translated():
-            await self._rosters.update_one({"_id": user_id}, update, upsert=upsert)
+            await self._rosters.update_one({"_id": user_id, "guild_ids": {"$ne": None}}, {"$set": {"mark": mark}})
         return mark
 
     async def _shrink_roster(self, user_id: int, former: AbstractSet[int], mark: bytes) -> None:
@@ -216,8 +274,7 @@ class Users:
         guild = str(known.guild_id)
         unset = {f"{name}.{guild}": "" for name in PER_GUILD}
         update = {"$unset": unset, "$inc": {"version": 1}}
-        # Nobody takes back the roster of a user who was erased meanwhile.
-        mark = await self._grow_roster(known.user_id, {known.guild_id}, upsert=False)
+        mark = await self._mark_roster(known.user_id)
         if not await self._writer.update(self._as_known(known), update):
             return False
         await self._shrink_roster(known.user_id, {known.guild_id}, mark)
@@ -298,6 +355,7 @@ def user_of(row: database.Document) -> model.User:
         preferences=model.Preferences(tuple(row.get("pinned", ())), tuple(row.get("muted", ()))),
         list_proven=is_list_proven(row),
         shown_until=shown_until(row),
+        erasure=row.get("erased"),
     )
 
 

@@ -222,6 +222,8 @@ REDIS_FAULT = Label("fault", ("evicts", "disk"))
 MONGODB_TROUBLE = Label(
     "trouble", ("away", "readonly", "login", "rights", "certificate", "unsupported", "full", "other")
 )
+SERVER = Label("server", ("mongodb", "redis"))
+IDLE_REASON = Label("reason", ("time", "permit", "limiter"))
 QUEUE = Label("queue", ("background", "other"))
 QUEUE_STATE = Label("state", ("live", "ready", "dead"))
 EXPORTED_BUDGET = Label("budget", ("global", "user", "invalid_requests"))

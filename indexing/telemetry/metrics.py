@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import prometheus_client
 
-from indexing.telemetry import metric_types, tracing
+from indexing.telemetry import metric_types, slow_servers, tracing
 
 SHARE_BUCKETS = (0.0, 0.02, 0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
 WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 SERVER_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 JOB_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+SLOW_MONGODB, SLOW_REDIS = 0.1, 0.05  # seconds
 AGE_BUCKETS = (1.0, 10.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0, 604_800.0, 2_592_000.0)
 
 
@@ -161,6 +162,12 @@ class IndexingMetrics(metric_types.Group):
             buckets=WAIT_BUCKETS,
         )
         self.turns = self._histogram("indexer_turn_seconds", "One turn of a job.", buckets=WAIT_BUCKETS)
+        self.idle_turns = self._counter(
+            "indexer_turns_without_task_total",
+            "Turns that completed no step of a guild task although one was due; time: none was started, permit: the "
+            "permit expired before its call, limiter: the limiter's Redis did not answer in time.",
+            metric_types.IDLE_REASON,
+        )
 
     def observe_milestone(self, milestone: str, seconds: float) -> None:
         """Record that a job reached a milestone *seconds* after its start."""
@@ -199,6 +206,19 @@ class ServerMetrics(metric_types.Group):
             "1 for the reason why this process cannot write to MongoDB now, tried every 5 seconds.",
             metric_types.MONGODB_TROUBLE,
         )
+        self.clock_difference = self._gauge(
+            "indexer_clock_difference_seconds",
+            "Seconds by which the clock of this machine is ahead of MongoDB's, which decides when turns are due.",
+        )
+        self.mongodb_speed = slow_servers.SlowServer("mongodb", SLOW_MONGODB)
+        self.redis_speed = slow_servers.SlowServer("redis", SLOW_REDIS)
+        slow = self._gauge(
+            "indexer_server_slow",
+            "1 while more than 5 % of this process' commands take longer: 100 ms to MongoDB, 50 ms to Redis.",
+            metric_types.SERVER,
+        )
+        slow.labels("mongodb").set_function(self.mongodb_speed.is_slow)
+        slow.labels("redis").set_function(self.redis_speed.is_slow)
 
 
 class ProcessMetrics(metric_types.Group):

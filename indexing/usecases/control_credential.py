@@ -4,14 +4,16 @@ Put, look at, and revoke a user's credential.
 A pair that a caller brings is proven first (prove_token.py). A revoked pair is deleted first and revoked at Discord
 second, so that no process uses it whatever fails in between.
 
-Round trips of a put: 1 to Discord, 2 for a refused token, each with 2 to Redis; 3 to MongoDB. For the pair that is in
-use already: 1 to MongoDB.
+Round trips of a put: 1 to Discord, 2 for a refused token, each with 2 to Redis; 4 to MongoDB. For the pair that is in
+use already: 2 to MongoDB.
 """
 
 import asyncio
 import dataclasses
 import enum
+import functools
 import hashlib
+from collections.abc import Awaitable, Callable
 
 from indexing import errors, settings
 from indexing.domain import model, ports
@@ -27,6 +29,10 @@ REFUSED_FOR = 600.0
 MOST_REFUSED = 10_000
 """Refused tokens that a process remembers; beyond that it forgets all of them."""
 
+LONGEST_PUT = 5.0
+"""Seconds after which a put stores nothing over a pair that was stored since it began."""
+AGAIN = 0.2
+"""Seconds after which a caller repeats a write that lost against another one."""
 CREDENTIAL_REVOKED = "CREDENTIAL_REVOKED"
 """Reason of a job that ended with the revocation of its user's credential."""
 REVOKE_PERMIT_WAIT = 1.0
@@ -90,8 +96,11 @@ class CredentialControl:
         Raises:
             errors.CredentialRejected: It is not the user's, or Discord refuses it; nothing is stored.
             errors.CallerStopped: Discord refused too many tokens that the caller brought; nothing is stored.
+            errors.CredentialBusy: Other writes of the user's pairs came between for seconds; nothing is stored.
             errors.StoreUnavailable: It may or may not be stored; call again.
         """
+        began_at = asyncio.get_running_loop().time()
+        over = await self._deps.users.pair_versions(user_id), began_at
         if await self._is_in_use(user_id, pair):
             return True
         key = hashlib.sha256(pair.access_token.encode()).digest()
@@ -99,13 +108,23 @@ class CredentialControl:
             raise errors.CredentialRefused
         proven = await self._prove_in_time(user_id, pair, key)
         if proven is None:
-            await self._deps.users.put_unproven(user_id, pair)
+            await self._store(user_id, over, functools.partial(self._deps.users.put_unproven, user_id, pair))
             self._log.info("credential_stored", user=user_id, verified=False)
             return False
         await prove_token.drop_unproven_list(self._deps, user_id)
-        await self._deps.users.put_credential(user_id, proven)
+        await self._store(user_id, over, functools.partial(self._deps.users.put_credential, user_id, proven))
         self._log.info("credential_stored", user=user_id, verified=True)
         return True
+
+    async def _store(
+        self, user_id: int, over: tuple[ports.PairVersions, float], put: Callable[..., Awaitable[bool]]
+    ) -> None:
+        """Store a pair over what was stored before; of concurrent calls the last wins, but not one that stood still."""
+        known, began_at = over
+        while not await put(over=known):
+            if asyncio.get_running_loop().time() - began_at > LONGEST_PUT:
+                raise errors.CredentialBusy(user_id, AGAIN)
+            known = await self._deps.users.pair_versions(user_id)
 
     async def get_status(self, user_id: int) -> CredentialStatus:
         """Return the status of the user's credential. One round trip, or two; raises errors.StoreUnavailable."""

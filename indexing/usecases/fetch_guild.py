@@ -93,7 +93,7 @@ class GuildStep:
             return _ended(work.task, model.TaskState.SKIPPED, work.guild.reason or reasons.NO_ACCESS)
         guild = self._reader.newest(work.guild)
         if not self._is_served_by(work, guild):
-            if guild.lease_until > now:
+            if freshness.is_held(guild.lease_until, now):
                 return self._retry_when_fetched_elsewhere(work.task)
             since = work.job.created_at if work.job.force else now - self._config.max_age
             read = await self._reader.fetch(read_channels.FetchRequest(guild, since, work.began), purpose)

@@ -287,10 +287,11 @@ class BotGuilds:
 
     async def verify_installed(self, guild_id: int, purpose: ports.Purpose) -> bool:
         """Return whether our bot is in a guild that refused it: one call instead of a listing of all guilds."""
+        asked_at = self._deps.clock()
         if await self._deps.discord.bot_is_in(guild_id, _without_user(purpose)):
             return True
         await self._change_cached(lambda cached: cached - {guild_id})
-        await self._record_removed({guild_id})
+        await self._record_removed({guild_id}, asked_at)
         return False
 
     async def _change_cached(self, change: Callable[[frozenset[int]], frozenset[int]]) -> None:
@@ -314,6 +315,7 @@ class BotGuilds:
     async def _list_and_store(
         self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose
     ) -> frozenset[int]:
+        asked_at = self._deps.clock()
         try:
             found = await self._deps.discord.bot_guilds(_without_user(purpose))
             if cached is None and not found:
@@ -326,11 +328,11 @@ class BotGuilds:
                 raise
             self._log.warning("bot_guilds_not_listed", reason=problem.reason, error=str(problem))
             return cached[0]
-        kept = await self._merge_listing(cached[0] if cached else frozenset(), found)
+        kept = await self._merge_listing(cached[0] if cached else frozenset(), found, asked_at)
         await self._deps.bot_guilds.store(kept, self._deps.clock())
         return kept
 
-    async def _merge_listing(self, before: frozenset[int], found: frozenset[int]) -> frozenset[int]:
+    async def _merge_listing(self, before: frozenset[int], found: frozenset[int], asked_at: float) -> frozenset[int]:
         """Return the set after a listing: missing guilds stay as suspects until their absence is confirmed."""
         now, lacking = self._deps.clock(), before - found
         known = await self._deps.bot_guilds.load_suspects()
@@ -343,12 +345,12 @@ class BotGuilds:
         if suspects:
             self._log.warning("bot_guilds_missing", guilds=len(suspects), removed=len(gone), listed=len(found))
         if gone:
-            await self._record_removed(gone)
+            await self._record_removed(gone, asked_at)
         return (before | found) - gone
 
-    async def _record_removed(self, guild_ids: Collection[int]) -> None:
+    async def _record_removed(self, guild_ids: Collection[int], asked_at: float) -> None:
         self._log.info("bot_removed", guilds=len(guild_ids), reason=reasons.BOT_REMOVED)
-        await self._deps.guilds.mark_bot_removed(guild_ids, self._deps.clock())
+        await self._deps.guilds.mark_bot_removed(guild_ids, asked_at)
 
 
 def _without_user(purpose: ports.Purpose) -> ports.Purpose:

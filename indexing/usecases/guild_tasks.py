@@ -96,6 +96,7 @@ class GuildTaskRunner:
             if outcome.throttled is not None:
                 # No call was made, so nothing is written: the next turn finds the task unchanged.
                 continue
+            run.completed = True
             if changed.state.terminal:
                 self._count_ended(run, changed)
             else:
@@ -123,7 +124,9 @@ class GuildTaskRunner:
             await run.wait_for_step()
 
     def _is_over(self, run: turn_state.TurnState) -> bool:
-        return run.abandoned or run.refusal is not None or self._deps.clock() >= run.until
+        """Return whether the turn starts no more tasks. However slow the servers are, a background turn starts one."""
+        in_time = self._deps.clock() < run.until or not (run.begun or run.limits.lane is model.Lane.INTERACTIVE)
+        return run.abandoned or run.refusal is not None or not in_time
 
     async def _wait_for_permit(self, run: turn_state.TurnState, refusal: errors.RateLimited) -> bool:
         """
@@ -184,6 +187,7 @@ class GuildTaskRunner:
         task = next(alone, None) or next(iter(ready), None)
         if task is not None:
             run.assigned.discard(task.guild_id)
+            run.begun = True
             if task.step is model.Step.CHANNELS:
                 run.queued.add(task.guild_id)
         return task

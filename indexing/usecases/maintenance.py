@@ -153,6 +153,6 @@ class Purger:
     async def purge(self) -> int:
         """Erase ended memberships, hidden channels and empty guilds; returns how many. errors.StoreUnavailable."""
         before = self._deps.clock() - self._config.retention
-        erased = await self._deps.guilds.purge(before)
+        erased = await self._deps.guilds.purge(before) + await self._deps.user_data.purge()
         self._log.info("purged", documents=erased)
         return erased

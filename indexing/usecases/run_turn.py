@@ -15,7 +15,16 @@ from typing import Any
 from indexing import concurrency, errors, settings
 from indexing.domain import freshness, job_updates, model, ports, ranking, reasons, turns
 from indexing.telemetry import logs, metrics
-from indexing.usecases import erase_user, fetch_guild, guild_lists, guild_tasks, read_channels, tokens, turn_state
+from indexing.usecases import (
+    erase_user,
+    fetch_guild,
+    guild_lists,
+    guild_tasks,
+    read_channels,
+    tokens,
+    turn_state,
+    turn_time,
+)
 
 NOW = 0.02
 """A turn due within this many seconds is enqueued at once."""
@@ -72,20 +81,18 @@ class TurnRunner:
         self._credentials = tokens.TokenManager(deps, config, metrics)
         step = fetch_guild.GuildStep(deps, config, metrics, reader)
         self._tasks = guild_tasks.GuildTaskRunner(deps, config, step, metrics)
+        self._time = turn_time.TurnTime(deps, config, metrics)
         self._forgiving: set[asyncio.Task[None]] = set()
         self._log = logs.get(__name__)
 
     async def run_background_turn(self, turn: turns.Turn) -> bool:
         """Run a turn in the background lane, as a worker does; see `run_turn`."""
-        until = self._deps.clock() + self._config.turn_time
+        seconds = self._config.turn_time
+        until, lane = self._deps.clock() + seconds, model.Lane.BACKGROUND
+        limits = turn_state.TurnLimits(lane, until, self._width, max_wait=PERMIT_WAIT, seconds=seconds)
         self._running += 1
         try:
-            return await self.run_turn(
-                turn,
-                turn_state.TurnLimits(
-                    model.Lane.BACKGROUND, until, self._width, max_wait=PERMIT_WAIT, can_wait=self._has_spare_thread
-                ),
-            )
+            return await self.run_turn(turn, dataclasses.replace(limits, can_wait=self._has_spare_thread))
         finally:
             self._running -= 1
 
@@ -115,10 +122,11 @@ class TurnRunner:
                 if job.unfinished > MOST_UNFINISHED:
                     await self._end_job(job, model.JobState.FAILED, "TURNS_LOST")
                 else:
-                    await self._run_owned(job, tasks, limits)
+                    await self._run_owned(job, tasks, limits, now)
             except (errors.CredentialMissing, errors.ReauthRequired, errors.CredentialRejected) as problem:
                 await self._end_job(job, model.JobState.FAILED, problem.reason)
             except errors.LimiterUnavailable as problem:
+                self._time.note_idle("limiter")
                 await self._schedule_next(job, self._deps.clock() + problem.retry_after)
             except errors.StoreUnavailable:
                 self._forgive(job)
@@ -156,7 +164,9 @@ class TurnRunner:
         if await self._deps.jobs.postpone(job, due):
             await self._hand_over(turns.turn_after(job), due)
 
-    async def _run_owned(self, job: model.Job, tasks: list[model.GuildTask], limits: turn_state.TurnLimits) -> None:
+    async def _run_owned(
+        self, job: model.Job, tasks: list[model.GuildTask], limits: turn_state.TurnLimits, began_at: float
+    ) -> None:
         credential = await self._credential(job, limits)
         if credential is None:
             return
@@ -165,11 +175,16 @@ class TurnRunner:
             await self._load_tasks(run)
         elif not await self._list_guilds(run):
             return
+        if not await self._time.start(run, began_at):
+            await self._erase_late_writes(run.job, run)
+            return
+        due = any(task.retry_at <= self._deps.clock() for task in run.open_tasks())
         try:
             await self._tasks.run_tasks(run)
         except errors.CredentialRejected:
             await self._credentials.reject(job.user_id, run.credential)
             raise
+        self._time.note_end(run, due=due)
         if run.open_tasks():
             await self._schedule_next(run.job, self._next_due(run), run)
         else:
@@ -343,7 +358,7 @@ class TurnRunner:
         """End the job and its open tasks in one write, and publish all tasks."""
         ended = dataclasses.replace(job, state=state, reason=reason, finished_at=self._deps.clock())
         tasks = list(run.tasks.values()) if run else await self._deps.jobs.list_tasks(job.job_id)
-        failed = _failed_with(ended, tasks) if state is model.JobState.FAILED else {}
+        failed = job_updates.fail_open_tasks(ended, tasks) if state is model.JobState.FAILED else {}
         if not await self._deps.jobs.save(job, ended, failed.values()):
             await self._erase_late_writes(job, run)
             return
@@ -362,21 +377,6 @@ class TurnRunner:
     async def _erase_late_writes(self, job: model.Job, run: turn_state.TurnState | None) -> None:
         """Erase what the turn wrote if its user was erased meanwhile."""
         await erase_user.compensate_if_user_erased(self._deps, job, run.tasks if run else ())
-
-
-def _failed_with(job: model.Job, tasks: Iterable[model.GuildTask]) -> dict[int, model.GuildTask]:
-    """Return the open tasks of a failed job, failed with its reason, so that they can be retried."""
-    return {
-        task.guild_id: dataclasses.replace(
-            task,
-            state=model.TaskState.FAILED,
-            reason=job.reason,
-            retry_at=0.0,
-            revision=job_updates.revision_of(job.turn, job_updates.LAST_STEPS + step),
-        )
-        for step, task in enumerate(tasks)
-        if not task.state.terminal
-    }
 
 
 def _skipped(task: model.GuildTask, reason: str) -> model.GuildTask:

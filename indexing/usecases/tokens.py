@@ -20,7 +20,7 @@ import asyncio
 from typing import NoReturn
 
 from indexing import concurrency, errors, settings
-from indexing.domain import ports
+from indexing.domain import freshness, ports
 from indexing.telemetry import logs, metrics
 from indexing.usecases import prove_token
 
@@ -74,7 +74,7 @@ class TokenManager:
         self._prover = prove_token.TokenProver(deps.oauth, metrics)
         self._pairs = deps.unproven if unproven else deps.credentials
         self._newer = None if unproven else TokenManager(deps, config, metrics, unproven=True)
-        self._doubted: dict[int, str | None] = {}
+        self._doubted: dict[int, tuple[str | None, int]] = {}
         self._log = logs.get(__name__)
 
     async def get_usable(self, user_id: int, purpose: ports.Purpose) -> ports.Credential:
@@ -157,7 +157,7 @@ class TokenManager:
         left = _seconds_left(held, self._deps.clock())
         if left > RENEW_AHEAD or not self._renewable(held):
             return held.credential
-        if left > UNUSABLE_BELOW and held.locked_until > self._deps.clock():
+        if left > UNUSABLE_BELOW and freshness.is_held(held.locked_until, self._deps.clock()):
             return held.credential
         try:
             return await self._renew(user_id, held, purpose)
@@ -211,7 +211,8 @@ class TokenManager:
     async def note_accepted(self, user_id: int) -> None:
         """Forget a first refusal: Discord has accepted the pair since. No round trip without one."""
         if user_id in self._doubted:
-            await self._pairs.mark_doubted(user_id, version=self._doubted.pop(user_id), at=0.0)
+            version, doubts = self._doubted.pop(user_id)
+            await self._pairs.mark_doubted(user_id, version=version, doubts=doubts, at=0.0)
 
     async def _confirm_refused(self, user_id: int, held: ports.StoredCredential) -> NoReturn:
         now = self._deps.clock()
@@ -223,7 +224,7 @@ class TokenManager:
             raise errors.CredentialBusy(user_id, POLL_INTERVAL)
         if not 0 <= age < CONFIRMATION_PAUSE:
             self._log.info("access_token_refused", user=user_id)
-            await self._pairs.mark_doubted(user_id, version=held.version, at=now)
+            await self._pairs.mark_doubted(user_id, version=held.version, doubts=held.doubts, at=now)
             age = 0.0
         raise errors.CredentialBusy(user_id, CONFIRMATION_PAUSE - age)
 
@@ -241,7 +242,7 @@ class TokenManager:
         if held.refused:
             raise errors.ReauthRequired(user_id)
         if held.doubted_at:
-            self._doubted[user_id] = held.version
+            self._doubted[user_id] = held.version, held.doubts
         else:
             self._doubted.pop(user_id, None)
         return held
@@ -256,7 +257,7 @@ class TokenManager:
         while held.credential == before:
             now = self._deps.clock()
             version = None
-            if held.locked_until <= now:
+            if not freshness.is_held(held.locked_until, now):
                 lease = self._deps.oauth.max_call_time + purpose.max_wait + LOCK_MARGIN
                 version = await self._pairs.lock(user_id, version=held.version, now=now, until=now + lease)
             if version is not None:

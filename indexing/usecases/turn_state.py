@@ -18,11 +18,12 @@ class TurnLimits:
     Limits of one turn.
 
     Attributes:
-        until: Epoch second after which no further task is started.
+        until: Epoch second after which no further task is started; a background turn starts one in any case.
         width: Tasks that run concurrently.
         first: Number of best open tasks to run; None for all.
         max_wait: Longest wait for one permit, in seconds.
         can_wait: Returns whether the turn may wait longer for a permit while another of its steps runs.
+        seconds: Time for tasks from the moment when the turn can start them, which replaces `until`; None keeps it.
     """
 
     lane: model.Lane
@@ -31,6 +32,7 @@ class TurnLimits:
     first: int | None = None
     max_wait: float = 1.0
     can_wait: Callable[[], bool] = lambda: False
+    seconds: float | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -53,6 +55,8 @@ class TurnState:
         until: When the turn starts no more tasks: later than `limits.until` when it was renewed.
         renewed_at: When the turn's lease was last renewed, 0 for never.
         abandoned: Whether the turn lost the job: another owner took it or ended it, or its user was erased.
+        begun: Whether a task was started.
+        completed: Whether the step of one was completed, with any result but a wait for quota.
     """
 
     job: model.Job
@@ -71,6 +75,8 @@ class TurnState:
     refusal: errors.RateLimited | None = None
     resume_at: float = 0.0
     abandoned: bool = False
+    begun: bool = False
+    completed: bool = False
     changes: int = 0
     until: float = 0.0
     renewed_at: float = 0.0

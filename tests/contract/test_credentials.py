@@ -110,21 +110,31 @@ async def test_the_pair_rests_when_it_was_unlocked_until_later(pairs: ports.Cred
     assert await pairs.lock(values.USER, version=version, now=NOW + 5.0, until=NOW + 9.0) is not None
 
 
+async def test_a_lock_is_free_when_the_clock_was_set_back_since(pairs: ports.Credentials) -> None:
+    """No lock lasts 300 s, so that one which seems to is from before."""
+    version = (await pairs.get(values.USER)).version
+    ours = await pairs.lock(values.USER, version=version, now=NOW + 3_600, until=NOW + 3_620)
+    assert ours is not None
+
+    assert await pairs.lock(values.USER, version=ours, now=NOW + 3_400, until=NOW + 3_420) is None
+    assert await pairs.lock(values.USER, version=ours, now=NOW, until=NOW + 20) is not None
+
+
 async def test_a_suspected_refusal_applies_to_one_pair_when_it_is_stored(
     stores: conftest.Stores, pairs: ports.Credentials
 ) -> None:
     """It stays until it is cleared or another pair is stored; a late write changes nothing."""
     before = (await pairs.get(values.USER)).version
-    await pairs.mark_doubted(values.USER, version=before, at=NOW)
+    await pairs.mark_doubted(values.USER, version=before, doubts=0, at=NOW)
     doubted = await pairs.get(values.USER)
-    await pairs.mark_doubted(values.USER, version=before, at=0.0)
+    await pairs.mark_doubted(values.USER, version=before, doubts=1, at=0.0)
     trusted = await pairs.get(values.USER)
-    await pairs.mark_doubted(values.USER, version=before, at=NOW)
+    await pairs.mark_doubted(values.USER, version=before, doubts=2, at=NOW)
     await stores.users.put_credential(values.USER, NEW)
-    await pairs.mark_doubted(values.USER, version=before, at=NOW)
+    await pairs.mark_doubted(values.USER, version=before, doubts=0, at=NOW)
     brought = await pairs.get(values.USER)
     version = await locked(pairs)
-    await pairs.mark_doubted(values.USER, version=version, at=NOW)
+    await pairs.mark_doubted(values.USER, version=version, doubts=0, at=NOW)
     await pairs.store_renewed(values.USER, version=version, credential=NEW, proven=True)
 
     assert (doubted.doubted_at, doubted.version, doubted.refused) == (NOW, before, False)

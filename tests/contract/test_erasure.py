@@ -305,7 +305,7 @@ async def test_a_guild_can_be_stored_again_when_another_user_lists_it_during_the
     async def lists() -> None:
         await stored.guild_list(people, OTHER, [values.user_guild(OWN)], NOW)
 
-    gone = erasure.MongoUserData(Interrupted(database, "guilds", "delete_many", lists))
+    gone = erasure.MongoUserData(Interrupted(database, "guilds", "bulk_write", lists))
     await store.upsert_guilds([values.user_guild(OWN)], [OWN])
 
     await gone.erase_guilds([OWN], but=USER)

@@ -106,6 +106,14 @@ async def test_a_lease_is_refused_when_another_process_holds_it(guilds: ports.Gu
     assert (await guilds.get([GUILD]))[GUILD].lease_until == NOW + 25
 
 
+async def test_a_lease_is_free_when_the_clock_was_set_back_since(guilds: ports.Guilds) -> None:
+    """No lease lasts 300 s, so that one which seems to is from before."""
+    assert await guilds.acquire_lease(GUILD, now=NOW + 3_600, until=NOW + 3_625, fetched_before=NOW)
+
+    assert await guilds.acquire_lease(GUILD, now=NOW + 3_400, until=NOW + 3_425, fetched_before=NOW) is None
+    assert await guilds.acquire_lease(GUILD, now=NOW, until=NOW + 25, fetched_before=NOW) is not None
+
+
 async def test_one_gets_the_lease_when_many_ask_at_once(guilds: ports.Guilds) -> None:
     """Ten at once, one fence."""
     asked = [guilds.acquire_lease(GUILD, now=NOW, until=NOW + 25, fetched_before=NOW) for _ in range(10)]

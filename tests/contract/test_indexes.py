@@ -26,7 +26,10 @@ INDEXES: dict[str, list[dict[str, Any]]] = {
         {"key": [("user_id", 1)], "partialFilterExpression": {"user_id": {"$gt": 0}}},
     ],
     "rosters": [{"key": [("guild_ids", 1)]}],
-    "users": [{"key": [("reauth", 1)], "partialFilterExpression": {"reauth": True}}],
+    "users": [
+        {"key": [("reauth", 1)], "partialFilterExpression": {"reauth": True}},
+        {"key": [("erased_at", 1)], "partialFilterExpression": {"erased": {"$gt": 0}}},
+    ],
 }
 OPTIONS = {"key", "unique", "sparse", "partialFilterExpression", "expireAfterSeconds"}
 """What decides how an index behaves; its name and the version of its format do not."""

@@ -467,6 +467,15 @@ async def test_tasks_of_jobs_stay_apart_when_both_have_the_same_guild(jobs: port
     assert [row.revision for row in await jobs.list_tasks(OTHER)] == [50]
 
 
+async def test_a_job_is_overdue_when_its_due_time_is_from_before_the_clock_was_set_back(jobs: ports.Jobs) -> None:
+    """Otherwise it would stand still until then."""
+    await jobs.create_or_join(values.job(JOB, user_id=8, next_turn_at=NOW + 3_700))
+    await jobs.create_or_join(values.job(OTHER, user_id=9, next_turn_at=NOW + 3_500))
+
+    assert [job.job_id for job in await jobs.list_overdue(NOW, 10)] == [JOB]
+    assert await jobs.list_overdue(NOW, 0) == []
+
+
 async def test_late_jobs_are_found_when_their_next_turn_is_overdue(jobs: ports.Jobs) -> None:
     """Most overdue first, up to the limit; neither jobs that are not due nor ended ones."""
     late = [

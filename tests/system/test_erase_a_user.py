@@ -139,7 +139,9 @@ def _await_silence(running: stack.Stack, user: str) -> None:
 
 
 def _only_an_overwrite(name: str, row: dict[str, Any], user: str) -> bool:
-    """Return whether the document is a channel that has the user's id in its overwrites only."""
+    """Return whether it is a channel that has the user's id in its overwrites only, or what an erasure leaves."""
+    if name in {"users", "rosters"}:
+        return row.keys() <= {"_id", "version", "erased", "erased_at"}
     return name == "channels" and not _names({**row, "overwrites": []}, user)
 
 

@@ -125,13 +125,14 @@ class RowGuilds(guilds.Guilds):
             await self._memberships.delete_many({"left_at": {"$gt": 0.0, "$lt": before}})
         return int(channels.deleted_count)
 
-    async def _erase_empty(self, guild_ids: list[int]) -> int:
+    async def _erase_empty(self, found: list[database.Document]) -> int:
         if await self._form.state() is DOCUMENTS:
-            return await super()._erase_empty(guild_ids)
+            return await super()._erase_empty(found)
+        guild_ids = [row["_id"] for row in found]
         with database.translated():
             some = await self._memberships.distinct("guild_id", {"guild_id": {"$in": guild_ids}})
         empty = sorted(set(guild_ids) - set(some))
-        erased = await super()._erase_empty(empty)
+        erased = await super()._erase_empty([row for row in found if row["_id"] not in some])
         left = await self.get(empty)
         with database.translated():
             await self._channels.delete_many({"guild_id": {"$in": sorted(set(empty) - left.keys())}})

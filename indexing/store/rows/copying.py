@@ -14,7 +14,7 @@ import pymongo
 
 from indexing import errors
 from indexing.domain import freshness, id_sets, model
-from indexing.store import database, guild_codec, guilds, jobs, users
+from indexing.store import database, guild_codec, guilds, jobs, tombstones, users
 from indexing.store.rows import channels, memberships, units
 
 TRIES = 10
@@ -165,7 +165,9 @@ class UserCopier(Copier):
         return {
             row["_id"]: _user_update(row, members.get(row["_id"], {}))
             for row in rows
-            if row["_id"] in ids and users.user_of(row).memberships != members.get(row["_id"], {})
+            if row["_id"] in ids
+            and not tombstones.is_tombstone(row)
+            and users.user_of(row).memberships != members.get(row["_id"], {})
         }
 
     async def _add_to_rosters(self, ids: Collection[int]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pymongo
 
 from indexing.domain import model, ports
-from indexing.store import credentials, database, schema, users, writer
+from indexing.store import credentials, database, schema, tombstones, users, writer
 from indexing.store.rows import channels
 
 ROWS, DOCUMENTS = schema.State.ROWS, schema.State.DOCUMENTS
@@ -54,11 +54,13 @@ class RowUsers(users.Users):
         return {user_id: user.version for user_id, user in (await self._load_rows(user_ids)).items()}
 
     async def _load_rows(self, user_ids: Collection[int]) -> dict[int, model.User]:
-        fields = ("listed_at", "pinned", "muted", "list_proven_at", "shown_until", "reauth", "scopes", "mark")
+        shown = ("listed_at", "pinned", "muted", "list_proven_at", "shown_until", "reauth", "scopes", "mark")
+        fields = (*shown, *tombstones.FIELDS)
         with database.translated():
             found = await self._users.find({"_id": {"$in": list(user_ids)}}, fields).to_list(None)
         members = await read_memberships(self._memberships, {"$in": list(user_ids)})
-        return {row["_id"]: _user(row, members.get(row["_id"], {})) for row in found}
+        known = [row for row in found if not tombstones.is_tombstone(row)]
+        return {row["_id"]: _user(row, members.get(row["_id"], {})) for row in known}
 
     async def replace_guild_list(self, known: model.User, guilds: Sequence[model.UserGuild], asked_at: float) -> bool:
         """Store the user's complete guild list; returns False and changes nothing when another one came between."""
@@ -68,7 +70,7 @@ class RowUsers(users.Users):
         claimed_at = 0.0 if known.listed_at is None else math.nextafter(known.listed_at, math.inf)
         with database.translated():
             done = await self._users.update_one(
-                {"_id": known.user_id, "listed_at": known.listed_at},
+                {"_id": known.user_id, "listed_at": known.listed_at, "erased": known.erasure},
                 {"$set": {"listed_at": claimed_at}, "$inc": {"version": 1}},
             )
         if not done.matched_count:
@@ -196,4 +198,6 @@ def _user(row: database.Document, members: dict[int, model.Membership]) -> model
     shown = [dataclasses.replace(member, last_viewed_at=None) for member in ordered.values()]
     proven, until = users.is_list_proven(row), users.shown_until(row)
     version = channels.version_of((row.get("listed_at"), shown, preferences, proven, until))
-    return model.User(int(row["_id"]), version, row.get("listed_at"), ordered, preferences, proven, until)
+    return model.User(
+        int(row["_id"]), version, row.get("listed_at"), ordered, preferences, proven, until, row.get("erased")
+    )

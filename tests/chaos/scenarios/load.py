@@ -156,7 +156,7 @@ def _documents_of(stage: play.Play, users: list[str]) -> dict[str, int]:
     with pymongo.MongoClient[dict[str, object]](stage.fleet.mongodb_url) as client:
         database = client[stage.fleet.database]
         left = {
-            "users": database["users"].count_documents({"_id": {"$in": ids}}),
+            "users": database["users"].count_documents({"_id": {"$in": ids}, "erased_at": None}),
             "credentials": database["credentials"].count_documents({"_id": {"$in": ids}}),
             "jobs": database["jobs"].count_documents({"user_id": {"$in": ids}}),
         }

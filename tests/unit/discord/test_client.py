@@ -347,8 +347,22 @@ async def test_nothing_is_sent_when_the_permit_is_past_its_send_deadline(bench: 
     with pytest.raises(errors.RateLimited) as late:
         await bench.channels()
 
-    assert late.value.retry_after == 0.0
-    assert (bench.server.requests, bench.permits.returned, bench.permits.settled) == ([], 1, [])
+    assert (late.value.retry_after, late.value.why) == (0.0, errors.PERMIT_EXPIRED)
+    assert (bench.server.requests, bench.permits.returned, bench.permits.settled) == ([], client.ATTEMPTS, [])
+
+
+async def test_call_is_sent_under_another_permit_when_the_first_expires_meanwhile(bench: conftest.Bench) -> None:
+    """A precondition that takes longer than a permit lasts, with a slow store, holds when it is checked again."""
+    bench.permits.age = 60.0
+
+    async def slow() -> bool:
+        bench.permits.age = 0.0
+        return True
+
+    found = await bench.discord.guild_channels(GUILD, conftest.PURPOSE, slow)
+
+    assert found == []
+    assert (len(bench.server.requests), bench.permits.returned, len(bench.permits.settled)) == (1, 1, 1)
 
 
 async def test_permit_is_given_back_when_discord_cannot_be_reached(bench: conftest.Bench) -> None:

@@ -137,6 +137,7 @@ def test_every_metric_has_unit_and_help_when_it_is_declared(groups: list[metric_
         "indexer_redis_replicas",
         "indexer_redis_fault",
         "indexer_file_refused",
+        "indexer_server_slow",
     }
     counts |= {f"indexer_gateway_shards_{state}" for state in ("owned", "connected", "unowned")}
     counts |= {"indexer_gateway_events_queued", "indexer_gateway_identifies_left"}

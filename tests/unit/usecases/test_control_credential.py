@@ -211,6 +211,24 @@ async def test_the_last_of_concurrent_puts_is_in_use_when_all_are_proven(backend
     assert len(backend.oauth.described) == 5
 
 
+async def test_a_pair_is_not_stored_over_a_newer_one_when_its_put_stood_still(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """The process was paused between Discord's answer and the write; the caller is told to call again."""
+
+    async def stand_still() -> None:
+        await asyncio.sleep(1.5)
+        backend.clock.advance(10.0)
+        await backend.users.put_credential(values.USER, values.credential(access_token="newer"))
+
+    backend.oauth.before_answer = stand_still
+
+    with pytest.raises(errors.CredentialBusy):
+        await case(backend).put(values.USER, values.credential(access_token="late"))
+
+    assert (await backend.credentials.get(values.USER)).credential.access_token == "newer"
+
+
 async def test_a_list_that_an_unproven_pair_brought_is_emptied_when_another_pair_is_proven(
     backend: fake_backend.FakeBackend,
 ) -> None:

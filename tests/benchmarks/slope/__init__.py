@@ -1,0 +1,1 @@
+"""Indexing while each operation of a server takes longer: what jobs cost, and what the product says about it."""

@@ -1,0 +1,153 @@
+"""Turns while servers are slow, but answer: every turn makes progress, and what it waits for is counted."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import structlog.testing
+
+from indexing import errors
+from indexing.domain import model, ports, turns
+from indexing.usecases import turn_time
+from tests import fake_backend
+from tests.unit.usecases import seven_guilds
+
+pytestmark = pytest.mark.clockwork
+USER, JOB, GUILDS = seven_guilds.USER, seven_guilds.JOB, seven_guilds.GUILDS
+
+
+class Slow:
+    """A port each of whose methods takes *seconds* longer."""
+
+    def __init__(self, port: Any, seconds: float) -> None:  # noqa: ANN401 -- any port
+        self._port = port
+        self._seconds = seconds
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        method = getattr(self._port, name)
+
+        async def slow(*given: object, **options: object) -> object:
+            await asyncio.sleep(self._seconds)
+            return await method(*given, **options)
+
+        return slow
+
+
+def with_slow_store(backend: fake_backend.FakeBackend, seconds: float) -> fake_backend.FakeBackend:
+    """Return the backend with stores that take so long for each operation."""
+
+    def slowed(deps: ports.Dependencies) -> ports.Dependencies:
+        stores: dict[str, Any] = {
+            name: Slow(getattr(deps, name), seconds) for name in ("users", "credentials", "guilds", "jobs", "user_data")
+        }
+        return dataclasses.replace(deps, **stores)
+
+    return dataclasses.replace(backend, wrap_deps=slowed)
+
+
+def count_idle(backend: fake_backend.FakeBackend, reason: str) -> float:
+    """Return how many turns began nothing for a reason."""
+    return float(backend.metrics.idle_turns.labels(reason)._value.get())
+
+
+@pytest.fixture
+async def backend() -> fake_backend.FakeBackend:
+    """One user in seven guilds."""
+    return await seven_guilds.make()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
+async def test_every_turn_makes_progress_when_the_store_is_slow(
+    backend: fake_backend.FakeBackend, seconds: float
+) -> None:
+    """Before its tasks a turn makes more operations than its time has seconds; the time starts after them."""
+    slow = with_slow_store(backend, seconds)
+    await backend.start_job()
+
+    turned = await slow.run_all_turns(most=40)
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert turned <= len(GUILDS) + 1
+    assert [count_idle(backend, reason) for reason in ("time", "permit", "limiter")] == [0, 0, 0]
+
+
+async def test_lease_is_renewed_when_much_of_it_is_used_before_the_tasks(backend: fake_backend.FakeBackend) -> None:
+    """Otherwise the sweeper hands the job to a second turn while the first one still works on it."""
+    slow = with_slow_store(backend, 3.0)
+    await backend.start_job()
+    leases: list[float] = []
+    backend.discord.latency = 1.0
+
+    async def look() -> None:
+        leases.append((await backend.get_job()).next_turn_at - backend.clock())
+
+    backend.discord.before_answer = look
+    await slow.run_next_turn()
+
+    assert min(leases) > backend.config.turn_lease / 2
+
+
+async def test_turn_ends_when_another_owns_the_job_before_its_tasks(backend: fake_backend.FakeBackend) -> None:
+    """A turn that outlived its lease starts no task."""
+    slow = with_slow_store(backend, 3.0)
+    job = await backend.start_job()
+    running = asyncio.create_task(slow.run_next_turn())
+    await asyncio.sleep(20.0)
+
+    now = backend.clock()
+    assert await backend.jobs.begin_turn(job.job_id, 1, now=now, until=now + 40.0) is not None
+    await running
+
+    assert backend.discord_calls == []
+
+
+async def test_idle_turn_is_counted_and_logged_when_its_permits_expire(backend: fake_backend.FakeBackend) -> None:
+    """It ends well and schedules the next, so that nothing else shows that the job stands still."""
+    await backend.start_job()
+    expired = errors.RateLimited("global", retry_after=10.0, why=errors.PERMIT_EXPIRED)
+    for guild_id in GUILDS:
+        backend.discord.fail(guild_id, expired)
+
+    with structlog.testing.capture_logs() as lines:
+        await backend.run_next_turn()
+
+    assert count_idle(backend, "permit") == 1
+    assert [line for line in lines if line["event"] == "turns_began_nothing"] == [
+        {"event": "turns_began_nothing", "log_level": "warning", "turns": 1, "reason": "permit"}
+    ]
+
+
+async def test_idle_turn_is_counted_when_the_limiter_does_not_answer(backend: fake_backend.FakeBackend) -> None:
+    """A Redis that answers too late for the limiter stops all calls."""
+    await backend.start_job()
+    backend.discord.fail("list", errors.LimiterUnavailable(1.0))
+
+    await backend.run_next_turn()
+
+    assert count_idle(backend, "limiter") == 1
+
+
+async def test_turn_that_waits_for_quota_is_not_idle(backend: fake_backend.FakeBackend) -> None:
+    """Its job says what it waits for."""
+    await backend.start_job()
+    backend.discord.fail(10, errors.RateLimited("user", retry_after=10.0, why="used up"))
+
+    await backend.turn_runner.run_background_turn(turns.Turn(JOB, 0))
+
+    assert [count_idle(backend, reason) for reason in ("time", "permit", "limiter")] == [0, 0, 0]
+
+
+async def test_idle_turns_are_logged_once_a_minute_when_many_jobs_stand_still(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """With how many there were since the last line."""
+    moments = iter([0.0, 1.0, 59.0, 60.0])
+    idle = turn_time.TurnTime(backend.deps, backend.config, backend.metrics, monotonic=lambda: next(moments))
+
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(4):
+            idle.note_idle("time")
+
+    assert [line["turns"] for line in lines] == [1, 3]
