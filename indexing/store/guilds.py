@@ -47,10 +47,8 @@ READABLE = {
     "waiting": 0,
 }
 """Fields that a complete listing sets, from wherever it comes."""
-HEAD = {"channels": 0, "activity": 0, "sight": 0}
-"""Projection without the large fields."""
-SHOWN = {"version": 1, "fetched_at": 1, "access": 1, "next_refresh_at": 1, "session": 1, "live": 1}
-"""Projection for the version check of a cached guild."""
+HEAD = {"channels": 0, "activity": 0, "sight": 0}  # projection without the large fields
+SHOWN = {"version": 1, "fetched_at": 1, "access": 1, "next_refresh_at": 1, "session": 1, "live": 1}  # Projection for the version check of a cached guild.
 FED_STEP = 900.0
 """Seconds by which the refresh of a guild is postponed while the Gateway feeds it."""
 VIEW_STEP = 300.0  # least seconds between two recorded views of a guild
