@@ -1,11 +1,9 @@
 """The dashboard of service and workers: calls, streams, queues, servers, and resources of the processes."""
 
-from deploy.observability import gateway
+from deploy.observability import gateway, process_resources
 from deploy.observability.panels import Dashboard, Panel, Query, Row, quantile, quantiles, rate
 
 BAD = ',grpc_code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"'
-PRODUCT_ONLY = " and on (instance) group by (instance) (indexer_build_info{$ns})"
-"""Excludes other programs in the namespace."""
 GLANCE = Row(
     "Is all well?",
     [
@@ -306,60 +304,9 @@ TOKENS = Row(
         ),
     ],
 )
-MACHINE = Row(
-    "Processes",
-    [
-        Panel(
-            "CPU",
-            "Cores by process; Python code uses at most one core of a process.",
-            "short",
-            [Query(rate("process_cpu_seconds_total", "instance") + PRODUCT_ONLY, "{{instance}}")],
-        ),
-        Panel(
-            "Memory",
-            "Resident memory; it does not grow with the number of users.",
-            "bytes",
-            [Query("sum by (instance) (process_resident_memory_bytes{$ns})" + PRODUCT_ONLY, "{{instance}}")],
-        ),
-        Panel(
-            "Since a periodic task last succeeded",
-            "One process runs each: sweep and refresh every 15 s, purge once a day; not shown before a first success.",
-            "s",
-            [
-                Query(
-                    "time() - (max by (task) (indexer_periodic_task_last_success_timestamp_seconds{$ns}) > 0)",
-                    "{{task}}",
-                )
-            ],
-            "IndexerPeriodicTaskStale",
-        ),
-        Panel(
-            "Builds",
-            "Two versions at the same time only during a rollout.",
-            "short",
-            [Query("count by (version) (indexer_build_info{$ns})", "{{version}}")],
-            stacked=True,
-        ),
-        Panel(
-            "Sources of the exporter",
-            "1 while the exporter can read the source; at 0 metrics of the fleet are missing.",
-            "short",
-            [Query("min by (source) (indexer:exporter_source_up:max{$ns})", "{{source}}")],
-            "IndexerExporterSourceDown",
-            most=1,
-        ),
-        Panel(
-            "Duration of an exporter's read",
-            "Milliseconds; near EXPORTER_TIMEOUT a source is slow, and its metrics may go missing.",
-            "s",
-            [Query("max by (instance) (indexer_exporter_read_seconds{$ns})", "{{instance}}")],
-            "IndexerExporterSourceDown",
-        ),
-    ],
-)
 DASHBOARD = Dashboard(
     "indexer-processes",
     "Discord indexer / Service and workers",
     "Calls, streams, queues, servers and resources: what is slow, and what is unreachable.",
-    [GLANCE, CALLS, QUEUE, gateway.ROW, SERVERS, TOKENS, MACHINE],
+    [GLANCE, CALLS, QUEUE, gateway.ROW, SERVERS, TOKENS, process_resources.MACHINE],
 )

@@ -57,7 +57,6 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         context = wiring.open_components(config, broker, all_metrics, clock)
         if (components := await _unless_stopped(stack.enter_async_context(context), stop)) is None:
             return
-        clock = components.clock
         lists = guild_lists.GuildLists(components.dependencies, config.indexing)
         turner = run_turn.TurnRunner(
             components.dependencies,
@@ -71,18 +70,18 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         idempotency = interceptors.IdempotencyInterceptor(
             components.idempotency_store,
             config.secrets.keys_for("requests"),
-            clock,
+            components.clock,
             memberships.Memberships(components.dependencies).load,
         )
-        slots = streams.StreamSlots(config.service, clock)
-        use_cases = _make_use_cases(config, components, starter, clock)
+        slots = streams.StreamSlots(config.service, components.clock)
+        use_cases = _make_use_cases(config, components, starter, components.clock)
         notifier = use_cases.watch_index.notifier
         tokens = page_tokens.PageTokens(config.secrets.keys_for("page tokens"))
         api = servicer.Servicer(use_cases, components.dependencies.users, tokens, slots)
         components.events.add_listener(api.forget_joins)
         stack.enter_context(_serving_metrics(config.service.metrics_address, to))
         pause = min(MAX_BOT_GUILDS_CHECK, config.indexing.bot_guilds_age / 2)
-        keep_fresh = all_metrics.process.recording_success("bot_guilds", lists.bot_guilds.keep_fresh, clock)
+        keep_fresh = all_metrics.process.recording_success("bot_guilds", lists.bot_guilds.keep_fresh, components.clock)
         await stack.enter_async_context(
             concurrency.background_tasks(
                 events=components.events.relay_updates,

@@ -347,8 +347,7 @@ class User:
     Everything stored of a user except the credential.
 
     Attributes:
-        version: Grows with every change of rights, roles, memberships or preferences.
-        listed_at: When the guild list was requested; None before the first.
+        version, listed_at: Grows with every change; when the list was requested, None before the first.
         memberships: By guild; ended ones are left out.
         list_proven: Whether the guild list was read with a pair that is proven to be the user's.
         shown_until: When what is stored is no longer shown, until a credential is proven: consent has ended.
@@ -402,10 +401,10 @@ class Job:
         turn: Number of the turn that owns the job; only its owner may write.
         next_turn_at: When the next turn is due; the sweeper looks for overdue jobs.
         listed: Whether the guild list is stored and the guild tasks exist.
-        waiting_for, waiting_until: Budget that the job waits for, or empty, and when it has permits again, or 0.
-        waited_for: Budget that the current turn had to wait for, or empty.
+        waiting_for, waiting_until, waited_for: Budget that the job waits for and when it has permits; the
+            one that the current turn had to wait for.
         unfinished: Turns in a row that began and did not end properly.
-        cancelled_by: Name of the caller who cancelled the job; empty for other jobs, and without named callers.
+        cancelled_by: Name of the caller who cancelled the job, or empty.
         callers: Names of the callers that asked for it, see job_callers.py.
     """
 

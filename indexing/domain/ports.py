@@ -144,13 +144,8 @@ class Users(Protocol):
         """
         Store a proven credential, encrypted, in place of every older one; what is stored is shown again.
 
-        Args:
-            user_id: The user.
-            credential: The pair.
-            over: What was stored before Discord was asked about the pair; None for what is stored now.
-
-        Returns:
-            False when another write came between; then nothing is changed.
+        *over* is what was stored before Discord was asked about the pair, None for what is stored now. Returns False,
+        and changes nothing, when another write came between.
         """
 
     async def put_unproven(self, user_id: int, credential: Credential, *, over: PairVersions | None = None) -> bool:

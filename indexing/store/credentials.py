@@ -248,7 +248,17 @@ class Credentials:
     async def _delete(
         self, user_id: int, known: ports.PairVersions, shown_until: float
     ) -> tuple[bool, ports.Credential | None]:
-        gone = ("credential", "scopes", "expires_at", "reauth", "locked_until", "doubted_at", "doubts", "brought_by", UNPROVEN)
+        gone = (
+            "credential",
+            "scopes",
+            "expires_at",
+            "reauth",
+            "locked_until",
+            "doubted_at",
+            "doubts",
+            "brought_by",
+            UNPROVEN,
+        )
         change = _ended({"mark": uuid.uuid4().hex}, shown_until)
         with database.translated():
             row = await self._users.find_one_and_update(

@@ -20,7 +20,7 @@ import pymongo
 
 from indexing import errors
 from indexing.domain import feed, feed_ports, freshness, model
-from indexing.store import database, guild_codec, guilds, shards, writer
+from indexing.store import database, guild_codec, guild_documents, guilds, shards, writer
 
 _SIGHT = msgspec.msgpack.Decoder(tuple[int, int, list[tuple[int, int]], list[int]])
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=int)
@@ -158,7 +158,7 @@ class MongoFedGuilds:
 
 
 def _fed_of(row: database.Document) -> feed.FedGuild:
-    indexed = guilds.indexed_of(row, shards.NO_PROOFS)
+    indexed = guild_documents.indexed_of(row, shards.NO_PROOFS)
     sight: Any = row.get("sight")
     guild = indexed.guild
     if guild.fetched_at is None:

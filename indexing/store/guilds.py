@@ -12,14 +12,12 @@ Discord, so a process that lost its lease changes nothing, however late its writ
 | refusal, failure | 1 | 0.2 KB |
 """
 
-import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
 
 import pymongo
 
 from indexing.domain import freshness, model, reasons
-from indexing.store import database, guild_codec, shards, writer
+from indexing.store import database, guild_codec, guild_documents, shards, writer
 
 SCHEMA = 2
 UNREAD = {
@@ -48,7 +46,14 @@ READABLE = {
 }
 """Fields that a complete listing sets, from wherever it comes."""
 HEAD = {"channels": 0, "activity": 0, "sight": 0}  # projection without the large fields
-SHOWN = {"version": 1, "fetched_at": 1, "access": 1, "next_refresh_at": 1, "session": 1, "live": 1}  # Projection for the version check of a cached guild.
+SHOWN = {
+    "version": 1,
+    "fetched_at": 1,
+    "access": 1,
+    "next_refresh_at": 1,
+    "session": 1,
+    "live": 1,
+}  # Projection for the version check of a cached guild.
 FED_STEP = 900.0
 """Seconds by which the refresh of a guild is postponed while the Gateway feeds it."""
 VIEW_STEP = 300.0  # least seconds between two recorded views of a guild
@@ -87,13 +92,13 @@ class Guilds:
         """Return the stored guilds, by id, without their channels."""
         proven = await self._read_proofs()
         rows = await database.find_by_ids(self._guilds, guild_ids, HEAD)
-        return {row["_id"]: guild_of(row, proven) for row in rows}
+        return {row["_id"]: guild_documents.guild_of(row, proven) for row in rows}
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, model.IndexedGuild]:
         """Return the stored guilds, by id, with their channels."""
         proven = await self._read_proofs()
         rows = await database.find_by_ids(self._guilds, guild_ids)
-        return {row["_id"]: indexed_of(row, proven) for row in rows}
+        return {row["_id"]: guild_documents.indexed_of(row, proven) for row in rows}
 
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
         """Return the versions of the stored guilds, by id."""
@@ -101,7 +106,7 @@ class Guilds:
         rows = await database.find_by_ids(self._guilds, guild_ids, SHOWN)
         return {
             row["_id"]: model.GuildVersion(
-                row.get("version", 0), _known_at(row, proven), row.get("next_refresh_at", 0.0)
+                row.get("version", 0), guild_documents.known_at(row, proven), row.get("next_refresh_at", 0.0)
             )
             for row in rows
         }
@@ -187,7 +192,7 @@ class Guilds:
                 await self._guilds.update_many(fed | due, {"$set": {"next_refresh_at": now + FED_STEP}})
             found = self._guilds.find({"next_refresh_at": {"$gt": 0.0, "$lte": now}}, HEAD)
             rows = await found.sort("next_refresh_at", pymongo.ASCENDING).limit(limit).to_list(None)
-        return [guild_of(row, proven) for row in rows]
+        return [guild_documents.guild_of(row, proven) for row in rows]
 
     async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
         """Acquire the exclusive lease to fetch a guild; None if it is held or the guild was fetched since."""
@@ -340,53 +345,3 @@ def scheduled(schedule: model.Schedule) -> database.Document:
         "fingerprint": schedule.fingerprint,
         "failures": schedule.failures,
     }
-
-
-def indexed_of(row: database.Document, proven: shards.ProofTable = shards.NO_PROOFS) -> model.IndexedGuild:
-    """Return the guild of a whole document; without a valid listing it has no channels."""
-    guild = guild_of(row, proven)
-    packed: Any = row.get("channels")
-    if guild.fetched_at is None or not packed:
-        return model.IndexedGuild(guild, row.get("version", 0), ())
-    try:
-        channels, gone = guild_codec.decode(guild.guild_id, packed, row["activity"])
-    except guild_codec.NewerFormat:
-        # Not shown until this release fetches it; the other guilds of the page are.
-        return model.IndexedGuild(dataclasses.replace(guild, fetched_at=None), row.get("version", 0), ())
-    return model.IndexedGuild(guild, row.get("version", 0), channels, gone)
-
-
-def _known_at(row: database.Document, proven: shards.ProofTable) -> float | None:
-    """Return the moment as of which a guild's channels are known: of the last listing, or of the feed's proof."""
-    fetched_at: float | None = row.get("fetched_at")
-    proven_at = proven.proven_at(row)
-    return fetched_at if fetched_at is None or proven_at is None else max(fetched_at, proven_at)
-
-
-def guild_of(row: database.Document, proven: shards.ProofTable = shards.NO_PROOFS) -> model.Guild:
-    """Return the guild of a document."""
-    return model.Guild(
-        guild_id=int(row["_id"]),
-        name=row.get("name", ""),
-        icon=row.get("icon"),
-        member_count=row.get("people"),
-        access=model.Access(row.get("access", "UNKNOWN")),
-        fetched_at=_known_at(row, proven),
-        fed_by=proven.feeding_shard(row),
-        newest_message_id=row.get("newest_message_id"),
-        channel_count=row.get("channel_count", 0),
-        reason=row.get("error", ""),
-        retry_at=row.get("retry_at", 0.0),
-        lease_until=row.get("lease_until", 0.0),
-        refusals=row.get("refusals", 0),
-        refused_at=row.get("refused_at", 0.0),
-        last_viewed_at=row.get("looked_at"),
-        demand=row.get("waiting", 0),
-        schedule=model.Schedule(
-            next_at=row.get("next_refresh_at", 0.0),
-            interval=row.get("interval", 0.0),
-            changed_at=row.get("changed_at"),
-            fingerprint=row.get("fingerprint") or "",
-            failures=row.get("failures", 0),
-        ),
-    )

@@ -2,7 +2,7 @@
 What a write changes that is delivered late, after a newer one: nothing.
 
 Each case keeps one write on its way to the server, does what happens meanwhile, and compares all documents before and
-after the delivery. Decision 38 has the table of all writes.
+after the delivery. Decision 39 has the table of all writes.
 """
 
 import asyncio
