@@ -93,7 +93,7 @@ async def test_calls_go_on_when_an_operator_lifts_a_stop(
     assert [each.partition(":")[0] for each in shown.splitlines()[:-1]] == names
     assert line["caller"].startswith("operator:")
     assert (line["method"], line["outcome"], line["stops"]) == ("stops lift", "OK", ",".join(names))
-    await process.take(background, max_wait=2.0)
+    await process.take(background, max_wait=10.0)
     await stops.show(config)
     assert capsys.readouterr().out.startswith("nothing is stopped\n")
 
@@ -139,7 +139,7 @@ async def test_one_call_finds_out_when_a_pause_of_the_token_was_lifted(
     await settle(process, 1, GLOBAL)
     await stops.lift(config)
 
-    await process.take(fleet.charge(None), max_wait=2.0)
+    await process.take(fleet.charge(None), max_wait=10.0)
 
     with pytest.raises(errors.RateLimited):
         await asyncio.wait_for(process.take(fleet.charge(None)), 5.0)

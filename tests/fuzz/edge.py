@@ -117,7 +117,8 @@ def _index_users(api: pb_grpc.IndexerServiceStub, users: list[str]) -> dict[str,
     known["resume_token"] = ["", *(start.watch_token for start in starts)]
     known["page_token"] = ["", "", channels.next_page_token, *(page.next_page_token for page in guilds)]
     found = [guild.guild_id for page in guilds for guild in page.guilds]
-    return known | {"guild_id": ["", *found], "pinned_guild_id": found, "muted_guild_id": found}
+    seen = [channel.channel_id for channel in channels.channels]
+    return known | {"guild_id": ["", *found], "pinned_guild_id": found, "muted_guild_id": found, "channel_id": seen}
 
 
 async def _backend() -> fake_backend.FakeBackend:
@@ -150,6 +151,7 @@ def _known() -> dict[str, list[str]]:
         "guild_id": ["", *guilds],
         "pinned_guild_id": guilds,
         "muted_guild_id": guilds,
+        "channel_id": [str(guild + 1) for guild in GUILDS],
         "job_id": JOBS,
         "request_id": ["", "123e4567-e89b-12d3-a456-426614174000"],
         "page_token": ["", "", *pages, *resume],
