@@ -140,6 +140,7 @@ class Exporter:
         """Set the series of callers whose tokens were refused lately, those with the most first; remove the others."""
         for gauge in (self._metrics.refused_tokens, self._metrics.caller_stopped):
             metric_types.clear_gauge(gauge)
+            gauge.labels(metric_types.OTHER)  # at 0, so that the series exists before the first refusal
         by_count = sorted(states, key=lambda state: (-state.paused_for, state.free))
         for rank, state in enumerate(by_count):
             name = state.key if rank < MOST_CALLERS else metric_types.OTHER

@@ -44,6 +44,7 @@ USED_UP = "a short run on a busy machine may use it up"
 FAST_ENOUGH = "the machine is fast enough to avoid it"
 SILENT = {
     "Unforeseen 429s, 24 h": NO_FAULT,
+    "Refused tokens by caller": NO_FAULT,
     "Paused for": NO_FAULT,
     "Pauses": NO_FAULT,
     "Foreign usage of the bot token": NO_FAULT,
