@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"usage: set_up.py {'|'.join(LOCKS)}", file=sys.stderr)
         return 2
     if VENV.is_symlink():
-        return 0  # whoever made the link looks after what it leads to
+        return 0  # a linked environment is kept up to date where it stands
     try:
         with (CHECKOUT / "pyproject.toml").open() as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # a second make waits for the first

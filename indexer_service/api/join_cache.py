@@ -40,7 +40,7 @@ class JoinResponse:
     The serialized response to a start that joins *job_id*, and the position in the job's stream that it reflects.
 
     Attributes:
-        callers: Callers that are stored with the job. A caller that joins is added by whoever stores it.
+        callers: Callers that are stored with the job. The code that stores a joining caller adds it here.
     """
 
     job_id: str

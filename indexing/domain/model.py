@@ -34,7 +34,7 @@ def snowflake_time(snowflake: int) -> float:
 
 
 class Lane(enum.StrEnum):
-    """How urgent a call to Discord is."""
+    """How urgent a call to Discord is, most urgent first."""
 
     INTERACTIVE = "interactive"
     BACKGROUND = "background"

@@ -1,7 +1,7 @@
 """
 Runs one shard that this process owns: connects, resumes or identifies, and stores what arrives.
 
-It ends when the lease is lost, and leaves in an orderly way when it is told to: it stops reading, stores what has
+It ends when the lease is lost, and leaves in an orderly way on request: it stops reading, stores what has
 arrived, closes the connection so that the session lives, and ends the lease, so that the next owner resumes at once.
 """
 

@@ -32,7 +32,7 @@ from indexing import settings
 from indexing.domain import model
 from indexing.ratelimit import bounds, route_limits
 
-LANES = (model.Lane.INTERACTIVE, model.Lane.BACKGROUND, model.Lane.REFRESH)
+LANES = tuple(model.Lane)
 """Most urgent first."""
 PROOF = "proof"
 """Prefix of the identity of tokens that are not proven to be anybody's."""

@@ -112,7 +112,7 @@ async def _find_and_modify(collection: Collection, prefix: str) -> bool:
 
 
 async def _unordered_bulk(collection: Collection, prefix: str) -> bool:
-    """A refused write does not stop the others, and is told by its index and code."""
+    """A refused write does not stop the others; the reply names its index and code."""
     writes = [
         pymongo.InsertOne({"_id": prefix + "-6"}),
         pymongo.InsertOne({"_id": prefix + "-6"}),

@@ -26,8 +26,6 @@ CACHE_BYTES = 32 << 20
 """Decoded guilds that a process keeps for the tasks of other users in the same guilds."""
 IN_FLIGHT_WAIT = 3.0
 """Longest wait, in seconds, for another request of this process for the same guild: its permit and its call."""
-LANES = (model.Lane.INTERACTIVE, model.Lane.BACKGROUND, model.Lane.REFRESH)
-"""Most urgent first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +66,8 @@ class _Request:
 
     def precedes(self, lane: model.Lane) -> bool:
         """Return whether it gets its permit before a new request in *lane*."""
-        return LANES.index(self.lane) <= LANES.index(lane)
+        order = tuple(model.Lane)
+        return order.index(self.lane) <= order.index(lane)
 
 
 class ChannelFetcher:
