@@ -187,7 +187,8 @@ async def _call(channel: grpc.aio.Channel, method: Any, body: bytes) -> tuple[st
     try:
         async with asyncio.timeout(DEADLINE * 3):
             if method.server_streaming:
-                stream = channel.unary_stream(path, _unchanged, answer)(body, timeout=DEADLINE / 4)
+                timeout = DEADLINE / 4 if method.name in WAITS else DEADLINE
+                stream = channel.unary_stream(path, _unchanged, answer)(body, timeout=timeout)
                 async for message in stream:
                     if method.name == ENDLESS and message.HasField("bookmark"):
                         stream.cancel()
