@@ -256,6 +256,11 @@ class RateLimited(IndexerError):
         self.why = why
 
     @property
+    def is_answer(self) -> bool:
+        """Whether Discord answered 429 for one route; otherwise the limiter refused, and nothing was sent."""
+        return self.budget == "route" and self.why.startswith("429")
+
+    @property
     def is_queued(self) -> bool:
         """Whether others' calls go first, so that some calls of the same job may go sooner than this one."""
         return self.budget == "global" and self.why == "used up"
@@ -375,6 +380,12 @@ class DiscordTransient(IndexerError):
     """A temporary failure: 5xx, reset, timeout, an invalid body, or any status without Discord's JSON."""
 
     reason = "DISCORD_TRANSIENT"
+
+
+class AnswerUnreadable(DiscordTransient):
+    """A success whose body is not the expected JSON, or too large. It may pass, so a few further attempts are made."""
+
+    reason = "ANSWER_UNREADABLE"
 
 
 class EgressBlocked(IndexerError):

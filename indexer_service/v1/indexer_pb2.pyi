@@ -42,6 +42,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_TURNS_LOST: _ClassVar[Reason]
     REASON_INTERNAL: _ClassVar[Reason]
     REASON_CREDENTIAL_UNVERIFIABLE: _ClassVar[Reason]
+    REASON_ANSWER_UNREADABLE: _ClassVar[Reason]
 
 class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -187,6 +188,7 @@ REASON_USER_ERASED: Reason
 REASON_TURNS_LOST: Reason
 REASON_INTERNAL: Reason
 REASON_CREDENTIAL_UNVERIFIABLE: Reason
+REASON_ANSWER_UNREADABLE: Reason
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_ARGUMENT: ErrorReason
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason

@@ -266,11 +266,11 @@ class DiscordClient:
             if response.body is None:
                 if call.max_body is not None:
                     raise errors.AnswerTooLarge(call.max_body)
-                raise errors.DiscordTransient("the response body is too large")
+                raise errors.AnswerUnreadable("the response body is too large")
             try:
                 found = await decode(response.body, unreadable)
             except (ValueError, RecursionError) as error:
-                raise errors.DiscordTransient("the response is not the expected JSON") from error
+                raise errors.AnswerUnreadable("the response is not the expected JSON") from error
         if unreadable:
             self._report(call, unreadable)
         return found

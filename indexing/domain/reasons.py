@@ -19,6 +19,8 @@ MUTED = "MUTED"
 NO_ACCESS = "NO_ACCESS"
 GUILD_TOO_LARGE = "GUILD_TOO_LARGE"
 """The guild's listing of channels is larger than DISCORD_MAX_BODY_BYTES."""
+ANSWER_UNREADABLE = "ANSWER_UNREADABLE"
+"""Discord's answer is not the expected JSON, or a list of guilds is too large, each time that it is fetched."""
 NOT_INDEXED_YET = "NOT_INDEXED_YET"
 ROLES_UNKNOWN = "ROLES_UNKNOWN"
 LIST_TOO_OLD = "LIST_TOO_OLD"
@@ -30,6 +32,8 @@ HOUR = 3_600.0
 NEGATIVE_CACHE_TTLS = (HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR)
 """Seconds for which the first, second … refusal in a row is cached: each 403 counts towards the invalid-request limit
 of the whole fleet (developers/topics/rate-limits.mdx, Invalid Request Limit, read 2026-08-06)."""
+UNREADABLE_ATTEMPTS = 3
+"""Attempts to read an answer that is unreadable each time. One such answer may pass; three in 15 s are how it is."""
 FORCED_RETRY_INTERVAL = 60.0
 """Least seconds between two requests for a refused guild, forced ones included."""
 
@@ -45,6 +49,7 @@ ADVICE = {
     LIST_TOO_OLD: "Index the user again, so that their server list is read.",
     CHANNELS_TOO_OLD: "This server could not be read for too long; unmute it, or index the user again with force.",
     "DISCORD_TRANSIENT": "Discord did not answer correctly; retry the job later.",
+    ANSWER_UNREADABLE: "Discord's answer cannot be read; tell the operators if it stays so for an hour.",
     "DISCORD_REFUSED": "Discord refused the request itself; tell the operators.",
     "CLIENT_REFUSED": "Discord refuses the application's id or secret; tell the operators.",
     "BOT_TOKEN_REFUSED": "Discord refuses the bot's token; tell the operators.",
@@ -64,6 +69,11 @@ ADVICE = {
 def advice(reason: str) -> str:
     """Return the advice for *reason*; empty when there is none."""
     return ADVICE.get(reason, "")
+
+
+def most_attempts(reason: str, before: str, most: int) -> int:
+    """Return how many attempts are made when one failed for *reason* and the one before it for *before*."""
+    return min(most, UNREADABLE_ATTEMPTS) if reason == before == ANSWER_UNREADABLE else most
 
 
 def negative_cache_expiry(refusals: int, now: float) -> float:

@@ -181,6 +181,7 @@ REASON = Label(
         *("", "BOT_NOT_INSTALLED", "BOT_REMOVED", "MUTED", "USER_LEFT", "NO_ACCESS", "GUILD_UNAVAILABLE"),
         *(
             "GUILD_TOO_LARGE",
+            "ANSWER_UNREADABLE",
             "ROLES_UNKNOWN",
             "DISCORD_REFUSED",
             "DISCORD_TRANSIENT",

@@ -40,7 +40,9 @@ class JobControl:
             if owned is not None:
                 job, tasks = owned
                 cancelled = dataclasses.replace(job, state=model.JobState.CANCELLED, cancelled_by=caller)
-                return await self._end_job(job, tasks, cancelled)
+                ended = await self._end_job(job, tasks, cancelled)
+                if ended is not None:
+                    return ended
         raise errors.StoreUnavailable("the job moves too fast to be cancelled; try again")
 
     async def retry(self, job_id: str, caller: str = "") -> tuple[model.Job, bool]:
@@ -84,16 +86,22 @@ class JobControl:
             owned = await self._take_turn(found)
             if owned is not None:
                 job, tasks = owned
-                await self._end_job(job, tasks, dataclasses.replace(job, state=model.JobState.FAILED, reason=reason))
-                return
+                stopped = dataclasses.replace(job, state=model.JobState.FAILED, reason=reason)
+                if await self._end_job(job, tasks, stopped) is not None:
+                    return
         raise errors.StoreUnavailable("the job changes too fast to be stopped; try again")
 
     async def _take_turn(self, job: model.Job) -> tuple[model.Job, list[model.GuildTask]] | None:
         now = self._deps.clock()
         return await self._deps.jobs.begin_turn(job.job_id, job.turn, now=now, until=now + self._config.turn_lease)
 
-    async def _end_job(self, job: model.Job, tasks: list[model.GuildTask], ended: model.Job) -> model.Job:
-        """End an owned job as *ended* says, in one write; its open tasks end with it."""
+    async def _end_job(self, job: model.Job, tasks: list[model.GuildTask], ended: model.Job) -> model.Job | None:
+        """
+        End an owned job as *ended* says, in one write; its open tasks end with it.
+
+        Returns:
+            The ended job; None when another turn has taken the job meanwhile, because this one stood still.
+        """
         ended = dataclasses.replace(ended, finished_at=self._deps.clock())
         open_tasks = (task for task in tasks if not task.state.terminal)
         closed = {
@@ -107,8 +115,9 @@ class JobControl:
             for step, task in enumerate(open_tasks, start=1)
         }
         final = [closed.get(task.guild_id, task) for task in tasks]
-        if await self._deps.jobs.save(job, ended, closed.values()):
-            await self._deps.events.publish(job_updates.JobUpdate(ended, job_updates.tally_of(final), tuple(final)))
+        if not await self._deps.jobs.save(job, ended, closed.values()):
+            return None
+        await self._deps.events.publish(job_updates.JobUpdate(ended, job_updates.tally_of(final), tuple(final)))
         return ended
 
     async def _add_failed_tasks(self, job: model.Job, failed: list[model.GuildTask]) -> model.Job:

@@ -96,7 +96,8 @@ class GuildStep:
             if freshness.is_held(guild.lease_until, now):
                 return self._retry_when_fetched_elsewhere(work.task)
             since = work.job.created_at if work.job.force else now - self._config.max_age
-            read = await self._reader.fetch(read_channels.FetchRequest(guild, since, work.began), purpose)
+            request = read_channels.FetchRequest(guild, since, work.began, gives_up=self._gives_up(work.task))
+            read = await self._reader.fetch(request, purpose)
             if read is not None:
                 return self._count_visible(work, read.channels) if not read.reason else _refused(work.task, read.reason)
             await self._reader.wait_for_other(guild.guild_id)
@@ -114,6 +115,11 @@ class GuildStep:
         if work.job.force:
             return freshness.was_fetched_since(guild, work.job.created_at)
         return freshness.is_fresh(guild, now=self._deps.clock(), max_age=self._config.max_age)
+
+    def _gives_up(self, task: model.GuildTask) -> bool:
+        """Return whether the task's next attempt is the last one if its answer is unreadable."""
+        most = reasons.most_attempts(reasons.ANSWER_UNREADABLE, task.reason, self._config.max_attempts)
+        return task.attempts + 1 >= most
 
     def _retry_when_fetched_elsewhere(self, task: model.GuildTask) -> model.GuildTask:
         return dataclasses.replace(requeued(task), retry_at=self._deps.clock() + ELSEWHERE)
@@ -194,7 +200,7 @@ class GuildStep:
         """Requeue the task. The job's other guilds continue only when the refusal concerns this guild alone."""
         waiting = requeued(task)
         if refusal.budget == "route":
-            if refusal.why.startswith("429"):
+            if refusal.is_answer:
                 # A 429 from Discord, not a refusal of the limiter: attempts are counted, so that the task ends.
                 waiting = self._retry_later(task, errors.DiscordTransient.reason)
                 if waiting.state.terminal:
@@ -205,7 +211,7 @@ class GuildStep:
 
     def _retry_later(self, task: model.GuildTask, reason: str) -> model.GuildTask:
         attempts = task.attempts + 1
-        if attempts >= self._config.max_attempts:
+        if attempts >= reasons.most_attempts(reason, task.reason, self._config.max_attempts):
             return dataclasses.replace(_ended(task, model.TaskState.FAILED, reason), attempts=attempts)
         pause = freshness.backoff(attempts, base=self._config.retry_base)
         return dataclasses.replace(

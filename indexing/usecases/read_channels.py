@@ -36,11 +36,13 @@ class FetchRequest:
     Attributes:
         since: A fetch after this moment is recent enough.
         began: Called when the fetch begins.
+        gives_up: Whether an unreadable answer is stored as a refusal: the attempts before it were unreadable too.
     """
 
     guild: model.Guild
     since: float
     began: Callable[[], Awaitable[None]]
+    gives_up: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,8 +146,11 @@ class ChannelFetcher:
         lease = _Lease(self._deps, wanted, self._config.guild_lease, self._in_flight)
         try:
             return await self._fetch_leased(wanted, purpose, lease)
-        except errors.DiscordTransient:
-            await lease.failed()
+        except errors.DiscordTransient as failure:
+            if wanted.gives_up and isinstance(failure, errors.AnswerUnreadable):
+                await lease.refused(reasons.ANSWER_UNREADABLE)
+            else:
+                await lease.failed()
             raise
         except errors.IndexerError:
             await lease.release()

@@ -227,8 +227,11 @@ class TurnRunner:
         try:
             found = await self._read_list(run)
         except errors.RateLimited as refusal:
-            run.note_refusal(refusal, now())
-            await self._schedule_next(run.job, run.resume_at, run)
+            if refusal.is_answer:  # attempts are counted, so that a job whose list is always answered so ends
+                await self._retry_list_later(run.job, errors.DiscordTransient(str(refusal)), refusal.retry_after)
+            else:
+                run.note_refusal(refusal, now())
+                await self._schedule_next(run.job, run.resume_at, run)
         except errors.EgressBlocked as block:
             await self._schedule_next(run.job, now() + block.retry_after)
         except errors.DiscordTransient as failure:
@@ -251,12 +254,13 @@ class TurnRunner:
             await self._erase_late_writes(run.job, run)
         return False
 
-    async def _retry_list_later(self, job: model.Job, failure: errors.IndexerError) -> None:
+    async def _retry_list_later(self, job: model.Job, failure: errors.IndexerError, least: float = 0.0) -> None:
+        """Schedule a further attempt, *least* seconds from now or later; the last one ends the job."""
         attempts = job.attempts + 1
-        if attempts >= self._config.max_attempts:
+        if attempts >= reasons.most_attempts(failure.reason, job.reason, self._config.max_attempts):
             await self._end_job(job, model.JobState.FAILED, failure.reason)
             return
-        pause = freshness.backoff(attempts, base=self._config.retry_base)
+        pause = max(least, freshness.backoff(attempts, base=self._config.retry_base))
         await self._schedule_next(job, self._deps.clock() + pause, attempts=attempts, reason=failure.reason)
 
     async def _load_tasks(self, run: turn_state.TurnState) -> None:

@@ -222,6 +222,20 @@ async def test_discord_transient_is_raised_when_the_second_attempt_fails_as_well
     assert bench.permits.balanced
 
 
+NO_LISTING = ["html", "other-json", "200-rows-of-another-kind", "truncated-json"]
+
+
+@pytest.mark.parametrize("name", [*NO_LISTING, "truncated-body", "dropped", "502"])
+async def test_an_answer_is_unreadable_when_it_is_complete_and_no_listing(bench: conftest.Bench, name: str) -> None:
+    """Only such an answer may stay as it is however often it is fetched."""
+    bench.server.answer(*[TRANSIENT[name]] * 2)
+
+    with pytest.raises(errors.DiscordTransient) as failure:
+        await bench.channels()
+
+    assert isinstance(failure.value, errors.AnswerUnreadable) is (name in NO_LISTING)
+
+
 @pytest.mark.parametrize("name", ["dropped", "timeout", "truncated-body", "not-http"])
 async def test_permit_is_settled_without_a_status_when_no_complete_response_arrived(
     bench: conftest.Bench, name: str

@@ -1,6 +1,7 @@
 """Cancelling a job, and retrying its failed guilds."""
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
@@ -56,6 +57,33 @@ async def test_a_job_names_no_caller_when_its_credential_was_revoked(backend: fa
 
     ended = await backend.get_job()
     assert (ended.state, ended.reason, ended.cancelled_by) == (model.JobState.FAILED, "CREDENTIAL_REVOKED", "")
+
+
+@pytest.mark.parametrize("reason", ["", "CREDENTIAL_REVOKED"], ids=["cancel", "revoke"])
+async def test_a_job_is_ended_when_another_turn_took_it_from_the_one_that_ends_it(
+    backend: fake_backend.FakeBackend, reason: str
+) -> None:
+    """The caller's process stood still for longer than its lease between two writes. It never says what is not so."""
+    usual = type(backend.jobs)
+
+    class Overtaken(usual):  # type: ignore[misc,valid-type]  # a class made for this test
+        """Another turn begins before the first end of a job is written."""
+
+        async def save(self, known: model.Job, changed: model.Job, tasks: Iterable[model.GuildTask] = ()) -> bool:
+            self.__class__ = usual  # type: ignore[assignment]  # once
+            now = backend.clock()
+            assert await self.begin_turn(JOB, known.turn, now=now, until=now + 60.0)
+            return await self.save(known, changed, tasks)
+
+    backend.jobs.__class__ = Overtaken
+
+    if reason:
+        await controls(backend).stop_user_job(values.USER, reason)
+    else:
+        assert await controls(backend).cancel(JOB) == await backend.get_job()
+
+    assert (await backend.get_job()).state is (model.JobState.FAILED if reason else model.JobState.CANCELLED)
+    assert not any(not row.state.terminal for row in await backend.jobs.list_tasks(JOB))
 
 
 async def test_no_call_is_made_when_a_job_was_cancelled(backend: fake_backend.FakeBackend) -> None:

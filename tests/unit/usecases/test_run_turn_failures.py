@@ -40,6 +40,89 @@ async def test_a_task_fails_when_all_its_attempts_fail(backend: fake_backend.Fak
     assert pauses[0] >= 0.75 * backend.config.retry_base
 
 
+async def test_a_guild_is_left_alone_when_its_listing_is_never_readable(backend: fake_backend.FakeBackend) -> None:
+    """Three attempts, a reason of its own, and no call of the next job for an hour."""
+    backend.discord.fail(20, *[errors.AnswerUnreadable("no JSON")] * 99)
+    await backend.start_job()
+    await backend.run_all_turns()
+    first = await backend.task_states()
+
+    await backend.start_job(job_id="b" * 32)
+    await backend.run_all_turns()
+
+    rows = {row.guild_id: row for row in await backend.jobs.list_tasks("b" * 32)}
+    assert (first.pop(20), set(first.values())) == ("FAILED ANSWER_UNREADABLE", {"SUCCEEDED"})
+    assert (rows[20].state, rows[20].reason) == (model.TaskState.SKIPPED, "ANSWER_UNREADABLE")
+    assert len([call for call in backend.discord.calls if call.what == 20]) == 3
+
+
+@pytest.mark.parametrize("what", [20, "list"], ids=["channels", "list"])
+async def test_a_job_succeeds_when_an_answer_was_unreadable_twice(
+    backend: fake_backend.FakeBackend, what: object
+) -> None:
+    """What is in front of Discord answers so for a moment."""
+    backend.discord.fail(what, *[errors.AnswerUnreadable("no JSON")] * 2)
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert (await backend.guilds.get([20]))[20].refusals == 0
+
+
+async def test_a_guild_is_fetched_again_when_only_the_last_failure_was_unreadable(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """Failures of several kinds show that Discord is unwell, and nothing of the guild."""
+    failures = [*[errors.DiscordTransient("502")] * 3, errors.AnswerUnreadable("no JSON")]
+    backend.discord.fail(20, *failures)
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    assert (await backend.task_states())[20] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("failure", "attempts", "reason"),
+    [
+        (errors.AnswerUnreadable("no JSON"), 3, "ANSWER_UNREADABLE"),
+        (errors.RateLimited("route", retry_after=0.0, why="429 user"), 5, "DISCORD_TRANSIENT"),
+    ],
+    ids=["unreadable", "429"],
+)
+async def test_a_job_fails_when_its_list_is_always_answered_in_vain(
+    backend: fake_backend.FakeBackend, failure: errors.IndexerError, attempts: int, reason: str
+) -> None:
+    """Each attempt is later than the one before."""
+    backend.discord.fail("list", *[failure] * 99)
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    times = [call.at for call in backend.discord.calls if call.what == "list"]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    job = await backend.get_job()
+    assert (job.state, job.reason) == (model.JobState.FAILED, reason)
+    assert len(times) == attempts
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= 0.75 * backend.config.retry_base
+
+
+async def test_the_list_is_asked_for_as_late_as_discord_says_when_it_answers_429(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """The wait in the answer is the least one."""
+    backend.discord.fail("list", errors.RateLimited("route", retry_after=90.0, why="429 user"))
+    await backend.start_job()
+
+    await backend.run_all_turns()
+
+    first, second = (call.at for call in backend.discord.calls if call.what == "list")
+    assert second - first >= 90.0
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+
+
 async def test_a_task_succeeds_when_its_failure_passes(backend: fake_backend.FakeBackend) -> None:
     """Its row keeps no trace of the failure."""
     backend.discord.fail(20, errors.DiscordTransient("502"), errors.DiscordTransient("reset"))
