@@ -10,7 +10,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 .PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-baseline proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-clients client-wheel check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-watch-index bench-economy bench-overhead bench-admission bench-migrate \
-  bench-index bench-read bench-slope drill-drain drill-strangers chaos soak mutants sbom audit
+  bench-index bench-read bench-slope drill-drain drill-strangers chaos chaos-controls soak mutants sbom audit
 
 help:  ## Show this list.
 	@sed -nE -e 's/^## (.*)/\n\1:/p' -e 's/^([a-z-]+):.*  ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -216,6 +216,9 @@ drill-strangers: $(READY)  ## Attack a service from outside without a token: its
 
 chaos: $(READY)  ## Play faults of every part, and check what must hold after each. ARGS="--scenario kill-worker --seeds 20", ARGS="--group links"
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-controls: $(READY)  ## Break a copy of the product once for each invariant, and see that the harness finds it. ARGS="--invariant I4"
+	$(BIN)/python -m tests.chaos.controls $(ARGS)
 
 soak: $(READY)  ## Run at the full budget for 30 minutes with a random fault every 10 s. ARGS="--minutes 5"
 	$(BIN)/python -m tests.chaos.soak $(ARGS)

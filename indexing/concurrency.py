@@ -11,6 +11,8 @@ from indexing.telemetry import logs
 
 RESTART_DELAY = 1.0
 """Seconds between the failure of a background task and its restart."""
+LONGEST_WAIT = 30.0
+"""Longest wait of a background task for a permit, in seconds."""
 CANCEL_INTERVAL = 0.5
 """Seconds after which a task that has not ended is cancelled again."""
 
@@ -43,13 +45,18 @@ async def _cancel_until_ended(tasks: set[asyncio.Task[None]]) -> None:
 async def _run_with_restarts(name: str, function: Callable[[], Awaitable[object]]) -> None:
     log = logs.get(__name__)
     while True:
+        pause = RESTART_DELAY
         try:
             await function()
+        except errors.RateLimited as wait:
+            # No failure: after a start, nobody has permits until the limiter knows that no earlier call counts.
+            log.info("background_task_waits", task=name, error=str(wait))
+            pause = min(max(wait.retry_after, RESTART_DELAY), LONGEST_WAIT)
         except errors.IndexerError as problem:
             log.warning("background_task_failed", task=name, reason=problem.reason, error=str(problem))
         except Exception:
             log.exception("background_task_crashed", task=name)
-        await asyncio.sleep(RESTART_DELAY)
+        await asyncio.sleep(pause)
 
 
 @contextlib.contextmanager

@@ -285,6 +285,7 @@ class _Lease:
         self._seconds = seconds
         self._in_flight = in_flight
         self._fence: int | None = None
+        self._until = 0.0
         self.asked_at = 0.0
 
     @property
@@ -295,15 +296,20 @@ class _Lease:
         return self._fence
 
     async def take(self) -> bool:
-        """Take the lease; returns False when it is held. Taking it reports that the fetch begins."""
+        """
+        Take the lease, which reports that the fetch begins; returns False when another request holds it.
+
+        A further call of the same fetch needs a lease that has not expired: another process may have taken it since.
+        """
         if self._fence is None:
             if self._guild.guild_id in self._in_flight:
                 return False
             done = self._in_flight[self._guild.guild_id] = asyncio.Event()
             now = self._deps.clock()
+            self._until = now + self._seconds
             try:
                 self._fence = await self._deps.guilds.acquire_lease(
-                    self._guild.guild_id, now=now, until=now + self._seconds, fetched_before=self._wanted.since
+                    self._guild.guild_id, now=now, until=self._until, fetched_before=self._wanted.since
                 )
             finally:
                 if self._fence is None:
@@ -312,7 +318,7 @@ class _Lease:
             if self._fence is not None:
                 await self._wanted.began()
         self.asked_at = self._deps.clock()
-        return self._fence is not None
+        return self._fence is not None and self.asked_at < self._until
 
     def forget(self) -> None:
         """Wake the requests that wait for this fetch."""

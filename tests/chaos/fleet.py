@@ -51,6 +51,7 @@ class Shape:
         user_rate: Calls per second of each user.
         settings: Settings of all processes, in addition to `QUICK`.
         old: Processes that run the previous release.
+        code: Folder with the code of all processes; empty for that of the checkout.
         clocks: Whether each process and Redis has a clock that can be set. Needs Debian's faketime.
         simulator: More options of the simulator.
     """
@@ -67,6 +68,7 @@ class Shape:
     latency: str = "20-60"
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     old: tuple[str, ...] = ()
+    code: str = ""
     clocks: bool = False
     simulator: tuple[str, ...] = ()
 
@@ -184,6 +186,7 @@ class Fleet(stack.Stack):
             "DISCORD_API_BASE": f"http://127.0.0.1:{port['discord']}/api/v10",
             "LIMITER_HOLD": QUICK["LIMITER_HOLD"],
             **self.shape.settings,
+            **(_code_in(self.shape.code) if self.shape.code else {}),
             **(self._old_code() if name in self.shape.old else {}),
         }
 
@@ -192,8 +195,7 @@ class Fleet(stack.Stack):
         if not folder.exists():
             folder.mkdir()
             previous_release.unpack(folder, "indexing", "indexer_service", "workers")
-        # The current directory, which holds the new code, stays out of sys.path.
-        return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
+        return _code_in(str(folder))
 
     def _start_program(self, make: Callable[[], programs.Program]) -> programs.Program:
         return super()._start_program(lambda: self._changed(make()))
@@ -228,6 +230,11 @@ class Fleet(stack.Stack):
     def _note(self, report: supervisor.Report) -> None:
         if report.state is supervisor.State.ENDED:
             self.crashes.append(f"{report.name} {report.detail}")
+
+
+def _code_in(folder: str) -> dict[str, str]:
+    """Return the variables of a process that runs other code: the current directory stays out of sys.path."""
+    return {"PYTHONPATH": folder, "PYTHONSAFEPATH": "1"}
 
 
 def _all_processes() -> list[int]:

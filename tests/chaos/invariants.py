@@ -133,9 +133,10 @@ def every_job_ends(seen: Seen) -> Verdict:
 
 
 def _reasons(seen: Seen, job_id: str) -> str:
-    """Return the reasons of the job and of its guilds, as text that may be empty."""
+    """Return the reasons of the job and of its guilds that have one or failed, as text that may be empty."""
     watched = next((one for one in seen.watched if one.job_id == job_id), callers.Watched(job_id))
-    guilds = collections.Counter(row.error for row in watched.rows.values() if row.error)
+    rows = (f"{row.state} {row.error}".strip() for row in watched.rows.values() if row.error or row.state == "FAILED")
+    guilds = collections.Counter(rows)
     return "".join(
         f" {reason}" for reason in [watched.error, *(f"{n} x {name}" for name, n in guilds.items())] if reason
     )

@@ -52,11 +52,13 @@ def counts(of: Sequence[runs.Result]) -> dict[str, tuple[int, int] | None]:
 
 
 def keep(results: Sequence[runs.Result], path: pathlib.Path) -> None:
-    """Merge results into a JSON file, where a scenario's results replace its older ones."""
-    made = {name: [_document(one) for one in of] for name, of in _by_scenario(results).items()}
+    """Merge results into a JSON file, where the result of a scenario with a seed replaces the older one."""
     kept = json.loads(path.read_text())["scenarios"] if path.exists() else {}
+    for name, of in _by_scenario(results).items():
+        runs_ = {run["seed"]: run for run in kept.get(name, [])} | {one.seed: _document(one) for one in of}
+        kept[name] = [run for _, run in sorted(runs_.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": facts.machine(), "scenarios": dict(sorted({**kept, **made}.items()))}
+    document = {"machine": facts.machine(), "scenarios": dict(sorted(kept.items()))}
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 

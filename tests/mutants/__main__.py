@@ -1,11 +1,16 @@
 """
 `make mutants`: change the product in one place at a time, and run the tests that should notice.
 
-The tests run in a copy of the checkout, one mutation at a time. `--sample` draws some of all mutations with a seed.
+The tests run in a copy of the checkout, one mutation at a time, in an order drawn with a seed, so that the first ones
+are a sample of all. `--seconds` stops after a while, and a later run with the same file goes on. Which tests run which
+lines is traced at first. A run of tests that takes too long is counted apart: on a busy machine it may be no proof.
 """
 
 import argparse
+import collections
+import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import random
@@ -14,22 +19,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import progress
 
+from tests import servers
 from tests.benchmarks import report
-from tests.mutants import mutations
+from tests.mutants import forks, mutations, reached
 
 ROOT = pathlib.Path(__file__).parents[2]
+OUT = pathlib.Path("build/mutants.json")
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__", ".mypy_cache", ".ruff_cache")
-LONGEST = 240.0
-"""Seconds after which a run of tests counts as failed: the mutation made something endless."""
+LEAST, FACTOR = 20.0, 10.0
+"""A run of tests may take so many seconds, and so many times what the tests took before the mutation."""
+KILLED, SURVIVED, TIMED_OUT, UNREACHED = "killed", "survived", "timed out", "not run by any test"
+VERDICTS = {forks.FAILED: KILLED, forks.PASSED: SURVIVED, forks.TIMED_OUT: TIMED_OUT}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Folder:
-    """Code to mutate, and the tests that should notice, in the order in which they run."""
+    """Code to mutate, and the tests that should notice."""
 
     code: Sequence[str]
     tests: Sequence[str]
@@ -46,29 +55,37 @@ FOLDERS = {
 class Checkout:
     """A copy of the checkout in which one file at a time is mutated."""
 
-    def __init__(self, folder: str) -> None:
-        self._root = pathlib.Path(folder, "checkout")
-        shutil.copytree(ROOT, self._root, ignore=LEFT_OUT)
+    def __init__(self, folder: str, environment: dict[str, str]) -> None:
+        self.root = pathlib.Path(folder, "checkout")
+        shutil.copytree(ROOT, self.root, ignore=LEFT_OUT)
+        self.environment = {**environment, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def passes(self, tests: Sequence[str]) -> bool:
-        """Return whether the tests pass."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", *tests]
-        environment = {**os.environ, "PYTHONPATH": str(self._root), "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: TID251 -- passed on
-        try:
-            done = subprocess.run(
-                command, cwd=self._root, env=environment, capture_output=True, timeout=LONGEST, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
+    def trace(self, folder: Folder) -> reached.Reached:
+        """Run all tests; returns the lines that each runs. Ends the program when a test fails without a mutation."""
+        out = self.root / "reached.json"
+        texts = {path: path.read_text() for code in folder.code for path in (self.root / code).rglob("*.py")}
+        for path, text in texts.items():
+            path.write_text(reached.noting(path.relative_to(self.root).as_posix(), text))
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "tests.mutants.reached", "--timeout=600"]
+        environment = {**self.environment, reached.OUT: str(out)}
+        done = subprocess.run(
+            [*command, *folder.tests], cwd=self.root, env=environment, capture_output=True, check=False
+        )
+        for path, text in texts.items():
+            path.write_text(text)
+        if done.returncode:
+            sys.exit(f"the tests fail without a mutation:\n{done.stdout.decode()[-3000:]}")
+        found: reached.Reached = json.loads(out.read_text())
+        return found
 
-    def survives(self, mutation: mutations.Mutation, tests: Sequence[str]) -> bool:
-        """Return whether the tests pass although the file is mutated."""
-        path = self._root / mutation.path.relative_to(ROOT)
+    @contextlib.contextmanager
+    def mutated(self, mutation: mutations.Mutation) -> Iterator[str]:
+        """Mutate a file while the block runs; yields its text without the mutation."""
+        path = self.root / mutation.path.relative_to(ROOT)
         right = path.read_text(encoding="utf-8")
         path.write_text(mutation.text, encoding="utf-8")
         try:
-            return self.passes(tests)
+            yield right
         finally:
             path.write_text(right, encoding="utf-8")
 
@@ -81,38 +98,83 @@ def all_mutations(folder: Folder) -> list[mutations.Mutation]:
     return [mutation for path in files for mutation in mutations.mutations_of(path)]
 
 
+def key_of(mutation: mutations.Mutation) -> str:
+    """Return a line of text that names the mutation."""
+    return f"{mutation.path.relative_to(ROOT)}:{mutation.line}: {mutation.what}"
+
+
+class Kept:
+    """The verdicts so far, in a file, and the traces beside it."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self.verdicts: dict[str, dict[str, str]] = json.loads(path.read_text())["verdicts"] if path.exists() else {}
+
+    def save(self, seed: int, totals: dict[str, int]) -> list[dict[str, object]]:
+        """Write the file; returns a row for each folder."""
+        rows = []
+        for name, found in self.verdicts.items():
+            counts = collections.Counter(found.values())
+            decided = counts[KILLED] + counts[SURVIVED] + counts[UNREACHED]
+            shares = {verdict: counts[verdict] for verdict in (KILLED, SURVIVED, UNREACHED, TIMED_OUT)}
+            row = {"folder": name, "mutations": totals.get(name, 0), "tried": len(found), **shares}
+            rows.append({**row, "share": counts[KILLED] / max(1, decided)})
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps({"seed": seed, "folders": rows, "verdicts": self.verdicts}, indent=1) + "\n")
+        return rows
+
+    def trace(self, name: str, checkout: Checkout) -> reached.Reached:
+        """Return the trace of a folder, made once."""
+        path = self._path.with_suffix(f".{name}.json")
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(checkout.trace(FOLDERS[name])))
+        found: reached.Reached = json.loads(path.read_text())
+        return found
+
+
+def _try_all(
+    chosen: Sequence[mutations.Mutation], traced: reached.Reached, checkout: Checkout, kept: dict[str, str], ends: float
+) -> None:
+    """Try mutations until the monotonic time *ends*, and keep their verdicts."""
+    with forks.Forks(checkout.root, checkout.environment) as process:
+        for mutation in progress.track(chosen, console=report.SCREEN, transient=True):
+            if time.monotonic() > ends:
+                return
+            with checkout.mutated(mutation) as text:
+                tests = reached.choose_tests(traced, mutation.path.relative_to(ROOT), mutation.line, text)
+                usual = sum(float(traced[test]["seconds"]) for test in tests)
+                verdict = VERDICTS[process.run(tests, LEAST + FACTOR * usual)] if tests else UNREACHED
+            kept[key_of(mutation)] = verdict
+
+
 def main() -> int:
-    """Mutate what the command line asks for; returns 1 when the tests fail without a mutation."""
+    """Mutate what the command line asks for, print a table, and write JSON."""
     options = _parse()
-    rows, survivors = [], []
-    for name in options.folder or FOLDERS:
-        found = all_mutations(FOLDERS[name])
-        chosen = random.Random(options.seed).sample(found, min(options.sample or len(found), len(found)))
-        chosen = [mutation for mutation in chosen if options.file in mutation.path.as_posix()]
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-            checkout = Checkout(folder)
-            if not checkout.passes(FOLDERS[name].tests):
-                report.SCREEN.print(f"{name}: the tests fail without a mutation")
-                return 1
-            survived = [
-                mutation
-                for mutation in progress.track(chosen, name, console=report.SCREEN)
-                if checkout.survives(mutation, FOLDERS[name].tests)
-            ]
-        survivors += [f"{one.path.relative_to(ROOT)}:{one.line}: {one.what}" for one in survived]
-        rows.append(
-            {
-                "folder": name,
-                "mutations": len(found),
-                "tried": len(chosen),
-                "killed": len(chosen) - len(survived),
-                "share": (len(chosen) - len(survived)) / max(1, len(chosen)),
-                "s": time.monotonic() - began,
-            }
-        )
+    kept, totals = Kept(options.out), {}
+    ends = time.monotonic() + (options.seconds or float("inf"))
+    with contextlib.ExitStack() as stack:
+        environment = dict(os.environ)  # noqa: TID251 -- passed on
+        environment.setdefault("TEST_REDIS_URL", stack.enter_context(servers.valkey()))
+        environment.setdefault("TEST_MONGODB_URL", stack.enter_context(servers.mongodb()))
+        checkout = Checkout(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-")), environment)
+        for name, folder in FOLDERS.items():
+            found = all_mutations(folder)
+            totals[name] = len(found)
+            if options.folder and name not in options.folder:
+                continue
+            random.Random(options.seed).shuffle(found)
+            verdicts = kept.verdicts.setdefault(name, {})
+            chosen = [one for one in found if options.file in one.path.as_posix()][: options.sample or len(found)]
+            left = [one for one in chosen if options.again or key_of(one) not in verdicts]
+            if left and time.monotonic() < ends:
+                _try_all(left, kept.trace(name, checkout), checkout, verdicts, ends)
+    rows = kept.save(options.seed, totals)
     report.show("mutations that the tests notice", rows)
-    report.keep({"seed": options.seed, "folders": rows, "survivors": survivors}, options.out)
+    for verdicts in kept.verdicts.values():
+        for key, verdict in sorted(verdicts.items()):
+            if verdict != KILLED:
+                report.SCREEN.print(f"{verdict}: {key}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -121,8 +183,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--folder", action="append", choices=[*FOLDERS], help="may be repeated (default: all)")
     parser.add_argument("--file", default="", help="mutate only files whose paths contain this")
     parser.add_argument("--sample", type=int, default=0, help="number of mutations of each folder (default: all)")
-    parser.add_argument("--seed", type=int, default=1, help="of the sample (default 1)")
-    parser.add_argument("--out", type=pathlib.Path, help="file for the JSON")
+    parser.add_argument("--seconds", type=float, default=0.0, help="stop after so long (default: never)")
+    parser.add_argument("--again", action="store_true", help="try also mutations that have a verdict")
+    parser.add_argument("--seed", type=int, default=1, help="of the order (default 1)")
+    parser.add_argument("--out", type=pathlib.Path, default=OUT, help=f"file of the verdicts (default {OUT})")
     return parser.parse_args()
 
 

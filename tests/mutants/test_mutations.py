@@ -1,10 +1,12 @@
 """What is mutated, and what stays."""
 
+import builtins
 import pathlib
+from typing import Any
 
 import pytest
 
-from tests.mutants import mutations
+from tests.mutants import mutations, reached
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,31 @@ def test_operators_of_scripts_are_swapped(tmp_path: pathlib.Path) -> None:
         "<= -> <: if a < b then c = d + 1 end -- a < b",
         "+ -> -: if a <= b then c = d - 1 end -- a < b",
     ]
+
+
+def test_the_tests_of_a_mutation_are_those_that_run_its_statement(tmp_path: pathlib.Path) -> None:
+    """The quickest first; for a statement that runs at the import, those that run anything of the file."""
+    text = "LIMIT = 3\n\n\ndef f(a):\n    if a:\n        return (\n            1\n        )\n    return 2\n"
+    path = pathlib.PurePath("module.py")
+    traced = {
+        "slow": {"seconds": 2.0, "lines": {"module.py": [5, 6]}},
+        "other": {"seconds": 0.1, "lines": {"module.py": [5, 9]}},
+        "quick": {"seconds": 1.0, "lines": {"module.py": [5, 6]}},
+        "none": {"seconds": 0.1, "lines": {"other.py": [6]}},
+    }
+
+    chosen = {line: reached.choose_tests(traced, path, line, text) for line in (1, 5, 7, 9)}
+
+    assert chosen == {1: ["other", "quick", "slow"], 5: ["other", "quick", "slow"], 7: ["quick", "slow"], 9: ["other"]}
+
+
+def test_code_notes_the_statements_that_it_runs() -> None:
+    """It does what it did before."""
+    text = '"""Text."""\nfrom __future__ import annotations\n\n\ndef f(a):\n    if a:\n        return 1\n    return 2\n'
+    space: dict[str, Any] = {}
+
+    exec(reached.noting("module.py", text), space)  # noqa: S102 -- code of this test
+
+    noted = builtins.__dict__[reached.NOTES]
+    noted.clear()
+    assert (space["f"](0), noted) == (2, {"module.py:6", "module.py:8"})

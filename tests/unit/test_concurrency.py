@@ -81,6 +81,26 @@ async def test_a_task_restarts_when_it_fails(problem: Exception, event: str) -> 
     assert [(line["event"], line["task"]) for line in logged] == [(event, "poller")] * 3
 
 
+@pytest.mark.parametrize(("seconds", "starts"), [(0.0, [0, 1, 2]), (7.0, [0, 7]), (3_000.0, [0])])
+async def test_a_task_waits_without_a_warning_when_it_gets_no_permit(seconds: float, starts: list[int]) -> None:
+    """As long as the limiter says, at least a second and at most 30: a hold after the start is no failure."""
+    began, runs = asyncio.get_running_loop().time(), []
+
+    async def refused() -> None:
+        runs.append(round(asyncio.get_running_loop().time() - began))
+        raise errors.RateLimited("global", retry_after=seconds, why="hold")
+
+    with structlog.testing.capture_logs() as logged:
+        async with concurrency.background_tasks(poller=refused):
+            await asyncio.sleep(starts[-1] + 0.5)
+            early = list(runs)
+            await asyncio.sleep(30.0)
+
+    assert early == starts
+    assert len(runs) > len(starts)
+    assert {(line["event"], line["log_level"]) for line in logged} == {("background_task_waits", "info")}
+
+
 async def test_one_task_does_not_stop_another_when_it_fails() -> None:
     """The poller runs while the sweeper cannot reach its server."""
     done: list[str] = []

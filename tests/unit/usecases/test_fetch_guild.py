@@ -483,6 +483,21 @@ async def test_a_task_stays_partly_done_when_fetching_roles_fails_for_now(bench:
     assert (outcome.task.attempts, outcome.task.channel_count) == (1, 1)
 
 
+async def test_no_further_call_is_made_when_the_lease_expired_during_the_first(bench: Bench) -> None:
+    """The process stood still: another one may fetch the guild by now, and would store the newer listing."""
+    bench.backend.discord.channels[GUILD] = [values.channel(number) for number in range(1, 11)]
+    await bench.run()
+    bench.backend.clock.advance(bench.backend.config.max_age + 1.0)
+    bench.backend.discord.channels[GUILD] = []
+    bench.backend.discord.latency = bench.backend.config.guild_lease + 1.0
+
+    outcome = await bench.run()
+
+    assert outcome.task.state is model.TaskState.QUEUED
+    assert bench.backend.discord.asked(GUILD) == 2
+    assert len(await stored.list_channels(bench.backend.guilds, [GUILD])) == 10
+
+
 @pytest.mark.parametrize("second", [[OPEN], [OPEN, CLOSED, FOR_ROLE]], ids=["says-the-same", "is-whole"])
 async def test_a_listing_is_fetched_again_when_it_lacks_more_than_half(
     bench: Bench, second: list[model.Channel]

@@ -30,6 +30,7 @@ INSIDE = {
     errors.CredentialUnverifiable,
     errors.DiscordOutage,
     errors.AnswerTooLarge,
+    errors.AnswerUnreadable,
     errors.DocumentTooLarge,
     errors.NoAccess,
     errors.Gone,
