@@ -48,8 +48,12 @@ def _passes(python: str) -> bool:
     folder = CHECKOUT / "build" / "pythons" / version
     uv = str(pathlib.Path(sysconfig.get_path("scripts"), "uv"))
     own = folder / "bin" / "python"
-    install = [uv, "pip", "install", "--quiet", "--python", str(own), "--require-hashes", "-r", "requirements.lock"]
-    for command in ([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)], install):
+    install = [uv, "pip", "install", "--quiet", "--python", str(own)]
+    for command in (
+        [uv, "venv", "--quiet", "--clear", "--python", python, str(folder)],
+        [*install, "--require-hashes", "-r", "requirements.lock"],
+        [*install, "--no-deps", "--no-build-isolation", "--editable", "."],
+    ):
         if subprocess.run(command, check=False, cwd=CHECKOUT).returncode:
             return False
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}

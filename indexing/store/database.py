@@ -38,6 +38,8 @@ DUPLICATE_KEY = 11000
 NOT_PRIMARY = 10107
 RETRY_INTERVAL = 0.5
 """Seconds between two attempts to reach MongoDB at the start of a process."""
+FIRST_LOOK = 2.0
+"""Seconds of the first attempt, so that the log soon says what is waited for; each further one may take twice that."""
 TOO_LARGE = frozenset({10334, 17419, 17420})
 """Codes BSONObjectTooLarge, and of an update whose result would exceed 16 MiB (src/mongo/base/error_codes.yml and
 db/update, MongoDB 8.0, read 2026-11-29). The driver refuses most such documents itself, before it sends them."""
@@ -167,21 +169,23 @@ async def open_database(
         appname="discord-channel-indexer",
     )
     try:
-        await _wait_until_usable(client, start_timeout)
+        await _wait_until_usable(client, config, start_timeout)
         database = client[config.database]
         yield database if seen is None else MeasuredDatabase(database, seen)
     finally:
         client.close()
 
 
-async def _wait_until_usable(client: Any, seconds: float) -> None:  # noqa: ANN401 -- motor's
+async def _wait_until_usable(client: Any, config: settings.MongoSettings, seconds: float) -> None:  # noqa: ANN401 -- motor's
     """Ask until a primary answers. What waiting cannot mend fails at once; one line is logged when waiting begins."""
     log = logs.get(__name__)
     started = time.monotonic()
     waiting = False
+    patience = FIRST_LOOK if seconds else config.timeout
     while True:
         try:
-            hello = await client.admin.command("hello")
+            with pymongo.timeout(min(patience, config.timeout)):
+                hello = await client.admin.command("hello")
             if not hello.get("isWritablePrimary", True):
                 raise pymongo.errors.NotPrimaryError("a secondary", {"code": NOT_PRIMARY})
         except (pymongo.errors.PyMongoError, OSError) as error:
@@ -193,6 +197,7 @@ async def _wait_until_usable(client: Any, seconds: float) -> None:  # noqa: ANN4
                 log.warning("waiting_for_mongodb", problem=f"MongoDB {diagnosis.text}", seconds=seconds)
                 waiting = True
             await asyncio.sleep(min(RETRY_INTERVAL, left))
+            patience *= 2
         else:
             if waiting:
                 log.info("mongodb_answers", seconds=round(time.monotonic() - started, 1))

@@ -6,9 +6,10 @@ import pymongo.errors
 import pytest
 import structlog
 
-from indexing import errors
+from indexing import errors, settings
 from indexing.store import database as store_database
 from indexing.store import mongodb_checks
+from tests import servers
 
 Answer = Any
 """A function from a method of motor's to one that answers in another way."""
@@ -105,3 +106,17 @@ async def test_the_probe_writes_and_changes_nothing(database: store_database.Dat
     await mongodb_checks.probe(database)
 
     assert await database[mongodb_checks.COLLECTION].count_documents({}) == 0
+
+
+async def test_one_line_says_what_is_waited_for_when_mongodb_is_away() -> None:
+    """While it waits, though one operation may take much longer."""
+    config = settings.MongoSettings(url=f"mongodb://127.0.0.1:{servers.free_port()}", timeout=60.0)
+
+    refusal = pytest.raises(errors.StoreUnavailable, match=r"^MONGODB_URL: MongoDB refuses connections$")
+    with structlog.testing.capture_logs() as lines, refusal:
+        async with store_database.open_database(config, start_timeout=3.0):
+            pass
+
+    assert [(line["event"], line["problem"]) for line in lines] == [
+        ("waiting_for_mongodb", "MongoDB refuses connections")
+    ]

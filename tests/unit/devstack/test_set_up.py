@@ -62,8 +62,8 @@ def test_what_to_type_is_said_first_when_no_interpreter_can_be_had(tmp_path: pat
     """Nothing is installed, and the advice works: a name for make, or a MongoDB of one's own."""
     (tmp_path / "uv").write_text("#!/bin/sh\necho 'error: no connection' >&2\nexit 2\n")
     (tmp_path / "uv").chmod(0o755)
-    program = "import sys; sys.version_info = type('V', (), {'major': 3, 'minor': 14})\n"
-    program += "from devstack import set_up\ntry: set_up.choose_python()\nexcept set_up.CannotSetUp as e: print(e)"
+    program = "import sys\nfrom devstack import set_up\nsys.version_info = type('V', (), {'major': 3, 'minor': 14})\n"
+    program += "try: set_up.choose_python()\nexcept set_up.CannotSetUp as e: print(e)"
 
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}  # noqa: TID251 -- passed on
     environment.pop("MONGODB_URL", None)

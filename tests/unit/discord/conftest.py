@@ -55,7 +55,7 @@ async def open_bench(*, charge_bot_reads: bool = True) -> AsyncIterator[Bench]:
     permits = wire.RecordingLimiter()
     async with wire.serving() as server:
         config = settings.DiscordSettings(
-            api_base=f"{server.base}/api/v10", bot_token=BOT_TOKEN, timeout=0.6, max_body_bytes=2**16
+            api_base=f"{server.base}/api/v10", bot_token=BOT_TOKEN, timeout=0.6, max_body_bytes=2**20
         )
         async with client.open_session(config) as session:
             seen = metrics.Metrics(to).discord

@@ -11,7 +11,7 @@ from tests import values
 from tests.unit.discord import conftest, wire
 
 CHANNEL = {"id": "7", "type": 0, "name": "x", "permission_overwrites": []}
-LIMIT = 2**16
+LIMIT = 2**20
 """The bench's largest listing."""
 
 

@@ -260,7 +260,7 @@ def test_decode_error_returns_code_and_wait_when_the_body_is_discords(text: byte
     "text",
     [
         *(b"<html>error code: 1015</html>", b"", b"null", b"[]", b'{"error": "x"}', b'"text"', b'\xff{"message": "x"}'),
-        b'{"message": "x", "errors": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"message": "x", "errors": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     ],
     ids=["html", "empty", "null", "list", "other-json", "text", "not-utf8", "nested-deeply"],
 )
