@@ -127,12 +127,15 @@ class CredentialControl:
             known = await self._deps.users.pair_versions(user_id)
 
     async def get_status(self, user_id: int) -> CredentialStatus:
-        """Return the status of the user's credential. One round trip, or two; raises errors.StoreUnavailable."""
+        """Return the status of the user's credential. One to three round trips; raises errors.StoreUnavailable."""
         in_use = await _status_of(self._deps.credentials, user_id)
         if in_use.state in {CredentialState.ACTIVE, CredentialState.UNVERIFIED}:
             return in_use
         newer = await _status_of(self._deps.unproven, user_id)
-        return in_use if newer.state is CredentialState.MISSING else newer
+        if newer.state is not CredentialState.MISSING:
+            return newer
+        # A turn may have proven it, so that it is in use, after this call looked for it there.
+        return await _status_of(self._deps.credentials, user_id)
 
     async def revoke(self, user_id: int, caller: str = "") -> bool:
         """

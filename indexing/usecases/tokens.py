@@ -88,13 +88,14 @@ class TokenManager:
         """
         try:
             held = await self._load(user_id)
-        except (errors.CredentialMissing, errors.ReauthRequired) as problem:
+        except (errors.CredentialMissing, errors.ReauthRequired):
             if self._newer is None:
                 raise
             try:
                 return await self._newer.get_usable(user_id, purpose)
             except errors.CredentialMissing:
-                raise problem from None
+                # Another turn may have proven it, so that it is in use, after this one looked for it there.
+                held = await self._load(user_id)
         if self._newer is not None and held.has_newer:
             newer = await self._newer.get_if_usable(user_id, purpose)
             if newer is not None:

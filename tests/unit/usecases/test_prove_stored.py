@@ -1,10 +1,16 @@
 """A stored pair that is not proven is proven by the user's next turn, before anything is listed with it."""
 
+import asyncio
+import dataclasses
+import random
+from collections.abc import Awaitable, Callable
+from typing import cast
+
 import pytest
 
 from indexing import errors
 from indexing.domain import model, ports
-from indexing.usecases import control_credential, control_job
+from indexing.usecases import control_credential, control_job, tokens
 from tests import fake_backend, values
 
 pytestmark = pytest.mark.clockwork
@@ -98,6 +104,66 @@ async def test_the_job_fails_and_nothing_is_listed_when_the_pair_is_not_the_user
         await backend.users.credential(USER)
     assert user is not None
     assert (user.memberships, user.shown_until) == ({}, 0.0)
+
+
+class Slow:
+    """A store each of whose answers takes up to a second, drawn with a seed, before and after it takes effect."""
+
+    def __init__(self, store: object, dice: random.Random) -> None:
+        self._store, self._dice = store, dice
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        """Return a slow method."""
+        method = getattr(self._store, name)
+
+        async def slow(*arguments: object, **more: object) -> object:
+            await asyncio.sleep(self._dice.random())
+            try:
+                return await method(*arguments, **more)
+            finally:
+                await asyncio.sleep(self._dice.random())
+
+        return slow
+
+
+def with_slow_pairs(deps: ports.Dependencies, dice: random.Random) -> ports.Dependencies:
+    """Return the dependencies with slow stores of pairs."""
+    in_use, newer = Slow(deps.credentials, dice), Slow(deps.unproven, dice)
+    return dataclasses.replace(
+        deps, credentials=cast("ports.Credentials", in_use), unproven=cast("ports.Credentials", newer)
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_nobody_misses_the_pair_when_a_turn_proves_it_meanwhile(seed: int) -> None:
+    """What is being moved is neither here nor there for a moment. That is no reason to end a job."""
+    backend = fake_backend.make()
+    backend.oauth.enabled = True
+    await backend.users.put_unproven(USER, values.credential())
+    dice = random.Random(seed)
+    deps = with_slow_pairs(backend.deps, dice)
+    purpose = ports.Purpose(model.Lane.BACKGROUND, USER, "", 1.0)
+
+    control = control_credential.CredentialControl(
+        deps, backend.config, backend.metrics, control_job.JobControl(deps, backend.config)
+    )
+
+    async def get_states() -> set[str]:
+        return {(await control.get_status(USER)).state.value for _ in range(8)}
+
+    async def get_usable() -> str:
+        await asyncio.sleep(3 * dice.random())
+        manager = tokens.TokenManager(deps, backend.config, backend.metrics)
+        while True:
+            try:
+                return (await manager.get_usable(USER, purpose)).access_token
+            except errors.CredentialBusy as busy:
+                await asyncio.sleep(busy.retry_after)
+
+    states, *found = await asyncio.gather(get_states(), *(get_usable() for _ in range(4)))
+
+    assert found == ["access"] * 4
+    assert states == {"UNVERIFIED", "ACTIVE"}
 
 
 async def test_the_work_goes_on_when_junk_is_beside_the_pair_in_use(backend: fake_backend.FakeBackend) -> None:
