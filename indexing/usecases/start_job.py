@@ -95,7 +95,7 @@ class StartJob:
         """
         await self._deps.users.credential(user_id)
         last = await self._deps.jobs.latest(user_id)
-        if last is not None and not force and self._is_fresh(last) and await self._is_current(user_id):
+        if last is not None and not force and self._is_fresh(last) and await self._is_current(user_id, caller):
             return await self._make_result(user_id, last.job_id, Disposition.FRESH, StartReason.LISTED_LATELY)
         if last is not None and not last.state.terminal:
             return await self._join(last, wait, caller)
@@ -166,17 +166,19 @@ class StartJob:
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
-    async def _is_current(self, user_id: int) -> bool:
+    async def _is_current(self, user_id: int, caller: str) -> bool:
         """
         Return whether the last job still says everything.
 
         It does not when nothing may be shown to the user, so that a turn has to prove their credential first, or when
-        they have installed our bot in a guild since: the caller starts again when the user comes back from there.
+        they have installed our bot in a guild since: the caller starts again when the user comes back from there. The
+        call that finds out takes the caller's turn.
         """
         user = await self._deps.users.load(user_id)
         if user is None or self._deps.clock() >= user.shown_until:
             return False
-        purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", NEW_BOT_WAIT)
+        callers = (caller,) if caller else ()
+        purpose = ports.Purpose(model.Lane.INTERACTIVE, user_id, "", NEW_BOT_WAIT, callers)
         try:
             async with asyncio.timeout(NEW_BOT_WAIT):
                 return not await self._turn_runner.bot_guilds.is_new_in(user.memberships.values(), purpose)

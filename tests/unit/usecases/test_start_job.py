@@ -214,7 +214,7 @@ async def test_a_new_job_starts_when_the_user_has_installed_the_bot_since_the_la
     backend: fake_backend.FakeBackend,
     comes: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """One call about that guild alone says so; guilds where the user cannot install bots cost none."""
+    """One call about that guild says so, in the caller's turn; guilds where they cannot install bots cost none."""
     await backend.add_user([values.user_guild(10), values.user_guild(20, owner=True), values.user_guild(30)])
     backend.discord.installed = {10}
     backend.discord.latency = 0.0
@@ -225,11 +225,12 @@ async def test_a_new_job_starts_when_the_user_has_installed_the_bot_since_the_la
         backend.discord.installed.add(20)
     asked = len(backend.discord.calls)
 
-    second = await case.start(USER, wait=10.0, immediate=4, force=False)
+    second = await case.start(USER, wait=10.0, immediate=4, force=False, caller="shop")
 
     calls = [call.what for call in backend.discord.calls[asked:]]
     assert sorted(states(first)) == ["SKIPPED", "SKIPPED", "SUCCEEDED"]
     assert calls[0] == ("bot", 20)
+    assert backend.discord.calls[asked].purpose.callers == ("shop",)
     if comes:
         assert second.disposition is start_job.Disposition.CREATED
         assert sorted(states(second)) == ["SKIPPED", "SUCCEEDED", "SUCCEEDED"]
