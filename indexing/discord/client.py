@@ -18,7 +18,7 @@ import aiohttp
 import stamina
 
 from indexing import errors, settings
-from indexing.discord import bodies, http_errors, outage, payloads, routes
+from indexing.discord import bodies, gateway_payload, http_errors, outage, payloads, routes
 from indexing.domain import model, ports
 from indexing.ratelimit import limiter, limits
 from indexing.telemetry import logs, metrics, tracing
@@ -205,9 +205,9 @@ class DiscordClient:
             raise errors.DiscordTransient("the response is about another member")
         return roles
 
-    async def gateway_info(self, purpose: ports.Purpose) -> payloads.GatewayInfo:
+    async def gateway_info(self, purpose: ports.Purpose) -> gateway_payload.GatewayInfo:
         """Return where to connect to the Gateway, and how many sessions may be started."""
-        return await self._call(self._bot_call(routes.gateway_bot(), purpose), _at_once(payloads.decode_gateway_info))
+        return await self._call(self._bot_call(routes.gateway_bot(), purpose), _at_once(gateway_payload.decode))
 
     async def _bot_guilds_after(self, guild_id: int, purpose: ports.Purpose) -> list[int]:
         params = {"after": str(guild_id), "limit": str(PAGE_SIZE)}

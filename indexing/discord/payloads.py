@@ -5,8 +5,8 @@ Only indexed fields are declared. Unknown fields are ignored, unknown channel ty
 the others (decision 26):
 
 - A row without a readable id, or without another field that cannot be guessed, is left out and counted.
-- An optional field of the wrong type, or out of its bounds, counts as missing.
-- A channel whose overwrites cannot be read whole is sealed: only owners and administrators see it.
+- An optional field of the wrong type, or out of its bounds, counts as missing, unless it could hide something.
+- A channel whose overwrites or flags cannot be read whole is sealed: only owners and administrators see it.
 - Text that is no valid Unicode is repaired with U+FFFD, and cut at Discord's documented length.
 
 Bounds are in `bounds`. Snowflakes and permissions are decimal strings on the wire (developers/reference.mdx, read
@@ -70,17 +70,22 @@ class Overwrite(msgspec.Struct):
 
 
 class Channel(msgspec.Struct):
-    """A channel of any type. `guild_id` is only compared with the guild that was asked for."""
+    """
+    A channel of any type.
+
+    `guild_id` is only compared with the guild that was asked for. It and `flags` are kept as they are, because a value
+    of the wrong type must not count as missing.
+    """
 
     id: str
     type: bounds.Int32
-    guild_id: str | int | None = None
+    guild_id: msgspec.Raw = msgspec.Raw(b"null")
     name: str | None = None
     topic: str | None = None
     position: bounds.Int32 | None = None
     parent_id: str | None = None
     nsfw: bool | None = None
-    flags: int | None = None
+    flags: msgspec.Raw = msgspec.Raw(b"null")
     last_message_id: str | None = None
     permission_overwrites: Annotated[list[Overwrite], msgspec.Meta(max_length=bounds.MAX_OVERWRITES)] | None = None
 
@@ -90,23 +95,6 @@ class Member(msgspec.Struct):
 
     roles: list[msgspec.Raw]
     user: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class StartLimit(msgspec.Struct):
-    """How many sessions may be started (developers/events/gateway.mdx, Session Start Limit Object)."""
-
-    total: int
-    remaining: int
-    max_concurrency: int
-    reset_after: int = 0
-
-
-class GatewayInfo(msgspec.Struct):
-    """The answer of GET /gateway/bot."""
-
-    url: str
-    shards: int
-    session_start_limit: StartLimit
 
 
 class ErrorBody(msgspec.Struct):
@@ -127,7 +115,6 @@ class ErrorBody(msgspec.Struct):
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw] | None)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MEMBER = msgspec.json.Decoder(Member)
-_GATEWAY = msgspec.json.Decoder(GatewayInfo)
 _ID = msgspec.json.Decoder(str | int)
 """A number is not documented, but readable: an overwrite may deny that role."""
 _MEMBER_USER = msgspec.json.Decoder(MemberUser)
@@ -137,6 +124,8 @@ _WHOLE: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.j
 _FIELDS: dict[type[msgspec.Struct], dict[str, msgspec.json.Decoder[Any]]] = {
     kind: {field.name: msgspec.json.Decoder(field.type) for field in msgspec.structs.fields(kind)} for kind in _KINDS
 }
+_FLAGS = re.compile(rb'"?(-?[0-9]{1,30})"?')
+"""An integer; a decimal string is not documented, but readable."""
 _CONTROL = re.compile(rb"[\x00-\x1f]")
 _BLANKED = b" " * 32 + bytes(range(32, 256))
 _ESCAPE = re.compile(
@@ -209,7 +198,12 @@ async def decode_channels_in_slices(body: Body, guild_id: int, unreadable: Unrea
 
 
 def decode_member(body: Body, unreadable: Unreadable | None = None) -> tuple[int | None, tuple[int, ...]]:
-    """Return a member's user id, None when it is not named, and role ids. Raises ValueError if it is no member."""
+    """
+    Return a member's user id, None when it is not named, and role ids.
+
+    Raises:
+        ValueError: It is no member, or one of the roles cannot be read: an overwrite may deny that role.
+    """
     member = _parse(_MEMBER.decode, body)
     named = _value(_MEMBER_USER, member.user)
     user_id = None if named is None else bounds.snowflake(str(named.id))
@@ -218,16 +212,10 @@ def decode_member(body: Body, unreadable: Unreadable | None = None) -> tuple[int
     found: dict[int, None] = {}
     for raw in member.roles:
         role = bounds.snowflake(str(_value(_ID, raw) or ""))
-        if role is not None:
-            found[role] = None
-        elif unreadable is not None:
-            unreadable["role"] += 1
+        if role is None:
+            raise ValueError("a role cannot be read")
+        found[role] = None
     return user_id, tuple(found)
-
-
-def decode_gateway_info(body: Body, _: Unreadable | None = None) -> GatewayInfo:
-    """Return the answer of GET /gateway/bot. Raises ValueError when it is none."""
-    return _GATEWAY.decode(body)
 
 
 def decode_error(body: Body) -> ErrorBody | None:
@@ -358,7 +346,7 @@ class _Listing:
         """Add a row. One that cannot be read, or that names another guild, is left out and counted."""
         row = _read_row(Channel, raw)
         channel_id = None if row is None else bounds.snowflake(row.id)
-        if row is None or channel_id is None or str(row.guild_id or self._guild_id) != str(self._guild_id):
+        if row is None or channel_id is None or not _names_only(row.guild_id, self._guild_id):
             self._unreadable["channel"] += 1
             return
         channel = self._channel(channel_id, row)
@@ -371,9 +359,10 @@ class _Listing:
         self._found[channel_id] = channel
 
     def _channel(self, channel_id: int, row: Channel) -> model.Channel:
-        overwrites = _overwrites(row)
-        if overwrites is None:
+        overwrites, flags = _overwrites(row), _flags(row.flags)
+        if overwrites is None or flags is None:
             self._unreadable["overwrites"] += 1
+            overwrites = self._sealed
         return model.Channel(
             channel_id=channel_id,
             guild_id=self._guild_id,
@@ -383,9 +372,9 @@ class _Listing:
             position=row.position or 0,
             parent_id=bounds.snowflake(row.parent_id or ""),
             nsfw=bool(row.nsfw),
-            flags=(row.flags or 0) & bounds.INT64,
+            flags=(flags or 0) & bounds.INT64,
             last_message_id=bounds.snowflake(row.last_message_id or ""),
-            overwrites=self._sealed if overwrites is None else overwrites,
+            overwrites=overwrites,
         )
 
     @property
@@ -402,6 +391,18 @@ class _Listing:
                 if permissions.at_least_as_strict(row.overwrites, than.overwrites):
                     return dataclasses.replace(row, parent_id=parent)
         return dataclasses.replace(one, parent_id=None, overwrites=self._sealed)
+
+
+def _names_only(guild: msgspec.Raw, guild_id: int) -> bool:
+    """Return whether a row's `guild_id` is missing, null, or that of the guild."""
+    return bytes(memoryview(guild)) in {b"null", b'"%d"' % guild_id, b"%d" % guild_id}
+
+
+def _flags(raw: msgspec.Raw) -> int | None:
+    """Return a channel's flags, 0 when they are missing or null; None when they cannot be read."""
+    given = bytes(memoryview(raw))
+    found = _FLAGS.fullmatch(given)
+    return int(found[1]) if found else 0 if given == b"null" else None
 
 
 def _overwrites(row: Channel) -> model.Overwrites | None:

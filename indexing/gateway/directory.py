@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from indexing import errors, settings
-from indexing.discord import client, payloads
+from indexing.discord import client, gateway_payload
 from indexing.domain import model, ports
 from indexing.ratelimit import identifies
 from indexing.telemetry import logs
@@ -27,13 +27,13 @@ class Directory:
         self._discord = discord
         self._permits = permits
         self._config = config
-        self._info: payloads.GatewayInfo | None = None
+        self._info: gateway_payload.GatewayInfo | None = None
         self._read_at = float("-inf")
         self._identified = 0
         self._reading = asyncio.Lock()
         self._log = logs.get(__name__)
 
-    async def read(self, max_age: float = MAX_AGE) -> payloads.GatewayInfo:
+    async def read(self, max_age: float = MAX_AGE) -> gateway_payload.GatewayInfo:
         """Return the newest answer, waiting until there is one."""
         async with self._reading:
             while self._info is None or time.monotonic() - self._read_at > max_age:

@@ -152,7 +152,7 @@ ROUTE = Label(
 STATUS = Label(
     "status", ("200", "401", "403", "404", "429", "500", "502", "503", "504", "unreachable", "lost", "other")
 )
-ROW = Label("kind", ("guild", "bot_guild", "channel", "overwrites", "duplicate", "role", "member", "redacted", "event"))
+ROW = Label("kind", ("guild", "bot_guild", "channel", "overwrites", "duplicate", "member", "redacted", "event"))
 GATEWAY_EVENT = Label(
     "event",
     (

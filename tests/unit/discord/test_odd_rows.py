@@ -60,7 +60,6 @@ def one_channel(row: object) -> model.Channel | None:
         ("position", "position", 0),
         ("parent_id", "parent_id", None),
         ("nsfw", "nsfw", False),
-        ("flags", "flags", 0),
         ("last_message_id", "last_message_id", None),
     ],
 )
@@ -78,6 +77,39 @@ def test_a_field_of_a_channel_falls_back_when_it_has_the_wrong_type(
     others.pop(attribute, None)
     assert {name: getattr(channel, name) for name in others} == others
     assert channel.overwrites == model.Overwrites.of([model.Overwrite(5, 0, 1024, 0)])
+
+
+@pytest.mark.parametrize("value", [1.5, 10**30, True, "", "x", "1 ", [], {}, [None], {"a": 1}], ids=repr)
+def test_a_channel_is_sealed_when_its_flags_cannot_be_read(value: object) -> None:
+    """They may say that the row is redacted."""
+    channel = one_channel(CHANNEL | {"flags": value})
+
+    assert channel is not None
+    assert channel.overwrites == permissions.sealed(GUILD)
+
+
+@pytest.mark.parametrize("value", [None, 0, 16, "16", "0"], ids=repr)
+def test_a_channel_is_as_its_overwrites_say_when_its_flags_can_be_read(value: object) -> None:
+    """Also in another form than the documented one."""
+    channel = one_channel(CHANNEL | {"flags": value})
+
+    assert channel is not None
+    assert (channel.flags, channel.redacted) == (int(str(value or 0)), False)
+    assert channel.overwrites == model.Overwrites.of([model.Overwrite(5, 0, 1024, 0)])
+
+
+def test_a_channel_is_redacted_when_its_flags_are_a_text_that_says_so() -> None:
+    """Only its id is real."""
+    channel = one_channel(CHANNEL | {"flags": str(model.OBFUSCATED)})
+
+    assert channel is not None
+    assert channel.redacted
+
+
+@pytest.mark.parametrize("value", [0, "", "0", "09", 9.0, True, [], {"id": "9"}, "8", 8], ids=repr)
+def test_a_row_is_left_out_when_it_may_name_another_guild(value: object) -> None:
+    """Whatever its guild_id is, if it is not missing, null, or that of the guild."""
+    assert one_channel(CHANNEL | {"guild_id": value}) is None
 
 
 @pytest.mark.parametrize("field", ["name", "icon", "owner", "approximate_member_count", "approximate_presence_count"])

@@ -173,10 +173,10 @@ def test_a_row_is_left_out_when_its_id_is_no_snowflake(text: str) -> None:
     assert payloads.decode_guilds(body(GUILD | {"id": text}), unreadable) == []
     assert payloads.decode_guild_ids(body(GUILD | {"id": text}), unreadable) == []
     assert payloads.decode_channels(body(CHANNEL | {"id": text}), 9, unreadable) == []
-    member = {"roles": [text, "5"], "user": {"id": text}}
+    member = {"roles": ["5"], "user": {"id": text}}
     assert payloads.decode_member(json.dumps(member).encode(), unreadable) == (None, (5,))
 
-    assert unreadable == {"guild": 1, "bot_guild": 1, "channel": 1, "role": 1, "member": 1}
+    assert unreadable == {"guild": 1, "bot_guild": 1, "channel": 1, "member": 1}
 
 
 @pytest.mark.parametrize("number", [1 << 63, 1 << 31, -(1 << 31) - 1, 10**400])
@@ -231,6 +231,13 @@ def test_roles_are_read_when_a_member_is_sent(user: object, user_id: int | None)
     assert payloads.decode_member(json.dumps(member).encode(), unreadable) == (user_id, (5, LARGEST))
 
     assert unreadable["member"] == (user_id is None)
+
+
+@pytest.mark.parametrize("role", [None, "x", "0", "", -5, True, 301.0, [], {"id": "5"}], ids=repr)
+def test_roles_are_refused_when_one_cannot_be_read(role: object) -> None:
+    """An overwrite may deny the role that it stands for."""
+    with pytest.raises(ValueError):
+        payloads.decode_member(json.dumps({"roles": ["5", role]}).encode())
 
 
 def test_roles_are_refused_when_a_member_has_none_listed() -> None:

@@ -6,6 +6,7 @@ other guilds, redacted, or wrong in a field. The reference below reads each answ
 without a line of the product, and shows a channel only if all ways show it.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -65,8 +66,8 @@ def channel(rng: random.Random, channel_id: int) -> Any:  # noqa: ANN401 -- JSON
     odd: list[Json] = [
         {"permission_overwrites": None},
         {"permission_overwrites": rng.choice([{}, "x", [None], [[]]])},
-        {"guild_id": rng.choice([str(GUILD), GUILD, "101", 101])},
-        {"flags": rng.choice([REDACTED, REDACTED | 16, None])},
+        {"guild_id": rng.choice([str(GUILD), GUILD, "101", 101, 0, "", []])},
+        {"flags": rng.choice([REDACTED, REDACTED | 16, None, "16", str(REDACTED), [], 0.5])},
         {"type": rng.choice([None, "0", 10, 11, 12])},
         {"id": rng.choice([None, "0", channel_id, "x"])},
     ]
@@ -105,7 +106,10 @@ def shown(made: Case) -> set[int]:
         return set()
     member = model.Membership(USER, GUILD, listed.owner, listed.permissions, None, None)
     rows = payloads.decode_channels(json.dumps(made.channels).encode(), GUILD) if readable(made.channels) else []
-    roles = None if made.roles is None else payloads.decode_member(json.dumps({"roles": made.roles}).encode())[1]
+    roles = None
+    if made.roles is not None:
+        with contextlib.suppress(ValueError):  # as if they had not been fetched
+            roles = payloads.decode_member(json.dumps({"roles": made.roles}).encode())[1]
     visible = permissions.visible_channels(member, [row for row in rows if not row.redacted], roles)
     return {row.channel_id for row in visible}
 
@@ -154,9 +158,15 @@ def allows(way: dict[tuple[int, int], tuple[bool, bool]], granted: int, roles: t
     return own[0] or (view and not own[1])
 
 
+def flags(row: Json) -> int | None:
+    """Return a channel's flags; None when they cannot be read."""
+    given = row.get("flags")
+    return 0 if given is None else given if isinstance(given, int) else number(given)
+
+
 def row_shows(row: Json, granted: int, role_sets: list[tuple[int, ...]]) -> bool:
     """Return whether a row shows its channel in every way to read it, with every possible set of roles."""
-    ways = readings(row)
+    ways = None if flags(row) is None else readings(row)
     return ways is not None and all(allows(way, granted, roles) for way in ways for roles in role_sets)
 
 
@@ -167,8 +177,9 @@ def strictest(made: Case) -> set[int]:
     if not known:
         return set()
     roles = made.roles
-    role_sets = [tuple(int(role) for role in roles or [] if isinstance(role, int) or number(role))]
-    if roles is None:
+    named = [role if isinstance(role, int) else number(role) for role in roles or []]
+    role_sets = [tuple(role for role in named if role)]
+    if roles is None or not all(named):
         role_sets = [some for size in range(len(ROLES) + 1) for some in itertools.combinations(ROLES, size)]
     return set.intersection(*(visible(made.channels, owner, granted, role_sets) for owner, granted in known))
 
@@ -179,9 +190,9 @@ def visible(rows: list[Any], owner: bool, granted: int, role_sets: list[tuple[in
     by_id: dict[int, list[Json]] = {}
     for row in rows:
         identified = isinstance(row, dict) and number(row.get("id")) and isinstance(row.get("type"), int)
-        if identified and str(row.get("guild_id") or GUILD) == str(GUILD):
+        if identified and row.get("guild_id") in (None, GUILD, str(GUILD)):
             by_id.setdefault(int(row["id"]), []).append(row)
-    known = {key: same for key, same in by_id.items() if not any((row.get("flags") or 0) & REDACTED for row in same)}
+    known = {key: same for key, same in by_id.items() if not any((flags(row) or 0) & REDACTED for row in same)}
     if every:
         return set(known)
     plain = {
