@@ -111,15 +111,20 @@ def simulator(options: Sequence[str], chosen: ports.Ports) -> Program:
 
 
 def service(name: str, environment: Mapping[str, str], chosen: ports.Ports) -> Program:
-    """Return a gRPC service."""
+    """Return a gRPC service. One with TLS is probed on a port of its own, as by Kubernetes."""
     address, metrics_port = f"{probes.HOST}:{chosen.choose(name)}", chosen.choose(f"{name} metrics")
     own = {"INDEXER_LISTEN": address, "INDEXER_METRICS_PORT": str(metrics_port), "INDEXER_REFLECTION": "1"}
+    probed = address
+    if "INDEXER_TLS_CERT" in environment:
+        probe_port = ports.free_port()
+        own["INDEXER_PROBE_PORT"] = str(probe_port)
+        probed = f"{probes.HOST}:{probe_port}"
     return Program(
         name,
         [sys.executable, "-m", "indexer_service"],
         {**environment, **own},
         address,
-        lambda: probes.service_is_serving(address),
+        lambda: probes.service_is_serving(probed),
         metrics_url=f"http://{probes.HOST}:{metrics_port}/metrics",
         drains=True,
     )

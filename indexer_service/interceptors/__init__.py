@@ -1,8 +1,8 @@
 """
 Interceptors of the gRPC service.
 
-The server runs them in this order, outermost first: request context, metrics, errors, audit, auth, drain, receive,
-decoding, idempotency. Those before receive run when the headers have arrived, before the request is read.
+The server runs them in this order, outermost first: pacing, request context, metrics, errors, audit, auth, drain,
+receive, decoding, idempotency. Those before receive run when the headers have arrived, before the request is read.
 """
 
 from indexer_service.interceptors.audit import AuditInterceptor as AuditInterceptor
@@ -15,5 +15,6 @@ from indexer_service.interceptors.errors import ErrorInterceptor as ErrorInterce
 from indexer_service.interceptors.idempotency import IdempotencyInterceptor as IdempotencyInterceptor
 from indexer_service.interceptors.metrics import MetricsInterceptor as MetricsInterceptor
 from indexer_service.interceptors.open_methods import OpenMethodsInterceptor as OpenMethodsInterceptor
+from indexer_service.interceptors.pacing import PacingInterceptor as PacingInterceptor
 from indexer_service.interceptors.receive import ReceiveInterceptor as ReceiveInterceptor
 from indexer_service.interceptors.request_context import RequestContextInterceptor as RequestContextInterceptor

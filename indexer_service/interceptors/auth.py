@@ -231,10 +231,19 @@ class AuthInterceptor(base.Interceptor):
         logs.add(caller=token.caller)
         caller.note(caller.Caller(token.caller, self._peers[scope]))
 
-    def _identify(self, context: base.Context) -> ServiceToken:
-        digest = hashlib.sha256(_bearer_token(context)).digest()
+    def is_known(self, context: base.Context) -> bool:
+        """Return whether a call carries a valid token, whatever its scopes and its caller's rate."""
+        return self._find_token(context) is not None
+
+    def _find_token(self, context: base.Context) -> ServiceToken | None:
+        if (bearer := _bearer_token(context)) is None:
+            return None
+        digest = hashlib.sha256(bearer).digest()
         token = self._tokens.get(digest)
-        if token is None or not hmac.compare_digest(token.digest, digest):
+        return token if token is not None and hmac.compare_digest(token.digest, digest) else None
+
+    def _identify(self, context: base.Context) -> ServiceToken:
+        if (token := self._find_token(context)) is None:
             raise errors.Unauthenticated
         wait = token.bucket.take(self._clock())
         if wait:
@@ -265,10 +274,10 @@ class AuthInterceptor(base.Interceptor):
             raise stream.refusal
 
 
-def _bearer_token(context: base.Context) -> bytes:
-    """Return the token that a call carries. Raises errors.Unauthenticated."""
+def _bearer_token(context: base.Context) -> bytes | None:
+    """Return the token that a call carries; None when it carries none or several."""
     metadata: Any = context.invocation_metadata() or ()
     headers = [value for key, value in metadata if key == "authorization"]
     if len(headers) != 1 or len(headers[0]) > MAX_HEADER or headers[0][: len(SCHEME)].lower() != SCHEME:
-        raise errors.Unauthenticated
+        return None
     return headers[0][len(SCHEME) :].strip().encode()  # type: ignore[no-any-return]  # untyped there

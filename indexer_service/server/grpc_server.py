@@ -89,7 +89,7 @@ async def serve(
 
         lifecycle: How to end the streams, and whether the process is ready.
 
-        outer: Interceptors outside all others.
+        outer: Interceptors outside all others but the pace of refusals.
 
     Raises:
         CannotListen: An address cannot be bound, or a file of credentials cannot be used.
@@ -100,10 +100,12 @@ async def serve(
         drain = interceptors.DrainInterceptor()
         receive = interceptors.ReceiveInterceptor(config.receive_timeout)
         inner = [*credentials.auth_interceptors(), drain, receive, interceptors.DecodingInterceptor(), idempotency]
-        open_methods = interceptors.OpenMethodsInterceptor(config)
-        around = interceptors.InterceptorChain(
-            [*outer, interceptors.ErrorInterceptor(), open_methods, interceptors.AuditInterceptor(), *inner]
+        middle = (
+            interceptors.ErrorInterceptor(),
+            interceptors.OpenMethodsInterceptor(config),
+            interceptors.AuditInterceptor(),
         )
+        around = interceptors.InterceptorChain([*credentials.pacing_interceptors(), *outer, *middle, *inner])
         server = grpc.aio.server(interceptors=[around], options=connections.options(config))
         pb_grpc.add_IndexerServiceServicer_to_server(api, chain.GenericHandlers(server))  # type: ignore[arg-type]  # the part that is used
         healthy = health.Health()

@@ -55,6 +55,10 @@ class ServerCredentials:
         """When the first of the service's certificates expires, in seconds since 1970; infinite without TLS."""
         return self._certificates.expiry if self._certificates else math.inf
 
+    def pacing_interceptors(self) -> list[interceptors.Interceptor]:
+        """Return the interceptor that delays refusals; none where callers need no token."""
+        return [interceptors.PacingInterceptor(self._auth.is_known)] if self._auth else []
+
     def auth_interceptors(self) -> list[interceptors.Interceptor]:
         """Return the interceptor that checks tokens; none where callers need no token."""
         return [self._auth] if self._auth else []

@@ -12,11 +12,12 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from indexer_service.interceptors import base, open_methods
+from indexer_service.interceptors import base, open_methods, pacing
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
 from tests import clockwork, edge, fake_backend, http2, servers, values
+from tests.unit.indexer_service import contexts
 
 LONG = 20.0
 TOKEN = "a-token"
@@ -115,6 +116,47 @@ async def test_a_call_is_refused_before_its_request_arrives_when_it_has_no_token
         found = await raw.read_until(ended(1))
 
     assert any(b"a valid service token is required" in payload for _, _, stream, payload in found if stream == 1)
+
+
+async def test_calls_are_answered_when_strangers_wait_for_their_refusals(
+    tokens: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refusals beyond the burst wait, on all connections together; a call with a token passes them."""
+    monkeypatch.setattr(pacing, "BURST", 3)
+    monkeypatch.setattr(pacing, "INTERVAL", 1000.0)
+    body = pb.ListChannelsRequest(user_id=str(values.USER)).SerializeToString()
+    async with (
+        serving(service_tokens_file=tokens) as address,
+        connection(address, http2.opening()) as first,
+        connection(address, http2.opening()) as second,
+    ):
+        await first.send(http2.headers(1, PATH) + http2.headers(3, PATH) + http2.headers(5, PATH))
+        await first.read_until(lambda found: all(ended(each)(found) for each in (1, 3, 5)))
+        await second.send(http2.headers(1, PATH) + http2.headers(3, PATH, BEARER) + http2.message(3, body))
+        found = await second.read_until(ended(3))
+
+    assert not ended(1)(found)
+
+
+@pytest.mark.clockwork
+async def test_refusals_keep_their_pace_when_many_calls_have_no_token() -> None:
+    """A burst at once, then one after the other; one that is cancelled costs the others nothing."""
+    clock, refused = clockwork.running_clock(), []
+
+    async def refuse(_request: object, _context: object) -> None:
+        refused.append(clock.elapsed)
+
+    pace = pacing.PacingInterceptor(lambda _: False, lambda: clock.elapsed)
+    call = pace.wrap(base.Method("", "", streams=False), refuse)
+    clock.advance(1000.0)
+    context: Any = contexts.Context()
+    calls = [asyncio.ensure_future(call(None, context)) for _ in range(pacing.BURST + 4)]
+    await asyncio.sleep(0)
+    calls[pacing.BURST + 1].cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+    waits = [round((at - 1000.0) / pacing.INTERVAL) for at in refused]
+    assert waits == [0] * pacing.BURST + [1, 2, 3]
 
 
 @pytest.mark.parametrize("sent", [pytest.param(b"", id="headers-alone"), pytest.param(b"x" * 1000, id="half")])
