@@ -17,8 +17,8 @@ class RedisSettings(fields.Group):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="REDIS_")
 
     insecure: bool = False
-    """Accept servers beyond loopback without TLS, for a private network. Passwords, and the data of users, travel in
-    clear text; each process logs a warning at boot."""
+    """Accept servers beyond loopback without TLS, or with TLS that does not verify them, for a private network.
+    Passwords, and the data of users, travel in clear text; each process logs a warning at boot."""
 
     url: pydantic.SecretStr = pydantic.SecretStr("redis://127.0.0.1:6379/0")
     """URL of one primary: redis://, rediss:// or unix://; or of its Sentinels:
@@ -76,8 +76,8 @@ class MongoSettings(fields.Group):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="MONGODB_")
 
     insecure: bool = False
-    """Accept servers beyond loopback without TLS, for a private network. Passwords, and the data of users, travel in
-    clear text; each process logs a warning at boot."""
+    """Accept servers beyond loopback without TLS, or with TLS that does not verify them, for a private network.
+    Passwords, and the data of users, travel in clear text; each process logs a warning at boot."""
 
     url: pydantic.SecretStr = pydantic.SecretStr("mongodb://127.0.0.1:27017")
     """mongodb:// or mongodb+srv:// URL. It may contain a password, so it is never printed. Options that let reads lag

@@ -9,8 +9,8 @@ PLAIN_REDIS = ("redis://", "rediss://", "unix://")
 SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 """Schemes of Sentinel URLs, and the scheme of a server that Sentinel names."""
 SENTINEL_PORT = 26379
-IN_CLEAR = "names servers beyond loopback without TLS"
-"""Problem of a URL whose passwords and data travel in clear text."""
+IN_CLEAR = "names servers beyond loopback without verified TLS"
+"""Problem of a URL whose passwords and data travel in clear text, or to whoever stands in between."""
 OFF = frozenset({"0", "no", "off", "false"})
 
 
@@ -143,22 +143,40 @@ def check_mongodb(url: str) -> None:
         raise ValueError("must not contain " + ", ".join(problems))
 
 
+UNVERIFIED_MONGODB = ("tlsinsecure", "tlsallowinvalidcertificates", "ssl_cert_reqs")
+"""Options with which the driver does not verify a certificate; the last one is the old name of the second."""
+
+
 def mongodb_in_clear(url: str) -> bool:
-    """Return whether a URL names servers beyond loopback without TLS."""
+    """Return whether a URL names servers beyond loopback without TLS, or with TLS that does not verify them."""
     options = dict(_mongodb_options(url))
     tls = options.get("tls", options.get("ssl", "true" if url.startswith("mongodb+srv://") else "false"))
     location = url.partition("://")[2].partition("?")[0]
     hosts = (location.rpartition("/")[0] or location).rpartition("@")[2]
-    return tls.lower() != "true" and not all(map(is_local, hosts.split(",")))
+    verified = tls.lower() == "true" and all(options.get(name, "false").lower() in OFF for name in UNVERIFIED_MONGODB)
+    return not verified and not all(map(is_local, hosts.split(",")))
 
 
 def redis_in_clear(url: str) -> bool:
-    """Return whether a URL names servers or Sentinels beyond loopback without TLS."""
+    """Return whether a URL names servers or Sentinels beyond loopback without TLS, or without verifying them."""
     sentinel = parse_sentinel(url)
-    if sentinel is not None:
-        hosts = [urllib.parse.urlsplit(each).netloc.rpartition("@")[2] for each in sentinel.sentinels]
-        return sentinel.server.startswith("redis://") and not all(map(is_local, hosts))
-    return url.startswith("redis://") and not is_local(urllib.parse.urlsplit(url).netloc.rpartition("@")[2])
+    if sentinel is None:
+        return not _is_verified_redis(url) and not is_local(_redis_host(url))
+    are_local = all(is_local(_redis_host(each)) for each in sentinel.sentinels)
+    return not are_local and not all(map(_is_verified_redis, (sentinel.server, *sentinel.sentinels)))
+
+
+def _redis_host(url: str) -> str:
+    """Return the host of a plain URL; without one, the client takes that of the options."""
+    parts = urllib.parse.urlsplit(url)
+    named = dict(urllib.parse.parse_qsl(parts.query)).get("host", "")
+    return parts.netloc.rpartition("@")[2] if parts.hostname else named
+
+
+def _is_verified_redis(url: str) -> bool:
+    """Return whether a plain URL has TLS that verifies the server, or is that of a socket."""
+    required = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query)).get("ssl_cert_reqs", "required")
+    return url.startswith("unix://") or (url.startswith("rediss://") and required.lower() != "none")
 
 
 def is_local(host: str) -> bool:

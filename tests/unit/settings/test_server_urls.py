@@ -160,6 +160,10 @@ IN_CLEAR = [
     "redis://user:secret@[fd00::1]:6379",
     "redis://127.0.0.1.example.org",
     "redis+sentinel://:secret@a,127.0.0.1/main",
+    "rediss+sentinel://:secret@a/main?sentinel_tls=0",
+    "rediss+sentinel://:secret@a/main?ssl_cert_reqs=none",
+    "rediss://:secret@cache?ssl_cert_reqs=none",
+    "redis:///0?host=cache",
 ]
 PRIVATE = [
     "redis://127.0.0.1:6379/0",
@@ -171,17 +175,19 @@ PRIVATE = [
     "rediss://cache",
     "redis+sentinel://127.0.0.1,localhost:1/main",
     "rediss+sentinel://a,b/main",
+    "rediss+sentinel://a,b/main?ssl_check_hostname=false&ssl_cert_reqs=required",
+    "rediss://127.0.0.1?ssl_cert_reqs=none",
 ]
 
 
 @pytest.mark.parametrize("url", IN_CLEAR)
 def test_a_redis_url_without_tls_is_refused_beyond_loopback_unless_allowed(url: str) -> None:
     """The problem shows no part of the URL; what is allowed has a warning."""
-    with pytest.raises(pydantic.ValidationError, match="without TLS; use rediss://, or set REDIS_INSECURE=1") as bad:
+    with pytest.raises(pydantic.ValidationError, match="verified TLS; use rediss://, or set REDIS_INSECURE=1") as bad:
         settings.RedisSettings(url=url)
 
     assert "secret" not in str(bad.value)
-    assert settings.RedisSettings(url=url, insecure=True).warning == "names servers beyond loopback without TLS"
+    assert settings.RedisSettings(url=url, insecure=True).warning == server_urls.IN_CLEAR
 
 
 @pytest.mark.parametrize("url", PRIVATE)
@@ -197,6 +203,8 @@ def test_a_redis_url_is_accepted_with_tls_or_on_loopback(url: str) -> None:
         "mongodb://me:secret@db:27017,127.0.0.1/x?replicaSet=r",
         "mongodb://db/?tls=false",
         "mongodb+srv://me:secret@db.example.org/?ssl=false",
+        "mongodb+srv://me:secret@db.example.org/?tlsInsecure=true",
+        "mongodb://me:secret@db/?tls=true&tlsAllowInvalidCertificates=true",
     ],
 )
 def test_a_mongodb_url_without_tls_is_refused_beyond_loopback_unless_allowed(url: str) -> None:
@@ -205,7 +213,7 @@ def test_a_mongodb_url_without_tls_is_refused_beyond_loopback_unless_allowed(url
         settings.MongoSettings(url=url)
 
     assert "secret" not in str(bad.value)
-    assert settings.MongoSettings(url=url, insecure=True).warning == "names servers beyond loopback without TLS"
+    assert settings.MongoSettings(url=url, insecure=True).warning == server_urls.IN_CLEAR
 
 
 @pytest.mark.parametrize(
@@ -217,6 +225,7 @@ def test_a_mongodb_url_without_tls_is_refused_beyond_loopback_unless_allowed(url
         "mongodb://db/?tls=true",
         "mongodb://db/?SSL=true&w=majority",
         "mongodb+srv://db.example.org/x",
+        "mongodb+srv://db.example.org/x?tlsAllowInvalidCertificates=false&tlsAllowInvalidHostnames=true",
     ],
 )
 def test_a_mongodb_url_is_accepted_with_tls_or_on_loopback(url: str) -> None:
