@@ -77,15 +77,16 @@ async def _measure(options: argparse.Namespace, running: stack.Stack, tokens: di
     own, crowd = running.users[: 2 * len(jobs)], running.users[2 * len(jobs) :]
     light = load.Caller(running.address, tokens["light"])
     heavy = load.Caller(running.address, tokens["heavy"], channels=2 + options.users // load.STREAMS_PER_CHANNEL)
-    for at, user in enumerate(own):
-        await light.put(user)
-        await _mute_all_but(light, simulator, user, jobs[at % len(jobs)])
-    for user in crowd:
-        await heavy.put(user)
     people = list(zip(own, jobs * 2, strict=True))
+    await load.put_all(light, own)
+    for user, guilds in people:
+        await _mute_all_but(light, simulator, user, guilds)
+    await load.put_all(heavy, crowd)
     with pymongo.MongoClient[Any](running.mongodb_url) as client:
         worker = load.Light(light, client[running.database])
+        report.SCREEN.print("the light caller alone …")
         alone = await worker.work(people[: len(jobs)])
+        report.SCREEN.print("… and beside the heavy one …")
         load_before, busy = os.getloadavg(), load.Heavy(heavy, crowd, options.readers)
         async with busy.working():
             await asyncio.sleep(SETTLE)

@@ -28,7 +28,11 @@ LOOK = 0.01
 """Seconds between two looks at a job's document."""
 READ_PAUSE = 0.02
 """Seconds between two reads of the light caller."""
+WATCH_PAUSE = 0.1
+"""Seconds between two streams of the light caller."""
 PAUSE = 0.1
+PUTS = 8
+"""Credentials that are stored at once."""
 
 
 class Caller:
@@ -69,6 +73,17 @@ class Caller:
         """Close the connections."""
         for channel in self._channels:
             await channel.close(None)
+
+
+async def put_all(caller: Caller, people: Sequence[users.User]) -> None:
+    """Store the credentials of users."""
+    places = asyncio.Semaphore(PUTS)
+
+    async def put(user: users.User) -> None:
+        async with places:
+            await caller.put(user)
+
+    await asyncio.gather(*map(put, people))
 
 
 @dataclasses.dataclass
@@ -116,22 +131,28 @@ class Light:
     async def _index(self, user: users.User, guilds: int, seen: Seen) -> None:
         began = time.monotonic()
         started = await self._caller.call("StartIndexing", user_id=user.id)
-        job_id = started.job.job_id
-        helpers = [asyncio.create_task(work) for work in (self._read(user, seen), self._note_turns(job_id, seen))]
-        opened = time.monotonic()
-        async with self._caller.watching(job_id) as stream:
-            await stream.read()
-            seen.watches.append(time.monotonic() - opened)
-            state = started.job.state
-            while state == pb.JOB_STATE_RUNNING:
-                wait = duration_pb2.Duration(seconds=LONGEST_JOB)
-                answer = await self._caller.call("WaitJob", LONGEST_JOB + DEADLINE, job_id=job_id, wait=wait)
-                state = answer.job.state
+        job_id, state = started.job.job_id, started.job.state
+        others = (self._read(user, seen), self._watch(job_id, seen), self._note_turns(job_id, seen))
+        helpers = [asyncio.create_task(work) for work in others]
+        while state == pb.JOB_STATE_RUNNING:
+            wait = duration_pb2.Duration(seconds=LONGEST_JOB)
+            answer = await self._caller.call("WaitJob", LONGEST_JOB + DEADLINE, job_id=job_id, wait=wait)
+            state = answer.job.state
         seen.jobs.setdefault(guilds, []).append(time.monotonic() - began)
         assert state == pb.JOB_STATE_SUCCEEDED, state
         for helper in helpers:
             helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
+        for ended in await asyncio.gather(*helpers, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+
+    async def _watch(self, job_id: str, seen: Seen) -> None:
+        while True:
+            opened = time.monotonic()
+            async with self._caller.watching(job_id) as stream:
+                await stream.read()
+            seen.watches.append(time.monotonic() - opened)
+            await asyncio.sleep(WATCH_PAUSE)
 
     async def _read(self, user: users.User, seen: Seen) -> None:
         while True:
