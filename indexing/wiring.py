@@ -215,8 +215,7 @@ async def _open_mongodb(config: settings.Settings, metrics: metrics.Metrics) -> 
     """Wait for MongoDB, connect to it, and check it."""
     start_timeout = config.mongo.start_timeout
     async with database.open_database(config.mongo, metrics.servers, start_timeout=start_timeout) as opened:
-        with database.translated():
-            await mongodb_checks.check_server(database.unmeasured(opened))
+        await mongodb_checks.check_server(database.unmeasured(opened))
         yield opened
 
 

@@ -27,11 +27,23 @@ Collection = Any
 
 async def check_server(database: Any) -> None:  # noqa: ANN401 -- motor's
     """
-    Check a MongoDB that answers; a missing feature without which the product goes on is logged as a warning.
+    Check a MongoDB that answers; what the product goes on without is logged as a warning.
+
+    A full server still answers reads, so the product starts; features are then checked at the next start.
 
     Raises:
         errors.StoreUnavailable: MongoDB cannot be used as it is, in one line for the operator.
     """
+    try:
+        await _check(database)
+    except pymongo.errors.PyMongoError as error:
+        diagnosis = mongodb_errors.diagnose(error)
+        if diagnosis.trouble is not mongodb_errors.Trouble.FULL:
+            raise errors.StoreUnavailable(f"MONGODB_URL: MongoDB {diagnosis.text}") from error
+        logs.get(__name__).warning("mongodb_check", problem=f"MongoDB {diagnosis.text}")
+
+
+async def _check(database: Any) -> None:  # noqa: ANN401 -- motor's
     hello = await database.client.admin.command("hello")
     if int(hello.get("maxWireVersion", 0)) < OLDEST_WIRE:
         raise errors.StoreUnavailable("MONGODB_URL: MongoDB is too old; 4.4 or newer is needed")

@@ -101,6 +101,33 @@ async def test_a_warning_is_logged_when_the_product_can_go_on(database: store_da
     assert "TTL" in lines[0]["problem"]
 
 
+def failing(code: int) -> Any:  # noqa: ANN401 -- as above
+    """Return a method that the server refuses with a code."""
+
+    async def call(*_arguments: Any, **_options: Any) -> Any:  # noqa: ANN401 -- as above
+        raise pymongo.errors.OperationFailure("refused", code)
+
+    return lambda _original: call
+
+
+async def test_a_full_server_is_warned_of_when_a_process_starts(database: store_database.Database) -> None:
+    """It still answers reads, and callers are told why writes fail."""
+    with structlog.testing.capture_logs() as lines:
+        await mongodb_checks.check_server(Lacking(database, "insert_one", failing(14031)))
+
+    assert [(line["event"], line["problem"]) for line in lines] == [
+        ("mongodb_check", "MongoDB has no disk space left (OutOfDiskSpace)")
+    ]
+
+
+async def test_the_boot_ends_with_the_setting_when_the_server_refuses_the_login(
+    database: store_database.Database,
+) -> None:
+    """The line begins with the variable to change."""
+    with pytest.raises(errors.StoreUnavailable, match=r"^MONGODB_URL: MongoDB refuses the login \(Auth"):
+        await mongodb_checks.check_server(Lacking(database, "create_index", failing(18)))
+
+
 async def test_the_probe_writes_and_changes_nothing(database: store_database.Database) -> None:
     """It deletes a document that does not exist."""
     await mongodb_checks.probe(database)
