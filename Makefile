@@ -8,7 +8,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-baseline proto-check docs docs-check \
-  dashboards dashboards-check lock check-deploy check-clients client-wheel check-image check-failover check-monitoring untidy fuzz bench bench-limiter bench-size \
+  dashboards dashboards-check lock check-deploy check-clients client-wheel check-image check-failover check-servers check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-watch-index bench-economy bench-overhead bench-admission bench-migrate \
   bench-index bench-read bench-slope drill-drain drill-strangers chaos chaos-controls soak mutants sbom audit
 
@@ -102,6 +102,7 @@ pythons: $(READY)  ## Write docs/pythons.md from the locks: which packages have 
 docs-check: $(READY)
 	$(BIN)/python docs/make_settings.py | diff docs/settings.md -
 	$(BIN)/python docs/make_metrics.py | diff docs/metrics.md -
+	$(BIN)/python docs/make_events.py | diff docs/events.md -
 	$(BIN)/python deploy/make_env.py | diff deploy/k8s/base/indexer.env -
 
 dashboards: $(READY)  ## Write Grafana's dashboards and the PrometheusRule.
@@ -164,7 +165,10 @@ check-image: $(READY)  ## Build the image without a registry and run it as a pod
 check-failover: $(READY)  ## Fail over real Redis servers under the product. Needs redis-server and redis-sentinel.
 	FAILOVER=1 $(BIN)/pytest -n 0 tests/failover $(ARGS)
 
-check-monitoring: $(READY)  ## Check rules and dashboards against a real Prometheus. ARGS=--picture draws docs/headroom.svg
+check-servers: $(READY)  ## Run tests and product on several Redis servers, play servers' faults, write docs/servers.md. ARGS=--list
+	$(BIN)/python -m tests.server_kinds $(ARGS)
+
+check-monitoring: $(READY)  ## Check rules and dashboards against a real Prometheus. ARGS=--picture draws docs/boards
 	$(BIN)/python -m deploy.observability.verify $(ARGS)
 
 ## Measure

@@ -20,7 +20,7 @@ TIMES: dict[str, tuple[str, Callable[[job_runs.JobRun], float | None]]] = {
 }
 NEXT = (
     "Next: `make up` keeps all of this running, with the API on 127.0.0.1:50051, and prints what to paste.",
-    "The API is proto/indexer_service/v1/indexer.proto. docs/headroom.svg shows what the dashboards show.",
+    "The API is proto/indexer_service/v1/indexer.proto. docs/boards shows what the dashboards show.",
     "deploy/compose.yaml runs it with a real MongoDB, Redis, Prometheus and Grafana, for those who have containers.",
 )
 """What to look at after the demo."""

@@ -103,6 +103,15 @@ def _await(process: subprocess.Popen[bytes], ready: Callable[[], bool], log: pat
         time.sleep(0.02)
 
 
+def wait_until(ready: Callable[[], object], seconds: float = BOOT) -> None:
+    """Wait until a condition holds. Raises DidNotStart when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise DidNotStart("the condition does not become true")
+        time.sleep(0.02)
+
+
 def _redis_answers(port: int) -> bool:
     with contextlib.closing(redis.Redis(host="127.0.0.1", port=port, socket_timeout=1.0)) as client:
         try:

@@ -18,19 +18,21 @@ NOW = Row(
             span=4,
         ),
         Panel(
-            "User headroom, 10th percentile",
-            "Nine of ten users with an active job have more of their own budget left; "
-            "a low value is normal while jobs run, and means slow jobs when it lasts.",
-            "percentunit",
-            [Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="p10"})')],
+            "Wait of interactive calls, p95",
+            "For a permit; while a user waits for their first guilds, calls should not. Amber from 250 ms.",
+            "s",
+            [Query(quantile(0.95, "indexer_ratelimit_wait_seconds", more=',lane="interactive"'))],
+            "IndexerStartLatencyBurnFast",
+            limits=(0.25, 1),
             single=True,
             span=4,
         ),
         Panel(
-            "User headroom, minimum",
-            "The share that the busiest user has left; 0 only means that their job waits for their own budget.",
-            "percentunit",
-            [Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="min"})')],
+            "Routes without permits",
+            "Routes whose own limit is used up now; many for long mean that Discord lowered its limits.",
+            "suffix: routes",
+            [Query('max(indexer:budget_routes:max{$ns,state="exhausted"})')],
+            limits=(20, 100),
             single=True,
             span=4,
         ),
@@ -73,7 +75,7 @@ GLOBAL = Row(
         Panel(
             "Permits taken against the limit",
             "The stacked lanes stay below the limit; reaching it is efficient, staying at it delays jobs.",
-            "reqps",
+            "suffix: permits/s",
             [Query(rate("indexer_ratelimit_permits_taken_total", "lane"), "{{lane}}"), Query(PERMITTED, "permitted")],
             "IndexerHeadroomExhausted",
             span=12,
@@ -94,7 +96,6 @@ GLOBAL = Row(
             "percentunit",
             [
                 Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="p10"})', "10th percentile"),
-                Query('min(indexer:budget_user_free_ratio:max{$ns,statistic="min"})', "minimum"),
             ],
             most=1,
             span=6,
@@ -140,14 +141,14 @@ WAITS = Row(
             "Permits refused, by reason",
             "The wait would exceed max_wait, so the turn continues later; used up is normal, "
             "pause, hold (after a loss of Redis), edge and breaker (circuit breaker) are not.",
-            "reqps",
+            "suffix: refusals/s",
             [Query(rate("indexer_ratelimit_refusals_total", "budget, reason"), "{{budget}}: {{reason}}")],
             stacked=True,
         ),
         Panel(
             "Callers asleep for a permit",
             "Average number of callers that wait, by the exhausted budget.",
-            "short",
+            "suffix: callers",
             [Query(rate("indexer_ratelimit_waited_seconds_total", "lane, budget"), "{{lane}}: {{budget}}")],
             stacked=True,
         ),
@@ -208,7 +209,7 @@ DISCORD = Row(
         Panel(
             "Unreadable rows",
             "Rows of Discord's lists left out or hidden; more than a few mean that Discord changed its format.",
-            "reqps",
+            "suffix: rows/s",
             [Query(rate("indexer_discord_unreadable_rows_total", "kind"), "{{kind}}")],
         ),
         Panel(
@@ -221,7 +222,7 @@ DISCORD = Row(
         Panel(
             "Foreign usage of the bot token",
             "Calls with the bot token that this fleet did not make; should be 0.",
-            "reqps",
+            "suffix: permits/s",
             [Query(rate("indexer_ratelimit_foreign_use_total"), "permits")],
             "IndexerTokenUsedElsewhere",
         ),
@@ -245,7 +246,7 @@ ITSELF = Row(
         Panel(
             "Budgets unreachable",
             "Without a permit no call is made: while this is above 0, indexing stops.",
-            "reqps",
+            "suffix: failures/s",
             [Query(rate("indexer_ratelimit_unavailable_total"), "failed")],
             "IndexerRedisErrors",
         ),

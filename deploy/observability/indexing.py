@@ -1,8 +1,74 @@
 """The indexing dashboard: how soon users see their guilds, and the calls to Discord that this costs."""
 
-from deploy.observability.panels import Dashboard, Panel, Query, Row, quantiles, rate
+from deploy.observability.panels import Dashboard, Panel, Query, Row, quantile, quantiles, rate, share
 
 CALLS = 'sum(increase(indexer_discord_calls_total{$ns,status="200"}[1d]))'
+FAILED_JOBS = share("indexer_jobs_finished_total", 'state="FAILED"')
+FAILED_GUILDS = share("indexer_guild_tasks_finished_total", 'state="FAILED"')
+GLANCE = Row(
+    "Is all well?",
+    [
+        Panel(
+            "First guild shown, p95",
+            "What a waiting user sees; the objective is 2.5 s for 99 %.",
+            "s",
+            [Query(quantile(0.95, "indexer_job_milestone_seconds", more=',milestone="first"'))],
+            "IndexerStartLatencyBurnFast",
+            limits=(2.5, 5),
+            single=True,
+            span=4,
+        ),
+        Panel(
+            "Jobs that failed, 1 h",
+            "Share of the jobs that ended as FAILED; single guilds may fail without that.",
+            "percentunit",
+            [Query(FAILED_JOBS)],
+            "IndexerNothingSucceeds",
+            limits=(0.01, 0.05),
+            single=True,
+            span=4,
+        ),
+        Panel(
+            "Guilds that failed, 1 h",
+            "Share of the guild tasks that ended as FAILED; guilds that lack the bot do not count.",
+            "percentunit",
+            [Query(FAILED_GUILDS)],
+            "IndexerNothingSucceeds",
+            limits=(0.02, 0.1),
+            single=True,
+            span=4,
+        ),
+        Panel(
+            "Most overdue job",
+            "Seconds are normal, minutes are repaired by the sweeper.",
+            "s",
+            [Query("max(indexer:jobs_overdue_seconds:max{$ns})")],
+            "IndexerJobsOverdue",
+            limits=(60, 120),
+            single=True,
+            span=4,
+        ),
+        Panel(
+            "Jobs at work",
+            "Active jobs of all users.",
+            "suffix: jobs",
+            [Query("max(indexer:jobs_active:max{$ns})")],
+            "IndexerNothingSucceeds",
+            single=True,
+            span=4,
+        ),
+        Panel(
+            "Shown channels, age p95",
+            "Of what callers have read; the objective is a day for 95 %.",
+            "s",
+            [Query(quantile(0.95, "indexer_read_age_seconds"))],
+            "IndexerFreshnessBurnFast",
+            limits=(43200, 86400),
+            single=True,
+            span=4,
+        ),
+    ],
+)
 JOBS = Row(
     "Jobs",
     [
@@ -16,7 +82,7 @@ JOBS = Row(
         Panel(
             "Jobs that ended",
             "SUCCEEDED_WITH_ERRORS: some guilds failed; FAILED should be rare.",
-            "reqps",
+            "suffix: jobs/s",
             [Query(rate("indexer_jobs_finished_total", "state"), "{{state}}")],
             "IndexerNothingSucceeds",
             stacked=True,
@@ -82,7 +148,7 @@ UNITS = Row(
         Panel(
             "Guild tasks without success, by reason",
             "BOT_NOT_INSTALLED and NO_ACCESS need an action of the guild's administrators; INTERNAL is a bug.",
-            "reqps",
+            "suffix: guilds/s",
             [Query(rate("indexer_guild_tasks_finished_total", "reason", ',state!="SUCCEEDED"'), "{{reason}}")],
             stacked=True,
             span=6,
@@ -97,7 +163,7 @@ UNITS = Row(
         Panel(
             "Channel lists verified",
             "Lists fetched twice because over half of the known channels were missing; many mean a Discord outage.",
-            "reqps",
+            "suffix: lists/s",
             [Query(rate("indexer_channel_lists_verified_total"), "verified")],
             span=6,
         ),
@@ -148,7 +214,7 @@ ECONOMY = Row(
         Panel(
             "Refreshes",
             "By result: many unchanged guilds could be refreshed less often; errors are retried later.",
-            "reqps",
+            "suffix: guilds/s",
             [Query(rate("indexer_refreshes_total", "result"), "{{result}}")],
             stacked=True,
         ),
@@ -164,5 +230,5 @@ DASHBOARD = Dashboard(
     "indexer-indexing",
     "Discord indexer / Indexing",
     "Jobs and guilds: latency for users, failures, and cost in calls to Discord.",
-    [JOBS, FIRST, UNITS, ECONOMY],
+    [GLANCE, JOBS, FIRST, UNITS, ECONOMY],
 )

@@ -12,9 +12,11 @@ from typing import Any
 SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^}]*)\}")
 COUNTER = re.compile(r"\b(\w+_(?:total|count|bucket|sum))\{")
 WINDOW = re.compile(r"\[([^\]]+)\]")
-LONG = {"1d", "24h"}
+LONG = {"1h", "1d", "24h"}
 """Fixed windows that a panel may use, because its title names them."""
 RATES = ("rate(", "increase(")
+MOST_NUMBERS = (3, 6)
+"""Fewest and most numbers at the top of a board."""
 
 
 def problems(board: dict[str, Any]) -> list[str]:
@@ -37,9 +39,21 @@ def _board_problems(board: dict[str, Any], panels: list[dict[str, Any]]) -> list
         found.append("is editable, but the next deployment reverts edits")
     if not any("runbook" in link.get("url", "") for link in board.get("links", [])):
         found.append("does not link to the runbook")
+    if len(board.get("annotations", {}).get("list", [])) < len(("alerts", "releases")):
+        found.append("does not mark alerts and releases")
+    first = _first_row(board)
+    if not MOST_NUMBERS[0] <= len(first) <= MOST_NUMBERS[1] or any(panel["type"] != "stat" for panel in first):
+        found.append("does not open with three to six numbers that say whether all is well")
     for name, key in (("id", "id"), ("title and row", "title")):
         counted = collections.Counter(panel.get(key) for panel in panels if key == "id" or panel["type"] != "stat")
         found += [f"{name} {value} occurs twice" for value, times in counted.items() if times > 1]
+    return found
+
+
+def _first_row(board: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the panels between the first heading and the second."""
+    headings = [at for at, panel in enumerate(board["panels"]) if panel["type"] == "row"]
+    found: list[dict[str, Any]] = board["panels"][1 : headings[1]] if len(headings) > 1 else []
     return found
 
 
@@ -53,12 +67,28 @@ def _panel_problems(panel: dict[str, Any]) -> list[str]:
         found.append("has no unit")
     if panel.get("datasource", {}).get("uid") != "${datasource}":
         found.append("does not use the selected data source")
+    if panel["type"] == "timeseries":
+        found += _graph_problems(panel)
     if not panel.get("targets"):
         found.append("has no query")
     for target in panel.get("targets", []):
         found += _query_problems(target["expr"])
         if panel["type"] == "timeseries" and not target.get("legendFormat"):
             found.append(f"has no legend for {target['expr']}")
+    return found
+
+
+def _graph_problems(panel: dict[str, Any]) -> list[str]:
+    found = []
+    defaults = panel.get("fieldConfig", {}).get("defaults", {})
+    if defaults.get("unit") == "percentunit" and defaults.get("max") != 1:
+        found.append("has percentages on an axis that does not end at 100")
+    several = any("{{" in target.get("legendFormat", "") for target in panel.get("targets", []))
+    hidden = [one["matcher"]["options"].get("reducer") for one in panel["fieldConfig"].get("overrides") or []]
+    if several and "allIsZero" not in hidden:
+        found.append("draws series that stay at 0")
+    if not {"lastNotNull", "max"} <= set(panel.get("options", {}).get("legend", {}).get("calcs", [])):
+        found.append("has a legend without the last value and the maximum")
     return found
 
 

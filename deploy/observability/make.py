@@ -12,12 +12,17 @@ import sys
 from grafana_foundation_sdk.cog import encoder
 from grafana_foundation_sdk.models import dashboard
 
-from deploy.observability import headroom, indexing, lint, panels, processes
+from deploy.observability import gateway, headroom, indexing, lint, panels, processes
 
 HERE = pathlib.Path(__file__).parent
 RULES = [HERE / "rules" / f"{name}.rules.yaml" for name in ("indexer", "objectives", "servers")]
 """In parts, so that each unit test loads few rules."""
-DASHBOARDS = {"headroom": headroom.DASHBOARD, "indexing": indexing.DASHBOARD, "processes": processes.DASHBOARD}
+DASHBOARDS = {
+    "headroom": headroom.DASHBOARD,
+    "indexing": indexing.DASHBOARD,
+    "processes": processes.DASHBOARD,
+    "gateway": gateway.DASHBOARD,
+}
 RULE_HEADER = """# Generated from the files in rules by make dashboards.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule

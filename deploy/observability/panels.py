@@ -1,6 +1,7 @@
 """Builds Grafana dashboards: the dashboard modules declare the contents of panels, this module their appearance."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,21 +14,33 @@ RUNBOOK = REPOSITORY + "docs/runbook.md"
 METRICS = REPOSITORY + "docs/metrics.md"
 NS = 'namespace=~"$namespace"'
 """Matcher in every selector of a panel, written $ns."""
+POD = 'pod=~"$pod"'
+"""Further matcher in selectors of what processes export; series recorded by rules have no pod."""
+RECORDED = re.compile(r"(\w+:[\w:]+\{)\$ns")
+TAG = "discord-channel-indexer"
+PROCESS = "{{pod}} {{instance}}"
+"""Legend of series by pod and instance; a laptop's have no pod."""
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 WIDTH = 24
 """Columns of Grafana's grid."""
+ALERTS = f'ALERTS{{alertname=~"Indexer.+",alertstate="firing",{NS}}}'
+RELEASES = f"""count by (version) (indexer_build_info{{{NS}}})
+unless on (version) count by (version) (indexer_build_info{{{NS}}} offset 5m)"""
+"""Versions that did not run five minutes before."""
+ALL_ZERO = models.MatcherConfig("byValue", {"reducer": "allIsZero", "op": "gte", "value": 0})
+HIDDEN = models.DynamicConfigValue("custom.hideFrom", {"viz": True, "legend": True, "tooltip": True})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Query:
-    """A query with $ns in every selector, and the legend of its series."""
+    """A query with $ns in every selector, and the legend of its series, of which those that stay at 0 are not drawn."""
 
     expression: str
     legend: str = ""
 
     def expanded(self) -> str:
         """Return the query in Grafana's form."""
-        return self.expression.replace("$ns", NS)
+        return RECORDED.sub(rf"\1{NS}", self.expression).replace("$ns", f"{NS},{POD}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,20 +106,30 @@ def quantiles(metric: str, by: str = "", shares: Sequence[float] = (0.5, 0.95)) 
     return [Query(quantile(share, metric, by), f"{label}p{share * 100:g}") for share in shares]
 
 
+def share(counter: str, of: str) -> str:
+    """Return the share of a counter's events of the last hour that match *of*; 0 when there were none."""
+    every = f"sum(increase({counter}{{$ns}}[1h]))"
+    return f"sum(increase({counter}{{$ns,{of}}}[1h])) / ({every} > 0) or vector(0)"
+
+
 def build(board: Dashboard) -> models.Dashboard:
     """Return the dashboard in Grafana's types."""
     made = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)
         .description(board.description)
-        .tags(["discord-channel-indexer"])
+        .tags([TAG])
         .readonly()
         .refresh("30s")
         .time("now-3h", "now")
         .timezone("browser")
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .with_variable(_datasource())
-        .with_variable(_namespace())
+        .with_variable(_choice("namespace", "Bot (its namespace)", "label_values(indexer_build_info, namespace)"))
+        .with_variable(_choice("pod", "Pod", f"label_values(indexer_build_info{{{NS}}}, pod)"))
+        .annotation(_annotation("Alerts", "orange", ALERTS, "{{alertname}}"))
+        .annotation(_annotation("Releases", "blue", RELEASES, "release {{version}}"))
+        .link(_boards())
         .link(_link("Runbook", RUNBOOK))
         .link(_link("Metrics", METRICS))
     )
@@ -123,17 +146,45 @@ def _datasource() -> dashboard.DatasourceVariable:
     return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
 
 
-def _namespace() -> dashboard.QueryVariable:
+def _choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    """Return a variable of several values; all of them match series without the label too, as those of a laptop."""
     return (
-        dashboard.QueryVariable("namespace")
-        .label("Namespace")
+        dashboard.QueryVariable(name)
+        .label(label)
         .datasource(SOURCE)
-        .query("label_values(indexer_build_info, namespace)")
+        .query(query)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
         .include_all(include_all=True)
+        .all_value(".*")
         .multi(multi=True)
         .current(models.VariableOption(text="All", value="$__all", selected=True))
+    )
+
+
+def _annotation(name: str, colour: str, query: str, title: str) -> dashboard.AnnotationQuery:
+    """Return marks at the times at which a query has series."""
+    return (
+        dashboard.AnnotationQuery()
+        .name(name)
+        .datasource(SOURCE)
+        .enable(enable=True)
+        .icon_color(colour)
+        .expr(query)
+        .step("60s")
+        .title_format(title)
+    )
+
+
+def _boards() -> dashboard.DashboardLink:
+    """Return links to all boards of the product, which keep the chosen time and values."""
+    return (
+        dashboard.DashboardLink("Boards")
+        .type(models.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .as_dropdown(as_dropdown=True)
+        .keep_time(keep_time=True)
+        .include_vars(include_vars=True)
     )
 
 
@@ -178,6 +229,7 @@ def _single(panel: Panel, number: int) -> stat.Panel:
         .links(_links(panel))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .graph_mode(common_models.BigValueGraphMode.NONE)
+        .color_mode(common_models.BigValueColorMode.BACKGROUND)
         .no_value("no data")
         .height(4)
         .span(panel.span)
@@ -209,8 +261,11 @@ def _graph(panel: Panel, number: int) -> timeseries.Panel:
         .height(8)
         .span(panel.span)
     )
-    if panel.most is not None:
-        made = made.max(panel.most)
+    if any("{{" in query.legend for query in panel.queries):
+        made = made.with_override(ALL_ZERO, [HIDDEN])
+    most = 1.0 if panel.unit == "percentunit" and panel.most is None else panel.most
+    if most is not None:
+        made = made.max(most)
     if panel.limits is not None:
         line = common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
         made = made.thresholds_style(line)

@@ -1,6 +1,6 @@
 """The row of the processes' own resources: CPU, memory, connections, threads."""
 
-from deploy.observability.panels import Panel, Query, Row, rate
+from deploy.observability.panels import PROCESS, Panel, Query, Row, rate
 
 PRODUCT_ONLY = " and on (instance) group by (instance) (indexer_build_info{$ns})"
 """Excludes other programs in the namespace."""
@@ -11,14 +11,14 @@ MACHINE = Row(
         Panel(
             "CPU",
             "Cores by process; Python code uses at most one core of a process.",
-            "short",
-            [Query(rate("process_cpu_seconds_total", "instance") + PRODUCT_ONLY, "{{instance}}")],
+            "suffix: cores",
+            [Query(rate("process_cpu_seconds_total", "pod, instance") + PRODUCT_ONLY, PROCESS)],
         ),
         Panel(
             "Memory",
             "Resident memory; it does not grow with the number of users.",
             "bytes",
-            [Query("sum by (instance) (process_resident_memory_bytes{$ns})" + PRODUCT_ONLY, "{{instance}}")],
+            [Query("sum by (pod, instance) (process_resident_memory_bytes{$ns})" + PRODUCT_ONLY, PROCESS)],
         ),
         Panel(
             "Since a periodic task last succeeded",
@@ -49,9 +49,9 @@ MACHINE = Row(
         ),
         Panel(
             "Duration of an exporter's read",
-            "Milliseconds; near EXPORTER_TIMEOUT a source is slow, and its metrics may go missing.",
+            "Milliseconds are normal; near EXPORTER_TIMEOUT a source is slow, and its metrics may go missing.",
             "s",
-            [Query("max by (instance) (indexer_exporter_read_seconds{$ns})", "{{instance}}")],
+            [Query("max by (pod, instance) (indexer_exporter_read_seconds{$ns})", PROCESS)],
             "IndexerExporterSourceDown",
         ),
     ],

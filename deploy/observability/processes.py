@@ -1,7 +1,7 @@
 """The dashboard of service and workers: calls, streams, queues, servers, and resources of the processes."""
 
-from deploy.observability import gateway, process_resources
-from deploy.observability.panels import Dashboard, Panel, Query, Row, quantile, quantiles, rate
+from deploy.observability import process_resources
+from deploy.observability.panels import PROCESS, Dashboard, Panel, Query, Row, quantile, quantiles, rate
 
 BAD = ',grpc_code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"'
 GLANCE = Row(
@@ -79,7 +79,7 @@ CALLS = Row(
             "Streams open",
             "Watchers by process; they spread over processes as streams reach their maximum age.",
             "short",
-            [Query("sum by (instance) (indexer_streams_open{$ns})", "{{instance}}")],
+            [Query("sum by (pod, instance) (indexer_streams_open{$ns})", PROCESS)],
             stacked=True,
         ),
         Panel(
@@ -90,19 +90,24 @@ CALLS = Row(
             "IndexerUpdateLagBurnFast",
         ),
         Panel(
-            "Certificate and files",
-            "Days until the service's certificate ends (none without TLS), and processes with a refused file.",
-            "short",
-            [
-                Query("max(indexer_file_refused{$ns})", "refused file"),
-                Query("(min(indexer_tls_certificate_expiry_timestamp_seconds{$ns}) - time()) / 86400", "days left"),
-            ],
+            "Certificate, time left",
+            "Until the service's certificate ends; infinite without TLS.",
+            "s",
+            [Query("min(indexer_tls_certificate_expiry_timestamp_seconds{$ns}) - time()", "left")],
             "IndexerCertificateEnds",
+            limits=(7 * 86400, 86400),
+        ),
+        Panel(
+            "Files refused",
+            "Processes that refused a changed file of certificates or tokens; they go on with the last good one.",
+            "short",
+            [Query("sum(indexer_file_refused{$ns})", "processes")],
+            "IndexerFileRefused",
         ),
         Panel(
             "Updates merged for slow watchers",
             "Slow watchers get coalesced updates; a high rate is harmless, but shows a slow client.",
-            "reqps",
+            "suffix: updates/s",
             [Query(rate("indexer_stream_updates_merged_total"), "merged")],
         ),
     ],
@@ -193,18 +198,22 @@ SERVERS = Row(
         ),
         Panel(
             "Redis, replicas",
-            "Connected replicas, and seconds since the slowest was heard.",
+            "Connected ones.",
             "short",
-            [
-                Query("max(indexer:redis_replicas:max{$ns})", "replicas"),
-                Query("max(indexer:redis_replica_lag_seconds:max{$ns})", "lag in s"),
-            ],
+            [Query("max(indexer:redis_replicas:max{$ns})", "replicas")],
             "IndexerRedisReplicaGone",
+        ),
+        Panel(
+            "Redis, lag of the slowest replica",
+            "Since it was heard; what it lacks is lost in a failover.",
+            "s",
+            [Query("max(indexer:redis_replica_lag_seconds:max{$ns})", "lag")],
+            "IndexerRedisReplicaLags",
         ),
         Panel(
             "MongoDB, failed commands",
             "During an outage starts return UNAVAILABLE; jobs continue when it ends.",
-            "reqps",
+            "suffix: commands/s",
             [Query(rate("indexer_mongodb_errors_total", "command"), "{{command}}")],
             "IndexerMongoErrors",
             stacked=True,
@@ -221,7 +230,7 @@ SERVERS = Row(
         Panel(
             "Redis, failed commands",
             "Without Redis no call to Discord is made.",
-            "reqps",
+            "suffix: commands/s",
             [Query(rate("indexer_redis_errors_total"), "failed")],
             "IndexerRedisErrors",
             span=6,
@@ -245,7 +254,7 @@ SERVERS = Row(
         Panel(
             "Turns that begin nothing",
             "By reason. Jobs stand still while most turns do.",
-            "reqps",
+            "suffix: turns/s",
             [Query(rate("indexer_turns_without_task_total", "reason"), "{{reason}}")],
             "IndexerTurnsBeginNothing",
             span=4,
@@ -282,7 +291,7 @@ TOKENS = Row(
         Panel(
             "Tokens renewed",
             "renewed is normal; lost: renewed but not stored during a MongoDB outage, so the user must log in again.",
-            "reqps",
+            "suffix: tokens/s",
             [Query(rate("indexer_credential_refreshes_total", "result"), "{{result}}")],
             "IndexerReauthWave",
             stacked=True,
@@ -290,7 +299,7 @@ TOKENS = Row(
         Panel(
             "Tokens proven",
             "proven is normal; unverifiable: Discord does not say whose they are; other_user: wrong ones.",
-            "reqps",
+            "suffix: tokens/s",
             [Query(rate("indexer_credential_proofs_total", "result"), "{{result}}")],
             "IndexerTokensUnproven",
             stacked=True,
@@ -299,7 +308,7 @@ TOKENS = Row(
             "Authentication required",
             "1: callers need a service token over TLS; 0 in production exposes the API to every client of the port.",
             "short",
-            [Query("min by (instance) (indexer_authentication_required{$ns})", "{{instance}}")],
+            [Query("min by (pod, instance) (indexer_authentication_required{$ns})", PROCESS)],
             most=1,
         ),
     ],
@@ -308,5 +317,5 @@ DASHBOARD = Dashboard(
     "indexer-processes",
     "Discord indexer / Service and workers",
     "Calls, streams, queues, servers and resources: what is slow, and what is unreachable.",
-    [GLANCE, CALLS, QUEUE, gateway.ROW, SERVERS, TOKENS, process_resources.MACHINE],
+    [GLANCE, CALLS, QUEUE, SERVERS, TOKENS, process_resources.MACHINE],
 )

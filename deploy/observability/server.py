@@ -86,7 +86,7 @@ def scraping(pages: Mapping[str, str], rules: Sequence[pathlib.Path]) -> Iterato
         config = pathlib.Path(folder, "prometheus.yml")
         targets = "".join(
             f"      - targets: ['{urllib.parse.urlsplit(url).netloc}']\n"
-            f"        labels: {{namespace: demo, instance: {name}}}\n"
+            f"        labels: {{namespace: demo, pod: {name}, instance: {name}}}\n"
             for name, url in pages.items()
         )
         config.write_text(CONFIG.format(rules=json.dumps([str(path) for path in rules]), targets=targets))
