@@ -30,9 +30,11 @@ from indexing.usecases import (
     control_job,
     erase_user,
     find_channels,
+    search_channels,
     start_job,
     watch_index,
     watch_job,
+    whole_user,
 )
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -63,7 +65,9 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
         self, use_cases: UseCases, users: ports.Users, tokens: page_tokens.PageTokens, slots: streams.StreamSlots
     ) -> None:
         self._use_cases = use_cases
-        self._find = find_channels.FindChannels(use_cases.browse, use_cases.clock)
+        whole = whole_user.WholeUsers(use_cases.browse, use_cases.clock)
+        self._find = find_channels.FindChannels(use_cases.browse, whole, use_cases.clock)
+        self._search = search_channels.SearchChannels(use_cases.browse, whole, use_cases.clock)
         self._users = users
         self._tokens = tokens
         self._encoder = watch_encoder.WatchEncoder(tokens)
@@ -221,7 +225,9 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
             response.next_page_token = self._tokens.sign(purpose, page.following)
         return response
 
-    async def ListChannels(self, request: pb.ListChannelsRequest, context: Context) -> pb.ListChannelsResponse:
+    async def ListChannels(  # type: ignore[override]  # returns bytes, see interceptors.decoding
+        self, request: pb.ListChannelsRequest, context: Context
+    ) -> bytes:
         """Return a page of channels that the user may see."""
         with validate.Checks() as check:
             user_id = check(validate.snowflake, "user_id", request.user_id)
@@ -231,12 +237,10 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
         purpose = f"channels:{user_id}:{wanted}"
         after = self._after(request, purpose)
         page = await self._use_cases.browse.list_channels(user_id, wanted, after=after, size=size, max_age=max_age)
-        response = pb.ListChannelsResponse.FromString(b"".join(page.rows))
-        response.stale_guild_ids.extend(map(str, page.stale))
-        response.outdated_guild_ids.extend(map(str, page.outdated))
+        rest = pb.ListChannelsResponse(stale_guild_ids=map(str, page.stale), outdated_guild_ids=map(str, page.outdated))
         if page.following is not None:
-            response.next_page_token = self._tokens.sign(purpose, page.following)
-        return response
+            rest.next_page_token = self._tokens.sign(purpose, page.following)
+        return lookups.joined(page.rows, rest)
 
     def _after(self, request: Any, purpose: str) -> tuple[Any, ...] | None:  # noqa: ANN401 -- any paged request
         """Return the key after which a page begins; None for the first page."""

@@ -9,9 +9,9 @@ view by bisection.
 import dataclasses
 import functools
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
-from indexing.domain import id_sets, model, name_search, permissions, shown_channels
+from indexing.domain import id_sets, model, name_index, permissions, shown_channels
 
 MOST_NAMED = 2_000
 """Most ids that overwrites may name for views by group; a guild with more, which is rare, has views by user."""
@@ -47,6 +47,19 @@ def client_order(channels: Collection[model.Channel]) -> list[tuple[tuple[int, .
     return sorted(((key(channel), channel) for channel in channels), key=lambda pair: pair[0])
 
 
+class View(NamedTuple):
+    """
+    The channels of a guild that a group of users sees.
+
+    Attributes:
+        places: Their indexes, in order.
+        shown: For each index 1 when it is among them, else 0.
+    """
+
+    places: list[int]
+    shown: bytes
+
+
 class ChannelViews:
     """
     The channels of one version of a guild, encoded, and the views of its members.
@@ -73,7 +86,7 @@ class ChannelViews:
             ROW_BYTES + len(channel.name.encode()) + len((channel.topic or "").encode()) for channel in self.channels
         ]
         self.bytes = size_of(indexed)
-        self._views: dict[object, list[int]] = {}
+        self._views: dict[object, View] = {}
         self._shown_rows: list[shown_channels.Row] | None = None
         self._packed: dict[object, bytes] = {}
         self._needs_roles: dict[object, bool] = {}
@@ -89,12 +102,12 @@ class ChannelViews:
     @functools.cached_property
     def folded(self) -> list[str]:
         """The name of each channel as it is searched."""
-        return [name_search.fold(channel.name) for channel in self.channels]
+        return [name_index.fold(channel.name) for channel in self.channels]
 
     @functools.cached_property
     def folded_guild(self) -> str:
         """The guild's name as it is searched."""
-        return name_search.fold(self.guild.name)
+        return name_index.fold(self.guild.name)
 
     def note_fetch(self, head: model.GuildVersion) -> None:
         """Update the fetch times of the guild: a fetch without changes makes no new version."""
@@ -104,12 +117,20 @@ class ChannelViews:
 
     def view(self, membership: model.Membership, roles: Collection[int] | None) -> list[int]:
         """Return the indexes of the channels that a member may see, in order; *roles* None means unknown."""
+        return self.look(membership, roles).places
+
+    def look(self, membership: model.Membership, roles: Collection[int] | None) -> View:
+        """Return what a member may see; one object for all who see the same, until this version is dropped."""
         key = self._key(membership, roles)
         found = self._views.get(key)
         if found is None:
             if len(self._views) >= MOST_VIEWS:
                 self._views.clear()
-            found = self._views[key] = permissions.visible_places(membership, self.channels, roles)
+            places = permissions.visible_places(membership, self.channels, roles)
+            shown = bytearray(len(self.channels))
+            for place in places:
+                shown[place] = 1
+            found = self._views[key] = View(places, bytes(shown))
         return found
 
     @property

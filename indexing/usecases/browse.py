@@ -11,12 +11,12 @@ Round trips to MongoDB for a page: 1 (two concurrent queries), 2 when something 
 import bisect
 import dataclasses
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from indexing import settings
 from indexing.domain import channel_views, freshness, model, ports, ranking, trust
-from indexing.usecases import guild_views, read_cache
+from indexing.usecases import guild_views, read_cache, sights
 
 PAGE_BYTES = 448 << 10
 """Largest page of channels in bytes: a response stays below 512 KiB."""
@@ -91,6 +91,7 @@ class Browse:
         self._cache = read_cache.ReadCache(deps, config, encode_channel, monotonic)
         self._encode_guild = encode_guild
         self._trust = trust.Trust(config)
+        self._sights = sights.Sights(self._trust)
         self._viewer = guild_views.GuildViewer(config, self._trust)
 
     @property
@@ -209,23 +210,20 @@ class Browse:
             errors.UserNotFound: Nothing is stored of the user.
         """
         outdated: set[int] = set()
+        user = self._cache.known_user(user_id) or await self._cache.user(user_id)
 
-        def visible(views: channel_views.ChannelViews, membership: model.Membership) -> list[int] | None:
+        def visible(views: channel_views.ChannelViews) -> Sequence[int] | None:
+            now = self._deps.clock()
+            view = self._sights.of(user).see(views, now)
             outdated.discard(views.guild.guild_id)
-            indexes = self.visible(views, membership)
-            if user is None or not self.is_outdated(user, views, max_age, self._deps.clock()):
-                return indexes
-            outdated.add(views.guild.guild_id)
-            return []
+            if self.is_outdated(user, views, max_age, now):
+                outdated.add(views.guild.guild_id)
+                return ()
+            return view.places if view else None
 
         cut = _Cut(self._cache, wanted, after, size, visible)
-        user = self._cache.known_user(user_id)
-        if user is None:
-            user = await self._cache.user(user_id)
         while True:
-            now = self._deps.clock()
-            shown = user.shown_memberships(now) if self._trust.trusts_list(user, now) else {}
-            page = cut.page(dataclasses.replace(user, memberships=shown))
+            page = cut.page(self._shown_ids(user, wanted.guild_id))
             current = await self._cache.check(user, page.used)
             if current.user is user and not current.changed and not page.missing and not self._has_renewed(cut, page):
                 break
@@ -248,12 +246,16 @@ class Browse:
         now = self._deps.clock()
         return any(self._trust.trusts_channels(views.guild, now) for key in page.too_old if (views := cut.at_hand(key)))
 
-    def visible(self, views: channel_views.ChannelViews, membership: model.Membership) -> list[int] | None:
-        """Return the indexes of the channels that a member may see now; None when the channels are too old."""
-        now = self._deps.clock()
-        if self._trust.hides_channels(views.guild, membership, now):
-            return None
-        return views.view(membership, self._trust.trusted_roles(membership, now))
+    def sights(self, user: model.User) -> sights.UserSights:
+        """Return what the user may see of guilds, whatever the age of their guild list: see `shown`."""
+        return self._sights.of(user)
+
+    def _shown_ids(self, user: model.User, guild_id: int) -> Sequence[int]:
+        """Return the user's guilds that may be shown, in order; only *guild_id* if it is not 0."""
+        shown = self.shown(user)
+        if guild_id:
+            return [guild_id] if guild_id in shown else []
+        return self._sights.of(user).guild_ids if shown else []
 
 
 @dataclasses.dataclass(slots=True)
@@ -290,7 +292,7 @@ class _Cut:
         wanted: ChannelFilter,
         after: tuple[int, ...] | None,
         size: int,
-        visible: Callable[[channel_views.ChannelViews, model.Membership], list[int] | None],
+        visible: Callable[[channel_views.ChannelViews], Sequence[int] | None],
     ) -> None:
         self._cache = cache
         self._wanted = wanted
@@ -303,76 +305,75 @@ class _Cut:
         """Return a guild held for this page or cached; None when it must be loaded."""
         return self.held.get(guild_id) or self._cache.at_hand(guild_id)
 
-    def page(self, user: model.User) -> _CutPage:
-        """Return the page as of the cached guilds."""
+    def page(self, guild_ids: Sequence[int]) -> _CutPage:
+        """Return the page of these guilds as they are cached."""
         page = _CutPage()
-        rows = self._by_activity(user, page) if self._wanted.by_activity else self._by_position(user, page)
-        walked, taken = 0, 0
-        last: tuple[int, ...] | None = None
-        for key, views, index in rows:
+        rows = self._by_activity(guild_ids, page) if self._wanted.by_activity else self._by_position(guild_ids, page)
+        filters = self._wanted.selective
+        walked, taken, count = 0, 0, 0
+        last: tuple[channel_views.ChannelViews, int] | None = None
+        for views, index in rows:
             walked += 1
-            full = len(page.rows) >= self._size or (page.rows and taken + views.sizes[index] > PAGE_BYTES)
+            full = count >= self._size or (count and taken + views.sizes[index] > PAGE_BYTES)
             if full or walked > MOST_WALKED:
-                page.following = last
+                page.following = self._key(*last) if last else None
                 return page
-            last = key
-            if self._wanted.selective and not self._wanted.matches(views.channels[index]):
+            last = views, index
+            if filters and not self._wanted.matches(views.channels[index]):
                 continue
             taken += views.sizes[index]
+            count += 1
             page.rows.append(views.rows[index])
             page.guild_ids.add(views.guild.guild_id)
         return page
 
-    def _guild_ids(self, user: model.User) -> list[int]:
-        if self._wanted.guild_id:
-            return [self._wanted.guild_id] if self._wanted.guild_id in user.memberships else []
-        return sorted(user.memberships)
+    def _key(self, views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
+        """Return the key after which the page after this channel begins."""
+        return _activity(views, index) if self._wanted.by_activity else _position(views, index)
 
-    def _look(self, user: model.User, views: channel_views.ChannelViews, page: _CutPage) -> list[int]:
+    def _look(self, views: channel_views.ChannelViews, page: _CutPage) -> Sequence[int]:
         """Return the indexes of the channels that the user may see, and note that the page depends on the guild."""
         guild_id = views.guild.guild_id
         page.used[guild_id] = views.version
-        indexes = self._visible(views, user.memberships[guild_id])
+        indexes = self._visible(views)
         if indexes is None:
             page.too_old.add(guild_id)
-        return indexes or []
+        return indexes or ()
 
     def _by_position(
-        self, user: model.User, page: _CutPage
-    ) -> Iterator[tuple[tuple[int, ...], channel_views.ChannelViews, int]]:
+        self, guild_ids: Sequence[int], page: _CutPage
+    ) -> Iterator[tuple[channel_views.ChannelViews, int]]:
         after = self._after
-        for guild_id in self._guild_ids(user):
-            if after is not None and guild_id < after[0]:
-                continue
+        for guild_id in guild_ids if after is None else guild_ids[bisect.bisect_left(guild_ids, after[0]) :]:
             views = self.at_hand(guild_id)
             if views is None:
                 page.missing.append(guild_id)
                 if len(page.missing) >= MOST_LOADED:
                     return
                 continue
-            indexes = self._look(user, views, page)
+            indexes = self._look(views, page)
             first = 0
             if after is not None and guild_id == after[0]:
                 first = bisect.bisect_right(indexes, after[1:], key=lambda index: _position(views, index)[1:])
             for index in indexes[first:]:
-                yield _position(views, index), views, index
+                yield views, index
 
     def _by_activity(
-        self, user: model.User, page: _CutPage
-    ) -> Iterator[tuple[tuple[int, ...], channel_views.ChannelViews, int]]:
+        self, guild_ids: Sequence[int], page: _CutPage
+    ) -> Iterator[tuple[channel_views.ChannelViews, int]]:
         lists = []
-        for guild_id in self._guild_ids(user):
+        for guild_id in guild_ids:
             views = self.at_hand(guild_id)
             if views is None:
                 page.missing.append(guild_id)
                 continue
-            indexes = self._look(user, views, page)
+            indexes = self._look(views, page)
             lists.append(sorted((_activity(views, index), guild_id, index) for index in indexes))
         for key, guild_id, index in heapq.merge(*lists):
             if self._after is None or key > self._after:
                 views = self.at_hand(guild_id)
                 if views is not None:
-                    yield key, views, index
+                    yield views, index
 
 
 def is_outdated(oldest: float | None, max_age: float | None, now: float) -> bool:

@@ -20,6 +20,8 @@ MOST_USERS = 10_000
 """Most cached users, some 20 KB each with 60 guilds. Beyond that the least recently loaded user is dropped."""
 PER_LOAD = 25
 """Guilds loaded by one query: some 60 KB."""
+MANY = 50
+"""Guilds beyond which a check does not travel with those of pages, which would wait for it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,12 +99,14 @@ class ReadCache:
         self._monotonic = monotonic
         self._users: collections.OrderedDict[int, _KnownUser] = collections.OrderedDict()
         self._guilds: guild_cache.GuildCache[channel_views.ChannelViews] = guild_cache.GuildCache(
-            config.read_cache_bytes
+            config.read_cache_bytes, self._forget_places
         )
+        self._guild_of: dict[str, int] = {}
         self._encode = encode
         self._checked: dict[int, float] = {}
         self._user_checks = concurrency.Coalescer(self._fetch_user_versions)
         self._guild_checks = concurrency.Coalescer(self._fetch_guild_versions)
+        self._large_checks = concurrency.Coalescer(self._fetch_many_versions)
         self._loads = concurrency.Coalescer(self._load)
         self.views = ViewNotes(deps)
 
@@ -165,13 +169,28 @@ class ReadCache:
         """Return the cached guild without a check; None when it is not cached."""
         return self._guilds.get(guild_id)
 
+    @property
+    def guild_of(self) -> Mapping[str, int]:
+        """The guild of each channel of the cached guilds, by the channel's id as text."""
+        return self._guild_of
+
+    @property
+    def evictions(self) -> int:
+        """How many guilds were dropped for lack of room since the start."""
+        return self._guilds.evictions
+
+    def _forget_places(self, guild_id: int, views: channel_views.ChannelViews) -> None:
+        for channel_id in views.places:
+            if self._guild_of.get(channel_id) == guild_id:
+                del self._guild_of[channel_id]
+
     async def check(self, user: model.User, used: Mapping[int, int]) -> Checked:
         """Check concurrently whether the user and these versions of guilds are still the stored ones."""
         unsure = [guild_id for guild_id in used if not self._is_young(self._checked.get(guild_id, 0.0))]
         began = self._monotonic()
         if not unsure:
             return Checked(await self.user(user.user_id), [])
-        current, versions = await asyncio.gather(self.user(user.user_id), self._guild_checks.fetch(unsure))
+        current, versions = await asyncio.gather(self.user(user.user_id), self._versions(unsure))
         changed = []
         for guild_id in unsure:
             head = versions.get(guild_id)
@@ -185,6 +204,16 @@ class ReadCache:
                 kept.note_fetch(head)
                 self._note_checked(guild_id, began)
         return Checked(current, changed)
+
+    async def _versions(self, guild_ids: Collection[int]) -> Mapping[int, model.GuildVersion]:
+        checks = self._guild_checks if len(guild_ids) <= MANY else self._large_checks
+        return await checks.fetch(guild_ids)
+
+    async def _fetch_many_versions(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
+        found: dict[int, model.GuildVersion] = {}
+        for first in range(0, len(guild_ids), PER_LOAD):
+            found |= await self._deps.guilds.versions(guild_ids[first : first + PER_LOAD])
+        return found
 
     async def _fetch_guild_versions(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
         return await self._deps.guilds.versions(guild_ids)
@@ -205,6 +234,7 @@ class ReadCache:
                 # A guild that is not stored has no channels; the next page loads it again.
                 views = loaded[guild_id] = channel_views.ChannelViews(indexed or _nothing(guild_id), self._encode)
                 self._guilds.put(guild_id, views, size=views.bytes)
+                self._guild_of.update(dict.fromkeys(views.places, guild_id))
                 self._note_checked(guild_id, began)
         return loaded
 
@@ -212,7 +242,7 @@ class ReadCache:
         """Return the guilds that are stored, after a check of the cached ones."""
         kept = {key: views for key in guild_ids if (views := self._guilds.get(key)) is not None}
         missing = [key for key in guild_ids if key not in kept]
-        versions = await self._guild_checks.fetch(kept)
+        versions = await self._versions(kept)
         changed = [
             key for key, views in kept.items() if (head := versions.get(key)) is None or head.version != views.version
         ]

@@ -81,3 +81,15 @@ def test_nothing_is_left_when_a_guild_is_dropped() -> None:
 
     assert kept(cache, 1, 2) == [2]
     assert cache.bytes == 10
+
+
+def test_every_value_that_leaves_is_told_and_only_lack_of_room_is_counted() -> None:
+    """A replaced value leaves too."""
+    left: list[tuple[int, str]] = []
+    cache: guild_cache.GuildCache[str] = guild_cache.GuildCache(20, lambda *dropped: left.append(dropped))
+    for guild_id in (1, 2, 2, 3):
+        cache.put(guild_id, f"of {guild_id}", size=10)
+    cache.drop(3)
+
+    assert left == [(2, "of 2"), (1, "of 1"), (3, "of 3")]
+    assert cache.evictions == 1

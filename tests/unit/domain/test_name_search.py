@@ -2,7 +2,7 @@
 
 import pytest
 
-from indexing.domain import name_search
+from indexing.domain import name_index, name_search
 
 NAMES = {
     "Rustaceans": [
@@ -26,10 +26,10 @@ GUILDS = list(NAMES)
 
 def best(query: str, limit: int = 5) -> list[str]:
     """Return the names of the best hits."""
-    folded = [
-        name_search.GuildNames(name_search.fold(guild), [*map(name_search.fold, NAMES[guild])]) for guild in NAMES
+    folded = [name_index.GuildNames(name_index.fold(guild), [*map(name_index.fold, NAMES[guild])]) for guild in NAMES]
+    return [
+        NAMES[GUILDS[hit.guild]][hit.place] for hit in name_search.search(query, name_index.NameIndex(folded), limit)
     ]
-    return [NAMES[GUILDS[hit.guild]][hit.place] for hit in name_search.search(query, folded, limit)]
 
 
 @pytest.mark.parametrize(
@@ -66,26 +66,26 @@ def test_the_channel_that_a_person_means_is_first(query: str, meant: str) -> Non
 
 def test_a_guild_named_in_the_query_is_searched() -> None:
     """The word of the guild decides between channels of the same name."""
-    folded = [name_search.GuildNames(guild, ["general"]) for guild in ("rust", "studio nord")]
+    folded = [name_index.GuildNames(guild, ["general"]) for guild in ("rust", "studio nord")]
 
-    (hit,) = name_search.search("studio general", folded, 1)
+    (hit,) = name_search.search("studio general", name_index.NameIndex(folded), 1)
 
     assert hit.guild == 1
 
 
 def test_equal_matches_are_in_the_order_of_the_guilds() -> None:
     """That is the user's own ranking."""
-    folded = [name_search.GuildNames("", ["other", "general"]), name_search.GuildNames("", ["general"])]
+    folded = [name_index.GuildNames("", ["other", "general"]), name_index.GuildNames("", ["general"])]
 
-    assert [hit[2:] for hit in name_search.search("general", folded, 9)] == [(0, 1), (1, 0)]
+    assert [hit[3:] for hit in name_search.search("general", name_index.NameIndex(folded), 9)] == [(0, 1), (1, 0)]
 
 
 def test_better_kinds_of_matches_are_first() -> None:
     """The whole name, its start, the start of a word, a part, all words, a similar name."""
     names = ["predev log", "log of dev", "my dev log", "dev log 2", "dev log", "dev lug"]
-    folded = [name_search.GuildNames("", names)]
+    folded = [name_index.GuildNames("", names)]
 
-    found = [names[hit.place] for hit in name_search.search("dev log", folded, 9)]
+    found = [names[hit.place] for hit in name_search.search("dev log", name_index.NameIndex(folded), 9)]
 
     assert found == ["dev log", "dev log 2", "my dev log", "predev log", "log of dev", "dev lug"]
 
@@ -114,4 +114,4 @@ def test_a_limit_is_kept_when_more_match() -> None:
 )
 def test_a_name_is_folded_to_its_words(name: str, folded: str) -> None:
     """A name without words stays as it is, so that it is found by itself."""
-    assert name_search.fold(name) == folded
+    assert name_index.fold(name) == folded

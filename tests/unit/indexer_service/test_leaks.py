@@ -222,7 +222,8 @@ async def test_a_page_token_is_refused_when_another_user_sends_it(bench: Bench) 
     """It is bound to the user and the filters."""
     service = edge.service(bench.backend)
     mine = pb.ListChannelsRequest(user_id=str(STAFF), page_size=1)
-    page: Any = await service.ListChannels(mine, contexts.Context())  # type: ignore[arg-type]  # a stand-in
+    body = await service.ListChannels(mine, contexts.Context())  # type: ignore[arg-type]  # a stand-in
+    page = pb.ListChannelsResponse.FromString(body)
     for changed in (
         pb.ListChannelsRequest(user_id=str(USER), page_size=1),
         pb.ListChannelsRequest(user_id=str(STAFF), page_size=1, name_prefix="m"),

@@ -1,9 +1,11 @@
 """Single guilds and channels, many ids at once, and search: what pages show, and no more."""
 
+import asyncio
+
 import pytest
 
 from indexing import errors
-from indexing.usecases import browse, find_channels
+from indexing.usecases import browse, find_channels, search_channels, whole_user
 from tests import fake_backend, stored, values
 from tests.unit.usecases import test_browse
 
@@ -17,8 +19,15 @@ DAY = 86_400.0
 
 
 def finder(made: fake_backend.FakeBackend) -> find_channels.FindChannels:
-    """Return the use case over a browser of its own."""
-    return find_channels.FindChannels(test_browse.browser(made), made.clock)
+    """Return lookups over a browser of their own."""
+    browser = test_browse.browser(made)
+    return find_channels.FindChannels(browser, whole_user.WholeUsers(browser, made.clock), made.clock)
+
+
+def searcher(made: fake_backend.FakeBackend) -> search_channels.SearchChannels:
+    """Return searches over a browser of their own."""
+    browser = test_browse.browser(made)
+    return search_channels.SearchChannels(browser, whole_user.WholeUsers(browser, made.clock), made.clock)
 
 
 def ids(found: find_channels.Found) -> list[str]:
@@ -83,7 +92,7 @@ async def test_a_guild_is_like_its_row_in_the_list(backend: fake_backend.FakeBac
 
 async def test_search_returns_visible_channels_by_name(backend: fake_backend.FakeBackend) -> None:
     """Names match before ranks; categories are left out, and so are channels that the user may not see."""
-    find = finder(backend)
+    find = searcher(backend)
 
     assert sorted(ids(await find.search(USER, "general", limit=9))) == ["12", "22", "32"]
     assert ids(await find.search(USER, "staff", limit=9)) == ["33"]
@@ -112,7 +121,7 @@ async def test_old_rows_are_left_out_when_a_max_age_is_given(backend: fake_backe
             answer = await find.check(USER, ["12", "22"], max_age=max_age)
             return "22" in ids(answer), answer.outdated
         if method == "search":
-            answer = await find.search(USER, "general", limit=9, max_age=max_age)
+            answer = await searcher(backend).search(USER, "general", limit=9, max_age=max_age)
             return "22" in ids(answer), [each for each in answer.outdated if each != 30]
         if method == "guilds":
             page = await browser.list_guilds(USER, after=None, size=9, max_age=max_age)
@@ -135,7 +144,7 @@ async def test_nothing_is_found_when_the_guild_list_is_too_old(backend: fake_bac
     found = await finder(backend).check(USER, VISIBLE)
 
     assert (found.rows, found.missing) == ([], VISIBLE)
-    assert (await finder(backend).search(USER, "general", limit=9)).rows == []
+    assert (await searcher(backend).search(USER, "general", limit=9)).rows == []
 
 
 async def test_a_guild_that_is_not_stored_has_no_channels(backend: fake_backend.FakeBackend) -> None:
@@ -150,12 +159,12 @@ async def test_a_guild_that_is_not_stored_has_no_channels(backend: fake_backend.
 async def test_an_unknown_user_is_an_error(backend: fake_backend.FakeBackend) -> None:
     """Like for pages."""
     with pytest.raises(errors.UserNotFound):
-        await finder(backend).search(USER + 99, "general", limit=1)
+        await searcher(backend).search(USER + 99, "general", limit=1)
 
 
 async def test_a_search_shows_nothing_that_was_hidden_a_moment_ago(backend: fake_backend.FakeBackend) -> None:
     """What is shown is checked by each call, also within the second in which other guilds are not."""
-    find = finder(backend)
+    find = searcher(backend)
     before = ids(await find.search(USER, "general", limit=9))
     await test_browse.fetched(backend, 10, [values.channel(12, 10, name="general", overwrites=(values.denied(10),))])
 
@@ -163,3 +172,47 @@ async def test_a_search_shows_nothing_that_was_hidden_a_moment_ago(backend: fake
 
     assert sorted(before) == ["12", "22", "32"]
     assert sorted(after) == ["22", "32"]
+
+
+async def test_everything_is_found_when_the_guilds_do_not_fit_into_the_cache() -> None:
+    """The smallest cache allowed holds some 80 of them; the others are loaded again."""
+    made = fake_backend.make(read_cache_bytes=1 << 20)
+    guild_ids = range(1_000, 3_000, 20)
+    rows = [values.user_guild(guild_id) for guild_id in guild_ids]
+    await made.add_user(rows)
+    await made.guilds.upsert_guilds(rows, guild_ids)
+    await stored.guild_list(made.users, USER, rows, made.clock())
+    for guild_id in guild_ids:
+        await test_browse.fetched(made, guild_id, [values.channel(guild_id + 1, guild_id, name=f"room {guild_id}")])
+    find, search = finder(made), searcher(made)
+    every = [str(guild_id + 1) for guild_id in guild_ids]
+
+    for _ in range(2):
+        assert ids(await find.check(USER, [*every, "7"])) == every
+        assert sorted(ids(await search.search(USER, "room", limit=1_000))) == every
+        assert ids(await find.get_channel(USER, every[0])) == [every[0]]
+
+
+async def test_a_search_finds_a_new_channel_when_two_seconds_have_passed(backend: fake_backend.FakeBackend) -> None:
+    """Whatever was prepared before; and ranks it like any other."""
+    search = searcher(backend)
+    assert ids(await search.search(USER, "fresh", limit=9)) == []
+    await test_browse.fetched(backend, 10, [*test_browse.channels(10), values.channel(15, 10, name="fresh")])
+    backend.clock.advance(search_channels.MOST_MISSED)
+
+    assert ids(await search.search(USER, "fresh", limit=9)) == ["15"]
+
+
+async def test_names_are_prepared_again_in_the_background_when_they_are_a_second_old(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """The call that notices does not wait; the next one has the new names."""
+    search = searcher(backend)
+    await search.search(USER, "fresh", limit=9)
+    await test_browse.fetched(backend, 10, [*test_browse.channels(10), values.channel(15, 10, name="fresh")])
+    backend.clock.advance(whole_user.MISSED_AGE)
+
+    noticed = ids(await search.search(USER, "fresh", limit=9))
+    await asyncio.sleep(0.1)
+
+    assert (noticed, ids(await search.search(USER, "fresh", limit=9))) == ([], ["15"])

@@ -4,14 +4,14 @@ import asyncio
 import collections
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import pytest
 
 from indexing import errors
 from indexing.domain import freshness, model, permissions, ports
-from indexing.usecases import browse
+from indexing.usecases import browse, find_channels, search_channels, whole_user
 from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
@@ -26,7 +26,7 @@ State = TypeVar("State")
 
 
 class Distant:
-    """A port whose calls and results each take a while.
+    """
     A port whose calls take a while to arrive, and their answers to come back.
 
     Attributes:
@@ -96,6 +96,9 @@ class Scene:
             encode_guild=lambda view: view.guild.guild_id,
             monotonic=lambda: backend.clock.elapsed,
         )
+        whole = whole_user.WholeUsers(self.browser, backend.clock)
+        self.lookups = find_channels.FindChannels(self.browser, whole, backend.clock)
+        self.searches = search_channels.SearchChannels(self.browser, whole, backend.clock)
         self._user: History[model.User] = History()
         self._channels: dict[int, History[Sequence[model.Channel]]] = {key: History() for key in GUILDS}
         self.wrong: list[WrongPage] = []
@@ -171,9 +174,12 @@ class Scene:
                 await self.list_guilds([row for row in rows if self._dice.random() < 0.8])
 
     async def read(self, until: float) -> None:
-        """Request pages at random moments."""
+        """Request pages, checks of ids and searches at random moments."""
         while self._backend.clock.elapsed < until:
             await asyncio.sleep(self._dice.uniform(0.0, 0.05))
+            if self._dice.random() < 0.3:
+                await self.check_lookup(self._dice.choice([self._look_up, self._search]))
+                continue
             wanted = browse.ChannelFilter(
                 guild_id=self._dice.choice([0, *GUILDS]), by_activity=self._dice.random() < 0.5
             )
@@ -188,12 +194,7 @@ class Scene:
 
         # What each combination of the states since then allows; the two are queried concurrently.
         guild_ids = [wanted.guild_id] if wanted.guild_id else GUILDS
-        sights = [
-            set(_in_sight(member, channels))
-            for key in guild_ids
-            for member in (state.memberships.get(key) for state in self._user.since(user))
-            for channels in self._channels[key].since(places[key])
-        ]
+        sights = self._sights(guild_ids, user, places)
         self.pages["with rows" if page.rows else "empty"] += 1
         self.pages["of several states"] += len(sights) > len(guild_ids)
         shown = {row.channel_id for row in page.rows if not any(row in sight for sight in sights)}
@@ -201,6 +202,35 @@ class Scene:
         lacking = always - {row.channel_id for row in page.rows} if page.following is None else set()
         if shown or lacking:
             self.wrong.append(WrongPage(at, frozenset(shown), frozenset(lacking)))
+
+    async def check_lookup(self, read: Callable[[], Awaitable[find_channels.Found]]) -> None:
+        """Look channels up and record it if no state stored since explains a row; new ones may come a little later."""
+        at, user = self._backend.clock.elapsed, self._user.now
+        places = {key: history.now for key, history in self._channels.items()}
+
+        found = await read()
+
+        sights = self._sights(GUILDS, user, places)
+        shown = {row.channel_id for row in found.rows if not any(row in sight for sight in sights)}
+        self.pages["looked up" if found.rows else "nothing looked up"] += 1
+        if shown:
+            self.wrong.append(WrongPage(at, frozenset(shown)))
+
+    async def _look_up(self) -> find_channels.Found:
+        every = [str(guild_id + number) for guild_id in GUILDS for number in range(CHANNELS)]
+        return await self.lookups.check(USER, self._dice.sample(every, self._dice.choice([1, 3, len(every)])))
+
+    async def _search(self) -> find_channels.Found:
+        return await self.searches.search(USER, "channel", limit=self._dice.choice([2, 50]))
+
+    def _sights(self, guild_ids: Sequence[int], user: int, places: dict[int, int]) -> list[set[model.Channel]]:
+        """Return what each combination of the states since then shows of the guilds."""
+        return [
+            set(_in_sight(member, channels))
+            for key in guild_ids
+            for member in (state.memberships.get(key) for state in self._user.since(user))
+            for channels in self._channels[key].since(places[key])
+        ]
 
     def _always_in_sight(self, wanted: browse.ChannelFilter, user: int, places: dict[int, int]) -> set[int]:
         """Return the channels that every state since then shows."""
@@ -221,11 +251,11 @@ def _in_sight(member: model.Membership | None, channels: Sequence[model.Channel]
 
 
 async def scene(seed: int, **config: Any) -> Scene:  # noqa: ANN401 -- any setting
-    """Run 8 readers and 3 writers for 5 seconds."""
+    """Run 16 readers and 3 writers for 5 seconds."""
     made = Scene(fake_backend.make(**config), seed)
     await made.prepare()
     until = made._backend.clock.elapsed + 5.0
-    await asyncio.gather(*(made.read(until) for _ in range(8)), *(made.write(until) for _ in range(3)))
+    await asyncio.gather(*(made.read(until) for _ in range(16)), *(made.write(until) for _ in range(3)))
     return made
 
 
@@ -238,6 +268,7 @@ async def test_a_page_is_as_new_as_its_request_when_channels_change_meanwhile(se
     # The readers met changes, saw something, and sometimes nothing.
     assert min(made.pages["with rows"], made.pages["of several states"]) > 200
     assert made.pages["empty"] > 10
+    assert made.pages["looked up"] > 100
 
 
 async def test_an_old_page_is_detected_when_versions_are_checked_once_a_second() -> None:
