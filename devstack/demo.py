@@ -73,8 +73,9 @@ def run_demo(running: stack.Stack, screen: console.Console, faults: Sequence[str
 
 async def _index_all(running: stack.Stack, screen: console.Console) -> list[job_runs.JobRun]:
     found = [job_runs.JobRun(user.id, time.monotonic) for user in running.users]
-    async with connection.open_stub(connection.Endpoint(running.address)) as stub, _display_runs(found, screen):
-        working = asyncio.create_task(_run_all(found, stub))
+    address = connection.Endpoint(running.address)
+    async with connection.open_client(address, job_runs.PATIENCE) as client, _display_runs(found, screen):
+        working = asyncio.create_task(_run_all(found, client))
         while not working.done():
             await asyncio.wait([working], timeout=POLL_INTERVAL)
             if running.failure is not None:
@@ -85,10 +86,10 @@ async def _index_all(running: stack.Stack, screen: console.Console) -> list[job_
     return found
 
 
-async def _run_all(found: list[job_runs.JobRun], stub: connection.Stub) -> None:
+async def _run_all(found: list[job_runs.JobRun], client: connection.Client) -> None:
     async with asyncio.TaskGroup() as together:
         for one in found:
-            together.create_task(one.run_to_end(stub, users=len(found)))
+            together.create_task(one.run_to_end(client, users=len(found)))
 
 
 @contextlib.asynccontextmanager

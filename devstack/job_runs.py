@@ -5,10 +5,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import cast
 
-import grpc
-import grpc.aio
-
-from indexer_client.cli import connection, errors, job_state, jobs, watch
+from indexer_client import errors as client_errors
+from indexer_client.cli import connection, errors, job_state, jobs
 from indexer_service.v1 import indexer_pb2 as pb
 
 FIRST_GUILDS = 5
@@ -16,7 +14,8 @@ FIRST_GUILDS = 5
 POLL_INTERVAL = 0.05
 """Seconds between two ListJobs calls of a user that look for the new job; longer with more users, to limit the load."""
 USERS_PER_POLL = 4
-START_DEADLINE = 30.0
+PATIENCE = connection.Patience(attempt=30.0)
+"""A start may wait for many others."""
 
 
 class JobRun:
@@ -53,45 +52,43 @@ class JobRun:
         """Return the seconds since the start, up to the end of the job."""
         return self._clock() - self._began if self.ended_at is None else self.ended_at
 
-    async def run_to_end(self, stub: connection.Stub, *, users: int) -> None:
+    async def run_to_end(self, client: connection.Client, *, users: int) -> None:
         """Start the job and watch it to its end; a failure is stored in `error`."""
         try:
-            before = await self._latest_job_id(stub)
+            before = await self._latest_job_id(client)
             self._began = self._clock()
             async with asyncio.TaskGroup() as both:
-                start = both.create_task(self._start(stub))
-                both.create_task(self._follow(stub, start, before, POLL_INTERVAL * max(1.0, users / USERS_PER_POLL)))
-        except* grpc.aio.AioRpcError as group:
-            error = cast("grpc.aio.AioRpcError", group.exceptions[0])
-            self.error = str(errors.describe_rpc_error(error, address="the service", user=self.user))
-        except* watch.StreamLost as lost:
-            self.error = str(lost.exceptions[0])
+                start = both.create_task(self._start(client))
+                both.create_task(self._follow(client, start, before, POLL_INTERVAL * max(1.0, users / USERS_PER_POLL)))
+        except* client_errors.ClientError as group:
+            error = cast("client_errors.ClientError", group.exceptions[0])
+            self.error = str(errors.describe(error, address="the service", user=self.user))
 
-    async def _start(self, stub: connection.Stub) -> str:
+    async def _start(self, client: connection.Client) -> str:
         request = jobs.start_request(self.user, wait=None, force=False)
-        answer = await stub.StartIndexing(request, timeout=START_DEADLINE)
+        answer = await client.api.StartIndexing(request)
         self.answered_at = self.elapsed()
         self.indexed_in_answer = sum(row.HasField("channel_count") for row in answer.guilds)
         self.tracked.apply_start(answer)
         self._record_times()
         return answer.job.job_id
 
-    async def _follow(self, stub: connection.Stub, start: "asyncio.Task[str]", before: str, pause: float) -> None:
+    async def _follow(self, client: connection.Client, start: "asyncio.Task[str]", before: str, pause: float) -> None:
         """Watch the job as soon as ListJobs returns it, which is long before StartIndexing returns."""
         job_id = before
         while job_id == before and not start.done():
             await asyncio.wait([start], timeout=pause)
-            job_id = await self._latest_job_id(stub)
+            job_id = await self._latest_job_id(client)
         if job_id == before:
             job_id = await start
-        async with contextlib.aclosing(watch.watch_events(stub, job_id, "", watch.RetryPolicy())) as messages:
+        async with contextlib.aclosing(client.watch(job_id)) as messages:
             async for message in messages:
                 self.tracked.apply_event(message)
                 self._record_times()
 
-    async def _latest_job_id(self, stub: connection.Stub) -> str:
+    async def _latest_job_id(self, client: connection.Client) -> str:
         request = pb.ListJobsRequest(user_id=self.user, page_size=1)
-        answer = await stub.ListJobs(request, timeout=connection.DEADLINE)
+        answer = await client.api.ListJobs(request)
         return answer.jobs[0].job_id if answer.jobs else ""
 
     def _record_times(self) -> None:

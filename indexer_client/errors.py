@@ -87,6 +87,10 @@ class Unavailable(ClientError):
     handles = grpc.StatusCode.UNAVAILABLE
 
 
+class StreamLost(Unavailable):
+    """A watch made no progress for `Options.patience` seconds: its streams keep ending without an error."""
+
+
 class TooSlow(ClientError):
     """The call's deadline passed."""
 

@@ -22,6 +22,8 @@ HEARTBEAT = 15
 SILENCE = 3.0 * HEARTBEAT
 """Seconds without any message after which a stream counts as lost."""
 STREAM_DEADLINE = 3_600.0
+WITHOUT_PROGRESS = {"snapshot", "snapshot_end", "reset", "change", "going_away", None}
+"""Events after which the next stream may begin at the same place: a server may send them and break every time."""
 JITTER = random.Random()  # noqa: S311 -- not for secrets
 
 
@@ -80,11 +82,10 @@ class Resume:
     def take(self, message: Any, now: float) -> bool:  # noqa: ANN401 -- of any stream
         """Note a message; returns whether it is for the caller: not heartbeats, goodbyes and old rows."""
         self.token = message.resume_token or self.token
-        self._heard_at = now
         event = message.WhichOneof("event")
         self._leaving = event == "going_away"
-        if event not in {"going_away", None}:
-            self._failures = 0
+        if event not in WITHOUT_PROGRESS:
+            self._failures, self._heard_at = 0, now
         if event == "guild":
             return self._is_new(message.guild)
         if event == "snapshot":
@@ -110,7 +111,7 @@ class Resume:
         if now - self._heard_at > self._patience:
             if error is not None:
                 raise errors.of_rpc_error(error) from error
-            raise errors.Unavailable(grpc.StatusCode.UNAVAILABLE, "the stream keeps ending without a message")
+            raise errors.StreamLost(grpc.StatusCode.UNAVAILABLE, "the service keeps closing the stream")
         return wait
 
     def request(self, job_id: str, user_id: str) -> pb.WatchProgressRequest:

@@ -1,12 +1,11 @@
 """`indexer guilds` and `indexer channels`: list the stored index."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from indexer_client.cli import connection, escape, formatting, output, times
 from indexer_service.v1 import indexer_pb2 as pb
 
-PAGE_SIZE = 200
-"""Rows requested per page."""
 CHANNEL_TYPES = {
     "text": 0,
     "voice": 2,
@@ -20,12 +19,12 @@ CHANNEL_TYPES = {
 CHANNEL_TYPE_NAMES = {number: name for name, number in CHANNEL_TYPES.items()}
 
 
-async def list_guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+async def list_guilds(client: connection.Client, user: str, *, form: output.Form) -> int:
     """Print the user's guilds; returns the exit code."""
-    found = _fetch_guilds(stub, user)
-    if as_json:
+    found = client.guilds(user)
+    if form.structured:
         async for guild in found:
-            output.print_json(guild)
+            output.print_message(guild, form)
         return 0
     print_guilds([guild async for guild in found], user)
     return 0
@@ -34,7 +33,7 @@ async def list_guilds(stub: connection.Stub, user: str, *, as_json: bool) -> int
 def print_guilds(guilds: Sequence[pb.Guild], user: str) -> None:
     """Print guilds as a table."""
     output.print_table(
-        ["guild", "~name", ">channels", "indexed", "~note"],
+        ["guild", "~name", "?>channels", "?indexed", "?~note"],
         [
             (
                 guild.guild_id,
@@ -49,22 +48,22 @@ def print_guilds(guilds: Sequence[pb.Guild], user: str) -> None:
     )
 
 
-async def list_channels(stub: connection.Stub, request: pb.ListChannelsRequest, *, as_json: bool) -> int:
-    """Print the channels that the user can see; returns the exit code."""
-    found = _fetch_channels(stub, request)
-    if as_json:
+async def list_channels(client: connection.Client, user: str, fields: Mapping[str, Any], *, form: output.Form) -> int:
+    """Print the channels that the user can see; *fields* are those of ListChannelsRequest; returns the exit code."""
+    found = client.channels(user, **fields)
+    if form.structured:
         async for channel in found:
-            output.print_json(channel)
+            output.print_message(channel, form)
         return 0
-    await print_channels(stub, [channel async for channel in found], request.user_id)
+    await print_channels(client, [channel async for channel in found], user)
     return 0
 
 
-async def print_channels(stub: connection.Stub, channels: Sequence[pb.Channel], user: str) -> None:
+async def print_channels(client: connection.Client, channels: Sequence[pb.Channel], user: str) -> None:
     """Print channels as a table, with the names of their guilds."""
-    names = {guild.guild_id: formatting.guild_name(guild) async for guild in _fetch_guilds(stub, user)}
+    names = {guild.guild_id: formatting.guild_name(guild) async for guild in client.guilds(user)}
     output.print_table(
-        ["channel", "~guild", "type", "~name", "last message"],
+        ["channel", "?~guild", "?type", "~name", "?last message"],
         [
             (
                 channel.channel_id,
@@ -84,25 +83,3 @@ def _note(guild: pb.Guild) -> str:
     parts += [formatting.reason_phrase(guild.reason)] if guild.reason else []
     parts += ["stale"] if guild.stale and guild.HasField("fetch_time") else []
     return ", ".join(parts)
-
-
-async def _fetch_guilds(stub: connection.Stub, user: str) -> AsyncIterator[pb.Guild]:
-    request = pb.ListGuildsRequest(user_id=user, page_size=PAGE_SIZE)
-    while True:
-        page = await stub.ListGuilds(request, timeout=connection.DEADLINE)
-        for guild in page.guilds:
-            yield guild
-        if not page.next_page_token:
-            return
-        request.page_token = page.next_page_token
-
-
-async def _fetch_channels(stub: connection.Stub, request: pb.ListChannelsRequest) -> AsyncIterator[pb.Channel]:
-    request.page_size = PAGE_SIZE
-    while True:
-        page = await stub.ListChannels(request, timeout=connection.DEADLINE)
-        for channel in page.channels:
-            yield channel
-        if not page.next_page_token:
-            return
-        request.page_token = page.next_page_token

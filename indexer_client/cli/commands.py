@@ -8,29 +8,36 @@ import importlib.metadata
 import pathlib
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
 
-import grpc.aio
 import typer
 
+from indexer_client import errors as client_errors
+from indexer_client import options as client_options
 from indexer_client.cli import (
     browsing,
     connection,
+    contexts,
     credentials,
     erasure,
     errors,
     index_watch,
     jobs,
     limits,
+    output,
     service_tokens,
     times,
-    watch,
 )
 from indexer_service.v1 import indexer_pb2 as pb
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's Discord id.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+Form = Annotated[
+    output.Form,
+    typer.Option(
+        "--output", "-o", help="What to print: a table for people, or messages as JSON (also --json) or YAML."
+    ),
+]
 
 app = typer.Typer(
     name="indexer",
@@ -47,6 +54,8 @@ app.add_typer(token, name="token")
 keys = typer.Typer(help="Rotate the keys that encrypt stored tokens.")
 app.add_typer(keys, name="keys")
 File = pathlib.Path | None
+LONGEST_LOCAL = 10.0
+"""Seconds for a command that reads this machine's environment alone."""
 
 
 @keys.callback()
@@ -63,10 +72,34 @@ class ChannelOrder(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
-    """Options shared by all commands."""
+    """
+    Options shared by all commands.
 
-    endpoint: connection.Endpoint
-    retry_policy: watch.RetryPolicy
+    Attributes:
+        given: The fields of a context that options or environment variables set; they come before those of the context.
+        context: Name of the context; empty for the one in use.
+    """
+
+    given: Mapping[str, str | bool]
+    context: str
+    patience: connection.Patience
+
+    def endpoint(self) -> connection.Endpoint:
+        """
+        Return how the service is reached.
+
+        Raises:
+            errors.CliError: There is no such context.
+        """
+        found = dataclasses.replace(contexts.find(self.context), **self.given)  # type: ignore[arg-type]  # by name
+        if bool(found.tls_cert) != bool(found.tls_key):
+            raise errors.CliError("--tls-cert: --tls-cert and --tls-key must be given together", errors.EXIT_USAGE)
+        ca, cert, key, token = (
+            pathlib.Path(file) if file else None
+            for file in (found.tls_ca, found.tls_cert, found.tls_key, found.token_file)
+        )
+        tls = client_options.Tls(ca, cert, key, found.tls_name) if found.secure else None
+        return connection.Endpoint(found.address, tls, token)
 
 
 def print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback
@@ -83,9 +116,13 @@ def print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback
 @app.callback()
 def configure(  # noqa: PLR0913 -- one parameter an option
     context: typer.Context,
+    name: Annotated[
+        str, typer.Option("--context", envvar="INDEXER_CONTEXT", help="Name of a stored context; see: indexer context.")
+    ] = "",
     address: Annotated[
-        str, typer.Option(envvar="INDEXER_ADDRESS", help="Address of the service, as host:port.")
-    ] = "127.0.0.1:50051",
+        str | None,
+        typer.Option(envvar="INDEXER_ADDRESS", help=f"Address as host:port; {contexts.DEFAULT_ADDRESS} by default."),
+    ] = None,
     *,
     _version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
@@ -105,9 +142,9 @@ def configure(  # noqa: PLR0913 -- one parameter an option
         File, typer.Option(envvar="INDEXER_CLIENT_TLS_KEY", help="File with the client certificate's key.")
     ] = None,
     tls_name: Annotated[
-        str,
+        str | None,
         typer.Option(envvar="INDEXER_CLIENT_TLS_NAME", help="Name in the service's certificate, if not the host."),
-    ] = "",
+    ] = None,
     token_file: Annotated[
         File,
         typer.Option(
@@ -116,16 +153,27 @@ def configure(  # noqa: PLR0913 -- one parameter an option
         ),
     ] = None,
 ) -> None:
-    """Command line of the Discord channel indexer: index a user's guilds, watch progress, list the results."""
-    if bool(tls_cert) != bool(tls_key):
-        raise typer.BadParameter("--tls-cert and --tls-key must be given together", param_hint="--tls-cert")
-    secure = connection.Tls(tls_ca, tls_cert, tls_key, tls_name) if tls or tls_ca or tls_cert or tls_name else None
-    context.obj = Session(connection.Endpoint(address, secure, token_file), context.obj)
-
-
-def call_service(context: typer.Context, call: Callable[[connection.Stub], Awaitable[int]], user: str = "USER") -> int:
     """
-    Run *call* with a connected stub; returns the exit code.
+    Command line of the Discord channel indexer: index a user's guilds, watch progress, list the results.
+
+    Example: indexer index 806171784905752576
+
+    Exit codes: 0 success, 1 failure, 2 a request that must be changed, 130 after Ctrl-C.
+    Long tables go through PAGER on a terminal. NO_COLOR turns colors off.
+    """
+    files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key, "token_file": token_file}
+    given: dict[str, str | bool] = {field: str(file.absolute()) for field, file in files.items() if file is not None}
+    texts = {"address": address, "tls_name": tls_name}
+    given |= {field: text for field, text in texts.items() if text is not None}
+    given |= {"tls": True} if tls else {}
+    context.obj = Session(given, name, context.obj)
+
+
+def call_service(
+    context: typer.Context, call: Callable[[connection.Client], Awaitable[int]], user: str = "USER"
+) -> int:
+    """
+    Run *call* with a client; returns the exit code.
 
     Args:
         context: Carries the Session.
@@ -138,15 +186,16 @@ def call_service(context: typer.Context, call: Callable[[connection.Stub], Await
         errors.CliError: A call failed.
     """
     session: Session = context.obj
+    endpoint = session.endpoint()
 
     async def connect_and_call() -> int:
-        async with connection.open_stub(session.endpoint) as stub:
-            return await call(stub)
+        async with connection.open_client(endpoint, session.patience) as client:
+            return await call(client)
 
     try:
         return asyncio.run(connect_and_call())
-    except grpc.aio.AioRpcError as error:
-        raise errors.describe_rpc_error(error, address=str(session.endpoint), user=user) from error
+    except client_errors.ClientError as error:
+        raise errors.describe(error, address=str(endpoint), user=user) from error
 
 
 @app.command()
@@ -160,7 +209,7 @@ def index(  # noqa: PLR0913 -- one parameter an option
         typer.Option(min=0, max=10, help="Seconds to wait for the first guilds; the service's default is 2."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Fetch guilds again even if they are fresh.")] = False,
-    as_json: Json = False,
+    form: Form = output.Form.TABLE,
 ) -> int:
     """
     Index a user's guilds, the highest-ranked first.
@@ -168,9 +217,8 @@ def index(  # noqa: PLR0913 -- one parameter an option
     With --json, the first line is StartIndexing's response, and each further line a WatchProgress event.
     """
     request = jobs.start_request(user, wait=wait, force=force)
-    session: Session = context.obj
-    options = jobs.IndexOptions(follow=watch, as_json=as_json, retry_policy=session.retry_policy)
-    return call_service(context, lambda stub: jobs.index_user(stub, request, options), user)
+    options = jobs.IndexOptions(follow=watch, form=form)
+    return call_service(context, lambda client: jobs.index_user(client, request, options), user)
 
 
 @app.command()
@@ -178,16 +226,16 @@ def job(
     context: typer.Context,
     job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)],
     *,
-    as_json: Json = False,
+    form: Form = output.Form.TABLE,
 ) -> int:
     """Show one job."""
-    return call_service(context, lambda stub: jobs.show_job(stub, job_id, as_json=as_json))
+    return call_service(context, lambda client: jobs.show_job(client, job_id, form=form))
 
 
 @app.command()
-def guilds(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+def guilds(context: typer.Context, user: User, *, form: Form = output.Form.TABLE) -> int:
     """List a user's stored guilds, the highest-ranked first."""
-    return call_service(context, lambda stub: browsing.list_guilds(stub, user, as_json=as_json), user)
+    return call_service(context, lambda client: browsing.list_guilds(client, user, form=form), user)
 
 
 @app.command()
@@ -206,31 +254,26 @@ def channels(  # noqa: PLR0913 -- one parameter an option
     order: Annotated[
         ChannelOrder, typer.Option(help="Discord's order, or newest message first.")
     ] = ChannelOrder.POSITION,
-    as_json: Json = False,
+    form: Form = output.Form.TABLE,
 ) -> int:
     """List the stored channels that a user can see."""
-    request = pb.ListChannelsRequest(
-        user_id=user,
-        guild_id=guild,
-        name_prefix=prefix,
-        types=[_channel_type(name) for name in kinds or []],
-        order=pb.CHANNEL_ORDER_ACTIVITY if order is ChannelOrder.ACTIVITY else pb.CHANNEL_ORDER_POSITION,
-    )
-    return call_service(context, lambda stub: browsing.list_channels(stub, request, as_json=as_json), user)
+    wanted = {
+        "guild_id": guild,
+        "name_prefix": prefix,
+        "types": [_channel_type(name) for name in kinds or []],
+        "order": pb.CHANNEL_ORDER_ACTIVITY if order is ChannelOrder.ACTIVITY else pb.CHANNEL_ORDER_POSITION,
+    }
+    return call_service(context, lambda client: browsing.list_channels(client, user, wanted, form=form), user)
 
 
 @app.command(name="watch")
-def watch_user(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+def watch_user(context: typer.Context, user: User, *, form: Form = output.Form.TABLE) -> int:
     """
     Watch what a user can see: guilds and channels that are added, changed (~) and removed, until interrupted.
 
     With --json, each line is a WatchIndex message.
     """
-    session: Session = context.obj
-    policy = session.retry_policy
-    return call_service(
-        context, lambda stub: index_watch.watch_index(stub, user, as_json=as_json, retry_policy=policy), user
-    )
+    return call_service(context, lambda client: index_watch.watch_index(client, user, form=form), user)
 
 
 @app.command()
@@ -239,7 +282,7 @@ def erase(
     user: User,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
-    as_json: Json = False,
+    form: Form = output.Form.TABLE,
 ) -> int:
     """
     Delete all data of a user permanently.
@@ -248,7 +291,7 @@ def erase(
     Discord. To revoke them, run `indexer credential revoke` first.
     """
     erasure.confirm_erasure(user, sure=yes)
-    return call_service(context, lambda stub: erasure.erase_user(stub, user, as_json=as_json), user)
+    return call_service(context, lambda client: erasure.erase_user(client, user, form=form), user)
 
 
 @app.command(name="limits")
@@ -259,14 +302,14 @@ def rate_limits(
     ] = None,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until interrupted.")] = False,
-    as_json: Json = False,
+    form: Form = output.Form.TABLE,
 ) -> int:
     """
     Show the rate-limit budgets.
 
     For each budget: free permits, window, time of the next free permit, and the end and reason of a pause.
     """
-    return call_service(context, lambda stub: limits.show_limits(stub, users or [], watch=watch, as_json=as_json))
+    return call_service(context, lambda client: limits.show_limits(client, users or [], watch=watch, form=form))
 
 
 @credential.command(name="put")
@@ -287,19 +330,19 @@ def credential_put(
     On a terminal, the command prompts for both.
     """
     wanted = credentials.put_request(user, credentials.read_tokens(), scopes=scopes or [], expires_in=expires_in)
-    return call_service(context, lambda stub: credentials.put_credential(stub, wanted), user)
+    return call_service(context, lambda client: credentials.put_credential(client, wanted), user)
 
 
 @credential.command(name="status")
-def credential_status(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+def credential_status(context: typer.Context, user: User, *, form: Form = output.Form.TABLE) -> int:
     """Show the state and expiry of a user's tokens; the exit code is 1 unless they are active."""
-    return call_service(context, lambda stub: credentials.show_status(stub, user, as_json=as_json), user)
+    return call_service(context, lambda client: credentials.show_status(client, user, form=form), user)
 
 
 @credential.command(name="revoke")
-def credential_revoke(context: typer.Context, user: User, *, as_json: Json = False) -> int:
+def credential_revoke(context: typer.Context, user: User, *, form: Form = output.Form.TABLE) -> int:
     """Delete a user's tokens, cancel their running job, and ask Discord to revoke the tokens."""
-    return call_service(context, lambda stub: credentials.revoke_credential(stub, user, as_json=as_json), user)
+    return call_service(context, lambda client: credentials.revoke_credential(client, user, form=form), user)
 
 
 @token.command(name="new")
@@ -329,7 +372,7 @@ def settings() -> int:
     """
     # A separate process, because the command line is a client and does not import the service's code.
     program = [sys.executable, "-m", "indexer_service", "settings"]
-    return subprocess.run(program, check=False, timeout=connection.DEADLINE).returncode  # noqa: S603 -- no input in it
+    return subprocess.run(program, check=False, timeout=LONGEST_LOCAL).returncode  # noqa: S603 -- no input in it
 
 
 @keys.command(name="rotate")

@@ -6,7 +6,6 @@ Tokens are read from standard input or a hidden prompt, never from the command l
 
 import getpass
 import sys
-import uuid
 from collections.abc import Sequence
 
 from indexer_client.cli import connection, errors, output, times
@@ -45,25 +44,24 @@ def put_request(
         access_token=tokens[0],
         refresh_token=tokens[1],
         scopes=scopes,
-        request_id=str(uuid.uuid4()),
     )
     if expires_in is not None:
         made.expire_time.CopyFrom(times.timestamp_in(expires_in))
     return made
 
 
-async def put_credential(stub: connection.Stub, request: pb.PutCredentialRequest) -> int:
+async def put_credential(client: connection.Client, request: pb.PutCredentialRequest) -> int:
     """Store the credential; returns the exit code."""
-    await stub.PutCredential(request, timeout=connection.DEADLINE)
+    await client.api.PutCredential(request)
     output.print_line(f"credential stored for user {request.user_id}; index with: indexer index {request.user_id}")
     return 0
 
 
-async def show_status(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+async def show_status(client: connection.Client, user: str, *, form: output.Form) -> int:
     """Print the credential's state; the exit code is 0 only when the credential can be used."""
-    answer = await stub.GetCredentialStatus(pb.GetCredentialStatusRequest(user_id=user), timeout=connection.DEADLINE)
-    if as_json:
-        output.print_json(answer)
+    answer = await client.api.GetCredentialStatus(pb.GetCredentialStatusRequest(user_id=user))
+    if form.structured:
+        output.print_message(answer, form)
     else:
         output.print_line(_status_line(answer, user))
     return 0 if answer.state in _USABLE else errors.EXIT_FAILURE
@@ -77,12 +75,12 @@ def _status_line(answer: pb.GetCredentialStatusResponse, user: str) -> str:
     return f"{state}{ends}{scopes}{advice}"
 
 
-async def revoke_credential(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+async def revoke_credential(client: connection.Client, user: str, *, form: output.Form) -> int:
     """Delete the credential, and print whether Discord revoked it as well."""
-    request = pb.RevokeCredentialRequest(user_id=user, request_id=str(uuid.uuid4()))
-    answer = await stub.RevokeCredential(request, timeout=connection.DEADLINE)
-    if as_json:
-        output.print_json(answer)
+    request = pb.RevokeCredentialRequest(user_id=user)
+    answer = await client.api.RevokeCredential(request)
+    if form.structured:
+        output.print_message(answer, form)
     else:
         output.print_line(f"credential of user {user} deleted; {_AT_DISCORD[answer.revoked_at_discord]}")
     return 0

@@ -1,7 +1,6 @@
 """`indexer erase`: delete all data of a user, after confirmation."""
 
 import sys
-import uuid
 
 from indexer_client.cli import connection, errors, output
 from indexer_service.v1 import indexer_pb2 as pb
@@ -26,12 +25,12 @@ def confirm_erasure(user: str, *, sure: bool) -> None:
         raise errors.CliError("the user id does not match; nothing was deleted")
 
 
-async def erase_user(stub: connection.Stub, user: str, *, as_json: bool) -> int:
+async def erase_user(client: connection.Client, user: str, *, form: output.Form) -> int:
     """Delete the user's data, and print the number of deleted documents by kind."""
-    request = pb.DeleteUserDataRequest(user_id=user, request_id=str(uuid.uuid4()))
-    answer = await stub.DeleteUserData(request, timeout=connection.DEADLINE)
-    if as_json:
-        output.print_json(answer)
+    request = pb.DeleteUserDataRequest(user_id=user)
+    answer = await client.api.DeleteUserData(request)
+    if form.structured:
+        output.print_message(answer, form)
     else:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(answer.removed.items()))
         output.print_line(f"user {user} erased: {counts}" if counts else f"no data of user {user} was stored")

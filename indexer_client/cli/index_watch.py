@@ -6,25 +6,22 @@ from collections.abc import Iterator
 from google.protobuf import timestamp_pb2
 
 from indexer_client import index_state
-from indexer_client.cli import connection, errors, formatting, output, times, watch
+from indexer_client.cli import connection, formatting, output, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 MOST_LINES = 20
 """Channels of one change that get a line each; more are counted."""
 
 
-async def watch_index(stub: connection.Stub, user: str, *, as_json: bool, retry_policy: watch.RetryPolicy) -> int:
+async def watch_index(client: connection.Client, user: str, *, form: output.Form) -> int:
     """Print changes until interrupted; returns the exit code."""
     state = index_state.IndexState()
-    try:
-        async with contextlib.aclosing(watch.watch_index(stub, user, retry_policy)) as messages:
-            async for message in messages:
-                if as_json:
-                    output.print_json(message)
-                else:
-                    _show(state, message)
-    except watch.StreamLost as lost:
-        raise errors.CliError("the service keeps closing the stream; run the command again") from lost
+    async with contextlib.aclosing(client.watch_index(user)) as messages:
+        async for message in messages:
+            if form.structured:
+                output.print_message(message, form)
+            else:
+                _show(state, message)
     return 0
 
 

@@ -1,8 +1,7 @@
 """Commands for jobs, preferences, and single guilds and channels. Importing this module adds them to the app."""
 
-import uuid
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +11,6 @@ from indexer_service.v1 import indexer_pb2 as pb
 Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)]
 Guild = Annotated[str, typer.Argument(metavar="GUILD", help="The guild's id.", show_default=False)]
 app = commands.app
-WAIT_MARGIN = 10.0
 jobs_app = typer.Typer(help="List, show, watch, wait for, cancel and retry jobs.")
 app.add_typer(jobs_app, name="jobs")
 preferences = typer.Typer(help="Show and change a user's pinned and muted guilds.")
@@ -20,21 +18,21 @@ app.add_typer(preferences, name="preferences")
 
 
 @jobs_app.command(name="list")
-def jobs_list(context: typer.Context, user: commands.User, *, as_json: commands.Json = False) -> int:
+def jobs_list(context: typer.Context, user: commands.User, *, form: commands.Form = output.Form.TABLE) -> int:
     """
     List a user's jobs, newest first.
 
     Example: indexer jobs list 806171784905752576
     """
 
-    async def show(stub: connection.Stub) -> int:
-        found = await stub.ListJobs(pb.ListJobsRequest(user_id=user, page_size=100), timeout=connection.DEADLINE)
-        if as_json:
-            for job in found.jobs:
-                output.print_json(job)
+    async def show(client: connection.Client) -> int:
+        if form.structured:
+            async for job in client.jobs(user):
+                output.print_message(job, form)
             return 0
-        headings = ["job", "state", "created", ">guilds", "~reason"]
-        output.print_table(headings, map(_job_cells, found.jobs), empty=f"user {user} has no job")
+        headings = ["job", "~state", "?created", "?>guilds", "?~reason"]
+        cells = [_job_cells(job) async for job in client.jobs(user)]
+        output.print_table(headings, cells, empty=f"user {user} has no job")
         return 0
 
     return commands.call_service(context, show, user)
@@ -48,25 +46,24 @@ def _job_cells(job: pb.Job) -> tuple[str, ...]:
 
 
 @jobs_app.command(name="show")
-def jobs_show(context: typer.Context, job_id: Job, *, as_json: commands.Json = False) -> int:
+def jobs_show(context: typer.Context, job_id: Job, *, form: commands.Form = output.Form.TABLE) -> int:
     """
     Show one job.
 
     Example: indexer jobs show 0123456789abcdef0123456789abcdef
     """
-    return commands.call_service(context, lambda stub: jobs.show_job(stub, job_id, as_json=as_json))
+    return commands.call_service(context, lambda client: jobs.show_job(client, job_id, form=form))
 
 
 @jobs_app.command(name="watch")
-def jobs_watch(context: typer.Context, job_id: Job, *, as_json: commands.Json = False) -> int:
+def jobs_watch(context: typer.Context, job_id: Job, *, form: commands.Form = output.Form.TABLE) -> int:
     """
     Show a job's progress until it ends, without starting one. Ctrl-C leaves the job running.
 
     Example: indexer jobs watch 0123456789abcdef0123456789abcdef
     """
-    session: commands.Session = context.obj
-    options = jobs.IndexOptions(follow=True, as_json=as_json, retry_policy=session.retry_policy)
-    return commands.call_service(context, lambda stub: jobs.follow_job(stub, job_id, options))
+    options = jobs.IndexOptions(follow=True, form=form)
+    return commands.call_service(context, lambda client: jobs.follow_job(client, job_id, options))
 
 
 @jobs_app.command(name="wait")
@@ -75,7 +72,7 @@ def jobs_wait(
     job_id: Job,
     *,
     seconds: Annotated[float, typer.Option("--seconds", min=0, max=60, help="Longest wait.")] = 30.0,
-    as_json: commands.Json = False,
+    form: commands.Form = output.Form.TABLE,
 ) -> int:
     """
     Wait until a job has ended, and show it.
@@ -83,55 +80,55 @@ def jobs_wait(
     Example: indexer jobs wait 0123456789abcdef0123456789abcdef --seconds 60
     """
 
-    async def wait(stub: connection.Stub) -> int:
+    async def wait(client: connection.Client) -> int:
         request = pb.WaitJobRequest(job_id=job_id, wait=times.to_duration(seconds))
-        found = await stub.WaitJob(request, timeout=seconds + WAIT_MARGIN)
-        return jobs.print_job(found.job, as_json=as_json)
+        found = await client.api.WaitJob(request)
+        return jobs.print_job(found.job, form=form)
 
     return commands.call_service(context, wait)
 
 
 @jobs_app.command(name="cancel")
-def jobs_cancel(context: typer.Context, job_id: Job, *, as_json: commands.Json = False) -> int:
+def jobs_cancel(context: typer.Context, job_id: Job, *, form: commands.Form = output.Form.TABLE) -> int:
     """
     Cancel a job's queued guilds. Running fetches finish and keep their results.
 
     Example: indexer jobs cancel 0123456789abcdef0123456789abcdef
     """
 
-    async def cancel(stub: connection.Stub) -> int:
-        request = pb.CancelJobRequest(job_id=job_id, request_id=str(uuid.uuid4()))
-        return jobs.print_job((await stub.CancelJob(request, timeout=connection.DEADLINE)).job, as_json=as_json)
+    async def cancel(client: connection.Client) -> int:
+        request = pb.CancelJobRequest(job_id=job_id)
+        return jobs.print_job((await client.api.CancelJob(request)).job, form=form)
 
     return commands.call_service(context, cancel)
 
 
 @jobs_app.command(name="retry")
-def jobs_retry(context: typer.Context, job_id: Job, *, as_json: commands.Json = False) -> int:
+def jobs_retry(context: typer.Context, job_id: Job, *, form: commands.Form = output.Form.TABLE) -> int:
     """
     Start a new job with the guilds that failed in a job, and show it.
 
     Example: indexer jobs retry 0123456789abcdef0123456789abcdef
     """
 
-    async def retry(stub: connection.Stub) -> int:
-        request = pb.RetryJobRequest(job_id=job_id, request_id=str(uuid.uuid4()))
-        return jobs.print_job((await stub.RetryJob(request, timeout=connection.DEADLINE)).job, as_json=as_json)
+    async def retry(client: connection.Client) -> int:
+        request = pb.RetryJobRequest(job_id=job_id)
+        return jobs.print_job((await client.api.RetryJob(request)).job, form=form)
 
     return commands.call_service(context, retry)
 
 
 @preferences.command(name="show")
-def preferences_show(context: typer.Context, user: commands.User, *, as_json: commands.Json = False) -> int:
+def preferences_show(context: typer.Context, user: commands.User, *, form: commands.Form = output.Form.TABLE) -> int:
     """
     Show a user's pinned and muted guilds.
 
     Example: indexer preferences show 806171784905752576
     """
 
-    async def show(stub: connection.Stub) -> int:
-        found = await stub.GetPreferences(pb.GetPreferencesRequest(user_id=user), timeout=connection.DEADLINE)
-        return _print_preferences(found.preferences, as_json=as_json)
+    async def show(client: connection.Client) -> int:
+        found = await client.api.GetPreferences(pb.GetPreferencesRequest(user_id=user))
+        return _print_preferences(found.preferences, form=form)
 
     return commands.call_service(context, show, user)
 
@@ -145,14 +142,14 @@ def preferences_set(  # noqa: PLR0913 -- one parameter an option
     mute: Annotated[list[str] | None, typer.Option(help="Do not index this guild. May be repeated.")] = None,
     unpin_all: Annotated[bool, typer.Option("--unpin-all", help="Pin no guild.")] = False,
     unmute_all: Annotated[bool, typer.Option("--unmute-all", help="Mute no guild.")] = False,
-    as_json: commands.Json = False,
+    form: commands.Form = output.Form.TABLE,
 ) -> int:
     """
     Replace a user's pinned guilds, their muted guilds, or both. What is not given stays.
 
     Example: indexer preferences set 806171784905752576 --pin 41771983423143937 --unmute-all
     """
-    request = pb.UpdatePreferencesRequest(user_id=user, request_id=str(uuid.uuid4()))
+    request = pb.UpdatePreferencesRequest(user_id=user)
     request.preferences.pinned_guild_ids.extend(pin or [])
     request.preferences.muted_guild_ids.extend(mute or [])
     request.update_mask.paths.extend(["pinned_guild_ids"] if pin or unpin_all else [])
@@ -160,16 +157,16 @@ def preferences_set(  # noqa: PLR0913 -- one parameter an option
     if not request.update_mask.paths:
         raise typer.BadParameter("give at least one of --pin, --mute, --unpin-all and --unmute-all")
 
-    async def change(stub: connection.Stub) -> int:
-        found = await stub.UpdatePreferences(request, timeout=connection.DEADLINE)
-        return _print_preferences(found.preferences, as_json=as_json)
+    async def change(client: connection.Client) -> int:
+        found = await client.api.UpdatePreferences(request)
+        return _print_preferences(found.preferences, form=form)
 
     return commands.call_service(context, change, user)
 
 
-def _print_preferences(found: pb.Preferences, *, as_json: bool) -> int:
-    if as_json:
-        output.print_json(found)
+def _print_preferences(found: pb.Preferences, *, form: output.Form) -> int:
+    if form.structured:
+        output.print_message(found, form)
         return 0
     output.print_line(f"pinned {' '.join(found.pinned_guild_ids) or 'none'}")
     output.print_line(f"muted  {' '.join(found.muted_guild_ids) or 'none'}")
@@ -177,18 +174,20 @@ def _print_preferences(found: pb.Preferences, *, as_json: bool) -> int:
 
 
 @app.command(name="guild")
-def guild(context: typer.Context, user: commands.User, guild_id: Guild, *, as_json: commands.Json = False) -> int:
+def guild(
+    context: typer.Context, user: commands.User, guild_id: Guild, *, form: commands.Form = output.Form.TABLE
+) -> int:
     """
     Show one of a user's guilds as stored.
 
     Example: indexer guild 806171784905752576 41771983423143937
     """
 
-    async def show(stub: connection.Stub) -> int:
+    async def show(client: connection.Client) -> int:
         request = pb.GetGuildRequest(user_id=user, guild_id=guild_id)
-        found = await stub.GetGuild(request, timeout=connection.DEADLINE)
-        if as_json:
-            output.print_json(found.guild)
+        found = await client.api.GetGuild(request)
+        if form.structured:
+            output.print_message(found.guild, form)
             return 0
         browsing.print_guilds([found.guild], user)
         if found.guild.advice:
@@ -204,7 +203,7 @@ def channel(
     user: commands.User,
     channel_id: Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel's id.", show_default=False)],
     *,
-    as_json: commands.Json = False,
+    form: commands.Form = output.Form.TABLE,
 ) -> int:
     """
     Show one channel, if the user can see it.
@@ -212,11 +211,11 @@ def channel(
     Example: indexer channel 806171784905752576 41771983423143940
     """
 
-    async def rows(stub: connection.Stub) -> list[pb.Channel]:
+    async def rows(client: connection.Client) -> list[pb.Channel]:
         request = pb.GetChannelRequest(user_id=user, channel_id=channel_id)
-        return [(await stub.GetChannel(request, timeout=connection.DEADLINE)).channel]
+        return [(await client.api.GetChannel(request)).channel]
 
-    return commands.call_service(context, _printing_channels(rows, user, as_json=as_json), user)
+    return commands.call_service(context, _printing_channels(rows, user, form=form), user)
 
 
 @app.command(name="check")
@@ -225,7 +224,7 @@ def check(
     user: commands.User,
     channel_ids: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="Ids of channels.")],
     *,
-    as_json: commands.Json = False,
+    form: commands.Form = output.Form.TABLE,
 ) -> int:
     """
     Show which of up to 1,000 channels a user can see.
@@ -233,14 +232,14 @@ def check(
     Example: indexer check 806171784905752576 41771983423143940 41771983423143941
     """
 
-    async def rows(stub: connection.Stub) -> list[pb.Channel]:
+    async def rows(client: connection.Client) -> list[pb.Channel]:
         request = pb.BatchGetChannelsRequest(user_id=user, channel_ids=channel_ids)
-        found = await stub.BatchGetChannels(request, timeout=connection.DEADLINE)
+        found = await client.api.BatchGetChannels(request)
         if found.missing_channel_ids:
             output.print_error(f"not visible to user {user}: {' '.join(found.missing_channel_ids)}")
         return list(found.channels)
 
-    return commands.call_service(context, _printing_channels(rows, user, as_json=as_json), user)
+    return commands.call_service(context, _printing_channels(rows, user, form=form), user)
 
 
 @app.command(name="search")
@@ -249,7 +248,7 @@ def search(
     user: commands.User,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Part of a name; typing errors are tolerated.")],
     *,
-    as_json: commands.Json = False,
+    form: commands.Form = output.Form.TABLE,
 ) -> int:
     """
     Find channels of all of a user's guilds by name, best match first.
@@ -257,23 +256,23 @@ def search(
     Example: indexer search 806171784905752576 anouncements
     """
 
-    async def rows(stub: connection.Stub) -> list[pb.Channel]:
+    async def rows(client: connection.Client) -> list[pb.Channel]:
         request = pb.SearchChannelsRequest(user_id=user, query=query)
-        return list((await stub.SearchChannels(request, timeout=connection.DEADLINE)).channels)
+        return list((await client.api.SearchChannels(request)).channels)
 
-    return commands.call_service(context, _printing_channels(rows, user, as_json=as_json), user)
+    return commands.call_service(context, _printing_channels(rows, user, form=form), user)
 
 
 def _printing_channels(
-    rows: Callable[[connection.Stub], Awaitable[list[pb.Channel]]], user: str, *, as_json: bool
-) -> Callable[[connection.Stub], Awaitable[int]]:
-    async def show(stub: Any) -> int:  # noqa: ANN401 -- the stub
-        found = await rows(stub)
-        if as_json:
+    rows: Callable[[connection.Client], Awaitable[list[pb.Channel]]], user: str, *, form: output.Form
+) -> Callable[[connection.Client], Awaitable[int]]:
+    async def show(client: connection.Client) -> int:
+        found = await rows(client)
+        if form.structured:
             for row in found:
-                output.print_json(row)
+                output.print_message(row, form)
         else:
-            await browsing.print_channels(stub, found, user)
+            await browsing.print_channels(client, found, user)
         return 0
 
     return show

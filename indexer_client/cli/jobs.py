@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import dataclasses
 import sys
-import uuid
 from collections.abc import AsyncGenerator
 
-from indexer_client.cli import connection, errors, escape, formatting, job_state, output, times, views, watch
+from indexer_client import errors as client_errors
+from indexer_client.cli import connection, errors, escape, formatting, job_state, output, times, views
 from indexer_service.v1 import indexer_pb2 as pb
 
 
@@ -21,53 +21,50 @@ class IndexOptions:
     """
 
     follow: bool
-    as_json: bool
-    retry_policy: watch.RetryPolicy
+    form: output.Form
 
 
 def start_request(user: str, *, wait: float | None, force: bool) -> pb.StartIndexingRequest:
-    """Return the StartIndexing request, with a request id that makes it idempotent."""
-    request = pb.StartIndexingRequest(user_id=user, request_id=str(uuid.uuid4()), force=force)
+    """Return the StartIndexing request."""
+    request = pb.StartIndexingRequest(user_id=user, force=force)
     if wait is not None:
         request.wait.CopyFrom(times.to_duration(wait))
     return request
 
 
-async def index_user(stub: connection.Stub, request: pb.StartIndexingRequest, options: IndexOptions) -> int:
+async def index_user(client: connection.Client, request: pb.StartIndexingRequest, options: IndexOptions) -> int:
     """Start a job, show its progress, and return the exit code."""
     tracked = job_state.TrackedJob()
     tracked.job.user_id = request.user_id
     elapsed = views.elapsed_timer()
-    wait_seconds = request.wait.ToMilliseconds() / 1000
     try:
-        async with views.open_view(tracked, output.make_console(sys.stdout), as_json=options.as_json) as view:
-            answer = await stub.StartIndexing(request, timeout=wait_seconds + connection.DEADLINE)
+        async with views.open_view(tracked, output.make_console(sys.stdout), form=options.form) as view:
+            answer = await client.api.StartIndexing(request)
             tracked.apply_start(answer)
             view.show_start(answer)
             if options.follow:
-                messages = watch.watch_events(stub, tracked.job.job_id, answer.watch_token, options.retry_policy)
-                await _follow_job(messages, tracked, view)
+                await _follow_job(client.watch(tracked.job.job_id, token=answer.watch_token), tracked, view)
     except asyncio.CancelledError:
         if tracked.job.job_id and not tracked.ended:
             output.print_error(f"the job continues in the background; check it with: indexer job {tracked.job.job_id}")
         raise
-    if not options.as_json:
+    if not options.form.structured:
         output.print_line(
             formatting.job_summary(tracked, elapsed()) if tracked.ended else _remaining_line(tracked, answer.remaining)
         )
     return _report_failures(tracked)
 
 
-async def follow_job(stub: connection.Stub, job_id: str, options: IndexOptions) -> int:
+async def follow_job(client: connection.Client, job_id: str, options: IndexOptions) -> int:
     """Show the progress of a job that was started before, and return the exit code."""
     tracked, elapsed = job_state.TrackedJob(), views.elapsed_timer()
     try:
-        async with views.open_view(tracked, output.make_console(sys.stdout), as_json=options.as_json) as view:
-            await _follow_job(watch.watch_events(stub, job_id, "", options.retry_policy), tracked, view)
+        async with views.open_view(tracked, output.make_console(sys.stdout), form=options.form) as view:
+            await _follow_job(client.watch(job_id), tracked, view)
     except asyncio.CancelledError:
         output.print_error(f"the job continues in the background; watch it again with: indexer jobs watch {job_id}")
         raise
-    if not options.as_json:
+    if not options.form.structured:
         output.print_line(formatting.job_summary(tracked, elapsed()))
     return _report_failures(tracked)
 
@@ -79,9 +76,10 @@ async def _follow_job(
         async with contextlib.aclosing(messages):
             async for message in messages:
                 view.show_event(message, tracked.apply_event(message))
-    except watch.StreamLost as lost:
+    except client_errors.StreamLost as lost:
         raise errors.CliError(
-            f"{lost}; the job continues in the background; check it with: indexer job {tracked.job.job_id}"
+            f"{escape.visible(lost.text)}; "
+            f"the job continues in the background; check it with: indexer job {tracked.job.job_id}"
         ) from lost
 
 
@@ -96,23 +94,24 @@ def _report_failures(tracked: job_state.TrackedJob) -> int:
             output.print_error(formatting.failure_line(row))
     job = tracked.job
     if job.state == pb.JOB_STATE_FAILED:
-        advice = f". {escape.visible(job.advice)}" if job.advice else ""
-        output.print_error(f"job {job.job_id} failed: {escape.visible(job.error) or 'no reason given'}{advice}")
+        advice = errors.advice_for(job.error, job.user_id) or job.advice
+        shown = "; ".join(filter(None, (job.error or "no reason given", advice)))
+        output.print_error(f"job {job.job_id} failed: {shown}")
     elif job.state == pb.JOB_STATE_CANCELLED:
         output.print_error(f"job {job.job_id} was cancelled")
     return errors.EXIT_FAILURE if job.state in {pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED} else 0
 
 
-async def show_job(stub: connection.Stub, job_id: str, *, as_json: bool) -> int:
+async def show_job(client: connection.Client, job_id: str, *, form: output.Form) -> int:
     """Print one job; returns the exit code."""
-    answer = await stub.GetJob(pb.GetJobRequest(job_id=job_id), timeout=connection.DEADLINE)
-    return print_job(answer.job, as_json=as_json)
+    answer = await client.api.GetJob(pb.GetJobRequest(job_id=job_id))
+    return print_job(answer.job, form=form)
 
 
-def print_job(found: pb.Job, *, as_json: bool) -> int:
+def print_job(found: pb.Job, *, form: output.Form) -> int:
     """Print a job; returns the exit code."""
-    if as_json:
-        output.print_json(found)
+    if form.structured:
+        output.print_message(found, form)
         return 0
     progress = found.progress
     output.print_line(f"job      {found.job_id}")

@@ -83,35 +83,35 @@ class LimitsDisplay:
         yield drawn
 
 
-async def show_limits(stub: connection.Stub, users: Sequence[str], *, watch: bool, as_json: bool) -> int:
+async def show_limits(client: connection.Client, users: Sequence[str], *, watch: bool, form: output.Form) -> int:
     """Show the budgets once, or every second until interrupted."""
     request = pb.GetRateLimitsRequest(user_ids=users)
     screen = output.make_console(sys.stdout)
     display = LimitsDisplay()
-    display.budgets = await _fetch_budgets(stub, request)
-    if watch and output.supports_live_display(screen) and not as_json:
+    display.budgets = await _fetch_budgets(client, request)
+    if watch and output.supports_live_display(screen) and not form.structured:
         async with views.live_display(display, screen):
             while True:
                 await asyncio.sleep(INTERVAL)
-                display.budgets = await _fetch_budgets(stub, request)
-    _print_budgets(display, as_json=as_json)
+                display.budgets = await _fetch_budgets(client, request)
+    _print_budgets(display, form=form)
     while watch:
         await asyncio.sleep(INTERVAL)
-        display.budgets = await _fetch_budgets(stub, request)
-        _print_budgets(display, as_json=as_json)
+        display.budgets = await _fetch_budgets(client, request)
+        _print_budgets(display, form=form)
     return 0
 
 
-async def _fetch_budgets(stub: connection.Stub, request: pb.GetRateLimitsRequest) -> Sequence[pb.Budget]:
-    answer = await stub.GetRateLimits(request, timeout=connection.DEADLINE)
+async def _fetch_budgets(client: connection.Client, request: pb.GetRateLimitsRequest) -> Sequence[pb.Budget]:
+    answer = await client.api.GetRateLimits(request)
     return answer.budgets
 
 
-def _print_budgets(display: LimitsDisplay, *, as_json: bool) -> None:
+def _print_budgets(display: LimitsDisplay, *, form: output.Form) -> None:
     screen = output.make_console(sys.stdout)
-    if as_json:
+    if form.structured:
         for budget in display.budgets:
-            output.print_json(budget)
+            output.print_message(budget, form)
     elif screen.is_terminal:
         screen.print(display)
     else:

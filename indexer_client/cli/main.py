@@ -5,15 +5,18 @@ Exit codes: 0 for success, 2 for a request that must be changed, 130 after Ctrl-
 """
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 
 import typer
-from typer import exceptions
+from typer import completion, exceptions
 
-from indexer_client.cli import errors, escape, job_commands, output, watch
+from indexer_client.cli import connection, context_commands, errors, escape, job_commands, output
 
 EXIT_INTERRUPTED = 130
+app = job_commands.app
+context_commands.add_to(app)
 
 
 def run_process(arguments: Sequence[str]) -> int:
@@ -21,12 +24,17 @@ def run_process(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not fail on a terminal that cannot encode it
             stream.reconfigure(errors="backslashreplace")
-    return run_command(arguments, watch.RetryPolicy())
+    if context_commands.COMPLETE in os.environ:  # noqa: TID251 -- set by the shell's completion
+        completion.completion_init()  # type: ignore[attr-defined]  # missing in its exports
+    return run_command(arguments, connection.Patience())
 
 
-def run_command(arguments: Sequence[str], retry_policy: watch.RetryPolicy) -> int:
-    """Run one command; returns the exit code. *retry_policy* bounds the retries of a broken WatchProgress stream."""
-    return run_app(job_commands.app, "indexer", arguments, retry_policy)
+def run_command(arguments: Sequence[str], patience: connection.Patience) -> int:
+    """Run one command; returns the exit code."""
+    own = list(arguments)
+    ours = own[: own.index("--")] if "--" in own else own
+    own[: len(ours)] = ["--output=json" if each == "--json" else each for each in ours]
+    return run_app(app, "indexer", own, patience)
 
 
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str], context_object: object) -> int:

@@ -1,20 +1,41 @@
-"""Standard output and standard error: live displays on a terminal, plain lines elsewhere."""
+"""Standard output and standard error: live displays on a terminal, plain lines elsewhere; JSON and YAML."""
 
+import enum
+import json
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TextIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TextIO
 
 from google.protobuf import json_format, message
 from rich import console, table, text
 
-from indexer_client.cli import escape
+from indexer_client.cli import escape, pager
+
+LEAST_NAME = 10
+"""Columns of the terminal that a column of names keeps before others are left out."""
+GAP = 2
+"""Columns between two columns of a table."""
+
+
+class Form(enum.StrEnum):
+    """What a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+    @property
+    def structured(self) -> bool:
+        """Whether messages are printed with all fields, for programs."""
+        return self is not Form.TABLE
 
 
 def make_console(stream: TextIO) -> console.Console:
     """
     Return a console for *stream*, with colors only if it is a terminal.
 
-    Printed text is never parsed as markup, and no environment variable makes a file count as a terminal.
+    Printed text is never parsed as markup, and no environment variable makes a file count as a terminal. NO_COLOR turns
+    colors off (no-color.org).
     """
     terminal = stream.isatty()
     return console.Console(
@@ -44,40 +65,92 @@ def print_error(words: str) -> None:
     sys.stderr.flush()
 
 
-def print_json(row: message.Message) -> None:
-    """Write a message as one line of ASCII JSON."""
-    written = json_format.MessageToJson(
-        row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
-    )
-    print_line(written.replace("\x7f", "\\u007f"))  # the only ASCII control that JSON does not escape
+def print_message(row: message.Message, form: Form) -> None:
+    """Write a message as one line of ASCII JSON, or as a YAML document."""
+    fields = json_format.MessageToDict(row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    if form is Form.YAML:
+        print_line("---")
+        for line in _yaml_lines(fields, ""):
+            print_line(line)
+    else:
+        print_line(_scalar(fields))
+
+
+def _yaml_lines(fields: dict[str, Any], indent: str) -> Iterator[str]:
+    """Yield the lines of a mapping in block style. Scalars are those of JSON, which YAML 1.2 contains."""
+    for name, value in fields.items():
+        key = name if name.isidentifier() else _scalar(name)
+        if isinstance(value, dict) and value:
+            yield f"{indent}{key}:"
+            yield from _yaml_lines(value, indent + "  ")
+        elif isinstance(value, list) and value:
+            yield f"{indent}{key}:"
+            for each in value:
+                if isinstance(each, dict) and each:
+                    first, *rest = _yaml_lines(each, indent + "  ")
+                    yield f"{indent}- {first.removeprefix(indent + '  ')}"
+                    yield from rest
+                else:
+                    yield f"{indent}- {_scalar(each)}"
+        else:
+            yield f"{indent}{key}: {_scalar(value)}"
+
+
+def _scalar(value: object) -> str:
+    return json.dumps(value).replace("\x7f", "\\u007f")  # the only ASCII control that JSON does not escape
 
 
 def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]], *, empty: str = "") -> None:
     """
-    Write a table: aligned on a terminal, tab-separated without headings elsewhere.
+    Write a table: aligned on a terminal, through the pager if it is longer; tab-separated without headings elsewhere.
 
     A table without rows is the line *empty* on standard error, so that a program still reads nothing.
 
-    The prefix `>` of a heading right-aligns its column. The prefix `~` allows the column to be cut when there is no
-    room. Columns without it hold ids, which are never cut.
+    The prefix `>` of a heading right-aligns its column, `~` allows it to be cut when there is no room, and `?` to be
+    left out on a narrow terminal, the last such column first. Columns without `~` hold ids and times, which are never
+    cut.
     """
-    cells = list(cells)
+    cells = [tuple(map(escape.visible, row)) for row in cells]
     if not cells and empty:
         print_error(empty)
         return
     to = make_console(sys.stdout)
     if not to.is_terminal:
         for row in cells:
-            sys.stdout.write("\t".join(map(escape.visible, row)) + "\n")
+            sys.stdout.write("\t".join(row) + "\n")
         sys.stdout.flush()
         return
-    drawn = table.Table(box=None, pad_edge=False, header_style="bold dim")
-    for heading in headings:
+    kept, fits = _fitting(headings, cells, to.width)
+    drawn = table.Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold dim")
+    for number in kept:
+        heading = headings[number]
         drawn.add_column(
-            heading.lstrip(">~"),
-            justify="right" if heading.startswith(">") else "left",
-            no_wrap=not heading.startswith("~"),
+            heading.lstrip(">~?"),
+            justify="right" if ">" in heading else "left",
+            no_wrap="~" not in heading,
+            min_width=min(LEAST_NAME, _width(number, headings, cells)) if "~" in heading and fits else None,
         )
     for row in cells:
-        drawn.add_row(*(text.Text(escape.visible(cell), no_wrap=True, overflow="ellipsis") for cell in row))
-    to.print(drawn)
+        drawn.add_row(*(text.Text(row[number], no_wrap=True, overflow="ellipsis") for number in kept))
+    with pager.paging(to, lines=len(cells) + 1):
+        to.print(drawn)
+
+
+def _fitting(headings: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> tuple[list[int], bool]:
+    """Return the numbers of the columns that have room, and whether all of them have."""
+    kept = list(range(len(headings)))
+    while True:
+        widths = [_width(number, headings, cells) for number in kept]
+        least = sum(
+            min(LEAST_NAME, width) if "~" in headings[number] else width
+            for number, width in zip(kept, widths, strict=True)
+        )
+        dispensable = [number for number in kept if "?" in headings[number]]
+        fits = least + GAP * (len(kept) - 1) <= room
+        if fits or not dispensable:
+            return kept, fits
+        kept.remove(dispensable[-1])
+
+
+def _width(number: int, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    return max(text.Text(word).cell_len for word in (headings[number].lstrip(">~?"), *(row[number] for row in cells)))

@@ -1,4 +1,4 @@
-"""Three ways to show a running job: a live display, plain lines, and JSON."""
+"""Three ways to show a running job: a live display, plain lines, and messages."""
 
 import asyncio
 import contextlib
@@ -26,16 +26,19 @@ class View(Protocol):
         """Show a WatchProgress event and the guild tasks that it changed."""
 
 
-class JsonView:
-    """Prints one line of JSON per message: StartIndexing's response, then each WatchProgressResponse."""
+class MessageView:
+    """Prints each message, as JSON or YAML: StartIndexing's response, then each WatchProgressResponse."""
+
+    def __init__(self, form: output.Form) -> None:
+        self._form = form
 
     def show_start(self, answer: pb.StartIndexingResponse) -> None:
         """Print the message."""
-        output.print_json(answer)
+        output.print_message(answer, self._form)
 
     def show_event(self, message: pb.WatchProgressResponse, changed: list[pb.JobGuild]) -> None:  # noqa: ARG002 -- a View
         """Print the message."""
-        output.print_json(message)
+        output.print_message(message, self._form)
 
 
 class LineView:
@@ -102,10 +105,12 @@ async def _redraw(drawn: rich_live.Live) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_view(tracked: job_state.TrackedJob, screen: console.Console, *, as_json: bool) -> AsyncIterator[View]:
-    """Yield a view: JSON if requested, a live display on a terminal, else lines."""
-    if as_json:
-        yield JsonView()
+async def open_view(
+    tracked: job_state.TrackedJob, screen: console.Console, *, form: output.Form
+) -> AsyncIterator[View]:
+    """Yield a view: messages if requested, a live display on a terminal, else lines."""
+    if form.structured:
+        yield MessageView(form)
     elif output.supports_live_display(screen):
         async with live_display(rendering.JobDisplay(tracked, elapsed_timer()), screen):
             yield LiveView()

@@ -30,8 +30,8 @@ async def run(server: service.FakeService) -> job_runs.JobRun:
     """Run a job with a clock that advances a second at each call."""
     ticks = itertools.count()
     made = job_runs.JobRun(rows.USER, lambda: float(next(ticks)))
-    async with connection.open_stub(connection.Endpoint(server.address)) as stub:
-        await made.run_to_end(stub, users=1)
+    async with connection.open_client(connection.Endpoint(server.address)) as client:
+        await made.run_to_end(client, users=1)
     return made
 
 

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from indexer_client.cli import main, watch
+from indexer_client.cli import connection, main
 from tests.unit.indexer_client import service
 
 
@@ -34,21 +33,12 @@ def server() -> Iterator[service.FakeService]:
 
 
 @pytest.fixture
-def pauses() -> list[float]:
-    """The delays that commands requested, in seconds; no command sleeps."""
-    return []
-
-
-@pytest.fixture
-def indexer(server: service.FakeService, capsys: pytest.CaptureFixture[str], pauses: list[float]) -> Callable[..., Ran]:
+def indexer(server: service.FakeService, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """A function that runs a command against the fake service, or at another address."""
 
-    async def note(seconds: float) -> None:
-        pauses.append(seconds)
-
     def run(*arguments: str, address: str = server.address) -> Ran:
-        policy = watch.RetryPolicy(attempts=3, sleep=note, jitter=random.Random(1))
-        code = main.run_command(["--address", address, *arguments], policy)
+        patience = connection.Patience(calls=0.0, streams=0.5)
+        code = main.run_command(["--address", address, *arguments], patience)
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 

@@ -42,7 +42,7 @@ def test_the_address_is_named_when_no_server_answers(indexer: Indexer, arguments
 
     assert ran.err == (
         f"indexer: cannot reach the service at {NOWHERE}; check that it runs without TLS, "
-        "or set another address with --address or INDEXER_ADDRESS\n"
+        "or set another address with --address, INDEXER_ADDRESS or: indexer context set\n"
     )
     assert (ran.code, ran.out) == (1, "")
 

@@ -1,13 +1,11 @@
 """`indexer index`: its output while a job runs, and its exit code when the job has ended."""
 
-import random
 from collections.abc import Callable
 
 import grpc
 import pytest
 from google.protobuf import timestamp_pb2
 
-from indexer_client.cli import watch
 from indexer_service.v1 import indexer_pb2 as pb
 from tests.unit.indexer_client import conftest, rows, service
 
@@ -129,7 +127,14 @@ def test_each_failed_guild_is_named_when_a_job_ends_with_errors(server: service.
 @pytest.mark.parametrize(
     ("state", "error", "expected"),
     [
-        pytest.param("FAILED", "REAUTH_REQUIRED", f"job {rows.JOB} failed: REAUTH_REQUIRED\n", id="failed"),
+        pytest.param("FAILED", "TURNS_LOST", f"job {rows.JOB} failed: TURNS_LOST\n", id="failed"),
+        pytest.param(
+            "FAILED",
+            "REAUTH_REQUIRED",
+            f"job {rows.JOB} failed: REAUTH_REQUIRED; the user must authorize the application again, "
+            f"then run: indexer credential put {rows.USER}\n",
+            id="reauth",
+        ),
         pytest.param("CANCELLED", "", f"job {rows.JOB} was cancelled\n", id="cancelled"),
     ],
 )
@@ -178,7 +183,7 @@ def test_each_message_is_a_line_of_json_when_json_is_asked_for(server: service.F
     ids=lambda code: code.name,
 )
 def test_the_watch_resumes_with_the_last_token_when_the_stream_breaks(
-    server: service.FakeService, indexer: Indexer, pauses: list[float], code: grpc.StatusCode
+    server: service.FakeService, indexer: Indexer, code: grpc.StatusCode
 ) -> None:
     """A new stream resumes after a short delay."""
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
@@ -189,13 +194,10 @@ def test_the_watch_resumes_with_the_last_token_when_the_stream_breaks(
 
     assert ran.code == 0
     assert [watch.resume_token for watch in server.requests["WatchProgress"]] == ["token-0", "token-5"]
-    assert [0 < pause <= 0.25 for pause in pauses] == [True]
 
 
-def test_the_watch_resumes_without_delay_when_the_server_drains(
-    server: service.FakeService, indexer: Indexer, pauses: list[float]
-) -> None:
-    """A `going_away` event is followed by a new stream at once."""
+def test_the_watch_resumes_when_the_server_drains(server: service.FakeService, indexer: Indexer) -> None:
+    """Where the `going_away` event says."""
     leaving = pb.WatchProgressResponse(
         going_away=pb.GoingAway(reason=pb.GOING_AWAY_REASON_DRAINING), resume_token="token-6"
     )
@@ -205,8 +207,11 @@ def test_the_watch_resumes_without_delay_when_the_server_drains(
 
     ran = indexer("index", rows.USER)
 
-    assert (ran.code, pauses) == (0, [])
+    assert ran.code == 0
     assert server.requests["WatchProgress"][1].resume_token == "token-6"
+
+
+KEEPS_CLOSING = "indexer: the service keeps closing the stream"
 
 
 @pytest.mark.parametrize(
@@ -217,18 +222,18 @@ def test_the_watch_resumes_without_delay_when_the_server_drains(
             "indexer: cannot reach the service at ",
             id="refused",
         ),
-        pytest.param((), "indexer: the service keeps closing the progress stream", id="no event"),
+        pytest.param((), f"{KEEPS_CLOSING}; the job continues in the background", id="no event"),
         pytest.param(
             (pb.WatchProgressResponse(snapshot=pb.Snapshot(job=rows.job())),),
-            "indexer: the service keeps closing the progress stream",
+            f"{KEEPS_CLOSING}; the job continues in the background",
             id="nothing but snapshots",
         ),
     ],
 )
 def test_the_command_fails_when_the_streams_keep_breaking(
-    server: service.FakeService, indexer: Indexer, pauses: list[float], steps: tuple[service.Step, ...], expected: str
+    server: service.FakeService, indexer: Indexer, steps: tuple[service.Step, ...], expected: str
 ) -> None:
-    """Streams without progress are bounded, delays grow, and the command ends with one line and exit code 1."""
+    """The time without progress is bounded, and the command ends with one line and exit code 1."""
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response("WatchProgress", *steps)
 
@@ -236,17 +241,7 @@ def test_the_command_fails_when_the_streams_keep_breaking(
 
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
     assert ran.err.startswith(expected)
-    assert len(server.requests["WatchProgress"]) == 4
-    assert pauses == sorted(pauses)
-    assert len(pauses) == 3
-
-
-def test_the_pause_is_as_long_as_the_server_asks_when_it_names_one() -> None:
-    """RetryInfo is a lower bound of the delay."""
-    policy = watch.RetryPolicy(jitter=random.Random(1))
-
-    assert 5.0 < policy.delay(0, 5.0) <= 5.25
-    assert policy.delay(100, None) <= policy.max_delay
+    assert len(server.requests["WatchProgress"]) > 1
 
 
 def test_the_summary_says_so_when_everything_is_fresh(server: service.FakeService, indexer: Indexer) -> None:

@@ -147,7 +147,7 @@ def test_a_watch_fails_when_nothing_was_heard_for_too_long() -> None:
     assert place.delay(Failure(UNAVAILABLE), 300.0) > 0.0
     with pytest.raises(errors.Unavailable):
         place.delay(Failure(UNAVAILABLE), 300.1)
-    with pytest.raises(errors.Unavailable, match="keeps ending"):
+    with pytest.raises(errors.StreamLost, match="keeps closing the stream"):
         place.delay(None, 300.1)
 
     place.take(row(1), 400.0)
@@ -182,3 +182,15 @@ def test_a_request_gets_an_id_when_it_takes_one() -> None:
 def test_a_deadline_leaves_time_for_what_the_call_waits(request_: Any, seconds: float) -> None:  # noqa: ANN401 -- any request
     """WaitJob waits 30 s by default."""
     assert policy.deadline_of(request_, 10.0) == seconds
+
+
+def test_a_watch_fails_when_streams_bring_nothing_but_snapshots() -> None:
+    """A server may send one and break every time; anything else counts as progress."""
+    place = policy.Resume(0.0, 300.0)
+    place.take(pb.WatchProgressResponse(snapshot=pb.Snapshot(), resume_token="1"), 299.0)
+    with pytest.raises(errors.StreamLost):
+        place.delay(None, 300.1)
+
+    place.take(pb.WatchProgressResponse(heartbeat=pb.Heartbeat(), resume_token="2"), 400.0)
+
+    assert place.delay(None, 700.0) > 0.0
