@@ -5,9 +5,10 @@ Names and queries are folded to lower-case words without accents. Better matches
 the start of a word, any part, all words in any order (some of them may be in the guild's name), a similar name.
 """
 
+import heapq
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Container, Sequence
+from typing import NamedTuple, TypeAlias
 
 from rapidfuzz import fuzz, process
 
@@ -59,75 +60,96 @@ def search(query: str, index: name_index.NameIndex, limit: int, ranks: Sequence[
     wanted = name_index.fold(query)
     if not wanted:
         return []
-    made = _Search(wanted, index, range(len(index.guilds)) if ranks is None else ranks)
-    hits = made.contained(limit)
-    if len(hits) < limit and len(wanted) >= LEAST_LETTERS:
-        known = {hit[3:] for hit in hits}
-        hits += sorted(hit for hit in made.similar() if hit[3:] not in known)[: limit - len(hits)]
-    return hits
+    made = _Search(wanted, index, range(len(index.guilds)) if ranks is None else ranks, limit)
+    made.add(made.containing())
+    if made.lacks and " " in wanted:
+        made.add(made.with_all_words())
+    if made.lacks and len(wanted) >= LEAST_LETTERS:
+        made.add(made.similar())
+    return made.hits
+
+
+Matches: TypeAlias = dict[tuple[int, int], list[tuple[int, Container[int] | None]]]
+"""By kind and distance: names, and the guilds in which they match; None for all."""
 
 
 class _Search:
-    """One search."""
+    """
+    One search.
 
-    def __init__(self, wanted: str, index: name_index.NameIndex, ranks: Sequence[int]) -> None:
+    Attributes:
+        hits: The best ones so far, best first.
+    """
+
+    def __init__(self, wanted: str, index: name_index.NameIndex, ranks: Sequence[int], limit: int) -> None:
         self._wanted = wanted
-        self._words = wanted.split()
+        self._words = list(dict.fromkeys(wanted.split()))
         self._index = index
         self._ranks = ranks
+        self._limit = limit
+        self._known: set[tuple[int, int]] = set()
+        self.hits: list[Hit] = []
 
-    def contained(self, limit: int) -> list[Hit]:
-        """Return the names that contain the query, or all of its words: the best ones, best first."""
-        matches = dict.fromkeys(self._index.containing(self._wanted))
-        kinds: dict[tuple[int, int], list[int]] = {}
-        for number in matches:
-            name = self._index.names[number]
-            kinds.setdefault((_kind(self._wanted, name), _uncovered(len(self._wanted), name)), []).append(number)
-        hits: list[Hit] = []
-        for kind, distance in sorted(kinds):
-            hits += sorted(hit for number in kinds[kind, distance] for hit in self._hits(kind, distance, number))
-            if len(hits) >= limit:
-                return hits[:limit]
-        if len(self._words) > 1:
-            hits += sorted(self._with_all_words(matches))
-        return hits[:limit]
+    @property
+    def lacks(self) -> int:
+        """How many hits may still be added."""
+        return self._limit - len(self.hits)
 
-    def _hits(self, kind: int, distance: int, number: int) -> Iterator[Hit]:
-        """Yield a hit for each channel with a name."""
-        for guild, place in self._index.occurrences(number):
-            if (rank := self._ranks[guild]) != UNRANKED:
-                yield Hit(kind, distance, rank, guild, place)
-
-    def _with_all_words(self, known: dict[int, None]) -> Iterator[Hit]:
-        """Yield the names that have all words of the query that are not in their guild's name."""
-        having = {word: set(self._index.containing(word)) for word in dict.fromkeys(self._words)}
-        lacking = [frozenset(word for word in self._words if word not in guild) for guild in self._index.guilds]
-        letters = [sum(len(word) for word in self._words if word in words) for words in lacking]
-        for number in set[int]().union(*having.values()).difference(known):
-            present = frozenset(word for word, names in having.items() if number in names)
-            for hit in self._hits(WORDS, 0, number):
-                if lacking[hit.guild] and lacking[hit.guild] <= present:
-                    yield hit._replace(distance=_uncovered(letters[hit.guild], self._index.names[number]))
-
-    def similar(self) -> Iterator[Hit]:
-        """Yield names that resemble the query, or that have a word like each of its words."""
-        whole = self._similar_names()
-        by_word = self._similar_words()
-        names = {number for words in by_word.values() for word in words for number in self._index.words[word]}
-        for number in sorted(names | whole.keys()):
-            words = self._index.names[number].split()
-            least = {
-                word: min((found[other] for other in words if other in found), default=None)
-                for word, found in by_word.items()
+    def add(self, matches: Matches) -> None:
+        """Add the hits of the best matches, which come after all earlier ones, as far as there is room."""
+        for kind, distance in sorted(matches):
+            found = {
+                (self._ranks[guild], guild, place)
+                for name, guilds in matches[kind, distance]
+                for guild, place in self._index.occurrences(name)
+                if (guilds is None or guild in guilds) and (guild, place) not in self._known
             }
-            similar = [difference for difference in least.values() if difference is not None]
-            absent = [word for word, difference in least.items() if difference is None]
-            by_words = max(similar) + WORD_PENALTY if similar else 100.0
-            for hit in self._hits(SIMILAR, 0, number):
-                in_guild = all(word in self._index.guilds[hit.guild] for word in absent)
-                difference = min(whole.get(number, 100.0), by_words if in_guild else 100.0)
-                if difference <= 100 - LEAST_SIMILAR:
-                    yield hit._replace(distance=round(difference))
+            ranked = (each for each in found if each[0] != UNRANKED)
+            for rank, guild, place in heapq.nsmallest(self.lacks, ranked):
+                self._known.add((guild, place))
+                self.hits.append(Hit(kind, distance, rank, guild, place))
+            if not self.lacks:
+                return
+
+    def containing(self) -> Matches:
+        """Return the names that contain the query."""
+        matches: Matches = {}
+        for number in self._index.containing(self._wanted):
+            name = self._index.names[number]
+            key = _kind(self._wanted, name), _uncovered(len(self._wanted), name)
+            matches.setdefault(key, []).append((number, None))
+        return matches
+
+    def with_all_words(self) -> Matches:
+        """Return the names that have all words of the query that are not in their guild's name."""
+        having = {word: set(self._index.containing(word)) for word in self._words}
+        groups: dict[tuple[str, ...], set[int]] = {}
+        for number, guild in enumerate(self._index.guilds):
+            groups.setdefault(tuple(word for word in self._words if word not in guild), set()).add(number)
+        matches: Matches = {}
+        for lacking, guilds in groups.items():
+            letters = sum(len(word) for word in self._wanted.split() if word in lacking)
+            for number in set.intersection(*(having[word] for word in lacking)) if lacking else ():
+                distance = _uncovered(letters, self._index.names[number])
+                matches.setdefault((WORDS, distance), []).append((number, guilds))
+        return matches
+
+    def similar(self) -> Matches:
+        """Return names that resemble the query, or that have a word like each of its words."""
+        whole, by_word = self._similar_names(), self._similar_words()
+        named = {word: {at for at, name in enumerate(self._index.guilds) if word in name} for word in self._words}
+        matches: Matches = {}
+        for number in whole.keys() | set[int]().union(*by_word.values()):
+            least = [found[number] for found in by_word.values() if number in found]
+            absent = [word for word, found in by_word.items() if number not in found]
+            by_words = max(least) + WORD_PENALTY if least else 100.0
+            everywhere = whole.get(number, 100.0) if absent else min(whole.get(number, 100.0), by_words)
+            if everywhere <= 100 - LEAST_SIMILAR:
+                matches.setdefault((SIMILAR, round(everywhere)), []).append((number, None))
+            if absent and by_words <= 100 - LEAST_SIMILAR and by_words < everywhere:
+                guilds = set.intersection(*(named[word] for word in absent))
+                matches.setdefault((SIMILAR, round(by_words)), []).append((number, guilds))
+        return matches
 
     def _similar_names(self) -> dict[int, float]:
         """Return how much the names differ that resemble the whole query, of 100."""
@@ -135,14 +157,17 @@ class _Search:
         found = process.extract(self._wanted, names, scorer=fuzz.ratio, limit=None, score_cutoff=LEAST_SIMILAR)
         return {number: 100 - score for _, score, number in found}
 
-    def _similar_words(self) -> dict[str, dict[str, float]]:
-        """Return for each word of the query how much similar words differ, or their starts."""
+    def _similar_words(self) -> dict[str, dict[int, float]]:
+        """Return for each word of the query how much it differs from the most similar word, or its start, of names."""
         known = list(itertools.islice(self._index.words, MOST_COMPARED))
-        similar: dict[str, dict[str, float]] = {}
+        similar: dict[str, dict[int, float]] = {}
         for word in self._words:
             starts = [other[: len(word) + 1] for other in known]
             found = process.extract(word, starts, scorer=fuzz.ratio, limit=None, score_cutoff=LEAST_SIMILAR)
-            similar[word] = {known[at]: 100 - score for _, score, at in found}
+            names = similar[word] = {}
+            for _, score, at in found:  # the most similar word first
+                for number in self._index.words[known[at]]:
+                    names.setdefault(number, 100 - score)
         return similar
 
 

@@ -108,21 +108,19 @@ class FindChannels:
     ) -> tuple[Placed, bool]:
         """Return the channels by guild of the user, and whether all were found in one."""
         shown, guild_of, complete = self._browse.shown(user), self._cache.guild_of, True
-        # Guilds that the cache has no room for.
-        besides = {channel_id: key for key, views in held.items() for channel_id in views.places} if held else {}
+        if held:
+            # Guilds that the cache has no room for.
+            besides = {channel_id: key for key, views in held.items() for channel_id in views.places}
+            guild_of = {**guild_of, **besides}
         placed: dict[int, tuple[channel_views.ChannelViews, list[str]]] = {}
         for channel_id in channel_ids:
-            guild_id = besides.get(channel_id) or guild_of.get(channel_id, 0)
-            if guild_id not in shown:
-                complete = False
-            elif guild_id in placed:
+            guild_id = guild_of.get(channel_id, 0)
+            if guild_id in placed:
                 placed[guild_id][1].append(channel_id)
+            elif guild_id in shown and (views := held.get(guild_id) or self._cache.at_hand(guild_id)) is not None:
+                placed[guild_id] = views, [channel_id]
             else:
-                views = held.get(guild_id) or self._cache.at_hand(guild_id)
-                if views is None:
-                    complete = False
-                else:
-                    placed[guild_id] = views, [channel_id]
+                complete = False
         return placed, complete
 
     def _found(self, user: model.User, wanted: Mapping[str, None], placed: Placed, max_age: float | None) -> Found:
@@ -135,12 +133,15 @@ class FindChannels:
             if view is None:
                 continue
             places, shown = views.places, view.shown
-            visible = [(key, place) for key in channel_ids if (place := places.get(key)) is not None and shown[place]]
-            if visible and self._browse.is_outdated(user, views, max_age, now):
-                outdated.append(guild_id)
-            else:
-                for key, place in visible:
-                    rows[key] = views.rows[place]
+            if max_age is not None and self._browse.is_outdated(user, views, max_age, now):
+                if any((place := places.get(key)) is not None and shown[place] for key in channel_ids):
+                    outdated.append(guild_id)
+                continue
+            encoded = views.rows
+            for key in channel_ids:
+                place = places.get(key)
+                if place is not None and shown[place]:
+                    rows[key] = encoded[place]
         self._cache.views.note(user.user_id, 0, placed.keys() - outdated)
         missing = [key for key in wanted if key not in rows]
         return Found([rows[key] for key in wanted if key in rows], missing, sorted(outdated))

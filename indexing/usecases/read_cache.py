@@ -186,8 +186,11 @@ class ReadCache:
 
     async def check(self, user: model.User, used: Mapping[int, int]) -> Checked:
         """Check concurrently whether the user and these versions of guilds are still the stored ones."""
-        unsure = [guild_id for guild_id in used if not self._is_young(self._checked.get(guild_id, 0.0))]
         began = self._monotonic()
+        unsure = list(used)
+        if self._max_age > 0:
+            checked, oldest = self._checked, began - self._max_age
+            unsure = [guild_id for guild_id in used if checked.get(guild_id, 0.0) <= oldest]
         if not unsure:
             return Checked(await self.user(user.user_id), [])
         current, versions = await asyncio.gather(self.user(user.user_id), self._versions(unsure))
