@@ -31,7 +31,7 @@ certificates=(-v /etc/ssl/certs:/etc/ssl/certs:ro)
 if [ -e /etc/pip.conf ]; then certificates+=(-v /etc/pip.conf:/etc/pip.conf:ro); fi
 for target in service worker simulator; do
     buildah "${store[@]}" bud -q --pull-never --layers "${certificates[@]}" \
-        -f deploy/docker/Dockerfile --target "$target" -t "indexer-$target:check" . >/dev/null
+        --build-arg PYTHON_IMAGE="$base" -f deploy/docker/Dockerfile --target "$target" -t "indexer-$target:check" . >/dev/null
     container=$(buildah "${store[@]}" from "indexer-$target:check")
     mount=$(buildah "${store[@]}" mount "$container")
     rm -rf "$work/$target" && mkdir -p "$work/$target"
