@@ -63,6 +63,9 @@ format: $(READY)  ## Apply ruff's fixes and format.
 
 check: quick proto-check docs-check dashboards-check  ## Run every check but the tests.
 
+ci:  ## Run what CI runs on every change, as .ci/run says. Installs Prometheus by apt-get where it lacks.
+	bash .ci/run
+
 lint: $(READY)  ## Check ruff's rules and format.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -94,7 +97,7 @@ docs: $(READY)  ## Write docs/settings.md, docs/metrics.md, docs/events.md, docs
 	$(BIN)/python docs/make_metrics.py > docs/metrics.md
 	$(BIN)/python docs/make_events.py > docs/events.md
 	@mkdir -p build && $(BIN)/python -m tests.unit.usecases.visibility_page > build/visibility.log
-	$(BIN)/python deploy/make_env.py > deploy/k8s/base/indexer.env
+	$(BIN)/python deploy/make_env.py > deploy/chart/settings.env
 
 pythons: $(READY)  ## Write docs/pythons.md from the locks: which packages have wheels where. Asks PyPI, for 4 minutes.
 	$(BIN)/python docs/make_pythons.py > build/pythons.md && mv build/pythons.md docs/pythons.md
@@ -103,7 +106,7 @@ docs-check: $(READY)
 	$(BIN)/python docs/make_settings.py | diff docs/settings.md -
 	$(BIN)/python docs/make_metrics.py | diff docs/metrics.md -
 	$(BIN)/python docs/make_events.py | diff docs/events.md -
-	$(BIN)/python deploy/make_env.py | diff deploy/k8s/base/indexer.env -
+	$(BIN)/python deploy/make_env.py | diff deploy/chart/settings.env -
 
 dashboards: $(READY)  ## Write Grafana's dashboards and the PrometheusRule.
 	$(BIN)/python -m deploy.observability.make
@@ -124,20 +127,38 @@ lock:  ## Resolve the dependencies anew and write the lock files.
 
 TOOLS := build/tools
 TOOLS_READY := $(TOOLS)/.ready
-$(TOOLS_READY): $(READY) deploy/tools.lock
+$(TOOLS_READY): $(READY) deploy/tools.lock deploy/gotools/go.sum deploy/gotools/formula/main.go
+	@command -v go >/dev/null || { echo 'Helm is built from its module: install Go 1.26 or newer.'; exit 2; }
 	$(PYTHON) -m venv --clear $(TOOLS)
 	$(BIN)/uv pip install -q --python $(TOOLS)/bin/python --require-hashes -r deploy/tools.lock
+	cd deploy/gotools && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$(TOOLS)/bin/ helm.sh/helm/v3/cmd/helm ./formula
 	@touch $(TOOLS_READY)
 
-check-deploy: $(TOOLS_READY)  ## Check image recipe, compose file and manifests: no cluster, no container engine.
+check-deploy: $(TOOLS_READY)  ## Check image recipe, compose file and charts: no cluster, no container engine. Needs Go, to build Helm.
 	$(TOOLS)/bin/hadolint deploy/docker/Dockerfile
 	$(TOOLS)/bin/checkov --config-file deploy/checkov/dockerfile.yaml -f deploy/docker/Dockerfile
 	INDEXER_CREDENTIAL_KEYS=key $(TOOLS)/bin/docker-compose -f deploy/compose.yaml config -q
 	$(TOOLS)/bin/yamllint -c deploy/yamllint.yaml deploy
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(TOOLS)/bin/python -m pytest -c deploy/pytest.ini --rootdir . --confcutdir tests/deploy tests/deploy
-	@for folder in $(wildcard deploy/k8s/overlays/*) deploy/k8s/cluster deploy/observability; do name=$$(basename $$folder); \
-	  $(TOOLS)/bin/kubectl kustomize $$folder > build/$$name.yaml && \
+	$(TOOLS)/bin/helm lint --quiet --strict --kube-version 1.37.0 -f deploy/values/production.yaml deploy/chart
+	$(TOOLS)/bin/helm lint --quiet --strict --kube-version 1.37.0 deploy/observability
+	@for name in dev production second-bot everything monitoring; do \
+	  $(TOOLS)/bin/python -m tests.deploy.rendered $$name > build/$$name.yaml && \
 	  $(TOOLS)/bin/checkov --config-file deploy/checkov/$$([ $$name = dev ] && echo dev || echo production).yaml -f build/$$name.yaml || exit 1; done
+
+.PHONY: ci release sign publish
+REGISTRY ?= registry.example.org
+release: $(TOOLS_READY)  ## Make a release up to its tag: VERSION=0.2.0 REGISTRY=ghcr.io/you, ARGS=--dry-run. docs/release.md
+	@test -n "$(VERSION)" || { echo 'Name a version: make release VERSION=0.2.0'; exit 2; }
+	$(BIN)/python -m deploy.release $(VERSION) --registry $(REGISTRY) --tools $(TOOLS)/bin $(ARGS)
+
+sign: $(READY)  ## Sign the images and files of the release in dist. Needs cosign, and images in REGISTRY.
+	$(BIN)/python -m deploy.release.sign --registry $(REGISTRY)
+
+publish: $(READY)  ## Push commit, tag, charts and files of the release in dist. Needs git, helm's and GitHub's log-ins.
+	git push --follow-tags origin HEAD
+	for chart in dist/*.tgz; do $(TOOLS)/bin/helm push $$chart oci://$(REGISTRY)/charts || exit 1; done
+	gh release create "$$(git describe --exact-match)" dist/* --notes-file dist/notes.md
 
 LOCK ?= requirements.lock
 sbom: $(READY)  ## Write build/sbom.json, the bill of materials (CycloneDX). LOCK=deploy/docker/requirements.lock: the image's

@@ -1,4 +1,4 @@
-"""Generates deploy/k8s/base/indexer.env from the settings groups in indexing/settings."""
+"""Generates deploy/chart/settings.env from the settings groups in indexing/settings."""
 
 import pydantic
 

@@ -31,7 +31,7 @@ def unreachable(objects: rendered.Objects) -> Iterator[str]:
 
 
 def _settings(objects: rendered.Objects, workload: rendered.Object) -> dict[str, str]:
-    """Return the variables of a workload, as far as the overlay has their values."""
+    """Return the variables of a workload, as far as the installation has their values."""
     found: dict[str, str] = {}
     for container in rendered.pod_of(workload)["containers"]:
         for source in container.get("envFrom", []):

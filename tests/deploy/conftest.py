@@ -1,4 +1,4 @@
-"""Excludes these tests from ordinary runs, which lack the tools, and renders each overlay once."""
+"""Excludes these tests from ordinary runs, which lack the tools, and renders each installation once."""
 
 import importlib.util
 
@@ -9,17 +9,17 @@ if importlib.util.find_spec("kubernetes_validate") is None:
 else:
     from tests.deploy import rendered
 
-    @pytest.fixture(params=rendered.OVERLAYS)
-    def overlay(request: pytest.FixtureRequest) -> rendered.Objects:
-        """All objects of one overlay."""
-        return rendered.overlay(request.param)
+    @pytest.fixture(params=list(rendered.INSTALLATIONS))
+    def installation(request: pytest.FixtureRequest) -> rendered.Objects:
+        """All objects of one installation."""
+        return rendered.installation(request.param)
 
     @pytest.fixture
     def production() -> rendered.Objects:
         """A copy of all objects of production."""
-        return rendered.overlay("production")
+        return rendered.installation("production")
 
     @pytest.fixture
     def dev() -> rendered.Objects:
         """A copy of all objects of dev."""
-        return rendered.overlay("dev")
+        return rendered.installation("dev")

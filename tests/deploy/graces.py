@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from tests.deploy import policy, rendered
+from tests.deploy import nodes, policy, rendered
 
 LAST_TURNS = 5.0
 """indexer_service.server.app.LAST_TURNS: seconds for first turns after the drain."""
@@ -23,8 +23,8 @@ KNOWN_METRICS = set(
 
 
 def settings_of(objects: rendered.Objects) -> dict[str, str]:
-    """Return the variables of all processes, including the defaults of base/indexer.env."""
-    text = (rendered.REPOSITORY / "deploy/k8s/base/indexer.env").read_text()
+    """Return the variables of all processes, including the defaults of settings.env."""
+    text = (rendered.REPOSITORY / "deploy/chart/settings.env").read_text()
     defaults = dict(
         line.lstrip("#").split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("# ")
     )
@@ -60,8 +60,8 @@ def scaling_follows_the_budget(objects: rendered.Objects) -> Iterator[str]:
     most = math.ceil(float(capacity) / float(window) / CALLS_PER_WORKER) + 2
     for found in rendered.of_kind(objects, "ScaledObject"):
         spec = found["spec"]
-        if spec["maxReplicaCount"] != most or spec["minReplicaCount"] < 2:
-            yield f"{rendered.title(found)}: the budget needs between 2 and {most} workers"
+        if spec["minReplicaCount"] < 2:
+            yield f"{rendered.title(found)} does not survive the loss of a node"
         kinds = {trigger["type"] for trigger in spec["triggers"]}
         asked = " ".join(trigger["metadata"].get("query", "") for trigger in spec["triggers"])
         if asked.count("{") != asked.count(f'namespace="{found["metadata"]["namespace"]}"'):
@@ -69,13 +69,39 @@ def scaling_follows_the_budget(objects: rendered.Objects) -> Iterator[str]:
         unknown = set(re.findall(r"indexer_\w+", asked)) - KNOWN_METRICS
         if unknown:
             yield f"{rendered.title(found)} queries unknown metrics: {unknown}"
+        if spec["scaleTargetRef"]["name"] == "indexer-service":
+            if "cpu" not in kinds or "indexer_streams_open" not in asked or "maxReplicaCount" not in spec:
+                yield f"{rendered.title(found)} must use CPU and watchers, and have an end"
+            continue
+        if spec["maxReplicaCount"] != most:
+            yield f"{rendered.title(found)}: the budget needs {most} workers at most"
         if kinds & {"cpu", "memory"} or "indexer_queue" not in asked or "indexer_budget" not in asked:
             yield f"{rendered.title(found)} must use queue and headroom"
+
+
+def one_owner_sets_each_size(objects: rendered.Objects) -> Iterator[str]:
+    """A Deployment has replicas or one scaler, and enough pods from the start; dev may have one."""
+    scalers = [*rendered.of_kind(objects, "ScaledObject"), *rendered.of_kind(objects, "HorizontalPodAutoscaler")]
+    targets = [found["spec"]["scaleTargetRef"]["name"] for found in scalers]
+    dev = settings_of(objects).get("INDEXER_INSECURE") == "1"
     for workload in rendered.of_kind(objects, "Deployment"):
-        owned = any(each["spec"]["scaleTargetRef"]["name"] == workload["metadata"]["name"]
-                    for each in rendered.of_kind(objects, "ScaledObject"))  # fmt: skip
-        if owned and "replicas" in workload["spec"]:
-            yield f"{rendered.title(workload)} sets replicas, which its scaler controls"
+        name = workload["metadata"]["name"]
+        if targets.count(name) + ("replicas" in workload["spec"]) != 1:
+            yield f"{rendered.title(workload)}: its size is set by nobody, or by two"
+        if name in nodes.REPLICATED and workload["spec"].get("replicas", 2) < 2 and not dev:
+            yield f"{rendered.title(workload)} does not survive the loss of a node"
+
+
+def migrations_run_before_the_rollout(objects: rendered.Objects) -> Iterator[str]:
+    """The Job is a hook of Helm's, and needs nothing that the same upgrade creates."""
+    for found in rendered.of_kind(objects, "Job"):
+        if found["metadata"].get("annotations", {}).get("helm.sh/hook") != "pre-upgrade":
+            yield f"{rendered.title(found)} does not run before the rollout"
+        for container in rendered.pod_of(found)["containers"]:
+            if container.get("envFrom"):
+                yield f"{rendered.title(found)} reads a ConfigMap that is not upgraded yet"
+            if container.get("command") != ["python", "-m", "indexer_service", "migrate"]:
+                yield f"{rendered.title(found)} does not migrate"
 
 
 def one_kind_of_process_refreshes(objects: rendered.Objects) -> Iterator[str]:
@@ -89,6 +115,14 @@ def one_kind_of_process_refreshes(objects: rendered.Objects) -> Iterator[str]:
     by_workers = settings_of(objects)["WORKERS_REFRESH"] not in {"0", "False"}
     if len(apart) + by_workers != 1:
         yield "guilds are refreshed by no process, or by two kinds of processes"
+
+
+def images_are_pinned(objects: rendered.Objects) -> Iterator[str]:
+    """Outside dev, an image is named by digest: a tag can be moved."""
+    if settings_of(objects).get("INDEXER_INSECURE") != "1":
+        for where, _, container in rendered.containers(objects):
+            if "@sha256:" not in container["image"]:
+                yield f"{where} names its image by tag"
 
 
 def callers_are_authenticated(objects: rendered.Objects) -> Iterator[str]:
@@ -117,6 +151,9 @@ def callers_are_authenticated(objects: rendered.Objects) -> Iterator[str]:
 RULES: tuple[policy.Rule, ...] = (
     grace_periods_suffice,
     scaling_follows_the_budget,
+    one_owner_sets_each_size,
+    migrations_run_before_the_rollout,
     one_kind_of_process_refreshes,
+    images_are_pinned,
     callers_are_authenticated,
 )

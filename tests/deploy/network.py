@@ -18,7 +18,7 @@ class End:
 
 
 def pod(objects: rendered.Objects, name: str) -> End:
-    """Return a pod of a workload of the overlay."""
+    """Return a pod of a workload of the installation."""
     workload = rendered.one(objects, "Deployment", name)
     inside = [port for each in rendered.pod_of(workload)["containers"] for port in each.get("ports", [])]
     return End(

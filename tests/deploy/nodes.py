@@ -4,14 +4,20 @@ from collections.abc import Iterator
 
 from tests.deploy import policy, rendered
 
-REPLICATED = ("indexer-service", "indexer-worker")
-"""Workloads with several pods, which must not all be lost at once."""
+REPLICATED = ("indexer-service", "indexer-worker", "indexer-gateway")
+"""Workloads with several pods, which must not all be lost at once. The last one is optional."""
+
+
+def replicated(objects: rendered.Objects) -> list[str]:
+    """Return the names of `REPLICATED` that the installation has."""
+    names = {found["metadata"]["name"] for found in rendered.of_kind(objects, "Deployment")}
+    return [name for name in REPLICATED if name in names or name != "indexer-gateway"]
 
 
 def disruption_budgets_exist(objects: rendered.Objects) -> Iterator[str]:
     """Every workload that must survive node drains has a disruption budget, and each budget allows evictions."""
     budgets = rendered.of_kind(objects, "PodDisruptionBudget")
-    for name in REPLICATED:
+    for name in replicated(objects):
         labels = rendered.pod_labels(rendered.one(objects, "Deployment", name))
         if not any(rendered.matches(budget["spec"]["selector"], labels) for budget in budgets):
             yield f"Deployment/{name} has no disruption budget"
@@ -24,7 +30,7 @@ def disruption_budgets_exist(objects: rendered.Objects) -> Iterator[str]:
 
 def pods_are_spread(objects: rendered.Objects) -> Iterator[str]:
     """Pods of workloads with several replicas are spread over zones and nodes."""
-    for name in REPLICATED:
+    for name in replicated(objects):
         pod = rendered.pod_of(rendered.one(objects, "Deployment", name))
         over = {each["topologyKey"] for each in pod.get("topologySpreadConstraints", [])}
         if over != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:

@@ -1,5 +1,5 @@
 """
-Rules that schemas cannot express. Each rule takes an overlay's objects and yields one line per problem.
+Rules that schemas cannot express. Each rule takes an installation's objects and yields one line per problem.
 
 Unlike a cluster's API server, they reject references to ConfigMaps, ports or Secret keys that do not exist.
 """
@@ -18,6 +18,8 @@ EXTERNAL_SECRETS = {
     "indexer-service-tokens": {"tokens"},
 }
 """Secrets that production gets from outside, with their keys, as documented in docs/deploy.md."""
+OPTIONAL_MONITORS = {"indexer-gateway"}
+"""Monitors of processes that an installation may lack."""
 SECRETS = re.compile(r"TOKEN$|_KEYS$|_URL$|SECRET$|PASSWORD$")
 """Names of variables with secret values; URLs of backends contain passwords."""
 
@@ -53,7 +55,7 @@ def containers_have_resources(objects: rendered.Objects) -> Iterator[str]:
 
 def containers_have_probes(objects: rendered.Objects) -> Iterator[str]:
     """Every container has all three probes on one of its ports; liveness depends on no backend."""
-    for where, _, container in rendered.containers(objects):
+    for where, _, container in rendered.containers(rendered.of_kind(objects, "Deployment")):
         ports = {port["name"]: port["containerPort"] for port in container.get("ports", [])}
         for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
             probe = container.get(kind, {})
@@ -94,16 +96,28 @@ def referenced_objects_exist(objects: rendered.Objects) -> Iterator[str]:
             secret = volume.get("secret", {}).get("secretName")
             if secret and secret not in {*_keys(objects), *issued}:
                 yield f"{where}: the secret {secret} does not exist"
+            for source in volume.get("projected", {}).get("sources", []):
+                yield from _missing_files(objects, where, source["secret"])
         for kind, name in (("ServiceAccount", "serviceAccountName"), ("PriorityClass", "priorityClassName")):
             if name in pod and f"{kind}/{pod[name]}" not in made:
                 yield f"{where}: {kind} {pod[name]} does not exist"
 
 
+def _missing_files(objects: rendered.Objects, where: str, source: rendered.Object) -> Iterator[str]:
+    known = _keys(objects).get(source["name"], set())
+    yield from (f"{where}: {source['name']}/{item['key']} does not exist" for item in source["items"]
+                if item["key"] not in known)  # fmt: skip
+
+
 def _keys(objects: rendered.Objects) -> dict[str, set[str]]:
-    """Return the keys of every secret that the overlay creates or expects from outside."""
+    """Return the keys of every secret that the installation creates, or else expects from outside."""
     made = rendered.of_kind(objects, "Secret")
+    fetched = {
+        found["spec"]["target"]["name"]: {each["secretKey"] for each in found["spec"]["data"]}
+        for found in rendered.of_kind(objects, "ExternalSecret")
+    }
     return {
-        **EXTERNAL_SECRETS,
+        **(fetched or EXTERNAL_SECRETS),
         **{found["metadata"]["name"]: {*found.get("data", {}), *found.get("stringData", {})} for found in made},
     }
 
@@ -136,7 +150,7 @@ def workloads_select_their_own_pods(objects: rendered.Objects) -> Iterator[str]:
         spreads = [each["labelSelector"] for each in rendered.pod_of(found).get("topologySpreadConstraints", [])]
         if not all(rendered.matches(each, own) for each in [found["spec"]["selector"], *spreads]):
             yield f"{rendered.title(found)} does not select its own pods"
-    for found in rendered.of_kind(objects, "ScaledObject"):
+    for found in [*rendered.of_kind(objects, "ScaledObject"), *rendered.of_kind(objects, "HorizontalPodAutoscaler")]:
         target = found["spec"]["scaleTargetRef"]
         if f"{target['kind']}/{target['name']}" not in {rendered.title(each) for each in workloads}:
             yield f"{rendered.title(found)} scales a workload that does not exist"
@@ -178,6 +192,8 @@ def metrics_ports_are_scraped(objects: rendered.Objects) -> Iterator[str]:
     monitors = rendered.of_kind(objects, "PodMonitor")
     for found in monitors:
         ports = [end["port"] for end in found["spec"]["podMetricsEndpoints"]]
+        if found["metadata"]["name"] in OPTIONAL_MONITORS and not any(rendered.scrapes(found, each) for each in shown):
+            continue
         if ports != ["metrics"] or not any(rendered.scrapes(found, each) for each in shown):
             yield f"{rendered.title(found)} scrapes nothing"
     for workload in shown:
@@ -185,11 +201,14 @@ def metrics_ports_are_scraped(objects: rendered.Objects) -> Iterator[str]:
             yield f"{rendered.title(workload)} is not scraped exactly once"
 
 
-def namespace_is_restricted(objects: rendered.Objects) -> Iterator[str]:
-    """The namespace enforces the restricted pod security standard."""
-    for found in rendered.of_kind(objects, "Namespace"):
-        if found["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
-            yield f"{rendered.title(found)} does not enforce restricted pods"
+def objects_are_found_by_labels(objects: rendered.Objects) -> Iterator[str]:
+    """Labels name the product, the installation, its version and Helm, so that leftovers can be selected."""
+    for found in objects:
+        labels = found["metadata"].get("labels", {})
+        wanted = {"part-of", "instance", "version", "managed-by"} if "namespace" in found["metadata"] else {"part-of"}
+        missing = {f"app.kubernetes.io/{each}" for each in wanted} - set(labels)
+        if missing:
+            yield f"{rendered.title(found)} lacks {sorted(missing)}"
 
 
 RULES: tuple[Rule, ...] = (
@@ -203,5 +222,5 @@ RULES: tuple[Rule, ...] = (
     workloads_select_their_own_pods,
     named_ports_exist,
     metrics_ports_are_scraped,
-    namespace_is_restricted,
+    objects_are_found_by_labels,
 )

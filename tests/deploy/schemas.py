@@ -8,13 +8,14 @@ from cloudcoil.models.cert_manager import v1 as cert_manager
 from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 
-from tests.deploy import rendered
+from tests.deploy import external_secrets, rendered
 
 VERSIONS = ("1.30", "1.34", "1.37")
 """The oldest supported version, one in between, and the newest with published schemas."""
 CUSTOM: dict[tuple[str, str], Any] = {
     ("cert-manager.io/v1", "Certificate"): cert_manager.Certificate,
     ("cert-manager.io/v1", "Issuer"): cert_manager.Issuer,
+    ("external-secrets.io/v1", "ExternalSecret"): external_secrets.ExternalSecret,
     ("keda.sh/v1alpha1", "ScaledObject"): keda.ScaledObject,
     ("monitoring.coreos.com/v1", "PodMonitor"): prometheus_operator.PodMonitor,
     ("monitoring.coreos.com/v1", "PrometheusRule"): prometheus_operator.PrometheusRule,

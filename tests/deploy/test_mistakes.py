@@ -1,11 +1,11 @@
-"""Common mistakes, each applied to a rendered overlay: a check must find it."""
+"""Common mistakes, each applied to a rendered installation: a check must find it."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.deploy import graces, network, nodes, policy, rendered, schemas, test_network
+from tests.deploy import addresses, graces, network, nodes, policy, rendered, schemas, sizes, test_network
 
 Change = Callable[[rendered.Object], object]
 
@@ -105,14 +105,49 @@ MISTAKES: list[tuple[str, str, str, Change]] = [
     ("a scaler without a workload", "ScaledObject", "indexer-worker", at("spec.scaleTargetRef.name", "worker")),
     ("two owners of a size", "Deployment", "indexer-worker", at("spec.replicas", 2)),
     ("a file that is not mounted", "Deployment", "indexer-service", at(f"{FIRST}.volumeMounts.1.mountPath", "/elsewhere")),
+    ("an exporter's grace too short", "Deployment", "indexer-exporter", at(f"{POD}.terminationGracePeriodSeconds", 15)),
+    ("a request below the measured CPU", "Deployment", "indexer-worker", at(f"{FIRST}.resources.requests.cpu", "100m")),
+    ("a request below the measured memory", "Deployment", "indexer-service", at(f"{FIRST}.resources.requests.memory", "100Mi")),
+    ("memory that nobody uses", "Deployment", "indexer-exporter", at(f"{FIRST}.resources.requests.memory", "1Gi")),
+    ("an unlimited maximum of services", "ScaledObject", "indexer-service", without("spec.maxReplicaCount")),
+    ("services by CPU alone", "ScaledObject", "indexer-service", at("spec.triggers", [TRIGGER])),
+    ("a single service", "ScaledObject", "indexer-service", at("spec.minReplicaCount", 1)),
+    ("a migration beside the rollout", "Job", "indexer-migrate", without("metadata.annotations")),
+    ("a migration with settings that are not there yet", "Job", "indexer-migrate",
+     at(f"{FIRST}.envFrom", [{"configMapRef": {"name": "indexer-settings"}}])),
+    ("an image by tag", "Deployment", "indexer-worker", at(f"{FIRST}.image", "ghcr.io/example/discord-channel-indexer-worker:0.1.0")),
+    ("a migration as root", "Job", "indexer-migrate", at(f"{POD}.securityContext.runAsNonRoot", False)),
+    ("an object that pruning does not find", "NetworkPolicy", "reach-backends", without("metadata.labels.app~1kubernetes~1io/instance")),
+    ("an object of an unknown version", "Deployment", "indexer-worker", without("metadata.labels.app~1kubernetes~1io/version")),
+    ("the cloud's metadata by NAT64", "NetworkPolicy", "indexer-worker",
+     at("spec.egress.0.to.1.ipBlock.except", ["fc00::/7", "fe80::/10", "64:ff9b:1::/48"])),
     ("a certificate of another name", "Certificate", "indexer-service", at("spec.dnsNames", ["localhost"])),
-    ("a namespace that lets anything in", "Namespace", "indexer", at("metadata.labels", {})),
+]  # fmt: skip
+
+
+OPTIONAL: list[tuple[str, str, str, Change]] = [
+    ("a file whose secret has no such key", "Deployment", "indexer-worker",
+     at(f"{POD}.volumes.1.projected.sources.0.secret.items.0.key", "token")),
+    ("a file of another secret", "Deployment", "indexer-gateway", at(f"{POD}.volumes.1.projected.sources.0.secret.name", "x")),
+    ("a secret that the store does not fill", "ExternalSecret", "indexer-keys", at("spec.data.0.secretKey", "key")),
+    ("a misspelt field of the store", "ExternalSecret", "indexer-keys", at("spec.secretStore", {"name": "vault"})),
+    ("an autoscaler without a workload", "HorizontalPodAutoscaler", "indexer-service", at("spec.scaleTargetRef.name", "service")),
+    ("an autoscaler and a fixed size", "Deployment", "indexer-service", at("spec.replicas", 3)),
+    ("a size that nobody sets", "Deployment", "indexer-worker", without("spec.replicas")),
+    ("a single worker", "Deployment", "indexer-worker", at("spec.replicas", 1)),
+    ("a trace endpoint that no policy allows", "NetworkPolicy", "send-traces", at("spec.egress.0.ports.0.port", 4317)),
+    ("a feed of all in one zone", "Deployment", "indexer-gateway", without(f"{POD}.topologySpreadConstraints")),
+    ("a feed with a token in the open", "Deployment", "indexer-gateway", at(f"{FIRST}.env.0", {"name": "DISCORD_BOT_TOKEN", "value": "x"})),
 ]  # fmt: skip
 
 
 def caught(objects: rendered.Objects, changed: rendered.Object) -> bool:
     """Return whether any check finds a problem."""
-    if any(True for rule in [*policy.RULES, *nodes.RULES, *graces.RULES] for _ in rule(objects)):
+    if any(
+        True
+        for rule in [*policy.RULES, *nodes.RULES, *graces.RULES, *sizes.RULES, addresses.unreachable]
+        for _ in rule(objects)
+    ):
         return True
     if any(True for _ in schemas.schema_errors([changed])):
         return True
@@ -128,12 +163,33 @@ def caught(objects: rendered.Objects, changed: rendered.Object) -> bool:
 def test_a_mistake_is_caught_when_it_is_made(
     production: rendered.Objects, kind: str, name: str, change: Change
 ) -> None:
-    """Each mistake is applied to an otherwise valid overlay."""
+    """Each mistake is applied to an otherwise valid installation."""
     found = rendered.one(production, kind, name)
 
     change(found)
 
     assert caught(production, found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"), [each[1:] for each in OPTIONAL], ids=[each[0] for each in OPTIONAL]
+)
+def test_a_mistake_is_caught_when_it_is_made_in_an_optional_part(kind: str, name: str, change: Change) -> None:
+    """The same, with everything on that production leaves off."""
+    objects = rendered.installation("everything")
+    found = rendered.one(objects, kind, name)
+
+    change(found)
+
+    assert caught(objects, found)
+
+
+def test_a_missing_object_is_caught() -> None:
+    """Each policy and disruption budget of the feed's process is needed, and so is its monitor."""
+    objects = rendered.installation("everything")
+    for kind in ("PodDisruptionBudget", "PodMonitor", "ServiceAccount"):
+        left = [found for found in objects if (found["kind"], found["metadata"]["name"]) != (kind, "indexer-gateway")]
+        assert caught(left, left[0]), kind
 
 
 @pytest.mark.parametrize(

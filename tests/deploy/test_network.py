@@ -50,7 +50,7 @@ FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
 def end(objects: rendered.Objects, given: str | network.End) -> network.End:
     """Return a pod of a workload of the product, an unlabelled pod in the same namespace, or *name* itself."""
     if given == "another pod":
-        return network.End(rendered.of_kind(objects, "Namespace")[0]["metadata"]["name"])
+        return network.End(rendered.one(objects, "Deployment", "indexer-service")["metadata"]["namespace"])
     return network.pod(objects, given) if isinstance(given, str) else given
 
 
@@ -58,10 +58,10 @@ def end(objects: rendered.Objects, given: str | network.End) -> network.End:
     ("source", "target", "port", "expected"), [flow[1:] for flow in FLOWS], ids=[f[0] for f in FLOWS]
 )
 def test_a_connection_is_allowed_only_when_it_is_needed(
-    overlay: rendered.Objects, source: str | network.End, target: str | network.End, port: int, *, expected: bool
+    installation: rendered.Objects, source: str | network.End, target: str | network.End, port: int, *, expected: bool
 ) -> None:
-    """This holds in every overlay."""
-    assert network.allowed(overlay, end(overlay, source), end(overlay, target), port) is expected
+    """This holds in every installation."""
+    assert network.allowed(installation, end(installation, source), end(installation, target), port) is expected
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -69,7 +69,7 @@ def test_a_connection_is_allowed_only_when_it_is_needed(
 def test_every_process_reaches_redis_and_mongodb_when_they_are_outside(
     production: rendered.Objects, name: str, port: int
 ) -> None:
-    """Only the addresses named in the overlay are allowed."""
+    """Only the addresses named in the installation are allowed."""
     own = network.pod(production, name)
 
     assert network.allowed(production, own, REDIS, port)
@@ -91,10 +91,10 @@ def test_dev_backends_accept_only_connections_of_the_product(dev: rendered.Objec
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_every_pod_resolves_names_when_it_asks_the_clusters_dns(overlay: rendered.Objects, protocol: str) -> None:
+def test_every_pod_resolves_names_when_it_asks_the_clusters_dns(installation: rendered.Objects, protocol: str) -> None:
     """No other pod in kube-system is reachable."""
     other = network.End("kube-system", (("k8s-app", "metrics-server"),), DNS.namespace_labels)
-    for workload in rendered.of_kind(overlay, "Deployment"):
-        own = network.pod(overlay, workload["metadata"]["name"])
-        assert network.allowed(overlay, own, DNS, 53, protocol)
-        assert not network.allowed(overlay, own, other, 53, protocol)
+    for workload in rendered.of_kind(installation, "Deployment"):
+        own = network.pod(installation, workload["metadata"]["name"])
+        assert network.allowed(installation, own, DNS, 53, protocol)
+        assert not network.allowed(installation, own, other, 53, protocol)

@@ -1,4 +1,4 @@
-"""Manifests and compose file against the settings and the locks; they are read as text, without kustomize or Docker."""
+"""Charts and compose file against the settings and the locks; they are read as text, without Helm or Docker."""
 
 import pathlib
 import re
@@ -12,6 +12,8 @@ from indexer_service.server import app
 from indexing import settings
 
 DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
+CHART = DEPLOY / "chart"
+PROCESSES = ("service", "worker", "refresh", "exporter", "gateway")
 KNOWN = {
     settings.variable(group, name): field
     for group in settings.GROUPS.values()
@@ -50,28 +52,11 @@ def variables_set_in(path: pathlib.Path) -> set[str]:
     return {name for name in named | literal | mapped if not name.startswith(GRAFANA)}
 
 
-def overlay_variables(folder: pathlib.Path) -> dict[str, str]:
-    """Return the variables that an overlay's pods get, those of its bases and components included."""
-    text = (folder / "kustomization.yaml").read_text()
-    found: dict[str, str] = {}
-    for name in re.findall(r"envs: \[(.+)\]", text):
-        found |= re.findall(r"^([A-Z][A-Z0-9_]+)=(.*)$", (folder / name).read_text(), re.MULTILINE)
-    for name in re.findall(r"^  - (\.\./\S+)$", text, re.MULTILINE):
-        found |= overlay_variables(folder / name)
-    return found | dict(re.findall(r"^      - ([A-Z][A-Z0-9_]+)=(.*)$", text, re.MULTILINE))
-
-
 def compose_variables() -> dict[str, str]:
     """Return the variables of the compose file's service, which has those of all other processes."""
     text = (DEPLOY / "compose.yaml").read_text()
     values = dict(re.findall(r"^ +((?!GF_)[A-Z][A-Z0-9_]+): (.+)$", text, re.MULTILINE))
     return {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value).strip('"') for name, value in values.items()}
-
-
-DEPLOYED = {
-    **{path.name: overlay_variables(path) for path in (DEPLOY / "k8s/overlays").iterdir()},
-    "compose": compose_variables(),
-}
 
 
 def load(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> settings.Settings:
@@ -83,78 +68,66 @@ def load(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> setti
     return settings.load()
 
 
-@pytest.mark.parametrize("variables", DEPLOYED.values(), ids=DEPLOYED)
-def test_settings_load_when_they_are_deployed(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
-    """No process of an overlay or of the compose file is refused at boot."""
-    loaded = load(monkeypatch, variables)
+def test_settings_load_when_docker_compose_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process of the compose file is refused at boot; `make check-deploy` tries the charts."""
+    loaded = load(monkeypatch, compose_variables())
 
     assert loaded.service.listen.endswith(":50051")
     assert settings.load_exporter().discord == loaded.discord
 
 
-@pytest.mark.parametrize("variables", DEPLOYED.values(), ids=DEPLOYED)
-def test_grace_periods_outlast_the_drain_when_a_process_ends(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
-) -> None:
-    """Kubernetes and Docker kill a process that drains for longer. Dramatiq uses its timeout up to twice."""
-    loaded = load(monkeypatch, variables)
-    base = DEPLOY / "k8s/base"
-    grace, pause = r"terminationGracePeriodSeconds: (\d+)$", r"sleep: \{seconds: (\d+)\}"
-    (service,) = seconds_in(base / "service/deployment.yaml", grace)
-    (asleep,) = seconds_in(base / "service/deployment.yaml", pause)
-    (worker,) = seconds_in(base / "worker/deployment.yaml", grace)
+def test_grace_periods_outlast_the_drain_when_docker_ends_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker kills a process that drains for longer. Dramatiq uses its timeout up to twice."""
+    loaded = load(monkeypatch, compose_variables())
     (compose,) = seconds_in(DEPLOY / "compose.yaml", r"stop_grace_period: (\d+)s$")
 
     drained = loaded.service.drain + app.FIRST_TURNS_TIMEOUT + CLOSING
     stopped = 2 * loaded.workers.shutdown_timeout + CLOSING
-    assert service >= asleep + drained
-    assert worker >= stopped
     assert compose >= max(drained, stopped)
 
 
-@pytest.mark.parametrize("path", ["observability/monitors.yaml", "compose/prometheus.yaml"])
+@pytest.mark.parametrize("path", ["observability/templates/monitors.yaml", "compose/prometheus.yaml"])
 def test_a_source_times_out_before_the_scrape_when_it_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """Otherwise the scrape fails, and the sources that answer are lost as well."""
     set_there = seconds_in(DEPLOY / path, r"scrape_?[tT]imeout: (\d+)s")
 
-    for variables in DEPLOYED.values():
-        load(monkeypatch, variables)
-        assert settings.load_exporter().exporter.timeout < min(set_there, default=SCRAPE_TIMEOUT)
+    load(monkeypatch, compose_variables())
+    assert settings.load_exporter().exporter.timeout < min(set_there, default=SCRAPE_TIMEOUT)
 
 
 def test_every_variable_is_a_setting_when_a_manifest_sets_it() -> None:
     """A misspelt variable would be ignored silently."""
-    files = [*DEPLOY.glob("k8s/**/*.yaml"), DEPLOY / "compose.yaml"]
-    found = {name for path in files for name in variables_set_in(path)}
+    derived = matches_in(CHART / "templates/_settings.tpl", r'"([A-Z]+_[A-Z_]+)"')
+    found = variables_set_in(DEPLOY / "compose.yaml") | derived
 
     assert found <= set(KNOWN)
-    assert "DISCORD_BOT_TOKEN" in found
+    assert {"DISCORD_BOT_TOKEN", "INDEXER_TLS_CERT"} <= found
 
 
-def test_every_setting_is_in_the_manifests_when_it_is_new() -> None:
-    """In base/indexer.env, by `make docs`; a secret in each Deployment, by reference."""
-    env = matches_in(DEPLOY / "k8s/base/indexer.env", r"^#?([A-Z][A-Z0-9_]+)=")
+def test_every_setting_is_in_the_chart_when_it_is_new() -> None:
+    """In settings.env, by `make docs`; a secret in the list of secrets."""
+    assert matches_in(CHART / "settings.env", r"^#?([A-Z][A-Z0-9_]+)=") == set(KNOWN) - SECRET
+    assert matches_in(CHART / "templates/_secrets.tpl", r"variable: ([A-Z0-9_]+)") == SECRET
 
-    assert env == set(KNOWN) - SECRET
+
+def test_the_exporter_gets_no_key_to_credentials() -> None:
+    """It reads none; every other process gets all secrets."""
+    got = {
+        name: set(re.findall(r'"([A-Z0-9_]+)"', (CHART / f"templates/{name}.yaml").read_text())) for name in PROCESSES
+    }
+
+    assert got.pop("exporter") == SECRET - {"INDEXER_CREDENTIAL_KEYS", "DISCORD_CLIENT_SECRET"}
+    assert all(names == SECRET for names in got.values())
 
 
-@pytest.mark.parametrize(
-    ("process", "unneeded"),
-    [
-        ("service", set()),
-        ("worker", set()),
-        ("refresh", set()),
-        ("exporter", {"INDEXER_CREDENTIAL_KEYS", "DISCORD_CLIENT_SECRET"}),
-    ],
-)
-def test_every_secret_is_a_reference_when_a_process_needs_it(process: str, unneeded: set[str]) -> None:
-    """Never as a value; the exporter reads no credentials, so it gets no key to them."""
-    text = (DEPLOY / "k8s" / "base" / process / "deployment.yaml").read_text()
-    referenced = set(re.findall(r"- name: ([A-Z0-9_]+)\n +valueFrom: \{secretKeyRef:", text))
+@pytest.mark.parametrize("chart", ["chart", "observability"])
+def test_a_chart_has_the_products_version(chart: str) -> None:
+    """`make release` changes all of them together."""
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
 
-    assert referenced == SECRET - unneeded
+    assert matches_in(DEPLOY / chart / "Chart.yaml", r"^(?:version|appVersion): (.+)$") == {project["version"]}
 
 
 def test_grace_periods_use_the_services_constant_when_it_changes() -> None:

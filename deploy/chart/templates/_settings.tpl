@@ -1,0 +1,47 @@
+{{/*
+The variables that all processes get, as YAML: those of settings.env that are not comments, what other values imply, and
+.Values.settings, in this order.
+*/}}
+{{- define "indexer.settings" -}}
+{{- $known := dict }}
+{{- $found := dict }}
+{{- range .Files.Lines "settings.env" }}
+{{- if regexMatch "^#?[A-Z][A-Z0-9_]*=" . }}
+{{- $pair := splitn "=" 2 . }}
+{{- $_ := set $known (trimPrefix "#" $pair._0) $pair._1 }}
+{{- if not (hasPrefix "#" .) }}{{ $_ := set $found $pair._0 $pair._1 }}{{ end }}
+{{- end }}
+{{- end }}
+{{- range $name, $_ := .Values.settings }}
+{{- if not (hasKey $known $name) }}{{ fail (printf "settings.%s is not a setting; docs/settings.md lists them, secrets come from Secrets" $name) }}{{ end }}
+{{- end }}
+{{- with .Values.bot.name }}{{ $_ := set $found "MONGODB_DATABASE" (printf "indexer_%s" (replace "-" "_" .)) }}{{ end }}
+{{- $sharing := .Values.bot.sharing }}
+{{- if gt (int $sharing) 1 }}
+{{- range $name := list "LIMITER_STOP_BULK" "LIMITER_STOP_ALL" }}
+{{- $_ := set $found $name (divf (get $known $name) $sharing | toString) }}
+{{- end }}
+{{- end }}
+{{- if .Values.callers.tls }}
+{{- $_ := set $found "INDEXER_TLS_CERT" "/etc/indexer/tls/tls.crt" }}
+{{- $_ := set $found "INDEXER_TLS_KEY" "/etc/indexer/tls/tls.key" }}
+{{- $_ := set $found "INDEXER_TLS_CLIENT_CA" "/etc/indexer/tls/ca.crt" }}
+{{- end }}
+{{- if .Values.callers.tokens }}{{ $_ := set $found "INDEXER_SERVICE_TOKENS_FILE" "/etc/indexer/tokens/tokens" }}{{ end }}
+{{- with .Values.tracing.endpoint }}{{ $_ := set $found "OTEL_EXPORTER_OTLP_ENDPOINT" . }}{{ end }}
+{{- if .Values.gateway.enabled }}{{ $_ := set $found "GATEWAY_ENABLED" "1" }}{{ end }}
+{{- if .Values.devBackends }}
+{{- $_ := set $found "DISCORD_API_BASE" "http://simulator:8080/api/v10" }}
+{{- range list "DISCORD_INSECURE" "MONGODB_INSECURE" "REDIS_INSECURE" }}{{ $_ := set $found . "1" }}{{ end }}
+{{- end }}
+{{- range $name, $value := .Values.settings }}{{ $_ := set $found $name ($value | toString) }}{{ end }}
+{{- toYaml $found }}
+{{- end }}
+
+{{/* One setting's value, its default included: (dict "root" $ "name" NAME). */}}
+{{- define "indexer.setting" -}}
+{{- $given := include "indexer.settings" .root | fromYaml }}
+{{- if hasKey $given .name }}{{ get $given .name }}
+{{- else }}{{ regexFind (printf "(?m)^#%s=.*$" .name) (.root.Files.Get "settings.env") | trimPrefix (printf "#%s=" .name) }}
+{{- end }}
+{{- end }}
