@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -74,6 +74,12 @@ class World:
         """Return whether so many guilds are fed now."""
         return await self.fed() == count
 
+    async def connected(self) -> bool:
+        """Return whether every stored session has a connection."""
+        links = {session.id: session.link for session in self.hub.sessions.values()}
+        stored = await self.shards()
+        return bool(stored) and all(links.get(shard.session) is not None for shard in stored.values())
+
     async def shards(self) -> dict[str, feed_ports.Shard]:
         """Return the stored shards."""
         return {shard.key: shard for shard in await shards.MongoShards(self.database).list()}
@@ -111,9 +117,11 @@ async def until(holds: Callable[[], Awaitable[bool]], within: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def simulated(db: store_database.Database, changes: Mapping[str, str] | None = None) -> AsyncIterator[World]:
-    """Run a simulator."""
-    chosen = options.parse([part for pair in {**SIMULATOR, **(changes or {})}.items() for part in pair])
+async def simulated(
+    db: store_database.Database, changes: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+) -> AsyncIterator[World]:
+    """Run a simulator with the options of `SIMULATOR`, changed, and with flags."""
+    chosen = options.parse([*flags, *(part for pair in {**SIMULATOR, **(changes or {})}.items() for part in pair)])
     simulator = app.make_state(chosen, clock.SystemClock())
     runner = await app.listen(app.make_application(simulator, {}), 0)
     try:

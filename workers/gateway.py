@@ -15,12 +15,12 @@ import aiohttp
 from indexing import concurrency, errors, settings, wiring
 from indexing.discord import client
 from indexing.domain import ports
-from indexing.gateway import applier, directory, fleet, shard
+from indexing.gateway import applier, comparison, directory, fleet, shard
 from indexing.messaging import queue, role_requests
 from indexing.ratelimit import identifies
 from indexing.store import fed_guilds, schema, shards
 from indexing.telemetry import gateway_metrics, logs, metric_types, metrics, tracing
-from indexing.usecases import apply_feed
+from indexing.usecases import apply_feed, apply_members, guild_lists
 from workers import health, process
 
 
@@ -42,9 +42,11 @@ async def running_gateway(config: settings.Settings, clock: ports.Clock) -> Asyn
             raise errors.StoreUnavailable("the Gateway needs the data as documents: run the migration first")
         http = await stack.enter_async_context(client.open_session(config.discord))
         environment = _environment(config, components, gateway_metrics.GatewayMetrics(registry), clock, http)
-        running = fleet.GatewayFleet(environment)
+        running = fleet.GatewayFleet(environment, _comparison(config, environment))
         await stack.enter_async_context(
-            concurrency.background_tasks(watchdog=watchdog.record_heartbeats, gateway=running.run)
+            concurrency.background_tasks(
+                watchdog=watchdog.record_heartbeats, gateway=running.run, lists=running.compare_lists
+            )
         )
         stack.push_async_callback(running.leave)
         redis_reason = components.unready_reason
@@ -80,7 +82,11 @@ def _environment(
         db, retention=config.indexing.retention, announce=components.changes.announce_guilds
     )
     stores = applier.Stores(
-        shards.MongoShards(db), apply_feed.FeedWriter(guilds, clock), clock, lease=config.gateway.lease
+        shards.MongoShards(db),
+        apply_feed.FeedWriter(guilds, clock),
+        apply_members.MemberWriter(components.dependencies.users, clock),
+        clock,
+        lease=config.gateway.lease,
     )
     return shard.Environment(
         http=http,
@@ -92,6 +98,15 @@ def _environment(
         config=config.gateway,
         token=config.discord.bot_token.get_secret_value,
         desk=lambda: role_requests.RoleDesk(components.redis),
+    )
+
+
+def _comparison(config: settings.Settings, environment: shard.Environment) -> comparison.ListComparison:
+    return comparison.ListComparison(
+        guild_lists.BotGuilds(environment.dependencies, config.indexing),
+        environment.guilds,
+        environment.metrics,
+        max_age=config.gateway.list_interval / 2,
     )
 
 

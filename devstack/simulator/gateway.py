@@ -154,6 +154,7 @@ class Connection:
         while self._hub.now() - self._beat_at < 2 * interval:  # noqa: ASYNC110 -- each beat moves the moment
             await asyncio.sleep(interval / 4)
         self._hub.violations["no_heartbeat"] += 1
+        self._hub.counts["sessions_ended"] += self._session is not None
         self.close(4009)
 
     def _receive(self, text: str | bytes) -> None:
@@ -269,6 +270,10 @@ class Connection:
                 self._hub.counts["sessions_ended"] += 1
             missed = None
         if found is None or missed is None:
+            if found is not None and found.id in self._hub.sessions:
+                # The events that were missed are no longer kept.
+                self._hub.counts["sessions_ended"] += 1
+                self._hub.end(found, 0)
             self._hub.counts["resumes_refused"] += 1
             self._send(INVALID, data=False)
             return

@@ -136,6 +136,15 @@ class Unreadable:
     guild_id: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class MemberChanged:
+    """A member's role ids, in ascending order; None for a user who left. It changes no guild."""
+
+    guild_id: int
+    user_id: int
+    roles: tuple[int, ...] | None
+
+
 Event: TypeAlias = (
     GuildCreated
     | GuildChanged

@@ -67,6 +67,12 @@ class Shards(Protocol):
     async def release(self, owned: Shard) -> None:
         """End the lease, so that another process owns the shard at once."""
 
+    async def sign_in(self, owner: str, *, now: float, until: float) -> int:
+        """Note that a process is there until then; returns how many are."""
+
+    async def sign_out(self, owner: str) -> None:
+        """Note that a process is leaving."""
+
 
 class FedGuilds(Protocol):
     """Guilds as the feed writes them: one conditional update for each. May raise errors.StoreUnavailable."""
@@ -86,6 +92,9 @@ class FedGuilds(Protocol):
 
     async def mark_removed(self, shard: Shard, present: Collection[int], now: float) -> Sequence[int]:
         """Record that our bot is no longer in the guilds of a shard that are not *present*; returns them."""
+
+    async def list_fed(self, shard: Shard) -> set[int]:
+        """Return the guilds that the shard's session feeds."""
 
     async def pick_for_audit(self, shard: Shard, now: float) -> int | None:
         """Return the guild of the shard's session whose audit is the longest ago, and note that it is audited now."""

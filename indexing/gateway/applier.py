@@ -9,12 +9,13 @@ the session is resumed: nothing is dropped.
 import asyncio
 import dataclasses
 import time
+from collections.abc import Iterable
 
 from indexing import errors
 from indexing.domain import feed, feed_ports, ports
 from indexing.gateway import link, protocol
 from indexing.telemetry import gateway_metrics, logs
-from indexing.usecases import apply_feed
+from indexing.usecases import apply_feed, apply_members
 
 MOST_QUEUED = 1_000
 MOST_BATCH = 400
@@ -50,6 +51,7 @@ class Stores:
 
     shards: feed_ports.Shards
     writer: apply_feed.FeedWriter
+    members: apply_members.MemberWriter
     clock: ports.Clock
     lease: float
 
@@ -66,6 +68,7 @@ class Applier:
         self.shard = shard
         self._shards = stores.shards
         self._writer = stores.writer
+        self._members = stores.members
         self._metrics = metrics
         self._clock = stores.clock
         self._lease = stores.lease
@@ -127,9 +130,11 @@ class Applier:
         if not self.shard.session and items:
             return
         received = [item for item in items if isinstance(item, link.Received)]
-        events = [feed.Numbered(one.seq, one.event) for one in received if one.event is not None]
+        events, members = _sorted(received)
         if events:
             self._metrics.stored.inc(await self._writer.apply(self.shard, events))
+        if members:
+            await self._store_members(members)
         proofs = [item.at for item in items if isinstance(item, protocol.Proof)]
         seq = max([self.shard.seq, *(one.seq for one in received)])
         until = self._clock() + self._lease
@@ -141,6 +146,12 @@ class Applier:
         for one in received:
             if one.event is not None:
                 self._metrics.lag.observe(now - one.at)
+
+    async def _store_members(self, events: list[feed.MemberChanged]) -> None:
+        """Store member events. Memberships know no owner of a shard, so a former one must find that out before."""
+        if not await self._shards.extend(self.shard, self._clock() + self._lease):
+            raise LeaseLost
+        self._metrics.members.inc(await self._members.apply(events))
 
     async def _change_session(self, item: protocol.Ready | SessionEnded) -> None:
         cause = item.cause if isinstance(item, SessionEnded) else "other"
@@ -165,3 +176,15 @@ class Applier:
         self.shard = began
         if isinstance(item, protocol.Ready):
             await self._writer.remove_missing(began, item.data["guild_ids"])
+
+
+def _sorted(received: Iterable[link.Received]) -> tuple[list[feed.Numbered], list[feed.MemberChanged]]:
+    """Return the events of guilds, and those of their members."""
+    events: list[feed.Numbered] = []
+    members: list[feed.MemberChanged] = []
+    for one in received:
+        if isinstance(one.event, feed.MemberChanged):
+            members.append(one.event)
+        elif one.event is not None:
+            events.append(feed.Numbered(one.seq, one.event))
+    return events, members

@@ -52,10 +52,14 @@ class Auditor:
         if differs:
             self._log.error("audit_differs", guild=guild_id)
             await self._deps.guilds.schedule_soon([guild_id], self._deps.clock())
-            if time.monotonic() - self._ended_at >= ENDED_EVERY:
-                self._ended_at = time.monotonic()
-                await self._end_session("audit")
+            await self.end_session()
         return result
+
+    async def end_session(self) -> None:
+        """End the session because of a difference, at most once an hour."""
+        if time.monotonic() - self._ended_at >= ENDED_EVERY:
+            self._ended_at = time.monotonic()
+            await self._end_session("audit")
 
     async def _differs(self, guild_id: int) -> bool | None:
         """

@@ -79,3 +79,11 @@ class Directory:
         except errors.LimiterUnavailable as problem:
             # It is held for longer than it counts.
             self._log.warning("identify_not_settled", error=str(problem))
+
+    async def give_back(self, taken: identifies.Identify) -> None:
+        """Note that the identify was not sent and will not be."""
+        self._identified -= 1
+        try:
+            await self._permits.give_back(taken)
+        except errors.LimiterUnavailable as problem:
+            self._log.warning("identify_not_given_back", error=str(problem))

@@ -106,6 +106,7 @@ _OF_GUILD = msgspec.json.Decoder(_OfGuild)
 _CHUNK = msgspec.json.Decoder(Chunk)
 _ANY = msgspec.json.Decoder()
 CHUNK = "GUILD_MEMBERS_CHUNK"
+OF_MEMBERS = ("GUILD_MEMBER_ADD", "GUILD_MEMBER_REMOVE")
 USED = frozenset(
     {
         "GUILD_CREATE",
@@ -115,6 +116,7 @@ USED = frozenset(
         "GUILD_ROLE_UPDATE",
         "GUILD_ROLE_DELETE",
         "GUILD_MEMBER_UPDATE",
+        *OF_MEMBERS,
         "CHANNEL_CREATE",
         "CHANNEL_UPDATE",
         "CHANNEL_DELETE",
@@ -163,7 +165,9 @@ def decode_chunk(data: msgspec.Raw) -> tuple[str, dict[int, tuple[int, ...] | No
     return found.nonce or "", roles
 
 
-def decode_event(name: str, data: msgspec.Raw, bot_id: int, unreadable: payloads.Unreadable) -> feed.Event | None:
+def decode_event(
+    name: str, data: msgspec.Raw, bot_id: int, unreadable: payloads.Unreadable
+) -> feed.Event | feed.MemberChanged | None:
     """
     Return the event; None for one that changes nothing here.
 
@@ -176,10 +180,15 @@ def decode_event(name: str, data: msgspec.Raw, bot_id: int, unreadable: payloads
         return _event(name, data, bot_id, unreadable)
     except (ValueError, RecursionError):
         unreadable["event"] += 1
+        if name in OF_MEMBERS:
+            # Nothing of the guild follows from it.
+            return None
         return feed.Unreadable(_guild_of(name, data))
 
 
-def _event(name: str, data: msgspec.Raw, bot_id: int, unreadable: payloads.Unreadable) -> feed.Event | None:
+def _event(
+    name: str, data: msgspec.Raw, bot_id: int, unreadable: payloads.Unreadable
+) -> feed.Event | feed.MemberChanged | None:
     if name.startswith("CHANNEL_"):
         return _channel_event(name, data, unreadable)
     if name.startswith("GUILD_ROLE_"):
@@ -187,10 +196,8 @@ def _event(name: str, data: msgspec.Raw, bot_id: int, unreadable: payloads.Unrea
         if found.role is None:
             return feed.RoleChanged(int(found.guild_id), int(found.role_id), None)
         return feed.RoleChanged(int(found.guild_id), int(found.role.id), _bits(found.role))
-    if name == "GUILD_MEMBER_UPDATE":
-        member = _MEMBER_EVENT.decode(data)
-        is_bot = int(member.user.id) == bot_id
-        return feed.BotRolesChanged(int(member.guild_id), _ids(member.roles)) if is_bot else None
+    if name.startswith("GUILD_MEMBER_"):
+        return _member_event(name, _MEMBER_EVENT.decode(data), bot_id)
     return _guild_event(name, _GUILD.decode(data), bot_id, unreadable)
 
 
@@ -205,6 +212,15 @@ def _guild_event(name: str, guild: _Guild, bot_id: int, unreadable: payloads.Unr
         return feed.GuildChanged(guild_id, guild_name, guild.icon, int(guild.owner_id), _roles(guild))
     channels = tuple(payloads.read_channels(guild.channels, guild_id, unreadable))
     return feed.GuildCreated(guild_id, guild_name, guild.icon, guild.member_count, channels, _sight(guild, bot_id))
+
+
+def _member_event(name: str, member: _MemberEvent, bot_id: int) -> feed.Event | feed.MemberChanged | None:
+    guild_id, user_id = _snowflake(member.guild_id), _snowflake(member.user.id)
+    if user_id == bot_id:
+        # Its joining and leaving are events of the guild.
+        return feed.BotRolesChanged(guild_id, _ids(member.roles)) if name == "GUILD_MEMBER_UPDATE" else None
+    left = name == "GUILD_MEMBER_REMOVE"
+    return feed.MemberChanged(guild_id, user_id, None if left else tuple(sorted(_ids(member.roles))))
 
 
 def _channel_event(name: str, data: msgspec.Raw, unreadable: payloads.Unreadable) -> feed.Event:

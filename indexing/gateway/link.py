@@ -26,7 +26,7 @@ class Received:
     """An event number, with the event if it changes something; `at` is when it arrived, in monotonic seconds."""
 
     seq: int
-    event: feed.Event | None
+    event: feed.Event | feed.MemberChanged | None
     at: float
 
 
@@ -50,11 +50,13 @@ class Outlets:
     Attributes:
         deliver: Takes events, sessions and proofs, in order; it waits while too much is queued.
         answered: Takes the nonce and the roles of an answer to op 8.
+        may_identify: Returns whether the permission to identify, which was taken before connecting, still holds.
         identified: Called when the identify was sent.
     """
 
     deliver: Callable[[Item], Awaitable[None]]
     answered: Callable[[str, dict[int, tuple[int, ...] | None]], None]
+    may_identify: Callable[[], bool]
     identified: Callable[[], Awaitable[None]]
 
 
@@ -156,8 +158,7 @@ class Link:
             elif isinstance(action, protocol.Send):
                 await self._send(action)
             elif isinstance(action, protocol.AskIdentify):
-                await self._do(self.machine.identify(time.monotonic()))
-                await self._outlets.identified()
+                await self._identify()
             elif isinstance(action, protocol.Close):
                 if self._socket is not None:
                     self._socket.close_code = action.code
@@ -171,6 +172,13 @@ class Link:
                 await self._outlets.deliver(protocol.Proof(self._at(action.at)))
             else:
                 await self._outlets.deliver(action)
+
+    async def _identify(self) -> None:
+        if not self._outlets.may_identify():
+            await self._do(self.machine.give_up("permit_expired"))
+            return
+        await self._do(self.machine.identify(time.monotonic()))
+        await self._outlets.identified()
 
     def _at(self, moment: float) -> float:
         """Return the epoch second of a moment in monotonic seconds, which no change of the clock moves."""

@@ -158,6 +158,11 @@ class Connection:
         self._asked_at: float | None = None
         self._closed = False
 
+    @property
+    def asked(self) -> bool:
+        """Whether an identify was returned to be sent."""
+        return self._asked_at is not None
+
     def on_frame(self, frame: Frame, now: float) -> list[Action]:
         """Return the actions after a frame."""
         if self._closed:
@@ -205,6 +210,10 @@ class Connection:
     def end_session(self, reason: str) -> list[Action]:
         """Return the end of the session, so that a new one is identified."""
         return [] if self._closed else self._close(After.IDENTIFY, reason, code=END_SESSION)
+
+    def give_up(self, reason: str) -> list[Action]:
+        """Return the end of the connection before anything was identified."""
+        return [] if self._closed else self._close(After.RESUME, reason)
 
     def on_closed(self, code: int | None) -> After:
         """Return what to do after Discord, or the network, closed the connection."""

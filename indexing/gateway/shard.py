@@ -91,8 +91,17 @@ class ShardRunner:
         if self._link is not None:
             await self._link.end_session(reason)
 
+    @property
+    def shard(self) -> feed_ports.Shard:
+        """The shard as this process stored it last."""
+        return self._applier.shard
+
+    async def audit_failed(self) -> None:
+        """End the session because it lacks events, unless an audit has ended one lately."""
+        await self._auditor.end_session()
+
     async def run(self, leaving: asyncio.Event) -> None:
-        """Run until the lease is lost or the process leaves."""
+        """Run until the lease is lost or *leaving* is set."""
         storing = asyncio.create_task(self._applier.run())
         others = {
             asyncio.create_task(self._connect_forever()),
@@ -148,16 +157,23 @@ class ShardRunner:
         shard_id, count = self._applier.shard.number
         identity = protocol.Identity(self._env.token(), self._intents, shard_id, count)
         session, permit = self._reconnects.session, None
+        url = await self._address(session)
         if session is None:
             permit = await self._env.directory.permit_identify(shard_id)
-        url = await self._address(session)
         machine = protocol.Connection(identity, session, time.monotonic(), RANDOM)
-        outlets = link.Outlets(self._deliver, self._roles.on_answer, self._identified(permit))
+        outlets = link.Outlets(
+            self._deliver,
+            self._roles.on_answer,
+            may_identify=lambda: permit is not None and permit.is_valid,
+            identified=self._identified(permit),
+        )
         self._link = link.Link(machine, outlets, self._env.metrics, self._env.stores.clock, self._applier.shard.bot_id)
         try:
             return await self._link.run(self._env.http, url), machine
         finally:
             self._link = None
+            if permit is not None and not machine.asked:
+                await self._env.directory.give_back(permit)
 
     def _identified(self, permit: identifies.Identify | None) -> Callable[[], Awaitable[None]]:
         async def settle() -> None:

@@ -34,6 +34,9 @@ class GatewaySettings(fields.Group):
     audit_wait: float = pydantic.Field(default=10.0, ge=0)
     """Seconds for which a difference must last before the audit believes it: events may be under way."""
 
+    list_interval: float = pydantic.Field(default=3_600.0, ge=0)
+    """Seconds between two comparisons with the bot's guild list, one call for each 200 guilds; 0 makes none."""
+
     identify_reserve: float = pydantic.Field(default=0.2, ge=0, lt=1)
     """Share of the day's identifies that is never used. Beyond the last one, Discord resets the bot's token
     (developers/events/gateway.mdx, read 2026-08-06), so a fleet that crashes in a loop must stop before."""

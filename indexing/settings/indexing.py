@@ -80,6 +80,10 @@ class IndexingSettings(fields.Group):
     That is one call for each such guild. A revoked role is noticed after this time at the latest.
     A forced job reads the roles at once."""
 
+    fed_roles_max_age: float = pydantic.Field(default=900.0, ge=0)
+    """The same for guilds that Discord's Gateway feeds (GATEWAY_ENABLED): role ids are read again over the Gateway, at
+    no call. When it does not answer, known ones are kept until INDEXING_ROLES_MAX_AGE."""
+
     roles_hard_age: float = pydantic.Field(default=7 * 86_400.0, ge=0, validate_default=True)
     """Seconds after which a user's permissions are no longer trusted. Must not be below INDEXING_ROLES_MAX_AGE.
     Role ids: channels that depend on a role are hidden until the roles are read.

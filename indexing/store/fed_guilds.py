@@ -145,6 +145,12 @@ class MongoFedGuilds:
         self._announce(missing)
         return missing
 
+    async def list_fed(self, shard: feed_ports.Shard) -> set[int]:
+        """Return the guilds that the shard's session feeds."""
+        fed = {"shard": shard.key, "session": shard.session, "live": True}
+        with database.translated():
+            return {row["_id"] for row in await self._guilds.find(fed, {"_id": 1}).to_list(None)}
+
     async def pick_for_audit(self, shard: feed_ports.Shard, now: float) -> int | None:
         """Return the guild of the shard's session whose audit is the longest ago, and note that it is audited now."""
         fed = {"shard": shard.key, "session": shard.session, "live": True}

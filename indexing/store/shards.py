@@ -1,6 +1,8 @@
 """
 Shards of the Gateway in MongoDB, one document each: lease, session, and up to when the session is stored.
 
+Processes are in `feeders`, `{_id: owner, until}`, so that each knows its share of the shards.
+
 `{_id: "3/16", owner, epoch, lease_until, session, url, seq, synced_at, past: [[session, synced_at], …], since, gaps}`
 
 A guild's document names the session that feeds it. How fresh the guild is, is the session's `synced_at`, so one write
@@ -28,10 +30,11 @@ FEEDS_FOR = 150.0
 
 
 class MongoShards:
-    """Port `feed_ports.Shards`. One round trip for each method."""
+    """Port `feed_ports.Shards`. One round trip for each method, three for `sign_in`."""
 
     def __init__(self, db: database.Database) -> None:
         self._shards = db["shards"]
+        self._feeders = db["feeders"]
 
     async def add(self, keys: Collection[str]) -> None:
         """Store shards that are missing."""
@@ -85,6 +88,18 @@ class MongoShards:
     async def release(self, owned: feed_ports.Shard) -> None:
         """End the lease."""
         await self._update(owned, {"$set": {"lease_until": 0.0}})
+
+    async def sign_in(self, owner: str, *, now: float, until: float) -> int:
+        """Note that a process is there until then; returns how many are."""
+        with database.translated():
+            await self._feeders.update_one({"_id": owner}, {"$set": {"until": until}}, upsert=True)
+            await self._feeders.delete_many({"until": {"$lte": now}})
+            return int(await self._feeders.count_documents({}))
+
+    async def sign_out(self, owner: str) -> None:
+        """Note that a process is leaving."""
+        with database.translated():
+            await self._feeders.delete_one({"_id": owner})
 
     async def _update(self, owned: feed_ports.Shard, update: database.Document) -> bool:
         wanted = {"_id": owned.key, "epoch": owned.epoch, "owner": owned.owner}

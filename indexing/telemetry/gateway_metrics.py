@@ -16,6 +16,9 @@ class GatewayMetrics(metric_types.Group):
             "indexer_gateway_events_total", "Events received, by name.", metric_types.GATEWAY_EVENT
         )
         self.stored = self._counter("indexer_gateway_guilds_stored_total", "Guilds written because of events.")
+        self.members = self._counter(
+            "indexer_gateway_memberships_stored_total", "Memberships written because of member events."
+        )
         self.lag = self._histogram(
             "indexer_gateway_event_lag_seconds", "From receiving an event to its storage.", buckets=LAG_BUCKETS
         )
@@ -34,7 +37,8 @@ class GatewayMetrics(metric_types.Group):
         )
         self.audits = self._counter(
             "indexer_gateway_audits_total",
-            "Guilds compared with Discord's HTTP API, by result; unknown: it could not be read.",
+            "Guilds, and shards with the bot's guild list, compared with Discord's HTTP API, by result; missing: listed"
+            " guilds are not fed; unknown: it could not be read.",
             metric_types.AUDIT,
         )
         self.roles = self._counter(

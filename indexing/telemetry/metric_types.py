@@ -158,7 +158,7 @@ GATEWAY_EVENT = Label(
     (
         *("GUILD_CREATE", "GUILD_UPDATE", "GUILD_DELETE", "GUILD_ROLE_CREATE", "GUILD_ROLE_UPDATE"),
         *("GUILD_ROLE_DELETE", "GUILD_MEMBER_UPDATE", "CHANNEL_CREATE", "CHANNEL_UPDATE", "CHANNEL_DELETE"),
-        *("GUILD_MEMBERS_CHUNK", "other"),
+        *("GUILD_MEMBERS_CHUNK", "GUILD_MEMBER_ADD", "GUILD_MEMBER_REMOVE", "other"),
     ),
 )
 GATEWAY_SESSION = Label("how", ("identified", "resumed", "refused"))
@@ -167,11 +167,12 @@ GATEWAY_CLOSE = Label(
     "reason",
     (
         *("reconnect", "invalid_session", "no_ack", "no_hello", "not_attached", "audit", "unreadable", "lost"),
+        "permit_expired",
         *("4000", "4001", "4002", "4003", "4004", "4005", "4007", "4008", "4009", "4010", "4011", "4012", "4013"),
         *("4014", "other"),
     ),
 )
-AUDIT = Label("result", ("same", "differs", "unknown"))
+AUDIT = Label("result", ("same", "differs", "missing", "unknown"))
 ROLE_REQUEST = Label("result", ("answered", "not_member", "unanswered", "not_sent"))
 JOB_STATE = Label("state", ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS", "FAILED", "CANCELLED"))
 GUILD_TASK_STATE = Label("state", ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELLED"))

@@ -134,25 +134,37 @@ class GuildStep:
             attempts=0,
             retry_at=0.0,
         )
-        age = now - work.job.created_at if work.job.force else self._config.roles_max_age
-        fresh = freshness.roles_are_fresh(work.membership, now=now, max_age=age)
-        if not fresh and permissions.needs_roles(work.membership, channels):
+        age = self._config.roles_max_age
+        if self._is_fed(work):
+            age = min(age, self._config.fed_roles_max_age)
+        if not self._roles_are_fresh(work, now, age) and permissions.needs_roles(work.membership, channels):
             return dataclasses.replace(task, state=model.TaskState.RUNNING, step=model.Step.ROLES)
         return _ended(task, model.TaskState.SUCCEEDED)
+
+    def _is_fed(self, work: TaskContext) -> bool:
+        """Return whether role ids of the guild can be asked for over the Gateway."""
+        return self._deps.fed_roles is not None and bool(work.guild.fed_by)
+
+    @staticmethod
+    def _roles_are_fresh(work: TaskContext, now: float, max_age: float) -> bool:
+        age = now - work.job.created_at if work.job.force else max_age
+        return freshness.roles_are_fresh(work.membership, now=now, max_age=age)
 
     async def _roles(self, work: TaskContext, purpose: ports.Purpose) -> model.GuildTask:
         member = work.membership
         asked_at = self._deps.clock()
         try:
-            roles = await self._fetch_roles(work, purpose)
-        except errors.Gone as gone:
-            if gone.code != errors.UNKNOWN_MEMBER:
+            roles = await self._fetch_fed_roles(work)
+            if roles is None:
+                if member.role_ids is not None and self._roles_are_fresh(work, asked_at, self._config.roles_max_age):
+                    return await self._count_with_roles(work, member, member.role_ids)
+                roles = await self._fetch_roles(work, purpose)
+        except (errors.NoAccess, errors.Gone) as refusal:
+            if refusal.code != errors.UNKNOWN_MEMBER:
                 return _ended(work.task, model.TaskState.SUCCEEDED, reasons.ROLES_UNKNOWN)
             if not await self._deps.users.mark_left(member):
                 return await self._from_stored(work)
             return _left(work.task)
-        except errors.NoAccess:
-            return _ended(work.task, model.TaskState.SUCCEEDED, reasons.ROLES_UNKNOWN)
         if not await self._deps.users.store_roles(member, roles, asked_at):
             return await self._from_stored(work)
         return await self._count_with_roles(work, member, roles)
@@ -176,18 +188,16 @@ class GuildStep:
             count = len(permissions.visible_channels(member, await self._reader.channels(guild), roles))
         return _ended(dataclasses.replace(work.task, channel_count=count), model.TaskState.SUCCEEDED)
 
-    async def _fetch_roles(self, work: TaskContext, purpose: ports.Purpose) -> tuple[int, ...]:
-        """
-        Fetch the user's role ids: over the Gateway if it feeds the guild, which takes no permit.
+    async def _fetch_fed_roles(self, work: TaskContext) -> tuple[int, ...] | None:
+        """Fetch the user's role ids over the Gateway, without a permit; None when it does not answer in time."""
+        if self._deps.fed_roles is None or not work.guild.fed_by:
+            return None
+        member = work.membership
+        return await self._deps.fed_roles.fetch(work.guild.fed_by, member.guild_id, member.user_id)
 
-        Otherwise, and when it does not answer in time, with the user's own token, and with the bot's when that one is
-        not permitted to.
-        """
+    async def _fetch_roles(self, work: TaskContext, purpose: ports.Purpose) -> tuple[int, ...]:
+        """Fetch the user's role ids by REST: with their own token, and with the bot's if that one is not permitted."""
         user_id, guild_id = work.membership.user_id, work.membership.guild_id
-        if self._deps.fed_roles is not None and work.guild.fed_by:
-            roles = await self._deps.fed_roles.fetch(work.guild.fed_by, guild_id, user_id)
-            if roles is not None:
-                return roles
         fetch = self._deps.discord.member_roles
         try:
             return await fetch(user_id, guild_id, work.credential, purpose)

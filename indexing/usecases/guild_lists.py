@@ -8,6 +8,7 @@ before it is trusted, because Discord sometimes answers with a part.
 
 import asyncio
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -206,9 +207,13 @@ class BotGuilds:
         self._refreshing: asyncio.Task[frozenset[int]] | None = None
         self._log = logs.get(__name__)
 
-    async def get(self, purpose: ports.Purpose) -> frozenset[int] | None:
+    async def get(self, purpose: ports.Purpose, *, max_age: float = math.inf) -> frozenset[int] | None:
         """
         Return the guilds that have our bot; one process of the fleet fetches them when the cache is lost or old.
+
+        Args:
+            purpose: Why they are asked for.
+            max_age: Seconds after which the cache is old, if that is less than `bot_guilds_age`.
 
         Returns:
             The new set if the listing takes less than `REFRESH_WAIT`, else the cached one, however old; None when
@@ -219,7 +224,7 @@ class BotGuilds:
             And the errors of `ports.Discord`, when nothing is cached.
         """
         cached = await self._deps.bot_guilds.load()
-        if cached is not None and self._deps.clock() - cached[1] < self._config.bot_guilds_age:
+        if cached is not None and self._deps.clock() - cached[1] < min(max_age, self._config.bot_guilds_age):
             return cached[0]
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = concurrency.spawn_shared(self._refresh(cached, purpose))

@@ -14,6 +14,8 @@ from matplotlib import pyplot
 
 CALLS, ROLES, STALE, FIRST, FIVE, DRAIN = 13.0, 5.0, 0.06, 15.0, 3.0, 0.03
 """The promises: calls per user and day, stale share, seconds, and share above the minimum."""
+FED = {"channels": (7.7, 0.005), "channels and roles": (3.2, 0.001)}
+"""The promises with the feed: calls for lists, channels and roles per user and day, and stale share."""
 
 INTRODUCTION = """\
 `make bench-economy` simulates with stores, Discord and clock in memory. The week runs the real rules, guild lists,
@@ -24,6 +26,10 @@ WEEK = """\
 Calls are per user and day, including the cold start of the first day.
 Stale: what was served differed from the truth at that moment, in the guild's structure or in the user's roles.
 Naive: fetch every guild of every user at every visit."""
+FED_WEEK = """\
+The same with the feed from the Gateway ([gateway.md](../gateway.md)), as if every event arrived at once and no session
+was lost. Roles are read by REST, or over the Gateway, which is no call.
+Audits are calls as well: one guild of each shard every `GATEWAY_AUDIT_INTERVAL` seconds, whatever users do."""
 RUSH = """\
 Seconds of simulated time; every answer takes 0.1 s.
 With *known* lists only guilds are fetched.
@@ -44,8 +50,8 @@ class Promise:
     kept: bool
 
 
-def promises(largest: week.Week, known: rush.Rush) -> list[Promise]:
-    """Return all promises with the results of the largest week and the rush with known lists."""
+def promises(largest: week.Week, known: rush.Rush, fed_weeks: Iterable[week.Week]) -> list[Promise]:
+    """Return all promises with the results of the largest week, of the weeks with the feed, and of the rush."""
     calls = largest.lists + largest.channels
     return [
         Promise("calls for lists and channels, per user and day", f"{CALLS:g}", f"{calls:.2f}", calls <= CALLS),
@@ -70,26 +76,47 @@ def promises(largest: week.Week, known: rush.Rush) -> list[Promise]:
             f"{known.drain_over_least:.2%}",
             known.drain_over_least <= DRAIN,
         ),
+        *(promise for each in fed_weeks for promise in _fed_promises(each)),
     ]
 
 
-def write(folder: pathlib.Path, weeks: Sequence[week.Week], rushes: Sequence[rush.Rush]) -> list[Promise]:
+def _fed_promises(fed: week.Week) -> list[Promise]:
+    (most, stale), calls = FED[fed.feed], fed.lists + fed.channels + fed.roles
+    return [
+        Promise(f"calls per user and day, {fed.feed} fed", f"{most:g}", f"{calls:.2f}", calls <= most),
+        Promise(f"stale reads, {fed.feed} fed", f"{stale:.1%}", f"{fed.stale:.2%}", fed.stale <= stale),
+        Promise(f"calls answered 403, {fed.feed} fed", "0", f"{fed.refused}", fed.refused == 0),
+    ]
+
+
+def write(
+    folder: pathlib.Path,
+    weeks: Sequence[week.Week],
+    fed_weeks: Sequence[week.Week],
+    rushes: Sequence[rush.Rush],
+) -> list[Promise]:
     """Write all files into *folder*; returns the promises."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = promises(weeks[-1], next(one for one in rushes if one.lists_are_known))
+    found = promises(weeks[-1], next(one for one in rushes if one.lists_are_known), fed_weeks)
     data = {
         "promises": [dataclasses.asdict(each) for each in found],
         "world": dataclasses.asdict(world.WorldSpec(users=weeks[-1].users)),
         "weeks": [dataclasses.asdict(each) for each in weeks],
+        "fed_weeks": [dataclasses.asdict(each) for each in fed_weeks],
         "rushes": [dataclasses.asdict(each) for each in rushes],
     }
     (folder / "economy.json").write_text(json.dumps(data, indent=2) + "\n")
-    (folder / "economy.md").write_text(page(found, weeks, rushes))
+    (folder / "economy.md").write_text(page(found, weeks, fed_weeks, rushes))
     plot(folder / "economy.png", weeks)
     return found
 
 
-def page(found: Iterable[Promise], weeks: Sequence[week.Week], rushes: Sequence[rush.Rush]) -> str:
+def page(
+    found: Iterable[Promise],
+    weeks: Sequence[week.Week],
+    fed_weeks: Sequence[week.Week],
+    rushes: Sequence[rush.Rush],
+) -> str:
     """Return the page."""
     lines = [
         "# Calls to Discord",
@@ -108,6 +135,12 @@ def page(found: Iterable[Promise], weeks: Sequence[week.Week], rushes: Sequence[
         *_week_table(weeks),
         "",
         "![Calls per user and day](economy.png)",
+        "",
+        "## A week with the feed",
+        "",
+        FED_WEEK,
+        "",
+        *_fed_table(fed_weeks),
         "",
         "## 500 users at once",
         "",
@@ -145,6 +178,38 @@ def _week_table(weeks: Sequence[week.Week]) -> list[str]:
                 f"{w.refused}",
                 f"{w.naive:.1f}",
                 f"{w.naive_refused:.1f}",
+            )
+            for w in weeks
+        ],
+    )
+
+
+def _fed_table(weeks: Sequence[week.Week]) -> list[str]:
+    return _table(
+        (
+            "users",
+            "fed",
+            "lists",
+            "channels",
+            "roles",
+            "all",
+            "role requests over the Gateway",
+            "stale",
+            "403",
+            "audits",
+        ),
+        [
+            (
+                f"{w.users:,}",
+                w.feed,
+                f"{w.lists:.2f}",
+                f"{w.channels:.2f}",
+                f"{w.roles:.2f}",
+                f"{w.lists + w.channels + w.roles:.2f}",
+                f"{w.over_gateway:.1f}",
+                f"{w.stale:.2%}",
+                f"{w.refused}",
+                f"{w.audits:.2f}",
             )
             for w in weeks
         ],

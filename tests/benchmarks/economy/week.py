@@ -23,6 +23,7 @@ from indexing.usecases import (
     read_channels,
 )
 from tests import clockwork, fake_backend, fakes, pairs, values
+from tests.benchmarks.economy import fed
 from tests.benchmarks.economy import world as worlds_
 
 TICK = 60.0
@@ -37,7 +38,10 @@ class Week:
 
     Attributes:
         distinct: Guilds with the bot that have a user.
+        feed: What the Gateway feeds.
         lists, channels, roles: Calls per user and day; `lists` includes the pages of the bot's own list.
+        audits: Calls per user and day that compare fed guilds; they are not simulated.
+        over_gateway: Role requests over the Gateway per user and day; these are no calls.
         in_visits, in_schedule: The calls for channels by visits and by the refresher.
         stale: Share of reads that differed from the truth, in structure or in the user's roles.
         refused: Calls answered 403.
@@ -47,11 +51,14 @@ class Week:
     """
 
     users: int
+    feed: str
     distinct: int
     reads: int
     lists: float
     channels: float
     roles: float
+    audits: float
+    over_gateway: float
     in_visits: float
     in_schedule: float
     stale: float
@@ -120,14 +127,19 @@ class TrueDiscord:
 class _WeekSimulation:
     """One week."""
 
-    def __init__(self, spec: worlds_.WorldSpec) -> None:
+    def __init__(self, spec: worlds_.WorldSpec, feed: fed.Feed) -> None:
         self.world = worlds_.World(spec)
+        self.feed = feed
         self.clock = clockwork.ManualClock()
         self.discord = TrueDiscord(self.world, self.clock)
         self.rules = settings.IndexingSettings(refresh_interval=TICK)
         self.reads = self.stale = self.stale_structure = self.naive = self.naive_refused = 0
         users = fakes.MemoryUsers()
         guilds, jobs = fakes.MemoryGuilds(users), fakes.MemoryJobs()
+        fed_roles = None
+        if feed is not fed.Feed.NONE:
+            guilds = fed.FedGuilds(users, self.world, self.clock)
+            fed_roles = fed.FedRoles(self.world, self.discord.calls, answers=feed is fed.Feed.ROLES)
         self.ports = ports.Dependencies(
             discord=self.discord,
             oauth=pairs.FakeOAuth(),
@@ -141,6 +153,7 @@ class _WeekSimulation:
             bot_guilds=fakes.MemoryBotGuilds(),
             user_data=fakes.MemoryUserData(users, guilds, jobs, fakes.MemoryIdempotencyStore(users)),
             clock=self.clock,
+            fed_roles=fed_roles,
         )
         seen = metrics.Metrics(registry.CollectorRegistry()).indexing
         self.lists = guild_lists.GuildLists(self.ports, self.rules)
@@ -153,6 +166,8 @@ class _WeekSimulation:
     async def run(self) -> None:
         """Simulate the week."""
         spec = self.world.spec
+        for user in self.world.lists:
+            await self.ports.users.put_credential(user, values.credential())
         end = spec.days * worlds_.DAY
         visits = sorted(
             (at, user)
@@ -209,13 +224,17 @@ class _WeekSimulation:
         """Return the results."""
         spec, calls = self.world.spec, self.discord.calls
         days = spec.users * spec.days
+        audits = 0.0 if self.feed is fed.Feed.NONE else fed.audits_per_day(len(self.world.guilds)) / spec.users
         return Week(
             users=spec.users,
+            feed=self.feed.value,
             distinct=len(self.world.guilds),
             reads=self.reads,
             lists=calls["lists"] / days,
             channels=calls["channels"] / days,
             roles=calls["roles"] / days,
+            audits=audits,
+            over_gateway=calls["op 8"] / days,
             in_visits=calls["interactive"] / days,
             in_schedule=calls["refresh"] / days,
             stale=self.stale / self.reads,
@@ -231,9 +250,9 @@ async def _nobody() -> None:
     """Ignore the start of a fetch."""
 
 
-def simulate_week(spec: worlds_.WorldSpec) -> Week:
+def simulate_week(spec: worlds_.WorldSpec, feed: fed.Feed = fed.Feed.NONE) -> Week:
     """Simulate a week and return its cost; equal specs give equal results."""
     freshness.RANDOM.seed(spec.seed)
-    week = _WeekSimulation(spec)
+    week = _WeekSimulation(spec, feed)
     asyncio.run(week.run())
     return week.week()

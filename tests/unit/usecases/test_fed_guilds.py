@@ -157,3 +157,31 @@ async def test_no_guild_is_checked_for_our_bot_when_the_gateway_follows_its_shar
 
     assert {task.guild_id: task.reason for task in started.tasks}[500] == "BOT_NOT_INSTALLED"
     assert {call.what for call in backend.discord.calls} == {"list", "installs"}
+
+
+async def test_roles_are_asked_again_over_the_gateway_when_they_are_an_hour_old(
+    backend: fake_backend.FakeBackend, roles: Roles
+) -> None:
+    """At no call: roles that are read by REST are asked again after two days only."""
+    await start(backend)
+    backend.clock.elapsed += 4_000.0
+    roles.asked.clear()
+
+    await start(backend)
+
+    assert sorted(roles.asked) == GUILDS
+    assert [call.what for call in backend.discord.calls].count("list") == 2
+
+
+async def test_known_roles_are_kept_when_the_gateway_does_not_answer_an_hour_later(
+    backend: fake_backend.FakeBackend, roles: Roles
+) -> None:
+    """Without the Gateway they would not be asked again yet, so no call replaces its answer."""
+    await start(backend)
+    backend.clock.elapsed += 4_000.0
+    roles.answer = None
+
+    started = await start(backend)
+
+    assert [task.channel_count for task in started.tasks] == [2] * len(GUILDS)
+    assert {call.what for call in backend.discord.calls} == {"list", "installs"}
