@@ -84,6 +84,16 @@ class World:
         """Return the stored shards."""
         return {shard.key: shard for shard in await shards.MongoShards(self.database).list()}
 
+    async def all_live(self, within: float) -> None:
+        """Wait until the sessions of now feed every guild; cheaper than `all_fed` for many."""
+
+        async def live() -> bool:
+            sessions = list(self.hub.sessions)
+            fed = {"live": True, "session": {"$in": sessions}}
+            return bool(await self.database["guilds"].count_documents(fed) == len(self.guild_ids))
+
+        await until(live, within, every=0.2)
+
     async def settled(self, within: float = 10.0) -> None:
         """Wait until everything stored equals the world."""
 
@@ -109,11 +119,11 @@ class World:
         await until(unfed, within)
 
 
-async def until(holds: Callable[[], Awaitable[bool]], within: float) -> None:
-    """Wait until something holds."""
+async def until(holds: Callable[[], Awaitable[bool]], within: float, every: float = 0.02) -> None:
+    """Wait until something holds, asking *every* so many seconds."""
     async with asyncio.timeout(within):
         while not await holds():  # noqa: ASYNC110 -- what is stored has no event
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(every)
 
 
 @contextlib.asynccontextmanager

@@ -90,6 +90,13 @@ CALLS = Row(
             "IndexerUpdateLagBurnFast",
         ),
         Panel(
+            "Lag of WatchIndex",
+            "From the announcement of a change to its message; a slow reader's own time counts as well.",
+            "s",
+            quantiles("indexer_watch_index_lag_seconds", shares=(0.5, 0.99)),
+            "IndexerWatchIndexLag",
+        ),
+        Panel(
             "Certificate, time left",
             "Until the service's certificate ends; infinite without TLS.",
             "s",

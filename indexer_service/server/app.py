@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import prometheus_client
@@ -14,7 +14,7 @@ from indexer_service import interceptors
 from indexer_service.api import convert, page_tokens, servicer, streams
 from indexer_service.server import grpc_server, tls
 from indexing import concurrency, settings, wiring
-from indexing.messaging import queue
+from indexing.messaging import events, queue
 from indexing.telemetry import logs, metric_types, metrics, web
 from indexing.usecases import (
     browse,
@@ -74,7 +74,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
             memberships.Memberships(components.dependencies).load,
         )
         slots = streams.StreamSlots(config.service, components.clock)
-        use_cases = _make_use_cases(config, components, starter, components.clock)
+        use_cases = _make_use_cases(config, components, starter, service_metrics)
         notifier = use_cases.watch_index.notifier
         tokens = page_tokens.PageTokens(config.secrets.keys_for("page tokens"))
         api = servicer.Servicer(use_cases, components.dependencies.users, tokens, slots)
@@ -87,7 +87,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
                 events=components.events.relay_updates,
                 bot_guilds=lambda: concurrency.repeat_every(pause, keep_fresh),
                 views=lambda: concurrency.repeat_every(WRITE_VIEWS_INTERVAL, api.write_views),
-                changes=lambda: components.changes.relay(notifier.notify),
+                changes=lambda: _relay_changes(components, notifier),
                 versions=lambda: concurrency.repeat_every(change_notifier.POLL_INTERVAL, notifier.poll),
             )
         )
@@ -109,6 +109,12 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         )
         await stop.wait()
         log.info("stopping")
+
+
+async def _relay_changes(components: wiring.Components, notifier: change_notifier.ChangeNotifier) -> None:
+    await components.changes.relay(
+        lambda guilds, users, position: notifier.notify(guilds, users, events.lag(position, components.clock()))
+    )
 
 
 async def _unless_stopped(
@@ -149,7 +155,7 @@ def _make_use_cases(
     config: settings.Settings,
     components: wiring.Components,
     starter: start_job.StartJob,
-    clock: Callable[[], float],
+    service_metrics: metrics.ServiceMetrics,
 ) -> servicer.UseCases:
     browser = browse.Browse(
         components.dependencies,
@@ -168,6 +174,7 @@ def _make_use_cases(
             browser.cache,
             encode_guild=convert.watched_guild,
             monotonic=time.monotonic,
+            observe_lag=service_metrics.watch_index_lag.observe,
         ),
         control=(controls := control_job.JobControl(components.dependencies, config.indexing)),
         consent=control_credential.CredentialControl(
@@ -176,7 +183,7 @@ def _make_use_cases(
         erase=erase_user.EraseUser(components.dependencies, controls, components.limiter),
         limits=components.limiter,
         events=components.events,
-        clock=clock,
+        clock=components.clock,
     )
 
 

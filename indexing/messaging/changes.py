@@ -30,8 +30,8 @@ BLOCK_MS = 5_000
 RETRY_DELAY = 1.0
 FIRST = b"0-0"
 
-Listener = Callable[[Collection[int], Collection[int]], None]
-"""Called with guild ids and user ids."""
+Listener = Callable[[Collection[int], Collection[int], bytes], None]
+"""Called with guild ids, user ids, and the announcement's position, which has its time (`events.lag`)."""
 
 
 class RedisChanges:
@@ -94,8 +94,8 @@ class RedisChanges:
                 await asyncio.sleep(RETRY_DELAY)
                 continue
             for _, entries in events.read_entries(reply):
-                for position, fields in entries:  # noqa: B007 -- the last one is where the next read begins
-                    listener(_ids(fields.get(b"g", b"")), _ids(fields.get(b"u", b"")))
+                for position, fields in entries:
+                    listener(_ids(fields.get(b"g", b"")), _ids(fields.get(b"u", b"")), position)
 
     async def _last_position(self) -> bytes:
         last: Any = await self._blocking_client.xrevrange(KEY, count=1)

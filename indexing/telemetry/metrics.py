@@ -303,6 +303,11 @@ class ServiceMetrics(metric_types.Group):
             first=known,
         )
         self.streams = self._gauge("indexer_streams_open", "WatchProgress and WatchIndex streams open in this process.")
+        self.watch_index_lag = self._histogram(
+            "indexer_watch_index_lag_seconds",
+            "From the announcement of a change to its message on a WatchIndex stream.",
+            buckets=WAIT_BUCKETS,
+        )
         self.authentication_required = self._gauge(
             "indexer_authentication_required",
             "1 when callers must present a service token over TLS; 0 when at most the network restricts them.",

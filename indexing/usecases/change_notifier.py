@@ -24,20 +24,28 @@ QUERY_PAUSE = 0.05
 
 
 class Pending:
-    """What changed for one stream since it last looked."""
+    """
+    What changed for one stream since it last looked.
 
-    __slots__ = ("_future", "_released", "guild_ids", "user_changed", "user_id", "watched")
+    Attributes:
+        since: When the oldest of it was announced, in monotonic seconds; None when nothing was.
+    """
+
+    __slots__ = ("_future", "_released", "guild_ids", "since", "user_changed", "user_id", "watched")
 
     def __init__(self, user_id: int) -> None:
         self.user_id = user_id
         self.user_changed = True
         self.guild_ids: set[int] = set()
         self.watched: frozenset[int] = frozenset()
+        self.since: float | None = None
         self._released = False
         self._future: asyncio.Future[None] | None = None
 
-    def add(self, guild_ids: Collection[int] = (), *, user: bool = False) -> None:
-        """Note changes and end the current wait."""
+    def add(self, guild_ids: Collection[int] = (), *, user: bool = False, at: float) -> None:
+        """Note changes that were announced at a moment, in monotonic seconds, and end the current wait."""
+        if self.since is None:
+            self.since = at
         self.guild_ids.update(guild_ids)
         self.user_changed = self.user_changed or user
         self.wake()
@@ -45,6 +53,13 @@ class Pending:
     def take(self, most: int) -> set[int]:
         """Remove and return up to *most* guilds."""
         return {self.guild_ids.pop() for _ in range(min(most, len(self.guild_ids)))}
+
+    def take_since(self) -> float | None:
+        """Return when the oldest change was announced that was noted and not taken; None for a first read."""
+        since = self.since
+        if not self.guild_ids:
+            self.since = None
+        return since
 
     def wake(self) -> None:
         """End the current wait."""
@@ -79,7 +94,14 @@ class ChangeNotifier:
             new version, but channels that were too old are shown again.
     """
 
-    def __init__(self, users: ports.Users, guilds: ports.Guilds, is_current: Callable[[float | None], bool]) -> None:
+    def __init__(
+        self,
+        users: ports.Users,
+        guilds: ports.Guilds,
+        is_current: Callable[[float | None], bool],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._monotonic = monotonic
         self._users = users
         self._guilds = guilds
         self._is_current = is_current
@@ -111,14 +133,15 @@ class ChangeNotifier:
             _discard(self._by_guild, guild_id, pending)
         pending.watched = wanted
 
-    def notify(self, guild_ids: Collection[int], user_ids: Collection[int]) -> None:
-        """Note changes for the streams that they concern."""
+    def notify(self, guild_ids: Collection[int], user_ids: Collection[int], age: float = 0.0) -> None:
+        """Note changes that were announced *age* seconds ago, for the streams that they concern."""
+        at = self._monotonic() - age
         for guild_id in guild_ids:
             for pending in self._by_guild.get(guild_id, ()):
-                pending.add((guild_id,))
+                pending.add((guild_id,), at=at)
         for user_id in user_ids:
             for pending in self._by_user.get(user_id, ()):
-                pending.add(user=True)
+                pending.add(user=True, at=at)
 
     def wake_all(self) -> None:
         """End the waits of all streams, also of those that open later: the process leaves."""

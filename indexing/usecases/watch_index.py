@@ -81,9 +81,10 @@ class IndexWatcher:
         cache: The process's cache; its channels are encoded as bytes.
         encode_guild: Encodes a guild, without what changes with time alone (position, age).
         monotonic: Returns monotonic seconds.
+        observe_lag: Called with the seconds from the announcement of a change to its message.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what streams stand on
         self,
         deps: ports.Dependencies,
         config: settings.IndexingSettings,
@@ -91,13 +92,18 @@ class IndexWatcher:
         *,
         encode_guild: Callable[[guild_views.GuildView], bytes],
         monotonic: Callable[[], float],
+        observe_lag: Callable[[float], None] = lambda _: None,
     ) -> None:
+        self._observe_lag = observe_lag
         self._clock = deps.clock
         self._cache = cache
         self._monotonic = monotonic
         self._rules = sent_index.IndexRules(config, encode_guild)
         self.notifier = change_notifier.ChangeNotifier(
-            deps.users, deps.guilds, lambda fetched_at: self._rules.trust.trusts_fetch(fetched_at, self._clock())
+            deps.users,
+            deps.guilds,
+            lambda fetched_at: self._rules.trust.trusts_fetch(fetched_at, self._clock()),
+            monotonic,
         )
 
     async def watch(self, user_id: int, options: WatchOptions) -> AsyncGenerator[tuple[Message, Position | None], None]:
@@ -119,6 +125,8 @@ class IndexWatcher:
             while True:
                 at, read_at = self._clock(), self._monotonic()
                 async for change in reader.changes(options.disconnect_reason):
+                    if reader.since is not None:
+                        self._observe_lag(max(0.0, self._monotonic() - reader.since))
                     yield change, sent.position() if caught_up or options.after is not None else None
                 if reason := options.disconnect_reason():
                     yield Disconnecting(reason), sent.position()
@@ -147,6 +155,7 @@ class _Reader:
 
     Attributes:
         behind: Whether more had changed before the last read than was sent.
+        since: When the oldest change of the last read was announced, in monotonic seconds; None for a snapshot.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 -- what a stream stands on
@@ -166,6 +175,7 @@ class _Reader:
         self._monotonic = monotonic
         self._user: model.User | None = None
         self.behind = False
+        self.since: float | None = None
 
     async def changes(self, disconnect_reason: Callable[[], str]) -> AsyncGenerator[sent_index.GuildChange, None]:
         """
@@ -199,6 +209,7 @@ class _Reader:
         pending.user_changed = False
         pending.guild_ids.update(self._sent.list_expired(self._clock()))
         guild_ids = pending.take(MOST_READ)
+        self.since = pending.take_since()
         self.behind = bool(pending.guild_ids)
         user, guilds = await asyncio.gather(
             self._cache.stored_user(pending.user_id), self._cache.guilds(sorted(guild_ids))

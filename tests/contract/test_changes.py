@@ -26,7 +26,7 @@ class Heard:
         self.user_ids: set[int] = set()
         self._changed = asyncio.Event()
 
-    def listen(self, guild_ids: Collection[int], user_ids: Collection[int]) -> None:
+    def listen(self, guild_ids: Collection[int], user_ids: Collection[int], _: bytes = b"") -> None:
         """Note an announcement."""
         self.guild_ids |= set(guild_ids)
         self.user_ids |= set(user_ids)

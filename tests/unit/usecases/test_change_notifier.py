@@ -23,7 +23,9 @@ async def backend() -> fake_backend.FakeBackend:
 
 def notifier(backend: fake_backend.FakeBackend, *, current: bool = True) -> change_notifier.ChangeNotifier:
     """Return a notifier for which every fetch is recent, or none."""
-    return change_notifier.ChangeNotifier(backend.users, backend.guilds, lambda _: current)
+    return change_notifier.ChangeNotifier(
+        backend.users, backend.guilds, lambda _: current, lambda: backend.clock.elapsed
+    )
 
 
 async def test_only_the_streams_concerned_are_told_when_a_guild_or_a_user_changes(

@@ -5,7 +5,7 @@ import bisect
 import contextlib
 import dataclasses
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -63,7 +63,11 @@ class Client:
         return rows
 
 
-def process(backend: fake_backend.FakeBackend, deps: Any = None) -> watch_index.IndexWatcher:  # noqa: ANN401 -- ports, or stand-ins
+def process(
+    backend: fake_backend.FakeBackend,
+    deps: Any = None,  # noqa: ANN401 -- ports, or stand-ins
+    observe_lag: Callable[[float], None] = lambda _: None,
+) -> watch_index.IndexWatcher:
     """Return the watcher of one process, with a cache of its own."""
     deps = deps or backend.deps
 
@@ -72,7 +76,12 @@ def process(backend: fake_backend.FakeBackend, deps: Any = None) -> watch_index.
 
     cache = read_cache.ReadCache(deps, backend.config, convert.encoded_channel, monotonic)
     return watch_index.IndexWatcher(
-        deps, backend.config, cache, encode_guild=convert.watched_guild, monotonic=monotonic
+        deps,
+        backend.config,
+        cache,
+        encode_guild=convert.watched_guild,
+        monotonic=monotonic,
+        observe_lag=observe_lag,
     )
 
 
@@ -297,6 +306,31 @@ async def test_only_the_difference_is_sent_when_a_channel_changes(backend: fake_
     assert (removed.channels, removed.removed_channels) == ((), (11,))
     assert removed.guild is not None
     assert pb.Guild.FromString(removed.guild).channel_count == 1
+
+
+async def test_the_lag_is_counted_from_the_announcement_when_a_change_is_sent(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """
+    Of the oldest change that a message has; a snapshot, and a change that shows nothing, have none. Two reads of a stream
+    are 0.1 s apart.
+    """
+    lags: list[float] = []
+    watcher, client = process(backend, observe_lag=lags.append), Client()
+    await store_channels(backend, 10, [values.channel(11, 10)])
+    async with streaming(watcher) as stream:
+        await until_bookmark(stream, client)
+        await asyncio.sleep(1.0)
+        watcher.notifier.notify([10], ())
+        await until_bookmark(stream, client)
+        at_first = list(lags)
+        await store_channels(backend, 10, [values.channel(11, 10, name="new")])
+        watcher.notifier.notify([10], (), 0.75)
+        watcher.notifier.notify([10], (), 0.25)
+        await anext(stream)
+
+    assert at_first == []
+    assert lags == [pytest.approx(0.75 + 0.1)]
 
 
 async def test_a_channel_is_removed_when_only_the_age_of_the_roles_takes_it_away(

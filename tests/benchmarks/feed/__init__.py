@@ -1,0 +1,1 @@
+"""The feed from the Gateway: start-up, events, deploys and crashes."""
