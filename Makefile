@@ -10,7 +10,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 .PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-baseline proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-clients client-wheel check-image check-failover check-servers check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-watch-index bench-economy bench-overhead bench-admission bench-migrate \
-  bench-index bench-read bench-slope drill-drain drill-strangers chaos chaos-controls soak mutants sbom audit
+  bench-index bench-read bench-slope bench-feed drill-gateway drill-drain drill-strangers chaos chaos-controls soak mutants sbom audit
 
 help:  ## Show this list.
 	@sed -nE -e 's/^## (.*)/\n\1:/p' -e 's/^([a-z-]+):.*  ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -194,7 +194,7 @@ check-monitoring: $(READY)  ## Check rules and dashboards against a real Prometh
 
 ## Measure
 
-bench: bench-limiter bench-size bench-join bench-watch bench-watch-index bench-economy bench-overhead bench-admission bench-migrate  ## Run all measurements.
+bench: bench-limiter bench-size bench-join bench-watch bench-watch-index bench-economy bench-feed bench-overhead bench-admission bench-migrate  ## Run all measurements.
 
 bench-limiter: $(READY)  ## The limiter against the simulator, and its cost in Redis. ARGS=--quick
 	$(BIN)/python -m tests.benchmarks.limiter $(ARGS)
@@ -223,6 +223,12 @@ bench-watch-index: $(READY)  ## 100 watchers of what they may see, 50 stored cha
 
 bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale reads, waits. ARGS=--quick
 	$(BIN)/python -m tests.benchmarks.economy $(ARGS)
+
+bench-feed: $(READY)  ## The Gateway's process: start with 2,500 guilds, events a second, deploys, crashes. ARGS="--only start"
+	$(BIN)/python -m tests.benchmarks.feed $(ARGS)
+
+drill-gateway: $(READY)  ## 200 drops, lost sessions, kills and stops of the Gateway's processes in a changing world. ARGS="--faults 40"
+	$(BIN)/python -m tests.gateway_drill $(ARGS)
 
 bench-overhead: $(READY)  ## Cost of metrics and log lines. ARGS="--users 10"
 	$(BIN)/python -m tests.benchmarks.overhead $(ARGS)

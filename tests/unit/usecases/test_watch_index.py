@@ -312,8 +312,8 @@ async def test_the_lag_is_counted_from_the_announcement_when_a_change_is_sent(
     backend: fake_backend.FakeBackend,
 ) -> None:
     """
-    Of the oldest change that a message has; a snapshot, and a change that shows nothing, have none. Two reads of a stream
-    are 0.1 s apart.
+    Of the oldest change that a message has; a snapshot, and a change that shows nothing, have none. Two reads of a
+    stream are 0.1 s apart.
     """
     lags: list[float] = []
     watcher, client = process(backend, observe_lag=lags.append), Client()
