@@ -220,6 +220,7 @@ bench-watch: $(READY)  ## 5,000 watchers of 1,000 jobs on one service process. A
 
 bench-watch-index: $(READY)  ## 100 watchers of what they may see, 50 stored changes a second. ARGS="--watchers 20 --seconds 5"
 	$(BIN)/python -m tests.benchmarks.watch_index $(ARGS)
+	$(BIN)/python -m tests.benchmarks.watch_index.live $(ARGS)
 
 bench-economy: $(READY)  ## Simulated weeks and a rush: calls per user, stale reads, waits. ARGS=--quick
 	$(BIN)/python -m tests.benchmarks.economy $(ARGS)
