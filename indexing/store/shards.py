@@ -25,6 +25,8 @@ MOST_PAST = 20
 """Former sessions that a shard keeps."""
 NOTICE = 1.0
 """Seconds for which a process relies on the proofs that it has read."""
+CURRENT = {"session": 1, "synced_at": 1}
+"""Projection of what changes all the time."""
 FEEDS_FOR = 150.0
 """Seconds without a proof after which a session counts as silent: three heartbeats of 41 s and their answers."""
 
@@ -108,7 +110,11 @@ class MongoShards:
 
 
 class Proofs:
-    """Until when each session is complete; one query, at most once in `NOTICE` seconds, of a few hundred rows."""
+    """
+    Until when each session is complete; one query, at most once in `NOTICE` seconds, of a few hundred rows.
+
+    Former sessions, most of a shard's document, are read again only when a session has changed: they change with it.
+    """
 
     def __init__(
         self,
@@ -123,6 +129,8 @@ class Proofs:
         self._notice = notice
         self._read_at = float("-inf")
         self._table = ProofTable({}, {})
+        self._sessions: dict[str, str] = {}
+        self._past: dict[str, float] = {}
 
     async def read(self) -> "ProofTable":
         """
@@ -133,8 +141,11 @@ class Proofs:
         began = self._monotonic()
         if began - self._read_at >= self._notice:
             with database.translated():
-                rows = await self._shards.find({}).to_list(None)
-            self._table, self._read_at = proof_table(rows, self._clock()), began
+                rows = await self._shards.find({}, CURRENT).to_list(None)
+                if _sessions(rows) != self._sessions:
+                    rows = await self._shards.find({}).to_list(None)
+                    self._sessions, self._past = _sessions(rows), _past_proofs(rows)
+            self._table, self._read_at = proof_table(rows, self._past, self._clock()), began
         return self._table
 
 
@@ -163,12 +174,19 @@ class ProofTable:
 NO_PROOFS = ProofTable({}, {})
 
 
-def proof_table(rows: Collection[Mapping[str, Any]], now: float) -> ProofTable:
-    """Return the proofs of the shards' documents."""
-    proven: dict[str, float] = {}
+def _sessions(rows: Collection[Mapping[str, Any]]) -> dict[str, str]:
+    return {row["_id"]: row.get("session", "") for row in rows}
+
+
+def _past_proofs(rows: Collection[Mapping[str, Any]]) -> dict[str, float]:
+    return {session: at for row in rows for session, at in row.get("past", ()) if at is not None}
+
+
+def proof_table(rows: Collection[Mapping[str, Any]], past: Mapping[str, float], now: float) -> ProofTable:
+    """Return the proofs of the shards' documents, and of former sessions."""
+    proven = dict(past)
     feeding: dict[str, str] = {}
     for row in rows:
-        proven |= {session: at for session, at in row.get("past", ()) if at is not None}
         if row.get("session") and row.get("synced_at") is not None:
             proven[row["session"]] = row["synced_at"]
             if now - row["synced_at"] < FEEDS_FOR:
@@ -201,7 +219,7 @@ async def read_feed_stats(db: database.Database, now: float) -> FeedStats:
         return FeedStats(0, 0, 0.0, 0, 0)
     ages = [now - row["synced_at"] if row.get("synced_at") is not None else math.inf for row in rows]
     theirs = {"shard": {"$gt": ""}}
-    feeding = sorted(proof_table(rows, now).feeding)
+    feeding = sorted(proof_table(rows, {}, now).feeding)
     with database.translated():
         known = await db["guilds"].count_documents({**theirs, "access": "INSTALLED"})
         fed = await db["guilds"].count_documents({**theirs, "live": True, "session": {"$in": feeding}})
