@@ -42,7 +42,9 @@ async def running_gateway(config: settings.Settings, clock: ports.Clock) -> Asyn
             raise errors.StoreUnavailable("the Gateway needs the data as documents: run the migration first")
         http = await stack.enter_async_context(client.open_session(config.discord))
         environment = _environment(config, components, gateway_metrics.GatewayMetrics(registry), clock, http)
-        running = fleet.GatewayFleet(environment, _comparison(config, environment))
+        bot_guilds = guild_lists.BotGuilds(environment.dependencies, config.indexing)
+        stack.push_async_callback(bot_guilds.close)
+        running = fleet.GatewayFleet(environment, _comparison(config, environment, bot_guilds))
         await stack.enter_async_context(
             concurrency.background_tasks(
                 watchdog=watchdog.record_heartbeats, gateway=running.run, lists=running.compare_lists
@@ -101,9 +103,11 @@ def _environment(
     )
 
 
-def _comparison(config: settings.Settings, environment: shard.Environment) -> comparison.ListComparison:
+def _comparison(
+    config: settings.Settings, environment: shard.Environment, bot_guilds: guild_lists.BotGuilds
+) -> comparison.ListComparison:
     return comparison.ListComparison(
-        guild_lists.BotGuilds(environment.dependencies, config.indexing),
+        bot_guilds,
         environment.guilds,
         environment.metrics,
         max_age=config.gateway.list_interval / 2,

@@ -103,11 +103,12 @@ FEED = Row(
         ),
         Panel(
             "Events",
-            "Received events by name, and the guilds that were written because of them.",
+            "Received events by name, and the guilds and memberships that were written because of them.",
             "suffix: events/s",
             [
                 Query(rate("indexer_gateway_events_total", "event"), "{{event}}"),
                 Query(rate("indexer_gateway_guilds_stored_total"), "guilds stored"),
+                Query(rate("indexer_gateway_memberships_stored_total"), "memberships stored"),
             ],
         ),
         Panel(

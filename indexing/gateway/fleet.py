@@ -134,6 +134,9 @@ class GatewayFleet:
         owned = await self._env.stores.shards.acquire(key, self._owner, now=now, until=now + self._env.stores.lease)
         if owned is None:
             return
+        if self._stopped:
+            await self._env.stores.shards.release(owned)
+            return
         self._log.info("shard_owned", shard=key, epoch=owned.epoch, resumes=bool(owned.session))
         runner, leaving = shard.ShardRunner(owned, self._env), asyncio.Event()
         task = asyncio.create_task(runner.run(leaving))

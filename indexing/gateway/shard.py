@@ -114,9 +114,11 @@ class ShardRunner:
         finally:
             for task in (*others, left):
                 task.cancel()
-            results = await asyncio.gather(*others, left, return_exceptions=True)
-            await self._finish(storing)
-            await self._desk.close()
+            try:
+                results = await asyncio.gather(*others, left, return_exceptions=True)
+                await self._finish(storing)
+            finally:
+                await self._desk.close()
         for problem in results:
             if isinstance(problem, Exception) and not isinstance(problem, applier.LeaseLost):
                 raise problem

@@ -234,6 +234,12 @@ class BotGuilds:
             return task.result()
         return cached[0] if cached is not None else None
 
+    async def close(self) -> None:
+        """End a refresh that runs."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait({self._refreshing})
+
     async def get_cached(self) -> frozenset[int] | None:
         """Return the cached set, however old; None when nothing is known."""
         cached = await self._deps.bot_guilds.load()
