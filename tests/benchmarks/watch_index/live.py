@@ -118,7 +118,8 @@ async def measure(chosen: argparse.Namespace) -> dict[str, Any]:
             async with asyncio.timeout(BOOT):
                 await crowd.stdout.readline()
             achieved = await change(feed.world, feed.world.guild_ids, chosen.changes, chosen.seconds)
-            await asyncio.sleep(1.0)
+            await feed.world.settled(BOOT)
+            await asyncio.sleep(2.0)
             truth = {key: feed.world.truth(key) for key in feed.world.guild_ids}
             for guild_id, channel_id in set(_ends(feed.world, lists)):
                 rename(feed.world, guild_id, channel_id, watchers.END)
