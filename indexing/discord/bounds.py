@@ -43,6 +43,12 @@ MIN_TOKEN_LIFETIME = 1_200.0
 answer makes every turn renew it. A token that ends sooner is refused by Discord, and renewed then."""
 MAX_TOKEN_LIFETIME = 366 * 86_400.0
 """Longest lifetime that is accepted, in seconds."""
+MIN_HEARTBEAT, DEFAULT_HEARTBEAT, MAX_HEARTBEAT = 1.0, 41.25, 300.0
+"""Seconds between two heartbeats of a Gateway connection: half of what the limit of 120 events a minute allows,
+what Discord sends (events/gateway.mdx, read 2026-08-06), and our guess of what still notices a dead connection."""
+Shards = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+Identifies = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+"""Numbers in the answer of GET /gateway/bot. Our guesses, far above what Discord sends."""
 MAX_TOKEN_LENGTH = 2_048
 """Characters of a token, as in PutCredential."""
 
@@ -64,6 +70,14 @@ def token_lifetime(value: object) -> float:
     if seconds is None or seconds <= 0:
         return DEFAULT_TOKEN_LIFETIME
     return min(max(seconds, MIN_TOKEN_LIFETIME), MAX_TOKEN_LIFETIME)
+
+
+def heartbeat(milliseconds: object) -> float:
+    """Return the seconds between two heartbeats, within their bounds."""
+    number = rate_bounds.number(milliseconds)
+    if number is None or number <= 0:
+        return DEFAULT_HEARTBEAT
+    return min(max(number / 1000, MIN_HEARTBEAT), MAX_HEARTBEAT)
 
 
 def snowflake(text: str) -> int | None:

@@ -2,23 +2,22 @@
 
 import msgspec
 
-from indexing.discord import payloads
+from indexing.discord import bounds, payloads
 
 
 class StartLimit(msgspec.Struct):
     """How many sessions may be started (developers/events/gateway.mdx, Session Start Limit Object)."""
 
-    total: int
-    remaining: int
-    max_concurrency: int
-    reset_after: int = 0
+    total: bounds.Identifies
+    remaining: bounds.Identifies
+    max_concurrency: bounds.Shards
 
 
 class GatewayInfo(msgspec.Struct):
     """The answer of GET /gateway/bot."""
 
     url: str
-    shards: int
+    shards: bounds.Shards
     session_start_limit: StartLimit
 
 

@@ -26,7 +26,7 @@ class _Frame(msgspec.Struct):
 
 
 class _Hello(msgspec.Struct):
-    heartbeat_interval: float
+    heartbeat_interval: object = None
 
 
 class _Id(msgspec.Struct):
@@ -139,7 +139,7 @@ def decode_frame(text: bytes) -> protocol.Frame:
                 "guild_ids": [int(guild.id) for guild in ready.guilds],
             }
         elif found.op == protocol.HELLO:
-            data = {"heartbeat_interval": _HELLO.decode(found.d).heartbeat_interval}
+            data = {"heartbeat_interval": 1000 * bounds.heartbeat(_HELLO.decode(found.d).heartbeat_interval)}
         elif found.op != protocol.DISPATCH:
             data = _ANY.decode(found.d)
     except (ValueError, RecursionError) as error:

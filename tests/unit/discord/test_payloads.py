@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies
 
-from indexing.discord import bounds, payloads
+from indexing.discord import bounds, gateway_payload, payloads
 from indexing.domain import id_sets, model, permissions
+from indexing.gateway import dispatches
 from tests import values
 
 BIG = str((1 << 63) - 1)
@@ -339,3 +341,50 @@ def numbers_in(value: object) -> list[int]:
         return [number for item in value for number in numbers_in(item)]
     slots = getattr(type(value), "__dataclass_fields__", {})
     return [number for name in slots for number in numbers_in(getattr(value, name))]
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [
+        (41_250, 41.25),
+        (45_000.5, 45.0005),
+        (1, 1.0),
+        (0, 41.25),
+        (-5, 41.25),
+        (1e15, 300.0),
+        ("41250", 41.25),
+        (None, 41.25),
+        (True, 41.25),
+    ],
+    ids=repr,
+)
+def test_the_pause_between_heartbeats_is_within_bounds(sent: object, seconds: float) -> None:
+    """One of a millisecond would exceed the limit of the connection, one of years would never notice its end."""
+    hello = json.dumps({"op": 10, "d": {"heartbeat_interval": sent}}).encode()
+
+    assert dispatches.decode_frame(hello).data == {"heartbeat_interval": pytest.approx(1000 * seconds)}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"shards": 0},
+        {"shards": 10**9},
+        {"max_concurrency": 0},
+        {"max_concurrency": -1},
+        {"remaining": -1},
+        {"total": "1000"},
+    ],
+    ids=str,
+)
+def test_gateway_numbers_beyond_their_bounds_are_unreadable(odd: dict[str, object]) -> None:
+    """The answer before is used; shards are never divided by zero."""
+    answer: dict[str, object] = {"url": "wss://gateway", "shards": 1}
+    limit: dict[str, object] = {"total": 1000, "remaining": 999, "max_concurrency": 1, "reset_after": 0}
+    assert gateway_payload.decode(bytearray(msgspec.json.encode({**answer, "session_start_limit": limit}))).shards
+
+    for fields in (answer, limit):
+        fields.update({name: value for name, value in odd.items() if name in fields})
+
+    with pytest.raises(ValueError, match=next(iter(odd))):
+        gateway_payload.decode(bytearray(msgspec.json.encode({**answer, "session_start_limit": limit})))
