@@ -7,6 +7,8 @@ import os
 import pathlib
 import resource
 import shutil
+import subprocess
+import sys
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -157,6 +159,19 @@ class Fleet(stack.Stack):
         shutil.rmtree(self._supervisor.directory / name, ignore_errors=True)
         (self._supervisor.directory / name).mkdir()
         self.restart(name)
+
+    def run_command(self, name: str, *arguments: str) -> str:
+        """Run a command of the service with the settings of a process; returns what it prints."""
+        program = self._programs[name]
+        done = subprocess.run(
+            [sys.executable, "-m", "indexer_service", *arguments],
+            env=dict(program.environment),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return done.stdout + done.stderr
 
     def is_down(self, name: str) -> bool:
         """Return whether a program was killed and is not started again."""
