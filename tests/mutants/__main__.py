@@ -30,8 +30,8 @@ from tests.mutants import forks, mutations, reached
 ROOT = pathlib.Path(__file__).parents[2]
 OUT = pathlib.Path("build/mutants.json")
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__", ".mypy_cache", ".ruff_cache")
-LEAST, FACTOR = 20.0, 10.0
-"""A run of tests may take so many seconds, and so many times what the tests took before the mutation."""
+LEAST, FACTOR, MOST = 10.0, 10.0, 30.0
+"""A run of tests may take so many seconds, and so many times what the tests took before, up to half a minute."""
 KILLED, SURVIVED, TIMED_OUT, UNREACHED = "killed", "survived", "timed out", "not run by any test"
 VERDICTS = {forks.FAILED: KILLED, forks.PASSED: SURVIVED, forks.TIMED_OUT: TIMED_OUT}
 
@@ -104,23 +104,25 @@ def key_of(mutation: mutations.Mutation) -> str:
 
 
 class Kept:
-    """The verdicts so far, in a file, and the traces beside it."""
+    """The verdicts so far, in a file, and the traces beside it. `totals` counts the mutations of each folder."""
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self._path = path
+    def __init__(self, path: pathlib.Path, seed: int) -> None:
+        self._path, self._seed = path, seed
+        self.totals: dict[str, int] = {}
         self.verdicts: dict[str, dict[str, str]] = json.loads(path.read_text())["verdicts"] if path.exists() else {}
 
-    def save(self, seed: int, totals: dict[str, int]) -> list[dict[str, object]]:
+    def save(self) -> list[dict[str, object]]:
         """Write the file; returns a row for each folder."""
         rows = []
         for name, found in self.verdicts.items():
             counts = collections.Counter(found.values())
             decided = counts[KILLED] + counts[SURVIVED] + counts[UNREACHED]
             shares = {verdict: counts[verdict] for verdict in (KILLED, SURVIVED, UNREACHED, TIMED_OUT)}
-            row = {"folder": name, "mutations": totals.get(name, 0), "tried": len(found), **shares}
+            row = {"folder": name, "mutations": self.totals.get(name, 0), "tried": len(found), **shares}
             rows.append({**row, "share": counts[KILLED] / max(1, decided)})
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps({"seed": seed, "folders": rows, "verdicts": self.verdicts}, indent=1) + "\n")
+        document = {"seed": self._seed, "folders": rows, "verdicts": self.verdicts}
+        self._path.write_text(json.dumps(document, indent=1) + "\n")
         return rows
 
     def trace(self, name: str, checkout: Checkout) -> reached.Reached:
@@ -133,10 +135,9 @@ class Kept:
         return found
 
 
-def _try_all(
-    chosen: Sequence[mutations.Mutation], traced: reached.Reached, checkout: Checkout, kept: dict[str, str], ends: float
-) -> None:
-    """Try mutations until the monotonic time *ends*, and keep their verdicts."""
+def _try_all(name: str, chosen: Sequence[mutations.Mutation], checkout: Checkout, kept: Kept, ends: float) -> None:
+    """Try mutations of a folder until the monotonic time *ends*; keep and save each verdict."""
+    traced, verdicts = kept.trace(name, checkout), kept.verdicts[name]
     with forks.Forks(checkout.root, checkout.environment) as process:
         for mutation in progress.track(chosen, console=report.SCREEN, transient=True):
             if time.monotonic() > ends:
@@ -144,14 +145,15 @@ def _try_all(
             with checkout.mutated(mutation) as text:
                 tests = reached.choose_tests(traced, mutation.path.relative_to(ROOT), mutation.line, text)
                 usual = sum(float(traced[test]["seconds"]) for test in tests)
-                verdict = VERDICTS[process.run(tests, LEAST + FACTOR * usual)] if tests else UNREACHED
-            kept[key_of(mutation)] = verdict
+                limit = max(2 * usual, min(LEAST + FACTOR * usual, MOST))
+                verdicts[key_of(mutation)] = VERDICTS[process.run(tests, limit)] if tests else UNREACHED
+            kept.save()
 
 
 def main() -> int:
     """Mutate what the command line asks for, print a table, and write JSON."""
     options = _parse()
-    kept, totals = Kept(options.out), {}
+    kept = Kept(options.out, options.seed)
     ends = time.monotonic() + (options.seconds or float("inf"))
     with contextlib.ExitStack() as stack:
         environment = dict(os.environ)  # noqa: TID251 -- passed on
@@ -160,7 +162,7 @@ def main() -> int:
         checkout = Checkout(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-")), environment)
         for name, folder in FOLDERS.items():
             found = all_mutations(folder)
-            totals[name] = len(found)
+            kept.totals[name] = len(found)
             if options.folder and name not in options.folder:
                 continue
             random.Random(options.seed).shuffle(found)
@@ -168,8 +170,8 @@ def main() -> int:
             chosen = [one for one in found if options.file in one.path.as_posix()][: options.sample or len(found)]
             left = [one for one in chosen if options.again or key_of(one) not in verdicts]
             if left and time.monotonic() < ends:
-                _try_all(left, kept.trace(name, checkout), checkout, verdicts, ends)
-    rows = kept.save(options.seed, totals)
+                _try_all(name, left, checkout, kept, ends)
+    rows = kept.save()
     report.show("mutations that the tests notice", rows)
     for verdicts in kept.verdicts.values():
         for key, verdict in sorted(verdicts.items()):
