@@ -44,10 +44,19 @@ class Folder:
     tests: Sequence[str]
 
 
+STORE = ("users", "guilds", "jobs", "credentials", "erasure", "writer", "tombstones", "idempotency", "guild_documents")
+"""Modules with the conditions of writes; not the rows of the previous release, the migration and the boot checks."""
+STORE_TESTS = (
+    *("users", "guilds", "jobs", "credentials", "erasure", "writer", "idempotency"),
+    *("late_writes", "purge", "listings", "one_renewal", "stops"),
+)
 FOLDERS = {
     "domain": Folder(["indexing/domain"], ["tests/unit/domain", "tests/unit/usecases"]),
     "ratelimit": Folder(["indexing/ratelimit"], ["tests/unit/ratelimit", "tests/contract/ratelimit"]),
-    "store": Folder(["indexing/store"], ["tests/unit/store", "tests/contract"]),
+    "store": Folder(
+        [f"indexing/store/{name}.py" for name in STORE],
+        ["tests/unit/store", *(f"tests/contract/test_{name}.py" for name in STORE_TESTS)],
+    ),
     "interceptors": Folder(["indexer_service/interceptors"], ["tests/unit/indexer_service"]),
 }
 
@@ -63,7 +72,7 @@ class Checkout:
     def trace(self, folder: Folder) -> reached.Reached:
         """Run all tests; returns the lines that each runs. Ends the program when a test fails without a mutation."""
         out = self.root / "reached.json"
-        texts = {path: path.read_text() for code in folder.code for path in (self.root / code).rglob("*.py")}
+        texts = {path: path.read_text() for path in _files(self.root, folder, {".py"})}
         for path, text in texts.items():
             path.write_text(reached.noting(path.relative_to(self.root).as_posix(), text))
         command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "tests.mutants.reached", "--timeout=600"]
@@ -92,10 +101,12 @@ class Checkout:
 
 def all_mutations(folder: Folder) -> list[mutations.Mutation]:
     """Return all mutations of a folder's files."""
-    files = [
-        path for code in folder.code for path in sorted((ROOT / code).rglob("*")) if path.suffix in {".py", ".lua"}
-    ]
-    return [mutation for path in files for mutation in mutations.mutations_of(path)]
+    return [mutation for path in _files(ROOT, folder, {".py", ".lua"}) for mutation in mutations.mutations_of(path)]
+
+
+def _files(root: pathlib.Path, folder: Folder, kinds: set[str]) -> list[pathlib.Path]:
+    found = [path for code in folder.code for path in [root / code, *sorted((root / code).rglob("*"))]]
+    return [path for path in found if path.is_file() and path.suffix in kinds]
 
 
 def key_of(mutation: mutations.Mutation) -> str:
