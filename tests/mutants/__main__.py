@@ -119,8 +119,9 @@ class Kept:
 
     def __init__(self, path: pathlib.Path, seed: int) -> None:
         self._path, self._seed = path, seed
-        self.totals: dict[str, int] = {}
-        self.verdicts: dict[str, dict[str, str]] = json.loads(path.read_text())["verdicts"] if path.exists() else {}
+        before = json.loads(path.read_text()) if path.exists() else {"verdicts": {}, "folders": []}
+        self.verdicts: dict[str, dict[str, str]] = before["verdicts"]
+        self.totals: dict[str, int] = {row["folder"]: row["mutations"] for row in before["folders"]}
 
     def save(self) -> list[dict[str, object]]:
         """Write the file; returns a row for each folder."""
@@ -172,10 +173,10 @@ def main() -> int:
         environment.setdefault("TEST_MONGODB_URL", stack.enter_context(servers.mongodb()))
         checkout = Checkout(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-")), environment)
         for name, folder in FOLDERS.items():
-            found = all_mutations(folder)
-            kept.totals[name] = len(found)
             if options.folder and name not in options.folder:
                 continue
+            found = all_mutations(folder)
+            kept.totals[name] = len(found)
             random.Random(options.seed).shuffle(found)
             verdicts = kept.verdicts.setdefault(name, {})
             chosen = [one for one in found if options.file in one.path.as_posix()][: options.sample or len(found)]

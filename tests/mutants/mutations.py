@@ -6,8 +6,8 @@ a query or a changed field), or drops a call whose result is not used. Texts, an
 """
 
 import ast
-import copy
 import dataclasses
+import functools
 import pathlib
 import re
 from collections.abc import Callable, Iterator
@@ -40,12 +40,17 @@ NEVER_RUN = frozenset({"TYPE_CHECKING", "_log", "log"})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mutation:
-    """A mutated source text; `what` names the change."""
+    """A change of a file, which `what` names; the mutated text is made when it is needed."""
 
     path: pathlib.Path
     line: int
     what: str
-    text: str
+    make: Callable[[], str]
+
+    @property
+    def text(self) -> str:
+        """The mutated source text."""
+        return self.make()
 
 
 def mutations_of(path: pathlib.Path) -> list[Mutation]:
@@ -63,18 +68,23 @@ def _lua(path: pathlib.Path, text: str) -> Iterator[Mutation]:
                 if old in {"<=", ">="} or code[found.end() : found.end() + 1] != "=":
                     changed = line[: found.start()] + new + line[found.end() :]
                     mutated = "\n".join([*lines[:number], changed, *lines[number + 1 :]])
-                    yield Mutation(path, number + 1, f"{old.strip()} -> {new.strip()}: {changed.strip()}", mutated)
+                    what = f"{old.strip()} -> {new.strip()}: {changed.strip()}"
+                    yield Mutation(path, number + 1, what, functools.partial(str, mutated))
 
 
 def _python(path: pathlib.Path, text: str) -> Iterator[Mutation]:
     tree = ast.parse(text)
     for number, node in enumerate(_visited(tree)):
         for what, change in _changes(node):
-            mutated = copy.deepcopy(tree)
-            place = next(each for index, each in enumerate(_visited(mutated)) if index == number)
-            change(place)
-            line = getattr(node, "lineno", 0)
-            yield Mutation(path, line, f"{what}: {ast.unparse(node)[:80]}", ast.unparse(mutated))
+            line, shown = getattr(node, "lineno", 0), ast.unparse(node)[:80]
+            yield Mutation(path, line, f"{what}: {shown}", functools.partial(_mutated, text, number, change))
+
+
+def _mutated(text: str, number: int, change: Callable[[ast.AST], None]) -> str:
+    """Return a text with the *number*-th node changed."""
+    tree = ast.parse(text)
+    change(next(each for index, each in enumerate(_visited(tree)) if index == number))
+    return ast.unparse(tree)
 
 
 def _visited(tree: ast.AST) -> Iterator[ast.AST]:
