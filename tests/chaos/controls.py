@@ -88,9 +88,15 @@ CONTROLS = [
     ),
     Control(
         "I5",
-        "A watcher that resumes after the end gets no snapshot.",
-        "cut-callers",
-        {"indexing/usecases/watch_job.py": {"if not resumes or current.state.terminal:": "if not resumes:"}},
+        "Each message to a watcher lacks its first guild.",
+        "pages-under-change",
+        {
+            "indexing/usecases/watch_job.py": {
+                "return dataclasses.replace(update, tasks=tasks), guild_ids": (
+                    "return dataclasses.replace(update, tasks=tasks[1:]), guild_ids"
+                )
+            }
+        },
     ),
     Control(
         "I6",
