@@ -170,7 +170,8 @@ class Link:
             if not pair.dead:
                 await self._open.wait()
                 _end(writer)
-        except OSError:
+        except (OSError, RuntimeError):
+            # A RuntimeError: the server answers after a half-close.
             pair.reset()
         finally:
             reading.cancel()
