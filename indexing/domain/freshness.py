@@ -34,6 +34,8 @@ TIERS = (
     Tier(viewed_within=30 * DAY, min_interval=DAY, max_interval=7 * DAY),
 )
 """Most recently viewed first. A guild outside all tiers is not fetched again until it is viewed."""
+VIEW_STEP = 300.0
+"""Least seconds between two recorded views of a guild."""
 MAX_AGE_WHEN_VIEWED = TIERS[1].max_interval
 """Age from which a viewed guild is fetched again, however rarely it was viewed before."""
 

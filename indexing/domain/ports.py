@@ -221,7 +221,7 @@ class Guilds(Protocol):
         """Record that our bot is not in the guilds; their stored channels are hidden, with that reason."""
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
-        """Record views of guilds, at most once in a few minutes each, and for which of them users wait."""
+        """Record views of guilds, at most once in a few minutes each, and a user who waits for each id in *waiting*."""
 
     async def schedule_soon(self, guild_ids: Collection[int], now: float) -> None:
         """Make installed, fetched guilds due at *now*; a guild that is already due does not change."""

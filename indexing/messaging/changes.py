@@ -22,7 +22,7 @@ KEY = "indexer:{changes}"
 MAX_LENGTH = 1_000
 """Announcements that the stream keeps, for readers whose connection breaks for a moment."""
 TTL = 3_600
-INTERVAL = 0.02
+INTERVAL = 0.1
 """Seconds for which changes are collected before they are announced."""
 MOST = 10_000
 """Most ids that wait to be announced while Redis does not answer; more are left to the comparison of versions."""

@@ -12,6 +12,7 @@ Discord, so a process that lost its lease changes nothing, however late its writ
 | refusal, failure | 1 | 0.2 KB |
 """
 
+import collections
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pymongo
@@ -56,7 +57,6 @@ SHOWN = {
 }  # Projection for the version check of a cached guild.
 FED_STEP = 900.0
 """Seconds by which the refresh of a guild is postponed while the Gateway feeds it."""
-VIEW_STEP = 300.0  # least seconds between two recorded views of a guild
 SIZE_STEP = 0.2
 """Share by which a guild's size must change to be written: Discord's estimate varies constantly."""
 MANY = 1_000  # most guilds in one query without their channels
@@ -158,14 +158,16 @@ class Guilds:
         self._announce([row["_id"] for row in rows])
 
     async def mark_viewed(self, guild_ids: Collection[int], now: float, *, waiting: Collection[int] = ()) -> None:
-        """Record views of guilds, and for which of them users wait."""
-        seldom = {"looked_at": {"$not": {"$gt": now - VIEW_STEP}}}
+        """Record views of guilds, and one user who waits for each time that a guild is in *waiting*."""
+        seldom = {"looked_at": {"$not": {"$gt": now - freshness.VIEW_STEP}}}
         views = [
             pymongo.UpdateMany({"_id": {"$in": part}, **seldom}, {"$set": {"looked_at": now}})
             for part in database.in_parts(guild_ids)
         ]
         demand = [
-            pymongo.UpdateMany({"_id": {"$in": part}}, {"$inc": {"waiting": 1}}) for part in database.in_parts(waiting)
+            pymongo.UpdateMany({"_id": {"$in": part}}, {"$inc": {"waiting": count}})
+            for count, guilds in _by_count(waiting).items()
+            for part in database.in_parts(guilds)
         ]
         if views or demand:
             with database.translated():
@@ -195,20 +197,25 @@ class Guilds:
         return [guild_documents.guild_of(row, proven) for row in rows]
 
     async def acquire_lease(self, guild_id: int, *, now: float, until: float, fetched_before: float) -> int | None:
-        """Acquire the exclusive lease to fetch a guild; None if it is held or the guild was fetched since."""
+        """
+        Acquire the exclusive lease to fetch a guild; None if it is held or the guild was fetched since.
+
+        Two round trips instead of one findAndModify, for which the embedded server reads the whole collection: 13 ms of
+        its CPU with 1,700 guilds instead of 2.
+        """
         free = {
             "_id": guild_id,
             "lease_until": {"$not": {"$gt": now, "$lte": now + freshness.LONGEST_LEASE}},
             "fetched_at": {"$not": {"$gt": fetched_before}},
         }
         with database.translated():
-            row = await self._guilds.find_one_and_update(
-                free,
-                {"$set": {"lease_until": until}, "$inc": {"fence": 1}},
-                projection={"fence": 1},
-                return_document=pymongo.ReturnDocument.AFTER,
-            )
-        return int(row["fence"]) if row else None
+            row = await self._guilds.find_one({"_id": guild_id}, {"fence": 1})
+            if row is None:
+                return None
+            fence = int(row.get("fence") or 0) + 1
+            update = {"$set": {"lease_until": until, "fence": fence}}
+            done = await self._guilds.update_one(free | {"fence": row.get("fence")}, update)
+        return fence if done.matched_count else None
 
     async def store_channels(self, guild_id: int, listing: model.Listing) -> bool:
         """Store a complete listing and end the lease; returns False and changes nothing when the lease is lost."""
@@ -292,6 +299,14 @@ class Guilds:
     ) -> bool:
         update = {"$set": {**change, "lease_until": 0.0}} | ({"$inc": dict(more)} if more else {})
         return await self._writer.update({"_id": guild_id, "fence": fence}, update)
+
+
+def _by_count(guild_ids: Collection[int]) -> dict[int, list[int]]:
+    """Return the guilds by how often they occur."""
+    found: dict[int, list[int]] = {}
+    for guild_id, count in collections.Counter(guild_ids).items():
+        found.setdefault(count, []).append(guild_id)
+    return found
 
 
 def _without_old(row: database.Document, before: float) -> tuple[pymongo.UpdateOne | None, int]:

@@ -113,11 +113,10 @@ class Jobs:
         change = {"turn": turn + 1, "next_turn_at": until, "began_at": now, "waiting_for": "", "waiting_until": 0.0}
         change |= {writer.STEP: 0}
         with database.translated():
-            row = await self._jobs.find_one_and_update(
-                {"_id": job_id, "turn": turn, "active": True},
-                {"$set": change, "$inc": {"unfinished": 1}},
-                return_document=pymongo.ReturnDocument.AFTER,
-            )
+            current = {"_id": job_id, "turn": turn, "active": True}
+            done = await self._jobs.update_one(current, {"$set": change, "$inc": {"unfinished": 1}})
+            # Read after the write: from then on, the turn before changes nothing.
+            row = await self._jobs.find_one(current | {"turn": turn + 1}) if done.matched_count else None
         return (job_of(row), tasks_of(row)) if row else None
 
     async def add_tasks(self, job: model.Job, tasks: Sequence[model.GuildTask]) -> bool:

@@ -7,15 +7,16 @@ before it is trusted, because Discord sometimes answers with a part.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import math
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
 from indexing import concurrency, errors, settings
 from indexing.domain import feed, freshness, model, permissions, ports, ranking, reasons
 from indexing.telemetry import logs
-from indexing.usecases import erase_user
+from indexing.usecases import demand, erase_user
 
 MAX_UNCONFIRMED_LOSS = 0.3
 """Share of the known guilds that a list may lack without being fetched a second time."""
@@ -34,6 +35,11 @@ MOST_ASKED_BY_START = 3
 """Guilds that one start checks, those in which the user can install bots first."""
 REFRESH_WAIT = 1.0
 """Longest wait of a turn for the listing, in seconds; it then continues without it."""
+STORED_AT_ONCE, STORE_WAIT = 2, 2.0
+"""
+Lists that a process stores concurrently, and the longest wait for a place in seconds. When many users start at once,
+storing takes longer than listing: one after the other, the first have their first guild while others are stored.
+"""
 REFRESH_LEASE, REFRESH_POLL = 30.0, 0.2
 """Seconds for which one process lists alone, and between two checks by the others for its result."""
 
@@ -56,8 +62,8 @@ class GuildList:
 
 class GuildLists:
     """
-    Fetches users' guild lists. Round trips for one: 1 to Discord, 3 to Redis, 8 to MongoDB and 1 or 2 more for guilds
-    that were known (views, removed bots).
+    Fetches users' guild lists. Round trips for one: 1 to Discord, 3 to Redis, 7 to MongoDB, and 1 or 2 more when guilds
+    were not viewed for some minutes or have lost the bot.
 
     Attributes:
         bot_guilds: The guilds that have our bot.
@@ -67,6 +73,8 @@ class GuildLists:
         self.bot_guilds = BotGuilds(deps, config)
         self._deps = deps
         self._config = config
+        self._storing = asyncio.Semaphore(STORED_AT_ONCE)
+        self._demand = demand.DemandCounter(deps)
         self._log = logs.get(__name__)
 
     async def fetch_guild_list(self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose) -> GuildList:
@@ -87,6 +95,29 @@ class GuildLists:
             with_bot |= fed
             unknown = [guild for guild in listed if guild.guild_id not in followed]
             with_bot = await self.bot_guilds.with_new(with_bot, unknown, purpose)
+        async with self._place_to_store():
+            return await self._store(job, known, listed, with_bot, asked_at)
+
+    @contextlib.asynccontextmanager
+    async def _place_to_store(self) -> AsyncIterator[None]:
+        held = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STORE_WAIT):
+                held = await self._storing.acquire()
+        try:
+            yield
+        finally:
+            if held:
+                self._storing.release()
+
+    async def _store(
+        self,
+        job: model.Job,
+        known: model.User,
+        listed: list[model.UserGuild],
+        with_bot: Collection[int] | None,
+        asked_at: float,
+    ) -> GuildList:
         # Memberships before guilds: their roster names the guilds that an erasure checks. A list that is older than the
         # stored one is dropped.
         await self._deps.users.replace_guild_list(known, listed, asked_at)
@@ -167,9 +198,13 @@ class GuildLists:
     ) -> None:
         """Record views of guilds, and for which of them the user waits; new guilds were stored with both."""
         now = self._deps.clock()
-        viewed = [task.guild_id for task in tasks if not task.state.terminal and task.guild_id not in new]
-        stale = [key for key in viewed if not freshness.is_fresh(guilds[key], now=now, max_age=self._config.max_age)]
-        await self._deps.guilds.mark_viewed(viewed, now, waiting=stale)
+        known = [guilds[task.guild_id] for task in tasks if not task.state.terminal and task.guild_id not in new]
+        await self._deps.guilds.mark_viewed(
+            [guild.guild_id for guild in known if (guild.last_viewed_at or 0.0) <= now - freshness.VIEW_STEP], now
+        )
+        self._demand.count(
+            [guild.guild_id for guild in known if not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)]
+        )
 
 
 def _task(guild: model.Guild, position: int, *, muted: bool) -> model.GuildTask:

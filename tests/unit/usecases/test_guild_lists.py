@@ -6,7 +6,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model, ports
-from indexing.usecases import guild_lists
+from indexing.usecases import demand, guild_lists
 from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
@@ -318,13 +318,14 @@ async def test_nothing_is_hidden_when_the_bots_list_lacks_many_guilds(backend: f
 
 
 async def test_demand_is_counted_when_a_list_is_fetched(backend: fake_backend.FakeBackend) -> None:
-    """For guilds that are to be fetched; a fetch resets it."""
+    """For guilds that are to be fetched, some seconds later; a fetch resets it."""
     case = lists(backend)
-    await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
-    await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    for _ in range(3):
+        await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    await asyncio.sleep(demand.EVERY + 1.0)
     waiting = {key: guild.demand for key, guild in (await backend.guilds.get([10, 20, 30])).items()}
     await backend.start_job()
     await backend.run_all_turns()
 
-    assert waiting == {10: 2, 20: 0, 30: 2}
+    assert waiting == {10: 3, 20: 0, 30: 3}
     assert (await backend.guilds.get([10]))[10].demand == 0
