@@ -19,6 +19,7 @@ from indexing import errors, settings
 from indexing.domain import job_updates, model, ports, turns
 from indexing.telemetry import metrics
 from indexing.usecases import (
+    bot_list,
     browse,
     fetch_guild,
     guild_lists,
@@ -310,7 +311,7 @@ class FakeBackend:
     def channel_fetcher(self) -> read_channels.ChannelFetcher:
         """Fetches guilds."""
         return read_channels.ChannelFetcher(
-            self.deps, self.config, self.metrics, guild_lists.BotGuilds(self.deps, self.config)
+            self.deps, self.config, self.metrics, bot_list.BotGuilds(self.deps, self.config)
         )
 
     @property

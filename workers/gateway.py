@@ -20,7 +20,7 @@ from indexing.messaging import queue, role_requests
 from indexing.ratelimit import identifies
 from indexing.store import fed_guilds, schema, shards
 from indexing.telemetry import gateway_metrics, logs, metric_types, metrics, tracing
-from indexing.usecases import apply_feed, apply_members, guild_lists
+from indexing.usecases import apply_feed, apply_members, bot_list
 from workers import health, process
 
 
@@ -42,7 +42,7 @@ async def running_gateway(config: settings.Settings, clock: ports.Clock) -> Asyn
             raise errors.StoreUnavailable("the Gateway needs the data as documents: run the migration first")
         http = await stack.enter_async_context(client.open_session(config.discord))
         environment = _environment(config, components, gateway_metrics.GatewayMetrics(registry), clock, http)
-        bot_guilds = guild_lists.BotGuilds(environment.dependencies, config.indexing)
+        bot_guilds = bot_list.BotGuilds(environment.dependencies, config.indexing)
         stack.push_async_callback(bot_guilds.close)
         running = fleet.GatewayFleet(environment, _comparison(config, environment, bot_guilds))
         await stack.enter_async_context(
@@ -104,7 +104,7 @@ def _environment(
 
 
 def _comparison(
-    config: settings.Settings, environment: shard.Environment, bot_guilds: guild_lists.BotGuilds
+    config: settings.Settings, environment: shard.Environment, bot_guilds: bot_list.BotGuilds
 ) -> comparison.ListComparison:
     return comparison.ListComparison(
         bot_guilds,

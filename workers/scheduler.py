@@ -13,7 +13,7 @@ from indexing import concurrency, settings, wiring
 from indexing.domain import ports
 from indexing.messaging import coordination
 from indexing.telemetry import metrics
-from indexing.usecases import guild_lists, maintenance, read_channels
+from indexing.usecases import bot_list, maintenance, read_channels
 
 PeriodicTask: TypeAlias = Callable[[], Awaitable[Any]]
 REFRESH_TASKS = ("refresh", "purge")
@@ -62,7 +62,7 @@ class Scheduler:
         """Have this process sweep for a while: turns may have been lost or could not be enqueued."""
         self._sweep_requested.set()
 
-    def refresh_tasks(self, bot_guilds: guild_lists.BotGuilds) -> dict[str, PeriodicTask]:
+    def refresh_tasks(self, bot_guilds: bot_list.BotGuilds) -> dict[str, PeriodicTask]:
         """Return the tasks that refresh guilds and purge old data."""
         metrics = self._metrics.indexing
         fetcher = read_channels.ChannelFetcher(self._dependencies, self._config, metrics, bot_guilds)

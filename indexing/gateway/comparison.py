@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from indexing import errors
 from indexing.domain import feed, feed_ports, model, ports
 from indexing.telemetry import gateway_metrics, logs
-from indexing.usecases import guild_lists
+from indexing.usecases import bot_list
 
 PERMIT_WAIT = 10.0
 PURPOSE = ports.Purpose(model.Lane.REFRESH, None, "gateway-list", PERMIT_WAIT)
@@ -26,7 +26,7 @@ class ListComparison:
 
     def __init__(
         self,
-        bot_guilds: guild_lists.BotGuilds,
+        bot_guilds: bot_list.BotGuilds,
         guilds: feed_ports.FedGuilds,
         metrics: gateway_metrics.GatewayMetrics,
         *,

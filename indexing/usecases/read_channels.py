@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from indexing import concurrency, errors, settings
 from indexing.domain import channel_views, freshness, guild_cache, model, ports, reasons
 from indexing.telemetry import logs, metrics
-from indexing.usecases import guild_lists
+from indexing.usecases import bot_list
 
 MOST_LOST = 0.5
 """Share of a guild's channels that a listing may lack without being fetched a second time."""
@@ -80,7 +80,7 @@ class ChannelFetcher:
         deps: ports.Dependencies,
         config: settings.IndexingSettings,
         metrics: metrics.IndexingMetrics,
-        bot: guild_lists.BotGuilds,
+        bot: bot_list.BotGuilds,
     ) -> None:
         self._deps = deps
         self._config = config

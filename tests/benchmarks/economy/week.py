@@ -17,6 +17,7 @@ from indexing import errors, settings
 from indexing.domain import freshness, model, ports
 from indexing.telemetry import metrics
 from indexing.usecases import (
+    bot_list,
     fetch_guild,
     guild_lists,
     maintenance,
@@ -157,9 +158,7 @@ class _WeekSimulation:
         )
         seen = metrics.Metrics(registry.CollectorRegistry()).indexing
         self.lists = guild_lists.GuildLists(self.ports, self.rules)
-        reader = read_channels.ChannelFetcher(
-            self.ports, self.rules, seen, guild_lists.BotGuilds(self.ports, self.rules)
-        )
+        reader = read_channels.ChannelFetcher(self.ports, self.rules, seen, bot_list.BotGuilds(self.ports, self.rules))
         self.fetcher = fetch_guild.GuildStep(self.ports, self.rules, seen, reader)
         self.refresher = maintenance.Refresher(self.ports, self.rules, seen, reader)
 

@@ -6,7 +6,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import model, ports
-from indexing.usecases import demand, guild_lists
+from indexing.usecases import bot_list, demand, guild_lists
 from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
@@ -247,7 +247,7 @@ async def test_a_guild_is_indexed_when_the_bot_was_installed_a_moment_ago(
     await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
     backend.discord.installed.add(20)
     states = []
-    for pause in (guild_lists.ASKED_EVERY - 1, 1.0):
+    for pause in (bot_list.ASKED_EVERY - 1, 1.0):
         backend.clock.advance(pause)
         tasks = (await case.fetch_guild_list(values.job(force=force), values.credential(), PURPOSE)).tasks
         states.append({task.guild_id: task.state.value for task in tasks}[20])
