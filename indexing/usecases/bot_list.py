@@ -31,7 +31,10 @@ MOST_ASKED_BY_START = 3
 """Guilds that one start checks, those in which the user can install bots first."""
 REFRESH_WAIT = 1.0
 """Longest wait of a turn for the listing, in seconds; it then continues without it."""
-REFRESH_LEASE, REFRESH_POLL = 30.0, 0.2
+PAGE_WAIT = 30.0
+"""Longest wait of the listing for the permit of a page, in seconds: a bot in thousands of guilds has dozens of pages,
+and a listing that gives up begins again with the first."""
+REFRESH_LEASE, REFRESH_POLL = 120.0, 0.2
 """Seconds for which one process lists alone, and between two checks by the others for its result."""
 
 
@@ -171,12 +174,12 @@ class BotGuilds:
     async def _list_and_store(
         self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose
     ) -> frozenset[int]:
-        asked_at = self._deps.clock()
+        asked_at, patient = self._deps.clock(), dataclasses.replace(_without_user(purpose), max_wait=PAGE_WAIT)
         try:
-            found = await self._deps.discord.bot_guilds(_without_user(purpose))
+            found = await self._deps.discord.bot_guilds(patient)
             if cached is None and not found:
                 # Nothing is known that it could lack many of, and it would hide everything.
-                found = await self._deps.discord.bot_guilds(_without_user(purpose))
+                found = await self._deps.discord.bot_guilds(patient)
         except errors.BotTokenRefused:
             raise
         except (errors.RateLimited, errors.DiscordTransient, errors.EgressBlocked, errors.DiscordRefused) as problem:

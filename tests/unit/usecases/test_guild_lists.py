@@ -70,6 +70,16 @@ async def test_the_user_is_charged_for_their_own_list_when_both_are_fetched(
     }
 
 
+async def test_the_bots_list_waits_longer_for_permits_than_the_turn_that_needs_it(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """It has a page for each 200 guilds, and would begin with the first again."""
+    await lists(backend).fetch_guild_list(values.job(), values.credential(), PURPOSE)
+
+    waits = {call.what: call.purpose.max_wait for call in backend.discord.calls}
+    assert waits["list"] == PURPOSE.max_wait < waits["installs"] == bot_list.PAGE_WAIT
+
+
 async def test_the_bots_list_is_fetched_once_when_many_need_it(backend: fake_backend.FakeBackend) -> None:
     """Later callers use the cache; callers at the same moment wait for the one fetch."""
     backend.discord.latency = 0.9
