@@ -8,6 +8,7 @@ src/python/grpcio/grpc/_cython/_cygrpc/aio/server.pyx.pxi, read 2026-11-29).
 """
 
 import asyncio
+import re
 from typing import Any
 
 import grpc.aio
@@ -16,8 +17,9 @@ from indexer_service.interceptors import base
 from indexing import errors
 from indexing.telemetry import logs
 
-LONGEST_ID = 64
-"""Characters of a user's or job's id that are logged: the request is not validated yet."""
+USER_ID, JOB_ID = re.compile(r"[0-9]{1,20}"), re.compile(r"[0-9a-f]{32}")
+INVALID = "invalid"
+"""Logged in place of any other text as an id: the request is not validated yet, and the text may be a token."""
 MOST_IDS = 50
 """Ids of users that are logged of one request."""
 
@@ -58,9 +60,13 @@ def _log_fields(request: object) -> dict[str, str]:
     """Return the users and the job that a request names."""
     fields = {}
     if user_id := getattr(request, "user_id", ""):
-        fields["user"] = str(user_id)[:LONGEST_ID]
+        fields["user"] = _checked(USER_ID, user_id)
     if user_ids := getattr(request, "user_ids", ()):
-        fields["users"] = ",".join(each[:LONGEST_ID] for each in user_ids[:MOST_IDS])
+        fields["users"] = ",".join(_checked(USER_ID, each) for each in user_ids[:MOST_IDS])
     if job_id := getattr(request, "job_id", ""):
-        fields["job"] = str(job_id)[:LONGEST_ID]
+        fields["job"] = _checked(JOB_ID, job_id)
     return fields
+
+
+def _checked(form: re.Pattern[str], given: str) -> str:
+    return given if form.fullmatch(given) else INVALID

@@ -119,6 +119,29 @@ async def test_a_call_leaves_one_line_when_it_has_ended(channel: grpc.aio.Channe
     assert SECRET not in json.dumps(found)
 
 
+@pytest.mark.parametrize(
+    ("method", "fields", "logged"),
+    [
+        pytest.param("GetJob", {"job_id": SECRET}, {"job": "invalid"}, id="job"),
+        pytest.param("ListGuilds", {"user_id": SECRET}, {"user": "invalid"}, id="user"),
+        pytest.param("GetRateLimits", {"user_ids": [USER, SECRET]}, {"users": f"{USER},invalid"}, id="users"),
+    ],
+)
+async def test_a_line_repeats_no_text_when_it_is_no_id(
+    channel: grpc.aio.Channel, lines: Lines, method: str, fields: dict[str, Any], logged: dict[str, str]
+) -> None:
+    """A caller that confuses fields may send a token there."""
+    before = len(lines())
+    request = getattr(pb, f"{method}Request")(**fields)
+
+    with pytest.raises(grpc.aio.AioRpcError):
+        await getattr(pb_grpc.IndexerServiceStub(channel), method)(request, metadata=METADATA, timeout=LONG)
+
+    (found,) = lines()[before:]
+    assert logged.items() <= found.items()
+    assert SECRET not in json.dumps(found)
+
+
 async def test_a_job_names_the_caller_who_cancelled_it(channel: grpc.aio.Channel) -> None:
     """The fixture cancels it with the token of `shop`."""
     stub: Any = pb_grpc.IndexerServiceStub(channel)
