@@ -82,18 +82,23 @@ def is_secret(field: pydantic.fields.FieldInfo) -> bool:
 
 
 def _read_secret(setting: str, path: pathlib.Path) -> str | _Refused:
-    """Return the content of a secret's file; problems name the setting and repeat nothing of the file."""
+    """
+    Return the content of a secret's file; problems name the setting and repeat nothing of the file.
+
+    They name the path only if its folder exists: the variable may hold the secret itself by mistake.
+    """
+    shown = path if path.is_absolute() and path.parent.is_dir() else "the file that it names"
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SECRET_BYTES + 1)
         text = content.decode()
     except OSError as error:
-        return _Refused(f"{setting}: {path} cannot be read ({error.strerror})")
+        return _Refused(f"{setting}: {shown} cannot be read ({error.strerror})")
     except UnicodeDecodeError:
-        return _Refused(f"{setting}: {path} is not text in UTF-8")
+        return _Refused(f"{setting}: {shown} is not text in UTF-8")
     if len(content) > MAX_SECRET_BYTES:
-        return _Refused(f"{setting}: {path} is longer than {MAX_SECRET_BYTES} bytes")
-    return text if text.strip() else _Refused(f"{setting}: {path} is empty")
+        return _Refused(f"{setting}: {shown} is longer than {MAX_SECRET_BYTES} bytes")
+    return text if text.strip() else _Refused(f"{setting}: {shown} is empty")
 
 
 class Group(pydantic_settings.BaseSettings):

@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import re
 import warnings
 from typing import Literal
 
@@ -120,15 +121,20 @@ class MongoSettings(fields.Group):
 
 KEY_BYTES = 32
 """Length of an AES-256 key."""
+BASE64 = re.compile(r"[A-Za-z0-9_+/-]*={0,2}")
+"""One value in either alphabet of base64 (RFC 4648)."""
 
 
 def _decode_keys(value: str) -> tuple[bytes, ...]:
     keys = []
     for number, text in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+        # Python's decoder skips other characters and ends at the padding: of two keys on two lines, one would count.
         try:
-            key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        except ValueError as error:
-            raise ValueError(f"key {number} is not base64url") from error
+            key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) if BASE64.fullmatch(text) else None
+        except ValueError:
+            key = None
+        if key is None:
+            raise ValueError(f"key {number} is not base64url")
         if len(key) != KEY_BYTES:
             raise ValueError(f"key {number} must have {KEY_BYTES} bytes, not {len(key)}")
         if not any(key):

@@ -205,6 +205,20 @@ def test_a_secrets_file_is_refused_by_name_when_it_cannot_be_used(
     assert MARK not in line
 
 
+@pytest.mark.parametrize("given", [MARK, f"https://me:{MARK}@host/x", f"/no-folder/{MARK}"])
+def test_a_problem_does_not_show_what_the_variable_holds_when_that_may_be_the_secret(
+    environment: pytest.MonkeyPatch, given: str
+) -> None:
+    """In place of the path of its file."""
+    environment.setenv("DISCORD_BOT_TOKEN_FILE", given)
+    environment.setenv("INDEXER_CREDENTIAL_KEYS", "b" * 43)
+
+    with pytest.raises(settings.BadSettings, match="the file that it names cannot be read") as bad:
+        settings.load()
+
+    assert MARK not in str(bad.value)
+
+
 def test_a_secret_is_refused_when_variable_and_file_are_set(
     environment: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
@@ -225,6 +239,9 @@ def test_a_secret_is_refused_when_variable_and_file_are_set(
     [
         ("A" * 43, "key 1 is all zeros"),
         (f"{'b' * 43},{'A' * 43}=", "key 2 is all zeros"),
+        (f"{'b' * 43}=\n{'c' * 43}=", "key 1 is not base64url"),
+        (f"{'b' * 40}!{'b' * 3}", "key 1 is not base64url"),
+        (f"{'b' * 43}===", "key 1 is not base64url"),
         ("c2hvcnQ=", "key 1 must have 32 bytes, not 5"),
         ("b" * 64, "key 1 must have 32 bytes, not 48"),
     ],
