@@ -240,7 +240,7 @@ bench-admission: $(READY)  ## Cost of checking a caller's token. ARGS="--rounds 
 bench-migrate: $(READY)  ## A migration from rows: 100,000 channels in 2,000 guilds, and 2,000 users. ARGS="--users 0"
 	$(BIN)/python -m tests.benchmarks.migrate $(ARGS)
 
-bench-callers: $(READY)  ## What a light caller notices of a heavy one: jobs, turns, watches and reads. ARGS="--rounds 1"
+bench-callers: $(READY)  ## What a light caller notices of a heavy one: jobs, turns, watches and reads. ARGS="--rounds 2"
 	$(BIN)/python -m tests.benchmarks.callers $(ARGS)
 
 drill-drain: $(READY)  ## Send SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"

@@ -58,10 +58,10 @@ def main() -> int:
 
 def _stack_options(options: argparse.Namespace, file: pathlib.Path) -> stack.Options:
     return stack.Options(
-        users=options.users + 2 * len(_jobs(options)),
+        users=1 + 2 * len(_jobs(options)) + options.users,
         workers=options.workers,
         guilds_per_user=MOST_GUILDS,
-        simulator=("--no-sharing", "--without-bot", "0"),
+        simulator=("--no-sharing", "--without-bot", "0", "--route-limit", "GET /users/@me/guilds=50/1"),
         environment={"LOG_LEVEL": "warning"},
         service_environment={"INDEXER_SERVICE_TOKENS_FILE": str(file)},
     )
@@ -74,23 +74,25 @@ def _jobs(options: argparse.Namespace) -> list[int]:
 
 async def _measure(options: argparse.Namespace, running: stack.Stack, tokens: dict[str, str]) -> dict[str, Any]:
     jobs, simulator = _jobs(options), conftest.Simulator(running.simulator_url)
-    own, crowd = running.users[: 2 * len(jobs)], running.users[2 * len(jobs) :]
+    first, *others = running.users
+    own, crowd = others[: 2 * len(jobs)], others[2 * len(jobs) :]
     light = load.Caller(running.address, tokens["light"])
     heavy = load.Caller(running.address, tokens["heavy"], channels=2 + options.users // load.STREAMS_PER_CHANNEL)
-    people = list(zip(own, jobs * 2, strict=True))
-    await load.put_all(light, own)
+    people = [(first, 1), *zip(own, jobs * 2, strict=True)]
+    await load.put_all(light, [first, *own])
     for user, guilds in people:
         await _mute_all_but(light, simulator, user, guilds)
     await load.put_all(heavy, crowd)
     with pymongo.MongoClient[Any](running.mongodb_url) as client:
         worker = load.Light(light, client[running.database])
-        report.SCREEN.print("the light caller alone …")
-        alone = await worker.work(people[: len(jobs)])
+        report.SCREEN.print("the light caller alone, after a job with which the bot's guilds are listed …")
+        await worker.work(people[:1])
+        alone = await worker.work(people[1 : 1 + len(jobs)])
         report.SCREEN.print("… and beside the heavy one …")
         load_before, busy = os.getloadavg(), load.Heavy(heavy, crowd, options.readers)
         async with busy.working():
             await asyncio.sleep(SETTLE)
-            beside = await worker.work(people[len(jobs) :])
+            beside = await worker.work(people[1 + len(jobs) :])
     assert busy.ended < len(crowd), "the heavy caller was done before the measurement"
     await light.close()
     await heavy.close()
@@ -140,7 +142,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=80, help="of the heavy caller")
     parser.add_argument("--workers", type=int, default=2, help="worker processes")
     parser.add_argument("--readers", type=int, default=2, help="concurrent reads of the heavy caller")
-    parser.add_argument("--rounds", type=int, default=2, help="jobs of each size")
+    parser.add_argument("--rounds", type=int, default=1, help="jobs of each size")
     parser.add_argument("--one-name", action="store_true", help="both callers have the same name")
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help=f"file for the JSON (default {OUT})")
     return parser.parse_args()
