@@ -3,6 +3,11 @@
 from indexer_service.api import streams
 from indexing import settings
 
+UNREAD = 4096
+"""
+Bytes that a stream takes in before its request is read; by default 4 MiB. A call that waits for its refusal is never
+read. While a request is read, its stream takes in all of it.
+"""
 FIXED = [
     ("grpc.max_send_message_length", 4 << 20),
     # The soft limit equals the hard one: between them, Core refuses calls at random.
@@ -16,6 +21,9 @@ FIXED = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),
+    ("grpc.http2.lookahead_bytes", UNREAD),
+    # The probe would raise that number on fast networks.
+    ("grpc.http2.bdp_probe", 0),
 ]
 GRACE_BEYOND_STREAMS = 60.0
 """Seconds beyond the longest age of a stream after which a connection that is too old is closed in any case."""

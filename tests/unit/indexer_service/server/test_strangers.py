@@ -251,6 +251,14 @@ async def test_a_connection_has_a_hundred_streams_when_no_setting_says_otherwise
     assert http2.settings_in(found)[http2.MAX_CONCURRENT_STREAMS] == 100
 
 
+async def test_a_stream_takes_in_little_when_its_request_is_not_read() -> None:
+    """A call may wait for its refusal."""
+    async with serving() as address, connection(address, http2.opening()) as raw:
+        found = await raw.read_until(lambda found: bool(http2.settings_in(found)))
+
+    assert http2.settings_in(found)[http2.INITIAL_WINDOW_SIZE] == 4096
+
+
 async def test_a_connection_is_closed_at_once_when_the_process_has_its_most() -> None:
     """Those that are open stay."""
     async with (
