@@ -10,7 +10,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 .PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-baseline proto-check docs docs-check \
   dashboards dashboards-check lock check-deploy check-clients client-wheel check-image check-failover check-servers check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-watch-index bench-economy bench-overhead bench-admission bench-migrate \
-  bench-index bench-read bench-slope bench-feed drill-gateway drill-drain drill-strangers chaos chaos-controls soak mutants sbom audit
+  bench-index bench-read bench-slope bench-feed drill-client drill-gateway drill-drain drill-strangers chaos chaos-controls soak mutants sbom audit
 
 help:  ## Show this list.
 	@sed -nE -e 's/^## (.*)/\n\1:/p' -e 's/^([a-z-]+):.*  ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -242,6 +242,9 @@ bench-migrate: $(READY)  ## A migration from rows: 100,000 channels in 2,000 gui
 
 bench-callers: $(READY)  ## What a light caller notices of a heavy one: jobs, turns, watches and reads. ARGS="--rounds 2"
 	$(BIN)/python -m tests.benchmarks.callers $(ARGS)
+
+drill-client: $(READY)  ## Watch jobs by the client library while services are killed and drained and connections cut, 200 times.
+	$(BIN)/python -m tests.benchmarks.client $(ARGS)
 
 drill-drain: $(READY)  ## Send SIGTERM to services and workers under load, 20 times. ARGS="--rounds 4"
 	$(BIN)/python -m tests.benchmarks.drain $(ARGS)

@@ -215,6 +215,9 @@ def index(  # noqa: PLR0913 -- one parameter an option
     Index a user's guilds, the highest-ranked first.
 
     With --json, the first line is StartIndexing's response, and each further line a WatchProgress event.
+    Ctrl-C leaves the job running.
+
+    Example: indexer index 806171784905752576
     """
     request = jobs.start_request(user, wait=wait, force=force)
     options = jobs.IndexOptions(follow=watch, form=form)
@@ -228,13 +231,21 @@ def job(
     *,
     form: Form = output.Form.TABLE,
 ) -> int:
-    """Show one job."""
+    """
+    Show one job.
+
+    Example: indexer job 0123456789abcdef0123456789abcdef
+    """
     return call_service(context, lambda client: jobs.show_job(client, job_id, form=form))
 
 
 @app.command()
 def guilds(context: typer.Context, user: User, *, form: Form = output.Form.TABLE) -> int:
-    """List a user's stored guilds, the highest-ranked first."""
+    """
+    List a user's stored guilds, the highest-ranked first.
+
+    Example: indexer guilds 806171784905752576
+    """
     return call_service(context, lambda client: browsing.list_guilds(client, user, form=form), user)
 
 
@@ -256,7 +267,11 @@ def channels(  # noqa: PLR0913 -- one parameter an option
     ] = ChannelOrder.POSITION,
     form: Form = output.Form.TABLE,
 ) -> int:
-    """List the stored channels that a user can see."""
+    """
+    List the stored channels that a user can see.
+
+    Example: indexer channels 806171784905752576 --type text --type forum --order activity
+    """
     wanted = {
         "guild_id": guild,
         "name_prefix": prefix,
@@ -272,6 +287,8 @@ def watch_user(context: typer.Context, user: User, *, form: Form = output.Form.T
     Watch what a user can see: guilds and channels that are added, changed (~) and removed, until interrupted.
 
     With --json, each line is a WatchIndex message.
+
+    Example: indexer watch 806171784905752576
     """
     return call_service(context, lambda client: index_watch.watch_index(client, user, form=form), user)
 
@@ -289,6 +306,8 @@ def erase(
 
     A running job of the user is cancelled. The user's tokens stay valid at
     Discord. To revoke them, run `indexer credential revoke` first.
+
+    Example: indexer erase 806171784905752576
     """
     erasure.confirm_erasure(user, sure=yes)
     return call_service(context, lambda client: erasure.erase_user(client, user, form=form), user)
@@ -308,6 +327,8 @@ def rate_limits(
     Show the rate-limit budgets.
 
     For each budget: free permits, window, time of the next free permit, and the end and reason of a pause.
+
+    Example: indexer limits --user 806171784905752576 --watch
     """
     return call_service(context, lambda client: limits.show_limits(client, users or [], watch=watch, form=form))
 
@@ -328,6 +349,8 @@ def credential_put(
 
     Standard input holds the access token, and on an optional second line the refresh token.
     On a terminal, the command prompts for both.
+
+    Example: indexer credential put 806171784905752576 --scope identify --scope guilds
     """
     wanted = credentials.put_request(user, credentials.read_tokens(), scopes=scopes or [], expires_in=expires_in)
     return call_service(context, lambda client: credentials.put_credential(client, wanted), user)
@@ -335,13 +358,21 @@ def credential_put(
 
 @credential.command(name="status")
 def credential_status(context: typer.Context, user: User, *, form: Form = output.Form.TABLE) -> int:
-    """Show the state and expiry of a user's tokens; the exit code is 1 unless they are active."""
+    """
+    Show the state and expiry of a user's tokens; the exit code is 1 unless they are active.
+
+    Example: indexer credential status 806171784905752576
+    """
     return call_service(context, lambda client: credentials.show_status(client, user, form=form), user)
 
 
 @credential.command(name="revoke")
 def credential_revoke(context: typer.Context, user: User, *, form: Form = output.Form.TABLE) -> int:
-    """Delete a user's tokens, cancel their running job, and ask Discord to revoke the tokens."""
+    """
+    Delete a user's tokens, cancel their running job, and ask Discord to revoke the tokens.
+
+    Example: indexer credential revoke 806171784905752576
+    """
     return call_service(context, lambda client: credentials.revoke_credential(client, user, form=form), user)
 
 
@@ -359,6 +390,8 @@ def token_new(
 
     Standard output gets the line for INDEXER_SERVICE_TOKENS_FILE, which holds the token's hash.
     The token itself is shown once, on standard error, and cannot be recovered.
+
+    Example: indexer token new shop --scope index --scope read --out shop.token >> tokens
     """
     return service_tokens.create_token(name, scopes or [], rate, out)
 
@@ -369,6 +402,8 @@ def settings() -> int:
     Show the service's settings, without secrets.
 
     They are read from this machine's environment, without calling the service. Problems are printed to standard error.
+
+    Example: indexer settings
     """
     # A separate process, because the command line is a client and does not import the service's code.
     program = [sys.executable, "-m", "indexer_service", "settings"]
@@ -383,6 +418,8 @@ def keys_rotate() -> int:
     The newest key is the first one of INDEXER_CREDENTIAL_KEYS. Service and workers can keep running.
     For operators: the keys and MONGODB_URL must be set in the environment. The service is not called.
     The command is idempotent: repeat it after an interruption.
+
+    Example: indexer keys rotate
     """
     program = [sys.executable, "-m", "indexer_service", "keys", "rotate"]
     try:

@@ -34,8 +34,9 @@ def set_context(context: typer.Context, name: Name) -> int:
     """
     Store the address and TLS options given before `context` under a name; what is not given stays as it was.
 
-    The first context is used at once. Example:
-    indexer --address indexer.example:50051 --tls-ca ca.crt --token-file shop.token context set production
+    The first context is used at once.
+
+    Example: indexer --address indexer.example:50051 --token-file shop.token --tls context set production
     """
     session: commands.Session = context.obj
     stored = contexts.load()

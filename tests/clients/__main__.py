@@ -15,6 +15,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from devstack import stack
 
@@ -29,6 +30,8 @@ GO_TOOLS = (
 LONGEST = 600.0
 """Seconds of one step, at most: the first one downloads."""
 PROGRAM = 180.0
+COMPARED = ("channels", "wrong", "health")
+"""Start of the lines that all programs print alike."""
 RESTARTS = 4
 """Most restarts under one program."""
 
@@ -53,17 +56,24 @@ def copied(language: str) -> pathlib.Path:
     return pathlib.Path(shutil.copytree(CHECKOUT / "docs/clients" / language, BUILD / language, dirs_exist_ok=True))
 
 
-def build_python() -> list[str | pathlib.Path]:
-    """Install the client's wheel alone into an empty environment; returns the program."""
+IMPORT_TIME = "import time; t = time.perf_counter(); from indexer_client import Client; print(time.perf_counter() - t)"
+Program: TypeAlias = list[str | pathlib.Path]
+
+
+def build_python() -> list[Program]:
+    """Install the client's wheel alone into an empty environment, and print what it costs; returns the programs."""
     folder = copied("python")
     run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], CHECKOUT / "indexer_client")
     run([sys.executable, "-m", "venv", "--clear", "venv"], folder)
     (wheel,) = folder.glob("*.whl")
     run(["venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", wheel], folder)
-    return [folder / "venv/bin/python", folder / "main.py"]
+    listed = run(["venv/bin/pip", "list", "--format=freeze", "--exclude=pip", "--exclude=setuptools"], folder)
+    took = min(float(run(["venv/bin/python", "-c", IMPORT_TIME], folder)) for _ in range(3))
+    print(f"wheel: {wheel.stat().st_size / 1000:.1f} kB, import {took:.2f} s, installed {' '.join(listed.split())}")
+    return [[folder / "venv/bin/python", folder / name] for name in ("main.py", "details.py")]
 
 
-def build_go() -> list[str | pathlib.Path]:
+def build_go() -> list[Program]:
     """Generate and build the Go program; returns it."""
     folder, tools = copied("go"), BUILD / "bin"
     for tool in GO_TOOLS:
@@ -76,10 +86,10 @@ def build_go() -> list[str | pathlib.Path]:
     shutil.copy(CHECKOUT / "indexer_client/service_config.json", folder)
     run(["go", "vet", "./..."], folder)
     run(["go", "build", "-o", "program", "."], folder)
-    return [folder / "program"]
+    return [[folder / "program"]]
 
 
-def build_typescript() -> list[str | pathlib.Path]:
+def build_typescript() -> list[Program]:
     """Generate and compile the TypeScript program; returns it."""
     folder = copied("ts")
     run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], folder)
@@ -89,14 +99,16 @@ def build_typescript() -> list[str | pathlib.Path]:
         plugin,
         f"--es_out={folder / 'gen'}",
         "--es_opt=target=ts,import_extension=js",
+        f"-I{folder / 'proto'}",
         PROTO,
-        "google/rpc/error_details.proto",
+        DETAILS,
+        "grpc/health/v1/health.proto",
     )
     run(["npx", "tsc"], folder)
-    return ["node", folder / "out/main.js"]
+    return [["node", folder / "out/main.js"]]
 
 
-BUILDS: Mapping[str, Callable[[], list[str | pathlib.Path]]] = {
+BUILDS: Mapping[str, Callable[[], list[Program]]] = {
     "python": build_python,
     "go": build_go,
     "typescript": build_typescript,
@@ -113,13 +125,13 @@ def restart_again_and_again(running: stack.Stack, stop: threading.Event) -> int:
     return times
 
 
-def play(running: stack.Stack, program: Sequence[str | pathlib.Path], user: str) -> tuple[str, int]:
-    """Run a program while the service restarts; returns what it printed and the number of restarts."""
+def play(running: stack.Stack, programs: Sequence[Program], user: str) -> tuple[str, int]:
+    """Run programs while the service restarts; returns what they printed and the number of restarts."""
     stop, restarts = threading.Event(), list[int]()
     trouble = threading.Thread(target=lambda: restarts.append(restart_again_and_again(running, stop)))
     trouble.start()
     try:
-        printed = run([*program, running.address, user], BUILD, PROGRAM)
+        printed = "".join(run([*program, running.address, user], BUILD, PROGRAM) for program in programs)
     finally:
         stop.set()
         trouble.join()
@@ -141,11 +153,11 @@ def main() -> int:
     results = {}
     with stack.Stack(options) as running:
         running.put_credentials()
-        for language, program in programs.items():
+        for language, built in programs.items():
             began = time.monotonic()
-            printed, restarts = play(running, program, running.users[0].id)
+            printed, restarts = play(running, built, running.users[0].id)
             print(f"{language}: {restarts} restarts in {time.monotonic() - began:.0f} s\n{printed}", flush=True)
-            results[language] = {line for line in printed.splitlines() if line.startswith(("channels", "wrong"))}
+            results[language] = {line for line in printed.splitlines() if line.startswith(COMPARED)}
     same = len({frozenset(found) for found in results.values()}) == 1
     passed = sum(bool(found) for found in results.values()) if same else 0
     print(f"{passed} passed, {len(results) - passed} failed")

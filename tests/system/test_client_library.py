@@ -1,21 +1,18 @@
 """The Python client never loses its place, over a real service that is cut off, drained and killed in the middle."""
 
 import asyncio
-import contextlib
-import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 import indexer_client
 from devstack import stack
 from indexer_client import errors, pb
+from tests import cutter as connections
 from tests.system import conftest, test_resume_watching
 
-BETWEEN_CUTS = 0.05
-"""Seconds that a connection may live."""
 DEADLINE = 110.0
 
 
@@ -34,57 +31,6 @@ def fleet() -> Iterator[stack.Stack]:
         yield started
 
 
-class Cutter:
-    """Forwards connections to one of several addresses, and cuts all of them again and again."""
-
-    def __init__(self, addresses: list[str]) -> None:
-        self.cuts = 0
-        self.port = 0
-        self._targets = itertools.cycle(addresses)
-        self._open: set[asyncio.StreamWriter] = set()
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Cutter"]:
-        """Forward until the block ends."""
-        server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        cutting = asyncio.create_task(self._cut_again_and_again())
-        try:
-            yield self
-        finally:
-            cutting.cancel()
-            server.close()
-            self._cut()
-
-    async def _cut_again_and_again(self) -> None:
-        while True:
-            await asyncio.sleep(BETWEEN_CUTS)
-            self._cut()
-
-    def _cut(self) -> None:
-        self.cuts += len(self._open) // 2
-        for writer in self._open:
-            writer.transport.abort()
-        self._open.clear()
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, port = next(self._targets).rsplit(":", 1)
-        try:
-            to_reader, to_writer = await asyncio.open_connection(host, int(port))
-        except OSError:
-            writer.transport.abort()
-            return
-        self._open |= {writer, to_writer}
-        await asyncio.gather(self._pump(reader, to_writer), self._pump(to_reader, writer))
-
-    @staticmethod
-    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := await reader.read(65_536):
-                writer.write(chunk)
-        writer.transport.abort()
-
-
 def restart_all(fleet: stack.Stack) -> None:
     """Drain one service and kill the other, while a job runs."""
     time.sleep(2.0)
@@ -97,7 +43,7 @@ def restart_all(fleet: stack.Stack) -> None:
 async def test_a_watch_ends_like_one_that_was_never_cut(fleet: stack.Stack) -> None:
     """Also through a drain and a kill: same rows, same end, and no error for the caller."""
     user, seen = fleet.users[0].id, test_resume_watching.State()
-    async with Cutter(fleet.addresses).running() as cutter:
+    async with connections.Cutter(fleet.addresses, every=0.05).running() as cutter:
         settings = indexer_client.Options(f"127.0.0.1:{cutter.port}", deadline=5.0)
         async with indexer_client.AsyncClient(settings=settings) as client:
             started = await client.api.StartIndexing(pb.StartIndexingRequest(user_id=user, force=True))

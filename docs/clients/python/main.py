@@ -2,14 +2,10 @@
 
 import sys
 
-from indexer_client import Client, errors, pb
+from indexer_client import Client, pb
 
 address, user = sys.argv[1:]
 with Client(address) as client:
     job = client.start_and_wait(user, force=True)
     print("job:", pb.JobState.Name(job.state), job.progress.succeeded, "guilds")
     print("channels:", len(list(client.channels(user))))
-    try:
-        client.api.GetJob(pb.GetJobRequest(job_id="x"))
-    except errors.InvalidRequest as refused:
-        print("wrong field:", refused.violations[0][0])

@@ -129,6 +129,15 @@ def test_every_command_is_covered_by_the_table() -> None:
     assert (named | groups) - OFFLINE == set(COMMANDS)
 
 
+@pytest.mark.parametrize("name", [*COMMANDS, *sorted(OFFLINE)])
+def test_every_help_has_an_example(indexer: Indexer, name: str) -> None:
+    """A line that can be copied."""
+    shown = " ".join(indexer(*name.split(), "--help").out.split())
+
+    _, _, example = shown.partition("Example: indexer ")
+    assert name in example
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("more", [(), ("--json",), ("--output", "yaml")], ids=["for-people", "json", "yaml"])
 def test_nothing_moves_the_cursor_when_every_answer_is_hostile(

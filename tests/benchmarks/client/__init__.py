@@ -1,0 +1,1 @@
+"""A client that watches while services are restarted and drained and connections are cut."""
