@@ -92,11 +92,22 @@ class Coalescer(Generic[Item, Answer]):
     Args:
         fetch: Returns the answers for distinct items.
         linger: Seconds to wait for more items before each fetch, for requests that are not urgent.
+        gather: The same, but only after a fetch that served several calls, because more of them follow then. A caller
+            alone waits for nothing.
     """
 
-    def __init__(self, fetch: Callable[[list[Item]], Awaitable[Mapping[Item, Answer]]], *, linger: float = 0.0) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[list[Item]], Awaitable[Mapping[Item, Answer]]],
+        *,
+        linger: float = 0.0,
+        gather: float = 0.0,
+    ) -> None:
         self._fetch = fetch
         self._linger = linger
+        self._gather = gather
+        self._calls = 0
+        self._crowded = False
         self._next: tuple[dict[Item, None], asyncio.Task[Mapping[Item, Answer]]] | None = None
         self._fetching = asyncio.Lock()
 
@@ -112,13 +123,17 @@ class Coalescer(Generic[Item, Answer]):
     async def fetch(self, items: Iterable[Item]) -> Mapping[Item, Answer]:
         """Return the answers of one fetch that begins after the call, for at least these items; none for none."""
         tasks = {self.request(item) for item in items}
+        self._calls += 1
         return await asyncio.shield(tasks.pop()) if tasks else {}
 
     async def _fetch_all(self, items: dict[Item, None]) -> Mapping[Item, Answer]:
         if self._linger:
             await asyncio.sleep(self._linger)
         async with self._fetching:
+            if self._gather and self._crowded:
+                await asyncio.sleep(self._gather)
             self._next = None
+            self._crowded, self._calls = self._calls > 1, 0
             return await self._fetch(list(items))
 
 

@@ -17,7 +17,7 @@ MISSED_AGE = 1.0
 """Seconds for which a new channel may be missing."""
 MOST_CHECKED = 10_000
 """Users whose last check is remembered."""
-MOST_ROUNDS = 10
+MOST_ROUNDS = 50
 """Most times that an answer is made again because something changed meanwhile."""
 CHANGING = "the user's guilds change faster than they can be read"
 

@@ -202,6 +202,28 @@ async def test_more_requests_share_a_fetch_when_it_lingers() -> None:
     assert source.fetched == [[0, 1, 2, 3]]
 
 
+async def test_a_fetch_gathers_requests_when_the_one_before_served_several() -> None:
+    """A caller alone waits for nothing, and neither does the first one after a fetch that served one."""
+    source = DoublingSource()
+    coalescer = concurrency.Coalescer(source.fetch, gather=SECOND / 2)
+    clock = clockwork.running_clock()
+
+    async def fetch(item: int, *, after: float) -> float:
+        await asyncio.sleep(after)
+        began = clock.elapsed
+        await coalescer.fetch([item])
+        return clock.elapsed - began
+
+    alone = [await fetch(1, after=0.0), await fetch(2, after=0.0)]
+    several = [*await asyncio.gather(fetch(3, after=0.0), fetch(4, after=0.0))]
+    late = await asyncio.gather(fetch(5, after=0.0), fetch(6, after=SECOND / 4))
+
+    assert alone == [SECOND, SECOND]
+    assert several == [SECOND, SECOND]
+    assert late == pytest.approx([1.5 * SECOND, 1.25 * SECOND])
+    assert source.fetched == [[1], [2], [3, 4], [5, 6]]
+
+
 async def test_every_caller_fails_when_the_fetch_fails() -> None:
     """The next fetch starts anew."""
     source = DoublingSource()
