@@ -3,7 +3,7 @@
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from indexing import errors
@@ -120,11 +120,15 @@ class Coalescer(Generic[Item, Answer]):
         items[item] = None
         return task
 
-    async def fetch(self, items: Iterable[Item]) -> Mapping[Item, Answer]:
-        """Return the answers of one fetch that begins after the call, for at least these items; none for none."""
-        tasks = {self.request(item) for item in items}
+    def start(self, items: Collection[Item]) -> "asyncio.Task[Mapping[Item, Answer]]":
+        """Add items, at least one, to the next fetch and return its task, which callers shield before they await it."""
         self._calls += 1
-        return await asyncio.shield(tasks.pop()) if tasks else {}
+        (task,) = {self.request(item) for item in items}
+        return task
+
+    async def fetch(self, items: Collection[Item]) -> Mapping[Item, Answer]:
+        """Return the answers of one fetch that begins after the call, for at least these items; none for none."""
+        return await asyncio.shield(self.start(items)) if items else {}
 
     async def _fetch_all(self, items: dict[Item, None]) -> Mapping[Item, Answer]:
         if self._linger:

@@ -196,7 +196,9 @@ class ReadCache:
             unsure = [guild_id for guild_id in used if checked.get(guild_id, 0.0) <= oldest]
         if not unsure:
             return Checked(await self.user(user.user_id), [])
-        current, versions = await asyncio.gather(self.user(user.user_id), self._versions(unsure))
+        checks = self._checks_for(unsure).start(unsure)
+        current = await self.user(user.user_id)
+        versions = await asyncio.shield(checks)
         changed = []
         for guild_id in unsure:
             head = versions.get(guild_id)
@@ -211,9 +213,8 @@ class ReadCache:
                 self._note_checked(guild_id, began)
         return Checked(current, changed)
 
-    async def _versions(self, guild_ids: Collection[int]) -> Mapping[int, model.GuildVersion]:
-        checks = self._guild_checks if len(guild_ids) <= MANY else self._large_checks
-        return await checks.fetch(guild_ids)
+    def _checks_for(self, guild_ids: Collection[int]) -> concurrency.Coalescer[int, model.GuildVersion]:
+        return self._guild_checks if len(guild_ids) <= MANY else self._large_checks
 
     async def _fetch_many_versions(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
         found: dict[int, model.GuildVersion] = {}
@@ -248,7 +249,7 @@ class ReadCache:
         """Return the guilds that are stored, after a check of the cached ones."""
         kept = {key: views for key in guild_ids if (views := self._guilds.get(key)) is not None}
         missing = [key for key in guild_ids if key not in kept]
-        versions = await self._versions(kept)
+        versions = await self._checks_for(kept).fetch(kept)
         changed = [
             key for key, views in kept.items() if (head := versions.get(key)) is None or head.version != views.version
         ]
