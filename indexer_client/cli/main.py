@@ -12,10 +12,19 @@ from collections.abc import Sequence
 import typer
 from typer import completion, exceptions
 
-from indexer_client.cli import connection, context_commands, errors, escape, job_commands, output
+from indexer_client.cli import (
+    connection,
+    context_commands,
+    errors,
+    escape,
+    job_commands,
+    operator_commands,
+    output,
+)
 
 EXIT_INTERRUPTED = 130
 app = job_commands.app
+operator_commands.add_to(app)
 context_commands.add_to(app)
 
 
