@@ -41,8 +41,11 @@ for place in ("/x", "/opt/indexer/x", "/home/x", "/var/tmp/x"):
         continue
     raise SystemExit(place + " is writable")
 pathlib.Path("/tmp/x").touch()
-for tool in ("pip", "gcc", "cc", "make", "git"):
-    assert shutil.which(tool) is None, tool + " is in the image"
+for tool in ("pip", "gcc", "cc", "make", "git", "sh", "bash", "perl", "apt", "dpkg", "ls", "cat"):
+    for path in (None, "/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin"):
+        assert shutil.which(tool, path=path) is None, tool + " is in the image"
+import ctypes, curses, sqlite3, ssl, uuid, zoneinfo
+assert len(ssl.create_default_context().get_ca_certs()) > 100
 """
 
 
