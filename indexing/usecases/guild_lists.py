@@ -15,7 +15,7 @@ from indexing.domain import feed, freshness, model, ports, ranking, reasons
 from indexing.telemetry import logs
 from indexing.usecases import bot_list, demand, erase_user
 
-STORED_AT_ONCE, STORE_WAIT = 2, 2.0
+STORED_AT_ONCE, STORE_WAIT = 4, 2.0
 """
 Lists that a process stores concurrently, and the longest wait for a place in seconds. When many users start at once,
 storing takes longer than listing: one after the other, the first have their first guild while others are stored.
