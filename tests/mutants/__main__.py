@@ -69,19 +69,24 @@ class Checkout:
         shutil.copytree(ROOT, self.root, ignore=LEFT_OUT)
         self.environment = {**environment, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def trace(self, folder: Folder) -> reached.Reached:
-        """Run all tests; returns the lines that each runs. Ends the program when a test fails without a mutation."""
-        out = self.root / "reached.json"
+    @contextlib.contextmanager
+    def noting(self, folder: Folder) -> Iterator[None]:
+        """Let the code note its statements while the block runs."""
         texts = {path: path.read_text() for path in _files(self.root, folder, {".py"})}
         for path, text in texts.items():
             path.write_text(reached.noting(path.relative_to(self.root).as_posix(), text))
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "tests.mutants.reached", "--timeout=600"]
+        try:
+            yield
+        finally:
+            for path, text in texts.items():
+                path.write_text(text)
+
+    def trace(self, test_file: pathlib.Path) -> reached.Reached:
+        """Return the lines that each test of a file runs. Ends the program when a test fails without a mutation."""
+        out = self.root / "reached.json"
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "tests.mutants.reached", str(test_file)]
         environment = {**self.environment, reached.OUT: str(out)}
-        done = subprocess.run(
-            [*command, *folder.tests], cwd=self.root, env=environment, capture_output=True, check=False
-        )
-        for path, text in texts.items():
-            path.write_text(text)
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, check=False)
         if done.returncode:
             sys.exit(f"the tests fail without a mutation:\n{done.stdout.decode()[-3000:]}")
         found: reached.Reached = json.loads(out.read_text())
@@ -137,19 +142,28 @@ class Kept:
         self._path.write_text(json.dumps(document, indent=1) + "\n")
         return rows
 
-    def trace(self, name: str, checkout: Checkout) -> reached.Reached:
-        """Return the trace of a folder, made once."""
-        path = self._path.with_suffix(f".{name}.json")
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(checkout.trace(FOLDERS[name])))
-        found: reached.Reached = json.loads(path.read_text())
-        return found
+    def trace(self, name: str, checkout: Checkout, ends: float) -> reached.Reached | None:
+        """Return the trace of a folder, each test file of which is run once; None when there is no time for all."""
+        path, folder = self._path.with_suffix(f".{name}.json"), FOLDERS[name]
+        found: dict[str, reached.Reached] = json.loads(path.read_text()) if path.exists() else {}
+        tests = [ROOT / each for each in folder.tests]
+        files = [file for each in tests for file in ([each] if each.is_file() else sorted(each.rglob("test_*.py")))]
+        with checkout.noting(folder):
+            for file in [each.relative_to(ROOT) for each in files]:
+                if str(file) not in found:
+                    if time.monotonic() > ends:
+                        return None
+                    found[str(file)] = checkout.trace(file)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(json.dumps(found))
+        return {test: each for file in found.values() for test, each in file.items()}
 
 
 def _try_all(name: str, chosen: Sequence[mutations.Mutation], checkout: Checkout, kept: Kept, ends: float) -> None:
     """Try mutations of a folder until the monotonic time *ends*; keep and save each verdict."""
-    traced, verdicts = kept.trace(name, checkout), kept.verdicts[name]
+    traced, verdicts = kept.trace(name, checkout, ends), kept.verdicts[name]
+    if traced is None:
+        return
     with forks.Forks(checkout.root, checkout.environment) as process:
         for mutation in progress.track(chosen, console=report.SCREEN, transient=True):
             if time.monotonic() > ends:
