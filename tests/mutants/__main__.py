@@ -10,6 +10,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich import progress
 
@@ -145,18 +147,21 @@ class Kept:
     def trace(self, name: str, checkout: Checkout, ends: float) -> reached.Reached | None:
         """Return the trace of a folder, each test file of which is run once; None when there is no time for all."""
         path, folder = self._path.with_suffix(f".{name}.json"), FOLDERS[name]
-        found: dict[str, reached.Reached] = json.loads(path.read_text()) if path.exists() else {}
+        found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+        code = b"".join(each.read_bytes() for each in _files(ROOT, folder, {".py"}))
         tests = [ROOT / each for each in folder.tests]
         files = [file for each in tests for file in ([each] if each.is_file() else sorted(each.rglob("test_*.py")))]
         with checkout.noting(folder):
-            for file in [each.relative_to(ROOT) for each in files]:
-                if str(file) not in found:
+            for file in files:
+                digest = hashlib.sha256(code + file.read_bytes()).hexdigest()
+                name = str(file.relative_to(ROOT))
+                if found.get(name, {}).get("of") != digest:
                     if time.monotonic() > ends:
                         return None
-                    found[str(file)] = checkout.trace(file)
+                    found[name] = {"of": digest, "tests": checkout.trace(file.relative_to(ROOT))}
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps(found))
-        return {test: each for file in found.values() for test, each in file.items()}
+        return {test: each for file in found.values() for test, each in file["tests"].items()}
 
 
 def _try_all(name: str, chosen: Sequence[mutations.Mutation], checkout: Checkout, kept: Kept, ends: float) -> None:
