@@ -24,7 +24,12 @@ def render_scenarios(results: Results) -> str:
         groups.setdefault(scenario.group, []).append(scenario)
     runs = [run for name in scenarios.SCENARIOS for run in results["scenarios"].get(name, [])]
     good = sum(not any(verdict["failures"] for verdict in run["verdicts"].values()) for run in runs)
-    head = f"{len(scenarios.SCENARIOS)} scenarios, {len(runs)} runs, {good} of them without a failure.\n\n"
+    newest = max((run.get("at", ""), run.get("code", "")) for run in runs)
+    same = sum(run.get("code") == newest[1] for run in runs)
+    head = (
+        f"{len(scenarios.SCENARIOS)} scenarios, {len(runs)} runs, {good} of them without a failure. "
+        f"{same} runs are of the newest code that was played ({newest[0]} UTC), the others of earlier code.\n\n"
+    )
     tables = (_scenarios_of(group, members, results["scenarios"]) for group, members in groups.items())
     return head + "\n".join(tables)
 

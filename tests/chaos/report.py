@@ -2,8 +2,10 @@
 
 import collections
 import dataclasses
+import hashlib
 import json
 import pathlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import text
@@ -12,6 +14,8 @@ from tests.benchmarks import facts
 from tests.benchmarks import report as output
 from tests.chaos import invariants, runs
 
+ROOT = pathlib.Path(__file__).parents[2]
+PRODUCT = ("indexing", "indexer_service", "workers")
 SHOWN = 5
 """Failures of an invariant that are printed for one run."""
 
@@ -67,7 +71,16 @@ def _document(result: runs.Result) -> Mapping[str, object]:
     verdicts = {
         name: {"checked": verdict.checked, "failures": verdict.failures} for name, verdict in result.verdicts.items()
     }
-    return {**document, "seconds": round(result.seconds, 1), "verdicts": verdicts}
+    made = {"at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "code": _digest()}
+    return {**document, **made, "seconds": round(result.seconds, 1), "verdicts": verdicts}
+
+
+def _digest() -> str:
+    """Return a hash of the product's code, so that results of different code are told apart."""
+    paths = [
+        path for folder in PRODUCT for path in sorted((ROOT / folder).rglob("*")) if path.suffix in {".py", ".lua"}
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 
 
 def _by_scenario(results: Iterable[runs.Result]) -> dict[str, list[runs.Result]]:
