@@ -151,6 +151,18 @@ def test_close_codes_decide_what_follows(code: int | None, after: protocol.After
     assert attached().on_closed(code) is after
 
 
+def test_nothing_is_identified_when_the_permission_has_expired() -> None:
+    """The connection ends, and the next one asks again."""
+    connection = opened()
+    connection.on_frame(hello(), 0.0)
+
+    ended = closing(connection.give_up("permit_expired"))
+
+    assert (ended.code, ended.after, ended.reason) == (protocol.OUR_CLOSE, After.IDENTIFY, "permit_expired")
+    assert not connection.asked
+    assert connection.identify(6.0) == []
+
+
 def test_a_new_session_is_identified_when_three_resumes_failed() -> None:
     """A dead session is sometimes closed without a code, over and over."""
     reconnects, rng = protocol.Reconnects(KNOWN), random.Random(1)
