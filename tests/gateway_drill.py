@@ -109,7 +109,7 @@ class Drill:
         """Start processes until there are enough."""
         self._processes = [one for one in self._processes if one.returncode is None]
         while len(self._processes) < self._count:
-            command = (sys.executable, "-m", "workers.gateway")
+            command = servers.with_parent(sys.executable, "-m", "workers.gateway")
             with self._log.open("ab") as log:
                 started = await asyncio.create_subprocess_exec(*command, env=self._environment, stdout=log, stderr=log)
             self._processes.append(started)

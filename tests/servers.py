@@ -31,6 +31,11 @@ os.execv(sys.argv[2], sys.argv[2:])
 """Runs a program that ends with its parent: exec keeps PR_SET_PDEATHSIG. Needs prctl, which only Linux has."""
 
 
+def with_parent(*command: str) -> list[str]:
+    """Return a command whose process ends with this one, even when that is killed."""
+    return [sys.executable, "-S", "-c", WITH_PARENT, str(os.getpid()), *command]
+
+
 class Missing(Exception):
     """The server's wheel is not installed."""
 
@@ -79,7 +84,7 @@ def _running(arguments: Callable[[int, str], list[str]], answers: Callable[[int]
     with tempfile.TemporaryDirectory(prefix="indexer-tests-", ignore_cleanup_errors=True) as folder:
         port = free_port()
         log = pathlib.Path(folder, "log")
-        launch = [sys.executable, "-S", "-c", WITH_PARENT, str(os.getpid()), *arguments(port, folder)]
+        launch = with_parent(*arguments(port, folder))
         with log.open("wb") as output, subprocess.Popen(launch, stdout=output, stderr=output) as process:
             try:
                 _await(process, lambda: answers(port), log)

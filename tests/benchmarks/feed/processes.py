@@ -31,7 +31,7 @@ class Feed:
     async def start(self, metrics_port: int = 0) -> asyncio.subprocess.Process:
         """Start a process."""
         environment = {**self.environment, "GATEWAY_METRICS_PORT": f"{metrics_port}"}
-        command = (sys.executable, "-m", "workers.gateway")
+        command = servers.with_parent(sys.executable, "-m", "workers.gateway")
         with self.log.open("ab") as log:
             return await asyncio.create_subprocess_exec(*command, env=environment, stdout=log, stderr=log)
 

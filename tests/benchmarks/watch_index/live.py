@@ -79,9 +79,8 @@ async def start_service(feed: processes.Feed) -> tuple[asyncio.subprocess.Proces
     address = f"127.0.0.1:{servers.free_port()}"
     environment = {**feed.environment, "INDEXER_LISTEN": address, "INDEXER_METRICS_PORT": "0"}
     with feed.log.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "indexer_service", env=environment, stdout=log, stderr=log
-        )
+        command = servers.with_parent(sys.executable, "-m", "indexer_service")
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=log, stderr=log)
 
     async def serves() -> bool:
         return await asyncio.to_thread(probes.service_is_serving, address)
