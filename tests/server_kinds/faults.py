@@ -124,6 +124,7 @@ def _play_redis(fault: Fault, program: str, mongodb_url: str) -> dict[str, Any]:
 
 def _play_mongodb(fault: Fault, redis_url: str, port: int) -> dict[str, Any]:
     with mongodb_proxy.Proxy(port) as first:
+        product.boot(redis_url, first.url)  # makes the database, as at every start but the first
         fault.inject(first)
         booted = product.boot(redis_url, first.url)
     if not fault.watched:

@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -65,7 +64,7 @@ class Later:
 
 def boot(redis_url: str, mongodb_url: str) -> Boot:
     """Start a service, and wait until it serves or ends."""
-    connections = {"REDIS_URL": redis_url, "MONGODB_URL": mongodb_url, "MONGODB_DATABASE": f"kinds-{uuid.uuid4().hex}"}
+    connections = {"REDIS_URL": redis_url, "MONGODB_URL": mongodb_url, "MONGODB_DATABASE": "kinds"}
     program = programs.service("service", programs.product_environment(connections, _settings()), ports.Ports())
     with tempfile.TemporaryDirectory(prefix="indexer-kinds-") as folder:
         log = pathlib.Path(folder, "log")
