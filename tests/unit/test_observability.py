@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deploy.observability import lint, make, verify
+from deploy.observability import lint, make, panels, verify
 from docs import make_metrics
 from indexing.telemetry import fleet_metrics, metric_types
 
@@ -202,6 +202,15 @@ def test_a_dashboard_is_rejected_when_it_breaks_a_rule(spoil: Callable[[dict[str
     spoil(board)
 
     assert any(said in problem for problem in lint.problems(board))
+
+
+def test_a_chosen_pod_limits_what_processes_export_and_not_what_rules_record() -> None:
+    """Recorded series have no pod: limited by one, they would be empty."""
+    query = panels.Query('sum(indexer_up{$ns,lane="a"}) / max(indexer:up:max{$ns})')
+
+    assert query.expanded() == (
+        'sum(indexer_up{namespace=~"$namespace",pod=~"$pod",lane="a"}) / max(indexer:up:max{namespace=~"$namespace"})'
+    )
 
 
 def test_a_field_is_reported_when_grafana_does_not_know_it() -> None:
