@@ -50,15 +50,14 @@ async def _check(database: Any) -> None:  # noqa: ANN401 -- motor's
     if hello.get("readOnly"):
         raise errors.StoreUnavailable("MONGODB_URL: MongoDB is read-only")
     collection, prefix = database[COLLECTION], uuid.uuid4().hex
-    try:
-        for feature, step in REQUIRED.items():
-            if not await _works(step, collection, prefix):
-                raise errors.StoreUnavailable(f"MONGODB_URL: the server lacks {feature}; {SEE}")
-        for feature, step in WANTED.items():
-            if not await _works(step, collection, prefix):
-                logs.get(__name__).warning("mongodb_check", problem=f"MongoDB lacks {feature}")
-    finally:
-        await collection.delete_many({"_id": {"$gte": prefix, "$lt": prefix + "~"}})
+    lacking = [feature for feature, step in REQUIRED.items() if not await _works(step, collection, prefix)]
+    wanted = [feature for feature, step in WANTED.items() if not await _works(step, collection, prefix)]
+    # Not reached when the server fails: waiting for it once more would only delay the end of the start.
+    await collection.delete_many({"_id": {"$gte": prefix, "$lt": prefix + "~"}})
+    if lacking:
+        raise errors.StoreUnavailable(f"MONGODB_URL: the server lacks {', '.join(lacking)}; {SEE}")
+    for feature in wanted:
+        logs.get(__name__).warning("mongodb_check", problem=f"MongoDB lacks {feature}")
 
 
 async def probe(database: Any) -> None:  # noqa: ANN401 -- motor's, or the measured one
