@@ -189,7 +189,7 @@ check-failover: $(READY)  ## Fail over real Redis servers under the product. Nee
 check-servers: $(READY)  ## Run tests and product on several Redis servers, play servers' faults, write docs/servers.md. ARGS=--list
 	$(BIN)/python -m tests.server_kinds $(ARGS)
 
-check-monitoring: $(READY)  ## Check rules and dashboards against a real Prometheus. ARGS=--picture draws docs/boards
+check-monitoring: $(READY)  ## Check rules and dashboards against a real Prometheus. ARGS=--picture only draws docs/boards
 	$(BIN)/python -m deploy.observability.verify $(ARGS)
 
 ## Measure
