@@ -29,7 +29,7 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from tests import authority
 from tests.benchmarks import facts, report
 from tests.benchmarks.read import worlds
-from tests.benchmarks.strangers import attacks
+from tests.benchmarks.strangers import attacks, page
 
 TOKEN = "idx_honest"
 BEARER = (("authorization", f"Bearer {TOKEN}"),)
@@ -195,19 +195,22 @@ def _is_good(name: str, before: Mapping[str, float], under: Mapping[str, float])
 
 
 def main() -> int:
-    """Attack, print a table and JSON; returns 1 when a goal is missed."""
+    """Attack and print a table; returns 1 when a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=list(attacks.ATTACKS), choices=attacks.ATTACKS)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each attack (default 8)")
-    parser.add_argument("--out", type=pathlib.Path, help="file for the JSON")
+    parser.add_argument("--keep", action="store_true", help=f"write the results to {page.RESULTS} and {page.PAGE}")
     options = parser.parse_args()
-    before = facts.machine()
-    found = [measure(name, options.seconds) for name in options.only]
+    found = []
+    for name in options.only:
+        machine = facts.machine()
+        found.append(measure(name, options.seconds))
+        if options.keep:
+            page.keep(machine, found[-1])
     report.show("strangers", found)
-    good = all(row["good"] for row in found)
-    kept = {"machine": before, "load_after": facts.machine()["load"], "found": found, "good": good}
-    report.keep(kept, options.out)
-    return 0 if good else 1
+    if options.keep:
+        page.write()
+    return 0 if all(row["good"] for row in found) else 1
 
 
 if __name__ == "__main__":
