@@ -281,3 +281,53 @@ async def test_a_change_carries_no_name_when_its_watcher_resumes_after_the_user_
     assert b"Old Name" not in after
     assert str(GUILD).encode() in after
     assert b"Kept Name" in after
+
+
+@pytest.mark.parametrize("leave", [left_by_list, left_by_role_request], ids=["list", "role request"])
+@pytest.mark.parametrize("method", ["ListGuilds", "ListChannels"])
+async def test_a_next_page_names_nothing_of_a_guild_that_was_left_before_it(
+    bench: Bench, method: str, leave: Callable[[Bench], Awaitable[None]]
+) -> None:
+    """Pages are cut from what is kept of the first one."""
+    await bench.backend.users.put_preferences(USER, model.Preferences(pinned=(KEPT,)))
+    service: Any = edge.service(bench.backend)
+    request = getattr(pb, f"{method}Request")(user_id=str(USER), page_size=1)
+
+    async def read_rest(token: str) -> list[bytes]:
+        said: list[bytes] = []
+        while token:
+            request.page_token = token
+            try:
+                answer = await getattr(service, method)(request, contexts.Context())
+            except errors.IndexerError as refusal:
+                return [*said, str(refusal).encode()]
+            said.append(answer if isinstance(answer, bytes) else answer.SerializeToString())
+            token = getattr(pb, f"{method}Response").FromString(said[-1]).next_page_token
+        return said
+
+    first = await getattr(service, method)(request, contexts.Context())
+    raw = first if isinstance(first, bytes) else first.SerializeToString()
+    token = getattr(pb, f"{method}Response").FromString(raw).next_page_token
+    before = b"\n".join(await read_rest(token))
+    await leave(bench)
+    after = b"\n".join(await read_rest(token))
+
+    assert str(GUILD).encode() in before
+    assert [mark for mark in (b"Old Name", b"old-channel", b"role-channel", str(GUILD).encode()) if mark in after] == []
+
+
+@pytest.mark.parametrize("leave", [left_by_list, left_by_role_request], ids=["list", "role request"])
+async def test_an_index_stream_names_no_channel_of_a_guild_that_was_left_when_it_resumes(
+    bench: Bench, leave: Callable[[Bench], Awaitable[None]]
+) -> None:
+    """It says that the guild is gone, by its id, because the watcher has it."""
+    service: Any = edge.service(bench.backend)
+    before = (await contexts.open_stream(service, pb.WatchIndexRequest(user_id=str(USER)))).written
+    token = next(one.resume_token for one in reversed(before) if one.resume_token)
+    await leave(bench)
+
+    after = await contexts.open_stream(service, pb.WatchIndexRequest(user_id=str(USER), resume_token=token))
+
+    said = b"\n".join(one.SerializeToString() for one in after.written)
+    assert str(GUILD).encode() in said
+    assert [mark for mark in (b"Old Name", b"old-channel", b"role-channel") if mark in said] == []
