@@ -114,18 +114,23 @@ def print_job(found: pb.Job, *, form: output.Form) -> int:
         output.print_message(found, form)
         return 0
     progress = found.progress
-    output.print_line(f"job      {found.job_id}")
-    output.print_line(f"user     {found.user_id}")
-    output.print_line(f"state    {formatting.JOB_STATES.get(found.state, 'unknown')}{_state_detail(found)}")
     numbers = [(progress.succeeded, "indexed"), (progress.skipped, "skipped"), (progress.failed, "failed")]
     numbers += [(progress.running, "running"), (progress.queued, "queued"), (progress.cancelled, "cancelled")]
     states = ", ".join(f"{number} {name}" for number, name in numbers if number)
-    output.print_line(f"guilds   {progress.total}{f' ({states})' if states else ''}")
-    output.print_line(f"created  {times.local_time(found.create_time):%Y-%m-%d %H:%M:%S}")
+    fields = [
+        ("job", found.job_id),
+        ("user", found.user_id),
+        ("state", f"{formatting.JOB_STATES.get(found.state, 'unknown')}{_state_detail(found)}"),
+        ("guilds", f"{progress.total}{f' ({states})' if states else ''}"),
+        ("created", f"{times.local_time(found.create_time):%Y-%m-%d %H:%M:%S}"),
+    ]
     if found.HasField("end_time"):
-        output.print_line(f"finished {times.local_time(found.end_time):%Y-%m-%d %H:%M:%S}")
+        fields.append(("ended", f"{times.local_time(found.end_time):%Y-%m-%d %H:%M:%S}"))
     if found.advice:
-        output.print_line(f"advice   {escape.visible(found.advice)}")
+        fields.append(("advice", found.advice))
+    if command := errors.advice_for(found.error, found.user_id):
+        fields.append(("next", command))
+    output.print_fields(fields)
     return 0
 
 

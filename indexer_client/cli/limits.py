@@ -29,8 +29,7 @@ def folded(budgets: Sequence[pb.Budget]) -> list[pb.Budget]:
     if len(calm) < LEAST_FOLDED:
         return list(budgets)
     together = pb.Budget(
-        kind="route",
-        key=f"({len(calm)} routes with all permits free)",
+        key=f"{len(calm)} routes, all free",
         capacity=sum(one.capacity for one in calm),
         free=sum(one.free for one in calm),
         window=calm[0].window,
@@ -123,7 +122,7 @@ def _cells(budget: pb.Budget) -> tuple[str, str, str, str, str]:
     name = f"{budget.kind} {budget.key}".strip()
     window = f"{budget.window.ToMilliseconds() / 1000:g} s"
     note = ""
-    if budget.HasField("pause_end_time"):
+    if _is_paused(budget):
         note = f"paused until {times.time_of_day(budget.pause_end_time)}: {_pause_reason(budget)}"
     following = _time_with_milliseconds(budget.next_free_time) if budget.HasField("next_free_time") else ""
     return escape.visible(name), f"{budget.free}/{budget.capacity}", window, following, escape.visible(note)
@@ -136,7 +135,7 @@ def _pause_reason(budget: pb.Budget) -> str:
 
 
 def _is_paused(budget: pb.Budget) -> bool:
-    return budget.HasField("pause_end_time")
+    return budget.HasField("pause_end_time") and not times.has_passed(budget.pause_end_time)
 
 
 def _time_with_milliseconds(stamp: timestamp_pb2.Timestamp) -> str:

@@ -2,7 +2,9 @@
 
 import enum
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
@@ -13,6 +15,10 @@ from indexer_client.cli import escape, pager
 
 LEAST_NAME = 10
 """Columns of the terminal that a column of names keeps before others are left out."""
+LABEL = 8
+"""Columns of the names of fields: beside a job's id, 40 columns are enough."""
+COMMAND = re.compile(r": (indexer [^;]+)$")
+"""A command that a line suggests at its end."""
 GAP = 2
 """Columns between two columns of a table."""
 
@@ -55,14 +61,40 @@ def supports_live_display(screen: console.Console) -> bool:
 
 def print_line(words: str) -> None:
     """Write one line to standard output, with control characters escaped, and flush."""
-    sys.stdout.write(escape.visible(words) + "\n")
-    sys.stdout.flush()
+    _write(sys.stdout, escape.visible(words))
 
 
 def print_error(words: str) -> None:
-    """Write one line to standard error, with control characters escaped, and flush."""
-    sys.stderr.write(escape.visible(words) + "\n")
-    sys.stderr.flush()
+    """Write one line to standard error, with control characters escaped, and flush; see `_fitted` for a terminal."""
+    _write(sys.stderr, *_fitted(escape.visible(words), sys.stderr))
+
+
+def print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Write names and values to standard output, one a line; a long value continues below itself on a terminal."""
+    for name, value in fields:
+        label = name.ljust(LABEL)
+        first, *rest = _fitted(escape.visible(value), sys.stdout, used=LABEL) or [""]
+        _write(sys.stdout, label + first, *(" " * LABEL + line for line in rest))
+
+
+def _write(stream: TextIO, *lines: str) -> None:
+    stream.writelines(f"{line}\n" for line in lines)
+    stream.flush()
+
+
+def _fitted(words: str, stream: TextIO, *, used: int = 0) -> list[str]:
+    """
+    Return the lines of a text that is longer than the terminal is wide; elsewhere one line.
+
+    No word is broken, and a command at the end has a line of its own, whole, so that it can be copied.
+    """
+    room = make_console(stream).width - used if stream.isatty() else 0
+    if not room or len(words) <= room:
+        return [words]
+    text_before, command = words, []
+    if found := COMMAND.search(words):
+        text_before, command = words[: found.start(1)], [f"  {found[1]}"]
+    return [*textwrap.wrap(text_before, room, break_long_words=False, break_on_hyphens=False), *command]
 
 
 def print_message(row: message.Message, form: Form) -> None:

@@ -137,12 +137,12 @@ def test_limits_prints_every_budget_when_the_output_is_no_terminal(
 ) -> None:
     """Each line has free permits, capacity, window, and the end and reason of a pause."""
     paused = pb.Budget(
-        kind="user", key="7", capacity=5, free=0, pause_end_time=rows.NOON, pause_reason=pb.PAUSE_REASON_SHARED
+        kind="user", key="7", capacity=5, free=0, pause_end_time=rows.LATER, pause_reason=pb.PAUSE_REASON_SHARED
     )
     paused.window.FromSeconds(5)
-    server.add_response(
-        "GetRateLimits", pb.GetRateLimitsResponse(budgets=[pb.Budget(kind="global", capacity=50, free=49), paused])
-    )
+    # A pause whose end has passed, by this machine's clock, is none.
+    calm = pb.Budget(kind="global", capacity=50, free=49, pause_end_time=rows.NOON)
+    server.add_response("GetRateLimits", pb.GetRateLimitsResponse(budgets=[calm, paused]))
 
     ran = indexer("limits", "--user", "7")
 
@@ -162,8 +162,8 @@ def test_limits_prints_every_budget_when_the_output_is_no_terminal(
             pb.ListJobsResponse(jobs=[rows.job("SUCCEEDED", progress=pb.Progress(total=3, succeeded=2, skipped=1))]),
             f"{rows.JOB}\tsucceeded\t",
         ),
-        (["jobs", "show", rows.JOB], "GetJob", pb.GetJobResponse(job=rows.job()), f"job      {rows.JOB}"),
-        (["jobs", "wait", rows.JOB], "WaitJob", pb.WaitJobResponse(job=rows.job()), "state    running"),
+        (["jobs", "show", rows.JOB], "GetJob", pb.GetJobResponse(job=rows.job()), f"job     {rows.JOB}"),
+        (["jobs", "wait", rows.JOB], "WaitJob", pb.WaitJobResponse(job=rows.job()), "state   running"),
         (["jobs", "cancel", rows.JOB], "CancelJob", pb.CancelJobResponse(job=rows.job("CANCELLED")), "cancelled"),
         (["jobs", "retry", rows.JOB], "RetryJob", pb.RetryJobResponse(job=rows.job()), "running"),
         (["guild", "7", "9"], "GetGuild", pb.GetGuildResponse(guild=pb.Guild(guild_id="9", name="nine")), "9\tnine"),

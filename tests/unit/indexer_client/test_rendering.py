@@ -123,7 +123,7 @@ def test_calm_routes_are_one_line() -> None:
         ("global", "", 5),
         ("route", "GET /guilds/9/channels", 2),
         ("route", "GET /guilds/8/channels", 5),
-        ("route", "(4 routes with all permits free)", 20),
+        ("", "4 routes, all free", 20),
     ]
     assert limits.folded(calm[:2]) == calm[:2]
 

@@ -96,7 +96,7 @@ def test_the_live_display_is_drawn_when_the_output_is_a_terminal(
 def test_it_says_that_the_job_continues_when_it_is_interrupted(
     server: service.FakeService, terminals: list[Terminal]
 ) -> None:
-    """Ctrl-C ends the watch, not the job. The line names the command that shows the job; there is no traceback."""
+    """Ctrl-C ends the watch, not the job. The command that shows the job can be copied; there is no traceback."""
     server.add_response("StartIndexing", rows.started(rows.guild(0)))
     server.add_response("WatchProgress")
 
@@ -106,7 +106,7 @@ def test_it_says_that_the_job_continues_when_it_is_interrupted(
     terminal.process.send_signal(signal.SIGINT)
 
     assert terminal.end() == 130
-    assert f"the job continues in the background; check it with: indexer job {rows.JOB}" in terminal.seen
+    assert f"the job continues in the background; check it with:\r\n  indexer job {rows.JOB}\r\n" in terminal.seen
     assert "Traceback" not in terminal.seen
 
 
