@@ -108,7 +108,7 @@ class StartJob:
             return await self._join(job, wait, caller)
         await self._deps.queue.schedule(turns.Turn(job.job_id, 1, callers=job.callers), job.next_turn_at)
         limits = turn_state.TurnLimits(model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate)
-        task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0), limits, caller))
+        task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0, callers=job.callers), limits, caller))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         await self._wait_for_first_turn(task, wait)
@@ -194,7 +194,7 @@ class StartJob:
     async def _first_turn(self, turn: turns.Turn, limits: turn_state.TurnLimits, caller: str) -> None:
         left = max(0.0, limits.until - self._deps.clock())
         if self._limit is not None and not await self._limit.acquire(left, caller):
-            # The turn that is scheduled for the end of the caller's wait runs instead.
+            await self._hand_over(turn)
             return
         try:
             await self._turn_runner.run_turn(turn, limits)
@@ -205,6 +205,13 @@ class StartJob:
         finally:
             if self._limit is not None:
                 self._limit.release(caller)
+
+    async def _hand_over(self, turn: turns.Turn) -> None:
+        """Have a worker run the first turn; the one that is scheduled already is the second, and not current."""
+        try:
+            await self._deps.queue.enqueue(turn)
+        except errors.QueueUnavailable as problem:
+            self._log.warning("turn_not_enqueued", job=turn.job_id, error=str(problem))
 
     async def _wait_until_listed(self, job: model.Job, wait: float) -> None:
         """Wait until the process that created the job has stored the guild list."""

@@ -429,6 +429,23 @@ async def test_a_swept_turn_is_in_its_callers_line_when_the_queue_lost_it(backen
     assert [turn.callers for turn in backend.queue.enqueued] == [("a",)]
 
 
+async def test_a_worker_runs_the_first_turn_when_the_service_has_no_place_for_it(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """It does not wait for the sweeper, and stands in its caller's line."""
+    limit = concurrency.AdaptiveLimit(backend.clock, initial=1, most=1)
+    assert await limit.acquire(0.0, "other")
+    case = start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit)
+
+    started = await case.start(USER, wait=1.0, immediate=1, force=False, caller="shop")
+    await case.drain(1.0)
+    (handed_over,) = backend.queue.enqueued
+    await backend.run_next_turn()
+
+    assert (started.tasks, handed_over.callers) == ([], ("shop",))
+    assert "SUCCEEDED" in (await backend.task_states(started.job.job_id)).values()
+
+
 async def test_a_light_caller_is_served_when_a_heavy_one_has_too_many_starts_waiting(
     backend: fake_backend.FakeBackend,
 ) -> None:
