@@ -23,7 +23,8 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 
 START_TIMEOUT = 4.0
 """Seconds for which a process waits at start; the defaults are 60 and 45."""
-BOOT_LIMIT = 30.0
+BOOT_LIMIT = 90.0
+"""Seconds; the startup probes of the manifests allow 120."""
 CALL_INTERVAL = 0.3
 NO_PROXY = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
 
@@ -34,12 +35,14 @@ class Boot:
     How a start ended.
 
     Attributes:
-        code: Exit code; None when the process serves.
+        code: Exit code; None when the process had not ended.
+        ready: Whether it served.
         seconds: Until then.
         lines: What it logged as a warning or worse, and what it printed.
     """
 
     code: int | None
+    ready: bool
     seconds: float
     lines: list[str]
 
@@ -73,12 +76,14 @@ def boot(redis_url: str, mongodb_url: str) -> Boot:
             log.open("wb") as output,
             subprocess.Popen(program.command, env=dict(program.environment), stdout=output, stderr=output) as process,
         ):
-            while process.poll() is None and not program.is_ready() and time.monotonic() < began + BOOT_LIMIT:
+            ready = False
+            while process.poll() is None and not ready and time.monotonic() < began + BOOT_LIMIT:
                 time.sleep(0.1)
+                ready = program.is_ready()
             code = process.poll()
             seconds = time.monotonic() - began
             process.kill()
-        return Boot(code, seconds, _warnings(log.read_text("utf-8", errors="replace")))
+        return Boot(code, ready, seconds, _warnings(log.read_text("utf-8", errors="replace")))
 
 
 def _settings() -> dict[str, str]:
@@ -139,7 +144,7 @@ def observe(product: stack.Stack, inject: Callable[[], object], seconds: float) 
         found = prometheus.query('ALERTS{alertstate=~"pending|firing"}')
     alerts = sorted({labels["alertname"] for labels, _ in found})
     log = (product.logs / "service-1.log").read_text("utf-8", errors="replace")
-    lines = [line for line in _warnings(log) if line.startswith(("redis_", "mongodb_", "waiting_for"))]
+    lines = [line for line in _warnings(log) if line.startswith(("redis_", "mongodb_", "waiting_for", "server_"))]
     return Later(unready, lines[0] if lines else "", answers, alerts)
 
 
