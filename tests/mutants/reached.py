@@ -55,10 +55,11 @@ def _is_noted(statement: ast.stmt) -> bool:
 
 
 class Notes:
-    """The plugin: what each test runs, as `found`."""
+    """The plugin: what each test runs, as `found`, and which tests failed."""
 
     def __init__(self) -> None:
         self.found: dict[str, dict[str, Any]] = {}
+        self.failed: set[str] = set()
         self._noted: set[str] = builtins.__dict__.setdefault(NOTES, set())
 
     @pytest.hookimpl(wrapper=True)
@@ -75,6 +76,15 @@ class Notes:
                 lines.setdefault(name, []).append(int(line))
             self.found[item.nodeid] = {"seconds": time.perf_counter() - began, "lines": lines}
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a failure: a test that reads the code's text, for one, which is written in another way here."""
+        if report.failed:
+            self.failed.add(report.nodeid)
+
+    def passed(self) -> dict[str, dict[str, Any]]:
+        """Return what the tests run that passed."""
+        return {name: each for name, each in self.found.items() if name not in self.failed}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Note what tests run when the plugin is loaded."""
@@ -82,7 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(notes, "mutants-notes")
 
     def write() -> None:
-        pathlib.Path(os.environ[OUT]).write_text(json.dumps(notes.found))  # noqa: TID251 -- ours
+        pathlib.Path(os.environ[OUT]).write_text(json.dumps(notes.passed()))  # noqa: TID251 -- ours
 
     config.add_cleanup(write)
 
