@@ -92,14 +92,15 @@ class TurnState:
 
     def prioritize_first_screen(self) -> None:
         """
-        Move the first screen's missing guilds to the interactive lane when only the user's own budget delayed them.
+        Move the first guild to the interactive lane, and all of the first screen if only the user's budget delayed it.
 
-        Queued behind all background work, they would finish long after the user's budget has permits again. Screens
-        that wait for the global budget stay in the background lane, because many of them would delay new starts.
+        Queued behind all background work, they would finish long after the user's budget has permits again. Of a screen
+        that waits for the global budget the other guilds stay in the background lane, because many of them would delay
+        new starts.
         """
-        if self.job.waited_for == "user":
-            shown = sum(task.channel_count is not None for task in self.tasks.values())
-            self.urgent = frozenset(task.guild_id for task in self.open_tasks()[: max(0, FIRST_FIVE - shown)])
+        shown = sum(task.channel_count is not None for task in self.tasks.values())
+        most = FIRST_FIVE if self.job.waited_for == "user" else 1
+        self.urgent = frozenset(task.guild_id for task in self.open_tasks()[: max(0, most - shown)])
 
     def step_ended(self) -> None:
         """Wake the waiters in `wait_for_step`."""
@@ -140,15 +141,19 @@ class TurnState:
         """
         Return the purpose of a call to Discord at *now*, about *guild* if given.
 
-        Only a background call names a waiter, and so keeps a queue position: an interactive turn does not return in
-        the same lane, and an unclaimed position wastes its permit.
+        A call about no guild is for the user's list: it is in the interactive lane in any turn, because the user sees
+        nothing before it. Only a call of a background turn that is not urgent names a waiter, and so keeps a queue
+        position: others do not return in the same lane, and an unclaimed position wastes its permit.
         """
         max_wait = self.limits.max_wait
         if self.limits.lane is model.Lane.INTERACTIVE:
             # A caller waits for the end of this turn. A background turn keeps its queue position for the next one.
             max_wait = min(max_wait, max(0.0, self.limits.until - now))
-        lane, job = model.Lane.INTERACTIVE if guild in self.urgent else self.limits.lane, self.job
-        name = "" if lane is model.Lane.INTERACTIVE else f"{job.job_id}:{waiter}"
+        lane, job = self.limits.lane, self.job
+        if guild is None or guild in self.urgent:
+            lane = model.Lane.INTERACTIVE
+        returns = self.limits.lane is not model.Lane.INTERACTIVE and guild not in self.urgent
+        name = f"{job.job_id}:{waiter}" if returns else ""
         return ports.Purpose(lane, job.user_id, name, max_wait, job.callers)
 
     def step_purpose(self, now: float, task: model.GuildTask, number: int) -> ports.Purpose:

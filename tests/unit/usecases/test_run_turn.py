@@ -135,13 +135,19 @@ async def test_no_task_is_begun_when_the_turns_time_is_over(backend: fake_backen
 
 
 async def test_the_lane_is_the_background_when_a_worker_runs_a_turn(backend: fake_backend.FakeBackend) -> None:
-    """Calls are charged to the user, with one queue position for each task, and wait at most until the turn's end."""
+    """
+    Calls are charged to the user, with one queue position for each task, and wait at most until the turn's end.
+
+    The list and the first guild do not wait behind other users' background work: before them the user sees nothing.
+    """
     await backend.start_job()
 
     await backend.run_all_turns()
 
     purposes = [call.purpose for call in backend.discord.calls if call.what in GUILDS]
-    assert {(purpose.lane, purpose.user_id) for purpose in purposes} == {(model.Lane.BACKGROUND, USER)}
+    lanes = [call.purpose.lane for call in backend.discord.calls if call.what in {"list", *GUILDS}]
+    assert lanes == [model.Lane.INTERACTIVE] * 2 + [model.Lane.BACKGROUND] * (len(GUILDS) - 1)
+    assert {purpose.user_id for purpose in purposes} == {USER}
     assert len({purpose.waiter for purpose in purposes}) == len(GUILDS)
     assert max(purpose.max_wait for purpose in purposes) <= backend.config.turn_time
 
