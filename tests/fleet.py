@@ -1,6 +1,7 @@
 """A fleet on a clock that jumps: real use cases and the real limiter over budgets and stores in memory."""
 
 import asyncio
+import collections
 import dataclasses
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
@@ -16,6 +17,8 @@ from tests import fake_backend
 from tests.ratelimit_model import store
 
 USER_BUDGET = settings.Rate(capacity=5, window=5.0)
+MOST_READY = 8
+"""Turns that precede those in line: what two processes hold beside the turns that they run, and what is ready."""
 ROUTES = {
     "list": "GET /users/@me/guilds",
     "installs": "GET /users/@me/guilds",
@@ -65,22 +68,59 @@ def _charge(what: Hashable, purpose: ports.Purpose) -> limits.Charge:
     identity = f"user:{purpose.user_id}" if kind in {"list", "roles"} else "bot"
     guild = what if isinstance(what, int) else None
     return limits.Charge(
-        purpose.lane, ROUTES[kind], identity, purpose.user_id, guild, purpose.waiter, shared=purpose.shared
+        purpose.lane,
+        ROUTES[kind],
+        identity,
+        purpose.user_id,
+        guild,
+        purpose.waiter,
+        shared=purpose.shared,
+        callers=purpose.callers,
     )
 
 
 class TimedQueue:
-    """Port `ports.TurnQueue`: a scheduled turn becomes runnable when it is due."""
+    """
+    Port `ports.TurnQueue`: a scheduled turn is in its caller's line when it is due, in the order of the real queue.
+
+    Attributes:
+        waits: Seconds for which each turn that was taken had been due, by caller.
+    """
 
     def __init__(self, clock: ports.Clock) -> None:
-        self.runnable: asyncio.Queue[turns.Turn] = asyncio.Queue()
+        self.waits: dict[str, list[float]] = collections.defaultdict(list)
+        self._ready: asyncio.Queue[tuple[turns.Turn, str, float]] = asyncio.Queue()
+        self._lines: dict[str, list[tuple[turns.Turn, float]]] = collections.defaultdict(list)
+        self._tags: dict[str, int] = {}
         self._clock = clock
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def enqueue(self, turn: turns.Turn) -> None:
-        """Make a turn runnable now."""
+        """Put a turn into line now."""
         self._drop(turn)
-        self.runnable.put_nowait(turn)
+        self._stand(turn)
+
+    async def take(self) -> turns.Turn:
+        """Return the next turn, as soon as there is one."""
+        turn, caller, due = await self._ready.get()
+        self.waits[caller].append(self._clock() - due)
+        self._release()
+        return turn
+
+    def _stand(self, turn: turns.Turn) -> None:
+        least = min((self._tags[name] for name, line in self._lines.items() if line), default=0)
+        known = {name: max(least, self._tags.get(name, least)) for name in turn.callers or ("",)}
+        caller = min(known, key=lambda name: (known[name], len(self._lines[name])))
+        self._tags[caller] = known[caller]
+        self._lines[caller].append((turn, self._clock()))
+        self._release()
+
+    def _release(self) -> None:
+        while self._ready.qsize() < MOST_READY and (standing := [name for name, line in self._lines.items() if line]):
+            caller = min(standing, key=lambda name: self._tags[name])
+            self._tags[caller] += 1
+            turn, due = self._lines[caller].pop(0)
+            self._ready.put_nowait((turn, caller, due))
 
     async def schedule(self, turn: turns.Turn, due: float) -> None:
         """Make a turn runnable at *due*."""
@@ -95,7 +135,7 @@ class TimedQueue:
 
     def _make_runnable(self, turn: turns.Turn) -> None:
         self._timers.pop(turn.job_id, None)
-        self.runnable.put_nowait(turn)
+        self._stand(turn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +151,13 @@ class Fleet:
     async def work(self, turner: run_turn.TurnRunner) -> None:
         """Run turns as one worker thread does; never returns."""
         while True:
-            await turner.run_background_turn(await self.queue.runnable.get())
+            await turner.run_background_turn(await self.queue.take())
 
-    async def start(self, user_id: int, *, wait: float = 2.0, immediate: int = 5) -> start_job.StartResult:
+    async def start(
+        self, user_id: int, *, wait: float = 2.0, immediate: int = 5, caller: str = ""
+    ) -> start_job.StartResult:
         """Start a user's job as StartIndexing does."""
-        return await self.starts.start(user_id, wait=wait, immediate=immediate, force=False)
+        return await self.starts.start(user_id, wait=wait, immediate=immediate, force=False, caller=caller)
 
 
 @asynccontextmanager
