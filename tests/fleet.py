@@ -3,7 +3,7 @@
 import asyncio
 import collections
 import dataclasses
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 
 from prometheus_client import registry
@@ -162,9 +162,18 @@ class Fleet:
 
 @asynccontextmanager
 async def running(
-    *, threads: int = 64, latency: float = 0.1, user_budget: settings.Rate = USER_BUDGET, **changes: float
+    *,
+    threads: int = 64,
+    latency: float = 0.1,
+    user_budget: settings.Rate = USER_BUDGET,
+    wrap: Callable[[ports.Dependencies], ports.Dependencies] = lambda deps: deps,
+    **changes: float,
 ) -> AsyncIterator[Fleet]:
-    """Run a fleet with *threads* turns at once; every response of Discord takes *latency* seconds."""
+    """
+    Run a fleet with *threads* turns at once; every response of Discord takes *latency* seconds.
+
+    *wrap* puts something between the use cases and the fakes.
+    """
     backend = fake_backend.make(None, **changes)
     loop = asyncio.get_running_loop()
     limits = limiter.Limiter(
@@ -175,7 +184,7 @@ async def running(
     )
     discord, queue = LimitedDiscord(backend.clock, limits), TimedQueue(backend.clock)
     discord.latency = latency
-    deps = dataclasses.replace(backend.deps, discord=discord, queue=queue)
+    deps = wrap(dataclasses.replace(backend.deps, discord=discord, queue=queue))
     lists = guild_lists.GuildLists(deps, backend.config)
     capacity = run_turn.Capacity(user_budget.capacity, threads)
     turner = run_turn.TurnRunner(deps, backend.config, backend.metrics, lists, capacity=capacity)

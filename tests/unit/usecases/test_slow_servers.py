@@ -2,20 +2,21 @@
 
 import asyncio
 import dataclasses
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import structlog.testing
 
-from indexing import errors
+from indexing import errors, settings
 from indexing.domain import model, ports, turns
 from indexing.usecases import turn_time
-from tests import fake_backend
+from tests import fake_backend, fleet, values
 from tests.unit.usecases import seven_guilds
 
 pytestmark = pytest.mark.clockwork
-USER, JOB, GUILDS = seven_guilds.USER, seven_guilds.JOB, seven_guilds.GUILDS
+USER, JOB, GUILDS, ROLE = seven_guilds.USER, seven_guilds.JOB, seven_guilds.GUILDS, seven_guilds.ROLE
 
 
 class Slow:
@@ -35,16 +36,35 @@ class Slow:
         return slow
 
 
+def slowed(deps: ports.Dependencies, seconds: float) -> ports.Dependencies:
+    """Return the dependencies with stores that take so long for each operation."""
+    names = ("users", "credentials", "unproven", "guilds", "jobs", "user_data")
+    stores: dict[str, Any] = {name: Slow(getattr(deps, name), seconds) for name in names}
+    return dataclasses.replace(deps, **stores)
+
+
 def with_slow_store(backend: fake_backend.FakeBackend, seconds: float) -> fake_backend.FakeBackend:
     """Return the backend with stores that take so long for each operation."""
+    return dataclasses.replace(backend, wrap_deps=lambda deps: slowed(deps, seconds))
 
-    def slowed(deps: ports.Dependencies) -> ports.Dependencies:
-        stores: dict[str, Any] = {
-            name: Slow(getattr(deps, name), seconds) for name in ("users", "credentials", "guilds", "jobs", "user_data")
-        }
-        return dataclasses.replace(deps, **stores)
 
-    return dataclasses.replace(backend, wrap_deps=slowed)
+async def index_a_crowd(seconds: float) -> float:
+    """Index 20 users who share guilds, with a store that takes so long more; returns the simulated seconds."""
+    open_ = settings.Rate(capacity=1_000, window=1.0)
+    async with fleet.running(latency=0.05, user_budget=open_, wrap=lambda deps: slowed(deps, seconds)) as running:
+        chosen, users = random.Random(1), range(1, 21)
+        for user in users:
+            own = chosen.sample(range(1_000, 1_200), 30)
+            await running.backend.add_user([values.user_guild(guild) for guild in own], user)
+            running.discord.roles |= {(user, guild): (ROLE,) for guild in own}
+        for guild in running.discord.channels:
+            hidden = (values.denied(guild), values.allowed(ROLE))
+            running.discord.channels[guild].append(values.channel(guild + 10**6, guild, overwrites=hidden))
+        began = running.backend.clock()
+        started = await asyncio.gather(*(running.start(user) for user in users))
+        ended = [await fleet.ended(running, one.job.job_id) for one in started]
+        assert {job.state for job in ended} == {model.JobState.SUCCEEDED}
+        return max(job.finished_at or 0.0 for job in ended) - began
 
 
 def count_idle(backend: fake_backend.FakeBackend, reason: str) -> float:
@@ -71,6 +91,13 @@ async def test_every_turn_makes_progress_when_the_store_is_slow(
     assert (await backend.get_job()).state is model.JobState.SUCCEEDED
     assert turned <= len(GUILDS) + 1
     assert [count_idle(backend, reason) for reason in ("time", "permit", "limiter")] == [0, 0, 0]
+
+
+async def test_jobs_take_a_quarter_longer_at_most_when_each_operation_takes_100_ms_more() -> None:
+    """Others use the budget while some wait for the store."""
+    usual, slow = [await index_a_crowd(seconds) for seconds in (0.0, 0.1)]
+
+    assert usual < slow <= 1.25 * usual
 
 
 async def test_lease_is_renewed_when_much_of_it_is_used_before_the_tasks(backend: fake_backend.FakeBackend) -> None:
