@@ -2,7 +2,7 @@
 
 from deploy.observability.panels import Dashboard, Panel, Query, Row, quantile, quantiles, rate
 
-FED = "max(indexer:gateway_fed_ratio:max{$ns})"
+FED = "clamp_max(max(indexer:gateway_fed_ratio:max{$ns}), 1)"
 OLDEST = "max(indexer:gateway_oldest_proof_seconds:max{$ns})"
 UNOWNED = "max(indexer:gateway_shards_unowned:max{$ns})"
 LEFT = "max(indexer:gateway_identifies_left:max{$ns})"
@@ -61,9 +61,9 @@ GLANCE = Row(
         ),
         Panel(
             "Error budget left: feed lag",
-            "Of 28 days; 1 is all of it, below 0 it is overdrawn (docs/slo.md).",
+            "Of 28 days; below 0 it is overdrawn, at -100 % by as much again or more (docs/slo.md).",
             "percentunit",
-            [Query("min(indexer:feed:budget_left_ratio28d{$ns})")],
+            [Query("clamp_min(min(indexer:feed:budget_left_ratio28d{$ns}), -1)")],
             "IndexerFeedLagBurnSlow",
             limits=(0.5, 0.1),
             single=True,

@@ -78,6 +78,7 @@ JOBS = Row(
             "reqps",
             [Query(rate("indexer_starts_total", "disposition"), "{{disposition}}")],
             stacked=True,
+            span=6,
         ),
         Panel(
             "Jobs that ended",
@@ -86,6 +87,7 @@ JOBS = Row(
             [Query(rate("indexer_jobs_finished_total", "state"), "{{state}}")],
             "IndexerNothingSucceeds",
             stacked=True,
+            span=6,
         ),
         Panel(
             "Active jobs",
@@ -96,6 +98,7 @@ JOBS = Row(
                 Query("max(indexer:turns_waiting:max{$ns})", "delayed turns"),
             ],
             "IndexerNothingSucceeds",
+            span=6,
         ),
         Panel(
             "Overdue",
@@ -104,6 +107,7 @@ JOBS = Row(
             [Query("max(indexer:jobs_overdue_seconds:max{$ns})", "overdue")],
             "IndexerJobsOverdue",
             limits=(60, 120),
+            span=6,
         ),
     ],
 )

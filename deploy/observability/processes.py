@@ -20,9 +20,9 @@ GLANCE = Row(
         *(
             Panel(
                 f"Error budget left: {title}",
-                "Of 28 days; 1 is all of it, below 0 it is overdrawn (docs/slo.md).",
+                "Of 28 days; below 0 it is overdrawn, at -100 % by as much again or more (docs/slo.md).",
                 "percentunit",
-                [Query(f"min(indexer:{name}:budget_left_ratio28d{{$ns}})")],
+                [Query(f"clamp_min(min(indexer:{name}:budget_left_ratio28d{{$ns}}), -1)")],
                 alert,
                 limits=(0.5, 0.1),
                 single=True,

@@ -145,6 +145,7 @@ def observe(product: stack.Stack, inject: Callable[[], object], seconds: float) 
     alerts = sorted({labels["alertname"] for labels, _ in found})
     log = (product.logs / "service-1.log").read_text("utf-8", errors="replace")
     lines = [line for line in _warnings(log) if line.startswith(("redis_", "mongodb_", "waiting_for", "server_"))]
+    lines.sort(key=lambda line: line.startswith("server_"))  # slowness is said last
     return Later(unready, lines[0] if lines else "", answers, alerts)
 
 
