@@ -8,7 +8,7 @@ PROTO := proto/indexer_service/v1/indexer.proto
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE help demo up setup clean check-pythons pythons hooks unit one quick format check test lint types imports proto proto-baseline proto-check docs docs-check \
-  dashboards dashboards-check lock check-deploy check-clients client-wheel check-image check-failover check-servers check-monitoring untidy fuzz bench bench-limiter bench-size \
+  dashboards dashboards-check lock check-deploy check-clients check-client-lines client-wheel check-image check-failover check-servers check-monitoring untidy fuzz bench bench-limiter bench-size \
   bench-join bench-watch bench-watch-index bench-economy bench-overhead bench-admission bench-migrate \
   bench-index bench-read bench-slope bench-feed drill-client drill-gateway drill-drain drill-strangers chaos chaos-controls soak mutants sbom audit
 
@@ -176,6 +176,9 @@ audit: $(AUDIT)/.ready  ## Look all pinned packages up in a database of vulnerab
 
 check-clients: $(READY)  ## Build callers' programs in Python, Go and TypeScript, and run them over restarts. Needs go, npm. ARGS=go
 	$(BIN)/python -m tests.clients $(ARGS)
+
+check-client-lines: $(READY)  ## Run each documented line of grpcurl, ghz and buf curl. Needs go.
+	$(BIN)/python -m tests.clients.lines
 
 client-wheel: $(READY)  ## Build the Python client's wheel into dist.
 	cd indexer_client && ../$(BIN)/python -m hatchling build -t wheel -d ../dist
