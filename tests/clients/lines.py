@@ -24,11 +24,11 @@ UNENDING = "WatchIndex"
 """The line that its own time limit ends."""
 WRONG = 'grpcurl -plaintext -d \'{"job_id":"x"}\' $A indexer_service.v1.IndexerService/GetJob'
 FOUND: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "StartIndexing": ("J", lambda answer: answer["job"]["jobId"]),
-    "ListGuilds": ("G", lambda answer: answer["guilds"][0]["guildId"]),
-    "ListChannels": ("C", lambda answer: answer["channels"][0]["channelId"]),
+    "StartIndexing": ("J", lambda answer: answer["job"]["job_id"]),
+    "ListGuilds": ("G", lambda answer: answer["guilds"][0]["guild_id"]),
+    "ListChannels": ("C", lambda answer: answer["channels"][0]["channel_id"]),
 }
-"""What later lines need of an earlier one's answer."""
+"""What later lines need of an earlier one's answer. Reflection serves no JSON names, so fields have their own."""
 
 
 def documented() -> list[str]:
