@@ -24,6 +24,7 @@ class Cutter:
         self.port = 0
         self._targets = itertools.cycle(addresses)
         self._open: set[asyncio.StreamWriter] = set()
+        self._forwarding: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Cutter"]:
@@ -37,6 +38,8 @@ class Cutter:
             cutting.cancel()
             server.close()
             self.cut()
+            if self._forwarding:
+                await asyncio.wait(self._forwarding)
 
     async def _cut_again_and_again(self) -> None:
         while True:
@@ -53,6 +56,12 @@ class Cutter:
         return found
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connect(reader, writer))
+        self._forwarding.add(task)
+        task.add_done_callback(self._forwarding.discard)
+        await task
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = next(self._targets).rsplit(":", 1)
         try:
             to_reader, to_writer = await asyncio.open_connection(host, int(port))
