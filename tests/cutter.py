@@ -37,9 +37,9 @@ class Cutter:
         finally:
             cutting.cancel()
             server.close()
-            self.cut()
-            if self._forwarding:
-                await asyncio.wait(self._forwarding)
+            while self._forwarding:  # one that is just being connected has nothing to cut yet
+                self.cut()
+                await asyncio.wait(self._forwarding, timeout=0.1)
 
     async def _cut_again_and_again(self) -> None:
         while True:
