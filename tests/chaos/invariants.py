@@ -104,7 +104,9 @@ def never_over_a_limit(seen: Seen) -> Verdict:
     """I1: no budget is exceeded, in whatever way its windows are counted."""
     by_who: dict[str, list[float]] = collections.defaultdict(list)
     for arrival in seen.arrivals:
-        by_who[arrival.who].append(arrival.at)
+        # A fault in front of Discord answers calls whose token nobody has read: these are of many users and the bot.
+        if arrival.who == "bot" or arrival.who.isdigit():
+            by_who[arrival.who].append(arrival.at)
     failures = [
         f"{count} calls of {who} exceed {limit.capacity} per {limit.window:g} s"
         for who, moments in by_who.items()

@@ -60,6 +60,14 @@ def test_all_invariants_hold_when_a_run_is_good() -> None:
     }
 
 
+def test_calls_whose_token_is_not_read_are_of_no_user() -> None:
+    """Six in a second, which a user's limit would not allow, are those of several tokens."""
+    seen = good()
+    seen.arrivals = [one._replace(who="unresolved") for one in calls(0.0, 0.2, 0.4, 0.6, 0.8, 0.9)]
+
+    assert invariants.never_over_a_limit(seen) == (6, [])
+
+
 BREAKS = [
     ("I1", {"arrivals": calls(0.0, 0.2, 0.4, 0.6, 0.8, 0.9)}, "calls of bot exceed 5 per 1 s"),
     ("I1", {"refused": {"route": {"wall": 0, "gcra": 2}}}, "2 calls exceed the budget of class route"),
