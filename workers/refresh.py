@@ -33,6 +33,7 @@ async def running_refresher(config: settings.Settings, clock: ports.Clock) -> As
         broker = queue.make_broker(config.redis, middleware=[])
         components = await stack.enter_async_context(wiring.open_components(config, broker, refresher_metrics, clock))
         bot_guilds = guild_lists.GuildLists(components.dependencies, config.indexing).bot_guilds
+        stack.push_async_callback(bot_guilds.close)
         tasks = scheduler.Scheduler(components, config.indexing, refresher_metrics, components.clock).refresh_tasks(
             bot_guilds
         )

@@ -58,6 +58,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         if (components := await _unless_stopped(stack.enter_async_context(context), stop)) is None:
             return
         lists = guild_lists.GuildLists(components.dependencies, config.indexing)
+        stack.push_async_callback(lists.bot_guilds.close)
         turner = run_turn.TurnRunner(
             components.dependencies,
             config.indexing,
@@ -76,8 +77,12 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         slots = streams.StreamSlots(config.service, components.clock)
         use_cases = _make_use_cases(config, components, starter, service_metrics)
         notifier = use_cases.watch_index.notifier
-        tokens = page_tokens.PageTokens(config.secrets.keys_for("page tokens"))
-        api = servicer.Servicer(use_cases, components.dependencies.users, tokens, slots)
+        api = servicer.Servicer(
+            use_cases,
+            components.dependencies.users,
+            page_tokens.PageTokens(config.secrets.keys_for("page tokens")),
+            slots,
+        )
         components.events.add_listener(api.forget_joins)
         stack.enter_context(_serving_metrics(config.service.metrics_address, to))
         pause = min(MAX_BOT_GUILDS_CHECK, config.indexing.bot_guilds_age / 2)
