@@ -2,7 +2,8 @@
 
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias
 
 import pytest
 
@@ -22,10 +23,12 @@ from indexing.store import (
     database as store_database,
 )
 from indexing.store.rows import channels, memberships, units, user_data
-from tests import clockwork, fakes, pairs
+from tests import clockwork, fakes, gateway_world, pairs
 from tests.contract import old_form
 
 KEY = b"k" * settings.KEY_BYTES
+SetEnvironment: TypeAlias = Callable[..., None]
+"""Called with the world and further variables by name."""
 
 
 NOT_IN_ROWS = {
@@ -114,3 +117,17 @@ async def old(empty: store_database.Database) -> store_database.Database:
     form = await schema.open_schema(empty)
     await migrations.make_indexes(empty, await form.state())
     return empty
+
+
+@pytest.fixture
+def set_environment(
+    redis_settings: settings.RedisSettings, mongodb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> SetEnvironment:
+    """Return what gives the product's processes in this test a simulated Discord and the real servers."""
+
+    def set_all(world: gateway_world.World, **more: str) -> None:
+        redis_url = redis_settings.url.get_secret_value()
+        for name, value in gateway_world.product_environment(world, redis_url, mongodb_url, **more).items():
+            monkeypatch.setenv(name, value)
+
+    return set_all

@@ -9,20 +9,16 @@ from indexing import concurrency, errors, settings
 from indexing.messaging import role_requests
 from indexing.store import database as store_database
 from tests import gateway_drill, gateway_world
+from tests.contract import conftest
 
 
 @pytest.fixture
 async def world(
-    database: store_database.Database,
-    redis_settings: settings.RedisSettings,
-    mongodb_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    database: store_database.Database, set_environment: conftest.SetEnvironment
 ) -> AsyncIterator[gateway_world.World]:
     """A simulated Discord with six guilds, and the product's environment."""
     async with gateway_world.simulated(database) as found:
-        redis_url = redis_settings.url.get_secret_value()
-        for name, value in gateway_world.product_environment(found, redis_url, mongodb_url).items():
-            monkeypatch.setenv(name, value)
+        set_environment(found)
         yield found
 
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from indexing import settings
 from indexing.domain import model
 from indexing.store import credentials, users
 from indexing.store import database as store_database
@@ -18,18 +17,12 @@ SHARDS = 4
 
 @pytest.fixture
 async def world(
-    database: store_database.Database,
-    redis_settings: settings.RedisSettings,
-    mongodb_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    database: store_database.Database, set_environment: conftest.SetEnvironment
 ) -> AsyncIterator[gateway_world.World]:
     """A simulated Discord with six guilds in four shards that grants GUILD_MEMBERS, and the product's environment."""
     changes = {"--gateway-shards": f"{SHARDS}", "--gateway-concurrency": f"{SHARDS}"}
     async with gateway_world.simulated(database, changes, flags=["--gateway-members"]) as found:
-        more = {"GATEWAY_MEMBERS": "1"}
-        redis_url = redis_settings.url.get_secret_value()
-        for name, value in gateway_world.product_environment(found, redis_url, mongodb_url, **more).items():
-            monkeypatch.setenv(name, value)
+        set_environment(found, GATEWAY_MEMBERS="1")
         yield found
 
 
