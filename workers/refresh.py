@@ -14,7 +14,7 @@ from indexing import concurrency, settings, wiring
 from indexing.domain import ports
 from indexing.messaging import queue
 from indexing.telemetry import logs, metric_types, metrics, tracing
-from indexing.usecases import guild_lists
+from indexing.usecases import bot_list
 from workers import health, process, scheduler
 
 
@@ -32,7 +32,7 @@ async def running_refresher(config: settings.Settings, clock: ports.Clock) -> As
     async with contextlib.AsyncExitStack() as stack:
         broker = queue.make_broker(config.redis, middleware=[])
         components = await stack.enter_async_context(wiring.open_components(config, broker, refresher_metrics, clock))
-        bot_guilds = guild_lists.GuildLists(components.dependencies, config.indexing).bot_guilds
+        bot_guilds = bot_list.BotGuilds(components.dependencies, config.indexing)
         stack.push_async_callback(bot_guilds.close)
         tasks = scheduler.Scheduler(components, config.indexing, refresher_metrics, components.clock).refresh_tasks(
             bot_guilds
