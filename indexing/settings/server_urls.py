@@ -10,7 +10,7 @@ SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 """Schemes of Sentinel URLs, and the scheme of a server that Sentinel names."""
 SENTINEL_PORT = 26379
 IN_CLEAR = "names servers beyond loopback without verified TLS"
-"""Problem of a URL whose passwords and data travel in clear text, or to whoever stands in between."""
+"""Problem of a URL whose passwords and data are not encrypted, or whose server is not verified."""
 OFF = frozenset({"0", "no", "off", "false"})
 
 

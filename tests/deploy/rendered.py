@@ -15,7 +15,7 @@ Objects = list[Object]
 REPOSITORY = pathlib.Path(__file__).parents[2]
 TOOLS = pathlib.Path(sys.executable).parent
 KUBERNETES = "1.37.0"
-"""What a chart is told of the cluster."""
+"""Version of the cluster for which the charts are rendered."""
 INSTALLATIONS: dict[str, tuple[str, list[str]]] = {
     "dev": ("indexer-dev", ["deploy/values/dev.yaml"]),
     "production": ("indexer", ["deploy/values/production.yaml", "deploy/values/images.yaml"]),
