@@ -61,6 +61,12 @@ class Pending:
             self.since = None
         return since
 
+    def put_back(self, guild_ids: Collection[int], since: float | None) -> None:
+        """Note what is still to be read of a change that was taken, and when that was announced."""
+        self.guild_ids.update(guild_ids)
+        if self.guild_ids and since is not None:
+            self.since = since if self.since is None else min(since, self.since)
+
     def wake(self) -> None:
         """End the current wait."""
         if self._future is not None and not self._future.done():

@@ -200,7 +200,7 @@ class _Reader:
                 yield change
                 if self._monotonic() - read_at > READ_AGE or disconnect_reason():
                     break
-        self._pending.guild_ids.update(read)
+        self._pending.put_back(read, self.since)
         self.behind = self.behind or bool(read)
 
     async def _read(self) -> tuple[model.User, dict[int, channel_views.ChannelViews | None]]:
@@ -217,7 +217,7 @@ class _Reader:
         if self._user is None or user.version != self._user.version:
             # Rights, roles and ages belong to the user, so everything is compared again.
             self._notifier.watch_guilds(pending, user.memberships.keys())
-            pending.guild_ids.update((user.memberships.keys() | self._sent.guild_ids) - guild_ids)
+            pending.put_back((user.memberships.keys() | self._sent.guild_ids) - guild_ids, self.since)
             self.behind = self.behind or bool(pending.guild_ids)
         self._user = user
         return user, {guild_id: guilds.get(guild_id) for guild_id in guild_ids}

@@ -333,6 +333,26 @@ async def test_the_lag_is_counted_from_the_announcement_when_a_change_is_sent(
     assert lags == [pytest.approx(0.75 + 0.1)]
 
 
+async def test_the_lag_is_counted_when_the_user_has_changed_and_no_guild_has(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """As after role ids are fetched: the guilds that this concerns are known only when the user is read again."""
+    lags: list[float] = []
+    watcher, client = process(backend, observe_lag=lags.append), Client()
+    role_channel = values.channel(12, 10, overwrites=[values.denied(10), values.allowed(5)])
+    await store_channels(backend, 10, [values.channel(11, 10), role_channel])
+    async with streaming(watcher) as stream:
+        await until_bookmark(stream, client)
+        hidden = 12 not in client.channels
+        await stored.roles(backend.users, USER, 10, (5,), backend.clock())
+        watcher.notifier.notify((), [USER], 0.75)
+        client.take(await anext(stream))
+
+    assert hidden
+    assert 12 in client.channels
+    assert lags == [pytest.approx(0.75 + 0.1, abs=0.02)]
+
+
 async def test_a_channel_is_removed_when_only_the_age_of_the_roles_takes_it_away(
     backend: fake_backend.FakeBackend,
 ) -> None:
