@@ -123,8 +123,8 @@ def open_crowd(address: str, world: World) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "tests.benchmarks.watch_index.watchers", address]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
-    process.stdin.write("\n".join(map(str, world.members)))
-    process.stdin.close()
+    process.stdin.write(f"{' '.join(map(str, world.members))}\n")
+    process.stdin.flush()
     return process
 
 
@@ -132,6 +132,7 @@ async def measure(target: product.Product, world: World, *, announcing: bool, ra
     """Run once; returns the figures."""
     empty = facts.resident(target.pid)
     crowd = open_crowd(target.address, world)
+    assert crowd.stdin is not None
     assert crowd.stdout is not None
     try:
         await asyncio.to_thread(crowd.stdout.readline)
@@ -141,13 +142,12 @@ async def measure(target: product.Product, world: World, *, announcing: bool, ra
         world.announcing = announcing
         achieved = await change(world, rate, seconds)
         busy = (facts.cpu_seconds(target.pid) - cpu) / (time.monotonic() - began)
-        await asyncio.sleep(1.0 if announcing else MAX_LOST_MS / 1000)
-        world.announcing = True
         wanted = {
             str(user_id): {str(row.channel_id): row.name for key in mine for row in world.rows[key]}
             for user_id, mine in world.members.items()
         }
-        await end(world)
+        crowd.stdin.write(json.dumps(wanted) + "\n")
+        crowd.stdin.flush()
         seen = json.loads(await asyncio.to_thread(crowd.stdout.readline))
     finally:
         crowd.kill()
@@ -164,20 +164,9 @@ async def measure(target: product.Product, world: World, *, announcing: bool, ra
         "p99_ms": late[int(len(late) * 0.99)],
         "most_ms": late[-1],
         "service_cpu": busy,
-        "not_as_stored": sum(_differs(seen["names"][user], names) for user, names in wanted.items()),
+        "not_as_stored": len(seen["differing"]),
         "broken": seen["broken"],
     }
-
-
-def _differs(seen: dict[str, str], wanted: dict[str, str]) -> bool:
-    """Return whether a watcher missed a change; the channels of the end are left out."""
-    return {key: name for key, name in seen.items() if name != watchers.END and wanted.get(key) != name} != {}
-
-
-async def end(world: World) -> None:
-    """Name a channel so that every watcher ends."""
-    for guild_id in sorted({key for mine in world.members.values() for key in mine[:1]}):
-        await world.rename(guild_id, watchers.END)
 
 
 async def measure_all(target: product.Product, options: argparse.Namespace) -> list[Any]:
