@@ -110,7 +110,7 @@ def _comparison(
         bot_guilds,
         environment.guilds,
         environment.metrics,
-        max_age=config.gateway.list_interval / 2,
+        max_age=config.gateway.list_interval,
     )
 
 

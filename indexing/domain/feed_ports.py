@@ -96,5 +96,9 @@ class FedGuilds(Protocol):
     async def list_fed(self, shard: Shard) -> set[int]:
         """Return the guilds that the shard's session feeds."""
 
-    async def pick_for_audit(self, shard: Shard, now: float) -> int | None:
-        """Return the guild of the shard's session whose audit is the longest ago, and note that it is audited now."""
+    async def pick_for_audit(self, shard: Shard, now: float, *, recent: bool) -> int | None:
+        """
+        Return the guild of the shard's session whose audit is the longest ago, and note that it is audited now.
+
+        With *recent*, of the few guilds that have changed last.
+        """

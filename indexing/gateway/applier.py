@@ -62,10 +62,12 @@ class Applier:
 
     Attributes:
         shard: The shard as this process stored it last.
+        changed_at: When it stored the last event of a guild, or began, in monotonic seconds.
     """
 
     def __init__(self, shard: feed_ports.Shard, stores: Stores, metrics: gateway_metrics.GatewayMetrics) -> None:
         self.shard = shard
+        self.changed_at = time.monotonic()
         self._shards = stores.shards
         self._writer = stores.writer
         self._members = stores.members
@@ -133,6 +135,7 @@ class Applier:
         events, members = _sorted(received)
         if events:
             self._metrics.stored.inc(await self._writer.apply(self.shard, events))
+            self.changed_at = time.monotonic()
         if members:
             await self._store_members(members)
         proofs = [item.at for item in items if isinstance(item, protocol.Proof)]

@@ -3,6 +3,8 @@ Compares fed guilds with Discord's HTTP API, because a session can lose events w
 
 Such sessions are known (discord-api-docs issue 8162): heartbeats are answered while events do not come, and only a new
 session helps. A difference that lasts ends the session, at most once an hour; the guild is stored as REST has it.
+
+Audits are calls, so a session that brings changes is audited seldom, and one that brings none at every interval.
 """
 
 import asyncio
@@ -16,6 +18,36 @@ from indexing.telemetry import gateway_metrics, logs
 PERMIT_WAIT = 1.0
 ENDED_EVERY = 3_600.0
 """Least seconds between two sessions that audits of one process end."""
+
+
+SILENT_AFTER = 6.0
+"""Intervals without a change after which a session counts as silent. A shard of 1,000 guilds has one in ten minutes."""
+HEARD_EVERY = 24.0
+"""Intervals between two audits of a session that brings changes: it may lack some."""
+RECENT_SHARE = 0.75
+"""Share of audits that take a guild that has changed lately, which finds a deaf session sooner; the rest takes any."""
+
+
+class AuditPlan:
+    """
+    When the sessions of one shard are audited.
+
+    Args:
+        interval: Seconds between two looks at the plan.
+        now: Monotonic seconds.
+        share: From 0 to 1, how much of `HEARD_EVERY` has passed: at random, so that restarts do not put audits off.
+    """
+
+    def __init__(self, interval: float, now: float, share: float) -> None:
+        self._interval = interval
+        self._next_at = now + (1.0 - share) * HEARD_EVERY * interval
+
+    def is_due(self, now: float, changed_at: float) -> bool:
+        """Return whether to audit now; *changed_at* is when the last change was stored."""
+        if now - changed_at < SILENT_AFTER * self._interval and now < self._next_at:
+            return False
+        self._next_at = now + HEARD_EVERY * self._interval
+        return True
 
 
 class Auditor:

@@ -21,6 +21,8 @@ LOOK_EVERY = 1.0
 """Seconds between two looks for shards without an owner."""
 BALANCE_EVERY = 10.0
 """Seconds between two shards that a process leaves to others."""
+COMPARE_EVERY = 3_600.0
+"""Most seconds between two comparisons with the bot's guild list, which may be older."""
 UNWANTED = 3_600.0
 """Seconds for which a process leaves no shard any more after nobody took one."""
 RANDOM = random.Random()  # noqa: S311 -- jitter, not a secret
@@ -67,7 +69,7 @@ class GatewayFleet:
         """Compare the attached shards with the bot's guild list again and again, until cancelled."""
         interval = self._env.config.list_interval
         while True:
-            await asyncio.sleep(interval * RANDOM.uniform(0.5, 1.5) if interval else 3_600.0)
+            await asyncio.sleep(min(interval or COMPARE_EVERY, COMPARE_EVERY) * RANDOM.uniform(0.5, 1.5))
             attached = [one.runner for one in self._running.values() if one.runner.attached]
             if not interval or not attached:
                 continue

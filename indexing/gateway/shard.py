@@ -234,11 +234,14 @@ class ShardRunner:
 
     async def _audit_forever(self) -> None:
         interval = self._env.config.audit_interval
+        plan = audit.AuditPlan(interval, time.monotonic(), RANDOM.random())
         while True:
             await asyncio.sleep(interval * RANDOM.uniform(0.5, 1.5) if interval else 3_600.0)
-            if not interval or not self.attached:
+            if not interval or not self.attached or not plan.is_due(time.monotonic(), self._applier.changed_at):
                 continue
             with contextlib.suppress(errors.StoreUnavailable, errors.LimiterUnavailable):
-                guild_id = await self._env.guilds.pick_for_audit(self._applier.shard, self._env.stores.clock())
+                guild_id = await self._env.guilds.pick_for_audit(
+                    self._applier.shard, self._env.stores.clock(), recent=RANDOM.random() < audit.RECENT_SHARE
+                )
                 if guild_id is not None:
                     await self._auditor.audit(guild_id)

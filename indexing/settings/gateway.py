@@ -28,14 +28,16 @@ class GatewaySettings(fields.Group):
     """Seconds without a sign of a process after which another one owns its shards."""
 
     audit_interval: float = pydantic.Field(default=600.0, ge=0)
-    """Seconds between two guilds of a shard that are compared with Discord's HTTP API; 0 compares none.
-    600 reads each of 1,000 guilds once a week, for 0.1 % of the bot's budget."""
+    """Seconds between two guilds that are compared with Discord's HTTP API while a shard brings no change for six
+    times as long; 0 compares none. One that brings changes is compared every 24 times as long: 6 calls a day with 600.
+    """
 
     audit_wait: float = pydantic.Field(default=10.0, ge=0)
     """Seconds for which a difference must last before the audit believes it: events may be under way."""
 
-    list_interval: float = pydantic.Field(default=3_600.0, ge=0)
-    """Seconds between two comparisons with the bot's guild list, one call for each 200 guilds; 0 makes none."""
+    list_interval: float = pydantic.Field(default=86_400.0, ge=0)
+    """Most seconds of age of the bot's guild list that the guilds of a process are compared with every hour; 0 compares
+    none. A listing is one call for each 200 guilds; one a day is made without the feed as well."""
 
     identify_reserve: float = pydantic.Field(default=0.2, ge=0, lt=1)
     """Share of the day's identifies that is never used. Beyond the last one, Discord resets the bot's token

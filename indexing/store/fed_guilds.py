@@ -26,6 +26,8 @@ _SIGHT = msgspec.msgpack.Decoder(tuple[int, int, list[tuple[int, int]], list[int
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=int)
 MANY = 200
 """Guilds that are loaded, with their channels, in one query."""
+RECENT = 50
+"""Guilds among which an audit of a recent change chooses."""
 
 
 class MongoFedGuilds:
@@ -151,16 +153,25 @@ class MongoFedGuilds:
         with database.translated():
             return {row["_id"] for row in await self._guilds.find(fed, {"_id": 1}).to_list(None)}
 
-    async def pick_for_audit(self, shard: feed_ports.Shard, now: float) -> int | None:
-        """Return the guild of the shard's session whose audit is the longest ago, and note that it is audited now."""
+    async def pick_for_audit(self, shard: feed_ports.Shard, now: float, *, recent: bool) -> int | None:
+        """
+        Return the guild of the shard's session whose audit is the longest ago, and note that it is audited now.
+
+        With *recent*, of the `RECENT` guilds that have changed last.
+        """
         fed = {"shard": shard.key, "session": shard.session, "live": True}
         with database.translated():
-            found = self._guilds.find(fed, {"_id": 1}).sort("audited_at", pymongo.ASCENDING).limit(1)
+            found = self._guilds.find(fed, {"audited_at": 1})
+            if recent:
+                found = found.sort("changed_at", pymongo.DESCENDING).limit(RECENT)
+            else:
+                found = found.sort("audited_at", pymongo.ASCENDING).limit(1)
             rows = await found.to_list(None)
             if not rows:
                 return None
-            await self._guilds.update_one({"_id": rows[0]["_id"]}, {"$set": {"audited_at": now}})
-        return int(rows[0]["_id"])
+            guild_id = int(min(rows, key=lambda row: row.get("audited_at", 0.0))["_id"])
+            await self._guilds.update_one({"_id": guild_id}, {"$set": {"audited_at": now}})
+        return guild_id
 
 
 def _fed_of(row: database.Document) -> feed.FedGuild:

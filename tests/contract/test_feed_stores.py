@@ -247,3 +247,20 @@ async def test_a_fed_guild_stays_when_no_user_is_left(setting: Setting, database
 
     setting.now = NOW + shards.FEEDS_FOR
     assert await setting.guilds.purge(NOW) == 1
+
+
+async def test_audits_take_turns_among_all_guilds_or_among_those_that_changed_last(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one whose audit is the longest ago; a guild that changes often shows a deaf session soonest."""
+    monkeypatch.setattr(fed_guilds, "RECENT", 1)
+    owned = await setting.begin(await setting.own(), "s", NOW)
+    await setting.writer.apply(owned, [created(ONE), created(values.channel(3, OTHER), guild_id=OTHER)])
+    setting.now = NOW + 10.0
+    await setting.writer.apply(owned, [changed(TWO, 3)])
+
+    recent = [await setting.fed.pick_for_audit(owned, NOW + number, recent=True) for number in (1, 2)]
+    of_all = [await setting.fed.pick_for_audit(owned, NOW + number, recent=False) for number in (3, 4)]
+
+    assert recent == [GUILD, GUILD]
+    assert of_all == [OTHER, GUILD]

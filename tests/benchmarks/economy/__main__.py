@@ -10,7 +10,7 @@ import tempfile
 from rich import console, table
 
 from indexing.telemetry import logs
-from tests.benchmarks.economy import fed, report, rush, week, world
+from tests.benchmarks.economy import audits, fed, report, rush, week, world
 
 USERS = (100, 300, 1_000, 2_000, 4_000)
 FED_USERS = 1_000
@@ -46,6 +46,7 @@ def main() -> int:
             [weeks[size].result() for size in sizes],
             [each.result() for each in fed_weeks],
             [each.result() for each in rushes],
+            audits.find_lost(world.WorldSpec(users=fed_size)),
         )
     drawn = table.Table("promise", "at most", "found", "kept", title=f"economy, {max(sizes):,} users")
     for each in found:

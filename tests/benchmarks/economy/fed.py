@@ -1,23 +1,19 @@
 """
 A week with the feed from the Gateway: what it stores, as if each event arrived at once, and roles over it.
 
-Lost sessions are not simulated. Audits are counted as `GATEWAY_AUDIT_INTERVAL` has them, one shard for 1,000 guilds.
+Lost sessions are not simulated. Audits are simulated on their own (`audits`).
 """
 
 import collections
 import dataclasses
 import enum
-import math
 from collections.abc import Collection
 
-from indexing import settings
 from indexing.domain import model, ports
 from tests import fakes
 from tests.benchmarks.economy import world
 
 SHARD = "0/1"
-GUILDS_PER_SHARD = 1_000
-"""About as many as Discord recommends."""
 
 
 class Feed(enum.StrEnum):
@@ -75,8 +71,3 @@ class FedRoles:
             return None
         self._calls["op 8"] += 1
         return self._truth.role_ids(user_id, guild_id)
-
-
-def audits_per_day(guilds: int) -> float:
-    """Return the calls for audits a day."""
-    return math.ceil(guilds / GUILDS_PER_SHARD) * world.DAY / settings.GatewaySettings().audit_interval

@@ -10,6 +10,7 @@ import asyncio
 import collections
 import dataclasses
 import heapq
+import math
 
 from prometheus_client import registry
 
@@ -24,7 +25,7 @@ from indexing.usecases import (
     read_channels,
 )
 from tests import clockwork, fake_backend, fakes, pairs, values
-from tests.benchmarks.economy import fed
+from tests.benchmarks.economy import audits, fed
 from tests.benchmarks.economy import world as worlds_
 
 TICK = 60.0
@@ -41,7 +42,7 @@ class Week:
         distinct: Guilds with the bot that have a user.
         feed: What the Gateway feeds.
         lists, channels, roles: Calls per user and day; `lists` includes the pages of the bot's own list.
-        audits: Calls per user and day that compare fed guilds; they are not simulated.
+        audits: Calls per user and day that compare fed guilds, of all guilds with the bot.
         over_gateway: Role requests over the Gateway per user and day; these are no calls.
         in_visits, in_schedule: The calls for channels by visits and by the refresher.
         stale: Share of reads that differed from the truth, in structure or in the user's roles.
@@ -223,7 +224,8 @@ class _WeekSimulation:
         """Return the results."""
         spec, calls = self.world.spec, self.discord.calls
         days = spec.users * spec.days
-        audits = 0.0 if self.feed is fed.Feed.NONE else fed.audits_per_day(len(self.world.guilds)) / spec.users
+        shards = math.ceil(len(self.world.installed()) / audits.GUILDS_PER_SHARD)
+        audit_calls = 0.0 if self.feed is fed.Feed.NONE else shards * audits.calls_a_day(spec) / spec.users
         return Week(
             users=spec.users,
             feed=self.feed.value,
@@ -232,7 +234,7 @@ class _WeekSimulation:
             lists=calls["lists"] / days,
             channels=calls["channels"] / days,
             roles=calls["roles"] / days,
-            audits=audits,
+            audits=audit_calls,
             over_gateway=calls["op 8"] / days,
             in_visits=calls["interactive"] / days,
             in_schedule=calls["refresh"] / days,

@@ -106,3 +106,24 @@ async def test_one_session_is_ended_an_hour_when_every_audit_differs() -> None:
 
     assert case.ended == ["audit"]
     assert case.guilds.due == [GUILD, GUILD]
+
+
+def due_at(plan: audit.AuditPlan, changed_at: list[float], until: float) -> list[float]:
+    """Return when audits are due with one look at every ten seconds; the last change is the newest of *changed_at*."""
+    moments = [10.0 * number for number in range(1, int(until / 10.0) + 1)]
+    return [now for now in moments if plan.is_due(now, max(at for at in changed_at if at <= now))]
+
+
+def test_a_session_is_audited_at_every_interval_when_it_has_been_silent_for_six() -> None:
+    """A session that lost all events is found soon, and it is silent."""
+    plan = audit.AuditPlan(10.0, now=0.0, share=0.0)
+
+    assert due_at(plan, [0.0], 100.0) == [60.0, 70.0, 80.0, 90.0, 100.0]
+
+
+def test_a_session_is_audited_seldom_when_it_brings_changes() -> None:
+    """Every 24 intervals: it may lack some changes. The first one does not wait that long when processes restart."""
+    changes = [10.0 * number for number in range(61)]
+
+    assert due_at(audit.AuditPlan(10.0, now=0.0, share=0.0), changes, 600.0) == [240.0, 480.0]
+    assert due_at(audit.AuditPlan(10.0, now=0.0, share=0.75), changes, 400.0) == [60.0, 300.0]
