@@ -26,6 +26,17 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[1])
 return 1
 """
 
+COUNT = """
+-- Count within a window that the first count begins.
+-- KEYS 1 hash: field n, the count   ARGV 1 window in ms
+-- Reply: the count. Atomic: a key that expires between two commands would count for ever.
+local count = redis.call('HINCRBY', KEYS[1], 'n', 1)
+if count == 1 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+return count
+"""
+
 
 class LeaderLock:
     """Elects one process for each period of a task. No process keeps the lock: every period elects again."""
@@ -55,6 +66,7 @@ class RedisBotGuilds:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
         self._lock = LeaderLock(client)
+        self._count = client.register_script(COUNT)
 
     async def load(self) -> tuple[frozenset[int], float] | None:
         """Return the guild ids and the time at which they were fetched; None when the value is lost."""
@@ -91,10 +103,5 @@ class RedisBotGuilds:
 
     async def count_question(self, window: float) -> int:
         """Count a question about a single guild; returns how many there were in this *window*."""
-        key = f"{KEY}:questions"
         with redis_client.translated():
-            async with self._client.pipeline() as pipe:
-                pipe.set(key, 0, nx=True, px=int(window * 1000))
-                pipe.incr(key)
-                _, count = await pipe.execute()
-        return int(count)
+            return int(await self._count(keys=[f"{KEY}:asked"], args=[int(window * 1000)]))

@@ -70,6 +70,7 @@ async def test_the_documented_rights_suffice_when_the_product_runs(server: str) 
         assert message is not None
         consumer.ack(message)
         await coordination.LeaderLock(client).try_acquire("sweep", 1.0)
+        await coordination.RedisBotGuilds(client).count_question(1.0)
         broker.client.connection_pool.disconnect()
 
     with contextlib.closing(redis.Redis.from_url(server)) as admin:

@@ -1,9 +1,12 @@
 """Indexing a user through the API: results, watching, errors."""
 
 import concurrent.futures
+import pathlib
+import re
 
 import grpc
 import pytest
+import redis
 from google.protobuf import duration_pb2, message
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -16,6 +19,9 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from tests.system import conftest
 
 DEADLINE = 30.0
+NOT_THE_PRODUCT = {"client", "config"}
+"""redis-py sends CLIENT SETINFO and ignores a refusal; CONFIG comes from the wheel that starts the server."""
+DEPLOY = pathlib.Path(__file__).parents[2] / "docs/deploy.md"
 
 
 def index(api: pb_grpc.IndexerServiceStub, user_id: str) -> pb.Job:
@@ -268,6 +274,18 @@ def test_reflection_describes_the_api_when_it_is_on(running: stack.Stack, versio
     names = {service.name for service in listed.list_services_response.service}
     assert names >= {"indexer_service.v1.IndexerService", f"grpc.reflection.{version}.ServerReflection"}
     assert [bool(one.file_descriptor_response.file_descriptor_proto) for one in described] == [True] * 3
+
+
+def test_redis_was_sent_documented_commands_only(running: stack.Stack, api: pb_grpc.IndexerServiceStub) -> None:
+    """A user with the rights of docs/deploy.md can run every command of the service and the workers."""
+    index(api, running.users[0].id)
+    documented = set(re.findall(r"\+([a-z]+)", DEPLOY.read_text("utf-8").partition("resetkeys")[2].partition("```")[0]))
+
+    with redis.Redis.from_url(running.redis_url) as client:
+        sent = {name.removeprefix("cmdstat_").partition("|")[0] for name in client.info("commandstats")}
+
+    assert {"eval", "evalsha", "zadd"} <= sent
+    assert sent - documented - NOT_THE_PRODUCT == set()
 
 
 def _rows(
