@@ -51,6 +51,9 @@ CODES: dict[int, Diagnosis] = {
 }
 """By code: src/mongo/base/error_codes.yml of MongoDB 8.0; 301 to 304 and 16500 are DocumentDB's (read 2026-11)."""
 UNAUTHORIZED = 13
+NEVER_SENT = "operation would exceed time limit"
+"""The driver's words for a command that it did not send, since it found a server only when the time was over. It uses
+the code of MaxTimeMSExpired for it (`Connection.apply_timeout` of pymongo 4.20, read 2026-11-29)."""
 CLASSES: tuple[tuple[type[Exception], Diagnosis], ...] = (
     (pymongo.errors.NetworkTimeout, Diagnosis(Trouble.AWAY, SILENT)),
     (pymongo.errors.ServerSelectionTimeoutError, Diagnosis(Trouble.AWAY, SILENT)),
@@ -77,6 +80,8 @@ NETWORK = (
 
 def diagnose(error: BaseException) -> Diagnosis:
     """Return what an error of the driver means."""
+    if isinstance(error, pymongo.errors.ExecutionTimeout) and str(error).startswith(NEVER_SENT):
+        return Diagnosis(Trouble.AWAY, "was not ready in time")
     for code, details in _codes(error):
         if code == UNAUTHORIZED:
             command = re.search(r"execute command \{ (\w+)", str(details.get("errmsg", "")))
@@ -94,7 +99,13 @@ def diagnose(error: BaseException) -> Diagnosis:
 
 
 def _codes(error: BaseException) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the codes of an error with their details, also those within a bulk."""
+    """
+    Yield the codes of an error with their details, also those within a bulk.
+
+    Where no server can be chosen, the reason is the last error of a server, which the driver only quotes.
+    """
+    if isinstance(error, pymongo.errors.ServerSelectionTimeoutError):
+        yield from ((int(code), {}) for code in re.findall(r"'code': (\d+)", str(error)))
     details = getattr(error, "details", None)
     if not isinstance(details, Mapping):
         details = {}

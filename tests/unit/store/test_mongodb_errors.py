@@ -11,6 +11,16 @@ TLS = (
     "db:27017: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate "
     "(_ssl.c:1006) (configured timeouts: socketTimeoutMS: 20000.0ms), Timeout: 2.0s"
 )
+UNKNOWN_SINCE = (
+    "not primary, full error: {'ok': 0.0, 'errmsg': 'not primary', 'code': 10107, 'codeName': 'NotWritablePrimary'}, "
+    "Timeout: 1.599s, Topology Description: <TopologyDescription id: 6a, topology_type: Single>"
+)
+"""The driver's words while it waits for the next heartbeat of a server that has refused a write."""
+NEVER_SENT = (
+    "operation would exceed time limit, remaining timeout:-0.39081 <= network round trip time:0.00061 "
+    "(configured timeouts: timeoutMS: 2000.0ms, connectTimeoutMS: 20000.0ms)"
+)
+"""The driver's words when it had no server until the time was over."""
 DENIED = 'not authorized on indexer to execute command { find: "users", filter: { _id: 806171784905752576 } }'
 CASES = {
     "refused": (
@@ -28,6 +38,11 @@ CASES = {
         SELECTION('No replica set members match selector "Primary()", Timeout: 2.0s'),
         Trouble.READONLY,
         "has no primary",
+    ),
+    "no primary since the server said so": (
+        SELECTION(UNKNOWN_SINCE),
+        Trouble.READONLY,
+        "has no primary that accepts writes (NotWritablePrimary)",
     ),
     "certificate": (
         SELECTION(TLS),
@@ -71,6 +86,11 @@ CASES = {
         pymongo.errors.ExecutionTimeout("operation exceeded time limit", 50),
         Trouble.AWAY,
         "is too slow (MaxTimeMSExpired)",
+    ),
+    "never sent": (
+        pymongo.errors.ExecutionTimeout(NEVER_SENT, 50, {"ok": 0, "errmsg": NEVER_SENT, "code": 50}),
+        Trouble.AWAY,
+        "was not ready in time",
     ),
     "within a bulk": (
         pymongo.errors.BulkWriteError({"writeErrors": [{"index": 0, "code": 13, "errmsg": "not authorized"}]}),
