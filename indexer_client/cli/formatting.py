@@ -36,6 +36,8 @@ def reason_phrase(error: str) -> str:
 def guild_state(row: pb.JobGuild) -> str:
     """Return the state of the guild task in words."""
     if row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_time"):
+        if times.has_passed(row.retry_time):
+            return f"retry due, {times.pluralize(row.attempts, 'failure')}"
         return f"retry at {times.time_of_day(row.retry_time)}, {times.pluralize(row.attempts, 'failure')}"
     if row.state == pb.GUILD_STATE_RUNNING:
         return "reading roles" if row.HasField("channel_count") else "fetching"

@@ -140,7 +140,7 @@ def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]], *, empt
 
     The prefix `>` of a heading right-aligns its column, `~` allows it to be cut when there is no room, and `?` to be
     left out on a narrow terminal, the last such column first. Columns without `~` hold ids and times, which are never
-    cut.
+    cut: where even these have no room, a row takes several lines, without headings.
     """
     cells = [tuple(map(escape.visible, row)) for row in cells]
     if not cells and empty:
@@ -153,6 +153,12 @@ def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]], *, empt
         sys.stdout.flush()
         return
     kept, fits = _fitting(headings, cells, to.width)
+    if not fits:
+        lines = [line for row in cells for line in _stacked(row, to.width)]
+        with pager.paging(to, lines=len(lines)):
+            for line in lines:
+                to.print(text.Text(line, no_wrap=True, overflow="ellipsis"))
+        return
     drawn = table.Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold dim")
     for number in kept:
         heading = headings[number]
@@ -160,7 +166,7 @@ def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]], *, empt
             heading.lstrip(">~?"),
             justify="right" if ">" in heading else "left",
             no_wrap="~" not in heading,
-            min_width=min(LEAST_NAME, _width(number, headings, cells)) if "~" in heading and fits else None,
+            min_width=min(LEAST_NAME, _width(number, headings, cells)) if "~" in heading else None,
         )
     for row in cells:
         drawn.add_row(*(text.Text(row[number], no_wrap=True, overflow="ellipsis") for number in kept))
@@ -182,6 +188,18 @@ def _fitting(headings: Sequence[str], cells: Sequence[Sequence[str]], room: int)
         if fits or not dispensable:
             return kept, fits
         kept.remove(dispensable[-1])
+
+
+def _stacked(row: Sequence[str], room: int) -> list[str]:
+    """Return a row as its first cell and, below it, indented, as many cells a line as fit."""
+    lines = [row[0]]
+    for cell in filter(None, row[1:]):
+        longer = f"{lines[-1]}{' ' * GAP}{cell}"
+        if len(lines) > 1 and text.Text(longer).cell_len <= room:
+            lines[-1] = longer
+        else:
+            lines.append(f"{' ' * GAP}{cell}")
+    return lines
 
 
 def _width(number: int, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> int:

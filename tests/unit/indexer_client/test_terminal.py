@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -23,11 +24,11 @@ TIMEOUT = 20.0
 
 
 class Terminal:
-    """A command in a terminal of 80 columns and 24 lines."""
+    """A command in a terminal of 24 lines."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, columns: int = 80) -> None:
         self._screen, inner = pty.openpty()
-        termios.tcsetwinsize(inner, (24, 80))
+        termios.tcsetwinsize(inner, (24, columns))
         environment = {**os.environ, "TERM": "xterm-256color"}  # noqa: TID251 -- what a shell would pass on
         self.process = subprocess.Popen(
             [*COMMAND, *arguments], stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True
@@ -168,3 +169,20 @@ def test_ids_stay_whole_when_the_terminal_is_narrow(server: service.FakeService,
     assert terminal.end() == 0
     assert rows.USER in terminal.seen
     assert "xxx…" in terminal.seen
+
+
+def test_jobs_take_several_lines_when_the_terminal_is_narrow(
+    server: service.FakeService, terminals: list[Terminal]
+) -> None:
+    """Id, state, time and numbers stay whole at 40 columns."""
+    done = rows.job("SUCCEEDED_WITH_ERRORS", progress=pb.Progress(total=15, succeeded=14, failed=1))
+    server.add_response("ListJobs", pb.ListJobsResponse(jobs=[done]))
+
+    terminal = Terminal("--address", server.address, "jobs", "list", rows.USER, columns=40)
+    terminals.append(terminal)
+
+    assert terminal.end() == 0
+    job, state, created = terminal.seen.splitlines()
+    assert job.strip() == rows.JOB
+    assert state.strip() == "succeeded with errors"
+    assert re.fullmatch(r"  \d{4}-\d\d-\d\d \d\d:\d\d  15/15 *", created)
