@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from devstack import processes, programs
 
-START_TIMEOUT = 30.0
-"""Seconds in which a program must become ready."""
+START_TIMEOUT = 120.0
+"""Seconds in which a program must become ready, as the startup probes of the manifests allow. One that ends is reported
+at once, so only a slow machine waits that long: a first start compiles every module and checks MongoDB's features."""
 POLL_INTERVAL = 0.02
 """Seconds between two readiness probes."""
 PORT_ATTEMPTS = 3
