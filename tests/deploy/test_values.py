@@ -1,5 +1,6 @@
 """What differs between installations is one value each, and a mistake in the values is refused."""
 
+import json
 import re
 from typing import Any
 
@@ -118,6 +119,41 @@ def test_runbook_and_dashboards_have_their_address_when_two_values_name_them() -
     assert "github.com" not in repr(objects)
     assert all(each["runbook_url"].startswith("https://wiki.example.org/i/runbook.md#") for each in rules.values())
     assert rules["IndexerHeadroomExhausted"]["dashboard_url"] == "https://g.example.org/d/indexer-headroom"
+
+
+def test_boards_and_alerts_lead_to_logs_and_traces_when_addresses_are_given() -> None:
+    """Each board above its panels and at each point of a graph, each alert in its annotations."""
+    objects = rendered.monitoring(
+        {
+            "logs": "https://g.example.org/explore?q={namespace}&from={from}&to={to}",
+            "traces": "https://t.example.org/{namespace}",
+        }
+    )
+    texts = [text for found in rendered.of_kind(objects, "ConfigMap") for text in found["data"].values()]
+    boards = [json.loads(text) for text in texts]
+    graphs = [panel for board in boards for panel in board["panels"] if panel["type"] == "timeseries"]
+    rules = rendered.one(objects, "PrometheusRule", "indexer")["spec"]["groups"]
+    alerts = [rule["annotations"] for group in rules for rule in group["rules"] if "alert" in rule]
+
+    links = {
+        "Logs": "https://g.example.org/explore?q=${namespace:regex}&from=${__from}&to=${__to}",
+        "Traces": "https://t.example.org/${namespace:regex}",
+    }
+    assert len(boards) == 4
+    for board in boards:
+        assert links.items() <= {link["title"]: link.get("url") for link in board["links"]}.items()
+    for graph in graphs:
+        assert {link["title"]: link["url"] for link in graph["fieldConfig"]["defaults"]["links"]} == links
+    wanted = '{{ or $labels.namespace ".*" }}'
+    assert {each["logs_url"] for each in alerts} == {f"https://g.example.org/explore?q={wanted}&from=now-1h&to=now"}
+    assert {each["traces_url"] for each in alerts} == {f"https://t.example.org/{wanted}"}
+
+
+@pytest.mark.parametrize("value", ["logs", "traces"])
+def test_an_address_of_logs_or_traces_is_refused_when_it_is_none(value: str) -> None:
+    """A link that leads nowhere is found before it is needed."""
+    with pytest.raises(rendered.Refused, match=f"/{value}"):
+        rendered.monitoring({value: "loki:3100"})
 
 
 def test_rules_and_dashboards_are_the_generated_ones_when_nothing_is_set() -> None:
