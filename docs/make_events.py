@@ -46,7 +46,7 @@ Event = tuple[str, str, str, str, str]
 
 
 def list_events() -> list[Event]:
-    """Return name, level, fields, meaning and module of each event, by name."""
+    """Return name, level, fields, meaning and module of each event, by name. ValueError: a name is no constant."""
     found: set[Event] = set()
     for package in PACKAGES:
         for path in sorted((CHECKOUT / package).rglob("*.py")):
@@ -63,20 +63,20 @@ def _events(node: ast.AST, meaning: str, module: str) -> Iterator[Event]:
             inner = ast.get_docstring(child) or meaning
         if isinstance(child, ast.Call) and _is_log_call(child):
             name, level = child.args[0], child.func
-            assert isinstance(name, ast.Constant)  # noqa: S101 -- see _is_log_call
-            assert isinstance(level, ast.Attribute)  # noqa: S101 -- as above
+            if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+                raise ValueError(f"{module}:{child.lineno}: the name of an event is no constant")
+            assert isinstance(level, ast.Attribute)  # noqa: S101 -- see _is_log_call
             fields = ", ".join(f"`{keyword.arg}`" for keyword in child.keywords if keyword.arg)
-            yield str(name.value), level.attr, fields, _first_sentence(meaning), f"`{module}`"
+            yield name.value, level.attr, fields, _first_sentence(meaning), f"`{module}`"
         yield from _events(child, inner, module)
 
 
 def _is_log_call(call: ast.Call) -> bool:
-    """Return whether a call is `log.level("event", ...)`, where the logger's name ends in log or is `logs.get(...)`."""
+    """Return whether a call is `log.level(event, ...)`, where the logger's name ends in log or is `logs.get(...)`."""
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in LEVELS or not call.args:
         return False
     logger = ast.unparse(call.func.value)
-    constant = isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str)
-    return constant and (logger.endswith("log") or logger.startswith("logs.get("))
+    return logger.endswith("log") or logger.startswith("logs.get(")
 
 
 def _first_sentence(text: str) -> str:

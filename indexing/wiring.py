@@ -222,9 +222,9 @@ async def _open_mongodb(config: settings.Settings, metrics: metrics.Metrics) -> 
 @contextlib.asynccontextmanager
 async def _open_first_redis(config: settings.Settings, metrics: metrics.Metrics) -> AsyncIterator[redis.asyncio.Redis]:
     """Wait for Redis, connect to it, and check it; warn of what the URLs say."""
-    for setting, problem in (("redis_url", config.redis.warning), ("mongodb_url", config.mongo.warning)):
+    for setting, problem in (("REDIS_URL", config.redis.warning), ("MONGODB_URL", config.mongo.warning)):
         if problem:
-            logs.get(__name__).warning(setting, problem=problem)
+            logs.get(__name__).warning("setting_is_risky", setting=setting, problem=problem)
     start_timeout = config.redis.start_timeout
     async with redis_client.open_redis(config.redis, metrics.servers, start_timeout=start_timeout) as opened:
         await redis_checks.check_server(opened, limits.Keys(application_name(config.discord)).tag + "check")

@@ -68,6 +68,7 @@ class SlowServer:
             usual = durations[int(len(durations) * QUANTILE)] if len(durations) >= FEWEST else 0.0
             before = self._slow
             self._slow = usual > (self._limit * RECOVERED if before else self._limit)
-        if self._slow != before:
-            say = self._log.warning if self._slow else self._log.info
-            say("server_slow" if self._slow else "server_recovered", server=self._name, p95=round(usual, 3))
+        if self._slow and not before:
+            self._log.warning("server_slow", server=self._name, p95=round(usual, 3))
+        elif before and not self._slow:
+            self._log.info("server_recovered", server=self._name, p95=round(usual, 3))

@@ -1,6 +1,9 @@
 """The list of log events is read from the source."""
 
 import ast
+import re
+
+import pytest
 
 from docs import make_events
 
@@ -27,3 +30,18 @@ class Thing:
     found = list(make_events._events(ast.parse(text), "Module.", "indexing/x.py"))
 
     assert found == [("work_failed", "warning", "`job`, `reason`", "Do the work.", "`indexing/x.py`")]
+
+
+def test_an_event_whose_name_is_made_up_is_refused() -> None:
+    """The page would lack it, and a query by its name is guessed."""
+    with pytest.raises(ValueError, match="the name of an event is no constant"):
+        list(make_events._events(ast.parse("name = 'a'\nself._log.warning(name, job=1)"), "Module.", "indexing/x.py"))
+
+
+def test_events_exist_when_a_command_of_the_runbook_looks_for_them() -> None:
+    """Those of `lines 'one|other'`; an event that is renamed is renamed there too."""
+    runbook = (make_events.CHECKOUT / "docs/runbook.md").read_text("utf-8")
+    named = {name for found in re.findall(r"^lines '([^']+)'", runbook, re.MULTILINE) for name in found.split("|")}
+
+    assert len(named) > 20
+    assert named - {event[0] for event in make_events.list_events()} == set()
