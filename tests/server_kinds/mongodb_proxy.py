@@ -18,7 +18,23 @@ OP_QUERY, OP_REPLY = 2004, 1
 REFUSED_LOGIN = {"ok": 0.0, "errmsg": "Authentication failed.", "code": 18, "codeName": "AuthenticationFailed"}
 NOT_IMPLEMENTED = {"ok": 0.0, "errmsg": "partialFilterExpression", "code": 238, "codeName": "NotImplemented"}
 UNAUTHORIZED = "not authorized on db to execute command {{ {command}: 1 }}"
-HANDSHAKE = frozenset({"hello", "ismaster", "isMaster", "ping"})
+HELLO = frozenset({"hello", "ismaster", "isMaster"})
+HANDSHAKE = HELLO | {"ping"}
+SECONDARY = {
+    "ok": 1.0,
+    "helloOk": True,
+    "isWritablePrimary": False,
+    "ismaster": False,
+    "secondary": True,
+    "setName": "rs",
+    "minWireVersion": 0,
+    "maxWireVersion": 21,
+    "maxBsonObjectSize": 16_777_216,
+    "maxMessageSizeBytes": 48_000_000,
+    "maxWriteBatchSize": 100_000,
+    "logicalSessionTimeoutMinutes": 30,
+}
+"""What a member of a replica set that is not its primary says of itself; 21 is MongoDB 7.0."""
 
 
 class Proxy:
@@ -64,7 +80,9 @@ class Proxy:
 
 
 def read_only(command: str) -> Mapping[str, Any] | None:
-    """Refuse writes, as a server that has stepped down."""
+    """Refuse writes, as a server that has stepped down and says so."""
+    if command in HELLO:
+        return SECONDARY
     return mongo_faults.NOT_PRIMARY if command in mongo_faults.WRITES else None
 
 
