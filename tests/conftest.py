@@ -8,6 +8,7 @@ process of pytest-xdist); in MongoDB every test has a database of its own, dropp
 import asyncio
 import contextlib
 import os
+import urllib.parse
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -44,7 +45,7 @@ def redis_url(worker_id: str) -> Iterator[str]:
     """URL of a real Redis or Valkey, with a database of its own for each process of pytest-xdist."""
     number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
     with _server("TEST_REDIS_URL", servers.valkey) as url:
-        yield f"{url.rstrip('/').removesuffix('/0')}/{number}"
+        yield urllib.parse.urlsplit(url)._replace(path=f"/{number}").geturl()
 
 
 @pytest.fixture(scope="session")
