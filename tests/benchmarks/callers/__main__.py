@@ -3,12 +3,14 @@
 
 Both have a name in the tokens file. Measured is what the light one sees: its jobs of 4 and of 12 guilds, how late its
 turns begin at the workers, the first message of a stream, and pages of channels. No guild is shared, so that neither
-saves the other a call; the heavy one's 4,800 guilds take the whole limit for longer than the measurement. With
+saves the other a call; the heavy one's 4,800 guilds take the whole limit for longer than the measurement. The light one
+begins when all heavy jobs are started; a job of its own that takes 90 s is given up, and a goal is missed. With
 `--one-name` both have the same name, which shows what the names change.
 """
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -31,6 +33,8 @@ RATE = "500/1"
 MOST_GUILDS = 60
 SETTLE = 3.0
 """Seconds for which the heavy caller works before the light one begins."""
+MOST_STARTING = 60.0
+"""Seconds after which the light caller begins, though some of the heavy one's jobs are not started yet."""
 MOST_RATIO, MOST_MORE, SHORT = 1.2, 0.5, 5.0
 """A job may take this many times as long as alone; one that is shorter than SHORT alone, so many seconds more."""
 TURN = "indexer_turn_seconds"
@@ -91,13 +95,18 @@ async def _measure(options: argparse.Namespace, running: stack.Stack, tokens: di
         report.SCREEN.print("… and beside the heavy one …")
         load_before, busy = os.getloadavg(), load.Heavy(heavy, crowd, options.readers)
         async with busy.working():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(busy.all_started.wait(), MOST_STARTING)
             await asyncio.sleep(SETTLE)
+            report.SCREEN.print(f"  {busy.started} of {len(crowd)} heavy jobs are started …")
             beside = await worker.work(people[1 + len(jobs) :])
     assert busy.ended < len(crowd), "the heavy caller was done before the measurement"
     await light.close()
     await heavy.close()
     return {
         "users": options.users,
+        "started": busy.started,
+        "given_up": alone.given_up + beside.given_up,
         "alone": alone.row(),
         "beside": beside.row(),
         "turn_s_mean": round(await asyncio.to_thread(_mean_turn, running), 3),
@@ -126,7 +135,9 @@ def _mean_turn(running: stack.Stack) -> float:
 def _missed(found: dict[str, Any]) -> list[str]:
     """Return the figures that miss their goal."""
     alone, beside = found["alone"], found["beside"]
-    missed = ["turn_wait_ms_max"] if beside["turn_wait_ms_max"] > 1000 * found["turn_s_mean"] else []
+    missed = ["given_up"] if found["given_up"] else []
+    if beside["turn_wait_ms_max"] > 1000 * found["turn_s_mean"]:
+        missed.append("turn_wait_ms_max")
     for name, before in alone.items():
         if name.startswith("turn"):
             continue

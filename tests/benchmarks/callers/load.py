@@ -33,6 +33,10 @@ WATCH_PAUSE = 0.1
 PAUSE = 0.1
 PUTS = 8
 """Credentials that are stored at once."""
+STARTS = 4
+"""Jobs that the heavy caller starts at once; each call waits for its best guilds."""
+LONGEST_LIGHT_JOB = 90.0
+"""Seconds after which a job of the light caller is given up, and counts as that long."""
 
 
 class Caller:
@@ -96,12 +100,14 @@ class Seen:
         turns: Of each turn at a worker, from the moment at which it was due until it began.
         watches: From opening a stream to its first message.
         reads: Of a page of channels.
+        given_up: Jobs that took too long.
     """
 
     jobs: dict[int, list[float]] = dataclasses.field(default_factory=dict)
     turns: list[float] = dataclasses.field(default_factory=list)
     watches: list[float] = dataclasses.field(default_factory=list)
     reads: list[float] = dataclasses.field(default_factory=list)
+    given_up: int = 0
 
     def row(self) -> dict[str, float]:
         """Return the figures of a table's row: seconds of jobs, the others in ms."""
@@ -134,17 +140,20 @@ class Light:
         job_id, state = started.job.job_id, started.job.state
         others = (self._read(user, seen), self._watch(job_id, seen), self._note_turns(job_id, seen))
         helpers = [asyncio.create_task(work) for work in others]
-        while state == pb.JOB_STATE_RUNNING:
-            wait = duration_pb2.Duration(seconds=LONGEST_JOB)
+        while state == pb.JOB_STATE_RUNNING and (left := began + LONGEST_LIGHT_JOB - time.monotonic()) >= 1:
+            wait = duration_pb2.Duration(seconds=min(LONGEST_JOB, int(left)))
             answer = await self._caller.call("WaitJob", LONGEST_JOB + DEADLINE, job_id=job_id, wait=wait)
             state = answer.job.state
         seen.jobs.setdefault(guilds, []).append(time.monotonic() - began)
-        assert state == pb.JOB_STATE_SUCCEEDED, state
         for helper in helpers:
             helper.cancel()
         for ended in await asyncio.gather(*helpers, return_exceptions=True):
             if isinstance(ended, Exception):
                 raise ended
+        if state == pb.JOB_STATE_RUNNING:
+            seen.given_up += 1
+            await self._caller.call("CancelJob", job_id=job_id)
+        assert state in {pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_RUNNING}, state
 
     async def _watch(self, job_id: str, seen: Seen) -> None:
         while True:
@@ -175,12 +184,15 @@ class Light:
 
 
 class Heavy:
-    """The heavy caller: all its users' jobs at once, a stream for each, and reads without a pause."""
+    """The heavy caller: all its users' jobs, a few starts at a time, a stream for each, and reads without a pause."""
 
     def __init__(self, caller: Caller, people: Sequence[users.User], readers: int) -> None:
         self._caller = caller
         self._people = people
         self._readers = readers
+        self._starts = asyncio.Semaphore(STARTS)
+        self.all_started = asyncio.Event()
+        self.started = 0
         self.ended = 0
 
     @contextlib.asynccontextmanager
@@ -196,7 +208,11 @@ class Heavy:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _index(self, number: int, user: users.User) -> None:
-        job_id = (await self._patiently("StartIndexing", user_id=user.id)).job.job_id
+        async with self._starts:
+            job_id = (await self._patiently("StartIndexing", user_id=user.id)).job.job_id
+        self.started += 1
+        if self.started == len(self._people):
+            self.all_started.set()
         async with self._caller.watching(job_id, number) as stream:
             async for _ in stream:
                 pass
