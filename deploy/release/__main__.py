@@ -44,7 +44,7 @@ def write_versions(root: pathlib.Path, version: str) -> None:
 
 
 def build_artifacts(root: pathlib.Path, tools: pathlib.Path) -> None:
-    """Build both wheels, the bill of materials and the charts into dist, and take the API as the next baseline."""
+    """Build both wheels, the bill of materials and the charts into dist; the API becomes the next baseline."""
     dist = root / "dist"
     run(root, sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist))
     run(root / "indexer_client", sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist))
@@ -54,14 +54,22 @@ def build_artifacts(root: pathlib.Path, tools: pathlib.Path) -> None:
     run(root, helm, "package", "deploy/chart", "deploy/observability", "--destination", str(dist))
     buf = str(pathlib.Path(sys.executable).with_name("buf"))
     run(root, buf, "build", "--exclude-source-info", "-o", "proto/baseline.binpb")
+
+
+def write_sums(dist: pathlib.Path) -> None:
+    """Write the checksums of all files."""
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(dist.iterdir())]
     (dist / "SHA256SUMS").write_text("".join(sums), "utf-8")
 
 
 def build_images(root: pathlib.Path, registry: str, version: str, *, dry: bool) -> None:
-    """Build and push the images and write their digests, or say why not."""
+    """
+    Build and push the images and write their digests, or say why not.
+
+    Without an engine the digests become empty: those of the release before would be installed and signed as this one.
+    """
     revision = run(root, "git", "rev-parse", "HEAD").strip()
-    digests: dict[str, str] = {}
+    digests = dict.fromkeys(images.TARGETS, "")
     for target in images.TARGETS:
         metadata = root / "dist" / f"{target}.image.json"
         command = images.build_command(target, registry, version, revision, metadata)
@@ -70,10 +78,12 @@ def build_images(root: pathlib.Path, registry: str, version: str, *, dry: bool) 
             continue
         run(root, *command)
         digests[target] = images.digest_of(metadata)
-    path = root / texts.IMAGES
-    path.write_text(texts.with_digests(path.read_text("utf-8"), digests), "utf-8")
-    if not digests:
-        say(f"{texts.IMAGES} keeps its digests: no image was pushed")
+    if dry:
+        say(f"a dry run: {texts.IMAGES} would get the digests")
+        return
+    (root / texts.IMAGES).write_text(texts.with_digests(digests), "utf-8")
+    if not all(digests.values()):
+        say(f"incomplete: {texts.IMAGES} lacks digests, and the charts name the images by tag {version}")
 
 
 def release(root: pathlib.Path, asked: argparse.Namespace, tools: pathlib.Path) -> None:
@@ -84,6 +94,8 @@ def release(root: pathlib.Path, asked: argparse.Namespace, tools: pathlib.Path) 
     write_versions(root, asked.version)
     build_artifacts(root, tools)
     build_images(root, asked.registry, asked.version, dry=asked.dry_run)
+    shutil.copy(root / texts.IMAGES, root / "dist")
+    write_sums(root / "dist")
     run(root, "git", "add", *texts.VERSIONED, texts.IMAGES, "CHANGELOG.md", "proto/baseline.binpb")
     run(root, "git", "commit", "--quiet", "--no-verify", "-m", f"release {asked.version}")
     if not asked.dry_run:

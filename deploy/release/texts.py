@@ -14,6 +14,8 @@ VERSIONED = (
 )
 """Files with a line `version = "…"`, or `version:` and `appVersion:`."""
 IMAGES = "deploy/values/images.yaml"
+EMPTY = '""'
+"""YAML of a digest that is not known."""
 
 
 class Refused(Exception):
@@ -62,11 +64,11 @@ def with_section(changelog: str, version: str, day: datetime.date) -> tuple[str,
     return made + (f"\n{rest}" if rest else ""), section.strip() + "\n"
 
 
-def with_digests(text: str, digests: dict[str, str]) -> str:
-    """Return images.yaml with the digests of a release."""
+def with_digests(digests: dict[str, str]) -> str:
+    """Return images.yaml with the digests of a release; with an empty one the chart names the image by its version."""
     head = "# Images of a release by digest, written by `make release`.\n"
-    lines = "".join(f"    {name}: {digest}\n" for name, digest in sorted(digests.items()))
-    return f"{head}image:\n  digests:\n{lines}" if digests else text
+    lines = "".join(f"    {name}: {digest or EMPTY}\n" for name, digest in sorted(digests.items()))
+    return f"{head}image:\n  digests:\n{lines}"
 
 
 def check_version(version: str, current: str, tags: set[str]) -> None:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from deploy.release import __main__ as release
 from deploy.release import images, sign, texts
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -76,14 +77,27 @@ def test_every_file_with_a_version_gets_the_new_one(name: str) -> None:
 
 
 def test_digests_are_written_as_values_of_the_chart() -> None:
-    """Without an image the file stays as it is."""
-    text = (ROOT / texts.IMAGES).read_text("utf-8")
-    first, second = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+    """One of an image that was not pushed is empty, so that the release before is neither installed nor signed."""
+    digest = f"sha256:{'a' * 64}"
 
-    assert texts.with_digests(text, {"worker": second, "service": first}).endswith(
-        f"image:\n  digests:\n    service: {first}\n    worker: {second}\n"
+    assert texts.with_digests({"worker": "", "service": digest}).endswith(
+        f'image:\n  digests:\n    service: {digest}\n    worker: ""\n'
     )
-    assert texts.with_digests(text, {}) == text
+
+
+def test_the_release_before_leaves_no_digest_when_there_is_no_engine(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release without images names none, and its chart takes them by the tag of its version."""
+    values = tmp_path / texts.IMAGES
+    values.parent.mkdir(parents=True)
+    values.write_text(texts.with_digests({"service": f"sha256:{'a' * 64}", "worker": f"sha256:{'b' * 64}"}), "utf-8")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(release, "run", lambda *_: "")
+
+    release.build_images(tmp_path, "registry.example.org", "0.2.0", dry=False)
+
+    assert "sha256:" not in values.read_text("utf-8")
 
 
 def test_an_image_is_built_for_both_architectures_and_named_by_its_version() -> None:
