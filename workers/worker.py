@@ -105,7 +105,7 @@ class WorkerRuntime(dramatiq.Middleware):
             )
             dependencies, config = components.dependencies, self._config.indexing
             lists = guild_lists.GuildLists(dependencies, config)
-            stack.push_async_callback(lists.bot_guilds.close)
+            stack.push_async_callback(lists.close)
             self._turn_runner = run_turn.TurnRunner(
                 dependencies,
                 config,

@@ -58,7 +58,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         if (components := await _unless_stopped(stack.enter_async_context(context), stop)) is None:
             return
         lists = guild_lists.GuildLists(components.dependencies, config.indexing)
-        stack.push_async_callback(lists.bot_guilds.close)
+        stack.push_async_callback(lists.close)
         turner = run_turn.TurnRunner(
             components.dependencies,
             config.indexing,

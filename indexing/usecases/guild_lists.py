@@ -55,6 +55,11 @@ class GuildLists:
         self._demand = demand.DemandCounter(deps)
         self._log = logs.get(__name__)
 
+    async def close(self) -> None:
+        """End a refresh of the bot's list, and store which guilds users wait for."""
+        await self.bot_guilds.close()
+        await self._demand.close()
+
     async def fetch_guild_list(self, job: model.Job, credential: ports.Credential, purpose: ports.Purpose) -> GuildList:
         """
         Fetch and store the user's guilds.

@@ -1,13 +1,14 @@
 """A user's guild list, and the set of guilds that have our bot."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
 from indexing import errors
 from indexing.domain import model, ports
 from indexing.usecases import bot_list, demand, guild_lists
-from tests import fake_backend, stored, values
+from tests import fake_backend, fakes, stored, values
 
 pytestmark = pytest.mark.clockwork
 USER = values.USER
@@ -21,6 +22,19 @@ async def backend() -> fake_backend.FakeBackend:
     await made.add_user([values.user_guild(guild_id) for guild_id in (10, 20, 30)])
     made.discord.installed.discard(20)
     return made
+
+
+class SilentGuilds(fakes.MemoryGuilds):
+    """Port `ports.Guilds`, with a server that never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def mark_viewed(self, *_: object, **__: object) -> None:
+        """Wait for ever."""
+        self.asked += 1
+        await asyncio.Event().wait()
 
 
 def lists(backend: fake_backend.FakeBackend) -> guild_lists.GuildLists:
@@ -339,3 +353,29 @@ async def test_demand_is_counted_when_a_list_is_fetched(backend: fake_backend.Fa
 
     assert waiting == {10: 3, 20: 0, 30: 3}
     assert (await backend.guilds.get([10]))[10].demand == 0
+
+
+async def test_demand_is_stored_when_the_process_ends_before_the_next_write(backend: fake_backend.FakeBackend) -> None:
+    """A deployment loses no request, and the counts are written once."""
+    case = lists(backend)
+    await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+
+    await case.close()
+    await asyncio.sleep(demand.EVERY + 1.0)
+
+    assert {key: guild.demand for key, guild in (await backend.guilds.get([10, 30])).items()} == {10: 2, 30: 2}
+
+
+async def test_the_end_of_a_process_waits_a_second_at_most_for_a_silent_store(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """Counts are hints of the ranking, and no reason to exceed the grace period."""
+    guilds = SilentGuilds()
+    counter = demand.DemandCounter(dataclasses.replace(backend.deps, guilds=guilds))
+    counter.count([10])
+    began = backend.clock()
+
+    await counter.close()
+
+    assert (guilds.asked, backend.clock() - began) == (1, demand.CLOSE_TIMEOUT)
