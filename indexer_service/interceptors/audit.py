@@ -11,7 +11,7 @@ from typing import Any
 
 from indexer_service.interceptors import base
 from indexing import errors
-from indexing.telemetry import audit, logs
+from indexing.telemetry import audit, tracing
 
 OK, CANCELLED, INTERNAL = "OK", "CANCELLED", "INTERNAL"
 WITHOUT_LINE = (errors.Unauthenticated, errors.TooManyRequests)
@@ -51,16 +51,17 @@ def _outcome(problem: BaseException) -> str:
 
 
 def _record(method: base.Method, outcome: str, began: float, user: str = "") -> None:
-    user, users = logs.field("user") or user, logs.field("users")
+    context = tracing.fields()
+    users = context.get("users", "")
     if method.name == WITHOUT_USER and not users:
         return
     audit.record(
-        caller=logs.field("caller"),
+        caller=context.get("caller", ""),
         method=method.name,
-        user=user,
+        user=context.get("user", "") or user,
         users=users,
-        job=logs.field("job"),
+        job=context.get("job", ""),
         outcome=outcome,
-        request_id=logs.field("request_id"),
+        request_id=context.get("request_id", ""),
         seconds=round(time.monotonic() - began, 3),
     )

@@ -1,19 +1,19 @@
 """
 The audit log: who changed or read which user's data, one JSON line for each call.
 
-It has a logger of its own, so that it can be kept apart from the log: on standard output, or in files that are rotated.
-A line holds ids and names, never a request's other content. A line that cannot be written is lost, and the log says so:
-the product goes on.
+It is kept apart from the log: on standard output, or in files that are rotated. A line holds ids and names, never a
+request's other content. A line that cannot be written is lost, and the log says so: the product goes on.
 """
 
 import datetime
-import json
 import logging
 import logging.handlers
 import os
 import sys
 import time
-from typing import IO
+from typing import IO, Any, NamedTuple
+
+import msgspec
 
 from indexing.telemetry import logs
 
@@ -22,7 +22,8 @@ MAX_TEXT = 1200
 """Characters of the longest value: fifty ids of users."""
 COMPLAINT_INTERVAL = 60.0
 """Seconds between two lines of the log about audit lines that are lost."""
-_LOGGER = logging.getLogger("indexer.audit")
+_HANDLERS: list[logging.Handler] = []
+"""Where lines go: one handler, or none. No logger is in between: with its LogRecord it costs 10 % of a short call."""
 
 
 class CannotWrite(Exception):
@@ -43,35 +44,38 @@ def configure(target: str, max_bytes: int, files: int) -> None:
     Raises:
         CannotWrite: The file cannot be opened.
     """
-    for old in _LOGGER.handlers[:]:
-        _LOGGER.removeHandler(old)
-        old.close()
-    _LOGGER.propagate = False
-    _LOGGER.setLevel(logging.CRITICAL + 1 if target == OFF else logging.INFO)
+    while _HANDLERS:
+        _HANDLERS.pop().close()
     if target != OFF:
         try:
             handler = _Stream(sys.stdout) if target == STDOUT else _Files(target, max_bytes, files)
         except OSError as error:
             raise CannotWrite(f"AUDIT_LOG: {target} cannot be written: {error.strerror}") from error
         handler.setFormatter(_Lines())
-        _LOGGER.addHandler(handler)
+        _HANDLERS.append(handler)
+
+
+class _Entry(NamedTuple):
+    """Takes the place of a LogRecord."""
+
+    fields: dict[str, object]
 
 
 def record(**fields: object) -> None:
     """Write one line. Fields without a value are left out."""
-    if _LOGGER.isEnabledFor(logging.INFO):
-        _LOGGER.info("call", extra={"fields": fields})
+    entry: Any = _Entry(fields)
+    for handler in _HANDLERS:
+        handler.handle(entry)
 
 
 class _Lines(logging.Formatter):
     """A line of JSON: the time, then the fields."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        at = datetime.datetime.fromtimestamp(record.created, datetime.UTC).replace(tzinfo=None)
-        fields: dict[str, object] = getattr(record, "fields", {})
-        shown = {name: _shorten(value) for name, value in fields.items() if value != ""}
-        head = {"timestamp": at.isoformat(timespec="milliseconds") + "Z", "event": "call", "logger": "audit"}
-        return json.dumps({**head, **shown})
+    def format(self, record: Any) -> str:  # noqa: ANN401 -- an entry
+        at = datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+        line = {"timestamp": f"{at}Z", "event": "call", "logger": "audit"}
+        line |= {name: _shorten(value) for name, value in record.fields.items() if value != ""}
+        return msgspec.json.encode(line).decode()
 
 
 def _shorten(value: object) -> object:

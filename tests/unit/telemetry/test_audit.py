@@ -82,7 +82,7 @@ def test_the_file_is_named_when_it_cannot_be_opened(tmp_path: pathlib.Path) -> N
 def test_the_log_says_so_once_when_lines_are_lost(tmp_path: pathlib.Path) -> None:
     """A full disk must neither stop the product nor fill the log."""
     audit.configure(str(tmp_path / "audit"), 1000, 2)
-    (handler,) = audit._LOGGER.handlers
+    (handler,) = audit._HANDLERS
 
     def write(_line: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
