@@ -103,7 +103,7 @@ class Guilds:
     async def versions(self, guild_ids: Collection[int]) -> dict[int, model.GuildVersion]:
         """Return the versions of the stored guilds, by id."""
         proven = await self._read_proofs()
-        rows = await database.find_by_ids(self._guilds, guild_ids, SHOWN)
+        rows = await database.find_small(self._guilds, guild_ids, SHOWN)
         return {
             row["_id"]: model.GuildVersion(
                 row.get("version", 0), guild_documents.known_at(row, proven), row.get("next_refresh_at", 0.0)

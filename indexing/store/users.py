@@ -152,8 +152,7 @@ class Users:
 
     async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
         """Return the versions of the stored users."""
-        with database.translated():
-            rows = await self._users.find({"_id": {"$in": list(user_ids)}}, tombstones.FIELDS).to_list(None)
+        rows = await database.find_small(self._users, user_ids, tombstones.FIELDS)
         return {row["_id"]: row.get("version", 0) for row in rows if not tombstones.is_tombstone(row)}
 
     async def put_preferences(

@@ -49,7 +49,7 @@ class RowUsers(users.Users):
 
     async def versions(self, user_ids: Collection[int]) -> dict[int, int]:
         """Return the versions of those of the users of whom anything is stored, by id."""
-        if await self._form.state() is not ROWS:
+        if not user_ids or await self._form.state() is not ROWS:
             return await super().versions(user_ids)
         return {user_id: user.version for user_id, user in (await self._load_rows(user_ids)).items()}
 
