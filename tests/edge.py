@@ -80,7 +80,7 @@ async def serving(backend: fake_backend.FakeBackend, **given: Any) -> AsyncItera
     service_metrics = metrics.ServiceMetrics(registry.CollectorRegistry(), interceptors.metrics.METHODS)
     outer: list[interceptors.Interceptor] = [
         interceptors.RequestContextInterceptor(),
-        interceptors.MetricsInterceptor(service_metrics, backend.clock),
+        interceptors.MetricsInterceptor(service_metrics),
     ]
     async with grpc_server.serve(
         service(backend, config), idempotency, config, grpc_server.Lifecycle(), outer=outer

@@ -30,6 +30,7 @@ from indexing.usecases import (
     control_job,
     erase_user,
     find_channels,
+    page_cut,
     search_channels,
     start_job,
     watch_index,
@@ -210,7 +211,9 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
             await self._users.put_preferences(user_id, model.Preferences(pinned, muted), fields)
         return pb.UpdatePreferencesResponse(preferences=await self._preferences(user_id))
 
-    async def ListGuilds(self, request: pb.ListGuildsRequest, context: Context) -> pb.ListGuildsResponse:
+    async def ListGuilds(  # type: ignore[override]  # returns bytes, see interceptors.decoding
+        self, request: pb.ListGuildsRequest, context: Context
+    ) -> bytes:
         """Return a page of the user's guilds."""
         with validate.Checks() as check:
             user_id = check(validate.snowflake, "user_id", request.user_id)
@@ -219,11 +222,10 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
         purpose = f"guilds:{user_id}"
         after = self._after(request, purpose)
         page = await self._use_cases.browse.list_guilds(user_id, after=after, size=size, max_age=max_age)
-        response = pb.ListGuildsResponse.FromString(b"".join(page.rows))
-        response.outdated_guild_ids.extend(map(str, page.outdated))
+        rest = pb.ListGuildsResponse(outdated_guild_ids=map(str, page.outdated))
         if page.following is not None:
-            response.next_page_token = self._tokens.sign(purpose, page.following)
-        return response
+            rest.next_page_token = self._tokens.sign(purpose, page.following)
+        return lookups.joined(page.rows, rest)
 
     async def ListChannels(  # type: ignore[override]  # returns bytes, see interceptors.decoding
         self, request: pb.ListChannelsRequest, context: Context
@@ -377,12 +379,12 @@ def _heartbeat(request: pb.WatchProgressRequest | pb.WatchIndexRequest) -> float
     return validate.seconds("heartbeat", requested, default=15.0, bounds=(5.0, 60.0))
 
 
-def _channel_filter(request: pb.ListChannelsRequest, check: validate.Checks) -> browse.ChannelFilter:
+def _channel_filter(request: pb.ListChannelsRequest, check: validate.Checks) -> page_cut.ChannelFilter:
     check(validate.max_entries, "types", request.types, most=20)
     for place, kind in enumerate(request.types[:20]):
         check(validate.number, validate.element("types", place), kind, least=0, most=MAX_CHANNEL_TYPE)
     check(validate.known_value, "order", request.order, pb.ChannelOrder.values())
-    return browse.ChannelFilter(
+    return page_cut.ChannelFilter(
         guild_id=check(validate.snowflake, "guild_id", request.guild_id) if request.guild_id else 0,
         name_prefix=check(validate.text, "name_prefix", request.name_prefix, most=100),
         kinds=tuple(sorted(set(request.types))),

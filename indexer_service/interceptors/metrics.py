@@ -1,4 +1,4 @@
-"""Metrics of each call: how many, how they end, how long they take, and what the responses show of the index."""
+"""Metrics of each call: how many, how they end, how long they take, and how starts are answered."""
 
 import time
 from typing import Any
@@ -8,7 +8,6 @@ from google.protobuf import message
 
 from indexer_service.interceptors import base, request_context
 from indexer_service.v1 import indexer_pb2 as pb
-from indexing.domain import ports
 from indexing.telemetry import metrics, tracing
 
 METHODS = [("server_stream" if method.server_streaming else "unary", method.name) for method in base.SERVICE.methods]
@@ -19,9 +18,8 @@ CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 class MetricsInterceptor(base.Interceptor):
     """Counts and times calls; runs outside the interceptor that translates errors, so that it sees the final code."""
 
-    def __init__(self, service_metrics: metrics.ServiceMetrics, clock: ports.Clock) -> None:
+    def __init__(self, service_metrics: metrics.ServiceMetrics) -> None:
         self._metrics = service_metrics
-        self._clock = clock
         self._joined_starts = service_metrics.starts.labels("JOINED")
 
     def wrap(self, method: base.Method, inner: base.Call) -> base.Call:
@@ -29,7 +27,7 @@ class MetricsInterceptor(base.Interceptor):
         counters = _MethodMetrics(self._metrics, method)
         open_streams = self._metrics.streams
         streams = method.streams
-        counts_response = method.name in {"StartIndexing", "ListGuilds"}
+        is_start = method.name == "StartIndexing"
 
         async def call(request: message.Message, context: base.Context) -> Any:  # noqa: ANN401 -- any response
             started = counters.count_start()
@@ -44,25 +42,20 @@ class MetricsInterceptor(base.Interceptor):
                 if streams:
                     open_streams.dec()
             counters.count_success(started)
-            if counts_response:
-                self._count_response(response, context)
+            if is_start:
+                self._count_start(response, context)
             return response
 
         return call
 
-    def _count_response(self, response: message.Message | bytes, context: base.Context) -> None:
+    def _count_start(self, response: pb.StartIndexingResponse | bytes, context: base.Context) -> None:
         if isinstance(response, bytes):
             self._joined_starts.inc()  # only joins are answered from memory
-        elif isinstance(response, pb.StartIndexingResponse):
-            name = pb.Disposition.Name(response.disposition).removeprefix("DISPOSITION_")
-            if request_context.REPLAYED in (context.trailing_metadata() or ()):
-                name = "REPLAYED"
-            self._metrics.starts.labels(name).inc()
-        elif isinstance(response, pb.ListGuildsResponse):
-            now = self._clock()
-            for guild in response.guilds:
-                if guild.HasField("fetch_time"):
-                    self._metrics.read_age.observe(max(0.0, now - guild.fetch_time.ToNanoseconds() / 1e9))
+            return
+        name = pb.Disposition.Name(response.disposition).removeprefix("DISPOSITION_")
+        if request_context.REPLAYED in (context.trailing_metadata() or ()):
+            name = "REPLAYED"
+        self._metrics.starts.labels(name).inc()
 
 
 class _MethodMetrics:

@@ -51,7 +51,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
     clock = time.time  # noqa: TID251 -- the one clock of this process
     all_metrics = metrics.Metrics(to := metric_types.new_registry(), ["bot_guilds"])
     service_metrics = _service_metrics(config.service, to)
-    rpc_metrics = interceptors.MetricsInterceptor(service_metrics, clock)
+    rpc_metrics = interceptors.MetricsInterceptor(service_metrics)
     broker = queue.make_broker(config.redis, middleware=[])
     async with contextlib.AsyncExitStack() as stack:
         context = wiring.open_components(config, broker, all_metrics, clock)
@@ -168,6 +168,7 @@ def _make_use_cases(
         encode_channel=convert.encoded_channel,
         encode_guild=convert.encoded_guild,
         monotonic=time.monotonic,
+        observe_ages=service_metrics.read_age.observe_all,
     )
     return servicer.UseCases(
         start=starter,

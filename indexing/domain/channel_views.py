@@ -73,6 +73,7 @@ class ChannelViews:
         keys: The sort key of each channel.
         rows: Encoded channels.
         sizes: Approximate bytes of each row in a response.
+        largest: The greatest of these, 0 without channels.
     """
 
     def __init__(self, indexed: model.IndexedGuild, encode: Callable[[model.Channel], Any]) -> None:
@@ -85,6 +86,7 @@ class ChannelViews:
         self.sizes = [
             ROW_BYTES + len(channel.name.encode()) + len((channel.topic or "").encode()) for channel in self.channels
         ]
+        self.largest = max(self.sizes, default=0)
         self.bytes = size_of(indexed)
         self._views: dict[object, View] = {}
         self._shown_rows: list[shown_channels.Row] | None = None

@@ -8,46 +8,21 @@ page shows nothing that a version stored before the request hides. Only what cha
 Round trips to MongoDB for a page: 1 (two concurrent queries), 2 when something changed or is not in the cache.
 """
 
+import asyncio
 import bisect
 import dataclasses
-import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from indexing import settings
+from indexing import concurrency, settings
 from indexing.domain import channel_views, freshness, model, ports, ranking, trust
-from indexing.usecases import guild_views, read_cache, sights
+from indexing.usecases import guild_views, page_cut, read_cache, sights
 
-PAGE_BYTES = 448 << 10
-"""Largest page of channels in bytes: a response stays below 512 KiB."""
-MOST_WALKED = 5_000
-"""Most channels that a filtered page examines; the page then ends, even if it is not full (AIP-158)."""
-MOST_LOADED = 25
-"""Guilds that a page loads at once. It holds them until it is complete, even if the cache has no room for them."""
 LIST_AGE = 1.0
 """Seconds for which a user's ranked guilds are shown without a check of the guilds' versions: no channel depends on it.
 The user's own document is checked for each page."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ChannelFilter:
-    """Filter and order of channels; an empty value does not filter."""
-
-    guild_id: int = 0
-    name_prefix: str = ""
-    kinds: tuple[int, ...] = ()
-    by_activity: bool = False
-
-    def matches(self, channel: model.Channel) -> bool:
-        """Return whether a channel matches."""
-        if self.kinds and channel.kind not in self.kinds:
-            return False
-        return channel.name.casefold().startswith(self.name_prefix.casefold())
-
-    @property
-    def selective(self) -> bool:
-        """Whether the filter may exclude channels."""
-        return bool(self.kinds or self.name_prefix)
+RENEW_AGE = 0.7 * LIST_AGE
+"""Age at which they are ranked again in the background, so that no call waits while the user goes on reading."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,9 +50,10 @@ class Browse:
     Args:
         encode_channel, encode_guild: Encode one row of a page; called once for each version.
         monotonic: Returns monotonic seconds.
+        observe_ages: Called with the ages in seconds of the listed guilds that were ever fetched.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- keywords but two
         self,
         deps: ports.Dependencies,
         config: settings.IndexingSettings,
@@ -85,13 +61,16 @@ class Browse:
         encode_channel: Callable[[model.Channel], Any],
         encode_guild: Callable[[guild_views.GuildView], Any],
         monotonic: Callable[[], float],
+        observe_ages: Callable[[Collection[float]], None] = lambda _: None,
     ) -> None:
+        self._observe_ages = observe_ages
         self._deps = deps
         self._config = config
         self._cache = read_cache.ReadCache(deps, config, encode_channel, monotonic)
         self._encode_guild = encode_guild
         self._trust = trust.Trust(config)
         self._sights = sights.Sights(self._trust)
+        self._ranking: dict[int, tuple[model.User, asyncio.Task[read_cache.RankedGuilds]]] = {}
         self._viewer = guild_views.GuildViewer(config, self._trust)
 
     @property
@@ -117,14 +96,31 @@ class Browse:
     async def ranked(self, user: model.User) -> read_cache.RankedGuilds:
         """Return the user's guilds in order, as shown now."""
         now = self._deps.clock()
-        ranked = self._cache.ranked(user)
         if not user.shown_memberships(now):
-            user = dataclasses.replace(user, memberships={})
-            ranked = None
+            return await self._rank(dataclasses.replace(user, memberships={}), now)
+        ranked = self._cache.ranked(user)
         if ranked is None or now >= ranked.valid_until:
-            ranked = await self._rank(user, now)
-            self._cache.keep_ranked(user, ranked)
+            return await asyncio.shield(self._start_ranking(user))
+        if now >= ranked.renew_at:
+            self._start_ranking(user)
         return ranked
+
+    def _start_ranking(self, user: model.User) -> "asyncio.Task[read_cache.RankedGuilds]":
+        """Return the task that ranks this version of the user's guilds, one for all who wait."""
+        ranked_user, task = self._ranking.get(user.user_id, (None, None))
+        if task is None or ranked_user is not user:
+            task = concurrency.spawn_shared(self._rank_and_keep(user))
+            self._ranking[user.user_id] = user, task
+        return task
+
+    async def _rank_and_keep(self, user: model.User) -> read_cache.RankedGuilds:
+        try:
+            ranked = await self._rank(user, self._deps.clock())
+            self._cache.keep_ranked(user, ranked)
+            return ranked
+        finally:
+            if self._ranking[user.user_id][0] is user:
+                del self._ranking[user.user_id]
 
     async def list_guilds(
         self, user_id: int, *, after: tuple[Any, ...] | None, size: int, max_age: float | None = None
@@ -146,10 +142,14 @@ class Browse:
         now = self._deps.clock()
         first = 0 if after is None else bisect.bisect_right(ranked.keys, after)
         last = min(first + size, len(ranked.keys))
-        outdated = [key for key in ranked.guild_ids[first:last] if is_outdated(ranked.fetched.get(key), max_age, now)]
-        rows = [ranked.row(place) for place in range(first, last) if ranked.guild_ids[place] not in outdated]
-        stale = [guild_id for guild_id in ranked.guild_ids[first:last] if guild_id in ranked.stale]
+        guild_ids, outdated = ranked.guild_ids[first:last], list[int]()
+        if max_age is not None:
+            outdated = [key for key in guild_ids if is_outdated(ranked.fetched.get(key), max_age, now)]
+        rows = [ranked.row(place) for place, key in enumerate(guild_ids, first) if key not in outdated]
+        stale = [guild_id for guild_id in guild_ids if guild_id in ranked.stale]
         self._cache.views.refresh(stale)
+        times = ranked.channels_fetched
+        self._observe_ages([max(0.0, now - times[key]) for key in guild_ids if key in times and key not in outdated])
         return Page(rows, ranked.keys[last - 1] if last < len(ranked.keys) else None, stale, outdated)
 
     async def _rank(self, user: model.User, now: float) -> read_cache.RankedGuilds:
@@ -175,10 +175,12 @@ class Browse:
             return self._encode_guild(view)
 
         return read_cache.RankedGuilds(
+            renew_at=now + RENEW_AGE,
             valid_until=min([now + LIST_AGE, *(at for at in expiries if at > now)]),
             keys=[ranking.sort_key(row) for row in ranked],
             guild_ids=[row.inputs.guild_id for row in ranked],
             fetched={key: at for key, views in current.items() if (at := _oldest_input(user, views))},
+            channels_fetched={key: at for key, guild in heads.items() if (at := guild.fetched_at)},
             stale={guild_id for guild_id, guild in heads.items() if self._is_stale(guild, now)},
             encode=encode,
         )
@@ -186,7 +188,7 @@ class Browse:
     async def list_channels(
         self,
         user_id: int,
-        wanted: ChannelFilter,
+        wanted: page_cut.ChannelFilter,
         *,
         after: tuple[int, ...] | None,
         size: int,
@@ -221,14 +223,14 @@ class Browse:
                 return ()
             return view.places if view else None
 
-        cut = _Cut(self._cache, wanted, after, size, visible)
+        cut = page_cut.PageCut(self._cache, wanted, after, size, visible)
         while True:
             page = cut.page(self._shown_ids(user, wanted.guild_id))
             current = await self._cache.check(user, page.used)
             if current.user is user and not current.changed and not page.missing and not self._has_renewed(cut, page):
                 break
             user = current.user
-            cut.held |= await self._cache.load([*current.changed, *page.missing][:MOST_LOADED])
+            cut.held |= await self._cache.load([*current.changed, *page.missing][: page_cut.MOST_LOADED])
         looked_at = {key: cut.at_hand(key) for key in page.guild_ids | page.too_old}
         self._cache.views.note(user_id, wanted.guild_id, page.guild_ids)
         now = self._deps.clock()
@@ -241,7 +243,7 @@ class Browse:
     def _is_stale(self, guild: model.Guild, now: float) -> bool:
         return guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)
 
-    def _has_renewed(self, cut: "_Cut", page: "_CutPage") -> bool:
+    def _has_renewed(self, cut: page_cut.PageCut, page: page_cut.CutPage) -> bool:
         """Return whether channels that the page hides as too old turned out to be fetched again, without a change."""
         now = self._deps.clock()
         return any(self._trust.trusts_channels(views.guild, now) for key in page.too_old if (views := cut.at_hand(key)))
@@ -258,124 +260,6 @@ class Browse:
         return self._sights.of(user).guild_ids if shown else []
 
 
-@dataclasses.dataclass(slots=True)
-class _CutPage:
-    """
-    A page, and the guild versions that it was cut from.
-
-    Attributes:
-        used: Versions of the guilds that determine the page.
-        missing: Guilds that the page needs and that are not in the cache.
-        guild_ids: Guilds with a row on the page.
-        too_old: Guilds without a row because their channels are too old.
-    """
-
-    rows: list[Any] = dataclasses.field(default_factory=list)
-    following: tuple[int, ...] | None = None
-    used: dict[int, int] = dataclasses.field(default_factory=dict)
-    missing: list[int] = dataclasses.field(default_factory=list)
-    guild_ids: set[int] = dataclasses.field(default_factory=set)
-    too_old: set[int] = dataclasses.field(default_factory=set)
-
-
-class _Cut:
-    """
-    Cuts one page from cached guilds; called again after a change was loaded.
-
-    Attributes:
-        held: Guilds that were loaded for this page.
-    """
-
-    def __init__(
-        self,
-        cache: read_cache.ReadCache,
-        wanted: ChannelFilter,
-        after: tuple[int, ...] | None,
-        size: int,
-        visible: Callable[[channel_views.ChannelViews], Sequence[int] | None],
-    ) -> None:
-        self._cache = cache
-        self._wanted = wanted
-        self._after = after
-        self._size = size
-        self._visible = visible
-        self.held: dict[int, channel_views.ChannelViews] = {}
-
-    def at_hand(self, guild_id: int) -> channel_views.ChannelViews | None:
-        """Return a guild held for this page or cached; None when it must be loaded."""
-        return self.held.get(guild_id) or self._cache.at_hand(guild_id)
-
-    def page(self, guild_ids: Sequence[int]) -> _CutPage:
-        """Return the page of these guilds as they are cached."""
-        page = _CutPage()
-        rows = self._by_activity(guild_ids, page) if self._wanted.by_activity else self._by_position(guild_ids, page)
-        filters = self._wanted.selective
-        walked, taken, count = 0, 0, 0
-        last: tuple[channel_views.ChannelViews, int] | None = None
-        for views, index in rows:
-            walked += 1
-            full = count >= self._size or (count and taken + views.sizes[index] > PAGE_BYTES)
-            if full or walked > MOST_WALKED:
-                page.following = self._key(*last) if last else None
-                return page
-            last = views, index
-            if filters and not self._wanted.matches(views.channels[index]):
-                continue
-            taken += views.sizes[index]
-            count += 1
-            page.rows.append(views.rows[index])
-            page.guild_ids.add(views.guild.guild_id)
-        return page
-
-    def _key(self, views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
-        """Return the key after which the page after this channel begins."""
-        return _activity(views, index) if self._wanted.by_activity else _position(views, index)
-
-    def _look(self, views: channel_views.ChannelViews, page: _CutPage) -> Sequence[int]:
-        """Return the indexes of the channels that the user may see, and note that the page depends on the guild."""
-        guild_id = views.guild.guild_id
-        page.used[guild_id] = views.version
-        indexes = self._visible(views)
-        if indexes is None:
-            page.too_old.add(guild_id)
-        return indexes or ()
-
-    def _by_position(
-        self, guild_ids: Sequence[int], page: _CutPage
-    ) -> Iterator[tuple[channel_views.ChannelViews, int]]:
-        after = self._after
-        for guild_id in guild_ids if after is None else guild_ids[bisect.bisect_left(guild_ids, after[0]) :]:
-            views = self.at_hand(guild_id)
-            if views is None:
-                page.missing.append(guild_id)
-                if len(page.missing) >= MOST_LOADED:
-                    return
-                continue
-            indexes = self._look(views, page)
-            first = 0
-            if after is not None and guild_id == after[0]:
-                first = bisect.bisect_right(indexes, after[1:], key=lambda index: _position(views, index)[1:])
-            for index in indexes[first:]:
-                yield views, index
-
-    def _by_activity(
-        self, guild_ids: Sequence[int], page: _CutPage
-    ) -> Iterator[tuple[channel_views.ChannelViews, int]]:
-        lists = []
-        for guild_id in guild_ids:
-            views = self.at_hand(guild_id)
-            if views is None:
-                page.missing.append(guild_id)
-                continue
-            indexes = self._look(views, page)
-            lists.append(sorted((_activity(views, index), guild_id, index) for index in indexes))
-        for key, guild_id, index in heapq.merge(*lists):
-            if self._after is None or key > self._after:
-                views = self.at_hand(guild_id)
-                if views is not None:
-                    yield views, index
-
-
 def is_outdated(oldest: float | None, max_age: float | None, now: float) -> bool:
     """Return whether something made from inputs as old as *oldest* is older than *max_age* seconds."""
     return max_age is not None and (oldest is None or now - oldest > max_age)
@@ -389,12 +273,3 @@ def _oldest_input(user: model.User, views: channel_views.ChannelViews) -> float 
         times.append(membership.roles_at)
     known = [at for at in times if at is not None]
     return min(known) if len(known) == len(times) else None
-
-
-def _position(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
-    return views.guild.guild_id, *views.keys[index]
-
-
-def _activity(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
-    channel = views.channels[index]
-    return -(channel.last_message_id or 0), channel.channel_id

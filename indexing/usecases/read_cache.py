@@ -2,7 +2,7 @@
 A service process's cache of users and guilds, with version checks that keep it consistent with the store.
 
 A page is shown only after a check that began when the page had been requested: the versions of the user and of the
-guilds are fetched, with one query for all waiting pages (like etcd's ReadIndex). `read_cache_max_age`, at most a
+guilds are fetched together, for all waiting pages at once (like etcd's ReadIndex). `read_cache_max_age`, at most a
 second, skips the check of what was checked that recently; a channel that becomes hidden stays visible that much longer.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 import collections
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from indexing import concurrency, errors, settings
 from indexing.domain import channel_views, guild_cache, model, ports
@@ -25,6 +25,11 @@ GATHER = 0.002
 millisecond of CPU here and more in the store, whatever it serves, so that busy processes answer more calls this way."""
 MANY = 50
 """Guilds beyond which a check does not travel with those of pages, which would wait for it."""
+
+
+USER, GUILD = "user", "guild"
+Key: TypeAlias = tuple[str, int]
+"""What a check is about: USER or GUILD, and its id."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,24 +51,30 @@ class RankedGuilds:
     A user's guilds in order, valid until an epoch second; a row is encoded when it is first shown.
 
     Attributes:
+        renew_at: Epoch second from which they should be ranked again; they are valid for a while longer.
         fetched: For each guild the time of the oldest input of what is shown of it; missing when one was never fetched.
+        channels_fetched: For each guild when its channels were fetched; missing when they never were.
     """
 
     def __init__(  # noqa: PLR0913 -- the fields of one value
         self,
         *,
+        renew_at: float,
         valid_until: float,
         keys: list[tuple[Any, ...]],
         guild_ids: list[int],
         stale: Collection[int],
         fetched: Mapping[int, float],
+        channels_fetched: Mapping[int, float],
         encode: Callable[[int], Any],
     ) -> None:
+        self.renew_at = renew_at
         self.valid_until = valid_until
         self.keys = keys
         self.guild_ids = guild_ids
         self.stale = stale
         self.fetched = fetched
+        self.channels_fetched = channels_fetched
         self._encode = encode
         self._rows: dict[int, Any] = {}
 
@@ -107,9 +118,8 @@ class ReadCache:
         self._guild_of: dict[str, int] = {}
         self._encode = encode
         self._checked: dict[int, float] = {}
-        self._user_checks = concurrency.Coalescer(self._fetch_user_versions, gather=GATHER)
-        self._guild_checks = concurrency.Coalescer(self._fetch_guild_versions, gather=GATHER)
-        self._large_checks = concurrency.Coalescer(self._fetch_many_versions)
+        self._checks = concurrency.Coalescer(self._fetch_versions, gather=GATHER)
+        self._checks_apart = concurrency.Coalescer(self._fetch_versions)
         self._loads = concurrency.Coalescer(self._load)
         self.views = ViewNotes(deps)
 
@@ -140,10 +150,13 @@ class ReadCache:
         known = self._users.get(user_id)
         began = self._monotonic()
         if known is not None:
-            versions = await self._user_checks.fetch([user_id])
-            if versions.get(user_id) == known.user.version:
+            key = USER, user_id
+            if (await self._checks.fetch([key])).get(key) == known.user.version:
                 known.checked_at = began
                 return known.user
+        return await self._load_user(user_id, began)
+
+    async def _load_user(self, user_id: int, began: float) -> model.User:
         user = await self._deps.users.load(user_id)
         if user is None:
             self._users.pop(user_id, None)
@@ -154,8 +167,15 @@ class ReadCache:
             self._users.popitem(last=False)
         return user
 
-    async def _fetch_user_versions(self, user_ids: list[int]) -> Mapping[int, int]:
-        return await self._deps.users.versions(user_ids)
+    async def _fetch_versions(self, keys: list[Key]) -> Mapping[Key, Any]:
+        """Return the version of each user, and the `model.GuildVersion` of each guild, that is stored."""
+        users, guilds = await asyncio.gather(
+            self._deps.users.versions([key for kind, key in keys if kind is USER]),
+            self._deps.guilds.versions([key for kind, key in keys if kind is GUILD]),
+        )
+        return {(USER, key): version for key, version in users.items()} | {
+            (GUILD, key): version for key, version in guilds.items()
+        }
 
     def ranked(self, user: model.User) -> RankedGuilds | None:
         """Return the cached order of the user's guilds for this version of the user."""
@@ -194,14 +214,15 @@ class ReadCache:
         if self._max_age > 0:
             checked, oldest = self._checked, began - self._max_age
             unsure = [guild_id for guild_id in used if checked.get(guild_id, 0.0) <= oldest]
-        if not unsure:
-            return Checked(await self.user(user.user_id), [])
-        checks = self._checks_for(unsure).start(unsure)
-        current = await self.user(user.user_id)
-        versions = await asyncio.shield(checks)
+        known = self._users.get(user.user_id)
+        keys: list[Key] = [(GUILD, guild_id) for guild_id in unsure]
+        if known is not None and not self._is_young(known.checked_at):
+            keys.append((USER, user.user_id))
+        versions = await self._checks_for(unsure).fetch(keys)
+        current = await self._current_user(user.user_id, known, versions, began)
         changed = []
         for guild_id in unsure:
-            head = versions.get(guild_id)
+            head = versions.get((GUILD, guild_id))
             kept = self._guilds.get(guild_id)
             if head is None:
                 self._guilds.drop(guild_id)
@@ -213,17 +234,20 @@ class ReadCache:
                 self._note_checked(guild_id, began)
         return Checked(current, changed)
 
-    def _checks_for(self, guild_ids: Collection[int]) -> concurrency.Coalescer[int, model.GuildVersion]:
-        return self._guild_checks if len(guild_ids) <= MANY else self._large_checks
+    async def _current_user(
+        self, user_id: int, known: _KnownUser | None, versions: Mapping[Key, Any], began: float
+    ) -> model.User:
+        """Return the user as stored when a check fetched *versions*, or later."""
+        if known is None:
+            return await self._load_user(user_id, began)
+        if not self._is_young(known.checked_at):
+            if versions.get((USER, user_id)) != known.user.version:
+                return await self._load_user(user_id, began)
+            known.checked_at = began
+        return known.user
 
-    async def _fetch_many_versions(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
-        found: dict[int, model.GuildVersion] = {}
-        for first in range(0, len(guild_ids), PER_LOAD):
-            found |= await self._deps.guilds.versions(guild_ids[first : first + PER_LOAD])
-        return found
-
-    async def _fetch_guild_versions(self, guild_ids: list[int]) -> Mapping[int, model.GuildVersion]:
-        return await self._deps.guilds.versions(guild_ids)
+    def _checks_for(self, guild_ids: Collection[int]) -> concurrency.Coalescer[Key, Any]:
+        return self._checks if len(guild_ids) <= MANY else self._checks_apart
 
     async def load(self, guild_ids: Collection[int]) -> dict[int, channel_views.ChannelViews]:
         """Load guilds as stored after the call, and cache them as far as there is room."""
@@ -249,13 +273,12 @@ class ReadCache:
         """Return the guilds that are stored, after a check of the cached ones."""
         kept = {key: views for key in guild_ids if (views := self._guilds.get(key)) is not None}
         missing = [key for key in guild_ids if key not in kept]
-        versions = await self._checks_for(kept).fetch(kept)
-        changed = [
-            key for key, views in kept.items() if (head := versions.get(key)) is None or head.version != views.version
-        ]
+        versions = await self._checks_apart.fetch([(GUILD, key) for key in kept])
+        heads = {key: head for key in kept if (head := versions.get((GUILD, key)))}
+        changed = [key for key, views in kept.items() if key not in heads or heads[key].version != views.version]
         for key, views in kept.items():
             if key not in changed:
-                views.note_fetch(versions[key])
+                views.note_fetch(heads[key])
         wanted = [*missing, *changed]
         for first in range(0, len(wanted), PER_LOAD):
             kept |= await self.load(wanted[first : first + PER_LOAD])

@@ -26,6 +26,19 @@ def groups() -> list[metric_types.Group]:
     return make_metrics.groups()
 
 
+def test_amounts_are_counted_alike_when_they_are_observed_at_once() -> None:
+    """Each in the first bucket whose bound it does not exceed."""
+    alone, together = (metrics.ServiceMetrics(metric_types.new_registry(), []).read_age for _ in range(2))
+    amounts = [0.0, 60.0, 60.5, 86_400.0, 1e9, 1e9]
+
+    together.observe_all(amounts)
+    for amount in amounts:
+        alone.observe(amount)
+
+    (expected,), (found,) = alone.collect(), together.collect()
+    assert found.samples == expected.samples
+
+
 def test_labels_have_all_values_when_they_repeat_an_enumeration() -> None:
     """A state, lane, queue or route without its label value would be counted as another."""
     ended = {state.value for state in model.JobState if state.terminal}

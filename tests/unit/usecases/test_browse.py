@@ -1,5 +1,6 @@
 """What a user is shown of the index."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from indexer_service.api import convert
 from indexer_service.v1 import indexer_pb2 as pb
 from indexing import errors, settings
 from indexing.domain import model, permissions
-from indexing.usecases import browse, guild_views
+from indexing.usecases import browse, guild_views, page_cut
 from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
@@ -88,12 +89,60 @@ async def ids(backend: fake_backend.FakeBackend, *, size: int = 100, user: int =
     found: list[int] = []
     reader = browser(backend)
     while True:
-        page = await reader.list_channels(user, browse.ChannelFilter(**wanted), after=after, size=size)
+        page = await reader.list_channels(user, page_cut.ChannelFilter(**wanted), after=after, size=size)
         assert len(page.rows) <= size
         found += [row.channel_id for row in page.rows]
         after = page.following
         if after is None:
             return found
+
+
+async def test_the_age_of_guilds_is_observed_when_they_are_listed(backend: fake_backend.FakeBackend) -> None:
+    """One observation for each guild of the page that was ever fetched: three of the four, all fetched 30 s ago."""
+    await backend.guilds.upsert_guilds([values.user_guild(40)], {40})
+    await stored.guild_list(backend.users, USER, [values.user_guild(key) for key in (10, 20, 30, 40)], backend.clock())
+    observed: list[float] = []
+    reader = browse.Browse(
+        backend.deps,
+        backend.config,
+        encode_channel=as_it_is,
+        encode_guild=as_it_is,
+        monotonic=backend.clock,
+        observe_ages=observed.extend,
+    )
+    backend.clock.advance(30)
+
+    page = await reader.list_guilds(USER, after=None, size=50)
+
+    assert len(page.rows) == 4
+    assert observed == [30.0, 30.0, 30.0]
+
+
+async def test_guilds_are_ranked_once_when_many_list_them_at_once(backend: fake_backend.FakeBackend) -> None:
+    """And while the user goes on reading they are ranked again before a caller would have to wait for it."""
+    encoded: list[guild_views.GuildView] = []
+
+    def encode(view: guild_views.GuildView) -> guild_views.GuildView:
+        encoded.append(view)
+        return view
+
+    reader = browse.Browse(
+        backend.deps, backend.config, encode_channel=as_it_is, encode_guild=encode, monotonic=backend.clock
+    )
+    pages = await asyncio.gather(*(reader.list_guilds(USER, after=None, size=50) for _ in range(5)))
+    assert [len(page.rows) for page in pages] == [3] * 5
+    assert len(encoded) == 3
+
+    backend.clock.advance(0.8)
+    assert (await reader.list_guilds(USER, after=None, size=50)).rows == pages[0].rows
+    user = await reader.cache.user(USER)
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    ranked = reader.cache.ranked(user)
+    assert ranked is not None
+    assert ranked.valid_until == backend.clock() + browse.LIST_AGE
+    assert len(encoded) == 3
 
 
 async def test_only_visible_channels_are_returned_when_a_user_lists_channels(backend: fake_backend.FakeBackend) -> None:
@@ -153,11 +202,11 @@ async def test_every_channel_is_returned_once_when_pages_are_followed(
 async def test_no_channel_is_skipped_when_another_is_removed_between_pages(backend: fake_backend.FakeBackend) -> None:
     """A page starts after the last channel returned, not at an offset."""
     reader = browser(backend)
-    first = await reader.list_channels(USER, browse.ChannelFilter(), after=None, size=3)
+    first = await reader.list_channels(USER, page_cut.ChannelFilter(), after=None, size=3)
     backend.clock.advance(1.0)
     await fetched(backend, 10, channels(10)[1:])
 
-    rest = await reader.list_channels(USER, browse.ChannelFilter(), after=first.following, size=100)
+    rest = await reader.list_channels(USER, page_cut.ChannelFilter(), after=first.following, size=100)
 
     assert [row.channel_id for row in first.rows + rest.rows] == [11, 12, 24, 21, 22, 33, 34, 31, 32]
 
@@ -169,7 +218,7 @@ async def test_a_page_can_be_sent_when_topics_have_the_maximum_length(backend: f
     await fetched(backend, 10, rows)
     found, after, pages = [], None, 0
     while pages == 0 or after is not None:
-        page = await browser(backend).list_channels(USER, browse.ChannelFilter(guild_id=10), after=after, size=500)
+        page = await browser(backend).list_channels(USER, page_cut.ChannelFilter(guild_id=10), after=after, size=500)
         found += page.rows
         after = page.following
         pages += 1
@@ -285,7 +334,7 @@ async def test_channels_that_are_too_old_are_shown_again_when_the_guild_is_fetch
 ) -> None:
     """Also by a reader that has them in its cache, and although the fetch finds no change and makes no version."""
     reader = browser(backend)
-    wanted = browse.ChannelFilter(guild_id=10)
+    wanted = page_cut.ChannelFilter(guild_id=10)
     structure = model.Schedule(fingerprint="of these channels")
     await fetched(backend, 10, channels(10), structure)
     await age_channels(backend, backend.config.channels_hard_age)
@@ -305,7 +354,7 @@ async def test_a_guild_is_due_when_a_reader_finds_its_channels_too_old(backend: 
     """Otherwise nothing would ever fetch it again for a user who starts no job."""
     reader = browser(backend)
     await age_channels(backend, backend.config.channels_hard_age)
-    await reader.list_channels(OTHER, browse.ChannelFilter(guild_id=10), after=None, size=9)
+    await reader.list_channels(OTHER, page_cut.ChannelFilter(guild_id=10), after=None, size=9)
 
     await reader.write_views()
 
@@ -315,7 +364,7 @@ async def test_a_guild_is_due_when_a_reader_finds_its_channels_too_old(backend: 
 async def test_a_cached_page_hides_channels_when_they_become_too_old(backend: fake_backend.FakeBackend) -> None:
     """By channels and by counts: nothing is shown past its age because it was cached fresh."""
     rules = backend.config.model_copy(update={"read_cache_max_age": 1.0})
-    reader, wanted = browser(backend, rules), browse.ChannelFilter(guild_id=10)
+    reader, wanted = browser(backend, rules), page_cut.ChannelFilter(guild_id=10)
     await age_channels(backend, rules.channels_hard_age - 0.5)
     assert len((await reader.list_channels(USER, wanted, after=None, size=9)).rows) == 2
     young = (await reader.list_guilds(USER, after=None, size=9)).rows
@@ -363,7 +412,7 @@ async def test_nothing_is_shown_when_the_consent_has_ended(
 
     async def shown() -> tuple[int, int]:
         guilds = await reader.list_guilds(USER, after=None, size=50)
-        found = await reader.list_channels(USER, browse.ChannelFilter(), after=None, size=50)
+        found = await reader.list_channels(USER, page_cut.ChannelFilter(), after=None, size=50)
         return len(guilds.rows), len(found.rows)
 
     before = await shown()
@@ -386,7 +435,7 @@ async def test_user_not_found_is_raised_when_an_unknown_user_browses(
 ) -> None:
     """An empty list would mean that the user can see nothing."""
     with pytest.raises(errors.UserNotFound):
-        await browser(backend).list_channels(user, browse.ChannelFilter(), after=None, size=10)
+        await browser(backend).list_channels(user, page_cut.ChannelFilter(), after=None, size=10)
     with pytest.raises(errors.UserNotFound):
         await browser(backend).list_guilds(user, after=None, size=10)
 
@@ -496,12 +545,12 @@ async def test_stale_channels_are_returned_and_refreshed_once_when_they_are_view
 ) -> None:
     """They are marked stale; the guild is scheduled now, however often it is viewed."""
     reader = browser(backend)
-    young = await reader.list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
+    young = await reader.list_channels(USER, page_cut.ChannelFilter(guild_id=10), after=None, size=9)
     backend.clock.advance(backend.config.max_age)
     due = backend.clock()
     stale = []
     for _ in range(3):
-        page = await reader.list_channels(USER, browse.ChannelFilter(guild_id=10), after=None, size=9)
+        page = await reader.list_channels(USER, page_cut.ChannelFilter(guild_id=10), after=None, size=9)
         stale.append(page.stale)
         await reader.write_views()
         backend.clock.advance(1)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from indexing import errors
-from indexing.usecases import browse, find_channels, search_channels, whole_user
+from indexing.usecases import find_channels, page_cut, search_channels, whole_user
 from tests import fake_backend, stored, values
 from tests.unit.usecases import test_browse
 
@@ -126,7 +126,7 @@ async def test_old_rows_are_left_out_when_a_max_age_is_given(backend: fake_backe
         if method == "guilds":
             page = await browser.list_guilds(USER, after=None, size=9, max_age=max_age)
             return any(row.guild.guild_id == 20 for row in page.rows), [each for each in page.outdated if each != 30]
-        wanted = browse.ChannelFilter()
+        wanted = page_cut.ChannelFilter()
         page = await browser.list_channels(USER, wanted, after=None, size=99, max_age=max_age)
         return any(row.guild_id == 20 for row in page.rows), [each for each in page.outdated if each != 30]
 

@@ -11,7 +11,7 @@ import pytest
 
 from indexing import errors
 from indexing.domain import freshness, model, permissions, ports
-from indexing.usecases import browse, find_channels, search_channels, whole_user
+from indexing.usecases import browse, find_channels, page_cut, search_channels, whole_user
 from tests import fake_backend, stored, values
 
 pytestmark = pytest.mark.clockwork
@@ -21,7 +21,7 @@ ROLES = (51, 52)
 CHANNELS = 6
 LATENCY = 0.01
 """Longest way of a question to the store, and of its answer, in seconds."""
-ALL = browse.ChannelFilter()
+ALL = page_cut.ChannelFilter()
 State = TypeVar("State")
 
 
@@ -180,12 +180,12 @@ class Scene:
             if self._dice.random() < 0.3:
                 await self.check_lookup(self._dice.choice([self._look_up, self._search]))
                 continue
-            wanted = browse.ChannelFilter(
+            wanted = page_cut.ChannelFilter(
                 guild_id=self._dice.choice([0, *GUILDS]), by_activity=self._dice.random() < 0.5
             )
             await self.check_page(wanted, size=self._dice.choice([2, 500]))
 
-    async def check_page(self, wanted: browse.ChannelFilter, *, size: int) -> None:
+    async def check_page(self, wanted: page_cut.ChannelFilter, *, size: int) -> None:
         """Request a page and record it if no state stored since explains its rows."""
         at, user = self._backend.clock.elapsed, self._user.now
         places = {key: history.now for key, history in self._channels.items()}
@@ -232,7 +232,7 @@ class Scene:
             for channels in self._channels[key].since(places[key])
         ]
 
-    def _always_in_sight(self, wanted: browse.ChannelFilter, user: int, places: dict[int, int]) -> set[int]:
+    def _always_in_sight(self, wanted: page_cut.ChannelFilter, user: int, places: dict[int, int]) -> set[int]:
         """Return the channels that every state since then shows."""
         found = set()
         for key in [wanted.guild_id] if wanted.guild_id else GUILDS:
@@ -366,11 +366,11 @@ async def test_a_roles_channel_stays_visible_when_its_roles_were_confirmed() -> 
     clock, hard_age = made._backend.clock, made._backend.config.roles_hard_age
     clock.advance(hard_age - 10)
     await made.list_guilds([values.user_guild(guild_id) for guild_id in GUILDS])
-    before = await made.browser.list_channels(USER, browse.ChannelFilter(GUILDS[0]), after=None, size=500)
+    before = await made.browser.list_channels(USER, page_cut.ChannelFilter(GUILDS[0]), after=None, size=500)
     await made.answer_roles(GUILDS[0], ())
     clock.advance(20)
 
-    after = await made.browser.list_channels(USER, browse.ChannelFilter(GUILDS[0]), after=None, size=500)
+    after = await made.browser.list_channels(USER, page_cut.ChannelFilter(GUILDS[0]), after=None, size=500)
 
     assert [row.channel_id for row in before.rows] == [1]
     assert [row.channel_id for row in after.rows] == [1]
@@ -386,7 +386,7 @@ async def test_a_page_ends_early_when_its_guilds_do_not_fit_into_the_cache() -> 
     await stored.guild_list(made._backend.users, USER, rows, made._backend.clock())
 
     async with asyncio.timeout(60):
-        page = await made.browser.list_channels(USER, browse.ChannelFilter(by_activity=True), after=None, size=10)
+        page = await made.browser.list_channels(USER, page_cut.ChannelFilter(by_activity=True), after=None, size=10)
 
     assert page.rows == []
 
@@ -396,7 +396,7 @@ async def test_views_are_written_together_when_they_are_flushed() -> None:
     made = Scene(fake_backend.make(), 8)
     await made.prepare()
     await made.check_page(ALL, size=500)
-    await made.check_page(browse.ChannelFilter(guild_id=GUILDS[0]), size=500)
+    await made.check_page(page_cut.ChannelFilter(guild_id=GUILDS[0]), size=500)
     now = made._backend.clock()
 
     await made.browser.write_views()

@@ -15,7 +15,7 @@ from typing import Any
 from indexing import errors
 from indexing.discord import payloads
 from indexing.domain import model
-from indexing.usecases import browse
+from indexing.usecases import browse, page_cut
 from tests import clockwork, fake_backend, fakes, stored, values
 
 GUILD, ROLE, FRIEND = 300, 5, 9
@@ -108,7 +108,7 @@ class World:
         )
         found = {}
         for user in VIEWERS:
-            names = (await reader.list_channels(user, browse.ChannelFilter(), after=None, size=9)).rows
+            names = (await reader.list_channels(user, page_cut.ChannelFilter(), after=None, size=9)).rows
             listed = (await reader.list_guilds(user, after=None, size=9)).rows
             found[user] = (", ".join(sorted(names)) or "nothing", listed[0] if listed else "not listed")
         return found

@@ -6,7 +6,6 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from google.protobuf import timestamp_pb2
 from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 from prometheus_client import registry
@@ -16,8 +15,6 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexing.telemetry import metrics
 from tests.unit.indexer_service import contexts
 from tests.unit.indexer_service.interceptors import calls
-
-NOW = 1_000_000.0
 
 
 class Context(contexts.Context):
@@ -34,7 +31,7 @@ class Bench:
     def __init__(self) -> None:
         self.registry = registry.CollectorRegistry()
         service_metrics = metrics.ServiceMetrics(self.registry, interceptors.metrics.METHODS)
-        self._interceptor = interceptors.MetricsInterceptor(service_metrics, lambda: NOW)
+        self._interceptor = interceptors.MetricsInterceptor(service_metrics)
 
     async def call(self, name: str, behave: Callable[[Any, Any], Awaitable[Any]], *, streams: bool = False) -> None:
         """Call a method."""
@@ -76,20 +73,6 @@ async def test_a_call_is_counted_as_cancelled_when_its_caller_cancels_it() -> No
 
     assert bench.handled("WatchProgress", "CANCELLED", "server_stream") == 1
     assert bench.value("indexer_streams_open") == 0
-
-
-async def test_the_age_of_guilds_is_observed_when_they_are_listed() -> None:
-    """One observation for each guild that was ever fetched."""
-    bench = Bench()
-    read = timestamp_pb2.Timestamp(seconds=int(NOW) - 30)
-
-    async def behave(_request: object, _context: object) -> pb.ListGuildsResponse:
-        return pb.ListGuildsResponse(guilds=[pb.Guild(fetch_time=read), pb.Guild()])
-
-    await bench.call("ListGuilds", behave)
-
-    assert bench.value("indexer_read_age_seconds_count") == 1
-    assert bench.value("indexer_read_age_seconds_sum") == 30
 
 
 async def test_a_start_is_counted_by_its_disposition_when_it_is_answered() -> None:
