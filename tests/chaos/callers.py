@@ -134,22 +134,36 @@ class Callers:
         answer = await self.call("StartIndexing", request, number)
         return str(answer.job.job_id) if answer is not None else ""
 
-    async def watch(self, job_id: str, number: int = 0) -> Watched:
-        """Watch a job to its end, at the next service each time the stream ends."""
+    async def watch(
+        self, job_id: str, number: int = 0, *, away_until: "asyncio.Task[Watched] | None" = None
+    ) -> Watched:
+        """
+        Watch a job to its end, at the next service each time the stream ends.
+
+        With *away_until*, leave after the first event, and come back with its token when that watcher is done: nothing
+        but the service's memory of the job can then tell how its guilds ended.
+        """
         seen, token = Watched(job_id), ""
         while time.monotonic() < self.until:
             request = pb.WatchProgressRequest(
                 job_id=job_id, resume_token=token, heartbeat=duration_pb2.Duration(seconds=5)
             )
+            stream = self._stub(number).WatchProgress(request, timeout=STREAM_TIMEOUT)
             try:
-                async for event in self._stub(number).WatchProgress(request, timeout=STREAM_TIMEOUT):
+                async for event in stream:
                     token = event.resume_token or token
                     if self._take(seen, event):
                         return seen
+                    if away_until is not None and token:
+                        break
             except grpc.aio.AioRpcError as error:
                 if error.code() not in AGAIN:
                     self.problem("WatchProgress", error)
                     return seen
+            if away_until is not None and token:
+                stream.cancel()
+                await asyncio.wait({away_until})
+                away_until = None
             seen.breaks += 1
             number += 1
             await asyncio.sleep(PAUSE)

@@ -99,6 +99,12 @@ CONTROLS = [
         },
     ),
     Control(
+        "I5",
+        "A watcher that resumes after the end gets no snapshot.",
+        "pages-under-change",
+        {"indexing/usecases/watch_job.py": {"if not resumes or current.state.terminal:": "if not resumes:"}},
+    ),
+    Control(
         "I6",
         "A guild is fetched for each of its users.",
         "pages-under-change",

@@ -151,11 +151,14 @@ class Play:
         return list(self.seen.jobs)
 
     def follow(self, job_id: str, user_id: str, *, watchers: int = 1, number: int = 0) -> None:
-        """Note a job that must end, with watchers that must see its end."""
+        """Note a job that must end, with watchers that must see its end; the second one is away while it ends."""
         self.seen.jobs[job_id] = user_id
-        self._watching += [
-            asyncio.create_task(self.load.watch(job_id, number + each), name=job_id) for each in range(watchers)
-        ]
+        first: asyncio.Task[callers.Watched] | None = None
+        for each in range(watchers):
+            away_until = first if each == 1 else None
+            watching = self.load.watch(job_id, number + each, away_until=away_until)
+            self._watching.append(task := asyncio.create_task(watching, name=job_id))
+            first = first or task
 
     def erase(self, users: Collection[str]) -> None:
         """Expect nothing of the jobs of erased users."""
