@@ -239,7 +239,7 @@ ITSELF = Row(
         ),
         Panel(
             "Script time",
-            "One or two milliseconds; above 250 ms the budgets count as unreachable and calls stop.",
+            "One or two milliseconds; above a second the budgets count as unreachable and calls stop.",
             "s",
             quantiles("indexer_ratelimit_script_seconds", shares=(0.5, 0.99)),
         ),

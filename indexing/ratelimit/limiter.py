@@ -25,8 +25,11 @@ from indexing.ratelimit.limits import BudgetState as BudgetState
 from indexing.ratelimit.limits import Permit as Permit
 from indexing.telemetry import logs, metrics
 
-STORE_TIMEOUT = 0.25
-"""Seconds after which the store counts as unavailable, and no call is made."""
+STORE_TIMEOUT = 1.0
+"""Seconds after which the store counts as unavailable, and no call is made. Within `limits.SEND_DEADLINE` a permit that
+took so long can still be used."""
+SMOOTHING = 0.2
+"""Weight of the newest exchange in the usual time of one."""
 BATCH_DELAY = 0.15
 """Longest delay, in seconds, of items that are not urgent: no permit is due again so soon. At 0.1 a fleet with few
 calls, or with many refreshes, spends more than two commands on a call (`make bench-limiter`)."""
@@ -81,6 +84,7 @@ class Limiter:
         self._limits: dict[str, route_limits.RouteLimit] = {}
         self._blocked_until: dict[str, float] = {}
         self._stopped_until: dict[str, float] = {}
+        self._exchange_time = 0.0
 
     async def warm_up(self) -> None:
         """Begin the hold that lost state requires; does nothing while the store is unavailable."""
@@ -114,7 +118,8 @@ class Limiter:
             asked_at = self._clock()
             left = max(0.0, started + max_wait - asked_at)
             limit = self._limits.get(charge.route_key, route_limits.UNKNOWN)
-            request = protocol.PermitRequest(request_id, charge, left, limit, asked_at, returns)
+            early = max(protocol.EARLY_GRANT, self._exchange_time)
+            request = protocol.PermitRequest(request_id, charge, left, limit, asked_at, returns, early)
             # No caller waits for a refresh: it can join the next exchange, or make one a little later.
             urgent = charge.lane is not model.Lane.REFRESH if woken else not self._is_blocked(charge, asked_at)
             decision = await self._batcher.request_permit(request, urgent=urgent)
@@ -131,7 +136,7 @@ class Limiter:
             returns = charge.shared and decision.budget == "global"
             if decision.seconds > left:
                 raise self._refusal(charge, decision, max_wait)
-            await self._sleep(max(decision.seconds - WAKE_EARLY, 0.001))
+            await self._sleep(max(decision.seconds - max(WAKE_EARLY, self._exchange_time), 0.001))
             self._metrics.waited.labels(charge.lane.value, decision.budget).inc(decision.seconds)
             woken = True
 
@@ -202,7 +207,10 @@ class Limiter:
         try:
             async with asyncio.timeout(STORE_TIMEOUT):
                 with self._metrics.script_seconds.time():
-                    return await self._store.exchange(self._parameters, settlements, requests)
+                    began = self._clock()
+                    replies = await self._store.exchange(self._parameters, settlements, requests)
+                    self._exchange_time += SMOOTHING * (self._clock() - began - self._exchange_time)
+                    return replies
         except (errors.LimiterUnavailable, TimeoutError) as error:
             self._metrics.unavailable.inc()
             if isinstance(error, errors.LimiterUnavailable):

@@ -135,8 +135,6 @@ class LimiterParameters:
         global_credit, user_credit: Shares of the shortest round trip; see the module's docstring.
         stop_bulk, stop_all: Invalid answers at which the background and refresh lanes stop, and at which all stop.
         stop_caller: Refused tokens of one caller at which the calls with the tokens that it brought stop.
-        queue_grace: How late a waiter may return before its queue position is dropped.
-        early_grant: A permit may be granted this long before it is free; the caller sleeps until then.
         probe_retry: Wait while the first call of an unknown route is in flight: about a round trip.
         probe_window: Window assumed for an unknown route whose first answer is lost.
         unproven_max_wait: Longest wait for a bucket that guilds share only until separate buckets are proven.
@@ -164,8 +162,6 @@ class LimiterParameters:
     stop_all: int
     stop_caller: int
     egress: str = "default"
-    queue_grace: float = 0.5
-    early_grant: float = 0.015
     probe_retry: float = 0.15
     probe_window: float = 5.0
     unproven_max_wait: float = 1.0
@@ -202,6 +198,11 @@ class LimiterParameters:
             stop_caller=math.ceil(INVALID_REQUEST_LIMIT.capacity * config.limiter_stop_all / CALLERS_TO_STOP_ALL),
             user_tokens_global=config.global_budget_user_tokens,
         )
+
+    @property
+    def longest_window(self) -> float:
+        """Longest window of the budgets, for which the warm-up hold lasts by default; a route's may be longer."""
+        return max(self.global_budget.window, self.user_budget.window)
 
     def charges_global(self, charge: Charge) -> bool:
         """Return whether *charge* takes a permit of the global budget; docs/decisions/0027 says why it might not."""

@@ -7,6 +7,10 @@ from typing import Literal, Protocol
 from indexing.ratelimit import limits, route_limits
 
 TAKEN = "taken"
+EARLY_GRANT = 0.015
+"""Seconds by which a permit may be granted before it is free while Redis answers quickly."""
+QUEUE_GRACE = 0.5
+"""How late a waiter may return before its queue position is dropped, in seconds, while Redis answers quickly."""
 Scope = Literal["global", "route", "shared", "edge"]
 """What a 429 or a block by the edge stops: the token, the route's bucket, a shared resource, this IP address."""
 
@@ -22,6 +26,8 @@ class PermitRequest:
         limit: What the caller knows of the route.
         asked_at: Time of the request, on the limiter's monotonic clock.
         returns: Whether an earlier request got a shared position. It is not queued again when another call used it.
+        early: Seconds by which a permit may be granted before it is free; the caller sleeps until then. Not less than
+            an exchange takes, because the next exchange cannot grant it in time.
     """
 
     id: str
@@ -30,11 +36,21 @@ class PermitRequest:
     limit: route_limits.RouteLimit
     asked_at: float
     returns: bool = False
+    early: float = EARLY_GRANT
 
     @property
     def waiter(self) -> str:
         """Name of the queue position."""
         return self.charge.waiter or self.id
+
+    @property
+    def grace(self) -> float:
+        """
+        Seconds by which a waiter may be late before its position is dropped.
+
+        A request waits for the exchange before it and takes part in its own, which may take twice as long as usual.
+        """
+        return max(QUEUE_GRACE, 3 * self.early)
 
     @property
     def unproven(self) -> bool:

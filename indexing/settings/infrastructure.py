@@ -28,7 +28,7 @@ class RedisSettings(fields.Group):
     contain a password, so it is never printed."""
 
     timeout: float = pydantic.Field(default=2.0, gt=0, le=30)
-    """Longest wait for the reply to one command, in seconds. The limiter waits at most 0.25 s."""
+    """Longest wait for the reply to one command, in seconds. The limiter waits at most 1 s."""
 
     connections: int = pydantic.Field(default=32, ge=2, le=1000)
     """Open connections in one process. Further commands wait for a free one."""

@@ -26,6 +26,9 @@ NEW_BOT_WAIT = 1.0
 """Longest time, in seconds, for finding out whether our bot was installed since the last job."""
 HANDOVER_GRACE = 2.0
 """Seconds that the first turn may run past the caller's wait, before a worker takes the job over."""
+FIRST_TURN_TRIPS = 5.0
+"""Length of a first turn up to its list, in units of what `start` takes before it. It is added to the grace, so that
+with a slow store no worker takes over a job whose list is about to be stored, and asks for the list again."""
 
 
 class Disposition(enum.StrEnum):
@@ -93,6 +96,7 @@ class StartJob:
             errors.StoreUnavailable: The job may have been started; calling again joins it.
             errors.QueueUnavailable: The same; a job that was started runs when Redis is back.
         """
+        began = self._deps.clock()
         await self._deps.users.credential(user_id)
         last = await self._deps.jobs.latest(user_id)
         if last is not None and not force and self._is_fresh(last) and await self._is_current(user_id, caller):
@@ -101,7 +105,7 @@ class StartJob:
             return await self._join(last, wait, caller)
         self._refuse_when_overloaded(caller)
         now = self._deps.clock()
-        due = now + wait + HANDOVER_GRACE
+        due = now + wait + HANDOVER_GRACE + FIRST_TURN_TRIPS * max(0.0, now - began)
         planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=due, force=force)
         job, created = await self._deps.jobs.create_or_join(job_callers.with_caller(planned, caller))
         if not created:

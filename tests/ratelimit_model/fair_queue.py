@@ -100,7 +100,7 @@ class FairQueue:
             self._state.numbers["tie"] = (self._state.numbers["tie"] + 1) % TIES
             self._advance_user(request, place.position)
             self._note_due(queue, place.due)
-        self._state.deadlines[queue, request.waiter] = self._state.now + wait + ms(self._state.parameters.queue_grace)
+        self._state.deadlines[queue, request.waiter] = self._state.now + wait + ms(request.grace)
 
     def advance_lane(self, request: protocol.PermitRequest, moment: float, place: Place | None) -> None:
         """Note a grant: the next call of the lane, and of the caller, is due one step later."""

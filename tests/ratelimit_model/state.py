@@ -26,6 +26,7 @@ class State:
         seen, first: Evidence for raised limits and for separate buckets, by route key.
         repeats: End of the wait after a 429, and how many came in a row, by what was refused.
         strict: Moment until which a 429's limit holds against other buckets, by route key.
+        lost: Moment before which a route whose permits were lost gets none, by route key.
         numbers: The meta hash.
     """
 
@@ -45,9 +46,17 @@ class State:
         self.active: dict[str, float] = {}
         self.repeats: dict[str, tuple[int, int]] = {}
         self.strict: dict[str, int] = {}
+        self.lost: dict[str, float] = {}
         self.numbers: dict[str, float] = collections.defaultdict(float)
         self.numbers["ramp"] = -math.inf
         self.numbers["hold"] = now + ms(parameters.warmup_hold)
+
+    def hold_route(self, route_key: str, window: int) -> None:
+        """Note that a route's permits were lost."""
+        more = window - ms(self.parameters.longest_window)
+        moment = self.numbers["hold"] + more
+        if self.parameters.warmup_hold and more > 0 and moment > max(self.now, self.lost.get(route_key, 0)):
+            self.lost[route_key] = moment
 
     def held(self, key: str) -> tuple[int, float, str]:
         """Remove what is free; return the permits held, until when the budget is paused (0: not), and the reason."""

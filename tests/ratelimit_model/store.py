@@ -137,7 +137,7 @@ class _Acquisition:
         request, parameters = self._request, self._state.parameters
         stored = self._state.learned.get(request.charge.route_key, "")
         if stored != request.limit.stored:
-            return protocol.LimitChanged(route_limits.RouteLimit.parse_stored(stored))
+            return self._limit_changed(stored)
         if request.returns and not self._queue.has_position(request):
             return protocol.Wait(0.0, protocol.TAKEN, protocol.TAKEN)
         stopped_until = self._state.egress.get(f"stop {request.charge.brought_by}", 0)
@@ -146,8 +146,7 @@ class _Acquisition:
             return protocol.Wait(math.ceil(stopped_until - self._state.now) / 1000, "egress", "caller")
         user_used = self._check_small_budget(self._user) if self._user.capacity else 0
         route_used = self._check_small_budget(self._route)
-        blocked, _ = self._state.repeats.get(limits.route_label(request.charge), (0, 0))
-        self._add_wait(blocked, certain=False, budget="route", reason="pause")
+        self._check_route()
         if self._is_refused():
             self._queue.leave_queue(request)
             self._update_small_queue(self._user)
@@ -170,9 +169,22 @@ class _Acquisition:
         reply = [1, self._decision.wait, used + 1, limit, user_used + 1, route_used + 1]
         return codec.decode_decision(reply, request, parameters.user_budget.capacity, self._state.now)
 
+    def _limit_changed(self, stored: str) -> protocol.LimitChanged:
+        if not stored:
+            self._state.hold_route(self._request.charge.route_key, ms(self._request.limit.window))
+        return protocol.LimitChanged(route_limits.RouteLimit.parse_stored(stored))
+
+    def _check_route(self) -> None:
+        """Wait for the end of a 429's pause, and for the calls to an unknown route that a loss has forgotten."""
+        blocked, _ = self._state.repeats.get(limits.route_label(self._request.charge), (0, 0))
+        if not self._request.limit.known:
+            lost_until = self._state.lost.get(self._request.charge.route_key, 0)
+            self._add_wait(lost_until, certain=False, budget="route", reason="hold")
+        self._add_wait(blocked, certain=False, budget="route", reason="pause")
+
     def _is_refused(self) -> bool:
         wait = self._decision.wait
-        return wait > 0 and (wait > ms(self._state.parameters.early_grant) or not self._decision.certain)
+        return wait > 0 and (wait > ms(self._request.early) or not self._decision.certain)
 
     def _refuse(self) -> protocol.Wait:
         return protocol.Wait(self._decision.wait / 1000, self._decision.budget, self._decision.reason)
@@ -190,7 +202,7 @@ class _Acquisition:
         self._add_wait(paused, certain=False, budget=budget.name, reason=reason)
         if budget.capacity:
             queue = state.queues[budget.queue]
-            for waiter in [name for name, at in queue.items() if at <= state.now - ms(parameters.queue_grace)]:
+            for waiter in [name for name, at in queue.items() if at <= state.now - ms(self._request.grace)]:
                 del queue[waiter]
             order = sorted(queue, key=lambda name: (queue[name], name))
             rank = order.index(self._request.waiter) if self._request.waiter in queue else len(order)

@@ -51,7 +51,7 @@ local function check_small_budget(request, decision, budget)
     local rank = call('ZCARD', budget.queue)
     if rank > 0 then
       budget.has_waiters = true
-      call('ZREMRANGEBYSCORE', budget.queue, '-inf', now - params.queue_grace)
+      call('ZREMRANGEBYSCORE', budget.queue, '-inf', now - request.grace)
       rank = call('ZRANK', budget.queue, request.waiter) or call('ZCARD', budget.queue)
     end
     local n = used - budget.capacity + rank + 1
@@ -155,13 +155,17 @@ local function grant(request, user, route, limit, moment)
   if request.lane > 1 then state.pace = math.max(moment, state.pace) + pace_interval(limit) end
 end
 
-local function is_refused(decision)
-  return decision.wait > 0 and (decision.wait > params.early_grant or not decision.certain)
+local function is_refused(request, decision)
+  return decision.wait > 0 and (decision.wait > request.early or not decision.certain)
 end
 
 local function acquire(request, user, route)
   local value = call('HGET', learned, request.route_key) or ''
-  if value ~= request.stored_limit then return {2, value} end
+  if value ~= request.stored_limit then
+    -- The process remembers what Redis has lost.
+    if value == '' then hold_route(request.route_key, request.window) end
+    return {2, value}
+  end
   if request.returns and not has_position(request) then return {0, 0, 'taken', 'taken'} end
   local decision = {wait = 0, certain = true, budget = '', reason = ''}
   local stopped_until = caller_stop(request.brought_by)
@@ -172,10 +176,14 @@ local function acquire(request, user, route)
   end
   local user_used = user.capacity > 0 and check_small_budget(request, decision, user) or 0
   local route_used = check_small_budget(request, decision, route)
+  if value == '' then
+    local lost_until = tonumber(call('HGET', learned, request.route_key .. ' lost') or 0)
+    add_wait(decision, lost_until, false, route.name, 'hold')
+  end
   if now < state.repeated then
     add_wait(decision, repeated_until(request.label), false, route.name, 'pause')
   end
-  if is_refused(decision) then
+  if is_refused(request, decision) then
     leave_queue(request)
     update_small_queue(request, decision, user)
     update_small_queue(request, decision, route)
@@ -187,7 +195,7 @@ local function acquire(request, user, route)
   else
     check_stop(request, decision, 0)
   end
-  if is_refused(decision) then
+  if is_refused(request, decision) then
     if request.charges_global and (request.named or decision.wait <= request.max_wait) then
       enqueue(request, position, decision.wait)
     elseif request.has_waiters or not request.charges_global then

@@ -171,7 +171,7 @@ local function enqueue(request, position, wait)
     note_due(request, request.due)
   end
   local key, name = deadline_of(request.lane, request.caller, request.waiter)
-  call('ZADD', key, now + wait + params.queue_grace, name)
+  call('ZADD', key, now + wait + request.grace, name)
   call('PEXPIRE', key, QUEUE_TTL)
   call('PEXPIRE', tags, QUEUE_TTL)
 end

@@ -9,7 +9,8 @@
 --                      queues of its own: these names, then ":<caller>"
 --   6  deadlines zset  "<lane> <waiter>" -> moment after which the waiter's position is dropped
 --   7  tags      zset  user id -> moment of the user's next turn in a queue (fairness inside a lane)
---   8  learned   hash  "<kind> <route>" -> "bucket capacity window per_guild"; with a suffix: evidence, see routes.lua
+--   8  learned   hash  "<kind> <route>" -> "bucket capacity window per_guild"; with a suffix: evidence, see routes.lua;
+--                      "... lost": moment before which the route, whose permits were lost, gets none
 --   9  egress    hash  invalid answers by minute, and until when which lanes stop; "o<minute>": before a lift (stops.lua);
 --                      of each caller: refused tokens by minute, and until when the calls with its tokens stop
 --   10 active    zset  route budgets in use: label -> moment of the last release, for snapshots
@@ -70,6 +71,28 @@ end
 local function note_shift(moment)
   state.was, state.was_era = input.incarnation, input.epoch
   state.shift = input.earliest + input.uncertainty - moment
+end
+
+-- Notes that a route's permits were lost, and must not be granted before its window is over: the hold lasts for the
+-- longest window of the budgets. Until then the route is unknown. After it, its first call tells what Discord counts.
+local function hold_route(route_key, window)
+  local moment = state.hold + window - params.longest_window
+  local known = tonumber(call('HGET', learned, route_key .. ' lost') or 0)
+  if params.warmup_hold == 0 or window <= params.longest_window or moment <= math.max(known, state.last) then return end
+  call('HSET', learned, route_key .. ' lost', moment)
+  call('PEXPIRE', learned, 30 * DAY)
+end
+
+-- Another server may know the routes, and not their last permits.
+local function forget_long_routes()
+  local entries = call('HGETALL', learned)
+  for i = 1, #entries, 2 do
+    local window = tonumber(string.match(entries[i + 1], '^%S+ %d+ (%d+) %d$'))
+    if window and window > params.longest_window then
+      hold_route(entries[i], window)
+      call('HDEL', learned, entries[i], entries[i] .. ' seen', entries[i] .. ' first')
+    end
+  end
 end
 
 -- The fleet's clock is Redis' clock, checked against the requester's estimate: when this exchange was sent, the moment
@@ -135,6 +158,7 @@ if values[1] ~= run then
   begin_epoch(now - state.offset, now)
   if input.earliest > 0 then note_shift(now) end
   call('HSET', meta, 'run', run)
+  forget_long_routes()
 end
 
 local function save()

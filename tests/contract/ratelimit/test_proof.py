@@ -30,7 +30,7 @@ from tests.unit.ratelimit.server import Server, Sizes
 
 SIZES = Sizes(models.Limit(10, 1.0), models.Limit(3, 2.0), models.Limit(4, 1.0))
 SLOW = 0.02
-"""Share of ways between a process and Redis that take up to 0.4 s; after 0.25 s the limiter gives up."""
+"""Share of ways between a process and Redis that take up to 1.6 s; after 1 s the limiter gives up."""
 GRANTED = 1
 """First value of a reply that grants a permit."""
 STEPS = (-3600.0, -5.0, -1.0, -0.2, 0.5, 1.0, 5.0, 3600.0)
@@ -89,7 +89,7 @@ class SlowClient(blocking.BlockingClient):
         return run
 
     def _way(self) -> float:
-        return self._dice.expovariate(1 / 0.002) + (self._dice.random() * 0.4 if self._dice.random() < SLOW else 0.0)
+        return self._dice.expovariate(1 / 0.002) + (self._dice.random() * 1.6 if self._dice.random() < SLOW else 0.0)
 
 
 def process(client: SlowClient, wall: Wall, offset: float) -> limiter.Limiter:

@@ -100,6 +100,17 @@ async def test_jobs_take_a_quarter_longer_at_most_when_each_operation_takes_100_
     assert usual < slow <= 1.25 * usual
 
 
+async def test_a_list_is_asked_for_once_when_each_operation_takes_500_ms_more() -> None:
+    """No worker takes over a job whose first turn is about to store the list."""
+    async with fleet.running(wrap=lambda deps: slowed(deps, 0.5)) as running:
+        await running.backend.add_user([values.user_guild(10), values.user_guild(20)])
+        started = await running.start(values.USER)
+        ended = await fleet.ended(running, started.job.job_id)
+
+        assert ended.state is model.JobState.SUCCEEDED
+        assert [what for what, _ in running.discord.answered].count("list") == 1
+
+
 async def test_lease_is_renewed_when_much_of_it_is_used_before_the_tasks(backend: fake_backend.FakeBackend) -> None:
     """Otherwise the sweeper hands the job to a second turn while the first one still works on it."""
     slow = with_slow_store(backend, 3.0)
