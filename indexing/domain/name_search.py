@@ -123,9 +123,12 @@ class _Search:
     def with_all_words(self) -> Matches:
         """Return the names that have all words of the query that are not in their guild's name."""
         having = {word: set(self._index.containing(word)) for word in self._words}
+        named = {word: guilds for word in self._words if (guilds := self._index.guilds_containing(word))}
         groups: dict[tuple[str, ...], set[int]] = {}
-        for number, guild in enumerate(self._index.guilds):
-            groups.setdefault(tuple(word for word in self._words if word not in guild), set()).add(number)
+        for guild in set[int]().union(*named.values()):
+            groups.setdefault(tuple(word for word in self._words if guild not in named.get(word, ())), set()).add(guild)
+        others = set(range(len(self._index.guilds))).difference(*named.values())
+        groups.setdefault(tuple(self._words), set()).update(others)
         matches: Matches = {}
         for lacking, guilds in groups.items():
             letters = sum(len(word) for word in self._wanted.split() if word in lacking)
@@ -137,7 +140,7 @@ class _Search:
     def similar(self) -> Matches:
         """Return names that resemble the query, or that have a word like each of its words."""
         whole, by_word = self._similar_names(), self._similar_words()
-        named = {word: {at for at, name in enumerate(self._index.guilds) if word in name} for word in self._words}
+        named = {word: self._index.guilds_containing(word) for word in self._words}
         matches: Matches = {}
         for number in whole.keys() | set[int]().union(*by_word.values()):
             least = [found[number] for found in by_word.values() if number in found]
