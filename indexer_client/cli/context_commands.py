@@ -44,7 +44,7 @@ def set_context(context: typer.Context, name: Name) -> int:
     known = {**stored.known, name: dataclasses.replace(before, **session.given)}  # type: ignore[arg-type]  # by name
     current = stored.current or name
     contexts.save(contexts.Contexts(current, known))
-    output.print_line(f"stored {name}: {known[name].address}{', in use' if current == name else ''}")
+    output.print_sentence(f"stored {name}: {known[name].address}{', in use' if current == name else ''}")
     return 0
 
 
@@ -57,7 +57,7 @@ def use_context(name: Name) -> int:
     """
     found = contexts.find(name)
     contexts.save(dataclasses.replace(contexts.load(), current=name))
-    output.print_line(f"using {name}: {found.address}")
+    output.print_sentence(f"using {name}: {found.address}")
     return 0
 
 
@@ -97,7 +97,7 @@ def delete_context(name: Name) -> int:
     stored = contexts.load()
     known = {key: value for key, value in stored.known.items() if key != name}
     contexts.save(contexts.Contexts("" if stored.current == name else stored.current, known))
-    output.print_line(f"deleted {name}")
+    output.print_sentence(f"deleted {name}")
     return 0
 
 

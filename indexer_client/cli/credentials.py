@@ -53,7 +53,7 @@ def put_request(
 async def put_credential(client: connection.Client, request: pb.PutCredentialRequest) -> int:
     """Store the credential; returns the exit code."""
     await client.api.PutCredential(request)
-    output.print_line(f"credential stored for user {request.user_id}; index with: indexer index {request.user_id}")
+    output.print_sentence(f"credential stored for user {request.user_id}; index with: indexer index {request.user_id}")
     return 0
 
 
@@ -63,7 +63,7 @@ async def show_status(client: connection.Client, user: str, *, form: output.Form
     if form.structured:
         output.print_message(answer, form)
     else:
-        output.print_line(_status_line(answer, user))
+        output.print_sentence(_status_line(answer, user))
     return 0 if answer.state in _USABLE else errors.EXIT_FAILURE
 
 
@@ -82,7 +82,7 @@ async def revoke_credential(client: connection.Client, user: str, *, form: outpu
     if form.structured:
         output.print_message(answer, form)
     else:
-        output.print_line(f"credential of user {user} deleted; {_AT_DISCORD[answer.revoked_at_discord]}")
+        output.print_sentence(f"credential of user {user} deleted; {_AT_DISCORD[answer.revoked_at_discord]}")
     return 0
 
 

@@ -33,5 +33,5 @@ async def erase_user(client: connection.Client, user: str, *, form: output.Form)
         output.print_message(answer, form)
     else:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(answer.removed.items()))
-        output.print_line(f"user {user} erased: {counts}" if counts else f"no data of user {user} was stored")
+        output.print_sentence(f"user {user} erased: {counts}" if counts else f"no data of user {user} was stored")
     return 0

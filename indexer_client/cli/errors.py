@@ -1,5 +1,7 @@
 """Errors as one line for the terminal: the field, the reason, and the next command to run."""
 
+import re
+
 import grpc
 
 from indexer_client import errors as client_errors
@@ -32,7 +34,11 @@ def describe(error: client_errors.ClientError, *, address: str, user: str = "USE
     """
     code, reason = error.code, escape.visible(error.reason)
     exit_code = EXIT_USAGE if code is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILURE
-    line = _field_violations(error) or escape.visible(error.text) or f"the service answered {code.name}"
+    line = (
+        _field_violations(error)
+        or escape.visible(_FIELD.sub("", error.text, count=1))
+        or f"the service answered {code.name}"
+    )
     if code is grpc.StatusCode.UNAVAILABLE and not reason:
         mode = "with TLS and a certificate that --tls-ca trusts" if address.endswith(" over TLS") else "without TLS"
         line = (
@@ -56,6 +62,7 @@ _ADVICE = {
     "REAUTH_REQUIRED": "the user must authorize the application again, then run: indexer credential put {user}",
     "USER_NOT_FOUND": "index the user first with: indexer index {user}",
     "UNAUTHENTICATED": "pass one with --token-file or INDEXER_CLIENT_TOKEN; create one with: indexer token new",
+    "NOTHING_FAILED": "fetch all guilds again with: indexer index {user} --force",
     "JOB_NOT_FOUND": "start one with: indexer index {user}",
 }
 _ABOUT_THE_REQUEST = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}
@@ -66,6 +73,32 @@ def advice_for(reason: str, user: str) -> str:
     return _ADVICE.get(reason, "").format(user=user)
 
 
+_ARGUMENTS = {
+    "user_id": "USER",
+    "user_ids": "--user",
+    "job_id": "JOB",
+    "guild_id": "GUILD",
+    "channel_id": "CHANNEL",
+    "channel_ids": "CHANNEL",
+    "query": "QUERY",
+    "wait": "--wait",
+    "pinned_guild_ids": "--pin",
+    "muted_guild_ids": "--mute",
+    "scopes": "--scope",
+    "expires_in": "--expires-in",
+    "name_prefix": "--prefix",
+}
+"""What the command line calls the fields of requests; others have the same name there but for dashes."""
+
+_FIELD = re.compile(rf"^({'|'.join(_ARGUMENTS)}): ")
+"""The field with which the service begins a sentence that names the object anyway."""
+
+
 def _field_violations(error: client_errors.ClientError) -> str:
-    """Return every invalid field with its reason."""
-    return "; ".join(f"{escape.visible(field)}: {escape.visible(text)}" for field, text in error.violations)
+    """Return every invalid field, by its argument's name, with its reason."""
+    return "; ".join(f"{_argument(field)}: {escape.visible(text)}" for field, text in error.violations)
+
+
+def _argument(field: str) -> str:
+    name, _, index = field.partition("[")
+    return escape.visible(_ARGUMENTS.get(name, name) + (f"[{index}" if index else ""))

@@ -35,7 +35,7 @@ def _show(state: index_state.IndexState, message: pb.WatchIndexResponse) -> None
             output.print_line(f"{now} {line}")
     elif state.complete and not was_complete:
         counts = f"{times.pluralize(len(state.guilds), 'guild')}, {times.pluralize(state.channel_count, 'channel')}"
-        output.print_line(f"{now} {counts}; waiting for changes (Ctrl-C ends)")
+        output.print_sentence(f"{now} {counts}; waiting for changes (Ctrl-C ends)")
 
 
 def _now() -> timestamp_pb2.Timestamp:

@@ -191,7 +191,7 @@ def guild(
             return 0
         browsing.print_guilds([found.guild], user)
         if found.guild.advice:
-            output.print_line(escape.visible(found.guild.advice))
+            output.print_sentence(escape.visible(found.guild.advice))
         return 0
 
     return commands.call_service(context, show, user)

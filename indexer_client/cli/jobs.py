@@ -49,7 +49,7 @@ async def index_user(client: connection.Client, request: pb.StartIndexingRequest
             output.print_error(f"the job continues in the background; check it with: indexer job {tracked.job.job_id}")
         raise
     if not options.form.structured:
-        output.print_line(
+        output.print_sentence(
             formatting.job_summary(tracked, elapsed()) if tracked.ended else _remaining_line(tracked, answer.remaining)
         )
     return _report_failures(tracked)
@@ -65,7 +65,7 @@ async def follow_job(client: connection.Client, job_id: str, options: IndexOptio
         output.print_error(f"the job continues in the background; watch it again with: indexer jobs watch {job_id}")
         raise
     if not options.form.structured:
-        output.print_line(formatting.job_summary(tracked, elapsed()))
+        output.print_sentence(formatting.job_summary(tracked, elapsed()))
     return _report_failures(tracked)
 
 

@@ -17,6 +17,7 @@ from indexer_client.cli import (
     context_commands,
     errors,
     escape,
+    help_pages,
     job_commands,
     operator_commands,
     output,
@@ -49,7 +50,7 @@ def run_command(arguments: Sequence[str], patience: connection.Patience) -> int:
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str], context_object: object) -> int:
     """Run one command of *app*, with *context_object* as `typer.Context.obj`; returns the exit code."""
     try:
-        code = app(args=list(arguments), prog_name=name, standalone_mode=False, obj=context_object)
+        code = help_pages.fitted(app)(args=list(arguments), prog_name=name, standalone_mode=False, obj=context_object)
     except exceptions.TyperException as mistake:
         output.print_error(_usage_error(name, mistake))
         return errors.EXIT_USAGE

@@ -64,6 +64,11 @@ def print_line(words: str) -> None:
     _write(sys.stdout, escape.visible(words))
 
 
+def print_sentence(words: str) -> None:
+    """Write one line to standard output as `print_line` does; see `_fitted` for a terminal."""
+    _write(sys.stdout, *_fitted(escape.visible(words), sys.stdout))
+
+
 def print_error(words: str) -> None:
     """Write one line to standard error, with control characters escaped, and flush; see `_fitted` for a terminal."""
     _write(sys.stderr, *_fitted(escape.visible(words), sys.stderr))

@@ -19,10 +19,16 @@ STYLES = {
 }
 RESERVED_LINES = 7
 """Lines above and below the guilds, plus one for the cursor."""
+NARROW_LINES = RESERVED_LINES + 3
+"""The same on a narrow terminal, where heading, numbers and wait may take a line more each."""
 NUMBERS_WIDTH = 46
 """Columns for the numbers beside a bar, such as `1,140 of 1,200 guilds, 30,000 channels  1:02`."""
 SHORTEST_BAR = 10
+WIDE = NUMBERS_WIDTH + SHORTEST_BAR
+"""Columns from which numbers have room beside a bar, and whole states beside names."""
 STATE_WIDTH = 30
+NARROW_STATE = 17
+"""As long as `bot not installed`."""
 COUNT_WIDTH = 9
 
 
@@ -35,25 +41,27 @@ class JobDisplay:
 
     def __rich_console__(self, screen: console.Console, options: console.ConsoleOptions) -> console.RenderResult:
         """Yield the parts that fit on the screen."""
-        yield self._heading()
+        yield from self._heading(options.max_width)
         yield self._bar(options.max_width)
         yield self._status()
         if not self._tracked.guild_tasks or self._tracked.ended:
             return
         yield ""
         rows = self._tracked.tasks_by_activity()
-        room = max(1, screen.size.height - RESERVED_LINES)
+        room = max(1, screen.size.height - (RESERVED_LINES if options.max_width >= WIDE else NARROW_LINES))
         shown = rows if len(rows) <= room else rows[: room - 1]
-        yield self._rows(shown)
+        yield self._rows(shown, options.max_width)
         if len(shown) < len(rows):
             yield text.Text(f"  … {len(rows) - len(shown)} more: {_state_counts(rows[len(shown) :])}", style="dim")
 
-    def _heading(self) -> text.Text:
+    def _heading(self, width: int) -> list[text.Text]:
+        """Return a line with user and job, or two where these have no room beside each other."""
         job = self._tracked.job
-        known = escape.visible(f"  job {job.job_id}") if job.job_id else ""
-        return text.Text.assemble(
-            ("Indexing ", "bold"), escape.visible(job.user_id), (known, "dim"), no_wrap=True, overflow="ellipsis"
-        )
+        first = text.Text.assemble(("Indexing ", "bold"), escape.visible(job.user_id), no_wrap=True)
+        known = text.Text(escape.visible(f"job {job.job_id}") if job.job_id else "", "dim", no_wrap=True)
+        if not job.job_id or first.cell_len + len("  ") + known.cell_len > width:
+            return [first, known] if job.job_id else [first]
+        return [text.Text.assemble(first, "  ", known, no_wrap=True)]
 
     def _bar(self, width: int) -> table.Table:
         tracked = self._tracked
@@ -67,17 +75,18 @@ class JobDisplay:
     def _status(self) -> text.Text:
         throttled = self._tracked.throttled
         if throttled is not None:
-            return text.Text(formatting.throttle_notice(throttled), style="yellow", no_wrap=True, overflow="ellipsis")
+            return text.Text(formatting.throttle_notice(throttled), style="yellow")
         if not self._tracked.job.guilds_listed and not self._tracked.ended:
             return text.Text("reading the guild list", style="cyan")
         return text.Text(formatting.skipped_summary(self._tracked), style="dim", no_wrap=True, overflow="ellipsis")
 
-    def _rows(self, rows: Iterable[pb.JobGuild]) -> table.Table:
+    def _rows(self, rows: Iterable[pb.JobGuild], width: int) -> table.Table:
+        wide = width >= WIDE
         grid = table.Table.grid(padding=(0, 1), expand=True)
         grid.add_column(width=1)
         grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        grid.add_column(width=STATE_WIDTH, no_wrap=True, overflow="ellipsis")
-        grid.add_column(width=COUNT_WIDTH, justify="right", no_wrap=True)
+        grid.add_column(width=STATE_WIDTH if wide else NARROW_STATE, no_wrap=True, overflow="ellipsis")
+        grid.add_column(width=COUNT_WIDTH if wide else None, justify="right", no_wrap=True)
         spinner = SPINNER[int(self._elapsed() * FRAMES_PER_SECOND) % len(SPINNER)]
         for row in rows:
             mark, style = STYLES.get(row.state, ("·", "dim"))
@@ -89,11 +98,17 @@ class JobDisplay:
 
 
 def progress_row(done: int, total: int, beside: text.Text, *, width: int, style: str = "green") -> table.Table:
-    """Return a bar with numbers beside it, *width* columns wide."""
+    """Return a bar with numbers beside it, *width* columns wide; below it on a narrow terminal."""
+    bar = progress_bar.ProgressBar(max(1, total), done, complete_style=style, finished_style=style)
     grid = table.Table.grid(padding=(0, 1))
-    grid.add_column(width=max(SHORTEST_BAR, width - NUMBERS_WIDTH))
+    if width < WIDE:
+        grid.add_column(width=width)
+        grid.add_row(bar)
+        grid.add_row(beside)
+        return grid
+    grid.add_column(width=width - NUMBERS_WIDTH)
     grid.add_column(no_wrap=True)
-    grid.add_row(progress_bar.ProgressBar(max(1, total), done, complete_style=style, finished_style=style), beside)
+    grid.add_row(bar, beside)
     return grid
 
 

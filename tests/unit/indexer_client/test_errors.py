@@ -54,7 +54,7 @@ def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeServ
 
     ran = indexer("index", "me")
 
-    assert (ran.code, ran.err) == (2, "indexer: user_id: must be a Discord id; wait: must be between 0 and 10\n")
+    assert (ran.code, ran.err) == (2, "indexer: USER: must be a Discord id; --wait: must be between 0 and 10\n")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeServ
                 "user_id: no credential is stored for user 7; call PutCredential first",
                 info("CREDENTIAL_MISSING"),
             ),
-            "user_id: no credential is stored for user 7; store one with: indexer credential put 7",
+            "no credential is stored for user 7; store one with: indexer credential put 7",
             id="no credential",
         ),
         pytest.param(
@@ -75,13 +75,13 @@ def test_the_field_is_named_when_an_argument_is_refused(server: service.FakeServ
                 "user_id: Discord refuses the credential of user 7; ask for consent again",
                 info("REAUTH_REQUIRED"),
             ),
-            "user_id: Discord refuses the credential of user 7; "
+            "Discord refuses the credential of user 7; "
             "the user must authorize the application again, then run: indexer credential put 7",
             id="consent withdrawn",
         ),
         pytest.param(
             service.Refusal(grpc.StatusCode.NOT_FOUND, "user_id: nothing is known of user 7", info("USER_NOT_FOUND")),
-            "user_id: nothing is known of user 7; index the user first with: indexer index 7",
+            "nothing is known of user 7; index the user first with: indexer index 7",
             id="unknown user",
         ),
         pytest.param(
@@ -104,8 +104,9 @@ def test_the_next_step_is_named_when_the_reason_is_known(
 
 def test_the_next_step_is_named_when_the_job_is_unknown(server: service.FakeService, indexer: Indexer) -> None:
     """The line ends with the command that starts a job."""
-    text = f"job_id: no job {rows.JOB}"
-    server.add_response("GetJob", service.Refusal(grpc.StatusCode.NOT_FOUND, text, info("JOB_NOT_FOUND")))
+    text = f"no job {rows.JOB}"
+    refusal = service.Refusal(grpc.StatusCode.NOT_FOUND, f"job_id: {text}", info("JOB_NOT_FOUND"))
+    server.add_response("GetJob", refusal)
 
     ran = indexer("job", rows.JOB)
 

@@ -63,7 +63,7 @@ def test_changes_are_printed_as_lines_when_people_watch(server: service.FakeServ
         "- renamed (2 channels)",
     ]
     assert ran.code == 1
-    assert ran.err.startswith("indexer: user_id: user 1 is unknown")
+    assert ran.err.startswith("indexer: user 1 is unknown")
 
 
 def test_a_stream_resumes_with_its_last_token_when_it_breaks(server: service.FakeService, indexer: Indexer) -> None:

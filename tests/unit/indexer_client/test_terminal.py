@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from google.protobuf import timestamp_pb2
 
 from indexer_service.v1 import indexer_pb2 as pb
 from tests.unit.indexer_client import rows, service
@@ -169,6 +170,35 @@ def test_ids_stay_whole_when_the_terminal_is_narrow(server: service.FakeService,
     assert terminal.end() == 0
     assert rows.USER in terminal.seen
     assert "xxx…" in terminal.seen
+
+
+def test_names_and_times_stay_whole_when_a_narrow_terminal_shows_a_running_job(
+    server: service.FakeService, terminals: list[Terminal]
+) -> None:
+    """At 40 columns: the job's id, the numbers, the end of the wait, and a guild's name with its state."""
+    waits = pb.Throttled(budget="user", end_time=timestamp_pb2.Timestamp(seconds=4_000_000_000))
+    server.add_response("StartIndexing", rows.started(*(rows.guild(number) for number in range(4))))
+    server.add_response("WatchProgress", pb.WatchProgressResponse(throttled=waits))
+
+    terminal = Terminal("--address", server.address, "index", rows.USER, columns=40)
+    terminals.append(terminal)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.until("4 guilds, 0 channels"))
+    shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.until(":40\x1b"))  # the seconds, in any time zone
+
+    assert f"job {rows.JOB}" in shown
+    assert re.search(r"guild 3 +queued", shown)
+
+
+def test_no_word_of_help_is_broken_when_the_terminal_is_narrow(terminals: list[Terminal]) -> None:
+    """At 40 columns no line is longer, and every option stands whole."""
+    terminal = Terminal("index", "--help", columns=40)
+    terminals.append(terminal)
+
+    assert terminal.end() == 0
+    lines = terminal.seen.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "  -o, --output <table|json|yaml>" in lines
+    assert "      The user's Discord id." in lines
 
 
 def test_jobs_take_several_lines_when_the_terminal_is_narrow(
