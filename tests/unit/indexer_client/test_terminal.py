@@ -30,7 +30,9 @@ class Terminal:
     def __init__(self, *arguments: str, columns: int = 80) -> None:
         self._screen, inner = pty.openpty()
         termios.tcsetwinsize(inner, (24, columns))
-        environment = {**os.environ, "TERM": "xterm-256color"}  # noqa: TID251 -- what a shell would pass on
+        sizes = {"COLUMNS", "LINES"}  # of the tests' own terminal
+        passed_on = {name: value for name, value in os.environ.items() if name not in sizes}  # noqa: TID251 -- as a shell
+        environment = {**passed_on, "TERM": "xterm-256color"}
         self.process = subprocess.Popen(
             [*COMMAND, *arguments], stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True
         )
