@@ -40,14 +40,19 @@ class JointFinds:
 
     async def _run(self) -> None:
         finds, self._waiting = self._waiting, []
-        results = await asyncio.get_running_loop().run_in_executor(None, _find_all, finds)
-        for each, result in zip(finds, results, strict=True):
-            if each.found.done():
-                continue
-            if isinstance(result, Exception):
-                each.found.set_exception(result)
-            else:
-                each.found.set_result(result)
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(None, _find_all, finds)
+            for each, result in zip(finds, results, strict=True):
+                if each.found.done():
+                    continue
+                if isinstance(result, Exception):
+                    each.found.set_exception(result)
+                else:
+                    each.found.set_result(result)
+        finally:
+            # When the loop ends, nobody may wait for what never comes.
+            for each in finds:
+                each.found.cancel()
 
 
 def _find_all(finds: list[_Find]) -> list[list[Document] | Exception]:
