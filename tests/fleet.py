@@ -12,7 +12,7 @@ from indexing import errors, settings
 from indexing.domain import model, ports, turns
 from indexing.ratelimit import limiter, limits
 from indexing.telemetry import metrics
-from indexing.usecases import guild_lists, run_turn, start_job
+from indexing.usecases import guild_lists, run_turn, start_job, turn_capacity
 from tests import fake_backend
 from tests.ratelimit_model import store
 
@@ -186,7 +186,7 @@ async def running(
     discord.latency = latency
     deps = wrap(dataclasses.replace(backend.deps, discord=discord, queue=queue))
     lists = guild_lists.GuildLists(deps, backend.config)
-    capacity = run_turn.Capacity(user_budget.capacity, threads)
+    capacity = turn_capacity.Capacity(user_budget.capacity, threads)
     turner = run_turn.TurnRunner(deps, backend.config, backend.metrics, lists, capacity=capacity)
     fleet = Fleet(
         dataclasses.replace(backend, discord=discord),

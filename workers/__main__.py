@@ -13,9 +13,8 @@ def main() -> int:
     except settings.BadSettings as problems:
         print(problems, file=sys.stderr)  # noqa: T201 -- for the operator who starts it
         return 2
-    # Interval at which an idle queue is polled, in ms (default 1000). Dramatiq reads it when it is imported.
-    os.environ.setdefault("dramatiq_worker_timeout", "100")  # noqa: TID251 -- a setting of Dramatiq
     # Messages that a process fetches, running ones included (default: twice its threads). All precede later turns.
+    # Dramatiq reads it when it is imported.
     prefetch = config.workers.threads + config.workers.spare_turns
     os.environ.setdefault("dramatiq_queue_prefetch", str(prefetch))  # noqa: TID251 -- a setting of Dramatiq
     from dramatiq import cli  # noqa: PLC0415 -- after the line above

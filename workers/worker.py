@@ -19,13 +19,17 @@ from indexing import concurrency, errors, settings, wiring
 from indexing.domain import turns
 from indexing.messaging import queue
 from indexing.telemetry import logs, metric_types, metrics, tracing
-from indexing.usecases import guild_lists, run_turn
+from indexing.usecases import guild_lists, run_turn, turn_capacity
 from workers import health, scheduler
 
 PERIODIC_TASKS = ("delayed_queue", "sweep", *scheduler.REFRESH_TASKS)
 """Includes the refresh tasks even when the refresher runs them, so that their metrics exist without one too."""
 TIME_LIMIT_MS = 60_000
 """Far beyond the longest turn. Dramatiq aborts a turn that hangs, and the sweeper enqueues its job again."""
+
+
+INTERRUPT_CHECK = 1.0
+"""Seconds between two checks of a waiting thread whether its turn is to be aborted, instead of Dramatiq's 0.1."""
 
 
 class BootFailed(dramatiq.middleware.MiddlewareError):
@@ -41,7 +45,7 @@ class EventLoop(dramatiq.middleware.AsyncIO):
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
         """Start the loop."""
-        thread = dramatiq.asyncio.EventLoopThread(self.logger)
+        thread = dramatiq.asyncio.EventLoopThread(self.logger, INTERRUPT_CHECK)
         thread.daemon = True
         thread.start(timeout=1.0)
         dramatiq.asyncio.set_event_loop_thread(thread)
@@ -58,6 +62,7 @@ class WorkerRuntime(dramatiq.Middleware):
         self._metrics = metrics.Metrics(self._registry, PERIODIC_TASKS)
         self._worker_metrics = metrics.WorkerMetrics(self._registry)
         self._worker_metrics.threads.set(config.workers.threads)
+        self._capacity = turn_capacity.Capacity(config.limiter.user_budget.capacity, config.workers.threads)
         self._turn_runner: run_turn.TurnRunner | None = None
         self._worker: Any = None
         self._watchdog = health.Watchdog()
@@ -90,6 +95,10 @@ class WorkerRuntime(dramatiq.Middleware):
             self._log.error("cannot_start", error=str(problem))
             raise BootFailed(str(problem)) from problem
 
+    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
+        """Have the running turns end soon."""
+        self._capacity.drain()
+
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:  # noqa: ANN401, ARG002 -- their hook
         """Close the components, the web server last."""
         _event_loop_thread().run_coroutine(self._stack.aclose())
@@ -111,7 +120,7 @@ class WorkerRuntime(dramatiq.Middleware):
                 config,
                 self._metrics.indexing,
                 lists,
-                capacity=run_turn.Capacity(self._config.limiter.user_budget.capacity, self._config.workers.threads),
+                capacity=self._capacity,
             )
             tasks = scheduler.Scheduler(components, config, self._metrics, components.clock)
             poller = queue.DelayedQueuePoller(

@@ -26,6 +26,7 @@ from indexing.usecases import (
     memberships,
     run_turn,
     start_job,
+    turn_capacity,
     watch_index,
     watch_job,
 )
@@ -64,7 +65,7 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
             config.indexing,
             all_metrics.indexing,
             lists,
-            capacity=run_turn.Capacity(config.limiter.user_budget.capacity),
+            capacity=turn_capacity.Capacity(config.limiter.user_budget.capacity),
         )
         starter = start_job.StartJob(components.dependencies, config.indexing, turner, components.store_limit)
         stack.push_async_callback(starter.drain, FIRST_TURNS_TIMEOUT)

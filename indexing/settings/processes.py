@@ -153,7 +153,7 @@ class WorkerSettings(fields.Group):
     """Address of that port. Empty: all addresses, because an orchestrator's probes come from outside. The limits of
     INDEXER_METRICS_HOST hold here too."""
 
-    threads: int = pydantic.Field(default=32, ge=1, le=256)
+    threads: int = pydantic.Field(default=128, ge=1, le=512)
     """Turns at once in one process. Each holds a thread while it waits for Discord."""
 
     refresh: bool = True

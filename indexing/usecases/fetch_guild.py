@@ -59,9 +59,9 @@ class GuildStep:
         self._reader = reader
         self._trust = trust.Trust(config)
 
-    def is_requested(self, guild_id: int) -> bool:
-        """Return whether this process already waits for the guild's channels."""
-        return self._reader.is_requested(guild_id)
+    def is_requested(self, guild_id: int, lane: model.Lane) -> bool:
+        """Return whether this process already waits for the guild's channels, in *lane* or a better one."""
+        return self._reader.is_requested(guild_id, lane)
 
     async def run_step(self, work: TaskContext, purpose: ports.Purpose) -> StepResult:
         """

@@ -125,7 +125,7 @@ class GuildTaskRunner:
 
     def _is_over(self, run: turn_state.TurnState) -> bool:
         """Return whether the turn starts no more tasks. However slow the servers are, a background turn starts one."""
-        in_time = self._deps.clock() < run.until or not (run.begun or run.limits.lane is model.Lane.INTERACTIVE)
+        in_time = self._deps.clock() < run.last_start or not (run.begun or run.limits.lane is model.Lane.INTERACTIVE)
         return run.abandoned or run.refusal is not None or not in_time
 
     async def _wait_for_permit(self, run: turn_state.TurnState, refusal: errors.RateLimited) -> bool:
@@ -137,11 +137,12 @@ class GuildTaskRunner:
         """
         refused_at = self._deps.clock()
         again_at = refused_at + refusal.retry_after
-        waits = run.refusal is None and again_at < run.until and run.limits.lane is not model.Lane.INTERACTIVE
-        if waits and refusal.retry_after <= run.limits.max_wait:
+        waits = run.refusal is None and again_at < run.last_start and run.limits.lane is not model.Lane.INTERACTIVE
+        max_wait = run.max_wait(refused_at)
+        if waits and refusal.retry_after <= max_wait:
             await asyncio.sleep(refusal.retry_after)
             return True
-        if waits and refusal.is_queued and await self._wait_for_others(run, again_at - run.limits.max_wait):
+        if waits and refusal.is_queued and await self._wait_for_others(run, again_at - max_wait):
             return True
         run.note_refusal(refusal, refused_at)
         return False
@@ -177,15 +178,18 @@ class GuildTaskRunner:
         now = self._deps.clock()
         if self._is_over(run):
             return None
-        ready = [task for task in run.open_tasks() if task.guild_id in run.assigned and task.retry_at <= now]
+        due = now + turn_state.NOW
+        ready = [task for task in run.open_tasks() if task.guild_id in run.assigned and task.retry_at <= due]
         channels = [task for task in ready if task.step is model.Step.CHANNELS]
         if not channels and run.queued:
             # Roles would take permits from channels that wait for one.
             return None
         # A guild that is being fetched for another job needs no permit; it is probably there when its turn comes.
-        alone = (task for task in channels if not self._fetcher.is_requested(task.guild_id))
+        alone = (task for task in channels if not self._fetcher.is_requested(task.guild_id, run.lane_of(task.guild_id)))
         task = next(alone, None) or next(iter(ready), None)
         if task is not None:
+            if not run.shows_something:
+                run.urgent |= {task.guild_id}
             run.assigned.discard(task.guild_id)
             run.begun = True
             if task.step is model.Step.CHANNELS:

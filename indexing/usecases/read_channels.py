@@ -110,9 +110,10 @@ class ChannelFetcher:
             self._cache.put(guild_id, indexed, size=channel_views.size_of(indexed))
         return found
 
-    def is_requested(self, guild_id: int) -> bool:
-        """Return whether a request of this process waits for the guild, or fetches it."""
-        return guild_id in self._requests
+    def is_requested(self, guild_id: int, lane: model.Lane) -> bool:
+        """Return whether a request of this process waits for the guild, in *lane* or a better one, or fetches it."""
+        request = self._requests.get(guild_id)
+        return request is not None and (guild_id in self._in_flight or request.precedes(lane))
 
     async def wait_for_other(self, guild_id: int) -> None:
         """Wait up to `IN_FLIGHT_WAIT` for another request of this process for the guild."""

@@ -22,38 +22,15 @@ from indexing.usecases import (
     guild_tasks,
     read_channels,
     tokens,
+    turn_capacity,
     turn_state,
     turn_time,
 )
-
-NOW = 0.02
-"""A turn due within this many seconds is enqueued at once."""
 
 FORGIVE_AFTER = (0.5, 2.0, 5.0, 10.0, 20.0)
 """Seconds before each attempt to record the end of a turn that lost its connection to the store."""
 MOST_UNFINISHED = 5
 """Lost turns in a row after which a job fails: enough for killed workers, but not for a turn that crashes them."""
-PERMIT_WAIT = 2.0
-"""
-Longest wait, in seconds, for one permit within a background turn. A longer one ends the turn, whose thread is then free
-for other jobs. With 80 jobs for 64 threads, 1 and 2 use the fleet's budget fully and 5 uses four fifths of it, because
-positions in the queue are lost while jobs wait for a thread; with a thread for each job a longer wait saves turns.
-"""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Capacity:
-    """
-    What bounds the turns of a process.
-
-    Attributes:
-        user_budget: Capacity of a user's budget, which bounds the concurrent calls of a turn.
-        threads: Background turns that the process can run at once. While all are running, none waits longer than
-            `PERMIT_WAIT` for a permit.
-    """
-
-    user_budget: int = 5
-    threads: int = 0
 
 
 class TurnRunner:
@@ -66,12 +43,10 @@ class TurnRunner:
         metrics: metrics.IndexingMetrics,
         lists: guild_lists.GuildLists,
         *,
-        capacity: Capacity = Capacity(),
+        capacity: turn_capacity.Capacity | None = None,
     ) -> None:
-        """Make the runner of a process."""
-        self._threads = capacity.threads
-        self._running = 0
-        self._width = config.turn_width or min(12, max(5, capacity.user_budget))
+        """Make the runner of a process, whose turns wait for permits as *capacity* says."""
+        self._capacity = capacity or turn_capacity.Capacity()
         self._deps = deps
         self._config = config
         self._metrics = metrics
@@ -87,18 +62,8 @@ class TurnRunner:
 
     async def run_background_turn(self, turn: turns.Turn) -> bool:
         """Run a turn in the background lane, as a worker does; see `run_turn`."""
-        seconds = self._config.turn_time
-        until, lane = self._deps.clock() + seconds, model.Lane.BACKGROUND
-        limits = turn_state.TurnLimits(lane, until, self._width, max_wait=PERMIT_WAIT, seconds=seconds)
-        self._running += 1
-        try:
-            return await self.run_turn(turn, dataclasses.replace(limits, can_wait=self._has_spare_thread))
-        finally:
-            self._running -= 1
-
-    def _has_spare_thread(self) -> bool:
-        """Return whether no other turn waits for a thread of this process."""
-        return self._running < self._threads
+        with self._capacity.background_turn(self._config, self._deps.clock()) as limits:
+            return await self.run_turn(turn, limits)
 
     async def run_turn(self, turn: turns.Turn, limits: turn_state.TurnLimits) -> bool:
         """
@@ -348,7 +313,7 @@ class TurnRunner:
 
     async def _hand_over(self, turn: turns.Turn, due: float) -> None:
         try:
-            if due - self._deps.clock() <= NOW:
+            if due - self._deps.clock() <= turn_state.NOW:
                 await self._deps.queue.enqueue(turn)
             else:
                 await self._deps.queue.schedule(turn, due)

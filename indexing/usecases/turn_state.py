@@ -8,6 +8,8 @@ from collections.abc import Callable
 from indexing import errors
 from indexing.domain import job_updates, model, ports
 
+NOW = 0.02
+"""A turn due within this many seconds is enqueued at once, so that a task due as soon is started by it."""
 FIRST_FIVE = 5
 """Guilds that a first screen shows. A job with fewer guilds reaches this milestone when it ends."""
 
@@ -22,7 +24,8 @@ class TurnLimits:
         width: Tasks that run concurrently.
         first: Number of best open tasks to run; None for all.
         max_wait: Longest wait for one permit, in seconds.
-        can_wait: Returns whether the turn may wait longer for a permit while another of its steps runs.
+        spare_wait: The same while `can_wait`; by as much, tasks may then be started later.
+        can_wait: Returns whether no other turn needs the thread.
         seconds: Time for tasks from the moment when the turn can start them, which replaces `until`; None keeps it.
     """
 
@@ -31,6 +34,7 @@ class TurnLimits:
     width: int
     first: int | None = None
     max_wait: float = 1.0
+    spare_wait: float = 0.0
     can_wait: Callable[[], bool] = lambda: False
     seconds: float | None = None
 
@@ -44,7 +48,7 @@ class TurnState:
         guilds: Guilds of the open tasks.
         order: Current rank of the open tasks by guild; a task keeps the position that it was listed with.
         assigned: Guilds whose tasks this turn may still start.
-        urgent: Guilds missing from the first screen, see `prioritize_first_screen`.
+        urgent: Guilds missing from the first screen, see `prioritize_first_screen`, and the first one to be shown.
         queued: Guilds whose channels wait for a permit.
         active: Number of steps that run, or whose permit is due soon.
         numbers: Numbers of the steps, which name their queue positions.
@@ -84,6 +88,19 @@ class TurnState:
 
     def __post_init__(self) -> None:
         self.until = self.limits.until
+
+    @property
+    def last_start(self) -> float:
+        """When the turn starts no more tasks, unless its result is still needed for one."""
+        return self.until + (self.limits.spare_wait if self.limits.can_wait() else 0.0)
+
+    def max_wait(self, now: float) -> float:
+        """Return the longest wait for a permit that is requested now, in seconds."""
+        if self.limits.lane is model.Lane.INTERACTIVE:
+            # A caller waits for the end of this turn.
+            return min(self.limits.max_wait, max(0.0, self.limits.until - now))
+        spare = min(self.limits.spare_wait, self.last_start - now) if self.limits.can_wait() else 0.0
+        return max(self.limits.max_wait, spare)
 
     @property
     def shows_something(self) -> bool:
@@ -126,11 +143,12 @@ class TurnState:
             self.refusal, self.resume_at = refusal, now + refusal.retry_after
 
     def open_tasks(self) -> list[model.GuildTask]:
-        """Return the open tasks: channels before roles, most important first."""
+        """Return the open tasks: channels before roles that are not urgent, most important first."""
         rows = [task for task in self.tasks.values() if not task.state.terminal]
-        return sorted(
-            rows, key=lambda task: (task.step is model.Step.ROLES, self.order.get(task.guild_id, task.position))
-        )
+        return sorted(rows, key=lambda task: (self._comes_late(task), self.order.get(task.guild_id, task.position)))
+
+    def _comes_late(self, task: model.GuildTask) -> bool:
+        return task.step is model.Step.ROLES and task.guild_id not in self.urgent
 
     def fed_guilds(self) -> set[int]:
         """Return the guilds of open tasks that the Gateway feeds: they take no permit, so any turn runs all of them."""
@@ -145,16 +163,15 @@ class TurnState:
         nothing before it. Only a call of a background turn that is not urgent names a waiter, and so keeps a queue
         position: others do not return in the same lane, and an unclaimed position wastes its permit.
         """
-        max_wait = self.limits.max_wait
-        if self.limits.lane is model.Lane.INTERACTIVE:
-            # A caller waits for the end of this turn. A background turn keeps its queue position for the next one.
-            max_wait = min(max_wait, max(0.0, self.limits.until - now))
-        lane, job = self.limits.lane, self.job
-        if guild is None or guild in self.urgent:
-            lane = model.Lane.INTERACTIVE
-        returns = self.limits.lane is not model.Lane.INTERACTIVE and guild not in self.urgent
+        lane, job = self.lane_of(guild), self.job
+        returns = self.limits.lane is not model.Lane.INTERACTIVE and (guild is None or lane is self.limits.lane)
         name = f"{job.job_id}:{waiter}" if returns else ""
-        return ports.Purpose(lane, job.user_id, name, max_wait, job.callers)
+        return ports.Purpose(lane, job.user_id, name, self.max_wait(now), job.callers)
+
+    def lane_of(self, guild: int | None) -> model.Lane:
+        """Return the lane of a call about *guild*; until the user sees a guild, all calls are interactive."""
+        first = guild is None or guild in self.urgent or not self.shows_something
+        return model.Lane.INTERACTIVE if first else self.limits.lane
 
     def step_purpose(self, now: float, task: model.GuildTask, number: int) -> ports.Purpose:
         """

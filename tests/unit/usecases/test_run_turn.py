@@ -9,7 +9,7 @@ from prometheus_client import registry
 from indexing import errors
 from indexing.domain import job_updates, model, ports, turns
 from indexing.telemetry import metrics
-from indexing.usecases import guild_lists, run_turn, turn_state
+from indexing.usecases import guild_lists, run_turn, turn_capacity, turn_state
 from tests import fake_backend, values
 from tests.unit.usecases import seven_guilds
 
@@ -198,7 +198,9 @@ async def test_no_queue_position_is_kept_when_the_next_turn_uses_another_lane(
 
 async def test_jobs_share_a_position_when_they_wait_for_the_same_guild(backend: fake_backend.FakeBackend) -> None:
     """A position for roles belongs to the job, one for each of the tasks that it runs side by side."""
-    run = turn_state.TurnState(values.job(), backend.turn_limits(lane=model.Lane.BACKGROUND), values.credential())
+    shown = {4: values.task(4, channel_count=1)}
+    limits = backend.turn_limits(lane=model.Lane.BACKGROUND)
+    run = turn_state.TurnState(values.job(), limits, values.credential(), shown)
     other = dataclasses.replace(run, job=values.job("b" * 32, user_id=USER + 1))
     channels, roles = values.task(5), values.task(6, step=model.Step.ROLES)
 
@@ -208,6 +210,44 @@ async def test_jobs_share_a_position_when_they_wait_for_the_same_guild(backend: 
     assert {(purpose.waiter, purpose.shared) for purpose in shared} == {("guild:5", True)}
     assert [purpose.waiter for purpose in own] == [f"{JOB}:roles:0", f"{JOB}:roles:3", f"{'b' * 32}:roles:3"]
     assert not any(purpose.shared for purpose in own)
+
+
+async def test_until_a_user_sees_a_guild_each_call_is_interactive(backend: fake_backend.FakeBackend) -> None:
+    """Afterwards those about the guild that was shown first, so that its roles are known soon."""
+    run = turn_state.TurnState(
+        values.job(), backend.turn_limits(lane=model.Lane.BACKGROUND), values.credential(), {5: values.task(5)}
+    )
+    before = [run.lane_of(guild) for guild in (5, 6)]
+    run.urgent = frozenset({5})
+    run.tasks[5] = values.task(5, channel_count=1, step=model.Step.ROLES)
+    run.tasks[6] = values.task(6)
+
+    assert before == [model.Lane.INTERACTIVE, model.Lane.INTERACTIVE]
+    assert [run.lane_of(guild) for guild in (5, 6)] == [model.Lane.INTERACTIVE, model.Lane.BACKGROUND]
+    assert [task.guild_id for task in run.open_tasks()] == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("spare", "asked_at", "waits"),
+    [(False, 0.0, 2.0), (True, 0.0, 10.0), (True, 9.0, 6.0), (True, 14.0, 2.0)],
+    ids=["no-spare-thread", "spare-thread", "late", "last"],
+)
+async def test_a_turn_waits_longer_for_a_permit_while_there_are_spare_threads(
+    backend: fake_backend.FakeBackend,
+    spare: bool,  # noqa: FBT001 -- a parameter
+    asked_at: float,
+    waits: float,
+) -> None:
+    """Its time is 5 s; so the last permit is due 15 s after its beginning, well before its lease ends."""
+    now = backend.clock()
+    limits = turn_state.TurnLimits(
+        model.Lane.BACKGROUND, now + 5.0, 5, max_wait=2.0, spare_wait=10.0, can_wait=lambda: spare
+    )
+
+    run = turn_state.TurnState(values.job(), limits, values.credential())
+
+    assert run.max_wait(now + asked_at) == pytest.approx(waits)
+    assert run.last_start - now == pytest.approx(15.0 if spare else 5.0)
 
 
 @pytest.mark.parametrize(("threads", "turns_run"), [(1, 3), (2, 1)], ids=["no-spare-thread", "spare-thread"])
@@ -221,7 +261,7 @@ async def test_a_turn_goes_on_past_its_time_when_no_other_waits_for_its_thread(
         backend.config.model_copy(update={"turn_width": 1}),
         backend.metrics,
         guild_lists.GuildLists(backend.deps, backend.config),
-        capacity=run_turn.Capacity(threads=threads),
+        capacity=turn_capacity.Capacity(threads=threads),
     )
     began = backend.clock()
     await backend.start_job()

@@ -146,3 +146,35 @@ async def test_the_whole_budget_is_used_when_jobs_queue_many_guilds(
         assert len(fetched) == len(running.backend.discord.channels)
         assert max(fetched) < 1.25 * (len(fetched) + len(users)) / 50
         assert answered[-1][1] - began < 1.15 * len(answered) / 50
+
+
+async def test_each_of_a_crowd_gets_a_guild_before_anything_else_is_fetched() -> None:
+    """60 lists and at most 60 first guilds take 2.4 s of the global budget; no first guild waits behind other work."""
+    async with fleet.running(threads=96, latency=0.1) as running:
+        choice = random.Random(1)
+        own = {user: choice.sample(range(1_000, 1_300), 20) for user in range(1, 61)}
+        for user, guilds in own.items():
+            await running.backend.add_user([values.user_guild(guild) for guild in guilds], user)
+        began = running.backend.clock()
+
+        started = await asyncio.gather(*(running.start(user) for user in own))
+        for one in started:
+            await fleet.ended(running, one.job.job_id)
+
+        at = {what: moment - began for what, moment in running.discord.answered}
+        assert max(min(at[guild] for guild in guilds) for guilds in own.values()) < 4.0
+
+
+async def test_turns_wait_for_permits_when_there_is_a_thread_for_each_job() -> None:
+    """60 jobs with 1,200 guilds and a budget of one call a second each take about 60 turns, not one for each call."""
+    async with fleet.running(threads=96, latency=0.1) as running:
+        for user in range(1, 61):
+            own = range(user * 1_000, user * 1_000 + 20)
+            await running.backend.add_user([values.user_guild(guild) for guild in own], user)
+
+        started = await asyncio.gather(*(running.start(user) for user in range(1, 61)))
+        for one in started:
+            await fleet.ended(running, one.job.job_id)
+
+        taken = sum(map(len, running.queue.waits.values()))
+        assert 60 <= taken <= 180
