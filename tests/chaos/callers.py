@@ -140,10 +140,10 @@ class Callers:
         """
         Watch a job to its end, at the next service each time the stream ends.
 
-        With *away_until*, leave after the first event, and come back with its token when that watcher is done: nothing
-        but the service's memory of the job can then tell how its guilds ended.
+        With *away_until*, leave after the first change, and come back with its token when that watcher is
+        done. A watcher that left before would get a snapshot, because it may have missed updates.
         """
-        seen, token = Watched(job_id), ""
+        seen, token, leaves = Watched(job_id), "", False
         while time.monotonic() < self.until:
             request = pb.WatchProgressRequest(
                 job_id=job_id, resume_token=token, heartbeat=duration_pb2.Duration(seconds=5)
@@ -151,16 +151,18 @@ class Callers:
             stream = self._stub(number).WatchProgress(request, timeout=STREAM_TIMEOUT)
             try:
                 async for event in stream:
-                    token = event.resume_token or token
+                    before, token = token, event.resume_token or token
                     if self._take(seen, event):
                         return seen
-                    if away_until is not None and token:
+                    # All messages of a change but the last one have the token of before it.
+                    if away_until is not None and event.HasField("guild") and token != before:
+                        leaves = True
                         break
             except grpc.aio.AioRpcError as error:
                 if error.code() not in AGAIN:
                     self.problem("WatchProgress", error)
                     return seen
-            if away_until is not None and token:
+            if away_until is not None and leaves:
                 stream.cancel()
                 await asyncio.wait({away_until})
                 away_until = None
