@@ -3,7 +3,8 @@
 
 Another process alternates between the service and an empty handler on the same transport, so that other load on the
 machine affects both; each round reverses their order. The measure is the median of the rounds' ratios of calls a
-second. The worker is stopped before, so that only reads use the CPU.
+second. The worker is stopped before, so that only reads use the CPU; with --beside-job another user is indexed again
+and again meanwhile, as fast as the processes can.
 
 one guild, first page, list of guilds  the demo's user, who has 60 guilds: channels of one guild, the first 100 of all,
 50 rows of guilds; any page  a user with 200 guilds of 100 channels on average, page tokens in random order;
@@ -40,11 +41,11 @@ class World:
 
 
 LOOKUPS = World(200, ("--channels-per-guild", "40", "--without-bot", "0"), rates.cases_of_lookups)
-WORLDS = (
+PAGES = (
     World(60, (), rates.cases_of_demo),
     World(200, ("--channels-per-guild", "100", "--without-bot", "0"), rates.case_of_large_user),
-    LOOKUPS,
 )
+WORLDS = (*PAGES, LOOKUPS)
 COLUMNS = (
     *("case", "in_flight", "share", "per_s", "empty_per_s", "p50_ms", "p99_ms"),
     *("service_cpu_ms", "empty_cpu_ms", "mongodb_cpu_ms", "failed", "rounds"),
@@ -75,17 +76,24 @@ def main() -> int:
 
 
 def _rates(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
+    chosen = {None: WORLDS, "rates": WORLDS, "pages": PAGES, "lookups": (LOOKUPS,)}[options.only]
     effort = rates.Effort(options.in_flight, options.rounds, options.seconds, options.limit_seconds)
     rows, read = [], []
-    for world in (LOOKUPS,) if options.only == "lookups" else WORLDS:
+    for world in chosen:
         _tell(f"indexing a user with {world.guilds_per_user} guilds")
-        wanted = worlds.options(1, world.guilds_per_user, world.simulator, environment)
+        users = 2 if options.beside_job else 1
+        wanted = worlds.options(users, world.guilds_per_user, world.simulator, environment)
         with worlds.indexed(wanted) as running:
             cases, size = world.cases(running)
-            running.terminate("worker-1")
             read.append(size)
             _tell(", ".join(f"{name} {count:,}" for name, count in size.items()))
-            rows += rates.measure(running, cases, effort, _tell)
+            if options.beside_job:
+                with worlds.indexing(running, running.users[1].id) as jobs:
+                    rows += rates.measure(running, cases, effort, _tell)
+                size["jobs_beside"] = len(jobs)
+            else:
+                running.terminate("worker-1")
+                rows += rates.measure(running, cases, effort, _tell)
     report.show("pages against an empty handler", [_shown(row) for row in rows])
     return {"users": read, "rows": rows}
 
@@ -114,7 +122,8 @@ def _options() -> argparse.Namespace:
     add("--seconds", type=float, help=f"of a turn (default {SECONDS})")
     add("--limit-seconds", type=float, default=120.0, help="of all rounds of a row, after which none begins")
     add("--reading-seconds", type=float, help=f"of concurrent reads and writes (default {READING:.0f})")
-    add("--only", choices=("rates", "lookups", "visibility"), help="measure this part alone")
+    add("--only", choices=("rates", "pages", "lookups", "visibility"), help="measure this part alone")
+    add("--beside-job", action="store_true", help="index another user meanwhile")
     add("--quick", action="store_true", help="few short rounds, nothing written without --out")
     add("--name", help="under which the file keeps the figures (default: the environment, or plain)")
     add("--out", type=pathlib.Path, help=f"file for the JSON, merged by name (default {OUT})")
@@ -122,7 +131,8 @@ def _options() -> argparse.Namespace:
     options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     options.reading_seconds = options.reading_seconds or (QUICK_READING if options.quick else READING)
-    options.name = options.name or " ".join("=".join(pair) for pair in options.environment) or "plain"
+    named = [*("=".join(pair) for pair in options.environment), *(["beside a job"] if options.beside_job else [])]
+    options.name = options.name or " ".join(named) or "plain"
     if options.out is None and not options.quick:
         options.out = OUT
     return options

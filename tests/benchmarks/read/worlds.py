@@ -1,7 +1,9 @@
 """Stacks with indexed users and without effective limits."""
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any, TypeAlias
 
 import grpc
@@ -56,6 +58,28 @@ def indexed(wanted: stack.Options) -> Iterator[stack.Stack]:
             for job in jobs:
                 _wait(stub, job.job_id)
         yield running
+
+
+@contextlib.contextmanager
+def indexing(running: stack.Stack, user_id: str) -> Iterator[Sequence[str]]:
+    """Index a user again and again until the block ends; yields the list of the jobs that have ended."""
+    ended, stop = list[str](), threading.Event()
+
+    def index() -> None:
+        with grpc.insecure_channel(running.address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            stub: Stub = pb_grpc.IndexerServiceStub(channel)
+            while not stop.is_set():
+                job = stub.StartIndexing(pb.StartIndexingRequest(user_id=user_id, force=True)).job
+                _wait(stub, job.job_id)
+                ended.append(job.job_id)
+
+    with futures.ThreadPoolExecutor(1) as pool:
+        task = pool.submit(index)
+        try:
+            yield ended
+        finally:
+            stop.set()
+            task.result()
 
 
 def _wait(stub: Stub, job_id: str) -> None:
