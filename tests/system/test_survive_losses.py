@@ -1,6 +1,7 @@
 """Jobs and watchers when Redis loses its data or a process is killed."""
 
 import concurrent.futures
+import signal
 from collections.abc import Iterator
 
 import grpc
@@ -14,6 +15,7 @@ from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from tests.system import conftest
 
 DEADLINE = 60.0
+WORKERS = ("worker-1", "worker-2")
 
 
 @pytest.fixture
@@ -106,6 +108,9 @@ def test_jobs_complete_when_a_process_is_killed(fleet: stack.Stack, victim: str)
 
 def test_watchers_can_resume_elsewhere_when_a_service_drains(fleet: stack.Stack) -> None:
     """On SIGTERM a stream ends with `going_away` and a token, with which another service resumes."""
+    # Stopped, so that no job ends before the service does.
+    for worker in WORKERS:
+        fleet.signal(worker, signal.SIGSTOP)
     jobs = start_all(fleet)
     with grpc.insecure_channel(fleet.address) as channel, concurrent.futures.ThreadPoolExecutor(1) as pool:
         request = pb.WatchProgressRequest(job_id=jobs[0])
@@ -115,6 +120,8 @@ def test_watchers_can_resume_elsewhere_when_a_service_drains(fleet: stack.Stack)
         *_, last = stream
         assert ending.result() == 0
 
+    for worker in WORKERS:
+        fleet.signal(worker, signal.SIGCONT)
     with grpc.insecure_channel(fleet.addresses[1]) as channel:
         request = pb.WatchProgressRequest(job_id=jobs[0], resume_token=last.resume_token)
         events = list(pb_grpc.IndexerServiceStub(channel).WatchProgress(request, timeout=DEADLINE))
