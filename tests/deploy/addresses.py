@@ -1,17 +1,21 @@
 """Settings that hold an address, and whether the rendered policies let its process reach it."""
 
 import base64
+import contextlib
+import ipaddress
 import re
 import urllib.parse
 from collections.abc import Iterator
 
 from tests.deploy import network, rendered
 
-PORTS = {"https": 443, "http": 80, "redis": 6379, "rediss": 6379, "mongodb": 27017}
+PORTS = {"https": 443, "http": 80, "redis": 6379, "rediss": 6379, "mongodb": 27017, "mongodb+srv": 27017}
 PUBLIC = "162.159.128.233"
 """Stands for every host that is not of the cluster: one of Discord's addresses."""
 NOT_USED = {"indexer-exporter": {"DISCORD_API_BASE", "OTEL_EXPORTER_OTLP_ENDPOINT"}}
 """Settings that a process is given and makes no connection by."""
+LINKS = {"INDEXING_INSTALL_URL"}
+"""Settings with an address that only people open."""
 
 
 def unreachable(objects: rendered.Objects) -> Iterator[str]:
@@ -22,12 +26,19 @@ def unreachable(objects: rendered.Objects) -> Iterator[str]:
             continue
         own = network.pod(objects, name)
         for variable, value in sorted(_settings(objects, workload).items()):
-            if not re.match(r"[a-z+]+://", value) or variable in NOT_USED.get(name, ()):
+            if not re.match(r"[a-z+]+://", value) or variable in {*LINKS, *NOT_USED.get(name, ())}:
                 continue
-            where = urllib.parse.urlsplit(value)
-            port = where.port or PORTS[where.scheme]
-            if not network.allowed(objects, own, _end(objects, own, where.hostname or ""), port):
-                yield f"{name} cannot reach {variable}: {where.hostname}:{port}"
+            for host, port in _hosts(value):
+                if not network.allowed(objects, own, _end(objects, own, host), port):
+                    yield f"{name} cannot reach {variable}: {host}:{port}"
+
+
+def _hosts(value: str) -> Iterator[tuple[str, int]]:
+    """Yield hosts and ports of a URL; those of replica sets and Sentinels have several."""
+    whole = urllib.parse.urlsplit(value)
+    for each in whole.netloc.rpartition("@")[2].split(","):
+        one = urllib.parse.urlsplit(f"//{each}")
+        yield one.hostname or "", one.port or PORTS[whole.scheme]
 
 
 def _settings(objects: rendered.Objects, workload: rendered.Object) -> dict[str, str]:
@@ -53,7 +64,9 @@ def _value(objects: rendered.Objects, variable: rendered.Object) -> str:
 
 
 def _end(objects: rendered.Objects, own: network.End, host: str) -> network.End:
-    """Return what a host name leads to: the pods of a Service, an unknown pod of a namespace, or a public address."""
+    """Return what a host leads to: itself, pods of a Service, an unknown pod of a namespace, or a public address."""
+    with contextlib.suppress(ValueError):
+        return network.End(address=str(ipaddress.ip_address(host)))
     name, _, rest = host.partition(".")
     if rest and ".svc" not in f".{rest}":
         return network.End(address=PUBLIC)

@@ -20,7 +20,7 @@ EXTERNAL_SECRETS = {
 """Secrets that production gets from outside, with their keys, as documented in docs/deploy.md."""
 OPTIONAL_MONITORS = {"indexer-gateway"}
 """Monitors of processes that an installation may lack."""
-SECRETS = re.compile(r"TOKEN$|_KEYS$|_URL$|SECRET$|PASSWORD$")
+SECRETS = re.compile(r"TOKEN$|_KEYS$|^(REDIS|MONGODB)_URL$|SECRET$|PASSWORD$")
 """Names of variables with secret values; URLs of backends contain passwords."""
 
 
@@ -143,17 +143,44 @@ def selectors_match_pods(objects: rendered.Objects) -> Iterator[str]:
 
 
 def workloads_select_their_own_pods(objects: rendered.Objects) -> Iterator[str]:
-    """A workload selects and spreads its own pods only, and every scaler's target exists."""
+    """
+    Workloads, their spreads and disruption budgets select the pods of one workload, by labels that never change.
+
+    Kubernetes evicts no pod that two disruption budgets select, and refuses another selector of a Deployment.
+    """
     workloads = rendered.of_kind(objects, "Deployment")
+    selectors = [(each, each["spec"]["selector"]) for each in rendered.of_kind(objects, "PodDisruptionBudget")]
     for found in workloads:
-        own = rendered.pod_labels(found)
         spreads = [each["labelSelector"] for each in rendered.pod_of(found).get("topologySpreadConstraints", [])]
-        if not all(rendered.matches(each, own) for each in [found["spec"]["selector"], *spreads]):
-            yield f"{rendered.title(found)} does not select its own pods"
+        for selector in [found["spec"]["selector"], *spreads]:
+            selectors.append((found, selector))
+            if not rendered.matches(selector, rendered.pod_labels(found)):
+                yield f"{rendered.title(found)} does not select its own pods"
+    for found, selector in selectors:
+        if sum(rendered.matches(selector, rendered.pod_labels(each)) for each in workloads) > 1:
+            yield f"{rendered.title(found)} selects pods of others"
+        if "app.kubernetes.io/version" in selector["matchLabels"]:
+            yield f"{rendered.title(found)} selects pods of one version"
     for found in [*rendered.of_kind(objects, "ScaledObject"), *rendered.of_kind(objects, "HorizontalPodAutoscaler")]:
         target = found["spec"]["scaleTargetRef"]
         if f"{target['kind']}/{target['name']}" not in {rendered.title(each) for each in workloads}:
             yield f"{rendered.title(found)} scales a workload that does not exist"
+
+
+def one_namespace_has_all(objects: rendered.Objects) -> Iterator[str]:
+    """Everything that a pod refers to, and what selects it, is in the namespace of the pods."""
+    watched = {found["metadata"]["namespace"] for found in rendered.of_kind(objects, "PodMonitor")}
+    spaces = {found["metadata"]["namespace"] for found in objects if "namespace" in found["metadata"]} - watched
+    if len(spaces) > 1:
+        yield f"the installation is in several namespaces: {sorted(spaces)}"
+
+
+def certificates_have_an_issuer(objects: rendered.Objects) -> Iterator[str]:
+    """Every certificate's issuer exists."""
+    issuers = {found["metadata"]["name"] for found in rendered.of_kind(objects, "Issuer")}
+    for found in rendered.of_kind(objects, "Certificate"):
+        if found["spec"]["issuerRef"]["name"] not in issuers:
+            yield f"{rendered.title(found)} has no issuer"
 
 
 def named_ports_exist(objects: rendered.Objects) -> Iterator[str]:
@@ -220,6 +247,8 @@ RULES: tuple[Rule, ...] = (
     no_secret_in_a_config_map,
     selectors_match_pods,
     workloads_select_their_own_pods,
+    one_namespace_has_all,
+    certificates_have_an_issuer,
     named_ports_exist,
     metrics_ports_are_scraped,
     objects_are_found_by_labels,

@@ -46,4 +46,14 @@ def requests_follow_from_measurements(objects: rendered.Objects) -> Iterator[str
             yield f"{where} requests memory that is not {MARGIN} to {MOST} x {memory} MiB"
 
 
-RULES: tuple[policy.Rule, ...] = (requests_follow_from_measurements,)
+def limits_are_not_below_requests(objects: rendered.Objects) -> Iterator[str]:
+    """Kubernetes refuses a pod otherwise. Memory in thousandths of a byte is a mistyped unit."""
+    for where, _, container in rendered.containers(objects):
+        given = container.get("resources", {})
+        for what, least in given.get("requests", {}).items():
+            most = given.get("limits", {}).get(what, least)
+            if amount(most) < amount(least) or (what != "cpu" and str(most).endswith("m")):
+                yield f"{where}: the limit of {what} is below its request"
+
+
+RULES: tuple[policy.Rule, ...] = (requests_follow_from_measurements, limits_are_not_below_requests)

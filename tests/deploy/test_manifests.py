@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from tests.deploy import graces, nodes, policy, rendered, schemas, sizes
+from tests.deploy import policy, rendered, rules, schemas
 
 DEPLOY = rendered.REPOSITORY / "deploy"
 BOARDS = DEPLOY / "observability" / "dashboards"
@@ -18,9 +18,7 @@ def test_every_object_fits_its_schema_when_an_installation_is_rendered(installat
     assert list(schemas.schema_errors(installation)) == []
 
 
-@pytest.mark.parametrize(
-    "rule", [*policy.RULES, *nodes.RULES, *graces.RULES, *sizes.RULES], ids=lambda rule: rule.__name__
-)
+@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
 def test_nothing_breaks_a_rule_when_an_installation_is_rendered(
     installation: rendered.Objects, rule: policy.Rule
 ) -> None:

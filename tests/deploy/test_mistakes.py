@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy import addresses, graces, network, nodes, policy, rendered, schemas, sizes, test_network
+from tests.deploy import addresses, network, rendered, rules, schemas, test_network
 
 Change = Callable[[rendered.Object], object]
 
@@ -122,6 +122,49 @@ MISTAKES: list[tuple[str, str, str, Change]] = [
     ("the cloud's metadata by NAT64", "NetworkPolicy", "indexer-worker",
      at("spec.egress.0.to.1.ipBlock.except", ["fc00::/7", "fe80::/10", "64:ff9b:1::/48"])),
     ("a certificate of another name", "Certificate", "indexer-service", at("spec.dnsNames", ["localhost"])),
+    ("a certificate without an issuer", "Certificate", "indexer-service", at("spec.issuerRef.name", "authority")),
+    ("a private network", "NetworkPolicy", "indexer-worker",
+     at("spec.egress.0.to.0.ipBlock.except", ["10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"])),
+    ("a private network of IPv6", "NetworkPolicy", "indexer-service", at("spec.egress.0.to.1.ipBlock.except.0", "fc00::/8")),
+    ("a private network by NAT64", "NetworkPolicy", "indexer-refresh", at("spec.egress.0.to.1.ipBlock.except.6", "64:ff9b::ac10:0/112")),
+    ("liveness on the port of TLS", "Deployment", "indexer-service", at(f"{FIRST}.livenessProbe.grpc.port", 50051)),
+    ("readiness of another service", "Deployment", "indexer-service", without(f"{FIRST}.readinessProbe.grpc.service")),
+    ("readiness that is liveness", "Deployment", "indexer-worker", at(f"{FIRST}.readinessProbe.httpGet.path", "/livez")),
+    ("liveness by an open port", "Deployment", "indexer-worker", at(f"{FIRST}.livenessProbe", {"tcpSocket": {"port": "metrics"}})),
+    ("liveness without patience", "Deployment", "indexer-worker", at(f"{FIRST}.livenessProbe.failureThreshold", 1)),
+    ("a start without patience", "Deployment", "indexer-refresh", at(f"{FIRST}.startupProbe.failureThreshold", 3)),
+    ("a disruption budget of all pods", "PodDisruptionBudget", "indexer-worker",
+     at("spec.selector.matchLabels", {"app.kubernetes.io/name": "indexer"})),
+    ("a workload of all pods", "Deployment", "indexer-worker", at("spec.selector.matchLabels", {"app.kubernetes.io/name": "indexer"})),
+    ("a workload of one version", "Deployment", "indexer-worker",
+     at("spec.selector.matchLabels.app~1kubernetes~1io/version", "0.1.0")),
+    ("pods spread among others'", "Deployment", "indexer-worker",
+     at(f"{POD}.topologySpreadConstraints.0.labelSelector.matchLabels", {"app.kubernetes.io/name": "indexer"})),
+    ("settings in another namespace", "ConfigMap", "indexer-settings", at("metadata.namespace", "indexer-second")),
+    ("a balancer between clients and pods", "Service", "indexer-service", without("spec.clusterIP")),
+    ("another port than callers are told", "Service", "indexer-service", at("spec.ports.0.port", 50050)),
+    ("a rollout with fewer pods", "Deployment", "indexer-service", at("spec.strategy.rollingUpdate.maxUnavailable", 1)),
+    ("two exporters", "Deployment", "indexer-exporter", at("spec.strategy", {"type": "RollingUpdate"})),
+    ("settings that need no restart", "Deployment", "indexer-worker", without("spec.template.metadata.annotations")),
+    ("backends of every port", "NetworkPolicy", "reach-backends", without("spec.egress.0.ports")),
+    ("backends of every address", "NetworkPolicy", "reach-backends", at("spec.egress.1.to", [])),
+    ("names over UDP alone", "NetworkPolicy", "resolve-names", at("spec.egress.0.ports", [{"protocol": "UDP", "port": 53}])),
+    ("all of kube-system", "NetworkPolicy", "resolve-names", without("spec.egress.0.to.0.podSelector")),
+    ("a migration that no policy lets out", "Job", "indexer-migrate", at("spec.template.metadata.labels", {})),
+    ("a limit below the request", "Deployment", "indexer-worker", at(f"{FIRST}.resources.limits.memory", "128Mi")),
+    ("a limit of thousandths of a byte", "Deployment", "indexer-worker", at(f"{FIRST}.resources.limits.memory", "512m")),
+    ("another process' image", "Deployment", "indexer-worker", at(f"{FIRST}.image", "r/discord-channel-indexer-service@sha256:0")),
+    ("another process' command", "Deployment", "indexer-exporter", without(f"{FIRST}.command")),
+    ("an image that is never pulled", "Deployment", "indexer-worker", at(f"{FIRST}.imagePullPolicy", "Never")),
+    ("no formula", "ScaledObject", "indexer-worker", without("spec.advanced.scalingModifiers")),
+    ("a trigger of another name", "ScaledObject", "indexer-worker", at("spec.triggers.1.name", "free")),
+    ("a sum that is not divided by the pods", "ScaledObject", "indexer-worker", at("spec.advanced.scalingModifiers.metricType", "Value")),
+    ("no number taken for 0", "ScaledObject", "indexer-worker", at("spec.triggers.0.metadata.ignoreNullValues", "true")),
+    ("no size without Prometheus", "ScaledObject", "indexer-worker", at("spec.fallback.replicas", 0)),
+    ("another Prometheus for one trigger", "ScaledObject", "indexer-worker", at("spec.triggers.0.metadata.serverAddress", "http://x:9090")),
+    ("more streams than a process carries", "ScaledObject", "indexer-service", at("spec.triggers.0.metadata.threshold", "25000")),
+    ("CPU compared with the request", "ScaledObject", "indexer-service", at("spec.triggers.1.metricType", "Utilization")),
+    ("a maximum below the minimum", "ScaledObject", "indexer-service", at("spec.maxReplicaCount", 2)),
 ]  # fmt: skip
 
 
@@ -132,6 +175,7 @@ OPTIONAL: list[tuple[str, str, str, Change]] = [
     ("a secret that the store does not fill", "ExternalSecret", "indexer-keys", at("spec.data.0.secretKey", "key")),
     ("a misspelt field of the store", "ExternalSecret", "indexer-keys", at("spec.secretStore", {"name": "vault"})),
     ("an autoscaler without a workload", "HorizontalPodAutoscaler", "indexer-service", at("spec.scaleTargetRef.name", "service")),
+    ("an autoscaler without a range", "HorizontalPodAutoscaler", "indexer-service", at("spec.maxReplicas", 1)),
     ("an autoscaler and a fixed size", "Deployment", "indexer-service", at("spec.replicas", 3)),
     ("a size that nobody sets", "Deployment", "indexer-worker", without("spec.replicas")),
     ("a single worker", "Deployment", "indexer-worker", at("spec.replicas", 1)),
@@ -143,11 +187,7 @@ OPTIONAL: list[tuple[str, str, str, Change]] = [
 
 def caught(objects: rendered.Objects, changed: rendered.Object) -> bool:
     """Return whether any check finds a problem."""
-    if any(
-        True
-        for rule in [*policy.RULES, *nodes.RULES, *graces.RULES, *sizes.RULES, addresses.unreachable]
-        for _ in rule(objects)
-    ):
+    if any(True for rule in [*rules.RULES, addresses.unreachable] for _ in rule(objects)):
         return True
     if any(True for _ in schemas.schema_errors([changed])):
         return True
@@ -199,8 +239,13 @@ def test_a_missing_object_is_caught() -> None:
         ("INDEXER_SERVICE_TOKENS_FILE", ""),
         ("INDEXER_REFLECTION", "1"),
         ("WORKERS_REFRESH", "1"),
+        ("INDEXER_LISTEN", "[::]:50050"),
+        ("INDEXER_LISTEN", "127.0.0.1:50051"),
+        ("INDEXER_PROBE_PORT", "50060"),
+        ("WORKERS_METRICS_PORT", "9999"),
+        ("EXPORTER_HOST", "127.0.0.1"),
+        ("DISCORD_API_BASE", "https://10.0.0.1/api/v10"),
     ],
-    ids=["a secret", "callers without tokens", "reflection", "workers that refresh, too"],
 )
 def test_a_mistake_in_the_settings_is_caught_when_it_is_made(
     production: rendered.Objects, variable: str, value: str

@@ -15,6 +15,12 @@ DISCORD_NAT64 = network.End(address="64:ff9b::a29f:80e9")
 """162.159.128.233 where a cluster has IPv6 alone (RFC 6052)."""
 METADATA_NAT64 = network.End(address="64:ff9b::a9fe:a9fe")
 PRIVATE_NAT64 = network.End(address="64:ff9b::10.1.2.3")
+PRIVATE = (
+    *("10.1.2.3", "100.64.0.1", "100.127.255.255", "169.254.1.1", "172.16.0.1", "172.31.255.255", "192.168.1.1"),
+    *("fc00::1", "fd00:ec2::254", "fe80::1", "64:ff9b:1::a01:203"),
+    *("64:ff9b::10.1.2.3", "64:ff9b::100.64.0.1", "64:ff9b::172.31.0.1", "64:ff9b::192.168.1.1"),
+)
+"""Addresses of machines beside the cluster, as such and behind NAT64."""
 REDIS = network.End(address="10.1.2.3")
 WORKLOADS = ("indexer-service", "indexer-worker", "indexer-refresh", "indexer-exporter")
 FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
@@ -44,7 +50,9 @@ FLOWS: list[tuple[str, str | network.End, str | network.End, int, bool]] = [
     ("a pod without a policy cannot open connections", "another pod", DISCORD, 443, False),
     ("a pod without a policy accepts no connections", CALLER, "another pod", 443, False),
     ("the service does not call workers", "indexer-service", "indexer-worker", 9465, False),
-]
+    *((f"{own} does not reach {at}", own, network.End(address=at), 443, False)
+      for own in ("indexer-service", "indexer-worker", "indexer-refresh") for at in PRIVATE),
+]  # fmt: skip
 
 
 def end(objects: rendered.Objects, given: str | network.End) -> network.End:

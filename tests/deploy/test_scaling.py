@@ -1,48 +1,18 @@
 """The numbers of pods: the scaler's formula by the evaluator that KEDA uses, and what starts without it."""
 
-import json
 import math
+import pathlib
+import shutil
 import subprocess
 
 import pytest
 
-from tests.deploy import rendered
+from tests.deploy import rendered, scalers
 
-TOLERANCE = 0.1
-"""A HorizontalPodAutoscaler leaves a size alone that is wrong by no more (kubernetes.io, horizontal-pod-autoscale)."""
-
-
-def evaluated(spec: rendered.Object, **seen: float) -> float:
-    """Return the formula's result, by the library that KEDA uses, in the way KEDA uses it."""
-    formula = spec["advanced"]["scalingModifiers"]["formula"]
-    command = [str(rendered.TOOLS / "formula"), formula, json.dumps(seen)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout)
+NEEDS_PROMETHEUS = pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed")
 
 
-def workers(spec: rendered.Object, there: int, **seen: float) -> int:
-    """Return the size that the autoscaler wants, for given values of the triggers; *there* are running."""
-    target = float(spec["advanced"]["scalingModifiers"]["target"])
-    value = evaluated(spec, workers=there, **seen)
-    near = there > 0 and abs(value / (target * there) - 1) <= TOLERANCE
-    wanted = there if near else math.ceil(value / target)
-    return max(int(spec["minReplicaCount"]), min(int(spec["maxReplicaCount"]), wanted))
-
-
-@pytest.mark.parametrize(
-    ("seen", "value", "expected"),
-    [
-        pytest.param((0, 1.0, 2), 0, 2, id="nothing-to-do"),
-        pytest.param((200, 0.8, 2), 200, 2, id="within-the-tolerance"),
-        pytest.param((240, 0.8, 2), 240, 3, id="a-queue-and-a-budget-for-it"),
-        pytest.param((384, 0.1, 2), 384, 4, id="headroom-that-suffices-exactly"),
-        pytest.param((384, 0.0999, 2), 192, 2, id="headroom-just-too-small"),
-        pytest.param((5000, 0.5, 4), 5000, 4, id="never-more-than-the-budget-feeds"),
-        pytest.param((5000, 0.05, 2), 192, 2, id="a-queue-that-waits-for-the-budget"),
-        pytest.param((5000, 0.05, 4), 384, 4, id="no-fewer-while-the-queue-is-long"),
-        pytest.param((10, 0.05, 4), 10, 2, id="fewer-when-the-queue-is-short"),
-        pytest.param((5000, 0.0, 0), 0, 2, id="no-worker-yet"),
-    ],
-)
+@pytest.mark.parametrize(("seen", "value", "expected"), scalers.TABLE.values(), ids=scalers.TABLE)
 def test_workers_follow_queue_and_headroom(
     production: rendered.Objects, seen: tuple[int, float, int], value: float, expected: int
 ) -> None:
@@ -50,8 +20,66 @@ def test_workers_follow_queue_and_headroom(
     turns, headroom, there = seen
     spec = rendered.one(production, "ScaledObject", "indexer-worker")["spec"]
 
-    assert evaluated(spec, turns=turns, headroom=headroom, workers=there) == value
-    assert workers(spec, there, turns=turns, headroom=headroom) == expected
+    assert scalers.evaluated(spec, turns=turns, headroom=headroom, workers=there) == value
+    assert scalers.workers(spec, there, turns=turns, headroom=headroom) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("formula", "headroom < 0.1 ? turns : min(turns, workers * 96)"),
+        ("formula", "headroom < 1 ? min(turns, workers * 96) : turns"),
+        ("formula", "headroom <= 0.1 ? min(turns, workers * 96) : turns"),
+        ("formula", "headroom < 0.1 ? min(turns, workers * 960) : turns"),
+        ("formula", "headroom < 0.1 ? max(turns, workers * 96) : turns"),
+        ("target", "960"),
+    ],
+    ids=["branches-swapped", "another-headroom", "exactly-the-headroom", "ten-times", "max-for-min", "target"],
+)
+def test_a_mistake_in_the_formula_changes_a_row_of_the_table(
+    production: rendered.Objects, field: str, value: str
+) -> None:
+    """Seeded mistakes: each is a formula that KEDA accepts."""
+    spec = rendered.one(production, "ScaledObject", "indexer-worker")["spec"]
+    assert scalers.wrong_rows(spec) == []
+
+    spec["advanced"]["scalingModifiers"][field] = value
+
+    assert scalers.wrong_rows(spec) != []
+
+
+@NEEDS_PROMETHEUS
+@pytest.mark.parametrize("name", ["production", "second-bot"])
+def test_queries_find_their_own_fleets_numbers(name: str, tmp_path: pathlib.Path) -> None:
+    """Prometheus itself evaluates them: exporters that overlap count once, other fleets and budgets not at all."""
+    assert scalers.wrong_answers(rendered.own(name), tmp_path) == ""
+
+
+@NEEDS_PROMETHEUS
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("turns", "max(", "sum("),
+        ("turns", ',state="live"', ""),
+        ("headroom", ',budget="global"', ""),
+        ("headroom", "1 - ", ""),
+        ("headroom", "sum(rate", "max(rate"),
+        ("headroom", ", 0)", ""),
+        ("workers", 'namespace="indexer"', ""),
+        ("watchers", "sum(", "max("),
+    ],
+)
+def test_a_mistake_in_a_query_changes_its_answer(
+    production: rendered.Objects, tmp_path: pathlib.Path, name: str, old: str, new: str
+) -> None:
+    """Seeded mistakes: all but one are queries that Prometheus accepts."""
+    triggers = [each for found in rendered.of_kind(production, "ScaledObject") for each in found["spec"]["triggers"]]
+    (asked,) = [each["metadata"] for each in triggers if each.get("name") == name]
+    assert old in asked["query"]
+
+    asked["query"] = asked["query"].replace(old, new)
+
+    assert scalers.wrong_answers(production, tmp_path) != ""
 
 
 def test_a_formula_is_refused_when_it_names_an_unknown_trigger(production: rendered.Objects) -> None:
@@ -63,7 +91,7 @@ def test_a_formula_is_refused_when_it_names_an_unknown_trigger(production: rende
     )
 
     with pytest.raises(subprocess.CalledProcessError):
-        evaluated(spec, **names)
+        scalers.evaluated(spec, **names)
 
 
 @pytest.mark.parametrize(

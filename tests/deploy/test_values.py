@@ -188,6 +188,23 @@ def test_traces_leave_for_a_collector_outside_when_its_networks_are_named() -> N
         rendered.bot("indexer", {"tracing": {"endpoint": collector}})
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"INDEXING_INSTALL_URL": "https://discord.com/oauth2/authorize?client_id=1"},
+        {"AUDIT_LOG": "/tmp/audit.log"},  # noqa: S108 -- inside a pod
+        {"GLOBAL_BUDGET": "25/0.5"},
+    ],
+    ids=str,
+)
+def test_a_setting_is_accepted_when_pods_can_have_it(settings: dict[str, Any]) -> None:
+    """A link that people open needs no policy; the rest is within what the chart derives."""
+    objects = rendered.bot("indexer", {"settings": settings})
+
+    assert settings.items() <= settings_of(objects).items()
+    assert list(addresses.unreachable(objects)) == []
+
+
 @pytest.mark.parametrize("gateway", [False, True])
 def test_the_gateways_process_exists_only_when_it_is_enabled(*, gateway: bool) -> None:
     """All processes are told, and it reaches Discord over HTTPS alone."""
@@ -227,6 +244,13 @@ def test_the_gateways_process_exists_only_when_it_is_enabled(*, gateway: bool) -
         ({"settings": {"INDEXER_LISTN": "x"}}, "INDEXER_LISTN is not a setting"),
         ({"settings": {"REDIS_URL": "redis://:password@redis"}}, "REDIS_URL is not a setting"),
         ({"settings": {"GLOBAL_BUDGET": [50]}}, "/settings/GLOBAL_BUDGET"),
+        ({"settings": {"GLOBAL_BUDGET": "50 per second"}}, "GLOBAL_BUDGET: 50 per second is not calls/seconds"),
+        ({"settings": {"INDEXER_LISTEN": "[::]:50050"}}, "INDEXER_LISTEN is fixed"),
+        ({"settings": {"WORKERS_METRICS_PORT": 9999}}, "WORKERS_METRICS_PORT is fixed"),
+        ({"settings": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318"}}, "the value tracing.endpoint"),
+        ({"settings": {"GATEWAY_ENABLED": "1"}}, "the value gateway.enabled"),
+        ({"settings": {"AUDIT_LOG": "/var/log/audit.log"}}, "pods can write below /tmp/ alone"),
+        ({"service": {"replicas": 9}}, "service.maxReplicas is below service.replicas"),
     ],
     ids=lambda each: each if isinstance(each, str) else None,
 )

@@ -15,6 +15,16 @@ The variables that all processes get, as YAML: those of settings.env that are no
 {{- range $name, $_ := .Values.settings }}
 {{- if not (hasKey $known $name) }}{{ fail (printf "settings.%s is not a setting; docs/settings.md lists them, secrets come from Secrets" $name) }}{{ end }}
 {{- end }}
+{{- range $name := list "INDEXER_LISTEN" "INDEXER_PROBE_PORT" "INDEXER_METRICS_PORT" "INDEXER_METRICS_HOST" "WORKERS_METRICS_PORT" "WORKERS_METRICS_HOST" "EXPORTER_PORT" "EXPORTER_HOST" "GATEWAY_METRICS_PORT" "GATEWAY_METRICS_HOST" }}
+{{- if hasKey $.Values.settings $name }}{{ fail (printf "settings.%s is fixed: ports, probes, policies and monitors follow it" $name) }}{{ end }}
+{{- end }}
+{{- range $name, $value := dict "INDEXER_TLS_CERT" "callers.tls" "INDEXER_TLS_KEY" "callers.tls" "INDEXER_SERVICE_TOKENS_FILE" "callers.tokens" "OTEL_EXPORTER_OTLP_ENDPOINT" "tracing.endpoint" "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" "tracing.endpoint" "GATEWAY_ENABLED" "gateway.enabled" }}
+{{- if hasKey $.Values.settings $name }}{{ fail (printf "settings.%s follows from the value %s" $name $value) }}{{ end }}
+{{- end }}
+{{- with get .Values.settings "GLOBAL_BUDGET" | toString }}
+{{- if not (regexMatch "^[1-9][0-9]*/[0-9.]*[1-9][0-9.]*$" .) }}{{ fail (printf "settings.GLOBAL_BUDGET: %v is not calls/seconds, such as 50/1" .) }}{{ end }}
+{{- end }}
+{{- if and (hasPrefix "/" (get .Values.settings "AUDIT_LOG" | toString)) (not (hasPrefix "/tmp/" (get .Values.settings "AUDIT_LOG" | toString))) }}{{ fail "settings.AUDIT_LOG: pods can write below /tmp/ alone; stdout is kept by the cluster" }}{{ end }}
 {{- with .Values.bot.name }}{{ $_ := set $found "MONGODB_DATABASE" (printf "indexer_%s" (replace "-" "_" .)) }}{{ end }}
 {{- $sharing := .Values.bot.sharing }}
 {{- if gt (int $sharing) 1 }}
