@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy import addresses, network, policy, rendered, test_network
+from tests.deploy import addresses, graces, network, policy, rendered, test_network
 
 BOTS = {"indexer-red": {}, "indexer-green": {"name": "green"}, "indexer-blue": {"name": "blue-2"}}
 """Three bots: namespace, and what distinguishes the bot there."""
@@ -194,15 +194,20 @@ def test_traces_leave_for_a_collector_outside_when_its_networks_are_named() -> N
         {"INDEXING_INSTALL_URL": "https://discord.com/oauth2/authorize?client_id=1"},
         {"AUDIT_LOG": "/tmp/audit.log"},  # noqa: S108 -- inside a pod
         {"GLOBAL_BUDGET": "25/0.5"},
+        {"DISCORD_API_BASE": "https://discord.example.org/api/v10"},
+        {"INDEXER_DRAIN": "100"},
+        {"WORKERS_SHUTDOWN_TIMEOUT": "59.5"},
+        {"EXPORTER_TIMEOUT": "8"},
     ],
     ids=str,
 )
 def test_a_setting_is_accepted_when_pods_can_have_it(settings: dict[str, Any]) -> None:
-    """A link that people open needs no policy; the rest is within what the chart derives."""
+    """A link that people open needs no policy; grace periods and sizes follow from the settings."""
     objects = rendered.bot("indexer", {"settings": settings})
 
     assert settings.items() <= settings_of(objects).items()
-    assert list(addresses.unreachable(objects)) == []
+    assert [*addresses.unreachable(objects), *graces.grace_periods_suffice(objects)] == []
+    assert list(graces.scaling_follows_the_budget(objects)) == []
 
 
 @pytest.mark.parametrize("gateway", [False, True])
@@ -250,6 +255,14 @@ def test_the_gateways_process_exists_only_when_it_is_enabled(*, gateway: bool) -
         ({"settings": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318"}}, "the value tracing.endpoint"),
         ({"settings": {"GATEWAY_ENABLED": "1"}}, "the value gateway.enabled"),
         ({"settings": {"AUDIT_LOG": "/var/log/audit.log"}}, "pods can write below /tmp/ alone"),
+        ({"settings": {"DISCORD_API_BASE": "http://proxy.internal:8080"}}, "the policies open HTTPS"),
+        ({"callers": {"tls": False}}, "without TLS and tokens"),
+        ({"redis": {"addresses": ["300.1.1.1/8"]}}, "/redis/addresses/0"),
+        ({"tracing": {"endpoint": "http://otel.observability.svc:99999"}}, "/tracing/endpoint"),
+        ({"tracing": {"endpoint": "http://user:password@otel.observability.svc:4318"}}, "/tracing/endpoint"),
+        ({"image": {"registry": "https://ghcr.io/you"}}, "/image/registry"),
+        ({"worker": {"resources": {"limits": {"memory": "1GB"}}}}, "/worker/resources/limits/memory"),
+        ({"worker": {"resources": {"requests": {"cpu": "half"}}}}, "/worker/resources/requests/cpu"),
         ({"service": {"replicas": 9}}, "service.maxReplicas is below service.replicas"),
     ],
     ids=lambda each: each if isinstance(each, str) else None,

@@ -25,6 +25,12 @@ The variables that all processes get, as YAML: those of settings.env that are no
 {{- if not (regexMatch "^[1-9][0-9]*/[0-9.]*[1-9][0-9.]*$" .) }}{{ fail (printf "settings.GLOBAL_BUDGET: %v is not calls/seconds, such as 50/1" .) }}{{ end }}
 {{- end }}
 {{- if and (hasPrefix "/" (get .Values.settings "AUDIT_LOG" | toString)) (not (hasPrefix "/tmp/" (get .Values.settings "AUDIT_LOG" | toString))) }}{{ fail "settings.AUDIT_LOG: pods can write below /tmp/ alone; stdout is kept by the cluster" }}{{ end }}
+{{- with get .Values.settings "DISCORD_API_BASE" | toString }}
+{{- if not (regexMatch "^https://[^:/]+(:443)?(/|$)" .) }}{{ fail "settings.DISCORD_API_BASE: the policies open HTTPS to public addresses alone, port 443" }}{{ end }}
+{{- end }}
+{{- if not (and .Values.callers.tls .Values.callers.tokens) }}
+{{- if ne (get .Values.settings "INDEXER_INSECURE" | toString) "1" }}{{ fail "callers: without TLS and tokens everybody who reaches the service may call it; settings.INDEXER_INSECURE: \"1\" allows it" }}{{ end }}
+{{- end }}
 {{- with .Values.bot.name }}{{ $_ := set $found "MONGODB_DATABASE" (printf "indexer_%s" (replace "-" "_" .)) }}{{ end }}
 {{- $sharing := .Values.bot.sharing }}
 {{- if gt (int $sharing) 1 }}
@@ -54,4 +60,9 @@ The variables that all processes get, as YAML: those of settings.env that are no
 {{- if hasKey $given .name }}{{ get $given .name }}
 {{- else }}{{ regexFind (printf "(?m)^#%s=.*$" .name) (.root.Files.Get "settings.env") | trimPrefix (printf "#%s=" .name) }}
 {{- end }}
+{{- end }}
+
+{{/* A setting in seconds, rounded up: (dict "root" $ "name" NAME). */}}
+{{- define "indexer.seconds" -}}
+{{- include "indexer.setting" . | float64 | ceil | int }}
 {{- end }}
