@@ -45,6 +45,7 @@ for tool in ("pip", "gcc", "cc", "make", "git", "sh", "bash", "perl", "apt", "dp
     for path in (None, "/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin"):
         assert shutil.which(tool, path=path) is None, tool + " is in the image"
 import ctypes, curses, sqlite3, ssl, uuid, zoneinfo
+import indexer_client.cli.main, indexer_service.migrate, indexer_service.rotate_keys, workers.gateway
 assert len(ssl.create_default_context().get_ca_certs()) > 100
 """
 
