@@ -127,16 +127,8 @@ class Interleavings(stateful.RuleBasedStateMachine):
 
     @stateful.rule(seconds=st.sampled_from((0.001, 0.02, 0.1, 0.5, 1.0, 3.0, 8.0, 300.0)))
     def time_passes(self, seconds: float) -> None:
-        """Advance the clock, also that by which Redis expires keys: queues of named callers end with their key."""
+        """Advance the clock."""
         self.now += seconds
-        keys = self.client.keys("*")
-        with self.client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.pttl(key)
-            for key, left in zip(keys, pipe.execute(), strict=True):
-                if left >= 0:
-                    pipe.pexpire(key, int(left - seconds * 1000))
-            pipe.execute()
 
     @stateful.rule(
         charges=st.lists(CHARGES, min_size=1, max_size=6),
