@@ -129,6 +129,14 @@ class Interleavings(stateful.RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         """Advance the clock."""
         self.now += seconds
+        self.expire_queues_of_callers()
+
+    def expire_queues_of_callers(self) -> None:
+        """Delete what Redis, whose own clock has not moved, lets expire when nobody was queued for ten minutes."""
+        keys = limits.Keys("test").common("")
+        if self.now * 1000 >= float(self.client.hget(keys[0], "named") or 0):
+            queues = [key for queue in keys[2:5] for key in self.client.scan_iter(f"{queue}:*")]
+            self.client.delete(keys[12], *queues)
 
     @stateful.rule(
         charges=st.lists(CHARGES, min_size=1, max_size=6),
