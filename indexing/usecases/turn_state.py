@@ -91,7 +91,7 @@ class TurnState:
 
     @property
     def last_start(self) -> float:
-        """When the turn starts no more tasks, unless its result is still needed for one."""
+        """Epoch second after which the turn starts no further task; later while no other turn needs its thread."""
         return self.until + (self.limits.spare_wait if self.limits.can_wait() else 0.0)
 
     def max_wait(self, now: float) -> float:
