@@ -1,12 +1,15 @@
 """Output of chaos runs: a table scenario x invariant with counts, as text and as JSON."""
 
 import collections
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
+import os
 import pathlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich import text
 
@@ -24,12 +27,20 @@ def print_failures(result: runs.Result) -> None:
     """Print the failures of a run, and the command that repeats it."""
     if result.good:
         return
-    output.SCREEN.print(f'make chaos ARGS="--scenario {result.scenario} --seed {result.seed}"', style="bold red")
+    output.SCREEN.print(f'make chaos ARGS="{_again(result)}"', style="bold red")
     for name, verdict in result.verdicts.items():
         for line in verdict.failures[:SHOWN]:
             output.SCREEN.print(text.Text(f"  {name}: {line}"), soft_wrap=True)
         if len(verdict.failures) > SHOWN:
             output.SCREEN.print(f"  {name}: and {len(verdict.failures) - SHOWN} more")
+
+
+def _again(result: runs.Result) -> str:
+    """Return the options that repeat a run, with the seeds that its fleet played before."""
+    first = int(str(result.notes.get("fleet", result.seed)))
+    options = f"--scenario {result.scenario} --seed {first}"
+    played = result.seed - first + 1
+    return options if played == 1 else f"{options} --seeds {played} --together {played}"
 
 
 def show(results: Sequence[runs.Result]) -> None:
@@ -56,14 +67,29 @@ def counts(of: Sequence[runs.Result]) -> dict[str, tuple[int, int] | None]:
 
 
 def keep(results: Sequence[runs.Result], path: pathlib.Path) -> None:
-    """Merge results into a JSON file, where the result of a scenario with a seed replaces the older one."""
-    kept = json.loads(path.read_text())["scenarios"] if path.exists() else {}
-    for name, of in _by_scenario(results).items():
-        runs_ = {run["seed"]: run for run in kept.get(name, [])} | {one.seed: _document(one) for one in of}
-        kept[name] = [run for _, run in sorted(runs_.items())]
+    """
+    Merge results into a JSON file, where the result of a scenario with a seed replaces the older one.
+
+    Several commands may keep their results in one file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": facts.machine(), "scenarios": dict(sorted(kept.items()))}
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    with _locked(path.parent):
+        kept = json.loads(path.read_text())["scenarios"] if path.exists() else {}
+        for name, of in _by_scenario(results).items():
+            runs_ = {run["seed"]: run for run in kept.get(name, [])} | {one.seed: _document(one) for one in of}
+            kept[name] = [run for _, run in sorted(runs_.items())]
+        document = {"machine": facts.machine(), "scenarios": dict(sorted(kept.items()))}
+        path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _document(result: runs.Result) -> Mapping[str, object]:
