@@ -63,7 +63,7 @@ async def print_channels(client: connection.Client, channels: Sequence[pb.Channe
     """Print channels as a table, with the names of their guilds."""
     names = {guild.guild_id: formatting.guild_name(guild) async for guild in client.guilds(user)}
     output.print_table(
-        ["channel", "?~guild", "?type", "~name", "?last message"],
+        ["channel", "~guild", "?type", "~name", "?last message"],
         [
             (
                 channel.channel_id,

@@ -38,13 +38,12 @@ Form = Annotated[
 
 app = typer.Typer(
     name="indexer",
-    help="Command line of the Discord channel indexer: index a user's guilds, watch progress, list the results.",
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-credential = typer.Typer(help="Manage users' OAuth2 tokens.")
+credential = typer.Typer(help="Manage users' OAuth2 tokens.\n\nExample: indexer credential status 806171784905752576")
 app.add_typer(credential, name="credential")
 File = pathlib.Path | None
 
@@ -329,6 +328,8 @@ def credential_put(
     expires_in: Annotated[
         float | None, typer.Option(min=0, max=times.CENTURY, help="Seconds until the access token expires.")
     ] = None,
+    *,
+    form: Form = output.Form.TABLE,
 ) -> int:
     """
     Store a user's OAuth2 tokens.
@@ -339,7 +340,7 @@ def credential_put(
     Example: indexer credential put 806171784905752576 --scope identify --scope guilds
     """
     wanted = credentials.put_request(user, credentials.read_tokens(), scopes=scopes or [], expires_in=expires_in)
-    return call_service(context, lambda client: credentials.put_credential(client, wanted), user)
+    return call_service(context, lambda client: credentials.put_credential(client, wanted, form=form), user)
 
 
 @credential.command(name="status")

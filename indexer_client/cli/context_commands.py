@@ -12,7 +12,12 @@ from indexer_client.cli import commands, contexts, output
 COMPLETE = "_INDEXER_COMPLETE"
 """Variable by which the shell's script asks for completions."""
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the context.", show_default=False)]
-context_app = typer.Typer(help="Keep how services are reached by name: addresses and paths of files, never tokens.")
+context_app = typer.Typer(
+    help=(
+        "Keep how services are reached by name: addresses and paths of files, never tokens."
+        "\n\nExample: indexer context use production"
+    )
+)
 
 
 class Shell(enum.StrEnum):
@@ -62,19 +67,23 @@ def use_context(name: Name) -> int:
 
 
 @context_app.command(name="list")
-def list_contexts() -> int:
+def list_contexts(*, form: commands.Form = output.Form.TABLE) -> int:
     """
     List the stored contexts; a star marks the one in use.
 
     Example: indexer context list
     """
     stored = contexts.load()
+    if form.structured:
+        for name, each in stored.known.items():
+            output.print_object({"name": name, "used": name == stored.current, **dataclasses.asdict(each)}, form)
+        return 0
     output.print_table(
-        ["used", "~name", "~address", "?tls", "?~token file"],
+        ["~name", "used", "~address", "?tls", "?~token file"],
         [
             (
-                "*" if name == stored.current else "",
                 name,
+                "*" if name == stored.current else "",
                 each.address,
                 "yes" if each.secure else "no",
                 each.token_file,

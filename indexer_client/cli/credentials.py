@@ -29,7 +29,7 @@ def read_tokens() -> tuple[str, str]:
         access, refresh = (sys.stdin.readline(MAX_LINE_CHARACTERS).strip() for _ in range(2))
     if not access:
         raise errors.CliError(
-            "access_token: empty; write the access token to standard input, and the refresh token on a second line",
+            "standard input has no access token; write it there, and the refresh token on a second line",
             errors.EXIT_USAGE,
         )
     return access, refresh
@@ -50,10 +50,14 @@ def put_request(
     return made
 
 
-async def put_credential(client: connection.Client, request: pb.PutCredentialRequest) -> int:
+async def put_credential(client: connection.Client, request: pb.PutCredentialRequest, *, form: output.Form) -> int:
     """Store the credential; returns the exit code."""
-    await client.api.PutCredential(request)
-    output.print_sentence(f"credential stored for user {request.user_id}; index with: indexer index {request.user_id}")
+    answer = await client.api.PutCredential(request)
+    user = request.user_id
+    if form.structured:
+        output.print_message(answer, form)
+    else:
+        output.print_sentence(f"credential stored for user {user}; index with: indexer index {user}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """`indexer watch`: what a user may see, as it changes."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 
@@ -16,12 +17,16 @@ MOST_LINES = 20
 async def watch_index(client: connection.Client, user: str, *, form: output.Form) -> int:
     """Print changes until interrupted; returns the exit code."""
     state = index_state.IndexState()
-    async with contextlib.aclosing(client.watch_index(user)) as messages:
-        async for message in messages:
-            if form.structured:
-                output.print_message(message, form)
-            else:
-                _show(state, message)
+    try:
+        async with contextlib.aclosing(client.watch_index(user)) as messages:
+            async for message in messages:
+                if form.structured:
+                    output.print_message(message, form)
+                else:
+                    _show(state, message)
+    except asyncio.CancelledError:
+        output.print_error(f"no longer watching; watch again with: indexer watch {user}")
+        raise
     return 0
 
 
@@ -32,7 +37,7 @@ def _show(state: index_state.IndexState, message: pb.WatchIndexResponse) -> None
     now = times.time_of_day(_now())
     if change is not None and was_complete:
         for line in _lines(change):
-            output.print_line(f"{now} {line}")
+            output.print_sentence(f"{now} {line}", indent=len(now) + 1)
     elif state.complete and not was_complete:
         counts = f"{times.pluralize(len(state.guilds), 'guild')}, {times.pluralize(state.channel_count, 'channel')}"
         output.print_sentence(f"{now} {counts}; waiting for changes (Ctrl-C ends)")

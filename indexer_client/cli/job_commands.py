@@ -11,9 +11,13 @@ from indexer_service.v1 import indexer_pb2 as pb
 Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)]
 Guild = Annotated[str, typer.Argument(metavar="GUILD", help="The guild's id.", show_default=False)]
 app = commands.app
-jobs_app = typer.Typer(help="List, show, watch, wait for, cancel and retry jobs.")
+jobs_app = typer.Typer(
+    help="List, show, watch, wait for, cancel and retry jobs.\n\nExample: indexer jobs list 806171784905752576"
+)
 app.add_typer(jobs_app, name="jobs")
-preferences = typer.Typer(help="Show and change a user's pinned and muted guilds.")
+preferences = typer.Typer(
+    help="Show and change a user's pinned and muted guilds.\n\nExample: indexer preferences show 806171784905752576"
+)
 app.add_typer(preferences, name="preferences")
 
 
@@ -168,8 +172,8 @@ def _print_preferences(found: pb.Preferences, *, form: output.Form) -> int:
     if form.structured:
         output.print_message(found, form)
         return 0
-    output.print_line(f"pinned {' '.join(found.pinned_guild_ids) or 'none'}")
-    output.print_line(f"muted  {' '.join(found.muted_guild_ids) or 'none'}")
+    lists = {"pinned": found.pinned_guild_ids, "muted": found.muted_guild_ids}
+    output.print_fields((name, " ".join(ids) or "none") for name, ids in lists.items())
     return 0
 
 

@@ -45,8 +45,10 @@ async def index_user(client: connection.Client, request: pb.StartIndexingRequest
             if options.follow:
                 await _follow_job(client.watch(tracked.job.job_id, token=answer.watch_token), tracked, view)
     except asyncio.CancelledError:
-        if tracked.job.job_id and not tracked.ended:
-            output.print_error(f"the job continues in the background; check it with: indexer job {tracked.job.job_id}")
+        if not tracked.job.job_id:
+            output.print_error(f"the job may have started; look with: indexer jobs list {request.user_id}")
+        elif not tracked.ended:
+            output.print_error(_come_back(tracked.job.job_id))
         raise
     if not options.form.structured:
         output.print_sentence(
@@ -58,11 +60,12 @@ async def index_user(client: connection.Client, request: pb.StartIndexingRequest
 async def follow_job(client: connection.Client, job_id: str, options: IndexOptions) -> int:
     """Show the progress of a job that was started before, and return the exit code."""
     tracked, elapsed = job_state.TrackedJob(), views.elapsed_timer()
+    tracked.job.job_id = job_id
     try:
         async with views.open_view(tracked, output.make_console(sys.stdout), form=options.form) as view:
             await _follow_job(client.watch(job_id), tracked, view)
     except asyncio.CancelledError:
-        output.print_error(f"the job continues in the background; watch it again with: indexer jobs watch {job_id}")
+        output.print_error(_come_back(job_id))
         raise
     if not options.form.structured:
         output.print_sentence(formatting.job_summary(tracked, elapsed()))
@@ -77,14 +80,15 @@ async def _follow_job(
             async for message in messages:
                 view.show_event(message, tracked.apply_event(message))
     except client_errors.StreamLost as lost:
-        raise errors.CliError(
-            f"{escape.visible(lost.text)}; "
-            f"the job continues in the background; check it with: indexer job {tracked.job.job_id}"
-        ) from lost
+        raise errors.CliError(f"{escape.visible(lost.text)}; {_come_back(tracked.job.job_id)}") from lost
+
+
+def _come_back(job_id: str) -> str:
+    return f"the job continues in the background; watch it again with: indexer jobs watch {job_id}"
 
 
 def _remaining_line(tracked: job_state.TrackedJob, remaining: int) -> str:
-    return f"{times.pluralize(remaining, 'guild')} to go; check the job with: indexer job {tracked.job.job_id}"
+    return f"{times.pluralize(remaining, 'guild')} to go; watch the job with: indexer jobs watch {tracked.job.job_id}"
 
 
 def _report_failures(tracked: job_state.TrackedJob) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from google.protobuf import timestamp_pb2
 from rich import console, progress_bar, table, text
 
-from indexer_client.cli import connection, escape, output, times, views
+from indexer_client.cli import connection, escape, fitting, output, times, views
 from indexer_service.v1 import indexer_pb2 as pb
 
 INTERVAL = 1.0
@@ -21,6 +21,8 @@ WIDE = 72
 """Columns of a terminal on which all columns of the table fit."""
 LEAST_NAME = 18
 """Characters of a budget's name, at least."""
+END_SHARE = 2 / 3
+"""Share of the end in a name that is cut: there is a guild's id."""
 
 
 def folded(budgets: Sequence[pb.Budget]) -> list[pb.Budget]:
@@ -35,14 +37,6 @@ def folded(budgets: Sequence[pb.Budget]) -> list[pb.Budget]:
         window=calm[0].window,
     )
     return [*(one for one in budgets if one not in calm), together]
-
-
-def cut_in_the_middle(words: str, width: int) -> str:
-    """Return a text of at most *width* characters: its beginning and its end, where a guild's id is."""
-    if len(words) <= width:
-        return words
-    end = (width - 1) * 2 // 3
-    return f"{words[: width - 1 - end]}…{words[len(words) - end :]}"
 
 
 class LimitsDisplay:
@@ -72,13 +66,15 @@ class LimitsDisplay:
                 max(1, budget.capacity), budget.free, complete_style=style, finished_style=style
             )
             name, free, window, following, note = _cells(budget)
-            shown = text.Text(cut_in_the_middle(name, width))
+            shown = text.Text(fitting.cut_in_the_middle(name, width, end_share=END_SHARE))
             if wide:
                 drawn.add_row(shown, bar, free, window, following)
             else:
                 drawn.add_row(shown, text.Text(free, style))
-            if note:
-                drawn.add_row(text.Text(f"  {cut_in_the_middle(note, width - 2)}", "yellow"))
+                note = "\n".join(filter(None, (following and f"next free {following}", note)))
+            for line in note.splitlines():
+                for part in fitting.wrap(line, width - 2, indent=2):
+                    drawn.add_row(text.Text(f"  {part}", "yellow"))
         yield drawn
 
 

@@ -1,17 +1,23 @@
 """Commands for operators, which do not call the service."""
 
+import importlib.util
+import re
 import subprocess
 import sys
 from typing import Annotated
 
 import typer
 
-from indexer_client.cli import commands, service_tokens
+from indexer_client.cli import commands, errors, output, service_tokens
 
-token = typer.Typer(help="Create service tokens, which authenticate callers of the API.")
-keys = typer.Typer(help="Rotate the keys that encrypt stored tokens.")
-LONGEST_LOCAL = 10.0
-"""Seconds for a command that reads this machine's environment alone."""
+token = typer.Typer(
+    help="Create service tokens, which authenticate callers of the API.\n\nExample: indexer token new shop --scope read"
+)
+keys = typer.Typer(help="Rotate the keys that encrypt stored tokens.\n\nExample: indexer keys rotate")
+LONGEST_LOCAL = 30.0
+"""Seconds for a command that reads this machine's environment alone; its imports take most of them."""
+UNSET = "  # default"
+"""End of the line of a setting that the environment does not set."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,7 +52,7 @@ def token_new(
     return service_tokens.create_token(name, scopes or [], rate, out)
 
 
-def settings() -> int:
+def settings(*, form: commands.Form = output.Form.TABLE) -> int:
     """
     Show the service's settings, without secrets.
 
@@ -55,8 +61,53 @@ def settings() -> int:
     Example: indexer settings
     """
     # A separate process, because the command line is a client and does not import the service's code.
-    program = [sys.executable, "-m", "indexer_service", "settings"]
-    return subprocess.run(program, check=False, timeout=LONGEST_LOCAL).returncode  # noqa: S603 -- no input in it
+    program = _service_program("settings")
+    try:
+        read = subprocess.run(program, check=False, capture_output=True, text=True, timeout=LONGEST_LOCAL)  # noqa: S603 -- no input in it
+    except subprocess.TimeoutExpired as error:
+        line = f"the settings could not be read within {LONGEST_LOCAL:g} s; try again: this machine is busy"
+        raise errors.CliError(line) from error
+    lines = read.stdout.splitlines()
+    if form.structured:
+        for line in lines:
+            output.print_object(_setting(line), form)
+    else:
+        output.print_paged(lines, setting_lines)
+    for problem in read.stderr.splitlines():
+        output.print_error(problem)
+    return read.returncode
+
+
+def _setting(line: str) -> dict[str, object]:
+    name, _, rest = line.partition("=")
+    value = rest.removesuffix(UNSET)
+    return {"name": name, "value": value, "default": value != rest}
+
+
+def setting_lines(line: str, room: int) -> list[str]:
+    """Return the lines of a setting that fit: a long list continues after a comma, indented."""
+    parts = [part for part in re.split(r"(?<=,)", line.removesuffix(UNSET)) if part]
+    parts += [UNSET] if line.endswith(UNSET) else []
+    lines = parts[:1]
+    for part in parts[1:]:
+        if len(lines[-1] + part) <= room:
+            lines[-1] += part
+        else:
+            lines.append(part if part == UNSET else f"  {part}")
+    return lines
+
+
+def _service_program(*arguments: str) -> list[str]:
+    """
+    Return the command that runs the service's own program.
+
+    Raises:
+        errors.CliError: Only the client is installed here.
+    """
+    if importlib.util.find_spec("indexer_service.__main__") is None:
+        name = " ".join(arguments)
+        raise errors.CliError(f"{name}: only the client is installed here; run it where the service is installed")
+    return [sys.executable, "-m", "indexer_service", *arguments]
 
 
 @keys.command(name="rotate")
@@ -70,7 +121,7 @@ def keys_rotate() -> int:
 
     Example: indexer keys rotate
     """
-    program = [sys.executable, "-m", "indexer_service", "keys", "rotate"]
+    program = _service_program("keys", "rotate")
     try:
         # No timeout, because the duration grows with the number of users. Each step has the store's timeout.
         return subprocess.run(program, check=False).returncode  # noqa: S603 -- no input in it

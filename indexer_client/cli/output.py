@@ -2,23 +2,17 @@
 
 import enum
 import json
-import re
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from google.protobuf import json_format, message
 from rich import console, table, text
 
-from indexer_client.cli import escape, pager
+from indexer_client.cli import escape, fitting, pager
 
-LEAST_NAME = 10
-"""Columns of the terminal that a column of names keeps before others are left out."""
 LABEL = 8
 """Columns of the names of fields: beside a job's id, 40 columns are enough."""
-COMMAND = re.compile(r": (indexer [^;]+)$")
-"""A command that a line suggests at its end."""
 GAP = 2
 """Columns between two columns of a table."""
 
@@ -64,13 +58,26 @@ def print_line(words: str) -> None:
     _write(sys.stdout, escape.visible(words))
 
 
-def print_sentence(words: str) -> None:
-    """Write one line to standard output as `print_line` does; see `_fitted` for a terminal."""
-    _write(sys.stdout, *_fitted(escape.visible(words), sys.stdout))
+def print_sentence(words: str, *, indent: int = 0) -> None:
+    """Write one line to standard output as `print_line` does; a terminal's are wrapped between words, and indented."""
+    _write(sys.stdout, *_fitted(escape.visible(words), sys.stdout, indent=indent))
+
+
+def print_paged(lines: Sequence[str], fit: Callable[[str, int], Iterable[str]]) -> None:
+    """Write lines; on a terminal those that *fit* makes of each for its columns, through the pager if they are many."""
+    lines = [escape.visible(line) for line in lines]
+    if not sys.stdout.isatty():
+        _write(sys.stdout, *lines)
+        return
+    to = make_console(sys.stdout)
+    fitted = [part for line in lines for part in fit(line, to.width)]
+    with pager.paging(to, lines=len(fitted)):
+        for part in fitted:
+            to.print(text.Text(part), soft_wrap=True)
 
 
 def print_error(words: str) -> None:
-    """Write one line to standard error, with control characters escaped, and flush; see `_fitted` for a terminal."""
+    """Write one line to standard error, with control characters escaped, and flush; wrapped as by `print_sentence`."""
     _write(sys.stderr, *_fitted(escape.visible(words), sys.stderr))
 
 
@@ -87,24 +94,21 @@ def _write(stream: TextIO, *lines: str) -> None:
     stream.flush()
 
 
-def _fitted(words: str, stream: TextIO, *, used: int = 0) -> list[str]:
-    """
-    Return the lines of a text that is longer than the terminal is wide; elsewhere one line.
-
-    No word is broken, and a command at the end has a line of its own, whole, so that it can be copied.
-    """
-    room = make_console(stream).width - used if stream.isatty() else 0
-    if not room or len(words) <= room:
-        return [words]
-    text_before, command = words, []
-    if found := COMMAND.search(words):
-        text_before, command = words[: found.start(1)], [f"  {found[1]}"]
-    return [*textwrap.wrap(text_before, room, break_long_words=False, break_on_hyphens=False), *command]
+def _fitted(words: str, stream: TextIO, *, used: int = 0, indent: int = 0) -> list[str]:
+    """Return the lines of a text that is longer than the terminal is wide; elsewhere one line."""
+    return fitting.wrap(words, make_console(stream).width - used, indent=indent) if stream.isatty() else [words]
 
 
 def print_message(row: message.Message, form: Form) -> None:
     """Write a message as one line of ASCII JSON, or as a YAML document."""
-    fields = json_format.MessageToDict(row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    print_object(
+        json_format.MessageToDict(row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True),
+        form,
+    )
+
+
+def print_object(fields: dict[str, Any], form: Form) -> None:
+    """Write names and values as `print_message` does."""
     if form is Form.YAML:
         print_line("---")
         for line in _yaml_lines(fields, ""):
@@ -145,7 +149,7 @@ def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]], *, empt
 
     The prefix `>` of a heading right-aligns its column, `~` allows it to be cut when there is no room, and `?` to be
     left out on a narrow terminal, the last such column first. Columns without `~` hold ids and times, which are never
-    cut: where even these have no room, a row takes several lines, without headings.
+    cut: where even these have no room, or the only row would lose a column, rows take several lines, without headings.
     """
     cells = [tuple(map(escape.visible, row)) for row in cells]
     if not cells and empty:
@@ -158,11 +162,11 @@ def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]], *, empt
         sys.stdout.flush()
         return
     kept, fits = _fitting(headings, cells, to.width)
-    if not fits:
+    if not fits or (len(cells) == 1 and len(kept) < len(headings)):
         lines = [line for row in cells for line in _stacked(row, to.width)]
         with pager.paging(to, lines=len(lines)):
             for line in lines:
-                to.print(text.Text(line, no_wrap=True, overflow="ellipsis"))
+                to.print(text.Text(fitting.cut_in_the_middle(line, to.width), no_wrap=True))
         return
     drawn = table.Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold dim")
     for number in kept:
@@ -171,10 +175,10 @@ def print_table(headings: Sequence[str], cells: Iterable[Sequence[str]], *, empt
             heading.lstrip(">~?"),
             justify="right" if ">" in heading else "left",
             no_wrap="~" not in heading,
-            min_width=min(LEAST_NAME, _width(number, headings, cells)) if "~" in heading else None,
+            min_width=min(fitting.LEAST_NAME, _width(number, headings, cells)) if "~" in heading else None,
         )
     for row in cells:
-        drawn.add_row(*(text.Text(row[number], no_wrap=True, overflow="ellipsis") for number in kept))
+        drawn.add_row(*(fitting.Cut(row[n]) if "~" in headings[n] else text.Text(row[n], no_wrap=True) for n in kept))
     with pager.paging(to, lines=len(cells) + 1):
         to.print(drawn)
 
@@ -185,7 +189,7 @@ def _fitting(headings: Sequence[str], cells: Sequence[Sequence[str]], room: int)
     while True:
         widths = [_width(number, headings, cells) for number in kept]
         least = sum(
-            min(LEAST_NAME, width) if "~" in headings[number] else width
+            min(fitting.LEAST_NAME, width) if "~" in headings[number] else width
             for number, width in zip(kept, widths, strict=True)
         )
         dispensable = [number for number in kept if "?" in headings[number]]

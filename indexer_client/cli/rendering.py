@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from rich import console, progress_bar, table, text
 
-from indexer_client.cli import escape, formatting, job_state, times
+from indexer_client.cli import escape, fitting, formatting, job_state, times
 from indexer_service.v1 import indexer_pb2 as pb
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -78,22 +78,24 @@ class JobDisplay:
             return text.Text(formatting.throttle_notice(throttled), style="yellow")
         if not self._tracked.job.guilds_listed and not self._tracked.ended:
             return text.Text("reading the guild list", style="cyan")
-        return text.Text(formatting.skipped_summary(self._tracked), style="dim", no_wrap=True, overflow="ellipsis")
+        return text.Text(formatting.skipped_summary(self._tracked), style="dim")
 
     def _rows(self, rows: Iterable[pb.JobGuild], width: int) -> table.Table:
         wide = width >= WIDE
         grid = table.Table.grid(padding=(0, 1), expand=True)
         grid.add_column(width=1)
-        grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        grid.add_column(width=STATE_WIDTH if wide else NARROW_STATE, no_wrap=True, overflow="ellipsis")
+        grid.add_column(ratio=1)
+        grid.add_column(width=STATE_WIDTH if wide else NARROW_STATE)
         grid.add_column(width=COUNT_WIDTH if wide else None, justify="right", no_wrap=True)
         spinner = SPINNER[int(self._elapsed() * FRAMES_PER_SECOND) % len(SPINNER)]
         for row in rows:
             mark, style = STYLES.get(row.state, ("·", "dim"))
             count = f"{row.channel_count:,} ch" if row.HasField("channel_count") else ""
             retries = row.state == pb.GUILD_STATE_QUEUED and row.HasField("retry_time")
-            cells = (mark or spinner, formatting.guild_name(row), formatting.guild_state(row), count)
-            grid.add_row(*(text.Text(cell) for cell in cells), style="yellow" if retries else style)
+            name, state = fitting.Cut(formatting.guild_name(row)), fitting.Cut(formatting.guild_state(row))
+            grid.add_row(
+                text.Text(mark or spinner), name, state, text.Text(count), style="yellow" if retries else style
+            )
         return grid
 
 

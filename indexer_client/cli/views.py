@@ -50,7 +50,7 @@ class LineView:
 
     def show_start(self, answer: pb.StartIndexingResponse) -> None:
         """Print the job's id and how it started."""
-        output.print_line(f"job {answer.job.job_id} {formatting.DISPOSITIONS.get(answer.disposition, '')}")
+        output.print_sentence(f"job {answer.job.job_id} {formatting.DISPOSITIONS.get(answer.disposition, '')}")
         self._print_changes(list(answer.guilds))
 
     def show_event(self, message: pb.WatchProgressResponse, changed: list[pb.JobGuild]) -> None:  # noqa: ARG002 -- a View
@@ -61,12 +61,12 @@ class LineView:
         for row in changed:
             if row.state in job_state.FINISHED_GUILD_STATES or row.HasField("retry_time"):
                 count = f", {times.pluralize(row.channel_count, 'channel')}" if row.HasField("channel_count") else ""
-                output.print_line(
+                output.print_sentence(
                     f"{formatting.guild_name(row)} ({row.guild_id}): {formatting.guild_state(row)}{count}"
                 )
         wait = formatting.throttle_notice(self._tracked.throttled) if self._tracked.throttled else ""
         if wait and wait != self._last_wait:
-            output.print_line(wait)
+            output.print_sentence(wait)
         self._last_wait = wait
 
 

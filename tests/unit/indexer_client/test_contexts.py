@@ -42,9 +42,11 @@ def test_a_stored_context_is_used_when_no_address_is_given(server: service.FakeS
     assert run("context", "use", "nowhere").out == "using nowhere: 127.0.0.1:1\n"
     assert run("guilds", rows.USER).code == 1
     assert run("--address", server.address, "guilds", rows.USER).code == 0
-    assert run("context", "list").out == f"\there\t{server.address}\tno\t\n*\tnowhere\t127.0.0.1:1\tno\t\n"
+    assert run("context", "list").out == f"here\t\t{server.address}\tno\t\nnowhere\t*\t127.0.0.1:1\tno\t\n"
+    here, nowhere = run("context", "list", "--json").json
+    assert (here["name"], here["used"], nowhere["used"], nowhere["address"]) == ("here", False, True, "127.0.0.1:1")
     assert run("context", "delete", "nowhere").out == "deleted nowhere\n"
-    assert run("context", "list").out == f"\there\t{server.address}\tno\t\n"
+    assert run("context", "list").out == f"here\t\t{server.address}\tno\t\n"
 
 
 def test_what_is_not_given_stays_when_a_context_is_set_again(

@@ -66,7 +66,7 @@ def test_no_call_is_made_when_the_input_is_empty(
 
     ran = indexer("credential", "put", rows.USER)
 
-    assert ran.err.startswith("indexer: access_token: empty; write the access token to standard input")
+    assert ran.err.startswith("indexer: standard input has no access token; write it there")
     assert (ran.code, len(ran.err.splitlines()), server.requests["PutCredential"]) == (2, 1, [])
 
 

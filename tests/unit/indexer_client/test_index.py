@@ -156,7 +156,7 @@ def test_the_remaining_guilds_are_printed_when_it_does_not_watch(server: service
 
     ran = indexer("index", rows.USER, "--no-watch")
 
-    assert ran.out.splitlines()[-1] == f"1 guild to go; check the job with: indexer job {rows.JOB}"
+    assert ran.out.splitlines()[-1] == f"1 guild to go; watch the job with: indexer jobs watch {rows.JOB}"
     assert (ran.code, server.requests["WatchProgress"]) == (0, [])
 
 

@@ -128,15 +128,6 @@ def test_calm_routes_are_one_line() -> None:
     assert limits.folded(calm[:2]) == calm[:2]
 
 
-@pytest.mark.parametrize(
-    ("words", "width", "cut"),
-    [("short", 5, "short"), ("0123456789abcdef", 10, "012…abcdef"), ("0123456789abcdef", 16, "0123456789abcdef")],
-)
-def test_a_long_text_is_cut_in_its_middle(words: str, width: int, cut: str) -> None:
-    """The end has the guild's id."""
-    assert limits.cut_in_the_middle(words, width) == cut
-
-
 @pytest.mark.parametrize("width", [40, 80])
 def test_the_budgets_fit_the_terminal(width: int) -> None:
     """No line is broken, and the free permits are always shown."""

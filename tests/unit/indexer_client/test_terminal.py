@@ -115,7 +115,42 @@ def test_it_says_that_the_job_continues_when_it_is_interrupted(
     terminal.process.send_signal(signal.SIGINT)
 
     assert terminal.end() == 130
-    assert f"the job continues in the background; check it with:\r\n  indexer job {rows.JOB}\r\n" in terminal.seen
+    assert (
+        f"the job continues in the background; watch it again with:\r\n  indexer jobs watch {rows.JOB}\r\n"
+        in terminal.seen
+    )
+    assert "Traceback" not in terminal.seen
+
+
+def test_it_says_where_to_look_when_it_is_interrupted_before_the_answer(
+    server: service.FakeService, terminals: list[Terminal]
+) -> None:
+    """The job may have started."""
+    server.add_response("StartIndexing", service.Refusal(grpc.StatusCode.UNAVAILABLE, "later"))
+
+    terminal = Terminal("--address", server.address, "index", rows.USER, columns=40)
+    terminals.append(terminal)
+    terminal.until("reading the guild list")
+    terminal.process.send_signal(signal.SIGINT)
+
+    assert terminal.end() == 130
+    assert f"the job may have started; look with:\r\n  indexer jobs list {rows.USER}\r\n" in terminal.seen
+
+
+def test_it_says_how_to_watch_again_when_a_watch_is_interrupted(
+    server: service.FakeService, terminals: list[Terminal]
+) -> None:
+    """In the words of the command line, without a traceback."""
+    reset, bookmark = pb.WatchIndexResponse(reset=pb.IndexReset()), pb.WatchIndexResponse(bookmark=pb.Bookmark())
+    server.add_response("WatchIndex", reset, bookmark)
+
+    terminal = Terminal("--address", server.address, "watch", rows.USER)
+    terminals.append(terminal)
+    terminal.until("waiting for changes")
+    terminal.process.send_signal(signal.SIGINT)
+
+    assert terminal.end() == 130
+    assert f"watch again with: indexer watch {rows.USER}\r\n" in terminal.seen
     assert "Traceback" not in terminal.seen
 
 
