@@ -55,15 +55,17 @@ async def list_channels(client: connection.Client, user: str, fields: Mapping[st
         async for channel in found:
             output.print_message(channel, form)
         return 0
-    await print_channels(client, [channel async for channel in found], user)
+    await print_channels(client, [channel async for channel in found], user, of_one_guild=bool(fields["guild_id"]))
     return 0
 
 
-async def print_channels(client: connection.Client, channels: Sequence[pb.Channel], user: str) -> None:
-    """Print channels as a table, with the names of their guilds."""
+async def print_channels(
+    client: connection.Client, channels: Sequence[pb.Channel], user: str, *, of_one_guild: bool = False
+) -> None:
+    """Print channels as a table, with the names of their guilds, which a narrow terminal lacks if *of_one_guild*."""
     names = {guild.guild_id: formatting.guild_name(guild) async for guild in client.guilds(user)}
     output.print_table(
-        ["channel", "~guild", "?type", "~name", "?last message"],
+        ["channel", f"{'?' if of_one_guild else ''}~guild", "?type", "~name", "?last message"],
         [
             (
                 channel.channel_id,

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import os
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Protocol
 
 from rich import console
@@ -12,6 +14,8 @@ from rich import live as rich_live
 from indexer_client.cli import formatting, job_state, output, rendering, times
 from indexer_service.v1 import indexer_pb2 as pb
 
+LOCAL_FLAGS = 3
+"""Index of the local modes in a terminal's attributes (termios)."""
 REFRESH = 0.1
 """Seconds between two refreshes of a live display."""
 
@@ -83,7 +87,10 @@ class LiveView:
 @contextlib.asynccontextmanager
 async def live_display(display: console.RenderableType, screen: console.Console) -> AsyncIterator[None]:
     """Redraw *display* until the block ends; the last state stays on the screen, unless the block fails."""
-    with rich_live.Live(display, console=screen, auto_refresh=False, vertical_overflow="crop") as drawn:
+    with (
+        _hidden_interrupt(),
+        rich_live.Live(display, console=screen, auto_refresh=False, vertical_overflow="crop") as drawn,
+    ):
         task = asyncio.create_task(_redraw(drawn))
         try:
             yield
@@ -95,6 +102,32 @@ async def live_display(display: console.RenderableType, screen: console.Console)
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             drawn.refresh()
+
+
+@contextlib.contextmanager
+def _hidden_interrupt() -> Iterator[None]:
+    """Keep the terminal from showing Ctrl-C as `^C`, which moves a full-width display down by a line."""
+    if os.name != "posix" or not sys.stdin.isatty() or _in_background():
+        yield
+        return
+    import termios  # noqa: PLC0415 -- missing on Windows
+
+    before = termios.tcgetattr(sys.stdin)
+    hidden = [*before]
+    hidden[LOCAL_FLAGS] &= ~termios.ECHOCTL
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, hidden)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _in_background() -> bool:
+    """Return whether the shell runs the command in the background, where changing the terminal would stop it."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp()
+    except OSError:  # another session's terminal
+        return False
 
 
 async def _redraw(drawn: rich_live.Live) -> None:

@@ -92,6 +92,20 @@ def test_the_guild_of_a_channel_is_shown_when_the_terminal_is_narrow(
     assert "announcements" in " ".join(lines[:3])
 
 
+def test_channels_of_one_guild_take_a_line_each_when_the_terminal_is_narrow(
+    server: service.FakeService, narrow: Narrow
+) -> None:
+    """Their guild was given."""
+    server.add_response("ListGuilds", pb.ListGuildsResponse(guilds=[pb.Guild(guild_id="9", name="Tiny Lanterns")]))
+    found = pb.Channel(channel_id=GUILD, guild_id="9", name="announcements", last_message_time=rows.NOON)
+    server.add_response("ListChannels", pb.ListChannelsResponse(channels=[found, found]))
+
+    lines = narrow("channels", rows.USER, "9")
+
+    assert lines[1].split() == [GUILD, "announcements"]
+    assert len(lines) == 3
+
+
 def test_one_guild_keeps_all_that_is_known_when_the_terminal_is_narrow(
     server: service.FakeService, narrow: Narrow
 ) -> None:

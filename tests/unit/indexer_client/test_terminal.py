@@ -154,6 +154,22 @@ def test_it_says_how_to_watch_again_when_a_watch_is_interrupted(
     assert "Traceback" not in terminal.seen
 
 
+def test_the_terminal_does_not_show_ctrl_c_when_a_display_is_redrawn(
+    server: service.FakeService, terminals: list[Terminal]
+) -> None:
+    """Its `^C` after a full line would move the display, and leave its heading twice."""
+    server.add_response("GetRateLimits", pb.GetRateLimitsResponse(budgets=[pb.Budget(kind="global", capacity=50)]))
+
+    terminal = Terminal("--address", server.address, "limits", "--watch")
+    terminals.append(terminal)
+    terminal.until("0/50")
+    terminal.type("\x03")
+    terminal.process.send_signal(signal.SIGINT)
+
+    assert terminal.end() == 130
+    assert "^C" not in terminal.seen
+
+
 def test_the_token_is_not_shown_when_it_is_typed(server: service.FakeService, terminals: list[Terminal]) -> None:
     """The prompt does not echo a typed or pasted token."""
     server.add_response("PutCredential", pb.PutCredentialResponse())
