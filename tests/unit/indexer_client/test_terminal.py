@@ -186,6 +186,17 @@ def test_the_token_is_not_shown_when_it_is_typed(server: service.FakeService, te
     assert server.requests["PutCredential"][0].access_token == "access-secret"
 
 
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_it_names_the_extra_when_the_client_alone_is_installed(missing: str) -> None:
+    """One line with the command to run, instead of a traceback."""
+    program = f"import sys; sys.modules[{missing!r}] = None; from indexer_client.cli import __main__ as m; m.main()"
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=TIMEOUT)
+
+    line = "indexer: the command line is an extra; run: pip install 'discord-channel-indexer-client[cli]'\n"
+    assert (ran.returncode, ran.stderr) == (1, line)
+
+
 def test_it_ends_quietly_when_its_reader_is_gone(server: service.FakeService) -> None:
     """`indexer guilds USER | head -1` prints no traceback."""
     guilds = [pb.Guild(guild_id=str(number), name="x" * 90) for number in range(3000)]
