@@ -88,7 +88,8 @@ def _come_back(job_id: str) -> str:
 
 
 def _remaining_line(tracked: job_state.TrackedJob, remaining: int) -> str:
-    return f"{times.pluralize(remaining, 'guild')} to go; watch the job with: indexer jobs watch {tracked.job.job_id}"
+    left = f"{times.pluralize(remaining, 'guild')} to go" if tracked.job.guilds_listed else "reading the guild list"
+    return f"{left}; watch the job with: indexer jobs watch {tracked.job.job_id}"
 
 
 def _report_failures(tracked: job_state.TrackedJob) -> int:

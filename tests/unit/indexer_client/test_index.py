@@ -157,6 +157,16 @@ def test_the_remaining_guilds_are_printed_when_it_does_not_watch(server: service
     ran = indexer("index", rows.USER, "--no-watch")
 
     assert ran.out.splitlines()[-1] == f"1 guild to go; watch the job with: indexer jobs watch {rows.JOB}"
+
+
+def test_no_number_of_guilds_is_told_when_their_list_is_not_read(server: service.FakeService, indexer: Indexer) -> None:
+    """Zero guilds to go would read as an end."""
+    server.add_response("StartIndexing", rows.started(of=pb.Job(job_id=rows.JOB, state="JOB_STATE_RUNNING")))
+
+    ran = indexer("index", rows.USER, "--no-watch")
+
+    expected = f"reading the guild list; watch the job with: indexer jobs watch {rows.JOB}"
+    assert ran.out.splitlines()[-1] == expected
     assert (ran.code, server.requests["WatchProgress"]) == (0, [])
 
 
