@@ -398,6 +398,10 @@ class EgressBlocked(IndexerError):
         self.status = status
         self.retry_after = retry_after
 
+    def as_wait(self) -> RateLimited:
+        """Return the wait that the block means for a job."""
+        return RateLimited("egress", retry_after=self.retry_after, why="blocked")
+
 
 class Overloaded(IndexerError):
     """More starts wait for this process than it can begin soon; nothing was started."""

@@ -179,13 +179,19 @@ class Jobs:
         return datetime.datetime.fromtimestamp(created_at + self._retention, tz=datetime.UTC)
 
 
-async def end_waits(db: database.Database, budgets: Collection[str], now: float) -> int:
-    """Make the jobs overdue that wait for one of *budgets* beyond *now*; returns how many. A sweep enqueues them."""
+async def end_waits(
+    db: database.Database, budgets: Collection[str], now: float, *, began_before: float | None = None
+) -> int:
+    """
+    Make the jobs overdue that wait for one of *budgets* beyond *now*; returns how many. A sweep enqueues them.
+
+    With *began_before*, only those whose last turn began before it.
+    """
+    waiting: database.Document = {"active": True, "waiting_for": {"$in": list(budgets)}, "next_turn_at": {"$gt": now}}
+    if began_before is not None:
+        waiting["began_at"] = {"$lt": began_before}
     with database.translated():
-        ended = await db["jobs"].update_many(
-            {"active": True, "waiting_for": {"$in": list(budgets)}, "next_turn_at": {"$gt": now}},
-            {"$set": {"next_turn_at": now - OVERDUE}},
-        )
+        ended = await db["jobs"].update_many(waiting, {"$set": {"next_turn_at": now - OVERDUE}})
     return int(ended.modified_count)
 
 

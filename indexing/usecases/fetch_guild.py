@@ -79,7 +79,7 @@ class GuildStep:
         except errors.RateLimited as refusal:
             return self._wait(work.task, refusal)
         except errors.EgressBlocked as block:
-            return self._wait(work.task, errors.RateLimited("egress", retry_after=block.retry_after, why="blocked"))
+            return self._wait(work.task, block.as_wait())
         except errors.DiscordTransient as failure:
             return StepResult(self._retry_later(work.task, failure.reason))
         except (errors.TokenRefused, errors.BotTokenRefused):

@@ -163,8 +163,10 @@ class TurnRunner:
         try:
             purpose = ports.Purpose(limits.lane, job.user_id, waiter, limits.max_wait, job.callers)
             return await self._credentials.get_usable(job.user_id, purpose)
-        except (errors.RateLimited, errors.EgressBlocked) as wait:
-            await self._schedule_next(job, self._deps.clock() + wait.retry_after)
+        except errors.RateLimited as wait:
+            await self._schedule_next(job, self._deps.clock() + wait.retry_after, refusal=wait)
+        except errors.EgressBlocked as block:
+            await self._schedule_next(job, self._deps.clock() + block.retry_after, refusal=block.as_wait())
         except errors.DiscordTransient as failure:
             await self._retry_list_later(job, failure)
         except errors.DiscordRefused as refusal:
@@ -198,7 +200,8 @@ class TurnRunner:
                 run.note_refusal(refusal, now())
                 await self._schedule_next(run.job, run.resume_at, run)
         except errors.EgressBlocked as block:
-            await self._schedule_next(run.job, now() + block.retry_after)
+            run.note_refusal(block.as_wait(), now())
+            await self._schedule_next(run.job, run.resume_at, run)
         except errors.DiscordTransient as failure:
             await self._retry_list_later(run.job, failure)
         except errors.DiscordRefused as refusal:
@@ -290,10 +293,17 @@ class TurnRunner:
         job: model.Job,
         due: float,
         run: turn_state.TurnState | None = None,
+        *,
+        refusal: errors.RateLimited | None = None,
         **changes: Any,  # noqa: ANN401 -- any field
     ) -> None:
-        """Schedule the job's next turn at *due*, store *changes*, and publish whether the job waits for quota."""
-        refusal = run.refusal if run else None
+        """
+        Schedule the job's next turn at *due*, store *changes*, and publish whether the job waits for quota.
+
+        What it waits for is the turn's refusal, or *refusal* of a turn that did not begin. It is stored for every such
+        wait: by it, an operator who lifts a stop finds the jobs that wait for its end.
+        """
+        refusal = run.refusal if run else refusal
         waiting = dataclasses.replace(
             job,
             next_turn_at=due,

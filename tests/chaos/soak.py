@@ -39,7 +39,8 @@ class Soak:
     def __init__(self, stage: play.Play, seconds: float) -> None:
         self.stage = stage
         self.samples: list[dict[str, float]] = []
-        self.played: list[str] = []
+        self.played: list[tuple[str, float, float]] = []
+        """Faults: name, monotonic seconds of the beginning and of the end."""
         self._ends_at = time.monotonic() + seconds
 
     async def run(self) -> None:
@@ -64,16 +65,18 @@ class Soak:
             task = bar.add_task("soak", total=self._ends_at - time.monotonic())
             while (began := time.monotonic()) < self._ends_at - EVERY:
                 scenario = self.stage.dice.choice(chosen)
-                self.played.append(scenario.name)
                 bar.update(task, description=scenario.name)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(scenario.run(self.stage), EVERY)
+                # A fault that takes longer delays the next one: half a fault would leave its server or its stop behind.
+                await scenario.run(self.stage)
                 await self.stage.do(self._mend)
+                ended = time.monotonic()
+                self.played.append((scenario.name, began, ended))
+                self.stage.load.until = max(self.stage.load.until, ended + scenario.patience)
                 await self.stage.pause(max(0.0, began + EVERY - time.monotonic()))
                 bar.advance(task, time.monotonic() - began)
 
     def _mend(self) -> None:
-        """End the fault, also one that did not end in time."""
+        """End what the fault left behind."""
         for name in ["valkey", "mongodb", *self.stage.fleet.processes]:
             if self.stage.fleet.is_down(name):
                 self.stage.fleet.restart(name)

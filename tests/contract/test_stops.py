@@ -57,6 +57,10 @@ async def settle(process: fleet.Process, count: int, answer: limiter.Answer) -> 
         await process.limiter.close()
 
 
+async def no_sleep(_: float) -> None:
+    """Let no time pass."""
+
+
 FORBIDDEN = limiter.Answer(403, {}, 0.01)
 GLOBAL = limiter.Answer(429, {"x-ratelimit-global": "true", "retry-after": "300"}, 0.01, body_global=True)
 EDGE = limiter.Answer(403, {}, 0.01, is_discord=False)
@@ -87,7 +91,7 @@ async def test_calls_go_on_when_an_operator_lifts_a_stop(
 
     assert await stops.show(config) == 0
     shown = capsys.readouterr().out
-    assert await stops.lift(config) == 0
+    assert await stops.lift(config, no_sleep) == 0
     line = json.loads(capsys.readouterr().out)
 
     assert [each.partition(":")[0] for each in shown.splitlines()[:-1]] == names
@@ -103,7 +107,7 @@ async def test_discords_count_stays_when_a_stop_is_lifted(
 ) -> None:
     """The fleet's own line begins at zero: the next invalid answer stops nothing."""
     await settle(process, 8, FORBIDDEN)
-    assert await stops.lift(config) == 0
+    assert await stops.lift(config, no_sleep) == 0
     await settle(process, 1, FORBIDDEN)
 
     await stops.show(config)
@@ -124,7 +128,7 @@ async def test_a_lift_is_refused_when_a_ban_is_near(
     await settle(process, 8, FORBIDDEN)
     capsys.readouterr()
 
-    assert await stops.lift(config) == 1
+    assert await stops.lift(config, no_sleep) == 1
 
     out, problem = capsys.readouterr()
     assert json.loads(out)["outcome"] == "TOO_MANY_INVALID_REQUESTS"
@@ -137,7 +141,7 @@ async def test_one_call_finds_out_when_a_pause_of_the_token_was_lifted(
 ) -> None:
     """Discord may still mean it: the fleet does not return with all its calls at once."""
     await settle(process, 1, GLOBAL)
-    await stops.lift(config)
+    await stops.lift(config, no_sleep)
 
     await process.take(fleet.charge(None), max_wait=10.0)
 
@@ -156,7 +160,33 @@ async def test_waiting_jobs_are_due_when_a_stop_is_lifted(
         job = model.new_job(f"{user_id:032x}", user_id, now=now, due=later, force=False)
         await store.create_or_join(dataclasses.replace(job, waiting_for=budget, waiting_until=later))
 
-    await stops.lift(config)
+    await stops.lift(config, no_sleep)
 
     found = [await store.get(f"{user_id:032x}") for user_id in range(1, 5)]
     assert [job is not None and job.next_turn_at < later for job in found] == [True, True, False, False]
+
+
+async def test_a_wait_is_ended_that_a_turn_stores_after_the_lift(
+    process: fleet.Process, config: settings.StopsConfig, database: store_database.Database
+) -> None:
+    """A turn that began before the lift met the stop. A job of a later turn waits for its position in the queue."""
+    await settle(process, 1, GLOBAL)
+    store = store_jobs.Jobs(database, retention=86_400.0)
+    now = clockwork.START
+    later = now + 1e9
+    turns = {}
+    for user_id, began_at in ((1, 1.0), (2, later)):
+        await store.create_or_join(model.new_job(f"{user_id:032x}", user_id, now=now, due=now, force=False))
+        turns[user_id] = await store.begin_turn(f"{user_id:032x}", 0, now=began_at, until=began_at + 40.0)
+
+    async def turns_end(_: float) -> None:
+        for begun in turns.values():
+            assert begun is not None
+            waits = dataclasses.replace(begun[0], waiting_for="global", waiting_until=later, next_turn_at=later)
+            await store.save(begun[0], waits)
+        turns.clear()
+
+    await stops.lift(config, turns_end)
+
+    found = [await store.get(f"{user_id:032x}") for user_id in (1, 2)]
+    assert [job is not None and job.next_turn_at < later for job in found] == [True, False]

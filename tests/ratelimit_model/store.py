@@ -156,7 +156,7 @@ class _Acquisition:
         if self._charges_global:
             used, limit = self._check_global_budget()
         else:
-            self._check_stop(0.0)
+            self._check_stop(0.0, math.inf)
         if self._is_refused():
             if not self._charges_global:
                 self._queue.leave_queue(request)
@@ -228,8 +228,24 @@ class _Acquisition:
     def _global_capacity(self) -> int:
         parameters, numbers, now = self._state.parameters, self._state.numbers, self._state.now
         share = min(1.0, 0.5 + 0.5 * (now - numbers["ramp"]) / ms(parameters.ramp))
-        foreign = max(0, numbers["fewer"] - (now - numbers["fewer_at"]) // ms(parameters.foreign_decay))
-        return max(1, int(math.floor(parameters.global_budget.capacity * share) - foreign))
+        return max(1, int(math.floor(parameters.global_budget.capacity * share) - self._foreign_permits()))
+
+    def _foreign_permits(self) -> float:
+        numbers = self._state.numbers
+        since = self._state.now - numbers["fewer_at"]
+        return max(0, numbers["fewer"] - since // ms(self._state.parameters.foreign_decay))
+
+    def _latest_return(self, stop: float, ahead: int) -> float:
+        """Return when the permit is expected while the capacity grows, see acquire.lua; infinity when it does not."""
+        parameters, now = self._state.parameters, self._state.now
+        ramp, begins = ms(parameters.ramp), self._state.numbers["ramp"] - ms(parameters.ramp)
+        if now >= begins + 2 * ramp:
+            return math.inf
+        full = max(1, parameters.global_budget.capacity - self._foreign_permits())
+        x = max(stop, now, begins) - begins
+        before = x * x / (4 * ramp) if x <= 2 * ramp else x - ramp
+        y = before + (ahead + 1) * ms(parameters.global_budget.window) / full
+        return float(begins + (math.sqrt(4 * ramp * y) if y <= ramp else ramp + y))
 
     def _current_stop(self) -> tuple[float, str, str]:
         numbers, egress = self._state.numbers, self._state.egress
@@ -243,10 +259,14 @@ class _Acquisition:
             stop = later if later[0] > stop[0] else stop
         return stop
 
-    def _check_stop(self, spread: float) -> None:
+    def _check_stop(self, spread: float, latest: float) -> None:
         moment, budget, reason = self._current_stop()
         if moment > self._state.now:
-            self._add_wait(moment + spread, certain=False, budget=budget, reason=reason)
+            self._add_wait(min(moment + spread, latest), certain=False, budget=budget, reason=reason)
+
+    def _add_global_wait(self, moment: float, latest: float, *, certain: bool) -> None:
+        kept = certain and moment <= latest
+        self._add_wait(min(moment, latest), certain=kept, budget="global", reason="used up")
 
     def _check_global_budget(self) -> tuple[int, int]:
         parameters, state = self._state.parameters, self._state
@@ -261,14 +281,15 @@ class _Acquisition:
         more = {lane: self._queue.count_before(self._request, rank, lane) for lane in lanes}
         ahead = rank + sum(more.values())
         bulk = rank + sum(count for lane, count in more.items() if lane > 1)
-        self._check_stop(ahead * window / limit)
+        latest = self._latest_return(self._current_stop()[0], ahead)
+        self._check_stop(ahead * window / limit, latest)
         n = used - limit + ahead + 1
         if self._lane > 1:
             paced = state.numbers["pace"] + (bulk - parameters.bulk_burst) * self._pace_interval(limit)
-            self._add_wait(paced, certain=True, budget="global", reason="used up")
+            self._add_global_wait(paced, latest, certain=True)
         if n > 0:
             free, certain = state.release_moment(settle.GLOBAL, n, limit, window)
-            self._add_wait(free, certain=certain, budget="global", reason="used up")
+            self._add_global_wait(free, latest, certain=certain)
         return used, limit
 
     def _pace_interval(self, limit: int) -> float:

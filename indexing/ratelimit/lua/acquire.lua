@@ -6,12 +6,32 @@
 --   {2, stored limit}                                  the route has another limit; request again with it
 -- Bulk lanes are background and refresh.
 
+-- Returns the permits of the global budget that are left to foreign usage now.
+local function foreign_permits()
+  return math.max(0, state.fewer - math.floor((now - state.fewer_at) / params.foreign_decay))
+end
+
+-- Returns whether the capacity of the global budget still grows after a pause, or will after one that lasts.
+local function is_ramping()
+  return now < state.ramp + params.ramp
+end
+
 -- Returns the capacity of the global budget now: reduced while it ramps up after a pause, and by foreign usage.
 local function global_capacity()
   local share = 1
-  if now < state.ramp + params.ramp then share = math.min(1, 0.5 + 0.5 * (now - state.ramp) / params.ramp) end
-  local foreign = math.max(0, state.fewer - math.floor((now - state.fewer_at) / params.foreign_decay))
-  return math.max(1, math.floor(params.global_capacity * share) - foreign)
+  if is_ramping() then share = math.min(1, 0.5 + 0.5 * (now - state.ramp) / params.ramp) end
+  return math.max(1, math.floor(params.global_capacity * share) - foreign_permits())
+end
+
+-- Returns when the n-th permit of the global budget from a moment on is expected while its capacity grows. From `from`
+-- on it grows evenly over two ramps, so that x milliseconds later x * x / (4 * ramp * step) calls were possible. By the
+-- capacity of now, a waiter of a long pause would sleep for a second for each one before it.
+local function expected_while_ramping(moment, n)
+  local from, ramp = state.ramp - params.ramp, params.ramp
+  local step = params.global_window / math.max(1, params.global_capacity - foreign_permits())
+  local x = math.max(moment, now, from) - from
+  local y = n * step + (x <= 2 * ramp and x * x / (4 * ramp) or x - ramp)
+  return from + (y <= ramp and math.sqrt(4 * ramp * y) or ramp + y)
 end
 
 -- Keeps the longest of a request's waits.
@@ -103,31 +123,30 @@ local function pace_interval(limit)
   return (params.global_window + held_longer / 2) / limit
 end
 
--- Waits for the end of what stops the request; `spread` lets waiters return one by one.
-local function check_stop(request, decision, spread)
-  local stop = current_stop(request)
-  if stop.moment > now then add_wait(decision, stop.moment + spread, false, stop.budget, stop.reason) end
-end
-
 -- Checks the global budget and its queue. Bulk lanes are paced, so that an interactive call soon finds a permit.
 local function check_global_budget(request, decision)
   local limit, used = global_capacity(), held(ledger)
-  local step = params.global_window / limit
   local position, all, bulk = nil, 0, 0
   if has_waiters() then
     drop_absent()
     request.has_waiters = true
     position, all, bulk = count_ahead(request)
   end
-  check_stop(request, decision, all * step)
+  local stop = current_stop(request)
+  local latest_return = is_ramping() and expected_while_ramping(stop.moment, all + 1) or math.huge
+  local function add(moment, certain, budget, reason)
+    add_wait(decision, math.min(moment, latest_return), certain and moment <= latest_return, budget, reason)
+  end
+  if stop.moment > now then
+    add(stop.moment + all * params.global_window / limit, false, stop.budget, stop.reason)
+  end
   local n = used - limit + all + 1
   if request.lane > 1 then
-    local moment = state.pace + (bulk - params.bulk_burst) * pace_interval(limit)
-    add_wait(decision, moment, true, 'global', 'used up')
+    add(state.pace + (bulk - params.bulk_burst) * pace_interval(limit), true, 'global', 'used up')
   end
   if n > 0 then
     local moment, certain = release_moment(ledger, n, used, limit, params.global_window)
-    add_wait(decision, moment, certain, 'global', 'used up')
+    add(moment, certain, 'global', 'used up')
   end
   return used, limit, position
 end
@@ -193,7 +212,8 @@ local function acquire(request, user, route)
   if request.charges_global then
     used, limit, position = check_global_budget(request, decision)
   else
-    check_stop(request, decision, 0)
+    local stop = current_stop(request)
+    if stop.moment > now then add_wait(decision, stop.moment, false, stop.budget, stop.reason) end
   end
   if is_refused(request, decision) then
     if request.charges_global and (request.named or decision.wait <= request.max_wait) then

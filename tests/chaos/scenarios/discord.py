@@ -79,6 +79,7 @@ async def absurd_wait(stage: play.Play) -> None:
     """Answer a fetch with a global 429 whose wait is 30 years, and lift the stop as an operator does."""
     _raw_429(stage, 1e9, "1000000000", scope="global")
     await stage.pause(4.0)
+    await stage.do(stage.heal)  # a fetch that comes only now must not stop the fleet again after the lift
     stage.notes["stops"] = await stage.do(stage.fleet.run_command, "service-1", "stops")
     stage.notes["lifted"] = await stage.do(stage.fleet.run_command, "service-1", "stops", "lift")
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from indexing import errors
+from indexing.domain import model
 from indexing.ratelimit import limiter, limits
 from tests.contract.ratelimit import fleet
 
@@ -17,6 +18,11 @@ LIE = fleet.headers(999, 1000, 0.3, bucket="wide")
 def guild(number: int, **others: object) -> limits.Charge:
     """Return a read of a guild's channels for nobody."""
     return fleet.charge(None, major=number, **others)
+
+
+def background(user: int) -> limits.Charge:
+    """Return a read of a guild's channels for a job that keeps its queue position."""
+    return fleet.charge(user, lane=model.Lane.BACKGROUND, waiter=f"job{user}:guild")
 
 
 async def refuse(
@@ -87,6 +93,34 @@ async def test_one_call_finds_out_when_a_long_pause_of_the_token_ends(process: f
 
     for user_id in range(30):
         await process.take(fleet.charge(user_id))
+
+
+async def test_waiters_of_a_long_pause_return_as_the_capacity_grows(process: fleet.Process) -> None:
+    """
+    The capacity of the pause itself, one permit, is not that of the time in which they return.
+
+    Of 50 permits a second 5 are left to foreign usage. From five seconds after the pause on, when the first calls have
+    found out, 45 permits a second return evenly over ten seconds: the 101st comes sqrt(20 * 101 / 45) seconds later.
+    """
+    await process.learn_routes()
+    await refuse(process, guild(7), {"x-ratelimit-scope": "global"}, retry_after=1e9)
+
+    waits = [(await process.refused(background(user))).retry_after for user in range(101)]
+
+    assert waits[:3] == pytest.approx([300.0, 301.0, 302.0], abs=0.01)
+    assert waits[100] == pytest.approx(300.0 + 5.0 + 6.700, abs=0.01)
+
+
+async def test_waiters_return_as_the_capacity_grows_when_they_ask_after_a_long_pause(process: fleet.Process) -> None:
+    """While one call at a time finds out whether a pause is over, the others do not wait a second for each."""
+    await process.learn_routes()
+    await refuse(process, guild(7), {"x-ratelimit-scope": "global"}, retry_after=1e9)
+    await asyncio.sleep(300.0)
+    await process.take(background(0))
+
+    waits = [(await process.refused(background(user))).retry_after for user in range(1, 101)]
+
+    assert max(waits) < 5.0 + 6.8
 
 
 async def test_one_call_finds_out_when_a_block_of_the_address_ends(process: fleet.Process) -> None:

@@ -294,6 +294,33 @@ async def test_the_job_waits_when_an_expired_token_cannot_be_renewed_now(backend
     assert backend.discord.asked("list") == 1
 
 
+@pytest.mark.parametrize(
+    ("problem", "waits_for"),
+    [
+        pytest.param(errors.RateLimited("global", retry_after=300.0, why="pause"), "global", id="global pause"),
+        pytest.param(errors.EgressBlocked(403, 60.0), "egress", id="blocked"),
+    ],
+)
+@pytest.mark.parametrize("what", ["list", "renewal"])
+async def test_the_stop_that_a_job_waits_for_is_stored(
+    backend: fake_backend.FakeBackend, what: str, problem: errors.IndexerError, waits_for: str
+) -> None:
+    """Whatever call meets it: an operator who lifts the stop ends the waits by it."""
+    backend.oauth.enabled = True
+    if what == "renewal":
+        await backend.users.put_credential(USER, values.credential(expires_at=backend.clock() - 1))
+        backend.oauth.fail(problem)
+    else:
+        backend.discord.fail("list", problem)
+    await backend.start_job()
+
+    await backend.turn_runner.run_turn(turns.Turn(JOB, 0), backend.turn_limits())
+
+    job = await backend.get_job()
+    assert (job.waiting_for, job.waiting_until) == (waits_for, job.next_turn_at)
+    assert job.next_turn_at > backend.clock() + 59.0
+
+
 def refusals_of_bot(what: object, times: int) -> list[errors.DiscordRefused]:
     """Return refusals of the bot's token; a listing of channels is refused as any token is."""
     kind = errors.TokenRefused if isinstance(what, int) else errors.BotTokenRefused
