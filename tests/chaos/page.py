@@ -96,7 +96,8 @@ def render_soak(results: Results) -> str:
     """Return the figures of the soak, and the growth of everything that was measured."""
     head = (
         f"{results['minutes']} minutes, seed {results['seed']}, {len(results['faults'])} faults: "
-        f"{results['jobs']} jobs, {results['calls']} calls, {results['share_of_the_budget']:.0%} of the budget.\n\n"
+        f"{results['jobs']} jobs, {results['calls']} calls, {results['share_of_the_budget']:.0%} of the budget"
+        f"{_without_faults(results)}.\n\n"
     )
     verdicts = [
         [name, one["checked"], len(one["failures"]), "; ".join(one["failures"][:2])]
@@ -105,6 +106,11 @@ def render_soak(results: Results) -> str:
     sizes = [[what, one["early"], one["late"], one["most"]] for what, one in results["growth"].items()]
     checks = _table(["invariant", "checked", "failures", "first failures"], verdicts)
     return head + checks + "\n" + _table(["size", "second fifth", "last fifth", "most"], sizes)
+
+
+def _without_faults(results: Results) -> str:
+    share = results.get("share_without_faults")
+    return "" if share is None else f", {share:.0%} in the seconds that no fault touches"
 
 
 def render_mutants(results: Results) -> str:

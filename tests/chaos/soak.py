@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import pathlib
 import sys
 import time
@@ -20,7 +21,7 @@ EVERY = 10.0
 """Seconds from the beginning of one fault to that of the next."""
 SAMPLE = 15.0
 """Seconds between two measurements of the processes."""
-SHAPE = fleet.Shape(users=40, guilds=20, pool=200, rate=50, settings={"LIMITER_HOLD": "4"})
+SHAPE = fleet.Shape(users=60, guilds=20, pool=240, rate=50, settings={"LIMITER_HOLD": "4"})
 FAULTS = [
     scenario
     for scenario in scenarios.SCENARIOS.values()
@@ -30,6 +31,8 @@ FAULTS = [
 LEFT_OUT = frozenset({"late-rights", "moving-world", "rolling-restart"})
 """Scenarios that change Discord's data, or take longer."""
 ENDS = ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS")
+FIGURES = ("minutes", "calls", "share_of_the_budget", "share_without_faults", "jobs")
+"""Figures of the report that are printed."""
 STATED = waves.Scenario("soak", "soak", "Nothing grows at the full budget.", FAULTS[0].run, SHAPE, ENDS)
 
 
@@ -106,6 +109,7 @@ async def soak(minutes: float, seed: int) -> dict[str, Any]:
         await made.run()
         seconds = time.monotonic() - began
         stats = await stage.do(stage.discord, "stats?log=1")
+        offset = time.monotonic() - stats["now"] - began
         waves.read_arrivals(stage, stats)
         await load.close()
         stage.seen.crashes = list(running.crashes)
@@ -116,13 +120,27 @@ async def soak(minutes: float, seed: int) -> dict[str, Any]:
         "machine": facts.machine(),
         "minutes": round(seconds / 60, 1),
         "seed": seed,
-        "faults": made.played,
+        "faults": [name for name, *_ in made.played],
         "calls": stats["calls"],
         "share_of_the_budget": round(stats["calls"] / (SHAPE.rate * seconds), 3),
+        "share_without_faults": share_without_faults(
+            [each.at + offset for each in stage.seen.arrivals],
+            [(start - began, end - began) for _, start, end in made.played],
+            seconds=int(60 * minutes),
+        ),
         "jobs": len(stage.seen.jobs),
         "growth": growth(made.samples),
         "verdicts": {name: {"checked": one.checked, "failures": one.failures} for name, one in verdicts.items()},
     }
+
+
+def share_without_faults(
+    arrivals: Sequence[float], faults: Sequence[tuple[float, float]], *, seconds: int, rate: int = SHAPE.rate
+) -> float:
+    """Return the share of the budget that is used in the seconds that no fault touches; all times since the start."""
+    quiet = {second for second in range(seconds) if not any(a < second + 1 and second < b for a, b in faults)}
+    calls = sum(math.floor(at) in quiet for at in arrivals)
+    return round(calls / (rate * len(quiet)), 3) if quiet else 0.0
 
 
 def growth(samples: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -150,7 +168,7 @@ def main() -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     output.show("sizes", [{"what": what, **sizes_} for what, sizes_ in found["growth"].items()])
-    output.SCREEN.print({key: found[key] for key in ("minutes", "calls", "share_of_the_budget", "jobs")})
+    output.SCREEN.print({key: found[key] for key in FIGURES})
     failures = {name: one["failures"][:5] for name, one in found["verdicts"].items() if one["failures"]}
     output.SCREEN.print(failures or "all invariants hold")
     return 1 if failures else 0
