@@ -3,6 +3,9 @@
 import asyncio
 import collections
 import contextlib
+import dataclasses
+import math
+import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -204,32 +207,62 @@ class GroupCommit(Generic[Item]):
                 done.set_exception(problem)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class LimitRule:
+    """
+    How a limit adapts.
+
+    Attributes:
+        initial: The limit at first.
+        base: Its upper bound while the server is near.
+        most: Its upper bound however far the server is.
+        least: Its lower bound.
+        near: Seconds of the shortest latency up to which a server is near.
+        healthy: Seconds of usual latency that never lower the limit.
+    """
+
+    initial: int = 32
+    base: int = 64
+    most: int = 64
+    least: int = 1
+    near: float = 0.1
+    healthy: float = 0.15
+
+    def ceiling(self, shortest: float) -> float:
+        """Return the upper bound for a shortest latency."""
+        return min(self.most, self.base * max(1.0, shortest / self.near))
+
+
 class AdaptiveLimit:
     """
     A limit of concurrent work that adapts to the latency of the server.
 
-    Once a second the limit follows the ratio of the usual latency to that of the last second, and grows by one
-    (Gradient2 of Netflix' concurrency-limits). So concurrency drops while a server is slow and recovers afterwards.
-    Latencies up to `HEALTHY` never lower it.
+    The shortest latency of the last seconds tells how far away the server is, the usual one how busy. A far server
+    needs more work under way for the same throughput (Little's law), so its distance raises the upper bound. A busy one
+    does not: work that waits inside it only makes it slower. So once a second the limit shrinks by the ratio of
+    `TOLERANCE` times the shortest latency to the usual one, and doubles when there is none to shrink by (after
+    TCP Vegas, and Gradient2 of Netflix' concurrency-limits).
 
     Those that wait take turns by caller: a free slot goes to the caller that has the fewest, and among equals to the
     one that waits longest.
-
-    Args:
-        monotonic: Returns monotonic seconds.
-        initial, most: The initial limit, and its upper bound; the lower one is 1.
     """
 
-    HEALTHY = 0.1
     PERIOD = 1.0
-    SMOOTHING = 1 / 60
+    WINDOW = 4
+    """Periods for which a shortest latency counts."""
+    TOLERANCE = 2.0
+    SHARPEST = 0.5
+    """Least ratio by which a period shrinks the limit."""
+    GROWTH = 2.0
 
-    def __init__(self, monotonic: Callable[[], float], *, initial: int = 32, most: int = 64) -> None:
+    def __init__(self, monotonic: Callable[[], float], rule: LimitRule = LimitRule()) -> None:
+        """*monotonic* returns monotonic seconds."""
         self._monotonic = monotonic
-        self._most = most
-        self._limit = float(initial)
-        self._usual = self.HEALTHY
+        self._rule = rule
+        self._limit = float(rule.initial)
         self._samples: list[float] = []
+        self._shortest = math.inf
+        self._before: collections.deque[float] = collections.deque(maxlen=self.WINDOW - 1)
         self._since = monotonic()
         self._running: collections.Counter[str] = collections.Counter()
         self._waiting: dict[str, collections.deque[asyncio.Future[None]]] = {}
@@ -237,7 +270,7 @@ class AdaptiveLimit:
     @property
     def limit(self) -> int:
         """The current limit."""
-        return max(1, int(self._limit))
+        return int(self._limit)
 
     @property
     def running(self) -> int:
@@ -255,15 +288,27 @@ class AdaptiveLimit:
     def observe(self, seconds: float) -> None:
         """Record the latency of one operation, in seconds."""
         self._samples.append(seconds)
+        self.observe_least(seconds)
+
+    def observe_least(self, seconds: float) -> None:
+        """Record the latency of an operation that does no work, which tells only how far away the server is."""
+        self._shortest = min(self._shortest, seconds)
         now = self._monotonic()
         if now - self._since < self.PERIOD:
             return
-        recent = sum(self._samples) / len(self._samples)
-        self._samples, self._since = [], now
-        self._usual += (recent - self._usual) * self.SMOOTHING
-        usual = max(self._usual, self.HEALTHY)
-        gradient = min(1.0, max(0.5, 1.5 * usual / max(recent, 1e-6)))
-        self._limit = min(float(self._most), max(1.0, self._limit * gradient + 1.0))
+        shortest = min([self._shortest, *self._before])
+        self._before.append(self._shortest)
+        usual = statistics.median(self._samples) if self._samples else 0.0
+        self._samples, self._shortest, self._since = [], math.inf, now
+        self._adapt(shortest, usual)
+
+    def _adapt(self, shortest: float, usual: float) -> None:
+        tolerated = max(self._rule.healthy, self.TOLERANCE * shortest)
+        if usual > tolerated:
+            self._limit *= max(self.SHARPEST, tolerated / usual)
+        else:
+            self._limit = self._limit * self.GROWTH + 1.0
+        self._limit = max(self._rule.least, min(self._limit, self._rule.ceiling(shortest)))
         self._admit()
 
     def try_acquire(self, caller: str = "") -> bool:

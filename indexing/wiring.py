@@ -148,7 +148,10 @@ async def open_components(
         )
         await stack.enter_async_context(
             concurrency.background_tasks(
-                redis_watch=watch.watch, mongodb_watch=store_watch.watch, store_clock=clock.watch
+                redis_watch=watch.watch,
+                mongodb_watch=store_watch.watch,
+                mongodb_distance=db.watch_distance,
+                store_clock=clock.watch,
             )
         )
         turn_queue = queue.DramatiqQueue(broker, shared_redis, clock, watch.note_failure)

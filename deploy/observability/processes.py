@@ -259,6 +259,14 @@ SERVERS = Row(
             span=4,
         ),
         Panel(
+            "MongoDB, operations under way at most",
+            "Of one process: MONGODB_CONNECTIONS while the server is near, more while it is far away.",
+            "short",
+            [Query("max by (pod) (indexer_mongodb_operations_limit{$ns})", "{{pod}}")],
+            "IndexerServerSlow",
+            span=4,
+        ),
+        Panel(
             "Turns that begin nothing",
             "By reason. Jobs stand still while most turns do.",
             "suffix: turns/s",
@@ -275,7 +283,7 @@ SERVERS = Row(
                 Query("min(indexer_clock_difference_seconds{$ns})", "smallest"),
             ],
             "IndexerClockDiffers",
-            span=12,
+            span=8,
         ),
     ],
 )

@@ -96,9 +96,16 @@ class MongoSettings(fields.Group):
     With REDIS_START_TIMEOUT this stays below the 120 s of the manifests' startup probes."""
 
     connections: int = pydantic.Field(default=4, ge=1, le=100)
-    """Most connections of one process. Few, so that waiting happens in the process, where it is ordered and seen, and
-    not inside the server: with 66 connections the embedded server stood in a convoy for its own lock, with 3 a process
-    the same load went through. One bulk for each collection is under way at a time, beside reads."""
+    """Operations that one process has under way at a MongoDB near by, each on its own connection. Few, so that waiting
+    happens in the process, where it is ordered and seen, and not inside the server: with 66 connections the embedded
+    server stood in a convoy for its own lock, with 3 a process the same load went through. One bulk for each collection
+    is under way at a time, beside reads."""
+
+    most_connections: int = pydantic.Field(default=32, ge=1, le=100)
+    """The same while the server is far away. In between, the bound grows in proportion to the shortest latency of the
+    last seconds: MONGODB_CONNECTIONS up to 10 ms, the whole from 80 ms on. A server that is busy instead has a short
+    shortest latency, and gets no more. The same value as that of MONGODB_CONNECTIONS, or a smaller one, fixes the
+    bound. A few connections more are for probes."""
 
     schema: Literal["auto", "rows", "documents"] = "auto"  # type: ignore[assignment]  # see above
     """Form in which an empty database begins: `documents`, which `auto` means, or `rows`, as in the release before.
@@ -112,6 +119,11 @@ class MongoSettings(fields.Group):
         if not info.data.get("insecure") and server_urls.mongodb_in_clear(url):
             raise ValueError(f"{server_urls.IN_CLEAR}; add tls=true to it, or set MONGODB_INSECURE=1")
         return value
+
+    @property
+    def connections_bound(self) -> int:
+        """The most operations under way, however far the server is."""
+        return max(self.connections, self.most_connections)
 
     @property
     def warning(self) -> str:

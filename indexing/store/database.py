@@ -13,18 +13,24 @@ import asyncio
 import contextlib
 import datetime
 import functools
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from collections.abc import Collection as AnyCollection
-from typing import Any
+from typing import Any, NamedTuple
 
 import pymongo
 import pymongo.errors
-from motor import motor_asyncio
 
 from indexing import errors, settings
-from indexing.store import joint_finds, mongodb_errors
+from indexing.store import joint_finds, mongodb_errors, operation_limit
 from indexing.telemetry import logs, metrics, tracing
+
+# Read when motor is imported. Its default is five for each core, fewer than may be under way at a far server; threads
+# are started as they are needed.
+os.environ.setdefault("MOTOR_MAX_WORKERS", "110")  # noqa: TID251 -- no setting of ours
+
+from motor import motor_asyncio
 
 Document = dict[str, Any]
 Database = Any
@@ -39,6 +45,8 @@ IDS_IN_SMALL_FIND = 25
 """The same for finds that travel together: 25 took 2.4 ms, 50 5.3, 100 17 and 200 44."""
 DUPLICATE_KEY = 11000
 NOT_PRIMARY = 10107
+CONNECTING = 8
+"""Connections that are made at a time; the driver's default, 2, takes seconds to make those to a far server."""
 RETRY_INTERVAL = 0.5
 """Seconds between two attempts to reach MongoDB at the start of a process."""
 FIRST_LOOK = 2.0
@@ -186,13 +194,22 @@ async def open_database(
         serverSelectionTimeoutMS=milliseconds,
         connectTimeoutMS=milliseconds,
         w="majority",
-        maxPoolSize=config.connections,
+        maxPoolSize=config.connections_bound + operation_limit.SPARE,
+        maxConnecting=CONNECTING,
         appname="discord-channel-indexer",
     )
     try:
         await _wait_until_usable(client, config, start_timeout)
         database = client[config.database]
-        yield database if seen is None else MeasuredDatabase(database, seen)
+        if seen is None:
+            yield database
+            return
+        limit = operation_limit.OperationLimit(config)
+        seen.mongodb_limit.set_function(lambda: limit.current)
+        try:
+            yield MeasuredDatabase(database, seen, limit)
+        finally:
+            limit.close()
     finally:
         client.close()
 
@@ -250,14 +267,25 @@ Call = Callable[..., Awaitable[Any]]
 class MeasuredDatabase:
     """A database of measured collections."""
 
-    def __init__(self, database: Any, seen: metrics.ServerMetrics) -> None:  # noqa: ANN401 -- motor's
+    def __init__(self, database: Any, seen: metrics.ServerMetrics, limit: operation_limit.OperationLimit) -> None:  # noqa: ANN401 -- motor's
         self._database = database
-        self._seen = seen
-        self._finds = joint_finds.JointFinds()
+        self._measure = Measure(seen, limit)
+        self._finds = joint_finds.JointFinds(limit)
 
     def __getitem__(self, name: str) -> "MeasuredCollection":
         """Return a collection."""
-        return MeasuredCollection(self._database[name], self._seen, self._finds)
+        return MeasuredCollection(self._database[name], self._measure, self._finds)
+
+    async def watch_distance(self) -> None:
+        """Measure how far away the server is. Never returns."""
+        await self._measure.limit.probe(functools.partial(self._database.command, "hello"))
+
+
+class Measure(NamedTuple):
+    """Where operations are measured, and what bounds them."""
+
+    seen: metrics.ServerMetrics
+    limit: operation_limit.OperationLimit
 
 
 def unmeasured(db: Database) -> Database:
@@ -275,17 +303,17 @@ async def read_clock(db: Database) -> float | None:
 class MeasuredCollection:
     """Has those of motor's methods that are used here."""
 
-    def __init__(self, collection: Any, seen: metrics.ServerMetrics, finds: joint_finds.JointFinds) -> None:  # noqa: ANN401 -- motor's
+    def __init__(self, collection: Any, measure: Measure, finds: joint_finds.JointFinds) -> None:  # noqa: ANN401 -- motor's
         self.name: str = collection.name
         self._find = collection.find
-        self._seen = seen
-        self._find_small = Timed(functools.partial(finds.find, collection.delegate), "find", seen)
+        self._measure = measure
+        self._find_small = Timed(functools.partial(finds.find, collection.delegate), "find", measure.seen)
         for method, command in COMMANDS.items():
-            setattr(self, method, Timed(getattr(collection, method), command, seen))
+            setattr(self, method, Timed(getattr(collection, method), command, *measure))
 
     def find(self, *wanted: Any) -> "Found":  # noqa: ANN401 -- motor's
         """Return the documents that `to_list` requests."""
-        return Found(self._find(*wanted), self._seen)
+        return Found(self._find(*wanted), self._measure)
 
     async def find_small(self, wanted: Document, fields: Document) -> list[Document]:
         """Return small documents; see `joint_finds`."""
@@ -296,9 +324,9 @@ class MeasuredCollection:
 class Found:
     """A cursor."""
 
-    def __init__(self, cursor: Any, seen: metrics.ServerMetrics) -> None:  # noqa: ANN401 -- motor's
+    def __init__(self, cursor: Any, measure: Measure) -> None:  # noqa: ANN401 -- motor's
         self._cursor = cursor
-        self._seen = seen
+        self._measure = measure
 
     def sort(self, *order: Any) -> "Found":  # noqa: ANN401 -- motor's
         """Order what is found."""
@@ -312,15 +340,22 @@ class Found:
 
     async def to_list(self, length: int | None) -> list[dict[str, Any]]:
         """Fetch the documents; a response in several batches is measured as one command."""
-        found: list[dict[str, Any]] = await Timed(self._cursor.to_list, "find", self._seen)(length)
+        found: list[dict[str, Any]] = await Timed(self._cursor.to_list, "find", *self._measure)(length)
         return found
 
 
 class Timed:
-    """A call that is measured under the name of its command."""
+    """A call that is measured under the name of its command; without *limit* it bounds its operations itself."""
 
-    def __init__(self, call: Call, command: str, seen: metrics.ServerMetrics) -> None:
+    def __init__(
+        self,
+        call: Call,
+        command: str,
+        seen: metrics.ServerMetrics,
+        limit: operation_limit.OperationLimit | None = None,
+    ) -> None:
         self.call = call
+        self._limit = limit
         self._command = command
         self._took = seen.mongodb.labels(command)
         self._failed = seen.mongodb_errors.labels(command)
@@ -330,7 +365,10 @@ class Timed:
         """Ask, and note how long it took and whether it failed."""
         begun = time.perf_counter()
         try:
-            return await self.call(*given, **options)
+            if self._limit is None:
+                return await self.call(*given, **options)
+            async with self._limit.operation():
+                return await self.call(*given, **options)
         except REFUSED:
             raise
         except pymongo.errors.PyMongoError:

@@ -52,6 +52,7 @@ class _Statement:
     step: int = 0
     applied: bool = False
     too_large: errors.DocumentTooLarge | None = None
+    alone: bool = False
 
     @property
     def guarded(self) -> database.Document:
@@ -69,13 +70,53 @@ class _Statement:
         self.step = step
         self.update = {**self.update, "$set": {**self.update["$set"], STEP: step}}
 
+    def separate(self) -> "_Statement":
+        """Never merge the statement again; returns it."""
+        self.alone = True
+        return self
+
     def joins(self, other: "_Statement") -> bool:
-        """Return whether both can be merged: same filter, only `$set`, and the first keeps the filter true."""
+        """Return whether both can be merged, *other* being the later one."""
+        if self.alone or other.alone:
+            return False
+        return self._continues(other) or self._is_independent_of(other)
+
+    def _continues(self, other: "_Statement") -> bool:
+        """Return whether both have the same filter, only `$set`, and the first keeps the filter true."""
         if self.wanted != other.wanted or self.ordered != other.ordered:
             return False
         if not self.update.keys() == other.update.keys() == {"$set"}:
             return False
         return all(self.update["$set"].get(name, value) == value for name, value in self.wanted.items())
+
+    def _is_independent_of(self, other: "_Statement") -> bool:
+        """Return whether neither requires or sets what the other sets, so that their order does not matter."""
+        if self.ordered or other.ordered or not (self.sets_only and other.sets_only):
+            return False
+        if any(self.wanted[name] != other.wanted[name] for name in self.wanted.keys() & other.wanted.keys()):
+            return False
+        ours, theirs = self.changed, other.changed
+        overlaps = _overlap(ours, theirs) or _overlap(ours, other.wanted) or _overlap(theirs, self.wanted)
+        return not (overlaps or "version" in self.wanted or "version" in other.wanted)
+
+    @property
+    def sets_only(self) -> bool:
+        """Whether the statement sets fields, and makes a version at most."""
+        return self.update.keys() <= {"$set", "$inc"} and self.update.get("$inc", {}).keys() <= {"version"}
+
+    @property
+    def changed(self) -> Collection[str]:
+        """Paths of the fields that the statement sets."""
+        return {name for name in self.update["$set"] if name != "by"}
+
+
+def _overlap(some: Collection[str], others: Collection[str]) -> bool:
+    """Return whether a path of a document is equal to one of the others, or within it, or around it."""
+    return any(
+        one == other or f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+        for one in some
+        for other in others
+    )
 
 
 def _merged(statements: list[_Statement]) -> _Statement:
@@ -83,7 +124,32 @@ def _merged(statements: list[_Statement]) -> _Statement:
         return statements[0]
     last = statements[-1]
     fields = {name: value for each in statements for name, value in each.update["$set"].items()}
-    return _Statement(last.wanted, {"$set": fields}, last.mark, last.ordered)
+    wanted = {name: value for each in statements for name, value in each.wanted.items()}
+    update = {"$set": {**fields, "by": last.mark}}
+    if any("$inc" in each.update for each in statements):
+        update["$inc"] = {"version": 1}
+    return _Statement(wanted, update, last.mark, last.ordered)
+
+
+def _grouped(statements: list[_Statement]) -> tuple[list[list[_Statement]], list[_Statement]]:
+    """
+    Return the statements of the next bulk, those that can be merged together, and the statements to send after it.
+
+    Statements for one document that cannot be merged are sent in order: the second may depend on the first.
+    """
+    now: dict[Any, list[_Statement]] = {}
+    later, held = [], set()
+    for statement in statements:
+        key = statement.wanted["_id"]
+        together = now.get(key)
+        if together is None and len(now) < MOST:
+            now[key] = [statement]
+        elif together is not None and key not in held and all(each.joins(statement) for each in together):
+            together.append(statement)
+        else:
+            held.add(key)
+            later.append(statement)
+    return list(now.values()), later
 
 
 class Writer:
@@ -126,30 +192,23 @@ class Writer:
     async def _commit(self, statements: list[_Statement]) -> None:
         left = statements
         while left:
-            # Two statements for one document are sent in order: the second may depend on the first.
-            now: dict[Any, list[_Statement]] = {}
-            later, held = [], set()
-            for statement in left:
-                key = statement.wanted["_id"]
-                together = now.get(key)
-                if together is None and len(now) < MOST:
-                    now[key] = [statement]
-                elif together is not None and key not in held and all(each.joins(statement) for each in together):
-                    together.append(statement)
-                else:
-                    held.add(key)
-                    later.append(statement)
-            merged = [_merged(each) for each in now.values()]
+            groups, later = _grouped(left)
+            merged = [_merged(each) for each in groups]
             for one in merged:
                 if one.ordered:
                     one.number(next(self._steps))
             await self._persist(merged)
-            for one, each in zip(merged, now.values(), strict=True):
+            again: list[_Statement] = []
+            for one, each in zip(merged, groups, strict=True):
+                if not one.applied and any(statement.wanted != one.wanted for statement in each):
+                    # One of several filters did not match: each decides for itself.
+                    again += [statement.separate() for statement in each]
+                    continue
                 for statement in each:
                     statement.applied, statement.too_large = one.applied, one.too_large
             if versions := [one.wanted["_id"] for one in merged if one.makes_version]:
                 self._announce(versions)
-            left = later
+            left = again + later
 
     async def _persist(self, statements: list[_Statement], *, again: bool = False) -> None:
         """

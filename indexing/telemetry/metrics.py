@@ -185,9 +185,13 @@ class ServerMetrics(metric_types.Group):
         super().__init__(registry)
         self.mongodb = self._histogram(
             "indexer_mongodb_command_seconds",
-            "One command to MongoDB, including the wait for a connection.",
+            "One command to MongoDB, including the wait until fewer are under way.",
             metric_types.COMMAND,
             buckets=SERVER_BUCKETS,
+        )
+        self.mongodb_limit = self._gauge(
+            "indexer_mongodb_operations_limit",
+            "Operations that this process may have under way at MongoDB now: more while the server is far away.",
         )
         self.mongodb_errors = self._counter(
             "indexer_mongodb_errors_total", "Commands that failed.", metric_types.COMMAND

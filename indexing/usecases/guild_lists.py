@@ -40,7 +40,7 @@ class GuildList:
 
 class GuildLists:
     """
-    Fetches users' guild lists. Round trips for one: 1 to Discord, 3 to Redis, 7 to MongoDB, and 1 or 2 more when guilds
+    Fetches users' guild lists. Round trips for one: 1 to Discord, 3 to Redis, 6 to MongoDB, and 1 or 2 more when guilds
     were not viewed for some minutes or have lost the bot.
 
     Attributes:
@@ -69,8 +69,7 @@ class GuildLists:
             errors.BotTokenRefused: Discord refuses the bot's token.
             And the errors of `ports.Discord`.
         """
-        with_bot = await self.bot_guilds.get(purpose)
-        known = await self._load_user(job.user_id)
+        with_bot, known = await asyncio.gather(self.bot_guilds.get(purpose), self._load_user(job.user_id))
         asked_at = self._deps.clock()
         listed = await self._fetch_confirmed(known, credential, purpose)
         if with_bot is not None:
@@ -104,8 +103,7 @@ class GuildLists:
         # Memberships before guilds: their roster names the guilds that an erasure checks. A list that is older than the
         # stored one is dropped.
         await self._deps.users.replace_guild_list(known, listed, asked_at)
-        guilds, new = await self._store_guilds(listed, with_bot)
-        user = await self._deps.users.load(job.user_id)
+        guilds, new, user = await self._store_guilds(job.user_id, listed, with_bot)
         if user is None:
             await erase_user.compensate_if_user_erased(self._deps, job, [guild.guild_id for guild in listed])
             raise errors.CredentialMissing(job.user_id)
@@ -152,22 +150,26 @@ class GuildLists:
         return listed
 
     async def _store_guilds(
-        self, listed: list[model.UserGuild], with_bot: Collection[int] | None
-    ) -> tuple[dict[int, model.Guild], set[int]]:
-        """Store the guilds; returns them and the ids of the new ones. A guild erased meanwhile is stored again."""
+        self, user_id: int, listed: list[model.UserGuild], with_bot: Collection[int] | None
+    ) -> tuple[dict[int, model.Guild], set[int], model.User | None]:
+        """
+        Store the guilds; returns them, the ids of the new ones, and the user as stored afterwards.
+
+        A guild erased meanwhile is stored again.
+        """
         now = self._deps.clock()
         ids = [guild.guild_id for guild in listed]
         new = await self._deps.guilds.upsert_guilds(listed, with_bot, viewed_at=now)
-        guilds = await self._deps.guilds.get(ids)
+        guilds, user = await asyncio.gather(self._deps.guilds.get(ids), self._deps.users.load(user_id))
         if len(guilds) < len(ids):
             new |= await self._deps.guilds.upsert_guilds(listed, with_bot, viewed_at=now)
-            guilds = await self._deps.guilds.get(ids)
+            guilds, user = await asyncio.gather(self._deps.guilds.get(ids), self._deps.users.load(user_id))
         fetched = [guild.guild_id for guild in guilds.values() if guild.fetched_at is not None]
         removed = [guild_id for guild_id in fetched if with_bot is not None and guild_id not in with_bot]
         if removed:
             await self._deps.guilds.mark_bot_removed(removed, now)
             guilds |= await self._deps.guilds.get(removed)
-        return guilds, new
+        return guilds, new, user
 
     def _make_tasks(self, user: model.User, guilds: dict[int, model.Guild]) -> list[model.GuildTask]:
         now, weights = self._deps.clock(), self._config.rank_weights

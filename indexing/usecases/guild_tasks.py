@@ -29,7 +29,11 @@ REFUSED_FOR = 600.0
 
 
 class GuildTaskRunner:
-    """Runs the guild tasks of turns. Round trips for each task: those of `GuildStep`, 1 to MongoDB and 2 to Redis."""
+    """
+    Runs the guild tasks of turns.
+
+    Round trips for each task: those of `GuildStep`, 1 to MongoDB, and 2 to Redis that it does not wait for.
+    """
 
     def __init__(
         self,
@@ -57,12 +61,18 @@ class GuildTaskRunner:
         run.assigned = {task.guild_id for task in tasks[: run.limits.first]} | fed
         # Concurrent tasks may fail for the same reason; the turn reports the first.
         with concurrency.first_error_alone():
-            if run.limits.lane is not model.Lane.INTERACTIVE and not run.shows_something:
-                # One task at a time, so that no user queues five guilds ahead of another user's first.
-                await self._work_through(run, until_something_shows=True)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(max(run.limits.width, min(MOST_FED, len(fed)))):
-                    group.create_task(self._work_through(run))
+            try:
+                await self._run_all(run, fed)
+            finally:
+                await asyncio.gather(*run.publishing)
+
+    async def _run_all(self, run: turn_state.TurnState, fed: set[int]) -> None:
+        if run.limits.lane is not model.Lane.INTERACTIVE and not run.shows_something:
+            # One task at a time, so that no user queues five guilds ahead of another user's first.
+            await self._work_through(run, until_something_shows=True)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(run.limits.width, min(MOST_FED, len(fed)))):
+                group.create_task(self._work_through(run))
 
     async def publish(self, update: job_updates.JobUpdate) -> None:
         """Publish an update. While Redis is unavailable watchers get none, and a snapshot when it is back."""
@@ -70,6 +80,12 @@ class GuildTaskRunner:
             await self._deps.events.publish(update)
         except errors.QueueUnavailable as problem:
             self._log.warning("update_not_published", job=update.job.job_id, error=str(problem))
+
+    def _publish_soon(self, run: turn_state.TurnState, *tasks: model.GuildTask) -> None:
+        """Publish changed tasks in the order of the calls, so that no call and no further task waits for Redis."""
+        publishing = asyncio.create_task(self.publish(run.update(*tasks)))
+        run.publishing.add(publishing)
+        publishing.add_done_callback(run.publishing.discard)
 
     async def _work_through(self, run: turn_state.TurnState, *, until_something_shows: bool = False) -> None:
         """Run one task after another; the next starts after a write confirmed that this turn still owns the job."""
@@ -111,7 +127,7 @@ class GuildTaskRunner:
         if await self._deps.jobs.write_tasks(run.job, [changed], owned_until=lease):
             if extends:
                 run.renewed_at, run.until = now, now + self._config.turn_time
-            await self.publish(run.update(changed))
+            self._publish_soon(run, changed)
         else:
             run.abandoned = True
 
@@ -201,7 +217,7 @@ class GuildTaskRunner:
             run.queued.discard(task.guild_id)
             run.step_ended()
             running = dataclasses.replace(task, state=model.TaskState.RUNNING)
-            await self.publish(run.update(run.revise(running)))
+            self._publish_soon(run, run.revise(running))
 
         guild, membership = run.guilds.get(task.guild_id), run.memberships[task.guild_id]
         if guild is None:

@@ -68,7 +68,7 @@ class StartResult:
 
 
 class StartJob:
-    """Starts jobs. Round trips of `start` before the first turn: 3 to MongoDB, 1 to Redis."""
+    """Starts jobs. Round trips of `start` before the first turn: 2 to MongoDB, 1 to Redis."""
 
     def __init__(
         self,
@@ -97,8 +97,7 @@ class StartJob:
             errors.QueueUnavailable: The same; a job that was started runs when Redis is back.
         """
         began = self._deps.clock()
-        await self._deps.users.credential(user_id)
-        last = await self._deps.jobs.latest(user_id)
+        _, last = await asyncio.gather(self._deps.users.credential(user_id), self._deps.jobs.latest(user_id))
         if last is not None and not force and self._is_fresh(last) and await self._is_current(user_id, caller):
             return await self._make_result(user_id, last.job_id, Disposition.FRESH, StartReason.LISTED_LATELY)
         if last is not None and not last.state.terminal:

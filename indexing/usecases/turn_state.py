@@ -61,6 +61,7 @@ class TurnState:
         abandoned: Whether the turn lost the job: another owner took it or ended it, or its user was erased.
         begun: Whether a task was started.
         completed: Whether the step of one was completed, with any result but a wait for quota.
+        publishing: Updates that are about to be published.
     """
 
     job: model.Job
@@ -85,6 +86,7 @@ class TurnState:
     until: float = 0.0
     renewed_at: float = 0.0
     loaded_at: float = 0.0
+    publishing: "set[asyncio.Task[None]]" = dataclasses.field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.until = self.limits.until

@@ -95,6 +95,29 @@ async def test_a_listing_costs_one_command_when_it_is_stored(mongodb_url: str) -
         assert (await store.get([values.GUILD]))[values.GUILD].fetched_at == 3000.0
 
 
+async def test_a_lease_costs_one_command_unless_another_process_had_it_since(mongodb_url: str) -> None:
+    """While its permit waits, each round trip counts; then the new fencing token is read first."""
+    to = registry.CollectorRegistry()
+    config = settings.MongoSettings(url=mongodb_url, database="leases")
+    async with database.open_database(config) as plain:
+        await plain.client.drop_database(config.database)
+    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
+        store, other = guilds.Guilds(db), guilds.Guilds(db)
+        await store.upsert_guilds([values.user_guild()], {values.GUILD})
+        costs, fences = [], []
+        for now, before_it in ((1000.0, None), (2000.0, other)):
+            await store.get([values.GUILD])
+            if before_it is not None:
+                fences.append(await other.acquire_lease(values.GUILD, now=now, until=now, fetched_before=now))
+            before = {name: asked(to, name) for name in COMMANDS}
+            fences.append(await store.acquire_lease(values.GUILD, now=now, until=now + 0.5, fetched_before=now))
+            costs.append({name: asked(to, name) - count for name, count in before.items()})
+
+        assert costs == [{"find": 0, "insert": 0, "update": 1}, {"find": 1, "insert": 0, "update": 2}]
+        first = fences[0] or 0
+        assert fences == [first, first + 1, first + 2]
+
+
 COMMANDS = ("find", "insert", "update")
 
 

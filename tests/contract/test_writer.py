@@ -189,6 +189,87 @@ async def test_equal_conditions_share_one_statement_when_they_only_set_fields(th
     assert (await things.documents())[1] == {"n": 1, "a": 1, "b": 2, "c": 3}
 
 
+def set_in(guild: int, expected: int | None, **counts: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a statement like that of a user's roles: it requires and sets what belongs to one guild."""
+    return {"_id": 1, f"at.{guild}": expected}, {"$set": {f"at.{guild}": 9, f"roles.{guild}": guild}, "$inc": counts}
+
+
+async def test_independent_statements_for_one_document_share_a_command(things: Recording) -> None:
+    """A far server would be asked for them one after the other. They make one version."""
+    statements = [set_in(guild, None, version=1) for guild in (71, 72, 73)]
+
+    assert await written(things, statements) == [True] * 3
+
+    assert things.commands == [("update_one", 1)]
+    assert (await things.documents())[1] == {
+        "n": 1,
+        "at": {"71": 9, "72": 9, "73": 9},
+        "roles": {"71": 71, "72": 72, "73": 73},
+        "version": 1,
+    }
+
+
+async def test_each_independent_statement_has_its_own_result_when_one_does_not_match(things: Recording) -> None:
+    """They are sent again, each alone."""
+    statements = [set_in(71, None), set_in(72, 5), set_in(73, None)]
+
+    assert await written(things, statements) == [True, False, True]
+
+    assert things.commands == [("update_one", 1)] * 4
+    assert (await things.documents())[1]["roles"] == {"71": 71, "73": 73}
+
+
+async def test_independent_statements_are_applied_once_when_their_response_is_lost(things: Recording) -> None:
+    """The mark says that all of them were."""
+    things.lost = [pymongo.errors.AutoReconnect("lost")]
+
+    assert await written(things, [set_in(71, None, version=1), set_in(72, None, version=1)]) == [True, True]
+
+    assert (await things.documents())[1]["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"at": {"71": 1}}, {"at.72": 1}),
+        ({"at.72": 1}, {"at": {"71": 1}}),
+        ({"at.72.x": 1}, {"at.72": 1}),
+        ({"text": 1}, {"text": 2}),
+    ],
+    ids=["around", "within", "deeper", "same"],
+)
+async def test_statements_that_set_parts_of_one_field_are_sent_in_order(
+    things: Recording, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    """The server refuses an update with both, and the second is to win."""
+    one, two = ({"_id": 1, "n": 1}, {"$set": first}), ({"_id": 1, "text": None}, {"$set": second})
+
+    await written(things, [one, two])
+
+    assert things.commands[:2] == [("update_one", 1)] * 2
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        ({"_id": 1, "a": 1}, {"$set": {"b": 2}}),
+        ({"_id": 1, "a.x": None}, {"$set": {"b": 2}}),
+        ({"_id": 1, "version": 2}, {"$set": {"b": 2}}),
+        ({"_id": 1, "n": 2}, {"$set": {"b": 2}}),
+        ({"_id": 1}, {"$unset": {"b": ""}}),
+        ({"_id": 1}, {"$inc": {"b": 2}}),
+    ],
+    ids=["requires", "requires-within", "version", "other-value", "unset", "count"],
+)
+async def test_a_statement_that_may_depend_on_another_is_sent_after_it(
+    things: Recording, second: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    """Its condition is checked afterwards."""
+    await written(things, [({"_id": 1, "n": 1}, {"$set": {"a": 1}, "$inc": {"version": 1}}), second])
+
+    assert things.commands[:2] == [("update_one", 1)] * 2
+
+
 @pytest.mark.parametrize("between", [[], [{"text": "between"}]], ids=["next", "next-but-one"])
 async def test_equal_conditions_are_not_merged_when_one_statement_changes_the_condition(
     things: Recording, between: list[dict[str, Any]]

@@ -1,8 +1,11 @@
-"""The limit of concurrent first turns: who gets the next free slot."""
+"""A limit that adapts to a server: how it follows latencies, and who gets the next free slot."""
 
 import asyncio
+from collections.abc import Sequence
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 from indexing import concurrency
 from tests import clockwork
@@ -15,7 +18,9 @@ class Bench:
     """A limit of two slots, and the order in which acquirers got theirs."""
 
     def __init__(self) -> None:
-        self.limit = concurrency.AdaptiveLimit(lambda: clockwork.running_clock().elapsed, initial=2, most=2)
+        self.limit = concurrency.AdaptiveLimit(
+            lambda: clockwork.running_clock().elapsed, concurrency.LimitRule(2, 2, 2)
+        )
         self.served: list[str] = []
         self.tasks: list[asyncio.Task[bool]] = []
 
@@ -103,3 +108,82 @@ async def test_a_slot_is_not_lost_when_its_acquirer_is_cancelled_as_it_gets_it(b
     await asyncio.sleep(0.001)
 
     assert bench.served == ["a", "a", "c"]
+
+
+RULE = concurrency.LimitRule(initial=4, base=4, most=32, least=4, near=0.01, healthy=0.02)
+
+
+def follow(seconds: Sequence[Sequence[float]], rule: concurrency.LimitRule = RULE) -> list[int]:
+    """Return the limit after each second with these latencies."""
+    now = 0.0
+    limit = concurrency.AdaptiveLimit(lambda: now, rule)
+    found = []
+    for latencies in seconds:
+        for latency in latencies[:-1]:
+            limit.observe(latency)
+        now += 1.0
+        limit.observe(latencies[-1])
+        found.append(limit.limit)
+    return found
+
+
+FAR, BUSY, NEAR = [0.1, 0.11, 0.13], [0.002, 0.4, 0.4], [0.002, 0.003]
+
+
+def test_limit_grows_when_the_shortest_latency_is_long() -> None:
+    """The server is far away: it doubles, and one more, up to the upper bound."""
+    assert follow([FAR] * 5) == [9, 19, 32, 32, 32]
+
+
+def test_limit_grows_in_proportion_when_the_server_is_a_little_away() -> None:
+    """21 ms are 2.1 times 10 ms: 8 operations in place of 4."""
+    assert follow([[0.021, 0.022]] * 3) == [8, 8, 8]
+
+
+def test_limit_stays_when_only_the_usual_latency_is_long() -> None:
+    """The server is near and busy: more work would make it slower."""
+    assert follow([BUSY] * 10) == [4] * 10
+
+
+def test_limit_shrinks_back_when_the_server_is_near_again() -> None:
+    """With the first short latency."""
+    assert follow([FAR, FAR, FAR, NEAR]) == [9, 19, 32, 4]
+
+
+def test_limit_shrinks_when_a_far_server_becomes_busy() -> None:
+    """Its usual latency is four times the shortest, twice what is tolerated: half of it, each second."""
+    assert follow([FAR, FAR, FAR, [0.1, 0.4, 0.4], [0.1, 0.4, 0.4]]) == [9, 19, 32, 16, 8]
+
+
+def test_limit_grows_only_when_no_latency_of_the_last_seconds_was_short() -> None:
+    """Four of them: a second in which all operations waited for the server is no distance."""
+    assert follow([NEAR, FAR, FAR, FAR, FAR]) == [4, 4, 4, 4, 9]
+
+
+def test_probe_tells_the_distance_without_being_usual() -> None:
+    """Statements that all wait for a lock are slow, and what waits for none is not: the server is near."""
+    now = 0.0
+    limit = concurrency.AdaptiveLimit(lambda: now, RULE)
+    for _ in range(5):
+        limit.observe_least(0.001)
+        now += 1.0
+        limit.observe(2.0)
+
+    assert limit.limit == 4
+
+
+def test_first_turns_are_fewer_when_writes_become_slow_and_recover_afterwards() -> None:
+    """Nothing adds to them for a distance."""
+    slow, usual = [[0.05, 0.6, 0.6]] * 6, [[0.05, 0.06]] * 3
+
+    assert follow([*slow, *usual], concurrency.LimitRule()) == [16, 8, 4, 2, 1, 1, 3, 7, 15]
+
+
+@hypothesis.given(strategies.lists(strategies.lists(strategies.floats(0.0, 100.0), min_size=1), min_size=1))
+def test_limit_stays_within_its_bounds_whatever_the_server_does(seconds: list[list[float]]) -> None:
+    """And within the bound for the shortest latency of the last four seconds."""
+    found = follow(seconds)
+
+    assert all(4 <= limit <= 32 for limit in found)
+    shortest = min(latency for latencies in seconds[-4:] for latency in latencies)
+    assert found[-1] <= max(4.0, 4 * shortest / 0.01)

@@ -3,7 +3,8 @@
 
 Each process reaches the slow server through a TCP proxy that delays every operation by the same time, half on the way
 to the server and half on the way back. Shown are the seconds until all jobs have ended, calls to Discord for each turn,
-and what the product says: lines of the log, metrics, and whether processes are ready. Each run has a new stack.
+the most operations that a process could have under way at MongoDB, and what the product says: lines of the log,
+metrics, and whether processes are ready. Each run has a new stack.
 """
 
 import argparse
@@ -33,6 +34,7 @@ COLUMNS = {
     "calls_a_turn": "calls a turn",
     "turns_without_task": "began nothing",
     "waits": "said of",
+    "most_operations": "operations",
     "unready": "unready",
     "http_429": "429",
     "states": "states",

@@ -18,6 +18,7 @@ LOOK = 1.0
 TURNS = "indexer_turn_seconds_count"
 NOTHING = "indexer_turns_without_task_total"
 SLOW = "indexer_server_slow"
+LIMIT = "indexer_mongodb_operations_limit"
 LEVELS = {"warning", "error", "critical"}
 
 
@@ -29,6 +30,7 @@ class Listener:
         self._logs = logs
         self._stop = threading.Event()
         self._waits: set[str] = set()
+        self._limits: set[int] = set()
         self._unready: collections.Counter[str] = collections.Counter()
         self._before = self._counters()
         self._lines = {path: path.stat().st_size for path in logs.glob("*.log")}
@@ -49,6 +51,7 @@ class Listener:
             "turns": int(after[TURNS] - self._before[TURNS]),
             "turns_without_task": int(after[NOTHING] - self._before[NOTHING]),
             "waits": sorted(self._waits),
+            "most_operations": max(self._limits, default=None),
             "unready": dict(self._unready),
             "log": self._events(),
         }
@@ -57,6 +60,7 @@ class Listener:
         while not self._stop.wait(LOOK):
             for name, url in self._pages.items():
                 self._waits |= {labels["server"] for _, labels, value in _samples(url, SLOW) if value}
+                self._limits |= {int(value) for _, _, value in _samples(url, LIMIT)}
                 if not _is_ready(url):
                     self._unready[name] += 1
 

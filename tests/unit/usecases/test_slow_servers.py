@@ -111,6 +111,19 @@ async def test_a_list_is_asked_for_once_when_each_operation_takes_500_ms_more() 
         assert [what for what, _ in running.discord.answered].count("list") == 1
 
 
+async def test_no_call_and_no_task_waits_for_updates_to_watchers(backend: fake_backend.FakeBackend) -> None:
+    """A Redis that takes 3 s for each delays the end of the turn once, not each of seven guilds twice."""
+    events: Any = Slow(backend.deps.events, 3.0)
+    slow = dataclasses.replace(backend, wrap_deps=lambda deps: dataclasses.replace(deps, events=events))
+    await backend.start_job()
+    began = backend.clock()
+
+    await slow.run_all_turns(most=10)
+
+    assert (await backend.get_job()).state is model.JobState.SUCCEEDED
+    assert backend.clock() - began <= 9.0
+
+
 async def test_lease_is_renewed_when_much_of_it_is_used_before_the_tasks(backend: fake_backend.FakeBackend) -> None:
     """Otherwise the sweeper hands the job to a second turn while the first one still works on it."""
     slow = with_slow_store(backend, 3.0)

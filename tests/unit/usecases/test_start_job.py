@@ -433,7 +433,7 @@ async def test_a_worker_runs_the_first_turn_when_the_service_has_no_place_for_it
     backend: fake_backend.FakeBackend,
 ) -> None:
     """It does not wait for the sweeper, and stands in its caller's line."""
-    limit = concurrency.AdaptiveLimit(backend.clock, initial=1, most=1)
+    limit = concurrency.AdaptiveLimit(backend.clock, concurrency.LimitRule(1, 1, 1))
     assert await limit.acquire(0.0, "other")
     case = start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit)
 
@@ -450,7 +450,7 @@ async def test_a_light_caller_is_served_when_a_heavy_one_has_too_many_starts_wai
     backend: fake_backend.FakeBackend,
 ) -> None:
     """The heavy one is asked to come later; the light one's first turn is the next that runs."""
-    limit = concurrency.AdaptiveLimit(backend.clock, initial=1, most=1)
+    limit = concurrency.AdaptiveLimit(backend.clock, concurrency.LimitRule(1, 1, 1))
     case = start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit)
     for user in range(USER, USER + 8):
         await backend.add_user([values.user_guild(10)], user)
