@@ -1,11 +1,17 @@
 """Page and resume tokens: opaque to callers, signed, and bound to the request that they belong to."""
 
+import functools
 import hashlib
 from typing import Any
 
 import itsdangerous
+import msgspec
+from itsdangerous import encoding
 
 from indexing import errors
+
+MOST_PURPOSES = 1_000
+"""Purposes whose serializers are kept: a caller that reads page after page has the same purpose."""
 
 
 class PageTokens:
@@ -13,6 +19,7 @@ class PageTokens:
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         self._keys = list(reversed(keys))
+        self._serializer = functools.lru_cache(MOST_PURPOSES)(self._make_serializer)
 
     def sign(self, purpose: str, value: object) -> str:
         """Return a token with *value* (any JSON value); `verify` accepts it for the same *purpose* only."""
@@ -30,6 +37,14 @@ class PageTokens:
         except itsdangerous.BadData as error:
             raise errors.InvalidArgument(field, "is not a token of this request; use it unchanged") from error
 
-    def _serializer(self, purpose: str) -> itsdangerous.URLSafeSerializer:
+    def _make_serializer(self, purpose: str) -> "_Serializer":
         options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-        return itsdangerous.URLSafeSerializer(self._keys, salt=f"indexer.{purpose}", signer_kwargs=options)
+        return _Serializer(self._keys, salt=f"indexer.{purpose}", signer_kwargs=options)
+
+
+class _Serializer(itsdangerous.URLSafeSerializer):
+    """Makes tokens at a third of the library's cost: a key is too short for compression. Compressed ones are read."""
+
+    def dump_payload(self, obj: object) -> bytes:
+        """Return the JSON of *obj* in the alphabet of URLs."""
+        return encoding.base64_encode(msgspec.json.encode(obj))

@@ -7,7 +7,7 @@ the start of a word, any part, all words in any order (some of them may be in th
 
 import heapq
 import itertools
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from rapidfuzz import fuzz, process
@@ -142,7 +142,7 @@ class _Search:
         whole, by_word = self._similar_names(), self._similar_words()
         named = {word: self._index.guilds_containing(word) for word in self._words}
         matches: Matches = {}
-        for number in whole.keys() | set[int]().union(*by_word.values()):
+        for number in whole.keys() | _with_words(by_word, named):
             least = [found[number] for found in by_word.values() if number in found]
             absent = [word for word, found in by_word.items() if number not in found]
             by_words = max(least) + WORD_PENALTY if least else 100.0
@@ -172,6 +172,12 @@ class _Search:
                 for number in self._index.words[known[at]]:
                     names.setdefault(number, 100 - score)
         return similar
+
+
+def _with_words(by_word: Mapping[str, Mapping[int, float]], named: Mapping[str, Collection[int]]) -> set[int]:
+    """Return the names that have a word like each word of the query, except those that some guild's name contains."""
+    needed = [found.keys() for word, found in by_word.items() if not named[word]]
+    return set.intersection(*map(set, needed)) if needed else set[int]().union(*by_word.values())
 
 
 def _kind(wanted: str, name: str) -> int:

@@ -105,6 +105,18 @@ class Browse:
             self._start_ranking(user)
         return ranked
 
+    def order(self, user: model.User, guilds: Mapping[int, channel_views.ChannelViews]) -> list[int]:
+        """Return the user's guilds in order, by the state of *guilds*, which the caller has checked."""
+        now, ranked = self._deps.clock(), self._cache.ranked(user)
+        if ranked is not None and now < ranked.valid_until:
+            return ranked.guild_ids
+        heads = {guild_id: views.guild for guild_id, views in guilds.items() if views.version > 0}
+        return [row.inputs.guild_id for row in self._rank_heads(user, heads, now)]
+
+    def _rank_heads(self, user: model.User, heads: Mapping[int, model.Guild], now: float) -> list[ranking.RankedGuild]:
+        weights = self._config.rank_weights
+        return ranking.rank_guilds(user.memberships, heads, user.preferences, now=now, weights=weights)
+
     def _start_ranking(self, user: model.User) -> "asyncio.Task[read_cache.RankedGuilds]":
         """Return the task that ranks this version of the user's guilds, one for all who wait."""
         ranked_user, task = self._ranking.get(user.user_id, (None, None))
@@ -160,9 +172,7 @@ class Browse:
         if not trusted:
             heads = {guild_id: guild_views.without_news(guild_id) for guild_id in user.memberships}
         expiries = [self._trust.list_expiry(user), *map(self._trust.channels_expiry, heads.values())]
-        ranked = ranking.rank_guilds(
-            user.memberships, heads, user.preferences, now=now, weights=self._config.rank_weights
-        )
+        ranked = self._rank_heads(user, heads, now)
 
         def encode(position: int) -> Any:  # noqa: ANN401 -- an encoded row
             row = ranked[position]

@@ -109,14 +109,17 @@ class FindChannels:
         """Return the channels by guild of the user, and whether all were found in one."""
         shown, guild_of, complete = self._browse.shown(user), self._cache.guild_of, True
         if held:
-            # Guilds that the cache has no room for.
-            besides = {channel_id: key for key, views in held.items() for channel_id in views.places}
-            guild_of = {**guild_of, **besides}
+            # Guilds that the cache has no room for, or has in another version.
+            rest = [(key, views) for key, views in held.items() if self._cache.at_hand(key) is not views]
+            if besides := {channel_id: key for key, views in rest for channel_id in views.places}:
+                guild_of = {**guild_of, **besides}
         placed: dict[int, tuple[channel_views.ChannelViews, list[str]]] = {}
         for channel_id in channel_ids:
-            guild_id = guild_of.get(channel_id, 0)
-            if guild_id in placed:
-                placed[guild_id][1].append(channel_id)
+            guild_id = guild_of.get(channel_id)
+            if guild_id is None:
+                complete = False
+            elif (known := placed.get(guild_id)) is not None:
+                known[1].append(channel_id)
             elif guild_id in shown and (views := held.get(guild_id) or self._cache.at_hand(guild_id)) is not None:
                 placed[guild_id] = views, [channel_id]
             else:

@@ -161,8 +161,7 @@ class SearchChannels:
 
     async def _make_names(self, user_id: int) -> tuple[_Names, Guilds]:
         whole = await self._whole.load(user_id)
-        ranked = await self._browse.ranked(whole.user)
-        order = {guild_id: rank for rank, guild_id in enumerate(ranked.guild_ids)}
+        order = {guild_id: rank for rank, guild_id in enumerate(self._browse.order(whole.user, whole.guilds))}
         now, sights = self._clock(), self._browse.sights(whole.user)
         parts, old = [], self._kept.get(user_id)
         known = {part.guild_id: part for part in old.parts} if old else {}

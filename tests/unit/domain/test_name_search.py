@@ -73,6 +73,15 @@ def test_a_guild_named_in_the_query_is_searched() -> None:
     assert hit.guild == 1
 
 
+def test_a_guild_named_in_the_query_is_searched_when_another_word_has_an_error() -> None:
+    """A name that only resembles the other word is found in that guild alone; one that lacks it is not found."""
+    folded = [name_index.GuildNames(guild, ["general", "lounge"]) for guild in ("rust", "studio nord")]
+
+    hits = name_search.search("studio genral", name_index.NameIndex(folded), 9)
+
+    assert [hit[3:] for hit in hits] == [(1, 0)]
+
+
 def test_equal_matches_are_in_the_order_of_the_guilds() -> None:
     """That is the user's own ranking."""
     folded = [name_index.GuildNames("", ["other", "general"]), name_index.GuildNames("", ["general"])]

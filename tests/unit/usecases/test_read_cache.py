@@ -309,6 +309,20 @@ async def test_a_page_costs_two_concurrent_version_queries_when_nothing_changed(
     assert made._backend.clock.elapsed - began <= 2 * LATENCY
 
 
+async def test_a_search_has_all_guilds_checked_once_when_its_names_are_old() -> None:
+    """In the background, their order included; the other query is that of its own rows."""
+    made = Scene(fake_backend.make(), 4)
+    await made.prepare()
+    await made.searches.search(USER, "channel", limit=9)
+    made._backend.clock.advance(whole_user.MISSED_AGE)
+    made.guilds.calls.clear()
+
+    await made.searches.search(USER, "channel", limit=9)
+    await asyncio.sleep(0.1)
+
+    assert made.guilds.calls == ["versions", "versions"]
+
+
 async def test_pages_share_a_version_query_when_they_are_requested_together() -> None:
     """For any number of users."""
     made = Scene(fake_backend.make(), 3)

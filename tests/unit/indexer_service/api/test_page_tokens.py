@@ -1,8 +1,10 @@
 """Page and resume tokens."""
 
+import hashlib
 import string
 
 import hypothesis
+import itsdangerous
 import pytest
 from hypothesis import strategies
 
@@ -69,3 +71,15 @@ def test_a_token_is_refused_when_its_key_is_removed() -> None:
         page_tokens.PageTokens((NEW, OTHER)).verify(
             "resume_token", "watch", page_tokens.PageTokens((KEY,)).sign("watch", VALUE)
         )
+
+
+def test_tokens_of_the_release_before_are_accepted_and_it_accepts_these() -> None:
+    """It compresses them; callers that page during an upgrade reach both releases in turn."""
+    options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+    before = itsdangerous.URLSafeSerializer([KEY], salt="indexer.watch", signer_kwargs=options)
+    tokens = page_tokens.PageTokens((KEY,))
+    compressed = before.dumps(VALUE)
+
+    assert str(compressed).startswith(".")
+    assert tokens.verify("resume_token", "watch", str(compressed)) == VALUE
+    assert before.loads(tokens.sign("watch", VALUE)) == VALUE
