@@ -113,7 +113,9 @@ class WorkerRuntime(dramatiq.Middleware):
                 wiring.open_components(self._config, broker, self._metrics, self._clock)
             )
             dependencies, config = components.dependencies, self._config.indexing
-            lists = guild_lists.GuildLists(dependencies, config)
+            lists = guild_lists.GuildLists(
+                dependencies, config, most_stored=lambda: components.database.operations_limit
+            )
             stack.push_async_callback(lists.close)
             self._turn_runner = run_turn.TurnRunner(
                 dependencies,

@@ -58,7 +58,9 @@ async def serve_until(config: settings.Settings, stop: asyncio.Event) -> None:
         context = wiring.open_components(config, broker, all_metrics, clock)
         if (components := await _unless_stopped(stack.enter_async_context(context), stop)) is None:
             return
-        lists = guild_lists.GuildLists(components.dependencies, config.indexing)
+        lists = guild_lists.GuildLists(
+            components.dependencies, config.indexing, most_stored=lambda: components.database.operations_limit
+        )
         stack.push_async_callback(lists.close)
         turner = run_turn.TurnRunner(
             components.dependencies,

@@ -276,6 +276,11 @@ class MeasuredDatabase:
         """Return a collection."""
         return MeasuredCollection(self._database[name], self._measure, self._finds)
 
+    @property
+    def operations_limit(self) -> int:
+        """Operations that may be under way now."""
+        return self._measure.limit.current
+
     async def watch_distance(self) -> None:
         """Measure how far away the server is. Never returns."""
         await self._measure.limit.probe(functools.partial(self._database.command, "hello"))

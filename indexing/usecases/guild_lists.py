@@ -8,7 +8,7 @@ a second time before it is trusted, because Discord sometimes answers with a par
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from indexing import errors, settings
 from indexing.domain import feed, freshness, model, ports, ranking, reasons
@@ -17,8 +17,9 @@ from indexing.usecases import bot_list, demand, erase_user
 
 STORED_AT_ONCE, STORE_WAIT = 4, 2.0
 """
-Lists that a process stores concurrently, and the longest wait for a place in seconds. When many users start at once,
-storing takes longer than listing: one after the other, the first have their first guild while others are stored.
+Lists that a process stores concurrently beside a near store, and the longest wait for a place in seconds. When many
+users start at once, storing takes longer than listing: one after the other, the first have their first guild while
+others are stored.
 """
 
 
@@ -47,11 +48,20 @@ class GuildLists:
         bot_guilds: The guilds that have our bot.
     """
 
-    def __init__(self, deps: ports.Dependencies, config: settings.IndexingSettings) -> None:
+    def __init__(
+        self,
+        deps: ports.Dependencies,
+        config: settings.IndexingSettings,
+        *,
+        most_stored: Callable[[], int] = lambda: STORED_AT_ONCE,
+    ) -> None:
+        """*most_stored* returns how many lists may be stored at once: more while the store is far away."""
         self.bot_guilds = bot_list.BotGuilds(deps, config)
         self._deps = deps
         self._config = config
-        self._storing = asyncio.Semaphore(STORED_AT_ONCE)
+        self._most_stored = most_stored
+        self._storing = 0
+        self._stored = asyncio.Event()
         self._demand = demand.DemandCounter(deps)
         self._log = logs.get(__name__)
 
@@ -82,15 +92,19 @@ class GuildLists:
 
     @contextlib.asynccontextmanager
     async def _place_to_store(self) -> AsyncIterator[None]:
-        held = False
+        held = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STORE_WAIT):
-                held = await self._storing.acquire()
+                while self._storing >= self._most_stored():
+                    await self._stored.wait()
+                held = 1
+        self._storing += held
         try:
             yield
         finally:
-            if held:
-                self._storing.release()
+            self._storing -= held
+            self._stored.set()
+            self._stored = asyncio.Event()
 
     async def _store(
         self,

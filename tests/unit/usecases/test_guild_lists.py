@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,46 @@ class SilentGuilds(fakes.MemoryGuilds):
         """Wait for ever."""
         self.asked += 1
         await asyncio.Event().wait()
+
+
+class CountingUsers(fakes.MemoryUsers):
+    """Port `ports.Users`, which takes 0.1 s to store a list, and counts those that are stored at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storing = self.most = 0
+
+    async def replace_guild_list(self, known: model.User, guilds: Any, asked_at: float) -> bool:  # noqa: ANN401 -- rows
+        """Count, and store."""
+        self.storing += 1
+        self.most = max(self.most, self.storing)
+        await asyncio.sleep(0.1)
+        self.storing -= 1
+        return await super().replace_guild_list(known, guilds, asked_at)
+
+
+@pytest.mark.parametrize(("limit", "most"), [(4, 4), (32, 12)])
+async def test_lists_are_stored_side_by_side_as_far_as_the_store_takes_operations(
+    backend: fake_backend.FakeBackend, limit: int, most: int
+) -> None:
+    """A far store takes more; one near by would only be slower for the first of twelve users."""
+    users = CountingUsers()
+    deps = dataclasses.replace(backend.deps, users=users)
+    listing = guild_lists.GuildLists(deps, backend.config, most_stored=lambda: limit)
+    for user in range(1, 13):
+        await users.put_credential(user, values.credential())
+        backend.discord.lists[user] = [values.user_guild(10)]
+
+    await asyncio.gather(
+        *(
+            listing.fetch_guild_list(
+                values.job(user_id=user), values.credential(), dataclasses.replace(PURPOSE, user_id=user)
+            )
+            for user in range(1, 13)
+        )
+    )
+
+    assert users.most == most
 
 
 def lists(backend: fake_backend.FakeBackend) -> guild_lists.GuildLists:
