@@ -402,7 +402,7 @@ class BotGuildsCache(Protocol):
         """Return the set and when it was fetched; None when the cache is empty."""
 
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
-        """Replace the set."""
+        """Replace the set, fetched at *now*: a time that no other set has, or readers may miss the change."""
 
     async def load_suspects(self) -> dict[int, float]:
         """Return the guilds that the latest listings lacked, with the time since when; the set still has them."""

@@ -1,5 +1,6 @@
 """State that processes share through Redis: the bot guilds cache and the election locks of periodic tasks."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import msgspec
@@ -37,6 +38,29 @@ end
 return count
 """
 
+GET_CHANGED = """
+-- Get a value, unless it is the one that the caller has.
+-- KEYS 1 string   ARGV 1 the beginning of the caller's value   2 its length in bytes
+-- Reply: the value, nil when there is none, 1 when its beginning and length are those of the caller's.
+local value = redis.call('GET', KEYS[1])
+if value and #value == tonumber(ARGV[2]) and string.sub(value, 1, #ARGV[1]) == ARGV[1] then
+  return 1
+end
+return value
+"""
+BEGINNING = 32
+"""Bytes by which values are told apart, besides their length: they begin with the time of the set."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _BotGuilds:
+    """A decoded set, its time, and what tells its value from others."""
+
+    guild_ids: frozenset[int] = frozenset()
+    fetched_at: float = 0.0
+    beginning: bytes = b""
+    length: int = 0
+
 
 class LeaderLock:
     """Elects one process for each period of a task. No process keeps the lock: every period elects again."""
@@ -61,24 +85,39 @@ def _lock_key(task: str) -> str:
 
 
 class RedisBotGuilds:
-    """Port `ports.BotGuildsCache`: one key with a JSON value. A lost value is fetched again from Discord."""
+    """
+    Port `ports.BotGuildsCache`: one key with a JSON value. A lost value is fetched again from Discord.
+
+    The decoded set is kept, so that all who use it share one: that of a bot in 36,000 guilds takes 3 MB, and its value
+    0.7 MB.
+    """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
         self._lock = LeaderLock(client)
         self._count = client.register_script(COUNT)
+        self._get_changed = client.register_script(GET_CHANGED)
+        self._known = _BotGuilds()
 
     async def load(self) -> tuple[frozenset[int], float] | None:
-        """Return the guild ids and the time at which they were fetched; None when the value is lost."""
+        """
+        Return the guild ids and the time at which they were fetched; None when the value is lost.
+
+        A value is transferred and decoded only if it differs from the last one.
+        """
+        known = self._known
         with redis_client.translated():
-            text = await self._client.get(KEY)
+            text = await self._get_changed(keys=[KEY], args=[known.beginning, known.length])
         if text is None:
+            self._known = _BotGuilds()
             return None
-        fetched_at, guild_ids = msgspec.json.decode(text, type=tuple[float, list[int]])
-        return frozenset(guild_ids), fetched_at
+        if not isinstance(text, int):
+            fetched_at, guild_ids = msgspec.json.decode(text, type=tuple[float, list[int]])
+            self._known = known = _BotGuilds(frozenset(guild_ids), fetched_at, text[:BEGINNING], len(text))
+        return known.guild_ids, known.fetched_at
 
     async def store(self, guild_ids: frozenset[int], now: float) -> None:
-        """Replace the guild ids, fetched at *now*."""
+        """Replace the guild ids, fetched at *now*: a time that no other set has, or readers may miss the change."""
         with redis_client.translated():
             await self._client.set(KEY, msgspec.json.encode([now, sorted(guild_ids)]), ex=TTL)
 

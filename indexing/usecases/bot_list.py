@@ -135,10 +135,13 @@ class BotGuilds:
             await self._change_cached(lambda cached: cached | found)
         return known | found
 
-    async def is_new_in(self, guilds: Iterable[model.Membership], purpose: ports.Purpose) -> bool:
+    async def is_new_in(self, guilds: Collection[model.Membership], purpose: ports.Purpose) -> bool:
         """Return whether our bot was installed lately in one of the user's guilds that they can install it in."""
-        known = await self.get_cached()
-        return known is not None and await self.with_new(known, guilds, purpose, only_theirs=True) != known
+        cached = await self.get_cached()
+        if cached is None:
+            return False
+        known = cached.intersection(guild.guild_id for guild in guilds)
+        return await self.with_new(known, guilds, purpose, only_theirs=True) != known
 
     async def keep_fresh(self) -> None:
         """Refresh the cache when it is due, so that no start waits for it. Raises the errors of `ports.Discord`."""
@@ -157,7 +160,8 @@ class BotGuilds:
         """Change the cached set, which keeps its age; nothing is cached when nothing was."""
         cached = await self._deps.bot_guilds.load()
         if cached is not None:
-            await self._deps.bot_guilds.store(change(cached[0]), cached[1])
+            # The next time that a float can say: processes tell sets apart by their times.
+            await self._deps.bot_guilds.store(change(cached[0]), math.nextafter(cached[1], math.inf))
 
     async def _refresh(self, cached: tuple[frozenset[int], float] | None, purpose: ports.Purpose) -> frozenset[int]:
         """List the guilds, or wait for the process that already lists them."""

@@ -83,10 +83,11 @@ class GuildLists:
         asked_at = self._deps.clock()
         listed = await self._fetch_confirmed(known, credential, purpose)
         if with_bot is not None:
-            fed, followed = await self._followed([guild.guild_id for guild in listed])
-            with_bot |= fed
+            # Only the user's guilds: while many lists wait to be stored, each would hold a set of all of the bot's.
+            ids = [guild.guild_id for guild in listed]
+            fed, followed = await self._followed(ids)
             unknown = [guild for guild in listed if guild.guild_id not in followed]
-            with_bot = await self.bot_guilds.with_new(with_bot, unknown, purpose)
+            with_bot = await self.bot_guilds.with_new(fed.union(with_bot.intersection(ids)), unknown, purpose)
         async with self._place_to_store():
             return await self._store(job, known, listed, with_bot, asked_at)
 

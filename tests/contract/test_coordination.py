@@ -1,6 +1,9 @@
 """The bot guilds cache."""
 
+import math
+
 import pytest
+import redis.asyncio
 
 from indexing.domain import ports
 from indexing.messaging import coordination
@@ -32,6 +35,37 @@ async def test_the_cache_returns_the_set_when_it_was_stored(
     await bot_guilds.store(guild_ids, NOW)
 
     assert await bot_guilds.load() == (guild_ids, NOW)
+
+
+async def test_the_cache_returns_the_new_set_when_another_process_changed_it(redis_client: redis.asyncio.Redis) -> None:
+    """A process keeps the set that it decoded as long as the stored one has the same time and size."""
+    one, other = coordination.RedisBotGuilds(redis_client), coordination.RedisBotGuilds(redis_client)
+    await one.store(frozenset({10, 20}), NOW)
+    first, unchanged = await other.load(), await other.load()
+
+    await one.store(frozenset({10, 30}), math.nextafter(NOW, math.inf))
+    later = await other.load()
+    await one.store(frozenset({10, 30, 40}), math.nextafter(NOW, math.inf))
+    largest = await other.load()
+
+    assert first is not None
+    assert unchanged is not None
+    assert unchanged[0] is first[0] == frozenset({10, 20})
+    assert later == (frozenset({10, 30}), math.nextafter(NOW, math.inf))
+    assert largest == (frozenset({10, 30, 40}), math.nextafter(NOW, math.inf))
+
+
+async def test_the_cache_returns_none_when_redis_lost_the_set_that_a_process_keeps(
+    redis_client: redis.asyncio.Redis,
+) -> None:
+    """What a process has decoded is used only while Redis has it."""
+    cache = coordination.RedisBotGuilds(redis_client)
+    await cache.store(frozenset({10}), NOW)
+    await cache.load()
+
+    await redis_client.delete(coordination.KEY)
+
+    assert await cache.load() is None
 
 
 async def test_one_process_claims_until_the_claim_is_released(bot_guilds: ports.BotGuildsCache) -> None:

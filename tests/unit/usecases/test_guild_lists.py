@@ -322,6 +322,23 @@ async def test_a_guild_is_indexed_when_the_bot_was_installed_a_moment_ago(
     assert backend.discord.asked(("bot", 20)) == 2
 
 
+async def test_a_set_has_a_time_of_its_own_when_it_was_changed(backend: fake_backend.FakeBackend) -> None:
+    """Processes keep the set that they decoded until another time is stored; its age stays."""
+    case = lists(backend)
+    await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+    before = await backend.bot_guilds.load()
+    backend.discord.installed.add(20)
+    backend.clock.advance(bot_list.ASKED_EVERY)
+
+    await case.fetch_guild_list(values.job(), values.credential(), PURPOSE)
+
+    after = await backend.bot_guilds.load()
+    assert before is not None
+    assert after is not None
+    assert (before[0], after[0]) == (frozenset({10, 30}), frozenset({10, 20, 30}))
+    assert before[1] < after[1] < before[1] + 0.001
+
+
 async def test_few_guilds_are_checked_when_many_lack_the_bot(backend: fake_backend.FakeBackend) -> None:
     """Three that the user manages, or one other; the rest cost no call. Repeated starts check all that are managed."""
     theirs = [values.user_guild(100 + number, owner=True) for number in range(6)]
