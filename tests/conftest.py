@@ -1,15 +1,14 @@
 """
 Servers for all suites, and the clockwork event loop.
 
-TEST_REDIS_URL and TEST_MONGODB_URL replace the servers that tests start. Tests flush that Redis (a database for each
-process of pytest-xdist); in MongoDB every test has a database of its own, dropped afterwards.
+TEST_REDIS_URL and TEST_MONGODB_URL replace the servers that tests start. Tests flush that Redis, and delete the
+documents in their databases of MongoDB: each process of pytest-xdist has databases of its own in both.
 """
 
 import asyncio
 import contextlib
 import os
 import urllib.parse
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import hypothesis
@@ -86,10 +85,16 @@ async def redis_client(redis_settings: settings.RedisSettings) -> AsyncIterator[
 
 
 @pytest.fixture
-async def database(mongodb_url: str) -> AsyncIterator[store_database.Database]:
-    """A database of its own for the test, with all indexes."""
-    config = settings.MongoSettings(url=mongodb_url, database=f"test-{uuid.uuid4().hex}")
+async def database(mongodb_url: str, worker_id: str) -> AsyncIterator[store_database.Database]:
+    """A database without documents, with all indexes, for one test at a time."""
+    config = settings.MongoSettings(url=mongodb_url, database=f"test-{worker_id}")
     async with store_database.open_database(config) as opened:
+        await delete_documents(opened)
         await migrations.make_indexes(opened)
         yield opened
-        await opened.client.drop_database(config.database)
+
+
+async def delete_documents(database: store_database.Database) -> None:
+    """Delete all documents of a database, but no index: making those takes longer than most tests."""
+    for name in await database.list_collection_names():
+        await database[name].delete_many({})

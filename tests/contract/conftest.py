@@ -24,6 +24,7 @@ from indexing.store import (
 )
 from indexing.store.rows import channels, memberships, units, user_data
 from tests import clockwork, fakes, gateway_world, pairs
+from tests import conftest as root_conftest
 from tests.contract import old_form
 
 KEY = b"k" * settings.KEY_BYTES
@@ -69,9 +70,10 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
         places, work = fakes.MemoryGuilds(members), fakes.MemoryJobs()
         yield Stores(members, kept, newer, places, work, asked, fakes.MemoryUserData(members, places, work, asked))
     else:
-        config = settings.MongoSettings(url=request.getfixturevalue("mongodb_url"), database="contract")
+        name = f"contract-{request.param}-{request.getfixturevalue('worker_id')}"
+        config = settings.MongoSettings(url=request.getfixturevalue("mongodb_url"), database=name)
         async with store_database.open_database(config) as database:
-            await database.client.drop_database(config.database)
+            await root_conftest.delete_documents(database)
             state = schema.State.ROWS if request.param == "rows" else schema.State.DOCUMENTS
             yield await _over(database, state)
 

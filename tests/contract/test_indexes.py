@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from indexing.store import database as store_database
 from indexing.store import migrations
 
@@ -33,6 +35,13 @@ INDEXES: dict[str, list[dict[str, Any]]] = {
 }
 OPTIONS = {"key", "unique", "sparse", "partialFilterExpression", "expireAfterSeconds"}
 """What decides how an index behaves; its name and the version of its format do not."""
+
+
+@pytest.fixture
+async def database(empty: store_database.Database) -> store_database.Database:
+    """A new database after a boot."""
+    await migrations.make_indexes(empty)
+    return empty
 
 
 async def indexes(database: store_database.Database) -> dict[str, list[dict[str, Any]]]:

@@ -62,6 +62,12 @@ def dropping(option: str) -> Any:  # noqa: ANN401 -- as above
     return change
 
 
+@pytest.fixture
+def database(empty: store_database.Database) -> store_database.Database:
+    """A database without the indexes that an earlier check has made."""
+    return empty
+
+
 async def test_a_server_with_all_features_passes_and_keeps_no_document(database: store_database.Database) -> None:
     """Also when several processes start at once or one after another."""
     with structlog.testing.capture_logs() as lines:
