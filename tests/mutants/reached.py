@@ -108,6 +108,19 @@ def choose_tests(reached: Reached, path: pathlib.PurePath, line: int, text: str)
     return _quickest(reached, chosen or [test for test, each in reached.items() if name in each["lines"]])
 
 
+def within(reached: Reached, tests: Sequence[str], seconds: float) -> tuple[list[str], float]:
+    """Return the first of the tests that take no more than *seconds* together, at least one, and what they take."""
+    chosen: list[str] = []
+    total = 0.0
+    for test in tests:
+        more = float(reached[test]["seconds"])
+        if chosen and total + more > seconds:
+            break
+        chosen.append(test)
+        total += more
+    return chosen, total
+
+
 def _has(lines: Mapping[str, object], file_name: str) -> bool:
     return any(name.endswith(f"/{file_name}") for name in lines)
 

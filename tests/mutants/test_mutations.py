@@ -21,6 +21,8 @@ from tests.mutants import mutations, reached
         ("self._log.info('a', n=b)", []),
         ("x: Literal[3] = a", []),
         ("'a' + b", []),
+        ("x = find(a, {'b': 1, 'c': 1})", ["x = find(a, {'c': 1})", "x = find(a, {'b': 1})"]),
+        ("x = find({'b': {'c': 1}})", ["x = find({})", "x = find({'b': {}})", "x = find({'b': {'c': 2}})"]),
     ],
 )
 def test_each_place_is_changed_alone(tmp_path: pathlib.Path, source: str, mutated: list[str]) -> None:
@@ -56,6 +58,15 @@ def test_the_tests_of_a_mutation_are_those_that_run_its_statement(tmp_path: path
     chosen = {line: reached.choose_tests(traced, path, line, text) for line in (1, 5, 7, 9)}
 
     assert chosen == {1: ["other", "quick", "slow"], 5: ["other", "quick", "slow"], 7: ["quick", "slow"], 9: ["other"]}
+
+
+def test_the_quickest_tests_are_run_when_all_take_too_long() -> None:
+    """At least one, however long it takes."""
+    traced = {name: {"seconds": seconds} for name, seconds in [("a", 1.0), ("b", 2.0), ("c", 3.0)]}
+
+    chosen = {seconds: reached.within(traced, ["a", "b", "c"], seconds) for seconds in (0.5, 3.0, 9.0)}
+
+    assert chosen == {0.5: (["a"], 1.0), 3.0: (["a", "b"], 3.0), 9.0: (["a", "b", "c"], 6.0)}
 
 
 def test_code_notes_the_statements_that_it_runs() -> None:
