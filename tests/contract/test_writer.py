@@ -350,6 +350,40 @@ async def test_the_store_is_unavailable_when_no_attempt_succeeds(things: Recordi
     assert things.commands.count(("bulk_write", 2)) == 3
 
 
+@pytest.mark.clockwork
+async def test_a_failed_bulk_is_repeated_six_times_within_eight_seconds() -> None:
+    """So long does data from Discord outlive a store that does not answer; each attempt is observed."""
+    attempts: list[float] = []
+    observed: list[float] = []
+
+    class Away:
+        async def update_one(self, *_: Any) -> None:  # noqa: ANN401 -- motor's
+            attempts.append(asyncio.get_running_loop().time())
+            message = "closed"
+            raise pymongo.errors.AutoReconnect(message)
+
+    with pytest.raises(errors.StoreUnavailable):
+        await writer.Writer(Away(), observe=observed.append, interval=0.0).update(*add(1))
+
+    assert [round(at - attempts[0], 3) for at in attempts] == [0.0, 0.05, 0.25, 0.75, 1.75, 3.75, 7.75]
+    assert len(observed) == 7
+
+
+async def test_only_new_versions_are_announced(things: Recording) -> None:
+    """Of statements that were applied: other processes read those documents again."""
+    announced: list[list[Any]] = []
+    one = writer.Writer(things, interval=0.0, announce=lambda ids: announced.append(list(ids)))
+    versioned = {"$inc": {"version": 1}}
+
+    done = await asyncio.gather(
+        one.update({"_id": 1}, versioned),
+        one.update({"_id": 2, "n": 99}, versioned),
+        one.update(*add(3)),
+    )
+
+    assert (list(done), announced) == ([True, False, True], [[1]])
+
+
 async def test_the_next_statement_is_written_when_one_before_it_failed(things: Recording) -> None:
     """A writer continues after every failure."""
     one = writer.Writer(things, interval=0.0)
