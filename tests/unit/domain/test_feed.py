@@ -181,3 +181,32 @@ def test_the_same_guild_results_whatever_is_replayed_or_batched(events: list[fee
     after = feed.fold(feed.fold(stored(), doubled, "s", NOW), told[again:], "s", NOW)
 
     assert after == once
+
+
+def test_an_event_of_the_stored_number_changes_nothing_and_the_next_one_does() -> None:
+    """A replay begins with what is stored already."""
+    before = feed.fold(stored(), numbered(created(ONE), changed(TWO)), "s", NOW)
+
+    again = feed.fold(before, [feed.Numbered(2, feed.ChannelDeleted(GUILD, 1, 0))], "s", NOW)
+    after = feed.fold(before, [feed.Numbered(3, feed.ChannelDeleted(GUILD, 1, 0))], "s", NOW)
+
+    assert again is before
+    assert (ids(after), after.seq) == ([2], 3)
+
+
+def test_other_gone_channels_stay_gone_when_one_is_deleted() -> None:
+    """A channel that is deleted twice is gone once, since the later moment."""
+    events = numbered(created(ONE, TWO), feed.ChannelDeleted(GUILD, 1, 0), feed.ChannelDeleted(GUILD, 2, 0))
+    before = feed.fold(stored(), events, "s", NOW)
+
+    after = feed.fold(before, numbered(feed.ChannelDeleted(GUILD, 2, 0), first=4), "s", NOW + 1)
+
+    assert [(row.channel_id, row.gone_at) for row in after.gone] == [(1, NOW), (2, NOW + 1)]
+
+
+def test_a_guild_of_which_nothing_was_sent_is_neither_fed_nor_stored() -> None:
+    """Numbers begin at zero, so that the first event of any session counts."""
+    guild = stored()
+
+    assert (guild.session, guild.seq, guild.epoch, guild.fence) == ("", 0, 0, 0)
+    assert (guild.live, guild.removed, guild.created, guild.sight, guild.gone) == (False, False, False, None, ())

@@ -93,3 +93,11 @@ def test_every_value_that_leaves_is_told_and_only_lack_of_room_is_counted() -> N
 
     assert left == [(2, "of 2"), (1, "of 1"), (3, "of 3")]
     assert cache.evictions == 1
+
+
+def test_a_guild_is_dropped_for_every_one_that_does_not_fit() -> None:
+    """The bound holds after each put, and each drop is counted."""
+    cache = filled(1, 2, 3, 4, 5)
+
+    assert kept(cache, 1, 2, 3, 4, 5) == [3, 4, 5]
+    assert (cache.bytes, cache.evictions) == (30, 2)

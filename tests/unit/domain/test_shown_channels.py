@@ -49,3 +49,16 @@ def test_every_message_fits_and_they_lead_to_what_is_wanted_when_a_difference_is
 
     assert client == wanted
     assert messages <= len(wanted) + 1
+
+
+def test_rows_are_sent_up_to_exactly_the_bound() -> None:
+    """A row that fits to the byte is not left for the next message."""
+    wanted = {1: A, 2: A, 3: A}
+    target = shown_channels.pack(wanted.items())
+
+    sent = [
+        shown_channels.difference(shown_channels.pack([]), rows(wanted), target, most_bytes=most).rows
+        for most in (199, 200, 299, 300)
+    ]
+
+    assert sent == [[0], [0, 1], [0, 1], [0, 1, 2]]

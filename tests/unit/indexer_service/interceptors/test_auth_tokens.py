@@ -128,3 +128,22 @@ def test_the_whole_capacity_is_free_when_a_caller_was_idle() -> None:
 
     assert waits[:1000] == [0.0] * 1000
     assert waits[1000] == pytest.approx(0.001)
+
+
+def test_a_token_in_a_log_line_shows_neither_its_hash_nor_its_bucket() -> None:
+    """Its caller and scopes say enough."""
+    digest = "ab" * 32
+    (token,) = auth.parse_tokens(f"web {digest} read 5/1".encode(), {}).values()
+
+    assert repr(token) == f"ServiceToken(caller='web', scopes={token.scopes!r})"
+
+
+def test_a_bucket_gives_its_capacity_at_once_and_then_one_for_each_share_of_the_window() -> None:
+    """A refused request takes nothing; the answer is the seconds until one is free."""
+    bucket = auth.RequestBucket(auth.RATE.validate_python("4/2"))
+
+    first = [bucket.take(100.0) for _ in range(5)]
+    later = [bucket.take(at) for at in (100.25, 100.5, 100.5, 102.0, 102.0, 102.0, 102.0)]
+
+    assert first == [0.0, 0.0, 0.0, 0.0, 0.5]
+    assert later == [0.25, 0.0, 0.5, 0.0, 0.0, 0.0, 0.5]

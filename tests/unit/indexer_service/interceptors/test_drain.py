@@ -12,6 +12,7 @@ from indexer_service import interceptors
 from indexer_service.interceptors import drain
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
+from tests.unit.indexer_service.interceptors import calls
 
 LONG = 20.0
 
@@ -88,3 +89,34 @@ async def test_other_connections_stay_open_when_those_of_a_port_are_closed() -> 
         drain.close_connections(port + 1)
 
         assert await stub.GetJob(pb.GetJobRequest(), timeout=LONG) == pb.GetJobResponse()
+
+
+@pytest.mark.clockwork
+async def test_a_process_without_calls_drains_at_once() -> None:
+    """After the tenth of a second in which the last responses leave."""
+    began = asyncio.get_running_loop().time()
+
+    await drain.DrainInterceptor().drain(1, LONG)
+
+    assert asyncio.get_running_loop().time() - began == pytest.approx(0.1)
+
+
+@pytest.mark.clockwork
+async def test_a_process_drains_until_the_last_of_its_calls_has_ended() -> None:
+    """Also one that fails counts as ended."""
+    loop = asyncio.get_running_loop()
+    interceptor = drain.DrainInterceptor()
+
+    async def behave(seconds: float, _context: object) -> None:
+        await asyncio.sleep(seconds)
+        raise ValueError
+
+    wrapped = calls.wrap(interceptor, behave)
+    running = [asyncio.ensure_future(wrapped(seconds, None)) for seconds in (1.0, 3.0, 2.0)]
+    await asyncio.sleep(0)
+    began = loop.time()
+
+    await interceptor.drain(1, LONG)
+
+    assert loop.time() - began == pytest.approx(3.1)
+    assert [type(task.exception()) for task in running] == [ValueError] * 3

@@ -94,3 +94,31 @@ async def test_a_start_is_counted_by_its_disposition_when_it_is_answered() -> No
     assert counted == {"JOINED": 1, "REPLAYED": 1}
     assert not bench.value("indexer_starts_total", disposition="CREATED")
     assert bench.handled("StartIndexing", "OK") == 2
+
+
+async def test_a_start_that_is_answered_from_memory_counts_as_joined() -> None:
+    """Only joins are; the response is serialized already."""
+    bench = Bench()
+
+    async def behave(_request: object, _context: object) -> bytes:
+        return pb.StartIndexingResponse(disposition=pb.DISPOSITION_JOINED).SerializeToString()
+
+    await bench.call("StartIndexing", behave)
+
+    assert bench.value("indexer_starts_total", disposition="JOINED") == 1
+
+
+async def test_other_methods_count_no_start_and_no_stream() -> None:
+    """Calls and their seconds are counted by method."""
+    bench = Bench()
+
+    async def behave(_request: object, _context: object) -> pb.GetJobResponse:
+        assert bench.value("indexer_streams_open") == 0
+        return pb.GetJobResponse()
+
+    await bench.call("GetJob", behave)
+
+    names = {"grpc_type": "unary", "grpc_service": interceptors.base.SERVICE.full_name, "grpc_method": "GetJob"}
+    assert bench.value("grpc_server_started_total", **names) == 1
+    assert bench.value("grpc_server_handling_seconds_count", **names) == 1
+    assert not bench.value("indexer_starts_total", disposition="JOINED")
